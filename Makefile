@@ -1,0 +1,48 @@
+# make demo: set up, then serve a working runtime and its page on http://127.0.0.1:4000/
+# make test: set up, then run the whole suite. Both work on a fresh machine with python3 and npm.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CLIENTS := tests/clients/node_modules/.installed
+
+.PHONY: demo test lint format types unit bench clean
+
+demo: $(VENV)/.installed
+	$(BIN)/sansio-copilot demo --port $(or $(PORT),4000)
+
+test: lint types unit
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(VENV)/.installed
+	$(BIN)/mypy
+
+# The core first, alone and without sockets or an event loop, because its coverage has to be whole;
+# then everything else.
+unit: $(VENV)/.installed $(CLIENTS)
+	$(BIN)/coverage run -m pytest tests/core
+	$(BIN)/coverage report
+	$(BIN)/python -m pytest tests --ignore tests/core
+
+bench: $(VENV)/.installed
+	$(BIN)/python benchmarks/core.py
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/pip install --quiet --editable '.[asyncio]' --group dev
+	touch $@
+
+$(CLIENTS): tests/clients/package.json
+	cd tests/clients && npm install --no-audit --no-fund --no-package-lock --loglevel=error
+	touch $@
+
+clean:
+	rm -rf $(VENV) tests/clients/node_modules .mypy_cache .ruff_cache .pytest_cache .coverage

@@ -1,0 +1,166 @@
+"""The home of one run under asyncio: a task that drives the agent beside any request."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from sansio_copilot import Run, RunState
+from sansio_copilot.actions import Call, RunAction, RunOver
+
+from ._asyncio_call import outcome_of
+from ._iterate import ThreadedIterator
+
+logger = logging.getLogger("sansio_copilot")
+
+_TURN = 64
+"""Events that an agent which never waits may yield before its readers get their turn."""
+
+
+class RunHome:
+    """Drives a run to its end: :meth:`main` is the coroutine of its task."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._task: asyncio.Task[Any] | None = None
+        self._checking: asyncio.Task[None] | None = None
+        self._over: RunOver | None = None
+        self._missed = False
+
+    async def main(self) -> None:
+        """Live until the run is over and its agent has ended."""
+        run = self._run
+        self._task = asyncio.current_task()
+        events: AsyncIterator[Any] | None = None
+        unwatch = renewal = None
+        try:
+            await self._settle(run.start())
+            unwatch = run.store.watch_run(run.key, self._notified)
+            if run.lease is not None:
+                renewal = self._loop.create_task(self._renew(run.lease / 3))
+            events = await self._open()
+            if events is not None:
+                await self._follow(events)
+        except asyncio.CancelledError:
+            # Of a run that is over this is the answer to our own cancel().
+            if self._over is None:
+                await self.interrupt("The run was cancelled")
+        finally:
+            if unwatch is not None:
+                unwatch()
+            if renewal is not None:
+                renewal.cancel()
+            await self._leave(events)
+
+    async def interrupt(self, reason: str) -> None:
+        """End the run from outside; ``reason`` reaches its readers."""
+        await self._checked()
+        if self._over is None and self._run.state is RunState.PULLING:
+            await self._settle(self._run.interrupt(time.time(), reason))
+        self._cancel()
+
+    async def _open(self) -> AsyncIterator[Any] | None:
+        try:
+            events = self._run.events()
+            if inspect.isawaitable(events):
+                events = await events
+            return aiter(events) if hasattr(events, "__aiter__") else ThreadedIterator(iter(events))
+        except Exception as error:
+            await self._settle(self._run.agent_ended(time.time(), error))
+            return None
+
+    async def _follow(self, events: AsyncIterator[Any]) -> None:
+        run = self._run
+        pulled = 0
+        while True:
+            ended, failure, event = False, None, None
+            try:
+                event = await anext(events)
+            except StopAsyncIteration:
+                ended = True
+            except Exception as error:
+                ended, failure = True, error
+            if self._checking is not None:
+                await self._checked()
+            if self._over is not None:
+                return
+            now = time.time()
+            action = run.agent_ended(now, failure) if ended else run.event(event, now)
+            await self._settle(action)
+            if self._over is not None:
+                return
+            if pulled % _TURN == 0:
+                await asyncio.sleep(0)
+            pulled += 1
+
+    async def _settle(self, action: RunAction) -> None:
+        """Perform store calls until the run wants an event, or nothing more."""
+        run = self._run
+        while isinstance(action, Call):
+            try:
+                outcome = await outcome_of(action)
+            except Exception as error:
+                action = run.store_failed(error, time.time())
+            else:
+                action = run.stored(outcome, time.time())
+                if self._missed and run.state is RunState.PULLING:
+                    self._missed = False
+                    action = run.check()
+        if isinstance(action, RunOver):
+            self._over = action
+
+    async def _leave(self, events: AsyncIterator[Any] | None) -> None:
+        """Let the agent clean up."""
+        try:
+            if events is not None and self._over is not None and self._over.agent == "drain":
+                async for _ in events:
+                    pass
+            if (close := getattr(events, "aclose", None)) is not None:
+                await close()
+        except asyncio.CancelledError:
+            # Nothing is left to be interrupted.
+            pass
+        except Exception:
+            logger.exception("agent %r failed while it cleaned up", self._run.context.agent_id)
+
+    # Signals from the store
+
+    def _notified(self) -> None:
+        if threading.get_ident() == self._thread:
+            self._begin_check()
+        else:
+            self._loop.call_soon_threadsafe(self._begin_check)
+
+    def _begin_check(self) -> None:
+        if self._run.state is not RunState.PULLING:
+            # The store call in progress may have been answered before the signal changed.
+            self._missed = True
+        elif self._checking is None:
+            self._checking = self._loop.create_task(self._check())
+
+    async def _check(self) -> None:
+        await self._settle(self._run.check())
+        self._checking = None
+        if self._over is not None and self._over.agent == "cancel":
+            self._cancel()
+
+    async def _checked(self) -> None:
+        if self._checking is not None:
+            await asyncio.shield(self._checking)
+
+    async def _renew(self, interval: float) -> None:
+        while True:
+            await asyncio.sleep(interval)
+            self._begin_check()
+
+    def _cancel(self) -> None:
+        task = self._task
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()

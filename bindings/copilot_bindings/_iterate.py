@@ -1,0 +1,84 @@
+"""Plain iterators for async code: a worker thread pulls, the event loop receives."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, Final
+
+_BACKLOG = 256
+"""Events a plain agent may be ahead of the log before its thread waits."""
+
+_END: Final = object()
+
+
+class ThreadedIterator:
+    """An async iterator over a plain one that may block: it is pulled in a thread of its own.
+
+    A thread each, rather than one of a pool: a pool's size would be a limit on concurrent runs that
+    nobody asked for, and a blocked agent would take a place in it for ever. The thread is a
+    daemon, because nothing can end an agent that blocks and a process must be able to.
+    """
+
+    def __init__(self, iterator: Iterator[Any]) -> None:
+        self._iterator = iterator
+        self._loop = asyncio.get_running_loop()
+        self._ready: deque[tuple[Any, BaseException | None]] = deque()
+        self._available = asyncio.Event()
+        self._room = threading.Semaphore(_BACKLOG)
+        self._closed = False
+        context = contextvars.copy_context()
+        threading.Thread(
+            target=context.run, args=(self._pull_all,), name="copilot-agent", daemon=True
+        ).start()
+
+    def __aiter__(self) -> ThreadedIterator:
+        return self
+
+    async def __anext__(self) -> Any:
+        while not self._ready:
+            self._available.clear()
+            await self._available.wait()
+        event, error = self._ready.popleft()
+        self._room.release()
+        if error is not None:
+            raise error
+        if event is _END:
+            raise StopAsyncIteration
+        return event
+
+    async def aclose(self) -> None:
+        """Let go of the iterator: its thread closes it when it next yields."""
+        self._closed = True
+        self._room.release()
+
+    def _pull_all(self) -> None:
+        try:
+            for event in self._iterator:
+                self._room.acquire()
+                if self._closed:
+                    break
+                self._put(event, None)
+            close = getattr(self._iterator, "close", None)
+            if close is not None:
+                close()
+        except BaseException as error:
+            # A StopIteration must not reach a coroutine's frame (PEP 479).
+            self._put(
+                None, RuntimeError(f"{error!r}") if isinstance(error, StopIteration) else error
+            )
+        else:
+            self._put(_END, None)
+
+    def _put(self, event: Any, error: BaseException | None) -> None:
+        self._ready.append((event, error))
+        # One wake-up for all that the loop has not taken yet.
+        if len(self._ready) == 1:
+            try:
+                self._loop.call_soon_threadsafe(self._available.set)
+            except RuntimeError:
+                # The loop is closed; nobody is left to tell.
+                self._closed = True

@@ -1,0 +1,47 @@
+"""The CopilotKit runtime protocol for Python: a pure core that any server can embed.
+
+Nothing here opens, reads, writes, sleeps or waits; a binding from ``copilot_bindings`` does, or
+your own. Start with :class:`CopilotRuntime`.
+"""
+
+from __future__ import annotations
+
+from ._version import __version__
+from .agents import AgentContext, text_agent
+from .cors import CorsPolicy
+from .errors import BodyTooLarge, LocalProtocolError, RemoteProtocolError
+from .exchange import Exchange, ExchangeState
+from .forwarding import ForwardHeaders
+from .hooks import HookContext, Hooks, Reject
+from .http import Headers, Request, Response
+from .limits import Limits
+from .routing import Route
+from .run import Run, RunState
+from .runtime import CopilotRuntime
+from .threads import MemoryStore, ThreadStore
+
+__all__ = [
+    "AgentContext",
+    "BodyTooLarge",
+    "CopilotRuntime",
+    "CorsPolicy",
+    "Exchange",
+    "ExchangeState",
+    "ForwardHeaders",
+    "Headers",
+    "HookContext",
+    "Hooks",
+    "Limits",
+    "LocalProtocolError",
+    "MemoryStore",
+    "Reject",
+    "RemoteProtocolError",
+    "Request",
+    "Response",
+    "Route",
+    "Run",
+    "RunState",
+    "ThreadStore",
+    "__version__",
+    "text_agent",
+]

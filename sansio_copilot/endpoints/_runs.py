@@ -1,0 +1,52 @@
+"""What the endpoints that start or end runs share."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+from ag_ui.core import RunAgentInput
+
+from ..actions import Action, store_call
+from ..agents import Agent, AgentContext
+from ..recorder import RunRecorder
+from ..run import Run
+from ..threads import Orphan, RunOpened, RunRequest, ThreadStore
+from ._turn import LogStream, Reply, Turn
+
+
+def run_request(turn: Turn, input: RunAgentInput) -> RunRequest:
+    """What the store is told of a run about to open."""
+    assert turn.route.agent_id is not None
+    message_ids = tuple(message.id for message in input.messages)
+    return RunRequest(input.thread_id, input.run_id, turn.route.agent_id, message_ids, turn.now)
+
+
+def run_reply(
+    turn: Turn,
+    agent: Agent,
+    input: RunAgentInput,
+    store: ThreadStore,
+    opened: RunOpened,
+    recorder: RunRecorder,
+    *,
+    ephemeral: bool = False,
+) -> Reply:
+    """The stream of a run that is open and not started."""
+    assert turn.route.agent_id is not None
+    configured = getattr(agent, "headers", None)
+    headers = turn.runtime.forward_headers.merge(configured, turn.request.headers)
+    context = AgentContext(turn.route.agent_id, turn.request, headers)
+    run = Run(agent, input, context, store, opened.key, recorder, opened.lease)
+    return Reply.of_stream(LogStream(store, opened.cursor, run, ephemeral))
+
+
+def adopt(store: ThreadStore, orphan: Orphan, now: float) -> Generator[Action, Any, None]:
+    """Finalize a run whose owner died, in its place."""
+    recorder = RunRecorder.adopt(orphan.key, orphan.frames)
+    frames, result = recorder.finish(
+        now,
+        stop_requested=orphan.stop_requested,
+        error=None if orphan.stop_requested else "The server that ran the agent has died",
+    )
+    yield store_call(store, "close_run", orphan.key, frames, result)

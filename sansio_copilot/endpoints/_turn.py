@@ -1,0 +1,108 @@
+"""What an endpoint is given, and what it gives back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import attrs
+
+from ..actions import Action, Call, StoreCall, store_call
+from ..agents import Agent, check_agents
+from ..http import Request, Response
+from ..routing import Route
+from ..run import Run
+from ..threads import ThreadStore
+from ._errors import Refusal
+
+if TYPE_CHECKING:
+    from ..runtime import CopilotRuntime
+
+logger = logging.getLogger("sansio_copilot")
+
+
+@attrs.frozen
+class LogStream:
+    """A response body that is read from a thread log until the log ends.
+
+    :param store: where the log is.
+    :param cursor: where to begin.
+    :param run: the run to start before the first byte; None for a reader of somebody else's.
+    :param ephemeral: the run dies with its client.
+    """
+
+    store: ThreadStore
+    cursor: Any
+    run: Run | None = None
+    ephemeral: bool = False
+
+    def call(self, method: str, *args: Any) -> StoreCall:
+        """The action that calls a method of the store."""
+        return store_call(self.store, method, *args)
+
+
+@attrs.frozen
+class Reply:
+    """What an endpoint answers: a response, and for a streaming one the log that it reads."""
+
+    response: Response
+    stream: LogStream | None = None
+
+    @classmethod
+    def of_stream(cls, stream: LogStream) -> Reply:
+        """A stream of server-sent events."""
+        headers = (
+            ("content-type", "text/event-stream"),
+            ("cache-control", "no-cache"),
+            # nginx and its kin buffer a response unless told not to.
+            ("x-accel-buffering", "no"),
+        )
+        return cls(Response(200, headers, stream=True), stream)
+
+
+@attrs.frozen
+class Turn:
+    """One request on its way through an endpoint.
+
+    :param request: with its body read.
+    :param now: seconds since the epoch when the request arrived.
+    :param resource: the request came in a single-route envelope's ``resource/request``.
+    """
+
+    runtime: CopilotRuntime
+    request: Request
+    route: Route
+    now: float
+    resource: bool = False
+
+    def store(self, method: str, *args: Any) -> StoreCall:
+        """The action that calls a method of the runtime's store."""
+        return store_call(self.runtime.store, method, *args)
+
+    def agents(self) -> Generator[Action, Any, Mapping[str, Agent]]:
+        """The agents for this request.
+
+        :raises TypeError: if the application's function returned something else.
+        """
+        agents = self.runtime.agents
+        if isinstance(agents, Mapping):
+            return agents
+        return check_agents((yield Call(agents, (self.request,))))
+
+    def agent(self) -> Generator[Action, Any, Agent]:
+        """The agent that the route names.
+
+        :raises Refusal: with 404, if there is none of that name.
+        """
+        agents = yield from self.agents()
+        agent_id = self.route.agent_id
+        assert agent_id is not None
+        if agent_id not in agents:
+            logger.warning("no agent %r; there are %s", agent_id, sorted(agents))
+            message = f"Agent '{agent_id}' does not exist"
+            raise Refusal(Response.json({"error": "Agent not found", "message": message}, 404))
+        return agents[agent_id]
+
+
+Steps: TypeAlias = Generator[Action, Any, Reply]

@@ -1,0 +1,85 @@
+"""GET /info: what this runtime is and which agents it has."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from .._version import __version__
+from ..actions import Action, Call
+from ..agents import Agent, describe_class
+from ..http import Response
+from ._turn import Reply, Steps, Turn
+
+logger = logging.getLogger("sansio_copilot")
+
+
+def info(turn: Turn) -> Steps:
+    """Describe the runtime in the shape that CopilotKit's client reads."""
+    runtime = turn.runtime
+    agents: dict[str, Any] = {}
+    for name, agent in (yield from turn.agents()).items():
+        description = {
+            "name": name,
+            "description": getattr(agent, "description", None) or "",
+            "className": describe_class(agent),
+        }
+        capabilities = yield from _capabilities(name, agent)
+        if capabilities:
+            description["capabilities"] = capabilities
+        agents[name] = description
+    single_route = runtime.mode == "single-route"
+    return Reply(
+        Response.json(
+            {
+                "version": __version__,
+                "agents": agents,
+                "audioFileTranscriptionEnabled": False,
+                "mode": "sse",
+                "threadEndpoints": _thread_endpoints(not single_route),
+                **(
+                    {
+                        "singleRoute": {
+                            "resourceOperations": True,
+                            "threadEndpoints": _thread_endpoints(True),
+                        }
+                    }
+                    if single_route
+                    else {}
+                ),
+                "suggestions": True,
+                "a2uiEnabled": False,
+                "openGenerativeUIEnabled": False,
+                "telemetryDisabled": True,
+            }
+        )
+    )
+
+
+def _thread_endpoints(reachable: bool) -> dict[str, bool]:
+    return {
+        "list": reachable,
+        "inspect": reachable,
+        "mutations": False,
+        "realtimeMetadata": False,
+    }
+
+
+def _capabilities(name: str, agent: Agent) -> Generator[Action, Any, Any]:
+    """What the agent says it can do; None if it says nothing, or fails to."""
+    capabilities = getattr(agent, "capabilities", None)
+    try:
+        if callable(capabilities):
+            capabilities = yield Call(capabilities)
+        if isinstance(capabilities, BaseModel):
+            return capabilities.model_dump(mode="json", by_alias=True)
+        if capabilities is not None and not isinstance(capabilities, Mapping):
+            raise TypeError(f"expected a mapping, got {type(capabilities).__name__}")
+    except Exception as error:
+        # One agent that cannot answer must not hide the others.
+        logger.warning("agent %r failed to report its capabilities", name, exc_info=error)
+        return None
+    return capabilities

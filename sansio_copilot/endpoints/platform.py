@@ -1,0 +1,39 @@
+"""Routes that need CopilotKit's hosted platform: a self-hosted runtime has one answer for each."""
+
+from __future__ import annotations
+
+from ..http import Response
+from ._turn import Reply, Steps, Turn
+
+_MISSING = (
+    "Missing CopilotKitIntelligence configuration. {} requires a CopilotKitIntelligence instance "
+    "to be provided in CopilotRuntime options."
+)
+_THREADS = (
+    "Missing CopilotKitIntelligence configuration. Thread operations require a "
+    "CopilotKitIntelligence instance to be provided in CopilotRuntime options."
+)
+
+
+def thread_operation(turn: Turn) -> Steps:
+    """PATCH, DELETE and archive of a thread, and /threads/subscribe."""
+    return Reply(Response.json({"error": _THREADS}, 422))
+    yield
+
+
+def annotate(turn: Turn) -> Steps:
+    """POST /annotate."""
+    return Reply(Response.json({"error": _MISSING.format("annotate")}, 422))
+    yield
+
+
+def inspector_metadata(turn: Turn) -> Steps:
+    """GET /inspector-metadata: there is none."""
+    return Reply(Response(204, {"cache-control": "no-store, private"}))
+    yield
+
+
+def not_found(turn: Turn) -> Steps:
+    """Routes that a self-hosted runtime does not have."""
+    return Reply(Response.json({"error": "Not found"}, 404))
+    yield

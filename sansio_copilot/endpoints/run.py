@@ -1,0 +1,37 @@
+"""POST /agent/:agentId/run: start a run of the thread and stream it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+from ..actions import Action
+from ..http import Response
+from ..recorder import RunRecorder
+from ..threads import Orphan, RunOpened, ThreadBusy
+from ._input import parse_input
+from ._runs import adopt, run_reply, run_request
+from ._turn import Reply, Steps, Turn
+
+
+def run(turn: Turn) -> Steps:
+    """Open a run, or answer 409 if another one of the thread is live."""
+    agent = yield from turn.agent()
+    parsed = parse_input(turn.request.body or b"")
+    opened = yield from _open(turn, run_request(turn, parsed.input))
+    if isinstance(opened, ThreadBusy):
+        message = (
+            f"Thread '{parsed.input.thread_id}' has a live run, '{opened.run_id}': stop it, "
+            "or wait for its end."
+        )
+        return Reply(Response.json({"error": "Thread already running", "message": message}, 409))
+    recorder = RunRecorder(opened.key, parsed.json, opened.known_message_ids)
+    return run_reply(turn, agent, parsed.input, turn.runtime.store, opened, recorder)
+
+
+def _open(turn: Turn, request: Any) -> Generator[Action, Any, RunOpened | ThreadBusy]:
+    while True:
+        opened: RunOpened | ThreadBusy | Orphan = yield turn.store("open_run", request)
+        if not isinstance(opened, Orphan):
+            return opened
+        yield from adopt(turn.runtime.store, opened, turn.now)

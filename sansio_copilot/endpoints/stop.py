@@ -1,0 +1,65 @@
+"""POST /agent/:agentId/stop/:threadId: stop the thread's live run."""
+
+from __future__ import annotations
+
+from .. import _json
+from ..http import Response
+from ..threads import Orphan
+from ._errors import Refusal
+from ._runs import adopt
+from ._turn import Reply, Steps, Turn
+
+
+def stop(turn: Turn) -> Steps:
+    """Ask for the stop. The run ends in its log before this answers, if the store is in memory."""
+    run_id = _scope(turn.request.body or b"")
+    yield from turn.agent()
+    thread_id = turn.route.thread_id
+    assert thread_id is not None
+    stopped = yield turn.store("request_stop", thread_id, run_id)
+    if isinstance(stopped, Orphan):
+        yield from adopt(turn.runtime.store, stopped, turn.now)
+    elif not stopped:
+        message = (
+            f"No active run for thread '{thread_id}'."
+            if run_id is None
+            else f"Run '{run_id}' is not the active run for thread '{thread_id}'."
+        )
+        return Reply(Response.json({"stopped": False, "message": message}))
+    return Reply(
+        Response.json(
+            {
+                "stopped": True,
+                "interrupt": {
+                    "type": "RUN_ERROR",
+                    "message": "Run stopped by user",
+                    "code": "STOPPED",
+                },
+            }
+        )
+    )
+
+
+def _invalid(error: str) -> Refusal:
+    return Refusal(Response.json({"error": error}, 400))
+
+
+def _scope(body: bytes) -> str | None:
+    """The ``runId`` that the body names.
+
+    :raises Refusal: with 400, if the body is neither empty nor an object with at most that key.
+    """
+    if not body.strip():
+        return None
+    try:
+        scope = _json.decode(body)
+    except ValueError:
+        raise _invalid("Invalid stop request") from None
+    if not isinstance(scope, dict) or scope.keys() - {"runId"}:
+        raise _invalid("Invalid stop request")
+    if not scope:
+        return None
+    run_id = scope["runId"]
+    if not isinstance(run_id, str) or not run_id.strip():
+        raise _invalid("Invalid runId")
+    return run_id

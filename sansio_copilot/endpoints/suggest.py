@@ -1,0 +1,24 @@
+"""POST /agent/:agentId/suggest: a run that stores nothing and dies with its client."""
+
+from __future__ import annotations
+
+from ..recorder import RunRecorder
+from ..threads import MemoryStore, RunOpened
+from ._input import parse_input
+from ._runs import run_reply, run_request
+from ._turn import Steps, Turn
+
+
+def suggest(turn: Turn) -> Steps:
+    """Run the agent into a log of its own that nobody else can name.
+
+    The reference drops the connection when the agent fails; here the stream ends with the
+    RUN_ERROR that any other run would end with.
+    """
+    agent = yield from turn.agent()
+    parsed = parse_input(turn.request.body or b"")
+    store = MemoryStore(resumable_runs=0)
+    opened = store.open_run(run_request(turn, parsed.input))
+    assert isinstance(opened, RunOpened), "a new store has no busy thread"
+    recorder = RunRecorder(opened.key, None)
+    return run_reply(turn, agent, parsed.input, store, opened, recorder, ephemeral=True)

@@ -1,0 +1,15 @@
+"""Errors of the protocol between the core, a binding and the network (h11's division)."""
+
+from __future__ import annotations
+
+
+class LocalProtocolError(Exception):
+    """The binding, or other code on this side, made a call that the state does not allow."""
+
+
+class RemoteProtocolError(Exception):
+    """The client did what the protocol does not allow."""
+
+
+class BodyTooLarge(RemoteProtocolError):
+    """The request's body is longer than the limit. Reported as the outcome of a ReadBody."""

@@ -1,0 +1,50 @@
+"""Machines over AG-UI event streams: pure, incremental, and usable on their own.
+
+An event is a plain dict of the AG-UI JSON shape. Each machine comes twice: as a class that is fed
+event by event, and as a function over a list of events.
+
+=====================  ======================  =================================================
+class                  function                what it is for
+=====================  ======================  =================================================
+ChunkExpander          expand_chunks           writes ``*_CHUNK`` events out
+Verifier               verify_events           refuses an event that may not come next
+Finalizer              finalize_events         ends what a run left open
+Compactor              compact_events          fewer events that fold to the same
+MessageFolder          fold_messages           the conversation
+StateFolder            fold_state              the shared state
+=====================  ======================  =================================================
+
+A run feeds the events of its agent through them in that order, after :func:`check_event`, which
+says of one event whether it has the fields its type needs; the machines rely on that. None of
+them changes an event it is given. :class:`EventError` is the only exception they document.
+
+Source: https://docs.ag-ui.com/concepts/events, and the TypeScript implementation in
+``@ag-ui/client`` 0.0.59, whose behaviour is the reference.
+"""
+
+from .chunks import ChunkExpander, expand_chunks
+from .compact import Compactor, compact_events
+from .finalize import Finalizer, finalize_events
+from .messages import MessageFolder, fold_messages
+from .state import StateFolder, fold_state
+from .types import KNOWN_TYPES, Event, EventError, check_event
+from .verify import Verifier, verify_events
+
+__all__ = [
+    "KNOWN_TYPES",
+    "ChunkExpander",
+    "Compactor",
+    "Event",
+    "EventError",
+    "Finalizer",
+    "MessageFolder",
+    "StateFolder",
+    "Verifier",
+    "check_event",
+    "compact_events",
+    "expand_chunks",
+    "finalize_events",
+    "fold_messages",
+    "fold_state",
+    "verify_events",
+]

@@ -1,0 +1,247 @@
+"""From chunks to start, content and end: the shorthand of AG-UI written out.
+
+A ``*_CHUNK`` event opens a message or a tool call, continues it, and ends it by being followed
+by something else. Everything after this machine sees only the long form.
+
+Source: https://docs.ag-ui.com/concepts/events ("convenience events"), and ``transformChunks`` of
+``@ag-ui/client`` 0.0.59.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+import attrs
+
+from . import types as t
+from .types import Event, EventError
+
+
+def _start_text(chunk: Event) -> Event:
+    start = {
+        "type": t.TEXT_MESSAGE_START,
+        "messageId": chunk["messageId"],
+        "role": chunk.get("role") or "assistant",
+    }
+    if chunk.get("name") is not None:
+        start["name"] = chunk["name"]
+    return start
+
+
+def _start_tool_call(chunk: Event) -> Event:
+    if chunk.get("toolCallName") is None:
+        raise EventError("First TOOL_CALL_CHUNK must have a toolCallName")
+    start = {
+        "type": t.TOOL_CALL_START,
+        "toolCallId": chunk["toolCallId"],
+        "toolCallName": chunk["toolCallName"],
+    }
+    if chunk.get("parentMessageId") is not None:
+        start["parentMessageId"] = chunk["parentMessageId"]
+    return start
+
+
+def _start_reasoning(chunk: Event) -> Event:
+    return {
+        "type": t.REASONING_MESSAGE_START,
+        "messageId": chunk["messageId"],
+        "role": "reasoning",
+    }
+
+
+@attrs.frozen(eq=False)
+class _Kind:
+    """One of the three things that chunks can build, and the events it is written out as."""
+
+    chunk_type: str
+    noun: str
+    id_field: str
+    start: Callable[[Event], Event]
+    content_type: str
+    end_type: str
+
+
+_KINDS: Final = {
+    kind.chunk_type: kind
+    for kind in (
+        _Kind(
+            t.TEXT_MESSAGE_CHUNK,
+            "text message",
+            "messageId",
+            _start_text,
+            t.TEXT_MESSAGE_CONTENT,
+            t.TEXT_MESSAGE_END,
+        ),
+        _Kind(
+            t.TOOL_CALL_CHUNK,
+            "tool call",
+            "toolCallId",
+            _start_tool_call,
+            t.TOOL_CALL_ARGS,
+            t.TOOL_CALL_END,
+        ),
+        _Kind(
+            t.REASONING_MESSAGE_CHUNK,
+            "reasoning message",
+            "messageId",
+            _start_reasoning,
+            t.REASONING_MESSAGE_CONTENT,
+            t.REASONING_MESSAGE_END,
+        ),
+    )
+}
+
+# These speak of the run as a whole, not of one producer in it.
+_CLOSE_ALL: Final = frozenset({t.RUN_STARTED, t.RUN_FINISHED, t.RUN_ERROR, t.MESSAGES_SNAPSHOT})
+# These can occur in the middle of a message without ending it.
+_CLOSE_NONE: Final = frozenset(
+    {
+        t.RAW,
+        t.ACTIVITY_SNAPSHOT,
+        t.ACTIVITY_DELTA,
+        t.REASONING_ENCRYPTED_VALUE,
+        t.SUBAGENT_STARTED,
+    }
+)
+_WHOLE: Final = t.KNOWN_TYPES - _KINDS.keys()
+_SUBAGENT_ENDS: Final = frozenset({t.SUBAGENT_FINISHED, t.SUBAGENT_ERROR})
+
+
+@attrs.frozen(eq=False)
+class _Stream:
+    """What one lane is assembling: a message or tool call that has started and not ended."""
+
+    kind: _Kind
+    entity_id: str
+    owner: str | None
+
+    def end(self) -> Event:
+        event = {"type": self.kind.end_type, self.kind.id_field: self.entity_id}
+        if self.owner is not None:
+            event["subagentRunId"] = self.owner
+        return event
+
+
+class ChunkExpander:
+    """Writes out the chunks of one event stream.
+
+    Chunks are assembled in lanes, one for each ``subagentRunId`` and one for the parent agent, so
+    that subagents that stream at the same time do not end each other's messages. What is open
+    when the stream ends is left open: to close it is the finalizer's work.
+    """
+
+    __slots__ = ("_lanes",)
+
+    def __init__(self) -> None:
+        self._lanes: dict[str | None, _Stream] = {}
+
+    def feed(self, event: Event) -> Sequence[Event]:
+        """The events that stand for ``event``; empty if its type is unknown.
+
+        Most often that is the event itself, the same object.
+
+        :raises EventError: if a chunk opens a message or tool call without saying which, or it
+            cannot be told which one it continues.
+        """
+        type_ = event["type"]
+        if type_ in _WHOLE and (not self._lanes or type_ in _CLOSE_NONE):
+            return (event,)
+        kind = _KINDS.get(type_)
+        if kind is not None:
+            return self._expand(kind, event)
+        if type_ not in _WHOLE:
+            return ()
+        if type_ in _CLOSE_ALL:
+            ends = [stream.end() for stream in self._lanes.values()]
+            self._lanes.clear()
+            return (*ends, event)
+        owner = event.get("subagentRunId")
+        if owner is None and type_ in _SUBAGENT_ENDS:
+            # Malformed, and not to be read as the end of the parent's stream.
+            return (event,)
+        return (*self._close(owner), event)
+
+    def _close(self, owner: str | None) -> list[Event]:
+        stream = self._lanes.pop(owner, None)
+        return [] if stream is None else [stream.end()]
+
+    def _expand(self, kind: _Kind, chunk: Event) -> list[Event]:
+        entity_id: str | None = chunk.get(kind.id_field)
+        owner = self._find_lane(kind, entity_id, chunk.get("subagentRunId"))
+        metadata = chunk.get("metadata")
+        out: list[Event] = []
+
+        stream = self._lanes.get(owner)
+        if (
+            stream is None
+            or stream.kind is not kind
+            or (entity_id is not None and entity_id != stream.entity_id)
+        ):
+            out = self._close(owner)
+            if entity_id is None:
+                raise EventError(f"First {kind.chunk_type} must have a {kind.id_field}")
+            start = kind.start(chunk)
+            stream = self._lanes[owner] = _Stream(kind, entity_id, owner)
+            out.append(_attributed(start, owner, metadata))
+
+        delta = chunk.get("delta")
+        if delta is None and not out and metadata is not None:
+            # The last chunk of a message often brings only usage and finish reason; they need an
+            # event to ride on, and the end event is too late if the stream stops here.
+            delta = ""
+        if delta is not None:
+            content = {
+                "type": kind.content_type,
+                kind.id_field: stream.entity_id,
+                "delta": delta,
+            }
+            out.append(_attributed(content, owner, metadata))
+        return out
+
+    def _find_lane(self, kind: _Kind, entity_id: str | None, tag: str | None) -> str | None:
+        """The lane a chunk belongs to: by its id if that is open, else by its tag, else by guess.
+
+        A guess is allowed only where one answer is possible: a chunk without id cannot open
+        anything, so it must continue the parent's stream of its kind or the only other one.
+        """
+        if entity_id is not None:
+            for owner, stream in self._lanes.items():
+                if stream.kind is kind and stream.entity_id == entity_id:
+                    if tag is not None and tag != owner:
+                        holder = "(the parent agent)" if owner is None else owner
+                        raise EventError(
+                            f"Cannot continue {kind.noun} '{entity_id}': chunk subagentRunId "
+                            f"'{tag}' does not match the open stream's subagent '{holder}'."
+                        )
+                    return owner
+            return tag
+        if tag is not None:
+            return tag
+        owners = [owner for owner, stream in self._lanes.items() if stream.kind is kind]
+        if not owners or None in owners:
+            return None
+        if len(owners) > 1:
+            raise EventError(
+                f"Ambiguous {kind.chunk_type}: it carries neither a {kind.id_field} nor a "
+                f"subagentRunId, but {len(owners)} lanes have an open {kind.noun}. Attribute the "
+                "chunk to the subagent it belongs to."
+            )
+        return owners[0]
+
+
+def _attributed(event: Event, owner: str | None, metadata: object) -> Event:
+    if owner is not None:
+        event["subagentRunId"] = owner
+    if metadata is not None:
+        event["metadata"] = metadata
+    return event
+
+
+def expand_chunks(events: Iterable[Event]) -> list[Event]:
+    """``events`` with every chunk written out as start, content and end.
+
+    :raises EventError: at a chunk that fits nowhere; see :meth:`ChunkExpander.feed`.
+    """
+    expander = ChunkExpander()
+    return [out for event in events for out in expander.feed(event)]

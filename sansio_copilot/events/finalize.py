@@ -1,0 +1,144 @@
+"""The end of a run that has not ended by itself: stopped, failed, or just out of events.
+
+Source: ``createRunEventFinalizer`` of ``@copilotkit/shared`` 1.75.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from .. import _json
+from . import types as t
+from .types import Event
+
+_STOP_MESSAGE: Final = "Run stopped by user"
+_ABRUPT_END_MESSAGE: Final = "Run ended without emitting a terminal event"
+
+
+class Finalizer:
+    """Remembers what a run has open, and closes it in the end.
+
+    Keeps the ids of open text messages and tool calls and nothing else, so it may watch a stream
+    of any length.
+    """
+
+    __slots__ = ("_open_messages", "_open_tool_calls", "_terminal")
+
+    def __init__(self) -> None:
+        self._terminal = False
+        # In the order they opened, which is the order they are closed in.
+        self._open_messages: dict[str, None] = {}
+        # id -> the types that are still to come: TOOL_CALL_END, TOOL_CALL_RESULT, or both.
+        self._open_tool_calls: dict[str, set[str]] = {}
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the run has ended: RUN_FINISHED or RUN_ERROR was observed, or appended."""
+        return self._terminal
+
+    def observe(self, event: Event) -> None:
+        """Take note of an event that was sent. After a terminal event nothing counts."""
+        type_ = event["type"]
+        if type_ not in _OBSERVED or self._terminal:
+            return
+        if type_ == t.TEXT_MESSAGE_START:
+            if event.get("messageId"):
+                self._open_messages[event["messageId"]] = None
+        elif type_ == t.TEXT_MESSAGE_END:
+            self._open_messages.pop(event.get("messageId", ""), None)
+        elif type_ == t.TOOL_CALL_START:
+            if event.get("toolCallId"):
+                expected = {t.TOOL_CALL_END, t.TOOL_CALL_RESULT}
+                self._open_tool_calls.setdefault(event["toolCallId"], expected)
+        elif type_ in (t.TOOL_CALL_END, t.TOOL_CALL_RESULT):
+            to_come = self._open_tool_calls.get(event.get("toolCallId", ""))
+            if to_come is not None:
+                to_come.discard(type_)
+                if not to_come:
+                    del self._open_tool_calls[event["toolCallId"]]
+        else:
+            self._end()
+
+    def finalize(
+        self, *, stop_requested: bool = False, interruption_message: str | None = None
+    ) -> list[Event]:
+        """The events that make the stream well formed; empty if it has ended already.
+
+        They end each open text message, end each open tool call and give it a result that says
+        why there is no other, and end the run.
+
+        :param stop_requested: whether somebody asked for the end. The run then finishes, with
+            RUN_FINISHED; else it failed, with RUN_ERROR.
+        :param interruption_message: why it ended, for RUN_ERROR and the tool results.
+        """
+        if self._terminal:
+            return []
+        stopped = _STOP_MESSAGE if interruption_message is None else interruption_message
+        failed = interruption_message
+        if not failed or failed == _STOP_MESSAGE:
+            failed = _ABRUPT_END_MESSAGE
+        if stop_requested:
+            result = {"status": "stopped", "reason": "stop_requested", "message": stopped}
+            terminal: Event = {"type": t.RUN_FINISHED}
+        else:
+            result = {"status": "error", "reason": "missing_terminal_event", "message": failed}
+            terminal = {"type": t.RUN_ERROR, "message": failed, "code": "INCOMPLETE_STREAM"}
+        content = _json.encode(result).decode()
+
+        appended: list[Event] = [
+            {"type": t.TEXT_MESSAGE_END, "messageId": message_id}
+            for message_id in self._open_messages
+        ]
+        for call_id, to_come in self._open_tool_calls.items():
+            if t.TOOL_CALL_END in to_come:
+                appended.append({"type": t.TOOL_CALL_END, "toolCallId": call_id})
+            if t.TOOL_CALL_RESULT in to_come:
+                appended.append(
+                    {
+                        "type": t.TOOL_CALL_RESULT,
+                        "toolCallId": call_id,
+                        "messageId": f"{call_id}-result",
+                        "role": "tool",
+                        "content": content,
+                    }
+                )
+        appended.append(terminal)
+        self._end()
+        return appended
+
+    def _end(self) -> None:
+        self._terminal = True
+        self._open_messages.clear()
+        self._open_tool_calls.clear()
+
+
+_OBSERVED: Final = frozenset(
+    {
+        t.TEXT_MESSAGE_START,
+        t.TEXT_MESSAGE_END,
+        t.TOOL_CALL_START,
+        t.TOOL_CALL_END,
+        t.TOOL_CALL_RESULT,
+        t.RUN_FINISHED,
+        t.RUN_ERROR,
+    }
+)
+
+
+def finalize_events(
+    events: Iterable[Event],
+    *,
+    stop_requested: bool = False,
+    interruption_message: str | None = None,
+) -> list[Event]:
+    """What is to be appended to ``events`` so that they are a well-formed run.
+
+    ``events`` is not changed; the parameters are those of :meth:`Finalizer.finalize`.
+    """
+    finalizer = Finalizer()
+    for event in events:
+        finalizer.observe(event)
+    return finalizer.finalize(
+        stop_requested=stop_requested, interruption_message=interruption_message
+    )

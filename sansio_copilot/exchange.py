@@ -1,0 +1,411 @@
+"""One request and its response: the state machine that a binding drives.
+
+The binding makes an exchange for each request, calls :meth:`Exchange.start`, performs the action
+it gets, reports the outcome with :meth:`Exchange.done` or :meth:`Exchange.failed`, performs the
+next, until :class:`~sansio_copilot.actions.Finish` or :class:`~sansio_copilot.actions.Abandon`.
+Whether a hook, an agent or a store is plain or async is the binding's business alone; the
+sequence of actions is the same.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import attrs
+
+from . import sse
+from .actions import (
+    Abandon,
+    Action,
+    Call,
+    Finish,
+    ReadBody,
+    SendBytes,
+    SendHead,
+    StartRun,
+    StoreCall,
+    WaitForFrames,
+)
+from .endpoints import DISPATCH, LogStream, Refusal, Reply, Turn, adopt
+from .errors import BodyTooLarge, LocalProtocolError
+from .hooks import HookContext, Reject, RequestHook, ResponseHook
+from .http import Headers, Request, Response
+from .routing import (
+    ENVELOPE_CODE,
+    ENVELOPE_MESSAGE,
+    InvalidRequest,
+    Route,
+    allowed_methods,
+    detect_envelope,
+    json_request,
+    match_path,
+    may_be_envelope,
+    normalize_path,
+    parse_envelope,
+    resolve_envelope,
+    under_base_path,
+)
+
+if TYPE_CHECKING:
+    from .runtime import CopilotRuntime
+
+logger = logging.getLogger("sansio_copilot")
+
+Steps: TypeAlias = Generator[Action, Any, Any]
+
+
+class ExchangeState(enum.Enum):
+    """Where an exchange is: which outcome it waits for."""
+
+    IDLE = "idle"
+    CALLING = "calling"
+    READING_BODY = "reading body"
+    STORING = "storing"
+    STARTING_RUN = "starting run"
+    SENDING_HEAD = "sending head"
+    READING_LOG = "reading log"
+    SENDING_BYTES = "sending bytes"
+    WAITING_FOR_FRAMES = "waiting for frames"
+    FINISHED = "finished"
+    ABANDONED = "abandoned"
+
+
+_S = ExchangeState
+_ANSWERING: dict[type[Action], ExchangeState] = {
+    Call: _S.CALLING,
+    ReadBody: _S.READING_BODY,
+    StoreCall: _S.STORING,
+    StartRun: _S.STARTING_RUN,
+    SendHead: _S.SENDING_HEAD,
+    Abandon: _S.ABANDONED,
+}
+_STREAMING: dict[type[Action], ExchangeState] = {
+    StoreCall: _S.READING_LOG,
+    SendBytes: _S.SENDING_BYTES,
+    WaitForFrames: _S.WAITING_FOR_FRAMES,
+    Finish: _S.FINISHED,
+    Abandon: _S.ABANDONED,
+}
+
+
+def _only(
+    actions: dict[type[Action], ExchangeState], *kinds: type[Action]
+) -> dict[type[Action], ExchangeState]:
+    return {kind: actions[kind] for kind in kinds}
+
+
+TRANSITIONS: dict[ExchangeState, dict[type[Action], ExchangeState]] = {
+    _S.IDLE: _only(_ANSWERING, Call, ReadBody, StoreCall, SendHead),
+    _S.CALLING: _ANSWERING,
+    _S.READING_BODY: _only(_ANSWERING, Call, StoreCall, StartRun, SendHead, Abandon),
+    _S.STORING: _ANSWERING,
+    _S.STARTING_RUN: _only(_ANSWERING, Call, StoreCall, SendHead, Abandon),
+    _S.SENDING_HEAD: _only(_STREAMING, StoreCall, SendBytes, Finish, Abandon),
+    _S.READING_LOG: _STREAMING,
+    _S.SENDING_BYTES: _STREAMING,
+    _S.WAITING_FOR_FRAMES: _only(_STREAMING, StoreCall, SendBytes, Abandon),
+    _S.FINISHED: {},
+    _S.ABANDONED: {},
+}
+"""In each state, the actions that the exchange may ask for next, and the state each leads to."""
+
+_OVER = frozenset({_S.FINISHED, _S.ABANDONED})
+# These are seen through when the client goes: what they began must be ended.
+_UNINTERRUPTED = frozenset({_S.STORING, _S.READING_LOG, _S.STARTING_RUN})
+
+
+class ClientGone(Exception):
+    """Thrown into the exchange's own steps when nobody will read the response any more."""
+
+
+class Exchange:
+    """One request being answered. Made by :meth:`CopilotRuntime.exchange`.
+
+    :param request: the request, without its body unless that has been read already.
+    :param now: seconds since the epoch.
+    """
+
+    __slots__ = ("_gone", "_now", "_path", "_request", "_route", "_runtime", "_steps", "state")
+
+    state: ExchangeState
+
+    def __init__(self, runtime: CopilotRuntime, request: Request, now: float) -> None:
+        self.state = _S.IDLE
+        self._runtime = runtime
+        # As a browser would have sent it, so that no hook or route can be talked past with "..".
+        self._request = attrs.evolve(request, path=normalize_path(request.path))
+        self._path = self._request.path
+        self._route: Route | None = None
+        self._now = now
+        self._gone = False
+        self._steps = self._run()
+
+    def start(self) -> Action:
+        """Begin; returns the first action.
+
+        :raises LocalProtocolError: if the exchange was started before.
+        """
+        if self.state is not _S.IDLE:
+            raise LocalProtocolError(f"start is not allowed in state {self.state.name}")
+        return self._advance(next(self._steps))
+
+    def done(self, outcome: Any = None) -> Action:
+        """The action succeeded with ``outcome``; returns the next.
+
+        :raises LocalProtocolError: if no outcome is awaited.
+        """
+        self._expect_outcome("done")
+        return self._advance(self._steps.send(outcome))
+
+    def failed(self, error: Exception) -> Action:
+        """The action raised ``error``; returns the next action. The exchange deals with it.
+
+        :raises LocalProtocolError: if no outcome is awaited.
+        """
+        self._expect_outcome("failed")
+        return self._advance(self._steps.throw(error))
+
+    def client_gone(self) -> Action | None:
+        """The client has closed the connection, so the action in progress may be given up.
+
+        :returns: the next action; None to see the action through and report its outcome as usual.
+        :raises LocalProtocolError: if the exchange has not started, or is over.
+        """
+        self._expect_outcome("client_gone")
+        self._gone = True
+        if self.state in _UNINTERRUPTED:
+            return None
+        return self._advance(self._steps.throw(ClientGone()))
+
+    def _expect_outcome(self, call: str) -> None:
+        if self.state is _S.IDLE or self.state in _OVER:
+            raise LocalProtocolError(f"{call} is not allowed in state {self.state.name}")
+
+    def _advance(self, action: Action) -> Action:
+        while True:
+            following = TRANSITIONS[self.state].get(type(action))
+            if following is None:
+                raise AssertionError(f"{action} cannot follow {self.state.name}")
+            self.state = following
+            if not self._gone or isinstance(action, StoreCall) or following in _OVER:
+                return action
+            action = self._steps.throw(ClientGone())
+
+    # The steps, in order
+
+    def _run(self) -> Steps:
+        stream: LogStream | None = None
+        try:
+            response, stream = yield from self._answer()
+            headers = response.headers
+            if stream is None and response.status not in (204, 304):
+                headers = headers.set("content-length", str(len(response.body)))
+            yield SendHead(response.status, headers.raw)
+            if stream is not None:
+                yield from self._follow(stream)
+            elif response.body and self._request.method != "HEAD":
+                yield SendBytes(response.body)
+        except ClientGone:
+            if stream is not None and stream.ephemeral and stream.run is not None:
+                yield stream.call("request_stop", stream.run.key.thread_id, None)
+            yield Abandon()
+        except Exception as error:
+            # The head has been sent: what is left is to not pretend that the body is complete.
+            logger.error("the response broke off", exc_info=error)
+            yield Abandon()
+        else:
+            yield Finish()
+
+    def _answer(self) -> Generator[Action, Any, tuple[Response, LogStream | None]]:
+        policy = self._runtime.cors
+        origin = self._request.headers.get("origin")
+        if policy is not None and (preflight := policy.preflight(self._request)) is not None:
+            return preflight, None
+        stream: LogStream | None = None
+        try:
+            try:
+                reply = yield from self._handle()
+            except (Reject, Refusal) as refused:
+                reply = Reply(refused.response)
+            stream = reply.stream
+            response = yield from self._on_response(reply.response)
+            if stream is not None:
+                if not response.stream:
+                    # A hook put another response in the stream's place.
+                    yield from self._discard(stream)
+                    stream = None
+                elif stream.run is not None:
+                    yield StartRun(stream.run)
+        except ClientGone:
+            yield from self._discard(stream)
+            raise
+        except Exception as error:
+            yield from self._discard(stream)
+            stream = None
+            response = yield from self._on_error(error)
+        return response if policy is None else policy.apply(response, origin), stream
+
+    def _handle(self) -> Generator[Action, Any, Reply]:
+        yield from self._on_request(self._runtime.hooks.on_request)
+        self._path = self._request.path
+        if self._runtime.mode == "single-route":
+            return (yield from self._handle_envelope())
+        route = self._route = match_path(self._path, self._runtime.base_path)
+        if route is None:
+            yield from self._refuse_unrouted()
+        assert route is not None
+        self._check_method(route)
+        if self._request.method in ("POST", "PATCH"):
+            yield from self._read_body()
+        yield from self._on_request(self._runtime.hooks.on_before_handler)
+        return (yield from self._dispatch(route))
+
+    def _handle_envelope(self) -> Generator[Action, Any, Reply]:
+        if not under_base_path(self._path, self._runtime.base_path):
+            yield from self._refuse_unrouted()
+        if self._request.method != "POST":
+            raise Refusal(_method_not_allowed(("POST",)))
+        yield from self._read_body()
+        try:
+            envelope = parse_envelope(self._request)
+            resolved = resolve_envelope(envelope, self._request)
+            if resolved is None:
+                raise Refusal(_not_found())
+            route, self._request = resolved
+            self._route, self._path = route, self._request.path
+            resource = envelope.method == "resource/request"
+            if resource:
+                self._check_method(route)
+            yield from self._on_request(self._runtime.hooks.on_before_handler)
+            self._request = json_request(self._request, envelope)
+        except InvalidRequest as error:
+            body = {"error": "invalid_request", "message": error.message}
+            raise Refusal(Response.json(body, error.status)) from None
+        return (yield from self._dispatch(route, resource=resource))
+
+    def _dispatch(self, route: Route, *, resource: bool = False) -> Generator[Action, Any, Reply]:
+        endpoint = DISPATCH.get(route.name)
+        if endpoint is None:
+            raise Refusal(_not_found())
+        turn = Turn(self._runtime, self._request, route, self._now, resource)
+        return (yield from endpoint(turn))
+
+    def _check_method(self, route: Route) -> None:
+        if route.name.startswith("memories/"):
+            # The hosted platform's; a self-hosted runtime does not have the resource at all.
+            raise Refusal(_not_found())
+        allowed = allowed_methods(route.name)
+        if self._request.method not in allowed:
+            raise Refusal(_method_not_allowed(allowed))
+
+    def _refuse_unrouted(self) -> Steps:
+        base_path = self._runtime.base_path
+        logger.warning(
+            "no route for %s %s; the base path is %r", self._request.method, self._path, base_path
+        )
+        if self._runtime.mode == "multi-route" and may_be_envelope(self._request):
+            yield from self._read_body()
+            if detect_envelope(self._request) is not None:
+                body = {"error": "Not found", "code": ENVELOPE_CODE, "message": ENVELOPE_MESSAGE}
+                raise Refusal(Response.json(body, 404))
+        raise Refusal(_not_found())
+
+    def _read_body(self) -> Steps:
+        if self._request.body is not None:
+            return
+        limit = self._runtime.limits.body_bytes
+        try:
+            body = yield ReadBody(limit)
+        except BodyTooLarge:
+            message = f"The request body is longer than {limit} bytes"
+            raise Refusal(
+                Response.json({"error": "Payload too large", "message": message}, 413)
+            ) from None
+        self._request = attrs.evolve(self._request, body=body)
+
+    # Hooks
+
+    def _context(self, **known: Any) -> HookContext:
+        return HookContext(self._request, self._path, self._runtime, self._route, **known)
+
+    def _on_request(self, hook: RequestHook | None) -> Steps:
+        if hook is not None:
+            replacement = yield Call(hook, (self._context(),))
+            if replacement is not None:
+                self._request = _expect(Request, replacement, hook)
+
+    def _on_response(self, response: Response) -> Generator[Action, Any, Response]:
+        hook = self._runtime.hooks.on_response
+        if hook is None:
+            return response
+        try:
+            replacement = yield from _ask(hook, self._context(response=response))
+        except Reject as rejection:
+            return rejection.response
+        return replacement or response
+
+    def _on_error(self, error: Exception) -> Generator[Action, Any, Response]:
+        hook = self._runtime.hooks.on_error
+        if hook is not None:
+            try:
+                response = yield from _ask(hook, self._context(error=error))
+                if response is not None:
+                    return response
+            except Reject as rejection:
+                return rejection.response
+            except ClientGone:
+                raise
+            except Exception as hook_error:
+                logger.error("the on_error hook failed", exc_info=hook_error)
+        logger.error("%s %s failed", self._request.method, self._path, exc_info=error)
+        return Response.json({"error": "internal_error"}, 500)
+
+    # Streams
+
+    def _discard(self, stream: LogStream | None) -> Steps:
+        """Undo the opening of a run that is not going to start."""
+        if stream is not None and stream.run is not None:
+            yield stream.call("close_run", stream.run.key, b"", None)
+
+    def _follow(self, stream: LogStream) -> Steps:
+        """Send the log until it ends, with a comment whenever it is silent for long."""
+        cursor, limits = stream.cursor, self._runtime.limits
+        while True:
+            batch = yield stream.call("read", cursor, limits.read_bytes)
+            cursor = batch.cursor
+            if batch.data:
+                yield SendBytes(batch.data)
+            if batch.ended:
+                return
+            if batch.orphan is not None:
+                yield from adopt(stream.store, batch.orphan, self._now)
+            elif len(batch.data) < limits.read_bytes:
+                wait = WaitForFrames(stream.store, cursor, limits.heartbeat_seconds)
+                if not (yield wait):
+                    yield SendBytes(sse.HEARTBEAT)
+
+
+def _ask(hook: ResponseHook, context: HookContext) -> Generator[Action, Any, Response | None]:
+    replacement = yield Call(hook, (context,))
+    return None if replacement is None else _expect(Response, replacement, hook)
+
+
+def _expect(kind: type, value: Any, hook: object) -> Any:
+    if not isinstance(value, kind):
+        name = getattr(hook, "__name__", repr(hook))
+        raise TypeError(
+            f"hook {name} returned {type(value).__name__}, expected {kind.__name__} or None"
+        )
+    return value
+
+
+def _not_found() -> Response:
+    return Response.json({"error": "Not found"}, 404)
+
+
+def _method_not_allowed(allowed: tuple[str, ...]) -> Response:
+    headers = Headers((("allow", ", ".join(allowed)),))
+    return Response.json({"error": "Method not allowed"}, 405, headers)

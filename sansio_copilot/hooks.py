@@ -1,0 +1,77 @@
+"""Hooks: the application's own functions around every request.
+
+Order (the same as the reference runtime's): ``on_request`` before routing, ``on_before_handler``
+once the route is known and the body read, ``on_response`` for every response but a CORS preflight
+and an internal error's, ``on_error`` for an exception that is not a :class:`Reject`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+import attrs
+
+from .http import Request, Response
+from .routing import Route
+
+if TYPE_CHECKING:
+    from .runtime import CopilotRuntime
+
+
+class Reject(Exception):
+    """Raised by a hook, or by a function that picks agents, to answer the request at once.
+
+    The response still passes ``on_response`` and gets CORS headers.
+
+    :param response: what to answer.
+    """
+
+    def __init__(self, response: Response) -> None:
+        super().__init__(f"rejected with {response.status}")
+        self.response = response
+
+
+@attrs.frozen
+class HookContext:
+    """What a hook is told.
+
+    :param request: the request as the hooks before this one left it.
+    :param path: the path that is routed, percent-encoded.
+    :param runtime: the runtime that answers.
+    :param route: the matched route; None before routing, and when nothing matched.
+    :param response: for ``on_response``: what would be sent. A streaming response has ``stream``
+        set and no body; its head may be replaced.
+    :param error: for ``on_error``: the exception.
+    """
+
+    request: Request
+    path: str
+    runtime: CopilotRuntime
+    route: Route | None = None
+    response: Response | None = None
+    error: BaseException | None = None
+
+
+RequestHook: TypeAlias = Callable[[HookContext], "Request | None | Awaitable[Request | None]"]
+ResponseHook: TypeAlias = Callable[[HookContext], "Response | None | Awaitable[Response | None]"]
+
+
+@attrs.frozen
+class Hooks:
+    """Plain or async functions of one :class:`HookContext`; None means no hook.
+
+    A plain hook runs where the server runs, so it must not block.
+
+    :param on_request: may return a replacement request. The body has not been read yet
+        (``request.body`` is None), so a request that is rejected here costs no upload.
+    :param on_before_handler: may return a replacement request, which is not routed again.
+    :param on_response: may return a replacement response.
+    :param on_error: may return the response for an exception; without one the answer is a bare 500
+        that says nothing of the cause.
+    """
+
+    on_request: RequestHook | None = None
+    on_before_handler: RequestHook | None = None
+    on_response: ResponseHook | None = None
+    on_error: ResponseHook | None = None

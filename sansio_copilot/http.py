@@ -1,0 +1,157 @@
+"""What the core knows of HTTP: a request, a response, and their header fields.
+
+The three are immutable values (RFC 9110 semantics, no transport): a hook that
+wants another header returns another object, so nothing a hook kept a reference
+to can change under a stream that is being sent.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import attrs
+
+from . import _json
+
+_AUTHORITY = re.compile("[a-zA-Z][a-zA-Z0-9+.-]*://[^/?]*")
+
+HeaderItems = Mapping[str, str] | Iterable[tuple[str, str]]
+
+
+class Headers(Mapping[str, str]):
+    """Header fields in the order received; names compare without regard to case.
+
+    As a mapping it behaves like the Fetch spec's ``Headers``: a name that occurs
+    more than once reads as one value, joined with ``", "`` (RFC 9110 section 5.3).
+    ``raw`` keeps the single fields, for ``Set-Cookie`` and for sending.
+    """
+
+    __slots__ = ("raw",)
+
+    raw: tuple[tuple[str, str], ...]
+
+    def __init__(self, items: HeaderItems = ()) -> None:
+        if isinstance(items, Headers):
+            self.raw = items.raw
+            return
+        pairs = items.items() if isinstance(items, Mapping) else items
+        self.raw = tuple((name.lower(), value) for name, value in pairs)
+
+    @classmethod
+    def _of(cls, raw: tuple[tuple[str, str], ...]) -> Headers:
+        headers = cls.__new__(cls)
+        headers.raw = raw
+        return headers
+
+    def __getitem__(self, name: str) -> str:
+        values = self.get_all(name)
+        if not values:
+            raise KeyError(name)
+        return ", ".join(values)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and any(key == name.lower() for key, _ in self.raw)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(key for key, _ in self.raw))
+
+    def __len__(self) -> int:
+        return len({key for key, _ in self.raw})
+
+    def __eq__(self, other: object) -> bool:
+        return self.raw == other.raw if isinstance(other, Headers) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.raw)
+
+    def __repr__(self) -> str:
+        # Values are left out: a repr ends up in logs, and a log holds no header value.
+        return f"<Headers {', '.join(self)}>"
+
+    def get_all(self, name: str) -> list[str]:
+        """Every value sent under ``name``, in order; an empty list if there is none."""
+        name = name.lower()
+        return [value for key, value in self.raw if key == name]
+
+    def set(self, name: str, value: str) -> Headers:
+        """A copy in which ``name`` has the one value ``value``."""
+        return self.remove(name).add(name, value)
+
+    def add(self, name: str, value: str) -> Headers:
+        """A copy with one more field, whatever ``name`` had before."""
+        return Headers._of((*self.raw, (name.lower(), value)))
+
+    def remove(self, name: str) -> Headers:
+        """A copy without ``name``; the same fields if it was not there."""
+        name = name.lower()
+        return Headers._of(tuple(field for field in self.raw if field[0] != name))
+
+
+@attrs.frozen
+class Request:
+    """One HTTP request as the core sees it.
+
+    :param method: the method, upper case by convention ("GET").
+    :param path: the path of the target, percent-encoded as received ("/api/copilotkit/info").
+    :param query: what follows ``?``, without it, percent-encoded; "" if there is none.
+    :param headers: the header fields; a mapping or pairs are converted.
+    :param body: the content, or None while it has not been read (an ``on_request`` hook runs
+        before a byte of it is; a hook that returns a request with a body replaces it).
+    """
+
+    method: str
+    path: str
+    query: str = ""
+    headers: Headers = attrs.field(factory=Headers, converter=Headers)
+    body: bytes | None = attrs.field(default=None, repr=False)
+
+    @classmethod
+    def from_target(
+        cls, method: str, target: str, headers: HeaderItems = (), body: bytes | None = None
+    ) -> Request:
+        """Build a request from a request target in origin-form or absolute-form.
+
+        RFC 9112 section 3.2 obliges a server to take both; the authority and a fragment say
+        nothing the core needs.
+        """
+        target = target.partition("#")[0]
+        if not target.startswith("/"):
+            target = _AUTHORITY.sub("", target)
+        path, _, query = target.partition("?")
+        return cls(method, path or "/", query, headers, body)
+
+
+def _as_bytes(body: bytes | str) -> bytes:
+    return body.encode() if isinstance(body, str) else body
+
+
+@attrs.frozen
+class Response:
+    """One HTTP response with its content whole.
+
+    A streaming response is a :class:`Response` whose ``stream`` is true: its body is not known
+    yet, and hooks see and replace its status and headers before the first byte.
+
+    :param status: the status code, 100-999.
+    :param headers: the header fields; a mapping or pairs are converted.
+    :param body: the content; a ``str`` is encoded as UTF-8.
+    """
+
+    status: int = 200
+    headers: Headers = attrs.field(factory=Headers, converter=Headers)
+    body: bytes = attrs.field(default=b"", converter=_as_bytes, repr=False)
+    stream: bool = attrs.field(default=False, kw_only=True)
+
+    @classmethod
+    def json(cls, value: Any, status: int = 200, headers: HeaderItems = ()) -> Response:
+        """A response whose body is ``value`` as compact JSON."""
+        fields = Headers(headers)
+        if "content-type" not in fields:
+            fields = fields.set("content-type", "application/json")
+        return cls(status, fields, _json.encode(value))
+
+    def with_headers(self, headers: Headers) -> Response:
+        """This response under other headers; for hooks that add one."""
+        return attrs.evolve(self, headers=headers)

@@ -1,0 +1,216 @@
+"""Recording a run: an agent's events in, frames for the log out.
+
+Each event is checked once, at this edge, then verified, encoded once, and seen by the machines
+that say at the end what the run leaves behind.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from . import _json
+from .agents import event_dict
+from .events import (
+    ChunkExpander,
+    Compactor,
+    EventError,
+    Finalizer,
+    MessageFolder,
+    Verifier,
+    check_event,
+    compact_events,
+)
+from .threads import RunKey, RunResult
+
+logger = logging.getLogger("sansio_copilot")
+
+
+class RunRecorder:
+    """Turns one run's events into frames and, at its end, into a :class:`RunResult`.
+
+    Pure: no clock, no store. After :attr:`error` is set, or :meth:`finish` was called, it takes no
+    more events.
+
+    :param key: the run.
+    :param input: the run's input as JSON; RUN_STARTED carries it to readers who did not send it.
+        None for a run that stores nothing: it gets no event ids either.
+    :param known_message_ids: messages of the input that history has, and a replay need not repeat.
+    """
+
+    __slots__ = (
+        "_compactor",
+        "_expand",
+        "_finalizer",
+        "_folder",
+        "_input",
+        "_key",
+        "_known",
+        "_position",
+        "_prefix",
+        "_state",
+        "_verify",
+        "error",
+        "result",
+    )
+
+    def __init__(
+        self,
+        key: RunKey,
+        input: Mapping[str, Any] | None,
+        known_message_ids: Collection[str] = (),
+    ) -> None:
+        self._key = key
+        self._input = input
+        self._known = known_message_ids
+        self._prefix = b"" if input is None else b"id: %s." % key.token.encode()
+        self._position = 0
+        self._state = (input or {}).get("state")
+        self._expand = ChunkExpander().feed
+        self._verify = Verifier().feed
+        self._folder = MessageFolder((input or {}).get("messages") or ())
+        self._compactor = Compactor(self._state)
+        self._finalizer = Finalizer()
+        self.error: str | None = None
+        """Why the run must end: the rule that an event broke, in words for its developer."""
+        self.result: RunResult | None = None
+        """What the run leaves if it ends here; set while its terminal event is the last one."""
+
+    def record(self, event: object, now: float) -> bytes:
+        """Take one event from the agent; returns frames to append, perhaps none.
+
+        An event that breaks a rule sets :attr:`error`; the frames returned with it precede it.
+        """
+        frames: list[bytes] = []
+        try:
+            checked = event_dict(event)
+            if check_event(checked):
+                for expanded in self._expand(checked):
+                    self._verify(expanded)
+                    frames.append(self._keep(expanded))
+            else:
+                # As the reference: a client of this protocol version could not read it.
+                logger.warning("event of unknown type %r dropped", checked.get("type"))
+        except EventError as error:
+            self.error = str(error)
+        if frames:
+            self.result = self._result(now) if self._finalizer.terminal else None
+        return frames[0] if len(frames) == 1 else b"".join(frames)
+
+    def finish(
+        self, now: float, *, stop_requested: bool = False, error: str | None = None
+    ) -> tuple[bytes, RunResult | None]:
+        """End the run: the frames that make it well formed, and what it leaves.
+
+        A run that fails before its first event leaves nothing.
+
+        :param stop_requested: it was stopped: it ends with RUN_FINISHED rather than RUN_ERROR.
+        :param error: what went wrong, in words that reach the client.
+        """
+        leaves_history = error is None or self._position > 0
+        closing = self._finalizer.finalize(
+            stop_requested=stop_requested, interruption_message=error
+        )
+        frames: list[bytes] = []
+        if closing and stop_requested and self._position == 0:
+            # RUN_FINISHED may not be a stream's first event.
+            frames.append(self._keep({"type": "RUN_STARTED", **self._ids}))
+        for event in closing:
+            if event["type"] == "RUN_FINISHED":
+                # The AG-UI schema requires them, and a strict reader drops the stream without.
+                event = {**event, **self._ids}
+            frames.append(self._write(event))
+            self._compactor.feed(event)
+        if not leaves_history:
+            self.result = None
+        elif frames or self.result is None:
+            self.result = self._result(now)
+        return b"".join(frames), self.result
+
+    @classmethod
+    def adopt(cls, key: RunKey, frames: bytes) -> RunRecorder:
+        """A recorder in the state that another one, now dead, was in when it had written ``frames``.
+
+        :meth:`finish` is what remains to be called on it.
+        """
+        events = [_json.decode(data) for data in frame_data(frames)]
+        first = events[0] if events else {}
+        recorder = cls(key, first.get("input") or {})
+        for event in events:
+            recorder._position += 1
+            recorder._observe(event)
+        return recorder
+
+    @property
+    def _ids(self) -> dict[str, str]:
+        return {"threadId": self._key.thread_id, "runId": self._key.run_id}
+
+    def _keep(self, event: dict[str, Any]) -> bytes:
+        if event["type"] == "RUN_STARTED":
+            event = self._with_input(event)
+        frame = self._write(event)
+        self._observe(event)
+        return frame
+
+    def _observe(self, event: dict[str, Any]) -> None:
+        if event["type"] == "RUN_STARTED" and self._finalizer.terminal:
+            self._finalizer = Finalizer()
+        self._folder.feed(event)
+        self._compactor.feed(event)
+        self._finalizer.observe(event)
+
+    def _write(self, event: dict[str, Any]) -> bytes:
+        try:
+            data = _json.encode(event)
+        except (TypeError, ValueError) as error:
+            raise EventError(f"{event['type']} cannot be written as JSON: {error}") from error
+        position = self._position
+        self._position = position + 1
+        if self._prefix:
+            return b"%s%d\ndata: %s\n\n" % (self._prefix, position, data)
+        return b"data: %s\n\n" % data
+
+    def _with_input(self, event: dict[str, Any]) -> dict[str, Any]:
+        if self._input is None or event.get("input"):
+            return event
+        messages = [m for m in self._input.get("messages", ()) if m.get("id") not in self._known]
+        return {**event, "input": {**self._input, "messages": messages}}
+
+    def _result(self, now: float) -> RunResult:
+        # Twice, as the reference does: once when it stores a run, once when it replays it. For a
+        # stream that an error cut short the second pass still moves events.
+        events = compact_events(self._compactor.finish(), state=self._state)
+        token = self._key.token.encode()
+        frames = b"".join(
+            b"id: %s.c%d\ndata: %s\n\n" % (token, index, _json.encode(event))
+            for index, event in enumerate(events)
+        )
+        state = None
+        for event in events:
+            if event["type"] == "STATE_SNAPSHOT":
+                snapshot = event["snapshot"]
+                state = _json.encode(snapshot) if isinstance(snapshot, dict) else b"null"
+        messages = self._folder.messages
+        return RunResult(
+            frames,
+            _json.encode(messages) if messages else None,
+            state,
+            frozenset(_message_ids(events)),
+            now,
+        )
+
+
+def frame_data(frames: bytes) -> list[bytes]:
+    """The JSON texts of whole frames as this module writes them."""
+    return [frame[frame.index(b"data: ") + 6 :] for frame in frames.split(b"\n\n") if frame]
+
+
+def _message_ids(events: list[dict[str, Any]]) -> Iterator[str]:
+    for event in events:
+        message_id = event.get("messageId")
+        if isinstance(message_id, str):
+            yield message_id
+        if event["type"] == "RUN_STARTED":
+            for message in (event.get("input") or {}).get("messages") or ():
+                yield message["id"]

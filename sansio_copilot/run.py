@@ -1,0 +1,157 @@
+"""One agent run in its home: the state machine that a binding drives beside any request."""
+
+from __future__ import annotations
+
+import enum
+import logging
+from typing import Any
+
+import attrs
+from ag_ui.core import RunAgentInput
+
+from .actions import PullEvent, RunAction, RunOver, store_call
+from .agents import Agent, AgentContext, call_agent
+from .errors import LocalProtocolError
+from .recorder import RunRecorder
+from .threads import RunKey, Signal, ThreadStore
+
+logger = logging.getLogger("sansio_copilot")
+
+
+class RunState(enum.Enum):
+    """Where a run is. The names are part of the docs' diagram."""
+
+    IDLE = "idle"
+    PULLING = "pulling"
+    STORING = "storing"
+    CLOSING = "closing"
+    OVER = "over"
+
+
+_ALLOWED: dict[str, frozenset[RunState]] = {
+    "start": frozenset({RunState.IDLE}),
+    "event": frozenset({RunState.PULLING}),
+    "agent_ended": frozenset({RunState.PULLING}),
+    "check": frozenset({RunState.PULLING}),
+    "interrupt": frozenset({RunState.PULLING}),
+    "stored": frozenset({RunState.STORING, RunState.CLOSING}),
+    "store_failed": frozenset({RunState.STORING, RunState.CLOSING}),
+}
+
+
+@attrs.define(eq=False)
+class Run:
+    """An agent, its input, and the log that its events go to.
+
+    The binding calls :meth:`events` for the agent's iterator, then :meth:`start`, and tells each
+    outcome to the method named for it; each returns the next :data:`RunAction`. Calls must not
+    overlap. When the store notifies (``store.watch_run(run.key, ...)``), and every ``lease / 3``
+    seconds if there is a lease, it calls :meth:`check`, while the pull goes on.
+
+    :param lease: seconds; None if the store needs no renewal.
+    """
+
+    agent: Agent = attrs.field(repr=False)
+    input: RunAgentInput = attrs.field(repr=False)
+    context: AgentContext = attrs.field(repr=False)
+    store: ThreadStore = attrs.field(repr=False)
+    key: RunKey
+    recorder: RunRecorder = attrs.field(repr=False)
+    lease: float | None = None
+    state: RunState = attrs.field(default=RunState.IDLE, init=False)
+    _fate: RunOver = attrs.field(default=RunOver("done"), init=False, repr=False)
+
+    def events(self) -> Any:
+        """Call the agent; see :func:`~sansio_copilot.agents.call_agent`."""
+        return call_agent(self.agent, self.input, self.context)
+
+    def start(self) -> RunAction:
+        """The home is ready: begin."""
+        self._expect("start")
+        return self._pull()
+
+    def event(self, event: object, now: float) -> RunAction:
+        """The agent yielded ``event``.
+
+        :param now: seconds since the epoch, here and below.
+        """
+        self._expect("event")
+        frames = self.recorder.record(event, now)
+        if (error := self.recorder.error) is not None:
+            logger.error(
+                "agent %r broke a rule of AG-UI, its run ends: %s", self.context.agent_id, error
+            )
+            return self._close(now, RunOver("cancel"), frames, error=error)
+        if not frames:
+            return self._pull()
+        return self._call("append", self.key, frames, self.recorder.result)
+
+    def agent_ended(self, now: float, error: BaseException | None = None) -> RunAction:
+        """The agent has no more events, or raised ``error``."""
+        self._expect("agent_ended")
+        if error is None:
+            return self._close(now, RunOver("done"))
+        logger.error("agent %r failed", self.context.agent_id, exc_info=error)
+        return self._close(now, RunOver("done"), error=str(error) or type(error).__name__)
+
+    def check(self) -> RunAction:
+        """Ask the store for the run's signal, which also renews its lease."""
+        self._expect("check")
+        return self._call("renew", self.key)
+
+    def interrupt(self, now: float, reason: str) -> RunAction:
+        """End the run from outside, as a shutdown does; ``reason`` reaches the client."""
+        self._expect("interrupt")
+        return self._close(now, RunOver("cancel"), error=reason)
+
+    def stored(self, outcome: Any, now: float) -> RunAction:
+        """The store call succeeded with ``outcome``."""
+        self._expect("stored")
+        if self.state is RunState.CLOSING:
+            return self._over(self._fate)
+        if outcome is Signal.STOP:
+            return self._close(now, RunOver("cancel"), stop_requested=True)
+        if outcome is Signal.SEALED:
+            return self._over(RunOver("drain"))
+        return self._pull()
+
+    def store_failed(self, error: BaseException, now: float) -> RunAction:
+        """The store call raised ``error``: the run ends, in the log if the store lets it."""
+        self._expect("store_failed")
+        logger.error("the thread store failed in run %r", self.key.run_id, exc_info=error)
+        if self.state is RunState.CLOSING:
+            return self._over(self._fate)
+        return self._close(now, RunOver("cancel"), error="The thread store failed")
+
+    def _expect(self, call: str) -> None:
+        if self.state not in _ALLOWED[call]:
+            raise LocalProtocolError(f"Run.{call} is not allowed in state {self.state.name}")
+
+    def _pull(self) -> RunAction:
+        self.state = RunState.PULLING
+        return PullEvent()
+
+    def _call(self, method: str, *args: Any) -> RunAction:
+        self.state = RunState.STORING
+        return store_call(self.store, method, *args)
+
+    def _close(
+        self,
+        now: float,
+        fate: RunOver,
+        frames: bytes = b"",
+        *,
+        stop_requested: bool = False,
+        error: str | None = None,
+    ) -> RunAction:
+        self._fate = fate
+        # A plain agent in a thread cannot be cancelled; it looks here.
+        self.context.stop_requested = fate.agent == "cancel"
+        last, result = self.recorder.finish(now, stop_requested=stop_requested, error=error)
+        action = self._call("close_run", self.key, frames + last, result)
+        self.state = RunState.CLOSING
+        return action
+
+    def _over(self, fate: RunOver) -> RunAction:
+        self.state = RunState.OVER
+        return fate

@@ -1,0 +1,83 @@
+"""CopilotRuntime: agents, policies and limits in one place; makes exchanges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from .agents import Agent, AgentsFunction, check_agents
+from .cors import CorsPolicy, policy_from
+from .exchange import Exchange
+from .forwarding import ForwardHeaders
+from .hooks import Hooks
+from .http import Request
+from .limits import Limits
+from .routing import normalize_base_path
+from .threads import MemoryStore, ThreadStore
+
+
+class CopilotRuntime:
+    """A CopilotKit runtime: what a binding serves, and a test drives.
+
+    Immutable once made, apart from its store, so one may be served by several bindings at once.
+
+    :param agents: a mapping from id to agent, or a function of the :class:`Request`, plain or
+        async, that returns one (for agents per tenant). See :data:`sansio_copilot.agents.Agent`.
+    :param base_path: where the runtime is mounted. None matches routes by their last segments
+        under any prefix, for an application that mounts it somewhere it does not know.
+    :param mode: "multi-route" has a path for each operation; "single-route" takes them all as
+        envelopes, POSTed to ``base_path``.
+    :param cors: True lets any origin in, without credentials; False sends no CORS header; or a
+        :class:`CorsPolicy`.
+    :param hooks: the application's functions around each request.
+    :param store: where threads live; a :class:`MemoryStore` of its own unless given.
+    :param forward_headers: which request headers an agent gets to see.
+    :param limits: see :class:`Limits`.
+    :raises TypeError: for agents, hooks or limits of the wrong type.
+    :raises ValueError: for a ``base_path`` without a leading slash, or an unknown ``mode``.
+    """
+
+    def __init__(
+        self,
+        agents: Mapping[str, Agent] | AgentsFunction,
+        *,
+        base_path: str | None = "/api/copilotkit",
+        mode: Literal["multi-route", "single-route"] = "multi-route",
+        cors: bool | CorsPolicy = True,
+        hooks: Hooks | None = None,
+        store: ThreadStore | None = None,
+        transcription: None = None,
+        forward_headers: ForwardHeaders | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        if mode not in ("multi-route", "single-route"):
+            raise ValueError(f"mode is 'multi-route' or 'single-route', not {mode!r}")
+        if isinstance(agents, Mapping):
+            agents = dict(check_agents(agents))
+        elif not callable(agents):
+            raise TypeError(
+                "agents is a mapping from id to agent or a function of the request, "
+                f"not {type(agents).__name__}"
+            )
+        for name, value, kind in (
+            ("hooks", hooks, Hooks),
+            ("forward_headers", forward_headers, ForwardHeaders),
+            ("limits", limits, Limits),
+        ):
+            if value is not None and not isinstance(value, kind):
+                raise TypeError(f"{name} is a {kind.__name__}, not {type(value).__name__}")
+        self.agents: Mapping[str, Agent] | AgentsFunction = agents
+        self.base_path = normalize_base_path(base_path)
+        self.mode = mode
+        self.cors = policy_from(cors)
+        self.hooks = hooks or Hooks()
+        self.store: ThreadStore = MemoryStore() if store is None else store
+        self.forward_headers = forward_headers or ForwardHeaders()
+        self.limits = limits or Limits()
+
+    def exchange(self, request: Request, now: float) -> Exchange:
+        """A new exchange for ``request``.
+
+        :param now: seconds since the epoch: the core has no clock.
+        """
+        return Exchange(self, request, now)

@@ -1,0 +1,177 @@
+"""The shared state after snapshots and JSON Patches."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sansio_copilot.events import EventError, StateFolder, fold_state
+from sansio_copilot.events._values import copy_json, merge_metadata
+from sansio_copilot.events.state import apply_delta
+
+
+def snapshot(value):
+    return {"type": "STATE_SNAPSHOT", "snapshot": value}
+
+
+def delta(*operations):
+    return {"type": "STATE_DELTA", "delta": list(operations)}
+
+
+def add(path, value):
+    return {"op": "add", "path": path, "value": value}
+
+
+def test_a_snapshot_replaces_and_a_delta_patches():
+    assert fold_state([snapshot({"n": 1}), snapshot({"list": []}), delta(add("/list/-", 2))]) == {
+        "list": [2]
+    }
+
+
+def test_without_a_state_event_there_is_none():
+    assert fold_state([]) is None
+    assert fold_state([{"type": "RUN_STARTED"}, {"type": "CUSTOM"}]) is None
+
+
+def test_a_delta_without_a_snapshot_patches_an_empty_object():
+    assert fold_state([delta(add("/a", 1))]) == {"a": 1}
+    assert fold_state([delta()]) == {}
+
+
+def test_a_snapshot_of_null_is_a_state_that_nothing_can_be_added_to():
+    assert fold_state([snapshot(None), delta(add("/a", 1))]) is None
+    assert fold_state([snapshot(None), delta(add("", {"a": 1}))]) == {"a": 1}
+
+
+def test_a_delta_that_does_not_apply_is_skipped_as_a_whole():
+    folder = StateFolder({"a": 1})
+    assert folder.feed(delta(add("/b", 2), add("/c/d", 3))) is False
+    assert folder.state == {"a": 1}
+    assert folder.feed(delta(add("/b", 2))) is True
+    assert folder.state == {"a": 1, "b": 2}
+
+
+BAD_DELTAS = [
+    None,
+    7,
+    "abc",
+    {"op": "add", "path": "/x", "value": 1},
+    [None],
+    ["add"],
+    [{}],
+    [{"op": "add"}],
+    [{"op": "add", "path": "/x"}],
+    [{"op": "add", "path": 7, "value": 1}],
+    [{"op": "add", "path": "x", "value": 1}],
+    [{"op": "grow", "path": "/x", "value": 1}],
+    [{"op": ["add"], "path": "/x", "value": 1}],
+    [{"op": "add", "path": "/a/b", "value": 1}],
+    [{"op": "add", "path": "/list/9", "value": 1}],
+    [{"op": "add", "path": "/list/01", "value": 1}],
+    [{"op": "add", "path": "/list/x", "value": 1}],
+    [{"op": "add", "path": "/text/0", "value": 1}],
+    [{"op": "replace", "path": "/no", "value": 1}],
+    [{"op": "remove", "path": "/no"}],
+    [{"op": "remove", "path": "/list/-"}],
+    [{"op": "test", "path": "/a", "value": True}],
+    [{"op": "move", "path": "/b", "from": "/no"}],
+    [{"op": "move", "path": "/obj/k", "from": "/obj"}],
+    [{"op": "copy", "path": "/b"}],
+]
+
+
+@pytest.mark.parametrize("bad", BAD_DELTAS, ids=repr)
+def test_whatever_is_wrong_with_a_delta_nothing_changes(bad):
+    state = {"a": 1, "text": "t", "list": [1, 2], "obj": {"k": {}}}
+    before = copy.deepcopy(state)
+    with pytest.raises(EventError, match="the delta does not apply"):
+        apply_delta(state, bad)
+    assert state == before
+    if isinstance(bad, list):
+        first_good = [
+            {"op": "remove", "path": "/a"},
+            {"op": "move", "path": "/list/0", "from": "/text"},
+            add("/list/-", 3),
+        ]
+        with pytest.raises(EventError):
+            apply_delta(state, [*first_good, *bad])
+        assert state == before
+        assert list(state) == list(before)
+
+
+def test_nothing_of_an_event_becomes_part_of_the_state():
+    value, item = {"list": []}, {"deep": [1]}
+    events = [snapshot(value), delta(add("/list/-", item)), delta(add("/list/0/deep/-", 2))]
+    before = copy.deepcopy(events)
+    folder = StateFolder()
+    for event in events:
+        folder.feed(event)
+    assert events == before
+    item["deep"].clear()
+    value["list"].clear()
+    assert folder.state == {"list": [{"deep": [1, 2]}]}
+
+
+def test_the_initial_state_is_not_changed():
+    initial = {"a": []}
+    folder = StateFolder(initial)
+    folder.feed(delta(add("/a/-", 1)))
+    assert initial == {"a": []}
+
+
+def test_a_state_that_was_read_does_not_change_under_its_reader():
+    folder = StateFolder({"a": []})
+    seen = folder.state
+    folder.feed(delta(add("/a/-", 1)))
+    folder.feed(delta(add("/a/-", 2)))
+    assert seen == {"a": []}
+    assert folder.state == {"a": [1, 2]}
+
+
+def test_a_delta_costs_the_same_however_large_the_state_is():
+    big = {"list": list(range(1000)), "n": 0}
+    folder = StateFolder(big)
+    before = folder._state
+    folder.feed(delta(add("/list/-", 1), {"op": "replace", "path": "/n", "value": 1}))
+    assert folder._state is before
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=3),
+    lambda children: (
+        st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=3), children, max_size=3)
+    ),
+)
+
+
+@given(json_values)
+def test_a_copy_is_equal_and_shares_nothing(value):
+    copied = copy_json(value)
+    assert copied == value
+
+    def containers(value):
+        if isinstance(value, dict | list):
+            yield id(value)
+            for item in value.values() if isinstance(value, dict) else value:
+                yield from containers(item)
+
+    assert not set(containers(copied)) & set(containers(value))
+
+
+def test_a_copy_of_what_is_not_plain_json_is_deep_too():
+    inner = [1]
+    copied = copy_json({"tuple": (inner,)})
+    inner.append(2)
+    assert copied == {"tuple": ([1],)}
+
+
+def test_metadata_is_merged_by_key_and_values_are_replaced_whole():
+    older, newer = {"a": {"x": 1}, "b": 1}, {"a": {"y": 2}}
+    assert merge_metadata(older, newer) == {"a": {"y": 2}, "b": 1}
+    assert older == {"a": {"x": 1}, "b": 1}
+    assert merge_metadata(None, None) is None
+    assert merge_metadata(older, None) == older
+    assert merge_metadata(None, newer) == newer

@@ -1,0 +1,161 @@
+"""JSON as JavaScript writes and reads it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sansio_copilot._json import decode, encode
+
+# Text as JavaScript has it: any code point, lone surrogates too, but no pair of them, which is
+# another spelling of one character.
+TEXT = st.text(st.characters(exclude_categories=[])).map(
+    lambda text: text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats() | TEXT,
+    lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner),
+)
+
+
+def nested(depth: int, innermost: Any = None) -> Any:
+    value = innermost
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def finite(value: Any) -> Any:
+    """What JSON.parse(JSON.stringify(value)) makes of ``value``."""
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case list():
+            return [finite(item) for item in value]
+        case dict():
+            return {key: finite(item) for key, item in value.items()}
+    return value
+
+
+class TestEncode:
+    @pytest.mark.parametrize(
+        ("value", "text"),
+        [
+            ({"a": [1, None, True, "x"]}, '{"a":[1,null,true,"x"]}'),
+            ("é😀\u2028\u2029\x7f", '"é😀\u2028\u2029\x7f"'),
+            ('\n\r\t"\\/', '"\\n\\r\\t\\"\\\\/"'),
+            ("\0\x1f", '"\\u0000\\u001f"'),
+            ((1, 2), "[1,2]"),
+            ({1: "a"}, '{"1":"a"}'),
+            (10**30, "1" + "0" * 30),
+        ],
+    )
+    def test_it_is_compact_and_utf8(self, value: Any, text: str) -> None:
+        assert encode(value) == text.encode()
+
+    @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+    def test_what_is_no_number_is_null(self, value: float) -> None:
+        assert encode(value) == b"null"
+        assert encode({"a": [value, "\udc00"]}) == b'{"a":[null,"\\udc00"]}'
+        assert encode(("\udc00", (value,))) == b'["\\udc00",[null]]'
+
+    def test_a_lone_surrogate_is_escaped(self) -> None:
+        assert encode("a\ud800b") == b'"a\\ud800b"'
+        assert encode({"\udfff": 1.5}) == b'{"\\udfff":1.5}'
+        assert (
+            encode(["\ud800", 10**30, True, None, {"é": {}}])
+            == ('["\\ud800",1' + "0" * 30 + ',true,null,{"é":{}}]').encode()
+        )
+
+    def test_a_pair_of_surrogates_is_one_character_to_the_reader(self) -> None:
+        assert json.loads(encode("\ud83d\ude00")) == "😀"
+
+    def test_a_backslash_before_a_surrogate_stays_one(self) -> None:
+        assert decode(encode("\\\ud800")) == "\\\ud800"
+
+    @pytest.mark.parametrize("value", [object(), ["\ud800", object()], {(1, 2): 3}])
+    def test_what_has_no_form(self, value: Any) -> None:
+        with pytest.raises(TypeError):
+            encode(value)
+
+    def test_deep_nesting(self) -> None:
+        assert encode(nested(200)) == b"[" * 200 + b"null" + b"]" * 200
+        assert encode(nested(200, "\ud800")) == b"[" * 200 + b'"\\ud800"' + b"]" * 200
+        with pytest.raises(ValueError, match="nested too deeply"):
+            encode(nested(100_000))
+
+    def test_a_value_that_contains_itself(self) -> None:
+        value: list[Any] = []
+        value.append(value)
+        with pytest.raises(ValueError, match="contains itself"):
+            encode(value)
+
+    @pytest.mark.xfail(
+        raises=RecursionError, reason="the way round for lone surrogates leaks RecursionError"
+    )
+    def test_both_with_a_lone_surrogate(self) -> None:
+        value: list[Any] = ["\ud800"]
+        value.append(value)
+        with pytest.raises(ValueError, match="nested too deeply"):
+            encode(value)
+        with pytest.raises(ValueError, match="nested too deeply"):
+            encode(["\ud800", nested(100_000)])
+
+    @given(VALUES)
+    def test_it_is_one_line_that_any_parser_reads(self, value: Any) -> None:
+        data = encode(value)
+        assert b"\n" not in data
+        assert b"\r" not in data
+        assert json.loads(data.decode("utf-8")) == finite(value)
+        assert decode(data) == finite(value)
+
+
+class TestDecode:
+    @pytest.mark.parametrize(
+        ("data", "value"),
+        [
+            (b'{"a":[1,2.5,true,null]}', {"a": [1, 2.5, True, None]}),
+            (b' \t\r\n"x" ', "x"),
+            (b'\xef\xbb\xbf{"a":1}', {"a": 1}),
+            (b'\xef\xbb\xbf"\\ud800"', "\ud800"),
+            (b'"\\ud83d\\ude00"', "😀"),
+            (b'"\\ud800x\\udc00"', "\ud800x\udc00"),
+            (b'"a\xffb"', "a\ufffdb"),
+            (b'"\xed\xa0\x80"', "\ufffd\ufffd\ufffd"),
+            (b'{"a":1,"a":2}', {"a": 2}),
+            (b"1e400", math.inf),
+            (b"12345678901234567890123", 12345678901234567890123),
+        ],
+    )
+    def test_values(self, data: bytes, value: Any) -> None:
+        assert decode(data) == value
+
+    @pytest.mark.parametrize(
+        "data",
+        [b"", b" ", b"{", b"[1,]", b"{'a':1}", b'"a\nb"', b"01", b"1.", b"{}x", b"\xff1", b"/**/1"],
+    )
+    def test_what_is_not_json(self, data: bytes) -> None:
+        with pytest.raises(ValueError, match=r".+"):
+            decode(data)
+
+    @pytest.mark.parametrize("data", [b"NaN", b"[Infinity]", b"-Infinity"])
+    def test_nor_are_these(self, data: bytes) -> None:
+        with pytest.raises(ValueError, match="is not JSON"):
+            decode(data)
+
+    @pytest.mark.parametrize("prefix", [b"", b'["\\ud800",'])
+    def test_deep_nesting(self, prefix: bytes) -> None:
+        assert decode(b"[" * 200 + b"]" * 200) == nested(199, [])
+        with pytest.raises(ValueError, match="nested too deeply"):
+            decode(prefix + b"[" * 100_000 + b"]" * 100_000)
+
+    @given(st.binary())
+    def test_any_bytes_are_a_value_or_a_value_error(self, data: bytes) -> None:
+        with contextlib.suppress(ValueError):
+            decode(data)

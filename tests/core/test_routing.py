@@ -1,0 +1,599 @@
+"""Paths and envelopes to routes: the reference's vectors, then what they leave open."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sansio_copilot.http import Request
+from sansio_copilot.routing import (
+    ENVELOPE_CODE,
+    ENVELOPE_MESSAGE,
+    METHOD_NAMES,
+    Envelope,
+    InvalidRequest,
+    Route,
+    allowed_methods,
+    detect_envelope,
+    envelope_route,
+    json_request,
+    match_path,
+    may_be_envelope,
+    normalize_base_path,
+    normalize_path,
+    parse_envelope,
+    resolve_envelope,
+    resource_request,
+    under_base_path,
+)
+
+VECTORS = Path(__file__).parents[1] / "vectors"
+BASE = "/api/copilotkit"
+
+
+def load(name: str) -> list[dict[str, Any]]:
+    cases: list[dict[str, Any]] = json.loads((VECTORS / name).read_text("utf-8"))["cases"]
+    return cases
+
+
+def post(body: bytes | str | None, path: str = BASE, **headers: str) -> Request:
+    fields = {"content-type": "application/json"}
+    fields |= {name.replace("_", "-"): value for name, value in headers.items()}
+    return Request("POST", path, "", fields, body.encode() if isinstance(body, str) else body)
+
+
+def call(path: str, http_method: str = "GET", **members: Any) -> Envelope:
+    params = {"path": path, "httpMethod": http_method}
+    return Envelope("resource/request", params, members.get("body"), "body" in members)
+
+
+def wire_form(route: Route | None) -> dict[str, str] | None:
+    if route is None:
+        return None
+    members = {
+        "method": route.name,
+        "agentId": route.agent_id,
+        "threadId": route.thread_id,
+        "memoryId": route.memory_id,
+    }
+    return {name: value for name, value in members.items() if value is not None}
+
+
+class TestPaths:
+    def test_every_vector(self) -> None:
+        for case in load("routes.json"):
+            route = match_path(case["path"], case["base_path"])
+            assert wire_form(route) == case["route"], case
+
+    @pytest.mark.parametrize(
+        ("path", "route"),
+        [
+            ("/info", Route("info")),
+            ("/inspector-metadata", Route("inspector/metadata")),
+            ("/inspector-learning", Route("inspector/learning")),
+            ("/transcribe", Route("transcribe")),
+            ("/cpk-debug-events", Route("cpk-debug-events")),
+            ("/agent/a/run", Route("agent/run", "a")),
+            ("/agent/a/suggest", Route("agent/suggest", "a")),
+            ("/agent/a/connect", Route("agent/connect", "a")),
+            ("/agent/a/stop/t", Route("agent/stop", "a", "t")),
+            ("/threads", Route("threads/list")),
+            ("/threads/clear", Route("threads/clear")),
+            ("/threads/subscribe", Route("threads/subscribe")),
+            ("/threads/t", Route("threads/update", thread_id="t")),
+            ("/threads/t/archive", Route("threads/archive", thread_id="t")),
+            ("/threads/t/messages", Route("threads/messages", thread_id="t")),
+            ("/threads/t/events", Route("threads/events", thread_id="t")),
+            ("/threads/t/state", Route("threads/state", thread_id="t")),
+            ("/memories", Route("memories/list")),
+            ("/memories/recall", Route("memories/recall")),
+            ("/memories/subscribe", Route("memories/subscribe")),
+            ("/memories/m", Route("memories/mutate", memory_id="m")),
+            ("/annotate", Route("annotate")),
+        ],
+    )
+    def test_each_endpoint_has_a_path(self, path: str, route: Route) -> None:
+        assert match_path(BASE + path, BASE) == route
+        assert allowed_methods(route.name)
+
+    @pytest.mark.parametrize("path", ["/", "", "*", "/agent/a", "/agent/a/fly", "/agents/a/run"])
+    def test_other_paths_match_nothing(self, path: str) -> None:
+        assert match_path(path, None) is None
+
+    @pytest.mark.parametrize(
+        ("segment", "agent_id"),
+        [
+            ("caf%C3%A9", "café"),
+            ("caf\xe9%41", "caféA"),
+            ("a%2Fb", "a/b"),
+            ("a%252Fb", "a%2Fb"),
+            ("a+b", "a+b"),
+            ("%F0%9F%98%80", "😀"),
+            ("\ud800%41", "\ud800A"),
+        ],
+    )
+    def test_ids_are_decoded_once_and_after_splitting(self, segment: str, agent_id: str) -> None:
+        assert match_path(f"/agent/{segment}/run", None) == Route("agent/run", agent_id)
+
+    @pytest.mark.parametrize(
+        "segment",
+        ["%", "%4", "%zz", "%41%", "%E0%A4%A", "%C0%80", "%ED%A0%80", "%F4%90%80%80", "%FF"],
+    )
+    def test_a_malformed_id_is_no_match(self, segment: str) -> None:
+        assert match_path(f"/agent/{segment}/run", None) is None
+
+    def test_a_malformed_id_is_not_tried_on_a_later_pattern(self) -> None:
+        assert match_path("/agent/x/stop/threads", None) == Route("agent/stop", "x", "threads")
+        assert match_path("/agent/%/stop/threads", None) is None
+
+    def test_a_base_path_ends_at_a_segment(self) -> None:
+        assert match_path("/api/copilotkitchen/info", BASE) is None
+        assert match_path("/api/copilotkit/deeper/info", BASE) == Route("info")
+        assert match_path("/elsewhere/info", BASE) is None
+
+    @given(st.text(st.characters(codec="utf-8"), min_size=1))
+    def test_any_id_comes_back(self, agent_id: str) -> None:
+        encoded = "".join(f"%{byte:02x}" for byte in agent_id.encode())
+        assert match_path(f"/agent/{encoded}/run", None) == Route("agent/run", agent_id)
+
+    @pytest.mark.parametrize(
+        ("name", "methods"),
+        [
+            ("info", ("GET",)),
+            ("agent/run", ("POST",)),
+            ("threads/update", ("PATCH", "DELETE")),
+            ("memories/list", ("GET", "POST")),
+        ],
+    )
+    def test_methods(self, name: str, methods: tuple[str, ...]) -> None:
+        assert allowed_methods(name) == methods
+
+    def test_the_methods_of_an_unknown_endpoint(self) -> None:
+        with pytest.raises(KeyError):
+            allowed_methods("nope")
+
+    def test_methods_agree_with_the_405_of_the_vectors(self) -> None:
+        seen = 0
+        for case in load("http.json"):
+            if case["config"] == "single" or case["expect"]["status"] != 405:
+                continue
+            route = match_path(BASE + case["request"]["path"].partition("?")[0], BASE)
+            assert route is not None
+            assert ", ".join(allowed_methods(route.name)) == case["expect"]["headers"]["allow"]
+            seen += 1
+        assert seen > 0
+
+
+class TestBasePath:
+    @pytest.mark.parametrize(
+        ("given", "normal"),
+        [
+            (None, None),
+            ("", None),
+            ("/", "/"),
+            ("//", "/"),
+            ("/api/", "/api"),
+            ("/api", "/api"),
+            ("/my app", "/my%20app"),
+            ("/café", "/caf%C3%A9"),
+            ("/a/../b/", "/b"),
+        ],
+    )
+    def test_normal_form(self, given: str | None, normal: str | None) -> None:
+        assert normalize_base_path(given) == normal
+        assert normalize_base_path(normal) == normal
+
+    @pytest.mark.parametrize(
+        ("bad", "why"),
+        [
+            ("api/copilotkit", "must start with '/'.*'api/copilotkit'"),
+            ("http://host/api", "must start with '/'"),
+            ("/api?x=1", "must not have a query"),
+            ("/api#top", "must not have a fragment"),
+        ],
+    )
+    def test_a_mistake_is_named(self, bad: str, why: str) -> None:
+        with pytest.raises(ValueError, match=why):
+            normalize_base_path(bad)
+
+    def test_another_type(self) -> None:
+        with pytest.raises(TypeError, match="must be a str or None, not bytes"):
+            normalize_base_path(b"/api")  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize(
+        ("path", "base", "under"),
+        [
+            (BASE, BASE, True),
+            (BASE + "/", BASE, True),
+            (BASE + "/x", BASE + "/", True),
+            (BASE + "x", BASE, False),
+            ("/other", BASE, False),
+            ("/other", "/", True),
+            ("/other", None, True),
+        ],
+    )
+    def test_single_route_mode_answers_below_it(
+        self, path: str, base: str | None, under: bool
+    ) -> None:
+        assert under_base_path(path, base) is under
+
+
+class TestNormalPath:
+    @pytest.mark.parametrize(
+        ("path", "normal"),
+        [
+            ("/a/b", "/a/b"),
+            ("/a/../b", "/b"),
+            ("/a/%2e%2E/b", "/b"),
+            ("/.%2e/b", "/b"),
+            ("/../../b", "/b"),
+            ("/./a/%2e/b/.", "/a/b/"),
+            ("/a/b/..", "/a/"),
+            ("/a/b/%2E", "/a/b/"),
+            ("/a//b/", "/a//b/"),
+            ("/a\\..\\b", "/b"),
+            ("/", "/"),
+            ("/café/x y", "/caf%C3%A9/x%20y"),
+            ("/th`r{e}\"<>|'", "/th%60r%7Be%7D%22%3C%3E|'"),
+            ("/%zz/%2F", "/%zz/%2F"),
+            ("/a\ud800", "/a%EF%BF%BD"),
+            ("/[]@:;=&$+,!*()~_-.", "/[]@:;=&$+,!*()~_-."),
+            ("/\x00\x7f", "/%00%7F"),
+        ],
+    )
+    def test_it_is_what_a_browser_sends(self, path: str, normal: str) -> None:
+        assert normalize_path(path) == normal
+
+    @given(st.text(alphabet="./\\%2eEaé"))
+    def test_it_is_stable(self, path: str) -> None:
+        once = normalize_path("/" + path)
+        assert normalize_path(once) == once
+        assert not {".", "..", "%2e"} & {segment.lower() for segment in once.split("/")}
+
+
+class TestEnvelope:
+    @staticmethod
+    def follow(request: Request) -> tuple[int, Any] | Route:
+        """A single-route request as far as its route, or the answer that refuses it."""
+        try:
+            envelope = parse_envelope(request)
+            resolved = resolve_envelope(envelope, request)
+            if resolved is None:
+                return 404, {"error": "Not found"}
+            route, inner = resolved
+            if inner.method not in allowed_methods(route.name) and inner is not request:
+                return 405, {"error": "Method not allowed"}
+            json_request(inner, envelope)
+        except InvalidRequest as refusal:
+            return refusal.status, {"error": "invalid_request", "message": refusal.message}
+        return route
+
+    def test_the_vectors_of_single_route_mode(self) -> None:
+        routes = []
+        for case in load("http.json"):
+            sent, expect = case["request"], case["expect"]
+            if case["config"] != "single" or sent["method"] != "POST":
+                continue
+            path, body = BASE + sent["path"], sent["body"].encode()
+            outcome = self.follow(Request("POST", path, "", sent["headers"], body))
+            if isinstance(outcome, Route):
+                # What the endpoint then says is not a matter of routing.
+                assert expect["status"] != 405, case
+                assert "invalid_request" not in expect["body"], case
+                assert expect["body"] != {"error": "Not found"}, case
+                routes.append(outcome.name)
+            elif sent["body"] == "null":  # where the reference dies
+                assert outcome == (
+                    400,
+                    {"error": "invalid_request", "message": "Missing method field"},
+                )
+            else:
+                assert outcome == (expect["status"], expect["body"]), case
+        assert set(routes) > {"info", "agent/run", "agent/stop", "threads/list", "threads/events"}
+
+    @pytest.mark.parametrize(
+        ("body", "status", "message"),
+        [
+            (b"", 400, "Invalid JSON payload"),
+            (None, 400, "Invalid JSON payload"),
+            (b"{", 400, "Invalid JSON payload"),
+            (b"[" * 100_000, 400, "Invalid JSON payload"),
+            (b"null", 400, "Missing method field"),
+            (b"[]", 400, "Missing method field"),
+            (b'"info"', 400, "Missing method field"),
+            (b'{"method":null}', 400, "Missing method field"),
+            (b'{"method":""}', 400, "Missing method field"),
+            (b'{"method":0}', 400, "Missing method field"),
+            (b'{"method":false}', 400, "Missing method field"),
+            (b'{"method":true}', 400, "Unsupported method 'true'"),
+            (b'{"method":5}', 400, "Unsupported method '5'"),
+            (b'{"method":["info"]}', 400, "Unsupported method '[...]'"),
+            (b'{"method":{}}', 400, "Unsupported method '{...}'"),
+            (b'{"method":"threads/list"}', 400, "Unsupported method 'threads/list'"),
+        ],
+    )
+    def test_what_is_no_envelope(self, body: bytes | None, status: int, message: str) -> None:
+        with pytest.raises(InvalidRequest) as caught:
+            parse_envelope(post(body))
+        assert (caught.value.status, caught.value.message) == (status, message)
+        assert str(caught.value) == message
+
+    @pytest.mark.parametrize("content_type", ["text/plain", "multipart/form-data", ""])
+    def test_it_must_be_declared_as_json(self, content_type: str) -> None:
+        with pytest.raises(InvalidRequest, match="expects JSON payloads") as caught:
+            parse_envelope(post('{"method":"info"}', content_type=content_type))
+        assert caught.value.status == 415
+        with pytest.raises(InvalidRequest):
+            parse_envelope(Request("POST", BASE, body=b'{"method":"info"}'))
+
+    @pytest.mark.parametrize(
+        "content_type", ["application/json", "application/json; charset=utf-8", "Application/JSON"]
+    )
+    def test_json_may_have_parameters_and_any_case(self, content_type: str) -> None:
+        envelope = parse_envelope(post('{"method":"info"}', content_type=content_type))
+        assert envelope == Envelope("info")
+
+    def test_a_missing_body_is_not_a_null_body(self) -> None:
+        assert not parse_envelope(post('{"method":"info"}')).has_body
+        assert parse_envelope(post('{"method":"info","body":null}')).has_body
+
+    def test_a_byte_order_mark_is_skipped(self) -> None:
+        assert parse_envelope(post(b'\xef\xbb\xbf{"method":"info"}')).method == "info"
+
+    def test_content_is_not_in_the_repr(self) -> None:
+        assert "secret" not in repr(Envelope("info", {"k": "secret"}, "secret", True))
+
+
+class TestDetection:
+    @pytest.mark.parametrize("method", METHOD_NAMES)
+    def test_an_envelope_is_recognised(self, method: str) -> None:
+        assert detect_envelope(post(json.dumps({"method": method}))) == method
+
+    @pytest.mark.parametrize(
+        "request_",
+        [
+            Request("GET", "/", "", {"content-type": "application/json"}, b'{"method":"info"}'),
+            post('{"method":"info"}', content_type="text/plain"),
+            post('{"method":"nope"}'),
+            post('{"method":5}'),
+            post('{"method":["info"]}'),
+            post('["info"]'),
+            post("null"),
+            post("{"),
+            post(None),
+        ],
+    )
+    def test_anything_else_is_an_ordinary_404(self, request_: Request) -> None:
+        assert detect_envelope(request_) is None
+
+    def test_the_head_tells_whether_the_body_is_worth_reading(self) -> None:
+        assert may_be_envelope(post(None))
+        assert not may_be_envelope(post(None, content_type="audio/webm"))
+        assert not may_be_envelope(Request("PUT", "/", "", {"content-type": "application/json"}))
+
+    def test_the_vectors_of_multi_route_mode(self) -> None:
+        seen = 0
+        for case in load("http.json"):
+            sent, body = case["request"], case["expect"]["body"]
+            path = BASE + sent["path"].partition("?")[0]
+            if case["config"] == "single" or match_path(path, BASE) is not None:
+                continue
+            content = sent.get("body", "").encode()
+            request = Request(sent["method"], path, "", sent.get("headers", {}), content)
+            named = isinstance(body, dict) and "code" in body
+            assert (detect_envelope(request) is not None) is named, case
+            if named:
+                assert (body["code"], body["message"]) == (ENVELOPE_CODE, ENVELOPE_MESSAGE)
+                seen += 1
+        assert seen > 0
+
+
+class TestRouteOfAnEnvelope:
+    @pytest.mark.parametrize(
+        ("envelope", "route"),
+        [
+            (Envelope("info"), Route("info")),
+            (Envelope("inspector/metadata"), Route("inspector/metadata")),
+            (Envelope("inspector/learning"), Route("inspector/learning")),
+            (Envelope("transcribe"), Route("transcribe")),
+            (Envelope("agent/run", {"agentId": "a b"}), Route("agent/run", "a b")),
+            (Envelope("agent/connect", {"agentId": "a"}), Route("agent/connect", "a")),
+            (Envelope("agent/suggest", {"agentId": "a"}), Route("agent/suggest", "a")),
+            (
+                Envelope("agent/stop", {"agentId": "%41", "threadId": "t/1"}),
+                Route("agent/stop", "%41", "t/1"),
+            ),
+        ],
+    )
+    def test_ids_come_from_the_parameters_as_they_are(
+        self, envelope: Envelope, route: Route
+    ) -> None:
+        request = post("")
+        assert envelope_route(envelope) == route
+        assert resolve_envelope(envelope, request) == (route, request)
+
+    @pytest.mark.parametrize(
+        "params",
+        [None, [], "agentId", 5, {}, {"agentId": 5}, {"agentId": ""}, {"agentId": " \ufeff"}],
+    )
+    def test_a_needed_parameter_is_a_string_that_is_not_blank(self, params: Any) -> None:
+        with pytest.raises(InvalidRequest, match=r"^Missing or invalid parameter 'agentId'$"):
+            envelope_route(Envelope("agent/run", params))
+
+    def test_a_resource_is_not_named_by_its_method(self) -> None:
+        with pytest.raises(ValueError, match="by a path"):
+            envelope_route(call("/threads"))
+
+
+class TestResources:
+    def test_the_inner_request(self) -> None:
+        outer = post("...", authorization="Bearer x", content_length="3")
+        inner = resource_request(
+            call("/threads/t%201?limit=2&q=é#top", "patch", body={"a": 1}), outer
+        )
+        assert inner == Request(
+            "PATCH",
+            BASE + "/threads/t%201",
+            "limit=2&q=%C3%A9",
+            {"content-type": "application/json", "authorization": "Bearer x"},
+            b'{"a":1}',
+        )
+
+    @pytest.mark.parametrize(
+        ("method", "members", "body"),
+        [
+            ("GET", {"body": {"a": 1}}, b""),
+            ("head", {"body": {"a": 1}}, b""),
+            ("POST", {}, b""),
+            ("POST", {"body": None}, b""),
+            ("POST", {"body": '{"a":\ud800 1}'}, '{"a":\ufffd 1}'.encode()),
+            ("POST", {"body": [1]}, b"[1]"),
+        ],
+    )
+    def test_its_body(self, method: str, members: dict[str, Any], body: bytes) -> None:
+        assert resource_request(call("/threads", method, **members), post("")).body == body
+
+    @pytest.mark.parametrize(
+        ("outer", "path", "inner"),
+        [
+            ("/api/copilotkit/", "/threads", "/api/copilotkit/threads"),
+            ("/", "/threads", "/threads"),
+            (BASE, "/../../threads", BASE + "/threads"),
+            (BASE, "/%2e%2e/threads", BASE + "/threads"),
+            (BASE, "/a\\..\\threads", BASE + "/threads"),
+            (BASE, "/thr\teads\r\n ", BASE + "/threads"),
+            (BASE, "/a/..//evil.example", BASE + "//evil.example"),
+        ],
+    )
+    def test_its_path_stays_below_the_runtime(self, outer: str, path: str, inner: str) -> None:
+        assert resource_request(call(path), post("", outer)).path == inner
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "threads",
+            " /threads",
+            "\t/threads",
+            "?/threads",
+            "//evil.example/threads",
+            "/\\evil.example/threads",
+            "\\\\evil.example/threads",
+            "/\t/evil.example/threads",
+            "//",
+            "/\\",
+            "http://evil.example/threads",
+        ],
+    )
+    def test_a_path_to_elsewhere_is_refused(self, path: str) -> None:
+        with pytest.raises(InvalidRequest, match=r"^Resource path must be Runtime-relative$"):
+            resource_request(call(path), post(""))
+
+    @pytest.mark.parametrize(
+        ("params", "missing"),
+        [({}, "path"), ({"path": "/threads"}, "httpMethod"), ({"httpMethod": "GET"}, "path")],
+    )
+    def test_parameters(self, params: dict[str, str], missing: str) -> None:
+        with pytest.raises(InvalidRequest, match=f"'{missing}'"):
+            resource_request(Envelope("resource/request", params), post(""))
+
+    @pytest.mark.parametrize(
+        ("path", "route"),
+        [
+            ("/threads", Route("threads/list")),
+            ("/threads/a%20b/state", Route("threads/state", thread_id="a b")),
+            ("/threads/clear", Route("threads/clear")),
+            ("/memories/m", Route("memories/mutate", memory_id="m")),
+            ("/annotate", Route("annotate")),
+        ],
+    )
+    def test_what_it_may_reach(self, path: str, route: Route) -> None:
+        for outer in (BASE, BASE + "/", "/"):
+            resolved = resolve_envelope(call(path), post("", outer))
+            assert resolved is not None
+            assert resolved[0] == route
+            assert resolved[1].path == outer.rstrip("/") + path
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "/info",
+            "/agent/default/run",
+            "/transcribe",
+            "/cpk-debug-events",
+            "/nope",
+            "/",
+            "/threads/%",
+        ],
+    )
+    def test_what_it_may_not_reach(self, path: str) -> None:
+        assert resolve_envelope(call(path), post("")) is None
+
+
+class TestTheRequestOfAnEndpoint:
+    @pytest.mark.parametrize(
+        ("body", "content"),
+        [
+            ({"threadId": "t"}, b'{"threadId":"t"}'),
+            ('{"threadId": "t"}', b'{"threadId": "t"}'),
+            ("", b""),
+            (False, b"false"),
+            ([], b"[]"),
+        ],
+    )
+    @pytest.mark.parametrize(
+        "method", ["agent/run", "agent/connect", "agent/suggest", "agent/stop", "transcribe"]
+    )
+    def test_it_has_the_inner_body(self, method: str, body: Any, content: bytes) -> None:
+        outer = post("...", content_type="application/json; charset=utf-8", content_length="3")
+        assert json_request(outer, Envelope(method, {}, body, True)) == Request(
+            "POST", BASE, "", {"content-type": "application/json"}, content
+        )
+
+    @pytest.mark.parametrize(
+        ("method", "has_body"),
+        [
+            ("agent/run", False),
+            ("agent/run", True),
+            ("agent/connect", False),
+            ("agent/suggest", False),
+            ("transcribe", False),
+            ("agent/stop", True),
+        ],
+    )
+    def test_a_body_that_is_needed(self, method: str, has_body: bool) -> None:
+        with pytest.raises(InvalidRequest, match=r"^Missing request body for JSON handler$"):
+            json_request(post(""), Envelope(method, {}, None, has_body))
+
+    def test_stop_needs_none(self) -> None:
+        assert json_request(post(""), Envelope("agent/stop")).body == b"{}"
+
+    @pytest.mark.parametrize("method", ["info", "inspector/metadata", "resource/request"])
+    def test_where_the_envelope_has_no_say(self, method: str) -> None:
+        request = post("...")
+        assert json_request(request, Envelope(method, {}, {"a": 1}, True)) is request
+
+    def test_a_body_too_deep_to_write(self) -> None:
+        body: list[Any] = []
+        body.append(body)
+        with pytest.raises(InvalidRequest, match=r"^Invalid JSON payload$"):
+            json_request(post(""), Envelope("agent/run", {}, body, True))
+
+    @pytest.mark.parametrize(
+        ("params", "query"),
+        [
+            (None, "a=&agentId=old"),
+            ({"agentId": "n w\ud800", "skillsPage": 2}, "a=&agentId=n+w%EF%BF%BD&skillsPage=2"),
+            ({"agentId": None, "skillsPage": True, "other": "x"}, "a=&agentId=old"),
+            ({"insightsPage": 1.5}, "a=&agentId=old&insightsPage=1.5"),
+        ],
+    )
+    def test_learning_is_read_by_query(self, params: Any, query: str) -> None:
+        outer = attrs.evolve(post(""), query="a=&agentId=old")
+        inner = json_request(outer, Envelope("inspector/learning", params))
+        assert (inner.method, inner.query) == ("GET", query)
