@@ -85,7 +85,7 @@ class SendBytes:
 
 @attrs.frozen
 class WaitForFrames:
-    """Wait until ``store.watch(cursor, notify)`` notifies. Outcome: True, or False after ``timeout``.
+    """Wait until ``store.watch(cursor, notify)`` notifies. Outcome: True; False on time-out.
 
     :param timeout: seconds.
     """

@@ -15,10 +15,10 @@ from .http import Request
 Event: TypeAlias = BaseEvent | Mapping[str, Any]
 Events: TypeAlias = Iterator[Event] | AsyncIterator[Event]
 Agent: TypeAlias = Any
-"""A callable ``(input, context)``, or an object with such a method ``run``, that returns an iterator
-or an async iterator of events. Optional attributes: ``description`` (str), ``capabilities`` (a
-mapping, or a plain or async function that returns one), ``headers`` (a mapping: what the server
-itself sends to that agent)."""
+"""A callable ``(input, context)``, or an object with such a method ``run``, that returns an
+iterator or an async iterator of events. Optional attributes: ``description`` (str),
+``capabilities`` (a mapping, or a plain or async function that returns one), ``headers`` (a
+mapping: what the server itself sends to that agent)."""
 AgentsFunction: TypeAlias = Callable[
     [Request], "Mapping[str, Agent] | Awaitable[Mapping[str, Agent]]"
 ]
@@ -42,7 +42,7 @@ class AgentContext:
 
 
 def call_agent(agent: Agent, input: RunAgentInput, context: AgentContext) -> Any:
-    """Call ``agent``; what comes back is an iterator of events, an async one, or an awaitable of one.
+    """Call ``agent``; returns its iterator of events, plain or async, or an awaitable of one.
 
     A ``run`` method comes before calling the object itself.
     """

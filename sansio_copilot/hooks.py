@@ -53,8 +53,8 @@ class HookContext:
     error: BaseException | None = None
 
 
-RequestHook: TypeAlias = Callable[[HookContext], "Request | None | Awaitable[Request | None]"]
-ResponseHook: TypeAlias = Callable[[HookContext], "Response | None | Awaitable[Response | None]"]
+RequestHook: TypeAlias = Callable[[HookContext], "Request | Awaitable[Request | None] | None"]
+ResponseHook: TypeAlias = Callable[[HookContext], "Response | Awaitable[Response | None] | None"]
 
 
 @attrs.frozen

@@ -118,7 +118,8 @@ class Request:
         """
         target = target.partition("#")[0]
         if not target.startswith("/"):
-            target = _AUTHORITY.sub("", target)
+            authority = _AUTHORITY.match(target)
+            target = target[authority.end() :] if authority else "/"
         path, _, query = target.partition("?")
         return cls(method, path or "/", query, headers, body)
 

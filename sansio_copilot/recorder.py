@@ -130,7 +130,7 @@ class RunRecorder:
 
     @classmethod
     def adopt(cls, key: RunKey, frames: bytes) -> RunRecorder:
-        """A recorder in the state that another one, now dead, was in when it had written ``frames``.
+        """A recorder in the state of another one, now dead, that had written ``frames``.
 
         :meth:`finish` is what remains to be called on it.
         """

@@ -590,6 +590,7 @@ class MemoryStore:
             self.total_bytes += len(result.messages) - len(thread.messages)
             thread.messages = result.messages
         if result.state is not None:
+            self.total_bytes += len(result.state) - len(thread.state or b"")
             thread.state = result.state
         # What the thread now holds itself need not be held twice.
         run.result = attrs.evolve(result, messages=None, state=None)
@@ -626,7 +627,7 @@ class MemoryStore:
     def _drop_history(self, thread: _Thread) -> None:
         for run in thread.history:
             self._forget(run)
-        self.total_bytes -= len(thread.messages) - len(b"[]")
+        self.total_bytes -= len(thread.messages) - len(b"[]") + len(thread.state or b"")
         thread.history, thread.message_ids = [], {}
         thread.messages, thread.state, thread.created_at = b"[]", None, None
 

@@ -45,7 +45,10 @@ class ThreadedIterator:
         event, error = self._ready.popleft()
         self._room.release()
         if error is not None:
-            raise error
+            # A StopIteration must not be raised in a coroutine (PEP 479), and a SystemExit of
+            # the agent's is not the server's.
+            ordinary = isinstance(error, Exception) and not isinstance(error, StopIteration)
+            raise error if ordinary else RuntimeError(repr(error))
         if event is _END:
             raise StopAsyncIteration
         return event
@@ -66,10 +69,7 @@ class ThreadedIterator:
             if close is not None:
                 close()
         except BaseException as error:
-            # A StopIteration must not reach a coroutine's frame (PEP 479).
-            self._put(
-                None, RuntimeError(f"{error!r}") if isinstance(error, StopIteration) else error
-            )
+            self._put(None, error)
         else:
             self._put(_END, None)
 

@@ -96,6 +96,9 @@ class _Streams:
         stream = self._get(event)
         stream.ended = True
         self._flush(self._streams.pop(event[self._id_field]), event, event[self._id_field], out)
+        # Not kept longer than need be: the text is in the output now.
+        stream.deltas.clear()
+        self.oldest()
 
     def flush(self, out: list[Event]) -> None:
         for entity_id, stream in self._streams.items():
@@ -138,8 +141,15 @@ class Compactor:
     :param state: the state before the first event; None for an empty object.
     """
 
-    __slots__ = ("_folder", "_out", "_state_metadata", "_state_pending", "_texts", "_tool_calls",
-                 "skipped")  # fmt: skip
+    __slots__ = (
+        "_folder",
+        "_out",
+        "_state_metadata",
+        "_state_pending",
+        "_texts",
+        "_tool_calls",
+        "skipped",
+    )
 
     def __init__(self, state: Any = None) -> None:
         self._out: list[Event] = []

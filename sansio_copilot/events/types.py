@@ -98,14 +98,15 @@ KNOWN_TYPES: Final = frozenset(REQUIRED_FIELDS)
 # type -> fields that must be strings if they are there. None reads as absent, except for
 # subagentRunId, whose null the verifier refuses in the reference's words.
 _OPTIONAL_FIELDS: Final[dict[str, tuple[str, ...]]] = {
-    TEXT_MESSAGE_START: ("role", "name"),
-    TEXT_MESSAGE_CHUNK: ("messageId", "role", "delta", "name"),
-    TOOL_CALL_START: ("parentMessageId",),
-    TOOL_CALL_CHUNK: ("toolCallId", "toolCallName", "parentMessageId", "delta"),
-    TOOL_CALL_RESULT: ("role",),
-    REASONING_MESSAGE_CHUNK: ("messageId", "delta"),
-    RUN_FINISHED: ("threadId", "runId"),
-    SUBAGENT_STARTED: ("parentSubagentRunId",),
+    **dict.fromkeys(REQUIRED_FIELDS, ("subagentRunId",)),
+    TEXT_MESSAGE_START: ("subagentRunId", "role", "name"),
+    TEXT_MESSAGE_CHUNK: ("subagentRunId", "messageId", "role", "delta", "name"),
+    TOOL_CALL_START: ("subagentRunId", "parentMessageId"),
+    TOOL_CALL_CHUNK: ("subagentRunId", "toolCallId", "toolCallName", "parentMessageId", "delta"),
+    TOOL_CALL_RESULT: ("subagentRunId", "role"),
+    REASONING_MESSAGE_CHUNK: ("subagentRunId", "messageId", "delta"),
+    RUN_FINISHED: ("subagentRunId", "threadId", "runId"),
+    SUBAGENT_STARTED: ("subagentRunId", "parentSubagentRunId"),
 }
 
 # An event of exactly this many fields, its required ones and "type", has nothing else to check.
@@ -153,10 +154,12 @@ def check_event(event: Any) -> bool:
 
 
 def _check_other_fields(type_: str, event: Event) -> None:
-    for name in ("subagentRunId", *_OPTIONAL_FIELDS.get(type_, ())):
-        if not isinstance(event.get(name), str | None):
+    for name in _OPTIONAL_FIELDS[type_]:
+        value = event.get(name)
+        if value is not None and not isinstance(value, str):
             raise _wrong_field(type_, event, name, "a string")
-    if not isinstance(event.get("metadata"), dict | None):
+    metadata = event.get("metadata")
+    if metadata is not None and not isinstance(metadata, dict):
         raise _wrong_field(type_, event, "metadata", "a dict")
     if type_ == ACTIVITY_SNAPSHOT and not isinstance(event.get("content"), dict):
         raise _wrong_field(type_, event, "content", "a dict")

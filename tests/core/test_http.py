@@ -99,7 +99,6 @@ class TestRequest:
         request = Request.from_target("GET", target, {"a": "1"}, b"x")
         assert request == Request("GET", path, query, {"a": "1"}, b"x")
 
-    @pytest.mark.xfail(reason="the end of the authority is looked for at a slash only")
     @pytest.mark.parametrize("target", ["http://host?b=c", "http://host?b=c/d"])
     def test_an_absolute_target_without_a_path(self, target: str) -> None:
         request = Request.from_target("GET", target)
@@ -117,10 +116,9 @@ class TestResponse:
         response = Response.json({"a": "é"}, 404, {"Allow": "GET"})
         assert response.status == 404
         assert response.body == '{"a":"é"}'.encode()
-        assert response.headers == Headers({"content-type": "application/json", "allow": "GET"})
+        assert response.headers == Headers({"allow": "GET", "content-type": "application/json"})
         assert Response.json(None) == Response(200, {"content-type": "application/json"}, "null")
 
-    @pytest.mark.xfail(reason="both the default and the given content-type are sent")
     def test_another_type_of_json(self) -> None:
         response = Response.json({}, headers={"content-type": "application/problem+json"})
         assert response.headers["content-type"] == "application/problem+json"

@@ -225,8 +225,8 @@ def test_a_chunk_with_nothing_at_all_becomes_nothing():
         (
             [{**TEXT, "messageId": "m"}, {**TEXT, "messageId": "m", "subagentRunId": "s1"}],
             (
-                "Cannot continue text message 'm': chunk subagentRunId 's1' does not match the open "
-                "stream's subagent '(the parent agent)'."
+                "Cannot continue text message 'm': chunk subagentRunId 's1' does not match the "
+                "open stream's subagent '(the parent agent)'."
             ),
         ),
         (
@@ -235,8 +235,8 @@ def test_a_chunk_with_nothing_at_all_becomes_nothing():
                 {**REASONING, "messageId": "m", "subagentRunId": "s2"},
             ],
             (
-                "Cannot continue reasoning message 'm': chunk subagentRunId 's2' does not match the "
-                "open stream's subagent 's1'."
+                "Cannot continue reasoning message 'm': chunk subagentRunId 's2' does not match "
+                "the open stream's subagent 's1'."
             ),
         ),
         (
@@ -246,8 +246,9 @@ def test_a_chunk_with_nothing_at_all_becomes_nothing():
                 {**TOOL, "delta": "{"},
             ],
             (
-                "Ambiguous TOOL_CALL_CHUNK: it carries neither a toolCallId nor a subagentRunId, but 2 "
-                "lanes have an open tool call. Attribute the chunk to the subagent it belongs to."
+                "Ambiguous TOOL_CALL_CHUNK: it carries neither a toolCallId nor a subagentRunId, "
+                "but 2 lanes have an open tool call. Attribute the chunk to the subagent it "
+                "belongs to."
             ),
         ),
     ],

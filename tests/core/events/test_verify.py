@@ -172,23 +172,31 @@ class TestMessagesAndToolCalls:
         [
             (
                 text("CONTENT"),
-                "Cannot send 'TEXT_MESSAGE_CONTENT' event: No active text message found with ID "
-                "'m'. Start a text message with 'TEXT_MESSAGE_START' first.",
+                (
+                    "Cannot send 'TEXT_MESSAGE_CONTENT' event: No active text message found with "
+                    "ID 'm'. Start a text message with 'TEXT_MESSAGE_START' first."
+                ),
             ),
             (
                 text("END"),
-                "Cannot send 'TEXT_MESSAGE_END' event: No active text message found with ID 'm'. A "
-                "'TEXT_MESSAGE_START' event must be sent first.",
+                (
+                    "Cannot send 'TEXT_MESSAGE_END' event: No active text message found with ID "
+                    "'m'. A 'TEXT_MESSAGE_START' event must be sent first."
+                ),
             ),
             (
                 tool("ARGS"),
-                "Cannot send 'TOOL_CALL_ARGS' event: No active tool call found with ID 'c'. Start "
-                "a tool call with 'TOOL_CALL_START' first.",
+                (
+                    "Cannot send 'TOOL_CALL_ARGS' event: No active tool call found with ID 'c'. "
+                    "Start a tool call with 'TOOL_CALL_START' first."
+                ),
             ),
             (
                 tool("END"),
-                "Cannot send 'TOOL_CALL_END' event: No active tool call found with ID 'c'. A "
-                "'TOOL_CALL_START' event must be sent first.",
+                (
+                    "Cannot send 'TOOL_CALL_END' event: No active tool call found with ID 'c'. "
+                    "A 'TOOL_CALL_START' event must be sent first."
+                ),
             ),
         ],
     )
@@ -214,7 +222,7 @@ class TestMessagesAndToolCalls:
 
 
 class TestOwners:
-    """Whoever opened an entity, a subagent or the parent agent, is who may tag what continues it."""
+    """An entity belongs to who opened it, a subagent or the parent agent."""
 
     @pytest.mark.parametrize(
         ("noun", "entity", "opening", "later"),
@@ -594,18 +602,24 @@ class TestThinking:
             ),
             (
                 ["START", "TEXT_MESSAGE_START", "TEXT_MESSAGE_START"],
-                "A thinking message is already in progress. Complete it with "
-                "'THINKING_TEXT_MESSAGE_END' first.",
+                (
+                    "A thinking message is already in progress. Complete it with "
+                    "'THINKING_TEXT_MESSAGE_END' first."
+                ),
             ),
             (
                 ["TEXT_MESSAGE_CONTENT"],
-                "No active thinking message found. Start a message with "
-                "'THINKING_TEXT_MESSAGE_START' first.",
+                (
+                    "No active thinking message found. Start a message with "
+                    "'THINKING_TEXT_MESSAGE_START' first."
+                ),
             ),
             (
                 ["TEXT_MESSAGE_END"],
-                "No active thinking message found. A 'THINKING_TEXT_MESSAGE_START' event must be "
-                "sent first.",
+                (
+                    "No active thinking message found. A 'THINKING_TEXT_MESSAGE_START' event must "
+                    "be sent first."
+                ),
             ),
         ],
     )
