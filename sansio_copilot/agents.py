@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import attrs
 from ag_ui.core import BaseEvent, RunAgentInput
 
 from .events import EventError
+from .events._values import copy_json
 from .http import Request
 
 Event: TypeAlias = BaseEvent | Mapping[str, Any]
@@ -53,15 +54,22 @@ def call_agent(agent: Agent, input: RunAgentInput, context: AgentContext) -> Any
 def event_dict(event: object) -> dict[str, Any]:
     """An event as a dict of its JSON shape.
 
+    The dict is the caller's: an agent may go on to change what it yielded.
+
     :raises EventError: if it is neither an ``ag_ui.core`` event nor a mapping.
     """
     if type(event) is dict:
-        return event
+        try:
+            return cast("dict[str, Any]", copy_json(event))
+        except RecursionError:
+            raise EventError(
+                "The agent yielded an event that is nested too deeply, or contains itself"
+            ) from None
     if isinstance(event, BaseEvent):
         dumped: dict[str, Any] = event.model_dump(mode="json", by_alias=True)
         return dumped
     if isinstance(event, Mapping):
-        return dict(event)
+        return event_dict(dict(event))
     raise EventError(
         f"The agent yielded {type(event).__name__}, expected an ag_ui.core event or a dict of its "
         "JSON shape"

@@ -77,16 +77,12 @@ class Server:
         self.runtime = runtime
         self.connections: set[Connection] = set()
         self.closing = False
+        self.port = 0
+        """The port that the server listens on."""
         self._grace = grace_seconds
         self._homes: set[RunHome] = set()
         self._close_begun = asyncio.Event()
         self._changed = asyncio.Event()
-
-    @property
-    def port(self) -> int:
-        """The port that the server listens on."""
-        port: int = self._listener.sockets[0].getsockname()[1]
-        return port
 
     async def listen(self, host: str, port: int) -> None:
         """Bind and begin to accept; called once, by :func:`start_server`."""
@@ -94,6 +90,7 @@ class Server:
         self._listener = await loop.create_server(
             lambda: Connection(self), host, port, start_serving=False
         )
+        self.port = self._listener.sockets[0].getsockname()[1]
         entered = loop.create_future()
         self._main = loop.create_task(self._own_tasks(entered))
         await entered
