@@ -28,7 +28,7 @@ class RunState(enum.Enum):
     OVER = "over"
 
 
-_ALLOWED: dict[str, frozenset[RunState]] = {
+CALLS: dict[str, frozenset[RunState]] = {
     "start": frozenset({RunState.IDLE}),
     "event": frozenset({RunState.PULLING}),
     "agent_ended": frozenset({RunState.PULLING}),
@@ -37,6 +37,7 @@ _ALLOWED: dict[str, frozenset[RunState]] = {
     "stored": frozenset({RunState.STORING, RunState.CLOSING}),
     "store_failed": frozenset({RunState.STORING, RunState.CLOSING}),
 }
+"""In which states each call is allowed."""
 
 
 @attrs.define(eq=False)
@@ -60,6 +61,7 @@ class Run:
     lease: float | None = None
     state: RunState = attrs.field(default=RunState.IDLE, init=False)
     _fate: RunOver = attrs.field(default=RunOver("done"), init=False, repr=False)
+    _unstored: bytes = attrs.field(default=b"", init=False, repr=False)
 
     def events(self) -> Any:
         """Call the agent; see :func:`~sansio_copilot.agents.call_agent`."""
@@ -84,6 +86,7 @@ class Run:
             return self._close(now, RunOver("cancel"), frames, error=error)
         if not frames:
             return self._pull()
+        self._unstored = frames
         return self._call("append", self.key, frames, self.recorder.result)
 
     def agent_ended(self, now: float, error: BaseException | None = None) -> RunAction:
@@ -107,6 +110,7 @@ class Run:
     def stored(self, outcome: Any, now: float) -> RunAction:
         """The store call succeeded with ``outcome``."""
         self._expect("stored")
+        self._unstored = b""
         if self.state is RunState.CLOSING:
             return self._over(self._fate)
         if outcome is Signal.STOP:
@@ -121,10 +125,12 @@ class Run:
         logger.error("the thread store failed in run %r", self.key.run_id, exc_info=error)
         if self.state is RunState.CLOSING:
             return self._over(self._fate)
-        return self._close(now, RunOver("cancel"), error="The thread store failed")
+        return self._close(
+            now, RunOver("cancel"), self._unstored, error="The thread store failed"
+        )
 
     def _expect(self, call: str) -> None:
-        if self.state not in _ALLOWED[call]:
+        if self.state not in CALLS[call]:
             raise LocalProtocolError(f"Run.{call} is not allowed in state {self.state.name}")
 
     def _pull(self) -> RunAction:

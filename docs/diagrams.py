@@ -1,0 +1,61 @@
+"""Draws the state diagrams of docs/architecture.md from the tables in the code.
+
+`python docs/diagrams.py` rewrites them; a test checks that nobody forgot to.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from sansio_copilot.exchange import TRANSITIONS, ExchangeState
+from sansio_copilot.run import CALLS, RunState
+
+PAGE = Path(__file__).with_name("architecture.md")
+
+
+def exchange_diagram() -> str:
+    """The exchange's states, and the actions that lead from one to the next."""
+    lines = ["stateDiagram-v2", "    [*] --> IDLE"]
+    for state, actions in TRANSITIONS.items():
+        targets: dict[ExchangeState, list[str]] = {}
+        for action, target in actions.items():
+            targets.setdefault(target, []).append(action.__name__)
+        for target, names in targets.items():
+            lines.append(f"    {state.name} --> {target.name}: {', '.join(names)}")
+        if not actions:
+            lines.append(f"    {state.name} --> [*]")
+    return "\n".join(lines)
+
+
+def run_table() -> str:
+    """In which state of a run each call is allowed."""
+    states = list(RunState)
+    rows = [
+        "| call | " + " | ".join(state.name for state in states) + " |",
+        "| --- |" + " --- |" * len(states),
+    ]
+    for call, allowed in CALLS.items():
+        marks = ("yes" if state in allowed else "" for state in states)
+        rows.append(f"| `{call}` | " + " | ".join(marks) + " |")
+    return "\n".join(rows)
+
+
+def drawn(page: str) -> str:
+    """``page`` with its diagrams drawn anew."""
+    for name, content in (
+        ("exchange", f"```mermaid\n{exchange_diagram()}\n```"),
+        ("run", run_table()),
+    ):
+        begin, end = f"<!-- {name}: made by diagrams.py -->", f"<!-- end of {name} -->"
+        page = re.sub(
+            f"{re.escape(begin)}.*?{re.escape(end)}",
+            lambda _, parts=(begin, content, end): "\n".join(parts),
+            page,
+            flags=re.DOTALL,
+        )
+    return page
+
+
+if __name__ == "__main__":
+    PAGE.write_text(drawn(PAGE.read_text()))

@@ -1,0 +1,92 @@
+"""What the documentation says is so: its code runs, its diagrams are those of the code."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from sansio_copilot.testing import run_input
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def python_blocks() -> list[tuple[str, str]]:
+    """Each block of Python in the documentation, by page and line."""
+    blocks = []
+    for page in PAGES:
+        text = page.read_text()
+        for match in re.finditer(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+            line = text.count("\n", 0, match.start()) + 1
+            blocks.append((f"{page.name}:{line}", match[1]))
+    return blocks
+
+
+SERVERS = [block for block in python_blocks() if "asyncio.run(serve(" in block[1]]
+OTHERS = [block for block in python_blocks() if block not in SERVERS]
+
+
+@pytest.mark.parametrize(("where", "code"), OTHERS, ids=[where for where, _ in OTHERS])
+def test_code_runs(where: str, code: str) -> None:
+    """A block runs by itself, and what it asserts holds."""
+    exec(compile(code, where, "exec"), {"__name__": "docs"})
+
+
+@pytest.mark.parametrize(("where", "code"), SERVERS, ids=[where for where, _ in SERVERS])
+def test_a_server_serves(where: str, code: str) -> None:
+    """A block that serves is started, talked to and stopped."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = subprocess.Popen([sys.executable, "-c", code.replace("4000", str(port))])
+    try:
+        url = f"http://127.0.0.1:{port}/api/copilotkit/agent/default/run"
+        request = urllib.request.Request(url, json.dumps(run_input("t")).encode())
+        deadline = time.monotonic() + 15
+        while True:
+            try:
+                with urllib.request.urlopen(request) as response:
+                    body = response.read()
+                break
+            except OSError:
+                assert time.monotonic() < deadline, "the server does not answer"
+                time.sleep(0.05)
+        assert b"RUN_FINISHED" in body
+    finally:
+        process.terminate()
+        assert process.wait(10) == 0
+
+
+def test_the_first_example_is_short() -> None:
+    """An agent, a runtime and a server in at most 15 lines."""
+    where, code = python_blocks()[0]
+    assert where.startswith("README.md")
+    assert len(code.splitlines()) <= 15
+
+
+def test_the_diagrams_are_those_of_the_code() -> None:
+    """Run `python docs/diagrams.py` if this fails."""
+    path = ROOT / "docs" / "diagrams.py"
+    spec = importlib.util.spec_from_file_location("diagrams", path)
+    assert spec is not None
+    assert spec.loader is not None
+    diagrams = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(diagrams)
+    page = diagrams.PAGE.read_text()
+    assert "IDLE --> " in page
+    assert page == diagrams.drawn(page)
+
+
+def test_links_lead_somewhere() -> None:
+    """A link to a file of the project is to one that exists."""
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
