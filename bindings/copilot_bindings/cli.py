@@ -49,6 +49,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _imported(where: str) -> Callable[[object], CopilotRuntime]:
     module_name, _, attribute = where.partition(":")
+    if not module_name:
+        raise _Unusable(f"{where!r} names no module, expected module:attribute")
     # As `python -m` does: the application's module is found where the command is run.
     sys.path.insert(0, "")
     try:
@@ -80,3 +82,7 @@ def _serve_asyncio(make: Callable[[object], CopilotRuntime], host: str, port: in
 _BINDINGS: dict[str, Callable[[Callable[[object], CopilotRuntime], str, int], None]] = {
     "asyncio": _serve_asyncio,
 }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -31,6 +31,9 @@ def echo(input: RunAgentInput, context: RunContext) -> Iterator[str]:
         yield word
 
 
+echo.capabilities = {"identity": {"name": "Echo"}, "transport": {"streaming": True}}
+
+
 def build_runtime(sleep: Sleep) -> CopilotRuntime:
     """The runtime of the demo.
 

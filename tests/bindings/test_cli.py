@@ -1,0 +1,116 @@
+"""The ``sansio-copilot`` command, as a user runs it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from copilot_bindings import cli
+from sansio_copilot import __version__
+from sansio_copilot.sse import Parser
+from sansio_copilot.testing import run_input
+
+APP = """
+from sansio_copilot import CopilotRuntime, text_agent
+
+@text_agent
+def hello(input, context):
+    yield "Hello"
+
+runtime = CopilotRuntime({"mine": hello})
+other = 5
+"""
+
+
+@contextlib.contextmanager
+def running(*arguments: str, cwd: Path | None = None) -> Iterator[str]:
+    """The command in a process of its own; gives its URL, and checks that SIGTERM ends it well."""
+    command = [sys.executable, "-m", "copilot_bindings.cli", *arguments, "--port", "0"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd
+    )
+    try:
+        assert process.stdout is not None
+        found = re.search(r"http://\S+/", process.stdout.readline())
+        assert found, process.communicate()[1]
+        yield found[0].rstrip("/")
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=15)
+    assert process.returncode == 0
+    assert "Traceback" not in errors
+
+
+def get(url: str) -> bytes:
+    with urllib.request.urlopen(url) as response:
+        content: bytes = response.read()
+    return content
+
+
+def run(url: str, agent_id: str) -> list[str]:
+    body = run_input("t", messages=[{"id": "u", "role": "user", "content": "hi"}])
+    request = urllib.request.Request(f"{url}/agent/{agent_id}/run", json.dumps(body).encode())
+    with urllib.request.urlopen(request) as response:
+        return [json.loads(event.data)["type"] for event in Parser().feed(response.read())]
+
+
+def test_demo() -> None:
+    with running("demo") as url:
+        assert get(url).startswith(b"<!doctype html>")
+        agents = json.loads(get(f"{url}/api/copilotkit/info"))["agents"]
+        assert list(agents) == ["default", "echo"]
+        for agent_id in agents:
+            types = run(f"{url}/api/copilotkit", agent_id)
+            assert (types[0], types[-1]) == ("RUN_STARTED", "RUN_FINISHED")
+
+
+@pytest.mark.parametrize("where", ["app:runtime", "app"])
+def test_serve_a_runtime_of_the_users_own(where: str, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(APP)
+    with running("serve", where, cwd=tmp_path) as url:
+        assert "RUN_FINISHED" in run(f"{url}/api/copilotkit", "mine")
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("no_such_module:runtime", "No module named 'no_such_module'"),
+        ("app:nothing", "has no attribute 'nothing'"),
+        ("app:other", "'app:other' is a int, expected a CopilotRuntime"),
+        (":runtime", "expected module:attribute"),
+    ],
+)
+def test_what_cannot_be_served(
+    where: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "app.py").write_text(APP)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    assert cli.main(["serve", where]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_an_address_in_use(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert cli.main(["demo", "--port", str(taken.getsockname()[1])]) == 1
+    assert "address already in use" in capsys.readouterr().err
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["--version"])
+    assert capsys.readouterr().out.strip() == __version__

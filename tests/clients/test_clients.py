@@ -1,0 +1,65 @@
+"""Runs the clients' own tests, in Node, against a server in a process of its own.
+
+The `*.test.mjs` files say what the clients must be able to do; here is only what it takes to run
+them. By hand: start `server.py`, set COPILOT_URL to what it prints, and `node --test` a file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+START_SECONDS = 20
+DRAIN_SECONDS = 20
+NODE_SECONDS = 120
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a running server, which must also end well when the tests are done."""
+    log = tmp_path_factory.mktemp("server") / "stderr"
+    with (
+        log.open("wb") as stderr,
+        subprocess.Popen(
+            [sys.executable, HERE / "server.py"], stdout=subprocess.PIPE, stderr=stderr
+        ) as server,
+    ):
+        try:
+            ready, _, _ = select.select([server.stdout], [], [], START_SECONDS)
+            line = server.stdout.readline() if ready else b""
+            assert line, f"the server did not start:\n{log.read_text()}"
+            yield json.loads(line)["url"]
+            server.send_signal(signal.SIGTERM)
+            status = server.wait(DRAIN_SECONDS)
+        finally:
+            server.kill()  # does nothing to a server that has ended
+    said = log.read_text()
+    assert status == 0, f"the server ended with status {status}:\n{said}"
+    assert "Traceback" not in said, f"the server complained:\n{said}"
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in HERE.glob("*.test.mjs")))
+def test_unmodified_client(name: str, url: str) -> None:
+    assert (HERE / "node_modules").is_dir(), (
+        "run `make test` (or npm install in tests/clients) first"
+    )
+    finished = subprocess.run(
+        ["node", "--test", "--test-reporter=spec", name],
+        cwd=HERE,
+        env=os.environ | {"COPILOT_URL": url, "COPILOTKIT_TELEMETRY_DISABLED": "true"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        timeout=NODE_SECONDS,
+        check=False,
+    )
+    assert finished.returncode == 0, f"{name} failed:\n{finished.stdout}"
