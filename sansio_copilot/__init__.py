@@ -19,9 +19,11 @@ from .routing import Route
 from .run import Run, RunState
 from .runtime import CopilotRuntime
 from .threads import MemoryStore, ThreadStore
+from .transcription import AudioFile, TranscriptionError
 
 __all__ = [
     "AgentContext",
+    "AudioFile",
     "BodyTooLarge",
     "CopilotRuntime",
     "CorsPolicy",
@@ -42,6 +44,7 @@ __all__ = [
     "Run",
     "RunState",
     "ThreadStore",
+    "TranscriptionError",
     "__version__",
     "text_agent",
 ]

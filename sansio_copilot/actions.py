@@ -13,7 +13,7 @@ import attrs
 
 if TYPE_CHECKING:
     from .run import Run
-    from .threads import ThreadStore
+    from .threads import Log
 
 
 @attrs.frozen
@@ -49,7 +49,7 @@ class StoreCall(Call):
     blocking: bool = False
 
 
-def store_call(store: ThreadStore, method: str, *args: Any) -> StoreCall:
+def store_call(store: Log, method: str, *args: Any) -> StoreCall:
     """The action that calls ``store.method(*args)``."""
     return StoreCall(getattr(store, method), args, store.blocking)
 
@@ -90,7 +90,7 @@ class WaitForFrames:
     :param timeout: seconds.
     """
 
-    store: ThreadStore
+    store: Log
     cursor: Any
     timeout: float
 
@@ -112,7 +112,13 @@ Action = (
 
 @attrs.frozen
 class PullEvent:
-    """Take the next event from the run's agent. Outcome: the event, or the agent's end."""
+    """Take the next event from the run's agent. Outcome: the event, or the agent's end.
+
+    :param patience: seconds; if the agent has not yielded by then, call
+        :meth:`~sansio_copilot.run.Run.settle`. None: wait for ever.
+    """
+
+    patience: float | None = None
 
 
 @attrs.frozen

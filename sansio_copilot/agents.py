@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import attrs
 from ag_ui.core import BaseEvent, RunAgentInput
@@ -51,20 +51,32 @@ def call_agent(agent: Agent, input: RunAgentInput, context: AgentContext) -> Any
     return run(input, context)
 
 
+# What may be null by itself: any JSON value, and a tag that the verifier refuses in so many words.
+_NULLABLE_FIELDS = frozenset({"value", "event", "snapshot", "result", "rawEvent", "subagentRunId"})
+
+
 def event_dict(event: object) -> dict[str, Any]:
     """An event as a dict of its JSON shape.
 
-    The dict is the caller's: an agent may go on to change what it yielded.
+    The dict is the caller's: an agent may go on to change what it yielded. Optional fields that
+    are None are left out, because a client's schema refuses them as null.
 
     :raises EventError: if it is neither an ``ag_ui.core`` event nor a mapping.
     """
     if type(event) is dict:
         try:
-            return cast("dict[str, Any]", copy_json(event))
+            own: dict[str, Any] = copy_json(event)
         except RecursionError:
             raise EventError(
                 "The agent yielded an event that is nested too deeply, or contains itself"
             ) from None
+        if None in own.values():
+            return {
+                key: value
+                for key, value in own.items()
+                if value is not None or key in _NULLABLE_FIELDS
+            }
+        return own
     if isinstance(event, BaseEvent):
         dumped: dict[str, Any] = event.model_dump(mode="json", by_alias=True)
         return dumped
@@ -84,10 +96,12 @@ def describe_class(agent: Agent) -> str:
 
 @attrs.define
 class _TextAgent:
-    """An agent made of a function that yields text."""
+    """An agent made of a function that yields text. The attributes may be assigned."""
 
     function: Callable[[RunAgentInput, AgentContext], Any]
     description: str = ""
+    capabilities: Any = None
+    headers: Mapping[str, str] | None = None
     __name__: str = attrs.field(default="text_agent", init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -96,27 +110,39 @@ class _TextAgent:
 
     def run(self, input: RunAgentInput, context: AgentContext) -> Events:
         pieces = self.function(input, context)
+        if inspect.iscoroutine(pieces):
+            pieces.close()
+            raise TypeError(f"{self.__name__} returns its text; a text agent yields it")
         if hasattr(pieces, "__aiter__"):
             return self._events_async(input, pieces)
         return self._events(input, pieces)
 
     def _events(self, input: RunAgentInput, pieces: Iterator[str]) -> Iterator[Event]:
         message = _TextMessage(input)
-        yield message.begin()
-        for piece in pieces:
-            yield from message.add(piece)
-        yield from message.end()
+        try:
+            yield message.begin()
+            for piece in pieces:
+                yield from message.add(piece)
+            yield from message.end()
+        finally:
+            # A stop closes this generator only; the function's own has to be told.
+            if hasattr(pieces, "close"):
+                pieces.close()
 
     async def _events_async(
         self, input: RunAgentInput, pieces: AsyncIterator[str]
     ) -> AsyncIterator[Event]:
         message = _TextMessage(input)
-        yield message.begin()
-        async for piece in pieces:
-            for event in message.add(piece):
+        try:
+            yield message.begin()
+            async for piece in pieces:
+                for event in message.add(piece):
+                    yield event
+            for event in message.end():
                 yield event
-        for event in message.end():
-            yield event
+        finally:
+            if hasattr(pieces, "aclose"):
+                await pieces.aclose()
 
 
 @attrs.define
@@ -165,7 +191,8 @@ def text_agent(
     """Turn a generator of ``str``, plain or async, into an agent that answers with one message.
 
     The function is called as an agent is, with ``(input, context)``. Each non-empty string is one
-    text delta. The docstring becomes the agent's description. Usable as a decorator.
+    text delta. The docstring becomes the agent's ``description``, which may be assigned to, as
+    may ``capabilities`` and ``headers``. Usable as a decorator.
     """
     return _TextAgent(function)
 

@@ -98,27 +98,33 @@ def _only(
 
 
 TRANSITIONS: dict[ExchangeState, dict[type[Action], ExchangeState]] = {
-    _S.IDLE: _only(_ANSWERING, Call, ReadBody, StoreCall, SendHead),
+    # Of a request whose body has been read before anything may be the first.
+    _S.IDLE: _only(_ANSWERING, Call, ReadBody, StoreCall, StartRun, SendHead),
     _S.CALLING: _ANSWERING,
     _S.READING_BODY: _only(_ANSWERING, Call, StoreCall, StartRun, SendHead, Abandon),
-    _S.STORING: _ANSWERING,
-    _S.STARTING_RUN: _only(_ANSWERING, Call, StoreCall, SendHead, Abandon),
+    _S.STORING: _only(_ANSWERING, Call, StoreCall, StartRun, SendHead, Abandon),
+    _S.STARTING_RUN: _only(_ANSWERING, StoreCall, SendHead),
     _S.SENDING_HEAD: _only(_STREAMING, StoreCall, SendBytes, Finish, Abandon),
     _S.READING_LOG: _STREAMING,
-    _S.SENDING_BYTES: _STREAMING,
+    _S.SENDING_BYTES: _only(_STREAMING, StoreCall, WaitForFrames, Finish, Abandon),
     _S.WAITING_FOR_FRAMES: _only(_STREAMING, StoreCall, SendBytes, Abandon),
     _S.FINISHED: {},
     _S.ABANDONED: {},
 }
 """In each state, the actions that the exchange may ask for next, and the state each leads to."""
 
+# RFC 9110 sections 15.3.5 and 15.4.5.
+_WITHOUT_CONTENT = frozenset({204, 304})
 _OVER = frozenset({_S.FINISHED, _S.ABANDONED})
 # These are seen through when the client goes: what they began must be ended.
 _UNINTERRUPTED = frozenset({_S.STORING, _S.READING_LOG, _S.STARTING_RUN})
 
 
-class ClientGone(Exception):
-    """Thrown into the exchange's own steps when nobody will read the response any more."""
+class ClientGone(BaseException):
+    """Thrown into the exchange's own steps when nobody will read the response any more.
+
+    Not an Exception: what answers for errors on the way must not take it for one.
+    """
 
 
 class Exchange:
@@ -198,31 +204,34 @@ class Exchange:
 
     def _run(self) -> Steps:
         stream: LogStream | None = None
+        # Of the request on the wire: a hook or an envelope may put one with another method there.
+        is_head = self._request.method == "HEAD"
         try:
             response, stream = yield from self._answer()
-            headers = response.headers
-            if stream is None and response.status not in (204, 304):
+            headers = response.headers.remove("content-length")
+            has_content = response.status not in _WITHOUT_CONTENT
+            if has_content and stream is None:
                 headers = headers.set("content-length", str(len(response.body)))
             yield SendHead(response.status, headers.raw)
-            if stream is not None:
-                yield from self._follow(stream)
-            elif response.body and self._request.method != "HEAD":
-                yield SendBytes(response.body)
+            if has_content and not is_head:
+                if stream is not None:
+                    yield from self._follow(stream)
+                elif response.body:
+                    yield SendBytes(response.body)
         except ClientGone:
-            if stream is not None and stream.ephemeral and stream.run is not None:
-                yield stream.call("request_stop", stream.run.key.thread_id, None)
+            yield from self._stop_ephemeral(stream)
             yield Abandon()
         except Exception as error:
             # The head has been sent: what is left is to not pretend that the body is complete.
             logger.error("the response broke off", exc_info=error)
+            yield from self._stop_ephemeral(stream)
             yield Abandon()
         else:
-            yield Finish()
+            yield Abandon() if self._gone else Finish()
 
     def _answer(self) -> Generator[Action, Any, tuple[Response, LogStream | None]]:
-        policy = self._runtime.cors
         origin = self._request.headers.get("origin")
-        if policy is not None and (preflight := policy.preflight(self._request)) is not None:
+        if (preflight := self._preflight()) is not None:
             return preflight, None
         stream: LogStream | None = None
         try:
@@ -246,7 +255,24 @@ class Exchange:
             yield from self._discard(stream)
             stream = None
             response = yield from self._on_error(error)
-        return response if policy is None else policy.apply(response, origin), stream
+        return self._with_cors(response, origin), stream
+
+    def _preflight(self) -> Response | None:
+        policy = self._runtime.cors
+        try:
+            return None if policy is None else policy.preflight(self._request)
+        except Exception as error:
+            logger.error("the CORS policy failed", exc_info=error)
+            return _internal_error()
+
+    def _with_cors(self, response: Response, origin: str | None) -> Response:
+        policy = self._runtime.cors
+        try:
+            return response if policy is None else policy.apply(response, origin)
+        except Exception as error:
+            # Without the headers no page gets to read it; a policy that fails lets nobody in.
+            logger.error("the CORS policy failed", exc_info=error)
+            return response
 
     def _handle(self) -> Generator[Action, Any, Reply]:
         yield from self._on_request(self._runtime.hooks.on_request)
@@ -287,11 +313,8 @@ class Exchange:
         return (yield from self._dispatch(route, resource=resource))
 
     def _dispatch(self, route: Route, *, resource: bool = False) -> Generator[Action, Any, Reply]:
-        endpoint = DISPATCH.get(route.name)
-        if endpoint is None:
-            raise Refusal(_not_found())
         turn = Turn(self._runtime, self._request, route, self._now, resource)
-        return (yield from endpoint(turn))
+        return (yield from DISPATCH[route.name](turn))
 
     def _check_method(self, route: Route) -> None:
         if route.name.startswith("memories/"):
@@ -356,23 +379,27 @@ class Exchange:
                     return response
             except Reject as rejection:
                 return rejection.response
-            except ClientGone:
-                raise
             except Exception as hook_error:
                 logger.error("the on_error hook failed", exc_info=hook_error)
         logger.error("%s %s failed", self._request.method, self._path, exc_info=error)
-        return Response.json({"error": "internal_error"}, 500)
+        return _internal_error()
 
     # Streams
 
     def _discard(self, stream: LogStream | None) -> Steps:
         """Undo the opening of a run that is not going to start."""
         if stream is not None and stream.run is not None:
-            yield stream.call("close_run", stream.run.key, b"", None)
+            yield from _clean_up(stream.call("close_run", stream.run.key, b"", None))
+
+    def _stop_ephemeral(self, stream: LogStream | None) -> Steps:
+        if stream is not None and stream.ephemeral and stream.run is not None:
+            yield from _clean_up(stream.call("request_stop", stream.run.key.thread_id, None))
 
     def _follow(self, stream: LogStream) -> Steps:
         """Send the log until it ends, with a comment whenever it is silent for long."""
         cursor, limits = stream.cursor, self._runtime.limits
+        if stream.preface:
+            yield SendBytes(stream.preface)
         while True:
             batch = yield stream.call("read", cursor, limits.read_bytes)
             cursor = batch.cursor
@@ -381,11 +408,19 @@ class Exchange:
             if batch.ended:
                 return
             if batch.orphan is not None:
-                yield from adopt(stream.store, batch.orphan, self._now)
+                yield from adopt(self._runtime.store, batch.orphan, self._now)
             elif len(batch.data) < limits.read_bytes:
                 wait = WaitForFrames(stream.store, cursor, limits.heartbeat_seconds)
                 if not (yield wait):
                     yield SendBytes(sse.HEARTBEAT)
+
+
+def _clean_up(action: StoreCall) -> Steps:
+    """Perform what must not hide why it is needed if it fails itself."""
+    try:
+        yield action
+    except Exception as error:
+        logger.error("the thread store failed to clean up", exc_info=error)
 
 
 def _ask(hook: ResponseHook, context: HookContext) -> Generator[Action, Any, Response | None]:
@@ -400,6 +435,10 @@ def _expect(kind: type, value: Any, hook: object) -> Any:
             f"hook {name} returned {type(value).__name__}, expected {kind.__name__} or None"
         )
     return value
+
+
+def _internal_error() -> Response:
+    return Response.json({"error": "internal_error"}, 500)
 
 
 def _not_found() -> Response:

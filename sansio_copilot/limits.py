@@ -21,6 +21,10 @@ class Limits:
         each run.
     :param heartbeat_seconds: seconds of silence after which a stream carries a comment. 15 is well
         under the 55-60 s after which common proxies cut an idle response.
+    :param cleanup_seconds: how long a stream stays open for an agent that is silent after its
+        terminal event. AG-UI lets a run go on after RUN_FINISHED with another RUN_STARTED, so the
+        end of the stream cannot come at once; 0.1 is enough for an agent that means to, and the
+        front end waits for the end of the stream before it answers a tool call.
     :param read_bytes: how much of the log a reader takes, and so sends, at a time. 256 KiB keeps a
         long replay from building up in memory for each slow client.
     :raises ValueError: for one that is not above 0.
@@ -28,4 +32,5 @@ class Limits:
 
     body_bytes: int = attrs.field(default=32 * 1024**2, validator=_positive)
     heartbeat_seconds: float = attrs.field(default=15.0, validator=_positive)
+    cleanup_seconds: float = attrs.field(default=0.1, validator=_positive)
     read_bytes: int = attrs.field(default=256 * 1024, validator=_positive)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from . import _json
@@ -22,7 +23,7 @@ from .events import (
     check_event,
     compact_events,
 )
-from .threads import RunKey, RunResult
+from .threads import Orphan, RunKey, RunResult
 
 logger = logging.getLogger("sansio_copilot")
 
@@ -50,6 +51,7 @@ class RunRecorder:
         "_position",
         "_prefix",
         "_state",
+        "_verifier",
         "_verify",
         "error",
         "result",
@@ -68,8 +70,9 @@ class RunRecorder:
         self._position = 0
         self._state = (input or {}).get("state")
         self._expand = ChunkExpander().feed
-        self._verify = Verifier().feed
-        self._folder = MessageFolder((input or {}).get("messages") or ())
+        self._verifier = Verifier()
+        self._verify = self._verifier.feed
+        self._folder = MessageFolder(_messages_of(input))
         self._compactor = Compactor(self._state)
         self._finalizer = Finalizer()
         self.error: str | None = None
@@ -92,7 +95,8 @@ class RunRecorder:
             else:
                 # As the reference: a client of this protocol version could not read it.
                 logger.warning("event of unknown type %r dropped", checked.get("type"))
-        except EventError as error:
+        except (ValueError, RecursionError) as error:
+            # An EventError, or what pydantic says of a model that it cannot write as JSON.
             self.error = str(error)
         if frames:
             self.result = self._result(now) if self._finalizer.terminal else None
@@ -113,13 +117,12 @@ class RunRecorder:
             stop_requested=stop_requested, interruption_message=error
         )
         frames: list[bytes] = []
-        if closing and stop_requested and self._position == 0:
-            # RUN_FINISHED may not be a stream's first event.
-            frames.append(self._keep({"type": "RUN_STARTED", **self._ids}))
-        for event in closing:
-            if event["type"] == "RUN_FINISHED":
-                # The AG-UI schema requires them, and a strict reader drops the stream without.
-                event = {**event, **self._ids}
+        if closing and stop_requested:
+            # RUN_FINISHED may neither be a stream's first event nor leave anything open.
+            if self._position == 0:
+                frames.append(self._keep({"type": "RUN_STARTED", **self._ids}))
+            closing[-1:] = [*self._verifier.closers(), closing[-1]]
+        for event in map(self._completed, closing):
             frames.append(self._write(event))
             self._compactor.feed(event)
         if not leaves_history:
@@ -129,16 +132,20 @@ class RunRecorder:
         return b"".join(frames), self.result
 
     @classmethod
-    def adopt(cls, key: RunKey, frames: bytes) -> RunRecorder:
-        """A recorder in the state of another one, now dead, that had written ``frames``.
+    def adopt(cls, orphan: Orphan) -> RunRecorder:
+        """A recorder in the state of the one that died with the owner of ``orphan``.
 
         :meth:`finish` is what remains to be called on it.
         """
-        events = [_json.decode(data) for data in frame_data(frames)]
-        first = events[0] if events else {}
-        recorder = cls(key, first.get("input") or {})
+        events = [_json.decode(data) for data in frame_data(orphan.frames)]
+        given = events[0].get("input") if events else None
+        recorder = cls(orphan.key, given if isinstance(given, dict) else {})
+        recorder._folder = MessageFolder(_json.decode(orphan.messages))
         for event in events:
             recorder._position += 1
+            # Verified by its owner, before the input was added to RUN_STARTED.
+            with suppress(EventError):
+                recorder._verify(event)
             recorder._observe(event)
         return recorder
 
@@ -147,8 +154,7 @@ class RunRecorder:
         return {"threadId": self._key.thread_id, "runId": self._key.run_id}
 
     def _keep(self, event: dict[str, Any]) -> bytes:
-        if event["type"] == "RUN_STARTED":
-            event = self._with_input(event)
+        event = self._completed(event)
         frame = self._write(event)
         self._observe(event)
         return frame
@@ -171,11 +177,16 @@ class RunRecorder:
             return b"%s%d\ndata: %s\n\n" % (self._prefix, position, data)
         return b"data: %s\n\n" % data
 
-    def _with_input(self, event: dict[str, Any]) -> dict[str, Any]:
-        if self._input is None or event.get("input"):
-            return event
-        messages = [m for m in self._input.get("messages", ()) if m.get("id") not in self._known]
-        return {**event, "input": {**self._input, "messages": messages}}
+    def _completed(self, event: dict[str, Any]) -> dict[str, Any]:
+        """``event`` with what only the runtime knows."""
+        kind = event["type"]
+        if kind == "RUN_STARTED" and self._input and not event.get("input"):
+            messages = [m for m in _messages_of(self._input) if m.get("id") not in self._known]
+            return {**event, "input": {**self._input, "messages": messages}}
+        if kind == "RUN_FINISHED" and not ("threadId" in event and "runId" in event):
+            # The AG-UI schema requires them, and a strict reader drops the stream without.
+            return {**event, **self._ids, **event}
+        return event
 
     def _result(self, now: float) -> RunResult:
         # Twice, as the reference does: once when it stores a run, once when it replays it. For a
@@ -206,11 +217,18 @@ def frame_data(frames: bytes) -> list[bytes]:
     return [frame[frame.index(b"data: ") + 6 :] for frame in frames.split(b"\n\n") if frame]
 
 
+def _messages_of(run_input: object) -> list[Any]:
+    """The messages of a run's input, in which an agent that made it may have put anything."""
+    messages = run_input.get("messages") if isinstance(run_input, Mapping) else None
+    return messages if isinstance(messages, list) else []
+
+
 def _message_ids(events: list[dict[str, Any]]) -> Iterator[str]:
     for event in events:
         message_id = event.get("messageId")
         if isinstance(message_id, str):
             yield message_id
         if event["type"] == "RUN_STARTED":
-            for message in (event.get("input") or {}).get("messages") or ():
-                yield message["id"]
+            for message in _messages_of(event.get("input")):
+                if isinstance(message, dict) and isinstance(message.get("id"), str):
+                    yield message["id"]

@@ -305,11 +305,6 @@ _METHODS = {
 METHOD_NAMES = tuple(_METHODS)
 
 _LEARNING_QUERY = ("agentId", "skillsPage", "insightsPage")
-# String.prototype.trim; str.strip() would take U+001C and leave U+FEFF.
-_JS_SPACE = (
-    "\t\n\v\f\r \xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
-    "\u2028\u2029\u202f\u205f\u3000\ufeff"
-)
 _C0_AND_SPACE = "".join(map(chr, range(0x21)))
 _DROP_TAB_AND_NEWLINE = str.maketrans("", "", "\t\n\r")
 
@@ -446,7 +441,7 @@ def _is_json(request: Request) -> bool:
 def _expect(envelope: Envelope, key: str) -> str:
     params = envelope.params
     value = params.get(key) if isinstance(params, dict) else None
-    if isinstance(value, str) and value.strip(_JS_SPACE):
+    if isinstance(value, str) and value.strip(_json.JS_SPACE):
         return value
     raise InvalidRequest(400, f"Missing or invalid parameter '{key}'")
 

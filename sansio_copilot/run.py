@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import enum
 import logging
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import attrs
 from ag_ui.core import RunAgentInput
@@ -16,6 +17,10 @@ from .recorder import RunRecorder
 from .threads import RunKey, Signal, ThreadStore
 
 logger = logging.getLogger("sansio_copilot")
+
+_PULL = PullEvent()
+
+Tap: TypeAlias = Callable[[bytes, float], None]
 
 
 class RunState(enum.Enum):
@@ -32,7 +37,8 @@ CALLS: dict[str, frozenset[RunState]] = {
     "start": frozenset({RunState.IDLE}),
     "event": frozenset({RunState.PULLING}),
     "agent_ended": frozenset({RunState.PULLING}),
-    "check": frozenset({RunState.PULLING}),
+    "check": frozenset(RunState),
+    "settle": frozenset({RunState.PULLING}),
     "interrupt": frozenset({RunState.PULLING}),
     "stored": frozenset({RunState.STORING, RunState.CLOSING}),
     "store_failed": frozenset({RunState.STORING, RunState.CLOSING}),
@@ -47,9 +53,12 @@ class Run:
     The binding calls :meth:`events` for the agent's iterator, then :meth:`start`, and tells each
     outcome to the method named for it; each returns the next :data:`RunAction`. Calls must not
     overlap. When the store notifies (``store.watch_run(run.key, ...)``), and every ``lease / 3``
-    seconds if there is a lease, it calls :meth:`check`, while the pull goes on.
+    seconds if there is a lease, it calls :meth:`check`, while the pull goes on. When an agent has
+    been silent for the ``patience`` of a pull, it calls :meth:`settle`.
 
     :param lease: seconds; None if the store needs no renewal.
+    :param tap: told all frames of the run as they are recorded, with the time.
+    :param patience: seconds that an agent has after its terminal event to yield more.
     """
 
     agent: Agent = attrs.field(repr=False)
@@ -59,9 +68,12 @@ class Run:
     key: RunKey
     recorder: RunRecorder = attrs.field(repr=False)
     lease: float | None = None
+    patience: float = 0.1
+    tap: Tap | None = attrs.field(default=None, repr=False)
     state: RunState = attrs.field(default=RunState.IDLE, init=False)
     _fate: RunOver = attrs.field(default=RunOver("done"), init=False, repr=False)
     _unstored: bytes = attrs.field(default=b"", init=False, repr=False)
+    _check_due: bool = attrs.field(default=False, init=False, repr=False)
 
     def events(self) -> Any:
         """Call the agent; see :func:`~sansio_copilot.agents.call_agent`."""
@@ -79,6 +91,8 @@ class Run:
         """
         self._expect("event")
         frames = self.recorder.record(event, now)
+        if self.tap is not None and frames:
+            self.tap(frames, now)
         if (error := self.recorder.error) is not None:
             logger.error(
                 "agent %r broke a rule of AG-UI, its run ends: %s", self.context.agent_id, error
@@ -97,10 +111,26 @@ class Run:
         logger.error("agent %r failed", self.context.agent_id, exc_info=error)
         return self._close(now, RunOver("done"), error=str(error) or type(error).__name__)
 
-    def check(self) -> RunAction:
-        """Ask the store for the run's signal, which also renews its lease."""
-        self._expect("check")
+    def check(self) -> RunAction | None:
+        """Ask the store for the run's signal, which also renews its lease.
+
+        :returns: None if that has to wait for the store call in progress, whose own answer may be
+            older than the signal, or if the run is over.
+        """
+        if self.state is not RunState.PULLING:
+            self._check_due = True
+            return None
+        self._check_due = False
         return self._call("renew", self.key)
+
+    def settle(self, now: float) -> RunAction:
+        """The agent has been silent after its terminal event: the run is what it is.
+
+        Its readers end, and what waits for that (a frontend tool's follow-up run, say) goes on,
+        while the agent cleans up.
+        """
+        self._expect("settle")
+        return self._close(now, RunOver("drain"))
 
     def interrupt(self, now: float, reason: str) -> RunAction:
         """End the run from outside, as a shutdown does; ``reason`` reaches the client."""
@@ -125,9 +155,7 @@ class Run:
         logger.error("the thread store failed in run %r", self.key.run_id, exc_info=error)
         if self.state is RunState.CLOSING:
             return self._over(self._fate)
-        return self._close(
-            now, RunOver("cancel"), self._unstored, error="The thread store failed"
-        )
+        return self._close(now, RunOver("cancel"), self._unstored, error="The thread store failed")
 
     def _expect(self, call: str) -> None:
         if self.state not in CALLS[call]:
@@ -135,7 +163,9 @@ class Run:
 
     def _pull(self) -> RunAction:
         self.state = RunState.PULLING
-        return PullEvent()
+        if self._check_due and (check := self.check()) is not None:
+            return check
+        return _PULL if self.recorder.result is None else PullEvent(self.patience)
 
     def _call(self, method: str, *args: Any) -> RunAction:
         self.state = RunState.STORING
@@ -154,6 +184,8 @@ class Run:
         # A plain agent in a thread cannot be cancelled; it looks here.
         self.context.stop_requested = fate.agent == "cancel"
         last, result = self.recorder.finish(now, stop_requested=stop_requested, error=error)
+        if self.tap is not None and last:
+            self.tap(last, now)
         action = self._call("close_run", self.key, frames + last, result)
         self.state = RunState.CLOSING
         return action

@@ -7,6 +7,7 @@ from typing import Literal
 
 from .agents import Agent, AgentsFunction, check_agents
 from .cors import CorsPolicy, policy_from
+from .debug import DebugFeed
 from .exchange import Exchange
 from .forwarding import ForwardHeaders
 from .hooks import Hooks
@@ -14,6 +15,7 @@ from .http import Request
 from .limits import Limits
 from .routing import normalize_base_path
 from .threads import MemoryStore, ThreadStore
+from .transcription import TranscriptionService
 
 
 class CopilotRuntime:
@@ -31,9 +33,15 @@ class CopilotRuntime:
         :class:`CorsPolicy`.
     :param hooks: the application's functions around each request.
     :param store: where threads live; a :class:`MemoryStore` of its own unless given.
+    :param transcription: turns recordings into text, for the client's voice input; None has none.
+        See :data:`sansio_copilot.transcription.TranscriptionService`.
     :param forward_headers: which request headers an agent gets to see.
     :param limits: see :class:`Limits`.
-    :raises TypeError: for agents, hooks or limits of the wrong type.
+    :param thread_mutations: whether clients may rename, archive and delete threads. Off, because
+        nothing but a hook of yours says whose thread it is.
+    :param debug: whether ``/cpk-debug-events`` streams every event of every run, to anybody who
+        asks. For development.
+    :raises TypeError: for agents, hooks, limits or a transcription service of the wrong type.
     :raises ValueError: for a ``base_path`` without a leading slash, or an unknown ``mode``.
     """
 
@@ -46,9 +54,11 @@ class CopilotRuntime:
         cors: bool | CorsPolicy = True,
         hooks: Hooks | None = None,
         store: ThreadStore | None = None,
-        transcription: None = None,
+        transcription: TranscriptionService | None = None,
         forward_headers: ForwardHeaders | None = None,
         limits: Limits | None = None,
+        thread_mutations: bool = False,
+        debug: bool = False,
     ) -> None:
         if mode not in ("multi-route", "single-route"):
             raise ValueError(f"mode is 'multi-route' or 'single-route', not {mode!r}")
@@ -66,14 +76,21 @@ class CopilotRuntime:
         ):
             if value is not None and not isinstance(value, kind):
                 raise TypeError(f"{name} is a {kind.__name__}, not {type(value).__name__}")
+        if transcription is not None and not callable(transcription):
+            raise TypeError(
+                f"transcription is a function of an AudioFile, not {type(transcription).__name__}"
+            )
         self.agents: Mapping[str, Agent] | AgentsFunction = agents
         self.base_path = normalize_base_path(base_path)
         self.mode = mode
         self.cors = policy_from(cors)
         self.hooks = hooks or Hooks()
         self.store: ThreadStore = MemoryStore() if store is None else store
+        self.transcription = transcription
         self.forward_headers = forward_headers or ForwardHeaders()
         self.limits = limits or Limits()
+        self.thread_mutations = thread_mutations
+        self.debug_feed = DebugFeed() if debug else None
 
     def exchange(self, request: Request, now: float) -> Exchange:
         """A new exchange for ``request``.

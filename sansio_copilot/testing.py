@@ -13,22 +13,21 @@ waits for them, one event at a time, so that a test sees every moment it wants t
 from __future__ import annotations
 
 import inspect
+import logging
 from collections import deque
-from collections.abc import Coroutine, Iterator
-from typing import Any, TypeVar, cast
+from collections.abc import Awaitable, Iterator
+from contextlib import suppress
+from typing import Any, cast
 
 import attrs
 
 from . import _json, sse
 from .actions import (
-    Abandon,
     Action,
     Call,
-    Finish,
     PullEvent,
     ReadBody,
     RunAction,
-    RunOver,
     SendBytes,
     SendHead,
     StartRun,
@@ -38,8 +37,12 @@ from .errors import BodyTooLarge
 from .http import HeaderItems, Headers, Request
 from .run import Run, RunState
 from .runtime import CopilotRuntime
+from .threads import Cancel
 
-T = TypeVar("T")
+logger = logging.getLogger("sansio_copilot")
+
+# What asyncio and trio say when they are asked for the loop that is not there.
+_NO_LOOP = ("no running event loop", "must be called from async context")
 
 
 def run_input(thread_id: str, run_id: str = "run-1", **fields: Any) -> dict[str, Any]:
@@ -60,6 +63,8 @@ class NeedsEventLoop(Exception):
     """An async function awaited something that only an event loop can finish.
 
     Test it through a binding, or hand it what it waits for (a ``sleep`` of the test's own, say).
+    It is raised where the test is, by the call that let the function go on: no hook sees it, and it
+    is no agent's error.
     """
 
 
@@ -117,16 +122,18 @@ class Client:
         """Let time pass: heartbeats that are due are sent, leases that are due renewed."""
         self.now += seconds
         for home in list(self._homes):
-            home.renew_if_due()
+            home.time_passed()
         for stream in list(self._streams):
             stream.time_out_if_due()
 
     def step(self) -> bool:
         """Let each live run take one event from its agent; returns whether one was there to."""
-        homes = list(self._homes)
-        for home in homes:
-            home.step()
-        return bool(homes)
+        stepped = False
+        for home in list(self._homes):
+            # The step of one run may have ended another.
+            if home in self._homes and home.step():
+                stepped = True
+        return stepped
 
     def close(self, reason: str = "The server is shutting down") -> None:
         """End all live runs, as a server's shutdown does."""
@@ -143,7 +150,9 @@ class Client:
         return Stream(self, method, path, fields, body)
 
     def _start(self, run: Run) -> None:
-        self._homes.append(_Home(self, run))
+        home = _Home(self, run)
+        self._homes.append(home)
+        home.begin()
 
     def _leave(self, home: _Home) -> None:
         self._homes.remove(home)
@@ -217,17 +226,18 @@ class Stream:
 
     def close(self) -> None:
         """Hang up, as a client does that goes away."""
-        if not self.ended and (action := self._exchange.client_gone()) is not None:
+        if not self.ended:
             self._waiting = None
+            action = self._exchange.client_gone()
+            assert action is not None, "it waits for frames, which may be given up"
             self._perform(action)
 
     def time_out_if_due(self) -> None:
         """Tell the exchange if it has waited for long enough; used by :meth:`Client.advance`."""
-        if self._waiting is not None and self._client.now >= self._deadline:
-            self._resume()
-            if self._waiting is not None:
-                self._waiting = None
-                self._perform(self._exchange.done(False))
+        due = self._waiting is not None and self._client.now >= self._deadline
+        if due and not self._resume():
+            self._waiting = None
+            self._perform(self._exchange.done(False))
 
     def _proceed(self) -> None:
         if not self._resume() and not self._client.step():
@@ -255,6 +265,9 @@ class Stream:
                 case Call():
                     try:
                         outcome = _call(action)
+                    except NeedsEventLoop:
+                        self._end()
+                        raise
                     except Exception as error:
                         action = exchange.failed(error)
                     else:
@@ -274,10 +287,13 @@ class Stream:
                     self._deadline = self._client.now + timeout
                     store.watch(cursor, self._wake)
                     return
-                case Finish() | Abandon():
-                    self.ended = True
-                    self._client._streams.remove(self)
+                case _:  # Finish or Abandon
+                    self._end()
                     return
+
+    def _end(self) -> None:
+        self.ended = True
+        self._client._streams.remove(self)
 
 
 class _Home:
@@ -287,23 +303,36 @@ class _Home:
         self._client = client
         self._run = run
         self._renewed_at = client.now
+        self._pulling = False
         self._draining = False
-        self._busy = False
+        self._settle_at: float | None = None
         self._events: Any = None
-        self._unwatch = run.store.watch_run(run.key, self._notified)
-        self._perform(run.start())
+        self._unwatch: Cancel = lambda: None
 
-    def step(self) -> None:
-        """Take one event from the agent."""
+    def begin(self) -> None:
+        self._perform(self._run.start())
+        self._unwatch = self._run.store.watch_run(self._run.key, self._notified)
+
+    def step(self) -> bool:
+        """Take one event from the agent; False if it is the agent that asks for it."""
+        if self._pulling:
+            return False
+        self._pulling = True
         try:
             event = self._pull()
         except (StopIteration, StopAsyncIteration):
             self._told(None)
+        except NeedsEventLoop as error:
+            self._told(error)
+            raise
         except Exception as error:
             self._told(error)
         else:
             if not self._draining:
                 self._perform(self._run.event(event, self._client.now))
+        finally:
+            self._pulling = False
+        return True
 
     def interrupt(self, reason: str) -> None:
         if self._run.state is RunState.PULLING:
@@ -311,7 +340,9 @@ class _Home:
         else:
             self._cancel()
 
-    def renew_if_due(self) -> None:
+    def time_passed(self) -> None:
+        if self._settle_at is not None and self._client.now >= self._settle_at:
+            self._perform(self._run.settle(self._client.now))
         lease = self._run.lease
         if lease is not None and self._client.now - self._renewed_at >= lease / 3:
             self._renewed_at = self._client.now
@@ -321,10 +352,10 @@ class _Home:
         if self._events is None:
             events = self._run.events()
             if inspect.isawaitable(events):
-                events = _await(cast("Coroutine[Any, Any, Any]", events))
+                events = _await(events)
             self._events = aiter(events) if hasattr(events, "__aiter__") else iter(events)
         if hasattr(self._events, "__anext__"):
-            return _await(self._events.__anext__())
+            return _await(anext(self._events))
         return next(self._events)
 
     def _told(self, error: Exception | None) -> None:
@@ -334,59 +365,74 @@ class _Home:
             self._perform(self._run.agent_ended(self._client.now, error))
 
     def _notified(self) -> None:
-        # A store call in progress brings the signal itself.
-        if not self._busy and self._run.state is RunState.PULLING:
-            self._perform(self._run.check())
+        if (action := self._run.check()) is not None:
+            self._perform(action)
 
     def _perform(self, action: RunAction) -> None:
-        self._busy = True
-        while True:
-            match action:
-                case Call():
-                    try:
-                        outcome = _call(action)
-                    except Exception as error:
-                        action = self._run.store_failed(error, self._client.now)
-                    else:
-                        action = self._run.stored(outcome, self._client.now)
-                case PullEvent():
-                    break
-                case RunOver(agent=agent):
-                    self._unwatch()
-                    self._draining = True
-                    if agent == "cancel":
-                        self._cancel()
-                    elif agent == "done":
-                        self._client._leave(self)
-                    break
-        self._busy = False
+        while isinstance(action, Call):
+            try:
+                outcome = _call(action)
+            except NeedsEventLoop:
+                self._client._leave(self)
+                raise
+            except Exception as error:
+                action = self._run.store_failed(error, self._client.now)
+            else:
+                action = self._run.stored(outcome, self._client.now)
+        self._settle_at = None
+        if isinstance(action, PullEvent):
+            if action.patience is not None:
+                self._settle_at = self._client.now + action.patience
+        else:
+            self._unwatch()
+            self._draining = True
+            if action.agent == "cancel":
+                self._cancel()
+            elif action.agent == "done":
+                self._client._leave(self)
 
     def _cancel(self) -> None:
         self._client._leave(self)
-        close = getattr(self._events, "aclose", None)
-        if close is not None:
-            _await(close())
-        elif hasattr(self._events, "close"):
-            self._events.close()
+        try:
+            if hasattr(self._events, "aclose"):
+                _await(self._events.aclose())
+            elif hasattr(self._events, "close"):
+                self._events.close()
+        except NeedsEventLoop:
+            raise
+        except Exception:
+            logger.exception("agent %r failed while it cleaned up", self._run.context.agent_id)
 
 
 def _call(action: Call) -> Any:
     outcome = action.function(*action.args)
-    if inspect.isawaitable(outcome):
-        return _await(cast("Coroutine[Any, Any, Any]", outcome))
-    return outcome
+    return _await(outcome) if inspect.isawaitable(outcome) else outcome
 
 
-def _await(awaitable: Any) -> Any:
-    """Run a coroutine that only ever gives way (``asyncio.sleep(0)``), never waits."""
-    coroutine = awaitable.__await__() if not hasattr(awaitable, "send") else awaitable
-    while True:
-        try:
-            waits_for = coroutine.send(None)
-        except StopIteration as stop:
-            return stop.value
-        if waits_for is not None:
-            coroutine.close()
-            raise NeedsEventLoop(
-                f"waits for {waits_for!r}, which needs an event loop: use a binding to test this"
-            )
+def _await(awaitable: Awaitable[Any]) -> Any:
+    """Run what only ever gives way (``asyncio.sleep(0)``), never waits.
+
+    :raises NeedsEventLoop: if it waits.
+    """
+    coroutine = _awaiting(awaitable)
+    try:
+        while (waits_for := coroutine.send(None)) is None:
+            pass
+    except StopIteration as stop:
+        return stop.value
+    except RuntimeError as error:
+        if str(error) not in _NO_LOOP:
+            raise
+        raise NeedsEventLoop(f"{error}: use a binding to test this") from error
+    needs = NeedsEventLoop(
+        f"waits for {waits_for!r}, which needs an event loop: use a binding to test this"
+    )
+    # Thrown where it waits, so that it cleans up and the traceback names the line.
+    with suppress(Exception):
+        coroutine.throw(needs)
+    coroutine.close()
+    raise needs
+
+
+async def _awaiting(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable

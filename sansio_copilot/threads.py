@@ -15,7 +15,7 @@ import logging
 import math
 import zlib
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal, Protocol, TypeAlias
 
 import attrs
@@ -97,11 +97,14 @@ class Orphan:
     """A run whose owner died: its lease ran out. Whoever is handed it finalizes and closes it.
 
     :param frames: what the owner had appended, as SSE frames.
+    :param messages: the thread's messages before the run, a JSON array: of the run's own input the
+        frames have only what the thread did not know.
     """
 
     key: RunKey
     agent_id: str
     frames: bytes
+    messages: bytes = b"[]"
     stop_requested: bool = False
 
 
@@ -153,12 +156,18 @@ class Batch:
 
 @attrs.frozen
 class ThreadRecord:
-    """A line in the list of threads; times are seconds since the epoch."""
+    """A line in the list of threads; times are seconds since the epoch.
+
+    :param agent_id: the agent of the last run.
+    :param name: what a person called it; None if nobody did.
+    """
 
     thread_id: str
     agent_id: str
     created_at: float
     updated_at: float
+    name: str | None = None
+    archived: bool = False
 
 
 @attrs.frozen
@@ -170,7 +179,27 @@ class ThreadHistory:
     state: bytes | None = None
 
 
-class ThreadStore(Protocol):
+class Log(Protocol):
+    """What can be read from a cursor, and waited for."""
+
+    @property
+    def blocking(self) -> bool:
+        """Whether plain methods must not be called on an event loop's thread."""
+        ...
+
+    def read(self, cursor: Any, max_bytes: int) -> Batch | Awaitable[Batch]:
+        """Read at most ``max_bytes`` (and at least one byte, if there is any) from ``cursor``."""
+        ...
+
+    def watch(self, cursor: Any, notify: Notify) -> Cancel:
+        """Call ``notify`` once when :meth:`read` would have something new to say; perhaps at once.
+
+        May be called from any thread and in vain. Returns a function that ends the watch.
+        """
+        ...
+
+
+class ThreadStore(Log, Protocol):
     """Where threads live. A binding calls it; the core only says what to call.
 
     Each method but the two ``watch`` ones may be a coroutine function. A store whose plain
@@ -180,11 +209,6 @@ class ThreadStore(Protocol):
     may overlap: a store that awaits must stay correct when its answers come late and out of
     order. Cursors are the store's own values; the core hands them back unread.
     """
-
-    @property
-    def blocking(self) -> bool:
-        """Whether plain methods must not be called on an event loop's thread."""
-        ...
 
     def open_run(
         self, request: RunRequest
@@ -201,6 +225,9 @@ class ThreadStore(Protocol):
     ) -> Signal | Awaitable[Signal]:
         """Add whole frames, one or many, to the run's log and wake its readers.
 
+        A run that is closed, or was handed to somebody as an :class:`Orphan`, takes none: SEALED.
+        An append that raises has added nothing; the frames come again with :meth:`close_run`.
+
         :param result: given when the frames hold the run's terminal event: from now on the run
             counts as ended with this result, unless more is appended.
         """
@@ -210,6 +237,9 @@ class ThreadStore(Protocol):
         self, key: RunKey, frames: bytes, result: RunResult | None
     ) -> Awaitable[None] | None:
         """Add the last frames and end the run, atomically. Its readers end.
+
+        A run that is closed already stays as it is: several may finalize the same orphan, and an
+        owner that was only thought dead may come back. The first close counts.
 
         :param result: None for a run that leaves no history.
         """
@@ -246,23 +276,28 @@ class ThreadStore(Protocol):
         """
         ...
 
-    def read(self, cursor: Any, max_bytes: int) -> Batch | Awaitable[Batch]:
-        """Read at most ``max_bytes`` (and at least one byte, if there is any) from ``cursor``."""
-        ...
-
-    def watch(self, cursor: Any, notify: Notify) -> Cancel:
-        """Call ``notify`` once when :meth:`read` would have something new to say; perhaps at once.
-
-        May be called from any thread and in vain. Returns a function that ends the watch.
-        """
-        ...
-
     def list_threads(self) -> list[ThreadRecord] | Awaitable[list[ThreadRecord]]:
         """The threads that have history, the last updated first."""
         ...
 
     def read_history(self, thread_id: str) -> ThreadHistory | Awaitable[ThreadHistory]:
         """A thread's ended runs; an empty history if there is none."""
+        ...
+
+    def update_thread(
+        self, thread_id: str, changes: Mapping[str, Any]
+    ) -> ThreadRecord | Awaitable[ThreadRecord | None] | None:
+        """Change ``name`` (str or None) and ``archived`` (bool), as far as ``changes`` has them.
+
+        :returns: the thread as it is then; None if it has no history.
+        """
+        ...
+
+    def delete_thread(self, thread_id: str) -> bool | Awaitable[bool]:
+        """Forget a thread. Its live run is stopped, and leaves nothing.
+
+        :returns: whether there was such a thread.
+        """
         ...
 
     def clear(self) -> Awaitable[None] | None:
@@ -297,7 +332,6 @@ class _Run:
 
     key: RunKey
     agent_id: str
-    opened_at: float
     stream: _Stream | None = attrs.field(factory=_Stream)
     result: RunResult | None = None
     signal: Signal = Signal.CONTINUE
@@ -313,11 +347,24 @@ class _Thread:
     thread_id: str
     history: list[_Run] = attrs.field(factory=list)
     live: _Run | None = None
-    next_seq: int = 1
     messages: bytes = b"[]"
     state: bytes | None = None
     message_ids: dict[str, int] = attrs.field(factory=dict)
     created_at: float | None = None
+    name: str | None = None
+    archived: bool = False
+
+    def record(self) -> ThreadRecord | None:
+        """The thread's line in a list; None if it has no history."""
+        if not self.history:
+            return None
+        last = self.history[-1]
+        assert last.result is not None
+        assert self.created_at is not None
+        updated_at = last.result.ended_at
+        return ThreadRecord(
+            self.thread_id, last.agent_id, self.created_at, updated_at, self.name, self.archived
+        )
 
     def count_message_ids(self, run: _Run, by: int) -> None:
         assert run.result is not None
@@ -381,6 +428,8 @@ class MemoryStore:
     _threads: dict[str, _Thread] = attrs.field(factory=dict, init=False, repr=False)
     _idle: OrderedDict[str, _Thread] = attrs.field(factory=OrderedDict, init=False, repr=False)
     _open: dict[RunKey, _Run] = attrs.field(factory=dict, init=False, repr=False)
+    # One count for all threads: a thread that was let go, and is made again, uses no number twice.
+    _last_seq: int = attrs.field(default=0, init=False, repr=False)
     _warned: bool = attrs.field(default=False, init=False, repr=False)
 
     blocking = False
@@ -400,9 +449,9 @@ class MemoryStore:
             else:
                 superseded = live
                 live.detached = True
-        key = RunKey(request.thread_id, thread.next_seq, request.run_id)
-        thread.next_seq += 1
-        run = thread.live = self._open[key] = _Run(key, request.agent_id, request.opened_at)
+        self._last_seq += 1
+        key = RunKey(request.thread_id, self._last_seq, request.run_id)
+        run = thread.live = self._open[key] = _Run(key, request.agent_id)
         self._idle.pop(request.thread_id, None)
         self._evict(keep=request.thread_id)
         opened = RunOpened(
@@ -420,13 +469,12 @@ class MemoryStore:
         if run is None:
             return Signal.SEALED
         run.result = result
-        if frames:
-            stream = _stream_of(run)
-            stream.data += frames
-            self._measure(run)
-            if self.total_bytes > self.max_bytes:
-                self._evict(keep=key.thread_id)
-            stream.wake()
+        stream = _stream_of(run)
+        stream.data += frames
+        self._measure(run)
+        if self.total_bytes > self.max_bytes:
+            self._evict(keep=key.thread_id)
+        stream.wake()
         return run.signal
 
     def close_run(self, key: RunKey, frames: bytes, result: RunResult | None) -> None:
@@ -467,7 +515,7 @@ class MemoryStore:
         run = self._open.get(key)
         if run is None or run.signal is not Signal.CONTINUE:
             notify()
-            return _nothing
+            return nothing_to_cancel
 
         def cancel() -> None:
             run.notify_owner = None
@@ -531,21 +579,12 @@ class MemoryStore:
 
                 return cancel
         notify()
-        return _nothing
+        return nothing_to_cancel
 
     # Threads
 
     def list_threads(self) -> list[ThreadRecord]:
-        records = [
-            ThreadRecord(
-                thread.thread_id,
-                last.agent_id,
-                thread.created_at or 0.0,
-                last.result.ended_at,
-            )
-            for thread in self._threads.values()
-            if thread.history and (last := thread.history[-1]).result is not None
-        ]
+        records = [record for thread in self._threads.values() if (record := thread.record())]
         return sorted(records, key=lambda record: record.updated_at, reverse=True)
 
     def read_history(self, thread_id: str) -> ThreadHistory:
@@ -555,13 +594,31 @@ class MemoryStore:
         frames = b"".join(run.result.frames for run in thread.history if run.result is not None)
         return ThreadHistory(frames, thread.messages, thread.state)
 
+    def update_thread(self, thread_id: str, changes: Mapping[str, Any]) -> ThreadRecord | None:
+        thread = self._threads.get(thread_id)
+        if thread is None or not thread.history:
+            return None
+        thread.name = changes.get("name", thread.name)
+        thread.archived = changes.get("archived", thread.archived)
+        return thread.record()
+
+    def delete_thread(self, thread_id: str) -> bool:
+        thread = self._threads.pop(thread_id, None)
+        if thread is None:
+            return False
+        self._idle.pop(thread_id, None)
+        self._drop_history(thread)
+        if thread.live is not None:
+            thread.live.detached = True
+            self._signal(thread.live, Signal.STOP)
+        return True
+
     def clear(self) -> None:
         for thread in list(self._threads.values()):
             self._drop_history(thread)
             if thread.live is None:
                 del self._threads[thread.thread_id]
         self._idle.clear()
-        self._warned = False
 
     # Bookkeeping
 
@@ -574,8 +631,8 @@ class MemoryStore:
         """End a run that has its terminal event, while its agent still cleans up."""
         del self._open[run.key]
         thread.live = None
-        self._keep(thread, run)
         stream = _stream_of(run)
+        self._keep(thread, run)
         stream.ended = True
         stream.wake()
         self._signal(run, Signal.SEALED)
@@ -630,6 +687,7 @@ class MemoryStore:
         self.total_bytes -= len(thread.messages) - len(b"[]") + len(thread.state or b"")
         thread.history, thread.message_ids = [], {}
         thread.messages, thread.state, thread.created_at = b"[]", None, None
+        thread.name, thread.archived = None, False
 
     def _measure(self, run: _Run) -> None:
         size = len(run.stream.data) if run.stream is not None else 0
@@ -650,7 +708,7 @@ class MemoryStore:
             )
 
 
-def _nothing() -> None:
+def nothing_to_cancel() -> None:
     """The cancel function of a watch that is over already."""
 
 
@@ -672,11 +730,8 @@ def _find(run: _Run, event_id: str) -> tuple[bytes | _Stream, int] | None:
     the data of another frame.
     """
     position = event_id.rpartition(".")[2]
-    segment: bytes | _Stream | None
-    if position.startswith("c"):
-        segment = run.result.frames if run.result is not None else None
-    else:
-        segment = run.stream
+    # A live run has no compacted frames yet, whatever its result would be.
+    segment = _segment(run) if position.startswith("c") else run.stream
     if segment is None or not position.removeprefix("c").isdecimal():
         return None
     data = segment.data if isinstance(segment, _Stream) else segment

@@ -7,7 +7,7 @@ import inspect
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from sansio_copilot import Run, RunState
@@ -32,7 +32,7 @@ class RunHome:
         self._task: asyncio.Task[Any] | None = None
         self._checking: asyncio.Task[None] | None = None
         self._over: RunOver | None = None
-        self._missed = False
+        self._patience: asyncio.TimerHandle | None = None
 
     async def main(self) -> None:
         """Live until the run is over and its agent has ended."""
@@ -41,7 +41,7 @@ class RunHome:
         events: AsyncIterator[Any] | None = None
         unwatch = renewal = None
         try:
-            await self._settle(run.start())
+            await self._store(run.start())
             unwatch = run.store.watch_run(run.key, self._notified)
             if run.lease is not None:
                 renewal = self._loop.create_task(self._renew(run.lease / 3))
@@ -63,7 +63,7 @@ class RunHome:
         """End the run from outside; ``reason`` reaches its readers."""
         await self._checked()
         if self._over is None and self._run.state is RunState.PULLING:
-            await self._settle(self._run.interrupt(time.time(), reason))
+            await self._store(self._run.interrupt(time.time(), reason))
         self._cancel()
 
     async def _open(self) -> AsyncIterator[Any] | None:
@@ -73,7 +73,7 @@ class RunHome:
                 events = await events
             return aiter(events) if hasattr(events, "__aiter__") else ThreadedIterator(iter(events))
         except Exception as error:
-            await self._settle(self._run.agent_ended(time.time(), error))
+            await self._store(self._run.agent_ended(time.time(), error))
             return None
 
     async def _follow(self, events: AsyncIterator[Any]) -> None:
@@ -87,20 +87,22 @@ class RunHome:
                 ended = True
             except Exception as error:
                 ended, failure = True, error
+            if self._patience is not None:
+                self._patience.cancel()
             if self._checking is not None:
                 await self._checked()
             if self._over is not None:
                 return
             now = time.time()
             action = run.agent_ended(now, failure) if ended else run.event(event, now)
-            await self._settle(action)
+            await self._store(action)
             if self._over is not None:
                 return
             if pulled % _TURN == 0:
                 await asyncio.sleep(0)
             pulled += 1
 
-    async def _settle(self, action: RunAction) -> None:
+    async def _store(self, action: RunAction) -> None:
         """Perform store calls until the run wants an event, or nothing more."""
         run = self._run
         while isinstance(action, Call):
@@ -110,11 +112,10 @@ class RunHome:
                 action = run.store_failed(error, time.time())
             else:
                 action = run.stored(outcome, time.time())
-                if self._missed and run.state is RunState.PULLING:
-                    self._missed = False
-                    action = run.check()
         if isinstance(action, RunOver):
             self._over = action
+        elif action.patience is not None:
+            self._patience = self._loop.call_later(action.patience, self._begin, self._settled)
 
     async def _leave(self, events: AsyncIterator[Any] | None) -> None:
         """Let the agent clean up."""
@@ -130,23 +131,27 @@ class RunHome:
         except Exception:
             logger.exception("agent %r failed while it cleaned up", self._run.context.agent_id)
 
-    # Signals from the store
+    # What happens while the agent is waited for
 
     def _notified(self) -> None:
         if threading.get_ident() == self._thread:
-            self._begin_check()
+            self._begin(self._check)
         else:
-            self._loop.call_soon_threadsafe(self._begin_check)
+            self._loop.call_soon_threadsafe(self._begin, self._check)
 
-    def _begin_check(self) -> None:
-        if self._run.state is not RunState.PULLING:
-            # The store call in progress may have been answered before the signal changed.
-            self._missed = True
-        elif self._checking is None:
-            self._checking = self._loop.create_task(self._check())
+    def _begin(self, call: Callable[[], RunAction | None]) -> None:
+        if self._checking is None and (action := call()) is not None:
+            self._checking = self._loop.create_task(self._perform(action))
 
-    async def _check(self) -> None:
-        await self._settle(self._run.check())
+    def _check(self) -> RunAction | None:
+        return self._run.check()
+
+    def _settled(self) -> RunAction | None:
+        pulling = self._run.state is RunState.PULLING
+        return self._run.settle(time.time()) if pulling else None
+
+    async def _perform(self, action: RunAction) -> None:
+        await self._store(action)
         self._checking = None
         if self._over is not None and self._over.agent == "cancel":
             self._cancel()
@@ -158,7 +163,7 @@ class RunHome:
     async def _renew(self, interval: float) -> None:
         while True:
             await asyncio.sleep(interval)
-            self._begin_check()
+            self._begin(self._check)
 
     def _cancel(self) -> None:
         task = self._task

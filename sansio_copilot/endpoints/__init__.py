@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from . import connect, info, platform, run, stop, suggest, threads
+from . import connect, debug_events, info, platform, run, stop, suggest, threads, transcribe
 from ._errors import Refusal
 from ._runs import adopt
 from ._turn import LogStream, Reply, Steps, Turn
@@ -20,15 +20,18 @@ DISPATCH: dict[str, Endpoint] = {
     "agent/suggest": suggest.suggest,
     "agent/connect": connect.connect,
     "agent/stop": stop.stop,
+    "transcribe": transcribe.transcribe,
     "threads/list": threads.list_threads,
     "threads/messages": threads.messages,
     "threads/events": threads.events,
     "threads/state": threads.state,
     "threads/clear": threads.clear,
-    "threads/update": platform.thread_operation,
-    "threads/archive": platform.thread_operation,
+    "threads/update": threads.update,
+    "threads/archive": threads.archive,
     "threads/subscribe": platform.thread_operation,
     "annotate": platform.annotate,
+    "cpk-debug-events": debug_events.debug_events,
     "inspector/metadata": platform.inspector_metadata,
+    "inspector/learning": platform.inspector_learning,
 }
 """The endpoint of each route. A route without one is answered 404 after the method check."""

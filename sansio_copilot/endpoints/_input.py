@@ -2,27 +2,58 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeAlias
 
 import attrs
 from ag_ui.core import RunAgentInput
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from .. import _json
 from ..http import Response
 from ._errors import Refusal
 
-_FIELDS = (
-    "threadId",
-    "runId",
-    "parentRunId",
-    "state",
-    "messages",
-    "tools",
-    "context",
-    "forwardedProps",
-    "resume",
-)
+_BINARY = ("mimeType", "data", "url", "id", "filename")
+# What a member holds: a shape is that of the object, or of each object in the list. OPAQUE may hold
+# anything, and null is a value there; PLAIN as well, but its null is the same as its absence.
+_OPAQUE, _PLAIN = "opaque", "plain"
+_Members: TypeAlias = Mapping[str, Any]
+
+
+def _plain(names: str) -> dict[str, Any]:
+    return dict.fromkeys(names.split(), _PLAIN)
+
+
+_SOURCE = _plain("type value mimeType provider")
+_PART = {
+    **_plain("type id text mimeType url data filename"),
+    "source": _SOURCE,
+    "metadata": _OPAQUE,
+}
+_CALL = {**_plain("id type encryptedValue metadata"), "function": _plain("name arguments")}
+_MESSAGE = _plain("id role content name encryptedValue subagentRunId metadata")
+_MESSAGES: Mapping[Any, _Members] = {
+    "user": {**_MESSAGE, "content": _PART},
+    "assistant": {**_MESSAGE, "toolCalls": _CALL},
+    "tool": {
+        **_plain("id role toolCallId error encryptedValue subagentRunId metadata"),
+        "content": _PART,
+    },
+    "activity": _plain("id role activityType content subagentRunId metadata"),
+    "reasoning": _plain("id role content encryptedValue subagentRunId metadata"),
+}
+_INPUT = {
+    **_plain("threadId runId parentRunId state"),
+    "messages": _MESSAGES,
+    "tools": {**_plain("name description metadata"), "parameters": _OPAQUE},
+    "context": _plain("description value"),
+    "forwardedProps": _OPAQUE,
+    "resume": {**_plain("interruptId status metadata"), "payload": _OPAQUE},
+}
+# Deeper than any state that somebody made on purpose, and shallow enough that nothing which walks
+# it later, here or in an agent, runs out of stack.
+_MAX_DEPTH = 200
 
 
 @attrs.frozen
@@ -30,8 +61,7 @@ class RunInput:
     """A parsed body.
 
     :param input: for the agent.
-    :param json: the same as plain JSON, without fields that are not the protocol's; what
-        RUN_STARTED tells other readers.
+    :param json: the same as plain JSON; what RUN_STARTED tells other readers.
     :param last_seen_event_id: a connect may name it here instead of in ``Last-Event-ID``.
     """
 
@@ -46,19 +76,21 @@ def parse_input(body: bytes) -> RunInput:
     ``tools`` and ``context`` are required, as the reference's schema has it, though AG-UI 1.0
     makes them optional: both client generations send them, and one answer is easier to rely on.
 
+    Members that are not the protocol's go no further, as in the reference. Nor does null where it
+    stands for absence: servers in other languages write it, and clients refuse to read it.
+
     :raises Refusal: with 400, if it is not JSON, or not a RunAgentInput.
     """
     try:
         value = _json.decode(body)
     except ValueError as error:
         raise _invalid(f"not JSON: {error}") from None
+    if _depth_exceeds(value, _MAX_DEPTH):
+        raise _invalid(f"nested deeper than {_MAX_DEPTH} levels")
     if not isinstance(value, dict):
         raise _invalid(f"expected an object, received {_json_type(value)}")
     missing = [name for name in ("tools", "context") if not isinstance(value.get(name), list)]
-    fields = {name: value[name] for name in _FIELDS if name in value}
-    # An absent state and null are the same to every client; absent is how it is passed on.
-    if fields.get("state", ...) is None:
-        del fields["state"]
+    fields = _known(value, _INPUT)
     problems = [
         f"{name}: expected an array, received {_json_type(value.get(name))}" for name in missing
     ]
@@ -66,12 +98,44 @@ def parse_input(body: bytes) -> RunInput:
         input = RunAgentInput.model_validate(_modern(fields))
     except ValidationError as error:
         problems = [*_problems(error), *problems]
-    except RecursionError:
-        problems = ["nested too deeply"]
     if problems:
         raise _invalid("; ".join(dict.fromkeys(problems)))
     last_seen = value.get("lastSeenEventId")
     return RunInput(input, fields, last_seen if isinstance(last_seen, str) and last_seen else None)
+
+
+def _known(value: Any, shape: Any) -> Any:
+    """``value`` without members that ``shape`` does not have, and without nulls for absence."""
+    if isinstance(value, list):
+        return [_known(item, shape) for item in value]
+    if not isinstance(value, dict):
+        return value  # if it should have been an object, validation will say so
+    if shape is _MESSAGES:
+        role = value.get("role")
+        shape = _MESSAGES.get(role, _MESSAGE) if isinstance(role, str) else _MESSAGE
+    known = {}
+    for name, member in value.items():
+        kind = shape.get(name)
+        if kind is _OPAQUE or (kind is _PLAIN and member is not None):
+            known[name] = member
+        elif kind is not None and member is not None:
+            known[name] = _known(member, kind)
+    return known
+
+
+def _depth_exceeds(value: Any, limit: int) -> bool:
+    level = [value]
+    for _ in range(limit):
+        level = [
+            item
+            for container in level
+            if isinstance(container, (dict, list))
+            for item in (container.values() if isinstance(container, dict) else container)
+            if isinstance(item, (dict, list))
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _invalid(details: str) -> Refusal:
@@ -80,10 +144,15 @@ def _invalid(details: str) -> Refusal:
 
 def _problems(error: ValidationError) -> list[str]:
     # Without the offending input, which may be private and is often huge.
-    return [
-        f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
-        for problem in error.errors(include_url=False, include_context=False, include_input=False)
-    ]
+    problems = error.errors(include_url=False, include_input=False)
+    return [f"{'.'.join(map(str, problem['loc']))}: {_text(problem)}" for problem in problems]
+
+
+def _text(problem: ErrorDetails) -> str:
+    if problem["type"] == "union_tag_invalid":
+        # pydantic's own text repeats the tag, which is input too.
+        return f"expected one of {problem['ctx']['expected_tags']}"
+    return problem["msg"]
 
 
 def _json_type(value: object) -> str:
@@ -121,11 +190,11 @@ def _modern_part(part: Any) -> Any:
     if not isinstance(part, dict) or part.get("type") != "binary":
         return part
     mime_type = part.get("mimeType")
-    if not isinstance(mime_type, str):
+    if not all(isinstance(part.get(key, ""), str) for key in _BINARY) or mime_type is None:
         return part
     kind = mime_type.partition("/")[0]
     for source, key in (("data", "data"), ("url", "url"), ("file", "id")):
-        if isinstance(part.get(key), str) and part[key]:
+        if part.get(key):
             named = {"filename": part["filename"]} if "filename" in part else {}
             return {
                 "type": kind if kind in ("image", "audio", "video") else "document",

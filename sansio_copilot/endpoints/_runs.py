@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from functools import partial
 from typing import Any
 
 from ag_ui.core import RunAgentInput
@@ -37,13 +38,16 @@ def run_reply(
     configured = getattr(agent, "headers", None)
     headers = turn.runtime.forward_headers.merge(configured, turn.request.headers)
     context = AgentContext(turn.route.agent_id, turn.request, headers)
-    run = Run(agent, input, context, store, opened.key, recorder, opened.lease)
+    patience = turn.runtime.limits.cleanup_seconds
+    run = Run(agent, input, context, store, opened.key, recorder, opened.lease, patience)
+    if turn.runtime.debug_feed is not None and not ephemeral:
+        run.tap = partial(turn.runtime.debug_feed.publish, turn.route.agent_id, opened.key)
     return Reply.of_stream(LogStream(store, opened.cursor, run, ephemeral))
 
 
 def adopt(store: ThreadStore, orphan: Orphan, now: float) -> Generator[Action, Any, None]:
     """Finalize a run whose owner died, in its place."""
-    recorder = RunRecorder.adopt(orphan.key, orphan.frames)
+    recorder = RunRecorder.adopt(orphan)
     frames, result = recorder.finish(
         now,
         stop_requested=orphan.stop_requested,

@@ -13,7 +13,7 @@ from ..agents import Agent, check_agents
 from ..http import Request, Response
 from ..routing import Route
 from ..run import Run
-from ..threads import ThreadStore
+from ..threads import Log
 from ._errors import Refusal
 
 if TYPE_CHECKING:
@@ -30,12 +30,14 @@ class LogStream:
     :param cursor: where to begin.
     :param run: the run to start before the first byte; None for a reader of somebody else's.
     :param ephemeral: the run dies with its client.
+    :param preface: sent before anything that is read.
     """
 
-    store: ThreadStore
+    store: Log
     cursor: Any
     run: Run | None = None
     ephemeral: bool = False
+    preface: bytes = b""
 
     def call(self, method: str, *args: Any) -> StoreCall:
         """The action that calls a method of the store."""

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from .. import _json
 from .._version import __version__
 from ..actions import Action, Call
 from ..agents import Agent, describe_class
 from ..http import Response
 from ._turn import Reply, Steps, Turn
+
+if TYPE_CHECKING:
+    from ..runtime import CopilotRuntime
 
 logger = logging.getLogger("sansio_copilot")
 
@@ -37,14 +41,14 @@ def info(turn: Turn) -> Steps:
             {
                 "version": __version__,
                 "agents": agents,
-                "audioFileTranscriptionEnabled": False,
+                "audioFileTranscriptionEnabled": runtime.transcription is not None,
                 "mode": "sse",
-                "threadEndpoints": _thread_endpoints(not single_route),
+                "threadEndpoints": _thread_endpoints(runtime, not single_route),
                 **(
                     {
                         "singleRoute": {
                             "resourceOperations": True,
-                            "threadEndpoints": _thread_endpoints(True),
+                            "threadEndpoints": _thread_endpoints(runtime, True),
                         }
                     }
                     if single_route
@@ -59,11 +63,11 @@ def info(turn: Turn) -> Steps:
     )
 
 
-def _thread_endpoints(reachable: bool) -> dict[str, bool]:
+def _thread_endpoints(runtime: CopilotRuntime, reachable: bool) -> dict[str, bool]:
     return {
         "list": reachable,
         "inspect": reachable,
-        "mutations": False,
+        "mutations": reachable and runtime.thread_mutations,
         "realtimeMetadata": False,
     }
 
@@ -74,12 +78,14 @@ def _capabilities(name: str, agent: Agent) -> Generator[Action, Any, Any]:
     try:
         if callable(capabilities):
             capabilities = yield Call(capabilities)
+        if capabilities is None:
+            return None
         if isinstance(capabilities, BaseModel):
             return capabilities.model_dump(mode="json", by_alias=True)
-        if capabilities is not None and not isinstance(capabilities, Mapping):
+        if not isinstance(capabilities, Mapping):
             raise TypeError(f"expected a mapping, got {type(capabilities).__name__}")
+        return _json.decode(_json.encode(dict(capabilities)))
     except Exception as error:
         # One agent that cannot answer must not hide the others.
         logger.warning("agent %r failed to report its capabilities", name, exc_info=error)
         return None
-    return capabilities

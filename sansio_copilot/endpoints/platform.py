@@ -33,7 +33,7 @@ def inspector_metadata(turn: Turn) -> Steps:
     yield
 
 
-def not_found(turn: Turn) -> Steps:
-    """Routes that a self-hosted runtime does not have."""
-    return Reply(Response.json({"error": "Not found"}, 404))
+def inspector_learning(turn: Turn) -> Steps:
+    """GET /inspector-learning: a self-hosted runtime has nothing to show."""
+    return Reply(Response.json({"error": "Not found"}, 404, {"cache-control": "no-store, private"}))
     yield

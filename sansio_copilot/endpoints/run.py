@@ -25,8 +25,13 @@ def run(turn: Turn) -> Steps:
             "or wait for its end."
         )
         return Reply(Response.json({"error": "Thread already running", "message": message}, 409))
-    recorder = RunRecorder(opened.key, parsed.json, opened.known_message_ids)
-    return run_reply(turn, agent, parsed.input, turn.runtime.store, opened, recorder)
+    try:
+        recorder = RunRecorder(opened.key, parsed.json, opened.known_message_ids)
+        return run_reply(turn, agent, parsed.input, turn.runtime.store, opened, recorder)
+    except Exception:
+        # A run that nobody drives would keep its thread busy for ever.
+        yield turn.store("close_run", opened.key, b"", None)
+        raise
 
 
 def _open(turn: Turn, request: Any) -> Generator[Action, Any, RunOpened | ThreadBusy]:

@@ -60,6 +60,6 @@ def _scope(body: bytes) -> str | None:
     if not scope:
         return None
     run_id = scope["runId"]
-    if not isinstance(run_id, str) or not run_id.strip():
+    if not isinstance(run_id, str) or not run_id.strip(_json.JS_SPACE):
         raise _invalid("Invalid runId")
     return run_id

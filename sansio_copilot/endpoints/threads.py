@@ -1,68 +1,199 @@
-"""GET /threads, GET /threads/:threadId/messages|events|state, POST /threads/clear."""
+"""The threads endpoints: list, messages, events, state, clear, and, if allowed, mutations."""
 
 from __future__ import annotations
 
+from collections.abc import Generator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs
 
+import attrs
+
 from .. import _json
+from ..actions import Action
 from ..http import Response
 from ..recorder import frame_data
+from ..threads import ThreadHistory, ThreadRecord
+from . import platform
+from ._errors import Refusal
 from ._turn import Reply, Steps, Turn
 
 
 def list_threads(turn: Turn) -> Steps:
-    """The threads that have history, the last updated first; ``agentId`` in the query filters."""
-    records = yield turn.store("list_threads")
-    agent_id = parse_qs(turn.request.query).get("agentId", [""])[0]
-    threads = [
-        {
-            "id": record.thread_id,
-            "name": None,
-            "agentId": record.agent_id,
-            "organizationId": "",
-            "createdById": "",
-            "archived": False,
-            "createdAt": _iso(record.created_at),
-            "updatedAt": _iso(record.updated_at),
-        }
+    """GET /threads: those that have history, the last updated first.
+
+    Query: ``agentId`` filters, ``includeArchived=true`` shows archived ones as well, ``limit`` and
+    ``cursor`` page.
+    """
+    records: list[ThreadRecord] = yield turn.store("list_threads")
+    query = _Query.of(turn)
+    agent_id = query.get("agentId")
+    shown = [
+        record
         for record in records
-        if not agent_id or record.agent_id == agent_id
+        if (not agent_id or record.agent_id == agent_id)
+        and (not record.archived or query.get("includeArchived") == "true")
     ]
-    return Reply(Response.json({"threads": threads, "nextCursor": None}))
+    page = query.page(shown)
+    threads = [_thread(record) for record in page.items]
+    return Reply(Response.json({"threads": threads, "nextCursor": page.next_cursor}))
 
 
 def messages(turn: Turn) -> Steps:
-    """The thread's messages after its last run, in the reference's own shape."""
+    """GET /threads/:threadId/messages, in the reference's own shape; paged on request."""
     history = yield from _history(turn)
-    return Reply(Response.json({"messages": [_message(m) for m in _json.decode(history.messages)]}))
+    page = _Query.of(turn).page(_json.decode(history.messages))
+    return Reply(Response.json({"messages": [_message(m) for m in page.items], **page.json}))
 
 
 def events(turn: Turn) -> Steps:
-    """The thread's compacted events; what a connect replays."""
+    """GET /threads/:threadId/events: compacted, what a connect replays; paged on request."""
     history = yield from _history(turn)
+    page = _Query.of(turn).page(frame_data(history.frames))
     # Each is JSON already; parsing it to write it again would be waste.
-    body = b'{"events":[%s]}' % b",".join(frame_data(history.frames))
+    rest = _json.encode(page.json)[1:-1]
+    body = b'{"events":[%s]%s}' % (b",".join(page.items), b"," + rest if rest else b"")
     return Reply(Response(200, {"content-type": "application/json"}, body))
 
 
 def state(turn: Turn) -> Steps:
-    """The thread's state after its last run; null if it has none."""
+    """GET /threads/:threadId/state: after the last run; null if it has none."""
     history = yield from _history(turn)
     body = b'{"state":%s}' % (b"null" if history.state is None else history.state)
     return Reply(Response(200, {"content-type": "application/json"}, body))
 
 
 def clear(turn: Turn) -> Steps:
-    """Forget all threads; a live run goes on."""
+    """POST /threads/clear: forget all threads; a live run goes on."""
     yield turn.store("clear")
     return Reply(Response(204))
 
 
-def _history(turn: Turn) -> Any:
-    history = yield turn.store("read_history", turn.route.thread_id)
+def update(turn: Turn) -> Steps:
+    """PATCH and DELETE /threads/:threadId, if the runtime allows it; else the reference's 422."""
+    if not turn.runtime.thread_mutations:
+        return (yield from platform.thread_operation(turn))
+    if turn.request.method == "DELETE":
+        if not (yield turn.store("delete_thread", turn.route.thread_id)):
+            raise _unknown(turn)
+        return Reply(Response.json({"threadId": turn.route.thread_id, "deleted": True}))
+    changes = _changes(turn.request.body or b"")
+    return Reply(Response.json((yield from _update(turn, changes))))
+
+
+def archive(turn: Turn) -> Steps:
+    """POST /threads/:threadId/archive, if the runtime allows it; else the reference's 422."""
+    if not turn.runtime.thread_mutations:
+        return (yield from platform.thread_operation(turn))
+    yield from _update(turn, {"archived": True})
+    return Reply(Response.json({"threadId": turn.route.thread_id, "archived": True}))
+
+
+def _update(turn: Turn, changes: dict[str, Any]) -> Generator[Action, Any, dict[str, Any]]:
+    record = yield turn.store("update_thread", turn.route.thread_id, changes)
+    if record is None:
+        raise _unknown(turn)
+    return _thread(record)
+
+
+def _changes(body: bytes) -> dict[str, Any]:
+    """What a PATCH body changes; other members, such as the client's ``agentId``, say nothing.
+
+    :raises Refusal: with 400, if it changes nothing, or to something of the wrong type.
+    """
+    try:
+        value = _json.decode(body)
+    except ValueError as error:
+        raise _invalid(f"not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise _invalid("expected an object")
+    changes = {key: value[key] for key in ("name", "archived") if key in value}
+    if not changes:
+        raise _invalid("expected name or archived")
+    if not isinstance(changes.get("name"), str | None):
+        raise _invalid("name: expected a string or null")
+    if not isinstance(changes.get("archived", False), bool):
+        raise _invalid("archived: expected a boolean")
+    return changes
+
+
+def _invalid(details: str) -> Refusal:
+    return Refusal(Response.json({"error": "Invalid request body", "details": details}, 400))
+
+
+def _unknown(turn: Turn) -> Refusal:
+    message = f"Thread '{turn.route.thread_id}' does not exist"
+    return Refusal(Response.json({"error": "Thread not found", "message": message}, 404))
+
+
+@attrs.frozen
+class _Page:
+    """Some of a longer list, and where the rest begins."""
+
+    items: Sequence[Any]
+    next_cursor: str | None
+    requested: bool
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """``nextCursor``, for answers that have it only if a page was asked for."""
+        return {"nextCursor": self.next_cursor} if self.requested else {}
+
+
+@attrs.frozen
+class _Query:
+    """The query of a request; of a parameter that is repeated the first counts."""
+
+    values: dict[str, list[str]]
+
+    @classmethod
+    def of(cls, turn: Turn) -> _Query:
+        return cls(parse_qs(turn.request.query, keep_blank_values=True))
+
+    def get(self, name: str) -> str:
+        return self.values.get(name, [""])[0]
+
+    def page(self, items: Sequence[Any]) -> _Page:
+        """The page of ``items`` that ``limit`` and ``cursor`` ask for; all without them.
+
+        A cursor is how many items come before it. Items that change place between two requests
+        may so be seen twice, or not; nothing that is kept for each reader would be worth less.
+
+        :raises Refusal: with 400, for a limit or cursor that is none.
+        """
+        start = self._number("cursor", 0)
+        limit = self._number("limit", None)
+        stop = len(items) if limit is None else start + max(limit, 1)
+        more = str(stop) if stop < len(items) else None
+        return _Page(items[start:stop], more, "limit" in self.values or "cursor" in self.values)
+
+    def _number(self, name: str, default: Any) -> Any:
+        text = self.get(name)
+        if not text:
+            return default
+        if not (text.isascii() and text.isdecimal() and len(text) < 16):
+            message = f"{name}: expected a number that this server gave out, or a limit"
+            raise Refusal(Response.json({"error": "Invalid query", "details": message}, 400))
+        return int(text)
+
+
+def _history(turn: Turn) -> Generator[Action, Any, ThreadHistory]:
+    history: ThreadHistory = yield turn.store("read_history", turn.route.thread_id)
     return history
+
+
+def _thread(record: ThreadRecord) -> dict[str, Any]:
+    return {
+        "id": record.thread_id,
+        "name": record.name,
+        "agentId": record.agent_id,
+        # The hosted platform's; a self-hosted runtime has neither.
+        "organizationId": "",
+        "createdById": "",
+        "archived": record.archived,
+        "createdAt": _iso(record.created_at),
+        "updatedAt": _iso(record.updated_at),
+    }
 
 
 def _iso(seconds: float) -> str:

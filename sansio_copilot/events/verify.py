@@ -68,6 +68,19 @@ class Verifier:
         self._thinking = False
         self._thinking_message = False
 
+    def closers(self) -> list[Event]:
+        """The events that end the steps and subagents that are open, as RUN_FINISHED demands."""
+        closers: list[Event] = [
+            {"type": t.STEP_FINISHED, "stepName": name}
+            if owner is None
+            else {"type": t.STEP_FINISHED, "stepName": name, "subagentRunId": owner}
+            for owner, names in self._steps.items()
+            for name in names
+        ]
+        for subagent_id in self._active_subagents:
+            closers.append({"type": t.SUBAGENT_FINISHED, "subagentRunId": subagent_id})
+        return closers
+
     def feed(self, event: Event) -> None:
         """Check that ``event`` may come next.
 

@@ -1,0 +1,15 @@
+"""GET /cpk-debug-events: every event of every run, if the runtime was made with ``debug=True``."""
+
+from __future__ import annotations
+
+from ..http import Response
+from ._turn import LogStream, Reply, Steps, Turn
+
+
+def debug_events(turn: Turn) -> Steps:
+    """Stream the debug feed from now on; it ends only with its client."""
+    feed = turn.runtime.debug_feed
+    if feed is None:
+        return Reply(Response(404, {"content-type": "text/plain;charset=UTF-8"}, "Not Found"))
+    return Reply.of_stream(LogStream(feed, feed.end(), preface=b": connected\n\n"))
+    yield

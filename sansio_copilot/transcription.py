@@ -1,0 +1,148 @@
+"""Speech to text: what a transcription service is given, and how it says what went wrong.
+
+A service is a function of an :class:`AudioFile`, plain or async, that returns the text::
+
+    async def transcribe(audio: AudioFile) -> str:
+        result = await openai.audio.transcriptions.create(
+            model="whisper-1", file=(audio.filename, audio.data, audio.mime_type)
+        )
+        return result.text
+
+    runtime = CopilotRuntime(agents, transcription=transcribe)
+
+The codes, texts and flags are those of ``@copilotkit/shared`` (TranscriptionErrorCode,
+TranscriptionErrors), which CopilotKit's chat input shows its user and retries by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Literal, TypeAlias
+
+import attrs
+
+
+@attrs.frozen
+class AudioFile:
+    """A recording to transcribe.
+
+    :param data: the bytes of the file, in a container that ``mime_type`` names. There may be none:
+        whether that is an error is the service's to say.
+    :param filename: the name that the client gave it, or "recording.webm". Providers look at its
+        ending. It is the client's free text: never a path to open.
+    :param mime_type: in lower case, with its parameters ("audio/webm;codecs=opus"); "" if it had
+        characters that a media type cannot have.
+    """
+
+    data: bytes = attrs.field(repr=False)
+    filename: str
+    mime_type: str
+
+    @property
+    def size(self) -> int:
+        """The length of ``data`` in bytes."""
+        return len(self.data)
+
+
+TranscriptionService: TypeAlias = Callable[[AudioFile], str | Awaitable[str]]
+"""A plain or async function that returns the text of an :class:`AudioFile`, which may be "".
+
+A plain one runs where the server runs, so it must not block. It may raise
+:class:`TranscriptionError`; :func:`classify` says what becomes of other exceptions."""
+
+ErrorCode: TypeAlias = Literal[
+    "service_not_configured",
+    "invalid_audio_format",
+    "audio_too_long",
+    "audio_too_short",
+    "rate_limited",
+    "auth_failed",
+    "provider_error",
+    "network_error",
+    "invalid_request",
+]
+
+
+@attrs.frozen
+class ErrorKind:
+    """What the client is told about one kind of error.
+
+    :param status: the status code.
+    :param retryable: whether the same request may succeed later.
+    :param message: what to say when there is nothing more precise.
+    """
+
+    status: int
+    retryable: bool
+    message: str
+
+
+ERRORS: Mapping[ErrorCode, ErrorKind] = {
+    "service_not_configured": ErrorKind(503, False, "Transcription service is not configured"),
+    "invalid_audio_format": ErrorKind(400, False, "Unsupported audio format"),
+    "audio_too_long": ErrorKind(400, False, "Audio file is too long"),
+    "audio_too_short": ErrorKind(400, False, "Audio is too short to transcribe"),
+    "rate_limited": ErrorKind(429, True, "Rate limited. Please try again later."),
+    "auth_failed": ErrorKind(401, False, "Authentication failed with transcription provider"),
+    "provider_error": ErrorKind(500, True, "Unknown error occurred"),
+    "network_error": ErrorKind(502, True, "Network error during transcription"),
+    "invalid_request": ErrorKind(400, False, "Invalid transcription request"),
+}
+"""Everything that can go wrong, by the code that the client is sent."""
+
+
+class TranscriptionError(Exception):
+    """Raised by a service to pick the answer.
+
+    :param code: one of :data:`ERRORS`.
+    :param message: for the client, so nothing private; by default the text that the code has.
+    :raises ValueError: for a code that is not one.
+    """
+
+    def __init__(self, code: ErrorCode, message: str | None = None) -> None:
+        if code not in ERRORS:
+            raise ValueError(f"code is one of {', '.join(ERRORS)}, not {code!r}")
+        # The arguments as they came, so that it survives pickling on its way out of a process pool.
+        super().__init__(code, message)
+        self.code: ErrorCode = code
+        self.message = ERRORS[code].message if message is None else message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+# What the name and text of an exception are searched for, in this order. So short a list of such
+# short words errs ("could not generate" has a "rate" in it), but it is the reference's, and what
+# clients have been tuned to; a service that knows better raises a TranscriptionError. Only "too
+# short" is not in the reference, which takes OpenAI's "Audio file is too short. Minimum audio
+# length is 0.1 seconds." for a recording that is too long.
+_SIGNS: tuple[tuple[ErrorCode, tuple[str, ...]], ...] = (
+    ("rate_limited", ("rate", "429", "too many")),
+    ("auth_failed", ("auth", "401", "api key")),
+    ("audio_too_short", ("too short",)),
+    ("audio_too_long", ("too long", "duration", "length")),
+)
+
+
+def classify(error: Exception) -> TranscriptionError:
+    """What the client is told of an exception that a service raised.
+
+    A :class:`TranscriptionError` is what it says. A built-in ``ConnectionError`` or
+    ``TimeoutError`` is a network_error. Any other is judged by its name and text, as the reference
+    does it (handle-transcribe, categorizeProviderError). What no sign fits is a provider_error.
+
+    Only a provider_error carries the exception's own text to the client, as it does in the
+    reference; the name of its type, its cause and its traceback never leave. The other kinds have
+    fixed texts, so "Incorrect API key provided: sk-..." is not repeated. A service whose exceptions
+    have private texts translates them to :class:`TranscriptionError`.
+    """
+    if isinstance(error, TranscriptionError):
+        return error
+    if isinstance(error, (ConnectionError, TimeoutError)):
+        return TranscriptionError("network_error")
+    text = str(error)
+    haystack = f"{type(error).__name__}: {text}".lower()
+    for code, signs in _SIGNS:
+        if any(sign in haystack for sign in signs):
+            return TranscriptionError(code)
+    return TranscriptionError("provider_error", text or None)

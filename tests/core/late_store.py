@@ -1,0 +1,218 @@
+"""A thread store whose answers come late and out of order, as those of a real one do.
+
+It is to :class:`~sansio_copilot.ThreadStore` what a database on another host would be: each call
+travels, takes effect at one moment, and its answer travels back. A test decides when each does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from typing import Any
+
+import attrs
+
+from sansio_copilot.threads import (
+    Batch,
+    Cancel,
+    MemoryStore,
+    Notify,
+    Orphan,
+    RunKey,
+    RunOpened,
+    RunRequest,
+    RunResult,
+    Signal,
+    ThreadBusy,
+    ThreadHistory,
+    ThreadRecord,
+)
+
+
+@attrs.define(eq=False)
+class Gate:
+    """Where a coroutine waits until whoever drives it sends it on.
+
+    :param open: tells whether it may be sent on yet.
+    """
+
+    name: str
+    open: Callable[[], bool] = attrs.field(default=lambda: True, repr=False)
+
+    def __await__(self) -> Generator[Gate, None, None]:
+        yield self
+
+
+class StoreDown(Exception):
+    """What a call raises that the test lets fail."""
+
+
+@attrs.define(eq=False)
+class _Lease:
+    """What is known of an open run beside its log.
+
+    :param expired: nobody renewed it for too long, so whoever looks may take the run over.
+    :param fenced: somebody has; its first owner is out for good.
+    """
+
+    agent_id: str
+    frames: bytes = b""
+    stop_requested: bool = False
+    expired: bool = False
+    fenced: bool = False
+
+
+@attrs.frozen
+class _Cursor:
+    """
+    :param follows: the run at its end that was live when it was opened.
+    """
+
+    inner: Any
+    follows: RunKey | None
+
+
+@attrs.define(eq=False)
+class LateStore:
+    """A :class:`MemoryStore` far away, which outlives the processes that use it.
+
+    :param failing: names of methods that raise, once they would have taken effect, without effect.
+    """
+
+    inner: MemoryStore = attrs.field(factory=MemoryStore)
+    lease: float = 30.0
+    failing: set[str] = attrs.field(factory=set)
+    _leases: dict[RunKey, _Lease] = attrs.field(factory=dict, init=False)
+    _live: dict[str, RunKey] = attrs.field(factory=dict, init=False)
+
+    blocking = False
+
+    def expire_leases(self) -> None:
+        """Let so much time pass that every lease has run out; owners may still renew them."""
+        for lease in self._leases.values():
+            lease.expired = True
+
+    @property
+    def open_runs(self) -> list[RunKey]:
+        """The runs that nobody has closed."""
+        return list(self._leases)
+
+    # Runs
+
+    async def open_run(self, request: RunRequest) -> RunOpened | ThreadBusy | Orphan:
+        async with _Trip(self, "open_run"):
+            if (orphan := self._take_over(self._live.get(request.thread_id))) is not None:
+                return orphan
+            sealed = self._live.get(request.thread_id)
+            outcome = self.inner.open_run(request)
+            if isinstance(outcome, ThreadBusy):
+                return outcome
+            if sealed is not None and self.inner.renew(sealed) is Signal.SEALED:
+                self._leases.pop(sealed, None)
+            key = outcome.key
+            self._leases[key] = _Lease(request.agent_id)
+            self._live[request.thread_id] = key
+            return attrs.evolve(outcome, cursor=_Cursor(outcome.cursor, key), lease=self.lease)
+
+    async def append(self, key: RunKey, frames: bytes, result: RunResult | None = None) -> Signal:
+        async with _Trip(self, "append"):
+            lease = self._leases.get(key)
+            if lease is None or lease.fenced:
+                return Signal.SEALED
+            lease.expired = False
+            lease.frames += frames
+            return self.inner.append(key, frames, result)
+
+    async def close_run(self, key: RunKey, frames: bytes, result: RunResult | None) -> None:
+        async with _Trip(self, "close_run"):
+            if self._leases.pop(key, None) is not None:
+                if self._live.get(key.thread_id) == key:
+                    del self._live[key.thread_id]
+                self.inner.close_run(key, frames, result)
+
+    async def renew(self, key: RunKey) -> Signal:
+        async with _Trip(self, "renew"):
+            lease = self._leases.get(key)
+            if lease is None or lease.fenced:
+                return Signal.SEALED
+            lease.expired = False
+            return self.inner.renew(key)
+
+    async def request_stop(self, thread_id: str, run_id: str | None) -> bool | Orphan:
+        async with _Trip(self, "request_stop"):
+            key = self._live.get(thread_id)
+            if key is not None and run_id in (None, key.run_id):
+                lease = self._leases[key]
+                lease.stop_requested = True
+                if (orphan := self._take_over(key)) is not None:
+                    return orphan
+            return self.inner.request_stop(thread_id, run_id)
+
+    def watch_run(self, key: RunKey, notify: Notify) -> Cancel:
+        return self.inner.watch_run(key, notify)
+
+    # Readers
+
+    async def open_cursor(self, thread_id: str, after: str | None) -> Any:
+        async with _Trip(self, "open_cursor"):
+            return _Cursor(self.inner.open_cursor(thread_id, after), self._live.get(thread_id))
+
+    async def read(self, cursor: _Cursor, max_bytes: int) -> Batch:
+        async with _Trip(self, "read"):
+            batch = self.inner.read(cursor.inner, max_bytes)
+            orphan = None
+            if not batch.data and not batch.ended:
+                orphan = self._take_over(cursor.follows)
+            return attrs.evolve(
+                batch, cursor=attrs.evolve(cursor, inner=batch.cursor), orphan=orphan
+            )
+
+    def watch(self, cursor: _Cursor, notify: Notify) -> Cancel:
+        # It has no way to hear of an owner's death; a reader that looks again finds it.
+        return self.inner.watch(cursor.inner, notify)
+
+    # Threads
+
+    async def list_threads(self) -> list[ThreadRecord]:
+        async with _Trip(self, "list_threads"):
+            return self.inner.list_threads()
+
+    async def read_history(self, thread_id: str) -> ThreadHistory:
+        async with _Trip(self, "read_history"):
+            return self.inner.read_history(thread_id)
+
+    async def update_thread(self, thread_id: str, changes: Mapping[str, Any]) -> Any:
+        async with _Trip(self, "update_thread"):
+            return self.inner.update_thread(thread_id, changes)
+
+    async def delete_thread(self, thread_id: str) -> bool:
+        async with _Trip(self, "delete_thread"):
+            return self.inner.delete_thread(thread_id)
+
+    async def clear(self) -> None:
+        async with _Trip(self, "clear"):
+            self.inner.clear()
+
+    def _take_over(self, key: RunKey | None) -> Orphan | None:
+        lease = None if key is None else self._leases.get(key)
+        if key is None or lease is None or not (lease.expired or lease.fenced):
+            return None
+        lease.fenced = True
+        messages = self.inner.read_history(key.thread_id).messages
+        return Orphan(key, lease.agent_id, lease.frames, messages, lease.stop_requested)
+
+
+@attrs.define
+class _Trip:
+    """A call's way to the store, which may end with a failure, and its answer's way back."""
+
+    store: LateStore
+    method: str
+
+    async def __aenter__(self) -> None:
+        await Gate(f"{self.method} is on its way")
+        if self.method in self.store.failing:
+            raise StoreDown(self.method)
+
+    async def __aexit__(self, *error: object) -> None:
+        if error == (None, None, None):
+            await Gate(f"the answer of {self.method} is on its way")

@@ -1,0 +1,675 @@
+"""Exchanges and runs over a store that answers late: a binding of a hundred lines, in any order.
+
+Nothing waits here: every coroutine stands at a :class:`Gate`, and hypothesis chooses which goes on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Coroutine, Iterator
+from typing import Any
+
+import attrs
+import pytest
+from core.late_store import Gate, LateStore
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sansio_copilot import (
+    AgentContext,
+    CopilotRuntime,
+    ExchangeState,
+    Headers,
+    Hooks,
+    Limits,
+    MemoryStore,
+    Request,
+    Run,
+    RunState,
+)
+from sansio_copilot.actions import (
+    Abandon,
+    Call,
+    Finish,
+    PullEvent,
+    ReadBody,
+    RunOver,
+    SendBytes,
+    SendHead,
+    StartRun,
+    WaitForFrames,
+)
+from sansio_copilot.events import Verifier
+from sansio_copilot.sse import HEARTBEAT, Parser
+from sansio_copilot.testing import run_input
+from sansio_copilot.threads import RunKey, ThreadStore
+
+NOW = 1_700_000_000.0
+SILENCE = object()
+OVER = (ExchangeState.FINISHED, ExchangeState.ABANDONED)
+
+
+class HungUp(Exception):
+    """Thrown to where an exchange's task waits, with what it is to do instead."""
+
+
+class Died(Exception):
+    """What this test's agents fail with."""
+
+
+def script(input: Any, context: AgentContext) -> Iterator[Any]:
+    """The agent: plays the events that the client asked for, and may fall silent for good."""
+    yield {"type": "RUN_STARTED", "threadId": input.thread_id, "runId": input.run_id}
+    props = input.forwarded_props
+    message = f"{input.run_id}-m"
+    yield {"type": "TEXT_MESSAGE_START", "messageId": message, "role": "assistant"}
+    for number in range(props.get("deltas", 2)):
+        yield {"type": "TEXT_MESSAGE_CONTENT", "messageId": message, "delta": f"part {number}"}
+    if props.get("silent"):
+        yield SILENCE
+        raise AssertionError("a silent agent was asked for more")
+    if props.get("fails"):
+        raise Died
+    yield {"type": "TEXT_MESSAGE_END", "messageId": message}
+    yield {"type": "RUN_FINISHED", "threadId": input.thread_id, "runId": input.run_id}
+
+
+@attrs.define(eq=False)
+class Task:
+    """A coroutine, and where it stands."""
+
+    host: str
+    coroutine: Coroutine[Gate, None, None]
+    gate: Gate | None = None
+
+    def go_on(self) -> None:
+        self._take(lambda: self.coroutine.send(None))
+
+    def throw(self, error: Exception) -> None:
+        self._take(lambda: self.coroutine.throw(error))
+
+    def _take(self, step: Any) -> None:
+        try:
+            self.gate = step()
+        except StopIteration:
+            self.gate = None
+
+
+@attrs.define(eq=False)
+class Client:
+    """A request, and what has come of it."""
+
+    world: World
+    request: Request
+    host: str
+    status: int = 0
+    body: bytes = b""
+    gone: bool = False
+    waiting: bool = False
+    timed_out: bool = False
+    run: Run | None = None
+    exchange: Any = None
+    task: Any = None
+
+    @property
+    def answered(self) -> bool:
+        return bool(self.exchange.state is ExchangeState.FINISHED)
+
+    @property
+    def stream(self) -> bytes:
+        return self.body.replace(HEARTBEAT, b"")
+
+    @property
+    def types(self) -> list[str]:
+        return types_of(self.stream)
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    def hang_up(self) -> None:
+        if self.gone or self.exchange.state in OVER:
+            return
+        self.gone = True
+        if self.exchange.state is ExchangeState.IDLE:
+            return
+        if (action := self.exchange.client_gone()) is not None:
+            self.task.throw(HungUp(action))
+
+    async def serve(self) -> None:
+        """The loop of a binding, for one exchange."""
+        exchange = self.exchange
+        await Gate("the request arrives")
+        if self.gone:
+            return
+        action = exchange.start()
+        while True:
+            try:
+                match action:
+                    case ReadBody():
+                        action = exchange.done(self.request.body)
+                    case Call():
+                        try:
+                            outcome = action.function(*action.args)
+                            if hasattr(outcome, "__await__"):
+                                outcome = await outcome
+                        except HungUp:
+                            raise
+                        except Exception as error:
+                            action = exchange.failed(error)
+                        else:
+                            action = exchange.done(outcome)
+                    case StartRun(run=run):
+                        self.run = run
+                        self.world.spawn(self.host, live(run))
+                        action = exchange.done()
+                    case SendHead(status=status):
+                        self.status = status
+                        await Gate("the head is sent")
+                        action = exchange.done()
+                    case SendBytes(data=data):
+                        await Gate("the client reads")
+                        self.body += data
+                        action = exchange.done()
+                    case WaitForFrames():
+                        action = exchange.done(await self._wait(action))
+                    case Finish() | Abandon():
+                        return
+            except HungUp as hung_up:
+                action = hung_up.args[0]
+
+    async def _wait(self, action: WaitForFrames) -> bool:
+        woken: list[bool] = []
+        cancel = action.store.watch(action.cursor, lambda: woken.append(True))
+        self.waiting, self.timed_out = True, False
+        try:
+            await Gate("frames", lambda: bool(woken) or self.timed_out)
+        finally:
+            self.waiting = False
+            cancel()
+        return bool(woken)
+
+
+async def live(run: Run) -> None:
+    """The loop of a binding, for one run."""
+    notified: list[bool] = []
+    unwatch = run.store.watch_run(run.key, lambda: notified.append(True))
+    events = run.events()
+    action = run.start()
+    silent = False
+    while True:
+        match action:
+            case Call():
+                try:
+                    outcome = await action.function(*action.args)
+                except Exception as error:
+                    action = run.store_failed(error, NOW)
+                else:
+                    action = run.stored(outcome, NOW)
+            case PullEvent():
+                if not notified:
+                    if silent:
+                        await Gate("the agent is silent", lambda: bool(notified))
+                    else:
+                        await Gate("the agent works")
+                if notified:
+                    # Also one that came during a store call, whose answer may be older.
+                    notified.clear()
+                    action = run.check()
+                    continue
+                try:
+                    event = next(events)
+                except StopIteration:
+                    action = run.agent_ended(NOW)
+                except Died as error:
+                    action = run.agent_ended(NOW, error)
+                else:
+                    silent = event is SILENCE
+                    if not silent:
+                        action = run.event(event, NOW)
+            case RunOver():
+                unwatch()
+                return
+
+
+class World:
+    """Several servers over one store, and their clients. ``choices`` says who goes on."""
+
+    def __init__(self, choices: bytes = b"", policy: Any = "reject", hooks: Any = None) -> None:
+        self.store = LateStore(MemoryStore(on_concurrent_run=policy))
+        store: ThreadStore = self.store
+        self.runtime = CopilotRuntime(
+            {"a": script}, store=store, hooks=hooks, limits=Limits(read_bytes=100)
+        )
+        self.choices = iter(choices)
+        self.tasks: list[Task] = []
+        self.clients: list[Client] = []
+        self.paused = ""
+
+    def spawn(self, host: str, coroutine: Coroutine[Gate, None, None]) -> Task:
+        task = Task(host, coroutine)
+        self.tasks.append(task)
+        task.go_on()
+        return task
+
+    def post(self, path: str, json_body: Any = None, host: str = "one", **headers: str) -> Client:
+        body = b"" if json_body is None else json.dumps(json_body).encode()
+        fields = {name.replace("_", "-"): value for name, value in headers.items()}
+        fields["content-type"] = "application/json"
+        request = Request("POST", f"/api/copilotkit/{path}", headers=Headers(fields), body=body)
+        client = Client(self, request, host)
+        client.exchange = self.runtime.exchange(request, NOW)
+        self.clients.append(client)
+        client.task = self.spawn(host, client.serve())
+        return client
+
+    def run(self, run_id: str = "r", host: str = "one", **props: Any) -> Client:
+        return self.post("agent/a/run", run_input("t", run_id, forwardedProps=props), host)
+
+    def connect(self, host: str = "two", after: str = "") -> Client:
+        headers = {"last_event_id": after} if after else {}
+        return self.post("agent/a/connect", run_input("t", "connect"), host, **headers)
+
+    def stop(self, host: str = "two") -> Client:
+        return self.post("agent/a/stop/t", None, host)
+
+    def choose(self, count: int) -> int:
+        """One of ``count``; the first if there is nothing left to choose with."""
+        return next(self.choices, 0) % count
+
+    def step(self) -> bool:
+        """Send one task on; returns whether there was one."""
+        self.tasks = [task for task in self.tasks if task.gate is not None]
+        ready = [
+            task
+            for task in self.tasks
+            if task.gate is not None and task.gate.open() and task.host != self.paused
+        ]
+        if not ready:
+            return False
+        ready[self.choose(len(ready))].go_on()
+        return True
+
+    def go(self, steps: int) -> None:
+        for _ in range(steps):
+            self.step()
+
+    def settle(self) -> None:
+        """Until nothing moves any more, even when readers have looked again."""
+        for _ in range(2):
+            for _ in range(5000):
+                if not self.step():
+                    break
+            else:
+                pytest.fail("it never settles")
+            for client in self.clients:
+                client.timed_out = True
+        for _ in range(5000):
+            if not self.step():
+                return
+
+    def die(self, host: str) -> None:
+        """All that ``host`` does ends, in the middle of whatever it was doing."""
+        for task in self.tasks:
+            if task.host == host:
+                task.coroutine.close()
+        self.tasks = [task for task in self.tasks if task.host != host]
+
+
+def types_of(stream: bytes) -> list[str]:
+    return [json.loads(event.data)["type"] for event in Parser().feed(stream)]
+
+
+def check_well_formed(stream: bytes) -> None:
+    verifier = Verifier()
+    events = Parser().feed(stream)
+    for event in events:
+        verifier.feed(json.loads(event.data))
+    assert types_of(stream)[-1] in ("RUN_FINISHED", "RUN_ERROR")
+    ids = [event.id for event in events]
+    prefix = ids[0].rpartition(".")[0]
+    assert ids == [f"{prefix}.{position}" for position in range(len(ids))]
+
+
+def history(world: World) -> bytes:
+    return world.store.inner.read_history("t").frames
+
+
+CHOICES = st.binary(max_size=150)
+MOMENT = st.integers(0, 60)
+MOMENTS = st.lists(MOMENT, max_size=4)
+in_any_order = settings(deadline=None, max_examples=60)
+
+
+class TestReaders:
+    @in_any_order
+    @given(CHOICES, MOMENTS, st.booleans(), st.integers(0, 20))
+    def test_all_of_one_run_get_the_same_bytes(
+        self, choices: bytes, moments: list[int], fails: bool, deltas: int
+    ) -> None:
+        world = World(choices)
+        own = world.run(deltas=deltas, fails=fails)
+        others = []
+        for moment in moments:
+            world.go(moment)
+            others.append(world.connect())
+        world.settle()
+        check_well_formed(own.stream)
+        assert own.types[-1] == ("RUN_ERROR" if fails else "RUN_FINISHED")
+        assert own.types.count("TEXT_MESSAGE_CONTENT") == deltas
+        for other in others:
+            # One that came before the run saw an empty thread, one that came after it a replay.
+            assert other.answered
+            assert other.stream in (b"", own.stream, history(world))
+        assert world.store.open_runs == []
+
+    @in_any_order
+    @given(CHOICES, MOMENT, st.integers(0, 10))
+    def test_one_that_was_cut_off_misses_nothing(
+        self, choices: bytes, moment: int, position: int
+    ) -> None:
+        world = World(choices)
+        own = world.run(deltas=5)
+        world.go(moment)
+        token = RunKey("t", 1, "r").token
+        resumed = world.connect(after=f"{token}.{position}")
+        world.settle()
+        _, seen, rest = own.stream.partition(b"id: %s.%d\n" % (token.encode(), position))
+        rest = rest.partition(b"\n\n")[2]
+        everything = (b"", own.stream, history(world))
+        assert resumed.stream in ((rest, *everything) if seen else everything)
+
+    @in_any_order
+    @given(CHOICES, MOMENTS)
+    def test_one_that_hangs_up_takes_nobody_along(self, choices: bytes, moments: list[int]) -> None:
+        world = World(choices)
+        own = world.run(deltas=8)
+        while own.run is None:
+            assert world.step()
+        stays, leaves = world.connect(), [world.connect() for _ in moments]
+        for moment, client in zip(moments, leaves, strict=True):
+            world.go(moment)
+            client.hang_up()
+        world.settle()
+        check_well_formed(own.stream)
+        assert stays.stream in (own.stream, history(world))
+        for client in leaves:
+            assert own.stream.startswith(client.stream) or history(world).startswith(client.stream)
+
+
+class TestStopping:
+    @in_any_order
+    @given(CHOICES, MOMENT, st.booleans(), st.booleans())
+    def test_a_stop_ends_the_run(
+        self, choices: bytes, moment: int, silent: bool, twice: bool
+    ) -> None:
+        world = World(choices)
+        own = world.run(deltas=3, silent=silent)
+        follower = world.connect()
+        world.go(moment)
+        stops = [world.stop() for _ in range(1 + twice)]
+        world.settle()
+        stopped = [stop.json()["stopped"] for stop in stops]
+        assert sum(stopped) <= 1
+        if not any(stopped):
+            # It came too early, or too late.
+            assert own.answered != silent
+            world.stop()
+            world.settle()
+        assert own.answered
+        check_well_formed(own.stream)
+        assert own.types[-1] == "RUN_FINISHED"
+        assert follower.stream in (b"", own.stream, history(world))
+        assert world.store.open_runs == []
+
+    @pytest.mark.parametrize("moment", range(45))
+    def test_even_if_the_owner_is_just_then_told_that_nothing_is_the_matter(
+        self, moment: int
+    ) -> None:
+        world = World()
+        own = world.run(deltas=1, silent=True)
+        world.go(moment)
+        # The stop happens while whatever the owner's host was about to hear is on its way.
+        world.paused = "one"
+        stop = world.stop()
+        world.settle()
+        world.paused = ""
+        world.settle()
+        assert own.answered == stop.json()["stopped"]
+
+
+class TestHangingUp:
+    @in_any_order
+    @given(CHOICES, MOMENT, st.booleans(), st.booleans())
+    def test_only_a_run_that_was_started_goes_on(
+        self, choices: bytes, moment: int, silent: bool, hooked: bool
+    ) -> None:
+        async def on_response(context: Any) -> None:
+            await Gate("a hook")
+
+        world = World(choices, hooks=Hooks(on_response=on_response) if hooked else None)
+        own = world.run(deltas=2, silent=silent)
+        world.go(moment)
+        own.hang_up()
+        world.settle()
+        assert own.exchange.state in (*OVER, ExchangeState.IDLE)
+        if own.run is None:
+            assert world.store.open_runs == []
+            assert history(world) == b""
+        elif silent:
+            assert world.store.open_runs == [own.run.key]
+        else:
+            assert world.store.open_runs == []
+            assert types_of(history(world))[-1] == "RUN_FINISHED"
+
+    @in_any_order
+    @given(CHOICES, MOMENTS)
+    def test_the_thread_is_free_again(self, choices: bytes, moments: list[int]) -> None:
+        world = World(choices)
+        for number, moment in enumerate(moments):
+            client = world.run(f"r{number}")
+            world.go(moment)
+            client.hang_up()
+        world.settle()
+        last = world.run("last")
+        world.settle()
+        assert last.status == 200
+        check_well_formed(last.stream)
+
+
+class TestOrphans:
+    @in_any_order
+    @given(
+        CHOICES,
+        MOMENT,
+        st.sampled_from(["run", "stop", "connect", "all"]),
+        st.booleans(),
+        st.booleans(),
+    )
+    def test_whoever_finds_one_ends_it(
+        self, choices: bytes, moment: int, finder: str, silent: bool, followed: bool
+    ) -> None:
+        world = World(choices)
+        own = world.run(host="one", deltas=3, silent=silent)
+        followers = [world.connect("two"), world.connect("three")] if followed else []
+        world.go(moment)
+        followers += [world.connect("two"), world.connect("three")] if followed else []
+        world.die("one")
+        world.store.expire_leases()
+        orphans = world.store.open_runs
+        finders = {
+            "run": lambda: [world.run("next", host="two")],
+            "stop": lambda: [world.stop(host="two")],
+            "connect": lambda: [world.connect(host="two")],
+            "all": lambda: [world.run("next", host="two"), world.stop("three"), world.connect()],
+        }[finder]()
+        world.settle()
+        assert world.store.open_runs == []
+        assert all(client.answered for client in (*followers, *finders))
+        raws = {client.stream for client in followers if b".0\n" in client.stream}
+        first = f"id: {RunKey('t', 1, 'r').token}.0\n".encode()
+        for raw in raws:
+            if raw.startswith(first):
+                # Everybody else's is the same, and what the dead host's own client got begins it.
+                check_well_formed(raw)
+                assert raw.startswith(own.stream)
+        assert len({raw for raw in raws if raw.startswith(first)}) <= 1
+        if finder == "stop" and orphans and not followed:
+            assert finders[0].json()["stopped"] is True
+            assert types_of(history(world))[-1] in ("RUN_FINISHED", "RUN_ERROR")
+        if finder == "run":
+            assert finders[0].status == 200
+            check_well_formed(finders[0].stream)
+
+    @in_any_order
+    @given(CHOICES, MOMENT, MOMENT, st.sampled_from(["run", "stop", "connect"]), st.booleans())
+    def test_an_owner_that_was_only_thought_dead_does_no_harm(
+        self, choices: bytes, moment: int, pause: int, finder: str, silent: bool
+    ) -> None:
+        world = World(choices)
+        own = world.run(deltas=5, silent=silent)
+        follower = world.connect()
+        world.go(moment)
+        world.paused = "one"
+        world.store.expire_leases()
+        found = {
+            "run": lambda: world.run("next", host="two"),
+            "stop": lambda: world.stop(),
+            "connect": lambda: world.connect(),
+        }[finder]()
+        world.go(pause)
+        world.paused = ""
+        world.settle()
+        world.stop()
+        world.settle()
+        assert world.store.open_runs == []
+        if own.status == 200:
+            check_well_formed(own.stream)
+            assert follower.stream in (b"", own.stream) or follower.stream in history(world)
+        assert found.answered
+        if own.run is not None and not silent:
+            assert own.run.state is RunState.OVER
+
+    @pytest.mark.parametrize("finder", ["stop", "run", "connect"])
+    @pytest.mark.parametrize("moment", range(4, 30, 2))
+    def test_nor_does_it_write_once_it_was_found_dead(self, moment: int, finder: str) -> None:
+        for pause in range(14):
+            world = World()
+            own = world.run(deltas=2)
+            world.go(moment)
+            world.paused = "one"
+            world.store.expire_leases()
+            found: Client = getattr(world, finder)(host="two")
+            world.go(pause)
+            world.paused = "two"
+            world.go(20)
+            world.paused = ""
+            world.settle()
+            assert own.answered
+            assert found.answered
+            check_well_formed(own.stream)
+            assert world.store.open_runs == []
+
+
+class TestTwoRuns:
+    @in_any_order
+    @given(CHOICES, MOMENT)
+    def test_a_busy_thread_takes_exactly_one(self, choices: bytes, moment: int) -> None:
+        world = World(choices)
+        clients = [world.run("x", silent=True)]
+        world.go(moment)
+        clients.append(world.run("y", host="two", silent=True))
+        world.settle()
+        assert sorted(client.status for client in clients) == [200, 409]
+        [winner] = [client for client in clients if client.status == 200]
+        assert winner.run is not None
+        assert world.store.open_runs == [winner.run.key]
+        world.stop()
+        world.settle()
+        check_well_formed(winner.stream)
+
+    @in_any_order
+    @given(CHOICES, MOMENT)
+    def test_or_the_later_one_supersedes(self, choices: bytes, moment: int) -> None:
+        world = World(choices, "supersede")
+        clients = [world.run("x", silent=True)]
+        world.go(moment)
+        clients.append(world.run("y", host="two", silent=True))
+        world.settle()
+        assert [client.status for client in clients] == [200, 200]
+        [loser] = [client for client in clients if client.answered]
+        [winner] = [client for client in clients if not client.answered]
+        check_well_formed(loser.stream)
+        assert loser.types[-1] == "RUN_FINISHED"
+        assert history(world) == b""
+        world.stop()
+        world.settle()
+        check_well_formed(winner.stream)
+        assert history(world) != b""
+        assert world.store.open_runs == []
+
+    @in_any_order
+    @given(CHOICES, st.sampled_from(["reject", "supersede"]))
+    def test_a_follow_up_of_the_terminal_event_is_never_refused(
+        self, choices: bytes, policy: str
+    ) -> None:
+        world = World(choices, policy)
+        first = world.run("x")
+        while b"RUN_FINISHED" not in first.body:
+            assert world.step()
+        second = world.run("y", host="two")
+        world.settle()
+        assert second.status == 200
+        assert first.types[-1] == second.types[-1] == "RUN_FINISHED"
+        assert types_of(history(world)).count("RUN_FINISHED") == 2
+
+
+class TestFailures:
+    @in_any_order
+    @given(CHOICES, MOMENT)
+    def test_an_append_that_fails_ends_the_run_well_formed(
+        self, choices: bytes, moment: int
+    ) -> None:
+        world = World(choices)
+        own = world.run(deltas=4)
+        world.go(moment)
+        world.store.failing = {"append"}
+        world.settle()
+        assert own.answered
+        check_well_formed(own.stream)
+        assert world.store.open_runs == []
+
+    @pytest.mark.parametrize("method", ["open_run", "open_cursor", "request_stop"])
+    def test_a_call_that_fails_before_the_head_is_a_500(self, method: str) -> None:
+        world = World()
+        world.store.failing = {method}
+        calls = {"open_run": "run", "open_cursor": "connect", "request_stop": "stop"}
+        client: Client = getattr(world, calls[method])()
+        world.settle()
+        assert client.status == 500
+        assert client.json() == {"error": "internal_error"}
+
+    def test_a_read_that_fails_breaks_the_response_off(self) -> None:
+        world = World()
+        client = world.run(silent=True)
+        world.store.failing = {"read"}
+        world.settle()
+        assert client.exchange.state is ExchangeState.ABANDONED
+        assert len(world.store.open_runs) == 1
+
+
+def test_the_rest_of_the_protocol_answers_late_too() -> None:
+    world = World()
+    world.run()
+    world.settle()
+
+    def get(path: str, method: str = "GET") -> Client:
+        client = Client(world, Request(method, f"/api/copilotkit/{path}"), "one")
+        client.exchange = world.runtime.exchange(client.request, NOW)
+        client.task = world.spawn("one", client.serve())
+        world.settle()
+        return client
+
+    assert [thread["id"] for thread in get("threads").json()["threads"]] == ["t"]
+    assert len(get("threads/t/messages").json()["messages"]) == 1
+    assert get("threads/clear", "POST").status == 204
+    assert get("threads").json()["threads"] == []

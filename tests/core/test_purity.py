@@ -1,0 +1,204 @@
+"""The one rule: the core does no I/O, and the bindings know nothing of the protocol."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import sansio_copilot
+
+ROOT = Path(__file__).parents[2]
+CORE = ROOT / "sansio_copilot"
+BINDINGS = ROOT / "bindings" / "copilot_bindings"
+
+NEVER_LOADED = {"asyncio", "trio", "anyio", "h11", "ssl", "sqlite3", "subprocess"}
+NEVER_IMPORTED = {
+    "anyio",
+    "asyncio",
+    "h11",
+    "logging.handlers",
+    "random",
+    "select",
+    "socket",
+    "sqlite3",
+    "ssl",
+    "subprocess",
+    "threading",
+    "time",
+    "trio",
+}
+
+
+def modules_after(statement: str) -> set[str]:
+    """What a fresh process has loaded once it has executed ``statement``."""
+    program = f"import sys\n{statement}\nsys.stdout.write(' '.join(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.split())
+
+
+@pytest.fixture(scope="module")
+def loaded_by_dependencies() -> set[str]:
+    return modules_after("import ag_ui.core")
+
+
+@pytest.mark.parametrize(
+    "module", ["sansio_copilot", "sansio_copilot.testing", "sansio_copilot.events"]
+)
+def test_importing_it_loads_no_event_loop_and_no_io(
+    module: str, loaded_by_dependencies: set[str]
+) -> None:
+    loaded = modules_after(f"import {module}")
+    assert module in loaded
+    assert (loaded - loaded_by_dependencies) & NEVER_LOADED == set()
+
+
+def sources(folder: Path, *, recursive: bool) -> list[Path]:
+    return sorted(folder.rglob("*.py") if recursive else folder.glob("*.py"))
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Every module that is imported absolutely, wherever the statement stands."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            assert node.module is not None
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in ("__import__", "open", "print", "input", "exec", "eval")
+
+
+def is_or_is_in(module: str, package: str) -> bool:
+    return module == package or module.startswith(f"{package}.")
+
+
+@pytest.mark.parametrize("source", sources(CORE, recursive=True), ids=relative)
+def test_no_source_of_the_core_imports_what_could_wait_or_do_io(source: Path) -> None:
+    imported = set(imports(ast.parse(source.read_text("utf-8"))))
+    offending = {
+        module for module in imported for banned in NEVER_IMPORTED if is_or_is_in(module, banned)
+    }
+    assert offending == set()
+
+
+@pytest.mark.parametrize("source", sources(CORE, recursive=True), ids=relative)
+def test_nothing_in_the_core_is_awaited(source: Path) -> None:
+    # But by what is made of the application's own functions: text agents, and the test client.
+    if source.name in ("agents.py", "testing.py"):
+        return
+    tree = ast.parse(source.read_text("utf-8"))
+    waiting = (ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith)
+    assert [node.lineno for node in ast.walk(tree) if isinstance(node, waiting)] == []
+
+
+def test_the_bindings_are_not_part_of_the_core() -> None:
+    for source in sources(CORE, recursive=True):
+        imported = imports(ast.parse(source.read_text("utf-8")))
+        assert not any(is_or_is_in(module, "copilot_bindings") for module in imported)
+
+
+def test_what_is_exported_is_there() -> None:
+    assert sorted(sansio_copilot.__all__) == sansio_copilot.__all__
+    assert all(hasattr(sansio_copilot, name) for name in sansio_copilot.__all__)
+
+
+# --- The bindings -----------------------------------------------------------------------------
+
+# Wherever they occur in a string. Routes, CORS, server-sent events, event types.
+PROTOCOL_FRAGMENTS = (
+    "/api/copilotkit",
+    "/info",
+    "/transcribe",
+    "/threads",
+    "/annotate",
+    "/memories",
+    "agent/",
+    "threads/",
+    "inspector-metadata",
+    "cpk-debug-events",
+    "access-control-",
+    "text/event-stream",
+    "application/json",
+    "x-accel-buffering",
+    "last-event-id",
+    "data: ",
+    "keep-alive\n",
+    "run_started",
+    "run_finished",
+    "run_error",
+    "text_message_",
+    "tool_call_",
+    "state_snapshot",
+    "state_delta",
+)
+# As a whole string: JSON keys, and names of headers that CORS decides by.
+PROTOCOL_WORDS = {
+    "origin",
+    "vary",
+    "threadid",
+    "runid",
+    "parentrunid",
+    "agentid",
+    "messageid",
+    "toolcallid",
+    "toolcalls",
+    "messages",
+    "forwardedprops",
+    "lastseeneventid",
+    "delta",
+    "snapshot",
+    "capabilities",
+    "classname",
+    "stopped",
+    "interrupt",
+    "error",
+    "message",
+    "retryable",
+    "nextcursor",
+}
+
+
+def strings(tree: ast.AST) -> Iterator[str]:
+    """The string and bytes constants of a module that are not documentation, in lower case."""
+    documentation = {
+        id(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and id(node) not in documentation:
+            value = node.value
+            if isinstance(value, bytes):
+                value = value.decode("latin-1")
+            if isinstance(value, str):
+                yield value.lower()
+
+
+@pytest.mark.parametrize("source", sources(BINDINGS, recursive=False), ids=relative)
+def test_no_binding_knows_the_protocol(source: Path) -> None:
+    found = [
+        text
+        for text in strings(ast.parse(source.read_text("utf-8")))
+        if text in PROTOCOL_WORDS or any(fragment in text for fragment in PROTOCOL_FRAGMENTS)
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize("source", sources(BINDINGS, recursive=False), ids=relative)
+def test_no_binding_picks_a_status_code(source: Path) -> None:
+    tree = ast.parse(source.read_text("utf-8"))
+    statuses = {200, 204, 400, 404, 405, 409, 413, 415, 422, 500, 502, 503}
+    numbers = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+    assert [n for n in numbers if isinstance(n, int) and n in statuses] == []

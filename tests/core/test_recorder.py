@@ -1,0 +1,675 @@
+"""RunRecorder: events in, frames and a result out."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from typing import Any
+
+import pytest
+from ag_ui.core import (
+    BaseEvent,
+    CustomEvent,
+    RunErrorEvent,
+    RunFinishedEvent,
+    RunStartedEvent,
+    StateSnapshotEvent,
+    StepStartedEvent,
+    TextMessageContentEvent,
+    TextMessageEndEvent,
+    TextMessageStartEvent,
+    ToolCallArgsEvent,
+    ToolCallEndEvent,
+    ToolCallResultEvent,
+    ToolCallStartEvent,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sansio_copilot import _json, recorder
+from sansio_copilot.events import Verifier
+from sansio_copilot.recorder import RunRecorder, frame_data
+from sansio_copilot.sse import Parser
+from sansio_copilot.threads import Orphan, RunKey
+
+KEY = RunKey("thread", 3, "run")
+INPUT: dict[str, Any] = {
+    "threadId": "thread",
+    "runId": "run",
+    "state": {"n": 1},
+    "messages": [
+        {"id": "u1", "role": "user", "content": "first"},
+        {"id": "u2", "role": "user", "content": "second"},
+    ],
+}
+STARTED = {"type": "RUN_STARTED", "threadId": "thread", "runId": "run"}
+FINISHED = {"type": "RUN_FINISHED", "threadId": "thread", "runId": "run"}
+FAILED = {"type": "RUN_ERROR", "message": "no"}
+TEXT = [
+    {"type": "TEXT_MESSAGE_START", "messageId": "m", "role": "assistant"},
+    {"type": "TEXT_MESSAGE_CONTENT", "messageId": "m", "delta": "Hel"},
+    {"type": "TEXT_MESSAGE_CONTENT", "messageId": "m", "delta": "lo"},
+    {"type": "TEXT_MESSAGE_END", "messageId": "m"},
+]
+TOOL = [
+    {"type": "TOOL_CALL_START", "toolCallId": "c", "toolCallName": "f"},
+    {"type": "TOOL_CALL_ARGS", "toolCallId": "c", "delta": "{}"},
+    {"type": "TOOL_CALL_END", "toolCallId": "c"},
+]
+
+
+def started(input: dict[str, Any] | None = INPUT, known: tuple[str, ...] = ()) -> RunRecorder:
+    recorder = RunRecorder(KEY, input, known)
+    recorder.record(STARTED, 0.0)
+    return recorder
+
+
+def record_all(recorder: RunRecorder, events: list[Any], now: float = 1.0) -> bytes:
+    return b"".join(recorder.record(event, now) for event in events)
+
+
+def events_of(frames: bytes) -> list[dict[str, Any]]:
+    return [_json.decode(event.data.encode()) for event in Parser().feed(frames)]
+
+
+def ids_of(frames: bytes) -> list[str]:
+    return [event.id for event in Parser().feed(frames)]
+
+
+def types_of(frames: bytes) -> list[str]:
+    return [event["type"] for event in events_of(frames)]
+
+
+def verify(frames: bytes) -> None:
+    verifier = Verifier()
+    for event in events_of(frames):
+        verifier.feed(event)
+
+
+class TestFrames:
+    def test_each_has_the_run_and_its_position_for_an_id(self) -> None:
+        frames = record_all(RunRecorder(KEY, INPUT), [STARTED, *TEXT, FINISHED])
+        assert ids_of(frames) == [f"{KEY.token}.{position}" for position in range(6)]
+
+    def test_they_are_compact_json_on_one_line(self) -> None:
+        frame = started().record({"type": "CUSTOM", "name": "n", "value": {"a": [1, "é"]}}, 0.0)
+        data = '{"type":"CUSTOM","name":"n","value":{"a":[1,"é"]}}'
+        assert frame == f"id: {KEY.token}.1\ndata: {data}\n\n".encode()
+
+    def test_a_run_that_stores_nothing_has_no_ids_and_no_input(self) -> None:
+        frames = record_all(RunRecorder(KEY, None), [STARTED, FINISHED])
+        assert ids_of(frames) == ["", ""]
+        assert events_of(frames) == [STARTED, FINISHED]
+
+    def test_each_event_is_encoded_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        encoded: list[Any] = []
+
+        def encode(value: Any) -> bytes:
+            encoded.append(value)
+            return _json.encode(value)
+
+        counting = type("Json", (), {"encode": staticmethod(encode), "decode": _json.decode})
+        run = started()
+        monkeypatch.setattr(recorder, "_json", counting)
+        record_all(run, TEXT)
+        assert encoded == TEXT
+
+    def test_a_chunk_becomes_the_events_that_it_stands_for(self) -> None:
+        run = started()
+        chunk = {"type": "TEXT_MESSAGE_CHUNK", "messageId": "m", "delta": "Hi"}
+        first, second = run.record(chunk, 0.0), run.record(FINISHED, 0.0)
+        assert types_of(first) == ["TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT"]
+        assert types_of(second) == ["TEXT_MESSAGE_END", "RUN_FINISHED"]
+        assert ids_of(first + second) == [f"{KEY.token}.{position}" for position in (1, 2, 3, 4)]
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "a\nb\r\nc\rd",
+            "\n\n",
+            "\u2028\u2029\x85\x0b",
+            "\0",
+            "id: 1\ndata: x\n\n",
+            "\ufeff",
+            "é😀",
+        ],
+    )
+    def test_no_text_breaks_them(self, text: str) -> None:
+        run = started()
+        record_all(run, TEXT[:1])
+        frame = run.record({**TEXT[1], "delta": text}, 0.0)
+        assert frame.count(b"\n") == 3
+        [event] = events_of(frame)
+        assert event["delta"] == text
+
+    def test_a_lone_surrogate_goes_out_as_its_escape(self) -> None:
+        run = started()
+        record_all(run, TEXT[:1])
+        frame = run.record({**TEXT[1], "delta": "a\ud800b\n"}, 0.0)
+        assert b'"a\\ud800b\\n"' in frame
+        run.record(TEXT[3], 0.0)
+        run.record(FINISHED, 0.0)
+        assert run.result is not None
+        assert b'"a\\ud800b\\n"' in run.result.frames
+
+    def test_nan_becomes_null(self) -> None:
+        run = started()
+        frame = run.record({"type": "STATE_SNAPSHOT", "snapshot": {"x": float("nan")}}, 0.0)
+        assert b'{"x":null}' in frame
+        run.record(FINISHED, 0.0)
+        assert run.result is not None
+        assert run.result.state == b'{"x":null}'
+
+    def test_a_delta_of_100_megabytes_is_a_delta(self) -> None:
+        run = started()
+        run.record(TEXT[0], 0.0)
+        frame = run.record({**TEXT[1], "delta": "x" * 100_000_000}, 0.0)
+        assert len(frame) > 100_000_000
+        assert run.error is None
+
+
+class TestInput:
+    def test_run_started_carries_the_input_to_those_who_did_not_send_it(self) -> None:
+        [event] = events_of(RunRecorder(KEY, INPUT).record(STARTED, 0.0))
+        assert event == {**STARTED, "input": INPUT}
+
+    def test_but_not_the_messages_that_a_replay_has_anyway(self) -> None:
+        [event] = events_of(RunRecorder(KEY, INPUT, {"u1", "x"}).record(STARTED, 0.0))
+        assert event["input"] == {**INPUT, "messages": INPUT["messages"][1:]}
+        assert len(INPUT["messages"]) == 2
+
+    def test_an_input_that_the_agent_gave_is_kept(self) -> None:
+        given = {**STARTED, "input": {"messages": INPUT["messages"]}}
+        assert events_of(RunRecorder(KEY, INPUT, {"u1"}).record(given, 0.0)) == [given]
+
+    def test_an_empty_one_is_none(self) -> None:
+        [event] = events_of(RunRecorder(KEY, INPUT).record({**STARTED, "input": {}}, 0.0))
+        assert event["input"] == INPUT
+
+    def test_every_run_of_the_stream_carries_it(self) -> None:
+        frames = record_all(RunRecorder(KEY, INPUT), [STARTED, FINISHED, STARTED])
+        assert [event.get("input") for event in events_of(frames)] == [INPUT, None, INPUT]
+
+    @pytest.mark.parametrize(
+        "given",
+        [
+            "text",
+            5,
+            [1],
+            {"messages": 5},
+            {"messages": "abc"},
+            {"messages": [1, None, {}, {"id": 1}, {"id": []}]},
+        ],
+    )
+    def test_an_agent_may_have_put_anything_there(self, given: Any) -> None:
+        run = RunRecorder(KEY, INPUT)
+        frames = record_all(run, [{**STARTED, "input": given}, FINISHED])
+        assert run.error is None
+        assert run.result is not None
+        assert run.result.message_ids == frozenset()
+        _, adopted = RunRecorder.adopt(Orphan(KEY, "default", frames)).finish(1.0)
+        assert adopted is not None
+        assert adopted.frames == run.result.frames
+
+
+class TestWrongEvents:
+    def test_an_unknown_type_is_dropped_and_logged(self, caplog: pytest.LogCaptureFixture) -> None:
+        run = started()
+        with caplog.at_level(logging.WARNING, "sansio_copilot"):
+            assert run.record({"type": "FROM_THE_FUTURE"}, 0.0) == b""
+        assert caplog.messages == ["event of unknown type 'FROM_THE_FUTURE' dropped"]
+        assert run.error is None
+        assert ids_of(run.record(FINISHED, 0.0)) == [f"{KEY.token}.1"]
+
+    @pytest.mark.parametrize(
+        ("event", "error"),
+        [
+            (None, "yielded NoneType"),
+            ("text", "yielded str"),
+            (b"data", "yielded bytes"),
+            (7, "yielded int"),
+            ([], "yielded list"),
+            (object(), "yielded object"),
+            ({}, "'type'"),
+            ({"type": None}, "'type'"),
+            ({"type": 5}, "'type'"),
+            ({"type": ["CUSTOM"]}, "'type'"),
+            ({"type": "CUSTOM"}, "'name'"),
+            ({"type": "TEXT_MESSAGE_CONTENT", "messageId": "m"}, "'delta'"),
+            ({"type": "TEXT_MESSAGE_START", "messageId": 1}, "'messageId'"),
+            ({"type": "CUSTOM", "name": "n", "value": object()}, "object has no form in JSON"),
+            ({"type": "CUSTOM", "name": "n", "value": {(): 1}}, "CUSTOM cannot be written"),
+            (TEXT[1], "No active text message found with ID 'm'"),
+            (STARTED, "while a run is still active"),
+            (CustomEvent(name="n", value=object()), "object"),
+        ],
+    )
+    def test_one_that_breaks_a_rule_ends_the_run(self, event: object, error: str) -> None:
+        run = started()
+        assert run.record(event, 0.0) == b""
+        assert run.error is not None
+        assert error in run.error
+        closing, result = run.finish(1.0, error=run.error)
+        assert events_of(closing) == [
+            {"type": "RUN_ERROR", "message": run.error, "code": "INCOMPLETE_STREAM"}
+        ]
+        assert result is not None
+
+    @pytest.mark.parametrize("model", [False, True])
+    def test_nor_can_one_contain_itself(self, model: bool) -> None:
+        value: list[Any] = []
+        value.append(value)
+        run = started()
+        plain = {"type": "CUSTOM", "name": "n", "value": value}
+        assert run.record(CustomEvent(name="n", value=value) if model else plain, 0.0) == b""
+        assert run.error is not None
+
+    def test_nor_be_nested_without_end(self) -> None:
+        value: dict[str, Any] = {}
+        for _ in range(600):
+            value = {"a": value}
+        run = started()
+        run.record({"type": "STATE_SNAPSHOT", "snapshot": value}, 0.0)
+        closing, result = run.finish(1.0, error=run.error)
+        assert types_of(closing) == ["RUN_ERROR"]
+        assert result is not None
+
+    def test_the_first_must_start_the_run(self) -> None:
+        run = RunRecorder(KEY, INPUT)
+        assert run.record(TEXT[0], 0.0) == b""
+        assert run.error == "First event must be 'RUN_STARTED'"
+
+    def test_what_precedes_it_is_kept(self) -> None:
+        run = started()
+        run.record({"type": "TEXT_MESSAGE_CHUNK", "messageId": "m", "delta": "Hi"}, 0.0)
+        frames = run.record(STARTED, 0.0)
+        assert types_of(frames) == ["TEXT_MESSAGE_END"]
+        assert run.error is not None
+        assert "'RUN_STARTED' while a run is still active" in run.error
+
+    def test_a_mapping_will_do(self) -> None:
+        class Event(dict[str, Any]):
+            pass
+
+        assert RunRecorder(KEY, None).record(Event(STARTED), 0.0) == RunRecorder(KEY, None).record(
+            STARTED, 0.0
+        )
+
+
+class TestModels:
+    def test_models_are_recorded_like_the_dicts_that_they_stand_for(self) -> None:
+        models: list[BaseEvent] = [
+            RunStartedEvent(thread_id="thread", run_id="run"),
+            TextMessageStartEvent(message_id="m", role="assistant"),
+            TextMessageContentEvent(message_id="m", delta="Hel"),
+            TextMessageContentEvent(message_id="m", delta="lo"),
+            TextMessageEndEvent(message_id="m"),
+            ToolCallStartEvent(tool_call_id="c", tool_call_name="f"),
+            ToolCallArgsEvent(tool_call_id="c", delta="{}"),
+            ToolCallEndEvent(tool_call_id="c"),
+            ToolCallResultEvent(tool_call_id="c", message_id="c-r", content="ok"),
+            StateSnapshotEvent(snapshot={"a": [1]}),
+            StepStartedEvent(step_name="s"),
+            RunErrorEvent(message="no"),
+            RunStartedEvent(thread_id="thread", run_id="run"),
+            RunFinishedEvent(thread_id="thread", run_id="run"),
+        ]
+        result = {"type": "TOOL_CALL_RESULT", "messageId": "c-r", "toolCallId": "c"}
+        dicts: list[dict[str, Any]] = [
+            STARTED,
+            *TEXT,
+            *TOOL,
+            {**result, "content": "ok"},
+            {"type": "STATE_SNAPSHOT", "snapshot": {"a": [1]}},
+            {"type": "STEP_STARTED", "stepName": "s"},
+            FAILED,
+            STARTED,
+            FINISHED,
+        ]
+        of_models, of_dicts = RunRecorder(KEY, INPUT), RunRecorder(KEY, INPUT)
+        assert events_of(record_all(of_models, models)) == events_of(record_all(of_dicts, dicts))
+        assert of_models.error is None
+        assert of_models.result is not None
+        assert of_dicts.result is not None
+        assert of_models.result.messages == of_dicts.result.messages
+        assert of_models.result.state == of_dicts.result.state == b'{"a":[1]}'
+
+
+class TestResult:
+    def test_it_is_there_while_the_terminal_event_is_the_last(self) -> None:
+        run = started()
+        assert run.result is None
+        run.record(TEXT[0], 0.0)
+        run.record(TEXT[3], 0.0)
+        assert run.result is None
+        run.record(FINISHED, 5.0)
+        assert run.result is not None
+        assert run.result.ended_at == 5.0
+        assert types_of(run.result.frames) == [
+            "RUN_STARTED",
+            "TEXT_MESSAGE_START",
+            "TEXT_MESSAGE_END",
+            "RUN_FINISHED",
+        ]
+
+    def test_an_error_ends_a_run_too(self) -> None:
+        run = started()
+        run.record(FAILED, 5.0)
+        assert run.result is not None
+        assert events_of(run.result.frames)[-1] == FAILED
+
+    def test_an_error_after_the_end_is_part_of_it(self) -> None:
+        run = started()
+        run.record(FINISHED, 5.0)
+        run.record(FAILED, 6.0)
+        assert run.result is not None
+        assert run.result.ended_at == 6.0
+        assert types_of(run.result.frames) == ["RUN_STARTED", "RUN_FINISHED", "RUN_ERROR"]
+
+    def test_a_second_run_in_the_stream_takes_it_back(self) -> None:
+        run = started()
+        run.record(FINISHED, 5.0)
+        run.record(STARTED, 6.0)
+        assert run.result is None
+        run.record(TEXT[0], 6.0)
+        closing, result = run.finish(7.0, error="broken")
+        assert types_of(closing) == ["TEXT_MESSAGE_END", "RUN_ERROR"]
+        assert result is not None
+        assert types_of(result.frames) == [
+            "RUN_STARTED",
+            "RUN_FINISHED",
+            "RUN_STARTED",
+            "TEXT_MESSAGE_START",
+            "TEXT_MESSAGE_END",
+            "RUN_ERROR",
+        ]
+
+    def test_a_wrong_event_after_the_end_changes_nothing(self) -> None:
+        run = started()
+        run.record(FINISHED, 5.0)
+        result = run.result
+        assert run.record(TEXT[0], 6.0) == b""
+        assert run.error is not None
+        assert run.finish(7.0, error=run.error) == (b"", result)
+
+    def test_frames_are_compacted_and_have_ids_of_their_own(self) -> None:
+        run = started()
+        record_all(run, [*TEXT, FINISHED])
+        assert run.result is not None
+        frames = run.result.frames
+        assert ids_of(frames) == [f"{KEY.token}.c{index}" for index in range(5)]
+        assert events_of(frames)[2]["delta"] == "Hello"
+
+    def test_messages_are_the_conversation_after_the_run(self) -> None:
+        run = started(known=("u1", "u2"))
+        record_all(run, [*TEXT, FINISHED])
+        assert run.result is not None
+        assert run.result.messages is not None
+        assert _json.decode(run.result.messages) == [
+            *INPUT["messages"],
+            {"id": "m", "role": "assistant", "content": "Hello"},
+        ]
+
+    def test_without_any_the_thread_keeps_its_own(self) -> None:
+        run = started({"messages": []})
+        run.record(FINISHED, 0.0)
+        assert run.result is not None
+        assert run.result.messages is None
+
+    def test_message_ids_are_those_that_a_replay_brings(self) -> None:
+        run = started(known=("u1",))
+        record_all(run, [*TEXT, FINISHED])
+        assert run.result is not None
+        assert run.result.message_ids == {"u2", "m"}
+
+    @pytest.mark.parametrize(
+        ("events", "state"),
+        [
+            ([], None),
+            ([{"type": "STATE_SNAPSHOT", "snapshot": {"a": 1}}], b'{"a":1}'),
+            (
+                [{"type": "STATE_DELTA", "delta": [{"op": "add", "path": "/m", "value": 2}]}],
+                b'{"n":1,"m":2}',
+            ),
+            ([{"type": "STATE_SNAPSHOT", "snapshot": [1]}], b"null"),
+            ([{"type": "STATE_SNAPSHOT", "snapshot": None}], b"null"),
+            ([{"type": "STATE_DELTA", "delta": [{"op": "remove", "path": "/nothing"}]}], None),
+        ],
+    )
+    def test_state_is_that_after_the_run(self, events: list[Any], state: bytes | None) -> None:
+        run = started()
+        record_all(run, [*events, FINISHED])
+        assert run.result is not None
+        assert run.result.state == state
+
+    def test_it_is_what_was_sent_whatever_the_agent_does_to_its_events_later(self) -> None:
+        messages = [{"id": "s", "role": "user", "content": "as sent"}]
+        value: list[Any] = ["as sent"]
+        text = {**TEXT[1], "delta": "as sent", "metadata": {"a": "as sent"}}
+        events: list[dict[str, Any]] = [
+            {"type": "MESSAGES_SNAPSHOT", "messages": messages},
+            {"type": "CUSTOM", "name": "n", "value": value},
+            TEXT[0],
+            text,
+            TEXT[3],
+        ]
+        expected = copy.deepcopy(events)
+        run = started()
+        record_all(run, events)
+        messages[0]["content"] = "changed"
+        text["metadata"]["a"] = "changed"  # type: ignore[index]
+        value.append(value)
+        run.record(FINISHED, 0.0)
+        assert run.result is not None
+        assert events_of(run.result.frames)[1:-1] == expected
+        assert b"changed" not in (run.result.messages or b"")
+
+
+class TestFinish:
+    def test_a_run_that_has_ended_needs_nothing_more(self) -> None:
+        run = started()
+        run.record(FINISHED, 5.0)
+        assert run.finish(9.0) == (b"", run.result)
+        assert run.result is not None
+        assert run.result.ended_at == 5.0
+
+    def test_what_is_open_is_closed(self) -> None:
+        run = started()
+        record_all(run, [*TEXT[:2], *TOOL[:1]])
+        frames, result = run.finish(9.0)
+        assert types_of(frames) == [
+            "TEXT_MESSAGE_END",
+            "TOOL_CALL_END",
+            "TOOL_CALL_RESULT",
+            "RUN_ERROR",
+        ]
+        assert ids_of(frames) == [f"{KEY.token}.{position}" for position in (4, 5, 6, 7)]
+        assert result is not None
+        assert result.ended_at == 9.0
+        assert types_of(result.frames)[-1] == "RUN_ERROR"
+
+    def test_a_stopped_run_finishes(self) -> None:
+        frames, result = started().finish(9.0, stop_requested=True)
+        assert events_of(frames) == [FINISHED]
+        assert result is not None
+        assert types_of(result.frames) == ["RUN_STARTED", "RUN_FINISHED"]
+
+    def test_even_before_its_first_event(self) -> None:
+        frames, result = RunRecorder(KEY, INPUT, {"u1"}).finish(9.0, stop_requested=True)
+        given = {**INPUT, "messages": INPUT["messages"][1:]}
+        assert events_of(frames) == [{**STARTED, "input": given}, FINISHED]
+        assert ids_of(frames) == [f"{KEY.token}.0", f"{KEY.token}.1"]
+        assert result is not None
+        assert events_of(result.frames) == [{**STARTED, "input": given}, FINISHED]
+
+    def test_or_one_that_stores_nothing(self) -> None:
+        frames, _ = RunRecorder(KEY, None).finish(9.0, stop_requested=True)
+        assert frames == b"".join(b"data: %s\n\n" % _json.encode(e) for e in (STARTED, FINISHED))
+
+    def test_a_stop_closes_steps_and_subagents_too(self) -> None:
+        events = [
+            STARTED,
+            {"type": "STEP_STARTED", "stepName": "plan"},
+            {"type": "SUBAGENT_STARTED", "subagentRunId": "s", "name": "helper"},
+            {"type": "STEP_STARTED", "stepName": "act", "subagentRunId": "s"},
+        ]
+        run = RunRecorder(KEY, None)
+        frames = record_all(run, events)
+        closing, _ = run.finish(9.0, stop_requested=True)
+        verify(frames + closing)
+        assert types_of(closing) == [
+            "STEP_FINISHED",
+            "STEP_FINISHED",
+            "SUBAGENT_FINISHED",
+            "RUN_FINISHED",
+        ]
+
+    def test_a_finish_of_the_agents_own_gets_the_ids(self) -> None:
+        run = RunRecorder(KEY, None)
+        frames = record_all(run, [STARTED, {"type": "RUN_FINISHED", "result": 1}])
+        assert events_of(frames)[-1] == {**FINISHED, "result": 1}
+
+    def test_an_error_before_the_first_event_leaves_nothing(self) -> None:
+        frames, result = RunRecorder(KEY, INPUT).finish(9.0, error="no luck")
+        assert events_of(frames) == [
+            {"type": "RUN_ERROR", "message": "no luck", "code": "INCOMPLETE_STREAM"}
+        ]
+        assert result is None
+
+    def test_an_agent_without_events_leaves_that_it_had_none(self) -> None:
+        frames, result = RunRecorder(KEY, INPUT).finish(9.0)
+        assert types_of(frames) == ["RUN_ERROR"]
+        assert result is not None
+        assert types_of(result.frames) == ["RUN_ERROR"]
+
+    def test_an_error_is_told_to_the_client(self) -> None:
+        run = started()
+        record_all(run, TOOL)
+        frames, _ = run.finish(9.0, error="no luck")
+        result, last = events_of(frames)
+        assert _json.decode(result["content"].encode())["message"] == "no luck"
+        assert last["message"] == "no luck"
+
+    def test_a_second_run_of_the_stream_ends_as_the_first_would(self) -> None:
+        run = started()
+        record_all(run, [TEXT[0], FAILED, STARTED])
+        frames, _ = run.finish(9.0, stop_requested=True)
+        assert events_of(frames) == [FINISHED]
+
+
+class TestAdopt:
+    def outcomes(
+        self, events: list[Any], **end: Any
+    ) -> tuple[tuple[bytes, Any], tuple[bytes, Any]]:
+        run = RunRecorder(KEY, INPUT)
+        frames = record_all(run, events)
+        return RunRecorder.adopt(Orphan(KEY, "default", frames)).finish(9.0, **end), run.finish(
+            9.0, **end
+        )
+
+    @pytest.mark.parametrize("end", [{}, {"stop_requested": True}, {"error": "died"}])
+    @pytest.mark.parametrize("length", range(2, 10))
+    def test_it_ends_as_its_owner_would_have_ended_it(
+        self, length: int, end: dict[str, Any]
+    ) -> None:
+        delta = {"type": "STATE_DELTA", "delta": [{"op": "add", "path": "/m", "value": 2}]}
+        events = [STARTED, delta, *TEXT, *TOOL][:length]
+        adopted, own = self.outcomes(events, **end)
+        assert adopted == own
+
+    def test_a_run_that_had_ended_needs_only_its_result(self) -> None:
+        adopted, own = self.outcomes([STARTED, *TEXT, FINISHED], error="died")
+        assert adopted[0] == b""
+        assert adopted[1].frames == own[1].frames
+
+    def test_one_without_events_leaves_nothing(self) -> None:
+        frames, result = RunRecorder.adopt(Orphan(KEY, "default", b"")).finish(9.0, error="died")
+        assert types_of(frames) == ["RUN_ERROR"]
+        assert ids_of(frames) == [f"{KEY.token}.0"]
+        assert result is None
+
+    def test_one_stopped_before_its_first_event_is_well_formed(self) -> None:
+        # Its input died with its owner; half of one would be worse than none.
+        frames, _ = RunRecorder.adopt(Orphan(KEY, "default", b"")).finish(9.0, stop_requested=True)
+        assert events_of(frames) == [STARTED, FINISHED]
+
+    def test_a_second_run_of_the_stream(self) -> None:
+        adopted, own = self.outcomes([STARTED, TEXT[0], FAILED, STARTED, TEXT[0]])
+        assert adopted == own
+
+
+def test_frame_data_is_the_json_of_each_frame() -> None:
+    frames = record_all(RunRecorder(KEY, None), [STARTED, FINISHED])
+    assert frame_data(frames) == [_json.encode(STARTED), _json.encode(FINISHED)]
+    assert frame_data(b"") == []
+
+
+IDS = st.sampled_from(["a", "b"])
+TEXTS = st.text(st.characters(codec=None), max_size=5)  # with lone surrogates
+EVENTS = st.one_of(
+    st.just(STARTED),
+    st.just(FINISHED),
+    st.just(FAILED),
+    st.builds(lambda i: {"type": "TEXT_MESSAGE_START", "messageId": i, "role": "user"}, IDS),
+    st.builds(
+        lambda i, d: {"type": "TEXT_MESSAGE_CONTENT", "messageId": i, "delta": d}, IDS, TEXTS
+    ),
+    st.builds(lambda i: {"type": "TEXT_MESSAGE_END", "messageId": i}, IDS),
+    st.builds(lambda i, d: {"type": "TEXT_MESSAGE_CHUNK", "messageId": i, "delta": d}, IDS, TEXTS),
+    st.builds(lambda i: {"type": "TOOL_CALL_START", "toolCallId": i, "toolCallName": "f"}, IDS),
+    st.builds(lambda i, d: {"type": "TOOL_CALL_ARGS", "toolCallId": i, "delta": d}, IDS, TEXTS),
+    st.builds(lambda i: {"type": "TOOL_CALL_END", "toolCallId": i}, IDS),
+    st.builds(
+        lambda i: {
+            "type": "TOOL_CALL_RESULT",
+            "toolCallId": i,
+            "messageId": f"{i}-r",
+            "content": "ok",
+        },
+        IDS,
+    ),
+    st.builds(lambda s: {"type": "STATE_SNAPSHOT", "snapshot": {"s": s}}, TEXTS),
+    st.builds(
+        lambda s: {"type": "STATE_DELTA", "delta": [{"op": "add", "path": "/s", "value": s}]}, TEXTS
+    ),
+    st.builds(lambda s: {"type": "CUSTOM", "name": "n", "value": s}, TEXTS),
+    st.just({"type": "UNKNOWN"}),
+    st.just(None),
+)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(EVENTS, max_size=12),
+    st.sampled_from([{}, {"stop_requested": True}, {"error": "died"}]),
+    st.booleans(),
+)
+def test_every_finished_stream_is_well_formed(
+    events: list[Any], end: dict[str, Any], starts: bool
+) -> None:
+    run = RunRecorder(KEY, INPUT)
+    frames = b""
+    for event in [STARTED, *events] if starts else events:
+        frames += run.record(event, 1.0)
+        if run.error is not None:
+            end = {"error": run.error}
+            break
+    closing, result = run.finish(2.0, **end)
+    whole = frames + closing
+    verify(whole)
+    assert types_of(whole)[-1] in ("RUN_FINISHED", "RUN_ERROR")
+    assert ids_of(whole) == [f"{KEY.token}.{n}" for n in range(len(events_of(whole)))]
+    if result is not None:
+        # Not always the last of them: what an error left open is moved behind it, as the reference
+        # does.
+        assert {"RUN_FINISHED", "RUN_ERROR"} & set(types_of(result.frames))
+    if starts:
+        adopted, of_adopted = RunRecorder.adopt(Orphan(KEY, "default", frames)).finish(2.0, **end)
+        assert adopted == closing
+        assert of_adopted is not None
+        assert result is not None
+        assert (of_adopted.frames, of_adopted.state) == (result.frames, result.state)
+        assert (of_adopted.messages, of_adopted.message_ids) == (
+            result.messages,
+            result.message_ids,
+        )

@@ -1,0 +1,386 @@
+"""Run: the state machine of an agent's run, driven by hand."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from ag_ui.core import RunAgentInput
+
+from sansio_copilot import AgentContext, LocalProtocolError, MemoryStore, Request, Run, RunState
+from sansio_copilot.actions import PullEvent, RunAction, RunOver, StoreCall, store_call
+from sansio_copilot.recorder import RunRecorder
+from sansio_copilot.run import CALLS
+from sansio_copilot.sse import Parser
+from sansio_copilot.threads import RunOpened, RunRequest, Signal
+
+STARTED = {"type": "RUN_STARTED", "threadId": "t", "runId": "r"}
+FINISHED = {"type": "RUN_FINISHED", "threadId": "t", "runId": "r"}
+TEXT = {"type": "TEXT_MESSAGE_START", "messageId": "m", "role": "assistant"}
+INPUT = {
+    "threadId": "t",
+    "runId": "r",
+    "state": {},
+    "messages": [],
+    "tools": [],
+    "context": [],
+    "forwardedProps": {},
+}
+
+
+def agent(input: RunAgentInput, context: AgentContext) -> Iterator[dict[str, Any]]:
+    yield {"type": "CUSTOM", "name": input.run_id, "value": context.agent_id}
+
+
+class Bench:
+    """A run, and the log that it writes."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+        opened = self.store.open_run(RunRequest("t", "r", "default"))
+        assert isinstance(opened, RunOpened)
+        self.opened = opened
+        self.context = AgentContext("default", Request("POST", "/"))
+        self.run = Run(
+            agent,
+            RunAgentInput.model_validate(INPUT),
+            self.context,
+            self.store,
+            opened.key,
+            RunRecorder(opened.key, None),
+        )
+
+    @property
+    def state(self) -> RunState:
+        return self.run.state
+
+    def perform(self, action: RunAction | None, now: float = 1.0) -> RunAction:
+        """Make the store call that ``action`` is, and report its outcome."""
+        assert isinstance(action, StoreCall)
+        return self.run.stored(action.function(*action.args), now)
+
+    def pulling(self, *events: dict[str, Any]) -> Bench:
+        """Start, and store ``events``."""
+        assert self.run.start() == PullEvent()
+        for event in events:
+            assert isinstance(self.perform(self.run.event(event, 1.0)), PullEvent)
+        return self
+
+    def storing(self) -> Bench:
+        self.pulling()
+        self.run.event(STARTED, 1.0)
+        return self
+
+    def closing(self) -> Bench:
+        self.pulling(STARTED)
+        self.run.agent_ended(1.0)
+        return self
+
+    def over(self) -> Bench:
+        self.closing().run.stored(None, 1.0)
+        return self
+
+    def logged(self) -> list[str]:
+        """The types of the events in the log, and ``"end"`` if it has ended."""
+        batch = self.store.read(self.opened.cursor, 1 << 20)
+        types = [event.data.split('"')[3] for event in Parser().feed(batch.data)]
+        return [*types, "end"] if batch.ended else types
+
+
+IN_STATE: dict[RunState, Callable[[], Bench]] = {
+    RunState.IDLE: Bench,
+    RunState.PULLING: lambda: Bench().pulling(),
+    RunState.STORING: lambda: Bench().storing(),
+    RunState.CLOSING: lambda: Bench().closing(),
+    RunState.OVER: lambda: Bench().over(),
+}
+PERFORM: dict[str, Callable[[Run], RunAction | None]] = {
+    "start": lambda run: run.start(),
+    "event": lambda run: run.event(STARTED, 1.0),
+    "agent_ended": lambda run: run.agent_ended(1.0),
+    "check": lambda run: run.check(),
+    "settle": lambda run: run.settle(1.0),
+    "interrupt": lambda run: run.interrupt(1.0, "bye"),
+    "stored": lambda run: run.stored(Signal.CONTINUE, 1.0),
+    "store_failed": lambda run: run.store_failed(OSError("disk"), 1.0),
+}
+
+
+class TestStates:
+    def test_every_call_and_every_state_is_tried(self) -> None:
+        assert PERFORM.keys() == CALLS.keys()
+        assert IN_STATE.keys() == set(RunState)
+
+    @pytest.mark.parametrize("state", RunState)
+    def test_each_can_be_reached(self, state: RunState) -> None:
+        assert IN_STATE[state]().state is state
+
+    @pytest.mark.parametrize(
+        ("call", "state"),
+        [(call, state) for call in CALLS for state in RunState if state in CALLS[call]],
+    )
+    def test_an_allowed_call_gives_the_next_action(self, call: str, state: RunState) -> None:
+        bench = IN_STATE[state]()
+        action = PERFORM[call](bench.run)
+        if action is None:
+            assert call == "check"
+            assert bench.state is state
+            return
+        following = {PullEvent: {RunState.PULLING}, RunOver: {RunState.OVER}}.get(
+            type(action), {RunState.STORING, RunState.CLOSING}
+        )
+        assert bench.state in following
+
+    @pytest.mark.parametrize(
+        ("call", "state"),
+        [(call, state) for call in CALLS for state in RunState if state not in CALLS[call]],
+    )
+    def test_any_other_is_refused_and_changes_nothing(self, call: str, state: RunState) -> None:
+        bench = IN_STATE[state]()
+        log = bench.logged()
+        with pytest.raises(LocalProtocolError) as caught:
+            PERFORM[call](bench.run)
+        assert str(caught.value) == f"Run.{call} is not allowed in state {state.name}"
+        assert bench.state is state
+        assert bench.logged() == log
+
+    def test_a_run_that_is_over_allows_nothing_but_a_check_in_vain(self) -> None:
+        assert [call for call, states in CALLS.items() if RunState.OVER in states] == ["check"]
+        assert Bench().over().run.check() is None
+
+
+class TestEvents:
+    def test_the_agent_gets_its_input_and_context(self) -> None:
+        [event] = Bench().run.events()
+        assert event == {"type": "CUSTOM", "name": "r", "value": "default"}
+
+    def test_each_is_appended_and_the_next_is_pulled(self) -> None:
+        bench = Bench().pulling()
+        action = bench.run.event(STARTED, 1.0)
+        assert isinstance(action, StoreCall)
+        assert action.function == bench.store.append
+        assert action.args[0] == bench.opened.key
+        assert action.blocking is False
+        assert bench.perform(action) == PullEvent()
+        assert bench.logged() == ["RUN_STARTED"]
+
+    def test_a_store_that_blocks_is_called_in_a_thread(self) -> None:
+        class Disk(MemoryStore):
+            blocking = True
+
+        assert store_call(Disk(), "renew", None).blocking is True
+
+    def test_one_that_is_dropped_costs_no_call(self, caplog: pytest.LogCaptureFixture) -> None:
+        bench = Bench().pulling()
+        assert bench.run.event({"type": "UNKNOWN"}, 1.0) == PullEvent()
+        assert bench.logged() == []
+        assert len(caplog.messages) == 1
+
+    def test_the_terminal_one_brings_the_result(self) -> None:
+        bench = Bench().pulling(STARTED)
+        action = bench.run.event(FINISHED, 5.0)
+        assert isinstance(action, StoreCall)
+        result = action.args[2]
+        assert result.ended_at == 5.0
+        # The agent may have more to say, and is asked for it.
+        assert bench.perform(action) == PullEvent(bench.run.patience)
+
+    def test_one_that_breaks_a_rule_ends_the_run(self, caplog: pytest.LogCaptureFixture) -> None:
+        bench = Bench().pulling(STARTED)
+        action = bench.run.event(STARTED, 1.0)
+        assert bench.state is RunState.CLOSING
+        assert bench.context.stop_requested is True
+        assert bench.perform(action) == RunOver("cancel")
+        assert bench.logged() == ["RUN_STARTED", "RUN_ERROR", "end"]
+        [message] = caplog.messages
+        assert message.startswith("agent 'default' broke a rule of AG-UI, its run ends: ")
+
+    def test_what_precedes_the_broken_rule_is_logged(self) -> None:
+        bench = Bench().pulling(STARTED)
+        chunk = {"type": "TEXT_MESSAGE_CHUNK", "messageId": "m", "delta": "Hi"}
+        bench.perform(bench.run.event(chunk, 1.0))
+        bench.perform(bench.run.event(STARTED, 1.0))
+        assert bench.logged()[-3:] == ["TEXT_MESSAGE_END", "RUN_ERROR", "end"]
+
+
+class TestEnd:
+    def test_an_agent_that_finished_leaves_history(self) -> None:
+        bench = Bench().pulling(STARTED, FINISHED)
+        assert bench.perform(bench.run.agent_ended(1.0)) == RunOver("done")
+        assert bench.state is RunState.OVER
+        assert bench.context.stop_requested is False
+        assert bench.logged() == ["RUN_STARTED", "RUN_FINISHED", "end"]
+        assert bench.store.read_history("t").frames.count(b"data:") == 2
+
+    def test_one_that_just_ends_gets_an_end(self) -> None:
+        bench = Bench().pulling(STARTED, TEXT)
+        assert bench.perform(bench.run.agent_ended(1.0)) == RunOver("done")
+        types = ["RUN_STARTED", "TEXT_MESSAGE_START", "TEXT_MESSAGE_END", "RUN_ERROR", "end"]
+        assert bench.logged() == types
+
+    @pytest.mark.parametrize(
+        ("error", "message"),
+        [
+            (ValueError("no luck"), "no luck"),
+            (ValueError(), "ValueError"),
+            (ValueError(""), "ValueError"),
+            (KeyboardInterrupt(), "KeyboardInterrupt"),
+        ],
+    )
+    def test_one_that_fails_says_why(
+        self, error: BaseException, message: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        bench = Bench().pulling(STARTED)
+        action = bench.run.agent_ended(1.0, error)
+        assert isinstance(action, StoreCall)
+        assert b'"message":"%s"' % message.encode() in action.args[1]
+        assert bench.perform(action) == RunOver("done")
+        [record] = caplog.records
+        assert record.getMessage() == "agent 'default' failed"
+        assert record.exc_info is not None
+        assert record.exc_info[1] is error
+
+    def test_one_that_fails_before_its_first_event_leaves_nothing(self) -> None:
+        bench = Bench().pulling()
+        bench.perform(bench.run.agent_ended(1.0, ValueError("no luck")))
+        assert bench.logged() == ["RUN_ERROR", "end"]
+        assert bench.store.list_threads() == []
+
+    def test_a_shutdown_ends_it_from_outside(self) -> None:
+        bench = Bench().pulling(STARTED, TEXT)
+        action = bench.run.interrupt(1.0, "The server is shutting down")
+        assert bench.context.stop_requested is True
+        assert isinstance(action, StoreCall)
+        assert b'"message":"The server is shutting down"' in action.args[1]
+        assert bench.perform(action) == RunOver("cancel")
+        assert bench.logged()[-2:] == ["RUN_ERROR", "end"]
+
+    def test_but_not_a_run_that_has_its_end(self) -> None:
+        bench = Bench().pulling(STARTED, FINISHED)
+        assert bench.perform(bench.run.interrupt(1.0, "bye")) == RunOver("cancel")
+        assert bench.logged() == ["RUN_STARTED", "RUN_FINISHED", "end"]
+
+
+class TestPatience:
+    """An agent has a moment after its terminal event to go on; then its readers end."""
+
+    def test_it_begins_with_the_terminal_event_and_ends_with_another(self) -> None:
+        bench = Bench().pulling(STARTED)
+        assert bench.perform(bench.run.event(FINISHED, 1.0)) == PullEvent(bench.run.patience)
+        assert bench.perform(bench.run.event(STARTED, 1.0)) == PullEvent(None)
+
+    def test_then_the_run_is_settled_and_the_agent_cleans_up(self) -> None:
+        bench = Bench().pulling(STARTED, FINISHED)
+        assert bench.perform(bench.run.settle(1.0)) == RunOver("drain")
+        assert bench.logged() == ["RUN_STARTED", "RUN_FINISHED", "end"]
+        assert bench.context.stop_requested is False
+
+
+class TestSignals:
+    def test_a_check_during_a_store_call_follows_it(self) -> None:
+        bench = Bench().pulling()
+        action = bench.run.event(STARTED, 1.0)
+        assert isinstance(action, StoreCall)
+        answer = action.function(*action.args)
+        bench.store.request_stop("t", None)
+        assert bench.run.check() is None
+        # The answer was given before the stop; the check that is due brings it.
+        assert bench.perform(bench.run.stored(answer, 1.0)) != PullEvent()
+        assert bench.state is RunState.CLOSING
+
+    def test_a_check_before_the_start_follows_it(self) -> None:
+        bench = Bench()
+        bench.store.request_stop("t", None)
+        assert bench.run.check() is None
+        bench.perform(bench.run.start())
+        assert bench.state is RunState.CLOSING
+
+    def test_nothing_to_tell_goes_on(self) -> None:
+        bench = Bench().pulling(STARTED)
+        action = bench.run.check()
+        assert isinstance(action, StoreCall)
+        assert action.function == bench.store.renew
+        assert bench.perform(action) == PullEvent()
+
+    @pytest.mark.parametrize("through", ["event", "check"])
+    def test_a_stop_finishes_the_run(self, through: str) -> None:
+        bench = Bench().pulling(STARTED)
+        bench.store.request_stop("t", None)
+        action = bench.run.event(TEXT, 1.0) if through == "event" else bench.run.check()
+        action = bench.perform(action)
+        assert bench.state is RunState.CLOSING
+        assert bench.context.stop_requested is True
+        assert bench.perform(action) == RunOver("cancel")
+        text = ["TEXT_MESSAGE_START", "TEXT_MESSAGE_END"] if through == "event" else []
+        assert bench.logged() == ["RUN_STARTED", *text, "RUN_FINISHED", "end"]
+        assert bench.store.read_history("t").frames != b""
+
+    def test_even_before_its_first_event(self) -> None:
+        bench = Bench().pulling()
+        bench.store.request_stop("t", None)
+        assert bench.perform(bench.perform(bench.run.check())) == RunOver("cancel")
+        assert bench.logged() == ["RUN_STARTED", "RUN_FINISHED", "end"]
+
+    @pytest.mark.parametrize("through", ["event", "check"])
+    def test_a_sealed_run_is_drained_and_not_told_to_stop(self, through: str) -> None:
+        bench = Bench().pulling(STARTED, FINISHED)
+        assert isinstance(bench.store.open_run(RunRequest("t", "next", "default")), RunOpened)
+        action = bench.run.event(STARTED, 1.0) if through == "event" else bench.run.check()
+        assert bench.perform(action) == RunOver("drain")
+        assert bench.state is RunState.OVER
+        assert bench.context.stop_requested is False
+        assert bench.logged() == ["RUN_STARTED", "RUN_FINISHED", "end"]
+
+    def test_a_stop_while_the_agent_cleans_up_adds_nothing(self) -> None:
+        bench = Bench().pulling(STARTED, FINISHED)
+        bench.store.request_stop("t", None)
+        assert bench.perform(bench.perform(bench.run.check())) == RunOver("cancel")
+        assert bench.logged() == ["RUN_STARTED", "RUN_FINISHED", "end"]
+
+
+class TestStoreFailures:
+    def test_an_append_that_failed_is_made_good_by_the_close(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        bench = Bench().pulling(STARTED)
+        bench.run.event(TEXT, 1.0)
+        error = OSError("disk full")
+        action = bench.run.store_failed(error, 2.0)
+        assert bench.context.stop_requested is True
+        assert isinstance(action, StoreCall)
+        assert b"disk full" not in action.args[1]
+        assert bench.perform(action) == RunOver("cancel")
+        types = ["RUN_STARTED", "TEXT_MESSAGE_START", "TEXT_MESSAGE_END", "RUN_ERROR", "end"]
+        assert bench.logged() == types
+        [record] = caplog.records
+        assert record.getMessage() == "the thread store failed in run 'r'"
+        assert record.exc_info is not None
+        assert record.exc_info[1] is error
+
+    def test_so_is_one_before_anything_was_logged(self) -> None:
+        bench = Bench().pulling()
+        bench.run.event(STARTED, 1.0)
+        bench.perform(bench.run.store_failed(OSError(), 2.0))
+        assert bench.logged() == ["RUN_STARTED", "RUN_ERROR", "end"]
+
+    def test_a_failed_renewal_repeats_nothing(self) -> None:
+        bench = Bench().pulling(STARTED)
+        bench.run.check()
+        assert bench.perform(bench.run.store_failed(OSError(), 2.0)) == RunOver("cancel")
+        assert bench.logged() == ["RUN_STARTED", "RUN_ERROR", "end"]
+
+    @pytest.mark.parametrize("fate", ["done", "cancel"])
+    def test_a_failed_close_is_the_end_all_the_same(
+        self, fate: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.ERROR, "sansio_copilot")
+        bench = Bench().pulling(STARTED)
+        if fate == "done":
+            bench.run.agent_ended(1.0)
+        else:
+            bench.run.interrupt(1.0, "bye")
+        assert bench.run.store_failed(OSError(), 2.0) == RunOver(fate)  # type: ignore[arg-type]
+        assert bench.state is RunState.OVER
+        assert caplog.messages == ["the thread store failed in run 'r'"]

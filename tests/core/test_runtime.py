@@ -1,0 +1,128 @@
+"""CopilotRuntime: what it takes, and what it makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from sansio_copilot import (
+    CopilotRuntime,
+    CorsPolicy,
+    Exchange,
+    ExchangeState,
+    ForwardHeaders,
+    Hooks,
+    Limits,
+    MemoryStore,
+    Request,
+)
+from sansio_copilot.testing import Client
+
+
+def agent(input: Any, context: Any) -> Iterator[Any]:
+    return iter(())
+
+
+def test_the_defaults() -> None:
+    runtime = CopilotRuntime({"default": agent})
+    assert runtime.agents == {"default": agent}
+    assert runtime.base_path == "/api/copilotkit"
+    assert runtime.mode == "multi-route"
+    assert runtime.cors == CorsPolicy()
+    assert runtime.hooks == Hooks()
+    assert isinstance(runtime.store, MemoryStore)
+    assert runtime.transcription is None
+    assert runtime.forward_headers == ForwardHeaders()
+    assert runtime.limits == Limits()
+
+
+def test_each_runtime_has_a_store_of_its_own() -> None:
+    assert CopilotRuntime({}).store is not CopilotRuntime({}).store
+
+
+def test_what_is_given_is_used() -> None:
+    policy, hooks, store = CorsPolicy(origin="https://a.example"), Hooks(), MemoryStore()
+    forward, limits = ForwardHeaders(deny=["x-a"]), Limits(body_bytes=5)
+    runtime = CopilotRuntime(
+        {}, cors=policy, hooks=hooks, store=store, forward_headers=forward, limits=limits
+    )
+    assert runtime.cors is policy
+    assert runtime.hooks is hooks
+    assert runtime.store is store
+    assert runtime.forward_headers is forward
+    assert runtime.limits is limits
+    assert CopilotRuntime({}, cors=False).cors is None
+
+
+def test_the_agents_are_those_of_the_moment() -> None:
+    agents = {"a": agent}
+    runtime = CopilotRuntime(agents)
+    agents["b"] = agent
+    assert list(runtime.agents) == ["a"]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"agents": [agent]}, "agents is a mapping from id to agent or a function of the request"),
+        ({"agents": None}, "agents is a mapping .*, not NoneType"),
+        ({"agents": {"a": 5}}, "agent 'a' is neither callable nor has a method run"),
+        ({"agents": {None: agent}}, "the id of an agent is a str, not None"),
+        ({"hooks": {}}, "hooks is a Hooks, not dict"),
+        ({"forward_headers": ["x-a"]}, "forward_headers is a ForwardHeaders, not list"),
+        ({"limits": 5}, "limits is a Limits, not int"),
+        ({"transcription": "whisper"}, "transcription is a function of an AudioFile, not str"),
+        ({"cors": "*"}, "cors must be a bool or a CorsPolicy, not str"),
+        ({"base_path": 5}, "base_path must be a str or None, not int"),
+    ],
+)
+def test_an_argument_of_the_wrong_type(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        CopilotRuntime(**{"agents": {}, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"mode": "single"}, "mode is 'multi-route' or 'single-route', not 'single'"),
+        ({"base_path": "api"}, "base_path must start with '/'"),
+        ({"base_path": "/api?x"}, "base_path must not have a query"),
+    ],
+)
+def test_an_argument_that_makes_no_sense(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        CopilotRuntime(**{"agents": {}, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("base_path", "answered", "refused"),
+    [
+        ("/api/copilotkit", ["/api/copilotkit/info", "/api/copilotkit/info/"], ["/info", "/api"]),
+        ("/api/copilotkit/", ["/api/copilotkit/info"], ["/info"]),
+        ("/", ["/info", "/any/info"], ["/"]),
+        (None, ["/info", "/any/prefix/info"], ["/", "/infos"]),
+        ("", ["/info"], ["/"]),
+    ],
+)
+def test_where_it_is_mounted(
+    base_path: str | None, answered: list[str], refused: list[str]
+) -> None:
+    client = Client(CopilotRuntime({}, base_path=base_path))
+    assert [client.get(path).status for path in answered] == [200] * len(answered)
+    assert [client.get(path).status for path in refused] == [404] * len(refused)
+
+
+def test_single_route_mode_takes_envelopes_at_its_base_path() -> None:
+    client = Client(CopilotRuntime({}, mode="single-route", base_path="/copilot"))
+    assert client.post("/copilot", json={"method": "info"}).status == 200
+    assert client.get("/copilot/info").status == 405
+
+
+def test_it_makes_exchanges() -> None:
+    runtime = CopilotRuntime({})
+    first, second = (runtime.exchange(Request("GET", "/"), 0.0) for _ in range(2))
+    assert isinstance(first, Exchange)
+    assert first is not second
+    assert first.state is ExchangeState.IDLE

@@ -1,0 +1,146 @@
+"""Paging of the threads endpoints, and the mutations that a runtime may allow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from sansio_copilot import CopilotRuntime, text_agent
+from sansio_copilot.testing import Answer, Client, run_input
+
+BASE = "/api/copilotkit"
+
+
+@text_agent
+def hello(input: Any, context: Any) -> Iterator[str]:
+    yield "Hello"
+
+
+def client(*threads: str, mutations: bool = True) -> Client:
+    """A client of a runtime in which each of ``threads`` has had a run."""
+    made = Client(CopilotRuntime({"default": hello}, thread_mutations=mutations))
+    for thread in threads:
+        made.advance(1)
+        made.post(f"{BASE}/agent/default/run", json=run_input(thread))
+    return made
+
+
+def ids(answer: Answer) -> list[str]:
+    return [thread["id"] for thread in answer.json()["threads"]]
+
+
+def patch(made: Client, thread: str, body: str) -> Answer:
+    return made.request("PATCH", f"{BASE}/threads/{thread}", body=body)
+
+
+class TestPaging:
+    def test_the_list_is_whole_unless_asked_otherwise(self) -> None:
+        answer = client("a", "b", "c").get(f"{BASE}/threads")
+        assert ids(answer) == ["c", "b", "a"]
+        assert answer.json()["nextCursor"] is None
+
+    def test_the_list_page_by_page(self) -> None:
+        made = client("a", "b", "c")
+        first = made.get(f"{BASE}/threads?limit=2")
+        assert ids(first) == ["c", "b"]
+        cursor = first.json()["nextCursor"]
+        second = made.get(f"{BASE}/threads?limit=2&cursor={cursor}")
+        assert (ids(second), second.json()["nextCursor"]) == (["a"], None)
+
+    @pytest.mark.parametrize("what", ["messages", "events"])
+    def test_a_threads_content_page_by_page(self, what: str) -> None:
+        made = client()
+        messages = [{"id": f"u{n}", "role": "user", "content": "hi"} for n in range(5)]
+        made.post(f"{BASE}/agent/default/run", json=run_input("t", messages=messages))
+        path = f"{BASE}/threads/t/{what}"
+        whole = made.get(path).json()
+        assert whole.keys() == {what}
+        pages, cursor = [], "0"
+        while cursor is not None:
+            page = made.get(f"{path}?limit=2&cursor={cursor}").json()
+            assert len(page[what]) <= 2
+            pages += page[what]
+            cursor = page["nextCursor"]
+        assert pages == whole[what]
+
+    @pytest.mark.parametrize("query", ["limit=x", "limit=-1", "cursor=%C2%B2", "cursor=1e3"])
+    def test_what_is_no_page(self, query: str) -> None:
+        answer = client("a").get(f"{BASE}/threads?{query}")
+        assert answer.status == 400
+        assert answer.json()["details"].startswith(query.partition("=")[0])
+
+
+class TestMutations:
+    def test_they_are_refused_unless_allowed(self) -> None:
+        made = client("a", mutations=False)
+        answers = [
+            patch(made, "a", '{"name":"x"}'),
+            made.request("DELETE", f"{BASE}/threads/a"),
+            made.post(f"{BASE}/threads/a/archive"),
+        ]
+        assert [answer.status for answer in answers] == [422, 422, 422]
+        assert made.get(f"{BASE}/info").json()["threadEndpoints"]["mutations"] is False
+        assert ids(made.get(f"{BASE}/threads")) == ["a"]
+
+    def test_info_says_so(self) -> None:
+        assert client().get(f"{BASE}/info").json()["threadEndpoints"]["mutations"] is True
+
+    def test_a_name(self) -> None:
+        made = client("a")
+        renamed = patch(made, "a", '{"agentId":"default","name":"Hello"}').json()
+        assert (renamed["id"], renamed["name"], renamed["archived"]) == ("a", "Hello", False)
+        assert made.get(f"{BASE}/threads").json()["threads"] == [renamed]
+        assert patch(made, "a", '{"name":null}').json()["name"] is None
+
+    def test_the_archive(self) -> None:
+        made = client("a", "b")
+        answer = made.post(f"{BASE}/threads/a/archive", json={"agentId": "default"})
+        assert answer.json() == {"threadId": "a", "archived": True}
+        assert ids(made.get(f"{BASE}/threads")) == ["b"]
+        assert ids(made.get(f"{BASE}/threads?includeArchived=true")) == ["b", "a"]
+        assert patch(made, "a", '{"archived":false}').json()["archived"] is False
+        assert ids(made.get(f"{BASE}/threads")) == ["b", "a"]
+
+    def test_a_deleted_thread_is_gone(self) -> None:
+        made = client("a", "b")
+        answer = made.request("DELETE", f"{BASE}/threads/a")
+        assert answer.json() == {"threadId": "a", "deleted": True}
+        assert ids(made.get(f"{BASE}/threads")) == ["b"]
+        assert made.get(f"{BASE}/threads/a/messages").json() == {"messages": []}
+
+    def test_and_its_live_run_ends_for_its_readers(self) -> None:
+        made = client("a")
+        run = made.stream("POST", f"{BASE}/agent/default/run", json=run_input("a", "second"))
+        run.next()
+        made.request("DELETE", f"{BASE}/threads/a")
+        assert [event["type"] for event in run] == ["RUN_FINISHED"]
+        assert made.get(f"{BASE}/threads").json()["threads"] == []
+        fresh = made.post(f"{BASE}/agent/default/run", json=run_input("a", "third"))
+        assert fresh.events()[-1]["type"] == "RUN_FINISHED"
+
+    @pytest.mark.parametrize("method", ["PATCH", "DELETE", "POST"])
+    def test_a_thread_that_is_not_there(self, method: str) -> None:
+        path = f"{BASE}/threads/nope" + ("/archive" if method == "POST" else "")
+        answer = client().request(method, path, body='{"name":"x"}')
+        assert answer.status == 404
+        assert answer.json() == {
+            "error": "Thread not found",
+            "message": "Thread 'nope' does not exist",
+        }
+
+    @pytest.mark.parametrize(
+        ("body", "details"),
+        [
+            ("{", "not JSON: "),
+            ("[]", "expected an object"),
+            ("{}", "expected name or archived"),
+            ('{"name":5}', "name: expected a string or null"),
+            ('{"archived":"yes"}', "archived: expected a boolean"),
+        ],
+    )
+    def test_what_changes_nothing(self, body: str, details: str) -> None:
+        answer = patch(client("a"), "a", body)
+        assert answer.status == 400
+        assert answer.json()["details"].startswith(details)
