@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-CLIENTS := tests/clients/node_modules/.installed
+NPM := tests/clients/node_modules/.installed tests/differential/node_modules/.installed
 
 .PHONY: demo test lint format types unit bench clean
 
@@ -26,7 +26,7 @@ types: $(VENV)/.installed
 
 # The core first, alone and without sockets or an event loop, because its coverage has to be whole;
 # then everything else.
-unit: $(VENV)/.installed $(CLIENTS)
+unit: $(VENV)/.installed $(NPM)
 	$(BIN)/coverage run -m pytest tests/core
 	$(BIN)/coverage report
 	$(BIN)/python -m pytest tests --ignore tests/core
@@ -40,9 +40,9 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[asyncio]' --group dev
 	touch $@
 
-$(CLIENTS): tests/clients/package.json
-	cd tests/clients && npm install --no-audit --no-fund --no-package-lock --loglevel=error
+tests/%/node_modules/.installed: tests/%/package.json
+	cd tests/$* && npm install --no-audit --no-fund --no-package-lock --loglevel=error
 	touch $@
 
 clean:
-	rm -rf $(VENV) tests/clients/node_modules .mypy_cache .ruff_cache .pytest_cache .coverage
+	rm -rf $(VENV) tests/*/node_modules .mypy_cache .ruff_cache .pytest_cache .coverage

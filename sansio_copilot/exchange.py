@@ -60,6 +60,9 @@ Steps: TypeAlias = Generator[Action, Any, Any]
 class ExchangeState(enum.Enum):
     """Where an exchange is: which outcome it waits for."""
 
+    # Enum's own is Python code, and a state is looked up for every action.
+    __hash__ = object.__hash__
+
     IDLE = "idle"
     CALLING = "calling"
     READING_BODY = "reading body"

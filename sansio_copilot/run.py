@@ -26,6 +26,9 @@ Tap: TypeAlias = Callable[[bytes, float], None]
 class RunState(enum.Enum):
     """Where a run is. The names are part of the docs' diagram."""
 
+    # Enum's own is Python code, and a state is looked up for every event.
+    __hash__ = object.__hash__
+
     IDLE = "idle"
     PULLING = "pulling"
     STORING = "storing"

@@ -397,7 +397,8 @@ def _limit(instance: object, attribute: attrs.Attribute[Any], value: object) -> 
         raise ValueError(f"{attribute.name} must be a non-negative int or math.inf, got {value!r}")
 
 
-@attrs.define(eq=False)
+# Without NO_OP each change of total_bytes would look for validators to run.
+@attrs.define(eq=False, on_setattr=attrs.setters.NO_OP)
 class MemoryStore:
     """Threads in this process's memory, within bounds. Never blocks, and needs no event loop.
 

@@ -366,8 +366,21 @@ class TestTextAgent:
         assert [event["type"] for event in stream] == ["TEXT_MESSAGE_END", "RUN_FINISHED"]
 
     def test_any_iterator_of_text_will_do(self) -> None:
-        agent = text_agent(lambda input, context: iter(["a", "b"]))
-        assert [event.get("delta") for event in run(agent).events()][2:4] == ["a", "b"]
+        class Letters:
+            def __init__(self) -> None:
+                self.left = ["a", "b"]
+
+            def __aiter__(self) -> Letters:
+                return self
+
+            async def __anext__(self) -> str:
+                if not self.left:
+                    raise StopAsyncIteration
+                return self.left.pop(0)
+
+        for pieces in (iter(["a", "b"]), Letters()):
+            agent = text_agent(lambda input, context, pieces=pieces: pieces)
+            assert [event.get("delta") for event in run(agent).events()][2:4] == ["a", "b"]
 
     def test_one_that_returns_its_text_is_told_to_yield_it(self) -> None:
         async def returns(input: Any, context: Any) -> Any:
