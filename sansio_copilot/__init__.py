@@ -9,16 +9,17 @@ from __future__ import annotations
 from ._version import __version__
 from .agents import AgentContext, text_agent
 from .cors import CorsPolicy
-from .errors import BodyTooLarge, LocalProtocolError, RemoteProtocolError
+from .errors import BodyTooLarge, LocalProtocolError, RemoteProtocolError, RunRefused
 from .exchange import Exchange, ExchangeState
 from .forwarding import ForwardHeaders
 from .hooks import HookContext, Hooks, Reject
 from .http import Headers, Request, Response
 from .limits import Limits
+from .memory import MemoryStore
 from .routing import Route
 from .run import Run, RunState
 from .runtime import CopilotRuntime
-from .threads import MemoryStore, ThreadStore
+from .threads import ThreadStore
 from .transcription import AudioFile, TranscriptionError
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "Response",
     "Route",
     "Run",
+    "RunRefused",
     "RunState",
     "ThreadStore",
     "TranscriptionError",

@@ -56,7 +56,8 @@ def store_call(store: Log, method: str, *args: Any) -> StoreCall:
 
 @attrs.frozen
 class StartRun:
-    """Give ``run`` a home that outlives the request, and drive it there. Outcome: None, at once.
+    """Give ``run`` a home that outlives the request, and drive it there. Outcome: None, at once;
+    or :class:`~sansio_copilot.errors.RunRefused`, which the client is told with 503.
 
     :param run: the run; see :class:`~sansio_copilot.run.Run` for its own actions.
     """

@@ -11,5 +11,9 @@ class RemoteProtocolError(Exception):
     """The client did what the protocol does not allow."""
 
 
+class RunRefused(Exception):
+    """The server has no home for another run now. Reported as the outcome of a StartRun."""
+
+
 class BodyTooLarge(RemoteProtocolError):
     """The request's body is longer than the limit. Reported as the outcome of a ReadBody."""

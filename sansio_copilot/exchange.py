@@ -30,7 +30,7 @@ from .actions import (
     WaitForFrames,
 )
 from .endpoints import DISPATCH, LogStream, Refusal, Reply, Turn, adopt
-from .errors import BodyTooLarge, LocalProtocolError
+from .errors import BodyTooLarge, LocalProtocolError, RunRefused
 from .hooks import HookContext, Reject, RequestHook, ResponseHook
 from .http import Headers, Request, Response
 from .routing import (
@@ -254,6 +254,11 @@ class Exchange:
         except ClientGone:
             yield from self._discard(stream)
             raise
+        except RunRefused as refused_run:
+            yield from self._discard(stream)
+            stream = None
+            body = {"error": "Service unavailable", "message": str(refused_run)}
+            response = Response.json(body, 503, {"retry-after": "1"})
         except Exception as error:
             yield from self._discard(stream)
             stream = None

@@ -13,8 +13,9 @@ from .forwarding import ForwardHeaders
 from .hooks import Hooks
 from .http import Request
 from .limits import Limits
+from .memory import MemoryStore
 from .routing import normalize_base_path
-from .threads import MemoryStore, ThreadStore
+from .threads import ThreadStore
 from .transcription import TranscriptionService
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import h11
 
-from sansio_copilot import BodyTooLarge, Exchange
+from sansio_copilot import BodyTooLarge, Exchange, RunRefused
 from sansio_copilot.actions import (
     Abandon,
     Action,
@@ -263,8 +263,12 @@ class Connection(asyncio.Protocol):
                     self._read_on()
                     return
                 case StartRun(run=run):
-                    self._server.start_run(run)
-                    action = exchange.done()
+                    try:
+                        self._server.start_run(run)
+                    except RunRefused as refused:
+                        action = exchange.failed(refused)
+                    else:
+                        action = exchange.done()
                 case SendHead():
                     close = self._server.closing or _http11.must_close(self._h11, self._announced)
                     try:

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
-from sansio_copilot import CopilotRuntime, Run
+from sansio_copilot import CopilotRuntime, Run, RunRefused
 
 from ._asyncio_connection import Connection
 from ._asyncio_run import RunHome
@@ -77,6 +77,7 @@ class Server:
         self.runtime = runtime
         self.connections: set[Connection] = set()
         self.closing = False
+        self._ended = False
         self.port = 0
         """The port that the server listens on."""
         self._grace = grace_seconds
@@ -121,7 +122,12 @@ class Server:
     # For connections
 
     def start_run(self, run: Run) -> None:
-        """Give ``run`` a home in the server's task group."""
+        """Give ``run`` a home in the server's task group.
+
+        :raises RunRefused: if the server has ended its runs already.
+        """
+        if self._ended:
+            raise RunRefused("The server is shutting down")
         home = RunHome(run)
         self._homes.add(home)
         self.spawn(self._live(home))
@@ -151,6 +157,7 @@ class Server:
             for connection in list(self.connections):
                 connection.close_if_idle()
             await self._quiet(lambda: not self.connections and not self._homes, self._grace)
+            self._ended = True
             for home in list(self._homes):
                 await home.interrupt("The server is shutting down")
             # What the interrupted runs said last has to reach their readers.

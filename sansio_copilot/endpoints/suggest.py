@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from ..memory import MemoryStore
 from ..recorder import RunRecorder
-from ..threads import MemoryStore, RunOpened
+from ..threads import RunOpened
 from ._input import parse_input
 from ._runs import run_reply, run_request
 from ._turn import Steps, Turn

@@ -1,6 +1,7 @@
 """Serves the agents of agents.py to the client tests, until SIGTERM.
 
-Prints one line, `{"url": ...}`, when it accepts requests.
+Prints one line, `{"url": ..., "singleUrl": ...}`, when it accepts requests: there is a runtime in
+multi-route mode, and one in single-route mode.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 
 from agents import AGENTS, OnPurposeError
 
-from copilot_bindings.asyncio import Server, serve
+from copilot_bindings.asyncio import Server, serve, start_server
 from sansio_copilot import CopilotRuntime, Limits
 
 
@@ -21,16 +22,28 @@ def is_surprising(record: logging.LogRecord) -> bool:
     return not (record.exc_info and isinstance(record.exc_info[1], OnPurposeError))
 
 
-def announce(server: Server) -> None:
-    url = f"http://127.0.0.1:{server.port}/api/copilotkit"
-    sys.stdout.write(json.dumps({"url": url}) + "\n")
-    sys.stdout.flush()
+def url_of(server: Server) -> str:
+    return f"http://127.0.0.1:{server.port}/api/copilotkit"
+
+
+async def main() -> None:
+    # Heartbeats as short as this reach the clients while they wait for an agent.
+    limits = Limits(heartbeat_seconds=0.1)
+    single_route = CopilotRuntime(AGENTS, mode="single-route", limits=limits)
+    single = await start_server(single_route, "127.0.0.1", 0)
+
+    def announce(server: Server) -> None:
+        urls = {"url": url_of(server), "singleUrl": url_of(single)}
+        sys.stdout.write(json.dumps(urls) + "\n")
+        sys.stdout.flush()
+
+    # Ends at SIGTERM.
+    await serve(CopilotRuntime(AGENTS, limits=limits), "127.0.0.1", 0, ready=announce)
+    await single.close()
 
 
 if __name__ == "__main__":
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(is_surprising)
     logging.basicConfig(handlers=[handler])
-    # Heartbeats as short as this reach the clients while they wait for an agent.
-    runtime = CopilotRuntime(AGENTS, limits=Limits(heartbeat_seconds=0.1))
-    asyncio.run(serve(runtime, "127.0.0.1", 0, ready=announce))
+    asyncio.run(main())

@@ -9,6 +9,9 @@ if (!runtimeUrl) {
   throw new Error("set COPILOT_URL to a server started with `python tests/clients/server.py`");
 }
 
+/** The one in single-route mode. */
+export const singleUrl = process.env.COPILOT_SINGLE_URL;
+
 /** A client that waits for ever is the failure most of these tests look for. */
 export const patience = { timeout: 5_000 };
 
@@ -43,6 +46,7 @@ export function until(agent, holds) {
 
 /** Lets an agent that waits at this gate go on; one that has yet to come will not wait. */
 export async function openGate(gate) {
+  // Gates belong to the process; both its runtimes wait at the same ones.
   const response = await fetch(`${runtimeUrl}/agent/gatekeeper/run`, {
     method: "POST",
     headers: { "content-type": "application/json" },

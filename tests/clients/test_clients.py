@@ -1,7 +1,8 @@
 """Runs the clients' own tests, in Node, against a server in a process of its own.
 
 The `*.test.mjs` files say what the clients must be able to do; here is only what it takes to run
-them. By hand: start `server.py`, set COPILOT_URL to what it prints, and `node --test` a file.
+them. By hand: start `server.py`, set COPILOT_URL and COPILOT_SINGLE_URL to what it prints, and
+`node --test` a file.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ NODE_SECONDS = 120
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a running server, which must also end well when the tests are done."""
+def urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """What names the URLs of a running server, which must also end well when the tests are done."""
     log = tmp_path_factory.mktemp("server") / "stderr"
     with (
         log.open("wb") as stderr,
@@ -37,7 +38,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             ready, _, _ = select.select([server.stdout], [], [], START_SECONDS)
             line = server.stdout.readline() if ready else b""
             assert line, f"the server did not start:\n{log.read_text()}"
-            yield json.loads(line)["url"]
+            urls = json.loads(line)
+            yield {"COPILOT_URL": urls["url"], "COPILOT_SINGLE_URL": urls["singleUrl"]}
             server.send_signal(signal.SIGTERM)
             status = server.wait(DRAIN_SECONDS)
         finally:
@@ -48,14 +50,14 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in HERE.glob("*.test.mjs")))
-def test_unmodified_client(name: str, url: str) -> None:
+def test_unmodified_client(name: str, urls: dict[str, str]) -> None:
     assert (HERE / "node_modules").is_dir(), (
         "run `make test` (or npm install in tests/clients) first"
     )
     finished = subprocess.run(
         ["node", "--test", "--test-reporter=spec", name],
         cwd=HERE,
-        env=os.environ | {"COPILOT_URL": url, "COPILOTKIT_TELEMETRY_DISABLED": "true"},
+        env=os.environ | urls | {"COPILOTKIT_TELEMETRY_DISABLED": "true"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",

@@ -11,10 +11,10 @@ from typing import Any
 
 import attrs
 
+from sansio_copilot.memory import MemoryStore
 from sansio_copilot.threads import (
     Batch,
     Cancel,
-    MemoryStore,
     Notify,
     Orphan,
     RunKey,

@@ -25,6 +25,7 @@ from sansio_copilot import (
     Request,
     Response,
     Run,
+    RunRefused,
 )
 from sansio_copilot.actions import (
     Abandon,
@@ -886,3 +887,23 @@ def test_a_path_is_resolved_before_anybody_decides_by_it() -> None:
     request = Request("GET", f"{BASE}/open/../info")
     Driver(runtime(hooks=Hooks(on_request=on_request)), request).finish()
     assert seen == [f"{BASE}/info"]
+
+
+def test_a_server_that_has_no_home_for_a_run_is_told_from_a_failure() -> None:
+    made = runtime()
+    exchange = made.exchange(run_request(body=BODY), NOW)
+    action = exchange.start()
+    while not isinstance(action, StartRun):
+        assert isinstance(action, Call)
+        action = exchange.done(action.function(*action.args))
+    discard = exchange.failed(RunRefused("The server is shutting down"))
+    assert isinstance(discard, StoreCall)
+    discard.function(*discard.args)
+    head = exchange.done()
+    assert isinstance(head, SendHead)
+    assert (head.status, dict(head.headers)["retry-after"]) == (503, "1")
+    content = exchange.done()
+    assert isinstance(content, SendBytes)
+    assert json.loads(content.data)["message"] == "The server is shutting down"
+    # The thread is free again.
+    assert isinstance(made.store.open_run(RunRequest("t1", "next", "default")), RunOpened)

@@ -19,8 +19,8 @@ from hypothesis.stateful import (
     rule,
 )
 
+from sansio_copilot.memory import MemoryStore
 from sansio_copilot.threads import (
-    MemoryStore,
     RunKey,
     RunOpened,
     RunRequest,
