@@ -145,8 +145,10 @@ class Exchange:
         self.state = _S.IDLE
         self._runtime = runtime
         # As a browser would have sent it, so that no hook or route can be talked past with "..".
-        self._request = attrs.evolve(request, path=normalize_path(request.path))
-        self._path = self._request.path
+        self._path = normalize_path(request.path)
+        if request.path != self._path:
+            request = attrs.evolve(request, path=self._path)
+        self._request = request
         self._route: Route | None = None
         self._now = now
         self._gone = False

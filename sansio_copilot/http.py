@@ -32,10 +32,11 @@ class Headers(Mapping[str, str]):
 
     raw: tuple[tuple[str, str], ...]
 
-    def __init__(self, items: HeaderItems = ()) -> None:
+    def __init__(self, items: HeaderItems | None = None) -> None:
         if isinstance(items, Headers):
             self.raw = items.raw
             return
+        items = () if items is None else items
         pairs = items.items() if isinstance(items, Mapping) else items
         self.raw = tuple((name.lower(), value) for name, value in pairs)
 
@@ -52,7 +53,10 @@ class Headers(Mapping[str, str]):
         return ", ".join(values)
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and any(key == name.lower() for key, _ in self.raw)
+        if not isinstance(name, str):
+            return False
+        name = name.lower()
+        return any(key == name for key, _ in self.raw)
 
     def __iter__(self) -> Iterator[str]:
         return iter(dict.fromkeys(key for key, _ in self.raw))
@@ -85,6 +89,8 @@ class Headers(Mapping[str, str]):
 
     def remove(self, name: str) -> Headers:
         """A copy without ``name``; the same fields if it was not there."""
+        if name not in self:
+            return self
         name = name.lower()
         return Headers._of(tuple(field for field in self.raw if field[0] != name))
 
@@ -106,6 +112,10 @@ class Request:
     query: str = ""
     headers: Headers = attrs.field(factory=Headers, converter=Headers)
     body: bytes | None = attrs.field(default=None, repr=False)
+
+    def with_headers(self, headers: Headers) -> Request:
+        """This request under other headers; for hooks that add or take away one."""
+        return attrs.evolve(self, headers=headers)
 
     @classmethod
     def from_target(

@@ -124,6 +124,10 @@ _PATH_SAFE = "!$%&'()*+,/:;=@[]^|"
 _QUERY_SAFE = "!$%&()*+,-./:;=?@[\\]^`{|}"
 
 
+# Nearly every path; what it matches is in its normal form already.
+_PLAIN_PATH = re.compile("(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+/?")
+
+
 def normalize_path(path: str) -> str:
     """``path`` as a browser would have sent it (WHATWG URL Standard section 4.4, "path state").
 
@@ -131,6 +135,8 @@ def normalize_path(path: str) -> str:
     that a decision about the path (a route, a hook's allow list) cannot be talked past with
     ``/open/../closed``. Empty segments and other escapes stay. Idempotent.
     """
+    if _PLAIN_PATH.fullmatch(path):
+        return path
     resolved: list[str] = []
     segments = path.replace("\\", "/").split("/")[1:]
     for position, segment in enumerate(segments, 1):

@@ -105,6 +105,16 @@ class TestRequest:
         assert (request.path, request.query) == ("/", target.partition("?")[2])
 
 
+def test_a_request_under_other_headers() -> None:
+    request = Request("POST", "/x", "a=1", {"a": "1"}, b"body")
+    changed = request.with_headers(request.headers.set("b", "2"))
+    assert changed == Request("POST", "/x", "a=1", {"a": "1", "b": "2"}, b"body")
+
+
+def test_none_is_no_headers() -> None:
+    assert Response(204, None).headers == Headers()
+
+
 class TestResponse:
     def test_the_default_is_an_empty_200(self) -> None:
         assert Response() == Response(200, {}, b"", stream=False)
