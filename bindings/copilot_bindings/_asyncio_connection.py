@@ -250,7 +250,11 @@ class Connection(asyncio.Protocol):
                     action = exchange.done(outcome)
                 case WaitForFrames():
                     self._flush()
-                    self._wait(action)
+                    try:
+                        self._wait(action)
+                    except Exception as error:
+                        action = exchange.failed(error)
+                        continue
                     return
                 case ReadBody(limit=limit):
                     if self._announced is not None and self._announced > limit:

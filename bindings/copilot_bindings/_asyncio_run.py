@@ -34,6 +34,9 @@ class RunHome:
         self._over: RunOver | None = None
         self._patience: asyncio.TimerHandle | None = None
 
+    def __repr__(self) -> str:
+        return f"<RunHome of {self._run.context.agent_id!r}, run {self._run.key.run_id!r}>"
+
     async def main(self) -> None:
         """Live until the run is over and its agent has ended."""
         run = self._run
@@ -52,6 +55,10 @@ class RunHome:
             # Of a run that is over this is the answer to our own cancel().
             if self._over is None:
                 await self.interrupt("The run was cancelled")
+        except Exception:
+            # A store's watch_run, say. The run must not stay open, nor the server go down with it.
+            logger.exception("the home of run %r failed", run.key.run_id)
+            await self.interrupt("The server failed")
         finally:
             if unwatch is not None:
                 unwatch()
@@ -64,7 +71,7 @@ class RunHome:
         await self._checked()
         if self._over is None and self._run.state is RunState.PULLING:
             await self._store(self._run.interrupt(time.time(), reason))
-        self._cancel()
+        self.cancel()
 
     async def _open(self) -> AsyncIterator[Any] | None:
         try:
@@ -154,7 +161,7 @@ class RunHome:
         await self._store(action)
         self._checking = None
         if self._over is not None and self._over.agent == "cancel":
-            self._cancel()
+            self.cancel()
 
     async def _checked(self) -> None:
         if self._checking is not None:
@@ -165,7 +172,8 @@ class RunHome:
             await asyncio.sleep(interval)
             self._begin(self._check)
 
-    def _cancel(self) -> None:
+    def cancel(self) -> None:
+        """Cancel the agent of a run that is over."""
         task = self._task
         if task is not None and task is not asyncio.current_task():
             task.cancel()

@@ -133,8 +133,8 @@ class Server:
         self.spawn(self._live(home))
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run ``coroutine``, which does not raise, in the server's task group."""
-        return self._group.create_task(coroutine)
+        """Run ``coroutine`` in the server's task group, whose other tasks survive its failure."""
+        return self._group.create_task(_guarded(coroutine))
 
     def connection_ended(self, connection: Connection) -> None:
         """Forget ``connection``."""
@@ -164,6 +164,13 @@ class Server:
             await self._quiet(lambda: not self.connections, _FLUSH_SECONDS)
             for connection in list(self.connections):
                 connection.abort()
+            # The group waits for its tasks, so an agent that swallows its cancellation is told
+            # again; a second signal ends the process all the same.
+            while self._homes:
+                await self._quiet(lambda: not self._homes, _FLUSH_SECONDS)
+                for home in self._homes:
+                    logger.warning("an agent ignores its cancellation: %r", home)
+                    home.cancel()
 
     async def _quiet(self, reached: Callable[[], bool], seconds: float) -> None:
         """Wait until ``reached()``, or for so many seconds."""
@@ -178,6 +185,13 @@ class Server:
                     await self._changed.wait()
                     continue
             return
+
+
+async def _guarded(coroutine: Coroutine[Any, Any, None]) -> None:
+    try:
+        await coroutine
+    except Exception:
+        logger.exception("a task of the server failed")
 
 
 @contextlib.contextmanager

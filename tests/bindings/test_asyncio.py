@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 import sys
@@ -12,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
+import h11
 import pytest
 from bindings.wire import BASE, Connection, body_of, serving
 
@@ -679,6 +681,35 @@ class TestStores:
 
         asyncio.run(test())
 
+    @pytest.mark.parametrize("broken", ["watch", "watch_run", "read", "append", "open_run"])
+    def test_one_that_fails_brings_nothing_else_down(
+        self, broken: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        class Broken(MemoryStore):
+            pass
+
+        def fail(*args: Any) -> Any:
+            raise OSError("the disk is gone")
+
+        async def test() -> None:
+            gate = Gate()
+            store = Broken()
+            async with serving(CopilotRuntime({"default": gate}, store=store)) as server:
+                async with await Connection.open(server.port) as client:
+                    setattr(Broken, broken, fail)
+                    await client.send("POST", RUN, body_of("t"))
+                    with contextlib.suppress(h11.RemoteProtocolError, OSError):
+                        await client.receive()
+                delattr(Broken, broken)
+                store.request_stop("t", None)
+                async with await Connection.open(server.port) as client:
+                    await client.send("POST", RUN, body_of("t", "next"))
+                    gate.let(6)
+                    assert (await client.rest())[-1]["type"] == "RUN_FINISHED"
+
+        asyncio.run(asyncio.wait_for(test(), 30))
+        assert "the disk is gone" in caplog.text
+
     @in_loop
     async def test_a_hook_is_cancelled_with_its_client() -> None:
         begun, cancelled = asyncio.Event(), asyncio.Event()
@@ -753,6 +784,34 @@ class TestShutdown:
                 begun = time.monotonic()
                 await server.close()
                 assert time.monotonic() - begun < 9
+
+    @in_loop
+    async def test_an_agent_that_swallows_its_cancellation_is_told_again() -> None:
+        told: list[int] = []
+
+        async def stubborn(input: Any, context: Any) -> AsyncIterator[dict[str, Any]]:
+            yield {"type": "RUN_STARTED", "threadId": "t", "runId": "r"}
+            while len(told) < 2:
+                try:
+                    await asyncio.sleep(100)
+                except asyncio.CancelledError:
+                    told.append(1)
+
+        async with serving(CopilotRuntime({"default": stubborn})) as server:
+            async with await Connection.open(server.port) as client:
+                await client.send("POST", RUN, body_of("t"))
+                await client.next_event()
+                await server.close()
+                assert (await client.rest())[-1]["type"] == "RUN_ERROR"
+        assert told == [1, 1]
+
+    @in_loop
+    async def test_no_run_begins_once_the_runs_have_ended() -> None:
+        async with serving(CopilotRuntime({"default": hello})) as server:
+            async with await Connection.open(server.port) as client:
+                server._ended = True
+                answer = await client.request("POST", RUN, body_of("t"))
+                assert (answer.status, answer.headers["retry-after"]) == (503, "1")
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
     def test_a_signal_in_mid_stream(self, number: signal.Signals, tmp_path: Path) -> None:
