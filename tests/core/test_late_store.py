@@ -337,7 +337,7 @@ def history(world: World) -> bytes:
 CHOICES = st.binary(max_size=150)
 MOMENT = st.integers(0, 60)
 MOMENTS = st.lists(MOMENT, max_size=4)
-in_any_order = settings(deadline=None, max_examples=60)
+in_any_order = settings(max_examples=60)
 
 
 class TestReaders:

@@ -23,7 +23,7 @@ from ag_ui.core import (
     ToolCallResultEvent,
     ToolCallStartEvent,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sansio_copilot import _json, recorder
@@ -638,7 +638,6 @@ EVENTS = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(
     st.lists(EVENTS, max_size=12),
     st.sampled_from([{}, {"stop_requested": True}, {"error": "died"}]),

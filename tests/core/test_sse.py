@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sansio_copilot.sse import HEARTBEAT, Parser, ServerSentEvent, format_frame
@@ -186,7 +186,6 @@ def cut(stream: bytes, cuts: list[int]) -> list[bytes]:
 
 
 class TestRoundTrip:
-    @settings(deadline=None)
     @given(st.lists(st.tuples(TEXT, st.none() | ID, st.none() | LINE)), CUTS)
     def test_what_is_formatted_is_parsed(
         self, events: list[tuple[str, str | None, str | None]], cuts: list[int]
@@ -199,7 +198,6 @@ class TestRoundTrip:
             expected.append(Event(data, event or "message", last_id))
         assert parse(*cut(stream, cuts)) == expected
 
-    @settings(deadline=None)
     @given(st.binary() | st.text(alphabet="data:ievnt \r\n\ufeffé").map(str.encode), CUTS)
     def test_cuts_make_no_difference_to_any_stream(self, stream: bytes, cuts: list[int]) -> None:
         assert parse(*cut(stream, cuts)) == parse(stream) == one_by_one(stream)

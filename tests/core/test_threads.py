@@ -1045,4 +1045,4 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 TestStoreMachine = StoreMachine.TestCase
-TestStoreMachine.settings = settings(deadline=None, max_examples=100, stateful_step_count=40)
+TestStoreMachine.settings = settings(max_examples=100, stateful_step_count=40)

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sansio_copilot.events import Finalizer, finalize_events, verify_events
@@ -103,7 +103,6 @@ def test_the_result_is_written_as_javascript_writes_json():
     )
 
 
-@settings(deadline=None)
 @given(st.sets(st.text("abc", min_size=1)), st.sets(st.text("abc", min_size=1)), st.booleans())
 def test_a_finalized_run_is_well_formed(messages, calls, stop):
     events = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sansio_copilot.events import (
@@ -123,25 +123,21 @@ def by_id(messages):
     return sorted(messages, key=lambda message: message["id"])
 
 
-@settings(deadline=None)
 @given(streams)
 def test_compaction_does_not_change_the_state(stream):
     assert fold_state(compact_events(stream)) == fold_state(stream)
 
 
-@settings(deadline=None)
 @given(streams.map(one_at_a_time).map(accepted))
 def test_compaction_does_not_change_the_conversation(stream):
     assert fold_messages(compact_events(stream)) == fold_messages(stream)
 
 
-@settings(deadline=None)
 @given(st.lists(streamed, max_size=40).map(accepted))
 def test_compaction_changes_at_most_the_order_of_messages_that_overlap(stream):
     assert by_id(fold_messages(compact_events(stream))) == by_id(fold_messages(stream))
 
 
-@settings(deadline=None)
 @given(streams)
 def test_compacting_what_is_compact_changes_nothing_from_the_second_time_on(stream):
     twice = compact_events(compact_events(stream))
@@ -149,7 +145,6 @@ def test_compacting_what_is_compact_changes_nothing_from_the_second_time_on(stre
     assert len(twice) <= len(stream)
 
 
-@settings(deadline=None)
 @given(streams)
 def test_a_stream_that_was_cut_off_is_well_formed_once_it_is_finalized(stream):
     appended = finalize_events(stream)
@@ -157,7 +152,6 @@ def test_a_stream_that_was_cut_off_is_well_formed_once_it_is_finalized(stream):
     assert finalize_events(stream + appended) == []
 
 
-@settings(deadline=None)
 @given(streams, st.booleans())
 def test_no_machine_changes_what_it_is_given(stream, stop):
     before = copy.deepcopy(stream)
@@ -170,7 +164,6 @@ def test_no_machine_changes_what_it_is_given(stream, stop):
     assert stream == before
 
 
-@settings(deadline=None)
 @given(st.lists(chunks | in_between, max_size=30))
 def test_what_chunks_expand_to_is_in_order(events):
     expander, expanded = ChunkExpander(), []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sansio_copilot.events import EventError, StateFolder, fold_state
@@ -147,7 +147,6 @@ json_values = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(json_values)
 def test_a_copy_is_equal_and_shares_nothing(value):
     copied = copy_json(value)

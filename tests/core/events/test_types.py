@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sansio_copilot import events
@@ -126,7 +126,6 @@ FIELDS = sorted(
 )
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.builds(
