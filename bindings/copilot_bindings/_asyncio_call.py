@@ -23,9 +23,3 @@ def begin(action: Call) -> Any:
 def is_pending(outcome: object) -> TypeGuard[Awaitable[Any]]:
     """Whether :func:`begin` returned something to await."""
     return hasattr(outcome, "__await__")
-
-
-async def outcome_of(action: Call) -> Any:
-    """Make the call and wait for its outcome."""
-    outcome = begin(action)
-    return await outcome if is_pending(outcome) else outcome

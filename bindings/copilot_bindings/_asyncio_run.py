@@ -13,7 +13,7 @@ from typing import Any
 from sansio_copilot import Run, RunState
 from sansio_copilot.actions import Call, RunAction, RunOver
 
-from ._asyncio_call import outcome_of
+from ._asyncio_call import begin, is_pending
 from ._iterate import ThreadedIterator
 
 logger = logging.getLogger("sansio_copilot")
@@ -96,6 +96,7 @@ class RunHome:
                 ended, failure = True, error
             if self._patience is not None:
                 self._patience.cancel()
+                self._patience = None
             if self._checking is not None:
                 await self._checked()
             if self._over is not None:
@@ -114,7 +115,9 @@ class RunHome:
         run = self._run
         while isinstance(action, Call):
             try:
-                outcome = await outcome_of(action)
+                outcome = begin(action)
+                if is_pending(outcome):
+                    outcome = await outcome
             except Exception as error:
                 action = run.store_failed(error, time.time())
             else:
