@@ -303,6 +303,11 @@ class Exchange:
         if not under_base_path(self._path, self._runtime.base_path):
             yield from self._refuse_unrouted()
         if self._request.method != "POST":
+            logger.warning(
+                "%s %s: the runtime is mounted in single-route mode, which takes POST only",
+                self._request.method,
+                self._path,
+            )
             raise Refusal(_method_not_allowed(("POST",)))
         yield from self._read_body()
         try:
