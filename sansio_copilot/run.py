@@ -42,7 +42,7 @@ CALLS: dict[str, frozenset[RunState]] = {
     "agent_ended": frozenset({RunState.PULLING}),
     "check": frozenset(RunState),
     "settle": frozenset({RunState.PULLING}),
-    "interrupt": frozenset({RunState.PULLING}),
+    "interrupt": frozenset(RunState),
     "stored": frozenset({RunState.STORING, RunState.CLOSING}),
     "store_failed": frozenset({RunState.STORING, RunState.CLOSING}),
 }
@@ -76,22 +76,23 @@ class Run:
     state: RunState = attrs.field(default=RunState.IDLE, init=False)
     _fate: RunOver = attrs.field(default=RunOver("done"), init=False, repr=False)
     _unstored: bytes = attrs.field(default=b"", init=False, repr=False)
+    _interruption: str | None = attrs.field(default=None, init=False, repr=False)
     _check_due: bool = attrs.field(default=False, init=False, repr=False)
 
     def events(self) -> Any:
         """Call the agent; see :func:`~sansio_copilot.agents.call_agent`."""
         return call_agent(self.agent, self.input, self.context)
 
-    def start(self) -> RunAction:
-        """The home is ready: begin."""
-        self._expect("start")
-        return self._pull()
-
-    def event(self, event: object, now: float) -> RunAction:
-        """The agent yielded ``event``.
+    def start(self, now: float) -> RunAction:
+        """The home is ready: begin.
 
         :param now: seconds since the epoch, here and below.
         """
+        self._expect("start")
+        return self._pull(now)
+
+    def event(self, event: object, now: float) -> RunAction:
+        """The agent yielded ``event``."""
         self._expect("event")
         frames = self.recorder.record(event, now)
         if self.tap is not None and frames:
@@ -102,7 +103,7 @@ class Run:
             )
             return self._close(now, RunOver("cancel"), frames, error=error)
         if not frames:
-            return self._pull()
+            return self._pull(now)
         self._unstored = frames
         return self._call("append", self.key, frames, self.recorder.result)
 
@@ -135,9 +136,14 @@ class Run:
         self._expect("settle")
         return self._close(now, RunOver("drain"))
 
-    def interrupt(self, now: float, reason: str) -> RunAction:
-        """End the run from outside, as a shutdown does; ``reason`` reaches the client."""
-        self._expect("interrupt")
+    def interrupt(self, now: float, reason: str) -> RunAction | None:
+        """End the run from outside, as a shutdown does; ``reason`` reaches the client.
+
+        :returns: None if that has to wait for the store call in progress, or the run is over.
+        """
+        if self.state is not RunState.PULLING:
+            self._interruption = reason
+            return None
         return self._close(now, RunOver("cancel"), error=reason)
 
     def stored(self, outcome: Any, now: float) -> RunAction:
@@ -150,7 +156,7 @@ class Run:
             return self._close(now, RunOver("cancel"), stop_requested=True)
         if outcome is Signal.SEALED:
             return self._over(RunOver("drain"))
-        return self._pull()
+        return self._pull(now)
 
     def store_failed(self, error: BaseException, now: float) -> RunAction:
         """The store call raised ``error``: the run ends, in the log if the store lets it."""
@@ -164,8 +170,10 @@ class Run:
         if self.state not in CALLS[call]:
             raise LocalProtocolError(f"Run.{call} is not allowed in state {self.state.name}")
 
-    def _pull(self) -> RunAction:
+    def _pull(self, now: float) -> RunAction:
         self.state = RunState.PULLING
+        if self._interruption is not None:
+            return self._close(now, RunOver("cancel"), error=self._interruption)
         if self._check_due and (check := self.check()) is not None:
             return check
         return _PULL if self.recorder.result is None else PullEvent(self.patience)

@@ -35,7 +35,7 @@ from .actions import (
 )
 from .errors import BodyTooLarge
 from .http import HeaderItems, Headers, Request
-from .run import Run, RunState
+from .run import Run
 from .runtime import CopilotRuntime
 from .threads import Cancel
 
@@ -310,7 +310,7 @@ class _Home:
         self._unwatch: Cancel = lambda: None
 
     def begin(self) -> None:
-        self._perform(self._run.start())
+        self._perform(self._run.start(self._client.now))
         self._unwatch = self._run.store.watch_run(self._run.key, self._notified)
 
     def step(self) -> bool:
@@ -335,8 +335,9 @@ class _Home:
         return True
 
     def interrupt(self, reason: str) -> None:
-        if self._run.state is RunState.PULLING:
-            self._perform(self._run.interrupt(self._client.now, reason))
+        action = self._run.interrupt(self._client.now, reason)
+        if action is not None:
+            self._perform(action)
         else:
             self._cancel()
 

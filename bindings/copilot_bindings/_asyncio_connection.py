@@ -34,6 +34,8 @@ logger = logging.getLogger("sansio_copilot")
 
 _MAX_HEADER_BYTES = 64 * 1024
 _MAX_UNREAD_BYTES = 64 * 1024
+_MAX_PIPELINED = 16
+"""Requests of one connection that are answered before the event loop goes on."""
 _FLUSH_BYTES = 64 * 1024
 _LINGER_SECONDS = 2.0
 
@@ -62,6 +64,7 @@ class Connection(asyncio.Protocol):
         self._out_size = 0
         self._choked = False
         self._awaits_drain = False
+        self._cycle_due = False
         # Waiting for frames
         self._unwatch: Callable[[], None] | None = None
         self._deadline = 0.0
@@ -78,7 +81,7 @@ class Connection(asyncio.Protocol):
         if self._lingering:
             return
         self._h11.receive_data(data)
-        if self._exchange is not None and self._body is None:
+        if self._cycle_due or (self._exchange is not None and self._body is None):
             # Pipelined, or a body that nobody has asked for yet: it may not pile up.
             self._unread += len(data)
             if self._unread > _MAX_UNREAD_BYTES:
@@ -112,7 +115,10 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._choked = False
-        if self._awaits_drain and self._exchange is not None:
+        if self._cycle_due:
+            self._cycle_due = False
+            self._next_cycle()
+        elif self._awaits_drain and self._exchange is not None:
             self._awaits_drain = False
             self._perform(self._exchange.done())
 
@@ -132,13 +138,19 @@ class Connection(asyncio.Protocol):
     def _read(self) -> None:
         """Take events from h11 while they are wanted."""
         self._reading = True
+        begun = 0
         try:
             while not self._transport.is_closing() and not self._lingering:
-                if self._exchange is not None and self._body is None:
+                if self._cycle_due or (self._exchange is not None and self._body is None):
+                    break
+                if begun == _MAX_PIPELINED:
+                    # The other connections have their turn.
+                    self._loop.call_soon(self._read_on)
                     break
                 event = self._h11.next_event()
                 if event is h11.NEED_DATA or event is h11.PAUSED:
                     break
+                begun += isinstance(event, h11.Request)
                 self._received(event)
         except h11.RemoteProtocolError as error:
             self._refuse(error)
@@ -168,6 +180,8 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def _read_on(self) -> None:
+        if self._transport.is_closing():
+            return
         self._unread = 0
         self._transport.resume_reading()
         if not self._reading:
@@ -199,6 +213,10 @@ class Connection(asyncio.Protocol):
 
     def _next_cycle(self) -> None:
         """The response is complete: go on to the next request, or close."""
+        if self._choked:
+            # A client that does not read its responses gets no more of them.
+            self._cycle_due = True
+            return
         if self._server.closing or self._h11.our_state is not h11.DONE:
             self._linger()
         elif self._h11.their_state is h11.DONE:
@@ -277,8 +295,8 @@ class Connection(asyncio.Protocol):
                     close = self._server.closing or _http11.must_close(self._h11, self._announced)
                     try:
                         self._send(_http11.response_of(action, close=close))
-                    except h11.LocalProtocolError as error:
-                        # A hook's header that is none.
+                    except (h11.LocalProtocolError, ValueError) as error:
+                        # A hook's status or header that is none.
                         action = exchange.failed(error)
                         continue
                     action = exchange.done()
@@ -294,18 +312,19 @@ class Connection(asyncio.Protocol):
                     return
 
     async def _await(self, exchange: Exchange, awaitable: Awaitable[Any]) -> None:
+        error: Exception | None = None
+        outcome = None
         try:
             outcome = await awaitable
         except asyncio.CancelledError:
-            if self._exchange is not exchange:
-                return
-            action = exchange.failed(RuntimeError("what the exchange called was cancelled"))
-        except Exception as error:
-            action = exchange.failed(error)
-        else:
-            action = exchange.done(outcome)
+            error = RuntimeError("what the exchange called was cancelled")
+        except Exception as raised:
+            error = raised
+        if self._pending is not asyncio.current_task():
+            # Given up meanwhile; the exchange may be waiting for something else by now.
+            return
         self._pending = None
-        self._perform(action)
+        self._perform(exchange.done(outcome) if error is None else exchange.failed(error))
 
     def _client_gone(self) -> None:
         exchange = self._exchange

@@ -7,7 +7,7 @@ import inspect
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from sansio_copilot import Run, RunState
@@ -44,7 +44,7 @@ class RunHome:
         events: AsyncIterator[Any] | None = None
         unwatch = renewal = None
         try:
-            await self._store(run.start())
+            await self._store(run.start(time.time()))
             unwatch = run.store.watch_run(run.key, self._notified)
             if run.lease is not None:
                 renewal = self._loop.create_task(self._renew(run.lease / 3))
@@ -67,11 +67,14 @@ class RunHome:
             await self._leave(events)
 
     async def interrupt(self, reason: str) -> None:
-        """End the run from outside; ``reason`` reaches its readers."""
-        await self._checked()
-        if self._over is None and self._run.state is RunState.PULLING:
-            await self._store(self._run.interrupt(time.time(), reason))
-        self.cancel()
+        """End the run from outside; ``reason`` reaches its readers.
+
+        A store call in progress is seen through first, by whoever made it.
+        """
+        action = self._run.interrupt(time.time(), reason)
+        if action is not None:
+            await self._store(action)
+            self.cancel()
 
     async def _open(self) -> AsyncIterator[Any] | None:
         try:
@@ -117,15 +120,31 @@ class RunHome:
             try:
                 outcome = begin(action)
                 if is_pending(outcome):
-                    outcome = await outcome
+                    outcome = await self._seen_through(outcome)
             except Exception as error:
                 action = run.store_failed(error, time.time())
             else:
                 action = run.stored(outcome, time.time())
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
         if isinstance(action, RunOver):
             self._over = action
         elif action.patience is not None:
             self._patience = self._loop.call_later(action.patience, self._begin, self._settled)
+
+    async def _seen_through(self, awaitable: Awaitable[Any]) -> Any:
+        """The outcome of a store call, which a cancellation of the run must not cut short."""
+        task = asyncio.ensure_future(awaitable)
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError:
+                if self._over is None:
+                    self._run.interrupt(time.time(), "The run was cancelled")
+        if task.cancelled():
+            raise RuntimeError("the store call was cancelled")
+        return task.result()
 
     async def _leave(self, events: AsyncIterator[Any] | None) -> None:
         """Let the agent clean up."""
@@ -150,7 +169,7 @@ class RunHome:
             self._loop.call_soon_threadsafe(self._begin, self._check)
 
     def _begin(self, call: Callable[[], RunAction | None]) -> None:
-        if self._checking is None and (action := call()) is not None:
+        if (action := call()) is not None:
             self._checking = self._loop.create_task(self._perform(action))
 
     def _check(self) -> RunAction | None:

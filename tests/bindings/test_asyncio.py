@@ -237,6 +237,25 @@ class TestHttp:
             assert (await reader.read()).startswith(b"HTTP/1.1 200 OK")
             writer.close()
 
+    @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+    def test_responses_that_nobody_reads_do_not_pile_up(self, method: str) -> None:
+        async def test() -> None:
+            async with serving(CopilotRuntime({"default": hello})) as server:
+                _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+                writer.transport.pause_reading()  # type: ignore[attr-defined]
+                one = f"{method} {BASE}/info HTTP/1.1\r\nhost: x\r\n\r\n".encode()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(5):
+                        while True:
+                            writer.write(one * 2000)
+                            async with asyncio.timeout(0.5):
+                                await writer.drain()
+                [connection] = server.connections
+                assert connection._transport.get_write_buffer_size() < 200_000
+                writer.transport.abort()
+
+        asyncio.run(test())
+
     @in_loop
     async def test_bytes_that_nobody_reads_yet_do_not_pile_up() -> None:
         gate = Gate()
@@ -730,9 +749,69 @@ class TestStores:
                 client.cut()
                 await asyncio.wait_for(cancelled.wait(), 5)
 
+    @in_loop
+    async def test_a_client_that_goes_during_a_hook_that_will_not_die() -> None:
+        begun = asyncio.Event()
+
+        async def hang(context: Any) -> None:
+            begun.set()
+            try:
+                await asyncio.sleep(100)
+            except asyncio.CancelledError:
+                raise ValueError("not now") from None
+
+        hooks = Hooks(on_response=hang)
+        store = _AsyncStore()
+        async with serving(CopilotRuntime({"default": hello}, hooks=hooks, store=store)) as server:
+            async with await Connection.open(server.port) as client:
+                await client.send("POST", RUN, body_of("t"))
+                await begun.wait()
+                client.cut()
+            while store.memory._open:
+                await asyncio.sleep(0)
+
+    @in_loop
+    async def test_a_stop_while_a_slow_store_answers_something_else() -> None:
+        gate = Gate()
+        store = _AsyncStore()
+        async with serving(CopilotRuntime({"default": gate}, store=store)) as server:
+            async with (
+                await Connection.open(server.port) as first,
+                await Connection.open(server.port) as second,
+            ):
+                await first.send("POST", RUN, body_of("t"))
+                await gate.begun.wait()
+                [run] = store.memory._open.values()
+                assert run.notify_owner is not None
+                run.notify_owner()
+                await asyncio.sleep(0)
+                await second.request("POST", stop("t"))
+                async with asyncio.timeout(5):
+                    assert (await first.rest())[-1]["type"] == "RUN_FINISHED"
+
 
 class TestShutdown:
     """Nothing is lost and nothing is left."""
+
+    @in_loop
+    async def test_runs_end_well_formed_whatever_a_slow_store_is_doing() -> None:
+        async def chatty(input: Any, context: Any) -> AsyncIterator[dict[str, Any]]:
+            yield {"type": "RUN_STARTED", "threadId": "t", "runId": "r"}
+            while True:
+                yield {"type": "CUSTOM", "name": "n", "value": 1}
+
+        store = _AsyncStore()
+        async with serving(CopilotRuntime({"default": chatty}, store=store)) as server:
+            clients = [await Connection.open(server.port) for _ in range(5)]
+            for number, client in enumerate(clients):
+                await client.send("POST", RUN, body_of(f"t{number}"))
+                await client.next_event()
+            closing = asyncio.ensure_future(server.close())
+            for client in clients:
+                assert (await client.rest())[-1]["type"] == "RUN_ERROR"
+                client.close()
+            await closing
+        assert not store.memory._open
 
     @in_loop
     async def test_responses_finish_within_the_grace_period() -> None:

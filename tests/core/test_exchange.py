@@ -192,7 +192,7 @@ class Driver:
 def steps_of(run: Run) -> Iterator[None]:
     """Take a run to its end, as its home would, with a pause behind each event."""
     events = iter(run.events())
-    action = run.start()
+    action = run.start(0.0)
     while not isinstance(action, RunOver):
         if isinstance(action, Call):
             action = run.stored(action.function(*action.args), NOW)

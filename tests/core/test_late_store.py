@@ -194,7 +194,7 @@ async def live(run: Run) -> None:
     notified: list[bool] = []
     unwatch = run.store.watch_run(run.key, lambda: notified.append(True))
     events = run.events()
-    action = run.start()
+    action = run.start(0.0)
     silent = False
     while True:
         match action:

@@ -63,7 +63,7 @@ class Bench:
 
     def pulling(self, *events: dict[str, Any]) -> Bench:
         """Start, and store ``events``."""
-        assert self.run.start() == PullEvent()
+        assert self.run.start(1.0) == PullEvent()
         for event in events:
             assert isinstance(self.perform(self.run.event(event, 1.0)), PullEvent)
         return self
@@ -97,7 +97,7 @@ IN_STATE: dict[RunState, Callable[[], Bench]] = {
     RunState.OVER: lambda: Bench().over(),
 }
 PERFORM: dict[str, Callable[[Run], RunAction | None]] = {
-    "start": lambda run: run.start(),
+    "start": lambda run: run.start(1.0),
     "event": lambda run: run.event(STARTED, 1.0),
     "agent_ended": lambda run: run.agent_ended(1.0),
     "check": lambda run: run.check(),
@@ -125,7 +125,7 @@ class TestStates:
         bench = IN_STATE[state]()
         action = PERFORM[call](bench.run)
         if action is None:
-            assert call == "check"
+            assert call in ("check", "interrupt")
             assert bench.state is state
             return
         following = {PullEvent: {RunState.PULLING}, RunOver: {RunState.OVER}}.get(
@@ -147,8 +147,12 @@ class TestStates:
         assert bench.logged() == log
 
     def test_a_run_that_is_over_allows_nothing_but_a_check_in_vain(self) -> None:
-        assert [call for call, states in CALLS.items() if RunState.OVER in states] == ["check"]
+        assert {call for call, states in CALLS.items() if RunState.OVER in states} == {
+            "check",
+            "interrupt",
+        }
         assert Bench().over().run.check() is None
+        assert Bench().over().run.interrupt(1.0, "bye") is None
 
 
 class TestEvents:
@@ -257,6 +261,15 @@ class TestEnd:
         assert bench.perform(action) == RunOver("cancel")
         assert bench.logged()[-2:] == ["RUN_ERROR", "end"]
 
+    def test_which_waits_for_a_store_call_in_progress(self) -> None:
+        bench = Bench().pulling()
+        action = bench.run.event(STARTED, 1.0)
+        assert bench.run.interrupt(1.0, "bye") is None
+        closing = bench.perform(action)
+        assert bench.state is RunState.CLOSING
+        assert bench.perform(closing) == RunOver("cancel")
+        assert bench.logged() == ["RUN_STARTED", "RUN_ERROR", "end"]
+
     def test_but_not_a_run_that_has_its_end(self) -> None:
         bench = Bench().pulling(STARTED, FINISHED)
         assert bench.perform(bench.run.interrupt(1.0, "bye")) == RunOver("cancel")
@@ -294,7 +307,7 @@ class TestSignals:
         bench = Bench()
         bench.store.request_stop("t", None)
         assert bench.run.check() is None
-        bench.perform(bench.run.start())
+        bench.perform(bench.run.start(1.0))
         assert bench.state is RunState.CLOSING
 
     def test_nothing_to_tell_goes_on(self) -> None:
