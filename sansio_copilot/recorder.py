@@ -188,7 +188,15 @@ class RunRecorder:
             return {**event, **self._ids, **event}
         return event
 
-    def _result(self, now: float) -> RunResult:
+    def _result(self, now: float) -> RunResult | None:
+        try:
+            return self._compacted(now)
+        except (ValueError, RecursionError) as error:
+            # Deltas, each of them harmless, can build what cannot be copied or written any more.
+            logger.error("run %r leaves no history: %s", self._key.run_id, error)
+            return None
+
+    def _compacted(self, now: float) -> RunResult:
         # Twice, as the reference does: once when it stores a run, once when it replays it. For a
         # stream that an error cut short the second pass still moves events.
         events = compact_events(self._compactor.finish(), state=self._state)

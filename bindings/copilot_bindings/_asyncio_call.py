@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from typing import Any, TypeGuard
+from typing import Any, Final, TypeGuard
 
 from sansio_copilot.actions import Call, StoreCall
+
+INTERRUPTS: Final = (asyncio.CancelledError, KeyboardInterrupt)
+"""What is not a failure of what was called. Anything else is, a SystemExit of an agent's too:
+in a task group it would take every other run with it."""
 
 
 def begin(action: Call) -> Any:

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import h11
 
@@ -73,9 +73,12 @@ class Connection(asyncio.Protocol):
     # What the transport says
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # Not an instance of it under uvloop.
+        self._transport = cast("asyncio.Transport", transport)
         self._server.connections.add(self)
+        if self._server.closing:
+            # Accepted before the listener closed.
+            self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if self._lingering:
@@ -279,7 +282,7 @@ class Connection(asyncio.Protocol):
                         action = exchange.failed(BodyTooLarge())
                         continue
                     self._body, self._body_limit = bytearray(), limit
-                    if self._h11.they_are_waiting_for_100_continue:
+                    if self._announced != 0 and self._h11.they_are_waiting_for_100_continue:
                         self._send(_http11.CONTINUE)
                         self._flush()
                     self._read_on()
@@ -318,8 +321,10 @@ class Connection(asyncio.Protocol):
             outcome = await awaitable
         except asyncio.CancelledError:
             error = RuntimeError("what the exchange called was cancelled")
-        except Exception as raised:
-            error = raised
+        except KeyboardInterrupt:
+            raise
+        except BaseException as raised:
+            error = raised if isinstance(raised, Exception) else RuntimeError(repr(raised))
         if self._pending is not asyncio.current_task():
             # Given up meanwhile; the exchange may be waiting for something else by now.
             return

@@ -13,7 +13,7 @@ from typing import Any
 from sansio_copilot import Run, RunState
 from sansio_copilot.actions import Call, RunAction, RunOver
 
-from ._asyncio_call import begin, is_pending
+from ._asyncio_call import INTERRUPTS, begin, is_pending
 from ._iterate import ThreadedIterator
 
 logger = logging.getLogger("sansio_copilot")
@@ -82,7 +82,9 @@ class RunHome:
             if inspect.isawaitable(events):
                 events = await events
             return aiter(events) if hasattr(events, "__aiter__") else ThreadedIterator(iter(events))
-        except Exception as error:
+        except INTERRUPTS:
+            raise
+        except BaseException as error:
             await self._store(self._run.agent_ended(time.time(), error))
             return None
 
@@ -95,7 +97,9 @@ class RunHome:
                 event = await anext(events)
             except StopAsyncIteration:
                 ended = True
-            except Exception as error:
+            except INTERRUPTS:
+                raise
+            except BaseException as error:
                 ended, failure = True, error
             if self._patience is not None:
                 self._patience.cancel()
@@ -150,14 +154,25 @@ class RunHome:
         """Let the agent clean up."""
         try:
             if events is not None and self._over is not None and self._over.agent == "drain":
-                async for _ in events:
-                    pass
+                dropped = 0
+                async for event in events:
+                    if dropped == 0:
+                        logger.warning(
+                            "agent %r yields after the end of its run, which is dropped: %s",
+                            self._run.context.agent_id,
+                            type(event).__name__,
+                        )
+                    dropped += 1
+                    if dropped % _TURN == 0:
+                        await asyncio.sleep(0)
             if (close := getattr(events, "aclose", None)) is not None:
                 await close()
         except asyncio.CancelledError:
             # Nothing is left to be interrupted.
             pass
-        except Exception:
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
             logger.exception("agent %r failed while it cleaned up", self._run.context.agent_id)
 
     # What happens while the agent is waited for

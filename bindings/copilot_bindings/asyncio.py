@@ -16,6 +16,7 @@ from typing import Any
 
 from sansio_copilot import CopilotRuntime, Run, RunRefused
 
+from ._asyncio_call import INTERRUPTS
 from ._asyncio_connection import Connection
 from ._asyncio_run import RunHome
 
@@ -190,7 +191,9 @@ class Server:
 async def _guarded(coroutine: Coroutine[Any, Any, None]) -> None:
     try:
         await coroutine
-    except Exception:
+    except INTERRUPTS:
+        raise
+    except BaseException:
         logger.exception("a task of the server failed")
 
 

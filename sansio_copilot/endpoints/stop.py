@@ -11,7 +11,7 @@ from ._turn import Reply, Steps, Turn
 
 
 def stop(turn: Turn) -> Steps:
-    """Ask for the stop. The run ends in its log before this answers, if the store is in memory."""
+    """Ask for the stop. The run's owner ends it as soon as it hears of that."""
     run_id = _scope(turn.request.body or b"")
     yield from turn.agent()
     thread_id = turn.route.thread_id

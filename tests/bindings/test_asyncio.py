@@ -608,6 +608,33 @@ class TestAgents:
                 assert [event["type"] for event in await first.rest()] == ["RUN_FINISHED"]
                 release.set()
 
+    @pytest.mark.parametrize("kind", [SystemExit, GeneratorExit, BaseException])
+    def test_an_exception_that_is_none_ends_its_own_run_only(
+        self, kind: type[BaseException], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def panics(input: Any, context: Any) -> AsyncIterator[dict[str, Any]]:
+            yield {"type": "RUN_STARTED", "threadId": "t", "runId": "r"}
+            raise kind("panic")
+
+        async def test() -> None:
+            gate = Gate()
+            runtime = CopilotRuntime({"default": gate, "panics": panics})
+            async with serving(runtime) as server:
+                async with (
+                    await Connection.open(server.port) as first,
+                    await Connection.open(server.port) as second,
+                ):
+                    await first.send("POST", RUN, body_of("t"))
+                    await first.next_event()
+                    path = f"{BASE}/agent/panics/run"
+                    events = (await second.request("POST", path, body_of("p"))).events()
+                    assert events[-1]["message"] == "panic"
+                    gate.let(6)
+                    assert (await first.rest())[-1]["type"] == "RUN_FINISHED"
+
+        asyncio.run(asyncio.wait_for(test(), 30))
+        assert "agent 'panics' failed" in caplog.text
+
     @in_loop
     async def test_the_order_rules_are_checked_and_the_agent_is_closed() -> None:
         closed = asyncio.Event()

@@ -672,3 +672,21 @@ def test_every_finished_stream_is_well_formed(
             result.messages,
             result.message_ids,
         )
+
+
+def test_a_state_that_deltas_nest_too_deeply_costs_the_history_and_no_more(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    run = RunRecorder(KEY, INPUT)
+    record_all(run, [STARTED])
+    path = ""
+    for _ in range(12):
+        value: dict[str, Any] = {}
+        for _ in range(150):
+            value = {"a": value}
+        delta = [{"op": "add", "path": f"{path}/a", "value": value}]
+        assert run.record({"type": "STATE_DELTA", "delta": delta}, 1.0) != b""
+        path += "/a" * 151
+    assert types_of(run.record(FINISHED, 1.0)) == ["RUN_FINISHED"]
+    assert run.finish(2.0) == (b"", None)
+    assert "leaves no history" in caplog.text
