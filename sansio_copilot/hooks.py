@@ -69,9 +69,16 @@ class Hooks:
     :param on_response: may return a replacement response.
     :param on_error: may return the response for an exception; without one the answer is a bare 500
         that says nothing of the cause.
+    :raises TypeError: for one that cannot be called.
     """
 
     on_request: RequestHook | None = None
     on_before_handler: RequestHook | None = None
     on_response: ResponseHook | None = None
     on_error: ResponseHook | None = None
+
+    def __attrs_post_init__(self) -> None:
+        for name in ("on_request", "on_before_handler", "on_response", "on_error"):
+            hook = getattr(self, name)
+            if hook is not None and not callable(hook):
+                raise TypeError(f"{name} is a function of a HookContext, not {hook!r}")

@@ -17,6 +17,9 @@ from . import _json
 
 _AUTHORITY = re.compile("[a-zA-Z][a-zA-Z0-9+.-]*://[^/?]*")
 
+_TOKEN = re.compile("[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FIELD_VALUE = re.compile("[\t\x20-\x7e\x80-\xff]*")
+
 HeaderItems = Mapping[str, str] | Iterable[tuple[str, str]]
 
 
@@ -145,15 +148,27 @@ class Response:
     A streaming response is a :class:`Response` whose ``stream`` is true: its body is not known
     yet, and hooks see and replace its status and headers before the first byte.
 
-    :param status: the status code, 100-999.
+    :param status: the status code, 200 to 599.
     :param headers: the header fields; a mapping or pairs are converted.
     :param body: the content; a ``str`` is encoded as UTF-8.
+    :raises ValueError: for a status or a header field that HTTP has no form for (RFC 9110
+        sections 5.1, 5.5 and 15).
     """
 
     status: int = 200
     headers: Headers = attrs.field(factory=Headers, converter=Headers)
     body: bytes = attrs.field(default=b"", converter=_as_bytes, repr=False)
     stream: bool = attrs.field(default=False, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        if type(self.status) is not int or not 200 <= self.status <= 599:
+            raise ValueError(f"status must be an int from 200 to 599, not {self.status!r}")
+        for name, value in self.headers.raw:
+            if not _TOKEN.fullmatch(name):
+                raise ValueError(f"{name!r} is not the name of a header")
+            if not _FIELD_VALUE.fullmatch(value):
+                # The value itself may be a secret.
+                raise ValueError(f"the value of header {name} has a character it cannot have")
 
     @classmethod
     def json(cls, value: Any, status: int = 200, headers: HeaderItems = ()) -> Response:

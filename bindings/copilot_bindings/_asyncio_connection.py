@@ -118,6 +118,12 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._choked = False
+        # In a turn of its own: asyncio's transport does not bear being closed in this call.
+        self._loop.call_soon(self._drained)
+
+    def _drained(self) -> None:
+        if self._choked:
+            return
         if self._cycle_due:
             self._cycle_due = False
             self._next_cycle()

@@ -43,8 +43,15 @@ def _parser() -> argparse.ArgumentParser:
     for command in (demo, serve):
         command.add_argument("--binding", choices=sorted(_BINDINGS), default="asyncio")
         command.add_argument("--host", default="127.0.0.1")
-        command.add_argument("--port", type=int, default=4000)
+        command.add_argument("--port", type=_port, default=4000)
     return parser
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is not a port, from 0 to 65535")
+    return port
 
 
 def _imported(where: str) -> Callable[[object], CopilotRuntime]:
@@ -71,7 +78,12 @@ def _demo(sleep: object) -> CopilotRuntime:
 def _serve_asyncio(make: Callable[[object], CopilotRuntime], host: str, port: int) -> None:
     import asyncio
 
-    from .asyncio import serve
+    try:
+        from .asyncio import serve
+    except ModuleNotFoundError as error:
+        raise _Unusable(
+            f"the asyncio binding needs {error.name}: pip install 'sansio-copilot[asyncio]'"
+        ) from error
 
     def ready(server: object) -> None:
         print(f"serving on http://{host}:{getattr(server, 'port', port)}/", flush=True)

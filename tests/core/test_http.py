@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 import pytest
 from hypothesis import given
@@ -141,3 +143,23 @@ class TestResponse:
 
     def test_the_body_is_not_in_the_repr(self) -> None:
         assert "secret" not in repr(Response(200, {}, "secret"))
+
+
+@pytest.mark.parametrize("status", ["200", 99, 101, 600, True, None])
+def test_what_is_no_status(status: Any) -> None:
+    with pytest.raises(ValueError, match="status must be an int from 200 to 599"):
+        Response(status)
+
+
+@pytest.mark.parametrize(
+    ("headers", "message"),
+    [
+        ({"x u": "a"}, "'x u' is not the name of a header"),
+        ({"": "a"}, "'' is not the name of a header"),
+        ({"x": "a\nb"}, "the value of header x has a character it cannot have"),
+        ({"x": "\u65e5"}, "the value of header x has a character it cannot have"),
+    ],
+)
+def test_what_is_no_header_of_a_response(headers: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Response(200, headers)

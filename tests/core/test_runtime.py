@@ -126,3 +126,8 @@ def test_it_makes_exchanges() -> None:
     assert isinstance(first, Exchange)
     assert first is not second
     assert first.state is ExchangeState.IDLE
+
+
+def test_a_hook_is_a_function() -> None:
+    with pytest.raises(TypeError, match="on_response is a function of a HookContext, not 3"):
+        Hooks(on_response=3)  # type: ignore[arg-type]
