@@ -317,18 +317,17 @@ class Exchange:
                 raise Refusal(_not_found())
             route, self._request = resolved
             self._route, self._path = route, self._request.path
-            resource = envelope.method == "resource/request"
-            if resource:
+            if envelope.method == "resource/request":
                 self._check_method(route)
             yield from self._on_request(self._runtime.hooks.on_before_handler)
             self._request = json_request(self._request, envelope)
         except InvalidRequest as error:
             body = {"error": "invalid_request", "message": error.message}
             raise Refusal(Response.json(body, error.status)) from None
-        return (yield from self._dispatch(route, resource=resource))
+        return (yield from self._dispatch(route))
 
-    def _dispatch(self, route: Route, *, resource: bool = False) -> Generator[Action, Any, Reply]:
-        turn = Turn(self._runtime, self._request, route, self._now, resource)
+    def _dispatch(self, route: Route) -> Generator[Action, Any, Reply]:
+        turn = Turn(self._runtime, self._request, route, self._now)
         return (yield from DISPATCH[route.name](turn))
 
     def _check_method(self, route: Route) -> None:

@@ -34,4 +34,4 @@ DISPATCH: dict[str, Endpoint] = {
     "inspector/metadata": platform.inspector_metadata,
     "inspector/learning": platform.inspector_learning,
 }
-"""The endpoint of each route. A route without one is answered 404 after the method check."""
+"""The endpoint of each route. The memories, which have none, are answered 404 before."""

@@ -69,14 +69,12 @@ class Turn:
 
     :param request: with its body read.
     :param now: seconds since the epoch when the request arrived.
-    :param resource: the request came in a single-route envelope's ``resource/request``.
     """
 
     runtime: CopilotRuntime
     request: Request
     route: Route
     now: float
-    resource: bool = False
 
     def store(self, method: str, *args: Any) -> StoreCall:
         """The action that calls a method of the runtime's store."""

@@ -13,7 +13,7 @@ from random import Random
 from typing import Any
 
 import attrs
-from differential.inputs import USER, bodies, run_input
+from differential.inputs import USER, bodies
 from differential.routes import cross_origin, envelopes, routing, stops
 from differential.scripts import (
     STRAYS,
@@ -26,6 +26,7 @@ from differential.scripts import (
 from differential.steps import BASE, JSON_TYPE, Conversation, Step, encode
 
 from sansio_copilot.events import expand_chunks, fold_messages, verify_events
+from sansio_copilot.testing import run_input
 
 
 def conversations(seed: int = 1) -> list[Conversation]:

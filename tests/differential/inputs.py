@@ -11,21 +11,9 @@ from typing import Any
 from differential.scripts import CALL, DEEP, simple_script
 from differential.steps import BASE, CONTENT_TYPES, JSON_TYPE, Step, encode
 
+from sansio_copilot.testing import run_input
+
 OPERATIONS = ("run", "connect", "suggest")
-
-
-def run_input(thread_id: str, run_id: str, **fields: Any) -> dict[str, Any]:
-    """A body for run, connect and suggest."""
-    return {
-        "threadId": thread_id,
-        "runId": run_id,
-        "state": {},
-        "messages": [],
-        "tools": [],
-        "context": [],
-        "forwardedProps": {},
-        **fields,
-    }
 
 
 USER = {"id": "u", "role": "user", "content": "hello"}
