@@ -37,7 +37,7 @@ bench: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/pip install --quiet --editable '.[asyncio]' --group dev
+	$(BIN)/pip install --quiet --editable '.[asyncio,sockets,trio,asgi,wsgi]' --group dev
 	touch $@
 
 tests/%/node_modules/.installed: tests/%/package.json

@@ -9,7 +9,13 @@ from __future__ import annotations
 from ._version import __version__
 from .agents import AgentContext, text_agent
 from .cors import CorsPolicy
-from .errors import BodyTooLarge, LocalProtocolError, RemoteProtocolError, RunRefused
+from .errors import (
+    BodyTimeout,
+    BodyTooLarge,
+    LocalProtocolError,
+    RemoteProtocolError,
+    RunRefused,
+)
 from .exchange import Exchange, ExchangeState
 from .forwarding import ForwardHeaders
 from .hooks import HookContext, Hooks, Reject
@@ -25,6 +31,7 @@ from .transcription import AudioFile, TranscriptionError
 __all__ = [
     "AgentContext",
     "AudioFile",
+    "BodyTimeout",
     "BodyTooLarge",
     "CopilotRuntime",
     "CorsPolicy",

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 class ReadBody:
     """Read the request's body whole. Outcome: the bytes.
 
-    :param limit: bytes; for a longer body report :class:`~sansio_copilot.exchange.BodyTooLarge`,
-        without reading it if its length is announced.
+    :param limit: bytes; for a longer body report :class:`~sansio_copilot.errors.BodyTooLarge`,
+        without reading it if its length is announced. For one that does not arrive in time report
+        :class:`~sansio_copilot.errors.BodyTimeout`.
     """
 
     limit: int

@@ -17,3 +17,7 @@ class RunRefused(Exception):
 
 class BodyTooLarge(RemoteProtocolError):
     """The request's body is longer than the limit. Reported as the outcome of a ReadBody."""
+
+
+class BodyTimeout(RemoteProtocolError):
+    """The request's body did not arrive in time. Reported as the outcome of a ReadBody."""

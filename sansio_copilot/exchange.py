@@ -30,9 +30,10 @@ from .actions import (
     WaitForFrames,
 )
 from .endpoints import DISPATCH, LogStream, Refusal, Reply, Turn, adopt
-from .errors import BodyTooLarge, LocalProtocolError, RunRefused
+from .errors import BodyTimeout, BodyTooLarge, LocalProtocolError, RunRefused
 from .hooks import HookContext, Reject, RequestHook, ResponseHook
 from .http import Headers, Request, Response
+from .refusals import TOO_SLOW, overloaded
 from .routing import (
     ENVELOPE_CODE,
     ENVELOPE_MESSAGE,
@@ -259,8 +260,7 @@ class Exchange:
         except RunRefused as refused_run:
             yield from self._discard(stream)
             stream = None
-            body = {"error": "Service unavailable", "message": str(refused_run)}
-            response = Response.json(body, 503, {"retry-after": "1"})
+            response = overloaded(str(refused_run))
         except Exception as error:
             yield from self._discard(stream)
             stream = None
@@ -361,6 +361,8 @@ class Exchange:
             raise Refusal(
                 Response.json({"error": "Payload too large", "message": message}, 413)
             ) from None
+        except BodyTimeout:
+            raise Refusal(TOO_SLOW) from None
         self._request = attrs.evolve(self._request, body=body)
 
     # Hooks

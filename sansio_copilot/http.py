@@ -14,8 +14,11 @@ from typing import Any
 import attrs
 
 from . import _json
+from .errors import RemoteProtocolError
 
 _AUTHORITY = re.compile("[a-zA-Z][a-zA-Z0-9+.-]*://[^/?]*")
+# Asterisk-form and authority-form; neither names a resource.
+_OTHER_FORMS = {"OPTIONS": re.compile(r"\*"), "CONNECT": re.compile("[^/?@]+:[0-9]+")}
 
 _TOKEN = re.compile("[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FIELD_VALUE = re.compile("[\t\x20-\x7e\x80-\xff]*")
@@ -124,15 +127,22 @@ class Request:
     def from_target(
         cls, method: str, target: str, headers: HeaderItems = (), body: bytes | None = None
     ) -> Request:
-        """Build a request from a request target in origin-form or absolute-form.
+        """Build a request from a request target in any of the forms of RFC 9112 section 3.2.
 
-        RFC 9112 section 3.2 obliges a server to take both; the authority and a fragment say
-        nothing the core needs.
+        The authority and a fragment say nothing the core needs.
+
+        :raises RemoteProtocolError: for a target of no form that ``method`` may have.
         """
         target = target.partition("#")[0]
         if not target.startswith("/"):
-            authority = _AUTHORITY.match(target)
-            target = target[authority.end() :] if authority else "/"
+            if authority := _AUTHORITY.match(target):
+                target = target[authority.end() :]
+            elif method in _OTHER_FORMS and _OTHER_FORMS[method].fullmatch(target):
+                target = "/"
+            else:
+                raise RemoteProtocolError(
+                    f"the request target is a path or a URL, not {target[:100]!r}"
+                )
         path, _, query = target.partition("?")
         return cls(method, path or "/", query, headers, body)
 

@@ -12,9 +12,12 @@ def _positive(instance: object, attribute: attrs.Attribute[Any], value: object) 
         raise ValueError(f"{attribute.name} must be a number above 0, got {value!r}")
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class Limits:
     """What a runtime allows, each with a default that suits a chat behind a proxy.
+
+    The first group holds everywhere; ``runs`` in every binding; the last group in the bindings that
+    own their sockets, because elsewhere the server in front of the application has such limits.
 
     :param body_bytes: largest request body in bytes; a larger one is answered 413. 32 MiB holds a
         long conversation with a few pictures in it as base64, and a browser sends all of it with
@@ -27,6 +30,24 @@ class Limits:
         front end waits for the end of the stream before it answers a tool call.
     :param read_bytes: how much of the log a reader takes, and so sends, at a time. 256 KiB keeps a
         long replay from building up in memory for each slow client.
+
+    :param runs: runs that may be live at once; one more is answered 503 with Retry-After. 10,000
+        is far above what a server is meant for, and still fits into the memory of a small one.
+
+    :param connections: open connections; one more is answered 503 with Retry-After and closed.
+        10,000 idle streams fit into the memory of a small server. Mind the process's own limit on
+        file descriptors.
+    :param header_bytes: largest request head in bytes; a larger one is answered 431. 64 KiB is
+        four times what Node takes, since a request may come with many cookies.
+    :param header_seconds: how long a client may take over a request's head, from its first byte;
+        then 408. 20 s is far more than any client needs, and short for one that holds
+        connections open by sending a byte now and then.
+    :param body_seconds: the same for a request's body. 300 s, as Node has it, lets a phone on a
+        slow network upload the largest body.
+    :param idle_seconds: how long a connection may stay open between two requests. 75 s is more
+        than the 60 s for which proxies keep theirs, so that none is closed under a request.
+    :param write_seconds: how long a client may take none of the bytes that are ready for it. Its
+        connection is then dropped, and it may resume. 60 s outlives a change of networks.
     :raises ValueError: for one that is not above 0.
     """
 
@@ -34,3 +55,12 @@ class Limits:
     heartbeat_seconds: float = attrs.field(default=15.0, validator=_positive)
     cleanup_seconds: float = attrs.field(default=0.1, validator=_positive)
     read_bytes: int = attrs.field(default=256 * 1024, validator=_positive)
+
+    runs: int = attrs.field(default=10_000, validator=_positive)
+
+    connections: int = attrs.field(default=10_000, validator=_positive)
+    header_bytes: int = attrs.field(default=64 * 1024, validator=_positive)
+    header_seconds: float = attrs.field(default=20.0, validator=_positive)
+    body_seconds: float = attrs.field(default=300.0, validator=_positive)
+    idle_seconds: float = attrs.field(default=75.0, validator=_positive)
+    write_seconds: float = attrs.field(default=60.0, validator=_positive)

@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from email.utils import formatdate
 from http import HTTPStatus
 
 import h11
 
-from sansio_copilot import Request
-from sansio_copilot.actions import SendHead
+from sansio_copilot import RemoteProtocolError, Request, Response, refusals
 
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 # What of an unread body is worth reading to keep the connection: less than a new one costs.
 _WORTH_DRAINING = 64 * 1024
 
+CONTINUE = h11.InformationalResponse(
+    status_code=HTTPStatus.CONTINUE, headers=[], reason=b"Continue"
+)
+
 
 def request_of(event: h11.Request) -> Request:
-    """The core's request for h11's; field values are Latin-1, so that every byte is kept."""
+    """The core's request for h11's; field values are Latin-1, so that every byte is kept.
+
+    :raises RemoteProtocolError: the core's, for a target of a wrong form.
+    """
     return Request.from_target(
         event.method.decode("ascii"),
         event.target.decode("latin-1"),
         ((name.decode("ascii"), value.decode("latin-1")) for name, value in event.headers),
     )
+
+
+def head_size(event: h11.Request) -> int:
+    """The bytes of a request's head, to within its white space."""
+    fields = sum(len(name) + len(value) + 4 for name, value in event.headers)
+    return len(event.method) + len(event.target) + fields + 14
 
 
 def announced_length(event: h11.Request) -> int | None:
@@ -39,15 +52,35 @@ def announced_length(event: h11.Request) -> int | None:
     return length
 
 
-def response_of(head: SendHead, *, close: bool) -> h11.Response:
+def head_of(status: int, fields: Iterable[tuple[str, str]], *, close: bool) -> h11.Response:
     """h11's response for the core's head, with the fields that are the connection's."""
-    headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in head.headers]
+    headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in fields]
     headers.append((b"date", _date()))
     if close:
         headers.append((b"connection", b"close"))
-    return h11.Response(
-        status_code=head.status, headers=headers, reason=_PHRASES.get(head.status, b"")
-    )
+    return h11.Response(status_code=status, headers=headers, reason=_PHRASES.get(status, b""))
+
+
+def whole(response: Response) -> list[h11.Event]:
+    """A response that is its connection's last."""
+    fields = response.headers.set("content-length", str(len(response.body)))
+    head = head_of(response.status, fields.raw, close=True)
+    return [head, h11.Data(data=response.body), h11.EndOfMessage()]
+
+
+def refusal(error: h11.RemoteProtocolError | RemoteProtocolError) -> Response:
+    """The answer to what could not be read as HTTP/1.1."""
+    if not isinstance(error, h11.RemoteProtocolError):
+        return refusals.not_http(str(error))
+    if error.error_status_hint == refusals.HEAD_TOO_LARGE.status:
+        return refusals.HEAD_TOO_LARGE
+    return refusals.not_http(str(error), error.error_status_hint)
+
+
+def as_bytes(response: Response) -> bytes:
+    """The same as bytes, for a connection that no request has been read from."""
+    connection = h11.Connection(h11.SERVER)
+    return b"".join(connection.send(event) or b"" for event in whole(response))
 
 
 def must_close(connection: h11.Connection, length: int | None) -> bool:
@@ -74,14 +107,3 @@ def _date() -> bytes:
     if _date_of[0] != now:
         _date_of = (now, formatdate(now, usegmt=True).encode("ascii"))
     return _date_of[1]
-
-
-CONTINUE = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
-
-
-def refusal(error: h11.RemoteProtocolError) -> tuple[h11.Response, h11.EndOfMessage]:
-    """The answer to what h11 could not read as HTTP/1.1, with the status that h11 suggests."""
-    status = error.error_status_hint
-    headers = [(b"content-length", b"0"), (b"connection", b"close"), (b"date", _date())]
-    reason = _PHRASES.get(status, b"")
-    return h11.Response(status_code=status, headers=headers, reason=reason), h11.EndOfMessage()

@@ -1,13 +1,17 @@
-"""Plain iterators for async code: a worker thread pulls, the event loop receives."""
+"""Plain iterators for async code: a worker thread pulls, the async library's thread receives."""
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
+import logging
 import threading
 from collections import deque
 from collections.abc import Iterator
 from typing import Any, Final
+
+from ._backend import Backend
+
+logger = logging.getLogger("sansio_copilot")
 
 _BACKLOG = 256
 """Events a plain agent may be ahead of the log before its thread waits."""
@@ -23,11 +27,11 @@ class ThreadedIterator:
     daemon, because nothing can end an agent that blocks and a process must be able to.
     """
 
-    def __init__(self, iterator: Iterator[Any]) -> None:
+    def __init__(self, iterator: Iterator[Any], backend: Backend) -> None:
         self._iterator = iterator
-        self._loop = asyncio.get_running_loop()
+        self._backend = backend
         self._ready: deque[tuple[Any, BaseException | None]] = deque()
-        self._available = asyncio.Event()
+        self._available = backend.event()
         self._room = threading.Semaphore(_BACKLOG)
         self._closed = False
         context = contextvars.copy_context()
@@ -40,7 +44,7 @@ class ThreadedIterator:
 
     async def __anext__(self) -> Any:
         while not self._ready:
-            self._available.clear()
+            self._available = self._backend.event()
             await self._available.wait()
         event, error = self._ready.popleft()
         self._room.release()
@@ -69,16 +73,17 @@ class ThreadedIterator:
             if close is not None:
                 close()
         except BaseException as error:
+            if self._closed:
+                logger.error("an agent failed while it cleaned up", exc_info=error)
             self._put(None, error)
         else:
             self._put(_END, None)
 
     def _put(self, event: Any, error: BaseException | None) -> None:
         self._ready.append((event, error))
-        # One wake-up for all that the loop has not taken yet.
+        # One wake-up for all that has not been taken yet.
         if len(self._ready) == 1:
-            try:
-                self._loop.call_soon_threadsafe(self._available.set)
-            except RuntimeError:
-                # The loop is closed; nobody is left to tell.
-                self._closed = True
+            self._backend.soon(self._wake)
+
+    def _wake(self) -> None:
+        self._available.set()

@@ -250,7 +250,7 @@ class TestHttp:
                             writer.write(one * 2000)
                             async with asyncio.timeout(0.5):
                                 await writer.drain()
-                [connection] = server.connections
+                [connection] = server._service.connections
                 assert connection._transport.get_write_buffer_size() < 200_000
                 writer.transport.abort()
 
@@ -915,7 +915,7 @@ class TestShutdown:
     async def test_no_run_begins_once_the_runs_have_ended() -> None:
         async with serving(CopilotRuntime({"default": hello})) as server:
             async with await Connection.open(server.port) as client:
-                server._ended = True
+                server._service._ended = True
                 answer = await client.request("POST", RUN, body_of("t"))
                 assert (answer.status, answer.headers["retry-after"]) == (503, "1")
 

@@ -92,14 +92,31 @@ class TestRequest:
             ("http://host/a?b", "/a", "b"),
             ("HTTPS://host:8443/a", "/a", ""),
             ("http://host", "/", ""),
-            ("*", "/", ""),
-            ("host:443", "/", ""),
-            ("", "/", ""),
         ],
     )
     def test_targets(self, target: str, path: str, query: str) -> None:
         request = Request.from_target("GET", target, {"a": "1"}, b"x")
         assert request == Request("GET", path, query, {"a": "1"}, b"x")
+
+    @pytest.mark.parametrize(("method", "target"), [("OPTIONS", "*"), ("CONNECT", "host:443")])
+    def test_targets_that_name_no_resource(self, method: str, target: str) -> None:
+        assert Request.from_target(method, target) == Request(method, "/")
+
+    @pytest.mark.parametrize(
+        ("method", "target"),
+        [
+            ("GET", "*"),
+            ("GET", "host:443"),
+            ("GET", "info"),
+            ("GET", ""),
+            ("OPTIONS", "host:443"),
+            ("CONNECT", "*"),
+            ("CONNECT", "host"),
+        ],
+    )
+    def test_targets_of_a_wrong_form(self, method: str, target: str) -> None:
+        with pytest.raises(RemoteProtocolError, match="a path or a URL, not "):
+            Request.from_target(method, target)
 
     @pytest.mark.parametrize("target", ["http://host?b=c", "http://host?b=c/d"])
     def test_an_absolute_target_without_a_path(self, target: str) -> None:

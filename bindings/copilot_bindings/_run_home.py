@@ -1,19 +1,19 @@
-"""The home of one run under asyncio: a task that drives the agent beside any request."""
+"""The home of one run: a task that drives the agent beside any request."""
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from sansio_copilot import Run, RunState
 from sansio_copilot.actions import Call, RunAction, RunOver
 
-from ._asyncio_call import INTERRUPTS, begin, is_pending
+from ._backend import Backend, Event, Task
+from ._call import begin, is_pending, lock_of, locked
 from ._iterate import ThreadedIterator
 
 logger = logging.getLogger("sansio_copilot")
@@ -23,66 +23,92 @@ _TURN = 64
 
 
 class RunHome:
-    """Drives a run to its end: :meth:`main` is the coroutine of its task."""
+    """Drives a run to its end, by whatever async library ``backend`` stands for."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, backend: Backend) -> None:
         self._run = run
-        self._loop = asyncio.get_running_loop()
+        self._backend = backend
+        self._lock = lock_of(run.store)
         self._thread = threading.get_ident()
-        self._task: asyncio.Task[Any] | None = None
-        self._checking: asyncio.Task[None] | None = None
+        self._interrupts = (backend.cancelled, KeyboardInterrupt)
+        self._task: Task | None = None
+        self._checking: Event | None = None
         self._over: RunOver | None = None
-        self._patience: asyncio.TimerHandle | None = None
+        self._patience: Task | None = None
+        self._renewal: Task | None = None
+        if run.tap is not None:
+            run.tap = locked(self._lock, run.tap)
 
     def __repr__(self) -> str:
         return f"<RunHome of {self._run.context.agent_id!r}, run {self._run.key.run_id!r}>"
 
-    async def main(self) -> None:
-        """Live until the run is over and its agent has ended."""
-        run = self._run
-        self._task = asyncio.current_task()
-        events: AsyncIterator[Any] | None = None
-        unwatch = renewal = None
-        try:
-            await self._store(run.start(time.time()))
-            unwatch = run.store.watch_run(run.key, self._notified)
-            if run.lease is not None:
-                renewal = self._loop.create_task(self._renew(run.lease / 3))
-            events = await self._open()
-            if events is not None:
-                await self._follow(events)
-        except asyncio.CancelledError:
-            # Of a run that is over this is the answer to our own cancel().
-            if self._over is None:
-                await self.interrupt("The run was cancelled")
-        except Exception:
-            # A store's watch_run, say. The run must not stay open, nor the server go down with it.
-            logger.exception("the home of run %r failed", run.key.run_id)
-            await self.interrupt("The server failed")
-        finally:
-            if unwatch is not None:
-                unwatch()
-            if renewal is not None:
-                renewal.cancel()
-            await self._leave(events)
+    def begin(self, ended: Callable[[RunHome], object]) -> None:
+        """Begin to live; ``ended`` is told when the run is over and its agent has ended."""
+        self._task = self._backend.spawn(self._live, ended)
 
     async def interrupt(self, reason: str) -> None:
         """End the run from outside; ``reason`` reaches its readers.
 
         A store call in progress is seen through first, by whoever made it.
         """
-        action = self._run.interrupt(time.time(), reason)
-        if action is not None:
-            await self._store(action)
+        if await self._end(reason):
             self.cancel()
+
+    def cancel(self) -> None:
+        """Cancel the agent."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _live(self, ended: Callable[[RunHome], object]) -> None:
+        try:
+            await self._main()
+        finally:
+            ended(self)
+
+    async def _main(self) -> None:
+        run = self._run
+        events: AsyncIterator[Any] | None = None
+        unwatch = None
+        try:
+            await self._store(run.start(time.time()))
+            with self._lock:
+                unwatch = run.store.watch_run(run.key, self._notified)
+            if run.lease is not None:
+                self._renewal = self._backend.later(run.lease / 3, self._renew)
+            events = await self._open()
+            if events is not None:
+                await self._follow(events)
+        except self._backend.cancelled:
+            # Of a run that is over this is the answer to our own cancel().
+            if self._over is None:
+                await self._end("The run was cancelled")
+        except Exception:
+            # A store's watch_run, say. The run must not stay open, nor the server go down with it.
+            logger.exception("the home of run %r failed", run.key.run_id)
+            await self._end("The server failed")
+        finally:
+            if unwatch is not None:
+                with self._lock:
+                    unwatch()
+            if self._renewal is not None:
+                self._renewal.cancel()
+            await self._leave(events)
+
+    async def _end(self, reason: str) -> bool:
+        action = self._run.interrupt(time.time(), reason)
+        if action is None:
+            return False
+        await self._store(action)
+        return True
 
     async def _open(self) -> AsyncIterator[Any] | None:
         try:
             events = self._run.events()
             if inspect.isawaitable(events):
                 events = await events
-            return aiter(events) if hasattr(events, "__aiter__") else ThreadedIterator(iter(events))
-        except INTERRUPTS:
+            plain = not hasattr(events, "__aiter__")
+            return ThreadedIterator(iter(events), self._backend) if plain else aiter(events)
+        except self._interrupts:
             raise
         except BaseException as error:
             await self._store(self._run.agent_ended(time.time(), error))
@@ -90,6 +116,7 @@ class RunHome:
 
     async def _follow(self, events: AsyncIterator[Any]) -> None:
         run = self._run
+        interrupts = self._interrupts
         pulled = 0
         while True:
             ended, failure, event = False, None, None
@@ -97,15 +124,13 @@ class RunHome:
                 event = await anext(events)
             except StopAsyncIteration:
                 ended = True
-            except INTERRUPTS:
+            except interrupts:
                 raise
             except BaseException as error:
                 ended, failure = True, error
-            if self._patience is not None:
-                self._patience.cancel()
-                self._patience = None
+            self._lose_patience()
             if self._checking is not None:
-                await self._checked()
+                await self._backend.seen_through(self._checking.wait())
             if self._over is not None:
                 return
             now = time.time()
@@ -114,7 +139,7 @@ class RunHome:
             if self._over is not None:
                 return
             if pulled % _TURN == 0:
-                await asyncio.sleep(0)
+                await self._backend.checkpoint()
             pulled += 1
 
     async def _store(self, action: RunAction) -> None:
@@ -122,52 +147,36 @@ class RunHome:
         run = self._run
         while isinstance(action, Call):
             try:
-                outcome = begin(action)
+                outcome = begin(action, self._lock, self._backend)
                 if is_pending(outcome):
-                    outcome = await self._seen_through(outcome)
+                    outcome = await self._backend.seen_through(outcome, self._cancelled)
             except Exception as error:
                 action = run.store_failed(error, time.time())
             else:
                 action = run.stored(outcome, time.time())
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
+        self._lose_patience()
         if isinstance(action, RunOver):
             self._over = action
         elif action.patience is not None:
-            self._patience = self._loop.call_later(action.patience, self._begin, self._settled)
+            self._patience = self._backend.later(action.patience, self._begin, self._settled)
 
-    async def _seen_through(self, awaitable: Awaitable[Any]) -> Any:
-        """The outcome of a store call, which a cancellation of the run must not cut short."""
-        task = asyncio.ensure_future(awaitable)
-        while not task.done():
-            try:
-                await asyncio.wait([task])
-            except asyncio.CancelledError:
-                if self._over is None:
-                    self._run.interrupt(time.time(), "The run was cancelled")
-        if task.cancelled():
-            raise RuntimeError("the store call was cancelled")
-        return task.result()
+    def _cancelled(self) -> None:
+        if self._over is None:
+            self._run.interrupt(time.time(), "The run was cancelled")
+
+    def _lose_patience(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
 
     async def _leave(self, events: AsyncIterator[Any] | None) -> None:
         """Let the agent clean up."""
         try:
             if events is not None and self._over is not None and self._over.agent == "drain":
-                dropped = 0
-                async for event in events:
-                    if dropped == 0:
-                        logger.warning(
-                            "agent %r yields after the end of its run, which is dropped: %s",
-                            self._run.context.agent_id,
-                            type(event).__name__,
-                        )
-                    dropped += 1
-                    if dropped % _TURN == 0:
-                        await asyncio.sleep(0)
+                await self._drain(events)
             if (close := getattr(events, "aclose", None)) is not None:
                 await close()
-        except asyncio.CancelledError:
+        except self._backend.cancelled:
             # Nothing is left to be interrupted.
             pass
         except KeyboardInterrupt:
@@ -175,17 +184,31 @@ class RunHome:
         except BaseException:
             logger.exception("agent %r failed while it cleaned up", self._run.context.agent_id)
 
+    async def _drain(self, events: AsyncIterator[Any]) -> None:
+        dropped = 0
+        async for event in events:
+            if dropped == 0:
+                logger.warning(
+                    "agent %r yields after the end of its run, which is dropped: %s",
+                    self._run.context.agent_id,
+                    type(event).__name__,
+                )
+            dropped += 1
+            if dropped % _TURN == 0:
+                await self._backend.checkpoint()
+
     # What happens while the agent is waited for
 
     def _notified(self) -> None:
         if threading.get_ident() == self._thread:
             self._begin(self._check)
         else:
-            self._loop.call_soon_threadsafe(self._begin, self._check)
+            self._backend.soon(self._begin, self._check)
 
     def _begin(self, call: Callable[[], RunAction | None]) -> None:
         if (action := call()) is not None:
-            self._checking = self._loop.create_task(self._perform(action))
+            self._checking = self._backend.event()
+            self._backend.spawn(self._perform, action)
 
     def _check(self) -> RunAction | None:
         return self._run.check()
@@ -195,22 +218,16 @@ class RunHome:
         return self._run.settle(time.time()) if pulling else None
 
     async def _perform(self, action: RunAction) -> None:
-        await self._store(action)
-        self._checking = None
+        try:
+            await self._store(action)
+        finally:
+            checking, self._checking = self._checking, None
+            if checking is not None:
+                checking.set()
         if self._over is not None and self._over.agent == "cancel":
             self.cancel()
 
-    async def _checked(self) -> None:
-        if self._checking is not None:
-            await asyncio.shield(self._checking)
-
-    async def _renew(self, interval: float) -> None:
-        while True:
-            await asyncio.sleep(interval)
-            self._begin(self._check)
-
-    def cancel(self) -> None:
-        """Cancel the agent of a run that is over."""
-        task = self._task
-        if task is not None and task is not asyncio.current_task():
-            task.cancel()
+    def _renew(self) -> None:
+        assert self._run.lease is not None
+        self._renewal = self._backend.later(self._run.lease / 3, self._renew)
+        self._begin(self._check)

@@ -1,0 +1,82 @@
+"""The shared parts' needs, by asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+logger = logging.getLogger("sansio_copilot")
+
+
+class AsyncioBackend:
+    """Tasks of the running loop. See :class:`._backend.Backend`."""
+
+    cancelled = asyncio.CancelledError
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def soon(self, callback: Callable[..., object], *args: Any) -> None:
+        # A closed loop has nobody left to tell.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(callback, *args)
+
+    def later(
+        self, seconds: float, callback: Callable[..., object], *args: Any
+    ) -> asyncio.TimerHandle:
+        return self._loop.call_later(seconds, callback, *args)
+
+    def spawn(self, function: Callable[..., Awaitable[object]], *args: Any) -> asyncio.Task[None]:
+        task = self._loop.create_task(_guarded(function, args), name=function.__qualname__)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def cancel_all(self) -> list[str]:
+        for task in self._tasks:
+            task.cancel()
+        return [task.get_name() for task in self._tasks]
+
+    def event(self) -> asyncio.Event:
+        return asyncio.Event()
+
+    async def wait_for(self, event: asyncio.Event, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await event.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def checkpoint(self) -> None:
+        await asyncio.sleep(0)
+
+    async def in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
+        return await asyncio.to_thread(function, *args)
+
+    async def seen_through(
+        self, awaitable: Awaitable[Any], on_cancel: Callable[[], object] | None = None
+    ) -> Any:
+        task = asyncio.ensure_future(awaitable)
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError:
+                if on_cancel is not None:
+                    on_cancel()
+        if task.cancelled():
+            raise RuntimeError("what was waited for was cancelled")
+        return task.result()
+
+
+async def _guarded(function: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> None:
+    try:
+        await function(*args)
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        raise
+    except BaseException:
+        logger.exception("a task of the server failed")

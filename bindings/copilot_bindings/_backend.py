@@ -1,0 +1,80 @@
+"""What the shared parts of the bindings need of an async library; asyncio and trio have one each.
+
+It is small on purpose. anyio would do for most of it, but its cancellation is trio's on every
+library, and an agent written for asyncio expects asyncio's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+
+class Task(Protocol):
+    """A task of :meth:`Backend.spawn`."""
+
+    def cancel(self) -> object:
+        """Cancel it, in the manner of the library."""
+        ...
+
+
+class Event(Protocol):
+    """Something to wait for; set once."""
+
+    def set(self) -> object:
+        """Wake who waits. On the library's own thread; elsewhere through :meth:`Backend.soon`."""
+        ...
+
+    async def wait(self) -> object:
+        """Wait until it is set."""
+        ...
+
+
+class Backend(Protocol):
+    """An async library, and where tasks live in it."""
+
+    @property
+    def cancelled(self) -> type[BaseException]:
+        """What a cancellation raises."""
+        ...
+
+    def soon(self, callback: Callable[..., object], *args: Any) -> None:
+        """Call ``callback`` in a turn of its own. From any thread; nothing if all is over."""
+        ...
+
+    def later(self, seconds: float, callback: Callable[..., object], *args: Any) -> Task:
+        """Call ``callback`` after so many seconds, unless cancelled."""
+        ...
+
+    def spawn(self, function: Callable[..., Awaitable[object]], *args: Any) -> Task:
+        """Begin a task that outlives its maker. Its failure is logged, and hurts no other."""
+        ...
+
+    def cancel_all(self) -> list[str]:
+        """Cancel every task of :meth:`spawn` that has not ended; returns their names."""
+        ...
+
+    def event(self) -> Event:
+        """A new event."""
+        ...
+
+    async def wait_for(self, event: Any, seconds: float) -> bool:
+        """Wait for an event of :meth:`event`; False if it is not set in time."""
+        ...
+
+    async def checkpoint(self) -> None:
+        """Let other tasks have their turn. What was cancelled goes on."""
+        ...
+
+    async def in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call what blocks in a worker thread."""
+        ...
+
+    async def seen_through(
+        self, awaitable: Awaitable[Any], on_cancel: Callable[[], object] | None = None
+    ) -> Any:
+        """Await what a cancellation must not cut short; the cancellation is not raised here.
+
+        :param on_cancel: told of one that came meanwhile, where the library forgets it otherwise.
+        """
+        ...

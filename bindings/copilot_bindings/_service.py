@@ -1,0 +1,162 @@
+"""What serves a runtime, whoever moves the bytes: its runs' homes, its connections, their end."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from sansio_copilot import CopilotRuntime, Run, RunRefused
+
+from ._backend import Backend
+from ._run_home import RunHome
+
+logger = logging.getLogger("sansio_copilot")
+
+_FLUSH_SECONDS = 2.0
+_SHUTDOWN = "The server is shutting down"
+
+
+class Connection(Protocol):
+    """What the service asks of a connection."""
+
+    def close_if_idle(self) -> None:
+        """Close, unless a request is being received or answered."""
+        ...
+
+    def abort(self) -> None:
+        """Close at once, whatever is being sent."""
+        ...
+
+
+class Service:
+    """The runs and connections of one server, all on one thread's event loop.
+
+    :param grace_seconds: how long responses and runs may go on once it closes.
+    """
+
+    def __init__(
+        self, runtime: CopilotRuntime, backend: Backend, grace_seconds: float = 0.0
+    ) -> None:
+        self.runtime = runtime
+        self.backend = backend
+        self.grace_seconds = grace_seconds
+        self.connections: set[Connection] = set()
+        self.closing = False
+        """Whether no new connection is wanted, and each response is to be its connection's last."""
+        self._ended = False
+        self._homes: set[RunHome] = set()
+        self._close_begun = backend.event()
+        self._closed = backend.event()
+        self._changed = backend.event()
+
+    # Runs
+
+    def start_run(self, run: Run) -> None:
+        """Give ``run`` a home that outlives its request.
+
+        :raises RunRefused: if the runs have been ended already, or too many are live.
+        """
+        if self._ended:
+            raise RunRefused(_SHUTDOWN)
+        if len(self._homes) >= self.runtime.limits.runs:
+            raise RunRefused("The server has too many runs")
+        home = RunHome(run, self.backend)
+        self._homes.add(home)
+        home.begin(self._run_ended)
+
+    def _run_ended(self, home: RunHome) -> None:
+        self._homes.discard(home)
+        self._changed.set()
+
+    # Connections
+
+    def admit(self, connection: Connection) -> bool:
+        """Count ``connection`` from now on; returns whether there is room to serve it."""
+        self.connections.add(connection)
+        return not self.closing and len(self.connections) <= self.runtime.limits.connections
+
+    def connection_ended(self, connection: Connection) -> None:
+        """Forget ``connection``."""
+        self.connections.discard(connection)
+        self._changed.set()
+
+    # The end
+
+    def begin_close(self) -> None:
+        """Begin what :meth:`close` does and return at once; for a signal handler."""
+        self._close_begun.set()
+
+    async def serve_until_closed(self, stop_listening: Callable[[], object]) -> None:
+        """Wait until somebody closes the service, and close it; the main task of a server.
+
+        A cancellation closes it at once, with every run well formed.
+        """
+        try:
+            await self._close_begun.wait()
+        except self.backend.cancelled:
+            self.grace_seconds = 0
+            raise
+        finally:
+            await self.backend.seen_through(self.shut_down(stop_listening), self._hurry)
+
+    async def close(self, grace_seconds: float | None = None) -> None:
+        """Ask for the end and wait for it.
+
+        :param grace_seconds: instead of what the service was made with.
+        """
+        if grace_seconds is not None:
+            self.grace_seconds = grace_seconds
+        self.begin_close()
+        self._changed.set()
+        await self._closed.wait()
+
+    async def shut_down(self, stop_listening: Callable[[], object]) -> None:
+        """Accept nothing more, let responses finish, then end the runs that are left.
+
+        After the grace period each run is ended with a well-formed terminal event, which its
+        readers receive.
+        """
+        self.closing = True
+        stop_listening()
+        for connection in list(self.connections):
+            connection.close_if_idle()
+        await self._quiet(lambda: not self.connections and not self._homes, grace=True)
+        self._ended = True
+        for home in list(self._homes):
+            await home.interrupt(_SHUTDOWN)
+        # What the interrupted runs said last has to reach their readers.
+        await self._quiet(lambda: not self.connections)
+        for connection in list(self.connections):
+            connection.abort()
+        # A second signal ends the process all the same.
+        while not await self._quiet(lambda: not self._homes):
+            for home in self._homes:
+                logger.warning("an agent ignores its cancellation: %r", home)
+                home.cancel()
+        await self._quiet(lambda: not self.connections)
+        # Tasks that have done their work end in a turn of their own.
+        await self.backend.checkpoint()
+        await self.backend.checkpoint()
+        while names := self.backend.cancel_all():
+            logger.warning("cancelled what does not end: %s", ", ".join(sorted(names)))
+            await self.backend.wait_for(self.backend.event(), _FLUSH_SECONDS / 20)
+        self._closed.set()
+
+    def _hurry(self) -> None:
+        self.grace_seconds = 0
+        self._changed.set()
+
+    async def _quiet(self, reached: Callable[[], bool], *, grace: bool = False) -> bool:
+        """Wait until ``reached()``, or for so many seconds; whether it was."""
+        begun = time.monotonic()
+        while not reached():
+            # Asked anew each time: the grace period may be shortened meanwhile.
+            seconds = self.grace_seconds if grace else _FLUSH_SECONDS
+            left = begun + seconds - time.monotonic()
+            if left <= 0:
+                return False
+            self._changed = self.backend.event()
+            await self.backend.wait_for(self._changed, left)
+        return True

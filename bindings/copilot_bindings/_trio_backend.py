@@ -1,0 +1,98 @@
+"""The shared parts' needs, by trio."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
+
+import trio
+
+logger = logging.getLogger("sansio_copilot")
+
+StartSoon: TypeAlias = Callable[..., object]
+
+
+class TrioBackend:
+    """Tasks of a nursery, or whatever ``start_soon`` puts them into. See
+    :class:`._backend.Backend`.
+
+    A task has a shielded scope of its own: what ends the server ends its tasks in order, and not
+    all at once.
+    """
+
+    cancelled = trio.Cancelled
+
+    def __init__(self, start_soon: StartSoon) -> None:
+        self._start_soon = start_soon
+        self._token = trio.lowlevel.current_trio_token()
+        self._tasks: dict[trio.CancelScope, str] = {}
+
+    def soon(self, callback: Callable[..., object], *args: Any) -> None:
+        # A run that has finished has nobody left to tell.
+        with contextlib.suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(callback, *args)
+
+    def later(
+        self, seconds: float, callback: Callable[..., object], *args: Any
+    ) -> trio.CancelScope:
+        scope = trio.CancelScope(shield=True)
+
+        async def wait() -> None:
+            with scope:
+                await trio.sleep(seconds)
+                callback(*args)
+
+        self._start_soon(wait)
+        return scope
+
+    def spawn(self, function: Callable[..., Awaitable[object]], *args: Any) -> trio.CancelScope:
+        scope = trio.CancelScope(shield=True)
+        self._tasks[scope] = function.__qualname__
+        self._start_soon(self._live, scope, function, args)
+        return scope
+
+    async def _live(
+        self,
+        scope: trio.CancelScope,
+        function: Callable[..., Awaitable[object]],
+        args: tuple[Any, ...],
+    ) -> None:
+        try:
+            with scope:
+                await function(*args)
+        except (trio.Cancelled, KeyboardInterrupt):
+            raise
+        except BaseException:
+            logger.exception("a task of the server failed")
+        finally:
+            del self._tasks[scope]
+
+    def cancel_all(self) -> list[str]:
+        for scope in self._tasks:
+            scope.cancel()
+        return list(self._tasks.values())
+
+    def event(self) -> trio.Event:
+        return trio.Event()
+
+    async def wait_for(self, event: trio.Event, seconds: float) -> bool:
+        with trio.move_on_after(seconds):
+            await event.wait()
+        return event.is_set()
+
+    async def checkpoint(self) -> None:
+        with trio.CancelScope(shield=True):
+            await trio.lowlevel.checkpoint()
+
+    async def in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
+        return await trio.to_thread.run_sync(functools.partial(function, *args))
+
+    async def seen_through(
+        self, awaitable: Awaitable[Any], on_cancel: Callable[[], object] | None = None
+    ) -> Any:
+        # trio remembers a cancellation until the shield is gone.
+        with trio.CancelScope(shield=True):
+            return await awaitable

@@ -1,0 +1,44 @@
+"""Answers to what a server cannot take: too slow, too large, too many, or not HTTP.
+
+Most of these never become an exchange, because there is no request yet. They are here so that
+every binding that owns its sockets answers in the same words.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .http import Response
+
+TOO_SLOW: Final = Response.json(
+    {"error": "Request timeout", "message": "The request did not arrive in time"}, 408
+)
+"""RFC 9110 section 15.5.9."""
+
+HEAD_TOO_LARGE: Final = Response.json(
+    {
+        "error": "Request header fields too large",
+        "message": "The request's head is longer than the limit",
+    },
+    431,
+)
+"""RFC 6585 section 5."""
+
+
+def overloaded(message: str) -> Response:
+    """The server has no room now; a client should try again soon (RFC 9110 section 15.6.4)."""
+    return Response.json(
+        {"error": "Service unavailable", "message": message}, 503, {"retry-after": "1"}
+    )
+
+
+TOO_MANY_CONNECTIONS: Final = overloaded("The server has too many connections")
+
+
+def not_http(message: str, status: int = 400) -> Response:
+    """The client sent what is not HTTP/1.1, or not for this server.
+
+    :param message: what was wrong.
+    :param status: a more precise one, if there is.
+    """
+    return Response.json({"error": "Bad request", "message": message}, status)

@@ -1,0 +1,304 @@
+"""The agents that the suite runs: each does one thing that a binding has to cope with.
+
+They work under every event loop and in threads. What each yields is fixed, so that a test knows all
+of it; when it yields is up to the gate of its thread (see control.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+from ag_ui.core import RunAgentInput
+
+from sansio_copilot import AgentContext, text_agent
+
+from .control import Gate, gates
+
+Event = dict[str, Any]
+
+
+class OnPurposeError(Exception):
+    """What is raised here to see what becomes of it; in a server's log any other is a bug."""
+
+
+def _run(input: RunAgentInput) -> dict[str, str]:
+    return {"threadId": input.thread_id, "runId": input.run_id}
+
+
+def started(input: RunAgentInput) -> Event:
+    return {"type": "RUN_STARTED", **_run(input)}
+
+
+def finished(input: RunAgentInput) -> Event:
+    return {"type": "RUN_FINISHED", **_run(input)}
+
+
+START = {"type": "TEXT_MESSAGE_START", "messageId": "m", "role": "assistant"}
+END = {"type": "TEXT_MESSAGE_END", "messageId": "m"}
+
+
+def content(delta: str) -> Event:
+    return {"type": "TEXT_MESSAGE_CONTENT", "messageId": "m", "delta": delta}
+
+
+@contextlib.contextmanager
+def _counted(gate: Gate) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        gate.unwound += 1
+
+
+# --- Agents that wait ------------------------------------------------------------------------
+
+DELTAS = 5
+TO_THE_END = DELTAS + 1
+"""How many steps a gated agent takes: a delta each, and then its end."""
+
+
+async def gated(input: RunAgentInput, context: AgentContext) -> AsyncIterator[Event]:
+    """Begins a message, and yields a delta each time it is let."""
+    gate = gates[input.thread_id]
+    with _counted(gate):
+        yield started(input)
+        yield START
+        for number in range(DELTAS):
+            await gate.step()
+            yield content(str(number))
+        await gate.step()
+        yield END
+        yield finished(input)
+
+
+def gated_plain(input: RunAgentInput, context: AgentContext) -> Iterator[Event]:
+    """The same in a thread, which it blocks whether it is stopped or not."""
+    gate = gates[input.thread_id]
+    with _counted(gate):
+        yield started(input)
+        yield START
+        for number in range(DELTAS):
+            gate.step_blocking()
+            gate.stop_seen = context.stop_requested
+            yield content(str(number))
+        gate.step_blocking()
+        yield END
+        yield finished(input)
+
+
+async def stubborn(input: RunAgentInput, context: AgentContext) -> AsyncIterator[Event]:
+    """Ignores its cancellation, and yields once more when it is let."""
+    gate = gates[input.thread_id]
+    with _counted(gate):
+        yield started(input)
+        while not gate.try_step():
+            try:
+                await anyio.sleep(0.002)
+            except anyio.get_cancelled_exc_class():
+                gate.cancelled += 1
+        yield {"type": "CUSTOM", "name": "too late", "value": None}
+
+
+async def cleans_up(input: RunAgentInput, context: AgentContext) -> AsyncIterator[Event]:
+    """Waits until it is let, and awaits while it cleans up."""
+    gate = gates[input.thread_id]
+    try:
+        yield started(input)
+        await gate.step()
+        yield finished(input)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(0.01)
+        gate.unwound += 1
+
+
+async def lingers(input: RunAgentInput, context: AgentContext) -> AsyncIterator[Event]:
+    """Has finished its run, and cleans up until it is let."""
+    gate = gates[input.thread_id]
+    with _counted(gate):
+        yield started(input)
+        yield finished(input)
+        await gate.step()
+
+
+# --- Agents of every shape, which all yield the same --------------------------------------------
+
+
+def hello(input: RunAgentInput) -> list[Event]:
+    """What each agent of :data:`SHAPES` yields."""
+    return [
+        started(input),
+        START,
+        content("Hello"),
+        content(" from"),
+        content(" Python"),
+        END,
+        finished(input),
+    ]
+
+
+async def async_generator(input: RunAgentInput, context: AgentContext) -> AsyncIterator[Event]:
+    for event in hello(input):
+        await anyio.lowlevel.checkpoint()
+        yield event
+
+
+async def never_waits(input: RunAgentInput, context: AgentContext) -> AsyncIterator[Event]:
+    for event in hello(input):
+        yield event
+
+
+def generator(input: RunAgentInput, context: AgentContext) -> Iterator[Event]:
+    yield from hello(input)
+
+
+def returns_list(input: RunAgentInput, context: AgentContext) -> list[Event]:
+    return hello(input)
+
+
+async def awaitable_of_list(input: RunAgentInput, context: AgentContext) -> list[Event]:
+    await anyio.lowlevel.checkpoint()
+    return hello(input)
+
+
+async def awaitable_of_iterator(
+    input: RunAgentInput, context: AgentContext
+) -> AsyncIterator[Event]:
+    await anyio.lowlevel.checkpoint()
+    return async_generator(input, context)
+
+
+class AsyncIterable:
+    """An async iterator that is no generator: it has no ``aclose``."""
+
+    def __init__(self, events: list[Event]) -> None:
+        self._events = iter(events)
+
+    def __aiter__(self) -> AsyncIterable:
+        return self
+
+    async def __anext__(self) -> Event:
+        await anyio.lowlevel.checkpoint()
+        for event in self._events:
+            return event
+        raise StopAsyncIteration
+
+
+def async_iterator(input: RunAgentInput, context: AgentContext) -> AsyncIterable:
+    return AsyncIterable(hello(input))
+
+
+class AgentObject:
+    """An object with a method ``run``."""
+
+    async def run(self, input: RunAgentInput, context: AgentContext) -> AsyncIterator[Event]:
+        for event in hello(input):
+            yield event
+
+
+SHAPES: dict[str, Any] = {
+    "async-generator": async_generator,
+    "never-waits": never_waits,
+    "generator": generator,
+    "list": returns_list,
+    "awaitable-of-list": awaitable_of_list,
+    "awaitable-of-iterator": awaitable_of_iterator,
+    "async-iterator": async_iterator,
+    "object": AgentObject(),
+}
+
+
+@text_agent
+async def text(input: RunAgentInput, context: AgentContext) -> AsyncIterator[str]:
+    for word in ("Hello", " from", " Python"):
+        yield word
+
+
+@text_agent
+def numbers(input: RunAgentInput, context: AgentContext) -> Iterator[str]:
+    """A plain agent that is faster than whoever reads."""
+    for number in range(2000):
+        yield f"{number},"
+
+
+# --- Agents that fail --------------------------------------------------------------------------
+
+
+def fails_when_called(input: RunAgentInput, context: AgentContext) -> Iterator[Event]:
+    raise OnPurposeError("failed when called")
+
+
+async def fails_at_once(input: RunAgentInput, context: AgentContext) -> AsyncIterator[Event]:
+    raise OnPurposeError("failed at once")
+    yield
+
+
+async def fails_midway(input: RunAgentInput, context: AgentContext) -> AsyncIterator[Event]:
+    yield started(input)
+    yield START
+    await anyio.lowlevel.checkpoint()
+    raise OnPurposeError("failed midway")
+
+
+def fails_plain(input: RunAgentInput, context: AgentContext) -> Iterator[Event]:
+    yield started(input)
+    yield START
+    raise OnPurposeError("failed in its thread")
+
+
+async def breaks_the_order(input: RunAgentInput, context: AgentContext) -> AsyncIterator[Event]:
+    with _counted(gates[input.thread_id]):
+        yield started(input)
+        yield END
+        yield finished(input)
+
+
+async def ends_early(input: RunAgentInput, context: AgentContext) -> AsyncIterator[Event]:
+    yield started(input)
+    yield START
+
+
+FAILING: dict[str, tuple[Any, str]] = {
+    "fails-when-called": (fails_when_called, "failed when called"),
+    "fails-at-once": (fails_at_once, "failed at once"),
+    "fails-midway": (fails_midway, "failed midway"),
+    "fails-plain": (fails_plain, "failed in its thread"),
+    "breaks-the-order": (breaks_the_order, "No active text message found"),
+    "ends-early": (ends_early, ""),
+}
+"""Agents whose run ends with RUN_ERROR, and what its message has in it."""
+
+
+# --- And one that looks around -----------------------------------------------------------------
+
+
+async def mirror(input: RunAgentInput, context: AgentContext) -> AsyncIterator[Event]:
+    """Shows what reached it."""
+    snapshot = {
+        "agentId": context.agent_id,
+        "path": context.request.path,
+        "query": context.request.query,
+        "headers": dict(context.request.headers),
+        "forwarded": dict(context.headers),
+        "forwardedProps": input.forwarded_props,
+    }
+    yield started(input)
+    yield {"type": "STATE_SNAPSHOT", "snapshot": snapshot}
+    yield finished(input)
+
+
+AGENTS: dict[str, Callable[..., Any] | Any] = {
+    "default": gated,
+    "plain": gated_plain,
+    "stubborn": stubborn,
+    "cleans-up": cleans_up,
+    "lingers": lingers,
+    "text": text,
+    "numbers": numbers,
+    "mirror": mirror,
+    **SHAPES,
+    **{name: agent for name, (agent, _) in FAILING.items()},
+}

@@ -1,0 +1,124 @@
+"""Makes a test of each pair of a behaviour and a server that it applies to.
+
+pytest tests/conformance                                 # every built-in server
+pytest tests/conformance --server asyncio_server         # one of them
+pytest tests/conformance --server path/to/your_server.py # yours; see contract.py
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+from conformance.contract import ServerFile, built_in_servers, find_server
+from conformance.process import Server
+
+_left_out: Counter[str] = Counter()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--server",
+        action="append",
+        metavar="NAME_OR_PATH",
+        help="run the conformance suite against this server file only (may be repeated)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for line in (
+        "needs(*capabilities): what a server has to be able to do for this to apply",
+        "owns_sockets: applies to a binding that reads and writes HTTP itself",
+        "ends_the_server: comes after all the others of its server",
+    ):
+        config.addinivalue_line("markers", line)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "server_file" not in metafunc.fixturenames:
+        return
+    names = metafunc.config.getoption("--server", None) or built_in_servers()
+    needs = {name for mark in metafunc.definition.iter_markers("needs") for name in mark.args}
+    owners_only = metafunc.definition.get_closest_marker("owns_sockets") is not None
+    files = [file for file in map(find_server, names) if file.owns_sockets or not owners_only]
+    for file in files:
+        _left_out.update(f"{file.name}: {file.cannot[need]}" for need in needs & set(file.cannot))
+    files = [file for file in files if not needs & set(file.cannot)]
+    metafunc.parametrize("server_file", files, ids=[file.name for file in files])
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the tests in the order of their servers, so that each server is started once."""
+    ours = [index for index, item in enumerate(items) if "server_file" in _params(item)]
+    ordered = [items[index] for index in ours if _server(items[index]) is not None]
+    names = list(dict.fromkeys(_server(item) for item in ordered))
+    ordered.sort(
+        key=lambda item: (
+            names.index(_server(item)),
+            item.get_closest_marker("ends_the_server") is not None,
+        )
+    )
+    # pytest makes an item of a test that applies to no server, to skip it.
+    inapplicable = [items[index] for index in ours if _server(items[index]) is None]
+    config.hook.pytest_deselected(items=inapplicable)
+    for index, item in zip(ours, ordered + inapplicable, strict=True):
+        items[index] = item
+    items[:] = [item for item in items if item not in inapplicable]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _left_out:
+        terminalreporter.section("conformance: what does not apply")
+    for reason, count in sorted(_left_out.items()):
+        terminalreporter.line(f"{count} tests not made for {reason}")
+
+
+def _params(item: pytest.Item) -> dict[str, object]:
+    return item.callspec.params if hasattr(item, "callspec") else {}
+
+
+def _server(item: pytest.Item) -> str | None:
+    file = _params(item)["server_file"]
+    return file.name if isinstance(file, ServerFile) else None
+
+
+class Servers:
+    """The server that is running; another one takes its place when it is asked for."""
+
+    def __init__(self) -> None:
+        self._running: Server | None = None
+
+    def get(self, file: ServerFile) -> Server:
+        """The server made of ``file``, which tests share."""
+        if self._running is None or self._running.file != file:
+            problems = self.end()
+            self._running = Server(file)
+            self._running.wait_ready()
+            assert not problems, "\n".join(problems)
+        return self._running
+
+    def end(self) -> list[str]:
+        """End the server, if there is one; returns what is wrong with how it ended."""
+        running, self._running = self._running, None
+        return [] if running is None else running.end()
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    servers = Servers()
+    yield servers
+    problems = servers.end()
+    assert not problems, "\n".join(problems)
+
+
+@pytest.fixture
+def server(server_file: ServerFile, servers: Servers) -> Server:
+    """The server under test, in a process of its own that goes on with the next test."""
+    return servers.get(server_file)
+
+
+@pytest.fixture
+def thread(request: pytest.FixtureRequest) -> str:
+    """The id of a thread that no other test has."""
+    return f"{request.node.originalname}-{id(request)}"

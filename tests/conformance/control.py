@@ -1,0 +1,88 @@
+"""How a test steers the agents: gates that it opens over HTTP, in the process under test.
+
+``POST {base}/control/let?thread=t&steps=3`` lets the agent of thread ``t`` take three steps, and
+``POST {base}/control/gate?thread=t`` tells what has become of it. An ``on_request`` hook answers,
+so whatever serves the runtime serves this as well. Nothing here belongs to an event loop: agents
+look at their gate every few milliseconds, which works in a thread and under any loop.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from typing import Any
+from urllib.parse import parse_qs
+
+import anyio
+
+from sansio_copilot import HookContext, Reject, Response
+
+_FIRST_PAUSE = 0.002
+_LONGEST_PAUSE = 0.02
+
+
+class Gate:
+    """Where the agents of one thread wait, and what is known of them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._steps = 0
+        self.waiting = 0
+        """How often an agent has come to the gate."""
+        self.unwound = 0
+        """How many agents have ended, in whatever way."""
+        self.cancelled = 0
+        """How often an agent was told to end, and did not."""
+        self.stop_seen = False
+        """Whether an agent has seen ``stop_requested`` when it went on."""
+
+    def let(self, steps: int) -> None:
+        with self._lock:
+            self._steps += steps
+
+    def try_step(self) -> bool:
+        with self._lock:
+            if self._steps == 0:
+                return False
+            self._steps -= 1
+            return True
+
+    async def step(self) -> None:
+        """Wait until the test lets this agent take a step."""
+        self.waiting += 1
+        pause = _FIRST_PAUSE
+        while not self.try_step():
+            await anyio.sleep(pause)
+            pause = min(pause * 1.1, _LONGEST_PAUSE)
+
+    def step_blocking(self) -> None:
+        """The same for an agent that blocks its thread."""
+        self.waiting += 1
+        pause = _FIRST_PAUSE
+        while not self.try_step():
+            time.sleep(pause)
+            pause = min(pause * 1.1, _LONGEST_PAUSE)
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "waiting": self.waiting,
+            "unwound": self.unwound,
+            "cancelled": self.cancelled,
+            "stopSeen": self.stop_seen,
+        }
+
+
+gates: defaultdict[str, Gate] = defaultdict(Gate)
+
+
+def answer_control(context: HookContext) -> None:
+    """Answer a request of the test to its agents; to any other do nothing."""
+    _, found, command = context.request.path.partition("/control/")
+    if not found:
+        return
+    query = {name: values[0] for name, values in parse_qs(context.request.query).items()}
+    gate = gates[query["thread"]]
+    if command == "let":
+        gate.let(int(query["steps"]))
+    raise Reject(Response.json(gate.json()))

@@ -1,0 +1,158 @@
+"""A server under test: its process, how a test talks to it, and how it has to end."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from .agents import TO_THE_END
+from .client import TIMEOUT, Answer, Client
+from .contract import ServerFile
+from .runtimes import CONFIG_HEADER
+
+START_TIMEOUT = 30.0
+END_TIMEOUT = 20.0
+_POLL = 0.005
+_COMPLAINTS = (
+    "Traceback",
+    "ResourceWarning",
+    "was never awaited",
+    "was never retrieved",
+    "Task was destroyed",
+    "Exception ignored",
+)
+
+
+def wait_until(reached: Callable[[], bool], what: str, timeout: float = TIMEOUT) -> None:
+    """Poll until ``reached()``."""
+    deadline = time.monotonic() + timeout
+    while not reached():
+        assert time.monotonic() < deadline, f"not within {timeout} s: {what}"
+        time.sleep(_POLL)
+
+
+class Server:
+    """A server that runs, to be talked to. :meth:`end` ends it and says what it did wrong."""
+
+    def __init__(self, file: ServerFile) -> None:
+        self.file = file
+        self.port = _free_port()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by end()
+        command = [sys.executable, *file.python_options, str(Path(__file__).parent / "launch.py")]
+        self.process = subprocess.Popen(
+            [*command, str(file.path), str(self.port)],
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+        )
+
+    def wait_ready(self) -> None:
+        """Return when it accepts connections."""
+
+        def accepts() -> bool:
+            assert self.process.poll() is None, f"{self.file.name} has ended:\n{self.log()}"
+            try:
+                socket.create_connection(("127.0.0.1", self.port), TIMEOUT).close()
+            except ConnectionRefusedError:
+                return False
+            return True
+
+        wait_until(accepts, f"{self.file.name} accepts connections", START_TIMEOUT)
+
+    def log(self) -> str:
+        """What it has written to stdout and stderr."""
+        self._log.seek(0)
+        return self._log.read().decode("utf-8", "replace")
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> list[str]:
+        """End it by a signal; returns what is wrong with how it ended."""
+        self.process.send_signal(number)
+        return self.ended()
+
+    def ended(self) -> list[str]:
+        """Wait for its end; returns what is wrong with it."""
+        wrong = []
+        try:
+            self.process.wait(END_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            wrong.append(f"it still runs {END_TIMEOUT} s after the signal")
+        self.kill()
+        log = self.log()
+        if self.process.returncode != 0 and "clean-exit" not in self.file.cannot:
+            wrong.append(f"its exit status is {self.process.returncode}")
+        wrong += [f"its log has {complaint!r}" for complaint in _COMPLAINTS if complaint in log]
+        self._log.close()
+        return [f"{self.file.name}: {', '.join(wrong)}:\n{log}"] if wrong else []
+
+    def kill(self) -> None:
+        """End it whatever it does."""
+        self.process.kill()
+        self.process.wait()
+
+    # Talking to it
+
+    def client(self, config: str = "main") -> Client:
+        """A new connection."""
+        return Client(self.port, self.file.base_path, {CONFIG_HEADER: config})
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        *,
+        config: str = "main",
+    ) -> Answer:
+        """A whole request on a connection of its own; ``path`` is below the base path."""
+        with self.client(config) as client:
+            return client.request(method, path, body, headers)
+
+    def run(self, operation: str, thread: str, *, config: str = "main", **options: Any) -> Answer:
+        """A whole stream on a connection of its own; see :meth:`Client.stream`."""
+        with self.client(config) as client:
+            return client.stream(operation, thread, **options).receive()
+
+    def stop(self, thread: str, *, agent: str = "default", config: str = "main") -> bool:
+        """Ask for the thread's run to be stopped; whether there was one."""
+        answer = self.request("POST", f"/agent/{agent}/stop/{thread}", config=config)
+        assert answer.status == 200
+        stopped: bool = answer.json()["stopped"]
+        return stopped
+
+    # Its agents
+
+    def let(self, thread: str, steps: int = TO_THE_END) -> None:
+        """Let the agent of ``thread`` take some steps; by default all that it needs to end."""
+        self._control("let", thread=thread, steps=steps)
+
+    def gate(self, thread: str) -> dict[str, Any]:
+        """What is known of the agents of ``thread``."""
+        return self._control("gate", thread=thread)
+
+    def wait_unwound(self, thread: str, count: int = 1) -> None:
+        """Return when so many agents of ``thread`` have ended."""
+        wait_until(
+            lambda: bool(self.gate(thread)["unwound"] >= count), f"{thread}'s agent has ended"
+        )
+
+    def _control(self, command: str, **query: Any) -> dict[str, Any]:
+        answer = self.request("POST", f"/control/{command}?{urlencode(query)}")
+        assert answer.status == 200, answer
+        known: dict[str, Any] = json.loads(answer.body)
+        return known
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    return port

@@ -1,0 +1,66 @@
+"""The runtime under test: every configuration of the suite behind one object.
+
+A request names its configuration in a header. So one process of a server serves all tests, where a
+process for each configuration would take most of the time of the suite to start.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vectors_support import CONFIGS, scripted_agents
+
+from sansio_copilot import AudioFile, CopilotRuntime, Exchange, Limits, Request
+
+from . import agents
+from .hooks import make_hooks
+from .stores import AsyncStore, BlockingStore
+
+CONFIG_HEADER = "x-conformance-config"
+BODY_BYTES = 100_000
+LIMITS = Limits(body_bytes=BODY_BYTES, heartbeat_seconds=0.1)
+
+
+async def transcribe(audio: AudioFile) -> str:
+    return f"{audio.size} bytes of {audio.mime_type}"
+
+
+class ConfiguredRuntime(CopilotRuntime):
+    """The ``main`` configuration, and the way to the others.
+
+    A binding asks nothing of a runtime but its exchanges.
+    """
+
+    def __init__(self, others: dict[str, CopilotRuntime], **main: Any) -> None:
+        super().__init__(agents.AGENTS, **main)
+        self._others = others
+
+    def exchange(self, request: Request, now: float) -> Exchange:
+        name = request.headers.get(CONFIG_HEADER, "main")
+        if name == "main":
+            return super().exchange(request, now)
+        return self._others[name].exchange(request, now)
+
+
+def make_runtime(base_path: str) -> CopilotRuntime:
+    others = {
+        name: CopilotRuntime(scripted_agents(), base_path=base_path, **config)
+        for name, config in CONFIGS.items()
+    }
+    stores = {"async-store": AsyncStore(), "blocking-store": BlockingStore()}
+    for name, store in stores.items():
+        others[name] = CopilotRuntime(
+            agents.AGENTS,
+            base_path=base_path,
+            store=store,  # type: ignore[arg-type] # methods are made when they are looked up
+            limits=LIMITS,
+        )
+    return ConfiguredRuntime(
+        others,
+        base_path=base_path,
+        hooks=make_hooks(),
+        transcription=transcribe,
+        limits=LIMITS,
+        thread_mutations=True,
+        debug=True,
+    )

@@ -1,0 +1,137 @@
+"""The recorded answers of the reference runtime, and what a comparison with them leaves out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from ag_ui.core import RunAgentInput
+
+from sansio_copilot import AgentContext, CorsPolicy
+
+VECTORS = Path(__file__).parent / "vectors"
+Case = dict[str, Any]
+
+
+def load(name: str) -> list[Case]:
+    cases: list[Case] = json.loads((VECTORS / name).read_text("utf-8"))["cases"]
+    return cases
+
+
+class Scripted:
+    """Yields what the request tells it to, and fails if the request says so."""
+
+    def __init__(self, description: str = "") -> None:
+        self.description = description
+
+    async def run(self, input: RunAgentInput, context: AgentContext) -> AsyncIterator[Any]:
+        props = input.forwarded_props or {}
+        for event in props.get("script", ()):
+            yield event
+        if "fail" in props:
+            raise RuntimeError(props["fail"])
+
+
+def scripted_agents() -> dict[str, Scripted]:
+    """The agents of every configuration that the answers were recorded with."""
+    return {"default": Scripted("scripted"), "research-agent": Scripted()}
+
+
+CONFIGS: dict[str, dict[str, Any]] = {
+    "plain": {"cors": False},
+    "cors": {"cors": True},
+    "credentials": {
+        "cors": CorsPolicy(
+            origin=["https://app.example.com"],
+            credentials=True,
+            expose_headers=["x-request-id"],
+            max_age=600,
+        )
+    },
+    "single": {"mode": "single-route", "cors": True},
+}
+
+COMPARED = ("content-type", "allow", "cache-control", "vary")
+
+# (configuration, method, path, body) -> the answer here instead: (why, status, body).
+ACCEPTED_DIFFERENCES: dict[tuple[str, str, str, str], tuple[str, int, Any]] = {
+    ("single", "POST", "", "null"): (
+        "the reference dies on an envelope of null; like any other without a method it gets 400",
+        400,
+        {"error": "invalid_request", "message": "Missing method field"},
+    ),
+}
+
+
+class Answer(Protocol):
+    """A whole response, whoever received it."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+    @property
+    def body(self) -> bytes: ...
+    def json(self) -> Any: ...
+    def events(self) -> list[dict[str, Any]]: ...
+
+
+def name_of(case: Case) -> str:
+    request = case["request"]
+    about = [case["config"], request["method"], request["path"] or "(base)"]
+    headers = request.get("headers") or {}
+    about += [headers[name] for name in ("origin", "content-type") if name in headers]
+    if "body" in request:
+        about.append(request["body"][-60:] or "(empty)")
+    return " ".join(about)
+
+
+def identity(case: Case) -> tuple[str, str, str, str]:
+    request = case["request"]
+    return case["config"], request["method"], request["path"], request.get("body", "")
+
+
+def body_of(answer: Answer) -> Any:
+    content_type = answer.headers.get("content-type", "")
+    if content_type == "text/event-stream":
+        return answer.events()
+    if content_type == "application/json":
+        return answer.json()
+    return answer.body.decode()
+
+
+def comparable(body: Any) -> Any:
+    """``body`` without what may differ: free text, the version, names of Python classes."""
+    if not isinstance(body, dict):
+        return body
+    body = {key: value for key, value in body.items() if key not in ("version", "details")}
+    if "agents" in body:
+        body["agents"] = {
+            name: {key: value for key, value in agent.items() if key != "className"}
+            for name, agent in body["agents"].items()
+        }
+    return body
+
+
+def differences(case: Case, answer: Answer) -> list[str]:
+    """In what ``answer`` is not the recorded one, apart from what may differ."""
+    expected = case["expect"]
+    status, body = expected["status"], expected["body"]
+    if identity(case) in ACCEPTED_DIFFERENCES:
+        _, status, body = ACCEPTED_DIFFERENCES[identity(case)]
+    headers = {
+        name: value
+        for name, value in answer.headers.items()
+        if name in COMPARED or name.startswith("access-control-")
+    }
+    found = [("status", answer.status, status), ("headers", headers, expected["headers"])]
+    if case["request"]["method"] == "HEAD":
+        # The recording did not go over a wire; RFC 9110 section 9.3.2.
+        length = str(len(json.dumps(body, separators=(",", ":"))))
+        found.append(("body", answer.body, b""))
+        found.append(("content-length", answer.headers.get("content-length"), length))
+    else:
+        found.append(("body", comparable(body_of(answer)), comparable(body)))
+    return [f"{what}: {here!r}, not {there!r}" for what, here, there in found if here != there]
