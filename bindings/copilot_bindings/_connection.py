@@ -128,6 +128,7 @@ class HTTPConnection:
                     yield Rest()
         except (h11.RemoteProtocolError, RemoteProtocolError) as error:
             yield from self._refuse(_http11.refusal(error))
+        yield from self._flush()
         yield Close()
 
     def _next_request(self) -> Generator[Want, Any, h11.Request | None]:

@@ -110,6 +110,10 @@ class Service:
             self.grace_seconds = grace_seconds
         self.begin_close()
         self._changed.set()
+        await self.wait_closed()
+
+    async def wait_closed(self) -> None:
+        """Wait until the service is closed, whoever asked for it."""
         await self._closed.wait()
 
     async def shut_down(self, stop_listening: Callable[[], object]) -> None:

@@ -224,6 +224,24 @@ def numbers(input: RunAgentInput, context: AgentContext) -> Iterator[str]:
         yield f"{number},"
 
 
+CHATTY = 800
+
+
+async def chatty(input: RunAgentInput, context: AgentContext) -> AsyncIterator[Event]:
+    """Says more than the buffers of a socket hold."""
+    yield started(input)
+    for number in range(CHATTY):
+        yield {"type": "CUSTOM", "name": str(number), "value": "x" * 10_000}
+    yield finished(input)
+
+
+async def endless(input: RunAgentInput, context: AgentContext) -> AsyncIterator[Event]:
+    yield started(input)
+    while True:
+        yield {"type": "CUSTOM", "name": "more", "value": "x" * 100_000}
+        await anyio.lowlevel.checkpoint()
+
+
 # --- Agents that fail --------------------------------------------------------------------------
 
 
@@ -298,6 +316,8 @@ AGENTS: dict[str, Callable[..., Any] | Any] = {
     "lingers": lingers,
     "text": text,
     "numbers": numbers,
+    "chatty": chatty,
+    "endless": endless,
     "mirror": mirror,
     **SHAPES,
     **{name: agent for name, (agent, _) in FAILING.items()},

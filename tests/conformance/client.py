@@ -74,9 +74,16 @@ class Receiver:
 class Client:
     """One connection to a server. The methods that send return without waiting for an answer."""
 
-    def __init__(self, port: int, base_path: str, headers: Mapping[str, str]) -> None:
+    def __init__(
+        self, port: int, base_path: str, headers: Mapping[str, str], receive_buffer: int = 0
+    ) -> None:
         self.base = base_path
-        self.socket = socket.create_connection(("127.0.0.1", port), TIMEOUT)
+        self.socket = socket.socket()
+        self.socket.settimeout(TIMEOUT)
+        if receive_buffer:
+            # Only before it connects does it limit what the server may send.
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.socket.connect(("127.0.0.1", port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._headers = {"host": f"127.0.0.1:{port}", **headers}
         self._receiver = Receiver()
@@ -222,6 +229,14 @@ class Client:
     def last_event_id(self) -> str:
         """What a client would reconnect with."""
         return self._receiver.parser.last_event_id
+
+    def record(self) -> bytes:
+        """Receive a whole stream; its bytes as they came."""
+        data = bytearray()
+        while not self._receiver.ended:
+            data += (piece := self.socket.recv(65536))
+            self._receiver.feed(piece)
+        return bytes(data)
 
     def receive_bytes(self, count: int) -> bytes:
         """Exactly so many bytes of what the server sends."""

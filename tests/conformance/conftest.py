@@ -7,14 +7,16 @@ pytest tests/conformance --server path/to/your_server.py # yours; see contract.p
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 from conformance.contract import ServerFile, built_in_servers, find_server
-from conformance.process import Server
+from conformance.process import Server, Servers
 
 _left_out: Counter[str] = Counter()
+_numbers = itertools.count(1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -83,27 +85,6 @@ def _server(item: pytest.Item) -> str | None:
     return file.name if isinstance(file, ServerFile) else None
 
 
-class Servers:
-    """The server that is running; another one takes its place when it is asked for."""
-
-    def __init__(self) -> None:
-        self._running: Server | None = None
-
-    def get(self, file: ServerFile) -> Server:
-        """The server made of ``file``, which tests share."""
-        if self._running is None or self._running.file != file:
-            problems = self.end()
-            self._running = Server(file)
-            self._running.wait_ready()
-            assert not problems, "\n".join(problems)
-        return self._running
-
-    def end(self) -> list[str]:
-        """End the server, if there is one; returns what is wrong with how it ended."""
-        running, self._running = self._running, None
-        return [] if running is None else running.end()
-
-
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Servers]:
     servers = Servers()
@@ -119,6 +100,17 @@ def server(server_file: ServerFile, servers: Servers) -> Server:
 
 
 @pytest.fixture
+def own_server(server_file: ServerFile) -> Iterator[Server]:
+    """A server that the test may end."""
+    server = Server(server_file)
+    try:
+        server.wait_ready()
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture
 def thread(request: pytest.FixtureRequest) -> str:
     """The id of a thread that no other test has."""
-    return f"{request.node.originalname}-{id(request)}"
+    return f"{request.node.originalname}-{next(_numbers)}"

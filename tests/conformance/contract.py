@@ -48,8 +48,8 @@ CAPABILITIES = {
     "http/1.0": "answers a client that speaks HTTP/1.0",
     "http/1.1": "frames a stream so that its end tells from a broken connection",
     "chunked-body": "takes a request body without content-length",
+    "escaped-slash": "tells %2F in a path from a slash",
     "half-close": "answers a client that has closed its side of the connection",
-    "refuses-unread": "lets a request be answered before its body was read",
     "graceful-shutdown": "ends streams well formed when it is told to end",
     "clean-exit": "exits with status 0 at a signal",
 }

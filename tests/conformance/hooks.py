@@ -77,6 +77,8 @@ def _on_response(context: HookContext) -> Response:
         headers = headers.set("x-route", route.name)
         headers = headers.set("x-route-agent", route.agent_id or "none")
         headers = headers.set("x-route-thread", route.thread_id or "none")
+    if "x-cookies" in context.request.headers:
+        headers = headers.add("set-cookie", "a=1").add("set-cookie", "b=2")
     return context.response.with_headers(headers)
 
 

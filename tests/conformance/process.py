@@ -100,9 +100,9 @@ class Server:
 
     # Talking to it
 
-    def client(self, config: str = "main") -> Client:
-        """A new connection."""
-        return Client(self.port, self.file.base_path, {CONFIG_HEADER: config})
+    def client(self, config: str = "main", *, receive_buffer: int = 0) -> Client:
+        """A new connection; if its buffer is small, the server notices when it does not read."""
+        return Client(self.port, self.file.base_path, {CONFIG_HEADER: config}, receive_buffer)
 
     def request(
         self,
@@ -150,6 +150,27 @@ class Server:
         assert answer.status == 200, answer
         known: dict[str, Any] = json.loads(answer.body)
         return known
+
+
+class Servers:
+    """The server that is running; another one takes its place when it is asked for."""
+
+    def __init__(self) -> None:
+        self._running: Server | None = None
+
+    def get(self, file: ServerFile) -> Server:
+        """The server made of ``file``, which tests share."""
+        if self._running is None or self._running.file != file:
+            problems = self.end()
+            self._running = Server(file)
+            self._running.wait_ready()
+            assert not problems, "\n".join(problems)
+        return self._running
+
+    def end(self) -> list[str]:
+        """End the server, if there is one; returns what is wrong with how it ended."""
+        running, self._running = self._running, None
+        return [] if running is None else running.end()
 
 
 def _free_port() -> int:

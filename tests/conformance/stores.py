@@ -12,7 +12,7 @@ from sansio_copilot import MemoryStore
 
 
 class _SlowStore:
-    """A MemoryStore behind a lock of its own, because the ``watch`` methods come from any thread."""
+    """A MemoryStore behind a lock of its own: the ``watch`` methods come from any thread."""
 
     def __init__(self) -> None:
         self._memory = MemoryStore()

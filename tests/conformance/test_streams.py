@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from conformance.agents import CHATTY
 from conformance.process import Server
 
 from sansio_copilot.events import verify_events
@@ -73,6 +74,15 @@ def test_a_plain_agent_that_is_faster_than_its_reader_is_recorded_whole(
     assert text == "".join(f"{number}," for number in range(2000))
 
 
+def test_a_reader_that_never_reads_delays_nobody(server: Server, thread: str) -> None:
+    with server.client() as lazy:
+        lazy.stream("run", thread, agent="chatty")
+        assert lazy.next_event()["type"] == "RUN_STARTED"
+        events = server.run("connect", thread).events()
+        assert [event.get("name") for event in events[1:-1]] == [str(n) for n in range(CHATTY)]
+        assert [event["type"] for event in lazy.rest()] == [event["type"] for event in events[1:]]
+
+
 def test_a_silent_stream_carries_heartbeats(server: Server, thread: str) -> None:
     with server.client() as client:
         client.stream("run", thread)
@@ -88,7 +98,7 @@ def test_a_hundred_streams_are_open_at_once(server: Server, thread: str) -> None
     for client, name in zip(clients, threads, strict=True):
         client.stream("run", name)
     for client in clients:
-        assert [event["type"] for event in client.events(2)][0] == "RUN_STARTED"
+        assert client.events(2)[0]["type"] == "RUN_STARTED"
     for name in threads:
         server.let(name)
     for client, name in zip(clients, threads, strict=True):

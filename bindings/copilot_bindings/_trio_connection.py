@@ -1,0 +1,206 @@
+"""One client's connection under trio: a task that drives it and one that reads for it."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import threading
+from typing import Any
+
+import trio
+
+from sansio_copilot.actions import Call, StoreCall, WaitForFrames
+
+from ._call import begin, is_pending, lock_of
+from ._connection import HTTPConnection
+from ._service import Service
+from ._trio_backend import TrioBackend
+from ._wants import GONE, TIMED_OUT, Close, CloseWriting, Receive, Rest, Send, Want
+
+_PIECE_BYTES = 64 * 1024
+_BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
+_CLOSE_SECONDS = 2.0
+
+
+class Connection:
+    """Moves the bytes of an :class:`HTTPConnection`, and waits for it."""
+
+    def __init__(self, service: Service, backend: TrioBackend, stream: trio.abc.Stream) -> None:
+        self._service = service
+        self._backend = backend
+        self._stream = stream
+        self._lock = lock_of(service.runtime.store)
+        self._thread = threading.get_ident()
+        self._scope = trio.CancelScope()
+        self._call_scope = trio.CancelScope()
+        self._http: HTTPConnection
+        self._want: Want | None = None
+        """What :meth:`_resume` may give an outcome."""
+        self._outcome: Any = None
+        self._resumed = trio.Event()
+        self._wanted = trio.Event()
+        self._lost = False
+
+    async def serve(self) -> None:
+        """Answer requests until the connection ends, and close it."""
+        self._http = HTTPConnection(self._service, admitted=self._service.admit(self))
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._read)
+                    await self._drive()
+                    nursery.cancel_scope.cancel()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.aclose_forcefully(self._stream)
+            self._service.connection_ended(self)
+
+    # What the service says
+
+    def close_if_idle(self) -> None:
+        """Close, unless a request is being received or answered."""
+        if isinstance(self._want, Receive) and self._want.idle:
+            self._resume(self._want, TIMED_OUT)
+
+    def abort(self) -> None:
+        """Close at once, whatever is being sent."""
+        self._scope.cancel()
+
+    # Reading
+
+    async def _read(self) -> None:
+        while True:
+            try:
+                data = await self._stream.receive_some(_PIECE_BYTES)
+            except _BROKEN:
+                self._lose()
+                return
+            self._http.feed(bytes(data))
+            if isinstance(self._want, Receive):
+                self._resume(self._want)
+            elif not data and isinstance(self._want, WaitForFrames):
+                self._resume(self._want, GONE)
+            if not data:
+                return
+            while self._http.full:
+                self._wanted = trio.Event()
+                await self._wanted.wait()
+
+    def _lose(self) -> None:
+        self._lost = True
+        self._call_scope.cancel()
+        if self._want is not None:
+            self._resume(self._want, GONE)
+
+    # What the connection wants
+
+    async def _drive(self) -> None:
+        http = self._http
+        want = http.start()
+        while not isinstance(want, Close):
+            if self._lost and not isinstance(want, StoreCall):
+                want = http.done(GONE)
+                continue
+            try:
+                outcome = await self._perform(want)
+            except trio.Cancelled:
+                # Raised again by the next checkpoint; what the exchange has begun is ended first.
+                self._lost = True
+                outcome = GONE
+            except Exception as error:
+                want = http.failed(error)
+                continue
+            want = http.done(outcome)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if want.abort:
+            _reset(self._stream)
+        elif not self._lost:
+            with trio.move_on_after(_CLOSE_SECONDS), contextlib.suppress(*_BROKEN):
+                await self._stream.aclose()
+
+    async def _perform(self, want: Want) -> Any:
+        match want:
+            case StoreCall():
+                outcome = begin(want, self._lock, self._backend)
+                return await self._backend.seen_through(outcome) if is_pending(outcome) else outcome
+            case Call():
+                outcome = begin(want, self._lock, self._backend)
+                return await self._await(outcome) if is_pending(outcome) else outcome
+            case Send(data=data):
+                return await self._send(data)
+            case WaitForFrames(store=store, cursor=cursor, timeout=timeout):
+                self._expect(want, False)
+                with self._lock:
+                    unwatch = store.watch(cursor, self._notified)
+                try:
+                    return await self._wait(timeout)
+                finally:
+                    with self._lock:
+                        unwatch()
+            case Receive(seconds=seconds):
+                self._expect(want, TIMED_OUT)
+                self._wanted.set()
+                return await self._wait(seconds)
+            case Rest():
+                return await trio.lowlevel.checkpoint()
+            case CloseWriting():
+                # What is encrypted cannot be closed by halves.
+                if isinstance(self._stream, trio.abc.HalfCloseableStream):
+                    with contextlib.suppress(*_BROKEN):
+                        await self._stream.send_eof()
+        return None
+
+    async def _await(self, awaitable: Any) -> Any:
+        with trio.CancelScope() as self._call_scope:
+            return await awaitable
+        return GONE
+
+    async def _send(self, data: bytes) -> Any:
+        # In pieces, because a client that takes little takes something.
+        view = memoryview(data)
+        for start in range(0, len(data), _PIECE_BYTES):
+            with trio.move_on_after(self._service.runtime.limits.write_seconds) as scope:
+                try:
+                    await self._stream.send_all(view[start : start + _PIECE_BYTES])
+                except _BROKEN:
+                    self._lost = True
+            if self._lost or scope.cancelled_caught:
+                self._lost = True
+                return GONE
+        return None
+
+    # Waiting
+
+    def _expect(self, want: Want, otherwise: Any) -> None:
+        self._want, self._outcome, self._resumed = want, otherwise, trio.Event()
+
+    async def _wait(self, seconds: float) -> Any:
+        with trio.move_on_after(seconds):
+            await self._resumed.wait()
+        self._want = None
+        return self._outcome
+
+    def _resume(self, want: Want, outcome: Any = None) -> None:
+        """``want`` has its outcome, unless it was given up meanwhile."""
+        if self._want is want:
+            self._want = None
+            self._outcome = outcome
+            self._resumed.set()
+
+    def _notified(self) -> None:
+        want = self._want
+        if want is None:
+            return
+        if threading.get_ident() == self._thread:
+            self._resume(want, True)
+        else:
+            self._backend.soon(self._resume, want, True)
+
+
+def _reset(stream: trio.abc.Stream) -> None:
+    """Have a socket end with a reset when it is closed, so that nobody takes it for the end."""
+    transport = getattr(stream, "transport_stream", stream)
+    if isinstance(transport, trio.SocketStream):
+        with contextlib.suppress(OSError):
+            transport.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

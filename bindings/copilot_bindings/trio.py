@@ -1,0 +1,174 @@
+"""Serve a runtime with trio: a task for each connection, HTTP/1.1 by h11.
+
+Runs live in a nursery that the server owns. Cancelling the scope around the server ends every run
+well formed, and its readers receive that, before the scope is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import ssl as tls
+import threading
+from collections.abc import AsyncIterator
+from typing import Any
+
+import trio
+
+from sansio_copilot import CopilotRuntime
+
+from ._listen import close_listeners, open_listeners, port_of
+from ._service import Service
+from ._trio_backend import TrioBackend
+from ._trio_connection import Connection
+
+__all__ = ["Server", "open_server", "serve"]
+
+
+async def serve(
+    runtime: CopilotRuntime,
+    host: str = "127.0.0.1",
+    port: int = 4000,
+    *,
+    unix: str | None = None,
+    ssl: tls.SSLContext | None = None,
+    grace_seconds: float = 10.0,
+    task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve ``runtime`` until SIGTERM or SIGINT, or until cancelled.
+
+    A signal begins a graceful shutdown; see :meth:`Server.close`. A second one kills, as it would
+    without this server. Cancellation ends the runs at once, well formed.
+
+    :param port: 0 takes a free one; :attr:`Server.port` tells which.
+    :param unix: the path of a Unix socket to listen on instead.
+    :param ssl: a server's context, to speak TLS.
+    :param grace_seconds: how long responses and runs may go on after a signal.
+    :param task_status: for ``nursery.start``, which returns the :class:`Server` when it accepts
+        connections.
+    :raises OSError: if the address cannot be bound.
+    """
+    async with (
+        open_server(runtime, grace_seconds=grace_seconds) as server,
+        trio.open_nursery() as nursery,
+    ):
+        server.listen(host, port, unix, ssl)
+        if threading.current_thread() is threading.main_thread():
+            await nursery.start(_close_on_signal, server)
+        task_status.started(server)
+        await server.serve_until_closed()
+        nursery.cancel_scope.cancel()
+
+
+@contextlib.asynccontextmanager
+async def open_server(
+    runtime: CopilotRuntime, *, grace_seconds: float = 10.0
+) -> AsyncIterator[Server]:
+    """A home for the runs of connections that an accept loop of yours gives it.
+
+        async with open_server(runtime) as server:
+            await trio.serve_tcp(server.serve_stream, 4000)
+
+    Leaving the block shuts the server down, at once if by an exception or a cancellation.
+
+    :param grace_seconds: how long responses and runs may go on after the end of the block.
+    """
+    async with trio.open_nursery() as nursery:
+        server = Server(runtime, nursery, grace_seconds)
+        failed = True
+        try:
+            yield server
+            failed = False
+        finally:
+            with trio.CancelScope(shield=True):
+                await server.close(grace_seconds=0 if failed else None)
+
+
+class Server:
+    """A server that is running. Made by :func:`open_server`, and for :func:`serve`."""
+
+    def __init__(
+        self, runtime: CopilotRuntime, nursery: trio.Nursery, grace_seconds: float
+    ) -> None:
+        self._nursery = nursery
+        self._backend = TrioBackend(nursery.start_soon)
+        self._service = Service(runtime, self._backend, grace_seconds)
+        self._accepting = trio.CancelScope()
+        self._listeners: list[socket.socket] = []
+        self.port = 0
+        """The port that the server listens on; 0 if it does not, or on a Unix socket."""
+
+        nursery.start_soon(self._service.serve_until_closed, self._stop_listening)
+
+    def listen(self, host: str, port: int, unix: str | None, ssl: tls.SSLContext | None) -> None:
+        """Bind and begin to accept; called once, by :func:`serve`."""
+        self._listeners = open_listeners(host, port, unix)
+        self.port = port_of(self._listeners)
+        self._nursery.start_soon(self._accept, ssl)
+
+    async def serve_until_closed(self) -> None:
+        """Wait until :meth:`close` has done its work, whoever called it."""
+        await self._service.wait_closed()
+
+    async def serve_stream(self, stream: trio.abc.Stream) -> None:
+        """Answer the requests of one connection until it ends, and close it.
+
+        :param stream: a ``trio.SocketStream`` or ``trio.SSLStream``, for one.
+        """
+        await Connection(self._service, self._backend, stream).serve()
+
+    def begin_close(self) -> None:
+        """Begin what :meth:`close` does and return at once; for a signal handler."""
+        self._service.begin_close()
+
+    async def close(self, *, grace_seconds: float | None = None) -> None:
+        """Shut down: accept nothing more, let responses finish, then end the runs that are left.
+
+        After the grace period each run is ended with a well-formed terminal event, which its
+        readers receive.
+
+        :param grace_seconds: instead of what the server was started with.
+        """
+        await self._service.close(grace_seconds)
+
+    async def _accept(self, ssl: tls.SSLContext | None) -> None:
+        listeners: list[trio.abc.Listener[trio.abc.Stream]] = []
+        for listener in self._listeners:
+            plain = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
+            listeners.append(plain if ssl is None else trio.SSLListener(plain, ssl))
+        with self._accepting:
+            await trio.serve_listeners(
+                self._serve_accepted, listeners, handler_nursery=self._nursery
+            )
+
+    async def _serve_accepted(self, stream: trio.abc.Stream) -> None:
+        # What ends the server ends its connections in order.
+        with trio.CancelScope(shield=True):
+            if isinstance(stream, trio.SSLStream) and not await self._shake_hands(stream):
+                await trio.aclose_forcefully(stream)
+                return
+            await self.serve_stream(stream)
+
+    async def _shake_hands(self, stream: trio.SSLStream[Any]) -> bool:
+        with trio.move_on_after(self._service.runtime.limits.header_seconds):
+            try:
+                await stream.do_handshake()
+            except trio.BrokenResourceError:
+                return False
+            return True
+        return False
+
+    def _stop_listening(self) -> None:
+        self._accepting.cancel()
+        close_listeners(self._listeners)
+
+
+async def _close_on_signal(
+    server: Server, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
+        async for _ in signals:
+            break
+    server.begin_close()

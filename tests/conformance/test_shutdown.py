@@ -1,0 +1,61 @@
+"""A signal ends the server: nothing is lost, and nothing is left."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+from conformance.contract import ServerFile
+from conformance.process import Server, Servers
+
+from sansio_copilot.events import verify_events
+
+
+@pytest.mark.needs("graceful-shutdown")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_a_signal_in_mid_run_ends_every_stream_well_formed(
+    own_server: Server, number: signal.Signals
+) -> None:
+    server = own_server
+    with (
+        server.client() as runner,
+        server.client() as reader,
+        server.client() as plain,
+        server.client() as suggestion,
+        server.client() as idle,
+    ):
+        assert idle.request("GET", "/info").status == 200
+        streams = [
+            runner.stream("run", "t"),
+            plain.stream("run", "p", agent="plain"),
+            suggestion.stream("suggest", "s"),
+        ]
+        seen = [stream.events(2) for stream in streams]
+        streams.append(reader.stream("connect", "t"))
+        seen.append(reader.events(2))
+        server.process.send_signal(number)
+        for begun, stream in zip(seen, streams, strict=True):
+            events = begun + stream.rest()
+            verify_events(events)
+            assert events[-1]["type"] == "RUN_ERROR"
+            assert events[-1]["message"] == "The server is shutting down"
+        problems = server.ended()
+        assert not problems, problems[0]
+
+
+@pytest.mark.owns_sockets
+def test_a_client_that_never_reads_cannot_hold_it_up(own_server: Server) -> None:
+    with own_server.client() as client:
+        client.stream("run", "t", agent="endless")
+        client.receive_bytes(1)
+        problems = own_server.end()
+        assert not problems, problems[0]
+
+
+@pytest.mark.ends_the_server
+def test_after_all_of_that_it_ends_clean(
+    server: Server, server_file: ServerFile, servers: Servers
+) -> None:
+    """With status 0, and neither a traceback nor a leak in what it has written."""
+    problems = servers.end()
+    assert not problems, problems[0]

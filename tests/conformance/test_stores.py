@@ -1,0 +1,60 @@
+"""Thread stores whose methods are async, or block: all is as with the one in memory."""
+
+from __future__ import annotations
+
+import pytest
+from conformance.process import Server
+
+pytestmark = pytest.mark.parametrize("config", ["main", "async-store", "blocking-store"])
+
+
+def test_runs_connects_and_stops(server: Server, thread: str, config: str) -> None:
+    with server.client(config) as runner, server.client(config) as reader:
+        runner.stream("run", thread)
+        seen = runner.events(2)
+        server.let(thread, 2)
+        seen += runner.events(2)
+        reader.stream("connect", thread)
+        assert reader.events(4) == seen
+        assert server.run("run", thread, run_id="run-2", config=config).status == 409
+        assert server.stop(thread, config=config) is True
+        rest = runner.rest()
+        assert [event["type"] for event in rest] == ["TEXT_MESSAGE_END", "RUN_FINISHED"]
+        assert reader.rest() == rest
+    assert server.stop(thread, config=config) is False
+    server.wait_unwound(thread)
+    replay = server.run("connect", thread, config=config).events()
+    assert [event.get("delta") for event in replay] == [None, None, "01", None, None]
+
+
+def test_a_plain_agent_is_stopped(server: Server, thread: str, config: str) -> None:
+    with server.client(config) as runner:
+        runner.stream("run", thread, agent="plain")
+        runner.events(2)
+        assert server.stop(thread, agent="plain", config=config) is True
+        assert runner.rest()[-1]["type"] == "RUN_FINISHED"
+    server.let(thread, 1)
+    server.wait_unwound(thread)
+
+
+def test_a_run_goes_on_without_its_client(server: Server, thread: str, config: str) -> None:
+    with server.client(config) as runner:
+        runner.stream("run", thread)
+        runner.events(2)
+        runner.cut()
+    with server.client(config) as reader:
+        reader.stream("connect", thread)
+        reader.events(2)
+        server.let(thread)
+        assert reader.rest()[-1]["type"] == "RUN_FINISHED"
+
+
+def test_many_runs_at_once(server: Server, thread: str, config: str) -> None:
+    clients = [server.client(config) for _ in range(10)]
+    for number, client in enumerate(clients):
+        client.stream("run", f"{thread}-{number}", agent="generator" if number % 2 else "text")
+    for client in clients:
+        assert client.rest()[-1]["type"] == "RUN_FINISHED"
+        client.close()
+    threads = server.request("GET", "/threads", config=config).json()["threads"]
+    assert len([known for known in threads if known["id"].startswith(thread)]) == 10
