@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 from sansio_copilot import CopilotRuntime, __version__
+
+Sleep: TypeAlias = Callable[[float], Any]
+Make: TypeAlias = Callable[[Sleep], CopilotRuntime]
+"""Makes the runtime, for agents that wait by that function."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,6 +27,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         make = _demo if options.command == "demo" else _imported(options.runtime)
         _BINDINGS[options.binding](make, options.host, options.port)
+    except ModuleNotFoundError as error:
+        extra = f"pip install 'sansio-copilot[{options.binding}]'"
+        print(
+            f"sansio-copilot: the {options.binding} binding needs {error.name}: {extra}",
+            file=sys.stderr,
+        )
+        return 1
     except (OSError, _Unusable) as error:
         print(f"sansio-copilot: {error}", file=sys.stderr)
         return 1
@@ -41,7 +54,12 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="serve a runtime of your own")
     serve.add_argument("runtime", help="where it is: module:attribute")
     for command in (demo, serve):
-        command.add_argument("--binding", choices=sorted(_BINDINGS), default="asyncio")
+        command.add_argument(
+            "--binding",
+            choices=sorted(_BINDINGS),
+            default="asyncio",
+            help="what moves the bytes (default: asyncio)",
+        )
         command.add_argument("--host", default="127.0.0.1")
         command.add_argument("--port", type=_port, default=4000)
     return parser
@@ -54,7 +72,7 @@ def _port(text: str) -> int:
     return port
 
 
-def _imported(where: str) -> Callable[[object], CopilotRuntime]:
+def _imported(where: str) -> Make:
     module_name, _, attribute = where.partition(":")
     if not module_name:
         raise _Unusable(f"{where!r} names no module, expected module:attribute")
@@ -69,30 +87,49 @@ def _imported(where: str) -> Callable[[object], CopilotRuntime]:
     return lambda sleep: runtime
 
 
-def _demo(sleep: object) -> CopilotRuntime:
+def _demo(sleep: Sleep) -> CopilotRuntime:
     from .demo import build_runtime
 
-    return build_runtime(sleep)  # type: ignore[arg-type]
+    return build_runtime(sleep)
 
 
-def _serve_asyncio(make: Callable[[object], CopilotRuntime], host: str, port: int) -> None:
+def _serve_asyncio(make: Make, host: str, port: int) -> None:
     import asyncio
 
-    try:
-        from .asyncio import serve
-    except ModuleNotFoundError as error:
-        raise _Unusable(
-            f"the asyncio binding needs {error.name}: pip install 'sansio-copilot[asyncio]'"
-        ) from error
+    from .asyncio import serve
 
-    def ready(server: object) -> None:
-        print(f"serving on http://{host}:{getattr(server, 'port', port)}/", flush=True)
-
-    asyncio.run(serve(make(asyncio.sleep), host, port, ready=ready))
+    asyncio.run(serve(make(asyncio.sleep), host, port, ready=_say_where(host)))
 
 
-_BINDINGS: dict[str, Callable[[Callable[[object], CopilotRuntime], str, int], None]] = {
+def _serve_trio(make: Make, host: str, port: int) -> None:
+    import trio
+
+    from .trio import serve
+
+    ready = _say_where(host)
+    trio.run(functools.partial(serve, make(trio.sleep), host, port, ready=ready))
+
+
+def _serve_sockets(make: Make, host: str, port: int) -> None:
+    import asyncio
+
+    from .sockets import serve
+
+    # Its async agents run on an asyncio loop.
+    serve(make(asyncio.sleep), host, port, ready=_say_where(host))
+
+
+def _say_where(host: str) -> Callable[[Any], None]:
+    def ready(server: Any) -> None:
+        print(f"serving on http://{host}:{server.port}/", flush=True)
+
+    return ready
+
+
+_BINDINGS: dict[str, Callable[[Make, str, int], None]] = {
     "asyncio": _serve_asyncio,
+    "trio": _serve_trio,
+    "sockets": _serve_sockets,
 }
 
 

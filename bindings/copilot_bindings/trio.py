@@ -11,7 +11,7 @@ import signal
 import socket
 import ssl as tls
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import trio
@@ -34,6 +34,7 @@ async def serve(
     unix: str | None = None,
     ssl: tls.SSLContext | None = None,
     grace_seconds: float = 10.0,
+    ready: Callable[[Server], object] | None = None,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve ``runtime`` until SIGTERM or SIGINT, or until cancelled.
@@ -45,17 +46,21 @@ async def serve(
     :param unix: the path of a Unix socket to listen on instead.
     :param ssl: a server's context, to speak TLS.
     :param grace_seconds: how long responses and runs may go on after a signal.
-    :param task_status: for ``nursery.start``, which returns the :class:`Server` when it accepts
-        connections.
+    :param ready: called with the server when it accepts connections.
+    :param task_status: the same for ``nursery.start``, which returns the :class:`Server`.
     :raises OSError: if the address cannot be bound.
     """
+    # First, because what a nursery raises is a group.
+    listeners = open_listeners(host, port, unix)
     async with (
         open_server(runtime, grace_seconds=grace_seconds) as server,
         trio.open_nursery() as nursery,
     ):
-        server.listen(host, port, unix, ssl)
+        server.listen(listeners, ssl)
         if threading.current_thread() is threading.main_thread():
             await nursery.start(_close_on_signal, server)
+        if ready is not None:
+            ready(server)
         task_status.started(server)
         await server.serve_until_closed()
         nursery.cancel_scope.cancel()
@@ -101,10 +106,10 @@ class Server:
 
         nursery.start_soon(self._service.serve_until_closed, self._stop_listening)
 
-    def listen(self, host: str, port: int, unix: str | None, ssl: tls.SSLContext | None) -> None:
-        """Bind and begin to accept; called once, by :func:`serve`."""
-        self._listeners = open_listeners(host, port, unix)
-        self.port = port_of(self._listeners)
+    def listen(self, listeners: list[socket.socket], ssl: tls.SSLContext | None) -> None:
+        """Begin to accept; called once, by :func:`serve`."""
+        self._listeners = listeners
+        self.port = port_of(listeners)
         self._nursery.start_soon(self._accept, ssl)
 
     async def serve_until_closed(self) -> None:

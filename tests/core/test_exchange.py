@@ -12,6 +12,7 @@ import attrs
 import pytest
 
 from sansio_copilot import (
+    BodyTimeout,
     BodyTooLarge,
     CopilotRuntime,
     CorsPolicy,
@@ -745,6 +746,14 @@ def test_a_body_that_is_too_large_gets_413() -> None:
         "error": "Payload too large",
         "message": "The request body is longer than 10 bytes",
     }
+
+
+def test_a_body_that_is_too_slow_gets_408_that_a_page_may_read() -> None:
+    driver = Driver(runtime(cors=True), run_request()).until(S.READING_BODY)
+    driver.fail(BodyTimeout())
+    assert driver.finish().status == 408
+    assert driver.headers["access-control-allow-origin"] == "*"
+    assert json.loads(driver.sent)["error"] == "Request timeout"
 
 
 def test_a_body_that_cannot_be_read_gets_500() -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sansio_copilot.errors import RemoteProtocolError
 from sansio_copilot.http import Headers, Request, Response
 
 PAIRS = st.lists(st.tuples(st.sampled_from(["a", "A", "b", "B", "c"]), st.text()))
