@@ -544,7 +544,9 @@ class TestOrphans:
         assert world.store.open_runs == []
         if own.status == 200:
             check_well_formed(own.stream)
-            assert follower.stream in (b"", own.stream) or follower.stream in history(world)
+            # A follower whose cursor comes late may see the next run, as it goes or compacted.
+            seen = (b"", own.stream, found.stream)
+            assert follower.stream in seen or follower.stream in history(world)
         assert found.answered
         if own.run is not None and not silent:
             assert own.run.state is RunState.OVER
