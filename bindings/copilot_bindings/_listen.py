@@ -20,7 +20,9 @@ def open_listeners(host: str, port: int, unix: str | None) -> list[socket.socket
     with contextlib.ExitStack() as undo:
         listeners: list[socket.socket] = []
         for family, address in _addresses(host, port, unix):
-            listener = socket.socket(family, socket.SOCK_STREAM)
+            # Named, since asyncio spares only what it knows to be TCP from Nagle's algorithm.
+            protocol = 0 if family == socket.AF_UNIX else socket.IPPROTO_TCP
+            listener = socket.socket(family, socket.SOCK_STREAM, protocol)
             undo.callback(listener.close)
             if family == socket.AF_INET6:
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)

@@ -1,123 +1,126 @@
-"""A complete binding in under a hundred lines, for the I/O library in toy_io.py."""
+"""A complete binding in less than a hundred lines of code, for the I/O library in toy_io.py."""
 
 import asyncio
-import inspect
 import time
 from functools import partial
 
 import toy_io
 
-from sansio_copilot import BodyTooLarge, Request, RunRefused
-from sansio_copilot.actions import (
-    Abandon, Call, Finish, ReadBody, RunOver, SendBytes, SendHead, StartRun, StoreCall,
-    WaitForFrames,
-)  # fmt: skip
+from sansio_copilot import BodyTooLarge, Request, RunRefused, actions
 
 
-class Binding:
-    def __init__(self, runtime):
-        self.runtime, self.homes, self.closing = runtime, set(), False
+async def serve(runtime, host, port):
+    homes = Homes()
+    await toy_io.serve(host, port, partial(answer, runtime, homes), homes.close)
 
-    async def serve(self, host, port):
-        self.loop = asyncio.get_running_loop()
-        await toy_io.serve(host, port, self.answer, self.close)
 
-    def answer(self, http):  # in the thread of a connection
-        request = Request.from_target(http.method, http.target, http.headers)
-        exchange = self.runtime.exchange(request, time.time())
-        action = exchange.start()
-        while not isinstance(action, Finish | Abandon):
+async def answer(runtime, homes, http):
+    request = Request.from_target(http.method, http.target, http.headers)
+    exchange = runtime.exchange(request, time.time())
+    action = exchange.start()
+    while not isinstance(action, actions.Finish | actions.Abandon):
+        try:
+            outcome = await perform(action, homes, http)
+        except toy_io.Disconnected:
+            action = exchange.client_gone()
+        except Exception as error:
+            action = exchange.failed(error)
+        else:
+            action = exchange.done(outcome)
+    await http.end(complete=isinstance(action, actions.Finish))
+
+
+async def perform(action, homes, http):
+    match action:
+        case actions.ReadBody(limit=limit):
+            body = await http.read_body(limit + 1)
+            if len(body) > limit:
+                raise BodyTooLarge
+            return body
+        case actions.Call():
+            return await call(action)
+        case actions.StartRun(run=run):
+            return homes.start(run)
+        case actions.SendHead(status=status, headers=headers):
+            return await http.send_head(status, headers)
+        case actions.SendBytes(data=data):
+            return await http.send_body(data)
+        case actions.WaitForFrames(store=store, cursor=cursor, timeout=timeout):
+            news = toy_io.Mailbox()
+            unwatch = store.watch(cursor, partial(news.put, True))
             try:
-                outcome = self.perform(http, action)
-            except toy_io.Disconnected:
-                action = exchange.client_gone()
-            except Exception as error:
-                action = exchange.failed(error)
-            else:
-                action = exchange.done(outcome)
-        if isinstance(action, Abandon):
-            raise toy_io.Disconnected
-        http.end()
-
-    def perform(self, http, action):
-        match action:
-            case ReadBody(limit=limit):
-                body = b""
-                for data in http.read_body():
-                    if len(body := body + data) > limit:
-                        raise BodyTooLarge
-                return body
-            case SendHead(status=status, headers=headers):
-                return http.send_head(status, headers)
-            case SendBytes(data=data):
-                return http.send_body(data)
-        # A MemoryStore is not for several threads, so all calls are made in that of the loop.
-        work = self.perform_in_loop(action)
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result()
-
-    async def perform_in_loop(self, action):
-        match action:
-            case Call():
-                return await call(action)
-            case StartRun(run=run):
-                if self.closing:
-                    raise RunRefused("The server is shutting down")
-                home = Home(run)
-                self.homes.add(home)
-                home.task.add_done_callback(lambda _: self.homes.discard(home))
-            case WaitForFrames(store=store, cursor=cursor, timeout=timeout):
-                news = asyncio.Event()
-                unwatch = store.watch(cursor, partial(self.loop.call_soon_threadsafe, news.set))
-                try:
-                    return await asyncio.wait_for(news.wait(), timeout)
-                except TimeoutError:
-                    return False
-                finally:
-                    unwatch()
-
-    async def close(self):
-        self.closing = True
-        for home in self.homes:
-            home.tell(home.run.interrupt, time.time(), "The server is shutting down")
-        await asyncio.gather(*(home.task for home in self.homes))
+                return await news.get(timeout) is not None
+            finally:
+                unwatch()
 
 
 async def call(action):
-    if isinstance(action, StoreCall) and action.blocking:
+    if isinstance(action, actions.StoreCall) and action.blocking:
         return await toy_io.in_thread(action.function, *action.args)
-    outcome = action.function(*action.args)
-    return await outcome if inspect.isawaitable(outcome) else outcome
+    return await toy_io.settled(action.function(*action.args))
+
+
+class Homes(set):
+    closing = False
+
+    def start(self, run):
+        if self.closing:
+            raise RunRefused("The server is shutting down")
+        self.add(home := Home(run))
+        home.task.add_done_callback(lambda _: self.discard(home))
+
+    async def close(self):
+        self.closing = True
+        for home in self:
+            home.inbox.put(lambda run=home.run: run.interrupt(time.time(), "Shutting down"))
+        await asyncio.gather(*(home.task for home in self))
 
 
 class Home:
-    """Where a run lives: a task, and another that pulls the agent."""
+    """Where a run lives: a task that talks to it, and one that pulls its agent."""
 
     def __init__(self, run):
-        self.run, self.inbox, self.taken, self.over = run, asyncio.Queue(), asyncio.Event(), False
-        self.task = asyncio.create_task(self.main())
+        self.run, self.inbox, self.taken = run, toy_io.Mailbox(), asyncio.Semaphore(0)
+        self.over, self.task = False, asyncio.create_task(self.live())
 
-    def tell(self, call, *args):
-        self.inbox.put_nowait(partial(call, *args))
-
-    async def main(self):
-        run, loop = self.run, asyncio.get_running_loop()
-        action = await self.stored(run.start(time.time()))
-        notify = partial(loop.call_soon_threadsafe, self.tell, run.check)
-        unwatch = run.store.watch_run(run.key, notify)
+    async def live(self):
+        run, inbox = self.run, self.inbox
+        action = await self.store(run.start(time.time()))
+        unwatch = run.store.watch_run(run.key, partial(inbox.put, run.check))
         agent = asyncio.create_task(self.pull())
-        while not isinstance(action, RunOver):
-            seconds = action.patience or (run.lease and run.lease / 3)
-            try:
-                told = await asyncio.wait_for(self.inbox.get(), seconds)
-            except TimeoutError:
-                told = partial(run.settle, time.time()) if action.patience else run.check
-            action = await self.stored(told())
-            self.taken.set()
+        while not self.over:
+            tell = await inbox.get(action.patience or (run.lease and run.lease / 3))
+            if tell is None:
+                tell = self.settle if action.patience else run.check
+            action = await self.store(tell())
+            self.over = isinstance(action, actions.RunOver)
+            self.taken.release()
         unwatch()
-        self.over = True
         if action.agent == "cancel":
             agent.cancel()
         await asyncio.wait([agent])
 
-    async def stored(self, action):
-        ...
+    def settle(self):
+        return self.run.settle(time.time())
+
+    async def store(self, action):
+        while isinstance(action, actions.StoreCall):
+            try:
+                outcome = await call(action)
+            except Exception as error:
+                action = self.run.store_failed(error, time.time())
+            else:
+                action = self.run.stored(outcome, time.time())
+        return action
+
+    async def pull(self):
+        failure = None
+        try:
+            events = await toy_io.settled(self.run.events())
+            async for event in toy_io.pulled(events):
+                if not self.over:
+                    self.inbox.put(partial(self.run.event, event, time.time()))
+                    await self.taken.acquire()
+        except Exception as error:
+            failure = error
+        self.inbox.put(partial(self.run.agent_ended, time.time(), failure))

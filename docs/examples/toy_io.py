@@ -1,7 +1,4 @@
-"""A toy I/O library, as simple as one can be that is of use: it knows nothing of the runtime.
-
-It serves HTTP with a thread for each connection, and runs an event loop beside them.
-"""
+"""A toy I/O library: HTTP on asyncio's streams, as simple as it can be. It knows no runtime."""
 
 from __future__ import annotations
 
@@ -9,99 +6,123 @@ import asyncio
 import concurrent.futures
 import contextlib
 import signal
-import socket
-import socketserver
 import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from typing import Any
 
 import h11
 
 
 class Disconnected(Exception):
-    """The client has gone, or was never one of HTTP."""
+    """The client has gone."""
 
 
-class Connection(socketserver.BaseRequestHandler):
+class Connection:
     """A connection, and the request on it that is being answered."""
 
-    def handle(self):
-        self.server.connections.add(self)
-        self.http = h11.Connection(h11.SERVER)
-        with contextlib.suppress(Disconnected, h11.LocalProtocolError):
-            while isinstance(event := self._receive(), h11.Request):
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+        self._http = h11.Connection(h11.SERVER)
+        self.method = self.target = ""
+        self.headers: list[tuple[str, str]] = []
+
+    @property
+    def is_idle(self) -> bool:
+        return self._http.our_state is h11.IDLE
+
+    async def serve(self, answer: Callable[[Connection], Awaitable[None]]) -> None:
+        with contextlib.suppress(Disconnected, h11.ProtocolError, asyncio.CancelledError):
+            while isinstance(event := await self._receive(), h11.Request):
                 self.method, self.target = event.method.decode(), event.target.decode()
                 self.headers = [(n.decode(), v.decode("latin-1")) for n, v in event.headers]
-                self.server.answer(self)
-                while self.http.their_state is h11.SEND_BODY:
-                    self._receive()
-                self.http.start_next_cycle()
-        self.server.connections.discard(self)
+                await answer(self)
+                while self._http.their_state is h11.SEND_BODY:
+                    await self._receive()
+                self._http.start_next_cycle()
+        self._writer.close()
 
-    def read_body(self):
-        """The pieces of the request's body."""
-        if self.http.they_are_waiting_for_100_continue:
-            self._send(h11.InformationalResponse(status_code=100, headers=[]))
-        while isinstance(event := self._receive(), h11.Data):
+    async def body(self) -> AsyncIterator[bytes]:
+        if self._http.they_are_waiting_for_100_continue:
+            await self._send(h11.InformationalResponse(status_code=100, headers=[]))
+        while isinstance(event := await self._receive(), h11.Data):
             yield event.data
 
-    def send_head(self, status, headers):
-        self._send(h11.Response(status_code=status, headers=headers))
+    async def send_head(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
+        await self._send(h11.Response(status_code=status, headers=headers))
 
-    def send_body(self, data):
-        self._send(h11.Data(data=data))
+    async def send_body(self, data: bytes) -> None:
+        await self._send(h11.Data(data=data))
 
-    def end(self):
-        self._send(h11.EndOfMessage())
+    async def end(self) -> None:
+        await self._send(h11.EndOfMessage())
 
-    def stop_listening(self):
-        """Take no more requests."""
-        with contextlib.suppress(OSError):
-            self.request.shutdown(socket.SHUT_RD)
-
-    def _receive(self):
+    async def _receive(self) -> h11.Event | type[h11.PAUSED]:
         try:
-            while (event := self.http.next_event()) is h11.NEED_DATA:
-                self.http.receive_data(self.request.recv(65536))
+            while (event := self._http.next_event()) is h11.NEED_DATA:
+                self._http.receive_data(await self._reader.read(65536))
         except (OSError, h11.RemoteProtocolError) as error:
             raise Disconnected from error
         return event
 
-    def _send(self, event):
-        data = self.http.send(event)
+    async def _send(self, event: h11.Event) -> None:
+        self._writer.write(self._http.send(event) or b"")
         try:
-            self.request.sendall(data)
+            await self._writer.drain()
         except OSError as error:
             raise Disconnected from error
 
 
-class Server(socketserver.ThreadingTCPServer):
-    allow_reuse_address = True
-    request_queue_size = 128
-
-    def __init__(self, host, port, answer):
-        super().__init__((host, port), Connection)
-        self.answer, self.connections = answer, set()
-
-
-async def serve(host, port, answer, close):
-    """Call ``answer`` in a thread for each request, and ``await close()`` at a signal."""
+async def serve(
+    host: str,
+    port: int,
+    answer: Callable[[Connection], Awaitable[None]],
+    close: Callable[[], Awaitable[None]],
+) -> None:
+    """Await ``answer`` for each request; at SIGTERM or SIGINT accept no more, and ``close()``."""
     loop, signalled = asyncio.get_running_loop(), asyncio.Event()
+    tasks: dict[asyncio.Task[None], Connection] = {}
+
+    async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = Connection(reader, writer)
+        task = asyncio.current_task()
+        assert task is not None
+        tasks[task] = connection
+        await connection.serve(answer)
+        del tasks[task]
+
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signalled.set)
-    server = Server(host, port, answer)
-    threading.Thread(target=server.serve_forever, args=(0.05,)).start()
+    server = await asyncio.start_server(accepted, host, port, backlog=128)
     await signalled.wait()
-    await in_thread(server.shutdown)
+    server.close()
     await close()
-    for connection in list(server.connections):
-        connection.stop_listening()
-    await in_thread(server.server_close)
+    for task, connection in tasks.items():
+        if connection.is_idle:
+            task.cancel()
+    await asyncio.gather(*tasks)
 
 
-async def in_thread(function, *args):
-    """In a thread that does not keep the process from ending, should the function never return."""
-    future = concurrent.futures.Future()
+class Mailbox:
+    """Takes items from whatever thread, and hands them out in the event loop."""
 
-    def call():
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._items: asyncio.Queue[Any] = asyncio.Queue()
+
+    def put(self, item: Any) -> None:
+        self._loop.call_soon_threadsafe(self._items.put_nowait, item)
+
+    async def get(self, seconds: float | None) -> Any:
+        """The next item; None if there is none within so many seconds."""
+        with contextlib.suppress(TimeoutError):
+            return await asyncio.wait_for(self._items.get(), seconds)
+
+
+async def in_thread(function: Callable[..., Any], *args: Any) -> Any:
+    """Call what may block; a process can end all the same while it does."""
+    future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+    def call() -> None:
         try:
             outcome = function(*args)
         except BaseException as error:
@@ -114,8 +135,8 @@ async def in_thread(function, *args):
     return await asyncio.wrap_future(future)
 
 
-async def pulled(iterable):
-    """A plain iterable as an async one, which may block: it is pulled in threads."""
+async def pulled(iterable: Iterable[Any]) -> AsyncIterator[Any]:
+    """What may block between two items."""
     iterator, end = iter(iterable), object()
     while (item := await in_thread(next, iterator, end)) is not end:
         yield item
