@@ -1,5 +1,7 @@
 # make demo: set up, then serve a working runtime and its page on http://127.0.0.1:4000/
-# make test: set up, then run the whole suite. Both work on a fresh machine with python3 and npm.
+# make test: set up, then run the whole suite.
+# make bench: set up, then measure our runtime beside the reference; see docs/performance.md.
+# All work on a fresh machine with python3 and npm.
 
 PYTHON ?= python3
 VENV := .venv
@@ -31,8 +33,9 @@ unit: $(VENV)/.installed $(NPM)
 	$(BIN)/coverage report
 	$(BIN)/python -m pytest tests --ignore tests/core
 
-bench: $(VENV)/.installed
-	$(BIN)/python benchmarks/core.py
+# BENCH="--quick", say, or names of sections.
+bench: $(VENV)/.installed benchmarks/node_modules/.installed
+	$(BIN)/python benchmarks/run.py $(BENCH)
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -44,5 +47,9 @@ tests/%/node_modules/.installed: tests/%/package.json
 	cd tests/$* && npm install --no-audit --no-fund --no-package-lock --loglevel=error
 	touch $@
 
+benchmarks/node_modules/.installed: benchmarks/package.json
+	cd benchmarks && npm install --no-audit --no-fund --no-package-lock --loglevel=error
+	touch $@
+
 clean:
-	rm -rf $(VENV) tests/*/node_modules .mypy_cache .ruff_cache .pytest_cache .coverage
+	rm -rf $(VENV) tests/*/node_modules benchmarks/node_modules .mypy_cache .ruff_cache .pytest_cache .coverage

@@ -1,4 +1,4 @@
-"""What the core costs, without a socket: `make bench`.
+"""What the core costs, without a socket: section ``core`` of run.py, or by itself.
 
 Each figure is the best of several rounds, in microseconds, because noise only ever adds. Timings
 decide no test; they are here to be compared before and after a change of a hot path.
@@ -6,9 +6,12 @@ decide no test; they are here to be compared before and after a change of a hot 
 
 from __future__ import annotations
 
+import logging
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+
+from ag_ui.core import TextMessageContentEvent
 
 from sansio_copilot import CopilotRuntime, MemoryStore, Request
 from sansio_copilot.actions import Finish
@@ -43,23 +46,32 @@ def best(make: Callable[[], Callable[[], object]], count: int) -> float:
     return min(seconds) / count * 1e6
 
 
-def recording() -> Callable[[], object]:
+def recording(deltas: Sequence[object]) -> Callable[[], Callable[[], object]]:
     """Verify, encode and fold each event."""
-    recorder = RunRecorder(RunKey("t", 1, "r"), run_input("t"))
-    for event in START:
-        recorder.record(event, 0.0)
-    return lambda: [recorder.record(event, 0.0) for event in DELTAS]
+
+    def make() -> Callable[[], object]:
+        recorder = RunRecorder(RunKey("t", 1, "r"), run_input("t"))
+        for event in START:
+            recorder.record(event, 0.0)
+        return lambda: [recorder.record(event, 0.0) for event in deltas]
+
+    return make
 
 
-def storing() -> Callable[[], object]:
+def storing(deltas: Sequence[object]) -> Callable[[], Callable[[], object]]:
     """The same, and append each frame to the log."""
-    store = MemoryStore()
-    opened = store.open_run(RunRequest("t", "r", "a"))
-    assert isinstance(opened, RunOpened)
-    recorder = RunRecorder(opened.key, run_input("t"))
-    for event in START:
-        store.append(opened.key, recorder.record(event, 0.0))
-    return lambda: [store.append(opened.key, recorder.record(event, 0.0)) for event in DELTAS]
+
+    def make() -> Callable[[], object]:
+        store = MemoryStore()
+        opened = store.open_run(RunRequest("t", "r", "a"))
+        assert isinstance(opened, RunOpened)
+        key = opened.key
+        recorder = RunRecorder(key, run_input("t"))
+        for event in START:
+            store.append(key, recorder.record(event, 0.0))
+        return lambda: [store.append(key, recorder.record(event, 0.0)) for event in deltas]
+
+    return make
 
 
 def exchanging(method: str, path: str) -> Callable[[], Callable[[], object]]:
@@ -73,7 +85,11 @@ def exchanging(method: str, path: str) -> Callable[[], Callable[[], object]]:
         while not isinstance(action, Finish):
             action = exchange.done()
 
-    return lambda: lambda: [one() for _ in range(1000)]
+    def many() -> None:
+        for _ in range(1000):
+            one()
+
+    return lambda: many
 
 
 def running(deltas: int, runs: int) -> Callable[[], Callable[[], object]]:
@@ -88,35 +104,47 @@ def running(deltas: int, runs: int) -> Callable[[], Callable[[], object]]:
     return make
 
 
-def replaying() -> Callable[[], object]:
-    """Connect to a thread of 1,000 runs of ten deltas."""
+def threads(runs: int) -> Client:
+    """A client whose runtime has a thread of so many runs of ten deltas."""
     events = [*START, *DELTAS[:10], *END]
     store = MemoryStore(max_runs_per_thread=0)
     client = Client(CopilotRuntime({"default": lambda input, context: iter(events)}, store=store))
-    for number in range(1000):
+    for number in range(runs):
         body = run_input("t", f"r{number}")
         client.post("/api/copilotkit/agent/default/run", json=body)
-    return lambda: client.post("/api/copilotkit/agent/default/connect", json=run_input("t"))
+    return client
+
+
+def replaying(client: Client) -> Callable[[], Callable[[], object]]:
+    """Connect to that thread."""
+    path = "/api/copilotkit/agent/default/connect"
+    return lambda: lambda: client.post(path, json=run_input("t"))
+
+
+def measure() -> Iterator[tuple[str, float]]:
+    """Each thing that is measured, and how many microseconds it takes."""
+    yield "event: verify, encode, fold", best(recording(DELTAS), EVENTS)
+    yield "event: the same, and append", best(storing(DELTAS), EVENTS)
+    models = [TextMessageContentEvent.model_validate(event) for event in DELTAS]
+    yield "event: the same, of a model", best(storing(models), EVENTS)
+    yield "exchange: GET /info", best(exchanging("GET", "/api/copilotkit/info"), 1000)
+    yield "exchange: 404", best(exchanging("GET", "/nope"), 1000)
+    yield "exchange: preflight", best(exchanging("OPTIONS", "/api/copilotkit/info"), 1000)
+    yield "run of 10 deltas", best(running(10, 200), 200)
+    yield "run of 1,000 deltas", best(running(1000, 5), 5)
+    client = threads(1000)
+    whole = best(replaying(client), 1)
+    yield "connect to 1,000 runs of 10 deltas", whole
+    yield "event: replayed (5,000 of them at once)", whole / 5000
 
 
 def main() -> None:
     """Print the table."""
     print(f"{platform.python_implementation()} {platform.python_version()}, {platform.machine()}")
-    for what, microseconds in (
-        ("event: verify, encode, fold", best(recording, EVENTS)),
-        ("event: the same, and append", best(storing, EVENTS)),
-        ("exchange: GET /info", best(exchanging("GET", "/api/copilotkit/info"), 1000)),
-        ("exchange: 404", best(exchanging("GET", "/nope"), 1000)),
-        ("exchange: preflight", best(exchanging("OPTIONS", "/api/copilotkit/info"), 1000)),
-        ("run of 10 deltas", best(running(10, 200), 200)),
-        ("run of 1,000 deltas", best(running(1000, 5), 5)),
-        ("connect to 1,000 runs of 10 deltas", best(replaying, 1)),
-    ):
+    for what, microseconds in measure():
         print(f"{what:40} {microseconds:12.2f} us")
 
 
 if __name__ == "__main__":
-    import logging
-
     logging.disable(logging.WARNING)
     main()

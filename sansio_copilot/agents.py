@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import attrs
 from ag_ui.core import BaseEvent, RunAgentInput
 
+from .errors import text_of
 from .events import EventError
 from .events._values import copy_json
 from .http import Request
@@ -61,27 +62,35 @@ def event_dict(event: object) -> dict[str, Any]:
     The dict is the caller's: an agent may go on to change what it yielded. Optional fields that
     are None are left out, because a client's schema refuses them as null.
 
-    :raises EventError: if it is neither an ``ag_ui.core`` event nor a mapping.
+    :raises EventError: if it is neither an ``ag_ui.core`` event nor a mapping, or one that cannot
+        be written as such a dict.
     """
-    if type(event) is dict:
-        try:
+    try:
+        if type(event) is dict:
             own: dict[str, Any] = copy_json(event)
-        except RecursionError:
-            raise EventError(
-                "The agent yielded an event that is nested too deeply, or contains itself"
-            ) from None
-        if None in own.values():
-            return {
-                key: value
-                for key, value in own.items()
-                if value is not None or key in _NULLABLE_FIELDS
-            }
-        return own
-    if isinstance(event, BaseEvent):
-        dumped: dict[str, Any] = event.model_dump(mode="json", by_alias=True)
-        return dumped
-    if isinstance(event, Mapping):
-        return event_dict(dict(event))
+            if None in own.values():
+                return {
+                    key: value
+                    for key, value in own.items()
+                    if value is not None or key in _NULLABLE_FIELDS
+                }
+            return own
+        if isinstance(event, BaseEvent):
+            dumped: dict[str, Any] = event.model_dump(mode="json", by_alias=True)
+            return dumped
+        if isinstance(event, Mapping):
+            return event_dict(dict(event))
+    except EventError:
+        raise
+    except RecursionError:
+        raise EventError(
+            "The agent yielded an event that is nested too deeply, or contains itself"
+        ) from None
+    except Exception as error:
+        # Of any class: an event may hold anything, and a model may have code of its own.
+        raise EventError(
+            f"The agent yielded an event that is not JSON: {text_of(error)}"
+        ) from error
     raise EventError(
         f"The agent yielded {type(event).__name__}, expected an ag_ui.core event or a dict of its "
         "JSON shape"

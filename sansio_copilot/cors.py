@@ -47,6 +47,8 @@ _ANY = ("*",)
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # RFC 6454 section 6.2 as browsers write it: in lower case, punycode, nothing behind the port.
 _ORIGIN = re.compile(r"null|[a-z][a-z0-9+.-]*://[!-~]*")
+# What a request may say: an origin or, in the RFC, several. Nothing else is sent back to it.
+_ORIGINS = re.compile(r"[ -~]+")
 _NEVER_IN_ORIGIN = re.compile(r"[A-Z,*?#@\\]|://.*/")
 
 
@@ -189,11 +191,14 @@ class CorsPolicy:
 
         :param request_origin: the ``Origin`` header of the request, None if it had none.
         :raises TypeError: if the origin function returns something else than it may.
+        :raises ValueError: if it returns a str that is no origin, or lets an origin in that cannot
+            be the value of a header; and whatever it raises itself. So does :meth:`preflight`.
         """
         return response.with_headers(self._headers(response.headers, request_origin))
 
     def _headers(self, headers: Headers, request_origin: str | None) -> Headers:
-        allowed = self._allowed_origin(request_origin or None)
+        is_one = request_origin is not None and _ORIGINS.fullmatch(request_origin)
+        allowed = self._allowed_origin(request_origin if is_one else None)
         if callable(self.origin):
             headers = _vary(headers, "Origin")
         if allowed is None:

@@ -21,3 +21,11 @@ class BodyTooLarge(RemoteProtocolError):
 
 class BodyTimeout(RemoteProtocolError):
     """The request's body did not arrive in time. Reported as the outcome of a ReadBody."""
+
+
+def text_of(error: BaseException) -> str:
+    """``str(error)``; "" if even that fails, as it may with an application's own exception."""
+    try:
+        return str(error)
+    except Exception:
+        return ""

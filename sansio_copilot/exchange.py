@@ -202,7 +202,12 @@ class Exchange:
             if following is None:
                 raise AssertionError(f"{action} cannot follow {self.state.name}")
             self.state = following
-            if not self._gone or isinstance(action, StoreCall) or following in _OVER:
+            if following in _OVER:
+                # Left suspended, the steps and this exchange would keep each other, and with them
+                # all of the run's log, until the garbage collector comes by.
+                self._steps.close()
+                return action
+            if not self._gone or isinstance(action, StoreCall):
                 return action
             action = self._steps.throw(ClientGone())
 
@@ -432,11 +437,15 @@ class Exchange:
 
 
 def _clean_up(action: StoreCall) -> Steps:
-    """Perform what must not hide why it is needed if it fails itself."""
-    try:
-        yield action
-    except Exception as error:
-        logger.error("the thread store failed to clean up", exc_info=error)
+    """Perform what must not hide why it is needed if it fails itself, twice if it does."""
+    for _ in range(2):
+        try:
+            yield action
+        except Exception as error:
+            what = action.args[0]
+            logger.error("the thread store failed to clean up: %s", what, exc_info=error)
+        else:
+            return
 
 
 def _ask(hook: ResponseHook, context: HookContext) -> Generator[Action, Any, Response | None]:

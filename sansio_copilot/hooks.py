@@ -25,9 +25,12 @@ class Reject(Exception):
     The response still passes ``on_response`` and gets CORS headers.
 
     :param response: what to answer.
+    :raises TypeError: for anything but a :class:`Response`.
     """
 
     def __init__(self, response: Response) -> None:
+        if not isinstance(response, Response):
+            raise TypeError(f"Reject takes a Response, not {type(response).__name__}")
         super().__init__(f"rejected with {response.status}")
         self.response = response
 

@@ -162,7 +162,7 @@ class Response:
     :param headers: the header fields; a mapping or pairs are converted.
     :param body: the content; a ``str`` is encoded as UTF-8.
     :raises ValueError: for a status or a header field that HTTP has no form for (RFC 9110
-        sections 5.1, 5.5 and 15).
+        sections 5.1, 5.5 and 15), or a body with lone surrogates.
     """
 
     status: int = 200
@@ -182,7 +182,11 @@ class Response:
 
     @classmethod
     def json(cls, value: Any, status: int = 200, headers: HeaderItems = ()) -> Response:
-        """A response whose body is ``value`` as compact JSON."""
+        """A response whose body is ``value`` as compact JSON.
+
+        :raises TypeError: for a value that JSON has no form for.
+        :raises ValueError: for one that contains itself, or is nested too deeply; and as the class.
+        """
         fields = Headers(headers)
         if "content-type" not in fields:
             fields = fields.set("content-type", "application/json")

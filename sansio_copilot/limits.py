@@ -12,6 +12,12 @@ def _positive(instance: object, attribute: attrs.Attribute[Any], value: object) 
         raise ValueError(f"{attribute.name} must be a number above 0, got {value!r}")
 
 
+def _whole(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    _positive(instance, attribute, value)
+    if not isinstance(value, int):
+        raise ValueError(f"{attribute.name} must be a whole number, got {value!r}")
+
+
 @attrs.frozen(kw_only=True)
 class Limits:
     """What a runtime allows, each with a default that suits a chat behind a proxy.
@@ -37,8 +43,9 @@ class Limits:
     :param connections: open connections; one more is answered 503 with Retry-After and closed.
         10,000 idle streams fit into the memory of a small server. Mind the process's own limit on
         file descriptors.
-    :param header_bytes: largest request head in bytes; a larger one is answered 431. 64 KiB is
-        four times what Node takes, since a request may come with many cookies.
+    :param header_bytes: largest request head in bytes; a larger one is answered 431, or 414 if its
+        first line alone is larger. 64 KiB is four times what Node takes, since a request may come
+        with many cookies.
     :param header_seconds: how long a client may take over a request's head, from its first byte;
         then 408. 20 s is far more than any client needs, and short for one that holds
         connections open by sending a byte now and then.
@@ -48,18 +55,19 @@ class Limits:
         than the 60 s for which proxies keep theirs, so that none is closed under a request.
     :param write_seconds: how long a client may take none of the bytes that are ready for it. Its
         connection is then dropped, and it may resume. 60 s outlives a change of networks.
-    :raises ValueError: for one that is not above 0.
+    :raises ValueError: for one that is not a number above 0; ``read_bytes`` and ``header_bytes``
+        must be whole numbers, the others may be ``math.inf``.
     """
 
     body_bytes: int = attrs.field(default=32 * 1024**2, validator=_positive)
     heartbeat_seconds: float = attrs.field(default=15.0, validator=_positive)
     cleanup_seconds: float = attrs.field(default=0.1, validator=_positive)
-    read_bytes: int = attrs.field(default=256 * 1024, validator=_positive)
+    read_bytes: int = attrs.field(default=256 * 1024, validator=_whole)
 
     runs: int = attrs.field(default=10_000, validator=_positive)
 
     connections: int = attrs.field(default=10_000, validator=_positive)
-    header_bytes: int = attrs.field(default=64 * 1024, validator=_positive)
+    header_bytes: int = attrs.field(default=64 * 1024, validator=_whole)
     header_seconds: float = attrs.field(default=20.0, validator=_positive)
     body_seconds: float = attrs.field(default=300.0, validator=_positive)
     idle_seconds: float = attrs.field(default=75.0, validator=_positive)

@@ -120,6 +120,11 @@ def _limit(instance: object, attribute: attrs.Attribute[Any], value: object) -> 
         raise ValueError(f"{attribute.name} must be a non-negative int or math.inf, got {value!r}")
 
 
+def _policy(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value not in ("reject", "supersede"):
+        raise ValueError(f"{attribute.name} is 'reject' or 'supersede', not {value!r}")
+
+
 # Without NO_OP each change of total_bytes would look for validators to run.
 @attrs.define(eq=False, on_setattr=attrs.setters.NO_OP)
 class MemoryStore:
@@ -145,7 +150,7 @@ class MemoryStore:
     max_runs_per_thread: float = attrs.field(default=100, validator=_limit)
     max_bytes: float = attrs.field(default=512 * 1024**2, validator=_limit)
     on_concurrent_run: Literal["reject", "supersede"] = attrs.field(
-        default="reject", validator=attrs.validators.in_(("reject", "supersede"))
+        default="reject", validator=_policy
     )
     resumable_runs: float = attrs.field(default=4, validator=_limit)
     total_bytes: int = attrs.field(default=0, init=False)

@@ -24,6 +24,11 @@ HEAD_TOO_LARGE: Final = Response.json(
 )
 """RFC 6585 section 5."""
 
+TARGET_TOO_LONG: Final = Response.json(
+    {"error": "URI too long", "message": "The request line is longer than the limit"}, 414
+)
+"""RFC 9110 section 15.5.15."""
+
 
 def overloaded(message: str) -> Response:
     """The server has no room now; a client should try again soon (RFC 9110 section 15.6.4)."""
@@ -31,6 +36,16 @@ def overloaded(message: str) -> Response:
         {"error": "Service unavailable", "message": message}, 503, {"retry-after": "1"}
     )
 
+
+NO_PROXY: Final = Response.json(
+    {"error": "Not implemented", "message": "The server is no proxy"}, 501
+)
+"""To CONNECT (RFC 9110 sections 9.3.6 and 15.6.2)."""
+
+OTHER_VERSION: Final = Response.json(
+    {"error": "HTTP version not supported", "message": "The server speaks HTTP/1.1"}, 505
+)
+"""RFC 9110 section 15.6.6."""
 
 TOO_MANY_CONNECTIONS: Final = overloaded("The server has too many connections")
 

@@ -472,7 +472,7 @@ def _serialize(body: Any) -> bytes:
 
 
 def _learning_query(request: Request, envelope: Envelope) -> str:
-    query = dict(parse_qsl(request.query, keep_blank_values=True))
+    query = dict(parse_qsl(_well_formed(request.query), keep_blank_values=True))
     params = envelope.params if isinstance(envelope.params, dict) else {}
     for key in _LEARNING_QUERY:
         value = params.get(key)

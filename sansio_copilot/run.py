@@ -12,7 +12,7 @@ from ag_ui.core import RunAgentInput
 
 from .actions import PullEvent, RunAction, RunOver, store_call
 from .agents import Agent, AgentContext, call_agent
-from .errors import LocalProtocolError
+from .errors import LocalProtocolError, text_of
 from .recorder import RunRecorder
 from .threads import RunKey, Signal, ThreadStore
 
@@ -78,6 +78,7 @@ class Run:
     _unstored: bytes = attrs.field(default=b"", init=False, repr=False)
     _interruption: str | None = attrs.field(default=None, init=False, repr=False)
     _check_due: bool = attrs.field(default=False, init=False, repr=False)
+    _second_try: RunAction | None = attrs.field(default=None, init=False, repr=False)
 
     def events(self) -> Any:
         """Call the agent; see :func:`~sansio_copilot.agents.call_agent`."""
@@ -113,7 +114,7 @@ class Run:
         if error is None:
             return self._close(now, RunOver("done"))
         logger.error("agent %r failed", self.context.agent_id, exc_info=error)
-        return self._close(now, RunOver("done"), error=str(error) or type(error).__name__)
+        return self._close(now, RunOver("done"), error=text_of(error) or type(error).__name__)
 
     def check(self) -> RunAction | None:
         """Ask the store for the run's signal, which also renews its lease.
@@ -162,9 +163,19 @@ class Run:
         """The store call raised ``error``: the run ends, in the log if the store lets it."""
         self._expect("store_failed")
         logger.error("the thread store failed in run %r", self.key.run_id, exc_info=error)
-        if self.state is RunState.CLOSING:
-            return self._over(self._fate)
-        return self._close(now, RunOver("cancel"), self._unstored, error="The thread store failed")
+        if self.state is not RunState.CLOSING:
+            failed = "The thread store failed"
+            return self._close(now, RunOver("cancel"), self._unstored, error=failed)
+        if self._second_try is not None:
+            again, self._second_try = self._second_try, None
+            return again
+        logger.error(
+            "run %r could not be closed: thread %r stays busy, and its readers wait, until the "
+            "run's lease runs out",
+            self.key.run_id,
+            self.key.thread_id,
+        )
+        return self._over(self._fate)
 
     def _expect(self, call: str) -> None:
         if self.state not in CALLS[call]:
@@ -199,6 +210,7 @@ class Run:
             self.tap(last, now)
         action = self._call("close_run", self.key, frames + last, result)
         self.state = RunState.CLOSING
+        self._second_try = action
         return action
 
     def _over(self, fate: RunOver) -> RunAction:

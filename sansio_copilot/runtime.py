@@ -15,7 +15,7 @@ from .http import Request
 from .limits import Limits
 from .memory import MemoryStore
 from .routing import normalize_base_path
-from .threads import ThreadStore
+from .threads import ThreadStore, check_store
 from .transcription import TranscriptionService
 
 
@@ -42,7 +42,8 @@ class CopilotRuntime:
         nothing but a hook of yours says whose thread it is.
     :param debug: whether ``/cpk-debug-events`` streams every event of every run, to anybody who
         asks. For development.
-    :raises TypeError: for agents, hooks, limits or a transcription service of the wrong type.
+    :raises TypeError: for agents, hooks, limits or a transcription service of the wrong type, or a
+        store that lacks one of its methods.
     :raises ValueError: for a ``base_path`` without a leading slash, or an unknown ``mode``.
     """
 
@@ -81,6 +82,8 @@ class CopilotRuntime:
             raise TypeError(
                 f"transcription is a function of an AudioFile, not {type(transcription).__name__}"
             )
+        if store is not None:
+            check_store(store)
         self.agents: Mapping[str, Agent] | AgentsFunction = agents
         self.base_path = normalize_base_path(base_path)
         self.mode = mode

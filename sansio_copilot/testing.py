@@ -37,7 +37,7 @@ from .errors import BodyTooLarge
 from .http import HeaderItems, Headers, Request
 from .run import Run
 from .runtime import CopilotRuntime
-from .threads import Cancel
+from .threads import Cancel, nothing_to_cancel
 
 logger = logging.getLogger("sansio_copilot")
 
@@ -179,6 +179,7 @@ class Stream:
         self._events: deque[sse.ServerSentEvent] = deque()
         self._waiting: WaitForFrames | None = None
         self._woken = False
+        self._unwatch: Cancel = nothing_to_cancel
         self._deadline = 0.0
         self._exchange = client.runtime.exchange(
             Request.from_target(method, path, headers), client.now
@@ -227,7 +228,7 @@ class Stream:
     def close(self) -> None:
         """Hang up, as a client does that goes away."""
         if not self.ended:
-            self._waiting = None
+            self._stop_waiting()
             action = self._exchange.client_gone()
             assert action is not None, "it waits for frames, which may be given up"
             self._perform(action)
@@ -236,7 +237,7 @@ class Stream:
         """Tell the exchange if it has waited for long enough; used by :meth:`Client.advance`."""
         due = self._waiting is not None and self._client.now >= self._deadline
         if due and not self._resume():
-            self._waiting = None
+            self._stop_waiting()
             self._perform(self._exchange.done(False))
 
     def _proceed(self) -> None:
@@ -246,9 +247,13 @@ class Stream:
     def _resume(self) -> bool:
         if self._waiting is None or not self._woken:
             return False
-        self._waiting = None
+        self._stop_waiting()
         self._perform(self._exchange.done(True))
         return True
+
+    def _stop_waiting(self) -> None:
+        self._waiting = None
+        self._unwatch()
 
     def _wake(self) -> None:
         self._woken = True
@@ -285,7 +290,7 @@ class Stream:
                 case WaitForFrames(store=store, cursor=cursor, timeout=timeout):
                     self._waiting, self._woken = action, False
                     self._deadline = self._client.now + timeout
-                    store.watch(cursor, self._wake)
+                    self._unwatch = store.watch(cursor, self._wake)
                     return
                 case _:  # Finish or Abandon
                     self._end()
@@ -307,7 +312,7 @@ class _Home:
         self._draining = False
         self._settle_at: float | None = None
         self._events: Any = None
-        self._unwatch: Cancel = lambda: None
+        self._unwatch: Cancel = nothing_to_cancel
 
     def begin(self) -> None:
         self._perform(self._run.start(self._client.now))

@@ -235,6 +235,9 @@ class ThreadStore(Log, Protocol):
         A run that is closed already stays as it is: several may finalize the same orphan, and an
         owner that was only thought dead may come back. The first close counts.
 
+        It is called once more if it raises: a run that nobody closes keeps its thread busy, and
+        its readers waiting, until its lease runs out, or for ever if it has none.
+
         :param result: None for a run that leaves no history.
         """
         ...
@@ -297,6 +300,27 @@ class ThreadStore(Log, Protocol):
     def clear(self) -> Awaitable[None] | None:
         """Forget all history. Live runs go on."""
         ...
+
+
+_METHODS = (
+    *("open_run", "append", "close_run", "renew", "request_stop", "watch_run"),
+    *("open_cursor", "read", "watch"),
+    *("list_threads", "read_history", "update_thread", "delete_thread", "clear"),
+)
+
+
+def check_store(store: object) -> None:
+    """Check that ``store`` looks like a :class:`ThreadStore`.
+
+    :raises TypeError: if it does not; it names what is missing.
+    """
+    if isinstance(store, type):
+        raise TypeError(f"store is the class {store.__name__}, not one made of it")
+    missing = [name for name in _METHODS if not callable(getattr(store, name, None))]
+    if not isinstance(getattr(store, "blocking", None), bool):
+        missing.append("blocking (a bool)")
+    if missing:
+        raise TypeError(f"the store {type(store).__name__} has no {', '.join(missing)}")
 
 
 def nothing_to_cancel() -> None:

@@ -21,6 +21,8 @@ from typing import Literal, TypeAlias
 
 import attrs
 
+from .errors import text_of
+
 
 @attrs.frozen
 class AudioFile:
@@ -140,7 +142,7 @@ def classify(error: Exception) -> TranscriptionError:
         return error
     if isinstance(error, (ConnectionError, TimeoutError)):
         return TranscriptionError("network_error")
-    text = str(error)
+    text = text_of(error)
     haystack = f"{type(error).__name__}: {text}".lower()
     for code, signs in _SIGNS:
         if any(sign in haystack for sign in signs):

@@ -17,10 +17,14 @@ from ._wants import GONE, TIMED_OUT, Close, CloseWriting, Receive, Rest, Send, W
 
 
 class Connection(asyncio.Protocol):
-    """Moves the bytes of an :class:`HTTPConnection`, and waits for it."""
+    """Moves the bytes of an :class:`HTTPConnection`, and waits for it.
 
-    def __init__(self, service: Service, backend: AsyncioBackend) -> None:
+    :param refused: there is no room for it, whatever the service says.
+    """
+
+    def __init__(self, service: Service, backend: AsyncioBackend, *, refused: bool = False) -> None:
         self._service = service
+        self._refused = refused
         self._backend = backend
         self._lock = lock_of(service.runtime.store)
         self._loop = asyncio.get_running_loop()
@@ -43,7 +47,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Not an instance of it under uvloop.
         self._transport = cast("asyncio.Transport", transport)
-        self._http = HTTPConnection(self._service, admitted=self._service.admit(self))
+        admitted = self._service.admit(self, room=not self._refused)
+        self._http = HTTPConnection(self._service, admitted=admitted)
         self._perform(self._http.start())
 
     def data_received(self, data: bytes) -> None:
@@ -115,8 +120,7 @@ class Connection(asyncio.Protocol):
                 case Send(data=data):
                     self._transport.write(data)
                     if self._choked:
-                        self._backlog = self._transport.get_write_buffer_size()
-                        self._wait(want, self._service.runtime.limits.write_seconds)
+                        self._expect_progress(want)
                         return
                     want = http.done()
                 case WaitForFrames(store=store, cursor=cursor, timeout=timeout):
@@ -149,6 +153,7 @@ class Connection(asyncio.Protocol):
                         self._transport.abort()
                     else:
                         self._transport.close()
+                        self._expect_progress(want)
                     return
 
     def _resume(self, want: Want, outcome: Any = None) -> None:
@@ -184,6 +189,11 @@ class Connection(asyncio.Protocol):
 
     # Waiting
 
+    def _expect_progress(self, want: Send | Close) -> None:
+        """Wait as long as the client takes something of what it is sent."""
+        self._backlog = self._transport.get_write_buffer_size()
+        self._wait(want, self._service.runtime.limits.write_seconds)
+
     def _wait(self, want: Want, seconds: float) -> None:
         self._want = want
         self._deadline = self._loop.time() + seconds
@@ -198,7 +208,7 @@ class Connection(asyncio.Protocol):
         want = self._want
         if want is None or isinstance(want, (Call, Rest)):
             return
-        if isinstance(want, Send):
+        if isinstance(want, (Send, Close)):
             backlog = self._transport.get_write_buffer_size()
             if backlog < self._backlog:
                 # It takes little, but it takes.
@@ -206,7 +216,7 @@ class Connection(asyncio.Protocol):
                 self._deadline += self._service.runtime.limits.write_seconds
         if self._loop.time() < self._deadline:
             self._timer = self._loop.call_at(self._deadline, self._time_out)
-        elif isinstance(want, Send):
+        elif isinstance(want, (Send, Close)):
             self._transport.abort()
         else:
             self._resume(want, False if isinstance(want, WaitForFrames) else TIMED_OUT)

@@ -6,8 +6,9 @@ next, the binding does it and reports the outcome. Bytes that arrive are fed at 
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, TypeAlias
 
 import h11
@@ -35,18 +36,18 @@ from sansio_copilot.actions import (
 )
 
 from . import _http11
-from ._service import Service
-from ._wants import GONE, TIMED_OUT, Close, CloseWriting, Receive, Rest, Send, Want
+from ._reader import RequestReader
+from ._wants import GONE, TIMED_OUT, Close, CloseWriting, Host, Outcome, Receive, Rest, Send, Want
+
+logger = logging.getLogger("sansio_copilot")
 
 _FLUSH_BYTES = 64 * 1024
-_FULL_BYTES = 64 * 1024
 _LINGER_SECONDS = 2.0
+# What a client may have done before others have their turn.
 _TURN_REQUESTS = 16
+_TURN_PIECES = 1024
 
 Wants: TypeAlias = Generator[Want, Any, Any]
-
-# h11 has no list of its own.
-_CLOSED = (h11.DONE, h11.CLOSED, h11.MUST_CLOSE)
 
 
 class HTTPConnection:
@@ -55,21 +56,16 @@ class HTTPConnection:
     :param admitted: False for a connection that there is no room for; it is told so.
     """
 
-    def __init__(self, service: Service, *, admitted: bool = True) -> None:
+    def __init__(self, service: Host, *, admitted: bool = True) -> None:
         self._service = service
-        self._admitted = admitted
         self._limits = service.runtime.limits
-        self._h11 = h11.Connection(
-            h11.SERVER, max_incomplete_event_size=int(self._limits.header_bytes)
-        )
+        self._reader = RequestReader(int(self._limits.header_bytes))
         self._out: list[bytes] = []
         self._out_size = 0
-        self._unread = 0
-        self._begun = False
-        self._eof = False
-        self._discarding = False
         self._exchange: Exchange | None = None
-        self._steps = self._serve()
+        self._broken = False
+        """Whether a response is incomplete, and nothing may be sent behind it."""
+        self._steps = self._serve(admitted)
 
     # What the binding calls
 
@@ -87,76 +83,61 @@ class HTTPConnection:
 
     def feed(self, data: bytes) -> None:
         """Bytes have arrived; b"" is the end of what the client sends."""
-        if self._discarding or self._eof:
-            self._eof = self._eof or not data
-            return
-        if not data:
-            self._eof = True
-        elif not self._begun:
-            # RFC 9112 section 2.2: an empty line before a request is to be ignored.
-            data = data.lstrip(b"\r\n")
-            if not data:
-                return
-            self._begun = True
-        self._unread += len(data)
-        self._h11.receive_data(data)
+        self._reader.feed(data)
 
     @property
     def full(self) -> bool:
         """Whether no more should be read from the socket until the next :class:`Receive`."""
-        return self._unread > _FULL_BYTES and not self._discarding
-
-    @property
-    def eof(self) -> bool:
-        """Whether the client has closed its side."""
-        return self._eof
+        return self._reader.is_full
 
     # The steps, in order
 
-    def _serve(self) -> Wants:
+    def _serve(self, admitted: bool) -> Wants:
+        try:
+            if admitted:
+                yield from self._answer_all()
+            else:
+                yield from self._refuse(refusals.TOO_MANY_CONNECTIONS)
+        except Exception as error:
+            logger.error("a connection failed", exc_info=error)
+            self._broken = True
+        while True:
+            yield Close(abort=self._broken)
+
+    def _answer_all(self) -> Wants:
         served = 0
-        if not self._admitted:
-            yield from self._refuse(refusals.TOO_MANY_CONNECTIONS)
-            yield Close()
         try:
             while (event := (yield from self._next_request())) is not None:
                 yield from self._answer(event)
-                if not (yield from self._next_cycle()):
+                if self._broken or not (yield from self._next_cycle()):
                     break
                 served += 1
-                if served % _TURN_REQUESTS == 0 and self._begun:
+                if served % _TURN_REQUESTS == 0 and self._reader.has_begun():
+                    # What is ready goes out first, so that it cannot pile up.
+                    if (yield from self._flush()) is GONE:
+                        break
                     yield Rest()
         except (h11.RemoteProtocolError, RemoteProtocolError) as error:
             yield from self._refuse(_http11.refusal(error))
         yield from self._flush()
-        yield Close()
 
     def _next_request(self) -> Generator[Want, Any, h11.Request | None]:
-        deadline = None
-        while True:
-            event = self._h11.next_event()
-            if isinstance(event, h11.Request):
-                if _http11.head_size(event) <= self._limits.header_bytes:
-                    return event
-                yield from self._refuse(refusals.HEAD_TOO_LARGE)
+        deadline = time.monotonic() + self._limits.idle_seconds
+        while not self._reader.has_begun():
+            if self._reader.eof or (yield from self._receive(deadline, idle=True)) is not None:
                 return None
-            if isinstance(event, h11.ConnectionClosed):
-                return None
-            if not self._begun:
-                if (yield from self._receive(self._limits.idle_seconds, idle=True)) is not None:
-                    return None
-                continue
-            deadline = deadline or time.monotonic() + self._limits.header_seconds
-            outcome = yield from self._receive(deadline - time.monotonic())
+        deadline = time.monotonic() + self._limits.header_seconds
+        while (event := self._reader.read_head()) is None:
+            outcome = yield from self._receive(deadline)
             if outcome is TIMED_OUT:
                 yield from self._refuse(refusals.TOO_SLOW)
             if outcome is not None:
                 return None
+        return event
 
-    def _answer(self, event: h11.Request) -> Generator[Want, Any, None]:
-        """Drive an exchange to the end of its response."""
+    def _answer(self, event: h11.Request) -> Wants:
+        """Drive an exchange to its end."""
         request = _http11.request_of(event)
-        announced = _http11.announced_length(event)
         exchange = self._exchange = self._service.runtime.exchange(request, time.time())
         action = exchange.start()
         while True:
@@ -174,35 +155,24 @@ class HTTPConnection:
                     # side only (RFC 9112 section 9.6) gets what is ready; a stream that falls
                     # silent ends, since that is also how a client that is gone looks.
                     if (yield from self._flush()) is GONE or (
-                        self._eof and isinstance(action, WaitForFrames)
+                        self._reader.eof and isinstance(action, WaitForFrames)
                     ):
                         action = _gone(exchange)
                     else:
                         action = yield from self._call(exchange, action)
                 case ReadBody(limit=limit):
-                    action = yield from self._read_body(exchange, limit, announced)
+                    action = yield from self._read_body(exchange, limit)
                 case StartRun(run=run):
-                    try:
-                        self._service.start_run(run)
-                    except RunRefused as refused:
-                        action = exchange.failed(refused)
-                    else:
-                        action = exchange.done()
+                    action = _attempt(exchange, self._service.start_run, run)
                 case SendHead(status=status, headers=headers):
-                    close = self._service.closing or _http11.must_close(self._h11, announced)
-                    try:
-                        self._queue(_http11.head_of(status, headers, close=close))
-                    except (h11.LocalProtocolError, ValueError) as error:
-                        # A hook's header that is none.
-                        action = exchange.failed(error)
-                    else:
-                        action = exchange.done()
+                    action = _attempt(exchange, self._queue_head, status, headers)
                 case Finish():
                     self._queue(h11.EndOfMessage())
                     self._exchange = None
                     return
                 case Abandon():
-                    yield Close(abort=True)
+                    self._broken = True
+                    return
 
     def _call(
         self, exchange: Exchange, action: Call | WaitForFrames
@@ -213,44 +183,46 @@ class HTTPConnection:
             return exchange.failed(error)
         return _gone(exchange) if outcome is GONE else exchange.done(outcome)
 
-    def _read_body(
-        self, exchange: Exchange, limit: int, announced: int | None
-    ) -> Generator[Want, Any, Action]:
+    def _read_body(self, exchange: Exchange, limit: int) -> Generator[Want, Any, Action]:
+        announced = self._reader.body_left
         if announced is not None and announced > limit:
             return exchange.failed(BodyTooLarge())
-        if announced != 0 and self._h11.they_are_waiting_for_100_continue:
+        if announced != 0 and self._reader.h11.they_are_waiting_for_100_continue:
             self._queue(_http11.CONTINUE)
         deadline = time.monotonic() + self._limits.body_seconds
-        body = bytearray()
-        while True:
-            event = self._h11.next_event()
-            if isinstance(event, h11.Data):
-                body += event.data
-                if len(body) > limit:
-                    return exchange.failed(BodyTooLarge())
-            elif isinstance(event, h11.EndOfMessage):
-                return exchange.done(bytes(body))
-            else:
-                outcome = yield from self._receive(deadline - time.monotonic())
-                if outcome is TIMED_OUT:
-                    return exchange.failed(BodyTimeout())
-                if outcome is GONE:
-                    return _gone(exchange)
+        body, pieces = bytearray(), 0
+        while isinstance(event := (yield from self._body_event(deadline)), h11.Data):
+            body += event.data
+            if len(body) > limit:
+                return exchange.failed(BodyTooLarge())
+            if (pieces := pieces + 1) % _TURN_PIECES == 0:
+                yield Rest()
+        if event is TIMED_OUT:
+            # The rest is not going to be waited for.
+            self._reader.body_left = None
+            return exchange.failed(BodyTimeout())
+        return _gone(exchange) if event is GONE else exchange.done(bytes(body))
+
+    def _body_event(self, deadline: float) -> Generator[Want, Any, h11.Event | Outcome]:
+        while (event := self._reader.read_body()) is None:
+            outcome: Outcome | None = yield from self._receive(deadline)
+            if outcome is not None:
+                return outcome
+        return event
 
     def _next_cycle(self) -> Generator[Want, Any, bool]:
         """The response is complete: whether another request may follow."""
-        if self._service.closing or self._h11.our_state is not h11.DONE:
-            yield from self._linger()
+        connection = self._reader.h11
+        if self._service.closing or connection.our_state is not h11.DONE:
+            if not self._reader.is_done:
+                yield from self._linger()
             return False
         deadline = time.monotonic() + self._limits.body_seconds
-        while self._h11.their_state is h11.SEND_BODY:
+        while connection.their_state is h11.SEND_BODY:
             # A body that nobody asked for.
-            if self._h11.next_event() is h11.NEED_DATA and (
-                yield from self._receive(deadline - time.monotonic())
-            ):
+            if isinstance((yield from self._body_event(deadline)), Outcome):
                 return False
-        self._h11.start_next_cycle()
-        self._begun = bool(self._h11.trailing_data[0])
+        self._reader.next_cycle()
         return True
 
     # Refusing and closing
@@ -259,8 +231,8 @@ class HTTPConnection:
         """Answer what cannot be served, as far as no response has begun, and close."""
         if self._exchange is not None:
             _gone(self._exchange)
-        if self._h11.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            for event in _http11.whole(response):
+        if self._reader.h11.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            for event in _http11.whole(response, self._reader.request):
                 self._queue(event)
         yield from self._linger()
 
@@ -272,25 +244,31 @@ class HTTPConnection:
         """
         if (yield from self._flush()) is GONE:
             return
-        if self._h11.their_state in _CLOSED:
-            return
-        self._discarding = True
+        self._reader.discard()
         yield CloseWriting()
         deadline = time.monotonic() + _LINGER_SECONDS
-        while not self._eof and (left := deadline - time.monotonic()) > 0:
-            if (yield Receive(left)) is not None:
+        while not self._reader.eof:
+            if (yield from self._receive(deadline)) is not None:
                 return
 
     # Bytes
 
-    def _receive(self, seconds: float, *, idle: bool = False) -> Wants:
+    def _receive(self, deadline: float, *, idle: bool = False) -> Wants:
+        self._reader.has_news = False
         if (yield from self._flush()) is GONE:
             return GONE
-        self._unread = 0
-        return (yield Receive(seconds, idle))
+        if self._reader.has_news:
+            # It came while the response was being sent.
+            return None
+        seconds = deadline - time.monotonic()
+        return (yield Receive(seconds, idle)) if seconds > 0 else TIMED_OUT
+
+    def _queue_head(self, status: int, headers: tuple[tuple[str, str], ...]) -> None:
+        close = self._service.closing or self._reader.must_close
+        self._queue(_http11.head_of(status, headers, close=close))
 
     def _queue(self, event: h11.Event) -> None:
-        for piece in self._h11.send_with_data_passthrough(event) or ():
+        for piece in self._reader.h11.send_with_data_passthrough(event) or ():
             self._out.append(piece)
             self._out_size += len(piece)
 
@@ -300,7 +278,19 @@ class HTTPConnection:
         data = b"".join(self._out)
         self._out.clear()
         self._out_size = 0
-        return (yield Send(data))
+        outcome = yield Send(data)
+        if outcome is GONE:
+            self._broken = True
+        return outcome
+
+
+def _attempt(exchange: Exchange, function: Callable[..., None], *args: Any) -> Action:
+    try:
+        function(*args)
+    # The second two are those of a hook's header that is none.
+    except (RunRefused, h11.LocalProtocolError, ValueError) as error:
+        return exchange.failed(error)
+    return exchange.done()
 
 
 def _gone(exchange: Exchange) -> Action:

@@ -2,21 +2,76 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from email.utils import formatdate
 from http import HTTPStatus
+from typing import Final, TypeAlias
 
 import h11
 
 from sansio_copilot import RemoteProtocolError, Request, Response, refusals
 
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
-# What of an unread body is worth reading to keep the connection: less than a new one costs.
-_WORTH_DRAINING = 64 * 1024
 
 CONTINUE = h11.InformationalResponse(
     status_code=HTTPStatus.CONTINUE, headers=[], reason=b"Continue"
+)
+
+
+_EMPTY_LINE = re.compile(rb"\n\r?\n")
+# What h11 takes for no character of a field. It is kept from h11, whose regular expressions take
+# time quadratic in the length of the white space before it.
+_NEVER_IN_HEAD = re.compile(rb"[\x00\x0b\x0c]|\r(?=[^\n])")
+
+# RFC 3986 section 3.2.2, not looking into brackets.
+_HOST = re.compile(rb"(?:\[[\w.:~%-]+\]|[\w.~%!$&'()*+,;=-]*)(?::[0-9]*)?", re.ASCII)
+
+Fields: TypeAlias = Mapping[bytes, bytes]
+
+
+class Refused(RemoteProtocolError):
+    """What a client sent may not be served.
+
+    :param response: what it is told.
+    """
+
+    def __init__(self, response: Response) -> None:
+        super().__init__(response)
+        self.response = response
+
+
+_RULES: Final[tuple[tuple[Callable[[h11.Request, Fields], bool], Response], ...]] = (
+    (
+        lambda request, fields: request.http_version[:1] != b"1",
+        refusals.OTHER_VERSION,
+    ),
+    (
+        # RFC 9112 section 3.2; h11 looks at HTTP/1.1 only.
+        lambda request, fields: request.http_version > b"1.0" and b"host" not in fields,
+        refusals.not_http("The request has no Host"),
+    ),
+    (
+        # RFC 9112 section 3.2
+        lambda request, fields: not _HOST.fullmatch(fields.get(b"host", b"")),
+        refusals.not_http("The Host is no host"),
+    ),
+    (
+        # RFC 9112 section 6.1: one of the two may have been smuggled past a proxy.
+        lambda request, fields: b"transfer-encoding" in fields and b"content-length" in fields,
+        refusals.not_http("The request has both Transfer-Encoding and Content-Length"),
+    ),
+    (
+        # RFC 9112 section 6.1: a proxy that speaks HTTP/1.0 knows nothing of it.
+        lambda request, fields: b"transfer-encoding" in fields and request.http_version < b"1.1",
+        refusals.not_http("HTTP/1.0 has no Transfer-Encoding"),
+    ),
+    (
+        # RFC 9110 section 9.3.6: a response of success would make a tunnel of the connection.
+        lambda request, fields: request.method == b"CONNECT",
+        refusals.NO_PROXY,
+    ),
 )
 
 
@@ -32,24 +87,42 @@ def request_of(event: h11.Request) -> Request:
     )
 
 
-def head_size(event: h11.Request) -> int:
-    """The bytes of a request's head, to within its white space."""
-    fields = sum(len(name) + len(value) + 4 for name, value in event.headers)
-    return len(event.method) + len(event.target) + fields + 14
+def head_end(data: bytearray, searched: int, limit: int) -> int | None:
+    """Where the request head that ``data`` begins with ends; None if it is not there yet.
+
+    :param searched: how much has been searched before.
+    :param limit: largest head in bytes.
+    :raises Refused: for a larger one, or for what none may have in it.
+    """
+    begin = max(0, searched - 2)
+    found = _EMPTY_LINE.search(data, begin, limit)
+    end = None if found is None else found.end()
+    if _NEVER_IN_HEAD.search(data, begin, limit if end is None else end):
+        raise Refused(refusals.not_http("The request's head has a control character in it"))
+    if end is None and len(data) >= limit:
+        is_line = b"\n" not in data[:limit]
+        raise Refused(refusals.TARGET_TOO_LONG if is_line else refusals.HEAD_TOO_LARGE)
+    return end
 
 
-def announced_length(event: h11.Request) -> int | None:
-    """The length that the request announces for its body; None for a chunked one.
+def check(request: h11.Request, fields: Fields) -> None:
+    """Refuse what RFC 9112 has a server refuse and h11 lets through.
+
+    :raises Refused: by the first rule that is broken.
+    """
+    for is_broken, response in _RULES:
+        if is_broken(request, fields):
+            raise Refused(response)
+
+
+def announced_length(fields: Fields) -> int | None:
+    """The length that a request announces for its body; None for a chunked one.
 
     With neither field there is no body (RFC 9112 section 6.3).
     """
-    length: int | None = 0
-    for name, value in event.headers:
-        if name == b"content-length":
-            length = int(value)
-        elif name == b"transfer-encoding":
-            length = None
-    return length
+    if b"transfer-encoding" in fields:
+        return None
+    return int(fields.get(b"content-length", 0))
 
 
 def head_of(status: int, fields: Iterable[tuple[str, str]], *, close: bool) -> h11.Response:
@@ -61,40 +134,29 @@ def head_of(status: int, fields: Iterable[tuple[str, str]], *, close: bool) -> h
     return h11.Response(status_code=status, headers=headers, reason=_PHRASES.get(status, b""))
 
 
-def whole(response: Response) -> list[h11.Event]:
-    """A response that is its connection's last."""
+def whole(response: Response, request: h11.Request | None = None) -> list[h11.Event]:
+    """A response that is its connection's last.
+
+    :param request: what is answered, as far as it could be read.
+    """
     fields = response.headers.set("content-length", str(len(response.body)))
-    head = head_of(response.status, fields.raw, close=True)
-    return [head, h11.Data(data=response.body), h11.EndOfMessage()]
+    events: list[h11.Event] = [head_of(response.status, fields.raw, close=True)]
+    if request is None or request.method != b"HEAD":
+        events.append(h11.Data(data=response.body))
+    return [*events, h11.EndOfMessage()]
 
 
 def refusal(error: h11.RemoteProtocolError | RemoteProtocolError) -> Response:
     """The answer to what could not be read as HTTP/1.1."""
-    if not isinstance(error, h11.RemoteProtocolError):
+    if isinstance(error, Refused):
+        return error.response
+    if isinstance(error, RemoteProtocolError):
         return refusals.not_http(str(error))
     if error.error_status_hint == refusals.HEAD_TOO_LARGE.status:
         return refusals.HEAD_TOO_LARGE
-    return refusals.not_http(str(error), error.error_status_hint)
-
-
-def as_bytes(response: Response) -> bytes:
-    """The same as bytes, for a connection that no request has been read from."""
-    connection = h11.Connection(h11.SERVER)
-    return b"".join(connection.send(event) or b"" for event in whole(response))
-
-
-def must_close(connection: h11.Connection, length: int | None) -> bool:
-    """Whether the response about to be sent is the connection's last, because of an unread body.
-
-    A client that waits for "100 Continue" has not sent it, one that announced a long body would
-    have to be listened to for nothing, and of a chunked one nobody knows the length (RFC 9112
-    section 9.3).
-    """
-    if connection.their_state is not h11.SEND_BODY:
-        return False
-    return (
-        connection.they_are_waiting_for_100_continue or length is None or length > _WORTH_DRAINING
-    )
+    # h11 quotes what it has read, which may be long, or a secret.
+    message, _, _ = str(error).partition(": bytearray(")
+    return refusals.not_http(message, error.error_status_hint)
 
 
 _date_of: tuple[int, bytes] = (0, b"")

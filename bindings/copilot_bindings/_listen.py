@@ -41,14 +41,13 @@ def open_listeners(host: str, port: int, unix: str | None) -> list[socket.socket
     return listeners
 
 
-def close_listeners(listeners: list[socket.socket]) -> None:
+def close_listeners(listeners: list[socket.socket], unix: str | None) -> None:
     """Close them, and remove what a Unix socket leaves in the file system."""
     for listener in listeners:
-        path = listener.getsockname() if listener.family == socket.AF_UNIX else None
         listener.close()
-        if path:
-            with contextlib.suppress(OSError):
-                os.unlink(path)
+    if unix is not None:
+        with contextlib.suppress(OSError):
+            os.unlink(unix)
 
 
 def port_of(listeners: list[socket.socket]) -> int:

@@ -34,6 +34,7 @@ class RunHome:
         self._task: Task | None = None
         self._checking: Event | None = None
         self._over: RunOver | None = None
+        self._dropped = 0
         self._patience: Task | None = None
         self._renewal: Task | None = None
         if run.tap is not None:
@@ -132,6 +133,10 @@ class RunHome:
             if self._checking is not None:
                 await self._backend.seen_through(self._checking.wait())
             if self._over is not None:
+                if failure is not None:
+                    self._log_failure(failure)
+                elif not ended and self._over.agent == "drain":
+                    self._drop(event)
                 return
             now = time.time()
             action = run.agent_ended(now, failure) if ended else run.event(event, now)
@@ -181,21 +186,27 @@ class RunHome:
             pass
         except KeyboardInterrupt:
             raise
-        except BaseException:
-            logger.exception("agent %r failed while it cleaned up", self._run.context.agent_id)
+        except BaseException as error:
+            self._log_failure(error)
 
     async def _drain(self, events: AsyncIterator[Any]) -> None:
-        dropped = 0
         async for event in events:
-            if dropped == 0:
-                logger.warning(
-                    "agent %r yields after the end of its run, which is dropped: %s",
-                    self._run.context.agent_id,
-                    type(event).__name__,
-                )
-            dropped += 1
-            if dropped % _TURN == 0:
+            self._drop(event)
+            if self._dropped % _TURN == 0:
                 await self._backend.checkpoint()
+
+    def _drop(self, event: object) -> None:
+        if self._dropped == 0:
+            logger.warning(
+                "agent %r yields after the end of its run, which is dropped: %s",
+                self._run.context.agent_id,
+                type(event).__name__,
+            )
+        self._dropped += 1
+
+    def _log_failure(self, error: BaseException) -> None:
+        agent_id = self._run.context.agent_id
+        logger.error("agent %r failed while it cleaned up", agent_id, exc_info=error)
 
     # What happens while the agent is waited for
 

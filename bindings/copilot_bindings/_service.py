@@ -15,7 +15,7 @@ from ._run_home import RunHome
 logger = logging.getLogger("sansio_copilot")
 
 _FLUSH_SECONDS = 2.0
-_SHUTDOWN = "The server is shutting down"
+SHUTDOWN = "The server is shutting down"
 
 
 class Connection(Protocol):
@@ -46,6 +46,7 @@ class Service:
         self.closing = False
         """Whether no new connection is wanted, and each response is to be its connection's last."""
         self._ended = False
+        self._refused: set[Connection] = set()
         self._homes: set[RunHome] = set()
         self._close_begun = backend.event()
         self._closed = backend.event()
@@ -59,7 +60,7 @@ class Service:
         :raises RunRefused: if the runs have been ended already, or too many are live.
         """
         if self._ended:
-            raise RunRefused(_SHUTDOWN)
+            raise RunRefused(SHUTDOWN)
         if len(self._homes) >= self.runtime.limits.runs:
             raise RunRefused("The server has too many runs")
         home = RunHome(run, self.backend)
@@ -72,21 +73,33 @@ class Service:
 
     # Connections
 
-    def admit(self, connection: Connection) -> bool:
-        """Count ``connection`` from now on; returns whether there is room to serve it."""
+    def admit(self, connection: Connection, *, room: bool = True) -> bool:
+        """Know of ``connection`` from now on; returns whether there is room to serve it.
+
+        :param room: False if there is none, whatever the limits say.
+        """
         self.connections.add(connection)
-        return not self.closing and len(self.connections) <= self.runtime.limits.connections
+        # Who is being told that there is no room takes none from others.
+        served = len(self.connections) - len(self._refused)
+        admitted = room and not self.closing and served <= self.runtime.limits.connections
+        if not admitted:
+            self._refused.add(connection)
+        return admitted
 
     def connection_ended(self, connection: Connection) -> None:
         """Forget ``connection``."""
         self.connections.discard(connection)
+        self._refused.discard(connection)
         self._changed.set()
 
     # The end
 
-    def begin_close(self) -> None:
+    def begin_close(self, grace_seconds: float | None = None) -> None:
         """Begin what :meth:`close` does and return at once; for a signal handler."""
+        if grace_seconds is not None:
+            self.grace_seconds = grace_seconds
         self._close_begun.set()
+        self._changed.set()
 
     async def serve_until_closed(self, stop_listening: Callable[[], object]) -> None:
         """Wait until somebody closes the service, and close it; the main task of a server.
@@ -99,17 +112,14 @@ class Service:
             self.grace_seconds = 0
             raise
         finally:
-            await self.backend.seen_through(self.shut_down(stop_listening), self._hurry)
+            await self.backend.seen_through(self.shut_down(stop_listening), self.hurry)
 
     async def close(self, grace_seconds: float | None = None) -> None:
         """Ask for the end and wait for it.
 
         :param grace_seconds: instead of what the service was made with.
         """
-        if grace_seconds is not None:
-            self.grace_seconds = grace_seconds
-        self.begin_close()
-        self._changed.set()
+        self.begin_close(grace_seconds)
         await self.wait_closed()
 
     async def wait_closed(self) -> None:
@@ -127,9 +137,7 @@ class Service:
         for connection in list(self.connections):
             connection.close_if_idle()
         await self._quiet(lambda: not self.connections and not self._homes, grace=True)
-        self._ended = True
-        for home in list(self._homes):
-            await home.interrupt(_SHUTDOWN)
+        await self.end_runs()
         # What the interrupted runs said last has to reach their readers.
         await self._quiet(lambda: not self.connections)
         for connection in list(self.connections):
@@ -148,7 +156,14 @@ class Service:
             await self.backend.wait_for(self.backend.event(), _FLUSH_SECONDS / 20)
         self._closed.set()
 
-    def _hurry(self) -> None:
+    async def end_runs(self) -> None:
+        """End each run with a well-formed terminal event, and take no more."""
+        self._ended = True
+        for home in list(self._homes):
+            await home.interrupt(SHUTDOWN)
+
+    def hurry(self) -> None:
+        """Grant no more grace, if the end has begun."""
         self.grace_seconds = 0
         self._changed.set()
 

@@ -3,11 +3,33 @@
 from __future__ import annotations
 
 import enum
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import attrs
 
+from sansio_copilot import CopilotRuntime, Run
 from sansio_copilot.actions import Call, StoreCall, WaitForFrames
+
+
+class Host(Protocol):
+    """What a connection asks of what it is part of: a :class:`._service.Service`, for one."""
+
+    @property
+    def runtime(self) -> CopilotRuntime:
+        """What is served."""
+        ...
+
+    @property
+    def closing(self) -> bool:
+        """Whether each response is to be its connection's last."""
+        ...
+
+    def start_run(self, run: Run) -> None:
+        """Give ``run`` a home that outlives its request.
+
+        :raises RunRefused: if there is no room for it.
+        """
+        ...
 
 
 class Outcome(enum.Enum):
@@ -25,6 +47,7 @@ TIMED_OUT: Final = Outcome.TIMED_OUT
 class Receive:
     """Feed what arrives, b"" at the end of the client's side. Outcome: None, or TIMED_OUT.
 
+    :param seconds: above 0.
     :param idle: no request has begun: the connection may as well be closed.
     """
 

@@ -109,7 +109,7 @@ class Server:
         def stop_listening() -> None:
             for server in servers:
                 server.close()
-            close_listeners(listeners)
+            close_listeners(listeners, unix)
 
         self._main = loop.create_task(self._service.serve_until_closed(stop_listening))
 

@@ -56,7 +56,7 @@ async def serve(
         open_server(runtime, grace_seconds=grace_seconds) as server,
         trio.open_nursery() as nursery,
     ):
-        server.listen(listeners, ssl)
+        server.listen(listeners, unix, ssl)
         if threading.current_thread() is threading.main_thread():
             await nursery.start(_close_on_signal, server)
         if ready is not None:
@@ -101,14 +101,17 @@ class Server:
         self._service = Service(runtime, self._backend, grace_seconds)
         self._accepting = trio.CancelScope()
         self._listeners: list[socket.socket] = []
+        self._unix: str | None = None
         self.port = 0
         """The port that the server listens on; 0 if it does not, or on a Unix socket."""
 
         nursery.start_soon(self._service.serve_until_closed, self._stop_listening)
 
-    def listen(self, listeners: list[socket.socket], ssl: tls.SSLContext | None) -> None:
+    def listen(
+        self, listeners: list[socket.socket], unix: str | None, ssl: tls.SSLContext | None
+    ) -> None:
         """Begin to accept; called once, by :func:`serve`."""
-        self._listeners = listeners
+        self._listeners, self._unix = listeners, unix
         self.port = port_of(listeners)
         self._nursery.start_soon(self._accept, ssl)
 
@@ -166,7 +169,7 @@ class Server:
 
     def _stop_listening(self) -> None:
         self._accepting.cancel()
-        close_listeners(self._listeners)
+        close_listeners(self._listeners, self._unix)
 
 
 async def _close_on_signal(

@@ -15,8 +15,7 @@ async def serve(runtime, host, port):
 
 
 async def answer(runtime, homes, http):
-    request = Request.from_target(http.method, http.target, http.headers)
-    exchange = runtime.exchange(request, time.time())
+    exchange = runtime.exchange(Request.from_target(*http.request), time.time())
     action = exchange.start()
     while not isinstance(action, actions.Finish | actions.Abandon):
         try:
@@ -48,10 +47,9 @@ async def perform(action, homes, http):
         case actions.WaitForFrames(store=store, cursor=cursor, timeout=timeout):
             news = toy_io.Mailbox()
             unwatch = store.watch(cursor, partial(news.put, True))
-            try:
-                return await news.get(timeout) is not None
-            finally:
-                unwatch()
+            there = await news.get(timeout)
+            unwatch()
+            return there is not None
 
 
 async def call(action):
@@ -91,7 +89,7 @@ class Home:
         while not self.over:
             tell = await inbox.get(action.patience or (run.lease and run.lease / 3))
             if tell is None:
-                tell = self.settle if action.patience else run.check
+                tell = (lambda: run.settle(time.time())) if action.patience else run.check
             action = await self.store(tell())
             self.over = isinstance(action, actions.RunOver)
             self.taken.release()
@@ -99,9 +97,6 @@ class Home:
         if action.agent == "cancel":
             agent.cancel()
         await asyncio.wait([agent])
-
-    def settle(self):
-        return self.run.settle(time.time())
 
     async def store(self, action):
         while isinstance(action, actions.StoreCall):
@@ -116,11 +111,12 @@ class Home:
     async def pull(self):
         failure = None
         try:
-            events = await toy_io.settled(self.run.events())
-            async for event in toy_io.pulled(events):
+            async for event in toy_io.pulled(await toy_io.settled(self.run.events())):
                 if not self.over:
                     self.inbox.put(partial(self.run.event, event, time.time()))
                     await self.taken.acquire()
-        except Exception as error:
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # a SystemExit too is the agent's own
             failure = error
         self.inbox.put(partial(self.run.agent_ended, time.time(), failure))

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
+import inspect
+import queue
 import signal
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Sequence,
+)
+from concurrent.futures import Future
 from typing import Any
 
 import h11
@@ -23,8 +33,8 @@ class Connection:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
         self._http = h11.Connection(h11.SERVER)
-        self.method = self.target = ""
-        self.headers: list[tuple[str, str]] = []
+        self.request: tuple[str, str, list[tuple[str, str]]] = ("", "", [])
+        """Method, target and headers."""
 
     @property
     def is_idle(self) -> bool:
@@ -33,27 +43,33 @@ class Connection:
     async def serve(self, answer: Callable[[Connection], Awaitable[None]]) -> None:
         with contextlib.suppress(Disconnected, h11.ProtocolError, asyncio.CancelledError):
             while isinstance(event := await self._receive(), h11.Request):
-                self.method, self.target = event.method.decode(), event.target.decode()
-                self.headers = [(n.decode(), v.decode("latin-1")) for n, v in event.headers]
+                headers = [(n.decode(), v.decode("latin-1")) for n, v in event.headers]
+                self.request = event.method.decode(), event.target.decode(), headers
                 await answer(self)
                 while self._http.their_state is h11.SEND_BODY:
                     await self._receive()
                 self._http.start_next_cycle()
         self._writer.close()
 
-    async def body(self) -> AsyncIterator[bytes]:
+    async def read_body(self, enough: int) -> bytes:
+        """The request's body, or as soon as that is ``enough`` its beginning."""
         if self._http.they_are_waiting_for_100_continue:
             await self._send(h11.InformationalResponse(status_code=100, headers=[]))
-        while isinstance(event := await self._receive(), h11.Data):
-            yield event.data
+        body = bytearray()
+        while len(body) < enough and isinstance(event := await self._receive(), h11.Data):
+            body += event.data
+        return bytes(body)
 
     async def send_head(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
-        await self._send(h11.Response(status_code=status, headers=headers))
+        fields = [(name.encode(), value.encode("latin-1")) for name, value in headers]
+        await self._send(h11.Response(status_code=status, headers=fields))
 
     async def send_body(self, data: bytes) -> None:
         await self._send(h11.Data(data=data))
 
-    async def end(self) -> None:
+    async def end(self, complete: bool) -> None:
+        if not complete:
+            raise Disconnected
         await self._send(h11.EndOfMessage())
 
     async def _receive(self) -> h11.Event | type[h11.PAUSED]:
@@ -118,25 +134,65 @@ class Mailbox:
             return await asyncio.wait_for(self._items.get(), seconds)
 
 
+class Thread:
+    """Calls what may block; a process can end all the same while it does."""
+
+    def __init__(self) -> None:
+        self._calls: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        threading.Thread(target=self._work, daemon=True).start()
+
+    async def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        return await asyncio.wrap_future(self.call_soon(function, *args))
+
+    def call_soon(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_running_or_notify_cancel()
+        self._calls.put((future, function, args))
+        return future
+
+    def close(self) -> None:
+        """End, once what it was asked to call has returned."""
+        self._calls.put(None)
+
+    def _work(self) -> None:
+        for future, function, args in iter(self._calls.get, None):
+            try:
+                outcome = function(*args)
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                future.set_result(outcome)
+
+
 async def in_thread(function: Callable[..., Any], *args: Any) -> Any:
-    """Call what may block; a process can end all the same while it does."""
-    future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+    """Call what may block."""
+    thread = Thread()
+    try:
+        return await thread.call(function, *args)
+    finally:
+        thread.close()
 
-    def call() -> None:
+
+async def settled(outcome: Any) -> Any:
+    """``outcome``, or what awaiting it gives."""
+    return await outcome if inspect.isawaitable(outcome) else outcome
+
+
+async def pulled(iterable: AsyncIterable[Any] | Iterable[Any]) -> AsyncIterator[Any]:
+    """The items of an iterable, which if it is plain may block between them."""
+    if isinstance(iterable, AsyncIterable):
         try:
-            outcome = function(*args)
-        except BaseException as error:
-            future.set_exception(error)
-        else:
-            future.set_result(outcome)
-
-    future.set_running_or_notify_cancel()
-    threading.Thread(target=call, daemon=True).start()
-    return await asyncio.wrap_future(future)
-
-
-async def pulled(iterable: Iterable[Any]) -> AsyncIterator[Any]:
-    """What may block between two items."""
-    iterator, end = iter(iterable), object()
-    while (item := await in_thread(next, iterator, end)) is not end:
-        yield item
+            async for item in iterable:
+                yield item
+        finally:
+            if isinstance(iterable, AsyncGenerator):
+                await iterable.aclose()
+        return
+    iterator, end, thread = iter(iterable), object(), Thread()
+    try:
+        while (item := await thread.call(next, iterator, end)) is not end:
+            yield item
+    finally:
+        if hasattr(iterator, "close"):
+            thread.call_soon(iterator.close)
+        thread.close()

@@ -142,6 +142,7 @@ class Compactor:
     """
 
     __slots__ = (
+        "_carrier",
         "_folder",
         "_out",
         "_state_metadata",
@@ -153,6 +154,9 @@ class Compactor:
 
     def __init__(self, state: Any = None) -> None:
         self._out: list[Event] = []
+        # What takes along the events in between; no other does until it ends, so that they stay
+        # in order.
+        self._carrier: _Stream | None = None
         self._texts = _Streams(t.TEXT_MESSAGE_CONTENT, "messageId")
         self._tool_calls = _Streams(t.TOOL_CALL_ARGS, "toolCallId")
         self._folder = StateFolder(state)
@@ -173,8 +177,9 @@ class Compactor:
             handler(self, event)
         else:
             # Kept out of the middle of a message: the first that is open takes it along.
-            stream = self._texts.oldest() or self._tool_calls.oldest()
-            (self._out if stream is None else stream.in_between).append(event)
+            if self._carrier is None or self._carrier.ended:
+                self._carrier = self._texts.oldest() or self._tool_calls.oldest()
+            (self._out if self._carrier is None else self._carrier.in_between).append(event)
 
     def finish(self) -> list[Event]:
         """The compacted events, with what is still open at the end. Nothing is fed after it."""

@@ -69,14 +69,20 @@ class Verifier:
         self._thinking_message = False
 
     def closers(self) -> list[Event]:
-        """The events that end the steps and subagents that are open, as RUN_FINISHED demands."""
+        """The events that end all that is open, as RUN_FINISHED demands.
+
+        Messages and tool calls first, then steps, then subagents.
+        """
         closers: list[Event] = [
-            {"type": t.STEP_FINISHED, "stepName": name}
-            if owner is None
-            else {"type": t.STEP_FINISHED, "stepName": name, "subagentRunId": owner}
-            for owner, names in self._steps.items()
-            for name in names
+            {"type": t.TEXT_MESSAGE_END, "messageId": message_id}
+            for message_id in self._open_messages
         ]
+        for call_id in self._open_tool_calls:
+            closers.append({"type": t.TOOL_CALL_END, "toolCallId": call_id})
+        for owner, names in self._steps.items():
+            tag = {} if owner is None else {"subagentRunId": owner}
+            for name in names:
+                closers.append({"type": t.STEP_FINISHED, "stepName": name, **tag})
         for subagent_id in self._active_subagents:
             closers.append({"type": t.SUBAGENT_FINISHED, "subagentRunId": subagent_id})
         return closers

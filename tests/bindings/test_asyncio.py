@@ -257,6 +257,27 @@ class TestHttp:
         asyncio.run(test())
 
     @in_loop
+    async def test_a_last_response_that_nobody_reads_holds_no_connection() -> None:
+        async def large(input: Any, context: Any) -> AsyncIterator[dict[str, Any]]:
+            yield {"type": "RUN_STARTED", "threadId": "t", "runId": "r"}
+            yield {"type": "CUSTOM", "name": "n", "value": "x" * 20_000_000}
+            yield {"type": "RUN_FINISHED", "threadId": "t", "runId": "r"}
+
+        limits = Limits(write_seconds=0.2)
+        async with serving(CopilotRuntime({"default": large}, limits=limits)) as server:
+            async with await Connection.open(server.port) as client:
+                await client.request("GET", f"{BASE}/info")
+                [connection] = server._service.connections
+                # All of it is in the transport's buffer when the connection is closed.
+                connection._transport.set_write_buffer_limits(high=100_000_000)
+                await client.send("POST", RUN, body_of("t"), {"connection": "close"})
+                await client.begin()
+                client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+                async with asyncio.timeout(10):
+                    while server._service.connections:
+                        await asyncio.sleep(0.01)
+
+    @in_loop
     async def test_bytes_that_nobody_reads_yet_do_not_pile_up() -> None:
         gate = Gate()
         async with serving(CopilotRuntime({"default": gate})) as server:

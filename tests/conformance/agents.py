@@ -25,6 +25,10 @@ class OnPurposeError(Exception):
     """What is raised here to see what becomes of it; in a server's log any other is a bug."""
 
 
+ON_PURPOSE = ("OnPurpose", "ignored GeneratorExit")
+"""What tells an error that the suite asks for, in its ``repr``."""
+
+
 def _run(input: RunAgentInput) -> dict[str, str]:
     return {"threadId": input.thread_id, "runId": input.run_id}
 
@@ -267,6 +271,16 @@ def fails_plain(input: RunAgentInput, context: AgentContext) -> Iterator[Event]:
     raise OnPurposeError("failed in its thread")
 
 
+async def exits(input: RunAgentInput, context: AgentContext) -> AsyncIterator[Event]:
+    yield started(input)
+    raise SystemExit("OnPurpose: exits")
+
+
+def exits_plain(input: RunAgentInput, context: AgentContext) -> Iterator[Event]:
+    yield started(input)
+    raise SystemExit("OnPurpose: exits in its thread")
+
+
 async def breaks_the_order(input: RunAgentInput, context: AgentContext) -> AsyncIterator[Event]:
     with _counted(gates[input.thread_id]):
         yield started(input)
@@ -284,6 +298,8 @@ FAILING: dict[str, tuple[Any, str]] = {
     "fails-at-once": (fails_at_once, "failed at once"),
     "fails-midway": (fails_midway, "failed midway"),
     "fails-plain": (fails_plain, "failed in its thread"),
+    "exits": (exits, "exits"),
+    "exits-plain": (exits_plain, "exits in its thread"),
     "breaks-the-order": (breaks_the_order, "No active text message found"),
     "ends-early": (ends_early, ""),
 }

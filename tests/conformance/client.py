@@ -6,6 +6,7 @@ import contextlib
 import json
 import socket
 import struct
+import time
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -166,11 +167,15 @@ class Client:
         """Receive a whole response."""
         connection, body = self._receiver.h11, bytearray()
         head = self._receiver.head
+        deadline = time.monotonic() + TIMEOUT
         while not isinstance(event := self._next(connection), h11.EndOfMessage):
             if isinstance(event, h11.Response):
                 head = event
             elif isinstance(event, h11.Data):
                 body += event.data
+                if not event.data.startswith(b":"):
+                    deadline = time.monotonic() + TIMEOUT
+                assert time.monotonic() < deadline, f"no event within {TIMEOUT} s"
             else:
                 assert isinstance(event, h11.InformationalResponse), event
         self._receiver.ended = True
@@ -194,7 +199,10 @@ class Client:
 
     def next_frame(self) -> ServerSentEvent | None:
         """The next event of a stream as soon as it is there; None at the end."""
+        deadline = time.monotonic() + TIMEOUT
         while not self._frames and not self._receiver.ended:
+            # Heartbeats keep the socket from timing out.
+            assert time.monotonic() < deadline, f"no event within {TIMEOUT} s"
             self._frames += self._receiver.feed(self.socket.recv(65536))
         return self._frames.pop(0) if self._frames else None
 

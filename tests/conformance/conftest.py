@@ -11,6 +11,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterator
 
+import attrs
 import pytest
 from conformance.contract import ServerFile, built_in_servers, find_server
 from conformance.process import Server, Servers
@@ -32,6 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for line in (
         "needs(*capabilities): what a server has to be able to do for this to apply",
         "owns_sockets: applies to a binding that reads and writes HTTP itself",
+        "once: takes long, and is made for one server only",
         "ends_the_server: comes after all the others of its server",
     ):
         config.addinivalue_line("markers", line)
@@ -47,6 +49,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     for file in files:
         _left_out.update(f"{file.name}: {file.cannot[need]}" for need in needs & set(file.cannot))
     files = [file for file in files if not needs & set(file.cannot)]
+    if metafunc.definition.get_closest_marker("once") is not None:
+        files = [file for file in files if file.name == "asyncio_server"]
     metafunc.parametrize("server_file", files, ids=[file.name for file in files])
 
 
@@ -100,14 +104,18 @@ def server(server_file: ServerFile, servers: Servers) -> Server:
 
 
 @pytest.fixture
-def own_server(server_file: ServerFile) -> Iterator[Server]:
+def own_server(request: pytest.FixtureRequest, server_file: ServerFile) -> Iterator[Server]:
     """A server that the test may end."""
+    if request.node.get_closest_marker("once") is not None:
+        # Strictness would double the time of what takes long.
+        server_file = attrs.evolve(server_file, python_options=())
     server = Server(server_file)
     try:
         server.wait_ready()
         yield server
     finally:
         server.kill()
+        server.close_log()
 
 
 @pytest.fixture

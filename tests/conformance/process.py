@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -17,6 +19,7 @@ from urllib.parse import urlencode
 from .agents import TO_THE_END
 from .client import TIMEOUT, Answer, Client
 from .contract import ServerFile
+from .resources import Held, held_by
 from .runtimes import CONFIG_HEADER
 
 START_TIMEOUT = 30.0
@@ -41,15 +44,19 @@ def wait_until(reached: Callable[[], bool], what: str, timeout: float = TIMEOUT)
 
 
 class Server:
-    """A server that runs, to be talked to. :meth:`end` ends it and says what it did wrong."""
+    """A server that runs, to be talked to. :meth:`end` ends it and says what it did wrong.
 
-    def __init__(self, file: ServerFile) -> None:
+    :param limits: which of :data:`LIMITS_OF_A_SERVER` it has.
+    """
+
+    def __init__(self, file: ServerFile, limits: str = "main") -> None:
         self.file = file
+        self.limits = limits
         self.port = _free_port()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by end()
         command = [sys.executable, *file.python_options, str(Path(__file__).parent / "launch.py")]
         self.process = subprocess.Popen(
-            [*command, str(file.path), str(self.port)],
+            [*command, str(file.path), str(self.port), limits],
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
@@ -68,10 +75,19 @@ class Server:
 
         wait_until(accepts, f"{self.file.name} accepts connections", START_TIMEOUT)
 
-    def log(self) -> str:
-        """What it has written to stdout and stderr."""
-        self._log.seek(0)
-        return self._log.read().decode("utf-8", "replace")
+    def log(self, since: int = 0) -> str:
+        """What it has written to stdout and stderr, or of that what is behind so many bytes."""
+        # Not read(): the place in the file is the process's too, and it may be writing.
+        file = self._log.fileno()
+        return os.pread(file, self.log_size() - since, since).decode("utf-8", "replace")
+
+    def log_size(self) -> int:
+        """How many bytes it has written."""
+        return os.fstat(self._log.fileno()).st_size
+
+    def held(self) -> Held:
+        """What it holds now: descriptors, threads, memory."""
+        return held_by(self.process.pid)
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> list[str]:
         """End it by a signal; returns what is wrong with how it ended."""
@@ -90,7 +106,7 @@ class Server:
         if self.process.returncode != 0 and "clean-exit" not in self.file.cannot:
             wrong.append(f"its exit status is {self.process.returncode}")
         wrong += [f"its log has {complaint!r}" for complaint in _COMPLAINTS if complaint in log]
-        self._log.close()
+        self.close_log()
         return [f"{self.file.name}: {', '.join(wrong)}:\n{log}"] if wrong else []
 
     def kill(self) -> None:
@@ -98,11 +114,21 @@ class Server:
         self.process.kill()
         self.process.wait()
 
+    def close_log(self) -> None:
+        """Nobody is going to read it any more."""
+        self._log.close()
+
     # Talking to it
 
     def client(self, config: str = "main", *, receive_buffer: int = 0) -> Client:
         """A new connection; if its buffer is small, the server notices when it does not read."""
         return Client(self.port, self.file.base_path, {CONFIG_HEADER: config}, receive_buffer)
+
+    @contextlib.contextmanager
+    def clients(self, count: int, config: str = "main") -> Iterator[list[Client]]:
+        """So many new connections."""
+        with contextlib.ExitStack() as opened:
+            yield [opened.enter_context(self.client(config)) for _ in range(count)]
 
     def request(
         self,
@@ -158,11 +184,12 @@ class Servers:
     def __init__(self) -> None:
         self._running: Server | None = None
 
-    def get(self, file: ServerFile) -> Server:
+    def get(self, file: ServerFile, limits: str = "main") -> Server:
         """The server made of ``file``, which tests share."""
-        if self._running is None or self._running.file != file:
+        running = self._running
+        if running is None or (running.file, running.limits) != (file, limits):
             problems = self.end()
-            self._running = Server(file)
+            self._running = Server(file, limits)
             self._running.wait_ready()
             assert not problems, "\n".join(problems)
         return self._running

@@ -8,17 +8,33 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 from vectors_support import CONFIGS, scripted_agents
 
 from sansio_copilot import AudioFile, CopilotRuntime, Exchange, Limits, Request
 
-from . import agents
+from .agents import AGENTS
+from .faulty_agents import FAULTY
+from .faulty_parts import make_faulty_runtime
 from .hooks import make_hooks
 from .stores import AsyncStore, BlockingStore
 
 CONFIG_HEADER = "x-conformance-config"
 BODY_BYTES = 100_000
 LIMITS = Limits(body_bytes=BODY_BYTES, heartbeat_seconds=0.1)
+LIMITS_OF_A_SERVER = {
+    "main": LIMITS,
+    "times": attrs.evolve(
+        LIMITS,
+        header_bytes=2000,
+        header_seconds=0.3,
+        body_seconds=0.3,
+        idle_seconds=0.3,
+        write_seconds=1.0,
+    ),
+    "counts": attrs.evolve(LIMITS, connections=10, runs=2),
+}
+"""What a server may be started with, by name; what does not belong to a request is its own."""
 
 
 async def transcribe(audio: AudioFile) -> str:
@@ -32,7 +48,7 @@ class ConfiguredRuntime(CopilotRuntime):
     """
 
     def __init__(self, others: dict[str, CopilotRuntime], **main: Any) -> None:
-        super().__init__(agents.AGENTS, **main)
+        super().__init__(AGENTS | FAULTY, **main)
         self._others = others
 
     def exchange(self, request: Request, now: float) -> Exchange:
@@ -42,7 +58,7 @@ class ConfiguredRuntime(CopilotRuntime):
         return self._others[name].exchange(request, now)
 
 
-def make_runtime(base_path: str) -> CopilotRuntime:
+def make_runtime(base_path: str, limits: str) -> CopilotRuntime:
     others = {
         name: CopilotRuntime(scripted_agents(), base_path=base_path, **config)
         for name, config in CONFIGS.items()
@@ -50,17 +66,20 @@ def make_runtime(base_path: str) -> CopilotRuntime:
     stores = {"async-store": AsyncStore(), "blocking-store": BlockingStore()}
     for name, store in stores.items():
         others[name] = CopilotRuntime(
-            agents.AGENTS,
+            AGENTS,
             base_path=base_path,
             store=store,  # type: ignore[arg-type] # methods are made when they are looked up
             limits=LIMITS,
         )
+    # A crowd that waits, at the heartbeats of the others, is all that a server would be busy with.
+    others["calm"] = CopilotRuntime(AGENTS | FAULTY, base_path=base_path)
+    others["faults"] = make_faulty_runtime(base_path=base_path, limits=LIMITS)
     return ConfiguredRuntime(
         others,
         base_path=base_path,
         hooks=make_hooks(),
         transcription=transcribe,
-        limits=LIMITS,
+        limits=LIMITS_OF_A_SERVER[limits],
         thread_mutations=True,
         debug=True,
     )

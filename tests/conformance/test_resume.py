@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from functools import cache
 from typing import Any
@@ -67,7 +68,7 @@ def test_a_replay_is_resumed_at_every_byte_of_its_response(server: Server, threa
 
 
 def test_a_live_run_is_resumed_wherever_its_reader_was_cut(server: Server, thread: str) -> None:
-    with server.client() as runner:
+    with server.client() as runner, contextlib.ExitStack() as opened:
         runner.stream("run", thread)
         server.let(thread, 2)
         events = runner.events(4)
@@ -83,10 +84,9 @@ def test_a_live_run_is_resumed_wherever_its_reader_was_cut(server: Server, threa
                 reader.cut()
             seen, last_event_id = cut_everywhere(received)[-1]
             headers = {"last-event-id": last_event_id} if last_event_id else {}
-            resumer = server.client().stream("connect", thread, headers=headers)
-            resumers.append((position, seen, resumer))
+            resumer = opened.enter_context(server.client())
+            resumers.append((position, seen, resumer.stream("connect", thread, headers=headers)))
         server.let(thread)
         events += runner.rest()
         for position, seen, resumer in resumers:
             assert seen + resumer.rest() == events, f"cut after {position} bytes"
-            resumer.close()

@@ -32,7 +32,7 @@ def test_a_stop_ends_the_run_and_the_thread_is_free_at_once(
     if agent == "default":
         server.wait_unwound(thread)
     else:
-        server.let(thread, 1)
+        server.let(thread)
         server.wait_unwound(thread)
         assert server.gate(thread)["stopSeen"] is True
 
@@ -145,9 +145,8 @@ def _has_stopped(server: Server, thread: str) -> bool:
 def test_two_hundred_short_runs(server: Server, thread: str) -> None:
     """On ten connections, which a server may close after a response."""
     for number in range(20):
-        clients = [server.client() for _ in range(10)]
-        for index, client in enumerate(clients):
-            client.stream("run", f"{thread}-{index}", agent="text", run_id=f"run-{number}")
-        for client in clients:
-            assert client.rest()[-1]["runId"] == f"run-{number}"
-            client.close()
+        with server.clients(10) as clients:
+            for index, client in enumerate(clients):
+                client.stream("run", f"{thread}-{index}", agent="text", run_id=f"run-{number}")
+            for client in clients:
+                assert client.rest()[-1]["runId"] == f"run-{number}"

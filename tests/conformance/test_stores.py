@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from conformance.process import Server
+from conformance.process import Server, wait_until
+
+from sansio_copilot.events import verify_events
 
 pytestmark = pytest.mark.parametrize("config", ["main", "async-store", "blocking-store"])
 
@@ -33,7 +35,7 @@ def test_a_plain_agent_is_stopped(server: Server, thread: str, config: str) -> N
         runner.events(2)
         assert server.stop(thread, agent="plain", config=config) is True
         assert runner.rest()[-1]["type"] == "RUN_FINISHED"
-    server.let(thread, 1)
+    server.let(thread)
     server.wait_unwound(thread)
 
 
@@ -49,12 +51,25 @@ def test_a_run_goes_on_without_its_client(server: Server, thread: str, config: s
         assert reader.rest()[-1]["type"] == "RUN_FINISHED"
 
 
+def test_a_client_that_leaves_at_once_leaves_no_thread_busy(
+    server: Server, thread: str, config: str
+) -> None:
+    """Whatever the store was doing for it: its run takes place whole, or not at all."""
+    for _ in range(10):
+        with server.client(config) as client:
+            client.stream("run", thread, agent="text").cut()
+    wait_until(
+        lambda: server.run("run", thread, agent="text", config=config).status == 200,
+        "the thread is free",
+    )
+    verify_events(server.run("connect", thread, config=config).events())
+
+
 def test_many_runs_at_once(server: Server, thread: str, config: str) -> None:
-    clients = [server.client(config) for _ in range(10)]
-    for number, client in enumerate(clients):
-        client.stream("run", f"{thread}-{number}", agent="generator" if number % 2 else "text")
-    for client in clients:
-        assert client.rest()[-1]["type"] == "RUN_FINISHED"
-        client.close()
+    with server.clients(10, config) as clients:
+        for number, client in enumerate(clients):
+            client.stream("run", f"{thread}-{number}", agent="generator" if number % 2 else "text")
+        for client in clients:
+            assert client.rest()[-1]["type"] == "RUN_FINISHED"
     threads = server.request("GET", "/threads", config=config).json()["threads"]
     assert len([known for known in threads if known["id"].startswith(thread)]) == 10

@@ -94,15 +94,14 @@ def test_a_silent_stream_carries_heartbeats(server: Server, thread: str) -> None
 
 def test_a_hundred_streams_are_open_at_once(server: Server, thread: str) -> None:
     threads = [f"{thread}-{number}" for number in range(100)]
-    clients = [server.client() for _ in threads]
-    for client, name in zip(clients, threads, strict=True):
-        client.stream("run", name)
-    for client in clients:
-        assert client.events(2)[0]["type"] == "RUN_STARTED"
-    for name in threads:
-        server.let(name)
-    for client, name in zip(clients, threads, strict=True):
-        rest = client.rest()
-        assert "".join(event.get("delta", "") for event in rest) == "01234"
-        assert rest[-1] == {"type": "RUN_FINISHED", "threadId": name, "runId": "run-1"}
-        client.close()
+    with server.clients(len(threads)) as clients:
+        for client, name in zip(clients, threads, strict=True):
+            client.stream("run", name)
+        for client in clients:
+            assert client.events(2)[0]["type"] == "RUN_STARTED"
+        for name in threads:
+            server.let(name)
+        for client, name in zip(clients, threads, strict=True):
+            rest = client.rest()
+            assert "".join(event.get("delta", "") for event in rest) == "01234"
+            assert rest[-1] == {"type": "RUN_FINISHED", "threadId": name, "runId": "run-1"}

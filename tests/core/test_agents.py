@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import MappingProxyType
@@ -222,8 +223,28 @@ def test_anything_else_ends_the_run(event: Any) -> None:
 def test_an_event_that_contains_itself_ends_the_run() -> None:
     value: dict[str, Any] = {}
     value["value"] = value
-    last = run(lambda input, context: [STARTED, {"type": "CUSTOM", "name": "x", **value}])
-    assert "nested too deeply, or contains itself" in last.events()[-1]["message"]
+    event = {"type": "CUSTOM", "name": "x", **value}
+    for yielded in (event, MappingProxyType(event)):
+        last = run(lambda input, context, yielded=yielded: [STARTED, yielded])
+        assert "nested too deeply, or contains itself" in last.events()[-1]["message"]
+
+
+@pytest.mark.parametrize("value", [threading.Lock(), NotImplemented, iter([])])
+def test_an_event_that_is_not_json_ends_the_run(value: Any) -> None:
+    event = {"type": "CUSTOM", "name": "x", "value": value}
+    answer = run(lambda input, context: [STARTED, event])
+    assert types(answer) == ["RUN_STARTED", "RUN_ERROR"]
+
+
+def test_so_does_a_mapping_that_fails() -> None:
+    class Broken(OrderedDict[str, Any]):
+        def __iter__(self) -> Iterator[str]:
+            raise LookupError("gone")
+
+        keys = __iter__  # type: ignore[assignment]
+
+    answer = run(lambda input, context: [STARTED, Broken()])
+    assert answer.events()[-1]["message"] == "The agent yielded an event that is not JSON: gone"
 
 
 def test_what_an_agent_does_to_an_event_afterwards_changes_nothing() -> None:

@@ -191,6 +191,13 @@ class TestCredentials:
             "vary": "Origin",
         }
 
+    @pytest.mark.parametrize("origin", ["\x01", "https://a\x7f", "https://\xfc", ""])
+    def test_what_cannot_be_an_origin_is_none(self, origin: str) -> None:
+        """Not sent back, which no response could, and nothing that fails."""
+        for policy in (CorsPolicy(credentials=True), CorsPolicy(lambda origin: True)):
+            assert "access-control-allow-origin" not in actual(policy, origin)
+            assert "access-control-allow-origin" not in preflight(policy, origin)
+
     def test_without_an_origin_nothing_is_said(self) -> None:
         assert actual(CorsPolicy(credentials=True), None) == {}
 

@@ -719,11 +719,25 @@ def test_a_failure_to_clean_up_is_logged_and_hides_nothing(
     while "close_run" not in driver.calls:
         driver.step()
     driver.fail(OSError("disk full"))
+    driver.fail(OSError("disk full"))
     assert driver.finish().status == 500
+    assert driver.calls == ["open_run", "close_run", "close_run"]
+    run = "RunKey(thread_id='t1', seq=1, run_id='run-1')"
     assert [record.message for record in caplog.records] == [
-        "the thread store failed to clean up",
+        f"the thread store failed to clean up: {run}",
+        f"the thread store failed to clean up: {run}",
         f"POST {BASE}/agent/default/run failed",
     ]
+
+
+def test_a_store_that_fails_once_to_clean_up_is_asked_again() -> None:
+    store = MemoryStore()
+    driver = Driver(runtime(hooks=failing_at("on_response"), store=store), run_request())
+    while "close_run" not in driver.calls:
+        driver.step()
+    driver.fail(OSError("connection lost"))
+    assert driver.finish().status == 500
+    assert store.open_run(RunRequest("t1", "next", "default")) != ThreadBusy("run-1")
 
 
 def test_an_orphan_is_finalized_though_the_reader_who_found_it_has_gone() -> None:

@@ -349,6 +349,8 @@ def test_a_run_whose_response_is_rejected_is_discarded(wrap: Wrap) -> None:
 
 def test_a_rejection_says_in_a_traceback_what_it_answered() -> None:
     assert str(Reject(Response(401))) == "rejected with 401"
+    with pytest.raises(TypeError, match="Reject takes a Response, not str"):
+        Reject("no")  # type: ignore[arg-type]
 
 
 def test_agents_may_be_refused_by_the_function_that_picks_them(wrap: Wrap) -> None:

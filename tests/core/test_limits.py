@@ -32,6 +32,13 @@ def test_it_may_be_small(name: str) -> None:
     assert getattr(Limits(**{name: 1}), name) == 1
 
 
+@pytest.mark.parametrize("name", ["read_bytes", "header_bytes"])
+@pytest.mark.parametrize("value", [0.5, 1000.0, math.inf])
+def test_what_is_read_at_once_is_a_whole_number(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be a whole number, got "):
+        Limits(**{name: value})
+
+
 def test_they_do_not_change() -> None:
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         Limits().body_bytes = 5  # type: ignore[misc]

@@ -9,6 +9,9 @@ import pytest
 from sansio_copilot import Response
 from sansio_copilot.refusals import (
     HEAD_TOO_LARGE,
+    NO_PROXY,
+    OTHER_VERSION,
+    TARGET_TOO_LONG,
     TOO_MANY_CONNECTIONS,
     TOO_SLOW,
     not_http,
@@ -21,6 +24,9 @@ from sansio_copilot.refusals import (
     [
         (TOO_SLOW, 408, "Request timeout"),
         (HEAD_TOO_LARGE, 431, "Request header fields too large"),
+        (TARGET_TOO_LONG, 414, "URI too long"),
+        (NO_PROXY, 501, "Not implemented"),
+        (OTHER_VERSION, 505, "HTTP version not supported"),
         (TOO_MANY_CONNECTIONS, 503, "Service unavailable"),
         (overloaded("why"), 503, "Service unavailable"),
         (not_http("why"), 400, "Bad request"),

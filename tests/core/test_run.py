@@ -353,6 +353,17 @@ class TestSignals:
         assert bench.logged() == ["RUN_STARTED", "RUN_FINISHED", "end"]
 
 
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("not even that")
+
+
+def test_an_error_that_cannot_say_what_it_is_ends_the_run_too() -> None:
+    bench = Bench().pulling(STARTED)
+    assert bench.perform(bench.run.agent_ended(1.0, Unspeakable())) == RunOver("done")
+    assert bench.logged() == ["RUN_STARTED", "RUN_ERROR", "end"]
+
+
 class TestStoreFailures:
     def test_an_append_that_failed_is_made_good_by_the_close(
         self, caplog: pytest.LogCaptureFixture
@@ -391,9 +402,29 @@ class TestStoreFailures:
         caplog.set_level(logging.ERROR, "sansio_copilot")
         bench = Bench().pulling(STARTED)
         if fate == "done":
-            bench.run.agent_ended(1.0)
+            closing = bench.run.agent_ended(1.0)
         else:
-            bench.run.interrupt(1.0, "bye")
-        assert bench.run.store_failed(OSError(), 2.0) == RunOver(fate)  # type: ignore[arg-type]
+            closing = bench.run.interrupt(1.0, "bye") or PullEvent()
+        assert bench.run.store_failed(OSError(), 2.0) == closing
+        assert bench.run.store_failed(OSError(), 3.0) == RunOver(fate)  # type: ignore[arg-type]
         assert bench.state is RunState.OVER
-        assert caplog.messages == ["the thread store failed in run 'r'"]
+        assert caplog.messages == [
+            "the thread store failed in run 'r'",
+            "the thread store failed in run 'r'",
+            "run 'r' could not be closed: thread 't' stays busy, and its readers wait, until the "
+            "run's lease runs out",
+        ]
+
+    def test_a_store_that_fails_once_closes_the_run_at_the_second_try(self) -> None:
+        bench = Bench().pulling(STARTED)
+        bench.run.agent_ended(1.0)
+        assert bench.perform(bench.run.store_failed(OSError(), 2.0)) == RunOver("done")
+        assert bench.logged() == ["RUN_STARTED", "RUN_ERROR", "end"]
+
+    def test_an_append_may_fail_before(self) -> None:
+        bench = Bench().pulling(STARTED)
+        bench.run.event(TEXT, 1.0)
+        bench.run.store_failed(OSError(), 2.0)
+        assert bench.perform(bench.run.store_failed(OSError(), 2.0)) == RunOver("cancel")
+        types = ["RUN_STARTED", "TEXT_MESSAGE_START", "TEXT_MESSAGE_END", "RUN_ERROR", "end"]
+        assert bench.logged() == types

@@ -76,6 +76,8 @@ def test_the_agents_are_those_of_the_moment() -> None:
         ({"transcription": "whisper"}, "transcription is a function of an AudioFile, not str"),
         ({"cors": "*"}, "cors must be a bool or a CorsPolicy, not str"),
         ({"base_path": 5}, "base_path must be a str or None, not int"),
+        ({"store": 5}, r"the store int has no open_run, append, .*, clear, blocking \(a bool\)"),
+        ({"store": MemoryStore}, "store is the class MemoryStore, not one made of it"),
     ],
 )
 def test_an_argument_of_the_wrong_type(arguments: dict[str, Any], message: str) -> None:

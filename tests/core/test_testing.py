@@ -203,6 +203,27 @@ class TestStream:
         assert server.step(), "the run goes on"
         assert types(begin(server, what="connect")) == WHOLE
 
+    def test_nobody_is_told_of_what_nobody_waits_for(self) -> None:
+        waiting = []
+
+        class Counting(MemoryStore):
+            def watch(self, cursor: Any, notify: Any) -> Any:
+                cancel = super().watch(cursor, notify)
+                waiting.append(1)
+                return lambda: (waiting.pop(), cancel())
+
+        server = client(store=Counting())
+        streams = [begin(server), *(begin(server, what="connect") for _ in range(2))]
+        assert len(waiting) == 3
+        server.advance(15)
+        assert len(waiting) == 3, "they wait again after their heartbeats"
+        streams[2].close()
+        assert len(waiting) == 2
+        streams[0].finish()
+        assert len(waiting) == 1
+        streams[1].finish()
+        assert waiting == []
+
     def test_hanging_up_on_a_response_that_has_ended(self) -> None:
         stream = begin(client())
         stream.finish()

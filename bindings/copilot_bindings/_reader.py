@@ -1,0 +1,153 @@
+"""What a client sends, without its I/O: bytes in, h11's requests and bodies out.
+
+h11 is given what it can take quickly, since a few of its regular expressions take time quadratic
+in the length of what does not match: each head whole and without the characters that do not, and
+of a chunked body a little at a time.
+"""
+
+from __future__ import annotations
+
+import h11
+
+from sansio_copilot import RemoteProtocolError
+
+from . import _http11
+
+_FULL_BYTES = 64 * 1024
+# What of an unread body is worth reading to keep the connection: less than a new one costs.
+_WORTH_DRAINING = 64 * 1024
+# Also the most that h11 keeps of the head of a chunk, or of trailers.
+_PIECE_BYTES = 1024
+
+# h11 has no list of its own.
+_CLOSED = (h11.DONE, h11.CLOSED, h11.MUST_CLOSE)
+
+
+class RequestReader:
+    """Reads the requests of one connection, one after the other.
+
+    :param head_bytes: largest head in bytes.
+    """
+
+    def __init__(self, head_bytes: int) -> None:
+        self._head_bytes = head_bytes
+        self._unread = bytearray()
+        self._searched = 0
+        self.h11 = _new_h11()
+        """Its other side is for the responses."""
+        self.request: h11.Request | None = None
+        """The one whose head was read last, until the next cycle."""
+        self.body_left: int | None = None
+        """How many bytes of its body have not been read; None if nobody knows."""
+        self.eof = False
+        """Whether nothing more will arrive."""
+        self.has_news = False
+        """Whether anything has arrived since this was last set to False."""
+        self.discards = False
+        """Whether nothing more is of interest."""
+
+    def feed(self, data: bytes) -> None:
+        """Bytes have arrived; b"" is the end."""
+        self.has_news = True
+        if not data:
+            self.eof = True
+        elif not self.discards and not self.eof:
+            self._unread += data
+
+    def discard(self) -> None:
+        """Read nothing more."""
+        self.discards = True
+        self._unread.clear()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether more than the largest head has arrived, and has not been read."""
+        return len(self._unread) > max(_FULL_BYTES, self._head_bytes)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the request has been read to its end, and nothing has arrived behind it."""
+        read = self.body_left == 0 or self.h11.their_state in _CLOSED
+        return read and not self._unread
+
+    @property
+    def must_close(self) -> bool:
+        """Whether an unread body makes the response about to be sent the connection's last.
+
+        A client that waits for "100 Continue" has not sent it, a long one would have to be listened
+        to for nothing, and of a chunked one nobody knows the length (RFC 9112 section 9.3).
+        """
+        if self.h11.their_state is not h11.SEND_BODY:
+            return False
+        left = self.body_left
+        return left is None or left > _WORTH_DRAINING or self.h11.they_are_waiting_for_100_continue
+
+    def has_begun(self) -> bool:
+        """Whether the next request has; empty lines before it do not count (RFC 9112, 2.2)."""
+        if self._unread.startswith((b"\r", b"\n")):
+            self._unread = self._unread.lstrip(b"\r\n")
+        return bool(self._unread)
+
+    def read_head(self) -> h11.Request | None:
+        """The next request, None until its head has arrived whole.
+
+        :raises h11.RemoteProtocolError: if it is none.
+        :raises RemoteProtocolError: if it may not be answered.
+        """
+        end = _http11.head_end(self._unread, self._searched, self._head_bytes)
+        if end is None:
+            if self.eof:
+                raise RemoteProtocolError("the request ends in the middle of its head")
+            self._searched = len(self._unread)
+            return None
+        self.h11.receive_data(self._take(end))
+        request = self.h11.next_event()
+        assert isinstance(request, h11.Request)
+        self.request = request
+        # h11 lets none of those through twice that matter here.
+        fields = dict(request.headers)
+        _http11.check(request, fields)
+        self.body_left = _http11.announced_length(fields)
+        return request
+
+    def read_body(self) -> h11.Event | None:
+        """The next piece of the request's body, or its end; None until more has arrived.
+
+        :raises h11.RemoteProtocolError: for a body that is malformed, or breaks off.
+        """
+        while (event := self.h11.next_event()) is h11.NEED_DATA:
+            if self._unread:
+                self.h11.receive_data(self._take_body())
+            elif self.eof:
+                self.h11.receive_data(b"")
+            else:
+                return None
+        assert isinstance(event, h11.Event)
+        return event
+
+    def next_cycle(self) -> None:
+        """The request has been read to its end and answered; another may follow."""
+        if following := self.h11.trailing_data[0]:
+            # Behind a chunked body, whose end only h11 has seen.
+            self._unread[:0] = following
+            self.h11 = _new_h11()
+        else:
+            self.h11.start_next_cycle()
+        self.request = self.body_left = None
+        self._searched = 0
+
+    def _take(self, count: int) -> bytes:
+        data = bytes(self._unread[:count])
+        del self._unread[:count]
+        return data
+
+    def _take_body(self) -> bytes:
+        if self.body_left is None:
+            return self._take(_PIECE_BYTES)
+        data = self._take(self.body_left)
+        self.body_left -= len(data)
+        return data
+
+
+def _new_h11() -> h11.Connection:
+    return h11.Connection(h11.SERVER, max_incomplete_event_size=_PIECE_BYTES)

@@ -1,0 +1,142 @@
+"""Serve a runtime under any WSGI server with threads: gunicorn's gthread, waitress, mod_wsgi.
+
+A request is answered in the server's thread, and a stream keeps that thread for as long as it
+lasts. Runs live on an event loop in the background, and go on when their clients go away; each
+process has a loop of its own, begun when it is first needed.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from types import FrameType
+from typing import TypeAlias
+
+from sansio_copilot import CopilotRuntime, RemoteProtocolError, RunRefused, refusals
+
+from . import _environ
+from ._service import SHUTDOWN
+from ._threads import BackgroundLoop
+from ._wsgi_answer import Answer, StreamBroken
+
+__all__ = ["CopilotWSGI", "StreamBroken"]
+
+Handler: TypeAlias = Callable[[int, FrameType | None], object] | int | None
+
+
+class CopilotWSGI:
+    """A WSGI application that serves ``runtime``; by itself, below a prefix or inside another.
+
+    The runtime's ``base_path`` is the path that the browser sees, wherever this is mounted.
+
+    :param grace_seconds: how long runs may go on once the application closes.
+    """
+
+    def __init__(self, runtime: CopilotRuntime, *, grace_seconds: float = 10.0) -> None:
+        self.runtime = runtime
+        self._grace_seconds = grace_seconds
+        self._lock = threading.Lock()
+        self._loop: BackgroundLoop | None = None
+        self._forked: list[BackgroundLoop | None] = []
+        self.closing = False
+        """Whether no run is started any more."""
+
+    def __call__(
+        self, environ: _environ.Environ, start_response: _environ.StartResponse
+    ) -> Iterable[bytes]:
+        """Answer a request (PEP 3333)."""
+        try:
+            request = _environ.request_of(environ)
+        except RemoteProtocolError as error:
+            return _environ.send_whole(refusals.not_http(str(error)), start_response)
+        exchange = self.runtime.exchange(request, time.time())
+        answer = Answer(self, exchange, environ, start_response)
+        try:
+            answer.begin()
+        except _environ.BodyEndsEarly as error:
+            answer.close()
+            return _environ.send_whole(refusals.not_http(str(error)), start_response)
+        except BaseException:
+            answer.close()
+            raise
+        return answer
+
+    def background(self) -> BackgroundLoop:
+        """The event loop of this process.
+
+        :raises RunRefused: if the application was closed before there was one.
+        """
+        if (loop := self._begun()) is None:
+            with self._lock:
+                if (loop := self._begun()) is None:
+                    if self.closing:
+                        raise RunRefused(SHUTDOWN)
+                    # A forked process has its parent's without the thread: nothing can be done
+                    # with it, not even let it be finalized.
+                    self._forked.append(self._loop)
+                    loop = self._loop = BackgroundLoop(self.runtime, self._grace_seconds)
+                    atexit.register(self._close_at_exit, loop)
+        return loop
+
+    def _begun(self) -> BackgroundLoop | None:
+        loop = self._loop
+        return loop if loop is not None and loop.process == os.getpid() else None
+
+    # The end
+
+    def begin_close(self, grace_seconds: float | None = None) -> None:
+        """Begin what :meth:`close` does and return at once; for a signal handler."""
+        self.closing = True
+        if (loop := self._begun()) is not None:
+            loop.begin_close(grace_seconds)
+
+    def close(self, *, grace_seconds: float | None = None) -> None:
+        """Start no more runs, let those that are live go on for a while, then end what is left.
+
+        After the grace period each run is ended with a well-formed terminal event, which its
+        readers receive if the server goes on serving meanwhile.
+
+        :param grace_seconds: instead of what the application was made with.
+        """
+        self.begin_close(grace_seconds)
+        if (loop := self._begun()) is not None:
+            loop.wait_closed()
+            atexit.unregister(self._close_at_exit)
+
+    def close_on_signals(self, *numbers: int) -> None:
+        """Begin to close when a signal comes, while the server goes on serving.
+
+        A handler that is there already, as a server's own, is called at once as well. If there is
+        none the process ends when all is closed, or at a second signal, by SystemExit in its main
+        thread. To be called in that thread.
+
+        :param numbers: SIGTERM and SIGINT if there are none.
+        """
+        for number in numbers or (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, partial(self._on_signal, signal.getsignal(number)))
+
+    def _on_signal(self, former: Handler, number: int, frame: FrameType | None) -> None:
+        first = not self.closing
+        self.begin_close()
+        if callable(former) and former is not signal.default_int_handler:
+            former(number, frame)
+        elif first:
+            threading.Thread(target=self._signal_again, args=(number,), daemon=True).start()
+        else:
+            sys.exit()
+
+    def _signal_again(self, number: int) -> None:
+        self.close()
+        main = threading.main_thread().ident
+        assert main is not None
+        signal.pthread_kill(main, number)
+
+    def _close_at_exit(self, loop: BackgroundLoop) -> None:
+        if loop is self._begun():
+            self.close(grace_seconds=0)

@@ -1,0 +1,30 @@
+"""hypercorn with trio, which leaves the signals to its caller."""
+
+import functools
+import signal
+
+import trio
+from hypercorn.config import Config
+from hypercorn.trio import serve
+
+from copilot_bindings.asgi import CopilotASGI
+from sansio_copilot import CopilotRuntime, text_agent
+
+
+@text_agent
+async def hello(input, context):
+    for word in ("Hello", " from", " trio"):
+        yield word
+        await trio.sleep(0.2)
+
+
+async def a_signal():
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        await anext(signals)
+
+
+app = CopilotASGI(CopilotRuntime({"default": hello}), grace_seconds=10)
+config = Config.from_mapping(bind="127.0.0.1:4000", graceful_timeout=15)
+
+if __name__ == "__main__":
+    trio.run(functools.partial(serve, app, config, shutdown_trigger=a_signal))

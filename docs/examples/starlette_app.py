@@ -1,0 +1,25 @@
+"""Mounted in Starlette, at the path that the runtime answers. `uvicorn starlette_app:app`."""
+
+import asyncio
+
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount, Route
+
+from copilot_bindings.asgi import CopilotASGI
+from sansio_copilot import CopilotRuntime, text_agent
+
+
+@text_agent
+async def hello(input, context):
+    for word in ("Hello", " from", " Starlette"):
+        yield word
+        await asyncio.sleep(0.2)
+
+
+async def index(request):
+    return PlainTextResponse("a page of Starlette's")
+
+
+copilot = CopilotASGI(CopilotRuntime({"default": hello}))
+app = Starlette(routes=[Route("/", index), Mount("/api/copilotkit", copilot)])

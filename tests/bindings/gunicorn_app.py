@@ -1,0 +1,33 @@
+"""What test_wsgi.py serves under gunicorn."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from copilot_bindings.wsgi import CopilotWSGI
+from sansio_copilot import CopilotRuntime, MemoryStore
+
+
+class Store(MemoryStore):
+    """Fails in the middle of the stream of one agent."""
+
+    def read(self, cursor: Any, max_bytes: int) -> Any:
+        batch = super().read(cursor, max_bytes)
+        if b"broken" in batch.data and b"RUN_FINISHED" in batch.data:
+            raise OSError("the disk is gone")
+        return batch
+
+
+async def endless(input: Any, context: Any) -> AsyncIterator[dict[str, Any]]:
+    yield {"type": "RUN_STARTED", "threadId": input.thread_id, "runId": input.run_id}
+    await asyncio.sleep(1000)
+
+
+async def broken(input: Any, context: Any) -> AsyncIterator[dict[str, Any]]:
+    yield {"type": "RUN_STARTED", "threadId": input.thread_id, "runId": input.run_id}
+    await asyncio.sleep(0.2)
+    yield {"type": "RUN_FINISHED", "threadId": input.thread_id, "runId": input.run_id}
+
+
+runtime = CopilotRuntime({"endless": endless, "broken": broken}, store=Store())
+app = CopilotWSGI(runtime, grace_seconds=0.2)

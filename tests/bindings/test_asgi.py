@@ -1,0 +1,957 @@
+"""What is ASGI's own in the ASGI binding: scopes, paths, lifespan, and how a request may end.
+
+The application is called as a server would call it. What it shares with the other bindings is in
+tests/conformance, where it runs under real servers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import json
+import signal
+import threading
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+import trio
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.routing import Mount
+
+from copilot_bindings import _service
+from copilot_bindings.asgi import BrokenOff, CopilotASGI
+from sansio_copilot import CopilotRuntime, Hooks, Limits, MemoryStore, Response, text_agent
+from sansio_copilot.sse import Parser
+from sansio_copilot.testing import run_input
+
+BASE = "/api/copilotkit"
+RUN = f"{BASE}/agent/default/run"
+Test = Callable[[], Awaitable[None]]
+
+
+def on_both(test: Test) -> Callable[[str], None]:
+    """Run an async test under asyncio and under trio."""
+
+    async def bounded() -> None:
+        with anyio.fail_after(20):
+            await test()
+
+    @pytest.mark.parametrize("library", ["asyncio", "trio"])
+    def run(library: str) -> None:
+        anyio.run(bounded, backend=library)
+
+    run.__doc__, run.__name__ = test.__doc__, test.__name__
+    return run
+
+
+def on_asyncio(test: Test) -> Callable[[], None]:
+    def run() -> None:
+        asyncio.run(asyncio.wait_for(test(), 20))
+
+    run.__doc__, run.__name__ = test.__doc__, test.__name__
+    return run
+
+
+async def until(reached: Callable[[], object]) -> None:
+    while not reached():
+        await anyio.sleep(0.001)
+
+
+class Request:
+    """One call of an application, with this end of ``receive`` and ``send``."""
+
+    def __init__(self, app: Any, path: str = RUN, body: bytes | None = None, **scope: Any) -> None:
+        self.app = app
+        self.messages: list[dict[str, Any]] = []
+        self.inbox: list[dict[str, Any]] = []
+        self.over = False
+        self.raised: BaseException | None = None
+        self.send_fails: Exception | None = None
+        self.send_hangs = False
+        self.receive_fails: Exception | None = None
+        self.receiving = 0
+        method = "GET" if body is None else "POST"
+        headers = [(b"host", b"test"), (b"content-type", b"application/json")]
+        self.scope: dict[str, Any] = {
+            "type": "http",
+            "method": method,
+            "path": path,
+            "query_string": b"",
+            "headers": headers,
+            **scope,
+        }
+        if body is not None:
+            self.inbox.append({"type": "http.request", "body": body, "more_body": False})
+
+    def disconnect(self) -> None:
+        self.inbox.append({"type": "http.disconnect"})
+
+    async def receive(self) -> dict[str, Any]:
+        self.receiving += 1
+        try:
+            await until(lambda: self.inbox or self.receive_fails)
+            if not self.inbox and self.receive_fails is not None:
+                raise self.receive_fails
+        finally:
+            self.receiving -= 1
+        return self.inbox.pop(0)
+
+    async def send(self, message: dict[str, Any]) -> None:
+        await anyio.lowlevel.checkpoint()
+        if self.send_fails is not None:
+            raise self.send_fails
+        self.messages.append(message)
+        if self.send_hangs:
+            await anyio.sleep_forever()
+
+    async def __call__(self) -> None:
+        """Serve it to its end; what the application raises is kept."""
+        try:
+            await self.app(self.scope, self.receive, self.send)
+        except anyio.get_cancelled_exc_class() as cancelled:
+            self.raised = cancelled
+            raise
+        except Exception as error:
+            self.raised = error
+        finally:
+            self.over = True
+
+    @property
+    def status(self) -> int:
+        status: int = self.messages[0]["status"]
+        return status
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(message["body"] for message in self.messages[1:])
+
+    @property
+    def complete(self) -> bool:
+        return bool(self.messages) and self.messages[-1].get("more_body") is False
+
+    def types(self) -> list[str]:
+        return [json.loads(event.data)["type"] for event in Parser().feed(self.body)]
+
+
+def body_of(thread: str = "t", **fields: Any) -> bytes:
+    return json.dumps(run_input(thread, **fields)).encode()
+
+
+async def get(app: Any, path: str = f"{BASE}/info", **scope: Any) -> Request:
+    request = Request(app, path, **scope)
+    await request()
+    if request.raised is not None:
+        raise request.raised
+    return request
+
+
+@contextlib.asynccontextmanager
+async def streaming(app: Any, thread: str = "t", path: str = RUN) -> AsyncIterator[Request]:
+    """A run of which the first events have been sent."""
+    request = Request(app, path, body_of(thread))
+    async with anyio.create_task_group() as group:
+        group.start_soon(request)
+        await until(lambda: len(request.body) > 0)
+        yield request
+        group.cancel_scope.cancel()
+
+
+class Endless:
+    """Goes on until it is cancelled, and counts that."""
+
+    def __init__(self) -> None:
+        self.started = self.ended = 0
+
+    async def run(self, input: Any, context: Any) -> AsyncIterator[dict[str, Any]]:
+        run = {"threadId": input.thread_id, "runId": input.run_id}
+        self.started += 1
+        try:
+            yield {"type": "RUN_STARTED", **run}
+            await anyio.sleep_forever()
+        finally:
+            self.ended += 1
+
+
+@text_agent
+async def hello(input: Any, context: Any) -> AsyncIterator[str]:
+    for word in ("Hello", " from", " ASGI"):
+        yield word
+
+
+def make(agent: Any = hello, grace_seconds: float = 0, **runtime: Any) -> CopilotASGI:
+    return CopilotASGI(CopilotRuntime({"default": agent}, **runtime), grace_seconds=grace_seconds)
+
+
+# --- Requests ------------------------------------------------------------------------------------
+
+
+@on_both
+async def test_a_short_response_is_a_head_and_a_body() -> None:
+    request = await get(make())
+    head, body = request.messages
+    assert (head["type"], head["status"]) == ("http.response.start", 200)
+    assert dict(head["headers"])[b"content-length"] == str(len(body["body"])).encode()
+    assert body["more_body"] is False
+    assert "default" in json.loads(body["body"])["agents"]
+
+
+@on_both
+async def test_events_that_are_ready_together_are_sent_together() -> None:
+    app = make()
+    request = Request(app, RUN, body_of())
+    await request()
+    assert request.types()[-1] == "RUN_FINISHED"
+    # The head, an empty body that makes a server send it, the events, and at most the end.
+    assert len(request.messages) <= 4
+    await app.close()
+
+
+@on_both
+async def test_a_body_may_come_in_pieces() -> None:
+    app = make()
+    request = Request(app, RUN, b"")
+    body = body_of()
+    request.inbox = [
+        {"type": "http.request", "body": body[:10], "more_body": True},
+        {"type": "http.request", "more_body": True},
+        {"type": "http.request", "body": body[10:]},
+    ]
+    await request()
+    assert request.types()[-1] == "RUN_FINISHED"
+    await app.close()
+
+
+@on_both
+async def test_a_body_that_is_announced_too_long_is_not_read() -> None:
+    request = Request(make(limits=Limits(body_bytes=10)), RUN, b"x")
+    request.scope["headers"] += [(b"content-length", b"11")]
+    await request()
+    assert request.status == 413
+    assert len(request.inbox) == 1
+
+
+@on_both
+async def test_a_body_that_grows_too_long_is_read_no_further() -> None:
+    request = Request(make(limits=Limits(body_bytes=10)), RUN, b"")
+    piece = {"type": "http.request", "body": b"12345678", "more_body": True}
+    request.inbox = [piece, piece, piece]
+    await request()
+    assert request.status == 413
+    assert len(request.inbox) == 1
+
+
+@on_both
+async def test_what_is_not_a_path_is_refused() -> None:
+    request = await get(make(), "nonsense", raw_path=b"nonsense")
+    assert request.status == 400
+    assert "nonsense" in json.loads(request.body)["message"]
+
+
+@on_both
+async def test_a_websocket_is_refused_before_it_is_accepted() -> None:
+    request = Request(make())
+    request.scope = {"type": "websocket", "path": BASE}
+    await request()
+    assert request.messages == [{"type": "websocket.close"}]
+
+
+@on_both
+async def test_a_scope_that_nobody_knows_is_refused() -> None:
+    request = Request(make())
+    request.scope = {"type": "telepathy"}
+    await request()
+    assert isinstance(request.raised, ValueError)
+    assert "telepathy" in str(request.raised)
+
+
+# --- Paths ---------------------------------------------------------------------------------------
+
+PREFIX = "/behind/a proxy"
+QUOTED = b"/behind/a%20proxy"
+INFO = f"{BASE}/info"
+RAW = f"{BASE}/threads".encode()
+
+
+@pytest.mark.parametrize(
+    ("base_path", "scope"),
+    [
+        pytest.param(BASE, {}, id="no root_path"),
+        pytest.param(BASE, {"root_path": BASE}, id="mounted: path is whole"),
+        pytest.param(BASE, {"path": "/info", "root_path": BASE}, id="mounted: path is cut"),
+        pytest.param(
+            BASE,
+            {"path": "/info", "root_path": BASE, "raw_path": INFO.encode()},
+            id="mounted: path is cut, raw_path is not",
+        ),
+        pytest.param(BASE, {"root_path": PREFIX}, id="a proxy that takes its prefix off"),
+        pytest.param(
+            BASE,
+            {"path": PREFIX + INFO, "raw_path": QUOTED + INFO.encode(), "root_path": PREFIX},
+            id="a server that puts the prefix on again",
+        ),
+        pytest.param(
+            BASE,
+            {"path": PREFIX + INFO, "raw_path": INFO.encode(), "root_path": PREFIX},
+            id="a server that puts it on the path only",
+        ),
+        pytest.param(
+            PREFIX.replace(" ", "%20") + BASE,
+            {"path": PREFIX + INFO, "raw_path": QUOTED + INFO.encode(), "root_path": PREFIX},
+            id="base_path with the prefix",
+        ),
+        pytest.param(
+            BASE,
+            {"path": PREFIX + INFO, "root_path": PREFIX + BASE},
+            id="mounted behind a proxy",
+        ),
+        pytest.param(
+            "/copilot",
+            {"path": "/v1/copilot/info", "root_path": "/v1"},
+            id="mounted above its base path",
+        ),
+        pytest.param(
+            "/v1/copilot",
+            {"path": "/v1/copilot/info", "root_path": "/v1/copilot"},
+            id="mounted elsewhere",
+        ),
+        pytest.param(None, {"path": "/x/info", "root_path": "/x"}, id="no base_path"),
+        pytest.param("/", {"path": "/x/info", "root_path": "/x"}, id="base_path is the root"),
+    ],
+)
+def test_the_base_path_is_found(base_path: str | None, scope: dict[str, Any]) -> None:
+    async def test() -> None:
+        request = await get(make(base_path=base_path), **{"path": INFO, **scope})
+        assert request.status == 200
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [
+        {"path": f"/other{INFO}"},
+        {"path": f"/other{INFO}", "root_path": "/another"},
+        {"path": "/info", "root_path": "/other"},
+        {"path": f"{BASE}info", "root_path": BASE},
+    ],
+)
+def test_another_path_is_not_found(scope: dict[str, Any]) -> None:
+    async def test() -> None:
+        assert (await get(make(), **scope)).status == 404
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize(
+    ("scope", "thread"),
+    [
+        ({"path": "/a/b/messages", "raw_path": b"/a%2Fb/messages"}, "a/b"),
+        ({"path": "/a%2Fb/messages", "raw_path": b"/a%252Fb/messages"}, "a%2Fb"),
+        ({"path": "/ä b?/messages", "raw_path": b"/%C3%A4%20b%3F/messages"}, "ä b?"),
+        ({"path": "/ä b%?/messages"}, "ä b%?"),
+        # Rewritten on the way, and that counts.
+        ({"path": "/new/messages", "raw_path": b"/old/messages"}, "new"),
+    ],
+)
+def test_ids_in_the_path_are_decoded_once(scope: dict[str, Any], thread: str) -> None:
+    seen: list[str | None] = []
+    scope = {
+        name: f"{BASE}/threads{value}" if name == "path" else RAW + value
+        for name, value in scope.items()
+    }
+
+    def look(context: Any) -> None:
+        seen.append(context.route.thread_id)
+
+    async def test() -> None:
+        await get(make(base_path=None, hooks=Hooks(on_before_handler=look)), **scope)
+
+    asyncio.run(test())
+    assert seen == [thread]
+
+
+def test_a_query_and_header_fields_reach_the_hooks_as_they_are() -> None:
+    seen: list[Any] = []
+
+    def look(context: Any) -> None:
+        seen.append((context.request.query, context.request.headers["x-name"]))
+
+    async def test() -> None:
+        app = make(hooks=Hooks(on_request=look))
+        headers = [(b"x-name", b"caf\xe9")]
+        await get(app, query_string=b"a=%20b&c", headers=headers)
+
+    asyncio.run(test())
+    assert seen == [("a=%20b&c", "café")]
+
+
+# --- Clients that go -----------------------------------------------------------------------------
+
+
+@on_both
+async def test_a_client_that_goes_in_mid_body_is_not_answered() -> None:
+    request = Request(make(), RUN, b"")
+    request.inbox[0]["more_body"] = True
+    request.disconnect()
+    await request()
+    assert (request.messages, request.raised) == ([], None)
+
+
+@on_both
+async def test_a_run_outlives_its_client() -> None:
+    agent = Endless()
+    app = make(agent)
+    async with streaming(app) as request:
+        request.disconnect()
+        await until(lambda: request.over)
+        assert not request.complete
+        assert request.raised is None
+        await anyio.sleep(0.01)
+        assert (agent.started, agent.ended) == (1, 0)
+    await app.close()
+    assert agent.ended == 1
+
+
+@on_both
+async def test_a_suggestion_does_not() -> None:
+    agent = Endless()
+    app = make(agent)
+    async with streaming(app, path=f"{BASE}/agent/default/suggest") as request:
+        request.disconnect()
+        await until(lambda: request.over)
+        await until(lambda: agent.ended)
+        assert request.raised is None
+    await app.close()
+
+
+@on_both
+async def test_a_server_may_say_so_by_an_error_of_send() -> None:
+    agent = Endless()
+    app = make(agent, limits=Limits(heartbeat_seconds=0.01))
+    async with streaming(app) as request:
+        request.send_fails = ConnectionResetError("gone")
+        await until(lambda: request.over)
+        assert request.raised is None
+        assert agent.ended == 0
+    await app.close()
+
+
+@on_both
+async def test_any_other_error_of_send_is_the_servers_to_know() -> None:
+    failure = RuntimeError("send does not work")
+    app = make(Endless(), limits=Limits(heartbeat_seconds=0.01))
+    async with streaming(app) as request:
+        request.send_fails = failure
+        await until(lambda: request.over)
+        assert request.raised is failure
+    await app.close()
+
+
+@pytest.mark.parametrize("listening", [False, True])
+def test_so_is_an_error_of_receive(listening: bool) -> None:
+    """Middleware that limits bodies ends a request by one."""
+    failure = RuntimeError("receive does not work")
+
+    async def main() -> None:
+        app = make(Endless())
+        request = Request(app, RUN, body_of() if listening else b"")
+        request.receive_fails = failure
+        if not listening:
+            request.inbox.clear()
+        await request()
+        assert request.raised is failure
+        assert not request.complete
+        await app.close()
+
+    anyio.run(main)
+
+
+@on_both
+async def test_what_a_client_waits_for_is_given_up_with_it() -> None:
+    state = {"begun": 0, "cancelled": 0}
+
+    async def slow(context: Any) -> None:
+        state["begun"] += 1
+        try:
+            await anyio.sleep_forever()
+        finally:
+            state["cancelled"] += 1
+
+    request = Request(make(hooks=Hooks(on_before_handler=slow)), RUN, body_of())
+    async with anyio.create_task_group() as group:
+        group.start_soon(request)
+        await until(lambda: state["begun"])
+        request.disconnect()
+    assert (request.messages, request.raised) == ([], None)
+    await until(lambda: state["cancelled"])
+
+
+@on_asyncio
+async def test_a_request_cancelled_before_its_hook_has_begun_leaves_no_coroutine() -> None:
+    """Nothing warns of one that was never awaited."""
+
+    async def hook(context: Any) -> None:
+        raise AssertionError("never begun")
+
+    def call(context: Any) -> Any:
+        task.cancel()
+        return hook(context)
+
+    request = Request(make(hooks=Hooks(on_request=call)), INFO)
+    task = asyncio.create_task(request())
+    await asyncio.wait([task])
+    gc.collect()
+    assert isinstance(request.raised, asyncio.CancelledError)
+    assert request.messages == []
+
+
+@on_both
+async def test_what_has_not_begun_when_the_client_is_known_to_be_gone_never_begins() -> None:
+    """And nothing warns of a coroutine that was never awaited."""
+    called = []
+
+    class Slow(MemoryStore):
+        def __getattribute__(self, name: str) -> Any:
+            if name != "open_run":
+                return super().__getattribute__(name)
+
+            async def open_run(*args: Any) -> Any:
+                await until(lambda: request.receiving == 0)
+                return MemoryStore.open_run(self, *args)
+
+            return open_run
+
+    async def before(context: Any) -> None:
+        await anyio.sleep(0.001)
+        request.disconnect()
+
+    async def after(context: Any) -> None:
+        called.append("response")
+
+    hooks = Hooks(on_before_handler=before, on_response=after)
+    app = make(hooks=hooks, store=Slow())
+    request = Request(app, RUN, body_of())
+    await request()
+    gc.collect()
+    assert (request.messages, request.raised, called) == ([], None, [])
+    await app.close()
+
+
+@on_both
+async def test_a_response_that_breaks_is_broken_off() -> None:
+    class Breaking(MemoryStore):
+        reads = 0
+
+        def read(self, *args: Any) -> Any:
+            self.reads += 1
+            if self.reads > 2:
+                raise OSError("the store is gone")
+            return super().read(*args)
+
+    app = make(Endless(), store=Breaking(), limits=Limits(heartbeat_seconds=0.01))
+    request = Request(app, RUN, body_of())
+    await request()
+    assert isinstance(request.raised, BrokenOff)
+    assert not request.complete
+    await app.close()
+
+
+@pytest.mark.parametrize("failure", [SystemExit(3), asyncio.CancelledError()])
+def test_what_a_hook_raises_does_not_end_the_server(failure: BaseException) -> None:
+    async def fails(context: Any) -> Response:
+        raise failure
+
+    async def test() -> None:
+        request = Request(make(hooks=Hooks(on_request=fails)), f"{BASE}/info")
+        await request()
+        assert (request.raised, request.status) == (None, 500)
+
+    asyncio.run(test())
+
+
+# --- Cancellation --------------------------------------------------------------------------------
+
+
+@on_both
+async def test_a_cancelled_request_leaves_its_run_alone() -> None:
+    """Middleware may cancel a request whose client has gone, and does not say so."""
+    agent = Endless()
+    app = make(agent)
+    async with streaming(app) as request:
+        pass
+    assert isinstance(request.raised, anyio.get_cancelled_exc_class())
+    assert not request.complete
+    assert agent.ended == 0
+    async with streaming(app, path=f"{BASE}/agent/default/connect") as reader:
+        assert reader.types() == ["RUN_STARTED"]
+    await app.close()
+    assert agent.ended == 1
+
+
+@on_both
+async def test_a_cancelled_suggestion_ends() -> None:
+    agent = Endless()
+    app = make(agent)
+    async with streaming(app, path=f"{BASE}/agent/default/suggest"):
+        pass
+    await until(lambda: agent.ended)
+    await app.close()
+
+
+@on_both
+async def test_a_cancellation_at_the_servers_end_lets_the_stream_end() -> None:
+    agent = Endless()
+    app = make(agent, grace_seconds=100)
+    async with streaming(app) as request:
+        app.begin_close()
+        await anyio.sleep(0.01)
+        assert not request.over
+    assert request.types()[-1] == "RUN_ERROR"
+    assert (request.complete, request.raised) == (True, None)
+    await app.close()
+
+
+@on_both
+async def test_a_cancellation_while_the_server_does_not_take_the_bytes() -> None:
+    """What it has taken of them nobody knows, so they are not sent again."""
+    app = make(Endless(), grace_seconds=100)
+    request = Request(app, RUN, body_of())
+    request.send_hangs = True
+    async with anyio.create_task_group() as group:
+        group.start_soon(request)
+        await until(lambda: request.messages)
+        app.begin_close()
+        await anyio.sleep(0.01)
+        group.cancel_scope.cancel()
+    assert len(request.messages) == 1
+    assert isinstance(request.raised, anyio.get_cancelled_exc_class())
+    await app.close()
+
+
+@on_both
+async def test_a_store_call_is_seen_through_when_the_request_is_cancelled() -> None:
+    opening = anyio.Event()
+
+    class Slow(MemoryStore):
+        def __getattribute__(self, name: str) -> Any:
+            method = super().__getattribute__(name)
+            if name != "open_run":
+                return method
+
+            async def later(*args: Any) -> Any:
+                opening.set()
+                await anyio.sleep(0.02)
+                return method(*args)
+
+            return later
+
+    agent = Endless()
+    store = Slow()
+    app = make(agent, store=store)
+    request = Request(app, RUN, body_of())
+    async with anyio.create_task_group() as group:
+        group.start_soon(request)
+        await opening.wait()
+        group.cancel_scope.cancel()
+    assert isinstance(request.raised, anyio.get_cancelled_exc_class())
+    # What has been opened is run.
+    await until(lambda: agent.started)
+    await app.close()
+    assert agent.ended == 1
+    assert not store._open
+
+
+@on_asyncio
+async def test_the_order_in_which_uvicorn_ends() -> None:
+    """It cancels requests, and before their turn comes says that it was because of the end."""
+    app = make(Endless(), grace_seconds=100)
+    lifespan = Lifespan(app)
+    life = asyncio.create_task(lifespan())
+    await until(lambda: lifespan.messages)
+    request = Request(app, RUN, body_of())
+    task = asyncio.create_task(request())
+    await until(lambda: request.body)
+    task.cancel()
+    lifespan.shut_down()
+    await asyncio.wait([task, life])
+    assert request.types()[-1] == "RUN_ERROR"
+    assert (request.complete, request.raised) == (True, None)
+    assert lifespan.messages[-1] == {"type": "lifespan.shutdown.complete"}
+
+
+# --- The end -------------------------------------------------------------------------------------
+
+
+class Lifespan(Request):
+    def __init__(self, app: CopilotASGI) -> None:
+        super().__init__(app)
+        self.scope = {"type": "lifespan"}
+        self.inbox = [{"type": "lifespan.startup"}]
+
+    def shut_down(self) -> None:
+        self.inbox.append({"type": "lifespan.shutdown"})
+
+
+@on_both
+async def test_lifespan_ends_every_run_well_formed_and_may_begin_again() -> None:
+    agent = Endless()
+    store = MemoryStore()
+    app = make(agent, store=store)
+    for number in range(2):
+        lifespan = Lifespan(app)
+        async with anyio.create_task_group() as group:
+            group.start_soon(lifespan)
+            await until(lambda: lifespan.messages)  # noqa: B023 - not kept
+            assert lifespan.messages == [{"type": "lifespan.startup.complete"}]
+            abandoned = Request(app, RUN, body_of(f"a{number}"))
+            abandoned.disconnect()
+            await abandoned()
+            async with streaming(app, f"b{number}") as request:
+                lifespan.shut_down()
+                await until(lambda: lifespan.over)  # noqa: B023
+                await until(lambda: request.over)
+        assert lifespan.messages[1:] == [{"type": "lifespan.shutdown.complete"}]
+        assert request.types() == ["RUN_STARTED", "RUN_ERROR"]
+        assert request.complete
+        assert agent.ended == 2 * (number + 1)
+    assert not store._open
+
+
+@on_both
+async def test_without_lifespan_runs_end_when_they_are_told_to() -> None:
+    app = make(Endless(), grace_seconds=100)
+    async with streaming(app) as request:
+        threading.Thread(target=app.begin_close).start()
+        await anyio.sleep(0.02)
+        assert not request.over
+        app.begin_close()
+        await until(lambda: request.over)
+    assert request.types()[-1] == "RUN_ERROR"
+    assert request.complete
+    late = Request(app, RUN, body_of("late"))
+    await late()
+    assert late.status == 503
+
+
+@on_both
+async def test_the_grace_period_lets_a_run_finish() -> None:
+    proceed = anyio.Event()
+
+    @text_agent
+    async def patient(input: Any, context: Any) -> AsyncIterator[str]:
+        yield "a"
+        await proceed.wait()
+        yield "b"
+
+    app = make(patient, grace_seconds=100)
+    async with streaming(app) as request:
+        app.begin_close()
+        await anyio.sleep(0.01)
+        proceed.set()
+        await until(lambda: request.over)
+        assert request.types()[-1] == "RUN_FINISHED"
+    await app.close()
+
+
+@on_both
+async def test_a_client_that_takes_nothing_does_not_hold_up_the_end() -> None:
+    app = make(Endless())
+    request = Request(app, RUN, body_of())
+    request.send_hangs = True
+    async with anyio.create_task_group() as group:
+        group.start_soon(request)
+        await until(lambda: request.messages)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(_service, "_FLUSH_SECONDS", 0.05)
+            await app.close()
+        assert not request.over
+        group.cancel_scope.cancel()
+
+
+def test_the_end_of_a_trio_run_ends_what_was_not_told_to() -> None:
+    agent = Endless()
+    store = MemoryStore()
+    app = make(agent, store=store)
+
+    async def main() -> None:
+        abandoned = Request(app, RUN, body_of())
+        abandoned.disconnect()
+        await abandoned()
+        await until(lambda: agent.started)
+
+    trio.run(main)
+    assert agent.ended == 1
+    assert not store._open
+
+
+def test_the_end_of_an_asyncio_loop_does_as_well() -> None:
+    agent = Endless()
+    store = MemoryStore()
+    app = make(agent, store=store)
+
+    async def main() -> None:
+        abandoned = Request(app, RUN, body_of())
+        abandoned.disconnect()
+        await abandoned()
+        await until(lambda: agent.started)
+
+    asyncio.run(main())
+    assert agent.ended == 1
+    assert not store._open
+
+
+def test_one_application_may_be_served_by_several_loops() -> None:
+    agent = Endless()
+    app = make(agent, grace_seconds=100)
+    ready = threading.Barrier(3, timeout=10)
+    streams: list[Request] = []
+
+    async def main() -> None:
+        async with streaming(app, threading.current_thread().name) as request:
+            streams.append(request)
+            await anyio.to_thread.run_sync(ready.wait)
+            await until(lambda: request.over)
+
+    libraries = ("asyncio", "trio")
+    threads = [
+        threading.Thread(target=anyio.run, args=(main,), kwargs={"backend": library}, name=library)
+        for library in libraries
+    ]
+    for thread in threads:
+        thread.start()
+    ready.wait()
+    app.begin_close(0)
+    for thread in threads:
+        thread.join(10)
+    assert [request.types()[-1] for request in streams] == ["RUN_ERROR"] * 2
+    for library in libraries:
+        anyio.run(get, app, backend=library)
+
+
+@on_asyncio
+async def test_no_task_is_left() -> None:
+    before = asyncio.all_tasks()
+    app = make()
+    await get(app)
+    assert asyncio.all_tasks() == before
+    for number in range(10):
+        await Request(app, RUN, body_of(f"t{number}"))()
+    await app.close()
+    assert asyncio.all_tasks() == before
+
+
+# --- Signals -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def handled() -> Iterator[list[int]]:
+    """A server's own handler of SIGTERM: the signals that it got."""
+    got: list[int] = []
+    previous = signal.signal(signal.SIGTERM, lambda number, frame: got.append(number))
+    interrupt = signal.getsignal(signal.SIGINT)
+    yield got
+    signal.signal(signal.SIGTERM, previous)
+    signal.signal(signal.SIGINT, interrupt)
+
+
+@pytest.mark.parametrize("library", ["asyncio", "trio"])
+def test_a_signal_that_ends_the_server_ends_the_runs(library: str, handled: list[int]) -> None:
+    apps = [make(Endless()), make(Endless())]
+
+    async def main() -> None:
+        async with streaming(apps[0]) as one, streaming(apps[1]) as other:
+            signal.raise_signal(signal.SIGTERM)
+            assert handled == [signal.SIGTERM]
+            await until(lambda: one.over and other.over)
+            assert (one.complete, other.complete) == (True, True)
+        for app in apps:
+            await app.close()
+
+    anyio.run(main, backend=library)
+
+
+def test_a_handler_that_comes_later_is_watched_too(handled: list[int]) -> None:
+    async def main() -> None:
+        app = make(Endless())
+        async with streaming(app, "t") as one, streaming(app, "u") as other:
+            signal.signal(signal.SIGTERM, lambda number, frame: handled.append(0))
+            async with streaming(app, "v") as another:
+                signal.raise_signal(signal.SIGTERM)
+                assert handled == [0]
+                streams = (one, other, another)
+                await until(lambda: all(stream.over for stream in streams))
+        await app.close()
+
+    anyio.run(main)
+
+
+def test_signals_are_left_alone_if_nobody_handles_them_or_wants_that() -> None:
+    handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+
+    async def main(app: CopilotASGI) -> None:
+        await Request(app, RUN, body_of())()
+        await app.close()
+
+    trio.run(main, make())
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == handlers
+
+
+def test_signals_need_not_be_watched(handled: list[int]) -> None:
+    ours = signal.getsignal(signal.SIGTERM)
+
+    async def main() -> None:
+        app = CopilotASGI(CopilotRuntime({"default": hello}), close_on_signals=False)
+        await Request(app, RUN, body_of())()
+        await app.close()
+
+    anyio.run(main)
+    assert signal.getsignal(signal.SIGTERM) is ours
+
+
+def test_a_watched_signal_does_not_keep_an_application(handled: list[int]) -> None:
+    apps = [make()]
+
+    async def main() -> None:
+        await Request(apps[0], RUN, body_of())()
+        await apps[0].close()
+
+    anyio.run(main)
+    reference = weakref.ref(apps.pop())
+    gc.collect()
+    assert reference() is None
+    signal.raise_signal(signal.SIGTERM)
+    assert handled == [signal.SIGTERM]
+
+
+# --- Frameworks ----------------------------------------------------------------------------------
+
+
+async def pass_through(request: Any, call_next: Any) -> Any:
+    return await call_next(request)
+
+
+@on_both
+async def test_behind_middleware_a_client_that_goes_takes_no_run_with_it() -> None:
+    agent = Endless()
+    copilot = make(agent, limits=Limits(heartbeat_seconds=0.01))
+    app = Starlette(
+        routes=[Mount(BASE, copilot)],
+        middleware=[Middleware(BaseHTTPMiddleware, dispatch=pass_through)],
+    )
+    async with streaming(app) as request:
+        request.disconnect()
+        await until(lambda: request.over)
+    async with streaming(app, "u") as request:
+        # As servers do since version 2.4 of the specification; this cancels what is behind.
+        request.send_fails = OSError("gone")
+        await until(lambda: request.over)
+    assert (agent.started, agent.ended) == (2, 0)
+    await copilot.close()
+    assert agent.ended == 2

@@ -1,0 +1,631 @@
+"""The connection of the bindings that own their sockets, driven by hand: no socket, no loop.
+
+What it has to make of odd and hostile requests stands in tests/hostile_requests.py.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from hostile_requests import BODY, CASES, CHUNKS, GET, NEXT, POST, Case, responses, with_chunks
+from hypothesis import given
+from hypothesis import strategies as st
+
+from copilot_bindings import _connection, _http11
+from copilot_bindings._connection import HTTPConnection
+from copilot_bindings._wants import (
+    GONE,
+    TIMED_OUT,
+    Close,
+    CloseWriting,
+    Receive,
+    Rest,
+    Send,
+    Want,
+)
+from sansio_copilot import (
+    CopilotRuntime,
+    Hooks,
+    Limits,
+    Reject,
+    Response,
+    RunRefused,
+    text_agent,
+)
+from sansio_copilot.actions import Call, StoreCall, WaitForFrames
+from sansio_copilot.testing import Client, run_input
+
+BASE = "/api/copilotkit"
+LIMITS = Limits(body_bytes=100_000)
+SMALL_CASES = [case for case in CASES if len(case.sent) < 1000]
+LARGE_CASES = [case for case in CASES if len(case.sent) >= 1000]
+
+
+@text_agent
+async def hello(input: Any, context: Any) -> Any:
+    for word in ("Hello", " from", " Python"):
+        yield word
+
+
+def make_runtime(**options: Any) -> CopilotRuntime:
+    return CopilotRuntime({"default": hello}, **{"limits": LIMITS, **options})
+
+
+class Clock:
+    """A clock that stands still unless a test moves it."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return self.now
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(_connection, "time", clock)
+    monkeypatch.setattr(_http11, "time", clock)
+    return clock
+
+
+@pytest.fixture(autouse=True)
+def _no_error_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """A test that makes something fail on purpose clears what is logged of it."""
+    yield
+    errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert not errors, caplog.text
+
+
+class Driver:
+    """A binding that performs what can be performed at once, and shows what has to be waited for.
+
+    :param spoil: what to answer to a want instead of performing it: an outcome, an exception for
+        it to fail with, or None to perform it.
+    """
+
+    def __init__(
+        self,
+        runtime: CopilotRuntime | None = None,
+        *,
+        admitted: bool = True,
+        spoil: Callable[[Want], Any] = lambda want: None,
+    ) -> None:
+        runtime = runtime or make_runtime()
+        self.home = Client(runtime)
+        self.service = SimpleNamespace(
+            runtime=runtime, closing=False, start_run=lambda run: self.home._start(run)
+        )
+        self.http = HTTPConnection(cast("Any", self.service), admitted=admitted)
+        self.sent = bytearray()
+        self.performed: list[type[Want]] = []
+        self._spoil = spoil
+        self.want = self.http.start()
+        self._perform()
+
+    def feed(self, *pieces: bytes) -> Driver:
+        for piece in pieces:
+            self.http.feed(piece)
+            if isinstance(self.want, Receive):
+                self.resume(None)
+            elif isinstance(self.want, WaitForFrames) and not piece:
+                self.resume(GONE)
+        return self
+
+    def resume(self, outcome: Any) -> Driver:
+        self.want = self.http.done(outcome)
+        self._perform()
+        return self
+
+    def run_step(self) -> Driver:
+        """Let the agents go on until there is something to read."""
+        assert isinstance(self.want, WaitForFrames)
+        self.home.step()
+        return self.resume(True)
+
+    def run(self) -> Driver:
+        """Let the agents go on until nobody waits for them."""
+        while isinstance(self.want, WaitForFrames):
+            self.run_step()
+        return self
+
+    def end(self) -> Driver:
+        """The client closes its side, and what it asked for is seen through."""
+        return self.run().feed(b"").run()
+
+    def _perform(self) -> None:
+        while not isinstance(self.want, Close):
+            outcome = self._spoil(self.want)
+            if outcome is None:
+                if isinstance(self.want, (Receive, WaitForFrames)):
+                    return
+                self.performed.append(type(self.want))
+                outcome = self._outcome(self.want)
+            failed = isinstance(outcome, Exception)
+            self.want = self.http.failed(outcome) if failed else self.http.done(outcome)
+
+    def _outcome(self, want: Want) -> Any:
+        match want:
+            case Call(function=function, args=args):
+                try:
+                    return function(*args)
+                except Exception as error:
+                    return error
+            case Send(data=data):
+                assert data
+                self.sent += data
+        return None
+
+    @property
+    def statuses(self) -> list[int]:
+        return [response.status for response in responses(bytes(self.sent))]
+
+    @property
+    def closed(self) -> bool:
+        return isinstance(self.want, Close)
+
+
+def bytes_of(case: Case) -> bytes:
+    return case.bytes_to(BASE)
+
+
+def run_bytes(thread: str = "t", *fields: str) -> bytes:
+    body = json.dumps(run_input(thread)).encode()
+    head = [
+        f"POST {BASE}/agent/default/run HTTP/1.1",
+        "host: x",
+        f"content-length: {len(body)}",
+        *fields,
+    ]
+    return "\r\n".join(head).encode() + b"\r\n\r\n" + body
+
+
+def in_base(data: bytes) -> bytes:
+    return data.replace(b"{base}", BASE.encode())
+
+
+INFO = in_base(NEXT)
+STOP = in_base(POST) + b"content-length: 7\r\n\r\n" + BODY
+CONVERSATIONS = {
+    "info": INFO,
+    "stop": STOP,
+    "run": run_bytes(),
+    "chunks": in_base(with_chunks(b"3;a=b\r\n{  \r\n1\r\n}\r\n0\r\na: b\r\n\r\n")),
+    "pipelined": INFO + b"\r\n" + STOP + run_bytes() + in_base(with_chunks(CHUNKS)) + INFO,
+    "expectation": run_bytes("t", "expect: 100-continue"),
+    "close": run_bytes("t", "connection: close") + INFO,
+    "HTTP/1.0": run_bytes().replace(b"HTTP/1.1", b"HTTP/1.0"),
+    "nobody wants the body": STOP.replace(b"/agent", b"/nope") + INFO,
+}
+
+
+HOOKS = Hooks(on_request=lambda context: None, on_response=lambda context: None)
+WORDS = [
+    *CONVERSATIONS.values(),
+    INFO[:-2],
+    in_base(POST),
+    b"content-length: 7\r\n",
+    b"transfer-encoding: chunked\r\n",
+    b"connection: close\r\n",
+    b"expect: 100-continue\r\n",
+    b"\r\n\r\n",
+    b"\r\n",
+    b"\n",
+    b"7\r\n",
+    b"0\r\n",
+    b":",
+    b" ",
+    BODY,
+    CHUNKS,
+]
+
+
+class TestHostileRequests:
+    """The table of tests/hostile_requests.py, with every way to cut what is sent."""
+
+    @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+    def test_the_answers(self, case: Case) -> None:
+        driver = Driver().feed(bytes_of(case)).run()
+        found = responses(bytes(driver.sent), case.sent)
+        assert [response.status for response in found] == list(case.answers)
+        assert found[-1].closes is case.closes
+        if not case.closes:
+            assert driver.want == Receive(LIMITS.idle_seconds, idle=True)
+        assert driver.end().closed
+
+    @pytest.mark.parametrize("case", SMALL_CASES, ids=lambda case: case.name)
+    def test_however_it_is_cut_the_answers_are_the_same(self, case: Case) -> None:
+        data = bytes_of(case)
+        whole = Driver().feed(data).end().sent
+        for offset in range(1, len(data)):
+            assert Driver().feed(data[:offset], data[offset:]).end().sent == whole, offset
+        assert Driver().feed(*map(bytes, zip(data, strict=True))).end().sent == whole
+
+    @pytest.mark.parametrize("case", LARGE_CASES, ids=lambda case: case.name)
+    def test_however_a_large_one_is_cut_the_answers_are_the_same(self, case: Case) -> None:
+        data = bytes_of(case)
+        whole = Driver().feed(data).end().sent
+        for size in (65536, 4096, 1025, 1024, 7, 1):
+            if len(data) // size < 100_000:
+                pieces = (data[at : at + size] for at in range(0, len(data), size))
+                assert Driver().feed(*pieces).end().sent == whole, size
+
+    @pytest.mark.parametrize("case", SMALL_CASES, ids=lambda case: case.name)
+    def test_wherever_it_ends_the_connection_is_closed(self, case: Case) -> None:
+        data = bytes_of(case)
+        for end in range(len(data)):
+            assert Driver().feed(data[:end]).end().closed, end
+
+    @pytest.mark.parametrize("case", LARGE_CASES, ids=lambda case: case.name)
+    def test_none_takes_long(self, case: Case) -> None:
+        """h11 alone takes ten seconds for some of them."""
+        begun = time.perf_counter()
+        Driver().feed(bytes_of(case)).end()
+        assert time.perf_counter() - begun < 1
+
+
+class TestCuts:
+    """What a client gets does not depend on how its bytes are cut."""
+
+    @pytest.mark.parametrize("name", CONVERSATIONS)
+    def test_at_every_offset(self, name: str) -> None:
+        data = CONVERSATIONS[name]
+        whole = Driver().feed(data).end()
+        assert whole.closed
+        assert set(whole.statuses) <= {200, 404}
+        for offset in range(1, len(data)):
+            assert Driver().feed(data[:offset]).run().feed(data[offset:]).end().sent == whole.sent
+
+    @given(data=st.data())
+    def test_anywhere(self, data: st.DataObject) -> None:
+        sent = b"".join(data.draw(st.lists(st.sampled_from([*CONVERSATIONS.values()]), max_size=3)))
+        whole = Driver().feed(sent).end().sent
+        cuts = data.draw(st.lists(st.integers(0, len(sent)), max_size=8).map(sorted))
+        bounds = [0, *cuts, len(sent)]
+        pieces = [sent[a:b] for a, b in itertools.pairwise(bounds) if a < b]
+        assert Driver().feed(*pieces).end().sent == whole
+
+    @given(data=st.data())
+    def test_garbage_is_answered_and_closed(self, data: st.DataObject) -> None:
+        words = st.sampled_from(WORDS) | st.binary(max_size=5)
+        pieces = data.draw(st.lists(words, max_size=30))
+        whole = Driver().feed(b"".join(pieces)).end()
+        assert whole.closed
+        assert Driver().feed(*filter(None, pieces)).end().sent == whole.sent
+
+
+class TestConnections:
+    """RFC 9112 section 9."""
+
+    def test_many_requests(self) -> None:
+        driver = Driver()
+        for _ in range(3):
+            driver.feed(INFO, STOP, run_bytes()).run()
+        assert driver.statuses == [200] * 9
+        assert driver.want == Receive(LIMITS.idle_seconds, idle=True)
+        assert driver.feed(b"").want == Close()
+
+    def test_requests_behind_a_stream_wait_for_it(self) -> None:
+        driver = Driver().feed(run_bytes() + INFO)
+        assert isinstance(driver.want, WaitForFrames)
+        assert b"version" not in driver.sent
+        driver.feed(STOP).run()
+        assert driver.statuses == [200, 200, 200]
+        assert driver.sent.index(b"RUN_FINISHED") < driver.sent.index(b"version")
+
+    def test_others_have_their_turn(self) -> None:
+        driver = Driver().feed(INFO * 100)
+        assert driver.statuses == [200] * 100
+        assert driver.performed.count(Rest) == 100 // 16
+        assert driver.performed.count(Send) == 100 // 16 + 1
+
+    def test_others_have_their_turn_during_a_body_of_small_chunks(self) -> None:
+        driver = Driver().feed(in_base(with_chunks(b"1\r\n \r\n" * 10_000)))
+        assert driver.performed.count(Rest) == 10_000 // 1024
+
+    @pytest.mark.parametrize(
+        ("expectation", "interim"),
+        [
+            ("content-length: 7", 1),
+            ("transfer-encoding: chunked", 1),
+            ("content-length: 0", 0),
+            ("content-length: 1000000", 0),
+        ],
+    )
+    def test_100_continue_is_sent_when_the_body_is_wanted(
+        self, expectation: str, interim: int
+    ) -> None:
+        head = in_base(POST) + b"expect: 100-continue\r\n" + expectation.encode() + b"\r\n\r\n"
+        driver = Driver().feed(head)
+        assert driver.sent.count(b"HTTP/1.1 100 Continue\r\n\r\n") == interim
+        assert driver.sent.count(b"HTTP/1.1 200 ") == (expectation == "content-length: 0")
+
+    def test_a_connection_that_there_is_no_room_for(self) -> None:
+        driver = Driver(admitted=False)
+        assert driver.statuses == [503]
+        assert b"\r\nretry-after: 1\r\n" in driver.sent
+        assert driver.performed == [Send, CloseWriting]
+        assert driver.feed(INFO, b"").want == Close()
+        assert driver.statuses == [503]
+
+    def test_the_last_response_of_a_server_that_closes(self) -> None:
+        driver = Driver()
+        driver.service.closing = True
+        assert responses(bytes(driver.feed(INFO).sent))[0].closes
+        assert driver.closed
+
+    @pytest.mark.parametrize(
+        ("sent", "lingers"),
+        [
+            (INFO.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"), False),
+            (INFO.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n") + INFO, True),
+            (INFO.replace(b"1.1", b"1.0"), False),
+            (STOP.replace(b"1.1", b"1.0"), False),
+            (
+                in_base(with_chunks(CHUNKS)).replace(b"host: x", b"host: x\r\nconnection: close"),
+                False,
+            ),
+            (in_base(with_chunks(b"x\r\n")), True),
+            (b"garbage\r\n\r\n", True),
+        ],
+    )
+    def test_it_is_closed_at_once_unless_more_may_be_on_its_way(
+        self, sent: bytes, lingers: bool
+    ) -> None:
+        driver = Driver().feed(sent)
+        assert responses(bytes(driver.sent))[-1].closes
+        assert driver.closed is not lingers
+        assert driver.performed[-1] is (CloseWriting if lingers else Send)
+        assert driver.feed(b"").want == Close()
+
+    def test_a_client_that_sends_on_is_not_listened_to_for_ever(self, clock: Clock) -> None:
+        driver = Driver().feed(b"garbage\r\n\r\n")
+        begun = clock.now
+        while not driver.closed:
+            assert isinstance(driver.want, Receive)
+            clock.now += 0.1
+            driver.feed(b"x" * 1000)
+        assert clock.now - begun < 3
+        assert not driver.http.full
+
+    def test_what_is_ready_is_sent_to_a_client_that_has_closed_its_side(self) -> None:
+        def close(context: Any) -> None:
+            driver.http.feed(b"")
+
+        driver = Driver(make_runtime(hooks=Hooks(on_request=close)))
+        driver.feed(INFO)
+        assert driver.statuses == [200]
+        assert driver.want == Close()
+
+    def test_what_arrives_while_a_response_is_sent_is_not_waited_for(self) -> None:
+        def feed(want: Want) -> None:
+            if isinstance(want, Send) and next(sends) == 0:
+                driver.http.feed(STOP)
+
+        sends = itertools.count()
+        driver = Driver(spoil=feed)
+        driver.feed(INFO)
+        assert driver.statuses == [200, 200]
+
+    def test_a_silent_stream_ends_when_its_client_closes_its_side(self) -> None:
+        driver = Driver().feed(run_bytes())
+        assert driver.feed(b"").want == Close(abort=True)
+        early = Driver()
+        early.http.feed(run_bytes())
+        early.http.feed(b"")
+        assert early.resume(None).want == Close(abort=True)
+
+    def test_after_the_end_it_stays_closed(self) -> None:
+        driver = Driver().feed(b"")
+        assert driver.want == driver.http.done() == driver.http.done(GONE) == Close()
+
+    def test_a_refused_run(self) -> None:
+        def refuse(run: Any) -> None:
+            raise RunRefused("too many")
+
+        driver = Driver()
+        driver.service.start_run = refuse
+        driver.feed(run_bytes())
+        assert driver.statuses == [503]
+        assert b"\r\naccess-control-allow-origin: *\r\n" in driver.sent
+        driver.service.start_run = driver.home._start
+        assert driver.feed(run_bytes()).run().statuses == [503, 200]
+
+    def test_connect_makes_no_tunnel(self) -> None:
+        def answer(context: Any) -> None:
+            raise Reject(Response(200, body="yes"))
+
+        driver = Driver(make_runtime(hooks=Hooks(on_request=answer)))
+        driver.feed(b"CONNECT x:1 HTTP/1.1\r\nhost: x:1\r\n\r\n")
+        assert driver.statuses == [501]
+
+
+class TestLimits:
+    """What a client may cost; time stands still where a test does not move it."""
+
+    def test_nothing_is_ever_sent(self, clock: Clock) -> None:
+        driver = Driver()
+        assert driver.want == Receive(LIMITS.idle_seconds, idle=True)
+        assert driver.resume(TIMED_OUT).want == Close()
+        assert not driver.sent
+
+    def test_nothing_but_empty_lines(self, clock: Clock) -> None:
+        begun, driver = clock.now, Driver()
+        while not driver.closed:
+            clock.now += 1
+            driver.feed(b"\r\n")
+        assert clock.now - begun == LIMITS.idle_seconds
+        assert not driver.sent
+
+    def test_silence_between_requests(self) -> None:
+        driver = Driver().feed(INFO)
+        assert driver.want == Receive(LIMITS.idle_seconds, idle=True)
+        assert driver.resume(TIMED_OUT).want == Close()
+
+    def test_a_head_now_and_then(self, clock: Clock) -> None:
+        driver = Driver()
+        clock.now += 10
+        begun = clock.now
+        for byte in itertools.cycle(b"a"):
+            driver.feed(bytes([byte]))
+            if driver.sent:
+                break
+            clock.now += 1
+        assert clock.now - begun == LIMITS.header_seconds
+        assert driver.statuses == [408]
+        assert driver.feed(b"").closed
+
+    def test_a_head_that_begins_behind_a_stream(self, clock: Clock) -> None:
+        driver = Driver().feed(run_bytes(), b"GET")
+        clock.now += LIMITS.header_seconds + 1
+        assert driver.run().statuses == [200]
+        assert driver.want == Receive(LIMITS.header_seconds)
+
+    @pytest.mark.parametrize("length", ["content-length: 1000", "transfer-encoding: chunked"])
+    def test_a_body_now_and_then(self, clock: Clock, length: str) -> None:
+        driver = Driver().feed(in_base(POST) + length.encode() + b"\r\n\r\n")
+        begun = clock.now
+        for piece in itertools.cycle([b" "] if "content" in length else [b"1\r\n \r\n"]):
+            driver.feed(piece)
+            if driver.sent:
+                break
+            clock.now += 1
+        assert clock.now - begun == LIMITS.body_seconds
+        [answer] = responses(bytes(driver.sent))
+        assert (answer.status, answer.closes) == (408, True)
+        assert b"\r\naccess-control-allow-origin: *\r\n" in driver.sent
+        assert driver.feed(b"").want == Close()
+
+    def test_a_body_that_nobody_wants_now_and_then(self, clock: Clock) -> None:
+        driver = Driver().feed(STOP.replace(b"/agent", b"/nope").replace(b" 7", b" 1000"))
+        begun = clock.now
+        while not driver.closed:
+            clock.now += 1
+            driver.feed(b" ")
+            assert clock.now - begun <= LIMITS.body_seconds
+        assert driver.statuses == [404]
+
+    def test_a_head_may_be_as_long_as_the_limit(self) -> None:
+        for extra, statuses in ((0, [200]), (1, [431])):
+            head = in_base(GET) + b"a: \r\n\r\n"
+            head = head.replace(b"a: ", b"a: " + b"x" * (1000 - len(head) + extra))
+            runtime = make_runtime(limits=Limits(header_bytes=1000))
+            assert Driver(runtime).feed(head).statuses == statuses
+            assert Driver(runtime).feed(*map(bytes, zip(head, strict=True))).statuses == statuses
+
+    @pytest.mark.parametrize("size", [100, 1000])
+    def test_a_large_body_keeps_the_connection_if_it_is_worth_it(self, size: int) -> None:
+        runtime = make_runtime(limits=Limits(body_bytes=10))
+        driver = Driver(runtime).feed(in_base(POST) + b"content-length: %d\r\n\r\n" % size)
+        assert driver.statuses == [413]
+        assert driver.feed(b" " * size, INFO).statuses == [413, 200]
+
+    def test_what_arrives_during_a_stream_is_kept_within_bounds(self) -> None:
+        driver = Driver().feed(run_bytes())
+        for _ in range(16):
+            assert not driver.http.full
+            driver.feed(b"x" * 4096)
+        assert driver.feed(b"x").http.full
+        assert driver.run().statuses == [200, 414]
+        assert not driver.http.full
+
+    def test_a_partial_head_does_not_stop_the_reading(self) -> None:
+        driver = Driver(make_runtime(limits=Limits(header_bytes=200_000)))
+        driver.feed(in_base(GET) + b"a: " + b"x" * 150_000)
+        assert isinstance(driver.want, Receive)
+        assert not driver.http.full
+
+
+class TestTrouble:
+    """Whatever becomes of a want, the end is a Close."""
+
+    @pytest.mark.parametrize("name", CONVERSATIONS)
+    def test_the_client_is_gone_at_every_want(self, name: str) -> None:
+        def spoil(want: Want) -> Any:
+            if isinstance(want, StoreCall):
+                return None
+            return GONE if next(counter) >= number else None
+
+        for number in itertools.count():
+            counter = itertools.count()
+            driver = Driver(make_runtime(hooks=HOOKS), spoil=spoil)
+            driver.feed(*cut(CONVERSATIONS[name], 50)).end()
+            assert driver.closed
+            if next(counter) < number:
+                break
+        assert number > 5
+
+    @pytest.mark.parametrize("name", CONVERSATIONS)
+    def test_nothing_is_sent_behind_what_was_not(self, name: str) -> None:
+        def spoil(want: Want) -> Any:
+            return GONE if isinstance(want, Send) and next(counter) == number else None
+
+        for number in itertools.count():
+            counter = itertools.count()
+            driver = Driver(make_runtime(hooks=HOOKS), spoil=spoil)
+            driver.feed(*cut(CONVERSATIONS[name], 50)).end()
+            if next(counter) == number:
+                break
+            assert driver.want == Close(abort=True)
+            assert driver.performed.count(Send) == number
+        assert number > 0
+
+    @pytest.mark.parametrize("name", CONVERSATIONS)
+    def test_nothing_arrives_in_time_at_every_receive(self, name: str) -> None:
+        def spoil(want: Want) -> Any:
+            return TIMED_OUT if isinstance(want, Receive) and next(counter) >= number else None
+
+        for number in itertools.count():
+            counter = itertools.count()
+            driver = Driver(spoil=spoil).feed(*cut(CONVERSATIONS[name], 50)).end()
+            assert driver.closed
+            assert set(driver.statuses) <= {200, 404, 408}
+            if next(counter) < number:
+                break
+        assert number > 2
+
+    @pytest.mark.parametrize("name", CONVERSATIONS)
+    def test_every_want_fails(self, name: str, caplog: pytest.LogCaptureFixture) -> None:
+        def spoil(want: Want) -> Any:
+            return OSError("broken") if next(counter) == number else None
+
+        for number in itertools.count():
+            counter = itertools.count()
+            driver = Driver(make_runtime(hooks=HOOKS), spoil=spoil)
+            driver.feed(*cut(CONVERSATIONS[name], 50)).end()
+            assert driver.closed
+            if next(counter) < number:
+                break
+        caplog.clear()
+        assert number > 5
+
+    def test_a_runtime_that_fails(self, caplog: pytest.LogCaptureFixture) -> None:
+        runtime = make_runtime()
+        driver = Driver(runtime)
+        runtime.exchange = lambda request, now: 1 / 0  # type: ignore[assignment]
+        assert driver.feed(INFO).want == Close(abort=True)
+        assert "division by zero" in caplog.text
+        caplog.clear()
+
+    def test_a_hook_whose_header_breaks_the_framing(self, caplog: pytest.LogCaptureFixture) -> None:
+        def spoil(context: Any) -> Response:
+            return Response(200, {"transfer-encoding": "gzip"})
+
+        driver = Driver(make_runtime(hooks=Hooks(on_response=spoil))).feed(INFO)
+        assert driver.want == Close(abort=True)
+        assert not driver.sent
+        caplog.clear()
+
+
+def cut(data: bytes, size: int) -> list[bytes]:
+    return [data[at : at + size] for at in range(0, len(data), size)]

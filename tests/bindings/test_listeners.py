@@ -1,0 +1,245 @@
+"""Where the bindings that own their sockets listen: addresses, Unix sockets, TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import os
+import queue
+import socket
+import ssl
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trustme
+
+from sansio_copilot import CopilotRuntime, Limits, text_agent
+
+BASE = "/api/copilotkit"
+
+
+@text_agent
+def hello(input: Any, context: Any) -> Iterator[str]:
+    yield "Hello"
+
+
+def by_asyncio(runtime: CopilotRuntime, ready: Callable[[Any], None], **where: Any) -> None:
+    from copilot_bindings.asyncio import Server, serve
+
+    def begun(server: Server) -> None:
+        loop = asyncio.get_running_loop()
+        server.stop = lambda: loop.call_soon_threadsafe(server.begin_close)  # type: ignore[attr-defined]
+        ready(server)
+
+    asyncio.run(serve(runtime, grace_seconds=0, ready=begun, **where))
+
+
+def by_trio(runtime: CopilotRuntime, ready: Callable[[Any], None], **where: Any) -> None:
+    from copilot_bindings.trio import Server, serve
+
+    def begun(server: Server) -> None:
+        token = trio.lowlevel.current_trio_token()
+        server.stop = lambda: token.run_sync_soon(server.begin_close)  # type: ignore[attr-defined]
+        ready(server)
+
+    trio.run(functools.partial(serve, runtime, grace_seconds=0, ready=begun, **where))
+
+
+def by_sockets(runtime: CopilotRuntime, ready: Callable[[Any], None], **where: Any) -> None:
+    from copilot_bindings.sockets import Server, serve
+
+    def begun(server: Server) -> None:
+        server.stop = server.begin_close  # type: ignore[attr-defined]
+        ready(server)
+
+    serve(runtime, grace_seconds=0, ready=begun, **where)
+
+
+@pytest.fixture(params=[by_asyncio, by_trio, by_sockets], ids=lambda by: by.__name__[3:])
+def serving(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """A server of each binding in a thread, on a free port unless told otherwise."""
+
+    @contextlib.contextmanager
+    def serving(limits: Limits | None = None, **where: Any) -> Iterator[Any]:
+        runtime = CopilotRuntime({"default": hello}, limits=limits)
+        told: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+        def main() -> None:
+            try:
+                request.param(runtime, told.put, **{"port": 0, **where})
+            except BaseException as error:
+                told.put(error)
+
+        thread = threading.Thread(target=main)
+        thread.start()
+        server = told.get(timeout=10)
+        if isinstance(server, BaseException):
+            thread.join(10)
+            raise server
+        try:
+            yield server
+        finally:
+            server.stop()
+            thread.join(10)
+            assert not thread.is_alive()
+
+    return serving
+
+
+def ask(connection: socket.socket) -> bytes:
+    """One request to its end, which is the connection's."""
+    with connection:
+        connection.settimeout(10)
+        head = f"GET {BASE}/info HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+        connection.sendall(head.encode())
+        data = b""
+        while piece := connection.recv(65536):
+            data += piece
+    return data
+
+
+def test_a_free_port(serving: Callable[..., Any]) -> None:
+    with serving() as server:
+        data = ask(socket.create_connection(("127.0.0.1", server.port)))
+        assert data.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_every_address_of_a_name(serving: Callable[..., Any]) -> None:
+    addresses = {info[4][0] for info in socket.getaddrinfo("localhost", 0)}
+    with serving(host="localhost") as server:
+        for address in addresses:
+            data = ask(socket.create_connection((address, server.port)))
+            assert data.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_a_port_that_is_taken(serving: Callable[..., Any]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        message = rf"cannot listen on \('127.0.0.1', {port}\): address already in use"
+        with pytest.raises(OSError, match=message), serving(port=port):
+            pass
+
+
+def test_small_writes_are_not_held_back(serving: Callable[..., Any]) -> None:
+    """Nagle's algorithm would hold each event for the client's delayed acknowledgement."""
+    with serving() as server:
+        for _ in range(10):
+            with socket.create_connection(("127.0.0.1", server.port)) as client:
+                client.settimeout(10)
+                client.sendall(f"GET {BASE}/info HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+                assert client.recv(100)
+        option = (socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert accepted_options(server, *option) == {1}
+
+
+def accepted_options(server: Any, level: int, option: int) -> set[int]:
+    """An option of the sockets that this process has accepted on the server's port."""
+    clients: list[socket.socket] = []
+    for _ in range(3):
+        client = socket.create_connection(("127.0.0.1", server.port))
+        client.settimeout(10)
+        client.sendall(f"GET {BASE}/info HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+        client.recv(100)
+        clients.append(client)
+    peers = {client.getsockname() for client in clients}
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            duplicate = socket.socket(fileno=os.dup(int(name)))
+            with duplicate:
+                if duplicate.getpeername() in peers:
+                    found.add(duplicate.getsockopt(level, option))
+    for client in clients:
+        client.close()
+    return found
+
+
+class TestUnix:
+    """Unix sockets."""
+
+    def test_it_serves_and_leaves_nothing(
+        self, serving: Callable[..., Any], tmp_path: Path
+    ) -> None:
+        path = tmp_path / "server.sock"
+        with serving(unix=str(path)) as server:
+            assert server.port == 0
+            assert stat.S_ISSOCK(path.stat().st_mode)
+            for _ in range(2):
+                client = socket.socket(socket.AF_UNIX)
+                client.connect(str(path))
+                assert ask(client).startswith(b"HTTP/1.1 200 OK\r\n")
+        assert not path.exists()
+
+    def test_what_a_killed_server_left_is_in_nobodys_way(
+        self, serving: Callable[..., Any], tmp_path: Path
+    ) -> None:
+        path = tmp_path / "server.sock"
+        with socket.socket(socket.AF_UNIX) as killed:
+            killed.bind(str(path))
+        with serving(unix=str(path)):
+            client = socket.socket(socket.AF_UNIX)
+            client.connect(str(path))
+            assert ask(client).startswith(b"HTTP/1.1 200 OK\r\n")
+
+    def test_a_file_is_never_removed(self, serving: Callable[..., Any], tmp_path: Path) -> None:
+        path = tmp_path / "precious"
+        path.write_text("data")
+        with pytest.raises(OSError, match="address already in use"), serving(unix=str(path)):
+            pass
+        assert path.read_text() == "data"
+
+
+class TestTls:
+    """TLS contexts."""
+
+    @pytest.fixture
+    def contexts(self) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+        authority = trustme.CA()
+        server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        authority.issue_cert("localhost").configure_cert(server)
+        client = ssl.create_default_context()
+        authority.configure_trust(client)
+        return server, client
+
+    def connect(self, server: Any, context: ssl.SSLContext) -> ssl.SSLSocket:
+        plain = socket.create_connection(("127.0.0.1", server.port), 10)
+        return context.wrap_socket(plain, server_hostname="localhost")
+
+    def test_it_serves(self, serving: Callable[..., Any], contexts: Any) -> None:
+        with serving(ssl=contexts[0]) as server:
+            for _ in range(2):
+                assert ask(self.connect(server, contexts[1])).startswith(b"HTTP/1.1 200 OK\r\n")
+
+    def test_a_stream(self, serving: Callable[..., Any], contexts: Any) -> None:
+        body = b'{"threadId":"t","runId":"r","messages":[],"tools":[],"context":[],"state":{}}'
+        head = f"POST {BASE}/agent/default/run HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
+        with serving(ssl=contexts[0]) as server, self.connect(server, contexts[1]) as client:
+            client.sendall(head.encode() + b"content-length: %d\r\n\r\n" % len(body) + body)
+            data = b""
+            while piece := client.recv(65536):
+                data += piece
+            assert data.endswith(b"\r\n0\r\n\r\n")
+            assert b"RUN_FINISHED" in data
+
+    @pytest.mark.parametrize("garbage", [b"", b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00"])
+    def test_a_handshake_that_fails_harms_nobody(
+        self,
+        serving: Callable[..., Any],
+        contexts: Any,
+        garbage: bytes,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        with serving(Limits(header_seconds=0.2), ssl=contexts[0]) as server:
+            with socket.create_connection(("127.0.0.1", server.port), 10) as client:
+                client.sendall(garbage)
+                with contextlib.suppress(ConnectionError):
+                    while client.recv(1000):
+                        pass
+            assert ask(self.connect(server, contexts[1])).startswith(b"HTTP/1.1 200 OK\r\n")
+        assert not [record for record in caplog.records if record.exc_info]

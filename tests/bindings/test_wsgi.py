@@ -1,0 +1,595 @@
+"""The WSGI binding: what the conformance suite, with its servers, does not show."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import http.client
+import io
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from wsgiref.util import setup_testing_defaults
+from wsgiref.validate import validator
+
+import pytest
+import waitress
+from bindings.wire import BASE, body_of
+
+from copilot_bindings._environ import read_body, request_of
+from copilot_bindings.wsgi import CopilotWSGI, StreamBroken
+from sansio_copilot import BodyTooLarge, CopilotRuntime, Hooks, Limits, MemoryStore, text_agent
+from sansio_copilot.sse import Parser
+
+RUN = f"{BASE}/agent/default/run"
+SUGGEST = f"{BASE}/agent/default/suggest"
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+
+
+@text_agent
+async def hello(input: Any, context: Any) -> Any:
+    for word in ("Hello", " from", " Python"):
+        yield word
+
+
+class Gate:
+    """A plain agent that goes on when the test lets it."""
+
+    def __init__(self) -> None:
+        self.opened = threading.Event()
+        self.stopped = threading.Event()
+
+    def run(self, input: Any, context: Any) -> Iterator[dict[str, Any]]:
+        run = {"threadId": input.thread_id, "runId": input.run_id}
+        yield {"type": "RUN_STARTED", **run}
+        while not self.opened.wait(0.005):
+            if context.stop_requested:
+                self.stopped.set()
+                return
+        yield {"type": "RUN_FINISHED", **run}
+
+
+class BreaksOff(MemoryStore):
+    """A store that fails in the middle of a stream."""
+
+    def read(self, cursor: Any, max_bytes: int) -> Any:
+        batch = super().read(cursor, max_bytes)
+        if b"RUN_FINISHED" in batch.data:
+            raise OSError("the disk is gone")
+        return batch
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    yield
+    deadline = time.monotonic() + 5
+    while names := [t.name for t in threading.enumerate() if t.name.startswith("copilot-")]:
+        assert time.monotonic() < deadline, names
+        time.sleep(0.005)
+
+
+@contextlib.contextmanager
+def open_app(runtime: CopilotRuntime) -> Iterator[CopilotWSGI]:
+    app = CopilotWSGI(runtime, grace_seconds=0)
+    try:
+        yield app
+    finally:
+        app.close()
+
+
+class Answer:
+    """A response of an application that is called as a server calls it, strictly."""
+
+    def __init__(self, app: Any, method: str, path: str, body: bytes = b"", **fields: str) -> None:
+        path, _, query = path.partition("?")
+        environ: dict[str, Any] = {
+            "REQUEST_METHOD": method,
+            "SCRIPT_NAME": "",
+            "PATH_INFO": path,
+            "QUERY_STRING": query,
+            "wsgi.input": io.BytesIO(body),
+            **fields,
+        }
+        if body:
+            environ["CONTENT_LENGTH"] = str(len(body))
+        setup_testing_defaults(environ)
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self._body = validator(app)(environ, self._start_response)
+        self._parts = iter(self._body)
+
+    def _start_response(self, status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
+        self.status = int(status.split()[0])
+        self.headers = dict(headers)
+        return lambda data: None
+
+    def next(self) -> bytes:
+        part: bytes = next(self._parts)
+        return part
+
+    def read(self) -> bytes:
+        try:
+            return b"".join(self._parts)
+        finally:
+            self.close()
+
+    def json(self) -> Any:
+        return json.loads(self.read())
+
+    def types(self) -> list[str]:
+        return [json.loads(event.data)["type"] for event in Parser().feed(self.read())]
+
+    def close(self) -> None:
+        self._body.close()
+
+
+class TestEnviron:
+    """PEP 3333 in, the core's request out."""
+
+    @pytest.mark.parametrize(
+        ("environ", "path"),
+        [
+            ({"PATH_INFO": "/a/b"}, "/a/b"),
+            ({"SCRIPT_NAME": "/a", "PATH_INFO": "/b"}, "/a/b"),
+            ({"SCRIPT_NAME": "/a", "PATH_INFO": ""}, "/a"),
+            ({"PATH_INFO": ""}, "/"),
+            # What has lost its escapes gets them back, as far as that can be known.
+            ({"PATH_INFO": "/Gr\xc3\xb6\xc3\x9fe %/+&=@:;,~!$'()*"}, None),
+            ({"PATH_INFO": "/a/b", "REQUEST_URI": "/a%2Fb?c"}, "/a%2Fb"),
+            ({"PATH_INFO": "/a/b", "RAW_URI": "/a%2fb"}, "/a%2fb"),
+            ({"PATH_INFO": "/\xc3\xb6", "RAW_URI": "/%C3%B6"}, "/%C3%B6"),
+            ({"PATH_INFO": "/\xc3\xb6", "RAW_URI": "/\xc3\xb6"}, "/\xc3\xb6"),
+            ({"SCRIPT_NAME": "/a", "PATH_INFO": "/b", "RAW_URI": "/a%2Fb"}, "/a%2Fb"),
+            ({"PATH_INFO": "/a", "RAW_URI": "http://host/%61?b"}, "/%61"),
+            # What was sent is not what the server, or what is in between, made of it.
+            ({"PATH_INFO": "/open", "REQUEST_URI": "/closed"}, "/open"),
+            ({"SCRIPT_NAME": "/prefix", "PATH_INFO": "/a", "REQUEST_URI": "/a"}, "/prefix/a"),
+            ({"PATH_INFO": "/a", "REQUEST_URI": "*", "RAW_URI": "/%61"}, "/%61"),
+        ],
+    )
+    def test_the_path(self, environ: dict[str, str], path: str | None) -> None:
+        if path is None:
+            path = "/Gr%C3%B6%C3%9Fe%20%25/+&=@:;,~!$'()*"
+        assert request_of({"REQUEST_METHOD": "GET", **environ}).path == path
+
+    def test_the_rest(self) -> None:
+        environ = {
+            "REQUEST_METHOD": "POST",
+            "PATH_INFO": "/",
+            "QUERY_STRING": "a=%20&b",
+            "CONTENT_TYPE": "text/plain",
+            "CONTENT_LENGTH": "3",
+            "HTTP_X_TENANT": "\xe4",
+            "HTTP_CONTENT_LENGTH": "100",
+            "HTTP_CONTENT_TYPE": "another",
+            "SERVER_NAME": "host",
+            "wsgi.input": None,
+        }
+        request = request_of(environ)
+        assert (request.method, request.query, request.body) == ("POST", "a=%20&b", None)
+        assert request.headers.raw == (
+            ("content-type", "text/plain"),
+            ("content-length", "3"),
+            ("x-tenant", "\xe4"),
+        )
+        empty = {**environ, "CONTENT_TYPE": "", "CONTENT_LENGTH": ""}
+        assert request_of(empty).headers.raw == (("x-tenant", "\xe4"),)
+
+    def test_a_body(self) -> None:
+        class Trickle(io.BytesIO):
+            def read(self, size: int | None = -1) -> bytes:
+                return super().read(min(3, size or 0))
+
+        def environ(body: bytes, **fields: Any) -> dict[str, Any]:
+            return {"wsgi.input": Trickle(body), **fields}
+
+        assert read_body(environ(b"1234567", CONTENT_LENGTH="5"), 5) == b"12345"
+        assert read_body(environ(b"1234567", **{"wsgi.input_terminated": True}), 7) == b"1234567"
+        # Reading on might wait for ever.
+        assert read_body(environ(b"1234567"), 5) == b""
+        with pytest.raises(BodyTooLarge):
+            read_body({"CONTENT_LENGTH": "6", "wsgi.input": None}, 5)
+        with pytest.raises(BodyTooLarge):
+            read_body(environ(b"123456", **{"wsgi.input_terminated": True}), 5)
+
+
+class TestAnswers:
+    """By the rules of PEP 3333, as the standard library's validator knows them."""
+
+    def test_a_whole_response_needs_no_loop(self) -> None:
+        with open_app(CopilotRuntime({"default": hello})) as app:
+            answer = Answer(app, "GET", f"{BASE}/info")
+            body = answer.read()
+            assert answer.status == 200
+            assert answer.headers["content-length"] == str(len(body))
+            assert app._loop is None
+
+    def test_a_stream(self) -> None:
+        with open_app(CopilotRuntime({"default": hello})) as app:
+            answer = Answer(app, "POST", RUN, body_of("t"))
+            assert answer.status == 200
+            assert answer.headers["content-type"] == "text/event-stream"
+            assert answer.types()[-1] == "RUN_FINISHED"
+
+    @pytest.mark.parametrize(
+        ("method", "path", "status"),
+        [("HEAD", "/info", 405), ("OPTIONS", "/info", 204), ("GET", "/nope", 404)],
+    )
+    def test_responses_without_a_body(self, method: str, path: str, status: int) -> None:
+        with open_app(CopilotRuntime({"default": hello})) as app:
+            answer = Answer(app, method, BASE + path, HTTP_ORIGIN="https://a.example")
+            assert answer.status == status
+            assert bool(answer.read()) == (method == "GET")
+
+    def test_what_is_the_servers_alone_is_not_passed_on(self) -> None:
+        def on_response(context: Any) -> Any:
+            headers = context.response.headers.set("connection", "close").set("x-other", "1")
+            return context.response.with_headers(headers)
+
+        hooks = Hooks(on_response=on_response)
+        with open_app(CopilotRuntime({"default": hello}, hooks=hooks)) as app:
+            answer = Answer(app, "GET", f"{BASE}/info")
+            answer.read()
+            assert answer.headers["x-other"] == "1"
+            assert "connection" not in answer.headers
+
+    def test_a_body_that_ends_early_or_has_no_length(self) -> None:
+        with open_app(CopilotRuntime({"default": hello})) as app:
+            for fields, message in (
+                ({"CONTENT_LENGTH": "10"}, "the request's body ends early"),
+                ({"CONTENT_LENGTH": "1e3"}, "the Content-Length is no number"),
+                ({"CONTENT_LENGTH": "1" * 5000}, "the Content-Length is no number"),
+            ):
+                body: list[bytes] = []
+                environ = {"REQUEST_METHOD": "POST", "PATH_INFO": RUN, **fields}
+                environ["wsgi.input"] = io.BytesIO(b"123")  # type: ignore[assignment]
+                heads: list[Any] = []
+                body += app(environ, lambda *head: heads.append(head))  # noqa: B023
+                assert heads[0][0] == "400 Bad Request"
+                assert json.loads(body[0])["message"] == message
+
+    def test_what_goes_wrong_between_server_and_client_is_left_to_the_server(self) -> None:
+        class Broken(io.BytesIO):
+            def read(self, size: int | None = -1) -> bytes:
+                raise TimeoutError("too slow")
+
+        with open_app(CopilotRuntime({"default": hello})) as app:
+            environ = {"REQUEST_METHOD": "POST", "PATH_INFO": RUN, "CONTENT_LENGTH": "3"}
+            environ["wsgi.input"] = Broken()  # type: ignore[assignment]
+            with pytest.raises(TimeoutError):
+                app(environ, lambda *head: None)
+
+            def start_response(*head: Any) -> None:
+                raise RuntimeError("the server does not want it")
+
+            with pytest.raises(RuntimeError, match="does not want it"):
+                app({"REQUEST_METHOD": "GET", "PATH_INFO": f"{BASE}/info"}, start_response)
+
+    def test_mounted_below_a_prefix(self) -> None:
+        for base_path in (None, "/ai/copilot"):
+            runtime = CopilotRuntime({"default": hello}, base_path=base_path)
+            with open_app(runtime) as app:
+                answer = Answer(app, "GET", "/info", SCRIPT_NAME="/ai/copilot")
+                assert "default" in answer.json()["agents"]
+
+    def test_a_client_that_goes_leaves_its_run_and_takes_its_suggestions(self) -> None:
+        agent = Gate()
+        limits = Limits(heartbeat_seconds=0.01)
+        with open_app(CopilotRuntime({"default": agent}, limits=limits)) as app:
+            for path in (RUN, SUGGEST):
+                answer = Answer(app, "POST", path, body_of(path))
+                while b"RUN_STARTED" not in answer.next():
+                    pass
+                assert answer.next().startswith(b":")
+                answer.close()
+                assert agent.stopped.wait(5 if path == SUGGEST else 0.05) == (path == SUGGEST)
+            reader = Answer(app, "POST", f"{BASE}/agent/default/connect", body_of(RUN))
+            agent.opened.set()
+            assert reader.types() == ["RUN_STARTED", "RUN_FINISHED"]
+
+    def test_a_stream_that_breaks_off_is_not_ended(self, caplog: pytest.LogCaptureFixture) -> None:
+        agent = Gate()
+        with open_app(CopilotRuntime({"default": agent}, store=BreaksOff())) as app:
+            answer = Answer(app, "POST", RUN, body_of("t"))
+            assert b"RUN_STARTED" in answer.next()
+            agent.opened.set()
+            with pytest.raises(StreamBroken):
+                answer.read()
+        assert caplog.messages == ["the response broke off"]
+
+    def test_a_stream_that_is_never_asked_for_is_let_go(self) -> None:
+        with open_app(CopilotRuntime({"default": hello})) as app:
+            Answer(app, "POST", RUN, body_of("t")).close()
+
+
+def test_it_needs_no_http() -> None:
+    """What the extra does not install is not imported."""
+    program = "import sys, copilot_bindings.wsgi; sys.exit('h11' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
+class TestThreads:
+    def test_hooks_are_called_in_the_threads_of_the_server(self) -> None:
+        local = threading.local()
+        variable = contextvars.ContextVar("variable", default="nothing")
+        seen: list[Any] = []
+
+        def on_request(context: Any) -> None:
+            assert local.user == "ada"
+            variable.set("set")
+
+        async def on_before_handler(context: Any) -> None:
+            seen.append((threading.current_thread().name, variable.get()))
+
+        def on_response(context: Any) -> None:
+            seen.append((threading.current_thread(), variable.get(), local.user))
+
+        hooks = Hooks(
+            on_request=on_request, on_before_handler=on_before_handler, on_response=on_response
+        )
+        with open_app(CopilotRuntime({"default": hello}, hooks=hooks)) as app:
+            local.user = "ada"
+            assert Answer(app, "GET", f"{BASE}/info").json()
+        assert seen == [("copilot-loop", "set"), (threading.current_thread(), "set", "ada")]
+
+    def test_fifty_requests_for_a_run_of_one_thread_and_one_gets_it(self) -> None:
+        agent, begin = Gate(), threading.Barrier(50)
+
+        def on_before_handler(context: Any) -> None:
+            begin.wait(10)
+
+        def ask(number: int) -> Answer:
+            return Answer(app, "POST", RUN, body_of("t", f"run-{number}"))
+
+        hooks = Hooks(on_before_handler=on_before_handler)
+        with open_app(CopilotRuntime({"default": agent}, hooks=hooks)) as app:
+            with ThreadPoolExecutor(50) as pool:
+                answers = list(pool.map(ask, range(50)))
+            assert sorted(answer.status for answer in answers) == [200] + [409] * 49
+            agent.opened.set()
+            for answer in answers:
+                assert answer.read()
+
+
+class TestClosing:
+    def test_no_run_is_begun_and_those_that_live_are_ended_well_formed(self) -> None:
+        with open_app(CopilotRuntime({"default": Gate()})) as app:
+            live = Answer(app, "POST", RUN, body_of("t"))
+            assert b"RUN_STARTED" in live.next()
+            app.begin_close(grace_seconds=0.05)
+            refused = Answer(app, "POST", RUN, body_of("u"))
+            assert (refused.status, bool(refused.read())) == (503, True)
+            assert live.types() == ["RUN_ERROR"]
+            app.close()
+            refused = Answer(app, "POST", RUN, body_of("u"))
+            assert (refused.status, bool(refused.read())) == (503, True)
+            assert Answer(app, "GET", f"{BASE}/info").json()
+
+    @pytest.mark.parametrize("began", [True, False])
+    def test_an_async_hook_has_no_loop_any_more(self, began: bool) -> None:
+        async def on_request(context: Any) -> None:
+            pass
+
+        hooks = Hooks(on_request=on_request)
+        with open_app(CopilotRuntime({"default": hello}, hooks=hooks)) as app:
+            if began:
+                assert Answer(app, "GET", f"{BASE}/info").json()
+            app.close()
+            refused = Answer(app, "GET", f"{BASE}/info")
+            assert (refused.status, bool(refused.read())) == (503, True)
+
+    def test_a_stream_that_never_ends_is_broken_off(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("copilot_bindings._service._FLUSH_SECONDS", 0.05)
+        with open_app(CopilotRuntime({"default": hello}, debug=True)) as app:
+            feed = Answer(app, "GET", f"{BASE}/cpk-debug-events")
+            assert feed.next() == b": connected\n\n"
+            with ThreadPoolExecutor(1) as pool:
+                rest = pool.submit(feed.read)
+                while app._loop is None or not app._loop.service.connections:
+                    time.sleep(0.005)
+                app.close()
+                with pytest.raises(StreamBroken):
+                    rest.result(5)
+
+    def test_signals_reach_the_handlers_that_are_there(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        handled: list[int] = []
+        former = signal.signal(signal.SIGTERM, lambda number, frame: handled.append(number))
+        try:
+            app = CopilotWSGI(CopilotRuntime({"default": hello}))
+            app.close_on_signals(signal.SIGTERM)
+            for _ in range(2):
+                signal.raise_signal(signal.SIGTERM)
+            assert handled == [signal.SIGTERM] * 2
+            assert app.closing
+        finally:
+            signal.signal(signal.SIGTERM, former)
+
+    def test_a_signal_ends_the_process_when_all_is_closed(self) -> None:
+        def interrupted() -> None:
+            signal.raise_signal(signal.SIGINT)
+            time.sleep(10)
+
+        former = signal.getsignal(signal.SIGINT)
+        with open_app(CopilotRuntime({"default": hello})) as app:
+            assert Answer(app, "POST", RUN, body_of("t")).read()
+            app.close_on_signals(signal.SIGINT)
+            try:
+                with pytest.raises(SystemExit):
+                    interrupted()
+                assert app._loop is not None
+                app._loop.wait_closed()
+            finally:
+                signal.signal(signal.SIGINT, former)
+
+    def test_an_application_that_began_nothing_closes_at_once(self) -> None:
+        app = CopilotWSGI(CopilotRuntime({"default": hello}))
+        app.close()
+        app.close()
+
+    def test_a_process_that_forgets_to_close_ends_all_the_same(self) -> None:
+        run_script(
+            """
+            begin_run(CopilotWSGI(CopilotRuntime({"default": Endless()})), "t")
+            """
+        )
+
+    def test_a_forked_process_has_runs_of_its_own(self) -> None:
+        run_script(
+            """
+            import gc
+
+            app = CopilotWSGI(CopilotRuntime({"default": Endless()}))
+            other = CopilotWSGI(CopilotRuntime({"default": Endless()}))
+            begin_run(app, "t")
+            begin_run(other, "t")
+            if (child := os.fork()) == 0:
+                begin_run(app, "u")
+                del other
+                gc.collect()
+                sys.exit(7)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+            begin_run(app, "u")
+            """
+        )
+
+
+def run_script(code: str) -> None:
+    """Run it in a process of its own, which has to end by itself and without complaint."""
+    prelude = f"""
+    import io, os, sys
+    from bindings.wire import body_of
+    from copilot_bindings.wsgi import CopilotWSGI
+    from sansio_copilot import CopilotRuntime
+
+    class Endless:
+        async def run(self, input, context):
+            import asyncio
+            yield {{"type": "RUN_STARTED", "threadId": input.thread_id, "runId": input.run_id}}
+            await asyncio.sleep(1000)
+
+    def begin_run(app, thread):
+        body = body_of(thread)
+        environ = {{
+            "REQUEST_METHOD": "POST", "PATH_INFO": "{RUN}", "CONTENT_LENGTH": str(len(body)),
+            "wsgi.input": io.BytesIO(body),
+        }}
+        answer = app(environ, lambda *head: None)
+        assert b"RUN_STARTED" in next(iter(answer))
+        answer.close()
+    """
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(prelude) + textwrap.dedent(code)],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        timeout=20,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+class TestServers:
+    """A response that breaks off does not pass for complete where the server can tell."""
+
+    def test_waitress(self) -> None:
+        agent = Gate()
+        channels: dict[int, Any] = {}
+        with open_app(CopilotRuntime({"default": agent}, store=BreaksOff())) as app:
+            server = waitress.create_server(app, host="127.0.0.1", port=0, map=channels)
+            thread = threading.Thread(target=server.run)
+            thread.start()
+            response = _post(server.effective_port, RUN)
+            assert b"RUN_STARTED" in response.readline() + response.readline()
+            agent.opened.set()
+            with pytest.raises(http.client.IncompleteRead):
+                response.read()
+            server.task_dispatcher.shutdown()
+            server.close()
+            thread.join(5)
+        assert not channels
+
+    def test_wsgiref_says_nothing(self, capsys: pytest.CaptureFixture[str]) -> None:
+        class Server(ThreadingMixIn, WSGIServer):
+            pass
+
+        class Handler(WSGIRequestHandler):
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        agent = Gate()
+        with (
+            open_app(CopilotRuntime({"default": agent}, store=BreaksOff())) as app,
+            make_server("127.0.0.1", 0, app, Server, Handler) as server,
+        ):
+            thread = threading.Thread(target=server.serve_forever)
+            thread.start()
+            response = _post(server.server_port, RUN)
+            assert b"RUN_STARTED" in response.readline() + response.readline()
+            agent.opened.set()
+            assert b"RUN_FINISHED" not in response.read()
+            server.shutdown()
+            thread.join(5)
+        assert capsys.readouterr().err == ""
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_gunicorn_with_the_settings_of_the_example(
+        self, tmp_path: Path, number: signal.Signals
+    ) -> None:
+        """A stream that breaks off, and one that a signal ends."""
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        settings = (EXAMPLES / "gunicorn.conf.py").read_text("utf-8")
+        (tmp_path / "gunicorn.conf.py").write_text(settings.replace("4000", str(port)), "utf-8")
+        shutil.copy(Path(__file__).parent / "gunicorn_app.py", tmp_path / "wsgi_app.py")
+        log = tmp_path / "log"
+        with log.open("wb") as stream:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "gunicorn", "wsgi_app:app"],
+                cwd=tmp_path,
+                stdout=stream,
+                stderr=stream,
+            )
+        try:
+            broken = _post(port, f"{BASE}/agent/broken/run", lambda: process.poll() is None)
+            with pytest.raises(http.client.IncompleteRead):
+                broken.read()
+            live = _post(port, f"{BASE}/agent/endless/run", lambda: process.poll() is None)
+            assert b"RUN_STARTED" in live.readline() + live.readline()
+            process.send_signal(number)
+            assert b"RUN_ERROR" in live.read()
+            assert process.wait(15) == 0
+        finally:
+            process.kill()
+            process.wait()
+        # Of what was made to fail.
+        assert log.read_text().count("Traceback") == 1
+
+
+def _post(
+    port: int, path: str, alive: Callable[[], bool] = lambda: True
+) -> http.client.HTTPResponse:
+    """Post a run as soon as the server is there."""
+    deadline = time.monotonic() + 15
+    while True:
+        client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        try:
+            client.request("POST", path, body_of(path), {"connection": "close"})
+            return client.getresponse()
+        except ConnectionRefusedError:
+            assert alive()
+            assert time.monotonic() < deadline, "the server does not answer"
+            time.sleep(0.05)

@@ -1,0 +1,26 @@
+"""The ASGI binding under hypercorn with trio."""
+
+import functools
+import signal
+
+import trio
+from hypercorn.config import Config
+from hypercorn.trio import serve as serve_hypercorn
+
+from copilot_bindings.asgi import CopilotASGI
+from sansio_copilot import CopilotRuntime
+
+CANNOT = {"half-close": "hypercorn takes a client that closes its side for gone"}
+
+
+async def told_to_end() -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            return
+
+
+def serve(runtime: CopilotRuntime, host: str, port: int) -> None:
+    config = Config()
+    config.bind = [f"{host}:{port}"]
+    app = CopilotASGI(runtime, grace_seconds=0.2)
+    trio.run(functools.partial(serve_hypercorn, app, config, shutdown_trigger=told_to_end))

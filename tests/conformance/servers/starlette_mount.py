@@ -1,0 +1,21 @@
+"""The ASGI binding mounted in a Starlette application, which keeps lifespan events to itself."""
+
+import signal
+
+import uvicorn
+from starlette.applications import Starlette
+
+from copilot_bindings.asgi import CopilotASGI
+from sansio_copilot import CopilotRuntime
+
+CANNOT = {"half-close": "uvicorn takes a client that closes its side for gone"}
+
+
+def serve(runtime: CopilotRuntime, host: str, port: int) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    copilot = CopilotASGI(runtime, grace_seconds=0.2)
+    app = Starlette()
+    # Beside the mount, which has only what is below it.
+    app.add_route("/api/copilotkit", copilot)
+    app.mount("/api/copilotkit", copilot)
+    uvicorn.run(app, host=host, port=port, log_config=None, access_log=False)

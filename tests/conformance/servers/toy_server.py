@@ -1,0 +1,16 @@
+"""The toy binding of docs/bindings.md: what it is there for is to be short."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from sansio_copilot import CopilotRuntime
+
+EXAMPLES = Path(__file__).parents[3] / "docs" / "examples"
+
+
+def serve(runtime: CopilotRuntime, host: str, port: int) -> None:
+    sys.path.append(str(EXAMPLES))
+    import toy_binding
+
+    asyncio.run(toy_binding.serve(runtime, host, port))

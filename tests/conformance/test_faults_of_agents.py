@@ -1,0 +1,257 @@
+"""An agent may do whatever it wants: its stream ends well formed, and nobody else notices."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from conformance.agents import FAILING
+from conformance.faulty_agents import GARBAGE, ODD
+from conformance.process import Server, wait_until
+
+from sansio_copilot.events import verify_events
+
+Event = dict[str, Any]
+
+MEGABYTE = 10**6
+HELLO = [
+    "RUN_STARTED",
+    "TEXT_MESSAGE_START",
+    *["TEXT_MESSAGE_CONTENT"] * 3,
+    "TEXT_MESSAGE_END",
+    "RUN_FINISHED",
+]
+
+
+@pytest.fixture(autouse=True)
+def bystander(server: Server, thread: str) -> Iterator[None]:
+    """A run on another thread, which has begun before and ends after."""
+    other = f"{thread}-bystander"
+    with server.client() as client:
+        begun = client.stream("run", other).events(2)
+        yield
+        server.let(other)
+        events = begun + client.rest()
+    verify_events(events)
+    assert "".join(event.get("delta", "") for event in events) == "01234"
+    assert events[-1]["type"] == "RUN_FINISHED"
+
+
+def assert_usable(server: Server, thread: str) -> None:
+    """Another run may follow, and all of the thread is replayed well formed."""
+    answer = server.run("run", thread, agent="text", run_id="run-next")
+    assert (answer.status, answer.types()) == (200, HELLO)
+    replay = server.run("connect", thread).events()
+    verify_events(replay)
+    assert replay[-1] == answer.events()[-1]
+
+
+def types(events: list[Event]) -> list[str]:
+    return [event["type"] for event in events]
+
+
+# --- What it yields ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("agent", "what"),
+    [*(("yields-what", what) for what in GARBAGE), ("yields-what-plain", "none")],
+)
+def test_garbage_ends_the_run_with_its_reason(
+    server: Server, thread: str, agent: str, what: str
+) -> None:
+    _, message = GARBAGE[what]
+    log = server.log_size()
+    events = server.run("run", thread, agent=agent, forwardedProps={"what": what}).events()
+    verify_events(events)
+    assert types(events)[:2] == ["RUN_STARTED", "TEXT_MESSAGE_START"]
+    assert types(events)[2:] == ["TEXT_MESSAGE_END", "RUN_ERROR"]
+    assert message in events[-1]["message"]
+    assert f"agent '{agent}'" in server.log(log)
+    assert_usable(server, thread)
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_what_is_merely_odd_ends_nothing(server: Server, thread: str, what: str) -> None:
+    _, arrives = ODD[what]
+    props = {"what": what}
+    events = server.run("run", thread, agent="yields-what", forwardedProps=props).events()
+    verify_events(events)
+    odd = [] if arrives is None else [arrives]
+    assert events[2:-2] == odd
+    assert events[-1]["type"] == "RUN_FINISHED"
+    assert_usable(server, thread)
+
+
+def test_events_of_another_thread_stay_in_this_one(server: Server, thread: str) -> None:
+    events = server.run("run", thread, agent="of-another-thread").events()
+    verify_events(events)
+    assert types(events) == HELLO
+    assert server.run("connect", "another").events() == []
+    assert_usable(server, thread)
+
+
+@pytest.mark.parametrize("agent", ["goes-on-after-its-end", "ends-twice"])
+def test_what_follows_the_terminal_event_at_once_is_refused(
+    server: Server, thread: str, agent: str
+) -> None:
+    log = server.log_size()
+    assert server.run("run", thread, agent=agent).types() == HELLO
+    wait_until(lambda: f"agent '{agent}' broke a rule" in server.log(log), "it is logged")
+    assert_usable(server, thread)
+
+
+def test_what_follows_the_terminal_event_late_is_dropped(server: Server, thread: str) -> None:
+    log = server.log_size()
+    assert server.run("run", thread, agent="goes-on-much-later").types() == HELLO
+    assert_usable(server, thread)
+    server.let(thread, 1)
+    server.wait_unwound(thread)
+    assert "yields after the end of its run, which is dropped: dict" in server.log(log)
+    assert b"too late" not in server.run("connect", thread).body
+
+
+def test_a_run_without_an_event_is_an_error(server: Server, thread: str) -> None:
+    events = server.run("run", thread, agent="yields-nothing").events()
+    verify_events(events)
+    assert types(events) == ["RUN_ERROR"]
+    assert_usable(server, thread)
+
+
+# --- How it ends ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("agent", ["silent", "silent-plain", "never-returns"])
+def test_an_agent_that_never_yields_can_be_stopped(server: Server, thread: str, agent: str) -> None:
+    with server.client() as runner, server.client() as reader:
+        runner.stream("run", thread, agent=agent)
+        runner.receive_until(b": keep-alive\n\n")
+        reader.stream("connect", thread)
+        assert server.stop(thread, agent=agent) is True
+        events = reader.rest()
+        verify_events(events)
+        assert types(events) == ["RUN_STARTED", "RUN_FINISHED"]
+    # A plain one still blocks its thread.
+    assert_usable(server, thread)
+    if agent == "silent-plain":
+        server.let(thread, 1)
+    server.wait_unwound(thread)
+
+
+@pytest.mark.parametrize(
+    "agent",
+    [
+        "fails-when-stopped",
+        "fails-when-stopped-plain",
+        "will-not-be-stopped",
+        "will-not-be-stopped-plain",
+    ],
+)
+def test_an_agent_that_fails_when_it_is_stopped_is_logged_and_let_go(
+    server: Server, thread: str, agent: str
+) -> None:
+    log = server.log_size()
+    with server.client() as runner:
+        runner.stream("run", thread, agent=agent)
+        begun = runner.events(1)
+        wait_until(lambda: server.gate(thread)["waiting"] == 1, "the agent waits")
+        assert server.stop(thread, agent=agent) is True
+        events = begun + runner.rest()
+    verify_events(events)
+    assert types(events) == ["RUN_STARTED", "RUN_FINISHED"]
+    if agent.endswith("plain"):
+        server.let(thread, 1)
+    server.wait_unwound(thread)
+    wait_until(lambda: "failed while it cleaned up" in server.log(log), "it is logged")
+    assert_usable(server, thread)
+
+
+@pytest.mark.parametrize("agent", FAILING)
+def test_an_agent_that_fails_leaves_its_thread_usable(
+    server: Server, thread: str, agent: str
+) -> None:
+    log = server.log_size()
+    server.run("run", thread, agent=agent)
+    assert_usable(server, thread)
+    failed = agent != "ends-early"
+    assert (f"agent '{agent}'" in server.log(log)) is failed
+
+
+def test_generators_that_an_agent_leaks_hurt_nobody(server: Server, thread: str) -> None:
+    """Not even the end of the server, which finds them still open."""
+    for number in range(3):
+        answer = server.run("run", thread, agent="leaks-generators", run_id=f"run-{number}")
+        assert answer.types() == HELLO
+    assert_usable(server, thread)
+
+
+# --- How much it yields -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("agent", ["says", "says-plain"])
+def test_a_flood_of_events_arrives_whole_while_others_are_served(
+    server: Server, thread: str, agent: str
+) -> None:
+    flood(server, thread, agent, 5000)
+
+
+def test_a_large_event_arrives_whole_and_its_memory_comes_back(server: Server, thread: str) -> None:
+    # The first of its kind leaves behind what any such event would: pools, and arenas.
+    large_event(server, f"{thread}-0", 10 * MEGABYTE)
+    before = server.held().resident
+    for number in range(5):
+        large_event(server, f"{thread}-{number}", 10 * MEGABYTE)
+    # Each has been in memory several times over.
+    assert server.held().resident < before + 45 * MEGABYTE
+
+
+@pytest.mark.once
+def test_a_million_events(own_server: Server, thread: str) -> None:
+    flood(own_server, thread, "says", 1000)
+    before = own_server.held().resident
+    flood(own_server, f"{thread}-flood", "says", 1_000_000)
+    delete(own_server, f"{thread}-flood")
+    assert own_server.held().resident < before + 100 * MEGABYTE
+    problems = own_server.end()
+    assert not problems, problems[0]
+
+
+@pytest.mark.once
+def test_an_event_of_a_hundred_megabytes(server: Server, thread: str) -> None:
+    before = server.held().resident
+    large_event(server, thread, 100 * MEGABYTE)
+    assert server.held().resident < before + 50 * MEGABYTE
+
+
+def flood(server: Server, thread: str, agent: str, count: int) -> None:
+    with server.client() as client:
+        props = {"events": count, "gate": "at the end"}
+        client.stream("run", thread, agent=agent, forwardedProps=props)
+        assert server.run("run", f"{thread}-other", agent="text").types() == HELLO
+        assert server.run("run", thread, run_id="run-2").status == 409
+        server.let(thread, 1)
+        body = client.receive().body
+    numbers = re.findall(rb'"delta":"([0-9]+),"', body)
+    assert numbers == [b"%d" % number for number in range(count)]
+    assert json.loads(body.rpartition(b"data: ")[2]) == {
+        "type": "RUN_FINISHED",
+        "threadId": thread,
+        "runId": "run-1",
+    }
+    replay = server.run("connect", thread).events()
+    assert replay[2]["delta"] == "".join(f"{number}," for number in range(count))
+
+
+def large_event(server: Server, thread: str, size: int) -> None:
+    props = {"events": 1, "size": size}
+    body = server.run("run", thread, agent="says", forwardedProps=props).body
+    assert b"0,".ljust(size) in body
+    assert b'"RUN_FINISHED"' in body[-200:]
+    delete(server, thread)
+
+
+def delete(server: Server, thread: str) -> None:
+    assert server.request("DELETE", f"/threads/{thread}").status == 200

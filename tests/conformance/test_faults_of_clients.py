@@ -1,0 +1,196 @@
+"""Clients that are slow, that vanish, or that come in crowds: they cost nothing but themselves."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+from conformance.client import Client
+from conformance.process import Server, wait_until
+
+from sansio_copilot.events import verify_events
+from sansio_copilot.testing import run_input
+
+CROWD = 100
+"""What each server can take that has a thread for each connection."""
+POOL = 160
+"""And how many threads that may take."""
+HELLO = "Hello from Python"
+
+
+@contextmanager
+def nothing_is_kept(server: Server) -> Iterator[None]:
+    """Of what is done meanwhile: no descriptor, and no thread."""
+    before = server.held()
+    # How many threads its pool has is the affair of a server that a binding is plugged in.
+    threads = before.threads if server.file.owns_sockets else max(before.threads, POOL)
+    yield
+    wait_until(lambda: server.held().descriptors <= before.descriptors, "descriptors are closed")
+    wait_until(lambda: server.held().threads <= threads, "threads have ended")
+
+
+def twice(server: Server, attack: Callable[[str], None], thread: str) -> None:
+    """A pool keeps the threads that it needed once. It does not need more the second time."""
+    descriptors = server.held().descriptors
+    attack(f"{thread}-first")
+    wait_until(lambda: server.held().descriptors <= descriptors, "descriptors are closed")
+    with nothing_is_kept(server):
+        attack(f"{thread}-second")
+
+
+def text_of(client: Client) -> str:
+    events = client.rest()
+    verify_events(events)
+    assert events[-1]["type"] == "RUN_FINISHED"
+    return "".join(event.get("delta", "") for event in events)
+
+
+def run_request(client: Client, thread: str) -> bytes:
+    body = json.dumps(run_input(thread)).encode()
+    return client.request_bytes("POST", "/agent/text/run", body)
+
+
+# --- Slow ones --------------------------------------------------------------------------------
+
+
+def slow_readers(server: Server, thread: str, count: int, deltas: int) -> None:
+    """They have read one byte when a fast reader has read everything."""
+    props = {"events": deltas, "size": 10_000, "gate": "at the beginning"}
+    with ExitStack() as stack:
+        runner, fast = (stack.enter_context(server.client("calm")) for _ in range(2))
+        runner.stream("run", thread, agent="says", forwardedProps=props)
+        slow = [
+            stack.enter_context(server.client("calm", receive_buffer=4096)) for _ in range(count)
+        ]
+        wait_until(lambda: server.gate(thread)["waiting"] == 1, "the run has begun")
+        for client in slow:
+            client.stream("connect", thread).receive_bytes(1)
+        fast.stream("connect", thread)
+        server.let(thread, 1)
+        assert len(text_of(fast)) == deltas * 10_000
+        assert server.run("run", f"{thread}-other", agent="text").types()[-1] == "RUN_FINISHED"
+        assert len(text_of(runner)) == deltas * 10_000
+        for client in slow:
+            client.cut()
+
+
+def test_slow_readers_delay_nobody(server: Server, thread: str) -> None:
+    """With more in the log than the buffers of a socket hold, which is 3 MB."""
+    twice(server, lambda name: slow_readers(server, name, 30, 400), thread)
+
+
+@pytest.mark.once
+def test_a_thousand_slow_readers_delay_nobody(own_server: Server, thread: str) -> None:
+    with nothing_is_kept(own_server):
+        slow_readers(own_server, thread, 1000, 20)
+    problems = own_server.end()
+    assert not problems, problems[0]
+
+
+def test_runs_whose_clients_never_read_are_recorded_to_their_end(
+    server: Server, thread: str
+) -> None:
+    props = {"events": 100, "size": 10_000}
+
+    def attack(name: str) -> None:
+        clients = [server.client(receive_buffer=4096) for _ in range(20)]
+        names = [f"{name}-{number}" for number in range(len(clients))]
+        for client, each in zip(clients, names, strict=True):
+            client.stream("run", each, agent="says", forwardedProps=props).receive_bytes(1)
+        for each in names:
+            with server.client() as reader:
+                assert len(text_of(reader.stream("connect", each))) == 1_000_000
+        for client in clients:
+            client.cut()
+
+    twice(server, attack, thread)
+
+
+# --- Some that vanish -------------------------------------------------------------------------
+
+
+def test_connections_may_be_cut_at_any_byte(server: Server, thread: str) -> None:
+    """Of the request or of the response, by a close or a reset; no run suffers from it."""
+
+    def attack(name: str) -> None:
+        chance = random.Random(4)
+        for number in range(60):
+            each = f"{name}-{number}"
+            with server.client() as client:
+                request = run_request(client, each)
+                if chance.random() < 0.4:
+                    client.send_raw(request[: chance.randrange(len(request))])
+                    begun = False
+                else:
+                    client.send_raw(request)
+                    client.receive_bytes(chance.randrange(1, 1000))
+                    begun = True
+                chance.choice([Client.cut, Client.close])(client)
+            with server.client() as reader:
+                reader.stream("connect", each)
+                if begun:
+                    assert text_of(reader) == HELLO
+                else:
+                    assert reader.rest() == []
+
+    twice(server, attack, thread)
+
+
+def test_readers_of_a_live_run_may_be_cut_at_any_byte(server: Server, thread: str) -> None:
+    def attack(name: str) -> None:
+        chance = random.Random(5)
+        with server.client() as runner:
+            runner.stream("run", name)
+            seen = runner.events(2)
+            for _ in range(30):
+                with server.client() as reader:
+                    reader.stream("connect", name).receive_bytes(chance.randrange(1, 500))
+                    chance.choice([Client.cut, Client.close])(reader)
+            server.let(name)
+            events = seen + runner.rest()
+        verify_events(events)
+        assert "".join(event.get("delta", "") for event in events) == "01234"
+
+    twice(server, attack, thread)
+
+
+# --- And many at once -------------------------------------------------------------------------
+
+
+def test_a_flood_of_connects_to_one_thread(server: Server, thread: str) -> None:
+    def attack(name: str) -> None:
+        expected = server.run("run", name, agent="text").events()
+        with ExitStack() as stack:
+            clients = [stack.enter_context(server.client()) for _ in range(CROWD)]
+            for _ in range(3):
+                for client in clients:
+                    client.stream("connect", name)
+                replays = [client.rest() for client in clients]
+                assert all(replay == replays[0] for replay in replays)
+                assert replays[0][-1] == expected[-1]
+                if "keep-alive" in server.file.cannot:
+                    break
+
+    twice(server, attack, thread)
+
+
+def test_a_flood_of_connects_to_a_live_run(server: Server, thread: str) -> None:
+    def attack(name: str) -> None:
+        with ExitStack() as stack:
+            runner = stack.enter_context(server.client())
+            seen = runner.stream("run", name).events(2)
+            clients = [stack.enter_context(server.client()) for _ in range(CROWD)]
+            for client in clients:
+                client.stream("connect", name)
+            for client in clients[: CROWD // 2]:
+                client.cut()
+            stayed = clients[CROWD // 2 :]
+            assert all(client.events(2) == seen for client in stayed)
+            server.let(name)
+            rest = runner.rest()
+            assert all(client.rest() == rest for client in stayed)
+
+    twice(server, attack, thread)

@@ -1,0 +1,160 @@
+"""A MemoryStore and its model side by side, compared at every call, and failing on request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+from core.late_store import StoreDown
+from core.model_store import ModelReader, ModelStore
+
+from sansio_copilot.memory import MemoryStore
+from sansio_copilot.threads import (
+    Batch,
+    Cancel,
+    Notify,
+    RunKey,
+    RunOpened,
+    RunRequest,
+    RunResult,
+    Signal,
+    ThreadBusy,
+    ThreadHistory,
+    ThreadRecord,
+)
+
+
+@attrs.frozen
+class Cursor:
+    """A cursor of the real store, and what it is to see from ``position`` on."""
+
+    inner: Any
+    model: ModelReader
+    position: int = 0
+
+
+class CheckedStore:
+    """
+    :ivar failing: names of methods; the next call of each raises, without effect.
+    :ivar failed: every call that did.
+    :ivar watching: how many wait for something to read.
+    """
+
+    blocking = False
+
+    def __init__(self, **limits: Any) -> None:
+        self.real = MemoryStore(**limits)
+        self.model = ModelStore(**limits)
+        self.failing: set[str] = set()
+        self.failed: list[tuple[str, tuple[Any, ...]]] = []
+        self.watching = 0
+
+    def check(self) -> None:
+        assert self.real.total_bytes == self.model.total_bytes
+        for thread_id in self.model.threads:
+            assert self.real.read_history(thread_id) == self.model.read_history(thread_id)
+
+    def open_run(self, request: RunRequest) -> RunOpened | ThreadBusy:
+        self._fail("open_run", request)
+        outcome, run = self.real.open_run(request), self.model.open_run(request)
+        if isinstance(run, ThreadBusy):
+            assert outcome == run
+            return run
+        assert isinstance(outcome, RunOpened)
+        assert outcome.key == run.key
+        assert outcome.known_message_ids == self.model.known_message_ids(request)
+        return attrs.evolve(outcome, cursor=Cursor(outcome.cursor, self.model.own_reader(run)))
+
+    def append(self, key: RunKey, frames: bytes, result: RunResult | None = None) -> Signal:
+        self._fail("append", key)
+        signal = self.real.append(key, frames, result)
+        assert signal is self.model.append(key, frames, result)
+        return signal
+
+    def close_run(self, key: RunKey, frames: bytes, result: RunResult | None) -> None:
+        self._fail("close_run", key)
+        self.real.close_run(key, frames, result)
+        self.model.close_run(key, frames, result)
+
+    def renew(self, key: RunKey) -> Signal:
+        self._fail("renew", key)
+        signal = self.real.renew(key)
+        assert signal is self.model.runs[key].signal
+        return signal
+
+    def request_stop(self, thread_id: str, run_id: str | None) -> bool:
+        self._fail("request_stop", thread_id)
+        stopped = self.real.request_stop(thread_id, run_id)
+        assert stopped is self.model.request_stop(thread_id, run_id)
+        return stopped
+
+    def watch_run(self, key: RunKey, notify: Notify) -> Cancel:
+        return self.real.watch_run(key, notify)
+
+    def open_cursor(self, thread_id: str, after: str | None) -> Cursor:
+        self._fail("open_cursor", thread_id)
+        return Cursor(
+            self.real.open_cursor(thread_id, after), self.model.open_cursor(thread_id, after)
+        )
+
+    def read(self, cursor: Cursor, max_bytes: int) -> Batch:
+        self._fail("read", cursor)
+        batch = self.real.read(cursor.inner, max_bytes)
+        everything, at = cursor.model.all, cursor.position
+        assert batch.data == everything[at : at + max_bytes]
+        at += len(batch.data)
+        assert batch.ended == (cursor.model.ends and at == len(everything))
+        return attrs.evolve(batch, cursor=Cursor(batch.cursor, cursor.model, at))
+
+    def watch(self, cursor: Cursor, notify: Notify) -> Cancel:
+        self.watching += 1
+        watches = [True]
+
+        def over() -> None:
+            if watches:
+                watches.clear()
+                self.watching -= 1
+
+        def told() -> None:
+            over()
+            notify()
+
+        cancel = self.real.watch(cursor.inner, told)
+
+        def give_up() -> None:
+            over()
+            cancel()
+
+        return give_up
+
+    def list_threads(self) -> list[ThreadRecord]:
+        self._fail("list_threads")
+        return self.real.list_threads()
+
+    def read_history(self, thread_id: str) -> ThreadHistory:
+        self._fail("read_history", thread_id)
+        return self.real.read_history(thread_id)
+
+    def update_thread(self, thread_id: str, changes: Mapping[str, Any]) -> ThreadRecord | None:
+        self._fail("update_thread", thread_id)
+        record = self.real.update_thread(thread_id, changes)
+        assert record == self.model.update_thread(thread_id, dict(changes))
+        return record
+
+    def delete_thread(self, thread_id: str) -> bool:
+        self._fail("delete_thread", thread_id)
+        deleted = self.real.delete_thread(thread_id)
+        assert deleted is self.model.delete_thread(thread_id)
+        return deleted
+
+    def clear(self) -> None:
+        self._fail("clear")
+        self.real.clear()
+        self.model.clear()
+
+    def _fail(self, method: str, *args: Any) -> None:
+        if method in self.failing:
+            self.failing.remove(method)
+            self.failed.append((method, args))
+            raise StoreDown(method)

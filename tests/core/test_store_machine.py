@@ -1,0 +1,278 @@
+"""MemoryStore alone, by any calls in any order, beside a model that only knows lists."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+from core.model_store import ModelReader, ModelRun, ModelStore
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
+
+from sansio_copilot.memory import MemoryStore
+from sansio_copilot.threads import RunKey, RunOpened, RunRequest, RunResult, Signal, ThreadBusy
+
+
+def frames_of(key: RunKey, first: int, count: int) -> bytes:
+    ids = [f"{key.token}.{first + index}" for index in range(count)]
+    return b"".join(f"id: {event_id}\ndata: {{}}\n\n".encode() for event_id in ids)
+
+
+@attrs.define(eq=False)
+class Reader:
+    """A cursor, and what it is to see."""
+
+    cursor: Any
+    model: ModelReader
+    position: int = 0
+    fresh: bool = True
+
+    @property
+    def has_news(self) -> bool:
+        return self.position < len(self.model.all) or self.model.ends
+
+
+@attrs.define(eq=False)
+class Watch:
+    """Somebody who waits at a reader's cursor."""
+
+    store: MemoryStore
+    reader: Reader
+    told: int = 0
+    cancel: Callable[[], None] = attrs.field(default=lambda: None)
+
+    def __call__(self) -> None:
+        self.told += 1
+        if not self.reader.fresh:
+            # Whoever is told looks at once, and finds what it was told of.
+            batch = self.store.read(self.reader.cursor, 1)
+            assert batch.data or batch.ended, "told before there is anything"
+
+
+@attrs.define(eq=False)
+class Owner:
+    """An owner who wants to hear of signals."""
+
+    run: ModelRun
+    told: int = 0
+    cancel: Callable[[], None] = attrs.field(default=lambda: None)
+
+    def __call__(self) -> None:
+        self.told += 1
+
+
+THREADS = st.sampled_from(["s", "t", "u"])
+RUN_IDS = st.sampled_from(["a", "b"])
+MESSAGE_IDS = st.frozensets(st.sampled_from(["m1", "m2", "m3"]), max_size=2)
+RESULTS = st.none() | st.builds(
+    RunResult,
+    st.integers(0, 3).map(lambda count: frames_of(RunKey("", 0, ""), 0, count)),
+    st.sampled_from([None, b"[]", b"[1]", b"[1,2]"]),
+    st.sampled_from([None, b"{}", b'{"a":1}', b"null"]),
+    MESSAGE_IDS,
+    st.floats(0, 9),
+)
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """Each reader sees one order of bytes, each byte is counted once, and nobody waits in vain."""
+
+    runs = Bundle("runs")
+    readers = Bundle("readers")
+
+    @initialize(
+        limits=st.fixed_dictionaries(
+            {
+                "on_concurrent_run": st.sampled_from(["reject", "supersede"]),
+                "resumable_runs": st.sampled_from([0, 1, 2, math.inf]),
+                "max_runs_per_thread": st.sampled_from([0, 1, 2]),
+                "max_threads": st.sampled_from([0, 1, 2, math.inf]),
+                "max_bytes": st.sampled_from([0, 200, 600, math.inf]),
+            }
+        )
+    )
+    def make(self, limits: dict[str, Any]) -> None:
+        self.store = MemoryStore(**limits)
+        self.model = ModelStore(**limits)
+        self.watches: list[Watch] = []
+        self.owners: list[Owner] = []
+        self.all_readers: list[Reader] = []
+        self.everybody: list[weakref.ref[Watch | Owner]] = []
+
+    def result_of(self, run: ModelRun, result: RunResult | None) -> RunResult | None:
+        """``result`` with the ids that its run's compacted frames have."""
+        if result is None:
+            return None
+        token = RunKey("", 0, "").token.encode()
+        frames = result.frames.replace(token + b".", run.key.token.encode() + b".c")
+        return attrs.evolve(result, frames=frames)
+
+    def read_from(self, cursor: Any, model: ModelReader) -> Reader:
+        reader = Reader(cursor, model)
+        self.all_readers.append(reader)
+        return reader
+
+    # Owners
+
+    @rule(target=runs, thread_id=THREADS, run_id=RUN_IDS, message_ids=MESSAGE_IDS)
+    def open(self, thread_id: str, run_id: str, message_ids: frozenset[str]) -> Any:
+        request = RunRequest(thread_id, run_id, "agent", tuple(message_ids))
+        outcome, run = self.store.open_run(request), self.model.open_run(request)
+        if isinstance(run, ThreadBusy):
+            assert outcome == run
+            return multiple()
+        assert isinstance(outcome, RunOpened)
+        assert outcome.key == run.key
+        assert outcome.known_message_ids == self.model.known_message_ids(request)
+        self.read_from(outcome.cursor, self.model.own_reader(run))
+        owner = Owner(run)
+        self.everybody.append(weakref.ref(owner))
+        owner.cancel = self.store.watch_run(run.key, owner)
+        self.owners.append(owner)
+        return run
+
+    @rule(run=runs, count=st.integers(1, 3), result=RESULTS)
+    def append(self, run: ModelRun, count: int, result: RunResult | None) -> None:
+        frames = frames_of(run.key, len(run.frames), count)
+        result = self.result_of(run, result)
+        signal = self.store.append(run.key, frames, result)
+        assert signal is self.model.append(run.key, frames, result)
+
+    @rule(run=runs, count=st.integers(0, 2), result=RESULTS)
+    def close(self, run: ModelRun, count: int, result: RunResult | None) -> None:
+        frames = frames_of(run.key, len(run.frames), count)
+        result = self.result_of(run, result)
+        self.store.close_run(run.key, frames, result)
+        self.model.close_run(run.key, frames, result)
+
+    @rule(run=runs)
+    def renew(self, run: ModelRun) -> None:
+        assert self.store.renew(run.key) is run.signal
+
+    @rule(thread_id=THREADS, run_id=st.none() | RUN_IDS)
+    def stop(self, thread_id: str, run_id: str | None) -> None:
+        stopped = self.store.request_stop(thread_id, run_id)
+        assert stopped is self.model.request_stop(thread_id, run_id)
+
+    # Readers
+
+    @rule(target=readers, thread_id=THREADS)
+    def connect(self, thread_id: str) -> Reader:
+        cursor = self.store.open_cursor(thread_id, None)
+        return self.read_from(cursor, self.model.open_cursor(thread_id, None))
+
+    @rule(target=readers, run=runs, position=st.integers(0, 4), compacted=st.booleans())
+    def resume(self, run: ModelRun, position: int, compacted: bool) -> Reader:
+        after = f"{run.key.token}.{'c' if compacted else ''}{position}"
+        cursor = self.store.open_cursor(run.key.thread_id, after)
+        return self.read_from(cursor, self.model.open_cursor(run.key.thread_id, after))
+
+    @rule(reader=readers, max_bytes=st.integers(1, 60))
+    def read(self, reader: Reader, max_bytes: int) -> None:
+        self.read_some(reader, max_bytes)
+
+    def read_some(self, reader: Reader, max_bytes: int) -> None:
+        batch = self.store.read(reader.cursor, max_bytes)
+        everything = reader.model.all
+        assert batch.data == everything[reader.position : reader.position + max_bytes]
+        reader.position += len(batch.data)
+        reader.cursor, reader.fresh = batch.cursor, False
+        assert batch.ended == (reader.model.ends and reader.position == len(everything))
+
+    @rule(reader=readers)
+    def watch(self, reader: Reader) -> None:
+        at = attrs.evolve(reader)
+        watch = Watch(self.store, at)
+        self.everybody.append(weakref.ref(watch))
+        watch.cancel = self.store.watch(at.cursor, watch)
+        if watch.told:
+            # A cursor that was never read may have nothing but empty runs in front of it.
+            assert at.has_news or at.fresh
+        else:
+            self.watches.append(watch)
+
+    @rule(choose=st.integers(0, 9))
+    def give_up(self, choose: int) -> None:
+        if self.watches:
+            watch = self.watches.pop(choose % len(self.watches))
+            watch.cancel()
+            watch.cancel()
+
+    # Threads
+
+    @rule(thread_id=THREADS, name=st.sampled_from([None, "n"]), archived=st.booleans())
+    def update(self, thread_id: str, name: str | None, archived: bool) -> None:
+        changes = {"name": name, "archived": archived}
+        record = self.store.update_thread(thread_id, changes)
+        assert record == self.model.update_thread(thread_id, changes)
+
+    @rule(thread_id=THREADS)
+    def delete(self, thread_id: str) -> None:
+        assert self.store.delete_thread(thread_id) is self.model.delete_thread(thread_id)
+
+    @rule()
+    def clear(self) -> None:
+        self.store.clear()
+        self.model.clear()
+
+    # What always holds
+
+    @invariant()
+    def every_byte_is_counted_once(self) -> None:
+        if hasattr(self, "store"):
+            assert self.store.total_bytes == self.model.total_bytes
+
+    @invariant()
+    def every_thread_is_as_its_runs_left_it(self) -> None:
+        if not hasattr(self, "store"):
+            return
+        for thread_id in ("s", "t", "u"):
+            assert self.store.read_history(thread_id) == self.model.read_history(thread_id)
+        records = [record for id_ in "stu" if (record := self.model.record(id_)) is not None]
+        listed = self.store.list_threads()
+        assert sorted(listed, key=lambda record: record.thread_id) == records
+        times = [record.updated_at for record in listed]
+        assert times == sorted(times, reverse=True)
+
+    @invariant()
+    def each_watch_is_told_once_when_there_is_news(self) -> None:
+        for watch in getattr(self, "watches", ()):
+            assert watch.told == watch.reader.has_news
+
+    @invariant()
+    def each_owner_is_told_of_its_signal(self) -> None:
+        for owner in getattr(self, "owners", ()):
+            assert bool(owner.told) == (owner.run.stopped or owner.run.sealed)
+
+    def teardown(self) -> None:
+        if hasattr(self, "store"):
+            self.close_everything()
+            self.no_watcher_is_left()
+
+    def close_everything(self) -> None:
+        for watch in self.watches[::2]:
+            watch.cancel()
+        for run in self.model.open_runs:
+            self.store.close_run(run.key, b"", None)
+            self.model.close_run(run.key, b"", None)
+        for reader in self.all_readers:
+            self.read_some(reader, 1 << 20)
+            assert reader.position == len(reader.model.all)
+        for owner in self.owners:
+            owner.cancel()
+            assert self.store.renew(owner.run.key) is Signal.SEALED
+        self.store.clear()
+        assert self.store.total_bytes == 0
+
+    def no_watcher_is_left(self) -> None:
+        """Not who was told, nor who gave up, although the readers' cursors are still there."""
+        self.watches, self.owners = [], []
+        assert [who for who in self.everybody if who() is not None] == []
+
+
+TestStoreMachine = StoreMachine.TestCase
+TestStoreMachine.settings = settings(max_examples=100, stateful_step_count=40)
