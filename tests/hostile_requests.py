@@ -196,6 +196,18 @@ CHUNKED = [
     taken("a chunk extension", with_chunks(b'7;a="b";c\r\n' + CHUNKS[3:]), "7.1.1: to be ignored"),
     taken("space behind a chunk size", with_chunks(b"7 \r\n" + CHUNKS[3:]), "h11 allows; harmless"),
     refused("a long chunk extension", with_chunks(b"7;" + b"a" * 5000), 431, "7.1.1: a limit"),
+    refused(
+        "a bare LF far behind white space",
+        with_chunks(b"7;" + b" " * 60_000 + b"\n\r\n"),
+        431,
+        "7.1.1: a limit",
+    ),
+    refused(
+        "a NUL far behind white space in a trailer",
+        with_chunks(b"0\r\na:" + b" " * 60_000 + b"\0\r\n\r\n"),
+        431,
+        "7.1.2",
+    ),
     refused("no chunk size", with_chunks(b"\r\n" + CHUNKS[3:]), 400, "7.1"),
     refused("a hexadecimal prefix", with_chunks(b"0x7\r\n" + CHUNKS[3:]), 400, "7.1: HEXDIG"),
     refused("a chunk size with a sign", with_chunks(b"+7\r\n" + CHUNKS[3:]), 400, "7.1"),
