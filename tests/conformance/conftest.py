@@ -16,6 +16,9 @@ import pytest
 from conformance.contract import ServerFile, built_in_servers, find_server
 from conformance.process import Server, Servers
 
+ONE_A_BINDING = ("asyncio_server", "trio", "sockets", "gunicorn", "uvicorn")
+"""What a binding does beside the server that it is plugged in is the same on each of them."""
+
 _left_out: Counter[str] = Counter()
 _numbers = itertools.count(1)
 
@@ -33,6 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for line in (
         "needs(*capabilities): what a server has to be able to do for this to apply",
         "owns_sockets: applies to a binding that reads and writes HTTP itself",
+        "one_a_binding: made for one of the servers that a binding is plugged in",
         "once: takes long, and is made for one server only",
         "ends_the_server: comes after all the others of its server",
     ):
@@ -49,6 +53,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     for file in files:
         _left_out.update(f"{file.name}: {file.cannot[need]}" for need in needs & set(file.cannot))
     files = [file for file in files if not needs & set(file.cannot)]
+    if metafunc.definition.get_closest_marker("one_a_binding") is not None:
+        built_in = set(built_in_servers()) - set(ONE_A_BINDING)
+        files = [file for file in files if file.name not in built_in]
     if metafunc.definition.get_closest_marker("once") is not None:
         files = [file for file in files if file.name == "asyncio_server"]
     metafunc.parametrize("server_file", files, ids=[file.name for file in files])

@@ -14,6 +14,8 @@ from conformance.process import Server, wait_until
 
 from sansio_copilot.events import verify_events
 
+pytestmark = pytest.mark.one_a_binding
+
 Event = dict[str, Any]
 
 MEGABYTE = 10**6

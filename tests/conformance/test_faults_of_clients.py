@@ -14,6 +14,8 @@ from conformance.process import Server, wait_until
 from sansio_copilot.events import verify_events
 from sansio_copilot.testing import run_input
 
+pytestmark = pytest.mark.one_a_binding
+
 CROWD = 100
 """What each server can take that has a thread for each connection."""
 POOL = 160
