@@ -6,7 +6,7 @@ cost the server in processor time for each operation (a request, a run, an event
 generator shares the machine: a rate is that of the slower of the two, the cost is the server's own.
 
     python benchmarks/run.py                    everything
-    python benchmarks/run.py --quick            in two minutes, roughly
+    python benchmarks/run.py --quick            in three minutes, roughly
     python benchmarks/run.py info short long    some sections
 
 The results go to benchmarks/results/ as JSON, as a table and as a chart.
@@ -33,7 +33,7 @@ import attrs
 import core
 import figures
 import processes
-from figures import OURS, Figure
+from figures import OURS, REFERENCE, Figure
 from processes import Load, Server
 
 RESULTS = Path(__file__).parent / "results"
@@ -48,6 +48,7 @@ class Settings:
     """How much of everything."""
 
     seconds: float
+    warm_seconds: float
     rounds: int
     memory_rounds: int
     concurrency: tuple[int, ...]
@@ -60,9 +61,33 @@ class Settings:
 
 
 FULL = Settings(
-    3.0, 5, 3, (1, 16, 256), (100, 300, 1000), (1, 100, 1000), (10, 100, 1000), 5000, 50, 10_000
+    seconds=3.0,
+    warm_seconds=6.0,
+    rounds=5,
+    memory_rounds=3,
+    concurrency=(1, 16, 256),
+    paced_streams=(100, 300, 1000),
+    readers=(1, 100, 1000),
+    thread_runs=(10, 100, 1000),
+    idle_streams=5000,
+    stored_threads=50,
+    growth_runs=10_000,
 )
-QUICK = Settings(0.7, 2, 1, (16,), (100,), (1, 100), (10, 1000), 1000, 10, 2000)
+QUICK = Settings(
+    seconds=0.7,
+    warm_seconds=3.0,
+    rounds=2,
+    memory_rounds=1,
+    concurrency=(16,),
+    paced_streams=(100,),
+    readers=(1, 100),
+    thread_runs=(10, 1000),
+    idle_streams=1000,
+    stored_threads=10,
+    growth_runs=2000,
+)
+# Enough for what is not compiled while it runs, and for allocators.
+BRIEFLY = 0.5
 
 
 class Bench:
@@ -94,10 +119,17 @@ class Bench:
                 server.close()
 
     def warm(self, server: Server) -> None:
-        """Let just-in-time compilers and allocators do what they do once."""
+        """Let just-in-time compilers and allocators do what they do once.
+
+        The reference needs several seconds of each kind of request until they cost what they cost
+        from then on, about half of what they did at first.
+        """
+        compiles = server.name == REFERENCE
+        seconds = {"seconds": self.settings.warm_seconds if compiles else BRIEFLY}
+        self.load.ask(server, "info", connections=16, **seconds)
         for turns in (False, True):
-            self.runs(server, 16, {"deltas": SHORT, "turns": turns})
-            self.runs(server, 1, {"deltas": LONG, "turns": turns})
+            self.runs(server, 16, {"deltas": SHORT, "turns": turns}, **seconds)
+            self.runs(server, 4, {"deltas": LONG, "turns": turns}, **seconds)
 
     def end_pair(self) -> None:
         """End the common servers."""
@@ -128,8 +160,8 @@ class Bench:
         self, server: Server, connections: int, props: Mapping[str, Any], **more: Any
     ) -> dict[str, Any]:
         """Runs for the usual time."""
-        more = {"connections": connections, "props": props, **more}
-        return self.load.ask(server, "runs", seconds=self.settings.seconds, **more)
+        usual = {"connections": connections, "props": props, "seconds": self.settings.seconds}
+        return self.load.ask(server, "runs", **(usual | more))
 
 
 def cost_of(result: Mapping[str, Any], count: float | None = None) -> dict[str, Any]:

@@ -325,6 +325,19 @@ def _second_run(step: Step, theirs: Answer, ours: Answer) -> Answer:
     return _with_events(theirs, own) if closed and rest == events else theirs
 
 
+def _left_open(step: Step, theirs: Answer, ours: Answer) -> Answer:
+    """What RUN_ERROR left open comes before it in a replay, and ended, not behind it."""
+    events, own = _events(theirs), _events(ours)
+    ends = [event for event in own if event not in events]
+    if not own or own[-1]["type"] != "RUN_ERROR" or own[-1] not in events[:-1]:
+        return theirs
+    behind = events[events.index(own[-1]) + 1 :]
+    expected = [event for event in own[:-1] if event not in ends and event not in behind]
+    ended = {event["type"] for event in ends} <= {"TEXT_MESSAGE_END", "TOOL_CALL_END"}
+    kept = events[: events.index(own[-1])] == expected and all(event in own for event in behind)
+    return _with_events(theirs, own) if ended and kept else theirs
+
+
 def _given_state(step: Step, theirs: Answer, ours: Answer) -> Answer:
     if not step.about.startswith("state without snapshot"):
         return theirs
@@ -412,6 +425,7 @@ ACCEPTED = (
     Accepted("an agent that raises without a message", _silent_failure),
     Accepted("null in an optional field of an event", _null_in_event),
     Accepted("a second run in one stream", _second_run),
+    Accepted("a message left open by an agent's RUN_ERROR", _left_open),
     Accepted("whose deltas have no snapshot before them", _given_state),
     Accepted("an event without a required field", _wrong_event),
     Accepted("null in an optional field of a body", _null_in_input),
