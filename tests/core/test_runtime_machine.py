@@ -7,6 +7,7 @@ store holds is what agents said, and that what clients get is what the store hol
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -104,6 +105,19 @@ def events_in(frames: bytes) -> list[dict[str, Any]]:
         event.pop("input", None)
         events.append(event)
     return events
+
+
+def runs_in(frames: bytes) -> list[bytes]:
+    """The frames of each run.
+
+    Each is well formed by itself. Behind one that ended with RUN_ERROR another that fails before
+    its first event is not, as in the reference, since all that it says is RUN_ERROR.
+    """
+
+    def token(frame: bytes) -> bytes:
+        return frame[: frame.rindex(b".", 0, frame.index(b"\n"))] if b"id: " in frame[:4] else b""
+
+    return [b"".join(run) for _, run in itertools.groupby(split_frames(frames), token)]
 
 
 @attrs.define(eq=False)
@@ -349,7 +363,8 @@ class Client:
         # What a client that was cut off saw before belongs to it.
         first = self.reader.parts[0] if self.reader.skip else b""
         before = (first.data if isinstance(first, ModelRun) else first)[: self.reader.skip]
-        verify_events(events_in(before + self.body))
+        for run in runs_in(before + self.body):
+            verify_events(events_in(run))
 
 
 class Wrong(Exception):
