@@ -50,7 +50,7 @@ def serve(
     :param port: 0 takes a free one; :attr:`Server.port` tells which.
     :param unix: the path of a Unix socket to listen on instead.
     :param ssl: a server's context, to speak TLS.
-    :param threads: how many connections are served at once; one more is answered 503. An idle
+    :param threads: how many connections are served at once; one more is refused. An idle
         connection takes a thread and a file descriptor, a stream two descriptors.
     :param grace_seconds: how long responses and runs may go on after a signal.
     :param ready: called with the server when it accepts connections.

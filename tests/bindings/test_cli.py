@@ -64,8 +64,9 @@ def run(url: str, agent_id: str) -> list[str]:
         return [json.loads(event.data)["type"] for event in Parser().feed(response.read())]
 
 
-def test_demo() -> None:
-    with running("demo") as url:
+@pytest.mark.parametrize("binding", ["asyncio", "trio", "sockets"])
+def test_demo(binding: str) -> None:
+    with running("demo", "--binding", binding) as url:
         assert get(url).startswith(b"<!doctype html>")
         agents = json.loads(get(f"{url}/api/copilotkit/info"))["agents"]
         assert list(agents) == ["default", "echo"]
@@ -102,6 +103,17 @@ def test_what_cannot_be_served(
     monkeypatch.setattr(sys, "path", sys.path[:])
     assert cli.main(["serve", where]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_a_binding_whose_package_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "h11", None)
+    monkeypatch.delitem(sys.modules, "copilot_bindings.asyncio", raising=False)
+    for name in [name for name in sys.modules if name.startswith("copilot_bindings._")]:
+        monkeypatch.delitem(sys.modules, name)
+    assert cli.main(["demo"]) == 1
+    assert "pip install 'sansio-copilot[asyncio]'" in capsys.readouterr().err
 
 
 def test_an_address_in_use(capsys: pytest.CaptureFixture[str]) -> None:
