@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, TypeAlias
+from collections.abc import Awaitable
+from typing import Any
 
-from sansio_copilot import BodyTooLarge, Exchange, RemoteProtocolError, Request, refusals
+from sansio_copilot import Exchange, RemoteProtocolError, Request, refusals
 from sansio_copilot.actions import (
     Abandon,
     Action,
@@ -22,26 +22,17 @@ from sansio_copilot.actions import (
 )
 
 from ._asgi_request import announced_length, request_of
+from ._asgi_wire import Gone, Receive, Scope, Send, Wire
 from ._backend import Event, Task
 from ._call import begin, is_pending, lock_of
 from ._service import Service
 
-Scope: TypeAlias = MutableMapping[str, Any]
-Message: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
-
-_FLUSH_BYTES = 64 * 1024
 _LAST_SECONDS = 2.0
 
 
 class BrokenOff(Exception):
     """A response could not be completed. Raised so that the server breaks the connection off,
     instead of telling the client that what it got was all."""
-
-
-class _Gone(Exception):
-    """Nobody will receive what is being prepared."""
 
 
 class Responder:
@@ -53,26 +44,17 @@ class Responder:
         self._lock = lock_of(service.runtime.store)
         self._thread = threading.get_ident()
         self._scope = scope
-        self._receive = receive
-        self._send = send
+        self._wire = Wire(receive, send)
         self._announced: int | None
         self._exchange: Exchange
         self._action: Action
-        self._head: Message | None = None
-        self._out: list[bytes] = []
-        self._out_size = 0
         self._listener: Task | None = None
-        self._may_listen = False
-        """Whether all that the server may still say is that the client has gone."""
         self._event: Event | None = None
         """What is waited for."""
-        self._gone = False
-        self._disconnected = False
         self._intact = False
         """Whether a cancellation has left the action as it was, to be performed all the same."""
         self._cancelled = False
         self._complete = False
-        self._failure: Exception | None = None
 
     async def answer(self) -> None:
         """Answer the request, or as much of it as the client waits for.
@@ -100,7 +82,7 @@ class Responder:
 
     def abort(self) -> None:
         """End at once; the server is told by an exception."""
-        self._gone = True
+        self._wire.gone = True
         self._wake()
 
     # The exchange
@@ -120,8 +102,8 @@ class Responder:
             # Of a response that is complete nothing is left to be cancelled.
             if not self._complete:
                 raise
-        if isinstance(self._action, Abandon) and not self._disconnected:
-            raise self._failure or BrokenOff("the response could not be completed")
+        if isinstance(self._action, Abandon) and not self._wire.disconnected:
+            raise self._wire.failure or BrokenOff("the response could not be completed")
 
     async def _drive(self) -> None:
         """Perform actions until the exchange is over."""
@@ -132,7 +114,7 @@ class Responder:
                 raise self._backend.cancelled
             try:
                 outcome = await self._perform(self._action)
-            except _Gone:
+            except Gone:
                 action = exchange.client_gone()
                 assert action is not None, "only a store call is seen through"
                 self._action = action
@@ -142,8 +124,8 @@ class Responder:
                 self._action = exchange.done(outcome)
         if isinstance(self._action, Finish):
             try:
-                await self._flush(more=False)
-            except _Gone:
+                await self._wire.flush(more=False)
+            except Gone:
                 self._action = Abandon()
             else:
                 self._complete = True
@@ -156,21 +138,17 @@ class Responder:
                     outcome = await self._backend.seen_through(outcome, self._note_cancellation)
                 return outcome
             case SendBytes(data=data):
-                self._out.append(data)
-                self._out_size += len(data)
-                if self._out_size >= _FLUSH_BYTES:
-                    await self._flush()
+                await self._wire.put(data)
             case WaitForFrames():
-                await self._flush()
+                await self._wire.flush()
                 return await self._wait(action)
             case Call():
                 outcome = begin(action, self._lock, self._backend)
                 return await self._await(outcome) if is_pending(outcome) else outcome
             case ReadBody(limit=limit):
-                return await self._read_body(limit)
+                return await self._wire.read_body(self._announced, limit)
             case SendHead(status=status, headers=headers):
-                self._may_listen = True
-                self._head = _head(status, headers)
+                self._wire.put_head(status, headers)
             case StartRun(run=run):
                 self._service.start_run(run)
         return None
@@ -190,7 +168,7 @@ class Responder:
                 await self._service.end_runs()
                 self._service.begin_close(0)
             if not (self._service.closing and self._intact):
-                self._gone = True
+                self._wire.gone = True
                 if not isinstance(self._action, (Finish, Abandon)):
                     self._action = self._exchange.client_gone() or self._action
             await self._drive()
@@ -199,55 +177,21 @@ class Responder:
 
     # What the client says
 
-    async def _read_body(self, limit: int) -> bytes:
-        if self._announced is not None and self._announced > limit:
-            raise BodyTooLarge
-        body = bytearray()
-        while (message := await self._hear()) is not None:
-            body += message.get("body", b"")
-            if len(body) > limit:
-                raise BodyTooLarge
-            if not message.get("more_body", False):
-                self._may_listen = True
-                return bytes(body)
-        raise _Gone
-
     def _listen_once(self) -> None:
         # Before the body has been read a client is not listened to: what it says is the body.
-        if self._listener is None and self._may_listen:
+        if self._listener is None and self._wire.may_listen:
             self._listener = self._backend.spawn(self._listen)
 
     async def _listen(self) -> None:
-        while await self._hear() is not None:
-            pass
+        await self._wire.listen()
         self._wake()
-
-    async def _hear(self) -> Message | None:
-        """What the client says next; None if it has gone."""
-        try:
-            message = await self._receive()
-        except Exception as error:
-            self._lose(error)
-            return None
-        if message["type"] == "http.disconnect":
-            self._gone = self._disconnected = True
-            return None
-        return message
-
-    def _lose(self, error: Exception) -> None:
-        """The server cannot receive or send any more; if not for the client it is told why."""
-        self._gone = True
-        if isinstance(error, OSError):
-            self._disconnected = True
-        else:
-            self._failure = error
 
     # Waiting
 
     async def _wait(self, want: WaitForFrames) -> bool:
         self._listen_once()
-        if self._gone:
-            raise _Gone
+        if self._wire.gone:
+            raise Gone
         event = self._event = self._backend.event()
         with self._lock:
             unwatch = want.store.watch(want.cursor, self._notified)
@@ -260,8 +204,8 @@ class Responder:
             self._event = None
             with self._lock:
                 unwatch()
-        if self._gone:
-            raise _Gone
+        if self._wire.gone:
+            raise Gone
         return notified
 
     async def _await(self, awaitable: Awaitable[Any]) -> Any:
@@ -288,10 +232,10 @@ class Responder:
         task: Task | None = None
         answered = False
         try:
-            if not self._gone:
+            if not self._wire.gone:
                 task = self._backend.spawn(call)
                 await event.wait()
-                answered = not self._gone
+                answered = not self._wire.gone
         finally:
             self._event = None
             if not answered and task is not None:
@@ -300,7 +244,7 @@ class Responder:
                 # Python warns of a coroutine that was never awaited.
                 close()
         if not answered:
-            raise _Gone
+            raise Gone
         if error is not None:
             raise error
         return outcome
@@ -315,31 +259,8 @@ class Responder:
         else:
             self._backend.soon(self._wake)
 
-    # Bytes
-
-    async def _flush(self, *, more: bool = True) -> None:
-        """Send what is ready."""
-        messages = [] if self._head is None else [self._head]
-        if self._head is not None or self._out or not more:
-            # With a head alone a body too, because a server may keep the head for it.
-            body = b"".join(self._out)
-            messages.append({"type": "http.response.body", "body": body, "more_body": more})
-        self._head, self._out_size = None, 0
-        self._out.clear()
-        try:
-            for message in messages:
-                await self._send(message)
-        except Exception as error:
-            self._lose(error)
-            raise _Gone from error
-
     async def _refuse(self, message: str) -> None:
         response = refusals.not_http(message)
-        self._head = _head(response.status, response.headers.raw)
-        self._out.append(response.body)
-        await self._flush(more=False)
-
-
-def _head(status: int, fields: tuple[tuple[str, str], ...]) -> Message:
-    headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in fields]
-    return {"type": "http.response.start", "status": status, "headers": headers}
+        self._wire.put_head(response.status, response.headers.raw)
+        await self._wire.put(response.body)
+        await self._wire.flush(more=False)

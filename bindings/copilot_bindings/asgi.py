@@ -20,7 +20,8 @@ from typing import Any, Final
 
 from sansio_copilot import CopilotRuntime, Run
 
-from ._asgi_response import BrokenOff, Receive, Responder, Scope, Send
+from ._asgi_response import BrokenOff, Responder
+from ._asgi_wire import Receive, Scope, Send
 from ._backend import Backend, Event
 from ._service import Service
 
