@@ -10,33 +10,14 @@ from collections.abc import AsyncIterator
 from socket import SO_LINGER, SOL_SOCKET
 from typing import Any, Self
 
-import attrs
 import h11
+from conformance.client import Answer
 
 from sansio_copilot import CopilotRuntime
 from sansio_copilot.sse import Parser, ServerSentEvent
 from sansio_copilot.testing import run_input as run_input
 
 BASE = "/api/copilotkit"
-
-
-@attrs.define
-class Answer:
-    """A whole response."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-    http_version: str
-
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-    def events(self) -> list[dict[str, Any]]:
-        return [json.loads(event.data) for event in Parser().feed(self.body)]
-
-    def types(self) -> list[str]:
-        return [event["type"] for event in self.events()]
 
 
 class Connection:
