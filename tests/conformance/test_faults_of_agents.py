@@ -201,13 +201,19 @@ def test_a_flood_of_events_arrives_whole_while_others_are_served(
 
 
 def test_a_large_event_arrives_whole_and_its_memory_comes_back(server: Server, thread: str) -> None:
-    # The first of its kind leaves behind what any such event would: pools, and arenas.
-    large_event(server, f"{thread}-0", 10 * MEGABYTE)
-    before = server.held().resident
-    for number in range(5):
-        large_event(server, f"{thread}-{number}", 10 * MEGABYTE)
-    # Each has been in memory several times over.
-    assert server.held().resident < before + 45 * MEGABYTE
+    """Of each round a leak keeps some; pools and arenas keep some of the first only."""
+    grown = []
+    # Few enough that a store which keeps them all does not begin to evict.
+    for round in range(3):
+        before = server.held().resident
+        for number in range(5):
+            large_event(server, f"{thread}-{round}-{number}", 10 * MEGABYTE)
+        grown.append(server.held().resident - before)
+        # Each of the five has been in memory several times over.
+        if grown[-1] < 10 * MEGABYTE:
+            break
+    else:
+        pytest.fail(f"each round of events keeps memory: {grown}")
 
 
 @pytest.mark.once
