@@ -118,9 +118,12 @@ class PullEvent:
 
     :param patience: seconds; if the agent has not yielded by then, call
         :meth:`~sansio_copilot.run.Run.settle`. None: wait for ever.
+    :param flush: seconds; after that at the latest call :meth:`~sansio_copilot.run.Run.flush`, as
+        there are frames that wait for others. None: there are none.
     """
 
     patience: float | None = None
+    flush: float | None = None
 
 
 @attrs.frozen

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from typing import Any, TypeAlias
 
 import attrs
-from ag_ui.core import BaseEvent, RunAgentInput
+from ag_ui.core import BaseEvent, EventType, RunAgentInput
 
 from .errors import text_of
 from .events import EventError
@@ -76,8 +76,8 @@ def event_dict(event: object) -> dict[str, Any]:
                 }
             return own
         if isinstance(event, BaseEvent):
-            dumped: dict[str, Any] = event.model_dump(mode="json", by_alias=True)
-            return dumped
+            plain = _plain_fields(event)
+            return event.model_dump(mode="json", by_alias=True) if plain is None else plain
         if isinstance(event, Mapping):
             return event_dict(dict(event))
     except EventError:
@@ -95,6 +95,47 @@ def event_dict(event: object) -> dict[str, Any]:
         f"The agent yielded {type(event).__name__}, expected an ag_ui.core event or a dict of its "
         "JSON shape"
     )
+
+
+_Plan: TypeAlias = tuple[tuple[str, str, bool], ...]
+# class -> its fields: attribute, name in JSON, whether it is left out when it is None.
+_PLANS: dict[type[BaseEvent], _Plan] = {}
+_PLAIN = frozenset({str, int, bool})
+
+
+def _plain_fields(event: BaseEvent) -> dict[str, Any] | None:
+    """What ``event`` dumps to, if it is one of AG-UI's own that holds plain values only.
+
+    The models' own way takes ten times as long, since it calls Python code to omit what is None.
+    """
+    plan = _PLANS.get(type(event)) or _plan(type(event))
+    if plan is None or event.__pydantic_extra__:
+        return None
+    values = event.__dict__
+    fields: dict[str, Any] = {}
+    for attribute, name, omittable in plan:
+        value = values.get(attribute)
+        if value is None and omittable:
+            continue
+        kind = type(value)
+        if kind in _PLAIN:
+            fields[name] = value
+        elif kind is EventType:
+            fields[name] = value.value  # type: ignore[union-attr]
+        else:
+            return None
+    return fields
+
+
+def _plan(kind: type[BaseEvent]) -> _Plan | None:
+    if kind.__module__ != BaseEvent.__module__:
+        # It may have a way of its own.
+        return None
+    plan = _PLANS[kind] = tuple(
+        (attribute, field.alias or attribute, not field.is_required() and field.default is None)
+        for attribute, field in kind.model_fields.items()
+    )
+    return plan
 
 
 def describe_class(agent: Agent) -> str:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from . import _json
+from ._continuation import ID_FIELDS, Continuation
 from .agents import event_dict
 from .events import (
     ChunkExpander,
@@ -45,6 +46,7 @@ class RunRecorder:
         "_expand",
         "_finalizer",
         "_folder",
+        "_going",
         "_input",
         "_key",
         "_known",
@@ -75,6 +77,7 @@ class RunRecorder:
         self._folder = MessageFolder(_messages_of(input))
         self._compactor = Compactor(self._state)
         self._finalizer = Finalizer()
+        self._going: Continuation | None = None
         self.error: str | None = None
         """Why the run must end: the rule that an event broke, in words for its developer."""
         self.result: RunResult | None = None
@@ -87,11 +90,22 @@ class RunRecorder:
         """
         frames: list[bytes] = []
         try:
-            checked = event_dict(event)
+            fields = event if type(event) is dict else event_dict(event)
+            if (going := self._going) is not None:
+                if (delta := going.delta_of(fields)) is not None:
+                    for take in going.takers:
+                        take(delta)
+                    return self._frame(b"%s%s}" % (going.data, _json.encode(delta)))
+                self._going = None
+            checked = event_dict(event) if fields is event else fields
             if check_event(checked):
                 for expanded in self._expand(checked):
                     self._verify(expanded)
                     frames.append(self._keep(expanded))
+                if len(frames) == 1 and checked["type"] in ID_FIELDS:
+                    message = self._folder.continuation(expanded)
+                    history = self._compactor.continuation(expanded)
+                    self._going = Continuation.of(checked, expanded, message, history)
             else:
                 # As the reference: a client of this protocol version could not read it.
                 logger.warning("event of unknown type %r dropped", checked.get("type"))
@@ -181,6 +195,9 @@ class RunRecorder:
             data = _json.encode(event)
         except (TypeError, ValueError) as error:
             raise EventError(f"{event['type']} cannot be written as JSON: {error}") from error
+        return self._frame(data)
+
+    def _frame(self, data: bytes) -> bytes:
         position = self._position
         self._position = position + 1
         if self._prefix:

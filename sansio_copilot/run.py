@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import logging
+import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -19,6 +20,7 @@ from .threads import RunKey, Signal, ThreadStore
 logger = logging.getLogger("sansio_copilot")
 
 _PULL = PullEvent()
+_HELD_BYTES = 64 * 1024
 
 Tap: TypeAlias = Callable[[bytes, float], None]
 
@@ -42,6 +44,7 @@ CALLS: dict[str, frozenset[RunState]] = {
     "agent_ended": frozenset({RunState.PULLING}),
     "check": frozenset(RunState),
     "settle": frozenset({RunState.PULLING}),
+    "flush": frozenset(RunState),
     "interrupt": frozenset(RunState),
     "stored": frozenset({RunState.STORING, RunState.CLOSING}),
     "store_failed": frozenset({RunState.STORING, RunState.CLOSING}),
@@ -59,9 +62,16 @@ class Run:
     seconds if there is a lease, it calls :meth:`check`, while the pull goes on. When an agent has
     been silent for the ``patience`` of a pull, it calls :meth:`settle`.
 
+    A binding that sets ``batch_seconds`` has frames that come in quick succession appended
+    together: an event that comes later than that after the last append is appended at once, one
+    that comes sooner is held until an event comes later, or ends the run, or :meth:`flush` is
+    called. A store that does I/O is then called a bounded number of times a second, and whoever
+    follows the run wakes up as often.
+
     :param lease: seconds; None if the store needs no renewal.
     :param tap: told all frames of the run as they are recorded, with the time.
     :param patience: seconds that an agent has after its terminal event to yield more.
+    :param batch_seconds: how long frames may wait for others; 0: not at all.
     """
 
     agent: Agent = attrs.field(repr=False)
@@ -73,8 +83,15 @@ class Run:
     lease: float | None = None
     patience: float = 0.1
     tap: Tap | None = attrs.field(default=None, repr=False)
+    batch_seconds: float = 0.0
     state: RunState = attrs.field(default=RunState.IDLE, init=False)
     _fate: RunOver = attrs.field(default=RunOver("done"), init=False, repr=False)
+    _held: list[bytes] = attrs.field(factory=list, init=False, repr=False)
+    _held_bytes: int = attrs.field(default=0, init=False, repr=False)
+    _appended_at: float = attrs.field(default=-math.inf, init=False, repr=False)
+    # Whether the log has a result: the run's last event was terminal when it was last appended.
+    _ended: bool = attrs.field(default=False, init=False, repr=False)
+    # What the store call in progress appends.
     _unstored: bytes = attrs.field(default=b"", init=False, repr=False)
     _interruption: str | None = attrs.field(default=None, init=False, repr=False)
     _check_due: bool = attrs.field(default=False, init=False, repr=False)
@@ -94,19 +111,33 @@ class Run:
 
     def event(self, event: object, now: float) -> RunAction:
         """The agent yielded ``event``."""
-        self._expect("event")
-        frames = self.recorder.record(event, now)
-        if self.tap is not None and frames:
-            self.tap(frames, now)
-        if (error := self.recorder.error) is not None:
+        if self.state is not RunState.PULLING:
+            self._expect("event")
+        recorder = self.recorder
+        frames = recorder.record(event, now)
+        if frames:
+            self._held.append(frames)
+            self._held_bytes += len(frames)
+            if self.tap is not None:
+                self.tap(frames, now)
+        if recorder.error is not None:
             logger.error(
-                "agent %r broke a rule of AG-UI, its run ends: %s", self.context.agent_id, error
+                "agent %r broke a rule of AG-UI, its run ends: %s",
+                self.context.agent_id,
+                recorder.error,
             )
-            return self._close(now, RunOver("cancel"), frames, error=error)
+            return self._close(now, RunOver("cancel"), error=recorder.error)
         if not frames:
             return self._pull(now)
-        self._unstored = frames
-        return self._call("append", self.key, frames, self.recorder.result)
+        if (
+            now - self._appended_at < self.batch_seconds
+            # Who reads the end of a run goes on at once, and what follows it takes it back.
+            and recorder.result is None
+            and not self._ended
+            and self._held_bytes < _HELD_BYTES
+        ):
+            return PullEvent(flush=self.batch_seconds) if len(self._held) == 1 else _PULL
+        return self._append(now)
 
     def agent_ended(self, now: float, error: BaseException | None = None) -> RunAction:
         """The agent has no more events, or raised ``error``."""
@@ -137,6 +168,15 @@ class Run:
         self._expect("settle")
         return self._close(now, RunOver("drain"))
 
+    def flush(self, now: float) -> RunAction | None:
+        """Append the frames that wait for others.
+
+        :returns: None if there are none, or the store call in progress will be followed by theirs.
+        """
+        if self.state is not RunState.PULLING or not self._held:
+            return None
+        return self._append(now)
+
     def interrupt(self, now: float, reason: str) -> RunAction | None:
         """End the run from outside, as a shutdown does; ``reason`` reaches the client.
 
@@ -165,7 +205,8 @@ class Run:
         logger.error("the thread store failed in run %r", self.key.run_id, exc_info=error)
         if self.state is not RunState.CLOSING:
             failed = "The thread store failed"
-            return self._close(now, RunOver("cancel"), self._unstored, error=failed)
+            self._held.insert(0, self._unstored)
+            return self._close(now, RunOver("cancel"), error=failed)
         if self._second_try is not None:
             again, self._second_try = self._second_try, None
             return again
@@ -187,7 +228,20 @@ class Run:
             return self._close(now, RunOver("cancel"), error=self._interruption)
         if self._check_due and (check := self.check()) is not None:
             return check
+        if self._held:
+            return self._append(now)
         return _PULL if self.recorder.result is None else PullEvent(self.patience)
+
+    def _append(self, now: float) -> RunAction:
+        self._appended_at = now
+        result = self.recorder.result
+        self._ended = result is not None
+        self._unstored = self._take_held()
+        return self._call("append", self.key, self._unstored, result)
+
+    def _take_held(self) -> bytes:
+        held, self._held, self._held_bytes = self._held, [], 0
+        return held[0] if len(held) == 1 else b"".join(held)
 
     def _call(self, method: str, *args: Any) -> RunAction:
         self.state = RunState.STORING
@@ -197,7 +251,6 @@ class Run:
         self,
         now: float,
         fate: RunOver,
-        frames: bytes = b"",
         *,
         stop_requested: bool = False,
         error: str | None = None,
@@ -208,7 +261,7 @@ class Run:
         last, result = self.recorder.finish(now, stop_requested=stop_requested, error=error)
         if self.tap is not None and last:
             self.tap(last, now)
-        action = self._call("close_run", self.key, frames + last, result)
+        action = self._call("close_run", self.key, self._take_held() + last, result)
         self.state = RunState.CLOSING
         self._second_try = action
         return action

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import inspect
 import logging
-import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from sansio_copilot import Run, RunState
-from sansio_copilot.actions import Call, RunAction, RunOver
+from sansio_copilot.actions import PullEvent, RunAction, RunOver, StoreCall
 
 from ._backend import Backend, Event, Task
 from ._call import begin, is_pending, lock_of, locked
@@ -20,6 +19,9 @@ logger = logging.getLogger("sansio_copilot")
 
 _TURN = 64
 """Events that an agent which never waits may yield before its readers get their turn."""
+_BATCH_SECONDS = 0.001
+"""How long an event waits for others: less than anybody notices, and enough that a burst costs its
+readers one wake-up, one write and one packet instead of hundreds."""
 
 
 class RunHome:
@@ -29,14 +31,15 @@ class RunHome:
         self._run = run
         self._backend = backend
         self._lock = lock_of(run.store)
-        self._thread = threading.get_ident()
         self._interrupts = (backend.cancelled, KeyboardInterrupt)
         self._task: Task | None = None
         self._checking: Event | None = None
         self._over: RunOver | None = None
         self._dropped = 0
         self._patience: Task | None = None
+        self._flusher: Task | None = None
         self._renewal: Task | None = None
+        run.batch_seconds = _BATCH_SECONDS
         if run.tap is not None:
             run.tap = locked(self._lock, run.tap)
 
@@ -91,8 +94,9 @@ class RunHome:
             if unwatch is not None:
                 with self._lock:
                     unwatch()
-            if self._renewal is not None:
-                self._renewal.cancel()
+            for timer in (self._renewal, self._flusher):
+                if timer is not None:
+                    timer.cancel()
             await self._leave(events)
 
     async def _end(self, reason: str) -> bool:
@@ -118,18 +122,20 @@ class RunHome:
     async def _follow(self, events: AsyncIterator[Any]) -> None:
         run = self._run
         interrupts = self._interrupts
+        pull = events.__anext__
         pulled = 0
         while True:
             ended, failure, event = False, None, None
             try:
-                event = await anext(events)
+                event = await pull()
             except StopAsyncIteration:
                 ended = True
             except interrupts:
                 raise
             except BaseException as error:
                 ended, failure = True, error
-            self._lose_patience()
+            if self._patience is not None:
+                self._lose_patience()
             if self._checking is not None:
                 await self._backend.seen_through(self._checking.wait())
             if self._over is not None:
@@ -140,34 +146,65 @@ class RunHome:
                 return
             now = time.time()
             action = run.agent_ended(now, failure) if ended else run.event(event, now)
-            await self._store(action)
-            if self._over is not None:
-                return
+            if isinstance(action, PullEvent):
+                self._wait(action)
+            else:
+                await self._store(action)
+                if self._over is not None:
+                    return
+            pulled += 1
             if pulled % _TURN == 0:
                 await self._backend.checkpoint()
-            pulled += 1
 
     async def _store(self, action: RunAction) -> None:
         """Perform store calls until the run wants an event, or nothing more."""
+        pending = self._advance(action)
+        if pending is not None:
+            await self._see_through(pending)
+
+    async def _see_through(self, pending: Awaitable[Any] | None) -> None:
+        while pending is not None:
+            try:
+                outcome = await self._backend.seen_through(pending, self._cancelled)
+            except Exception as error:
+                action = self._run.store_failed(error, time.time())
+            else:
+                action = self._run.stored(outcome, time.time())
+            pending = self._advance(action)
+
+    def _advance(self, action: RunAction) -> Awaitable[Any] | None:
+        """Perform store calls until one has to be waited for; returns that, or None."""
         run = self._run
-        while isinstance(action, Call):
+        while isinstance(action, StoreCall):
             try:
                 outcome = begin(action, self._lock, self._backend)
-                if is_pending(outcome):
-                    outcome = await self._backend.seen_through(outcome, self._cancelled)
             except Exception as error:
                 action = run.store_failed(error, time.time())
             else:
+                if is_pending(outcome):
+                    return outcome
                 action = run.stored(outcome, time.time())
         self._lose_patience()
-        if isinstance(action, RunOver):
+        if isinstance(action, PullEvent):
+            self._wait(action)
+        else:
             self._over = action
-        elif action.patience is not None:
+        return None
+
+    def _wait(self, action: PullEvent) -> None:
+        """Do what is to be done if the agent has not yielded for some time."""
+        if action.patience is not None:
             self._patience = self._backend.later(action.patience, self._begin, self._settled)
+        elif action.flush is not None and self._flusher is None:
+            self._flusher = self._backend.later(action.flush, self._flush)
 
     def _cancelled(self) -> None:
         if self._over is None:
             self._run.interrupt(time.time(), "The run was cancelled")
+
+    def _flush(self) -> None:
+        self._flusher = None
+        self._begin(lambda: self._run.flush(time.time()))
 
     def _lose_patience(self) -> None:
         if self._patience is not None:
@@ -211,15 +248,20 @@ class RunHome:
     # What happens while the agent is waited for
 
     def _notified(self) -> None:
-        if threading.get_ident() == self._thread:
-            self._begin(self._check)
-        else:
-            self._backend.soon(self._begin, self._check)
+        # From any thread, and perhaps from inside the store.
+        self._backend.soon(self._begin, self._check)
 
     def _begin(self, call: Callable[[], RunAction | None]) -> None:
-        if (action := call()) is not None:
+        """Make a call that is due while the agent is waited for, and what follows from it."""
+        action = call()
+        if action is None:
+            return
+        pending = self._advance(action)
+        if pending is None:
+            self._done_meanwhile()
+        else:
             self._checking = self._backend.event()
-            self._backend.spawn(self._perform, action)
+            self._backend.spawn(self._perform, pending)
 
     def _check(self) -> RunAction | None:
         return self._run.check()
@@ -228,13 +270,16 @@ class RunHome:
         pulling = self._run.state is RunState.PULLING
         return self._run.settle(time.time()) if pulling else None
 
-    async def _perform(self, action: RunAction) -> None:
+    async def _perform(self, pending: Awaitable[Any]) -> None:
         try:
-            await self._store(action)
+            await self._see_through(pending)
         finally:
             checking, self._checking = self._checking, None
             if checking is not None:
                 checking.set()
+        self._done_meanwhile()
+
+    def _done_meanwhile(self) -> None:
         if self._over is not None and self._over.agent == "cancel":
             self.cancel()
 

@@ -92,6 +92,9 @@ class _Streams:
         if "metadata" in event:
             stream.metadata = merge_metadata(stream.metadata, event["metadata"])
 
+    def continuation(self, event: Event) -> Callable[[str], object]:
+        return self._get(event).deltas.append
+
     def end(self, event: Event, out: list[Event]) -> None:
         stream = self._get(event)
         stream.ended = True
@@ -180,6 +183,14 @@ class Compactor:
             if self._carrier is None or self._carrier.ended:
                 self._carrier = self._texts.oldest() or self._tool_calls.oldest()
             (self._out if self._carrier is None else self._carrier.in_between).append(event)
+
+    def continuation(self, event: Event) -> Callable[[str], object]:
+        """What takes a further delta of the message or tool call that ``event`` was a delta of.
+
+        It is the same as to feed that delta, as long as nothing else is fed.
+        """
+        streams = self._tool_calls if event["type"] == t.TOOL_CALL_ARGS else self._texts
+        return streams.continuation(event)
 
     def finish(self) -> list[Event]:
         """The compacted events, with what is still open at the end. Nothing is fed after it."""

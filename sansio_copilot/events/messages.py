@@ -56,6 +56,18 @@ class MessageFolder:
         if handler is not None:
             handler(self, event)
 
+    def continuation(self, event: Event) -> Callable[[str], object] | None:
+        """What takes a further delta of the message or tool call that ``event`` was a delta of.
+
+        It is the same as to feed that delta, as long as nothing else is fed. None if a delta has no
+        effect.
+        """
+        if event["type"] == t.TOOL_CALL_ARGS:
+            parts = self._args.get(event["toolCallId"])
+        else:
+            parts = self._texts.get(event["messageId"])
+        return None if parts is None else parts.append
+
     # -- what is streamed ------------------------------------------------------------------
 
     def _text_start(self, event: Event) -> None:

@@ -112,7 +112,8 @@ class TestFrames:
         run = started()
         monkeypatch.setattr(recorder, "_json", counting)
         record_all(run, TEXT)
-        assert encoded == TEXT
+        # Of a delta that continues a message only the delta is.
+        assert encoded == [*TEXT[:2], TEXT[2]["delta"], *TEXT[3:]]
 
     def test_a_chunk_becomes_the_events_that_it_stands_for(self) -> None:
         run = started()

@@ -19,6 +19,12 @@ from sansio_copilot.threads import RunOpened, RunRequest, Signal
 STARTED = {"type": "RUN_STARTED", "threadId": "t", "runId": "r"}
 FINISHED = {"type": "RUN_FINISHED", "threadId": "t", "runId": "r"}
 TEXT = {"type": "TEXT_MESSAGE_START", "messageId": "m", "role": "assistant"}
+
+
+def delta(text: str) -> dict[str, Any]:
+    return {"type": "TEXT_MESSAGE_CONTENT", "messageId": "m", "delta": text}
+
+
 INPUT = {
     "threadId": "t",
     "runId": "r",
@@ -102,6 +108,7 @@ PERFORM: dict[str, Callable[[Run], RunAction | None]] = {
     "agent_ended": lambda run: run.agent_ended(1.0),
     "check": lambda run: run.check(),
     "settle": lambda run: run.settle(1.0),
+    "flush": lambda run: run.flush(1.0),
     "interrupt": lambda run: run.interrupt(1.0, "bye"),
     "stored": lambda run: run.stored(Signal.CONTINUE, 1.0),
     "store_failed": lambda run: run.store_failed(OSError("disk"), 1.0),
@@ -125,7 +132,7 @@ class TestStates:
         bench = IN_STATE[state]()
         action = PERFORM[call](bench.run)
         if action is None:
-            assert call in ("check", "interrupt")
+            assert call in ("check", "flush", "interrupt")
             assert bench.state is state
             return
         following = {PullEvent: {RunState.PULLING}, RunOver: {RunState.OVER}}.get(
@@ -149,9 +156,11 @@ class TestStates:
     def test_a_run_that_is_over_allows_nothing_but_a_check_in_vain(self) -> None:
         assert {call for call, states in CALLS.items() if RunState.OVER in states} == {
             "check",
+            "flush",
             "interrupt",
         }
         assert Bench().over().run.check() is None
+        assert Bench().over().run.flush(1.0) is None
         assert Bench().over().run.interrupt(1.0, "bye") is None
 
 
@@ -207,6 +216,88 @@ class TestEvents:
         bench.perform(bench.run.event(chunk, 1.0))
         bench.perform(bench.run.event(STARTED, 1.0))
         assert bench.logged()[-3:] == ["TEXT_MESSAGE_END", "RUN_ERROR", "end"]
+
+
+class TestBatches:
+    """Events that come in quick succession are appended together, if the binding wants that."""
+
+    def batching(self) -> Bench:
+        bench = Bench()
+        bench.run.batch_seconds = 0.5
+        return bench.pulling(STARTED)
+
+    def test_an_event_that_comes_soon_waits_for_others(self) -> None:
+        bench = self.batching()
+        assert bench.run.event(TEXT, 1.4) == PullEvent(flush=0.5)
+        assert bench.run.event(delta("a"), 1.4) == PullEvent()
+        assert bench.logged() == ["RUN_STARTED"]
+
+    def test_one_that_comes_later_is_appended_with_those_that_wait(self) -> None:
+        bench = self.batching()
+        bench.run.event(TEXT, 1.4)
+        assert bench.perform(bench.run.event(delta("a"), 1.5), 1.5) == PullEvent()
+        assert bench.logged() == ["RUN_STARTED", "TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT"]
+        assert bench.run.event(delta("b"), 1.9) == PullEvent(flush=0.5)
+
+    def test_they_wait_until_they_are_flushed(self) -> None:
+        bench = self.batching()
+        assert bench.run.flush(1.0) is None
+        bench.run.event(TEXT, 1.4)
+        assert bench.perform(bench.run.flush(1.5)) == PullEvent()
+        assert bench.logged() == ["RUN_STARTED", "TEXT_MESSAGE_START"]
+
+    def test_or_until_there_are_many(self) -> None:
+        bench = self.batching()
+        bench.run.event(TEXT, 1.0)
+        bench.perform(bench.run.event(delta("a" * 64 * 1024), 1.0))
+        assert bench.logged() == ["RUN_STARTED", "TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT"]
+
+    def test_or_until_the_terminal_event_and_what_follows_that_does_not_wait(self) -> None:
+        bench = self.batching()
+        bench.run.event({"type": "CUSTOM", "name": "n", "value": 1}, 1.0)
+        bench.perform(bench.run.event(FINISHED, 1.0))
+        assert bench.logged() == ["RUN_STARTED", "CUSTOM", "RUN_FINISHED"]
+        bench.perform(bench.run.event(STARTED, 1.0))
+        assert bench.logged()[-1] == "RUN_STARTED"
+
+    @pytest.mark.parametrize("end", ["agent_ended", "interrupt"])
+    def test_or_until_the_run_ends(self, end: str) -> None:
+        bench = self.batching()
+        bench.run.event(TEXT, 1.0)
+        bench.perform(PERFORM[end](bench.run))
+        types = ["RUN_STARTED", "TEXT_MESSAGE_START", "TEXT_MESSAGE_END", "RUN_ERROR", "end"]
+        assert bench.logged() == types
+
+    def test_a_broken_rule_does_not_lose_them(self) -> None:
+        bench = self.batching()
+        bench.run.event(TEXT, 1.0)
+        bench.perform(bench.run.event(STARTED, 1.0))
+        types = ["RUN_STARTED", "TEXT_MESSAGE_START", "TEXT_MESSAGE_END", "RUN_ERROR", "end"]
+        assert bench.logged() == types
+
+    def test_nor_does_a_check_in_between(self) -> None:
+        bench = self.batching()
+        bench.run.event(TEXT, 1.0)
+        check = bench.run.check()
+        assert bench.run.flush(1.0) is None
+        bench.perform(bench.perform(check))
+        assert bench.logged() == ["RUN_STARTED", "TEXT_MESSAGE_START"]
+
+    def test_nor_a_stop(self) -> None:
+        bench = self.batching()
+        bench.run.event(TEXT, 1.0)
+        bench.store.request_stop("t", None)
+        bench.perform(bench.perform(bench.run.check()))
+        types = ["RUN_STARTED", "TEXT_MESSAGE_START", "TEXT_MESSAGE_END", "RUN_FINISHED", "end"]
+        assert bench.logged() == types
+
+    def test_nor_a_store_that_fails(self) -> None:
+        bench = self.batching()
+        bench.run.event(TEXT, 1.0)
+        bench.run.event(delta("a"), 1.5)
+        bench.perform(bench.run.store_failed(OSError("disk"), 1.5))
+        assert bench.logged()[:3] == ["RUN_STARTED", "TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT"]
+        assert bench.logged()[-2:] == ["RUN_ERROR", "end"]
 
 
 class TestEnd:

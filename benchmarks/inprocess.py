@@ -1,0 +1,163 @@
+"""What the asyncio binding costs in processor time, without sockets: section ``inprocess``.
+
+The real connection, the real event loop and the real runs, on a transport that keeps nothing, so
+that no system call, no load generator and no other process is in the figure. Each is the best of
+several rounds, in microseconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import logging
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import serve
+
+from copilot_bindings._asyncio_backend import AsyncioBackend
+from copilot_bindings._asyncio_connection import Connection
+from copilot_bindings._service import Service
+
+ROUNDS = 5
+PATH = "/api/copilotkit"
+
+
+class Transport(asyncio.Transport):
+    """Takes all that is written, and tells when a response has ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes = self.size = 0
+        self.ended: asyncio.Future[None] | None = None
+
+    def write(self, data: Any) -> None:
+        self.writes += 1
+        self.size += len(data)
+        if self.ended is not None and (
+            data.endswith(b"0\r\n\r\n") or data.startswith(b"HTTP/1.1 200 \r\n")
+        ):
+            pass
+        if self.ended is not None and self.is_end(data):
+            self.ended.set_result(None)
+            self.ended = None
+
+    def is_end(self, data: bytes) -> bool:
+        return data.endswith(b"0\r\n\r\n") or b"content-length" in data[:400]
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def is_closing(self) -> bool:
+        return False
+
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+    def close(self) -> None: ...
+    def abort(self) -> None: ...
+    def can_write_eof(self) -> bool:
+        return False
+
+
+def run_request(number: int, props: dict[str, Any]) -> bytes:
+    run_id = f"run-{number:015d}"
+    body = json.dumps(
+        {
+            "threadId": f"thread-{number:015d}",
+            "runId": run_id,
+            "state": {},
+            "messages": [{"id": f"{run_id}-u", "role": "user", "content": "What does it cost?"}],
+            "tools": [],
+            "context": [],
+            "forwardedProps": props,
+        }
+    ).encode()
+    head = (
+        f"POST {PATH}/agent/default/run HTTP/1.1\r\nhost: 127.0.0.1\r\naccept: text/event-stream"
+        f"\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+INFO = f"GET {PATH}/info HTTP/1.1\r\nhost: 127.0.0.1\r\naccept: */*\r\n\r\n".encode()
+
+
+class Clients:
+    """So many connections at once, each asking again when it has its answer."""
+
+    def __init__(self, service: Service, backend: AsyncioBackend, count: int) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.pairs = []
+        for _ in range(count):
+            transport, connection = Transport(), Connection(service, backend)
+            connection.connection_made(transport)
+            self.pairs.append((transport, connection))
+
+    async def go(self, requests: Iterator[bytes]) -> None:
+        await asyncio.gather(*(self._one(*pair, requests) for pair in self.pairs))
+
+    async def _one(
+        self, transport: Transport, connection: Connection, requests: Iterator[bytes]
+    ) -> None:
+        for request in requests:
+            ended = transport.ended = self.loop.create_future()
+            connection.data_received(request)
+            await ended
+
+
+_numbers = iter(range(10**9))
+
+
+async def measure_one(
+    clients: int, count: int, props: dict[str, Any] | None
+) -> tuple[float, float]:
+    runtime = serve.make_runtime()
+    backend = AsyncioBackend()
+    crowd = Clients(Service(runtime, backend), backend, clients)
+    best = float("inf")
+    for _ in range(ROUNDS):
+        if props is None:
+            requests = iter([INFO] * count)
+        else:
+            requests = iter([run_request(next(_numbers), props) for _ in range(count)])
+        gc.collect()
+        writes = sum(transport.writes for transport, _ in crowd.pairs)
+        begun = time.process_time()
+        await crowd.go(requests)
+        best = min(best, time.process_time() - begun)
+        writes = sum(transport.writes for transport, _ in crowd.pairs) - writes
+    return best / count * 1e6, writes / count
+
+
+CASES = {
+    "info": (16, 2000, None, 1),
+    "short, all at once": (16, 500, {"deltas": 10}, 1),
+    "short, in turns": (16, 500, {"deltas": 10, "turns": True}, 1),
+    "long, all at once": (4, 20, {"deltas": 1000}, 1004),
+    "long, in turns": (4, 20, {"deltas": 1000, "turns": True}, 1004),
+}
+
+
+def main() -> None:
+    """Print the table."""
+    names = sys.argv[1:] or list(CASES)
+    print(f"{platform.python_implementation()} {platform.python_version()}, {platform.machine()}")
+    for name, (clients, count, props, events) in CASES.items():
+        if any(name.startswith(wanted) for wanted in names):
+            microseconds, writes = asyncio.run(measure_one(clients, count, props))
+            print(
+                f"{name:25} {microseconds:10.1f} us {microseconds / events:8.2f} us/event"
+                f" {writes:8.1f} writes"
+            )
+
+
+if __name__ == "__main__":
+    logging.disable(logging.WARNING)
+    main()
