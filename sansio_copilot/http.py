@@ -47,7 +47,8 @@ class Headers(Mapping[str, str]):
         self.raw = tuple((name.lower(), value) for name, value in pairs)
 
     @classmethod
-    def _of(cls, raw: tuple[tuple[str, str], ...]) -> Headers:
+    def from_raw(cls, raw: tuple[tuple[str, str], ...]) -> Headers:
+        """Of fields whose names are in lower case already; they are not looked at."""
         headers = cls.__new__(cls)
         headers.raw = raw
         return headers
@@ -91,14 +92,14 @@ class Headers(Mapping[str, str]):
 
     def add(self, name: str, value: str) -> Headers:
         """A copy with one more field, whatever ``name`` had before."""
-        return Headers._of((*self.raw, (name.lower(), value)))
+        return Headers.from_raw((*self.raw, (name.lower(), value)))
 
     def remove(self, name: str) -> Headers:
         """A copy without ``name``; the same fields if it was not there."""
         if name not in self:
             return self
         name = name.lower()
-        return Headers._of(tuple(field for field in self.raw if field[0] != name))
+        return Headers.from_raw(tuple(field for field in self.raw if field[0] != name))
 
 
 @attrs.frozen

@@ -1,4 +1,4 @@
-"""One HTTP/1.1 connection without its I/O: bytes to h11, its requests to exchanges.
+"""One HTTP/1.1 connection without its I/O: bytes to requests, requests to exchanges.
 
 What the bindings on sockets share. It is driven like an exchange: each call returns what to do
 next, the binding does it and reports the outcome. Bytes that arrive are fed at any time.
@@ -18,6 +18,7 @@ from sansio_copilot import (
     BodyTooLarge,
     Exchange,
     RemoteProtocolError,
+    Request,
     Response,
     RunRefused,
     refusals,
@@ -107,8 +108,8 @@ class HTTPConnection:
     def _answer_all(self) -> Wants:
         served = 0
         try:
-            while (event := (yield from self._next_request())) is not None:
-                yield from self._answer(event)
+            while (request := (yield from self._next_request())) is not None:
+                yield from self._answer(request)
                 if self._broken or not (yield from self._next_cycle()):
                     break
                 served += 1
@@ -121,35 +122,40 @@ class HTTPConnection:
             yield from self._refuse(_http11.refusal(error))
         yield from self._flush()
 
-    def _next_request(self) -> Generator[Want, Any, h11.Request | None]:
+    def _next_request(self) -> Generator[Want, Any, Request | None]:
+        reader = self._reader
         deadline = time.monotonic() + self._limits.idle_seconds
-        while not self._reader.has_begun():
-            if self._reader.eof or (yield from self._receive(deadline, idle=True)) is not None:
+        while not reader.has_begun():
+            if reader.eof or (yield from self._receive(deadline, idle=True)) is not None:
                 return None
         deadline = time.monotonic() + self._limits.header_seconds
-        while (event := self._reader.read_head()) is None:
+        while (request := reader.read_head()) is None:
             outcome = yield from self._receive(deadline)
             if outcome is TIMED_OUT:
                 yield from self._refuse(refusals.TOO_SLOW)
             if outcome is not None:
                 return None
-        return event
+        return request
 
-    def _answer(self, event: h11.Request) -> Wants:
+    def _answer(self, request: Request) -> Wants:
         """Drive an exchange to its end."""
-        request = _http11.request_of(event)
         exchange = self._exchange = self._service.runtime.exchange(request, time.time())
+        framing = self._reader.response
         action = exchange.start()
         while True:
+            # The most frequent first.
             match action:
                 case StoreCall():
                     action = yield from self._call(exchange, action)
                 case SendBytes(data=data):
-                    self._queue(h11.Data(data=data))
+                    self._out += framing.data(data)
+                    self._out_size += len(data)
                     if self._out_size >= _FLUSH_BYTES and (yield from self._flush()) is GONE:
                         action = _gone(exchange)
                     else:
                         action = exchange.done()
+                case SendHead(status=status, headers=headers):
+                    action = _attempt(exchange, self._send_head, status, headers)
                 case WaitForFrames() | Call():
                     # Nothing that is ready waits for what may take long. A client that closed its
                     # side only (RFC 9112 section 9.6) gets what is ready; a stream that falls
@@ -160,16 +166,14 @@ class HTTPConnection:
                         action = _gone(exchange)
                     else:
                         action = yield from self._call(exchange, action)
+                case Finish():
+                    self._out += framing.end()
+                    self._exchange = None
+                    return
                 case ReadBody(limit=limit):
                     action = yield from self._read_body(exchange, limit)
                 case StartRun(run=run):
                     action = _attempt(exchange, self._service.start_run, run)
-                case SendHead(status=status, headers=headers):
-                    action = _attempt(exchange, self._queue_head, status, headers)
-                case Finish():
-                    self._queue(h11.EndOfMessage())
-                    self._exchange = None
-                    return
                 case Abandon():
                     self._broken = True
                     return
@@ -187,42 +191,46 @@ class HTTPConnection:
         announced = self._reader.body_left
         if announced is not None and announced > limit:
             return exchange.failed(BodyTooLarge())
-        if announced != 0 and self._reader.h11.they_are_waiting_for_100_continue:
-            self._queue(_http11.CONTINUE)
+        if announced != 0 and (invitation := self._reader.invitation()):
+            self._out.append(invitation)
         deadline = time.monotonic() + self._limits.body_seconds
         body, pieces = bytearray(), 0
-        while isinstance(event := (yield from self._body_event(deadline)), h11.Data):
-            body += event.data
+        while isinstance(piece := (yield from self._body_piece(deadline)), bytes):
+            if not piece:
+                return exchange.done(bytes(body))
+            if len(piece) == announced:
+                return exchange.done(piece)
+            body += piece
             if len(body) > limit:
                 return exchange.failed(BodyTooLarge())
             if (pieces := pieces + 1) % _TURN_PIECES == 0:
                 yield Rest()
-        if event is TIMED_OUT:
-            # The rest is not going to be waited for.
-            self._reader.body_left = None
+        if piece is TIMED_OUT:
+            self._reader.give_up()
             return exchange.failed(BodyTimeout())
-        return _gone(exchange) if event is GONE else exchange.done(bytes(body))
+        return _gone(exchange)
 
-    def _body_event(self, deadline: float) -> Generator[Want, Any, h11.Event | Outcome]:
-        while (event := self._reader.read_body()) is None:
+    def _body_piece(self, deadline: float) -> Generator[Want, Any, bytes | Outcome]:
+        while (piece := self._reader.read_body()) is None:
             outcome: Outcome | None = yield from self._receive(deadline)
             if outcome is not None:
                 return outcome
-        return event
+        return piece
 
     def _next_cycle(self) -> Generator[Want, Any, bool]:
         """The response is complete: whether another request may follow."""
-        connection = self._reader.h11
-        if self._service.closing or connection.our_state is not h11.DONE:
-            if not self._reader.is_done:
+        reader = self._reader
+        if self._service.closing or not reader.response.may_be_followed:
+            if not reader.is_done:
                 yield from self._linger()
             return False
-        deadline = time.monotonic() + self._limits.body_seconds
-        while connection.their_state is h11.SEND_BODY:
-            # A body that nobody asked for.
-            if isinstance((yield from self._body_event(deadline)), Outcome):
-                return False
-        self._reader.next_cycle()
+        if reader.has_body:
+            # That nobody asked for.
+            deadline = time.monotonic() + self._limits.body_seconds
+            while piece := (yield from self._body_piece(deadline)):
+                if isinstance(piece, Outcome):
+                    return False
+        reader.next_cycle()
         return True
 
     # Refusing and closing
@@ -231,9 +239,13 @@ class HTTPConnection:
         """Answer what cannot be served, as far as no response has begun, and close."""
         if self._exchange is not None:
             _gone(self._exchange)
-        if self._reader.h11.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            for event in _http11.whole(response, self._reader.request):
-                self._queue(event)
+        framing = self._reader.response
+        if not framing.has_begun:
+            fields = response.headers.set("content-length", str(len(response.body)))
+            self._out += framing.head(response.status, fields.raw, close=True)
+            if not self._reader.is_head:
+                self._out += framing.data(response.body)
+            self._out += framing.end()
         yield from self._linger()
 
     def _linger(self) -> Wants:
@@ -263,14 +275,9 @@ class HTTPConnection:
         seconds = deadline - time.monotonic()
         return (yield Receive(seconds, idle)) if seconds > 0 else TIMED_OUT
 
-    def _queue_head(self, status: int, headers: tuple[tuple[str, str], ...]) -> None:
+    def _send_head(self, status: int, headers: tuple[tuple[str, str], ...]) -> None:
         close = self._service.closing or self._reader.must_close
-        self._queue(_http11.head_of(status, headers, close=close))
-
-    def _queue(self, event: h11.Event) -> None:
-        for piece in self._reader.h11.send_with_data_passthrough(event) or ():
-            self._out.append(piece)
-            self._out_size += len(piece)
+        self._out += self._reader.response.head(status, headers, close=close)
 
     def _flush(self) -> Wants:
         if not self._out:

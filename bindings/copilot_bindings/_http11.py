@@ -13,20 +13,19 @@ import h11
 
 from sansio_copilot import RemoteProtocolError, Request, Response, refusals
 
-_PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
+PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 
-CONTINUE = h11.InformationalResponse(
+CONTINUE: Final = h11.InformationalResponse(
     status_code=HTTPStatus.CONTINUE, headers=[], reason=b"Continue"
 )
-
-
 _EMPTY_LINE = re.compile(rb"\n\r?\n")
 # What h11 takes for no character of a field. It is kept from h11, whose regular expressions take
 # time quadratic in the length of the white space before it.
 _NEVER_IN_HEAD = re.compile(rb"[\x00\x0b\x0c]|\r(?=[^\n])")
 
 # RFC 3986 section 3.2.2, not looking into brackets.
-_HOST = re.compile(rb"(?:\[[\w.:~%-]+\]|[\w.~%!$&'()*+,;=-]*)(?::[0-9]*)?", re.ASCII)
+HOST: Final = r"(?:\[[\w.:~%-]+\]|[\w.~%!$&'()*+,;=-]*)(?::[0-9]*)?"
+_HOST = re.compile(HOST.encode(), re.ASCII)
 
 Fields: TypeAlias = Mapping[bytes, bytes]
 
@@ -128,22 +127,48 @@ def announced_length(fields: Fields) -> int | None:
 def head_of(status: int, fields: Iterable[tuple[str, str]], *, close: bool) -> h11.Response:
     """h11's response for the core's head, with the fields that are the connection's."""
     headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in fields]
-    headers.append((b"date", _date()))
+    headers.append((b"date", date()))
     if close:
         headers.append((b"connection", b"close"))
-    return h11.Response(status_code=status, headers=headers, reason=_PHRASES.get(status, b""))
+    return h11.Response(status_code=status, headers=headers, reason=PHRASES.get(status, b""))
 
 
-def whole(response: Response, request: h11.Request | None = None) -> list[h11.Event]:
-    """A response that is its connection's last.
+class H11Response:
+    """Frames the response to a request that h11 has read, or could not."""
 
-    :param request: what is answered, as far as it could be read.
-    """
-    fields = response.headers.set("content-length", str(len(response.body)))
-    events: list[h11.Event] = [head_of(response.status, fields.raw, close=True)]
-    if request is None or request.method != b"HEAD":
-        events.append(h11.Data(data=response.body))
-    return [*events, h11.EndOfMessage()]
+    def __init__(self, connection: h11.Connection) -> None:
+        self._h11 = connection
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether any of it may have been sent."""
+        return self._h11.our_state not in (h11.IDLE, h11.SEND_RESPONSE)
+
+    @property
+    def may_be_followed(self) -> bool:
+        """Whether another response may, behind this one."""
+        return self._h11.our_state is h11.DONE
+
+    def head(
+        self, status: int, fields: Iterable[tuple[str, str]], *, close: bool
+    ) -> Iterable[bytes]:
+        """The status line and the fields.
+
+        :raises ValueError: for a field that is none.
+        :raises h11.LocalProtocolError: for one that breaks the framing.
+        """
+        return self._send(head_of(status, fields, close=close))
+
+    def data(self, data: bytes) -> Iterable[bytes]:
+        """A piece of the content."""
+        return self._send(h11.Data(data=data))
+
+    def end(self) -> Iterable[bytes]:
+        """The content is complete."""
+        return self._send(h11.EndOfMessage())
+
+    def _send(self, event: h11.Event) -> Iterable[bytes]:
+        return self._h11.send_with_data_passthrough(event) or ()
 
 
 def refusal(error: h11.RemoteProtocolError | RemoteProtocolError) -> Response:
@@ -162,7 +187,7 @@ def refusal(error: h11.RemoteProtocolError | RemoteProtocolError) -> Response:
 _date_of: tuple[int, bytes] = (0, b"")
 
 
-def _date() -> bytes:
+def date() -> bytes:
     """The Date field (RFC 9110 section 6.6.1), written once a second."""
     global _date_of
     now = int(time.time())

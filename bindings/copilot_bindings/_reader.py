@@ -1,17 +1,19 @@
-"""What a client sends, without its I/O: bytes in, h11's requests and bodies out.
+"""What a client sends, without its I/O: bytes in, requests and bodies out.
 
-h11 is given what it can take quickly, since a few of its regular expressions take time quadratic
-in the length of what does not match: each head whole and without the characters that do not, and
-of a chunked body a little at a time.
+Plain requests are read here. The others are h11's, which is given what it can take quickly, since
+a few of its regular expressions take time quadratic in the length of what does not match: each head
+whole and without the characters that do not, and of a chunked body a little at a time.
 """
 
 from __future__ import annotations
 
 import h11
 
-from sansio_copilot import RemoteProtocolError
+from sansio_copilot import RemoteProtocolError, Request
 
-from . import _http11
+from . import _http11, _plain
+from ._http11 import H11Response
+from ._plain import PlainResponse
 
 _FULL_BYTES = 64 * 1024
 # What of an unread body is worth reading to keep the connection: less than a new one costs.
@@ -33,12 +35,15 @@ class RequestReader:
         self._head_bytes = head_bytes
         self._unread = bytearray()
         self._searched = 0
-        self.h11 = _new_h11()
-        """Its other side is for the responses."""
-        self.request: h11.Request | None = None
-        """The one whose head was read last, until the next cycle."""
+        self._h11 = _new_h11()
+        """In its idle state while a plain request is served."""
+        self._is_plain = False
+        self.is_head = False
+        """Whether the request whose head was read last is HEAD."""
         self.body_left: int | None = None
         """How many bytes of its body have not been read; None if nobody knows."""
+        self.response: H11Response | PlainResponse = H11Response(self._h11)
+        """Frames the response to it, or to what is no request."""
         self.eof = False
         """Whether nothing more will arrive."""
         self.has_news = False
@@ -67,8 +72,13 @@ class RequestReader:
     @property
     def is_done(self) -> bool:
         """Whether the request has been read to its end, and nothing has arrived behind it."""
-        read = self.body_left == 0 or self.h11.their_state in _CLOSED
+        read = self.body_left == 0 or self._h11.their_state in _CLOSED
         return read and not self._unread
+
+    @property
+    def has_body(self) -> bool:
+        """Whether the end of the request's body has not been read."""
+        return self.body_left != 0 if self._is_plain else self._h11.their_state is h11.SEND_BODY
 
     @property
     def must_close(self) -> bool:
@@ -77,10 +87,10 @@ class RequestReader:
         A client that waits for "100 Continue" has not sent it, a long one would have to be listened
         to for nothing, and of a chunked one nobody knows the length (RFC 9112 section 9.3).
         """
-        if self.h11.their_state is not h11.SEND_BODY:
+        if not self.has_body:
             return False
         left = self.body_left
-        return left is None or left > _WORTH_DRAINING or self.h11.they_are_waiting_for_100_continue
+        return left is None or left > _WORTH_DRAINING or self._h11.they_are_waiting_for_100_continue
 
     def has_begun(self) -> bool:
         """Whether the next request has; empty lines before it do not count (RFC 9112, 2.2)."""
@@ -88,56 +98,100 @@ class RequestReader:
             self._unread = self._unread.lstrip(b"\r\n")
         return bool(self._unread)
 
-    def read_head(self) -> h11.Request | None:
+    def read_head(self) -> Request | None:
         """The next request, None until its head has arrived whole.
 
         :raises h11.RemoteProtocolError: if it is none.
         :raises RemoteProtocolError: if it may not be answered.
         """
+        plain = _plain.recognise(self._unread, self._searched, self._head_bytes)
+        if plain is None:
+            return self._read_head_by_h11()
+        request, self.body_left, end = plain
+        del self._unread[:end]
+        self._is_plain = True
+        self.is_head = request.method == "HEAD"
+        self.response = PlainResponse(self.is_head)
+        return request
+
+    def _read_head_by_h11(self) -> Request | None:
         end = _http11.head_end(self._unread, self._searched, self._head_bytes)
         if end is None:
             if self.eof:
                 raise RemoteProtocolError("the request ends in the middle of its head")
             self._searched = len(self._unread)
             return None
-        self.h11.receive_data(self._take(end))
-        request = self.h11.next_event()
-        assert isinstance(request, h11.Request)
-        self.request = request
+        self._h11.receive_data(self._take(end))
+        event = self._h11.next_event()
+        assert isinstance(event, h11.Request)
+        self.is_head = event.method == b"HEAD"
         # h11 lets none of those through twice that matter here.
-        fields = dict(request.headers)
-        _http11.check(request, fields)
+        fields = dict(event.headers)
+        _http11.check(event, fields)
         self.body_left = _http11.announced_length(fields)
-        return request
+        return _http11.request_of(event)
 
-    def read_body(self) -> h11.Event | None:
-        """The next piece of the request's body, or its end; None until more has arrived.
+    def invitation(self) -> bytes:
+        """What to send before the body is read: "100 Continue" to a client that waits for it."""
+        waits = self._h11.they_are_waiting_for_100_continue
+        return (self._h11.send(_http11.CONTINUE) or b"") if waits else b""
+
+    def read_body(self) -> bytes | None:
+        """The next piece of the request's body, b"" at its end; None until more has arrived.
 
         :raises h11.RemoteProtocolError: for a body that is malformed, or breaks off.
+        :raises RemoteProtocolError: for one of known length that breaks off.
         """
-        while (event := self.h11.next_event()) is h11.NEED_DATA:
+        left = self.body_left
+        if not self._is_plain or left is None:
+            return self._read_body_by_h11()
+        if left > len(self._unread):
+            if self.eof:
+                raise RemoteProtocolError(
+                    "peer closed connection without sending complete message body "
+                    f"(received {len(self._unread)} bytes, expected {left})"
+                )
+            return None
+        self.body_left = 0
+        return self._take(left)
+
+    def _read_body_by_h11(self) -> bytes | None:
+        while (event := self._h11.next_event()) is h11.NEED_DATA:
             if self._unread:
-                self.h11.receive_data(self._take_body())
+                self._h11.receive_data(self._take_body())
             elif self.eof:
-                self.h11.receive_data(b"")
+                self._h11.receive_data(b"")
             else:
                 return None
-        assert isinstance(event, h11.Event)
-        return event
+        return bytes(event.data) if isinstance(event, h11.Data) else b""
+
+    def give_up(self) -> None:
+        """The rest of the body is not going to be waited for."""
+        self.body_left = None
 
     def next_cycle(self) -> None:
         """The request has been read to its end and answered; another may follow."""
-        if following := self.h11.trailing_data[0]:
+        if self._is_plain:
+            self._is_plain = False
+        elif following := self._h11.trailing_data[0]:
             # Behind a chunked body, whose end only h11 has seen.
             self._unread[:0] = following
-            self.h11 = _new_h11()
+            self._h11 = _new_h11()
         else:
-            self.h11.start_next_cycle()
-        self.request = self.body_left = None
+            self._h11.start_next_cycle()
+        self.response = H11Response(self._h11)
+        self.is_head = False
+        self.body_left = None
         self._searched = 0
 
     def _take(self, count: int) -> bytes:
-        data = bytes(self._unread[:count])
+        if count == len(self._unread):
+            # Nearly always, and another buffer is cheaper than a view of this one.
+            data = bytes(self._unread)
+            self._unread.clear()
+            return data
+        with memoryview(self._unread) as view:
+            data = bytes(view[:count])
         del self._unread[:count]
         return data
 
