@@ -1,25 +1,35 @@
 """The connection of the bindings that own their sockets, driven by hand: no socket, no loop.
 
-What it has to make of odd and hostile requests stands in tests/hostile_requests.py.
+What it has to make of odd and hostile requests stands in tests/hostile_requests.py; what only plain
+requests go through, in test_plain.py.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import time
-from collections.abc import Callable, Iterator
-from types import SimpleNamespace
-from typing import Any, cast
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from hostile_requests import BODY, CASES, CHUNKS, GET, NEXT, POST, Case, responses, with_chunks
+from bindings.driver import (
+    CONVERSATIONS,
+    INFO,
+    LIMITS,
+    STOP,
+    Clock,
+    Driver,
+    bytes_of,
+    cut,
+    in_base,
+    make_runtime,
+    run_bytes,
+)
+from hostile_requests import BODY, CASES, CHUNKS, GET, POST, Case, responses, with_chunks
 from hypothesis import given
 from hypothesis import strategies as st
 
-from copilot_bindings import _connection, _http11
-from copilot_bindings._connection import HTTPConnection
 from copilot_bindings._wants import (
     GONE,
     TIMED_OUT,
@@ -31,184 +41,16 @@ from copilot_bindings._wants import (
     Want,
 )
 from sansio_copilot import (
-    CopilotRuntime,
     Hooks,
     Limits,
     Reject,
     Response,
     RunRefused,
-    text_agent,
 )
-from sansio_copilot.actions import Call, StoreCall, WaitForFrames
-from sansio_copilot.testing import Client, run_input
+from sansio_copilot.actions import StoreCall, WaitForFrames
 
-BASE = "/api/copilotkit"
-LIMITS = Limits(body_bytes=100_000)
 SMALL_CASES = [case for case in CASES if len(case.sent) < 1000]
 LARGE_CASES = [case for case in CASES if len(case.sent) >= 1000]
-
-
-@text_agent
-async def hello(input: Any, context: Any) -> Any:
-    for word in ("Hello", " from", " Python"):
-        yield word
-
-
-def make_runtime(**options: Any) -> CopilotRuntime:
-    return CopilotRuntime({"default": hello}, **{"limits": LIMITS, **options})
-
-
-class Clock:
-    """A clock that stands still unless a test moves it."""
-
-    def __init__(self) -> None:
-        self.now = 1_700_000_000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def time(self) -> float:
-        return self.now
-
-
-@pytest.fixture(autouse=True)
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(_connection, "time", clock)
-    monkeypatch.setattr(_http11, "time", clock)
-    return clock
-
-
-@pytest.fixture(autouse=True)
-def _no_error_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """A test that makes something fail on purpose clears what is logged of it."""
-    yield
-    errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
-    assert not errors, caplog.text
-
-
-class Driver:
-    """A binding that performs what can be performed at once, and shows what has to be waited for.
-
-    :param spoil: what to answer to a want instead of performing it: an outcome, an exception for
-        it to fail with, or None to perform it.
-    """
-
-    def __init__(
-        self,
-        runtime: CopilotRuntime | None = None,
-        *,
-        admitted: bool = True,
-        spoil: Callable[[Want], Any] = lambda want: None,
-    ) -> None:
-        runtime = runtime or make_runtime()
-        self.home = Client(runtime)
-        self.service = SimpleNamespace(
-            runtime=runtime, closing=False, start_run=lambda run: self.home._start(run)
-        )
-        self.http = HTTPConnection(cast("Any", self.service), admitted=admitted)
-        self.sent = bytearray()
-        self.performed: list[type[Want]] = []
-        self._spoil = spoil
-        self.want = self.http.start()
-        self._perform()
-
-    def feed(self, *pieces: bytes) -> Driver:
-        for piece in pieces:
-            self.http.feed(piece)
-            if isinstance(self.want, Receive):
-                self.resume(None)
-            elif isinstance(self.want, WaitForFrames) and not piece:
-                self.resume(GONE)
-        return self
-
-    def resume(self, outcome: Any) -> Driver:
-        self.want = self.http.done(outcome)
-        self._perform()
-        return self
-
-    def run_step(self) -> Driver:
-        """Let the agents go on until there is something to read."""
-        assert isinstance(self.want, WaitForFrames)
-        self.home.step()
-        return self.resume(True)
-
-    def run(self) -> Driver:
-        """Let the agents go on until nobody waits for them."""
-        while isinstance(self.want, WaitForFrames):
-            self.run_step()
-        return self
-
-    def end(self) -> Driver:
-        """The client closes its side, and what it asked for is seen through."""
-        return self.run().feed(b"").run()
-
-    def _perform(self) -> None:
-        while not isinstance(self.want, Close):
-            outcome = self._spoil(self.want)
-            if outcome is None:
-                if isinstance(self.want, (Receive, WaitForFrames)):
-                    return
-                self.performed.append(type(self.want))
-                outcome = self._outcome(self.want)
-            failed = isinstance(outcome, Exception)
-            self.want = self.http.failed(outcome) if failed else self.http.done(outcome)
-
-    def _outcome(self, want: Want) -> Any:
-        match want:
-            case Call(function=function, args=args):
-                try:
-                    return function(*args)
-                except Exception as error:
-                    return error
-            case Send(data=data):
-                assert data
-                self.sent += data
-        return None
-
-    @property
-    def statuses(self) -> list[int]:
-        return [response.status for response in responses(bytes(self.sent))]
-
-    @property
-    def closed(self) -> bool:
-        return isinstance(self.want, Close)
-
-
-def bytes_of(case: Case) -> bytes:
-    return case.bytes_to(BASE)
-
-
-def run_bytes(thread: str = "t", *fields: str) -> bytes:
-    body = json.dumps(run_input(thread)).encode()
-    head = [
-        f"POST {BASE}/agent/default/run HTTP/1.1",
-        "host: x",
-        f"content-length: {len(body)}",
-        *fields,
-    ]
-    return "\r\n".join(head).encode() + b"\r\n\r\n" + body
-
-
-def in_base(data: bytes) -> bytes:
-    return data.replace(b"{base}", BASE.encode())
-
-
-INFO = in_base(NEXT)
-STOP = in_base(POST) + b"content-length: 7\r\n\r\n" + BODY
-CONVERSATIONS = {
-    "info": INFO,
-    "stop": STOP,
-    "run": run_bytes(),
-    "chunks": in_base(with_chunks(b"3;a=b\r\n{  \r\n1\r\n}\r\n0\r\na: b\r\n\r\n")),
-    "pipelined": INFO + b"\r\n" + STOP + run_bytes() + in_base(with_chunks(CHUNKS)) + INFO,
-    "expectation": run_bytes("t", "expect: 100-continue"),
-    "close": run_bytes("t", "connection: close") + INFO,
-    "HTTP/1.0": run_bytes().replace(b"HTTP/1.1", b"HTTP/1.0"),
-    "nobody wants the body": STOP.replace(b"/agent", b"/nope") + INFO,
-}
-
-
 HOOKS = Hooks(on_request=lambda context: None, on_response=lambda context: None)
 WORDS = [
     *CONVERSATIONS.values(),
@@ -228,6 +70,19 @@ WORDS = [
     BODY,
     CHUNKS,
 ]
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock().install(monkeypatch)
+
+
+@pytest.fixture(autouse=True)
+def _no_error_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """A test that makes something fail on purpose clears what is logged of it."""
+    yield
+    errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert not errors, caplog.text
 
 
 class TestHostileRequests:
@@ -625,7 +480,3 @@ class TestTrouble:
         assert driver.want == Close(abort=True)
         assert not driver.sent
         caplog.clear()
-
-
-def cut(data: bytes, size: int) -> list[bytes]:
-    return [data[at : at + size] for at in range(0, len(data), size)]

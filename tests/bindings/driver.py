@@ -1,0 +1,176 @@
+"""The connection of the bindings that own their sockets, driven by hand: no socket, no loop."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from hostile_requests import BODY, CHUNKS, NEXT, POST, Case, responses, with_chunks
+
+from copilot_bindings import _connection, _http11
+from copilot_bindings._connection import HTTPConnection
+from copilot_bindings._wants import GONE, Close, Receive, Send, Want
+from sansio_copilot import CopilotRuntime, Limits, text_agent
+from sansio_copilot.actions import Call, WaitForFrames
+from sansio_copilot.testing import Client, run_input
+
+BASE = "/api/copilotkit"
+LIMITS = Limits(body_bytes=100_000)
+
+
+@text_agent
+async def hello(input: Any, context: Any) -> Any:
+    for word in ("Hello", " from", " Python"):
+        yield word
+
+
+def make_runtime(**options: Any) -> CopilotRuntime:
+    return CopilotRuntime({"default": hello}, **{"limits": LIMITS, **options})
+
+
+class Clock:
+    """A clock that stands still unless a test moves it."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return self.now
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> Clock:
+        """Have connections look at this one."""
+        monkeypatch.setattr(_connection, "time", self)
+        monkeypatch.setattr(_http11, "time", self)
+        return self
+
+
+class Driver:
+    """A binding that performs what can be performed at once, and shows what has to be waited for.
+
+    :param spoil: what to answer to a want instead of performing it: an outcome, an exception for
+        it to fail with, or None to perform it.
+    """
+
+    def __init__(
+        self,
+        runtime: CopilotRuntime | None = None,
+        *,
+        admitted: bool = True,
+        spoil: Callable[[Want], Any] = lambda want: None,
+    ) -> None:
+        runtime = runtime or make_runtime()
+        self.home = Client(runtime)
+        self.service = SimpleNamespace(
+            runtime=runtime, closing=False, start_run=lambda run: self.home._start(run)
+        )
+        self.http = HTTPConnection(cast("Any", self.service), admitted=admitted)
+        self.sent = bytearray()
+        self.performed: list[type[Want]] = []
+        self._spoil = spoil
+        self.want = self.http.start()
+        self._perform()
+
+    def feed(self, *pieces: bytes) -> Driver:
+        for piece in pieces:
+            self.http.feed(piece)
+            if isinstance(self.want, Receive):
+                self.resume(None)
+            elif isinstance(self.want, WaitForFrames) and not piece:
+                self.resume(GONE)
+        return self
+
+    def resume(self, outcome: Any) -> Driver:
+        self.want = self.http.done(outcome)
+        self._perform()
+        return self
+
+    def run_step(self) -> Driver:
+        """Let the agents go on until there is something to read."""
+        assert isinstance(self.want, WaitForFrames)
+        self.home.step()
+        return self.resume(True)
+
+    def run(self) -> Driver:
+        """Let the agents go on until nobody waits for them."""
+        while isinstance(self.want, WaitForFrames):
+            self.run_step()
+        return self
+
+    def end(self) -> Driver:
+        """The client closes its side, and what it asked for is seen through."""
+        return self.run().feed(b"").run()
+
+    def _perform(self) -> None:
+        while not isinstance(self.want, Close):
+            outcome = self._spoil(self.want)
+            if outcome is None:
+                if isinstance(self.want, (Receive, WaitForFrames)):
+                    return
+                self.performed.append(type(self.want))
+                outcome = self._outcome(self.want)
+            failed = isinstance(outcome, Exception)
+            self.want = self.http.failed(outcome) if failed else self.http.done(outcome)
+
+    def _outcome(self, want: Want) -> Any:
+        match want:
+            case Call(function=function, args=args):
+                try:
+                    return function(*args)
+                except Exception as error:
+                    return error
+            case Send(data=data):
+                assert data
+                self.sent += data
+        return None
+
+    @property
+    def statuses(self) -> list[int]:
+        return [response.status for response in responses(bytes(self.sent))]
+
+    @property
+    def closed(self) -> bool:
+        return isinstance(self.want, Close)
+
+
+def bytes_of(case: Case) -> bytes:
+    return case.bytes_to(BASE)
+
+
+def run_bytes(thread: str = "t", *fields: str) -> bytes:
+    body = json.dumps(run_input(thread)).encode()
+    head = [
+        f"POST {BASE}/agent/default/run HTTP/1.1",
+        "host: x",
+        f"content-length: {len(body)}",
+        *fields,
+    ]
+    return "\r\n".join(head).encode() + b"\r\n\r\n" + body
+
+
+def in_base(data: bytes) -> bytes:
+    return data.replace(b"{base}", BASE.encode())
+
+
+INFO = in_base(NEXT)
+STOP = in_base(POST) + b"content-length: 7\r\n\r\n" + BODY
+CONVERSATIONS = {
+    "info": INFO,
+    "stop": STOP,
+    "run": run_bytes(),
+    "chunks": in_base(with_chunks(b"3;a=b\r\n{  \r\n1\r\n}\r\n0\r\na: b\r\n\r\n")),
+    "pipelined": INFO + b"\r\n" + STOP + run_bytes() + in_base(with_chunks(CHUNKS)) + INFO,
+    "expectation": run_bytes("t", "expect: 100-continue"),
+    "close": run_bytes("t", "connection: close") + INFO,
+    "HTTP/1.0": run_bytes().replace(b"HTTP/1.1", b"HTTP/1.0"),
+    "nobody wants the body": STOP.replace(b"/agent", b"/nope") + INFO,
+}
+
+
+def cut(data: bytes, size: int) -> list[bytes]:
+    return [data[at : at + size] for at in range(0, len(data), size)]

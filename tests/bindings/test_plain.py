@@ -1,0 +1,299 @@
+"""Plain requests go past h11, and nobody can tell: neither the core, nor who reads the bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any
+from unittest import mock
+
+import h11
+import pytest
+from bindings.driver import CONVERSATIONS, INFO, STOP, Clock, Driver, bytes_of, run_bytes
+from hostile_requests import CASES, Case
+from hypothesis import given
+from hypothesis import strategies as st
+
+from copilot_bindings import _plain
+from copilot_bindings._http11 import H11Response
+from copilot_bindings._plain import PlainResponse, recognise
+from copilot_bindings._reader import RequestReader
+from sansio_copilot import CopilotRuntime, Hooks, Request, Response, text_agent
+
+LIMIT = 10_000
+HOST = "host: x"
+
+
+@pytest.fixture(autouse=True)
+def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    Clock().install(monkeypatch)
+
+
+@contextmanager
+def h11_only() -> Iterator[None]:
+    """Nothing is plain."""
+    with mock.patch.object(_plain, "recognise", return_value=None):
+        yield
+
+
+def head(*fields: str, line: str = "GET /a HTTP/1.1") -> bytes:
+    return "".join(f"{row}\r\n" for row in (line, *fields, "")).encode("latin-1")
+
+
+def read(data: bytes) -> tuple[Request | None, int | None, bool]:
+    """The request, the length of its body, and whether it was plain."""
+    reader = RequestReader(LIMIT)
+    reader.feed(data)
+    return reader.read_head(), reader.body_left, isinstance(reader.response, PlainResponse)
+
+
+def is_plain(data: bytes, limit: int = LIMIT) -> bool:
+    return recognise(bytearray(data), 0, limit) is not None
+
+
+TOKENS = st.text("!#$%&'*+-.^_`|~09azAZ", min_size=1, max_size=8)
+VALUES = st.text('!~az:,;="\xe9\xff\x80\xa0 \t', max_size=12)
+SPACE = st.text(" \t", max_size=2)
+METHODS = st.sampled_from(["GET", "POST", "OPTIONS", "HEAD", "PATCH", "DELETE"])
+TARGETS = st.text('/?#%.;:@!~azAZ[]\\"', max_size=20).map("/{}".format)
+HOSTS = st.sampled_from(["x", "", "localhost:80", "[::1]:8", "a_b.example:"])
+KEEP_ALIVE = st.sampled_from(["keep-alive", "Keep-Alive"])
+
+
+@st.composite
+def plain_heads(draw: Any) -> bytes:
+    special = {
+        "host": HOSTS,
+        "content-length": st.integers(0, 10**18 - 1).map(str) | st.just("007"),
+        "connection": KEEP_ALIVE,
+    }
+    ours = {*special, "transfer-encoding", "expect", "upgrade"}
+    names = draw(st.lists(TOKENS, max_size=5, unique_by=str.lower))
+    fields = {name: VALUES for name in names if name.lower() not in ours}
+    fields["Host"] = HOSTS
+    for name in draw(st.sets(st.sampled_from(["Content-Length", "CONNECTION"]))):
+        fields[name] = special[name.lower()]
+    rows = [
+        f"{name}:{draw(SPACE)}{draw(fields[name])}{draw(SPACE)}"
+        for name in draw(st.permutations([*fields]))
+    ]
+    return head(*rows, line=f"{draw(METHODS)} {draw(TARGETS)} HTTP/1.1")
+
+
+class TestRequests:
+    @given(data=plain_heads())
+    def test_the_core_gets_the_request_that_h11_reads(self, data: bytes) -> None:
+        request, length, is_plain = read(data)
+        assert is_plain
+        with h11_only():
+            assert read(data) == (request, length, False)
+
+    @pytest.mark.parametrize("name", ["info", "stop", "run"])
+    def test_an_ordinary_one_is_plain(self, name: str) -> None:
+        assert is_plain(CONVERSATIONS[name])
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            head(HOST, line="GET /a HTTP/1.0"),
+            head(HOST, line="GET /a HTTP/1.2"),
+            head(HOST, line="GET * HTTP/1.1"),
+            head(HOST, line="GET http://x/a HTTP/1.1"),
+            head(HOST, line="GET  /a HTTP/1.1"),
+            head(HOST, line="GET /\xe9 HTTP/1.1"),
+            head(HOST, line="CONNECT /a HTTP/1.1"),
+            head(HOST, line="BREW /a HTTP/1.1"),
+            head(HOST, line="get /a HTTP/1.1"),
+            head(),
+            head("a: b"),
+            head(HOST, HOST),
+            head("host: x/y"),
+            head(HOST, "a: b", "A: c"),
+            head(HOST, "a : b"),
+            head(HOST, " a: b"),
+            head(HOST, "a: b", "\tc"),
+            head(HOST, "a"),
+            head(HOST, ": b"),
+            head(HOST, "a: b\0"),
+            head(HOST, "a: b\x7f"),
+            head(HOST, "a: b\rc"),
+            head(HOST, "a: b\nc: d"),
+            head(HOST).replace(b"\r\n", b"\n"),
+            b"\r\n" + head(HOST),
+            head(HOST, "transfer-encoding: chunked"),
+            head(HOST, "Transfer-Encoding: chunked"),
+            head(HOST, "expect: 100-continue"),
+            head(HOST, "upgrade: h2c"),
+            head(HOST, "connection: close"),
+            head(HOST, "connection: keep-alive, a"),
+            head(HOST, "content-length: "),
+            head(HOST, "content-length: +7"),
+            head(HOST, "content-length: 7, 7"),
+            head(HOST, "content-length: 7", "content-length: 7"),
+            head(HOST, "content-length: " + "1" * 19),
+            head(HOST, "content-length: \xb2"),
+        ],
+    )
+    def test_everything_else_is_left_to_h11(self, data: bytes) -> None:
+        assert not is_plain(data)
+
+    def test_so_is_what_is_longer_than_the_limit(self) -> None:
+        data = head(HOST)
+        assert is_plain(data, len(data))
+        assert not is_plain(data, len(data) - 1)
+
+
+MUTATIONS = st.sampled_from(
+    [
+        *(bytes([byte]) for byte in b"\0\t\n\v\r !/:,azAZ09\x7f\x80\xff"),
+        *(b"\r\n", b"\r\n\r\n", b"\n\n", b"HTTP/1.0", b" HTTP/1.1", b"#", b"HEAD", b"host: y\r\n"),
+        *(b"content-length: 3\r\n", b"transfer-encoding: chunked\r\n", b"connection: close\r\n"),
+        *(b"connection: keep-alive\r\n", b"expect: 100-continue\r\n", b"upgrade: h2c\r\n"),
+    ]
+)
+
+
+@st.composite
+def mutated(draw: Any) -> bytes:
+    """Requests, of which a few bytes were replaced by others."""
+    names = st.sampled_from([*CONVERSATIONS.values(), run_bytes("t", "accept: */*")])
+    data = b"".join(draw(st.lists(names, min_size=1, max_size=3)))
+    for _ in range(draw(st.integers(0, 3))):
+        at = draw(st.integers(0, len(data)))
+        data = data[:at] + draw(MUTATIONS) + data[at + draw(st.integers(0, 8)) :]
+    return data
+
+
+def conversation(*pieces: bytes, runtime: CopilotRuntime | None = None) -> bytes:
+    """All that is sent to a client that closes its side when it has sent that."""
+    return bytes(Driver(runtime).feed(*filter(None, pieces)).end().sent)
+
+
+class TestConnections:
+    """With plain requests past h11 each byte of the answers is the same as without."""
+
+    @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+    def test_of_what_is_odd_or_hostile(self, case: Case) -> None:
+        answer = conversation(bytes_of(case))
+        with h11_only():
+            assert conversation(bytes_of(case)) == answer
+
+    @pytest.mark.parametrize("name", CONVERSATIONS)
+    def test_of_conversations(self, name: str) -> None:
+        answer = conversation(CONVERSATIONS[name])
+        with h11_only():
+            assert conversation(CONVERSATIONS[name]) == answer
+
+    @given(data=mutated(), cuts=st.lists(st.integers(0, 2000), max_size=4).map(sorted))
+    def test_of_what_is_broken_anywhere(self, data: bytes, cuts: list[int]) -> None:
+        answer = conversation(data)
+        bounds = [0, *cuts, len(data)]
+        pieces = [data[begin:end] for begin, end in pairwise(bounds)]
+        assert conversation(*pieces) == answer
+        with h11_only():
+            assert conversation(data) == answer
+
+    @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+    def test_of_a_request_without_a_body(self, method: str) -> None:
+        data = INFO.replace(b"GET", method.encode()) + INFO
+        answer = conversation(data)
+        with h11_only():
+            assert conversation(data) == answer
+
+    @pytest.mark.parametrize("method", ["POST", "HEAD"])
+    def test_of_a_body_that_breaks_off(self, method: str) -> None:
+        for data in (STOP[:-1], STOP[:-7], STOP[:-1].replace(b"/agent", b"/nope")):
+            data = data.replace(b"POST", method.encode())
+            answer = conversation(data)
+            with h11_only():
+                assert conversation(data) == answer
+
+    def test_of_a_stream_for_head(self) -> None:
+        hooks = Hooks(on_request=lambda context: Request("POST", context.path, "", {}, RUN))
+        data = run_bytes().replace(b"POST", b"HEAD") + INFO
+        answer = conversation(data, runtime=runtime_with(hooks))
+        assert b"\r\nTransfer-Encoding: chunked\r\n" in answer
+        with h11_only():
+            assert conversation(data, runtime=runtime_with(hooks)) == answer
+
+
+RUN = run_bytes().partition(b"\r\n\r\n")[2]
+
+
+def runtime_with(hooks: Hooks) -> CopilotRuntime:
+    @text_agent
+    def hello(input: Any, context: Any) -> Any:
+        yield "Hello"
+
+    return CopilotRuntime({"default": hello}, hooks=hooks)
+
+
+NAMES = st.sampled_from(
+    ["a", "date", "host", "set-cookie", "connection", "transfer-encoding"]
+) | st.text("a-:\xe9 ", max_size=3)
+SENT_VALUES = st.sampled_from(
+    ["close", "keep-alive", "a, Close", "chunked", "Chunked", "gzip", " a", "a ", "a\r\nb: c"]
+) | st.text("az:,\t \xe9\0\r\n\x1f\u2028", max_size=5)
+
+
+def framed(
+    framing: PlainResponse | H11Response,
+    status: int,
+    fields: tuple[tuple[str, str], ...],
+    close: bool,
+    pieces: list[bytes],
+) -> tuple[bytes, bool, bool] | None:
+    """What is sent, and what may be behind it; None if there is no such response."""
+    assert not framing.has_begun
+    try:
+        sent = [*framing.head(status, fields, close=close)]
+    except (h11.LocalProtocolError, ValueError):
+        return None
+    for piece in pieces:
+        sent += framing.data(piece)
+    sent += framing.end()
+    return b"".join(sent), framing.may_be_followed, framing.has_begun
+
+
+class TestResponses:
+    @given(
+        method=st.sampled_from(["GET", "HEAD"]),
+        status=st.sampled_from([200, 204, 304, 404, 418, 499, 599]),
+        fields=st.lists(st.tuples(NAMES, SENT_VALUES), max_size=3).map(tuple),
+        pieces=st.lists(st.binary(max_size=20), max_size=3),
+        has_length=st.booleans(),
+        close=st.booleans(),
+    )
+    def test_they_are_framed_as_by_h11(
+        self,
+        method: str,
+        status: int,
+        fields: tuple[tuple[str, str], ...],
+        pieces: list[bytes],
+        has_length: bool,
+        close: bool,
+    ) -> None:
+        if has_length:
+            fields = (*fields, ("content-length", str(sum(map(len, pieces)))))
+        if method == "HEAD" or status in (204, 304):
+            pieces = []
+        connection = h11.Connection(h11.SERVER)
+        connection.receive_data(head(HOST, line=f"{method} / HTTP/1.1"))
+        while connection.their_state is not h11.DONE:
+            connection.next_event()
+        expected = framed(H11Response(connection), status, fields, close, pieces)
+        for _ in range(2):
+            # The second time it is remembered.
+            plain = PlainResponse(method == "HEAD")
+            assert framed(plain, status, fields, close, pieces) == expected
+
+    def test_a_hook_may_chunk_or_close(self) -> None:
+        for field in ("transfer-encoding: chunked", "connection: close"):
+            response = Response(200, [tuple(field.split(": "))], b"body")
+            hooks = Hooks(on_response=lambda context, response=response: response)
+            answer = conversation(INFO, INFO, runtime=runtime_with(hooks))
+            assert field.encode() in answer.lower()
+            with h11_only():
+                runtime = runtime_with(hooks)
+                assert conversation(INFO, INFO, runtime=runtime) == answer
