@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
@@ -143,7 +144,9 @@ class Connection(asyncio.Protocol):
                     return
                 case CloseWriting():
                     if self._transport.can_write_eof():
-                        self._transport.write_eof()
+                        # Of a client that has reset the connection, which is not known yet.
+                        with contextlib.suppress(OSError):
+                            self._transport.write_eof()
                     want = http.done()
                 case Close(abort=abort):
                     self._closed = True

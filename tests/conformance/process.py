@@ -107,7 +107,7 @@ class Server:
             wrong.append(f"its exit status is {self.process.returncode}")
         wrong += [f"its log has {complaint!r}" for complaint in _COMPLAINTS if complaint in log]
         self.close_log()
-        return [f"{self.file.name}: {', '.join(wrong)}:\n{log}"] if wrong else []
+        return [f"{self.file.name}: {', '.join(wrong)}:\n{_excerpt(log)}"] if wrong else []
 
     def kill(self) -> None:
         """End it whatever it does."""
@@ -189,15 +189,21 @@ class Servers:
         running = self._running
         if running is None or (running.file, running.limits) != (file, limits):
             problems = self.end()
-            self._running = Server(file, limits)
-            self._running.wait_ready()
+            running = self._running = Server(file, limits)
+            running.wait_ready()
             assert not problems, "\n".join(problems)
-        return self._running
+        return running
 
     def end(self) -> list[str]:
         """End the server, if there is one; returns what is wrong with how it ended."""
         running, self._running = self._running, None
         return [] if running is None else running.end()
+
+
+def _excerpt(log: str) -> str:
+    """What of a log tells why it is complained about: a session's whole one is megabytes."""
+    first = min((log.index(complaint) for complaint in _COMPLAINTS if complaint in log), default=-1)
+    return log[-6000:] if first < 0 else log[max(first - 3000, 0) : first + 3000]
 
 
 def _free_port() -> int:

@@ -9,7 +9,7 @@ import contextlib
 import itertools
 import select
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import h11
 import pytest
@@ -199,6 +199,17 @@ class TestCounts:
         clients.append(served(crowded))
         for client in clients:
             client.close()
+
+    @pytest.mark.parametrize("leave", [Client.cut, Client.close])
+    @pytest.mark.parametrize("sent", [b"", b"POST ", GET, POST], ids=["", "word", "line", "head"])
+    def test_who_leaves_in_the_middle_of_a_request_leaves_its_place(
+        self, crowded: Server, sent: bytes, leave: Callable[[Client], None]
+    ) -> None:
+        for _ in range(3 * LIMITS_OF_A_SERVER["counts"].connections):
+            with crowded.client() as client, contextlib.suppress(ConnectionError):
+                client.send_raw(to(client, sent))
+                leave(client)
+        served(crowded).close()
 
     def test_runs(self, crowded: Server, thread: str) -> None:
         threads = [f"{thread}-{number}" for number in range(LIMITS_OF_A_SERVER["counts"].runs)]
