@@ -34,10 +34,13 @@ class Call:
 
     Outcome: what it returns; if that is awaitable, what awaiting it gives. The core never calls
     the application's functions itself, because they may wait.
+
+    :param name: what the application knows it by: "hook on_request", say. For log lines.
     """
 
     function: Callable[..., Any]
     args: tuple[Any, ...] = ()
+    name: str = attrs.field(default="", kw_only=True, eq=False)
 
 
 @attrs.frozen
@@ -52,7 +55,7 @@ class StoreCall(Call):
 
 def store_call(store: Log, method: str, *args: Any) -> StoreCall:
     """The action that calls ``store.method(*args)``."""
-    return StoreCall(getattr(store, method), args, store.blocking)
+    return StoreCall(getattr(store, method), args, store.blocking, name=f"store method {method}")
 
 
 @attrs.frozen

@@ -12,7 +12,7 @@ from __future__ import annotations
 import enum
 import logging
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import attrs
 
@@ -31,7 +31,7 @@ from .actions import (
 )
 from .endpoints import DISPATCH, LogStream, Refusal, Reply, Turn, adopt
 from .errors import BodyTimeout, BodyTooLarge, LocalProtocolError, RunRefused
-from .hooks import HookContext, Reject, RequestHook, ResponseHook
+from .hooks import HookContext, Reject
 from .http import Headers, Request, Response
 from .refusals import TOO_SLOW, overloaded
 from .routing import (
@@ -49,12 +49,14 @@ from .routing import (
     resolve_envelope,
     under_base_path,
 )
+from .threads import Batch, check_outcome
 
 if TYPE_CHECKING:
     from .runtime import CopilotRuntime
 
 logger = logging.getLogger("sansio_copilot")
 
+T = TypeVar("T")
 Steps: TypeAlias = Generator[Action, Any, Any]
 
 
@@ -138,7 +140,10 @@ class Exchange:
     :param now: seconds since the epoch.
     """
 
-    __slots__ = ("_gone", "_now", "_path", "_request", "_route", "_runtime", "_steps", "state")
+    __slots__ = (
+        *("_action", "_culprit", "_gone", "_now", "_path", "_request", "_route", "_runtime"),
+        *("_steps", "state"),
+    )
 
     state: ExchangeState
 
@@ -153,6 +158,8 @@ class Exchange:
         self._route: Route | None = None
         self._now = now
         self._gone = False
+        self._action: Action | None = None
+        self._culprit: tuple[Exception | None, str] = (None, "")
         self._steps = self._run()
 
     def start(self) -> Action:
@@ -178,6 +185,8 @@ class Exchange:
         :raises LocalProtocolError: if no outcome is awaited.
         """
         self._expect_outcome("failed")
+        if isinstance(self._action, Call):
+            self._culprit = (error, self._action.name)
         return self._advance(self._steps.throw(error))
 
     def client_gone(self) -> Action | None:
@@ -202,10 +211,12 @@ class Exchange:
             if following is None:
                 raise AssertionError(f"{action} cannot follow {self.state.name}")
             self.state = following
+            self._action = action
             if following in _OVER:
                 # Left suspended, the steps and this exchange would keep each other, and with them
                 # all of the run's log, until the garbage collector comes by.
                 self._steps.close()
+                self._culprit = (None, "")
                 return action
             if not self._gone or isinstance(action, StoreCall):
                 return action
@@ -234,7 +245,7 @@ class Exchange:
             yield Abandon()
         except Exception as error:
             # The head has been sent: what is left is to not pretend that the body is complete.
-            logger.error("the response broke off", exc_info=error)
+            logger.error("the response broke off%s", self._at(error), exc_info=error)
             yield from self._stop_ephemeral(stream)
             yield Abandon()
         else:
@@ -267,9 +278,10 @@ class Exchange:
             stream = None
             response = overloaded(str(refused_run))
         except Exception as error:
+            at = self._at(error)
             yield from self._discard(stream)
             stream = None
-            response = yield from self._on_error(error)
+            response = yield from self._on_error(error, at)
         return self._with_cors(response, origin), stream
 
     def _preflight(self) -> Response | None:
@@ -290,7 +302,7 @@ class Exchange:
             return response
 
     def _handle(self) -> Generator[Action, Any, Reply]:
-        yield from self._on_request(self._runtime.hooks.on_request)
+        yield from self._on_request("on_request")
         self._path = self._request.path
         if self._runtime.mode == "single-route":
             return (yield from self._handle_envelope())
@@ -301,7 +313,7 @@ class Exchange:
         self._check_method(route)
         if self._request.method in ("POST", "PATCH"):
             yield from self._read_body()
-        yield from self._on_request(self._runtime.hooks.on_before_handler)
+        yield from self._on_request("on_before_handler")
         return (yield from self._dispatch(route))
 
     def _handle_envelope(self) -> Generator[Action, Any, Reply]:
@@ -324,7 +336,7 @@ class Exchange:
             self._route, self._path = route, self._request.path
             if envelope.method == "resource/request":
                 self._check_method(route)
-            yield from self._on_request(self._runtime.hooks.on_before_handler)
+            yield from self._on_request("on_before_handler")
             self._request = json_request(self._request, envelope)
         except InvalidRequest as error:
             body = {"error": "invalid_request", "message": error.message}
@@ -375,35 +387,51 @@ class Exchange:
     def _context(self, **known: Any) -> HookContext:
         return HookContext(self._request, self._path, self._runtime, self._route, **known)
 
-    def _on_request(self, hook: RequestHook | None) -> Steps:
-        if hook is not None:
-            replacement = yield Call(hook, (self._context(),))
-            if replacement is not None:
-                self._request = _expect(Request, replacement, hook)
+    def _ask(self, name: str, expected: type[T], **known: Any) -> Generator[Action, Any, T | None]:
+        """Call the hook of that name, if there is one; what it wants instead of what there is.
+
+        :raises TypeError: if it returned something else than that, or None.
+        """
+        hook = getattr(self._runtime.hooks, name)
+        if hook is None:
+            return None
+        wanted = yield Call(hook, (self._context(**known),), name=f"hook {name}")
+        if wanted is None or isinstance(wanted, expected):
+            return wanted
+        raise TypeError(
+            f"hook {name} ({getattr(hook, '__name__', repr(hook))}) returned "
+            f"{type(wanted).__name__}, expected {expected.__name__} or None"
+        )
+
+    def _on_request(self, name: str) -> Steps:
+        replacement = yield from self._ask(name, Request)
+        if replacement is not None:
+            self._request = replacement
 
     def _on_response(self, response: Response) -> Generator[Action, Any, Response]:
-        hook = self._runtime.hooks.on_response
-        if hook is None:
-            return response
         try:
-            replacement = yield from _ask(hook, self._context(response=response))
+            replacement = yield from self._ask("on_response", Response, response=response)
         except Reject as rejection:
             return rejection.response
         return replacement or response
 
-    def _on_error(self, error: Exception) -> Generator[Action, Any, Response]:
-        hook = self._runtime.hooks.on_error
-        if hook is not None:
-            try:
-                response = yield from _ask(hook, self._context(error=error))
-                if response is not None:
-                    return response
-            except Reject as rejection:
-                return rejection.response
-            except Exception as hook_error:
-                logger.error("the on_error hook failed", exc_info=hook_error)
-        logger.error("%s %s failed", self._request.method, self._path, exc_info=error)
+    def _on_error(self, error: Exception, at: str) -> Generator[Action, Any, Response]:
+        try:
+            response = yield from self._ask("on_error", Response, error=error)
+            if response is not None:
+                return response
+        except Reject as rejection:
+            return rejection.response
+        except Exception as hook_error:
+            logger.error("the on_error hook failed", exc_info=hook_error)
+        method, path = self._request.method, self._path
+        logger.error("%s %s failed%s", method, path, at, exc_info=error)
         return _internal_error()
+
+    def _at(self, error: Exception) -> str:
+        """Which of the application's parts raised ``error``, for a log line."""
+        culprit, name = self._culprit
+        return f" in {name}" if culprit is error and name else ""
 
     # Streams
 
@@ -423,6 +451,8 @@ class Exchange:
             yield SendBytes(stream.preface)
         while True:
             batch = yield stream.call("read", cursor, limits.read_bytes)
+            if type(batch) is not Batch:
+                batch = check_outcome("read", batch)
             cursor = batch.cursor
             if batch.data:
                 yield SendBytes(batch.data)
@@ -443,23 +473,9 @@ def _clean_up(action: StoreCall) -> Steps:
             yield action
         except Exception as error:
             what = action.args[0]
-            logger.error("the thread store failed to clean up: %s", what, exc_info=error)
+            logger.error("%s failed to clean up: %s", action.name, what, exc_info=error)
         else:
             return
-
-
-def _ask(hook: ResponseHook, context: HookContext) -> Generator[Action, Any, Response | None]:
-    replacement = yield Call(hook, (context,))
-    return None if replacement is None else _expect(Response, replacement, hook)
-
-
-def _expect(kind: type, value: Any, hook: object) -> Any:
-    if not isinstance(value, kind):
-        name = getattr(hook, "__name__", repr(hook))
-        raise TypeError(
-            f"hook {name} returned {type(value).__name__}, expected {kind.__name__} or None"
-        )
-    return value
 
 
 def _internal_error() -> Response:

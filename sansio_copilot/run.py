@@ -15,7 +15,7 @@ from .actions import PullEvent, RunAction, RunOver, store_call
 from .agents import Agent, AgentContext, call_agent
 from .errors import LocalProtocolError, text_of
 from .recorder import RunRecorder
-from .threads import RunKey, Signal, ThreadStore
+from .threads import RunKey, Signal, ThreadStore, wrong_outcome
 
 logger = logging.getLogger("sansio_copilot")
 
@@ -190,23 +190,25 @@ class Run:
     def stored(self, outcome: Any, now: float) -> RunAction:
         """The store call succeeded with ``outcome``."""
         self._expect("stored")
-        self._unstored = b""
+        unstored, self._unstored = self._unstored, b""
         if self.state is RunState.CLOSING:
             return self._over(self._fate)
+        if outcome is Signal.CONTINUE:
+            return self._pull(now)
         if outcome is Signal.STOP:
             return self._close(now, RunOver("cancel"), stop_requested=True)
         if outcome is Signal.SEALED:
             return self._over(RunOver("drain"))
-        return self._pull(now)
+        # It has returned, so what it was given is most likely in the log.
+        method = "append" if unstored else "renew"
+        return self._fail(wrong_outcome(method, outcome), method, now)
 
     def store_failed(self, error: BaseException, now: float) -> RunAction:
         """The store call raised ``error``: the run ends, in the log if the store lets it."""
         self._expect("store_failed")
-        logger.error("the thread store failed in run %r", self.key.run_id, exc_info=error)
         if self.state is not RunState.CLOSING:
-            failed = "The thread store failed"
-            self._held.insert(0, self._unstored)
-            return self._close(now, RunOver("cancel"), error=failed)
+            return self._fail(error, "append" if self._unstored else "renew", now)
+        self._log_failure(error, "close_run")
         if self._second_try is not None:
             again, self._second_try = self._second_try, None
             return again
@@ -217,6 +219,15 @@ class Run:
             self.key.thread_id,
         )
         return self._over(self._fate)
+
+    def _fail(self, error: BaseException, method: str, now: float) -> RunAction:
+        self._log_failure(error, method)
+        self._held.insert(0, self._unstored)
+        return self._close(now, RunOver("cancel"), error="The thread store failed")
+
+    def _log_failure(self, error: BaseException, method: str) -> None:
+        run_id = self.key.run_id
+        logger.error("store method %s failed in run %r", method, run_id, exc_info=error)
 
     def _expect(self, call: str) -> None:
         if self.state not in CALLS[call]:

@@ -37,7 +37,7 @@ from .errors import BodyTooLarge
 from .http import HeaderItems, Headers, Request
 from .run import Run
 from .runtime import CopilotRuntime
-from .threads import Cancel, nothing_to_cancel
+from .threads import Cancel, check_cancel, nothing_to_cancel
 
 logger = logging.getLogger("sansio_copilot")
 
@@ -290,8 +290,13 @@ class Stream:
                 case WaitForFrames(store=store, cursor=cursor, timeout=timeout):
                     self._waiting, self._woken = action, False
                     self._deadline = self._client.now + timeout
-                    self._unwatch = store.watch(cursor, self._wake)
-                    return
+                    try:
+                        self._unwatch = check_cancel("watch", store.watch(cursor, self._wake))
+                    except Exception as error:
+                        self._waiting = None
+                        action = exchange.failed(error)
+                    else:
+                        return
                 case _:  # Finish or Abandon
                     self._end()
                     return
@@ -316,7 +321,8 @@ class _Home:
 
     def begin(self) -> None:
         self._perform(self._run.start(self._client.now))
-        self._unwatch = self._run.store.watch_run(self._run.key, self._notified)
+        unwatch = self._run.store.watch_run(self._run.key, self._notified)
+        self._unwatch = check_cancel("watch_run", unwatch)
 
     def step(self) -> bool:
         """Take one event from the agent; False if it is the agent that asks for it."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import enum
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, cast
 
 import attrs
 
@@ -321,6 +321,63 @@ def check_store(store: object) -> None:
         missing.append("blocking (a bool)")
     if missing:
         raise TypeError(f"the store {type(store).__name__} has no {', '.join(missing)}")
+
+
+_OUTCOMES: Mapping[str, tuple[type, ...]] = {
+    "open_run": (RunOpened, ThreadBusy, Orphan),
+    "append": (Signal,),
+    "renew": (Signal,),
+    "request_stop": (bool, Orphan),
+    "read": (Batch,),
+    "list_threads": (list,),
+    "read_history": (ThreadHistory,),
+    "update_thread": (ThreadRecord, type(None)),
+    "delete_thread": (bool,),
+}
+"""What the methods return whose outcome is looked at; cursors are the store's own affair."""
+
+
+def check_outcome(method: str, outcome: Any) -> Any:
+    """``outcome``, if it is of a type that ``method`` of a :class:`ThreadStore` returns.
+
+    :raises TypeError: if it is not; it names the method, and what was expected of it.
+    """
+    expected = _OUTCOMES.get(method)
+    if expected is not None and not isinstance(outcome, expected):
+        raise wrong_outcome(method, outcome)
+    if method == "list_threads":
+        for item in outcome:
+            if not isinstance(item, ThreadRecord):
+                raise _unexpected(method, item, "ThreadRecord", "a list of ")
+    return outcome
+
+
+def wrong_outcome(method: str, outcome: object) -> TypeError:
+    """What is wrong with an ``outcome`` that ``method`` must not have."""
+    return _unexpected(method, outcome, _names(_OUTCOMES[method]))
+
+
+def check_cancel(method: str, cancel: Any) -> Cancel:
+    """``cancel``, if it can be what ``watch`` or ``watch_run`` returned.
+
+    :raises TypeError: if it cannot be called; it names the method.
+    """
+    if callable(cancel):
+        return cast("Cancel", cancel)
+    if hasattr(cancel, "close"):
+        # Of a coroutine function. Python warns of a coroutine that was never awaited.
+        cancel.close()
+    raise _unexpected(method, cancel, "a function that ends the watch")
+
+
+def _unexpected(method: str, outcome: object, expected: str, of: str = "") -> TypeError:
+    kind = type(outcome).__name__
+    return TypeError(f"store method {method} returned {of}{kind}, expected {of}{expected}")
+
+
+def _names(types: tuple[type, ...]) -> str:
+    names = ["None" if kind is type(None) else kind.__name__ for kind in types]
+    return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def nothing_to_cancel() -> None:

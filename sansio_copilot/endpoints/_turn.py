@@ -13,7 +13,7 @@ from ..agents import Agent, check_agents
 from ..http import Request, Response
 from ..routing import Route
 from ..run import Run
-from ..threads import Log
+from ..threads import Log, check_outcome
 from ._errors import Refusal
 
 if TYPE_CHECKING:
@@ -76,9 +76,12 @@ class Turn:
     route: Route
     now: float
 
-    def store(self, method: str, *args: Any) -> StoreCall:
-        """The action that calls a method of the runtime's store."""
-        return store_call(self.runtime.store, method, *args)
+    def store(self, method: str, *args: Any) -> Generator[Action, Any, Any]:
+        """Call a method of the runtime's store; what it returned.
+
+        :raises TypeError: if that is nothing that the method may return.
+        """
+        return check_outcome(method, (yield store_call(self.runtime.store, method, *args)))
 
     def agents(self) -> Generator[Action, Any, Mapping[str, Agent]]:
         """The agents for this request.
@@ -88,7 +91,7 @@ class Turn:
         agents = self.runtime.agents
         if isinstance(agents, Mapping):
             return agents
-        return check_agents((yield Call(agents, (self.request,))))
+        return check_agents((yield Call(agents, (self.request,), name="the agents function")))
 
     def agent(self) -> Generator[Action, Any, Agent]:
         """The agent that the route names.

@@ -11,5 +11,5 @@ def connect(turn: Turn) -> Steps:
     yield from turn.agent()
     parsed = parse_input(turn.request.body or b"")
     after = turn.request.headers.get("last-event-id") or parsed.last_seen_event_id
-    cursor = yield turn.store("open_cursor", parsed.input.thread_id, after)
+    cursor = yield from turn.store("open_cursor", parsed.input.thread_id, after)
     return Reply.of_stream(LogStream(turn.runtime.store, cursor))

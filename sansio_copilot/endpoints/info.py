@@ -77,7 +77,7 @@ def _capabilities(name: str, agent: Agent) -> Generator[Action, Any, Any]:
     capabilities = getattr(agent, "capabilities", None)
     try:
         if callable(capabilities):
-            capabilities = yield Call(capabilities)
+            capabilities = yield Call(capabilities, name=f"the capabilities of agent {name!r}")
         if capabilities is None:
             return None
         if isinstance(capabilities, BaseModel):

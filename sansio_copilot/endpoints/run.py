@@ -30,13 +30,13 @@ def run(turn: Turn) -> Steps:
         return run_reply(turn, agent, parsed.input, turn.runtime.store, opened, recorder)
     except Exception:
         # A run that nobody drives would keep its thread busy for ever.
-        yield turn.store("close_run", opened.key, b"", None)
+        yield from turn.store("close_run", opened.key, b"", None)
         raise
 
 
 def _open(turn: Turn, request: Any) -> Generator[Action, Any, RunOpened | ThreadBusy]:
     while True:
-        opened: RunOpened | ThreadBusy | Orphan = yield turn.store("open_run", request)
+        opened: RunOpened | ThreadBusy | Orphan = yield from turn.store("open_run", request)
         if not isinstance(opened, Orphan):
             return opened
         yield from adopt(turn.runtime.store, opened, turn.now)

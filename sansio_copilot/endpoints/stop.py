@@ -16,7 +16,7 @@ def stop(turn: Turn) -> Steps:
     yield from turn.agent()
     thread_id = turn.route.thread_id
     assert thread_id is not None
-    stopped = yield turn.store("request_stop", thread_id, run_id)
+    stopped = yield from turn.store("request_stop", thread_id, run_id)
     if isinstance(stopped, Orphan):
         yield from adopt(turn.runtime.store, stopped, turn.now)
     elif not stopped:

@@ -25,7 +25,7 @@ def list_threads(turn: Turn) -> Steps:
     Query: ``agentId`` filters, ``includeArchived=true`` shows archived ones as well, ``limit`` and
     ``cursor`` page.
     """
-    records: list[ThreadRecord] = yield turn.store("list_threads")
+    records: list[ThreadRecord] = yield from turn.store("list_threads")
     query = _Query.of(turn)
     agent_id = query.get("agentId")
     shown = [
@@ -65,7 +65,7 @@ def state(turn: Turn) -> Steps:
 
 def clear(turn: Turn) -> Steps:
     """POST /threads/clear: forget all threads; a live run goes on."""
-    yield turn.store("clear")
+    yield from turn.store("clear")
     return Reply(Response(204))
 
 
@@ -74,7 +74,7 @@ def update(turn: Turn) -> Steps:
     if not turn.runtime.thread_mutations:
         return (yield from platform.thread_operation(turn))
     if turn.request.method == "DELETE":
-        if not (yield turn.store("delete_thread", turn.route.thread_id)):
+        if not (yield from turn.store("delete_thread", turn.route.thread_id)):
             raise _unknown(turn)
         return Reply(Response.json({"threadId": turn.route.thread_id, "deleted": True}))
     changes = _changes(turn.request.body or b"")
@@ -90,7 +90,7 @@ def archive(turn: Turn) -> Steps:
 
 
 def _update(turn: Turn, changes: dict[str, Any]) -> Generator[Action, Any, dict[str, Any]]:
-    record = yield turn.store("update_thread", turn.route.thread_id, changes)
+    record = yield from turn.store("update_thread", turn.route.thread_id, changes)
     if record is None:
         raise _unknown(turn)
     return _thread(record)
@@ -178,7 +178,7 @@ class _Query:
 
 
 def _history(turn: Turn) -> Generator[Action, Any, ThreadHistory]:
-    history: ThreadHistory = yield turn.store("read_history", turn.route.thread_id)
+    history: ThreadHistory = yield from turn.store("read_history", turn.route.thread_id)
     return history
 
 

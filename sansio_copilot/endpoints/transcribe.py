@@ -70,7 +70,7 @@ def transcribe(turn: Turn) -> Steps:
     except TranscriptionError as refusal:
         return _error(refusal)
     try:
-        text = yield Call(service, (audio,))
+        text = yield Call(service, (audio,), name="the transcription service")
     except Reject:
         raise
     except Exception as error:

@@ -724,9 +724,9 @@ def test_a_failure_to_clean_up_is_logged_and_hides_nothing(
     assert driver.calls == ["open_run", "close_run", "close_run"]
     run = "RunKey(thread_id='t1', seq=1, run_id='run-1')"
     assert [record.message for record in caplog.records] == [
-        f"the thread store failed to clean up: {run}",
-        f"the thread store failed to clean up: {run}",
-        f"POST {BASE}/agent/default/run failed",
+        f"store method close_run failed to clean up: {run}",
+        f"store method close_run failed to clean up: {run}",
+        f"POST {BASE}/agent/default/run failed in hook on_response",
     ]
 
 
@@ -816,7 +816,7 @@ def test_what_failed_is_logged_with_the_request(caplog: pytest.LogCaptureFixture
     caplog.set_level(logging.ERROR, "sansio_copilot")
     Driver(runtime(hooks=failing_at("on_request")), get("/info")).finish()
     (record,) = caplog.records
-    assert record.message == f"GET {BASE}/info failed"
+    assert record.message == f"GET {BASE}/info failed in hook on_request"
     assert record.exc_info is not None
     assert str(record.exc_info[1]) == SECRET
 

@@ -396,7 +396,7 @@ def test_an_on_error_that_fails_is_logged_beside_what_it_was_called_for(
     assert (answer.status, answer.json()) == (500, {"error": "internal_error"})
     assert [record.message for record in caplog.records] == [
         "the on_error hook failed",
-        f"GET {BASE}/info failed",
+        f"GET {BASE}/info failed in hook on_request",
     ]
 
 
@@ -423,7 +423,7 @@ def test_a_hook_that_returns_the_wrong_thing(
     caplog.set_level(logging.ERROR, "sansio_copilot")
     answer = hooked(wrap, **{name: my_hook}).get(f"{BASE}/info")
     assert answer.status == 500
-    assert f"hook my_hook {message}" in caplog.text
+    assert f"hook {name} (my_hook) {message}" in caplog.text
 
 
 def test_an_on_error_that_returns_the_wrong_thing(
@@ -445,7 +445,7 @@ def test_a_hook_without_a_name_is_named_by_its_repr(caplog: pytest.LogCaptureFix
 
     caplog.set_level(logging.ERROR, "sansio_copilot")
     client(hooks=Hooks(on_request=Hook())).get(f"{BASE}/info")
-    assert "hook <my hook> returned str" in caplog.text
+    assert "hook on_request (<my hook>) returned str" in caplog.text
 
 
 # --- CORS on whatever comes out ----------------------------------------------------------------

@@ -470,7 +470,7 @@ class TestStoreFailures:
         types = ["RUN_STARTED", "TEXT_MESSAGE_START", "TEXT_MESSAGE_END", "RUN_ERROR", "end"]
         assert bench.logged() == types
         [record] = caplog.records
-        assert record.getMessage() == "the thread store failed in run 'r'"
+        assert record.getMessage() == "store method append failed in run 'r'"
         assert record.exc_info is not None
         assert record.exc_info[1] is error
 
@@ -500,8 +500,8 @@ class TestStoreFailures:
         assert bench.run.store_failed(OSError(), 3.0) == RunOver(fate)  # type: ignore[arg-type]
         assert bench.state is RunState.OVER
         assert caplog.messages == [
-            "the thread store failed in run 'r'",
-            "the thread store failed in run 'r'",
+            "store method close_run failed in run 'r'",
+            "store method close_run failed in run 'r'",
             "run 'r' could not be closed: thread 't' stays busy, and its readers wait, until the "
             "run's lease runs out",
         ]
