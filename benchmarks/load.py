@@ -26,8 +26,10 @@ Result: TypeAlias = dict[str, Any]
 
 BASE = "/api/copilotkit"
 _EVENT_ID = re.compile(rb"(?m)^id: [0-9]+\.[0-9a-f]+\.c?[0-9]+\n")
+_COMMENT = re.compile(rb"(?m)^:.*\n\n")
 _STAMP = re.compile(rb'"delta":"([0-9]+) ([0-9]+) "')
 _RECEIVE = 1 << 18
+_FROM_ONE_ADDRESS = 2500
 _PATIENCE = 60.0
 """Seconds of silence after which a server is given up."""
 
@@ -108,8 +110,10 @@ class Response:
 class Connection:
     """A connection of the load generator, and the response that it waits for."""
 
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE)
+    def __init__(self, port: int, source: str = "127.0.0.1") -> None:
+        self.socket = socket.create_connection(
+            ("127.0.0.1", port), timeout=_PATIENCE, source_address=(source, 0)
+        )
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setblocking(False)
         self.response = Response()
@@ -129,7 +133,11 @@ class Crowd:
 
     def __init__(self, port: int, count: int) -> None:
         self._epoll = select.epoll()
-        self.all = [Connection(port) for _ in range(count)]
+        # An address has 28,000 ports to connect from, and each is unusable for a minute afterwards.
+        self.all = [
+            Connection(port, f"127.0.0.{1 + number // _FROM_ONE_ADDRESS}")
+            for number in range(count)
+        ]
         self._by_file = {one.socket.fileno(): one for one in self.all}
         for file in self._by_file:
             self._epoll.register(file, select.EPOLLIN)
@@ -532,6 +540,50 @@ def _check_replay(body: bytes, thread_id: str, first_run: str, count: int, delta
         raise Wrong("there is more than the runs")
 
 
+def many(command: Command) -> Result:
+    """Open so many streams, until each has its first event; :func:`rest_of_many` ends them."""
+    crowd = Crowd(command["port"], command["streams"])
+    _many[crowd] = {}
+    begun = time.perf_counter()
+    for at in range(0, len(crowd.all), 100):
+        waiting = set(crowd.all[at : at + 100])
+        for connection in waiting:
+            _many[crowd][connection] = fresh_ids()
+            props = {"deltas": SOME, "gate": command["gate"]}
+            connection.ask(run_request(*_many[crowd][connection], props))
+        for connection, _ in crowd.arrivals():
+            if connection.response.first_event():
+                waiting.discard(connection)
+                if not waiting:
+                    break
+    return {"count": len(crowd.all), "seconds": time.perf_counter() - begun}
+
+
+def rest_of_many(command: Command) -> Result:
+    """Let all streams of :func:`many` go on, and check each as a whole, to its end."""
+    ((crowd, ids),) = _many.items()
+    releaser = Crowd(command["port"], 1)
+    checker = Checker(tokens(SOME))
+    left = len(ids)
+    begun = time.perf_counter()
+    releaser.all[0].ask(run_request(*fresh_ids(), {"release": command["gate"]}))
+    for connection, complete in crowd.arrivals():
+        if complete:
+            # Those that were opened first have waited for long enough to be told so.
+            body = _COMMENT.sub(b"", connection.response.body())
+            checker.check(body, *ids[connection])
+            left -= 1
+            if not left:
+                break
+    elapsed = time.perf_counter() - begun
+    releaser.close()
+    crowd.close()
+    _many.clear()
+    return {"count": len(ids), "seconds": elapsed}
+
+
+SOME = 3
+_many: dict[Crowd, dict[Connection, tuple[str, str]]] = {}
 _idle: list[Crowd] = []
 
 
@@ -562,7 +614,19 @@ def release(command: Command) -> Result:
 
 COMMANDS: dict[str, Callable[[Command], Result]] = {
     function.__name__: function
-    for function in (info, runs, record, paced, fanout, fill, connect, hold, release)
+    for function in (
+        info,
+        runs,
+        record,
+        paced,
+        fanout,
+        fill,
+        connect,
+        many,
+        rest_of_many,
+        hold,
+        release,
+    )
 }
 
 

@@ -56,6 +56,7 @@ class Settings:
     readers: tuple[int, ...]
     thread_runs: tuple[int, ...]
     idle_streams: int
+    many_streams: int
     stored_threads: int
     growth_runs: int
 
@@ -70,6 +71,7 @@ FULL = Settings(
     readers=(1, 100, 1000),
     thread_runs=(10, 100, 1000),
     idle_streams=5000,
+    many_streams=10_000,
     stored_threads=100,
     growth_runs=10_000,
 )
@@ -83,9 +85,13 @@ QUICK = Settings(
     readers=(1, 100),
     thread_runs=(10, 1000),
     idle_streams=1000,
+    many_streams=2000,
     stored_threads=10,
     growth_runs=2000,
 )
+LESS: dict[str, Any] = {"more_is_better": False}
+SPARE_FILES = 200
+"""What a process opens beside the streams."""
 # Enough for what is not compiled while it runs, and for allocators.
 BRIEFLY = 0.5
 
@@ -391,6 +397,37 @@ def run_idle(bench: Bench) -> None:
                 bench.load.ask(server, "release")
 
 
+def run_many(bench: Bench) -> None:
+    """As many streams as the limits of a process and our default ones were made for.
+
+    All of them are open at once, each has its first event, and then each has to receive the rest
+    of its run, whole and in order.
+    """
+    streams = bench.settings.many_streams
+    open_files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if open_files < streams + SPARE_FILES:
+        raise processes.BenchmarkError(
+            f"a process may open {open_files} files, {streams + SPARE_FILES} are needed: ulimit -n"
+        )
+    many = f"{streams:,}"
+    each = bench.figure("many", f"memory of each of {many} open streams", "KiB", **LESS)
+    whole = bench.figure("many", f"memory of the server with {many}", "MiB", **LESS)
+    opening = bench.figure("many", f"opening {many} streams, to the first event", "s", **LESS)
+    ending = bench.figure("many", f"the rest of {many} streams", "s", **LESS)
+    for _ in range(bench.settings.memory_rounds):
+        for start in memory_servers(unbounded=False):
+            with bench.fresh(start()) as (server,):
+                bench.warm(server, briefly=True)
+                before = settled_memory(bench, server)
+                opened = bench.load.ask(server, "many", streams=streams, gate="many")
+                with_all = settled_memory(bench, server)
+                rest = bench.load.ask(server, "rest_of_many", gate="many")
+                each.add(server.name, (with_all - before) / streams / 1024)
+                whole.add(server.name, with_all / 2**20)
+                opening.add(server.name, opened["seconds"], **cost_of(opened))
+                ending.add(server.name, rest["seconds"], **cost_of(rest))
+
+
 def run_stored(bench: Bench) -> None:
     """The memory of stored events."""
     threads, runs, deltas = bench.settings.stored_threads, 20, 500
@@ -500,6 +537,7 @@ SECTIONS: dict[str, Callable[[Bench], None]] = {
     "fanout": run_fanout,
     "connect": run_connect,
     "idle": run_idle,
+    "many": run_many,
     "stored": run_stored,
     "growth": run_growth,
     "floor": run_floor,
