@@ -34,6 +34,7 @@ class ThreadedIterator:
         self._available = backend.event()
         self._room = threading.Semaphore(_BACKLOG)
         self._closed = False
+        self._ended = False
         context = contextvars.copy_context()
         threading.Thread(
             target=context.run, args=(self._pull_all,), name="copilot-agent", daemon=True
@@ -43,11 +44,15 @@ class ThreadedIterator:
         return self
 
     async def __anext__(self) -> Any:
+        if self._ended:
+            # Whoever drains an agent may ask once more: nothing would ever come.
+            raise StopAsyncIteration
         while not self._ready:
             self._available = self._backend.event()
             await self._available.wait()
         event, error = self._ready.popleft()
         self._room.release()
+        self._ended = error is not None or event is _END
         if error is not None:
             # A StopIteration must not be raised in a coroutine (PEP 479), and a SystemExit of
             # the agent's is not the server's.
