@@ -1,6 +1,7 @@
 # make demo: set up, then serve a working runtime and its page on http://127.0.0.1:4000/
 # make test: set up, then run the whole suite.
 # make bench: set up, then measure our runtime beside the reference; see docs/performance.md.
+# make fuzz: set up, then look for inputs that break what is promised; see tests/fuzz.
 # All work on a fresh machine with python3 and npm.
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NPM := tests/clients/node_modules/.installed tests/differential/node_modules/.installed
 
-.PHONY: demo test lint format types unit bench clean
+.PHONY: demo test lint format types unit fuzz bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sansio-copilot demo --port $(or $(PORT),4000)
@@ -32,6 +33,13 @@ unit: $(VENV)/.installed $(NPM)
 	$(BIN)/coverage run -m pytest tests/core
 	$(BIN)/coverage report
 	$(BIN)/python -m pytest tests --ignore tests/core
+
+# SECONDS=600 TARGET=sse, say; the seconds are for all targets together. Where atheris cannot be
+# installed the targets are run without it.
+SECONDS := 60
+fuzz: $(VENV)/.installed
+	$(BIN)/python -c 'import atheris' 2> /dev/null || $(BIN)/pip install --quiet --group fuzz || true
+	PYTHONPATH=tests $(BIN)/python -m fuzz.run $(TARGET) --seconds $(SECONDS)
 
 # BENCH="--quick", say, or names of sections.
 bench: $(VENV)/.installed benchmarks/node_modules/.installed

@@ -131,18 +131,18 @@ class RunRecorder:
             stop_requested=stop_requested, interruption_message=error
         )
         frames: list[bytes] = []
+        for event in closing[:-1]:
+            self._verify(event)
         if closing and stop_requested:
             # RUN_FINISHED may neither be a stream's first event nor leave anything open. Besides
             # steps that can be what the finalizer, as the reference, does not know to be open: a
-            # tool call that was started again.
+            # tool call that was started again, or has an empty id.
             if self._position == 0:
                 frames.append(self._keep({"type": "RUN_STARTED", **self._ids}))
-            for event in closing[:-1]:
-                self._verify(event)
             closing[-1:] = [*self._verifier.closers(), closing[-1]]
         for event in map(self._completed, closing):
             frames.append(self._write(event))
-            self._compactor.feed(event)
+            self._compact(event)
         if not leaves_history:
             self.result = None
         elif frames or self.result is None:
@@ -180,15 +180,18 @@ class RunRecorder:
     def _observe(self, event: dict[str, Any]) -> None:
         if event["type"] == "RUN_STARTED" and self._finalizer.terminal:
             self._finalizer = Finalizer()
-        elif event["type"] == "RUN_ERROR":
+        self._folder.feed(event)
+        self._compact(event)
+        self._finalizer.observe(event)
+
+    def _compact(self, event: dict[str, Any]) -> None:
+        if event["type"] == "RUN_ERROR":
             # It may leave messages open. A replay has each message whole, in the place of its end:
             # without one it would come behind RUN_ERROR, where a client takes nothing any more.
             for closer in self._verifier.closers():
                 if closer["type"] in ("TEXT_MESSAGE_END", "TOOL_CALL_END"):
                     self._compactor.feed(closer)
-        self._folder.feed(event)
         self._compactor.feed(event)
-        self._finalizer.observe(event)
 
     def _write(self, event: dict[str, Any]) -> bytes:
         try:

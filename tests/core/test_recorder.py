@@ -547,11 +547,17 @@ class TestFinish:
             [STARTED, {**TOOL[0], "toolCallId": ""}],
         ],
     )
-    def test_and_what_the_finalizer_does_not_know_to_be_open(self, events: list[Any]) -> None:
-        run = RunRecorder(KEY, None)
+    @pytest.mark.parametrize("end", [{"stop_requested": True}, {"error": "died"}])
+    def test_and_what_the_finalizer_does_not_know_to_be_open(
+        self, events: list[Any], end: dict[str, Any]
+    ) -> None:
+        run = RunRecorder(KEY, INPUT)
         frames = record_all(run, events)
         assert run.error is None
-        verify(frames + run.finish(9.0, stop_requested=True)[0])
+        closing, result = run.finish(9.0, **end)
+        verify(frames + closing)
+        assert result is not None
+        verify(result.frames)
 
     def test_a_finish_of_the_agents_own_gets_the_ids(self) -> None:
         run = RunRecorder(KEY, None)

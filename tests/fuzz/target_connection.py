@@ -1,0 +1,47 @@
+"""Target: all that a client may send on one connection."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from bindings.driver import Driver
+from fuzz.support import no_error_is_logged
+from hostile_requests import responses
+
+from sansio_copilot import CopilotRuntime, Limits, text_agent
+
+LIMITS = Limits(body_bytes=4096, header_bytes=2048, read_bytes=128)
+_DATE = re.compile(rb"\r\ndate: [^\r]*")
+
+
+@text_agent
+async def hello(input: Any, context: Any) -> Any:
+    for word in ("Hello", " from", " Python"):
+        yield word
+
+
+def scripted(input: Any, context: Any) -> Any:
+    """Says what the client asked for."""
+    script = input.forwarded_props.get("script") if isinstance(input.forwarded_props, dict) else 0
+    yield from script if isinstance(script, list) else ()
+
+
+def connection(data: bytes) -> None:
+    """However its bytes are cut a client gets the same, all of it HTTP, and the end is the end."""
+    with no_error_is_logged():
+        whole = _sent([data])
+        assert _sent(data[at : at + 1] for at in range(len(data))) == whole
+        assert _sent(data.splitlines(keepends=True)) == whole
+    if b"HEAD" not in data:
+        responses(whole)
+
+
+def _sent(pieces: Iterable[bytes]) -> bytes:
+    agents = {"default": hello, "scripted": scripted}
+    driver = Driver(CopilotRuntime(agents, limits=LIMITS, thread_mutations=True))
+    driver.feed(*pieces).end()
+    assert driver.closed
+    driver.home.close()
+    return _DATE.sub(b"", bytes(driver.sent))

@@ -1,0 +1,190 @@
+"""Targets: the event machines, and a run's recorder, which has them all."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from fuzz.support import json_lines
+
+from sansio_copilot import MemoryStore, _json
+from sansio_copilot.endpoints._errors import Refusal
+from sansio_copilot.endpoints._input import parse_input
+from sansio_copilot.events import (
+    ChunkExpander,
+    EventError,
+    Verifier,
+    check_event,
+    compact_events,
+    expand_chunks,
+    finalize_events,
+    fold_messages,
+    fold_state,
+    verify_events,
+)
+from sansio_copilot.recorder import RunRecorder, frame_data
+from sansio_copilot.threads import Orphan, RunOpened, RunRequest
+
+Event = dict[str, Any]
+
+
+def _known(values: Iterable[Any]) -> list[Event]:
+    """Those that have the shape of their type."""
+    known = []
+    for value in values:
+        try:
+            if check_event(value):
+                known.append(value)
+        except EventError as error:
+            assert str(error)
+    return known
+
+
+def machines(data: bytes) -> None:
+    """One event a line. Each machine keeps its promise for whatever ``check_event`` lets through."""
+    events = _known(json_lines(data))
+    before = copy.deepcopy(events)
+    _check_alone(events)
+    accepted = _accepted(_expanded(events))
+    _check_accepted(accepted)
+    assert events == before, "a machine has changed what it was given"
+
+
+def _expanded(events: list[Event]) -> list[Event]:
+    expander, out = ChunkExpander(), []
+    for event in events:
+        try:
+            expanded = expander.feed(event)
+        except EventError as error:
+            assert str(error)
+            break
+        if not event["type"].endswith("_CHUNK"):
+            assert expanded[-1] is event
+        for one in expanded:
+            assert not one["type"].endswith("_CHUNK")
+            assert check_event(one)
+        out += expanded
+    return out
+
+
+def _accepted(events: list[Event]) -> list[Event]:
+    """What the verifier lets through; one that it refuses has changed nothing."""
+    verifier, accepted = Verifier(), []
+    for event in events:
+        try:
+            verifier.feed(event)
+        except EventError as error:
+            assert str(error)
+        else:
+            accepted.append(event)
+    assert verify_events(accepted) == accepted
+    if accepted and accepted[-1]["type"] not in ("RUN_FINISHED", "RUN_ERROR"):
+        verify_events([*accepted, *verifier.closers(), {"type": "RUN_FINISHED"}])
+    return accepted
+
+
+def _check_alone(events: list[Event]) -> None:
+    """What holds of events in any order."""
+    for machine in (expand_chunks, verify_events):
+        try:
+            machine(events)
+        except EventError as error:
+            assert str(error)
+    finalize_events(events, stop_requested=True)
+    fold_messages(events)
+    fold_state(events)
+    compact_events(events)
+
+
+def _check_accepted(events: list[Event]) -> None:
+    """What holds of a stream that is in order."""
+    run = _last_run(events)
+    closing = finalize_events(run)
+    verify_events([*run, *closing])
+    assert finalize_events([*run, *closing]) == []
+    once = compact_events(events)
+    assert fold_state(once) == fold_state(events)
+    twice = compact_events(once)
+    assert compact_events(twice) == twice
+    assert fold_state(twice) == fold_state(events)
+    for folded in (fold_messages(events), fold_messages(twice)):
+        assert all(isinstance(message["id"], str) for message in folded)
+
+
+def _last_run(events: list[Event]) -> list[Event]:
+    starts = [at for at, event in enumerate(events) if event["type"] == "RUN_STARTED"]
+    return events[starts[-1] :] if starts else events
+
+
+def recorder(data: bytes) -> None:
+    """The first line is the run's input, the others are events, or how it ends: a string or true.
+
+    Whatever an agent yields: the log is well formed, and so is what the run leaves; a client that
+    was cut off anywhere gets the rest; and whoever takes the run over ends it the same way.
+    """
+    first, _, rest = data.partition(b"\n")
+    try:
+        given = parse_input(first).json
+    except Refusal:
+        given, rest = {}, data
+    store = MemoryStore(resumable_runs=4)
+    opened = store.open_run(RunRequest("t", "r", "a"))
+    assert isinstance(opened, RunOpened)
+    run = RunRecorder(opened.key, given)
+    frames, end = b"", dict[str, Any]()
+    for value in json_lines(rest):
+        if value is True or isinstance(value, str):
+            end = {"stop_requested": True} if value is True else {"error": value}
+            break
+        more = run.record(value, 1.0)
+        frames += more
+        store.append(opened.key, more, run.result)
+        if run.error is not None:
+            end = {"error": run.error}
+            break
+    _check_resumption(store, frames)
+    closing, result = run.finish(2.0, **end)
+    store.close_run(opened.key, closing, result)
+    whole = frames + closing
+    _check_log(whole)
+    if result is not None:
+        _check_log(result.frames)
+        # What the agent itself has said; the reference, too, leaves out the runtime's own closers.
+        folded = fold_messages(_events_in(frames), given.get("messages") or [])
+        assert _decoded(result.messages) == (folded or None)
+        _check_resumption(store, whole)
+        _check_resumption(store, result.frames)
+    if frames:
+        orphan = Orphan(opened.key, "a", frames, _json.encode(given.get("messages") or []))
+        adopted, left = RunRecorder.adopt(orphan).finish(2.0, **end)
+        assert adopted == closing
+        if "state" not in given and result is not None:
+            assert left is not None
+            assert (left.frames, left.state) == (result.frames, result.state)
+
+
+def _check_log(frames: bytes) -> None:
+    events = _events_in(frames)
+    verify_events(events)
+    if events:
+        assert events[-1]["type"] in ("RUN_FINISHED", "RUN_ERROR")
+
+
+def _check_resumption(store: MemoryStore, frames: bytes) -> None:
+    """Whoever has seen some of ``frames`` gets exactly the others."""
+    seen = 0
+    for frame in frames.split(b"\n\n")[:-1]:
+        seen += len(frame) + 2
+        event_id = frame.partition(b"\n")[0].removeprefix(b"id: ").decode()
+        batch = store.read(store.open_cursor("t", event_id), len(frames) + 1)
+        assert batch.data == frames[seen:]
+
+
+def _events_in(frames: bytes) -> list[Event]:
+    return [json.loads(text) for text in frame_data(frames)]
+
+
+def _decoded(text: bytes | None) -> Any:
+    return None if text is None else _json.decode(text)

@@ -1,0 +1,123 @@
+"""Targets: what is read of a request before an agent has anything to do with it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from fuzz.support import BASE, no_error_is_logged, text_lines
+
+from sansio_copilot import CopilotRuntime, RemoteProtocolError, Request, _json, text_agent
+from sansio_copilot.endpoints._errors import Refusal
+from sansio_copilot.endpoints._input import parse_input
+from sansio_copilot.events import Verifier, check_event
+from sansio_copilot.routing import (
+    METHOD_NAMES,
+    InvalidRequest,
+    allowed_methods,
+    detect_envelope,
+    json_request,
+    match_path,
+    normalize_base_path,
+    normalize_path,
+    parse_envelope,
+    resolve_envelope,
+    under_base_path,
+)
+from sansio_copilot.testing import Answer, Client
+
+
+@text_agent
+def hello(input: Any, context: Any) -> Any:
+    yield "Hello"
+
+
+def runtime(**options: Any) -> CopilotRuntime:
+    return CopilotRuntime({"default": hello, "ü/": hello}, thread_mutations=True, **options)
+
+
+def routing(data: bytes) -> None:
+    """Three lines: a method, a base path and a target. Every request has an answer."""
+    method, base_path, target = text_lines(data, 3)
+    base: str | None = None
+    with suppress(ValueError):
+        base = normalize_base_path(base_path)
+        assert normalize_base_path(base) == base
+    path = normalize_path(target)
+    assert path.startswith("/")
+    assert path.isascii()
+    assert normalize_path(path) == path
+    segments = [segment.lower().replace("%2e", ".") for segment in path.split("/")]
+    assert not {".", ".."} & set(segments)
+    for anywhere in (path, target):
+        for below in (base, None):
+            route = match_path(anywhere, below)
+            if route is not None:
+                assert under_base_path(anywhere, below)
+                assert allowed_methods(route.name)
+    try:
+        request = Request.from_target(method, target)
+    except RemoteProtocolError:
+        return
+    assert "#" not in request.path + request.query
+    assert "?" not in request.path
+    for answer in _answers(Request(method, target.partition("?")[0]), base):
+        assert answer.status in (200, 204, 400, 404, 405, 415, 422, 501, 503), answer
+        assert (answer.status == 405) == ("allow" in answer.headers)
+
+
+def _answers(request: Request, base: str | None) -> list[Answer]:
+    answers = []
+    with no_error_is_logged():
+        for mode in ("multi-route", "single-route"):
+            client = Client(runtime(base_path=base, mode=mode))
+            with suppress(RemoteProtocolError):
+                target, body = request.path, request.body or b""
+                answer = client.request(request.method, target, headers=request.headers, body=body)
+                answers.append(answer)
+            client.close()
+    return answers
+
+
+def envelope(data: bytes) -> None:
+    """The body of a single-route request. It is refused with a reason, or becomes a request."""
+    request = Request("POST", BASE, headers={"content-type": "application/json"}, body=data)
+    detected = detect_envelope(request)
+    assert detected is None or detected in METHOD_NAMES
+    try:
+        parsed = parse_envelope(request)
+        assert parsed.method == detected
+        resolved = resolve_envelope(parsed, request)
+        if resolved is not None:
+            route, inner = resolved
+            assert inner.path.startswith(BASE)
+            assert normalize_path(inner.path) == inner.path
+            allowed_methods(route.name)
+            body = json_request(inner, parsed).body
+            assert body is not None
+            body.decode()
+    except InvalidRequest as error:
+        assert error.status in (400, 415)
+        assert str(error)
+    for answer in _answers(request, BASE):
+        assert answer.status < 500 or answer.status in (501, 503), answer
+        if answer.headers.get("content-type") == "application/json":
+            answer.json()
+
+
+def run_input(data: bytes) -> None:
+    """The body of a run. It is refused with a reason, or fits to tell other readers of."""
+    try:
+        parsed = parse_input(data)
+    except Refusal as refusal:
+        assert refusal.response.status == 400
+        assert _json.decode(refusal.response.body)["details"]
+        return
+    text = _json.encode(parsed.json)
+    again = parse_input(text)
+    assert _json.encode(again.json) == text
+    assert again.input == parsed.input
+    started = {"type": "RUN_STARTED", "threadId": "t", "runId": "r", "input": parsed.json}
+    assert check_event(started)
+    Verifier().feed(started)
+    parsed.input.model_dump(by_alias=True)

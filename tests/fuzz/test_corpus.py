@@ -1,0 +1,25 @@
+"""Each input of the corpus once: what the fuzzers started from, and all that they ever found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fuzz.mutation import minimized
+from fuzz.targets import CORPUS, TARGETS
+
+INPUTS = sorted(CORPUS.glob("*/*"))
+
+
+def test_every_target_has_a_corpus() -> None:
+    assert {path.name for path in CORPUS.iterdir()} == set(TARGETS)
+
+
+@pytest.mark.parametrize("path", INPUTS, ids=lambda path: f"{path.parent.name}-{path.name}")
+def test_what_is_promised_holds(path: Path) -> None:
+    TARGETS[path.parent.name].check(path.read_bytes())
+
+
+def test_a_failing_input_is_made_small() -> None:
+    data = b"first line\nsecond: a b c\nthird line\n"
+    assert minimized(data, lambda smaller: b"b" in smaller) == b"b"
