@@ -23,7 +23,7 @@ from copilot_bindings._asyncio_backend import AsyncioBackend
 from copilot_bindings._asyncio_connection import Connection
 from copilot_bindings._service import Service
 
-ROUNDS = 5
+ROUNDS = 25
 PATH = "/api/copilotkit"
 
 
@@ -137,11 +137,11 @@ async def measure_one(
 
 
 CASES = {
-    "info": (16, 2000, None, 1),
-    "short, all at once": (16, 500, {"deltas": 10}, 1),
-    "short, in turns": (16, 500, {"deltas": 10, "turns": True}, 1),
-    "long, all at once": (4, 20, {"deltas": 1000}, 1004),
-    "long, in turns": (4, 20, {"deltas": 1000, "turns": True}, 1004),
+    "info": (16, 400, None, 1),
+    "short, all at once": (16, 160, {"deltas": 10}, 1),
+    "short, in turns": (16, 160, {"deltas": 10, "turns": True}, 1),
+    "long, all at once": (4, 8, {"deltas": 1000}, 1004),
+    "long, in turns": (4, 8, {"deltas": 1000, "turns": True}, 1004),
 }
 
 

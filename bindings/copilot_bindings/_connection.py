@@ -141,6 +141,7 @@ class HTTPConnection:
         """Drive an exchange to its end."""
         exchange = self._exchange = self._service.runtime.exchange(request, time.time())
         framing = self._reader.response
+        is_starting = False
         action = exchange.start()
         while True:
             # The most frequent first.
@@ -156,6 +157,11 @@ class HTTPConnection:
                         action = exchange.done()
                 case SendHead(status=status, headers=headers):
                     action = _attempt(exchange, self._send_head, status, headers)
+                case WaitForFrames() if is_starting:
+                    # What the agent says at once leaves with the head.
+                    is_starting = False
+                    gone = (yield Rest()) is GONE
+                    action = _gone(exchange) if gone else exchange.done(True)
                 case WaitForFrames() | Call():
                     # Nothing that is ready waits for what may take long. A client that closed its
                     # side only (RFC 9112 section 9.6) gets what is ready; a stream that falls
@@ -174,6 +180,7 @@ class HTTPConnection:
                     action = yield from self._read_body(exchange, limit)
                 case StartRun(run=run):
                     action = _attempt(exchange, self._service.start_run, run)
+                    is_starting = True
                 case Abandon():
                     self._broken = True
                     return

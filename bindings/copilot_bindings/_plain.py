@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import lru_cache
+from http import HTTPStatus
 from typing import Final, TypeAlias
 
 import h11
@@ -128,8 +129,9 @@ def _head(status: int, fields: Fields, close: bool) -> tuple[bytes, bytes, bool,
             # The value may be a secret.
             raise ValueError(f"the header field {field[0]!r} cannot be sent")
         head.append(b"%b: %b\r\n" % (name, value))
-    # RFC 9110 sections 15.3.5 and 15.4.5: these have no content.
-    is_chunked = status not in (204, 304) and "content-length" not in names
+    # RFC 9110 sections 15.3.5 and 15.4.5.
+    has_content = status not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
+    is_chunked = has_content and "content-length" not in names
     after = b"\r\n"
     if close:
         after += b"connection: close\r\n"
