@@ -2,6 +2,7 @@
 # make test: set up, then run the whole suite.
 # make bench: set up, then measure our runtime beside the reference; see docs/performance.md.
 # make fuzz: set up, then look for inputs that break what is promised; see tests/fuzz.
+# make soak: set up, then load one server for some minutes; fails when anything is lost or grows.
 # All work on a fresh machine with python3 and npm.
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NPM := tests/clients/node_modules/.installed tests/differential/node_modules/.installed
 
-.PHONY: demo test lint format types unit fuzz bench clean
+.PHONY: demo test lint format types unit fuzz bench soak clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sansio-copilot demo --port $(or $(PORT),4000)
@@ -44,6 +45,11 @@ fuzz: $(VENV)/.installed
 # BENCH="--quick", say, or names of sections.
 bench: $(VENV)/.installed benchmarks/node_modules/.installed
 	$(BIN)/python benchmarks/run.py $(BENCH)
+
+# MINUTES=10 BINDING=asyncio (or trio, sockets, asgi, wsgi); SEED repeats the choices of another.
+soak: $(VENV)/.installed
+	cd tests && ../$(BIN)/python -m soak --minutes $(or $(MINUTES),10) \
+		--binding $(or $(BINDING),asyncio) $(if $(SEED),--seed $(SEED))
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -79,6 +79,8 @@ class Client:
         self, port: int, base_path: str, headers: Mapping[str, str], receive_buffer: int = 0
     ) -> None:
         self.base = base_path
+        self.receive_at_most = 65536
+        """Bytes that :meth:`next_frame` takes from the socket at a time."""
         self.socket = socket.socket()
         self.socket.settimeout(TIMEOUT)
         if receive_buffer:
@@ -203,7 +205,7 @@ class Client:
         while not self._frames and not self._receiver.ended:
             # Heartbeats keep the socket from timing out.
             assert time.monotonic() < deadline, f"no event within {TIMEOUT} s"
-            self._frames += self._receiver.feed(self.socket.recv(65536))
+            self._frames += self._receiver.feed(self.socket.recv(self.receive_at_most))
         return self._frames.pop(0) if self._frames else None
 
     def next_event(self) -> dict[str, Any]:

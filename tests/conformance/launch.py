@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+from sansio_copilot import CopilotRuntime
 
-def main() -> None:
-    # Not this directory, whose modules would hide others of the same name.
-    sys.path[0] = str(Path(__file__).parents[1])
+
+def launch(make_runtime: Callable[[str, str], CopilotRuntime]) -> None:
+    """Serve what ``make_runtime(base_path, limits)`` returns, as the command line says."""
     from conformance.agents import ON_PURPOSE
     from conformance.contract import find_server
-    from conformance.runtimes import make_runtime
 
     def without_what_is_on_purpose(record: logging.LogRecord) -> bool:
         """The tests take a traceback in the log for a bug; what they ask for is told in a line."""
@@ -35,4 +36,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    # Not this directory, whose modules would hide others of the same name.
+    sys.path[0] = str(Path(__file__).parents[1])
+    from conformance.runtimes import make_runtime
+
+    launch(make_runtime)

@@ -49,12 +49,15 @@ class Server:
     :param limits: which of :data:`LIMITS_OF_A_SERVER` it has.
     """
 
+    launcher = Path(__file__).parent / "launch.py"
+    """The program that makes the runtime and serves it."""
+
     def __init__(self, file: ServerFile, limits: str = "main") -> None:
         self.file = file
         self.limits = limits
         self.port = _free_port()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by end()
-        command = [sys.executable, *file.python_options, str(Path(__file__).parent / "launch.py")]
+        command = [sys.executable, *file.python_options, str(self.launcher)]
         self.process = subprocess.Popen(
             [*command, str(file.path), str(self.port), limits],
             stdin=subprocess.DEVNULL,

@@ -47,8 +47,10 @@ class ConfiguredRuntime(CopilotRuntime):
     A binding asks nothing of a runtime but its exchanges.
     """
 
-    def __init__(self, others: dict[str, CopilotRuntime], **main: Any) -> None:
-        super().__init__(AGENTS | FAULTY, **main)
+    def __init__(
+        self, agents: dict[str, Any], others: dict[str, CopilotRuntime], **main: Any
+    ) -> None:
+        super().__init__(agents, **main)
         self._others = others
 
     def exchange(self, request: Request, now: float) -> Exchange:
@@ -75,6 +77,7 @@ def make_runtime(base_path: str, limits: str) -> CopilotRuntime:
     others["calm"] = CopilotRuntime(AGENTS | FAULTY, base_path=base_path)
     others["faults"] = make_faulty_runtime(base_path=base_path, limits=LIMITS)
     return ConfiguredRuntime(
+        AGENTS | FAULTY,
         others,
         base_path=base_path,
         hooks=make_hooks(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
 import re
@@ -17,7 +18,8 @@ import pytest
 from sansio_copilot.testing import run_input
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SECURITY = ROOT / "SECURITY.md"
+PAGES = [ROOT / "README.md", SECURITY, *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def python_blocks() -> list[tuple[str, str]]:
@@ -90,3 +92,28 @@ def test_links_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def named_tests() -> list[str]:
+    """What SECURITY.md names as the proof of a promise: files, and tests in them."""
+    return re.findall(r"`(tests/[^`]+)`", SECURITY.read_text())
+
+
+@pytest.mark.parametrize("named", named_tests())
+def test_the_proof_of_a_promise_is_there(named: str) -> None:
+    file, *names = named.split("::")
+    path = ROOT / file
+    assert path.exists(), f"SECURITY.md names {file}"
+    scope = ast.parse(path.read_text()).body if names else []
+    for name in names:
+        found = [one for one in scope if getattr(one, "name", None) == name]
+        assert found, f"SECURITY.md names {named}, and {file} has no {name}"
+        scope = getattr(found[0], "body", [])
+
+
+def test_each_promise_has_its_proof() -> None:
+    """The promises are numbered, and so are the lines of the table."""
+    text = SECURITY.read_text()
+    promises = re.findall(r"^(\d+)\. \*\*", text, re.MULTILINE)
+    proofs = re.findall(r"^\| (\d+)\. .* \| `tests/", text, re.MULTILINE)
+    assert promises == proofs == [str(number + 1) for number in range(len(promises))]

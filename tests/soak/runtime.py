@@ -1,0 +1,139 @@
+"""The runtime that is soaked, and what it tells of itself.
+
+``GET {base}/soak/held`` tells what the process holds, once its garbage was collected: how many
+objects and blocks of memory there are, how many objects of each type that is ours, how many tasks
+of an event loop, and what is in the stores.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import anyio
+import attrs
+from ag_ui.core import RunAgentInput
+from conformance.agents import Event, OnPurposeError
+from conformance.runtimes import LIMITS, ConfiguredRuntime
+
+from sansio_copilot import (
+    AgentContext,
+    AudioFile,
+    CopilotRuntime,
+    HookContext,
+    Hooks,
+    MemoryStore,
+    Reject,
+    Response,
+)
+
+from .script import Plan, script
+
+SMALL = {"max_threads": 6, "max_runs_per_thread": 3, "max_bytes": 400_000, "resumable_runs": 1}
+"""What the store has room for from which threads are evicted all the time."""
+LINGERS = 0.03
+"""Seconds that an agent which has called a front end's tool goes on after RUN_FINISHED."""
+_OURS = ("sansio_copilot", "copilot_bindings")
+_LOOPS = ("asyncio", "_asyncio", "trio")
+
+
+def _begin(input: RunAgentInput) -> tuple[Plan, list[Event]]:
+    plan = Plan(**input.forwarded_props)
+    return plan, script(plan, input.thread_id, input.run_id)
+
+
+def _end(plan: Plan) -> None:
+    if plan.ending == "raises":
+        raise OnPurposeError("as planned")
+
+
+async def scripted(input: RunAgentInput, context: AgentContext) -> AsyncIterator[Event]:
+    """Says what is planned, in a task."""
+    plan, events = _begin(input)
+    for number, event in enumerate(events):
+        if plan.pause and number % plan.every == 0:
+            await anyio.sleep(plan.pause)
+        yield event
+    _end(plan)
+    if plan.ending == "asks":
+        await anyio.sleep(LINGERS)
+
+
+def scripted_plain(input: RunAgentInput, context: AgentContext) -> Iterator[Event]:
+    """The same in a thread, which it blocks."""
+    plan, events = _begin(input)
+    for number, event in enumerate(events):
+        if plan.pause and number % plan.every == 0:
+            time.sleep(plan.pause)
+        if context.stop_requested:
+            return
+        yield event
+    _end(plan)
+    if plan.ending == "asks":
+        time.sleep(LINGERS)
+
+
+async def transcribe(audio: AudioFile) -> str:
+    return f"{audio.size} bytes"
+
+
+def make_runtime(base_path: str, limits: str) -> CopilotRuntime:
+    """Of three stores: one that keeps what the load has not deleted, and two of ``others``."""
+    stores = {
+        "main": MemoryStore(),
+        "supersede": MemoryStore(on_concurrent_run="supersede"),
+        "small": MemoryStore(**SMALL),
+    }
+
+    def tell(context: HookContext) -> None:
+        if context.request.path == f"{base_path}/soak/held":
+            raise Reject(Response.json(held(stores)))
+
+    agents = {"default": scripted, "plain": scripted_plain}
+    options: dict[str, Any] = {
+        "base_path": base_path,
+        "limits": attrs.evolve(LIMITS, heartbeat_seconds=0.25),
+        "thread_mutations": True,
+        "transcription": transcribe,
+        "debug": True,
+    }
+    main = stores["main"]
+    others = {
+        name: CopilotRuntime(agents, store=store, **options)
+        for name, store in stores.items()
+        if store is not main
+    }
+    return ConfiguredRuntime(agents, others, store=main, hooks=Hooks(on_request=tell), **options)
+
+
+def held(stores: dict[str, MemoryStore]) -> dict[str, Any]:
+    """What this process holds now, by name."""
+    for _ in range(2):
+        # What is freed in the first pass may have held what the second one frees.
+        gc.collect()
+    # What is free, but was not given back, differs from time to time.
+    ctypes.CDLL(None).malloc_trim(0)
+    objects = gc.get_objects()
+    types = Counter(map(type, objects))
+    ours: Counter[str] = Counter()
+    for kind, count in types.items():
+        name = kind.__qualname__
+        # Of a few classes it is a property.
+        module = kind.__module__ if isinstance(kind.__module__, str) else ""
+        package = module.partition(".")[0]
+        if package in _LOOPS and name == "Task":
+            ours["tasks"] += count
+        elif package in _OURS:
+            ours[f"{module}.{name}"] += count
+    return {
+        "objects": len(objects),
+        "blocks of memory": sys.getallocatedblocks(),
+        **{f"bytes in store {name}": store.total_bytes for name, store in stores.items()},
+        **{f"threads in store {name}": len(store.list_threads()) for name, store in stores.items()},
+        **ours,
+    }

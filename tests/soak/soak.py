@@ -1,0 +1,216 @@
+"""A mixed load on one server for as long as is wanted, and whether the server bears it.
+
+The load comes in rounds. In each, some callers take scenario after scenario from a pack that they
+shuffle, until the round is over; then all of them are waited for, so that nothing goes on, and what
+the server holds is written down. The first event of any stream that is not the one that had to come
+ends the soak; at the end so does what has grown (growth.py says how that is told).
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import attrs
+from conformance.contract import find_server
+from conformance.process import Server, wait_until
+
+from .growth import FEWEST, grown
+from .scenarios import SCENARIOS, Caller
+
+BINDINGS = {
+    "asyncio": "asyncio_server",
+    "trio": "trio",
+    "sockets": "sockets",
+    "asgi": "uvicorn",
+    "wsgi": "gunicorn",
+}
+"""The server that stands for each binding, by its name in the conformance suite."""
+CALLERS = 12
+LONGEST_ROUND = 10.0
+"""Seconds."""
+MIB = 2**20
+SLACK = {"memory": 16 * MIB, "blocks of memory": 3000, "objects": 500, "descriptors": 1}
+POOLED = {"sockets": 20, "wsgi": 20}
+"""How many threads the pool of a binding, or of its server, may begin late."""
+LIVE = ("sansio_copilot.run.Run", "sansio_copilot.exchange.Exchange")
+"""What there is as long as something goes on."""
+
+
+class SoakFailure(AssertionError):
+    """The server did not bear it."""
+
+
+class SoakServer(Server):
+    """A server with the runtime of the soak."""
+
+    launcher = Path(__file__).parent / "launch.py"
+
+
+@attrs.define
+class Summary:
+    """What was done, and what the server held at each quiet point.
+
+    :ivar counts: by what was counted, and by the name of each scenario.
+    """
+
+    binding: str
+    seed: int
+    seconds: float = 0.0
+    counts: Counter[str] = attrs.field(factory=Counter)
+    held: list[dict[str, float]] = attrs.field(factory=list)
+
+    def __str__(self) -> str:
+        lines = [f"{self.binding}: {self.seconds:.0f} s, seed {self.seed}"]
+        for name in ("requests", "runs", "events", "resumes", "stops"):
+            count = self.counts[name]
+            lines.append(f"  {count:9,} {name}, {count / self.seconds:,.0f} a second")
+        scenarios = (f"{each.__name__} {self.counts[each.__name__]:,}" for each in SCENARIOS)
+        lines.append(f"  {', '.join(scenarios)}")
+        if self.held:
+            first, last = self.held[0], self.held[-1]
+            lines.append(f"  at {len(self.held)} quiet points, the first and the last:")
+            for name in (
+                "memory",
+                "blocks of memory",
+                "objects",
+                "descriptors",
+                "threads",
+                "tasks",
+            ):
+                unit, of = ("MiB", MIB) if name == "memory" else ("", 1)
+                values = f"{first.get(name, 0) / of:,.0f} {last.get(name, 0) / of:,.0f}"
+                lines.append(f"    {name}: {values} {unit}".rstrip())
+        return "\n".join(lines)
+
+
+def soak(
+    binding: str,
+    seconds: float,
+    *,
+    seed: int | None = None,
+    tell: Callable[[str], object] = lambda line: None,
+) -> Summary:
+    """Load a server for so many seconds, a fifth of them to warm it up.
+
+    :param seed: of all that is left to chance but the order in which things happen.
+    :param tell: is told of each quiet point.
+    :raises SoakFailure: if anything was not as it must be.
+    """
+    seed = random.randrange(2**31) if seed is None else seed
+    # As it is used: strictness takes twice the time, and memory of its own.
+    file = attrs.evolve(find_server(BINDINGS[binding]), python_options=())
+    server = SoakServer(file)
+    summary = Summary(binding, seed)
+    try:
+        server.wait_ready()
+        _Soak(server, summary, tell).go_on_for(seconds)
+        problems = server.end()
+    except BaseException:
+        server.kill()
+        server.close_log()
+        raise
+    if problems:
+        raise SoakFailure(problems[0])
+    return summary
+
+
+class _Soak:
+    def __init__(self, server: Server, summary: Summary, tell: Callable[[str], object]) -> None:
+        self._server = server
+        self._summary = summary
+        self._tell = tell
+        self._failed = threading.Event()
+        self._callers = [
+            Caller(server, f"caller-{number}", random.Random(f"{summary.seed} {number}"))
+            for number in range(CALLERS)
+        ]
+        self._packs = [_pack(caller.chance) for caller in self._callers]
+        self._loaded = 0.0
+        self._idle = self._quiet_point()
+
+    def go_on_for(self, seconds: float) -> None:
+        """All rounds."""
+        length = min(LONGEST_ROUND, seconds * 0.8 / FEWEST)
+        warm = seconds * 0.2
+        with ThreadPoolExecutor(CALLERS) as pool:
+            # A round takes as long as the scenarios that it began last.
+            while self._loaded < seconds - length / 2 or len(self._summary.held) < FEWEST:
+                self._round(pool, length)
+                held = self._quiet_point()
+                if self._loaded >= warm:
+                    self._summary.held.append(held)
+                memory = held["memory"] / MIB
+                self._tell(
+                    f"{self._loaded:.0f} s: {self._counts()['events']:,} events, {memory:.0f} MiB"
+                )
+        self._summary.seconds = self._loaded
+        self._summary.counts = self._counts()
+        slack = {**SLACK, "threads": POOLED.get(self._summary.binding, 0)}
+        if found := grown(self._summary.held, slack):
+            raise SoakFailure("\n".join([*found, str(self._summary)]))
+
+    def _counts(self) -> Counter[str]:
+        return sum((caller.counts for caller in self._callers), Counter())
+
+    def _round(self, pool: ThreadPoolExecutor, seconds: float) -> None:
+        begun = time.monotonic()
+        each = zip(self._callers, self._packs, strict=True)
+        tasks = [pool.submit(self._call, *one, begun + seconds) for one in each]
+        for task in tasks:
+            task.result()
+        self._loaded += time.monotonic() - begun
+
+    def _call(self, caller: Caller, pack: Iterator[Callable[[Caller], None]], until: float) -> None:
+        while time.monotonic() < until and not self._failed.is_set():
+            scenario = next(pack)
+            caller.counts[scenario.__name__] += 1
+            try:
+                scenario(caller)
+            except Exception as error:
+                self._failed.set()
+                where = f"{scenario.__name__} of {caller.name}, seed {self._summary.seed}"
+                log = self._server.log()[-2000:]
+                raise SoakFailure(f"{where}: {error!r}\n{log}") from error
+        caller.hang_up()
+
+    def _quiet_point(self) -> dict[str, float]:
+        """What the server holds when all that was going on has ended."""
+        self._server.request("POST", "/threads/clear", config="small")
+        found: dict[str, float] = {}
+
+        def quiet() -> bool:
+            nonlocal found
+            found = self._held()
+            # The question itself is an exchange.
+            return sum(found.get(name, 0) for name in LIVE) == 1
+
+        try:
+            wait_until(quiet, "runs and exchanges have ended")
+        except AssertionError as error:
+            live = {name: found.get(name, 0) for name in LIVE}
+            raise SoakFailure(f"{error}: {live}\n{self._server.log()[-2000:]}") from None
+        return found
+
+    def _held(self) -> dict[str, float]:
+        told: dict[str, Any] = json.loads(self._server.request("GET", "/soak/held").body)
+        process = self._server.held()
+        return {
+            **told,
+            "memory": process.resident,
+            "descriptors": process.descriptors,
+            "threads": process.threads,
+        }
+
+
+def _pack(chance: random.Random) -> Iterator[Callable[[Caller], None]]:
+    """Each scenario as often as any other, in another order each time."""
+    while True:
+        yield from chance.sample(SCENARIOS, len(SCENARIOS))
