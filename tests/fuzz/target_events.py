@@ -43,7 +43,7 @@ def _known(values: Iterable[Any]) -> list[Event]:
 
 
 def machines(data: bytes) -> None:
-    """One event a line. Each machine keeps its promise for whatever ``check_event`` lets through."""
+    """One event a line. Machines keep their promises for whatever ``check_event`` lets through."""
     events = _known(json_lines(data))
     before = copy.deepcopy(events)
     _check_alone(events)
