@@ -227,25 +227,33 @@ class RunRecorder:
             return None
 
     def _compacted(self, now: float) -> RunResult:
-        # Twice, as the reference does: once when it stores a run, once when it replays it. For a
-        # stream that an error cut short the second pass still moves events.
-        events = compact_events(self._compactor.finish(), state=self._state)
-        token = self._key.token.encode()
-        frames = b"".join(
-            b"id: %s.c%d\ndata: %s\n\n" % (token, index, _json.encode(event))
-            for index, event in enumerate(events)
-        )
+        is_whole = self._compactor.is_whole
+        events = self._compactor.finish()
+        if not is_whole:
+            # Twice, as the reference does: once when it stores a run, once when it replays it. For
+            # a stream that an error cut short the second pass still moves events.
+            events = compact_events(events, state=self._state)
+        prefix = b"id: %s." % self._key.token.encode()
+        frames: list[bytes] = []
+        message_ids: set[str] = set()
         state = None
-        for event in events:
-            if event["type"] == "STATE_SNAPSHOT":
+        for index, event in enumerate(events):
+            frames.append(b"%sc%d\ndata: %s\n\n" % (prefix, index, _json.encode(event)))
+            message_id = event.get("messageId")
+            if isinstance(message_id, str):
+                message_ids.add(message_id)
+            kind = event["type"]
+            if kind == "STATE_SNAPSHOT":
                 snapshot = event["snapshot"]
                 state = _json.encode(snapshot) if isinstance(snapshot, dict) else b"null"
-        messages = self._folder.messages
+            elif kind == "RUN_STARTED":
+                message_ids.update(_ids_of(_messages_of(event.get("input"))))
+        messages = self._folder.current
         return RunResult(
-            frames,
+            b"".join(frames),
             _json.encode(messages) if messages else None,
             state,
-            frozenset(_message_ids(events)),
+            frozenset(message_ids),
             now,
         )
 
@@ -261,12 +269,7 @@ def _messages_of(run_input: object) -> list[Any]:
     return messages if isinstance(messages, list) else []
 
 
-def _message_ids(events: list[dict[str, Any]]) -> Iterator[str]:
-    for event in events:
-        message_id = event.get("messageId")
-        if isinstance(message_id, str):
-            yield message_id
-        if event["type"] == "RUN_STARTED":
-            for message in _messages_of(event.get("input")):
-                if isinstance(message, dict) and isinstance(message.get("id"), str):
-                    yield message["id"]
+def _ids_of(messages: list[Any]) -> Iterator[str]:
+    for message in messages:
+        if isinstance(message, dict) and isinstance(message.get("id"), str):
+            yield message["id"]

@@ -46,9 +46,14 @@ class MessageFolder:
     @property
     def messages(self) -> list[Message]:
         """A copy of the conversation so far."""
-        self._settle()
-        copied: list[Message] = copy_json(self._messages)
+        copied: list[Message] = copy_json(self.current)
         return copied
+
+    @property
+    def current(self) -> list[Message]:
+        """The conversation itself, to be read at once: it is not to be changed, and goes on to."""
+        self._settle()
+        return self._messages
 
     def feed(self, event: Event) -> None:
         """Apply one event; one that has no effect on messages is ignored."""

@@ -132,7 +132,8 @@ class Verifier:
         run_input = event.get("input")
         messages = run_input.get("messages") if isinstance(run_input, dict) else None
         _check_message_tags(messages)
-        self._reset()
+        if self._phase is not _NEW:
+            self._reset()
         self._record_owners(messages, replace=False)
         self._phase = _RUNNING
 
