@@ -187,6 +187,8 @@ class Exchange:
         self._expect_outcome("failed")
         if isinstance(self._action, Call):
             self._culprit = (error, self._action.name)
+        elif isinstance(self._action, WaitForFrames):
+            self._culprit = (error, "store method watch")
         return self._advance(self._steps.throw(error))
 
     def client_gone(self) -> Action | None:

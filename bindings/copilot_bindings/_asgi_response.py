@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Awaitable
 from typing import Any
 
 from sansio_copilot import Exchange, RemoteProtocolError, Request, refusals
@@ -24,7 +23,7 @@ from sansio_copilot.actions import (
 from ._asgi_request import announced_length, request_of
 from ._asgi_wire import Gone, Receive, Scope, Send, Wire
 from ._backend import Event, Task
-from ._call import begin, is_pending, lock_of
+from ._call import Pending, begin, begin_watch, end_watch, is_pending, lock_of
 from ._service import Service
 
 _LAST_SECONDS = 2.0
@@ -44,8 +43,10 @@ class Responder:
         self._lock = lock_of(service.runtime.store)
         self._thread = threading.get_ident()
         self._scope = scope
-        self._wire = Wire(receive, send)
+        self._wire = Wire(receive, send, self._backend)
         self._announced: int | None
+        self._is_expecting = False
+        """Whether the client waits for "100 Continue"."""
         self._exchange: Exchange
         self._action: Action
         self._listener: Task | None = None
@@ -89,6 +90,7 @@ class Responder:
 
     async def _answer(self, request: Request) -> None:
         self._announced = announced_length(request)
+        self._is_expecting = "expect" in request.headers
         self._exchange = self._service.runtime.exchange(request, time.time())
         self._action = self._exchange.start()
         try:
@@ -146,8 +148,10 @@ class Responder:
                 outcome = begin(action, self._lock, self._backend)
                 return await self._await(outcome) if is_pending(outcome) else outcome
             case ReadBody(limit=limit):
+                self._is_expecting = False
                 return await self._wire.read_body(self._announced, limit)
             case SendHead(status=status, headers=headers):
+                self._is_expecting = False
                 self._wire.put_head(status, headers)
             case StartRun(run=run):
                 self._service.start_run(run)
@@ -177,9 +181,9 @@ class Responder:
 
     # What the client says
 
-    def _listen_once(self) -> None:
-        # Before the body has been read a client is not listened to: what it says is the body.
-        if self._listener is None and self._wire.may_listen:
+    def _begin_to_listen(self) -> None:
+        # Who waits to be asked for the body (RFC 9110 section 10.1.1) would be by that.
+        if not self._is_expecting and self._wire.begin_to_listen():
             self._listener = self._backend.spawn(self._listen)
 
     async def _listen(self) -> None:
@@ -189,12 +193,11 @@ class Responder:
     # Waiting
 
     async def _wait(self, want: WaitForFrames) -> bool:
-        self._listen_once()
+        self._begin_to_listen()
         if self._wire.gone:
             raise Gone
         event = self._event = self._backend.event()
-        with self._lock:
-            unwatch = want.store.watch(want.cursor, self._notified)
+        unwatch = begin_watch(self._lock, want.store, "watch", want.cursor, self._notified)
         try:
             notified = await self._backend.wait_for(event, want.timeout)
         except self._backend.cancelled:
@@ -202,13 +205,12 @@ class Responder:
             raise
         finally:
             self._event = None
-            with self._lock:
-                unwatch()
+            end_watch(self._lock, unwatch)
         if self._wire.gone:
             raise Gone
         return notified
 
-    async def _await(self, awaitable: Awaitable[Any]) -> Any:
+    async def _await(self, pending: Pending) -> Any:
         """Await what is given up if the client goes."""
         begun = False
         outcome: Any = None
@@ -219,16 +221,14 @@ class Responder:
             nonlocal begun, outcome, error
             begun = True
             try:
-                outcome = await awaitable
+                outcome = await pending
                 error = None
-            except (self._backend.cancelled, KeyboardInterrupt):
-                raise
-            except BaseException as raised:
-                error = raised if isinstance(raised, Exception) else RuntimeError(repr(raised))
+            except Exception as raised:
+                error = raised
             finally:
                 event.set()
 
-        self._listen_once()
+        self._begin_to_listen()
         task: Task | None = None
         answered = False
         try:
@@ -240,9 +240,8 @@ class Responder:
             self._event = None
             if not answered and task is not None:
                 task.cancel()
-            if not begun and (close := getattr(awaitable, "close", None)) is not None:
-                # Python warns of a coroutine that was never awaited.
-                close()
+            if not begun:
+                pending.close()
         if not answered:
             raise Gone
         if error is not None:

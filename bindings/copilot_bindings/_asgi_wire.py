@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
 from sansio_copilot import BodyTooLarge
+
+from ._backend import Backend
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -13,6 +16,7 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 _FLUSH_BYTES = 64 * 1024
+_LISTEN_BYTES = 64 * 1024
 
 
 class Gone(Exception):
@@ -22,9 +26,15 @@ class Gone(Exception):
 class Wire:
     """Sends together what is ready together, and knows whether the client is still there."""
 
-    def __init__(self, receive: Receive, send: Send) -> None:
+    def __init__(self, receive: Receive, send: Send, backend: Backend) -> None:
         self._receive = receive
         self._send = send
+        self._backend = backend
+        self._listening = False
+        self._heard: deque[Message] = deque()
+        """Of the body, what came before it was asked for."""
+        self._heard_size = 0
+        self._news = backend.event()
         self._head: Message | None = None
         self._out: list[bytes] = []
         self._out_size = 0
@@ -34,8 +44,7 @@ class Wire:
         """Whether that is because the client has gone, and not for want of the server."""
         self.failure: Exception | None = None
         """What the server raised."""
-        self.may_listen = False
-        """Whether all that the server may still say is that the client has gone."""
+        self._body_is_of_interest = True
 
     # What the client says
 
@@ -50,19 +59,44 @@ class Wire:
         if announced is not None and announced > limit:
             raise BodyTooLarge
         body = bytearray()
-        while (message := await self._hear()) is not None:
+        while (message := await self._next_message()) is not None:
             body += message.get("body", b"")
             if len(body) > limit:
                 raise BodyTooLarge
             if not message.get("more_body", False):
-                self.may_listen = True
+                self._body_is_of_interest = False
                 return bytes(body)
         raise Gone
 
+    def begin_to_listen(self) -> bool:
+        """Whether :meth:`listen` is to be called now, because it may learn something."""
+        begun = not (self._listening or self.gone or self._heard_size >= _LISTEN_BYTES)
+        self._listening = self._listening or begun
+        return begun
+
     async def listen(self) -> None:
-        """Wait until the client has gone."""
-        while await self._hear() is not None:
-            pass
+        """Wait until the client has gone, or sends more of its body than is worth keeping."""
+        try:
+            while self._heard_size < _LISTEN_BYTES:
+                if (message := await self._hear()) is None:
+                    break
+                if self._body_is_of_interest:
+                    self._heard.append(message)
+                    self._heard_size += len(message.get("body", b""))
+                    self._news.set()
+        finally:
+            self._listening = False
+            self._news.set()
+
+    async def _next_message(self) -> Message | None:
+        while self._listening and not self._heard:
+            self._news = self._backend.event()
+            await self._news.wait()
+        if not self._heard:
+            return None if self.gone else await self._hear()
+        message = self._heard.popleft()
+        self._heard_size -= len(message.get("body", b""))
+        return message
 
     async def _hear(self) -> Message | None:
         """What the client says next; None if it has gone."""
@@ -87,7 +121,9 @@ class Wire:
 
     def put_head(self, status: int, fields: tuple[tuple[str, str], ...]) -> None:
         """Have the head sent with what comes next."""
-        self.may_listen = True
+        self._body_is_of_interest = False
+        self._heard.clear()
+        self._heard_size = 0
         headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in fields]
         self._head = {"type": "http.response.start", "status": status, "headers": headers}
 

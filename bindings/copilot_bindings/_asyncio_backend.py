@@ -8,6 +8,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from ._call import Pending
+
 logger = logging.getLogger("sansio_copilot")
 
 
@@ -19,6 +21,7 @@ class AsyncioBackend:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._calls: dict[asyncio.Future[Any], Pending] = {}
 
     def soon(self, callback: Callable[..., object], *args: Any) -> None:
         # A closed loop has nobody left to tell.
@@ -62,15 +65,23 @@ class AsyncioBackend:
         self, awaitable: Awaitable[Any], on_cancel: Callable[[], object] | None = None
     ) -> Any:
         task = asyncio.ensure_future(awaitable)
+        if isinstance(awaitable, Pending):
+            self._calls[task] = awaitable
         while not task.done():
             try:
                 await asyncio.wait([task])
             except asyncio.CancelledError:
                 if on_cancel is not None:
                     on_cancel()
+        self._calls.pop(task, None)
         if task.cancelled():
             raise RuntimeError("what was waited for was cancelled")
         return task.result()
+
+    def give_up(self) -> list[str]:
+        for task in self._calls:
+            task.cancel()
+        return [repr(call) for call in self._calls.values()]
 
 
 async def _guarded(function: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> None:

@@ -11,7 +11,7 @@ from typing import Any, cast
 from sansio_copilot.actions import Call, StoreCall, WaitForFrames
 
 from ._asyncio_backend import AsyncioBackend
-from ._call import begin, is_pending, lock_of
+from ._call import begin, begin_watch, end_watch, is_pending, lock_of
 from ._connection import HTTPConnection
 from ._service import Service
 from ._wants import GONE, TIMED_OUT, Close, CloseWriting, Receive, Rest, Send, Want
@@ -127,8 +127,9 @@ class Connection(asyncio.Protocol):
                 case WaitForFrames(store=store, cursor=cursor, timeout=timeout):
                     self._wait(want, timeout)
                     try:
-                        with self._lock:
-                            self._unwatch = store.watch(cursor, self._notified)
+                        self._unwatch = begin_watch(
+                            self._lock, store, "watch", cursor, self._notified
+                        )
                     except Exception as error:
                         self._want = None
                         want = http.failed(error)
@@ -165,8 +166,7 @@ class Connection(asyncio.Protocol):
             return
         self._want = None
         if self._unwatch is not None:
-            with self._lock:
-                self._unwatch()
+            end_watch(self._lock, self._unwatch)
             self._unwatch = None
         if self._pending is not None:
             self._pending.cancel()
@@ -180,10 +180,8 @@ class Connection(asyncio.Protocol):
             outcome = await awaitable
         except asyncio.CancelledError:
             error = RuntimeError("what was called was cancelled")
-        except KeyboardInterrupt:
-            raise
-        except BaseException as raised:
-            error = raised if isinstance(raised, Exception) else RuntimeError(repr(raised))
+        except Exception as raised:
+            error = raised
         if self._want is not want:
             # Given up meanwhile.
             return

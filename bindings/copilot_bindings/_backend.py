@@ -76,5 +76,10 @@ class Backend(Protocol):
         """Await what a cancellation must not cut short; the cancellation is not raised here.
 
         :param on_cancel: told of one that came meanwhile, where the library forgets it otherwise.
+        :raises RuntimeError: if it is a :class:`._call.Pending` that was given up.
         """
+        ...
+
+    def give_up(self) -> list[str]:
+        """Cancel each call that is being seen through, at the end of a server; what they were."""
         ...

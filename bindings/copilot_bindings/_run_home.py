@@ -12,7 +12,7 @@ from sansio_copilot import Run, RunState
 from sansio_copilot.actions import PullEvent, RunAction, RunOver, StoreCall
 
 from ._backend import Backend, Event, Task
-from ._call import begin, is_pending, lock_of, locked
+from ._call import begin, begin_watch, end_watch, is_pending, lock_of, locked
 from ._iterate import ThreadedIterator
 
 logger = logging.getLogger("sansio_copilot")
@@ -46,6 +46,12 @@ class RunHome:
     def __repr__(self) -> str:
         return f"<RunHome of {self._run.context.agent_id!r}, run {self._run.key.run_id!r}>"
 
+    @property
+    def is_prompt(self) -> bool:
+        """Whether the run's store answers at once."""
+        store = self._run.store
+        return not (store.blocking or inspect.iscoroutinefunction(store.close_run))
+
     def begin(self, ended: Callable[[RunHome], object]) -> None:
         """Begin to live; ``ended`` is told when the run is over and its agent has ended."""
         self._task = self._backend.spawn(self._live, ended)
@@ -75,8 +81,12 @@ class RunHome:
         unwatch = None
         try:
             await self._store(run.start(time.time()))
-            with self._lock:
-                unwatch = run.store.watch_run(run.key, self._notified)
+            try:
+                unwatch = begin_watch(self._lock, run.store, "watch_run", run.key, self._notified)
+            except Exception:
+                logger.exception("store method watch_run failed in run %r", run.key.run_id)
+                await self._end("The thread store failed")
+                return
             if run.lease is not None:
                 self._renewal = self._backend.later(run.lease / 3, self._renew)
             events = await self._open()
@@ -87,13 +97,12 @@ class RunHome:
             if self._over is None:
                 await self._end("The run was cancelled")
         except Exception:
-            # A store's watch_run, say. The run must not stay open, nor the server go down with it.
+            # The run must not stay open, nor the server go down with it.
             logger.exception("the home of run %r failed", run.key.run_id)
             await self._end("The server failed")
         finally:
             if unwatch is not None:
-                with self._lock:
-                    unwatch()
+                end_watch(self._lock, unwatch)
             for timer in (self._renewal, self._flusher):
                 if timer is not None:
                     timer.cancel()

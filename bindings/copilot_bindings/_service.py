@@ -144,10 +144,16 @@ class Service:
             connection.abort()
         # A second signal ends the process all the same.
         while not await self._quiet(lambda: not self._homes):
+            calls = self.backend.give_up()
+            logger.warning(
+                "ignore that they are to end: %s", ", ".join([*map(repr, self._homes), *calls])
+            )
             for home in self._homes:
-                logger.warning("an agent ignores its cancellation: %r", home)
                 home.cancel()
-        await self._quiet(lambda: not self.connections)
+        while not await self._quiet(lambda: not self.connections):
+            if not (calls := self.backend.give_up()):
+                break
+            logger.warning("gave up what does not return: %s", ", ".join(calls))
         # Tasks that have done their work end in a turn of their own.
         await self.backend.checkpoint()
         await self.backend.checkpoint()
@@ -160,7 +166,11 @@ class Service:
         """End each run with a well-formed terminal event, and take no more."""
         self._ended = True
         for home in list(self._homes):
-            await home.interrupt(SHUTDOWN)
+            if home.is_prompt:
+                await home.interrupt(SHUTDOWN)
+            else:
+                # One call that hangs must not keep the others from their end.
+                self.backend.spawn(home.interrupt, SHUTDOWN)
 
     def hurry(self) -> None:
         """Grant no more grace, if the end has begun."""

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias, TypeVar
 from sansio_copilot.actions import Call, StoreCall, WaitForFrames
 
 from ._connection import HTTPConnection
-from ._threads import BackgroundLoop, watching
+from ._threads import BackgroundLoop, call, watching
 from ._wake import Wake
 from ._wants import GONE, TIMED_OUT, Close, CloseWriting, Receive, Rest, Send, Want
 
@@ -101,8 +101,10 @@ class Connection:
 
     def _perform(self, want: Want) -> Any:
         match want:
-            case StoreCall() | Call():
+            case StoreCall():
                 return self._loop.call(want)
+            case Call():
+                return call(want, self._loop.runtime, self._await)
             case Send(data=data):
                 return self._send(data)
             case WaitForFrames():
@@ -146,25 +148,51 @@ class Connection:
 
     def _wait_for_frames(self, want: WaitForFrames) -> Any:
         """Until there are frames, or the client has closed the connection."""
-        if self._wake is None:
-            self._wake = Wake()
-        self._notified = False
+        wake = self._expect_notice()
         deadline = time.monotonic() + want.timeout
         with watching(want, self._loop.runtime, self._notify):
             while not self._notified:
-                if isinstance(self._socket, tls.SSLSocket) and self._socket.pending():
-                    ready = [(self._socket.fileno(), select.POLLIN)]
-                else:
-                    events = 0 if self._http.full else select.POLLIN
-                    ready = self._poll(events, deadline, self._wake)
-                if not ready:
+                event = self._poll_woken(wake, deadline, listening=True)
+                if event is None:
                     return False
-                for file, event in ready:
-                    if file == self._wake.fileno():
-                        self._wake.clear()
-                    elif not self._take_in(event):
-                        return GONE
+                if event and not self._take_in(event):
+                    return GONE
         return True
+
+    def _await(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """Have the loop call and await; what is awaited is given up with a client that breaks
+        the connection. One that has closed its side only still waits for the answer."""
+        wake = self._expect_notice()
+        future = self._loop.begin(function, args)
+        future.add_done_callback(lambda _: self._notify())
+        listening = True
+        while not future.done():
+            event = self._poll_woken(wake, None, listening=listening)
+            if event and event & _GONE_EVENTS:
+                future.cancel()
+                return GONE
+            if event:
+                listening = self._take_in(event)
+        return future.result()
+
+    def _expect_notice(self) -> Wake:
+        self._notified = False
+        if self._wake is None:
+            self._wake = Wake()
+        return self._wake
+
+    def _poll_woken(self, wake: Wake, deadline: float | None, *, listening: bool) -> int | None:
+        """What the socket has to say, 0 if :meth:`_notify` was called, or None in time."""
+        listening = listening and not self._http.full
+        if listening and isinstance(self._socket, tls.SSLSocket) and self._socket.pending():
+            return select.POLLIN
+        events = select.POLLIN if listening else 0
+        ready = dict(self._poll(events, deadline, wake))
+        if not ready:
+            return None
+        if ready.pop(wake.fileno(), 0):
+            wake.clear()
+        return ready.get(self._socket.fileno(), 0)
 
     def _notify(self) -> None:
         self._notified = True
@@ -227,13 +255,13 @@ class Connection:
             expired = not self._poll(needed, deadline)
 
     def _poll(
-        self, events: int, deadline: float, wake: Wake | None = None
+        self, events: int, deadline: float | None, wake: Wake | None = None
     ) -> list[tuple[int, int]]:
         poll = select.poll()
         poll.register(self._socket, events)
         if wake is not None:
             poll.register(wake, select.POLLIN)
-        return poll.poll(max(deadline - time.monotonic(), 0) * 1000)
+        return poll.poll(None if deadline is None else max(deadline - time.monotonic(), 0) * 1000)
 
     def _close(self, abort: bool) -> None:
         with self._lock, contextlib.suppress(OSError, ValueError):

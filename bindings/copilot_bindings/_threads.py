@@ -12,7 +12,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import anyio
 from anyio.from_thread import BlockingPortal
@@ -21,9 +21,10 @@ from sansio_copilot import CopilotRuntime, Run, RunRefused
 from sansio_copilot.actions import Call, StoreCall, WaitForFrames
 
 from ._asyncio_backend import AsyncioBackend
-from ._call import is_pending, lock_of
+from ._call import begin_watch, contained, end_watch, failure, is_pending, lock_of
 from ._service import SHUTDOWN, Connection, Service
 
+T = TypeVar("T")
 Await: TypeAlias = Callable[[Callable[..., Any], tuple[Any, ...]], Any]
 
 
@@ -82,6 +83,13 @@ class BackgroundLoop:
         """
         return self._call(_awaited, function, args)
 
+    def begin(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Future[Any]:
+        """The same without waiting. Cancelling the future cancels what is awaited.
+
+        :raises RunRefused: if the loop has ended.
+        """
+        return self._ask(self._portal.start_task_soon, _awaited, function, args)
+
     def call(self, action: Call) -> Any:
         """Perform ``action``; returns its outcome. See :func:`call`."""
         return call(action, self.runtime, self.wait)
@@ -93,8 +101,11 @@ class BackgroundLoop:
         self.backend.soon(self.service.connection_ended, connection)
 
     def _call(self, function: Callable[..., Any], *args: Any) -> Any:
+        return self._ask(self._portal.call, function, *args)
+
+    def _ask(self, how: Callable[..., T], *args: Any) -> T:
         try:
-            return self._portal.call(function, *args)
+            return how(*args)
         except RuntimeError:
             if self._over:
                 # It is the portal's, which takes no more calls.
@@ -149,7 +160,7 @@ async def _awaited(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         raise
     except BaseException as error:
         # It is the caller's to know, and not to end the loop.
-        raise RuntimeError(f"what was called raised {error!r}") from error
+        raise failure(error) from error
 
 
 def call(action: Call, runtime: CopilotRuntime, wait: Await) -> Any:
@@ -162,11 +173,11 @@ def call(action: Call, runtime: CopilotRuntime, wait: Await) -> Any:
     if isinstance(action, StoreCall):
         # The core's stores know nothing of threads.
         with contextlib.nullcontext() if action.blocking else lock_of(runtime.store):
-            outcome = action.function(*action.args)
+            outcome = contained(action.function, *action.args)
     elif inspect.iscoroutinefunction(action.function):
         return wait(action.function, action.args)
     else:
-        outcome = action.function(*action.args)
+        outcome = contained(action.function, *action.args)
     return wait(_itself, (outcome,)) if is_pending(outcome) else outcome
 
 
@@ -180,10 +191,8 @@ def watching(
 ) -> Iterator[None]:
     """Have ``notify`` called when there are frames, from whatever thread, while this lasts."""
     lock = lock_of(runtime.store)
-    with lock:
-        unwatch = action.store.watch(action.cursor, notify)
+    unwatch = begin_watch(lock, action.store, "watch", action.cursor, notify)
     try:
         yield
     finally:
-        with lock:
-            unwatch()
+        end_watch(lock, unwatch)

@@ -10,6 +10,8 @@ from typing import Any, TypeAlias
 
 import trio
 
+from ._call import Pending
+
 logger = logging.getLogger("sansio_copilot")
 
 StartSoon: TypeAlias = Callable[..., object]
@@ -29,6 +31,7 @@ class TrioBackend:
         self._start_soon = start_soon
         self._token = trio.lowlevel.current_trio_token()
         self._tasks: dict[trio.CancelScope, str] = {}
+        self._calls: dict[trio.CancelScope, Pending] = {}
 
     def soon(self, callback: Callable[..., object], *args: Any) -> None:
         # A run that has finished has nobody left to tell.
@@ -94,5 +97,16 @@ class TrioBackend:
         self, awaitable: Awaitable[Any], on_cancel: Callable[[], object] | None = None
     ) -> Any:
         # trio remembers a cancellation until the shield is gone.
-        with trio.CancelScope(shield=True):
-            return await awaitable
+        with trio.CancelScope(shield=True) as scope:
+            if isinstance(awaitable, Pending):
+                self._calls[scope] = awaitable
+            try:
+                return await awaitable
+            finally:
+                self._calls.pop(scope, None)
+        raise RuntimeError("what was waited for was cancelled")
+
+    def give_up(self) -> list[str]:
+        for scope in self._calls:
+            scope.cancel()
+        return [repr(call) for call in self._calls.values()]

@@ -12,7 +12,7 @@ import trio
 
 from sansio_copilot.actions import Call, StoreCall, WaitForFrames
 
-from ._call import begin, is_pending, lock_of
+from ._call import begin, begin_watch, end_watch, is_pending, lock_of
 from ._connection import HTTPConnection
 from ._service import Service
 from ._trio_backend import TrioBackend
@@ -131,13 +131,11 @@ class Connection:
                 return await self._send(data)
             case WaitForFrames(store=store, cursor=cursor, timeout=timeout):
                 self._expect(want, False)
-                with self._lock:
-                    unwatch = store.watch(cursor, self._notified)
+                unwatch = begin_watch(self._lock, store, "watch", cursor, self._notified)
                 try:
                     return await self._wait(timeout)
                 finally:
-                    with self._lock:
-                        unwatch()
+                    end_watch(self._lock, unwatch)
             case Receive(seconds=seconds):
                 self._expect(want, TIMED_OUT)
                 self._wanted.set()

@@ -308,7 +308,7 @@ class TestAnswers:
             agent.opened.set()
             with pytest.raises(StreamBroken):
                 answer.read()
-        assert caplog.messages == ["the response broke off"]
+        assert caplog.messages == ["the response broke off in store method read"]
 
     def test_a_stream_that_is_never_asked_for_is_let_go(self) -> None:
         with open_app(CopilotRuntime({"default": hello})) as app:

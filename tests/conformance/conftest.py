@@ -50,14 +50,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     needs = {name for mark in metafunc.definition.iter_markers("needs") for name in mark.args}
     owners_only = metafunc.definition.get_closest_marker("owns_sockets") is not None
     files = [file for file in map(find_server, names) if file.owns_sockets or not owners_only]
-    for file in files:
-        _left_out.update(f"{file.name}: {file.cannot[need]}" for need in needs & set(file.cannot))
-    files = [file for file in files if not needs & set(file.cannot)]
     if metafunc.definition.get_closest_marker("one_a_binding") is not None:
         built_in = set(built_in_servers()) - set(ONE_A_BINDING)
         files = [file for file in files if file.name not in built_in]
     if metafunc.definition.get_closest_marker("once") is not None:
         files = [file for file in files if file.name == "asyncio_server"]
+    for file in files:
+        _left_out.update(f"{file.name}: {file.cannot[need]}" for need in needs & set(file.cannot))
+    files = [file for file in files if not needs & set(file.cannot)]
     metafunc.parametrize("server_file", files, ids=[file.name for file in files])
 
 

@@ -1,99 +1,184 @@
-"""Hooks, a store, a transcription service and an agents function that go wrong when told to.
+"""Hooks, a store, a transcription service and other functions that go wrong when they are told to.
 
-A request says in ``x-fault: on-response hang`` which part does what. Of the store, which sees no
-request, the id of the thread says so: ``read hang: any name``. There are three ways to go wrong:
-``fail`` raises, ``hang`` awaits for ever, and ``wrong`` returns what nobody can use.
+A request says in ``x-fault: on-response hang async`` which part does what. Of the store, which sees
+no request, the id of the thread says so: ``read hang:any name``; of its methods that are about no
+thread it is ``x-fault: list_threads hang``. There are these ways to go wrong:
+
+``fail``, ``exit``, ``quit`` raise an exception, SystemExit and GeneratorExit; ``wrong`` returns
+what nobody can use; ``hang`` waits until the test opens the gate of the thread that ``x-gate``
+names, and then does what it should; ``block`` does that in the thread that it is called in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import anyio
 import anyio.lowlevel
 import attrs
+from ag_ui.core import RunAgentInput
 
-from sansio_copilot import AudioFile, CopilotRuntime, HookContext, Hooks, MemoryStore, Request
+from sansio_copilot import (
+    AgentContext,
+    AudioFile,
+    CopilotRuntime,
+    HookContext,
+    Hooks,
+    MemoryStore,
+    Request,
+)
 from sansio_copilot.threads import Batch, RunOpened
 
 from . import agents
-from .agents import OnPurposeError
-from .control import answer_control
+from .agents import Event, OnPurposeError, hello
+from .control import answer_control, gates
 from .hooks import SECRET
 
 FAULT_HEADER = "x-fault"
-WAYS = ("fail", "hang", "wrong")
+GATE_HEADER = "x-gate"
+RAISED: dict[str, Callable[[], BaseException]] = {
+    "fail": lambda: OnPurposeError(SECRET),
+    "exit": lambda: SystemExit(f"OnPurpose: {SECRET}"),
+    "quit": lambda: GeneratorExit(f"OnPurpose: {SECRET}"),
+}
 
 
 class OnPurpose:
     """Of a type that nothing here should be of."""
 
 
-def _go_wrong(how: str) -> Any:
-    if how == "fail":
-        raise OnPurposeError(SECRET)
-    return anyio.sleep_forever() if how == "hang" else OnPurpose()
+def _go_wrong(how: str, gate: str, otherwise: Any = None) -> Any:
+    """Go wrong in that way, a word more of which may be "async"."""
+    way, _, kind = how.partition(" ")
+    if way == "block":
+        gates[gate].step_blocking()
+        return otherwise
+    if way == "hang" or kind == "async":
+        return _go_wrong_later(way, gate, otherwise)
+    if way in RAISED:
+        raise RAISED[way]()
+    return OnPurpose()
 
 
-def _told(request: Request, part: str) -> str | None:
-    """How ``part`` is to go wrong for this request."""
-    named, _, how = request.headers.get(FAULT_HEADER, "").partition(" ")
-    return how if named == part else None
+async def _go_wrong_later(way: str, gate: str, otherwise: Any) -> Any:
+    if way != "hang":
+        await anyio.lowlevel.checkpoint()
+        return _go_wrong(way, gate)
+    try:
+        await gates[gate].step()
+    finally:
+        gates[gate].unwound += 1
+    return otherwise
+
+
+@attrs.frozen
+class _Fault:
+    """What a request says."""
+
+    part: str
+    how: str
+    gate: str
+
+    @classmethod
+    def of(cls, request: Request) -> _Fault:
+        part, _, how = request.headers.get(FAULT_HEADER, "").partition(" ")
+        return cls(part, how, request.headers.get(GATE_HEADER, ""))
+
+    def at(self, part: str, otherwise: Any = None) -> Any:
+        """Go wrong, if that is the part which is told to."""
+        return _go_wrong(self.how, self.gate, otherwise) if part == self.part else otherwise
+
+
+# --- Hooks, and other functions ---------------------------------------------------------------
 
 
 def _hook(part: str) -> Callable[[HookContext], Any]:
     def hook(context: HookContext) -> Any:
-        if part == "on-request":
-            answer_control(context)
-        how = _told(context.request, part)
-        return None if how is None else _go_wrong(how)
+        fault = _Fault.of(context.request)
+        if part == "on-request" and fault.part == "on-error":
+            # Something else has to fail first.
+            raise OnPurposeError(SECRET)
+        return fault.at(part)
 
+    hook.__name__ = "faulty_hook"
     return hook
 
 
+class _Capable:
+    """An agent that tells what it is capable of."""
+
+    def __init__(self, fault: _Fault) -> None:
+        self._fault = fault
+
+    def capabilities(self) -> Any:
+        return self._fault.at("capabilities", {"tools": {"supported": True}})
+
+    async def run(self, input: RunAgentInput, context: AgentContext) -> AsyncIterator[Event]:
+        for event in hello(input):
+            yield event
+
+
 def _agents(request: Request) -> Any:
-    how = _told(request, "agents")
-    return agents.AGENTS if how is None else _go_wrong(how)
+    fault = _Fault.of(request)
+    return fault.at("agents", agents.AGENTS | {"capable": _Capable(fault)})
 
 
 def _transcribe(audio: AudioFile) -> Any:
-    how = audio.filename.removesuffix(".webm")
-    return _go_wrong(how) if how in WAYS else "what was said"
+    how, _, gate = audio.filename.partition(":")
+    return _go_wrong(how, gate, "what was said") if gate else "what was said"
+
+
+# --- A store ------------------------------------------------------------------------------------
 
 
 class FaultyStore:
-    """A MemoryStore whose methods are async, and go wrong for threads of such an id."""
+    """A MemoryStore whose methods are async, and go wrong for threads of such an id.
+
+    :ivar next: for the methods that are about no thread: what goes wrong next.
+    """
 
     blocking = False
 
     def __init__(self) -> None:
         self._memory = MemoryStore()
+        self.next = _Fault("", "", "")
+        self._read: set[str] = set()
 
     def watch(self, cursor: Any, notify: Callable[[], None]) -> Any:
         thread_id, inner = cursor
         how = _told_by(thread_id, "watch")
-        return self._memory.watch(inner, notify) if how is None else _go_wrong(how)
+        return self._memory.watch(inner, notify) if how is None else _go_wrong(how, thread_id)
 
     def watch_run(self, key: Any, notify: Callable[[], None]) -> Any:
         how = _told_by(key.thread_id, "watch_run")
-        return self._memory.watch_run(key, notify) if how is None else _go_wrong(how)
+        return self._memory.watch_run(key, notify) if how is None else _go_wrong(how, key.thread_id)
 
     def __getattr__(self, name: str) -> Any:
         async def call(*args: Any) -> Any:
             await anyio.lowlevel.checkpoint()
             thread_id, args = _thread_of(*args)
-            if (how := _told_by(thread_id, name)) is not None:
-                outcome = _go_wrong(how)
-                return await outcome if how == "hang" else outcome
+            how = _told_by(thread_id, name)
+            if name == "read" and thread_id not in self._read:
+                # Only then has the client got a head that cannot be taken back.
+                self._read.add(thread_id)
+                how = None
+            if how is None and not args and self.next.part == name:
+                how, thread_id = self.next.how, self.next.gate
+                self.next = _Fault("", "", "")
+            if how is not None:
+                outcome = _go_wrong(how, thread_id)
+                if how != "hang":
+                    return outcome
+                await outcome
             return _with_thread(thread_id, getattr(self._memory, name)(*args))
 
         return call
 
 
 def _told_by(thread_id: str, method: str) -> str | None:
-    named, _, how = thread_id.partition(":")[0].partition(" ")
-    return how if named == method else None
+    fault, said, _ = thread_id.partition(":")
+    named, _, how = fault.partition(" ")
+    return how if said and named == method else None
 
 
 def _thread_of(*args: Any) -> tuple[str, tuple[Any, ...]]:
@@ -117,15 +202,25 @@ def _with_thread(thread_id: str, outcome: Any) -> Any:
 
 def make_faulty_runtime(**options: Any) -> CopilotRuntime:
     """A runtime of these parts."""
+    store = FaultyStore()
+
+    def on_request(context: HookContext) -> Any:
+        answer_control(context)
+        fault = _Fault.of(context.request)
+        if fault.part in ("list_threads", "clear"):
+            store.next = fault
+        return hook_on_request(context)
+
+    hook_on_request = _hook("on-request")
     return CopilotRuntime(
         _agents,
         hooks=Hooks(
-            on_request=_hook("on-request"),
+            on_request=on_request,
             on_before_handler=_hook("on-before-handler"),
             on_response=_hook("on-response"),
             on_error=_hook("on-error"),
         ),
-        store=FaultyStore(),  # type: ignore[arg-type] # methods are made when they are looked up
+        store=store,  # type: ignore[arg-type] # methods are made when they are looked up
         transcription=_transcribe,
         thread_mutations=True,
         **options,

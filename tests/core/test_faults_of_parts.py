@@ -268,7 +268,7 @@ def an_async_watch(*args: Any) -> Any:
 @pytest.mark.parametrize(
     ("function", "told"),
     [
-        (fails, "the response broke off"),
+        (fails, "the response broke off in store method watch"),
         (returns_garbage, "returned Garbage, expected a function that ends the watch"),
         (an_async_watch, "returned coroutine, expected a function that ends the watch"),
     ],

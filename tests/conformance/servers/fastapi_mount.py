@@ -10,7 +10,10 @@ from copilot_bindings.asgi import CopilotASGI
 from sansio_copilot import CopilotRuntime
 
 BASE_PATH = "/v1/copilot"
-CANNOT = {"half-close": "uvicorn takes a client that closes its side for gone"}
+CANNOT = {
+    "half-close": "uvicorn takes a client that closes its side for gone",
+    "blocking-hooks": "plain hooks are called in its event loop",
+}
 
 
 def serve(runtime: CopilotRuntime, host: str, port: int) -> None:

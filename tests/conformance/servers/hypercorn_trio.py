@@ -10,7 +10,10 @@ from hypercorn.trio import serve as serve_hypercorn
 from copilot_bindings.asgi import CopilotASGI
 from sansio_copilot import CopilotRuntime
 
-CANNOT = {"half-close": "hypercorn takes a client that closes its side for gone"}
+CANNOT = {
+    "half-close": "hypercorn takes a client that closes its side for gone",
+    "blocking-hooks": "plain hooks are called in its event loop",
+}
 
 
 async def told_to_end() -> None:

@@ -8,6 +8,8 @@ from sansio_copilot import CopilotRuntime
 
 EXAMPLES = Path(__file__).parents[3] / "docs" / "examples"
 
+CANNOT = {"blocking-hooks": "plain hooks are called in its event loop"}
+
 
 def serve(runtime: CopilotRuntime, host: str, port: int) -> None:
     sys.path.append(str(EXAMPLES))

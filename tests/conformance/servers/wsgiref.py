@@ -11,6 +11,7 @@ CANNOT = {
     "http/1.1": "it speaks HTTP/1.0",
     "chunked-body": "it speaks HTTP/1.0",
     "escaped-slash": "it hides the target of the request",
+    "notices-leaving": "nothing tells a WSGI application that its client has gone",
 }
 
 
