@@ -66,17 +66,21 @@ class AsyncioBackend:
     ) -> Any:
         task = asyncio.ensure_future(awaitable)
         if isinstance(awaitable, Pending):
-            self._calls[task] = awaitable
+            self.see_through(task, awaitable)
         while not task.done():
             try:
                 await asyncio.wait([task])
             except asyncio.CancelledError:
                 if on_cancel is not None:
                     on_cancel()
-        self._calls.pop(task, None)
         if task.cancelled():
             raise RuntimeError("what was waited for was cancelled")
         return task.result()
+
+    def see_through(self, task: asyncio.Future[Any], call: Pending) -> None:
+        """Know of the task in which ``call`` is seen through."""
+        self._calls[task] = call
+        task.add_done_callback(lambda task: self._calls.pop(task, None))
 
     def give_up(self) -> list[str]:
         for task in self._calls:

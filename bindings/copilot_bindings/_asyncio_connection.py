@@ -116,6 +116,8 @@ class Connection(asyncio.Protocol):
                     if is_pending(outcome):
                         self._want = want
                         self._pending = self._backend.spawn(self._await, want, outcome)
+                        if isinstance(want, StoreCall):
+                            self._backend.see_through(self._pending, outcome)
                         return
                     want = http.done(outcome)
                 case Send(data=data):

@@ -136,24 +136,13 @@ class Service:
         stop_listening()
         for connection in list(self.connections):
             connection.close_if_idle()
-        await self._quiet(lambda: not self.connections and not self._homes, grace=True)
+        await self._quiet(lambda: not self.connections and not self._homes, None)
         await self.end_runs()
         # What the interrupted runs said last has to reach their readers.
-        await self._quiet(lambda: not self.connections)
+        await self._quiet(lambda: not self.connections, _FLUSH_SECONDS)
         for connection in list(self.connections):
             connection.abort()
-        # A second signal ends the process all the same.
-        while not await self._quiet(lambda: not self._homes):
-            calls = self.backend.give_up()
-            logger.warning(
-                "ignore that they are to end: %s", ", ".join([*map(repr, self._homes), *calls])
-            )
-            for home in self._homes:
-                home.cancel()
-        while not await self._quiet(lambda: not self.connections):
-            if not (calls := self.backend.give_up()):
-                break
-            logger.warning("gave up what does not return: %s", ", ".join(calls))
+        await self._give_up()
         # Tasks that have done their work end in a turn of their own.
         await self.backend.checkpoint()
         await self.backend.checkpoint()
@@ -161,6 +150,27 @@ class Service:
             logger.warning("cancelled what does not end: %s", ", ".join(sorted(names)))
             await self.backend.wait_for(self.backend.event(), _FLUSH_SECONDS / 20)
         self._closed.set()
+
+    async def _give_up(self) -> None:
+        """Wait until all is over, and end what does not end.
+
+        An agent that ignores its cancellation is waited for, whatever it takes: a second signal
+        ends the process all the same.
+        """
+        seconds = _FLUSH_SECONDS
+        while not await self._quiet(lambda: not self.connections and not self._homes, seconds):
+            calls = self.backend.give_up()
+            for call in calls:
+                logger.warning("%s does not return, and is given up", call)
+            if not calls:
+                for home in self._homes:
+                    logger.warning("an agent ignores its cancellation: %r", home)
+                if not self._homes:
+                    return
+            for home in self._homes:
+                home.cancel()
+            # Who calls something else now has waited long enough.
+            seconds = _FLUSH_SECONDS / 20 if calls else _FLUSH_SECONDS
 
     async def end_runs(self) -> None:
         """End each run with a well-formed terminal event, and take no more."""
@@ -177,13 +187,14 @@ class Service:
         self.grace_seconds = 0
         self._changed.set()
 
-    async def _quiet(self, reached: Callable[[], bool], *, grace: bool = False) -> bool:
-        """Wait until ``reached()``, or for so many seconds; whether it was."""
+    async def _quiet(self, reached: Callable[[], bool], seconds: float | None) -> bool:
+        """Wait until ``reached()``, or for so many seconds; whether it was.
+
+        :param seconds: None for the grace period, which may be shortened meanwhile.
+        """
         begun = time.monotonic()
         while not reached():
-            # Asked anew each time: the grace period may be shortened meanwhile.
-            seconds = self.grace_seconds if grace else _FLUSH_SECONDS
-            left = begun + seconds - time.monotonic()
+            left = begun - time.monotonic() + (self.grace_seconds if seconds is None else seconds)
             if left <= 0:
                 return False
             self._changed = self.backend.event()

@@ -27,7 +27,15 @@ from starlette.routing import Mount
 
 from copilot_bindings import _service
 from copilot_bindings.asgi import BrokenOff, CopilotASGI
-from sansio_copilot import CopilotRuntime, Hooks, Limits, MemoryStore, Response, text_agent
+from sansio_copilot import (
+    CopilotRuntime,
+    Hooks,
+    Limits,
+    MemoryStore,
+    Reject,
+    Response,
+    text_agent,
+)
 from sansio_copilot.sse import Parser
 from sansio_copilot.testing import run_input
 
@@ -491,6 +499,65 @@ async def test_what_a_client_waits_for_is_given_up_with_it() -> None:
         request.disconnect()
     assert (request.messages, request.raised) == ([], None)
     await until(lambda: state["cancelled"])
+
+
+@on_both
+async def test_a_hook_that_waits_before_the_body_is_read_is_given_up_as_well() -> None:
+    state = {"begun": 0, "cancelled": 0}
+
+    async def slow(context: Any) -> None:
+        state["begun"] += 1
+        try:
+            await anyio.sleep_forever()
+        finally:
+            state["cancelled"] += 1
+
+    request = Request(make(hooks=Hooks(on_request=slow)), RUN, body_of())
+    async with anyio.create_task_group() as group:
+        group.start_soon(request)
+        await until(lambda: state["begun"])
+        request.disconnect()
+    assert (request.messages, request.raised) == ([], None)
+    await until(lambda: state["cancelled"])
+
+
+@pytest.mark.parametrize("pieces", [1, 3, 30])
+def test_what_was_heard_of_the_body_while_a_hook_waited_is_not_lost(pieces: int) -> None:
+    """Nor is all of it heard: who waits long is not sent a long body for nothing."""
+
+    async def test() -> None:
+        body = body_of(forwardedProps={"text": "x" * 200_000})
+        step = -(-len(body) // pieces)
+        parts = [body[start : start + step] for start in range(0, len(body), step)]
+
+        async def slow(context: Any) -> None:
+            await until(lambda: request.receiving == 0 or len(request.inbox) == 0)
+
+        app = make(hooks=Hooks(on_request=slow))
+        request = Request(app, RUN, b"")
+        request.inbox = [
+            {"type": "http.request", "body": part, "more_body": number + 1 < len(parts)}
+            for number, part in enumerate(parts)
+        ]
+        await request()
+        assert request.types()[-1] == "RUN_FINISHED"
+        await app.close()
+
+    anyio.run(test)
+
+
+@on_both
+async def test_who_waits_to_be_asked_for_the_body_is_not_asked_by_being_listened_to() -> None:
+    async def slow(context: Any) -> Any:
+        for _ in range(10):
+            await anyio.lowlevel.checkpoint()
+        assert request.receiving == 0
+        raise Reject(Response(401))
+
+    request = Request(make(hooks=Hooks(on_request=slow)), RUN, body_of())
+    request.scope["headers"] += [(b"expect", b"100-continue")]
+    await request()
+    assert (request.status, len(request.inbox)) == (401, 1)
 
 
 @on_asyncio

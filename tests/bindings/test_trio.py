@@ -16,6 +16,7 @@ import trio.lowlevel
 import trio.testing
 from conformance.client import Client
 
+from copilot_bindings import _service
 from copilot_bindings.trio import Server, open_server, serve
 from sansio_copilot import CopilotRuntime, Hooks, Limits, MemoryStore, text_agent
 
@@ -314,6 +315,30 @@ async def test_a_stubborn_agent_cannot_hold_up_its_readers() -> None:
             assert [event["type"] for event in events] == ["RUN_FINISHED"]
             release.set()
         await server.close()
+
+
+@pytest.mark.parametrize("method", ["open_run", "append", "close_run", "read"])
+def test_a_store_that_hangs_cannot_hold_up_the_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, method: str
+) -> None:
+    hangs = trio.Event()
+
+    async def hang(*args: Any) -> Any:
+        hangs.set()
+        await trio.sleep_forever()
+
+    async def test() -> None:
+        store = type("Hanging", (MemoryStore,), {method: staticmethod(hang)})()
+        async with trio.open_nursery() as nursery:
+            server = await served(nursery, CopilotRuntime({"default": by_anyio}, store=store))
+            with await connect(server) as client:
+                client.stream("run", "t")
+                await hangs.wait()
+                await server.close()
+
+    monkeypatch.setattr(_service, "_FLUSH_SECONDS", 0.1)
+    trio.run(test)
+    assert f"store method {method} does not return, and is given up" in caplog.messages
 
 
 @in_trio

@@ -3,6 +3,7 @@
 pytest tests/conformance                                 # every built-in server
 pytest tests/conformance --server asyncio_server         # one of them
 pytest tests/conformance --server path/to/your_server.py # yours; see contract.py
+pytest tests/conformance --everywhere                    # what takes long, for each binding
 """
 
 from __future__ import annotations
@@ -30,6 +31,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="NAME_OR_PATH",
         help="run the conformance suite against this server file only (may be repeated)",
     )
+    parser.addoption(
+        "--everywhere",
+        action="store_true",
+        help="have the conformance suite make for each binding what takes long, and not for one",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -37,7 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "needs(*capabilities): what a server has to be able to do for this to apply",
         "owns_sockets: applies to a binding that reads and writes HTTP itself",
         "one_a_binding: made for one of the servers that a binding is plugged in",
-        "once: takes long, and is made for one server only",
+        "once: takes long, and is made for one server only; for each binding with --everywhere",
         "ends_the_server: comes after all the others of its server",
     ):
         config.addinivalue_line("markers", line)
@@ -50,10 +56,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     needs = {name for mark in metafunc.definition.iter_markers("needs") for name in mark.args}
     owners_only = metafunc.definition.get_closest_marker("owns_sockets") is not None
     files = [file for file in map(find_server, names) if file.owns_sockets or not owners_only]
-    if metafunc.definition.get_closest_marker("one_a_binding") is not None:
+    once = metafunc.definition.get_closest_marker("once") is not None
+    if once or metafunc.definition.get_closest_marker("one_a_binding") is not None:
         built_in = set(built_in_servers()) - set(ONE_A_BINDING)
         files = [file for file in files if file.name not in built_in]
-    if metafunc.definition.get_closest_marker("once") is not None:
+    if once and not metafunc.config.getoption("--everywhere"):
         files = [file for file in files if file.name == "asyncio_server"]
     for file in files:
         _left_out.update(f"{file.name}: {file.cannot[need]}" for need in needs & set(file.cannot))

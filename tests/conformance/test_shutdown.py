@@ -6,7 +6,7 @@ import signal
 
 import pytest
 from conformance.contract import ServerFile
-from conformance.process import Server, Servers
+from conformance.process import END_TIMEOUT, Server, Servers, wait_until
 
 from sansio_copilot.events import verify_events
 
@@ -49,6 +49,24 @@ def test_a_client_that_never_reads_cannot_hold_it_up(own_server: Server) -> None
         client.receive_bytes(1)
         problems = own_server.end()
         assert not problems, problems[0]
+
+
+@pytest.mark.once
+def test_a_hook_and_a_store_that_hang_cannot_hold_it_up(own_server: Server) -> None:
+    with own_server.clients(5, "faults") as clients:
+        hanging, opening, reading, appending, closing = clients
+        hanging.stream("run", "t", headers={"x-fault": "on-before-handler hang", "x-gate": "t"})
+        opening.stream("run", "open_run hang:t")
+        reading.stream("run", "read hang:t", agent="text")
+        appending.stream("run", "append hang:t", agent="text")
+        closing.stream("run", "close_run hang:t", agent="text")
+        for gate in ("t", "open_run hang:t", "read hang:t", "append hang:t", "close_run hang:t"):
+            wait_until(lambda gate=gate: own_server.gate(gate)["waiting"] == 1, f"{gate} hangs")
+        own_server.process.send_signal(signal.SIGTERM)
+        # What is given up is logged with a traceback, as every failure of a store is.
+        assert own_server.process.wait(END_TIMEOUT) == 0
+    for method in ("append", "close_run"):
+        assert f"store method {method} does not return, and is given up" in own_server.log()
 
 
 @pytest.mark.ends_the_server
