@@ -14,8 +14,10 @@ from . import _json
 from .events import types as t
 from .events.types import Event
 
-# The events that can be continued, and the field that says what they belong to.
-ID_FIELDS: Final = {
+# The events that can be continued.
+DELTAS: Final = frozenset({t.TEXT_MESSAGE_CONTENT, t.TOOL_CALL_ARGS})
+# What an agent yields for them, and the field that says what it belongs to.
+_ID_FIELDS: Final = {
     t.TEXT_MESSAGE_CONTENT: "messageId",
     t.TEXT_MESSAGE_CHUNK: "messageId",
     t.TOOL_CALL_ARGS: "toolCallId",
@@ -39,7 +41,7 @@ class Continuation:
 
     def __init__(self, event: Event, recorded: Event, takers: tuple[Take, Take]) -> None:
         self._type = event["type"]
-        self._id_field = ID_FIELDS[self._type]
+        self._id_field = _ID_FIELDS[self._type]
         self._entity_id = event.get(self._id_field)
         self._size = len(event)
         self.takers = takers
@@ -53,7 +55,7 @@ class Continuation:
         """The continuation of ``event``; None if there is none, or more to it than a delta."""
         if message is None or history is None or next(reversed(recorded)) != "delta":
             return None
-        fields = {"type", "delta", ID_FIELDS[event["type"]]}
+        fields = {"type", "delta", _ID_FIELDS[event["type"]]}
         return cls(event, recorded, (message, history)) if event.keys() <= fields else None
 
     def delta_of(self, event: Event) -> str | None:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from . import _json
-from ._continuation import ID_FIELDS, Continuation
+from ._continuation import DELTAS, Continuation
 from .agents import event_dict
 from .events import (
     ChunkExpander,
@@ -22,7 +22,6 @@ from .events import (
     MessageFolder,
     Verifier,
     check_event,
-    compact_events,
 )
 from .threads import Orphan, RunKey, RunResult
 
@@ -52,7 +51,6 @@ class RunRecorder:
         "_known",
         "_position",
         "_prefix",
-        "_state",
         "_verifier",
         "_verify",
         "error",
@@ -70,12 +68,11 @@ class RunRecorder:
         self._known = known_message_ids
         self._prefix = b"" if input is None else b"id: %s." % key.token.encode()
         self._position = 0
-        self._state = (input or {}).get("state")
         self._expand = ChunkExpander().feed
         self._verifier = Verifier()
         self._verify = self._verifier.feed
         self._folder = MessageFolder(_messages_of(input))
-        self._compactor = Compactor(self._state)
+        self._compactor = Compactor((input or {}).get("state"))
         self._finalizer = Finalizer()
         self._going: Continuation | None = None
         self.error: str | None = None
@@ -102,7 +99,7 @@ class RunRecorder:
                 for expanded in self._expand(checked):
                     self._verify(expanded)
                     frames.append(self._keep(expanded))
-                if len(frames) == 1 and checked["type"] in ID_FIELDS:
+                if len(frames) == 1 and expanded["type"] in DELTAS:
                     message = self._folder.continuation(expanded)
                     history = self._compactor.continuation(expanded)
                     self._going = Continuation.of(checked, expanded, message, history)
@@ -227,12 +224,9 @@ class RunRecorder:
             return None
 
     def _compacted(self, now: float) -> RunResult:
-        is_whole = self._compactor.is_whole
+        # The reference compacts a run again when it replays it. That would change nothing here, as
+        # each message and tool call has ended.
         events = self._compactor.finish()
-        if not is_whole:
-            # Twice, as the reference does: once when it stores a run, once when it replays it. For
-            # a stream that an error cut short the second pass still moves events.
-            events = compact_events(events, state=self._state)
         prefix = b"id: %s." % self._key.token.encode()
         frames: list[bytes] = []
         message_ids: set[str] = set()

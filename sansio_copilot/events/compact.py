@@ -80,10 +80,6 @@ class _Streams:
             stream = self._streams[entity_id] = _Stream(self._count)
         return stream
 
-    @property
-    def are_open(self) -> bool:
-        return bool(self._streams)
-
     def start(self, event: Event) -> None:
         stream = self._get(event)
         if stream.start is None:
@@ -176,12 +172,6 @@ class Compactor:
     def state(self) -> Any:
         """The state after what was fed so far; None if there was none. It is not to be changed."""
         return self._folder.state
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether each message and tool call has ended. To compact the result again changes nothing
-        then; what was cut short is in another place the second time."""
-        return not (self._texts.are_open or self._tool_calls.are_open)
 
     def feed(self, event: Event) -> None:
         """Take the next event of the stream."""
