@@ -19,7 +19,7 @@ logger = logging.getLogger("sansio_copilot")
 
 _TURN = 64
 """Events that an agent which never waits may yield before its readers get their turn."""
-_BATCH_SECONDS = 0.001
+_BATCH_SECONDS = 0.004
 """How long an event waits for others: less than anybody notices, and enough that a burst costs its
 readers one wake-up, one write and one packet instead of hundreds."""
 
