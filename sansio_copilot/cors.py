@@ -197,8 +197,12 @@ class CorsPolicy:
         return response.with_headers(self._headers(response.headers, request_origin))
 
     def _headers(self, headers: Headers, request_origin: str | None) -> Headers:
-        is_one = request_origin is not None and _ORIGINS.fullmatch(request_origin)
-        allowed = self._allowed_origin(request_origin if is_one else None)
+        if self.origin is None and not self.credentials:
+            # Nobody has to look at the origin.
+            allowed: str | None = "*"
+        else:
+            is_one = request_origin is not None and _ORIGINS.fullmatch(request_origin)
+            allowed = self._allowed_origin(request_origin if is_one else None)
         if callable(self.origin):
             headers = _vary(headers, "Origin")
         if allowed is None:

@@ -382,7 +382,7 @@ class Exchange:
             ) from None
         except BodyTimeout:
             raise Refusal(TOO_SLOW) from None
-        self._request = attrs.evolve(self._request, body=body)
+        self._request = self._request.with_body(body)
 
     # Hooks
 

@@ -113,6 +113,24 @@ _ENDPOINTS = (
 )
 _BY_NAME = {endpoint.name: endpoint for endpoint in _ENDPOINTS}
 
+
+def _ending(last: str) -> tuple[_Endpoint, ...]:
+    """The endpoints, in order, whose last segment may be ``last``."""
+    return tuple(
+        endpoint
+        for endpoint in _ENDPOINTS
+        if endpoint.pattern[-1] == last or endpoint.pattern[-1].startswith(":")
+    )
+
+
+# So that a path is compared with few patterns.
+_BY_LAST = {
+    last: _ending(last)
+    for endpoint in _ENDPOINTS
+    if not (last := endpoint.pattern[-1]).startswith(":")
+}
+_ENDING_IN_ID = _ending("")
+
 # A "%" that starts no escape: decodeURIComponent throws where urllib.parse.unquote keeps it.
 _BAD_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -207,12 +225,15 @@ def match_path(path: str, base_path: str | None) -> Route | None:
     if rest is None:
         return None
     segments = [segment for segment in rest.split("/") if segment]
-    for endpoint in _ENDPOINTS:
+    last = segments[-1] if segments else ""
+    for endpoint in _BY_LAST.get(last, _ENDING_IN_ID):
         ids = _fit(endpoint.pattern, segments)
         if ids is not None:
             break
     else:
         return None
+    if not ids:
+        return Route(endpoint.name)
     decoded = {name: _decode_component(value) for name, value in ids.items()}
     # A malformed id does not pass the path on to a later pattern: "/agent/%/stop/threads" is
     # a bad request to stop, not a list of threads.

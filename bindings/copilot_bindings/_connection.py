@@ -128,13 +128,16 @@ class HTTPConnection:
         while not reader.has_begun():
             if reader.eof or (yield from self._receive(deadline, idle=True)) is not None:
                 return None
+        if (request := reader.read_head()) is not None:
+            return request
         deadline = time.monotonic() + self._limits.header_seconds
-        while (request := reader.read_head()) is None:
+        while request is None:
             outcome = yield from self._receive(deadline)
             if outcome is TIMED_OUT:
                 yield from self._refuse(refusals.TOO_SLOW)
             if outcome is not None:
                 return None
+            request = reader.read_head()
         return request
 
     def _answer(self, request: Request) -> Wants:

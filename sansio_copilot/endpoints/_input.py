@@ -54,6 +54,7 @@ _INPUT = {
 # Deeper than any state that somebody made on purpose, and shallow enough that nothing which walks
 # it later, here or in an agent, runs out of stack.
 _MAX_DEPTH = 200
+_CONTAINERS = frozenset({dict, list})
 
 
 @attrs.frozen
@@ -85,7 +86,9 @@ def parse_input(body: bytes) -> RunInput:
         value = _json.decode(body)
     except ValueError as error:
         raise _invalid(f"not JSON: {error}") from None
-    if _depth_exceeds(value, _MAX_DEPTH):
+    # With no more brackets than that it cannot be deeper, and need not be walked.
+    brackets = body.count(b"{") + body.count(b"[")
+    if brackets > _MAX_DEPTH and _depth_exceeds(value, _MAX_DEPTH):
         raise _invalid(f"nested deeper than {_MAX_DEPTH} levels")
     if not isinstance(value, dict):
         raise _invalid(f"expected an object, received {_json_type(value)}")
@@ -114,12 +117,14 @@ def _known(value: Any, shape: Any) -> Any:
         role = value.get("role")
         shape = _MESSAGES.get(role, _MESSAGE) if isinstance(role, str) else _MESSAGE
     known = {}
+    kind_of = shape.get
     for name, member in value.items():
-        kind = shape.get(name)
+        kind = kind_of(name)
         if kind is _OPAQUE or (kind is _PLAIN and member is not None):
             known[name] = member
         elif kind is not None and member is not None:
-            known[name] = _known(member, kind)
+            # Nearly all content is text, which has no members.
+            known[name] = member if type(member) is str else _known(member, kind)
     return known
 
 
@@ -129,9 +134,8 @@ def _depth_exceeds(value: Any, limit: int) -> bool:
         level = [
             item
             for container in level
-            if isinstance(container, (dict, list))
-            for item in (container.values() if isinstance(container, dict) else container)
-            if isinstance(item, (dict, list))
+            for item in (container.values() if type(container) is dict else container)
+            if type(item) in _CONTAINERS
         ]
         if not level:
             return False

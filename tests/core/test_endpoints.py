@@ -307,8 +307,9 @@ class TestInput:
                 state = {"a": [state]}
             return state
 
-        first = run(client(), state=nested(90)).events()[0]
-        assert first["input"]["state"] == nested(90)
+        for state in (nested(90), [nested(1)] * 200, "[" * 300):
+            first = run(client(), state=state).events()[0]
+            assert first["input"]["state"] == state
         for levels in (110, 400):
             answer = run(client(), state=nested(levels))
             assert answer.status == 400

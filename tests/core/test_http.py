@@ -48,6 +48,10 @@ class TestHeaders:
         assert headers.remove("z") == headers
         assert headers == Headers([("a", "1"), ("b", "2"), ("a", "3")])
 
+    def test_of_raw_fields(self) -> None:
+        fields = (("a", "1"), ("b", "2"))
+        assert Headers.from_raw(fields) == Headers(fields)
+
     def test_they_are_values(self) -> None:
         assert Headers({"A": "1"}) == Headers([("a", "1")])
         assert hash(Headers({"A": "1"})) == hash(Headers([("a", "1")]))
@@ -129,6 +133,26 @@ def test_a_request_under_other_headers() -> None:
     request = Request("POST", "/x", "a=1", {"a": "1"}, b"body")
     changed = request.with_headers(request.headers.set("b", "2"))
     assert changed == Request("POST", "/x", "a=1", {"a": "1", "b": "2"}, b"body")
+
+
+def test_a_request_whose_body_has_been_read() -> None:
+    request = Request("POST", "/x", "a=1", {"a": "1"})
+    assert request.with_body(b"body") == Request("POST", "/x", "a=1", {"a": "1"}, b"body")
+
+
+def test_those_of_a_class_of_the_application_stay_so() -> None:
+    @attrs.frozen
+    class Authenticated(Request):
+        user: str = ""
+
+    @attrs.frozen
+    class Traced(Response):
+        trace: str = attrs.field(default="", kw_only=True)
+
+    request = Authenticated("POST", "/x", user="u")
+    assert request.with_body(b"body") == Authenticated("POST", "/x", body=b"body", user="u")
+    response = Traced(trace="t")
+    assert response.with_headers(Headers({"a": "1"})) == Traced(200, {"a": "1"}, trace="t")
 
 
 def test_none_is_no_headers() -> None:
