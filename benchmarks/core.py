@@ -1,20 +1,26 @@
-"""What the core costs, without a socket: section ``core`` of run.py, or by itself.
+"""What the core costs, and a connection, without a socket: section ``core`` of run.py.
 
-Each figure is the best of several rounds, in microseconds, because noise only ever adds. Timings
-decide no test; they are here to be compared before and after a change of a hot path.
+Or by itself. Each figure is the best of several rounds, in microseconds of processor time, because
+noise only ever adds. Timings decide no test; they are here to be compared before and after a change
+of a hot path.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
+from types import SimpleNamespace
 
 from ag_ui.core import TextMessageContentEvent
 
+from copilot_bindings._connection import HTTPConnection
+from copilot_bindings._wants import Receive
 from sansio_copilot import CopilotRuntime, MemoryStore, Request
-from sansio_copilot.actions import Finish
+from sansio_copilot.actions import Finish, StoreCall
+from sansio_copilot.endpoints._input import parse_input
 from sansio_copilot.recorder import RunRecorder
 from sansio_copilot.testing import Client, run_input
 from sansio_copilot.threads import RunKey, RunOpened, RunRequest
@@ -29,6 +35,19 @@ DELTAS = [
     {"type": "TEXT_MESSAGE_CONTENT", "messageId": "m", "delta": f"token {number}"}
     for number in range(EVENTS)
 ]
+BROWSER = [
+    "Host: 127.0.0.1:4000",
+    "Connection: keep-alive",
+    "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+    "Accept: */*",
+    "Accept-Language: en-US,en;q=0.5",
+    "Accept-Encoding: gzip, deflate, br, zstd",
+    "Referer: http://localhost:3000/",
+    "Origin: http://localhost:3000",
+    "Sec-Fetch-Dest: empty",
+    "Sec-Fetch-Mode: cors",
+    "Sec-Fetch-Site: cross-site",
+]
 END = [
     {"type": "TEXT_MESSAGE_END", "messageId": "m"},
     {"type": "RUN_FINISHED", "threadId": "t", "runId": "r"},
@@ -40,9 +59,9 @@ def best(make: Callable[[], Callable[[], object]], count: int) -> float:
     seconds = []
     for _ in range(ROUNDS):
         work = make()
-        begun = time.perf_counter()
+        begun = time.process_time()
         work()
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(time.process_time() - begun)
     return min(seconds) / count * 1e6
 
 
@@ -92,6 +111,50 @@ def exchanging(method: str, path: str) -> Callable[[], Callable[[], object]]:
     return lambda: many
 
 
+def connected(data: bytes) -> Callable[[], Callable[[], object]]:
+    """A request that arrives on a connection in one piece, and the bytes of the response to it."""
+    runtime = CopilotRuntime({"default": lambda input, context: iter(())})
+    host = SimpleNamespace(runtime=runtime, closing=False, start_run=None)
+
+    def many() -> None:
+        http = HTTPConnection(host)  # type: ignore[arg-type]
+        http.start()
+        for _ in range(1000):
+            http.feed(data)
+            want = http.done()
+            while not isinstance(want, Receive):
+                call = isinstance(want, StoreCall)
+                want = http.done(want.function(*want.args) if call else None)
+
+    return lambda: many
+
+
+def request(method: str, path: str, *fields: str, body: bytes = b"") -> bytes:
+    """As a browser sends it."""
+    rows = [f"{method} {path} HTTP/1.1", *BROWSER, *fields]
+    if body:
+        rows += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+    return "\r\n".join([*rows, "", ""]).encode() + body
+
+
+def conversation(turns: int) -> bytes:
+    """The body of a run, after so many turns that each called a tool."""
+    messages: list[dict[str, object]] = []
+    for turn in range(turns):
+        call = {"id": f"c{turn}", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+        messages += [
+            {"id": f"u{turn}", "role": "user", "content": "What is the weather in Paris?"},
+            {"id": f"a{turn}", "role": "assistant", "content": "", "toolCalls": [call]},
+            {"id": f"t{turn}", "role": "tool", "toolCallId": f"c{turn}", "content": "Sunny."},
+        ]
+    return json.dumps({**run_input("t"), "messages": messages}).encode()
+
+
+def parsing(body: bytes) -> Callable[[], Callable[[], object]]:
+    """The body of a run becomes what its agent gets."""
+    return lambda: lambda: [parse_input(body) for _ in range(200)]
+
+
 def running(deltas: int, runs: int) -> Callable[[], Callable[[], object]]:
     """Whole runs, each on a thread of its own, driven without a network."""
     events = [*START, *DELTAS[:deltas], *END]
@@ -130,6 +193,15 @@ def measure() -> Iterator[tuple[str, float]]:
     yield "exchange: GET /info", best(exchanging("GET", "/api/copilotkit/info"), 1000)
     yield "exchange: 404", best(exchanging("GET", "/nope"), 1000)
     yield "exchange: preflight", best(exchanging("OPTIONS", "/api/copilotkit/info"), 1000)
+    info = "/api/copilotkit/info"
+    yield "connection: GET /info", best(connected(request("GET", info)), 1000)
+    yield "connection: 404", best(connected(request("GET", "/nope")), 1000)
+    asked = ("Access-Control-Request-Method: POST", "Access-Control-Request-Headers: content-type")
+    yield "connection: preflight", best(connected(request("OPTIONS", info, *asked)), 1000)
+    stop = request("POST", "/api/copilotkit/agent/default/stop/t", body=conversation(1))
+    yield "connection: POST that stops nothing", best(connected(stop), 1000)
+    yield "input of a run: no messages", best(parsing(conversation(0)), 200)
+    yield "input of a run: 20 turns", best(parsing(conversation(20)), 200)
     yield "run of 10 deltas", best(running(10, 200), 200)
     yield "run of 1,000 deltas", best(running(1000, 5), 5)
     client = threads(1000)
