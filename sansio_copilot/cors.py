@@ -158,6 +158,9 @@ class CorsPolicy:
         As in the reference runtime every OPTIONS request is one: no endpoint takes OPTIONS, and
         the answer gives nothing away. An origin that is refused gets a 204 too, without the
         header that would let the browser go on.
+
+        :raises TypeError: as :meth:`apply`.
+        :raises ValueError: as :meth:`apply`.
         """
         if request.method != "OPTIONS":
             return None
@@ -192,7 +195,7 @@ class CorsPolicy:
         :param request_origin: the ``Origin`` header of the request, None if it had none.
         :raises TypeError: if the origin function returns something else than it may.
         :raises ValueError: if it returns a str that is no origin, or lets an origin in that cannot
-            be the value of a header; and whatever it raises itself. So does :meth:`preflight`.
+            be the value of a header; and whatever it raises itself.
         """
         return response.with_headers(self._headers(response.headers, request_origin))
 

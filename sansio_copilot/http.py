@@ -233,7 +233,10 @@ class Response:
         return cls(status, fields, _json.encode(value))
 
     def with_headers(self, headers: Headers) -> Response:
-        """This response under other headers; for hooks that add one."""
+        """This response under other headers; for hooks that add one.
+
+        :raises ValueError: as the class.
+        """
         if type(self) is not Response:
             return attrs.evolve(self, headers=headers)
         # The same in two thirds of the time.

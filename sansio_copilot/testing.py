@@ -81,7 +81,7 @@ class Answer:
         return _json.decode(self.body)
 
     def events(self) -> list[dict[str, Any]]:
-        """The AG-UI events of a stream."""
+        """The AG-UI events of a stream. :raises ValueError: if one of them is not JSON."""
         return [_json.decode(event.data.encode()) for event in sse.Parser().feed(self.body)]
 
 
@@ -103,13 +103,22 @@ class Client:
         return self.request("GET", path, headers=headers)
 
     def post(self, path: str, *, json: Any = None, headers: HeaderItems = ()) -> Answer:
-        """POST ``json`` to ``path``; None sends no body."""
+        """POST ``json`` to ``path``; None sends no body.
+
+        :raises TypeError: for a value that JSON has no form for.
+        :raises ValueError: for one that contains itself, or is nested too deeply.
+        """
         return self._json_stream("POST", path, json, headers).finish()
 
     def request(
         self, method: str, path: str, *, headers: HeaderItems = (), body: bytes | str = b""
     ) -> Answer:
-        """Send a request and wait for the response's end, which may need runs to go on."""
+        """Send a request and wait for the response's end, which may need runs to go on.
+
+        :param path: a path or a URL, with a query if there is one.
+        :raises RemoteProtocolError: for a ``path`` that no client could ask for.
+        :raises ValueError: for a ``body`` with lone surrogates.
+        """
         return Stream(self, method, path, Headers(headers), body).finish()
 
     def stream(

@@ -28,7 +28,7 @@ except ImportError:
 
 CORPUS = Path(__file__).parent / "corpus"
 FOUND = Path(__file__).parents[2] / ".fuzz"
-MAX_SIZE = 4096
+MAX_SIZE = 2048
 # For one input; what takes longer is a finding as well.
 INPUT_SECONDS = 20
 _RUNS = re.compile(r"stat::number_of_executed_units: (\d+)")
@@ -66,7 +66,7 @@ def _run(name: str, seconds: int, arguments: argparse.Namespace) -> bool:
     runs = _RUNS.search(said)
     print(f"{name}: {'FAILED' if done.returncode else 'ok'} ({runs[1] if runs else 'few'} inputs)")
     if done.returncode:
-        print(said[-4000:])
+        print(said[said.find("Traceback") :][:4000])
         for artifact in _artifacts(name).glob("*"):
             # What no exception tells of: too slow, or too large.
             if not artifact.name.startswith("crash-"):
@@ -95,6 +95,7 @@ def _fuzz(name: str, seconds: int, seed: int) -> NoReturn:
         try:
             target.check(data)
         except Exception:
+            traceback.print_exc()
             _keep(target, data)
             raise
 

@@ -93,8 +93,9 @@ def envelope(data: bytes) -> None:
             assert inner.path.startswith(BASE)
             assert normalize_path(inner.path) == inner.path
             allowed_methods(route.name)
-            handed_on = json_request(inner, parsed)
-            assert handed_on is inner or (handed_on.body or b"").decode() is not None
+            body = json_request(inner, parsed).body
+            if body is not None and body is not inner.body:
+                body.decode()
     except InvalidRequest as error:
         assert error.status in (400, 415)
         assert str(error)
