@@ -231,8 +231,14 @@ async def live(run: Run) -> None:
 class World:
     """Several servers over one store, and their clients. ``choices`` says who goes on."""
 
-    def __init__(self, choices: bytes = b"", policy: Any = "reject", hooks: Any = None) -> None:
-        self.store = LateStore(MemoryStore(on_concurrent_run=policy))
+    def __init__(
+        self,
+        choices: bytes = b"",
+        policy: Any = "reject",
+        hooks: Any = None,
+        inner: MemoryStore | None = None,
+    ) -> None:
+        self.store = LateStore(inner or MemoryStore(on_concurrent_run=policy))
         store: ThreadStore = self.store
         self.runtime = CopilotRuntime(
             {"a": script}, store=store, hooks=hooks, limits=Limits(read_bytes=100)
