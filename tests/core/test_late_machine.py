@@ -16,7 +16,7 @@ from core.late_world import OVER, Client, World, check_well_formed
 from core.model_store import split_frames
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from sansio_copilot import MemoryStore
 from sansio_copilot.threads import RunKey, RunResult, Signal
@@ -59,6 +59,7 @@ def place(frame: bytes) -> tuple[str, bool, int]:
 
 HOSTS = st.sampled_from(["one", "two"])
 WHICH = st.integers(0, 20)
+HOW = st.sampled_from(["ends", "silent", "fails"])
 CHOICES = st.binary(min_size=1, max_size=12)
 METHODS = st.sampled_from(["append", "read", "open_run", "close_run", "open_cursor", "renew"])
 
@@ -87,24 +88,23 @@ class LateMachine(RuleBasedStateMachine):
 
     # Clients
 
-    @rule(host=HOSTS, deltas=st.integers(0, 4), how=st.sampled_from(["ends", "silent", "fails"]))
-    def start_run(self, host: str, deltas: int, how: str) -> None:
+    @rule(host=HOSTS, deltas=st.integers(0, 4), how=HOW, choices=CHOICES)
+    def start_run(self, host: str, deltas: int, how: str, choices: bytes) -> None:
         self.world.run(next(self.run_ids), host, deltas=deltas, **{how: True})
+        self.go(choices)
 
-    @rule(host=HOSTS)
-    def connect(self, host: str) -> None:
-        self.world.connect(host)
-
-    @precondition(lambda self: any(client.stream for client in self.world.clients))
-    @rule(which=WHICH, cut=WHICH, host=HOSTS, choices=CHOICES)
-    def resume(self, which: int, cut: int, host: str, choices: bytes) -> None:
+    @rule(host=HOSTS, which=WHICH, cut=st.none() | WHICH, choices=CHOICES)
+    def connect(self, host: str, which: int, cut: int | None, choices: bytes) -> None:
+        """Anew, or behind any frame that anybody has received."""
         streams = [frames for c in self.world.clients if (frames := split_frames(c.stream))]
-        if streams:
+        if cut is None or not streams:
+            self.world.connect(host)
+        else:
             seen = streams[which % len(streams)]
             frame = seen[cut % len(seen)]
             event_id = frame.partition(b"\n")[0].removeprefix(b"id: ").decode()
             self.after[self.world.connect(host, after=event_id)] = frame
-            self.go(choices)
+        self.go(choices)
 
     @rule(host=HOSTS)
     def stop(self, host: str) -> None:
