@@ -156,6 +156,8 @@ def recorder(data: bytes) -> None:
         assert _decoded(result.messages) == (folded or None)
         _check_resumption(store, whole)
         _check_resumption(store, result.frames)
+        replayed = _events_in(result.frames)
+        assert compact_events(replayed, state=given.get("state")) == replayed
     if frames:
         orphan = Orphan(opened.key, "a", frames, _json.encode(given.get("messages") or []))
         adopted, left = RunRecorder.adopt(orphan).finish(2.0, **end)
