@@ -153,13 +153,14 @@ def _place(error: Exception) -> Any:
 
 
 def _change_at_random(target: Any, check: Any, seconds: int, random: Random) -> None:
-    pool = [path.read_bytes() for path in sorted(target.corpus.iterdir())]
     deadline = time.monotonic() + seconds
     runs = 0
-    for data in pool:
+    for data in target.inputs():
         check(data)
-    while time.monotonic() < deadline:
-        check(mutate(random.choice(pool), target.words, random, MAX_SIZE))
+    for data in target.changed_inputs(random, MAX_SIZE):
+        if time.monotonic() > deadline:
+            break
+        check(data)
         runs += 1
     print(f"stat::number_of_executed_units: {runs}")
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 
 import attrs
+from fuzz.mutation import mutate
 from fuzz.target_bytes import json_codec, sse
 from fuzz.target_connection import connection
 from fuzz.target_events import machines, recorder
@@ -92,6 +94,15 @@ class Target:
     @property
     def corpus(self) -> Path:
         return CORPUS / self.name
+
+    def inputs(self) -> list[bytes]:
+        return [path.read_bytes() for path in sorted(self.corpus.iterdir())]
+
+    def changed_inputs(self, random: Random, max_size: int) -> Iterator[bytes]:
+        """Those of the corpus, each somehow changed, without end."""
+        pool = self.inputs()
+        while True:
+            yield mutate(random.choice(pool), self.words, random, max_size)
 
 
 _SSE = [b"data: ", b"data", b"id: 1", b"id", b"event: x", b"retry: 5", b":", b"\r", b"\n", b"\r\n"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
+from random import Random
 
 import pytest
 from fuzz.mutation import minimized
-from fuzz.targets import CORPUS, TARGETS
+from fuzz.targets import CORPUS, TARGETS, Target
 
 INPUTS = sorted(CORPUS.glob("*/*"))
 
@@ -18,6 +20,13 @@ def test_every_target_has_a_corpus() -> None:
 @pytest.mark.parametrize("path", INPUTS, ids=lambda path: f"{path.parent.name}-{path.name}")
 def test_what_is_promised_holds(path: Path) -> None:
     TARGETS[path.parent.name].check(path.read_bytes())
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=lambda target: target.name)
+def test_it_holds_of_changed_inputs_too(target: Target) -> None:
+    """What ``make fuzz`` does without atheris, for a moment."""
+    for data in itertools.islice(target.changed_inputs(Random(1), 1000), 40):
+        target.check(data)
 
 
 def test_a_failing_input_is_made_small() -> None:
