@@ -144,6 +144,12 @@ class RunRecorder:
             self.result = None
         elif frames or self.result is None:
             self.result = self._result(now)
+        if skipped := self._compactor.skipped:
+            logger.warning(
+                "run %r: state deltas that do not apply, and are kept as they are: %d",
+                self._key.run_id,
+                skipped,
+            )
         return b"".join(frames), self.result
 
     @classmethod

@@ -95,6 +95,8 @@ class RunHome:
         except self._backend.cancelled:
             # Of a run that is over this is the answer to our own cancel().
             if self._over is None:
+                # Not by us: it awaited something that was cancelled, say.
+                logger.error("agent %r was cancelled", run.context.agent_id)
                 await self._end("The run was cancelled")
         except Exception:
             # The run must not stay open, nor the server go down with it.

@@ -9,6 +9,7 @@ pytest tests/conformance --everywhere                    # what takes long, for 
 from __future__ import annotations
 
 import itertools
+import resource
 from collections import Counter
 from collections.abc import Iterator
 
@@ -39,6 +40,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A thousand clients, and in the server, which inherits this, as many connections.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     for line in (
         "needs(*capabilities): what a server has to be able to do for this to apply",
         "owns_sockets: applies to a binding that reads and writes HTTP itself",

@@ -51,6 +51,7 @@ CAPABILITIES = {
     "escaped-slash": "tells %2F in a path from a slash",
     "half-close": "answers a client that has closed its side of the connection",
     "blocking-hooks": "calls plain hooks where they may block, a thread for each request",
+    "a-thousand-streams": "serves a thousand streams at once",
     "notices-leaving": "notices that a client has broken its connection while a hook waits",
     "graceful-shutdown": "ends streams well formed when it is told to end",
     "clean-exit": "exits with status 0 at a signal",

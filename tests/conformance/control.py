@@ -1,16 +1,19 @@
 """How a test steers the agents: gates that it opens over HTTP, in the process under test.
 
 ``POST {base}/control/let?thread=t&steps=3`` lets the agent of thread ``t`` take three steps, and
-``POST {base}/control/gate?thread=t`` tells what has become of it. An ``on_request`` hook answers,
+``POST {base}/control/gate?thread=t`` tells what has become of it, and ``/control/objects`` how many
+objects of ours there are, of each type. An ``on_request`` hook answers,
 so whatever serves the runtime serves this as well. Nothing here belongs to an event loop: agents
 look at their gate every few milliseconds, which works in a thread and under any loop.
 """
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -20,6 +23,7 @@ from sansio_copilot import HookContext, Reject, Response
 
 _FIRST_PAUSE = 0.002
 _LONGEST_PAUSE = 0.02
+_OURS = ("sansio_copilot", "copilot_bindings", "conformance")
 
 
 class Gate:
@@ -76,11 +80,29 @@ class Gate:
 gates: defaultdict[str, Gate] = defaultdict(Gate)
 
 
+def _objects() -> dict[str, int]:
+    """How many objects of ours are alive, by type; of generators and coroutines, by name."""
+    gc.collect()
+    found: Counter[str] = Counter()
+    for each in gc.get_objects():
+        if isinstance(each, (GeneratorType, CoroutineType, AsyncGeneratorType)):
+            # Most of a coroutine's own names are those of its function.
+            code = getattr(each, "gi_code", None) or getattr(each, "cr_code", None)
+            code = code or each.ag_code
+            if any(f"/{place}/" in code.co_filename for place in _OURS):
+                found[code.co_qualname] += 1
+        elif type(each).__module__.partition(".")[0] in _OURS:
+            found[type(each).__qualname__] += 1
+    return found
+
+
 def answer_control(context: HookContext) -> None:
     """Answer a request of the test to its agents; to any other do nothing."""
     _, found, command = context.request.path.partition("/control/")
     if not found:
         return
+    if command == "objects":
+        raise Reject(Response.json(_objects()))
     query = {name: values[0] for name, values in parse_qs(context.request.query).items()}
     gate = gates[query["thread"]]
     if command == "let":

@@ -197,6 +197,18 @@ async def says(input: RunAgentInput, context: AgentContext) -> AsyncIterator[Eve
     yield finished(input)
 
 
+async def paced(input: RunAgentInput, context: AgentContext) -> AsyncIterator[Event]:
+    """The same, a delta for each step that it is let."""
+    gate = gates[input.thread_id]
+    yield started(input)
+    yield START
+    for event in _said(input):
+        await gate.step()
+        yield event
+    yield END
+    yield finished(input)
+
+
 def says_plain(input: RunAgentInput, context: AgentContext) -> Iterator[Event]:
     """The same in a thread."""
     gate = input.forwarded_props.get("gate")
@@ -303,6 +315,7 @@ FAULTY: dict[str, Callable[..., Any]] = {
     "ends-twice": ends_twice,
     "says": says,
     "says-plain": says_plain,
+    "paced": paced,
     "fails-when-stopped": fails_when_stopped,
     "fails-when-stopped-plain": fails_when_stopped_plain,
     "will-not-be-stopped": will_not_be_stopped,

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,30 @@ class Server:
         wait_until(
             lambda: bool(self.gate(thread)["unwound"] >= count), f"{thread}'s agent has ended"
         )
+
+    def objects(self) -> Counter[str]:
+        """How many objects of ours are alive in it, by type."""
+        return Counter(self._control("objects"))
+
+    @contextlib.contextmanager
+    def nothing_is_left(self, *but: str) -> Iterator[None]:
+        """Of what is done meanwhile there is no object in the end.
+
+        :param but: types of which there may be more.
+        """
+        before = self.objects()
+        yield
+        left: Counter[str] = Counter()
+
+        def is_clean() -> bool:
+            nonlocal left
+            left = self.objects() - before
+            return not left.keys() - set(but)
+
+        try:
+            wait_until(is_clean, "nothing is left")
+        except AssertionError:
+            raise AssertionError(f"there are more than before: {dict(left)}") from None
 
     def _control(self, command: str, **query: Any) -> dict[str, Any]:
         answer = self.request("POST", f"/control/{command}?{urlencode(query)}")

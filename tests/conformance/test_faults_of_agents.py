@@ -88,6 +88,16 @@ def test_what_is_merely_odd_ends_nothing(server: Server, thread: str, what: str)
     assert_usable(server, thread)
 
 
+def test_a_state_delta_that_does_not_apply_is_logged_and_kept(server: Server, thread: str) -> None:
+    log = server.log_size()
+    props = {"what": "a-delta-that-does-not-apply"}
+    server.run("run", thread, agent="yields-what", forwardedProps=props)
+    told = "run 'run-1': state deltas that do not apply, and are kept as they are: 1"
+    wait_until(lambda: told in server.log(log), "it is logged")
+    _, delta = ODD["a-delta-that-does-not-apply"]
+    assert delta in server.run("connect", thread).events()
+
+
 def test_events_of_another_thread_stay_in_this_one(server: Server, thread: str) -> None:
     events = server.run("run", thread, agent="of-another-thread").events()
     verify_events(events)
@@ -190,6 +200,33 @@ def test_generators_that_an_agent_leaks_hurt_nobody(server: Server, thread: str)
     assert_usable(server, thread)
 
 
+ENDING = [
+    *FAILING,
+    *("of-another-thread", "yields-nothing", "goes-on-after-its-end", "ends-twice"),
+]
+STOPPED = [
+    *("silent", "silent-plain", "fails-when-stopped", "fails-when-stopped-plain"),
+    *("will-not-be-stopped", "will-not-be-stopped-plain", "default", "plain"),
+]
+
+
+def test_nothing_is_left_of_what_went_wrong(server: Server, thread: str) -> None:
+    """No run, no agent's generator, no reader: in the second round as many as after the first."""
+
+    def go_wrong(name: str) -> None:
+        for agent in ENDING:
+            server.run("run", name, agent=agent)
+        for what in GARBAGE:
+            server.run("run", name, agent="yields-what", forwardedProps={"what": what})
+        for agent in STOPPED:
+            be_stopped(server, f"{name}-{agent}", agent)
+        delete(server, name)
+
+    go_wrong(f"{thread}-first")
+    with server.nothing_is_left("Gate"):
+        go_wrong(f"{thread}-second")
+
+
 # --- How much it yields -----------------------------------------------------------------------
 
 
@@ -227,7 +264,6 @@ def test_a_million_events(own_server: Server, thread: str) -> None:
     assert not problems, problems[0]
 
 
-@pytest.mark.once
 def test_an_event_of_a_hundred_megabytes(server: Server, thread: str) -> None:
     before = server.held().resident
     large_event(server, thread, 100 * MEGABYTE)
@@ -258,6 +294,18 @@ def large_event(server: Server, thread: str, size: int) -> None:
     body = server.run("run", thread, agent="says", forwardedProps=props).body
     assert b"0,".ljust(size) in body
     assert b'"RUN_FINISHED"' in body[-200:]
+    delete(server, thread)
+
+
+def be_stopped(server: Server, thread: str, agent: str) -> None:
+    with server.client() as runner, server.client() as reader:
+        runner.stream("run", thread, agent=agent)
+        wait_until(lambda: server.gate(thread)["waiting"] == 1, "it waits")
+        reader.stream("connect", thread)
+        assert server.stop(thread, agent=agent) is True
+        assert runner.rest()[-1] == reader.rest()[-1]
+    server.let(thread, 1)
+    server.wait_unwound(thread)
     delete(server, thread)
 
 

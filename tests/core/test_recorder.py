@@ -708,6 +708,18 @@ def test_every_finished_stream_is_well_formed(
         )
 
 
+def test_a_delta_that_does_not_apply_is_logged_once_the_run_is_over(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    delta = [{"op": "remove", "path": "/nothing/there"}]
+    run = RunRecorder(KEY, INPUT)
+    record_all(run, [STARTED, *[{"type": "STATE_DELTA", "delta": delta}] * 2, FINISHED])
+    assert caplog.messages == []
+    run.finish(2.0)
+    told = f"run {KEY.run_id!r}: state deltas that do not apply, and are kept as they are: 2"
+    assert caplog.messages == [told]
+
+
 def test_a_state_that_deltas_nest_too_deeply_costs_the_history_and_no_more(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -17,6 +17,7 @@ PYTHON_OPTIONS = ["-X", "dev", "-W", "ignore:unclosed <socket.socket:ResourceWar
 CANNOT = {
     "keep-alive": "waitress closes the connection after a stream",
     "notices-leaving": "nothing tells a WSGI application that its client has gone",
+    "a-thousand-streams": "it has a thread for each",
 }
 
 

@@ -11,6 +11,7 @@ CANNOT = {
     "keep-alive": "it closes each connection",
     "http/1.0": "it sends chunks to clients that speak HTTP/1.0",
     "notices-leaving": "nothing tells a WSGI application that its client has gone",
+    "a-thousand-streams": "it has a thread for each",
 }
 
 

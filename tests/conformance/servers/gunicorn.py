@@ -8,7 +8,10 @@ from gunicorn.app.base import BaseApplication
 from copilot_bindings.wsgi import CopilotWSGI
 from sansio_copilot import CopilotRuntime
 
-CANNOT = {"notices-leaving": "nothing tells a WSGI application that its client has gone"}
+CANNOT = {
+    "notices-leaving": "nothing tells a WSGI application that its client has gone",
+    "a-thousand-streams": "it has a thread for each",
+}
 PYTHON_OPTIONS = ["-X", "dev", "-W", "ignore:unclosed <socket.socket:ResourceWarning"]
 """It does not close the connections that are idle at its end."""
 

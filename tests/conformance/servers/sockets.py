@@ -4,6 +4,7 @@ from copilot_bindings.sockets import serve as serve_sockets
 from sansio_copilot import CopilotRuntime
 
 OWNS_SOCKETS = True
+CANNOT = {"a-thousand-streams": "it has a thread for each"}
 
 
 def serve(runtime: CopilotRuntime, host: str, port: int) -> None:

@@ -12,6 +12,7 @@ PYTHON_OPTIONS = ["-X", "dev", "-W", "ignore:unclosed <socket.socket:ResourceWar
 CANNOT = {
     "keep-alive": "it closes the connection after a stream",
     "notices-leaving": "nothing tells a WSGI application that its client has gone",
+    "a-thousand-streams": "it has a thread for each",
 }
 
 

@@ -12,6 +12,7 @@ CANNOT = {
     "chunked-body": "it speaks HTTP/1.0",
     "escaped-slash": "it hides the target of the request",
     "notices-leaving": "nothing tells a WSGI application that its client has gone",
+    "a-thousand-streams": "it has a thread for each",
 }
 
 
