@@ -3,6 +3,7 @@
 # make bench: set up, then measure our runtime beside the reference; see docs/performance.md.
 # make fuzz: set up, then look for inputs that break what is promised; see tests/fuzz.
 # make soak: set up, then load one server for some minutes; fails when anything is lost or grows.
+# make mutants: set up, then plant bugs in a copy, each of which some test has to notice.
 # All work on a fresh machine with python3 and npm.
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NPM := tests/clients/node_modules/.installed tests/differential/node_modules/.installed
 
-.PHONY: demo test lint format types unit fuzz bench soak clean
+.PHONY: demo test lint format types unit fuzz bench soak mutants clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sansio-copilot demo --port $(or $(PORT),4000)
@@ -48,8 +49,12 @@ bench: $(VENV)/.installed benchmarks/node_modules/.installed
 
 # MINUTES=10 BINDING=asyncio (or trio, sockets, asgi, wsgi); SEED repeats the choices of another.
 soak: $(VENV)/.installed
-	cd tests && ../$(BIN)/python -m soak --minutes $(or $(MINUTES),10) \
+	PYTHONPATH=tests $(BIN)/python -m soak --minutes $(or $(MINUTES),10) \
 		--binding $(or $(BINDING),asyncio) $(if $(SEED),--seed $(SEED))
+
+# MUTANTS="swap-two-events", say; see tests/mutations/mutants.py.
+mutants: $(VENV)/.installed
+	PYTHONPATH=tests $(BIN)/python -m mutations $(MUTANTS)
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

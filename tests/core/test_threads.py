@@ -271,6 +271,9 @@ class TestConcurrentRuns:
         assert store.open_run(RunRequest("t", "second", "agent")) == ThreadBusy("r")
         assert store.append(run.key, b"data: 1\n\n") is Signal.CONTINUE
         assert bell.rung == 0
+        assert store.read(store.open_cursor("t", None), 100).data == b"data: 1\n\n"
+        assert store.request_stop("t", "r")
+        assert bell.rung == 1
         opened(store, "another thread")
 
     def test_one_that_was_asked_to_stop_is_busy_still(self) -> None:

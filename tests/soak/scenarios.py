@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -28,6 +29,8 @@ LONG = {"deltas": 2000, "pause": 0.002}
 """Is not going to end by itself."""
 HOSTILE = [case for case in CASES if len(case.sent) < 1000 and case.closes and not case.is_rude]
 AGENTS = ("default", "plain")
+IDLE = 1.0
+"""Seconds after which a server may close a connection that is kept alive; gunicorn does after 2."""
 
 
 @attrs.define(eq=False)
@@ -40,12 +43,15 @@ class Caller:
     counts: Counter[str] = attrs.field(factory=Counter)
     _number: int = attrs.field(default=0, init=False)
     _kept: Client | None = attrs.field(default=None, init=False)
+    _kept_at: float = attrs.field(default=0.0, init=False)
 
     # Connections
 
     @contextlib.contextmanager
     def kept(self) -> Iterator[Client]:
         """A connection that is kept alive from one scenario to the next."""
+        if time.monotonic() - self._kept_at > IDLE:
+            self.hang_up()
         if self._kept is None:
             self._kept = self.server.client()
         try:
@@ -53,6 +59,7 @@ class Caller:
         except BaseException:
             self.hang_up()
             raise
+        self._kept_at = time.monotonic()
         if self.chance.random() < 0.1:
             self.hang_up()
 

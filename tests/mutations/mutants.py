@@ -1,0 +1,284 @@
+"""Bugs that somebody could write, each with the tests that have to notice.
+
+A specification as a table. ``make mutants`` plants each of them in a copy of the project and runs
+its tests there, every one of which has to fail. The list has what hurts the most: what would make
+the server lie, leak, or let somebody in.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+CORE = "sansio_copilot"
+BINDINGS = "bindings/copilot_bindings"
+
+
+@attrs.frozen
+class Mutant:
+    """One bug.
+
+    :param bug: what is wrong with it, in a line.
+    :param file: which file of the project gets it.
+    :param text: what stands there, exactly once.
+    :param replacement: what stands there then.
+    :param caught_by: the ids that pytest has for the tests that fail; of one with parameters any of
+        them may.
+    """
+
+    name: str
+    bug: str
+    file: str
+    text: str
+    replacement: str
+    caught_by: tuple[str, ...] = attrs.field(converter=tuple)
+
+
+EVENTS = [
+    Mutant(
+        "swap-two-events",
+        "of events that are appended together the last comes first",
+        f"{CORE}/run.py",
+        'return held[0] if len(held) == 1 else b"".join(held)',
+        'return held[0] if len(held) == 1 else b"".join(reversed(held))',
+        [
+            "tests/core/test_run.py::TestBatches::test_one_that_comes_later_is_appended_with_those_that_wait",
+            "tests/soak/test_soak.py::test_a_server_bears_a_mixed_load[asyncio-15]",
+        ],
+    ),
+    Mutant(
+        "drop-a-frame",
+        "what waits for more is forgotten when the run ends",
+        f"{CORE}/run.py",
+        'self._call("close_run", self.key, self._take_held() + last, result)',
+        'self._call("close_run", self.key, last, result)',
+        [
+            "tests/core/test_run.py::TestBatches::test_or_until_the_run_ends",
+            "tests/core/test_run.py::TestBatches::test_nor_a_store_that_fails",
+        ],
+    ),
+    Mutant(
+        "forget-a-closer",
+        "a run that is stopped leaves its steps open",
+        f"{CORE}/recorder.py",
+        "closing[-1:] = [*self._verifier.closers(), closing[-1]]",
+        "closing[-1:] = [closing[-1]]",
+        ["tests/core/test_recorder.py::TestFinish::test_a_stop_closes_steps_and_subagents_too"],
+    ),
+    Mutant(
+        "forget-a-message",
+        "a text message that is open when its run breaks off is not ended",
+        f"{CORE}/events/finalize.py",
+        'self._open_messages[event["messageId"]] = None',
+        "pass",
+        [
+            "tests/core/test_recorder.py::TestFinish::test_what_is_open_is_closed",
+            "tests/core/events/test_finalize.py",
+        ],
+    ),
+    Mutant(
+        "one-id-twice",
+        "two events of a run have the same id, so that a reader resumes at the wrong one",
+        f"{CORE}/recorder.py",
+        "self._position = position + 1",
+        "self._position = max(position, 1)",
+        [
+            "tests/core/test_recorder.py::TestFrames::test_each_has_the_run_and_its_position_for_an_id"
+        ],
+    ),
+    Mutant(
+        "resume-off-by-one",
+        "a reader that resumes gets the event again that it has seen",
+        f"{CORE}/memory.py",
+        r'return segment, data.index(b"\n\n", start + len(line)) + 2',
+        "return segment, start + (start > 0)",
+        [
+            "tests/core/test_threads.py::TestResuming::test_behind_an_event_of_the_live_run",
+            "tests/core/test_endpoints.py::TestConnect::test_a_reader_that_was_cut_off_gets_only_what_it_missed",
+        ],
+    ),
+    Mutant(
+        "heartbeat-inside-a-frame",
+        "a comment goes out wherever the log was cut for its length",
+        f"{CORE}/exchange.py",
+        "elif len(batch.data) < limits.read_bytes:",
+        "elif (yield SendBytes(sse.HEARTBEAT)) is None:",
+        ["tests/core/test_exchange.py::test_the_log_is_read_in_pieces_of_the_limit"],
+    ),
+]
+
+RUNS = [
+    Mutant(
+        "a-stop-that-forgets-its-run",
+        "a stop says that it stopped, and tells nobody",
+        f"{CORE}/memory.py",
+        "        self._signal(run, Signal.STOP)\n        return True\n",
+        "        return True\n",
+        [
+            "tests/core/test_threads.py::TestSignals::test_a_stop_reaches_the_owner",
+            "tests/core/test_endpoints.py::TestStop::test_a_live_run_is_stopped_well_formed",
+        ],
+    ),
+    Mutant(
+        "a-409-that-opens-a-run",
+        "a run that is refused takes the place of the one that is live",
+        f"{CORE}/memory.py",
+        "return ThreadBusy(live.key.run_id)",
+        "thread.live = _Run(live.key, request.agent_id); return ThreadBusy(live.key.run_id)",
+        [
+            "tests/core/test_threads.py::TestConcurrentRuns::test_a_busy_thread_refuses_a_second_run_and_leaves_the_first_alone",
+        ],
+    ),
+    Mutant(
+        "a-rejected-run-stays-open",
+        "a run whose response a hook has rejected keeps its thread busy for ever",
+        f"{CORE}/exchange.py",
+        "if stream is not None and stream.run is not None:\n"
+        '            yield from _clean_up(stream.call("close_run"',
+        "if stream is not None and stream.run is None:\n"
+        '            yield from _clean_up(stream.call("close_run"',
+        ["tests/core/test_hooks.py::test_a_run_whose_response_is_rejected_is_discarded"],
+    ),
+    Mutant(
+        "drained-for-ever",
+        "a plain agent that has ended is waited for once more",
+        f"{BINDINGS}/_iterate.py",
+        "if self._ended:",
+        "if False:",
+        ["tests/bindings/test_iterate.py::test_what_has_ended_stays_so"],
+    ),
+]
+
+LEAKS = [
+    Mutant(
+        "leak-a-reader",
+        "a reader that leaves is told of every event for as long as the run lives",
+        f"{CORE}/memory.py",
+        "stream.watchers.pop(token, None)",
+        "pass",
+        ["tests/core/test_threads.py::TestWatching::test_a_cancelled_watch_is_silent"],
+    ),
+    Mutant(
+        "leak-a-place",
+        "a connection that has ended counts for ever",
+        f"{BINDINGS}/_service.py",
+        "self.connections.discard(connection)",
+        "pass",
+        ["tests/soak/test_soak.py::test_a_server_bears_a_mixed_load[asyncio-15]"],
+    ),
+    Mutant(
+        "leak-the-bytes-of-a-thread",
+        "an evicted thread still counts, so that ever less is kept",
+        f"{CORE}/memory.py",
+        "self.total_bytes -= run.size\n",
+        "self.total_bytes -= 0\n",
+        ["tests/core/test_threads.py::TestAccounting::test_eviction_gives_back_what_a_thread_had"],
+    ),
+]
+
+HTTP = [
+    Mutant(
+        "skip-the-allow-header",
+        "a 405 does not say what is allowed (RFC 9110 section 15.5.6)",
+        f"{CORE}/exchange.py",
+        'headers = Headers((("allow", ", ".join(allowed)),))',
+        "headers = Headers(())",
+        ["tests/core/test_vectors.py::test_request"],
+    ),
+    Mutant(
+        "a-body-limit-that-is-not-enforced",
+        "a chunked body may be of any length",
+        f"{BINDINGS}/_connection.py",
+        "if len(body) > limit:",
+        "if False:",
+        [
+            "tests/conformance/test_http.py::test_a_chunked_body_that_is_too_large_is_refused[asyncio_server]"
+        ],
+    ),
+    Mutant(
+        "an-announced-length-is-believed",
+        "a client that announces a gigabyte is asked to send it",
+        f"{BINDINGS}/_connection.py",
+        "if announced is not None and announced > limit:",
+        "if False:",
+        [
+            "tests/conformance/test_limits.py::TestSizes::test_a_body_of_a_gigabyte_is_refused_before_it_is_sent[asyncio_server-]"
+        ],
+    ),
+    Mutant(
+        "a-request-is-smuggled",
+        "what stands behind a malformed request is answered",
+        f"{BINDINGS}/_connection.py",
+        "        self._reader.discard()\n        yield CloseWriting()\n",
+        "        yield CloseWriting()\n",
+        ["tests/bindings/test_connection.py"],
+    ),
+]
+
+ACCESS = [
+    Mutant(
+        "cors-for-a-foreign-origin",
+        "a list of origins lets in every other one",
+        f"{CORE}/cors.py",
+        "allowed = request_origin in self.origin",
+        "allowed = True",
+        ["tests/core/test_cors.py::TestOrigin::test_several"],
+    ),
+    Mutant(
+        "cors-of-credentials-for-anybody",
+        "an origin that is refused is allowed to send cookies",
+        f"{CORE}/cors.py",
+        "        if allowed is None:\n            return headers\n        headers = headers.set(",
+        "        if allowed is None:\n            allowed = request_origin or '*'\n"
+        "        headers = headers.set(",
+        ["tests/core/test_cors.py::TestCredentials::test_a_refused_origin_gets_none"],
+    ),
+    Mutant(
+        "a-path-that-talks-past-a-hook",
+        "a hook sees /public/../agent/x/run, the router /agent/x/run",
+        f"{CORE}/exchange.py",
+        "request = attrs.evolve(request, path=self._path)",
+        "pass",
+        ["tests/core/test_exchange.py::test_a_path_is_resolved_before_anybody_decides_by_it"],
+    ),
+    Mutant(
+        "a-cookie-reaches-the-agent",
+        "every header of a client is forwarded",
+        f"{CORE}/forwarding.py",
+        'return name == "authorization" or name.startswith("x-")',
+        "return True",
+        ["tests/core/test_forwarding.py::TestWhatIsForwarded::test_nothing_else"],
+    ),
+    Mutant(
+        "a-client-sets-what-the-server-set",
+        "a client's header replaces what the server has configured for an agent",
+        f"{CORE}/forwarding.py",
+        "if name not in taken and self.forwards(name):",
+        "if self.forwards(name):",
+        ["tests/core/test_forwarding.py::TestMerging::test_the_server_wins_in_its_own_spelling"],
+    ),
+    Mutant(
+        "an-exception-is-told",
+        "what a hook raised is in the answer",
+        f"{CORE}/exchange.py",
+        "        return _internal_error()\n\n    def _at(",
+        '        return Response.json({"error": str(error)}, 500)\n\n    def _at(',
+        [
+            "tests/core/test_exchange.py::test_whatever_happens_no_exception_text_is_sent",
+            "tests/core/test_hooks.py::test_an_exception_is_a_bare_500",
+        ],
+    ),
+    Mutant(
+        "threads-may-be-deleted-by-anybody",
+        "thread_mutations has no effect",
+        f"{CORE}/endpoints/threads.py",
+        "    if not turn.runtime.thread_mutations:\n"
+        "        return (yield from platform.thread_operation(turn))\n"
+        '    if turn.request.method == "DELETE":',
+        '    if turn.request.method == "DELETE":',
+        [
+            "tests/core/test_thread_endpoints.py::TestMutations::test_they_are_refused_unless_allowed"
+        ],
+    ),
+]
+
+MUTANTS = [*EVENTS, *RUNS, *LEAKS, *HTTP, *ACCESS]
