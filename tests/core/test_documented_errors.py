@@ -198,6 +198,7 @@ PROMISES = [
     Promise("ForwardHeaders.merge", (st.none() | st.dictionaries(NAMES, VALUES), HEADERS), (),
             lambda own, fields: ForwardHeaders().merge(own, Headers(fields))),
     Promise("Headers", (st.none() | HEADERS | st.dictionaries(NAMES, VALUES),), ()),
+    Promise("Headers.get", (HEADERS, NAMES), (), lambda f, n: Headers(f).get(n)),
     Promise("Headers.get_all", (HEADERS, NAMES), (), lambda f, n: Headers(f).get_all(n)),
     Promise("Headers.set", (HEADERS, NAMES, VALUES), (), lambda f, n, v: Headers(f).set(n, v)),
     Promise("Headers.add", (HEADERS, NAMES, VALUES), (), lambda f, n, v: Headers(f).add(n, v)),
@@ -222,6 +223,8 @@ PROMISES = [
     Promise("Reject", (ANYTHING,), (TypeError,)),
     Promise("Request", (METHODS, PATHS, TEXT, HEADERS, BODIES), ()),
     Promise("Request.from_target", (METHODS, PATHS, HEADERS, BODIES), (RemoteProtocolError,)),
+    Promise("Request.with_body", (REQUESTS, st.binary()), (),
+            lambda request, body: request.with_body(body)),
     Promise("Request.with_headers", (REQUESTS, HEADERS), (),
             lambda request, fields: request.with_headers(Headers(fields))),
     Promise("Response", (ANYTHING, HEADERS, st.binary() | TEXT), (ValueError,)),
@@ -295,13 +298,17 @@ NOTHING_FROM_OUTSIDE = {
     "BodyTimeout BodyTooLarge LocalProtocolError RemoteProtocolError RunRefused EventError"
     " InvalidRequest NeedsEventLoop ExchangeState RunState": "are raised, or named",
     "Exchange Exchange.done Exchange.failed Exchange.client_gone Run Run.start Run.agent_ended"
-    " Run.check Run.settle Run.interrupt Run.stored Run.store_failed Run.events": (
+    " Run.check Run.settle Run.flush Run.interrupt Run.stored Run.store_failed Run.events": (
         "are a binding's to call; test_exchange.py and test_run.py have their errors"
     ),
     "MemoryStore.append MemoryStore.close_run MemoryStore.renew MemoryStore.watch_run"
     " MemoryStore.read MemoryStore.watch MemoryStore.list_threads MemoryStore.clear ThreadStore": (
         "take keys and cursors of the store's own, and the core's frames"
     ),
+    "Compactor.continuation MessageFolder.continuation": (
+        "take an event that was fed; test_continuation.py has what comes of it"
+    ),
+    "Headers.from_raw": "takes what was a Headers before",
     "text_agent": "takes a function, and calls it in a run",
     "ChunkExpander Compactor Finalizer Verifier Parser Client Stream": "are made of nothing",
     "Client.get Client.stream Client.advance Client.step Client.close Stream.next"
