@@ -142,6 +142,7 @@ class Home:
     verifier: Verifier = attrs.field(factory=Verifier)
     notified: bool = False
     failed: bool = False
+    flush_due: bool = False
     unwatch: Any = None
 
     def begin(self) -> None:
@@ -159,8 +160,11 @@ class Home:
     def pulls(self) -> bool:
         return isinstance(self.action, PullEvent)
 
-    def go_on(self) -> bool:
-        """What needs no agent; returns whether there was something."""
+    def go_on(self, *, flushes: bool = True) -> bool:
+        """What needs no agent; returns whether there was something.
+
+        :param flushes: so much time passes that frames which wait for others wait no longer.
+        """
         if isinstance(self.action, Call):
             try:
                 outcome = self.action.function(*self.action.args)
@@ -172,6 +176,9 @@ class Home:
         elif self.pulls and self.notified:
             self.notified = False
             self.tell(self.run.check())
+        elif self.pulls and self.flush_due and flushes:
+            self.flush_due = False
+            self.tell(self.run.flush(NOW))
         else:
             return False
         return True
@@ -189,6 +196,8 @@ class Home:
     def tell(self, action: Any) -> None:
         if action is not None:
             self.action = action
+        if self.pulls and self.action.flush is not None:
+            self.flush_due = True
         if self.over:
             self.unwatch()
 
@@ -402,8 +411,10 @@ class RuntimeMachine(RuleBasedStateMachine):
             }
         ),
         read_bytes=st.sampled_from([1 << 18, 150, 40]),
+        batch_seconds=st.sampled_from([0.0, 1.0]),
     )
-    def make(self, limits: dict[str, Any], read_bytes: int) -> None:
+    def make(self, limits: dict[str, Any], read_bytes: int, batch_seconds: float) -> None:
+        self.batch_seconds = batch_seconds
         self.store = CheckedStore(**limits)
         self.outcomes: dict[str, Any] = {}
         hooks = {name: self.hook(name) for name in HOOKS}
@@ -432,6 +443,7 @@ class RuntimeMachine(RuleBasedStateMachine):
         if self.full:
             self.full = False
             raise RunRefused("no room")
+        run.batch_seconds = self.batch_seconds
         home = Home(run, self.store.model.runs.get(run.key) if run.store is self.store else None)
         self.homes.append(home)
         home.begin()
@@ -524,7 +536,7 @@ class RuntimeMachine(RuleBasedStateMachine):
         for saying in speech:
             if home.pulls and not home.notified:
                 home.say(SAYINGS[saying])
-                home.go_on()
+                home.go_on(flushes=False)
 
     @precondition(lambda self: any(home.pulls for home in self.homes))
     @rule(which=WHICH, saying=st.sampled_from(WHOLE[1:]))

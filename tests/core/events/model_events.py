@@ -133,6 +133,18 @@ def state_after(events: list[Event]) -> Any:
     return None if state is NOBODY else state
 
 
+def skipped_deltas(events: list[Event]) -> int:
+    """How many of the deltas do not apply."""
+    skipped = 0
+    for at, event in enumerate(events):
+        if event["type"] == "STATE_DELTA":
+            before = state_after(events[:at])
+            known = any(one["type"] == "STATE_SNAPSHOT" for one in events[:at])
+            document = {} if before is None and not known else before
+            skipped += patched(document, event["delta"], NOBODY) is NOBODY
+    return skipped
+
+
 def patched(document: Any, patch: Any, otherwise: Any) -> Any:
     try:
         return jsonpatch.apply_patch(copy.deepcopy(document), copy.deepcopy(patch))
