@@ -64,8 +64,8 @@ class MessageFolder:
     def continuation(self, event: Event) -> Callable[[str], object] | None:
         """What takes a further delta of the message or tool call that ``event`` was a delta of.
 
-        It is the same as to feed that delta, as long as nothing else is fed. None if a delta has no
-        effect.
+        It is the same as to feed that delta, as long as nothing else is fed, and nobody looks at
+        :attr:`messages`. None if somebody has, or a delta has no effect.
         """
         if event["type"] == t.TOOL_CALL_ARGS:
             parts = self._args.get(event["toolCallId"])

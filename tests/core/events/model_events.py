@@ -61,7 +61,7 @@ def owner(events: list[Event], noun: str, entity_id: str | None) -> Any:
     for at, event in enumerate(run):
         tag = event.get("subagentRunId")
         match event["type"], noun:
-            case "TEXT_MESSAGE_START", "message":
+            case ("TEXT_MESSAGE_START", "message") | ("REASONING_MESSAGE_START", "thought"):
                 named, anew = event["messageId"], False
             case "REASONING_MESSAGE_START", "reasoning":
                 named, anew = event["messageId"], False
@@ -97,6 +97,8 @@ def may_follow(events: list[Event], event: Event) -> bool:
     if kind == "TEXT_MESSAGE":
         is_open = event["messageId"] in messages
         return is_open is (what != "START") and agrees(events, event, "message", event["messageId"])
+    if kind == "REASONING_MESSAGE":
+        return agrees(events, event, "thought", event["messageId"])
     if kind == "TOOL_CALL" and what != "RESULT":
         call_id = event["toolCallId"]
         is_open = call_id in calls

@@ -190,7 +190,12 @@ class EventMachine(RuleBasedStateMachine):
     @precondition(lambda self: is_running(self.events))
     @rule(which=WHICH, delta=TEXTS, metadata=METADATA, ends=st.booleans())
     def go_on(self, which: int, delta: str, metadata: Event, ends: bool) -> None:
-        """With something that is open, so that it gets far."""
+        self.go_on_with_what_is_open(which, delta, metadata, ends=ends)
+
+    def go_on_with_what_is_open(
+        self, which: int, delta: str, metadata: Event, *, ends: bool
+    ) -> None:
+        """So that it gets far."""
         kinds = {"TEXT_MESSAGE": ("messageId", "CONTENT"), "TOOL_CALL": ("toolCallId", "ARGS")}
         ready = [(kind, id_) for kind in kinds for id_ in open_ids(self.events, kind)]
         if ready:
@@ -200,16 +205,22 @@ class EventMachine(RuleBasedStateMachine):
             what = "END" if ends else goes_on
             self.say(f"{kind}_{what}", {field: entity_id}, content, metadata)
 
-    @precondition(lambda self: self.events and self.events[-1]["type"] in DELTAS)
-    @rule(delta=TEXTS)
-    def go_on_by_the_shortcut(self, delta: str) -> None:
+    @precondition(lambda self: is_running(self.events))
+    @rule(which=WHICH, delta=TEXTS, metadata=METADATA, further=st.lists(TEXTS, max_size=2))
+    def go_on_by_the_shortcut(
+        self, which: int, delta: str, metadata: Event, further: list[str]
+    ) -> None:
+        """A further delta is the same as one that is fed, while nothing else comes in between."""
+        self.go_on_with_what_is_open(which, delta, metadata, ends=False)
         last = self.events[-1]
-        for machine in (self.folder, self.compactor):
-            if (take := machine.continuation(last)) is not None:
-                take(delta)
-        event = {key: value for key, value in last.items() if key != "metadata"}
-        self.events.append({**event, "delta": delta})
-        self.kept.append(copy.deepcopy(self.events[-1]))
+        if last["type"] in DELTAS:
+            takers = [machine.continuation(last) for machine in (self.folder, self.compactor)]
+            plain = {key: value for key, value in last.items() if key != "metadata"}
+            for more in further:
+                for take in takers:
+                    take(more)
+                self.events.append({**plain, "delta": more})
+                self.kept.append({**plain, "delta": more})
 
     @rule(
         kind=st.sampled_from(["TEXT_MESSAGE", "TOOL_CALL", "REASONING_MESSAGE"]),
