@@ -55,15 +55,13 @@ def open_steps(events: list[Event]) -> list[tuple[str, Any]]:
 
 
 def owner(events: list[Event], noun: str, entity_id: str | None) -> Any:
-    """Whose a message, call or reasoning is: its first producer's, or that of who made it anew."""
+    """Whose a message or call is: its first producer's, or that of who made it anew."""
     found: Any = NOBODY
     run = last_run(events)
     for at, event in enumerate(run):
         tag = event.get("subagentRunId")
         match event["type"], noun:
             case ("TEXT_MESSAGE_START", "message") | ("REASONING_MESSAGE_START", "thought"):
-                named, anew = event["messageId"], False
-            case "REASONING_MESSAGE_START", "reasoning":
                 named, anew = event["messageId"], False
             case "TOOL_CALL_RESULT", "message":
                 named, anew = event["messageId"], True
@@ -110,8 +108,6 @@ def may_follow(events: list[Event], event: Event) -> bool:
         # A call belongs to the message that carries it.
         known = owner(events, "call", call_id)
         return tag == parent if tag is not None else known in (parent, NOBODY)
-    if kind == "REASONING_MESSAGE":
-        return agrees(events, event, "reasoning", event["messageId"])
     if kind == "STEP":
         return ((event["stepName"], tag) in open_steps(events)) is (what == "FINISHED")
     subagents = [e for e in last_run(events) if e["type"].startswith("SUBAGENT_")]
