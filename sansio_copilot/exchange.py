@@ -455,14 +455,16 @@ class Exchange:
             batch = yield stream.call("read", cursor, limits.read_bytes)
             if type(batch) is not Batch:
                 batch = check_outcome("read", batch)
-            cursor = batch.cursor
-            if batch.data:
+            cursor, size = batch.cursor, len(batch.data)
+            if size:
                 yield SendBytes(batch.data)
             if batch.ended:
                 return
             if batch.orphan is not None:
                 yield from adopt(self._runtime.store, batch.orphan, self._now)
-            elif len(batch.data) < limits.read_bytes:
+            elif size < limits.read_bytes:
+                # An idle stream keeps nothing of what it has sent.
+                del batch
                 wait = WaitForFrames(stream.store, cursor, limits.heartbeat_seconds)
                 if not (yield wait):
                     yield SendBytes(sse.HEARTBEAT)

@@ -23,6 +23,12 @@ class Connection(asyncio.Protocol):
     :param refused: there is no room for it, whatever the service says.
     """
 
+    __slots__ = (
+        *("_backend", "_backlog", "_choked", "_closed", "_deadline", "_http", "_lock", "_loop"),
+        *("_lost", "_pending", "_refused", "_service", "_thread", "_timer", "_transport"),
+        *("_unwatch", "_want"),
+    )
+
     def __init__(self, service: Service, backend: AsyncioBackend, *, refused: bool = False) -> None:
         self._service = service
         self._refused = refused

@@ -57,6 +57,10 @@ class HTTPConnection:
     :param admitted: False for a connection that there is no room for; it is told so.
     """
 
+    __slots__ = (
+        *("_broken", "_exchange", "_limits", "_out", "_out_size", "_reader", "_service", "_steps"),
+    )
+
     def __init__(self, service: Host, *, admitted: bool = True) -> None:
         self._service = service
         self._limits = service.runtime.limits
@@ -151,9 +155,10 @@ class HTTPConnection:
             match action:
                 case StoreCall():
                     action = yield from self._call(exchange, action)
-                case SendBytes(data=data):
-                    self._out += framing.data(data)
-                    self._out_size += len(data)
+                case SendBytes():
+                    # No name for the bytes: it would keep them while the stream is idle.
+                    self._out += framing.data(action.data)
+                    self._out_size += len(action.data)
                     if self._out_size >= _FLUSH_BYTES and (yield from self._flush()) is GONE:
                         action = _gone(exchange)
                     else:

@@ -31,25 +31,42 @@ class RequestReader:
     :param head_bytes: largest head in bytes.
     """
 
+    __slots__ = (
+        *("_connection", "_head_bytes", "_is_plain", "_response", "_searched", "_unread"),
+        *("body_left", "discards", "eof", "has_news", "is_head"),
+    )
+
     def __init__(self, head_bytes: int) -> None:
         self._head_bytes = head_bytes
         self._unread = bytearray()
         self._searched = 0
-        self._h11 = _new_h11()
-        """In its idle state while a plain request is served."""
+        self._connection: h11.Connection | None = None
         self._is_plain = False
         self.is_head = False
         """Whether the request whose head was read last is HEAD."""
         self.body_left: int | None = None
         """How many bytes of its body have not been read; None if nobody knows."""
-        self.response: H11Response | PlainResponse = H11Response(self._h11)
-        """Frames the response to it, or to what is no request."""
+        self._response: H11Response | PlainResponse | None = None
         self.eof = False
         """Whether nothing more will arrive."""
         self.has_news = False
         """Whether anything has arrived since this was last set to False."""
         self.discards = False
         """Whether nothing more is of interest."""
+
+    @property
+    def _h11(self) -> h11.Connection:
+        """In its idle state while a plain request is served; most connections never need one."""
+        if self._connection is None:
+            self._connection = _new_h11()
+        return self._connection
+
+    @property
+    def response(self) -> H11Response | PlainResponse:
+        """Frames the response to the request whose head was read last, or to what is no request."""
+        if self._response is None:
+            self._response = H11Response(self._h11)
+        return self._response
 
     def feed(self, data: bytes) -> None:
         """Bytes have arrived; b"" is the end."""
@@ -90,7 +107,9 @@ class RequestReader:
         if not self.has_body:
             return False
         left = self.body_left
-        return left is None or left > _WORTH_DRAINING or self._h11.they_are_waiting_for_100_continue
+        if left is None or left > _WORTH_DRAINING:
+            return True
+        return not self._is_plain and self._h11.they_are_waiting_for_100_continue
 
     def has_begun(self) -> bool:
         """Whether the next request has; empty lines before it do not count (RFC 9112, 2.2)."""
@@ -111,7 +130,7 @@ class RequestReader:
         del self._unread[:end]
         self._is_plain = True
         self.is_head = request.method == "HEAD"
-        self.response = PlainResponse(self.is_head)
+        self._response = PlainResponse(self.is_head)
         return request
 
     def _read_head_by_h11(self) -> Request | None:
@@ -133,7 +152,7 @@ class RequestReader:
 
     def invitation(self) -> bytes:
         """What to send before the body is read: "100 Continue" to a client that waits for it."""
-        waits = self._h11.they_are_waiting_for_100_continue
+        waits = not self._is_plain and self._h11.they_are_waiting_for_100_continue
         return (self._h11.send(_http11.CONTINUE) or b"") if waits else b""
 
     def read_body(self) -> bytes | None:
@@ -176,10 +195,10 @@ class RequestReader:
         elif following := self._h11.trailing_data[0]:
             # Behind a chunked body, whose end only h11 has seen.
             self._unread[:0] = following
-            self._h11 = _new_h11()
+            self._connection = _new_h11()
         else:
             self._h11.start_next_cycle()
-        self.response = H11Response(self._h11)
+        self._response = None
         self.is_head = False
         self.body_left = None
         self._searched = 0

@@ -27,6 +27,11 @@ readers one wake-up, one write and one packet instead of hundreds."""
 class RunHome:
     """Drives a run to its end, by whatever async library ``backend`` stands for."""
 
+    __slots__ = (
+        *("_backend", "_checking", "_dropped", "_flusher", "_interrupts", "_lock", "_over"),
+        *("_patience", "_renewal", "_run", "_task"),
+    )
+
     def __init__(self, run: Run, backend: Backend) -> None:
         self._run = run
         self._backend = backend
@@ -135,8 +140,10 @@ class RunHome:
         interrupts = self._interrupts
         pull = events.__anext__
         pulled = 0
+        action: RunAction | None
         while True:
-            ended, failure, event = False, None, None
+            # Nothing of the last event is kept while the agent waits.
+            ended, failure, event, action = False, None, None, None
             try:
                 event = await pull()
             except StopAsyncIteration:
