@@ -73,7 +73,8 @@ class Scripted:
             delta = f"{number} {time.monotonic_ns()} " if stamp else f"token {number} "
             yield {"type": "TEXT_MESSAGE_CONTENT", "messageId": message_id, "delta": delta}
         if props.get("wait"):
-            await MODULE.Event().wait()
+            # The cheapest wait there is: the reference's agent just does nothing more.
+            await (asyncio.Future() if MODULE is asyncio else MODULE.sleep_forever())
         yield {"type": "TEXT_MESSAGE_END", "messageId": message_id}
         yield {"type": "RUN_FINISHED", **run}
 

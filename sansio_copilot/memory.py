@@ -36,17 +36,32 @@ class _Stream:
     left its thread stays readable for those who were reading it, and no longer.
     """
 
-    __slots__ = ("data", "ended", "watchers")
+    __slots__ = ("data", "ended", "watches")
 
     def __init__(self) -> None:
         self.data = bytearray()
         self.ended = False
-        self.watchers: dict[object, Notify] = {}
+        # As an ordered set: who has waited the longest is told first.
+        self.watches: dict[_Watch, None] = {}
 
     def wake(self) -> None:
-        watchers, self.watchers = self.watchers, {}
-        for notify in watchers.values():
-            notify()
+        watches, self.watches = self.watches, {}
+        for watch in watches:
+            watch.notify()
+
+
+class _Watch:
+    """A reader that waits for more of a stream."""
+
+    __slots__ = ("notify", "stream")
+
+    def __init__(self, stream: _Stream, notify: Notify) -> None:
+        self.stream = stream
+        self.notify = notify
+
+    def cancel(self) -> None:
+        # Looked up anew: waking replaces the dict.
+        self.stream.watches.pop(self, None)
 
 
 @attrs.define(eq=False)
@@ -299,14 +314,9 @@ class MemoryStore:
                 and not stream.ended
                 and cursor.offset == len(stream.data)
             ):
-                token = object()
-                stream.watchers[token] = notify
-
-                def cancel() -> None:
-                    # Looked up anew: waking replaces the dict.
-                    stream.watchers.pop(token, None)
-
-                return cancel
+                watch = _Watch(stream, notify)
+                stream.watches[watch] = None
+                return watch.cancel
         notify()
         return nothing_to_cancel
 

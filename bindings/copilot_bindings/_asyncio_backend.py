@@ -34,10 +34,21 @@ class AsyncioBackend:
         return self._loop.call_later(seconds, callback, *args)
 
     def spawn(self, function: Callable[..., Awaitable[object]], *args: Any) -> asyncio.Task[None]:
-        task = self._loop.create_task(_guarded(function, args), name=function.__qualname__)
+        task = self._loop.create_task(self._live(function, args), name=function.__qualname__)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
         return task
+
+    async def _live(
+        self, function: Callable[..., Awaitable[object]], args: tuple[Any, ...]
+    ) -> None:
+        try:
+            await function(*args)
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            raise
+        except BaseException:
+            logger.exception("a task of the server failed")
+        finally:
+            self._tasks.discard(asyncio.current_task())
 
     def cancel_all(self) -> list[str]:
         for task in self._tasks:
@@ -86,12 +97,3 @@ class AsyncioBackend:
         for task in self._calls:
             task.cancel()
         return [repr(call) for call in self._calls.values()]
-
-
-async def _guarded(function: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> None:
-    try:
-        await function(*args)
-    except (asyncio.CancelledError, KeyboardInterrupt):
-        raise
-    except BaseException:
-        logger.exception("a task of the server failed")

@@ -16,6 +16,8 @@ from ._connection import HTTPConnection
 from ._service import Service
 from ._wants import GONE, TIMED_OUT, Close, CloseWriting, Receive, Rest, Send, Want
 
+_TIMER_SECONDS = 10.0
+
 
 class Connection(asyncio.Protocol):
     """Moves the bytes of an :class:`HTTPConnection`, and waits for it.
@@ -210,7 +212,13 @@ class Connection(asyncio.Protocol):
         if self._timer is None or self._timer.when() > self._deadline:
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer = self._loop.call_at(self._deadline, self._time_out)
+            self._set_timer()
+
+    def _set_timer(self) -> None:
+        # Not for long, since one that is cancelled, for a wait that is shorter than the one before,
+        # stays with the loop until its time comes.
+        at = min(self._deadline, self._loop.time() + _TIMER_SECONDS)
+        self._timer = self._loop.call_at(at, self._time_out)
 
     def _time_out(self) -> None:
         self._timer = None
@@ -224,7 +232,7 @@ class Connection(asyncio.Protocol):
                 self._backlog = backlog
                 self._deadline += self._service.runtime.limits.write_seconds
         if self._loop.time() < self._deadline:
-            self._timer = self._loop.call_at(self._deadline, self._time_out)
+            self._set_timer()
         elif isinstance(want, (Send, Close)):
             self._transport.abort()
         else:

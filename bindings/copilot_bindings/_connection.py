@@ -147,6 +147,8 @@ class HTTPConnection:
     def _answer(self, request: Request) -> Wants:
         """Drive an exchange to its end."""
         exchange = self._exchange = self._service.runtime.exchange(request, time.time())
+        # The exchange goes on with another, which has the body.
+        del request
         framing = self._reader.response
         is_starting = False
         action = exchange.start()

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 from http import HTTPStatus
+from sys import intern
 from typing import Final, TypeAlias
 
 import h11
@@ -61,7 +62,8 @@ def recognise(data: bytearray, searched: int, limit: int) -> tuple[Request, int,
     fields: dict[str, str] = {}
     for row in rows:
         name, _, value = row.partition(":")
-        fields[name.lower()] = value.strip(" \t")
+        # Interned: many streams that are open at once have the same few names.
+        fields[intern(name.lower())] = value.strip(" \t")
     length = fields.get("content-length", "0")
     if (
         len(fields) == len(rows)

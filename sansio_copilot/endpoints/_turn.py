@@ -44,6 +44,18 @@ class LogStream:
         return store_call(self.store, method, *args)
 
 
+_STREAM = Response(
+    200,
+    (
+        ("content-type", "text/event-stream"),
+        ("cache-control", "no-cache"),
+        # nginx and its kin buffer a response unless told not to.
+        ("x-accel-buffering", "no"),
+    ),
+    stream=True,
+)
+
+
 @attrs.frozen
 class Reply:
     """What an endpoint answers: a response, and for a streaming one the log that it reads."""
@@ -54,13 +66,7 @@ class Reply:
     @classmethod
     def of_stream(cls, stream: LogStream) -> Reply:
         """A stream of server-sent events."""
-        headers = (
-            ("content-type", "text/event-stream"),
-            ("cache-control", "no-cache"),
-            # nginx and its kin buffer a response unless told not to.
-            ("x-accel-buffering", "no"),
-        )
-        return cls(Response(200, headers, stream=True), stream)
+        return cls(_STREAM, stream)
 
 
 @attrs.frozen

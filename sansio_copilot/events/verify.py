@@ -52,11 +52,12 @@ class Verifier:
         self._reset()
 
     def _reset(self) -> None:
-        # Dicts stand in for ordered sets: some messages list the ids in the order they opened.
+        # Dicts stand in for sets: an empty one is a third of the size, and some messages list the
+        # ids in the order they opened.
         self._open_messages: dict[str, None] = {}
         self._open_tool_calls: dict[str, None] = {}
         self._active_subagents: dict[str, None] = {}
-        self._closed_subagents: set[str] = set()
+        self._closed_subagents: dict[str, None] = {}
         # An id is unique only within its kind. Owners outlive their entity, for what may come
         # after its end: an encrypted value, or another producer that reopens the id.
         self._owners_of_messages: _Owners = {}
@@ -379,7 +380,7 @@ class Verifier:
                 "A 'SUBAGENT_STARTED' event must be sent first."
             )
         del self._active_subagents[subagent_id]
-        self._closed_subagents.add(subagent_id)
+        self._closed_subagents[subagent_id] = None
 
     # -- thinking, the deprecated form of reasoning ----------------------------------------
 
