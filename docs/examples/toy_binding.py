@@ -115,8 +115,6 @@ class Home:
                 if not self.over:
                     self.inbox.put(partial(self.run.event, event, time.time()))
                     await self.taken.acquire()
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:  # a SystemExit too is the agent's own
+        except BaseException as error:  # a SystemExit or cancellation too is the agent's own
             failure = error
         self.inbox.put(partial(self.run.agent_ended, time.time(), failure))

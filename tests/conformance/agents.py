@@ -281,21 +281,11 @@ def exits_plain(input: RunAgentInput, context: AgentContext) -> Iterator[Event]:
     raise SystemExit("OnPurpose: exits in its thread")
 
 
-async def quits(input: RunAgentInput, context: AgentContext) -> AsyncIterator[Event]:
-    yield started(input)
-    raise GeneratorExit("OnPurpose: quits")
-
-
-def quits_plain(input: RunAgentInput, context: AgentContext) -> Iterator[Event]:
-    yield started(input)
-    raise GeneratorExit("OnPurpose: quits in its thread")
-
-
 async def cancels_itself(input: RunAgentInput, context: AgentContext) -> AsyncIterator[Event]:
     """As one does that awaits a task which has been cancelled. trio has no such thing."""
     yield started(input)
     try:
-        cancelled = anyio.get_cancelled_exc_class()()
+        cancelled = anyio.get_cancelled_exc_class()("OnPurpose: was cancelled")
     except TypeError:
         raise OnPurposeError("was cancelled") from None
     raise cancelled
@@ -320,8 +310,6 @@ FAILING: dict[str, tuple[Any, str]] = {
     "fails-plain": (fails_plain, "failed in its thread"),
     "exits": (exits, "exits"),
     "exits-plain": (exits_plain, "exits in its thread"),
-    "quits": (quits, "quits"),
-    "quits-plain": (quits_plain, "quits in its thread"),
     "cancels-itself": (cancels_itself, "was cancelled"),
     "breaks-the-order": (breaks_the_order, "No active text message found"),
     "ends-early": (ends_early, ""),

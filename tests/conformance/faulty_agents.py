@@ -223,6 +223,20 @@ def says_plain(input: RunAgentInput, context: AgentContext) -> Iterator[Event]:
     yield finished(input)
 
 
+# --- What they raise ---------------------------------------------------------------------------
+
+
+async def quits(input: RunAgentInput, context: AgentContext) -> AsyncIterator[Event]:
+    """Raises what a generator is told to end by."""
+    yield started(input)
+    raise GeneratorExit("OnPurpose: quits")
+
+
+def quits_plain(input: RunAgentInput, context: AgentContext) -> Iterator[Event]:
+    yield started(input)
+    raise GeneratorExit("OnPurpose: quits")
+
+
 # --- While they are stopped -------------------------------------------------------------------
 
 
@@ -316,6 +330,8 @@ FAULTY: dict[str, Callable[..., Any]] = {
     "says": says,
     "says-plain": says_plain,
     "paced": paced,
+    "quits": quits,
+    "quits-plain": quits_plain,
     "fails-when-stopped": fails_when_stopped,
     "fails-when-stopped-plain": fails_when_stopped_plain,
     "will-not-be-stopped": will_not_be_stopped,

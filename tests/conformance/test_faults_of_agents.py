@@ -181,12 +181,14 @@ def test_an_agent_that_fails_when_it_is_stopped_is_logged_and_let_go(
     assert_usable(server, thread)
 
 
-@pytest.mark.parametrize("agent", FAILING)
+@pytest.mark.parametrize("agent", [*FAILING, "quits", "quits-plain"])
 def test_an_agent_that_fails_leaves_its_thread_usable(
     server: Server, thread: str, agent: str
 ) -> None:
     log = server.log_size()
-    server.run("run", thread, agent=agent)
+    events = server.run("run", thread, agent=agent).events()
+    verify_events(events)
+    assert events[-1]["type"] == "RUN_ERROR"
     assert_usable(server, thread)
     failed = agent != "ends-early"
     assert (f"agent '{agent}'" in server.log(log)) is failed
@@ -202,7 +204,14 @@ def test_generators_that_an_agent_leaks_hurt_nobody(server: Server, thread: str)
 
 ENDING = [
     *FAILING,
-    *("of-another-thread", "yields-nothing", "goes-on-after-its-end", "ends-twice"),
+    *(
+        "quits",
+        "quits-plain",
+        "of-another-thread",
+        "yields-nothing",
+        "goes-on-after-its-end",
+        "ends-twice",
+    ),
 ]
 STOPPED = [
     *("silent", "silent-plain", "fails-when-stopped", "fails-when-stopped-plain"),
