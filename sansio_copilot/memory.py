@@ -41,23 +41,21 @@ class _Stream:
     def __init__(self) -> None:
         self.data = bytearray()
         self.ended = False
-        # As an ordered set: who has waited the longest is told first.
-        self.watches: dict[_Watch, None] = {}
+        self.watches: dict[_Watch, Notify] = {}
 
     def wake(self) -> None:
         watches, self.watches = self.watches, {}
-        for watch in watches:
-            watch.notify()
+        for notify in watches.values():
+            notify()
 
 
 class _Watch:
     """A reader that waits for more of a stream."""
 
-    __slots__ = ("notify", "stream")
+    __slots__ = ("stream",)
 
-    def __init__(self, stream: _Stream, notify: Notify) -> None:
+    def __init__(self, stream: _Stream) -> None:
         self.stream = stream
-        self.notify = notify
 
     def cancel(self) -> None:
         # Looked up anew: waking replaces the dict.
@@ -76,6 +74,9 @@ class _Run:
     detached: bool = False
     notify_owner: Notify | None = None
     size: int = 0
+
+    def forget_owner(self) -> None:
+        self.notify_owner = None
 
 
 @attrs.define(eq=False)
@@ -122,6 +123,8 @@ class _Cursor:
     index: int = 0
     offset: int = 0
 
+
+_NONE: frozenset[str] = frozenset()
 
 _EVICTION_WARNING = (
     "MemoryStore begins to evict the least recently used threads or runs to stay within "
@@ -201,7 +204,7 @@ class MemoryStore:
         opened = RunOpened(
             key,
             _Cursor((_stream_of(run),)),
-            frozenset(id for id in request.message_ids if id in thread.message_ids),
+            _known(request, thread),
         )
         # Last, because the owner may close its run, and so call back, before this returns.
         if superseded is not None:
@@ -260,12 +263,8 @@ class MemoryStore:
         if run is None or run.signal is not Signal.CONTINUE:
             notify()
             return nothing_to_cancel
-
-        def cancel() -> None:
-            run.notify_owner = None
-
         run.notify_owner = notify
-        return cancel
+        return run.forget_owner
 
     # Readers
 
@@ -314,8 +313,8 @@ class MemoryStore:
                 and not stream.ended
                 and cursor.offset == len(stream.data)
             ):
-                watch = _Watch(stream, notify)
-                stream.watches[watch] = None
+                watch = _Watch(stream)
+                stream.watches[watch] = notify
                 return watch.cancel
         notify()
         return nothing_to_cancel
@@ -445,6 +444,12 @@ class MemoryStore:
             logger.warning(
                 _EVICTION_WARNING, self.max_threads, self.max_runs_per_thread, self.max_bytes
             )
+
+
+def _known(request: RunRequest, thread: _Thread) -> frozenset[str]:
+    known = [id for id in request.message_ids if id in thread.message_ids]
+    # An empty one of its own would be kept for as long as the run lives.
+    return frozenset(known) if known else _NONE
 
 
 def _stream_of(run: _Run) -> _Stream:

@@ -214,8 +214,11 @@ class RunRecorder:
         """``event`` with what only the runtime knows."""
         kind = event["type"]
         if kind == "RUN_STARTED" and self._input and not event.get("input"):
-            messages = [m for m in _messages_of(self._input) if m.get("id") not in self._known]
-            return {**event, "input": {**self._input, "messages": messages}}
+            given = self._input
+            if self._known or not isinstance(given.get("messages"), list):
+                news = [m for m in _messages_of(given) if m.get("id") not in self._known]
+                given = {**given, "messages": news}
+            return {**event, "input": given}
         if kind == "RUN_FINISHED" and not ("threadId" in event and "runId" in event):
             # The AG-UI schema requires them, and a strict reader drops the stream without.
             return {**event, **self._ids, **event}

@@ -18,7 +18,6 @@ from sansio_copilot import (
     BodyTooLarge,
     Exchange,
     RemoteProtocolError,
-    Request,
     Response,
     RunRefused,
     refusals,
@@ -112,8 +111,8 @@ class HTTPConnection:
     def _answer_all(self) -> Wants:
         served = 0
         try:
-            while (request := (yield from self._next_request())) is not None:
-                yield from self._answer(request)
+            while (exchange := (yield from self._next_exchange())) is not None:
+                yield from self._answer(exchange)
                 if self._broken or not (yield from self._next_cycle()):
                     break
                 served += 1
@@ -126,29 +125,27 @@ class HTTPConnection:
             yield from self._refuse(_http11.refusal(error))
         yield from self._flush()
 
-    def _next_request(self) -> Generator[Want, Any, Request | None]:
+    def _next_exchange(self) -> Generator[Want, Any, Exchange | None]:
+        """Read the next request's head; None if there will be none."""
         reader = self._reader
         deadline = time.monotonic() + self._limits.idle_seconds
         while not reader.has_begun():
             if reader.eof or (yield from self._receive(deadline, idle=True)) is not None:
                 return None
-        if (request := reader.read_head()) is not None:
-            return request
-        deadline = time.monotonic() + self._limits.header_seconds
-        while request is None:
-            outcome = yield from self._receive(deadline)
-            if outcome is TIMED_OUT:
-                yield from self._refuse(refusals.TOO_SLOW)
-            if outcome is not None:
-                return None
-            request = reader.read_head()
-        return request
+        if (request := reader.read_head()) is None:
+            deadline = time.monotonic() + self._limits.header_seconds
+            while request is None:
+                outcome = yield from self._receive(deadline)
+                if outcome is TIMED_OUT:
+                    yield from self._refuse(refusals.TOO_SLOW)
+                if outcome is not None:
+                    return None
+                request = reader.read_head()
+        return self._service.runtime.exchange(request, time.time())
 
-    def _answer(self, request: Request) -> Wants:
+    def _answer(self, exchange: Exchange) -> Wants:
         """Drive an exchange to its end."""
-        exchange = self._exchange = self._service.runtime.exchange(request, time.time())
-        # The exchange goes on with another, which has the body.
-        del request
+        self._exchange = exchange
         framing = self._reader.response
         is_starting = False
         action = exchange.start()

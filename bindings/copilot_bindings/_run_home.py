@@ -75,12 +75,6 @@ class RunHome:
             self._task.cancel()
 
     async def _live(self, ended: Callable[[RunHome], object]) -> None:
-        try:
-            await self._main()
-        finally:
-            ended(self)
-
-    async def _main(self) -> None:
         run = self._run
         events: AsyncIterator[Any] | None = None
         unwatch = None
@@ -108,12 +102,16 @@ class RunHome:
             logger.exception("the home of run %r failed", run.key.run_id)
             await self._end("The server failed")
         finally:
+            # One coroutine, since each that waits takes memory of every stream that does.
             if unwatch is not None:
                 end_watch(self._lock, unwatch)
             for timer in (self._renewal, self._flusher):
                 if timer is not None:
                     timer.cancel()
-            await self._leave(events)
+            try:
+                await self._leave(events)
+            finally:
+                ended(self)
 
     async def _end(self, reason: str) -> bool:
         action = self._run.interrupt(time.time(), reason)
