@@ -25,7 +25,7 @@ from sansio_copilot.events import (
     verify_events,
 )
 from sansio_copilot.recorder import RunRecorder, frame_data
-from sansio_copilot.threads import Orphan, RunOpened, RunRequest
+from sansio_copilot.threads import Orphan, RunKey, RunOpened, RunRequest
 
 Event = dict[str, Any]
 
@@ -154,8 +154,11 @@ def recorder(data: bytes) -> None:
         # What the agent itself has said; the reference, too, leaves out the runtime's own closers.
         folded = fold_messages(_events_in(frames), given.get("messages") or [])
         assert _decoded(result.messages) == (folded or None)
-        _check_resumption(store, whole)
-        _check_resumption(store, result.frames)
+        later = store.open_run(RunRequest("t", "later", "a"))
+        assert isinstance(later, RunOpened)
+        store.append(later.key, b"id: %s.0\ndata: {}\n\n" % later.key.token.encode())
+        _check_resumption(store, whole, later.key)
+        _check_resumption(store, result.frames, later.key)
         replayed = _events_in(result.frames)
         assert compact_events(replayed, state=given.get("state")) == replayed
     if frames:
@@ -174,14 +177,15 @@ def _check_log(frames: bytes) -> None:
         assert events[-1]["type"] in ("RUN_FINISHED", "RUN_ERROR")
 
 
-def _check_resumption(store: MemoryStore, frames: bytes) -> None:
-    """Whoever has seen some of ``frames`` gets exactly the others."""
+def _check_resumption(store: MemoryStore, frames: bytes, later: RunKey | None = None) -> None:
+    """Whoever has seen some of ``frames`` gets exactly the others, and those of a ``later`` run."""
+    following = b"" if later is None else b"id: %s.0\ndata: {}\n\n" % later.token.encode()
     seen = 0
     for frame in frames.split(b"\n\n")[:-1]:
         seen += len(frame) + 2
         event_id = frame.partition(b"\n")[0].removeprefix(b"id: ").decode()
-        batch = store.read(store.open_cursor("t", event_id), len(frames) + 1)
-        assert batch.data == frames[seen:]
+        batch = store.read(store.open_cursor("t", event_id), len(frames) + 1000)
+        assert batch.data == frames[seen:] + following
 
 
 def _events_in(frames: bytes) -> list[Event]:
