@@ -6,8 +6,11 @@ your own. Start with :class:`CopilotRuntime`.
 
 from __future__ import annotations
 
+from typing import Final
+
+from . import recorder as _recorder
 from ._version import __version__
-from .agents import AgentContext, text_agent
+from .agents import AgentContext
 from .cors import CorsPolicy
 from .errors import (
     BodyTimeout,
@@ -25,10 +28,15 @@ from .memory import MemoryStore
 from .routing import Route
 from .run import Run, RunState
 from .runtime import CopilotRuntime
+from .text import text_agent
 from .threads import ThreadStore
 from .transcription import AudioFile, TranscriptionError
 
+COMPILED: Final = not str(_recorder.__file__).endswith(".py")
+"""Whether this is the build whose hot modules are compiled (docs/performance.md)."""
+
 __all__ = [
+    "COMPILED",
     "AgentContext",
     "AudioFile",
     "BodyTimeout",

@@ -31,7 +31,7 @@ JS_SPACE = (
 )
 
 _decode = msgspec.json.Decoder().decode
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 def encode(value: Any) -> bytes:

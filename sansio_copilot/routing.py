@@ -133,7 +133,7 @@ _ENDING_IN_ID = _ending("")
 
 # A "%" that starts no escape: decodeURIComponent throws where urllib.parse.unquote keeps it.
 _BAD_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 # RFC 3986 section 5.2.4, and the escaped spellings the WHATWG URL parser knows as well.
 _ONE_DOT = frozenset({".", "%2e"})
 _TWO_DOTS = frozenset({"..", ".%2e", "%2e.", "%2e%2e"})

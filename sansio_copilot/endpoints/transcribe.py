@@ -52,7 +52,7 @@ _DEFAULT_TYPE = "audio/webm"
 _MAX_PARTS = 1000
 
 _NOT_IN_A_TYPE = re.compile("[^ -~]")
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _FORM_ESCAPE = re.compile("%(0A|0D|22)", re.IGNORECASE)
 _ASCII_SPACE = b"\t\n\f\r "
 

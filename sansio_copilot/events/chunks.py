@@ -104,7 +104,7 @@ _CLOSE_NONE: Final = frozenset(
         t.SUBAGENT_STARTED,
     }
 )
-_WHOLE: Final = t.KNOWN_TYPES - _KINDS.keys()
+_WHOLE: Final = t.KNOWN_TYPES.difference(_KINDS)
 _SUBAGENT_ENDS: Final = frozenset({t.SUBAGENT_FINISHED, t.SUBAGENT_ERROR})
 
 
