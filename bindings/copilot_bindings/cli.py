@@ -26,9 +26,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     try:
         make = _demo if options.command == "demo" else _imported(options.runtime)
-        _BINDINGS[options.binding](make, options.host, options.port)
+        if options.uvloop and options.binding != "asyncio":
+            raise _Unusable("--uvloop goes with --binding asyncio")
+        binding = "uvloop" if options.uvloop else options.binding
+        _BINDINGS[binding](make, options.host, options.port)
     except ModuleNotFoundError as error:
-        extra = f"pip install 'sansio-copilot[{options.binding}]'"
+        extras = f"{options.binding},uvloop" if error.name == "uvloop" else options.binding
+        extra = f"pip install 'sansio-copilot[{extras}]'"
         print(
             f"sansio-copilot: the {options.binding} binding needs {error.name}: {extra}",
             file=sys.stderr,
@@ -56,9 +60,12 @@ def _parser() -> argparse.ArgumentParser:
     for command in (demo, serve):
         command.add_argument(
             "--binding",
-            choices=sorted(_BINDINGS),
+            choices=sorted(_BINDINGS.keys() - {"uvloop"}),
             default="asyncio",
             help="what moves the bytes (default: asyncio)",
+        )
+        command.add_argument(
+            "--uvloop", action="store_true", help="run the asyncio binding on uvloop's event loop"
         )
         command.add_argument("--host", default="127.0.0.1")
         command.add_argument("--port", type=_port, default=4000)
@@ -101,6 +108,16 @@ def _serve_asyncio(make: Make, host: str, port: int) -> None:
     asyncio.run(serve(make(asyncio.sleep), host, port, ready=_say_where(host)))
 
 
+def _serve_uvloop(make: Make, host: str, port: int) -> None:
+    import asyncio
+
+    import uvloop
+
+    from .asyncio import serve
+
+    uvloop.run(serve(make(asyncio.sleep), host, port, ready=_say_where(host)))
+
+
 def _serve_trio(make: Make, host: str, port: int) -> None:
     import trio
 
@@ -128,6 +145,7 @@ def _say_where(host: str) -> Callable[[Any], None]:
 
 _BINDINGS: dict[str, Callable[[Make, str, int], None]] = {
     "asyncio": _serve_asyncio,
+    "uvloop": _serve_uvloop,
     "trio": _serve_trio,
     "sockets": _serve_sockets,
 }

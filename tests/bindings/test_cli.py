@@ -64,9 +64,16 @@ def run(url: str, agent_id: str) -> list[str]:
         return [json.loads(event.data)["type"] for event in Parser().feed(response.read())]
 
 
-@pytest.mark.parametrize("binding", ["asyncio", "trio", "sockets"])
-def test_demo(binding: str) -> None:
-    with running("demo", "--binding", binding) as url:
+@pytest.mark.parametrize(
+    "options",
+    [
+        *(["--binding", binding] for binding in ("asyncio", "trio", "sockets")),
+        ["--uvloop"],
+    ],
+    ids=" ".join,
+)
+def test_demo(options: list[str]) -> None:
+    with running("demo", *options) as url:
         assert get(url).startswith(b"<!doctype html>")
         agents = json.loads(get(f"{url}/api/copilotkit/info"))["agents"]
         assert list(agents) == ["default", "echo"]
@@ -103,6 +110,11 @@ def test_what_cannot_be_served(
     monkeypatch.setattr(sys, "path", sys.path[:])
     assert cli.main(["serve", where]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_uvloop_is_for_asyncio(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["demo", "--uvloop", "--binding", "trio"]) == 1
+    assert "--uvloop goes with --binding asyncio" in capsys.readouterr().err
 
 
 def test_a_binding_whose_package_is_missing(
