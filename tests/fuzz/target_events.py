@@ -10,6 +10,7 @@ from typing import Any
 from fuzz.support import json_lines
 
 from sansio_copilot import MemoryStore, _json
+from sansio_copilot.agents import event_dict
 from sansio_copilot.endpoints._errors import Refusal
 from sansio_copilot.endpoints._input import parse_input
 from sansio_copilot.events import (
@@ -148,6 +149,7 @@ def recorder(data: bytes) -> None:
     closing, result = run.finish(2.0, **end)
     store.close_run(opened.key, closing, result)
     whole = frames + closing
+    assert _as_said(_events_in(frames)) == _as_said(_said(json_lines(rest)))
     _check_log(whole)
     if result is not None:
         _check_log(result.frames)
@@ -168,6 +170,31 @@ def recorder(data: bytes) -> None:
         if "state" not in given and result is not None:
             assert left is not None
             assert (left.frames, left.state) == (result.frames, result.state)
+
+
+def _said(values: list[Any]) -> list[Event]:
+    """What an agent's events are by the long way: each checked, written out and verified."""
+    expander, verifier, said = ChunkExpander(), Verifier(), list[Event]()
+    for value in values:
+        if value is True or isinstance(value, str):
+            break
+        try:
+            event = event_dict(value)
+            for one in expander.feed(event) if check_event(event) else ():
+                verifier.feed(one)
+                said.append(_json.decode(_json.encode(one)))
+        except (ValueError, RecursionError):
+            break
+    return said
+
+
+def _as_said(events: list[Event]) -> list[Event]:
+    """Without what the runtime adds."""
+    added = {"RUN_STARTED": ("input",), "RUN_FINISHED": ("threadId", "runId")}
+    return [
+        {key: value for key, value in event.items() if key not in added.get(event["type"], ())}
+        for event in events
+    ]
 
 
 def _check_log(frames: bytes) -> None:

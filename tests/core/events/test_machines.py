@@ -61,15 +61,21 @@ PATCHES = st.lists(
 )
 PARENTS = st.sampled_from([{}, {"parentMessageId": "m1"}, {"parentMessageId": "m9"}])
 WHICH = st.integers(0, 9)
+# These come in the middle of a message; SUBAGENT_STARTED says who it is of, not who sends it.
+ENDS_NO_CHUNKS = ("ACTIVITY_SNAPSHOT", "ACTIVITY_DELTA", "SUBAGENT_STARTED")
 
 
 def in_any_order(messages: list[Event]) -> list[Event]:
     """Without what a replay may change, as that of the reference does.
 
-    Messages that overlap may change places, and one whose call ended before itself has no empty
-    text, since the call makes it.
+    Messages and calls that overlap may change places. A message that overlaps a call of its own is
+    made by whichever ends first: by a call without an empty text, and for who made the call.
     """
     texts = [{"content": "", **message} for message in messages]
+    for message in texts:
+        if "toolCalls" in message:
+            message.pop("subagentRunId", None)
+            message["toolCalls"].sort(key=lambda call: str(call["id"]))
     return sorted(texts, key=lambda message: str(message["id"]))
 
 
@@ -122,6 +128,11 @@ class EventMachine(RuleBasedStateMachine):
             else:
                 assert self.lanes[lane] == entity
                 deltas.append(one["delta"])
+        tag = event.get("subagentRunId")
+        if event["type"] in ("RUN_STARTED", "RUN_FINISHED", "RUN_ERROR"):
+            assert self.lanes == {}
+        elif not is_chunk and event["type"] not in ENDS_NO_CHUNKS:
+            assert tag not in self.lanes
         if is_chunk:
             assert deltas == ([event["delta"]] if "delta" in event else deltas and [""])
 
