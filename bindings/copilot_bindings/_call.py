@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Generator
-from typing import Any, TypeGuard
+from typing import Any, NoReturn, TypeGuard
 from weakref import WeakKeyDictionary
 
 from sansio_copilot.actions import Call, StoreCall
@@ -53,8 +53,13 @@ def begin(action: Call, lock: threading.RLock, backend: Backend) -> Any:
     elif action.blocking:
         outcome = backend.in_thread(contained, action.function, *action.args)
     else:
-        with lock:
-            outcome = contained(action.function, *action.args)
+        try:
+            with lock:
+                outcome = action.function(*action.args)
+        except Exception:
+            raise
+        except BaseException as error:
+            raise_failure(error)
     return Pending(action, outcome, backend) if is_pending(outcome) else outcome
 
 
@@ -69,10 +74,15 @@ def contained(function: Callable[..., Any], *args: Any) -> Any:
     except Exception:
         raise
     except BaseException as error:
-        in_main_thread = threading.current_thread() is threading.main_thread()
-        if isinstance(error, KeyboardInterrupt) and in_main_thread:
-            raise
-        raise failure(error) from error
+        raise_failure(error)
+
+
+def raise_failure(error: BaseException) -> NoReturn:
+    """Raise what :func:`contained` raises for ``error``, which is no Exception."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if isinstance(error, KeyboardInterrupt) and in_main_thread:
+        raise error
+    raise failure(error) from error
 
 
 def failure(error: BaseException) -> Exception:
