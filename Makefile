@@ -1,7 +1,6 @@
 # make demo: set up, then serve a working runtime and its page on http://127.0.0.1:4000/
 # make test: set up, then run the whole suite.
 # make bench: set up, then measure our runtime beside the reference; see docs/performance.md.
-# make compiled: set up, then test the build whose hot modules are compiled by mypyc.
 # make fuzz: set up, then look for inputs that break what is promised; see tests/fuzz.
 # make soak: set up, then load one server for some minutes; fails when anything is lost or grows.
 # make mutants: set up, then plant bugs in a copy, each of which some test has to notice.
@@ -10,10 +9,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-COMPILED := .venv-compiled
 NPM := tests/clients/node_modules/.installed tests/differential/node_modules/.installed
 
-.PHONY: demo test lint format types unit compiled fuzz bench soak mutants clean
+.PHONY: demo test lint format types unit fuzz bench soak mutants clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sansio-copilot demo --port $(or $(PORT),4000)
@@ -37,16 +35,6 @@ unit: $(VENV)/.installed $(NPM)
 	$(BIN)/coverage run -m pytest tests/core
 	$(BIN)/coverage report
 	$(BIN)/python -m pytest tests --ignore tests/core
-
-# The tests again, but for those marked "pure", of a wheel that mypyc has compiled; needs a C compiler.
-# With PYTHONSAFEPATH, or the sources here would be imported instead.
-compiled: $(COMPILED)/.installed
-	PYTHONSAFEPATH=1 $(COMPILED)/bin/python -c 'import sansio_copilot as s; assert s.COMPILED'
-	PYTHONSAFEPATH=1 $(COMPILED)/bin/pytest -m 'not pure' tests/core
-	PYTHONSAFEPATH=1 $(COMPILED)/bin/pytest -m 'not pure' tests/bindings/test_asyncio.py \
-		tests/bindings/test_trio.py tests/bindings/test_sockets.py
-	PYTHONSAFEPATH=1 $(COMPILED)/bin/pytest -m 'not pure' tests/conformance \
-		--server asyncio_server
 
 # SECONDS=600 TARGET=sse, say; the seconds are for all targets together. Where atheris cannot be
 # installed the targets are run without it.
@@ -74,14 +62,6 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[asyncio,sockets,trio,asgi,wsgi]' --group dev
 	touch $@
 
-$(COMPILED)/.installed: pyproject.toml $(wildcard .mypyc/* sansio_copilot/*.py sansio_copilot/*/*.py bindings/*/*.py)
-	$(PYTHON) -m venv $(COMPILED)
-	$(COMPILED)/bin/pip install --quiet --upgrade 'pip>=25.1'
-	$(COMPILED)/bin/pip install --quiet --group dev
-	HATCH_BUILD_HOOKS_ENABLE=1 $(COMPILED)/bin/pip install --quiet --force-reinstall \
-		'.[asyncio,sockets,trio,asgi,wsgi]'
-	touch $@
-
 tests/%/node_modules/.installed: tests/%/package.json
 	cd tests/$* && npm install --no-audit --no-fund --no-package-lock --loglevel=error
 	touch $@
@@ -91,4 +71,4 @@ benchmarks/node_modules/.installed: benchmarks/package.json
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(COMPILED) tests/*/node_modules benchmarks/node_modules .mypy_cache .ruff_cache .pytest_cache .coverage
+	rm -rf $(VENV) tests/*/node_modules benchmarks/node_modules .mypy_cache .ruff_cache .pytest_cache .coverage

@@ -78,7 +78,7 @@ def event_dict(event: object) -> dict[str, Any]:
             plain = _plain_fields(event)
             return event.model_dump(mode="json", by_alias=True) if plain is None else plain
         if isinstance(event, Mapping):
-            return event_dict({**event})
+            return event_dict(dict(event))
     except EventError:
         raise
     except RecursionError:

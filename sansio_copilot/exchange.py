@@ -185,8 +185,6 @@ class Exchange:
         :raises LocalProtocolError: if no outcome is awaited.
         """
         self._expect_outcome("failed")
-        if isinstance(error, StopIteration):
-            error = _no_return(error)
         if isinstance(self._action, Call):
             self._culprit = (error, self._action.name)
         elif isinstance(self._action, WaitForFrames):
@@ -482,13 +480,6 @@ def _clean_up(action: StoreCall) -> Steps:
             logger.error("%s failed to clean up: %s", action.name, what, exc_info=error)
         else:
             return
-
-
-def _no_return(error: StopIteration) -> RuntimeError:
-    """What stands for an exception that, thrown into compiled steps, would be their return."""
-    replacement = RuntimeError(f"{type(error).__name__} was raised")
-    replacement.__cause__ = error
-    return replacement
 
 
 def _internal_error() -> Response:

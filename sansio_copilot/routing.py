@@ -169,7 +169,7 @@ def normalize_path(path: str) -> str:
     return quote(_well_formed("/" + "/".join(resolved)), safe=_PATH_SAFE)
 
 
-def normalize_base_path(base_path: object) -> str | None:
+def normalize_base_path(base_path: str | None) -> str | None:
     """The form of a base path that the functions below compare with, for use at construction.
 
     :param base_path: where the runtime is mounted; None or ``""`` matches endpoints under any

@@ -548,7 +548,7 @@ def _actor(owner: str | None) -> str:
     return "the parent agent" if owner is None else f"subagent '{owner}'"
 
 
-def verify_events(events: Iterable[Any]) -> list[Event]:
+def verify_events(events: Iterable[Event]) -> list[Event]:
     """Check ``events`` in order, each for its shape and then for its place.
 
     :returns: the events, all of which are allowed. An unknown type is.

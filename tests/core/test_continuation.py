@@ -80,7 +80,6 @@ def test_a_run_is_the_same_without_it(said: list[Any]) -> None:
     assert recorded(said) == expected
 
 
-@pytest.mark.pure
 @pytest.mark.parametrize("type_", ["TEXT_MESSAGE_CONTENT", "TEXT_MESSAGE_CHUNK"])
 def test_it_is_taken(type_: str, monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = RunRecorder(KEY, {})

@@ -391,14 +391,12 @@ def test_nothing_else_is_raised(promise: Promise, data: st.DataObject) -> None:
         (promise.call or find(promise.name))(*arguments)
 
 
-@pytest.mark.pure
 @pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.name)
 def test_it_is_what_the_docstring_says(promise: Promise) -> None:
     said = re.findall(r":raises (\w+):", inspect.getdoc(find(promise.name)) or "")
     assert set(said) == {error.__name__ for error in promise.raises}
 
 
-@pytest.mark.pure
 def test_every_public_name_has_its_promise() -> None:
     excused = {name for names in NOTHING_FROM_OUTSIDE for name in names.split()}
     promised = {promise.name for promise in PROMISES}

@@ -601,7 +601,6 @@ class Traced(dict[type[Action], ExchangeState]):
         return super().get(kind, default)
 
 
-@pytest.mark.pure
 def test_every_entry_of_the_table_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     table = {state: Traced(row) for state, row in TRANSITIONS.items()}
     monkeypatch.setattr("sansio_copilot.exchange.TRANSITIONS", table)

@@ -110,6 +110,7 @@ def test_the_bindings_are_not_part_of_the_core() -> None:
 
 
 def test_what_is_exported_is_there() -> None:
+    assert sorted(sansio_copilot.__all__) == sansio_copilot.__all__
     assert all(hasattr(sansio_copilot, name) for name in sansio_copilot.__all__)
 
 
