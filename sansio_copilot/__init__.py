@@ -6,9 +6,6 @@ your own. Start with :class:`CopilotRuntime`.
 
 from __future__ import annotations
 
-from typing import Final
-
-from . import recorder as _recorder
 from ._version import __version__
 from .agents import AgentContext
 from .cors import CorsPolicy
@@ -32,11 +29,7 @@ from .text import text_agent
 from .threads import ThreadStore
 from .transcription import AudioFile, TranscriptionError
 
-COMPILED: Final = not str(_recorder.__file__).endswith(".py")
-"""Whether this is the build whose hot modules are compiled (docs/performance.md)."""
-
 __all__ = [
-    "COMPILED",
     "AgentContext",
     "AudioFile",
     "BodyTimeout",

@@ -51,7 +51,7 @@ class Headers(Mapping[str, str]):
     @classmethod
     def from_raw(cls, raw: tuple[tuple[str, str], ...]) -> Headers:
         """Of fields whose names are in lower case already; they are not looked at."""
-        headers = _new(cls)
+        headers = cls.__new__(cls)
         headers.raw = raw
         return headers
 
@@ -122,9 +122,6 @@ class Headers(Mapping[str, str]):
 
 def _headers(items: HeaderItems | None) -> Headers:
     return items if type(items) is Headers else Headers(items)
-
-
-_new = Headers.__new__
 
 
 @attrs.frozen
