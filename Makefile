@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NPM := tests/clients/node_modules/.installed tests/differential/node_modules/.installed
 
-.PHONY: demo test lint format types unit fuzz bench soak mutants clean
+.PHONY: demo test lint format types unit core others fuzz bench soak mutants clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sansio-copilot demo --port $(or $(PORT),4000)
@@ -29,11 +29,16 @@ format: $(VENV)/.installed
 types: $(VENV)/.installed
 	$(BIN)/mypy
 
-# The core first, alone and without sockets or an event loop, because its coverage has to be whole;
-# then everything else.
+# Both at once, since most of the others wait for servers; each tells what it has to when it ends.
 unit: $(VENV)/.installed $(NPM)
+	$(MAKE) --no-print-directory -j2 $(if $(filter output-sync,$(.FEATURES)),-Otarget) core others
+
+# The core alone and without sockets or an event loop, because its coverage has to be whole.
+core: $(VENV)/.installed
 	$(BIN)/coverage run -m pytest tests/core
 	$(BIN)/coverage report
+
+others: $(VENV)/.installed $(NPM)
 	$(BIN)/python -m pytest tests --ignore tests/core
 
 # SECONDS=600 TARGET=sse, say; the seconds are for all targets together. Where atheris cannot be
