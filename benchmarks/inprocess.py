@@ -1,15 +1,17 @@
-"""What the asyncio binding costs in processor time, without sockets: section ``inprocess``.
+"""What the asyncio binding costs in processor time, without sockets; for work on the hot path.
+
+    python benchmarks/inprocess.py             everything
+    python benchmarks/inprocess.py info short  some cases
 
 The real connection, the real event loop and the real runs, on a transport that keeps nothing, so
 that no system call, no load generator and no other process is in the figure. Each is the best of
-several rounds, in microseconds.
+many short rounds, which finds moments at which the machine did nothing else.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import logging
 import platform
 import sys
@@ -17,6 +19,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import load
 import serve
 
 from copilot_bindings._asyncio_backend import AsyncioBackend
@@ -24,7 +27,6 @@ from copilot_bindings._asyncio_connection import Connection
 from copilot_bindings._service import Service
 
 ROUNDS = 25
-PATH = "/api/copilotkit"
 
 
 class Transport(asyncio.Transport):
@@ -38,16 +40,10 @@ class Transport(asyncio.Transport):
     def write(self, data: Any) -> None:
         self.writes += 1
         self.size += len(data)
-        if self.ended is not None and (
-            data.endswith(b"0\r\n\r\n") or data.startswith(b"HTTP/1.1 200 \r\n")
-        ):
-            pass
-        if self.ended is not None and self.is_end(data):
+        is_end = data.endswith(b"0\r\n\r\n") or b"content-length" in data[:400]
+        if is_end and self.ended is not None:
             self.ended.set_result(None)
             self.ended = None
-
-    def is_end(self, data: bytes) -> bool:
-        return data.endswith(b"0\r\n\r\n") or b"content-length" in data[:400]
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return default
@@ -66,27 +62,7 @@ class Transport(asyncio.Transport):
         return False
 
 
-def run_request(number: int, props: dict[str, Any]) -> bytes:
-    run_id = f"run-{number:015d}"
-    body = json.dumps(
-        {
-            "threadId": f"thread-{number:015d}",
-            "runId": run_id,
-            "state": {},
-            "messages": [{"id": f"{run_id}-u", "role": "user", "content": "What does it cost?"}],
-            "tools": [],
-            "context": [],
-            "forwardedProps": props,
-        }
-    ).encode()
-    head = (
-        f"POST {PATH}/agent/default/run HTTP/1.1\r\nhost: 127.0.0.1\r\naccept: text/event-stream"
-        f"\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
-
-
-INFO = f"GET {PATH}/info HTTP/1.1\r\nhost: 127.0.0.1\r\naccept: */*\r\n\r\n".encode()
+INFO = f"GET {load.BASE}/info HTTP/1.1\r\nhost: 127.0.0.1\r\naccept: */*\r\n\r\n".encode()
 
 
 class Clients:
@@ -112,9 +88,6 @@ class Clients:
             await ended
 
 
-_numbers = iter(range(10**9))
-
-
 async def measure_one(
     clients: int, count: int, props: dict[str, Any] | None
 ) -> tuple[float, float]:
@@ -126,7 +99,7 @@ async def measure_one(
         if props is None:
             requests = iter([INFO] * count)
         else:
-            requests = iter([run_request(next(_numbers), props) for _ in range(count)])
+            requests = iter([load.run_request(*load.fresh_ids(), props) for _ in range(count)])
         gc.collect()
         writes = sum(transport.writes for transport, _ in crowd.pairs)
         begun = time.process_time()
