@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NPM := tests/clients/node_modules/.installed tests/differential/node_modules/.installed
 
-.PHONY: demo test lint format types unit core others fuzz bench soak mutants clean
+.PHONY: demo test lint format types unit core conformance others fuzz bench soak mutants clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sansio-copilot demo --port $(or $(PORT),4000)
@@ -29,17 +29,21 @@ format: $(VENV)/.installed
 types: $(VENV)/.installed
 	$(BIN)/mypy
 
-# Both at once, since most of the others wait for servers; each tells what it has to when it ends.
+# Two at a time, since most tests of servers wait for them; each tells what it has to when it ends.
 unit: $(VENV)/.installed $(NPM)
-	$(MAKE) --no-print-directory -j2 $(if $(filter output-sync,$(.FEATURES)),-Otarget) core others
+	$(MAKE) --no-print-directory -j2 $(if $(filter output-sync,$(.FEATURES)),-Otarget) \
+		core conformance others
 
 # The core alone and without sockets or an event loop, because its coverage has to be whole.
 core: $(VENV)/.installed
 	$(BIN)/coverage run -m pytest tests/core
 	$(BIN)/coverage report
 
+conformance: $(VENV)/.installed
+	$(BIN)/python -m pytest tests/conformance
+
 others: $(VENV)/.installed $(NPM)
-	$(BIN)/python -m pytest tests --ignore tests/core
+	$(BIN)/python -m pytest tests --ignore tests/core --ignore tests/conformance
 
 # SECONDS=600 TARGET=sse, say; the seconds are for all targets together. Where atheris cannot be
 # installed the targets are run without it.
