@@ -124,6 +124,8 @@ class Responder:
                 self._action = exchange.failed(error)
             else:
                 self._action = exchange.done(outcome)
+                # Nothing that was read is kept while the response waits.
+                del outcome
         if isinstance(self._action, Finish):
             try:
                 await self._wire.flush(more=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -21,6 +22,9 @@ class AsyncioBackend:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
+        # Made once: a stream that waits would keep its own.
+        self._forget = self._tasks.discard
+        self._context = contextvars.copy_context()
         self._calls: dict[asyncio.Future[Any], Pending] = {}
 
     def soon(self, callback: Callable[..., object], *args: Any) -> None:
@@ -34,21 +38,11 @@ class AsyncioBackend:
         return self._loop.call_later(seconds, callback, *args)
 
     def spawn(self, function: Callable[..., Awaitable[object]], *args: Any) -> asyncio.Task[None]:
-        task = self._loop.create_task(self._live(function, args), name=function.__qualname__)
+        task = self._loop.create_task(_guarded(function, args), name=function.__qualname__)
         self._tasks.add(task)
+        # Not by the task itself, since one that is cancelled early never begins.
+        task.add_done_callback(self._forget, context=self._context)
         return task
-
-    async def _live(
-        self, function: Callable[..., Awaitable[object]], args: tuple[Any, ...]
-    ) -> None:
-        try:
-            await function(*args)
-        except (asyncio.CancelledError, KeyboardInterrupt):
-            raise
-        except BaseException:
-            logger.exception("a task of the server failed")
-        finally:
-            self._tasks.discard(asyncio.current_task())
 
     def cancel_all(self) -> list[str]:
         for task in self._tasks:
@@ -97,3 +91,12 @@ class AsyncioBackend:
         for task in self._calls:
             task.cancel()
         return [repr(call) for call in self._calls.values()]
+
+
+async def _guarded(function: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> None:
+    try:
+        await function(*args)
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        raise
+    except BaseException:
+        logger.exception("a task of the server failed")

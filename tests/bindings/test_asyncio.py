@@ -444,6 +444,19 @@ class TestShutdown:
                 assert (answer.status, answer.headers["retry-after"]) == (503, "1")
 
 
+def test_a_task_that_is_cancelled_before_it_begins_is_forgotten() -> None:
+    """Or the end of a server would wait for it for ever."""
+
+    async def main() -> None:
+        backend = AsyncioBackend()
+        backend.spawn(asyncio.sleep, 0).cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert backend.cancel_all() == []
+
+    asyncio.run(main())
+
+
 def test_the_client_of_these_tests_reads_json() -> None:
     """The helper and the real thing agree on what a body is."""
     assert json.loads(body_of("t"))["threadId"] == "t"

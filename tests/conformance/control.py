@@ -91,7 +91,7 @@ def _objects() -> dict[str, int]:
             code = code or each.ag_code
             if any(f"/{place}/" in code.co_filename for place in _OURS):
                 found[code.co_qualname] += 1
-        elif type(each).__module__.partition(".")[0] in _OURS:
+        elif str(type(each).__module__).partition(".")[0] in _OURS:
             found[type(each).__qualname__] += 1
     return found
 

@@ -159,6 +159,7 @@ def test_connections_may_be_cut_at_any_byte(server: Server, thread: str) -> None
     twice(server, attack, thread)
 
 
+@pytest.mark.needs("notices-leaving")
 def test_readers_of_a_live_run_may_be_cut_at_any_byte(server: Server, thread: str) -> None:
     """Nothing of them stays with the run, which goes on."""
 
