@@ -52,7 +52,7 @@ CAPABILITIES = {
     "half-close": "answers a client that has closed its side of the connection",
     "blocking-hooks": "calls plain hooks where they may block, a thread for each request",
     "a-thousand-streams": "serves a thousand streams at once",
-    "notices-leaving": "notices that a client has broken its connection while a hook or a run waits",
+    "notices-leaving": "notices a client that breaks its connection while a hook or a run waits",
     "graceful-shutdown": "ends streams well formed when it is told to end",
     "clean-exit": "exits with status 0 at a signal",
 }
