@@ -1,9 +1,10 @@
 """Our runtime and the reference, measured side by side: ``make bench``.
 
 Servers take turns (A B A B ...), so that whatever else the machine does meets both. Every response
-is checked; one that is wrong ends the benchmark. Beside each figure of a server stands what it
-cost the server in processor time for each operation (a request, a run, an event), because the load
-generator shares the machine: a rate is that of the slower of the two, the cost is the server's own.
+is checked; one that is wrong ends its section, and is told at the end. Beside each figure of a
+server stands what it cost the server in processor time for each operation (a request, a run, an
+event), because the load generator shares the machine: a rate is that of the slower of the two, the
+cost is the server's own.
 
     python benchmarks/run.py                    everything
     python benchmarks/run.py --quick            in three minutes, roughly
@@ -144,6 +145,11 @@ class Bench:
         for server in self._pair:
             server.close()
         self._pair.clear()
+
+    def restart(self) -> None:
+        """Go on with new processes, after a failure that may have left the others in any state."""
+        self.close()
+        self.load = Load()
 
     def close(self) -> None:
         """End everything."""
@@ -601,20 +607,24 @@ def main() -> None:
     # The core says of each 404 that it is one.
     logging.disable(logging.WARNING)
     bench = Bench(settings, use_wrk=not options.no_wrk and shutil.which("wrk") is not None)
-    failure = None
+    failures = []
     try:
         for section in options.sections or SECTIONS:
             begun = time.monotonic()
             print(f"{section} ...", end=" ", flush=True)
-            SECTIONS[section](bench)
+            try:
+                SECTIONS[section](bench)
+            except processes.BenchmarkError as error:
+                # What a section measures before it breaks off, and the others, count.
+                failures.append(f"{section} broke off: {error}")
+                print("broke off,", end=" ")
+                bench.restart()
             print(f"{time.monotonic() - begun:.0f} s")
-    except processes.BenchmarkError as error:
-        failure = error
     finally:
         bench.close()
-    if failure is not None:
-        sys.exit(f"\n{failure}")
     report(bench, about, name)
+    if failures:
+        sys.exit("\n" + "\n".join(failures))
 
 
 if __name__ == "__main__":
