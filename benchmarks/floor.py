@@ -4,8 +4,8 @@ A bare ``asyncio.Protocol`` that looks for the end of a request and answers with
 whatever was asked for. How, the target says:
 
 - ``/whole``: in one write;
-- ``/turns``: a chunk of the recording (one event, as it was recorded) in each turn of the event
-  loop, which is what a stream of an agent that waits for a model cannot do without.
+- ``/turns``: one event of the recording, a chunk of its own, in each turn of the event loop, which
+  is what a server does that sends each event of an agent that waits for a model as it comes.
 
 Takes the file with the recorded response as its argument, prints its port as a line of JSON, and
 serves until SIGTERM.
@@ -23,19 +23,23 @@ _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 
 def pieces_of(response: bytes) -> list[bytes]:
-    """A recorded response, cut behind each chunk of its body; the head goes with the first."""
+    """A recorded response, each event of its body a chunk; the head goes with the first."""
     head_end = response.index(b"\r\n\r\n") + 4
     if b"transfer-encoding: chunked" not in response[:head_end].lower():
         return [response]
-    cuts = []
+    body = b""
     position = head_end
     while position < len(response):
         line_end = response.index(b"\r\n", position)
-        position = line_end + 2 + int(response[position:line_end], 16) + 2
-        cuts.append(position)
+        begin, size = line_end + 2, int(response[position:line_end], 16)
+        body += response[begin : begin + size]
+        position = begin + size + 2
+    events = [event + b"\n\n" for event in body.split(b"\n\n")[:-1]]
+    pieces = [b"%x\r\n%b\r\n" % (len(event), event) for event in events]
+    pieces[0] = response[:head_end] + pieces[0]
     # The last chunk and the empty one that ends the body leave together.
-    del cuts[-2:-1]
-    return [response[a:b] for a, b in zip([0, *cuts[:-1]], cuts, strict=True)]
+    pieces[-1] += b"0\r\n\r\n"
+    return pieces
 
 
 class Replay(asyncio.Protocol):
