@@ -236,7 +236,7 @@ class RunRecorder:
         # The reference compacts a run again when it replays it. That would change nothing here, as
         # each message and tool call has ended.
         events = self._compactor.finish()
-        prefix = b"id: %s." % self._key.token.encode()
+        prefix = self._prefix or b"id: %s." % self._key.token.encode()
         frames: list[bytes] = []
         message_ids: set[str] = set()
         state = None

@@ -481,8 +481,7 @@ def test_so_is_an_error_of_receive(listening: bool) -> None:
     anyio.run(main)
 
 
-@on_both
-async def test_what_a_client_waits_for_is_given_up_with_it() -> None:
+async def assert_given_up_with_its_client(hook: str) -> None:
     state = {"begun": 0, "cancelled": 0}
 
     async def slow(context: Any) -> None:
@@ -492,33 +491,23 @@ async def test_what_a_client_waits_for_is_given_up_with_it() -> None:
         finally:
             state["cancelled"] += 1
 
-    request = Request(make(hooks=Hooks(on_before_handler=slow)), RUN, body_of())
+    request = Request(make(hooks=Hooks(**{hook: slow})), RUN, body_of())
     async with anyio.create_task_group() as group:
         group.start_soon(request)
         await until(lambda: state["begun"])
         request.disconnect()
     assert (request.messages, request.raised) == ([], None)
     await until(lambda: state["cancelled"])
+
+
+@on_both
+async def test_what_a_client_waits_for_is_given_up_with_it() -> None:
+    await assert_given_up_with_its_client("on_before_handler")
 
 
 @on_both
 async def test_a_hook_that_waits_before_the_body_is_read_is_given_up_as_well() -> None:
-    state = {"begun": 0, "cancelled": 0}
-
-    async def slow(context: Any) -> None:
-        state["begun"] += 1
-        try:
-            await anyio.sleep_forever()
-        finally:
-            state["cancelled"] += 1
-
-    request = Request(make(hooks=Hooks(on_request=slow)), RUN, body_of())
-    async with anyio.create_task_group() as group:
-        group.start_soon(request)
-        await until(lambda: state["begun"])
-        request.disconnect()
-    assert (request.messages, request.raised) == ([], None)
-    await until(lambda: state["cancelled"])
+    await assert_given_up_with_its_client("on_request")
 
 
 @pytest.mark.parametrize("pieces", [1, 3, 30])

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from sansio_copilot.events import verify_events
+
 from .agents import TO_THE_END
 from .client import TIMEOUT, Answer, Client
 from .contract import ServerFile
@@ -178,6 +180,18 @@ class Server:
     def objects(self) -> Counter[str]:
         """How many objects of ours are alive in it, by type."""
         return Counter(self._control("objects"))
+
+    @contextlib.contextmanager
+    def bystander(self, thread: str, config: str = "main") -> Iterator[None]:
+        """Beside what is done meanwhile another run goes on, from before it until after it."""
+        with self.client(config) as client:
+            begun = client.stream("run", thread).events(2)
+            yield
+            self.let(thread)
+            events = begun + client.rest()
+        verify_events(events)
+        assert "".join(event.get("delta", "") for event in events) == "01234"
+        assert events[-1]["type"] == "RUN_FINISHED"
 
     @contextlib.contextmanager
     def nothing_is_left(self, *but: str) -> Iterator[None]:

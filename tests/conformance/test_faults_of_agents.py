@@ -31,15 +31,8 @@ HELLO = [
 @pytest.fixture(autouse=True)
 def bystander(server: Server, thread: str) -> Iterator[None]:
     """A run on another thread, which has begun before and ends after."""
-    other = f"{thread}-bystander"
-    with server.client() as client:
-        begun = client.stream("run", other).events(2)
+    with server.bystander(f"{thread}-bystander"):
         yield
-        server.let(other)
-        events = begun + client.rest()
-    verify_events(events)
-    assert "".join(event.get("delta", "") for event in events) == "01234"
-    assert events[-1]["type"] == "RUN_FINISHED"
 
 
 def assert_usable(server: Server, thread: str) -> None:

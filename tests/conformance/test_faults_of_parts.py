@@ -46,15 +46,8 @@ RAISES = {
 @pytest.fixture(autouse=True)
 def bystander(server: Server, thread: str) -> Iterator[None]:
     """A run on another thread of the same runtime, which has begun before and ends after."""
-    other = f"{thread}-bystander"
-    with server.client(FAULTS) as client:
-        begun = client.stream("run", other).events(2)
+    with server.bystander(f"{thread}-bystander", FAULTS):
         yield
-        server.let(other)
-        events = begun + client.rest()
-    verify_events(events)
-    assert "".join(event.get("delta", "") for event in events) == "01234"
-    assert events[-1]["type"] == "RUN_FINISHED"
 
 
 def told(part: str, how: str, gate: str) -> dict[str, str]:
