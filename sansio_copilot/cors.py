@@ -21,11 +21,10 @@ Private networks
     ``allow_private_network`` says so, and then only to an origin that is allowed. Browsers that
     ask the user instead (Local Network Access) send no such header.
 ``Vary``
-    says ``Origin`` whenever the answer names one, so that a shared cache keeps it from others
-    (RFC 9110 section 12.5.5). When a *list* refuses an origin the response is left untouched, as
-    the reference runtime does; a function gets ``Vary: Origin`` then, too. Whoever puts a
-    caching proxy in front of a runtime with several origins should pass
-    ``frozenset(origins).__contains__``.
+    names ``Origin`` whenever the answer may be another one for another origin: if it is allowed, if
+    it is refused, and if the request had none. A shared cache would give one origin the answer that
+    was meant for another otherwise (RFC 9110 section 12.5.5). An answer to a preflight names the
+    ``Access-Control-Request-*`` headers that were looked at, too.
 """
 
 from __future__ import annotations
@@ -182,11 +181,13 @@ class CorsPolicy:
         )
         if self.max_age is not None:
             headers = headers.set("access-control-max-age", str(self.max_age))
-        headers = _vary(headers, "Access-Control-Request-Headers", "Access-Control-Request-Method")
-        if self.allow_private_network:
-            headers = _vary(headers, "Access-Control-Request-Private-Network")
-            if allowed and asked.get("access-control-request-private-network") == "true":
-                headers = headers.set("access-control-allow-private-network", "true")
+        headers = self._vary_preflight(headers)
+        if (
+            self.allow_private_network
+            and allowed
+            and asked.get("access-control-request-private-network") == "true"
+        ):
+            headers = headers.set("access-control-allow-private-network", "true")
         return Response(204, headers)
 
     def apply(self, response: Response, request_origin: str | None) -> Response:
@@ -199,15 +200,32 @@ class CorsPolicy:
         """
         return response.with_headers(self._headers(response.headers, request_origin))
 
+    def lock_out(self, response: Response, *, preflight: bool = False) -> Response:
+        """``response`` for a request on which the policy failed: it lets nobody in.
+
+        :param preflight: whether :meth:`preflight` failed, rather than :meth:`apply`.
+        """
+        headers = self._vary_origin(response.headers)
+        return response.with_headers(self._vary_preflight(headers) if preflight else headers)
+
+    def _vary_origin(self, headers: Headers) -> Headers:
+        everybody_gets_the_same = self.origin is None and not self.credentials
+        return headers if everybody_gets_the_same else _vary(headers, "Origin")
+
+    def _vary_preflight(self, headers: Headers) -> Headers:
+        names = ["Access-Control-Request-Headers", "Access-Control-Request-Method"]
+        if self.allow_private_network:
+            names.append("Access-Control-Request-Private-Network")
+        return _vary(headers, *names)
+
     def _headers(self, headers: Headers, request_origin: str | None) -> Headers:
+        headers = self._vary_origin(headers)
         if self.origin is None and not self.credentials:
             # Nobody has to look at the origin.
             allowed: str | None = "*"
         else:
             is_one = request_origin is not None and _ORIGINS.fullmatch(request_origin)
             allowed = self._allowed_origin(request_origin if is_one else None)
-        if callable(self.origin):
-            headers = _vary(headers, "Origin")
         if allowed is None:
             return headers
         headers = headers.set("access-control-allow-origin", allowed)
@@ -215,7 +233,7 @@ class CorsPolicy:
             headers = headers.set("access-control-allow-credentials", "true")
         if self.expose_headers:
             headers = headers.set("access-control-expose-headers", ", ".join(self.expose_headers))
-        return headers if allowed == "*" else _vary(headers, "Origin")
+        return headers
 
     def _allowed_origin(self, request_origin: str | None) -> str | None:
         """What to answer, None to refuse; never ``*`` with credentials."""

@@ -292,16 +292,17 @@ class Exchange:
             return None if policy is None else policy.preflight(self._request)
         except Exception as error:
             logger.error("the CORS policy failed", exc_info=error)
-            return _internal_error()
+            assert policy is not None
+            return policy.lock_out(_internal_error(), preflight=True)
 
     def _with_cors(self, response: Response, origin: str | None) -> Response:
         policy = self._runtime.cors
         try:
             return response if policy is None else policy.apply(response, origin)
         except Exception as error:
-            # Without the headers no page gets to read it; a policy that fails lets nobody in.
             logger.error("the CORS policy failed", exc_info=error)
-            return response
+            assert policy is not None
+            return policy.lock_out(response)
 
     def _handle(self) -> Generator[Action, Any, Reply]:
         yield from self._on_request("on_request")

@@ -2,8 +2,10 @@
 
 A browser's request passes a CDN, a load balancer and a hosting platform, and each adds headers
 that say where the client is or carry the platform's own credentials. Agents get what was meant
-for them: ``authorization`` and the application's own ``x-`` headers. What the server itself
-configured for an agent is never replaced by what a client sent.
+for them: ``authorization`` and the application's own ``x-`` headers. Families without ``x-``
+(``cf-``, ``cloudfront-``, ``fly-``, ``oidc-``, ``remote-``, ``tailscale-``, ...) never reach an
+agent unless they are named. What the server itself configured for an agent is never replaced by
+what a client sent.
 """
 
 from __future__ import annotations
@@ -14,33 +16,172 @@ import attrs
 
 from .http import Headers
 
-#: Stripped by default: what proxies and platforms add (https://github.com/CopilotKit/CopilotKit
-#: issue 5712).
+#: Stripped by default: single names.
 DEFAULT_DENY = frozenset(
     {
-        "x-forwarded-for",
-        "x-forwarded-proto",
-        "x-forwarded-host",
-        "x-forwarded-port",
-        "x-forwarded-server",
-        "x-real-ip",
-        "x-amzn-trace-id",
-        "x-amz-cf-id",
-        "x-cloud-trace-context",
+        # Caches and CDNs.
         "x-cache",
         "x-served-by",
+        "x-timer",
+        "x-varnish",
+        "x-cdn",
+        # What servers in front tell of a request: when it began, what it was, where it came from.
         "x-request-id",
-        "x-copilotcloud-public-api-key",
+        "x-request-start",
+        "x-request-uri",
+        "x-queue-start",
+        "x-matched-path",
+        "x-scheme",
+        "x-host",
+        "x-country",
+        "x-ip-token",
+        "x-msisdn",
+        "x-proxyuser-ip",
+        # Who somebody is, as gateways that authenticate say it.
+        "x-anonymous-consumer",
+        "x-id-token",
+        "x-userinfo",
     }
 )
 #: Stripped by default: families of them, so that a new member needs no release of this library.
+#: What proxies and platforms add is not meant for agents (https://github.com/CopilotKit/CopilotKit
+#: issue 5712), and much of it is a credential of the user's or the platform's own.
 DEFAULT_DENY_PREFIXES = (
-    "x-amz-",
+    # Proxies of any make: the request as it came to them, client certificates, who logged in.
+    "x-forward",
+    "x-original-",
+    "x-originating-",
+    "x-real-",
+    "x-remote-",
+    "x-true-client-",
+    "x-cluster-client-",
+    "x-client-cert",
+    "x-client-city",
+    "x-client-dn",
+    "x-client-geo",
+    "x-client-i-dn",
+    "x-client-ip",
+    "x-client-issuer",
+    "x-client-port",
+    "x-client-region",
+    "x-client-rtt",
+    "x-client-s-dn",
+    "x-client-ssl",
+    "x-client-subject",
+    "x-client-tls",
+    "x-client-verify",
+    "x-clientcert",
+    "x-mtls-",
+    "x-ssl-",
+    "x-tls-",
+    "x-auth-email",
+    "x-auth-group",
+    "x-auth-request-",
+    "x-auth-role",
+    "x-auth-subject",
+    "x-auth-user",
+    "x-authenticated-",
+    "x-jwt-",
+    "x-oidc-",
+    "x-proxy-",
+    "x-saml-",
+    "x-shib-",
+    "x-spiffe-",
+    "x-webauth-",
+    # What is bound to a browser's session with the server, and proves nothing to anybody else.
+    "x-csrf",
+    "x-xsrf",
+    # Proxies, meshes and gateways by name.
+    "x-3scale-",
+    "x-apigateway-",
+    "x-apigee-",
+    "x-apigw-",
+    "x-apisix-",
+    "x-authelia-",
+    "x-authentik-",
+    "x-consul-",
+    "x-consumer-",
+    "x-credential-",
+    "x-envoy-",
+    "x-ext-authz-",
+    "x-gateway-",
+    "x-gravitee-",
+    "x-haproxy-",
+    "x-istio-",
+    "x-k8s-",
+    "x-kong-",
+    "x-krakend-",
+    "x-nginx-",
+    "x-nomad-",
+    "x-okta-",
+    "x-pomerium-",
+    "x-rapidapi-",
+    "x-rh-",
+    "x-tailscale-",
+    "x-teleport-",
+    "x-traefik-",
+    "x-tyk-",
+    "x-vault-",
+    "x-vouch-",
+    # Clouds: Amazon, Google, Microsoft, Alibaba, Tencent, IBM, Cloud Foundry.
+    "x-amz",
+    "x-aws-",
+    "x-appengine-",
+    "x-cloud-",
+    "x-endpoint-",
+    "x-gfe-",
+    "x-goog",
+    "x-serverless-",
+    "x-appservice-",
+    "x-arr-",
     "x-azure-",
-    "x-fastly-",
-    "x-vercel-",
-    "x-middleware-",
+    "x-fd-",
+    "x-k8se-",
+    "x-ms-",
+    "x-site-deployment-",
+    "x-waws-",
+    "x-zumo-",
+    "x-acs-",
+    "x-ca-",
+    "x-fc-",
+    "x-scf-",
+    "x-tencent-",
+    "x-ibm-",
+    "x-cf-",
+    "x-vcap-",
+    # Platforms and CDNs.
+    "x-akamai-",
+    "x-bb-",
     "x-copilotcloud-",
+    "x-databricks-",
+    "x-deno-",
+    "x-edge-",
+    "x-fastly-",
+    "x-fly-",
+    "x-heroku-",
+    "x-invoke-",
+    "x-koyeb-",
+    "x-middleware-",
+    "x-netlify-",
+    "x-nextjs-",
+    "x-nf-",
+    "x-now-",
+    "x-railway-",
+    "x-render-",
+    "x-replit-",
+    "x-sucuri-",
+    "x-vercel-",
+    "x-waf-",
+    # Services that log users in, by the middleware that they put in front of an application.
+    "x-clerk-",
+    "x-descope-",
+    "x-workos-",
+    # Tracing.
+    "x-b3-",
+    "x-datadog-",
+    "x-dynatrace",
+    "x-newrelic-",
+    "x-ot-",
 )
 
 
@@ -71,7 +212,7 @@ def _allow(value: Iterable[str] | None) -> tuple[str, ...]:
 
 @attrs.frozen
 class ForwardHeaders:
-    """The policy; the default is what the reference runtime does.
+    """The policy. The default is that of the reference runtime, with a longer denylist.
 
     Names and prefixes match without regard to case; blank ones are ignored.
 

@@ -65,6 +65,24 @@ ACCEPTED_DIFFERENCES: dict[tuple[str, str, str, str], tuple[str, int, Any]] = {
 }
 
 
+def with_vary_of_the_origin(
+    headers: Mapping[str, str], cors: CorsPolicy | None, already: str = ""
+) -> dict[str, str]:
+    """Recorded ``headers``, with what a list of origins, or a policy with credentials, leaves out.
+
+    The reference says ``Vary: Origin`` to whom it lets in only, so that a cache may give its
+    refusal to somebody else.
+
+    :param already: the members of Vary that the response had before CORS.
+    """
+    if cors is None or (cors.origin is None and not cors.credentials):
+        return dict(headers)
+    members = [member for member in headers.get("vary", "").split(", ") if member]
+    if "Origin" not in members:
+        members.insert(len(already.split(", ")) if already else 0, "Origin")
+    return {**headers, "vary": ", ".join(members)}
+
+
 class Answer(Protocol):
     """A whole response, whoever received it."""
 
@@ -126,7 +144,10 @@ def differences(case: Case, answer: Answer) -> list[str]:
         for name, value in answer.headers.items()
         if name in COMPARED or name.startswith("access-control-")
     }
-    found = [("status", answer.status, status), ("headers", headers, expected["headers"])]
+    cors = CONFIGS[case["config"]].get("cors")
+    policy = cors if isinstance(cors, CorsPolicy) else None
+    recorded = with_vary_of_the_origin(expected["headers"], policy)
+    found = [("status", answer.status, status), ("headers", headers, recorded)]
     if case["request"]["method"] == "HEAD":
         # The recording did not go over a wire; RFC 9110 section 9.3.2.
         length = str(len(json.dumps(body, separators=(",", ":"))))

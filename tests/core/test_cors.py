@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from vectors_support import with_vary_of_the_origin
 
 from sansio_copilot.cors import CorsPolicy, policy_from
 from sansio_copilot.http import Headers, Request, Response
@@ -72,7 +73,21 @@ class TestVectors:
                 response = policy.apply(Response(200, case["response_headers"]), origin)
             assert response is not None
             assert response.status == case["expect"]["status"]
-            assert cors_headers(response) == case["expect"]["headers"], case
+            assert cors_headers(response) == with_vary_of_the_origin(
+                case["expect"]["headers"], policy, case.get("response_headers", {}).get("vary", "")
+            ), case
+
+    def test_where_the_reference_forgets_vary(self) -> None:
+        """The one difference that is accepted occurs among the vectors, refused and preflights."""
+        forgotten = [
+            case
+            for case in load("cors.json")
+            if with_vary_of_the_origin(case["expect"]["headers"], policy_of(case["config"]))
+            != case["expect"]["headers"]
+        ]
+        for case in forgotten:
+            assert "access-control-allow-origin" not in case["expect"]["headers"]
+        assert {case["preflight"] for case in forgotten} == {True, False}
 
     def test_http(self) -> None:
         """Every request of http.json under the policies that its `about` names."""
@@ -95,11 +110,12 @@ class TestVectors:
                 response = Response(expect["status"])
                 if policy:
                     response = policy.apply(response, request.headers.get("origin"))
-            assert cors_headers(response) == {
+            recorded = {
                 name: value
                 for name, value in expect["headers"].items()
                 if name.startswith("access-control-") or name == "vary"
-            }, case
+            }
+            assert cors_headers(response) == with_vary_of_the_origin(recorded, policy), case
 
 
 class TestPolicyFrom:
@@ -133,12 +149,12 @@ class TestOrigin:
     def test_several(self) -> None:
         policy = CorsPolicy([APP, LOCAL])
         assert actual(policy, LOCAL) == {"access-control-allow-origin": LOCAL, "vary": "Origin"}
-        assert actual(policy, EVIL) == {}
-        assert actual(policy, None) == {}
-        assert actual(policy, f"{APP}, {EVIL}") == {}
+        assert actual(policy, EVIL) == {"vary": "Origin"}
+        assert actual(policy, None) == {"vary": "Origin"}
+        assert actual(policy, f"{APP}, {EVIL}") == {"vary": "Origin"}
 
     def test_none(self) -> None:
-        assert actual(CorsPolicy([])) == {}
+        assert actual(CorsPolicy([])) == {"vary": "Origin"}
 
     @pytest.mark.parametrize("answer", [True, APP])
     def test_a_function_that_allows(self, answer: str | bool) -> None:
@@ -178,7 +194,7 @@ class TestOrigin:
             actual(CorsPolicy(lambda origin: 5))  # type: ignore[arg-type,return-value]
 
     def test_null_is_allowed_only_where_it_is_named_or_everything_is(self) -> None:
-        assert actual(CorsPolicy([APP]), "null") == {}
+        assert actual(CorsPolicy([APP]), "null") == {"vary": "Origin"}
         assert actual(CorsPolicy([APP, "null"]), "null")["access-control-allow-origin"] == "null"
         assert actual(CorsPolicy(), "null") == {"access-control-allow-origin": "*"}
 
@@ -198,11 +214,11 @@ class TestCredentials:
             assert "access-control-allow-origin" not in actual(policy, origin)
             assert "access-control-allow-origin" not in preflight(policy, origin)
 
-    def test_without_an_origin_nothing_is_said(self) -> None:
-        assert actual(CorsPolicy(credentials=True), None) == {}
+    def test_without_an_origin_it_is_said_that_one_would_matter(self) -> None:
+        assert actual(CorsPolicy(credentials=True), None) == {"vary": "Origin"}
 
     def test_a_refused_origin_gets_none(self) -> None:
-        assert actual(CorsPolicy([APP], credentials=True), EVIL) == {}
+        assert actual(CorsPolicy([APP], credentials=True), EVIL) == {"vary": "Origin"}
 
 
 class TestVary:
@@ -225,6 +241,41 @@ class TestVary:
         assert CorsPolicy(APP).apply(response, APP).headers.get_all("vary") == [
             "Accept, Cookie, Origin"
         ]
+
+    @pytest.mark.parametrize("origin", [APP, EVIL, "null", "\x01", "", None])
+    @pytest.mark.parametrize(
+        "policy",
+        [
+            CorsPolicy(),
+            CorsPolicy(credentials=True),
+            CorsPolicy([APP, LOCAL]),
+            CorsPolicy([APP], True, allow_private_network=True),
+            CorsPolicy(APP),
+            CorsPolicy(lambda origin: origin == APP, allow_private_network=True),
+            CorsPolicy(lambda origin: None),
+        ],
+        ids=["any", "credentials", "list", "list-credentials", "one", "function", "nobody"],
+    )
+    def test_what_the_answer_depends_on_is_said_whatever_it_is(
+        self, policy: CorsPolicy, origin: str | None
+    ) -> None:
+        """A cache that goes by Vary never gives one request the answer to another."""
+        said = {
+            response.headers.get("vary")
+            for other in (origin, APP, EVIL, None)
+            for response in [policy.apply(Response(), other)]
+        }
+        answers = {
+            tuple(sorted(policy.apply(Response(), other).headers.items()))
+            for other in (origin, APP, LOCAL, EVIL, None)
+        }
+        [vary] = said
+        assert vary == "Origin" or (vary is None and len(answers) == 1)
+        members = preflight(policy, origin)["vary"].split(", ")
+        assert ("Origin" in members) == (vary == "Origin")
+        assert members[-2 - policy.allow_private_network :][:2] == PREFLIGHT_VARY.split(", ")
+        asked = "Access-Control-Request-Private-Network"
+        assert (asked in members) == policy.allow_private_network
 
     def test_applying_twice_is_applying_once(self) -> None:
         policy = CorsPolicy([APP], True, expose_headers=["x-request-id"])

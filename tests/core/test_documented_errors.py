@@ -203,6 +203,7 @@ PROMISES = [
     Promise("CorsPolicy", (ANYTHING, ANYTHING, ANYTHING, ANYTHING, ANYTHING, ANYTHING),
             (TypeError, ValueError)),
     Promise("CorsPolicy.preflight", (POLICIES, REQUESTS), (TypeError, ValueError)),
+    Promise("CorsPolicy.lock_out", (POLICIES, st.builds(Response)), ()),
     Promise("CorsPolicy.apply", (POLICIES, st.builds(Response), st.none() | VALUES),
             (TypeError, ValueError)),
     Promise("Exchange.start", (REQUESTS,), (LocalProtocolError,),

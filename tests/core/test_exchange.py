@@ -836,6 +836,7 @@ def test_a_cors_policy_that_fails_lets_nobody_in() -> None:
     driver = Driver(runtime(cors=policy), request).finish()
     assert driver.status == 200
     assert "access-control-allow-origin" not in driver.headers
+    assert driver.headers["vary"] == "Origin"
 
 
 def test_a_preflight_that_a_policy_fails_on_gets_500() -> None:
@@ -843,6 +844,9 @@ def test_a_preflight_that_a_policy_fails_on_gets_500() -> None:
     driver = Driver(runtime(cors=CorsPolicy(origin=fail)), request).finish()
     assert (driver.status, driver.sent) == (500, b'{"error":"internal_error"}')
     assert "access-control-allow-origin" not in driver.headers
+    assert driver.headers["vary"] == (
+        "Origin, Access-Control-Request-Headers, Access-Control-Request-Method"
+    )
 
 
 # --- Following the log -------------------------------------------------------------------------

@@ -25,7 +25,64 @@ def test_every_vector() -> None:
         assert merged == case["expect"], case
 
 
+# What platforms, proxies and gateways document that they add to a request, credentials first.
+OF_PLATFORMS = """
+x-amzn-oidc-data x-amzn-oidc-accesstoken x-amzn-oidc-identity x-amzn-lattice-identity
+x-amzn-mtls-clientcert x-amzn-trace-id x-amz-security-token x-amz-cf-id x-amzn-requestid
+x-aws-ec2-metadata-token x-apigateway-event x-apigateway-api-userinfo x-endpoint-api-userinfo
+x-goog-iap-jwt-assertion x-goog-authenticated-user-email x-goog-authenticated-user-id
+x-serverless-authorization x-cloud-trace-context x-appengine-user-ip x-appengine-api-ticket
+x-gfe-request-trace x-ms-token-aad-access-token x-ms-token-aad-id-token x-ms-client-principal
+x-ms-client-principal-name x-zumo-auth x-arr-ssl x-arr-log-id x-waws-unencoded-url
+x-site-deployment-id x-azure-clientip x-azure-ref x-fd-healthprobe x-fc-security-token
+x-fc-access-key-secret x-ca-signature x-acs-security-token x-cf-proxy-signature
+x-vcap-request-id x-vercel-oidc-token x-vercel-id x-vercel-ip-country x-vercel-proxy-signature
+x-now-id x-middleware-subrequest x-nf-client-connection-ip x-nf-account-id x-bb-ip
+x-render-origin-server x-replit-user-id x-railway-edge x-heroku-queue-depth x-databricks-org-id
+x-fastly-client-ip x-akamai-edgescape x-sucuri-clientip x-forwarded x-forwarded-for
+x-forwarded-access-token x-forwarded-client-cert x-forwarded-email x-forwarded-groups
+x-forwarded-user x-forwarded-authorization x-forwarded-tls-client-cert x-forwarded-anything-new
+x-real-ip x-original-url x-original-uri x-original-forwarded-for x-client-ip x-cluster-client-ip
+x-true-client-ip x-remote-user x-remote-group x-remote-extra-scopes x-ip-token
+x-auth-request-access-token x-auth-request-user x-auth-request-email x-auth-request-groups
+x-authentik-jwt x-authentik-username x-pomerium-jwt-assertion x-pomerium-claim-email
+x-webauth-user x-consumer-username x-consumer-custom-id x-credential-identifier
+x-authenticated-userid x-authenticated-scope x-anonymous-consumer x-userinfo x-id-token
+x-rapidapi-proxy-secret x-3scale-proxy-secret-token x-jwt-payload x-jwt-assertion
+x-envoy-external-address x-envoy-peer-metadata x-istio-attributes x-kong-request-id
+x-tyk-authorization x-vault-token x-consul-token x-oidc-access-token x-ssl-client-cert
+x-ssl-client-s-dn x-client-cert x-client-verify x-client-cert-chain x-client-dn
+x-tls-client-verified x-rh-identity x-workos-session x-clerk-auth-token x-csrf-token x-csrftoken
+x-xsrf-token x-b3-traceid x-datadog-trace-id x-request-id x-request-start
+x-copilotcloud-public-api-key
+"""
+OF_PLATFORMS_WITHOUT_X = """
+cf-access-jwt-assertion cf-access-authenticated-user-email cf-access-client-secret
+cf-connecting-ip cloudfront-viewer-address fly-client-ip fastly-client-ip remote-user
+remote-groups tailscale-user-login teleport-jwt-assertion ocp-apim-subscription-key
+oidc-access-token sf-context-current-user-token forwarded via traceparent proxy-authorization
+"""
+# What applications send to their agents, near to one of the families by name.
+OF_APPLICATIONS = """
+x-api-key x-tenant-id x-user-id x-auth-token x-access-token x-client-version x-client-info
+x-session-id x-custom x-organization x-locale x-timezone x-agent-config x-feature-flags
+x-correlation-id x-requested-with x-cart x-mode x-requests x-realm x-city x-cloudy x-goal
+"""
+
+
 class TestWhatIsForwarded:
+    @pytest.mark.parametrize("name", [*OF_PLATFORMS.split(), *OF_PLATFORMS_WITHOUT_X.split()])
+    def test_what_a_platform_adds_stays_here_unless_it_is_named(self, name: str) -> None:
+        assert not ForwardHeaders().forwards(name)
+        assert not ForwardHeaders().forwards(name.upper())
+        assert ForwardHeaders(allow=[name]).forwards(name)
+        inbound = Headers({name: "secret", "authorization": "Bearer user"})
+        assert ForwardHeaders().merge(None, inbound) == {"authorization": "Bearer user"}
+
+    @pytest.mark.parametrize("name", OF_APPLICATIONS.split())
+    def test_what_an_application_adds_goes_on(self, name: str) -> None:
+        assert ForwardHeaders().forwards(name)
+
     @pytest.mark.parametrize("name", ["authorization", "Authorization", "x-tenant", "X-Tenant"])
     def test_credentials_and_what_the_application_adds(self, name: str) -> None:
         assert ForwardHeaders().forwards(name)

@@ -257,6 +257,15 @@ def _named_headers(step: Step, theirs: Answer, ours: Answer) -> Answer:
     return attrs.evolve(theirs, headers={**theirs.headers, **allowed})
 
 
+def _unsaid_origin(step: Step, theirs: Answer, ours: Answer) -> Answer:
+    """A list of origins that lets nobody in says that another origin might be let in."""
+    members = ours.headers.get("vary", "").split(", ")
+    if members[0] != "Origin" or "access-control-allow-origin" in theirs.headers:
+        return theirs
+    said = [member for member in theirs.headers.get("vary", "").split(", ") if member]
+    return attrs.evolve(theirs, headers={**theirs.headers, "vary": ", ".join(["Origin", *said])})
+
+
 def _null_envelope(step: Step, theirs: Answer, ours: Answer) -> Answer:
     if (step.body, theirs.body) != (b"null", {"error": "internal_error"}):
         return theirs
@@ -416,6 +425,7 @@ class Accepted:
 ACCEPTED = (
     Accepted("which nobody registered", _inherited_agent),
     Accepted("names the requested headers", _named_headers),
+    Accepted("an origin that is refused, or no Origin where one matters", _unsaid_origin),
     Accepted("a single-route body of `null`", _null_envelope),
     Accepted("never echoes the input", _unquoted_method),
     Accepted("a second run on a busy thread", _busy_thread),
