@@ -24,6 +24,7 @@ from ._asgi_response import BrokenOff, Responder
 from ._asgi_wire import Receive, Scope, Send
 from ._backend import Backend, Event
 from ._service import Service
+from ._signals import comes_again
 
 __all__ = ["BrokenOff", "CopilotASGI"]
 
@@ -132,6 +133,8 @@ class _Watcher:
         self._previous = previous
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
+        if comes_again(number, frame):
+            return
         for app in list(self.apps):
             app.begin_close()
         self._previous(number, frame)

@@ -22,6 +22,7 @@ from sansio_copilot import CopilotRuntime, RemoteProtocolError, RunRefused, refu
 
 from . import _environ
 from ._service import SHUTDOWN
+from ._signals import comes_again, send_to_main_thread
 from ._threads import BackgroundLoop
 from ._wsgi_answer import Answer, StreamBroken
 
@@ -82,6 +83,9 @@ class CopilotWSGI:
                     self._forked.append(self._loop)
                     loop = self._loop = BackgroundLoop(self.runtime, self._grace_seconds)
                     atexit.register(self._close_at_exit, loop)
+                    if self.closing:
+                        # A signal came meanwhile, and found no loop to tell.
+                        loop.begin_close()
         return loop
 
     def _begun(self) -> BackgroundLoop | None:
@@ -112,9 +116,10 @@ class CopilotWSGI:
     def close_on_signals(self, *numbers: int) -> None:
         """Begin to close when a signal comes, while the server goes on serving.
 
-        A handler that is there already, as a server's own, is called at once as well. If there is
-        none the process ends when all is closed, or at a second signal, by SystemExit in its main
-        thread. To be called in that thread.
+        A handler that is there already, as a server's own, is called as well: at once, or as soon
+        as what the signal interrupts holds no lock of a pool of threads, which the handler might
+        wait for. If there is none the process ends when all is closed, or at a second signal, by
+        SystemExit in its main thread. To be called in that thread.
 
         :param numbers: SIGTERM and SIGINT if there are none.
         """
@@ -122,6 +127,8 @@ class CopilotWSGI:
             signal.signal(number, partial(self._on_signal, signal.getsignal(number)))
 
     def _on_signal(self, former: Handler, number: int, frame: FrameType | None) -> None:
+        if comes_again(number, frame):
+            return
         first = not self.closing
         self.begin_close()
         if callable(former) and former is not signal.default_int_handler:
@@ -133,9 +140,7 @@ class CopilotWSGI:
 
     def _signal_again(self, number: int) -> None:
         self.close()
-        main = threading.main_thread().ident
-        assert main is not None
-        signal.pthread_kill(main, number)
+        send_to_main_thread(number)
 
     def _close_at_exit(self, loop: BackgroundLoop) -> None:
         if loop is self._begun():
