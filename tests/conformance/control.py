@@ -12,7 +12,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 from urllib.parse import parse_qs
@@ -77,7 +77,15 @@ class Gate:
         }
 
 
-gates: defaultdict[str, Gate] = defaultdict(Gate)
+class _Gates(dict[str, Gate]):
+    """The gate of each thread, made when somebody first asks for it."""
+
+    def __missing__(self, thread: str) -> Gate:
+        # Two threads may ask at once, and setdefault() gives both the same gate.
+        return self.setdefault(thread, Gate())
+
+
+gates = _Gates()
 
 
 def _objects() -> dict[str, int]:
