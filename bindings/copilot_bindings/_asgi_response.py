@@ -22,6 +22,7 @@ from sansio_copilot.actions import (
 
 from ._asgi_request import announced_length, request_of
 from ._asgi_wire import Gone, Receive, Scope, Send, Wire
+from ._asyncio_tasks import contain_tasks
 from ._backend import Event, Task
 from ._call import Pending, begin, begin_watch, end_watch, is_pending, lock_of
 from ._service import Service
@@ -63,6 +64,7 @@ class Responder:
         :raises BrokenOff: if the response has begun and cannot be completed.
         """
         runtime = self._service.runtime
+        contain_tasks()
         try:
             request = request_of(self._scope, runtime.base_path)
         except RemoteProtocolError as error:

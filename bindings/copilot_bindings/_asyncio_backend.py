@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from ._asyncio_tasks import guarded, install
 from ._call import Pending
-
-logger = logging.getLogger("sansio_copilot")
 
 
 class AsyncioBackend:
@@ -21,6 +19,7 @@ class AsyncioBackend:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
+        install(self._loop)
         self._tasks: set[asyncio.Task[None]] = set()
         # Made once: a stream that waits would keep its own.
         self._forget = self._tasks.discard
@@ -38,7 +37,7 @@ class AsyncioBackend:
         return self._loop.call_later(seconds, callback, *args)
 
     def spawn(self, function: Callable[..., Awaitable[object]], *args: Any) -> asyncio.Task[None]:
-        task = self._loop.create_task(_guarded(function, args), name=function.__qualname__)
+        task = self._loop.create_task(guarded(function, args), name=function.__qualname__)
         self._tasks.add(task)
         # Not by the task itself, since one that is cancelled early never begins.
         task.add_done_callback(self._forget, context=self._context)
@@ -91,12 +90,3 @@ class AsyncioBackend:
         for task in self._calls:
             task.cancel()
         return [repr(call) for call in self._calls.values()]
-
-
-async def _guarded(function: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> None:
-    try:
-        await function(*args)
-    except (asyncio.CancelledError, KeyboardInterrupt):
-        raise
-    except BaseException:
-        logger.exception("a task of the server failed")

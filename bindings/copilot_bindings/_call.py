@@ -79,10 +79,16 @@ def contained(function: Callable[..., Any], *args: Any) -> Any:
 
 def raise_failure(error: BaseException) -> NoReturn:
     """Raise what :func:`contained` raises for ``error``, which is no Exception."""
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    if isinstance(error, KeyboardInterrupt) and in_main_thread:
+    if isinstance(error, passing()):
         raise error
     raise failure(error) from error
+
+
+def passing(*others: type[BaseException]) -> tuple[type[BaseException], ...]:
+    """What is no failure of whoever raises it: a KeyboardInterrupt in the main thread, and
+    ``others``."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    return (*others, KeyboardInterrupt) if in_main_thread else others
 
 
 def failure(error: BaseException) -> Exception:
@@ -96,7 +102,7 @@ class Pending:
     def __init__(self, action: Call, awaitable: Awaitable[Any], backend: Backend) -> None:
         self._action = action
         self._awaitable = awaitable
-        self._passing = (Exception, KeyboardInterrupt, backend.cancelled)
+        self._interrupts = passing(backend.cancelled)
 
     def __repr__(self) -> str:
         return self._action.name or repr(self._action.function)
@@ -112,11 +118,13 @@ class Pending:
     async def _outcome(self) -> Any:
         try:
             return await self._awaitable
-        except self._passing:
+        except self._interrupts:
+            raise
+        except Exception:
             raise
         except BaseExceptionGroup as group:
             # What a nursery makes of its cancellation and of what else was raised in it.
-            if group.subgroup(self._passing[1:]) is not None:
+            if group.subgroup(self._interrupts) is not None:
                 raise
             raise failure(group) from group
         except BaseException as error:

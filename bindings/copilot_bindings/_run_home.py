@@ -12,7 +12,7 @@ from sansio_copilot import Run, RunState
 from sansio_copilot.actions import PullEvent, RunAction, RunOver, StoreCall
 
 from ._backend import Backend, Event, Task
-from ._call import begin, begin_watch, end_watch, is_pending, lock_of, locked
+from ._call import begin, begin_watch, end_watch, is_pending, lock_of, locked, passing
 from ._iterate import ThreadedIterator
 
 logger = logging.getLogger("sansio_copilot")
@@ -36,7 +36,7 @@ class RunHome:
         self._run = run
         self._backend = backend
         self._lock = lock_of(run.store)
-        self._interrupts = (backend.cancelled, KeyboardInterrupt)
+        self._interrupts = passing(backend.cancelled)
         self._task: Task | None = None
         self._checking: Event | None = None
         self._over: RunOver | None = None
@@ -101,6 +101,10 @@ class RunHome:
             # The run must not stay open, nor the server go down with it.
             logger.exception("the home of run %r failed", run.key.run_id)
             await self._end("The server failed")
+        except KeyboardInterrupt:
+            # It ends the server, and may have come while the agent ran.
+            await self._end("The server was interrupted")
+            raise
         finally:
             # One coroutine, since each that waits takes memory of every stream that does.
             if unwatch is not None:
@@ -237,7 +241,7 @@ class RunHome:
         except self._backend.cancelled:
             # Nothing is left to be interrupted.
             pass
-        except KeyboardInterrupt:
+        except self._interrupts:
             raise
         except BaseException as error:
             self._log_failure(error)

@@ -6,15 +6,16 @@ context. Runs, and whatever is async, live on one asyncio loop in a thread of it
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import inspect
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any, TypeAlias, TypeVar
 
-import anyio
 from anyio.from_thread import BlockingPortal
 
 from sansio_copilot import CopilotRuntime, Run, RunRefused
@@ -24,8 +25,17 @@ from ._asyncio_backend import AsyncioBackend
 from ._call import begin_watch, contained, end_watch, failure, is_pending, lock_of
 from ._service import SHUTDOWN, Connection, Service
 
+logger = logging.getLogger("sansio_copilot")
+
 T = TypeVar("T")
 Await: TypeAlias = Callable[[Callable[..., Any], tuple[Any, ...]], Any]
+
+
+class LoopEnded(RuntimeError):
+    """The event loop of the runs has ended, though nobody has closed it."""
+
+    def __init__(self) -> None:
+        super().__init__("the event loop of the runs has ended")
 
 
 class BackgroundLoop:
@@ -46,6 +56,8 @@ class BackgroundLoop:
         self.runtime = runtime
         self.process = os.getpid()
         """The process that has the thread; a fork of it has not."""
+        self.failure: BaseException | None = None
+        """What has ended the loop, if that was not :meth:`close`."""
         self.service: Service
         self.backend: AsyncioBackend
         self._portal: BlockingPortal
@@ -122,13 +134,19 @@ class BackgroundLoop:
         """Let responses finish, end the runs that are left, and then the loop.
 
         :param grace_seconds: instead of what the loop was begun with.
+        :raises LoopEnded: if something else has ended it.
         """
         self.begin_close(grace_seconds)
         self.wait_closed()
 
     def wait_closed(self) -> None:
-        """Wait until the loop has ended, whoever closed it."""
+        """Wait until the loop has ended, whoever closed it.
+
+        :raises LoopEnded: if nobody did.
+        """
         self._thread.join()
+        if self.failure is not None:
+            raise LoopEnded from self.failure
 
     # The loop
 
@@ -145,11 +163,28 @@ class BackgroundLoop:
                 await self._portal.stop(cancel_remaining=True)
 
         try:
-            anyio.run(main, backend="asyncio")
+            with asyncio.Runner() as runner:
+                loop = runner.get_loop()
+                task = loop.create_task(main())
+                while not task.done():
+                    _run_until_done(loop, task)
+                task.result()
         except BaseException as error:
+            self._over = True
             if begun.done():
-                raise
-            begun.set_exception(error)
+                self.failure = error
+                logger.critical("the event loop of the runs has ended", exc_info=error)
+            else:
+                begun.set_exception(error)
+
+
+def _run_until_done(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:
+    try:
+        loop.run_until_complete(task)
+    except BaseException as error:
+        if not task.done():
+            # An agent's callback has raised SystemExit, say, or stopped the loop. Nothing is lost.
+            logger.error("an agent has stopped the event loop, which goes on: %r", error)
 
 
 async def _awaited(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:

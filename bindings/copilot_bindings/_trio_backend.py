@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import trio
 
-from ._call import Pending
+from ._call import Pending, passing
 
 logger = logging.getLogger("sansio_copilot")
 
@@ -66,7 +66,7 @@ class TrioBackend:
         try:
             with scope:
                 await function(*args)
-        except (trio.Cancelled, KeyboardInterrupt):
+        except passing(trio.Cancelled):
             raise
         except BaseException:
             logger.exception("a task of the server failed")

@@ -55,6 +55,7 @@ def serve(
     :param grace_seconds: how long responses and runs may go on after a signal.
     :param ready: called with the server when it accepts connections.
     :raises OSError: if the address cannot be bound.
+    :raises RuntimeError: if an agent has ended the server; see :meth:`Server.serve_until_closed`.
     """
     server = start_server(
         runtime, host, port, unix=unix, ssl=ssl, threads=threads, grace_seconds=grace_seconds
@@ -142,9 +143,14 @@ class Server:
         Connection(self._loop, sock).serve()
 
     def serve_until_closed(self) -> None:
-        """Wait until :meth:`close` has done its work, whoever called it."""
-        self._loop.wait_closed()
-        self._pool.close(_JOIN_SECONDS)
+        """Wait until :meth:`close` has done its work, whoever called it.
+
+        :raises RuntimeError: if an agent has ended the server, by cancelling all tasks, say.
+        """
+        try:
+            self._loop.wait_closed()
+        finally:
+            self._pool.close(_JOIN_SECONDS)
 
     def begin_close(self) -> None:
         """Begin what :meth:`close` does and return at once; for a signal handler."""

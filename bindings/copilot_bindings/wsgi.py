@@ -44,7 +44,7 @@ class CopilotWSGI:
         self._grace_seconds = grace_seconds
         self._lock = threading.Lock()
         self._loop: BackgroundLoop | None = None
-        self._forked: list[BackgroundLoop | None] = []
+        self._forked: list[BackgroundLoop] = []
         self.closing = False
         """Whether no run is started any more."""
 
@@ -78,9 +78,10 @@ class CopilotWSGI:
                 if (loop := self._begun()) is None:
                     if self.closing:
                         raise RunRefused(SHUTDOWN)
-                    # A forked process has its parent's without the thread: nothing can be done
-                    # with it, not even let it be finalized.
-                    self._forked.append(self._loop)
+                    if self._loop is not None and self._loop.process != os.getpid():
+                        # A forked process has its parent's without the thread: nothing can be done
+                        # with it, not even let it be finalized.
+                        self._forked.append(self._loop)
                     loop = self._loop = BackgroundLoop(self.runtime, self._grace_seconds)
                     atexit.register(self._close_at_exit, loop)
                     if self.closing:
@@ -90,7 +91,9 @@ class CopilotWSGI:
 
     def _begun(self) -> BackgroundLoop | None:
         loop = self._loop
-        return loop if loop is not None and loop.process == os.getpid() else None
+        if loop is None or loop.process != os.getpid() or loop.failure is not None:
+            return None
+        return loop
 
     # The end
 

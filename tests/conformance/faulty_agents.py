@@ -237,6 +237,17 @@ def quits_plain(input: RunAgentInput, context: AgentContext) -> Iterator[Event]:
     raise GeneratorExit("OnPurpose: quits")
 
 
+async def exits_in_a_task(input: RunAgentInput, context: AgentContext) -> AsyncIterator[Event]:
+    """A task that it has made raises what ends a program."""
+
+    async def exit() -> None:
+        raise SystemExit("OnPurpose: exits in a task")
+
+    yield started(input)
+    async with anyio.create_task_group() as group:
+        group.start_soon(exit)
+
+
 # --- While they are stopped -------------------------------------------------------------------
 
 
@@ -332,6 +343,7 @@ FAULTY: dict[str, Callable[..., Any]] = {
     "paced": paced,
     "quits": quits,
     "quits-plain": quits_plain,
+    "exits-in-a-task": exits_in_a_task,
     "fails-when-stopped": fails_when_stopped,
     "fails-when-stopped-plain": fails_when_stopped_plain,
     "will-not-be-stopped": will_not_be_stopped,

@@ -174,7 +174,7 @@ def test_an_agent_that_fails_when_it_is_stopped_is_logged_and_let_go(
     assert_usable(server, thread)
 
 
-@pytest.mark.parametrize("agent", [*FAILING, "quits", "quits-plain"])
+@pytest.mark.parametrize("agent", [*FAILING, "quits", "quits-plain", "exits-in-a-task"])
 def test_an_agent_that_fails_leaves_its_thread_usable(
     server: Server, thread: str, agent: str
 ) -> None:
@@ -200,6 +200,7 @@ ENDING = [
     *(
         "quits",
         "quits-plain",
+        "exits-in-a-task",
         "of-another-thread",
         "yields-nothing",
         "goes-on-after-its-end",
