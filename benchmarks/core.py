@@ -16,6 +16,7 @@ from types import SimpleNamespace
 
 from ag_ui.core import TextMessageContentEvent
 
+from copilot_bindings._bodies import Bodies
 from copilot_bindings._connection import HTTPConnection
 from copilot_bindings._wants import Receive
 from sansio_copilot import CopilotRuntime, MemoryStore, Request
@@ -114,7 +115,9 @@ def exchanging(method: str, path: str) -> Callable[[], Callable[[], object]]:
 def connected(data: bytes) -> Callable[[], Callable[[], object]]:
     """A request that arrives on a connection in one piece, and the bytes of the response to it."""
     runtime = CopilotRuntime({"default": lambda input, context: iter(())})
-    host = SimpleNamespace(runtime=runtime, closing=False, start_run=None)
+    host = SimpleNamespace(
+        runtime=runtime, bodies=Bodies(runtime.limits), closing=False, start_run=None
+    )
 
     def many() -> None:
         http = HTTPConnection(host)  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ from ._version import __version__
 from .agents import AgentContext
 from .cors import CorsPolicy
 from .errors import (
+    BodyRefused,
     BodyTimeout,
     BodyTooLarge,
     LocalProtocolError,
@@ -32,6 +33,7 @@ from .transcription import AudioFile, TranscriptionError
 __all__ = [
     "AgentContext",
     "AudioFile",
+    "BodyRefused",
     "BodyTimeout",
     "BodyTooLarge",
     "CopilotRuntime",

@@ -22,7 +22,9 @@ class ReadBody:
 
     :param limit: bytes; for a longer body report :class:`~sansio_copilot.errors.BodyTooLarge`,
         without reading it if its length is announced. For one that does not arrive in time report
-        :class:`~sansio_copilot.errors.BodyTimeout`.
+        :class:`~sansio_copilot.errors.BodyTimeout`; for one that there is no room for
+        :class:`~sansio_copilot.errors.BodyRefused`, which the client is told with 503. The exchange
+        has no more need of the body when it asks for the response's head to be sent.
     """
 
     limit: int

@@ -30,7 +30,7 @@ class AgentContext:
     """What an agent is told beside its input.
 
     :param agent_id: the id under which the agent is registered.
-    :param request: the HTTP request that started the run.
+    :param request: the HTTP request that started the run, without its body, which is the input.
     :param headers: the headers forwarded from the request, merged with the agent's own.
     :param stop_requested: turns true when the run is stopped. An async agent is cancelled as well;
         a plain one, which cannot be, looks here between two pieces of work.

@@ -19,6 +19,10 @@ class BodyTooLarge(RemoteProtocolError):
     """The request's body is longer than the limit. Reported as the outcome of a ReadBody."""
 
 
+class BodyRefused(Exception):
+    """The server has no room for another body now. Reported as the outcome of a ReadBody."""
+
+
 class BodyTimeout(RemoteProtocolError):
     """The request's body did not arrive in time. Reported as the outcome of a ReadBody."""
 

@@ -30,10 +30,10 @@ from .actions import (
     WaitForFrames,
 )
 from .endpoints import DISPATCH, LogStream, Refusal, Reply, Turn, adopt
-from .errors import BodyTimeout, BodyTooLarge, LocalProtocolError, RunRefused
+from .errors import BodyRefused, BodyTimeout, BodyTooLarge, LocalProtocolError, RunRefused
 from .hooks import HookContext, Reject
 from .http import Headers, Request, Response
-from .refusals import TOO_SLOW, overloaded
+from .refusals import TOO_MANY_BODIES, TOO_SLOW, overloaded
 from .routing import (
     ENVELOPE_CODE,
     ENVELOPE_MESSAGE,
@@ -232,6 +232,8 @@ class Exchange:
         is_head = self._request.method == "HEAD"
         try:
             response, stream = yield from self._answer()
+            # A stream may last for hours, and nobody looks at the body any more.
+            self._request = self._request.with_body(None)
             headers = response.headers.remove("content-length")
             has_content = response.status not in _WITHOUT_CONTENT
             if has_content and stream is None:
@@ -383,6 +385,8 @@ class Exchange:
             ) from None
         except BodyTimeout:
             raise Refusal(TOO_SLOW) from None
+        except BodyRefused:
+            raise Refusal(TOO_MANY_BODIES) from None
         self._request = self._request.with_body(body)
 
     # Hooks

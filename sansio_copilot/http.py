@@ -146,8 +146,8 @@ class Request:
         """This request under other headers; for hooks that add or take away one."""
         return attrs.evolve(self, headers=headers)
 
-    def with_body(self, body: bytes) -> Request:
-        """This request with its body read."""
+    def with_body(self, body: bytes | None) -> Request:
+        """This request with its body read; or, if that is None, without it."""
         if type(self) is not Request:
             return attrs.evolve(self, body=body)
         # The same in two thirds of the time.

@@ -22,8 +22,9 @@ def _whole(instance: object, attribute: attrs.Attribute[Any], value: object) -> 
 class Limits:
     """What a runtime allows, each with a default that suits a chat behind a proxy.
 
-    The first group holds everywhere; ``runs`` in every binding; the last group in the bindings that
-    own their sockets, because elsewhere the server in front of the application has such limits.
+    The first group holds everywhere; ``runs`` and ``bodies_bytes`` in every binding; the last group
+    in the bindings that own their sockets, because elsewhere the server in front of the application
+    has such limits.
 
     :param body_bytes: largest request body in bytes; a larger one is answered 413. 32 MiB holds a
         long conversation with a few pictures in it as base64, and a browser sends all of it with
@@ -39,6 +40,10 @@ class Limits:
 
     :param runs: runs that may be live at once; one more is answered 503 with Retry-After. 10,000
         is far above what a server is meant for, and still fits into the memory of a small one.
+    :param bodies_bytes: bytes of request bodies that may be held at once, from their arrival until
+        their requests have been understood; what comes beyond is answered 503 with Retry-After. One
+        body may be of ``body_bytes`` even if that is more. 256 MiB is eight of the largest, and
+        hundreds of the usual ones.
 
     :param connections: open connections; one more is answered 503 with Retry-After and closed.
         10,000 idle streams fit into the memory of a small server. Mind the process's own limit on
@@ -65,6 +70,7 @@ class Limits:
     read_bytes: int = attrs.field(default=256 * 1024, validator=_whole)
 
     runs: int = attrs.field(default=10_000, validator=_positive)
+    bodies_bytes: int = attrs.field(default=256 * 1024**2, validator=_positive)
 
     connections: int = attrs.field(default=10_000, validator=_positive)
     header_bytes: int = attrs.field(default=64 * 1024, validator=_whole)

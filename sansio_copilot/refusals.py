@@ -49,6 +49,8 @@ OTHER_VERSION: Final = Response.json(
 
 TOO_MANY_CONNECTIONS: Final = overloaded("The server has too many connections")
 
+TOO_MANY_BODIES: Final = overloaded("The server holds too many request bodies")
+
 
 def not_http(message: str, status: int = 400) -> Response:
     """The client sent what is not HTTP/1.1, or not for this server.

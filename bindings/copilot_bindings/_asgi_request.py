@@ -11,6 +11,8 @@ import attrs
 from sansio_copilot import Request
 from sansio_copilot.routing import normalize_path, under_base_path
 
+from ._bodies import length_of
+
 # What has a meaning of its own in a path (RFC 3986 section 3.3) is no "%" when it comes decoded.
 _PATH_SAFE = "/:@!$&'()*+,;=~"
 
@@ -35,8 +37,7 @@ def request_of(scope: Mapping[str, Any], base_path: str | None) -> Request:
 
 def announced_length(request: Request) -> int | None:
     """The length that the request announces for its body; None for none."""
-    length = request.headers.get("content-length", "")
-    return int(length) if length.isdecimal() else None
+    return length_of(request.headers.get("content-length", ""))
 
 
 def _raw_path(scope: Mapping[str, Any]) -> str:

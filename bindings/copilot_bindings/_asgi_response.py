@@ -24,6 +24,7 @@ from ._asgi_request import announced_length, request_of
 from ._asgi_wire import Gone, Receive, Scope, Send, Wire
 from ._asyncio_tasks import contain_tasks
 from ._backend import Event, Task
+from ._bodies import Body
 from ._call import Pending, begin, begin_watch, end_watch, is_pending, lock_of
 from ._service import Service
 
@@ -48,6 +49,7 @@ class Responder:
         self._announced: int | None
         self._is_expecting = False
         """Whether the client waits for "100 Continue"."""
+        self._body: Body | None = None
         self._exchange: Exchange
         self._action: Action
         self._listener: Task | None = None
@@ -76,6 +78,7 @@ class Responder:
         finally:
             if self._listener is not None:
                 self._listener.cancel()
+            self._release_body()
             self._service.connection_ended(self)
 
     # What the service says
@@ -153,13 +156,20 @@ class Responder:
                 return await self._await(outcome) if is_pending(outcome) else outcome
             case ReadBody(limit=limit):
                 self._is_expecting = False
-                return await self._wire.read_body(self._announced, limit)
+                self._body = self._service.bodies.begin(limit)
+                return await self._wire.read_body(self._announced, self._body)
             case SendHead(status=status, headers=headers):
                 self._is_expecting = False
+                self._release_body()
                 self._wire.put_head(status, headers)
             case StartRun(run=run):
                 self._service.start_run(run)
         return None
+
+    def _release_body(self) -> None:
+        if self._body is not None:
+            self._body.release()
+            self._body = None
 
     def _note_cancellation(self) -> None:
         self._cancelled = True

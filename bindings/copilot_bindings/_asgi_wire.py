@@ -6,9 +6,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
-from sansio_copilot import BodyTooLarge
-
 from ._backend import Backend
+from ._bodies import Body
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -48,24 +47,23 @@ class Wire:
 
     # What the client says
 
-    async def read_body(self, announced: int | None, limit: int) -> bytes:
+    async def read_body(self, announced: int | None, body: Body) -> bytes:
         """The request's body.
 
         :param announced: its length, if that is known.
-        :param limit: in bytes.
+        :param body: what becomes of it.
         :raises BodyTooLarge: if it is longer, without reading it if it was announced.
+        :raises BodyRefused: if there is no room for it.
         :raises Gone: if the client goes meanwhile.
         """
-        if announced is not None and announced > limit:
-            raise BodyTooLarge
-        body = bytearray()
+        body.expect(announced or 0)
         while (message := await self._next_message()) is not None:
-            body += message.get("body", b"")
-            if len(body) > limit:
-                raise BodyTooLarge
+            body.add(message.get("body", b""))
             if not message.get("more_body", False):
                 self._body_is_of_interest = False
-                return bytes(body)
+                return body.whole()
+            # Nothing is kept twice while more is waited for.
+            del message
         raise Gone
 
     def begin_to_listen(self) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import h11
 
 from sansio_copilot import (
+    BodyRefused,
     BodyTimeout,
     BodyTooLarge,
     Exchange,
@@ -36,6 +37,7 @@ from sansio_copilot.actions import (
 )
 
 from . import _http11
+from ._bodies import Body
 from ._reader import RequestReader
 from ._wants import GONE, TIMED_OUT, Close, CloseWriting, Host, Outcome, Receive, Rest, Send, Want
 
@@ -57,7 +59,8 @@ class HTTPConnection:
     """
 
     __slots__ = (
-        *("_broken", "_exchange", "_limits", "_out", "_out_size", "_reader", "_service", "_steps"),
+        *("_body", "_broken", "_exchange", "_limits", "_out", "_out_size", "_reader", "_service"),
+        "_steps",
     )
 
     def __init__(self, service: Host, *, admitted: bool = True) -> None:
@@ -67,6 +70,8 @@ class HTTPConnection:
         self._out: list[bytes] = []
         self._out_size = 0
         self._exchange: Exchange | None = None
+        self._body: Body | None = None
+        """What has been read of the body, while the exchange may need it."""
         self._broken = False
         """Whether a response is incomplete, and nothing may be sent behind it."""
         self._steps = self._serve(admitted)
@@ -105,6 +110,8 @@ class HTTPConnection:
         except Exception as error:
             logger.error("a connection failed", exc_info=error)
             self._broken = True
+        finally:
+            self._release_body()
         while True:
             yield Close(abort=self._broken)
 
@@ -163,6 +170,7 @@ class HTTPConnection:
                     else:
                         action = exchange.done()
                 case SendHead(status=status, headers=headers):
+                    self._release_body()
                     action = _attempt(exchange, self._send_head, status, headers)
                 case WaitForFrames() if is_starting:
                     # What the agent says at once leaves with the head.
@@ -202,30 +210,44 @@ class HTTPConnection:
         return _gone(exchange) if outcome is GONE else exchange.done(outcome)
 
     def _read_body(self, exchange: Exchange, limit: int) -> Generator[Want, Any, Action]:
-        announced = self._reader.body_left
-        if announced is not None and announced > limit:
-            return exchange.failed(BodyTooLarge())
-        if announced != 0 and (invitation := self._reader.invitation()):
-            self._out.append(invitation)
+        reader = self._reader
+        body = self._body = self._service.bodies.begin(limit)
         deadline = time.monotonic() + self._limits.body_seconds
-        body, pieces = bytearray(), 0
-        while isinstance(piece := (yield from self._body_piece(deadline)), bytes):
-            if not piece:
-                return exchange.done(bytes(body))
-            if len(piece) == announced:
-                return exchange.done(piece)
-            body += piece
-            if len(body) > limit:
-                return exchange.failed(BodyTooLarge())
-            if (pieces := pieces + 1) % _TURN_PIECES == 0:
-                yield Rest()
+        pieces = 0
+        try:
+            body.expect(reader.expected)
+            if reader.body_left != 0 and (invitation := reader.invitation()):
+                self._out.append(invitation)
+            while isinstance(piece := (yield from self._body_piece(deadline, body)), bytes):
+                if not piece:
+                    break
+                body.add(piece)
+                if (pieces := pieces + 1) % _TURN_PIECES == 0:
+                    yield Rest()
+        except (BodyTooLarge, BodyRefused) as error:
+            return exchange.failed(error)
         if piece is TIMED_OUT:
-            self._reader.give_up()
+            reader.give_up()
             return exchange.failed(BodyTimeout())
-        return _gone(exchange)
+        return _gone(exchange) if piece is GONE else exchange.done(body.whole())
 
-    def _body_piece(self, deadline: float) -> Generator[Want, Any, bytes | Outcome]:
+    def _release_body(self) -> None:
+        if self._body is not None:
+            self._body.release()
+            self._body = None
+
+    def _body_piece(
+        self, deadline: float, body: Body | None = None
+    ) -> Generator[Want, Any, bytes | Outcome]:
+        """The next piece of the body, b"" at its end.
+
+        :param body: what it is going to be part of.
+        :raises BodyTooLarge: if that would be too long with what is announced.
+        :raises BodyRefused: if there is no room for that now.
+        """
         while (piece := self._reader.read_body()) is None:
+            if body is not None:
+                body.expect(self._reader.expected)
             outcome: Outcome | None = yield from self._receive(deadline)
             if outcome is not None:
                 return outcome

@@ -8,14 +8,16 @@ from typing import Any, TypeAlias
 from urllib.parse import quote, unquote_to_bytes
 from wsgiref.util import is_hop_by_hop
 
-from sansio_copilot import BodyTooLarge, RemoteProtocolError, Request, Response
+from sansio_copilot import RemoteProtocolError, Request, Response
+
+from ._bodies import Body, length_of
 
 Environ: TypeAlias = dict[str, Any]
 StartResponse: TypeAlias = Callable[..., object]
 
 # RFC 3986 section 3.3: what may stand in a path as it is.
 _PATH_SAFE = "/:@!$&'()*+,;=~"
-_PIECE_BYTES = 64 * 1024
+_PIECE_BYTES = 16 * 1024
 _PHRASES = {status.value: status.phrase for status in http.HTTPStatus}
 # The CGI names of what HTTP_* has for other fields; a client must not put others in their place.
 _CONTENT_FIELDS = {"CONTENT_TYPE": "content-type", "CONTENT_LENGTH": "content-length"}
@@ -44,39 +46,40 @@ def announced_length(environ: Environ) -> int | None:
 
     :raises RemoteProtocolError: if what is announced is no number.
     """
-    length = environ.get("CONTENT_LENGTH")
-    if not length:
+    field = environ.get("CONTENT_LENGTH")
+    if not field:
         return None
-    # int() takes much more, and nobody has a body of so many bytes.
-    if not (length.isascii() and length.isdigit() and len(length) < 20):
+    if (length := length_of(field)) is None:
         raise RemoteProtocolError("the Content-Length is no number")
-    return int(length)
+    return length
 
 
-def read_body(environ: Environ, limit: int) -> bytes:
+def read_body(environ: Environ, body: Body) -> bytes:
     """Read the body from the server.
 
-    :raises BodyTooLarge: if it is longer than ``limit`` bytes; unread if that is announced.
+    :param body: what becomes of it.
+    :raises BodyTooLarge: if it is too long; unread if that is announced.
+    :raises BodyRefused: if there is no room for it.
     :raises BodyEndsEarly: if the client has gone.
     """
-    length = announced_length(environ)
-    if length is None and not environ.get("wsgi.input_terminated"):
+    left = announced_length(environ)
+    if left is None and not environ.get("wsgi.input_terminated"):
         # Without either nobody knows where the body ends, and there is none by RFC 3875.
         return b""
-    if length is not None and length > limit:
-        raise BodyTooLarge
-    body = bytearray()
-    while length is None or len(body) < length:
-        wanted = _PIECE_BYTES if length is None else length - len(body)
+    body.expect(left or 0)
+    while left != 0:
+        wanted = _PIECE_BYTES if left is None else min(left, _PIECE_BYTES)
+        # The server collects them before it returns any.
+        body.reserve(wanted)
         piece = environ["wsgi.input"].read(wanted)
         if not piece:
             break
-        body += piece
-        if len(body) > limit:
-            raise BodyTooLarge
-    if length is not None and len(body) < length:
+        body.add(piece)
+        if left is not None:
+            left -= len(piece)
+    if left:
         raise BodyEndsEarly("the request's body ends early")
-    return bytes(body)
+    return body.whole()
 
 
 def send_head(

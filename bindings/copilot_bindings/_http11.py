@@ -13,6 +13,8 @@ import h11
 
 from sansio_copilot import RemoteProtocolError, Request, Response, refusals
 
+from ._bodies import number_of
+
 PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 CONTINUE: Final = h11.InformationalResponse(
@@ -26,6 +28,8 @@ _NEVER_IN_HEAD = re.compile(rb"[\x00\x0b\x0c]|\r(?=[^\n])")
 # RFC 3986 section 3.2.2, not looking into brackets.
 HOST: Final = r"(?:\[[\w.:~%-]+\]|[\w.~%!$&'()*+,;=-]*)(?::[0-9]*)?"
 _HOST = re.compile(HOST.encode(), re.ASCII)
+
+_LONG_LENGTH = re.compile(rb"(?im)^(content-length:[ \t]*+)([0-9]{20,}+)([ \t]*+\r?$)")
 
 Fields: TypeAlias = Mapping[bytes, bytes]
 
@@ -112,6 +116,13 @@ def check(request: h11.Request, fields: Fields) -> None:
     for is_broken, response in _RULES:
         if is_broken(request, fields):
             raise Refused(response)
+
+
+def shorten_lengths(head: bytes) -> bytes:
+    """``head`` with no length that h11 finds too long to read; it is too large all the same."""
+    return _LONG_LENGTH.sub(
+        lambda match: b"%b%d%b" % (match[1], number_of(match[2].decode()), match[3]), head
+    )
 
 
 def announced_length(fields: Fields) -> int | None:

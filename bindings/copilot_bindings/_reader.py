@@ -1,8 +1,8 @@
 """What a client sends, without its I/O: bytes in, requests and bodies out.
 
-Plain requests are read here. The others are h11's, which is given what it can take quickly, since
-a few of its regular expressions take time quadratic in the length of what does not match: each head
-whole and without the characters that do not, and of a chunked body a little at a time.
+Plain requests are read here, and so are chunked bodies. The rest is h11's, which is given what it
+can take quickly, since a few of its regular expressions take time quadratic in the length of what
+does not match: each head whole and without the characters that do not.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ import h11
 from sansio_copilot import RemoteProtocolError, Request
 
 from . import _http11, _plain
+from ._chunks import ChunkedBody
 from ._http11 import H11Response
 from ._plain import PlainResponse
 
 _FULL_BYTES = 64 * 1024
 # What of an unread body is worth reading to keep the connection: less than a new one costs.
 _WORTH_DRAINING = 64 * 1024
-# Also the most that h11 keeps of the head of a chunk, or of trailers.
-_PIECE_BYTES = 1024
 
+# What ends a chunked body for h11, which has seen none of it.
+_LAST_CHUNK = b"0\r\n\r\n"
 # h11 has no list of its own.
 _CLOSED = (h11.DONE, h11.CLOSED, h11.MUST_CLOSE)
 
@@ -32,8 +33,8 @@ class RequestReader:
     """
 
     __slots__ = (
-        *("_connection", "_head_bytes", "_is_plain", "_response", "_searched", "_unread"),
-        *("body_left", "discards", "eof", "has_news", "is_head"),
+        *("_chunks", "_connection", "_head_bytes", "_is_plain", "_length", "_response"),
+        *("_searched", "_unread", "body_left", "discards", "eof", "has_news", "is_head"),
     )
 
     def __init__(self, head_bytes: int) -> None:
@@ -46,6 +47,8 @@ class RequestReader:
         """Whether the request whose head was read last is HEAD."""
         self.body_left: int | None = None
         """How many bytes of its body have not been read; None if nobody knows."""
+        self._length = 0
+        self._chunks: ChunkedBody | None = None
         self._response: H11Response | PlainResponse | None = None
         self.eof = False
         """Whether nothing more will arrive."""
@@ -58,7 +61,7 @@ class RequestReader:
     def _h11(self) -> h11.Connection:
         """In its idle state while a plain request is served; most connections never need one."""
         if self._connection is None:
-            self._connection = _new_h11()
+            self._connection = h11.Connection(h11.SERVER)
         return self._connection
 
     @property
@@ -127,6 +130,7 @@ class RequestReader:
         if plain is None:
             return self._read_head_by_h11()
         request, self.body_left, end = plain
+        self._length = self.body_left
         del self._unread[:end]
         self._is_plain = True
         self.is_head = request.method == "HEAD"
@@ -140,7 +144,7 @@ class RequestReader:
                 raise RemoteProtocolError("the request ends in the middle of its head")
             self._searched = len(self._unread)
             return None
-        self._h11.receive_data(self._take(end))
+        self._h11.receive_data(_http11.shorten_lengths(self._take(end)))
         event = self._h11.next_event()
         assert isinstance(event, h11.Request)
         self.is_head = event.method == b"HEAD"
@@ -148,6 +152,7 @@ class RequestReader:
         fields = dict(event.headers)
         _http11.check(event, fields)
         self.body_left = _http11.announced_length(fields)
+        self._chunks = ChunkedBody() if self.body_left is None else None
         return _http11.request_of(event)
 
     def invitation(self) -> bytes:
@@ -155,29 +160,53 @@ class RequestReader:
         waits = not self._is_plain and self._h11.they_are_waiting_for_100_continue
         return (self._h11.send(_http11.CONTINUE) or b"") if waits else b""
 
+    @property
+    def expected(self) -> int:
+        """How many bytes of the body are known to come: all, or those of the present chunk."""
+        if self._chunks is not None:
+            return self._chunks.expected
+        return self.body_left or 0
+
     def read_body(self) -> bytes | None:
         """The next piece of the request's body, b"" at its end; None until more has arrived.
 
-        :raises h11.RemoteProtocolError: for a body that is malformed, or breaks off.
-        :raises RemoteProtocolError: for one of known length that breaks off.
+        :raises h11.RemoteProtocolError: for a body that breaks off.
+        :raises RemoteProtocolError: for one that is malformed, or breaks off.
         """
-        left = self.body_left
-        if not self._is_plain or left is None:
+        if self._chunks is not None:
+            return self._read_chunks(self._chunks)
+        if not self._is_plain:
             return self._read_body_by_h11()
-        if left > len(self._unread):
+        left = self.body_left
+        if not left:
+            return b""
+        if not self._unread:
             if self.eof:
                 raise RemoteProtocolError(
                     "peer closed connection without sending complete message body "
-                    f"(received {len(self._unread)} bytes, expected {left})"
+                    f"(received {self._length - left} bytes, expected {self._length})"
                 )
             return None
-        self.body_left = 0
-        return self._take(left)
+        return self._take_body(left)
+
+    def _read_chunks(self, chunks: ChunkedBody) -> bytes | None:
+        piece = chunks.read(self._unread)
+        if piece is None and self.eof:
+            raise RemoteProtocolError(
+                "peer closed connection without sending complete message body "
+                "(incomplete chunked read)"
+            )
+        if piece == b"":
+            self._chunks = None
+            self._h11.receive_data(_LAST_CHUNK)
+            self._h11.next_event()
+        return piece
 
     def _read_body_by_h11(self) -> bytes | None:
         while (event := self._h11.next_event()) is h11.NEED_DATA:
             if self._unread:
-                self._h11.receive_data(self._take_body())
+                assert self.body_left is not None
+                self._h11.receive_data(self._take_body(self.body_left))
             elif self.eof:
                 self._h11.receive_data(b"")
             else:
@@ -192,10 +221,6 @@ class RequestReader:
         """The request has been read to its end and answered; another may follow."""
         if self._is_plain:
             self._is_plain = False
-        elif following := self._h11.trailing_data[0]:
-            # Behind a chunked body, whose end only h11 has seen.
-            self._unread[:0] = following
-            self._connection = _new_h11()
         else:
             self._h11.start_next_cycle()
         self._response = None
@@ -214,13 +239,7 @@ class RequestReader:
         del self._unread[:count]
         return data
 
-    def _take_body(self) -> bytes:
-        if self.body_left is None:
-            return self._take(_PIECE_BYTES)
-        data = self._take(self.body_left)
-        self.body_left -= len(data)
+    def _take_body(self, left: int) -> bytes:
+        data = self._take(min(left, len(self._unread)))
+        self.body_left = left - len(data)
         return data
-
-
-def _new_h11() -> h11.Connection:
-    return h11.Connection(h11.SERVER, max_incomplete_event_size=_PIECE_BYTES)

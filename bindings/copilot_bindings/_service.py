@@ -10,6 +10,7 @@ from typing import Protocol
 from sansio_copilot import CopilotRuntime, Run, RunRefused
 
 from ._backend import Backend
+from ._bodies import Bodies
 from ._run_home import RunHome
 
 logger = logging.getLogger("sansio_copilot")
@@ -42,6 +43,7 @@ class Service:
         self.runtime = runtime
         self.backend = backend
         self.grace_seconds = grace_seconds
+        self.bodies = Bodies(runtime.limits)
         self.connections: set[Connection] = set()
         self.closing = False
         """Whether no new connection is wanted, and each response is to be its connection's last."""

@@ -22,6 +22,7 @@ from sansio_copilot import CopilotRuntime, Run, RunRefused
 from sansio_copilot.actions import Call, StoreCall, WaitForFrames
 
 from ._asyncio_backend import AsyncioBackend
+from ._bodies import Bodies
 from ._call import begin_watch, contained, end_watch, failure, is_pending, lock_of
 from ._service import SHUTDOWN, Connection, Service
 
@@ -75,6 +76,11 @@ class BackgroundLoop:
         begun.result()
 
     # What a thread asks of the loop
+
+    @property
+    def bodies(self) -> Bodies:
+        """The room for the bodies of requests."""
+        return self.service.bodies
 
     @property
     def closing(self) -> bool:

@@ -83,7 +83,7 @@ class Connection:
                 self._resume(self._want, GONE)
             if not data:
                 return
-            while self._http.full:
+            while self._http.full and not isinstance(self._want, Receive):
                 self._wanted = trio.Event()
                 await self._wanted.wait()
 

@@ -10,6 +10,8 @@ import attrs
 from sansio_copilot import CopilotRuntime, Run
 from sansio_copilot.actions import Call, StoreCall, WaitForFrames
 
+from ._bodies import Bodies
+
 
 class Host(Protocol):
     """What a connection asks of what it is part of: a :class:`._service.Service`, for one."""
@@ -17,6 +19,11 @@ class Host(Protocol):
     @property
     def runtime(self) -> CopilotRuntime:
         """What is served."""
+        ...
+
+    @property
+    def bodies(self) -> Bodies:
+        """The room for the bodies of its requests."""
         ...
 
     @property

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from sansio_copilot import BodyTooLarge, CopilotRuntime, Exchange, RunRefused
+from sansio_copilot import BodyRefused, BodyTooLarge, CopilotRuntime, Exchange, RunRefused
 from sansio_copilot.actions import (
     Abandon,
     Action,
@@ -21,6 +21,7 @@ from sansio_copilot.actions import (
 )
 
 from . import _environ
+from ._bodies import Bodies, Body
 from ._service import SHUTDOWN
 from ._threads import BackgroundLoop, call, watching
 
@@ -39,6 +40,7 @@ class Host(Protocol):
     """What an answer asks of the application."""
 
     runtime: CopilotRuntime
+    bodies: Bodies
     closing: bool
 
     def background(self) -> BackgroundLoop:
@@ -61,6 +63,7 @@ class Answer:
         self._environ = environ
         self._start_response = start_response
         self._begun = False
+        self._body: Body | None = None
         self._loop: BackgroundLoop | None = None
         """What knows that this stream is open."""
         self._woken = threading.Event()
@@ -90,6 +93,7 @@ class Answer:
             self._action = self._exchange.client_gone() or self._exchange.failed(StreamBroken())
             while not isinstance(self._action, Abandon):
                 self._step()
+        self._release_body()
         if self._loop is not None:
             self._loop.connection_ended(self)
 
@@ -111,12 +115,14 @@ class Answer:
         match action:
             case ReadBody(limit=limit):
                 # What else goes wrong is between the server and its client.
+                self._body = self._app.bodies.begin(limit)
                 try:
-                    outcome: Any = _environ.read_body(self._environ, limit)
-                except BodyTooLarge as error:
+                    outcome: Any = _environ.read_body(self._environ, self._body)
+                except (BodyTooLarge, BodyRefused) as error:
                     self._action = exchange.failed(error)
                     return
             case SendHead(status=status, headers=headers):
+                self._release_body()
                 _environ.send_head(status, headers, self._start_response)
                 self._begun = True
                 outcome = None
@@ -127,6 +133,11 @@ class Answer:
                     self._action = exchange.failed(error)
                     return
         self._action = exchange.done(outcome)
+
+    def _release_body(self) -> None:
+        if self._body is not None:
+            self._body.release()
+            self._body = None
 
     def _perform(self, action: Action) -> Any:
         app = self._app

@@ -21,6 +21,7 @@ from typing import TypeAlias
 from sansio_copilot import CopilotRuntime, RemoteProtocolError, RunRefused, refusals
 
 from . import _environ
+from ._bodies import Bodies
 from ._service import SHUTDOWN
 from ._signals import comes_again, send_to_main_thread
 from ._threads import BackgroundLoop
@@ -41,6 +42,8 @@ class CopilotWSGI:
 
     def __init__(self, runtime: CopilotRuntime, *, grace_seconds: float = 10.0) -> None:
         self.runtime = runtime
+        self.bodies = Bodies(runtime.limits)
+        """The room for the bodies of requests."""
         self._grace_seconds = grace_seconds
         self._lock = threading.Lock()
         self._loop: BackgroundLoop | None = None

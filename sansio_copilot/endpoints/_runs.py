@@ -37,7 +37,8 @@ def run_reply(
     assert turn.route.agent_id is not None
     configured = getattr(agent, "headers", None)
     headers = turn.runtime.forward_headers.merge(configured, turn.request.headers)
-    context = AgentContext(turn.route.agent_id, turn.request, headers)
+    # A run may last for hours, and its input is all that the body said.
+    context = AgentContext(turn.route.agent_id, turn.request.with_body(None), headers)
     patience = turn.runtime.limits.cleanup_seconds
     run = Run(agent, input, context, store, opened.key, recorder, opened.lease, patience)
     if turn.runtime.debug_feed is not None and not ephemeral:

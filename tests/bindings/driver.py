@@ -11,6 +11,7 @@ import pytest
 from hostile_requests import BODY, CHUNKS, NEXT, POST, Case, responses, with_chunks
 
 from copilot_bindings import _connection, _http11
+from copilot_bindings._bodies import Bodies
 from copilot_bindings._connection import HTTPConnection
 from copilot_bindings._wants import GONE, Close, Receive, Send, Want
 from sansio_copilot import CopilotRuntime, Limits, text_agent
@@ -66,8 +67,12 @@ class Driver:
     ) -> None:
         runtime = runtime or make_runtime()
         self.home = Client(runtime)
+        self.bodies = Bodies(runtime.limits)
         self.service = SimpleNamespace(
-            runtime=runtime, closing=False, start_run=lambda run: self.home._start(run)
+            runtime=runtime,
+            bodies=self.bodies,
+            closing=False,
+            start_run=lambda run: self.home._start(run),
         )
         self.http = HTTPConnection(cast("Any", self.service), admitted=admitted)
         self.sent = bytearray()

@@ -416,6 +416,7 @@ class TestTrouble:
             driver = Driver(make_runtime(hooks=HOOKS), spoil=spoil)
             driver.feed(*cut(CONVERSATIONS[name], 50)).end()
             assert driver.closed
+            assert driver.bodies.room == LIMITS.bodies_bytes
             if next(counter) < number:
                 break
         assert number > 5
@@ -444,6 +445,7 @@ class TestTrouble:
             counter = itertools.count()
             driver = Driver(spoil=spoil).feed(*cut(CONVERSATIONS[name], 50)).end()
             assert driver.closed
+            assert driver.bodies.room == LIMITS.bodies_bytes
             assert set(driver.statuses) <= {200, 404, 408}
             if next(counter) < number:
                 break
@@ -459,6 +461,7 @@ class TestTrouble:
             driver = Driver(make_runtime(hooks=HOOKS), spoil=spoil)
             driver.feed(*cut(CONVERSATIONS[name], 50)).end()
             assert driver.closed
+            assert driver.bodies.room == LIMITS.bodies_bytes
             if next(counter) < number:
                 break
         caplog.clear()

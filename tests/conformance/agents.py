@@ -7,6 +7,7 @@ of it; when it yields is up to the gate of its thread (see control.py).
 from __future__ import annotations
 
 import contextlib
+import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -335,8 +336,34 @@ async def mirror(input: RunAgentInput, context: AgentContext) -> AsyncIterator[E
     yield finished(input)
 
 
+def measured(text: str) -> str:
+    """What tells a long text from every other, and is short."""
+    return f"{len(text)} {zlib.crc32(text.encode())}"
+
+
+@text_agent
+def measures(input: RunAgentInput, context: AgentContext) -> Iterator[str]:
+    """Says what it was told, measured."""
+    told = input.messages[-1].content
+    assert isinstance(told, str)
+    yield measured(told)
+
+
+async def speaks(input: RunAgentInput, context: AgentContext) -> AsyncIterator[Event]:
+    """Says so many texts of so many characters as it is told to."""
+    wanted = input.forwarded_props
+    yield started(input)
+    yield START
+    for number in range(wanted["count"]):
+        yield content(chr(ord("a") + number % 26) * wanted["size"])
+    yield END
+    yield finished(input)
+
+
 AGENTS: dict[str, Callable[..., Any] | Any] = {
     "default": gated,
+    "measures": measures,
+    "speaks": speaks,
     "plain": gated_plain,
     "stubborn": stubborn,
     "cleans-up": cleans_up,

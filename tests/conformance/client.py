@@ -150,6 +150,28 @@ class Client:
     def send_raw(self, data: bytes) -> None:
         self.socket.sendall(data)
 
+    def expect_answer(self) -> None:
+        """Expect the response to a POST that is sent by :meth:`send_raw`."""
+        arrived, _ = self._receiver.h11.trailing_data
+        self._receiver = Receiver()
+        self._receiver.h11.send(h11.Request(method="POST", target="/", headers=[("host", "x")]))
+        self._receiver.h11.send(h11.EndOfMessage())
+        if arrived:
+            self._receiver.h11.receive_data(arrived)
+
+    def request_refused(
+        self, method: str, path: str, body: bytes, headers: Mapping[str, str] | None = None
+    ) -> Answer | None:
+        """Send a request that the server may refuse, and hang up, before it has arrived.
+
+        :returns: None if the refusal was lost in that (RFC 9112 section 9.6).
+        """
+        with contextlib.suppress(ConnectionError):
+            with contextlib.suppress(ConnectionError):
+                self.send(method, path, body, headers)
+            return self.receive()
+        return None
+
     def half_close(self) -> None:
         """Say that nothing more will be sent, and go on listening."""
         self.socket.shutdown(socket.SHUT_WR)

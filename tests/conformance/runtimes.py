@@ -21,6 +21,7 @@ from .stores import AsyncStore, BlockingStore
 
 CONFIG_HEADER = "x-conformance-config"
 BODY_BYTES = 100_000
+LARGE_BODY_BYTES = 1_234_567
 LIMITS = Limits(body_bytes=BODY_BYTES, heartbeat_seconds=0.1)
 LIMITS_OF_A_SERVER = {
     "main": LIMITS,
@@ -33,6 +34,7 @@ LIMITS_OF_A_SERVER = {
         write_seconds=1.0,
     ),
     "counts": attrs.evolve(LIMITS, connections=10, runs=2),
+    "bodies": attrs.evolve(LIMITS, bodies_bytes=370_000),
 }
 """What a server may be started with, by name; what does not belong to a request is its own."""
 
@@ -75,6 +77,9 @@ def make_runtime(base_path: str, limits: str) -> CopilotRuntime:
         )
     # A crowd that waits, at the heartbeats of the others, is all that a server would be busy with.
     others["calm"] = CopilotRuntime(AGENTS | FAULTY, base_path=base_path)
+    others["large-bodies"] = CopilotRuntime(
+        AGENTS, base_path=base_path, limits=attrs.evolve(LIMITS, body_bytes=LARGE_BODY_BYTES)
+    )
     others["faults"] = make_faulty_runtime(base_path=base_path, limits=LIMITS)
     return ConfiguredRuntime(
         AGENTS | FAULTY,

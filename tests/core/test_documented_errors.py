@@ -313,8 +313,8 @@ NOTHING_FROM_OUTSIDE = {
     "AgentContext AudioFile HookContext Route Envelope ServerSentEvent Answer Event": (
         "hold what they are given"
     ),
-    "BodyTimeout BodyTooLarge LocalProtocolError RemoteProtocolError RunRefused EventError"
-    " InvalidRequest NeedsEventLoop ExchangeState RunState": "are raised, or named",
+    "BodyRefused BodyTimeout BodyTooLarge LocalProtocolError RemoteProtocolError RunRefused"
+    " EventError InvalidRequest NeedsEventLoop ExchangeState RunState": "are raised, or named",
     "Exchange Exchange.done Exchange.failed Exchange.client_gone Run Run.start Run.agent_ended"
     " Run.check Run.flush Run.settle Run.interrupt Run.stored Run.store_failed Run.events": (
         "are a binding's to call; test_exchange.py and test_run.py have their errors"

@@ -12,12 +12,14 @@ import attrs
 import pytest
 
 from sansio_copilot import (
+    BodyRefused,
     BodyTimeout,
     BodyTooLarge,
     CopilotRuntime,
     CorsPolicy,
     Exchange,
     ExchangeState,
+    HookContext,
     Hooks,
     Limits,
     LocalProtocolError,
@@ -314,6 +316,36 @@ def test_the_body_of_a_request_that_is_refused_for_its_method_is_not_read() -> N
 def test_the_limit_of_the_body_is_the_runtimes() -> None:
     driver = Driver(runtime(limits=Limits(body_bytes=10)), run_request())
     assert driver.action == ReadBody(10)
+
+
+def test_a_body_that_there_is_no_room_for_is_to_be_sent_again() -> None:
+    driver = Driver(runtime(), run_request())
+    assert isinstance(driver.action, ReadBody)
+    driver.exchange.failed(BodyRefused())
+    [head] = [action for action in [driver.exchange._action] if isinstance(action, SendHead)]
+    assert head.status == 503
+    assert dict(head.headers)["retry-after"] == "1"
+    assert dict(head.headers)["access-control-allow-origin"] == "*"
+
+
+def test_a_stream_does_not_keep_the_body_of_its_request() -> None:
+    gone = []
+
+    class Body(bytes):
+        """One that says when it is gone."""
+
+        def __del__(self) -> None:
+            gone.append(len(self))
+
+    def watch(context: HookContext) -> Request:
+        return context.request.with_body(Body(context.request.body or b""))
+
+    driver = Driver(runtime(hooks=Hooks(on_before_handler=watch)), run_request())
+    driver.until(ExchangeState.SENDING_HEAD)
+    [run] = driver.started
+    assert run.context.request.body is None
+    assert gone
+    assert driver.finish().status == 200
 
 
 def test_store_calls_say_whether_they_block() -> None:
