@@ -19,7 +19,7 @@ from ag_ui.core import TextMessageContentEvent
 from copilot_bindings._bodies import Bodies
 from copilot_bindings._connection import HTTPConnection
 from copilot_bindings._wants import Receive
-from sansio_copilot import CopilotRuntime, MemoryStore, Request
+from sansio_copilot import CopilotRuntime, MemoryStore, Request, _json
 from sansio_copilot.actions import Finish, StoreCall
 from sansio_copilot.endpoints._input import parse_input
 from sansio_copilot.recorder import RunRecorder
@@ -155,7 +155,7 @@ def conversation(turns: int) -> bytes:
 
 def parsing(body: bytes) -> Callable[[], Callable[[], object]]:
     """The body of a run becomes what its agent gets."""
-    return lambda: lambda: [parse_input(body) for _ in range(200)]
+    return lambda: lambda: [parse_input(_json.decode(body)) for _ in range(200)]
 
 
 def running(deltas: int, runs: int) -> Callable[[], Callable[[], object]]:

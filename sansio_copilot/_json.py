@@ -33,6 +33,12 @@ JS_SPACE = (
 _decode = msgspec.json.Decoder().decode
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
+# Up to the next character that begins an array or object or parts two values, past strings that
+# have no escaped quotes. Possessive, so that nothing is tried twice.
+_STRUCTURE = rb'[^"\[{,]*+(?:"[^"]*+(?:"|\Z)[^"\[{,]*+)*+[\[{,]'
+_STEP = 1000
+_ONE, _MANY = re.compile(_STRUCTURE), re.compile(b"(?:%b){%d}+" % (_STRUCTURE, _STEP))
+
 
 def encode(value: Any) -> bytes:
     """``value`` as compact JSON in UTF-8, on one line.
@@ -68,6 +74,26 @@ def decode(data: bytes) -> Any:
         return json.loads(data.decode("utf-8-sig", "replace"), parse_constant=_no_constant)
     except RecursionError:
         raise ValueError("the JSON is nested too deeply") from None
+
+
+def has_more_values(data: bytes, limit: int) -> bool:
+    """Whether a JSON text may have more than ``limit`` values, without making one.
+
+    A value is anything but the name of a member: a string, number or literal, and each array and
+    object beside what is in it. Each but the first comes behind a bracket, brace or comma of its
+    own, so these are counted; in an empty array or object they count for one value too many.
+    Linear, and where there are few commas at all nothing but four searches.
+    """
+    if 1 + sum(map(data.count, (b",", b"[", b"{"))) <= limit:
+        return False
+    if b"\\" in data:
+        data = data.replace(b"\\\\", b"").replace(b'\\"', b"")
+    values, position = 1, 0
+    for pattern, step in ((_MANY, _STEP), (_ONE, 1)):
+        while values <= limit and (match := pattern.match(data, position)) is not None:
+            position = match.end()
+            values += step
+    return values > limit
 
 
 def _no_constant(name: str) -> NoReturn:

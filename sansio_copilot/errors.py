@@ -33,3 +33,11 @@ def text_of(error: BaseException) -> str:
         return str(error)
     except Exception:
         return ""
+
+
+def shorten(text: str, longest: int = 200) -> str:
+    """``text``, or its beginning: what answers and log lines repeat of a client has a bound.
+
+    :param longest: characters, of the beginning.
+    """
+    return text if len(text) <= longest else f"{text[:longest]}..."

@@ -29,8 +29,15 @@ from .actions import (
     StoreCall,
     WaitForFrames,
 )
-from .endpoints import DISPATCH, LogStream, Refusal, Reply, Turn, adopt
-from .errors import BodyRefused, BodyTimeout, BodyTooLarge, LocalProtocolError, RunRefused
+from .endpoints import DISPATCH, JsonBody, LogStream, Refusal, Reply, Turn, adopt, check_values
+from .errors import (
+    BodyRefused,
+    BodyTimeout,
+    BodyTooLarge,
+    LocalProtocolError,
+    RunRefused,
+    shorten,
+)
 from .hooks import HookContext, Reject
 from .http import Headers, Request, Response
 from .refusals import TOO_MANY_BODIES, TOO_SLOW, overloaded
@@ -41,11 +48,11 @@ from .routing import (
     Route,
     allowed_methods,
     detect_envelope,
-    json_request,
     match_path,
     may_be_envelope,
     normalize_path,
     parse_envelope,
+    require_body,
     resolve_envelope,
     under_base_path,
 )
@@ -121,6 +128,8 @@ TRANSITIONS: dict[ExchangeState, dict[type[Action], ExchangeState]] = {
 
 # RFC 9110 sections 15.3.5 and 15.4.5.
 _WITHOUT_CONTENT = frozenset({204, 304})
+# The thread that they are for is named in their body.
+_WITH_THREAD_IN_BODY = frozenset({"agent/run", "agent/connect", "agent/suggest"})
 _OVER = frozenset({_S.FINISHED, _S.ABANDONED})
 # These are seen through when the client goes: what they began must be ended.
 _UNINTERRUPTED = frozenset({_S.STORING, _S.READING_LOG, _S.STARTING_RUN})
@@ -141,8 +150,8 @@ class Exchange:
     """
 
     __slots__ = (
-        *("_action", "_culprit", "_gone", "_now", "_path", "_request", "_route", "_runtime"),
-        *("_steps", "state"),
+        *("_action", "_culprit", "_gone", "_now", "_parsed", "_path", "_request", "_route"),
+        *("_runtime", "_steps", "state"),
     )
 
     state: ExchangeState
@@ -156,6 +165,8 @@ class Exchange:
             request = attrs.evolve(request, path=self._path)
         self._request = request
         self._route: Route | None = None
+        # What the body says, until the endpoint has made sense of it.
+        self._parsed: JsonBody | None = None
         self._now = now
         self._gone = False
         self._action: Action | None = None
@@ -318,8 +329,9 @@ class Exchange:
         self._check_method(route)
         if self._request.method in ("POST", "PATCH"):
             yield from self._read_body()
+        self._find_thread(route)
         yield from self._on_request("on_before_handler")
-        return (yield from self._dispatch(route))
+        return (yield from self._dispatch())
 
     def _handle_envelope(self) -> Generator[Action, Any, Reply]:
         if not under_base_path(self._path, self._runtime.base_path):
@@ -327,11 +339,12 @@ class Exchange:
         if self._request.method != "POST":
             logger.warning(
                 "%s %s: the runtime is mounted in single-route mode, which takes POST only",
-                self._request.method,
-                self._path,
+                shorten(self._request.method),
+                shorten(self._path),
             )
             raise Refusal(_method_not_allowed(("POST",)))
         yield from self._read_body()
+        check_values(self._request.body or b"", self._runtime.limits.body_values)
         try:
             envelope = parse_envelope(self._request)
             resolved = resolve_envelope(envelope, self._request)
@@ -341,16 +354,31 @@ class Exchange:
             self._route, self._path = route, self._request.path
             if envelope.method == "resource/request":
                 self._check_method(route)
+            if isinstance(envelope.body, (dict, list)) and self._request.body:
+                self._parsed = JsonBody(self._request.body, envelope.body)
+            self._find_thread(route)
             yield from self._on_request("on_before_handler")
-            self._request = json_request(self._request, envelope)
+            require_body(envelope, self._request)
         except InvalidRequest as error:
             body = {"error": "invalid_request", "message": error.message}
             raise Refusal(Response.json(body, error.status)) from None
-        return (yield from self._dispatch(route))
+        return (yield from self._dispatch())
 
-    def _dispatch(self, route: Route) -> Generator[Action, Any, Reply]:
-        turn = Turn(self._runtime, self._request, route, self._now)
-        return (yield from DISPATCH[route.name](turn))
+    def _find_thread(self, route: Route) -> None:
+        """Make the route name the thread, where the body does; hooks decide by it."""
+        body = self._request.body
+        if body is not None and route.name in _WITH_THREAD_IN_BODY:
+            if self._parsed is None:
+                self._parsed = JsonBody.parse(body, self._runtime.limits.body_values)
+            route = attrs.evolve(route, thread_id=self._parsed.thread_id)
+        self._route = route
+
+    def _dispatch(self) -> Generator[Action, Any, Reply]:
+        assert self._route is not None
+        turn = Turn(self._runtime, self._request, self._route, self._now, self._parsed)
+        # A stream may last for hours, and needs none of it.
+        self._parsed = None
+        return (yield from DISPATCH[self._route.name](turn))
 
     def _check_method(self, route: Route) -> None:
         if route.name.startswith("memories/"):
@@ -362,11 +390,11 @@ class Exchange:
 
     def _refuse_unrouted(self) -> Steps:
         base_path = self._runtime.base_path
-        logger.warning(
-            "no route for %s %s; the base path is %r", self._request.method, self._path, base_path
-        )
+        method, path = shorten(self._request.method), shorten(self._path)
+        logger.warning("no route for %s %s; the base path is %r", method, path, base_path)
         if self._runtime.mode == "multi-route" and may_be_envelope(self._request):
             yield from self._read_body()
+            check_values(self._request.body or b"", self._runtime.limits.body_values)
             if detect_envelope(self._request) is not None:
                 body = {"error": "Not found", "code": ENVELOPE_CODE, "message": ENVELOPE_MESSAGE}
                 raise Refusal(Response.json(body, 404))
@@ -431,7 +459,7 @@ class Exchange:
             return rejection.response
         except Exception as hook_error:
             logger.error("the on_error hook failed", exc_info=hook_error)
-        method, path = self._request.method, self._path
+        method, path = shorten(self._request.method), shorten(self._path)
         logger.error("%s %s failed%s", method, path, at, exc_info=error)
         return _internal_error()
 

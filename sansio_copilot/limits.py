@@ -29,6 +29,10 @@ class Limits:
     :param body_bytes: largest request body in bytes; a larger one is answered 413. 32 MiB holds a
         long conversation with a few pictures in it as base64, and a browser sends all of it with
         each run.
+    :param body_values: JSON values that a request body may have, each string, number, literal,
+        array and object being one; a body with more is answered 413 before they are made, because
+        small ones take fifty times their size. 250,000 are some 40,000 messages with their tool
+        calls, or a state with a table of 25,000 rows.
     :param heartbeat_seconds: seconds of silence after which a stream carries a comment. 15 is well
         under the 55-60 s after which common proxies cut an idle response.
     :param cleanup_seconds: how long a stream stays open for an agent that is silent after its
@@ -65,6 +69,7 @@ class Limits:
     """
 
     body_bytes: int = attrs.field(default=32 * 1024**2, validator=_positive)
+    body_values: int = attrs.field(default=250_000, validator=_positive)
     heartbeat_seconds: float = attrs.field(default=15.0, validator=_positive)
     cleanup_seconds: float = attrs.field(default=0.1, validator=_positive)
     read_bytes: int = attrs.field(default=256 * 1024, validator=_whole)

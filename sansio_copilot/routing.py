@@ -20,19 +20,22 @@ and the single-route half like this::
     envelope = parse_envelope(request)              # InvalidRequest: its status
     resolved = resolve_envelope(envelope, request)  # None: 404
     route, request = resolved                       # then the method check, then hooks
-    request = json_request(request, envelope)       # what the endpoint is given
+    require_body(envelope, request)                 # InvalidRequest; then the endpoint
 """
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Mapping
 from typing import Any, Literal
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 import attrs
+import msgspec
 
 from . import _json
+from .errors import shorten
 from .http import Request
 
 
@@ -296,7 +299,8 @@ class Envelope:
 
     :param method: one of :data:`METHOD_NAMES`.
     :param params: the parameters as sent; not checked yet.
-    :param body: the content for the endpoint: any JSON value; a str is JSON already.
+    :param body: the content for the endpoint: any JSON value, or its text as a ``msgspec.Raw``; a
+        str is JSON already.
     :param has_body: whether there was a ``body`` member at all; ``null`` counts as one.
     """
 
@@ -331,6 +335,9 @@ _METHODS = {
 #: that a client may reach (threads, memories, annotations), by path.
 METHOD_NAMES = tuple(_METHODS)
 
+# What stands for a path, a query or a segment of one is no longer than these may be on the wire;
+# taking a body's worth of it apart would cost many times its size.
+_MAX_PARAMETER = 16 * 1024
 _LEARNING_QUERY = ("agentId", "skillsPage", "insightsPage")
 _C0_AND_SPACE = "".join(map(chr, range(0x21)))
 _DROP_TAB_AND_NEWLINE = str.maketrans("", "", "\t\n\r")
@@ -351,10 +358,9 @@ def detect_envelope(request: Request) -> str | None:
     if not may_be_envelope(request):
         return None
     try:
-        envelope = _json.decode(request.body or b"")
+        method = _read_envelope(request.body or b"").method
     except ValueError:
         return None
-    method = envelope.get("method") if isinstance(envelope, dict) else None
     return method if isinstance(method, str) and method in _METHODS else None
 
 
@@ -367,18 +373,47 @@ def parse_envelope(request: Request) -> Envelope:
     if not _is_json(request):
         raise InvalidRequest(415, "Single-route endpoint expects JSON payloads")
     try:
-        envelope = _json.decode(request.body or b"")
+        envelope = _read_envelope(request.body or b"")
     except ValueError:
         raise InvalidRequest(400, "Invalid JSON payload") from None
-    if not isinstance(envelope, dict):
-        envelope = {}
-    method = envelope.get("method")
+    method: object = envelope.method
     # What is falsy in JavaScript; [] and {} are not. False equals 0.
     if method is None or method == "" or method == 0:
         raise InvalidRequest(400, "Missing method field")
     if not isinstance(method, str) or method not in _METHODS:
         raise InvalidRequest(400, f"Unsupported method '{_show(method)}'")
-    return Envelope(method, envelope.get("params"), envelope.get("body"), "body" in envelope)
+    return envelope
+
+
+class _Members(msgspec.Struct):
+    method: Any = None
+    params: Any = None
+    # As its text, because it is the endpoint that makes sense of it.
+    body: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+_read_members = msgspec.json.Decoder(_Members).decode
+
+
+def _read_envelope(data: bytes) -> Envelope:
+    """The envelope in a JSON text, whose method may still be anything; None if it is no object.
+
+    :raises ValueError: if it is not JSON.
+    """
+    try:
+        members = _read_members(data.removeprefix(codecs.BOM_UTF8))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        value = _json.decode(data)
+        found: Any = value if isinstance(value, dict) else {}
+        return Envelope(
+            found.get("method"), found.get("params"), found.get("body"), "body" in found
+        )
+    if isinstance(members.body, msgspec.UnsetType):
+        return Envelope(members.method, members.params)
+    text = bytes(members.body)
+    is_text = text == b"null" or text.startswith(b'"')
+    body = _json.decode(text) if is_text else members.body
+    return Envelope(members.method, members.params, body, True)
 
 
 def envelope_route(envelope: Envelope) -> Route:
@@ -425,40 +460,63 @@ def resource_request(envelope: Envelope, request: Request) -> Request:
 def resolve_envelope(envelope: Envelope, request: Request) -> tuple[Route, Request] | None:
     """The route of an envelope, and the request to check, show to hooks and handle.
 
-    For ``resource/request`` that is the inner request, whose method is still to be checked
-    against :func:`allowed_methods`; for everything else ``request`` itself.
+    That is the request that the client would have sent in multi-route mode: with the method, path
+    and body of the endpoint. The body is None if the endpoint needs one that the envelope does not
+    have (see :func:`require_body`), and empty if the endpoint has none.
 
     :returns: None if a ``resource/request`` is for no endpoint that it may reach; agents are
         run by their own method, never through a resource.
-    :raises InvalidRequest: as :func:`envelope_route` and :func:`resource_request`.
+    :raises InvalidRequest: as :func:`envelope_route` and :func:`resource_request`; and 400 for an
+        id that no path can have, or a body that is nested too deeply.
     """
-    if envelope.method != _RESOURCE:
-        return envelope_route(envelope), request
-    inner = resource_request(envelope, request)
-    route = match_path(inner.path, request.path)
-    if route is None or not _BY_NAME[route.name].resource:
-        return None
-    return route, inner
+    if envelope.method == _RESOURCE:
+        inner = resource_request(envelope, request)
+        route = match_path(inner.path, request.path)
+        if route is None or not _BY_NAME[route.name].resource:
+            return None
+        return route, inner
+    route = envelope_route(envelope)
+    headers = request.headers.remove("content-length")
+    body: bytes | None = b""
+    need = _METHODS[route.name].body
+    if need != "unused":
+        headers = headers.set("content-type", "application/json")
+        content = {} if need == "optional" and not envelope.has_body else envelope.body
+        body = None if content is None else _serialize(content)
+    learning = route.name == "inspector/learning"
+    return route, Request(
+        allowed_methods(route.name)[0],
+        request.path.removesuffix("/") + _path_of(route),
+        _learning_query(request, envelope) if learning else request.query,
+        headers,
+        body,
+    )
 
 
-def json_request(request: Request, envelope: Envelope) -> Request:
-    """The request as the endpoint would have got it in multi-route mode.
+def require_body(envelope: Envelope, request: Request) -> None:
+    """Check that the request that an envelope stands for has the body that its endpoint needs.
 
-    Called after the hooks, with the request that they leave, for every envelope: where the
-    endpoint reads no body from the envelope, ``request`` comes back as it is.
+    To be called after the hooks, with the request that they leave.
 
-    :raises InvalidRequest: 400 if the endpoint needs a body and the envelope has none.
+    :raises InvalidRequest: 400 if it has none.
     """
-    if envelope.method == "inspector/learning":
-        return attrs.evolve(request, method="GET", query=_learning_query(request, envelope))
-    need = _METHODS[envelope.method].body
-    if need == "unused":
-        return request
-    body = {} if need == "optional" and not envelope.has_body else envelope.body
-    if body is None:
+    if request.body is None and _METHODS[envelope.method].body != "unused":
         raise InvalidRequest(400, "Missing request body for JSON handler")
-    headers = request.headers.set("content-type", "application/json").remove("content-length")
-    return attrs.evolve(request, method="POST", headers=headers, body=_serialize(body))
+
+
+def _path_of(route: Route) -> str:
+    """The path, below the base path, that leads to ``route``.
+
+    :raises InvalidRequest: 400 for an id that is a dot segment, with which no path leads there.
+    """
+    path = ""
+    for segment in _BY_NAME[route.name].pattern:
+        if segment.startswith(":"):
+            segment = quote(_well_formed(getattr(route, segment[1:])), safe="")
+            if segment in _ONE_DOT | _TWO_DOTS:
+                raise InvalidRequest(400, "An id must not be '.' or '..'")
+        path += "/" + segment
+    return path
 
 
 def _is_json(request: Request) -> bool:
@@ -468,23 +526,28 @@ def _is_json(request: Request) -> bool:
 def _expect(envelope: Envelope, key: str) -> str:
     params = envelope.params
     value = params.get(key) if isinstance(params, dict) else None
-    if isinstance(value, str) and value.strip(_json.JS_SPACE):
-        return value
-    raise InvalidRequest(400, f"Missing or invalid parameter '{key}'")
+    if not isinstance(value, str) or not value.strip(_json.JS_SPACE):
+        raise InvalidRequest(400, f"Missing or invalid parameter '{key}'")
+    if len(value) > _MAX_PARAMETER:
+        message = f"Parameter '{key}' is longer than {_MAX_PARAMETER} characters"
+        raise InvalidRequest(400, message)
+    return value
 
 
 def _show(value: Any) -> str:
     if isinstance(value, str):
-        return value
+        return shorten(value)
     # What is inside says nothing about the mistake, and may be large.
     if isinstance(value, (dict, list)):
         return "{...}" if isinstance(value, dict) else "[...]"
-    return _json.encode(value).decode()
+    return shorten(_json.encode(value).decode())
 
 
 def _serialize(body: Any) -> bytes:
     if isinstance(body, str):
         return _well_formed(body).encode()
+    if isinstance(body, msgspec.Raw):
+        return bytes(body)
     try:
         return _json.encode(body)
     except ValueError:
@@ -498,7 +561,7 @@ def _learning_query(request: Request, envelope: Envelope) -> str:
     for key in _LEARNING_QUERY:
         value = params.get(key)
         if isinstance(value, str):
-            query[key] = _well_formed(value)
+            query[key] = _well_formed(value[:_MAX_PARAMETER])
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
             query[key] = _json.encode(value).decode()
     return urlencode(query)

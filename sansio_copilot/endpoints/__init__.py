@@ -6,11 +6,23 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from . import connect, debug_events, info, platform, run, stop, suggest, threads, transcribe
+from ._body import JsonBody, check_values
 from ._errors import Refusal
 from ._runs import adopt
 from ._turn import LogStream, Reply, Steps, Turn
 
-__all__ = ["DISPATCH", "Endpoint", "LogStream", "Refusal", "Reply", "Steps", "Turn", "adopt"]
+__all__ = [
+    "DISPATCH",
+    "Endpoint",
+    "JsonBody",
+    "LogStream",
+    "Refusal",
+    "Reply",
+    "Steps",
+    "Turn",
+    "adopt",
+    "check_values",
+]
 
 Endpoint: TypeAlias = Callable[[Turn], Steps]
 

@@ -10,10 +10,12 @@ import attrs
 
 from ..actions import Action, Call, StoreCall, store_call
 from ..agents import Agent, check_agents
+from ..errors import shorten
 from ..http import Request, Response
 from ..routing import Route
 from ..run import Run
 from ..threads import Log, check_outcome
+from ._body import JsonBody
 from ._errors import Refusal
 
 if TYPE_CHECKING:
@@ -75,12 +77,27 @@ class Turn:
 
     :param request: with its body read.
     :param now: seconds since the epoch when the request arrived.
+    :param parsed: the body as it was parsed for the route; good for as long as no hook puts
+        another one in its place.
     """
 
     runtime: CopilotRuntime
     request: Request
     route: Route
     now: float
+    parsed: JsonBody | None = None
+
+    def json(self) -> Any:
+        """The JSON in the request's body.
+
+        :raises ValueError: if it is none, with the reason.
+        :raises Refusal: with 413, if it has too many values.
+        """
+        body = self.request.body or b""
+        parsed = self.parsed
+        if parsed is None or parsed.data is not body:
+            parsed = JsonBody.parse(body, self.runtime.limits.body_values)
+        return parsed.value
 
     def store(self, method: str, *args: Any) -> Generator[Action, Any, Any]:
         """Call a method of the runtime's store; what it returned.
@@ -108,8 +125,10 @@ class Turn:
         agent_id = self.route.agent_id
         assert agent_id is not None
         if agent_id not in agents:
-            logger.warning("no agent %r; there are %s", agent_id, sorted(agents))
-            message = f"Agent '{agent_id}' does not exist"
+            asked = shorten(agent_id)
+            names = shorten(", ".join(map(repr, sorted(agents))), 1000)
+            logger.warning("no agent %r; there are [%s]", asked, names)
+            message = f"Agent '{asked}' does not exist"
             raise Refusal(Response.json({"error": "Agent not found", "message": message}, 404))
         return agents[agent_id]
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from ._input import parse_input
+from ._input import read_input
 from ._turn import LogStream, Reply, Steps, Turn
 
 
 def connect(turn: Turn) -> Steps:
     """Open a cursor: behind the event that the client names as its last one, if it does."""
     yield from turn.agent()
-    parsed = parse_input(turn.request.body or b"")
+    parsed = read_input(turn)
     after = turn.request.headers.get("last-event-id") or parsed.last_seen_event_id
     cursor = yield from turn.store("open_cursor", parsed.input.thread_id, after)
     return Reply.of_stream(LogStream(turn.runtime.store, cursor))

@@ -6,10 +6,11 @@ from collections.abc import Generator
 from typing import Any
 
 from ..actions import Action
+from ..errors import shorten
 from ..http import Response
 from ..recorder import RunRecorder
 from ..threads import Orphan, RunOpened, ThreadBusy
-from ._input import parse_input
+from ._input import read_input
 from ._runs import adopt, run_reply, run_request
 from ._turn import Reply, Steps, Turn
 
@@ -17,12 +18,12 @@ from ._turn import Reply, Steps, Turn
 def run(turn: Turn) -> Steps:
     """Open a run, or answer 409 if another one of the thread is live."""
     agent = yield from turn.agent()
-    parsed = parse_input(turn.request.body or b"")
+    parsed = read_input(turn)
     opened = yield from _open(turn, run_request(turn, parsed.input))
     if isinstance(opened, ThreadBusy):
         message = (
-            f"Thread '{parsed.input.thread_id}' has a live run, '{opened.run_id}': stop it, "
-            "or wait for its end."
+            f"Thread '{shorten(parsed.input.thread_id)}' has a live run, "
+            f"'{shorten(opened.run_id)}': stop it, or wait for its end."
         )
         return Reply(Response.json({"error": "Thread already running", "message": message}, 409))
     try:

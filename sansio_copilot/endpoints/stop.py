@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .. import _json
+from ..errors import shorten
 from ..http import Response
 from ..threads import Orphan
 from ._errors import Refusal
@@ -12,7 +13,7 @@ from ._turn import Reply, Steps, Turn
 
 def stop(turn: Turn) -> Steps:
     """Ask for the stop. The run's owner ends it as soon as it hears of that."""
-    run_id = _scope(turn.request.body or b"")
+    run_id = _scope(turn)
     yield from turn.agent()
     thread_id = turn.route.thread_id
     assert thread_id is not None
@@ -21,9 +22,9 @@ def stop(turn: Turn) -> Steps:
         yield from adopt(turn.runtime.store, stopped, turn.now)
     elif not stopped:
         message = (
-            f"No active run for thread '{thread_id}'."
+            f"No active run for thread '{shorten(thread_id)}'."
             if run_id is None
-            else f"Run '{run_id}' is not the active run for thread '{thread_id}'."
+            else f"Run '{shorten(run_id)}' is not the active run for thread '{shorten(thread_id)}'."
         )
         return Reply(Response.json({"stopped": False, "message": message}))
     return Reply(
@@ -44,15 +45,15 @@ def _invalid(error: str) -> Refusal:
     return Refusal(Response.json({"error": error}, 400))
 
 
-def _scope(body: bytes) -> str | None:
+def _scope(turn: Turn) -> str | None:
     """The ``runId`` that the body names.
 
     :raises Refusal: with 400, if the body is neither empty nor an object with at most that key.
     """
-    if not body.strip():
+    if not (turn.request.body or b"").strip():
         return None
     try:
-        scope = _json.decode(body)
+        scope = turn.json()
     except ValueError:
         raise _invalid("Invalid stop request") from None
     if not isinstance(scope, dict) or scope.keys() - {"runId"}:

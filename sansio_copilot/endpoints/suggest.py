@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..memory import MemoryStore
 from ..recorder import RunRecorder
 from ..threads import RunOpened
-from ._input import parse_input
+from ._input import read_input
 from ._runs import run_reply, run_request
 from ._turn import Steps, Turn
 
@@ -17,7 +17,7 @@ def suggest(turn: Turn) -> Steps:
     RUN_ERROR that any other run would end with.
     """
     agent = yield from turn.agent()
-    parsed = parse_input(turn.request.body or b"")
+    parsed = read_input(turn)
     store = MemoryStore(resumable_runs=0)
     opened = store.open_run(run_request(turn, parsed.input))
     assert isinstance(opened, RunOpened), "a new store has no busy thread"

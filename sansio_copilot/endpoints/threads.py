@@ -11,6 +11,7 @@ import attrs
 
 from .. import _json
 from ..actions import Action
+from ..errors import shorten
 from ..http import Response
 from ..recorder import frame_data
 from ..threads import ThreadHistory, ThreadRecord
@@ -77,7 +78,7 @@ def update(turn: Turn) -> Steps:
         if not (yield from turn.store("delete_thread", turn.route.thread_id)):
             raise _unknown(turn)
         return Reply(Response.json({"threadId": turn.route.thread_id, "deleted": True}))
-    changes = _changes(turn.request.body or b"")
+    changes = _changes(turn)
     return Reply(Response.json((yield from _update(turn, changes))))
 
 
@@ -96,13 +97,13 @@ def _update(turn: Turn, changes: dict[str, Any]) -> Generator[Action, Any, dict[
     return _thread(record)
 
 
-def _changes(body: bytes) -> dict[str, Any]:
+def _changes(turn: Turn) -> dict[str, Any]:
     """What a PATCH body changes; other members, such as the client's ``agentId``, say nothing.
 
     :raises Refusal: with 400, if it changes nothing, or to something of the wrong type.
     """
     try:
-        value = _json.decode(body)
+        value = turn.json()
     except ValueError as error:
         raise _invalid(f"not JSON: {error}") from None
     if not isinstance(value, dict):
@@ -122,7 +123,7 @@ def _invalid(details: str) -> Refusal:
 
 
 def _unknown(turn: Turn) -> Refusal:
-    message = f"Thread '{turn.route.thread_id}' does not exist"
+    message = f"Thread '{shorten(turn.route.thread_id or '')}' does not exist"
     return Refusal(Response.json({"error": "Thread not found", "message": message}, 404))
 
 

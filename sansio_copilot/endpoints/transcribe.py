@@ -19,11 +19,12 @@ import attrs
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from .. import _json
 from ..actions import Call
+from ..errors import shorten
 from ..hooks import Reject
 from ..http import Request, Response
 from ..transcription import ERRORS, AudioFile, TranscriptionError, classify
+from ._body import JsonBody
 from ._turn import Reply, Steps, Turn
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def transcribe(turn: Turn) -> Steps:
     if service is None:
         return _error(TranscriptionError("service_not_configured"))
     try:
-        audio = read_audio(turn.request)
+        audio = read_audio(turn.request, turn.runtime.limits.body_values)
     except TranscriptionError as refusal:
         return _error(refusal)
     try:
@@ -84,10 +85,12 @@ def transcribe(turn: Turn) -> Steps:
     return Reply(Response.json({"text": text, "size": audio.size, "type": audio.mime_type}))
 
 
-def read_audio(request: Request) -> AudioFile:
+def read_audio(request: Request, max_values: int) -> AudioFile:
     """The recording in a request whose body has been read.
 
+    :param max_values: JSON values that the body may have.
     :raises TranscriptionError: invalid_request or invalid_audio_format, if there is none.
+    :raises Refusal: with 413, if it has too many JSON values.
     """
     content_type = request.headers.get("content-type", "")
     body = request.body or b""
@@ -95,7 +98,7 @@ def read_audio(request: Request) -> AudioFile:
     if "multipart/form-data" in content_type:
         return _from_form(content_type, body)
     if "application/json" in content_type:
-        return _from_json(body)
+        return _from_json(body, max_values)
     raise _wrong_content_type()
 
 
@@ -133,7 +136,7 @@ def _check_type(mime_type: str) -> None:
     if base_type not in AUDIO_TYPES and base_type not in _UNKNOWN_TYPES:
         raise TranscriptionError(
             "invalid_audio_format",
-            f"Unsupported audio format: {mime_type}. Supported: {', '.join(AUDIO_TYPES)}",
+            f"Unsupported audio format: {shorten(mime_type)}. Supported: {', '.join(AUDIO_TYPES)}",
         )
 
 
@@ -145,9 +148,9 @@ def _normal_type(mime_type: str) -> str:
 # --- JSON -------------------------------------------------------------------------------------
 
 
-def _from_json(body: bytes) -> AudioFile:
+def _from_json(body: bytes, max_values: int) -> AudioFile:
     try:
-        value = _json.decode(body)
+        value = JsonBody.parse(body, max_values).value
     except ValueError:
         raise _invalid("Request body must be valid JSON") from None
     fields = value if isinstance(value, dict) else {}

@@ -266,15 +266,15 @@ class TestInput:
     @pytest.mark.parametrize(
         ("fields", "details"),
         [
-            ({"threadId": 1}, "threadId: Input should be a valid string"),
-            ({"runId": None}, "runId: Field required"),
-            ({"messages": "x"}, "messages: Input should be a valid list"),
+            ({"threadId": 1}, "threadId: expected a string, received a number"),
+            ({"runId": None}, "runId: expected a string, received nothing"),
+            ({"messages": "x"}, "messages: expected an array, received a string"),
             ({"tools": None}, "tools: expected an array, received nothing"),
             ({"tools": {}}, "tools: expected an array, received an object"),
             ({"context": 1}, "context: expected an array, received a number"),
-            ({"messages": [{"id": "1", "role": "nobody"}]}, "messages.0: "),
-            ({"messages": [1]}, "messages.0: "),
-            ({"tools": [{}]}, "tools.0.name: Field required"),
+            ({"messages": [{"id": "1", "role": "nobody"}]}, "messages.0.role: expected one of "),
+            ({"messages": [1]}, "messages.0: expected an object, received a number"),
+            ({"tools": [{}]}, "tools.0.name: expected a string, received nothing"),
         ],
     )
     def test_a_field_that_is_wrong_is_named(self, fields: dict[str, Any], details: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from http.cookies import SimpleCookie
@@ -157,7 +158,7 @@ def test_what_each_hook_knows() -> None:
         assert context.runtime is server.runtime
         assert context.error is None
     assert (first.route, first.request.body, first.response) == (None, None, None)
-    assert second.route == third.route == Route("agent/run", agent_id="default")
+    assert second.route == third.route == Route("agent/run", agent_id="default", thread_id="t1")
     assert second.request.body == third.request.body != b""
     assert second.response is None
     assert third.response is not None
@@ -197,6 +198,137 @@ def test_in_single_route_mode_a_resource_is_shown_as_the_request_that_it_stands_
     assert (inner.path, inner.request.method) == (f"{BASE}/threads/t1/messages", "GET")
     assert inner.request.query == "x=1"
     assert inner.route == Route("threads/messages", thread_id="t1")
+
+
+# --- The same in both modes ---------------------------------------------------------------------
+
+MODES = ["multi-route", "single-route"]
+WITH_THREAD_IN_BODY = ["run", "connect", "suggest"]
+
+
+def send(server: Client, what: str, body: Any, **headers: str) -> Answer:
+    """Run, connect or suggest, in whatever way ``server`` wants it."""
+    if server.runtime.mode == "multi-route":
+        return server.post(f"{BASE}/agent/default/{what}", json=body, headers=headers)
+    envelope = {"method": f"agent/{what}", "params": {"agentId": "default"}, "body": body}
+    return server.post(BASE, json=envelope, headers=headers)
+
+
+@pytest.mark.parametrize("what", WITH_THREAD_IN_BODY)
+def test_hooks_see_the_same_request_in_both_modes(wrap: Wrap, what: str) -> None:
+    seen = []
+    for mode in MODES:
+        calls, hooks = recorded(wrap)
+        body = run_input("t1", state={"n": [1, "é"]})
+        assert send(client(hooks=hooks, mode=mode), what, body, **{"x-user": "ada"}).status == 200
+        seen.append([(context.request, context.path, context.route) for _, context in calls[1:]])
+    assert seen[0] == seen[1]
+    request, path, route = seen[0][0]
+    assert (request.method, request.path, path) == ("POST", path, f"{BASE}/agent/default/{what}")
+    assert json.loads(request.body or b"") == run_input("t1", state={"n": [1, "é"]})
+    assert route == Route(f"agent/{what}", "default", "t1")
+
+
+def test_so_it_is_for_what_has_no_body(wrap: Wrap) -> None:
+    for mode in MODES:
+        calls, hooks = recorded(wrap)
+        single = client(hooks=hooks, mode=mode)
+        if mode == "single-route":
+            single.post(BASE, json={"method": "info"})
+        else:
+            single.get(f"{BASE}/info")
+        assert (calls[1][1].request.method, calls[1][1].path) == ("GET", f"{BASE}/info")
+
+
+def test_a_stop_names_its_thread_in_the_path(wrap: Wrap) -> None:
+    calls, hooks = recorded(wrap)
+    single = client(hooks=hooks, mode="single-route")
+    params = {"agentId": "default", "threadId": "a/b"}
+    single.post(BASE, json={"method": "agent/stop", "params": params})
+    assert calls[1][1].path == f"{BASE}/agent/default/stop/a%2Fb"
+    assert calls[1][1].route == Route("agent/stop", "default", "a/b")
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("what", WITH_THREAD_IN_BODY)
+@pytest.mark.parametrize("by", ["route", "body"])
+def test_bob_cannot_use_adas_thread(wrap: Wrap, mode: str, what: str, by: str) -> None:
+    """Whether a hook goes by the route or by the body, which both name what will be used."""
+
+    def authorize(context: HookContext) -> None:
+        assert context.route is not None
+        thread: Any = context.route.thread_id
+        if by == "body":
+            thread = json.loads(context.request.body or b"{}")["threadId"]
+        if not thread.startswith(context.request.headers["x-user"]):
+            raise Reject(Response.json({"error": "forbidden"}, 403))
+
+    server = client(hooks=Hooks(on_before_handler=wrap(authorize)), mode=mode)
+    ada = {"x-user": "ada"}
+    assert send(server, "run", run_input("ada-1"), **ada).status == 200
+    assert send(server, what, run_input("ada-1", "r2"), **ada).status == 200
+    answer = send(server, what, run_input("ada-1", "r3"), **{"x-user": "bob"})
+    assert (answer.status, answer.json()) == (403, {"error": "forbidden"})
+    smuggled = b'{"threadId":"bob-1",%b' % json.dumps(run_input("ada-1")).encode()[1:]
+    if mode == "multi-route":
+        path = f"{BASE}/agent/default/{what}"
+    else:
+        path = BASE
+        start = b'{"method":"agent/%b","params":{"agentId":"default"},' % what.encode()
+        mine = json.dumps(run_input("bob-1")).encode()
+        smuggled = start + b'"body":' + mine + b',"body":' + smuggled + b"}"
+    headers = {"content-type": "application/json", "x-user": "bob"}
+    assert server.request("POST", path, body=smuggled, headers=headers).status == 403
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("body", [{"threadId": 5}, {"threadId": None}, {}, [], None, "text", 1])
+def test_a_body_that_names_no_thread(wrap: Wrap, mode: str, body: Any) -> None:
+    calls, hooks = recorded(wrap)
+    server = client(hooks=hooks, mode=mode)
+    answer = send(server, "run", json.dumps(body) if body == "text" else body)
+    assert answer.status == 400
+    assert calls[1][1].route == Route("agent/run", "default", None)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_body_that_a_hook_rewrites_is_what_counts(wrap: Wrap, mode: str) -> None:
+    """And the route stays what the client asked for."""
+    calls: list[HookContext] = []
+
+    def move(context: HookContext) -> Request:
+        body = json.loads(context.request.body or b"{}")
+        return context.request.with_body(json.dumps({**body, "threadId": "ada/t1"}).encode())
+
+    hooks = Hooks(on_before_handler=wrap(move), on_response=calls.append)  # type: ignore[arg-type]
+    server = client(hooks=hooks, mode=mode)
+    answer = send(server, "run", run_input("t1"))
+    assert answer.events()[0]["threadId"] == "ada/t1"
+    assert calls[0].route == Route("agent/run", "default", "t1")
+    assert json.loads(calls[0].request.body or b"")["threadId"] == "ada/t1"
+
+
+def test_a_body_that_a_hook_gives_where_the_envelope_has_none(wrap: Wrap) -> None:
+    def give(context: HookContext) -> Request:
+        assert context.request.body is None
+        return context.request.with_body(json.dumps(run_input("t1")).encode())
+
+    server = client(hooks=Hooks(on_before_handler=wrap(give)), mode="single-route")
+    envelope = {"method": "agent/run", "params": {"agentId": "default"}}
+    assert server.post(BASE, json=envelope).status == 200
+    answer = client(mode="single-route").post(BASE, json=envelope)
+    assert (answer.status, answer.json()["message"]) == (
+        400,
+        "Missing request body for JSON handler",
+    )
+
+
+def test_a_hook_comes_before_the_body_that_is_missing(wrap: Wrap) -> None:
+    def reject(context: HookContext) -> None:
+        raise Reject(Response(401))
+
+    server = client(hooks=Hooks(on_before_handler=wrap(reject)), mode="single-route")
+    assert server.post(BASE, json={"method": "transcribe"}).status == 401
 
 
 # --- Replacing the request ---------------------------------------------------------------------
@@ -300,7 +432,7 @@ def test_a_whole_response_in_a_streams_place_discards_the_run(wrap: Wrap) -> Non
         return iter(())
 
     def replace(context: HookContext) -> Response | None:
-        return Response(402) if context.route == Route("agent/run", "default") else None
+        return Response(402) if context.route == Route("agent/run", "default", "t1") else None
 
     server = client({"default": remember}, hooks=Hooks(on_response=wrap(replace)))
     assert run(server).status == 402

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,12 +23,12 @@ from sansio_copilot.routing import (
     allowed_methods,
     detect_envelope,
     envelope_route,
-    json_request,
     match_path,
     may_be_envelope,
     normalize_base_path,
     normalize_path,
     parse_envelope,
+    require_body,
     resolve_envelope,
     resource_request,
     under_base_path,
@@ -267,9 +268,9 @@ class TestEnvelope:
             if resolved is None:
                 return 404, {"error": "Not found"}
             route, inner = resolved
-            if inner.method not in allowed_methods(route.name) and inner is not request:
+            if inner.method not in allowed_methods(route.name):
                 return 405, {"error": "Method not allowed"}
-            json_request(inner, envelope)
+            require_body(envelope, inner)
         except InvalidRequest as refusal:
             return refusal.status, {"error": "invalid_request", "message": refusal.message}
         return route
@@ -414,9 +415,10 @@ class TestRouteOfAnEnvelope:
     def test_ids_come_from_the_parameters_as_they_are(
         self, envelope: Envelope, route: Route
     ) -> None:
-        request = post("")
         assert envelope_route(envelope) == route
-        assert resolve_envelope(envelope, request) == (route, request)
+        resolved = resolve_envelope(envelope, post(""))
+        assert resolved is not None
+        assert resolved[0] == route
 
     @pytest.mark.parametrize(
         "params",
@@ -536,6 +538,14 @@ class TestResources:
 
 
 class TestTheRequestOfAnEndpoint:
+    """What hooks and the endpoint are given: the request of multi-route mode."""
+
+    @staticmethod
+    def inner(envelope: Envelope, outer: Request | None = None) -> Request:
+        resolved = resolve_envelope(envelope, outer or post(""))
+        assert resolved is not None
+        return resolved[1]
+
     @pytest.mark.parametrize(
         ("body", "content"),
         [
@@ -544,16 +554,42 @@ class TestTheRequestOfAnEndpoint:
             ("", b""),
             (False, b"false"),
             ([], b"[]"),
+            (msgspec.Raw(b'{"a" : 1e2}'), b'{"a" : 1e2}'),
         ],
     )
     @pytest.mark.parametrize(
-        "method", ["agent/run", "agent/connect", "agent/suggest", "agent/stop", "transcribe"]
+        ("method", "path"),
+        [
+            ("agent/run", "/agent/a%2Fb%20%C3%BC/run"),
+            ("agent/connect", "/agent/a%2Fb%20%C3%BC/connect"),
+            ("agent/suggest", "/agent/a%2Fb%20%C3%BC/suggest"),
+            ("agent/stop", "/agent/a%2Fb%20%C3%BC/stop/%3F%EF%BF%BD"),
+            ("transcribe", "/transcribe"),
+        ],
     )
-    def test_it_has_the_inner_body(self, method: str, body: Any, content: bytes) -> None:
-        outer = post("...", content_type="application/json; charset=utf-8", content_length="3")
-        assert json_request(outer, Envelope(method, {}, body, True)) == Request(
-            "POST", BASE, "", {"content-type": "application/json"}, content
+    @pytest.mark.parametrize("base", [BASE, BASE + "/", "/"])
+    def test_it_has_the_path_and_body_of_the_endpoint(
+        self, method: str, path: str, body: Any, content: bytes, base: str
+    ) -> None:
+        params = {"agentId": "a/b ü", "threadId": "?\ud800"}
+        outer = post(
+            "...", base, content_type="application/json; charset=utf-8", content_length="3"
         )
+        assert self.inner(Envelope(method, params, body, True), outer) == Request(
+            "POST", base.rstrip("/") + path, "", {"content-type": "application/json"}, content
+        )
+
+    def test_the_body_is_what_was_sent(self) -> None:
+        """To the byte, and however it is written."""
+        for body in (b'{ "a":[1.0 ,"\xc3\xa9\\u00e9"] }', b'{"a":"\xff"}', b"[ ]", b"1e2"):
+            sent = b'{"method": "agent/run", "params": {"agentId": "a"}, "body": ' + body + b" }"
+            assert self.inner(parse_envelope(post(sent))).body == body
+
+    def test_a_lone_surrogate_anywhere(self) -> None:
+        sent = (
+            b'{"method":"agent/run","params":{"agentId":"a","x":"\\ud800"},"body":{"b":"\\udc00"}}'
+        )
+        assert self.inner(parse_envelope(post(sent))).body == b'{"b":"\\udc00"}'
 
     @pytest.mark.parametrize(
         ("method", "has_body"),
@@ -567,22 +603,48 @@ class TestTheRequestOfAnEndpoint:
         ],
     )
     def test_a_body_that_is_needed(self, method: str, has_body: bool) -> None:
+        envelope = Envelope(method, {"agentId": "a", "threadId": "t"}, None, has_body)
+        inner = self.inner(envelope)
+        assert inner.body is None
         with pytest.raises(InvalidRequest, match=r"^Missing request body for JSON handler$"):
-            json_request(post(""), Envelope(method, {}, None, has_body))
+            require_body(envelope, inner)
+        # A hook may give it one.
+        require_body(envelope, inner.with_body(b""))
 
     def test_stop_needs_none(self) -> None:
-        assert json_request(post(""), Envelope("agent/stop")).body == b"{}"
+        envelope = Envelope("agent/stop", {"agentId": "a", "threadId": "t"})
+        assert self.inner(envelope).body == b"{}"
 
-    @pytest.mark.parametrize("method", ["info", "inspector/metadata", "resource/request"])
-    def test_where_the_envelope_has_no_say(self, method: str) -> None:
-        request = post("...")
-        assert json_request(request, Envelope(method, {}, {"a": 1}, True)) is request
+    @pytest.mark.parametrize(
+        ("method", "path"),
+        [("info", "/info"), ("inspector/metadata", "/inspector-metadata")],
+    )
+    def test_where_the_envelope_has_no_say(self, method: str, path: str) -> None:
+        envelope = Envelope(method, {}, {"a": 1}, True)
+        inner = self.inner(envelope, attrs.evolve(post("..."), query="a=1"))
+        assert (inner.method, inner.path, inner.query) == ("GET", BASE + path, "a=1")
+        assert inner.body == b""
+        require_body(envelope, attrs.evolve(inner, body=None))
 
     def test_a_body_too_deep_to_write(self) -> None:
         body: list[Any] = []
         body.append(body)
         with pytest.raises(InvalidRequest, match=r"^Invalid JSON payload$"):
-            json_request(post(""), Envelope("agent/run", {}, body, True))
+            self.inner(Envelope("agent/run", {"agentId": "a"}, body, True))
+
+    @pytest.mark.parametrize("params", [{"agentId": "."}, {"agentId": "a", "threadId": ".."}])
+    def test_an_id_that_no_path_can_have(self, params: dict[str, str]) -> None:
+        method = "agent/stop" if "threadId" in params else "agent/run"
+        with pytest.raises(InvalidRequest, match=r"^An id must not be '.' or '..'$"):
+            self.inner(Envelope(method, params, {}, True))
+
+    @pytest.mark.parametrize("key", ["path", "httpMethod", "agentId", "threadId"])
+    def test_a_parameter_is_no_longer_than_a_path_may_be(self, key: str) -> None:
+        params = {"path": "/threads", "httpMethod": "GET", "agentId": "a", "threadId": "t"}
+        method = "resource/request" if key in ("path", "httpMethod") else "agent/stop"
+        envelope = Envelope(method, {**params, key: "/" + "x" * 16 * 1024})
+        with pytest.raises(InvalidRequest, match=f"^Parameter '{key}' is longer than 16384 "):
+            resolve_envelope(envelope, post(""))
 
     @pytest.mark.parametrize(
         ("params", "query"),
@@ -595,5 +657,6 @@ class TestTheRequestOfAnEndpoint:
     )
     def test_learning_is_read_by_query(self, params: Any, query: str) -> None:
         outer = attrs.evolve(post(""), query="a=&agentId=old")
-        inner = json_request(outer, Envelope("inspector/learning", params))
+        inner = self.inner(Envelope("inspector/learning", params), outer)
         assert (inner.method, inner.query) == ("GET", query)
+        assert inner.path == f"{BASE}/inspector-learning"

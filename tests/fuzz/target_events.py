@@ -127,8 +127,8 @@ def recorder(data: bytes) -> None:
     """
     first, _, rest = data.partition(b"\n")
     try:
-        given = parse_input(first).json
-    except Refusal:
+        given = parse_input(_json.decode(first)).json
+    except (Refusal, ValueError):
         given, rest = {}, data
     store = MemoryStore(resumable_runs=4)
     opened = store.open_run(RunRequest("t", "r", "a"))

@@ -1,0 +1,377 @@
+"""What the input of a run looks like, as data, and the walk that checks it.
+
+The walk comes before pydantic's validation, which collects whatever is wrong with each element
+and reports each branch of a union: a body of a million wrong elements would be answered with a
+million problems. Here the work ends with the first few problems, and what is said of them has a
+fixed upper size, because it names members of the protocol, positions and JSON types, and nothing
+that the client has put there.
+
+The walk also leaves out what goes no further: members that are not the protocol's, and null where
+it stands for absence.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
+
+import attrs
+
+MAX_PROBLEMS: Final = 5
+"""Enough to see the pattern of a mistake; after these the walk ends."""
+
+MAX_DEPTH: Final = 200
+"""Deeper than any state that somebody made on purpose, and shallow enough that nothing which walks
+it later, here or in an agent, runs out of stack."""
+
+MAX_ID: Final = 1024
+"""Characters in the id of a thread or run. Ids are keys of stores and stand in answers and log
+lines, so they are bounded; no client makes one of more than a hundred."""
+
+_CONTAINERS = frozenset({dict, list})
+_NAMES: Mapping[type, str] = {
+    type(None): "nothing",
+    bool: "a boolean",
+    str: "a string",
+    list: "an array",
+    dict: "an object",
+}
+
+
+def json_type(value: object) -> str:
+    """What ``value`` is called in JSON; null is "nothing"."""
+    return _NAMES.get(type(value), "a number")
+
+
+class TooDeep(Exception):
+    """The value is nested deeper than :data:`MAX_DEPTH`."""
+
+
+@attrs.define
+class Walk:
+    """One value being checked.
+
+    :param problems: what is wrong, in words; what is expected and the type of what was received.
+    :param unchecked: elements of lists that came behind the last problem.
+    :param path: where the walk is.
+    """
+
+    problems: list[str] = attrs.field(factory=list)
+    unchecked: int = 0
+    path: list[str | int] = attrs.field(factory=list)
+
+    def refuse(self, expected: str, value: object) -> None:
+        """Note that ``value``, at the path, should have been something else."""
+        self.note(f"expected {expected}, received {json_type(value)}")
+
+    def note(self, problem: str) -> None:
+        """Note what is wrong at the path."""
+        path = ".".join(map(str, self.path))
+        self.problems.append(f"{path}: {problem}" if path else problem)
+
+    @property
+    def details(self) -> str:
+        """The problems as one text of a bounded size."""
+        told = "; ".join(self.problems[:MAX_PROBLEMS])
+        if not self.unchecked and len(self.problems) <= MAX_PROBLEMS:
+            return told
+        return f"{told}; and more: validation ended there, {self.unchecked} elements are unchecked"
+
+
+class Kind(abc.ABC):
+    """What a member holds."""
+
+    @property
+    def expected(self) -> str:
+        """What it is called where something else was received."""
+        return "an object"
+
+    null: ClassVar[bool] = False
+    """Whether null is a value; it is the same as absence elsewhere."""
+
+    @abc.abstractmethod
+    def read(self, value: Any, walk: Walk) -> Any:
+        """``value`` as it goes on; what is wrong with it is noted."""
+
+
+@attrs.frozen
+class Text(Kind):
+    """A string.
+
+    :param longest: how many characters it may have; None: any number.
+    """
+
+    longest: int | None = None
+
+    @property
+    def expected(self) -> str:
+        """Its name in a problem."""
+        return "a string"
+
+    def read(self, value: Any, walk: Walk) -> Any:
+        if type(value) is not str:
+            walk.refuse(self.expected, value)
+        elif self.longest is not None and len(value) > self.longest:
+            walk.note(f"expected at most {self.longest} characters, received {len(value)}")
+        return value
+
+
+@attrs.frozen
+class Choice(Kind):
+    """One of a few strings."""
+
+    choices: tuple[str, ...]
+
+    @property
+    def expected(self) -> str:
+        """Its name in a problem."""
+        return ("one of " if len(self.choices) > 1 else "") + ", ".join(map(repr, self.choices))
+
+    def read(self, value: Any, walk: Walk) -> Any:
+        if type(value) is not str:
+            walk.refuse(self.expected, value)
+        elif value not in self.choices:
+            walk.note(f"expected {self.expected}, received another string")
+        return value
+
+
+@attrs.frozen
+class Anything(Kind):
+    """Any JSON, whose content is not looked at apart from its depth."""
+
+    def read(self, value: Any, walk: Walk) -> Any:
+        if type(value) in _CONTAINERS and _depth_exceeds(value, MAX_DEPTH - len(walk.path)):
+            raise TooDeep
+        return value
+
+
+@attrs.frozen
+class Value(Anything):
+    """The same, where null is a value."""
+
+    null = True
+
+
+@attrs.frozen
+class Map(Kind):
+    """An object with any members."""
+
+    def read(self, value: Any, walk: Walk) -> Any:
+        if type(value) is not dict:
+            walk.refuse(self.expected, value)
+        return ANYTHING.read(value, walk)
+
+
+@attrs.frozen
+class Object(Kind):
+    """An object with members that are known; others are left out.
+
+    :param members: what each holds.
+    :param required: those that must be there.
+    :param one_of: those of which one must be there and hold something; empty: none.
+    """
+
+    members: Mapping[str, Kind]
+    required: tuple[str, ...] = ()
+    one_of: tuple[str, ...] = ()
+
+    def read(self, value: Any, walk: Walk) -> Any:
+        if type(value) is not dict:
+            walk.refuse(self.expected, value)
+            return value
+        known: dict[str, Any] = {}
+        kind_of = self.members.get
+        path = walk.path
+        for name, member in value.items():
+            kind = kind_of(name)
+            if kind is None or (member is None and not kind.null):
+                continue
+            if kind is TEXT and type(member) is str:
+                # What nearly all members are.
+                known[name] = member
+                continue
+            path.append(name)
+            known[name] = kind.read(member, walk)
+            path.pop()
+        for name in self.required:
+            if name not in known:
+                path.append(name)
+                walk.refuse(self.members[name].expected, None)
+                path.pop()
+        if self.one_of and not any(map(known.get, self.one_of)):
+            walk.note(f"expected {', '.join(self.one_of[:-1])} or {self.one_of[-1]}")
+        return known
+
+
+@attrs.frozen
+class Tagged(Kind):
+    """An object whose shape goes by the value of one member.
+
+    :param tag: the name of that member.
+    :param shapes: the shapes by its value.
+    """
+
+    tag: str
+    shapes: Mapping[str, Object]
+
+    def read(self, value: Any, walk: Walk) -> Any:
+        if type(value) is not dict:
+            walk.refuse(self.expected, value)
+            return value
+        tag = value.get(self.tag)
+        shape = self.shapes.get(tag) if type(tag) is str else None
+        if shape is None:
+            walk.path.append(self.tag)
+            Choice(tuple(self.shapes)).read(tag, walk)
+            walk.path.pop()
+            return value
+        return shape.read(value, walk)
+
+
+@attrs.frozen
+class List(Kind):
+    """An array of one kind of thing.
+
+    :param element: what it has.
+    :param text: whether a string may stand in its place.
+    """
+
+    element: Kind
+    text: bool = attrs.field(default=False, kw_only=True)
+
+    @property
+    def expected(self) -> str:
+        """Its name in a problem."""
+        return "a string or an array" if self.text else "an array"
+
+    def read(self, value: Any, walk: Walk) -> Any:
+        if self.text and type(value) is str:
+            return value
+        if type(value) is not list:
+            walk.refuse(self.expected, value)
+            return value
+        known = []
+        path = walk.path
+        path.append(0)
+        for position, element in enumerate(value):
+            path[-1] = position
+            known.append(self.element.read(element, walk))
+            if len(walk.problems) >= MAX_PROBLEMS:
+                walk.unchecked += len(value) - position - 1
+                break
+        path.pop()
+        return known
+
+
+def _depth_exceeds(value: Any, limit: int) -> bool:
+    level = [value]
+    for _ in range(limit):
+        level = [
+            item
+            for container in level
+            for item in (container.values() if type(container) is dict else container)
+            if type(item) in _CONTAINERS
+        ]
+        if not level:
+            return False
+    return True
+
+
+# --- The shapes (AG-UI 1.0, RunAgentInput) ------------------------------------------------------
+
+TEXT: Final = Text()
+ID: Final = Text(MAX_ID)
+MAP: Final = Map()
+ANYTHING: Final = Anything()
+VALUE: Final = Value()
+
+
+def _texts(names: str) -> dict[str, Kind]:
+    return dict.fromkeys(names.split(), TEXT)
+
+
+def _source(kind: str, required: str, optional: str = "") -> Object:
+    members = {"type": Choice((kind,)), **_texts(f"{required} {optional}")}
+    return Object(members, tuple(required.split()))
+
+
+_SOURCE = Tagged(
+    "type",
+    {
+        "data": _source("data", "value mimeType"),
+        "url": _source("url", "value", "mimeType"),
+        "file": _source("file", "value", "provider mimeType"),
+    },
+)
+_MEDIA = Object({**_texts("type id"), "source": _SOURCE, "metadata": VALUE}, ("source",))
+_PART = Tagged(
+    "type",
+    {
+        "text": Object({**_texts("type id text"), "metadata": VALUE}, ("text",)),
+        **dict.fromkeys(("image", "audio", "video", "document"), _MEDIA),
+        # AG-UI 1.0 has dropped it, and CopilotKit's client still sends it for attachments.
+        "binary": Object(
+            {**_texts("type mimeType data url id filename"), "metadata": VALUE},
+            ("mimeType",),
+            ("data", "url", "id"),
+        ),
+    },
+)
+_CALL = Object(
+    {
+        **_texts("id encryptedValue"),
+        "type": Choice(("function",)),
+        "function": Object(_texts("name arguments"), ("name", "arguments")),
+        "metadata": MAP,
+    },
+    ("id", "function"),
+)
+
+
+def _message(required: str, optional: str = "", **others: Kind) -> Object:
+    common = _texts(f"id role encryptedValue subagentRunId {required} {optional}")
+    return Object({**common, "metadata": MAP, **others}, ("id", *required.split()))
+
+
+_MESSAGE = Tagged(
+    "role",
+    {
+        "developer": _message("content", "name"),
+        "system": _message("content", "name"),
+        "assistant": _message("", "content name", toolCalls=List(_CALL)),
+        "user": _message("content", "name", content=List(_PART, text=True)),
+        "tool": _message("content toolCallId", "error", content=List(_PART, text=True)),
+        "activity": _message("activityType content", content=MAP),
+        "reasoning": _message("content"),
+    },
+)
+_TOOL = Object(
+    {**_texts("name description"), "parameters": VALUE, "metadata": MAP}, ("name", "description")
+)
+_CONTEXT = Object(_texts("description value"), ("description", "value"))
+_ANSWER = Object(
+    {
+        "interruptId": TEXT,
+        "status": Choice(("resolved", "cancelled")),
+        "payload": VALUE,
+        "metadata": MAP,
+    },
+    ("interruptId", "status"),
+)
+
+RUN_INPUT: Final = Object(
+    {
+        "threadId": ID,
+        "runId": ID,
+        "parentRunId": ID,
+        "state": ANYTHING,
+        "messages": List(_MESSAGE),
+        "tools": List(_TOOL),
+        "context": List(_CONTEXT),
+        "forwardedProps": VALUE,
+        "resume": List(_ANSWER),
+    },
+    ("threadId", "runId", "messages", "tools", "context"),
+)
+"""The body of run, connect and suggest."""
