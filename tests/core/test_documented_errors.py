@@ -306,6 +306,7 @@ PROMISES = [
             (ValueError,), lambda body: testing.Answer(200, Headers(), body).events()),
     # sansio_copilot._json
     Promise("decode", (st.binary() | JSON.map(_json.encode),), (ValueError,)),
+    Promise("has_more_values", (st.binary(), st.integers()), ()),
     Promise("encode", (ANYTHING,), (TypeError, ValueError)),
 ]  # fmt: skip
 
