@@ -1,6 +1,7 @@
 # make demo: set up, then serve a working runtime and its page on http://127.0.0.1:4000/
 # make test: set up, then run the whole suite.
 # make bench: set up, then measure our runtime beside the reference; see docs/performance.md.
+# make e2e: set up, then try all that pages do in a browser; a table of it is in tests/e2e/results.
 # make fuzz: set up, then look for inputs that break what is promised; see tests/fuzz.
 # make soak: set up, then load one server for some minutes; fails when anything is lost or grows.
 # make mutants: set up, then plant bugs in a copy, each of which some test has to notice.
@@ -9,9 +10,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PAGE := tests/e2e/dist/index.html
 NPM := tests/clients/node_modules/.installed tests/differential/node_modules/.installed
 
-.PHONY: demo test lint format types unit core conformance others fuzz bench soak mutants clean
+.PHONY: demo test lint format types unit core conformance others browser e2e fuzz bench soak mutants clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sansio-copilot demo --port $(or $(PORT),4000)
@@ -29,10 +31,11 @@ format: $(VENV)/.installed
 types: $(VENV)/.installed
 	$(BIN)/mypy
 
-# Two at a time, since most tests of servers wait for them; each tells what it has to when it ends.
-unit: $(VENV)/.installed $(NPM)
+# Two at a time, since most tests of servers wait for them, and so do installations; each tells what
+# it has to when it ends.
+unit: $(VENV)/.installed
 	$(MAKE) --no-print-directory -j2 $(if $(filter output-sync,$(.FEATURES)),-Otarget) \
-		core conformance others
+		conformance core others browser
 
 # The core alone and without sockets or an event loop, because its coverage has to be whole.
 core: $(VENV)/.installed
@@ -43,7 +46,15 @@ conformance: $(VENV)/.installed
 	$(BIN)/python -m pytest tests/conformance
 
 others: $(VENV)/.installed $(NPM)
-	$(BIN)/python -m pytest tests --ignore tests/core --ignore tests/conformance
+	$(BIN)/python -m pytest tests --ignore tests/core --ignore tests/conformance --ignore tests/e2e
+
+# The core of what pages do in a browser, against one binding.
+browser: $(VENV)/.installed $(PAGE)
+	$(BIN)/python -m pytest tests/e2e
+
+# All of it, against two bindings and beside the reference runtime.
+e2e: $(VENV)/.installed $(PAGE) tests/differential/node_modules/.installed
+	E2E=all $(BIN)/python -m pytest tests/e2e
 
 # SECONDS=600 TARGET=sse, say; the seconds are for all targets together. Where atheris cannot be
 # installed the targets are run without it.
@@ -75,9 +86,12 @@ tests/%/node_modules/.installed: tests/%/package.json
 	cd tests/$* && npm install --no-audit --no-fund --no-package-lock --loglevel=error
 	touch $@
 
+$(PAGE): tests/e2e/node_modules/.installed tests/e2e/vite.config.mjs $(wildcard tests/e2e/page/*)
+	cd tests/e2e && npx vite build --logLevel warn
+
 benchmarks/node_modules/.installed: benchmarks/package.json
 	cd benchmarks && npm install --no-audit --no-fund --no-package-lock --loglevel=error
 	touch $@
 
 clean:
-	rm -rf $(VENV) tests/*/node_modules benchmarks/node_modules .mypy_cache .ruff_cache .pytest_cache .coverage
+	rm -rf $(VENV) tests/*/node_modules tests/e2e/dist benchmarks/node_modules .mypy_cache .ruff_cache .pytest_cache .coverage
