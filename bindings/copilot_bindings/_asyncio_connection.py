@@ -13,10 +13,13 @@ from sansio_copilot.actions import Call, StoreCall, WaitForFrames
 from ._asyncio_backend import AsyncioBackend
 from ._call import begin, begin_watch, end_watch, is_pending, lock_of
 from ._connection import HTTPConnection
+from ._progress import unacknowledged
 from ._service import Service
 from ._wants import GONE, TIMED_OUT, Close, CloseWriting, Receive, Rest, Send, Want
 
 _TIMER_SECONDS = 10.0
+# How often within ``Limits.write_seconds`` progress is looked for.
+_LOOKS = 8
 
 
 class Connection(asyncio.Protocol):
@@ -47,7 +50,7 @@ class Connection(asyncio.Protocol):
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._choked = False
-        self._backlog = 0
+        self._backlog = (0, 0)
         self._lost = False
         self._closed = False
 
@@ -202,8 +205,17 @@ class Connection(asyncio.Protocol):
 
     def _expect_progress(self, want: Send | Close) -> None:
         """Wait as long as the client takes something of what it is sent."""
-        self._backlog = self._transport.get_write_buffer_size()
+        self._backlog = self._unsent()
         self._wait(want, self._service.runtime.limits.write_seconds)
+
+    def _unsent(self) -> tuple[int, int]:
+        """What the transport holds, and the kernel: while the client takes nothing, the same.
+
+        What is encrypted has left the transport for another one, whose buffer nobody tells of; but
+        what moves from there to the kernel shows.
+        """
+        sock = self._transport.get_extra_info("socket")
+        return self._transport.get_write_buffer_size(), unacknowledged(sock)
 
     def _wait(self, want: Want, seconds: float) -> None:
         self._want = want
@@ -217,7 +229,11 @@ class Connection(asyncio.Protocol):
     def _set_timer(self) -> None:
         # Not for long, since one that is cancelled, for a wait that is shorter than the one before,
         # stays with the loop until its time comes.
-        at = min(self._deadline, self._loop.time() + _TIMER_SECONDS)
+        seconds = _TIMER_SECONDS
+        if isinstance(self._want, (Send, Close)):
+            # What is held by now may be as much as before, though the client has taken some.
+            seconds = min(seconds, self._service.runtime.limits.write_seconds / _LOOKS)
+        at = min(self._deadline, self._loop.time() + seconds)
         self._timer = self._loop.call_at(at, self._time_out)
 
     def _time_out(self) -> None:
@@ -226,11 +242,11 @@ class Connection(asyncio.Protocol):
         if want is None or isinstance(want, (Call, Rest)):
             return
         if isinstance(want, (Send, Close)):
-            backlog = self._transport.get_write_buffer_size()
-            if backlog < self._backlog:
+            backlog = self._unsent()
+            if backlog != self._backlog:
                 # It takes little, but it takes.
                 self._backlog = backlog
-                self._deadline += self._service.runtime.limits.write_seconds
+                self._deadline = self._loop.time() + self._service.runtime.limits.write_seconds
         if self._loop.time() < self._deadline:
             self._set_timer()
         elif isinstance(want, (Send, Close)):

@@ -10,12 +10,12 @@ import struct
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 from sansio_copilot.actions import Call, StoreCall, WaitForFrames
 
 from ._connection import HTTPConnection
+from ._progress import unacknowledged
 from ._threads import BackgroundLoop, call, watching
 from ._wake import Wake
 from ._wants import GONE, TIMED_OUT, Close, CloseWriting, Receive, Rest, Send, Want
@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 _PIECE_BYTES = 64 * 1024
 _GONE_EVENTS = select.POLLERR | select.POLLHUP
+_WOULD_BLOCK = (BlockingIOError, tls.SSLWantReadError, tls.SSLWantWriteError)
 
 
 class Connection:
@@ -120,14 +121,22 @@ class Connection:
 
     def _send(self, data: bytes) -> Any:
         view = memoryview(data)
+        expired = False
         while view:
-            # In pieces, because a client that takes little takes something.
-            send = partial(self._socket.send, view[:_PIECE_BYTES])
             try:
-                sent = self._wait_to(send, select.POLLOUT, self._limits.write_seconds)
+                # In pieces, since what is encrypted goes as a whole.
+                view = view[self._socket.send(view[:_PIECE_BYTES]) :]
+                expired = False
+            except _WOULD_BLOCK as error:
+                if expired:
+                    return GONE
+                held = unacknowledged(self._socket)
+                events = _events_for(error, select.POLLOUT)
+                ready = self._poll(events, time.monotonic() + self._limits.write_seconds)
+                # Once more after that: the system may not tell what the client takes.
+                expired = not ready and unacknowledged(self._socket) >= held
             except OSError:
                 return GONE
-            view = view[sent:]
         return None
 
     def _receive(self, want: Receive) -> Any:
@@ -205,7 +214,7 @@ class Connection:
             return not event & _GONE_EVENTS
         try:
             data = self._recv()
-        except (BlockingIOError, tls.SSLWantReadError, tls.SSLWantWriteError):
+        except _WOULD_BLOCK:
             return True
         except OSError:
             return False
@@ -243,16 +252,11 @@ class Connection:
         while True:
             try:
                 return operation()
-            except BlockingIOError:
-                needed = events
-            except tls.SSLWantReadError:
-                needed = select.POLLIN
-            except tls.SSLWantWriteError:
-                needed = select.POLLOUT
-            # Once more after that: there may be room before it is enough for the system to say so.
-            if expired:
-                raise TimeoutError
-            expired = not self._poll(needed, deadline)
+            except _WOULD_BLOCK as error:
+                # Once more after the time is over: a busy machine may be late.
+                if expired:
+                    raise TimeoutError from None
+                expired = not self._poll(_events_for(error, events), deadline)
 
     def _poll(
         self, events: int, deadline: float | None, wake: Wake | None = None
@@ -276,3 +280,10 @@ class Connection:
             self._socket.close()
         if self._wake is not None:
             self._wake.close()
+
+
+def _events_for(error: OSError, otherwise: int) -> int:
+    """What to wait for before the operation that raised ``error`` is tried again."""
+    if isinstance(error, tls.SSLWantReadError):
+        return select.POLLIN
+    return select.POLLOUT if isinstance(error, tls.SSLWantWriteError) else otherwise

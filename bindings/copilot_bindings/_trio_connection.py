@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import struct
 import threading
@@ -16,9 +17,11 @@ from ._call import begin, begin_watch, end_watch, is_pending, lock_of
 from ._connection import HTTPConnection
 from ._service import Service
 from ._trio_backend import TrioBackend
+from ._trio_stream import patient, socket_of
 from ._wants import GONE, TIMED_OUT, Close, CloseWriting, Receive, Rest, Send, Want
 
 _PIECE_BYTES = 64 * 1024
+_PIECE_OF_OTHERS_BYTES = 4 * 1024
 _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 _CLOSE_SECONDS = 2.0
 
@@ -29,7 +32,9 @@ class Connection:
     def __init__(self, service: Service, backend: TrioBackend, stream: trio.abc.Stream) -> None:
         self._service = service
         self._backend = backend
-        self._stream = stream
+        patient_stream = patient(stream, service.runtime.limits.write_seconds)
+        self._stream = patient_stream or stream
+        self._is_patient = patient_stream is not None
         self._lock = lock_of(service.runtime.store)
         self._thread = threading.get_ident()
         self._scope = trio.CancelScope()
@@ -155,12 +160,14 @@ class Connection:
         return GONE
 
     async def _send(self, data: bytes) -> Any:
-        # In pieces, because a client that takes little takes something.
+        # In pieces where nothing tells of progress, because a client that takes little takes some.
+        size = len(data) if self._is_patient else _PIECE_OF_OTHERS_BYTES
+        seconds = math.inf if self._is_patient else self._service.runtime.limits.write_seconds
         view = memoryview(data)
-        for start in range(0, len(data), _PIECE_BYTES):
-            with trio.move_on_after(self._service.runtime.limits.write_seconds) as scope:
+        for start in range(0, len(data), size):
+            with trio.move_on_after(seconds) as scope:
                 try:
-                    await self._stream.send_all(view[start : start + _PIECE_BYTES])
+                    await self._stream.send_all(view[start : start + size])
                 except _BROKEN:
                     self._lost = True
             if self._lost or scope.cancelled_caught:
@@ -198,7 +205,6 @@ class Connection:
 
 def _reset(stream: trio.abc.Stream) -> None:
     """Have a socket end with a reset when it is closed, so that nobody takes it for the end."""
-    transport = getattr(stream, "transport_stream", stream)
-    if isinstance(transport, trio.SocketStream):
+    if (transport := socket_of(stream)) is not None:
         with contextlib.suppress(OSError):
             transport.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

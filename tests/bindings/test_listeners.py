@@ -11,6 +11,7 @@ import socket
 import ssl
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 import trio
 import trustme
+from conformance.resources import is_open
 
 from sansio_copilot import CopilotRuntime, Limits, text_agent
 
@@ -61,13 +63,22 @@ def by_sockets(runtime: CopilotRuntime, ready: Callable[[Any], None], **where: A
     serve(runtime, grace_seconds=0, ready=begun, **where)
 
 
+SPOKEN = 60 * 100_000
+
+
+@text_agent
+def speaker(input: Any, context: Any) -> Iterator[str]:
+    for _ in range(60):
+        yield "x" * 100_000
+
+
 @pytest.fixture(params=[by_asyncio, by_trio, by_sockets], ids=lambda by: by.__name__[3:])
 def serving(request: pytest.FixtureRequest) -> Callable[..., Any]:
     """A server of each binding in a thread, on a free port unless told otherwise."""
 
     @contextlib.contextmanager
     def serving(limits: Limits | None = None, **where: Any) -> Iterator[Any]:
-        runtime = CopilotRuntime({"default": hello}, limits=limits)
+        runtime = CopilotRuntime({"default": hello, "speaker": speaker}, limits=limits)
         told: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
         def main() -> None:
@@ -226,6 +237,50 @@ class TestTls:
                 data += piece
             assert data.endswith(b"\r\n0\r\n\r\n")
             assert b"RUN_FINISHED" in data
+
+    def begin_to_be_told(self, server: Any, context: ssl.SSLContext) -> ssl.SSLSocket:
+        """A client with a small buffer, and the answer to it is of megabytes."""
+        plain = socket.socket()
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        plain.settimeout(10)
+        plain.connect(("127.0.0.1", server.port))
+        client = context.wrap_socket(plain, server_hostname="localhost")
+        body = b'{"threadId":"t","runId":"r","messages":[],"tools":[],"context":[],"state":{}}'
+        head = f"POST {BASE}/agent/speaker/run HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
+        client.sendall(head.encode() + b"content-length: %d\r\n\r\n" % len(body) + body)
+        return client
+
+    def test_a_client_that_takes_a_little_is_not_dropped(
+        self, serving: Callable[..., Any], contexts: Any
+    ) -> None:
+        patience = 1.0
+        with (
+            serving(Limits(write_seconds=patience), ssl=contexts[0]) as server,
+            self.begin_to_be_told(server, contexts[1]) as client,
+        ):
+            begun, data = time.monotonic(), bytearray()
+            while time.monotonic() - begun < 3 * patience:
+                data += client.recv(5000)
+                time.sleep(0.1)
+            assert len(data) < SPOKEN / 4, "it was not slow"
+            while piece := client.recv(65536):
+                data += piece
+        assert len(data) > SPOKEN
+        assert data.endswith(b"\r\n0\r\n\r\n")
+
+    def test_a_client_that_takes_nothing_is_dropped(
+        self, serving: Callable[..., Any], contexts: Any
+    ) -> None:
+        with (
+            serving(Limits(write_seconds=0.2), ssl=contexts[0]) as server,
+            self.begin_to_be_told(server, contexts[1]) as client,
+        ):
+            client.recv(1)
+            port = client.getsockname()[1]
+            deadline = time.monotonic() + 10
+            while is_open(server.port, port):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
 
     @pytest.mark.parametrize("garbage", [b"", b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00"])
     def test_a_handshake_that_fails_harms_nobody(
