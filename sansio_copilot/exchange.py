@@ -494,7 +494,8 @@ class Exchange:
             if batch.ended:
                 return
             if batch.orphan is not None:
-                yield from adopt(self._runtime.store, batch.orphan, self._now)
+                runtime = self._runtime
+                yield from adopt(runtime.store, runtime.limits, batch.orphan, self._now)
             elif size < limits.read_bytes:
                 # An idle stream keeps nothing of what it has sent.
                 del batch

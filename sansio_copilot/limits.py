@@ -6,6 +6,8 @@ from typing import Any
 
 import attrs
 
+from .events.patch import DEFAULT_PATCH_BYTES
+
 
 def _positive(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
@@ -41,6 +43,11 @@ class Limits:
         front end waits for the end of the stream before it answers a tool call.
     :param read_bytes: how much of the log a reader takes, and so sends, at a time. 256 KiB keeps a
         long replay from building up in memory for each slow client.
+    :param patch_bytes: bytes of JSON that the patches of one run (STATE_DELTA and ACTIVITY_DELTA)
+        may make beyond what they say: what ``copy`` copies, and, for 32 of them a byte, the
+        elements of lists that an insertion or removal moves. 1 MiB is some tenths of a second of
+        work. A patch that makes more is passed on to clients and logged, and is otherwise treated
+        as one that does not apply.
 
     :param runs: runs that may be live at once; one more is answered 503 with Retry-After. 10,000
         is far above what a server is meant for, and still fits into the memory of a small one.
@@ -73,6 +80,7 @@ class Limits:
     heartbeat_seconds: float = attrs.field(default=15.0, validator=_positive)
     cleanup_seconds: float = attrs.field(default=0.1, validator=_positive)
     read_bytes: int = attrs.field(default=256 * 1024, validator=_whole)
+    patch_bytes: float = attrs.field(default=DEFAULT_PATCH_BYTES, validator=_positive)
 
     runs: int = attrs.field(default=10_000, validator=_positive)
     bodies_bytes: int = attrs.field(default=256 * 1024**2, validator=_positive)

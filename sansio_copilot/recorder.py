@@ -23,9 +23,19 @@ from .events import (
     Verifier,
     check_event,
 )
+from .events._values import measure
+from .events.patch import DEFAULT_PATCH_BYTES, MAX_DEPTH, PatchBudget
 from .threads import Orphan, RunKey, RunResult
 
 logger = logging.getLogger("sansio_copilot")
+
+# Runs of a stream whose result is made at once, each of all that came before.
+_RESULTS_AT_ONCE = 8
+# How much RUN_STARTED events take before one goes without the run's input: a stream of many runs
+# would otherwise have as many copies of it.
+_REPEATED_INPUT_BYTES = 64 * 1024
+# What an agent makes that has to be fit to come back in the body of the next run.
+_MADE = frozenset({"STATE_SNAPSHOT", "STATE_DELTA", "ACTIVITY_DELTA", "MESSAGES_SNAPSHOT"})
 
 
 class RunRecorder:
@@ -38,6 +48,7 @@ class RunRecorder:
     :param input: the run's input as JSON; RUN_STARTED carries it to readers who did not send it.
         None for a run that stores nothing: it gets no event ids either.
     :param known_message_ids: messages of the input that history has, and a replay need not repeat.
+    :param patch_bytes: see :attr:`Limits.patch_bytes <sansio_copilot.Limits.patch_bytes>`.
     """
 
     __slots__ = (
@@ -47,12 +58,17 @@ class RunRecorder:
         "_folder",
         "_going",
         "_input",
+        "_input_bytes",
         "_key",
         "_known",
+        "_patch_bytes",
         "_position",
         "_prefix",
+        "_result_due",
+        "_results",
         "_verifier",
         "_verify",
+        "_warned",
         "error",
         "result",
     )
@@ -62,6 +78,7 @@ class RunRecorder:
         key: RunKey,
         input: Mapping[str, Any] | None,
         known_message_ids: Collection[str] = (),
+        patch_bytes: float = DEFAULT_PATCH_BYTES,
     ) -> None:
         self._key = key
         self._input = input
@@ -71,14 +88,23 @@ class RunRecorder:
         self._expand = ChunkExpander().feed
         self._verifier = Verifier()
         self._verify = self._verifier.feed
-        self._folder = MessageFolder(_messages_of(input))
-        self._compactor = Compactor((input or {}).get("state"))
+        self._patch_bytes = patch_bytes
+        self._begin(_messages_of(input))
         self._finalizer = Finalizer()
         self._going: Continuation | None = None
+        self._warned = False
+        self._results = 0
+        self._result_due = 0
+        self._input_bytes = _REPEATED_INPUT_BYTES
         self.error: str | None = None
         """Why the run must end: the rule that an event broke, in words for its developer."""
         self.result: RunResult | None = None
-        """What the run leaves if it ends here; set while its terminal event is the last one."""
+        """What the run leaves if it ends here; set while its terminal event is the last one.
+
+        A stream that goes on and on with further runs would have it made for each of them of all
+        that came before. So from the ninth on it is made only when the stream has doubled since
+        the last one; and by :meth:`finish`.
+        """
 
     def record(self, event: object, now: float) -> bytes:
         """Take one event from the agent; returns frames to append, perhaps none.
@@ -110,7 +136,8 @@ class RunRecorder:
             # An EventError, or what pydantic says of a model that it cannot write as JSON.
             self.error = str(error)
         if frames:
-            self.result = self._result(now) if self._finalizer.terminal else None
+            due = self._finalizer.terminal and self._position >= self._result_due
+            self.result = self._result(now) if due else None
         return frames[0] if len(frames) == 1 else b"".join(frames)
 
     def finish(
@@ -153,15 +180,16 @@ class RunRecorder:
         return b"".join(frames), self.result
 
     @classmethod
-    def adopt(cls, orphan: Orphan) -> RunRecorder:
+    def adopt(cls, orphan: Orphan, patch_bytes: float = DEFAULT_PATCH_BYTES) -> RunRecorder:
         """A recorder in the state of the one that died with the owner of ``orphan``.
 
         :meth:`finish` is what remains to be called on it.
         """
         events = [_json.decode(data) for data in frame_data(orphan.frames)]
         given = events[0].get("input") if events else None
-        recorder = cls(orphan.key, given if isinstance(given, dict) else {})
-        recorder._folder = MessageFolder(_json.decode(orphan.messages))
+        given = given if isinstance(given, dict) else {}
+        recorder = cls(orphan.key, given, (), patch_bytes)
+        recorder._begin(_json.decode(orphan.messages))
         for event in events:
             recorder._position += 1
             # Verified by its owner, before the input was added to RUN_STARTED.
@@ -171,6 +199,17 @@ class RunRecorder:
         return recorder
 
     @property
+    def terminal(self) -> bool:
+        """Whether the last event was terminal: the run has ended, unless another follows."""
+        return self._finalizer.terminal
+
+    def _begin(self, messages: list[Any]) -> None:
+        """Fold and compact from the conversation ``messages`` on."""
+        state = (self._input or {}).get("state")
+        self._folder = MessageFolder(messages, PatchBudget(self._patch_bytes))
+        self._compactor = Compactor(state, PatchBudget(self._patch_bytes), messages)
+
+    @property
     def _ids(self) -> dict[str, str]:
         return {"threadId": self._key.thread_id, "runId": self._key.run_id}
 
@@ -178,7 +217,32 @@ class RunRecorder:
         event = self._completed(event)
         frame = self._write(event)
         self._observe(event)
+        if event["type"] in _MADE:
+            self._warn(event, frame)
+        elif event["type"] == "RUN_STARTED":
+            self._input_bytes -= len(frame)
         return frame
+
+    def _warn(self, event: dict[str, Any], frame: bytes) -> None:
+        """Tell the agent's developer, once for a run, what it makes that will not do."""
+        if self._warned:
+            return
+        refused = self._compactor.refused or self._folder.refused
+        if refused is not None:
+            self._warned = True
+            logger.warning("run %r: %s: %s", self._key.run_id, event["type"], refused)
+        # With no more brackets than that it cannot be deeper, and need not be walked.
+        elif frame.count(b"{") + frame.count(b"[") >= MAX_DEPTH:
+            _, levels = measure(event.get("snapshot", event.get("messages")))
+            if levels >= MAX_DEPTH:
+                self._warned = True
+                logger.warning(
+                    "run %r: a %s is nested deeper than %d levels: the next run, whose body has "
+                    "it, will be answered 400",
+                    self._key.run_id,
+                    event["type"],
+                    MAX_DEPTH - 1,
+                )
 
     def _observe(self, event: dict[str, Any]) -> None:
         if event["type"] == "RUN_STARTED" and self._finalizer.terminal:
@@ -213,7 +277,13 @@ class RunRecorder:
     def _completed(self, event: dict[str, Any]) -> dict[str, Any]:
         """``event`` with what only the runtime knows."""
         kind = event["type"]
-        if kind == "RUN_STARTED" and self._input and not event.get("input"):
+        # The first always has it: what is left is above 0 then.
+        if (
+            kind == "RUN_STARTED"
+            and self._input
+            and not event.get("input")
+            and self._input_bytes > 0
+        ):
             given = self._input
             if self._known or not isinstance(given.get("messages"), list):
                 news = [m for m in _messages_of(given) if m.get("id") not in self._known]
@@ -239,19 +309,20 @@ class RunRecorder:
         prefix = self._prefix or b"id: %s." % self._key.token.encode()
         frames: list[bytes] = []
         message_ids: set[str] = set()
-        state = None
         for index, event in enumerate(events):
             frames.append(b"%sc%d\ndata: %s\n\n" % (prefix, index, _json.encode(event)))
             message_id = event.get("messageId")
             if isinstance(message_id, str):
                 message_ids.add(message_id)
-            kind = event["type"]
-            if kind == "STATE_SNAPSHOT":
-                snapshot = event["snapshot"]
-                state = _json.encode(snapshot) if isinstance(snapshot, dict) else b"null"
-            elif kind == "RUN_STARTED":
+            if event["type"] == "RUN_STARTED":
                 message_ids.update(_ids_of(_messages_of(event.get("input"))))
         messages = self._folder.current
+        state = None
+        if self._compactor.has_state:
+            value = self._compactor.state
+            state = _json.encode(value) if isinstance(value, dict) else b"null"
+        self._results += 1
+        self._result_due = 2 * self._position if self._results >= _RESULTS_AT_ONCE else 0
         return RunResult(
             b"".join(frames),
             _json.encode(messages) if messages else None,

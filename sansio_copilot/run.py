@@ -132,7 +132,7 @@ class Run:
         if (
             now - self._appended_at < self.batch_seconds
             # Who reads the end of a run goes on at once, and what follows it takes it back.
-            and recorder.result is None
+            and not recorder.terminal
             and not self._ended
             and self._held_bytes < _HELD_BYTES
         ):
@@ -241,7 +241,7 @@ class Run:
             return check
         if self._held:
             return self._append(now)
-        return _PULL if self.recorder.result is None else PullEvent(self.patience)
+        return PullEvent(self.patience) if self.recorder.terminal else _PULL
 
     def _append(self, now: float) -> RunAction:
         self._appended_at = now

@@ -10,6 +10,7 @@ from ag_ui.core import RunAgentInput
 
 from ..actions import Action, store_call
 from ..agents import Agent, AgentContext
+from ..limits import Limits
 from ..recorder import RunRecorder
 from ..run import Run
 from ..threads import Orphan, RunOpened, RunRequest, ThreadStore
@@ -46,9 +47,11 @@ def run_reply(
     return Reply.of_stream(LogStream(store, opened.cursor, run, ephemeral))
 
 
-def adopt(store: ThreadStore, orphan: Orphan, now: float) -> Generator[Action, Any, None]:
+def adopt(
+    store: ThreadStore, limits: Limits, orphan: Orphan, now: float
+) -> Generator[Action, Any, None]:
     """Finalize a run whose owner died, in its place."""
-    recorder = RunRecorder.adopt(orphan)
+    recorder = RunRecorder.adopt(orphan, limits.patch_bytes)
     frames, result = recorder.finish(
         now,
         stop_requested=orphan.stop_requested,

@@ -27,7 +27,8 @@ def run(turn: Turn) -> Steps:
         )
         return Reply(Response.json({"error": "Thread already running", "message": message}, 409))
     try:
-        recorder = RunRecorder(opened.key, parsed.json, opened.known_message_ids)
+        known, patch_bytes = opened.known_message_ids, turn.runtime.limits.patch_bytes
+        recorder = RunRecorder(opened.key, parsed.json, known, patch_bytes)
         return run_reply(turn, agent, parsed.input, turn.runtime.store, opened, recorder)
     except Exception:
         # A run that nobody drives would keep its thread busy for ever.
@@ -40,4 +41,4 @@ def _open(turn: Turn, request: Any) -> Generator[Action, Any, RunOpened | Thread
         opened: RunOpened | ThreadBusy | Orphan = yield from turn.store("open_run", request)
         if not isinstance(opened, Orphan):
             return opened
-        yield from adopt(turn.runtime.store, opened, turn.now)
+        yield from adopt(turn.runtime.store, turn.runtime.limits, opened, turn.now)

@@ -19,7 +19,7 @@ def stop(turn: Turn) -> Steps:
     assert thread_id is not None
     stopped = yield from turn.store("request_stop", thread_id, run_id)
     if isinstance(stopped, Orphan):
-        yield from adopt(turn.runtime.store, stopped, turn.now)
+        yield from adopt(turn.runtime.store, turn.runtime.limits, stopped, turn.now)
     elif not stopped:
         message = (
             f"No active run for thread '{shorten(thread_id)}'."

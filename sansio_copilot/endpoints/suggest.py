@@ -21,5 +21,6 @@ def suggest(turn: Turn) -> Steps:
     store = MemoryStore(resumable_runs=0)
     opened = store.open_run(run_request(turn, parsed.input))
     assert isinstance(opened, RunOpened), "a new store has no busy thread"
-    recorder = RunRecorder(opened.key, None)
+    patch_bytes = turn.runtime.limits.patch_bytes
+    recorder = RunRecorder(opened.key, None, patch_bytes=patch_bytes)
     return run_reply(turn, agent, parsed.input, store, opened, recorder, ephemeral=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from copy import deepcopy
 from typing import Any
 
 _ATOMS = frozenset({str, int, float, bool, type(None)})
+_CONTAINERS = (dict, list, tuple)
 
 
 def copy_json(value: Any) -> Any:
@@ -24,6 +26,56 @@ def copy_json(value: Any) -> Any:
     if kind in _ATOMS:
         return value
     return deepcopy(value)
+
+
+def measure(value: Any, enough: float = math.inf) -> tuple[int, int]:
+    """About how many bytes of JSON ``value`` is, and in how many levels of containers.
+
+    :param enough: a size beyond which nothing more is measured; the levels are then too few.
+    """
+    if not isinstance(value, _CONTAINERS):
+        return _size_of(value, enough), 0
+    size, depth = 0, 0
+    level = [value]
+    while level and size <= enough:
+        depth += 1
+        deeper: list[Any] = []
+        for container in level:
+            # At least that much, so that a long one need not be walked to be found too long.
+            size += 2 + len(container)
+            if size > enough:
+                break
+            if isinstance(container, dict):
+                size += sum(map(_size_of, container))
+            for item in container.values() if isinstance(container, dict) else container:
+                if isinstance(item, _CONTAINERS):
+                    deeper.append(item)
+                else:
+                    size += _size_of(item, enough)
+        level = deeper
+    return size, depth
+
+
+def _size_of(value: Any, enough: float = math.inf) -> int:
+    if not isinstance(value, str):
+        return 4
+    size = len(value) + 2
+    if value.isascii() or size > enough:
+        return size
+    return len(value.encode("utf-8", "surrogatepass")) + 2
+
+
+def json_equal(first: Any, second: Any) -> bool:
+    """Whether two values are the same JSON: numbers by value, true and 1 are different."""
+    if isinstance(first, bool) or isinstance(second, bool):
+        return first is second
+    if isinstance(first, dict) and isinstance(second, dict):
+        return len(first) == len(second) and all(
+            key in second and json_equal(value, second[key]) for key, value in first.items()
+        )
+    if isinstance(first, list | tuple) and isinstance(second, list | tuple):
+        return len(first) == len(second) and all(map(json_equal, first, second))
+    return bool(first == second)
 
 
 def merge_metadata(

@@ -131,10 +131,14 @@ class ChunkExpander:
     when the stream ends is left open: to close it is the finalizer's work.
     """
 
-    __slots__ = ("_lanes",)
+    __slots__ = ("_by_id", "_lanes", "_owners")
 
     def __init__(self) -> None:
         self._lanes: dict[str | None, _Stream] = {}
+        # The same streams, so that a chunk finds its own among thousands: by kind and id, and by
+        # kind, in which the lanes are an ordered set.
+        self._by_id: dict[tuple[_Kind, str], _Stream] = {}
+        self._owners: dict[_Kind, dict[str | None, None]] = {kind: {} for kind in _KINDS.values()}
 
     def feed(self, event: Event) -> Sequence[Event]:
         """The events that stand for ``event``; empty if its type is unknown.
@@ -153,8 +157,7 @@ class ChunkExpander:
         if type_ not in _WHOLE:
             return ()
         if type_ in _CLOSE_ALL:
-            ends = [stream.end() for stream in self._lanes.values()]
-            self._lanes.clear()
+            ends = [end for owner in list(self._lanes) for end in self._close(owner)]
             return (*ends, event)
         owner = event.get("subagentRunId")
         if owner is None and type_ in _SUBAGENT_ENDS:
@@ -164,7 +167,11 @@ class ChunkExpander:
 
     def _close(self, owner: str | None) -> list[Event]:
         stream = self._lanes.pop(owner, None)
-        return [] if stream is None else [stream.end()]
+        if stream is None:
+            return []
+        del self._by_id[stream.kind, stream.entity_id]
+        del self._owners[stream.kind][owner]
+        return [stream.end()]
 
     def _expand(self, kind: _Kind, chunk: Event) -> list[Event]:
         entity_id: str | None = chunk.get(kind.id_field)
@@ -183,6 +190,8 @@ class ChunkExpander:
                 raise EventError(f"First {kind.chunk_type} must have a {kind.id_field}")
             start = kind.start(chunk)
             stream = self._lanes[owner] = _Stream(kind, entity_id, owner)
+            self._by_id[kind, entity_id] = stream
+            self._owners[kind][owner] = None
             out.append(_attributed(start, owner, metadata))
 
         delta = chunk.get("delta")
@@ -206,19 +215,19 @@ class ChunkExpander:
         anything, so it must continue the parent's stream of its kind or the only other one.
         """
         if entity_id is not None:
-            for owner, stream in self._lanes.items():
-                if stream.kind is kind and stream.entity_id == entity_id:
-                    if tag is not None and tag != owner:
-                        holder = "(the parent agent)" if owner is None else owner
-                        raise EventError(
-                            f"Cannot continue {kind.noun} '{entity_id}': chunk subagentRunId "
-                            f"'{tag}' does not match the open stream's subagent '{holder}'."
-                        )
-                    return owner
-            return tag
+            stream = self._by_id.get((kind, entity_id))
+            if stream is None:
+                return tag
+            if tag is not None and tag != stream.owner:
+                holder = "(the parent agent)" if stream.owner is None else stream.owner
+                raise EventError(
+                    f"Cannot continue {kind.noun} '{entity_id}': chunk subagentRunId "
+                    f"'{tag}' does not match the open stream's subagent '{holder}'."
+                )
+            return stream.owner
         if tag is not None:
             return tag
-        owners = [owner for owner, stream in self._lanes.items() if stream.kind is kind]
+        owners = self._owners[kind]
         if not owners or None in owners:
             return None
         if len(owners) > 1:
@@ -227,7 +236,7 @@ class ChunkExpander:
                 f"subagentRunId, but {len(owners)} lanes have an open {kind.noun}. Attribute the "
                 "chunk to the subagent it belongs to."
             )
-        return owners[0]
+        return next(iter(owners))
 
 
 def _attributed(event: Event, owner: str | None, metadata: object) -> Event:

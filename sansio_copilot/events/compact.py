@@ -1,138 +1,68 @@
 """Compaction: fewer events that fold to the same messages and the same state.
 
 What a thread has been through is replayed to every client that connects. The deltas of a message
-or tool call become one, all state events of a run become one snapshot, and the events of one
-message end up next to each other, followed by what arrived while it was streamed.
+or tool call become one, and all state events of a run one snapshot. That is done in place: each
+event stays where it was, and the deltas go where the first of them was, up to an event that says
+something else of the same message. So nothing that can be seen changes, whatever overlaps.
 
-Source: ``compactEvents`` of ``@ag-ui/client`` 0.0.59, with two differences. State carries over
-from run to run, as it does for the client that was there; the reference starts each run from an
-empty object. And a delta that does not apply is kept where it is; the reference dies on it.
+The reference also puts the events of a message next to each other, at its end; see
+:mod:`.arrange`. As long as that folds to the same, it is done here too. If not, because messages
+overlap or a MESSAGES_SNAPSHOT arrived inside of one, everything stays where it was: **what a
+reload shows is what was shown live**.
+
+Source: ``compactEvents`` of ``@ag-ui/client`` 0.0.59, with three differences: the one above; state
+carries over from run to run, as it does for the client that was there, where the reference starts
+each run from an empty object; and a delta that does not apply is kept where it is, where the
+reference dies on it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from heapq import heappop, heappush
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from . import types as t
-from ._values import merge_metadata
+from ._values import measure
+from .arrange import STREAMED, arrange
+from .conversation import Message
+from .messages import MessageFolder
+from .patch import PatchBudget, PatchRefused
 from .state import StateFolder
-from .types import Event
+from .types import Event, EventError
+from .verify import verify_events
 
-Metadata = dict[str, Any]
+# What snapshots of the state may take beyond what was said, in bytes of JSON; see _flush_state.
+_FREE_SNAPSHOTS: Final = 8 * 1024
+# About what the least state event is.
+_LEAST: Final = 64
 
 
-class _Stream:
-    """What is known of a text message or tool call that has not ended."""
+class _Content:
+    """The deltas of a message or tool call, which become one event."""
 
-    __slots__ = ("deltas", "ended", "in_between", "metadata", "number", "start")
+    __slots__ = ("_fields", "_metadata", "parts")
 
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.start: Event | None = None
-        self.deltas: list[str] = []
-        # Of the deltas, and of starts that came after one.
-        self.metadata: Metadata | None = None
-        self.in_between: list[Event] = []
-        self.ended = False
+    def __init__(self, type_: str, id_field: str, entity_id: str) -> None:
+        self._fields: Event = {"type": type_, id_field: entity_id}
+        self._metadata: dict[str, Any] | None = None
+        self.parts: list[str] = []
 
-    def add_start(self, event: Event) -> None:
-        """Take a start, or another one, which a client that rejoins can see: it replaces the
-        first, but their metadata is merged.
-
-        As the start goes out before the deltas, metadata that arrived after a delta must not
-        ride on it, or it would lose against older values.
-        """
+    def add(self, event: Event) -> None:
+        self.parts.append(event["delta"])
         metadata = event.get("metadata")
-        older = None if self.start is None else self.start.get("metadata")
-        if self.deltas:
-            self.metadata = merge_metadata(self.metadata, metadata)
-            metadata = older
-        else:
-            metadata = merge_metadata(older, metadata)
-        if metadata is not event.get("metadata"):
-            event = {key: value for key, value in event.items() if key != "metadata"}
-            if metadata is not None:
-                event["metadata"] = metadata
-        self.start = event
+        if metadata is not None:
+            self._metadata = {} if self._metadata is None else self._metadata
+            self._metadata.update(metadata)
 
+    def join(self) -> None:
+        """Make one of the pieces, which take more room."""
+        self.parts[:] = ["".join(self.parts)]
 
-class _Streams:
-    """The open streams of one kind, by id."""
-
-    __slots__ = ("_content_type", "_count", "_id_field", "_started", "_streams")
-
-    def __init__(self, content_type: str, id_field: str) -> None:
-        self._content_type = content_type
-        self._id_field = id_field
-        self._streams: dict[str, _Stream] = {}
-        # A heap of those with a start, so that the oldest is found without a search; one that
-        # has ended is dropped when it comes up.
-        self._started: list[tuple[int, _Stream]] = []
-        self._count = 0
-
-    def _get(self, event: Event) -> _Stream:
-        entity_id = event[self._id_field]
-        stream = self._streams.get(entity_id)
-        if stream is None:
-            self._count += 1
-            stream = self._streams[entity_id] = _Stream(self._count)
-        return stream
-
-    def start(self, event: Event) -> None:
-        stream = self._get(event)
-        if stream.start is None:
-            heappush(self._started, (stream.number, stream))
-        stream.add_start(event)
-
-    def content(self, event: Event) -> None:
-        stream = self._streams.get(event[self._id_field]) or self._get(event)
-        stream.deltas.append(event["delta"])
-        if "metadata" in event:
-            stream.metadata = merge_metadata(stream.metadata, event["metadata"])
-
-    def continuation(self, event: Event) -> Callable[[str], object]:
-        return self._get(event).deltas.append
-
-    def end(self, event: Event, out: list[Event]) -> None:
-        stream = self._get(event)
-        stream.ended = True
-        self._flush(self._streams.pop(event[self._id_field]), event, event[self._id_field], out)
-        # Not kept longer than need be: the text is in the output now.
-        stream.deltas.clear()
-        self.oldest()
-
-    def flush(self, out: list[Event]) -> None:
-        for entity_id, stream in self._streams.items():
-            self._flush(stream, None, entity_id, out)
-        self._streams.clear()
-        self._started.clear()
-
-    def oldest(self) -> _Stream | None:
-        """The open stream with a start that was heard of first; None if there is none."""
-        while self._started:
-            stream = self._started[0][1]
-            if not stream.ended:
-                return stream
-            heappop(self._started)
-        return None
-
-    def _flush(self, stream: _Stream, end: Event | None, entity_id: str, out: list[Event]) -> None:
-        if stream.start is not None:
-            out.append(stream.start)
-        if stream.deltas:
-            content: Event = {
-                "type": self._content_type,
-                self._id_field: entity_id,
-                "delta": "".join(stream.deltas),
-            }
-            if stream.metadata is not None:
-                content["metadata"] = stream.metadata
-            out.append(content)
-        if end is not None:
-            out.append(end)
-        out.extend(stream.in_between)
+    def event(self) -> Event:
+        event = {**self._fields, "delta": "".join(self.parts)}
+        if self._metadata is not None:
+            event["metadata"] = {**self._metadata}
+        return event
 
 
 class Compactor:
@@ -142,29 +72,52 @@ class Compactor:
     not change them either.
 
     :param state: the state before the first event; None for an empty object.
+    :param budget: what its deltas may make beyond what they say; None for the default.
+    :param messages: the conversation before the first event, as AG-UI messages.
     """
 
     __slots__ = (
-        "_carrier",
+        "_args",
         "_folder",
-        "_out",
+        "_free",
+        "_has_state",
+        "_log",
+        "_messages",
+        "_open",
+        "_said",
+        "_snapshot_at",
+        "_state_events",
         "_state_metadata",
-        "_state_pending",
+        "_tangled",
         "_texts",
-        "_tool_calls",
         "skipped",
     )
 
-    def __init__(self, state: Any = None) -> None:
-        self._out: list[Event] = []
-        # What takes along the events in between; no other does until it ends, so that they stay
-        # in order.
-        self._carrier: _Stream | None = None
-        self._texts = _Streams(t.TEXT_MESSAGE_CONTENT, "messageId")
-        self._tool_calls = _Streams(t.TOOL_CALL_ARGS, "toolCallId")
-        self._folder = StateFolder(state)
-        self._state_pending = False
-        self._state_metadata: Metadata | None = None
+    def __init__(
+        self,
+        state: Any = None,
+        budget: PatchBudget | None = None,
+        messages: Iterable[Message] = (),
+    ) -> None:
+        self._messages = messages
+        self._log: list[Event | _Content] = []
+        # Where the next delta of a message or tool call goes, by its id.
+        self._texts: dict[str, _Content] = {}
+        self._args: dict[str, _Content] = {}
+        # What has started and not ended; a message and a call may have the same id.
+        self._open: set[tuple[str, str]] = set()
+        # Whether the order of the reference may fold to something else.
+        self._tangled = False
+        self._folder = StateFolder(state, budget)
+        self._has_state = False
+        # Those that no snapshot stands for yet, but what is before the last STATE_SNAPSHOT.
+        self._state_events: list[Event] = []
+        self._state_metadata: dict[str, Any] | None = None
+        # In bytes of JSON: how much was said of the state since the last snapshot, when that is
+        # enough to look whether there can be another, and what snapshots may take besides.
+        self._said = 0
+        self._snapshot_at: float = 0
+        self._free = _FREE_SNAPSHOTS
         #: How many deltas did not apply to the state, and were kept as they are.
         self.skipped = 0
 
@@ -173,72 +126,191 @@ class Compactor:
         """The state after what was fed so far; None if there was none. It is not to be changed."""
         return self._folder.state
 
+    @property
+    def has_state(self) -> bool:
+        """Whether an event has set or changed the state."""
+        return self._has_state
+
+    @property
+    def refused(self) -> PatchRefused | None:
+        """Why a delta did not apply that made too much; None if none did."""
+        return self._folder.refused
+
     def feed(self, event: Event) -> None:
         """Take the next event of the stream."""
         handler = _HANDLERS.get(event["type"])
-        if handler is not None:
-            handler(self, event)
+        if handler is None:
+            self._log.append(event)
         else:
-            # Kept out of the middle of a message: the first that is open takes it along.
-            if self._carrier is None or self._carrier.ended:
-                self._carrier = self._texts.oldest() or self._tool_calls.oldest()
-            (self._out if self._carrier is None else self._carrier.in_between).append(event)
+            handler(self, event)
 
     def continuation(self, event: Event) -> Callable[[str], object]:
         """What takes a further delta of the message or tool call that ``event`` was a delta of.
 
         It is the same as to feed that delta, as long as nothing else is fed.
         """
-        streams = self._tool_calls if event["type"] == t.TOOL_CALL_ARGS else self._texts
-        return streams.continuation(event)
+        if event["type"] == t.TOOL_CALL_ARGS:
+            return self._args[event["toolCallId"]].parts.append
+        return self._texts[event["messageId"]].parts.append
 
     def finish(self) -> list[Event]:
-        """The compacted events, with what is still open at the end. Nothing is fed after it."""
-        self._texts.flush(self._out)
-        self._tool_calls.flush(self._out)
+        """The compacted events, with what is still open at the end.
+
+        More may be fed, once nothing is open; what follows is then compacted for itself.
+        """
+        events = [item.event() if isinstance(item, _Content) else item for item in self._log]
+        arranged = arrange(events)
+        if not self._tangled or self._is_the_same(events, arranged):
+            events = arranged
+        before = len(self._log)
         self._flush_state()
-        return self._out
+        # The last state comes last, as in the reference.
+        return [*events, *cast("list[Event]", self._log[before:])]
+
+    def _is_the_same(self, events: list[Event], arranged: list[Event]) -> bool:
+        """Whether a client that reads ``arranged`` sees what it would see of ``events``."""
+        if _others(events) != _others(arranged) or (_is_valid(events) > _is_valid(arranged)):
+            return False
+        first, second = MessageFolder(self._messages), MessageFolder(self._messages)
+        for event in events:
+            first.feed(event)
+        for event in arranged:
+            second.feed(event)
+        return first.current == second.current
+
+    # -- messages and tool calls -----------------------------------------------------------
 
     def _text_start(self, event: Event) -> None:
-        self._texts.start(event)
+        self._start(("text", event["messageId"]))
+        self._say_of_message(event["messageId"])
+        self._log.append(event)
 
     def _text_content(self, event: Event) -> None:
-        self._texts.content(event)
+        message_id = event["messageId"]
+        content = self._texts.get(message_id)
+        if content is None:
+            content = _Content(t.TEXT_MESSAGE_CONTENT, "messageId", message_id)
+            self._texts[message_id] = content
+            self._log.append(content)
+            self._tangled = self._tangled or ("text", message_id) not in self._open
+        content.add(event)
 
     def _text_end(self, event: Event) -> None:
-        self._texts.end(event, self._out)
+        self._end(("text", event["messageId"]))
+        self._say_of_message(event["messageId"])
+        self._log.append(event)
 
     def _tool_start(self, event: Event) -> None:
-        self._tool_calls.start(event)
+        call_id = event["toolCallId"]
+        self._start(("call", call_id))
+        self._say_of_call(call_id)
+        # It may make a message with either id.
+        self._say_of_message(call_id)
+        self._say_of_message(event.get("parentMessageId"))
+        self._log.append(event)
 
     def _tool_args(self, event: Event) -> None:
-        self._tool_calls.content(event)
+        call_id = event["toolCallId"]
+        content = self._args.get(call_id)
+        if content is None:
+            content = _Content(t.TOOL_CALL_ARGS, "toolCallId", call_id)
+            self._args[call_id] = content
+            self._log.append(content)
+            self._tangled = self._tangled or ("call", call_id) not in self._open
+        content.add(event)
 
     def _tool_end(self, event: Event) -> None:
-        self._tool_calls.end(event, self._out)
+        self._end(("call", event["toolCallId"]))
+        self._say_of_call(event["toolCallId"])
+        self._log.append(event)
+
+    def _one_message(self, event: Event) -> None:
+        """What says something of one message, and is no text."""
+        self._tangled = self._tangled or bool(self._open)
+        self._say_of_message(event.get("messageId"))
+        self._log.append(event)
+
+    def _all_messages(self, event: Event) -> None:
+        """What may say something of any message, or tool call."""
+        self._tangled = self._tangled or bool(self._open)
+        for contents in (self._texts, self._args):
+            for content in contents.values():
+                content.join()
+            contents.clear()
+        self._log.append(event)
+
+    def _start(self, entity: tuple[str, str]) -> None:
+        self._tangled = self._tangled or bool(self._open)
+        self._open.add(entity)
+
+    def _end(self, entity: tuple[str, str]) -> None:
+        self._tangled = self._tangled or entity not in self._open
+        self._open.discard(entity)
+
+    def _say_of_message(self, message_id: str | None) -> None:
+        if message_id in self._texts:
+            self._texts.pop(message_id).join()
+
+    def _say_of_call(self, call_id: str) -> None:
+        if call_id in self._args:
+            self._args.pop(call_id).join()
+
+    # -- runs and state --------------------------------------------------------------------
 
     def _run_boundary(self, event: Event) -> None:
         self._flush_state()
-        self._out.append(event)
+        self._all_messages(event)
 
     def _state_event(self, event: Event) -> None:
-        if self._folder.feed(event):
-            self._state_pending = True
-            self._state_metadata = merge_metadata(self._state_metadata, event.get("metadata"))
-        else:
+        made = self._folder.budget.made
+        if not self._folder.feed(event):
             self.skipped += 1
             self._flush_state()
-            self._out.append(event)
+            self._log.append(event)
+            return
+        self._said += self._folder.budget.made - made + _LEAST
+        if event["type"] == t.STATE_SNAPSHOT:
+            self._said += measure(event.get("snapshot"))[0]
+            self._state_events.clear()
+        self._has_state = True
+        self._state_events.append(event)
+        metadata = event.get("metadata")
+        if metadata is not None:
+            self._state_metadata = {} if self._state_metadata is None else self._state_metadata
+            self._state_metadata.update(metadata)
 
     def _flush_state(self) -> None:
-        if not self._state_pending:
+        """Let a snapshot of the state stand for the events since the last one, if there are any.
+
+        A large state that changes a little, again and again, would so be written each time. So
+        the first snapshot is paid for by what the run began with, and each further one by what
+        was said since. If that is not enough, the events themselves are kept.
+        """
+        if not self._state_events:
             return
-        snapshot = {"type": t.STATE_SNAPSHOT, "snapshot": self._folder.state}
-        if self._state_metadata is not None:
-            snapshot["metadata"] = self._state_metadata
-        self._out.append(snapshot)
-        self._state_pending = False
+        if self._said >= self._snapshot_at and self._pays():
+            snapshot: Event = {"type": t.STATE_SNAPSHOT, "snapshot": self._folder.state}
+            if self._state_metadata is not None:
+                snapshot["metadata"] = self._state_metadata
+            self._log.append(snapshot)
+        else:
+            self._log.extend(self._state_events)
+        self._state_events.clear()
         self._state_metadata = None
+
+    def _pays(self) -> bool:
+        if self._snapshot_at:
+            size, _ = measure(self._folder.state, self._said + self._free)
+            if size > self._said + self._free:
+                # To find that out has cost as much. It is not worth while again before as much
+                # has been said once more.
+                self._free = 0
+                self._snapshot_at = 2 * self._said
+                return False
+            self._free -= max(0, size - self._said)
+        self._said = 0
+        self._snapshot_at = 1
+        return True
 
 
 _HANDLERS: Final[dict[str, Callable[[Compactor, Event], None]]] = {
@@ -248,6 +320,14 @@ _HANDLERS: Final[dict[str, Callable[[Compactor, Event], None]]] = {
     t.TOOL_CALL_START: Compactor._tool_start,
     t.TOOL_CALL_ARGS: Compactor._tool_args,
     t.TOOL_CALL_END: Compactor._tool_end,
+    t.TOOL_CALL_RESULT: Compactor._one_message,
+    t.REASONING_MESSAGE_START: Compactor._one_message,
+    t.REASONING_MESSAGE_CONTENT: Compactor._one_message,
+    t.REASONING_MESSAGE_END: Compactor._one_message,
+    t.REASONING_ENCRYPTED_VALUE: Compactor._one_message,
+    t.ACTIVITY_SNAPSHOT: Compactor._one_message,
+    t.ACTIVITY_DELTA: Compactor._one_message,
+    t.MESSAGES_SNAPSHOT: Compactor._all_messages,
     t.RUN_STARTED: Compactor._run_boundary,
     t.RUN_FINISHED: Compactor._run_boundary,
     t.RUN_ERROR: Compactor._run_boundary,
@@ -256,9 +336,25 @@ _HANDLERS: Final[dict[str, Callable[[Compactor, Event], None]]] = {
 }
 
 
-def compact_events(events: Iterable[Event], *, state: Any = None) -> list[Event]:
+def _others(events: list[Event]) -> list[int]:
+    """What the reference may put elsewhere, by identity: it has to stay in its own order."""
+    return [id(event) for event in events if event["type"] not in STREAMED]
+
+
+def _is_valid(events: list[Event]) -> bool:
+    """Whether a client reads ``events`` to their end."""
+    try:
+        verify_events(events)
+    except EventError:
+        return False
+    return True
+
+
+def compact_events(
+    events: Iterable[Event], *, state: Any = None, messages: Iterable[Message] = ()
+) -> list[Event]:
     """``events`` in fewer events that fold to the same; see :class:`Compactor`."""
-    compactor = Compactor(state)
+    compactor = Compactor(state, None, list(messages))
     for event in events:
         compactor.feed(event)
     return compactor.finish()

@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from . import types as t
-from ._values import copy_json, merge_metadata
-from .state import apply_delta
+from ._values import copy_json
+from .conversation import Conversation, Entry, Message, ToolCall
+from .patch import PatchBudget, PatchRefused, apply_patch
 from .types import Event, EventError
-
-Message = dict[str, Any]
 
 
 class MessageFolder:
@@ -24,36 +23,34 @@ class MessageFolder:
     An event that refers to a message or tool call that is not there is ignored, as is a message
     without an id.
 
-    A delta costs the same however long the conversation and the message are: entities are found
-    by id, and text is joined when its message ends or somebody looks.
+    An event costs the same however long the conversation and the message are: entities are found
+    by id, and text is joined when its message ends or somebody looks. What an event that comes
+    whole costs is linear in what it says.
 
     :param messages: the conversation before the first event, as AG-UI messages.
+    :param budget: what the patches of activities may make beyond what they say; None for the
+        default.
     """
 
-    __slots__ = ("_args", "_by_id", "_calls", "_carriers", "_messages", "_texts")
+    __slots__ = ("_conversation", "budget", "refused")
 
-    def __init__(self, messages: Iterable[Message] = ()) -> None:
-        self._messages = _adopt(list(messages))
-        # Where an id occurs twice, the first in the conversation counts, here and below.
-        self._by_id: dict[str, Message] = {}
-        self._calls: dict[str, dict[str, Any]] = {}
-        self._carriers: dict[str, Message] = {}  # tool call id -> the message that holds it
-        # id -> the parts of a content or of arguments that is being streamed
-        self._texts: dict[str, list[str]] = {}
-        self._args: dict[str, list[str]] = {}
-        self._index()
+    def __init__(self, messages: Iterable[Message] = (), budget: PatchBudget | None = None) -> None:
+        self._conversation = Conversation()
+        for message in _adopt(list(messages)):
+            self._conversation.append(message)
+        self.budget = PatchBudget() if budget is None else budget
+        self.refused: PatchRefused | None = None
+        """Why an ACTIVITY_DELTA did not apply that made too much; None if none did."""
 
     @property
     def messages(self) -> list[Message]:
         """A copy of the conversation so far."""
-        copied: list[Message] = copy_json(self.current)
-        return copied
+        return [copy_json(message) for message in self._conversation]
 
     @property
     def current(self) -> list[Message]:
         """The conversation itself, to be read at once: it is not to be changed, and goes on to."""
-        self._settle()
-        return self._messages
+        return list(self._conversation)
 
     def feed(self, event: Event) -> None:
         """Apply one event; one that has no effect on messages is ignored."""
@@ -67,102 +64,88 @@ class MessageFolder:
         It is the same as to feed that delta, as long as nothing else is fed, and nobody looks at
         :attr:`messages`. None if somebody has, or a delta has no effect.
         """
+        entity: ToolCall | Entry | None
         if event["type"] == t.TOOL_CALL_ARGS:
-            parts = self._args.get(event["toolCallId"])
+            entity = self._conversation.find_call(event["toolCallId"])
         else:
-            parts = self._texts.get(event["messageId"])
-        return None if parts is None else parts.append
+            entity = self._conversation.find(event["messageId"])
+        return None if entity is None or entity.parts is None else entity.parts.append
 
     # -- what is streamed ------------------------------------------------------------------
 
     def _text_start(self, event: Event) -> None:
-        message = self._by_id.get(event["messageId"])
-        if message is None:
-            message = {
-                "id": event["messageId"],
-                "role": event.get("role") or "assistant",
-                "content": "",
-            }
-            if event.get("name") is not None:
-                message["name"] = event["name"]
-            self._append(message, event)
-        elif message.get("role") != "activity":
-            _add_metadata(message, event)
+        self._start(event, event.get("role") or "assistant", event.get("name"))
 
     def _reasoning_start(self, event: Event) -> None:
-        message = self._by_id.get(event["messageId"])
-        if message is None:
-            message = {"id": event["messageId"], "role": "reasoning", "content": ""}
+        self._start(event, "reasoning", None)
+
+    def _start(self, event: Event, role: str, name: str | None) -> None:
+        entry = self._conversation.find(event["messageId"])
+        if entry is None:
+            message = {"id": event["messageId"], "role": role, "content": ""}
+            if name is not None:
+                message["name"] = name
             self._append(message, event)
-        elif message.get("role") != "activity":
-            _add_metadata(message, event)
+        elif entry.role != "activity":
+            _add_metadata(entry.message, event)
 
     def _text_content(self, event: Event) -> None:
-        message_id = event["messageId"]
-        parts = self._texts.get(message_id)
-        if parts is None:
-            message = self._by_id.get(message_id)
-            if message is None or message.get("role") == "activity":
-                return
-            content = message.get("content")
-            parts = self._texts[message_id] = [content] if isinstance(content, str) else []
-        parts.append(event["delta"])
+        entry = self._conversation.find(event["messageId"])
+        if entry is None or entry.role == "activity":
+            return
+        entry.stream().append(event["delta"])
         if "metadata" in event:
-            _add_metadata(self._by_id[message_id], event)
+            _add_metadata(entry.message, event)
 
     def _text_end(self, event: Event) -> None:
-        message = self._by_id.get(event["messageId"])
-        if message is not None and message.get("role") != "activity":
-            self._settle_text(event["messageId"])
-            _add_metadata(message, event)
+        entry = self._conversation.find(event["messageId"])
+        if entry is None or entry.role == "activity":
+            return
+        # Pieces take more room than a text. But to join them each time that a message is opened
+        # and ended once more would be to copy it each time.
+        if entry.parts is not None and not entry.parts[0]:
+            entry.settle()
+        _add_metadata(entry.message, event)
 
     def _tool_start(self, event: Event) -> None:
         call_id = event["toolCallId"]
-        call = self._calls.get(call_id)
+        call = self._conversation.find_call(call_id)
         if call is not None:
             # Sent again, say when a client rejoins: the arguments so far are all there are.
-            call["function"]["name"] = event["toolCallName"]
-            _add_metadata(call, event)
+            call.fields["function"]["name"] = event["toolCallName"]
+            _add_metadata(call.fields, event)
             return
         parent_id = event.get("parentMessageId")
-        message = self._by_id.get(parent_id) if parent_id else None
-        if message is None or message.get("role") != "assistant":
-            new_id = parent_id if parent_id and message is None else call_id
+        carrier = self._conversation.find(parent_id) if parent_id else None
+        if carrier is None or carrier.role != "assistant":
+            new_id = parent_id if parent_id and carrier is None else call_id
             message = {"id": new_id, "role": "assistant", "toolCalls": []}
-            if new_id not in self._by_id and event.get("subagentRunId") is not None:
-                message["subagentRunId"] = event["subagentRunId"]
-            self._messages.append(message)
-            self._by_id.setdefault(new_id, message)
-        call = {
+            if self._conversation.find(new_id) is None:
+                _add_owner(message, event)
+            carrier = self._conversation.append(message)
+        fields = {
             "id": call_id,
             "type": "function",
             "function": {"name": event["toolCallName"], "arguments": ""},
         }
-        _add_metadata(call, event)
-        if not isinstance(message.get("toolCalls"), list):
-            message["toolCalls"] = []
-        message["toolCalls"].append(call)
-        self._calls[call_id] = call
-        self._carriers[call_id] = message
+        _add_metadata(fields, event)
+        self._conversation.add_call(fields, carrier)
 
     def _tool_args(self, event: Event) -> None:
-        call_id = event["toolCallId"]
-        parts = self._args.get(call_id)
-        if parts is None:
-            call = self._calls.get(call_id)
-            if call is None:
-                return
-            arguments = call["function"].get("arguments")
-            parts = self._args[call_id] = [arguments] if isinstance(arguments, str) else []
-        parts.append(event["delta"])
+        call = self._conversation.find_call(event["toolCallId"])
+        if call is None:
+            return
+        call.stream().append(event["delta"])
         if "metadata" in event:
-            _add_metadata(self._calls[call_id], event)
+            _add_metadata(call.fields, event)
 
     def _tool_end(self, event: Event) -> None:
-        call = self._calls.get(event["toolCallId"])
-        if call is not None:
-            self._settle_args(event["toolCallId"])
-            _add_metadata(call, event)
+        call = self._conversation.find_call(event["toolCallId"])
+        if call is None:
+            return
+        if call.parts is not None and not call.parts[0]:
+            call.settle()
+        _add_metadata(call.fields, event)
 
     # -- what comes whole ------------------------------------------------------------------
 
@@ -173,27 +156,28 @@ class MessageFolder:
             "role": event.get("role") or "tool",
             "content": event["content"],
         }
-        carrier = self._carriers.get(event["toolCallId"])
-        if carrier is None or carrier.get("role") != "assistant":
+        call = self._conversation.find_call(event["toolCallId"])
+        if call is None or call.carrier.role != "assistant":
             self._append(result, event)
             return
         # Providers refuse a history in which something stands between a call and its results.
-        at = self._position(carrier) + 1
-        while at < len(self._messages) and self._messages[at].get("role") == "tool":
-            at += 1
-        self._append(result, event, at)
+        _add_owner(result, event)
+        _add_metadata(result, event)
+        self._conversation.add_result(result, call.carrier)
 
     def _encrypted_value(self, event: Event) -> None:
         entity_id = event["entityId"]
         if event["subtype"] == "tool-call":
-            target = self._calls.get(entity_id)
+            call = self._conversation.find_call(entity_id)
+            target = None if call is None else call.fields
         else:
-            target = self._by_id.get(entity_id)
-        if target is not None and target.get("role") != "activity":
+            entry = self._conversation.find(entity_id)
+            target = None if entry is None or entry.role == "activity" else entry.message
+        if target is not None:
             target["encryptedValue"] = event["encryptedValue"]
 
     def _activity_snapshot(self, event: Event) -> None:
-        message = self._by_id.get(event["messageId"])
+        entry = self._conversation.find(event["messageId"])
         replace = event.get("replace") is not False
         activity = {
             "id": event["messageId"],
@@ -201,117 +185,52 @@ class MessageFolder:
             "activityType": event["activityType"],
             "content": copy_json(event["content"]),
         }
-        if message is None:
+        if entry is None:
             self._append(activity, event)
-        elif message.get("role") == "activity":
+        elif entry.role == "activity":
             if replace:
                 # The metadata so far stays; the owner is whoever sent the replacement.
-                message.pop("subagentRunId", None)
-                message.update(activity)
-                _add_owner(message, event)
-            _add_metadata(message, event)
+                entry.message.pop("subagentRunId", None)
+                entry.message.update(activity)
+                _add_owner(entry.message, event)
+            _add_metadata(entry.message, event)
         elif replace:
-            self._settle()
             _add_owner(activity, event)
             _add_metadata(activity, event)
-            self._messages[self._position(message)] = activity
-            self._index()
+            self._conversation.replace(entry, activity)
 
     def _activity_delta(self, event: Event) -> None:
-        message = self._by_id.get(event["messageId"])
-        if message is None or message.get("role") != "activity":
+        entry = self._conversation.find(event["messageId"])
+        if entry is None or entry.role != "activity":
             return
+        message = entry.message
         _add_metadata(message, event)
         content = message.get("content")
+        document = {} if content is None else content
         try:
-            content = apply_delta({} if content is None else content, event.get("patch") or [])
-        except EventError:
+            content = apply_patch(document, event.get("patch") or [], self.budget)
+        except EventError as error:
+            if isinstance(error, PatchRefused):
+                self.refused = error
             return
         message["content"] = content
         message["activityType"] = event["activityType"]
 
     def _messages_snapshot(self, event: Event) -> None:
-        self._settle()
-        snapshot = _adopt(event.get("messages"))
-        latest = {message["id"]: message for message in snapshot}
-        # Activities and reasoning exist on the client alone, unless the snapshot has some: then
-        # it has them all, and one it leaves out is gone.
-        kept_roles = {"activity", "reasoning"} - {message.get("role") for message in snapshot}
-        messages = []
-        for message in self._messages:
-            if message.get("role") in kept_roles:
-                messages.append(message)
-            elif message["id"] in latest:
-                messages.append(latest[message["id"]])
-        present = {message["id"] for message in messages}
-        messages.extend(message for message in snapshot if message["id"] not in present)
-        self._messages = messages
-        self._index()
+        self._conversation.merge(_adopt(event.get("messages")))
 
     def _run_started(self, event: Event) -> None:
         run_input = event.get("input")
         if isinstance(run_input, dict):
             for message in _adopt(run_input.get("messages")):
-                if message["id"] not in self._by_id:
-                    self._messages.append(message)
-                    self._index_message(message)
+                if self._conversation.find(message["id"]) is None:
+                    self._conversation.append(message)
 
-    # -- keeping order ---------------------------------------------------------------------
-
-    def _append(self, message: Message, event: Event, at: int | None = None) -> None:
-        """Put the new ``message`` that ``event`` makes at the end, or at ``at``."""
+    def _append(self, message: Message, event: Event) -> None:
+        """Put the new ``message`` that ``event`` makes at the end."""
         _add_owner(message, event)
         _add_metadata(message, event)
-        self._messages.insert(len(self._messages) if at is None else at, message)
-        message_id = message["id"]
-        first = self._by_id.setdefault(message_id, message)
-        if first is not message and at is not None and self._position(first) > at:
-            self._settle_text(message_id)
-            self._by_id[message_id] = message
-
-    def _position(self, wanted: Message) -> int:
-        # From the end, where what is looked for almost always is.
-        return next(
-            index
-            for index in range(len(self._messages) - 1, -1, -1)
-            if self._messages[index] is wanted
-        )
-
-    def _index(self) -> None:
-        self._by_id.clear()
-        self._calls.clear()
-        self._carriers.clear()
-        for message in self._messages:
-            self._index_message(message)
-
-    def _index_message(self, message: Message) -> None:
-        self._by_id.setdefault(message["id"], message)
-        calls = message.get("toolCalls")
-        for call in calls if isinstance(calls, list) else ():
-            if (
-                isinstance(call, dict)
-                and isinstance(call.get("id"), str)
-                and isinstance(call.get("function"), dict)
-            ):
-                self._calls.setdefault(call["id"], call)
-                self._carriers.setdefault(call["id"], message)
-
-    def _settle(self) -> None:
-        """Join what is being streamed, so that the messages are whole."""
-        for message_id in list(self._texts):
-            self._settle_text(message_id)
-        for call_id in list(self._args):
-            self._settle_args(call_id)
-
-    def _settle_text(self, message_id: str) -> None:
-        parts = self._texts.pop(message_id, None)
-        if parts is not None:
-            self._by_id[message_id]["content"] = "".join(parts)
-
-    def _settle_args(self, call_id: str) -> None:
-        parts = self._args.pop(call_id, None)
-        if parts is not None:
-            self._calls[call_id]["function"]["arguments"] = "".join(parts)
+        self._conversation.append(message)
 
 
 _HANDLERS: Final[dict[str, Callable[[MessageFolder, Event], None]]] = {
@@ -355,9 +274,11 @@ def _add_metadata(target: dict[str, Any], event: Event) -> None:
     metadata = event.get("metadata")
     if metadata is not None:
         older = target.get("metadata")
-        target["metadata"] = merge_metadata(
-            older if isinstance(older, dict) else None, copy_json(metadata)
-        )
+        if isinstance(older, dict):
+            # In place: a new dict for each event would cost as much as has come so far.
+            older.update(copy_json(metadata))
+        else:
+            target["metadata"] = copy_json(metadata)
 
 
 def fold_messages(events: Iterable[Event], messages: Iterable[Message] = ()) -> list[Message]:

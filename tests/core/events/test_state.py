@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import copy
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sansio_copilot.events import EventError, StateFolder, fold_state
+from sansio_copilot.events import StateFolder, fold_state
 from sansio_copilot.events._values import copy_json, merge_metadata
-from sansio_copilot.events.state import apply_delta
 
 
 def snapshot(value):
@@ -52,54 +50,6 @@ def test_a_delta_that_does_not_apply_is_skipped_as_a_whole():
     assert folder.state == {"a": 1}
     assert folder.feed(delta(add("/b", 2))) is True
     assert folder.state == {"a": 1, "b": 2}
-
-
-BAD_DELTAS = [
-    None,
-    7,
-    "abc",
-    {"op": "add", "path": "/x", "value": 1},
-    [None],
-    ["add"],
-    [{}],
-    [{"op": "add"}],
-    [{"op": "add", "path": "/x"}],
-    [{"op": "add", "path": 7, "value": 1}],
-    [{"op": "add", "path": "x", "value": 1}],
-    [{"op": "grow", "path": "/x", "value": 1}],
-    [{"op": ["add"], "path": "/x", "value": 1}],
-    [{"op": "add", "path": "/a/b", "value": 1}],
-    [{"op": "add", "path": "/list/9", "value": 1}],
-    [{"op": "add", "path": "/list/01", "value": 1}],
-    [{"op": "add", "path": "/list/x", "value": 1}],
-    [{"op": "add", "path": "/text/0", "value": 1}],
-    [{"op": "replace", "path": "/no", "value": 1}],
-    [{"op": "remove", "path": "/no"}],
-    [{"op": "remove", "path": "/list/-"}],
-    [{"op": "test", "path": "/a", "value": True}],
-    [{"op": "move", "path": "/b", "from": "/no"}],
-    [{"op": "move", "path": "/obj/k", "from": "/obj"}],
-    [{"op": "copy", "path": "/b"}],
-]
-
-
-@pytest.mark.parametrize("bad", BAD_DELTAS, ids=repr)
-def test_whatever_is_wrong_with_a_delta_nothing_changes(bad):
-    state = {"a": 1, "text": "t", "list": [1, 2], "obj": {"k": {}}}
-    before = copy.deepcopy(state)
-    with pytest.raises(EventError, match="the delta does not apply"):
-        apply_delta(state, bad)
-    assert state == before
-    if isinstance(bad, list):
-        first_good = [
-            {"op": "remove", "path": "/a"},
-            {"op": "move", "path": "/list/0", "from": "/text"},
-            add("/list/-", 3),
-        ]
-        with pytest.raises(EventError):
-            apply_delta(state, [*first_good, *bad])
-        assert state == before
-        assert list(state) == list(before)
 
 
 def test_nothing_of_an_event_becomes_part_of_the_state():

@@ -1,0 +1,167 @@
+"""The order in which the reference replays: each message and tool call in one piece, at its end.
+
+The events of a text message or tool call stand next to each other, where it ended, and what
+arrived in between follows them. That is what clients are used to, and where one comes after the
+other it changes nothing. Where they overlap it may: see :mod:`.compact`, which decides.
+
+Source: ``compactEvents`` of ``@ag-ui/client`` 0.0.59.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from heapq import heappop, heappush
+from typing import Any, Final
+
+from . import types as t
+from ._values import merge_metadata
+from .types import Event
+
+Metadata = dict[str, Any]
+
+
+def arrange(events: Iterable[Event]) -> list[Event]:
+    """``events``, whose state is compact already, in the order of the reference."""
+    out: list[Event] = []
+    texts = _Streams(t.TEXT_MESSAGE_CONTENT, "messageId")
+    calls = _Streams(t.TOOL_CALL_ARGS, "toolCallId")
+    for event in events:
+        type_ = event["type"]
+        if type_ in STREAMED:
+            streams = texts if type_.startswith(_TEXT) else calls
+            streams.feed(type_, event, out)
+        elif type_ in _IN_PLACE:
+            out.append(event)
+        else:
+            # Kept out of the middle of a message: the first that is open takes it along.
+            carrier = texts.oldest() or calls.oldest()
+            (out if carrier is None else carrier.in_between).append(event)
+    texts.flush(out)
+    calls.flush(out)
+    return out
+
+
+#: What makes a text message or tool call out of pieces.
+STREAMED: Final = frozenset(
+    {
+        t.TEXT_MESSAGE_START,
+        t.TEXT_MESSAGE_CONTENT,
+        t.TEXT_MESSAGE_END,
+        t.TOOL_CALL_START,
+        t.TOOL_CALL_ARGS,
+        t.TOOL_CALL_END,
+    }
+)
+_TEXT: Final = "TEXT_MESSAGE"
+_IN_PLACE: Final = frozenset(
+    {t.RUN_STARTED, t.RUN_FINISHED, t.RUN_ERROR, t.STATE_SNAPSHOT, t.STATE_DELTA}
+)
+
+
+class _Stream:
+    """What is known of a text message or tool call that has not ended."""
+
+    __slots__ = ("deltas", "ended", "in_between", "metadata", "number", "start")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.start: Event | None = None
+        self.deltas: list[str] = []
+        # Of the deltas, and of starts that came after one.
+        self.metadata: Metadata | None = None
+        self.in_between: list[Event] = []
+        self.ended = False
+
+    def add_start(self, event: Event) -> None:
+        """Take a start, or another one, which a client that rejoins can see: it replaces the
+        first, but their metadata is merged.
+
+        As the start goes out before the deltas, metadata that arrived after a delta must not
+        ride on it, or it would lose against older values.
+        """
+        metadata = event.get("metadata")
+        older = None if self.start is None else self.start.get("metadata")
+        if self.deltas:
+            self.add_metadata(metadata)
+            metadata = older
+        else:
+            metadata = merge_metadata(older, metadata)
+        if metadata is not event.get("metadata"):
+            event = {key: value for key, value in event.items() if key != "metadata"}
+            if metadata is not None:
+                event["metadata"] = metadata
+        self.start = event
+
+    def add_metadata(self, metadata: Metadata | None) -> None:
+        if metadata is not None:
+            # Its own, so that it can be added to: a new one for each would cost the sum of all.
+            self.metadata = {} if self.metadata is None else self.metadata
+            self.metadata.update(metadata)
+
+
+class _Streams:
+    """The open streams of one kind, by id."""
+
+    __slots__ = ("_content_type", "_count", "_id_field", "_started", "_streams")
+
+    def __init__(self, content_type: str, id_field: str) -> None:
+        self._content_type = content_type
+        self._id_field = id_field
+        self._streams: dict[str, _Stream] = {}
+        # A heap of those with a start, so that the oldest is found without a search; one that
+        # has ended is dropped when it comes up.
+        self._started: list[tuple[int, _Stream]] = []
+        self._count = 0
+
+    def _get(self, event: Event) -> _Stream:
+        entity_id = event[self._id_field]
+        stream = self._streams.get(entity_id)
+        if stream is None:
+            self._count += 1
+            stream = self._streams[entity_id] = _Stream(self._count)
+        return stream
+
+    def feed(self, type_: str, event: Event, out: list[Event]) -> None:
+        """Take a START, an END, or what comes in between."""
+        stream = self._get(event)
+        if type_.endswith("_START"):
+            if stream.start is None:
+                heappush(self._started, (stream.number, stream))
+            stream.add_start(event)
+        elif type_.endswith("_END"):
+            stream.ended = True
+            del self._streams[event[self._id_field]]
+            self._flush(stream, event, event[self._id_field], out)
+        else:
+            stream.deltas.append(event["delta"])
+            stream.add_metadata(event.get("metadata"))
+
+    def flush(self, out: list[Event]) -> None:
+        """Let go what has not ended."""
+        for entity_id, stream in self._streams.items():
+            self._flush(stream, None, entity_id, out)
+
+    def oldest(self) -> _Stream | None:
+        """The open stream with a start that was heard of first; None if there is none."""
+        while self._started:
+            stream = self._started[0][1]
+            if not stream.ended:
+                return stream
+            heappop(self._started)
+        return None
+
+    def _flush(self, stream: _Stream, end: Event | None, entity_id: str, out: list[Event]) -> None:
+        if stream.start is not None:
+            out.append(stream.start)
+        if stream.deltas:
+            content: Event = {
+                "type": self._content_type,
+                self._id_field: entity_id,
+                "delta": "".join(stream.deltas),
+            }
+            if stream.metadata is not None:
+                content["metadata"] = stream.metadata
+            out.append(content)
+        if end is not None:
+            out.append(end)
+        out.extend(stream.in_between)

@@ -1,0 +1,272 @@
+"""A conversation: messages in order, found by their id, and changed in the middle at no cost.
+
+Whoever streams may put a message anywhere: a tool result goes behind the results of its call, a
+snapshot drops some messages and keeps others, an activity takes the place of a text. In a plain
+list each of these costs as much as the list is long, and a stream of them its square. So the
+messages form a doubly linked list, with an index by id and another by tool call.
+
+The messages of role ``tool`` that stand next to each other are a *row*. Its first entry knows its
+last one, and the other way round, so that the place behind it is found without a walk.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, Final
+
+Message = dict[str, Any]
+
+_CLIENT_ROLES: Final = ("activity", "reasoning")
+
+
+class Entry:
+    """A message in its place."""
+
+    __slots__ = ("after", "before", "mate", "message", "order", "parts", "role")
+
+    def __init__(self, message: Message, order: int) -> None:
+        self.before = self.after = self
+        # The other end of the row, if this is an end of one.
+        self.mate = self
+        self.order = order
+        self.hold(message)
+
+    def hold(self, message: Message) -> None:
+        self.message = message
+        self.role = message.get("role")
+        # What is being streamed, behind the content it began with.
+        self.parts: list[str] | None = None
+
+    def stream(self) -> list[str]:
+        """The list that takes the next pieces of the content."""
+        if self.parts is None:
+            content = self.message.get("content")
+            self.parts = [content if isinstance(content, str) else ""]
+        return self.parts
+
+    def settle(self) -> None:
+        """Join what is being streamed, so that the message is whole."""
+        if self.parts is not None:
+            self.message["content"] = "".join(self.parts)
+            self.parts = None
+
+
+class ToolCall:
+    """A tool call, and the entry of the message that holds it."""
+
+    __slots__ = ("carrier", "fields", "parts")
+
+    def __init__(self, fields: dict[str, Any], carrier: Entry) -> None:
+        self.fields = fields
+        self.carrier = carrier
+        self.parts: list[str] | None = None
+
+    def stream(self) -> list[str]:
+        """The list that takes the next pieces of the arguments."""
+        if self.parts is None:
+            arguments = self.fields["function"].get("arguments")
+            self.parts = [arguments if isinstance(arguments, str) else ""]
+        return self.parts
+
+    def settle(self) -> None:
+        """Join what is being streamed, so that the arguments are whole."""
+        if self.parts is not None:
+            self.fields["function"]["arguments"] = "".join(self.parts)
+            self.parts = None
+
+
+class Conversation:
+    """Messages in order. Where an id occurs twice, the first of them is the one that is found."""
+
+    __slots__ = ("_by_id", "_calls", "_count", "_edge", "_roles", "_twins")
+
+    def __init__(self) -> None:
+        # Before the first entry and behind the last one.
+        self._edge = Entry({}, 0)
+        self._count = 0
+        self._by_id: dict[str, Entry] = {}
+        # Further entries with an id that is taken.
+        self._twins: dict[str, deque[Entry]] = {}
+        self._calls: dict[str, ToolCall] = {}
+        # Ordered sets: what exists on the client alone is kept by most snapshots, and is not to
+        # be walked for each of them.
+        self._roles: dict[str | None, dict[Entry, None]] = {
+            role: {} for role in (None, *_CLIENT_ROLES)
+        }
+
+    def __iter__(self) -> Iterator[Message]:
+        """The messages, each of them whole."""
+        for call in self._calls.values():
+            call.settle()
+        entry = self._edge.after
+        while entry is not self._edge:
+            entry.settle()
+            yield entry.message
+            entry = entry.after
+
+    def find(self, message_id: str | None) -> Entry | None:
+        return None if message_id is None else self._by_id.get(message_id)
+
+    def find_call(self, call_id: str) -> ToolCall | None:
+        return self._calls.get(call_id)
+
+    def append(self, message: Message) -> Entry:
+        """Put a message at the end."""
+        self._count += 1
+        entry = Entry(message, self._count)
+        self._link(entry, self._edge.before)
+        self._by_id_add(entry)
+        self._index(entry)
+        return entry
+
+    def add_result(self, message: Message, carrier: Entry) -> Entry:
+        """Put a message behind those of role ``tool`` that follow ``carrier``."""
+        last = carrier.after.mate if carrier.after.role == "tool" else carrier
+        entry = Entry(message, last.order)
+        self._link(entry, last)
+        self._by_id_add(entry)
+        self._index(entry)
+        return entry
+
+    def add_call(self, fields: dict[str, Any], carrier: Entry) -> None:
+        """Add a tool call, whose id is not taken, to the message of ``carrier``."""
+        if not isinstance(carrier.message.get("toolCalls"), list):
+            carrier.message["toolCalls"] = []
+        carrier.message["toolCalls"].append(fields)
+        self._calls[fields["id"]] = ToolCall(fields, carrier)
+
+    def replace(self, entry: Entry, message: Message) -> None:
+        """Put a message with the same id in the place of another."""
+        self._forget(entry)
+        self._swap(entry, message)
+
+    def merge(self, snapshot: list[Message]) -> None:
+        """Become ``snapshot``, but for the order of what is here, and what only clients have.
+
+        Activities and reasoning exist on the client alone, unless the snapshot has some: then it
+        has them all, and one it leaves out is gone. What it has is here once, however often it
+        was before: or few bytes would make many.
+        """
+        latest = {message["id"]: message for message in snapshot}
+        roles = {message.get("role") for message in snapshot}
+        known = [None, *(role for role in _CLIENT_ROLES if role in roles)]
+        entries = [entry for role in known for entry in self._roles[role]]
+        for entry in entries:
+            self._forget(entry)
+        placed: set[str] = set()
+        for entry in entries:
+            message_id = entry.message["id"]
+            if message_id in latest and message_id not in placed:
+                placed.add(message_id)
+                self._swap(entry, latest[message_id])
+            else:
+                self._remove(entry)
+        present = {message_id for message_id in latest if message_id in self._by_id}
+        for message in snapshot:
+            if message["id"] not in present:
+                self.append(message)
+
+    # -- the indexes -----------------------------------------------------------------------
+
+    def _by_id_add(self, entry: Entry) -> None:
+        message_id = entry.message["id"]
+        first = self._by_id.setdefault(message_id, entry)
+        if first is not entry:
+            twins = self._twins.setdefault(message_id, deque())
+            if first.order > entry.order:
+                self._by_id[message_id] = entry
+                twins.appendleft(first)
+            else:
+                twins.append(entry)
+
+    def _index(self, entry: Entry) -> None:
+        self._set_of(entry)[entry] = None
+        for call in _calls_of(entry.message):
+            if call["id"] not in self._calls:
+                self._calls[call["id"]] = ToolCall(call, entry)
+
+    def _forget(self, entry: Entry) -> None:
+        del self._set_of(entry)[entry]
+        for fields in _calls_of(entry.message):
+            call = self._calls.get(fields["id"])
+            if call is not None and call.carrier is entry:
+                del self._calls[fields["id"]]
+
+    def _set_of(self, entry: Entry) -> dict[Entry, None]:
+        return self._roles[entry.role if entry.role in _CLIENT_ROLES else None]
+
+    # -- the list --------------------------------------------------------------------------
+
+    def _swap(self, entry: Entry, message: Message) -> None:
+        was_tool, is_tool = entry.role == "tool", message.get("role") == "tool"
+        if was_tool and not is_tool:
+            self._split_row(entry)
+        entry.hold(message)
+        if is_tool and not was_tool:
+            self._join_row(entry)
+        self._index(entry)
+
+    def _link(self, entry: Entry, before: Entry) -> None:
+        after = before.after
+        entry.before, entry.after = before, after
+        before.after = after.before = entry
+        if entry.role == "tool":
+            self._join_row(entry)
+
+    def _remove(self, entry: Entry) -> None:
+        before, after = entry.before, entry.after
+        if entry.role == "tool":
+            # In the middle of a row there is nothing to do: its ends stay what they are.
+            if before.role != "tool" and after.role == "tool":
+                _pair(after, entry.mate)
+            elif after.role != "tool" and before.role == "tool":
+                _pair(entry.mate, before)
+        elif before.role == after.role == "tool":
+            _pair(before.mate, after.mate)
+        before.after, after.before = after, before
+        # No longer in the list, by which a twin is known that is gone.
+        entry.after = entry
+        message_id = entry.message["id"]
+        if self._by_id.get(message_id) is entry:
+            del self._by_id[message_id]
+            twins = self._twins.pop(message_id, deque())
+            while twins and twins[0].after is twins[0]:
+                twins.popleft()
+            if twins:
+                self._by_id[message_id] = twins.popleft()
+                self._twins[message_id] = twins
+
+    def _join_row(self, entry: Entry) -> None:
+        first = entry.before.mate if entry.before.role == "tool" else entry
+        last = entry.after.mate if entry.after.role == "tool" else entry
+        _pair(first, last)
+
+    def _split_row(self, entry: Entry) -> None:
+        # Both ways at once, since many of these may come: so each costs no more than the smaller
+        # part that it leaves.
+        left = right = entry
+        while left.before.role == "tool" and right.after.role == "tool":
+            left, right = left.before, right.after
+        first, last = (left, left.mate) if left.before.role != "tool" else (right.mate, right)
+        if entry is not first:
+            _pair(first, entry.before)
+        if entry is not last:
+            _pair(entry.after, last)
+
+
+def _pair(first: Entry, last: Entry) -> None:
+    first.mate, last.mate = last, first
+
+
+def _calls_of(message: Message) -> list[dict[str, Any]]:
+    calls = message.get("toolCalls")
+    if not isinstance(calls, list):
+        return []
+    return [
+        call
+        for call in calls
+        if isinstance(call, dict)
+        and isinstance(call.get("id"), str)
+        and isinstance(call.get("function"), dict)
+    ]

@@ -1,0 +1,302 @@
+"""JSON Patch (RFC 6902) over JSON Pointers (RFC 6901), within a budget.
+
+A patch is small and may ask for much: a ``copy`` doubles what it copies, and thirty of them make a
+gigabyte; an insertion at the front of a list moves all of it. So whatever an operation makes or
+moves beyond what it says is charged to a :class:`PatchBudget`, before it is done. What is not
+charged is linear in the text of the patch, with the one exception of what is undone when a later
+operation fails, which is as much as was done.
+
+The package ``jsonpatch`` cannot be kept within such bounds: what it copies has no limit, it lists
+all members of an object for each patch that removes one, and it writes the whole document into the
+message of a failure. The tests compare the two.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from ._values import copy_json, json_equal, measure
+from .types import EventError
+
+MAX_DEPTH: Final = 200
+"""How deep a request's body may be nested, in levels of objects and arrays.
+
+Deeper than any state that somebody made on purpose, and shallow enough that nothing which walks
+it later, here or in an agent, runs out of stack.
+"""
+# The body itself is one level, and what a patch makes comes back within it.
+_DOCUMENT_DEPTH: Final = MAX_DEPTH - 1
+# A list moves its elements thirty times as fast as a byte of small JSON values is copied.
+_MOVED_FOR_A_BYTE: Final = 32
+DEFAULT_PATCH_BYTES: Final = 1024**2
+
+_INDEX: Final = re.compile("0|[1-9][0-9]{0,17}")
+_WRONG_ESCAPE: Final = re.compile("~(?![01])")
+_GONE: Final = object()
+
+
+class PatchRefused(EventError):
+    """A patch that would apply, but makes more than it may."""
+
+
+class PatchBudget:
+    """What the patches of one stream may make beyond what they say.
+
+    :param left: bytes of JSON, see :attr:`Limits.patch_bytes
+        <sansio_copilot.Limits.patch_bytes>`.
+    """
+
+    __slots__ = ("left", "made")
+
+    def __init__(self, left: float = DEFAULT_PATCH_BYTES) -> None:
+        self.left = left
+        self.made = 0
+        """How many bytes of JSON went into documents so far, said or copied."""
+
+    def charge(self, cost: int) -> None:
+        """Take ``cost`` bytes.
+
+        :raises PatchRefused: if there are not as many left. None are, from then on: to find out
+            has cost what was left.
+        """
+        if cost > self.left:
+            self.left = 0
+            raise PatchRefused("the delta does not apply: it makes more than a run's patches may")
+        self.left -= cost
+
+
+def apply_patch(document: Any, patch: Any, budget: PatchBudget) -> Any:
+    """Apply ``patch`` to ``document``, in place.
+
+    No part of ``patch`` becomes part of the document.
+
+    :returns: the patched document; another object than ``document`` if its root was replaced.
+    :raises EventError: if the patch does not apply, whatever is wrong with it; the document is
+        unchanged then. It is a :class:`PatchRefused` if nothing is wrong with it, but what it
+        makes is too large or nested too deeply.
+    """
+    if not isinstance(patch, list | tuple):
+        raise EventError(f"the delta does not apply: it is no list, but {type(patch).__name__}")
+    application = _Application(document, budget)
+    try:
+        for operation in patch:
+            application.apply(operation)
+    except EventError:
+        application.undo()
+        raise
+    except Exception as error:
+        # The patch may hold anything, also what cannot be copied or compared.
+        application.undo()
+        raise _failure(f"{type(error).__name__}: {error}") from error
+    application.sweep()
+    return application.document
+
+
+class _Application:
+    """A patch that is being applied."""
+
+    __slots__ = ("_budget", "_gone", "_undo", "document")
+
+    def __init__(self, document: Any, budget: PatchBudget) -> None:
+        self.document = document
+        self._budget = budget
+        self._undo: list[tuple[Any, ...]] = []
+        # Members that were removed, and stay in their place until it is known that the patch
+        # applies: put back, they would come behind the others.
+        self._gone: list[tuple[dict[str, Any], str]] = []
+
+    def apply(self, operation: Any) -> None:
+        if not isinstance(operation, dict):
+            raise _failure("an operation is no object")
+        name = operation.get("op")
+        rule = _OPERATIONS.get(name) if isinstance(name, str) else None
+        if rule is None:
+            raise _failure("an operation is unknown")
+        rule(self, operation, _tokens(operation, "path"))
+
+    def undo(self) -> None:
+        while self._undo:
+            restore, container, key, *old = self._undo.pop()
+            restore(container, key, *old)
+
+    def sweep(self) -> None:
+        """Remove for good what was removed."""
+        for container, key in self._gone:
+            if container.get(key) is _GONE:
+                del container[key]
+        self._gone.clear()
+
+    # -- the operations --------------------------------------------------------------------
+
+    def _add(self, operation: dict[str, Any], path: list[str]) -> None:
+        self._put(path, self._value(operation, len(path)))
+
+    def _replace(self, operation: dict[str, Any], path: list[str]) -> None:
+        value = self._value(operation, len(path))
+        if not path:
+            self.document = value
+            return
+        container, key = self._find(path)
+        self._undo.append((_set, container, key, container[key]))
+        container[key] = value
+
+    def _remove(self, operation: dict[str, Any], path: list[str]) -> None:
+        if not path:
+            raise _failure("the whole document cannot be removed")
+        self._take(*self._find(path))
+
+    def _move(self, operation: dict[str, Any], path: list[str]) -> None:
+        source = _tokens(operation, "from")
+        if len(source) < len(path) and path[: len(source)] == source:
+            raise _failure("nothing can be moved into itself")
+        value = self._get(source)
+        if source == path:
+            return
+        if len(path) > len(source) and isinstance(value, dict | list):
+            self._charge_for(value, len(path))
+        self._take(*self._find(source))
+        self._put(path, value)
+
+    def _copy(self, operation: dict[str, Any], path: list[str]) -> None:
+        value = self._get(_tokens(operation, "from"))
+        self._budget.made += self._charge_for(value, len(path))
+        self._put(path, copy_json(value))
+
+    def _test(self, operation: dict[str, Any], path: list[str]) -> None:
+        if "value" not in operation:
+            raise _failure("an operation has no value")
+        found = self._get(path)
+        self.sweep()
+        # This ends at the first difference, and so does not cost more than what is said.
+        if not json_equal(operation["value"], found):
+            raise _failure("a test fails")
+
+    # -- what they share -------------------------------------------------------------------
+
+    def _value(self, operation: dict[str, Any], depth: int) -> Any:
+        """A copy of the value of ``operation``, which will be ``depth`` levels deep."""
+        if "value" not in operation:
+            raise _failure("an operation has no value")
+        value = operation["value"]
+        size, levels = measure(value)
+        _check_depth(depth + levels)
+        self._budget.made += size
+        return copy_json(value)
+
+    def _charge_for(self, value: Any, depth: int) -> int:
+        """Charge for ``value``, which will be ``depth`` levels deep; returns its size."""
+        self.sweep()
+        size, levels = measure(value, self._budget.left)
+        self._budget.charge(size)
+        _check_depth(depth + levels)
+        return size
+
+    def _get(self, path: list[str]) -> Any:
+        value = self.document
+        for token in path:
+            value = value[_key(value, token)]
+        return value
+
+    def _find(self, path: list[str]) -> tuple[Any, Any]:
+        """What contains the value at ``path``, and its key or index there."""
+        container = self._get(path[:-1])
+        return container, _key(container, path[-1])
+
+    def _put(self, path: list[str], value: Any) -> None:
+        if not path:
+            self.document = value
+            return
+        container, token = self._get(path[:-1]), path[-1]
+        if isinstance(container, dict):
+            if token in container:
+                self._undo.append((_set, container, token, container[token]))
+                if container[token] is _GONE:
+                    del container[token]
+            else:
+                self._undo.append((_delete, container, token))
+            container[token] = value
+            return
+        if not isinstance(container, list):
+            raise _failure("there is no such place")
+        index = len(container) if token == "-" else _index(token)
+        if index > len(container):
+            raise _failure("there is no such place")
+        self._budget.charge((len(container) - index) // _MOVED_FOR_A_BYTE)
+        container.insert(index, value)
+        self._undo.append((_delete, container, index))
+
+    def _take(self, container: Any, key: Any) -> None:
+        old = container[key]
+        if isinstance(container, dict):
+            container[key] = _GONE
+            self._gone.append((container, key))
+            self._undo.append((_set, container, key, old))
+        else:
+            self._budget.charge((len(container) - key) // _MOVED_FOR_A_BYTE)
+            del container[key]
+            self._undo.append((_insert, container, key, old))
+
+
+_OPERATIONS: Final = {
+    "add": _Application._add,
+    "remove": _Application._remove,
+    "replace": _Application._replace,
+    "move": _Application._move,
+    "copy": _Application._copy,
+    "test": _Application._test,
+}
+
+
+def _set(container: Any, key: Any, old: Any) -> None:
+    container[key] = old
+
+
+def _delete(container: Any, key: Any) -> None:
+    del container[key]
+
+
+def _insert(container: list[Any], index: int, old: Any) -> None:
+    container.insert(index, old)
+
+
+def _tokens(operation: dict[str, Any], member: str) -> list[str]:
+    """The reference tokens of a JSON Pointer; none for the whole document."""
+    pointer = operation.get(member)
+    if not isinstance(pointer, str) or (pointer and pointer[0] != "/"):
+        raise _failure(f"the {member} of an operation is no JSON Pointer")
+    tokens = pointer.split("/")[1:]
+    if "~" in pointer:
+        if _WRONG_ESCAPE.search(pointer):
+            raise _failure(f"the {member} of an operation is no JSON Pointer")
+        tokens = [token.replace("~1", "/").replace("~0", "~") for token in tokens]
+    return tokens
+
+
+def _key(container: Any, token: str) -> Any:
+    """``token`` as a key of ``container``, which has a value there."""
+    if isinstance(container, dict):
+        if container.get(token, _GONE) is not _GONE:
+            return token
+    elif isinstance(container, list):
+        index = _index(token)
+        if index < len(container):
+            return index
+    raise _failure("there is no such place")
+
+
+def _index(token: str) -> int:
+    if _INDEX.fullmatch(token) is None:
+        raise _failure("there is no such place")
+    return int(token)
+
+
+def _check_depth(levels: int) -> None:
+    if levels > _DOCUMENT_DEPTH:
+        raise PatchRefused(
+            f"the delta does not apply: its result is nested deeper than {_DOCUMENT_DEPTH} levels"
+        )
+
+
+def _failure(reason: str) -> EventError:
+    return EventError(f"the delta does not apply: {reason}")

@@ -1,0 +1,213 @@
+"""JSON Patch: what RFC 6902 says, and no more than the budget."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import jsonpatch
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sansio_copilot.events import EventError, StateFolder
+from sansio_copilot.events._values import measure
+from sansio_copilot.events.patch import MAX_DEPTH, PatchBudget, PatchRefused, apply_patch
+
+
+def add(path: str, value: Any) -> dict[str, Any]:
+    return {"op": "add", "path": path, "value": value}
+
+
+BAD_DELTAS = [
+    None,
+    7,
+    "abc",
+    {"op": "add", "path": "/x", "value": 1},
+    [None],
+    ["add"],
+    [{}],
+    [{"op": "add"}],
+    [{"op": "add", "path": "/x"}],
+    [{"op": "add", "path": 7, "value": 1}],
+    [{"op": "add", "path": "x", "value": 1}],
+    [{"op": "grow", "path": "/x", "value": 1}],
+    [{"op": ["add"], "path": "/x", "value": 1}],
+    [{"op": "add", "path": "/a/b", "value": 1}],
+    [{"op": "add", "path": "/list/9", "value": 1}],
+    [{"op": "add", "path": "/list/01", "value": 1}],
+    [{"op": "add", "path": "/list/x", "value": 1}],
+    [{"op": "add", "path": "/text/0", "value": 1}],
+    [{"op": "replace", "path": "/no", "value": 1}],
+    [{"op": "remove", "path": "/no"}],
+    [{"op": "remove", "path": "/list/-"}],
+    [{"op": "test", "path": "/a", "value": True}],
+    [{"op": "move", "path": "/b", "from": "/no"}],
+    [{"op": "move", "path": "/obj/k", "from": "/obj"}],
+    [{"op": "copy", "path": "/b"}],
+]
+
+
+@pytest.mark.parametrize("bad", BAD_DELTAS, ids=repr)
+def test_whatever_is_wrong_with_a_delta_nothing_changes(bad):
+    state = {"a": 1, "text": "t", "list": [1, 2], "obj": {"k": {}}}
+    before = copy.deepcopy(state)
+    with pytest.raises(EventError, match="the delta does not apply"):
+        apply_patch(state, bad, PatchBudget())
+    assert state == before
+    if isinstance(bad, list):
+        first_good = [
+            {"op": "remove", "path": "/a"},
+            {"op": "move", "path": "/list/0", "from": "/text"},
+            add("/list/-", 3),
+        ]
+        with pytest.raises(EventError):
+            apply_patch(state, [*first_good, *bad], PatchBudget())
+        assert state == before
+        assert list(state) == list(before)
+
+
+names = st.sampled_from(["a", "b", "l", "0", "1", "-", "", "01", "~0", "~1", "x/y"])
+pointers = st.lists(names, max_size=3).map(lambda parts: "".join("/" + part for part in parts))
+values = st.recursive(
+    st.sampled_from([None, True, 0, 1, 1.0, "t"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
+    max_leaves=6,
+)
+operations = st.one_of(
+    st.builds(dict, op=st.sampled_from(["add", "replace", "test"]), path=pointers, value=values),
+    st.builds(dict, op=st.just("remove"), path=pointers),
+    st.builds(
+        lambda op, path, source: {"op": op, "path": path, "from": source},
+        st.sampled_from(["move", "copy"]),
+        pointers,
+        pointers,
+    ),
+)
+documents = st.dictionaries(names, values, max_size=4)
+
+
+@given(documents, st.lists(operations, max_size=5))
+def test_it_does_what_another_implementation_does(document: Any, patch: list[Any]) -> None:
+    before, said = json.dumps(document), copy.deepcopy(patch)
+    try:
+        expected = jsonpatch.apply_patch(copy.deepcopy(document), patch)
+    except Exception:
+        with pytest.raises(EventError, match=r"^the delta does not apply: "):
+            apply_patch(document, patch, PatchBudget())
+        assert json.loads(before) == document
+    else:
+        assert json.dumps(apply_patch(document, patch, PatchBudget())) == json.dumps(expected)
+    assert patch == said
+
+
+def test_what_cannot_be_copied_does_not_apply() -> None:
+    with pytest.raises(EventError, match="the delta does not apply: TypeError"):
+        apply_patch({}, [add("/a", (one for one in "ab"))], PatchBudget())
+
+
+class TestBudget:
+    def test_copies_that_double_what_they_copy_come_to_an_end(self) -> None:
+        doubling = [{"op": "copy", "from": "", "path": f"/{number}"} for number in range(40)]
+        document = {"a": "x" * 1000}
+        with pytest.raises(PatchRefused, match="more than a run's patches may"):
+            apply_patch(document, doubling, PatchBudget())
+        assert document == {"a": "x" * 1000}
+
+    def test_it_holds_for_all_deltas_of_a_stream_together(self) -> None:
+        folder = StateFolder({"a": "x" * 1000}, PatchBudget(10_000))
+        copy_and_remove = [
+            {"op": "copy", "from": "/a", "path": "/b"},
+            {"op": "remove", "path": "/b"},
+        ]
+        delta = {"type": "STATE_DELTA", "delta": copy_and_remove}
+        assert [folder.feed(delta) for _ in range(12)] == [True] * 9 + [False] * 3
+        assert folder.refused is not None
+        # What makes nothing more than it says still applies.
+        assert folder.feed({"type": "STATE_DELTA", "delta": [add("/c", "y" * 100_000)]})
+
+    @pytest.mark.parametrize("what", ["x" * 20_000, "é" * 8_000, [0] * 5_000, {"k" * 20_000: 0}])
+    def test_text_counts_as_much_as_it_is_in_bytes(self, what: Any) -> None:
+        copying = [{"op": "copy", "from": "/a", "path": "/b"}]
+        with pytest.raises(PatchRefused):
+            apply_patch({"a": what}, copying, PatchBudget(10_000))
+        assert apply_patch({"a": what}, copying, PatchBudget(50_000)) == {"a": what, "b": what}
+
+    def test_once_it_is_spent_no_copy_is_measured_any_more(self) -> None:
+        budget = PatchBudget(100)
+        for source in ("/long", "/short"):
+            with pytest.raises(PatchRefused):
+                apply_patch(
+                    {"long": [0] * 1000, "short": 1},
+                    [{"op": "copy", "from": source, "path": "/b"}],
+                    budget,
+                )
+        assert budget.left == 0
+        assert measure([[0]] * 1000, 0) == (1002, 1)
+
+    @pytest.mark.parametrize(
+        "operation",
+        [
+            add("/0", 1),
+            {"op": "remove", "path": "/0"},
+            {"op": "move", "from": "/0", "path": "/-"},
+        ],
+    )
+    def test_what_moves_a_long_list_is_charged(self, operation: Any) -> None:
+        folder = StateFolder(list(range(32_000)), PatchBudget(10_000))
+        delta = {"type": "STATE_DELTA", "delta": [operation]}
+        applied = [folder.feed(delta) for _ in range(20)]
+        assert applied == sorted(applied, reverse=True)
+        assert sum(applied) == 10
+
+    def test_at_the_end_of_a_list_nothing_moves(self) -> None:
+        document, budget = list(range(32_000)), PatchBudget(0)
+        for _ in range(100):
+            apply_patch(document, [add("/-", 1), {"op": "remove", "path": "/32000"}], budget)
+
+    def test_what_is_said_is_not_charged_nor_what_only_changes_its_name(self) -> None:
+        budget = PatchBudget(0)
+        document = apply_patch({}, [add("/a", [0] * 10_000)], budget)
+        patch = [
+            {"op": "move", "from": "/a", "path": "/b"},
+            {"op": "test", "path": "/b", "value": [0] * 10_000},
+            {"op": "replace", "path": "/b", "value": [1]},
+        ]
+        assert apply_patch(document, patch, budget) == {"b": [1]}
+        assert budget.made > 50_000
+
+
+class TestDepth:
+    def nested(self, levels: int) -> Any:
+        value: Any = 0
+        for _ in range(levels):
+            value = {"a": value}
+        return value
+
+    def test_what_could_not_come_back_in_a_body_is_refused(self) -> None:
+        # The body is a level, and the document another.
+        fits = self.nested(MAX_DEPTH - 2)
+        for operation in ("add", "replace"):
+            patch = [{"op": operation, "path": "/b", "value": fits}]
+            assert apply_patch({"b": 0}, patch, PatchBudget()) == {"b": fits}
+            patch[0]["value"] = [fits]
+            with pytest.raises(PatchRefused, match="nested deeper than 199 levels"):
+                apply_patch({"b": 0}, patch, PatchBudget())
+
+    @pytest.mark.parametrize("operation", ["move", "copy"])
+    def test_however_it_comes_to_be(self, operation: str) -> None:
+        document = {"b": self.nested(MAX_DEPTH - 3), "c": {"d": {}}}
+        patch = [{"op": operation, "from": "/b", "path": "/c/b"}]
+        apply_patch(document, patch, PatchBudget())
+        patch = [{"op": operation, "from": "/c/b", "path": "/c/d/b"}]
+        with pytest.raises(PatchRefused, match="nested deeper"):
+            apply_patch(document, patch, PatchBudget())
+
+    def test_also_step_by_step(self) -> None:
+        folder, path = StateFolder(), ""
+        applied = 0
+        for _ in range(300):
+            path += "/a"
+            applied += folder.feed({"type": "STATE_DELTA", "delta": [add(path, {})]})
+        assert applied == MAX_DEPTH - 2
