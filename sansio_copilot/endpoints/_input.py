@@ -8,9 +8,10 @@ import attrs
 from ag_ui.core import RunAgentInput
 from pydantic import ValidationError
 
+from ..events.patch import MAX_DEPTH
 from ..http import Response
 from ._errors import Refusal
-from ._shape import MAX_DEPTH, RUN_INPUT, TooDeep, Walk, json_type
+from ._shape import RUN_INPUT, TooDeep, Walk, json_type
 from ._turn import Turn
 
 

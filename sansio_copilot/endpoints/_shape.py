@@ -18,12 +18,10 @@ from typing import Any, ClassVar, Final
 
 import attrs
 
+from ..events.patch import MAX_DEPTH
+
 MAX_PROBLEMS: Final = 5
 """Enough to see the pattern of a mistake; after these the walk ends."""
-
-MAX_DEPTH: Final = 200
-"""Deeper than any state that somebody made on purpose, and shallow enough that nothing which walks
-it later, here or in an agent, runs out of stack."""
 
 MAX_ID: Final = 1024
 """Characters in the id of a thread or run. Ids are keys of stores and stand in answers and log
