@@ -109,7 +109,8 @@ class Finish:
 
 @attrs.frozen
 class Abandon:
-    """The client has gone: send nothing more. No outcome; the exchange is over."""
+    """Send nothing more, and let nobody take the response for complete: the client has gone, or
+    the rest cannot be had. No outcome; the exchange is over."""
 
 
 Action = (

@@ -56,7 +56,7 @@ from .routing import (
     resolve_envelope,
     under_base_path,
 )
-from .threads import Batch, check_outcome
+from .threads import Batch, LogGone, check_outcome
 
 if TYPE_CHECKING:
     from .runtime import CopilotRuntime
@@ -239,6 +239,7 @@ class Exchange:
 
     def _run(self) -> Steps:
         stream: LogStream | None = None
+        complete = True
         # Of the request on the wire: a hook or an envelope may put one with another method there.
         is_head = self._request.method == "HEAD"
         try:
@@ -252,7 +253,7 @@ class Exchange:
             yield SendHead(response.status, headers.raw)
             if has_content and not is_head:
                 if stream is not None:
-                    yield from self._follow(stream)
+                    complete = yield from self._follow(stream)
                 elif response.body:
                     yield SendBytes(response.body)
         except ClientGone:
@@ -264,7 +265,7 @@ class Exchange:
             yield from self._stop_ephemeral(stream)
             yield Abandon()
         else:
-            yield Abandon() if self._gone else Finish()
+            yield Finish() if complete and not self._gone else Abandon()
 
     def _answer(self) -> Generator[Action, Any, tuple[Response, LogStream | None]]:
         origin = self._request.headers.get("origin")
@@ -479,8 +480,11 @@ class Exchange:
         if stream is not None and stream.ephemeral and stream.run is not None:
             yield from _clean_up(stream.call("request_stop", stream.run.key.thread_id, None))
 
-    def _follow(self, stream: LogStream) -> Steps:
-        """Send the log until it ends, with a comment whenever it is silent for long."""
+    def _follow(self, stream: LogStream) -> Generator[Action, Any, bool]:
+        """Send the log until it ends, with a comment whenever it is silent for long.
+
+        :returns: whether all of it was sent; False if the rest is gone.
+        """
         cursor, limits = stream.cursor, self._runtime.limits
         if stream.preface:
             yield SendBytes(stream.preface)
@@ -488,11 +492,18 @@ class Exchange:
             batch = yield stream.call("read", cursor, limits.read_bytes)
             if type(batch) is not Batch:
                 batch = check_outcome("read", batch)
+                if isinstance(batch, LogGone):
+                    logger.warning(
+                        "%s %s was broken off: what was to be sent has been evicted or deleted",
+                        self._request.method,
+                        self._path,
+                    )
+                    return False
             cursor, size = batch.cursor, len(batch.data)
             if size:
                 yield SendBytes(batch.data)
             if batch.ended:
-                return
+                return True
             if batch.orphan is not None:
                 runtime = self._runtime
                 yield from adopt(runtime.store, runtime.limits, batch.orphan, self._now)

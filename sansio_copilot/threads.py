@@ -62,7 +62,8 @@ class RunRequest:
 
 @attrs.frozen
 class RunOpened:
-    """The run is the caller's.
+    """The run is the caller's. A live run that it superseded goes on ending as one that was
+    stopped, and is history in front of this one.
 
     :param cursor: where the run's own response begins to read.
     :param known_message_ids: those of the request's ``message_ids`` that history has.
@@ -149,6 +150,15 @@ class Batch:
 
 
 @attrs.frozen
+class LogGone:
+    """What a cursor was about to read is no more: it was evicted, deleted or cleared.
+
+    The response that reads it cannot be completed, and is broken off. Whoever connects again gets
+    what there is now.
+    """
+
+
+@attrs.frozen
 class ThreadRecord:
     """A line in the list of threads; times are seconds since the epoch.
 
@@ -181,8 +191,14 @@ class Log(Protocol):
         """Whether plain methods must not be called on an event loop's thread."""
         ...
 
-    def read(self, cursor: Any, max_bytes: int) -> Batch | Awaitable[Batch]:
-        """Read at most ``max_bytes`` (and at least one byte, if there is any) from ``cursor``."""
+    def read(self, cursor: Any, max_bytes: int) -> Batch | LogGone | Awaitable[Batch | LogGone]:
+        """Read at most ``max_bytes`` (and at least one byte, if there is any) from ``cursor``.
+
+        A cursor is no claim to what it has not read: a store may let ended runs go, for want of
+        room or because somebody deletes the thread, and then answers :class:`LogGone`, rather
+        than an end that would look like the whole, or a later place. It never lets go of an open
+        run, whose readers see it to its end even if its thread is deleted or it is superseded.
+        """
         ...
 
     def watch(self, cursor: Any, notify: Notify) -> Cancel:
@@ -210,7 +226,10 @@ class ThreadStore(Log, Protocol):
         """Make the thread, if need be, and a run in it that the caller owns.
 
         A live run whose last append carried a result does not make the thread busy: it is sealed
-        with that result. An :class:`Orphan` must be closed before the call is made again.
+        with that result. A store that supersedes asks any other live run to stop, and lets it be
+        appended to and closed like any run; history is in the order in which runs were opened,
+        whatever the order of their ends, and messages and state are those of the last one. An
+        :class:`Orphan` must be closed before the call is made again.
         """
         ...
 
@@ -265,7 +284,8 @@ class ThreadStore(Log, Protocol):
         ...
 
     def open_cursor(self, thread_id: str, after: str | None) -> Any | Awaitable[Any]:
-        """Where a connect begins to read: the compacted history, then the live run as it goes on.
+        """Where a connect begins to read: the compacted history, then the live run as it goes on,
+        behind any that was superseded and has not ended.
 
         :param after: a ``Last-Event-ID``: begin behind that event instead. One that the store no
             longer knows reads from the beginning, because nothing may be missed.
@@ -328,7 +348,7 @@ _OUTCOMES: Mapping[str, tuple[type, ...]] = {
     "append": (Signal,),
     "renew": (Signal,),
     "request_stop": (bool, Orphan),
-    "read": (Batch,),
+    "read": (Batch, LogGone),
     "list_threads": (list,),
     "read_history": (ThreadHistory,),
     "update_thread": (ThreadRecord, type(None)),

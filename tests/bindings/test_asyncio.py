@@ -206,7 +206,7 @@ class TestStreams:
                 await second.rest()
                 replay = await first.request("POST", CONNECT, body_of("t"))
                 started = [e["runId"] for e in replay.events() if e["type"] == "RUN_STARTED"]
-                assert started == ["b"]
+                assert started == ["a", "b"]
 
 
 class TestAgents:

