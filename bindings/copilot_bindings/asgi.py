@@ -25,6 +25,7 @@ from ._asgi_wire import Receive, Scope, Send
 from ._backend import Backend, Event
 from ._service import Service
 from ._signals import comes_again
+from ._workers import warn_of_workers
 
 __all__ = ["BrokenOff", "CopilotASGI"]
 
@@ -51,6 +52,8 @@ class CopilotASGI:
         self._runtime = runtime
         self._grace_seconds = grace_seconds
         self._close_on_signals = close_on_signals
+        self._asked = False
+        """Whether other workers have been looked for."""
         self._services: dict[int, _LoopService] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -61,6 +64,10 @@ class CopilotASGI:
         """
         match scope["type"]:
             case "http":
+                if not self._asked:
+                    self._asked = True
+                    host, port = scope.get("server") or ("", None)
+                    warn_of_workers(self._runtime.store, host, port)
                 await Responder(self._service(), scope, receive, send).answer()
             case "lifespan":
                 await self._live(receive, send)

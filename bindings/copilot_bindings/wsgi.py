@@ -25,6 +25,7 @@ from ._bodies import Bodies
 from ._service import SHUTDOWN
 from ._signals import comes_again, send_to_main_thread
 from ._threads import BackgroundLoop
+from ._workers import warn_of_workers
 from ._wsgi_answer import Answer, StreamBroken
 
 __all__ = ["CopilotWSGI", "StreamBroken"]
@@ -48,6 +49,8 @@ class CopilotWSGI:
         self._lock = threading.Lock()
         self._loop: BackgroundLoop | None = None
         self._forked: list[BackgroundLoop] = []
+        self._asked = 0
+        """The process that has looked for other workers."""
         self.closing = False
         """Whether no run is started any more."""
 
@@ -59,6 +62,11 @@ class CopilotWSGI:
             request = _environ.request_of(environ)
         except RemoteProtocolError as error:
             return _environ.send_whole(refusals.not_http(str(error)), start_response)
+        if self._asked != os.getpid():
+            self._asked = os.getpid()
+            where = environ.get("SERVER_NAME", ""), environ.get("SERVER_PORT")
+            several = bool(environ.get("wsgi.multiprocess"))
+            warn_of_workers(self.runtime.store, *where, several=several)
         exchange = self.runtime.exchange(request, time.time())
         answer = Answer(self, exchange, environ, start_response)
         try:
