@@ -25,7 +25,7 @@ from ._asgi_wire import Gone, Receive, Scope, Send, Wire
 from ._asyncio_tasks import contain_tasks
 from ._backend import Event, Task
 from ._bodies import Body
-from ._call import Pending, begin, begin_watch, end_watch, is_pending, lock_of
+from ._call import Pending, begin, begin_watch, end_watch, is_pending, lock_of, weakly
 from ._service import Service
 
 _LAST_SECONDS = 2.0
@@ -75,11 +75,19 @@ class Responder:
         self._service.connections.add(self)
         try:
             await self._answer(request)
-        finally:
-            if self._listener is not None:
-                self._listener.cancel()
-            self._release_body()
-            self._service.connection_ended(self)
+        except GeneratorExit:
+            # The loop was dropped with whatever there is to be told.
+            raise
+        except BaseException:
+            self._leave()
+            raise
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._listener is not None:
+            self._listener.cancel()
+        self._release_body()
+        self._service.connection_ended(self)
 
     # What the service says
 
@@ -211,7 +219,7 @@ class Responder:
         if self._wire.gone:
             raise Gone
         event = self._event = self._backend.event()
-        unwatch = begin_watch(self._lock, want.store, "watch", want.cursor, self._notified)
+        unwatch = begin_watch(self._lock, want.store, "watch", want.cursor, weakly(self._notified))
         try:
             notified = await self._backend.wait_for(event, want.timeout)
         except self._backend.cancelled:

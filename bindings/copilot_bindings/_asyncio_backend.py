@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from ._asyncio_tasks import guarded, install
+from ._asyncio_tasks import current_task, guarded, install, may_be_dropped
 from ._call import Pending
 
 
@@ -26,10 +25,20 @@ class AsyncioBackend:
         self._context = contextvars.copy_context()
         self._calls: dict[asyncio.Future[Any], Pending] = {}
 
-    def soon(self, callback: Callable[..., object], *args: Any) -> None:
-        # A closed loop has nobody left to tell.
-        with contextlib.suppress(RuntimeError):
+    def current(self) -> object:
+        return current_task()
+
+    def is_told_to_end(self) -> bool:
+        task = current_task()
+        return task is not None and task.cancelling() > 0
+
+    def soon(self, callback: Callable[..., object], *args: Any) -> bool:
+        try:
             self._loop.call_soon_threadsafe(callback, *args)
+        except RuntimeError:
+            # It is closed.
+            return False
+        return True
 
     def later(
         self, seconds: float, callback: Callable[..., object], *args: Any
@@ -39,6 +48,7 @@ class AsyncioBackend:
     def spawn(self, function: Callable[..., Awaitable[object]], *args: Any) -> asyncio.Task[None]:
         task = self._loop.create_task(guarded(function, args), name=function.__qualname__)
         self._tasks.add(task)
+        may_be_dropped(task)
         # Not by the task itself, since one that is cancelled early never begins.
         task.add_done_callback(self._forget, context=self._context)
         return task
@@ -69,6 +79,7 @@ class AsyncioBackend:
         self, awaitable: Awaitable[Any], on_cancel: Callable[[], object] | None = None
     ) -> Any:
         task = asyncio.ensure_future(awaitable)
+        may_be_dropped(task)
         if isinstance(awaitable, Pending):
             self.see_through(task, awaitable)
         while not task.done():

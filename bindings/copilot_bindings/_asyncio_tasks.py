@@ -8,6 +8,7 @@ the loop's task factory has such a task fail instead, as by any exception.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import ContextVar
@@ -28,12 +29,34 @@ def contain_tasks() -> None:
 async def guarded(function: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> None:
     """What a task of ours does: it calls ``function``, whose failure is logged."""
     contain_tasks()
+    task = current_task()
     try:
         await function(*args)
     except passing(asyncio.CancelledError):
         raise
     except BaseException:
+        if current_task() is not task:
+            raise
         logger.exception("a task of the server failed")
+
+
+def current_task() -> asyncio.Task[Any] | None:
+    """The task that runs now; None if no loop does."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
+
+
+def may_be_dropped(task: asyncio.Future[Any]) -> None:
+    """Say nothing if ``task`` is collected before it has ended.
+
+    An application may be dropped with its loop at any time, as by a test client; what is in the
+    task then ends by itself.
+    """
+    # What asyncio itself does for tasks whose end it does not wait for.
+    with contextlib.suppress(AttributeError):
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
 
 
 def install(loop: asyncio.AbstractEventLoop) -> None:

@@ -38,8 +38,17 @@ class Backend(Protocol):
         """What a cancellation raises."""
         ...
 
-    def soon(self, callback: Callable[..., object], *args: Any) -> None:
-        """Call ``callback`` in a turn of its own. From any thread; nothing if all is over."""
+    def current(self) -> object:
+        """The task that runs now. It is not the one of a coroutine that is only being closed,
+        because the loop was dropped and Python collects what is left of it."""
+        ...
+
+    def is_told_to_end(self) -> bool:
+        """Whether somebody has cancelled the task that runs now, which does not tell its tasks."""
+        ...
+
+    def soon(self, callback: Callable[..., object], *args: Any) -> bool:
+        """Call ``callback`` in a turn of its own. From any thread; False if all is over."""
         ...
 
     def later(self, seconds: float, callback: Callable[..., object], *args: Any) -> Task:

@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any, NoReturn, TypeGuard
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakMethod
 
 from sansio_copilot.actions import Call, StoreCall
 from sansio_copilot.threads import Cancel, Log, check_cancel
@@ -140,6 +140,17 @@ def begin_watch(
     """
     with lock:
         return check_cancel(method, contained(getattr(store, method), subject, notify))
+
+
+def weakly(method: Callable[[], None]) -> Callable[[], None]:
+    """Calls a bound method, and does not keep its object, which may be dropped with its loop."""
+    of = WeakMethod(method)
+
+    def call() -> None:
+        if (method := of()) is not None:
+            method()
+
+    return call
 
 
 def end_watch(lock: threading.RLock, unwatch: Cancel) -> None:

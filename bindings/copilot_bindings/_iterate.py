@@ -87,8 +87,9 @@ class ThreadedIterator:
     def _put(self, event: Any, error: BaseException | None) -> None:
         self._ready.append((event, error))
         # One wake-up for all that has not been taken yet.
-        if len(self._ready) == 1:
-            self._backend.soon(self._wake)
+        if len(self._ready) == 1 and not self._backend.soon(self._wake):
+            # The loop is gone, and with it whoever would take another.
+            self._closed = True
 
     def _wake(self) -> None:
         self._available.set()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _thread
+import contextlib
 import inspect
 import logging
 import time
@@ -12,7 +14,17 @@ from sansio_copilot import Run, RunState
 from sansio_copilot.actions import PullEvent, RunAction, RunOver, StoreCall
 
 from ._backend import Backend, Event, Task
-from ._call import begin, begin_watch, end_watch, is_pending, lock_of, locked, passing
+from ._call import (
+    begin,
+    begin_watch,
+    contained,
+    end_watch,
+    is_pending,
+    lock_of,
+    locked,
+    passing,
+    weakly,
+)
 from ._iterate import ThreadedIterator
 
 logger = logging.getLogger("sansio_copilot")
@@ -29,7 +41,7 @@ class RunHome:
 
     __slots__ = (
         *("_backend", "_checking", "_dropped", "_flusher", "_interrupts", "_lock", "_over"),
-        *("_patience", "_renewal", "_run", "_task"),
+        *("_living", "_patience", "_renewal", "_run", "_task", "__weakref__"),
     )
 
     def __init__(self, run: Run, backend: Backend) -> None:
@@ -38,6 +50,8 @@ class RunHome:
         self._lock = lock_of(run.store)
         self._interrupts = passing(backend.cancelled)
         self._task: Task | None = None
+        self._living: object = None
+        """The library's own task, while it lives in one."""
         self._checking: Event | None = None
         self._over: RunOver | None = None
         self._dropped = 0
@@ -78,10 +92,14 @@ class RunHome:
         run = self._run
         events: AsyncIterator[Any] | None = None
         unwatch = None
+        dropped = False
+        self._living = self._backend.current()
         try:
             await self._store(run.start(time.time()))
             try:
-                unwatch = begin_watch(self._lock, run.store, "watch_run", run.key, self._notified)
+                unwatch = begin_watch(
+                    self._lock, run.store, "watch_run", run.key, weakly(self._notified)
+                )
             except Exception:
                 logger.exception("store method watch_run failed in run %r", run.key.run_id)
                 await self._end("The thread store failed")
@@ -94,8 +112,9 @@ class RunHome:
         except self._backend.cancelled:
             # Of a run that is over this is the answer to our own cancel().
             if self._over is None:
-                # Not by us: it awaited something that was cancelled, say.
-                logger.error("agent %r was cancelled", run.context.agent_id)
+                if not self._backend.is_told_to_end():
+                    # The agent awaited something that was cancelled.
+                    logger.error("agent %r was cancelled", run.context.agent_id)
                 await self._end("The run was cancelled")
         except Exception:
             # The run must not stay open, nor the server go down with it.
@@ -105,6 +124,10 @@ class RunHome:
             # It ends the server, and may have come while the agent ran.
             await self._end("The server was interrupted")
             raise
+        except GeneratorExit:
+            dropped = True
+            self.abandon()
+            raise
         finally:
             # One coroutine, since each that waits takes memory of every stream that does.
             if unwatch is not None:
@@ -112,10 +135,11 @@ class RunHome:
             for timer in (self._renewal, self._flusher):
                 if timer is not None:
                     timer.cancel()
-            try:
-                await self._leave(events)
-            finally:
-                ended(self)
+            if not dropped:
+                try:
+                    await self._leave(events)
+                finally:
+                    ended(self)
 
     async def _end(self, reason: str) -> bool:
         action = self._run.interrupt(time.time(), reason)
@@ -134,6 +158,7 @@ class RunHome:
         except self._interrupts:
             raise
         except BaseException as error:
+            self._check_dropped()
             await self._store(self._run.agent_ended(time.time(), error))
             return None
 
@@ -153,6 +178,7 @@ class RunHome:
             except interrupts:
                 raise
             except BaseException as error:
+                self._check_dropped()
                 ended, failure = True, error
             if self._patience is not None:
                 self._lose_patience()
@@ -244,7 +270,41 @@ class RunHome:
         except self._interrupts:
             raise
         except BaseException as error:
+            self._check_dropped()
             self._log_failure(error)
+
+    # A loop that is dropped with its tasks, as by a test client or by loop.close()
+
+    def _check_dropped(self) -> None:
+        """Tell what an agent raises from what Python does to a coroutine that it collects.
+
+        :raises GeneratorExit: if nothing can be awaited any more.
+        """
+        if self._backend.current() is not self._living:
+            raise GeneratorExit
+
+    def abandon(self) -> None:
+        """End the run as far as that needs no loop, which is gone."""
+        # Python collects at any moment, with any lock held by whatever it interrupts. The
+        # interpreter starts no thread at its own end.
+        with contextlib.suppress(RuntimeError):
+            _thread.start_new_thread(self._end_at_once, ())
+
+    def _end_at_once(self) -> None:
+        action = self._run.interrupt(time.time(), "The server has gone")
+        while isinstance(action, StoreCall):
+            try:
+                with contextlib.nullcontext() if action.blocking else self._lock:
+                    outcome = contained(action.function, *action.args)
+            except Exception as error:
+                action = self._run.store_failed(error, time.time())
+                continue
+            if hasattr(outcome, "__await__"):
+                # Nobody can await it: the run's lease runs out.
+                if (close := getattr(outcome, "close", None)) is not None:
+                    close()
+                return
+            action = self._run.stored(outcome, time.time())
 
     async def _drain(self, events: AsyncIterator[Any]) -> None:
         async for event in events:
@@ -269,7 +329,8 @@ class RunHome:
 
     def _notified(self) -> None:
         # From any thread, and perhaps from inside the store.
-        self._backend.soon(self._begin, self._check)
+        if not self._backend.soon(self._begin, self._check):
+            self.abandon()
 
     def _begin(self, call: Callable[[], RunAction | None]) -> None:
         """Make a call that is due while the agent is waited for, and what follows from it."""

@@ -73,6 +73,11 @@ class Service:
         self._homes.discard(home)
         self._changed.set()
 
+    def abandon(self) -> None:
+        """End the runs as far as that needs no loop, which is gone with their tasks."""
+        for home in list(self._homes):
+            home.abandon()
+
     # Connections
 
     def admit(self, connection: Connection, *, room: bool = True) -> bool:
@@ -108,13 +113,19 @@ class Service:
 
         A cancellation closes it at once, with every run well formed.
         """
+        dropped = False
         try:
             await self._close_begun.wait()
         except self.backend.cancelled:
             self.grace_seconds = 0
             raise
+        except GeneratorExit:
+            # The loop was dropped: nothing can be waited for.
+            dropped = True
+            raise
         finally:
-            await self.backend.seen_through(self.shut_down(stop_listening), self.hurry)
+            if not dropped:
+                await self.backend.seen_through(self.shut_down(stop_listening), self.hurry)
 
     async def close(self, grace_seconds: float | None = None) -> None:
         """Ask for the end and wait for it.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
 from collections.abc import Awaitable, Callable
@@ -33,10 +32,19 @@ class TrioBackend:
         self._tasks: dict[trio.CancelScope, str] = {}
         self._calls: dict[trio.CancelScope, Pending] = {}
 
-    def soon(self, callback: Callable[..., object], *args: Any) -> None:
-        # A run that has finished has nobody left to tell.
-        with contextlib.suppress(trio.RunFinishedError):
+    def current(self) -> object:
+        return trio.lowlevel.current_task()
+
+    def is_told_to_end(self) -> bool:
+        # What is shielded is cancelled by us.
+        return False
+
+    def soon(self, callback: Callable[..., object], *args: Any) -> bool:
+        try:
             self._token.run_sync_soon(callback, *args)
+        except trio.RunFinishedError:
+            return False
+        return True
 
     def later(
         self, seconds: float, callback: Callable[..., object], *args: Any

@@ -111,6 +111,8 @@ class CopilotASGI:
         loop = _running_loop()
         service = self._services.get(thread)
         if service is None or service.loop is not loop:
+            if service is not None and service.is_dropped:
+                service.abandon()
             service = _LoopService(self._runtime, loop, self._grace_seconds, self._watch)
             self._services[thread] = service
         return service
@@ -164,6 +166,11 @@ class _LoopService(Service):
         self._keeper: object = None
         self._kept: Event | None = None
 
+    @property
+    def is_dropped(self) -> bool:
+        """Whether the loop was closed without a word, as by a test client."""
+        return isinstance(self.loop, asyncio.AbstractEventLoop) and self.loop.is_closed()
+
     def start_run(self, run: Run) -> None:
         self._watch()
         self._keep()
@@ -194,8 +201,13 @@ class _LoopService(Service):
     async def _live(self, kept: Event) -> None:
         try:
             await self.serve_until_closed(lambda: None)
-        finally:
+        except GeneratorExit:
+            # The loop was dropped, and whoever waits with it.
+            raise
+        except BaseException:
             kept.set()
+            raise
+        kept.set()
 
 
 def _running_loop() -> object:
@@ -212,9 +224,12 @@ def _library() -> tuple[Backend, Callable[..., object]]:
     loop = _running_loop()
     if isinstance(loop, asyncio.AbstractEventLoop):
         from ._asyncio_backend import AsyncioBackend
+        from ._asyncio_tasks import may_be_dropped
 
         def create_task(function: Callable[..., Any], *args: Any) -> asyncio.Task[Any]:
-            return loop.create_task(function(*args))
+            task = loop.create_task(function(*args))
+            may_be_dropped(task)
+            return task
 
         return AsyncioBackend(), create_task
 
