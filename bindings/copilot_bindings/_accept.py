@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import logging
 import select
 import socket
 import threading
 from collections.abc import Callable
 
-from ._listen import close_listeners
+from ._listen import Listeners
+from ._shortage import PAUSE_SECONDS, Shortage
 from ._wake import Wake
-
-logger = logging.getLogger("sansio_copilot")
-
-_FULL_SECONDS = 1.0
 
 
 class Acceptor:
     """Accepts from sockets that listen, until it is stopped; then it closes them.
 
-    :param unix: the path of the Unix socket among them.
     :param accepted: called with each connection, in the acceptor's thread.
     """
 
-    def __init__(
-        self,
-        listeners: list[socket.socket],
-        unix: str | None,
-        accepted: Callable[[socket.socket], object],
-    ) -> None:
+    def __init__(self, listeners: Listeners, accepted: Callable[[socket.socket], object]) -> None:
         self._listeners = listeners
-        self._unix = unix
+        self._shortage = Shortage()
         self._accepted = accepted
         self._wake = Wake()
         self._stopped = False
@@ -46,8 +36,8 @@ class Acceptor:
     def _live(self) -> None:
         poll = select.poll()
         poll.register(self._wake, select.POLLIN)
-        by_file = {listener.fileno(): listener for listener in self._listeners}
-        for listener in self._listeners:
+        by_file = {listener.fileno(): listener for listener in self._listeners.sockets}
+        for listener in self._listeners.sockets:
             listener.setblocking(False)
             poll.register(listener, select.POLLIN)
         try:
@@ -56,18 +46,14 @@ class Acceptor:
                     if file in by_file:
                         self._accept(by_file[file])
         finally:
-            close_listeners(self._listeners, self._unix)
+            self._listeners.close()
             self._wake.close()
 
     def _accept(self, listener: socket.socket) -> None:
         try:
             sock, _ = listener.accept()
-        except (BlockingIOError, ConnectionError):
-            # It has gone again.
-            return
         except OSError as error:
-            # Out of file descriptors, say: something has to end first.
-            logger.error("cannot accept a connection: %s", error)
-            self._wake.wait(_FULL_SECONDS)
+            if self._shortage.begins(error):
+                self._wake.wait(PAUSE_SECONDS)
             return
         self._accepted(sock)

@@ -3,67 +3,219 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import stat
-from typing import Any
+from typing import Any, TypeAlias
 
 _BACKLOG = 1024
+# What a server that listens without accepting answers is no sign of life, but one of it being busy.
+_PROBE_SECONDS = 1.0
+
+UnixPath: TypeAlias = str | os.PathLike[str] | None
 
 
-def open_listeners(host: str, port: int, unix: str | None) -> list[socket.socket]:
-    """Sockets that listen on every address of ``host``, or at the path ``unix``.
+class Listeners:
+    """Sockets that listen: on every address of a host, or at the path of a Unix socket.
 
     :param port: 0 takes a free one, the same for each address.
-    :raises OSError: if an address cannot be bound.
+    :param unix: the path to listen at instead. A NUL in front makes it an abstract name, which
+        only Linux has. A socket that nobody listens on any more is replaced.
+    :param unix_mode: the permissions of the socket at that path (``0o660``, say); those that the
+        process's umask leaves if None. Who may not write to it cannot connect.
+    :raises OSError: if an address cannot be bound, or somebody listens there.
+    :raises ValueError: for a port, a path or a mode that is none.
     """
-    with contextlib.ExitStack() as undo:
-        listeners: list[socket.socket] = []
-        for family, address in _addresses(host, port, unix):
-            # Named, since asyncio spares only what it knows to be TCP from Nagle's algorithm.
-            protocol = 0 if family == socket.AF_UNIX else socket.IPPROTO_TCP
-            listener = socket.socket(family, socket.SOCK_STREAM, protocol)
-            undo.callback(listener.close)
-            if family == socket.AF_INET6:
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            if family != socket.AF_UNIX:
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                if listeners and port == 0:
-                    address = (address[0], port_of(listeners), *address[2:])
+
+    def __init__(
+        self, host: str, port: int, unix: UnixPath = None, unix_mode: int | None = None
+    ) -> None:
+        _check(port, unix, unix_mode)
+        self.sockets: list[socket.socket] = []
+        self._path: str | None = None
+        """Where a Unix socket of ours is in the file system."""
+        self._inode: tuple[int, int] | None = None
+        try:
+            if unix is None:
+                self._listen_to_host(host, port)
+            else:
+                self._listen_at_path(os.fspath(unix), unix_mode)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def port(self) -> int:
+        """The port that they listen on; 0 for a Unix socket."""
+        listener = self.sockets[0]
+        return 0 if listener.family == socket.AF_UNIX else int(listener.getsockname()[1])
+
+    def remove(self) -> None:
+        """Remove what a Unix socket leaves in the file system, unless another is there by now.
+
+        To be called before the socket is closed: until then no other can have its inode.
+        """
+        if self._path is not None and self._inode == _inode_of(self._path):
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
+        self._path = None
+
+    def close(self) -> None:
+        """Close them, and remove what a Unix socket leaves."""
+        self.remove()
+        for listener in self.sockets:
+            listener.close()
+
+    # Addresses
+
+    def _listen_to_host(self, host: str, port: int) -> None:
+        unavailable: OSError | None = None
+        for family, address in _addresses_of(host, port):
+            if self.sockets and port == 0:
+                address = (address[0], self.port, *address[2:])
             try:
-                listener.bind(address)
+                self.sockets.append(_listening(family, address))
             except OSError as error:
-                reason = os.strerror(error.errno).lower() if error.errno else str(error)
-                raise OSError(error.errno, f"cannot listen on {address}: {reason}") from None
+                # A name may have an address of a family that this machine does not speak.
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise
+                unavailable = error
+        if unavailable is not None and not self.sockets:
+            raise unavailable
+
+    # Unix sockets
+
+    def _listen_at_path(self, path: str, mode: int | None) -> None:
+        is_abstract = path.startswith("\0")
+        if not is_abstract:
+            _make_way(path)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sockets.append(listener)
+        try:
+            listener.bind(path)
+        except OSError as error:
+            raise _cannot_listen(path, error) from None
+        if is_abstract:
             listener.listen(_BACKLOG)
-            listeners.append(listener)
-        undo.pop_all()
-    return listeners
+            return
+        self._path, self._inode = path, _inode_of(path)
+        if mode is not None:
+            # Before it listens, so that nobody has connected meanwhile.
+            os.chmod(path, mode)
+        listener.listen(_BACKLOG)
+        if self._inode != _inode_of(path):
+            # Another that began at the same moment took it for one that nobody listens on.
+            raise _in_use(path)
 
 
-def close_listeners(listeners: list[socket.socket], unix: str | None) -> None:
-    """Close them, and remove what a Unix socket leaves in the file system."""
-    for listener in listeners:
-        listener.close()
-    if unix is not None:
-        with contextlib.suppress(OSError):
-            os.unlink(unix)
-
-
-def port_of(listeners: list[socket.socket]) -> int:
-    """The port that they listen on; 0 for a Unix socket."""
-    listener = listeners[0]
-    return 0 if listener.family == socket.AF_UNIX else int(listener.getsockname()[1])
-
-
-def _addresses(host: str, port: int, unix: str | None) -> list[tuple[int, Any]]:
+def _check(port: int, unix: UnixPath, unix_mode: int | None) -> None:
+    # Everything but the type is also what a caller without annotations may get wrong.
+    if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535:
+        raise ValueError(f"port must be a whole number from 0 to 65535, got {port!r}")
+    if unix_mode is not None and (
+        isinstance(unix_mode, bool) or not isinstance(unix_mode, int) or not 0 <= unix_mode <= 0o777
+    ):
+        raise ValueError(f"unix_mode must be a number from 0 to 0o777, got {unix_mode!r}")
     if unix is None:
+        if unix_mode is not None:
+            raise ValueError("unix_mode is for a Unix socket, and there is no path")
+        return
+    if not isinstance(unix, (str, os.PathLike)) or not isinstance(path := os.fspath(unix), str):
+        raise ValueError(f"unix must be a path, got {unix!r}")
+    if not path.strip("\0"):
+        raise ValueError("unix must be a path, and is empty")
+    if "\0" in path[1:]:
+        raise ValueError(f"unix must be a path without NUL, or an abstract name, got {path!r}")
+    if unix_mode is not None and path.startswith("\0"):
+        raise ValueError("unix_mode is for a path, and an abstract name has no permissions")
+
+
+def _addresses_of(host: str, port: int) -> list[tuple[int, Any]]:
+    try:
         found = socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-        return list(dict.fromkeys((family, address) for family, _, _, _, address in found))
-    # A socket that a server left behind when it was killed would be in the way for ever.
+    except socket.gaierror as error:
+        raise socket.gaierror(
+            error.errno, f"cannot listen on {host!r}: {str(error.strerror).lower()}"
+        ) from None
+    return list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+
+
+def _listening(family: int, address: Any) -> socket.socket:
+    # Named, since asyncio spares only what it knows to be TCP from Nagle's algorithm.
+    try:
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    except OSError as error:
+        raise _cannot_listen(address, error) from None
+    try:
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise _cannot_listen(address, error) from None
+    return listener
+
+
+def _cannot_listen(address: Any, error: OSError) -> OSError:
+    if error.errno is None:
+        # What Python says of a path that the kernel has no room for.
+        size = len(os.fsencode(address))
+        return OSError(
+            errno.ENAMETOOLONG,
+            f"cannot listen at {address!r}: a Unix socket's path has about 100 bytes at most, "
+            f"and this one {size}; take a shorter one, or a relative one",
+        )
+    return OSError(error.errno, f"cannot listen on {address}: {os.strerror(error.errno).lower()}")
+
+
+def _in_use(path: str) -> OSError:
+    return OSError(
+        errno.EADDRINUSE,
+        f"cannot listen at {path!r}: another server listens there; end it first, or listen at "
+        "another path and rename that over this one",
+    )
+
+
+def _make_way(path: str) -> None:
+    """Remove a socket that a server left behind when it was killed.
+
+    :raises OSError: if somebody listens on it.
+    """
+    inode = _inode_of(path)
+    if inode is None:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_PROBE_SECONDS)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            pass
+        except FileNotFoundError:
+            return
+        except OSError:
+            # A full backlog, or no permission to connect.
+            raise _in_use(path) from None
+        else:
+            raise _in_use(path)
+    # Not removed at once: somebody else may have put a socket that is alive in its place.
+    aside = f"{path}.{os.getpid()}"
     with contextlib.suppress(FileNotFoundError):
-        if stat.S_ISSOCK(os.stat(unix).st_mode):
-            os.unlink(unix)
-    return [(socket.AF_UNIX, unix)]
+        os.rename(path, aside)
+        if _inode_of(aside) != inode:
+            os.rename(aside, path)
+            raise _in_use(path)
+        os.unlink(aside)
+
+
+def _inode_of(path: str) -> tuple[int, int] | None:
+    """What tells the socket at ``path`` from every other; None if none is there."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino) if stat.S_ISSOCK(found.st_mode) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import select
 import socket
 import ssl as tls
@@ -24,6 +25,8 @@ Socket: TypeAlias = socket.socket
 T = TypeVar("T")
 
 _PIECE_BYTES = 64 * 1024
+# How late an event may be when there is no file descriptor to be woken by.
+_LOOK_SECONDS = 0.05
 _GONE_EVENTS = select.POLLERR | select.POLLHUP
 _WOULD_BLOCK = (BlockingIOError, tls.SSLWantReadError, tls.SSLWantWriteError)
 
@@ -184,22 +187,32 @@ class Connection:
                 listening = self._take_in(event)
         return future.result()
 
-    def _expect_notice(self) -> Wake:
+    def _expect_notice(self) -> Wake | None:
         self._notified = False
         if self._wake is None:
-            self._wake = Wake()
+            # Out of file descriptors a stream goes on without.
+            with contextlib.suppress(OSError):
+                self._wake = Wake()
         return self._wake
 
-    def _poll_woken(self, wake: Wake, deadline: float | None, *, listening: bool) -> int | None:
-        """What the socket has to say, 0 if :meth:`_notify` was called, or None in time."""
+    def _poll_woken(
+        self, wake: Wake | None, deadline: float | None, *, listening: bool
+    ) -> int | None:
+        """What the socket has to say, 0 if :meth:`_notify` was called, or None in time.
+
+        :param wake: None to look now and then whether it was, so that 0 may say nothing.
+        """
         listening = listening and not self._http.full
         if listening and isinstance(self._socket, tls.SSLSocket) and self._socket.pending():
             return select.POLLIN
         events = select.POLLIN if listening else 0
-        ready = dict(self._poll(events, deadline, wake))
+        until = deadline
+        if wake is None:
+            until = min(time.monotonic() + _LOOK_SECONDS, math.inf if until is None else until)
+        ready = dict(self._poll(events, until, wake))
         if not ready:
-            return None
-        if ready.pop(wake.fileno(), 0):
+            return None if until == deadline else 0
+        if wake is not None and ready.pop(wake.fileno(), 0):
             wake.clear()
         return ready.get(self._socket.fileno(), 0)
 

@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator
 
 from sansio_copilot import CopilotRuntime
 
+from ._asyncio_accept import Acceptor
 from ._asyncio_backend import AsyncioBackend
 from ._asyncio_connection import Connection
-from ._listen import close_listeners, open_listeners, port_of
+from ._listen import Listeners, UnixPath
 from ._service import Service
 
 __all__ = ["Server", "serve", "start_server"]
@@ -28,7 +29,8 @@ async def serve(
     host: str = "127.0.0.1",
     port: int = 4000,
     *,
-    unix: str | None = None,
+    unix: UnixPath = None,
+    unix_mode: int | None = None,
     ssl: tls.SSLContext | None = None,
     grace_seconds: float = 10.0,
     ready: Callable[[Server], object] | None = None,
@@ -39,14 +41,18 @@ async def serve(
     without this server. Cancellation ends the runs at once, well formed.
 
     :param port: 0 takes a free one; :attr:`Server.port` tells which.
-    :param unix: the path of a Unix socket to listen on instead.
+    :param unix: the path of a Unix socket to listen on instead; with a NUL in front an abstract
+        name. What a server that was killed left there is replaced.
+    :param unix_mode: the permissions of that socket (``0o660``, say); by default as the umask says.
     :param ssl: a server's context, to speak TLS.
     :param grace_seconds: how long responses and runs may go on after a signal.
     :param ready: called with the server when it accepts connections.
-    :raises OSError: if the address cannot be bound.
+    :raises OSError: if the address cannot be bound, or another server listens there.
+    :raises ValueError: for a port that is not a whole number from 0 to 65535, a path or a mode that
+        is none.
     """
     server = await start_server(
-        runtime, host, port, unix=unix, ssl=ssl, grace_seconds=grace_seconds
+        runtime, host, port, unix=unix, unix_mode=unix_mode, ssl=ssl, grace_seconds=grace_seconds
     )
     try:
         with _closing_on_signals(server):
@@ -62,7 +68,8 @@ async def start_server(
     host: str = "127.0.0.1",
     port: int = 4000,
     *,
-    unix: str | None = None,
+    unix: UnixPath = None,
+    unix_mode: int | None = None,
     ssl: tls.SSLContext | None = None,
     grace_seconds: float = 10.0,
 ) -> Server:
@@ -70,10 +77,13 @@ async def start_server(
 
     The parameters are those of :func:`serve`. Whoever calls this calls :meth:`Server.close`.
 
-    :raises OSError: if the address cannot be bound.
+    :raises OSError: if the address cannot be bound, or another server listens there.
+    :raises ValueError: for a port that is not a whole number from 0 to 65535, a path or a mode that
+        is none.
     """
+    listeners = Listeners(host, port, unix, unix_mode)
     server = Server(runtime, grace_seconds)
-    await server.listen(host, port, unix, ssl)
+    server.listen(listeners, ssl)
     return server
 
 
@@ -86,31 +96,21 @@ class Server:
         self.port = 0
         """The port that the server listens on; 0 for a Unix socket."""
 
-    async def listen(
-        self, host: str, port: int, unix: str | None, ssl: tls.SSLContext | None
-    ) -> None:
-        """Bind and begin to accept; called once, by :func:`start_server`."""
-        loop = asyncio.get_running_loop()
-        listeners = open_listeners(host, port, unix)
-        self.port = port_of(listeners)
-        # Of a client that says nothing, asyncio itself gets rid before there is a connection.
-        handshake = None if ssl is None else self._service.runtime.limits.header_seconds
-        servers = [
-            await loop.create_server(
-                lambda: Connection(self._service, self._backend),
-                sock=listener,
-                ssl=ssl,
-                backlog=1024,
-                ssl_handshake_timeout=handshake,
-            )
-            for listener in listeners
-        ]
+    def listen(self, listeners: Listeners, ssl: tls.SSLContext | None) -> None:
+        """Begin to accept; called once, by :func:`start_server`."""
+        self.port = listeners.port
+        acceptor = Acceptor(
+            listeners.sockets,
+            lambda: Connection(self._service, self._backend),
+            ssl,
+            self._service.runtime.limits.header_seconds,
+        )
 
         def stop_listening() -> None:
-            for server in servers:
-                server.close()
-            close_listeners(listeners, unix)
+            acceptor.stop()
+            listeners.close()
 
+        loop = asyncio.get_running_loop()
         self._main = loop.create_task(self._service.serve_until_closed(stop_listening))
 
     async def serve_until_closed(self) -> None:

@@ -21,7 +21,7 @@ from sansio_copilot import CopilotRuntime
 
 from ._accept import Acceptor
 from ._asyncio_connection import Connection as AsyncioConnection
-from ._listen import open_listeners, port_of
+from ._listen import Listeners, UnixPath
 from ._pool import ThreadPool
 from ._socket_connection import Connection
 from ._threads import BackgroundLoop
@@ -36,7 +36,8 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 4000,
     *,
-    unix: str | None = None,
+    unix: UnixPath = None,
+    unix_mode: int | None = None,
     ssl: tls.SSLContext | None = None,
     threads: int = 512,
     grace_seconds: float = 10.0,
@@ -48,17 +49,28 @@ def serve(
     without this server. In another thread than the main one signals are left alone.
 
     :param port: 0 takes a free one; :attr:`Server.port` tells which.
-    :param unix: the path of a Unix socket to listen on instead.
+    :param unix: the path of a Unix socket to listen on instead; with a NUL in front an abstract
+        name. What a server that was killed left there is replaced.
+    :param unix_mode: the permissions of that socket (``0o660``, say); by default as the umask says.
     :param ssl: a server's context, to speak TLS.
     :param threads: how many connections are served at once; one more is refused. An idle
         connection takes a thread and a file descriptor, a stream two descriptors.
     :param grace_seconds: how long responses and runs may go on after a signal.
     :param ready: called with the server when it accepts connections.
-    :raises OSError: if the address cannot be bound.
+    :raises OSError: if the address cannot be bound, or another server listens there.
+    :raises ValueError: for a port that is not a whole number from 0 to 65535, a path or a mode that
+        is none.
     :raises RuntimeError: if an agent has ended the server; see :meth:`Server.serve_until_closed`.
     """
     server = start_server(
-        runtime, host, port, unix=unix, ssl=ssl, threads=threads, grace_seconds=grace_seconds
+        runtime,
+        host,
+        port,
+        unix=unix,
+        unix_mode=unix_mode,
+        ssl=ssl,
+        threads=threads,
+        grace_seconds=grace_seconds,
     )
     try:
         with _closing_on_signals(server):
@@ -74,7 +86,8 @@ def start_server(
     host: str = "127.0.0.1",
     port: int = 4000,
     *,
-    unix: str | None = None,
+    unix: UnixPath = None,
+    unix_mode: int | None = None,
     ssl: tls.SSLContext | None = None,
     threads: int = 512,
     grace_seconds: float = 10.0,
@@ -83,11 +96,13 @@ def start_server(
 
     The parameters are those of :func:`serve`. Whoever calls this calls :meth:`Server.close`.
 
-    :raises OSError: if the address cannot be bound.
+    :raises OSError: if the address cannot be bound, or another server listens there.
+    :raises ValueError: for a port that is not a whole number from 0 to 65535, a path or a mode that
+        is none.
     """
-    listeners = open_listeners(host, port, unix)
+    listeners = Listeners(host, port, unix, unix_mode)
     server = Server(runtime, threads, grace_seconds)
-    server.listen(listeners, unix, ssl)
+    server.listen(listeners, ssl)
     return server
 
 
@@ -128,12 +143,10 @@ class Server:
     ) -> None:
         self.close()
 
-    def listen(
-        self, listeners: list[socket.socket], unix: str | None, ssl: tls.SSLContext | None
-    ) -> None:
+    def listen(self, listeners: Listeners, ssl: tls.SSLContext | None) -> None:
         """Begin to accept; called once, by :func:`start_server`."""
-        self.port = port_of(listeners)
-        self._acceptor = Acceptor(listeners, unix, partial(self._serve_accepted, ssl))
+        self.port = listeners.port
+        self._acceptor = Acceptor(listeners, partial(self._serve_accepted, ssl))
 
     def serve_socket(self, sock: socket.socket) -> None:
         """Answer the requests of one connection until it ends, and close it.

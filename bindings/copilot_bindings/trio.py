@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import socket
 import ssl as tls
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -18,8 +17,9 @@ import trio
 
 from sansio_copilot import CopilotRuntime
 
-from ._listen import close_listeners, open_listeners, port_of
+from ._listen import Listeners, UnixPath
 from ._service import Service
+from ._shortage import PAUSE_SECONDS, Shortage
 from ._trio_backend import TrioBackend
 from ._trio_connection import Connection
 
@@ -31,7 +31,8 @@ async def serve(
     host: str = "127.0.0.1",
     port: int = 4000,
     *,
-    unix: str | None = None,
+    unix: UnixPath = None,
+    unix_mode: int | None = None,
     ssl: tls.SSLContext | None = None,
     grace_seconds: float = 10.0,
     ready: Callable[[Server], object] | None = None,
@@ -43,20 +44,24 @@ async def serve(
     without this server. Cancellation ends the runs at once, well formed.
 
     :param port: 0 takes a free one; :attr:`Server.port` tells which.
-    :param unix: the path of a Unix socket to listen on instead.
+    :param unix: the path of a Unix socket to listen on instead; with a NUL in front an abstract
+        name. What a server that was killed left there is replaced.
+    :param unix_mode: the permissions of that socket (``0o660``, say); by default as the umask says.
     :param ssl: a server's context, to speak TLS.
     :param grace_seconds: how long responses and runs may go on after a signal.
     :param ready: called with the server when it accepts connections.
     :param task_status: the same for ``nursery.start``, which returns the :class:`Server`.
-    :raises OSError: if the address cannot be bound.
+    :raises OSError: if the address cannot be bound, or another server listens there.
+    :raises ValueError: for a port that is not a whole number from 0 to 65535, a path or a mode that
+        is none.
     """
     # First, because what a nursery raises is a group.
-    listeners = open_listeners(host, port, unix)
+    listeners = Listeners(host, port, unix, unix_mode)
     async with (
         open_server(runtime, grace_seconds=grace_seconds) as server,
         trio.open_nursery() as nursery,
     ):
-        server.listen(listeners, unix, ssl)
+        server.listen(listeners, ssl)
         if threading.current_thread() is threading.main_thread():
             await nursery.start(_close_on_signal, server)
         if ready is not None:
@@ -100,20 +105,18 @@ class Server:
         self._backend = TrioBackend(nursery.start_soon)
         self._service = Service(runtime, self._backend, grace_seconds)
         self._accepting = trio.CancelScope()
-        self._listeners: list[socket.socket] = []
-        self._unix: str | None = None
+        self._listeners: Listeners | None = None
+        self._shortage = Shortage()
         self.port = 0
         """The port that the server listens on; 0 if it does not, or on a Unix socket."""
 
         nursery.start_soon(self._service.serve_until_closed, self._stop_listening)
 
-    def listen(
-        self, listeners: list[socket.socket], unix: str | None, ssl: tls.SSLContext | None
-    ) -> None:
+    def listen(self, listeners: Listeners, ssl: tls.SSLContext | None) -> None:
         """Begin to accept; called once, by :func:`serve`."""
-        self._listeners, self._unix = listeners, unix
-        self.port = port_of(listeners)
-        self._nursery.start_soon(self._accept, ssl)
+        self._listeners = listeners
+        self.port = listeners.port
+        self._nursery.start_soon(self._accept, listeners, ssl)
 
     async def serve_until_closed(self) -> None:
         """Wait until :meth:`close` has done its work, whoever called it."""
@@ -140,15 +143,29 @@ class Server:
         """
         await self._service.close(grace_seconds)
 
-    async def _accept(self, ssl: tls.SSLContext | None) -> None:
-        listeners: list[trio.abc.Listener[trio.abc.Stream]] = []
-        for listener in self._listeners:
-            plain = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
-            listeners.append(plain if ssl is None else trio.SSLListener(plain, ssl))
-        with self._accepting:
-            await trio.serve_listeners(
-                self._serve_accepted, listeners, handler_nursery=self._nursery
-            )
+    async def _accept(self, listeners: Listeners, ssl: tls.SSLContext | None) -> None:
+        try:
+            with self._accepting:
+                async with trio.open_nursery() as nursery:
+                    for listener in listeners.sockets:
+                        plain = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
+                        nursery.start_soon(
+                            self._accept_from,
+                            plain if ssl is None else trio.SSLListener(plain, ssl),
+                        )
+        finally:
+            listeners.close()
+
+    async def _accept_from(self, listener: trio.abc.Listener[trio.abc.Stream]) -> None:
+        while True:
+            try:
+                stream = await listener.accept()
+            except OSError as error:
+                # trio's own loop would log a traceback for each attempt.
+                if self._shortage.begins(error):
+                    await trio.sleep(PAUSE_SECONDS)
+            else:
+                self._nursery.start_soon(self._serve_accepted, stream)
 
     async def _serve_accepted(self, stream: trio.abc.Stream) -> None:
         # What ends the server ends its connections in order.
@@ -168,8 +185,9 @@ class Server:
         return False
 
     def _stop_listening(self) -> None:
+        if self._listeners is not None:
+            self._listeners.remove()
         self._accepting.cancel()
-        close_listeners(self._listeners, self._unix)
 
 
 async def _close_on_signal(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import functools
 import os
 import queue
+import re
 import socket
 import ssl
 import stat
@@ -21,6 +23,7 @@ import trio
 import trustme
 from conformance.resources import is_open
 
+from copilot_bindings import _shortage
 from sansio_copilot import CopilotRuntime, Limits, text_agent
 
 BASE = "/api/copilotkit"
@@ -93,12 +96,18 @@ def serving(request: pytest.FixtureRequest) -> Callable[..., Any]:
         if isinstance(server, BaseException):
             thread.join(10)
             raise server
-        try:
-            yield server
-        finally:
+
+        def end() -> None:
             server.stop()
             thread.join(10)
             assert not thread.is_alive()
+
+        server.end = end
+        try:
+            yield server
+        finally:
+            if thread.is_alive():
+                end()
 
     return serving
 
@@ -137,6 +146,44 @@ def test_a_port_that_is_taken(serving: Callable[..., Any]) -> None:
             pass
 
 
+@pytest.mark.parametrize(
+    "port", [-1, 65536, 70000, 2**32, True, False, "4000", b"1", None, 1.0, 4000.0]
+)
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+def test_a_port_that_is_none(serving: Callable[..., Any], host: str, port: Any) -> None:
+    message = re.escape(f"port must be a whole number from 0 to 65535, got {port!r}")
+    with pytest.raises(ValueError, match=message), serving(host=host, port=port):
+        pass
+
+
+def test_a_host_that_is_none(serving: Callable[..., Any]) -> None:
+    with pytest.raises(OSError, match=r"cannot listen on 'nobody\.invalid': "):
+        with serving(host="nobody.invalid"):
+            pass
+
+
+def test_a_name_with_an_address_that_this_machine_has_not(
+    serving: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As "localhost" has one of IPv6 where that is switched off."""
+    ours, tcp = ("127.0.0.1", 0), (socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
+    known = [
+        # Of the range for documentation (RFC 3849), and a family that nobody has.
+        (socket.AF_INET6, *tcp, ("2001:db8::1", 0, 0, 0)),
+        (200, *tcp, ("x", 0)),
+        (socket.AF_INET, *tcp, ours),
+    ]
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", lambda *args, **options: known)
+        with serving() as server:
+            patch.undo()
+            data = ask(socket.create_connection(("127.0.0.1", server.port)))
+            assert data.startswith(b"HTTP/1.1 200 OK\r\n")
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: known[:2])
+    with pytest.raises(OSError, match=r"cannot listen on \('x', 0\): "), serving():
+        pass
+
+
 def test_small_writes_are_not_held_back(serving: Callable[..., Any]) -> None:
     """Nagle's algorithm would hold each event for the client's delayed acknowledgement."""
     with serving() as server:
@@ -169,6 +216,40 @@ def accepted_options(server: Any, level: int, option: int) -> set[int]:
     for client in clients:
         client.close()
     return found
+
+
+class TestShortage:
+    """What is said of attempts to accept that fail."""
+
+    def test_one_line_however_often(
+        self, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        now = [1000.0]
+        monkeypatch.setattr(_shortage.time, "monotonic", lambda: now[0])
+        shortage = _shortage.Shortage()
+        for _ in range(1000):
+            for number in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                assert shortage.begins(OSError(number, "x"))
+            now[0] += 0.05
+        assert len(caplog.records) == 1
+        now[0] += 60
+        assert shortage.begins(OSError(errno.EMFILE, "x"))
+        first, second = [record.getMessage() for record in caplog.records]
+        assert (
+            first
+            == second
+            == ("no connection can be accepted until there is room: too many open files")
+        )
+        assert not any(record.exc_info for record in caplog.records)
+
+    @pytest.mark.parametrize(
+        "number", [errno.EAGAIN, errno.EINTR, errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN]
+    )
+    def test_a_client_that_has_gone_again_is_no_shortage(
+        self, caplog: pytest.LogCaptureFixture, number: int
+    ) -> None:
+        assert not _shortage.Shortage().begins(OSError(number, "x"))
+        assert not caplog.records
 
 
 class TestUnix:
@@ -204,6 +285,128 @@ class TestUnix:
         with pytest.raises(OSError, match="address already in use"), serving(unix=str(path)):
             pass
         assert path.read_text() == "data"
+
+    def connect(self, path: str | Path) -> socket.socket:
+        client = socket.socket(socket.AF_UNIX)
+        try:
+            client.connect(str(path))
+        except OSError:
+            client.close()
+            raise
+        return client
+
+    def assert_served(self, path: str | Path) -> None:
+        assert ask(self.connect(path)).startswith(b"HTTP/1.1 200 OK\r\n")
+
+    @pytest.mark.parametrize("kind", [str, Path])
+    def test_a_path_that_another_server_listens_at(
+        self, serving: Callable[..., Any], tmp_path: Path, kind: Any
+    ) -> None:
+        path = tmp_path / "server.sock"
+        with serving(unix=path):
+            with pytest.raises(OSError, match="another server listens there") as raised:
+                with serving(unix=kind(path)):
+                    pass
+            assert raised.value.errno == errno.EADDRINUSE
+            self.assert_served(path)
+        assert not path.exists()
+
+    def test_one_that_is_too_busy_to_accept_is_left_alone(
+        self, serving: Callable[..., Any], tmp_path: Path
+    ) -> None:
+        path = tmp_path / "server.sock"
+        with socket.socket(socket.AF_UNIX) as busy, contextlib.ExitStack() as clients:
+            busy.bind(str(path))
+            busy.listen(0)
+            # Until its backlog is full.
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    client = clients.enter_context(socket.socket(socket.AF_UNIX))
+                    client.setblocking(False)
+                    client.connect(str(path))
+            with pytest.raises(OSError, match="another server listens there"):
+                with serving(unix=path):
+                    pass
+            assert path.exists()
+
+    def test_a_rolling_restart(self, serving: Callable[..., Any], tmp_path: Path) -> None:
+        """The new server's socket takes the old one's place, and stays when that ends."""
+        path, new = tmp_path / "server.sock", tmp_path / "new.sock"
+        with serving(unix=path) as first:
+            with serving(unix=new):
+                new.rename(path)
+                self.assert_served(path)
+                first.end()
+                self.assert_served(path)
+        # Of the second nobody knows any more where it is.
+        with pytest.raises(ConnectionRefusedError):
+            self.connect(path)
+
+    def test_who_removes_the_path_gets_another_server(
+        self, serving: Callable[..., Any], tmp_path: Path
+    ) -> None:
+        path = tmp_path / "server.sock"
+        with serving(unix=path) as first:
+            path.unlink()
+            with serving(unix=path):
+                first.end()
+                self.assert_served(path)
+            assert not path.exists()
+
+    @pytest.mark.parametrize("mode", [0o600, 0o660, 0o666, 0o777])
+    def test_a_mode(self, serving: Callable[..., Any], tmp_path: Path, mode: int) -> None:
+        path = tmp_path / "server.sock"
+        with serving(unix=path, unix_mode=mode):
+            assert stat.S_IMODE(path.stat().st_mode) == mode
+            self.assert_served(path)
+
+    def test_an_abstract_name(self, serving: Callable[..., Any], tmp_path: Path) -> None:
+        name = f"\0{tmp_path.name}"
+        with serving(unix=name) as server:
+            assert server.port == 0
+            self.assert_served(name)
+            with pytest.raises(OSError, match="address already in use"), serving(unix=name):
+                pass
+            self.assert_served(name)
+        with pytest.raises(ConnectionRefusedError):
+            self.connect(name)
+
+    def test_a_path_that_is_too_long(self, serving: Callable[..., Any], tmp_path: Path) -> None:
+        for path in (tmp_path / ("x" * 110), "\0" + "x" * 110):
+            with pytest.raises(OSError, match="take a shorter one") as raised:
+                with serving(unix=path):
+                    pass
+            assert raised.value.errno == errno.ENAMETOOLONG
+
+    def test_a_directory_that_is_not_there(
+        self, serving: Callable[..., Any], tmp_path: Path
+    ) -> None:
+        with pytest.raises(FileNotFoundError, match=r"cannot listen on .*no such file"):
+            with serving(unix=tmp_path / "nowhere" / "server.sock"):
+                pass
+
+    @pytest.mark.parametrize(
+        ("where", "message"),
+        [
+            ({"unix": ""}, "is empty"),
+            ({"unix": "\0"}, "is empty"),
+            ({"unix": "a\0b"}, "without NUL"),
+            ({"unix": b"path"}, "must be a path"),
+            ({"unix": 4000}, "must be a path"),
+            ({"unix": True}, "must be a path"),
+            ({"unix": "x", "unix_mode": "660"}, "unix_mode must be a number"),
+            ({"unix": "x", "unix_mode": True}, "unix_mode must be a number"),
+            ({"unix": "x", "unix_mode": 0o1777}, "unix_mode must be a number"),
+            ({"unix": "x", "unix_mode": -1}, "unix_mode must be a number"),
+            ({"unix": "\0x", "unix_mode": 0o660}, "no permissions"),
+            ({"unix_mode": 0o660}, "there is no path"),
+        ],
+    )
+    def test_what_is_no_path(
+        self, serving: Callable[..., Any], where: dict[str, Any], message: str
+    ) -> None:
+        with pytest.raises(ValueError, match=message), serving(**where):
+            pass
 
 
 class TestTls:

@@ -23,6 +23,7 @@ from bindings.wire import BASE, body_of
 from conformance.client import Client
 
 from copilot_bindings._accept import Acceptor
+from copilot_bindings._listen import Listeners
 from copilot_bindings._pool import ThreadPool
 from copilot_bindings._socket_connection import Connection
 from copilot_bindings._wake import Wake
@@ -243,20 +244,20 @@ class TestRoom:
                     raise OSError("too many open files")
                 return super().accept()
 
-        listener = Full()
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
+        listeners = Listeners("127.0.0.1", 0)
+        address = listeners.sockets[0].getsockname()
+        listeners.sockets = [Full(fileno=listeners.sockets[0].detach())]
         accepted = threading.Event()
 
         def close(sock: socket.socket) -> None:
             sock.close()
             accepted.set()
 
-        acceptor = Acceptor([listener], None, close)
-        with socket.create_connection(listener.getsockname()):
+        acceptor = Acceptor(listeners, close)
+        with socket.create_connection(address):
             assert accepted.wait(5)
         acceptor.stop()
-        assert "cannot accept a connection: too many open files" in caplog.text
+        assert "no connection can be accepted until there is room: too many open" in caplog.text
 
 
 class TestStreams:
