@@ -13,6 +13,7 @@ from typing import Any
 
 from . import _json
 from ._continuation import DELTAS, Continuation
+from ._disclosure import DROPPED, TELLS_ALL, Teller, without_raw
 from .agents import event_dict
 from .events import (
     ChunkExpander,
@@ -49,10 +50,13 @@ class RunRecorder:
         None for a run that stores nothing: it gets no event ids either.
     :param known_message_ids: messages of the input that history has, and a replay need not repeat.
     :param patch_bytes: see :attr:`Limits.patch_bytes <sansio_copilot.Limits.patch_bytes>`.
+    :param raw_events: whether RAW events and ``rawEvent`` members are kept.
+    :param teller: says what is told of a RUN_ERROR that the agent yields.
     """
 
     __slots__ = (
         "_compactor",
+        "_drops_raw",
         "_expand",
         "_finalizer",
         "_folder",
@@ -71,6 +75,7 @@ class RunRecorder:
         "_warned",
         "error",
         "result",
+        "teller",
     )
 
     def __init__(
@@ -79,8 +84,13 @@ class RunRecorder:
         input: Mapping[str, Any] | None,
         known_message_ids: Collection[str] = (),
         patch_bytes: float = DEFAULT_PATCH_BYTES,
+        *,
+        raw_events: bool = False,
+        teller: Teller = TELLS_ALL,
     ) -> None:
         self._key = key
+        self._drops_raw = not raw_events
+        self.teller = teller
         self._input = input
         self._known = known_message_ids
         self._prefix = b"" if input is None else b"id: %s." % key.token.encode()
@@ -113,6 +123,15 @@ class RunRecorder:
         """
         frames: list[bytes] = []
         try:
+            if self._drops_raw and (
+                type(event) is not dict
+                or "rawEvent" in event
+                or "raw_event" in event
+                or event.get("type") == "RAW"
+            ):
+                event = without_raw(event)
+                if event is DROPPED:
+                    return b""
             fields = event if type(event) is dict else event_dict(event)
             if (going := self._going) is not None:
                 if (delta := going.delta_of(fields)) is not None:
@@ -122,6 +141,8 @@ class RunRecorder:
                 self._going = None
             checked = event_dict(event) if fields is event else fields
             if check_event(checked):
+                if checked["type"] == "RUN_ERROR":
+                    self._tell(checked)
                 for expanded in self._expand(checked):
                     self._verify(expanded)
                     frames.append(self._keep(expanded))
@@ -243,6 +264,13 @@ class RunRecorder:
                     event["type"],
                     MAX_DEPTH - 1,
                 )
+
+    def _tell(self, failure: dict[str, Any]) -> None:
+        """Put what clients are told into a RUN_ERROR of the agent's own."""
+        said = failure["message"]
+        failure["message"] = self.teller.told(dict(failure), said)
+        if failure["message"] != said:
+            logger.error("agent %r ended its run: %s", self.teller.agent_id, said)
 
     def _observe(self, event: dict[str, Any]) -> None:
         if event["type"] == "RUN_STARTED" and self._finalizer.terminal:

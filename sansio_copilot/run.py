@@ -14,6 +14,7 @@ from ag_ui.core import RunAgentInput
 from .actions import PullEvent, RunAction, RunOver, store_call
 from .agents import Agent, AgentContext, call_agent
 from .errors import LocalProtocolError, text_of
+from .events import EventError
 from .recorder import RunRecorder
 from .threads import RunKey, Signal, ThreadStore, wrong_outcome
 
@@ -126,7 +127,8 @@ class Run:
                 self.context.agent_id,
                 recorder.error,
             )
-            return self._close(now, RunOver("cancel"), error=recorder.error)
+            told = recorder.teller.told(EventError(recorder.error), recorder.error)
+            return self._close(now, RunOver("cancel"), error=told)
         if not frames:
             return self._pull(now)
         if (
@@ -145,7 +147,8 @@ class Run:
         if error is None:
             return self._close(now, RunOver("done"))
         logger.error("agent %r failed", self.context.agent_id, exc_info=error)
-        return self._close(now, RunOver("done"), error=text_of(error) or type(error).__name__)
+        told = self.recorder.teller.told(error, text_of(error) or type(error).__name__)
+        return self._close(now, RunOver("done"), error=told)
 
     def check(self) -> RunAction | None:
         """Ask the store for the run's signal, which also renews its lease.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+from ._disclosure import ErrorMessage, check_error_message
 from .agents import Agent, AgentsFunction, check_agents
 from .cors import CorsPolicy, policy_from
 from .debug import DebugFeed
@@ -40,10 +41,17 @@ class CopilotRuntime:
     :param limits: see :class:`Limits`.
     :param thread_mutations: whether clients may rename, archive and delete threads. Off, because
         nothing but a hook of yours says whose thread it is.
+    :param raw_events: whether RAW events and ``rawEvent`` members are passed on and kept. Dropped
+        unless it is true, since an agent's framework puts prompts and whatever else it handles
+        into them, often many times the size of the rest.
+    :param error_message: a plain function of an agent's id and an exception, or the RUN_ERROR
+        event (a dict) that the agent yielded; it returns what clients are told instead of its text,
+        or None to leave that. A transcription service's exception comes with None for the id. If it
+        fails, a text that says nothing is told. The log has all of it.
     :param debug: whether ``/cpk-debug-events`` streams every event of every run, to anybody who
         asks. For development.
-    :raises TypeError: for agents, hooks, limits or a transcription service of the wrong type, or a
-        store that lacks one of its methods.
+    :raises TypeError: for agents, hooks, an ``error_message``, limits or a transcription service of
+        the wrong type, or a store that lacks one of its methods.
     :raises ValueError: for a ``base_path`` without a leading slash, or an unknown ``mode``.
     """
 
@@ -60,6 +68,8 @@ class CopilotRuntime:
         forward_headers: ForwardHeaders | None = None,
         limits: Limits | None = None,
         thread_mutations: bool = False,
+        raw_events: bool = False,
+        error_message: ErrorMessage | None = None,
         debug: bool = False,
     ) -> None:
         if mode not in ("multi-route", "single-route"):
@@ -94,6 +104,8 @@ class CopilotRuntime:
         self.forward_headers = forward_headers or ForwardHeaders()
         self.limits = limits or Limits()
         self.thread_mutations = thread_mutations
+        self.raw_events = raw_events
+        self.error_message = check_error_message(error_message)
         self.debug_feed = DebugFeed() if debug else None
 
     def exchange(self, request: Request, now: float) -> Exchange:

@@ -8,6 +8,7 @@ import attrs
 from ag_ui.core import RunAgentInput
 from pydantic import ValidationError
 
+from ..events._values import copy_json
 from ..events.patch import MAX_DEPTH
 from ..http import Response
 from ._errors import Refusal
@@ -19,7 +20,7 @@ from ._turn import Turn
 class RunInput:
     """A parsed body.
 
-    :param input: for the agent.
+    :param input: for the agent, and its own: nothing in it is shared with ``json``.
     :param json: the same as plain JSON; what RUN_STARTED tells other readers.
     :param last_seen_event_id: a connect may name it here instead of in ``Last-Event-ID``.
     """
@@ -63,7 +64,8 @@ def parse_input(value: Any) -> RunInput:
     if walk.problems:
         raise _invalid(walk.details)
     try:
-        input = RunAgentInput.model_validate(_modern(fields))
+        # Of its own, because an agent may change it, and what it was given is told to others.
+        input = RunAgentInput.model_validate(copy_json(_modern(fields)))
     except ValidationError as error:
         # The walk knows all that AG-UI 1.0 refuses; an earlier release of its models may refuse
         # more, and its own words would be as many as the problems are.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Collection, Generator, Mapping
 from functools import partial
 from typing import Any
 
 from ag_ui.core import RunAgentInput
 
+from .._disclosure import Teller
 from ..actions import Action, store_call
 from ..agents import Agent, AgentContext
 from ..limits import Limits
@@ -22,6 +23,24 @@ def run_request(turn: Turn, input: RunAgentInput) -> RunRequest:
     assert turn.route.agent_id is not None
     message_ids = tuple(message.id for message in input.messages)
     return RunRequest(input.thread_id, input.run_id, turn.route.agent_id, message_ids, turn.now)
+
+
+def new_recorder(
+    turn: Turn,
+    opened: RunOpened,
+    input: Mapping[str, Any] | None,
+    known_message_ids: Collection[str] = (),
+) -> RunRecorder:
+    """A recorder for a run that has just been opened, by what the runtime says of all of them."""
+    runtime = turn.runtime
+    return RunRecorder(
+        opened.key,
+        input,
+        known_message_ids,
+        runtime.limits.patch_bytes,
+        raw_events=runtime.raw_events,
+        teller=Teller(turn.route.agent_id, runtime.error_message),
+    )
 
 
 def run_reply(

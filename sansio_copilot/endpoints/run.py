@@ -8,10 +8,9 @@ from typing import Any
 from ..actions import Action
 from ..errors import shorten
 from ..http import Response
-from ..recorder import RunRecorder
 from ..threads import Orphan, RunOpened, ThreadBusy
 from ._input import read_input
-from ._runs import adopt, run_reply, run_request
+from ._runs import adopt, new_recorder, run_reply, run_request
 from ._turn import Reply, Steps, Turn
 
 
@@ -27,8 +26,7 @@ def run(turn: Turn) -> Steps:
         )
         return Reply(Response.json({"error": "Thread already running", "message": message}, 409))
     try:
-        known, patch_bytes = opened.known_message_ids, turn.runtime.limits.patch_bytes
-        recorder = RunRecorder(opened.key, parsed.json, known, patch_bytes)
+        recorder = new_recorder(turn, opened, parsed.json, opened.known_message_ids)
         return run_reply(turn, agent, parsed.input, turn.runtime.store, opened, recorder)
     except Exception:
         # A run that nobody drives would keep its thread busy for ever.

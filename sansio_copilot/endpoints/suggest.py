@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from ..memory import MemoryStore
-from ..recorder import RunRecorder
 from ..threads import RunOpened
 from ._input import read_input
-from ._runs import run_reply, run_request
+from ._runs import new_recorder, run_reply, run_request
 from ._turn import Steps, Turn
 
 
@@ -21,6 +20,5 @@ def suggest(turn: Turn) -> Steps:
     store = MemoryStore(resumable_runs=0)
     opened = store.open_run(run_request(turn, parsed.input))
     assert isinstance(opened, RunOpened), "a new store has no busy thread"
-    patch_bytes = turn.runtime.limits.patch_bytes
-    recorder = RunRecorder(opened.key, None, patch_bytes=patch_bytes)
+    recorder = new_recorder(turn, opened, None)
     return run_reply(turn, agent, parsed.input, store, opened, recorder, ephemeral=True)

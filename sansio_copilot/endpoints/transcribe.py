@@ -19,6 +19,7 @@ import attrs
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from .._disclosure import Teller
 from ..actions import Call
 from ..errors import shorten
 from ..hooks import Reject
@@ -79,7 +80,8 @@ def transcribe(turn: Turn) -> Steps:
         # What is wrong with the recording is the client's affair, the rest is the operator's.
         level = logging.WARNING if ERRORS[problem.code].status == 400 else logging.ERROR
         logger.log(level, "transcribing %d bytes: %s", audio.size, problem.code, exc_info=error)
-        return _error(problem)
+        told = Teller(None, turn.runtime.error_message).told(error, problem.message)
+        return _error(TranscriptionError(problem.code, told))
     if not isinstance(text, str):
         raise TypeError(f"the transcription service returned {type(text).__name__}, expected str")
     return Reply(Response.json({"text": text, "size": audio.size, "type": audio.mime_type}))

@@ -69,7 +69,7 @@ async def main() -> None:
     store = MemoryStore()
     servers = {
         name: await start_server(
-            CopilotRuntime(agents, store=store, **configuration), "127.0.0.1", 0
+            CopilotRuntime(agents, store=store, raw_events=True, **configuration), "127.0.0.1", 0
         )
         for name, configuration in CONFIGURATIONS.items()
     }
