@@ -40,14 +40,18 @@ from .errors import (
 )
 from .hooks import HookContext, Reject
 from .http import Headers, Request, Response
-from .refusals import TOO_MANY_BODIES, TOO_SLOW, overloaded
+from .refusals import TOO_MANY_BODIES, TOO_SLOW, coded, overloaded
 from .routing import (
     ENVELOPE_CODE,
     ENVELOPE_MESSAGE,
+    GRAPHQL_CODE,
+    GRAPHQL_MESSAGE,
     InvalidRequest,
     Route,
     allowed_methods,
+    at_base_path,
     detect_envelope,
+    detect_graphql,
     match_path,
     may_be_envelope,
     normalize_path,
@@ -325,6 +329,8 @@ class Exchange:
             return (yield from self._handle_envelope())
         route = self._route = match_path(self._path, self._runtime.base_path)
         if route is None:
+            if self._runtime.mode == "both" and self._may_take_envelope():
+                return (yield from self._handle_envelope())
             yield from self._refuse_unrouted()
         assert route is not None
         self._check_method(route)
@@ -334,14 +340,23 @@ class Exchange:
         yield from self._on_request("on_before_handler")
         return (yield from self._dispatch())
 
+    def _may_take_envelope(self) -> bool:
+        """Whether an unrouted request, in mode "both", is at the place of envelopes."""
+        base_path = self._runtime.base_path
+        if base_path is None:
+            # Any path may be the place, so that only what can be an envelope is at it.
+            return may_be_envelope(self._request)
+        return at_base_path(self._path, base_path)
+
     def _handle_envelope(self) -> Generator[Action, Any, Reply]:
         if not under_base_path(self._path, self._runtime.base_path):
             yield from self._refuse_unrouted()
         if self._request.method != "POST":
             logger.warning(
-                "%s %s: the runtime is mounted in single-route mode, which takes POST only",
+                "%s %s: the runtime takes only POST there, of envelopes (mode %r)",
                 shorten(self._request.method),
                 shorten(self._path),
+                self._runtime.mode,
             )
             raise Refusal(_method_not_allowed(("POST",)))
         yield from self._read_body()
@@ -390,20 +405,29 @@ class Exchange:
             raise Refusal(_method_not_allowed(allowed))
 
     def _refuse_unrouted(self) -> Steps:
-        base_path = self._runtime.base_path
-        method, path = shorten(self._request.method), shorten(self._path)
-        logger.warning("no route for %s %s; the base path is %r", method, path, base_path)
-        if self._runtime.mode == "multi-route" and may_be_envelope(self._request):
+        request, base_path = self._request, self._runtime.base_path
+        hint = ""
+        body = {"error": "Not found"}
+        if may_be_envelope(request):
             yield from self._read_body()
-            check_values(self._request.body or b"", self._runtime.limits.body_values)
-            if detect_envelope(self._request) is not None:
-                body = {"error": "Not found", "code": ENVELOPE_CODE, "message": ENVELOPE_MESSAGE}
-                raise Refusal(Response.json(body, 404))
-        raise Refusal(_not_found())
+            request = self._request
+            check_values(request.body or b"", self._runtime.limits.body_values)
+        if detect_graphql(request):
+            hint = "; it is GraphQL, of a client that is too old"
+            body |= {"code": GRAPHQL_CODE, "message": GRAPHQL_MESSAGE}
+        elif at_base_path(self._path, base_path) and detect_envelope(request) is not None:
+            hint = "; it is an envelope, which a runtime made with mode='both' takes"
+            body |= {"code": ENVELOPE_CODE, "message": ENVELOPE_MESSAGE}
+        method, path = shorten(request.method), shorten(self._path)
+        logger.warning("no route for %s %s; the base path is %r%s", method, path, base_path, hint)
+        raise Refusal(Response.json(body, 404))
 
     def _read_body(self) -> Steps:
         if self._request.body is not None:
             return
+        coding = self._request.headers.get("content-encoding", "identity")
+        if coding.strip().lower() not in ("", "identity"):
+            raise Refusal(coded(coding))
         limit = self._runtime.limits.body_bytes
         try:
             body = yield ReadBody(limit)
@@ -434,9 +458,11 @@ class Exchange:
         wanted = yield Call(hook, (self._context(**known),), name=f"hook {name}")
         if wanted is None or isinstance(wanted, expected):
             return wanted
+        answered = isinstance(wanted, Response)
         raise TypeError(
             f"hook {name} ({getattr(hook, '__name__', repr(hook))}) returned "
             f"{type(wanted).__name__}, expected {expected.__name__} or None"
+            + ("; to answer at once, raise Reject(response)" if answered else "")
         )
 
     def _on_request(self, name: str) -> Steps:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from .errors import shorten
 from .http import Response
 
 TOO_SLOW: Final = Response.json(
@@ -34,6 +35,22 @@ def overloaded(message: str) -> Response:
     """The server has no room now; a client should try again soon (RFC 9110 section 15.6.4)."""
     return Response.json(
         {"error": "Service unavailable", "message": message}, 503, {"retry-after": "1"}
+    )
+
+
+def coded(coding: str) -> Response:
+    """The body is compressed, say (RFC 9110 sections 8.4 and 15.5.16).
+
+    :param coding: the request's Content-Encoding.
+    """
+    message = (
+        f"The request has Content-Encoding '{shorten(coding)}'; send the body as it is, "
+        "without a Content-Encoding"
+    )
+    return Response.json(
+        {"error": "Unsupported media type", "message": message},
+        415,
+        {"accept-encoding": "identity"},
     )
 
 

@@ -2,7 +2,8 @@
 
 CopilotKit clients speak to a runtime in one of two ways. In *multi-route* mode every endpoint has
 a path under the base path (``POST {base}/agent/default/run``). In *single-route* mode there is
-one URL, and every call is a POST to it whose JSON body names the endpoint::
+one URL, and every call is a POST to it whose JSON body names the endpoint (a runtime in mode
+"both" takes either, each where it belongs)::
 
     {"method": "agent/run", "params": {"agentId": "default"}, "body": {...}}
 
@@ -213,6 +214,11 @@ def under_base_path(path: str, base_path: str | None) -> bool:
     return _below(path, base_path) is not None
 
 
+def at_base_path(path: str, base_path: str | None) -> bool:
+    """Whether ``path`` is ``base_path`` itself; any path is, if that is anywhere."""
+    return base_path is None or _below(path, base_path) in ("", "/")
+
+
 def match_path(path: str, base_path: str | None) -> Route | None:
     """The route of a request in multi-route mode.
 
@@ -288,8 +294,14 @@ ENVELOPE_CODE = "single_route_envelope_against_multi_route_runtime"
 ENVELOPE_MESSAGE = (
     'Received a single-route request envelope ({ method: "..." }) but this runtime is mounted in '
     "multi-route mode, so the request matched no route. Either drop useSingleEndpoint from the "
-    "frontend provider so it negotiates the transport, or mount the runtime with "
-    'mode: "single-route" to serve this envelope.'
+    "frontend provider so it negotiates the transport, or make the runtime with "
+    'mode="both", which takes envelopes beside routes.'
+)
+GRAPHQL_CODE = "graphql_request"
+GRAPHQL_MESSAGE = (
+    "Received a GraphQL request, which CopilotKit's clients before 1.50 send; this runtime speaks "
+    "the protocol of later ones (AG-UI over HTTP). Upgrade the @copilotkit packages of the page to "
+    "1.50 or later."
 )
 
 
@@ -364,6 +376,32 @@ def detect_envelope(request: Request) -> str | None:
     return method if isinstance(method, str) and method in _METHODS else None
 
 
+def detect_graphql(request: Request) -> bool:
+    """Whether a request is a GraphQL operation, as CopilotKit's earlier clients send them.
+
+    That is a JSON object, or a query string, with the text of a query or mutation
+    (GraphQL over HTTP, sections 5.3 and 5.4).
+    """
+    if request.method == "GET":
+        return _GRAPHQL_QUERY.search(request.query) is not None
+    if not may_be_envelope(request):
+        return False
+    try:
+        query = _read_graphql((request.body or b"").removeprefix(codecs.BOM_UTF8)).query
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return _GRAPHQL.match(query) is not None
+
+
+class _GraphQL(msgspec.Struct):
+    query: str
+
+
+_read_graphql = msgspec.json.Decoder(_GraphQL).decode
+_GRAPHQL = re.compile(r"\s*(?:query|mutation|subscription|fragment)\b|\s*\{")
+_GRAPHQL_QUERY = re.compile(r"(?:^|&)query=(?:\+|%20|%0A)*(?:query|mutation|fragment|%7B)", re.I)
+
+
 def parse_envelope(request: Request) -> Envelope:
     """Read the envelope of a single-route request.
 
@@ -377,6 +415,8 @@ def parse_envelope(request: Request) -> Envelope:
     except ValueError:
         raise InvalidRequest(400, "Invalid JSON payload") from None
     method: object = envelope.method
+    if method is None and detect_graphql(request):
+        raise InvalidRequest(400, GRAPHQL_MESSAGE)
     # What is falsy in JavaScript; [] and {} are not. False equals 0.
     if method is None or method == "" or method == 0:
         raise InvalidRequest(400, "Missing method field")

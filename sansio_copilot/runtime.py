@@ -30,7 +30,9 @@ class CopilotRuntime:
     :param base_path: where the runtime is mounted. None matches routes by their last segments
         under any prefix, for an application that mounts it somewhere it does not know.
     :param mode: "multi-route" has a path for each operation; "single-route" takes them all as
-        envelopes, POSTed to ``base_path``.
+        envelopes, POSTed to ``base_path``; "both" takes routes and, at ``base_path`` itself,
+        envelopes: for pages of several generations, since those before 1.69 send envelopes unless
+        told not to.
     :param cors: True lets any origin in, without credentials; False sends no CORS header; or a
         :class:`CorsPolicy`.
     :param hooks: the application's functions around each request.
@@ -60,7 +62,7 @@ class CopilotRuntime:
         agents: Mapping[str, Agent] | AgentsFunction,
         *,
         base_path: str | None = "/api/copilotkit",
-        mode: Literal["multi-route", "single-route"] = "multi-route",
+        mode: Literal["multi-route", "single-route", "both"] = "multi-route",
         cors: bool | CorsPolicy = True,
         hooks: Hooks | None = None,
         store: ThreadStore | None = None,
@@ -72,8 +74,8 @@ class CopilotRuntime:
         error_message: ErrorMessage | None = None,
         debug: bool = False,
     ) -> None:
-        if mode not in ("multi-route", "single-route"):
-            raise ValueError(f"mode is 'multi-route' or 'single-route', not {mode!r}")
+        if mode not in ("multi-route", "single-route", "both"):
+            raise ValueError(f"mode is 'multi-route', 'single-route' or 'both', not {mode!r}")
         if isinstance(agents, Mapping):
             agents = dict(check_agents(agents))
         elif not callable(agents):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import attrs
@@ -93,19 +94,32 @@ def _modern(fields: dict[str, Any]) -> dict[str, Any]:
 
 def _modern_message(message: dict[str, Any]) -> dict[str, Any]:
     content = message.get("content")
-    if not isinstance(content, list):
+    if not isinstance(content, list) or not any(part["type"] == "binary" for part in content):
         return message
-    parts = [_modern_part(part) for part in content]
-    if all(new is old for new, old in zip(parts, content, strict=True)):
-        return message
+    # A client may send an attachment both ways, and an agent is to see it once.
+    modern = Counter(_attached(part) for part in content if "source" in part)
+    parts = []
+    for part in content:
+        if part["type"] == "binary":
+            upgraded = _modern_part(part)
+            attached = _attached(upgraded)
+            if modern[attached]:
+                modern[attached] -= 1
+            else:
+                parts.append(upgraded)
+        else:
+            parts.append(part)
     return {**message, "content": parts}
 
 
+def _attached(part: dict[str, Any]) -> tuple[str, str]:
+    """What a media part holds, whatever it says of it."""
+    return part["source"]["type"], part["source"]["value"]
+
+
 def _modern_part(part: dict[str, Any]) -> dict[str, Any]:
-    if part["type"] != "binary":
-        return part
     mime_type = part["mimeType"]
-    kind = mime_type.partition("/")[0]
+    kind = mime_type.partition("/")[0].lower()
     # One of them holds something, or the part would have been refused.
     source, key = next(
         (source, key)

@@ -50,7 +50,9 @@ _STREAM = Response(
     200,
     (
         ("content-type", "text/event-stream"),
-        ("cache-control", "no-cache"),
+        # What compresses on the way holds events back until it has enough of them, but has to leave
+        # alone what must not be transformed (RFC 9111 section 5.2.2.6).
+        ("cache-control", "no-cache, no-transform"),
         # nginx and its kin buffer a response unless told not to.
         ("x-accel-buffering", "no"),
     ),

@@ -35,7 +35,6 @@ def info(turn: Turn) -> Steps:
         if capabilities:
             description["capabilities"] = capabilities
         agents[name] = description
-    single_route = runtime.mode == "single-route"
     return Reply(
         Response.json(
             {
@@ -43,7 +42,7 @@ def info(turn: Turn) -> Steps:
                 "agents": agents,
                 "audioFileTranscriptionEnabled": runtime.transcription is not None,
                 "mode": "sse",
-                "threadEndpoints": _thread_endpoints(runtime, not single_route),
+                "threadEndpoints": _thread_endpoints(runtime, runtime.mode != "single-route"),
                 **(
                     {
                         "singleRoute": {
@@ -51,7 +50,7 @@ def info(turn: Turn) -> Steps:
                             "threadEndpoints": _thread_endpoints(runtime, True),
                         }
                     }
-                    if single_route
+                    if runtime.mode != "multi-route"
                     else {}
                 ),
                 "suggestions": True,

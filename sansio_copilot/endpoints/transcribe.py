@@ -96,10 +96,11 @@ def read_audio(request: Request, max_values: int) -> AudioFile:
     """
     content_type = request.headers.get("content-type", "")
     body = request.body or b""
-    # Substrings, and with regard to case, as the reference has it.
-    if "multipart/form-data" in content_type:
+    # Substrings, as the reference has it, but without regard to case (RFC 9110 section 8.3.1).
+    kind = content_type.lower()
+    if "multipart/form-data" in kind:
         return _from_form(content_type, body)
-    if "application/json" in content_type:
+    if "application/json" in kind:
         return _from_json(body, max_values)
     raise _wrong_content_type()
 
@@ -134,7 +135,7 @@ def _wrong_content_type() -> TranscriptionError:
 
 
 def _check_type(mime_type: str) -> None:
-    base_type = mime_type.partition(";")[0].strip()
+    base_type = mime_type.partition(";")[0].strip().lower()
     if base_type not in AUDIO_TYPES and base_type not in _UNKNOWN_TYPES:
         raise TranscriptionError(
             "invalid_audio_format",
@@ -200,7 +201,7 @@ def _boundary(content_type: str) -> bytes:
         media_type, options = parse_options_header(content_type)
     except UnicodeEncodeError:
         raise _invalid("Content-Type must be ASCII") from None
-    if b"multipart/form-data" not in media_type:
+    if b"multipart/form-data" not in media_type.lower():
         # It stands in a parameter of another type.
         raise _wrong_content_type()
     boundary = options.get(b"boundary")

@@ -135,7 +135,7 @@ def client(mode: Any = "multi-route", base: str | None = "/api/copilotkit") -> t
     )
 
 
-MODES = st.sampled_from(["multi-route", "single-route"])
+MODES = st.sampled_from(["multi-route", "single-route", "both"])
 
 
 def ask(mode: Any, base: str | None, method: str, path: str, headers: Any, body: Any) -> None:
@@ -278,6 +278,7 @@ PROMISES = [
     # sansio_copilot.routing
     Promise("allowed_methods", (TEXT,), (KeyError,)),
     Promise("detect_envelope", (REQUESTS | ENVELOPE_REQUESTS,), ()),
+    Promise("detect_graphql", (REQUESTS | ENVELOPE_REQUESTS,), ()),
     Promise("may_be_envelope", (REQUESTS,), ()),
     Promise("parse_envelope", (REQUESTS | ENVELOPE_REQUESTS,), (routing.InvalidRequest,)),
     Promise("envelope_route", (ENVELOPES,), (routing.InvalidRequest, ValueError),
@@ -290,6 +291,7 @@ PROMISES = [
             lambda value, request: routing.require_body(envelope_of(value), request)),
     Promise("match_path", (PATHS, BASES), ()),
     Promise("under_base_path", (PATHS, BASES), ()),
+    Promise("at_base_path", (PATHS, BASES), ()),
     Promise("normalize_path", (PATHS,), ()),
     Promise("normalize_base_path", (BASES | ANYTHING,), (TypeError, ValueError)),
     # sansio_copilot.cors

@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from ag_ui.core import AgentCapabilities, RunAgentInput
@@ -15,6 +15,7 @@ from sansio_copilot import (
     AgentContext,
     CopilotRuntime,
     ForwardHeaders,
+    HookContext,
     Hooks,
     MemoryStore,
     Request,
@@ -357,6 +358,7 @@ class TestLegacyAttachments:
         ("mime_type", "kind"),
         [
             ("image/png", "image"),
+            ("IMAGE/PNG", "image"),
             ("audio/wav", "audio"),
             ("video/mp4", "video"),
             ("application/pdf", "document"),
@@ -392,6 +394,32 @@ class TestLegacyAttachments:
     )
     def test_one_without_content_is_refused(self, part: dict[str, Any]) -> None:
         assert "messages.0" in self.content(part)
+
+    def test_an_attachment_that_is_sent_both_ways_reaches_the_agent_once(self) -> None:
+        def image(value: str, **source: str) -> dict[str, Any]:
+            return {"type": "image", "source": {"type": "data", "value": value, **source}}
+
+        def binary(value: str) -> dict[str, Any]:
+            return {"type": "binary", "mimeType": "image/png", "data": value}
+
+        text = {"type": "text", "text": "look"}
+        png = {"mimeType": "image/png"}
+        for sent, seen in (
+            ([text, image("A", **png), binary("A")], ["A"]),
+            ([binary("A"), text, image("A", **png)], ["A"]),
+            ([image("A", mimeType="image/PNG"), binary("A")], ["A"]),
+            ([image("A", **png), binary("A"), image("B", **png), binary("B")], ["A", "B"]),
+            ([image("A", **png), binary("B")], ["A", "B"]),
+            ([binary("A"), binary("A")], ["A", "A"]),
+            ([image("A", **png), binary("A"), binary("A")], ["A", "A"]),
+        ):
+            agent = PlainTalker()
+            messages = [{"id": "u1", "role": "user", "content": sent}]
+            answer = run(client(agent), messages=messages)
+            assert answer.events()[0]["input"]["messages"] == messages, "as it was sent"
+            content: Any = agent.inputs[0].messages[0].content
+            assert [part.source.value for part in content if part.type != "text"] == seen
+            assert sum(part.type == "text" for part in content) == sent.count(text)
 
     def test_modern_parts_stay(self) -> None:
         source = {"type": "data", "value": "AAAA", "mimeType": "image/png"}
@@ -993,6 +1021,60 @@ class TestUnrouted:
         assert answer.json()["code"]
         assert "single-route" in answer.json()["message"]
 
+    @pytest.mark.parametrize("path", ["/elsewhere", f"{BASE}/nope", f"{BASE}x", "/api"])
+    def test_elsewhere_it_is_the_path_that_is_wrong(
+        self, path: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.WARNING, "sansio_copilot")
+        answer = client().post(path, json={"method": "info"})
+        assert (answer.status, answer.json()) == (404, {"error": "Not found"})
+        assert caplog.messages[0].endswith("; the base path is '/api/copilotkit'")
+
+    @pytest.mark.parametrize("path", [BASE, BASE + "/"])
+    def test_the_log_names_the_mode_that_takes_it(
+        self, path: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.WARNING, "sansio_copilot")
+        answer = client().post(path, json={"method": "info"})
+        assert 'mode="both"' in answer.json()["message"]
+        assert "a runtime made with mode='both' takes" in caplog.messages[0]
+
+    def test_where_the_base_path_is_not_known_any_may_be_it(self) -> None:
+        anywhere = client(base_path=None)
+        assert anywhere.post("/my/page", json={"method": "info"}).json()["code"]
+
+    GRAPHQL: ClassVar[dict[str, Any]] = {
+        "operationName": "generateCopilotResponse",
+        "query": "mutation generateCopilotResponse($data: Input!) { generate(data: $data) { id } }",
+        "variables": {"data": {"messages": []}},
+    }
+
+    @pytest.mark.parametrize("mode", ["multi-route", "both", "single-route"])
+    @pytest.mark.parametrize("text", ["query hello { hello }", " \n{ hello }", None])
+    def test_a_client_that_speaks_graphql_is_told_so(
+        self, mode: str, text: str | None, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.WARNING, "sansio_copilot")
+        sent = self.GRAPHQL if text is None else {"query": text}
+        answer = client(mode=mode).post(BASE, json=sent)
+        if mode == "multi-route":
+            assert (answer.status, answer.json()["code"]) == (404, "graphql_request")
+            assert "GraphQL" in caplog.messages[0]
+        else:
+            assert (answer.status, answer.json()["error"]) == (400, "invalid_request")
+        assert "Upgrade the @copilotkit packages" in answer.json()["message"]
+
+    def test_so_it_is_for_one_in_a_query_string(self) -> None:
+        answer = client().get(f"{BASE}?query=query%20availableAgents%20%7Bid%7D&variables=%7B%7D")
+        assert answer.json()["code"] == "graphql_request"
+        assert client().get(f"{BASE}?query=pizza").json() == {"error": "Not found"}
+
+    @pytest.mark.parametrize("sent", [{"query": 5}, {"query": "pizza"}, ["query"], "{", {"a": 1}])
+    def test_other_json_is_no_graphql(self, sent: Any) -> None:
+        assert client().post(BASE, json=sent).json() == {"error": "Not found"}
+        message = client(mode="both").post(BASE, json=sent).json()["message"]
+        assert message == "Missing method field"
+
     def test_other_json_is_not(self) -> None:
         assert client().post(BASE, json={"method": "nope"}).json() == {"error": "Not found"}
 
@@ -1001,6 +1083,68 @@ class TestUnrouted:
         assert single.post("/elsewhere", json={"method": "info"}).status == 404
         answer = single.get(BASE)
         assert (answer.status, answer.headers["allow"]) == (405, "POST")
+
+    def test_both_modes_at_once(self) -> None:
+        both = client(mode="both")
+        assert both.get(f"{BASE}/info").json() == both.post(BASE, json={"method": "info"}).json()
+        info = both.get(f"{BASE}/info").json()
+        assert info["threadEndpoints"]["list"] is True
+        assert info["singleRoute"]["resourceOperations"] is True
+        assert types(run(both).events()) == WHOLE
+        envelope = {
+            "method": "agent/connect",
+            "params": {"agentId": "default"},
+            "body": run_input("t1", "r9"),
+        }
+        replayed = both.post(CONNECT, json=run_input("t1", "r9")).body
+        for path in (BASE, BASE + "/"):
+            assert both.post(path, json=envelope).body == replayed != b""
+        params = {"path": "/threads", "httpMethod": "GET"}
+        listed = both.post(BASE, json={"method": "resource/request", "params": params}).json()
+        assert listed == both.get(f"{BASE}/threads").json()
+
+    def test_both_modes_keep_to_their_places(self) -> None:
+        both = client(mode="both")
+        envelope = {"method": "info"}
+        for path in ("/elsewhere", f"{BASE}/nope"):
+            assert both.post(path, json=envelope).json() == {"error": "Not found"}
+        assert both.get(f"{BASE}/nope").status == 404
+        assert both.post(f"{BASE}/info", json=envelope).status == 405
+        answer = both.get(BASE)
+        assert (answer.status, answer.headers["allow"]) == (405, "POST")
+        assert both.request("POST", BASE, body="{}").status == 415
+
+    def test_both_modes_anywhere(self) -> None:
+        both = client(mode="both", base_path=None)
+        for prefix in ("", "/a", "/a/b"):
+            path = prefix or "/"
+            assert both.get(f"{prefix}/info").status == 200
+            assert both.post(path, json={"method": "info"}).status == 200
+            assert both.get(path).json() == {"error": "Not found"}
+
+    @pytest.mark.parametrize("coding", ["gzip", "GZIP", "br, gzip", "identity, gzip", "x" * 999])
+    @pytest.mark.parametrize("path", [RUN, CONNECT, STOP, f"{BASE}/transcribe", BASE])
+    @pytest.mark.parametrize("mode", ["multi-route", "single-route"])
+    def test_a_compressed_body_is_not_read(self, mode: str, path: str, coding: str) -> None:
+        headers = {"content-encoding": coding, "content-type": "application/json"}
+        answer = client(mode=mode).request("POST", path, body=b"\x1f\x8b", headers=headers)
+        assert (answer.status, answer.headers["accept-encoding"]) == (415, "identity")
+        assert "Content-Encoding" in answer.json()["message"]
+        assert len(answer.body) < 500
+
+    @pytest.mark.parametrize("coding", ["identity", "Identity", ""])
+    def test_one_that_is_not_is(self, coding: str) -> None:
+        body = json.dumps(run_input("t1"))
+        headers = {"content-encoding": coding}
+        assert client().request("POST", RUN, body=body, headers=headers).status == 200
+
+    def test_a_hook_may_decompress_it(self) -> None:
+        def decompress(context: HookContext) -> Request:
+            return context.request.with_body(json.dumps(run_input("t1")).encode())
+
+        server = client(hooks=Hooks(on_request=decompress))
+        headers = {"content-encoding": "gzip"}
+        assert server.request("POST", RUN, body=b"\x1f\x8b", headers=headers).status == 200
 
     def test_a_resource_that_takes_another_method(self) -> None:
         params = {"path": "/threads", "httpMethod": "PUT"}

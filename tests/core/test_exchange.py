@@ -372,7 +372,7 @@ def test_a_stream_has_no_content_length() -> None:
     driver = Driver(runtime(), run_request()).finish()
     assert "content-length" not in driver.headers
     assert driver.headers["content-type"] == "text/event-stream"
-    assert driver.headers["cache-control"] == "no-cache"
+    assert driver.headers["cache-control"] == "no-cache, no-transform"
     assert driver.headers["x-accel-buffering"] == "no"
 
 

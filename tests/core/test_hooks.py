@@ -200,6 +200,17 @@ def test_in_single_route_mode_a_resource_is_shown_as_the_request_that_it_stands_
     assert inner.route == Route("threads/messages", thread_id="t1")
 
 
+def test_a_response_in_a_requests_place_is_told_what_to_raise(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.ERROR, "sansio_copilot")
+    for name in ("on_request", "on_before_handler"):
+        assert hooked(**{name: lambda context: Response(401)}).get(f"{BASE}/info").status == 500
+        message = str(caplog.records[-1].exc_info)
+        assert "returned Response, expected Request or None; to answer at once, raise" in message
+        assert "Reject(response)" in message
+
+
 # --- The same in both modes ---------------------------------------------------------------------
 
 MODES = ["multi-route", "single-route"]

@@ -88,7 +88,7 @@ def test_an_argument_of_the_wrong_type(arguments: dict[str, Any], message: str) 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"mode": "single"}, "mode is 'multi-route' or 'single-route', not 'single'"),
+        ({"mode": "single"}, "mode is 'multi-route', 'single-route' or 'both', not 'single'"),
         ({"base_path": "api"}, "base_path must start with '/'"),
         ({"base_path": "/api?x"}, "base_path must not have a query"),
     ],

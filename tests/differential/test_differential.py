@@ -26,7 +26,10 @@ from typing import Any
 import attrs
 import pytest
 from differential.generate import conversations
-from differential.steps import Conversation, Step
+from differential.steps import BASE, Conversation, Step
+from vectors_support import UNROUTED_ENVELOPE, with_no_transform
+
+from sansio_copilot.routing import at_base_path
 
 from sansio_copilot.events import fold_messages
 from sansio_copilot.events.arrange import arrange
@@ -276,6 +279,19 @@ def _null_envelope(step: Step, theirs: Answer, ours: Answer) -> Answer:
     return attrs.evolve(theirs, status=400, body=body)
 
 
+def _no_transform(step: Step, theirs: Answer, ours: Answer) -> Answer:
+    return attrs.evolve(theirs, headers=with_no_transform(theirs.headers))
+
+
+def _envelope_hint(step: Step, theirs: Answer, ours: Answer) -> Answer:
+    is_hint = isinstance(theirs.body, dict) and theirs.body.get("code") == UNROUTED_ENVELOPE["code"]
+    if not is_hint:
+        return theirs
+    base_path = {"anywhere": None, "root": "/"}.get(step.configuration, BASE)
+    at_base = at_base_path(step.target.partition("?")[0], base_path)
+    return attrs.evolve(theirs, body=UNROUTED_ENVELOPE if at_base else {"error": "Not found"})
+
+
 def _unquoted_method(step: Step, theirs: Answer, ours: Answer) -> Answer:
     if step.about != "an envelope's method that is no text" or theirs.status != 400:
         return theirs
@@ -437,6 +453,8 @@ ACCEPTED = (
     Accepted("names the requested headers", _named_headers),
     Accepted("an origin that is refused, or no Origin where one matters", _unsaid_origin),
     Accepted("a single-route body of `null`", _null_envelope),
+    Accepted("`cache-control` of a stream", _no_transform),
+    Accepted("an envelope in multi-route mode", _envelope_hint),
     Accepted("never echoes the input", _unquoted_method),
     Accepted("a second run on a busy thread", _busy_thread),
     Accepted("a run stopped before its first event", _unstarted_run),
