@@ -270,6 +270,9 @@ class Exchange:
             yield Abandon()
         else:
             yield Finish() if complete and not self._gone else Abandon()
+        finally:
+            if stream is not None and stream.audience is not None:
+                stream.audience.leave(self)
 
     def _answer(self) -> Generator[Action, Any, tuple[Response, LogStream | None]]:
         origin = self._request.headers.get("origin")
@@ -288,8 +291,11 @@ class Exchange:
                     # A hook put another response in the stream's place.
                     yield from self._discard(stream)
                     stream = None
-                elif stream.run is not None:
-                    yield StartRun(stream.run)
+                else:
+                    if stream.audience is not None:
+                        stream.audience.join(self)
+                    if stream.run is not None:
+                        yield StartRun(stream.run)
         except ClientGone:
             yield from self._discard(stream)
             raise

@@ -9,9 +9,17 @@ import attrs
 from .events.patch import DEFAULT_PATCH_BYTES
 
 
-def _positive(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+def check_positive(name: str, value: object) -> None:
+    """Check that the argument ``name`` is a number above 0.
+
+    :raises ValueError: if it is not.
+    """
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-        raise ValueError(f"{attribute.name} must be a number above 0, got {value!r}")
+        raise ValueError(f"{name} must be a number above 0, got {value!r}")
+
+
+def _positive(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    check_positive(attribute.name, value)
 
 
 def _whole(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:

@@ -13,6 +13,7 @@ from ag_ui.core import RunAgentInput
 
 from .actions import PullEvent, RunAction, RunOver, store_call
 from .agents import Agent, AgentContext, call_agent
+from .audience import Audience
 from .errors import LocalProtocolError, text_of
 from .events import EventError
 from .recorder import RunRecorder
@@ -47,6 +48,7 @@ CALLS: dict[str, frozenset[RunState]] = {
     "settle": frozenset({RunState.PULLING}),
     "flush": frozenset(RunState),
     "interrupt": frozenset(RunState),
+    "abandon": frozenset(RunState),
     "stored": frozenset({RunState.STORING, RunState.CLOSING}),
     "store_failed": frozenset({RunState.STORING, RunState.CLOSING}),
 }
@@ -73,6 +75,9 @@ class Run:
     :param tap: told all frames of the run as they are recorded, with the time.
     :param patience: seconds that an agent has after its terminal event to yield more.
     :param batch_seconds: how long frames may wait for others; 0: not at all.
+    :param audience: who follows the run, if it is to be stopped when nobody does.
+    :param abandon_seconds: how long nobody follows it before the binding calls :meth:`abandon`,
+        counted from each time that the audience's ``on_empty`` is called.
     """
 
     agent: Agent = attrs.field(repr=False)
@@ -85,6 +90,8 @@ class Run:
     patience: float = 0.1
     tap: Tap | None = attrs.field(default=None, repr=False)
     batch_seconds: float = 0.0
+    audience: Audience | None = attrs.field(default=None, repr=False)
+    abandon_seconds: float | None = None
     state: RunState = attrs.field(default=RunState.IDLE, init=False)
     _fate: RunOver = attrs.field(default=RunOver("done"), init=False, repr=False)
     _held: list[bytes] = attrs.field(factory=list, init=False, repr=False)
@@ -95,6 +102,7 @@ class Run:
     # What the store call in progress appends.
     _unstored: bytes = attrs.field(default=b"", init=False, repr=False)
     _interruption: str | None = attrs.field(default=None, init=False, repr=False)
+    _abandoned: bool = attrs.field(default=False, init=False, repr=False)
     _check_due: bool = attrs.field(default=False, init=False, repr=False)
     _second_try: RunAction | None = attrs.field(default=None, init=False, repr=False)
 
@@ -190,6 +198,20 @@ class Run:
             return None
         return self._close(now, RunOver("cancel"), error=reason)
 
+    def abandon(self, now: float) -> RunAction | None:
+        """Stop the run, as a client's stop would, if nobody follows it now either.
+
+        :returns: None if somebody does, that has to wait for the store call in progress, or the
+            run is over.
+        """
+        if self.audience is None or not self.audience.is_empty:
+            return None
+        if self.state is not RunState.PULLING:
+            self._abandoned = True
+            return None
+        logger.info("run %r is stopped, because nobody follows it", self.key.run_id)
+        return self._close(now, RunOver("cancel"), stop_requested=True)
+
     def stored(self, outcome: Any, now: float) -> RunAction:
         """The store call succeeded with ``outcome``."""
         self._expect("stored")
@@ -240,6 +262,10 @@ class Run:
         self.state = RunState.PULLING
         if self._interruption is not None:
             return self._close(now, RunOver("cancel"), error=self._interruption)
+        if self._abandoned:
+            self._abandoned = False
+            if (stop := self.abandon(now)) is not None:
+                return stop
         if self._check_due and (check := self.check()) is not None:
             return check
         if self._held:
@@ -282,4 +308,6 @@ class Run:
 
     def _over(self, fate: RunOver) -> RunAction:
         self.state = RunState.OVER
+        if self.audience is not None:
+            self.audience.disperse()
         return fate

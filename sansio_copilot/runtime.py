@@ -7,13 +7,14 @@ from typing import Literal
 
 from ._disclosure import ErrorMessage, check_error_message
 from .agents import Agent, AgentsFunction, check_agents
+from .audience import Audiences
 from .cors import CorsPolicy, policy_from
 from .debug import DebugFeed
 from .exchange import Exchange
 from .forwarding import ForwardHeaders
 from .hooks import Hooks
 from .http import Request
-from .limits import Limits
+from .limits import Limits, check_positive
 from .memory import MemoryStore
 from .routing import normalize_base_path
 from .threads import ThreadStore, check_store
@@ -41,6 +42,10 @@ class CopilotRuntime:
         See :data:`sansio_copilot.transcription.TranscriptionService`.
     :param forward_headers: which request headers an agent gets to see.
     :param limits: see :class:`Limits`.
+    :param stop_when_abandoned: seconds after which a run is stopped that nobody follows any more:
+        its starter has gone, and no connect reads it. None lets it go on to its end. Readers are
+        counted in the process that owns the run, so that with several processes over one store a
+        reader elsewhere does not count.
     :param thread_mutations: whether clients may rename, archive and delete threads. Off, because
         nothing but a hook of yours says whose thread it is.
     :param raw_events: whether RAW events and ``rawEvent`` members are passed on and kept. Dropped
@@ -54,7 +59,8 @@ class CopilotRuntime:
         asks. For development.
     :raises TypeError: for agents, hooks, an ``error_message``, limits or a transcription service of
         the wrong type, or a store that lacks one of its methods.
-    :raises ValueError: for a ``base_path`` without a leading slash, or an unknown ``mode``.
+    :raises ValueError: for a ``base_path`` without a leading slash, an unknown ``mode``, or a
+        ``stop_when_abandoned`` that is not a number above 0.
     """
 
     def __init__(
@@ -69,6 +75,7 @@ class CopilotRuntime:
         transcription: TranscriptionService | None = None,
         forward_headers: ForwardHeaders | None = None,
         limits: Limits | None = None,
+        stop_when_abandoned: float | None = None,
         thread_mutations: bool = False,
         raw_events: bool = False,
         error_message: ErrorMessage | None = None,
@@ -96,6 +103,8 @@ class CopilotRuntime:
             )
         if store is not None:
             check_store(store)
+        if stop_when_abandoned is not None:
+            check_positive("stop_when_abandoned", stop_when_abandoned)
         self.agents: Mapping[str, Agent] | AgentsFunction = agents
         self.base_path = normalize_base_path(base_path)
         self.mode = mode
@@ -105,6 +114,8 @@ class CopilotRuntime:
         self.transcription = transcription
         self.forward_headers = forward_headers or ForwardHeaders()
         self.limits = limits or Limits()
+        self.stop_when_abandoned = stop_when_abandoned
+        self.audiences = None if stop_when_abandoned is None else Audiences()
         self.thread_mutations = thread_mutations
         self.raw_events = raw_events
         self.error_message = check_error_message(error_message)

@@ -325,10 +325,13 @@ class _Home:
         self._pulling = False
         self._draining = False
         self._settle_at: float | None = None
+        self._abandon_at: float | None = None
         self._events: Any = None
         self._unwatch: Cancel = nothing_to_cancel
 
     def begin(self) -> None:
+        if self._run.audience is not None:
+            self._run.audience.on_empty = self._left_alone
         self._perform(self._run.start(self._client.now))
         unwatch = self._run.store.watch_run(self._run.key, self._notified)
         self._unwatch = check_cancel("watch_run", unwatch)
@@ -368,6 +371,15 @@ class _Home:
         if lease is not None and self._client.now - self._renewed_at >= lease / 3:
             self._renewed_at = self._client.now
             self._notified()
+
+        if self._abandon_at is not None and self._client.now >= self._abandon_at:
+            self._abandon_at = None
+            if (action := self._run.abandon(self._client.now)) is not None:
+                self._perform(action)
+
+    def _left_alone(self) -> None:
+        if self._run.abandon_seconds is not None:
+            self._abandon_at = self._client.now + self._run.abandon_seconds
 
     def _pull(self) -> object:
         if self._events is None:

@@ -40,8 +40,8 @@ class RunHome:
     """Drives a run to its end, by whatever async library ``backend`` stands for."""
 
     __slots__ = (
-        *("_backend", "_checking", "_dropped", "_flusher", "_interrupts", "_lock", "_over"),
-        *("_living", "_patience", "_renewal", "_run", "_task", "__weakref__"),
+        *("_abandonment", "_backend", "_checking", "_dropped", "_flusher", "_interrupts"),
+        *("_living", "_lock", "_over", "_patience", "_renewal", "_run", "_task", "__weakref__"),
     )
 
     def __init__(self, run: Run, backend: Backend) -> None:
@@ -52,6 +52,7 @@ class RunHome:
         self._task: Task | None = None
         self._living: object = None
         """The library's own task, while it lives in one."""
+        self._abandonment: Task | None = None
         self._checking: Event | None = None
         self._over: RunOver | None = None
         self._dropped = 0
@@ -104,6 +105,10 @@ class RunHome:
                 logger.exception("store method watch_run failed in run %r", run.key.run_id)
                 await self._end("The thread store failed")
                 return
+            if run.audience is not None:
+                run.audience.on_empty = weakly(self._left_alone)
+                if run.audience.is_empty:
+                    self._left_alone()
             if run.lease is not None:
                 self._renewal = self._backend.later(run.lease / 3, self._renew)
             events = await self._open()
@@ -132,7 +137,7 @@ class RunHome:
             # One coroutine, since each that waits takes memory of every stream that does.
             if unwatch is not None:
                 end_watch(self._lock, unwatch)
-            for timer in (self._renewal, self._flusher):
+            for timer in (self._renewal, self._flusher, self._abandonment):
                 if timer is not None:
                     timer.cancel()
             if not dropped:
@@ -331,6 +336,20 @@ class RunHome:
         # From any thread, and perhaps from inside the store.
         if not self._backend.soon(self._begin, self._check):
             self.abandon()
+
+    def _left_alone(self) -> None:
+        # From any thread, and perhaps again before the time is over.
+        self._backend.soon(self._wait_alone)
+
+    def _wait_alone(self) -> None:
+        if self._abandonment is not None:
+            self._abandonment.cancel()
+        seconds = self._run.abandon_seconds
+        if seconds is not None and self._over is None:
+            self._abandonment = self._backend.later(seconds, self._begin, self._abandoned)
+
+    def _abandoned(self) -> RunAction | None:
+        return self._run.abandon(time.time())
 
     def _begin(self, call: Callable[[], RunAction | None]) -> None:
         """Make a call that is due while the agent is waited for, and what follows from it."""

@@ -79,24 +79,33 @@ class Home:
 
     def __init__(self, run):
         self.run, self.inbox, self.taken = run, toy_io.Mailbox(), asyncio.Semaphore(0)
-        self.over, self.task = False, asyncio.create_task(self.live())
+        self.over, self.timer, self.task = False, None, asyncio.create_task(self.live())
 
     async def live(self):
         run, inbox = self.run, self.inbox
         action = await self.store(run.start(time.time()))
         unwatch = run.store.watch_run(run.key, partial(inbox.put, run.check))
+        if run.audience:
+            run.audience.on_empty = partial(inbox.put, self.left_alone)
+            self.left_alone()
         agent = asyncio.create_task(self.pull())
         while not self.over:
             tell = await inbox.get(action.patience or (run.lease and run.lease / 3))
             if tell is None:
                 tell = (lambda: run.settle(time.time())) if action.patience else run.check
-            action = await self.store(tell())
+            action = await self.store(tell()) or action
             self.over = isinstance(action, actions.RunOver)
             self.taken.release()
         unwatch()
         if action.agent == "cancel":
             agent.cancel()
         await asyncio.wait([agent])
+
+    def left_alone(self):
+        if self.timer:
+            self.timer.cancel()
+        loop, abandon = asyncio.get_running_loop(), lambda: self.run.abandon(time.time())
+        self.timer = loop.call_later(self.run.abandon_seconds, self.inbox.put, abandon)
 
     async def store(self, action):
         while isinstance(action, actions.StoreCall):

@@ -63,7 +63,10 @@ def run_reply(
     run = Run(agent, input, context, store, opened.key, recorder, opened.lease, patience)
     if turn.runtime.debug_feed is not None and not ephemeral:
         run.tap = partial(turn.runtime.debug_feed.publish, turn.route.agent_id, opened.key)
-    return Reply.of_stream(LogStream(store, opened.cursor, run, ephemeral))
+    if turn.runtime.audiences is not None and not ephemeral:
+        run.audience = turn.runtime.audiences.open(input.thread_id)
+        run.abandon_seconds = turn.runtime.stop_when_abandoned
+    return Reply.of_stream(LogStream(store, opened.cursor, run, ephemeral, audience=run.audience))
 
 
 def adopt(

@@ -10,6 +10,7 @@ import attrs
 
 from ..actions import Action, Call, StoreCall, store_call
 from ..agents import Agent, check_agents
+from ..audience import Audience
 from ..errors import shorten
 from ..http import Request, Response
 from ..routing import Route
@@ -33,6 +34,7 @@ class LogStream:
     :param run: the run to start before the first byte; None for a reader of somebody else's.
     :param ephemeral: the run dies with its client.
     :param preface: sent before anything that is read.
+    :param audience: of the run, if somebody has to know who follows it.
     """
 
     store: Log
@@ -40,6 +42,7 @@ class LogStream:
     run: Run | None = None
     ephemeral: bool = False
     preface: bytes = b""
+    audience: Audience | None = None
 
     def call(self, method: str, *args: Any) -> StoreCall:
         """The action that calls a method of the store."""

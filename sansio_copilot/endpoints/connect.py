@@ -12,4 +12,6 @@ def connect(turn: Turn) -> Steps:
     parsed = read_input(turn)
     after = turn.request.headers.get("last-event-id") or parsed.last_seen_event_id
     cursor = yield from turn.store("open_cursor", parsed.input.thread_id, after)
-    return Reply.of_stream(LogStream(turn.runtime.store, cursor))
+    audiences = turn.runtime.audiences
+    audience = None if audiences is None else audiences.of(parsed.input.thread_id)
+    return Reply.of_stream(LogStream(turn.runtime.store, cursor, audience=audience))

@@ -13,7 +13,7 @@ from typing import Any, Self
 import attrs
 import h11
 
-from sansio_copilot.sse import Parser, ServerSentEvent
+from sansio_copilot.sse import HEARTBEAT, Parser, ServerSentEvent
 from sansio_copilot.testing import run_input
 
 TIMEOUT = 10.0
@@ -243,6 +243,16 @@ class Client:
     def events(self, count: int) -> list[dict[str, Any]]:
         """The next ``count`` events of a stream."""
         return [self.next_event() for _ in range(count)]
+
+    def heartbeats(self, count: int) -> None:
+        """Receive until so many heartbeats have come; events meanwhile are kept."""
+        deadline = time.monotonic() + TIMEOUT
+        while count > 0:
+            assert time.monotonic() < deadline, f"no {count} more heartbeats within {TIMEOUT} s"
+            data = self.socket.recv(self.receive_at_most)
+            assert data, "the stream has ended"
+            count -= data.count(HEARTBEAT)
+            self._frames += self._receiver.feed(data)
 
     def rest(self) -> list[dict[str, Any]]:
         """The events of a stream that have not been read yet, to its well-formed end."""

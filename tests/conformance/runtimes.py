@@ -21,6 +21,8 @@ from .stores import AsyncStore, BlockingStore
 
 CONFIG_HEADER = "x-conformance-config"
 BODY_BYTES = 100_000
+ABANDONED_SECONDS = 0.3
+"""Three heartbeats, so that a reader who hears six has been there for longer."""
 LARGE_BODY_BYTES = 1_234_567
 LIMITS = Limits(body_bytes=BODY_BYTES, heartbeat_seconds=0.1)
 LIMITS_OF_A_SERVER = {
@@ -74,6 +76,18 @@ def make_runtime(base_path: str, limits: str) -> CopilotRuntime:
             base_path=base_path,
             store=store,  # type: ignore[arg-type] # methods are made when they are looked up
             limits=LIMITS,
+        )
+    abandoned = {
+        "abandoned": None,
+        **{f"abandoned-{name}": store for name, store in stores.items()},
+    }
+    for name, kept_by in abandoned.items():
+        others[name] = CopilotRuntime(
+            AGENTS | FAULTY,
+            base_path=base_path,
+            store=kept_by,  # type: ignore[arg-type] # as above
+            limits=LIMITS,
+            stop_when_abandoned=ABANDONED_SECONDS,
         )
     # A crowd that waits, at the heartbeats of the others, is all that a server would be busy with.
     others["calm"] = CopilotRuntime(AGENTS | FAULTY, base_path=base_path)

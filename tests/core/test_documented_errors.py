@@ -319,9 +319,8 @@ NOTHING_FROM_OUTSIDE = {
     "BodyRefused BodyTimeout BodyTooLarge LocalProtocolError RemoteProtocolError RunRefused"
     " EventError InvalidRequest NeedsEventLoop ExchangeState RunState": "are raised, or named",
     "Exchange Exchange.done Exchange.failed Exchange.client_gone Run Run.start Run.agent_ended"
-    " Run.check Run.flush Run.settle Run.interrupt Run.stored Run.store_failed Run.events": (
-        "are a binding's to call; test_exchange.py and test_run.py have their errors"
-    ),
+    " Run.check Run.flush Run.settle Run.interrupt Run.abandon Run.stored Run.store_failed"
+    " Run.events": ("are a binding's to call; test_exchange.py and test_run.py have their errors"),
     "MemoryStore.append MemoryStore.close_run MemoryStore.renew MemoryStore.watch_run"
     " MemoryStore.read MemoryStore.watch MemoryStore.list_threads MemoryStore.clear ThreadStore": (
         "take keys and cursors of the store's own, and the core's frames"

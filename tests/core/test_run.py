@@ -11,6 +11,7 @@ from ag_ui.core import RunAgentInput
 
 from sansio_copilot import AgentContext, LocalProtocolError, MemoryStore, Request, Run, RunState
 from sansio_copilot.actions import PullEvent, RunAction, RunOver, StoreCall, store_call
+from sansio_copilot.audience import Audience
 from sansio_copilot.recorder import RunRecorder
 from sansio_copilot.run import CALLS
 from sansio_copilot.sse import Parser
@@ -110,6 +111,7 @@ PERFORM: dict[str, Callable[[Run], RunAction | None]] = {
     "settle": lambda run: run.settle(1.0),
     "flush": lambda run: run.flush(1.0),
     "interrupt": lambda run: run.interrupt(1.0, "bye"),
+    "abandon": lambda run: run.abandon(1.0),
     "stored": lambda run: run.stored(Signal.CONTINUE, 1.0),
     "store_failed": lambda run: run.store_failed(OSError("disk"), 1.0),
 }
@@ -132,7 +134,7 @@ class TestStates:
         bench = IN_STATE[state]()
         action = PERFORM[call](bench.run)
         if action is None:
-            assert call in ("check", "flush", "interrupt")
+            assert call in ("check", "flush", "interrupt", "abandon")
             assert bench.state is state
             return
         following = {PullEvent: {RunState.PULLING}, RunOver: {RunState.OVER}}.get(
@@ -155,6 +157,7 @@ class TestStates:
 
     def test_a_run_that_is_over_allows_nothing_but_a_check_in_vain(self) -> None:
         assert {call for call, states in CALLS.items() if RunState.OVER in states} == {
+            "abandon",
             "check",
             "flush",
             "interrupt",
@@ -519,3 +522,35 @@ class TestStoreFailures:
         assert bench.perform(bench.run.store_failed(OSError(), 2.0)) == RunOver("cancel")
         types = ["RUN_STARTED", "TEXT_MESSAGE_START", "TEXT_MESSAGE_END", "RUN_ERROR", "end"]
         assert bench.logged() == types
+
+
+class TestAbandoned:
+    def test_it_is_stopped_as_by_a_client(self) -> None:
+        bench = Bench().pulling(STARTED)
+        bench.run.audience = Audience()
+        assert bench.perform(bench.run.abandon(2.0)) == RunOver("cancel")
+        assert bench.context.stop_requested
+        assert bench.logged() == ["RUN_STARTED", "RUN_FINISHED", "end"]
+
+    def test_a_store_call_is_waited_for(self) -> None:
+        bench = Bench().storing()
+        bench.run.audience = Audience()
+        assert bench.run.abandon(2.0) is None
+        action = bench.run.stored(Signal.CONTINUE, 2.0)
+        assert bench.state is RunState.CLOSING
+        assert bench.perform(action) == RunOver("cancel")
+
+    def test_and_who_has_come_meanwhile_counts(self) -> None:
+        bench = Bench().storing()
+        bench.run.audience = Audience()
+        assert bench.run.abandon(2.0) is None
+        bench.run.audience.join(bench)
+        assert bench.run.stored(Signal.CONTINUE, 2.0) == PullEvent()
+
+    def test_not_while_somebody_follows(self) -> None:
+        bench = Bench().pulling(STARTED)
+        assert bench.run.abandon(2.0) is None, "nobody is counted"
+        bench.run.audience = Audience()
+        bench.run.audience.join(bench)
+        assert bench.run.abandon(2.0) is None
+        assert bench.state is RunState.PULLING

@@ -29,10 +29,9 @@ from differential.generate import conversations
 from differential.steps import BASE, Conversation, Step
 from vectors_support import UNROUTED_ENVELOPE, with_no_transform
 
-from sansio_copilot.routing import at_base_path
-
 from sansio_copilot.events import fold_messages
 from sansio_copilot.events.arrange import arrange
+from sansio_copilot.routing import at_base_path
 
 HERE = Path(__file__).parent
 DOCUMENTED = HERE.parents[1] / "docs" / "compatibility.md"

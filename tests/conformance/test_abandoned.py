@@ -1,0 +1,70 @@
+"""A run whose starter has gone and whom nobody follows is stopped, where that is asked for."""
+
+from __future__ import annotations
+
+import pytest
+from conformance.process import Server, wait_until
+
+from sansio_copilot.events import verify_events
+
+CONFIGS = ["abandoned", "abandoned-async-store", "abandoned-blocking-store"]
+BEGINNING = ["RUN_STARTED", "TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT"]
+STOPPED = ["TEXT_MESSAGE_END", "RUN_FINISHED"]
+
+
+def start(server: Server, config: str, thread: str) -> None:
+    """Start a run, take its beginning, and leave."""
+    with server.client(config) as starter:
+        starter.stream("run", thread)
+        server.let(thread, 1)
+        assert [event["type"] for event in starter.events(3)] == BEGINNING
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_it_is_stopped_as_a_client_stops_it(server: Server, thread: str, config: str) -> None:
+    start(server, config, thread)
+    server.wait_unwound(thread)
+    replayed = server.run("connect", thread, config=config)
+    assert replayed.types() == [*BEGINNING, *STOPPED]
+    verify_events(replayed.events())
+    # Its thread is free.
+    assert server.run("run", thread, config=config, agent="text", run_id="run-2").status == 200
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_somebody_who_follows_it_keeps_it(server: Server, thread: str, config: str) -> None:
+    with server.client(config) as reader:
+        with server.client(config) as starter:
+            starter.stream("run", thread)
+            server.let(thread, 1)
+            starter.events(3)
+            reader.stream("connect", thread)
+            assert [event["type"] for event in reader.events(3)] == BEGINNING
+        reader.heartbeats(6)
+        assert server.gate(thread)["unwound"] == 0
+        server.let(thread, 1)
+        assert reader.next_event()["type"] == "TEXT_MESSAGE_CONTENT"
+    # Now that one has gone as well.
+    server.wait_unwound(thread)
+    replayed = server.run("connect", thread, config=config)
+    assert replayed.types()[-2:] == STOPPED
+
+
+def test_elsewhere_it_goes_on(server: Server, thread: str) -> None:
+    start(server, "main", thread)
+    with server.client() as reader:
+        # As long as it would have taken.
+        reader.stream("connect", thread)
+        reader.heartbeats(6)
+    server.let(thread)
+    server.wait_unwound(thread)
+    wait_until(
+        lambda: server.run("connect", thread).types()[-1] == "RUN_FINISHED", "the end of the run"
+    )
+
+
+def test_a_suggestion_dies_with_its_client_as_ever(server: Server, thread: str) -> None:
+    with server.client("abandoned") as client:
+        client.stream("suggest", thread)
+        client.events(2)
+    server.wait_unwound(thread)
