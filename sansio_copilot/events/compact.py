@@ -227,7 +227,9 @@ class Compactor:
     def _one_message(self, event: Event) -> None:
         """What says something of one message, and is no text."""
         self._tangled = self._tangled or bool(self._open)
-        self._say_of_message(event.get("messageId"))
+        message_id = event.get("messageId")
+        if isinstance(message_id, str):
+            self._say_of_message(message_id)
         self._log.append(event)
 
     def _all_messages(self, event: Event) -> None:
