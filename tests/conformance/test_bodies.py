@@ -265,3 +265,24 @@ class TestRoom:
             for client, name in zip(clients, threads, strict=True):
                 full.let(name)
                 assert client.rest()[-1]["type"] == "RUN_FINISHED"
+
+
+@pytest.mark.owns_sockets
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_uploads_are_held_once_and_given_back(server: Server, framing: str) -> None:
+    """By what the system says that the process holds, which is more than what Python does."""
+    size, count, piece = 8 * 1024 * KB, 6, b" " * 64 * KB
+    before = server.held().resident
+    for _ in range(3):
+        with server.clients(count) as clients:
+            for client in clients:
+                head = head_of(client, b" " * size, framing).replace(CONFIG.encode(), b"calm")
+                client.send_raw(head)
+            # Side by side, and each up to its last piece.
+            for _ in range(size // len(piece) - 1):
+                for client in clients:
+                    client.send_raw(next(framed(piece, framing, len(piece))))
+            sent = count * (size - len(piece))
+            wait_until(lambda: server.held().resident - before > 0.75 * sent, "it has arrived")  # noqa: B023
+            assert server.held().resident - before < 1.3 * sent
+        wait_until(lambda: server.held().resident - before < 0.25 * sent, "it is given back")  # noqa: B023
