@@ -103,8 +103,11 @@ def _params(item: pytest.Item) -> dict[str, object]:
 
 
 def _server(item: pytest.Item) -> str | None:
+    """The server that the test is made for; None if it does not apply."""
     file = _params(item)["server_file"]
-    return file.name if isinstance(file, ServerFile) else None
+    # A parameter may need something as well.
+    needs = {name for mark in item.iter_markers("needs") for name in mark.args}
+    return file.name if isinstance(file, ServerFile) and not needs & set(file.cannot) else None
 
 
 @pytest.fixture(scope="session")
