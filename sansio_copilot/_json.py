@@ -13,17 +13,22 @@ import re
 from typing import Any, NoReturn
 
 import msgspec
+from pydantic import BaseModel
 
 
-def _plain(value: Any) -> Any:
+def _form(value: Any) -> Any:
     """What msgspec does not know: subclasses of what it does (an agent library's own str)."""
     for kind in (str, float, int):
         if isinstance(value, kind):
             return kind(value)
+    if isinstance(value, msgspec.Raw):
+        return decode(bytes(value))
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", by_alias=True)
     raise TypeError(f"{type(value).__name__} has no form in JSON")
 
 
-_encode = msgspec.json.Encoder(enc_hook=_plain).encode
+_encode = msgspec.json.Encoder(enc_hook=_form).encode
 # String.prototype.trim; str.strip() would take U+001C and leave U+FEFF.
 JS_SPACE = (
     "\t\n\v\f\r \xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
@@ -53,10 +58,38 @@ def encode(value: Any) -> bytes:
         try:
             return _encode(value)
         except UnicodeEncodeError:
-            text = json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"))
+            text = json.dumps(_finite(plain(value)), ensure_ascii=False, separators=(",", ":"))
             return _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text).encode()
     except RecursionError:
         raise ValueError("the value is nested too deeply for JSON, or contains itself") from None
+
+
+def plain(value: Any) -> Any:
+    """A copy of ``value`` in dicts with keys of str, lists, tuples, and what stands for itself.
+
+    :func:`encode` writes it as it writes ``value``: a datetime is its text there already, an Enum
+    what it stands for.
+
+    :raises TypeError: for a value that JSON has no form for.
+    :raises RecursionError: for a value that contains itself, or is nested too deeply.
+    """
+    try:
+        return msgspec.to_builtins(value, str_keys=True, enc_hook=_form)
+    except TypeError:
+        # msgspec writes a key that is a bool as the number that it is, and here refuses it.
+        return msgspec.to_builtins(_without_bools(value), str_keys=True, enc_hook=_form)
+
+
+def _without_bools(value: Any) -> Any:
+    """``value`` with the keys that are bools as integers."""
+    if isinstance(value, dict):
+        return {
+            int(key) if isinstance(key, bool) else key: _without_bools(item)
+            for key, item in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_without_bools(item) for item in value]
+    return value
 
 
 def decode(data: bytes) -> Any:

@@ -8,9 +8,9 @@ from typing import Any, TypeAlias
 import attrs
 from ag_ui.core import BaseEvent, EventType, RunAgentInput
 
+from . import _json
 from .errors import text_of
 from .events import EventError
-from .events._values import copy_json
 from .http import Request
 
 Event: TypeAlias = BaseEvent | Mapping[str, Any]
@@ -51,28 +51,18 @@ def call_agent(agent: Agent, input: RunAgentInput, context: AgentContext) -> Any
     return run(input, context)
 
 
-# What may be null by itself: any JSON value, and a tag that the verifier refuses in so many words.
-_NULLABLE_FIELDS = frozenset({"value", "event", "snapshot", "result", "rawEvent", "subagentRunId"})
-
-
 def event_dict(event: object) -> dict[str, Any]:
     """An event as a dict of its JSON shape.
 
-    The dict is the caller's: an agent may go on to change what it yielded. Optional fields that
-    are None are left out, because a client's schema refuses them as null.
+    The dict is the caller's: an agent may go on to change what it yielded. It holds what JSON has:
+    of a datetime, say, its text.
 
     :raises EventError: if it is neither an ``ag_ui.core`` event nor a mapping, or one that cannot
         be written as such a dict.
     """
     try:
         if type(event) is dict:
-            own: dict[str, Any] = copy_json(event)
-            if None in own.values():
-                return {
-                    key: value
-                    for key, value in own.items()
-                    if value is not None or key in _NULLABLE_FIELDS
-                }
+            own: dict[str, Any] = _json.plain(event)
             return own
         if isinstance(event, BaseEvent):
             plain = _plain_fields(event)

@@ -21,8 +21,9 @@ from .events import (
     EventError,
     Finalizer,
     MessageFolder,
+    ThinkingUpgrader,
     Verifier,
-    check_event,
+    normalize_event,
 )
 from .events._values import measure
 from .events.patch import DEFAULT_PATCH_BYTES, MAX_DEPTH, PatchBudget
@@ -70,6 +71,7 @@ class RunRecorder:
         "_prefix",
         "_result_due",
         "_results",
+        "_upgrade",
         "_verifier",
         "_verify",
         "_warned",
@@ -96,6 +98,7 @@ class RunRecorder:
         self._prefix = b"" if input is None else b"id: %s." % key.token.encode()
         self._position = 0
         self._expand = ChunkExpander().feed
+        self._upgrade = ThinkingUpgrader(key.token).feed
         self._verifier = Verifier()
         self._verify = self._verifier.feed
         self._patch_bytes = patch_bytes
@@ -140,16 +143,16 @@ class RunRecorder:
                     return self._frame(b"%s%s}" % (going.data, _json.encode(delta)))
                 self._going = None
             checked = event_dict(event) if fields is event else fields
-            if check_event(checked):
-                if checked["type"] == "RUN_ERROR":
-                    self._tell(checked)
-                for expanded in self._expand(checked):
+            if (normal := normalize_event(checked)) is not None:
+                if normal["type"] == "RUN_ERROR":
+                    self._tell(normal)
+                for expanded in self._expand(self._upgrade(normal)):
                     self._verify(expanded)
                     frames.append(self._keep(expanded))
                 if len(frames) == 1 and expanded["type"] in DELTAS:
                     message = self._folder.continuation(expanded)
                     history = self._compactor.continuation(expanded)
-                    self._going = Continuation.of(checked, expanded, message, history)
+                    self._going = Continuation.of(normal, expanded, message, history)
             else:
                 # As the reference: a client of this protocol version could not read it.
                 logger.warning("event of unknown type %r dropped", checked.get("type"))

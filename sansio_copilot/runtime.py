@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Literal
 
 from ._disclosure import ErrorMessage, check_error_message
@@ -55,6 +55,9 @@ class CopilotRuntime:
         event (a dict) that the agent yielded; it returns what clients are told instead of its text,
         or None to leave that. A transcription service's exception comes with None for the id. If it
         fails, a text that says nothing is told. The log has all of it.
+    :param a2ui: whether agents send ``a2ui-surface`` activities of their own, or the ids of those
+        that do. /info says so, without which the front end has nothing that renders them.
+    :param open_generative_ui: whether agents send ``open-generative-ui`` activities of their own.
     :param debug: whether ``/cpk-debug-events`` streams every event of every run, to anybody who
         asks. For development.
     :raises TypeError: for agents, hooks, an ``error_message``, limits or a transcription service of
@@ -79,6 +82,8 @@ class CopilotRuntime:
         thread_mutations: bool = False,
         raw_events: bool = False,
         error_message: ErrorMessage | None = None,
+        a2ui: bool | Collection[str] = False,
+        open_generative_ui: bool = False,
         debug: bool = False,
     ) -> None:
         if mode not in ("multi-route", "single-route", "both"):
@@ -101,6 +106,8 @@ class CopilotRuntime:
             raise TypeError(
                 f"transcription is a function of an AudioFile, not {type(transcription).__name__}"
             )
+        if isinstance(a2ui, str) or not isinstance(a2ui, bool | Collection):
+            raise TypeError(f"a2ui is a bool or the ids of agents, not {type(a2ui).__name__}")
         if store is not None:
             check_store(store)
         if stop_when_abandoned is not None:
@@ -119,6 +126,8 @@ class CopilotRuntime:
         self.thread_mutations = thread_mutations
         self.raw_events = raw_events
         self.error_message = check_error_message(error_message)
+        self.a2ui = a2ui if isinstance(a2ui, bool) else tuple(a2ui)
+        self.open_generative_ui = open_generative_ui
         self.debug_feed = DebugFeed() if debug else None
 
     def exchange(self, request: Request, now: float) -> Exchange:

@@ -9,6 +9,7 @@ import attrs
 from ag_ui.core import RunAgentInput
 from pydantic import ValidationError
 
+from ..events import EventError, normalize_input
 from ..events._values import copy_json
 from ..events.patch import MAX_DEPTH
 from ..http import Response
@@ -22,7 +23,8 @@ class RunInput:
     """A parsed body.
 
     :param input: for the agent, and its own: nothing in it is shared with ``json``.
-    :param json: the same as plain JSON; what RUN_STARTED tells other readers.
+    :param json: as plain JSON, in a form that every client reads; what RUN_STARTED tells other
+        readers.
     :param last_seen_event_id: a connect may name it here instead of in ``Last-Event-ID``.
     """
 
@@ -72,8 +74,13 @@ def parse_input(value: Any) -> RunInput:
         # more, and its own words would be as many as the problems are.
         message = f"the server's AG-UI models refuse it, for {error.error_count()} reasons"
         raise _invalid(message) from None
+    try:
+        # The agent is given all that was sent; other readers have to be able to read it.
+        shown = normalize_input(fields)
+    except EventError as error:
+        raise _invalid(str(error)) from None
     last_seen = value.get("lastSeenEventId")
-    return RunInput(input, fields, last_seen if isinstance(last_seen, str) and last_seen else None)
+    return RunInput(input, shown, last_seen if isinstance(last_seen, str) and last_seen else None)
 
 
 def _invalid(details: str) -> Refusal:

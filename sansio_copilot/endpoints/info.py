@@ -54,8 +54,8 @@ def info(turn: Turn) -> Steps:
                     else {}
                 ),
                 "suggestions": True,
-                "a2uiEnabled": False,
-                "openGenerativeUIEnabled": False,
+                **_a2ui(runtime.a2ui),
+                "openGenerativeUIEnabled": runtime.open_generative_ui,
                 "telemetryDisabled": True,
             }
         )
@@ -69,6 +69,14 @@ def _thread_endpoints(runtime: CopilotRuntime, reachable: bool) -> dict[str, boo
         "mutations": reachable and runtime.thread_mutations,
         "realtimeMetadata": False,
     }
+
+
+def _a2ui(a2ui: bool | tuple[str, ...]) -> dict[str, Any]:
+    """Both forms of the flag: older clients know the first alone."""
+    if not a2ui:
+        return {"a2uiEnabled": False}
+    agents = {} if a2ui is True else {"agents": a2ui}
+    return {"a2uiEnabled": True, "a2ui": {"enabled": True, **agents}}
 
 
 def _capabilities(name: str, agent: Agent) -> Generator[Action, Any, Any]:

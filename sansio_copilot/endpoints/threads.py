@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs
@@ -208,14 +208,16 @@ def _message(message: dict[str, Any]) -> dict[str, Any]:
     if "content" in message:
         mapped["content"] = message["content"]
     if message.get("role") == "assistant" and message.get("toolCalls"):
-        mapped["toolCalls"] = [
-            {
-                "id": call["id"],
-                "name": call["function"]["name"],
-                "args": call["function"]["arguments"],
-            }
-            for call in message["toolCalls"]
-        ]
+        mapped["toolCalls"] = list(_tool_calls(message["toolCalls"]))
     if message.get("role") == "tool":
         mapped["toolCallId"] = message.get("toolCallId")
     return mapped
+
+
+def _tool_calls(calls: object) -> Iterator[dict[str, Any]]:
+    """Those that are calls: a store may have history from before each event was checked whole."""
+    for call in calls if isinstance(calls, list) else ():
+        function = call.get("function") if isinstance(call, dict) else None
+        if isinstance(function, dict):
+            name, arguments = function.get("name"), function.get("arguments")
+            yield {"id": call.get("id"), "name": name, "args": arguments}

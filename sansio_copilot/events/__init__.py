@@ -6,6 +6,7 @@ event by event, and as a function over a list of events.
 =====================  ======================  =================================================
 class                  function                what it is for
 =====================  ======================  =================================================
+ThinkingUpgrader                               upgrades deprecated ``THINKING_*`` events
 ChunkExpander          expand_chunks           writes ``*_CHUNK`` events out
 Verifier               verify_events           refuses an event that may not come next
 Finalizer              finalize_events         ends what a run left open
@@ -14,9 +15,9 @@ MessageFolder          fold_messages           the conversation
 StateFolder            fold_state              the shared state
 =====================  ======================  =================================================
 
-A run feeds the events of its agent through them in that order, after :func:`check_event`, which
-says of one event whether it has the fields its type needs; the machines rely on that. None of
-them changes an event it is given. :class:`EventError` is the only exception they document.
+A run feeds the events of its agent through them in that order, after :func:`normalize_event`,
+which gives an event the form that every client reads, or refuses it; the machines rely on that.
+None of them changes an event it is given. :class:`EventError` is the only exception they document.
 
 Source: https://docs.ag-ui.com/concepts/events, and the TypeScript implementation in
 ``@ag-ui/client`` 0.0.59, whose behaviour is the reference.
@@ -26,8 +27,10 @@ from .chunks import ChunkExpander, expand_chunks
 from .compact import Compactor, compact_events
 from .finalize import Finalizer, finalize_events
 from .messages import MessageFolder, fold_messages
+from .normalize import KNOWN_TYPES, normalize_event, normalize_input
 from .state import StateFolder, fold_state
-from .types import KNOWN_TYPES, Event, EventError, check_event
+from .thinking import ThinkingUpgrader
+from .types import Event, EventError
 from .verify import Verifier, verify_events
 
 __all__ = [
@@ -39,12 +42,14 @@ __all__ = [
     "Finalizer",
     "MessageFolder",
     "StateFolder",
+    "ThinkingUpgrader",
     "Verifier",
-    "check_event",
     "compact_events",
     "expand_chunks",
     "finalize_events",
     "fold_messages",
     "fold_state",
+    "normalize_event",
+    "normalize_input",
     "verify_events",
 ]

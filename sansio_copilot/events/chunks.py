@@ -15,6 +15,7 @@ from typing import Final
 import attrs
 
 from . import types as t
+from .normalize import KNOWN_TYPES
 from .types import Event, EventError
 
 
@@ -104,7 +105,7 @@ _CLOSE_NONE: Final = frozenset(
         t.SUBAGENT_STARTED,
     }
 )
-_WHOLE: Final = t.KNOWN_TYPES.difference(_KINDS)
+_WHOLE: Final = KNOWN_TYPES.difference(_KINDS)
 _SUBAGENT_ENDS: Final = frozenset({t.SUBAGENT_FINISHED, t.SUBAGENT_ERROR})
 
 
@@ -160,6 +161,8 @@ class ChunkExpander:
             ends = [end for owner in list(self._lanes) for end in self._close(owner)]
             return (*ends, event)
         owner = event.get("subagentRunId")
+        if not isinstance(owner, str):
+            owner = None  # a member of that name in an event that has none
         if owner is None and type_ in _SUBAGENT_ENDS:
             # Malformed, and not to be read as the end of the parent's stream.
             return (event,)

@@ -1,7 +1,7 @@
 """The order rules of AG-UI: what may follow what, and who may continue whose message.
 
 Source: https://docs.ag-ui.com/concepts/events, and ``verifyEvents`` of ``@ag-ui/client`` 0.0.59,
-whose rules and messages these are.
+whose rules and messages these are; of reasoning it is that of 1.0.0, which is stricter.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from . import types as t
-from .types import Event, EventError, check_event
+from .normalize import normalize_event
+from .thinking import ThinkingUpgrader
+from .types import Event, EventError
 
 # Where the verifier is in the life of a run.
 _NEW: Final = "new"  # nothing was fed yet
@@ -36,6 +38,8 @@ class Verifier:
         "_active_subagents",
         "_closed_subagents",
         "_open_messages",
+        "_open_reasoning",
+        "_open_spans",
         "_open_tool_calls",
         "_owners_of_activities",
         "_owners_of_messages",
@@ -43,8 +47,6 @@ class Verifier:
         "_owners_of_tool_calls",
         "_phase",
         "_steps",
-        "_thinking",
-        "_thinking_message",
     )
 
     def __init__(self) -> None:
@@ -55,6 +57,9 @@ class Verifier:
         # Dicts stand in for sets: an empty one is a third of the size, and some messages list the
         # ids in the order they opened.
         self._open_messages: dict[str, None] = {}
+        # Reasoning has two brackets, spans and the messages in them, and one id may name both.
+        self._open_reasoning: dict[str, None] = {}
+        self._open_spans: dict[str, None] = {}
         self._open_tool_calls: dict[str, None] = {}
         self._active_subagents: dict[str, None] = {}
         self._closed_subagents: dict[str, None] = {}
@@ -66,17 +71,20 @@ class Verifier:
         self._owners_of_activities: _Owners = {}
         # By owner first: a subagent and its parent may have steps of the same name.
         self._steps: dict[str | None, dict[str, None]] = {}
-        self._thinking = False
-        self._thinking_message = False
 
     def closers(self) -> list[Event]:
         """The events that end all that is open, as RUN_FINISHED demands.
 
-        Messages and tool calls first, then steps, then subagents.
+        Messages, reasoning and tool calls first, then steps, then subagents.
         """
         closers: list[Event] = [
-            {"type": t.TEXT_MESSAGE_END, "messageId": message_id}
-            for message_id in self._open_messages
+            {"type": type_, "messageId": message_id}
+            for type_, open_ids in (
+                (t.TEXT_MESSAGE_END, self._open_messages),
+                (t.REASONING_MESSAGE_END, self._open_reasoning),
+                (t.REASONING_END, self._open_spans),
+            )
+            for message_id in open_ids
         ]
         for call_id in self._open_tool_calls:
             closers.append({"type": t.TOOL_CALL_END, "toolCallId": call_id})
@@ -91,7 +99,7 @@ class Verifier:
     def feed(self, event: Event) -> None:
         """Check that ``event`` may come next.
 
-        :param event: an event that :func:`~sansio_copilot.events.check_event` accepts; one of an
+        :param event: what :func:`~sansio_copilot.events.normalize_event` returned; one of an
             unknown type may come at any time of a run.
         :raises EventError: if it may not, with the reference's message.
         """
@@ -157,6 +165,8 @@ class Verifier:
         for noun, unfinished in (
             ("steps", steps),
             ("text messages", self._open_messages),
+            ("reasoning messages", self._open_reasoning),
+            ("reasoning spans", self._open_spans),
             ("tool calls", self._open_tool_calls),
             ("subagents", self._active_subagents),
         ):
@@ -263,11 +273,38 @@ class Verifier:
 
     def _reasoning_start(self, event: Event, tag: str | None) -> None:
         message_id = event["messageId"]
+        open_ids, noun, end = self._open_reasoning, "message", t.REASONING_MESSAGE_END
+        if event["type"] == t.REASONING_START:
+            open_ids, noun, end = self._open_spans, "span", t.REASONING_END
+        if message_id in open_ids:
+            raise EventError(
+                f"Cannot send '{event['type']}' event: A reasoning {noun} with ID '{message_id}' "
+                f"is already in progress. Complete it with '{end}' first."
+            )
         _check_owner(event, tag, self._owners_of_reasoning, message_id, "reasoning message")
+        open_ids[message_id] = None
         self._owners_of_reasoning.setdefault(message_id, tag)
 
     def _reasoning_goes_on(self, event: Event, tag: str | None) -> None:
-        _check_owner(event, tag, self._owners_of_reasoning, event["messageId"], "reasoning message")
+        message_id = event["messageId"]
+        if message_id not in self._open_reasoning:
+            raise EventError(
+                f"Cannot send '{event['type']}' event: No active reasoning message found with ID "
+                f"'{message_id}'. Start a reasoning message with 'REASONING_MESSAGE_START' first."
+            )
+        _check_owner(event, tag, self._owners_of_reasoning, message_id, "reasoning message")
+        if event["type"] == t.REASONING_MESSAGE_END:
+            del self._open_reasoning[message_id]
+
+    def _reasoning_end(self, event: Event, tag: str | None) -> None:
+        message_id = event["messageId"]
+        if message_id not in self._open_spans:
+            raise EventError(
+                "Cannot send 'REASONING_END' event: No active reasoning span found with ID "
+                f"'{message_id}'. A 'REASONING_START' event must be sent first."
+            )
+        _check_owner(event, tag, self._owners_of_reasoning, message_id, "reasoning message")
+        del self._open_spans[message_id]
 
     def _encrypted_value(self, event: Event, tag: str | None) -> None:
         entity_id = event["entityId"]
@@ -382,52 +419,6 @@ class Verifier:
         del self._active_subagents[subagent_id]
         self._closed_subagents[subagent_id] = None
 
-    # -- thinking, the deprecated form of reasoning ----------------------------------------
-
-    def _thinking_start(self, event: Event, tag: str | None) -> None:
-        if self._thinking:
-            raise EventError(
-                "Cannot send 'THINKING_START' event: A thinking step is already in progress. End "
-                "it with 'THINKING_END' first."
-            )
-        self._thinking = True
-
-    def _thinking_end(self, event: Event, tag: str | None) -> None:
-        if not self._thinking:
-            raise EventError(
-                "Cannot send 'THINKING_END' event: No active thinking step found. A "
-                "'THINKING_START' event must be sent first."
-            )
-        self._thinking = False
-
-    def _thinking_text_start(self, event: Event, tag: str | None) -> None:
-        if not self._thinking:
-            raise EventError(
-                "Cannot send 'THINKING_TEXT_MESSAGE_START' event: A thinking step is not in "
-                "progress. Create one with 'THINKING_START' first."
-            )
-        if self._thinking_message:
-            raise EventError(
-                "Cannot send 'THINKING_TEXT_MESSAGE_START' event: A thinking message is already "
-                "in progress. Complete it with 'THINKING_TEXT_MESSAGE_END' first."
-            )
-        self._thinking_message = True
-
-    def _thinking_text_content(self, event: Event, tag: str | None) -> None:
-        if not self._thinking_message:
-            raise EventError(
-                "Cannot send 'THINKING_TEXT_MESSAGE_CONTENT' event: No active thinking message "
-                "found. Start a message with 'THINKING_TEXT_MESSAGE_START' first."
-            )
-
-    def _thinking_text_end(self, event: Event, tag: str | None) -> None:
-        if not self._thinking_message:
-            raise EventError(
-                "Cannot send 'THINKING_TEXT_MESSAGE_END' event: No active thinking message found. "
-                "A 'THINKING_TEXT_MESSAGE_START' event must be sent first."
-            )
-        self._thinking_message = False
-
 
 # One table for all verifiers: a table of bound methods in each would be a reference cycle for the
 # garbage collector to find after every run. Types without a rule are always in order.
@@ -446,7 +437,7 @@ _RULES: Final[dict[str, Callable[[Verifier, Event, str | None], None]]] = {
     t.REASONING_MESSAGE_START: Verifier._reasoning_start,
     t.REASONING_MESSAGE_CONTENT: Verifier._reasoning_goes_on,
     t.REASONING_MESSAGE_END: Verifier._reasoning_goes_on,
-    t.REASONING_END: Verifier._reasoning_goes_on,
+    t.REASONING_END: Verifier._reasoning_end,
     t.REASONING_ENCRYPTED_VALUE: Verifier._encrypted_value,
     t.ACTIVITY_SNAPSHOT: Verifier._activity_snapshot,
     t.ACTIVITY_DELTA: Verifier._activity_delta,
@@ -456,11 +447,6 @@ _RULES: Final[dict[str, Callable[[Verifier, Event, str | None], None]]] = {
     t.SUBAGENT_STARTED: Verifier._subagent_started,
     t.SUBAGENT_FINISHED: Verifier._subagent_ended,
     t.SUBAGENT_ERROR: Verifier._subagent_ended,
-    t.THINKING_START: Verifier._thinking_start,
-    t.THINKING_END: Verifier._thinking_end,
-    t.THINKING_TEXT_MESSAGE_START: Verifier._thinking_text_start,
-    t.THINKING_TEXT_MESSAGE_CONTENT: Verifier._thinking_text_content,
-    t.THINKING_TEXT_MESSAGE_END: Verifier._thinking_text_end,
 }
 
 
@@ -555,9 +541,10 @@ def verify_events(events: Iterable[Event]) -> list[Event]:
     :raises EventError: at the first that is not.
     """
     verifier = Verifier()
+    upgrader = ThinkingUpgrader("")
     accepted = []
     for event in events:
-        check_event(event)
-        verifier.feed(event)
+        normalize_event(event)
+        verifier.feed(upgrader.feed(event))
         accepted.append(event)
     return accepted

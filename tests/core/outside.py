@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import attrs
+from event_support import TEXT_FIELDS, TYPES
 from hypothesis import strategies as st
 
 from sansio_copilot import Headers, Request, Response, _json, routing
-from sansio_copilot.events import EventError, check_event
-from sansio_copilot.events.types import REQUIRED_FIELDS
+from sansio_copilot.events import EventError, normalize_event
 
 TEXT = st.text(st.characters(exclude_categories=[]), max_size=20)
 JSON = st.recursive(
@@ -67,9 +68,9 @@ OTHER_FIELDS = ["delta", "patch", "content", "messages", "metadata", "subagentRu
 OTHER_FIELDS += ["name", "snapshot", "outcome", "parentMessageId", "toolCallName", "role"]
 EVENTS = st.builds(
     lambda type_, given, more: {"type": type_, **given, **more},
-    st.sampled_from(sorted(REQUIRED_FIELDS)),
+    st.sampled_from(TYPES),
     st.fixed_dictionaries(
-        dict.fromkeys({f for fields in REQUIRED_FIELDS.values() for f in fields}, TEXT)
+        dict.fromkeys({f for fields in TEXT_FIELDS.values() for f in fields}, TEXT)
     ),
     st.dictionaries(
         st.sampled_from(OTHER_FIELDS),
@@ -80,11 +81,13 @@ EVENTS = st.builds(
 STREAMS = st.lists(EVENTS | JSON | ANYTHING, max_size=6)
 
 
-def is_checked(event: Any) -> bool:
-    try:
-        return check_event(event)
-    except EventError:
-        return False
+def normal(stream: list[Any]) -> list[Any]:
+    """The events of ``stream`` that are taken, as they are taken."""
+    taken = []
+    for event in stream:
+        with suppress(EventError):
+            taken.append(normalize_event(event))
+    return [event for event in taken if event is not None]
 
 
-CHECKED = STREAMS.map(lambda stream: [event for event in stream if is_checked(event)])
+CHECKED = STREAMS.map(normal)

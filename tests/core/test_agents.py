@@ -7,8 +7,12 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import Enum
 from types import MappingProxyType
 from typing import Any
+from uuid import UUID
 
 import pytest
 from ag_ui.core import (
@@ -19,6 +23,7 @@ from ag_ui.core import (
     TextMessageContentEvent,
     TextMessageEndEvent,
     TextMessageStartEvent,
+    UserMessage,
 )
 
 from sansio_copilot import CopilotRuntime, text_agent
@@ -256,9 +261,32 @@ def test_what_an_agent_does_to_an_event_afterwards_changes_nothing() -> None:
     assert taken == {"type": "STATE_SNAPSHOT", "snapshot": {"n": 1}}
 
 
-def test_optional_fields_that_are_none_are_left_out() -> None:
-    event = {"type": "CUSTOM", "name": "x", "value": None, "timestamp": None}
-    assert event_dict(event) == {"type": "CUSTOM", "name": "x", "value": None}
+class Color(Enum):
+    RED = "red"
+
+
+def test_the_dict_holds_what_json_has() -> None:
+    noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    value = {
+        1: (noon, Color.RED, Decimal("1.5"), b"\0", {3}, UserMessage(id="u", content="hi")),
+        UUID(int=1): {True: None},
+    }
+    taken = event_dict({"type": "CUSTOM", "name": "x", "value": value})
+    assert json.loads(json.dumps(taken)) == {
+        "type": "CUSTOM",
+        "name": "x",
+        "value": {
+            "1": [
+                "2026-01-01T12:00:00Z",
+                "red",
+                "1.5",
+                "AA==",
+                [3],
+                {"id": "u", "role": "user", "content": "hi"},
+            ],
+            str(UUID(int=1)): {"1": None},
+        },
+    }
 
 
 def test_event_dict_says_what_it_was_given() -> None:

@@ -89,7 +89,7 @@ def test_it_is_taken(type_: str, monkeypatch: pytest.MonkeyPatch) -> None:
         *({"type": type_, "messageId": "m", "delta": delta} for delta in "ab"),
     ):
         recorder.record(event, 0.0)
-    monkeypatch.setattr("sansio_copilot.recorder.check_event", None)
+    monkeypatch.setattr("sansio_copilot.recorder.normalize_event", None)
     frame = recorder.record({"type": type_, "messageId": "m", "delta": "c"}, 0.0)
     assert frame.endswith(b'{"type":"TEXT_MESSAGE_CONTENT","messageId":"m","delta":"c"}\n\n')
 

@@ -250,8 +250,12 @@ PROMISES = [
     Promise("Run.event", (STREAMS,), (), say),
     Promise("TranscriptionError", (TEXT, st.none() | TEXT), (ValueError,)),
     # sansio_copilot.events
-    Promise("check_event", (EVENTS | ANYTHING,), (EventError,)),
+    Promise("normalize_event", (EVENTS | ANYTHING,), (EventError,)),
+    Promise("normalize_input", (JSON,), (EventError,)),
     Promise("verify_events", (STREAMS,), (EventError,)),
+    Promise("ThinkingUpgrader", (TEXT,), ()),
+    Promise("ThinkingUpgrader.feed", (CHECKED,), (EventError,),
+            feeding(lambda: events.ThinkingUpgrader("run"))),
     Promise("Verifier.feed", (CHECKED,), (EventError,), feeding(events.Verifier)),
     Promise("Verifier.closers", (CHECKED,), (), lambda stream: closers_of(stream)),
     Promise("expand_chunks", (CHECKED,), (EventError,)),
@@ -310,6 +314,7 @@ PROMISES = [
     Promise("decode", (st.binary() | JSON.map(_json.encode),), (ValueError,)),
     Promise("has_more_values", (st.binary(), st.integers()), ()),
     Promise("encode", (ANYTHING,), (TypeError, ValueError)),
+    Promise("plain", (ANYTHING,), (TypeError, RecursionError)),
 ]  # fmt: skip
 
 NOTHING_FROM_OUTSIDE = {

@@ -713,6 +713,23 @@ class TestInfo:
             "telemetryDisabled": True,
         }
 
+    @pytest.mark.parametrize(
+        ("a2ui", "said"),
+        [
+            (False, {"a2uiEnabled": False}),
+            ([], {"a2uiEnabled": False}),
+            (True, {"a2uiEnabled": True, "a2ui": {"enabled": True}}),
+            (["ui"], {"a2uiEnabled": True, "a2ui": {"enabled": True, "agents": ["ui"]}}),
+        ],
+    )
+    def test_what_the_application_says_of_a2ui(self, a2ui: Any, said: dict[str, Any]) -> None:
+        info = Client(CopilotRuntime({}, a2ui=a2ui)).get(f"{BASE}/info").json()
+        assert {name: value for name, value in info.items() if name.startswith("a2ui")} == said
+
+    def test_what_it_says_of_open_generative_ui(self) -> None:
+        info = Client(CopilotRuntime({}, open_generative_ui=True)).get(f"{BASE}/info").json()
+        assert info["openGenerativeUIEnabled"] is True
+
     def test_in_single_route_mode_the_threads_are_a_resource(self) -> None:
         single = Client(CopilotRuntime({}, mode="single-route"))
         value = single.post(BASE, json={"method": "info"}).json()

@@ -5,13 +5,21 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum, IntEnum
 from typing import Any
+from uuid import UUID
 
+import attrs
+import msgspec
 import pytest
+from ag_ui.core import UserMessage
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sansio_copilot._json import decode, encode
+from sansio_copilot._json import decode, encode, plain
 
 # Text as JavaScript has it: any code point, lone surrogates too, but no pair of them, which is
 # another spelling of one character.
@@ -22,6 +30,36 @@ VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats() | TEXT,
     lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner),
 )
+
+
+class Color(Enum):
+    RED = "red"
+
+
+class Size(IntEnum):
+    BIG = 3
+
+
+class OwnText(str):
+    """What some agent libraries have instead of str."""
+
+
+class OwnInt(int):
+    pass
+
+
+@dataclass
+class Point:
+    x: int
+
+
+@attrs.define
+class Attrs:
+    x: int
+
+
+class Struct(msgspec.Struct):
+    x: int
 
 
 def nested(depth: int, innermost: Any = None) -> Any:
@@ -83,6 +121,47 @@ class TestEncode:
     def test_what_has_no_form(self, value: Any) -> None:
         with pytest.raises(TypeError):
             encode(value)
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            datetime(2026, 1, 1),
+            datetime(2026, 1, 1, tzinfo=UTC),
+            date(2026, 1, 1),
+            time(1, 2),
+            timedelta(seconds=3),
+            Decimal("1.5"),
+            UUID(int=1),
+            Color.RED,
+            Size.BIG,
+            b"ab",
+            bytearray(b"x"),
+            memoryview(b"q"),
+            {3},
+            frozenset([3]),
+            (1, (2,)),
+            Point(1),
+            Attrs(1),
+            Struct(1),
+            msgspec.Raw(b'{"a":1}'),
+            UserMessage(id="u", content="hi"),
+            OwnText("x"),
+            OwnInt(3),
+            math.nan,
+            {1: 2, 1.5: (), UUID(int=1): 0, date(2026, 1, 1): 0, Color.RED: 0, OwnText("q"): 0},
+            {True: {"a": [{False: 1}]}},
+            {b"a": Decimal(1)},
+        ],
+    )
+    def test_it_is_the_same_beside_a_lone_surrogate(self, value: Any) -> None:
+        assert encode([value, "\ud800"]) == b"[%s,%s]" % (encode(value), b'"\\ud800"')
+        assert encode(plain(value)) == encode(value)
+
+    @pytest.mark.parametrize("value", [{None: 1}, {(): 1}, 1j, range(3)])
+    def test_nor_has_it_a_form_there(self, value: Any) -> None:
+        for beside in ("", "\ud800"):
+            with pytest.raises(TypeError):
+                encode([value, beside])
 
     def test_deep_nesting(self) -> None:
         assert encode(nested(200)) == b"[" * 200 + b"null" + b"]" * 200

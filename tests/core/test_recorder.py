@@ -180,11 +180,12 @@ class TestInput:
         assert len(INPUT["messages"]) == 2
 
     def test_an_input_that_the_agent_gave_is_kept(self) -> None:
-        given = {**STARTED, "input": {"messages": INPUT["messages"]}}
+        own = {**INPUT, "tools": [], "context": [], "messages": INPUT["messages"][1:]}
+        given = {**STARTED, "input": own}
         assert events_of(RunRecorder(KEY, INPUT, {"u1"}).record(given, 0.0)) == [given]
 
-    def test_an_empty_one_is_none(self) -> None:
-        [event] = events_of(RunRecorder(KEY, INPUT).record({**STARTED, "input": {}}, 0.0))
+    def test_null_is_none(self) -> None:
+        [event] = events_of(RunRecorder(KEY, INPUT).record({**STARTED, "input": None}, 0.0))
         assert event["input"] == INPUT
 
     def test_every_run_of_the_stream_carries_it(self) -> None:
@@ -202,15 +203,16 @@ class TestInput:
             {"messages": [1, None, {}, {"id": 1}, {"id": []}]},
         ],
     )
-    def test_an_agent_may_have_put_anything_there(self, given: Any) -> None:
+    def test_another_is_refused_and_adopted_from_a_store_that_has_it(self, given: Any) -> None:
+        started = {**STARTED, "input": given}
         run = RunRecorder(KEY, INPUT)
-        frames = record_all(run, [{**STARTED, "input": given}, FINISHED])
-        assert run.error is None
-        assert run.result is not None
-        assert run.result.message_ids == frozenset()
+        assert run.record(started, 0.0) == b""
+        assert run.error is not None
+        assert run.error.startswith("RUN_STARTED needs 'input")
+        frames = b"".join(b"data: %s\n\n" % _json.encode(event) for event in (started, FINISHED))
         _, adopted = RunRecorder.adopt(Orphan(KEY, "default", frames)).finish(1.0)
         assert adopted is not None
-        assert adopted.frames == run.result.frames
+        assert adopted.message_ids == frozenset()
 
 
 class TestWrongEvents:
@@ -239,7 +241,7 @@ class TestWrongEvents:
             ({"type": "TEXT_MESSAGE_CONTENT", "messageId": "m"}, "'delta'"),
             ({"type": "TEXT_MESSAGE_START", "messageId": 1}, "'messageId'"),
             ({"type": "CUSTOM", "name": "n", "value": object()}, "object has no form in JSON"),
-            ({"type": "CUSTOM", "name": "n", "value": {(): 1}}, "CUSTOM cannot be written"),
+            ({"type": "CUSTOM", "name": "n", "value": {(): 1}}, "event that is not JSON"),
             (TEXT[1], "No active text message found with ID 'm'"),
             (STARTED, "while a run is still active"),
             (CustomEvent(name="n", value=object()), "object"),
@@ -765,11 +767,11 @@ def test_a_delta_that_makes_too_much_is_passed_on_and_told_at_once(
         (
             {
                 "type": "MESSAGES_SNAPSHOT",
-                "messages": [{"id": "m", "role": "user", "metadata": nested(197)}],
+                "messages": [{"id": "m", "role": "user", "content": "", "metadata": nested(197)}],
             },
             {
                 "type": "MESSAGES_SNAPSHOT",
-                "messages": [{"id": "m", "role": "user", "metadata": nested(198)}],
+                "messages": [{"id": "m", "role": "user", "content": "", "metadata": nested(198)}],
             },
         ),
     ],

@@ -74,6 +74,8 @@ def test_the_agents_are_those_of_the_moment() -> None:
         ({"forward_headers": ["x-a"]}, "forward_headers is a ForwardHeaders, not list"),
         ({"limits": 5}, "limits is a Limits, not int"),
         ({"transcription": "whisper"}, "transcription is a function of an AudioFile, not str"),
+        ({"a2ui": "default"}, "a2ui is a bool or the ids of agents, not str"),
+        ({"a2ui": 1}, "a2ui is a bool or the ids of agents, not int"),
         ({"cors": "*"}, "cors must be a bool or a CorsPolicy, not str"),
         ({"base_path": 5}, "base_path must be a str or None, not int"),
         ({"store": 5}, r"the store int has no open_run, append, .*, clear, blocking \(a bool\)"),

@@ -47,9 +47,9 @@ from sansio_copilot.events import (
     ChunkExpander,
     EventError,
     Verifier,
-    check_event,
     fold_messages,
     fold_state,
+    normalize_event,
     verify_events,
 )
 from sansio_copilot.sse import HEARTBEAT
@@ -185,8 +185,8 @@ class Home:
 
     def say(self, event: dict[str, Any]) -> None:
         try:
-            check_event(event)
-            for expanded in self.expander.feed(event):
+            normal = normalize_event(event)
+            for expanded in () if normal is None else self.expander.feed(normal):
                 self.verifier.feed(expanded)
                 self.said.append(expanded)
         except EventError:

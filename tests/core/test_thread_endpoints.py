@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from sansio_copilot import CopilotRuntime, text_agent
+from sansio_copilot import CopilotRuntime, MemoryStore, text_agent
 from sansio_copilot.testing import Answer, Client, run_input
+from sansio_copilot.threads import ThreadHistory
 
 BASE = "/api/copilotkit"
 
@@ -144,3 +146,34 @@ class TestMutations:
         answer = patch(client("a"), "a", body)
         assert answer.status == 400
         assert answer.json()["details"].startswith(details)
+
+
+class OlderStore(MemoryStore):
+    """Has what was kept before each event was checked whole."""
+
+    def __init__(self, *messages: Any) -> None:
+        super().__init__()
+        self.history = ThreadHistory(messages=json.dumps(messages).encode())
+
+    def read_history(self, thread_id: str) -> ThreadHistory:
+        return self.history
+
+
+@pytest.mark.parametrize(
+    ("calls", "listed"),
+    [
+        (5, []),
+        ("x", []),
+        ([None, {}, {"id": "c", "function": "f"}], []),
+        ([{"function": {}}], [{"id": None, "name": None, "args": None}]),
+        (
+            [{"id": "c", "function": {"name": "f", "arguments": "{}"}}, 7],
+            [{"id": "c", "name": "f", "args": "{}"}],
+        ),
+    ],
+)
+def test_malformed_tool_calls_of_an_older_store_are_left_out(calls: Any, listed: Any) -> None:
+    store = OlderStore({"id": "a", "role": "assistant", "toolCalls": calls})
+    answer = Client(CopilotRuntime({}, store=store)).get(f"{BASE}/threads/t/messages")
+    assert answer.status == 200
+    assert answer.json() == {"messages": [{"id": "a", "role": "assistant", "toolCalls": listed}]}

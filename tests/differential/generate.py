@@ -16,6 +16,7 @@ import attrs
 from differential.inputs import USER, bodies
 from differential.routes import cross_origin, envelopes, routing, stops
 from differential.scripts import (
+    NULL_TAG,
     STRAYS,
     WRONG_EVENTS,
     ScriptWriter,
@@ -97,6 +98,9 @@ def _runs(random: Random) -> Iterator[Conversation]:
         thread_id = f"only-{position}"
         body = run_input(thread_id, "r", forwardedProps={"script": script})
         yield [_run(body, "stray"), *_look(thread_id, "stray")]
+    script = [started("null-tag", "r"), NULL_TAG, finished("null-tag", "r")]
+    body = run_input("null-tag", "r", forwardedProps={"script": script})
+    yield [_run(body, "null tag"), *_look("null-tag", "null tag")]
     for position, (field, event) in enumerate(WRONG_EVENTS):
         thread_id = f"wrong-{position}"
         script = [started(thread_id, "r"), event, finished(thread_id, "r")]

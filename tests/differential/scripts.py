@@ -347,10 +347,11 @@ STRAYS: tuple[Event, ...] = (
     {"type": "SUBAGENT_STARTED", "subagentRunId": "s", "name": "s", "parentSubagentRunId": "x"},
     {"type": "RUN_STARTED", "threadId": "again", "runId": "again"},
     {"type": "RUN_FINISHED", "threadId": "early", "runId": "early"},
-    {"type": "CUSTOM", "name": "tagged", "value": 1, "subagentRunId": None},
     {"type": "CUSTOM", "name": "tagged", "value": 1, "subagentRunId": "nobody"},
     {"type": "NO_SUCH_TYPE", "x": 1},
 )
+
+NULL_TAG: Event = {"type": "CUSTOM", "name": "tagged", "value": 1, "subagentRunId": None}
 
 # An event that lacks what its type requires, or has something else there.
 WRONG_EVENTS: tuple[tuple[str, Event], ...] = (

@@ -17,12 +17,12 @@ from sansio_copilot.events import (
     ChunkExpander,
     EventError,
     Verifier,
-    check_event,
     compact_events,
     expand_chunks,
     finalize_events,
     fold_messages,
     fold_state,
+    normalize_event,
     verify_events,
 )
 from sansio_copilot.recorder import RunRecorder, frame_data
@@ -36,15 +36,15 @@ def _known(values: Iterable[Any]) -> list[Event]:
     known = []
     for value in values:
         try:
-            if check_event(value):
-                known.append(value)
+            if (normal := normalize_event(value)) is not None:
+                known.append(normal)
         except EventError as error:
             assert str(error)
     return known
 
 
 def machines(data: bytes) -> None:
-    """One event a line. Machines keep their promises for whatever ``check_event`` lets through."""
+    """One event a line. Machines keep their promises for what ``normalize_event`` lets through."""
     events = _known(json_lines(data))
     before = copy.deepcopy(events)
     _check_alone(events)
@@ -65,7 +65,7 @@ def _expanded(events: list[Event]) -> list[Event]:
             assert expanded[-1] is event
         for one in expanded:
             assert not one["type"].endswith("_CHUNK")
-            assert check_event(one)
+            assert normalize_event(one)
         out += expanded
     return out
 
@@ -181,7 +181,7 @@ def _said(values: list[Any]) -> list[Event]:
             break
         try:
             event = event_dict(value)
-            for one in expander.feed(event) if check_event(event) else ():
+            for one in expander.feed(event) if normalize_event(event) else ():
                 verifier.feed(one)
                 said.append(_json.decode(_json.encode(one)))
         except (ValueError, RecursionError):

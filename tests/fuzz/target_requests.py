@@ -11,7 +11,7 @@ from sansio_copilot import CopilotRuntime, RemoteProtocolError, Request, _json, 
 from sansio_copilot.endpoints._body import JsonBody
 from sansio_copilot.endpoints._errors import Refusal
 from sansio_copilot.endpoints._input import parse_input
-from sansio_copilot.events import Verifier, check_event
+from sansio_copilot.events import Verifier, normalize_event
 from sansio_copilot.routing import (
     METHOD_NAMES,
     InvalidRequest,
@@ -120,6 +120,6 @@ def run_input(data: bytes) -> None:
     assert _json.encode(again.json) == text
     assert again.input == parsed.input
     started = {"type": "RUN_STARTED", "threadId": "t", "runId": "r", "input": parsed.json}
-    assert check_event(started)
+    assert normalize_event(started)
     Verifier().feed(started)
     parsed.input.model_dump(by_alias=True)

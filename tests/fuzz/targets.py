@@ -8,6 +8,7 @@ from pathlib import Path
 from random import Random
 
 import attrs
+from event_support import TEXT_FIELDS, TYPES
 from fuzz.mutation import mutate
 from fuzz.target_bytes import json_codec, sse
 from fuzz.target_connection import connection
@@ -15,13 +16,12 @@ from fuzz.target_events import machines, recorder
 from fuzz.target_requests import envelope, routing, run_input
 from hostile_requests import CASES
 
-from sansio_copilot.events.types import REQUIRED_FIELDS
 from sansio_copilot.routing import _ENDPOINTS, METHOD_NAMES
 
 CORPUS = Path(__file__).parent / "corpus"
 
 _JSON = [b"{}", b"[]", b"[", b"]", b",", b":", b"null", b"true", b"1e400", b'"\\ud800"', b'"x":1']
-_FIELDS = sorted({field for fields in REQUIRED_FIELDS.values() for field in fields})
+_FIELDS = sorted({field for fields in TEXT_FIELDS.values() for field in fields})
 _FIELDS += ["role", "metadata", "subagentRunId", "parentMessageId", "content", "patch", "input"]
 _FIELDS += ["messages", "snapshot", "replace", "outcome", "value", "id", "toolCalls", "arguments"]
 _PATCHES = [
@@ -61,7 +61,7 @@ def _line(type_: str) -> bytes:
 
 
 _EVENTS = [
-    *map(_line, REQUIRED_FIELDS),
+    *map(_line, TYPES),
     *(json.dumps(patch).encode() for patch in _PATCHES),
     *(b'"%s":"m",' % field.encode() for field in _FIELDS),
     b'"subagentRunId":"s1",',

@@ -38,8 +38,8 @@ def still_open(events: list[Event], opens: str, closes: str, field: str) -> list
 
 
 def open_ids(events: list[Event], kind: str) -> list[str]:
-    """The open text messages (``TEXT_MESSAGE``) or tool calls (``TOOL_CALL``)."""
-    field = "messageId" if kind == "TEXT_MESSAGE" else "toolCallId"
+    """The open messages (``TEXT_MESSAGE``, ``REASONING_MESSAGE``) or tool calls (``TOOL_CALL``)."""
+    field = "toolCallId" if kind == "TOOL_CALL" else "messageId"
     return [one[0] for one in still_open(events, f"{kind}_START", f"{kind}_END", field)]
 
 
@@ -95,8 +95,10 @@ def may_follow(events: list[Event], event: Event) -> bool:
     if kind == "TEXT_MESSAGE":
         is_open = event["messageId"] in messages
         return is_open is (what != "START") and agrees(events, event, "message", event["messageId"])
+    thoughts = open_ids(events, "REASONING_MESSAGE")
     if kind == "REASONING_MESSAGE":
-        return agrees(events, event, "thought", event["messageId"])
+        is_open = event["messageId"] in thoughts
+        return is_open is (what != "START") and agrees(events, event, "thought", event["messageId"])
     if kind == "TOOL_CALL" and what != "RESULT":
         call_id = event["toolCallId"]
         is_open = call_id in calls
@@ -117,7 +119,8 @@ def may_follow(events: list[Event], event: Event) -> bool:
         return [e["type"] for e in subagents if e["subagentRunId"] == tag] == ["SUBAGENT_STARTED"]
     if type_ == "RUN_FINISHED":
         ended = [e for e in subagents if e["type"] != "SUBAGENT_STARTED"]
-        return not (messages or calls or open_steps(events)) and len(ended) * 2 == len(subagents)
+        still = messages or thoughts or calls or open_steps(events)
+        return not still and len(ended) * 2 == len(subagents)
     return True
 
 

@@ -57,11 +57,6 @@ def subagent(what, **fields):
     return {"type": f"SUBAGENT_{what}", "subagentRunId": "s1", **more, **fields}
 
 
-def thinking(what):
-    delta = {"delta": "x"} if what.endswith("CONTENT") else {}
-    return {"type": f"THINKING_{what}", **delta}
-
-
 def history(*messages):
     return {"type": "MESSAGES_SNAPSHOT", "messages": list(messages)}
 
@@ -74,7 +69,9 @@ S1, S2 = {"subagentRunId": "s1"}, {"subagentRunId": "s2"}
 
 
 def accepts(*events):
-    assert verify_events(events) == list(events)
+    verifier = Verifier()
+    for event in events:
+        verifier.feed(event)
 
 
 def refuses_last(message, *events):
@@ -232,7 +229,7 @@ class TestOwners:
             ("tool call", "c", tool("START"), tool("ARGS")),
             ("tool call", "c", tool("START"), tool("END")),
             ("reasoning message", "z", reasoning("START"), reasoning("MESSAGE_START")),
-            ("reasoning message", "z", reasoning("START"), reasoning("MESSAGE_CONTENT")),
+            ("reasoning message", "z", reasoning("MESSAGE_START"), reasoning("MESSAGE_CONTENT")),
             ("reasoning message", "z", reasoning("MESSAGE_START"), reasoning("MESSAGE_END")),
             ("reasoning message", "z", reasoning("START"), reasoning("END")),
             ("activity", "a", activity("SNAPSHOT"), activity("DELTA")),
@@ -288,9 +285,7 @@ class TestOwners:
         )
 
     def test_what_is_on_no_record_belongs_to_nobody(self):
-        accepts(
-            STARTED, reasoning("END", **S1), activity("DELTA", **S1), encrypted("other", "q", **S1)
-        )
+        accepts(STARTED, activity("DELTA", **S1), encrypted("other", "q", **S1))
 
     def test_a_tool_call_belongs_to_the_message_that_carries_it(self):
         opened = [STARTED, text("START", **S1)]
@@ -572,63 +567,76 @@ class TestSubagents:
         )
 
 
-class TestThinking:
-    """The deprecated form of reasoning, which old agents still send."""
+class TestReasoning:
+    """Spans and the messages in them; the rules of client 1.0.0."""
 
-    def test_in_order(self):
+    def test_both_may_have_one_id(self):
         accepts(
             STARTED,
-            thinking("START"),
-            thinking("TEXT_MESSAGE_START"),
-            thinking("TEXT_MESSAGE_CONTENT"),
-            thinking("TEXT_MESSAGE_END"),
-            thinking("END"),
+            reasoning("START"),
+            reasoning("MESSAGE_START"),
+            reasoning("MESSAGE_CONTENT"),
+            reasoning("MESSAGE_END"),
+            reasoning("MESSAGE_START"),
+            reasoning("MESSAGE_END"),
+            reasoning("END"),
+            FINISHED,
         )
 
     @pytest.mark.parametrize(
-        ("names", "reason"),
+        ("events", "reason"),
         [
             (
-                ["START", "START"],
-                "A thinking step is already in progress. End it with 'THINKING_END' first.",
+                [reasoning("START"), reasoning("START")],
+                "A reasoning span with ID 'z' is already in progress. Complete it with "
+                "'REASONING_END' first.",
             ),
             (
-                ["END"],
-                "No active thinking step found. A 'THINKING_START' event must be sent first.",
+                [reasoning("MESSAGE_START"), reasoning("MESSAGE_START")],
+                "A reasoning message with ID 'z' is already in progress. Complete it with "
+                "'REASONING_MESSAGE_END' first.",
             ),
             (
-                ["TEXT_MESSAGE_START"],
-                "A thinking step is not in progress. Create one with 'THINKING_START' first.",
+                [reasoning("START"), reasoning("MESSAGE_CONTENT")],
+                "No active reasoning message found with ID 'z'. Start a reasoning message with "
+                "'REASONING_MESSAGE_START' first.",
             ),
             (
-                ["START", "TEXT_MESSAGE_START", "TEXT_MESSAGE_START"],
-                (
-                    "A thinking message is already in progress. Complete it with "
-                    "'THINKING_TEXT_MESSAGE_END' first."
-                ),
+                [reasoning("START"), reasoning("MESSAGE_END")],
+                "No active reasoning message found with ID 'z'. Start a reasoning message with "
+                "'REASONING_MESSAGE_START' first.",
             ),
             (
-                ["TEXT_MESSAGE_CONTENT"],
-                (
-                    "No active thinking message found. Start a message with "
-                    "'THINKING_TEXT_MESSAGE_START' first."
-                ),
-            ),
-            (
-                ["TEXT_MESSAGE_END"],
-                (
-                    "No active thinking message found. A 'THINKING_TEXT_MESSAGE_START' event must "
-                    "be sent first."
-                ),
+                [reasoning("MESSAGE_START"), reasoning("END")],
+                "No active reasoning span found with ID 'z'. A 'REASONING_START' event must be "
+                "sent first.",
             ),
         ],
     )
-    def test_out_of_order(self, names, reason):
+    def test_out_of_order(self, events, reason):
+        refuses_last(f"Cannot send '{events[-1]['type']}' event: {reason}", STARTED, *events)
+
+    @pytest.mark.parametrize(
+        ("opening", "noun", "end"),
+        [
+            (reasoning("START"), "spans", "REASONING_END"),
+            (reasoning("MESSAGE_START"), "messages", "REASONING_MESSAGE_END"),
+        ],
+    )
+    def test_no_run_finishes_while_it_is_open(self, opening, noun, end):
         refuses_last(
-            f"Cannot send 'THINKING_{names[-1]}' event: {reason}",
+            f"Cannot send 'RUN_FINISHED' while reasoning {noun} are still active: z",
             STARTED,
-            *(thinking(name) for name in names),
+            opening,
+            FINISHED,
         )
+        accepts(
+            STARTED, opening, ERROR, STARTED, opening, {"type": end, "messageId": "z"}, FINISHED
+        )
+        verifier = Verifier()
+        for event in (STARTED, opening):
+            verifier.feed(event)
+        assert verifier.closers() == [{"type": end, "messageId": "z"}]
 
 
 def test_a_list_is_checked_for_shape_too():

@@ -1,0 +1,219 @@
+"""From the clients' schemas to the one that both generations read.
+
+:mod:`.schemas` has a text for each generation. Here they are parsed, and *met*: what comes out
+asks for a member that either asks for, and takes a value that both take. Where a generation has
+a form of its own, a table says what becomes of it (see :data:`_UPGRADED`, and
+:class:`Lowered`).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, TypeAlias
+
+import attrs
+
+from .schemas import V0_0_59, V1_0_0
+
+
+@attrs.frozen
+class Atom:
+    """``string``, ``integer`` and the like."""
+
+    name: str
+
+
+@attrs.frozen
+class Choice:
+    """One of some strings."""
+
+    values: tuple[str, ...]
+
+
+@attrs.frozen(eq=False)
+class ListOf:
+    element: Type
+    filled: bool = False
+
+
+@attrs.frozen(eq=False)
+class Record:
+    """An object with these members.
+
+    :param closed: whether a member that is not among them is refused, or else ignored.
+    """
+
+    name: str
+    fields: dict[str, Type]
+    required: frozenset[str]
+    closed: bool = False
+
+
+@attrs.frozen(eq=False)
+class Tagged:
+    """One of several records, told by what one of their members says.
+
+    :param lost: tags that one generation has and the other refuses.
+    """
+
+    tag: str
+    variants: dict[str, Record]
+    lost: frozenset[str] = frozenset()
+
+
+@attrs.frozen(eq=False)
+class TextOrList:
+    parts: ListOf
+
+
+@attrs.frozen(eq=False)
+class Lowered:
+    """What one generation reads as text and the other as text or these parts: sent as text."""
+
+    parts: ListOf
+
+
+Type: TypeAlias = Atom | Choice | ListOf | Record | Tagged | TextOrList | Lowered
+
+# Forms of 0.0.59 that the schema of 1.0.0 does not have, and its client upgrades before that sees
+# them (``compatibility-boundary.ts``); the runtime upgrades the events as well, see ``thinking``.
+_UPGRADED: Final = frozenset(
+    {
+        "binary",
+        "THINKING_START",
+        "THINKING_END",
+        "THINKING_TEXT_MESSAGE_START",
+        "THINKING_TEXT_MESSAGE_CONTENT",
+        "THINKING_TEXT_MESSAGE_END",
+    }
+)
+_DEFINITION: Final = re.compile(r"^(\w+) = (.*(?:\n .*)*)", re.MULTILINE)
+_NARROWER: Final = {("number", "integer"): "integer", ("any", "value"): "value"}
+
+
+class Schemas:
+    """The schemas of one generation, by name."""
+
+    def __init__(self, text: str) -> None:
+        self._definitions = {
+            name: " ".join(definition.split()) for name, definition in _DEFINITION.findall(text)
+        }
+        self._types: dict[str, Record | Tagged] = {}
+
+    def __getitem__(self, name: str) -> Record | Tagged:
+        if name not in self._types:
+            self._types[name] = self._define(name, self._definitions[name])
+        return self._types[name]
+
+    def _define(self, name: str, text: str) -> Record | Tagged:
+        if text.startswith("by "):
+            tag, _, names = text.removeprefix("by ").partition(": ")
+            variants = {}
+            for variant in map(self.__getitem__, names.split(" | ")):
+                assert isinstance(variant, Record)
+                value = variant.fields[tag]
+                assert isinstance(value, Choice)
+                variants[value.values[0]] = variant
+            return Tagged(tag, variants)
+        closed, _, members = text.partition("{ ")
+        fields: dict[str, Type] = {}
+        required: set[str] = set()
+        for member in members.removesuffix(" }").split("; "):
+            if member.startswith("..."):
+                base = self[member.removeprefix("...")]
+                assert isinstance(base, Record)
+                fields |= base.fields
+                required |= base.required
+                continue
+            field, _, type_ = member.partition(": ")
+            fields[field.removesuffix("?")] = self._type(type_)
+            if not field.endswith("?"):
+                required.add(field)
+        return Record(name, fields, frozenset(required), bool(closed))
+
+    def _type(self, text: str) -> Type:
+        alternatives = text.split(" | ")
+        if text.startswith('"'):
+            return Choice(tuple(alternative.strip('"') for alternative in alternatives))
+        if len(alternatives) > 1:
+            _, parts = map(self._type, alternatives)
+            assert isinstance(parts, ListOf)
+            return TextOrList(parts)
+        if text.endswith("[]+"):
+            return ListOf(self._type(text.removesuffix("[]+")), filled=True)
+        if text.endswith("[]"):
+            return ListOf(self._type(text.removesuffix("[]")))
+        return self[text] if text in self._definitions else Atom(text)
+
+
+class _Meeting:
+    """Finds what two generations both read."""
+
+    def __init__(self) -> None:
+        self._met: dict[tuple[int, int], Type] = {}
+
+    def __call__(self, one: Type, other: Type) -> Type:
+        # Types stand in many places, and are compiled once.
+        key = id(one), id(other)
+        if key not in self._met:
+            self._met[key] = self._meet(one, other)
+        return self._met[key]
+
+    def _meet(self, one: Type, other: Type) -> Type:
+        if one == other:
+            return one
+        for this, that in ((one, other), (other, one)):
+            if isinstance(this, Atom):
+                if isinstance(that, Atom) and (narrower := _NARROWER.get((this.name, that.name))):
+                    return Atom(narrower)
+                if this.name == "any" and not isinstance(that, Atom):
+                    return that
+                if this.name == "string" and isinstance(that, TextOrList):
+                    return Lowered(that.parts)
+        match one, other:
+            case ListOf(), ListOf():
+                return ListOf(self(one.element, other.element), one.filled or other.filled)
+            case TextOrList(), TextOrList():
+                parts = self(one.parts, other.parts)
+                assert isinstance(parts, ListOf)
+                return TextOrList(parts)
+            case Record(), Record():
+                return self._record(one, other)
+            case Tagged(), Tagged():
+                return self._tagged(one, other)
+        raise TypeError(f"nothing is both {one} and {other}")
+
+    def _record(self, one: Record, other: Record) -> Record:
+        fields = {}
+        for name in {**one.fields, **other.fields}:
+            types = [record.fields[name] for record in (one, other) if name in record.fields]
+            if len(types) == 2:
+                fields[name] = self(*types)
+            elif not (one.closed or other.closed):
+                fields[name] = types[0]
+        return Record(other.name, fields, one.required | other.required, one.closed or other.closed)
+
+    def _tagged(self, one: Tagged, other: Tagged) -> Tagged:
+        variants = {}
+        lost = set()
+        for tag in {**one.variants, **other.variants}:
+            found = [union.variants[tag] for union in (one, other) if tag in union.variants]
+            if len(found) == 2:
+                variants[tag] = self._variant(*found)
+            elif tag in _UPGRADED:
+                variants[tag] = found[0]
+            else:
+                lost.add(tag)
+        return Tagged(other.tag, variants, frozenset(lost))
+
+    def _variant(self, one: Record, other: Record) -> Record:
+        variant = self(one, other)
+        assert isinstance(variant, Record)
+        return variant
+
+
+def read_by_both(name: str) -> Record | Tagged:
+    """What the definition called ``name`` means to both generations together."""
+    met = _Meeting()(Schemas(V0_0_59)[name], Schemas(V1_0_0)[name])
+    assert isinstance(met, Record | Tagged)
+    return met
