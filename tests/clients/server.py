@@ -1,7 +1,7 @@
 """Serves the agents of agents.py to the client tests, until SIGTERM.
 
-Prints one line, `{"url": ..., "singleUrl": ...}`, when it accepts requests: there is a runtime in
-multi-route mode, and one in single-route mode.
+Prints one line, `{"url": ..., "singleUrl": ..., "bothUrl": ...}`, when it accepts requests: there
+is a runtime in multi-route mode, one in single-route mode, and one that takes both.
 """
 
 from __future__ import annotations
@@ -31,15 +31,18 @@ async def main() -> None:
     limits = Limits(heartbeat_seconds=0.1)
     single_route = CopilotRuntime(AGENTS, mode="single-route", limits=limits)
     single = await start_server(single_route, "127.0.0.1", 0)
+    of_both = CopilotRuntime(AGENTS, mode="both", limits=limits)
+    both = await start_server(of_both, "127.0.0.1", 0)
 
     def announce(server: Server) -> None:
-        urls = {"url": url_of(server), "singleUrl": url_of(single)}
+        urls = {"url": url_of(server), "singleUrl": url_of(single), "bothUrl": url_of(both)}
         sys.stdout.write(json.dumps(urls) + "\n")
         sys.stdout.flush()
 
     # Ends at SIGTERM.
     await serve(CopilotRuntime(AGENTS, limits=limits), "127.0.0.1", 0, ready=announce)
     await single.close()
+    await both.close()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,9 @@ if (!runtimeUrl) {
 /** The one in single-route mode. */
 export const singleUrl = process.env.COPILOT_SINGLE_URL;
 
+/** The one that takes both. */
+export const bothUrl = process.env.COPILOT_BOTH_URL;
+
 /** A client that waits for ever is the failure most of these tests look for. */
 export const patience = { timeout: 5_000 };
 

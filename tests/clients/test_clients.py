@@ -1,8 +1,8 @@
 """Runs the clients' own tests, in Node, against a server in a process of its own.
 
 The `*.test.mjs` files say what the clients must be able to do; here is only what it takes to run
-them. By hand: start `server.py`, set COPILOT_URL and COPILOT_SINGLE_URL to what it prints, and
-`node --test` a file.
+them. By hand: start `server.py`, set COPILOT_URL, COPILOT_SINGLE_URL and COPILOT_BOTH_URL to what
+it prints, and `node --test` a file.
 """
 
 from __future__ import annotations
@@ -39,7 +39,11 @@ def urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
             line = server.stdout.readline() if ready else b""
             assert line, f"the server did not start:\n{log.read_text()}"
             urls = json.loads(line)
-            yield {"COPILOT_URL": urls["url"], "COPILOT_SINGLE_URL": urls["singleUrl"]}
+            yield {
+                "COPILOT_URL": urls["url"],
+                "COPILOT_SINGLE_URL": urls["singleUrl"],
+                "COPILOT_BOTH_URL": urls["bothUrl"],
+            }
             server.send_signal(signal.SIGTERM)
             status = server.wait(DRAIN_SECONDS)
         finally:

@@ -7,6 +7,7 @@ import { describe, test } from "node:test";
 import { CopilotKitCore, ɵcreateThreadStore } from "@copilotkit/core";
 
 import {
+  bothUrl,
   expectComplaints,
   fresh,
   lastText,
@@ -50,11 +51,15 @@ async function loadPage({ url, runtimeTransport }) {
 
 const multi = { mode: "multi-route", url: runtimeUrl };
 const single = { mode: "single-route", url: singleUrl };
+const both = { mode: "both", url: bothUrl };
 const working = [
   { ...multi, runtimeTransport: "auto", detected: "rest" },
   { ...multi, runtimeTransport: "rest", detected: "rest" },
   { ...single, runtimeTransport: "auto", detected: "single" },
   { ...single, runtimeTransport: "single", detected: "single" },
+  { ...both, runtimeTransport: "auto", detected: "rest" },
+  { ...both, runtimeTransport: "rest", detected: "rest" },
+  { ...both, runtimeTransport: "single", detected: "single" },
 ];
 
 for (const config of working) {
@@ -187,7 +192,7 @@ describe("The transport single to a multi-route runtime", () => {
     assert.equal(errors.length, 1);
     assert.equal(errors[0].code, "runtime_info_fetch_failed");
     assert.match(errors[0].error.message, /status 404: .*mounted in multi-route mode/);
-    assert.match(errors[0].error.message, /drop useSingleEndpoint .* mode: "single-route"/);
+    assert.match(errors[0].error.message, /drop useSingleEndpoint .* mode="both"/);
   });
 });
 
