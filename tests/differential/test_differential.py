@@ -423,7 +423,8 @@ def _thinking(step: Step, theirs: Answer, ours: Answer) -> Answer:
     for position, (event, own) in enumerate(zip(events, _events(ours), strict=False)):
         if event["type"].startswith("THINKING_") and "-reasoning-" in own.get("messageId", ""):
             upgraded = {name: own[name] for name in ("type", "messageId", "role") if name in own}
-            rest = {name: value for name, value in event.items() if name != "title"}
+            kept = ("timestamp", "rawEvent", "metadata", "delta")
+            rest = {name: value for name, value in event.items() if name in kept}
             events = [*events[:position], {**rest, **upgraded}, *events[position + 1 :]]
     return _with_events(theirs, events)
 
