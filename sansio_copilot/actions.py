@@ -38,11 +38,14 @@ class Call:
     the application's functions itself, because they may wait.
 
     :param name: what the application knows it by: "hook on_request", say. For log lines.
+    :param part: what kind of part it is, which has a time limit in
+        :class:`~sansio_copilot.limits.Limits`.
     """
 
     function: Callable[..., Any]
     args: tuple[Any, ...] = ()
     name: str = attrs.field(default="", kw_only=True, eq=False)
+    part: Literal["hook", "service", "store"] = attrs.field(default="hook", kw_only=True)
 
 
 @attrs.frozen
@@ -53,6 +56,7 @@ class StoreCall(Call):
     """
 
     blocking: bool = False
+    part: Literal["hook", "service", "store"] = attrs.field(default="store", kw_only=True)
 
 
 def store_call(store: Log, method: str, *args: Any) -> StoreCall:

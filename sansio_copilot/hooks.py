@@ -64,7 +64,8 @@ ResponseHook: TypeAlias = Callable[[HookContext], "Response | Awaitable[Response
 class Hooks:
     """Plain or async functions of one :class:`HookContext`; None means no hook.
 
-    A plain hook runs where the server runs, so it must not block.
+    A plain hook is called in a thread, and may block; an async one must not. Each has
+    :attr:`~sansio_copilot.limits.Limits.hook_seconds`.
 
     :param on_request: may return a replacement request. The body has not been read yet
         (``request.body`` is None), so a request that is rejected here costs no upload.

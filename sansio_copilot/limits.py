@@ -32,9 +32,8 @@ def _whole(instance: object, attribute: attrs.Attribute[Any], value: object) -> 
 class Limits:
     """What a runtime allows, each with a default that suits a chat behind a proxy.
 
-    The first group holds everywhere; ``runs`` and ``bodies_bytes`` in every binding; the last group
-    in the bindings that own their sockets, because elsewhere the server in front of the application
-    has such limits.
+    The first group holds everywhere; the second in every binding; the last in the bindings that
+    own their sockets, because elsewhere the server in front of the application has such limits.
 
     :param body_bytes: largest request body in bytes; a larger one is answered 413. 32 MiB holds a
         long conversation with a few pictures in it as base64, and a browser sends all of it with
@@ -63,6 +62,16 @@ class Limits:
         their requests have been understood; what comes beyond is answered 503 with Retry-After. One
         body may be of ``body_bytes`` even if that is more. 256 MiB is eight of the largest, and
         hundreds of the usual ones.
+    :param hook_seconds: how long a hook may take, a function that picks agents, or one that tells
+        capabilities. What takes longer fails, as if it had raised an exception. 30 s is more than
+        a call to an identity provider takes that is going to succeed.
+    :param store_seconds: the same for a call of a store that is async or ``blocking``. A run whose
+        events cannot be stored ends with an error. 30 s outlives a failover of most databases.
+    :param service_seconds: the same for a transcription service. 120 s, since a long recording
+        takes its time.
+    :param call_threads: how many calls may be in threads at once, of each of the three: what is
+        plain and may block. More of them wait for their turn. There are up to twice as many
+        threads if calls do not return in time. 128 that do nothing but wait cost little.
 
     :param connections: open connections; one more is answered 503 with Retry-After and closed.
         10,000 idle streams fit into the memory of a small server. Mind the process's own limit on
@@ -79,8 +88,8 @@ class Limits:
         than the 60 s for which proxies keep theirs, so that none is closed under a request.
     :param write_seconds: how long a client may take none of the bytes that are ready for it. Its
         connection is then dropped, and it may resume. 60 s outlives a change of networks.
-    :raises ValueError: for one that is not a number above 0; ``read_bytes`` and ``header_bytes``
-        must be whole numbers, the others may be ``math.inf``.
+    :raises ValueError: for one that is not a number above 0; ``read_bytes``, ``header_bytes`` and
+        ``call_threads`` must be whole numbers, the others may be ``math.inf``.
     """
 
     body_bytes: int = attrs.field(default=32 * 1024**2, validator=_positive)
@@ -92,6 +101,10 @@ class Limits:
 
     runs: int = attrs.field(default=10_000, validator=_positive)
     bodies_bytes: int = attrs.field(default=256 * 1024**2, validator=_positive)
+    hook_seconds: float = attrs.field(default=30.0, validator=_positive)
+    store_seconds: float = attrs.field(default=30.0, validator=_positive)
+    service_seconds: float = attrs.field(default=120.0, validator=_positive)
+    call_threads: int = attrs.field(default=128, validator=_whole)
 
     connections: int = attrs.field(default=10_000, validator=_positive)
     header_bytes: int = attrs.field(default=64 * 1024, validator=_whole)

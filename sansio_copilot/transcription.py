@@ -49,7 +49,7 @@ class AudioFile:
 TranscriptionService: TypeAlias = Callable[[AudioFile], str | Awaitable[str]]
 """A plain or async function that returns the text of an :class:`AudioFile`, which may be "".
 
-A plain one runs where the server runs, so it must not block. It may raise
+A plain one is called in a thread, and may block. It may raise
 :class:`TranscriptionError`; :func:`classify` says what becomes of other exceptions."""
 
 ErrorCode: TypeAlias = Literal[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 from typing import Any
 
 from sansio_copilot import Exchange, RemoteProtocolError, Request, refusals
@@ -22,10 +23,10 @@ from sansio_copilot.actions import (
 
 from ._asgi_request import announced_length, request_of
 from ._asgi_wire import Gone, Receive, Scope, Send, Wire
-from ._asyncio_tasks import contain_tasks
-from ._backend import Event, Task
+from ._backend import Backend, Event, Task
 from ._bodies import Body
-from ._call import Pending, begin, begin_watch, end_watch, is_pending, lock_of, weakly
+from ._call import Pending, begin_watch, end_watch, is_pending, weakly
+from ._context import CallContext
 from ._service import Service
 
 _LAST_SECONDS = 2.0
@@ -42,7 +43,9 @@ class Responder:
     def __init__(self, service: Service, scope: Scope, receive: Receive, send: Send) -> None:
         self._service = service
         self._backend = service.backend
-        self._lock = lock_of(service.runtime.store)
+        self._calls = service.calls
+        # A copy of the current one, since middleware may have set something for this request.
+        self._context = CallContext()
         self._thread = threading.get_ident()
         self._scope = scope
         self._wire = Wire(receive, send, self._backend)
@@ -66,7 +69,6 @@ class Responder:
         :raises BrokenOff: if the response has begun and cannot be completed.
         """
         runtime = self._service.runtime
-        contain_tasks()
         try:
             request = request_of(self._scope, runtime.base_path)
         except RemoteProtocolError as error:
@@ -150,9 +152,9 @@ class Responder:
     async def _perform(self, action: Action) -> Any:
         match action:
             case StoreCall():
-                outcome = begin(action, self._lock, self._backend)
+                outcome = self._calls.begin(action, self._context, self._home)
                 if is_pending(outcome):
-                    outcome = await self._backend.seen_through(outcome, self._note_cancellation)
+                    outcome = await outcome.see_through(self._backend, self._note_cancellation)
                 return outcome
             case SendBytes(data=data):
                 await self._wire.put(data)
@@ -160,7 +162,7 @@ class Responder:
                 await self._wire.flush()
                 return await self._wait(action)
             case Call():
-                outcome = begin(action, self._lock, self._backend)
+                outcome = self._calls.begin(action, self._context, self._home)
                 return await self._await(outcome) if is_pending(outcome) else outcome
             case ReadBody(limit=limit):
                 self._is_expecting = False
@@ -171,7 +173,7 @@ class Responder:
                 self._release_body()
                 self._wire.put_head(status, headers)
             case StartRun(run=run):
-                self._service.start_run(run)
+                self._context.run(self._service.start_run, run)
         return None
 
     def _release_body(self) -> None:
@@ -219,7 +221,9 @@ class Responder:
         if self._wire.gone:
             raise Gone
         event = self._event = self._backend.event()
-        unwatch = begin_watch(self._lock, want.store, "watch", want.cursor, weakly(self._notified))
+        lock, store, cursor = self._calls.lock, want.store, want.cursor
+        notify = weakly(self._notified)
+        unwatch = self._context.run(begin_watch, lock, store, "watch", cursor, notify)
         try:
             notified = await self._backend.wait_for(event, want.timeout)
         except self._backend.cancelled:
@@ -227,48 +231,28 @@ class Responder:
             raise
         finally:
             self._event = None
-            end_watch(self._lock, unwatch)
+            self._context.run(end_watch, lock, unwatch)
         if self._wire.gone:
             raise Gone
         return notified
 
     async def _await(self, pending: Pending) -> Any:
-        """Await what is given up if the client goes."""
-        begun = False
-        outcome: Any = None
-        error: Exception | None = RuntimeError("what was called was cancelled")
+        """Wait for what is given up if the client goes."""
         event = self._event = self._backend.event()
-
-        async def call() -> None:
-            nonlocal begun, outcome, error
-            begun = True
-            try:
-                outcome = await pending
-                error = None
-            except Exception as raised:
-                error = raised
-            finally:
-                event.set()
-
         self._begin_to_listen()
-        task: Task | None = None
-        answered = False
+        pending.then(partial(self._backend.promptly, event.set))
         try:
-            if not self._wire.gone:
-                task = self._backend.spawn(call)
-                await event.wait()
-                answered = not self._wire.gone
+            while not self._wire.gone and (left := pending.time_left()):
+                await self._backend.wait_for(event, left)
         finally:
             self._event = None
-            if not answered and task is not None:
-                task.cancel()
-            if not begun:
-                pending.close()
-        if not answered:
+            pending.give_up(RuntimeError("the client has gone"))
+        if self._wire.gone:
             raise Gone
-        if error is not None:
-            raise error
-        return outcome
+        return pending.result()
+
+    def _home(self) -> Backend:
+        return self._backend
 
     def _wake(self) -> None:
         if self._event is not None:

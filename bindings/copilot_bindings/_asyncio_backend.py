@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ._asyncio_tasks import current_task, guarded, install, may_be_dropped
-from ._call import Pending
 
 
 class AsyncioBackend:
     """Tasks of the running loop. See :class:`._backend.Backend`."""
 
     cancelled = asyncio.CancelledError
+    may_drop = True
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -23,7 +24,7 @@ class AsyncioBackend:
         # Made once: a stream that waits would keep its own.
         self._forget = self._tasks.discard
         self._context = contextvars.copy_context()
-        self._calls: dict[asyncio.Future[Any], Pending] = {}
+        self._thread = threading.get_ident()
 
     def current(self) -> object:
         return current_task()
@@ -40,13 +41,21 @@ class AsyncioBackend:
             return False
         return True
 
+    def promptly(self, callback: Callable[..., object], *args: Any) -> None:
+        if threading.get_ident() == self._thread:
+            callback(*args)
+        else:
+            self.soon(callback, *args)
+
     def later(
         self, seconds: float, callback: Callable[..., object], *args: Any
     ) -> asyncio.TimerHandle:
         return self._loop.call_later(seconds, callback, *args)
 
-    def spawn(self, function: Callable[..., Awaitable[object]], *args: Any) -> asyncio.Task[None]:
-        task = self._loop.create_task(guarded(function, args), name=function.__qualname__)
+    def spawn(
+        self, function: Callable[..., Awaitable[object]], *args: Any, name: str = ""
+    ) -> asyncio.Task[None]:
+        task = self._loop.create_task(guarded(function, args), name=name or function.__qualname__)
         self._tasks.add(task)
         may_be_dropped(task)
         # Not by the task itself, since one that is cancelled early never begins.
@@ -69,19 +78,22 @@ class AsyncioBackend:
             return False
         return True
 
+    async def wait_through(
+        self, event: asyncio.Event, seconds: float, on_cancel: Callable[[], object]
+    ) -> None:
+        try:
+            await self.wait_for(event, seconds)
+        except asyncio.CancelledError:
+            on_cancel()
+
     async def checkpoint(self) -> None:
         await asyncio.sleep(0)
-
-    async def in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
-        return await asyncio.to_thread(function, *args)
 
     async def seen_through(
         self, awaitable: Awaitable[Any], on_cancel: Callable[[], object] | None = None
     ) -> Any:
         task = asyncio.ensure_future(awaitable)
         may_be_dropped(task)
-        if isinstance(awaitable, Pending):
-            self.see_through(task, awaitable)
         while not task.done():
             try:
                 await asyncio.wait([task])
@@ -91,13 +103,3 @@ class AsyncioBackend:
         if task.cancelled():
             raise RuntimeError("what was waited for was cancelled")
         return task.result()
-
-    def see_through(self, task: asyncio.Future[Any], call: Pending) -> None:
-        """Know of the task in which ``call`` is seen through."""
-        self._calls[task] = call
-        task.add_done_callback(lambda task: self._calls.pop(task, None))
-
-    def give_up(self) -> list[str]:
-        for task in self._calls:
-            task.cancel()
-        return [repr(call) for call in self._calls.values()]

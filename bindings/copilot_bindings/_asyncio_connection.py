@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, cast
 
 from sansio_copilot.actions import Call, StoreCall, WaitForFrames
+from sansio_copilot.threads import Cancel
 
 from ._asyncio_backend import AsyncioBackend
-from ._call import begin, begin_watch, end_watch, is_pending, lock_of
+from ._call import Pending, begin_watch, end_watch, is_pending
 from ._connection import HTTPConnection
 from ._progress import unacknowledged
 from ._service import Service
@@ -29,7 +30,7 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        *("_backend", "_backlog", "_choked", "_closed", "_deadline", "_http", "_lock", "_loop"),
+        *("_backend", "_backlog", "_choked", "_closed", "_deadline", "_http", "_loop"),
         *("_lost", "_pending", "_refused", "_service", "_thread", "_timer", "_transport"),
         *("_unwatch", "_want"),
     )
@@ -38,15 +39,14 @@ class Connection(asyncio.Protocol):
         self._service = service
         self._refused = refused
         self._backend = backend
-        self._lock = lock_of(service.runtime.store)
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._http: HTTPConnection
         self._transport: asyncio.Transport
         self._want: Want | None = None
         """What is waited for."""
-        self._pending: asyncio.Task[None] | None = None
-        self._unwatch: Callable[[], None] | None = None
+        self._pending: Pending | None = None
+        self._unwatch: Cancel | None = None
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._choked = False
@@ -120,17 +120,17 @@ class Connection(asyncio.Protocol):
             match want:
                 case Call():
                     try:
-                        outcome = begin(want, self._lock, self._backend)
+                        outcome = self._service.calls.begin(want, http.context, self._home)
+                        if is_pending(outcome):
+                            if outcome.then(partial(self._backend.promptly, self._called, want)):
+                                self._pending = outcome
+                                self._wait(want, outcome.time_left())
+                                return
+                            outcome = outcome.result()
                     except Exception as error:
                         want = http.failed(error)
-                        continue
-                    if is_pending(outcome):
-                        self._want = want
-                        self._pending = self._backend.spawn(self._await, want, outcome)
-                        if isinstance(want, StoreCall):
-                            self._backend.see_through(self._pending, outcome)
-                        return
-                    want = http.done(outcome)
+                    else:
+                        want = http.done(outcome)
                 case Send(data=data):
                     self._transport.write(data)
                     if self._choked:
@@ -140,8 +140,13 @@ class Connection(asyncio.Protocol):
                 case WaitForFrames(store=store, cursor=cursor, timeout=timeout):
                     self._wait(want, timeout)
                     try:
-                        self._unwatch = begin_watch(
-                            self._lock, store, "watch", cursor, self._notified
+                        self._unwatch = http.context.run(
+                            begin_watch,
+                            self._service.calls.lock,
+                            store,
+                            "watch",
+                            cursor,
+                            self._notified,
                         )
                     except Exception as error:
                         self._want = None
@@ -179,27 +184,28 @@ class Connection(asyncio.Protocol):
             return
         self._want = None
         if self._unwatch is not None:
-            end_watch(self._lock, self._unwatch)
+            self._http.context.run(end_watch, self._service.calls.lock, self._unwatch)
             self._unwatch = None
         if self._pending is not None:
-            self._pending.cancel()
-            self._pending = None
+            pending, self._pending = self._pending, None
+            pending.give_up(RuntimeError("the client has gone"))
         self._perform(self._http.done(outcome))
 
-    async def _await(self, want: Call, awaitable: Awaitable[Any]) -> None:
-        error: Exception | None = None
-        outcome = None
-        try:
-            outcome = await awaitable
-        except asyncio.CancelledError:
-            error = RuntimeError("what was called was cancelled")
-        except Exception as raised:
-            error = raised
-        if self._want is not want:
-            # Given up meanwhile.
+    def _called(self, want: Call) -> None:
+        """What was called has ended, unless it was given up."""
+        pending = self._pending
+        if self._want is not want or pending is None:
             return
         self._want = self._pending = None
-        self._perform(self._http.done(outcome) if error is None else self._http.failed(error))
+        try:
+            outcome = pending.result()
+        except Exception as error:
+            self._perform(self._http.failed(error))
+        else:
+            self._perform(self._http.done(outcome))
+
+    def _home(self) -> AsyncioBackend:
+        return self._backend
 
     # Waiting
 
@@ -239,7 +245,14 @@ class Connection(asyncio.Protocol):
     def _time_out(self) -> None:
         self._timer = None
         want = self._want
-        if want is None or isinstance(want, (Call, Rest)):
+        if want is None or isinstance(want, Rest):
+            return
+        if isinstance(want, Call):
+            assert self._pending is not None
+            if left := self._pending.time_left():
+                self._deadline = self._loop.time() + left
+                self._set_timer()
+            # Otherwise it has ended, and whoever waits for it was told.
             return
         if isinstance(want, (Send, Close)):
             backlog = self._unsent()

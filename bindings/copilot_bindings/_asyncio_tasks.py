@@ -11,19 +11,12 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from contextvars import ContextVar
 from typing import Any
 
 from ._call import passing, raise_failure
+from ._context import contain_tasks, is_contained
 
 logger = logging.getLogger("sansio_copilot")
-
-_contained: ContextVar[bool] = ContextVar("sansio_copilot_contained", default=False)
-
-
-def contain_tasks() -> None:
-    """From here on, what this context makes tasks of is the application's."""
-    _contained.set(True)
 
 
 async def guarded(function: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> None:
@@ -76,7 +69,7 @@ class TaskFactory:
         self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any
     ) -> asyncio.Future[Any]:
         # What is guarded needs no more of that, and has many steps.
-        if _contained.get() and getattr(coroutine, "cr_code", None) is not guarded.__code__:
+        if is_contained() and getattr(coroutine, "cr_code", None) is not guarded.__code__:
             coroutine = ContainedCoroutine(coroutine)
         if self._former is None:
             return asyncio.Task(coroutine, loop=loop, **options)

@@ -38,6 +38,11 @@ class Backend(Protocol):
         """What a cancellation raises."""
         ...
 
+    @property
+    def may_drop(self) -> bool:
+        """Whether a task may end that leaves behind what it was awaiting."""
+        ...
+
     def current(self) -> object:
         """The task that runs now. It is not the one of a coroutine that is only being closed,
         because the loop was dropped and Python collects what is left of it."""
@@ -51,12 +56,19 @@ class Backend(Protocol):
         """Call ``callback`` in a turn of its own. From any thread; False if all is over."""
         ...
 
+    def promptly(self, callback: Callable[..., object], *args: Any) -> None:
+        """Call ``callback`` at once on the library's own thread, and soon from another."""
+        ...
+
     def later(self, seconds: float, callback: Callable[..., object], *args: Any) -> Task:
         """Call ``callback`` after so many seconds, unless cancelled."""
         ...
 
-    def spawn(self, function: Callable[..., Awaitable[object]], *args: Any) -> Task:
-        """Begin a task that outlives its maker. Its failure is logged, and hurts no other."""
+    def spawn(self, function: Callable[..., Awaitable[object]], *args: Any, name: str = "") -> Task:
+        """Begin a task that outlives its maker. Its failure is logged, and hurts no other.
+
+        :param name: for the log; that of ``function`` unless given.
+        """
         ...
 
     def cancel_all(self) -> list[str]:
@@ -71,12 +83,14 @@ class Backend(Protocol):
         """Wait for an event of :meth:`event`; False if it is not set in time."""
         ...
 
-    async def checkpoint(self) -> None:
-        """Let other tasks have their turn. What was cancelled goes on."""
+    async def wait_through(
+        self, event: Any, seconds: float, on_cancel: Callable[[], object]
+    ) -> None:
+        """The same, whatever is cancelled meanwhile; see :meth:`seen_through`."""
         ...
 
-    async def in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Call what blocks in a worker thread."""
+    async def checkpoint(self) -> None:
+        """Let other tasks have their turn. What was cancelled goes on."""
         ...
 
     async def seen_through(
@@ -85,10 +99,5 @@ class Backend(Protocol):
         """Await what a cancellation must not cut short; the cancellation is not raised here.
 
         :param on_cancel: told of one that came meanwhile, where the library forgets it otherwise.
-        :raises RuntimeError: if it is a :class:`._call.Pending` that was given up.
         """
-        ...
-
-    def give_up(self) -> list[str]:
-        """Cancel each call that is being seen through, at the end of a server; what they were."""
         ...

@@ -60,7 +60,7 @@ class HTTPConnection:
 
     __slots__ = (
         *("_body", "_broken", "_exchange", "_limits", "_out", "_out_size", "_reader", "_service"),
-        "_steps",
+        *("_steps", "context"),
     )
 
     def __init__(self, service: Host, *, admitted: bool = True) -> None:
@@ -72,6 +72,8 @@ class HTTPConnection:
         self._exchange: Exchange | None = None
         self._body: Body | None = None
         """What has been read of the body, while the exchange may need it."""
+        self.context = service.context.copy()
+        """Where to call what is wanted; each exchange has one of its own."""
         self._broken = False
         """Whether a response is incomplete, and nothing may be sent behind it."""
         self._steps = self._serve(admitted)
@@ -153,6 +155,7 @@ class HTTPConnection:
     def _answer(self, exchange: Exchange) -> Wants:
         """Drive an exchange to its end."""
         self._exchange = exchange
+        self.context = self._service.context.copy()
         framing = self._reader.response
         is_starting = False
         action = exchange.start()
@@ -194,7 +197,7 @@ class HTTPConnection:
                 case ReadBody(limit=limit):
                     action = yield from self._read_body(exchange, limit)
                 case StartRun(run=run):
-                    action = _attempt(exchange, self._service.start_run, run)
+                    action = _attempt(exchange, self.context.run, self._service.start_run, run)
                     is_starting = True
                 case Abandon():
                     self._broken = True

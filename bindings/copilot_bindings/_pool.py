@@ -1,8 +1,9 @@
-"""Threads that are used again, so many and no more."""
+"""Threads that are used again, so many and no more; and calls that wait for one."""
 
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import threading
 import time
@@ -20,16 +21,19 @@ class ThreadPool:
     its end, and there is no queue: what no thread is free for is not taken.
 
     :param size: how many threads there are at most.
+    :param name: of each thread.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, name: str = "copilot-connection") -> None:
         self._size = size
+        self._name = name
         self._lock = threading.Lock()
         self._work: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         self._threads: set[threading.Thread] = set()
         self._idle = 0
         """Threads that wait for work which is not in the queue yet."""
         self._closed = False
+        self._released = False
 
     def submit(self, work: Callable[[], object]) -> bool:
         """Have a thread do ``work``; False if none is free, or can be made."""
@@ -45,26 +49,32 @@ class ThreadPool:
 
     def close(self, timeout: float) -> None:
         """End the threads, and wait for those whose work ends within ``timeout`` seconds."""
+        self.release()
         with self._lock:
             self._closed = True
             threads = list(self._threads)
-            for _ in range(self._idle):
-                self._work.put(None)
-            self._idle = 0
         deadline = time.monotonic() + timeout
         for thread in threads:
             thread.join(max(deadline - time.monotonic(), 0))
         if busy := sum(thread.is_alive() for thread in threads):
             logger.warning("left %d threads that do not end", busy)
 
+    def release(self) -> None:
+        """End the threads that have nothing to do, and the others when they have done it."""
+        with self._lock:
+            self._released = True
+            for _ in range(self._idle):
+                self._work.put(None)
+            self._idle = 0
+
     def _add_thread(self) -> bool:
-        thread = threading.Thread(target=self._live, name="copilot-connection", daemon=True)
+        thread = threading.Thread(target=self._live, name=self._name, daemon=True)
         self._threads.add(thread)
         try:
             thread.start()
         except RuntimeError as error:
             # The system's limit on threads.
-            logger.error("no thread for a connection: %s", error)
+            logger.error("no thread %r: %s", self._name, error)
             self._threads.discard(thread)
             return False
         return True
@@ -74,11 +84,11 @@ class ThreadPool:
             try:
                 work()
             except BaseException:
-                logger.exception("a connection failed")
+                logger.exception("the work of a thread %r failed", self._name)
             # What it has done is not to live on while the thread waits.
             del work
             with self._lock:
-                if self._closed:
+                if self._released:
                     break
                 self._idle += 1
         with self._lock:
@@ -94,3 +104,102 @@ class ThreadPool:
                     if self._idle:
                         self._idle -= 1
                         return None
+
+
+class PoolExhausted(RuntimeError):
+    """Every thread of a pool hangs in what it called: nothing more can be called there."""
+
+
+class Job:
+    """A call that has a thread of a :class:`CallPool`, or waits for one.
+
+    :param work: the call, which raises nothing.
+    """
+
+    __slots__ = ("since", "work")
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        self.work = work
+        self.since = math.inf
+        """When it got its thread, by the monotonic clock; for ever in the future until then."""
+
+
+class CallPool:
+    """Threads for the calls of one part of the application, any of which may hang.
+
+    ``size`` calls are made at once, and others wait for their turn. A call that nobody waits for
+    any more is left alone, and does not count: another thread takes its place, until there are
+    twice as many. Once every thread that counts hangs as well, a call is refused instead of having
+    it wait for what does not come.
+
+    :param part: what is called there, for the threads' name and for messages.
+    :param seconds: a call that takes longer hangs.
+    """
+
+    def __init__(self, part: str, size: int, seconds: float) -> None:
+        self._part = part
+        self._size = size
+        self._seconds = seconds
+        self._threads = ThreadPool(2 * size, f"copilot-{part}")
+        self._lock = threading.Lock()
+        self._running: set[Job] = set()
+        self._left: set[Job] = set()
+        self._waiting: dict[Job, None] = {}
+
+    def submit(self, job: Job) -> None:
+        """Have ``job`` done, as soon as there is a thread for it.
+
+        :raises PoolExhausted: if all threads hang, or the system has no more.
+        """
+        with self._lock:
+            if len(self._running) < self._size and self._begin(job):
+                return
+            since = time.monotonic() - self._seconds
+            if all(running.since < since for running in self._running):
+                hang = len(self._running) + len(self._left)
+                raise PoolExhausted(
+                    f"no thread for another call of a {self._part}: {hang} do not return"
+                )
+            self._waiting[job] = None
+
+    def leave(self, job: Job) -> None:
+        """Nobody waits for ``job`` any more."""
+        with self._lock:
+            if job in self._waiting:
+                del self._waiting[job]
+            elif job in self._running and len(self._left) < self._size:
+                self._running.discard(job)
+                self._left.add(job)
+                self._begin_next()
+
+    def release(self) -> None:
+        """End the threads that have nothing to do; what hangs is left alone."""
+        self._threads.release()
+        if hanging := len(self._running) + len(self._left):
+            logger.warning("left %d calls of a %s that do not return", hanging, self._part)
+
+    def _begin(self, job: Job) -> bool:
+        if self._threads.submit(lambda: self._live(job)):
+            self._running.add(job)
+            return True
+        return False
+
+    def _begin_next(self) -> None:
+        if self._waiting and len(self._running) < self._size:
+            job = next(iter(self._waiting))
+            # Otherwise it has its turn when another call returns.
+            if self._begin(job):
+                del self._waiting[job]
+
+    def _live(self, job: Job | None) -> None:
+        while job is not None:
+            job.since = time.monotonic()
+            job.work()
+            with self._lock:
+                self._running.discard(job)
+                self._left.discard(job)
+                job = None
+                if self._waiting and len(self._running) < self._size:
+                    job = next(iter(self._waiting))
+                    del self._waiting[job]
+                    self._running.add(job)

@@ -7,7 +7,8 @@ import contextlib
 import inspect
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 from sansio_copilot import Run, RunState
@@ -15,16 +16,17 @@ from sansio_copilot.actions import PullEvent, RunAction, RunOver, StoreCall
 
 from ._backend import Backend, Event, Task
 from ._call import (
-    begin,
+    Calls,
+    Pending,
     begin_watch,
     contained,
     end_watch,
     is_pending,
-    lock_of,
     locked,
     passing,
     weakly,
 )
+from ._context import CallContext
 from ._iterate import ThreadedIterator
 
 logger = logging.getLogger("sansio_copilot")
@@ -37,17 +39,24 @@ readers one wake-up, one write and one packet instead of hundreds."""
 
 
 class RunHome:
-    """Drives a run to its end, by whatever async library ``backend`` stands for."""
+    """Drives a run to its end, by whatever async library ``backend`` stands for.
+
+    To be made and begun in the context of the exchange that starts the run: the agent's is a copy
+    of that, and so is the one in which the store is called for it.
+    """
 
     __slots__ = (
-        *("_abandonment", "_backend", "_checking", "_dropped", "_flusher", "_interrupts"),
-        *("_living", "_lock", "_over", "_patience", "_renewal", "_run", "_task", "__weakref__"),
+        *("_abandonment", "_backend", "_calls", "_checking", "_context", "_dropped", "_flusher"),
+        *("_interrupts", "_living", "_lock", "_over", "_patience", "_renewal", "_run", "_task"),
+        "__weakref__",
     )
 
-    def __init__(self, run: Run, backend: Backend) -> None:
+    def __init__(self, run: Run, backend: Backend, calls: Calls) -> None:
         self._run = run
         self._backend = backend
-        self._lock = lock_of(run.store)
+        self._calls = calls
+        self._context = CallContext()
+        self._lock = calls.lock
         self._interrupts = passing(backend.cancelled)
         self._task: Task | None = None
         self._living: object = None
@@ -61,7 +70,7 @@ class RunHome:
         self._renewal: Task | None = None
         run.batch_seconds = _BATCH_SECONDS
         if run.tap is not None:
-            run.tap = locked(self._lock, run.tap)
+            run.tap = partial(locked, self._lock, run.tap)
 
     def __repr__(self) -> str:
         return f"<RunHome of {self._run.context.agent_id!r}, run {self._run.key.run_id!r}>"
@@ -98,8 +107,9 @@ class RunHome:
         try:
             await self._store(run.start(time.time()))
             try:
-                unwatch = begin_watch(
-                    self._lock, run.store, "watch_run", run.key, weakly(self._notified)
+                notify = weakly(self._notified)
+                unwatch = self._context.run(
+                    begin_watch, self._lock, run.store, "watch_run", run.key, notify
                 )
             except Exception:
                 logger.exception("store method watch_run failed in run %r", run.key.run_id)
@@ -136,7 +146,7 @@ class RunHome:
         finally:
             # One coroutine, since each that waits takes memory of every stream that does.
             if unwatch is not None:
-                end_watch(self._lock, unwatch)
+                self._context.run(end_watch, self._lock, unwatch)
             for timer in (self._renewal, self._flusher, self._abandonment):
                 if timer is not None:
                     timer.cancel()
@@ -213,22 +223,22 @@ class RunHome:
         if pending is not None:
             await self._see_through(pending)
 
-    async def _see_through(self, pending: Awaitable[Any] | None) -> None:
+    async def _see_through(self, pending: Pending | None) -> None:
         while pending is not None:
             try:
-                outcome = await self._backend.seen_through(pending, self._cancelled)
+                outcome = await pending.see_through(self._backend, self._cancelled)
             except Exception as error:
                 action = self._run.store_failed(error, time.time())
             else:
                 action = self._run.stored(outcome, time.time())
             pending = self._advance(action)
 
-    def _advance(self, action: RunAction) -> Awaitable[Any] | None:
+    def _advance(self, action: RunAction) -> Pending | None:
         """Perform store calls until one has to be waited for; returns that, or None."""
         run = self._run
         while isinstance(action, StoreCall):
             try:
-                outcome = begin(action, self._lock, self._backend)
+                outcome = self._calls.begin(action, self._context, self._home)
             except Exception as error:
                 action = run.store_failed(error, time.time())
             else:
@@ -248,6 +258,9 @@ class RunHome:
             self._patience = self._backend.later(action.patience, self._begin, self._settled)
         elif action.flush is not None and self._flusher is None:
             self._flusher = self._backend.later(action.flush, self._flush)
+
+    def _home(self) -> Backend:
+        return self._backend
 
     def _cancelled(self) -> None:
         if self._over is None:
@@ -370,7 +383,7 @@ class RunHome:
         pulling = self._run.state is RunState.PULLING
         return self._run.settle(time.time()) if pulling else None
 
-    async def _perform(self, pending: Awaitable[Any]) -> None:
+    async def _perform(self, pending: Pending) -> None:
         try:
             await self._see_through(pending)
         finally:

@@ -11,6 +11,8 @@ from sansio_copilot import CopilotRuntime, Run, RunRefused
 
 from ._backend import Backend
 from ._bodies import Bodies
+from ._call import Calls
+from ._context import CallContext
 from ._run_home import RunHome
 
 logger = logging.getLogger("sansio_copilot")
@@ -42,6 +44,9 @@ class Service:
     ) -> None:
         self.runtime = runtime
         self.backend = backend
+        self.calls = Calls(runtime)
+        self.context = CallContext()
+        """What the context of each exchange is a copy of. Nothing is called in it."""
         self.grace_seconds = grace_seconds
         self.bodies = Bodies(runtime.limits)
         self.connections: set[Connection] = set()
@@ -57,7 +62,7 @@ class Service:
     # Runs
 
     def start_run(self, run: Run) -> None:
-        """Give ``run`` a home that outlives its request.
+        """Give ``run`` a home that outlives its request; to be called in the context of that.
 
         :raises RunRefused: if the runs have been ended already, or too many are live.
         """
@@ -65,7 +70,7 @@ class Service:
             raise RunRefused(SHUTDOWN)
         if len(self._homes) >= self.runtime.limits.runs:
             raise RunRefused("The server has too many runs")
-        home = RunHome(run, self.backend)
+        home = RunHome(run, self.backend, self.calls)
         self._homes.add(home)
         home.begin(self._run_ended)
 
@@ -159,10 +164,24 @@ class Service:
         # Tasks that have done their work end in a turn of their own.
         await self.backend.checkpoint()
         await self.backend.checkpoint()
-        while names := self.backend.cancel_all():
-            logger.warning("cancelled what does not end: %s", ", ".join(sorted(names)))
-            await self.backend.wait_for(self.backend.event(), _FLUSH_SECONDS / 20)
+        await self._cancel_all()
+        self.calls.release()
         self._closed.set()
+
+    async def _cancel_all(self) -> None:
+        """Cancel the tasks that are left, and leave those behind that do not end."""
+        told: set[str] = set()
+        until = time.monotonic() + _FLUSH_SECONDS
+        while names := self.backend.cancel_all():
+            if new := set(names) - told:
+                logger.warning("cancelled what does not end: %s", ", ".join(sorted(new)))
+                told |= new
+            if time.monotonic() > until:
+                logger.error("left behind what does not end: %s", ", ".join(sorted(set(names))))
+                return
+            await self.backend.wait_for(self.backend.event(), _FLUSH_SECONDS / 20)
+            if time.monotonic() > until - _FLUSH_SECONDS / 2:
+                self.calls.drop()
 
     async def _give_up(self) -> None:
         """Wait until all is over, and end what does not end.
@@ -172,7 +191,7 @@ class Service:
         """
         seconds = _FLUSH_SECONDS
         while not await self._quiet(lambda: not self.connections and not self._homes, seconds):
-            calls = self.backend.give_up()
+            calls = self.calls.give_up()
             for call in calls:
                 logger.warning("%s does not return, and is given up", call)
             if not calls:

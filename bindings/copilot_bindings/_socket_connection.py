@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import select
 import socket
 import ssl as tls
@@ -15,9 +14,10 @@ from typing import Any, TypeAlias, TypeVar
 
 from sansio_copilot.actions import Call, StoreCall, WaitForFrames
 
+from ._call import Pending, is_pending
 from ._connection import HTTPConnection
 from ._progress import unacknowledged
-from ._threads import BackgroundLoop, call, watching
+from ._threads import BackgroundLoop, watching
 from ._wake import Wake
 from ._wants import GONE, TIMED_OUT, Close, CloseWriting, Receive, Rest, Send, Want
 
@@ -27,6 +27,7 @@ T = TypeVar("T")
 _PIECE_BYTES = 64 * 1024
 # How late an event may be when there is no file descriptor to be woken by.
 _LOOK_SECONDS = 0.05
+_LONGEST_POLL_SECONDS = 3600.0
 _GONE_EVENTS = select.POLLERR | select.POLLHUP
 _WOULD_BLOCK = (BlockingIOError, tls.SSLWantReadError, tls.SSLWantWriteError)
 
@@ -105,10 +106,12 @@ class Connection:
 
     def _perform(self, want: Want) -> Any:
         match want:
-            case StoreCall():
-                return self._loop.call(want)
             case Call():
-                return call(want, self._loop.runtime, self._await)
+                loop, context = self._loop, self._http.context
+                outcome = loop.service.calls.begin(want, context, loop.home, own=True)
+                if not is_pending(outcome):
+                    return outcome
+                return outcome.block() if isinstance(want, StoreCall) else self._await(outcome)
             case Send(data=data):
                 return self._send(data)
             case WaitForFrames():
@@ -162,7 +165,7 @@ class Connection:
         """Until there are frames, or the client has closed the connection."""
         wake = self._expect_notice()
         deadline = time.monotonic() + want.timeout
-        with watching(want, self._loop.runtime, self._notify):
+        with watching(want, self._loop.service.calls.lock, self._http.context, self._notify):
             while not self._notified:
                 event = self._poll_woken(wake, deadline, listening=True)
                 if event is None:
@@ -171,21 +174,19 @@ class Connection:
                     return GONE
         return True
 
-    def _await(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        """Have the loop call and await; what is awaited is given up with a client that breaks
-        the connection. One that has closed its side only still waits for the answer."""
+    def _await(self, pending: Pending) -> Any:
+        """Wait for what is given up with a client that breaks the connection. One that has closed
+        its side only still waits for the answer."""
         wake = self._expect_notice()
-        future = self._loop.begin(function, args)
-        future.add_done_callback(lambda _: self._notify())
-        listening = True
-        while not future.done():
-            event = self._poll_woken(wake, None, listening=listening)
+        listening = pending.then(self._notify)
+        while left := pending.time_left():
+            event = self._poll_woken(wake, time.monotonic() + left, listening=listening)
             if event and event & _GONE_EVENTS:
-                future.cancel()
+                pending.give_up(RuntimeError("the client has gone"))
                 return GONE
             if event:
                 listening = self._take_in(event)
-        return future.result()
+        return pending.result()
 
     def _expect_notice(self) -> Wake | None:
         self._notified = False
@@ -195,9 +196,7 @@ class Connection:
                 self._wake = Wake()
         return self._wake
 
-    def _poll_woken(
-        self, wake: Wake | None, deadline: float | None, *, listening: bool
-    ) -> int | None:
+    def _poll_woken(self, wake: Wake | None, deadline: float, *, listening: bool) -> int | None:
         """What the socket has to say, 0 if :meth:`_notify` was called, or None in time.
 
         :param wake: None to look now and then whether it was, so that 0 may say nothing.
@@ -208,7 +207,7 @@ class Connection:
         events = select.POLLIN if listening else 0
         until = deadline
         if wake is None:
-            until = min(time.monotonic() + _LOOK_SECONDS, math.inf if until is None else until)
+            until = min(time.monotonic() + _LOOK_SECONDS, deadline)
         ready = dict(self._poll(events, until, wake))
         if not ready:
             return None if until == deadline else 0
@@ -272,13 +271,13 @@ class Connection:
                 expired = not self._poll(_events_for(error, events), deadline)
 
     def _poll(
-        self, events: int, deadline: float | None, wake: Wake | None = None
+        self, events: int, deadline: float, wake: Wake | None = None
     ) -> list[tuple[int, int]]:
         poll = select.poll()
         poll.register(self._socket, events)
         if wake is not None:
             poll.register(wake, select.POLLIN)
-        return poll.poll(None if deadline is None else max(deadline - time.monotonic(), 0) * 1000)
+        return poll.poll(max(min(deadline - time.monotonic(), _LONGEST_POLL_SECONDS), 0) * 1000)
 
     def _close(self, abort: bool) -> None:
         with self._lock, contextlib.suppress(OSError, ValueError):

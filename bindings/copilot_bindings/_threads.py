@@ -1,35 +1,34 @@
 """An event loop in the background: where runs live whose requests are answered in threads.
 
-A request is answered in the thread that has it, so plain hooks may block and see their thread's
-context. Runs, and whatever is async, live on one asyncio loop in a thread of its own.
+A request is answered in the thread that has it. Runs, and whatever is async, live on one asyncio
+loop in a thread of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 from anyio.from_thread import BlockingPortal
 
 from sansio_copilot import CopilotRuntime, Run, RunRefused
-from sansio_copilot.actions import Call, StoreCall, WaitForFrames
+from sansio_copilot.actions import WaitForFrames
 
 from ._asyncio_backend import AsyncioBackend
 from ._bodies import Bodies
-from ._call import begin_watch, contained, end_watch, failure, is_pending, lock_of
+from ._call import StoreLock, begin_watch, end_watch
+from ._context import CallContext
 from ._service import SHUTDOWN, Connection, Service
 
 logger = logging.getLogger("sansio_copilot")
 
 T = TypeVar("T")
-Await: TypeAlias = Callable[[Callable[..., Any], tuple[Any, ...]], Any]
 
 
 class LoopEnded(RuntimeError):
@@ -83,34 +82,30 @@ class BackgroundLoop:
         return self.service.bodies
 
     @property
+    def context(self) -> CallContext:
+        """What the context of each exchange is a copy of."""
+        return self.service.context
+
+    @property
     def closing(self) -> bool:
         """Whether the shutdown has begun."""
         return self.service.closing
 
     def start_run(self, run: Run) -> None:
-        """Give ``run`` a home on the loop.
+        """Give ``run`` a home on the loop; to be called in the context of that.
 
         :raises RunRefused: if the runs have been ended already, or too many are live.
         """
         self._call(self.service.start_run, run)
 
-    def wait(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        """Call ``function`` on the loop, and wait for what it returns to be awaited.
+    def home(self) -> AsyncioBackend:
+        """Where to await.
 
         :raises RunRefused: if the loop has ended.
         """
-        return self._call(_awaited, function, args)
-
-    def begin(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Future[Any]:
-        """The same without waiting. Cancelling the future cancels what is awaited.
-
-        :raises RunRefused: if the loop has ended.
-        """
-        return self._ask(self._portal.start_task_soon, _awaited, function, args)
-
-    def call(self, action: Call) -> Any:
-        """Perform ``action``; returns its outcome. See :func:`call`."""
-        return call(action, self.runtime, self.wait)
+        if self._over:
+            raise RunRefused(SHUTDOWN)
+        return self.backend
 
     def connection_ended(self, connection: Connection) -> None:
         """Forget a connection that was admitted by the service."""
@@ -193,47 +188,13 @@ def _run_until_done(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -
             logger.error("an agent has stopped the event loop, which goes on: %r", error)
 
 
-async def _awaited(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-    try:
-        outcome = function(*args)
-        return await outcome if is_pending(outcome) else outcome
-    except Exception:
-        raise
-    except BaseException as error:
-        # It is the caller's to know, and not to end the loop.
-        raise failure(error) from error
-
-
-def call(action: Call, runtime: CopilotRuntime, wait: Await) -> Any:
-    """Perform ``action`` in this thread; returns its outcome.
-
-    :param wait: for a coroutine function and for what is to be awaited: calls a function on the
-        loop, and waits for what it returns.
-    :raises Exception: what the function raises.
-    """
-    if isinstance(action, StoreCall):
-        # The core's stores know nothing of threads.
-        with contextlib.nullcontext() if action.blocking else lock_of(runtime.store):
-            outcome = contained(action.function, *action.args)
-    elif inspect.iscoroutinefunction(action.function):
-        return wait(action.function, action.args)
-    else:
-        outcome = contained(action.function, *action.args)
-    return wait(_itself, (outcome,)) if is_pending(outcome) else outcome
-
-
-def _itself(outcome: Any) -> Any:
-    return outcome
-
-
 @contextlib.contextmanager
 def watching(
-    action: WaitForFrames, runtime: CopilotRuntime, notify: Callable[[], None]
+    action: WaitForFrames, lock: StoreLock, context: CallContext, notify: Callable[[], None]
 ) -> Iterator[None]:
     """Have ``notify`` called when there are frames, from whatever thread, while this lasts."""
-    lock = lock_of(runtime.store)
-    unwatch = begin_watch(lock, action.store, "watch", action.cursor, notify)
+    unwatch = context.run(begin_watch, lock, action.store, "watch", action.cursor, notify)
     try:
         yield
     finally:
-        end_watch(lock, unwatch)
+        context.run(end_watch, lock, unwatch)

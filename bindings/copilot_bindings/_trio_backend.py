@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import logging
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 import trio
 
-from ._call import Pending, passing
+from ._call import passing
 
 logger = logging.getLogger("sansio_copilot")
 
@@ -25,12 +25,14 @@ class TrioBackend:
     """
 
     cancelled = trio.Cancelled
+    may_drop = False
+    """Since a nursery may be among it, whose children are somebody's."""
 
     def __init__(self, start_soon: StartSoon) -> None:
         self._start_soon = start_soon
         self._token = trio.lowlevel.current_trio_token()
         self._tasks: dict[trio.CancelScope, str] = {}
-        self._calls: dict[trio.CancelScope, Pending] = {}
+        self._thread = threading.get_ident()
 
     def current(self) -> object:
         return trio.lowlevel.current_task()
@@ -46,6 +48,12 @@ class TrioBackend:
             return False
         return True
 
+    def promptly(self, callback: Callable[..., object], *args: Any) -> None:
+        if threading.get_ident() == self._thread:
+            callback(*args)
+        else:
+            self.soon(callback, *args)
+
     def later(
         self, seconds: float, callback: Callable[..., object], *args: Any
     ) -> trio.CancelScope:
@@ -59,9 +67,11 @@ class TrioBackend:
         self._start_soon(wait)
         return scope
 
-    def spawn(self, function: Callable[..., Awaitable[object]], *args: Any) -> trio.CancelScope:
+    def spawn(
+        self, function: Callable[..., Awaitable[object]], *args: Any, name: str = ""
+    ) -> trio.CancelScope:
         scope = trio.CancelScope(shield=True)
-        self._tasks[scope] = function.__qualname__
+        self._tasks[scope] = name or function.__qualname__
         self._start_soon(self._live, scope, function, args)
         return scope
 
@@ -94,27 +104,21 @@ class TrioBackend:
             await event.wait()
         return event.is_set()
 
+    async def wait_through(
+        self, event: trio.Event, seconds: float, on_cancel: Callable[[], object]
+    ) -> None:
+        # trio remembers a cancellation until the shield is gone.
+        with trio.CancelScope(shield=True):
+            await self.wait_for(event, seconds)
+
     async def checkpoint(self) -> None:
         with trio.CancelScope(shield=True):
             await trio.lowlevel.checkpoint()
-
-    async def in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
-        return await trio.to_thread.run_sync(functools.partial(function, *args))
 
     async def seen_through(
         self, awaitable: Awaitable[Any], on_cancel: Callable[[], object] | None = None
     ) -> Any:
         # trio remembers a cancellation until the shield is gone.
-        with trio.CancelScope(shield=True) as scope:
-            if isinstance(awaitable, Pending):
-                self._calls[scope] = awaitable
-            try:
-                return await awaitable
-            finally:
-                self._calls.pop(scope, None)
+        with trio.CancelScope(shield=True):
+            return await awaitable
         raise RuntimeError("what was waited for was cancelled")
-
-    def give_up(self) -> list[str]:
-        for scope in self._calls:
-            scope.cancel()
-        return [repr(call) for call in self._calls.values()]

@@ -13,7 +13,7 @@ import trio
 
 from sansio_copilot.actions import Call, StoreCall, WaitForFrames
 
-from ._call import begin, begin_watch, end_watch, is_pending, lock_of
+from ._call import Pending, begin_watch, end_watch, is_pending
 from ._connection import HTTPConnection
 from ._service import Service
 from ._trio_backend import TrioBackend
@@ -35,7 +35,7 @@ class Connection:
         patient_stream = patient(stream, service.runtime.limits.write_seconds)
         self._stream = patient_stream or stream
         self._is_patient = patient_stream is not None
-        self._lock = lock_of(service.runtime.store)
+        self._lock = service.calls.lock
         self._thread = threading.get_ident()
         self._scope = trio.CancelScope()
         self._call_scope = trio.CancelScope()
@@ -126,21 +126,25 @@ class Connection:
 
     async def _perform(self, want: Want) -> Any:
         match want:
-            case StoreCall():
-                outcome = begin(want, self._lock, self._backend)
-                return await self._backend.seen_through(outcome) if is_pending(outcome) else outcome
             case Call():
-                outcome = begin(want, self._lock, self._backend)
-                return await self._await(outcome) if is_pending(outcome) else outcome
+                outcome = self._service.calls.begin(want, self._http.context, self._home)
+                if not is_pending(outcome):
+                    return outcome
+                if isinstance(want, StoreCall):
+                    return await outcome.see_through(self._backend, lambda: None)
+                return await self._await(outcome)
             case Send(data=data):
                 return await self._send(data)
             case WaitForFrames(store=store, cursor=cursor, timeout=timeout):
                 self._expect(want, False)
-                unwatch = begin_watch(self._lock, store, "watch", cursor, self._notified)
+                context = self._http.context
+                unwatch = context.run(
+                    begin_watch, self._lock, store, "watch", cursor, self._notified
+                )
                 try:
                     return await self._wait(timeout)
                 finally:
-                    end_watch(self._lock, unwatch)
+                    context.run(end_watch, self._lock, unwatch)
             case Receive(seconds=seconds):
                 self._expect(want, TIMED_OUT)
                 self._wanted.set()
@@ -154,10 +158,13 @@ class Connection:
                         await self._stream.send_eof()
         return None
 
-    async def _await(self, awaitable: Any) -> Any:
+    async def _await(self, pending: Pending) -> Any:
         with trio.CancelScope() as self._call_scope:
-            return await awaitable
+            return await pending.wait(self._backend)
         return GONE
+
+    def _home(self) -> TrioBackend:
+        return self._backend
 
     async def _send(self, data: bytes) -> Any:
         # In pieces where nothing tells of progress, because a client that takes little takes some.

@@ -11,6 +11,7 @@ from sansio_copilot import CopilotRuntime, Run
 from sansio_copilot.actions import Call, StoreCall, WaitForFrames
 
 from ._bodies import Bodies
+from ._context import CallContext
 
 
 class Host(Protocol):
@@ -27,12 +28,17 @@ class Host(Protocol):
         ...
 
     @property
+    def context(self) -> CallContext:
+        """What the context of each exchange is a copy of."""
+        ...
+
+    @property
     def closing(self) -> bool:
         """Whether each response is to be its connection's last."""
         ...
 
     def start_run(self, run: Run) -> None:
-        """Give ``run`` a home that outlives its request.
+        """Give ``run`` a home that outlives its request; to be called in the context of that.
 
         :raises RunRefused: if there is no room for it.
         """

@@ -22,8 +22,10 @@ from sansio_copilot.actions import (
 
 from . import _environ
 from ._bodies import Bodies, Body
+from ._call import Calls, is_pending
+from ._context import CallContext
 from ._service import SHUTDOWN
-from ._threads import BackgroundLoop, call, watching
+from ._threads import BackgroundLoop, watching
 
 
 class StreamBroken(ConnectionResetError):
@@ -47,6 +49,10 @@ class Host(Protocol):
         """The event loop of this process."""
         ...
 
+    def calls(self) -> Calls:
+        """What makes the calls of this process's threads."""
+        ...
+
 
 class Answer:
     """Drives an exchange: to its head, and then as far as the server asks for the body."""
@@ -60,6 +66,9 @@ class Answer:
     ) -> None:
         self._app = app
         self._exchange = exchange
+        self._calls = app.calls()
+        # A copy of the current one, since middleware may have set something for this request.
+        self._context = CallContext()
         self._environ = environ
         self._start_response = start_response
         self._begun = False
@@ -145,11 +154,14 @@ class Answer:
             case StartRun(run=run):
                 if app.closing:
                     raise RunRefused(SHUTDOWN)
-                return app.background().start_run(run)
+                return self._context.run(app.background().start_run, run)
             case WaitForFrames(timeout=timeout):
                 return self._wait_for_frames(action, timeout)
             case Call():
-                return call(action, app.runtime, lambda *what: app.background().wait(*what))
+                outcome = self._calls.begin(
+                    action, self._context, lambda: app.background().home(), own=True
+                )
+                return outcome.block() if is_pending(outcome) else outcome
         raise AssertionError(action)
 
     def _wait_for_frames(self, action: WaitForFrames, timeout: float) -> bool:
@@ -157,5 +169,5 @@ class Answer:
             self._loop = self._app.background()
             self._loop.service.admit(self)
         self._woken.clear()
-        with watching(action, self._app.runtime, self._woken.set):
+        with watching(action, self._calls.lock, self._context, self._woken.set):
             return self._aborted or self._woken.wait(timeout)

@@ -195,8 +195,8 @@ class _LoopService(Service):
     def _keep(self) -> None:
         if self._kept is None:
             self._kept = self.backend.event()
-            # A loop does not keep its tasks.
-            self._keeper = self._start(self._live, self._kept)
+            # A loop does not keep its tasks; and this one is of no request, though one begins it.
+            self._keeper = contextvars.Context().run(self._start, self._live, self._kept)
 
     async def _live(self, kept: Event) -> None:
         try:

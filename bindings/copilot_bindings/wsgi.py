@@ -22,6 +22,7 @@ from sansio_copilot import CopilotRuntime, RemoteProtocolError, RunRefused, refu
 
 from . import _environ
 from ._bodies import Bodies
+from ._call import Calls
 from ._service import SHUTDOWN
 from ._signals import comes_again, send_to_main_thread
 from ._threads import BackgroundLoop
@@ -49,6 +50,7 @@ class CopilotWSGI:
         self._lock = threading.Lock()
         self._loop: BackgroundLoop | None = None
         self._forked: list[BackgroundLoop] = []
+        self._calls = (os.getpid(), Calls(runtime))
         self._asked = 0
         """The process that has looked for other workers."""
         self.closing = False
@@ -78,6 +80,17 @@ class CopilotWSGI:
             answer.close()
             raise
         return answer
+
+    def calls(self) -> Calls:
+        """What makes the calls of this process's threads; its own, since a fork has none."""
+        process, calls = self._calls
+        if process != os.getpid():
+            with self._lock:
+                process, calls = self._calls
+                if process != os.getpid():
+                    calls = Calls(self.runtime)
+                    self._calls = (os.getpid(), calls)
+        return calls
 
     def background(self) -> BackgroundLoop:
         """The event loop of this process.
@@ -126,6 +139,7 @@ class CopilotWSGI:
         if (loop := self._begun()) is not None:
             loop.wait_closed()
             atexit.unregister(self._close_at_exit)
+        self.calls().release()
 
     def close_on_signals(self, *numbers: int) -> None:
         """Begin to close when a signal comes, while the server goes on serving.

@@ -15,6 +15,11 @@ async def serve(runtime, host, port):
 
 
 async def answer(runtime, homes, http):
+    # A task has a copy of the context: what a hook sets there, its own exchange sees and no other.
+    await asyncio.create_task(drive(runtime, homes, http))
+
+
+async def drive(runtime, homes, http):
     exchange = runtime.exchange(Request.from_target(*http.request), time.time())
     action = exchange.start()
     while not isinstance(action, actions.Finish | actions.Abandon):

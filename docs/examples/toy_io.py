@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import inspect
 import queue
 import signal
@@ -139,7 +140,9 @@ class Thread:
 
     def __init__(self) -> None:
         self._calls: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        threading.Thread(target=self._work, daemon=True).start()
+        # What it calls sees the context of whoever made it.
+        work = contextvars.copy_context().run
+        threading.Thread(target=work, args=(self._work,), daemon=True).start()
 
     async def call(self, function: Callable[..., Any], *args: Any) -> Any:
         return await asyncio.wrap_future(self.call_soon(function, *args))

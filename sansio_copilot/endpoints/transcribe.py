@@ -72,7 +72,7 @@ def transcribe(turn: Turn) -> Steps:
     except TranscriptionError as refusal:
         return _error(refusal)
     try:
-        text = yield Call(service, (audio,), name="the transcription service")
+        text = yield Call(service, (audio,), name="the transcription service", part="service")
     except Reject:
         raise
     except Exception as error:

@@ -13,6 +13,7 @@ from hostile_requests import BODY, CHUNKS, NEXT, POST, Case, responses, with_chu
 from copilot_bindings import _connection, _http11
 from copilot_bindings._bodies import Bodies
 from copilot_bindings._connection import HTTPConnection
+from copilot_bindings._context import CallContext
 from copilot_bindings._wants import GONE, Close, Receive, Send, Want
 from sansio_copilot import CopilotRuntime, Limits, text_agent
 from sansio_copilot.actions import Call, WaitForFrames
@@ -71,6 +72,7 @@ class Driver:
         self.service = SimpleNamespace(
             runtime=runtime,
             bodies=self.bodies,
+            context=CallContext(),
             closing=False,
             start_run=lambda run: self.home._start(run),
         )

@@ -26,7 +26,7 @@ class OnPurposeError(Exception):
     """What is raised here to see what becomes of it; in a server's log any other is a bug."""
 
 
-ON_PURPOSE = ("OnPurpose", "ignored GeneratorExit", "BrokenOff")
+ON_PURPOSE = ("OnPurpose", "ignored GeneratorExit", "BrokenOff", "did not return within")
 """What tells an error that the suite asks for, in its ``repr``."""
 
 

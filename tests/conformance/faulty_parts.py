@@ -7,10 +7,13 @@ thread it is ``x-fault: list_threads hang``. There are these ways to go wrong:
 ``fail``, ``exit``, ``quit`` raise an exception, SystemExit and GeneratorExit; ``wrong`` returns
 what nobody can use; ``hang`` waits until the test opens the gate of the thread that ``x-gate``
 names, and then does what it should; ``block`` does that in the thread that it is called in.
+``stubborn`` never ends, whatever cancels it; ``burst`` waits, and raises in a task group when it is
+cancelled.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -53,7 +56,7 @@ def _go_wrong(how: str, gate: str, otherwise: Any = None) -> Any:
     if way == "block":
         gates[gate].step_blocking()
         return otherwise
-    if way == "hang" or kind == "async":
+    if way in ("hang", "stubborn", "burst") or kind == "async":
         return _go_wrong_later(way, gate, otherwise)
     if way in RAISED:
         raise RAISED[way]()
@@ -61,6 +64,11 @@ def _go_wrong(how: str, gate: str, otherwise: Any = None) -> Any:
 
 
 async def _go_wrong_later(way: str, gate: str, otherwise: Any) -> Any:
+    if way == "stubborn":
+        await _never_end(gate)
+    if way == "burst":
+        async with anyio.create_task_group() as group:
+            group.start_soon(_burst, gate)
     if way != "hang":
         await anyio.lowlevel.checkpoint()
         return _go_wrong(way, gate)
@@ -69,6 +77,23 @@ async def _go_wrong_later(way: str, gate: str, otherwise: Any) -> Any:
     finally:
         gates[gate].unwound += 1
     return otherwise
+
+
+async def _never_end(gate: str) -> None:
+    gates[gate].waiting += 1
+    while True:
+        try:
+            await anyio.sleep(0.01)
+        except anyio.get_cancelled_exc_class():
+            gates[gate].cancelled += 1
+
+
+async def _burst(gate: str) -> None:
+    try:
+        await gates[gate].step()
+    finally:
+        gates[gate].unwound += 1
+        raise OnPurposeError(SECRET)
 
 
 @attrs.frozen
@@ -134,12 +159,13 @@ def _transcribe(audio: AudioFile) -> Any:
 class FaultyStore:
     """A MemoryStore whose methods are async, and go wrong for threads of such an id.
 
+    :param blocking: its methods are plain, and called in threads.
     :ivar next: for the methods that are about no thread: what goes wrong next.
     """
 
-    blocking = False
-
-    def __init__(self) -> None:
+    def __init__(self, blocking: bool = False) -> None:
+        self.blocking = blocking
+        self._lock = threading.Lock()
         self._memory = MemoryStore()
         self.next = _Fault("", "", "")
         self._read: set[str] = set()
@@ -147,11 +173,24 @@ class FaultyStore:
     def watch(self, cursor: Any, notify: Callable[[], None]) -> Any:
         thread_id, inner = cursor
         how = _told_by(thread_id, "watch")
-        return self._memory.watch(inner, notify) if how is None else _go_wrong(how, thread_id)
+        if how is not None:
+            return _go_wrong(how, thread_id)
+        with self._lock:
+            return self._unwatch(self._memory.watch(inner, notify))
 
     def watch_run(self, key: Any, notify: Callable[[], None]) -> Any:
         how = _told_by(key.thread_id, "watch_run")
-        return self._memory.watch_run(key, notify) if how is None else _go_wrong(how, key.thread_id)
+        if how is not None:
+            return _go_wrong(how, key.thread_id)
+        with self._lock:
+            return self._unwatch(self._memory.watch_run(key, notify))
+
+    def _unwatch(self, cancel: Callable[[], None]) -> Callable[[], None]:
+        def locked() -> None:
+            with self._lock:
+                cancel()
+
+        return locked
 
     def __getattr__(self, name: str) -> Any:
         async def call(*args: Any) -> Any:
@@ -172,7 +211,17 @@ class FaultyStore:
                 await outcome
             return _with_thread(thread_id, getattr(self._memory, name)(*args))
 
-        return call
+        def block(*args: Any) -> Any:
+            thread_id, args = _thread_of(*args)
+            if _told_by(thread_id, name) == "block":
+                if name == "read" and thread_id not in self._read:
+                    self._read.add(thread_id)
+                else:
+                    gates[thread_id].step_blocking()
+            with self._lock:
+                return _with_thread(thread_id, getattr(self._memory, name)(*args))
+
+        return block if self.blocking else call
 
 
 def _told_by(thread_id: str, method: str) -> str | None:
@@ -200,9 +249,12 @@ def _with_thread(thread_id: str, outcome: Any) -> Any:
     return (thread_id, outcome) if is_cursor else outcome
 
 
-def make_faulty_runtime(**options: Any) -> CopilotRuntime:
-    """A runtime of these parts."""
-    store = FaultyStore()
+def make_faulty_runtime(*, blocking: bool = False, **options: Any) -> CopilotRuntime:
+    """A runtime of these parts.
+
+    :param blocking: whether the store is.
+    """
+    store = FaultyStore(blocking)
 
     def on_request(context: HookContext) -> Any:
         answer_control(context)

@@ -14,10 +14,11 @@ from vectors_support import CONFIGS, scripted_agents
 from sansio_copilot import AudioFile, CopilotRuntime, Exchange, Limits, Request
 
 from .agents import AGENTS
+from .contexts import make_looking_runtime
 from .faulty_agents import FAULTY
 from .faulty_parts import make_faulty_runtime
 from .hooks import make_hooks
-from .stores import AsyncStore, BlockingStore
+from .stores import ODD_STORES, AsyncStore, BlockingStore
 
 CONFIG_HEADER = "x-conformance-config"
 BODY_BYTES = 100_000
@@ -35,6 +36,8 @@ LIMITS_OF_A_SERVER = {
         idle_seconds=0.3,
         write_seconds=1.0,
     ),
+    "hooks": attrs.evolve(LIMITS, hook_seconds=0.5, service_seconds=0.5),
+    "stores": attrs.evolve(LIMITS, store_seconds=1.0),
     "counts": attrs.evolve(LIMITS, connections=10, runs=2),
     "bodies": attrs.evolve(LIMITS, bodies_bytes=370_000),
 }
@@ -69,7 +72,7 @@ def make_runtime(base_path: str, limits: str) -> CopilotRuntime:
         name: CopilotRuntime(scripted_agents(), base_path=base_path, **config)
         for name, config in CONFIGS.items()
     }
-    stores = {"async-store": AsyncStore(), "blocking-store": BlockingStore()}
+    stores = {"async-store": AsyncStore(), "blocking-store": BlockingStore()} | ODD_STORES
     for name, store in stores.items():
         others[name] = CopilotRuntime(
             AGENTS,
@@ -94,7 +97,11 @@ def make_runtime(base_path: str, limits: str) -> CopilotRuntime:
     others["large-bodies"] = CopilotRuntime(
         AGENTS, base_path=base_path, limits=attrs.evolve(LIMITS, body_bytes=LARGE_BODY_BYTES)
     )
+    others["contexts"] = make_looking_runtime(base_path=base_path, limits=LIMITS)
     others["faults"] = make_faulty_runtime(base_path=base_path, limits=LIMITS)
+    others["blocking-faults"] = make_faulty_runtime(
+        blocking=True, base_path=base_path, limits=LIMITS
+    )
     return ConfiguredRuntime(
         AGENTS | FAULTY,
         others,

@@ -1,12 +1,17 @@
-"""Thread stores that take their time: one whose methods are async, one whose methods block."""
+"""Thread stores that take their time: one whose methods are async, one whose methods block.
+
+And stores that are made in a way that leaves them without a hash or a weak reference.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from typing import Any
 
 import anyio
 import anyio.lowlevel
+import attrs
 
 from sansio_copilot import MemoryStore
 
@@ -62,6 +67,49 @@ class BlockingStore(_SlowStore):
             return self._locked(name, *args)
 
         return locked
+
+
+@dataclasses.dataclass
+class _DataclassStore(MemoryStore):
+    """It has the hash of no object, and is equal to others."""
+
+    name: str = "a store"
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+
+@attrs.define(slots=False)
+class _AttrsStore(MemoryStore):
+    """The same by attrs."""
+
+    name: str = "a store"
+
+    def __attrs_post_init__(self) -> None:
+        super().__init__()
+
+
+class _SlottedStore:
+    """Nothing can refer to it weakly, and it is equal to everything."""
+
+    __slots__ = ("_memory", "blocking")
+
+    def __init__(self) -> None:
+        self._memory = MemoryStore()
+        self.blocking = False
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._memory, name)
+
+
+ODD_STORES = {
+    "dataclass-store": _DataclassStore(),
+    "attrs-store": _AttrsStore(),
+    "slotted-store": _SlottedStore(),
+}
 
 
 def in_event_loop() -> bool:

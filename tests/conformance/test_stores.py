@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import pytest
 from conformance.process import Server, wait_until
+from conformance.stores import ODD_STORES
 
 from sansio_copilot.events import verify_events
 
-pytestmark = pytest.mark.parametrize("config", ["main", "async-store", "blocking-store"])
+pytestmark = pytest.mark.parametrize(
+    "config",
+    [
+        *("main", "async-store", "blocking-store"),
+        *(pytest.param(name, marks=pytest.mark.one_a_binding) for name in ODD_STORES),
+    ],
+)
 
 
 def test_runs_connects_and_stops(server: Server, thread: str, config: str) -> None:

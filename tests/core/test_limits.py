@@ -32,7 +32,7 @@ def test_it_may_be_small(name: str) -> None:
     assert getattr(Limits(**{name: 1}), name) == 1
 
 
-@pytest.mark.parametrize("name", ["read_bytes", "header_bytes"])
+@pytest.mark.parametrize("name", ["read_bytes", "header_bytes", "call_threads"])
 @pytest.mark.parametrize("value", [0.5, 1000.0, math.inf])
 def test_what_is_read_at_once_is_a_whole_number(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{name} must be a whole number, got "):

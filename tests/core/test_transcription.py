@@ -227,7 +227,8 @@ class TestService:
         exchange = runtime(echo).exchange(request, 0.0)
         assert isinstance(exchange.start(), ReadBody)
         action = exchange.done(json.dumps(RECORDING).encode())
-        assert action == Call(echo, (AudioFile(b"\0\1\2", "recording.webm", "audio/webm"),))
+        audio = AudioFile(b"\0\1\2", "recording.webm", "audio/webm")
+        assert action == Call(echo, (audio,), part="service")
 
     def test_a_client_that_leaves_meanwhile_is_no_failure(
         self, caplog: pytest.LogCaptureFixture

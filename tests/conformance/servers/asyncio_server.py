@@ -6,7 +6,6 @@ from copilot_bindings.asyncio import serve as serve_asyncio
 from sansio_copilot import CopilotRuntime
 
 OWNS_SOCKETS = True
-CANNOT = {"blocking-hooks": "plain hooks are called in its event loop"}
 
 
 def serve(runtime: CopilotRuntime, host: str, port: int) -> None:

@@ -12,7 +12,6 @@ from sansio_copilot import CopilotRuntime
 BASE_PATH = "/v1/copilot"
 CANNOT = {
     "half-close": "uvicorn takes a client that closes its side for gone",
-    "blocking-hooks": "plain hooks are called in its event loop",
 }
 
 

@@ -14,7 +14,6 @@ CANNOT = {
     # Its Rust aborts the process now and then, when every stream has ended. The command does not:
     # tests/docs starts that.
     "clean-exit": "granian's embedded server, which it calls experimental, may panic at its end",
-    "blocking-hooks": "plain hooks are called in its event loop",
 }
 
 

@@ -10,7 +10,6 @@ from sansio_copilot import CopilotRuntime
 
 CANNOT = {
     "half-close": "uvicorn takes a client that closes its side for gone",
-    "blocking-hooks": "plain hooks are called in its event loop",
 }
 
 

@@ -8,7 +8,6 @@ from copilot_bindings.trio import serve as serve_trio
 from sansio_copilot import CopilotRuntime
 
 OWNS_SOCKETS = True
-CANNOT = {"blocking-hooks": "plain hooks are called in its event loop"}
 
 
 def serve(runtime: CopilotRuntime, host: str, port: int) -> None:
