@@ -65,19 +65,6 @@ def _size_of(value: Any, enough: float = math.inf) -> int:
     return len(value.encode("utf-8", "surrogatepass")) + 2
 
 
-def json_equal(first: Any, second: Any) -> bool:
-    """Whether two values are the same JSON: numbers by value, true and 1 are different."""
-    if isinstance(first, bool) or isinstance(second, bool):
-        return first is second
-    if isinstance(first, dict) and isinstance(second, dict):
-        return len(first) == len(second) and all(
-            key in second and json_equal(value, second[key]) for key, value in first.items()
-        )
-    if isinstance(first, list | tuple) and isinstance(second, list | tuple):
-        return len(first) == len(second) and all(map(json_equal, first, second))
-    return bool(first == second)
-
-
 def merge_metadata(
     existing: dict[str, Any] | None, incoming: dict[str, Any] | None
 ) -> dict[str, Any] | None:

@@ -2,8 +2,8 @@
 // in the same order on stdout.
 //
 // A line is { runs: [{ said: [message], events: [event] }], replay: [event] }. The answer has, of each
-// generation, the messages and the state of a client that was there, and of one that connects later; or
-// the error that one of them ended with.
+// generation, the messages and the state of a client that was there, and of one that connects later, and
+// what each of them sends with its next run; or the error that one of them ended with.
 
 import { createInterface } from "node:readline";
 import * as newest from "@ag-ui/client";
@@ -12,7 +12,17 @@ import { from } from "rxjs";
 
 console.warn = console.error = console.debug = () => {};
 
-const seen = ({ messages, state }) => ({ messages, state });
+const next = [
+  { type: "RUN_STARTED", threadId: "t", runId: "next" },
+  { type: "RUN_FINISHED", threadId: "t", runId: "next" },
+];
+
+async function seen(agent) {
+  const { messages, state } = structuredClone({ messages: agent.messages, state: agent.state });
+  agent.events = next;
+  await agent.runAgent({ runId: "next" });
+  return { messages, state, sent: agent.sent };
+}
 
 async function attempt(look) {
   try {
@@ -24,7 +34,8 @@ async function attempt(look) {
 
 function judge({ AbstractAgent }, { runs, replay }) {
   class Told extends AbstractAgent {
-    run() {
+    run({ messages, state }) {
+      this.sent = { messages, state };
       return from(structuredClone(this.events));
     }
     connect() {

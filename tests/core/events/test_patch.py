@@ -46,6 +46,13 @@ BAD_DELTAS = [
     [{"op": "move", "path": "/b", "from": "/no"}],
     [{"op": "move", "path": "/obj/k", "from": "/obj"}],
     [{"op": "copy", "path": "/b"}],
+    [{"op": "test", "path": "/list"}],
+    [{"op": "test", "path": "/list", "value": [1, True]}],
+    [{"op": "test", "path": "/list", "value": {"0": 1, "1": 2}}],
+    [{"op": "remove", "path": ""}],
+    [{"op": "add", "path": "/~2", "value": 1}],
+    [{"op": "add", "path": "/text/0/b", "value": 1}],
+    [{"op": "remove", "path": "/obj"}, {"op": "test", "path": "/obj", "value": {}}],
 ]
 
 
@@ -66,6 +73,28 @@ def test_whatever_is_wrong_with_a_delta_nothing_changes(bad):
             apply_patch(state, [*first_good, *bad], PatchBudget())
         assert state == before
         assert list(state) == list(before)
+
+
+@pytest.mark.parametrize(
+    ("document", "patch", "expected"),
+    [
+        ({"a": 1}, [{"op": "replace", "path": "", "value": []}], []),
+        ({"a": 1}, [add("", 2)], 2),
+        ({"a": 1, "b": 2}, [{"op": "remove", "path": "/a"}, add("/a", 3)], {"b": 2, "a": 3}),
+        ({"a/b": {"~": 1}}, [{"op": "remove", "path": "/a~1b/~0"}], {"a/b": {}}),
+        ({"a": [1, 2]}, [{"op": "move", "from": "/a/0", "path": "/a/1"}], {"a": [2, 1]}),
+        ({"a": 1}, [{"op": "move", "from": "/a", "path": "/a"}], {"a": 1}),
+        ({"a": [1]}, [{"op": "copy", "from": "/a", "path": "/a/-"}], {"a": [1, [1]]}),
+        (
+            {"a": {"b": 1, "c": 2}},
+            [{"op": "remove", "path": "/a/b"}, {"op": "test", "path": "/a", "value": {"c": 2.0}}],
+            {"a": {"c": 2}},
+        ),
+        ({"a": [True]}, [{"op": "test", "path": "/a", "value": (True,)}], {"a": [True]}),
+    ],
+)
+def test_what_a_patch_makes(document: Any, patch: Any, expected: Any) -> None:
+    assert json.dumps(apply_patch(document, patch, PatchBudget())) == json.dumps(expected)
 
 
 names = st.sampled_from(["a", "b", "l", "0", "1", "-", "", "01", "~0", "~1", "x/y"])

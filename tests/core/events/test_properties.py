@@ -34,7 +34,8 @@ def whole(stream):
     verifier = Verifier()
     for event in stream:
         verifier.feed(event)
-    return stream if stream[-1]["type"] == "RUN_FINISHED" else [*stream, *verifier.closers()]
+    ended = stream[-1]["type"] in ("RUN_FINISHED", "RUN_ERROR")
+    return stream if ended else [*stream, *verifier.closers()]
 
 
 @given(streams.map(whole))
