@@ -154,11 +154,14 @@ class Conversation:
         entries = [entry for role in known for entry in self._roles[role]]
         for entry in entries:
             self._forget(entry)
-        placed: set[str] = set()
+        places: dict[str, Entry] = {}
+        for entry in entries:
+            place = places.setdefault(entry.message["id"], entry)
+            if entry.order < place.order:
+                places[entry.message["id"]] = entry
         for entry in entries:
             message_id = entry.message["id"]
-            if message_id in latest and message_id not in placed:
-                placed.add(message_id)
+            if message_id in latest and places[message_id] is entry:
                 self._swap(entry, latest[message_id])
             else:
                 self._remove(entry)

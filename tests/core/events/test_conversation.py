@@ -88,6 +88,15 @@ actions = st.one_of(
         ("replace", "r", "tool"),
     ]
 )
+# Twins, of which the one that is first in order stays.
+@example(
+    [
+        ("append", message("b", "activity")),
+        ("append", message("a", "assistant")),
+        ("append", message("b", "assistant")),
+        ("merge", [message("a", "assistant"), message("b", "activity")]),
+    ]
+)
 # Twins that are gone before the first of them is.
 @example(
     [

@@ -50,6 +50,8 @@ BAD_DELTAS = [
     [{"op": "test", "path": "/list", "value": [1, True]}],
     [{"op": "test", "path": "/list", "value": {"0": 1, "1": 2}}],
     [{"op": "remove", "path": ""}],
+    [{"op": "remove", "path": "/list/7"}],
+    [{"op": "remove", "path": "/list/0"}, {"op": "remove", "path": "/list/9"}],
     [{"op": "add", "path": "/~2", "value": 1}],
     [{"op": "add", "path": "/text/0/b", "value": 1}],
     [{"op": "remove", "path": "/obj"}, {"op": "test", "path": "/obj", "value": {}}],
