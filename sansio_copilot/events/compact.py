@@ -81,6 +81,7 @@ class Compactor:
         "_folder",
         "_free",
         "_has_state",
+        "_in_place",
         "_log",
         "_messages",
         "_open",
@@ -108,6 +109,9 @@ class Compactor:
         self._open: set[tuple[str, str]] = set()
         # Whether the order of the reference may fold to something else.
         self._tangled = False
+        # Whether a snapshot of messages arrived inside of one. What it does to an activity whose id
+        # it has is not the same in all generations of the client, so that no fold can tell for all.
+        self._in_place = False
         self._folder = StateFolder(state, budget)
         self._has_state = False
         # Those that no snapshot stands for yet, but what is before the last STATE_SNAPSHOT.
@@ -159,9 +163,10 @@ class Compactor:
         More may be fed, once nothing is open; what follows is then compacted for itself.
         """
         events = [item.event() if isinstance(item, _Content) else item for item in self._log]
-        arranged = arrange(events)
-        if not self._tangled or self._is_the_same(events, arranged):
-            events = arranged
+        if not self._in_place:
+            arranged = arrange(events)
+            if not self._tangled or self._is_the_same(events, arranged):
+                events = arranged
         before = len(self._log)
         self._flush_state()
         # The last state comes last, as in the reference.
@@ -259,6 +264,10 @@ class Compactor:
 
     # -- runs and state --------------------------------------------------------------------
 
+    def _messages_snapshot(self, event: Event) -> None:
+        self._in_place = self._in_place or bool(self._open)
+        self._all_messages(event)
+
     def _run_boundary(self, event: Event) -> None:
         self._flush_state()
         self._all_messages(event)
@@ -329,7 +338,7 @@ _HANDLERS: Final[dict[str, Callable[[Compactor, Event], None]]] = {
     t.REASONING_ENCRYPTED_VALUE: Compactor._one_message,
     t.ACTIVITY_SNAPSHOT: Compactor._one_message,
     t.ACTIVITY_DELTA: Compactor._one_message,
-    t.MESSAGES_SNAPSHOT: Compactor._all_messages,
+    t.MESSAGES_SNAPSHOT: Compactor._messages_snapshot,
     t.RUN_STARTED: Compactor._run_boundary,
     t.RUN_FINISHED: Compactor._run_boundary,
     t.RUN_ERROR: Compactor._run_boundary,
