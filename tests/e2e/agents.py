@@ -5,7 +5,6 @@ They are plain AG-UI agents, so that the reference runtime can be put in front o
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -185,12 +184,35 @@ def remembers(input: RunAgentInput, context: Any) -> Iterator[Event]:
     yield from _events(input, *_text(input, f"You said: {' / '.join(said)}"))
 
 
-async def stays(input: RunAgentInput, context: Any) -> AsyncIterator[Event]:
-    """Has said something, and never ends by itself."""
-    for event in _events(input, *_text(input, "still here")[:2]):
-        if event["type"] == "RUN_FINISHED":
-            await asyncio.Event().wait()
+async def pauses(input: RunAgentInput, context: Any) -> AsyncIterator[Event]:
+    """Waits at a gate in the middle of what `at` says, a thought or a call, unless it is open."""
+    props = input.forwarded_props
+    thought = {"messageId": f"{input.run_id}-thought"}
+    thinks = [
+        {"type": "REASONING_START", **thought},
+        {"type": "REASONING_MESSAGE_START", **thought, "role": "reasoning"},
+        {"type": "REASONING_MESSAGE_CONTENT", **thought, "delta": "let me think"},
+        {"type": "REASONING_MESSAGE_CONTENT", **thought, "delta": " about it"},
+        {"type": "REASONING_MESSAGE_END", **thought},
+        {"type": "REASONING_END", **thought},
+    ]
+    calls = [*_call(input, "search", {"query": "sans-I/O"}), _result(input, "three hits")]
+    middle = {"thought": "REASONING_MESSAGE_CONTENT", "call": "TOOL_CALL_ARGS"}[props["at"]]
+    for event in _events(input, *thinks, *calls, *_text(input, "here it is")):
         yield event
+        if event["type"] == middle:
+            await common._gate(input).wait()
+
+
+def snaps(input: RunAgentInput, context: Any) -> Iterator[Event]:
+    """Ends with a snapshot of the conversation, as LangGraph's agents do."""
+    messages = [message.model_dump(by_alias=True, exclude_none=True) for message in input.messages]
+    answer = {"id": f"{input.run_id}-text", "role": "assistant", "content": "streamed"}
+    yield from _events(
+        input,
+        *_text(input, "str", "eamed"),
+        {"type": "MESSAGES_SNAPSHOT", "messages": [*messages, answer]},
+    )
 
 
 AGENTS: dict[str, Any] = {
@@ -206,5 +228,6 @@ AGENTS: dict[str, Any] = {
     "plans": plans,
     "sees": sees,
     "remembers": remembers,
-    "stays": stays,
+    "pauses": pauses,
+    "snaps": snaps,
 }

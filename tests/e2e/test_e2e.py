@@ -39,9 +39,28 @@ SCENARIOS = {
 }
 TARGETS = ("asyncio", "asgi", "reference") if ALL else ("asyncio",)
 
-REFERENCE_CANNOT: dict[str, str] = {}
-"""The scenarios that fail beside the reference runtime, and why: what it does not have, or where it
-is broken. One that passes there after all fails the test."""
+_CORS = (
+    "its policy with credentials allows the headers `*`, by which browsers then mean one of that "
+    "name, so no page can send JSON"
+)
+REFERENCE_CANNOT = {
+    "stop": "replays an unfinished text behind the error of its run, and after the next question",
+    "stop in the middle of a call": "leaves the call open, and replays it behind the run's error",
+    "messages of two tabs at once": "answers the second one with 200 and an empty stream",
+    "cookies over CORS": _CORS,
+    "401": _CORS,
+    "threads": "lists threads; to rename, archive and delete them takes the hosted platform",
+}
+"""The scenarios that fail beside the reference runtime (@copilotkit/runtime 1.75.0), and why: what it
+does not have, or where it is broken. One that passes there after all fails the test."""
+
+NOT_OFFERED = {
+    "CopilotThreadsDrawer": "waits for the license status that only the hosted platform reports, "
+    "and says for ever that it is loading",
+    "CopilotChat of v1": "is in @copilotkit/react-ui; the pages of v1 here have v2's chat in them",
+}
+"""What the installed front end has, but cannot do beside any runtime that one can host, or what is
+not installed. The table says so."""
 
 
 class Process:
@@ -221,6 +240,9 @@ def table(results: dict[tuple[str, str], dict[str, Any]]) -> str:
                 f"{result['seconds']:.1f} s<br>{image if shot else ''}</td>"
             )
         rows.append(f"<tr><th>{html.escape(name)}</th>{''.join(cells)}</tr>\n")
+    for name, why in NOT_OFFERED.items():
+        cell = f'<td colspan="{len(TARGETS)}">not tried: {html.escape(why)}</td>'
+        rows.append(f"<tr><th>{html.escape(name)}</th>{cell}</tr>\n")
     head = "".join(f"<th>{target}</th>" for target in TARGETS)
     return (
         '<!doctype html><meta charset="utf-8"><title>The front end in a browser</title>'

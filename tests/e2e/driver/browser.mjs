@@ -1,7 +1,7 @@
 // The browser: the machine's own Chromium where there is one, else the one that a package ships.
 
-import { accessSync, constants, existsSync, mkdirSync } from "node:fs";
 import { spawnSync } from "node:child_process";
+import { accessSync, constants, existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import process from "node:process";
 
@@ -28,13 +28,18 @@ function onPath() {
 async function unpacked() {
   // The package unpacks into the folder for temporary files; ours goes with node_modules.
   const folder = path.join(root, "node_modules", ".chromium");
-  mkdirSync(folder, { recursive: true });
+  const complete = path.join(folder, ".complete");
+  if (!existsSync(complete)) {
+    rmSync(folder, { recursive: true, force: true });
+    mkdirSync(folder, { recursive: true });
+  }
   process.env.TMPDIR = folder;
   // With this it takes the machine for a bare one, and unpacks its own libraries as well.
   process.env.AWS_EXECUTION_ENV = "AWS_Lambda_nodejs20.x";
   const before = process.env.LD_LIBRARY_PATH;
   const { default: packaged } = await import("@sparticuz/chromium");
   const executable = await packaged.executablePath();
+  writeFileSync(complete, "");
   const own = process.env.LD_LIBRARY_PATH;
   delete process.env.AWS_EXECUTION_ENV;
   delete process.env.TMPDIR;

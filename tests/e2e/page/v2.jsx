@@ -7,6 +7,7 @@ import {
   CopilotPopup,
   CopilotSidebar,
   useAgent,
+  useAgentContext,
   useConfigureSuggestions,
   useCopilotKit,
   useDefaultRenderTool,
@@ -200,8 +201,14 @@ function StateView() {
   );
 }
 
+function Background() {
+  useAgentContext({ description: "the open page", value: { path: "/orders" } });
+  return null;
+}
+
 export const State = () => (
   <App>
+    <Background />
     <StateView />
     <div className="chat">
       <CopilotChat {...chat} />

@@ -167,3 +167,56 @@ more("two agents", async (t) => {
     "agent: You said: to the other",
   ]);
 });
+
+more("stop in another tab", async (t) => {
+  const gate = t.gate();
+  const first = await t.open({ agent: "patient", properties: gate.properties });
+  await first.send("go");
+  await first.says("the beginning");
+  const second = await t.open({ agent: "patient", properties: gate.properties });
+  await second.says("the beginning");
+  await second.running();
+  await second.get("copilot-send-button").click();
+  for (const view of [first, second]) {
+    await view.idle();
+    assert.deepEqual(await view.transcript(), ["user: go", "agent: the beginning"]);
+  }
+});
+
+more("reload in strict mode in mid-run", async (t) => {
+  const gate = t.gate();
+  const query = { agent: "patient", properties: gate.properties, strict: "on" };
+  const view = await t.open(query);
+  await view.send("go");
+  await view.says("the beginning");
+  await view.reload();
+  await view.says("the beginning");
+  await gate.open();
+  await view.says("the beginning, the rest");
+  await view.idle();
+  assert.deepEqual(await view.transcript(), ["user: go", "agent: the beginning, the rest"]);
+});
+
+more("messages of two tabs at once", async (t) => {
+  // The thread is busy with the first one; the second is told so, and nothing is lost or mixed.
+  t.expectComplaints(/status of 409/, /already running/);
+  const gate = t.gate();
+  const first = await t.open({ agent: "patient", properties: gate.properties });
+  const second = await t.open({ agent: "patient", properties: gate.properties });
+  await first.send("from the first");
+  await first.says("the beginning");
+  await second.send("from the second");
+  await second.page
+    .locator("#errors li", { hasText: "already running" })
+    .first()
+    .waitFor({ state: "attached" });
+  await second.idle();
+  await gate.open();
+  await first.says("the beginning, the rest");
+  await first.idle();
+  await second.reload();
+  await second.says("the beginning, the rest");
+  const told = ["user: from the first", "agent: the beginning, the rest"];
+  assert.deepEqual(await first.transcript(), told);
+  assert.deepEqual(await second.transcript(), told);
+});

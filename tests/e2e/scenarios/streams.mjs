@@ -17,6 +17,71 @@ core("reasoning", async (t) => {
   await view.sees("six times seven");
 });
 
+function inTheMiddle(at) {
+  const query = { page: "ToolRenderers", agent: "pauses" };
+  const begun = (view) =>
+    at === "thought"
+      ? view.page.getByText("let me think").first().waitFor({ state: "attached" })
+      : view.get("search").first().waitFor({ state: "attached" });
+
+  async function reload(t) {
+    const gate = t.gate();
+    const properties = JSON.stringify({ ...JSON.parse(gate.properties), at });
+    const view = await t.open({ ...query, properties });
+    await view.send("go");
+    await begun(view);
+    await view.reload();
+    await begun(view);
+    await gate.open();
+    await view.says("here it is");
+    await view.get("search", { hasText: "sans-I/O: three hits" }).waitFor();
+    await view.idle();
+  }
+
+  async function stop(t) {
+    const gate = t.gate();
+    const properties = JSON.stringify({ ...JSON.parse(gate.properties), at });
+    const view = await t.open({ ...query, properties });
+    await view.send("go");
+    await begun(view);
+    await view.get("copilot-send-button").click();
+    await view.idle();
+    await view.reload();
+    await view.asked("go");
+    await begun(view);
+    await gate.open();
+    await view.send("once more");
+    await view.says("here it is");
+    await view.idle();
+    await view.reload();
+    await view.says("here it is");
+  }
+
+  return { reload, stop };
+}
+
+more("reload in the middle of a thought", inTheMiddle("thought").reload);
+more("reload in the middle of a call", inTheMiddle("call").reload);
+more("stop in the middle of a thought", inTheMiddle("thought").stop);
+more("stop in the middle of a call", inTheMiddle("call").stop);
+
+more("messages snapshot", async (t) => {
+  const view = await t.open({ agent: "snaps" });
+  await view.send("one");
+  await view.says("streamed");
+  await view.idle();
+  await view.send("two");
+  await view.asked("two");
+  await view.until(async () => (await view.transcript()).length === 4, "four messages");
+  await view.idle();
+  const told = await view.transcript();
+  assert.deepEqual(told, ["user: one", "agent: streamed", "user: two", "agent: streamed"]);
+  await view.reload();
+  await view.asked("two");
+  await view.until(async () => (await view.transcript()).length === 4, "four messages");
+  assert.deepEqual(await view.transcript(), told);
+});
+
 core("activities", async (t) => {
   const view = await t.open({ page: "Activities", agent: "plans" });
   await view.send("plan");

@@ -47,7 +47,7 @@ more("single endpoint mismatched", async (t) => {
   }
 });
 
-core("headers and properties", async (t) => {
+core("headers, properties and context", async (t) => {
   const view = await t.open({
     page: "State",
     agent: "mirror",
@@ -56,7 +56,8 @@ core("headers and properties", async (t) => {
   });
   await view.send("who am I?");
   await view.get("state", { hasText: '"forwardedProps":{"tone":"brief"}' }).waitFor();
-  const { headers } = JSON.parse(await view.get("state").innerText());
+  const { headers, context } = JSON.parse(await view.get("state").innerText());
+  assert.deepEqual(context.at(-1), { description: "the open page", value: '{"path":"/orders"}' });
   assert.deepEqual(headers, { authorization: "Bearer secret", "x-tenant": "acme" });
 });
 
@@ -154,7 +155,18 @@ more("threads", async (t) => {
 
 more("inspector", async (t) => {
   const view = await t.open({ agent: "counter", inspector: "on" });
+  const inspector = view.page.locator("cpk-web-inspector");
+  // It shows the events since it is there.
+  await inspector.getByRole("button").first().waitFor();
   await view.send("count");
   await view.idle();
-  await view.page.locator("cpk-web-inspector").waitFor({ state: "attached" });
+  await inspector.getByRole("button").first().click();
+  await inspector.getByText("AG-UI Events").first().click();
+  await inspector.getByText("STATE_DELTA").first().waitFor();
+  // The threads, and what is in them, it asks the runtime for.
+  await inspector.getByText("Rich Threads").first().click();
+  await inspector.getByText("counter", { exact: true }).first().waitFor();
+  await inspector.getByText("count", { exact: true }).first().waitFor();
+  await inspector.getByRole("tab", { name: "State" }).click();
+  await inspector.getByText("counted").first().waitFor();
 });
