@@ -51,7 +51,7 @@ REFERENCE_CANNOT = {
     "401": _CORS,
     "threads": "lists threads; to rename, archive and delete them takes the hosted platform",
 }
-"""The scenarios that fail beside the reference runtime (@copilotkit/runtime 1.75.0), and why: what it
+"""The scenarios that fail beside the reference (@copilotkit/runtime 1.75.0), and why: what it
 does not have, or where it is broken. One that passes there after all fails the test."""
 
 NOT_OFFERED = {
