@@ -137,8 +137,18 @@ more("images", async (t) => {
 });
 
 more("voice", async (t) => {
+  const profile = await t.profile();
+  await profile.addInitScript(() => {
+    const { start } = MediaRecorder.prototype;
+    MediaRecorder.prototype.start = function (...args) {
+      this.addEventListener("dataavailable", () => (document.body.dataset.recorded = "some"));
+      return start.apply(this, args);
+    };
+  });
   const view = await t.open({ agent: "echo" });
   await view.get("copilot-start-transcribe-button").click();
+  // A recording that is ended before it has begun is dropped by the page.
+  await view.page.locator('body[data-recorded="some"]').waitFor();
   await view.get("copilot-finish-transcribe-button").click();
   const textarea = view.get("copilot-chat-textarea");
   await view.until(async () => (await textarea.inputValue()) === "I spoke audio/webm", "a text");
