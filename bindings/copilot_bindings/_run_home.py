@@ -142,6 +142,10 @@ class RunHome:
         except GeneratorExit:
             dropped = True
             self.abandon()
+            if self._backend.current() is self._living:
+                # What the agent awaited has raised it, and so closed all that awaits the agent.
+                # Nothing can be awaited here any more, but the loop goes on.
+                ended(self)
             raise
         finally:
             # One coroutine, since each that waits takes memory of every stream that does.

@@ -259,6 +259,28 @@ class TestAgents:
         asyncio.run(asyncio.wait_for(test(), 30))
         assert "agent 'panics' failed" in caplog.text
 
+    @pytest.mark.parametrize("waits", [asyncio.create_task, asyncio.gather, "thread"])
+    def test_what_an_agent_awaits_may_raise_a_generator_exit(self, waits: Any) -> None:
+        def exits() -> None:
+            raise GeneratorExit("panic")
+
+        async def panics() -> None:
+            exits()
+
+        async def agent(input: Any, context: Any) -> AsyncIterator[dict[str, Any]]:
+            yield {"type": "RUN_STARTED", "threadId": "t", "runId": "r"}
+            await (asyncio.to_thread(exits) if waits == "thread" else waits(panics()))
+
+        async def test() -> None:
+            # The server ends only when it knows that its runs have ended.
+            async with serving(CopilotRuntime({"default": agent})) as server:
+                async with await Connection.open(server.port) as connection:
+                    for thread in ("a", "b"):
+                        events = (await connection.request("POST", RUN, body_of(thread))).events()
+                        assert events[-1]["type"] == "RUN_ERROR"
+
+        asyncio.run(asyncio.wait_for(test(), 30))
+
 
 class _AsyncStore:
     """A store whose every answer comes a turn of the loop later."""
