@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
@@ -133,6 +134,52 @@ def describe_class(agent: Agent) -> str:
     return name if isinstance(name, str) else type(agent).__name__
 
 
+def _makes_events(agent: type) -> bool:
+    """Whether calling a class, or its ``run``, gives events: then it is an agent as it stands."""
+    if hasattr(agent, "run"):
+        return not inspect.isfunction(inspect.getattr_static(agent, "run"))
+    return hasattr(agent, "__iter__") or hasattr(agent, "__aiter__")
+
+
+def check_agents_function(function: Any) -> AgentsFunction:
+    """``function``, if it may be one of the request.
+
+    :raises TypeError: if it cannot be called with one argument, or is an agent.
+    """
+    shown = getattr(function, "__name__", type(function).__name__)
+    if callable(getattr(function, "run", None)) or _takes(function, 2):
+        raise TypeError(
+            f"agents is a mapping from id to agent or a function of the request, and {shown} is "
+            f"an agent: give a mapping, as in {{'default': {shown}}}"
+        )
+    if not callable(function):
+        raise TypeError(
+            f"agents is a mapping from id to agent or a function of the request, not {shown}"
+        )
+    taken: AgentsFunction = function
+    return taken
+
+
+def _takes(function: object, arguments: int) -> bool:
+    """Whether a function that cannot be called with one argument can be with so many."""
+    if not callable(function):
+        return False
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        # Some that are written in C do not say.
+        return False
+    fits = []
+    for count in (1, arguments):
+        try:
+            signature.bind(*[None] * count)
+        except TypeError:
+            fits.append(False)
+        else:
+            fits.append(True)
+    return fits == [False, True]
+
+
 def check_agents(agents: object) -> Mapping[str, Agent]:
     """``agents``, if it is what :class:`CopilotRuntime` takes as a mapping.
 
@@ -143,6 +190,11 @@ def check_agents(agents: object) -> Mapping[str, Agent]:
     for agent_id, agent in agents.items():
         if not isinstance(agent_id, str):
             raise TypeError(f"the id of an agent is a str, not {agent_id!r}")
+        if isinstance(agent, type) and not _makes_events(agent):
+            raise TypeError(
+                f"agent {agent_id!r} is the class {agent.__name__}, not one made of it: give "
+                f"{agent.__name__}(...)"
+            )
         if not callable(agent) and not callable(getattr(agent, "run", None)):
             raise TypeError(f"agent {agent_id!r} is neither callable nor has a method run")
     return agents

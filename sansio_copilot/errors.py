@@ -27,8 +27,39 @@ class BodyTimeout(RemoteProtocolError):
     """The request's body did not arrive in time. Reported as the outcome of a ReadBody."""
 
 
+_CAUSES = 5
+_CAUSES_LENGTH = 1000
+
+
+def sole_cause(error: BaseException) -> BaseException:
+    """What a task group wrapped: the exception in a group of one, however often it is nested.
+
+    :returns: ``error`` itself, if it is no such group.
+    """
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
 def text_of(error: BaseException) -> str:
-    """``str(error)``; "" if even that fails, as it may with an application's own exception."""
+    """``str(error)``; "" if even that fails, as it may with an application's own exception.
+
+    Of an exception group it is what its causes say, since the group itself says only how many
+    there are: of the first few of them, and of a bounded length.
+    """
+    error = sole_cause(error)
+    if isinstance(error, BaseExceptionGroup):
+        texts: list[str] = []
+        waiting: list[BaseException] = [error]
+        while waiting and len(texts) <= _CAUSES:
+            cause = waiting.pop()
+            if isinstance(cause, BaseExceptionGroup):
+                waiting.extend(reversed(cause.exceptions))
+            else:
+                texts.append(shorten(text_of(cause) or type(cause).__name__, _CAUSES_LENGTH))
+        if len(texts) > _CAUSES:
+            texts[_CAUSES:] = ["..."]
+        return shorten("; ".join(texts), _CAUSES_LENGTH)
     try:
         return str(error)
     except Exception:

@@ -15,6 +15,7 @@ from . import _json
 from ._continuation import DELTAS, Continuation
 from ._disclosure import DROPPED, TELLS_ALL, Teller, without_raw
 from .agents import event_dict
+from .errors import shorten
 from .events import (
     ChunkExpander,
     Compactor,
@@ -26,6 +27,7 @@ from .events import (
     normalize_event,
 )
 from .events._values import measure
+from .events.normalize import nearest_type
 from .events.patch import DEFAULT_PATCH_BYTES, MAX_DEPTH, PatchBudget
 from .threads import Orphan, RunKey, RunResult
 
@@ -38,6 +40,10 @@ _RESULTS_AT_ONCE = 8
 _REPEATED_INPUT_BYTES = 64 * 1024
 # What an agent makes that has to be fit to come back in the body of the next run.
 _MADE = frozenset({"STATE_SNAPSHOT", "STATE_DELTA", "ACTIVITY_DELTA", "MESSAGES_SNAPSHOT"})
+
+# Unknown types that a run is warned of, and how much is said of each.
+_UNKNOWN_TYPES = 8
+_LONGEST_TYPE = 64
 
 
 class RunRecorder:
@@ -71,6 +77,7 @@ class RunRecorder:
         "_prefix",
         "_result_due",
         "_results",
+        "_unknown_types",
         "_upgrade",
         "_verifier",
         "_verify",
@@ -106,6 +113,7 @@ class RunRecorder:
         self._finalizer = Finalizer()
         self._going: Continuation | None = None
         self._warned = False
+        self._unknown_types: set[str] = set()
         self._results = 0
         self._result_due = 0
         self._input_bytes = _REPEATED_INPUT_BYTES
@@ -155,7 +163,7 @@ class RunRecorder:
                     self._going = Continuation.of(normal, expanded, message, history)
             else:
                 # As the reference: a client of this protocol version could not read it.
-                logger.warning("event of unknown type %r dropped", checked.get("type"))
+                self._warn_of_type(checked["type"])
         except (ValueError, RecursionError) as error:
             # An EventError, or what pydantic says of a model that it cannot write as JSON.
             self.error = str(error)
@@ -267,6 +275,20 @@ class RunRecorder:
                     event["type"],
                     MAX_DEPTH - 1,
                 )
+
+    def _warn_of_type(self, type_: str) -> None:
+        """Tell the agent's developer of an unknown type, once for each of the first few."""
+        unknown = shorten(type_, _LONGEST_TYPE)
+        if unknown in self._unknown_types or len(self._unknown_types) >= _UNKNOWN_TYPES:
+            return
+        self._unknown_types.add(unknown)
+        nearest = nearest_type(unknown)
+        logger.warning(
+            "agent %r: events of unknown type %r are dropped%s",
+            self.teller.agent_id,
+            unknown,
+            "" if nearest is None else f"; did it mean {nearest!r}?",
+        )
 
     def _tell(self, failure: dict[str, Any]) -> None:
         """Put what clients are told into a RUN_ERROR of the agent's own."""

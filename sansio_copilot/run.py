@@ -14,7 +14,7 @@ from ag_ui.core import RunAgentInput
 from .actions import PullEvent, RunAction, RunOver, store_call
 from .agents import Agent, AgentContext, call_agent
 from .audience import Audience
-from .errors import LocalProtocolError, text_of
+from .errors import LocalProtocolError, sole_cause, text_of
 from .events import EventError
 from .recorder import RunRecorder
 from .threads import RunKey, Signal, ThreadStore, wrong_outcome
@@ -153,8 +153,17 @@ class Run:
         """The agent has no more events, or raised ``error``."""
         self._expect("agent_ended")
         if error is None:
+            if not self.recorder.terminal:
+                logger.error(
+                    "agent %r ended without RUN_FINISHED or RUN_ERROR: run %r of thread %r ends "
+                    "with RUN_ERROR",
+                    self.context.agent_id,
+                    self.key.run_id,
+                    self.key.thread_id,
+                )
             return self._close(now, RunOver("done"))
         logger.error("agent %r failed", self.context.agent_id, exc_info=error)
+        error = sole_cause(error)
         told = self.recorder.teller.told(error, text_of(error) or type(error).__name__)
         return self._close(now, RunOver("done"), error=told)
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Literal
 
 from ._disclosure import ErrorMessage, check_error_message
-from .agents import Agent, AgentsFunction, check_agents
+from .agents import Agent, AgentsFunction, check_agents, check_agents_function
 from .audience import Audiences
 from .cors import CorsPolicy, policy_from
 from .debug import DebugFeed
@@ -90,11 +90,8 @@ class CopilotRuntime:
             raise ValueError(f"mode is 'multi-route', 'single-route' or 'both', not {mode!r}")
         if isinstance(agents, Mapping):
             agents = dict(check_agents(agents))
-        elif not callable(agents):
-            raise TypeError(
-                "agents is a mapping from id to agent or a function of the request, "
-                f"not {type(agents).__name__}"
-            )
+        else:
+            agents = check_agents_function(agents)
         for name, value, kind in (
             ("hooks", hooks, Hooks),
             ("forward_headers", forward_headers, ForwardHeaders),

@@ -21,7 +21,7 @@ from typing import Literal, TypeAlias
 
 import attrs
 
-from .errors import text_of
+from .errors import sole_cause, text_of
 
 
 @attrs.frozen
@@ -138,12 +138,13 @@ def classify(error: Exception) -> TranscriptionError:
     fixed texts, so "Incorrect API key provided: sk-..." is not repeated. A service whose exceptions
     have private texts translates them to :class:`TranscriptionError`.
     """
-    if isinstance(error, TranscriptionError):
-        return error
-    if isinstance(error, (ConnectionError, TimeoutError)):
+    cause = sole_cause(error)
+    if isinstance(cause, TranscriptionError):
+        return cause
+    if isinstance(cause, (ConnectionError, TimeoutError)):
         return TranscriptionError("network_error")
     text = text_of(error)
-    haystack = f"{type(error).__name__}: {text}".lower()
+    haystack = f"{type(cause).__name__}: {text}".lower()
     for code, signs in _SIGNS:
         if any(sign in haystack for sign in signs):
             return TranscriptionError(code)

@@ -15,11 +15,16 @@ from collections.abc import Callable, Iterator
 
 from sansio_copilot import CopilotRuntime
 
-from ._asyncio_accept import Acceptor
-from ._asyncio_backend import AsyncioBackend
-from ._asyncio_connection import Connection
-from ._listen import Listeners, UnixPath
-from ._service import Service
+from ._extras import missing_extra
+
+try:
+    from ._asyncio_accept import Acceptor
+    from ._asyncio_backend import AsyncioBackend
+    from ._asyncio_connection import Connection
+    from ._listen import Listeners, UnixPath
+    from ._service import Service
+except ModuleNotFoundError as error:
+    raise missing_extra("asyncio", error) from error
 
 __all__ = ["Server", "serve", "start_server"]
 

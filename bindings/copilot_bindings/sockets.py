@@ -19,12 +19,17 @@ from typing import Self
 
 from sansio_copilot import CopilotRuntime
 
-from ._accept import Acceptor
-from ._asyncio_connection import Connection as AsyncioConnection
-from ._listen import Listeners, UnixPath
-from ._pool import ThreadPool
-from ._socket_connection import Connection
-from ._threads import BackgroundLoop
+from ._extras import missing_extra
+
+try:
+    from ._accept import Acceptor
+    from ._asyncio_connection import Connection as AsyncioConnection
+    from ._listen import Listeners, UnixPath
+    from ._pool import ThreadPool
+    from ._socket_connection import Connection
+    from ._threads import BackgroundLoop
+except ModuleNotFoundError as error:
+    raise missing_extra("sockets", error) from error
 
 __all__ = ["Server", "open_server", "serve", "start_server"]
 

@@ -13,15 +13,20 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import trio
-
 from sansio_copilot import CopilotRuntime
 
-from ._listen import Listeners, UnixPath
-from ._service import Service
-from ._shortage import PAUSE_SECONDS, Shortage
-from ._trio_backend import TrioBackend
-from ._trio_connection import Connection
+from ._extras import missing_extra
+
+try:
+    import trio
+
+    from ._listen import Listeners, UnixPath
+    from ._service import Service
+    from ._shortage import PAUSE_SECONDS, Shortage
+    from ._trio_backend import TrioBackend
+    from ._trio_connection import Connection
+except ModuleNotFoundError as error:
+    raise missing_extra("trio", error) from error
 
 __all__ = ["Server", "open_server", "serve"]
 

@@ -20,14 +20,19 @@ from typing import TypeAlias
 
 from sansio_copilot import CopilotRuntime, RemoteProtocolError, RunRefused, refusals
 
-from . import _environ
-from ._bodies import Bodies
-from ._call import Calls
-from ._service import SHUTDOWN
-from ._signals import comes_again, send_to_main_thread
-from ._threads import BackgroundLoop
-from ._workers import warn_of_workers
-from ._wsgi_answer import Answer, StreamBroken
+from ._extras import missing_extra
+
+try:
+    from . import _environ
+    from ._bodies import Bodies
+    from ._call import Calls
+    from ._service import SHUTDOWN
+    from ._signals import comes_again, send_to_main_thread
+    from ._threads import BackgroundLoop
+    from ._workers import warn_of_workers
+    from ._wsgi_answer import Answer, StreamBroken
+except ModuleNotFoundError as error:
+    raise missing_extra("wsgi", error) from error
 
 __all__ = ["CopilotWSGI", "StreamBroken"]
 

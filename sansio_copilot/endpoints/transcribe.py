@@ -21,7 +21,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from .._disclosure import Teller
 from ..actions import Call
-from ..errors import shorten
+from ..errors import shorten, sole_cause
 from ..hooks import Reject
 from ..http import Request, Response
 from ..transcription import ERRORS, AudioFile, TranscriptionError, classify
@@ -49,6 +49,7 @@ AUDIO_TYPES = (
 _UNKNOWN_TYPES = ("", "application/octet-stream")
 _DEFAULT_NAME = "recording.webm"
 _DEFAULT_TYPE = "audio/webm"
+_NO_TEXT = "The transcription service returned no text"
 
 # A form has a handful. Each costs some 20 us, so that a body full of empty ones would take seconds.
 _MAX_PARTS = 1000
@@ -60,10 +61,7 @@ _ASCII_SPACE = b"\t\n\f\r "
 
 
 def transcribe(turn: Turn) -> Steps:
-    """Hand the recording to the service; answer with its text, and the recording's size and type.
-
-    :raises TypeError: if the service returned something else than a str.
-    """
+    """Hand the recording to the service; answer with its text, and its size and type."""
     service = turn.runtime.transcription
     if service is None:
         return _error(TranscriptionError("service_not_configured"))
@@ -76,15 +74,20 @@ def transcribe(turn: Turn) -> Steps:
     except Reject:
         raise
     except Exception as error:
-        problem = classify(error)
-        # What is wrong with the recording is the client's affair, the rest is the operator's.
-        level = logging.WARNING if ERRORS[problem.code].status == 400 else logging.ERROR
-        logger.log(level, "transcribing %d bytes: %s", audio.size, problem.code, exc_info=error)
-        told = Teller(None, turn.runtime.error_message).told(error, problem.message)
-        return _error(TranscriptionError(problem.code, told))
+        return _failure(turn, audio, error, classify(error))
     if not isinstance(text, str):
-        raise TypeError(f"the transcription service returned {type(text).__name__}, expected str")
+        wrong = TypeError(f"the transcription service returned {type(text).__name__}, expected str")
+        # Not classified: the name of a type that has "rate" or "auth" in it says nothing.
+        return _failure(turn, audio, wrong, TranscriptionError("provider_error", _NO_TEXT))
     return Reply(Response.json({"text": text, "size": audio.size, "type": audio.mime_type}))
+
+
+def _failure(turn: Turn, audio: AudioFile, error: Exception, problem: TranscriptionError) -> Reply:
+    # What is wrong with the recording is the client's affair, the rest is the operator's.
+    level = logging.WARNING if ERRORS[problem.code].status == 400 else logging.ERROR
+    logger.log(level, "transcribing %d bytes: %s", audio.size, problem.code, exc_info=error)
+    told = Teller(None, turn.runtime.error_message).told(sole_cause(error), problem.message)
+    return _error(TranscriptionError(problem.code, told))
 
 
 def read_audio(request: Request, max_values: int) -> AudioFile:

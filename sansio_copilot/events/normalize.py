@@ -22,6 +22,7 @@ as it is.
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from collections.abc import Callable
@@ -427,6 +428,17 @@ assert isinstance(_EVENT, Tagged)
 _EVENTS: Final = {type_: _taker(record) for type_, record in _EVENT.variants.items()}
 _INPUT: Final = _taker(_EVENT.variants["RUN_STARTED"].fields["input"])
 KNOWN_TYPES: Final = frozenset(_EVENTS)
+
+
+def nearest_type(unknown: str) -> str | None:
+    """The event type that ``unknown`` was most likely meant to be; None if it is like none.
+
+    :param unknown: a short text: the comparison takes time that grows with its length.
+    """
+    names = {name.replace("_", ""): name for name in KNOWN_TYPES}
+    letters = "".join(filter(str.isalnum, unknown)).upper()
+    near = difflib.get_close_matches(letters, names, 1)
+    return names[near[0]] if near else None
 
 
 def normalize_event(event: Any) -> Event | None:

@@ -220,7 +220,9 @@ class TestWrongEvents:
         run = started()
         with caplog.at_level(logging.WARNING, "sansio_copilot"):
             assert run.record({"type": "FROM_THE_FUTURE"}, 0.0) == b""
-        assert caplog.messages == ["event of unknown type 'FROM_THE_FUTURE' dropped"]
+        assert caplog.messages == [
+            "agent None: events of unknown type 'FROM_THE_FUTURE' are dropped"
+        ]
         assert run.error is None
         assert ids_of(run.record(FINISHED, 0.0)) == [f"{KEY.token}.1"]
 

@@ -246,11 +246,12 @@ class TestService:
             runtime(service)
 
     @pytest.mark.parametrize("returned", [None, b"text", 5, {"text": "x"}])
-    def test_what_is_not_text_is_an_error_of_the_application(
+    def test_what_is_not_text_is_a_failure_like_any_other(
         self, returned: Any, caplog: pytest.LogCaptureFixture
     ) -> None:
         answer = post_json(RECORDING, lambda audio: returned)
-        assert told(answer) == (500, {"error": "internal_error"})
+        assert answer.status == 500
+        assert answer.json()["error"] == "provider_error"
         assert f"returned {type(returned).__name__}, expected str" in caplog.text
 
     def test_a_subclass_of_str_is_text(self) -> None:
