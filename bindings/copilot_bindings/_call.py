@@ -9,6 +9,7 @@ if it swallows that; a thread is left alone.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
 import math
@@ -19,7 +20,7 @@ from functools import partial
 from typing import Any, NoReturn, TypeGuard
 from weakref import WeakMethod, WeakValueDictionary
 
-from sansio_copilot import CopilotRuntime
+from sansio_copilot import CopilotRuntime, RunRefused
 from sansio_copilot.actions import Call, StoreCall
 from sansio_copilot.threads import Cancel, Log, check_cancel
 
@@ -270,9 +271,12 @@ class Pending:
             if self._job is not None and self._pool is not None:
                 self._pool.leave(self._job)
                 self._among.discard(self)
-        if self._task is not None:
-            self._home().promptly(self._cancel)
-        self._settle(None, error)
+        # The task is cancelled after that, since on a loop of another thread it may end at once,
+        # and its cancellation is not the reason.
+        if self._settle(None, error) and self._steps is not None:
+            # A loop that has ended has no task either.
+            with contextlib.suppress(RunRefused):
+                self._home().promptly(self._cancel)
 
     def drop(self) -> None:
         """End the task of what was given up and has swallowed its cancellation."""
@@ -345,13 +349,17 @@ class Pending:
             self._among.discard(self)
             self._steps.close()
             return
-        # Eagerly (Python 3.12), it may have ended by the time that this returns.
+        # Eagerly (Python 3.12), it may have ended or been given up by the time that this returns.
         self._task = self._home().spawn(self._await, self._steps, name=self.name)
+        if self.done and self in self._among:
+            self._cancel()
 
     def _cancel(self) -> None:
         """Cancel the task, and drop it if it does not end."""
+        if self._task is None or self._timer is not None:
+            # It is yet to begin, which will see that it is done; or it was cancelled before.
+            return
         assert self._steps is not None
-        assert self._task is not None
         self._task.cancel()
         if not self._begun:
             self._among.discard(self)
@@ -366,7 +374,9 @@ class Pending:
         outcome: Any = None
         failed: Exception | None = None
         try:
-            if not self.done:
+            if self.done:
+                steps.close()
+            else:
                 outcome = await steps
         except (home.cancelled, KeyboardInterrupt) as error:
             interrupt = error

@@ -37,14 +37,19 @@ class Service:
     """The runs and connections of one server, all on one thread's event loop.
 
     :param grace_seconds: how long responses and runs may go on once it closes.
+    :param calls: makes the calls; one of its own unless given.
     """
 
     def __init__(
-        self, runtime: CopilotRuntime, backend: Backend, grace_seconds: float = 0.0
+        self,
+        runtime: CopilotRuntime,
+        backend: Backend,
+        grace_seconds: float = 0.0,
+        calls: Calls | None = None,
     ) -> None:
         self.runtime = runtime
         self.backend = backend
-        self.calls = Calls(runtime)
+        self.calls = calls or Calls(runtime)
         self.context = CallContext()
         """What the context of each exchange is a copy of. Nothing is called in it."""
         self.grace_seconds = grace_seconds

@@ -22,7 +22,7 @@ from sansio_copilot.actions import WaitForFrames
 
 from ._asyncio_backend import AsyncioBackend
 from ._bodies import Bodies
-from ._call import StoreLock, begin_watch, end_watch
+from ._call import Calls, StoreLock, begin_watch, end_watch
 from ._context import CallContext
 from ._service import SHUTDOWN, Connection, Service
 
@@ -45,6 +45,7 @@ class BackgroundLoop:
 
     :param grace_seconds: how long responses and runs may go on once it closes.
     :param stop_listening: called on the loop when the shutdown begins.
+    :param calls: makes the calls of its threads too, so that they are given up at its end.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class BackgroundLoop:
         runtime: CopilotRuntime,
         grace_seconds: float,
         stop_listening: Callable[[], object] = lambda: None,
+        calls: Calls | None = None,
     ) -> None:
         self.runtime = runtime
         self.process = os.getpid()
@@ -67,7 +69,7 @@ class BackgroundLoop:
         # a forked process too, and wait there for a thread that only its parent has.
         self._thread = threading.Thread(
             target=self._live,
-            args=(grace_seconds, stop_listening, begun),
+            args=(grace_seconds, stop_listening, calls, begun),
             name="copilot-loop",
             daemon=True,
         )
@@ -152,12 +154,16 @@ class BackgroundLoop:
     # The loop
 
     def _live(
-        self, grace_seconds: float, stop_listening: Callable[[], object], begun: Future[None]
+        self,
+        grace_seconds: float,
+        stop_listening: Callable[[], object],
+        calls: Calls | None,
+        begun: Future[None],
     ) -> None:
         async def main() -> None:
             async with BlockingPortal() as self._portal:
                 self.backend = AsyncioBackend()
-                self.service = Service(self.runtime, self.backend, grace_seconds)
+                self.service = Service(self.runtime, self.backend, grace_seconds, calls)
                 begun.set_result(None)
                 await self.service.serve_until_closed(stop_listening)
                 self._over = True

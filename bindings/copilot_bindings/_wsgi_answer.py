@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import threading
 from collections.abc import Iterator
@@ -74,7 +75,7 @@ class Answer:
         self._begun = False
         self._body: Body | None = None
         self._loop: BackgroundLoop | None = None
-        """What knows that this stream is open."""
+        """What knows that this is being answered."""
         self._woken = threading.Event()
         self._aborted = False
         self._action: Action = exchange.start()
@@ -161,13 +162,22 @@ class Answer:
                 outcome = self._calls.begin(
                     action, self._context, lambda: app.background().home(), own=True
                 )
-                return outcome.block() if is_pending(outcome) else outcome
+                if not is_pending(outcome):
+                    return outcome
+                # At its end the loop gives up what does not return.
+                with contextlib.suppress(RunRefused):
+                    self._admit(app.background())
+                return outcome.block()
         raise AssertionError(action)
 
-    def _wait_for_frames(self, action: WaitForFrames, timeout: float) -> bool:
+    def _admit(self, loop: BackgroundLoop) -> None:
+        """Have ``loop`` know, from now on, that this is being answered."""
         if self._loop is None:
-            self._loop = self._app.background()
-            self._loop.service.admit(self)
+            self._loop = loop
+            loop.service.admit(self)
+
+    def _wait_for_frames(self, action: WaitForFrames, timeout: float) -> bool:
+        self._admit(self._app.background())
         self._woken.clear()
         with watching(action, self._calls.lock, self._context, self._woken.set):
             return self._aborted or self._woken.wait(timeout)

@@ -103,6 +103,7 @@ class CopilotWSGI:
         :raises RunRefused: if the application was closed before there was one.
         """
         if (loop := self._begun()) is None:
+            calls = self.calls()
             with self._lock:
                 if (loop := self._begun()) is None:
                     if self.closing:
@@ -111,7 +112,9 @@ class CopilotWSGI:
                         # A forked process has its parent's without the thread: nothing can be done
                         # with it, not even let it be finalized.
                         self._forked.append(self._loop)
-                    loop = self._loop = BackgroundLoop(self.runtime, self._grace_seconds)
+                    loop = self._loop = BackgroundLoop(
+                        self.runtime, self._grace_seconds, calls=calls
+                    )
                     atexit.register(self._close_at_exit, loop)
                     if self.closing:
                         # A signal came meanwhile, and found no loop to tell.

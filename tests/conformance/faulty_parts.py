@@ -30,6 +30,7 @@ from sansio_copilot import (
     MemoryStore,
     Request,
 )
+from sansio_copilot._streams import Cursor
 from sansio_copilot.threads import Batch, RunOpened
 
 from . import agents
@@ -192,15 +193,22 @@ class FaultyStore:
 
         return locked
 
+    def _read_first(self, thread_id: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """What a read is called with that goes well, so that the client has its head.
+
+        It gets one byte, lest there be nothing left to be read by another that goes wrong.
+        """
+        self._read.add(thread_id)
+        cursor, _ = args
+        return cursor, 1
+
     def __getattr__(self, name: str) -> Any:
         async def call(*args: Any) -> Any:
             await anyio.lowlevel.checkpoint()
             thread_id, args = _thread_of(*args)
             how = _told_by(thread_id, name)
-            if name == "read" and thread_id not in self._read:
-                # Only then has the client got a head that cannot be taken back.
-                self._read.add(thread_id)
-                how = None
+            if how is not None and name == "read" and thread_id not in self._read:
+                how, args = None, self._read_first(thread_id, args)
             if how is None and not args and self.next.part == name:
                 how, thread_id = self.next.how, self.next.gate
                 self.next = _Fault("", "", "")
@@ -215,7 +223,7 @@ class FaultyStore:
             thread_id, args = _thread_of(*args)
             if _told_by(thread_id, name) == "block":
                 if name == "read" and thread_id not in self._read:
-                    self._read.add(thread_id)
+                    args = self._read_first(thread_id, args)
                 else:
                     gates[thread_id].step_blocking()
             with self._lock:
@@ -245,8 +253,7 @@ def _with_thread(thread_id: str, outcome: Any) -> Any:
     """``outcome``, with cursors that know their thread."""
     if isinstance(outcome, (RunOpened, Batch)):
         return attrs.evolve(outcome, cursor=(thread_id, outcome.cursor))
-    is_cursor = type(outcome).__name__ == "_Cursor"
-    return (thread_id, outcome) if is_cursor else outcome
+    return (thread_id, outcome) if isinstance(outcome, Cursor) else outcome
 
 
 def make_faulty_runtime(*, blocking: bool = False, **options: Any) -> CopilotRuntime:

@@ -36,8 +36,8 @@ LIMITS_OF_A_SERVER = {
         idle_seconds=0.3,
         write_seconds=1.0,
     ),
-    "hooks": attrs.evolve(LIMITS, hook_seconds=0.5, service_seconds=0.5),
-    "stores": attrs.evolve(LIMITS, store_seconds=1.0),
+    "hooks": attrs.evolve(LIMITS, hook_seconds=2.0, service_seconds=2.0),
+    "stores": attrs.evolve(LIMITS, store_seconds=2.0),
     "counts": attrs.evolve(LIMITS, connections=10, runs=2),
     "bodies": attrs.evolve(LIMITS, bodies_bytes=370_000),
 }

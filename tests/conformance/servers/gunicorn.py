@@ -41,6 +41,8 @@ def serve(runtime: CopilotRuntime, host: str, port: int) -> None:
         bind=f"{host}:{port}",
         workers=1,
         threads=150,
+        # It waits so long for clients that keep their connections, idle or not.
+        graceful_timeout=8,
         worker_class="gthread",
         post_worker_init=post_worker_init,
     ).run()
