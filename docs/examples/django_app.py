@@ -19,7 +19,8 @@ def hello(input, context):
 urlpatterns = [path("", lambda request: HttpResponse("a page of Django's"))]
 settings.configure(SECRET_KEY="change me", ALLOWED_HOSTS=["127.0.0.1"], ROOT_URLCONF=__name__)
 
-copilot = CopilotWSGI(CopilotRuntime({"default": hello}))
+# CORS is the application's affair: the runtime's own default would undo its policy.
+copilot = CopilotWSGI(CopilotRuntime({"default": hello}, cors=False))
 django = get_wsgi_application()
 
 

@@ -15,8 +15,10 @@ async def hello(input, context):
         await asyncio.sleep(0.2)
 
 
+# CORS is the application's affair: the runtime's own default would undo its CORSMiddleware.
+runtime = CopilotRuntime({"default": hello}, cors=False)
 app = FastAPI()
-app.mount("/api/copilotkit", CopilotASGI(CopilotRuntime({"default": hello})))
+app.mount("/api/copilotkit", CopilotASGI(runtime))
 
 
 @app.get("/")

@@ -13,7 +13,8 @@ def hello(input, context):
 
 
 app = Flask(__name__)
-copilot = CopilotWSGI(CopilotRuntime({"default": hello}))
+# CORS is the application's affair: the runtime's own default would undo its policy.
+copilot = CopilotWSGI(CopilotRuntime({"default": hello}, cors=False))
 app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/api/copilotkit": copilot})
 
 

@@ -21,5 +21,6 @@ async def index(request):
     return PlainTextResponse("a page of Starlette's")
 
 
-copilot = CopilotASGI(CopilotRuntime({"default": hello}))
+# CORS is the application's affair: the runtime's own default would undo its policy.
+copilot = CopilotASGI(CopilotRuntime({"default": hello}, cors=False))
 app = Starlette(routes=[Route("/", index), Mount("/api/copilotkit", copilot)])

@@ -1011,3 +1011,34 @@ async def test_behind_middleware_a_client_that_goes_takes_no_run_with_it() -> No
     assert (agent.started, agent.ended) == (2, 0)
     await copilot.close()
     assert agent.ended == 2
+
+
+def test_the_cors_policy_of_an_application_is_the_only_one() -> None:
+    from starlette.middleware.cors import CORSMiddleware
+
+    async def ask(origin: bytes) -> dict[bytes, bytes]:
+        sent: list[Any] = []
+        scope = {
+            "type": "http",
+            "http_version": "1.1",
+            "method": "GET",
+            "path": "/api/copilotkit/info",
+            "query_string": b"",
+            "headers": [(b"origin", origin)],
+        }
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        runtime = CopilotRuntime({}, cors=False)
+        app: Any = CORSMiddleware(CopilotASGI(runtime), allow_origins=["https://a.example"])
+        await app(scope, receive, send)
+        assert sent[0]["status"] == 200
+        return dict(sent[0]["headers"])
+
+    name = b"access-control-allow-origin"
+    assert asyncio.run(ask(b"https://a.example"))[name] == b"https://a.example"
+    assert name not in asyncio.run(ask(b"https://b.example"))
