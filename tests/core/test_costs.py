@@ -143,7 +143,8 @@ def results_with_one_id(n: int) -> Iterator[Event]:
     for number in range(n):
         yield call("RESULT", messageId="r", content="x")
         if number % 8 == 7:
-            yield {"type": "MESSAGES_SNAPSHOT", "messages": [{"id": "r", "role": "tool"}]}
+            result = {"id": "r", "role": "tool", "toolCallId": "c", "content": "x"}
+            yield {"type": "MESSAGES_SNAPSHOT", "messages": [result]}
 
 
 def results_that_become_activities(n: int) -> Iterator[Event]:
