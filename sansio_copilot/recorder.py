@@ -164,7 +164,7 @@ class RunRecorder:
             else:
                 # As the reference: a client of this protocol version could not read it.
                 self._warn_of_type(checked["type"])
-        except (ValueError, RecursionError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             # An EventError, or what pydantic says of a model that it cannot write as JSON.
             self.error = str(error)
         if frames:
@@ -314,11 +314,7 @@ class RunRecorder:
         self._compactor.feed(event)
 
     def _write(self, event: dict[str, Any]) -> bytes:
-        try:
-            data = _json.encode(event)
-        except (TypeError, ValueError) as error:
-            raise EventError(f"{event['type']} cannot be written as JSON: {error}") from error
-        return self._frame(data)
+        return self._frame(_json.encode(event))
 
     def _frame(self, data: bytes) -> bytes:
         position = self._position

@@ -36,7 +36,6 @@ from .schema import (
     Atom,
     Choice,
     ListOf,
-    Lowered,
     Record,
     Tagged,
     TextOrList,
@@ -417,7 +416,7 @@ def _make_taker(type_: Type) -> Take:
             return _tagged(type_)
         case TextOrList():
             return _text_or_list(type_.parts)
-        case Lowered():
+        case _:
             return _lowered(type_.parts)
 
 

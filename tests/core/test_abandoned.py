@@ -191,3 +191,13 @@ def test_an_audience_tells_when_the_last_one_leaves() -> None:
 def test_seconds_are_a_number_above_0(seconds: Any) -> None:
     with pytest.raises(ValueError, match="stop_when_abandoned must be a number above 0"):
         client(seconds)
+
+
+def test_who_follows_it_when_the_time_has_come_keeps_it_alive() -> None:
+    server = client()
+    started(server).close()
+    server.advance(9)
+    reader = server.stream("POST", CONNECT, json=run_input("t", "c"))
+    assert reader.next() is not None
+    server.advance(1)
+    assert not is_over(server)

@@ -23,6 +23,7 @@ from sansio_copilot import (
     __version__,
 )
 from sansio_copilot.endpoints import DISPATCH
+from sansio_copilot.events import EventError
 from sansio_copilot.routing import match_path
 from sansio_copilot.testing import Answer, Client, Stream, run_input
 
@@ -1177,3 +1178,17 @@ class TestUnrouted:
             "error": "invalid_request",
             "message": "Missing or invalid parameter 'agentId'",
         }
+
+
+def test_a_body_that_other_readers_could_not_read_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever the walk over a body takes and the schemas of the clients do not."""
+
+    def refuse(run_input: dict[str, Any]) -> dict[str, Any]:
+        raise EventError("messages[0].id: expected a string, it is missing")
+
+    monkeypatch.setattr("sansio_copilot.endpoints._input.normalize_input", refuse)
+    answer = Client(CopilotRuntime({"default": Talker().events})).post(RUN, json=run_input("t1"))
+    assert answer.status == 400
+    assert answer.json()["details"] == "messages[0].id: expected a string, it is missing"
