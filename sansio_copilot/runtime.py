@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Mapping
 from typing import Literal
 
@@ -126,6 +127,18 @@ class CopilotRuntime:
         self.a2ui = a2ui if isinstance(a2ui, bool) else tuple(a2ui)
         self.open_generative_ui = open_generative_ui
         self.debug_feed = DebugFeed() if debug else None
+
+    def behind_cors(self) -> CopilotRuntime:
+        """The same runtime for where another CORS policy stands in front of it.
+
+        A header of the default policy would let in whom that one does not, so it is left out. A
+        :class:`CorsPolicy` that says more than the default stays, since somebody has chosen it.
+        """
+        if self.cors != CorsPolicy():
+            return self
+        behind = copy.copy(self)
+        behind.cors = None
+        return behind
 
     def exchange(self, request: Request, now: float) -> Exchange:
         """A new exchange for ``request``.

@@ -35,6 +35,15 @@ def request_of(scope: Mapping[str, Any], base_path: str | None) -> Request:
     return request if path == request.path else attrs.evolve(request, path=path)
 
 
+def is_behind_cors(scope: Mapping[str, Any]) -> bool:
+    """Whether the application that this is mounted in has CORS middleware of its own.
+
+    Starlette and FastAPI show theirs. What wraps an application from outside cannot be seen.
+    """
+    middleware = getattr(scope.get("app"), "user_middleware", ())
+    return any("cors" in getattr(each.cls, "__name__", "").lower() for each in middleware)
+
+
 def announced_length(request: Request) -> int | None:
     """The length that the request announces for its body; None for none."""
     return length_of(request.headers.get("content-length", ""))

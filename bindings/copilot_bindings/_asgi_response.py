@@ -7,7 +7,7 @@ import time
 from functools import partial
 from typing import Any
 
-from sansio_copilot import Exchange, RemoteProtocolError, Request, refusals
+from sansio_copilot import CopilotRuntime, Exchange, RemoteProtocolError, Request, refusals
 from sansio_copilot.actions import (
     Abandon,
     Action,
@@ -40,8 +40,16 @@ class BrokenOff(Exception):
 class Responder:
     """Answers one request. What the service knows as a connection."""
 
-    def __init__(self, service: Service, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(
+        self,
+        service: Service,
+        runtime: CopilotRuntime,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
         self._service = service
+        self._runtime = runtime
         self._backend = service.backend
         self._calls = service.calls
         # A copy of the current one, since middleware may have set something for this request.
@@ -68,9 +76,8 @@ class Responder:
 
         :raises BrokenOff: if the response has begun and cannot be completed.
         """
-        runtime = self._service.runtime
         try:
-            request = request_of(self._scope, runtime.base_path)
+            request = request_of(self._scope, self._runtime.base_path)
         except RemoteProtocolError as error:
             await self._refuse(str(error))
             return
@@ -106,7 +113,7 @@ class Responder:
     async def _answer(self, request: Request) -> None:
         self._announced = announced_length(request)
         self._is_expecting = "expect" in request.headers
-        self._exchange = self._service.runtime.exchange(request, time.time())
+        self._exchange = self._runtime.exchange(request, time.time())
         self._action = self._exchange.start()
         try:
             await self._drive()

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from sansio_copilot import CopilotRuntime, Run
 
+from ._asgi_request import is_behind_cors
 from ._asgi_response import BrokenOff, Responder
 from ._asgi_wire import Receive, Scope, Send
 from ._backend import Backend, Event
@@ -38,6 +39,9 @@ class CopilotASGI:
     The runtime's ``base_path`` is the path that clients ask for, also below a mount. What a proxy
     or a mount puts in front of it may be left out, if the server knows it as ``root_path``.
 
+    Where the application that it is mounted in has CORS middleware, as Starlette's and FastAPI's
+    show, that alone decides, unless the runtime has a :class:`CorsPolicy` that was made for it.
+
     :param grace_seconds: how long runs may go on after the server was told to end, unless it
         loses patience earlier. Then each is ended with a well-formed terminal event, which its
         readers receive.
@@ -50,6 +54,7 @@ class CopilotASGI:
         self, runtime: CopilotRuntime, *, grace_seconds: float = 10.0, close_on_signals: bool = True
     ) -> None:
         self._runtime = runtime
+        self._behind_cors = runtime.behind_cors()
         self._grace_seconds = grace_seconds
         self._close_on_signals = close_on_signals
         self._asked = False
@@ -68,13 +73,17 @@ class CopilotASGI:
                     self._asked = True
                     host, port = scope.get("server") or ("", None)
                     warn_of_workers(self._runtime.store, host, port)
-                await Responder(self._service(), scope, receive, send).answer()
+                await self._answer(scope, receive, send)
             case "lifespan":
                 await self._live(receive, send)
             case "websocket":
                 await send({"type": "websocket.close"})
             case other:
                 raise ValueError(f"CopilotASGI serves http, not {other!r}")
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        runtime = self._behind_cors if is_behind_cors(scope) else self._runtime
+        await Responder(self._service(), runtime, scope, receive, send).answer()
 
     def begin_close(self, grace_seconds: float | None = None) -> None:
         """Begin to end the runs and return at once. From any thread, or a signal handler.

@@ -135,3 +135,13 @@ def test_it_makes_exchanges() -> None:
 def test_a_hook_is_a_function() -> None:
     with pytest.raises(TypeError, match="on_response is a function of a HookContext, not 3"):
         Hooks(on_response=3)  # type: ignore[arg-type]
+
+
+def test_behind_another_cors_policy_the_default_is_left_out() -> None:
+    for cors, kept in ((True, False), (CorsPolicy(), False), (CorsPolicy(max_age=1), True)):
+        runtime = CopilotRuntime({}, cors=cors)
+        behind = runtime.behind_cors()
+        assert (behind.cors is not None) == kept
+        assert runtime.cors is not None
+        assert behind.store is runtime.store
+    assert CopilotRuntime({}, cors=False).behind_cors().cors is None

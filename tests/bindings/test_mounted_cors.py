@@ -1,0 +1,180 @@
+"""Mounted in an application that has a CORS policy of its own: that one holds, and once."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+from wsgiref.util import setup_testing_defaults
+
+import pytest
+from bindings.wire import BASE, body_of
+from fastapi import FastAPI
+from flask import Flask
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Mount
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+
+from copilot_bindings.asgi import CopilotASGI
+from copilot_bindings.wsgi import CopilotWSGI
+from sansio_copilot import CopilotRuntime, CorsPolicy, text_agent
+
+OURS, EVIL, PARTNER = "https://app.example.com", "https://evil.example", "https://partner.example"
+POLICY: dict[str, Any] = {"allow_origins": [OURS], "allow_credentials": True}
+Fields = list[tuple[str, str]]
+
+
+@text_agent
+async def hello(input: Any, context: Any) -> Any:
+    yield "Hello"
+
+
+def runtime(**options: Any) -> CopilotRuntime:
+    return CopilotRuntime({"default": hello}, **options)
+
+
+def ask(app: Any, method: str, path: str, origin: str, body: bytes = b"") -> Fields:
+    """Ask an ASGI application; returns the CORS headers of its answer."""
+    fields: Fields = []
+
+    asked = False
+
+    async def receive() -> dict[str, Any]:
+        nonlocal asked
+        if asked:
+            await asyncio.Event().wait()
+        asked = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: dict[str, Any]) -> None:
+        for name, value in message.get("headers", ()):
+            fields.append((name.decode().lower(), value.decode()))
+
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "root_path": "",
+        "query_string": b"",
+        "headers": [(b"origin", origin.encode()), (b"host", b"test")],
+        "http_version": "1.1",
+        "server": None,
+        "client": None,
+        "scheme": "http",
+    }
+    if method == "OPTIONS":
+        scope["headers"] += [(b"access-control-request-method", b"POST")]  # type: ignore[operator]
+    asyncio.run(app(scope, receive, send))
+    return cors_of(fields)
+
+
+def cors_of(fields: Fields) -> Fields:
+    return sorted(field for field in fields if field[0].startswith("access-control-"))
+
+
+def in_fastapi(copilot: CopilotASGI) -> Any:
+    app = FastAPI()
+    app.add_middleware(CORSMiddleware, **POLICY)
+    app.mount(BASE, copilot)
+    return app
+
+
+def in_starlette(copilot: CopilotASGI) -> Any:
+    return Starlette(
+        routes=[Mount(BASE, copilot)], middleware=[Middleware(CORSMiddleware, **POLICY)]
+    )
+
+
+def wrapped(copilot: CopilotASGI) -> Any:
+    return CORSMiddleware(copilot, **POLICY)
+
+
+REQUESTS = [
+    ("GET", f"{BASE}/info", b""),
+    ("POST", f"{BASE}/agent/default/run", body_of("t")),
+    ("POST", f"{BASE}/agent/nobody/run", body_of("t")),
+    ("GET", f"{BASE}/nothing/here", b""),
+    ("OPTIONS", f"{BASE}/agent/default/run", b""),
+]
+
+
+@pytest.mark.parametrize(
+    ("mount", "options"),
+    [
+        (in_fastapi, {}),
+        (in_starlette, {}),
+        (in_fastapi, {"cors": False}),
+        # What is wrapped from outside does not see by what.
+        (wrapped, {"cors": False}),
+    ],
+)
+@pytest.mark.parametrize(("method", "path", "body"), REQUESTS)
+def test_the_policy_of_the_application_holds(
+    mount: Callable[[CopilotASGI], Any],
+    options: dict[str, Any],
+    method: str,
+    path: str,
+    body: bytes,
+) -> None:
+    app = mount(CopilotASGI(runtime(**options)))
+    allowed = dict(ask(app, method, path, OURS, body))
+    assert allowed["access-control-allow-origin"] == OURS
+    assert allowed["access-control-allow-credentials"] == "true"
+    assert len(ask(app, method, path, OURS, body)) == len(allowed)
+    refused = dict(ask(app, method, path, EVIL, body))
+    assert "access-control-allow-origin" not in refused
+
+
+def test_a_policy_of_the_runtime_that_says_more_than_the_default_stays() -> None:
+    app = in_fastapi(CopilotASGI(runtime(cors=CorsPolicy(origin=[PARTNER]))))
+    fields = dict(ask(app, "GET", f"{BASE}/info", PARTNER))
+    assert fields["access-control-allow-origin"] == PARTNER
+
+
+def test_without_middleware_the_policy_of_the_runtime_holds() -> None:
+    app = FastAPI()
+    app.mount(BASE, CopilotASGI(runtime()))
+    assert ("access-control-allow-origin", "*") in ask(app, "GET", f"{BASE}/info", EVIL)
+
+
+def in_flask(copilot: CopilotWSGI) -> Any:
+    app = Flask("flask_app")
+    app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {BASE: copilot})  # type: ignore[method-assign]
+    return app
+
+
+def with_cors(app: Any) -> Any:
+    """WSGI middleware as it is common: it adds to the headers that there are."""
+
+    def answer(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        def start(status: str, fields: Fields, *rest: Any) -> Any:
+            if environ.get("HTTP_ORIGIN") == OURS:
+                fields = [*fields, ("Access-Control-Allow-Origin", OURS)]
+            return start_response(status, fields, *rest)
+
+        return app(environ, start)  # type: ignore[no-any-return]
+
+    return answer
+
+
+def ask_wsgi(app: Any, path: str, origin: str) -> tuple[Fields, bytes]:
+    environ: dict[str, Any] = {"PATH_INFO": path, "HTTP_ORIGIN": origin, "wsgi.input": io.BytesIO()}
+    setup_testing_defaults(environ)
+    fields: Fields = []
+
+    def start_response(status: str, sent: Fields, *rest: Any) -> Any:
+        fields.extend((name.lower(), value) for name, value in sent)
+
+    return fields, b"".join(app(environ, start_response))
+
+
+def test_wsgi_middleware_and_a_runtime_without_a_policy() -> None:
+    app = with_cors(in_flask(CopilotWSGI(runtime(cors=False))))
+    fields, body = ask_wsgi(app, f"{BASE}/info", OURS)
+    assert "default" in json.loads(body)["agents"]
+    assert cors_of(fields) == [("access-control-allow-origin", OURS)]
+    assert cors_of(ask_wsgi(app, f"{BASE}/info", EVIL)[0]) == []
