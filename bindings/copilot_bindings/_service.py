@@ -21,6 +21,13 @@ _FLUSH_SECONDS = 2.0
 SHUTDOWN = "The server is shutting down"
 
 
+class LoopEnded(RuntimeError):
+    """The event loop of the runs has ended, though nobody has closed it."""
+
+    def __init__(self) -> None:
+        super().__init__("the event loop of the runs has ended")
+
+
 class Connection(Protocol):
     """What the service asks of a connection."""
 

@@ -21,6 +21,15 @@ _WAITING: Final = threading.Thread.join.__code__
 _PAUSE_SECONDS: Final = 0.005
 
 
+def ending() -> tuple[signal.Signals, ...]:
+    """The signals that end a server: SIGHUP too, unless the process was started by nohup."""
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    hang_up = getattr(signal, "SIGHUP", None)
+    if hang_up is not None and signal.getsignal(hang_up) is not signal.SIG_IGN:
+        numbers.append(hang_up)
+    return tuple(numbers)
+
+
 def comes_again(number: int, frame: FrameType | None) -> bool:
     """Whether a signal is to be handled later: the code that it interrupts holds a pool's lock.
 

@@ -24,18 +24,11 @@ from ._asyncio_backend import AsyncioBackend
 from ._bodies import Bodies
 from ._call import Calls, StoreLock, begin_watch, end_watch
 from ._context import CallContext
-from ._service import SHUTDOWN, Connection, Service
+from ._service import SHUTDOWN, Connection, LoopEnded, Service
 
 logger = logging.getLogger("sansio_copilot")
 
 T = TypeVar("T")
-
-
-class LoopEnded(RuntimeError):
-    """The event loop of the runs has ended, though nobody has closed it."""
-
-    def __init__(self) -> None:
-        super().__init__("the event loop of the runs has ended")
 
 
 class BackgroundLoop:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import ssl as tls
 import threading
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from collections.abc import Callable, Iterator
 from sansio_copilot import CopilotRuntime
 
 from ._extras import missing_extra
+from ._signals import ending
 
 try:
     from ._asyncio_accept import Acceptor
@@ -40,7 +40,7 @@ async def serve(
     grace_seconds: float = 10.0,
     ready: Callable[[Server], object] | None = None,
 ) -> None:
-    """Serve ``runtime`` until SIGTERM or SIGINT, or until cancelled.
+    """Serve ``runtime`` until SIGTERM, SIGINT or SIGHUP, or until cancelled.
 
     A signal begins a graceful shutdown; see :meth:`Server.close`. A second one kills, as it would
     without this server. Cancellation ends the runs at once, well formed.
@@ -144,7 +144,7 @@ def _closing_on_signals(server: Server) -> Iterator[None]:
         yield
         return
     loop = asyncio.get_running_loop()
-    signals = (signal.SIGTERM, signal.SIGINT)
+    signals = ending()
 
     def handle() -> None:
         for number in signals:

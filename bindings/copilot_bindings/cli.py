@@ -7,6 +7,7 @@ import functools
 import importlib
 import logging
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.uvloop and options.binding != "asyncio":
             raise _Unusable("--uvloop goes with --binding asyncio")
         binding = "uvloop" if options.uvloop else options.binding
-        _BINDINGS[binding](make, options.host, options.port)
+        _serve(binding, make, options.host, options.port)
     except ModuleNotFoundError as error:
         extras = f"{options.binding},uvloop" if error.name == "uvloop" else options.binding
         extra = f"pip install 'sansio-copilot[{extras}]'"
@@ -41,7 +42,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, _Unusable) as error:
         print(f"sansio-copilot: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("sansio-copilot: interrupted", file=sys.stderr)
+        return 130
     return 0
+
+
+def _serve(binding: str, make: Make, host: str, port: int) -> None:
+    from ._service import LoopEnded
+
+    try:
+        _BINDINGS[binding](make, host, port)
+    except UnicodeError:
+        # Of a name that no host can have (RFC 1035 section 2.3.4: 63 octets for a label).
+        raise _Unusable(f"{_shortened(host)} is no name of a host") from None
+    except SystemExit as error:
+        raise _Unusable(f"an agent has ended the server: {error!r}") from error
+    except LoopEnded as error:
+        raise _Unusable(f"an agent has ended the server: {error.__cause__!r}") from error
 
 
 class _Unusable(Exception):
@@ -73,25 +91,53 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:
-        raise argparse.ArgumentTypeError(f"{text} is not a port, from 0 to 65535")
-    return port
+    # int() takes much more, as " 1_0".
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
+        raise argparse.ArgumentTypeError(
+            f"a whole number from 0 to 65535; {_shortened(text)} is not a port"
+        )
+    return int(text)
+
+
+def _shortened(text: str) -> str:
+    """``text`` in an error of one line."""
+    text = text if text.isprintable() else repr(text)
+    return text if len(text) <= 80 else f"{text[:80]}..."
 
 
 def _imported(where: str) -> Make:
     module_name, _, attribute = where.partition(":")
-    if not module_name:
-        raise _Unusable(f"{where!r} names no module, expected module:attribute")
+    if not all(part.isidentifier() for part in module_name.split(".")):
+        raise _Unusable(
+            f"{_shortened(where)} names no module, expected module:attribute,"
+            " as my_package.my_module:runtime"
+        )
     # As `python -m` does: the application's module is found where the command is run.
     sys.path.insert(0, "")
     try:
-        runtime = getattr(importlib.import_module(module_name), attribute or "runtime")
-    except (ImportError, AttributeError) as error:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        if module_name.endswith(".py"):
+            name = where.replace(".py", "")
+            raise _Unusable(f"{where} is a file, expected a module: {name}") from error
+        raise _Unusable(f"cannot find {where!r}: {_line_of(error)}") from error
+    except (Exception, SystemExit) as error:
+        raise _Unusable(f"{module_name!r} fails when it is imported: {_line_of(error)}") from error
+    try:
+        runtime = getattr(module, attribute or "runtime")
+    except AttributeError as error:
         raise _Unusable(f"cannot find {where!r}: {error}") from error
     if not isinstance(runtime, CopilotRuntime):
         raise _Unusable(f"{where!r} is a {type(runtime).__name__}, expected a CopilotRuntime")
     return lambda sleep: runtime
+
+
+def _line_of(error: BaseException) -> str:
+    """What was raised, and in which file and line, without a traceback's many lines."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    found = traceback.extract_tb(error.__traceback__)
+    frames = [frame for frame in found if not frame.filename.startswith("<frozen")]
+    return f"{text} ({frames[-1].filename}, line {frames[-1].lineno})" if frames[1:] else text
 
 
 def _demo(sleep: Sleep) -> CopilotRuntime:
@@ -138,7 +184,9 @@ def _serve_sockets(make: Make, host: str, port: int) -> None:
 
 def _say_where(host: str) -> Callable[[Any], None]:
     def ready(server: Any) -> None:
-        print(f"serving on http://{host}:{server.port}/", flush=True)
+        # RFC 3986 section 3.2.2 has brackets around an IPv6 address.
+        name = f"[{host}]" if ":" in host else host or "0.0.0.0"
+        print(f"serving on http://{name}:{server.port}/", flush=True)
 
     return ready
 

@@ -20,6 +20,7 @@ from typing import Self
 from sansio_copilot import CopilotRuntime
 
 from ._extras import missing_extra
+from ._signals import ending
 
 try:
     from ._accept import Acceptor
@@ -48,7 +49,7 @@ def serve(
     grace_seconds: float = 10.0,
     ready: Callable[[Server], object] | None = None,
 ) -> None:
-    """Serve ``runtime`` until SIGTERM or SIGINT, or until somebody closes the server.
+    """Serve ``runtime`` until SIGTERM, SIGINT or SIGHUP, or until somebody closes the server.
 
     A signal begins a graceful shutdown; see :meth:`Server.close`. A second one kills, as it would
     without this server. In another thread than the main one signals are left alone.
@@ -212,7 +213,7 @@ def _closing_on_signals(server: Server) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = (signal.SIGTERM, signal.SIGINT)
+    numbers = ending()
     former = {number: signal.getsignal(number) for number in numbers}
 
     def restore() -> None:

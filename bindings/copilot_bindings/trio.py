@@ -7,7 +7,6 @@ well formed, and its readers receive that, before the scope is left.
 from __future__ import annotations
 
 import contextlib
-import signal
 import ssl as tls
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -16,6 +15,7 @@ from typing import Any
 from sansio_copilot import CopilotRuntime
 
 from ._extras import missing_extra
+from ._signals import ending
 
 try:
     import trio
@@ -43,7 +43,7 @@ async def serve(
     ready: Callable[[Server], object] | None = None,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve ``runtime`` until SIGTERM or SIGINT, or until cancelled.
+    """Serve ``runtime`` until SIGTERM, SIGINT or SIGHUP, or until cancelled.
 
     A signal begins a graceful shutdown; see :meth:`Server.close`. A second one kills, as it would
     without this server. Cancellation ends the runs at once, well formed.
@@ -198,7 +198,7 @@ class Server:
 async def _close_on_signal(
     server: Server, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with trio.open_signal_receiver(*ending()) as signals:
         task_status.started()
         async for _ in signals:
             break

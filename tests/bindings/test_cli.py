@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -33,8 +33,10 @@ other = 5
 
 
 @contextlib.contextmanager
-def running(*arguments: str, cwd: Path | None = None) -> Iterator[str]:
-    """The command in a process of its own; gives its URL, and checks that SIGTERM ends it well."""
+def running(
+    *arguments: str, cwd: Path | None = None, signals: Sequence[signal.Signals] = (signal.SIGTERM,)
+) -> Iterator[str]:
+    """The command in a process of its own; gives its URL, and checks that ``signals`` end it."""
     command = [sys.executable, "-m", "copilot_bindings.cli", *arguments, "--port", "0"]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd
@@ -45,8 +47,9 @@ def running(*arguments: str, cwd: Path | None = None) -> Iterator[str]:
         assert found, process.communicate()[1]
         yield found[0].rstrip("/")
     finally:
-        process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=15)
+        for number in signals:
+            process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == 0
     assert "Traceback" not in errors
 
@@ -96,6 +99,15 @@ def test_serve_a_runtime_of_the_users_own(where: str, tmp_path: Path) -> None:
         ("app:nothing", "has no attribute 'nothing'"),
         ("app:other", "'app:other' is a int, expected a CopilotRuntime"),
         (":runtime", "expected module:attribute"),
+        (".", "expected module:attribute"),
+        ("../app:runtime", "expected module:attribute"),
+        ("a b:runtime", "expected module:attribute"),
+        ("x" * 300 + "/:runtime", "expected module:attribute"),
+        ("app.py:runtime", "expected a module: app:runtime"),
+        ("broken:runtime", "'broken' fails when it is imported: ValueError: two lines (broken"),
+        ("typo:runtime", "fails when it is imported: SyntaxError"),
+        ("leaves:runtime", "fails when it is imported: SystemExit: 3"),
+        ("imports:runtime", "No module named 'nothing_of_the_kind'"),
     ],
 )
 def test_what_cannot_be_served(
@@ -108,8 +120,66 @@ def test_what_cannot_be_served(
     (tmp_path / "app.py").write_text(APP)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path[:])
+    (tmp_path / "broken.py").write_text("raise ValueError('two\\nlines')")
+    (tmp_path / "typo.py").write_text("runtime = (")
+    (tmp_path / "leaves.py").write_text("raise SystemExit(3)")
+    (tmp_path / "imports.py").write_text("import nothing_of_the_kind")
     assert cli.main(["serve", where]) == 1
-    assert message in capsys.readouterr().err
+    [line] = capsys.readouterr().err.splitlines()
+    assert message.replace("(broken", f"({tmp_path / 'broken'}") in line
+    assert len(line) < 400
+
+
+@pytest.mark.parametrize("binding", ["asyncio", "trio", "sockets"])
+@pytest.mark.parametrize("host", ["x" * 300, "x." * 150, "no.such.host.invalid", "a\x00b"])
+def test_a_host_that_is_none(host: str, binding: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["demo", "--binding", binding, "--host", host, "--port", "0"]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert len(line) < 400
+
+
+@pytest.mark.parametrize(
+    ("host", "url"), [("::1", "http://[::1]:5/"), ("", "http://0.0.0.0:5/"), ("h", "http://h:5/")]
+)
+def test_where_it_says_that_it_serves(
+    host: str, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Server:
+        port = 5
+
+    cli._say_where(host)(Server())
+    assert capsys.readouterr().out == f"serving on {url}\n"
+
+
+def test_what_an_agent_ends_by_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from copilot_bindings._service import LoopEnded
+
+    for error, status in ((SystemExit(), 1), (LoopEnded(), 1), (KeyboardInterrupt(), 130)):
+        error.__cause__ = ValueError("why")
+
+        def fails(*args: object, error: BaseException = error) -> None:
+            raise error
+
+        monkeypatch.setitem(cli._BINDINGS, "asyncio", fails)
+        assert cli.main(["demo"]) == status
+        assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("binding", ["asyncio", "trio", "sockets"])
+def test_a_hang_up_ends_it_gracefully(binding: str) -> None:
+    with running("demo", "--binding", binding, signals=[signal.SIGHUP]) as url:
+        assert get(url)
+
+
+def test_a_hang_up_that_nohup_ignores_does_not() -> None:
+    former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with running("demo", signals=[signal.SIGHUP, signal.SIGTERM]) as url:
+            assert get(url)
+    finally:
+        signal.signal(signal.SIGHUP, former)
 
 
 def test_uvloop_is_for_asyncio(capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,3 +214,13 @@ def test_a_port_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.main(["demo", "--port", "99999"])
     assert "99999 is not a port" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("port", ["abc", "-1", "1.5", "1_0", "65536", "9" * 5000])
+def test_a_port_that_is_no_whole_number(port: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["demo", f"--port={port}"])
+    assert ended.value.code == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "--port: a whole number from 0 to 65535" in line
+    assert len(line) < 300
