@@ -142,6 +142,8 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _ONE_DOT = frozenset({".", "%2e"})
 _TWO_DOTS = frozenset({"..", ".%2e", "%2e.", "%2e%2e"})
 # What the WHATWG URL parser leaves as it is in a path and in a query; "%" so that escapes stay.
+# The same of a path that comes decoded, in which a "%" is one (RFC 3986 section 3.3).
+_DECODED_SAFE = "/:@!$&'()*+,;=~"
 _PATH_SAFE = "!$%&'()*+,/:;=@[]^|"
 _QUERY_SAFE = "!$%&()*+,-./:;=?@[\\]^`{|}"
 
@@ -217,6 +219,31 @@ def under_base_path(path: str, base_path: str | None) -> bool:
 def at_base_path(path: str, base_path: str | None) -> bool:
     """Whether ``path`` is ``base_path`` itself; any path is, if that is anywhere."""
     return base_path is None or _below(path, base_path) in ("", "/")
+
+
+def from_base_path(path: str, root: str, base_path: str | None) -> str:
+    """``path`` as the runtime knows it, where only the deployment knows a prefix of it.
+
+    ASGI calls that prefix ``root_path``, WSGI ``SCRIPT_NAME`` (PEP 3333). What a proxy has put in
+    front of the base path is left out, and what a mount has cut off is put back; a path that is
+    the base path's already, or that neither helps, stays.
+
+    :param path: percent-encoded.
+    :param root: the prefix, decoded.
+    """
+    if not root or under_base_path(normalize_path(path), base_path):
+        return path
+    rest = path.split("/")
+    front = root.rstrip("/").split("/")
+    if unquote("/".join(rest[: len(front)])) != "/".join(front):
+        # The path was cut off by a mount that did not keep it.
+        whole = quote(_well_formed(root.rstrip("/")), safe=_DECODED_SAFE) + path
+        return whole if under_base_path(normalize_path(whole), base_path) else path
+    for count in range(1, len(front)):
+        shorter = "/" + "/".join(rest[count + 1 :])
+        if under_base_path(normalize_path(shorter), base_path):
+            return shorter
+    return path
 
 
 def match_path(path: str, base_path: str | None) -> Route | None:

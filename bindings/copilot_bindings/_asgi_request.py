@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote
 import attrs
 
 from sansio_copilot import Request
-from sansio_copilot.routing import normalize_path, under_base_path
+from sansio_copilot.routing import from_base_path
 
 from ._bodies import length_of
 
@@ -31,7 +31,7 @@ def request_of(scope: Mapping[str, Any], base_path: str | None) -> Request:
         (name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]
     )
     request = Request.from_target(scope["method"], target, headers)
-    path = _from_base_path(request.path, scope.get("root_path", ""), base_path)
+    path = from_base_path(request.path, scope.get("root_path", ""), base_path)
     return request if path == request.path else attrs.evolve(request, path=path)
 
 
@@ -62,19 +62,3 @@ def _raw_path(scope: Mapping[str, Any]) -> str:
             return encoded
     # Somebody has rewritten the path, and means it.
     return quote(path, safe=_PATH_SAFE)
-
-
-def _from_base_path(path: str, root: str, base_path: str | None) -> str:
-    if not root or under_base_path(normalize_path(path), base_path):
-        return path
-    rest = path.split("/")
-    front = root.rstrip("/").split("/")
-    if unquote("/".join(rest[: len(front)])) != "/".join(front):
-        # The path was cut off by a mount that did not keep it.
-        whole = quote(root.rstrip("/"), safe=_PATH_SAFE) + path
-        return whole if under_base_path(normalize_path(whole), base_path) else path
-    for count in range(1, len(front)):
-        shorter = "/" + "/".join(rest[count + 1 :])
-        if under_base_path(normalize_path(shorter), base_path):
-            return shorter
-    return path

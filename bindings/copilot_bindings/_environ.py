@@ -9,6 +9,7 @@ from urllib.parse import quote, unquote_to_bytes
 from wsgiref.util import is_hop_by_hop
 
 from sansio_copilot import RemoteProtocolError, Request, Response
+from sansio_copilot.routing import from_base_path
 
 from ._bodies import Body, length_of
 
@@ -27,15 +28,17 @@ class BodyEndsEarly(Exception):
     """The client has sent less of a body than it announced."""
 
 
-def request_of(environ: Environ) -> Request:
+def request_of(environ: Environ, base_path: str | None) -> Request:
     """The core's request, without its body.
 
+    :param base_path: of the runtime. Of the path as much of ``SCRIPT_NAME`` is left out as stands
+        in front of it: what a proxy or a mount has put there.
     :raises RemoteProtocolError: if the length of the body is no number.
     """
     announced_length(environ)
     return Request(
         environ["REQUEST_METHOD"],
-        _path_of(environ),
+        from_base_path(_path_of(environ), _prefix_of(environ), base_path),
         environ.get("QUERY_STRING", ""),
         _fields_of(environ),
     )
@@ -96,6 +99,11 @@ def send_whole(response: Response, start_response: StartResponse) -> list[bytes]
     fields = response.headers.set("content-length", str(len(response.body)))
     send_head(response.status, fields.raw, start_response)
     return [response.body]
+
+
+def _prefix_of(environ: Environ) -> str:
+    prefix: str = environ.get("SCRIPT_NAME", "")
+    return prefix.encode("latin-1").decode("utf-8", "replace")
 
 
 def _path_of(environ: Environ) -> str:

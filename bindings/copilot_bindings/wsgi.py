@@ -42,7 +42,8 @@ Handler: TypeAlias = Callable[[int, FrameType | None], object] | int | None
 class CopilotWSGI:
     """A WSGI application that serves ``runtime``; by itself, below a prefix or inside another.
 
-    The runtime's ``base_path`` is the path that the browser sees, wherever this is mounted.
+    The runtime's ``base_path`` is the path that the browser sees, wherever this is mounted. What a
+    proxy or a mount puts in front of it may be left out, if the server has it in ``SCRIPT_NAME``.
 
     :param grace_seconds: how long runs may go on once the application closes.
     """
@@ -66,7 +67,7 @@ class CopilotWSGI:
     ) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""
         try:
-            request = _environ.request_of(environ)
+            request = _environ.request_of(environ, self.runtime.base_path)
         except RemoteProtocolError as error:
             return _environ.send_whole(refusals.not_http(str(error)), start_response)
         if self._asked != os.getpid():

@@ -22,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import Any
+from urllib.parse import quote
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
@@ -171,7 +172,30 @@ class TestEnviron:
     def test_the_path(self, environ: dict[str, str], path: str | None) -> None:
         if path is None:
             path = "/Gr%C3%B6%C3%9Fe%20%25/+&=@:;,~!$'()*"
-        assert request_of({"REQUEST_METHOD": "GET", **environ}).path == path
+        assert request_of({"REQUEST_METHOD": "GET", **environ}, None).path == path
+
+    @pytest.mark.parametrize(
+        ("script_name", "path_info"),
+        [
+            ("", "/api/copilotkit/info"),
+            ("/api/copilotkit", "/info"),
+            ("/proxy", "/api/copilotkit/info"),
+            ("/proxy/api/copilotkit", "/info"),
+            ("/a/b/api", "/copilotkit/info"),
+            # As it comes to WSGI: each byte of UTF-8 a character.
+            ("/gr\xc3\xb6\xc3\x9fe", "/api/copilotkit/info"),
+        ],
+    )
+    def test_a_prefix_that_only_the_deployment_knows(
+        self, script_name: str, path_info: str
+    ) -> None:
+        environ = {"REQUEST_METHOD": "GET", "SCRIPT_NAME": script_name, "PATH_INFO": path_info}
+        target = quote((script_name + path_info).encode("latin-1"))
+        for extra in ({}, {"RAW_URI": target}):
+            assert request_of({**environ, **extra}, BASE).path == f"{BASE}/info"
+        with open_app(CopilotRuntime({"default": hello})) as app:
+            answer = Answer(app, "GET", path_info, SCRIPT_NAME=script_name)
+            assert "default" in answer.json()["agents"]
 
     def test_the_rest(self) -> None:
         environ = {
@@ -186,7 +210,7 @@ class TestEnviron:
             "SERVER_NAME": "host",
             "wsgi.input": None,
         }
-        request = request_of(environ)
+        request = request_of(environ, None)
         assert (request.method, request.query, request.body) == ("POST", "a=%20&b", None)
         assert request.headers.raw == (
             ("content-type", "text/plain"),
@@ -194,7 +218,7 @@ class TestEnviron:
             ("x-tenant", "\xe4"),
         )
         empty = {**environ, "CONTENT_TYPE": "", "CONTENT_LENGTH": ""}
-        assert request_of(empty).headers.raw == (("x-tenant", "\xe4"),)
+        assert request_of(empty, None).headers.raw == (("x-tenant", "\xe4"),)
 
     def test_a_body(self) -> None:
         class Trickle(io.BytesIO):

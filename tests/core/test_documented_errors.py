@@ -296,6 +296,7 @@ PROMISES = [
     Promise("match_path", (PATHS, BASES), ()),
     Promise("under_base_path", (PATHS, BASES), ()),
     Promise("at_base_path", (PATHS, BASES), ()),
+    Promise("from_base_path", (PATHS, PATHS, BASES), ()),
     Promise("normalize_path", (PATHS,), ()),
     Promise("normalize_base_path", (BASES | ANYTHING,), (TypeError, ValueError)),
     # sansio_copilot.cors
@@ -330,6 +331,7 @@ NOTHING_FROM_OUTSIDE = {
     " MemoryStore.read MemoryStore.watch MemoryStore.list_threads MemoryStore.clear ThreadStore": (
         "take keys and cursors of the store's own, and the core's frames"
     ),
+    "CopilotRuntime.behind_cors": "takes nothing",
     "text_agent": "takes a function, and calls it in a run",
     "ChunkExpander Compactor Finalizer Verifier Parser Client Stream": "are made of nothing",
     "Client.get Client.stream Client.advance Client.step Client.close Stream.next"

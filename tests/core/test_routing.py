@@ -23,6 +23,7 @@ from sansio_copilot.routing import (
     allowed_methods,
     detect_envelope,
     envelope_route,
+    from_base_path,
     match_path,
     may_be_envelope,
     normalize_base_path,
@@ -661,3 +662,26 @@ class TestTheRequestOfAnEndpoint:
         inner = self.inner(Envelope("inspector/learning", params), outer)
         assert (inner.method, inner.query) == ("GET", query)
         assert inner.path == f"{BASE}/inspector-learning"
+
+
+class TestPrefix:
+    """What only the deployment knows of a path."""
+
+    @pytest.mark.parametrize(
+        ("path", "root", "found"),
+        [
+            ("/api/copilotkit/info", "", "/api/copilotkit/info"),
+            ("/api/copilotkit/info", "/proxy", "/api/copilotkit/info"),
+            ("/proxy/api/copilotkit/info", "/proxy", "/api/copilotkit/info"),
+            ("/proxy/api/copilotkit/info", "/proxy/", "/api/copilotkit/info"),
+            ("/a/b/api/copilotkit/info", "/a/b/api/copilotkit", "/api/copilotkit/info"),
+            ("/a%20b/api/copilotkit/x%2Fy", "/a b", "/api/copilotkit/x%2Fy"),
+            ("/info", "/api/copilotkit", "/api/copilotkit/info"),
+            ("/info", "/elsewhere", "/info"),
+            ("/proxy/info", "/proxy", "/proxy/info"),
+            ("/proxy/api/copilotkit/info", "/other", "/proxy/api/copilotkit/info"),
+        ],
+    )
+    def test_it_is_left_out_or_put_back(self, path: str, root: str, found: str) -> None:
+        assert from_base_path(path, root, "/api/copilotkit") == found
+        assert from_base_path(path, root, None) == path
