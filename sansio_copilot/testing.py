@@ -378,8 +378,8 @@ class _Home:
                 self._perform(action)
 
     def _left_alone(self) -> None:
-        if self._run.abandon_seconds is not None:
-            self._abandon_at = self._client.now + self._run.abandon_seconds
+        assert self._run.abandon_seconds is not None, "a run with an audience has that time"
+        self._abandon_at = self._client.now + self._run.abandon_seconds
 
     def _pull(self) -> object:
         if self._events is None:
