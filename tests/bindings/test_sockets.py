@@ -71,7 +71,7 @@ def ours() -> list[str]:
     return [thread.name for thread in threads if thread.name.startswith("copilot-")]
 
 
-def wait_until(reached: Callable[[], bool], what: str, seconds: float = 5) -> None:
+def wait_until(reached: Callable[[], bool], what: str, seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not reached():
         assert time.monotonic() < deadline, f"not in time: {what}"

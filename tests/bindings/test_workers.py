@@ -86,10 +86,11 @@ def test_it_is_said_once_and_not_of_test_clients(
     store = MemoryStore()
     monkeypatch.setattr(_workers, "_known", set())
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
-        other.bind(f"\0sansio-copilot/{os.getppid()}/80")
+        # A port of its own, because other tests of this process have made the name of port 80.
+        other.bind(f"\0sansio-copilot/{os.getppid()}/65001")
         for host in ("testserver", "localhost", ""):
-            warn_of_workers(store, host, 80)
+            warn_of_workers(store, host, 65001)
         assert not caplog.records
         for _ in range(2):
-            warn_of_workers(store, "127.0.0.1", 80)
+            warn_of_workers(store, "127.0.0.1", 65001)
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
