@@ -140,6 +140,9 @@ class RunRecorder:
                 or "raw_event" in event
                 or event.get("type") == "RAW"
             ):
+                # A mapping of the agent's own may fail when it is read; here its reason is told.
+                if type(event) is not dict and isinstance(event, Mapping):
+                    event = event_dict(event)
                 event = without_raw(event)
                 if event is DROPPED:
                     return b""

@@ -199,6 +199,8 @@ class Server:
 
         :param but: types of which there may be more.
         """
+        # A store takes note of frames that were dropped when it is used the next time.
+        but = (*but, "_Unread")
         before = self.objects()
         yield
         left: Counter[str] = Counter()
