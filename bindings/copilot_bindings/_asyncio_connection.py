@@ -237,7 +237,7 @@ class Connection(asyncio.Protocol):
         # stays with the loop until its time comes.
         seconds = _TIMER_SECONDS
         if isinstance(self._want, (Send, Close)):
-            # What is held by now may be as much as before, though the client has taken some.
+            # The buffer is looked at often, because it may fill again once the client took some.
             seconds = min(seconds, self._service.runtime.limits.write_seconds / _LOOKS)
         at = min(self._deadline, self._loop.time() + seconds)
         self._timer = self._loop.call_at(at, self._time_out)

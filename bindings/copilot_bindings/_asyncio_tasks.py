@@ -47,7 +47,7 @@ def may_be_dropped(task: asyncio.Future[Any]) -> None:
     An application may be dropped with its loop at any time, as by a test client; what is in the
     task then ends by itself.
     """
-    # What asyncio itself does for tasks whose end it does not wait for.
+    # The flag silences a warning that asyncio itself turns off for tasks that it does not await.
     with contextlib.suppress(AttributeError):
         task._log_destroy_pending = False  # type: ignore[attr-defined]
 
@@ -68,7 +68,7 @@ class TaskFactory:
     def __call__(
         self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any
     ) -> asyncio.Future[Any]:
-        # What is guarded needs no more of that, and has many steps.
+        # A guarded coroutine is contained already, and wrapping its steps again costs time.
         if is_contained() and getattr(coroutine, "cr_code", None) is not guarded.__code__:
             coroutine = ContainedCoroutine(coroutine)
         if self._former is None:
@@ -88,7 +88,7 @@ class ContainedCoroutine(Coroutine[Any, Any, Any]):
         self._coroutine = coroutine
 
     def __getattr__(self, name: str) -> Any:
-        # Of whoever shows where a task is.
+        # Tools that show where a task is ask for the members of its coroutine.
         return getattr(self._coroutine, name)
 
     def __await__(self) -> Generator[Any, Any, Any]:

@@ -39,7 +39,7 @@ class Bodies:
 
     def __init__(self, limits: Limits) -> None:
         self._lock = threading.Lock()
-        # One of the largest is always taken.
+        # The room is never below one body of the largest size, so that such a body is always taken.
         self.room = max(limits.bodies_bytes, limits.body_bytes)
         """How many bytes more may be held."""
 

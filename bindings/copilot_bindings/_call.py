@@ -266,7 +266,7 @@ class Pending:
         with self._lock:
             if self.done:
                 return
-            # What comes next in its exchange cannot enter what this may still be in.
+            # The context is left, because the exchange goes on while this call may be in it.
             self._context.leave()
             if self._job is not None and self._pool is not None:
                 self._pool.leave(self._job)
@@ -383,7 +383,7 @@ class Pending:
         except Exception as error:
             failed = error
         except BaseExceptionGroup as group:
-            # What a nursery makes of its cancellation and of what else was raised in it.
+            # A nursery raises its cancellation in one group with whatever else was raised in it.
             interrupt, others = group.split((home.cancelled, KeyboardInterrupt))
             failed = None if others is None else failure(others)
         except Dropped:
@@ -409,7 +409,7 @@ class Pending:
 
 def is_async(function: Callable[..., Any]) -> bool:
     """Whether calling ``function`` does nothing but to make a coroutine."""
-    # Of an object that is no function, its class has what is called.
+    # The class is looked at too, because it has the __call__ of an object that is no function.
     return any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))
 
 

@@ -16,7 +16,7 @@ from ._http11 import Refused
 
 _LINE_BYTES = 1024
 """The longest line of a chunk's size with its extensions, and the longest trailers."""
-# What a client may send beside the body itself, as Go has it: of the line of each chunk 16 bytes
+# The excess is what comes beside the body itself. As in Go, 16 bytes of each chunk's line
 # and twice the chunk do not count, so that no honest client ever gets there.
 _EXCESS_BYTES = 16 * 1024
 _FREE_BYTES = 16

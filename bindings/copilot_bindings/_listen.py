@@ -10,7 +10,7 @@ import stat
 from typing import Any, TypeAlias
 
 _BACKLOG = 1024
-# What a server that listens without accepting answers is no sign of life, but one of it being busy.
+# The probe has a time limit, because a busy server listens without accepting for a while.
 _PROBE_SECONDS = 1.0
 
 UnixPath: TypeAlias = str | os.PathLike[str] | None
@@ -163,7 +163,7 @@ def _listening(family: int, address: Any) -> socket.socket:
 
 def _cannot_listen(address: Any, error: OSError) -> OSError:
     if error.errno is None:
-        # What Python says of a path that the kernel has no room for.
+        # Python's own error for such a path has no number and does not say how long it may be.
         size = len(os.fsencode(address))
         return OSError(
             errno.ENAMETOOLONG,

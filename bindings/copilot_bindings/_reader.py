@@ -20,7 +20,7 @@ _FULL_BYTES = 64 * 1024
 # What of an unread body is worth reading to keep the connection: less than a new one costs.
 _WORTH_DRAINING = 64 * 1024
 
-# What ends a chunked body for h11, which has seen none of it.
+# This chunk ends the body for h11, which has seen none of the chunks before it.
 _LAST_CHUNK = b"0\r\n\r\n"
 # h11 has no list of its own.
 _CLOSED = (h11.DONE, h11.CLOSED, h11.MUST_CLOSE)

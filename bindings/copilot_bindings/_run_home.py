@@ -143,7 +143,7 @@ class RunHome:
             dropped = True
             self.abandon()
             if self._backend.current() is self._living:
-                # What the agent awaited has raised it, and so closed all that awaits the agent.
+                # The error comes from what the agent awaited, and closed all that awaits it.
                 # Nothing can be awaited here any more, but the loop goes on.
                 ended(self)
             raise
@@ -355,7 +355,7 @@ class RunHome:
             self.abandon()
 
     def _left_alone(self) -> None:
-        # From any thread, and perhaps again before the time is over.
+        # The loop does it, because this is called from any thread, perhaps more than once.
         self._backend.soon(self._wait_alone)
 
     def _wait_alone(self) -> None:

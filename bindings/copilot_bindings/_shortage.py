@@ -14,7 +14,7 @@ PAUSE_SECONDS: Final = 0.05
 """How long to wait before the next attempt. Clients wait in the system's queue meanwhile."""
 _QUIET_SECONDS = 60.0
 
-# Of a connection that has gone again, or never was one (accept(2), "Error handling").
+# These errors belong to one connection that is gone already (accept(2), "Error handling").
 _OF_THE_CONNECTION: Final = frozenset(
     getattr(errno, name)
     for name in (
