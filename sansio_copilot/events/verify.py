@@ -7,8 +7,10 @@ whose rules and messages these are; of reasoning it is that of 1.0.0, which is s
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Any, Final
+
+import attrs
 
 from . import types as t
 from .normalize import normalize_event
@@ -25,6 +27,52 @@ _MISSING: Final = object()
 
 # Who opened an entity: the id of a subagent run, or None for the parent agent.
 _Owners = dict[str, str | None]
+
+
+@attrs.frozen
+class _Bracket:
+    """What one event opens and another closes, and what the reference calls it.
+
+    :param noun: its name in messages.
+    :param start: the type of the event that opens it.
+    :param end: the type of the event that closes it.
+    """
+
+    noun: str
+    start: str
+    end: str
+
+    def check_start(self, event: Event, entity_id: str, open_ids: Container[str]) -> None:
+        """Refuse ``event`` if what it opens is open already."""
+        if entity_id in open_ids:
+            raise EventError(
+                f"Cannot send '{event['type']}' event: A {self.noun} with ID '{entity_id}' is "
+                f"already in progress. Complete it with '{self.end}' first."
+            )
+
+    def check_goes_on(self, event: Event, entity_id: str, open_ids: Container[str]) -> None:
+        """Refuse ``event`` if what it goes on with is not open."""
+        if entity_id not in open_ids:
+            raise self._not_open(event, entity_id, f"Start a {self.noun} with '{self.start}'")
+
+    def check_end(self, event: Event, entity_id: str, open_ids: Container[str]) -> None:
+        """Refuse ``event`` if what it closes is not open."""
+        if entity_id not in open_ids:
+            raise self._not_open(event, entity_id, f"A '{self.start}' event must be sent")
+
+    def _not_open(self, event: Event, entity_id: str, remedy: str) -> EventError:
+        return EventError(
+            f"Cannot send '{event['type']}' event: No active {self.noun} found with ID "
+            f"'{entity_id}'. {remedy} first."
+        )
+
+
+_TEXT: Final = _Bracket("text message", t.TEXT_MESSAGE_START, t.TEXT_MESSAGE_END)
+_TOOL: Final = _Bracket("tool call", t.TOOL_CALL_START, t.TOOL_CALL_END)
+_REASONING: Final = _Bracket(
+    "reasoning message", t.REASONING_MESSAGE_START, t.REASONING_MESSAGE_END
+)
+_SPAN: Final = _Bracket("reasoning span", t.REASONING_START, t.REASONING_END)
 
 
 class Verifier:
@@ -184,11 +232,7 @@ class Verifier:
 
     def _text_start(self, event: Event, tag: str | None) -> None:
         message_id = event["messageId"]
-        if message_id in self._open_messages:
-            raise EventError(
-                f"Cannot send 'TEXT_MESSAGE_START' event: A text message with ID '{message_id}' "
-                "is already in progress. Complete it with 'TEXT_MESSAGE_END' first."
-            )
+        _TEXT.check_start(event, message_id, self._open_messages)
         _check_owner(event, tag, self._owners_of_messages, message_id, "message")
         self._open_messages[message_id] = None
         # An untagged reopening agrees with any owner, and does not take the message over.
@@ -196,21 +240,13 @@ class Verifier:
 
     def _text_content(self, event: Event, tag: str | None) -> None:
         message_id = event["messageId"]
-        if message_id not in self._open_messages:
-            raise EventError(
-                "Cannot send 'TEXT_MESSAGE_CONTENT' event: No active text message found with ID "
-                f"'{message_id}'. Start a text message with 'TEXT_MESSAGE_START' first."
-            )
+        _TEXT.check_goes_on(event, message_id, self._open_messages)
         if tag is not None:
             _check_owner(event, tag, self._owners_of_messages, message_id, "message")
 
     def _text_end(self, event: Event, tag: str | None) -> None:
         message_id = event["messageId"]
-        if message_id not in self._open_messages:
-            raise EventError(
-                "Cannot send 'TEXT_MESSAGE_END' event: No active text message found with ID "
-                f"'{message_id}'. A 'TEXT_MESSAGE_START' event must be sent first."
-            )
+        _TEXT.check_end(event, message_id, self._open_messages)
         _check_owner(event, tag, self._owners_of_messages, message_id, "message")
         del self._open_messages[message_id]
 
@@ -218,11 +254,7 @@ class Verifier:
 
     def _tool_start(self, event: Event, tag: str | None) -> None:
         call_id = event["toolCallId"]
-        if call_id in self._open_tool_calls:
-            raise EventError(
-                f"Cannot send 'TOOL_CALL_START' event: A tool call with ID '{call_id}' is already "
-                "in progress. Complete it with 'TOOL_CALL_END' first."
-            )
+        _TOOL.check_start(event, call_id, self._open_tool_calls)
         # A call lives in the message that parentMessageId names and has no owner of its own, so
         # it must agree with that message, and inherits from it if it says nothing.
         parent_id = event.get("parentMessageId")
@@ -247,21 +279,13 @@ class Verifier:
 
     def _tool_args(self, event: Event, tag: str | None) -> None:
         call_id = event["toolCallId"]
-        if call_id not in self._open_tool_calls:
-            raise EventError(
-                "Cannot send 'TOOL_CALL_ARGS' event: No active tool call found with ID "
-                f"'{call_id}'. Start a tool call with 'TOOL_CALL_START' first."
-            )
+        _TOOL.check_goes_on(event, call_id, self._open_tool_calls)
         if tag is not None:
             _check_owner(event, tag, self._owners_of_tool_calls, call_id, "tool call")
 
     def _tool_end(self, event: Event, tag: str | None) -> None:
         call_id = event["toolCallId"]
-        if call_id not in self._open_tool_calls:
-            raise EventError(
-                "Cannot send 'TOOL_CALL_END' event: No active tool call found with ID "
-                f"'{call_id}'. A 'TOOL_CALL_START' event must be sent first."
-            )
+        _TOOL.check_end(event, call_id, self._open_tool_calls)
         _check_owner(event, tag, self._owners_of_tool_calls, call_id, "tool call")
         del self._open_tool_calls[call_id]
 
@@ -273,36 +297,24 @@ class Verifier:
 
     def _reasoning_start(self, event: Event, tag: str | None) -> None:
         message_id = event["messageId"]
-        open_ids, noun, end = self._open_reasoning, "message", t.REASONING_MESSAGE_END
+        bracket, open_ids = _REASONING, self._open_reasoning
         if event["type"] == t.REASONING_START:
-            open_ids, noun, end = self._open_spans, "span", t.REASONING_END
-        if message_id in open_ids:
-            raise EventError(
-                f"Cannot send '{event['type']}' event: A reasoning {noun} with ID '{message_id}' "
-                f"is already in progress. Complete it with '{end}' first."
-            )
+            bracket, open_ids = _SPAN, self._open_spans
+        bracket.check_start(event, message_id, open_ids)
         _check_owner(event, tag, self._owners_of_reasoning, message_id, "reasoning message")
         open_ids[message_id] = None
         self._owners_of_reasoning.setdefault(message_id, tag)
 
     def _reasoning_goes_on(self, event: Event, tag: str | None) -> None:
         message_id = event["messageId"]
-        if message_id not in self._open_reasoning:
-            raise EventError(
-                f"Cannot send '{event['type']}' event: No active reasoning message found with ID "
-                f"'{message_id}'. Start a reasoning message with 'REASONING_MESSAGE_START' first."
-            )
+        _REASONING.check_goes_on(event, message_id, self._open_reasoning)
         _check_owner(event, tag, self._owners_of_reasoning, message_id, "reasoning message")
         if event["type"] == t.REASONING_MESSAGE_END:
             del self._open_reasoning[message_id]
 
     def _reasoning_end(self, event: Event, tag: str | None) -> None:
         message_id = event["messageId"]
-        if message_id not in self._open_spans:
-            raise EventError(
-                "Cannot send 'REASONING_END' event: No active reasoning span found with ID "
-                f"'{message_id}'. A 'REASONING_START' event must be sent first."
-            )
+        _SPAN.check_end(event, message_id, self._open_spans)
         _check_owner(event, tag, self._owners_of_reasoning, message_id, "reasoning message")
         del self._open_spans[message_id]
 
