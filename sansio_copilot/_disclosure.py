@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 import attrs
 from ag_ui.core import BaseEvent
@@ -30,23 +30,19 @@ leaves the message as it is. The id is None for a transcription service.
 _RAW_MEMBERS = ("rawEvent", "raw_event")
 _UNSAID = "Something went wrong"
 
-DROPPED: Final = object()
-"""What is left of an event that is not to be passed on at all."""
 
-
-def without_raw(event: object) -> object:
-    """``event`` without what its framework said; :data:`DROPPED` if it is nothing else."""
-    if isinstance(event, BaseEvent):
-        if event.type == t.RAW:
-            return DROPPED
-        # Not dumped first: it may be many times as large as the rest.
-        return event if event.raw_event is None else event.model_copy(update={"raw_event": None})
-    if isinstance(event, Mapping):
+def without_raw(event: BaseEvent | dict[str, Any]) -> BaseEvent | dict[str, Any] | None:
+    """``event`` without what its framework said; None if it is nothing else."""
+    if isinstance(event, dict):
         if event.get("type") == t.RAW:
-            return DROPPED
+            return None
         if any(member in event for member in _RAW_MEMBERS):
             return {name: event[name] for name in event if name not in _RAW_MEMBERS}
-    return event
+        return event
+    if event.type == t.RAW:
+        return None
+    # Not dumped first: it may be many times as large as the rest.
+    return event if event.raw_event is None else event.model_copy(update={"raw_event": None})
 
 
 def check_error_message(function: ErrorMessage | None) -> ErrorMessage | None:

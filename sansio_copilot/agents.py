@@ -10,6 +10,7 @@ import attrs
 from ag_ui.core import BaseEvent, EventType, RunAgentInput
 
 from . import _json
+from ._disclosure import without_raw
 from .errors import text_of
 from .events import EventError
 from .http import Request
@@ -52,24 +53,35 @@ def call_agent(agent: Agent, input: RunAgentInput, context: AgentContext) -> Any
     return run(input, context)
 
 
-def event_dict(event: object) -> dict[str, Any]:
+def event_dict(event: object, *, raw: bool = True) -> dict[str, Any] | None:
     """An event as a dict of its JSON shape.
 
     The dict is the caller's: an agent may go on to change what it yielded. It holds what JSON has:
     of a datetime, say, its text.
 
+    :param raw: whether it has what a framework added, which may not even be JSON. Without it, None
+        stands for an event that is nothing else.
     :raises EventError: if it is neither an ``ag_ui.core`` event nor a mapping, or one that cannot
         be written as such a dict.
     """
     try:
-        if type(event) is dict:
-            own: dict[str, Any] = _json.plain(event)
+        taken: BaseEvent | dict[str, Any] | None
+        if type(event) is dict or isinstance(event, BaseEvent):
+            taken = event
+        elif isinstance(event, Mapping):
+            taken = dict(event)
+        else:
+            raise EventError(
+                f"The agent yielded {type(event).__name__}, expected an ag_ui.core event or a "
+                "dict of its JSON shape"
+            )
+        if not raw and (taken := without_raw(taken)) is None:
+            return None
+        if isinstance(taken, dict):
+            own: dict[str, Any] = _json.plain(taken)
             return own
-        if isinstance(event, BaseEvent):
-            plain = _plain_fields(event)
-            return event.model_dump(mode="json", by_alias=True) if plain is None else plain
-        if isinstance(event, Mapping):
-            return event_dict(dict(event))
+        plain = _plain_fields(taken)
+        return taken.model_dump(mode="json", by_alias=True) if plain is None else plain
     except EventError:
         raise
     except RecursionError:
@@ -81,10 +93,6 @@ def event_dict(event: object) -> dict[str, Any]:
         raise EventError(
             f"The agent yielded an event that is not JSON: {text_of(error)}"
         ) from error
-    raise EventError(
-        f"The agent yielded {type(event).__name__}, expected an ag_ui.core event or a dict of its "
-        "JSON shape"
-    )
 
 
 _Plan: TypeAlias = tuple[tuple[str, str, bool], ...]

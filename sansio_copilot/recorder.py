@@ -13,7 +13,7 @@ from typing import Any
 
 from . import _json
 from ._continuation import DELTAS, Continuation
-from ._disclosure import DROPPED, TELLS_ALL, Teller, without_raw
+from ._disclosure import TELLS_ALL, Teller
 from .agents import event_dict
 from .errors import shorten
 from .events import (
@@ -63,7 +63,6 @@ class RunRecorder:
 
     __slots__ = (
         "_compactor",
-        "_drops_raw",
         "_expand",
         "_finalizer",
         "_folder",
@@ -75,6 +74,7 @@ class RunRecorder:
         "_patch_bytes",
         "_position",
         "_prefix",
+        "_raw_events",
         "_result_due",
         "_results",
         "_unknown_types",
@@ -98,7 +98,7 @@ class RunRecorder:
         teller: Teller = TELLS_ALL,
     ) -> None:
         self._key = key
-        self._drops_raw = not raw_events
+        self._raw_events = raw_events
         self.teller = teller
         self._input = input
         self._known = known_message_ids
@@ -134,27 +134,16 @@ class RunRecorder:
         """
         frames: list[bytes] = []
         try:
-            if self._drops_raw and (
-                type(event) is not dict
-                or "rawEvent" in event
-                or "raw_event" in event
-                or event.get("type") == "RAW"
-            ):
-                # A mapping of the agent's own may fail when it is read; here its reason is told.
-                if type(event) is not dict and isinstance(event, Mapping):
-                    event = event_dict(event)
-                event = without_raw(event)
-                if event is DROPPED:
-                    return b""
-            fields = event if type(event) is dict else event_dict(event)
-            if (going := self._going) is not None:
-                if (delta := going.delta_of(fields)) is not None:
-                    for take in going.takers:
-                        take(delta)
-                    return self._frame(b"%s%s}" % (going.data, _json.encode(delta)))
-                self._going = None
-            checked = event_dict(event) if fields is event else fields
-            if (normal := normalize_event(checked)) is not None:
+            # Almost every event of a stream continues the one before it, and needs no copy.
+            if type(event) is dict and (frame := self._continued(event)) is not None:
+                return frame
+            fields = event_dict(event, raw=self._raw_events)
+            if fields is None:
+                return b""
+            if (frame := self._continued(fields)) is not None:
+                return frame
+            self._going = None
+            if (normal := normalize_event(fields)) is not None:
                 if normal["type"] == "RUN_ERROR":
                     self._tell(normal)
                 for expanded in self._expand(self._upgrade(normal)):
@@ -166,7 +155,7 @@ class RunRecorder:
                     self._going = Continuation.of(normal, expanded, message, history)
             else:
                 # As the reference: a client of this protocol version could not read it.
-                self._warn_of_type(checked["type"])
+                self._warn_of_type(fields["type"])
         except (TypeError, ValueError, RecursionError) as error:
             # An EventError, or what pydantic says of a model that it cannot write as JSON.
             self.error = str(error)
@@ -247,6 +236,15 @@ class RunRecorder:
     @property
     def _ids(self) -> dict[str, str]:
         return {"threadId": self._key.thread_id, "runId": self._key.run_id}
+
+    def _continued(self, event: dict[str, Any]) -> bytes | None:
+        """The frame of ``event``, if it is one more delta of what the one before it was of."""
+        going = self._going
+        if going is None or (delta := going.delta_of(event)) is None:
+            return None
+        for take in going.takers:
+            take(delta)
+        return self._frame(b"%s%s}" % (going.data, _json.encode(delta)))
 
     def _keep(self, event: dict[str, Any]) -> bytes:
         event = self._completed(event)
