@@ -339,6 +339,15 @@ class TestInput:
         assert first["input"]["messages"] == [{"id": "u1", "role": "user", "content": "hi"}]
         assert "secret" not in first["input"]
 
+    def test_what_is_any_object_stays_as_it_is(self) -> None:
+        plan = {"id": "a1", "role": "activity", "activityType": "plan", "content": {"steps": [1]}}
+        said = {"id": "u1", "role": "user", "content": "hi", "metadata": {"any": {"x": None}}}
+        agent = PlainTalker()
+        first = run(client(agent), messages=[plan, said]).events()[0]
+        assert first["input"]["messages"] == [plan, said]
+        seen = [message.model_dump(by_alias=True) for message in agent.inputs[0].messages]
+        assert seen == [plan, said]
+
 
 class TestLegacyAttachments:
     """The parts of type ``binary`` that clients before AG-UI 1.0 send."""
