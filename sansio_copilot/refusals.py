@@ -31,6 +31,11 @@ TARGET_TOO_LONG: Final = Response.json(
 """RFC 9110 section 15.5.15."""
 
 
+CLIENT_GONE: Final = Response(499, {"content-length": "0"})
+"""To a client that left before its response began, which reaches only what is in between: logs and
+middleware. The code is nginx's; RFC 9110 section 15 has no other for it."""
+
+
 def overloaded(message: str) -> Response:
     """The server has no room now; a client should try again soon (RFC 9110 section 15.6.4)."""
     return Response.json(

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from functools import partial
 from typing import Any
 
-from sansio_copilot import CopilotRuntime, Exchange, RemoteProtocolError, Request, refusals
+from sansio_copilot import (
+    CopilotRuntime,
+    Exchange,
+    RemoteProtocolError,
+    Request,
+    Response,
+    refusals,
+)
 from sansio_copilot.actions import (
     Abandon,
     Action,
@@ -79,7 +87,9 @@ class Responder:
         try:
             request = request_of(self._scope, self._runtime.base_path)
         except RemoteProtocolError as error:
-            await self._refuse(str(error))
+            await self._send_whole(refusals.not_http(str(error)))
+            if self._wire.failure is not None:
+                raise self._wire.failure from None
             return
         self._service.connections.add(self)
         try:
@@ -126,8 +136,13 @@ class Responder:
             # Of a response that is complete nothing is left to be cancelled.
             if not self._complete:
                 raise
-        if isinstance(self._action, Abandon) and not self._wire.disconnected:
-            raise self._wire.failure or BrokenOff("the response could not be completed")
+        if isinstance(self._action, Abandon):
+            if not self._wire.disconnected:
+                raise self._wire.failure or BrokenOff("the response could not be completed")
+            if not self._wire.has_head:
+                # Middleware takes an application that answers nothing for one that has failed, and
+                # does not ask whether anybody is left to be answered.
+                await self._send_whole(refusals.CLIENT_GONE)
 
     async def _drive(self) -> None:
         """Perform actions until the exchange is over."""
@@ -271,8 +286,9 @@ class Responder:
         else:
             self._backend.soon(self._wake)
 
-    async def _refuse(self, message: str) -> None:
-        response = refusals.not_http(message)
-        self._wire.put_head(response.status, response.headers.raw)
-        await self._wire.put(response.body)
-        await self._wire.flush(more=False)
+    async def _send_whole(self, response: Response) -> None:
+        """Send a response that is no exchange's, if there is anybody to take it."""
+        with contextlib.suppress(Gone):
+            self._wire.put_head(response.status, response.headers.raw)
+            await self._wire.put(response.body)
+            await self._wire.flush(more=False)

@@ -41,6 +41,8 @@ class Wire:
         """Whether nothing more is to be sent."""
         self.disconnected = False
         """Whether that is because the client has gone, and not for want of the server."""
+        self.has_head = False
+        """Whether the server was given a head, be it in vain."""
         self.failure: Exception | None = None
         """What the server raised."""
         self._body_is_of_interest = True
@@ -118,7 +120,9 @@ class Wire:
     # What it is sent
 
     def put_head(self, status: int, fields: tuple[tuple[str, str], ...]) -> None:
-        """Have the head sent with what comes next."""
+        """Have the head sent with what comes next, and nothing of what has not been sent yet."""
+        self._out.clear()
+        self._out_size = 0
         self._body_is_of_interest = False
         self._heard.clear()
         self._heard_size = 0
@@ -139,6 +143,7 @@ class Wire:
         :raises Gone: if nobody takes it.
         """
         messages = [] if self._head is None else [self._head]
+        self.has_head = self.has_head or self._head is not None
         if self._head is not None or self._out or not more:
             # With a head alone a body too, because a server may keep the head for it.
             body = b"".join(self._out)

@@ -409,7 +409,13 @@ async def test_a_client_that_goes_in_mid_body_is_not_answered() -> None:
     request.inbox[0]["more_body"] = True
     request.disconnect()
     await request()
-    assert (request.messages, request.raised) == ([], None)
+    assert_nobody_was_answered(request)
+
+
+def assert_nobody_was_answered(request: Request) -> None:
+    """What is between the application and a client that has gone gets the code for that."""
+    assert request.raised is None
+    assert (request.status, request.body, request.complete) == (499, b"", True)
 
 
 @on_both
@@ -496,7 +502,7 @@ async def assert_given_up_with_its_client(hook: str) -> None:
         group.start_soon(request)
         await until(lambda: state["begun"])
         request.disconnect()
-    assert (request.messages, request.raised) == ([], None)
+    assert_nobody_was_answered(request)
     await until(lambda: state["cancelled"])
 
 
@@ -596,7 +602,8 @@ async def test_what_has_not_begun_when_the_client_is_known_to_be_gone_never_begi
     request = Request(app, RUN, body_of())
     await request()
     gc.collect()
-    assert (request.messages, request.raised, called) == ([], None, [])
+    assert_nobody_was_answered(request)
+    assert called == []
     await app.close()
 
 
@@ -1011,6 +1018,62 @@ async def test_behind_middleware_a_client_that_goes_takes_no_run_with_it() -> No
     assert (agent.started, agent.ended) == (2, 0)
     await copilot.close()
     assert agent.ended == 2
+
+
+@pytest.mark.parametrize("where", ["in mid body", "in a hook", "in a store", "behind a head"])
+def test_behind_middleware_a_client_may_go_before_its_response(where: str) -> None:
+    """Starlette's takes an application that says nothing for one that has failed."""
+
+    class Slow(MemoryStore):
+        """Lets the client go first."""
+
+        def __getattribute__(self, name: str) -> Any:
+            if name != {"in a store": "open_run", "behind a head": "read"}.get(where):
+                return super().__getattribute__(name)
+
+            async def call(*args: Any) -> Any:
+                request.disconnect()
+                await until(lambda: request.receiving == 0)
+                return getattr(MemoryStore, name)(self, *args)
+
+            return call
+
+    async def hook(context: Any) -> None:
+        # From here on the client is listened to.
+        await anyio.sleep(0.001)
+        if where == "in a hook":
+            request.disconnect()
+            await anyio.sleep_forever()
+
+    async def test() -> None:
+        copilot = make(hooks=Hooks(on_before_handler=hook), store=Slow())
+        request.app = Starlette(
+            routes=[Mount(BASE, copilot)],
+            middleware=[Middleware(BaseHTTPMiddleware, dispatch=pass_through)],
+        )
+        if where == "in mid body":
+            request.inbox[0]["more_body"] = True
+            request.disconnect()
+        await request()
+        assert request.raised is None
+        assert request.messages[-1]["more_body"] is False
+        await copilot.close()
+
+    request = Request(None, RUN, body_of())
+    anyio.run(test)
+
+
+@pytest.mark.parametrize("error", [OSError("gone"), RuntimeError("send does not work")])
+def test_who_cannot_be_told_that_it_is_not_http_is_left(error: Exception) -> None:
+    """The server learns of its own failure, and not that its client has left."""
+
+    async def test() -> None:
+        request = Request(make(), "*")
+        request.send_fails = error
+        await request()
+        assert request.raised is (None if isinstance(error, OSError) else error)
+
+    asyncio.run(test())
 
 
 def test_the_cors_policy_of_an_application_is_the_only_one() -> None:
