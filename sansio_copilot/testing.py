@@ -15,13 +15,14 @@ from __future__ import annotations
 import inspect
 import logging
 from collections import deque
-from collections.abc import Awaitable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, cast
 
 import attrs
 
 from . import _json, sse
+from ._loopless import NeedsEventLoop, run_awaitable
 from .actions import (
     Action,
     Call,
@@ -39,10 +40,9 @@ from .run import Run
 from .runtime import CopilotRuntime
 from .threads import Cancel, check_cancel, nothing_to_cancel
 
-logger = logging.getLogger("sansio_copilot")
+__all__ = ["Answer", "Client", "NeedsEventLoop", "Stream", "run_input"]
 
-# What asyncio and trio say when they are asked for the loop that is not there.
-_NO_LOOP = ("no running event loop", "must be called from async context")
+logger = logging.getLogger("sansio_copilot")
 
 
 def run_input(thread_id: str, run_id: str = "run-1", **fields: Any) -> dict[str, Any]:
@@ -57,15 +57,6 @@ def run_input(thread_id: str, run_id: str = "run-1", **fields: Any) -> dict[str,
         "forwardedProps": {},
         **fields,
     }
-
-
-class NeedsEventLoop(Exception):
-    """An async function awaited something that only an event loop can finish.
-
-    Test it through a binding, or hand it what it waits for (a ``sleep`` of the test's own, say).
-    It is raised where the test is, by the call that let the function go on: no hook sees it, and it
-    is no agent's error.
-    """
 
 
 @attrs.frozen
@@ -346,6 +337,9 @@ class _Home:
         except (StopIteration, StopAsyncIteration):
             self._told(None)
         except NeedsEventLoop as error:
+            # It may have caught what ends it, and be there still.
+            with suppress(NeedsEventLoop):
+                self._close_agent()
             self._told(error)
             raise
         except Exception as error:
@@ -383,13 +377,21 @@ class _Home:
 
     def _pull(self) -> object:
         if self._events is None:
-            events = self._run.events()
-            if inspect.isawaitable(events):
-                events = _await(events)
-            self._events = aiter(events) if hasattr(events, "__aiter__") else iter(events)
+            self._events = run_awaitable(self._open())
         if hasattr(self._events, "__anext__"):
-            return _await(anext(self._events))
+            return run_awaitable(self._next())
         return next(self._events)
+
+    # Bindings call these where their loop runs.
+
+    async def _open(self) -> Any:
+        events = self._run.events()
+        if inspect.isawaitable(events):
+            events = await events
+        return aiter(events) if hasattr(events, "__aiter__") else iter(events)
+
+    async def _next(self) -> Any:
+        return await anext(self._events)
 
     def _told(self, error: Exception | None) -> None:
         if self._draining:
@@ -426,9 +428,12 @@ class _Home:
 
     def _cancel(self) -> None:
         self._client._leave(self)
+        self._close_agent()
+
+    def _close_agent(self) -> None:
         try:
             if hasattr(self._events, "aclose"):
-                _await(self._events.aclose())
+                run_awaitable(self._events.aclose())
             elif hasattr(self._events, "close"):
                 self._events.close()
         except NeedsEventLoop:
@@ -439,33 +444,4 @@ class _Home:
 
 def _call(action: Call) -> Any:
     outcome = action.function(*action.args)
-    return _await(outcome) if inspect.isawaitable(outcome) else outcome
-
-
-def _await(awaitable: Awaitable[Any]) -> Any:
-    """Run what only ever gives way (``asyncio.sleep(0)``), never waits.
-
-    :raises NeedsEventLoop: if it waits.
-    """
-    coroutine = _awaiting(awaitable)
-    try:
-        while (waits_for := coroutine.send(None)) is None:
-            pass
-    except StopIteration as stop:
-        return stop.value
-    except RuntimeError as error:
-        if str(error) not in _NO_LOOP:
-            raise
-        raise NeedsEventLoop(f"{error}: use a binding to test this") from error
-    needs = NeedsEventLoop(
-        f"waits for {waits_for!r}, which needs an event loop: use a binding to test this"
-    )
-    # Thrown where it waits, so that it cleans up and the traceback names the line.
-    with suppress(Exception):
-        coroutine.throw(needs)
-    coroutine.close()
-    raise needs
-
-
-async def _awaiting(awaitable: Awaitable[Any]) -> Any:
-    return await awaitable
+    return run_awaitable(outcome) if inspect.isawaitable(outcome) else outcome
