@@ -83,6 +83,8 @@ class CopilotASGI:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         runtime = self._behind_cors if is_behind_cors(scope) else self._runtime
+        # For each request, because a hook may keep a server from its end before there is any run.
+        self._watch()
         await Responder(self._service(), runtime, scope, receive, send).answer()
 
     def begin_close(self, grace_seconds: float | None = None) -> None:
@@ -122,7 +124,7 @@ class CopilotASGI:
         if service is None or service.loop is not loop:
             if service is not None and service.is_dropped:
                 service.abandon()
-            service = _LoopService(self._runtime, loop, self._grace_seconds, self._watch)
+            service = _LoopService(self._runtime, loop, self._grace_seconds)
             self._services[thread] = service
         return service
 
@@ -161,17 +163,10 @@ class _Watcher:
 class _LoopService(Service):
     """The runs of one event loop, and what ends them; the latter is there once there are runs."""
 
-    def __init__(
-        self,
-        runtime: CopilotRuntime,
-        loop: object,
-        grace_seconds: float,
-        watch: Callable[[], object],
-    ) -> None:
+    def __init__(self, runtime: CopilotRuntime, loop: object, grace_seconds: float) -> None:
         self.loop = loop
         backend, self._start = _library()
         super().__init__(runtime, backend, grace_seconds)
-        self._watch = watch
         self._keeper: object = None
         self._kept: Event | None = None
 
@@ -181,7 +176,6 @@ class _LoopService(Service):
         return isinstance(self.loop, asyncio.AbstractEventLoop) and self.loop.is_closed()
 
     def start_run(self, run: Run) -> None:
-        self._watch()
         self._keep()
         super().start_run(run)
 

@@ -940,6 +940,33 @@ def test_a_signal_that_ends_the_server_ends_the_runs(library: str, handled: list
     anyio.run(main, backend=library)
 
 
+@pytest.mark.parametrize("library", ["asyncio", "trio"])
+def test_a_signal_ends_a_hook_that_hangs_though_there_never_was_a_run(
+    library: str, handled: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not all servers end a response before its time is over: uvicorn waits for it."""
+    monkeypatch.setattr(_service, "_FLUSH_SECONDS", 0.01)
+    begun = anyio.Event()
+
+    async def hang(context: Any) -> None:
+        begun.set()
+        await anyio.sleep_forever()
+
+    async def main() -> None:
+        app = make(hooks=Hooks(on_request=hang))
+        request = Request(app, INFO)
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as group:
+                group.start_soon(request)
+                await begun.wait()
+                signal.raise_signal(signal.SIGTERM)
+        assert handled == [signal.SIGTERM]
+        assert isinstance(request.raised, BrokenOff)
+        await app.close()
+
+    anyio.run(main, backend=library)
+
+
 def test_a_handler_that_comes_later_is_watched_too(handled: list[int]) -> None:
     async def main() -> None:
         app = make(Endless())
