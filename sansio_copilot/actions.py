@@ -7,7 +7,7 @@ actions; the binding performs each and reports the outcome, which gives the next
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
@@ -134,6 +134,10 @@ class PullEvent:
 
     patience: float | None = None
     flush: float | None = None
+
+
+PULL: Final = PullEvent()
+"""The one that wants nothing else, as nearly all do; a binding tells it by identity."""
 
 
 @attrs.frozen

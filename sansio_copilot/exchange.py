@@ -135,6 +135,7 @@ _WITHOUT_CONTENT = frozenset({204, 304})
 # The thread that they are for is named in their body.
 _WITH_THREAD_IN_BODY = frozenset({"agent/run", "agent/connect", "agent/suggest"})
 _OVER = frozenset({_S.FINISHED, _S.ABANDONED})
+_WITHOUT_OUTCOME = _OVER | {_S.IDLE}
 # These are seen through when the client goes: what they began must be ended.
 _UNINTERRUPTED = frozenset({_S.STORING, _S.READING_LOG, _S.STARTING_RUN})
 
@@ -183,7 +184,7 @@ class Exchange:
         :raises LocalProtocolError: if the exchange was started before.
         """
         if self.state is not _S.IDLE:
-            raise LocalProtocolError(f"start is not allowed in state {self.state.name}")
+            raise self._not_allowed("start")
         return self._advance(next(self._steps))
 
     def done(self, outcome: Any = None) -> Action:
@@ -191,7 +192,8 @@ class Exchange:
 
         :raises LocalProtocolError: if no outcome is awaited.
         """
-        self._expect_outcome("done")
+        if self.state in _WITHOUT_OUTCOME:
+            raise self._not_allowed("done")
         return self._advance(self._steps.send(outcome))
 
     def failed(self, error: Exception) -> Action:
@@ -199,7 +201,8 @@ class Exchange:
 
         :raises LocalProtocolError: if no outcome is awaited.
         """
-        self._expect_outcome("failed")
+        if self.state in _WITHOUT_OUTCOME:
+            raise self._not_allowed("failed")
         if isinstance(self._action, Call):
             self._culprit = (error, self._action.name)
         elif isinstance(self._action, WaitForFrames):
@@ -212,15 +215,15 @@ class Exchange:
         :returns: the next action; None to see the action through and report its outcome as usual.
         :raises LocalProtocolError: if the exchange has not started, or is over.
         """
-        self._expect_outcome("client_gone")
+        if self.state in _WITHOUT_OUTCOME:
+            raise self._not_allowed("client_gone")
         self._gone = True
         if self.state in _UNINTERRUPTED:
             return None
         return self._advance(self._steps.throw(ClientGone()))
 
-    def _expect_outcome(self, call: str) -> None:
-        if self.state is _S.IDLE or self.state in _OVER:
-            raise LocalProtocolError(f"{call} is not allowed in state {self.state.name}")
+    def _not_allowed(self, call: str) -> LocalProtocolError:
+        return LocalProtocolError(f"{call} is not allowed in state {self.state.name}")
 
     def _advance(self, action: Action) -> Action:
         while True:
@@ -392,15 +395,16 @@ class Exchange:
         if body is not None and route.name in _WITH_THREAD_IN_BODY:
             if self._parsed is None:
                 self._parsed = JsonBody.parse(body, self._runtime.limits.body_values)
-            route = attrs.evolve(route, thread_id=self._parsed.thread_id)
+            route = Route(route.name, route.agent_id, self._parsed.thread_id, route.memory_id)
         self._route = route
 
     def _dispatch(self) -> Generator[Action, Any, Reply]:
+        """The steps of the route's endpoint."""
         assert self._route is not None
         turn = Turn(self._runtime, self._request, self._route, self._now, self._parsed)
         # A stream may last for hours, and needs none of it.
         self._parsed = None
-        return (yield from DISPATCH[self._route.name](turn))
+        return DISPATCH[self._route.name](turn)
 
     def _check_method(self, route: Route) -> None:
         if route.name.startswith("memories/"):

@@ -258,7 +258,7 @@ class ForwardHeaders:
             if name.lower() not in taken:
                 taken.add(name.lower())
                 merged[name] = value
-        for name, value in request_headers.items():
+        for name in request_headers:
             if name not in taken and self.forwards(name):
-                merged[name] = value
+                merged[name] = request_headers[name]
         return merged

@@ -71,10 +71,10 @@ class Headers(Mapping[str, str]):
         return False
 
     def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys(key for key, _ in self.raw))
+        return iter(dict(self.raw))
 
     def __len__(self) -> int:
-        return len({key for key, _ in self.raw})
+        return len(dict(self.raw))
 
     def __eq__(self, other: object) -> bool:
         return self.raw == other.raw if isinstance(other, Headers) else NotImplemented
@@ -94,7 +94,9 @@ class Headers(Mapping[str, str]):
 
     def get(self, name: str, default: Any = None) -> Any:
         """As of any mapping, and without an exception for what is not there."""
-        values = self.get_all(name)
+        name = name.lower()
+        # Not by get_all(), because an exchange asks for several.
+        values = [value for key, value in self.raw if key == name]
         return ", ".join(values) if values else default
 
     def get_all(self, name: str) -> list[str]:

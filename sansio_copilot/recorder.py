@@ -85,6 +85,7 @@ class RunRecorder:
         "error",
         "result",
         "teller",
+        "terminal",
     )
 
     def __init__(
@@ -102,10 +103,11 @@ class RunRecorder:
         self.teller = teller
         self._input = input
         self._known = known_message_ids
-        self._prefix = b"" if input is None else b"id: %s." % key.token.encode()
+        token = key.token
+        self._prefix = b"" if input is None else b"id: %s." % token.encode()
         self._position = 0
         self._expand = ChunkExpander().feed
-        self._upgrade = ThinkingUpgrader(key.token).feed
+        self._upgrade = ThinkingUpgrader(token).feed
         self._verifier = Verifier()
         self._verify = self._verifier.feed
         self._patch_bytes = patch_bytes
@@ -117,6 +119,8 @@ class RunRecorder:
         self._results = 0
         self._result_due = 0
         self._input_bytes = _REPEATED_INPUT_BYTES
+        self.terminal = False
+        """Whether the last event was terminal: the run has ended, unless another follows."""
         self.error: str | None = None
         """Why the run must end: the rule that an event broke, in words for its developer."""
         self.result: RunResult | None = None
@@ -160,7 +164,7 @@ class RunRecorder:
             # An EventError, or what pydantic says of a model that it cannot write as JSON.
             self.error = str(error)
         if frames:
-            due = self._finalizer.terminal and self._position >= self._result_due
+            due = self.terminal and self._position >= self._result_due
             self.result = self._result(now) if due else None
         return frames[0] if len(frames) == 1 else b"".join(frames)
 
@@ -178,6 +182,7 @@ class RunRecorder:
         closing = self._finalizer.finalize(
             stop_requested=stop_requested, interruption_message=error
         )
+        self.terminal = True
         frames: list[bytes] = []
         for event in closing[:-1]:
             self._verify(event)
@@ -189,7 +194,7 @@ class RunRecorder:
                 frames.append(self._keep({"type": "RUN_STARTED", **self._ids}))
             closing[-1:] = [*self._verifier.closers(), closing[-1]]
         for event in map(self._completed, closing):
-            frames.append(self._write(event))
+            frames.append(self._frame(_json.encode(event)))
             self._compact(event)
         if not leaves_history:
             self.result = None
@@ -222,11 +227,6 @@ class RunRecorder:
             recorder._observe(event)
         return recorder
 
-    @property
-    def terminal(self) -> bool:
-        """Whether the last event was terminal: the run has ended, unless another follows."""
-        return self._finalizer.terminal
-
     def _begin(self, messages: list[Any]) -> None:
         """Fold and compact from the conversation ``messages`` on."""
         state = (self._input or {}).get("state")
@@ -248,7 +248,7 @@ class RunRecorder:
 
     def _keep(self, event: dict[str, Any]) -> bytes:
         event = self._completed(event)
-        frame = self._write(event)
+        frame = self._frame(_json.encode(event))
         self._observe(event)
         if event["type"] in _MADE:
             self._warn(event, frame)
@@ -299,11 +299,12 @@ class RunRecorder:
             logger.error("agent %r ended its run: %s", self.teller.agent_id, said)
 
     def _observe(self, event: dict[str, Any]) -> None:
-        if event["type"] == "RUN_STARTED" and self._finalizer.terminal:
+        if self.terminal and event["type"] == "RUN_STARTED":
             self._finalizer = Finalizer()
         self._folder.feed(event)
         self._compact(event)
         self._finalizer.observe(event)
+        self.terminal = self._finalizer.terminal
 
     def _compact(self, event: dict[str, Any]) -> None:
         if event["type"] == "RUN_ERROR":
@@ -313,9 +314,6 @@ class RunRecorder:
                 if closer["type"] in ("TEXT_MESSAGE_END", "TOOL_CALL_END"):
                     self._compactor.feed(closer)
         self._compactor.feed(event)
-
-    def _write(self, event: dict[str, Any]) -> bytes:
-        return self._frame(_json.encode(event))
 
     def _frame(self, data: bytes) -> bytes:
         position = self._position

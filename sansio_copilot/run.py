@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import attrs
 from ag_ui.core import RunAgentInput
 
-from .actions import PullEvent, RunAction, RunOver, store_call
+from .actions import PULL, PullEvent, RunAction, RunOver, store_call
 from .agents import Agent, AgentContext, call_agent
 from .audience import Audience
 from .errors import LocalProtocolError, sole_cause, text_of
@@ -21,7 +21,6 @@ from .threads import RunKey, Signal, ThreadStore, wrong_outcome
 
 logger = logging.getLogger("sansio_copilot")
 
-_PULL = PullEvent()
 _HELD_BYTES = 64 * 1024
 
 Tap: TypeAlias = Callable[[bytes, float], None]
@@ -53,6 +52,7 @@ CALLS: dict[str, frozenset[RunState]] = {
     "store_failed": frozenset({RunState.STORING, RunState.CLOSING}),
 }
 """In which states each call is allowed."""
+_STORING = CALLS["stored"]
 
 
 @attrs.define(eq=False)
@@ -146,7 +146,7 @@ class Run:
             and not self._ended
             and self._held_bytes < _HELD_BYTES
         ):
-            return PullEvent(flush=self.batch_seconds) if len(self._held) == 1 else _PULL
+            return PullEvent(flush=self.batch_seconds) if len(self._held) == 1 else PULL
         return self._append(now)
 
     def agent_ended(self, now: float, error: BaseException | None = None) -> RunAction:
@@ -223,7 +223,8 @@ class Run:
 
     def stored(self, outcome: Any, now: float) -> RunAction:
         """The store call succeeded with ``outcome``."""
-        self._expect("stored")
+        if self.state not in _STORING:
+            self._expect("stored")
         unstored, self._unstored = self._unstored, b""
         if self.state is RunState.CLOSING:
             return self._over(self._fate)
@@ -279,7 +280,7 @@ class Run:
             return check
         if self._held:
             return self._append(now)
-        return PullEvent(self.patience) if self.recorder.terminal else _PULL
+        return PullEvent(self.patience) if self.recorder.terminal else PULL
 
     def _append(self, now: float) -> RunAction:
         self._appended_at = now

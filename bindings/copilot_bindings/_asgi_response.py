@@ -33,7 +33,7 @@ from ._asgi_request import announced_length, request_of
 from ._asgi_wire import Gone, Receive, Scope, Send, Wire
 from ._backend import Backend, Event, Task
 from ._bodies import Body
-from ._call import Pending, begin_watch, end_watch, is_pending, weakly
+from ._call import Pending, begin_watch, end_watch, weakly
 from ._context import CallContext
 from ._service import Service
 
@@ -175,7 +175,7 @@ class Responder:
         match action:
             case StoreCall():
                 outcome = self._calls.begin(action, self._context, self._home)
-                if is_pending(outcome):
+                if isinstance(outcome, Pending):
                     outcome = await outcome.see_through(self._backend, self._note_cancellation)
                 return outcome
             case SendBytes(data=data):
@@ -185,7 +185,7 @@ class Responder:
                 return await self._wait(action)
             case Call():
                 outcome = self._calls.begin(action, self._context, self._home)
-                return await self._await(outcome) if is_pending(outcome) else outcome
+                return await self._await(outcome) if isinstance(outcome, Pending) else outcome
             case ReadBody(limit=limit):
                 self._is_expecting = False
                 self._body = self._service.bodies.begin(limit)
@@ -195,7 +195,7 @@ class Responder:
                 self._release_body()
                 self._wire.put_head(status, headers)
             case StartRun(run=run):
-                self._context.run(self._service.start_run, run)
+                self._context.current.run(self._service.start_run, run)
         return None
 
     def _release_body(self) -> None:
@@ -245,7 +245,7 @@ class Responder:
         event = self._event = self._backend.event()
         lock, store, cursor = self._calls.lock, want.store, want.cursor
         notify = weakly(self._notified)
-        unwatch = self._context.run(begin_watch, lock, store, "watch", cursor, notify)
+        unwatch = self._context.current.run(begin_watch, lock, store, "watch", cursor, notify)
         try:
             notified = await self._backend.wait_for(event, want.timeout)
         except self._backend.cancelled:
@@ -253,7 +253,7 @@ class Responder:
             raise
         finally:
             self._event = None
-            self._context.run(end_watch, lock, unwatch)
+            self._context.current.run(end_watch, lock, unwatch)
         if self._wire.gone:
             raise Gone
         return notified

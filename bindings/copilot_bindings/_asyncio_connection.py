@@ -12,7 +12,7 @@ from sansio_copilot.actions import Call, StoreCall, WaitForFrames
 from sansio_copilot.threads import Cancel
 
 from ._asyncio_backend import AsyncioBackend
-from ._call import Pending, begin_watch, end_watch, is_pending
+from ._call import Pending, begin_watch, end_watch
 from ._connection import HTTPConnection
 from ._progress import unacknowledged
 from ._service import Service
@@ -121,7 +121,7 @@ class Connection(asyncio.Protocol):
                 case Call():
                     try:
                         outcome = self._service.calls.begin(want, http.context, self._home)
-                        if is_pending(outcome):
+                        if isinstance(outcome, Pending):
                             if outcome.then(partial(self._backend.promptly, self._called, want)):
                                 self._pending = outcome
                                 self._wait(want, outcome.time_left())
@@ -140,7 +140,7 @@ class Connection(asyncio.Protocol):
                 case WaitForFrames(store=store, cursor=cursor, timeout=timeout):
                     self._wait(want, timeout)
                     try:
-                        self._unwatch = http.context.run(
+                        self._unwatch = http.context.current.run(
                             begin_watch,
                             self._service.calls.lock,
                             store,
@@ -184,7 +184,7 @@ class Connection(asyncio.Protocol):
             return
         self._want = None
         if self._unwatch is not None:
-            self._http.context.run(end_watch, self._service.calls.lock, self._unwatch)
+            self._http.context.current.run(end_watch, self._service.calls.lock, self._unwatch)
             self._unwatch = None
         if self._pending is not None:
             pending, self._pending = self._pending, None

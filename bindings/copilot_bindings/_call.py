@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, NoReturn, TypeGuard
+from typing import Any, NoReturn
 from weakref import WeakMethod, WeakValueDictionary
 
 from sansio_copilot import CopilotRuntime, RunRefused
@@ -42,15 +42,12 @@ class StoreLock:
     store may call back.
     """
 
+    __slots__ = ("__weakref__", "_store", "held")
+
     def __init__(self, store: object) -> None:
         self._store = store
-        self._lock = threading.RLock()
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
+        self.held = threading.RLock()
+        """The lock itself, which a ``with`` statement takes without a call of Python code."""
 
 
 _locks: WeakValueDictionary[int, StoreLock] = WeakValueDictionary()
@@ -72,7 +69,7 @@ def lock_of(store: object) -> StoreLock:
 
 def locked(lock: StoreLock, function: Callable[..., Any], *args: Any) -> Any:
     """Call ``function`` with ``lock`` held."""
-    with lock:
+    with lock.held:
         return function(*args)
 
 
@@ -110,18 +107,17 @@ class Calls:
             wants.
         :raises Exception: what a plain function raises.
         """
-        seconds = self._seconds[action.part]
         if isinstance(action, StoreCall) and not action.blocking:
-            outcome = context.run(self._with_lock, action)
-        elif is_async(action.function) or (own and seconds == math.inf):
-            outcome = context.run(contained, action.function, *action.args)
+            outcome = context.current.run(self._with_lock, action)
+        elif is_async(action.function) or (own and self._seconds[action.part] == math.inf):
+            outcome = context.current.run(contained, action.function, *action.args)
         else:
-            pending = Pending(action, seconds, context, home, self._pending)
+            pending = self._new_pending(action, context, home)
             pending.begin_in_thread(self._pools[action.part], action.function, *action.args)
             return pending
         if not hasattr(outcome, "__await__"):
             return outcome
-        pending = Pending(action, seconds, context, home, self._pending)
+        pending = self._new_pending(action, context, home)
         pending.begin_to_await(outcome)
         return pending
 
@@ -142,9 +138,14 @@ class Calls:
         for pool in self._pools.values():
             pool.release()
 
+    def _new_pending(
+        self, action: Call, context: CallContext, home: Callable[[], Backend]
+    ) -> Pending:
+        return Pending(action, self._seconds[action.part], context, home, self._pending)
+
     def _with_lock(self, action: Call) -> Any:
         try:
-            with self.lock:
+            with self.lock.held:
                 return action.function(*action.args)
         except Exception:
             raise
@@ -455,7 +456,7 @@ def begin_watch(
 
     :raises Exception: what the store raises, or for what it returns if that ends no watch.
     """
-    with lock:
+    with lock.held:
         return check_cancel(method, contained(getattr(store, method), subject, notify))
 
 
@@ -473,12 +474,7 @@ def weakly(method: Callable[[], None]) -> Callable[[], None]:
 def end_watch(lock: StoreLock, unwatch: Cancel) -> None:
     """End a watch. Whoever does is on the way to something else, so a failure is only logged."""
     try:
-        with lock:
+        with lock.held:
             contained(unwatch)
     except Exception:
         logger.exception("the thread store failed to end a watch")
-
-
-def is_pending(outcome: object) -> TypeGuard[Pending]:
-    """Whether :meth:`Calls.begin` returned something to wait for."""
-    return isinstance(outcome, Pending)

@@ -104,11 +104,25 @@ class HTTPConnection:
     # The steps, in order
 
     def _serve(self, admitted: bool) -> Wants:
+        served = 0
         try:
-            if admitted:
-                yield from self._answer_all()
-            else:
+            if not admitted:
                 yield from self._refuse(refusals.TOO_MANY_CONNECTIONS)
+            else:
+                try:
+                    while (exchange := (yield from self._next_exchange())) is not None:
+                        yield from self._answer(exchange)
+                        if self._broken or not (yield from self._next_cycle()):
+                            break
+                        served += 1
+                        if served % _TURN_REQUESTS == 0 and self._reader.has_begun():
+                            # What is ready goes out first, so that it cannot pile up.
+                            if (yield from self._flush()) is GONE:
+                                break
+                            yield Rest()
+                except (h11.RemoteProtocolError, RemoteProtocolError) as error:
+                    yield from self._refuse(_http11.refusal(error))
+                yield from self._flush()
         except Exception as error:
             logger.error("a connection failed", exc_info=error)
             self._broken = True
@@ -116,23 +130,6 @@ class HTTPConnection:
             self._release_body()
         while True:
             yield Close(abort=self._broken)
-
-    def _answer_all(self) -> Wants:
-        served = 0
-        try:
-            while (exchange := (yield from self._next_exchange())) is not None:
-                yield from self._answer(exchange)
-                if self._broken or not (yield from self._next_cycle()):
-                    break
-                served += 1
-                if served % _TURN_REQUESTS == 0 and self._reader.has_begun():
-                    # What is ready goes out first, so that it cannot pile up.
-                    if (yield from self._flush()) is GONE:
-                        break
-                    yield Rest()
-        except (h11.RemoteProtocolError, RemoteProtocolError) as error:
-            yield from self._refuse(_http11.refusal(error))
-        yield from self._flush()
 
     def _next_exchange(self) -> Generator[Want, Any, Exchange | None]:
         """Read the next request's head; None if there will be none."""
@@ -160,10 +157,9 @@ class HTTPConnection:
         is_starting = False
         action = exchange.start()
         while True:
-            # The most frequent first.
             match action:
                 case StoreCall():
-                    action = yield from self._call(exchange, action)
+                    pass  # It is answered soon, so that what is ready may wait for it.
                 case SendBytes():
                     # No name for the bytes: it would keep them while the stream is idle.
                     self._out += framing.data(action.data)
@@ -172,14 +168,13 @@ class HTTPConnection:
                         action = _gone(exchange)
                     else:
                         action = exchange.done()
-                case SendHead(status=status, headers=headers):
-                    self._release_body()
-                    action = _attempt(exchange, self._send_head, status, headers)
+                    continue
                 case WaitForFrames() if is_starting:
                     # What the agent says at once leaves with the head.
                     is_starting = False
                     gone = (yield Rest()) is GONE
                     action = _gone(exchange) if gone else exchange.done(True)
+                    continue
                 case WaitForFrames() | Call():
                     # Nothing that is ready waits for what may take long. A client that closed its
                     # side only (RFC 9112 section 9.6) gets what is ready; a stream that falls
@@ -188,29 +183,36 @@ class HTTPConnection:
                         self._reader.eof and isinstance(action, WaitForFrames)
                     ):
                         action = _gone(exchange)
-                    else:
-                        action = yield from self._call(exchange, action)
+                        continue
+                case SendHead(status=status, headers=headers):
+                    self._release_body()
+                    action = _attempt(exchange, self._send_head, status, headers)
+                    continue
                 case Finish():
                     self._out += framing.end()
                     self._exchange = None
                     return
                 case ReadBody(limit=limit):
                     action = yield from self._read_body(exchange, limit)
+                    continue
                 case StartRun(run=run):
-                    action = _attempt(exchange, self.context.run, self._service.start_run, run)
+                    action = _attempt(
+                        exchange, self.context.current.run, self._service.start_run, run
+                    )
                     is_starting = True
+                    continue
                 case Abandon():
                     self._broken = True
                     return
-
-    def _call(
-        self, exchange: Exchange, action: Call | WaitForFrames
-    ) -> Generator[Want, Any, Action]:
-        try:
-            outcome = yield action
-        except Exception as error:
-            return exchange.failed(error)
-        return _gone(exchange) if outcome is GONE else exchange.done(outcome)
+            # Here and not in a generator of its own, because each would be passed by every outcome.
+            try:
+                outcome = yield action
+            except Exception as error:
+                action = exchange.failed(error)
+            else:
+                action = _gone(exchange) if outcome is GONE else exchange.done(outcome)
+            # An idle stream keeps nothing of what it has read.
+            outcome = None
 
     def _read_body(self, exchange: Exchange, limit: int) -> Generator[Want, Any, Action]:
         reader = self._reader

@@ -37,33 +37,30 @@ class CallContext:
     :param context: becomes the exchange's own; a copy of the current one unless given.
     """
 
-    __slots__ = ("_context",)
+    __slots__ = ("current",)
 
     def __init__(self, context: Context | None = None) -> None:
         if context is None:
             context = copy_context()
             context.run(contain_tasks)
-        self._context = context
-
-    def run(self, function: Callable[..., T], *args: Any) -> T:
-        """Call ``function`` in it."""
-        return self._context.run(function, *args)
+        self.current = context
+        """What the next part is to be called in."""
 
     def bound(self, function: Callable[..., T]) -> Callable[..., T]:
         """``function``, called in what is the context now."""
-        return partial(self._context.run, function)
+        return partial(self.current.run, function)
 
     def copy(self) -> CallContext:
         """Another that begins with the same values."""
-        return CallContext(self._context.copy())
+        return CallContext(self.current.copy())
 
     def leave(self) -> None:
         """Leave the context to what is running in it; what comes next has a copy."""
-        self._context = self._context.copy()
+        self.current = self.current.copy()
 
     def steps(self, awaitable: Awaitable[Any]) -> Steps:
         """``awaitable``, whoever awaits it, with each of its steps made in this context."""
-        return Steps(awaitable, self._context)
+        return Steps(awaitable, self.current)
 
 
 class Dropped(BaseException):

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from sansio_copilot import Run, RunState
-from sansio_copilot.actions import PullEvent, RunAction, RunOver, StoreCall
+from sansio_copilot.actions import PULL, PullEvent, RunAction, RunOver, StoreCall
 
 from ._backend import Backend, Event, Task
 from ._call import (
@@ -21,7 +21,6 @@ from ._call import (
     begin_watch,
     contained,
     end_watch,
-    is_pending,
     locked,
     passing,
     weakly,
@@ -108,7 +107,7 @@ class RunHome:
             await self._store(run.start(time.time()))
             try:
                 notify = weakly(self._notified)
-                unwatch = self._context.run(
+                unwatch = self._context.current.run(
                     begin_watch, self._lock, run.store, "watch_run", run.key, notify
                 )
             except Exception:
@@ -150,7 +149,7 @@ class RunHome:
         finally:
             # One coroutine, since each that waits takes memory of every stream that does.
             if unwatch is not None:
-                self._context.run(end_watch, self._lock, unwatch)
+                self._context.current.run(end_watch, self._lock, unwatch)
             for timer in (self._renewal, self._flusher, self._abandonment):
                 if timer is not None:
                     timer.cancel()
@@ -211,12 +210,12 @@ class RunHome:
                 return
             now = time.time()
             action = run.agent_ended(now, failure) if ended else run.event(event, now)
-            if isinstance(action, PullEvent):
-                self._wait(action)
-            else:
+            if not isinstance(action, PullEvent):
                 await self._store(action)
                 if self._over is not None:
                     return
+            elif action is not PULL:
+                self._wait(action)
             pulled += 1
             if pulled % _TURN == 0:
                 await self._backend.checkpoint()
@@ -246,14 +245,15 @@ class RunHome:
             except Exception as error:
                 action = run.store_failed(error, time.time())
             else:
-                if is_pending(outcome):
+                if isinstance(outcome, Pending):
                     return outcome
                 action = run.stored(outcome, time.time())
-        self._lose_patience()
-        if isinstance(action, PullEvent):
-            self._wait(action)
-        else:
+        if self._patience is not None:
+            self._lose_patience()
+        if not isinstance(action, PullEvent):
             self._over = action
+        elif action is not PULL:
+            self._wait(action)
         return None
 
     def _wait(self, action: PullEvent) -> None:
@@ -275,9 +275,9 @@ class RunHome:
         self._begin(lambda: self._run.flush(time.time()))
 
     def _lose_patience(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
+        assert self._patience is not None
+        self._patience.cancel()
+        self._patience = None
 
     async def _leave(self, events: AsyncIterator[Any] | None) -> None:
         """Let the agent clean up."""
@@ -316,7 +316,7 @@ class RunHome:
         action = self._run.interrupt(time.time(), "The server has gone")
         while isinstance(action, StoreCall):
             try:
-                with contextlib.nullcontext() if action.blocking else self._lock:
+                with contextlib.nullcontext() if action.blocking else self._lock.held:
                     outcome = contained(action.function, *action.args)
             except Exception as error:
                 action = self._run.store_failed(error, time.time())

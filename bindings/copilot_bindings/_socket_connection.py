@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from sansio_copilot.actions import Call, StoreCall, WaitForFrames
 
-from ._call import Pending, is_pending
+from ._call import Pending
 from ._connection import HTTPConnection
 from ._progress import unacknowledged
 from ._threads import BackgroundLoop, watching
@@ -109,7 +109,7 @@ class Connection:
             case Call():
                 loop, context = self._loop, self._http.context
                 outcome = loop.service.calls.begin(want, context, loop.home, own=True)
-                if not is_pending(outcome):
+                if not isinstance(outcome, Pending):
                     return outcome
                 return outcome.block() if isinstance(want, StoreCall) else self._await(outcome)
             case Send(data=data):

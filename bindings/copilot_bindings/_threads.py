@@ -192,8 +192,8 @@ def watching(
     action: WaitForFrames, lock: StoreLock, context: CallContext, notify: Callable[[], None]
 ) -> Iterator[None]:
     """Have ``notify`` called when there are frames, from whatever thread, while this lasts."""
-    unwatch = context.run(begin_watch, lock, action.store, "watch", action.cursor, notify)
+    unwatch = context.current.run(begin_watch, lock, action.store, "watch", action.cursor, notify)
     try:
         yield
     finally:
-        context.run(end_watch, lock, unwatch)
+        context.current.run(end_watch, lock, unwatch)

@@ -13,7 +13,7 @@ import trio
 
 from sansio_copilot.actions import Call, StoreCall, WaitForFrames
 
-from ._call import Pending, begin_watch, end_watch, is_pending
+from ._call import Pending, begin_watch, end_watch
 from ._connection import HTTPConnection
 from ._service import Service
 from ._trio_backend import TrioBackend
@@ -128,7 +128,7 @@ class Connection:
         match want:
             case Call():
                 outcome = self._service.calls.begin(want, self._http.context, self._home)
-                if not is_pending(outcome):
+                if not isinstance(outcome, Pending):
                     return outcome
                 if isinstance(want, StoreCall):
                     return await outcome.see_through(self._backend, lambda: None)
@@ -138,13 +138,13 @@ class Connection:
             case WaitForFrames(store=store, cursor=cursor, timeout=timeout):
                 self._expect(want, False)
                 context = self._http.context
-                unwatch = context.run(
+                unwatch = context.current.run(
                     begin_watch, self._lock, store, "watch", cursor, self._notified
                 )
                 try:
                     return await self._wait(timeout)
                 finally:
-                    context.run(end_watch, self._lock, unwatch)
+                    context.current.run(end_watch, self._lock, unwatch)
             case Receive(seconds=seconds):
                 self._expect(want, TIMED_OUT)
                 self._wanted.set()

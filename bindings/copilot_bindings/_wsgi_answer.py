@@ -23,7 +23,7 @@ from sansio_copilot.actions import (
 
 from . import _environ
 from ._bodies import Bodies, Body
-from ._call import Calls, is_pending
+from ._call import Calls, Pending
 from ._context import CallContext
 from ._service import SHUTDOWN
 from ._threads import BackgroundLoop, watching
@@ -155,14 +155,14 @@ class Answer:
             case StartRun(run=run):
                 if app.closing:
                     raise RunRefused(SHUTDOWN)
-                return self._context.run(app.background().start_run, run)
+                return self._context.current.run(app.background().start_run, run)
             case WaitForFrames(timeout=timeout):
                 return self._wait_for_frames(action, timeout)
             case Call():
                 outcome = self._calls.begin(
                     action, self._context, lambda: app.background().home(), own=True
                 )
-                if not is_pending(outcome):
+                if not isinstance(outcome, Pending):
                     return outcome
                 # At its end the loop gives up what does not return.
                 with contextlib.suppress(RunRefused):

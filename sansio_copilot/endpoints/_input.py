@@ -9,8 +9,8 @@ import attrs
 from ag_ui.core import RunAgentInput
 from pydantic import ValidationError
 
+from .. import _json
 from ..events import EventError, normalize_input
-from ..events._values import copy_json
 from ..events.patch import MAX_DEPTH
 from ..http import Response
 from ._errors import Refusal
@@ -68,7 +68,7 @@ def parse_input(value: Any) -> RunInput:
         raise _invalid(walk.details)
     try:
         # Of its own, because an agent may change it, and what it was given is told to others.
-        input = RunAgentInput.model_validate(copy_json(_modern(fields)))
+        input = RunAgentInput.model_validate(_json.plain(_modern(fields)))
     except ValidationError as error:
         # The walk knows all that AG-UI 1.0 refuses; an earlier release of its models may refuse
         # more, and its own words would be as many as the problems are.
@@ -92,11 +92,7 @@ def _modern(fields: dict[str, Any]) -> dict[str, Any]:
 
     CopilotKit's client still sends them for attachments.
     """
-    messages = fields["messages"]
-    upgraded = [_modern_message(message) for message in messages]
-    if all(new is old for new, old in zip(upgraded, messages, strict=True)):
-        return fields
-    return {**fields, "messages": upgraded}
+    return {**fields, "messages": list(map(_modern_message, fields["messages"]))}
 
 
 def _modern_message(message: dict[str, Any]) -> dict[str, Any]:

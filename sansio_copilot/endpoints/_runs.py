@@ -21,7 +21,7 @@ from ._turn import LogStream, Reply, Turn
 def run_request(turn: Turn, input: RunAgentInput) -> RunRequest:
     """What the store is told of a run about to open."""
     assert turn.route.agent_id is not None
-    message_ids = tuple(message.id for message in input.messages)
+    message_ids = tuple([message.id for message in input.messages])
     return RunRequest(input.thread_id, input.run_id, turn.route.agent_id, message_ids, turn.now)
 
 

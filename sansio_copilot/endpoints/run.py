@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import Any
-
-from ..actions import Action
 from ..errors import shorten
 from ..http import Response
 from ..threads import Orphan, RunOpened, ThreadBusy
@@ -18,7 +14,11 @@ def run(turn: Turn) -> Steps:
     """Open a run, or answer 409 if another one of the thread is live."""
     agent = yield from turn.agent()
     parsed = read_input(turn)
-    opened = yield from _open(turn, run_request(turn, parsed.input))
+    request = run_request(turn, parsed.input)
+    opened: RunOpened | ThreadBusy | Orphan = yield from turn.store("open_run", request)
+    while isinstance(opened, Orphan):
+        yield from adopt(turn.runtime.store, turn.runtime.limits, opened, turn.now)
+        opened = yield from turn.store("open_run", request)
     if isinstance(opened, ThreadBusy):
         message = (
             f"Thread '{shorten(parsed.input.thread_id)}' has a live run, "
@@ -32,11 +32,3 @@ def run(turn: Turn) -> Steps:
         # A run that nobody drives would keep its thread busy for ever.
         yield from turn.store("close_run", opened.key, b"", None)
         raise
-
-
-def _open(turn: Turn, request: Any) -> Generator[Action, Any, RunOpened | ThreadBusy]:
-    while True:
-        opened: RunOpened | ThreadBusy | Orphan = yield from turn.store("open_run", request)
-        if not isinstance(opened, Orphan):
-            return opened
-        yield from adopt(turn.runtime.store, turn.runtime.limits, opened, turn.now)

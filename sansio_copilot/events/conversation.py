@@ -105,6 +105,9 @@ class Conversation:
             yield entry.message
             entry = entry.after
 
+    def __contains__(self, message_id: object) -> bool:
+        return message_id in self._by_id
+
     def find(self, message_id: str | None) -> Entry | None:
         return None if message_id is None else self._by_id.get(message_id)
 

@@ -23,24 +23,20 @@ class Finalizer:
     of any length.
     """
 
-    __slots__ = ("_open_messages", "_open_tool_calls", "_terminal")
+    __slots__ = ("_open_messages", "_open_tool_calls", "terminal")
 
     def __init__(self) -> None:
-        self._terminal = False
+        self.terminal = False
+        """Whether the run has ended: RUN_FINISHED or RUN_ERROR was observed, or appended."""
         # In the order they opened, which is the order they are closed in.
         self._open_messages: dict[str, None] = {}
         # id -> the types that are still to come: TOOL_CALL_END, TOOL_CALL_RESULT, or both.
         self._open_tool_calls: dict[str, set[str]] = {}
 
-    @property
-    def terminal(self) -> bool:
-        """Whether the run has ended: RUN_FINISHED or RUN_ERROR was observed, or appended."""
-        return self._terminal
-
     def observe(self, event: Event) -> None:
         """Take note of an event that was sent. After a terminal event nothing counts."""
         type_ = event["type"]
-        if type_ not in _OBSERVED or self._terminal:
+        if type_ not in _OBSERVED or self.terminal:
             return
         if type_ == t.TEXT_MESSAGE_START:
             if event.get("messageId"):
@@ -72,7 +68,7 @@ class Finalizer:
             RUN_FINISHED; else it failed, with RUN_ERROR.
         :param interruption_message: why it ended, for RUN_ERROR and the tool results.
         """
-        if self._terminal:
+        if self.terminal:
             return []
         stopped = _STOP_MESSAGE if interruption_message is None else interruption_message
         failed = interruption_message
@@ -108,7 +104,7 @@ class Finalizer:
         return appended
 
     def _end(self) -> None:
-        self._terminal = True
+        self.terminal = True
         self._open_messages.clear()
         self._open_tool_calls.clear()
 

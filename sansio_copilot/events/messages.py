@@ -7,7 +7,7 @@ here reasoning events are kept from it too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Any, Final
 
 from . import types as t
@@ -222,8 +222,8 @@ class MessageFolder:
     def _run_started(self, event: Event) -> None:
         run_input = event.get("input")
         if isinstance(run_input, dict):
-            for message in _adopt(run_input.get("messages")):
-                if self._conversation.find(message["id"]) is None:
+            for message in _adopt(run_input.get("messages"), self._conversation):
+                if message["id"] not in self._conversation:
                     self._conversation.append(message)
 
     def _append(self, message: Message, event: Event) -> None:
@@ -252,11 +252,18 @@ _HANDLERS: Final[dict[str, Callable[[MessageFolder, Event], None]]] = {
 }
 
 
-def _adopt(messages: Any) -> list[Message]:
-    """Copies of ``messages`` to keep and to change; those that cannot be kept are left out."""
+def _adopt(messages: Any, known: Container[str] = ()) -> list[Message]:
+    """Copies of ``messages`` to keep and to change.
+
+    Those that cannot be kept are left out, and those whose ids are ``known``.
+    """
     adopted = []
     for message in messages if isinstance(messages, list) else ():
-        if isinstance(message, dict) and isinstance(message.get("id"), str):
+        if (
+            isinstance(message, dict)
+            and isinstance(message.get("id"), str)
+            and message["id"] not in known
+        ):
             message = copy_json(message)
             if message.get("subagentRunId", "") is None:
                 # Null reads as absent, and must not go out with the input of the next run.

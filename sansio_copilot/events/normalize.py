@@ -211,7 +211,7 @@ def _not_one_of(expected: str, value: object) -> Misfit:
 class _Records:
     """Takes one kind of object."""
 
-    __slots__ = ("_closed", "_defaults", "_fields", "_optional", "_required", "_snake")
+    __slots__ = ("_closed", "_defaults", "_fields", "_optional", "_required", "_said", "_snake")
 
     def __init__(self, record: Record) -> None:
         later = _ADDED_LATER.get(record.name, frozenset())
@@ -219,12 +219,16 @@ class _Records:
         self._fields = {name: _taker(type_) for name, type_ in record.fields.items()}
         self._defaults = dict(_DEFAULTS.get(record.name, ()))
         said_by_itself = set()
+        # What members may say that are one of a few texts: they need not be asked.
+        self._said: set[tuple[str, str]] = set()
         for name, type_ in record.fields.items():
             if type_ == Atom("string") and name in _NAMED:
                 self._fields[name] = _NAMED[name]
-            if isinstance(type_, Choice) and len(type_.values) == 1 and name in record.required:
-                self._defaults[name] = type_.values[0]
-                said_by_itself.add(name)
+            if isinstance(type_, Choice):
+                self._said.update((name, value) for value in type_.values)
+                if len(type_.values) == 1 and name in record.required:
+                    self._defaults[name] = type_.values[0]
+                    said_by_itself.add(name)
         self._required = tuple(
             name
             for name in record.fields
@@ -242,6 +246,9 @@ class _Records:
         fields = self._fields
         for name, item in value.items():
             field = fields.get(name)
+            if type(item) is str and (field is _string or (name, item) in self._said):
+                # What nearly all members are.
+                continue
             if field is None:
                 if name in self._snake and item is not None:
                     raise self._missing(self._snake[name], value)
