@@ -37,16 +37,16 @@ class Continuation:
     :param takers: where such deltas are added up.
     """
 
-    __slots__ = ("_entity_id", "_id_field", "_size", "_type", "data", "takers")
+    __slots__ = ("_data", "_entity_id", "_id_field", "_size", "_takers", "_type")
 
     def __init__(self, event: Event, recorded: Event, takers: tuple[Take, Take]) -> None:
         self._type = event["type"]
         self._id_field = _ID_FIELDS[self._type]
         self._entity_id = event.get(self._id_field)
         self._size = len(event)
-        self.takers = takers
-        self.data = _json.encode({**recorded, "delta": ""}).removesuffix(b'""}')
-        """Its JSON up to the delta, which comes last."""
+        self._takers = takers
+        # Its JSON up to the delta, which comes last.
+        self._data = _json.encode({**recorded, "delta": ""}).removesuffix(b'""}')
 
     @classmethod
     def of(
@@ -58,8 +58,8 @@ class Continuation:
         fields = {"type", "delta", _ID_FIELDS[event["type"]]}
         return cls(event, recorded, (message, history)) if event.keys() <= fields else None
 
-    def delta_of(self, event: Event) -> str | None:
-        """The delta of ``event``, if it says nothing else but what this continues."""
+    def take(self, event: Event) -> bytes | None:
+        """Add up ``event`` and return its JSON, if it says nothing else but what this continues."""
         if (
             len(event) != self._size
             or event.get("type") != self._type
@@ -67,4 +67,8 @@ class Continuation:
         ):
             return None
         delta = event.get("delta")
-        return delta if type(delta) is str else None
+        if type(delta) is not str:
+            return None
+        for take in self._takers:
+            take(delta)
+        return b"%s%s}" % (self._data, _json.encode(delta))

@@ -27,7 +27,7 @@ The second argument is the exception, or the RUN_ERROR event, a dict, that the a
 leaves the message as it is. The id is None for a transcription service.
 """
 
-_RAW_MEMBERS = ("rawEvent", "raw_event")
+_RAW_MEMBERS = frozenset({"rawEvent", "raw_event"})
 _UNSAID = "Something went wrong"
 
 
@@ -36,9 +36,9 @@ def without_raw(event: BaseEvent | dict[str, Any]) -> BaseEvent | dict[str, Any]
     if isinstance(event, dict):
         if event.get("type") == t.RAW:
             return None
-        if any(member in event for member in _RAW_MEMBERS):
-            return {name: event[name] for name in event if name not in _RAW_MEMBERS}
-        return event
+        if _RAW_MEMBERS.isdisjoint(event):
+            return event
+        return {name: event[name] for name in event if name not in _RAW_MEMBERS}
     if event.type == t.RAW:
         return None
     # Not dumped first: it may be many times as large as the rest.

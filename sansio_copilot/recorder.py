@@ -137,16 +137,22 @@ class RunRecorder:
         An event that breaks a rule sets :attr:`error`; the frames returned with it precede it.
         """
         frames: list[bytes] = []
+        going = self._going
         try:
             # Almost every event of a stream continues the one before it, and needs no copy.
-            if type(event) is dict and (frame := self._continued(event)) is not None:
-                return frame
+            if (
+                going is not None
+                and type(event) is dict
+                and (data := going.take(event)) is not None
+            ):
+                return self._frame(data)
             fields = event_dict(event, raw=self._raw_events)
             if fields is None:
                 return b""
-            if (frame := self._continued(fields)) is not None:
-                return frame
-            self._going = None
+            if going is not None:
+                if (data := going.take(fields)) is not None:
+                    return self._frame(data)
+                self._going = None
             if (normal := normalize_event(fields)) is not None:
                 if normal["type"] == "RUN_ERROR":
                     self._tell(normal)
@@ -236,15 +242,6 @@ class RunRecorder:
     @property
     def _ids(self) -> dict[str, str]:
         return {"threadId": self._key.thread_id, "runId": self._key.run_id}
-
-    def _continued(self, event: dict[str, Any]) -> bytes | None:
-        """The frame of ``event``, if it is one more delta of what the one before it was of."""
-        going = self._going
-        if going is None or (delta := going.delta_of(event)) is None:
-            return None
-        for take in going.takers:
-            take(delta)
-        return self._frame(b"%s%s}" % (going.data, _json.encode(delta)))
 
     def _keep(self, event: dict[str, Any]) -> bytes:
         event = self._completed(event)

@@ -26,7 +26,7 @@ from ag_ui.core import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sansio_copilot import _json, recorder
+from sansio_copilot import _continuation, _json, recorder
 from sansio_copilot.events import Verifier
 from sansio_copilot.recorder import RunRecorder, frame_data
 from sansio_copilot.sse import Parser
@@ -111,9 +111,11 @@ class TestFrames:
         counting = type("Json", (), {"encode": staticmethod(encode), "decode": _json.decode})
         run = started()
         monkeypatch.setattr(recorder, "_json", counting)
+        monkeypatch.setattr(_continuation, "_json", counting)
         record_all(run, TEXT)
-        # Of a delta that continues a message only the delta is.
-        assert encoded == [*TEXT[:2], TEXT[2]["delta"], *TEXT[3:]]
+        # Of a delta that continues a message only the delta is, behind what all of them begin with.
+        beginning = {**TEXT[1], "delta": ""}
+        assert encoded == [*TEXT[:2], beginning, TEXT[2]["delta"], *TEXT[3:]]
 
     def test_a_chunk_becomes_the_events_that_it_stands_for(self) -> None:
         run = started()
