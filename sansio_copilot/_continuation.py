@@ -60,14 +60,13 @@ class Continuation:
 
     def take(self, event: Event) -> bytes | None:
         """Add up ``event`` and return its JSON, if it says nothing else but what this continues."""
+        delta = event.get("delta")
         if (
-            len(event) != self._size
+            type(delta) is not str
+            or len(event) != self._size
             or event.get("type") != self._type
             or event.get(self._id_field) != self._entity_id
         ):
-            return None
-        delta = event.get("delta")
-        if type(delta) is not str:
             return None
         for take in self._takers:
             take(delta)

@@ -367,6 +367,8 @@ class TestSnapshots:
         assert fold_messages([started], [USER]) == [USER]
         assert fold_messages([started, started]) == [{**USER, "content": "?"}]
         assert fold_messages([{"type": "RUN_STARTED"}]) == []
+        twice = {"type": "RUN_STARTED", "input": {"messages": [USER, {**USER, "content": "?"}]}}
+        assert fold_messages([twice]) == [USER]
 
     def test_a_null_owner_reads_as_none(self):
         null = {**USER, "subagentRunId": None}

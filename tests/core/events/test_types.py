@@ -74,6 +74,15 @@ class TestWhatIsInOrder:
         event = {**well_formed(type_, whole=True), "extra": object(), "extra_2": [{}]}
         assert normalize_event(event) is event
 
+    def test_a_text_of_another_class_is_what_it_says(self) -> None:
+        class Text(str):
+            __slots__ = ()
+
+        started = {"type": "TEXT_MESSAGE_START", "messageId": Text("m"), "role": Text("user")}
+        assert normalize_event(started) is started
+        with pytest.raises(EventError, match="'role' to be one of"):
+            normalize_event({**started, "role": Text("nobody")})
+
     @pytest.mark.parametrize("name", ["compact", "finalize", "runs"])
     def test_every_event_of_the_vectors_is(self, name: str) -> None:
         for case in json.loads((TESTS / "vectors" / f"{name}.json").read_text())["cases"]:
