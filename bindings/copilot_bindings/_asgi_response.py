@@ -105,6 +105,8 @@ class Responder:
     def _leave(self) -> None:
         if self._listener is not None:
             self._listener.cancel()
+            # The task keeps its cancellation, whose traceback has a frame with this.
+            self._listener = None
         self._release_body()
         self._service.connection_ended(self)
 

@@ -31,6 +31,9 @@ async def guarded(function: Callable[..., Awaitable[object]], args: tuple[Any, .
         if current_task() is not task:
             raise
         logger.exception("a task of the server failed")
+    finally:
+        # The task keeps its cancellation, whose traceback has this frame.
+        del task
 
 
 def current_task() -> asyncio.Task[Any] | None:

@@ -205,9 +205,14 @@ class Pending:
 
         :raises Exception: what was raised instead.
         """
-        if self._error is not None:
-            raise self._error
-        return self._outcome
+        if self._error is None:
+            return self._outcome
+        error, self._error = self._error, None
+        try:
+            raise error
+        finally:
+            # The traceback has this frame, which would keep the error, and it all of the exchange.
+            del error
 
     async def wait(self, backend: Backend) -> Any:
         """Wait for the outcome. A cancellation gives it up.
@@ -314,7 +319,6 @@ class Pending:
             raise
 
     def _work(self, run: Callable[..., Any], function: Callable[..., Any], args: Any) -> None:
-        failed: Exception | None = None
         try:
             outcome = run(function, *args)
             if hasattr(outcome, "__await__"):
@@ -322,10 +326,12 @@ class Pending:
                 self.begin_to_await(outcome)
                 return
         except Exception as error:
-            outcome, failed = None, error
-        self._among.discard(self)
-        if not self._settle(outcome, failed) and failed is not None:
-            self._log_late(failed)
+            self._among.discard(self)
+            if not self._settle(None, error):
+                self._log_late(error)
+        else:
+            self._among.discard(self)
+            self._settle(outcome)
 
     # On the event loop
 
@@ -394,15 +400,19 @@ class Pending:
         self._among.discard(self)
         if self._timer is not None:
             self._timer.cancel()
-        if failed is not None:
-            if not self._settle(None, failed):
-                self._log_late(failed)
-        elif interrupt is not None:
-            self._settle(None, RuntimeError(f"{self.name} was cancelled"))
-        else:
-            self._settle(outcome)
-        if interrupt is not None:
-            raise interrupt
+        try:
+            if failed is not None:
+                if not self._settle(None, failed):
+                    self._log_late(failed)
+            elif interrupt is not None:
+                self._settle(None, RuntimeError(f"{self.name} was cancelled"))
+            else:
+                self._settle(outcome)
+            if interrupt is not None:
+                raise interrupt
+        finally:
+            # The traceback of each has this frame, which would keep it.
+            del failed, interrupt
 
     def _log_late(self, error: Exception) -> None:
         logger.error("%s failed after it was given up", self.name, exc_info=error)

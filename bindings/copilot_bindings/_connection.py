@@ -82,15 +82,21 @@ class HTTPConnection:
 
     def start(self) -> Want:
         """The connection is made; returns the first want."""
-        return next(self._steps)
+        return self.done()
 
     def done(self, outcome: Any = None) -> Want:
         """What was wanted is done; returns the next want."""
-        return self._steps.send(outcome)
+        try:
+            return self._steps.send(outcome)
+        except StopIteration:
+            return Close(abort=self._broken)
 
     def failed(self, error: Exception) -> Want:
         """A call raised ``error``; returns the next want."""
-        return self._steps.throw(error)
+        try:
+            return self._steps.throw(error)
+        except StopIteration:
+            return Close(abort=self._broken)
 
     def feed(self, data: bytes) -> None:
         """Bytes have arrived; b"" is the end of what the client sends."""
@@ -128,8 +134,6 @@ class HTTPConnection:
             self._broken = True
         finally:
             self._release_body()
-        while True:
-            yield Close(abort=self._broken)
 
     def _next_exchange(self) -> Generator[Want, Any, Exchange | None]:
         """Read the next request's head; None if there will be none."""

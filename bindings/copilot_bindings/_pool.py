@@ -116,12 +116,24 @@ class Job:
     :param work: the call, which raises nothing.
     """
 
-    __slots__ = ("since", "work")
+    __slots__ = ("_work", "since")
 
     def __init__(self, work: Callable[[], object]) -> None:
-        self.work = work
+        self._work: Callable[[], object] | None = work
         self.since = math.inf
         """When it got its thread, by the monotonic clock; for ever in the future until then."""
+
+    def do(self) -> None:
+        """Do the work, which is not kept: whoever waits for it keeps the job, and the work keeps
+        whoever waits."""
+        work, self._work = self._work, None
+        self.since = time.monotonic()
+        if work is not None:
+            work()
+
+    def drop(self) -> None:
+        """The work is not going to be done."""
+        self._work = None
 
 
 class CallPool:
@@ -156,6 +168,7 @@ class CallPool:
                 return
             since = time.monotonic() - self._seconds
             if all(running.since < since for running in self._running):
+                job.drop()
                 hang = len(self._running) + len(self._left)
                 raise PoolExhausted(
                     f"no thread for another call of a {self._part}: {hang} do not return"
@@ -167,6 +180,7 @@ class CallPool:
         with self._lock:
             if job in self._waiting:
                 del self._waiting[job]
+                job.drop()
             elif job in self._running and len(self._left) < self._size:
                 self._running.discard(job)
                 self._left.add(job)
@@ -193,8 +207,7 @@ class CallPool:
 
     def _live(self, job: Job | None) -> None:
         while job is not None:
-            job.since = time.monotonic()
-            job.work()
+            job.do()
             with self._lock:
                 self._running.discard(job)
                 self._left.discard(job)

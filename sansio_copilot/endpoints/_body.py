@@ -26,13 +26,14 @@ class JsonBody:
     """A body and what it says, so that a hook and an endpoint do not have it parsed twice.
 
     :param data: the bytes that were parsed; a request with other bytes needs another.
-    :param content: the value; None if there is an error.
-    :param error: why it is not JSON; None if it is.
+    :param content: the value; None if there is a problem.
+    :param problem: why it is not JSON; None if it is. No exception, because that keeps what was
+        parsed, and once it was raised whoever had asked.
     """
 
     data: bytes = attrs.field(repr=False)
     content: Any = attrs.field(default=None, repr=False)
-    error: ValueError | None = None
+    problem: str | None = None
 
     @classmethod
     def parse(cls, data: bytes, limit: int) -> JsonBody:
@@ -44,7 +45,7 @@ class JsonBody:
         try:
             return cls(data, _json.decode(data))
         except ValueError as error:
-            return cls(data, None, error.with_traceback(None))
+            return cls(data, None, str(error))
 
     @property
     def value(self) -> Any:
@@ -52,8 +53,8 @@ class JsonBody:
 
         :raises ValueError: if the body is not JSON, with the reason.
         """
-        if self.error is not None:
-            raise self.error
+        if self.problem is not None:
+            raise ValueError(self.problem)
         return self.content
 
     @property

@@ -7,6 +7,9 @@ messages form a doubly linked list, with an index by id and another by tool call
 
 The messages of role ``tool`` that stand next to each other are a *row*. Its first entry knows its
 last one, and the other way round, so that the place behind it is found without a walk.
+
+Entries refer to each other in circles, and messages may be large. So a conversation parts them when
+it goes, because the memory would come back only when the collector of circles happens to run.
 """
 
 from __future__ import annotations
@@ -23,12 +26,13 @@ _CLIENT_ROLES: Final = ("activity", "reasoning")
 class Entry:
     """A message in its place."""
 
-    __slots__ = ("after", "before", "mate", "message", "order", "parts", "role")
+    __slots__ = ("after", "before", "gone", "mate", "message", "order", "parts", "role")
 
     def __init__(self, message: Message, order: int) -> None:
         self.before = self.after = self
         # The other end of the row, if this is an end of one.
         self.mate = self
+        self.gone = False
         self.order = order
         self.hold(message)
 
@@ -37,6 +41,11 @@ class Entry:
         self.role = message.get("role")
         # What is being streamed, behind the content it began with.
         self.parts: list[str] | None = None
+
+    def part(self) -> None:
+        """Refer to no entry any more."""
+        del self.before, self.after, self.mate
+        self.gone = True
 
     def stream(self) -> list[str]:
         """The list that takes the next pieces of the content."""
@@ -94,6 +103,14 @@ class Conversation:
         self._roles: dict[str | None, dict[Entry, None]] = {
             role: {} for role in (None, *_CLIENT_ROLES)
         }
+
+    def __del__(self) -> None:
+        entry = self._edge.after
+        while entry is not self._edge:
+            after = entry.after
+            entry.part()
+            entry = after
+        entry.part()
 
     def __iter__(self) -> Iterator[Message]:
         """The messages, each of them whole."""
@@ -231,13 +248,12 @@ class Conversation:
         elif before.role == after.role == "tool":
             _pair(before.mate, after.mate)
         before.after, after.before = after, before
-        # No longer in the list, by which a twin is known that is gone.
-        entry.after = entry
+        entry.part()
         message_id = entry.message["id"]
         if self._by_id.get(message_id) is entry:
             del self._by_id[message_id]
             twins = self._twins.pop(message_id, deque())
-            while twins and twins[0].after is twins[0]:
+            while twins and twins[0].gone:
                 twins.popleft()
             if twins:
                 self._by_id[message_id] = twins.popleft()

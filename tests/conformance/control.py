@@ -2,7 +2,8 @@
 
 ``POST {base}/control/let?thread=t&steps=3`` lets the agent of thread ``t`` take three steps, and
 ``POST {base}/control/gate?thread=t`` tells what has become of it, and ``/control/objects`` how many
-objects of ours there are, of each type. An ``on_request`` hook answers,
+objects of ours there are, of each type; ``/control/collector?runs=`` stops the collector of circles
+and ``runs=1`` starts it again. An ``on_request`` hook answers,
 so whatever serves the runtime serves this as well. Nothing here belongs to an event loop: agents
 look at their gate every few milliseconds, which works in a thread and under any loop.
 """
@@ -90,7 +91,8 @@ gates = _Gates()
 
 def _objects() -> dict[str, int]:
     """How many objects of ours are alive, by type; of generators and coroutines, by name."""
-    gc.collect()
+    if gc.isenabled():
+        gc.collect()
     found: Counter[str] = Counter()
     for each in gc.get_objects():
         if isinstance(each, (GeneratorType, CoroutineType, AsyncGeneratorType)):
@@ -112,6 +114,13 @@ def answer_control(context: HookContext) -> None:
     if command == "objects":
         raise Reject(Response.json(_objects()))
     query = {name: values[0] for name, values in parse_qs(context.request.query).items()}
+    if command == "collector":
+        if query.get("runs"):
+            gc.enable()
+        else:
+            gc.collect()
+            gc.disable()
+        raise Reject(Response.json({}))
     gate = gates[query["thread"]]
     if command == "let":
         gate.let(int(query["steps"]))

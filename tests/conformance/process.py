@@ -194,6 +194,15 @@ class Server:
         assert events[-1]["type"] == "RUN_FINISHED"
 
     @contextlib.contextmanager
+    def without_collector(self) -> Iterator[None]:
+        """Meanwhile objects that refer to each other in a circle stay alive."""
+        self._control("collector", runs="")
+        try:
+            yield
+        finally:
+            self._control("collector", runs="1")
+
+    @contextlib.contextmanager
     def nothing_is_left(self, *but: str) -> Iterator[None]:
         """Of what is done meanwhile there is no object in the end.
 
