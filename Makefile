@@ -45,7 +45,7 @@ core: $(VENV)/.installed
 conformance: $(VENV)/.installed
 	$(BIN)/python -m pytest tests/conformance
 
-others: $(VENV)/.installed $(NPM)
+others: $(VENV)/.installed $(NPM) tests/agui/.old/.installed
 	$(BIN)/python -m pytest tests --ignore tests/core --ignore tests/conformance --ignore tests/e2e
 
 # The core of what pages do in a browser, against one binding.
@@ -82,6 +82,12 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[asyncio,sockets,trio,asgi,wsgi]' --group dev
 	touch $@
 
+# The oldest release of AG-UI's models that will do; the newest is installed with everything else.
+tests/agui/.old/.installed: pyproject.toml $(VENV)/.installed
+	$(BIN)/pip install --quiet --no-deps --upgrade --target tests/agui/.old \
+		"$$(sed -n 's/.*"\(ag-ui-protocol\)>=\([0-9.]*\),.*/\1==\2/p' pyproject.toml)"
+	touch $@
+
 tests/%/node_modules/.installed: tests/%/package.json
 	cd tests/$* && npm install --no-audit --no-fund --no-package-lock --loglevel=error
 	touch $@
@@ -94,4 +100,4 @@ benchmarks/node_modules/.installed: benchmarks/package.json
 	touch $@
 
 clean:
-	rm -rf $(VENV) tests/*/node_modules tests/e2e/dist benchmarks/node_modules .mypy_cache .ruff_cache .pytest_cache .coverage
+	rm -rf $(VENV) tests/*/node_modules tests/e2e/dist tests/agui/.old benchmarks/node_modules .mypy_cache .ruff_cache .pytest_cache .coverage

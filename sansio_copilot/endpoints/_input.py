@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from typing import Any
 
@@ -67,24 +68,49 @@ def parse_input(value: Any) -> RunInput:
     if walk.problems:
         raise _invalid(walk.details)
     try:
-        # Of its own, because an agent may change it, and what it was given is told to others.
-        input = RunAgentInput.model_validate(_json.plain(_modern(fields)))
+        # The agent is given all that was sent; other readers have to be able to read it.
+        shown = normalize_input(fields)
+    except EventError as error:
+        raise _invalid(str(error)) from None
+    try:
+        input = _TO_MODEL(fields)
     except ValidationError as error:
         # The walk knows all that AG-UI 1.0 refuses; an earlier release of its models may refuse
         # more, and its own words would be as many as the problems are.
         message = f"the server's AG-UI models refuse it, for {error.error_count()} reasons"
         raise _invalid(message) from None
-    try:
-        # The agent is given all that was sent; other readers have to be able to read it.
-        shown = normalize_input(fields)
-    except EventError as error:
-        raise _invalid(str(error)) from None
     last_seen = value.get("lastSeenEventId")
     return RunInput(input, shown, last_seen if isinstance(last_seen, str) and last_seen else None)
 
 
 def _invalid(details: str) -> Refusal:
     return Refusal(Response.json({"error": "Invalid request body", "details": details}, 400))
+
+
+def to_model(fields: dict[str, Any]) -> RunAgentInput:
+    """The models of AG-UI 1.0, of a body that was checked.
+
+    They are the agent's own, because it may change them, and others are told what it was given.
+    """
+    return RunAgentInput.model_validate(_json.plain(_modern(fields)))
+
+
+def to_early_model(fields: dict[str, Any]) -> RunAgentInput:
+    """The same of an earlier release, from 0.1.22 on, in which some things have another form.
+
+    It demands ``forwardedProps``, and knows no parts in the result of a tool and no source of a
+    media part that only its provider has; the form that both generations of clients read does
+    without these, too.
+    """
+    early = {"forwardedProps": None, **normalize_input(_modern(fields))}
+    with warnings.catch_warnings():
+        # The part for a provider's file has no successor there, whatever it says when it is made.
+        warnings.filterwarnings("ignore", "BinaryInputContent is deprecated", DeprecationWarning)
+        return RunAgentInput.model_validate(_json.plain(early))
+
+
+# Since 1.0 a body may name the version of the protocol.
+_TO_MODEL = to_model if "protocol_version" in RunAgentInput.model_fields else to_early_model
 
 
 def _modern(fields: dict[str, Any]) -> dict[str, Any]:

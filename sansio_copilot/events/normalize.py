@@ -378,11 +378,15 @@ def _file_as_binary(part: Any) -> Any:
     source = part.get("source") if isinstance(part, dict) else None
     if not isinstance(source, dict) or source.get("type") != "file":
         return part
-    return {
+    binary = {
         "type": "binary",
         "mimeType": source.get("mimeType") or "application/octet-stream",
         "id": source.get("value"),
     }
+    metadata = part.get("metadata")
+    if isinstance(metadata, dict) and isinstance(metadata.get("filename"), str):
+        binary["filename"] = metadata["filename"]
+    return binary
 
 
 def _lowered(parts: ListOf) -> Take:

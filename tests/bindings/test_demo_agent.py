@@ -55,6 +55,7 @@ def make_input(text: str | None, **fields: Any) -> RunAgentInput:
             "messages": messages,
             "tools": [],
             "context": [],
+            "forwardedProps": {},
             **fields,
         }
     )

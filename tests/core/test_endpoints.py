@@ -23,6 +23,7 @@ from sansio_copilot import (
     __version__,
 )
 from sansio_copilot.endpoints import DISPATCH
+from sansio_copilot.endpoints._input import to_early_model
 from sansio_copilot.events import EventError
 from sansio_copilot.routing import match_path
 from sansio_copilot.testing import Answer, Client, Stream, run_input
@@ -392,7 +393,11 @@ class TestLegacyAttachments:
 
     def test_by_the_id_of_a_file(self) -> None:
         part = {"type": "binary", "mimeType": "image/png", "id": "file-1"}
-        assert self.content(part)["source"]["value"] == "file-1"
+        seen = self.content(part)
+        # AG-UI's models before 1.0 have no other part for it.
+        source = seen if seen["type"] == "binary" else seen["source"]
+        assert source["mimeType"] == "image/png"
+        assert source.get("id", source.get("value")) == "file-1"
 
     @pytest.mark.parametrize(
         "part",
@@ -435,6 +440,21 @@ class TestLegacyAttachments:
         source = {"type": "data", "value": "AAAA", "mimeType": "image/png"}
         part = {"type": "image", "source": source}
         assert self.content(part) == part
+
+    def test_models_before_1_0_are_given_what_they_know(self) -> None:
+        """Other things than in TestRun; all of it, with such models, is in tests/agui."""
+        parts = [{"type": "text", "text": "one "}, {"type": "text", "text": "two"}]
+        result = {"id": "r1", "role": "tool", "toolCallId": "c1", "content": parts}
+        image = {"type": "binary", "mimeType": "image/png", "data": "AAAA"}
+        user = {"id": "u1", "role": "user", "content": [image]}
+        fields = run_input("t1", messages=[result, user])
+        del fields["forwardedProps"]
+        early = to_early_model(fields)
+        assert early.messages[0].content == "one two"
+        content: Any = early.messages[1].content
+        assert [(part.type, part.source.value) for part in content] == [("image", "AAAA")]
+        assert early.forwarded_props is None
+        assert fields["messages"] == [result, user]
 
 
 class TestHeaders:

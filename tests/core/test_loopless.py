@@ -200,7 +200,7 @@ def test_one_that_never_gives_up() -> None:
 
 def test_one_that_waits_in_a_context_of_its_own() -> None:
     async def hook(context: Any) -> None:
-        contextvars.Context().run(asyncio.get_running_loop().call_soon, print)
+        contextvars.Context().run(lambda: asyncio.get_running_loop().call_soon(print))
 
     with pytest.raises(NeedsEventLoop, match="asks asyncio for call_soon"):
         client(hooks=Hooks(on_request=hook)).get(f"{BASE}/info")

@@ -299,7 +299,11 @@ class TestWhatOneGenerationCannotRead:
         assert normalize_event(user({"type": "document", "source": source})) == user(binary)
         source["mimeType"] = "application/pdf"
         binary["mimeType"] = "application/pdf"
-        assert normalize_event(user({"type": "document", "source": source})) == user(binary)
+        for metadata in ({}, {"filename": 5}, "a.pdf"):
+            part = {"type": "document", "source": source, "metadata": metadata}
+            assert normalize_event(user(part)) == user(binary)
+        part = {"type": "document", "source": source, "metadata": {"filename": "a.pdf"}}
+        assert normalize_event(user(part)) == user({**binary, "filename": "a.pdf"})
         assert refusal(user({"type": "image", "source": {"type": "file"}})) == (
             "MESSAGES_SNAPSHOT needs 'messages[0].content[0].id' to be there, or 'url' or 'data', "
             "but none is"

@@ -1,0 +1,58 @@
+"""Both ends of the range of AG-UI's models: the oldest release that will do, and the newest.
+
+The newest is installed. The oldest is in .old (`make test` puts it there), and comes first on the
+path of a process that runs the tests that have to do with models.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+OLD = HERE / ".old"
+
+(OLDEST,) = re.findall(r'"ag-ui-protocol>=([\d.]+),<2"', (ROOT / "pyproject.toml").read_text())
+NEWEST = importlib.metadata.version("ag-ui-protocol")
+
+ABOUT_MODELS = [
+    "bindings/test_demo_agent.py",
+    "core/test_agents.py",
+    "core/test_continuation.py",
+    "core/test_disclosure.py",
+    "core/test_endpoints.py",
+    "core/test_recorder.py",
+    "core/events/test_types.py",
+]
+
+
+@pytest.mark.parametrize("version", [OLDEST, NEWEST])
+def test_all_works_with(version: str) -> None:
+    assert (OLD / ".installed").is_file(), "run `make tests/agui/.old/.installed` first"
+    paths = [HERE / "models.py"]
+    environment = {"AGUI_VERSION": version}
+    if version == OLDEST:
+        # With the newest they are run anyway.
+        paths += [ROOT / "tests" / name for name in ABOUT_MODELS]
+        environment["PYTHONPATH"] = str(OLD)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--no-header", *paths],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_they_are_two() -> None:
+    assert OLDEST.startswith("0.")
+    assert not NEWEST.startswith("0.")
