@@ -166,6 +166,43 @@ def plans(input: RunAgentInput, context: Any) -> Iterator[Event]:
     )
 
 
+def paints(input: RunAgentInput, context: Any) -> Iterator[Event]:
+    """Shows a surface of its own (A2UI), and goes on when its button is pressed."""
+    action = (input.forwarded_props or {}).get("a2uiAction")
+    if action is not None:
+        pressed = action["userAction"]["name"]
+        yield from _events(input, *_text(input, f"You pressed {pressed}."))
+        return
+    surface, version = f"{input.run_id}-surface", {"version": "v0.9"}
+    catalog = "https://a2ui.org/specification/v0_9/basic_catalog.json"
+    components = [
+        {"id": "root", "component": "Column", "children": ["price", "buy"]},
+        {"id": "price", "component": "Text", "text": "It costs 10 euros"},
+        {
+            "id": "buy",
+            "component": "Button",
+            "child": "label",
+            "action": {"event": {"name": "buy", "context": {}}},
+        },
+        {"id": "label", "component": "Text", "text": "Buy it"},
+    ]
+    operations = [
+        {**version, "createSurface": {"surfaceId": surface, "catalogId": catalog}},
+        {**version, "updateComponents": {"surfaceId": surface, "components": components}},
+    ]
+    yield from _events(
+        input,
+        {
+            "type": "ACTIVITY_SNAPSHOT",
+            "messageId": surface,
+            "activityType": "a2ui-surface",
+            "content": {"a2ui_operations": operations},
+            "replace": True,
+        },
+        *_text(input, "That is the offer."),
+    )
+
+
 def sees(input: RunAgentInput, context: Any) -> Iterator[Event]:
     """Says what the parts of the last message are."""
     content = input.messages[-1].content
@@ -226,6 +263,7 @@ AGENTS: dict[str, Any] = {
     "interrupts": interrupts,
     "asks": asks,
     "plans": plans,
+    "paints": paints,
     "sees": sees,
     "remembers": remembers,
     "pauses": pauses,

@@ -36,14 +36,21 @@ const guarded = {
     },
   },
 };
-const configurations = { main: {}, single: { mode: "single-route" }, guarded };
+// It has no mode for both.
+const configurations = {
+  main: {},
+  single: { mode: "single-route" },
+  both: {},
+  painted: { a2ui: {} },
+  guarded,
+};
 
 const urls = {};
-for (const [name, configuration] of Object.entries(configurations)) {
+for (const [name, { a2ui, ...configuration }] of Object.entries(configurations)) {
   const agents = Object.fromEntries(
     names.map((id) => [id, new HttpAgent({ url: `${agentsUrl}/agent/${encodeURIComponent(id)}/run` })]),
   );
-  const runtime = new CopilotRuntime({ agents, transcriptionService: new Ears() });
+  const runtime = new CopilotRuntime({ agents, transcriptionService: new Ears(), a2ui });
   const basePath = `/${name}/api/copilotkit`;
   const listener = createCopilotNodeListener({ runtime, basePath, cors: true, ...configuration });
   const server = createServer(listener);

@@ -60,6 +60,8 @@ def is_local(origin: str) -> bool:
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "main": {"thread_mutations": True, "transcription": transcribe},
     "single": {"mode": "single-route", "thread_mutations": True},
+    "both": {"mode": "both"},
+    "painted": {"a2ui": True},
     "guarded": {
         "cors": CorsPolicy(origin=is_local, credentials=True),
         "hooks": Hooks(on_request=only_with_the_cookie),

@@ -47,6 +47,7 @@ REFERENCE_CANNOT = {
     "stop": "replays an unfinished text behind the error of its run, and after the next question",
     "stop in the middle of a call": "leaves the call open, and replays it behind the run's error",
     "messages of two tabs at once": "answers the second one with 200 and an empty stream",
+    "routes and a single endpoint at once": "takes one or the other",
     "cookies over CORS": _CORS,
     "401": _CORS,
     "threads": "lists threads; to rename, archive and delete them takes the hosted platform",

@@ -22,6 +22,11 @@ export class Trial {
     this.target = target;
   }
 
+  /** What is opened from now on shows another thread. */
+  newThread() {
+    this.threadId = `thread-${randomUUID()}`;
+  }
+
   /** A browser profile of its own: cookies, storage, tabs. */
   async profile(options = {}) {
     const context = await this.browser.newContext({

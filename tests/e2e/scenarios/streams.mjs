@@ -98,6 +98,19 @@ core("activities", async (t) => {
   await shown();
 });
 
+core("surfaces that an agent paints", async (t) => {
+  const view = await t.open({ agent: "paints", runtimeUrl: t.target.urls.painted });
+  await view.send("what does it cost?");
+  await view.says("That is the offer.");
+  await view.sees("It costs 10 euros");
+  await view.idle();
+  await view.reload();
+  await view.says("That is the offer.");
+  await view.sees("It costs 10 euros");
+  await view.page.getByText("Buy it").click();
+  await view.says("You pressed buy.");
+});
+
 core("agent that fails", async (t) => {
   const view = await t.open({ agent: "fails" });
   await view.send("try");

@@ -34,6 +34,15 @@ more("single endpoint found automatically", async (t) => {
   assert.equal(await transport(view), "single");
 });
 
+core("routes and a single endpoint at once", async (t) => {
+  const runtimeUrl = t.target.urls.both;
+  for (const [single, expected] of [["on", "single"], ["off", "rest"], [undefined, "rest"]]) {
+    t.newThread();
+    const view = await chats(t, { runtimeUrl, single });
+    assert.equal(await transport(view), expected);
+  }
+});
+
 more("single endpoint mismatched", async (t) => {
   // A page that is told the wrong thing fails at once, and says so; it does not hang.
   t.expectComplaints(/status of 40[45]/, /Runtime info request failed with status 40[45]/);
