@@ -1,6 +1,7 @@
 # make demo: set up, then serve a working runtime and its page on http://127.0.0.1:4000/
 # make test: set up, then run the whole suite.
 # make bench: set up, then measure our runtime beside the reference; see docs/performance.md.
+# make walk: set up, then count the calls that four requests take; see benchmarks/walk.py.
 # make e2e: set up, then try all that pages do in a browser; a table of it is in tests/e2e/results.
 # make fuzz: set up, then look for inputs that break what is promised; see tests/fuzz.
 # make soak: set up, then load one server for some minutes; fails when anything is lost or grows.
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 PAGE := tests/e2e/dist/index.html
 NPM := tests/clients/node_modules/.installed tests/differential/node_modules/.installed
 
-.PHONY: demo test lint format types unit core conformance others browser e2e fuzz bench soak mutants clean
+.PHONY: demo test lint format types unit core conformance others browser e2e fuzz bench walk soak mutants clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sansio-copilot demo --port $(or $(PORT),4000)
@@ -66,6 +67,10 @@ fuzz: $(VENV)/.installed
 # BENCH="--quick", say, or names of sections.
 bench: $(VENV)/.installed benchmarks/node_modules/.installed
 	$(BIN)/python benchmarks/run.py $(BENCH)
+
+# WALK=--calls tells each function.
+walk: $(VENV)/.installed
+	$(BIN)/python benchmarks/walk.py $(WALK)
 
 # MINUTES=10 BINDING=asyncio (or trio, sockets, asgi, wsgi); SEED repeats the choices of another.
 soak: $(VENV)/.installed

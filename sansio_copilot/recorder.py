@@ -38,6 +38,8 @@ _RESULTS_AT_ONCE = 8
 # How much RUN_STARTED events take before one goes without the run's input: a stream of many runs
 # would otherwise have as many copies of it.
 _REPEATED_INPUT_BYTES = 64 * 1024
+# What only the runtime can complete.
+_COMPLETED = frozenset({"RUN_STARTED", "RUN_FINISHED"})
 # What an agent makes that has to be fit to come back in the body of the next run.
 _MADE = frozenset({"STATE_SNAPSHOT", "STATE_DELTA", "ACTIVITY_DELTA", "MESSAGES_SNAPSHOT"})
 
@@ -201,7 +203,9 @@ class RunRecorder:
             closing[-1:] = [*self._verifier.closers(), closing[-1]]
         for event in map(self._completed, closing):
             frames.append(self._frame(_json.encode(event)))
-            self._compact(event)
+            if event["type"] == "RUN_ERROR":
+                self._end_messages()
+            self._compactor.feed(event)
         if not leaves_history:
             self.result = None
         elif frames or self.result is None:
@@ -244,7 +248,8 @@ class RunRecorder:
         return {"threadId": self._key.thread_id, "runId": self._key.run_id}
 
     def _keep(self, event: dict[str, Any]) -> bytes:
-        event = self._completed(event)
+        if event["type"] in _COMPLETED:
+            event = self._completed(event)
         frame = self._frame(_json.encode(event))
         self._observe(event)
         if event["type"] in _MADE:
@@ -299,18 +304,21 @@ class RunRecorder:
         if self.terminal and event["type"] == "RUN_STARTED":
             self._finalizer = Finalizer()
         self._folder.feed(event)
-        self._compact(event)
+        if event["type"] == "RUN_ERROR":
+            self._end_messages()
+        self._compactor.feed(event)
         self._finalizer.observe(event)
         self.terminal = self._finalizer.terminal
 
-    def _compact(self, event: dict[str, Any]) -> None:
-        if event["type"] == "RUN_ERROR":
-            # It may leave messages open. A replay has each message whole, in the place of its end:
-            # without one it would come behind RUN_ERROR, where a client takes nothing any more.
-            for closer in self._verifier.closers():
-                if closer["type"] in ("TEXT_MESSAGE_END", "TOOL_CALL_END"):
-                    self._compactor.feed(closer)
-        self._compactor.feed(event)
+    def _end_messages(self) -> None:
+        """End in a replay what RUN_ERROR, which comes next, may leave open.
+
+        A replay has each message whole, in the place of its end: without one it would come behind
+        RUN_ERROR, where a client takes nothing any more.
+        """
+        for closer in self._verifier.closers():
+            if closer["type"] in ("TEXT_MESSAGE_END", "TOOL_CALL_END"):
+                self._compactor.feed(closer)
 
     def _frame(self, data: bytes) -> bytes:
         position = self._position
