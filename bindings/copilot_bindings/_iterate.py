@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import logging
 import threading
@@ -66,6 +67,7 @@ class ThreadedIterator:
         """Let go of the iterator: its thread closes it when it next yields."""
         self._closed = True
         self._room.release()
+        self._log_untaken()
 
     def _pull_all(self) -> None:
         try:
@@ -78,11 +80,20 @@ class ThreadedIterator:
             if close is not None:
                 close()
         except BaseException as error:
-            if self._closed:
-                logger.error("an agent failed while it cleaned up", exc_info=error)
             self._put(None, error)
+            if self._closed:
+                self._log_untaken()
         else:
             self._put(_END, None)
+
+    def _log_untaken(self) -> None:
+        """Log the failure that nobody is going to take. Both threads come here, in any order."""
+        while self._ready:
+            # Whoever takes it logs it.
+            with contextlib.suppress(IndexError):
+                _, error = self._ready.popleft()
+                if error is not None:
+                    logger.error("an agent failed while it cleaned up", exc_info=error)
 
     def _put(self, event: Any, error: BaseException | None) -> None:
         self._ready.append((event, error))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -43,3 +45,33 @@ def test_what_has_failed_has_ended() -> None:
             assert [number async for number in iterator] == []
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("closed_first", [True, False])
+def test_a_failure_that_nobody_takes_is_logged_once(
+    caplog: pytest.LogCaptureFixture, closed_first: bool
+) -> None:
+    """Its run may end while the agent has failed already, and nobody has been told yet."""
+    go_on = threading.Event()
+
+    def fails_when_it_is_let() -> Iterator[int]:
+        yield 1
+        go_on.wait(10)
+        raise ValueError("on purpose")
+
+    async def main() -> None:
+        others = set(threading.enumerate())
+        iterator = ThreadedIterator(fails_when_it_is_let(), AsyncioBackend())
+        assert await anext(iterator) == 1
+        (thread,) = set(threading.enumerate()) - others
+        if closed_first:
+            await iterator.aclose()
+        go_on.set()
+        thread.join(10)
+        assert not thread.is_alive()
+        await iterator.aclose()
+
+    with caplog.at_level(logging.ERROR, "sansio_copilot"):
+        asyncio.run(main())
+    failures = [record.getMessage() for record in caplog.records]
+    assert failures == ["an agent failed while it cleaned up"]

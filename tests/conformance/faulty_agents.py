@@ -292,7 +292,9 @@ def will_not_be_stopped_plain(input: RunAgentInput, context: AgentContext) -> It
     try:
         yield started(input)
         gate.step_blocking()
-        yield START
+        # Its readers know that it is stopped a moment before nobody takes what it yields.
+        while True:
+            yield START
     finally:
         gate.unwound += 1
         yield END
