@@ -117,9 +117,9 @@ class Connection(asyncio.Protocol):
             if self._lost and not isinstance(want, (StoreCall, Close)):
                 want = http.done(GONE)
                 continue
-            match want:
-                case Call():
-                    try:
+            try:
+                match want:
+                    case Call():
                         outcome = self._service.calls.begin(want, http.context, self._home)
                         if isinstance(outcome, Pending):
                             if outcome.then(partial(self._backend.promptly, self._called, want)):
@@ -127,56 +127,48 @@ class Connection(asyncio.Protocol):
                                 self._wait(want, outcome.time_left())
                                 return
                             outcome = outcome.result()
-                    except Exception as error:
-                        want = http.failed(error)
-                    else:
                         want = http.done(outcome)
-                case Send(data=data):
-                    self._transport.write(data)
-                    if self._choked:
-                        self._expect_progress(want)
-                        return
-                    want = http.done()
-                case WaitForFrames(store=store, cursor=cursor, timeout=timeout):
-                    self._wait(want, timeout)
-                    try:
+                    case Send(data=data):
+                        self._transport.write(data)
+                        if self._choked:
+                            self._expect_progress(want)
+                            return
+                        want = http.done()
+                    case WaitForFrames(store=store, cursor=cursor, timeout=timeout):
+                        self._wait(want, timeout)
+                        lock, notify = self._service.calls.lock, self._notified
                         self._unwatch = http.context.current.run(
-                            begin_watch,
-                            self._service.calls.lock,
-                            store,
-                            "watch",
-                            cursor,
-                            self._notified,
+                            begin_watch, lock, store, "watch", cursor, notify
                         )
-                    except Exception as error:
-                        self._want = None
-                        want = http.failed(error)
-                        continue
-                    return
-                case Receive(seconds=seconds):
-                    self._transport.resume_reading()
-                    self._wait(want, seconds)
-                    return
-                case Rest():
-                    self._want = want
-                    self._loop.call_soon(self._resume, want)
-                    return
-                case CloseWriting():
-                    if self._transport.can_write_eof():
-                        # Of a client that has reset the connection, which is not known yet.
-                        with contextlib.suppress(OSError):
-                            self._transport.write_eof()
-                    want = http.done()
-                case Close(abort=abort):
-                    self._closed = True
-                    if self._lost:
-                        self._service.connection_ended(self)
-                    elif abort:
-                        self._transport.abort()
-                    else:
-                        self._transport.close()
-                        self._expect_progress(want)
-                    return
+                        return
+                    case Receive(seconds=seconds):
+                        self._transport.resume_reading()
+                        self._wait(want, seconds)
+                        return
+                    case Rest():
+                        self._want = want
+                        self._loop.call_soon(self._resume, want)
+                        return
+                    case CloseWriting():
+                        if self._transport.can_write_eof():
+                            # Of a client that has reset the connection, which is not known yet.
+                            with contextlib.suppress(OSError):
+                                self._transport.write_eof()
+                        want = http.done()
+                    case Close(abort=abort):
+                        self._closed = True
+                        if self._lost:
+                            self._service.connection_ended(self)
+                        elif abort:
+                            self._transport.abort()
+                        else:
+                            self._transport.close()
+                            self._expect_progress(want)
+                        return
+            except Exception as error:
+                # Of a call it is the exchange's to answer, of anything else the connection's end.
+                self._want = None
+                want = http.failed(error)
 
     def _resume(self, want: Want, outcome: Any = None) -> None:
         """``want`` has its outcome, unless it was given up meanwhile."""
