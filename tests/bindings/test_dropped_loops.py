@@ -17,6 +17,8 @@ from sansio_copilot import CopilotRuntime, MemoryStore
 from sansio_copilot.testing import Client, run_input
 
 logging.basicConfig()
+# asyncio tells so of any callback that a busy machine lets wait in its middle.
+logging.getLogger("asyncio").addFilter(lambda record: " took %.3f seconds" not in record.msg)
 BASE = "/api/copilotkit"
 
 def started(input):

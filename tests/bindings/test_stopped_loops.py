@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
-import waitress
+from bindings.in_waitress import serving_by_waitress
 from bindings.wire import BASE, Connection, body_of
 from bindings.wire import serving as serving_asyncio
 from conformance.client import Client
@@ -100,17 +100,9 @@ def by_sockets(runtime: CopilotRuntime) -> Iterator[int]:
 
 @contextlib.contextmanager
 def by_waitress(runtime: CopilotRuntime) -> Iterator[int]:
-    app, channels = CopilotWSGI(runtime, grace_seconds=0), dict[int, Any]()
-    server = waitress.create_server(app, host="127.0.0.1", port=0, map=channels)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        yield int(server.effective_port)
-    finally:
-        app.close()
-        server.task_dispatcher.shutdown()
-        server.close()
-        thread.join()
+    app = CopilotWSGI(runtime, grace_seconds=0)
+    with serving_by_waitress(app) as port, contextlib.closing(app):
+        yield port
 
 
 def run(port: int, thread: str, agent: str = "default") -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
 
 import pytest
-import waitress
+from bindings.in_waitress import serving_by_waitress
 from bindings.wire import BASE, body_of
 
 from copilot_bindings._bodies import Bodies
@@ -546,20 +546,15 @@ class TestServers:
 
     def test_waitress(self) -> None:
         agent = Gate()
-        channels: dict[int, Any] = {}
-        with open_app(CopilotRuntime({"default": agent}, store=BreaksOff())) as app:
-            server = waitress.create_server(app, host="127.0.0.1", port=0, map=channels)
-            thread = threading.Thread(target=server.run)
-            thread.start()
-            response = _post(server.effective_port, RUN)
+        with (
+            open_app(CopilotRuntime({"default": agent}, store=BreaksOff())) as app,
+            serving_by_waitress(app) as port,
+        ):
+            response = _post(port, RUN)
             assert b"RUN_STARTED" in response.readline() + response.readline()
             agent.opened.set()
             with pytest.raises(http.client.IncompleteRead):
                 response.read()
-            server.task_dispatcher.shutdown()
-            server.close()
-            thread.join(5)
-        assert not channels
 
     def test_wsgiref_says_nothing(self, capsys: pytest.CaptureFixture[str]) -> None:
         class Server(ThreadingMixIn, WSGIServer):
