@@ -1,11 +1,15 @@
 """What test_wsgi.py serves under gunicorn."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
 from copilot_bindings.wsgi import CopilotWSGI
 from sansio_copilot import CopilotRuntime, MemoryStore
+
+begun = threading.Event()
+"""The first event of the agent that is going to fail has been read."""
 
 
 class Store(MemoryStore):
@@ -15,6 +19,8 @@ class Store(MemoryStore):
         batch = super().read(cursor, max_bytes)
         if b"broken" in batch.data and b"RUN_FINISHED" in batch.data:
             raise OSError("the disk is gone")
+        if b"broken" in batch.data:
+            begun.set()
         return batch
 
 
@@ -25,7 +31,7 @@ async def endless(input: Any, context: Any) -> AsyncIterator[dict[str, Any]]:
 
 async def broken(input: Any, context: Any) -> AsyncIterator[dict[str, Any]]:
     yield {"type": "RUN_STARTED", "threadId": input.thread_id, "runId": input.run_id}
-    await asyncio.sleep(0.2)
+    await asyncio.to_thread(begun.wait)
     yield {"type": "RUN_FINISHED", "threadId": input.thread_id, "runId": input.run_id}
 
 

@@ -48,7 +48,7 @@ def on_both(test: Test) -> Callable[[str], None]:
     """Run an async test under asyncio and under trio."""
 
     async def bounded() -> None:
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             await test()
 
     @pytest.mark.parametrize("library", ["asyncio", "trio"])
@@ -61,7 +61,7 @@ def on_both(test: Test) -> Callable[[str], None]:
 
 def on_asyncio(test: Test) -> Callable[[], None]:
     def run() -> None:
-        asyncio.run(asyncio.wait_for(test(), 20))
+        asyncio.run(asyncio.wait_for(test(), 60))
 
     run.__doc__, run.__name__ = test.__doc__, test.__name__
     return run
@@ -873,7 +873,7 @@ def test_the_end_of_an_asyncio_loop_does_as_well() -> None:
 def test_one_application_may_be_served_by_several_loops() -> None:
     agent = Endless()
     app = make(agent, grace_seconds=100)
-    ready = threading.Barrier(3, timeout=10)
+    ready = threading.Barrier(3, timeout=60)
     streams: list[Request] = []
 
     async def main() -> None:
@@ -892,7 +892,7 @@ def test_one_application_may_be_served_by_several_loops() -> None:
     ready.wait()
     app.begin_close(0)
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert [request.types()[-1] for request in streams] == ["RUN_ERROR"] * 2
     for library in libraries:
         anyio.run(get, app, backend=library)
@@ -955,7 +955,7 @@ def test_a_signal_ends_a_hook_that_hangs_though_there_never_was_a_run(
     async def main() -> None:
         app = make(hooks=Hooks(on_request=hang))
         request = Request(app, INFO)
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             async with anyio.create_task_group() as group:
                 group.start_soon(request)
                 await begun.wait()

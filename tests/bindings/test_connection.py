@@ -123,10 +123,11 @@ class TestHostileRequests:
 
     @pytest.mark.parametrize("case", LARGE_CASES, ids=lambda case: case.name)
     def test_none_takes_long(self, case: Case) -> None:
-        """h11 alone takes ten seconds for some of them."""
-        begun = time.perf_counter()
+        """h11 alone takes ten seconds for some of them, in C, where no steps can be counted."""
+        # The processor's time, which a busy machine does not add to.
+        begun = time.thread_time()
         Driver().feed(bytes_of(case)).end()
-        assert time.perf_counter() - begun < 1
+        assert time.thread_time() - begun < 2
 
 
 class TestCuts:

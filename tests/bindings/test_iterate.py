@@ -27,7 +27,7 @@ def test_what_has_ended_stays_so() -> None:
     """Who drains an agent may ask once more, although another has seen the end already."""
 
     async def main() -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             iterator = ThreadedIterator(numbers(), AsyncioBackend())
             assert [number async for number in iterator] == [1, 2]
             assert [number async for number in iterator] == []
@@ -37,7 +37,7 @@ def test_what_has_ended_stays_so() -> None:
 
 def test_what_has_failed_has_ended() -> None:
     async def main() -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             iterator = ThreadedIterator(fails(), AsyncioBackend())
             assert await anext(iterator) == 1
             with pytest.raises(ValueError, match="on purpose"):
@@ -56,7 +56,7 @@ def test_a_failure_that_nobody_takes_is_logged_once(
 
     def fails_when_it_is_let() -> Iterator[int]:
         yield 1
-        go_on.wait(10)
+        go_on.wait(30)
         raise ValueError("on purpose")
 
     async def main() -> None:
@@ -67,7 +67,7 @@ def test_a_failure_that_nobody_takes_is_logged_once(
         if closed_first:
             await iterator.aclose()
         go_on.set()
-        thread.join(10)
+        thread.join(30)
         assert not thread.is_alive()
         await iterator.aclose()
 

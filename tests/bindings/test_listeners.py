@@ -92,14 +92,14 @@ def serving(request: pytest.FixtureRequest) -> Callable[..., Any]:
 
         thread = threading.Thread(target=main)
         thread.start()
-        server = told.get(timeout=10)
+        server = told.get(timeout=30)
         if isinstance(server, BaseException):
-            thread.join(10)
+            thread.join(30)
             raise server
 
         def end() -> None:
             server.stop()
-            thread.join(10)
+            thread.join(30)
             assert not thread.is_alive()
 
         server.end = end
@@ -115,7 +115,7 @@ def serving(request: pytest.FixtureRequest) -> Callable[..., Any]:
 def ask(connection: socket.socket) -> bytes:
     """One request to its end, which is the connection's."""
     with connection:
-        connection.settimeout(10)
+        connection.settimeout(30)
         head = f"GET {BASE}/info HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
         connection.sendall(head.encode())
         data = b""
@@ -189,7 +189,7 @@ def test_small_writes_are_not_held_back(serving: Callable[..., Any]) -> None:
     with serving() as server:
         for _ in range(10):
             with socket.create_connection(("127.0.0.1", server.port)) as client:
-                client.settimeout(10)
+                client.settimeout(30)
                 client.sendall(f"GET {BASE}/info HTTP/1.1\r\nhost: x\r\n\r\n".encode())
                 assert client.recv(100)
         option = (socket.IPPROTO_TCP, socket.TCP_NODELAY)
@@ -201,7 +201,7 @@ def accepted_options(server: Any, level: int, option: int) -> set[int]:
     clients: list[socket.socket] = []
     for _ in range(3):
         client = socket.create_connection(("127.0.0.1", server.port))
-        client.settimeout(10)
+        client.settimeout(30)
         client.sendall(f"GET {BASE}/info HTTP/1.1\r\nhost: x\r\n\r\n".encode())
         client.recv(100)
         clients.append(client)
@@ -422,7 +422,7 @@ class TestTls:
         return server, client
 
     def connect(self, server: Any, context: ssl.SSLContext) -> ssl.SSLSocket:
-        plain = socket.create_connection(("127.0.0.1", server.port), 10)
+        plain = socket.create_connection(("127.0.0.1", server.port), 30)
         return context.wrap_socket(plain, server_hostname="localhost")
 
     def test_it_serves(self, serving: Callable[..., Any], contexts: Any) -> None:
@@ -445,7 +445,7 @@ class TestTls:
         """A client with a small buffer, and the answer to it is of megabytes."""
         plain = socket.socket()
         plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        plain.settimeout(10)
+        plain.settimeout(30)
         plain.connect(("127.0.0.1", server.port))
         client = context.wrap_socket(plain, server_hostname="localhost")
         body = b'{"threadId":"t","runId":"r","messages":[],"tools":[],"context":[],"state":{}}'
@@ -456,20 +456,27 @@ class TestTls:
     def test_a_client_that_takes_a_little_is_not_dropped(
         self, serving: Callable[..., Any], contexts: Any
     ) -> None:
-        patience = 1.0
-        with (
-            serving(Limits(write_seconds=patience), ssl=contexts[0]) as server,
-            self.begin_to_be_told(server, contexts[1]) as client,
-        ):
-            begun, data = time.monotonic(), bytearray()
-            while time.monotonic() - begun < 3 * patience:
-                data += client.recv(5000)
-                time.sleep(0.1)
-            assert len(data) < SPOKEN / 4, "it was not slow"
-            while piece := client.recv(65536):
-                data += piece
-        assert len(data) > SPOKEN
+        # On a busy machine the client is late itself at times: then it gets a longer time.
+        for patience in (0.5, 2.0, 8.0):
+            with (
+                serving(Limits(write_seconds=patience), ssl=contexts[0]) as server,
+                self.begin_to_be_told(server, contexts[1]) as client,
+            ):
+                data, slowly, longest_pause = bytearray(), 0, 0.0
+                begun = last = time.monotonic()
+                with contextlib.suppress(OSError):
+                    while piece := client.recv(16384):
+                        data += piece
+                        now = time.monotonic()
+                        longest_pause, last = max(longest_pause, now - last), now
+                        if now - begun < 3 * patience:
+                            slowly = len(data)
+                            time.sleep(patience / 5)
+            if data.endswith(b"\r\n0\r\n\r\n") or longest_pause < patience / 2:
+                break
         assert data.endswith(b"\r\n0\r\n\r\n")
+        assert len(data) > SPOKEN
+        assert slowly < SPOKEN / 4, "it was not slow"
 
     def test_a_client_that_takes_nothing_is_dropped(
         self, serving: Callable[..., Any], contexts: Any
@@ -478,9 +485,8 @@ class TestTls:
             serving(Limits(write_seconds=0.2), ssl=contexts[0]) as server,
             self.begin_to_be_told(server, contexts[1]) as client,
         ):
-            client.recv(1)
             port = client.getsockname()[1]
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 30
             while is_open(server.port, port):
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
@@ -494,10 +500,15 @@ class TestTls:
         caplog: pytest.LogCaptureFixture,
     ) -> None:
         with serving(Limits(header_seconds=0.2), ssl=contexts[0]) as server:
-            with socket.create_connection(("127.0.0.1", server.port), 10) as client:
+            with socket.create_connection(("127.0.0.1", server.port), 30) as client:
                 client.sendall(garbage)
                 with contextlib.suppress(ConnectionError):
                     while client.recv(1000):
                         pass
-            assert ask(self.connect(server, contexts[1])).startswith(b"HTTP/1.1 200 OK\r\n")
+            # On a busy machine a handshake takes longer than that at times.
+            deadline, answer = time.monotonic() + 30, b""
+            while not answer.startswith(b"HTTP/1.1 200 OK\r\n"):
+                assert time.monotonic() < deadline
+                with contextlib.suppress(OSError):
+                    answer = ask(self.connect(server, contexts[1]))
         assert not [record for record in caplog.records if record.exc_info]

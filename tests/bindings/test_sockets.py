@@ -50,7 +50,7 @@ class Gate:
     def run(self, input: Any, context: Any) -> Iterator[dict[str, Any]]:
         run = {"threadId": input.thread_id, "runId": input.run_id}
         yield {"type": "RUN_STARTED", **run}
-        self.opened.wait(10)
+        self.opened.wait(30)
         yield {"type": "RUN_FINISHED", **run}
 
 
@@ -124,14 +124,14 @@ class TestThreads:
         blocked = threading.Barrier(11)
 
         def on_request(context: Any) -> None:
-            blocked.wait(10)
+            blocked.wait(30)
 
         runtime = CopilotRuntime({"default": hello}, hooks=Hooks(on_request=on_request))
         with serving(runtime) as server, contextlib.ExitStack() as stack:
             clients = [stack.enter_context(client_of(server)) for _ in range(10)]
             for client in clients:
                 client.send("GET", "/info")
-            blocked.wait(10)
+            blocked.wait(30)
             assert [client.receive().status for client in clients] == [200] * 10
 
     def test_a_thread_is_used_again(self) -> None:
@@ -146,7 +146,7 @@ class TestThreads:
         begin = threading.Barrier(50)
 
         def on_before_handler(context: Any) -> None:
-            begin.wait(10)
+            begin.wait(30)
 
         hooks = Hooks(on_before_handler=on_before_handler)
         runtime = CopilotRuntime({"default": agent}, store=store, hooks=hooks)
@@ -233,8 +233,8 @@ class TestRoom:
         assert caplog.records
         done = threading.Event()
         assert pool.submit(done.set)
-        assert done.wait(5)
-        pool.close(5)
+        assert done.wait(30)
+        pool.close(30)
         assert not pool.submit(done.set)
 
     def test_a_thread_that_has_nothing_to_do_ends(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,7 +243,7 @@ class TestRoom:
         for _ in range(3):
             assert pool.submit(lambda: None)
             wait_until(lambda: not ours(), "the thread has ended")
-        pool.close(5)
+        pool.close(30)
 
     def test_an_accept_that_fails_is_tried_again(self, caplog: pytest.LogCaptureFixture) -> None:
         class Full(socket.socket):
@@ -266,7 +266,7 @@ class TestRoom:
 
         acceptor = Acceptor(listeners, close)
         with socket.create_connection(address):
-            assert accepted.wait(5)
+            assert accepted.wait(30)
         acceptor.stop()
         assert "no connection can be accepted until there is room: too many open" in caplog.text
 
@@ -360,28 +360,32 @@ class TestClosing:
         with client_of(server) as client, client_of(server) as silent:
             assert client.request("GET", "/info").status == 200
             wait_until(lambda: len(server._loop.service.connections) == 2, "both are there")
-            begun = time.monotonic()
-            server.close()
-            assert time.monotonic() - begun < 2
+            closing = threading.Thread(target=server.close)
+            closing.start()
+            # Not the hundred seconds of grace.
+            closing.join(30)
+            assert not closing.is_alive()
             assert client.socket.recv(1) == silent.socket.recv(1) == b""
 
     def test_a_hook_that_does_not_return_cannot_hold_it_up(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         monkeypatch.setattr("copilot_bindings._service._FLUSH_SECONDS", 0.05)
-        monkeypatch.setattr("copilot_bindings.sockets._JOIN_SECONDS", 0.05)
         entered, leave = threading.Event(), threading.Event()
 
         def on_request(context: Any) -> None:
             entered.set()
-            leave.wait(20)
+            leave.wait(30)
 
         runtime = CopilotRuntime({"default": hello}, hooks=Hooks(on_request=on_request))
         with serving(runtime) as server, client_of(server) as client:
             client.send("GET", "/info")
-            assert entered.wait(5)
+            assert entered.wait(30)
             server.close()
-            assert caplog.messages == ["left 1 calls of a hook that do not return"]
+            # The first is said if the thread of the connection is slow to notice its end.
+            given_up = "hook on_request does not return, and is given up"
+            left = "left 1 calls of a hook that do not return"
+            assert [message for message in caplog.messages if message != given_up] == [left]
             leave.set()
             wait_until(lambda: not ours(), "its thread has ended")
 
@@ -400,7 +404,7 @@ class TestClosing:
         runtime = CopilotRuntime({"default": hello}, hooks=Hooks(on_request=on_request))
         with serving(runtime) as server, client_of(server) as client:
             client.send("GET", "/info")
-            assert entered.wait(5)
+            assert entered.wait(30)
             server.close()
 
     def test_a_stream_that_never_ends_is_cut(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -430,11 +434,11 @@ class TestClosing:
         runtime = CopilotRuntime({"default": hello})
         thread = threading.Thread(target=serve, args=(runtime,), kwargs={"port": 0, "ready": ready})
         thread.start()
-        assert begun.wait(5)
+        assert begun.wait(30)
         with client_of(servers[0]) as client:
             assert client.request("GET", "/info").status == 200
         servers[0].begin_close()
-        thread.join(5)
+        thread.join(30)
         assert not thread.is_alive()
 
     def test_an_address_that_is_taken(self) -> None:
@@ -497,7 +501,7 @@ class TestOwnAcceptLoop:
                 assert b"RUN_FINISHED" in received
                 # The connection is kept, until its client closes it.
                 assert thread.is_alive()
-            thread.join(5)
+            thread.join(30)
             assert not thread.is_alive()
             assert ours.fileno() == -1
         assert names == ["mine"]
@@ -508,7 +512,7 @@ class TestOwnAcceptLoop:
             thread = threading.Thread(target=server.serve_socket, args=(ours,))
             thread.start()
             wait_until(lambda: bool(server._loop.service.connections), "it is served")
-        thread.join(5)
+        thread.join(30)
         assert not thread.is_alive()
         with theirs:
             assert theirs.recv(1) == b""
@@ -585,7 +589,7 @@ class TestTls:
         self, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
     ) -> None:
         with serving(CopilotRuntime({"default": hello}), ssl=server_tls) as server:
-            plain = socket.create_connection(("127.0.0.1", server.port), 5)
+            plain = socket.create_connection(("127.0.0.1", server.port), 30)
             with client_tls.wrap_socket(
                 plain, server_hostname="127.0.0.1", suppress_ragged_eofs=False
             ) as sock:
@@ -597,7 +601,7 @@ class TestTls:
     ) -> None:
         with serving(CopilotRuntime({"default": hello}), ssl=server_tls) as server:
             for sent in (b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", b"", b"\x16\x03\x01"):
-                with socket.create_connection(("127.0.0.1", server.port), 5) as sock:
+                with socket.create_connection(("127.0.0.1", server.port), 30) as sock:
                     sock.sendall(sent)
                     # The server may have hung up by now.
                     with contextlib.suppress(OSError):
@@ -612,7 +616,7 @@ class TestTls:
     def test_a_client_that_says_nothing_is_dropped(self, server_tls: ssl.SSLContext) -> None:
         runtime = CopilotRuntime({"default": hello}, limits=Limits(header_seconds=0.05))
         with serving(runtime, ssl=server_tls) as server:
-            with socket.create_connection(("127.0.0.1", server.port), 5) as sock:
+            with socket.create_connection(("127.0.0.1", server.port), 30) as sock:
                 with contextlib.suppress(ConnectionError):
                     assert sock.recv(1) == b""
 
@@ -647,5 +651,5 @@ class TestTls:
                 client.request("GET", f"{BASE}/info")
                 assert client.getresponse().status == 200
                 client.close()
-                thread.join(5)
+                thread.join(30)
                 assert not thread.is_alive()

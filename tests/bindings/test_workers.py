@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import logging
 import os
 import socket
@@ -12,7 +13,6 @@ import time
 from pathlib import Path
 
 import pytest
-from bindings.wire import BASE
 
 from copilot_bindings import _workers
 from copilot_bindings._workers import WARNING, warn_of_workers
@@ -20,64 +20,65 @@ from sansio_copilot import MemoryStore
 
 HERE = Path(__file__).parent
 SERVERS = {
-    "uvicorn": "uvicorn {app}asgi --port {port} --workers {workers}",
-    "hypercorn": "hypercorn {app}asgi -b 127.0.0.1:{port} -w {workers}",
-    "granian": "granian {app}asgi --interface asgi --port {port} --workers {workers}",
-    "granian-wsgi": "granian {app}wsgi --interface wsgi --port {port} --workers {workers}",
-    "gunicorn": "gunicorn {app}wsgi -b 127.0.0.1:{port} -w {workers} --preload",
+    "uvicorn": "uvicorn workers_app:asgi --port {port} --workers {workers}",
+    "hypercorn": "hypercorn workers_app:asgi -b 127.0.0.1:{port} -w {workers}",
+    "granian": "granian workers_app:asgi --interface asgi --port {port} --workers {workers}",
+    "granian-wsgi": "granian workers_app:wsgi --interface wsgi --port {port} --workers {workers}",
+    "gunicorn": "gunicorn workers_app:wsgi -b 127.0.0.1:{port} -w {workers} --preload",
 }
 
 
-def serve_and_ask(server: str, log: Path, workers: int, app: str = "") -> str:
-    """Have each worker answer a request; returns what the server has logged."""
+def warnings_of(server: str, log: Path, workers: int) -> list[int]:
+    """How often it has warned when each worker has served a store that may be shared, and one that
+    is its own."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = SERVERS[server].format(app=f"workers_app:{app}", port=port, workers=workers).split()
+    command = SERVERS[server].format(port=port, workers=workers).split()
     with log.open("wb") as stream:
         process = subprocess.Popen(
             [sys.executable, "-m", *command], cwd=HERE, stdout=stream, stderr=stream
         )
+    warned = []
     try:
         deadline = time.monotonic() + 60
-        seen = 0
-        # Which worker answers is the system's to decide, so it is asked until it has warned.
-        while seen < 20 or (workers > 1 and not app and WARNING not in log.read_text()):
-            assert process.poll() is None
-            assert time.monotonic() < deadline, log.read_text()
-            seen += ask(port)
+        for base in ("/shared", "/alone"):
+            seen: set[str] = set()
+            # Which worker answers is the system's to decide.
+            while len(seen) < workers:
+                assert process.poll() is None
+                assert time.monotonic() < deadline, log.read_text()
+                seen |= ask(port, base)
+            warned.append(log.read_text().count(WARNING))
     finally:
         process.terminate()
         process.wait(30)
-    return log.read_text()
+    return warned
 
 
-def ask(port: int) -> int:
-    """Ask on a connection of its own; whether it was answered."""
+def ask(port: int, base: str) -> set[str]:
+    """Ask on a connection of its own; the worker that has answered, if there is one."""
     client = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
-        client.request("GET", f"{BASE}/info", headers={"connection": "close"})
-        assert client.getresponse().read()
+        client.request("GET", f"{base}/info", headers={"connection": "close"})
+        return set(json.loads(client.getresponse().read())["agents"])
     except ConnectionError:
         time.sleep(0.02)
-        return 0
+        return set()
     finally:
         client.close()
-    return 1
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_two_workers_are_warned_of(server: str, tmp_path: Path) -> None:
-    log = serve_and_ask(server, tmp_path / "log", 2)
+def test_two_workers_are_warned_of_unless_their_store_may_be_shared(
+    server: str, tmp_path: Path
+) -> None:
     # gunicorn tells each, of the others the second finds the first.
-    assert log.count(WARNING) in ((1, 2) if server.startswith("gunicorn") else (1,))
+    expected = 2 if server == "gunicorn" else 1
+    assert warnings_of(server, tmp_path / "log", 2) == [0, expected]
 
 
 def test_one_worker_is_not(tmp_path: Path) -> None:
-    assert WARNING not in serve_and_ask("uvicorn", tmp_path / "log", 1)
-
-
-def test_nor_is_a_store_that_may_be_shared(tmp_path: Path) -> None:
-    assert WARNING not in serve_and_ask("gunicorn", tmp_path / "log", 2, "shared_")
+    assert warnings_of("uvicorn", tmp_path / "log", 1) == [0, 0]
 
 
 def test_it_is_said_once_and_not_of_test_clients(

@@ -66,7 +66,7 @@ class Connection:
 
     async def _next(self) -> Any:
         while (event := self.h11.next_event()) is h11.NEED_DATA:
-            self.h11.receive_data(await asyncio.wait_for(self.reader.read(65536), 10))
+            self.h11.receive_data(await asyncio.wait_for(self.reader.read(65536), 30))
         return event
 
     async def begin(self) -> h11.Response:
@@ -134,6 +134,6 @@ async def serving(runtime: CopilotRuntime, grace_seconds: float = 0) -> AsyncIte
     try:
         yield server
     finally:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await server.close()
     assert asyncio.all_tasks() <= before, "a task has leaked"

@@ -1,6 +1,8 @@
 """What test_workers.py serves with several workers."""
 
 import logging
+import os
+from typing import Any
 
 from copilot_bindings.asgi import CopilotASGI
 from copilot_bindings.wsgi import CopilotWSGI
@@ -24,7 +26,23 @@ def hello(input: object, context: object) -> object:
     yield "Hello"
 
 
-alone = CopilotRuntime({"default": hello})
-asgi, wsgi = CopilotASGI(alone), CopilotWSGI(alone)
-together = CopilotRuntime({"default": hello}, store=Shared())  # type: ignore[arg-type]
-shared_asgi, shared_wsgi = CopilotASGI(together), CopilotWSGI(together)
+def agents(request: object) -> dict[str, object]:
+    """By the name of one a worker tells which it is."""
+    return {str(os.getpid()): hello}
+
+
+alone = CopilotRuntime(agents, base_path="/alone")
+shared = CopilotRuntime(agents, base_path="/shared", store=Shared())  # type: ignore[arg-type]
+ASGI = {runtime.base_path: CopilotASGI(runtime) for runtime in (alone, shared)}
+WSGI = {runtime.base_path: CopilotWSGI(runtime) for runtime in (alone, shared)}
+
+
+async def asgi(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] == "http":
+        await ASGI[scope["path"].removesuffix("/info")](scope, receive, send)
+    else:
+        await ASGI["/alone"](scope, receive, send)
+
+
+def wsgi(environ: Any, start_response: Any) -> Any:
+    return WSGI[environ["PATH_INFO"].removesuffix("/info")](environ, start_response)

@@ -78,7 +78,7 @@ def test_an_example_serves(name: str, tmp_path: Path) -> None:
             client.close()
             # uvicorn ends by the signal that it got, unless the process sees to it.
             expected = -signal.SIGTERM if "uvicorn" in command else 0
-            assert process.wait(15) == expected
+            assert process.wait(30) == expected
         finally:
             process.kill()
             process.wait()
@@ -90,8 +90,8 @@ def test_an_example_serves(name: str, tmp_path: Path) -> None:
 
 def connect(port: int, process: subprocess.Popen[bytes]) -> http.client.HTTPConnection:
     """A connection, as soon as the server is there."""
-    client = http.client.HTTPConnection("127.0.0.1", port, timeout=15)
-    deadline = time.monotonic() + 15
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    deadline = time.monotonic() + 60
     while True:
         assert process.poll() is None, "the server has ended"
         try:
