@@ -218,6 +218,10 @@ class RunRecorder:
             )
         return b"".join(frames), self.result
 
+    def close(self) -> None:
+        """Free what it has folded, when the run is over and nothing more is asked of it."""
+        self._folder.close()
+
     @classmethod
     def adopt(cls, orphan: Orphan, patch_bytes: float = DEFAULT_PATCH_BYTES) -> RunRecorder:
         """A recorder in the state of the one that died with the owner of ``orphan``.
@@ -228,6 +232,7 @@ class RunRecorder:
         given = events[0].get("input") if events else None
         given = given if isinstance(given, dict) else {}
         recorder = cls(orphan.key, given, (), patch_bytes)
+        recorder.close()
         recorder._begin(_json.decode(orphan.messages))
         for event in events:
             recorder._position += 1

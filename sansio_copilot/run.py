@@ -318,6 +318,7 @@ class Run:
 
     def _over(self, fate: RunOver) -> RunAction:
         self.state = RunState.OVER
+        self.recorder.close()
         if self.audience is not None:
             self.audience.disperse()
         return fate

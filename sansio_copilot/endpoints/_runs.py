@@ -79,4 +79,5 @@ def adopt(
         stop_requested=orphan.stop_requested,
         error=None if orphan.stop_requested else "The server that ran the agent has died",
     )
+    recorder.close()
     yield store_call(store, "close_run", orphan.key, frames, result)

@@ -181,7 +181,10 @@ class Compactor:
             first.feed(event)
         for event in arranged:
             second.feed(event)
-        return first.current == second.current
+        same = first.current == second.current
+        first.close()
+        second.close()
+        return same
 
     # -- messages and tool calls -----------------------------------------------------------
 

@@ -8,8 +8,10 @@ messages form a doubly linked list, with an index by id and another by tool call
 The messages of role ``tool`` that stand next to each other are a *row*. Its first entry knows its
 last one, and the other way round, so that the place behind it is found without a walk.
 
-Entries refer to each other in circles, and messages may be large. So a conversation parts them when
-it goes, because the memory would come back only when the collector of circles happens to run.
+Entries refer to each other in circles, and messages may be large. So whoever is done with a
+conversation closes it, because the memory would come back only when the collector of circles
+happens to run. A finalizer could not do it: the collector calls it, too, of what lives on, such as a
+run that is ended because its event loop was dropped.
 """
 
 from __future__ import annotations
@@ -104,7 +106,10 @@ class Conversation:
             role: {} for role in (None, *_CLIENT_ROLES)
         }
 
-    def __del__(self) -> None:
+    def close(self) -> None:
+        """Part the entries, which are of no use any more."""
+        if self._edge.gone:
+            return
         entry = self._edge.after
         while entry is not self._edge:
             after = entry.after

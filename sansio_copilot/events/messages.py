@@ -42,6 +42,10 @@ class MessageFolder:
         self.refused: PatchRefused | None = None
         """Why an ACTIVITY_DELTA did not apply that made too much; None if none did."""
 
+    def close(self) -> None:
+        """Free the conversation at once, which is of no use any more; the collector would later."""
+        self._conversation.close()
+
     @property
     def messages(self) -> list[Message]:
         """A copy of the conversation so far."""
@@ -293,4 +297,6 @@ def fold_messages(events: Iterable[Event], messages: Iterable[Message] = ()) -> 
     folder = MessageFolder(messages)
     for event in events:
         folder.feed(event)
-    return folder.messages
+    folded = folder.messages
+    folder.close()
+    return folded

@@ -16,6 +16,7 @@ from sansio_copilot.endpoints._input import parse_input
 from sansio_copilot.events import (
     ChunkExpander,
     EventError,
+    ThinkingUpgrader,
     Verifier,
     compact_events,
     expand_chunks,
@@ -48,9 +49,20 @@ def machines(data: bytes) -> None:
     events = _known(json_lines(data))
     before = copy.deepcopy(events)
     _check_alone(events)
-    accepted = _accepted(_expanded(events))
+    accepted = _accepted(_expanded(_upgraded(events)))
     _check_accepted(accepted)
     assert events == before, "a machine has changed what it was given"
+
+
+def _upgraded(events: list[Event]) -> list[Event]:
+    """Without the deprecated types; one that has no place has changed nothing."""
+    upgrader, out = ThinkingUpgrader("x"), []
+    for event in events:
+        try:
+            out.append(upgrader.feed(event))
+        except EventError as error:
+            assert str(error)
+    return out
 
 
 def _expanded(events: list[Event]) -> list[Event]:
@@ -149,7 +161,7 @@ def recorder(data: bytes) -> None:
     closing, result = run.finish(2.0, **end)
     store.close_run(opened.key, closing, result)
     whole = frames + closing
-    assert _as_said(_events_in(frames)) == _as_said(_said(json_lines(rest)))
+    assert _as_said(_events_in(frames)) == _as_said(_said(json_lines(rest), opened.key))
     _check_log(whole)
     if result is not None:
         _check_log(result.frames)
@@ -173,15 +185,17 @@ def recorder(data: bytes) -> None:
             assert (left.frames, left.state) == (result.frames, result.state)
 
 
-def _said(values: list[Any]) -> list[Event]:
+def _said(values: list[Any], key: RunKey) -> list[Event]:
     """What an agent's events are by the long way: each checked, written out and verified."""
     expander, verifier, said = ChunkExpander(), Verifier(), list[Event]()
+    upgrader = ThinkingUpgrader(key.token)
     for value in values:
         if value is True or isinstance(value, str):
             break
         try:
-            event = event_dict(value)
-            for one in expander.feed(event) if normalize_event(event) else ():
+            fields = event_dict(value)
+            normal = None if fields is None else normalize_event(fields)
+            for one in () if normal is None else expander.feed(upgrader.feed(normal)):
                 verifier.feed(one)
                 said.append(_json.decode(_json.encode(one)))
         except (ValueError, RecursionError):

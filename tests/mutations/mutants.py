@@ -206,8 +206,8 @@ HTTP = [
     Mutant(
         "a-body-limit-that-is-not-enforced",
         "a chunked body may be of any length",
-        f"{BINDINGS}/_connection.py",
-        "if len(body) > limit:",
+        f"{BINDINGS}/_bodies.py",
+        "if size > self._limit:",
         "if False:",
         [
             "tests/conformance/test_http.py::test_a_chunked_body_that_is_too_large_is_refused[asyncio_server]"
@@ -216,8 +216,8 @@ HTTP = [
     Mutant(
         "an-announced-length-is-believed",
         "a client that announces a gigabyte is asked to send it",
-        f"{BINDINGS}/_connection.py",
-        "if announced is not None and announced > limit:",
+        f"{BINDINGS}/_bodies.py",
+        "if self._size + size > self._limit:",
         "if False:",
         [
             "tests/conformance/test_limits.py::TestSizes::test_a_body_of_a_gigabyte_is_refused_before_it_is_sent[asyncio_server-]"
