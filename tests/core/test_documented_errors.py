@@ -331,7 +331,7 @@ NOTHING_FROM_OUTSIDE = {
     " MemoryStore.read MemoryStore.watch MemoryStore.list_threads MemoryStore.clear ThreadStore": (
         "take keys and cursors of the store's own, and the core's frames"
     ),
-    "CopilotRuntime.behind_cors": "takes nothing",
+    "CopilotRuntime.behind_cors MessageFolder.close": "take nothing",
     "text_agent": "takes a function, and calls it in a run",
     "ChunkExpander Compactor Finalizer Verifier Parser Client Stream": "are made of nothing",
     "Client.get Client.stream Client.advance Client.step Client.close Stream.next"

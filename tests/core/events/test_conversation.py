@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sansio_copilot.events.conversation import Conversation
+from sansio_copilot.events.conversation import Conversation, Entry
 
 Message = dict[str, Any]
 
@@ -212,3 +213,41 @@ def test_a_call_belongs_to_the_first_message_that_has_it() -> None:
     call = conversation.find_call("c")
     assert call is not None
     assert call.carrier.message["id"] == "b"
+
+
+def number_of_entries() -> int:
+    return sum(isinstance(each, Entry) for each in gc.get_objects())
+
+
+def test_what_is_closed_is_in_no_circle() -> None:
+    """And nothing parts it before that, as a finalizer would what the collector has looked at."""
+    gc.collect()
+    before = number_of_entries()
+    conversation = Conversation()
+    for role in ("user", "assistant", "tool", "tool"):
+        conversation.append(message(str(len(list(conversation))), role))
+    holder: list[object] = [conversation]
+    holder.append(holder)
+    known: list[Any] = []
+
+    class Revived:
+        def __init__(self, holder: list[object]) -> None:
+            self.holder = holder
+
+        def __del__(self) -> None:
+            known.append(self.holder[0])
+
+    holder.append(Revived(holder))
+    del holder, conversation
+    gc.collect()
+    [revived] = known
+    assert len(list(revived)) == 4
+    gc.disable()
+    try:
+        revived.close()
+        revived.close()
+        known.clear()
+        del revived
+        assert number_of_entries() == before
+    finally:
+        gc.enable()
