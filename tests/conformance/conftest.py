@@ -12,6 +12,7 @@ import itertools
 import resource
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import attrs
 import pytest
@@ -89,6 +90,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for index, item in zip(ours, ordered + inapplicable, strict=True):
         items[index] = item
     items[:] = [item for item in items if item not in inapplicable]
+    for item in ordered:
+        # The tests of a server share its process, and so the worker that has started it.
+        item.add_marker(pytest.mark.xdist_group(_server(item)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take what a worker of pytest-xdist has left out; each of them has seen all of the tests."""
+    _left_out.update(getattr(node, "workeroutput", {}).get("left_out", {}) if not _left_out else {})
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["left_out"] = dict(_left_out)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,9 +1,9 @@
 """How a test steers the agents: gates that it opens over HTTP, in the process under test.
 
-``POST {base}/control/let?thread=t&steps=3`` lets the agent of thread ``t`` take three steps, and
-``POST {base}/control/gate?thread=t`` tells what has become of it, and ``/control/objects`` how many
-objects of ours there are, of each type; ``/control/collector?runs=`` stops the collector of circles
-and ``runs=1`` starts it again. An ``on_request`` hook answers,
+``POST {base}/control/let?thread=t&steps=3`` lets the agent of thread ``t`` take three steps, or the
+agents of several threads; ``/control/gate?thread=t`` tells what has become of one;
+``/control/objects`` how many objects of ours there are, of each type. ``/control/collector?runs=``
+stops the collector of circles, and ``runs=1`` starts it again. An ``on_request`` hook answers,
 so whatever serves the runtime serves this as well. Nothing here belongs to an event loop: agents
 look at their gate every few milliseconds, which works in a thread and under any loop.
 """
@@ -113,7 +113,8 @@ def answer_control(context: HookContext) -> None:
         return
     if command == "objects":
         raise Reject(Response.json(_objects()))
-    query = {name: values[0] for name, values in parse_qs(context.request.query).items()}
+    names = parse_qs(context.request.query)
+    query = {name: values[0] for name, values in names.items()}
     if command == "collector":
         if query.get("runs"):
             gc.enable()
@@ -123,5 +124,6 @@ def answer_control(context: HookContext) -> None:
         raise Reject(Response.json({}))
     gate = gates[query["thread"]]
     if command == "let":
-        gate.let(int(query["steps"]))
+        for thread in names["thread"]:
+            gates[thread].let(int(query["steps"]))
     raise Reject(Response.json(gate.json()))

@@ -163,9 +163,9 @@ class Server:
 
     # Its agents
 
-    def let(self, thread: str, steps: int = TO_THE_END) -> None:
-        """Let the agent of ``thread`` take some steps; by default all that it needs to end."""
-        self._control("let", thread=thread, steps=steps)
+    def let(self, *threads: str, steps: int = TO_THE_END) -> None:
+        """Let the agent of each thread take some steps; by default all that it needs to end."""
+        self._control("let", thread=threads, steps=steps)
 
     def gate(self, thread: str) -> dict[str, Any]:
         """What is known of the agents of ``thread``."""
@@ -226,32 +226,33 @@ class Server:
             raise AssertionError(f"there are more than before: {dict(left)}") from None
 
     def _control(self, command: str, **query: Any) -> dict[str, Any]:
-        answer = self.request("POST", f"/control/{command}?{urlencode(query)}")
+        answer = self.request("POST", f"/control/{command}?{urlencode(query, doseq=True)}")
         assert answer.status == 200, answer
         known: dict[str, Any] = json.loads(answer.body)
         return known
 
 
 class Servers:
-    """The server that is running; another one takes its place when it is asked for."""
+    """The servers that are running, all of one file; others take their place when asked for."""
 
     def __init__(self) -> None:
-        self._running: Server | None = None
+        self._running: dict[str, Server] = {}
 
     def get(self, file: ServerFile, limits: str = "main") -> Server:
-        """The server made of ``file``, which tests share."""
-        running = self._running
-        if running is None or (running.file, running.limits) != (file, limits):
+        """The server made of ``file`` with ``limits``, which tests share."""
+        problems = []
+        if any(server.file != file for server in self._running.values()):
             problems = self.end()
-            running = self._running = Server(file, limits)
-            running.wait_ready()
-            assert not problems, "\n".join(problems)
-        return running
+        if limits not in self._running:
+            self._running[limits] = Server(file, limits)
+            self._running[limits].wait_ready()
+        assert not problems, "\n".join(problems)
+        return self._running[limits]
 
     def end(self) -> list[str]:
-        """End the server, if there is one; returns what is wrong with how it ended."""
-        running, self._running = self._running, None
-        return [] if running is None else running.end()
+        """End the servers, if there are any; returns what is wrong with how they ended."""
+        running, self._running = self._running, {}
+        return [problem for server in running.values() for problem in server.end()]
 
 
 def _excerpt(log: str) -> str:

@@ -7,6 +7,8 @@ from conformance.process import Server, wait_until
 
 from sansio_copilot.events import verify_events
 
+pytestmark = pytest.mark.one_a_binding
+
 CONFIGS = ["abandoned", "abandoned-async-store", "abandoned-blocking-store"]
 BEGINNING = ["RUN_STARTED", "TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT"]
 STOPPED = ["TEXT_MESSAGE_END", "RUN_FINISHED"]
@@ -16,7 +18,7 @@ def start(server: Server, config: str, thread: str) -> None:
     """Start a run, take its beginning, and leave."""
     with server.client(config) as starter:
         starter.stream("run", thread)
-        server.let(thread, 1)
+        server.let(thread, steps=1)
         assert [event["type"] for event in starter.events(3)] == BEGINNING
 
 
@@ -36,13 +38,13 @@ def test_somebody_who_follows_it_keeps_it(server: Server, thread: str, config: s
     with server.client(config) as reader:
         with server.client(config) as starter:
             starter.stream("run", thread)
-            server.let(thread, 1)
+            server.let(thread, steps=1)
             starter.events(3)
             reader.stream("connect", thread)
             assert [event["type"] for event in reader.events(3)] == BEGINNING
         reader.heartbeats(6)
         assert server.gate(thread)["unwound"] == 0
-        server.let(thread, 1)
+        server.let(thread, steps=1)
         assert reader.next_event()["type"] == "TEXT_MESSAGE_CONTENT"
     # Now that one has gone as well.
     server.wait_unwound(thread)

@@ -60,7 +60,7 @@ def test_an_agent_that_ignores_its_cancellation_ends_for_its_readers(
         assert reader.rest() == rest
     assert server.run("run", thread, agent="text", run_id="run-2").types() == HELLO
     assert server.gate(thread)["unwound"] == 0
-    server.let(thread, 1)
+    server.let(thread, steps=1)
     server.wait_unwound(thread)
     assert b"too late" not in server.run("connect", thread).body
 
@@ -75,7 +75,7 @@ def test_an_agent_may_await_while_it_cleans_up(server: Server, thread: str) -> N
     with server.client() as client:
         client.stream("run", thread, agent="cleans-up", run_id="run-2")
         client.next_event()
-        server.let(thread, 1)
+        server.let(thread, steps=1)
         assert [event["type"] for event in client.rest()] == ["RUN_FINISHED"]
         server.wait_unwound(thread, 2)
 

@@ -113,7 +113,7 @@ def test_what_follows_the_terminal_event_late_is_dropped(server: Server, thread:
     log = server.log_size()
     assert server.run("run", thread, agent="goes-on-much-later").types() == HELLO
     assert_usable(server, thread)
-    server.let(thread, 1)
+    server.let(thread, steps=1)
     server.wait_unwound(thread)
     assert "yields after the end of its run, which is dropped: dict" in server.log(log)
     assert b"too late" not in server.run("connect", thread).body
@@ -142,7 +142,7 @@ def test_an_agent_that_never_yields_can_be_stopped(server: Server, thread: str, 
     # A plain one still blocks its thread.
     assert_usable(server, thread)
     if agent == "silent-plain":
-        server.let(thread, 1)
+        server.let(thread, steps=1)
     server.wait_unwound(thread)
 
 
@@ -168,7 +168,7 @@ def test_an_agent_that_fails_when_it_is_stopped_is_logged_and_let_go(
     verify_events(events)
     assert types(events) == ["RUN_STARTED", "RUN_FINISHED"]
     if agent.endswith("plain"):
-        server.let(thread, 1)
+        server.let(thread, steps=1)
     server.wait_unwound(thread)
     wait_until(lambda: "failed while it cleaned up" in server.log(log), "it is logged")
     assert_usable(server, thread)
@@ -281,7 +281,7 @@ def flood(server: Server, thread: str, agent: str, count: int) -> None:
         client.stream("run", thread, agent=agent, forwardedProps=props)
         assert server.run("run", f"{thread}-other", agent="text").types() == HELLO
         assert server.run("run", thread, run_id="run-2").status == 409
-        server.let(thread, 1)
+        server.let(thread, steps=1)
         body = client.receive().body
     numbers = re.findall(rb'"delta":"([0-9]+),"', body)
     assert numbers == [b"%d" % number for number in range(count)]

@@ -87,7 +87,7 @@ def slow_readers(server: Server, thread: str, count: int, deltas: int, size: int
             client.stream("connect", thread).receive_bytes(1)
         fast.stream("connect", thread).events(2)
         for number in range(deltas):
-            server.let(thread, 1)
+            server.let(thread, steps=1)
             assert fast.next_event()["delta"] == f"{number},".ljust(size)
         assert fast.rest()[-1]["type"] == "RUN_FINISHED"
         assert server.run("run", f"{thread}-other", agent="text").types()[-1] == "RUN_FINISHED"
@@ -184,6 +184,7 @@ def test_readers_of_a_live_run_may_be_cut_at_any_byte(server: Server, thread: st
         with server.client() as runner:
             runner.stream("run", name)
             seen = runner.events(2)
+            wait_until(lambda: server.objects()["_Watch"] > 0, "the runner waits for more")
             with server.nothing_is_left():
                 for _ in range(30):
                     with server.client() as reader:

@@ -116,7 +116,7 @@ def test_what_hangs_keeps_its_own_client_waiting_only(
         client.stream("run", thread, agent="text", headers=told(part, "hang", thread))
         wait_until_called(server, thread)
         assert_usable(server, f"{thread}-other")
-        server.let(thread, 1)
+        server.let(thread, steps=1)
         answer = client.receive()
     if part == "on-error":
         assert_internal_error(answer)
@@ -149,7 +149,7 @@ def test_a_plain_hook_may_block_its_own_client(server: Server, thread: str, part
         client.stream("run", thread, agent="text", headers=told(part, "block", thread))
         wait_until_called(server, thread)
         assert_usable(server, f"{thread}-other")
-        server.let(thread, 1)
+        server.let(thread, steps=1)
         assert client.receive().status == (500 if part == "on-error" else 200)
 
 
@@ -177,7 +177,7 @@ def test_a_transcription_service(server: Server, thread: str) -> None:
         transcribe(client, f"hang:{thread}")
         wait_until_called(server, thread)
         assert_usable(server, thread)
-        server.let(thread, 1)
+        server.let(thread, steps=1)
         assert client.receive().json()["text"] == "what was said"
 
 
@@ -198,7 +198,7 @@ def test_a_capabilities_function_hides_no_agent(server: Server, thread: str) -> 
         client.send("GET", "/info", headers=told("capabilities", "hang", thread))
         wait_until_called(server, thread)
         assert_usable(server, thread)
-        server.let(thread, 1)
+        server.let(thread, steps=1)
         assert client.receive().status == 200
 
 
@@ -259,7 +259,7 @@ def test_a_store_that_hangs_keeps_its_own_client_waiting_only(
         ask(client, name)
         wait_until_called(server, name)
         assert_usable(server, thread)
-        server.let(name, 1)
+        server.let(name, steps=1)
         # A thread that there is not cannot be changed.
         assert client.receive().status in (200, 204, 404)
 
@@ -325,7 +325,7 @@ def test_a_run_whose_store_hangs_goes_on_when_it_answers(
         waiting = 2 if method == "renew" else 1
         wait_until(lambda: server.gate(name)["waiting"] == waiting, "the store is called")
         assert_usable(server, thread)
-        server.let(name, 100)
+        server.let(name, steps=100)
         events += client.rest()
     verify_events(events)
     assert events[-1]["type"] == "RUN_FINISHED"
@@ -360,7 +360,7 @@ def test_a_reader_whose_store_hangs_is_served_when_it_answers(server: Server, th
         client.stream("run", name, agent="text")
         wait_until_called(server, name)
         assert_usable(server, thread)
-        server.let(name, 100)
+        server.let(name, steps=100)
         events = client.rest()
     verify_events(events)
     assert events[-1]["type"] == "RUN_FINISHED"

@@ -121,7 +121,7 @@ def test_a_store_has_its_time_before_the_head(server: Server, thread: str, way: 
         for client in clients:
             assert_internal_error(client.receive())
     for method in ASKED:
-        server.let(f"{method} {way}:{thread}", 1)
+        server.let(f"{method} {way}:{thread}", steps=1)
 
 
 @pytest.mark.parametrize("method", UNNAMED)

@@ -70,7 +70,7 @@ def test_a_replay_is_resumed_at_every_byte_of_its_response(server: Server, threa
 def test_a_live_run_is_resumed_wherever_its_reader_was_cut(server: Server, thread: str) -> None:
     with server.client() as runner, contextlib.ExitStack() as opened:
         runner.stream("run", thread)
-        server.let(thread, 2)
+        server.let(thread, steps=2)
         events = runner.events(4)
         with server.client() as reader:
             data = b""

@@ -82,7 +82,7 @@ def test_a_follow_up_run_is_accepted_once_the_terminal_event_was_read(
         assert first.rest() == []
         assert server.gate(thread)["unwound"] == 0
         assert second.rest() == []
-        server.let(thread, 2)
+        server.let(thread, steps=2)
         server.wait_unwound(thread, 2)
 
 
@@ -138,7 +138,7 @@ def test_a_suggestion_dies_with_its_client(server: Server, thread: str, agent: s
 def _has_stopped(server: Server, thread: str) -> bool:
     gate = server.gate(thread)
     if gate["unwound"] == 0:
-        server.let(thread, 1)
+        server.let(thread, steps=1)
     return bool(gate["unwound"])
 
 

@@ -21,7 +21,7 @@ def test_runs_connects_and_stops(server: Server, thread: str, config: str) -> No
     with server.client(config) as runner, server.client(config) as reader:
         runner.stream("run", thread)
         seen = runner.events(2)
-        server.let(thread, 2)
+        server.let(thread, steps=2)
         seen += runner.events(2)
         reader.stream("connect", thread)
         assert reader.events(4) == seen
