@@ -22,6 +22,9 @@ from conformance.process import Server, Servers
 ONE_A_BINDING = ("asyncio_server", "trio", "sockets", "gunicorn", "uvicorn")
 """What a binding does beside the server that it is plugged in is the same on each of them."""
 
+WAITING = ("test_hangs", "test_shutdown", "test_abandoned", "test_streams")
+"""Modules whose tests wait for time to pass, rather than for the processor."""
+
 _left_out: Counter[str] = Counter()
 _numbers = itertools.count(1)
 
@@ -73,6 +76,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("server_file", files, ids=[file.name for file in files])
 
 
+# First, because pytest-xdist reads the groups in its own.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put the tests in the order of their servers, so that each server is started once."""
     ours = [index for index, item in enumerate(items) if "server_file" in _params(item)]
@@ -91,8 +96,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[index] = item
     items[:] = [item for item in items if item not in inapplicable]
     for item in ordered:
-        # The tests of a server share its process, and so the worker that has started it.
-        item.add_marker(pytest.mark.xdist_group(_server(item)))
+        # The tests of a server share its process, and so the worker that has started it; those
+        # that wait most have one of their own.
+        ends = item.get_closest_marker("ends_the_server") is not None
+        waiting = "others" if ends or item.path.stem not in WAITING else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(f"{_server(item)}-{waiting}"))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -25,8 +25,8 @@ from .contract import ServerFile
 from .resources import Held, held_by
 from .runtimes import CONFIG_HEADER
 
-START_TIMEOUT = 30.0
-END_TIMEOUT = 20.0
+START_TIMEOUT = 60.0
+END_TIMEOUT = 30.0
 _POLL = 0.005
 _COMPLAINTS = (
     "Traceback",

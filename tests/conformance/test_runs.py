@@ -142,6 +142,7 @@ def _has_stopped(server: Server, thread: str) -> bool:
     return bool(gate["unwound"])
 
 
+@pytest.mark.one_a_binding
 def test_two_hundred_short_runs(server: Server, thread: str) -> None:
     """On ten connections, which a server may close after a response."""
     for number in range(20):

@@ -92,6 +92,7 @@ def test_a_silent_stream_carries_heartbeats(server: Server, thread: str) -> None
         client.receive_until(b"RUN_FINISHED")
 
 
+@pytest.mark.one_a_binding
 def test_a_hundred_streams_are_open_at_once(server: Server, thread: str) -> None:
     threads = [f"{thread}-{number}" for number in range(100)]
     with server.clients(len(threads)) as clients:
