@@ -44,7 +44,7 @@ core: $(VENV)/.installed
 	$(BIN)/coverage report
 
 conformance: $(VENV)/.installed
-	$(BIN)/python -m pytest tests/conformance -n 4 --dist loadgroup
+	$(BIN)/python -m pytest tests/conformance -n 4
 
 others: $(VENV)/.installed $(NPM) tests/agui/.old/.installed
 	$(BIN)/python -m pytest tests --ignore tests/core --ignore tests/conformance --ignore tests/e2e

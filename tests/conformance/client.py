@@ -17,7 +17,6 @@ from sansio_copilot.sse import HEARTBEAT, Parser, ServerSentEvent
 from sansio_copilot.testing import run_input
 
 TIMEOUT = 30.0
-"""Seconds after which what a test waits for hangs, on a machine that is busy."""
 """Seconds after which a test gives up on a server; no test waits for it to pass."""
 
 

@@ -12,6 +12,7 @@ import itertools
 import resource
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -76,8 +77,26 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("server_file", files, ids=[file.name for file in files])
 
 
-# First, because pytest-xdist reads the groups in its own.
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give the tests of a server, which share its process, to one worker of pytest-xdist.
+
+    Those that wait most have a process of their own, so that others go on meanwhile.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByServer(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path, _, test = nodeid.partition("::")
+            server = test.partition("[")[2].rstrip("]").partition("-")[0]
+            module = Path(path).stem
+            # The end of a server is looked at where most was asked of it.
+            waits = module in WAITING and "test_after_all_of_that" not in test
+            return f"{server} {module if waits else 'others'}"
+
+    return ByServer(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put the tests in the order of their servers, so that each server is started once."""
     ours = [index for index, item in enumerate(items) if "server_file" in _params(item)]
@@ -95,12 +114,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for index, item in zip(ours, ordered + inapplicable, strict=True):
         items[index] = item
     items[:] = [item for item in items if item not in inapplicable]
-    for item in ordered:
-        # The tests of a server share its process, and so the worker that has started it; those
-        # that wait most have one of their own.
-        ends = item.get_closest_marker("ends_the_server") is not None
-        waiting = "others" if ends or item.path.stem not in WAITING else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(f"{_server(item)}-{waiting}"))
 
 
 @pytest.hookimpl(optionalhook=True)
