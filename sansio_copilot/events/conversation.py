@@ -10,8 +10,8 @@ last one, and the other way round, so that the place behind it is found without 
 
 Entries refer to each other in circles, and messages may be large. So whoever is done with a
 conversation closes it, because the memory would come back only when the collector of circles
-happens to run. A finalizer could not do it: the collector calls it, too, of what lives on, such as a
-run that is ended because its event loop was dropped.
+happens to run. A finalizer could not do it: the collector calls it, too, of what lives on, such as
+a run that is ended because its event loop was dropped.
 """
 
 from __future__ import annotations
