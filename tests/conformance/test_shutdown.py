@@ -12,11 +12,18 @@ from sansio_copilot.events import verify_events
 
 
 @pytest.mark.needs("graceful-shutdown")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-def test_a_signal_in_mid_run_ends_every_stream_well_formed(
-    own_server: Server, number: signal.Signals
-) -> None:
-    server = own_server
+def test_sigterm_in_mid_run_ends_every_stream_well_formed(own_server: Server) -> None:
+    ends_well_formed(own_server, signal.SIGTERM)
+
+
+@pytest.mark.one_a_binding
+@pytest.mark.needs("graceful-shutdown")
+def test_sigint_in_mid_run_ends_every_stream_well_formed(own_server: Server) -> None:
+    ends_well_formed(own_server, signal.SIGINT)
+
+
+def ends_well_formed(server: Server, number: signal.Signals) -> None:
+    """Every stream is whole when the server was told to end in its middle."""
     with (
         server.client() as runner,
         server.client() as reader,
