@@ -11,6 +11,7 @@ import itertools
 import json
 import logging
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import attrs
@@ -577,7 +578,10 @@ class RuntimeMachine(RuleBasedStateMachine):
             st.sampled_from(["open_run", "append", "close_run", "renew", "read", "open_cursor"]),
             st.tuples(
                 st.sampled_from(HOOKS),
-                st.sampled_from([Wrong("a hook"), Reject(Response(418)), 5]),
+                # Made anew each time, because an error keeps whoever it was raised through.
+                st.sampled_from(
+                    [partial(Wrong, "a hook"), partial(Reject, Response(418)), partial(int, 5)]
+                ),
             ),
         )
     )
@@ -592,7 +596,8 @@ class RuntimeMachine(RuleBasedStateMachine):
         elif isinstance(what, str):
             self.store.failing.add(what)
         else:
-            self.outcomes.update([what])
+            name, make = what
+            self.outcomes[name] = make()
 
     # What always holds
 
