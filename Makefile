@@ -47,7 +47,7 @@ conformance: $(VENV)/.installed
 	$(BIN)/python -m pytest tests/conformance -n 4
 
 others: $(VENV)/.installed $(NPM) tests/agui/.old/.installed
-	$(BIN)/python -m pytest tests --ignore tests/core --ignore tests/conformance --ignore tests/e2e
+	$(BIN)/python -m pytest tests --ignore tests/core --ignore tests/conformance --ignore tests/e2e -n 3
 
 # The core of what pages do in a browser, against one binding.
 browser: $(VENV)/.installed $(PAGE)
