@@ -21,6 +21,7 @@ from typing import Any
 
 import load
 import serve
+from transport import CountingTransport
 
 from copilot_bindings._asyncio_backend import AsyncioBackend
 from copilot_bindings._asyncio_connection import Connection
@@ -29,37 +30,17 @@ from copilot_bindings._service import Service
 ROUNDS = 25
 
 
-class Transport(asyncio.Transport):
-    """Takes all that is written, and tells when a response has ended."""
+class Transport(CountingTransport):
+    """Tells when a response has ended."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.writes = self.size = 0
         self.ended: asyncio.Future[None] | None = None
 
-    def write(self, data: Any) -> None:
-        self.writes += 1
-        self.size += len(data)
-        is_end = data.endswith(b"0\r\n\r\n") or b"content-length" in data[:400]
-        if is_end and self.ended is not None:
+    def response_ended(self) -> None:
+        if self.ended is not None:
             self.ended.set_result(None)
             self.ended = None
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return default
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def is_closing(self) -> bool:
-        return False
-
-    def pause_reading(self) -> None: ...
-    def resume_reading(self) -> None: ...
-    def close(self) -> None: ...
-    def abort(self) -> None: ...
-    def can_write_eof(self) -> bool:
-        return False
 
 
 INFO = f"GET {load.BASE}/info HTTP/1.1\r\nhost: 127.0.0.1\r\naccept: */*\r\n\r\n".encode()

@@ -34,6 +34,7 @@ from typing import Any
 
 import attrs
 import load
+from transport import CountingTransport
 
 import sansio_copilot
 from copilot_bindings._asyncio_backend import AsyncioBackend
@@ -126,12 +127,11 @@ class Stepper:
             yield event
 
 
-class Client(asyncio.Transport):
-    """One connection, which keeps of the response only how much there was and whether it ended."""
+class Client(CountingTransport):
+    """One connection, which knows whether its last response has ended."""
 
     def __init__(self, service: Service, backend: AsyncioBackend) -> None:
         super().__init__()
-        self.size = 0
         self.ended = False
         self._connection = Connection(service, backend)
         self._connection.connection_made(self)
@@ -140,25 +140,8 @@ class Client(asyncio.Transport):
         self.size, self.ended = 0, False
         self._connection.data_received(request)
 
-    def write(self, data: Any) -> None:
-        self.size += len(data)
-        self.ended = self.ended or data.endswith(b"0\r\n\r\n") or b"content-length" in data[:400]
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return default
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def is_closing(self) -> bool:
-        return False
-
-    def pause_reading(self) -> None: ...
-    def resume_reading(self) -> None: ...
-    def close(self) -> None: ...
-    def abort(self) -> None: ...
-    def can_write_eof(self) -> bool:
-        return False
+    def response_ended(self) -> None:
+        self.ended = True
 
 
 class Walks:
@@ -252,7 +235,7 @@ async def _walk(begin: Callable[[], object], is_over: Callable[[], bool]) -> Wal
             await asyncio.sleep(0)
         else:
             raise RuntimeError("a walk does not end")
-        # What follows in the next turns belongs to it: tasks that end.
+        # The next turns belong to the walk, because tasks end in them.
         for _ in range(3):
             await asyncio.sleep(0)
     finally:

@@ -32,7 +32,7 @@ class _Missed(BaseException):
     """Ends the function that needs a loop, which would go on in an ``except Exception``."""
 
 
-# What was asked of stand-ins since something is awaited.
+# The list has what stand-ins were asked for during one wait, so that nested waits have their own.
 _ASKED: Final = ContextVar[list[_Missed]]("_ASKED")
 
 _NO_LOOP: Final = (

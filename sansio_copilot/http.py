@@ -95,7 +95,7 @@ class Headers(Mapping[str, str]):
     def get(self, name: str, default: Any = None) -> Any:
         """As of any mapping, and without an exception for what is not there."""
         name = name.lower()
-        # Not by get_all(), because an exchange asks for several.
+        # The loop of get_all() is repeated, because an exchange asks for several and calls cost.
         values = [value for key, value in self.raw if key == name]
         return ", ".join(values) if values else default
 

@@ -38,7 +38,7 @@ _RESULTS_AT_ONCE = 8
 # How much RUN_STARTED events take before one goes without the run's input: a stream of many runs
 # would otherwise have as many copies of it.
 _REPEATED_INPUT_BYTES = 64 * 1024
-# What only the runtime can complete.
+# These events are incomplete until the runtime fills in what only it knows.
 _COMPLETED = frozenset({"RUN_STARTED", "RUN_FINISHED"})
 # What an agent makes that has to be fit to come back in the body of the next run.
 _MADE = frozenset({"STATE_SNAPSHOT", "STATE_DELTA", "ACTIVITY_DELTA", "MESSAGES_SNAPSHOT"})

@@ -141,9 +141,9 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 # RFC 3986 section 5.2.4, and the escaped spellings the WHATWG URL parser knows as well.
 _ONE_DOT = frozenset({".", "%2e"})
 _TWO_DOTS = frozenset({"..", ".%2e", "%2e.", "%2e%2e"})
-# What the WHATWG URL parser leaves as it is in a path and in a query; "%" so that escapes stay.
-# The same of a path that comes decoded, in which a "%" is one (RFC 3986 section 3.3).
+# A decoded path keeps these as they are, and no "%", which is itself there (RFC 3986 section 3.3).
 _DECODED_SAFE = "/:@!$&'()*+,;=~"
+# The WHATWG URL parser leaves these as they are in a path and a query; "%" so that escapes stay.
 _PATH_SAFE = "!$%&'()*+,/:;=@[]^|"
 _QUERY_SAFE = "!$%&()*+,-./:;=?@[\\]^`{|}"
 

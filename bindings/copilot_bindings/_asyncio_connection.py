@@ -151,7 +151,8 @@ class Connection(asyncio.Protocol):
                         return
                     case CloseWriting():
                         if self._transport.can_write_eof():
-                            # Of a client that has reset the connection, which is not known yet.
+                            # The error is suppressed, because a client may have reset the
+                            # connection, which is not known yet.
                             with contextlib.suppress(OSError):
                                 self._transport.write_eof()
                         want = http.done()
@@ -166,7 +167,8 @@ class Connection(asyncio.Protocol):
                             self._expect_progress(want)
                         return
             except Exception as error:
-                # Of a call it is the exchange's to answer, of anything else the connection's end.
+                # The connection decides, because its exchange answers a call that failed, and
+                # anything else ends it.
                 self._want = None
                 want = http.failed(error)
 

@@ -122,7 +122,7 @@ class HTTPConnection:
                             break
                         served += 1
                         if served % _TURN_REQUESTS == 0 and self._reader.has_begun():
-                            # What is ready goes out first, so that it cannot pile up.
+                            # The flush sends what is ready first, so that it cannot pile up.
                             if (yield from self._flush()) is GONE:
                                 break
                             yield Rest()

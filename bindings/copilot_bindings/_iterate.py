@@ -89,7 +89,7 @@ class ThreadedIterator:
     def _log_untaken(self) -> None:
         """Log the failure that nobody is going to take. Both threads come here, in any order."""
         while self._ready:
-            # Whoever takes it logs it.
+            # The deque may be empty by now, because the other thread took the last and logs it.
             with contextlib.suppress(IndexError):
                 _, error = self._ready.popleft()
                 if error is not None:

@@ -54,7 +54,8 @@ def _serve(binding: str, make: Make, host: str, port: int) -> None:
     try:
         _BINDINGS[binding](make, host, port)
     except UnicodeError:
-        # Of a name that no host can have (RFC 1035 section 2.3.4: 63 octets for a label).
+        # The codec fails for a name that no host can have, because a label has at most 63 octets
+        # (RFC 1035 section 2.3.4).
         raise _Unusable(f"{_shortened(host)} is no name of a host") from None
     except SystemExit as error:
         raise _Unusable(f"an agent has ended the server: {error!r}") from error

@@ -186,7 +186,7 @@ class Object(Kind):
             if kind is None or (member is None and not kind.null):
                 continue
             if kind is TEXT and type(member) is str:
-                # What nearly all members are.
+                # The member is kept as it is, as nearly all are, because a text needs no reader.
                 known[name] = member
                 continue
             path.append(name)

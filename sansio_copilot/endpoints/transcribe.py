@@ -83,7 +83,8 @@ def transcribe(turn: Turn) -> Steps:
 
 
 def _failure(turn: Turn, audio: AudioFile, error: Exception, problem: TranscriptionError) -> Reply:
-    # What is wrong with the recording is the client's affair, the rest is the operator's.
+    # The level is lower for a bad recording, because that is the client's affair and not the
+    # operator's.
     level = logging.WARNING if ERRORS[problem.code].status == 400 else logging.ERROR
     logger.log(level, "transcribing %d bytes: %s", audio.size, problem.code, exc_info=error)
     told = Teller(None, turn.runtime.error_message).told(sole_cause(error), problem.message)

@@ -219,7 +219,7 @@ class _Records:
         self._fields = {name: _taker(type_) for name, type_ in record.fields.items()}
         self._defaults = dict(_DEFAULTS.get(record.name, ()))
         said_by_itself = set()
-        # What members may say that are one of a few texts: they need not be asked.
+        # The set has each choice that a member allows, so that a look-up spares the member's check.
         self._said: set[tuple[str, str]] = set()
         for name, type_ in record.fields.items():
             if type_ == Atom("string") and name in _NAMED:
@@ -247,7 +247,7 @@ class _Records:
         for name, item in value.items():
             field = fields.get(name)
             if type(item) is str and (field is _string or (name, item) in self._said):
-                # What nearly all members are.
+                # The member is as it should be, as nearly all are, so nothing has to be put right.
                 continue
             if field is None:
                 if name in self._snake and item is not None:

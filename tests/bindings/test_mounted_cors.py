@@ -108,7 +108,7 @@ REQUESTS = [
         (in_fastapi, {}),
         (in_starlette, {}),
         (in_fastapi, {"cors": False}),
-        # What is wrapped from outside does not see by what.
+        # The runtime has to be told here, because an application does not see what wraps it.
         (wrapped, {"cors": False}),
     ],
 )

@@ -211,7 +211,8 @@ class Server:
         """
         # A store takes note of frames that were dropped when it is used the next time.
         but = (*but, "_Unread")
-        # Whoever else is there may be between two states, and what it has in either is no leak.
+        # The objects are counted thrice, because a bystander may be between two states, and what it
+        # has in either is no leak.
         before = self.objects() | self.objects() | self.objects()
         yield
         left: Counter[str] = Counter()

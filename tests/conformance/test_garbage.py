@@ -42,7 +42,7 @@ def test_nothing_is_left_of_exchanges(
         deleted = server.request("DELETE", f"/threads/{own}", config=config).status == 200
         assert deleted is not bool(kept)
 
-    # What is made once stays.
+    # The first round comes before the count, because what is made once stays.
     exchanges(0)
     with server.nothing_is_left("Gate", *OF_THE_QUESTION, *kept):
         for number in range(1, 4):
@@ -59,9 +59,7 @@ def test_nothing_is_left_of_a_run_that_was_stopped(server: Server, thread: str) 
             assert reader.next_event()["type"] == "RUN_STARTED"
             assert server.stop(own)
             assert runner.rest()[-1] == reader.rest()[-1]
-        server.let(own)
-        server.wait_unwound(own)
-        assert server.request("DELETE", f"/threads/{own}").status == 200
+        forget(server, own)
 
     stopped(0)
     with server.nothing_is_left("Gate", *OF_THE_QUESTION):
@@ -74,10 +72,15 @@ def test_nothing_is_left_of_a_client_that_leaves(server: Server, thread: str) ->
         with server.client() as runner:
             runner.stream("run", own)
             assert runner.next_event()["type"] == "RUN_STARTED"
-        server.let(own)
-        server.wait_unwound(own)
-        assert server.request("DELETE", f"/threads/{own}").status == 200
+        forget(server, own)
 
     left(0)
     with server.nothing_is_left("Gate", *OF_THE_QUESTION):
         left(1)
+
+
+def forget(server: Server, thread: str) -> None:
+    """Let the agent end, and delete all that is kept of its thread."""
+    server.let(thread)
+    server.wait_unwound(thread)
+    assert server.request("DELETE", f"/threads/{thread}").status == 200
