@@ -34,12 +34,15 @@ class Connection:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
         self._http = h11.Connection(h11.SERVER)
+        self._is_last = False
         self.request: tuple[str, str, list[tuple[str, str]]] = ("", "", [])
         """Method, target and headers."""
 
-    @property
-    def is_idle(self) -> bool:
-        return self._http.our_state is h11.IDLE
+    def close_when_idle(self, task: asyncio.Task[None]) -> None:
+        """Answer no further request. ``task``, which serves this connection, may wait for one."""
+        self._is_last = True
+        if self._http.our_state is h11.IDLE:
+            task.cancel()
 
     async def serve(self, answer: Callable[[Connection], Awaitable[None]]) -> None:
         with contextlib.suppress(Disconnected, h11.ProtocolError, asyncio.CancelledError):
@@ -49,6 +52,8 @@ class Connection:
                 await answer(self)
                 while self._http.their_state is h11.SEND_BODY:
                     await self._receive()
+                if self._is_last:
+                    break
                 self._http.start_next_cycle()
         self._writer.close()
 
@@ -114,8 +119,7 @@ async def serve(
     server.close()
     await close()
     for task, connection in tasks.items():
-        if connection.is_idle:
-            task.cancel()
+        connection.close_when_idle(task)
     await asyncio.gather(*tasks)
 
 
