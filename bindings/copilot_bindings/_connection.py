@@ -82,21 +82,15 @@ class HTTPConnection:
 
     def start(self) -> Want:
         """The connection is made; returns the first want."""
-        return self.done()
+        return self._resumed(self._steps.send, None)
 
     def done(self, outcome: Any = None) -> Want:
         """What was wanted is done; returns the next want."""
-        try:
-            return self._steps.send(outcome)
-        except StopIteration:
-            return Close(abort=self._broken)
+        return self._resumed(self._steps.send, outcome)
 
     def failed(self, error: Exception) -> Want:
         """A call raised ``error``; returns the next want."""
-        try:
-            return self._steps.throw(error)
-        except StopIteration:
-            return Close(abort=self._broken)
+        return self._resumed(self._steps.throw, error)
 
     def feed(self, data: bytes) -> None:
         """Bytes have arrived; b"" is the end of what the client sends."""
@@ -108,6 +102,13 @@ class HTTPConnection:
         return self._reader.is_full
 
     # The steps, in order
+
+    def _resumed(self, resume: Callable[[Any], Want], value: Any) -> Want:
+        """What the steps want next; after the last one the connection is closed."""
+        try:
+            return resume(value)
+        except StopIteration:
+            return Close(abort=self._broken)
 
     def _serve(self, admitted: bool) -> Wants:
         served = 0
