@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conformance.process import free_port
 
 from copilot_bindings import _workers
 from copilot_bindings._workers import WARNING, warn_of_workers
@@ -31,8 +32,7 @@ SERVERS = {
 def warnings_of(server: str, log: Path, workers: int) -> list[int]:
     """How often it has warned when each worker has served a store that may be shared, and one that
     is its own."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     command = SERVERS[server].format(port=port, workers=workers).split()
     with log.open("wb") as stream:
         process = subprocess.Popen(

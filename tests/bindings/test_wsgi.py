@@ -11,7 +11,6 @@ import math
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
@@ -30,6 +29,7 @@ from wsgiref.validate import validator
 import pytest
 from bindings.in_waitress import serving_by_waitress
 from bindings.wire import BASE, body_of
+from conformance.process import free_port
 
 from copilot_bindings._bodies import Bodies
 from copilot_bindings._environ import read_body, request_of
@@ -584,8 +584,7 @@ class TestServers:
         self, tmp_path: Path, number: signal.Signals
     ) -> None:
         """A stream that breaks off, and one that a signal ends."""
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port = free_port()
         settings = (EXAMPLES / "gunicorn.conf.py").read_text("utf-8")
         (tmp_path / "gunicorn.conf.py").write_text(settings.replace("4000", str(port)), "utf-8")
         shutil.copy(Path(__file__).parent / "gunicorn_app.py", tmp_path / "wsgi_app.py")

@@ -59,7 +59,7 @@ class Server:
     def __init__(self, file: ServerFile, limits: str = "main") -> None:
         self.file = file
         self.limits = limits
-        self.port = _free_port()
+        self.port = free_port()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by end()
         command = [sys.executable, *file.python_options, str(self.launcher)]
         self.process = subprocess.Popen(
@@ -263,7 +263,7 @@ def _excerpt(log: str) -> str:
     return log[-6000:] if first < 0 else log[max(first - 3000, 0) : first + 3000]
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A port below those that a system gives to clients, who could take it before the server."""
     while True:
         port = random.randrange(10_000, 32_000)

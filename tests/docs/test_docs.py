@@ -6,7 +6,6 @@ import ast
 import importlib.util
 import json
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from conformance.process import free_port
 
 from sansio_copilot.testing import run_input
 
@@ -46,8 +46,7 @@ def test_code_runs(where: str, code: str) -> None:
 @pytest.mark.parametrize(("where", "code"), SERVERS, ids=[where for where, _ in SERVERS])
 def test_a_server_serves(where: str, code: str) -> None:
     """A block that serves is started, talked to and stopped."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen([sys.executable, "-c", code.replace("4000", str(port))])
     try:
         url = f"http://127.0.0.1:{port}/api/copilotkit/agent/default/run"

@@ -6,13 +6,13 @@ import http.client
 import json
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from conformance.process import free_port
 
 from sansio_copilot.testing import run_input
 
@@ -55,8 +55,7 @@ def test_every_example_is_tested() -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_an_example_serves(name: str, tmp_path: Path) -> None:
     """It answers a run, and ends at SIGTERM when the stream that is open has ended."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     folder = tmp_path / "examples"
     shutil.copytree(EXAMPLES, folder)
     for example in folder.glob("*.py"):
