@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl as tls
-import threading
 from collections.abc import Callable, Iterator
 
 from sansio_copilot import CopilotRuntime
 
 from ._extras import missing_extra
-from ._signals import ending
+from ._signals import EndingSignals
 
 try:
     from ._asyncio_accept import Acceptor
@@ -56,16 +55,23 @@ async def serve(
     :raises ValueError: for a port that is not a whole number from 0 to 65535, a path or a mode that
         is none.
     """
-    server = await start_server(
-        runtime, host, port, unix=unix, unix_mode=unix_mode, ssl=ssl, grace_seconds=grace_seconds
-    )
-    try:
-        with _closing_on_signals(server):
-            if ready is not None:
-                ready(server)
-            await server.serve_until_closed()
-    finally:
-        await server.close(grace_seconds=0)
+    with EndingSignals() as signals:
+        server = await start_server(
+            runtime,
+            host,
+            port,
+            unix=unix,
+            unix_mode=unix_mode,
+            ssl=ssl,
+            grace_seconds=grace_seconds,
+        )
+        try:
+            with _on_the_loop(signals, server.begin_close):
+                if ready is not None:
+                    ready(server)
+                await server.serve_until_closed()
+        finally:
+            await server.close(grace_seconds=0)
 
 
 async def start_server(
@@ -124,7 +130,7 @@ class Server:
 
     def begin_close(self) -> None:
         """Begin what :meth:`close` does and return at once; for a signal handler."""
-        self._service.begin_close()
+        self._backend.soon(self._service.begin_close)
 
     async def close(self, *, grace_seconds: float | None = None) -> None:
         """Shut down: accept nothing more, let responses finish, then end the runs that are left.
@@ -139,22 +145,24 @@ class Server:
 
 
 @contextlib.contextmanager
-def _closing_on_signals(server: Server) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+def _on_the_loop(signals: EndingSignals, close: Callable[[], object]) -> Iterator[None]:
+    """Have ``close`` called at a signal, in a turn of the loop, which wakes for it."""
     loop = asyncio.get_running_loop()
-    signals = ending()
+    numbers = signals.handled
+
+    def ignore() -> None:
+        for number in numbers:
+            loop.remove_signal_handler(number)
 
     def handle() -> None:
-        for number in signals:
-            loop.remove_signal_handler(number)
-        server.begin_close()
+        ignore()
+        close()
 
-    for number in signals:
+    for number in numbers:
         loop.add_signal_handler(number, handle)
+    # After that, since one may have come until now.
+    signals.then(close)
     try:
         yield
     finally:
-        for number in signals:
-            loop.remove_signal_handler(number)
+        ignore()

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import socket
 import ssl as tls
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Self
 
 from sansio_copilot import CopilotRuntime
 
 from ._extras import missing_extra
-from ._signals import ending
+from ._signals import EndingSignals
 
 try:
     from ._accept import Acceptor
@@ -68,23 +66,24 @@ def serve(
         is none.
     :raises RuntimeError: if an agent has ended the server; see :meth:`Server.serve_until_closed`.
     """
-    server = start_server(
-        runtime,
-        host,
-        port,
-        unix=unix,
-        unix_mode=unix_mode,
-        ssl=ssl,
-        threads=threads,
-        grace_seconds=grace_seconds,
-    )
-    try:
-        with _closing_on_signals(server):
+    with EndingSignals() as signals:
+        server = start_server(
+            runtime,
+            host,
+            port,
+            unix=unix,
+            unix_mode=unix_mode,
+            ssl=ssl,
+            threads=threads,
+            grace_seconds=grace_seconds,
+        )
+        try:
+            signals.then(server.begin_close)
             if ready is not None:
                 ready(server)
             server.serve_until_closed()
-    finally:
-        server.close(grace_seconds=0)
+        finally:
+            server.close(grace_seconds=0)
 
 
 def start_server(
@@ -206,27 +205,3 @@ class Server:
     def _stop_listening(self) -> None:
         if self._acceptor is not None:
             self._acceptor.stop()
-
-
-@contextlib.contextmanager
-def _closing_on_signals(server: Server) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = ending()
-    former = {number: signal.getsignal(number) for number in numbers}
-
-    def restore() -> None:
-        for number, handler in former.items():
-            signal.signal(number, handler)
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        restore()
-        server.begin_close()
-
-    for number in numbers:
-        signal.signal(number, handle)
-    try:
-        yield
-    finally:
-        restore()

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import ssl as tls
-import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from sansio_copilot import CopilotRuntime
 
 from ._extras import missing_extra
-from ._signals import ending
+from ._signals import EndingSignals
 
 try:
     import trio
@@ -60,20 +59,16 @@ async def serve(
     :raises ValueError: for a port that is not a whole number from 0 to 65535, a path or a mode that
         is none.
     """
-    # First, because what a nursery raises is a group.
-    listeners = Listeners(host, port, unix, unix_mode)
-    async with (
-        open_server(runtime, grace_seconds=grace_seconds) as server,
-        trio.open_nursery() as nursery,
-    ):
-        server.listen(listeners, ssl)
-        if threading.current_thread() is threading.main_thread():
-            await nursery.start(_close_on_signal, server)
-        if ready is not None:
-            ready(server)
-        task_status.started(server)
-        await server.serve_until_closed()
-        nursery.cancel_scope.cancel()
+    with EndingSignals() as signals:
+        # First, because what a nursery raises is a group.
+        listeners = Listeners(host, port, unix, unix_mode)
+        async with open_server(runtime, grace_seconds=grace_seconds) as server:
+            server.listen(listeners, ssl)
+            signals.then(server.begin_close)
+            if ready is not None:
+                ready(server)
+            task_status.started(server)
+            await server.serve_until_closed()
 
 
 @contextlib.asynccontextmanager
@@ -136,7 +131,7 @@ class Server:
 
     def begin_close(self) -> None:
         """Begin what :meth:`close` does and return at once; for a signal handler."""
-        self._service.begin_close()
+        self._backend.soon(self._service.begin_close)
 
     async def close(self, *, grace_seconds: float | None = None) -> None:
         """Shut down: accept nothing more, let responses finish, then end the runs that are left.
@@ -193,13 +188,3 @@ class Server:
         if self._listeners is not None:
             self._listeners.remove()
         self._accepting.cancel()
-
-
-async def _close_on_signal(
-    server: Server, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-) -> None:
-    with trio.open_signal_receiver(*ending()) as signals:
-        task_status.started()
-        async for _ in signals:
-            break
-    server.begin_close()

@@ -18,13 +18,15 @@ async def hello(input, context):
         await trio.sleep(0.2)
 
 
-async def a_signal():
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        await anext(signals)
-
-
 app = CopilotASGI(CopilotRuntime({"default": hello}), grace_seconds=10)
 config = Config.from_mapping(bind="127.0.0.1:4000", graceful_timeout=15)
 
+
+async def main():
+    # From before it listens, because a signal may come as soon as it does.
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        await serve(app, config, shutdown_trigger=functools.partial(anext, signals))
+
+
 if __name__ == "__main__":
-    trio.run(functools.partial(serve, app, config, shutdown_trigger=a_signal))
+    trio.run(main)

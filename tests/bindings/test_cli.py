@@ -173,6 +173,20 @@ def test_a_hang_up_ends_it_gracefully(binding: str) -> None:
         assert get(url)
 
 
+@pytest.mark.parametrize(
+    ("number", "status", "told"),
+    [(signal.SIGTERM, -signal.SIGTERM, ""), (signal.SIGINT, 130, "sansio-copilot: interrupted\n")],
+)
+def test_a_signal_ends_it_at_once_while_it_imports(
+    number: signal.Signals, status: int, told: str, tmp_path: Path
+) -> None:
+    """Nothing listens yet, so there is nothing to be ended with grace."""
+    (tmp_path / "app.py").write_text(f"import signal; signal.raise_signal({int(number)})\n{APP}")
+    command = [sys.executable, "-m", "copilot_bindings.cli", "serve", "app:runtime", "--port", "0"]
+    done = subprocess.run(command, cwd=tmp_path, timeout=60, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", told)
+
+
 def test_a_hang_up_that_nohup_ignores_does_not() -> None:
     former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

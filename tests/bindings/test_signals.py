@@ -1,8 +1,9 @@
-"""Signals that come while the main thread holds a lock, as under load they do."""
+"""Signals at the worst of moments: the main thread holds a lock, or a server is about to begin."""
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -38,7 +39,7 @@ WSGI = "app = CopilotWSGI(runtime); app.close_on_signals(signal.SIGTERM)"
 ASGI = "app = CopilotASGI(runtime); app._watch()"
 
 
-def run(code: str) -> None:
+def run(code: str, status: int = 0) -> None:
     """Run it in a process of its own, which has to end by itself and without complaint."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(code)],
@@ -47,7 +48,7 @@ def run(code: str) -> None:
         capture_output=True,
         text=True,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (status, "")
 
 
 @pytest.mark.parametrize("app", [WSGI, ASGI])
@@ -74,3 +75,100 @@ thread.join()
 assert handled == [signal.SIGTERM]
 """
     )
+
+
+# A server to which a signal comes when it has begun to listen, and is not yet ready.
+BEGINS = """
+import asyncio, functools, signal, socket, trio, uvloop
+from copilot_bindings import _listen
+from sansio_copilot import CopilotRuntime
+
+class Listener(socket.socket):
+    def listen(self, backlog):
+        super().listen(backlog)
+        at_listen()
+
+def at_listen():
+    signal.raise_signal(number)
+
+def ready(server):
+    begun.append(server.port)
+
+def handlers():
+    return [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]
+
+socket.socket = Listener
+runtime, begun, number, before = CopilotRuntime({}), [], signal.SIGTERM, handlers()
+"""
+SERVE = {
+    "asyncio": """
+from copilot_bindings.asyncio import serve
+asyncio.run(serve(runtime, port=0, ready=ready))
+""",
+    "uvloop": """
+from copilot_bindings.asyncio import serve
+uvloop.run(serve(runtime, port=0, ready=ready))
+""",
+    "trio": """
+from copilot_bindings.trio import serve
+trio.run(functools.partial(serve, runtime, port=0, ready=ready))
+""",
+    "sockets": """
+from copilot_bindings.sockets import serve
+serve(runtime, port=0, ready=ready)
+""",
+}
+
+
+@pytest.mark.parametrize("binding", SERVE)
+class TestTheBeginning:
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+    def test_a_server_that_listens_ends_gracefully(
+        self, binding: str, number: signal.Signals
+    ) -> None:
+        run(
+            f"""{BEGINS}
+number = {int(number)}
+{SERVE[binding]}
+assert len(begun) == 1
+assert handlers() == before
+"""
+        )
+
+    def test_so_does_one_that_is_ready(self, binding: str) -> None:
+        run(
+            f"""{BEGINS}
+def at_listen():
+    pass
+
+def ready(server):
+    signal.raise_signal(number)
+    begun.append(server.port)
+
+{SERVE[binding]}
+assert len(begun) == 1
+assert handlers() == before
+"""
+        )
+
+    def test_a_second_signal_kills(self, binding: str) -> None:
+        run(
+            f"""{BEGINS}
+def at_listen():
+    signal.raise_signal(number)
+    signal.raise_signal(number)
+{SERVE[binding]}
+""",
+            -signal.SIGTERM,
+        )
+
+    def test_a_signal_is_not_lost_with_a_server_that_cannot_begin(self, binding: str) -> None:
+        run(
+            f"""{BEGINS}
+def at_listen():
+    signal.raise_signal(number)
+    raise OSError(5, "for a reason of its own")
+{SERVE[binding]}
+""",
+            -signal.SIGTERM,
+        )

@@ -15,14 +15,15 @@ CANNOT = {
 }
 
 
-async def told_to_end() -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for _ in signals:
-            return
-
-
 def serve(runtime: CopilotRuntime, host: str, port: int) -> None:
     config = Config()
     config.bind = [f"{host}:{port}"]
     app = CopilotASGI(runtime, grace_seconds=0.2)
-    trio.run(functools.partial(serve_hypercorn, app, config, shutdown_trigger=told_to_end))
+    trio.run(serve_until_signalled, app, config)
+
+
+async def serve_until_signalled(app: CopilotASGI, config: Config) -> None:
+    # From before it listens, because the suite may end it as soon as it does.
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        told_to_end = functools.partial(anext, signals)
+        await serve_hypercorn(app, config, shutdown_trigger=told_to_end)
