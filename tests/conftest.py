@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 from hypothesis import HealthCheck, settings
+
+# Tests end servers by these signals, and what nohup and the background jobs of a shell ignore, a
+# child ignores as well. It does not inherit what handles a signal, and be that nothing. The workers
+# of pytest-xdist, which are children, are told to outlive a hangup as pytest does.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    os.environ["TESTS_OUTLIVE_A_HANGUP"] = "1"
+if "TESTS_OUTLIVE_A_HANGUP" in os.environ:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 # Timings never decide a test. Built on the profile that is current, which in CI is Hypothesis's own
 # for CI: the same examples each time.

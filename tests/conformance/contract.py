@@ -5,8 +5,8 @@ A server file is a Python file with one function::
     def serve(runtime: CopilotRuntime, host: str, port: int) -> None:
         '''Serve ``runtime`` at that address until SIGTERM or SIGINT, then return.'''
 
-It is loaded by its path, in a process of its own; the suite knows that it is ready when it accepts
-connections. All the state of the tests is in that process, so one that starts workers starts one.
+It is loaded by its path, in a process of its own; the suite knows that it is ready when it answers
+a request. All the state of the tests is in that process, so one that starts workers starts one.
 It should serve 130 streams at once, and end what still runs within a second or so of a signal.
 
 These constants may stand at the top level, as literals, since the suite reads them without running

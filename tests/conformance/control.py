@@ -4,15 +4,14 @@
 agents of several threads; ``/control/gate?thread=t`` tells what has become of one;
 ``/control/objects`` how many objects of ours there are, of each type. ``/control/collector?runs=``
 stops the collector of circles, and ``runs=1`` starts it again. An ``on_request`` hook answers,
-so whatever serves the runtime serves this as well. Nothing here belongs to an event loop: agents
-look at their gate every few milliseconds, which works in a thread and under any loop.
+so whatever serves the runtime serves this as well. Nothing here belongs to an event loop: async
+agents look at their gate every few milliseconds, which works under any loop.
 """
 
 from __future__ import annotations
 
 import gc
 import threading
-import time
 from collections import Counter
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
@@ -23,7 +22,7 @@ import anyio
 from sansio_copilot import HookContext, Reject, Response
 
 _FIRST_PAUSE = 0.002
-_LONGEST_PAUSE = 0.02
+_LONGEST_PAUSE = 0.05
 _OURS = ("sansio_copilot", "copilot_bindings", "conformance")
 
 
@@ -31,7 +30,7 @@ class Gate:
     """Where the agents of one thread wait, and what is known of them."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._let = threading.Condition()
         self._steps = 0
         self.waiting = 0
         """How often an agent has come to the gate."""
@@ -43,11 +42,12 @@ class Gate:
         """Whether an agent has seen ``stop_requested`` when it went on."""
 
     def let(self, steps: int) -> None:
-        with self._lock:
+        with self._let:
             self._steps += steps
+            self._let.notify_all()
 
     def try_step(self) -> bool:
-        with self._lock:
+        with self._let:
             if self._steps == 0:
                 return False
             self._steps -= 1
@@ -64,10 +64,9 @@ class Gate:
     def step_blocking(self) -> None:
         """The same for an agent that blocks its thread."""
         self.waiting += 1
-        pause = _FIRST_PAUSE
-        while not self.try_step():
-            time.sleep(pause)
-            pause = min(pause * 1.1, _LONGEST_PAUSE)
+        with self._let:
+            while not self.try_step():
+                self._let.wait()
 
     def json(self) -> dict[str, Any]:
         return {

@@ -1,22 +1,23 @@
-"""Serves the suite's runtime with one server file: ``python launch.py NAME_OR_PATH PORT LIMITS``.
+"""Serves a runtime with server files: ``python launch.py MODULE_OF_THE_RUNTIME SOCKET``.
 
-Run as a program by process.py, in a process of its own. Ends at SIGTERM or SIGINT.
+Run as a program by process.py. A server is a fork of it, as forks.py says: one of a server file,
+which has loaded that, and of that one with a port and limits. It ends at SIGTERM or SIGINT.
 """
 
 from __future__ import annotations
 
+import importlib
 import logging
+import socket
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
-from sansio_copilot import CopilotRuntime
 
-
-def launch(make_runtime: Callable[[str, str], CopilotRuntime]) -> None:
-    """Serve what ``make_runtime(base_path, limits)`` returns, as the command line says."""
+def main(module: str, descriptor: str) -> None:
+    """Serve what the module's ``make_runtime(base_path, limits)`` returns, in each of the forks."""
     from conformance.agents import ON_PURPOSE
     from conformance.contract import find_server
+    from conformance.forks import forks
 
     def without_what_is_on_purpose(record: logging.LogRecord) -> bool:
         """The tests take a traceback in the log for a bug; what they ask for is told in a line."""
@@ -30,14 +31,16 @@ def launch(make_runtime: Callable[[str, str], CopilotRuntime]) -> None:
     handler.addFilter(without_what_is_on_purpose)
     logging.basicConfig(handlers=[handler], level=logging.INFO)
 
-    server = find_server(sys.argv[1])
-    runtime = make_runtime(server.base_path, sys.argv[3])
-    server.load().serve(runtime, "127.0.0.1", int(sys.argv[2]))
+    make_runtime = importlib.import_module(module).make_runtime
+    path, its_socket = forks(socket.socket(fileno=int(descriptor)))
+    file = find_server(path)
+    server = file.load()
+    (port, limits), its_socket = forks(its_socket)
+    its_socket.close()
+    server.serve(make_runtime(file.base_path, limits), "127.0.0.1", port)
 
 
 if __name__ == "__main__":
     # Not this directory, whose modules would hide others of the same name.
     sys.path[0] = str(Path(__file__).parents[1])
-    from conformance.runtimes import make_runtime
-
-    launch(make_runtime)
+    main(*sys.argv[1:])

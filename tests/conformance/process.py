@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
@@ -9,7 +10,6 @@ import random
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -23,12 +23,15 @@ from sansio_copilot.events import verify_events
 from .agents import TO_THE_END
 from .client import TIMEOUT, Answer, Client
 from .contract import ServerFile
-from .resources import Held, held_by
+from .forks import Forking
+from .resources import Held, handles, held_by
 from .runtimes import CONFIG_HEADER
 
 START_TIMEOUT = 60.0
 END_TIMEOUT = 30.0
-_POLL = 0.005
+_FIRST_PAUSE = 0.005
+_LONGEST_PAUSE = 0.1
+_LAUNCHER = Path(__file__).parent / "launch.py"
 _COMPLAINTS = (
     "Traceback",
     "ResourceWarning",
@@ -38,13 +41,20 @@ _COMPLAINTS = (
     "Exception ignored",
 )
 
+_forking = Forking()
+atexit.register(_forking.end)
+_claims: list[socket.socket] = []
+"""What keeps the ports that were given to one test from others."""
+
 
 def wait_until(reached: Callable[[], bool], what: str, timeout: float = TIMEOUT) -> None:
-    """Poll until ``reached()``."""
+    """Poll until ``reached()``, ever more seldom: to ask takes time from what is waited for."""
     deadline = time.monotonic() + timeout
+    pause = _FIRST_PAUSE
     while not reached():
         assert time.monotonic() < deadline, f"not within {timeout} s: {what}"
-        time.sleep(_POLL)
+        time.sleep(pause)
+        pause = min(pause * 1.3, _LONGEST_PAUSE)
 
 
 class Server:
@@ -53,34 +63,30 @@ class Server:
     :param limits: which of :data:`LIMITS_OF_A_SERVER` it has.
     """
 
-    launcher = Path(__file__).parent / "launch.py"
-    """The program that makes the runtime and serves it."""
+    runtime = "conformance.runtimes"
+    """The module whose ``make_runtime`` makes the runtime that it serves."""
 
     def __init__(self, file: ServerFile, limits: str = "main") -> None:
         self.file = file
         self.limits = limits
         self.port = free_port()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by end()
-        command = [sys.executable, *file.python_options, str(self.launcher)]
-        self.process = subprocess.Popen(
-            [*command, str(file.path), str(self.port), limits],
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=self._log,
-        )
+        command = [*file.python_options, str(_LAUNCHER), self.runtime]
+        self.process = _forking.fork(command, str(file.path), [self.port, limits], self._log)
 
     def wait_ready(self) -> None:
-        """Return when it accepts connections."""
+        """Return when it answers, and would end at a signal as it should."""
 
-        def accepts() -> bool:
+        def is_ready() -> bool:
             assert self.process.poll() is None, f"{self.file.name} has ended:\n{self.log()}"
             try:
                 socket.create_connection(("127.0.0.1", self.port), TIMEOUT).close()
-            except ConnectionRefusedError:
+                self.request("GET", "/info")
+            except ConnectionError:
                 return False
-            return True
+            return "clean-exit" in self.file.cannot or handles(self.process.pid, signal.SIGTERM)
 
-        wait_until(accepts, f"{self.file.name} accepts connections", START_TIMEOUT)
+        wait_until(is_ready, f"{self.file.name} answers", START_TIMEOUT)
 
     def log(self, since: int = 0) -> str:
         """What it has written to stdout and stderr, or of that what is behind so many bytes."""
@@ -264,8 +270,15 @@ def _excerpt(log: str) -> str:
 
 
 def free_port() -> int:
-    """A port below those that a system gives to clients, who could take it before the server."""
+    """A port that no other test has been given.
+
+    It is below those that a system gives to clients, who could take it before the server does.
+    """
+    claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     while True:
         port = random.randrange(10_000, 32_000)
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            # A name that other processes see, until this one ends.
+            claim.bind(f"\0sansio-copilot-tests/{port}")
+            _claims.append(claim)
             return port

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from pathlib import Path
 
 import attrs
@@ -43,6 +44,15 @@ def held_by(pid: int) -> Held:
             for child in children.read_text().split():
                 held += held_by(int(child))
     return held
+
+
+def handles(pid: int, number: signal.Signals) -> bool:
+    """Whether the process does something of its own at a signal."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        name, _, mask = line.partition(":")
+        if name == "SigCgt":
+            return bool(int(mask, 16) >> (number - 1) & 1)
+    return False
 
 
 def is_open(port: int, client_port: int) -> bool:

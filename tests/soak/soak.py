@@ -15,7 +15,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -59,7 +58,7 @@ class SoakFailure(AssertionError):
 class SoakServer(Server):
     """A server with the runtime of the soak."""
 
-    launcher = Path(__file__).parent / "launch.py"
+    runtime = "soak.runtime"
 
 
 @attrs.define

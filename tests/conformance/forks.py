@@ -1,0 +1,182 @@
+"""Processes of servers that are forks of one process, which has imported what all of them need.
+
+The imports of a server take a second of processor time and a fork some milliseconds, and the tests
+start several hundred servers. A process that forks has no thread, no event loop and nothing under
+way, so that a fork differs from a process of its own in nothing but that the imports are done: it
+has its arguments, its log, its signals, and an interpreter that ends with it.
+
+Who asks, and what forks, talk over a pair of sockets that keep messages apart. A message to the
+process is the JSON of what a fork is given, with a socket on which is told what becomes of that
+fork (its process id, later its exit status), and maybe a file for what the fork writes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any, BinaryIO
+
+_MESSAGE_BYTES = 65536
+
+
+class Fork:
+    """A process that was forked, as :class:`subprocess.Popen` would present it."""
+
+    def __init__(self, by: socket.socket, given: Any, log: BinaryIO | None = None) -> None:
+        self.socket, theirs = _pair()
+        """Where the fork takes messages, if it is one that forks."""
+        self.returncode: int | None = None
+        with theirs:
+            files = [theirs.fileno()] if log is None else [theirs.fileno(), log.fileno()]
+            socket.send_fds(by, [json.dumps(given).encode()], files)
+        self.pid: int = self._told()
+
+    def poll(self) -> int | None:
+        """Its exit status, or minus the number of the signal that ended it; None if it runs."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self.wait(0)
+        return None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end, and return what :meth:`poll` would.
+
+        :raises subprocess.TimeoutExpired: if it still runs after so many seconds.
+        """
+        if self.returncode is None:
+            # Not select(), which takes no descriptor above 1,023.
+            poll = select.poll()
+            poll.register(self.socket, select.POLLIN)
+            if not poll.poll(None if timeout is None else timeout * 1000):
+                raise subprocess.TimeoutExpired(f"fork {self.pid}", timeout or 0.0)
+            self.returncode = self._told()
+            self.socket.close()
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, unless it has ended."""
+        if self.poll() is None:
+            # It may end now, and then its number is free for others.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """End it whatever it does."""
+        self.send_signal(signal.SIGKILL)
+
+    def _told(self) -> int:
+        message = self.socket.recv(_MESSAGE_BYTES)
+        assert message, "the process that forks has ended"
+        told: int = json.loads(message)
+        return told
+
+
+class Forking:
+    """Programs that fork, of each program one with the same options."""
+
+    def __init__(self) -> None:
+        self._programs: dict[Sequence[str], tuple[subprocess.Popen[bytes], socket.socket]] = {}
+        self._forks: dict[tuple[Sequence[str], str], Fork] = {}
+
+    def fork(self, command: Sequence[str], first: str, given: Any, log: BinaryIO) -> Fork:
+        """Start a fork of a program that has been given ``first``.
+
+        :param command: the interpreter's options, the program, and its arguments.
+        :param first: what a fork of the program makes before it forks in its turn.
+        :param given: what the fork of that is given.
+        :param log: a file for all that it writes.
+        """
+        command = tuple(command)
+        if (command, first) not in self._forks:
+            self._forks[command, first] = Fork(self._program(command), first)
+        return Fork(self._forks[command, first].socket, given, log)
+
+    def _program(self, command: Sequence[str]) -> socket.socket:
+        if command not in self._programs:
+            ours, theirs = _pair()
+            with theirs:
+                process = subprocess.Popen(
+                    [sys.executable, *command, str(theirs.fileno())],
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=[theirs.fileno()],
+                )
+            self._programs[command] = process, ours
+        return self._programs[command][1]
+
+    def end(self) -> None:
+        """End the programs and all of their forks."""
+        programs, self._programs = self._programs, {}
+        forks, self._forks = self._forks, {}
+        for fork in forks.values():
+            fork.socket.close()
+        for process, ours in programs.values():
+            ours.close()
+            process.wait()
+
+
+def forks(told: socket.socket) -> tuple[Any, socket.socket]:
+    """Fork as ``told``; returns in each fork only, with what that is given and its own socket.
+
+    Ends the process, and the forks that are left, when nobody is there any more to tell it.
+    """
+    # What there is by now is no garbage, and a fork that looked for some would copy all of it.
+    gc.collect()
+    gc.freeze()
+    # Ctrl+C is for those who ask.
+    on_interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    running: dict[int, tuple[int, socket.socket]] = {}
+    """By the descriptor that tells its end, each fork's process id and socket."""
+    writing: set[int] = set()
+    """The process ids of those that do not hear themselves that nobody is there any more."""
+    while True:
+        ready, _, _ = select.select([told, *running], [], [])
+        for end in ready:
+            if end is told:
+                message, files, _, _ = socket.recv_fds(told, _MESSAGE_BYTES, 2)
+                if not message:
+                    for pid in writing:
+                        os.kill(pid, signal.SIGKILL)
+                    for pid, _ in running.values():
+                        os.waitpid(pid, 0)
+                    os._exit(0)
+                its_socket = socket.socket(fileno=files[0])
+                if (pid := os.fork()) == 0:
+                    signal.signal(signal.SIGINT, on_interrupt)
+                    told.close()
+                    for descriptor, (_, others) in running.items():
+                        os.close(descriptor)
+                        others.close()
+                    for log in files[1:]:
+                        os.dup2(log, 1)
+                        os.dup2(log, 2)
+                        os.close(log)
+                    return json.loads(message), its_socket
+                for log in files[1:]:
+                    os.close(log)
+                    writing.add(pid)
+                _tell(its_socket, pid)
+                running[os.pidfd_open(pid)] = pid, its_socket
+            else:
+                pid, its_socket = running.pop(end)
+                os.close(end)
+                _, status = os.waitpid(pid, 0)
+                writing.discard(pid)
+                _tell(its_socket, os.waitstatus_to_exitcode(status))
+                its_socket.close()
+
+
+def _tell(its_socket: socket.socket, what: int) -> None:
+    # Who has asked may have gone.
+    with contextlib.suppress(BrokenPipeError):
+        its_socket.send(json.dumps(what).encode())
+
+
+def _pair() -> tuple[socket.socket, socket.socket]:
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
