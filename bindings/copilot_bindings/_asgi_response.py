@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from sansio_copilot import (
+    BodyTimeout,
     CopilotRuntime,
     Exchange,
     RemoteProtocolError,
@@ -29,9 +30,10 @@ from sansio_copilot.actions import (
     WaitForFrames,
 )
 
+from . import _asgi_wire as wire
 from ._asgi_request import announced_length, request_of
-from ._asgi_wire import Gone, Receive, Scope, Send, Wire
-from ._backend import Backend, Event, Task
+from ._asgi_wire import Gone, Receive, Send, Wire
+from ._backend import Backend, Event, Scope, Task
 from ._bodies import Body
 from ._call import Pending, begin_watch, end_watch, weakly
 from ._context import CallContext
@@ -52,7 +54,7 @@ class Responder:
         self,
         service: Service,
         runtime: CopilotRuntime,
-        scope: Scope,
+        scope: wire.Scope,
         receive: Receive,
         send: Send,
     ) -> None:
@@ -69,6 +71,8 @@ class Responder:
         self._is_expecting = False
         """Whether the client waits for "100 Continue"."""
         self._body: Body | None = None
+        self._receiving: Scope | None = None
+        """Around the wait for the body."""
         self._exchange: Exchange
         self._action: Action
         self._listener: Task | None = None
@@ -116,9 +120,13 @@ class Responder:
         """Nothing: the server knows which connections are idle."""
 
     def abort(self) -> None:
-        """End at once; the server is told by an exception."""
-        self._wire.gone = True
-        self._wake()
+        """End at once; the server is told by an exception, unless a refusal can be sent."""
+        if (receiving := self._receiving) is not None:
+            self._receiving = None
+            receiving.cancel()
+        else:
+            self._wire.gone = True
+            self._wake()
 
     # The exchange
 
@@ -191,7 +199,7 @@ class Responder:
             case ReadBody(limit=limit):
                 self._is_expecting = False
                 self._body = self._service.bodies.begin(limit)
-                return await self._wire.read_body(self._announced, self._body)
+                return await self._read_body(self._body)
             case SendHead(status=status, headers=headers):
                 self._is_expecting = False
                 self._release_body()
@@ -199,6 +207,18 @@ class Responder:
             case StartRun(run=run):
                 self._context.current.run(self._service.start_run, run)
         return None
+
+    async def _read_body(self, body: Body) -> bytes:
+        """The request's body.
+
+        :raises BodyTimeout: if it has not arrived by the end of the server.
+        """
+        async with self._backend.scope() as self._receiving:
+            try:
+                return await self._wire.read_body(self._announced, body)
+            finally:
+                self._receiving = None
+        raise BodyTimeout
 
     def _release_body(self) -> None:
         if self._body is not None:

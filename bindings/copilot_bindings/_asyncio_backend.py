@@ -11,6 +11,28 @@ from typing import Any
 from ._asyncio_tasks import current_task, guarded, install, may_be_dropped
 
 
+class _Scope:
+    """See :class:`._backend.Scope`."""
+
+    def __init__(self) -> None:
+        # It tells its own cancellation from the task's, which goes on.
+        self._timeout = asyncio.timeout(None)
+
+    async def __aenter__(self) -> _Scope:
+        await self._timeout.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc: Any) -> bool | None:
+        try:
+            await self._timeout.__aexit__(*exc)
+        except TimeoutError:
+            return True
+        return None
+
+    def cancel(self) -> None:
+        self._timeout.reschedule(0)
+
+
 class AsyncioBackend:
     """Tasks of the running loop. See :class:`._backend.Backend`."""
 
@@ -69,6 +91,9 @@ class AsyncioBackend:
 
     def event(self) -> asyncio.Event:
         return asyncio.Event()
+
+    def scope(self) -> _Scope:
+        return _Scope()
 
     async def wait_for(self, event: asyncio.Event, seconds: float) -> bool:
         try:

@@ -30,6 +30,18 @@ class Event(Protocol):
         ...
 
 
+class Scope(Protocol):
+    """Around what may have to be cancelled by itself: its block is left then, by no exception."""
+
+    async def __aenter__(self) -> Scope: ...
+
+    async def __aexit__(self, *exc: Any) -> bool | None: ...
+
+    def cancel(self) -> object:
+        """Cancel what is awaited in the block. To be called once at most, before it is left."""
+        ...
+
+
 class Backend(Protocol):
     """An async library, and where tasks live in it."""
 
@@ -77,6 +89,10 @@ class Backend(Protocol):
 
     def event(self) -> Event:
         """A new event."""
+        ...
+
+    def scope(self) -> Scope:
+        """A new scope, for the task that runs now."""
         ...
 
     async def wait_for(self, event: Any, seconds: float) -> bool:

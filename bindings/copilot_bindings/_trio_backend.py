@@ -16,6 +16,23 @@ logger = logging.getLogger("sansio_copilot")
 StartSoon: TypeAlias = Callable[..., object]
 
 
+class _Scope:
+    """See :class:`._backend.Scope`."""
+
+    def __init__(self) -> None:
+        self._scope = trio.CancelScope()
+
+    async def __aenter__(self) -> _Scope:
+        self._scope.__enter__()
+        return self
+
+    async def __aexit__(self, *exc: Any) -> bool | None:
+        return self._scope.__exit__(*exc)
+
+    def cancel(self) -> None:
+        self._scope.cancel()
+
+
 class TrioBackend:
     """Tasks of a nursery, or whatever ``start_soon`` puts them into. See
     :class:`._backend.Backend`.
@@ -98,6 +115,9 @@ class TrioBackend:
 
     def event(self) -> trio.Event:
         return trio.Event()
+
+    def scope(self) -> _Scope:
+        return _Scope()
 
     async def wait_for(self, event: trio.Event, seconds: float) -> bool:
         with trio.move_on_after(seconds):

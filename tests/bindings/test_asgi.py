@@ -682,6 +682,19 @@ async def test_a_cancellation_at_the_servers_end_lets_the_stream_end() -> None:
 
 
 @on_both
+async def test_a_body_that_has_not_arrived_by_the_servers_end_is_refused() -> None:
+    app = make()
+    request = Request(app, RUN, b"")
+    request.inbox[0]["more_body"] = True
+    async with anyio.create_task_group() as group:
+        group.start_soon(request)
+        await until(lambda: request.receiving and not request.inbox)
+        await app.close(grace_seconds=0)
+        await until(lambda: request.over)
+    assert (request.status, request.complete, request.raised) == (408, True, None)
+
+
+@on_both
 async def test_a_cancellation_while_the_server_does_not_take_the_bytes() -> None:
     """What it has taken of them nobody knows, so they are not sent again."""
     app = make(Endless(), grace_seconds=100)

@@ -54,6 +54,7 @@ CAPABILITIES = {
     "a-thousand-streams": "serves a thousand streams at once",
     "notices-leaving": "notices a client that breaks its connection while a hook or a run waits",
     "graceful-shutdown": "ends streams well formed when it is told to end",
+    "gives-up-bodies": "ends some time after it was told to, whoever goes on sending",
     "clean-exit": "exits with status 0 at a signal",
 }
 """What a server may be unable to do, and some tests need."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 
 import pytest
 from conformance.contract import ServerFile
 from conformance.process import END_TIMEOUT, Server, Servers, wait_until
+from conformance.runtimes import BODY_BYTES, CONFIG_HEADER
 
 from sansio_copilot.events import verify_events
 
@@ -55,6 +57,33 @@ def test_a_client_that_never_reads_cannot_hold_it_up(own_server: Server) -> None
         client.stream("run", "t", agent="endless")
         client.receive_bytes(1)
         problems = own_server.end()
+        assert not problems, problems[0]
+
+
+# With hooks, during which the client is listened to, and without.
+@pytest.mark.parametrize("config", ["main", "calm"])
+@pytest.mark.needs("gives-up-bodies")
+def test_a_client_that_trickles_its_body_cannot_hold_it_up(own_server: Server, config: str) -> None:
+    with own_server.client() as client:
+        lines = (
+            f"POST {client.base}/agent/default/run HTTP/1.1",
+            "host: x",
+            f"{CONFIG_HEADER}: {config}",
+            f"content-length: {BODY_BYTES}",
+        )
+        head = "".join(f"{line}\r\n" for line in (*lines, ""))
+        client.send_raw(head.encode() + b" " * (BODY_BYTES // 2))
+        # Whoever has answered this has begun to read that.
+        assert own_server.request("GET", "/info").status == 200
+        own_server.process.send_signal(signal.SIGTERM)
+
+        def has_ended() -> bool:
+            with contextlib.suppress(ConnectionError):
+                client.send_raw(b" ")
+            return own_server.process.poll() is not None
+
+        wait_until(has_ended, "it has ended")
+        problems = own_server.ended()
         assert not problems, problems[0]
 
 

@@ -12,8 +12,9 @@ CANNOT = {
     "notices-leaving": "nothing tells a WSGI application that its client has gone",
     "a-thousand-streams": "it has a thread for each",
 }
-PYTHON_OPTIONS = ["-X", "dev", "-W", "ignore:unclosed <socket.socket:ResourceWarning"]
-"""It does not close the connections that are idle at its end."""
+PYTHON_OPTIONS = ["-X", "dev", "-W", "ignore:unclosed:ResourceWarning"]
+"""It does not close the connections that are idle at its end, nor the file by which a worker shows
+that it lives if it has run out of patience with a client."""
 
 
 class Application(BaseApplication):

@@ -18,6 +18,8 @@ CANNOT = {
 def serve(runtime: CopilotRuntime, host: str, port: int) -> None:
     config = Config()
     config.bind = [f"{host}:{port}"]
+    # More than the binding takes to end what a client holds up.
+    config.graceful_timeout = 8
     app = CopilotASGI(runtime, grace_seconds=0.2)
     trio.run(serve_until_signalled, app, config)
 

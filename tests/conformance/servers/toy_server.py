@@ -8,7 +8,10 @@ from sansio_copilot import CopilotRuntime
 
 EXAMPLES = Path(__file__).parents[3] / "docs" / "examples"
 
-CANNOT = {"blocking-hooks": "plain hooks are called in its event loop"}
+CANNOT = {
+    "blocking-hooks": "plain hooks are called in its event loop",
+    "gives-up-bodies": "it waits for every body, for as long as that takes",
+}
 
 
 def serve(runtime: CopilotRuntime, host: str, port: int) -> None:
