@@ -34,6 +34,8 @@ class ThreadPool:
         """Threads that wait for work which is not in the queue yet."""
         self._closed = False
         self._released = False
+        self.is_over = False
+        """Whether no thread can be begun any more: once the interpreter ends, since Python 3.12."""
 
     def submit(self, work: Callable[[], object]) -> bool:
         """Have a thread do ``work``; False if none is free, or can be made."""
@@ -73,8 +75,10 @@ class ThreadPool:
         try:
             thread.start()
         except RuntimeError as error:
-            # The system's limit on threads.
-            logger.error("no thread %r: %s", self._name, error)
+            self.is_over = "interpreter shutdown" in str(error)
+            if not self.is_over:
+                # The system's limit on threads.
+                logger.error("no thread %r: %s", self._name, error)
             self._threads.discard(thread)
             return False
         return True
@@ -139,6 +143,9 @@ class Job:
 class CallPool:
     """Threads for the calls of one part of the application, any of which may hang.
 
+    At the interpreter's end, when there is none and no other can be begun, a call is made by who
+    asks for it: then nobody else is served, and a store has to be told of the end of its runs.
+
     ``size`` calls are made at once, and others wait for their turn. A call that nobody waits for
     any more is left alone, and does not count: another thread takes its place, until there are
     twice as many. Once every thread that counts hangs as well, a call is refused instead of having
@@ -166,14 +173,18 @@ class CallPool:
         with self._lock:
             if len(self._running) < self._size and self._begin(job):
                 return
+            is_alone = self._threads.is_over and not self._running
             since = time.monotonic() - self._seconds
-            if all(running.since < since for running in self._running):
+            if not is_alone and all(running.since < since for running in self._running):
                 job.drop()
                 hang = len(self._running) + len(self._left)
                 raise PoolExhausted(
                     f"no thread for another call of a {self._part}: {hang} do not return"
                 )
-            self._waiting[job] = None
+            if not is_alone:
+                self._waiting[job] = None
+        if is_alone:
+            job.do()
 
     def leave(self, job: Job) -> None:
         """Nobody waits for ``job`` any more."""

@@ -135,12 +135,13 @@ class BackgroundLoop:
         self.begin_close(grace_seconds)
         self.wait_closed()
 
-    def wait_closed(self) -> None:
+    def wait_closed(self, seconds: float | None = None) -> None:
         """Wait until the loop has ended, whoever closed it.
 
+        :param seconds: how long at most; for ever if None.
         :raises LoopEnded: if nobody did.
         """
-        self._thread.join()
+        self._thread.join(seconds)
         if self.failure is not None:
             raise LoopEnded from self.failure
 
@@ -163,7 +164,7 @@ class BackgroundLoop:
                 await self._portal.stop(cancel_remaining=True)
 
         try:
-            with asyncio.Runner() as runner:
+            with _closing(asyncio.Runner()) as runner:
                 loop = runner.get_loop()
                 task = loop.create_task(main())
                 while not task.done():
@@ -176,6 +177,21 @@ class BackgroundLoop:
                 logger.critical("the event loop of the runs has ended", exc_info=error)
             else:
                 begun.set_exception(error)
+
+
+@contextlib.contextmanager
+def _closing(runner: asyncio.Runner) -> Iterator[asyncio.Runner]:
+    try:
+        yield runner
+    finally:
+        try:
+            runner.close()
+        except RuntimeError as error:
+            # From Python 3.12 on no thread can be begun any more at the interpreter's end, and
+            # asyncio begins one to wait for those of its executor. Python itself has waited for
+            # them then, and the loop is closed all the same.
+            if "new thread" not in str(error):
+                raise
 
 
 def _run_until_done(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:

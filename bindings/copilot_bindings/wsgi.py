@@ -36,6 +36,8 @@ except ModuleNotFoundError as error:
 
 __all__ = ["CopilotWSGI", "StreamBroken"]
 
+_EXIT_SECONDS = 60.0
+
 Handler: TypeAlias = Callable[[int, FrameType | None], object] | int | None
 
 
@@ -181,4 +183,7 @@ class CopilotWSGI:
 
     def _close_at_exit(self, loop: BackgroundLoop) -> None:
         if loop is self._begun():
-            self.close(grace_seconds=0)
+            self.begin_close(grace_seconds=0)
+            # Not for ever, because a store that hangs may have the thread of the loop now.
+            loop.wait_closed(_EXIT_SECONDS)
+            self.calls().release()

@@ -487,6 +487,48 @@ class TestClosing:
             """
         )
 
+    def test_so_does_one_whose_agents_have_used_the_executor_of_their_loop(self) -> None:
+        run_script(
+            """
+            import asyncio
+
+            class Threaded(Endless):
+                async def run(self, input, context):
+                    await asyncio.to_thread(int)
+                    async for event in super().run(input, context):
+                        yield event
+
+            begin_run(CopilotWSGI(CopilotRuntime({"default": Threaded()})), "t")
+            """
+        )
+
+    def test_a_blocking_store_is_told_of_the_end_though_its_threads_have_ended(self) -> None:
+        """From Python 3.12 on a process that ends cannot begin others."""
+        run_script(
+            """
+            import atexit, threading, time
+            from copilot_bindings import _pool
+            from sansio_copilot import MemoryStore
+
+            class Store(MemoryStore):
+                blocking = True
+
+                def close_run(self, *args, **options):
+                    closed.append(args)
+                    return super().close_run(*args, **options)
+
+            def check():
+                if not closed:
+                    print("the run was not closed", file=sys.stderr)
+
+            closed, _pool._IDLE_SECONDS = [], 0.001
+            atexit.register(check)
+            begin_run(CopilotWSGI(CopilotRuntime({"default": Endless()}, store=Store())), "t")
+            while any(thread.name == "copilot-store" for thread in threading.enumerate()):
+                time.sleep(0.001)
+            """
+        )
+
     def test_a_forked_process_has_runs_of_its_own(self) -> None:
         run_script(
             """
