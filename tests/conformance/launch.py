@@ -27,8 +27,13 @@ def main(module: str, descriptor: str) -> None:
             record.exc_info = None
         return True
 
+    def without_what_is_slow(record: logging.LogRecord) -> bool:
+        """How busy the machine is, of which asyncio speaks in its debug mode, is nobody's fault."""
+        return not (record.name == "asyncio" and str(record.msg).startswith("Executing %s took"))
+
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(without_what_is_on_purpose)
+    handler.addFilter(without_what_is_slow)
     logging.basicConfig(handlers=[handler], level=logging.INFO)
 
     make_runtime = importlib.import_module(module).make_runtime
