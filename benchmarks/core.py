@@ -16,15 +16,15 @@ from types import SimpleNamespace
 
 from ag_ui.core import TextMessageContentEvent
 
-from copilot_bindings._bodies import Bodies
-from copilot_bindings._connection import HTTPConnection
-from copilot_bindings._wants import Receive
-from sansio_copilot import CopilotRuntime, MemoryStore, Request, _json
+from copilot_bindings.http1.connection import HTTPConnection
+from copilot_bindings.http1.wants import Receive
+from copilot_bindings.serving.bodies import Bodies
+from sansio_copilot import CopilotRuntime, MemoryStore, Request, json_codec
 from sansio_copilot.actions import Finish, StoreCall
-from sansio_copilot.endpoints._input import parse_input
-from sansio_copilot.recorder import RunRecorder
+from sansio_copilot.endpoints.run_input import parse_input
+from sansio_copilot.runs.recorder import RunRecorder
+from sansio_copilot.stores.protocol import RunKey, RunOpened, RunRequest
 from sansio_copilot.testing import Client, run_input
-from sansio_copilot.threads import RunKey, RunOpened, RunRequest
 
 ROUNDS = 5
 EVENTS = 20_000
@@ -155,7 +155,7 @@ def conversation(turns: int) -> bytes:
 
 def parsing(body: bytes) -> Callable[[], Callable[[], object]]:
     """The body of a run becomes what its agent gets."""
-    return lambda: lambda: [parse_input(_json.decode(body)) for _ in range(200)]
+    return lambda: lambda: [parse_input(json_codec.decode(body)) for _ in range(200)]
 
 
 def running(deltas: int, runs: int) -> Callable[[], Callable[[], object]]:

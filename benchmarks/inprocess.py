@@ -23,9 +23,9 @@ import load
 import serve
 from transport import CountingTransport
 
-from copilot_bindings._asyncio_backend import AsyncioBackend
-from copilot_bindings._asyncio_connection import Connection
-from copilot_bindings._service import Service
+from copilot_bindings.asyncio.connection import Connection
+from copilot_bindings.serving.asyncio_backend import AsyncioBackend
+from copilot_bindings.serving.service import Service
 
 ROUNDS = 25
 

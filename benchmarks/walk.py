@@ -37,9 +37,9 @@ import load
 from transport import CountingTransport
 
 import sansio_copilot
-from copilot_bindings._asyncio_backend import AsyncioBackend
-from copilot_bindings._asyncio_connection import Connection
-from copilot_bindings._service import Service
+from copilot_bindings.asyncio.connection import Connection
+from copilot_bindings.serving.asyncio_backend import AsyncioBackend
+from copilot_bindings.serving.service import Service
 from sansio_copilot import AgentContext, CopilotRuntime
 
 _OURS = re.compile(

@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sansio_copilot.exchange import TRANSITIONS, ExchangeState
-from sansio_copilot.run import CALLS, RunState
+from sansio_copilot.exchange import ExchangeState
+from sansio_copilot.exchange.machine import TRANSITIONS
+from sansio_copilot.runs.machine import CALLS, RunState
 
 PAGE = Path(__file__).with_name("architecture.md")
 

@@ -6,9 +6,8 @@ your own. Start with :class:`CopilotRuntime`.
 
 from __future__ import annotations
 
-from ._version import __version__
-from .agents import AgentContext
-from .cors import CorsPolicy
+from .agents.protocols import AgentContext
+from .agents.text import text_agent
 from .errors import (
     BodyRefused,
     BodyTimeout,
@@ -17,18 +16,19 @@ from .errors import (
     RemoteProtocolError,
     RunRefused,
 )
-from .exchange import Exchange, ExchangeState
-from .forwarding import ForwardHeaders
+from .exchange.machine import Exchange, ExchangeState
 from .hooks import HookContext, Hooks, Reject
-from .http import Headers, Request, Response
+from .http.cors import CorsPolicy
+from .http.forwarding import ForwardHeaders
+from .http.messages import Headers, Request, Response
+from .http.routing import Route
 from .limits import Limits
-from .memory import MemoryStore
-from .routing import Route
-from .run import Run, RunState
+from .runs.machine import Run, RunState
 from .runtime import CopilotRuntime
-from .text import text_agent
-from .threads import ThreadStore
+from .stores.memory import MemoryStore
+from .stores.protocol import ThreadStore
 from .transcription import AudioFile, TranscriptionError
+from .version import __version__
 
 __all__ = [
     "AgentContext",

@@ -7,16 +7,45 @@ and an internal error's, ``on_error`` for an exception that is not a :class:`Rej
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol, TypeAlias
 
 import attrs
 
-from .http import Request, Response
-from .routing import Route
+from .agents.protocols import Agent, AgentsFunction
+from .http.messages import Request, Response
+from .http.routing import Route
+from .limits import Limits
+from .stores.protocol import ThreadStore
 
-if TYPE_CHECKING:
-    from .runtime import CopilotRuntime
+
+class RuntimeSettings(Protocol):
+    """What a hook may look up in its runtime: a :class:`~sansio_copilot.CopilotRuntime`."""
+
+    @property
+    def agents(self) -> Mapping[str, Agent] | AgentsFunction:
+        """As they were given to the runtime."""
+        ...
+
+    @property
+    def base_path(self) -> str | None:
+        """Where the runtime is mounted; None for anywhere."""
+        ...
+
+    @property
+    def mode(self) -> str:
+        """Which ways of speaking to it the runtime takes."""
+        ...
+
+    @property
+    def store(self) -> ThreadStore:
+        """Where its threads live."""
+        ...
+
+    @property
+    def limits(self) -> Limits:
+        """What it bounds."""
+        ...
 
 
 class Reject(Exception):
@@ -50,7 +79,7 @@ class HookContext:
 
     request: Request
     path: str
-    runtime: CopilotRuntime
+    runtime: RuntimeSettings
     route: Route | None = None
     response: Response | None = None
     error: BaseException | None = None

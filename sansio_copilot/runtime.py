@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Mapping
-from typing import Literal
 
-from ._disclosure import ErrorMessage, check_error_message
-from .agents import Agent, AgentsFunction, check_agents, check_agents_function
-from .audience import Audiences
-from .cors import CorsPolicy, policy_from
-from .debug import DebugFeed
-from .exchange import Exchange
-from .forwarding import ForwardHeaders
+from .agents.disclosure import ErrorMessage, check_error_message
+from .agents.protocols import Agent, AgentsFunction, check_agents, check_agents_function
+from .config import Mode, RuntimeConfig
+from .exchange.machine import Exchange
 from .hooks import Hooks
-from .http import Request
+from .http.cors import CorsPolicy, policy_from
+from .http.forwarding import ForwardHeaders
+from .http.messages import Request
+from .http.routing import normalize_base_path
 from .limits import Limits, check_positive
-from .memory import MemoryStore
-from .routing import normalize_base_path
-from .threads import ThreadStore, check_store
+from .runs.audience import Audiences
+from .stores.debug_feed import DebugFeed
+from .stores.memory import MemoryStore
+from .stores.protocol import ThreadStore, check_store
 from .transcription import TranscriptionService
 
 
-class CopilotRuntime:
+class CopilotRuntime(RuntimeConfig):
     """A CopilotKit runtime: what a binding serves, and a test drives.
 
     Immutable once made, apart from its store, so one may be served by several bindings at once.
@@ -72,7 +72,7 @@ class CopilotRuntime:
         agents: Mapping[str, Agent] | AgentsFunction,
         *,
         base_path: str | None = "/api/copilotkit",
-        mode: Literal["multi-route", "single-route", "both"] = "multi-route",
+        mode: Mode = "multi-route",
         cors: bool | CorsPolicy = True,
         hooks: Hooks | None = None,
         store: ThreadStore | None = None,
@@ -110,23 +110,25 @@ class CopilotRuntime:
             check_store(store)
         if stop_when_abandoned is not None:
             check_positive("stop_when_abandoned", stop_when_abandoned)
-        self.agents: Mapping[str, Agent] | AgentsFunction = agents
-        self.base_path = normalize_base_path(base_path)
-        self.mode = mode
-        self.cors = policy_from(cors)
-        self.hooks = hooks or Hooks()
-        self.store: ThreadStore = MemoryStore() if store is None else store
-        self.transcription = transcription
-        self.forward_headers = forward_headers or ForwardHeaders()
-        self.limits = limits or Limits()
-        self.stop_when_abandoned = stop_when_abandoned
-        self.audiences = None if stop_when_abandoned is None else Audiences()
-        self.thread_mutations = thread_mutations
-        self.raw_events = raw_events
-        self.error_message = check_error_message(error_message)
-        self.a2ui = a2ui if isinstance(a2ui, bool) else tuple(a2ui)
-        self.open_generative_ui = open_generative_ui
-        self.debug_feed = DebugFeed() if debug else None
+        super().__init__(
+            agents=agents,
+            base_path=normalize_base_path(base_path),
+            mode=mode,
+            cors=policy_from(cors),
+            hooks=hooks or Hooks(),
+            store=MemoryStore() if store is None else store,
+            transcription=transcription,
+            forward_headers=forward_headers or ForwardHeaders(),
+            limits=limits or Limits(),
+            stop_when_abandoned=stop_when_abandoned,
+            audiences=None if stop_when_abandoned is None else Audiences(),
+            thread_mutations=thread_mutations,
+            raw_events=raw_events,
+            error_message=check_error_message(error_message),
+            a2ui=a2ui if isinstance(a2ui, bool) else tuple(a2ui),
+            open_generative_ui=open_generative_ui,
+            debug_feed=DebugFeed() if debug else None,
+        )
 
     def behind_cors(self) -> CopilotRuntime:
         """The same runtime for where another CORS policy stands in front of it.
@@ -137,7 +139,8 @@ class CopilotRuntime:
         if self.cors != CorsPolicy():
             return self
         behind = copy.copy(self)
-        behind.cors = None
+        # attrs freezes what has been made, but this copy is not in anybody's hands yet.
+        object.__setattr__(behind, "cors", None)
         return behind
 
     def exchange(self, request: Request, now: float) -> Exchange:

@@ -51,6 +51,11 @@ def format_frame(data: bytes, event_id: str | None = None, event: str | None = N
     return b"\n".join(lines)
 
 
+def frame_data(frames: bytes) -> list[bytes]:
+    """The JSON texts of whole frames that :func:`format_frame` has made of one line each."""
+    return [frame[frame.index(b"data: ") + 6 :] for frame in frames.split(b"\n\n") if frame]
+
+
 @attrs.frozen
 class ServerSentEvent:
     """An event as a client's listener sees it.

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(binding: str, make: Make, host: str, port: int) -> None:
-    from ._service import LoopEnded
+    from .serving.service import LoopEnded
 
     try:
         _BINDINGS[binding](make, host, port)
@@ -150,7 +150,7 @@ def _demo(sleep: Sleep) -> CopilotRuntime:
 def _serve_asyncio(make: Make, host: str, port: int) -> None:
     import asyncio
 
-    from .asyncio import serve
+    from .asyncio.server import serve
 
     asyncio.run(serve(make(asyncio.sleep), host, port, ready=_say_where(host)))
 
@@ -160,7 +160,7 @@ def _serve_uvloop(make: Make, host: str, port: int) -> None:
 
     import uvloop
 
-    from .asyncio import serve
+    from .asyncio.server import serve
 
     uvloop.run(serve(make(asyncio.sleep), host, port, ready=_say_where(host)))
 
@@ -168,7 +168,7 @@ def _serve_uvloop(make: Make, host: str, port: int) -> None:
 def _serve_trio(make: Make, host: str, port: int) -> None:
     import trio
 
-    from .trio import serve
+    from .trio.server import serve
 
     ready = _say_where(host)
     trio.run(functools.partial(serve, make(trio.sleep), host, port, ready=ready))
@@ -177,7 +177,7 @@ def _serve_trio(make: Make, host: str, port: int) -> None:
 def _serve_sockets(make: Make, host: str, port: int) -> None:
     import asyncio
 
-    from .sockets import serve
+    from .sockets.server import serve
 
     # Its async agents run on an asyncio loop.
     serve(make(asyncio.sleep), host, port, ready=_say_where(host))

@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from . import connect, debug_events, info, platform, run, stop, suggest, threads, transcribe
-from ._body import JsonBody, check_values
-from ._errors import Refusal
-from ._runs import adopt
-from ._turn import LogStream, Reply, Steps, Turn
+from ..endpoints import (
+    connect,
+    debug_events,
+    info,
+    platform,
+    run,
+    stop,
+    suggest,
+    threads,
+    transcribe,
+)
+from .body import JsonBody, check_values
+from .new_run import adopt
+from .refusal import Refusal
+from .turn import LogStream, Reply, Steps, Turn
 
 __all__ = [
     "DISPATCH",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ._input import read_input
-from ._turn import LogStream, Reply, Steps, Turn
+from .run_input import read_input
+from .turn import LogStream, Reply, Steps, Turn
 
 
 def connect(turn: Turn) -> Steps:

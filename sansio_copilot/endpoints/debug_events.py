@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..http import Response
-from ._turn import LogStream, Reply, Steps, Turn
+from ..http.messages import Response
+from .turn import LogStream, Reply, Steps, Turn
 
 
 def debug_events(turn: Turn) -> Steps:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel
 
-from .. import _json
-from .._version import __version__
-from ..actions import Action, Call
-from ..agents import Agent, describe_class
-from ..http import Response
-from ._turn import Reply, Steps, Turn
-
-if TYPE_CHECKING:
-    from ..runtime import CopilotRuntime
+from .. import json_codec
+from ..agents.protocols import Agent, describe_class
+from ..calls import Call
+from ..config import RuntimeConfig
+from ..http.messages import Response
+from ..version import __version__
+from .turn import Reply, Steps, Turn
 
 logger = logging.getLogger("sansio_copilot")
 
@@ -62,7 +60,7 @@ def info(turn: Turn) -> Steps:
     )
 
 
-def _thread_endpoints(runtime: CopilotRuntime, reachable: bool) -> dict[str, bool]:
+def _thread_endpoints(runtime: RuntimeConfig, reachable: bool) -> dict[str, bool]:
     return {
         "list": reachable,
         "inspect": reachable,
@@ -79,7 +77,7 @@ def _a2ui(a2ui: bool | tuple[str, ...]) -> dict[str, Any]:
     return {"a2uiEnabled": True, "a2ui": {"enabled": True, **agents}}
 
 
-def _capabilities(name: str, agent: Agent) -> Generator[Action, Any, Any]:
+def _capabilities(name: str, agent: Agent) -> Generator[Call, Any, Any]:
     """What the agent says it can do; None if it says nothing, or fails to."""
     capabilities = getattr(agent, "capabilities", None)
     try:
@@ -91,7 +89,7 @@ def _capabilities(name: str, agent: Agent) -> Generator[Action, Any, Any]:
             return capabilities.model_dump(mode="json", by_alias=True)
         if not isinstance(capabilities, Mapping):
             raise TypeError(f"expected a mapping, got {type(capabilities).__name__}")
-        return _json.decode(_json.encode(dict(capabilities)))
+        return json_codec.decode(json_codec.encode(dict(capabilities)))
     except Exception as error:
         # One agent that cannot answer must not hide the others.
         logger.warning("agent %r failed to report its capabilities", name, exc_info=error)

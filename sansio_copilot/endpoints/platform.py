@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..http import Response
-from ._turn import Reply, Steps, Turn
+from ..http.messages import Response
+from .turn import Reply, Steps, Turn
 
 _MISSING = (
     "Missing CopilotKitIntelligence configuration. {} requires a CopilotKitIntelligence instance "

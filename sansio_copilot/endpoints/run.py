@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from ..errors import shorten
-from ..http import Response
-from ..threads import Orphan, RunOpened, ThreadBusy
-from ._input import read_input
-from ._runs import adopt, new_recorder, run_reply, run_request
-from ._turn import Reply, Steps, Turn
+from ..http.messages import Response
+from ..stores.protocol import Orphan, RunOpened, ThreadBusy
+from .new_run import adopt, new_recorder, run_reply, run_request
+from .run_input import read_input
+from .turn import Reply, Steps, Turn
 
 
 def run(turn: Turn) -> Steps:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from .. import _json
+from .. import json_codec
 from ..errors import shorten
-from ..http import Response
-from ..threads import Orphan
-from ._errors import Refusal
-from ._runs import adopt
-from ._turn import Reply, Steps, Turn
+from ..http.messages import Response
+from ..stores.protocol import Orphan
+from .new_run import adopt
+from .refusal import Refusal
+from .turn import Reply, Steps, Turn
 
 
 def stop(turn: Turn) -> Steps:
@@ -61,6 +61,6 @@ def _scope(turn: Turn) -> str | None:
     if not scope:
         return None
     run_id = scope["runId"]
-    if not isinstance(run_id, str) or not run_id.strip(_json.JS_SPACE):
+    if not isinstance(run_id, str) or not run_id.strip(json_codec.JS_SPACE):
         raise _invalid("Invalid runId")
     return run_id

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ..memory import MemoryStore
-from ..threads import RunOpened
-from ._input import read_input
-from ._runs import new_recorder, run_reply, run_request
-from ._turn import Steps, Turn
+from ..stores.memory import MemoryStore
+from ..stores.protocol import RunOpened
+from .new_run import new_recorder, run_reply, run_request
+from .run_input import read_input
+from .turn import Steps, Turn
 
 
 def suggest(turn: Turn) -> Steps:

@@ -9,15 +9,15 @@ from urllib.parse import parse_qs
 
 import attrs
 
-from .. import _json
-from ..actions import Action
+from .. import json_codec
+from ..calls import Call
 from ..errors import shorten
-from ..http import Response
-from ..recorder import frame_data
-from ..threads import ThreadHistory, ThreadRecord
+from ..http.messages import Response
+from ..sse import frame_data
+from ..stores.protocol import ThreadHistory, ThreadRecord
 from . import platform
-from ._errors import Refusal
-from ._turn import Reply, Steps, Turn
+from .refusal import Refusal
+from .turn import Reply, Steps, Turn
 
 
 def list_threads(turn: Turn) -> Steps:
@@ -43,7 +43,7 @@ def list_threads(turn: Turn) -> Steps:
 def messages(turn: Turn) -> Steps:
     """GET /threads/:threadId/messages, in the reference's own shape; paged on request."""
     history = yield from _history(turn)
-    page = _Query.of(turn).page(_json.decode(history.messages))
+    page = _Query.of(turn).page(json_codec.decode(history.messages))
     return Reply(Response.json({"messages": [_message(m) for m in page.items], **page.json}))
 
 
@@ -52,7 +52,7 @@ def events(turn: Turn) -> Steps:
     history = yield from _history(turn)
     page = _Query.of(turn).page(frame_data(history.frames))
     # Each is JSON already; parsing it to write it again would be waste.
-    rest = _json.encode(page.json)[1:-1]
+    rest = json_codec.encode(page.json)[1:-1]
     body = b'{"events":[%s]%s}' % (b",".join(page.items), b"," + rest if rest else b"")
     return Reply(Response(200, {"content-type": "application/json"}, body))
 
@@ -90,7 +90,7 @@ def archive(turn: Turn) -> Steps:
     return Reply(Response.json({"threadId": turn.route.thread_id, "archived": True}))
 
 
-def _update(turn: Turn, changes: dict[str, Any]) -> Generator[Action, Any, dict[str, Any]]:
+def _update(turn: Turn, changes: dict[str, Any]) -> Generator[Call, Any, dict[str, Any]]:
     record = yield from turn.store("update_thread", turn.route.thread_id, changes)
     if record is None:
         raise _unknown(turn)
@@ -178,7 +178,7 @@ class _Query:
         return int(text)
 
 
-def _history(turn: Turn) -> Generator[Action, Any, ThreadHistory]:
+def _history(turn: Turn) -> Generator[Call, Any, ThreadHistory]:
     history: ThreadHistory = yield from turn.store("read_history", turn.route.thread_id)
     return history
 

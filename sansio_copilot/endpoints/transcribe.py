@@ -19,14 +19,14 @@ import attrs
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from .._disclosure import Teller
-from ..actions import Call
+from ..agents.disclosure import Teller
+from ..calls import Call
 from ..errors import shorten, sole_cause
 from ..hooks import Reject
-from ..http import Request, Response
+from ..http.messages import Request, Response
 from ..transcription import ERRORS, AudioFile, TranscriptionError, classify
-from ._body import JsonBody
-from ._turn import Reply, Steps, Turn
+from .body import JsonBody
+from .turn import Reply, Steps, Turn
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks

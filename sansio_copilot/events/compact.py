@@ -22,13 +22,13 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
 
 from . import types as t
-from ._values import measure
 from .arrange import STREAMED, arrange
 from .conversation import Message
 from .messages import MessageFolder
 from .patch import PatchBudget, PatchRefused
 from .state import StateFolder
 from .types import Event, EventError
+from .values import measure
 from .verify import verify_events
 
 # What snapshots of the state may take beyond what was said, in bytes of JSON; see _flush_state.

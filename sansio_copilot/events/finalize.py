@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from .. import _json
+from .. import json_codec
 from . import types as t
 from .types import Event
 
@@ -80,7 +80,7 @@ class Finalizer:
         else:
             result = {"status": "error", "reason": "missing_terminal_event", "message": failed}
             terminal = {"type": t.RUN_ERROR, "message": failed, "code": "INCOMPLETE_STREAM"}
-        content = _json.encode(result).decode()
+        content = json_codec.encode(result).decode()
 
         appended: list[Event] = [
             {"type": t.TEXT_MESSAGE_END, "messageId": message_id}

@@ -30,19 +30,10 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from .. import _json
-from ._values import copy_json
-from .schema import (
-    Atom,
-    Choice,
-    ListOf,
-    Record,
-    Tagged,
-    TextOrList,
-    Type,
-    read_by_both,
-)
+from .. import json_codec
+from .schema import Atom, Choice, ListOf, Record, Tagged, TextOrList, Type, read_by_both
 from .types import Event, EventError
+from .values import copy_json
 
 Take = Callable[[Any], Any]
 
@@ -166,7 +157,7 @@ def _code(value: Any) -> Any:
 def _arguments(value: Any) -> Any:
     if isinstance(value, dict):
         with suppress(TypeError, ValueError):
-            return _json.encode(value).decode()
+            return json_codec.encode(value).decode()
     return _string(value)
 
 

@@ -16,8 +16,8 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from ._values import copy_json, measure
 from .types import EventError
+from .values import copy_json, measure
 
 MAX_DEPTH: Final = 200
 """How deep a request's body may be nested, in levels of objects and arrays.

@@ -10,11 +10,11 @@ from typing import Any, cast
 import pytest
 from hostile_requests import BODY, CHUNKS, NEXT, POST, Case, responses, with_chunks
 
-from copilot_bindings import _connection, _http11
-from copilot_bindings._bodies import Bodies
-from copilot_bindings._connection import HTTPConnection
-from copilot_bindings._context import CallContext
-from copilot_bindings._wants import GONE, Close, Receive, Send, Want
+from copilot_bindings.http1 import connection, messages
+from copilot_bindings.http1.connection import HTTPConnection
+from copilot_bindings.http1.wants import GONE, Close, Receive, Send, Want
+from copilot_bindings.serving.bodies import Bodies
+from copilot_bindings.serving.context import CallContext
 from sansio_copilot import CopilotRuntime, Limits, text_agent
 from sansio_copilot.actions import Call, WaitForFrames
 from sansio_copilot.testing import Client, run_input
@@ -47,8 +47,8 @@ class Clock:
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> Clock:
         """Have connections look at this one."""
-        monkeypatch.setattr(_connection, "time", self)
-        monkeypatch.setattr(_http11, "time", self)
+        monkeypatch.setattr(connection, "time", self)
+        monkeypatch.setattr(messages, "time", self)
         return self
 
 

@@ -13,7 +13,7 @@ import h11
 import pytest
 from bindings.wire import BASE, Connection, body_of, serving
 
-from copilot_bindings._asyncio_backend import AsyncioBackend
+from copilot_bindings.serving.asyncio_backend import AsyncioBackend
 from sansio_copilot import CopilotRuntime, Hooks, Limits, MemoryStore, text_agent
 
 Test = Callable[[], Coroutine[Any, Any, None]]

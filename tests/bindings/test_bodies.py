@@ -11,8 +11,8 @@ import pytest
 from bindings.driver import BASE, Driver, make_runtime
 from hostile_requests import responses
 
-from copilot_bindings._bodies import Bodies, length_of
-from copilot_bindings._wants import Receive
+from copilot_bindings.http1.wants import Receive
+from copilot_bindings.serving.bodies import Bodies, length_of
 from sansio_copilot import BodyRefused, BodyTooLarge, Limits
 from sansio_copilot.actions import WaitForFrames
 from sansio_copilot.testing import run_input

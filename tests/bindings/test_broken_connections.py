@@ -12,9 +12,10 @@ import pytest
 import trio
 from conformance.client import Client
 
-from copilot_bindings import _socket_connection, _trio_connection
 from copilot_bindings.asyncio import start_server as start_asyncio
+from copilot_bindings.sockets import connection as sockets_connection
 from copilot_bindings.sockets import start_server as start_sockets
+from copilot_bindings.trio import connection as trio_connection
 from copilot_bindings.trio import serve as serve_trio
 from sansio_copilot import CopilotRuntime, Exchange, Request
 
@@ -109,8 +110,8 @@ def test_what_cannot_be_sent_ends_its_connection(
     transport: Any = asyncio.selector_events._SelectorSocketTransport  # type: ignore[attr-defined]
     for owner, name in (
         (transport, "write"),
-        (_trio_connection.Connection, "_send"),
-        (_socket_connection.Connection, "_send"),
+        (trio_connection.Connection, "_send"),
+        (sockets_connection.Connection, "_send"),
     ):
         monkeypatch.setattr(owner, name, breaking(getattr(owner, name)))
     with caplog.at_level(logging.ERROR):

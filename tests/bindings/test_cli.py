@@ -154,7 +154,7 @@ def test_where_it_says_that_it_serves(
 def test_what_an_agent_ends_by_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from copilot_bindings._service import LoopEnded
+    from copilot_bindings.serving.service import LoopEnded
 
     for error, status in ((SystemExit(), 1), (LoopEnded(), 1), (KeyboardInterrupt(), 130)):
         error.__cause__ = ValueError("why")
@@ -205,8 +205,9 @@ def test_a_binding_whose_package_is_missing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "h11", None)
-    monkeypatch.delitem(sys.modules, "copilot_bindings.asyncio", raising=False)
-    for name in [name for name in sys.modules if name.startswith("copilot_bindings._")]:
+    parts = ("asyncio", "http1", "serving")
+    packages = tuple(f"copilot_bindings.{part}" for part in parts)
+    for name in [name for name in sys.modules if name.startswith(packages)]:
         monkeypatch.delitem(sys.modules, name)
     assert cli.main(["demo"]) == 1
     assert "pip install 'sansio-copilot[asyncio]'" in capsys.readouterr().err

@@ -30,7 +30,7 @@ from hostile_requests import BODY, CASES, CHUNKS, GET, POST, Case, responses, wi
 from hypothesis import given
 from hypothesis import strategies as st
 
-from copilot_bindings._wants import (
+from copilot_bindings.http1.wants import (
     GONE,
     TIMED_OUT,
     Close,
@@ -40,13 +40,7 @@ from copilot_bindings._wants import (
     Send,
     Want,
 )
-from sansio_copilot import (
-    Hooks,
-    Limits,
-    Reject,
-    Response,
-    RunRefused,
-)
+from sansio_copilot import CopilotRuntime, Hooks, Limits, Reject, Response, RunRefused
 from sansio_copilot.actions import StoreCall, WaitForFrames
 
 SMALL_CASES = [case for case in CASES if len(case.sent) < 1000]
@@ -468,10 +462,11 @@ class TestTrouble:
         caplog.clear()
         assert number > 5
 
-    def test_a_runtime_that_fails(self, caplog: pytest.LogCaptureFixture) -> None:
-        runtime = make_runtime()
-        driver = Driver(runtime)
-        runtime.exchange = lambda request, now: 1 / 0  # type: ignore[assignment]
+    def test_a_runtime_that_fails(
+        self, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        driver = Driver(make_runtime())
+        monkeypatch.setattr(CopilotRuntime, "exchange", lambda runtime, request, now: 1 / 0)
         assert driver.feed(INFO).want == Close(abort=True)
         assert "division by zero" in caplog.text
         caplog.clear()

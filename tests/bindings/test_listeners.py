@@ -23,7 +23,7 @@ import trio
 import trustme
 from conformance.resources import is_open
 
-from copilot_bindings import _shortage
+from copilot_bindings.net import shortage
 from sansio_copilot import CopilotRuntime, Limits, text_agent
 
 BASE = "/api/copilotkit"
@@ -225,15 +225,15 @@ class TestShortage:
         self, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         now = [1000.0]
-        monkeypatch.setattr(_shortage.time, "monotonic", lambda: now[0])
-        shortage = _shortage.Shortage()
+        monkeypatch.setattr(shortage.time, "monotonic", lambda: now[0])
+        lasting = shortage.Shortage()
         for _ in range(1000):
             for number in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                assert shortage.begins(OSError(number, "x"))
+                assert lasting.begins(OSError(number, "x"))
             now[0] += 0.05
         assert len(caplog.records) == 1
         now[0] += 60
-        assert shortage.begins(OSError(errno.EMFILE, "x"))
+        assert lasting.begins(OSError(errno.EMFILE, "x"))
         first, second = [record.getMessage() for record in caplog.records]
         assert (
             first
@@ -248,7 +248,7 @@ class TestShortage:
     def test_a_client_that_has_gone_again_is_no_shortage(
         self, caplog: pytest.LogCaptureFixture, number: int
     ) -> None:
-        assert not _shortage.Shortage().begins(OSError(number, "x"))
+        assert not shortage.Shortage().begins(OSError(number, "x"))
         assert not caplog.records
 
 

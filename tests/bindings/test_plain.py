@@ -15,10 +15,10 @@ from hostile_requests import CASES, Case
 from hypothesis import given
 from hypothesis import strategies as st
 
-from copilot_bindings import _plain
-from copilot_bindings._http11 import H11Response
-from copilot_bindings._plain import PlainResponse, recognise
-from copilot_bindings._reader import RequestReader
+from copilot_bindings.http1 import plain
+from copilot_bindings.http1.messages import H11Response
+from copilot_bindings.http1.plain import PlainResponse, recognise
+from copilot_bindings.http1.reader import RequestReader
 from sansio_copilot import CopilotRuntime, Hooks, Request, Response, text_agent
 
 LIMIT = 10_000
@@ -33,7 +33,7 @@ def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
 @contextmanager
 def h11_only() -> Iterator[None]:
     """Nothing is plain."""
-    with mock.patch.object(_plain, "recognise", return_value=None):
+    with mock.patch.object(plain, "recognise", return_value=None):
         yield
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from copilot_bindings._pool import CallPool, Job, PoolExhausted
+from copilot_bindings.serving.pool import CallPool, Job, PoolExhausted
 
 
 @pytest.fixture

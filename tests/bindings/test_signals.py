@@ -80,7 +80,6 @@ assert handled == [signal.SIGTERM]
 # A server to which a signal comes when it has begun to listen, and is not yet ready.
 BEGINS = """
 import asyncio, functools, signal, socket, trio, uvloop
-from copilot_bindings import _listen
 from sansio_copilot import CopilotRuntime
 
 class Listener(socket.socket):

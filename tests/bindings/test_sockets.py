@@ -23,13 +23,13 @@ import trustme
 from bindings.wire import BASE, body_of
 from conformance.client import Client
 
-from copilot_bindings._accept import Acceptor
-from copilot_bindings._listen import Listeners
-from copilot_bindings._pool import ThreadPool
-from copilot_bindings._socket_connection import Connection
-from copilot_bindings._wake import Wake
-from copilot_bindings._wants import GONE
+from copilot_bindings.http1.wants import GONE
+from copilot_bindings.net.listeners import Listeners
+from copilot_bindings.serving.pool import ThreadPool
 from copilot_bindings.sockets import Server, open_server, serve, start_server
+from copilot_bindings.sockets.acceptor import Acceptor
+from copilot_bindings.sockets.connection import Connection
+from copilot_bindings.sockets.wake import Wake
 from sansio_copilot import CopilotRuntime, Hooks, Limits, MemoryStore, text_agent
 
 RUN = f"{BASE}/agent/default/run"
@@ -238,7 +238,7 @@ class TestRoom:
         assert not pool.submit(done.set)
 
     def test_a_thread_that_has_nothing_to_do_ends(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("copilot_bindings._pool._IDLE_SECONDS", 0.01)
+        monkeypatch.setattr("copilot_bindings.serving.pool._IDLE_SECONDS", 0.01)
         pool = ThreadPool(2)
         for _ in range(3):
             assert pool.submit(lambda: None)
@@ -370,7 +370,7 @@ class TestClosing:
     def test_a_hook_that_does_not_return_cannot_hold_it_up(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.setattr("copilot_bindings._service._FLUSH_SECONDS", 0.05)
+        monkeypatch.setattr("copilot_bindings.serving.service._FLUSH_SECONDS", 0.05)
         entered, leave = threading.Event(), threading.Event()
 
         def on_request(context: Any) -> None:
@@ -394,7 +394,7 @@ class TestClosing:
     ) -> None:
         import asyncio
 
-        monkeypatch.setattr("copilot_bindings._service._FLUSH_SECONDS", 0.05)
+        monkeypatch.setattr("copilot_bindings.serving.service._FLUSH_SECONDS", 0.05)
         entered = threading.Event()
 
         async def on_request(context: Any) -> None:
@@ -408,7 +408,7 @@ class TestClosing:
             server.close()
 
     def test_a_stream_that_never_ends_is_cut(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("copilot_bindings._service._FLUSH_SECONDS", 0.05)
+        monkeypatch.setattr("copilot_bindings.serving.service._FLUSH_SECONDS", 0.05)
         with serving(CopilotRuntime({"default": hello}, debug=True)) as server:
             with client_of(server) as client:
                 client.send("GET", "/cpk-debug-events")

@@ -15,7 +15,7 @@ from bindings.wire import BASE, Connection, body_of
 from bindings.wire import serving as serving_asyncio
 from conformance.client import Client
 
-from copilot_bindings._service import LoopEnded
+from copilot_bindings.serving.service import LoopEnded
 from copilot_bindings.sockets import serve, start_server
 from copilot_bindings.wsgi import CopilotWSGI
 from sansio_copilot import CopilotRuntime, text_agent

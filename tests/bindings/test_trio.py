@@ -16,7 +16,7 @@ import trio.lowlevel
 import trio.testing
 from conformance.client import Client
 
-from copilot_bindings import _service
+from copilot_bindings.serving import service
 from copilot_bindings.trio import Server, open_server, serve
 from sansio_copilot import CopilotRuntime, Hooks, Limits, MemoryStore, text_agent
 
@@ -336,7 +336,7 @@ def test_a_store_that_hangs_cannot_hold_up_the_end(
                 await hangs.wait()
                 await server.close()
 
-    monkeypatch.setattr(_service, "_FLUSH_SECONDS", 0.1)
+    monkeypatch.setattr(service, "_FLUSH_SECONDS", 0.1)
     trio.run(test)
     assert f"store method {method} does not return, and is given up" in caplog.messages
 

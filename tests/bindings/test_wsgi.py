@@ -31,9 +31,9 @@ from bindings.in_waitress import serving_by_waitress
 from bindings.wire import BASE, body_of
 from conformance.process import free_port
 
-from copilot_bindings._bodies import Bodies
-from copilot_bindings._environ import read_body, request_of
+from copilot_bindings.serving.bodies import Bodies
 from copilot_bindings.wsgi import CopilotWSGI, StreamBroken
+from copilot_bindings.wsgi.environ import read_body, request_of
 from sansio_copilot import BodyTooLarge, CopilotRuntime, Hooks, Limits, MemoryStore, text_agent
 from sansio_copilot.sse import Parser
 
@@ -431,7 +431,7 @@ class TestClosing:
             assert (refused.status, bool(refused.read())) == (503, True)
 
     def test_a_stream_that_never_ends_is_broken_off(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("copilot_bindings._service._FLUSH_SECONDS", 0.05)
+        monkeypatch.setattr("copilot_bindings.serving.service._FLUSH_SECONDS", 0.05)
         with open_app(CopilotRuntime({"default": hello}, debug=True)) as app:
             feed = Answer(app, "GET", f"{BASE}/cpk-debug-events")
             assert feed.next() == b": connected\n\n"

@@ -13,11 +13,12 @@ from core.events.streams import STARTED, streams
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sansio_copilot import _json
+from sansio_copilot import json_codec
 from sansio_copilot.events import compact_events, fold_messages
-from sansio_copilot.recorder import RunRecorder, frame_data
+from sansio_copilot.runs.recorder import RunRecorder
+from sansio_copilot.sse import frame_data
+from sansio_copilot.stores.protocol import RunKey
 from sansio_copilot.testing import run_input
-from sansio_copilot.threads import RunKey
 
 HERE = Path(__file__).parent
 GENERATIONS = ("0.0.59", "1.0.0")
@@ -36,7 +37,7 @@ class Clients:
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
-        stdin.write(_json.encode({"runs": runs, "replay": replay}) + b"\n")
+        stdin.write(json_codec.encode({"runs": runs, "replay": replay}) + b"\n")
         stdin.flush()
         answer: dict[str, list[Any]] = json.loads(stdout.readline())
         return answer

@@ -30,8 +30,8 @@ from sansio_copilot import (
     MemoryStore,
     Request,
 )
-from sansio_copilot._streams import Cursor
-from sansio_copilot.threads import Batch, RunOpened
+from sansio_copilot.stores.protocol import Batch, RunOpened
+from sansio_copilot.stores.streams import Cursor
 
 from . import agents
 from .agents import Event, OnPurposeError, hello

@@ -9,8 +9,8 @@ import attrs
 from core.late_store import StoreDown
 from core.model_store import ModelReader, ModelStore
 
-from sansio_copilot.memory import MemoryStore
-from sansio_copilot.threads import (
+from sansio_copilot.stores.memory import MemoryStore
+from sansio_copilot.stores.protocol import (
     Batch,
     Cancel,
     LogGone,

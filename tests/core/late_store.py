@@ -11,8 +11,8 @@ from typing import Any
 
 import attrs
 
-from sansio_copilot.memory import MemoryStore
-from sansio_copilot.threads import (
+from sansio_copilot.stores.memory import MemoryStore
+from sansio_copilot.stores.protocol import (
     Batch,
     Cancel,
     LogGone,

@@ -38,8 +38,8 @@ from sansio_copilot.actions import (
 )
 from sansio_copilot.events import Verifier
 from sansio_copilot.sse import HEARTBEAT, Parser
+from sansio_copilot.stores.protocol import ThreadStore
 from sansio_copilot.testing import run_input
-from sansio_copilot.threads import ThreadStore
 
 NOW = 1_700_000_000.0
 SILENCE = object()

@@ -13,8 +13,8 @@ from typing import Any
 
 import attrs
 
-from sansio_copilot.memory import MESSAGE_ID_BYTES, RUN_BYTES, THREAD_BYTES, MemoryStore
-from sansio_copilot.threads import (
+from sansio_copilot.stores.memory import MESSAGE_ID_BYTES, RUN_BYTES, THREAD_BYTES, MemoryStore
+from sansio_copilot.stores.protocol import (
     LogGone,
     RunKey,
     RunRequest,

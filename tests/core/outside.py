@@ -9,8 +9,9 @@ import attrs
 from event_support import TEXT_FIELDS, TYPES
 from hypothesis import strategies as st
 
-from sansio_copilot import Headers, Request, Response, _json, routing
+from sansio_copilot import Headers, Request, Response, json_codec
 from sansio_copilot.events import EventError, normalize_event
+from sansio_copilot.http import routing
 
 TEXT = st.text(st.characters(exclude_categories=[]), max_size=20)
 JSON = st.recursive(
@@ -56,7 +57,7 @@ ENVELOPES = st.fixed_dictionaries(
         "body": JSON,
     },
 )
-BODIES = st.none() | st.binary(max_size=20) | (ENVELOPES | JSON).map(_json.encode)
+BODIES = st.none() | st.binary(max_size=20) | (ENVELOPES | JSON).map(json_codec.encode)
 REQUESTS = st.builds(Request, METHODS, PATHS, TEXT, HEADERS, BODIES)
 ENVELOPE_REQUESTS = st.builds(
     lambda request: attrs.evolve(

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from sansio_copilot import CopilotRuntime, Hooks, Reject, Response
-from sansio_copilot.audience import Audience, Audiences
 from sansio_copilot.events import verify_events
+from sansio_copilot.runs.audience import Audience, Audiences
 from sansio_copilot.testing import Client, Stream, run_input
 
 BASE = "/api/copilotkit"

@@ -27,7 +27,7 @@ from ag_ui.core import (
 )
 
 from sansio_copilot import CopilotRuntime, text_agent
-from sansio_copilot.agents import check_agents, describe_class, event_dict
+from sansio_copilot.agents.protocols import check_agents, describe_class, event_dict
 from sansio_copilot.events import EventError
 from sansio_copilot.testing import Answer, Client, run_input
 

@@ -16,10 +16,10 @@ from ag_ui.core import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sansio_copilot._continuation import Continuation
-from sansio_copilot.agents import event_dict
-from sansio_copilot.recorder import RunRecorder
-from sansio_copilot.threads import RunKey, RunResult
+from sansio_copilot.agents.protocols import event_dict
+from sansio_copilot.runs.continuation import Continuation
+from sansio_copilot.runs.recorder import RunRecorder
+from sansio_copilot.stores.protocol import RunKey, RunResult
 
 KEY = RunKey("thread", 3, "run")
 STARTED = {"type": "RUN_STARTED", "threadId": "thread", "runId": "run"}
@@ -89,7 +89,7 @@ def test_it_is_taken(type_: str, monkeypatch: pytest.MonkeyPatch) -> None:
         *({"type": type_, "messageId": "m", "delta": delta} for delta in "ab"),
     ):
         recorder.record(event, 0.0)
-    monkeypatch.setattr("sansio_copilot.recorder.normalize_event", None)
+    monkeypatch.setattr("sansio_copilot.runs.recorder.normalize_event", None)
     frame = recorder.record({"type": type_, "messageId": "m", "delta": "c"}, 0.0)
     assert frame.endswith(b'{"type":"TEXT_MESSAGE_CONTENT","messageId":"m","delta":"c"}\n\n')
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from vectors_support import with_vary_of_the_origin
 
-from sansio_copilot.cors import CorsPolicy, policy_from
 from sansio_copilot.http import Headers, Request, Response
+from sansio_copilot.http.cors import CorsPolicy, policy_from
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 APP, LOCAL, EVIL = "https://app.example.com", "http://localhost:3000", "https://evil.example"

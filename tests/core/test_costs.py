@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from core.steps import grows_linearly, steps
 
-from sansio_copilot import MemoryStore, _json
+from sansio_copilot import MemoryStore, json_codec
 from sansio_copilot.events import (
     ChunkExpander,
     Compactor,
@@ -17,9 +17,9 @@ from sansio_copilot.events import (
     StateFolder,
     Verifier,
 )
-from sansio_copilot.recorder import RunRecorder
+from sansio_copilot.runs.recorder import RunRecorder
 from sansio_copilot.sse import Parser
-from sansio_copilot.threads import Orphan, RunKey, RunOpened, RunRequest
+from sansio_copilot.stores.protocol import Orphan, RunKey, RunOpened, RunRequest
 
 Event = dict[str, Any]
 Stream = Callable[[int], Iterator[Event]]
@@ -397,7 +397,7 @@ def test_what_a_run_leaves_is_linear_in_what_was_said(stream: Stream) -> None:
         result = recorded(events).finish(1.0)[1]
         assert result is not None
         kept = len(result.frames) + len(result.messages or b"") + len(result.state or b"")
-        said = len(_json.encode(events))
+        said = len(json_codec.encode(events))
         # An event is a frame with an id; and what snapshots of the state may take besides.
         assert kept <= 3 * said + 150_000
 

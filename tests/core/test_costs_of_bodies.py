@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from sansio_copilot import CopilotRuntime, Hooks, Limits, _json
+from sansio_copilot import CopilotRuntime, Hooks, Limits, json_codec
 from sansio_copilot.endpoints import Refusal
-from sansio_copilot.endpoints._input import parse_input
+from sansio_copilot.endpoints.run_input import parse_input
 from sansio_copilot.testing import Answer, Client, run_input
 
 BASE = "/api/copilotkit"
@@ -117,7 +117,7 @@ class TestWrongBodies:
     def test_it_takes_no_more_than_its_values_do(self, sent: bytes) -> None:
         def value() -> Any:
             try:
-                return _json.decode(sent)
+                return json_codec.decode(sent)
             except ValueError:
                 return None
 
@@ -182,7 +182,7 @@ class TestWrongBodies:
         class Strict:
             model_validate = TypeAdapter(dict[str, int]).validate_python
 
-        monkeypatch.setattr("sansio_copilot.endpoints._input.RunAgentInput", Strict)
+        monkeypatch.setattr("sansio_copilot.endpoints.run_input.RunAgentInput", Strict)
         answer = client().post(RUN, json=run_input("t"))
         assert answer.status == 400
         assert re.fullmatch(
@@ -246,24 +246,24 @@ class TestCounting:
     def test_values_are_counted_without_being_made(self, value: Any, indent: int | None) -> None:
         text = json.dumps(value, indent=indent).encode()
         values, empty = count(value)
-        assert not _json.has_more_values(text, values + empty)
-        assert _json.has_more_values(text, values - 1)
+        assert not json_codec.has_more_values(text, values + empty)
+        assert json_codec.has_more_values(text, values - 1)
 
     @pytest.mark.parametrize("element", ["0", '","', '"\\\\"', '"\\\\\\"[,"', "[0]", '{"a,":0}'])
     @pytest.mark.parametrize("length", [1, 999, 1000, 1001, 12_345])
     def test_of_any_length(self, element: str, length: int) -> None:
         text = f"[{','.join([element] * length)}]".encode()
         values, _ = count(json.loads(text))
-        assert not _json.has_more_values(text, values)
-        assert _json.has_more_values(text, values - 1)
+        assert not json_codec.has_more_values(text, values)
+        assert json_codec.has_more_values(text, values - 1)
 
     @pytest.mark.parametrize("text", [b'"' + b"," * 5000, b'"\\', b"," * 10 + b'"' * 5001])
     def test_a_string_that_does_not_end(self, text: bytes) -> None:
-        assert not _json.has_more_values(text, 11)
+        assert not json_codec.has_more_values(text, 11)
 
     @given(st.binary())
     def test_any_bytes(self, data: bytes) -> None:
-        assert not _json.has_more_values(data, len(data) + 1)
+        assert not json_codec.has_more_values(data, len(data) + 1)
 
 
 MANY = [0] * 2000
@@ -320,7 +320,7 @@ class TestTooManyValues:
             {"id": "t", "role": "tool", "toolCallId": "c", "content": "{}"},
         ]
         text = json.dumps(run_input("t", messages=turn * 10_000)).encode()
-        assert not _json.has_more_values(text, Limits().body_values)
+        assert not json_codec.has_more_values(text, Limits().body_values)
 
 
 class TestOnce:
@@ -328,13 +328,13 @@ class TestOnce:
     def parsed(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         """The lengths of what is parsed."""
         lengths = []
-        decode = _json._decode
+        decode = json_codec._decode
 
         def counted(data: bytes) -> Any:
             lengths.append(len(data))
             return decode(data)
 
-        monkeypatch.setattr(_json, "_decode", counted)
+        monkeypatch.setattr(json_codec, "_decode", counted)
         return lengths
 
     @pytest.mark.parametrize("what", ["run", "connect", "suggest"])

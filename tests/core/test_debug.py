@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from sansio_copilot import CopilotRuntime, text_agent
-from sansio_copilot.debug import DebugFeed
+from sansio_copilot.stores.debug_feed import DebugFeed
+from sansio_copilot.stores.protocol import RunKey
 from sansio_copilot.testing import Client, run_input
-from sansio_copilot.threads import RunKey
 
 PATH = "/api/copilotkit/cpk-debug-events"
 KEY = RunKey("t", 1, "r")

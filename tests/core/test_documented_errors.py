@@ -51,18 +51,21 @@ from sansio_copilot import (
     Request,
     Response,
     Run,
-    _json,
     events,
-    routing,
+    json_codec,
     sse,
     testing,
     text_agent,
 )
-from sansio_copilot._continuation import DELTAS
 from sansio_copilot.events import EventError
-from sansio_copilot.threads import RunOpened, RunRequest
+from sansio_copilot.http import routing
+from sansio_copilot.runs.continuation import DELTAS
+from sansio_copilot.stores.protocol import RunOpened, RunRequest
 
-MODULES = ("", ".events", ".sse", ".routing", ".cors", ".forwarding", ".http", ".testing", "._json")
+MODULES = (
+    *("", ".events", ".sse", ".http.routing", ".http.cors", ".http.forwarding", ".http.messages"),
+    *(".testing.client", ".json_codec"),
+)
 
 # --- What is called ---------------------------------------------------------------------------
 
@@ -159,7 +162,7 @@ TARGETS = st.builds(lambda path: "/" + path, PATHS) | st.sampled_from(
 def run_of_an_agent() -> Run:
     """A run whose agent is about to say something."""
     runtime = CopilotRuntime({"default": hello})
-    body = _json.encode(testing.run_input("t"))
+    body = json_codec.encode(testing.run_input("t"))
     request = Request("POST", "/api/copilotkit/agent/default/run", body=body)
     exchange = runtime.exchange(request, 0.0)
     action = exchange.start()
@@ -279,7 +282,7 @@ PROMISES = [
     # sansio_copilot.sse
     Promise("format_frame", (st.binary(), st.none() | TEXT, st.none() | TEXT), (ValueError,)),
     Promise("Parser.feed", (st.lists(st.binary()),), (), feeding(sse.Parser)),
-    # sansio_copilot.routing
+    # sansio_copilot.http.routing
     Promise("allowed_methods", (TEXT,), (KeyError,)),
     Promise("detect_envelope", (REQUESTS | ENVELOPE_REQUESTS,), ()),
     Promise("detect_graphql", (REQUESTS | ENVELOPE_REQUESTS,), ()),
@@ -299,20 +302,20 @@ PROMISES = [
     Promise("from_base_path", (PATHS, PATHS, BASES), ()),
     Promise("normalize_path", (PATHS,), ()),
     Promise("normalize_base_path", (BASES | ANYTHING,), (TypeError, ValueError)),
-    # sansio_copilot.cors
+    # sansio_copilot.http.cors
     Promise("policy_from", (ANYTHING,), (TypeError,)),
     # sansio_copilot.testing
     Promise("Client.request", (MODES, BASE_PATHS, METHODS, TARGETS | PATHS, HEADERS,
-                               st.binary() | TEXT | ENVELOPES.map(_json.encode)),
+                               st.binary() | TEXT | ENVELOPES.map(json_codec.encode)),
             (RemoteProtocolError, ValueError), ask),
     Promise("Client.post", (MODES, TARGETS, ENVELOPES | ANYTHING), (TypeError, ValueError),
             lambda mode, path, value: client(mode).post(path, json=value)),
     Promise("Answer.json", (st.binary(),), (ValueError,),
             lambda body: testing.Answer(200, Headers(), body).json()),
-    Promise("Answer.events", (st.binary() | JSON.map(_json.encode).map(sse.format_frame),),
+    Promise("Answer.events", (st.binary() | JSON.map(json_codec.encode).map(sse.format_frame),),
             (ValueError,), lambda body: testing.Answer(200, Headers(), body).events()),
-    # sansio_copilot._json
-    Promise("decode", (st.binary() | JSON.map(_json.encode),), (ValueError,)),
+    # sansio_copilot.json_codec
+    Promise("decode", (st.binary() | JSON.map(json_codec.encode),), (ValueError,)),
     Promise("has_more_values", (st.binary(), st.integers()), ()),
     Promise("encode", (ANYTHING,), (TypeError, ValueError)),
     Promise("plain", (ANYTHING,), (TypeError, RecursionError)),
@@ -332,6 +335,7 @@ NOTHING_FROM_OUTSIDE = {
         "take keys and cursors of the store's own, and the core's frames"
     ),
     "CopilotRuntime.behind_cors MessageFolder.close": "take nothing",
+    "frame_data": "takes the core's frames",
     "text_agent": "takes a function, and calls it in a run",
     "ChunkExpander Compactor Finalizer Verifier Parser Client Stream": "are made of nothing",
     "Client.get Client.stream Client.advance Client.step Client.close Stream.next"

@@ -23,9 +23,9 @@ from sansio_copilot import (
     __version__,
 )
 from sansio_copilot.endpoints import DISPATCH
-from sansio_copilot.endpoints._input import to_early_model
+from sansio_copilot.endpoints.run_input import to_early_model
 from sansio_copilot.events import EventError
-from sansio_copilot.routing import match_path
+from sansio_copilot.http.routing import match_path
 from sansio_copilot.testing import Answer, Client, Stream, run_input
 
 BASE = "/api/copilotkit"
@@ -1217,7 +1217,7 @@ def test_a_body_that_other_readers_could_not_read_is_refused(
     def refuse(run_input: dict[str, Any]) -> dict[str, Any]:
         raise EventError("messages[0].id: expected a string, it is missing")
 
-    monkeypatch.setattr("sansio_copilot.endpoints._input.normalize_input", refuse)
+    monkeypatch.setattr("sansio_copilot.endpoints.run_input.normalize_input", refuse)
     answer = Client(CopilotRuntime({"default": Talker().events})).post(RUN, json=run_input("t1"))
     assert answer.status == 400
     assert answer.json()["details"] == "messages[0].id: expected a string, it is missing"

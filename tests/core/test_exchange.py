@@ -43,10 +43,9 @@ from sansio_copilot.actions import (
     StoreCall,
     WaitForFrames,
 )
-from sansio_copilot.exchange import TRANSITIONS
+from sansio_copilot.exchange.machine import TRANSITIONS
 from sansio_copilot.sse import HEARTBEAT
-from sansio_copilot.testing import run_input
-from sansio_copilot.threads import (
+from sansio_copilot.stores.protocol import (
     Batch,
     Orphan,
     RunKey,
@@ -55,6 +54,7 @@ from sansio_copilot.threads import (
     RunResult,
     ThreadBusy,
 )
+from sansio_copilot.testing import run_input
 
 BASE = "/api/copilotkit"
 NOW = 1_700_000_000.0
@@ -635,7 +635,7 @@ class Traced(dict[type[Action], ExchangeState]):
 
 def test_every_entry_of_the_table_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     table = {state: Traced(row) for state, row in TRANSITIONS.items()}
-    monkeypatch.setattr("sansio_copilot.exchange.TRANSITIONS", table)
+    monkeypatch.setattr("sansio_copilot.exchange.machine.TRANSITIONS", table)
     for scenario in SCENARIOS:
         for _ in outcomes(scenario):
             pass

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from sansio_copilot import CopilotRuntime, Hooks, MemoryStore, Reject, Response
+from sansio_copilot.stores.protocol import Signal
 from sansio_copilot.testing import Answer, Client, run_input
-from sansio_copilot.threads import Signal
 
 BASE = "/api/copilotkit"
 AUDIO = {"audio": "AAEC", "mimeType": "audio/webm"}

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from sansio_copilot.forwarding import DEFAULT_DENY, DEFAULT_DENY_PREFIXES, ForwardHeaders
 from sansio_copilot.http import Headers
+from sansio_copilot.http.forwarding import DEFAULT_DENY, DEFAULT_DENY_PREFIXES, ForwardHeaders
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 

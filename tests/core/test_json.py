@@ -19,7 +19,7 @@ from ag_ui.core import UserMessage
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sansio_copilot._json import decode, encode, plain
+from sansio_copilot.json_codec import decode, encode, plain
 
 # Text as JavaScript has it: any code point, lone surrogates too, but no pair of them, which is
 # another spelling of one character.

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from sansio_copilot import MemoryStore
-from sansio_copilot.threads import RunKey, RunResult, Signal
+from sansio_copilot.stores.protocol import RunKey, RunResult, Signal
 
 
 @attrs.define(eq=False)

@@ -11,15 +11,10 @@ from core.late_world import NOW, OVER, Client, World, check_well_formed, history
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sansio_copilot import (
-    ExchangeState,
-    Hooks,
-    Request,
-    RunState,
-)
+from sansio_copilot import ExchangeState, Hooks, Request, RunState
 from sansio_copilot.events import fold_messages
 from sansio_copilot.sse import Parser
-from sansio_copilot.threads import RunKey
+from sansio_copilot.stores.protocol import RunKey
 
 CHOICES = st.binary(max_size=150)
 MOMENT = st.integers(0, 60)

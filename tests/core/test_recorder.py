@@ -26,11 +26,12 @@ from ag_ui.core import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sansio_copilot import _continuation, _json, recorder
+from sansio_copilot import json_codec
 from sansio_copilot.events import Verifier
-from sansio_copilot.recorder import RunRecorder, frame_data
-from sansio_copilot.sse import Parser
-from sansio_copilot.threads import Orphan, RunKey
+from sansio_copilot.runs import continuation, recorder
+from sansio_copilot.runs.recorder import RunRecorder
+from sansio_copilot.sse import Parser, frame_data
+from sansio_copilot.stores.protocol import Orphan, RunKey
 
 KEY = RunKey("thread", 3, "run")
 INPUT: dict[str, Any] = {
@@ -69,7 +70,7 @@ def record_all(recorder: RunRecorder, events: list[Any], now: float = 1.0) -> by
 
 
 def events_of(frames: bytes) -> list[dict[str, Any]]:
-    return [_json.decode(event.data.encode()) for event in Parser().feed(frames)]
+    return [json_codec.decode(event.data.encode()) for event in Parser().feed(frames)]
 
 
 def ids_of(frames: bytes) -> list[str]:
@@ -106,12 +107,12 @@ class TestFrames:
 
         def encode(value: Any) -> bytes:
             encoded.append(value)
-            return _json.encode(value)
+            return json_codec.encode(value)
 
-        counting = type("Json", (), {"encode": staticmethod(encode), "decode": _json.decode})
+        counting = type("Json", (), {"encode": staticmethod(encode), "decode": json_codec.decode})
         run = started()
-        monkeypatch.setattr(recorder, "_json", counting)
-        monkeypatch.setattr(_continuation, "_json", counting)
+        monkeypatch.setattr(recorder, "json_codec", counting)
+        monkeypatch.setattr(continuation, "json_codec", counting)
         record_all(run, TEXT)
         # Of a delta that continues a message only the delta is, behind what all of them begin with.
         beginning = {**TEXT[1], "delta": ""}
@@ -211,7 +212,9 @@ class TestInput:
         assert run.record(started, 0.0) == b""
         assert run.error is not None
         assert run.error.startswith("RUN_STARTED needs 'input")
-        frames = b"".join(b"data: %s\n\n" % _json.encode(event) for event in (started, FINISHED))
+        frames = b"".join(
+            b"data: %s\n\n" % json_codec.encode(event) for event in (started, FINISHED)
+        )
         _, adopted = RunRecorder.adopt(Orphan(KEY, "default", frames)).finish(1.0)
         assert adopted is not None
         assert adopted.message_ids == frozenset()
@@ -426,7 +429,7 @@ class TestResult:
         record_all(run, [*TEXT, FINISHED])
         assert run.result is not None
         assert run.result.messages is not None
-        assert _json.decode(run.result.messages) == [
+        assert json_codec.decode(run.result.messages) == [
             *INPUT["messages"],
             {"id": "m", "role": "assistant", "content": "Hello"},
         ]
@@ -525,7 +528,9 @@ class TestFinish:
 
     def test_or_one_that_stores_nothing(self) -> None:
         frames, _ = RunRecorder(KEY, None).finish(9.0, stop_requested=True)
-        assert frames == b"".join(b"data: %s\n\n" % _json.encode(e) for e in (STARTED, FINISHED))
+        assert frames == b"".join(
+            b"data: %s\n\n" % json_codec.encode(e) for e in (STARTED, FINISHED)
+        )
 
     def test_a_stop_closes_steps_and_subagents_too(self) -> None:
         events = [
@@ -588,7 +593,7 @@ class TestFinish:
         record_all(run, TOOL)
         frames, _ = run.finish(9.0, error="no luck")
         result, last = events_of(frames)
-        assert _json.decode(result["content"].encode())["message"] == "no luck"
+        assert json_codec.decode(result["content"].encode())["message"] == "no luck"
         assert last["message"] == "no luck"
 
     def test_a_second_run_of_the_stream_ends_as_the_first_would(self) -> None:
@@ -641,7 +646,7 @@ class TestAdopt:
 
 def test_frame_data_is_the_json_of_each_frame() -> None:
     frames = record_all(RunRecorder(KEY, None), [STARTED, FINISHED])
-    assert frame_data(frames) == [_json.encode(STARTED), _json.encode(FINISHED)]
+    assert frame_data(frames) == [json_codec.encode(STARTED), json_codec.encode(FINISHED)]
     assert frame_data(b"") == []
 
 
@@ -799,11 +804,11 @@ def test_a_result_that_cannot_be_written_costs_the_history_and_no_more(
     def encode(value: Any) -> bytes:
         if type(value) is list:
             raise ValueError("nested too deeply")
-        return _json.encode(value)
+        return json_codec.encode(value)
 
-    counting = type("Json", (), {"encode": staticmethod(encode), "decode": _json.decode})
+    counting = type("Json", (), {"encode": staticmethod(encode), "decode": json_codec.decode})
     run = started()
-    monkeypatch.setattr(recorder, "_json", counting)
+    monkeypatch.setattr(recorder, "json_codec", counting)
     assert types_of(run.record(FINISHED, 1.0)) == ["RUN_FINISHED"]
     assert run.finish(2.0) == (b"", None)
     assert "leaves no history: nested too deeply" in caplog.text

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from sansio_copilot import Response
-from sansio_copilot.refusals import (
+from sansio_copilot.http.refusals import (
     HEAD_TOO_LARGE,
     NO_PROXY,
     OTHER_VERSION,

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sansio_copilot.http import Request
-from sansio_copilot.routing import (
+from sansio_copilot.http.routing import (
     ENVELOPE_CODE,
     ENVELOPE_MESSAGE,
     METHOD_NAMES,

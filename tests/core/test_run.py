@@ -11,11 +11,11 @@ from ag_ui.core import RunAgentInput
 
 from sansio_copilot import AgentContext, LocalProtocolError, MemoryStore, Request, Run, RunState
 from sansio_copilot.actions import PullEvent, RunAction, RunOver, StoreCall, store_call
-from sansio_copilot.audience import Audience
-from sansio_copilot.recorder import RunRecorder
-from sansio_copilot.run import CALLS
+from sansio_copilot.runs.audience import Audience
+from sansio_copilot.runs.machine import CALLS
+from sansio_copilot.runs.recorder import RunRecorder
 from sansio_copilot.sse import Parser
-from sansio_copilot.threads import RunOpened, RunRequest, Signal
+from sansio_copilot.stores.protocol import RunOpened, RunRequest, Signal
 
 STARTED = {"type": "RUN_STARTED", "threadId": "t", "runId": "r"}
 FINISHED = {"type": "RUN_FINISHED", "threadId": "t", "runId": "r"}

@@ -56,8 +56,8 @@ from sansio_copilot.events import (
     verify_events,
 )
 from sansio_copilot.sse import HEARTBEAT
+from sansio_copilot.stores.protocol import LogGone, ThreadBusy
 from sansio_copilot.testing import run_input
-from sansio_copilot.threads import LogGone, ThreadBusy
 
 NOW = 1_700_000_000.0
 OVER = (ExchangeState.FINISHED, ExchangeState.ABANDONED)

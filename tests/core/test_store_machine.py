@@ -13,8 +13,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
-from sansio_copilot.memory import MemoryStore
-from sansio_copilot.threads import (
+from sansio_copilot.stores.memory import MemoryStore
+from sansio_copilot.stores.protocol import (
     LogGone,
     RunKey,
     RunOpened,

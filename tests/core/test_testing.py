@@ -12,8 +12,8 @@ import attrs
 import pytest
 
 from sansio_copilot import CopilotRuntime, Hooks, Limits, MemoryStore, Response
+from sansio_copilot.stores.protocol import RunKey, RunOpened, RunRequest, RunResult, Signal
 from sansio_copilot.testing import Answer, Client, NeedsEventLoop, Stream, run_input
-from sansio_copilot.threads import RunKey, RunOpened, RunRequest, RunResult, Signal
 
 BASE = "/api/copilotkit"
 RUN = f"{BASE}/agent/default/run"

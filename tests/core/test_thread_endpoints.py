@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from sansio_copilot import CopilotRuntime, MemoryStore, text_agent
+from sansio_copilot.stores.protocol import ThreadHistory
 from sansio_copilot.testing import Answer, Client, run_input
-from sansio_copilot.threads import ThreadHistory
 
 BASE = "/api/copilotkit"
 

@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from sansio_copilot._streams import Cursor, Stream, read
-from sansio_copilot.memory import MESSAGE_ID_BYTES, RUN_BYTES, THREAD_BYTES, MemoryStore
-from sansio_copilot.threads import (
+from sansio_copilot.stores.memory import MESSAGE_ID_BYTES, RUN_BYTES, THREAD_BYTES, MemoryStore
+from sansio_copilot.stores.protocol import (
     Batch,
     LogGone,
     RunKey,
@@ -26,6 +25,7 @@ from sansio_copilot.threads import (
     ThreadHistory,
     ThreadRecord,
 )
+from sansio_copilot.stores.streams import Cursor, Stream, read
 
 
 def frame(key: RunKey, position: int | str, data: str = "{}") -> bytes:

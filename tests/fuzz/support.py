@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sansio_copilot import _json
+from sansio_copilot import json_codec
 
 BASE = "/api/copilotkit"
 
@@ -46,7 +46,7 @@ def json_lines(data: bytes) -> list[Any]:
     values = []
     for line in data.split(b"\n"):
         try:
-            values.append(_json.decode(line))
+            values.append(json_codec.decode(line))
         except ValueError:
             continue
     return values

@@ -6,7 +6,7 @@ import json
 from contextlib import suppress
 from typing import Any
 
-from sansio_copilot import _json
+from sansio_copilot import json_codec as codec
 from sansio_copilot.sse import Parser, ServerSentEvent, format_frame
 
 
@@ -34,21 +34,21 @@ def _parse(pieces: list[bytes]) -> tuple[list[ServerSentEvent], Parser]:
 def json_codec(data: bytes) -> None:
     """Any bytes are a value or a ValueError; a value is written on one line and read again."""
     try:
-        value = _json.decode(data)
+        value = codec.decode(data)
     except ValueError:
         assert _is_refused(data), "the standard library reads it"
         return
     with suppress(RecursionError):
         assert _same(json.loads(data.decode("utf-8-sig", "replace")), value)
     try:
-        text = _json.encode(value)
+        text = codec.encode(value)
     except ValueError as error:
         assert "nested" in str(error)
         return
     assert b"\n" not in text
     assert b"\r" not in text
-    again = _json.decode(text)
-    assert _json.encode(again) == text
+    again = codec.decode(text)
+    assert codec.encode(again) == text
 
 
 def _is_refused(data: bytes) -> bool:

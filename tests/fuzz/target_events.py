@@ -9,10 +9,10 @@ from typing import Any
 
 from fuzz.support import json_lines
 
-from sansio_copilot import MemoryStore, _json
-from sansio_copilot.agents import event_dict
-from sansio_copilot.endpoints._errors import Refusal
-from sansio_copilot.endpoints._input import parse_input
+from sansio_copilot import MemoryStore, json_codec
+from sansio_copilot.agents.protocols import event_dict
+from sansio_copilot.endpoints.refusal import Refusal
+from sansio_copilot.endpoints.run_input import parse_input
 from sansio_copilot.events import (
     ChunkExpander,
     EventError,
@@ -26,8 +26,9 @@ from sansio_copilot.events import (
     normalize_event,
     verify_events,
 )
-from sansio_copilot.recorder import RunRecorder, frame_data
-from sansio_copilot.threads import Orphan, RunKey, RunOpened, RunRequest
+from sansio_copilot.runs.recorder import RunRecorder
+from sansio_copilot.sse import frame_data
+from sansio_copilot.stores.protocol import Orphan, RunKey, RunOpened, RunRequest
 
 Event = dict[str, Any]
 
@@ -139,7 +140,7 @@ def recorder(data: bytes) -> None:
     """
     first, _, rest = data.partition(b"\n")
     try:
-        given = parse_input(_json.decode(first)).json
+        given = parse_input(json_codec.decode(first)).json
     except (Refusal, ValueError):
         given, rest = {}, data
     store = MemoryStore(resumable_runs=4)
@@ -177,7 +178,7 @@ def recorder(data: bytes) -> None:
         before = given.get("messages") or []
         assert compact_events(replayed, state=given.get("state"), messages=before) == replayed
     if frames:
-        orphan = Orphan(opened.key, "a", frames, _json.encode(given.get("messages") or []))
+        orphan = Orphan(opened.key, "a", frames, json_codec.encode(given.get("messages") or []))
         adopted, left = RunRecorder.adopt(orphan).finish(2.0, **end)
         assert adopted == closing
         if "state" not in given and result is not None:
@@ -197,7 +198,7 @@ def _said(values: list[Any], key: RunKey) -> list[Event]:
             normal = None if fields is None else normalize_event(fields)
             for one in () if normal is None else expander.feed(upgrader.feed(normal)):
                 verifier.feed(one)
-                said.append(_json.decode(_json.encode(one)))
+                said.append(json_codec.decode(json_codec.encode(one)))
         except (ValueError, RecursionError):
             break
     return said
@@ -235,4 +236,4 @@ def _events_in(frames: bytes) -> list[Event]:
 
 
 def _decoded(text: bytes | None) -> Any:
-    return None if text is None else _json.decode(text)
+    return None if text is None else json_codec.decode(text)

@@ -7,12 +7,12 @@ from typing import Any
 
 from fuzz.support import BASE, no_error_is_logged, text_lines
 
-from sansio_copilot import CopilotRuntime, RemoteProtocolError, Request, _json, text_agent
-from sansio_copilot.endpoints._body import JsonBody
-from sansio_copilot.endpoints._errors import Refusal
-from sansio_copilot.endpoints._input import parse_input
+from sansio_copilot import CopilotRuntime, RemoteProtocolError, Request, json_codec, text_agent
+from sansio_copilot.endpoints.body import JsonBody
+from sansio_copilot.endpoints.refusal import Refusal
+from sansio_copilot.endpoints.run_input import parse_input
 from sansio_copilot.events import Verifier, normalize_event
-from sansio_copilot.routing import (
+from sansio_copilot.http.routing import (
     METHOD_NAMES,
     InvalidRequest,
     allowed_methods,
@@ -115,9 +115,9 @@ def run_input(data: bytes) -> None:
         assert refusal.response.status in (400, 413)
         assert len(refusal.response.body) < 4096
         return
-    text = _json.encode(parsed.json)
-    again = parse_input(_json.decode(text))
-    assert _json.encode(again.json) == text
+    text = json_codec.encode(parsed.json)
+    again = parse_input(json_codec.decode(text))
+    assert json_codec.encode(again.json) == text
     assert again.input == parsed.input
     started = {"type": "RUN_STARTED", "threadId": "t", "runId": "r", "input": parsed.json}
     assert normalize_event(started)

@@ -37,7 +37,7 @@ EVENTS = [
     Mutant(
         "swap-two-events",
         "of events that are appended together the last comes first",
-        f"{CORE}/run.py",
+        f"{CORE}/runs/machine.py",
         'return held[0] if len(held) == 1 else b"".join(held)',
         'return held[0] if len(held) == 1 else b"".join(reversed(held))',
         [
@@ -48,7 +48,7 @@ EVENTS = [
     Mutant(
         "drop-a-frame",
         "what waits for more is forgotten when the run ends",
-        f"{CORE}/run.py",
+        f"{CORE}/runs/machine.py",
         'self._call("close_run", self.key, self._take_held() + last, result)',
         'self._call("close_run", self.key, last, result)',
         [
@@ -59,7 +59,7 @@ EVENTS = [
     Mutant(
         "forget-a-closer",
         "a run that is stopped leaves its steps open",
-        f"{CORE}/recorder.py",
+        f"{CORE}/runs/recorder.py",
         "closing[-1:] = [*self._verifier.closers(), closing[-1]]",
         "closing[-1:] = [closing[-1]]",
         ["tests/core/test_recorder.py::TestFinish::test_a_stop_closes_steps_and_subagents_too"],
@@ -78,7 +78,7 @@ EVENTS = [
     Mutant(
         "one-id-twice",
         "two events of a run have the same id, so that a reader resumes at the wrong one",
-        f"{CORE}/recorder.py",
+        f"{CORE}/runs/recorder.py",
         "self._position = position + 1",
         "self._position = max(position, 1)",
         [
@@ -88,7 +88,7 @@ EVENTS = [
     Mutant(
         "resume-off-by-one",
         "a reader that resumes gets the event again that it has seen",
-        f"{CORE}/_streams.py",
+        f"{CORE}/stores/streams.py",
         r'return data.index(b"\n\n", start + len(line)) + 2',
         "return start + (start > 0)",
         [
@@ -99,7 +99,7 @@ EVENTS = [
     Mutant(
         "heartbeat-inside-a-frame",
         "a comment goes out wherever the log was cut for its length",
-        f"{CORE}/exchange.py",
+        f"{CORE}/exchange/machine.py",
         "elif size < limits.read_bytes:",
         "elif (yield SendBytes(sse.HEARTBEAT)) is None:",
         ["tests/core/test_exchange.py::test_the_log_is_read_in_pieces_of_the_limit"],
@@ -110,7 +110,7 @@ RUNS = [
     Mutant(
         "a-stop-that-forgets-its-run",
         "a stop says that it stopped, and tells nobody",
-        f"{CORE}/memory.py",
+        f"{CORE}/stores/memory.py",
         "        self._signal(run, Signal.STOP)\n        return True\n",
         "        return True\n",
         [
@@ -121,7 +121,7 @@ RUNS = [
     Mutant(
         "a-409-that-opens-a-run",
         "a run that is refused takes the place of the one that is live",
-        f"{CORE}/memory.py",
+        f"{CORE}/stores/memory.py",
         "return ThreadBusy(live.key.run_id)",
         "thread.live = _Run(live.key, request.agent_id); return ThreadBusy(live.key.run_id)",
         [
@@ -131,7 +131,7 @@ RUNS = [
     Mutant(
         "a-rejected-run-stays-open",
         "a run whose response a hook has rejected keeps its thread busy for ever",
-        f"{CORE}/exchange.py",
+        f"{CORE}/exchange/machine.py",
         "if stream is not None and stream.run is not None:\n"
         '            yield from _clean_up(stream.call("close_run"',
         "if stream is not None and stream.run is None:\n"
@@ -141,7 +141,7 @@ RUNS = [
     Mutant(
         "drained-for-ever",
         "a plain agent that has ended is waited for once more",
-        f"{BINDINGS}/_iterate.py",
+        f"{BINDINGS}/serving/iterate.py",
         "if self._ended:",
         "if False:",
         ["tests/bindings/test_iterate.py::test_what_has_ended_stays_so"],
@@ -152,7 +152,7 @@ LEAKS = [
     Mutant(
         "leak-a-reader",
         "a reader that leaves is told of every event for as long as the run lives",
-        f"{CORE}/_streams.py",
+        f"{CORE}/stores/streams.py",
         "self.stream.watches.pop(self, None)",
         "pass",
         ["tests/core/test_threads.py::TestWatching::test_a_cancelled_watch_is_silent"],
@@ -160,7 +160,7 @@ LEAKS = [
     Mutant(
         "leak-a-place",
         "a connection that has ended counts for ever",
-        f"{BINDINGS}/_service.py",
+        f"{BINDINGS}/serving/service.py",
         "self.connections.discard(connection)",
         "pass",
         ["tests/soak/test_soak.py::test_a_server_bears_a_mixed_load[asyncio-15]"],
@@ -168,7 +168,7 @@ LEAKS = [
     Mutant(
         "leak-the-bytes-of-a-thread",
         "an evicted thread still counts, so that ever less is kept",
-        f"{CORE}/memory.py",
+        f"{CORE}/stores/memory.py",
         "self._bytes -= run.size\n",
         "self._bytes -= 0\n",
         ["tests/core/test_threads.py::TestAccounting::test_eviction_gives_back_what_a_thread_had"],
@@ -176,7 +176,7 @@ LEAKS = [
     Mutant(
         "readers-keep-what-is-evicted",
         "what was evicted stays in memory for whoever reads it",
-        f"{CORE}/_streams.py",
+        f"{CORE}/stores/streams.py",
         'self._lost, self.data = self._lost or len(self.data), b""',
         "pass",
         [
@@ -187,7 +187,7 @@ LEAKS = [
     Mutant(
         "a-superseded-run-is-forgotten",
         "a run that another supersedes leaves no history",
-        f"{CORE}/memory.py",
+        f"{CORE}/stores/memory.py",
         "thread.superseded.append(live)",
         "thread.superseded.append(live); live.detached = True",
         ["tests/core/test_threads.py::TestConcurrentRuns::test_superseding_stops_the_live_run"],
@@ -198,7 +198,7 @@ HTTP = [
     Mutant(
         "skip-the-allow-header",
         "a 405 does not say what is allowed (RFC 9110 section 15.5.6)",
-        f"{CORE}/exchange.py",
+        f"{CORE}/exchange/machine.py",
         'headers = Headers((("allow", ", ".join(allowed)),))',
         "headers = Headers(())",
         ["tests/core/test_vectors.py::test_request"],
@@ -206,7 +206,7 @@ HTTP = [
     Mutant(
         "a-body-limit-that-is-not-enforced",
         "a chunked body may be of any length",
-        f"{BINDINGS}/_bodies.py",
+        f"{BINDINGS}/serving/bodies.py",
         "if size > self._limit:",
         "if False:",
         [
@@ -216,7 +216,7 @@ HTTP = [
     Mutant(
         "an-announced-length-is-believed",
         "a client that announces a gigabyte is asked to send it",
-        f"{BINDINGS}/_bodies.py",
+        f"{BINDINGS}/serving/bodies.py",
         "if self._size + size > self._limit:",
         "if False:",
         [
@@ -226,7 +226,7 @@ HTTP = [
     Mutant(
         "a-request-is-smuggled",
         "what stands behind a malformed request is answered",
-        f"{BINDINGS}/_connection.py",
+        f"{BINDINGS}/http1/connection.py",
         "        self._reader.discard()\n        yield CloseWriting()\n",
         "        yield CloseWriting()\n",
         ["tests/bindings/test_connection.py"],
@@ -237,7 +237,7 @@ ACCESS = [
     Mutant(
         "cors-for-a-foreign-origin",
         "a list of origins lets in every other one",
-        f"{CORE}/cors.py",
+        f"{CORE}/http/cors.py",
         "allowed = request_origin in self.origin",
         "allowed = True",
         ["tests/core/test_cors.py::TestOrigin::test_several"],
@@ -245,7 +245,7 @@ ACCESS = [
     Mutant(
         "cors-of-credentials-for-anybody",
         "an origin that is refused is allowed to send cookies",
-        f"{CORE}/cors.py",
+        f"{CORE}/http/cors.py",
         "        if allowed is None:\n            return headers\n        headers = headers.set(",
         "        if allowed is None:\n            allowed = request_origin or '*'\n"
         "        headers = headers.set(",
@@ -254,7 +254,7 @@ ACCESS = [
     Mutant(
         "a-path-that-talks-past-a-hook",
         "a hook sees /public/../agent/x/run, the router /agent/x/run",
-        f"{CORE}/exchange.py",
+        f"{CORE}/exchange/machine.py",
         "request = attrs.evolve(request, path=self._path)",
         "pass",
         ["tests/core/test_exchange.py::test_a_path_is_resolved_before_anybody_decides_by_it"],
@@ -262,7 +262,7 @@ ACCESS = [
     Mutant(
         "a-cookie-reaches-the-agent",
         "every header of a client is forwarded",
-        f"{CORE}/forwarding.py",
+        f"{CORE}/http/forwarding.py",
         'return name == "authorization" or name.startswith("x-")',
         "return True",
         ["tests/core/test_forwarding.py::TestWhatIsForwarded::test_nothing_else"],
@@ -270,7 +270,7 @@ ACCESS = [
     Mutant(
         "a-client-sets-what-the-server-set",
         "a client's header replaces what the server has configured for an agent",
-        f"{CORE}/forwarding.py",
+        f"{CORE}/http/forwarding.py",
         "if name not in taken and self.forwards(name):",
         "if self.forwards(name):",
         ["tests/core/test_forwarding.py::TestMerging::test_the_server_wins_in_its_own_spelling"],
@@ -278,7 +278,7 @@ ACCESS = [
     Mutant(
         "an-exception-is-told",
         "what a hook raised is in the answer",
-        f"{CORE}/exchange.py",
+        f"{CORE}/exchange/machine.py",
         "        return _internal_error()\n\n    def _at(",
         '        return Response.json({"error": str(error)}, 500)\n\n    def _at(',
         [

@@ -42,12 +42,12 @@ SLACK = {
     "objects": 500,
     "descriptors": 1,
     # A store forgets what its readers have let go of at its next call, and nobody makes one then.
-    "sansio_copilot.memory._Unread": CALLERS,
+    "sansio_copilot.stores.memory._Unread": CALLERS,
 }
 POOLED = {"sockets": 20, "wsgi": 20}
 """How many threads the pool of a binding, or of its server, may begin late; where nothing is said,
 those in which hooks are called for all callers at once."""
-LIVE = ("sansio_copilot.run.Run", "sansio_copilot.exchange.Exchange")
+LIVE = ("sansio_copilot.runs.machine.Run", "sansio_copilot.exchange.machine.Exchange")
 """What there is as long as something goes on."""
 
 

@@ -19,7 +19,6 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from sansio_copilot._continuation import DELTAS
 from sansio_copilot.events import (
     ChunkExpander,
     Compactor,
@@ -35,6 +34,7 @@ from sansio_copilot.events import (
     normalize_event,
     verify_events,
 )
+from sansio_copilot.runs.continuation import DELTAS
 
 Event = dict[str, Any]
 

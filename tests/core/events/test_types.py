@@ -13,14 +13,8 @@ from event_support import RECORDS, TEXT_FIELDS, TYPES, fits, well_formed
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sansio_copilot import _json, events
-from sansio_copilot.events import (
-    KNOWN_TYPES,
-    EventError,
-    normalize_event,
-    normalize_input,
-    schema,
-)
+from sansio_copilot import events, json_codec
+from sansio_copilot.events import KNOWN_TYPES, EventError, normalize_event, normalize_input, schema
 from sansio_copilot.events.schemas import V0_0_59, V1_0_0
 
 TESTS = Path(__file__).parents[2]
@@ -570,6 +564,6 @@ def test_whatever_is_changed_in_an_event_what_passes_is_read_by_both(
     sent.feed({"type": "RUN_STARTED"})
     with contextlib.suppress(EventError):
         upgraded = {"threadId": "t", "runId": "r", **sent.feed(normal)}
-        told = _json.decode(_json.encode(upgraded))
+        told = json_codec.decode(json_codec.encode(upgraded))
         for generation, event_schema in GENERATIONS.items():
             assert fits(event_schema, told), generation

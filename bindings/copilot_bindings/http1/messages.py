@@ -1,0 +1,208 @@
+"""HTTP/1.1 by h11, for the bindings that own their sockets: conversions, and what closes when."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Final, TypeAlias
+
+import h11
+
+from sansio_copilot import RemoteProtocolError, Request, Response
+from sansio_copilot.http import refusals
+
+from ..serving.bodies import number_of
+
+PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
+
+CONTINUE: Final = h11.InformationalResponse(
+    status_code=HTTPStatus.CONTINUE, headers=[], reason=b"Continue"
+)
+_EMPTY_LINE = re.compile(rb"\n\r?\n")
+# What h11 takes for no character of a field. It is kept from h11, whose regular expressions take
+# time quadratic in the length of the white space before it.
+_NEVER_IN_HEAD = re.compile(rb"[\x00\x0b\x0c]|\r(?=[^\n])")
+
+# RFC 3986 section 3.2.2, not looking into brackets.
+HOST: Final = r"(?:\[[\w.:~%-]+\]|[\w.~%!$&'()*+,;=-]*)(?::[0-9]*)?"
+_HOST = re.compile(HOST.encode(), re.ASCII)
+
+_LONG_LENGTH = re.compile(rb"(?im)^(content-length:[ \t]*+)([0-9]{20,}+)([ \t]*+\r?$)")
+
+Fields: TypeAlias = Mapping[bytes, bytes]
+
+
+class Refused(RemoteProtocolError):
+    """What a client sent may not be served.
+
+    :param response: what it is told.
+    """
+
+    def __init__(self, response: Response) -> None:
+        super().__init__(response)
+        self.response = response
+
+
+_RULES: Final[tuple[tuple[Callable[[h11.Request, Fields], bool], Response], ...]] = (
+    (
+        lambda request, fields: request.http_version[:1] != b"1",
+        refusals.OTHER_VERSION,
+    ),
+    (
+        # RFC 9112 section 3.2; h11 looks at HTTP/1.1 only.
+        lambda request, fields: request.http_version > b"1.0" and b"host" not in fields,
+        refusals.not_http("The request has no Host"),
+    ),
+    (
+        # RFC 9112 section 3.2
+        lambda request, fields: not _HOST.fullmatch(fields.get(b"host", b"")),
+        refusals.not_http("The Host is no host"),
+    ),
+    (
+        # RFC 9112 section 6.1: one of the two may have been smuggled past a proxy.
+        lambda request, fields: b"transfer-encoding" in fields and b"content-length" in fields,
+        refusals.not_http("The request has both Transfer-Encoding and Content-Length"),
+    ),
+    (
+        # RFC 9112 section 6.1: a proxy that speaks HTTP/1.0 knows nothing of it.
+        lambda request, fields: b"transfer-encoding" in fields and request.http_version < b"1.1",
+        refusals.not_http("HTTP/1.0 has no Transfer-Encoding"),
+    ),
+    (
+        # RFC 9110 section 9.3.6: a response of success would make a tunnel of the connection.
+        lambda request, fields: request.method == b"CONNECT",
+        refusals.NO_PROXY,
+    ),
+)
+
+
+def request_of(event: h11.Request) -> Request:
+    """The core's request for h11's; field values are Latin-1, so that every byte is kept.
+
+    :raises RemoteProtocolError: the core's, for a target of a wrong form.
+    """
+    return Request.from_target(
+        event.method.decode("ascii"),
+        event.target.decode("latin-1"),
+        ((name.decode("ascii"), value.decode("latin-1")) for name, value in event.headers),
+    )
+
+
+def head_end(data: bytearray, searched: int, limit: int) -> int | None:
+    """Where the request head that ``data`` begins with ends; None if it is not there yet.
+
+    :param searched: how much has been searched before.
+    :param limit: largest head in bytes.
+    :raises Refused: for a larger one, or for what none may have in it.
+    """
+    begin = max(0, searched - 2)
+    found = _EMPTY_LINE.search(data, begin, limit)
+    end = None if found is None else found.end()
+    if _NEVER_IN_HEAD.search(data, begin, limit if end is None else end):
+        raise Refused(refusals.not_http("The request's head has a control character in it"))
+    if end is None and len(data) >= limit:
+        is_line = b"\n" not in data[:limit]
+        raise Refused(refusals.TARGET_TOO_LONG if is_line else refusals.HEAD_TOO_LARGE)
+    return end
+
+
+def check(request: h11.Request, fields: Fields) -> None:
+    """Refuse what RFC 9112 has a server refuse and h11 lets through.
+
+    :raises Refused: by the first rule that is broken.
+    """
+    for is_broken, response in _RULES:
+        if is_broken(request, fields):
+            raise Refused(response)
+
+
+def shorten_lengths(head: bytes) -> bytes:
+    """``head`` with no length that h11 finds too long to read; it is too large all the same."""
+    return _LONG_LENGTH.sub(
+        lambda match: b"%b%d%b" % (match[1], number_of(match[2].decode()), match[3]), head
+    )
+
+
+def announced_length(fields: Fields) -> int | None:
+    """The length that a request announces for its body; None for a chunked one.
+
+    With neither field there is no body (RFC 9112 section 6.3).
+    """
+    if b"transfer-encoding" in fields:
+        return None
+    return int(fields.get(b"content-length", 0))
+
+
+def head_of(status: int, fields: Iterable[tuple[str, str]], *, close: bool) -> h11.Response:
+    """h11's response for the core's head, with the fields that are the connection's."""
+    headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in fields]
+    headers.append((b"date", date()))
+    if close:
+        headers.append((b"connection", b"close"))
+    return h11.Response(status_code=status, headers=headers, reason=PHRASES.get(status, b""))
+
+
+class H11Response:
+    """Frames the response to a request that h11 has read, or could not."""
+
+    def __init__(self, connection: h11.Connection) -> None:
+        self._h11 = connection
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether any of it may have been sent."""
+        return self._h11.our_state not in (h11.IDLE, h11.SEND_RESPONSE)
+
+    @property
+    def may_be_followed(self) -> bool:
+        """Whether another response may, behind this one."""
+        return self._h11.our_state is h11.DONE
+
+    def head(
+        self, status: int, fields: Iterable[tuple[str, str]], *, close: bool
+    ) -> Iterable[bytes]:
+        """The status line and the fields.
+
+        :raises ValueError: for a field that is none.
+        :raises h11.LocalProtocolError: for one that breaks the framing.
+        """
+        return self._send(head_of(status, fields, close=close))
+
+    def data(self, data: bytes) -> Iterable[bytes]:
+        """A piece of the content."""
+        return self._send(h11.Data(data=data))
+
+    def end(self) -> Iterable[bytes]:
+        """The content is complete."""
+        return self._send(h11.EndOfMessage())
+
+    def _send(self, event: h11.Event) -> Iterable[bytes]:
+        return self._h11.send_with_data_passthrough(event) or ()
+
+
+def refusal(error: h11.RemoteProtocolError | RemoteProtocolError) -> Response:
+    """The answer to what could not be read as HTTP/1.1."""
+    if isinstance(error, Refused):
+        return error.response
+    if isinstance(error, RemoteProtocolError):
+        return refusals.not_http(str(error))
+    if error.error_status_hint == refusals.HEAD_TOO_LARGE.status:
+        return refusals.HEAD_TOO_LARGE
+    # h11 quotes what it has read, which may be long, or a secret.
+    message, _, _ = str(error).partition(": bytearray(")
+    return refusals.not_http(message, error.error_status_hint)
+
+
+_date_of: tuple[int, bytes] = (0, b"")
+
+
+def date() -> bytes:
+    """The Date field (RFC 9110 section 6.6.1), written once a second."""
+    global _date_of
+    now = int(time.time())
+    if _date_of[0] != now:
+        _date_of = (now, formatdate(now, usegmt=True).encode("ascii"))
+    return _date_of[1]

@@ -1,0 +1,245 @@
+"""What a client sends, without its I/O: bytes in, requests and bodies out.
+
+Plain requests are read here, and so are chunked bodies. The rest is h11's, which is given what it
+can take quickly, since a few of its regular expressions take time quadratic in the length of what
+does not match: each head whole and without the characters that do not.
+"""
+
+from __future__ import annotations
+
+import h11
+
+from sansio_copilot import RemoteProtocolError, Request
+
+from . import messages, plain
+from .chunks import ChunkedBody
+from .messages import H11Response
+from .plain import PlainResponse
+
+_FULL_BYTES = 64 * 1024
+# What of an unread body is worth reading to keep the connection: less than a new one costs.
+_WORTH_DRAINING = 64 * 1024
+
+# This chunk ends the body for h11, which has seen none of the chunks before it.
+_LAST_CHUNK = b"0\r\n\r\n"
+# h11 has no list of its own.
+_CLOSED = (h11.DONE, h11.CLOSED, h11.MUST_CLOSE)
+
+
+class RequestReader:
+    """Reads the requests of one connection, one after the other.
+
+    :param head_bytes: largest head in bytes.
+    """
+
+    __slots__ = (
+        *("_chunks", "_connection", "_head_bytes", "_is_plain", "_length", "_response"),
+        *("_searched", "_unread", "body_left", "discards", "eof", "has_news", "is_head"),
+    )
+
+    def __init__(self, head_bytes: int) -> None:
+        self._head_bytes = head_bytes
+        self._unread = bytearray()
+        self._searched = 0
+        self._connection: h11.Connection | None = None
+        self._is_plain = False
+        self.is_head = False
+        """Whether the request whose head was read last is HEAD."""
+        self.body_left: int | None = None
+        """How many bytes of its body have not been read; None if nobody knows."""
+        self._length = 0
+        self._chunks: ChunkedBody | None = None
+        self._response: H11Response | PlainResponse | None = None
+        self.eof = False
+        """Whether nothing more will arrive."""
+        self.has_news = False
+        """Whether anything has arrived since this was last set to False."""
+        self.discards = False
+        """Whether nothing more is of interest."""
+
+    @property
+    def _h11(self) -> h11.Connection:
+        """In its idle state while a plain request is served; most connections never need one."""
+        if self._connection is None:
+            self._connection = h11.Connection(h11.SERVER)
+        return self._connection
+
+    @property
+    def response(self) -> H11Response | PlainResponse:
+        """Frames the response to the request whose head was read last, or to what is no request."""
+        if self._response is None:
+            self._response = H11Response(self._h11)
+        return self._response
+
+    def feed(self, data: bytes) -> None:
+        """Bytes have arrived; b"" is the end."""
+        self.has_news = True
+        if not data:
+            self.eof = True
+        elif not self.discards and not self.eof:
+            self._unread += data
+
+    def discard(self) -> None:
+        """Read nothing more."""
+        self.discards = True
+        self._unread.clear()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether more than the largest head has arrived, and has not been read."""
+        return len(self._unread) > max(_FULL_BYTES, self._head_bytes)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the request has been read to its end, and nothing has arrived behind it."""
+        read = self.body_left == 0 or self._h11.their_state in _CLOSED
+        return read and not self._unread
+
+    @property
+    def has_body(self) -> bool:
+        """Whether the end of the request's body has not been read."""
+        return self.body_left != 0 if self._is_plain else self._h11.their_state is h11.SEND_BODY
+
+    @property
+    def must_close(self) -> bool:
+        """Whether an unread body makes the response about to be sent the connection's last.
+
+        A client that waits for "100 Continue" has not sent it, a long one would have to be listened
+        to for nothing, and of a chunked one nobody knows the length (RFC 9112 section 9.3).
+        """
+        if not self.has_body:
+            return False
+        left = self.body_left
+        if left is None or left > _WORTH_DRAINING:
+            return True
+        return not self._is_plain and self._h11.they_are_waiting_for_100_continue
+
+    def has_begun(self) -> bool:
+        """Whether the next request has; empty lines before it do not count (RFC 9112, 2.2)."""
+        if self._unread.startswith((b"\r", b"\n")):
+            self._unread = self._unread.lstrip(b"\r\n")
+        return bool(self._unread)
+
+    def read_head(self) -> Request | None:
+        """The next request, None until its head has arrived whole.
+
+        :raises h11.RemoteProtocolError: if it is none.
+        :raises RemoteProtocolError: if it may not be answered.
+        """
+        found = plain.recognise(self._unread, self._searched, self._head_bytes)
+        if found is None:
+            return self._read_head_by_h11()
+        request, self.body_left, end = found
+        self._length = self.body_left
+        del self._unread[:end]
+        self._is_plain = True
+        self.is_head = request.method == "HEAD"
+        self._response = PlainResponse(self.is_head)
+        return request
+
+    def _read_head_by_h11(self) -> Request | None:
+        end = messages.head_end(self._unread, self._searched, self._head_bytes)
+        if end is None:
+            if self.eof:
+                raise RemoteProtocolError("the request ends in the middle of its head")
+            self._searched = len(self._unread)
+            return None
+        self._h11.receive_data(messages.shorten_lengths(self._take(end)))
+        event = self._h11.next_event()
+        assert isinstance(event, h11.Request)
+        self.is_head = event.method == b"HEAD"
+        # h11 lets none of those through twice that matter here.
+        fields = dict(event.headers)
+        messages.check(event, fields)
+        self.body_left = messages.announced_length(fields)
+        self._chunks = ChunkedBody() if self.body_left is None else None
+        return messages.request_of(event)
+
+    def invitation(self) -> bytes:
+        """What to send before the body is read: "100 Continue" to a client that waits for it."""
+        waits = not self._is_plain and self._h11.they_are_waiting_for_100_continue
+        return (self._h11.send(messages.CONTINUE) or b"") if waits else b""
+
+    @property
+    def expected(self) -> int:
+        """How many bytes of the body are known to come: all, or those of the present chunk."""
+        if self._chunks is not None:
+            return self._chunks.expected
+        return self.body_left or 0
+
+    def read_body(self) -> bytes | None:
+        """The next piece of the request's body, b"" at its end; None until more has arrived.
+
+        :raises h11.RemoteProtocolError: for a body that breaks off.
+        :raises RemoteProtocolError: for one that is malformed, or breaks off.
+        """
+        if self._chunks is not None:
+            return self._read_chunks(self._chunks)
+        if not self._is_plain:
+            return self._read_body_by_h11()
+        left = self.body_left
+        if not left:
+            return b""
+        if not self._unread:
+            if self.eof:
+                raise RemoteProtocolError(
+                    "peer closed connection without sending complete message body "
+                    f"(received {self._length - left} bytes, expected {self._length})"
+                )
+            return None
+        return self._take_body(left)
+
+    def _read_chunks(self, chunks: ChunkedBody) -> bytes | None:
+        piece = chunks.read(self._unread)
+        if piece is None and self.eof:
+            raise RemoteProtocolError(
+                "peer closed connection without sending complete message body "
+                "(incomplete chunked read)"
+            )
+        if piece == b"":
+            self._chunks = None
+            self._h11.receive_data(_LAST_CHUNK)
+            self._h11.next_event()
+        return piece
+
+    def _read_body_by_h11(self) -> bytes | None:
+        while (event := self._h11.next_event()) is h11.NEED_DATA:
+            if self._unread:
+                assert self.body_left is not None
+                self._h11.receive_data(self._take_body(self.body_left))
+            elif self.eof:
+                self._h11.receive_data(b"")
+            else:
+                return None
+        return bytes(event.data) if isinstance(event, h11.Data) else b""
+
+    def give_up(self) -> None:
+        """The rest of the body is not going to be waited for."""
+        self.body_left = None
+
+    def next_cycle(self) -> None:
+        """The request has been read to its end and answered; another may follow."""
+        if self._is_plain:
+            self._is_plain = False
+        else:
+            self._h11.start_next_cycle()
+        self._response = None
+        self.is_head = False
+        self.body_left = None
+        self._searched = 0
+
+    def _take(self, count: int) -> bytes:
+        if count == len(self._unread):
+            # Nearly always, and another buffer is cheaper than a view of this one.
+            data = bytes(self._unread)
+            self._unread.clear()
+            return data
+        with memoryview(self._unread) as view:
+            data = bytes(view[:count])
+        del self._unread[:count]
+        return data
+
+    def _take_body(self, left: int) -> bytes:
+        data = self._take(min(left, len(self._unread)))
+        self.body_left = left - len(data)
+        return data

@@ -1,0 +1,130 @@
+"""The shared parts' needs, by asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from .asyncio_tasks import current_task, guarded, install, may_be_dropped
+
+
+class _Scope:
+    """See :class:`._backend.Scope`."""
+
+    def __init__(self) -> None:
+        # It tells its own cancellation from the task's, which goes on.
+        self._timeout = asyncio.timeout(None)
+
+    async def __aenter__(self) -> _Scope:
+        await self._timeout.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc: Any) -> bool | None:
+        try:
+            await self._timeout.__aexit__(*exc)
+        except TimeoutError:
+            return True
+        return None
+
+    def cancel(self) -> None:
+        self._timeout.reschedule(0)
+
+
+class AsyncioBackend:
+    """Tasks of the running loop. See :class:`._backend.Backend`."""
+
+    cancelled = asyncio.CancelledError
+    may_drop = True
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        install(self._loop)
+        self._tasks: set[asyncio.Task[None]] = set()
+        # Made once: a stream that waits would keep its own.
+        self._forget = self._tasks.discard
+        self._context = contextvars.copy_context()
+        self._thread = threading.get_ident()
+
+    def current(self) -> object:
+        return current_task()
+
+    def is_told_to_end(self) -> bool:
+        task = current_task()
+        return task is not None and task.cancelling() > 0
+
+    def soon(self, callback: Callable[..., object], *args: Any) -> bool:
+        try:
+            self._loop.call_soon_threadsafe(callback, *args)
+        except RuntimeError:
+            # It is closed.
+            return False
+        return True
+
+    def promptly(self, callback: Callable[..., object], *args: Any) -> None:
+        if threading.get_ident() == self._thread:
+            callback(*args)
+        else:
+            self.soon(callback, *args)
+
+    def later(
+        self, seconds: float, callback: Callable[..., object], *args: Any
+    ) -> asyncio.TimerHandle:
+        return self._loop.call_later(seconds, callback, *args)
+
+    def spawn(
+        self, function: Callable[..., Awaitable[object]], *args: Any, name: str = ""
+    ) -> asyncio.Task[None]:
+        task = self._loop.create_task(guarded(function, args), name=name or function.__qualname__)
+        self._tasks.add(task)
+        may_be_dropped(task)
+        # Not by the task itself, since one that is cancelled early never begins.
+        task.add_done_callback(self._forget, context=self._context)
+        return task
+
+    def cancel_all(self) -> list[str]:
+        for task in self._tasks:
+            task.cancel()
+        return [task.get_name() for task in self._tasks]
+
+    def event(self) -> asyncio.Event:
+        return asyncio.Event()
+
+    def scope(self) -> _Scope:
+        return _Scope()
+
+    async def wait_for(self, event: asyncio.Event, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await event.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def wait_through(
+        self, event: asyncio.Event, seconds: float, on_cancel: Callable[[], object]
+    ) -> None:
+        try:
+            await self.wait_for(event, seconds)
+        except asyncio.CancelledError:
+            on_cancel()
+
+    async def checkpoint(self) -> None:
+        await asyncio.sleep(0)
+
+    async def seen_through(
+        self, awaitable: Awaitable[Any], on_cancel: Callable[[], object] | None = None
+    ) -> Any:
+        task = asyncio.ensure_future(awaitable)
+        may_be_dropped(task)
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError:
+                if on_cancel is not None:
+                    on_cancel()
+        if task.cancelled():
+            raise RuntimeError("what was waited for was cancelled")
+        return task.result()

@@ -1,0 +1,144 @@
+"""The shared parts' needs, by trio."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
+
+import trio
+
+from .calls import passing
+
+logger = logging.getLogger("sansio_copilot")
+
+StartSoon: TypeAlias = Callable[..., object]
+
+
+class _Scope:
+    """See :class:`._backend.Scope`."""
+
+    def __init__(self) -> None:
+        self._scope = trio.CancelScope()
+
+    async def __aenter__(self) -> _Scope:
+        self._scope.__enter__()
+        return self
+
+    async def __aexit__(self, *exc: Any) -> bool | None:
+        return self._scope.__exit__(*exc)
+
+    def cancel(self) -> None:
+        self._scope.cancel()
+
+
+class TrioBackend:
+    """Tasks of a nursery, or whatever ``start_soon`` puts them into. See
+    :class:`._backend.Backend`.
+
+    A task has a shielded scope of its own: what ends the server ends its tasks in order, and not
+    all at once.
+    """
+
+    cancelled = trio.Cancelled
+    may_drop = False
+    """Since a nursery may be among it, whose children are somebody's."""
+
+    def __init__(self, start_soon: StartSoon) -> None:
+        self._start_soon = start_soon
+        self._token = trio.lowlevel.current_trio_token()
+        self._tasks: dict[trio.CancelScope, str] = {}
+        self._thread = threading.get_ident()
+
+    def current(self) -> object:
+        return trio.lowlevel.current_task()
+
+    def is_told_to_end(self) -> bool:
+        # What is shielded is cancelled by us.
+        return False
+
+    def soon(self, callback: Callable[..., object], *args: Any) -> bool:
+        try:
+            self._token.run_sync_soon(callback, *args)
+        except trio.RunFinishedError:
+            return False
+        return True
+
+    def promptly(self, callback: Callable[..., object], *args: Any) -> None:
+        if threading.get_ident() == self._thread:
+            callback(*args)
+        else:
+            self.soon(callback, *args)
+
+    def later(
+        self, seconds: float, callback: Callable[..., object], *args: Any
+    ) -> trio.CancelScope:
+        scope = trio.CancelScope(shield=True)
+
+        async def wait() -> None:
+            with scope:
+                await trio.sleep(seconds)
+                callback(*args)
+
+        self._start_soon(wait)
+        return scope
+
+    def spawn(
+        self, function: Callable[..., Awaitable[object]], *args: Any, name: str = ""
+    ) -> trio.CancelScope:
+        scope = trio.CancelScope(shield=True)
+        self._tasks[scope] = name or function.__qualname__
+        self._start_soon(self._live, scope, function, args)
+        return scope
+
+    async def _live(
+        self,
+        scope: trio.CancelScope,
+        function: Callable[..., Awaitable[object]],
+        args: tuple[Any, ...],
+    ) -> None:
+        try:
+            with scope:
+                await function(*args)
+        except passing(trio.Cancelled):
+            raise
+        except BaseException:
+            logger.exception("a task of the server failed")
+        finally:
+            del self._tasks[scope]
+
+    def cancel_all(self) -> list[str]:
+        for scope in self._tasks:
+            scope.cancel()
+        return list(self._tasks.values())
+
+    def event(self) -> trio.Event:
+        return trio.Event()
+
+    def scope(self) -> _Scope:
+        return _Scope()
+
+    async def wait_for(self, event: trio.Event, seconds: float) -> bool:
+        with trio.move_on_after(seconds):
+            await event.wait()
+        return event.is_set()
+
+    async def wait_through(
+        self, event: trio.Event, seconds: float, on_cancel: Callable[[], object]
+    ) -> None:
+        # trio remembers a cancellation until the shield is gone.
+        with trio.CancelScope(shield=True):
+            await self.wait_for(event, seconds)
+
+    async def checkpoint(self) -> None:
+        with trio.CancelScope(shield=True):
+            await trio.lowlevel.checkpoint()
+
+    async def seen_through(
+        self, awaitable: Awaitable[Any], on_cancel: Callable[[], object] | None = None
+    ) -> Any:
+        # trio remembers a cancellation until the shield is gone.
+        with trio.CancelScope(shield=True):
+            return await awaitable
+        raise RuntimeError("what was waited for was cancelled")

@@ -1,0 +1,217 @@
+"""One client's connection under trio: a task that drives it and one that reads for it."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import socket
+import struct
+import threading
+from typing import Any
+
+import trio
+
+from sansio_copilot.actions import Call, StoreCall, WaitForFrames
+
+from ..http1.connection import HTTPConnection
+from ..http1.wants import GONE, TIMED_OUT, Close, CloseWriting, Receive, Rest, Send, Want
+from ..serving.calls import Pending, begin_watch, end_watch
+from ..serving.service import Service
+from ..serving.trio_backend import TrioBackend
+from .stream import patient, socket_of
+
+_PIECE_BYTES = 64 * 1024
+_PIECE_OF_OTHERS_BYTES = 4 * 1024
+_BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
+_CLOSE_SECONDS = 2.0
+
+
+class Connection:
+    """Moves the bytes of an :class:`HTTPConnection`, and waits for it."""
+
+    def __init__(self, service: Service, backend: TrioBackend, stream: trio.abc.Stream) -> None:
+        self._service = service
+        self._backend = backend
+        patient_stream = patient(stream, service.runtime.limits.write_seconds)
+        self._stream = patient_stream or stream
+        self._is_patient = patient_stream is not None
+        self._lock = service.calls.lock
+        self._thread = threading.get_ident()
+        self._scope = trio.CancelScope()
+        self._call_scope = trio.CancelScope()
+        self._http: HTTPConnection
+        self._want: Want | None = None
+        """What :meth:`_resume` may give an outcome."""
+        self._outcome: Any = None
+        self._resumed = trio.Event()
+        self._wanted = trio.Event()
+        self._lost = False
+
+    async def serve(self) -> None:
+        """Answer requests until the connection ends, and close it."""
+        self._http = HTTPConnection(self._service, admitted=self._service.admit(self))
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._read)
+                    await self._drive()
+                    nursery.cancel_scope.cancel()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.aclose_forcefully(self._stream)
+            self._service.connection_ended(self)
+
+    # What the service says
+
+    def close_if_idle(self) -> None:
+        """Close, unless a request is being received or answered."""
+        if isinstance(self._want, Receive) and self._want.idle:
+            self._resume(self._want, TIMED_OUT)
+
+    def abort(self) -> None:
+        """Close at once, whatever is being sent."""
+        self._scope.cancel()
+
+    # Reading
+
+    async def _read(self) -> None:
+        while True:
+            try:
+                data = await self._stream.receive_some(_PIECE_BYTES)
+            except _BROKEN:
+                self._lose()
+                return
+            self._http.feed(bytes(data))
+            if isinstance(self._want, Receive):
+                self._resume(self._want)
+            elif not data and isinstance(self._want, WaitForFrames):
+                self._resume(self._want, GONE)
+            if not data:
+                return
+            while self._http.full and not isinstance(self._want, Receive):
+                self._wanted = trio.Event()
+                await self._wanted.wait()
+
+    def _lose(self) -> None:
+        self._lost = True
+        self._call_scope.cancel()
+        if self._want is not None:
+            self._resume(self._want, GONE)
+
+    # What the connection wants
+
+    async def _drive(self) -> None:
+        http = self._http
+        want = http.start()
+        while not isinstance(want, Close):
+            if self._lost and not isinstance(want, StoreCall):
+                want = http.done(GONE)
+                continue
+            try:
+                outcome = await self._perform(want)
+            except trio.Cancelled:
+                # Raised again by the next checkpoint; what the exchange has begun is ended first.
+                self._lost = True
+                outcome = GONE
+            except Exception as error:
+                want = http.failed(error)
+                continue
+            want = http.done(outcome)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if want.abort:
+            _reset(self._stream)
+        elif not self._lost:
+            with trio.move_on_after(_CLOSE_SECONDS), contextlib.suppress(*_BROKEN):
+                await self._stream.aclose()
+
+    async def _perform(self, want: Want) -> Any:
+        match want:
+            case Call():
+                outcome = self._service.calls.begin(want, self._http.context, self._home)
+                if not isinstance(outcome, Pending):
+                    return outcome
+                if isinstance(want, StoreCall):
+                    return await outcome.see_through(self._backend, lambda: None)
+                return await self._await(outcome)
+            case Send(data=data):
+                return await self._send(data)
+            case WaitForFrames(store=store, cursor=cursor, timeout=timeout):
+                self._expect(want, False)
+                context = self._http.context
+                unwatch = context.current.run(
+                    begin_watch, self._lock, store, "watch", cursor, self._notified
+                )
+                try:
+                    return await self._wait(timeout)
+                finally:
+                    context.current.run(end_watch, self._lock, unwatch)
+            case Receive(seconds=seconds):
+                self._expect(want, TIMED_OUT)
+                self._wanted.set()
+                return await self._wait(seconds)
+            case Rest():
+                return await trio.lowlevel.checkpoint()
+            case CloseWriting():
+                # What is encrypted cannot be closed by halves.
+                if isinstance(self._stream, trio.abc.HalfCloseableStream):
+                    with contextlib.suppress(*_BROKEN):
+                        await self._stream.send_eof()
+        return None
+
+    async def _await(self, pending: Pending) -> Any:
+        with trio.CancelScope() as self._call_scope:
+            return await pending.wait(self._backend)
+        return GONE
+
+    def _home(self) -> TrioBackend:
+        return self._backend
+
+    async def _send(self, data: bytes) -> Any:
+        # In pieces where nothing tells of progress, because a client that takes little takes some.
+        size = len(data) if self._is_patient else _PIECE_OF_OTHERS_BYTES
+        seconds = math.inf if self._is_patient else self._service.runtime.limits.write_seconds
+        view = memoryview(data)
+        for start in range(0, len(data), size):
+            with trio.move_on_after(seconds) as scope:
+                try:
+                    await self._stream.send_all(view[start : start + size])
+                except _BROKEN:
+                    self._lost = True
+            if self._lost or scope.cancelled_caught:
+                self._lost = True
+                return GONE
+        return None
+
+    # Waiting
+
+    def _expect(self, want: Want, otherwise: Any) -> None:
+        self._want, self._outcome, self._resumed = want, otherwise, trio.Event()
+
+    async def _wait(self, seconds: float) -> Any:
+        with trio.move_on_after(seconds):
+            await self._resumed.wait()
+        self._want = None
+        return self._outcome
+
+    def _resume(self, want: Want, outcome: Any = None) -> None:
+        """``want`` has its outcome, unless it was given up meanwhile."""
+        if self._want is want:
+            self._want = None
+            self._outcome = outcome
+            self._resumed.set()
+
+    def _notified(self) -> None:
+        want = self._want
+        if want is None:
+            return
+        if threading.get_ident() == self._thread:
+            self._resume(want, True)
+        else:
+            self._backend.soon(self._resume, want, True)
+
+
+def _reset(stream: trio.abc.Stream) -> None:
+    """Have a socket end with a reset when it is closed, so that nobody takes it for the end."""
+    if (transport := socket_of(stream)) is not None:
+        with contextlib.suppress(OSError):
+            transport.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -1,0 +1,183 @@
+"""Serve a runtime with trio: a task for each connection, HTTP/1.1 by h11.
+
+Runs live in a nursery that the server owns. Cancelling the scope around the server ends every run
+well formed, and its readers receive that, before the scope is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ssl as tls
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import trio
+
+from sansio_copilot import CopilotRuntime
+
+from ..net.listeners import Listeners, UnixPath
+from ..net.shortage import PAUSE_SECONDS, Shortage
+from ..serving.service import Service
+from ..serving.signals import EndingSignals
+from ..serving.trio_backend import TrioBackend
+from .connection import Connection
+
+
+async def serve(
+    runtime: CopilotRuntime,
+    host: str = "127.0.0.1",
+    port: int = 4000,
+    *,
+    unix: UnixPath = None,
+    unix_mode: int | None = None,
+    ssl: tls.SSLContext | None = None,
+    grace_seconds: float = 10.0,
+    ready: Callable[[Server], object] | None = None,
+    task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve ``runtime`` until SIGTERM, SIGINT or SIGHUP, or until cancelled.
+
+    A signal begins a graceful shutdown; see :meth:`Server.close`. A second one kills, as it would
+    without this server. Cancellation ends the runs at once, well formed.
+
+    :param port: 0 takes a free one; :attr:`Server.port` tells which.
+    :param unix: the path of a Unix socket to listen on instead; with a NUL in front an abstract
+        name. What a server that was killed left there is replaced.
+    :param unix_mode: the permissions of that socket (``0o660``, say); by default as the umask says.
+    :param ssl: a server's context, to speak TLS.
+    :param grace_seconds: how long responses and runs may go on after a signal.
+    :param ready: called with the server when it accepts connections.
+    :param task_status: the same for ``nursery.start``, which returns the :class:`Server`.
+    :raises OSError: if the address cannot be bound, or another server listens there.
+    :raises ValueError: for a port that is not a whole number from 0 to 65535, a path or a mode that
+        is none.
+    """
+    with EndingSignals() as signals:
+        # First, because what a nursery raises is a group.
+        listeners = Listeners(host, port, unix, unix_mode)
+        async with open_server(runtime, grace_seconds=grace_seconds) as server:
+            server.listen(listeners, ssl)
+            signals.then(server.begin_close)
+            if ready is not None:
+                ready(server)
+            task_status.started(server)
+            await server.serve_until_closed()
+
+
+@contextlib.asynccontextmanager
+async def open_server(
+    runtime: CopilotRuntime, *, grace_seconds: float = 10.0
+) -> AsyncIterator[Server]:
+    """A home for the runs of connections that an accept loop of yours gives it.
+
+        async with open_server(runtime) as server:
+            await trio.serve_tcp(server.serve_stream, 4000)
+
+    Leaving the block shuts the server down, at once if by an exception or a cancellation.
+
+    :param grace_seconds: how long responses and runs may go on after the end of the block.
+    """
+    async with trio.open_nursery() as nursery:
+        server = Server(runtime, nursery, grace_seconds)
+        failed = True
+        try:
+            yield server
+            failed = False
+        finally:
+            with trio.CancelScope(shield=True):
+                await server.close(grace_seconds=0 if failed else None)
+
+
+class Server:
+    """A server that is running. Made by :func:`open_server`, and for :func:`serve`."""
+
+    def __init__(
+        self, runtime: CopilotRuntime, nursery: trio.Nursery, grace_seconds: float
+    ) -> None:
+        self._nursery = nursery
+        self._backend = TrioBackend(nursery.start_soon)
+        self._service = Service(runtime, self._backend, grace_seconds)
+        self._accepting = trio.CancelScope()
+        self._listeners: Listeners | None = None
+        self._shortage = Shortage()
+        self.port = 0
+        """The port that the server listens on; 0 if it does not, or on a Unix socket."""
+
+        nursery.start_soon(self._service.serve_until_closed, self._stop_listening)
+
+    def listen(self, listeners: Listeners, ssl: tls.SSLContext | None) -> None:
+        """Begin to accept; called once, by :func:`serve`."""
+        self._listeners = listeners
+        self.port = listeners.port
+        self._nursery.start_soon(self._accept, listeners, ssl)
+
+    async def serve_until_closed(self) -> None:
+        """Wait until :meth:`close` has done its work, whoever called it."""
+        await self._service.wait_closed()
+
+    async def serve_stream(self, stream: trio.abc.Stream) -> None:
+        """Answer the requests of one connection until it ends, and close it.
+
+        :param stream: a ``trio.SocketStream`` or ``trio.SSLStream``, for one.
+        """
+        await Connection(self._service, self._backend, stream).serve()
+
+    def begin_close(self) -> None:
+        """Begin what :meth:`close` does and return at once; for a signal handler."""
+        self._backend.soon(self._service.begin_close)
+
+    async def close(self, *, grace_seconds: float | None = None) -> None:
+        """Shut down: accept nothing more, let responses finish, then end the runs that are left.
+
+        After the grace period each run is ended with a well-formed terminal event, which its
+        readers receive.
+
+        :param grace_seconds: instead of what the server was started with.
+        """
+        await self._service.close(grace_seconds)
+
+    async def _accept(self, listeners: Listeners, ssl: tls.SSLContext | None) -> None:
+        try:
+            with self._accepting:
+                async with trio.open_nursery() as nursery:
+                    for listener in listeners.sockets:
+                        plain = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
+                        nursery.start_soon(
+                            self._accept_from,
+                            plain if ssl is None else trio.SSLListener(plain, ssl),
+                        )
+        finally:
+            listeners.close()
+
+    async def _accept_from(self, listener: trio.abc.Listener[trio.abc.Stream]) -> None:
+        while True:
+            try:
+                stream = await listener.accept()
+            except OSError as error:
+                # trio's own loop would log a traceback for each attempt.
+                if self._shortage.begins(error):
+                    await trio.sleep(PAUSE_SECONDS)
+            else:
+                self._nursery.start_soon(self._serve_accepted, stream)
+
+    async def _serve_accepted(self, stream: trio.abc.Stream) -> None:
+        # What ends the server ends its connections in order.
+        with trio.CancelScope(shield=True):
+            if isinstance(stream, trio.SSLStream) and not await self._shake_hands(stream):
+                await trio.aclose_forcefully(stream)
+                return
+            await self.serve_stream(stream)
+
+    async def _shake_hands(self, stream: trio.SSLStream[Any]) -> bool:
+        with trio.move_on_after(self._service.runtime.limits.header_seconds):
+            try:
+                await stream.do_handshake()
+            except trio.BrokenResourceError:
+                return False
+            return True
+        return False
+
+    def _stop_listening(self) -> None:
+        if self._listeners is not None:
+            self._listeners.remove()
+        self._accepting.cancel()

@@ -1,0 +1,18 @@
+"""Serve a runtime under any WSGI server with threads: gunicorn's gthread, waitress, mod_wsgi.
+
+A request is answered in the server's thread, and a stream keeps that thread for as long as it
+lasts. Runs live on an event loop in the background, and go on when their clients go away; each
+process has a loop of its own, begun when it is first needed.
+"""
+
+from __future__ import annotations
+
+from ..extras import missing_extra
+
+try:
+    from .answer import StreamBroken
+    from .app import CopilotWSGI
+except ModuleNotFoundError as error:
+    raise missing_extra("wsgi", error) from error
+
+__all__ = ["CopilotWSGI", "StreamBroken"]

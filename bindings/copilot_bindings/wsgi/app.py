@@ -1,0 +1,181 @@
+"""Serve a runtime under any WSGI server with threads: gunicorn's gthread, waitress, mod_wsgi.
+
+A request is answered in the server's thread, and a stream keeps that thread for as long as it
+lasts. Runs live on an event loop in the background, and go on when their clients go away; each
+process has a loop of its own, begun when it is first needed.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from types import FrameType
+from typing import TypeAlias
+
+from sansio_copilot import CopilotRuntime, RemoteProtocolError, RunRefused
+from sansio_copilot.http import refusals
+
+from ..serving.background_loop import BackgroundLoop
+from ..serving.bodies import Bodies
+from ..serving.calls import Calls
+from ..serving.service import SHUTDOWN
+from ..serving.signals import comes_again, send_to_main_thread
+from ..serving.workers import warn_of_workers
+from .answer import Answer
+from .environ import BodyEndsEarly, Environ, StartResponse, request_of, send_whole
+
+_EXIT_SECONDS = 60.0
+
+Handler: TypeAlias = Callable[[int, FrameType | None], object] | int | None
+
+
+class CopilotWSGI:
+    """A WSGI application that serves ``runtime``; by itself, below a prefix or inside another.
+
+    The runtime's ``base_path`` is the path that the browser sees, wherever this is mounted. What a
+    proxy or a mount puts in front of it may be left out, if the server has it in ``SCRIPT_NAME``.
+
+    :param grace_seconds: how long runs may go on once the application closes.
+    """
+
+    def __init__(self, runtime: CopilotRuntime, *, grace_seconds: float = 10.0) -> None:
+        self.runtime = runtime
+        self.bodies = Bodies(runtime.limits)
+        """The room for the bodies of requests."""
+        self._grace_seconds = grace_seconds
+        self._lock = threading.Lock()
+        self._loop: BackgroundLoop | None = None
+        self._forked: list[BackgroundLoop] = []
+        self._calls = (os.getpid(), Calls(runtime))
+        self._asked = 0
+        """The process that has looked for other workers."""
+        self.closing = False
+        """Whether no run is started any more."""
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request (PEP 3333)."""
+        try:
+            request = request_of(environ, self.runtime.base_path)
+        except RemoteProtocolError as error:
+            return send_whole(refusals.not_http(str(error)), start_response)
+        if self._asked != os.getpid():
+            self._asked = os.getpid()
+            where = environ.get("SERVER_NAME", ""), environ.get("SERVER_PORT")
+            several = bool(environ.get("wsgi.multiprocess"))
+            warn_of_workers(self.runtime.store, *where, several=several)
+        exchange = self.runtime.exchange(request, time.time())
+        answer = Answer(self, exchange, environ, start_response)
+        try:
+            answer.begin()
+        except BodyEndsEarly as error:
+            answer.close()
+            return send_whole(refusals.not_http(str(error)), start_response)
+        except BaseException:
+            answer.close()
+            raise
+        return answer
+
+    def calls(self) -> Calls:
+        """What makes the calls of this process's threads; its own, since a fork has none."""
+        process, calls = self._calls
+        if process != os.getpid():
+            with self._lock:
+                process, calls = self._calls
+                if process != os.getpid():
+                    calls = Calls(self.runtime)
+                    self._calls = (os.getpid(), calls)
+        return calls
+
+    def background(self) -> BackgroundLoop:
+        """The event loop of this process.
+
+        :raises RunRefused: if the application was closed before there was one.
+        """
+        if (loop := self._begun()) is None:
+            calls = self.calls()
+            with self._lock:
+                if (loop := self._begun()) is None:
+                    if self.closing:
+                        raise RunRefused(SHUTDOWN)
+                    if self._loop is not None and self._loop.process != os.getpid():
+                        # A forked process has its parent's without the thread: nothing can be done
+                        # with it, not even let it be finalized.
+                        self._forked.append(self._loop)
+                    loop = self._loop = BackgroundLoop(
+                        self.runtime, self._grace_seconds, calls=calls
+                    )
+                    atexit.register(self._close_at_exit, loop)
+                    if self.closing:
+                        # A signal came meanwhile, and found no loop to tell.
+                        loop.begin_close()
+        return loop
+
+    def _begun(self) -> BackgroundLoop | None:
+        loop = self._loop
+        if loop is None or loop.process != os.getpid() or loop.failure is not None:
+            return None
+        return loop
+
+    # The end
+
+    def begin_close(self, grace_seconds: float | None = None) -> None:
+        """Begin what :meth:`close` does and return at once; for a signal handler."""
+        self.closing = True
+        if (loop := self._begun()) is not None:
+            loop.begin_close(grace_seconds)
+
+    def close(self, *, grace_seconds: float | None = None) -> None:
+        """Start no more runs, let those that are live go on for a while, then end what is left.
+
+        After the grace period each run is ended with a well-formed terminal event, which its
+        readers receive if the server goes on serving meanwhile.
+
+        :param grace_seconds: instead of what the application was made with.
+        """
+        self.begin_close(grace_seconds)
+        if (loop := self._begun()) is not None:
+            loop.wait_closed()
+            atexit.unregister(self._close_at_exit)
+        self.calls().release()
+
+    def close_on_signals(self, *numbers: int) -> None:
+        """Begin to close when a signal comes, while the server goes on serving.
+
+        A handler that is there already, as a server's own, is called as well: at once, or as soon
+        as what the signal interrupts holds no lock of a pool of threads, which the handler might
+        wait for. If there is none the process ends when all is closed, or at a second signal, by
+        SystemExit in its main thread. To be called in that thread.
+
+        :param numbers: SIGTERM and SIGINT if there are none.
+        """
+        for number in numbers or (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, partial(self._on_signal, signal.getsignal(number)))
+
+    def _on_signal(self, former: Handler, number: int, frame: FrameType | None) -> None:
+        if comes_again(number, frame):
+            return
+        first = not self.closing
+        self.begin_close()
+        if callable(former) and former is not signal.default_int_handler:
+            former(number, frame)
+        elif first:
+            threading.Thread(target=self._signal_again, args=(number,), daemon=True).start()
+        else:
+            sys.exit()
+
+    def _signal_again(self, number: int) -> None:
+        self.close()
+        send_to_main_thread(number)
+
+    def _close_at_exit(self, loop: BackgroundLoop) -> None:
+        if loop is self._begun():
+            self.begin_close(grace_seconds=0)
+            # Not for ever, because a store that hangs may have the thread of the loop now.
+            loop.wait_closed(_EXIT_SECONDS)
+            self.calls().release()

@@ -1,0 +1,8 @@
+"""What an application brings to be run: agents, and what they are told."""
+
+from __future__ import annotations
+
+from .protocols import Agent, AgentContext, AgentsFunction, Event, Events
+from .text import text_agent
+
+__all__ = ["Agent", "AgentContext", "AgentsFunction", "Event", "Events", "text_agent"]

@@ -1,0 +1,90 @@
+"""What of a run its readers are not told, unless the application says so.
+
+An agent's framework attaches what it was given and answered to the events that it makes (RAW
+events, and ``rawEvent`` members): the system's prompt, tools, names of models. And the text of an
+exception may hold whatever was at hand where it was raised. A thread's readers are browsers.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import attrs
+from ag_ui.core import BaseEvent
+
+from ..errors import text_of
+from ..events import types as t
+
+logger = logging.getLogger("sansio_copilot")
+
+ErrorMessage: TypeAlias = Callable[[str | None, Any], str | None]
+"""A plain function of an agent's id and what went wrong, which returns what clients are told.
+
+The second argument is the exception, or the RUN_ERROR event, a dict, that the agent yielded. None
+leaves the message as it is. The id is None for a transcription service.
+"""
+
+_RAW_MEMBERS = frozenset({"rawEvent", "raw_event"})
+_UNSAID = "Something went wrong"
+
+
+def without_raw(event: BaseEvent | dict[str, Any]) -> BaseEvent | dict[str, Any] | None:
+    """``event`` without what its framework said; None if it is nothing else."""
+    if isinstance(event, dict):
+        if event.get("type") == t.RAW:
+            return None
+        if _RAW_MEMBERS.isdisjoint(event):
+            return event
+        return {name: event[name] for name in event if name not in _RAW_MEMBERS}
+    if event.type == t.RAW:
+        return None
+    # Not dumped first: it may be many times as large as the rest.
+    return event if event.raw_event is None else event.model_copy(update={"raw_event": None})
+
+
+def check_error_message(function: ErrorMessage | None) -> ErrorMessage | None:
+    """``function``, if it can be called without waiting.
+
+    :raises TypeError: if it cannot be.
+    """
+    if function is None:
+        return None
+    if not callable(function):
+        raise TypeError(f"error_message is a function, not {type(function).__name__}")
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        type(function).__call__  # an object whose class defines it
+    ):
+        raise TypeError("error_message cannot be an async function: it is called without waiting")
+    return function
+
+
+@attrs.frozen
+class Teller:
+    """Says what clients are told of what went wrong in one agent, or in a transcription service.
+
+    :param function: the application's; None tells them all.
+    """
+
+    agent_id: str | None = None
+    function: ErrorMessage | None = None
+
+    def told(self, problem: BaseException | Mapping[str, Any], message: str) -> str:
+        """What to say instead of ``message``. Whatever is wrong with the function hides it."""
+        if self.function is None:
+            return message
+        try:
+            instead = self.function(self.agent_id, problem)
+            if instead is None:
+                return message
+            if isinstance(instead, str):
+                return instead
+            logger.error("error_message returned %s, expected str or None", type(instead).__name__)
+        except Exception as error:
+            logger.error("error_message failed: %s", text_of(error), exc_info=error)
+        return _UNSAID
+
+
+TELLS_ALL = Teller()

@@ -1,0 +1,208 @@
+"""Agents: what the application brings, and how it is called."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+import attrs
+from ag_ui.core import BaseEvent, EventType, RunAgentInput
+
+from .. import json_codec
+from ..errors import text_of
+from ..events import EventError
+from ..http.messages import Request
+from .disclosure import without_raw
+
+Event: TypeAlias = BaseEvent | Mapping[str, Any]
+Events: TypeAlias = Iterator[Event] | AsyncIterator[Event]
+Agent: TypeAlias = Any
+"""A callable ``(input, context)``, or an object with such a method ``run``, that returns an
+iterator or an async iterator of events. Optional attributes: ``description`` (str),
+``capabilities`` (a mapping, or a plain or async function that returns one), ``headers`` (a
+mapping: what the server itself sends to that agent)."""
+AgentsFunction: TypeAlias = Callable[
+    [Request], "Mapping[str, Agent] | Awaitable[Mapping[str, Agent]]"
+]
+
+
+@attrs.define
+class AgentContext:
+    """What an agent is told beside its input.
+
+    :param agent_id: the id under which the agent is registered.
+    :param request: the HTTP request that started the run, without its body, which is the input.
+    :param headers: the headers forwarded from the request, merged with the agent's own.
+    :param stop_requested: turns true when the run is stopped. An async agent is cancelled as well;
+        a plain one, which cannot be, looks here between two pieces of work.
+    """
+
+    agent_id: str
+    request: Request
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+    stop_requested: bool = False
+
+
+def call_agent(agent: Agent, input: RunAgentInput, context: AgentContext) -> Any:
+    """Call ``agent``; returns its iterator of events, plain or async, or an awaitable of one.
+
+    A ``run`` method comes before calling the object itself.
+    """
+    run = getattr(agent, "run", None) or agent
+    return run(input, context)
+
+
+def event_dict(event: object, *, raw: bool = True) -> dict[str, Any] | None:
+    """An event as a dict of its JSON shape.
+
+    The dict is the caller's: an agent may go on to change what it yielded. It holds what JSON has:
+    of a datetime, say, its text.
+
+    :param raw: whether it has what a framework added, which may not even be JSON. Without it, None
+        stands for an event that is nothing else.
+    :raises EventError: if it is neither an ``ag_ui.core`` event nor a mapping, or one that cannot
+        be written as such a dict.
+    """
+    try:
+        taken: BaseEvent | dict[str, Any] | None
+        if type(event) is dict or isinstance(event, BaseEvent):
+            taken = event
+        elif isinstance(event, Mapping):
+            taken = dict(event)
+        else:
+            raise EventError(
+                f"The agent yielded {type(event).__name__}, expected an ag_ui.core event or a "
+                "dict of its JSON shape"
+            )
+        if not raw and (taken := without_raw(taken)) is None:
+            return None
+        if isinstance(taken, dict):
+            own: dict[str, Any] = json_codec.plain(taken)
+            return own
+        plain = _plain_fields(taken)
+        return taken.model_dump(mode="json", by_alias=True) if plain is None else plain
+    except EventError:
+        raise
+    except RecursionError:
+        raise EventError(
+            "The agent yielded an event that is nested too deeply, or contains itself"
+        ) from None
+    except Exception as error:
+        # Of any class: an event may hold anything, and a model may have code of its own.
+        raise EventError(
+            f"The agent yielded an event that is not JSON: {text_of(error)}"
+        ) from error
+
+
+_Plan: TypeAlias = tuple[tuple[str, str, bool], ...]
+# class -> its fields: attribute, name in JSON, whether it is left out when it is None.
+_PLANS: dict[type[BaseEvent], _Plan] = {}
+_PLAIN = frozenset({str, int, bool})
+
+
+def _plain_fields(event: BaseEvent) -> dict[str, Any] | None:
+    """What ``event`` dumps to, if it is one of AG-UI's own that holds plain values only.
+
+    The models' own way takes ten times as long, since it calls Python code to omit what is None.
+    """
+    plan = _PLANS.get(type(event)) or _plan(type(event))
+    if plan is None or event.__pydantic_extra__:
+        return None
+    values = event.__dict__
+    fields: dict[str, Any] = {}
+    for attribute, name, omittable in plan:
+        value = values.get(attribute)
+        if value is None and omittable:
+            continue
+        kind = type(value)
+        if kind in _PLAIN:
+            fields[name] = value
+        elif kind is EventType:
+            fields[name] = value.value  # type: ignore[union-attr]
+        else:
+            return None
+    return fields
+
+
+def _plan(kind: type[BaseEvent]) -> _Plan | None:
+    if kind.__module__ != BaseEvent.__module__:
+        # It may have a way of its own.
+        return None
+    plan = _PLANS[kind] = tuple(
+        (attribute, field.alias or attribute, not field.is_required() and field.default is None)
+        for attribute, field in kind.model_fields.items()
+    )
+    return plan
+
+
+def describe_class(agent: Agent) -> str:
+    """The ``className`` of an agent in /info: of an object its class, of a function its name."""
+    name = getattr(agent, "__name__", None)
+    return name if isinstance(name, str) else type(agent).__name__
+
+
+def _makes_events(agent: type) -> bool:
+    """Whether calling a class, or its ``run``, gives events: then it is an agent as it stands."""
+    if hasattr(agent, "run"):
+        return not inspect.isfunction(inspect.getattr_static(agent, "run"))
+    return hasattr(agent, "__iter__") or hasattr(agent, "__aiter__")
+
+
+def check_agents_function(function: Any) -> AgentsFunction:
+    """``function``, if it may be one of the request.
+
+    :raises TypeError: if it cannot be called with one argument, or is an agent.
+    """
+    shown = getattr(function, "__name__", type(function).__name__)
+    if callable(getattr(function, "run", None)) or _takes(function, 2):
+        raise TypeError(
+            f"agents is a mapping from id to agent or a function of the request, and {shown} is "
+            f"an agent: give a mapping, as in {{'default': {shown}}}"
+        )
+    if not callable(function):
+        raise TypeError(
+            f"agents is a mapping from id to agent or a function of the request, not {shown}"
+        )
+    taken: AgentsFunction = function
+    return taken
+
+
+def _takes(function: object, arguments: int) -> bool:
+    """Whether a function that cannot be called with one argument can be with so many."""
+    if not callable(function):
+        return False
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        # Some that are written in C do not say.
+        return False
+    fits = []
+    for count in (1, arguments):
+        try:
+            signature.bind(*[None] * count)
+        except TypeError:
+            fits.append(False)
+        else:
+            fits.append(True)
+    return fits == [False, True]
+
+
+def check_agents(agents: object) -> Mapping[str, Agent]:
+    """``agents``, if it is what :class:`CopilotRuntime` takes as a mapping.
+
+    :raises TypeError: if it is not a mapping from str to agents; it names the first that is not.
+    """
+    if not isinstance(agents, Mapping):
+        raise TypeError(f"agents is a mapping from id to agent, not {type(agents).__name__}")
+    for agent_id, agent in agents.items():
+        if not isinstance(agent_id, str):
+            raise TypeError(f"the id of an agent is a str, not {agent_id!r}")
+        if isinstance(agent, type) and not _makes_events(agent):
+            raise TypeError(
+                f"agent {agent_id!r} is the class {agent.__name__}, not one made of it: give "
+                f"{agent.__name__}(...)"
+            )
+        if not callable(agent) and not callable(getattr(agent, "run", None)):
+            raise TypeError(f"agent {agent_id!r} is neither callable nor has a method run")
+    return agents

@@ -1,0 +1,53 @@
+"""What a runtime was made with: hooks, endpoints and exchanges read it, and nothing changes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, TypeAlias
+
+import attrs
+
+from .agents.disclosure import ErrorMessage
+from .agents.protocols import Agent, AgentsFunction
+from .hooks import Hooks
+from .http.cors import CorsPolicy
+from .http.forwarding import ForwardHeaders
+from .limits import Limits
+from .runs.audience import Audiences
+from .stores.debug_feed import DebugFeed
+from .stores.protocol import ThreadStore
+from .transcription import TranscriptionService
+
+Mode: TypeAlias = Literal["multi-route", "single-route", "both"]
+
+
+# Not attrs.frozen, because a subclass of the runtime may have attributes of its own.
+@attrs.define(eq=False, kw_only=True, slots=False, on_setattr=attrs.setters.frozen)
+class RuntimeConfig:
+    """The settings of a :class:`~sansio_copilot.CopilotRuntime`, checked, with defaults filled in.
+
+    Those that an application gives mean what they mean there. The others:
+
+    :param base_path: as :func:`~sansio_copilot.http.routing.normalize_base_path` writes it.
+    :param cors: the policy; None sends no CORS header.
+    :param audiences: who follows which thread, if abandoned runs are to be stopped.
+    :param debug_feed: what ``/cpk-debug-events`` streams, if it is there.
+    """
+
+    agents: Mapping[str, Agent] | AgentsFunction
+    base_path: str | None
+    mode: Mode
+    cors: CorsPolicy | None
+    hooks: Hooks
+    store: ThreadStore
+    transcription: TranscriptionService | None
+    forward_headers: ForwardHeaders
+    limits: Limits
+    stop_when_abandoned: float | None
+    audiences: Audiences | None
+    thread_mutations: bool
+    raw_events: bool
+    error_message: ErrorMessage | None
+    a2ui: bool | tuple[str, ...]
+    open_generative_ui: bool
+    debug_feed: DebugFeed | None

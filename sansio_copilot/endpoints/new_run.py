@@ -1,0 +1,84 @@
+"""What the endpoints that start or end runs share."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Generator, Mapping
+from functools import partial
+from typing import Any
+
+from ag_ui.core import RunAgentInput
+
+from ..agents.disclosure import Teller
+from ..agents.protocols import Agent, AgentContext
+from ..calls import Call
+from ..limits import Limits
+from ..runs.machine import Run
+from ..runs.recorder import RunRecorder
+from ..stores.calls import store_call
+from ..stores.protocol import Orphan, RunOpened, RunRequest, ThreadStore
+from .turn import LogStream, Reply, Turn
+
+
+def run_request(turn: Turn, input: RunAgentInput) -> RunRequest:
+    """What the store is told of a run about to open."""
+    assert turn.route.agent_id is not None
+    message_ids = tuple([message.id for message in input.messages])
+    return RunRequest(input.thread_id, input.run_id, turn.route.agent_id, message_ids, turn.now)
+
+
+def new_recorder(
+    turn: Turn,
+    opened: RunOpened,
+    input: Mapping[str, Any] | None,
+    known_message_ids: Collection[str] = (),
+) -> RunRecorder:
+    """A recorder for a run that has just been opened, by what the runtime says of all of them."""
+    runtime = turn.runtime
+    return RunRecorder(
+        opened.key,
+        input,
+        known_message_ids,
+        runtime.limits.patch_bytes,
+        raw_events=runtime.raw_events,
+        teller=Teller(turn.route.agent_id, runtime.error_message),
+    )
+
+
+def run_reply(
+    turn: Turn,
+    agent: Agent,
+    input: RunAgentInput,
+    store: ThreadStore,
+    opened: RunOpened,
+    recorder: RunRecorder,
+    *,
+    ephemeral: bool = False,
+) -> Reply:
+    """The stream of a run that is open and not started."""
+    assert turn.route.agent_id is not None
+    configured = getattr(agent, "headers", None)
+    headers = turn.runtime.forward_headers.merge(configured, turn.request.headers)
+    # A run may last for hours, and its input is all that the body said.
+    context = AgentContext(turn.route.agent_id, turn.request.with_body(None), headers)
+    patience = turn.runtime.limits.cleanup_seconds
+    run = Run(agent, input, context, store, opened.key, recorder, opened.lease, patience)
+    if turn.runtime.debug_feed is not None and not ephemeral:
+        run.tap = partial(turn.runtime.debug_feed.publish, turn.route.agent_id, opened.key)
+    if turn.runtime.audiences is not None and not ephemeral:
+        run.audience = turn.runtime.audiences.open(input.thread_id)
+        run.abandon_seconds = turn.runtime.stop_when_abandoned
+    return Reply.of_stream(LogStream(store, opened.cursor, run, ephemeral, audience=run.audience))
+
+
+def adopt(
+    store: ThreadStore, limits: Limits, orphan: Orphan, now: float
+) -> Generator[Call, Any, None]:
+    """Finalize a run whose owner died, in its place."""
+    recorder = RunRecorder.adopt(orphan, limits.patch_bytes)
+    frames, result = recorder.finish(
+        now,
+        stop_requested=orphan.stop_requested,
+        error=None if orphan.stop_requested else "The server that ran the agent has died",
+    )
+    recorder.close()
+    yield store_call(store, "close_run", orphan.key, frames, result)

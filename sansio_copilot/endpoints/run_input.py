@@ -1,0 +1,163 @@
+"""The body of run, connect and suggest: a RunAgentInput."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from typing import Any
+
+import attrs
+from ag_ui.core import RunAgentInput
+from pydantic import ValidationError
+
+from .. import json_codec
+from ..events import EventError, normalize_input
+from ..events.patch import MAX_DEPTH
+from ..http.messages import Response
+from .refusal import Refusal
+from .shape import RUN_INPUT, TooDeep, Walk, json_type
+from .turn import Turn
+
+
+@attrs.frozen
+class RunInput:
+    """A parsed body.
+
+    :param input: for the agent, and its own: nothing in it is shared with ``json``.
+    :param json: as plain JSON, in a form that every client reads; what RUN_STARTED tells other
+        readers.
+    :param last_seen_event_id: a connect may name it here instead of in ``Last-Event-ID``.
+    """
+
+    input: RunAgentInput
+    json: dict[str, Any]
+    last_seen_event_id: str | None
+
+
+def read_input(turn: Turn) -> RunInput:
+    """What the request's body says.
+
+    :raises Refusal: with 400, if it is not JSON, or not a RunAgentInput; 413 if it has too many
+        values.
+    """
+    try:
+        value = turn.json()
+    except ValueError as error:
+        raise _invalid(f"not JSON: {error}") from None
+    return parse_input(value)
+
+
+def parse_input(value: Any) -> RunInput:
+    """Make sense of the JSON of a body.
+
+    ``tools`` and ``context`` are required, as the reference's schema has it, though AG-UI 1.0
+    makes them optional: both client generations send them, and one answer is easier to rely on.
+
+    Members that are not the protocol's go no further, as in the reference. Nor does null where it
+    stands for absence: servers in other languages write it, and clients refuse to read it.
+
+    :raises Refusal: with 400, if it is not a RunAgentInput. It names the first few problems.
+    """
+    if not isinstance(value, dict):
+        raise _invalid(f"expected an object, received {json_type(value)}")
+    walk = Walk()
+    try:
+        fields = RUN_INPUT.read(value, walk)
+    except TooDeep:
+        raise _invalid(f"nested deeper than {MAX_DEPTH} levels") from None
+    if walk.problems:
+        raise _invalid(walk.details)
+    try:
+        # The agent is given all that was sent; other readers have to be able to read it.
+        shown = normalize_input(fields)
+    except EventError as error:
+        raise _invalid(str(error)) from None
+    try:
+        input = _TO_MODEL(fields)
+    except ValidationError as error:
+        # The walk knows all that AG-UI 1.0 refuses; an earlier release of its models may refuse
+        # more, and its own words would be as many as the problems are.
+        message = f"the server's AG-UI models refuse it, for {error.error_count()} reasons"
+        raise _invalid(message) from None
+    last_seen = value.get("lastSeenEventId")
+    return RunInput(input, shown, last_seen if isinstance(last_seen, str) and last_seen else None)
+
+
+def _invalid(details: str) -> Refusal:
+    return Refusal(Response.json({"error": "Invalid request body", "details": details}, 400))
+
+
+def to_model(fields: dict[str, Any]) -> RunAgentInput:
+    """The models of AG-UI 1.0, of a body that was checked.
+
+    They are the agent's own, because it may change them, and others are told what it was given.
+    """
+    return RunAgentInput.model_validate(json_codec.plain(_modern(fields)))
+
+
+def to_early_model(fields: dict[str, Any]) -> RunAgentInput:
+    """The same of an earlier release, from 0.1.22 on, in which some things have another form.
+
+    It demands ``forwardedProps``, and knows no parts in the result of a tool and no source of a
+    media part that only its provider has; the form that both generations of clients read does
+    without these, too.
+    """
+    early = {"forwardedProps": None, **normalize_input(_modern(fields))}
+    with warnings.catch_warnings():
+        # The part for a provider's file has no successor there, whatever it says when it is made.
+        warnings.filterwarnings("ignore", "BinaryInputContent is deprecated", DeprecationWarning)
+        return RunAgentInput.model_validate(json_codec.plain(early))
+
+
+# Since 1.0 a body may name the version of the protocol.
+_TO_MODEL = to_model if "protocol_version" in RunAgentInput.model_fields else to_early_model
+
+
+def _modern(fields: dict[str, Any]) -> dict[str, Any]:
+    """``fields`` with the ``binary`` parts of messages, which AG-UI 1.0 dropped, as media parts.
+
+    CopilotKit's client still sends them for attachments.
+    """
+    return {**fields, "messages": list(map(_modern_message, fields["messages"]))}
+
+
+def _modern_message(message: dict[str, Any]) -> dict[str, Any]:
+    content = message.get("content")
+    if not isinstance(content, list) or not any(part["type"] == "binary" for part in content):
+        return message
+    # A client may send an attachment both ways, and an agent is to see it once.
+    modern = Counter(_attached(part) for part in content if "source" in part)
+    parts = []
+    for part in content:
+        if part["type"] == "binary":
+            upgraded = _modern_part(part)
+            attached = _attached(upgraded)
+            if modern[attached]:
+                modern[attached] -= 1
+            else:
+                parts.append(upgraded)
+        else:
+            parts.append(part)
+    return {**message, "content": parts}
+
+
+def _attached(part: dict[str, Any]) -> tuple[str, str]:
+    """What a media part holds, whatever it says of it."""
+    return part["source"]["type"], part["source"]["value"]
+
+
+def _modern_part(part: dict[str, Any]) -> dict[str, Any]:
+    mime_type = part["mimeType"]
+    kind = mime_type.partition("/")[0].lower()
+    # One of them holds something, or the part would have been refused.
+    source, key = next(
+        (source, key)
+        for source, key in (("data", "data"), ("url", "url"), ("file", "id"))
+        if part.get(key)
+    )
+    named = {"filename": part["filename"]} if "filename" in part else {}
+    return {
+        "type": kind if kind in ("image", "audio", "video") else "document",
+        "source": {"type": source, "value": part[key], "mimeType": mime_type},
+        **({"metadata": named} if named else {}),
+    }

@@ -1,0 +1,140 @@
+"""What an endpoint is given, and what it gives back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator, Mapping
+from typing import Any, TypeAlias
+
+import attrs
+
+from ..agents.protocols import Agent, check_agents
+from ..calls import Call
+from ..config import RuntimeConfig
+from ..errors import shorten
+from ..http.messages import Request, Response
+from ..http.routing import Route
+from ..runs.audience import Audience
+from ..runs.machine import Run
+from ..stores.calls import StoreCall, store_call
+from ..stores.protocol import Log, check_outcome
+from .body import JsonBody
+from .refusal import Refusal
+
+logger = logging.getLogger("sansio_copilot")
+
+
+@attrs.frozen
+class LogStream:
+    """A response body that is read from a thread log until the log ends.
+
+    :param store: where the log is.
+    :param cursor: where to begin.
+    :param run: the run to start before the first byte; None for a reader of somebody else's.
+    :param ephemeral: the run dies with its client.
+    :param preface: sent before anything that is read.
+    :param audience: of the run, if somebody has to know who follows it.
+    """
+
+    store: Log
+    cursor: Any
+    run: Run | None = None
+    ephemeral: bool = False
+    preface: bytes = b""
+    audience: Audience | None = None
+
+    def call(self, method: str, *args: Any) -> StoreCall:
+        """The action that calls a method of the store."""
+        return store_call(self.store, method, *args)
+
+
+_STREAM = Response(
+    200,
+    (
+        ("content-type", "text/event-stream"),
+        # What compresses on the way holds events back until it has enough of them, but has to leave
+        # alone what must not be transformed (RFC 9111 section 5.2.2.6).
+        ("cache-control", "no-cache, no-transform"),
+        # nginx and its kin buffer a response unless told not to.
+        ("x-accel-buffering", "no"),
+    ),
+    stream=True,
+)
+
+
+@attrs.frozen
+class Reply:
+    """What an endpoint answers: a response, and for a streaming one the log that it reads."""
+
+    response: Response
+    stream: LogStream | None = None
+
+    @classmethod
+    def of_stream(cls, stream: LogStream) -> Reply:
+        """A stream of server-sent events."""
+        return cls(_STREAM, stream)
+
+
+@attrs.frozen
+class Turn:
+    """One request on its way through an endpoint.
+
+    :param request: with its body read.
+    :param now: seconds since the epoch when the request arrived.
+    :param parsed: the body as it was parsed for the route; good for as long as no hook puts
+        another one in its place.
+    """
+
+    runtime: RuntimeConfig
+    request: Request
+    route: Route
+    now: float
+    parsed: JsonBody | None = None
+
+    def json(self) -> Any:
+        """The JSON in the request's body.
+
+        :raises ValueError: if it is none, with the reason.
+        :raises Refusal: with 413, if it has too many values.
+        """
+        body = self.request.body or b""
+        parsed = self.parsed
+        if parsed is None or parsed.data is not body:
+            parsed = JsonBody.parse(body, self.runtime.limits.body_values)
+        return parsed.value
+
+    def store(self, method: str, *args: Any) -> Generator[Call, Any, Any]:
+        """Call a method of the runtime's store; what it returned.
+
+        :raises TypeError: if that is nothing that the method may return.
+        """
+        return check_outcome(method, (yield store_call(self.runtime.store, method, *args)))
+
+    def agents(self) -> Generator[Call, Any, Mapping[str, Agent]]:
+        """The agents for this request.
+
+        :raises TypeError: if the application's function returned something else.
+        """
+        agents = self.runtime.agents
+        if isinstance(agents, Mapping):
+            return agents
+        return check_agents((yield Call(agents, (self.request,), name="the agents function")))
+
+    def agent(self) -> Generator[Call, Any, Agent]:
+        """The agent that the route names.
+
+        :raises Refusal: with 404, if there is none of that name.
+        """
+        agents = yield from self.agents()
+        agent_id = self.route.agent_id
+        assert agent_id is not None
+        if agent_id not in agents:
+            asked = shorten(agent_id)
+            names = shorten(", ".join(map(repr, sorted(agents))), 1000)
+            logger.warning("no agent %r; there are [%s]", asked, names)
+            message = f"Agent '{asked}' does not exist"
+            raise Refusal(Response.json({"error": "Agent not found", "message": message}, 404))
+        return agents[agent_id]
+
+
+Steps: TypeAlias = Generator[Call, Any, Reply]

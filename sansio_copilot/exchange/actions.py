@@ -1,0 +1,84 @@
+"""What an :class:`~sansio_copilot.exchange.machine.Exchange` asks of a binding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from ..calls import Call
+from ..runs.machine import Run
+from ..stores.calls import StoreCall
+from ..stores.protocol import Log
+
+
+@attrs.frozen
+class ReadBody:
+    """Read the request's body whole. Outcome: the bytes.
+
+    :param limit: bytes; for a longer body report :class:`~sansio_copilot.errors.BodyTooLarge`,
+        without reading it if its length is announced. For one that does not arrive in time report
+        :class:`~sansio_copilot.errors.BodyTimeout`; for one that there is no room for
+        :class:`~sansio_copilot.errors.BodyRefused`, which the client is told with 503. The exchange
+        has no more need of the body when it asks for the response's head to be sent.
+    """
+
+    limit: int
+
+
+@attrs.frozen
+class StartRun:
+    """Give ``run`` a home that outlives the request, and drive it there. Outcome: None, at once;
+    or :class:`~sansio_copilot.errors.RunRefused`, which the client is told with 503.
+
+    :param run: the run; see :class:`~sansio_copilot.runs.machine.Run` for its own actions.
+    """
+
+    run: Run
+
+
+@attrs.frozen
+class SendHead:
+    """Send the status line and header fields. Outcome: None.
+
+    Without ``content-length`` among them the body's length is not known beforehand: frame it as
+    the HTTP version allows (RFC 9112 section 6).
+    """
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+
+
+@attrs.frozen
+class SendBytes:
+    """Send a piece of the body. Outcome: None, once the transport can take more."""
+
+    data: bytes
+
+
+@attrs.frozen
+class WaitForFrames:
+    """Wait until ``store.watch(cursor, notify)`` notifies. Outcome: True; False on time-out.
+
+    :param timeout: seconds.
+    """
+
+    store: Log
+    cursor: Any
+    timeout: float
+
+
+@attrs.frozen
+class Finish:
+    """The response is complete. No outcome; the exchange is over."""
+
+
+@attrs.frozen
+class Abandon:
+    """Send nothing more, and let nobody take the response for complete: the client has gone, or
+    the rest cannot be had. No outcome; the exchange is over."""
+
+
+Action = (
+    ReadBody | Call | StoreCall | StartRun | SendHead | SendBytes | WaitForFrames | Finish | Abandon
+)

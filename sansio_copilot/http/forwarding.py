@@ -1,0 +1,264 @@
+"""Which headers of an inbound request reach the agent that it starts.
+
+A browser's request passes a CDN, a load balancer and a hosting platform, and each adds headers
+that say where the client is or carry the platform's own credentials. Agents get what was meant
+for them: ``authorization`` and the application's own ``x-`` headers. Families without ``x-``
+(``cf-``, ``cloudfront-``, ``fly-``, ``oidc-``, ``remote-``, ``tailscale-``, ...) never reach an
+agent unless they are named. What the server itself configured for an agent is never replaced by
+what a client sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import attrs
+
+from .messages import Headers
+
+#: Stripped by default: single names.
+DEFAULT_DENY = frozenset(
+    {
+        # Caches and CDNs.
+        "x-cache",
+        "x-served-by",
+        "x-timer",
+        "x-varnish",
+        "x-cdn",
+        # What servers in front tell of a request: when it began, what it was, where it came from.
+        "x-request-id",
+        "x-request-start",
+        "x-request-uri",
+        "x-queue-start",
+        "x-matched-path",
+        "x-scheme",
+        "x-host",
+        "x-country",
+        "x-ip-token",
+        "x-msisdn",
+        "x-proxyuser-ip",
+        # Who somebody is, as gateways that authenticate say it.
+        "x-anonymous-consumer",
+        "x-id-token",
+        "x-userinfo",
+    }
+)
+#: Stripped by default: families of them, so that a new member needs no release of this library.
+#: What proxies and platforms add is not meant for agents (https://github.com/CopilotKit/CopilotKit
+#: issue 5712), and much of it is a credential of the user's or the platform's own.
+DEFAULT_DENY_PREFIXES = (
+    # Proxies of any make: the request as it came to them, client certificates, who logged in.
+    "x-forward",
+    "x-original-",
+    "x-originating-",
+    "x-real-",
+    "x-remote-",
+    "x-true-client-",
+    "x-cluster-client-",
+    "x-client-cert",
+    "x-client-city",
+    "x-client-dn",
+    "x-client-geo",
+    "x-client-i-dn",
+    "x-client-ip",
+    "x-client-issuer",
+    "x-client-port",
+    "x-client-region",
+    "x-client-rtt",
+    "x-client-s-dn",
+    "x-client-ssl",
+    "x-client-subject",
+    "x-client-tls",
+    "x-client-verify",
+    "x-clientcert",
+    "x-mtls-",
+    "x-ssl-",
+    "x-tls-",
+    "x-auth-email",
+    "x-auth-group",
+    "x-auth-request-",
+    "x-auth-role",
+    "x-auth-subject",
+    "x-auth-user",
+    "x-authenticated-",
+    "x-jwt-",
+    "x-oidc-",
+    "x-proxy-",
+    "x-saml-",
+    "x-shib-",
+    "x-spiffe-",
+    "x-webauth-",
+    # What is bound to a browser's session with the server, and proves nothing to anybody else.
+    "x-csrf",
+    "x-xsrf",
+    # Proxies, meshes and gateways by name.
+    "x-3scale-",
+    "x-apigateway-",
+    "x-apigee-",
+    "x-apigw-",
+    "x-apisix-",
+    "x-authelia-",
+    "x-authentik-",
+    "x-consul-",
+    "x-consumer-",
+    "x-credential-",
+    "x-envoy-",
+    "x-ext-authz-",
+    "x-gateway-",
+    "x-gravitee-",
+    "x-haproxy-",
+    "x-istio-",
+    "x-k8s-",
+    "x-kong-",
+    "x-krakend-",
+    "x-nginx-",
+    "x-nomad-",
+    "x-okta-",
+    "x-pomerium-",
+    "x-rapidapi-",
+    "x-rh-",
+    "x-tailscale-",
+    "x-teleport-",
+    "x-traefik-",
+    "x-tyk-",
+    "x-vault-",
+    "x-vouch-",
+    # Clouds: Amazon, Google, Microsoft, Alibaba, Tencent, IBM, Cloud Foundry.
+    "x-amz",
+    "x-aws-",
+    "x-appengine-",
+    "x-cloud-",
+    "x-endpoint-",
+    "x-gfe-",
+    "x-goog",
+    "x-serverless-",
+    "x-appservice-",
+    "x-arr-",
+    "x-azure-",
+    "x-fd-",
+    "x-k8se-",
+    "x-ms-",
+    "x-site-deployment-",
+    "x-waws-",
+    "x-zumo-",
+    "x-acs-",
+    "x-ca-",
+    "x-fc-",
+    "x-scf-",
+    "x-tencent-",
+    "x-ibm-",
+    "x-cf-",
+    "x-vcap-",
+    # Platforms and CDNs.
+    "x-akamai-",
+    "x-bb-",
+    "x-copilotcloud-",
+    "x-databricks-",
+    "x-deno-",
+    "x-edge-",
+    "x-fastly-",
+    "x-fly-",
+    "x-heroku-",
+    "x-invoke-",
+    "x-koyeb-",
+    "x-middleware-",
+    "x-netlify-",
+    "x-nextjs-",
+    "x-nf-",
+    "x-now-",
+    "x-railway-",
+    "x-render-",
+    "x-replit-",
+    "x-sucuri-",
+    "x-vercel-",
+    "x-waf-",
+    # Services that log users in, by the middleware that they put in front of an application.
+    "x-clerk-",
+    "x-descope-",
+    "x-workos-",
+    # Tracing.
+    "x-b3-",
+    "x-datadog-",
+    "x-dynatrace",
+    "x-newrelic-",
+    "x-ot-",
+)
+
+
+def _names(value: Iterable[str] | None, field: str) -> tuple[str, ...]:
+    if isinstance(value, (str, bytes)):
+        # It is iterable too, and would deny the headers "x", "-", "a", ...
+        raise TypeError(f"{field} must be a sequence of str, not one {type(value).__name__}")
+    names = tuple(value or ())
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError(f"{field} must be a sequence of str")
+    # A blank entry is a slip in a configuration file; as a prefix it would deny everything, and
+    # as the only allowed name it would switch the list of allowed names on.
+    return tuple(stripped.lower() for name in names if (stripped := name.strip()))
+
+
+# One function a field, and named: a type checker learns from it what the constructor takes.
+def _deny(value: Iterable[str] | None) -> tuple[str, ...]:
+    return _names(value, "deny")
+
+
+def _deny_prefixes(value: Iterable[str] | None) -> tuple[str, ...]:
+    return _names(value, "deny_prefixes")
+
+
+def _allow(value: Iterable[str] | None) -> tuple[str, ...]:
+    return _names(value, "allow")
+
+
+@attrs.frozen
+class ForwardHeaders:
+    """The policy. The default is that of the reference runtime, with a longer denylist.
+
+    Names and prefixes match without regard to case; blank ones are ignored.
+
+    :param use_default_denylist: strip :data:`DEFAULT_DENY` and :data:`DEFAULT_DENY_PREFIXES`.
+    :param deny: more names to strip. It always wins, over ``allow`` too.
+    :param deny_prefixes: more prefixes to strip, likewise.
+    :param allow: if given, the only names that are forwarded, of whatever kind; naming one here
+        outweighs the default denylist.
+    :raises TypeError: if a list of names is not one.
+    """
+
+    use_default_denylist: bool = True
+    deny: tuple[str, ...] = attrs.field(default=(), converter=_deny)
+    deny_prefixes: tuple[str, ...] = attrs.field(default=(), converter=_deny_prefixes)
+    allow: tuple[str, ...] = attrs.field(default=(), converter=_allow)
+
+    def forwards(self, name: str) -> bool:
+        """Whether the header ``name`` of a client is given to the agent."""
+        name = name.lower()
+        if name in self.deny or name.startswith(self.deny_prefixes):
+            return False
+        if self.allow:
+            return name in self.allow
+        if self.use_default_denylist and (
+            name in DEFAULT_DENY or name.startswith(DEFAULT_DENY_PREFIXES)
+        ):
+            return False
+        return name == "authorization" or name.startswith("x-")
+
+    def merge(
+        self, agent_headers: Mapping[str, str] | None, request_headers: Headers
+    ) -> dict[str, str]:
+        """The headers to call an agent with.
+
+        :param agent_headers: what the server configured for the agent. It wins; its names keep
+            their case, and of two that differ only in case the first counts, since a client
+            library would join them to one value that is neither.
+        :param request_headers: what the client sent; forwarded names are in lower case.
+        """
+        merged: dict[str, str] = {}
+        taken: set[str] = set()
+        for name, value in (agent_headers or {}).items():
+            if name.lower() not in taken:
+                taken.add(name.lower())
+                merged[name] = value
+        for name in request_headers:
+            if name not in taken and self.forwards(name):
+                merged[name] = request_headers[name]
+        return merged

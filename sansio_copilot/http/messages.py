@@ -1,0 +1,245 @@
+"""What the core knows of HTTP: a request, a response, and their header fields.
+
+The three are immutable values (RFC 9110 semantics, no transport): a hook that
+wants another header returns another object, so nothing a hook kept a reference
+to can change under a stream that is being sent.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any, TypeVar, overload
+
+import attrs
+
+from .. import json_codec
+from ..errors import RemoteProtocolError
+
+_AUTHORITY = re.compile("[a-zA-Z][a-zA-Z0-9+.-]*://[^/?]*")
+# Asterisk-form and authority-form; neither names a resource.
+_OTHER_FORMS = {"OPTIONS": re.compile(r"\*"), "CONNECT": re.compile("[^/?@]+:[0-9]+")}
+
+_TOKEN = re.compile("[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FIELD_VALUE = re.compile("[\t\x20-\x7e\x80-\xff]*")
+
+T = TypeVar("T")
+HeaderItems = Mapping[str, str] | Iterable[tuple[str, str]]
+
+
+class Headers(Mapping[str, str]):
+    """Header fields in the order received; names compare without regard to case.
+
+    As a mapping it behaves like the Fetch spec's ``Headers``: a name that occurs
+    more than once reads as one value, joined with ``", "`` (RFC 9110 section 5.3).
+    ``raw`` keeps the single fields, for ``Set-Cookie`` and for sending.
+    """
+
+    __slots__ = ("raw",)
+
+    raw: tuple[tuple[str, str], ...]
+
+    def __init__(self, items: HeaderItems | None = None) -> None:
+        if isinstance(items, Headers):
+            self.raw = items.raw
+            return
+        items = () if items is None else items
+        pairs = items.items() if isinstance(items, Mapping) else items
+        self.raw = tuple([(name.lower(), value) for name, value in pairs])
+
+    @classmethod
+    def from_raw(cls, raw: tuple[tuple[str, str], ...]) -> Headers:
+        """Of fields whose names are in lower case already; they are not looked at."""
+        headers = cls.__new__(cls)
+        headers.raw = raw
+        return headers
+
+    def __getitem__(self, name: str) -> str:
+        values = self.get_all(name)
+        if not values:
+            raise KeyError(name)
+        return ", ".join(values)
+
+    def __contains__(self, name: object) -> bool:
+        if not isinstance(name, str):
+            return False
+        name = name.lower()
+        for key, _ in self.raw:  # noqa: SIM110 (any() takes three times as long)
+            if key == name:
+                return True
+        return False
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict(self.raw))
+
+    def __len__(self) -> int:
+        return len(dict(self.raw))
+
+    def __eq__(self, other: object) -> bool:
+        return self.raw == other.raw if isinstance(other, Headers) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.raw)
+
+    def __repr__(self) -> str:
+        # Values are left out: a repr ends up in logs, and a log holds no header value.
+        return f"<Headers {', '.join(self)}>"
+
+    @overload
+    def get(self, name: str) -> str | None: ...
+
+    @overload
+    def get(self, name: str, default: str | T) -> str | T: ...
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """As of any mapping, and without an exception for what is not there."""
+        name = name.lower()
+        # The loop of get_all() is repeated, because an exchange asks for several and calls cost.
+        values = [value for key, value in self.raw if key == name]
+        return ", ".join(values) if values else default
+
+    def get_all(self, name: str) -> list[str]:
+        """Every value sent under ``name``, in order; an empty list if there is none."""
+        name = name.lower()
+        return [value for key, value in self.raw if key == name]
+
+    def set(self, name: str, value: str) -> Headers:
+        """A copy in which ``name`` has the one value ``value``."""
+        name = name.lower()
+        others = [field for field in self.raw if field[0] != name]
+        return Headers.from_raw((*others, (name, value)))
+
+    def add(self, name: str, value: str) -> Headers:
+        """A copy with one more field, whatever ``name`` had before."""
+        return Headers.from_raw((*self.raw, (name.lower(), value)))
+
+    def remove(self, name: str) -> Headers:
+        """A copy without ``name``; the same fields if it was not there."""
+        if name not in self:
+            return self
+        name = name.lower()
+        return Headers.from_raw(tuple([field for field in self.raw if field[0] != name]))
+
+
+def _headers(items: HeaderItems | None) -> Headers:
+    return items if type(items) is Headers else Headers(items)
+
+
+@attrs.frozen
+class Request:
+    """One HTTP request as the core sees it.
+
+    :param method: the method, upper case by convention ("GET").
+    :param path: the path of the target, percent-encoded as received ("/api/copilotkit/info").
+    :param query: what follows ``?``, without it, percent-encoded; "" if there is none.
+    :param headers: the header fields; a mapping or pairs are converted.
+    :param body: the content, or None while it has not been read (an ``on_request`` hook runs
+        before a byte of it is; a hook that returns a request with a body replaces it).
+    """
+
+    method: str
+    path: str
+    query: str = ""
+    headers: Headers = attrs.field(factory=Headers, converter=_headers)
+    body: bytes | None = attrs.field(default=None, repr=False)
+
+    def with_headers(self, headers: Headers) -> Request:
+        """This request under other headers; for hooks that add or take away one."""
+        return attrs.evolve(self, headers=headers)
+
+    def with_body(self, body: bytes | None) -> Request:
+        """This request with its body read; or, if that is None, without it."""
+        if type(self) is not Request:
+            return attrs.evolve(self, body=body)
+        # The same in two thirds of the time.
+        return Request(self.method, self.path, self.query, self.headers, body)
+
+    @classmethod
+    def from_target(
+        cls, method: str, target: str, headers: HeaderItems = (), body: bytes | None = None
+    ) -> Request:
+        """Build a request from a request target in any of the forms of RFC 9112 section 3.2.
+
+        The authority and a fragment say nothing the core needs.
+
+        :raises RemoteProtocolError: for a target of no form that ``method`` may have.
+        """
+        target = target.partition("#")[0]
+        if not target.startswith("/"):
+            if authority := _AUTHORITY.match(target):
+                target = target[authority.end() :]
+            elif method in _OTHER_FORMS and _OTHER_FORMS[method].fullmatch(target):
+                target = "/"
+            else:
+                raise RemoteProtocolError(
+                    f"the request target is a path or a URL, not {target[:100]!r}"
+                )
+        path, _, query = target.partition("?")
+        return cls(method, path or "/", query, headers, body)
+
+
+_JSON = Headers({"content-type": "application/json"})
+
+
+def _as_bytes(body: bytes | str) -> bytes:
+    return body.encode() if isinstance(body, str) else body
+
+
+# Most responses have the fields of one before.
+@lru_cache(maxsize=256)
+def _check_field(field: tuple[str, str]) -> None:
+    name, value = field
+    if not _TOKEN.fullmatch(name):
+        raise ValueError(f"{name!r} is not the name of a header")
+    if not _FIELD_VALUE.fullmatch(value):
+        # The value itself may be a secret.
+        raise ValueError(f"the value of header {name} has a character it cannot have")
+
+
+@attrs.frozen
+class Response:
+    """One HTTP response with its content whole.
+
+    A streaming response is a :class:`Response` whose ``stream`` is true: its body is not known
+    yet, and hooks see and replace its status and headers before the first byte.
+
+    :param status: the status code, 200 to 599.
+    :param headers: the header fields; a mapping or pairs are converted.
+    :param body: the content; a ``str`` is encoded as UTF-8.
+    :raises ValueError: for a status or a header field that HTTP has no form for (RFC 9110
+        sections 5.1, 5.5 and 15), or a body with lone surrogates.
+    """
+
+    status: int = 200
+    headers: Headers = attrs.field(factory=Headers, converter=_headers)
+    body: bytes = attrs.field(default=b"", converter=_as_bytes, repr=False)
+    stream: bool = attrs.field(default=False, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        if type(self.status) is not int or not 200 <= self.status <= 599:
+            raise ValueError(f"status must be an int from 200 to 599, not {self.status!r}")
+        for field in self.headers.raw:
+            _check_field(field)
+
+    @classmethod
+    def json(cls, value: Any, status: int = 200, headers: HeaderItems = ()) -> Response:
+        """A response whose body is ``value`` as compact JSON.
+
+        :raises TypeError: for a value that JSON has no form for.
+        :raises ValueError: for one that contains itself, or is nested too deeply; and as the class.
+        """
+        fields = _headers(headers) if headers else _JSON
+        if "content-type" not in fields:
+            fields = fields.add("content-type", "application/json")
+        return cls(status, fields, json_codec.encode(value))
+
+    def with_headers(self, headers: Headers) -> Response:
+        """This response under other headers; for hooks that add one.
+
+        :raises ValueError: as the class.
+        """
+        if type(self) is not Response:
+            return attrs.evolve(self, headers=headers)
+        # The same in two thirds of the time.
+        return Response(self.status, headers, self.body, stream=self.stream)

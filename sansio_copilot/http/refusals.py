@@ -1,0 +1,83 @@
+"""Answers to what a server cannot take: too slow, too large, too many, or not HTTP.
+
+Most of these never become an exchange, because there is no request yet. They are here so that
+every binding that owns its sockets answers in the same words.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..errors import shorten
+from .messages import Response
+
+TOO_SLOW: Final = Response.json(
+    {"error": "Request timeout", "message": "The request did not arrive in time"}, 408
+)
+"""RFC 9110 section 15.5.9."""
+
+HEAD_TOO_LARGE: Final = Response.json(
+    {
+        "error": "Request header fields too large",
+        "message": "The request's head is longer than the limit",
+    },
+    431,
+)
+"""RFC 6585 section 5."""
+
+TARGET_TOO_LONG: Final = Response.json(
+    {"error": "URI too long", "message": "The request line is longer than the limit"}, 414
+)
+"""RFC 9110 section 15.5.15."""
+
+
+CLIENT_GONE: Final = Response(499, {"content-length": "0"})
+"""To a client that left before its response began, which reaches only what is in between: logs and
+middleware. The code is nginx's; RFC 9110 section 15 has no other for it."""
+
+
+def overloaded(message: str) -> Response:
+    """The server has no room now; a client should try again soon (RFC 9110 section 15.6.4)."""
+    return Response.json(
+        {"error": "Service unavailable", "message": message}, 503, {"retry-after": "1"}
+    )
+
+
+def coded(coding: str) -> Response:
+    """The body is compressed, say (RFC 9110 sections 8.4 and 15.5.16).
+
+    :param coding: the request's Content-Encoding.
+    """
+    message = (
+        f"The request has Content-Encoding '{shorten(coding)}'; send the body as it is, "
+        "without a Content-Encoding"
+    )
+    return Response.json(
+        {"error": "Unsupported media type", "message": message},
+        415,
+        {"accept-encoding": "identity"},
+    )
+
+
+NO_PROXY: Final = Response.json(
+    {"error": "Not implemented", "message": "The server is no proxy"}, 501
+)
+"""To CONNECT (RFC 9110 sections 9.3.6 and 15.6.2)."""
+
+OTHER_VERSION: Final = Response.json(
+    {"error": "HTTP version not supported", "message": "The server speaks HTTP/1.1"}, 505
+)
+"""RFC 9110 section 15.6.6."""
+
+TOO_MANY_CONNECTIONS: Final = overloaded("The server has too many connections")
+
+TOO_MANY_BODIES: Final = overloaded("The server holds too many request bodies")
+
+
+def not_http(message: str, status: int = 400) -> Response:
+    """The client sent what is not HTTP/1.1, or not for this server.
+
+    :param message: what was wrong.
+    :param status: a more precise one, if there is.
+    """
+    return Response.json({"error": "Bad request", "message": message}, status)

@@ -1,0 +1,7 @@
+"""One agent run: the state machine that a binding drives beside any request."""
+
+from __future__ import annotations
+
+from .machine import Run, RunState
+
+__all__ = ["Run", "RunState"]

@@ -1,0 +1,325 @@
+"""One agent run in its home: the state machine that a binding drives beside any request."""
+
+from __future__ import annotations
+
+import enum
+import logging
+import math
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import attrs
+from ag_ui.core import RunAgentInput
+
+from ..agents.protocols import Agent, AgentContext, call_agent
+from ..errors import LocalProtocolError, sole_cause, text_of
+from ..events import EventError
+from ..stores.calls import store_call
+from ..stores.protocol import RunKey, Signal, ThreadStore, wrong_outcome
+from .actions import PULL, PullEvent, RunAction, RunOver
+from .audience import Audience
+from .recorder import RunRecorder
+
+logger = logging.getLogger("sansio_copilot")
+
+_HELD_BYTES = 64 * 1024
+
+Tap: TypeAlias = Callable[[bytes, float], None]
+
+
+class RunState(enum.Enum):
+    """Where a run is. The names are part of the docs' diagram."""
+
+    # Enum's own is Python code, and a state is looked up for every event.
+    __hash__ = object.__hash__
+
+    IDLE = "idle"
+    PULLING = "pulling"
+    STORING = "storing"
+    CLOSING = "closing"
+    OVER = "over"
+
+
+CALLS: dict[str, frozenset[RunState]] = {
+    "start": frozenset({RunState.IDLE}),
+    "event": frozenset({RunState.PULLING}),
+    "agent_ended": frozenset({RunState.PULLING}),
+    "check": frozenset(RunState),
+    "settle": frozenset({RunState.PULLING}),
+    "flush": frozenset(RunState),
+    "interrupt": frozenset(RunState),
+    "abandon": frozenset(RunState),
+    "stored": frozenset({RunState.STORING, RunState.CLOSING}),
+    "store_failed": frozenset({RunState.STORING, RunState.CLOSING}),
+}
+"""In which states each call is allowed."""
+_STORING = CALLS["stored"]
+
+
+@attrs.define(eq=False)
+class Run:
+    """An agent, its input, and the log that its events go to.
+
+    The binding calls :meth:`events` for the agent's iterator, then :meth:`start`, and tells each
+    outcome to the method named for it; each returns the next :data:`RunAction`. Calls must not
+    overlap. When the store notifies (``store.watch_run(run.key, ...)``), and every ``lease / 3``
+    seconds if there is a lease, it calls :meth:`check`, while the pull goes on. When an agent has
+    been silent for the ``patience`` of a pull, it calls :meth:`settle`.
+
+    A binding that sets ``batch_seconds`` has frames that come in quick succession appended
+    together: an event that comes later than that after the last append is appended at once, one
+    that comes sooner is held until an event comes later, or ends the run, or :meth:`flush` is
+    called. A store that does I/O is then called a bounded number of times a second, and whoever
+    follows the run wakes up as often.
+
+    :param lease: seconds; None if the store needs no renewal.
+    :param tap: told all frames of the run as they are recorded, with the time.
+    :param patience: seconds that an agent has after its terminal event to yield more.
+    :param batch_seconds: how long frames may wait for others; 0: not at all.
+    :param audience: who follows the run, if it is to be stopped when nobody does.
+    :param abandon_seconds: how long nobody follows it before the binding calls :meth:`abandon`,
+        counted from each time that the audience's ``on_empty`` is called.
+    """
+
+    agent: Agent = attrs.field(repr=False)
+    input: RunAgentInput = attrs.field(repr=False)
+    context: AgentContext = attrs.field(repr=False)
+    store: ThreadStore = attrs.field(repr=False)
+    key: RunKey
+    recorder: RunRecorder = attrs.field(repr=False)
+    lease: float | None = None
+    patience: float = 0.1
+    tap: Tap | None = attrs.field(default=None, repr=False)
+    batch_seconds: float = 0.0
+    audience: Audience | None = attrs.field(default=None, repr=False)
+    abandon_seconds: float | None = None
+    state: RunState = attrs.field(default=RunState.IDLE, init=False)
+    _fate: RunOver = attrs.field(default=RunOver("done"), init=False, repr=False)
+    _held: list[bytes] = attrs.field(factory=list, init=False, repr=False)
+    _held_bytes: int = attrs.field(default=0, init=False, repr=False)
+    _appended_at: float = attrs.field(default=-math.inf, init=False, repr=False)
+    # Whether the log has a result: the run's last event was terminal when it was last appended.
+    _ended: bool = attrs.field(default=False, init=False, repr=False)
+    # What the store call in progress appends.
+    _unstored: bytes = attrs.field(default=b"", init=False, repr=False)
+    _interruption: str | None = attrs.field(default=None, init=False, repr=False)
+    _abandoned: bool = attrs.field(default=False, init=False, repr=False)
+    _check_due: bool = attrs.field(default=False, init=False, repr=False)
+    _second_try: RunAction | None = attrs.field(default=None, init=False, repr=False)
+
+    def events(self) -> Any:
+        """Call the agent; see :func:`~sansio_copilot.agents.call_agent`."""
+        return call_agent(self.agent, self.input, self.context)
+
+    def start(self, now: float) -> RunAction:
+        """The home is ready: begin.
+
+        :param now: seconds since the epoch, here and below.
+        """
+        self._expect("start")
+        return self._pull(now)
+
+    def event(self, event: object, now: float) -> RunAction:
+        """The agent yielded ``event``."""
+        if self.state is not RunState.PULLING:
+            self._expect("event")
+        recorder = self.recorder
+        frames = recorder.record(event, now)
+        if frames:
+            self._held.append(frames)
+            self._held_bytes += len(frames)
+            if self.tap is not None:
+                self.tap(frames, now)
+        if recorder.error is not None:
+            logger.error(
+                "agent %r broke a rule of AG-UI, its run ends: %s",
+                self.context.agent_id,
+                recorder.error,
+            )
+            told = recorder.teller.told(EventError(recorder.error), recorder.error)
+            return self._close(now, RunOver("cancel"), error=told)
+        if not frames:
+            return self._pull(now)
+        if (
+            now - self._appended_at < self.batch_seconds
+            # Who reads the end of a run goes on at once, and what follows it takes it back.
+            and not recorder.terminal
+            and not self._ended
+            and self._held_bytes < _HELD_BYTES
+        ):
+            return PullEvent(flush=self.batch_seconds) if len(self._held) == 1 else PULL
+        return self._append(now)
+
+    def agent_ended(self, now: float, error: BaseException | None = None) -> RunAction:
+        """The agent has no more events, or raised ``error``."""
+        self._expect("agent_ended")
+        if error is None:
+            if not self.recorder.terminal:
+                logger.error(
+                    "agent %r ended without RUN_FINISHED or RUN_ERROR: run %r of thread %r ends "
+                    "with RUN_ERROR",
+                    self.context.agent_id,
+                    self.key.run_id,
+                    self.key.thread_id,
+                )
+            return self._close(now, RunOver("done"))
+        logger.error("agent %r failed", self.context.agent_id, exc_info=error)
+        error = sole_cause(error)
+        told = self.recorder.teller.told(error, text_of(error) or type(error).__name__)
+        return self._close(now, RunOver("done"), error=told)
+
+    def check(self) -> RunAction | None:
+        """Ask the store for the run's signal, which also renews its lease.
+
+        :returns: None if that has to wait for the store call in progress, whose own answer may be
+            older than the signal, or if the run is over.
+        """
+        if self.state is not RunState.PULLING:
+            self._check_due = True
+            return None
+        self._check_due = False
+        return self._call("renew", self.key)
+
+    def settle(self, now: float) -> RunAction:
+        """The agent has been silent after its terminal event: the run is what it is.
+
+        Its readers end, and what waits for that (a frontend tool's follow-up run, say) goes on,
+        while the agent cleans up.
+        """
+        self._expect("settle")
+        return self._close(now, RunOver("drain"))
+
+    def flush(self, now: float) -> RunAction | None:
+        """Append the frames that wait for others.
+
+        :returns: None if there are none, or the store call in progress will be followed by theirs.
+        """
+        if self.state is not RunState.PULLING or not self._held:
+            return None
+        return self._append(now)
+
+    def interrupt(self, now: float, reason: str) -> RunAction | None:
+        """End the run from outside, as a shutdown does; ``reason`` reaches the client.
+
+        :returns: None if that has to wait for the store call in progress, or the run is over.
+        """
+        if self.state is not RunState.PULLING:
+            self._interruption = reason
+            return None
+        return self._close(now, RunOver("cancel"), error=reason)
+
+    def abandon(self, now: float) -> RunAction | None:
+        """Stop the run, as a client's stop would, if nobody follows it now either.
+
+        :returns: None if somebody does, that has to wait for the store call in progress, or the
+            run is over.
+        """
+        if self.audience is None or not self.audience.is_empty:
+            return None
+        if self.state is not RunState.PULLING:
+            self._abandoned = True
+            return None
+        logger.info("run %r is stopped, because nobody follows it", self.key.run_id)
+        return self._close(now, RunOver("cancel"), stop_requested=True)
+
+    def stored(self, outcome: Any, now: float) -> RunAction:
+        """The store call succeeded with ``outcome``."""
+        if self.state not in _STORING:
+            self._expect("stored")
+        unstored, self._unstored = self._unstored, b""
+        if self.state is RunState.CLOSING:
+            return self._over(self._fate)
+        if outcome is Signal.CONTINUE:
+            return self._pull(now)
+        if outcome is Signal.STOP:
+            return self._close(now, RunOver("cancel"), stop_requested=True)
+        if outcome is Signal.SEALED:
+            return self._over(RunOver("drain"))
+        # It has returned, so what it was given is most likely in the log.
+        method = "append" if unstored else "renew"
+        return self._fail(wrong_outcome(method, outcome), method, now)
+
+    def store_failed(self, error: BaseException, now: float) -> RunAction:
+        """The store call raised ``error``: the run ends, in the log if the store lets it."""
+        self._expect("store_failed")
+        if self.state is not RunState.CLOSING:
+            return self._fail(error, "append" if self._unstored else "renew", now)
+        self._log_failure(error, "close_run")
+        if self._second_try is not None:
+            again, self._second_try = self._second_try, None
+            return again
+        logger.error(
+            "run %r could not be closed: thread %r stays busy, and its readers wait, until the "
+            "run's lease runs out",
+            self.key.run_id,
+            self.key.thread_id,
+        )
+        return self._over(self._fate)
+
+    def _fail(self, error: BaseException, method: str, now: float) -> RunAction:
+        self._log_failure(error, method)
+        self._held.insert(0, self._unstored)
+        return self._close(now, RunOver("cancel"), error="The thread store failed")
+
+    def _log_failure(self, error: BaseException, method: str) -> None:
+        run_id = self.key.run_id
+        logger.error("store method %s failed in run %r", method, run_id, exc_info=error)
+
+    def _expect(self, call: str) -> None:
+        if self.state not in CALLS[call]:
+            raise LocalProtocolError(f"Run.{call} is not allowed in state {self.state.name}")
+
+    def _pull(self, now: float) -> RunAction:
+        self.state = RunState.PULLING
+        if self._interruption is not None:
+            return self._close(now, RunOver("cancel"), error=self._interruption)
+        if self._abandoned:
+            self._abandoned = False
+            if (stop := self.abandon(now)) is not None:
+                return stop
+        if self._check_due and (check := self.check()) is not None:
+            return check
+        if self._held:
+            return self._append(now)
+        return PullEvent(self.patience) if self.recorder.terminal else PULL
+
+    def _append(self, now: float) -> RunAction:
+        self._appended_at = now
+        result = self.recorder.result
+        self._ended = result is not None
+        self._unstored = self._take_held()
+        return self._call("append", self.key, self._unstored, result)
+
+    def _take_held(self) -> bytes:
+        held, self._held, self._held_bytes = self._held, [], 0
+        return held[0] if len(held) == 1 else b"".join(held)
+
+    def _call(self, method: str, *args: Any) -> RunAction:
+        self.state = RunState.STORING
+        return store_call(self.store, method, *args)
+
+    def _close(
+        self,
+        now: float,
+        fate: RunOver,
+        *,
+        stop_requested: bool = False,
+        error: str | None = None,
+    ) -> RunAction:
+        self._fate = fate
+        # A plain agent in a thread cannot be cancelled; it looks here.
+        self.context.stop_requested = fate.agent == "cancel"
+        last, result = self.recorder.finish(now, stop_requested=stop_requested, error=error)
+        if self.tap is not None and last:
+            self.tap(last, now)
+        action = self._call("close_run", self.key, self._take_held() + last, result)
+        self.state = RunState.CLOSING
+        self._second_try = action
+        return action
+
+    def _over(self, fate: RunOver) -> RunAction:
+        self.state = RunState.OVER
+        self.recorder.close()
+        if self.audience is not None:
+            self.audience.disperse()
+        return fate

@@ -1,0 +1,403 @@
+"""Recording a run: an agent's events in, frames for the log out.
+
+Each event is checked once, at this edge, then verified, encoded once, and seen by the machines
+that say at the end what the run leaves behind.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+from .. import json_codec
+from ..agents.disclosure import TELLS_ALL, Teller
+from ..agents.protocols import event_dict
+from ..errors import shorten
+from ..events import (
+    ChunkExpander,
+    Compactor,
+    EventError,
+    Finalizer,
+    MessageFolder,
+    ThinkingUpgrader,
+    Verifier,
+    normalize_event,
+)
+from ..events.normalize import nearest_type
+from ..events.patch import DEFAULT_PATCH_BYTES, MAX_DEPTH, PatchBudget
+from ..events.values import measure
+from ..sse import frame_data
+from ..stores.protocol import Orphan, RunKey, RunResult
+from .continuation import DELTAS, Continuation
+
+logger = logging.getLogger("sansio_copilot")
+
+# Runs of a stream whose result is made at once, each of all that came before.
+_RESULTS_AT_ONCE = 8
+# How much RUN_STARTED events take before one goes without the run's input: a stream of many runs
+# would otherwise have as many copies of it.
+_REPEATED_INPUT_BYTES = 64 * 1024
+# These events are incomplete until the runtime fills in what only it knows.
+_COMPLETED = frozenset({"RUN_STARTED", "RUN_FINISHED"})
+# What an agent makes that has to be fit to come back in the body of the next run.
+_MADE = frozenset({"STATE_SNAPSHOT", "STATE_DELTA", "ACTIVITY_DELTA", "MESSAGES_SNAPSHOT"})
+
+# Unknown types that a run is warned of, and how much is said of each.
+_UNKNOWN_TYPES = 8
+_LONGEST_TYPE = 64
+
+
+class RunRecorder:
+    """Turns one run's events into frames and, at its end, into a :class:`RunResult`.
+
+    Pure: no clock, no store. After :attr:`error` is set, or :meth:`finish` was called, it takes no
+    more events.
+
+    :param key: the run.
+    :param input: the run's input as JSON; RUN_STARTED carries it to readers who did not send it.
+        None for a run that stores nothing: it gets no event ids either.
+    :param known_message_ids: messages of the input that history has, and a replay need not repeat.
+    :param patch_bytes: see :attr:`Limits.patch_bytes <sansio_copilot.Limits.patch_bytes>`.
+    :param raw_events: whether RAW events and ``rawEvent`` members are kept.
+    :param teller: says what is told of a RUN_ERROR that the agent yields.
+    """
+
+    __slots__ = (
+        "_compactor",
+        "_expand",
+        "_finalizer",
+        "_folder",
+        "_going",
+        "_input",
+        "_input_bytes",
+        "_key",
+        "_known",
+        "_patch_bytes",
+        "_position",
+        "_prefix",
+        "_raw_events",
+        "_result_due",
+        "_results",
+        "_unknown_types",
+        "_upgrade",
+        "_verifier",
+        "_verify",
+        "_warned",
+        "error",
+        "result",
+        "teller",
+        "terminal",
+    )
+
+    def __init__(
+        self,
+        key: RunKey,
+        input: Mapping[str, Any] | None,
+        known_message_ids: Collection[str] = (),
+        patch_bytes: float = DEFAULT_PATCH_BYTES,
+        *,
+        raw_events: bool = False,
+        teller: Teller = TELLS_ALL,
+    ) -> None:
+        self._key = key
+        self._raw_events = raw_events
+        self.teller = teller
+        self._input = input
+        self._known = known_message_ids
+        token = key.token
+        self._prefix = b"" if input is None else b"id: %s." % token.encode()
+        self._position = 0
+        self._expand = ChunkExpander().feed
+        self._upgrade = ThinkingUpgrader(token).feed
+        self._verifier = Verifier()
+        self._verify = self._verifier.feed
+        self._patch_bytes = patch_bytes
+        self._begin(_messages_of(input))
+        self._finalizer = Finalizer()
+        self._going: Continuation | None = None
+        self._warned = False
+        self._unknown_types: set[str] = set()
+        self._results = 0
+        self._result_due = 0
+        self._input_bytes = _REPEATED_INPUT_BYTES
+        self.terminal = False
+        """Whether the last event was terminal: the run has ended, unless another follows."""
+        self.error: str | None = None
+        """Why the run must end: the rule that an event broke, in words for its developer."""
+        self.result: RunResult | None = None
+        """What the run leaves if it ends here; set while its terminal event is the last one.
+
+        A stream that goes on and on with further runs would have it made for each of them of all
+        that came before. So from the ninth on it is made only when the stream has doubled since
+        the last one; and by :meth:`finish`.
+        """
+
+    def record(self, event: object, now: float) -> bytes:
+        """Take one event from the agent; returns frames to append, perhaps none.
+
+        An event that breaks a rule sets :attr:`error`; the frames returned with it precede it.
+        """
+        frames: list[bytes] = []
+        going = self._going
+        try:
+            # Almost every event of a stream continues the one before it, and needs no copy.
+            if (
+                going is not None
+                and type(event) is dict
+                and (data := going.take(event)) is not None
+            ):
+                return self._frame(data)
+            fields = event_dict(event, raw=self._raw_events)
+            if fields is None:
+                return b""
+            if going is not None:
+                if (data := going.take(fields)) is not None:
+                    return self._frame(data)
+                self._going = None
+            if (normal := normalize_event(fields)) is not None:
+                if normal["type"] == "RUN_ERROR":
+                    self._tell(normal)
+                for expanded in self._expand(self._upgrade(normal)):
+                    self._verify(expanded)
+                    frames.append(self._keep(expanded))
+                if len(frames) == 1 and expanded["type"] in DELTAS:
+                    message = self._folder.continuation(expanded)
+                    history = self._compactor.continuation(expanded)
+                    self._going = Continuation.of(normal, expanded, message, history)
+            else:
+                # As the reference: a client of this protocol version could not read it.
+                self._warn_of_type(fields["type"])
+        except (TypeError, ValueError, RecursionError) as error:
+            # An EventError, or what pydantic says of a model that it cannot write as JSON.
+            self.error = str(error)
+        if frames:
+            due = self.terminal and self._position >= self._result_due
+            self.result = self._result(now) if due else None
+        return frames[0] if len(frames) == 1 else b"".join(frames)
+
+    def finish(
+        self, now: float, *, stop_requested: bool = False, error: str | None = None
+    ) -> tuple[bytes, RunResult | None]:
+        """End the run: the frames that make it well formed, and what it leaves.
+
+        A run that fails before its first event leaves nothing.
+
+        :param stop_requested: it was stopped: it ends with RUN_FINISHED rather than RUN_ERROR.
+        :param error: what went wrong, in words that reach the client.
+        """
+        leaves_history = error is None or self._position > 0
+        closing = self._finalizer.finalize(
+            stop_requested=stop_requested, interruption_message=error
+        )
+        self.terminal = True
+        frames: list[bytes] = []
+        for event in closing[:-1]:
+            self._verify(event)
+        if closing and stop_requested:
+            # RUN_FINISHED may neither be a stream's first event nor leave anything open. Besides
+            # steps that can be what the finalizer, as the reference, does not know to be open: a
+            # tool call that was started again, or has an empty id.
+            if self._position == 0:
+                frames.append(self._keep({"type": "RUN_STARTED", **self._ids}))
+            closing[-1:] = [*self._verifier.closers(), closing[-1]]
+        for event in map(self._completed, closing):
+            frames.append(self._frame(json_codec.encode(event)))
+            if event["type"] == "RUN_ERROR":
+                self._end_messages()
+            self._compactor.feed(event)
+        if not leaves_history:
+            self.result = None
+        elif frames or self.result is None:
+            self.result = self._result(now)
+        if skipped := self._compactor.skipped:
+            logger.warning(
+                "run %r: state deltas that do not apply, and are kept as they are: %d",
+                self._key.run_id,
+                skipped,
+            )
+        return b"".join(frames), self.result
+
+    def close(self) -> None:
+        """Free what it has folded, when the run is over and nothing more is asked of it."""
+        self._folder.close()
+
+    @classmethod
+    def adopt(cls, orphan: Orphan, patch_bytes: float = DEFAULT_PATCH_BYTES) -> RunRecorder:
+        """A recorder in the state of the one that died with the owner of ``orphan``.
+
+        :meth:`finish` is what remains to be called on it.
+        """
+        events = [json_codec.decode(data) for data in frame_data(orphan.frames)]
+        given = events[0].get("input") if events else None
+        given = given if isinstance(given, dict) else {}
+        recorder = cls(orphan.key, given, (), patch_bytes)
+        recorder.close()
+        recorder._begin(json_codec.decode(orphan.messages))
+        for event in events:
+            recorder._position += 1
+            # Verified by its owner, before the input was added to RUN_STARTED.
+            with suppress(EventError):
+                recorder._verify(event)
+            recorder._observe(event)
+        return recorder
+
+    def _begin(self, messages: list[Any]) -> None:
+        """Fold and compact from the conversation ``messages`` on."""
+        state = (self._input or {}).get("state")
+        self._folder = MessageFolder(messages, PatchBudget(self._patch_bytes))
+        self._compactor = Compactor(state, PatchBudget(self._patch_bytes), messages)
+
+    @property
+    def _ids(self) -> dict[str, str]:
+        return {"threadId": self._key.thread_id, "runId": self._key.run_id}
+
+    def _keep(self, event: dict[str, Any]) -> bytes:
+        if event["type"] in _COMPLETED:
+            event = self._completed(event)
+        frame = self._frame(json_codec.encode(event))
+        self._observe(event)
+        if event["type"] in _MADE:
+            self._warn(event, frame)
+        elif event["type"] == "RUN_STARTED":
+            self._input_bytes -= len(frame)
+        return frame
+
+    def _warn(self, event: dict[str, Any], frame: bytes) -> None:
+        """Tell the agent's developer, once for a run, what it makes that will not do."""
+        if self._warned:
+            return
+        refused = self._compactor.refused or self._folder.refused
+        if refused is not None:
+            self._warned = True
+            logger.warning("run %r: %s: %s", self._key.run_id, event["type"], refused)
+        # With no more brackets than that it cannot be deeper, and need not be walked.
+        elif frame.count(b"{") + frame.count(b"[") >= MAX_DEPTH:
+            _, levels = measure(event.get("snapshot", event.get("messages")))
+            if levels >= MAX_DEPTH:
+                self._warned = True
+                logger.warning(
+                    "run %r: a %s is nested deeper than %d levels: the next run, whose body has "
+                    "it, will be answered 400",
+                    self._key.run_id,
+                    event["type"],
+                    MAX_DEPTH - 1,
+                )
+
+    def _warn_of_type(self, type_: str) -> None:
+        """Tell the agent's developer of an unknown type, once for each of the first few."""
+        unknown = shorten(type_, _LONGEST_TYPE)
+        if unknown in self._unknown_types or len(self._unknown_types) >= _UNKNOWN_TYPES:
+            return
+        self._unknown_types.add(unknown)
+        nearest = nearest_type(unknown)
+        logger.warning(
+            "agent %r: events of unknown type %r are dropped%s",
+            self.teller.agent_id,
+            unknown,
+            "" if nearest is None else f"; did it mean {nearest!r}?",
+        )
+
+    def _tell(self, failure: dict[str, Any]) -> None:
+        """Put what clients are told into a RUN_ERROR of the agent's own."""
+        said = failure["message"]
+        failure["message"] = self.teller.told(dict(failure), said)
+        if failure["message"] != said:
+            logger.error("agent %r ended its run: %s", self.teller.agent_id, said)
+
+    def _observe(self, event: dict[str, Any]) -> None:
+        if self.terminal and event["type"] == "RUN_STARTED":
+            self._finalizer = Finalizer()
+        self._folder.feed(event)
+        if event["type"] == "RUN_ERROR":
+            self._end_messages()
+        self._compactor.feed(event)
+        self._finalizer.observe(event)
+        self.terminal = self._finalizer.terminal
+
+    def _end_messages(self) -> None:
+        """End in a replay what RUN_ERROR, which comes next, may leave open.
+
+        A replay has each message whole, in the place of its end: without one it would come behind
+        RUN_ERROR, where a client takes nothing any more.
+        """
+        for closer in self._verifier.closers():
+            if closer["type"] in ("TEXT_MESSAGE_END", "TOOL_CALL_END"):
+                self._compactor.feed(closer)
+
+    def _frame(self, data: bytes) -> bytes:
+        position = self._position
+        self._position = position + 1
+        if self._prefix:
+            return b"%s%d\ndata: %s\n\n" % (self._prefix, position, data)
+        return b"data: %s\n\n" % data
+
+    def _completed(self, event: dict[str, Any]) -> dict[str, Any]:
+        """``event`` with what only the runtime knows."""
+        kind = event["type"]
+        # The first always has it: what is left is above 0 then.
+        if (
+            kind == "RUN_STARTED"
+            and self._input
+            and not event.get("input")
+            and self._input_bytes > 0
+        ):
+            given = self._input
+            if self._known or not isinstance(given.get("messages"), list):
+                news = [m for m in _messages_of(given) if m.get("id") not in self._known]
+                given = {**given, "messages": news}
+            return {**event, "input": given}
+        if kind == "RUN_FINISHED" and not ("threadId" in event and "runId" in event):
+            # The AG-UI schema requires them, and a strict reader drops the stream without.
+            return {**event, **self._ids, **event}
+        return event
+
+    def _result(self, now: float) -> RunResult | None:
+        try:
+            return self._compacted(now)
+        except (ValueError, RecursionError) as error:
+            # Deltas, each of them harmless, can build what cannot be copied or written any more.
+            logger.error("run %r leaves no history: %s", self._key.run_id, error)
+            return None
+
+    def _compacted(self, now: float) -> RunResult:
+        # The reference compacts a run again when it replays it. That would change nothing here, as
+        # each message and tool call has ended.
+        events = self._compactor.finish()
+        prefix = self._prefix or b"id: %s." % self._key.token.encode()
+        frames: list[bytes] = []
+        message_ids: set[str] = set()
+        for index, event in enumerate(events):
+            frames.append(b"%sc%d\ndata: %s\n\n" % (prefix, index, json_codec.encode(event)))
+            message_id = event.get("messageId")
+            if isinstance(message_id, str):
+                message_ids.add(message_id)
+            if event["type"] == "RUN_STARTED":
+                message_ids.update(_ids_of(_messages_of(event.get("input"))))
+        messages = self._folder.current
+        state = None
+        if self._compactor.has_state:
+            value = self._compactor.state
+            state = json_codec.encode(value) if isinstance(value, dict) else b"null"
+        self._results += 1
+        self._result_due = 2 * self._position if self._results >= _RESULTS_AT_ONCE else 0
+        return RunResult(
+            b"".join(frames),
+            json_codec.encode(messages) if messages else None,
+            state,
+            frozenset(message_ids),
+            now,
+        )
+
+
+def _messages_of(run_input: object) -> list[Any]:
+    """The messages of a run's input, in which an agent that made it may have put anything."""
+    messages = run_input.get("messages") if isinstance(run_input, Mapping) else None
+    return messages if isinstance(messages, list) else []
+
+
+def _ids_of(messages: list[Any]) -> Iterator[str]:
+    for message in messages:
+        if isinstance(message, dict) and isinstance(message.get("id"), str):
+            yield message["id"]

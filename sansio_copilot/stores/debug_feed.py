@@ -1,0 +1,68 @@
+"""The debug feed: every event of every run, for a developer's inspector.
+
+It carries everything that is said in every thread to whoever reads it, so a runtime has one only
+if it was made with ``debug=True``.
+"""
+
+from __future__ import annotations
+
+from .. import json_codec
+from ..sse import frame_data
+from .protocol import Batch, Cancel, Notify, RunKey, nothing_to_cancel
+
+
+class DebugFeed:
+    """A log that begins anew all the time: a bounded tail of what was published.
+
+    A reader that falls behind the tail misses what it was too slow for; a feed for looking at
+    must not hold on to what nobody looks at. It reads as a thread store does, and like
+    MemoryStore never blocks.
+
+    :param max_bytes: how long a tail is kept, in bytes; it may be twice that for a moment.
+    """
+
+    blocking = False
+
+    def __init__(self, max_bytes: int = 1024 * 1024) -> None:
+        self._max_bytes = max_bytes
+        self._tail = bytearray()
+        self._begin = 0
+        self._watchers: dict[object, Notify] = {}
+
+    def publish(self, agent_id: str, key: RunKey, frames: bytes, now: float) -> None:
+        """Wrap each event in the reference's envelope, and wake the readers."""
+        meta = {"agentId": agent_id, "threadId": key.thread_id, "runId": key.run_id}
+        head = b'{"timestamp":%d,%s' % (now * 1000, json_codec.encode(meta)[1:-1])
+        for event in frame_data(frames):
+            self._tail += b'data: %s,"event":%s}\n\n' % (head, event)
+        if len(self._tail) > 2 * self._max_bytes:
+            cut = self._tail.index(b"\n\n", len(self._tail) - self._max_bytes - 2) + 2
+            del self._tail[:cut]
+            self._begin += cut
+        watchers, self._watchers = self._watchers, {}
+        for notify in watchers.values():
+            notify()
+
+    def end(self) -> int:
+        """The cursor of a reader that begins now."""
+        return self._begin + len(self._tail)
+
+    def read(self, cursor: int, max_bytes: int) -> Batch:
+        """Whole frames from ``cursor``, about ``max_bytes`` of them."""
+        start = max(cursor - self._begin, 0)
+        stop = self._tail.find(b"\n\n", min(start + max_bytes, len(self._tail)) - 2)
+        stop = len(self._tail) if stop < 0 else stop + 2
+        return Batch(bytes(self._tail[start:stop]), self._begin + stop, ended=False)
+
+    def watch(self, cursor: int, notify: Notify) -> Cancel:
+        """Call ``notify`` once when there is something to read; see :class:`ThreadStore`."""
+        if cursor < self.end():
+            notify()
+            return nothing_to_cancel
+        token = object()
+        self._watchers[token] = notify
+
+        def cancel() -> None:
+            self._watchers.pop(token, None)
+
+        return cancel

@@ -1,0 +1,122 @@
+"""Frames in memory, and cursors on them: what the logs of a MemoryStore are made of.
+
+A cursor refers to streams and never to their bytes. So a reader that is slow, or does not read at
+all, keeps nothing in memory that the store has decided to let go of: its next read tells it that
+what it was about to read is gone.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from .protocol import Batch, Cancel, LogGone, Notify, nothing_to_cancel
+
+
+class Stream:
+    """The frames of one run as one run of bytes, and who waits for more.
+
+    One buffer, not a list of frames: a reader that lags takes all it missed in one slice, and a
+    stored event costs its bytes and nothing else.
+
+    :param data: the whole of a stream that has ended; None for one that begins.
+    """
+
+    __slots__ = ("__weakref__", "_lost", "data", "ended", "watches")
+
+    def __init__(self, data: bytes | None = None) -> None:
+        self.data: bytearray | bytes = bytearray() if data is None else data
+        self.ended = data is not None
+        self.watches: dict[_Watch, Notify] = {}
+        self._lost = 0
+
+    def wake(self) -> None:
+        """Tell everybody who waits."""
+        watches, self.watches = self.watches, {}
+        for notify in watches.values():
+            notify()
+
+    def let_go(self) -> None:
+        """Forget the frames of a stream that has ended, whoever still reads them."""
+        self._lost, self.data = self._lost or len(self.data), b""
+
+    def has_lost(self, offset: int) -> bool:
+        """Whether there were frames behind ``offset`` that are gone."""
+        return offset < self._lost
+
+
+class _Watch:
+    """A reader that waits for more of a stream."""
+
+    __slots__ = ("stream",)
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+
+    def cancel(self) -> None:
+        # Looked up anew: waking replaces the dict.
+        self.stream.watches.pop(self, None)
+
+
+@attrs.frozen
+class Cursor:
+    """A place in a fixed row of streams, the first of which it is in."""
+
+    streams: tuple[Stream, ...]
+    offset: int = 0
+
+
+def read(cursor: Cursor, max_bytes: int) -> Batch | LogGone:
+    """At most ``max_bytes`` from ``cursor``; see :meth:`~sansio_copilot.stores.Log.read`."""
+    streams, offset = cursor.streams, cursor.offset
+    passed, room = 0, max_bytes
+    chunks: list[bytes] = []
+    while passed < len(streams):
+        stream = streams[passed]
+        if offset < len(stream.data):
+            if room == 0:
+                break
+            chunk = bytes(memoryview(stream.data)[offset : offset + room])
+            chunks.append(chunk)
+            offset += len(chunk)
+            room -= len(chunk)
+            continue
+        if stream.has_lost(offset):
+            if chunks:
+                break
+            return LogGone()
+        if not stream.ended:
+            break
+        passed, offset = passed + 1, 0
+    data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    ended = passed == len(streams)
+    # What has been read is not referred to any longer, so that it can be forgotten.
+    return Batch(data, Cursor(streams[passed:] if passed else streams, offset), ended)
+
+
+def watch(cursor: Cursor, notify: Notify) -> Cancel:
+    """See :meth:`~sansio_copilot.stores.Log.watch`."""
+    if cursor.streams:
+        stream = cursor.streams[0]
+        if not stream.ended and cursor.offset == len(stream.data):
+            watch = _Watch(stream)
+            stream.watches[watch] = notify
+            return watch.cancel
+    notify()
+    return nothing_to_cancel
+
+
+def find(stream: Stream, event_id: str) -> int | None:
+    """The offset behind the frame with ``event_id``; None if there is no such frame.
+
+    A frame begins with its id line and JSON has no line break, so the bytes cannot occur inside
+    the data of another frame.
+    """
+    data = stream.data
+    line = b"id: %s\n" % event_id.encode("ascii", "replace")
+    if data.startswith(line):
+        start = 0
+    else:
+        start = data.find(b"\n" + line)
+        if start < 0:
+            return None
+    return data.index(b"\n\n", start + len(line)) + 2

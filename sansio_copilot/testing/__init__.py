@@ -1,0 +1,7 @@
+"""Drive a runtime in a unit test: no network, no event loop, no thread, and a clock you set."""
+
+from __future__ import annotations
+
+from .client import Answer, Client, NeedsEventLoop, Stream, run_input
+
+__all__ = ["Answer", "Client", "NeedsEventLoop", "Stream", "run_input"]

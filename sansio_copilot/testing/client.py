@@ -1,0 +1,439 @@
+"""Drive a runtime in a unit test: no network, no event loop, no thread, and a clock you set.
+
+    client = Client(runtime)
+    assert client.get("/api/copilotkit/info").status == 200
+
+    stream = client.stream("POST", "/api/copilotkit/agent/default/run", json=run_input("t1"))
+    first = stream.next()          # the agent has yielded once, and waits
+
+This is a binding like any other, whose transport is a buffer. Runs go on only while something
+waits for them, one event at a time, so that a test sees every moment it wants to.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, cast
+
+import attrs
+
+from .. import json_codec, sse
+from ..calls import Call
+from ..errors import BodyTooLarge
+from ..exchange.actions import Action, ReadBody, SendBytes, SendHead, StartRun, WaitForFrames
+from ..http.messages import HeaderItems, Headers, Request
+from ..runs.actions import PullEvent, RunAction
+from ..runs.machine import Run
+from ..runtime import CopilotRuntime
+from ..stores.protocol import Cancel, check_cancel, nothing_to_cancel
+from .loopless import NeedsEventLoop, run_awaitable
+
+__all__ = ["Answer", "Client", "NeedsEventLoop", "Stream", "run_input"]
+
+logger = logging.getLogger("sansio_copilot")
+
+
+def run_input(thread_id: str, run_id: str = "run-1", **fields: Any) -> dict[str, Any]:
+    """A body for run, connect and suggest; ``fields`` replace or add JSON members."""
+    return {
+        "threadId": thread_id,
+        "runId": run_id,
+        "state": {},
+        "messages": [],
+        "tools": [],
+        "context": [],
+        "forwardedProps": {},
+        **fields,
+    }
+
+
+@attrs.frozen
+class Answer:
+    """A whole response."""
+
+    status: int
+    headers: Headers
+    body: bytes = attrs.field(repr=False)
+
+    def json(self) -> Any:
+        """The body as JSON. :raises ValueError: if it is not."""
+        return json_codec.decode(self.body)
+
+    def events(self) -> list[dict[str, Any]]:
+        """The AG-UI events of a stream. :raises ValueError: if one of them is not JSON."""
+        return [json_codec.decode(event.data.encode()) for event in sse.Parser().feed(self.body)]
+
+
+class Client:
+    """A client of ``runtime``. Paths are absolute: "/api/copilotkit/info".
+
+    :param now: the time that the core is told, in seconds since the epoch; assign :attr:`now`, or
+        call :meth:`advance`, to move it.
+    """
+
+    def __init__(self, runtime: CopilotRuntime, *, now: float = 1_700_000_000.0) -> None:
+        self.runtime = runtime
+        self.now = now
+        self._homes: deque[_Home] = deque()
+        self._streams: list[Stream] = []
+
+    def get(self, path: str, *, headers: HeaderItems = ()) -> Answer:
+        """GET ``path``."""
+        return self.request("GET", path, headers=headers)
+
+    def post(self, path: str, *, json: Any = None, headers: HeaderItems = ()) -> Answer:
+        """POST ``json`` to ``path``; None sends no body.
+
+        :raises TypeError: for a value that JSON has no form for.
+        :raises ValueError: for one that contains itself, or is nested too deeply.
+        """
+        return self._json_stream("POST", path, json, headers).finish()
+
+    def request(
+        self, method: str, path: str, *, headers: HeaderItems = (), body: bytes | str = b""
+    ) -> Answer:
+        """Send a request and wait for the response's end, which may need runs to go on.
+
+        :param path: a path or a URL, with a query if there is one.
+        :raises RemoteProtocolError: for a ``path`` that no client could ask for.
+        :raises ValueError: for a ``body`` with lone surrogates.
+        """
+        return Stream(self, method, path, Headers(headers), body).finish()
+
+    def stream(
+        self, method: str, path: str, *, json: Any = None, headers: HeaderItems = ()
+    ) -> Stream:
+        """Send a request and return as soon as its head is there, to read event by event."""
+        return self._json_stream(method, path, json, headers)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass: heartbeats that are due are sent, leases that are due renewed."""
+        self.now += seconds
+        for home in list(self._homes):
+            home.time_passed()
+        for stream in list(self._streams):
+            stream.time_out_if_due()
+
+    def step(self) -> bool:
+        """Let each live run take one event from its agent; returns whether one was there to."""
+        stepped = False
+        for home in list(self._homes):
+            # The step of one run may have ended another.
+            if home in self._homes and home.step():
+                stepped = True
+        return stepped
+
+    def close(self, reason: str = "The server is shutting down") -> None:
+        """End all live runs, as a server's shutdown does."""
+        for home in list(self._homes):
+            home.interrupt(reason)
+
+    def _json_stream(self, method: str, path: str, json: Any, headers: HeaderItems) -> Stream:
+        fields = Headers(headers)
+        body = b""
+        if json is not None:
+            body = json_codec.encode(json)
+            if "content-type" not in fields:
+                fields = fields.set("content-type", "application/json")
+        return Stream(self, method, path, fields, body)
+
+    def _start(self, run: Run) -> None:
+        home = _Home(self, run)
+        self._homes.append(home)
+        home.begin()
+
+    def _leave(self, home: _Home) -> None:
+        self._homes.remove(home)
+
+
+class Stream:
+    """A response on its way. Made by :meth:`Client.stream`.
+
+    Iterating gives the events until the stream ends.
+    """
+
+    def __init__(
+        self, client: Client, method: str, path: str, headers: Headers, body: bytes | str
+    ) -> None:
+        self.status = 0
+        self.headers = Headers()
+        self.body = bytearray()
+        """All bytes so far."""
+        self.ended = False
+        """Whether the response is complete, or was broken off."""
+        self._client = client
+        self._body = body.encode() if isinstance(body, str) else body
+        self._parser = sse.Parser()
+        self._events: deque[sse.ServerSentEvent] = deque()
+        self._waiting: WaitForFrames | None = None
+        self._woken = False
+        self._unwatch: Cancel = nothing_to_cancel
+        self._deadline = 0.0
+        self._exchange = client.runtime.exchange(
+            Request.from_target(method, path, headers), client.now
+        )
+        client._streams.append(self)
+        self._perform(self._exchange.start())
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        while (event := self.next_frame()) is not None:
+            yield json_codec.decode(event.data.encode())
+
+    def next(self) -> dict[str, Any]:
+        """The next event; runs go on until there is one.
+
+        :raises EOFError: if the stream has ended.
+        """
+        event = self.next_frame()
+        if event is None:
+            raise EOFError("the stream has ended")
+        return cast("dict[str, Any]", json_codec.decode(event.data.encode()))
+
+    def next_frame(self) -> sse.ServerSentEvent | None:
+        """The next event as it was framed, with its id; None if the stream has ended."""
+        while not self._events and not self.ended:
+            self._proceed()
+        return self._events.popleft() if self._events else None
+
+    def ready(self) -> list[dict[str, Any]]:
+        """The events that are there already; no run goes on for it."""
+        self._resume()
+        events = [json_codec.decode(event.data.encode()) for event in self._events]
+        self._events.clear()
+        return events
+
+    @property
+    def last_event_id(self) -> str:
+        """The id of the last event that arrived, to reconnect with."""
+        return self._parser.last_event_id
+
+    def finish(self) -> Answer:
+        """Read to the end."""
+        while not self.ended:
+            self._proceed()
+        return Answer(self.status, self.headers, bytes(self.body))
+
+    def close(self) -> None:
+        """Hang up, as a client does that goes away."""
+        if not self.ended:
+            self._stop_waiting()
+            action = self._exchange.client_gone()
+            assert action is not None, "it waits for frames, which may be given up"
+            self._perform(action)
+
+    def time_out_if_due(self) -> None:
+        """Tell the exchange if it has waited for long enough; used by :meth:`Client.advance`."""
+        due = self._waiting is not None and self._client.now >= self._deadline
+        if due and not self._resume():
+            self._stop_waiting()
+            self._perform(self._exchange.done(False))
+
+    def _proceed(self) -> None:
+        if not self._resume() and not self._client.step():
+            raise AssertionError("the stream waits for a run that is not this client's")
+
+    def _resume(self) -> bool:
+        if self._waiting is None or not self._woken:
+            return False
+        self._stop_waiting()
+        self._perform(self._exchange.done(True))
+        return True
+
+    def _stop_waiting(self) -> None:
+        self._waiting = None
+        self._unwatch()
+
+    def _wake(self) -> None:
+        self._woken = True
+
+    def _perform(self, action: Action) -> None:
+        exchange = self._exchange
+        while True:
+            match action:
+                case ReadBody(limit=limit):
+                    if len(self._body) > limit:
+                        action = exchange.failed(BodyTooLarge(f"more than {limit} bytes"))
+                    else:
+                        action = exchange.done(self._body)
+                case Call():
+                    try:
+                        outcome = _call(action)
+                    except NeedsEventLoop:
+                        self._end()
+                        raise
+                    except Exception as error:
+                        action = exchange.failed(error)
+                    else:
+                        action = exchange.done(outcome)
+                case StartRun(run=run):
+                    self._client._start(run)
+                    action = exchange.done()
+                case SendHead(status=status, headers=headers):
+                    self.status, self.headers = status, Headers(headers)
+                    action = exchange.done()
+                case SendBytes(data=data):
+                    self.body += data
+                    self._events.extend(self._parser.feed(data))
+                    action = exchange.done()
+                case WaitForFrames(store=store, cursor=cursor, timeout=timeout):
+                    self._waiting, self._woken = action, False
+                    self._deadline = self._client.now + timeout
+                    try:
+                        self._unwatch = check_cancel("watch", store.watch(cursor, self._wake))
+                    except Exception as error:
+                        self._waiting = None
+                        action = exchange.failed(error)
+                    else:
+                        return
+                case _:  # Finish or Abandon
+                    self._end()
+                    return
+
+    def _end(self) -> None:
+        self.ended = True
+        self._client._streams.remove(self)
+
+
+class _Home:
+    """Where a run lives in a test: it goes on when it is stepped."""
+
+    def __init__(self, client: Client, run: Run) -> None:
+        self._client = client
+        self._run = run
+        self._renewed_at = client.now
+        self._pulling = False
+        self._draining = False
+        self._settle_at: float | None = None
+        self._abandon_at: float | None = None
+        self._events: Any = None
+        self._unwatch: Cancel = nothing_to_cancel
+
+    def begin(self) -> None:
+        if self._run.audience is not None:
+            self._run.audience.on_empty = self._left_alone
+        self._perform(self._run.start(self._client.now))
+        unwatch = self._run.store.watch_run(self._run.key, self._notified)
+        self._unwatch = check_cancel("watch_run", unwatch)
+
+    def step(self) -> bool:
+        """Take one event from the agent; False if it is the agent that asks for it."""
+        if self._pulling:
+            return False
+        self._pulling = True
+        try:
+            event = self._pull()
+        except (StopIteration, StopAsyncIteration):
+            self._told(None)
+        except NeedsEventLoop as error:
+            # It may have caught what ends it, and be there still.
+            with suppress(NeedsEventLoop):
+                self._close_agent()
+            self._told(error)
+            raise
+        except Exception as error:
+            self._told(error)
+        else:
+            if not self._draining:
+                self._perform(self._run.event(event, self._client.now))
+        finally:
+            self._pulling = False
+        return True
+
+    def interrupt(self, reason: str) -> None:
+        action = self._run.interrupt(self._client.now, reason)
+        if action is not None:
+            self._perform(action)
+        else:
+            self._cancel()
+
+    def time_passed(self) -> None:
+        if self._settle_at is not None and self._client.now >= self._settle_at:
+            self._perform(self._run.settle(self._client.now))
+        lease = self._run.lease
+        if lease is not None and self._client.now - self._renewed_at >= lease / 3:
+            self._renewed_at = self._client.now
+            self._notified()
+
+        if self._abandon_at is not None and self._client.now >= self._abandon_at:
+            self._abandon_at = None
+            if (action := self._run.abandon(self._client.now)) is not None:
+                self._perform(action)
+
+    def _left_alone(self) -> None:
+        assert self._run.abandon_seconds is not None, "a run with an audience has that time"
+        self._abandon_at = self._client.now + self._run.abandon_seconds
+
+    def _pull(self) -> object:
+        if self._events is None:
+            self._events = run_awaitable(self._open())
+        if hasattr(self._events, "__anext__"):
+            return run_awaitable(self._next())
+        return next(self._events)
+
+    # Bindings call these where their loop runs.
+
+    async def _open(self) -> Any:
+        events = self._run.events()
+        if inspect.isawaitable(events):
+            events = await events
+        return aiter(events) if hasattr(events, "__aiter__") else iter(events)
+
+    async def _next(self) -> Any:
+        return await anext(self._events)
+
+    def _told(self, error: Exception | None) -> None:
+        if self._draining:
+            self._client._leave(self)
+        else:
+            self._perform(self._run.agent_ended(self._client.now, error))
+
+    def _notified(self) -> None:
+        if (action := self._run.check()) is not None:
+            self._perform(action)
+
+    def _perform(self, action: RunAction) -> None:
+        while isinstance(action, Call):
+            try:
+                outcome = _call(action)
+            except NeedsEventLoop:
+                self._client._leave(self)
+                raise
+            except Exception as error:
+                action = self._run.store_failed(error, self._client.now)
+            else:
+                action = self._run.stored(outcome, self._client.now)
+        self._settle_at = None
+        if isinstance(action, PullEvent):
+            if action.patience is not None:
+                self._settle_at = self._client.now + action.patience
+        else:
+            self._unwatch()
+            self._draining = True
+            if action.agent == "cancel":
+                self._cancel()
+            elif action.agent == "done":
+                self._client._leave(self)
+
+    def _cancel(self) -> None:
+        self._client._leave(self)
+        self._close_agent()
+
+    def _close_agent(self) -> None:
+        try:
+            if hasattr(self._events, "aclose"):
+                run_awaitable(self._events.aclose())
+            elif hasattr(self._events, "close"):
+                self._events.close()
+        except NeedsEventLoop:
+            raise
+        except Exception:
+            logger.exception("agent %r failed while it cleaned up", self._run.context.agent_id)
+
+
+def _call(action: Call) -> Any:
+    outcome = action.function(*action.args)
+    return run_awaitable(outcome) if inspect.isawaitable(outcome) else outcome

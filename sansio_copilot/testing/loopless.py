@@ -1,0 +1,160 @@
+"""Awaiting without an event loop: what only gives way goes on, and what asks for a loop is noticed.
+
+An asyncio function asks which loop runs, and calls it; anyio and httpx first ask asyncio for its
+task, or trio. Where there is none, each fails in words of its own, and who awaited it may take that
+for an error of a service and go on. So while something is awaited here, stand-ins are in the places
+of loop and task. Whatever is asked of one is noted, and ends the function that asked.
+
+No event loop is imported for that: one that is not loaded is asked for nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Coroutine, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
+from typing import Any, Final, NoReturn
+
+from ..errors import text_of
+
+
+class NeedsEventLoop(Exception):
+    """An async function awaited something that only an event loop can finish.
+
+    Test it through a binding, or hand it what it waits for (a ``sleep`` of the test's own, say).
+    It is raised where the test is, by the call that let the function go on: no hook sees it, and it
+    is no agent's error, whatever the function has caught.
+    """
+
+
+class _Missed(BaseException):
+    """Ends the function that needs a loop, which would go on in an ``except Exception``."""
+
+
+# The list has what stand-ins were asked for during one wait, so that nested waits have their own.
+_ASKED: Final = ContextVar[list[_Missed]]("_ASKED")
+
+_NO_LOOP: Final = (
+    "no running event loop",  # asyncio
+    "no current event loop",  # asyncio.get_event_loop
+    "bound to a different event loop",  # a lock or queue of asyncio's that another loop has used
+    "must be called from async context",  # trio
+    "not in async context",  # sniffio
+    "not currently running on any asynchronous event loop",  # anyio
+)
+"""What libraries say, in a RuntimeError, when they find no loop."""
+
+
+class _StandIn:
+    """Is where a loop or a task of one would be; see the module's description.
+
+    There is one for each place, because asyncio's queues and locks remember the loop that they were
+    used in.
+
+    :param place: who is asked, in words.
+    """
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+
+    def get_name(self) -> str:
+        """Log records have the name of the task (``logging.LogRecord.taskName``)."""
+        return self._place
+
+    def create_task(self, coroutine: Coroutine[Any, Any, Any], **options: object) -> NoReturn:
+        """Nobody will await ``coroutine``, of which Python would warn."""
+        coroutine.close()
+        self._miss("create_task")
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):
+            # Python and its libraries look for these on any object.
+            raise AttributeError(name)
+        self._miss(name)
+
+    def _miss(self, name: str) -> NoReturn:
+        missed = _Missed(f"asks {self._place} for {name}, with no running event loop")
+        if (asked := _ASKED.get(None)) is not None:
+            asked.append(missed)
+        raise missed
+
+
+_LOOP: Final = _StandIn("asyncio")
+_TASK: Final = _StandIn("asyncio's current task")
+_RUNNER: Final = _StandIn("trio")
+_TRIO_TASK: Final = _StandIn("trio's current task")
+
+
+def run_awaitable(awaitable: Awaitable[Any]) -> Any:
+    """The result of what only ever gives way (``asyncio.sleep(0)``), never waits.
+
+    :raises NeedsEventLoop: if it waits, or something that it called has asked for a loop.
+    """
+    coroutine = _awaiting(awaitable)
+    with _stand_ins() as asked:
+        try:
+            while (waits_for := coroutine.send(None)) is None and not asked:
+                pass
+        except StopIteration as stop:
+            if not asked:
+                return stop.value
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            if not asked:
+                if (words := _words_for_no_loop(error)) is None:
+                    raise
+                asked.append(_Missed(words))
+                asked[0].__cause__ = error
+        else:
+            asked.append(_Missed(f"waits for {waits_for!r}, which needs an event loop"))
+            # Thrown where it waits, so that it cleans up and the traceback names the line.
+            with suppress(Exception, _Missed):
+                coroutine.throw(asked[0])
+            coroutine.close()
+    raise NeedsEventLoop(f"{asked[0]}: use a binding to test this") from asked[0]
+
+
+async def _awaiting(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
+
+
+def _words_for_no_loop(error: BaseException) -> str | None:
+    """What a library has said of a loop that it misses, if that led to ``error``."""
+    pending, seen = [error], {id(error)}
+    while pending:
+        one = pending.pop()
+        text = text_of(one) if isinstance(one, RuntimeError | _Missed) else ""
+        if any(words in text.lower() for words in _NO_LOOP):
+            return text
+        members = one.exceptions if isinstance(one, BaseExceptionGroup) else ()
+        for other in (one.__cause__, one.__context__, *members):
+            if other is not None and id(other) not in seen:
+                seen.add(id(other))
+                pending.append(other)
+    return None
+
+
+@contextmanager
+def _stand_ins() -> Iterator[list[_Missed]]:
+    """Have stand-ins in the places of all loops that are loaded and do not run.
+
+    Gives the list of what they were asked for.
+    """
+    asked: list[_Missed] = []
+    with ExitStack() as stack:
+        stack.callback(_ASKED.reset, _ASKED.set(asked))
+        # These functions are asyncio's own for those who implement loops.
+        asyncio = sys.modules.get("asyncio")
+        if asyncio is not None and asyncio._get_running_loop() is None:
+            asyncio._set_running_loop(_LOOP)
+            stack.callback(asyncio._set_running_loop, None)
+            asyncio._enter_task(_LOOP, _TASK)
+            stack.callback(asyncio._leave_task, _LOOP, _TASK)
+        # trio has none, so its private place of them may not be there.
+        trio = getattr(sys.modules.get("trio._core._run"), "GLOBAL_RUN_CONTEXT", None)
+        if trio is not None and not hasattr(trio, "runner"):
+            trio.runner, trio.task = _RUNNER, _TRIO_TASK
+            stack.callback(vars(trio).clear)
+        yield asked
