@@ -23,6 +23,9 @@ from conformance.process import Server, Servers
 ONE_A_BINDING = ("asyncio_server", "trio", "sockets", "gunicorn", "uvicorn")
 """What a binding does beside the server that it is plugged in is the same on each of them."""
 
+ONE_A_LOOP = (*ONE_A_BINDING, "hypercorn_trio", "toy_server")
+"""So is what it calls and awaits, on each of them with the same event loop."""
+
 WAITING = ("test_hangs", "test_shutdown", "test_abandoned", "test_streams")
 """Modules whose tests wait for time to pass, rather than for the processor."""
 
@@ -52,6 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "needs(*capabilities): what a server has to be able to do for this to apply",
         "owns_sockets: applies to a binding that reads and writes HTTP itself",
         "one_a_binding: made for one of the servers that a binding is plugged in",
+        "one_a_loop: made for one of them with each event loop that the binding runs in",
         "once: takes long, and is made for one server only; for each binding with --everywhere",
         "ends_the_server: comes after all the others of its server",
     ):
@@ -66,9 +70,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     owners_only = metafunc.definition.get_closest_marker("owns_sockets") is not None
     files = [file for file in map(find_server, names) if file.owns_sockets or not owners_only]
     once = metafunc.definition.get_closest_marker("once") is not None
-    if once or metafunc.definition.get_closest_marker("one_a_binding") is not None:
-        built_in = set(built_in_servers()) - set(ONE_A_BINDING)
-        files = [file for file in files if file.name not in built_in]
+    others = _others(metafunc.definition)
+    files = [file for file in files if file.name not in others]
     if once and not metafunc.config.getoption("--everywhere"):
         files = [file for file in files if file.name == "asyncio_server"]
     for file in files:
@@ -141,9 +144,20 @@ def _params(item: pytest.Item) -> dict[str, object]:
 def _server(item: pytest.Item) -> str | None:
     """The server that the test is made for; None if it does not apply."""
     file = _params(item)["server_file"]
+    if not isinstance(file, ServerFile) or file.name in _others(item):
+        return None
     # A parameter may need something as well.
     needs = {name for mark in item.iter_markers("needs") for name in mark.args}
-    return file.name if isinstance(file, ServerFile) and not needs & set(file.cannot) else None
+    return None if needs & set(file.cannot) else file.name
+
+
+def _others(test: pytest.Item) -> set[str]:
+    """The built-in servers that the test is not made for, because it is for one of their kind."""
+    if any(test.iter_markers("one_a_binding")) or any(test.iter_markers("once")):
+        return set(built_in_servers()) - set(ONE_A_BINDING)
+    if any(test.iter_markers("one_a_loop")):
+        return set(built_in_servers()) - set(ONE_A_LOOP)
+    return set()
 
 
 @pytest.fixture(scope="session")

@@ -33,6 +33,7 @@ the file:
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
 from pathlib import Path
 from types import ModuleType
@@ -97,6 +98,7 @@ def find_server(name_or_path: str) -> ServerFile:
     return ServerFile(path.stem, path.resolve(), **options)
 
 
+@functools.cache
 def built_in_servers() -> list[str]:
     return sorted(path.stem for path in SERVERS.glob("*.py") if not path.stem.startswith("_"))
 

@@ -17,6 +17,7 @@ HELLO = [
 ]
 
 
+@pytest.mark.one_a_loop
 @pytest.mark.parametrize("agent", [*SHAPES, "text"])
 def test_an_agent_may_have_any_shape(server: Server, thread: str, agent: str) -> None:
     for run_id in ("run-1", "run-2"):
@@ -28,6 +29,7 @@ def test_an_agent_may_have_any_shape(server: Server, thread: str, agent: str) ->
     assert server.run("suggest", thread, agent=agent).types() == HELLO
 
 
+@pytest.mark.one_a_loop
 @pytest.mark.parametrize("agent", FAILING)
 def test_an_agent_that_fails_ends_its_stream_well_formed(
     server: Server, thread: str, agent: str

@@ -13,6 +13,7 @@ from sansio_copilot.testing import run_input
 pytestmark = pytest.mark.parametrize("hooks", ["plain", "async"])
 
 
+@pytest.mark.one_a_loop
 @pytest.mark.parametrize("name", ["on-request", "on-before-handler", "on-response"])
 def test_a_hook_can_reject_a_request(server: Server, thread: str, hooks: str, name: str) -> None:
     headers = {"x-hooks": hooks, f"x-{name}": "reject", "origin": "https://app.example.com"}
@@ -57,6 +58,7 @@ def test_on_response_knows_the_route_and_can_add_headers(
     assert server.request("GET", "/nope", headers=headers).headers["set-cookie"] == "a=1, b=2"
 
 
+@pytest.mark.one_a_loop
 @pytest.mark.parametrize("name", ["on-request", "on-before-handler", "on-response"])
 @pytest.mark.parametrize("on_error", ["none", "fail"])
 def test_a_hook_that_fails_is_a_bare_500(

@@ -7,6 +7,7 @@ import json
 from functools import cache
 from typing import Any
 
+import pytest
 from conformance.client import Receiver
 from conformance.process import Server
 
@@ -32,6 +33,7 @@ def resumed(server: Server, thread: str, last_event_id: str) -> list[Event]:
     return server.run("connect", thread, headers=headers).events()
 
 
+@pytest.mark.one_a_loop
 def test_an_ended_run_is_resumed_at_every_byte_of_its_response(server: Server, thread: str) -> None:
     with server.client() as client:
         states = cut_everywhere(client.stream("run", thread, agent="text").record())
@@ -51,6 +53,7 @@ def test_an_ended_run_is_resumed_at_every_byte_of_its_response(server: Server, t
             assert seen == []
 
 
+@pytest.mark.one_a_loop
 def test_a_replay_is_resumed_at_every_byte_of_its_response(server: Server, thread: str) -> None:
     for run_id in ("run-1", "run-2"):
         server.run("run", thread, agent="text", run_id=run_id)

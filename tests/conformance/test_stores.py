@@ -11,7 +11,11 @@ from sansio_copilot.events import verify_events
 pytestmark = pytest.mark.parametrize(
     "config",
     [
-        *("main", "async-store", "blocking-store"),
+        "main",
+        *(
+            pytest.param(name, marks=pytest.mark.one_a_loop)
+            for name in ("async-store", "blocking-store")
+        ),
         *(pytest.param(name, marks=pytest.mark.one_a_binding) for name in ODD_STORES),
     ],
 )

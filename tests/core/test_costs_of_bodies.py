@@ -24,7 +24,7 @@ RUN = f"{BASE}/agent/default/run"
 JSON = {"content-type": "application/json"}
 ANSWER = 4096
 """No error answer is longer, in bytes, and no log line, in characters."""
-SIZE = 256 * 1024
+SIZE = 128 * 1024
 
 
 def quiet(input: Any, context: Any) -> Iterator[Any]:

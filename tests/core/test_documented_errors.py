@@ -397,7 +397,7 @@ def _quiet() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.name)
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_nothing_else_is_raised(promise: Promise, data: st.DataObject) -> None:
     arguments = [data.draw(strategy) for strategy in promise.arguments]
