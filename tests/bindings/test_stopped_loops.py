@@ -10,15 +10,17 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
+from anyio.from_thread import BlockingPortal
 from bindings.in_waitress import serving_by_waitress
 from bindings.wire import BASE, Connection, body_of
 from bindings.wire import serving as serving_asyncio
 from conformance.client import Client
 
+from copilot_bindings.serving.background_loop import BackgroundLoop
 from copilot_bindings.serving.service import LoopEnded
 from copilot_bindings.sockets import serve, start_server
 from copilot_bindings.wsgi import CopilotWSGI
-from sansio_copilot import CopilotRuntime, text_agent
+from sansio_copilot import CopilotRuntime, RunRefused, text_agent
 from sansio_copilot.events import verify_events
 
 RUN = f"{BASE}/agent/default/run"
@@ -142,6 +144,32 @@ def test_a_loop_whose_every_task_is_cancelled_is_begun_again(
             pass
         assert events[-1]["type"] == "RUN_FINISHED"
     assert "the event loop of the runs has ended" in caplog.messages
+
+
+def test_a_loop_that_ends_refuses_runs_from_the_moment_that_it_cannot_be_called(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stopped, let = threading.Event(), threading.Event()
+    leave = BlockingPortal.__aexit__
+
+    async def hold(portal: BlockingPortal, *exc: Any) -> Any:
+        await portal.stop()
+        stopped.set()
+        let.wait(30)
+        return await leave(portal, *exc)
+
+    monkeypatch.setattr(BlockingPortal, "__aexit__", hold)
+    loop = BackgroundLoop(CopilotRuntime({}), 0)
+    try:
+        loop.backend.soon(cancel_all_tasks)
+        assert stopped.wait(30)
+        run: Any = None
+        with pytest.raises(RunRefused):
+            loop.start_run(run)
+    finally:
+        let.set()
+    with pytest.raises(LoopEnded):
+        loop.wait_closed()
 
 
 def run_if_possible(port: int, thread: str) -> list[dict[str, Any]] | None:

@@ -507,7 +507,7 @@ class TestClosing:
         run_script(
             """
             import atexit, threading, time
-            from copilot_bindings import _pool
+            from copilot_bindings.serving import pool
             from sansio_copilot import MemoryStore
 
             class Store(MemoryStore):
@@ -521,7 +521,7 @@ class TestClosing:
                 if not closed:
                     print("the run was not closed", file=sys.stderr)
 
-            closed, _pool._IDLE_SECONDS = [], 0.001
+            closed, pool._IDLE_SECONDS = [], 0.001
             atexit.register(check)
             begin_run(CopilotWSGI(CopilotRuntime({"default": Endless()}, store=Store())), "t")
             while any(thread.name == "copilot-store" for thread in threading.enumerate()):

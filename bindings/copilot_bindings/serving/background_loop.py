@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import Any, TypeVar
 
 from anyio.from_thread import BlockingPortal
@@ -114,9 +114,9 @@ class BackgroundLoop:
     def _ask(self, how: Callable[..., T], *args: Any) -> T:
         try:
             return how(*args)
-        except RuntimeError:
+        except (RuntimeError, CancelledError):
             if self._over:
-                # It is the portal's, which takes no more calls.
+                # It is the portal's, which takes no more calls, and cancels those that it has.
                 raise RunRefused(SHUTDOWN) from None
             raise
 
@@ -159,8 +159,11 @@ class BackgroundLoop:
                 self.backend = AsyncioBackend()
                 self.service = Service(self.runtime, self.backend, grace_seconds, calls)
                 begun.set_result(None)
-                await self.service.serve_until_closed(stop_listening)
-                self._over = True
+                try:
+                    await self.service.serve_until_closed(stop_listening)
+                finally:
+                    # Before the portal ends, however that is: it takes no more calls then.
+                    self._over = True
                 await self._portal.stop(cancel_remaining=True)
 
         try:
