@@ -28,7 +28,7 @@ class RuntimeConfig:
 
     Those that an application gives mean what they mean there. The others:
 
-    :param base_path: as :func:`~sansio_copilot.http.routing.normalize_base_path` writes it.
+    :param base_path: as :func:`~sansio_copilot.http.paths.normalize_base_path` writes it.
     :param cors: the policy; None sends no CORS header.
     :param audiences: who follows which thread, if abandoned runs are to be stopped.
     :param debug_feed: what ``/cpk-debug-events`` streams, if it is there.

@@ -13,7 +13,7 @@ from .hooks import Hooks
 from .http.cors import CorsPolicy, policy_from
 from .http.forwarding import ForwardHeaders
 from .http.messages import Request
-from .http.routing import normalize_base_path
+from .http.paths import normalize_base_path
 from .limits import Limits, check_positive
 from .runs.audience import Audiences
 from .stores.debug_feed import DebugFeed

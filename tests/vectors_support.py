@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from ag_ui.core import RunAgentInput
 
 from sansio_copilot import AgentContext, CorsPolicy
-from sansio_copilot.http.routing import ENVELOPE_MESSAGE
+from sansio_copilot.http.envelope import ENVELOPE_MESSAGE
 
 VECTORS = Path(__file__).parent / "vectors"
 Case = dict[str, Any]

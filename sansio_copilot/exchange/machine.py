@@ -22,27 +22,23 @@ from ..config import RuntimeConfig
 from ..endpoints import DISPATCH, JsonBody, LogStream, Refusal, Reply, Turn, adopt, check_values
 from ..errors import BodyRefused, BodyTimeout, BodyTooLarge, LocalProtocolError, RunRefused, shorten
 from ..hooks import HookContext, Reject
-from ..http.messages import Headers, Request, Response
-from ..http.refusals import TOO_MANY_BODIES, TOO_SLOW, coded, overloaded
-from ..http.routing import (
+from ..http.envelope import (
     ENVELOPE_CODE,
     ENVELOPE_MESSAGE,
     GRAPHQL_CODE,
     GRAPHQL_MESSAGE,
     InvalidRequest,
-    Route,
-    allowed_methods,
-    at_base_path,
     detect_envelope,
     detect_graphql,
-    match_path,
     may_be_envelope,
-    normalize_path,
     parse_envelope,
     require_body,
     resolve_envelope,
-    under_base_path,
 )
+from ..http.messages import Headers, Request, Response
+from ..http.paths import at_base_path, normalize_path, under_base_path
+from ..http.refusals import TOO_MANY_BODIES, TOO_SLOW, coded, overloaded
+from ..http.routing import Route, allowed_methods, match_path
 from ..stores.calls import StoreCall
 from ..stores.protocol import Batch, LogGone, check_outcome
 from .actions import Abandon, Action, Finish, ReadBody, SendBytes, SendHead, StartRun, WaitForFrames

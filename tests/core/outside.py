@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sansio_copilot import Headers, Request, Response, json_codec
 from sansio_copilot.events import EventError, normalize_event
-from sansio_copilot.http import routing
+from sansio_copilot.http import envelope
 
 TEXT = st.text(st.characters(exclude_categories=[]), max_size=20)
 JSON = st.recursive(
@@ -47,7 +47,7 @@ PATHS = st.lists(st.sampled_from(PATH_PARTS) | TEXT, max_size=8).map("".join)
 METHODS = st.sampled_from(["GET", "POST", "OPTIONS", "HEAD", "CONNECT", "PATCH"]) | TEXT
 BASES = st.sampled_from([None, "", "/", "/api/copilotkit", "/agent"]) | PATHS
 ENVELOPES = st.fixed_dictionaries(
-    {"method": st.sampled_from(routing.METHOD_NAMES) | JSON},
+    {"method": st.sampled_from(envelope.METHOD_NAMES) | JSON},
     optional={
         "params": st.dictionaries(
             st.sampled_from(["agentId", "threadId", "path", "httpMethod", "skillsPage"]),

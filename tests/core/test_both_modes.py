@@ -6,7 +6,8 @@ import pytest
 from vectors_support import CONFIGS, Case, comparable, differences, load, name_of, scripted_agents
 
 from sansio_copilot import CopilotRuntime
-from sansio_copilot.http.routing import at_base_path, match_path
+from sansio_copilot.http.paths import at_base_path
+from sansio_copilot.http.routing import match_path
 from sansio_copilot.testing import Answer, Client
 
 BASE = "/api/copilotkit"

@@ -58,13 +58,14 @@ from sansio_copilot import (
     text_agent,
 )
 from sansio_copilot.events import EventError
-from sansio_copilot.http import routing
+from sansio_copilot.http import envelope
+from sansio_copilot.http.routing import Route
 from sansio_copilot.runs.continuation import DELTAS
 from sansio_copilot.stores.protocol import RunOpened, RunRequest
 
 MODULES = (
-    *("", ".events", ".sse", ".http.routing", ".http.cors", ".http.forwarding", ".http.messages"),
-    *(".testing.client", ".json_codec"),
+    *("", ".events", ".sse", ".http.envelope", ".http.routing", ".http.paths", ".http.cors"),
+    *(".http.forwarding", ".http.messages", ".testing.client", ".json_codec"),
 )
 
 # --- What is called ---------------------------------------------------------------------------
@@ -138,6 +139,9 @@ def client(mode: Any = "multi-route", base: str | None = "/api/copilotkit") -> t
     )
 
 
+ROUTES = st.builds(
+    Route, st.sampled_from(["agent/run", "agent/stop", "threads/update", "info"]), TEXT, TEXT
+)
 MODES = st.sampled_from(["multi-route", "single-route", "both"])
 
 
@@ -282,21 +286,26 @@ PROMISES = [
     # sansio_copilot.sse
     Promise("format_frame", (st.binary(), st.none() | TEXT, st.none() | TEXT), (ValueError,)),
     Promise("Parser.feed", (st.lists(st.binary()),), (), feeding(sse.Parser)),
-    # sansio_copilot.http.routing
+    # sansio_copilot.http.envelope, routing, paths
     Promise("allowed_methods", (TEXT,), (KeyError,)),
     Promise("detect_envelope", (REQUESTS | ENVELOPE_REQUESTS,), ()),
     Promise("detect_graphql", (REQUESTS | ENVELOPE_REQUESTS,), ()),
     Promise("may_be_envelope", (REQUESTS,), ()),
-    Promise("parse_envelope", (REQUESTS | ENVELOPE_REQUESTS,), (routing.InvalidRequest,)),
-    Promise("envelope_route", (ENVELOPES,), (routing.InvalidRequest, ValueError),
-            lambda value: routing.envelope_route(envelope_of(value))),
-    Promise("resource_request", (ENVELOPES, REQUESTS), (routing.InvalidRequest,),
-            lambda value, request: routing.resource_request(envelope_of(value), request)),
-    Promise("resolve_envelope", (ENVELOPES, REQUESTS), (routing.InvalidRequest,),
-            lambda value, request: routing.resolve_envelope(envelope_of(value), request)),
-    Promise("require_body", (ENVELOPES, REQUESTS), (routing.InvalidRequest,),
-            lambda value, request: routing.require_body(envelope_of(value), request)),
+    Promise("parse_envelope", (REQUESTS | ENVELOPE_REQUESTS,), (envelope.InvalidRequest,)),
+    Promise("envelope_route", (ENVELOPES,), (envelope.InvalidRequest, ValueError),
+            lambda value: envelope.envelope_route(envelope_of(value))),
+    Promise("resource_request", (ENVELOPES, REQUESTS), (envelope.InvalidRequest,),
+            lambda value, request: envelope.resource_request(envelope_of(value), request)),
+    Promise("resolve_envelope", (ENVELOPES, REQUESTS), (envelope.InvalidRequest,),
+            lambda value, request: envelope.resolve_envelope(envelope_of(value), request)),
+    Promise("require_body", (ENVELOPES, REQUESTS), (envelope.InvalidRequest,),
+            lambda value, request: envelope.require_body(envelope_of(value), request)),
     Promise("match_path", (PATHS, BASES), ()),
+    Promise("path_of", (ROUTES,), ()),
+    Promise("is_resource", (ROUTES,), ()),
+    Promise("below", (PATHS, BASES), ()),
+    Promise("decode_component", (TEXT,), ()),
+    Promise("well_formed", (TEXT,), ()),
     Promise("under_base_path", (PATHS, BASES), ()),
     Promise("at_base_path", (PATHS, BASES), ()),
     Promise("from_base_path", (PATHS, PATHS, BASES), ()),
@@ -345,9 +354,9 @@ NOTHING_FROM_OUTSIDE = {
 }
 
 
-def envelope_of(value: dict[str, Any]) -> routing.Envelope:
-    method = value["method"] if value["method"] in routing.METHOD_NAMES else "info"
-    return routing.Envelope(method, value.get("params"), value.get("body"), "body" in value)
+def envelope_of(value: dict[str, Any]) -> envelope.Envelope:
+    method = value["method"] if value["method"] in envelope.METHOD_NAMES else "info"
+    return envelope.Envelope(method, value.get("params"), value.get("body"), "body" in value)
 
 
 def closers_of(stream: list[Any]) -> None:

@@ -13,27 +13,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sansio_copilot.http import Request
-from sansio_copilot.http.routing import (
+from sansio_copilot.http.envelope import (
     ENVELOPE_CODE,
     ENVELOPE_MESSAGE,
     METHOD_NAMES,
     Envelope,
     InvalidRequest,
-    Route,
-    allowed_methods,
     detect_envelope,
     envelope_route,
-    from_base_path,
-    match_path,
     may_be_envelope,
-    normalize_base_path,
-    normalize_path,
     parse_envelope,
     require_body,
     resolve_envelope,
     resource_request,
+)
+from sansio_copilot.http.paths import (
+    from_base_path,
+    normalize_base_path,
+    normalize_path,
     under_base_path,
 )
+from sansio_copilot.http.routing import Route, allowed_methods, match_path
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 BASE = "/api/copilotkit"

@@ -31,7 +31,7 @@ from vectors_support import UNROUTED_ENVELOPE, with_no_transform
 
 from sansio_copilot.events import EventError, fold_messages, normalize_event
 from sansio_copilot.events.arrange import arrange
-from sansio_copilot.http.routing import at_base_path
+from sansio_copilot.http.paths import at_base_path
 
 HERE = Path(__file__).parent
 DOCUMENTED = HERE.parents[1] / "docs" / "compatibility.md"

@@ -12,19 +12,16 @@ from sansio_copilot.endpoints.body import JsonBody
 from sansio_copilot.endpoints.refusal import Refusal
 from sansio_copilot.endpoints.run_input import parse_input
 from sansio_copilot.events import Verifier, normalize_event
-from sansio_copilot.http.routing import (
+from sansio_copilot.http.envelope import (
     METHOD_NAMES,
     InvalidRequest,
-    allowed_methods,
     detect_envelope,
-    match_path,
-    normalize_base_path,
-    normalize_path,
     parse_envelope,
     require_body,
     resolve_envelope,
-    under_base_path,
 )
+from sansio_copilot.http.paths import normalize_base_path, normalize_path, under_base_path
+from sansio_copilot.http.routing import allowed_methods, match_path
 from sansio_copilot.testing import Answer, Client
 
 

@@ -16,7 +16,8 @@ from fuzz.target_events import machines, recorder
 from fuzz.target_requests import envelope, routing, run_input
 from hostile_requests import CASES
 
-from sansio_copilot.http.routing import _ENDPOINTS, METHOD_NAMES
+from sansio_copilot.http.envelope import METHOD_NAMES
+from sansio_copilot.http.routing import _ENDPOINTS
 
 CORPUS = Path(__file__).parent / "corpus"
 

@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote
 import attrs
 
 from sansio_copilot import Request
-from sansio_copilot.http.routing import from_base_path
+from sansio_copilot.http.paths import from_base_path
 
 from ..serving.bodies import length_of
 

@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote_to_bytes
 from wsgiref.util import is_hop_by_hop
 
 from sansio_copilot import RemoteProtocolError, Request, Response
-from sansio_copilot.http.routing import from_base_path
+from sansio_copilot.http.paths import from_base_path
 
 from ..serving.bodies import Body, length_of
 
