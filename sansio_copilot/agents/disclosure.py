@@ -18,7 +18,7 @@ from ag_ui.core import BaseEvent
 from ..errors import text_of
 from ..events import types as t
 
-logger = logging.getLogger("sansio_copilot")
+logger = logging.getLogger(__name__)
 
 ErrorMessage: TypeAlias = Callable[[str | None, Any], str | None]
 """A plain function of an agent's id and what went wrong, which returns what clients are told.

@@ -16,7 +16,7 @@ from ..http.messages import Response
 from ..version import __version__
 from .turn import Reply, Steps, Turn
 
-logger = logging.getLogger("sansio_copilot")
+logger = logging.getLogger(__name__)
 
 
 def info(turn: Turn) -> Steps:

@@ -31,7 +31,7 @@ from .turn import Reply, Steps, Turn
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
-logger = logging.getLogger("sansio_copilot")
+logger = logging.getLogger(__name__)
 
 AUDIO_TYPES = (
     "audio/mpeg",

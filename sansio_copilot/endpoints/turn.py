@@ -21,7 +21,7 @@ from ..stores.protocol import Log, check_outcome
 from .body import JsonBody
 from .refusal import Refusal
 
-logger = logging.getLogger("sansio_copilot")
+logger = logging.getLogger(__name__)
 
 
 @attrs.frozen

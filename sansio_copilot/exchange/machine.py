@@ -43,7 +43,7 @@ from ..stores.calls import StoreCall
 from ..stores.protocol import Batch, LogGone, check_outcome
 from .actions import Abandon, Action, Finish, ReadBody, SendBytes, SendHead, StartRun, WaitForFrames
 
-logger = logging.getLogger("sansio_copilot")
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Steps: TypeAlias = Generator[Action, Any, Any]

@@ -20,7 +20,7 @@ from .actions import PULL, PullEvent, RunAction, RunOver
 from .audience import Audience
 from .recorder import RunRecorder
 
-logger = logging.getLogger("sansio_copilot")
+logger = logging.getLogger(__name__)
 
 _HELD_BYTES = 64 * 1024
 

@@ -32,7 +32,7 @@ from ..sse import frame_data
 from ..stores.protocol import Orphan, RunKey, RunResult
 from .continuation import DELTAS, Continuation
 
-logger = logging.getLogger("sansio_copilot")
+logger = logging.getLogger(__name__)
 
 # Runs of a stream whose result is made at once, each of all that came before.
 _RESULTS_AT_ONCE = 8

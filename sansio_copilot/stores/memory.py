@@ -37,7 +37,7 @@ from .protocol import (
 )
 from .streams import Cursor, Stream
 
-logger = logging.getLogger("sansio_copilot")
+logger = logging.getLogger(__name__)
 
 # What Python takes for the objects that stand for each, beside the bytes and texts that they hold;
 # measured by tracemalloc, and compared with it by a test.

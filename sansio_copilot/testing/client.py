@@ -34,7 +34,7 @@ from .loopless import NeedsEventLoop, run_awaitable
 
 __all__ = ["Answer", "Client", "NeedsEventLoop", "Stream", "run_input"]
 
-logger = logging.getLogger("sansio_copilot")
+logger = logging.getLogger(__name__)
 
 
 def run_input(thread_id: str, run_id: str = "run-1", **fields: Any) -> dict[str, Any]:

@@ -99,7 +99,7 @@ class TestHttp:
                 _, writer = await asyncio.open_connection("127.0.0.1", server.port)
                 writer.transport.pause_reading()  # type: ignore[attr-defined]
                 one = f"{method} {BASE}/info HTTP/1.1\r\nhost: x\r\n\r\n".encode()
-                while not server._service.connections:
+                while not server.connections:
                     await asyncio.sleep(0)
                 [connection] = server._service.connections
                 transport = connection._transport
@@ -130,7 +130,7 @@ class TestHttp:
                 await client.begin()
                 client.writer.transport.pause_reading()  # type: ignore[attr-defined]
                 async with asyncio.timeout(30):
-                    while server._service.connections:
+                    while server.connections:
                         await asyncio.sleep(0.01)
 
 

@@ -71,7 +71,7 @@ def test_a_failure_that_nobody_takes_is_logged_once(
         assert not thread.is_alive()
         await iterator.aclose()
 
-    with caplog.at_level(logging.ERROR, "sansio_copilot"):
+    with caplog.at_level(logging.ERROR, "copilot_bindings"):
         asyncio.run(main())
     failures = [record.getMessage() for record in caplog.records]
     assert failures == ["an agent failed while it cleaned up"]

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import errno
 import functools
+import json
+import logging
 import os
 import queue
 import re
@@ -14,10 +16,11 @@ import ssl
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 import trio
 import trustme
@@ -25,6 +28,7 @@ from conformance.resources import is_open
 
 from copilot_bindings.net import shortage
 from sansio_copilot import CopilotRuntime, Limits, text_agent
+from sansio_copilot.testing import run_input
 
 BASE = "/api/copilotkit"
 
@@ -75,13 +79,20 @@ def speaker(input: Any, context: Any) -> Iterator[str]:
         yield "x" * 100_000
 
 
+async def waiting(input: Any, context: Any) -> AsyncIterator[dict[str, Any]]:
+    yield {"type": "RUN_STARTED", "threadId": input.thread_id, "runId": input.run_id}
+    await anyio.sleep_forever()
+
+
 @pytest.fixture(params=[by_asyncio, by_trio, by_sockets], ids=lambda by: by.__name__[3:])
 def serving(request: pytest.FixtureRequest) -> Callable[..., Any]:
     """A server of each binding in a thread, on a free port unless told otherwise."""
 
     @contextlib.contextmanager
     def serving(limits: Limits | None = None, **where: Any) -> Iterator[Any]:
-        runtime = CopilotRuntime({"default": hello, "speaker": speaker}, limits=limits)
+        runtime = CopilotRuntime(
+            {"default": hello, "speaker": speaker, "waiting": waiting}, limits=limits
+        )
         told: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
         def main() -> None:
@@ -128,6 +139,69 @@ def test_a_free_port(serving: Callable[..., Any]) -> None:
     with serving() as server:
         data = ask(socket.create_connection(("127.0.0.1", server.port)))
         assert data.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_a_socket_that_is_bound_already(
+    serving: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """As systemd hands it to a service; the server closes it."""
+    caplog.set_level(logging.INFO, "copilot_bindings")
+    given = socket.create_server(("127.0.0.1", 0), backlog=1)
+    port = given.getsockname()[1]
+    with serving(sock=given) as server:
+        assert server.port == port
+        data = ask(socket.create_connection(("127.0.0.1", port)))
+        assert data.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert given.fileno() == -1
+    assert f"serving on http://127.0.0.1:{port}" in caplog.messages
+    assert caplog.messages[-1] == "shut down"
+
+
+def test_a_unix_socket_that_is_bound_already(serving: Callable[..., Any], tmp_path: Path) -> None:
+    """Its path belongs to whoever bound it, and stays."""
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as given, socket.socket(socket.AF_UNIX) as client:
+        given.bind(str(path))
+        with serving(sock=given) as server:
+            assert server.port == 0
+            client.connect(str(path))
+            assert ask(client).startswith(b"HTTP/1.1 200 OK\r\n")
+    assert path.exists()
+
+
+@pytest.mark.parametrize("sock", [4000, "127.0.0.1", object()])
+def test_a_socket_that_is_none(serving: Callable[..., Any], sock: Any) -> None:
+    with pytest.raises(ValueError, match="sock must be a socket, got "), serving(sock=sock):
+        pass
+
+
+def test_a_socket_that_does_not_fit(serving: Callable[..., Any]) -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as datagrams:
+        with pytest.raises(ValueError, match="sock must be a stream socket"):
+            with serving(sock=datagrams):
+                pass
+    with socket.socket() as stream:
+        with pytest.raises(ValueError, match="and unix a path to bind one to"):
+            with serving(sock=stream, unix="/nowhere"):
+                pass
+
+
+def test_how_many_connections_and_runs_there_are(serving: Callable[..., Any]) -> None:
+    with serving() as server:
+        assert (server.connections, server.runs) == (0, 0)
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.settimeout(30)
+            client.sendall(f"GET {BASE}/info HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+            assert client.recv(100)
+            assert (server.connections, server.runs) == (1, 0)
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            body = json.dumps(run_input("t")).encode()
+            head = f"POST {BASE}/agent/waiting/run HTTP/1.1\r\nhost: x\r\n"
+            client.sendall(head.encode() + b"content-length: %d\r\n\r\n" % len(body) + body)
+            client.settimeout(30)
+            while b"RUN_STARTED" not in client.recv(65536):
+                pass
+            assert server.runs == 1
 
 
 def test_every_address_of_a_name(serving: Callable[..., Any]) -> None:

@@ -250,7 +250,7 @@ async def test_a_task_that_serves_a_stream_is_cancelled_while_its_run_goes_on() 
                 received += await ours.receive_some()
             nursery.cancel_scope.cancel()
         assert len(store._open) == 1
-        assert not server._service.connections
+        assert not server.connections
         await server.close(grace_seconds=0)
         assert not store._open
 
@@ -351,6 +351,6 @@ async def test_nothing_is_left_when_many_clients_were_cut() -> None:
             client.stream("run", f"t{number}")
             await in_thread(client.next_event)
             client.cut()
-        while server._service.connections:
+        while server.connections:
             await trio.sleep(0.01)
         await server.close()

@@ -383,8 +383,16 @@ class TestErrors:
         post_json(recording, raising("boom"))
         post_json(recording, raising("too short"))
         assert [(record.name, record.levelno, record.message) for record in caplog.records] == [
-            ("sansio_copilot", logging.ERROR, "transcribing 6 bytes: provider_error"),
-            ("sansio_copilot", logging.WARNING, "transcribing 6 bytes: audio_too_short"),
+            (
+                "sansio_copilot.endpoints.transcribe",
+                logging.ERROR,
+                "transcribing 6 bytes: provider_error",
+            ),
+            (
+                "sansio_copilot.endpoints.transcribe",
+                logging.WARNING,
+                "transcribing 6 bytes: audio_too_short",
+            ),
         ]
         assert "boom" in caplog.text
         for private in ("SECRET", "U0VDUkVU", "diary"):

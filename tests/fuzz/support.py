@@ -26,17 +26,20 @@ class _Errors(logging.Handler):
 @contextmanager
 def no_error_is_logged() -> Iterator[None]:
     """What the core or a binding answers for it also logs; here it fails the target."""
-    logger = logging.getLogger("sansio_copilot")
-    errors, level, propagates = _Errors(), logger.level, logger.propagate
-    logger.addHandler(errors)
-    logger.setLevel(logging.ERROR)
-    logger.propagate = False
+    loggers = [logging.getLogger(name) for name in ("sansio_copilot", "copilot_bindings")]
+    errors = _Errors()
+    before = [(logger.level, logger.propagate) for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(errors)
+        logger.setLevel(logging.ERROR)
+        logger.propagate = False
     try:
         yield
     finally:
-        logger.removeHandler(errors)
-        logger.setLevel(level)
-        logger.propagate = propagates
+        for logger, (level, propagates) in zip(loggers, before, strict=True):
+            logger.removeHandler(errors)
+            logger.setLevel(level)
+            logger.propagate = propagates
     for record in errors.records:
         raise AssertionError(record.getMessage()) from (record.exc_info or (None, None))[1]
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from ..net.shortage import PAUSE_SECONDS, Shortage
 
-logger = logging.getLogger("sansio_copilot")
+logger = logging.getLogger(__name__)
 
 # Before others have their turn.
 _TURN_CONNECTIONS = 64

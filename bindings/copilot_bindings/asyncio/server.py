@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import socket
 import ssl as tls
 from collections.abc import Callable, Iterator
+from typing import Self
 
 from sansio_copilot import CopilotRuntime
 
@@ -20,6 +23,8 @@ from ..serving.signals import EndingSignals
 from .acceptor import Acceptor
 from .connection import Connection
 
+logger = logging.getLogger(__name__)
+
 
 async def serve(
     runtime: CopilotRuntime,
@@ -28,6 +33,7 @@ async def serve(
     *,
     unix: UnixPath = None,
     unix_mode: int | None = None,
+    sock: socket.socket | None = None,
     ssl: tls.SSLContext | None = None,
     grace_seconds: float = 10.0,
     ready: Callable[[Server], object] | None = None,
@@ -41,12 +47,13 @@ async def serve(
     :param unix: the path of a Unix socket to listen on instead; with a NUL in front an abstract
         name. What a server that was killed left there is replaced.
     :param unix_mode: the permissions of that socket (``0o660``, say); by default as the umask says.
+    :param sock: a bound stream socket to listen on instead, which the server closes at its end.
     :param ssl: a server's context, to speak TLS.
     :param grace_seconds: how long responses and runs may go on after a signal.
     :param ready: called with the server when it accepts connections.
     :raises OSError: if the address cannot be bound, or another server listens there.
-    :raises ValueError: for a port that is not a whole number from 0 to 65535, a path or a mode that
-        is none.
+    :raises ValueError: for a port that is not a whole number from 0 to 65535, a path, a mode or a
+        socket that is none.
     """
     with EndingSignals() as signals:
         server = await start_server(
@@ -55,6 +62,7 @@ async def serve(
             port,
             unix=unix,
             unix_mode=unix_mode,
+            sock=sock,
             ssl=ssl,
             grace_seconds=grace_seconds,
         )
@@ -74,6 +82,7 @@ async def start_server(
     *,
     unix: UnixPath = None,
     unix_mode: int | None = None,
+    sock: socket.socket | None = None,
     ssl: tls.SSLContext | None = None,
     grace_seconds: float = 10.0,
 ) -> Server:
@@ -82,17 +91,23 @@ async def start_server(
     The parameters are those of :func:`serve`. Whoever calls this calls :meth:`Server.close`.
 
     :raises OSError: if the address cannot be bound, or another server listens there.
-    :raises ValueError: for a port that is not a whole number from 0 to 65535, a path or a mode that
-        is none.
+    :raises ValueError: for a port that is not a whole number from 0 to 65535, a path, a mode or a
+        socket that is none.
     """
-    listeners = Listeners(host, port, unix, unix_mode)
+    listeners = Listeners(host, port, unix, unix_mode, sock)
     server = Server(runtime, grace_seconds)
     server.listen(listeners, ssl)
     return server
 
 
 class Server:
-    """A server that is running. Made by :func:`start_server`."""
+    """A server that is running. Made by :func:`start_server`.
+
+        async with await start_server(runtime) as server:
+            ...
+
+    Leaving the block shuts the server down, at once if by an exception or a cancellation.
+    """
 
     def __init__(self, runtime: CopilotRuntime, grace_seconds: float) -> None:
         self._backend = AsyncioBackend()
@@ -103,6 +118,7 @@ class Server:
     def listen(self, listeners: Listeners, ssl: tls.SSLContext | None) -> None:
         """Begin to accept; called once, by :func:`start_server`."""
         self.port = listeners.port
+        logger.info("serving on %s", listeners.describe(tls=ssl is not None))
         acceptor = Acceptor(
             listeners.sockets,
             lambda: Connection(self._service, self._backend),
@@ -116,6 +132,22 @@ class Server:
 
         loop = asyncio.get_running_loop()
         self._main = loop.create_task(self._service.serve_until_closed(stop_listening))
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return len(self._service.connections)
+
+    @property
+    def runs(self) -> int:
+        """How many runs are live."""
+        return self._service.runs
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        await self.close(grace_seconds=None if error is None else 0)
 
     async def serve_until_closed(self) -> None:
         """Wait until :meth:`close` has done its work, whoever called it."""

@@ -41,7 +41,7 @@ from . import messages
 from .reader import RequestReader
 from .wants import GONE, TIMED_OUT, Close, CloseWriting, Host, Outcome, Receive, Rest, Send, Want
 
-logger = logging.getLogger("sansio_copilot")
+logger = logging.getLogger(__name__)
 
 _FLUSH_BYTES = 64 * 1024
 _LINGER_SECONDS = 2.0

@@ -24,18 +24,30 @@ class Listeners:
         only Linux has. A socket that nobody listens on any more is replaced.
     :param unix_mode: the permissions of the socket at that path (``0o660``, say); those that the
         process's umask leaves if None. Who may not write to it cannot connect.
+    :param sock: a bound stream socket to take over instead of all of these, as a supervisor hands
+        it to a service (systemd's socket activation, say). It is closed with the others.
     :raises OSError: if an address cannot be bound, or somebody listens there.
-    :raises ValueError: for a port, a path or a mode that is none.
+    :raises ValueError: for a port, a path, a mode or a socket that is none.
     """
 
     def __init__(
-        self, host: str, port: int, unix: UnixPath = None, unix_mode: int | None = None
+        self,
+        host: str,
+        port: int,
+        unix: UnixPath = None,
+        unix_mode: int | None = None,
+        sock: socket.socket | None = None,
     ) -> None:
         _check(port, unix, unix_mode)
         self.sockets: list[socket.socket] = []
         self._path: str | None = None
         """Where a Unix socket of ours is in the file system."""
         self._inode: tuple[int, int] | None = None
+        if sock is not None:
+            _check_socket(sock, unix)
+            sock.listen(_BACKLOG)
+            self.sockets.append(sock)
+            return
         try:
             if unix is None:
                 self._listen_to_host(host, port)
@@ -50,6 +62,13 @@ class Listeners:
         """The port that they listen on; 0 for a Unix socket."""
         listener = self.sockets[0]
         return 0 if listener.family == socket.AF_UNIX else int(listener.getsockname()[1])
+
+    def describe(self, *, tls: bool) -> str:
+        """Where clients find it, for people: ``http://127.0.0.1:4000``, or a path.
+
+        :param tls: whether the server speaks TLS.
+        """
+        return ", ".join(_described(listener.getsockname(), tls) for listener in self.sockets)
 
     def remove(self) -> None:
         """Remove what a Unix socket leaves in the file system, unless another is there by now.
@@ -129,6 +148,24 @@ def _check(port: int, unix: UnixPath, unix_mode: int | None) -> None:
         raise ValueError(f"unix must be a path without NUL, or an abstract name, got {path!r}")
     if unix_mode is not None and path.startswith("\0"):
         raise ValueError("unix_mode is for a path, and an abstract name has no permissions")
+
+
+def _check_socket(sock: object, unix: UnixPath) -> None:
+    if not isinstance(sock, socket.socket):
+        raise ValueError(f"sock must be a socket, got {type(sock).__name__}")
+    if unix is not None:
+        raise ValueError("sock is a socket that is bound already, and unix a path to bind one to")
+    if sock.type != socket.SOCK_STREAM:
+        raise ValueError(f"sock must be a stream socket, got {sock.type!r}")
+
+
+def _described(address: Any, tls: bool) -> str:
+    if not isinstance(address, tuple):
+        path = os.fsdecode(address)
+        return f"unix:@{path[1:]}" if path.startswith("\0") else f"unix:{path}"
+    host, port = address[:2]
+    # RFC 3986 section 3.2.2 has brackets around an IPv6 address.
+    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _addresses_of(host: str, port: int) -> list[tuple[int, Any]]:

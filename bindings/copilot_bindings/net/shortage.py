@@ -8,7 +8,7 @@ import os
 import time
 from typing import Final
 
-logger = logging.getLogger("sansio_copilot")
+logger = logging.getLogger(__name__)
 
 PAUSE_SECONDS: Final = 0.05
 """How long to wait before the next attempt. Clients wait in the system's queue meanwhile."""

@@ -16,7 +16,7 @@ from typing import Any
 from .calls import passing, raise_failure
 from .context import contain_tasks, is_contained
 
-logger = logging.getLogger("sansio_copilot")
+logger = logging.getLogger(__name__)
 
 
 async def guarded(function: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> None:

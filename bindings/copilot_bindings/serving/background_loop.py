@@ -26,7 +26,7 @@ from .calls import Calls, StoreLock, begin_watch, end_watch
 from .context import CallContext
 from .service import SHUTDOWN, Connection, LoopEnded, Service
 
-logger = logging.getLogger("sansio_copilot")
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 

@@ -28,7 +28,7 @@ from .backend import Backend, Task
 from .context import CallContext, Dropped, Steps
 from .pool import CallPool, Job
 
-logger = logging.getLogger("sansio_copilot")
+logger = logging.getLogger(__name__)
 
 _CLEANUP_SECONDS = 2.0
 """How long what was cancelled may take to end."""

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from .backend import Backend
 
-logger = logging.getLogger("sansio_copilot")
+logger = logging.getLogger(__name__)
 
 _BACKLOG = 256
 """Events a plain agent may be ahead of the log before its thread waits."""

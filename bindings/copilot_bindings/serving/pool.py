@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 
-logger = logging.getLogger("sansio_copilot")
+logger = logging.getLogger(__name__)
 
 _IDLE_SECONDS = 10.0
 

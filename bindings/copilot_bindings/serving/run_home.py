@@ -19,7 +19,7 @@ from .calls import Calls, Pending, begin_watch, contained, end_watch, locked, pa
 from .context import CallContext
 from .iterate import ThreadedIterator
 
-logger = logging.getLogger("sansio_copilot")
+logger = logging.getLogger(__name__)
 
 _TURN = 64
 """Events that an agent which never waits may yield before its readers get their turn."""

@@ -15,7 +15,7 @@ from .calls import Calls
 from .context import CallContext
 from .run_home import RunHome
 
-logger = logging.getLogger("sansio_copilot")
+logger = logging.getLogger(__name__)
 
 _FLUSH_SECONDS = 2.0
 SHUTDOWN = "The server is shutting down"
@@ -72,6 +72,11 @@ class Service:
         self._changed = backend.event()
 
     # Runs
+
+    @property
+    def runs(self) -> int:
+        """How many runs are live."""
+        return len(self._homes)
 
     def start_run(self, run: Run) -> None:
         """Give ``run`` a home that outlives its request; to be called in the context of that.
@@ -162,6 +167,11 @@ class Service:
         After the grace period each run is ended with a well-formed terminal event, which its
         readers receive.
         """
+        logger.info(
+            "shutting down: %d connections are open, and %d runs are live",
+            len(self.connections),
+            self.runs,
+        )
         self.closing = True
         stop_listening()
         for connection in list(self.connections):
@@ -179,6 +189,7 @@ class Service:
         await self._cancel_all()
         self.calls.release()
         self._closed.set()
+        logger.info("shut down")
 
     async def _cancel_all(self) -> None:
         """Cancel the tasks that are left, and leave those behind that do not end."""

@@ -11,7 +11,7 @@ import trio
 
 from .calls import passing
 
-logger = logging.getLogger("sansio_copilot")
+logger = logging.getLogger(__name__)
 
 StartSoon: TypeAlias = Callable[..., object]
 

@@ -17,7 +17,7 @@ from typing import Final
 
 from sansio_copilot import MemoryStore
 
-logger = logging.getLogger("sansio_copilot")
+logger = logging.getLogger(__name__)
 
 WARNING: Final = (
     "this server has several workers, and each keeps the threads that it serves in its own memory"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 import ssl as tls
 from collections.abc import Callable
@@ -27,6 +28,8 @@ from .connection import Connection
 
 _JOIN_SECONDS = 2.0
 
+logger = logging.getLogger(__name__)
+
 
 def serve(
     runtime: CopilotRuntime,
@@ -35,6 +38,7 @@ def serve(
     *,
     unix: UnixPath = None,
     unix_mode: int | None = None,
+    sock: socket.socket | None = None,
     ssl: tls.SSLContext | None = None,
     threads: int = 512,
     grace_seconds: float = 10.0,
@@ -49,14 +53,15 @@ def serve(
     :param unix: the path of a Unix socket to listen on instead; with a NUL in front an abstract
         name. What a server that was killed left there is replaced.
     :param unix_mode: the permissions of that socket (``0o660``, say); by default as the umask says.
+    :param sock: a bound stream socket to listen on instead, which the server closes at its end.
     :param ssl: a server's context, to speak TLS.
     :param threads: how many connections are served at once; one more is refused. An idle
         connection takes a thread and a file descriptor, a stream two descriptors.
     :param grace_seconds: how long responses and runs may go on after a signal.
     :param ready: called with the server when it accepts connections.
     :raises OSError: if the address cannot be bound, or another server listens there.
-    :raises ValueError: for a port that is not a whole number from 0 to 65535, a path or a mode that
-        is none.
+    :raises ValueError: for a port that is not a whole number from 0 to 65535, a path, a mode or a
+        socket that is none.
     :raises RuntimeError: if an agent has ended the server; see :meth:`Server.serve_until_closed`.
     """
     with EndingSignals() as signals:
@@ -66,6 +71,7 @@ def serve(
             port,
             unix=unix,
             unix_mode=unix_mode,
+            sock=sock,
             ssl=ssl,
             threads=threads,
             grace_seconds=grace_seconds,
@@ -86,6 +92,7 @@ def start_server(
     *,
     unix: UnixPath = None,
     unix_mode: int | None = None,
+    sock: socket.socket | None = None,
     ssl: tls.SSLContext | None = None,
     threads: int = 512,
     grace_seconds: float = 10.0,
@@ -95,10 +102,10 @@ def start_server(
     The parameters are those of :func:`serve`. Whoever calls this calls :meth:`Server.close`.
 
     :raises OSError: if the address cannot be bound, or another server listens there.
-    :raises ValueError: for a port that is not a whole number from 0 to 65535, a path or a mode that
-        is none.
+    :raises ValueError: for a port that is not a whole number from 0 to 65535, a path, a mode or a
+        socket that is none.
     """
-    listeners = Listeners(host, port, unix, unix_mode)
+    listeners = Listeners(host, port, unix, unix_mode, sock)
     server = Server(runtime, threads, grace_seconds)
     server.listen(listeners, ssl)
     return server
@@ -110,7 +117,7 @@ def open_server(runtime: CopilotRuntime, *, grace_seconds: float = 10.0) -> Serv
         with open_server(runtime) as server:
             server.serve_socket(sock)  # in a thread of yours
 
-    Leaving the block shuts the server down, as :meth:`Server.close` does.
+    Leaving the block shuts the server down, at once if by an exception.
 
     :param grace_seconds: how long responses and runs may go on after the end of the block.
     """
@@ -130,6 +137,16 @@ class Server:
         self.port = 0
         """The port that the server listens on; 0 if it does not, or on a Unix socket."""
 
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return len(self._loop.service.connections)
+
+    @property
+    def runs(self) -> int:
+        """How many runs are live."""
+        return self._loop.service.runs
+
     def __enter__(self) -> Self:
         return self
 
@@ -139,11 +156,12 @@ class Server:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close()
+        self.close(grace_seconds=None if error is None else 0)
 
     def listen(self, listeners: Listeners, ssl: tls.SSLContext | None) -> None:
         """Begin to accept; called once, by :func:`start_server`."""
         self.port = listeners.port
+        logger.info("serving on %s", listeners.describe(tls=ssl is not None))
         self._acceptor = Acceptor(listeners, partial(self._serve_accepted, ssl))
 
     def serve_socket(self, sock: socket.socket) -> None:

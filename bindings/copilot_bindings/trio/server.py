@@ -7,6 +7,8 @@ well formed, and its readers receive that, before the scope is left.
 from __future__ import annotations
 
 import contextlib
+import logging
+import socket
 import ssl as tls
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -22,6 +24,8 @@ from ..serving.signals import EndingSignals
 from ..serving.trio_backend import TrioBackend
 from .connection import Connection
 
+logger = logging.getLogger(__name__)
+
 
 async def serve(
     runtime: CopilotRuntime,
@@ -30,6 +34,7 @@ async def serve(
     *,
     unix: UnixPath = None,
     unix_mode: int | None = None,
+    sock: socket.socket | None = None,
     ssl: tls.SSLContext | None = None,
     grace_seconds: float = 10.0,
     ready: Callable[[Server], object] | None = None,
@@ -44,17 +49,18 @@ async def serve(
     :param unix: the path of a Unix socket to listen on instead; with a NUL in front an abstract
         name. What a server that was killed left there is replaced.
     :param unix_mode: the permissions of that socket (``0o660``, say); by default as the umask says.
+    :param sock: a bound stream socket to listen on instead, which the server closes at its end.
     :param ssl: a server's context, to speak TLS.
     :param grace_seconds: how long responses and runs may go on after a signal.
     :param ready: called with the server when it accepts connections.
     :param task_status: the same for ``nursery.start``, which returns the :class:`Server`.
     :raises OSError: if the address cannot be bound, or another server listens there.
-    :raises ValueError: for a port that is not a whole number from 0 to 65535, a path or a mode that
-        is none.
+    :raises ValueError: for a port that is not a whole number from 0 to 65535, a path, a mode or a
+        socket that is none.
     """
     with EndingSignals() as signals:
         # First, because what a nursery raises is a group.
-        listeners = Listeners(host, port, unix, unix_mode)
+        listeners = Listeners(host, port, unix, unix_mode, sock)
         async with open_server(runtime, grace_seconds=grace_seconds) as server:
             server.listen(listeners, ssl)
             signals.then(server.begin_close)
@@ -109,7 +115,18 @@ class Server:
         """Begin to accept; called once, by :func:`serve`."""
         self._listeners = listeners
         self.port = listeners.port
+        logger.info("serving on %s", listeners.describe(tls=ssl is not None))
         self._nursery.start_soon(self._accept, listeners, ssl)
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return len(self._service.connections)
+
+    @property
+    def runs(self) -> int:
+        """How many runs are live."""
+        return self._service.runs
 
     async def serve_until_closed(self) -> None:
         """Wait until :meth:`close` has done its work, whoever called it."""
