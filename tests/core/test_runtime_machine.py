@@ -438,7 +438,12 @@ class RuntimeMachine(RuleBasedStateMachine):
         def hook(context: Any) -> Any:
             outcome = self.outcomes.pop(name, None)
             if isinstance(outcome, Exception):
-                raise outcome
+                try:
+                    raise outcome
+                finally:
+                    # The error has this frame in its traceback, and the two would keep each other
+                    # alive, and with them the cursor of whoever the error was raised through.
+                    del outcome
             return outcome
 
         return hook
