@@ -1,5 +1,6 @@
 # make demo: set up, then serve a working runtime and its page on http://127.0.0.1:4000/
 # make test: set up, then run the whole suite.
+# make test-all: the same with every supported Python that is found on this machine.
 # make bench: set up, then measure our runtime beside the reference; see docs/performance.md.
 # make walk: set up, then count the calls that four requests take; see benchmarks/walk.py.
 # make e2e: set up, then try all that pages do in a browser; a table of it is in tests/e2e/results.
@@ -14,12 +15,25 @@ BIN := $(VENV)/bin
 PAGE := tests/e2e/dist/index.html
 NPM := tests/clients/node_modules/.installed tests/differential/node_modules/.installed
 
-.PHONY: demo test lint format types unit core conformance others browser e2e fuzz bench walk soak mutants clean
+.PHONY: demo test test-all lint format types unit core conformance others browser e2e fuzz bench walk soak mutants clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sansio-copilot demo --port $(or $(PORT),4000)
 
 test: lint types unit
+
+# On the path, or one of pyenv's; each has an environment of its own.
+PYTHONS := 3.11 3.12 3.13 3.14
+test-all:
+	@for version in $(PYTHONS); do \
+		for python in python$$version "$$HOME"/.pyenv/versions/$$version.*/bin/python; do \
+			if "$$python" -c '' 2> /dev/null; then \
+				echo "Python $$version: $$python"; \
+				$(MAKE) test PYTHON="$$python" VENV=.venv-$$version || exit 1; \
+				break; \
+			fi; \
+		done; \
+	done
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -105,4 +119,4 @@ benchmarks/node_modules/.installed: benchmarks/package.json
 	touch $@
 
 clean:
-	rm -rf $(VENV) tests/*/node_modules tests/e2e/dist tests/agui/.old benchmarks/node_modules .mypy_cache .ruff_cache .pytest_cache .coverage
+	rm -rf .venv .venv-3.* tests/*/node_modules tests/e2e/dist tests/agui/.old benchmarks/node_modules .mypy_cache .ruff_cache .pytest_cache .coverage
