@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
-from .protocols import Agent, AgentContext, AgentsFunction, Event, Events
+from .protocols import (
+    Agent,
+    AgentContext,
+    AgentFunction,
+    AgentObject,
+    AgentsFunction,
+    Event,
+    Events,
+)
 from .text import text_agent
 
-__all__ = ["Agent", "AgentContext", "AgentsFunction", "Event", "Events", "text_agent"]
+__all__ = [
+    "Agent",
+    "AgentContext",
+    "AgentFunction",
+    "AgentObject",
+    "AgentsFunction",
+    "Event",
+    "Events",
+    "text_agent",
+]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from typing import Any, TypeAlias
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
+from typing import Any, Protocol, TypeAlias
 
 import attrs
 from ag_ui.core import BaseEvent, EventType, RunAgentInput
@@ -16,15 +16,7 @@ from ..http.messages import Request
 from .disclosure import without_raw
 
 Event: TypeAlias = BaseEvent | Mapping[str, Any]
-Events: TypeAlias = Iterator[Event] | AsyncIterator[Event]
-Agent: TypeAlias = Any
-"""A callable ``(input, context)``, or an object with such a method ``run``, that returns an
-iterator or an async iterator of events. Optional attributes: ``description`` (str),
-``capabilities`` (a mapping, or a plain or async function that returns one), ``headers`` (a
-mapping: what the server itself sends to that agent)."""
-AgentsFunction: TypeAlias = Callable[
-    [Request], "Mapping[str, Agent] | Awaitable[Mapping[str, Agent]]"
-]
+Events: TypeAlias = Iterable[Event] | AsyncIterable[Event]
 
 
 @attrs.define
@@ -44,12 +36,38 @@ class AgentContext:
     stop_requested: bool = False
 
 
+class AgentFunction(Protocol):
+    """A function that is an agent; usually a generator, plain or async."""
+
+    def __call__(
+        self, input: RunAgentInput, context: AgentContext, /
+    ) -> Events | Awaitable[Events]:
+        """Answer ``input`` with events."""
+        ...
+
+
+class AgentObject(Protocol):
+    """An object that is an agent. Its method is called for each run, for several at once too."""
+
+    def run(self, input: RunAgentInput, context: AgentContext, /) -> Events | Awaitable[Events]:
+        """Answer ``input`` with events."""
+        ...
+
+
+Agent: TypeAlias = AgentFunction | AgentObject
+"""What answers a run with an iterator or an async iterator of events. Optional attributes:
+``description`` (str), ``capabilities`` (a mapping, or a plain or async function that returns one),
+``headers`` (a mapping: what the server itself sends to that agent)."""
+Agents: TypeAlias = Mapping[str, Agent]
+AgentsFunction: TypeAlias = Callable[[Request], Agents | Awaitable[Agents]]
+
+
 def call_agent(agent: Agent, input: RunAgentInput, context: AgentContext) -> Any:
     """Call ``agent``; returns its iterator of events, plain or async, or an awaitable of one.
 
     A ``run`` method comes before calling the object itself.
     """
-    run = getattr(agent, "run", None) or agent
+    run: Any = getattr(agent, "run", None) or agent
     return run(input, context)
 
 

@@ -1,0 +1,103 @@
+"""What a type checker says of an application: right code passes, and what cannot work does not."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from mypy import api
+
+APPLICATION = """
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from ag_ui.core import BaseEvent, RunAgentInput
+
+from copilot_bindings.asgi import CopilotASGI
+from copilot_bindings.wsgi import CopilotWSGI
+from sansio_copilot import (
+    AgentContext, CopilotRuntime, HookContext, Hooks, Reject, Request, Response, text_agent,
+)
+from sansio_copilot.testing import Client
+
+
+def plain(input: RunAgentInput, context: AgentContext) -> Iterator[dict[str, Any]]:
+    yield {}
+
+async def later(input: RunAgentInput, context: AgentContext) -> AsyncIterator[BaseEvent]:
+    for event in list[BaseEvent]():
+        yield event
+
+async def soon(input: RunAgentInput, context: AgentContext) -> AsyncIterator[BaseEvent]:
+    return later(input, context)
+
+def at_once(input: RunAgentInput, context: AgentContext) -> list[dict[str, str]]:
+    return [{"type": "RAW"}]
+
+class Greeter:
+    description = "Greets"
+    def run(self, input: RunAgentInput, context: AgentContext) -> Iterator[dict[str, Any]]:
+        yield {}
+
+class Called:
+    def __call__(self, input: RunAgentInput, context: AgentContext) -> Iterator[BaseEvent]:
+        return iter(())
+
+@text_agent
+def text(input: RunAgentInput, context: AgentContext) -> Iterator[str]:
+    yield "Hello"
+
+def by_tenant(request: Request) -> dict[str, Greeter]:
+    return {"default": Greeter()}
+
+async def by_tenant_later(request: Request) -> dict[str, Greeter]:
+    return {"default": Greeter()}
+
+def hook(context: HookContext) -> Request | None:
+    if context.request.headers.get("authorization") is None:
+        raise Reject(Response(401))
+    return None
+
+async def hook_later(context: HookContext) -> Response | None:
+    return context.response
+
+runtime = CopilotRuntime(
+    {"a": plain, "b": later, "c": soon, "d": at_once, "e": Greeter(), "f": Called(), "g": text},
+    hooks=Hooks(on_request=hook, on_response=hook_later),
+)
+CopilotRuntime(by_tenant)
+CopilotRuntime(by_tenant_later)
+CopilotASGI(runtime)
+CopilotWSGI(runtime)
+assert Client(runtime).get("/api/copilotkit/info").status == 200
+
+# What cannot work.
+
+def yields_text(input: RunAgentInput, context: AgentContext) -> Iterator[str]:
+    yield "Hello"
+
+def takes_one(input: RunAgentInput) -> Iterator[BaseEvent]:
+    return iter(())
+
+def wrong_hook(context: HookContext) -> str:
+    return ""
+
+CopilotRuntime({"a": Greeter})  # wrong: a class, not one made of it
+CopilotRuntime({"a": yields_text})  # wrong: text is no event
+CopilotRuntime({"a": takes_one})  # wrong: it takes no context
+CopilotRuntime({"a": "hello"})  # wrong: no agent at all
+CopilotRuntime(plain)  # wrong: an agent, not a function of the request
+CopilotRuntime({}, hooks=Hooks(on_request=wrong_hook))  # wrong: neither a request nor None
+CopilotRuntime({}, mode="some-route")  # wrong: no such mode
+"""
+
+
+def test_mypy_finds_what_cannot_work_and_nothing_else(tmp_path: Path) -> None:
+    program = tmp_path / "application.py"
+    program.write_text(APPLICATION)
+    said, trouble, _ = api.run(["--strict", "--no-error-summary", str(program)])
+    assert not trouble
+    found = {int(line) for line in re.findall(r"application\.py:(\d+): error", said)}
+    lines = APPLICATION.splitlines()
+    expected = {number for number, line in enumerate(lines, 1) if "# wrong:" in line}
+    assert found == expected, said
