@@ -18,7 +18,6 @@ from ..endpoints import (
 )
 from .body import JsonBody, check_values
 from .new_run import adopt
-from .refusal import Refusal
 from .turn import LogStream, Reply, Steps, Turn
 
 __all__ = [
@@ -26,7 +25,6 @@ __all__ = [
     "Endpoint",
     "JsonBody",
     "LogStream",
-    "Refusal",
     "Reply",
     "Steps",
     "Turn",

@@ -7,8 +7,7 @@ from typing import Any
 import attrs
 
 from .. import json_codec
-from ..http.messages import Response
-from .refusal import Refusal
+from ..http.refusals import Refusal, too_large
 
 
 def check_values(data: bytes, limit: int) -> None:
@@ -18,7 +17,7 @@ def check_values(data: bytes, limit: int) -> None:
     """
     if json_codec.has_more_values(data, limit):
         message = f"The request body has more than {limit} JSON values"
-        raise Refusal(Response.json({"error": "Payload too large", "message": message}, 413))
+        raise Refusal(too_large(message))
 
 
 @attrs.frozen

@@ -13,8 +13,7 @@ from pydantic import ValidationError
 from .. import json_codec
 from ..events import EventError, normalize_input
 from ..events.patch import MAX_DEPTH
-from ..http.messages import Response
-from .refusal import Refusal
+from ..http.refusals import Refusal, invalid_body
 from .shape import RUN_INPUT, TooDeep, Walk, json_type
 from .turn import Turn
 
@@ -84,7 +83,7 @@ def parse_input(value: Any) -> RunInput:
 
 
 def _invalid(details: str) -> Refusal:
-    return Refusal(Response.json({"error": "Invalid request body", "details": details}, 400))
+    return Refusal(invalid_body(details))
 
 
 def to_model(fields: dict[str, Any]) -> RunAgentInput:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from .. import json_codec
 from ..errors import shorten
 from ..http.messages import Response
+from ..http.refusals import Refusal
 from ..stores.protocol import Orphan
 from .new_run import adopt
-from .refusal import Refusal
 from .turn import Reply, Steps, Turn
 
 

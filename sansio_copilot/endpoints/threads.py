@@ -13,10 +13,10 @@ from .. import json_codec
 from ..calls import Call
 from ..errors import shorten
 from ..http.messages import Response
+from ..http.refusals import Refusal
 from ..sse import frame_data
 from ..stores.protocol import ThreadHistory, ThreadRecord
 from . import platform
-from .refusal import Refusal
 from .turn import Reply, Steps, Turn
 
 

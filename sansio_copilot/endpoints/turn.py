@@ -13,13 +13,13 @@ from ..calls import Call
 from ..config import RuntimeConfig
 from ..errors import shorten
 from ..http.messages import Request, Response
+from ..http.refusals import Refusal
 from ..http.routing import Route
 from ..runs.audience import Audience
 from ..runs.machine import Run
 from ..stores.calls import StoreCall, store_call
 from ..stores.protocol import Log, check_outcome
 from .body import JsonBody
-from .refusal import Refusal
 
 logger = logging.getLogger(__name__)
 

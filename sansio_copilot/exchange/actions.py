@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Generator
+from typing import Any, TypeAlias
 
 import attrs
 
@@ -82,3 +83,13 @@ class Abandon:
 Action = (
     ReadBody | Call | StoreCall | StartRun | SendHead | SendBytes | WaitForFrames | Finish | Abandon
 )
+
+#: The steps of an exchange: they yield actions, and are sent the outcome of each.
+ExchangeSteps: TypeAlias = Generator[Action, Any, None]
+
+
+class ClientGone(BaseException):
+    """Thrown into the steps of an exchange when nobody will read the response any more.
+
+    It is not an Exception, so that no handler of errors on the way takes it for one.
+    """

@@ -1,7 +1,8 @@
-"""Answers to what a server cannot take: too slow, too large, too many, or not HTTP.
+"""Refusals: the responses that say no, each in one place, and the exception that carries one.
 
-Most of these never become an exchange, because there is no request yet. They are here so that
-every binding that owns its sockets answers in the same words.
+Those to a request that is too slow, too large or no HTTP at all never become an exchange, because
+there is no request yet. They are here so that every binding that owns its sockets answers in the
+same words.
 """
 
 from __future__ import annotations
@@ -9,7 +10,25 @@ from __future__ import annotations
 from typing import Final
 
 from ..errors import shorten
-from .messages import Response
+from .messages import Headers, Response
+
+
+class Refusal(Exception):
+    """The core refuses a request, wherever on its way it is; a hook does it with ``Reject``.
+
+    :param response: the response that says no.
+    """
+
+    def __init__(self, response: Response) -> None:
+        super().__init__(f"refused with {response.status}")
+        self.response = response
+
+
+INTERNAL_ERROR: Final = Response.json({"error": "internal_error"}, 500)
+"""RFC 9110 section 15.6.1. It says nothing of the cause, which may be private."""
+
+NOT_FOUND: Final = Response.json({"error": "Not found"}, 404)
+"""RFC 9110 section 15.5.5."""
 
 TOO_SLOW: Final = Response.json(
     {"error": "Request timeout", "message": "The request did not arrive in time"}, 408
@@ -30,10 +49,28 @@ TARGET_TOO_LONG: Final = Response.json(
 )
 """RFC 9110 section 15.5.15."""
 
-
 CLIENT_GONE: Final = Response(499, {"content-length": "0"})
 """To a client that left before its response began, which reaches only what is in between: logs and
 middleware. The code is nginx's; RFC 9110 section 15 has no other for it."""
+
+
+def method_not_allowed(allowed: tuple[str, ...]) -> Response:
+    """The path has no such method (RFC 9110 section 15.5.6).
+
+    :param allowed: the methods that it has, which ``Allow`` lists.
+    """
+    headers = Headers((("allow", ", ".join(allowed)),))
+    return Response.json({"error": "Method not allowed"}, 405, headers)
+
+
+def too_large(message: str) -> Response:
+    """The content is more than a limit allows (RFC 9110 section 15.5.14)."""
+    return Response.json({"error": "Payload too large", "message": message}, 413)
+
+
+def invalid_body(details: str) -> Response:
+    """The body is not what its endpoint takes (RFC 9110 section 15.5.1)."""
+    return Response.json({"error": "Invalid request body", "details": details}, 400)
 
 
 def overloaded(message: str) -> Response:

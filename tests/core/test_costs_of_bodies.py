@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from sansio_copilot import CopilotRuntime, Hooks, Limits, json_codec
-from sansio_copilot.endpoints import Refusal
 from sansio_copilot.endpoints.run_input import parse_input
+from sansio_copilot.http.refusals import Refusal
 from sansio_copilot.testing import Answer, Client, run_input
 
 BASE = "/api/copilotkit"

@@ -291,14 +291,14 @@ PROMISES = [
     Promise("detect_envelope", (REQUESTS | ENVELOPE_REQUESTS,), ()),
     Promise("detect_graphql", (REQUESTS | ENVELOPE_REQUESTS,), ()),
     Promise("may_be_envelope", (REQUESTS,), ()),
-    Promise("parse_envelope", (REQUESTS | ENVELOPE_REQUESTS,), (envelope.InvalidRequest,)),
-    Promise("envelope_route", (ENVELOPES,), (envelope.InvalidRequest, ValueError),
+    Promise("parse_envelope", (REQUESTS | ENVELOPE_REQUESTS,), (envelope.InvalidEnvelope,)),
+    Promise("envelope_route", (ENVELOPES,), (envelope.InvalidEnvelope, ValueError),
             lambda value: envelope.envelope_route(envelope_of(value))),
-    Promise("resource_request", (ENVELOPES, REQUESTS), (envelope.InvalidRequest,),
+    Promise("resource_request", (ENVELOPES, REQUESTS), (envelope.InvalidEnvelope,),
             lambda value, request: envelope.resource_request(envelope_of(value), request)),
-    Promise("resolve_envelope", (ENVELOPES, REQUESTS), (envelope.InvalidRequest,),
+    Promise("resolve_envelope", (ENVELOPES, REQUESTS), (envelope.InvalidEnvelope,),
             lambda value, request: envelope.resolve_envelope(envelope_of(value), request)),
-    Promise("require_body", (ENVELOPES, REQUESTS), (envelope.InvalidRequest,),
+    Promise("require_body", (ENVELOPES, REQUESTS), (envelope.InvalidEnvelope,),
             lambda value, request: envelope.require_body(envelope_of(value), request)),
     Promise("match_path", (PATHS, BASES), ()),
     Promise("path_of", (ROUTES,), ()),
@@ -335,7 +335,7 @@ NOTHING_FROM_OUTSIDE = {
         "hold what they are given"
     ),
     "BodyRefused BodyTimeout BodyTooLarge LocalProtocolError RemoteProtocolError RunRefused"
-    " EventError InvalidRequest NeedsEventLoop ExchangeState RunState": "are raised, or named",
+    " EventError InvalidEnvelope NeedsEventLoop ExchangeState RunState": "are raised, or named",
     "Exchange Exchange.done Exchange.failed Exchange.client_gone Run Run.start Run.agent_ended"
     " Run.check Run.flush Run.settle Run.interrupt Run.abandon Run.stored Run.store_failed"
     " Run.events": ("are a binding's to call; test_exchange.py and test_run.py have their errors"),

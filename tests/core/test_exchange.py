@@ -86,6 +86,7 @@ class Driver:
     """A binding by hand: it performs actions, and writes down every transition."""
 
     def __init__(self, runtime: CopilotRuntime, request: Request, body: bytes = BODY) -> None:
+        self.runtime = runtime
         self.exchange = Exchange(runtime, request, NOW)
         self.body = body
         self.asked: list[Action] = []
@@ -608,7 +609,7 @@ def test_whatever_happens_no_exception_text_is_sent(scenario: str) -> None:
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_whatever_happens_no_run_is_left_open_that_nobody_drives(scenario: str) -> None:
     for position, fault, driver in outcomes(scenario):
-        store = driver.exchange._runtime.store
+        store = driver.runtime.store
         assert isinstance(store, MemoryStore)
         if isinstance(store, OrphanedStore):
             continue

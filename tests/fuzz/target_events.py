@@ -11,7 +11,6 @@ from fuzz.support import json_lines
 
 from sansio_copilot import MemoryStore, json_codec
 from sansio_copilot.agents.protocols import event_dict
-from sansio_copilot.endpoints.refusal import Refusal
 from sansio_copilot.endpoints.run_input import parse_input
 from sansio_copilot.events import (
     ChunkExpander,
@@ -26,6 +25,7 @@ from sansio_copilot.events import (
     normalize_event,
     verify_events,
 )
+from sansio_copilot.http.refusals import Refusal
 from sansio_copilot.runs.recorder import RunRecorder
 from sansio_copilot.sse import frame_data
 from sansio_copilot.stores.protocol import Orphan, RunKey, RunOpened, RunRequest

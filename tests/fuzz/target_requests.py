@@ -9,18 +9,18 @@ from fuzz.support import BASE, no_error_is_logged, text_lines
 
 from sansio_copilot import CopilotRuntime, RemoteProtocolError, Request, json_codec, text_agent
 from sansio_copilot.endpoints.body import JsonBody
-from sansio_copilot.endpoints.refusal import Refusal
 from sansio_copilot.endpoints.run_input import parse_input
 from sansio_copilot.events import Verifier, normalize_event
 from sansio_copilot.http.envelope import (
     METHOD_NAMES,
-    InvalidRequest,
+    InvalidEnvelope,
     detect_envelope,
     parse_envelope,
     require_body,
     resolve_envelope,
 )
 from sansio_copilot.http.paths import normalize_base_path, normalize_path, under_base_path
+from sansio_copilot.http.refusals import Refusal
 from sansio_copilot.http.routing import allowed_methods, match_path
 from sansio_copilot.testing import Answer, Client
 
@@ -93,8 +93,8 @@ def envelope(data: bytes) -> None:
             require_body(parsed, inner)
             if parsed.method != "resource/request":
                 assert inner.method in allowed_methods(route.name)
-    except InvalidRequest as error:
-        assert error.status in (400, 415)
+    except InvalidEnvelope as error:
+        assert error.response.status in (400, 415)
         assert str(error)
     for answer in _answers(request, BASE):
         assert answer.status < 500 or answer.status in (501, 503), answer

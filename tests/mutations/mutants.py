@@ -99,7 +99,7 @@ EVENTS = [
     Mutant(
         "heartbeat-inside-a-frame",
         "a comment goes out wherever the log was cut for its length",
-        f"{CORE}/exchange/machine.py",
+        f"{CORE}/exchange/stream.py",
         "elif size < limits.read_bytes:",
         "elif (yield SendBytes(sse.HEARTBEAT)) is None:",
         ["tests/core/test_exchange.py::test_the_log_is_read_in_pieces_of_the_limit"],
@@ -131,11 +131,11 @@ RUNS = [
     Mutant(
         "a-rejected-run-stays-open",
         "a run whose response a hook has rejected keeps its thread busy for ever",
-        f"{CORE}/exchange/machine.py",
+        f"{CORE}/exchange/stream.py",
         "if stream is not None and stream.run is not None:\n"
-        '            yield from _clean_up(stream.call("close_run"',
+        '        yield from _clean_up(stream.call("close_run"',
         "if stream is not None and stream.run is None:\n"
-        '            yield from _clean_up(stream.call("close_run"',
+        '        yield from _clean_up(stream.call("close_run"',
         ["tests/core/test_hooks.py::test_a_run_whose_response_is_rejected_is_discarded"],
     ),
     Mutant(
@@ -198,7 +198,7 @@ HTTP = [
     Mutant(
         "skip-the-allow-header",
         "a 405 does not say what is allowed (RFC 9110 section 15.5.6)",
-        f"{CORE}/exchange/machine.py",
+        f"{CORE}/http/refusals.py",
         'headers = Headers((("allow", ", ".join(allowed)),))',
         "headers = Headers(())",
         ["tests/core/test_vectors.py::test_request"],
@@ -254,8 +254,8 @@ ACCESS = [
     Mutant(
         "a-path-that-talks-past-a-hook",
         "a hook sees /public/../agent/x/run, the router /agent/x/run",
-        f"{CORE}/exchange/machine.py",
-        "request = attrs.evolve(request, path=self._path)",
+        f"{CORE}/exchange/pipeline.py",
+        "request = attrs.evolve(request, path=self.path)",
         "pass",
         ["tests/core/test_exchange.py::test_a_path_is_resolved_before_anybody_decides_by_it"],
     ),
@@ -278,9 +278,9 @@ ACCESS = [
     Mutant(
         "an-exception-is-told",
         "what a hook raised is in the answer",
-        f"{CORE}/exchange/machine.py",
-        "        return _internal_error()\n\n    def _at(",
-        '        return Response.json({"error": str(error)}, 500)\n\n    def _at(',
+        f"{CORE}/exchange/pipeline.py",
+        "where, exc_info=error)\n        return INTERNAL_ERROR\n",
+        'where, exc_info=error)\n        return Response.json({"error": str(error)}, 500)\n',
         [
             "tests/core/test_exchange.py::test_whatever_happens_no_exception_text_is_sent",
             "tests/core/test_hooks.py::test_an_exception_is_a_bare_500",

@@ -1,0 +1,329 @@
+"""From a request to the reply: routing, hooks, CORS, and the endpoint, in one order.
+
+The order is that of the reference runtime, for both modes::
+
+    CORS preflight -> on_request -> routing (404), method check (405 with Allow)
+        -> body -> on_before_handler -> endpoint -> on_response -> CORS headers
+
+Each step either goes on or raises a response: the core raises
+:class:`~sansio_copilot.http.refusals.Refusal`, a hook :class:`~sansio_copilot.Reject`, and both
+    pass
+``on_response`` as a reply does. Any other exception goes to ``on_error``, and becomes a 500 that
+says nothing of the cause. Whatever comes out gets CORS headers, because a browser shows a page no
+response without them, not even a failure.
+
+The request changes on its way: a hook may replace it, an envelope stands for another one, its body
+arrives. :class:`Pipeline` holds the request as it is now. Nothing of it is needed any more once the
+reply is known.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator
+from typing import Any, TypeAlias, TypeVar
+
+import attrs
+
+from ..calls import Call
+from ..config import RuntimeConfig
+from ..endpoints import DISPATCH, JsonBody, LogStream, Reply, Turn, check_values
+from ..errors import BodyRefused, BodyTimeout, BodyTooLarge, RunRefused, shorten
+from ..hooks import HookContext, Reject, RequestHook, ResponseHook
+from ..http.envelope import (
+    ENVELOPE_CODE,
+    ENVELOPE_MESSAGE,
+    GRAPHQL_CODE,
+    GRAPHQL_MESSAGE,
+    detect_envelope,
+    detect_graphql,
+    may_be_envelope,
+    parse_envelope,
+    require_body,
+    resolve_envelope,
+)
+from ..http.messages import Request, Response
+from ..http.paths import at_base_path, normalize_path, under_base_path
+from ..http.refusals import (
+    INTERNAL_ERROR,
+    NOT_FOUND,
+    TOO_MANY_BODIES,
+    TOO_SLOW,
+    Refusal,
+    coded,
+    method_not_allowed,
+    overloaded,
+    too_large,
+)
+from ..http.routing import Route, allowed_methods, match_path
+from .actions import Action, ClientGone, ExchangeSteps, ReadBody, StartRun
+from .stream import discard
+
+logger = logging.getLogger("sansio_copilot")
+
+T = TypeVar("T")
+Hook: TypeAlias = RequestHook | ResponseHook
+
+# The body of a request to these endpoints names the thread.
+_WITH_THREAD_IN_BODY = frozenset({"agent/run", "agent/connect", "agent/suggest"})
+
+
+class Pipeline:
+    """A request on its way to its reply.
+
+    :param runtime: the settings.
+    :param request: the request, without its body unless that has been read already.
+    :param now: seconds since the epoch.
+    :param where: says for a log line which part of the application raised an exception.
+    """
+
+    __slots__ = ("_now", "_parsed", "_route", "_runtime", "_where", "path", "request")
+
+    def __init__(
+        self,
+        runtime: RuntimeConfig,
+        request: Request,
+        now: float,
+        where: Callable[[Exception], str],
+    ) -> None:
+        self._runtime = runtime
+        # The path is as a browser would have sent it, so that ".." talks past no hook or route.
+        self.path = normalize_path(request.path)
+        if request.path != self.path:
+            request = attrs.evolve(request, path=self.path)
+        self.request = request
+        self._route: Route | None = None
+        # The parsed body is kept until the endpoint has made sense of it.
+        self._parsed: JsonBody | None = None
+        self._now = now
+        self._where = where
+
+    def reply(self, reader: object) -> Generator[Action, Any, Reply]:
+        """The steps that lead to the reply; a run that belongs to it has been started.
+
+        :param reader: stands for the client among those who follow a run.
+        :raises ClientGone: if the client goes; what was opened for it has been closed.
+        """
+        origin = self.request.headers.get("origin")
+        if (preflight := self._preflight()) is not None:
+            return Reply(preflight)
+        stream: LogStream | None = None
+        try:
+            try:
+                reply = yield from self._handle()
+            except (Reject, Refusal) as refused:
+                reply = Reply(refused.response)
+            response, stream = reply.response, reply.stream
+            if (hook := self._runtime.hooks.on_response) is not None:
+                response = yield from self._on_response(hook, response)
+            if stream is not None:
+                if not response.stream:
+                    # A hook put another response in the stream's place.
+                    yield from discard(stream)
+                    stream = None
+                else:
+                    if stream.audience is not None:
+                        stream.audience.join(reader)
+                    if stream.run is not None:
+                        yield StartRun(stream.run)
+        except ClientGone:
+            yield from discard(stream)
+            raise
+        except RunRefused as refused_run:
+            yield from discard(stream)
+            response, stream = overloaded(str(refused_run)), None
+        except Exception as error:
+            where = self._where(error)
+            yield from discard(stream)
+            response, stream = (yield from self._on_error(error, where)), None
+        return Reply(self._with_cors(response, origin), stream)
+
+    # -- CORS ------------------------------------------------------------------------------
+
+    def _preflight(self) -> Response | None:
+        policy = self._runtime.cors
+        if policy is None:
+            return None
+        try:
+            return policy.preflight(self.request)
+        except Exception as error:
+            logger.error("the CORS policy failed", exc_info=error)
+            return policy.lock_out(INTERNAL_ERROR, preflight=True)
+
+    def _with_cors(self, response: Response, origin: str | None) -> Response:
+        policy = self._runtime.cors
+        if policy is None:
+            return response
+        try:
+            return policy.apply(response, origin)
+        except Exception as error:
+            logger.error("the CORS policy failed", exc_info=error)
+            return policy.lock_out(response)
+
+    # -- routing ---------------------------------------------------------------------------
+
+    def _handle(self) -> Generator[Action, Any, Reply]:
+        if (hook := self._runtime.hooks.on_request) is not None:
+            yield from self._on_request("on_request", hook)
+        self.path = self.request.path
+        if self._runtime.mode == "single-route":
+            return (yield from self._handle_envelope())
+        route = self._route = match_path(self.path, self._runtime.base_path)
+        if route is None:
+            if self._runtime.mode == "both" and self._may_take_envelope():
+                return (yield from self._handle_envelope())
+            yield from self._refuse_unrouted()
+        assert route is not None
+        self._check_method(route)
+        if self.request.method in ("POST", "PATCH"):
+            yield from self._read_body()
+        self._find_thread(route)
+        if (hook := self._runtime.hooks.on_before_handler) is not None:
+            yield from self._on_request("on_before_handler", hook)
+        return (yield from self._endpoint())
+
+    def _may_take_envelope(self) -> bool:
+        """Whether an unrouted request, in mode "both", is at the place of envelopes."""
+        base_path = self._runtime.base_path
+        if base_path is None:
+            # Any path may be the place, so that only what can be an envelope is at it.
+            return may_be_envelope(self.request)
+        return at_base_path(self.path, base_path)
+
+    def _handle_envelope(self) -> Generator[Action, Any, Reply]:
+        if not under_base_path(self.path, self._runtime.base_path):
+            yield from self._refuse_unrouted()
+        if self.request.method != "POST":
+            logger.warning(
+                "%s %s: the runtime takes only POST there, of envelopes (mode %r)",
+                shorten(self.request.method),
+                shorten(self.path),
+                self._runtime.mode,
+            )
+            raise Refusal(method_not_allowed(("POST",)))
+        yield from self._read_body()
+        check_values(self.request.body or b"", self._runtime.limits.body_values)
+        envelope = parse_envelope(self.request)
+        resolved = resolve_envelope(envelope, self.request)
+        if resolved is None:
+            raise Refusal(NOT_FOUND)
+        route, self.request = resolved
+        self._route, self.path = route, self.request.path
+        if envelope.method == "resource/request":
+            self._check_method(route)
+        if isinstance(envelope.body, (dict, list)) and self.request.body:
+            self._parsed = JsonBody(self.request.body, envelope.body)
+        self._find_thread(route)
+        if (hook := self._runtime.hooks.on_before_handler) is not None:
+            yield from self._on_request("on_before_handler", hook)
+        require_body(envelope, self.request)
+        return (yield from self._endpoint())
+
+    def _find_thread(self, route: Route) -> None:
+        """Make the route name the thread where the body does, because hooks decide by it."""
+        body = self.request.body
+        if body is not None and route.name in _WITH_THREAD_IN_BODY:
+            if self._parsed is None:
+                self._parsed = JsonBody.parse(body, self._runtime.limits.body_values)
+            route = Route(route.name, route.agent_id, self._parsed.thread_id, route.memory_id)
+        self._route = route
+
+    def _endpoint(self) -> Generator[Action, Any, Reply]:
+        """The steps of the route's endpoint."""
+        assert self._route is not None
+        turn = Turn(self._runtime, self.request, self._route, self._now, self._parsed)
+        self._parsed = None
+        return DISPATCH[self._route.name](turn)
+
+    def _check_method(self, route: Route) -> None:
+        if route.name.startswith("memories/"):
+            # Memories belong to the hosted platform; a self-hosted runtime does not have them at
+            # all.
+            raise Refusal(NOT_FOUND)
+        allowed = allowed_methods(route.name)
+        if self.request.method not in allowed:
+            raise Refusal(method_not_allowed(allowed))
+
+    def _refuse_unrouted(self) -> ExchangeSteps:
+        request, base_path = self.request, self._runtime.base_path
+        hint, body = "", {"error": "Not found"}
+        if may_be_envelope(request):
+            yield from self._read_body()
+            request = self.request
+            check_values(request.body or b"", self._runtime.limits.body_values)
+        if detect_graphql(request):
+            hint = "; it is GraphQL, of a client that is too old"
+            body |= {"code": GRAPHQL_CODE, "message": GRAPHQL_MESSAGE}
+        elif at_base_path(self.path, base_path) and detect_envelope(request) is not None:
+            hint = "; it is an envelope, which a runtime made with mode='both' takes"
+            body |= {"code": ENVELOPE_CODE, "message": ENVELOPE_MESSAGE}
+        method, path = shorten(self.request.method), shorten(self.path)
+        logger.warning("no route for %s %s; the base path is %r%s", method, path, base_path, hint)
+        raise Refusal(Response.json(body, 404))
+
+    def _read_body(self) -> ExchangeSteps:
+        if self.request.body is not None:
+            return
+        coding = self.request.headers.get("content-encoding", "identity")
+        if coding.strip().lower() not in ("", "identity"):
+            raise Refusal(coded(coding))
+        limit = self._runtime.limits.body_bytes
+        try:
+            body = yield ReadBody(limit)
+        except BodyTooLarge:
+            raise Refusal(too_large(f"The request body is longer than {limit} bytes")) from None
+        except BodyTimeout:
+            raise Refusal(TOO_SLOW) from None
+        except BodyRefused:
+            raise Refusal(TOO_MANY_BODIES) from None
+        self.request = self.request.with_body(body)
+
+    # -- hooks -----------------------------------------------------------------------------
+
+    def _ask(
+        self, name: str, hook: Hook, expected: type[T], **known: Any
+    ) -> Generator[Action, Any, T | None]:
+        """Call a hook.
+
+        :param name: its name in :class:`~sansio_copilot.Hooks`.
+        :param expected: the type of what it may return.
+        :param known: what its context has besides the request and the route.
+        :returns: what the hook wants in the place of what there is; None to leave that.
+        :raises TypeError: if it returned something else.
+        """
+        context = HookContext(self.request, self.path, self._runtime, self._route, **known)
+        wanted = yield Call(hook, (context,), name=f"hook {name}")
+        if wanted is None or isinstance(wanted, expected):
+            return wanted
+        is_response = isinstance(wanted, Response)
+        raise TypeError(
+            f"hook {name} ({getattr(hook, '__name__', repr(hook))}) returned "
+            f"{type(wanted).__name__}, expected {expected.__name__} or None"
+            + ("; to answer at once, raise Reject(response)" if is_response else "")
+        )
+
+    def _on_request(self, name: str, hook: Hook) -> ExchangeSteps:
+        replacement = yield from self._ask(name, hook, Request)
+        if replacement is not None:
+            self.request = replacement
+
+    def _on_response(self, hook: Hook, response: Response) -> Generator[Action, Any, Response]:
+        try:
+            replacement = yield from self._ask("on_response", hook, Response, response=response)
+        except Reject as rejection:
+            return rejection.response
+        return replacement or response
+
+    def _on_error(self, error: Exception, where: str) -> Generator[Action, Any, Response]:
+        try:
+            if (hook := self._runtime.hooks.on_error) is not None:
+                response = yield from self._ask("on_error", hook, Response, error=error)
+                if response is not None:
+                    return response
+        except Reject as rejection:
+            return rejection.response
+        except Exception as hook_error:
+            logger.error("the on_error hook failed", exc_info=hook_error)
+        method, path = shorten(self.request.method), shorten(self.path)
+        logger.error("%s %s failed%s", method, path, where, exc_info=error)
+        return INTERNAL_ERROR

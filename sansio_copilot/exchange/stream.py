@@ -1,0 +1,93 @@
+"""The body of a streaming response: a thread log, followed until it ends.
+
+A reader is a cursor on the log, and no more: it reads what there is, sends it, and waits for the
+store to say that there is more. A slow client costs its offset, because nothing is read for it
+before it has taken what was read last. Four things can happen besides:
+
+- the log is silent for long: a heartbeat comment goes out, so that proxies keep the stream open;
+- the log ends: so does the response;
+- what is to be read next has been evicted or deleted (:class:`~sansio_copilot.stores.LogGone`):
+  the response is broken off, so that it does not look complete;
+- the run's owner has died (an orphan): this reader ends the run in its owner's place, and goes on.
+
+A stream also begins and ends with a run that may be its own: :func:`discard` undoes the opening of
+one that is not going to start, and :func:`stop_ephemeral` stops one that dies with its client.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator
+from typing import Any
+
+from .. import sse
+from ..config import RuntimeConfig
+from ..endpoints import LogStream, adopt
+from ..stores.calls import StoreCall
+from ..stores.protocol import Batch, LogGone, check_outcome
+from .actions import Action, ExchangeSteps, SendBytes, WaitForFrames
+
+logger = logging.getLogger("sansio_copilot")
+
+
+def follow(
+    stream: LogStream, runtime: RuntimeConfig, now: float, asked_for: tuple[str, str]
+) -> Generator[Action, Any, bool]:
+    """Send the log until it ends, with a comment whenever it is silent for long.
+
+    :param now: seconds since the epoch when the request arrived.
+    :param asked_for: the method and path of the request, for log lines.
+    :returns: whether all of it was sent; False if the rest is gone.
+    """
+    cursor, limits = stream.cursor, runtime.limits
+    if stream.preface:
+        yield SendBytes(stream.preface)
+    while True:
+        batch = yield stream.call("read", cursor, limits.read_bytes)
+        if type(batch) is not Batch:
+            batch = check_outcome("read", batch)
+            if isinstance(batch, LogGone):
+                logger.warning(
+                    "%s %s was broken off: what was to be sent has been evicted or deleted",
+                    *asked_for,
+                )
+                return False
+        cursor, size = batch.cursor, len(batch.data)
+        if size:
+            yield SendBytes(batch.data)
+        if batch.ended:
+            return True
+        if batch.orphan is not None:
+            yield from adopt(runtime.store, limits, batch.orphan, now)
+        elif size < limits.read_bytes:
+            # An idle stream keeps nothing of what it has sent.
+            del batch
+            if not (yield WaitForFrames(stream.store, cursor, limits.heartbeat_seconds)):
+                yield SendBytes(sse.HEARTBEAT)
+
+
+def discard(stream: LogStream | None) -> ExchangeSteps:
+    """Undo the opening of a run that is not going to start."""
+    if stream is not None and stream.run is not None:
+        yield from _clean_up(stream.call("close_run", stream.run.key, b"", None))
+
+
+def stop_ephemeral(stream: LogStream | None) -> ExchangeSteps:
+    """Stop a run that dies with its client."""
+    if stream is not None and stream.ephemeral and stream.run is not None:
+        yield from _clean_up(stream.call("request_stop", stream.run.key.thread_id, None))
+
+
+def _clean_up(action: StoreCall) -> ExchangeSteps:
+    """Perform ``action``, twice if it fails, and log its failure.
+
+    An exception of its own would hide the reason for which it is needed.
+    """
+    for _ in range(2):
+        try:
+            yield action
+        except Exception as error:
+            what = action.args[0]
+            logger.error("%s failed to clean up: %s", action.name, what, exc_info=error)
+        else:
+            return
