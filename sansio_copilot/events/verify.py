@@ -1,100 +1,70 @@
-"""The order rules of AG-UI: what may follow what, and who may continue whose message.
+"""The order rules of AG-UI: which event may follow which.
+
+A stream is a row of runs. A run is open from RUN_STARTED to its *terminal event*, RUN_FINISHED or
+RUN_ERROR, and nothing may come outside of one. Within a run four kinds of rules hold:
+
+- *brackets* (:mod:`.brackets`): messages, tool calls, reasoning and its spans are opened, go on and
+  are closed, each under its id;
+- *steps* are brackets with a name for an id, and each agent has its own;
+- *owners* (:mod:`.subagents`): what an agent has opened, no other agent continues;
+- RUN_FINISHED leaves nothing open, while RUN_ERROR may leave anything open.
+
+So the state of a :class:`Verifier` is the phase of the run, a set of open ids for each kind of
+bracket, and the owners. A rule is a function of that state and one event. It checks everything
+before it changes anything, so that an event that breaks a rule changes nothing. Rules look only at
+the members that they need, because :func:`~sansio_copilot.events.normalize_event` has given them
+their types; an event without a rule may come at any time of a run.
+
+A rule may be added or changed by itself: the rules do not call each other. The messages must stay
+those of the reference, because a front end shows them, and so must the order of the checks in a
+rule, because the first that fails is the one that is told.
 
 Source: https://docs.ag-ui.com/concepts/events, and ``verifyEvents`` of ``@ag-ui/client`` 0.0.59,
-whose rules and messages these are; of reasoning it is that of 1.0.0, which is stricter.
+whose rules and messages these are; the rules of reasoning are those of 1.0.0, which are stricter.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Container, Iterable
-from typing import Any, Final
-
-import attrs
+from collections.abc import Callable, Iterable
+from typing import Final
 
 from . import types as t
+from .brackets import REASONING, SPAN, TEXT, TOOL
 from .normalize import normalize_event
+from .subagents import (
+    Owners,
+    agent_name,
+    check_ended,
+    check_interrupt_tags,
+    check_message_tags,
+    check_owner,
+    check_started,
+    null_field,
+    owner_of_call,
+    record_owners,
+)
 from .thinking import ThinkingUpgrader
 from .types import Event, EventError
 
-# Where the verifier is in the life of a run.
+# The phases tell where a stream is in the life of a run.
 _NEW: Final = "new"  # nothing was fed yet
 _RUNNING: Final = "running"
 _FINISHED: Final = "finished"
 _ERRORED: Final = "errored"
 
-_MISSING: Final = object()
-
-# Who opened an entity: the id of a subagent run, or None for the parent agent.
-_Owners = dict[str, str | None]
-
-
-@attrs.frozen
-class _Bracket:
-    """What one event opens and another closes, and what the reference calls it.
-
-    :param noun: its name in messages.
-    :param start: the type of the event that opens it.
-    :param end: the type of the event that closes it.
-    """
-
-    noun: str
-    start: str
-    end: str
-
-    def check_start(self, event: Event, entity_id: str, open_ids: Container[str]) -> None:
-        """Refuse ``event`` if what it opens is open already."""
-        if entity_id in open_ids:
-            raise EventError(
-                f"Cannot send '{event['type']}' event: A {self.noun} with ID '{entity_id}' is "
-                f"already in progress. Complete it with '{self.end}' first."
-            )
-
-    def check_goes_on(self, event: Event, entity_id: str, open_ids: Container[str]) -> None:
-        """Refuse ``event`` if what it goes on with is not open."""
-        if entity_id not in open_ids:
-            raise self._not_open(event, entity_id, f"Start a {self.noun} with '{self.start}'")
-
-    def check_end(self, event: Event, entity_id: str, open_ids: Container[str]) -> None:
-        """Refuse ``event`` if what it closes is not open."""
-        if entity_id not in open_ids:
-            raise self._not_open(event, entity_id, f"A '{self.start}' event must be sent")
-
-    def _not_open(self, event: Event, entity_id: str, remedy: str) -> EventError:
-        return EventError(
-            f"Cannot send '{event['type']}' event: No active {self.noun} found with ID "
-            f"'{entity_id}'. {remedy} first."
-        )
-
-
-_TEXT: Final = _Bracket("text message", t.TEXT_MESSAGE_START, t.TEXT_MESSAGE_END)
-_TOOL: Final = _Bracket("tool call", t.TOOL_CALL_START, t.TOOL_CALL_END)
-_REASONING: Final = _Bracket(
-    "reasoning message", t.REASONING_MESSAGE_START, t.REASONING_MESSAGE_END
-)
-_SPAN: Final = _Bracket("reasoning span", t.REASONING_START, t.REASONING_END)
-
 
 class Verifier:
     """Checks one event stream, which may hold several runs, event by event.
 
-    An event that breaks a rule changes nothing, but the stream is over then: the reference
-    forwards no event after the first that it refuses.
+    The stream is over when an event breaks a rule, because the reference forwards no event after
+    the first that it refuses.
     """
 
     __slots__ = (
-        "_active_subagents",
-        "_closed_subagents",
-        "_open_messages",
-        "_open_reasoning",
-        "_open_spans",
-        "_open_tool_calls",
-        "_owners_of_activities",
-        "_owners_of_messages",
-        "_owners_of_reasoning",
-        "_owners_of_tool_calls",
-        "_phase",
-        "_steps",
+        *("_active_subagents", "_ended_subagents", "_phase", "_steps"),
+        *("_open_messages", "_open_reasoning", "_open_spans", "_open_tool_calls"),
+        *("_owners_of_activities", "_owners_of_messages"),
+        *("_owners_of_reasoning", "_owners_of_tool_calls"),
     )
 
     def __init__(self) -> None:
@@ -110,20 +80,23 @@ class Verifier:
         self._open_spans: dict[str, None] = {}
         self._open_tool_calls: dict[str, None] = {}
         self._active_subagents: dict[str, None] = {}
-        self._closed_subagents: dict[str, None] = {}
-        # An id is unique only within its kind. Owners outlive their entity, for what may come
-        # after its end: an encrypted value, or another producer that reopens the id.
-        self._owners_of_messages: _Owners = {}
-        self._owners_of_tool_calls: _Owners = {}
-        self._owners_of_reasoning: _Owners = {}
-        self._owners_of_activities: _Owners = {}
-        # By owner first: a subagent and its parent may have steps of the same name.
+        self._ended_subagents: dict[str, None] = {}
+        # There is a record of owners for each kind, because an id is unique only within its kind.
+        # An owner stays on record when its entity has ended, because an encrypted value may follow,
+        # or another agent may open the id again.
+        self._owners_of_messages: Owners = {}
+        self._owners_of_tool_calls: Owners = {}
+        self._owners_of_reasoning: Owners = {}
+        self._owners_of_activities: Owners = {}
+        # Steps are kept by their owner, because a subagent and its parent may have steps of the
+        # same name.
         self._steps: dict[str | None, dict[str, None]] = {}
 
     def closers(self) -> list[Event]:
         """The events that end all that is open, as RUN_FINISHED demands.
 
-        Messages, reasoning and tool calls first, then steps, then subagents.
+        Those of messages, reasoning and tool calls come first, then those of steps, then those of
+        subagents.
         """
         closers: list[Event] = [
             {"type": type_, "messageId": message_id}
@@ -147,9 +120,9 @@ class Verifier:
     def feed(self, event: Event) -> None:
         """Check that ``event`` may come next.
 
-        :param event: what :func:`~sansio_copilot.events.normalize_event` returned; one of an
-            unknown type may come at any time of a run.
-        :raises EventError: if it may not, with the reference's message.
+        :param event: an event that :func:`~sansio_copilot.events.normalize_event` has returned; one
+            of an unknown type may come at any time of a run.
+        :raises EventError: if it may not come next, with the reference's message.
         """
         type_ = event["type"]
         if self._phase is not _RUNNING:
@@ -161,7 +134,7 @@ class Verifier:
             )
         tag = event.get("subagentRunId")
         if tag is None and "subagentRunId" in event:
-            raise _null_field(type_, "subagentRunId")
+            raise null_field(type_, "subagentRunId")
         rule = _RULES.get(type_)
         if rule is not None:
             rule(self, event, tag)
@@ -188,23 +161,14 @@ class Verifier:
     def _run_started(self, event: Event, tag: str | None) -> None:
         run_input = event.get("input")
         messages = run_input.get("messages") if isinstance(run_input, dict) else None
-        _check_message_tags(messages)
+        check_message_tags(messages)
         if self._phase is not _NEW:
             self._reset()
         self._record_owners(messages, replace=False)
         self._phase = _RUNNING
 
     def _run_finished(self, event: Event, tag: str | None) -> None:
-        outcome = event.get("outcome")
-        if isinstance(outcome, dict) and outcome.get("type") == "interrupt":
-            interrupts = outcome.get("interrupts")
-            for interrupt in interrupts if isinstance(interrupts, list) else ():
-                if isinstance(interrupt, dict) and interrupt.get("subagentRunId", "") is None:
-                    raise EventError(
-                        "Cannot send 'RUN_FINISHED' with an interrupt (id "
-                        f"'{_js_string(interrupt.get('id', _MISSING))}') carrying "
-                        "'subagentRunId: null'. The field is optional — omit it entirely."
-                    )
+        check_interrupt_tags(event.get("outcome"))
         steps = [
             name if owner is None else f"{name} (subagent '{owner}')"
             for owner, names in self._steps.items()
@@ -232,90 +196,72 @@ class Verifier:
 
     def _text_start(self, event: Event, tag: str | None) -> None:
         message_id = event["messageId"]
-        _TEXT.check_start(event, message_id, self._open_messages)
-        _check_owner(event, tag, self._owners_of_messages, message_id, "message")
+        TEXT.check_start(event, message_id, self._open_messages)
+        check_owner(event, tag, self._owners_of_messages, message_id, "message")
         self._open_messages[message_id] = None
         # An untagged reopening agrees with any owner, and does not take the message over.
         self._owners_of_messages.setdefault(message_id, tag)
 
     def _text_content(self, event: Event, tag: str | None) -> None:
         message_id = event["messageId"]
-        _TEXT.check_goes_on(event, message_id, self._open_messages)
+        TEXT.check_goes_on(event, message_id, self._open_messages)
         if tag is not None:
-            _check_owner(event, tag, self._owners_of_messages, message_id, "message")
+            check_owner(event, tag, self._owners_of_messages, message_id, "message")
 
     def _text_end(self, event: Event, tag: str | None) -> None:
         message_id = event["messageId"]
-        _TEXT.check_end(event, message_id, self._open_messages)
-        _check_owner(event, tag, self._owners_of_messages, message_id, "message")
+        TEXT.check_end(event, message_id, self._open_messages)
+        check_owner(event, tag, self._owners_of_messages, message_id, "message")
         del self._open_messages[message_id]
 
     # -- tool calls ------------------------------------------------------------------------
 
     def _tool_start(self, event: Event, tag: str | None) -> None:
         call_id = event["toolCallId"]
-        _TOOL.check_start(event, call_id, self._open_tool_calls)
-        # A call lives in the message that parentMessageId names and has no owner of its own, so
-        # it must agree with that message, and inherits from it if it says nothing.
-        parent_id = event.get("parentMessageId")
-        has_parent = parent_id in self._owners_of_messages
-        inherited = self._owners_of_messages.get(parent_id or "") if has_parent else None
-        if has_parent and tag is not None and tag != inherited:
-            raise EventError(
-                f"Cannot send 'TOOL_CALL_START': subagentRunId '{tag}' does not match its parent "
-                f"message '{parent_id}' owner '{_name(inherited)}'. A tool call belongs to the "
-                "message that carries it."
-            )
-        _check_owner(event, tag, self._owners_of_tool_calls, call_id, "tool call")
-        owner = self._owners_of_tool_calls.get(call_id, inherited)
-        if has_parent and tag is None and owner != inherited:
-            raise EventError(
-                f"Cannot send 'TOOL_CALL_START': tool call '{call_id}' is owned by "
-                f"'{_name(owner)}' but its parent message '{parent_id}' is owned by "
-                f"'{_name(inherited)}'. A tool call belongs to the message that carries it."
-            )
+        TOOL.check_start(event, call_id, self._open_tool_calls)
+        owner = owner_of_call(event, tag, self._owners_of_messages, self._owners_of_tool_calls)
         self._open_tool_calls[call_id] = None
-        self._owners_of_tool_calls.setdefault(call_id, inherited if tag is None else tag)
+        self._owners_of_tool_calls.setdefault(call_id, owner)
 
     def _tool_args(self, event: Event, tag: str | None) -> None:
         call_id = event["toolCallId"]
-        _TOOL.check_goes_on(event, call_id, self._open_tool_calls)
+        TOOL.check_goes_on(event, call_id, self._open_tool_calls)
         if tag is not None:
-            _check_owner(event, tag, self._owners_of_tool_calls, call_id, "tool call")
+            check_owner(event, tag, self._owners_of_tool_calls, call_id, "tool call")
 
     def _tool_end(self, event: Event, tag: str | None) -> None:
         call_id = event["toolCallId"]
-        _TOOL.check_end(event, call_id, self._open_tool_calls)
-        _check_owner(event, tag, self._owners_of_tool_calls, call_id, "tool call")
+        TOOL.check_end(event, call_id, self._open_tool_calls)
+        check_owner(event, tag, self._owners_of_tool_calls, call_id, "tool call")
         del self._open_tool_calls[call_id]
 
     def _tool_result(self, event: Event, tag: str | None) -> None:
-        # The result makes a message, so whoever sends it owns that message from now on.
+        # The result makes a message, which from now on belongs to the agent that sends it.
         self._owners_of_messages[event["messageId"]] = tag
 
     # -- reasoning and activities ----------------------------------------------------------
 
     def _reasoning_start(self, event: Event, tag: str | None) -> None:
         message_id = event["messageId"]
-        bracket, open_ids = _REASONING, self._open_reasoning
+        bracket, open_ids = REASONING, self._open_reasoning
         if event["type"] == t.REASONING_START:
-            bracket, open_ids = _SPAN, self._open_spans
+            bracket, open_ids = SPAN, self._open_spans
         bracket.check_start(event, message_id, open_ids)
-        _check_owner(event, tag, self._owners_of_reasoning, message_id, "reasoning message")
+        check_owner(event, tag, self._owners_of_reasoning, message_id, "reasoning message")
         open_ids[message_id] = None
         self._owners_of_reasoning.setdefault(message_id, tag)
 
     def _reasoning_goes_on(self, event: Event, tag: str | None) -> None:
         message_id = event["messageId"]
-        _REASONING.check_goes_on(event, message_id, self._open_reasoning)
-        _check_owner(event, tag, self._owners_of_reasoning, message_id, "reasoning message")
+        REASONING.check_goes_on(event, message_id, self._open_reasoning)
+        check_owner(event, tag, self._owners_of_reasoning, message_id, "reasoning message")
         if event["type"] == t.REASONING_MESSAGE_END:
             del self._open_reasoning[message_id]
 
     def _reasoning_end(self, event: Event, tag: str | None) -> None:
         message_id = event["messageId"]
-        _SPAN.check_end(event, message_id, self._open_spans)
-        _check_owner(event, tag, self._owners_of_reasoning, message_id, "reasoning message")
+        SPAN.check_end(event, message_id, self._open_spans)
+        check_owner(event, tag, self._owners_of_reasoning, message_id, "reasoning message")
         del self._open_spans[message_id]
 
     def _encrypted_value(self, event: Event, tag: str | None) -> None:
@@ -325,11 +271,11 @@ class Verifier:
         if subtype == "tool-call":
             owners, noun = self._owners_of_tool_calls, "tool call"
         elif subtype == "message":
-            # Text and reasoning messages alike.
+            # The subtype means text and reasoning messages alike.
             noun = "message"
             if entity_id in self._owners_of_messages:
                 owners = self._owners_of_messages
-        _check_owner(event, tag, owners, entity_id, noun)
+        check_owner(event, tag, owners, entity_id, noun)
 
     def _activity_snapshot(self, event: Event, tag: str | None) -> None:
         # A snapshot that does not replace leaves the activity, and its owner, as they are.
@@ -339,27 +285,22 @@ class Verifier:
             self._owners_of_activities[event["messageId"]] = tag
 
     def _activity_delta(self, event: Event, tag: str | None) -> None:
-        _check_owner(event, tag, self._owners_of_activities, event["messageId"], "activity")
+        check_owner(event, tag, self._owners_of_activities, event["messageId"], "activity")
 
     def _messages_snapshot(self, event: Event, tag: str | None) -> None:
         messages = event.get("messages")
-        _check_message_tags(messages)
+        check_message_tags(messages)
         self._record_owners(messages, replace=True)
 
-    def _record_owners(self, messages: Any, *, replace: bool) -> None:
-        """Take the owners of replayed messages; a snapshot's replace what is on record."""
-        for message in _identified(messages):
-            owners = self._owners_of_messages
-            if message.get("role") == "reasoning":
-                owners = self._owners_of_reasoning
-            elif message.get("role") == "activity":
-                owners = self._owners_of_activities
-            owner = message.get("subagentRunId")
-            if replace or message["id"] not in owners:
-                owners[message["id"]] = owner
-            for call in _identified(message.get("toolCalls")):
-                if replace or call["id"] not in self._owners_of_tool_calls:
-                    self._owners_of_tool_calls[call["id"]] = owner
+    def _record_owners(self, messages: object, *, replace: bool) -> None:
+        record_owners(
+            messages,
+            of_messages=self._owners_of_messages,
+            of_reasoning=self._owners_of_reasoning,
+            of_activities=self._owners_of_activities,
+            of_tool_calls=self._owners_of_tool_calls,
+            replace=replace,
+        )
 
     # -- steps -----------------------------------------------------------------------------
 
@@ -378,62 +319,28 @@ class Verifier:
             return
         for owner, names in self._steps.items():
             if name in names:
-                # Likelier than a forgotten STEP_STARTED: the event has the wrong tag.
+                # A wrong tag is likelier than a forgotten STEP_STARTED, so that it is what is told.
                 raise EventError(
                     f"Cannot send 'STEP_FINISHED' for step \"{name}\" attributed to "
-                    f"{_actor(tag)}: that step is open under {_actor(owner)}. A step must be "
-                    "finished by whoever started it."
+                    f"{agent_name(tag)}: that step is open under {agent_name(owner)}. A step must "
+                    "be finished by whoever started it."
                 )
         raise EventError(f"Cannot send 'STEP_FINISHED' for step \"{name}\" that was not started")
 
     # -- subagents -------------------------------------------------------------------------
 
     def _subagent_started(self, event: Event, tag: str | None) -> None:
-        for field in ("description", "parentSubagentRunId", "parentToolCallId", "parentMessageId"):
-            _check_not_null(event, field)
-        _check_outcome(event)
-        subagent_id = _required(event, "subagentRunId")
-        _required(event, "name")
-        if subagent_id in self._active_subagents:
-            raise EventError(
-                f"Cannot send 'SUBAGENT_STARTED': subagent '{subagent_id}' is already active. "
-                "Finish it with 'SUBAGENT_FINISHED' first."
-            )
-        if subagent_id in self._closed_subagents:
-            raise EventError(
-                f"Cannot send 'SUBAGENT_STARTED': subagent '{subagent_id}' has already finished "
-                "in this run. Subagent IDs are per-invocation and cannot be reused."
-            )
-        parent = event.get("parentSubagentRunId")
-        if (
-            parent is not None
-            and parent not in self._active_subagents
-            and parent not in self._closed_subagents
-        ):
-            raise EventError(
-                f"Cannot send 'SUBAGENT_STARTED': parentSubagentRunId '{parent}' has not been "
-                "started in this run."
-            )
+        subagent_id = check_started(event, self._active_subagents, self._ended_subagents)
         self._active_subagents[subagent_id] = None
 
     def _subagent_ended(self, event: Event, tag: str | None) -> None:
-        type_ = event["type"]
-        _check_not_null(event, "outcome" if type_ == t.SUBAGENT_FINISHED else "code")
-        _check_outcome(event)
-        subagent_id = _required(event, "subagentRunId")
-        if type_ == t.SUBAGENT_ERROR:
-            _required(event, "message")
-        if subagent_id not in self._active_subagents:
-            raise EventError(
-                f"Cannot send '{type_}': no active subagent found with ID '{subagent_id}'. "
-                "A 'SUBAGENT_STARTED' event must be sent first."
-            )
+        subagent_id = check_ended(event, self._active_subagents)
         del self._active_subagents[subagent_id]
-        self._closed_subagents[subagent_id] = None
+        self._ended_subagents[subagent_id] = None
 
 
-# One table for all verifiers: a table of bound methods in each would be a reference cycle for the
-# garbage collector to find after every run. Types without a rule are always in order.
+# All verifiers share one table, because a table of bound methods in each would be a reference cycle
+# for the garbage collector to find after every run.
 _RULES: Final[dict[str, Callable[[Verifier, Event, str | None], None]]] = {
     t.RUN_STARTED: Verifier._run_started,
     t.RUN_FINISHED: Verifier._run_finished,
@@ -462,95 +369,11 @@ _RULES: Final[dict[str, Callable[[Verifier, Event, str | None], None]]] = {
 }
 
 
-def _check_owner(event: Event, tag: str | None, owners: _Owners, entity_id: str, noun: str) -> None:
-    """Refuse an event whose tag disagrees with the owner on record.
-
-    No tag never disagrees, and an entity that is not on record belongs to nobody; but one on
-    record without a tag belongs to the parent agent, which is an owner like any other.
-    """
-    if tag is not None and owners.get(entity_id, tag) != tag:
-        raise EventError(
-            f"Cannot send '{event['type']}': subagentRunId '{tag}' does not match the {noun} "
-            f"'{entity_id}' opener's subagent '{_name(owners[entity_id])}'."
-        )
-
-
-def _identified(items: Any) -> list[dict[str, Any]]:
-    """The dicts among ``items`` that have a string as id; none if it is no list."""
-    if not isinstance(items, list):
-        return []
-    return [item for item in items if isinstance(item, dict) and isinstance(item.get("id"), str)]
-
-
-def _check_message_tags(messages: Any) -> None:
-    for message in _identified(messages):
-        if message.get("subagentRunId", "") is None:
-            raise EventError(
-                f"Cannot send a message (id '{message['id']}') with 'subagentRunId: null'. The "
-                "field is optional — omit it entirely."
-            )
-
-
-def _required(event: Event, field: str) -> str:
-    value = event.get(field)
-    if not isinstance(value, str):
-        raise EventError(f"Cannot send '{event['type']}' without a '{field}'.")
-    return value
-
-
-def _check_not_null(event: Event, field: str) -> None:
-    if event.get(field, "") is None:
-        raise _null_field(event["type"], field)
-
-
-def _null_field(type_: str, field: str) -> EventError:
-    return EventError(
-        f"Cannot send '{type_}' with '{field}: null'. The field is optional — omit it entirely."
-    )
-
-
-def _check_outcome(event: Event) -> None:
-    outcome = event.get("outcome")
-    if outcome is None:
-        return
-    kind = outcome.get("type", _MISSING) if isinstance(outcome, dict) else _MISSING
-    if kind not in ("success", "suspended"):
-        raise EventError(
-            f"Cannot send '{event['type']}' with outcome type '{_js_string(kind)}'. The outcome is "
-            'either { type: "success" } or { type: "suspended" }.'
-        )
-    interrupt_ids = outcome.get("interruptIds", ())
-    if interrupt_ids is None:
-        raise _null_field(event["type"], "outcome.interruptIds")
-    if isinstance(interrupt_ids, list) and not all(isinstance(id_, str) for id_ in interrupt_ids):
-        raise EventError(
-            f"Cannot send '{event['type']}' with a non-string entry in 'outcome.interruptIds'. "
-            "Interrupt ids are strings."
-        )
-
-
-def _js_string(value: Any) -> str:
-    """``String(value)`` of JavaScript, for the messages that quote what should be a string."""
-    if isinstance(value, str):
-        return value
-    if value is _MISSING:
-        return "undefined"
-    return "[object Object]" if isinstance(value, dict) else json.dumps(value, default=str)
-
-
-def _name(owner: str | None) -> str:
-    return "(the parent agent)" if owner is None else owner
-
-
-def _actor(owner: str | None) -> str:
-    return "the parent agent" if owner is None else f"subagent '{owner}'"
-
-
 def verify_events(events: Iterable[Event]) -> list[Event]:
     """Check ``events`` in order, each for its shape and then for its place.
 
-    :returns: the events, all of which are allowed. An unknown type is.
-    :raises EventError: at the first that is not.
+    :returns: the events. An event of an unknown type is allowed anywhere in a run.
+    :raises EventError: at the first event that is not allowed.
     """
     verifier = Verifier()
     upgrader = ThinkingUpgrader("")

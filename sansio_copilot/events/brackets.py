@@ -1,0 +1,59 @@
+"""Brackets: what one event opens and another closes, as text messages and tool calls are.
+
+A rule of the same form holds for all of them: an id that is open is not opened again, and only an
+open one goes on and is closed. The messages are those of ``verifyEvents`` in ``@ag-ui/client``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from typing import Final
+
+import attrs
+
+from . import types as t
+from .types import Event, EventError
+
+
+@attrs.frozen
+class Bracket:
+    """A kind of thing that one event opens and another closes.
+
+    :param noun: the name that the reference has for it in messages.
+    :param start: the type of the event that opens it.
+    :param end: the type of the event that closes it.
+    """
+
+    noun: str
+    start: str
+    end: str
+
+    def check_start(self, event: Event, entity_id: str, open_ids: Container[str]) -> None:
+        """Refuse ``event`` if what it opens is open already."""
+        if entity_id in open_ids:
+            raise EventError(
+                f"Cannot send '{event['type']}' event: A {self.noun} with ID '{entity_id}' is "
+                f"already in progress. Complete it with '{self.end}' first."
+            )
+
+    def check_goes_on(self, event: Event, entity_id: str, open_ids: Container[str]) -> None:
+        """Refuse ``event`` if what it goes on with is not open."""
+        if entity_id not in open_ids:
+            raise self._not_open(event, entity_id, f"Start a {self.noun} with '{self.start}'")
+
+    def check_end(self, event: Event, entity_id: str, open_ids: Container[str]) -> None:
+        """Refuse ``event`` if what it closes is not open."""
+        if entity_id not in open_ids:
+            raise self._not_open(event, entity_id, f"A '{self.start}' event must be sent")
+
+    def _not_open(self, event: Event, entity_id: str, remedy: str) -> EventError:
+        return EventError(
+            f"Cannot send '{event['type']}' event: No active {self.noun} found with ID "
+            f"'{entity_id}'. {remedy} first."
+        )
+
+
+TEXT: Final = Bracket("text message", t.TEXT_MESSAGE_START, t.TEXT_MESSAGE_END)
+TOOL: Final = Bracket("tool call", t.TOOL_CALL_START, t.TOOL_CALL_END)
+REASONING: Final = Bracket("reasoning message", t.REASONING_MESSAGE_START, t.REASONING_MESSAGE_END)
+SPAN: Final = Bracket("reasoning span", t.REASONING_START, t.REASONING_END)
