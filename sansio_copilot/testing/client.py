@@ -12,11 +12,8 @@ waits for them, one event at a time, so that a test sees every moment it wants t
 
 from __future__ import annotations
 
-import inspect
-import logging
 from collections import deque
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any, cast
 
 import attrs
@@ -26,15 +23,13 @@ from ..calls import Call
 from ..errors import BodyTooLarge
 from ..exchange.actions import Action, ReadBody, SendBytes, SendHead, StartRun, WaitForFrames
 from ..http.messages import HeaderItems, Headers, Request
-from ..runs.actions import PullEvent, RunAction
 from ..runs.machine import Run
 from ..runtime import CopilotRuntime
 from ..stores.protocol import Cancel, check_cancel, nothing_to_cancel
-from .loopless import NeedsEventLoop, run_awaitable
+from .home import Home
+from .loopless import NeedsEventLoop, perform
 
 __all__ = ["Answer", "Client", "NeedsEventLoop", "Stream", "run_input"]
-
-logger = logging.getLogger(__name__)
 
 
 def run_input(thread_id: str, run_id: str = "run-1", **fields: Any) -> dict[str, Any]:
@@ -78,7 +73,7 @@ class Client:
     def __init__(self, runtime: CopilotRuntime, *, now: float = 1_700_000_000.0) -> None:
         self.runtime = runtime
         self.now = now
-        self._homes: deque[_Home] = deque()
+        self._homes: deque[Home] = deque()
         self._streams: list[Stream] = []
 
     def get(self, path: str, *, headers: HeaderItems = ()) -> Answer:
@@ -142,12 +137,9 @@ class Client:
         return Stream(self, method, path, fields, body)
 
     def _start(self, run: Run) -> None:
-        home = _Home(self, run)
+        home = Home(run, lambda: self.now, self._homes.remove)
         self._homes.append(home)
         home.begin()
-
-    def _leave(self, home: _Home) -> None:
-        self._homes.remove(home)
 
 
 class Stream:
@@ -261,7 +253,7 @@ class Stream:
                         action = exchange.done(self._body)
                 case Call():
                     try:
-                        outcome = _call(action)
+                        outcome = perform(action)
                     except NeedsEventLoop:
                         self._end()
                         raise
@@ -296,144 +288,3 @@ class Stream:
     def _end(self) -> None:
         self.ended = True
         self._client._streams.remove(self)
-
-
-class _Home:
-    """Where a run lives in a test: it goes on when it is stepped."""
-
-    def __init__(self, client: Client, run: Run) -> None:
-        self._client = client
-        self._run = run
-        self._renewed_at = client.now
-        self._pulling = False
-        self._draining = False
-        self._settle_at: float | None = None
-        self._abandon_at: float | None = None
-        self._events: Any = None
-        self._unwatch: Cancel = nothing_to_cancel
-
-    def begin(self) -> None:
-        if self._run.audience is not None:
-            self._run.audience.on_empty = self._left_alone
-        self._perform(self._run.start(self._client.now))
-        unwatch = self._run.store.watch_run(self._run.key, self._notified)
-        self._unwatch = check_cancel("watch_run", unwatch)
-
-    def step(self) -> bool:
-        """Take one event from the agent; False if it is the agent that asks for it."""
-        if self._pulling:
-            return False
-        self._pulling = True
-        try:
-            event = self._pull()
-        except (StopIteration, StopAsyncIteration):
-            self._told(None)
-        except NeedsEventLoop as error:
-            # It may have caught what ends it, and be there still.
-            with suppress(NeedsEventLoop):
-                self._close_agent()
-            self._told(error)
-            raise
-        except Exception as error:
-            self._told(error)
-        else:
-            if not self._draining:
-                self._perform(self._run.event(event, self._client.now))
-        finally:
-            self._pulling = False
-        return True
-
-    def interrupt(self, reason: str) -> None:
-        action = self._run.interrupt(self._client.now, reason)
-        if action is not None:
-            self._perform(action)
-        else:
-            self._cancel()
-
-    def time_passed(self) -> None:
-        if self._settle_at is not None and self._client.now >= self._settle_at:
-            self._perform(self._run.settle(self._client.now))
-        lease = self._run.lease
-        if lease is not None and self._client.now - self._renewed_at >= lease / 3:
-            self._renewed_at = self._client.now
-            self._notified()
-
-        if self._abandon_at is not None and self._client.now >= self._abandon_at:
-            self._abandon_at = None
-            if (action := self._run.abandon(self._client.now)) is not None:
-                self._perform(action)
-
-    def _left_alone(self) -> None:
-        assert self._run.abandon_seconds is not None, "a run with an audience has that time"
-        self._abandon_at = self._client.now + self._run.abandon_seconds
-
-    def _pull(self) -> object:
-        if self._events is None:
-            self._events = run_awaitable(self._open())
-        if hasattr(self._events, "__anext__"):
-            return run_awaitable(self._next())
-        return next(self._events)
-
-    # Bindings call these where their loop runs.
-
-    async def _open(self) -> Any:
-        events = self._run.events()
-        if inspect.isawaitable(events):
-            events = await events
-        return aiter(events) if hasattr(events, "__aiter__") else iter(events)
-
-    async def _next(self) -> Any:
-        return await anext(self._events)
-
-    def _told(self, error: Exception | None) -> None:
-        if self._draining:
-            self._client._leave(self)
-        else:
-            self._perform(self._run.agent_ended(self._client.now, error))
-
-    def _notified(self) -> None:
-        if (action := self._run.check()) is not None:
-            self._perform(action)
-
-    def _perform(self, action: RunAction) -> None:
-        while isinstance(action, Call):
-            try:
-                outcome = _call(action)
-            except NeedsEventLoop:
-                self._client._leave(self)
-                raise
-            except Exception as error:
-                action = self._run.store_failed(error, self._client.now)
-            else:
-                action = self._run.stored(outcome, self._client.now)
-        self._settle_at = None
-        if isinstance(action, PullEvent):
-            if action.patience is not None:
-                self._settle_at = self._client.now + action.patience
-        else:
-            self._unwatch()
-            self._draining = True
-            if action.agent == "cancel":
-                self._cancel()
-            elif action.agent == "done":
-                self._client._leave(self)
-
-    def _cancel(self) -> None:
-        self._client._leave(self)
-        self._close_agent()
-
-    def _close_agent(self) -> None:
-        try:
-            if hasattr(self._events, "aclose"):
-                run_awaitable(self._events.aclose())
-            elif hasattr(self._events, "close"):
-                self._events.close()
-        except NeedsEventLoop:
-            raise
-        except Exception:
-            logger.exception("agent %r failed while it cleaned up", self._run.context.agent_id)
-
-
-def _call(action: Call) -> Any:
-    outcome = action.function(*action.args)
-    return run_awaitable(outcome) if inspect.isawaitable(outcome) else outcome

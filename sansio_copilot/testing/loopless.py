@@ -1,21 +1,25 @@
-"""Awaiting without an event loop: what only gives way goes on, and what asks for a loop is noticed.
+"""Awaiting without an event loop: a function that only gives way goes on, one that needs a loop
+ends.
 
-An asyncio function asks which loop runs, and calls it; anyio and httpx first ask asyncio for its
-task, or trio. Where there is none, each fails in words of its own, and who awaited it may take that
-for an error of a service and go on. So while something is awaited here, stand-ins are in the places
-of loop and task. Whatever is asked of one is noted, and ends the function that asked.
+A function of asyncio asks which loop runs, and calls it; anyio and httpx first ask asyncio for its
+task, or trio. Without a loop each fails in words of its own, and the application's code that awaits
+it may take that for an error of a service and go on. So while something is awaited here, stand-ins
+are in the places of loop and task. Every call of a stand-in is noted, and ends the function that
+made it.
 
-No event loop is imported for that: one that is not loaded is asked for nothing.
+No event loop is imported for that, because a library that is not loaded is asked for nothing.
 """
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Awaitable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, Final, NoReturn
 
+from ..calls import Call
 from ..errors import text_of
 
 
@@ -32,7 +36,7 @@ class _Missed(BaseException):
     """Ends the function that needs a loop, which would go on in an ``except Exception``."""
 
 
-# The list has what stand-ins were asked for during one wait, so that nested waits have their own.
+# The list has the calls of stand-ins during one wait, so that nested waits have lists of their own.
 _ASKED: Final = ContextVar[list[_Missed]]("_ASKED")
 
 _NO_LOOP: Final = (
@@ -43,16 +47,16 @@ _NO_LOOP: Final = (
     "not in async context",  # sniffio
     "not currently running on any asynchronous event loop",  # anyio
 )
-"""What libraries say, in a RuntimeError, when they find no loop."""
+"""The texts of the RuntimeErrors that libraries raise when they find no loop."""
 
 
 class _StandIn:
-    """Is where a loop or a task of one would be; see the module's description.
+    """Stands in the place of a loop or a task of one; see the module's description.
 
     There is one for each place, because asyncio's queues and locks remember the loop that they were
     used in.
 
-    :param place: who is asked, in words.
+    :param place: the name of that place, in words.
     """
 
     def __init__(self, place: str) -> None:
@@ -158,3 +162,12 @@ def _stand_ins() -> Iterator[list[_Missed]]:
             trio.runner, trio.task = _RUNNER, _TRIO_TASK
             stack.callback(vars(trio).clear)
         yield asked
+
+
+def perform(call: Call) -> Any:
+    """Call what the core asks to be called, and wait for it if it is awaitable.
+
+    :raises NeedsEventLoop: if it waits for something that only an event loop has.
+    """
+    outcome = call.function(*call.args)
+    return run_awaitable(outcome) if inspect.isawaitable(outcome) else outcome

@@ -1,0 +1,172 @@
+"""Where a run lives in a test: it goes on only when it is stepped.
+
+A home performs a run's actions, as every binding's does. Its agent is asked for an event when a
+test steps the home, its store is called at once, and its times come due when the test's clock is
+moved. So every moment between two events can be looked at, and nothing ever waits.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from ..calls import Call
+from ..runs.actions import PullEvent, RunAction
+from ..runs.machine import Run
+from ..stores.protocol import Cancel, check_cancel, nothing_to_cancel
+from .loopless import NeedsEventLoop, perform, run_awaitable
+
+logger = logging.getLogger("sansio_copilot")
+
+
+class Home:
+    """The home of one run.
+
+    :param run: the run, which has not been started.
+    :param now: tells the time, in seconds since the epoch.
+    :param leave: is called with the home when the run needs it no longer.
+    """
+
+    def __init__(self, run: Run, now: Callable[[], float], leave: Callable[[Home], None]) -> None:
+        self._run = run
+        self._now = now
+        self._leave = leave
+        self._renewed_at = now()
+        self._pulling = False
+        self._draining = False
+        self._settle_at: float | None = None
+        self._abandon_at: float | None = None
+        self._events: Any = None
+        self._unwatch: Cancel = nothing_to_cancel
+
+    def begin(self) -> None:
+        """Start the run."""
+        if self._run.audience is not None:
+            self._run.audience.on_empty = self._left_alone
+        self._perform(self._run.start(self._now()))
+        unwatch = self._run.store.watch_run(self._run.key, self._notified)
+        self._unwatch = check_cancel("watch_run", unwatch)
+
+    def step(self) -> bool:
+        """Take one event from the agent.
+
+        :returns: False if the agent is being asked already, because it is the one that steps.
+        """
+        if self._pulling:
+            return False
+        self._pulling = True
+        try:
+            event = self._pull()
+        except (StopIteration, StopAsyncIteration):
+            self._told(None)
+        except NeedsEventLoop as error:
+            # The agent may have caught the exception that ends it, and be there still.
+            with suppress(NeedsEventLoop):
+                self._close_agent()
+            self._told(error)
+            raise
+        except Exception as error:
+            self._told(error)
+        else:
+            if not self._draining:
+                self._perform(self._run.event(event, self._now()))
+        finally:
+            self._pulling = False
+        return True
+
+    def interrupt(self, reason: str) -> None:
+        """End the run in its log, as a server's shutdown does.
+
+        :param reason: what clients are told.
+        """
+        action = self._run.interrupt(self._now(), reason)
+        if action is not None:
+            self._perform(action)
+        else:
+            self._cancel()
+
+    def time_passed(self) -> None:
+        """Do what has come due since the clock was moved."""
+        if self._settle_at is not None and self._now() >= self._settle_at:
+            self._perform(self._run.settle(self._now()))
+        lease = self._run.lease
+        if lease is not None and self._now() - self._renewed_at >= lease / 3:
+            self._renewed_at = self._now()
+            self._notified()
+        if self._abandon_at is not None and self._now() >= self._abandon_at:
+            self._abandon_at = None
+            if (action := self._run.abandon(self._now())) is not None:
+                self._perform(action)
+
+    def _left_alone(self) -> None:
+        assert self._run.abandon_seconds is not None, "a run with an audience has that time"
+        self._abandon_at = self._now() + self._run.abandon_seconds
+
+    def _pull(self) -> object:
+        if self._events is None:
+            self._events = run_awaitable(self._open())
+        if hasattr(self._events, "__anext__"):
+            return run_awaitable(self._next())
+        return next(self._events)
+
+    # Bindings call the next two where their loop runs.
+
+    async def _open(self) -> Any:
+        events = self._run.events()
+        if inspect.isawaitable(events):
+            events = await events
+        return aiter(events) if hasattr(events, "__aiter__") else iter(events)
+
+    async def _next(self) -> Any:
+        return await anext(self._events)
+
+    def _told(self, error: Exception | None) -> None:
+        if self._draining:
+            self._leave(self)
+        else:
+            self._perform(self._run.agent_ended(self._now(), error))
+
+    def _notified(self) -> None:
+        if (action := self._run.check()) is not None:
+            self._perform(action)
+
+    def _perform(self, action: RunAction) -> None:
+        while isinstance(action, Call):
+            try:
+                outcome = perform(action)
+            except NeedsEventLoop:
+                self._leave(self)
+                raise
+            except Exception as error:
+                action = self._run.store_failed(error, self._now())
+            else:
+                action = self._run.stored(outcome, self._now())
+        self._settle_at = None
+        if isinstance(action, PullEvent):
+            if action.patience is not None:
+                self._settle_at = self._now() + action.patience
+        else:
+            self._unwatch()
+            self._draining = True
+            if action.agent == "cancel":
+                self._cancel()
+            elif action.agent == "done":
+                self._leave(self)
+
+    def _cancel(self) -> None:
+        self._leave(self)
+        self._close_agent()
+
+    def _close_agent(self) -> None:
+        try:
+            if hasattr(self._events, "aclose"):
+                run_awaitable(self._events.aclose())
+            elif hasattr(self._events, "close"):
+                self._events.close()
+        except NeedsEventLoop:
+            raise
+        except Exception:
+            logger.exception("agent %r failed while it cleaned up", self._run.context.agent_id)
