@@ -1,18 +1,43 @@
-"""Server-sent events: frames out, and an incremental parser in.
+"""Server-sent events: every byte of a frame and of an event id, out and in.
 
 The format is that of the HTML Standard, section 9.2 "Server-sent events"
 (https://html.spec.whatwg.org/multipage/server-sent-events.html), which browsers and the AG-UI
-client implement.
+client implement. Nothing outside of this module writes or looks for a byte of it.
+
+A *frame* is one event as it is sent: lines, and a blank line that ends it. The frames of a run have
+one data line each, with JSON, which has no line break. So a blank line is nowhere but at the end of
+a frame, and an id line nowhere but at its beginning: a frame is found by searching for its id, and
+no index is kept.
+
+An event id is ``2.a1b2c3d4.17``: the run's place in its thread, a checksum of the run's own id
+(both are the run's *token*, see :func:`run_token`), and the event's place in the run. Events of a
+run that has been compacted are counted apart, as ``c0``, ``c1`` and so on, because they are other
+events.
 """
 
 from __future__ import annotations
 
 import re
+import zlib
 
 import attrs
 
 #: A comment, which every client ignores, to keep an idle stream from being closed by a proxy.
 HEARTBEAT = b": keep-alive\n\n"
+#: The comment that opens the debug feed, as the reference's does.
+CONNECTED = b": connected\n\n"
+
+# The formats of frames are public, because a run writes thousands of frames a second and is spared
+# a call for each.
+
+#: A frame without an id, of its data.
+FRAME = b"data: %s\n\n"
+#: The frame of an event, of the run's token, the event's place in the run, and its data.
+NUMBERED_FRAME = b"id: %s.%d\ndata: %s\n\n"
+#: The frame of an event of a compacted run, of the same.
+COMPACTED_FRAME = b"id: %s.c%d\ndata: %s\n\n"
+
+_END = b"\n\n"
 
 _LINE_BREAK = re.compile(rb"\r\n|\r|\n")
 _NOT_IN_ID = re.compile("[\0\r\n]")
@@ -25,14 +50,14 @@ _RETRY = re.compile("[0-9]{1,15}")
 def format_frame(data: bytes, event_id: str | None = None, event: str | None = None) -> bytes:
     """One event, ready to be sent.
 
-    :param data: the content in UTF-8; JSON, so one line as a rule. A line break in it begins
-        another ``data:`` line, and is LF for the reader, whatever it was.
-    :param event_id: what the client sends back as ``Last-Event-ID`` when it reconnects; ``""``
-        makes it forget the last one.
+    :param data: the content in UTF-8, which is JSON and so one line as a rule. A line break in it
+        begins another ``data:`` line, and is LF for the reader, whatever it was.
+    :param event_id: the id that the client sends back as ``Last-Event-ID`` when it reconnects;
+        ``""`` makes it forget the last one.
     :param event: the event type, ``message`` if None.
-    :raises ValueError: if ``event_id`` has a NUL or a line break, ``event`` a line break, or
-        either a lone surrogate: none of it could be read back, and a line break would let
-        whoever chose the id write events of their own.
+    :raises ValueError: if ``event_id`` has a NUL or a line break, ``event`` a line break, or either
+        a lone surrogate, because the client could not read it back, and a line break would let the
+        author of an id write events of their own.
     """
     lines = []
     if event_id is not None:
@@ -52,13 +77,73 @@ def format_frame(data: bytes, event_id: str | None = None, event: str | None = N
 
 
 def frame_data(frames: bytes) -> list[bytes]:
-    """The JSON texts of whole frames that :func:`format_frame` has made of one line each."""
-    return [frame[frame.index(b"data: ") + 6 :] for frame in frames.split(b"\n\n") if frame]
+    """The JSON texts of whole frames with one data line each."""
+    return [frame[frame.index(b"data: ") + 6 :] for frame in frames.split(_END) if frame]
+
+
+def end_of_frame(frames: bytes | bytearray, offset: int) -> int:
+    """The offset behind the first frame that ends at or behind ``offset``.
+
+    :param frames: whole frames.
+    :returns: the length of ``frames`` if there is no such frame.
+    """
+    end = frames.find(_END, max(offset - len(_END), 0))
+    return len(frames) if end < 0 else end + len(_END)
+
+
+def behind_frame(frames: bytes | bytearray, event_id: str) -> int | None:
+    """The offset behind the frame with ``event_id``; None if there is no such frame.
+
+    :param frames: whole frames with one data line each.
+    """
+    line = b"id: %s\n" % event_id.encode("ascii", "replace")
+    if frames.startswith(line):
+        start = 0
+    else:
+        start = frames.find(b"\n" + line)
+        if start < 0:
+            return None
+    return frames.index(_END, start + len(line)) + len(_END)
+
+
+def run_token(seq: int, run_id: str) -> str:
+    """The run's part of an event id: short, and free of the bytes that an id may not have.
+
+    The checksum tells a run from another one that got its place after the store was emptied, so
+    that a stale ``Last-Event-ID`` is noticed rather than resumed in the wrong run.
+
+    :param seq: the run's place in its thread.
+    :param run_id: the client's own id for the run, any text.
+    """
+    return f"{seq}.{zlib.crc32(run_id.encode('utf-8', 'surrogatepass')):08x}"
+
+
+@attrs.frozen
+class EventId:
+    """The parts of an event id that a client has sent back.
+
+    :param token: the token of its run; see :func:`run_token`.
+    :param compacted: whether the event is one of a compacted run.
+    """
+
+    token: str
+    compacted: bool
+
+    @classmethod
+    def parse(cls, event_id: str) -> EventId | None:
+        """Take an event id apart.
+
+        :returns: None if no run can have given it to an event.
+        """
+        token, _, place = event_id.rpartition(".")
+        if not place.removeprefix("c").isdecimal():
+            return None
+        return cls(token, place.startswith("c"))
 
 
 @attrs.frozen
 class ServerSentEvent:
-    """An event as a client's listener sees it.
+    """An event as the listener of a client gets it.
 
     :param data: the data lines, joined with LF.
     :param event: its type.
@@ -75,9 +160,9 @@ class ServerSentEvent:
 class Parser:
     """Turns a byte stream, cut anywhere, into events.
 
-    It needs no end: an event counts when its blank line has come, and what is left after the
-    last one is to be dropped, so a caller whose stream ends just stops. Work is proportional to
-    the number of bytes, however they are cut.
+    It need not be told of the end: an event counts when its blank line has come, and bytes that
+    are left behind the last one are to be dropped. The work is proportional to the number of bytes,
+    however they are cut.
     """
 
     __slots__ = (
@@ -92,9 +177,9 @@ class Parser:
     )
 
     def __init__(self) -> None:
-        self._line = bytearray()  # an unfinished line
-        self._at_start = True  # a byte order mark may still come
-        self._after_cr = False  # an LF now belongs to the CR before it
+        self._line = bytearray()  # the beginning of a line whose end has not come
+        self._at_start = True  # whether a byte order mark may still come
+        self._after_cr = False  # whether an LF now belongs to the CR before it
         self._data: list[str] = []
         self._event = ""
         self._id = ""
@@ -103,9 +188,9 @@ class Parser:
 
     @property
     def last_event_id(self) -> str:
-        """What to send as ``Last-Event-ID`` when reconnecting.
+        """The id to send as ``Last-Event-ID`` when reconnecting.
 
-        The id of an event whose end has not come does not count: it was not received.
+        The id of an event whose end has not come does not count, because it was not received.
         """
         return self._last_event_id
 
@@ -116,8 +201,9 @@ class Parser:
         if self._after_cr and data.startswith(b"\n"):
             data = data[1:]
         self._after_cr = data.endswith(b"\r")
-        # bytes.splitlines() knows CR, LF and CRLF and, unlike that of str, nothing else. None
-        # of them is part of a longer UTF-8 sequence, so decoding can wait for whole lines.
+        # bytes.splitlines() breaks lines at CR, LF and CRLF and, unlike that of str, nowhere else.
+        # Neither byte is part of a longer UTF-8 sequence, so that decoding can wait for whole
+        # lines.
         lines = data.splitlines()
         rest = b"" if data.endswith((b"\r", b"\n")) or not lines else lines.pop()
         events = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..http.messages import Response
+from ..sse import CONNECTED
 from .turn import LogStream, Reply, Steps, Turn
 
 
@@ -11,5 +12,5 @@ def debug_events(turn: Turn) -> Steps:
     feed = turn.runtime.debug_feed
     if feed is None:
         return Reply(Response(404, {"content-type": "text/plain;charset=UTF-8"}, "Not Found"))
-    return Reply.of_stream(LogStream(feed, feed.end(), preface=b": connected\n\n"))
+    return Reply.of_stream(LogStream(feed, feed.end(), preface=CONNECTED))
     yield

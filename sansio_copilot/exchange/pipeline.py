@@ -59,7 +59,7 @@ from ..http.routing import Route, allowed_methods, match_path
 from .actions import Action, ClientGone, ExchangeSteps, ReadBody, StartRun
 from .stream import discard
 
-logger = logging.getLogger("sansio_copilot")
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Hook: TypeAlias = RequestHook | ResponseHook

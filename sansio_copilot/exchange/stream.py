@@ -27,7 +27,7 @@ from ..stores.calls import StoreCall
 from ..stores.protocol import Batch, LogGone, check_outcome
 from .actions import Action, ExchangeSteps, SendBytes, WaitForFrames
 
-logger = logging.getLogger("sansio_copilot")
+logger = logging.getLogger(__name__)
 
 
 def follow(

@@ -1,13 +1,32 @@
-"""Recording a run: an agent's events in, frames for the log out.
+"""Recording a run: an agent's events go in, frames for the log come out.
 
-Each event is checked once, at this edge, then verified, encoded once, and seen by the machines
-that say at the end what the run leaves behind.
+A recorder is a row of machines, each of which knows one thing, and which see each event once:
+
+    the agent's event -> event_dict -> normalize_event -> ThinkingUpgrader -> ChunkExpander
+        -> Verifier -> encoded to a frame -> MessageFolder, Compactor, Finalizer
+
+Up to the frame an event may be refused. Then nothing has changed but the machines in front, the run
+ends with an error, and no further event is taken. Behind the frame nothing may fail, because the
+frame is on its way to readers: those machines only add up what the run leaves, its
+:class:`~sansio_copilot.stores.RunResult`.
+
+Three rules make it right:
+
+- Frames leave in the order of events, and the position in their id counts them without a gap, so
+  that a reader resumes exactly.
+- The result is made together with the frames of a terminal event and is appended with them, so that
+  the thread is free at the moment in which a reader sees the end.
+- Whatever the agent did, :meth:`RunRecorder.finish` leaves a log that the verifier accepts.
+
+Almost every event is one more delta of the message before it, and goes by :mod:`.continuation`
+around all of the machines. A test runs any stream with and without it, and compares every byte. So
+a reader who adds a machine must teach the continuation what it has to know of a delta.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -28,67 +47,48 @@ from ..events import (
 from ..events.normalize import nearest_type
 from ..events.patch import DEFAULT_PATCH_BYTES, MAX_DEPTH, PatchBudget
 from ..events.values import measure
-from ..sse import frame_data
+from ..sse import FRAME, NUMBERED_FRAME, frame_data
 from ..stores.protocol import Orphan, RunKey, RunResult
 from .continuation import DELTAS, Continuation
+from .result import compacted_result, messages_of
 
 logger = logging.getLogger(__name__)
 
-# Runs of a stream whose result is made at once, each of all that came before.
+# This many runs of a stream have their result made at once, each of all that came before.
 _RESULTS_AT_ONCE = 8
-# How much RUN_STARTED events take before one goes without the run's input: a stream of many runs
-# would otherwise have as many copies of it.
+# RUN_STARTED events may take this many bytes before one goes without the run's input, because a
+# stream of many runs would otherwise have as many copies of it.
 _REPEATED_INPUT_BYTES = 64 * 1024
 # These events are incomplete until the runtime fills in what only it knows.
 _COMPLETED = frozenset({"RUN_STARTED", "RUN_FINISHED"})
-# What an agent makes that has to be fit to come back in the body of the next run.
+# A client sends back what these events build in the body of the next run, so that it has to fit.
 _MADE = frozenset({"STATE_SNAPSHOT", "STATE_DELTA", "ACTIVITY_DELTA", "MESSAGES_SNAPSHOT"})
 
-# Unknown types that a run is warned of, and how much is said of each.
-_UNKNOWN_TYPES = 8
-_LONGEST_TYPE = 64
+_UNKNOWN_TYPES = 8  # unknown types of events that are logged for a run
+_LONGEST_TYPE = 64  # characters of one that are logged
 
 
 class RunRecorder:
     """Turns one run's events into frames and, at its end, into a :class:`RunResult`.
 
-    Pure: no clock, no store. After :attr:`error` is set, or :meth:`finish` was called, it takes no
-    more events.
+    It knows no clock and no store. After :attr:`error` is set, or :meth:`finish` was called, it
+    takes no more events.
 
     :param key: the run.
     :param input: the run's input as JSON; RUN_STARTED carries it to readers who did not send it.
-        None for a run that stores nothing: it gets no event ids either.
-    :param known_message_ids: messages of the input that history has, and a replay need not repeat.
+        None for a run that stores nothing, whose frames have no ids either.
+    :param known_message_ids: ids of the messages of the input that history has already, so that a
+        replay need not repeat them.
     :param patch_bytes: see :attr:`Limits.patch_bytes <sansio_copilot.Limits.patch_bytes>`.
     :param raw_events: whether RAW events and ``rawEvent`` members are kept.
-    :param teller: says what is told of a RUN_ERROR that the agent yields.
+    :param teller: decides what clients are told of a RUN_ERROR that the agent yields.
     """
 
     __slots__ = (
-        "_compactor",
-        "_expand",
-        "_finalizer",
-        "_folder",
-        "_going",
-        "_input",
-        "_input_bytes",
-        "_key",
-        "_known",
-        "_patch_bytes",
-        "_position",
-        "_prefix",
-        "_raw_events",
-        "_result_due",
-        "_results",
-        "_unknown_types",
-        "_upgrade",
-        "_verifier",
-        "_verify",
-        "_warned",
-        "error",
-        "result",
-        "teller",
-        "terminal",
+        *("_compactor", "_expand", "_finalizer", "_folder", "_going", "_input", "_input_bytes"),
+        *("_key", "_known", "_patch_bytes", "_position", "_raw_events", "_result_due", "_results"),
+        *("_token", "_unknown_types", "_upgrade", "_verifier", "_verify", "_warned"),
+        *("error", "result", "teller", "terminal"),
     )
 
     def __init__(
@@ -107,14 +107,14 @@ class RunRecorder:
         self._input = input
         self._known = known_message_ids
         token = key.token
-        self._prefix = b"" if input is None else b"id: %s." % token.encode()
+        self._token = b"" if input is None else token.encode()
         self._position = 0
         self._expand = ChunkExpander().feed
         self._upgrade = ThinkingUpgrader(token).feed
         self._verifier = Verifier()
         self._verify = self._verifier.feed
         self._patch_bytes = patch_bytes
-        self._begin(_messages_of(input))
+        self._begin(messages_of(input))
         self._finalizer = Finalizer()
         self._going: Continuation | None = None
         self._warned = False
@@ -123,21 +123,25 @@ class RunRecorder:
         self._result_due = 0
         self._input_bytes = _REPEATED_INPUT_BYTES
         self.terminal = False
-        """Whether the last event was terminal: the run has ended, unless another follows."""
+        """Whether the last event was terminal, so that the run has ended unless another follows."""
         self.error: str | None = None
-        """Why the run must end: the rule that an event broke, in words for its developer."""
+        """The rule that an event broke, so that the run must end, in words for its developer."""
         self.result: RunResult | None = None
-        """What the run leaves if it ends here; set while its terminal event is the last one.
+        """The result if the run ends here; set while its terminal event is the last one.
 
-        A stream that goes on and on with further runs would have it made for each of them of all
-        that came before. So from the ninth on it is made only when the stream has doubled since
-        the last one; and by :meth:`finish`.
+        An agent may go on with further runs in the same stream, and each result is made of all that
+        came before. So from the ninth run on it is made only when the stream has doubled since the
+        last one, and by :meth:`finish`.
         """
 
     def record(self, event: object, now: float) -> bytes:
-        """Take one event from the agent; returns frames to append, perhaps none.
+        """Take one event from the agent.
 
-        An event that breaks a rule sets :attr:`error`; the frames returned with it precede it.
+        An event that breaks a rule sets :attr:`error`.
+
+        :param now: seconds since the epoch.
+        :returns: the frames to append, which may be empty. Frames that are returned with an error
+            precede it.
         """
         frames: list[bytes] = []
         going = self._going
@@ -167,10 +171,10 @@ class RunRecorder:
                     history = self._compactor.continuation(expanded)
                     self._going = Continuation.of(normal, expanded, message, history)
             else:
-                # As the reference: a client of this protocol version could not read it.
+                # The event is dropped, as in the reference, because a client could not read it.
                 self._warn_of_type(fields["type"])
         except (TypeError, ValueError, RecursionError) as error:
-            # An EventError, or what pydantic says of a model that it cannot write as JSON.
+            # It is an EventError, or comes from pydantic, of a model that has no form in JSON.
             self.error = str(error)
         if frames:
             due = self.terminal and self._position >= self._result_due
@@ -180,12 +184,14 @@ class RunRecorder:
     def finish(
         self, now: float, *, stop_requested: bool = False, error: str | None = None
     ) -> tuple[bytes, RunResult | None]:
-        """End the run: the frames that make it well formed, and what it leaves.
+        """End the run.
 
-        A run that fails before its first event leaves nothing.
-
-        :param stop_requested: it was stopped: it ends with RUN_FINISHED rather than RUN_ERROR.
+        :param now: seconds since the epoch.
+        :param stop_requested: whether it was stopped, so that it ends with RUN_FINISHED rather than
+            RUN_ERROR.
         :param error: what went wrong, in words that reach the client.
+        :returns: the frames that make the run well formed, and its result, which is None if the run
+            failed before its first event.
         """
         leaves_history = error is None or self._position > 0
         closing = self._finalizer.finalize(
@@ -196,9 +202,9 @@ class RunRecorder:
         for event in closing[:-1]:
             self._verify(event)
         if closing and stop_requested:
-            # RUN_FINISHED may neither be a stream's first event nor leave anything open. Besides
-            # steps that can be what the finalizer, as the reference, does not know to be open: a
-            # tool call that was started again, or has an empty id.
+            # RUN_FINISHED may neither be a stream's first event nor leave anything open. The
+            # finalizer, as the reference, ends no steps, nor a tool call that was started again or
+            # has an empty id, so that the verifier ends these.
             if self._position == 0:
                 frames.append(self._keep({"type": "RUN_STARTED", **self._ids}))
             closing[-1:] = [*self._verifier.closers(), closing[-1]]
@@ -220,14 +226,16 @@ class RunRecorder:
         return b"".join(frames), self.result
 
     def close(self) -> None:
-        """Free what it has folded, when the run is over and nothing more is asked of it."""
+        """Free the folded messages, when the run is over and nothing more is asked of it."""
         self._folder.close()
 
     @classmethod
     def adopt(cls, orphan: Orphan, patch_bytes: float = DEFAULT_PATCH_BYTES) -> RunRecorder:
         """A recorder in the state of the one that died with the owner of ``orphan``.
 
-        :meth:`finish` is what remains to be called on it.
+        Only :meth:`finish` is to be called on it.
+
+        :param patch_bytes: see the class.
         """
         events = [json_codec.decode(data) for data in frame_data(orphan.frames)]
         given = events[0].get("input") if events else None
@@ -237,7 +245,7 @@ class RunRecorder:
         recorder._begin(json_codec.decode(orphan.messages))
         for event in events:
             recorder._position += 1
-            # Verified by its owner, before the input was added to RUN_STARTED.
+            # The owner has verified the event, before the input was added to RUN_STARTED.
             with suppress(EventError):
                 recorder._verify(event)
             recorder._observe(event)
@@ -265,14 +273,14 @@ class RunRecorder:
         return frame
 
     def _warn(self, event: dict[str, Any], frame: bytes) -> None:
-        """Tell the agent's developer, once for a run, what it makes that will not do."""
+        """Tell the agent's developer, once for a run, that what it builds cannot be used."""
         if self._warned:
             return
         refused = self._compactor.refused or self._folder.refused
         if refused is not None:
             self._warned = True
             logger.warning("run %r: %s: %s", self._key.run_id, event["type"], refused)
-        # With no more brackets than that it cannot be deeper, and need not be walked.
+        # A value with fewer brackets than that cannot be too deep, and need not be walked.
         elif frame.count(b"{") + frame.count(b"[") >= MAX_DEPTH:
             _, levels = measure(event.get("snapshot", event.get("messages")))
             if levels >= MAX_DEPTH:
@@ -300,7 +308,7 @@ class RunRecorder:
         )
 
     def _tell(self, failure: dict[str, Any]) -> None:
-        """Put what clients are told into a RUN_ERROR of the agent's own."""
+        """Put the text that clients are told into a RUN_ERROR of the agent's own."""
         said = failure["message"]
         failure["message"] = self.teller.told(dict(failure), said)
         if failure["message"] != said:
@@ -317,10 +325,10 @@ class RunRecorder:
         self.terminal = self._finalizer.terminal
 
     def _end_messages(self) -> None:
-        """End in a replay what RUN_ERROR, which comes next, may leave open.
+        """End in a replay the messages that RUN_ERROR, which comes next, leaves open.
 
-        A replay has each message whole, in the place of its end: without one it would come behind
-        RUN_ERROR, where a client takes nothing any more.
+        A replay has each message whole, in the place of its end. A message without an end would
+        come behind RUN_ERROR, where a client takes nothing any more.
         """
         for closer in self._verifier.closers():
             if closer["type"] in ("TEXT_MESSAGE_END", "TOOL_CALL_END"):
@@ -329,14 +337,14 @@ class RunRecorder:
     def _frame(self, data: bytes) -> bytes:
         position = self._position
         self._position = position + 1
-        if self._prefix:
-            return b"%s%d\ndata: %s\n\n" % (self._prefix, position, data)
-        return b"data: %s\n\n" % data
+        if self._token:
+            return NUMBERED_FRAME % (self._token, position, data)
+        return FRAME % data
 
     def _completed(self, event: dict[str, Any]) -> dict[str, Any]:
-        """``event`` with what only the runtime knows."""
+        """``event`` with the members that only the runtime knows."""
         kind = event["type"]
-        # The first always has it: what is left is above 0 then.
+        # The first RUN_STARTED always has the input, because no byte has been used up before it.
         if (
             kind == "RUN_STARTED"
             and self._input
@@ -345,59 +353,22 @@ class RunRecorder:
         ):
             given = self._input
             if self._known or not isinstance(given.get("messages"), list):
-                news = [m for m in _messages_of(given) if m.get("id") not in self._known]
+                news = [m for m in messages_of(given) if m.get("id") not in self._known]
                 given = {**given, "messages": news}
             return {**event, "input": given}
         if kind == "RUN_FINISHED" and not ("threadId" in event and "runId" in event):
-            # The AG-UI schema requires them, and a strict reader drops the stream without.
+            # The AG-UI schema requires both ids, and a strict reader drops the stream without them.
             return {**event, **self._ids, **event}
         return event
 
     def _result(self, now: float) -> RunResult | None:
+        token = self._token or self._key.token.encode()
         try:
-            return self._compacted(now)
+            result = compacted_result(token, self._compactor, self._folder, now)
         except (ValueError, RecursionError) as error:
             # Deltas, each of them harmless, can build what cannot be copied or written any more.
             logger.error("run %r leaves no history: %s", self._key.run_id, error)
             return None
-
-    def _compacted(self, now: float) -> RunResult:
-        # The reference compacts a run again when it replays it. That would change nothing here, as
-        # each message and tool call has ended.
-        events = self._compactor.finish()
-        prefix = self._prefix or b"id: %s." % self._key.token.encode()
-        frames: list[bytes] = []
-        message_ids: set[str] = set()
-        for index, event in enumerate(events):
-            frames.append(b"%sc%d\ndata: %s\n\n" % (prefix, index, json_codec.encode(event)))
-            message_id = event.get("messageId")
-            if isinstance(message_id, str):
-                message_ids.add(message_id)
-            if event["type"] == "RUN_STARTED":
-                message_ids.update(_ids_of(_messages_of(event.get("input"))))
-        messages = self._folder.current
-        state = None
-        if self._compactor.has_state:
-            value = self._compactor.state
-            state = json_codec.encode(value) if isinstance(value, dict) else b"null"
         self._results += 1
         self._result_due = 2 * self._position if self._results >= _RESULTS_AT_ONCE else 0
-        return RunResult(
-            b"".join(frames),
-            json_codec.encode(messages) if messages else None,
-            state,
-            frozenset(message_ids),
-            now,
-        )
-
-
-def _messages_of(run_input: object) -> list[Any]:
-    """The messages of a run's input, in which an agent that made it may have put anything."""
-    messages = run_input.get("messages") if isinstance(run_input, Mapping) else None
-    return messages if isinstance(messages, list) else []
-
-
-def _ids_of(messages: list[Any]) -> Iterator[str]:
-    for message in messages:
-        if isinstance(message, dict) and isinstance(message.get("id"), str):
-            yield message["id"]
+        return result

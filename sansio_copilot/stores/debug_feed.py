@@ -7,7 +7,7 @@ if it was made with ``debug=True``.
 from __future__ import annotations
 
 from .. import json_codec
-from ..sse import frame_data
+from ..sse import FRAME, end_of_frame, frame_data
 from .protocol import Batch, Cancel, Notify, RunKey, nothing_to_cancel
 
 
@@ -34,9 +34,9 @@ class DebugFeed:
         meta = {"agentId": agent_id, "threadId": key.thread_id, "runId": key.run_id}
         head = b'{"timestamp":%d,%s' % (now * 1000, json_codec.encode(meta)[1:-1])
         for event in frame_data(frames):
-            self._tail += b'data: %s,"event":%s}\n\n' % (head, event)
+            self._tail += FRAME % (b'%s,"event":%s}' % (head, event))
         if len(self._tail) > 2 * self._max_bytes:
-            cut = self._tail.index(b"\n\n", len(self._tail) - self._max_bytes - 2) + 2
+            cut = end_of_frame(self._tail, len(self._tail) - self._max_bytes)
             del self._tail[:cut]
             self._begin += cut
         watchers, self._watchers = self._watchers, {}
@@ -50,8 +50,7 @@ class DebugFeed:
     def read(self, cursor: int, max_bytes: int) -> Batch:
         """Whole frames from ``cursor``, about ``max_bytes`` of them."""
         start = max(cursor - self._begin, 0)
-        stop = self._tail.find(b"\n\n", min(start + max_bytes, len(self._tail)) - 2)
-        stop = len(self._tail) if stop < 0 else stop + 2
+        stop = end_of_frame(self._tail, min(start + max_bytes, len(self._tail)))
         return Batch(bytes(self._tail[start:stop]), self._begin + stop, ended=False)
 
     def watch(self, cursor: int, notify: Notify) -> Cancel:

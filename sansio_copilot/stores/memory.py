@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import attrs
 
+from ..sse import EventId, behind_frame
 from . import streams
 from .protocol import (
     Batch,
@@ -346,10 +347,12 @@ class MemoryStore:
         self._use(thread)
         runs = thread.runs()
         if after is not None:
-            token = after.rpartition(".")[0]
+            event_id = EventId.parse(after)
             for index, run in enumerate(runs):
-                if run.key.token == token and (found := _find(run, after)) is not None:
-                    stream, offset = found
+                if event_id is None or run.key.token != event_id.token:
+                    continue
+                stream = run.compacted if event_id.compacted else run.raw
+                if stream is not None and (offset := behind_frame(stream.data, after)) is not None:
                     return Cursor((stream, *(run.replayed for run in runs[index + 1 :])), offset)
         return Cursor(tuple([run.replayed for run in runs]))
 
@@ -562,13 +565,3 @@ def _known(request: RunRequest, thread: _Thread) -> frozenset[str]:
 
 def _size_of_ids(message_ids: Collection[str]) -> int:
     return sum(map(getsizeof, message_ids)) + MESSAGE_ID_BYTES * len(message_ids)
-
-
-def _find(run: _Run, event_id: str) -> tuple[Stream, int] | None:
-    """The place behind the frame with ``event_id``, in the raw or the compacted frames."""
-    position = event_id.rpartition(".")[2]
-    stream = run.compacted if position.startswith("c") else run.raw
-    if stream is None or not position.removeprefix("c").isdecimal():
-        return None
-    offset = streams.find(stream, event_id)
-    return None if offset is None else (stream, offset)

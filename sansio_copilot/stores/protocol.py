@@ -10,11 +10,12 @@ functions, or with plain functions and ``blocking = True``.
 from __future__ import annotations
 
 import enum
-import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol, TypeAlias, cast
 
 import attrs
+
+from ..sse import run_token
 
 Cancel: TypeAlias = Callable[[], None]
 Notify: TypeAlias = Callable[[], None]
@@ -35,13 +36,8 @@ class RunKey:
 
     @property
     def token(self) -> str:
-        """The run's part of an SSE event id: short, and free of the bytes an id may not have.
-
-        The checksum tells a run from another one that got its number after the store was emptied,
-        so that a stale ``Last-Event-ID`` is noticed rather than resumed in the wrong run.
-        """
-        run_id = self.run_id.encode("utf-8", "surrogatepass")
-        return f"{self.seq}.{zlib.crc32(run_id):08x}"
+        """The run's part of an event id; see :func:`~sansio_copilot.sse.run_token`."""
+        return run_token(self.seq, self.run_id)
 
 
 @attrs.frozen

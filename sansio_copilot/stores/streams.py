@@ -103,20 +103,3 @@ def watch(cursor: Cursor, notify: Notify) -> Cancel:
             return watch.cancel
     notify()
     return nothing_to_cancel
-
-
-def find(stream: Stream, event_id: str) -> int | None:
-    """The offset behind the frame with ``event_id``; None if there is no such frame.
-
-    A frame begins with its id line and JSON has no line break, so the bytes cannot occur inside
-    the data of another frame.
-    """
-    data = stream.data
-    line = b"id: %s\n" % event_id.encode("ascii", "replace")
-    if data.startswith(line):
-        start = 0
-    else:
-        start = data.find(b"\n" + line)
-        if start < 0:
-            return None
-    return data.index(b"\n\n", start + len(line)) + 2

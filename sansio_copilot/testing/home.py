@@ -19,7 +19,7 @@ from ..runs.machine import Run
 from ..stores.protocol import Cancel, check_cancel, nothing_to_cancel
 from .loopless import NeedsEventLoop, perform, run_awaitable
 
-logger = logging.getLogger("sansio_copilot")
+logger = logging.getLogger(__name__)
 
 
 class Home:

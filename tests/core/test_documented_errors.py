@@ -142,6 +142,8 @@ def client(mode: Any = "multi-route", base: str | None = "/api/copilotkit") -> t
 ROUTES = st.builds(
     Route, st.sampled_from(["agent/run", "agent/stop", "threads/update", "info"]), TEXT, TEXT
 )
+EVENT_IDS = st.from_regex(r"[0-9.c]{1,12}", fullmatch=True)
+FRAMES = st.lists(JSON.map(json_codec.encode).map(sse.format_frame)).map(b"".join)
 MODES = st.sampled_from(["multi-route", "single-route", "both"])
 
 
@@ -285,6 +287,10 @@ PROMISES = [
             lambda stream, state: feeding(lambda: events.StateFolder(state))(stream)),
     # sansio_copilot.sse
     Promise("format_frame", (st.binary(), st.none() | TEXT, st.none() | TEXT), (ValueError,)),
+    Promise("end_of_frame", (FRAMES, st.integers()), ()),
+    Promise("behind_frame", (FRAMES, TEXT), ()),
+    Promise("run_token", (st.integers(), TEXT), ()),
+    Promise("EventId.parse", (TEXT | EVENT_IDS,), (), sse.EventId.parse),
     Promise("Parser.feed", (st.lists(st.binary()),), (), feeding(sse.Parser)),
     # sansio_copilot.http.envelope, routing, paths
     Promise("allowed_methods", (TEXT,), (KeyError,)),
@@ -331,7 +337,7 @@ PROMISES = [
 ]  # fmt: skip
 
 NOTHING_FROM_OUTSIDE = {
-    "AgentContext AudioFile HookContext Route Envelope ServerSentEvent Answer Event": (
+    "AgentContext AudioFile HookContext Route Envelope ServerSentEvent EventId Answer Event": (
         "hold what they are given"
     ),
     "BodyRefused BodyTimeout BodyTooLarge LocalProtocolError RemoteProtocolError RunRefused"

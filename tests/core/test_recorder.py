@@ -808,7 +808,7 @@ def test_a_result_that_cannot_be_written_costs_the_history_and_no_more(
 
     counting = type("Json", (), {"encode": staticmethod(encode), "decode": json_codec.decode})
     run = started()
-    monkeypatch.setattr(recorder, "json_codec", counting)
+    monkeypatch.setattr("sansio_copilot.runs.result.json_codec", counting)
     assert types_of(run.record(FINISHED, 1.0)) == ["RUN_FINISHED"]
     assert run.finish(2.0) == (b"", None)
     assert "leaves no history: nested too deeply" in caplog.text

@@ -88,8 +88,8 @@ EVENTS = [
     Mutant(
         "resume-off-by-one",
         "a reader that resumes gets the event again that it has seen",
-        f"{CORE}/stores/streams.py",
-        r'return data.index(b"\n\n", start + len(line)) + 2',
+        f"{CORE}/sse.py",
+        "return frames.index(_END, start + len(line)) + len(_END)",
         "return start + (start > 0)",
         [
             "tests/core/test_threads.py::TestResuming::test_behind_an_event_of_the_live_run",

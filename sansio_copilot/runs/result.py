@@ -1,0 +1,59 @@
+"""What a run leaves when it ends: its events compacted, its conversation and its state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .. import json_codec
+from ..events import Compactor, MessageFolder
+from ..sse import COMPACTED_FRAME
+from ..stores.protocol import RunResult
+
+
+def compacted_result(
+    token: bytes, compactor: Compactor, folder: MessageFolder, now: float
+) -> RunResult:
+    """The result of a run whose events both machines have been fed.
+
+    The reference compacts a run again when it replays it. That would change nothing here, because
+    each message and tool call has ended.
+
+    :param token: the run's part of event ids.
+    :param now: seconds since the epoch.
+    :raises ValueError: if the run has built something that JSON has no form for.
+    :raises RecursionError: if it has built something that is nested too deeply.
+    """
+    frames: list[bytes] = []
+    message_ids: set[str] = set()
+    for index, event in enumerate(compactor.finish()):
+        frames.append(COMPACTED_FRAME % (token, index, json_codec.encode(event)))
+        message_id = event.get("messageId")
+        if isinstance(message_id, str):
+            message_ids.add(message_id)
+        if event["type"] == "RUN_STARTED":
+            message_ids.update(_ids_of(messages_of(event.get("input"))))
+    messages = folder.current
+    state = None
+    if compactor.has_state:
+        value = compactor.state
+        state = json_codec.encode(value) if isinstance(value, dict) else b"null"
+    return RunResult(
+        b"".join(frames),
+        json_codec.encode(messages) if messages else None,
+        state,
+        frozenset(message_ids),
+        now,
+    )
+
+
+def messages_of(run_input: object) -> list[Any]:
+    """The messages of a run's input; an agent that made it may have put anything there."""
+    messages = run_input.get("messages") if isinstance(run_input, Mapping) else None
+    return messages if isinstance(messages, list) else []
+
+
+def _ids_of(messages: list[Any]) -> Iterator[str]:
+    for message in messages:
+        if isinstance(message, dict) and isinstance(message.get("id"), str):
+            yield message["id"]
