@@ -87,9 +87,17 @@ def storing(deltas: Sequence[object]) -> Callable[[], Callable[[], object]]:
         assert isinstance(opened, RunOpened)
         key = opened.key
         recorder = RunRecorder(key, run_input("t"))
+        stored = 0
+
+        def append(event: object) -> None:
+            nonlocal stored
+            frames = recorder.record(event, 0.0)
+            store.append(key, stored, frames)
+            stored += len(frames)
+
         for event in START:
-            store.append(key, recorder.record(event, 0.0))
-        return lambda: [store.append(key, recorder.record(event, 0.0)) for event in deltas]
+            append(event)
+        return lambda: [append(event) for event in deltas]
 
     return make
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sansio_copilot.exchange import ExchangeState
 from sansio_copilot.exchange.machine import TRANSITIONS
-from sansio_copilot.runs.machine import CALLS, RunState
+from sansio_copilot.runs.states import CALLS, RunState
 
 PAGE = Path(__file__).with_name("architecture.md")
 

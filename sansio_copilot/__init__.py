@@ -15,6 +15,7 @@ from .errors import (
     LocalProtocolError,
     RemoteProtocolError,
     RunRefused,
+    StoreUnavailable,
 )
 from .exchange.machine import Exchange, ExchangeState
 from .hooks import HookContext, Hooks, Reject
@@ -23,7 +24,8 @@ from .http.forwarding import ForwardHeaders
 from .http.messages import Headers, Request, Response
 from .http.routing import Route
 from .limits import Limits
-from .runs.machine import Run, RunState
+from .runs.machine import Run
+from .runs.states import RunState
 from .runtime import CopilotRuntime
 from .stores.memory import MemoryStore
 from .stores.protocol import ThreadStore
@@ -55,6 +57,7 @@ __all__ = [
     "Run",
     "RunRefused",
     "RunState",
+    "StoreUnavailable",
     "ThreadStore",
     "TranscriptionError",
     "__version__",

@@ -17,8 +17,8 @@ from .exchange.actions import (
     StartRun,
     WaitForFrames,
 )
-from .runs.actions import PULL, PullEvent, RunAction, RunOver
-from .stores.calls import StoreCall, store_call
+from .runs.actions import PULL, Pause, PullEvent, RunAction, RunOver
+from .stores.calls import StoreCall
 
 __all__ = [
     "PULL",
@@ -26,6 +26,7 @@ __all__ = [
     "Action",
     "Call",
     "Finish",
+    "Pause",
     "PullEvent",
     "ReadBody",
     "RunAction",
@@ -35,5 +36,4 @@ __all__ = [
     "StartRun",
     "StoreCall",
     "WaitForFrames",
-    "store_call",
 ]

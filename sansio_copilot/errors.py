@@ -15,6 +15,15 @@ class RunRefused(Exception):
     """The server has no home for another run now. Reported as the outcome of a StartRun."""
 
 
+class StoreUnavailable(Exception):
+    """A thread store cannot be reached for now, and what was asked of it may be asked again.
+
+    A store raises it from any of its methods, be it that the call never arrived or that its answer
+    was lost. A run goes on meanwhile, and its calls are made again with growing pauses, for as long
+    as :class:`~sansio_copilot.Limits` allow.
+    """
+
+
 class BodyTooLarge(RemoteProtocolError):
     """The request's body is longer than the limit. Reported as the outcome of a ReadBody."""
 

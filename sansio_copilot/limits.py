@@ -67,6 +67,11 @@ class Limits:
         a call to an identity provider takes that is going to succeed.
     :param store_seconds: the same for a call of a store that is async or ``blocking``. A run whose
         events cannot be stored ends with an error. 30 s outlives a failover of most databases.
+    :param outage_seconds: how long a run goes on while its store says that it is unavailable
+        (:class:`~sansio_copilot.StoreUnavailable`), with pauses of at most a second between two
+        tries. 30 s outlives a restart or a failover of most databases.
+    :param outage_bytes: bytes of frames that a run holds meanwhile; an agent that has yielded more
+        waits for the store. 1 MiB is far more than a model writes in that time.
     :param service_seconds: the same for a transcription service. 120 s, since a long recording
         takes its time.
     :param call_threads: how many calls may be in threads at once, of each of the three: what is
@@ -103,6 +108,8 @@ class Limits:
     bodies_bytes: int = attrs.field(default=256 * 1024**2, validator=_positive)
     hook_seconds: float = attrs.field(default=30.0, validator=_positive)
     store_seconds: float = attrs.field(default=30.0, validator=_positive)
+    outage_seconds: float = attrs.field(default=30.0, validator=_positive)
+    outage_bytes: int = attrs.field(default=1024**2, validator=_positive)
     service_seconds: float = attrs.field(default=120.0, validator=_positive)
     call_threads: int = attrs.field(default=128, validator=_whole)
 

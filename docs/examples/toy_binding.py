@@ -89,15 +89,17 @@ class Home:
     async def live(self):
         run, inbox = self.run, self.inbox
         action = await self.store(run.start(time.time()))
-        unwatch = run.store.watch_run(run.key, partial(inbox.put, run.check))
+        signalled = lambda signal: inbox.put(lambda: run.signalled(signal, time.time()))  # noqa: E731
+        unwatch = run.store.watch_run(run.key, signalled)
         if run.audience:
             run.audience.on_empty = partial(inbox.put, self.left_alone)
             self.left_alone()
         agent = asyncio.create_task(self.pull())
         while not self.over:
-            tell = await inbox.get(action.patience or (run.lease and run.lease / 3))
+            due = run.settle if action.patience else run.flush if action.flush else None
+            tell = await inbox.get(action.patience or action.flush or (run.lease and run.lease / 3))
             if tell is None:
-                tell = (lambda: run.settle(time.time())) if action.patience else run.check
+                tell = partial(due, time.time()) if due else run.check
             action = await self.store(tell()) or action
             self.over = isinstance(action, actions.RunOver)
             self.taken.release()
@@ -113,7 +115,11 @@ class Home:
         self.timer = loop.call_later(self.run.abandon_seconds, self.inbox.put, abandon)
 
     async def store(self, action):
-        while isinstance(action, actions.StoreCall):
+        while isinstance(action, actions.StoreCall | actions.Pause):
+            if isinstance(action, actions.Pause):
+                await asyncio.sleep(action.seconds)
+                action = self.run.resume(time.time())
+                continue
             try:
                 outcome = await call(action)
             except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..stores.calls import open_cursor, perform
 from .run_input import read_input
 from .turn import LogStream, Reply, Steps, Turn
 
@@ -11,7 +12,7 @@ def connect(turn: Turn) -> Steps:
     yield from turn.agent()
     parsed = read_input(turn)
     after = turn.request.headers.get("last-event-id") or parsed.last_seen_event_id
-    cursor = yield from turn.store("open_cursor", parsed.input.thread_id, after)
+    cursor = yield from perform(open_cursor(turn.store, parsed.input.thread_id, after))
     audiences = turn.runtime.audiences
     audience = None if audiences is None else audiences.of(parsed.input.thread_id)
-    return Reply.of_stream(LogStream(turn.runtime.store, cursor, audience=audience))
+    return Reply.of_stream(LogStream(turn.store, cursor, audience=audience))

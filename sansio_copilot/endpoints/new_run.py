@@ -14,7 +14,7 @@ from ..calls import Call
 from ..limits import Limits
 from ..runs.machine import Run
 from ..runs.recorder import RunRecorder
-from ..stores.calls import store_call
+from ..stores import calls
 from ..stores.protocol import Orphan, RunOpened, RunRequest, ThreadStore
 from .turn import LogStream, Reply, Turn
 
@@ -62,6 +62,8 @@ def run_reply(
     context = AgentContext(turn.route.agent_id, turn.request.with_body(None), headers)
     patience = turn.runtime.limits.cleanup_seconds
     run = Run(agent, input, context, store, opened.key, recorder, opened.lease, patience)
+    run.outage_seconds = turn.runtime.limits.outage_seconds
+    run.outage_bytes = turn.runtime.limits.outage_bytes
     if turn.runtime.debug_feed is not None and not ephemeral:
         run.tap = partial(turn.runtime.debug_feed.publish, turn.route.agent_id, opened.key)
     if turn.runtime.audiences is not None and not ephemeral:
@@ -81,4 +83,4 @@ def adopt(
         error=None if orphan.stop_requested else "The server that ran the agent has died",
     )
     recorder.close()
-    yield store_call(store, "close_run", orphan.key, frames, result)
+    yield calls.close_run(store, orphan.key, len(orphan.frames), frames, result)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ..errors import shorten
 from ..http.messages import Response
-from ..stores.protocol import Orphan, RunOpened, ThreadBusy
+from ..stores.calls import close_run, open_run, perform
+from ..stores.protocol import Orphan, ThreadBusy
 from .new_run import adopt, new_recorder, run_reply, run_request
 from .run_input import read_input
 from .turn import Reply, Steps, Turn
@@ -15,10 +16,10 @@ def run(turn: Turn) -> Steps:
     agent = yield from turn.agent()
     parsed = read_input(turn)
     request = run_request(turn, parsed.input)
-    opened: RunOpened | ThreadBusy | Orphan = yield from turn.store("open_run", request)
+    opened = yield from perform(open_run(turn.store, request))
     while isinstance(opened, Orphan):
-        yield from adopt(turn.runtime.store, turn.runtime.limits, opened, turn.now)
-        opened = yield from turn.store("open_run", request)
+        yield from adopt(turn.store, turn.runtime.limits, opened, turn.now)
+        opened = yield from perform(open_run(turn.store, request))
     if isinstance(opened, ThreadBusy):
         message = (
             f"Thread '{shorten(parsed.input.thread_id)}' has a live run, "
@@ -27,8 +28,8 @@ def run(turn: Turn) -> Steps:
         return Reply(Response.json({"error": "Thread already running", "message": message}, 409))
     try:
         recorder = new_recorder(turn, opened, parsed.json, opened.known_message_ids)
-        return run_reply(turn, agent, parsed.input, turn.runtime.store, opened, recorder)
+        return run_reply(turn, agent, parsed.input, turn.store, opened, recorder)
     except Exception:
         # A run that nobody drives would keep its thread busy for ever.
-        yield from turn.store("close_run", opened.key, b"", None)
+        yield from perform(close_run(turn.store, opened.key, 0, b"", None))
         raise

@@ -6,6 +6,7 @@ from .. import json_codec
 from ..errors import shorten
 from ..http.messages import Response
 from ..http.refusals import Refusal
+from ..stores.calls import perform, request_stop
 from ..stores.protocol import Orphan
 from .new_run import adopt
 from .turn import Reply, Steps, Turn
@@ -17,9 +18,9 @@ def stop(turn: Turn) -> Steps:
     yield from turn.agent()
     thread_id = turn.route.thread_id
     assert thread_id is not None
-    stopped = yield from turn.store("request_stop", thread_id, run_id)
+    stopped = yield from perform(request_stop(turn.store, thread_id, run_id))
     if isinstance(stopped, Orphan):
-        yield from adopt(turn.runtime.store, turn.runtime.limits, stopped, turn.now)
+        yield from adopt(turn.store, turn.runtime.limits, stopped, turn.now)
     elif not stopped:
         message = (
             f"No active run for thread '{shorten(thread_id)}'."

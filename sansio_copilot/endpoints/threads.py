@@ -15,6 +15,8 @@ from ..errors import shorten
 from ..http.messages import Response
 from ..http.refusals import Refusal
 from ..sse import frame_data
+from ..stores import calls
+from ..stores.calls import perform
 from ..stores.protocol import ThreadHistory, ThreadRecord
 from . import platform
 from .turn import Reply, Steps, Turn
@@ -26,7 +28,7 @@ def list_threads(turn: Turn) -> Steps:
     Query: ``agentId`` filters, ``includeArchived=true`` shows archived ones as well, ``limit`` and
     ``cursor`` page.
     """
-    records: list[ThreadRecord] = yield from turn.store("list_threads")
+    records = yield from perform(calls.list_threads(turn.store))
     query = _Query.of(turn)
     agent_id = query.get("agentId")
     shown = [
@@ -66,7 +68,7 @@ def state(turn: Turn) -> Steps:
 
 def clear(turn: Turn) -> Steps:
     """POST /threads/clear: forget all threads; a live run goes on."""
-    yield from turn.store("clear")
+    yield from perform(calls.clear(turn.store))
     return Reply(Response(204))
 
 
@@ -75,7 +77,7 @@ def update(turn: Turn) -> Steps:
     if not turn.runtime.thread_mutations:
         return (yield from platform.thread_operation(turn))
     if turn.request.method == "DELETE":
-        if not (yield from turn.store("delete_thread", turn.route.thread_id)):
+        if not (yield from perform(calls.delete_thread(turn.store, _thread_id(turn)))):
             raise _unknown(turn)
         return Reply(Response.json({"threadId": turn.route.thread_id, "deleted": True}))
     changes = _changes(turn)
@@ -91,7 +93,7 @@ def archive(turn: Turn) -> Steps:
 
 
 def _update(turn: Turn, changes: dict[str, Any]) -> Generator[Call, Any, dict[str, Any]]:
-    record = yield from turn.store("update_thread", turn.route.thread_id, changes)
+    record = yield from perform(calls.update_thread(turn.store, _thread_id(turn), changes))
     if record is None:
         raise _unknown(turn)
     return _thread(record)
@@ -179,8 +181,13 @@ class _Query:
 
 
 def _history(turn: Turn) -> Generator[Call, Any, ThreadHistory]:
-    history: ThreadHistory = yield from turn.store("read_history", turn.route.thread_id)
-    return history
+    return (yield from perform(calls.read_history(turn.store, _thread_id(turn))))
+
+
+def _thread_id(turn: Turn) -> str:
+    thread_id = turn.route.thread_id
+    assert thread_id is not None, "the route has one"
+    return thread_id
 
 
 def _thread(record: ThreadRecord) -> dict[str, Any]:

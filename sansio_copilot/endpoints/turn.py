@@ -17,8 +17,7 @@ from ..http.refusals import Refusal
 from ..http.routing import Route
 from ..runs.audience import Audience
 from ..runs.machine import Run
-from ..stores.calls import StoreCall, store_call
-from ..stores.protocol import Log, check_outcome
+from ..stores.protocol import Log, ThreadStore
 from .body import JsonBody
 
 logger = logging.getLogger(__name__)
@@ -42,10 +41,6 @@ class LogStream:
     ephemeral: bool = False
     preface: bytes = b""
     audience: Audience | None = None
-
-    def call(self, method: str, *args: Any) -> StoreCall:
-        """The action that calls a method of the store."""
-        return store_call(self.store, method, *args)
 
 
 _STREAM = Response(
@@ -103,12 +98,10 @@ class Turn:
             parsed = JsonBody.parse(body, self.runtime.limits.body_values)
         return parsed.value
 
-    def store(self, method: str, *args: Any) -> Generator[Call, Any, Any]:
-        """Call a method of the runtime's store; what it returned.
-
-        :raises TypeError: if that is nothing that the method may return.
-        """
-        return check_outcome(method, (yield store_call(self.runtime.store, method, *args)))
+    @property
+    def store(self) -> ThreadStore:
+        """The runtime's store."""
+        return self.runtime.store
 
     def agents(self) -> Generator[Call, Any, Mapping[str, Agent]]:
         """The agents for this request.

@@ -81,7 +81,15 @@ class Abandon:
 
 
 Action = (
-    ReadBody | Call | StoreCall | StartRun | SendHead | SendBytes | WaitForFrames | Finish | Abandon
+    ReadBody
+    | Call
+    | StoreCall[Any]
+    | StartRun
+    | SendHead
+    | SendBytes
+    | WaitForFrames
+    | Finish
+    | Abandon
 )
 
 #: The steps of an exchange: they yield actions, and are sent the outcome of each.

@@ -23,8 +23,9 @@ from typing import Any
 from .. import sse
 from ..config import RuntimeConfig
 from ..endpoints import LogStream, adopt
+from ..stores import calls
 from ..stores.calls import StoreCall
-from ..stores.protocol import Batch, LogGone, check_outcome
+from ..stores.protocol import Batch, LogGone
 from .actions import Action, ExchangeSteps, SendBytes, WaitForFrames
 
 logger = logging.getLogger(__name__)
@@ -43,9 +44,10 @@ def follow(
     if stream.preface:
         yield SendBytes(stream.preface)
     while True:
-        batch = yield stream.call("read", cursor, limits.read_bytes)
+        reading = calls.read(stream.store, cursor, limits.read_bytes)
+        batch = yield reading
         if type(batch) is not Batch:
-            batch = check_outcome("read", batch)
+            batch = reading.checked(batch)
             if isinstance(batch, LogGone):
                 logger.warning(
                     "%s %s was broken off: what was to be sent has been evicted or deleted",
@@ -69,16 +71,18 @@ def follow(
 def discard(stream: LogStream | None) -> ExchangeSteps:
     """Undo the opening of a run that is not going to start."""
     if stream is not None and stream.run is not None:
-        yield from _clean_up(stream.call("close_run", stream.run.key, b"", None))
+        run = stream.run
+        yield from _clean_up(calls.close_run(run.store, run.key, 0, b"", None))
 
 
 def stop_ephemeral(stream: LogStream | None) -> ExchangeSteps:
     """Stop a run that dies with its client."""
     if stream is not None and stream.ephemeral and stream.run is not None:
-        yield from _clean_up(stream.call("request_stop", stream.run.key.thread_id, None))
+        run = stream.run
+        yield from _clean_up(calls.request_stop(run.store, run.key.thread_id, None))
 
 
-def _clean_up(action: StoreCall) -> ExchangeSteps:
+def _clean_up(action: StoreCall[Any]) -> ExchangeSteps:
     """Perform ``action``, twice if it fails, and log its failure.
 
     An exception of its own would hide the reason for which it is needed.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from .machine import Run, RunState
+from .machine import Run
+from .states import RunState
 
 __all__ = ["Run", "RunState"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import attrs
 
@@ -16,7 +16,8 @@ class PullEvent:
     :param patience: seconds; if the agent has not yielded by then, call
         :meth:`~sansio_copilot.Run.settle`. None: wait for ever.
     :param flush: seconds; after that at the latest call :meth:`~sansio_copilot.Run.flush`, as
-        there are frames that wait for others. None: there are none.
+        there are frames that wait, for others or for a store that is unavailable. None: there are
+        none.
     """
 
     patience: float | None = None
@@ -38,4 +39,12 @@ class RunOver:
     agent: Literal["cancel", "drain", "done"]
 
 
-RunAction = PullEvent | StoreCall | RunOver
+@attrs.frozen
+class Pause:
+    """The store is unavailable, and the agent has to wait for it, or has ended. No outcome; after
+    so many ``seconds`` call :meth:`~sansio_copilot.Run.resume`."""
+
+    seconds: float
+
+
+RunAction = PullEvent | StoreCall[Any] | Pause | RunOver

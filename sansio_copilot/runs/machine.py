@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import logging
 import math
 from collections.abc import Callable
@@ -12,13 +11,16 @@ import attrs
 from ag_ui.core import RunAgentInput
 
 from ..agents.protocols import Agent, AgentContext, call_agent
-from ..errors import LocalProtocolError, sole_cause, text_of
+from ..errors import LocalProtocolError, StoreUnavailable, sole_cause, text_of
 from ..events import EventError
-from ..stores.calls import store_call
-from ..stores.protocol import RunKey, Signal, ThreadStore, wrong_outcome
-from .actions import PULL, PullEvent, RunAction, RunOver
+from ..stores import calls
+from ..stores.calls import Method, StoreCall
+from ..stores.protocol import RunKey, Signal, ThreadStore
+from .actions import PULL, Pause, PullEvent, RunAction, RunOver
 from .audience import Audience
+from .outage import LAST_SECONDS, Outage
 from .recorder import RunRecorder
+from .states import CALLS, RunState
 
 logger = logging.getLogger(__name__)
 
@@ -27,32 +29,6 @@ _HELD_BYTES = 64 * 1024
 Tap: TypeAlias = Callable[[bytes, float], None]
 
 
-class RunState(enum.Enum):
-    """Where a run is. The names are part of the docs' diagram."""
-
-    # Enum's own is Python code, and a state is looked up for every event.
-    __hash__ = object.__hash__
-
-    IDLE = "idle"
-    PULLING = "pulling"
-    STORING = "storing"
-    CLOSING = "closing"
-    OVER = "over"
-
-
-CALLS: dict[str, frozenset[RunState]] = {
-    "start": frozenset({RunState.IDLE}),
-    "event": frozenset({RunState.PULLING}),
-    "agent_ended": frozenset({RunState.PULLING}),
-    "check": frozenset(RunState),
-    "settle": frozenset({RunState.PULLING}),
-    "flush": frozenset(RunState),
-    "interrupt": frozenset(RunState),
-    "abandon": frozenset(RunState),
-    "stored": frozenset({RunState.STORING, RunState.CLOSING}),
-    "store_failed": frozenset({RunState.STORING, RunState.CLOSING}),
-}
-"""In which states each call is allowed."""
 _STORING = CALLS["stored"]
 
 
@@ -62,9 +38,13 @@ class Run:
 
     The binding calls :meth:`events` for the agent's iterator, then :meth:`start`, and tells each
     outcome to the method named for it; each returns the next :data:`RunAction`. Calls must not
-    overlap. When the store notifies (``store.watch_run(run.key, ...)``), and every ``lease / 3``
-    seconds if there is a lease, it calls :meth:`check`, while the pull goes on. When an agent has
-    been silent for the ``patience`` of a pull, it calls :meth:`settle`.
+    overlap. When the store notifies (``store.watch_run(run.key, ...)``) it calls
+    :meth:`signalled`, and every ``lease / 3`` seconds, if there is a lease, :meth:`check`, while
+    the pull goes on. When an agent has been silent for the ``patience`` of a pull, it calls
+    :meth:`settle`.
+
+    While the store is unavailable (:mod:`.outage`) frames are held, and :meth:`flush` or
+    :meth:`resume` make the call again that failed.
 
     A binding that sets ``batch_seconds`` has frames that come in quick succession appended
     together: an event that comes later than that after the last append is appended at once, one
@@ -79,6 +59,8 @@ class Run:
     :param audience: who follows the run, if it is to be stopped when nobody does.
     :param abandon_seconds: how long nobody follows it before the binding calls :meth:`abandon`,
         counted from each time that the audience's ``on_empty`` is called.
+    :param outage_seconds: how long to go on while the store is unavailable.
+    :param outage_bytes: how much to hold meanwhile, before the agent has to wait.
     """
 
     agent: Agent = attrs.field(repr=False)
@@ -93,6 +75,8 @@ class Run:
     batch_seconds: float = 0.0
     audience: Audience | None = attrs.field(default=None, repr=False)
     abandon_seconds: float | None = None
+    outage_seconds: float = 30.0
+    outage_bytes: int = 1024**2
     state: RunState = attrs.field(default=RunState.IDLE, init=False)
     _fate: RunOver = attrs.field(default=RunOver("done"), init=False, repr=False)
     _held: list[bytes] = attrs.field(factory=list, init=False, repr=False)
@@ -100,12 +84,22 @@ class Run:
     _appended_at: float = attrs.field(default=-math.inf, init=False, repr=False)
     # Whether the log has a result: the run's last event was terminal when it was last appended.
     _ended: bool = attrs.field(default=False, init=False, repr=False)
+    # What the store call in progress calls, or the last one did.
+    _method: Method[Any] | None = attrs.field(default=None, init=False, repr=False)
+    # How many bytes of the run are known to be in its log.
+    _at: int = attrs.field(default=0, init=False, repr=False)
+    _outage: Outage | None = attrs.field(default=None, init=False, repr=False)
+    # Until when an outage may last at most, because the server ends.
+    _last_moment: float = attrs.field(default=math.inf, init=False, repr=False)
+    # What the store has said while it was being called.
+    _signal: Signal = attrs.field(default=Signal.CONTINUE, init=False, repr=False)
     # What the store call in progress appends.
     _unstored: bytes = attrs.field(default=b"", init=False, repr=False)
     _interruption: str | None = attrs.field(default=None, init=False, repr=False)
     _abandoned: bool = attrs.field(default=False, init=False, repr=False)
     _check_due: bool = attrs.field(default=False, init=False, repr=False)
-    _second_try: RunAction | None = attrs.field(default=None, init=False, repr=False)
+    _closing: StoreCall[None] | None = attrs.field(default=None, init=False, repr=False)
+    _tried_twice: bool = attrs.field(default=False, init=False, repr=False)
 
     def events(self) -> Any:
         """Call the agent; see :func:`~sansio_copilot.agents.call_agent`."""
@@ -138,6 +132,8 @@ class Run:
             )
             told = recorder.teller.told(EventError(recorder.error), recorder.error)
             return self._close(now, RunOver("cancel"), error=told)
+        if self._outage is not None:
+            return self._hold(self._outage.pause)
         if not frames:
             return self._pull(now)
         if (
@@ -177,8 +173,19 @@ class Run:
         if self.state is not RunState.PULLING:
             self._check_due = True
             return None
-        self._check_due = False
-        return self._call("renew", self.key)
+        return self._renew()
+
+    def signalled(self, signal: Signal, now: float) -> RunAction | None:
+        """The store has notified the owner of the run's ``signal``.
+
+        :returns: None if there is nothing to do, that has to wait for the store call in progress,
+            or the run is over.
+        """
+        if self.state is RunState.PULLING:
+            return None if signal is Signal.CONTINUE else self._obey(signal, now)
+        if self._signal is not Signal.SEALED:
+            self._signal = signal
+        return None
 
     def settle(self, now: float) -> RunAction:
         """The agent has been silent after its terminal event: the run is what it is.
@@ -190,19 +197,32 @@ class Run:
         return self._close(now, RunOver("drain"))
 
     def flush(self, now: float) -> RunAction | None:
-        """Append the frames that wait for others.
+        """Append the frames that wait, for others or for a store that was unavailable.
 
         :returns: None if there are none, or the store call in progress will be followed by theirs.
         """
-        if self.state is not RunState.PULLING or not self._held:
+        if self.state is not RunState.PULLING:
             return None
-        return self._append(now)
+        if self._held:
+            return self._append(now)
+        # What failed was a renewal, and nothing else would find out that the store is back.
+        return None if self._outage is None else self._renew()
+
+    def resume(self, now: float) -> RunAction:
+        """A :class:`~sansio_copilot.actions.Pause` is over."""
+        self._expect("resume")
+        if self._closing is None:
+            return self._append(now)
+        self._storing(self._closing)
+        self.state = RunState.CLOSING
+        return self._closing
 
     def interrupt(self, now: float, reason: str) -> RunAction | None:
         """End the run from outside, as a shutdown does; ``reason`` reaches the client.
 
         :returns: None if that has to wait for the store call in progress, or the run is over.
         """
+        self._last_moment = now + LAST_SECONDS
         if self.state is not RunState.PULLING:
             self._interruption = reason
             return None
@@ -226,28 +246,35 @@ class Run:
         """The store call succeeded with ``outcome``."""
         if self.state not in _STORING:
             self._expect("stored")
-        unstored, self._unstored = self._unstored, b""
         if self.state is RunState.CLOSING:
             return self._over(self._fate)
-        if outcome is Signal.CONTINUE:
-            return self._pull(now)
-        if outcome is Signal.STOP:
-            return self._close(now, RunOver("cancel"), stop_requested=True)
-        if outcome is Signal.SEALED:
-            return self._over(RunOver("drain"))
-        # It has returned, so what it was given is most likely in the log.
-        method = "append" if unstored else "renew"
-        return self._fail(wrong_outcome(method, outcome), method, now)
+        if not isinstance(outcome, Signal):
+            assert self._method is not None, "a store call is in progress"
+            wrong = self._method.wrong(outcome)
+            assert wrong is not None, "it is no signal"
+            return self._fail(wrong, now)
+        if self._unstored:
+            self._at += len(self._unstored)
+            self._unstored = b""
+        self._outage = None
+        return self._pull(now) if outcome is Signal.CONTINUE else self._obey(outcome, now)
 
     def store_failed(self, error: BaseException, now: float) -> RunAction:
-        """The store call raised ``error``: the run ends, in the log if the store lets it."""
+        """The store call raised ``error``.
+
+        The run waits for a store that is unavailable; else it ends, in the log if the store lets
+        it.
+        """
         self._expect("store_failed")
+        if isinstance(error, StoreUnavailable) and (pause := self._next_pause(error, now)):
+            return self._wait(pause, now)
         if self.state is not RunState.CLOSING:
-            return self._fail(error, "append" if self._unstored else "renew", now)
-        self._log_failure(error, "close_run")
-        if self._second_try is not None:
-            again, self._second_try = self._second_try, None
-            return again
+            return self._fail(error, now)
+        self._log_failure(error)
+        if not self._tried_twice:
+            self._tried_twice = True
+            assert self._closing is not None, "that is what failed"
+            return self._closing
         logger.error(
             "run %r could not be closed: thread %r stays busy, and its readers wait, until the "
             "run's lease runs out",
@@ -256,14 +283,42 @@ class Run:
         )
         return self._over(self._fate)
 
-    def _fail(self, error: BaseException, method: str, now: float) -> RunAction:
-        self._log_failure(error, method)
-        self._held.insert(0, self._unstored)
+    def _next_pause(self, error: BaseException, now: float) -> float | None:
+        """How long to wait for a store that is unavailable; None if it has been for too long."""
+        if self._outage is None:
+            self._outage = Outage(now + self.outage_seconds)
+            logger.warning(
+                "the thread store is unavailable, run %r waits for it: %s",
+                self.key.run_id,
+                text_of(error),
+            )
+        self._outage.until = min(self._outage.until, self._last_moment)
+        return self._outage.next_pause(now)
+
+    def _wait(self, pause: float, now: float) -> RunAction:
+        """Go on while the store is unavailable, after a call that has failed."""
+        if self.state is RunState.CLOSING:
+            self.state = RunState.WAITING
+            return Pause(pause)
+        self._take_back()
+        self.state = RunState.PULLING
+        return self._end_if_told(now) or self._hold(pause)
+
+    def _hold(self, pause: float) -> RunAction:
+        """Have the agent go on, or wait if too much is held already."""
+        if self._held_bytes > self.outage_bytes:
+            self.state = RunState.WAITING
+            return Pause(pause)
+        return PullEvent(self.patience if self.recorder.terminal else None, pause)
+
+    def _fail(self, error: BaseException, now: float) -> RunAction:
+        self._log_failure(error)
+        self._take_back()
         return self._close(now, RunOver("cancel"), error="The thread store failed")
 
-    def _log_failure(self, error: BaseException, method: str) -> None:
-        run_id = self.key.run_id
-        logger.error("store method %s failed in run %r", method, run_id, exc_info=error)
+    def _log_failure(self, error: BaseException) -> None:
+        assert self._method is not None, "a store call is in progress"
+        logger.error("%s failed in run %r", self._method.name, self.key.run_id, exc_info=error)
 
     def _expect(self, call: str) -> None:
         if self.state not in CALLS[call]:
@@ -271,32 +326,57 @@ class Run:
 
     def _pull(self, now: float) -> RunAction:
         self.state = RunState.PULLING
+        told = self._abandoned or self._interruption is not None
+        if (told or self._signal is not Signal.CONTINUE) and (end := self._end_if_told(now)):
+            return end
+        if self._check_due:
+            return self._renew()
+        if self._held:
+            return self._append(now)
+        return PullEvent(self.patience) if self.recorder.terminal else PULL
+
+    def _end_if_told(self, now: float) -> RunAction | None:
+        """End the run if it was told to while the store was called."""
         if self._interruption is not None:
             return self._close(now, RunOver("cancel"), error=self._interruption)
         if self._abandoned:
             self._abandoned = False
             if (stop := self.abandon(now)) is not None:
                 return stop
-        if self._check_due and (check := self.check()) is not None:
-            return check
-        if self._held:
-            return self._append(now)
-        return PullEvent(self.patience) if self.recorder.terminal else PULL
+        return None if self._signal is Signal.CONTINUE else self._obey(self._signal, now)
+
+    def _obey(self, signal: Signal, now: float) -> RunAction:
+        """End the run, as the store says."""
+        if signal is Signal.STOP:
+            return self._close(now, RunOver("cancel"), stop_requested=True)
+        return self._over(RunOver("drain"))
 
     def _append(self, now: float) -> RunAction:
         self._appended_at = now
         result = self.recorder.result
         self._ended = result is not None
         self._unstored = self._take_held()
-        return self._call("append", self.key, self._unstored, result)
+        return self._storing(calls.append(self.store, self.key, self._at, self._unstored, result))
+
+    def _renew(self) -> RunAction:
+        self._check_due = False
+        return self._storing(calls.renew(self.store, self.key))
 
     def _take_held(self) -> bytes:
         held, self._held, self._held_bytes = self._held, [], 0
         return held[0] if len(held) == 1 else b"".join(held)
 
-    def _call(self, method: str, *args: Any) -> RunAction:
+    def _take_back(self) -> None:
+        """Hold again what the store call in progress was to append: the log may have it or not."""
+        if self._unstored:
+            self._held.insert(0, self._unstored)
+            self._held_bytes += len(self._unstored)
+            self._unstored = b""
+
+    def _storing(self, call: StoreCall[Any]) -> RunAction:
         self.state = RunState.STORING
-        return store_call(self.store, method, *args)
+        self._method = call.method
+        return call
 
     def _close(
         self,
@@ -312,10 +392,11 @@ class Run:
         last, result = self.recorder.finish(now, stop_requested=stop_requested, error=error)
         if self.tap is not None and last:
             self.tap(last, now)
-        action = self._call("close_run", self.key, self._take_held() + last, result)
+        frames = self._take_held() + last
+        self._closing = calls.close_run(self.store, self.key, self._at, frames, result)
+        self._storing(self._closing)
         self.state = RunState.CLOSING
-        self._second_try = action
-        return action
+        return self._closing
 
     def _over(self, fate: RunOver) -> RunAction:
         self.state = RunState.OVER

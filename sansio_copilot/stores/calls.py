@@ -1,17 +1,72 @@
-"""The calls of a store's methods, which a binding makes."""
+"""The calls of a store's methods, which a binding makes: one constructor for each.
+
+The core never calls a store, because a store may wait. It yields a :class:`StoreCall` instead, and
+a binding sends the outcome back. That is the one place where a value of the application's enters
+the core untyped, so what each method may return stands here, beside its constructor, and
+:meth:`StoreCall.checked` makes sure of it: a store that returns something else is told which method
+it was, and what was expected. What type checkers know of an outcome comes from the same place.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Callable, Generator, Mapping
+from typing import Any, Final, Generic, Literal, TypeVar, cast
 
 import attrs
 
 from ..calls import Call
-from .protocol import Log
+from .protocol import (
+    Batch,
+    Cancel,
+    Log,
+    LogGone,
+    Orphan,
+    RunKey,
+    RunOpened,
+    RunRequest,
+    RunResult,
+    Signal,
+    ThreadBusy,
+    ThreadHistory,
+    ThreadRecord,
+    ThreadStore,
+)
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 @attrs.frozen
-class StoreCall(Call):
+class Method(Generic[T_co]):
+    """A method of a store, and what it returns.
+
+    :param name: as log lines and errors call it.
+    :param types: of which one is that of what it returns; none if nobody looks at that, as at
+        cursors, which are the store's own affair.
+    :param items: the type of each item, of a method that returns a list.
+    """
+
+    name: str
+    types: tuple[type, ...] = ()
+    items: type | None = None
+
+    def wrong(self, outcome: object) -> TypeError | None:
+        """What is wrong with ``outcome``; None if it may return that."""
+        if self.types and not isinstance(outcome, self.types):
+            return self._unexpected(outcome, _names(self.types))
+        if self.items is not None and isinstance(outcome, list):
+            for item in outcome:
+                if not isinstance(item, self.items):
+                    return self._unexpected(item, self.items.__name__, "a list of ")
+        return None
+
+    def _unexpected(self, outcome: object, expected: str, of: str = "") -> TypeError:
+        kind = type(outcome).__name__
+        return TypeError(f"{self.name} returned {of}{kind}, expected {of}{expected}")
+
+
+@attrs.frozen
+class StoreCall(Call, Generic[T_co]):
     """Call a method of the thread store, in a worker thread if ``blocking``. Outcome as above.
 
     Once begun it is seen through even if the client goes, because a run may have been opened.
@@ -19,8 +74,148 @@ class StoreCall(Call):
 
     blocking: bool = False
     part: Literal["hook", "service", "store"] = attrs.field(default="store", kw_only=True)
+    method: Method[T_co] = attrs.field(kw_only=True, eq=False, repr=False)
+
+    def checked(self, outcome: Any) -> T_co:
+        """``outcome``, if the method may return it.
+
+        :raises TypeError: if it may not; it names the method, and what was expected of it.
+        """
+        wrong = self.method.wrong(outcome)
+        if wrong is not None:
+            raise wrong
+        return cast("T_co", outcome)
 
 
-def store_call(store: Log, method: str, *args: Any) -> StoreCall:
-    """The action that calls ``store.method(*args)``."""
-    return StoreCall(getattr(store, method), args, store.blocking, name=f"store method {method}")
+def perform(call: StoreCall[T]) -> Generator[StoreCall[T], Any, T]:
+    """Yield ``call`` to the binding; returns its outcome.
+
+    :raises TypeError: if that is nothing that the method may return.
+    """
+    return call.checked((yield call))
+
+
+# Runs, as their owners see them
+
+_OPEN_RUN: Final = Method[RunOpened | ThreadBusy | Orphan](
+    "store method open_run", (RunOpened, ThreadBusy, Orphan)
+)
+_APPEND: Final = Method[Signal]("store method append", (Signal,))
+_CLOSE_RUN: Final = Method[None]("store method close_run")
+_RENEW: Final = Method[Signal]("store method renew", (Signal,))
+_REQUEST_STOP: Final = Method[bool | Orphan]("store method request_stop", (bool, Orphan))
+
+
+def open_run(store: ThreadStore, request: RunRequest) -> StoreCall[RunOpened | ThreadBusy | Orphan]:
+    """The call of :meth:`.ThreadStore.open_run`."""
+    return _call(_OPEN_RUN, store, store.open_run, request)
+
+
+def append(
+    store: ThreadStore, key: RunKey, at: int, frames: bytes, result: RunResult | None
+) -> StoreCall[Signal]:
+    """The call of :meth:`.ThreadStore.append`."""
+    # Not by the helper below, because nearly every event of a run is one of these.
+    args = (key, at, frames, result)
+    return StoreCall(store.append, args, store.blocking, name=_APPEND.name, method=_APPEND)
+
+
+def close_run(
+    store: ThreadStore, key: RunKey, at: int, frames: bytes, result: RunResult | None
+) -> StoreCall[None]:
+    """The call of :meth:`.ThreadStore.close_run`."""
+    return _call(_CLOSE_RUN, store, store.close_run, key, at, frames, result)
+
+
+def renew(store: ThreadStore, key: RunKey) -> StoreCall[Signal]:
+    """The call of :meth:`.ThreadStore.renew`."""
+    return _call(_RENEW, store, store.renew, key)
+
+
+def request_stop(
+    store: ThreadStore, thread_id: str, run_id: str | None
+) -> StoreCall[bool | Orphan]:
+    """The call of :meth:`.ThreadStore.request_stop`."""
+    return _call(_REQUEST_STOP, store, store.request_stop, thread_id, run_id)
+
+
+# Readers
+
+_OPEN_CURSOR: Final = Method[Any]("store method open_cursor")
+_READ: Final = Method[Batch | LogGone]("store method read", (Batch, LogGone))
+
+
+def open_cursor(store: ThreadStore, thread_id: str, after: str | None) -> StoreCall[Any]:
+    """The call of :meth:`.ThreadStore.open_cursor`."""
+    return _call(_OPEN_CURSOR, store, store.open_cursor, thread_id, after)
+
+
+def read(store: Log, cursor: Any, max_bytes: int) -> StoreCall[Batch | LogGone]:
+    """The call of :meth:`.Log.read`."""
+    # Not by the helper below, because each reader makes one for each event.
+    return StoreCall(store.read, (cursor, max_bytes), store.blocking, name=_READ.name, method=_READ)
+
+
+# Threads
+
+_LIST_THREADS: Final = Method[list[ThreadRecord]](
+    "store method list_threads", (list,), ThreadRecord
+)
+_READ_HISTORY: Final = Method[ThreadHistory]("store method read_history", (ThreadHistory,))
+_UPDATE_THREAD: Final = Method[ThreadRecord | None](
+    "store method update_thread", (ThreadRecord, type(None))
+)
+_DELETE_THREAD: Final = Method[bool]("store method delete_thread", (bool,))
+_CLEAR: Final = Method[None]("store method clear")
+
+
+def list_threads(store: ThreadStore) -> StoreCall[list[ThreadRecord]]:
+    """The call of :meth:`.ThreadStore.list_threads`."""
+    return _call(_LIST_THREADS, store, store.list_threads)
+
+
+def read_history(store: ThreadStore, thread_id: str) -> StoreCall[ThreadHistory]:
+    """The call of :meth:`.ThreadStore.read_history`."""
+    return _call(_READ_HISTORY, store, store.read_history, thread_id)
+
+
+def update_thread(
+    store: ThreadStore, thread_id: str, changes: Mapping[str, Any]
+) -> StoreCall[ThreadRecord | None]:
+    """The call of :meth:`.ThreadStore.update_thread`."""
+    return _call(_UPDATE_THREAD, store, store.update_thread, thread_id, changes)
+
+
+def delete_thread(store: ThreadStore, thread_id: str) -> StoreCall[bool]:
+    """The call of :meth:`.ThreadStore.delete_thread`."""
+    return _call(_DELETE_THREAD, store, store.delete_thread, thread_id)
+
+
+def clear(store: ThreadStore) -> StoreCall[None]:
+    """The call of :meth:`.ThreadStore.clear`."""
+    return _call(_CLEAR, store, store.clear)
+
+
+def check_cancel(method: str, cancel: Any) -> Cancel:
+    """``cancel``, if it can be what ``watch`` or ``watch_run`` returned.
+
+    :raises TypeError: if it cannot be called; it names the method.
+    """
+    if callable(cancel):
+        return cast("Cancel", cancel)
+    if hasattr(cancel, "close"):
+        # Python warns of a coroutine that was never awaited, and a coroutine function made this.
+        cancel.close()
+    kind = type(cancel).__name__
+    raise TypeError(
+        f"store method {method} returned {kind}, expected a function that ends the watch"
+    )
+
+
+def _call(method: Method[T], store: Log, function: Callable[..., Any], *args: Any) -> StoreCall[T]:
+    return StoreCall(function, args, store.blocking, name=method.name, method=method)
+
+
+def _names(types: tuple[type, ...]) -> str:
+    names = ["None" if kind is type(None) else kind.__name__ for kind in types]
+    return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -26,6 +26,7 @@ from .protocol import (
     Cancel,
     LogGone,
     Notify,
+    NotifyOwner,
     RunKey,
     RunOpened,
     RunRequest,
@@ -34,6 +35,7 @@ from .protocol import (
     ThreadBusy,
     ThreadHistory,
     ThreadRecord,
+    news_in,
     nothing_to_cancel,
 )
 from .streams import Cursor, Stream
@@ -66,7 +68,7 @@ class _Run:
     message_ids: tuple[str, ...] = ()
     signal: Signal = Signal.CONTINUE
     detached: bool = False
-    notify_owner: Notify | None = None
+    notify_owner: NotifyOwner | None = None
     fixed: int = 0
     size: int = 0
 
@@ -271,11 +273,18 @@ class MemoryStore:
             self._signal(superseded, Signal.STOP)
         return opened
 
-    def append(self, key: RunKey, frames: bytes, result: RunResult | None = None) -> Signal:
+    def append(
+        self, key: RunKey, at: int, frames: bytes, result: RunResult | None = None
+    ) -> Signal:
         run = self._open.get(key)
         if run is None:
             return Signal.SEALED
         stream = run.open_stream
+        if at != len(stream.data):
+            news = news_in(key, at, frames, len(stream.data))
+            if news is None:
+                return run.signal
+            frames = news
         stream.data += frames
         if result is None and run.result is None:
             # What nearly every call comes to.
@@ -287,17 +296,20 @@ class MemoryStore:
         if self._bytes > self.max_bytes:
             self._uses += 1
             self._evict()
-        stream.wake()
+        if frames:
+            stream.wake()
         return run.signal
 
-    def close_run(self, key: RunKey, frames: bytes, result: RunResult | None) -> None:
-        run = self._open.pop(key, None)
+    def close_run(self, key: RunKey, at: int, frames: bytes, result: RunResult | None) -> None:
+        run = self._open.get(key)
         if run is None:
             return
+        stream = run.open_stream
+        news = news_in(key, at, frames, len(stream.data))
+        del self._open[key]
         self._uses += 1
         run.result = result
-        stream = run.open_stream
-        stream.data += frames
+        stream.data += news or b""
         self._measure(run)
         if run.detached:
             self._forget(run)
@@ -329,10 +341,11 @@ class MemoryStore:
         self._signal(run, Signal.STOP)
         return True
 
-    def watch_run(self, key: RunKey, notify: Notify) -> Cancel:
+    def watch_run(self, key: RunKey, notify: NotifyOwner) -> Cancel:
         run = self._open.get(key)
-        if run is None or run.signal is not Signal.CONTINUE:
-            notify()
+        signal = Signal.SEALED if run is None else run.signal
+        if run is None or signal is not Signal.CONTINUE:
+            notify(signal)
             return nothing_to_cancel
         run.notify_owner = notify
         return run.forget_owner
@@ -416,7 +429,7 @@ class MemoryStore:
     def _signal(self, run: _Run, signal: Signal) -> None:
         run.signal = signal
         if run.notify_owner is not None:
-            run.notify_owner()
+            run.notify_owner(signal)
 
     def _seal(self, thread: _Thread, run: _Run) -> None:
         """End a run that has its terminal event, while its agent still cleans up."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, Protocol, TypeAlias
 
 import attrs
 
@@ -129,6 +129,34 @@ class Signal(enum.Enum):
     has begun."""
 
 
+NotifyOwner: TypeAlias = Callable[[Signal], None]
+
+
+class PositionGap(Exception):
+    """What was to be added to a run's log begins behind its end: frames are missing in between.
+
+    Either the log has lost what its owner knew to be in it, or two call themselves the owner.
+    """
+
+    def __init__(self, key: RunKey, at: int, size: int) -> None:
+        super().__init__(f"{key}: frames from byte {at} on do not follow a log of {size} bytes")
+
+
+def news_in(key: RunKey, at: int, frames: bytes, size: int) -> bytes | None:
+    """The part of ``frames``, from ``at`` on, that a log of ``size`` bytes does not have.
+
+    :returns: None if the log has more than all of it: the call was overtaken by one that came
+        later, and its result is out of date too.
+    :raises PositionGap: if the log ends in front of ``at``.
+    """
+    if at == size:
+        return frames
+    if at > size:
+        raise PositionGap(key, at, size)
+    known = size - at
+    return frames[known:] if known <= len(frames) else None
+
+
 @attrs.frozen
 class Batch:
     """What a cursor read.
@@ -210,7 +238,8 @@ class ThreadStore(Log, Protocol):
 
     Each method but the two ``watch`` ones may be a coroutine function. A store whose plain
     methods do I/O sets ``blocking``, and a binding calls them in a worker thread. An exception
-    from any of them fails the request (500) or ends the run, and is logged. A binding never
+    from any of them fails the request (500) or ends the run, and is logged; but a run outlives a
+    :class:`~sansio_copilot.StoreUnavailable`, and makes the call again later. A binding never
     makes two calls for one run at once, but calls for different runs and readers interleave and
     may overlap: a store that awaits must stay correct when its answers come late and out of
     order. Cursors are the store's own values; the core hands them back unread.
@@ -230,20 +259,23 @@ class ThreadStore(Log, Protocol):
         ...
 
     def append(
-        self, key: RunKey, frames: bytes, result: RunResult | None = None
+        self, key: RunKey, at: int, frames: bytes, result: RunResult | None = None
     ) -> Signal | Awaitable[Signal]:
         """Add whole frames, one or many, to the run's log and wake its readers.
 
         A run that is closed, or was handed to somebody as an :class:`Orphan`, takes none: SEALED.
-        An append that raises has added nothing; the frames come again with :meth:`close_run`.
+        An append that raises may have added its frames or not. They come again, and more behind
+        them, from the same place, so that the log ignores what it has; see :func:`news_in`.
 
+        :param at: bytes of the run that its owner knows to be in the log: where ``frames`` begin.
         :param result: given when the frames hold the run's terminal event: from now on the run
             counts as ended with this result, unless more is appended.
+        :raises PositionGap: if the log has fewer than ``at`` bytes.
         """
         ...
 
     def close_run(
-        self, key: RunKey, frames: bytes, result: RunResult | None
+        self, key: RunKey, at: int, frames: bytes, result: RunResult | None
     ) -> Awaitable[None] | None:
         """Add the last frames and end the run, atomically. Its readers end.
 
@@ -253,7 +285,9 @@ class ThreadStore(Log, Protocol):
         It is called once more if it raises: a run that nobody closes keeps its thread busy, and
         its readers waiting, until its lease runs out, or for ever if it has none.
 
+        :param at: bytes of the run that the caller knows to be in the log, as in :meth:`append`.
         :param result: None for a run that leaves no history.
+        :raises PositionGap: if the log has fewer than ``at`` bytes.
         """
         ...
 
@@ -271,11 +305,13 @@ class ThreadStore(Log, Protocol):
         """
         ...
 
-    def watch_run(self, key: RunKey, notify: Notify) -> Cancel:
-        """Call ``notify`` when the run's signal is no longer CONTINUE; perhaps at once.
+    def watch_run(self, key: RunKey, notify: NotifyOwner) -> Cancel:
+        """Call ``notify`` with the run's signal when that is no longer CONTINUE; perhaps at once.
 
-        The owner then appends or renews to learn the signal. ``notify`` does not block, and may
-        be called from any thread and more than once. Returns a function that ends the watch.
+        The owner does what the signal says, and asks for nothing more. ``notify`` does not block,
+        and may be called from any thread and more than once. A notification that is lost does no
+        harm, because the answer to the next append or renewal says the same. Returns a function
+        that ends the watch.
         """
         ...
 
@@ -337,63 +373,6 @@ def check_store(store: object) -> None:
         missing.append("blocking (a bool)")
     if missing:
         raise TypeError(f"the store {type(store).__name__} has no {', '.join(missing)}")
-
-
-_OUTCOMES: Mapping[str, tuple[type, ...]] = {
-    "open_run": (RunOpened, ThreadBusy, Orphan),
-    "append": (Signal,),
-    "renew": (Signal,),
-    "request_stop": (bool, Orphan),
-    "read": (Batch, LogGone),
-    "list_threads": (list,),
-    "read_history": (ThreadHistory,),
-    "update_thread": (ThreadRecord, type(None)),
-    "delete_thread": (bool,),
-}
-"""What the methods return whose outcome is looked at; cursors are the store's own affair."""
-
-
-def check_outcome(method: str, outcome: Any) -> Any:
-    """``outcome``, if it is of a type that ``method`` of a :class:`ThreadStore` returns.
-
-    :raises TypeError: if it is not; it names the method, and what was expected of it.
-    """
-    expected = _OUTCOMES.get(method)
-    if expected is not None and not isinstance(outcome, expected):
-        raise wrong_outcome(method, outcome)
-    if method == "list_threads":
-        for item in outcome:
-            if not isinstance(item, ThreadRecord):
-                raise _unexpected(method, item, "ThreadRecord", "a list of ")
-    return outcome
-
-
-def wrong_outcome(method: str, outcome: object) -> TypeError:
-    """What is wrong with an ``outcome`` that ``method`` must not have."""
-    return _unexpected(method, outcome, _names(_OUTCOMES[method]))
-
-
-def check_cancel(method: str, cancel: Any) -> Cancel:
-    """``cancel``, if it can be what ``watch`` or ``watch_run`` returned.
-
-    :raises TypeError: if it cannot be called; it names the method.
-    """
-    if callable(cancel):
-        return cast("Cancel", cancel)
-    if hasattr(cancel, "close"):
-        # Of a coroutine function. Python warns of a coroutine that was never awaited.
-        cancel.close()
-    raise _unexpected(method, cancel, "a function that ends the watch")
-
-
-def _unexpected(method: str, outcome: object, expected: str, of: str = "") -> TypeError:
-    kind = type(outcome).__name__
-    return TypeError(f"store method {method} returned {of}{kind}, expected {of}{expected}")
-
-
-def _names(types: tuple[type, ...]) -> str:
-    names = ["None" if kind is type(None) else kind.__name__ for kind in types]
-    return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def nothing_to_cancel() -> None:

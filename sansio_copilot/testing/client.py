@@ -25,7 +25,8 @@ from ..exchange.actions import Action, ReadBody, SendBytes, SendHead, StartRun, 
 from ..http.messages import HeaderItems, Headers, Request
 from ..runs.machine import Run
 from ..runtime import CopilotRuntime
-from ..stores.protocol import Cancel, check_cancel, nothing_to_cancel
+from ..stores.calls import check_cancel
+from ..stores.protocol import Cancel, nothing_to_cancel
 from .home import Home
 from .loopless import NeedsEventLoop, perform
 
@@ -137,7 +138,7 @@ class Client:
         return Stream(self, method, path, fields, body)
 
     def _start(self, run: Run) -> None:
-        home = Home(run, lambda: self.now, self._homes.remove)
+        home = Home(run, lambda: self.now, self.advance, self._homes.remove)
         self._homes.append(home)
         home.begin()
 

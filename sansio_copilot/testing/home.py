@@ -14,9 +14,10 @@ from contextlib import suppress
 from typing import Any
 
 from ..calls import Call
-from ..runs.actions import PullEvent, RunAction
+from ..runs.actions import Pause, PullEvent, RunAction
 from ..runs.machine import Run
-from ..stores.protocol import Cancel, check_cancel, nothing_to_cancel
+from ..stores.calls import check_cancel
+from ..stores.protocol import Cancel, Signal, nothing_to_cancel
 from .loopless import NeedsEventLoop, perform, run_awaitable
 
 logger = logging.getLogger(__name__)
@@ -27,18 +28,28 @@ class Home:
 
     :param run: the run, which has not been started.
     :param now: tells the time, in seconds since the epoch.
+    :param advance: moves the test's clock by so many seconds.
     :param leave: is called with the home when the run needs it no longer.
     """
 
-    def __init__(self, run: Run, now: Callable[[], float], leave: Callable[[Home], None]) -> None:
+    def __init__(
+        self,
+        run: Run,
+        now: Callable[[], float],
+        advance: Callable[[float], None],
+        leave: Callable[[Home], None],
+    ) -> None:
         self._run = run
         self._now = now
+        self._advance = advance
         self._leave = leave
         self._renewed_at = now()
         self._pulling = False
         self._draining = False
         self._settle_at: float | None = None
         self._abandon_at: float | None = None
+        self._flush_at: float | None = None
+        self._resume_at: float | None = None
         self._events: Any = None
         self._unwatch: Cancel = nothing_to_cancel
 
@@ -57,6 +68,10 @@ class Home:
         """
         if self._pulling:
             return False
+        if self._resume_at is not None:
+            # The store is unavailable, and waiting for it takes time.
+            self._advance(max(self._resume_at - self._now(), 0.0))
+            return True
         self._pulling = True
         try:
             event = self._pull()
@@ -95,11 +110,16 @@ class Home:
         lease = self._run.lease
         if lease is not None and self._now() - self._renewed_at >= lease / 3:
             self._renewed_at = self._now()
-            self._notified()
+            self._perform_if(self._run.check())
+        if self._flush_at is not None and self._now() >= self._flush_at:
+            self._flush_at = None
+            self._perform_if(self._run.flush(self._now()))
+        if self._resume_at is not None and self._now() >= self._resume_at:
+            self._resume_at = None
+            self._perform(self._run.resume(self._now()))
         if self._abandon_at is not None and self._now() >= self._abandon_at:
             self._abandon_at = None
-            if (action := self._run.abandon(self._now())) is not None:
-                self._perform(action)
+            self._perform_if(self._run.abandon(self._now()))
 
     def _left_alone(self) -> None:
         assert self._run.abandon_seconds is not None, "a run with an audience has that time"
@@ -129,8 +149,11 @@ class Home:
         else:
             self._perform(self._run.agent_ended(self._now(), error))
 
-    def _notified(self) -> None:
-        if (action := self._run.check()) is not None:
+    def _notified(self, signal: Signal) -> None:
+        self._perform_if(self._run.signalled(signal, self._now()))
+
+    def _perform_if(self, action: RunAction | None) -> None:
+        if action is not None:
             self._perform(action)
 
     def _perform(self, action: RunAction) -> None:
@@ -148,6 +171,10 @@ class Home:
         if isinstance(action, PullEvent):
             if action.patience is not None:
                 self._settle_at = self._now() + action.patience
+            if action.flush is not None:
+                self._flush_at = self._now() + action.flush
+        elif isinstance(action, Pause):
+            self._resume_at = self._now() + action.seconds
         else:
             self._unwatch()
             self._draining = True

@@ -14,6 +14,7 @@ cancelled.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -29,8 +30,9 @@ from sansio_copilot import (
     Hooks,
     MemoryStore,
     Request,
+    StoreUnavailable,
 )
-from sansio_copilot.stores.protocol import Batch, RunOpened
+from sansio_copilot.stores.protocol import Batch, RunOpened, Signal
 from sansio_copilot.stores.streams import Cursor
 
 from . import agents
@@ -157,6 +159,10 @@ def _transcribe(audio: AudioFile) -> Any:
 # --- A store ------------------------------------------------------------------------------------
 
 
+_LEASE = 0.6
+"""Seconds; so short that a test of renewals need not wait for them."""
+
+
 class FaultyStore:
     """A MemoryStore whose methods are async, and go wrong for threads of such an id.
 
@@ -170,6 +176,7 @@ class FaultyStore:
         self._memory = MemoryStore()
         self.next = _Fault("", "", "")
         self._read: set[str] = set()
+        self._lost: Counter[str] = Counter()
 
     def watch(self, cursor: Any, notify: Callable[[], None]) -> Any:
         thread_id, inner = cursor
@@ -179,7 +186,7 @@ class FaultyStore:
         with self._lock:
             return self._unwatch(self._memory.watch(inner, notify))
 
-    def watch_run(self, key: Any, notify: Callable[[], None]) -> Any:
+    def watch_run(self, key: Any, notify: Callable[[Signal], None]) -> Any:
         how = _told_by(key.thread_id, "watch_run")
         if how is not None:
             return _go_wrong(how, key.thread_id)
@@ -192,6 +199,12 @@ class FaultyStore:
                 cancel()
 
         return locked
+
+    def _lose_answer(self, name: str, thread_id: str) -> None:
+        """Three in a row, and then none any more."""
+        lost = self._lost[thread_id] = self._lost[thread_id] + 1
+        if lost <= 3:
+            raise StoreUnavailable(f"the answer of {name} was lost")
 
     def _read_first(self, thread_id: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """What a read is called with that goes well, so that the client has its head.
@@ -209,6 +222,10 @@ class FaultyStore:
             how = _told_by(thread_id, name)
             if how is not None and name == "read" and thread_id not in self._read:
                 how, args = None, self._read_first(thread_id, args)
+            if how == "lost":
+                outcome = getattr(self._memory, name)(*args)
+                self._lose_answer(name, thread_id)
+                return outcome
             if how is None and not args and self.next.part == name:
                 how, thread_id = self.next.how, self.next.gate
                 self.next = _Fault("", "", "")
@@ -227,7 +244,10 @@ class FaultyStore:
                 else:
                     gates[thread_id].step_blocking()
             with self._lock:
-                return _with_thread(thread_id, getattr(self._memory, name)(*args))
+                outcome = _with_thread(thread_id, getattr(self._memory, name)(*args))
+                if _told_by(thread_id, name) == "lost":
+                    self._lose_answer(name, thread_id)
+                return outcome
 
         return block if self.blocking else call
 
@@ -251,6 +271,8 @@ def _thread_of(*args: Any) -> tuple[str, tuple[Any, ...]]:
 
 def _with_thread(thread_id: str, outcome: Any) -> Any:
     """``outcome``, with cursors that know their thread."""
+    if isinstance(outcome, RunOpened) and _told_by(thread_id, "renew") is not None:
+        outcome = attrs.evolve(outcome, lease=_LEASE)
     if isinstance(outcome, (RunOpened, Batch)):
         return attrs.evolve(outcome, cursor=(thread_id, outcome.cursor))
     return (thread_id, outcome) if isinstance(outcome, Cursor) else outcome

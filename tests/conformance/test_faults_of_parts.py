@@ -18,7 +18,7 @@ from conformance.faulty_parts import RAISED
 from conformance.hooks import SECRET
 from conformance.process import Server, wait_until
 
-from sansio_copilot.events import verify_events
+from sansio_copilot.events import fold_messages, verify_events
 
 pytestmark = pytest.mark.one_a_binding
 
@@ -276,12 +276,7 @@ def test_a_run_that_its_store_fails_ends_well_formed(
     name = f"{method} {way}:{thread}"
     with server.client(FAULTS) as client:
         client.stream("run", name)
-        events = []
-        if method == "renew":
-            events = client.events(2)
-            # Has the owner ask what the matter is.
-            assert server.stop(quote(name), config=FAULTS) is True
-        events += client.rest()
+        events = client.rest()
     verify_events(events)
     assert events[-1]["type"] == "RUN_ERROR"
     assert events[-1]["message"] == "The thread store failed"
@@ -290,6 +285,28 @@ def test_a_run_that_its_store_fails_ends_well_formed(
     wait_for_log(server, log, f"store method {method} failed in run 'run-1'")
     if way == "wrong":
         wait_for_log(server, log, wrong)
+    assert_usable(server, thread)
+
+
+@pytest.mark.parametrize("method", ["append", "renew", "close_run"])
+def test_a_run_outlives_a_store_that_is_unavailable(
+    server: Server, thread: str, method: str
+) -> None:
+    """Nothing is lost of what was appended, and nothing is doubled, though answers are lost."""
+    log = server.log_size()
+    name = f"{method} lost:{thread}"
+    with server.client(FAULTS) as client:
+        client.stream("run", name)
+        events = client.events(2)
+        if method == "renew":
+            wait_for_log(server, log, "the thread store is unavailable, run 'run-1' waits for it")
+        server.let(name)
+        events += client.rest()
+    verify_events(events)
+    assert events[-1]["type"] == "RUN_FINISHED"
+    assert "the thread store is unavailable, run 'run-1' waits for it" in server.log(log)
+    replay = server.run("connect", name, config=FAULTS).events()
+    assert fold_messages(replay) == fold_messages(events)
     assert_usable(server, thread)
 
 
@@ -321,9 +338,10 @@ def test_a_run_whose_store_hangs_goes_on_when_it_answers(
         if method == "renew":
             # Its agent waits at the same gate.
             events = client.events(2)
-            assert server.stop(quote(name), config=FAULTS) is True
         waiting = 2 if method == "renew" else 1
         wait_until(lambda: server.gate(name)["waiting"] == waiting, "the store is called")
+        if method == "renew":
+            assert server.stop(quote(name), config=FAULTS) is True
         assert_usable(server, thread)
         server.let(name, steps=100)
         events += client.rest()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import attrs
-from core.late_store import StoreDown
+from core.late_store import AnswerLost, StoreDown
 from core.model_store import ModelReader, ModelStore
 
 from sansio_copilot.stores.memory import MemoryStore
@@ -15,6 +15,7 @@ from sansio_copilot.stores.protocol import (
     Cancel,
     LogGone,
     Notify,
+    NotifyOwner,
     RunKey,
     RunOpened,
     RunRequest,
@@ -23,6 +24,7 @@ from sansio_copilot.stores.protocol import (
     ThreadBusy,
     ThreadHistory,
     ThreadRecord,
+    news_in,
 )
 
 
@@ -38,6 +40,7 @@ class Cursor:
 class CheckedStore:
     """
     :ivar failing: names of methods; the next call of each raises, without effect.
+    :ivar losing: names of methods; the next call of each has its effect, and raises what passes.
     :ivar failed: every call that did.
     :ivar watching: how many wait for something to read.
     """
@@ -48,6 +51,7 @@ class CheckedStore:
         self.real = MemoryStore(**limits)
         self.model = ModelStore(**limits)
         self.failing: set[str] = set()
+        self.losing: set[str] = set()
         self.failed: list[tuple[str, tuple[Any, ...]]] = []
         self.watching = 0
 
@@ -68,21 +72,35 @@ class CheckedStore:
         assert outcome.known_message_ids == self.model.known_message_ids(request)
         return attrs.evolve(outcome, cursor=Cursor(outcome.cursor, self.model.own_reader(run)))
 
-    def append(self, key: RunKey, frames: bytes, result: RunResult | None = None) -> Signal:
+    def append(
+        self, key: RunKey, at: int, frames: bytes, result: RunResult | None = None
+    ) -> Signal:
         self._fail("append", key)
-        signal = self.real.append(key, frames, result)
-        assert signal is self.model.append(key, frames, result)
+        news = self._news_in(key, at, frames)
+        signal = self.real.append(key, at, frames, result)
+        assert signal is self.model.append(key, news, result)
+        self._lose("append")
         return signal
 
-    def close_run(self, key: RunKey, frames: bytes, result: RunResult | None) -> None:
+    def close_run(self, key: RunKey, at: int, frames: bytes, result: RunResult | None) -> None:
         self._fail("close_run", key)
-        self.real.close_run(key, frames, result)
-        self.model.close_run(key, frames, result)
+        news = self._news_in(key, at, frames)
+        self.real.close_run(key, at, frames, result)
+        self.model.close_run(key, news, result)
+        self._lose("close_run")
+
+    def _news_in(self, key: RunKey, at: int, frames: bytes) -> bytes:
+        if self.model.runs[key].ended:
+            return frames
+        news = news_in(key, at, frames, len(self.model.runs[key].data))
+        assert news is not None, "a server has one call of a run at a time"
+        return news
 
     def renew(self, key: RunKey) -> Signal:
         self._fail("renew", key)
         signal = self.real.renew(key)
         assert signal is self.model.runs[key].signal
+        self._lose("renew")
         return signal
 
     def request_stop(self, thread_id: str, run_id: str | None) -> bool:
@@ -91,7 +109,7 @@ class CheckedStore:
         assert stopped is self.model.request_stop(thread_id, run_id)
         return stopped
 
-    def watch_run(self, key: RunKey, notify: Notify) -> Cancel:
+    def watch_run(self, key: RunKey, notify: NotifyOwner) -> Cancel:
         return self.real.watch_run(key, notify)
 
     def open_cursor(self, thread_id: str, after: str | None) -> Cursor:
@@ -156,6 +174,11 @@ class CheckedStore:
         self._fail("clear")
         self.real.clear()
         self.model.clear()
+
+    def _lose(self, method: str) -> None:
+        if method in self.losing:
+            self.losing.remove(method)
+            raise AnswerLost(method)
 
     def _fail(self, method: str, *args: Any) -> None:
         """Begin a call, which may be one that fails."""

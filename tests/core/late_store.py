@@ -11,12 +11,14 @@ from typing import Any
 
 import attrs
 
+from sansio_copilot import StoreUnavailable
 from sansio_copilot.stores.memory import MemoryStore
 from sansio_copilot.stores.protocol import (
     Batch,
     Cancel,
     LogGone,
     Notify,
+    NotifyOwner,
     Orphan,
     RunKey,
     RunOpened,
@@ -26,6 +28,7 @@ from sansio_copilot.stores.protocol import (
     ThreadBusy,
     ThreadHistory,
     ThreadRecord,
+    news_in,
 )
 
 
@@ -45,6 +48,10 @@ class Gate:
 
 class StoreDown(Exception):
     """What a call raises that the test lets fail."""
+
+
+class AnswerLost(StoreDown, StoreUnavailable):
+    """What a call raises that may have taken effect, or not."""
 
 
 @attrs.define(eq=False)
@@ -77,11 +84,15 @@ class LateStore:
     """A :class:`MemoryStore` far away, which outlives the processes that use it.
 
     :param failing: names of methods that raise, once they would have taken effect, without effect.
+    :param unavailable: names of methods that raise what passes, without effect.
+    :param losing: names of methods that have their effect, and then raise what passes.
     """
 
     inner: MemoryStore = attrs.field(factory=MemoryStore)
     lease: float = 30.0
     failing: set[str] = attrs.field(factory=set)
+    unavailable: set[str] = attrs.field(factory=set)
+    losing: set[str] = attrs.field(factory=set)
     _leases: dict[RunKey, _Lease] = attrs.field(factory=dict, init=False)
     _live: dict[str, RunKey] = attrs.field(factory=dict, init=False)
 
@@ -114,21 +125,25 @@ class LateStore:
             self._live[request.thread_id] = key
             return attrs.evolve(outcome, cursor=_Cursor(outcome.cursor, (key,)), lease=self.lease)
 
-    async def append(self, key: RunKey, frames: bytes, result: RunResult | None = None) -> Signal:
+    async def append(
+        self, key: RunKey, at: int, frames: bytes, result: RunResult | None = None
+    ) -> Signal:
         async with _Trip(self, "append"):
             lease = self._leases.get(key)
             if lease is None or lease.fenced:
                 return Signal.SEALED
             lease.expired = False
-            lease.frames += frames
-            return self.inner.append(key, frames, result)
+            lease.frames += news_in(key, at, frames, len(lease.frames)) or b""
+            return self.inner.append(key, at, frames, result)
 
-    async def close_run(self, key: RunKey, frames: bytes, result: RunResult | None) -> None:
+    async def close_run(
+        self, key: RunKey, at: int, frames: bytes, result: RunResult | None
+    ) -> None:
         async with _Trip(self, "close_run"):
             if self._leases.pop(key, None) is not None:
                 if self._live.get(key.thread_id) == key:
                     del self._live[key.thread_id]
-                self.inner.close_run(key, frames, result)
+                self.inner.close_run(key, at, frames, result)
 
     async def renew(self, key: RunKey) -> Signal:
         async with _Trip(self, "renew"):
@@ -148,7 +163,7 @@ class LateStore:
                     return orphan
             return self.inner.request_stop(thread_id, run_id)
 
-    def watch_run(self, key: RunKey, notify: Notify) -> Cancel:
+    def watch_run(self, key: RunKey, notify: NotifyOwner) -> Cancel:
         return self.inner.watch_run(key, notify)
 
     # Readers
@@ -221,7 +236,11 @@ class _Trip:
         await Gate(f"{self.method} is on its way")
         if self.method in self.store.failing:
             raise StoreDown(self.method)
+        if self.method in self.store.unavailable:
+            raise AnswerLost(self.method)
 
     async def __aexit__(self, *error: object) -> None:
         if error == (None, None, None):
+            if self.method in self.store.losing:
+                raise AnswerLost(self.method)
             await Gate(f"the answer of {self.method} is on its way")

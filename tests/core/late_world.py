@@ -28,6 +28,7 @@ from sansio_copilot.actions import (
     Abandon,
     Call,
     Finish,
+    Pause,
     PullEvent,
     ReadBody,
     RunOver,
@@ -38,7 +39,7 @@ from sansio_copilot.actions import (
 )
 from sansio_copilot.events import Verifier
 from sansio_copilot.sse import HEARTBEAT, Parser
-from sansio_copilot.stores.protocol import ThreadStore
+from sansio_copilot.stores.protocol import Signal, ThreadStore
 from sansio_copilot.testing import run_input
 
 NOW = 1_700_000_000.0
@@ -188,8 +189,8 @@ class Client:
 
 async def live(run: Run) -> None:
     """The loop of a binding, for one run."""
-    notified: list[bool] = []
-    unwatch = run.store.watch_run(run.key, lambda: notified.append(True))
+    notified: list[Signal] = []
+    unwatch = run.store.watch_run(run.key, notified.append)
     events = run.events()
     action = run.start(0.0)
     silent = False
@@ -204,14 +205,18 @@ async def live(run: Run) -> None:
                     action = run.stored(outcome, NOW)
             case PullEvent():
                 if not notified:
-                    if silent:
+                    if silent and action.flush is None:
                         await Gate("the agent is silent", lambda: bool(notified))
                     else:
                         await Gate("the agent works")
                 if notified:
                     # Also one that came during a store call, whose answer may be older.
-                    notified.clear()
-                    action = run.check()
+                    told = run.signalled(notified.pop(0), NOW)
+                    assert told is not None
+                    action = told
+                    continue
+                if action.flush is not None and (retry := run.flush(NOW)) is not None:
+                    action = retry
                     continue
                 try:
                     event = next(events)
@@ -223,6 +228,9 @@ async def live(run: Run) -> None:
                     silent = event is SILENCE
                     if not silent:
                         action = run.event(event, NOW)
+            case Pause():
+                await Gate("the store is unavailable")
+                action = run.resume(NOW)
             case RunOver():
                 unwatch()
                 return

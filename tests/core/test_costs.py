@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from core.owner import append
 from core.steps import grows_linearly, steps
 
 from sansio_copilot import MemoryStore, json_codec
@@ -426,7 +427,7 @@ def test_the_log_in_memory() -> None:
         def work() -> None:
             cursor = opened.cursor
             for _ in range(n):
-                store.append(opened.key, b"data: 1\n\n")
+                append(store, opened.key, b"data: 1\n\n")
                 cursor = store.read(cursor, 100).cursor
 
         return steps(work)

@@ -35,6 +35,7 @@ from core.outside import (
     TEXT,
     VALUES,
 )
+from core.owner import append
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -194,7 +195,7 @@ def store_with_a_run() -> MemoryStore:
     store = MemoryStore()
     opened = store.open_run(RunRequest("t", "r", "a"))
     assert isinstance(opened, RunOpened)
-    store.append(opened.key, b"id: 1.x.0\ndata: {}\n\n")
+    append(store, opened.key, b"id: 1.x.0\ndata: {}\n\n")
     return store
 
 
@@ -341,10 +342,14 @@ NOTHING_FROM_OUTSIDE = {
         "hold what they are given"
     ),
     "BodyRefused BodyTimeout BodyTooLarge LocalProtocolError RemoteProtocolError RunRefused"
-    " EventError InvalidEnvelope NeedsEventLoop ExchangeState RunState": "are raised, or named",
+    " StoreUnavailable EventError InvalidEnvelope NeedsEventLoop ExchangeState RunState": (
+        "are raised, or named"
+    ),
     "Exchange Exchange.done Exchange.failed Exchange.client_gone Run Run.start Run.agent_ended"
-    " Run.check Run.flush Run.settle Run.interrupt Run.abandon Run.stored Run.store_failed"
-    " Run.events": ("are a binding's to call; test_exchange.py and test_run.py have their errors"),
+    " Run.check Run.signalled Run.flush Run.resume Run.settle Run.interrupt Run.abandon"
+    " Run.stored Run.store_failed Run.events": (
+        "are a binding's to call; test_exchange.py and test_run.py have their errors"
+    ),
     "MemoryStore.append MemoryStore.close_run MemoryStore.renew MemoryStore.watch_run"
     " MemoryStore.read MemoryStore.watch MemoryStore.list_threads MemoryStore.clear ThreadStore": (
         "take keys and cursors of the store's own, and the core's frames"

@@ -247,10 +247,11 @@ class OrphanedStore(MemoryStore):
             return Batch(unread, cursor, ended=False, orphan=self.orphan)
         return Batch(b"", cursor, ended=True)
 
-    def close_run(self, key: RunKey, frames: bytes, result: RunResult | None) -> None:
+    def close_run(self, key: RunKey, at: int, frames: bytes, result: RunResult | None) -> None:
         if key == self.orphan.key:
+            assert at == len(self.orphan.frames)
             self.adopted.append(frames)
-        super().close_run(key, frames, result)
+        super().close_run(key, at, frames, result)
 
 
 # --- One request after the other ---------------------------------------------------------------
@@ -354,9 +355,11 @@ def test_store_calls_say_whether_they_block() -> None:
         blocking = True
 
     driver = Driver(runtime(store=OnDisk()), get("/threads"))
-    assert driver.action == StoreCall(driver.action.function, (), blocking=True)  # type: ignore[union-attr]
+    assert isinstance(driver.action, StoreCall)
+    assert driver.action.blocking is True
     driver = Driver(runtime(), get("/threads"))
-    assert driver.action == StoreCall(driver.action.function, (), blocking=False)  # type: ignore[union-attr]
+    assert isinstance(driver.action, StoreCall)
+    assert driver.action.blocking is False
 
 
 # --- Content-Length, HEAD and responses without content ----------------------------------------

@@ -10,10 +10,11 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import attrs
 import pytest
 
 from sansio_copilot import CopilotRuntime, Hooks, MemoryStore, Reject, Response
-from sansio_copilot.stores.protocol import Signal
+from sansio_copilot.stores.protocol import RunOpened, RunRequest, Signal
 from sansio_copilot.testing import Answer, Client, run_input
 
 BASE = "/api/copilotkit"
@@ -177,9 +178,15 @@ def test_a_capabilities_function_hides_nothing_but_itself(
 # --- Stores -------------------------------------------------------------------------------------
 
 
+class Leasing(MemoryStore):
+    def open_run(self, request: RunRequest) -> Any:
+        opened = super().open_run(request)
+        return attrs.evolve(opened, lease=30.0) if isinstance(opened, RunOpened) else opened
+
+
 def broken(method: str, function: Callable[..., Any]) -> MemoryStore:
     """A store one of whose methods is ``function``."""
-    return type("BrokenStore", (MemoryStore,), {method: staticmethod(function)})()
+    return type("BrokenStore", (Leasing,), {method: staticmethod(function)})()
 
 
 def connect(server: Client) -> Answer:
@@ -324,8 +331,7 @@ def test_a_lease_that_cannot_be_renewed_ends_the_run(
     server = client(store=broken("renew", function))
     stream = server.stream("POST", f"{BASE}/agent/default/run", json=run_input("t"))
     assert stream.next()["type"] == "RUN_STARTED"
-    # Has the owner ask for its signal.
-    assert server.post(f"{BASE}/agent/default/stop/t").json()["stopped"] is True
+    server.advance(10)
     assert [event["type"] for event in stream] == ["RUN_ERROR"]
     assert told in caplog.text
 

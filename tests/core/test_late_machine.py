@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from sansio_copilot import MemoryStore
-from sansio_copilot.stores.protocol import RunKey, RunResult, Signal
+from sansio_copilot.stores.protocol import RunKey, RunResult, Signal, news_in
 
 
 @attrs.define(eq=False)
@@ -33,20 +33,23 @@ class WrittenDown(MemoryStore):
     compacted: dict[str, list[bytes]] = attrs.field(factory=dict, init=False)
     closed: set[str] = attrs.field(factory=set, init=False)
 
-    def append(self, key: RunKey, frames: bytes, result: RunResult | None = None) -> Signal:
-        signal = super().append(key, frames, result)
+    def append(
+        self, key: RunKey, at: int, frames: bytes, result: RunResult | None = None
+    ) -> Signal:
+        signal = super().append(key, at, frames, result)
         if signal is not Signal.SEALED:
-            self._write_down(key, frames, result)
+            self._write_down(key, at, frames, result)
         return signal
 
-    def close_run(self, key: RunKey, frames: bytes, result: RunResult | None) -> None:
+    def close_run(self, key: RunKey, at: int, frames: bytes, result: RunResult | None) -> None:
         if self.renew(key) is not Signal.SEALED:
-            self._write_down(key, frames, result)
+            self._write_down(key, at, frames, result)
             self.closed.add(key.token)
-        super().close_run(key, frames, result)
+        super().close_run(key, at, frames, result)
 
-    def _write_down(self, key: RunKey, frames: bytes, result: RunResult | None) -> None:
-        self.raw[key.token] += split_frames(frames)
+    def _write_down(self, key: RunKey, at: int, frames: bytes, result: RunResult | None) -> None:
+        raw = self.raw[key.token]
+        raw += split_frames(news_in(key, at, frames, len(b"".join(raw))) or b"")
         self.compacted[key.token] = split_frames(result.frames) if result is not None else []
 
 
@@ -156,6 +159,17 @@ class LateMachine(RuleBasedStateMachine):
         self.failed = True
         self.go(choices)
         self.world.store.failing = set()
+
+    @rule(
+        method=st.sampled_from(["append", "close_run", "renew"]),
+        way=st.sampled_from(["unavailable", "losing"]),
+        choices=CHOICES,
+    )
+    def the_store_is_unavailable(self, method: str, way: str, choices: bytes) -> None:
+        """No run ends of that, and nothing is lost or doubled."""
+        setattr(self.world.store, way, {method})
+        self.go(choices)
+        setattr(self.world.store, way, set())
 
     # What always holds
 

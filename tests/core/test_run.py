@@ -9,12 +9,21 @@ from typing import Any
 import pytest
 from ag_ui.core import RunAgentInput
 
-from sansio_copilot import AgentContext, LocalProtocolError, MemoryStore, Request, Run, RunState
-from sansio_copilot.actions import PullEvent, RunAction, RunOver, StoreCall, store_call
+from sansio_copilot import (
+    AgentContext,
+    LocalProtocolError,
+    MemoryStore,
+    Request,
+    Run,
+    RunState,
+    StoreUnavailable,
+)
+from sansio_copilot.actions import Pause, PullEvent, RunAction, RunOver, StoreCall
 from sansio_copilot.runs.audience import Audience
-from sansio_copilot.runs.machine import CALLS
 from sansio_copilot.runs.recorder import RunRecorder
+from sansio_copilot.runs.states import CALLS
 from sansio_copilot.sse import Parser
+from sansio_copilot.stores.calls import renew
 from sansio_copilot.stores.protocol import RunOpened, RunRequest, Signal
 
 STARTED = {"type": "RUN_STARTED", "threadId": "t", "runId": "r"}
@@ -77,12 +86,19 @@ class Bench:
 
     def storing(self) -> Bench:
         self.pulling()
-        self.run.event(STARTED, 1.0)
+        action = self.run.event(STARTED, 1.0)
+        assert isinstance(action, StoreCall)
+        action.function(*action.args)
         return self
 
     def closing(self) -> Bench:
         self.pulling(STARTED)
         self.run.agent_ended(1.0)
+        return self
+
+    def waiting(self) -> Bench:
+        self.closing()
+        assert isinstance(self.run.store_failed(StoreUnavailable(), 1.0), Pause)
         return self
 
     def over(self) -> Bench:
@@ -101,6 +117,7 @@ IN_STATE: dict[RunState, Callable[[], Bench]] = {
     RunState.PULLING: lambda: Bench().pulling(),
     RunState.STORING: lambda: Bench().storing(),
     RunState.CLOSING: lambda: Bench().closing(),
+    RunState.WAITING: lambda: Bench().waiting(),
     RunState.OVER: lambda: Bench().over(),
 }
 PERFORM: dict[str, Callable[[Run], RunAction | None]] = {
@@ -110,6 +127,8 @@ PERFORM: dict[str, Callable[[Run], RunAction | None]] = {
     "check": lambda run: run.check(),
     "settle": lambda run: run.settle(1.0),
     "flush": lambda run: run.flush(1.0),
+    "signalled": lambda run: run.signalled(Signal.STOP, 1.0),
+    "resume": lambda run: run.resume(1.0),
     "interrupt": lambda run: run.interrupt(1.0, "bye"),
     "abandon": lambda run: run.abandon(1.0),
     "stored": lambda run: run.stored(Signal.CONTINUE, 1.0),
@@ -134,7 +153,7 @@ class TestStates:
         bench = IN_STATE[state]()
         action = PERFORM[call](bench.run)
         if action is None:
-            assert call in ("check", "flush", "interrupt", "abandon")
+            assert call in ("check", "signalled", "flush", "interrupt", "abandon")
             assert bench.state is state
             return
         following = {PullEvent: {RunState.PULLING}, RunOver: {RunState.OVER}}.get(
@@ -161,6 +180,7 @@ class TestStates:
             "check",
             "flush",
             "interrupt",
+            "signalled",
         }
         assert Bench().over().run.check() is None
         assert Bench().over().run.flush(1.0) is None
@@ -186,7 +206,7 @@ class TestEvents:
         class Disk(MemoryStore):
             blocking = True
 
-        assert store_call(Disk(), "renew", None).blocking is True
+        assert renew(Disk(), Bench().opened.key).blocking is True
 
     def test_one_that_is_dropped_costs_no_call(self, caplog: pytest.LogCaptureFixture) -> None:
         bench = Bench().pulling()
@@ -198,7 +218,7 @@ class TestEvents:
         bench = Bench().pulling(STARTED)
         action = bench.run.event(FINISHED, 5.0)
         assert isinstance(action, StoreCall)
-        result = action.args[2]
+        result = action.args[3]
         assert result.ended_at == 5.0
         # The agent may have more to say, and is asked for it.
         assert bench.perform(action) == PullEvent(bench.run.patience)
@@ -333,7 +353,7 @@ class TestEnd:
         bench = Bench().pulling(STARTED)
         action = bench.run.agent_ended(1.0, error)
         assert isinstance(action, StoreCall)
-        assert b'"message":"%s"' % message.encode() in action.args[1]
+        assert b'"message":"%s"' % message.encode() in action.args[2]
         assert bench.perform(action) == RunOver("done")
         [record] = caplog.records
         assert record.getMessage() == "agent 'default' failed"
@@ -351,7 +371,7 @@ class TestEnd:
         action = bench.run.interrupt(1.0, "The server is shutting down")
         assert bench.context.stop_requested is True
         assert isinstance(action, StoreCall)
-        assert b'"message":"The server is shutting down"' in action.args[1]
+        assert b'"message":"The server is shutting down"' in action.args[2]
         assert bench.perform(action) == RunOver("cancel")
         assert bench.logged()[-2:] == ["RUN_ERROR", "end"]
 
@@ -396,6 +416,29 @@ class TestSignals:
         # The answer was given before the stop; the check that is due brings it.
         assert bench.perform(bench.run.stored(answer, 1.0)) != PullEvent()
         assert bench.state is RunState.CLOSING
+
+    def test_a_notification_says_all_so_that_the_store_is_not_asked(self) -> None:
+        bench = Bench().pulling(STARTED)
+        signals: list[Signal] = []
+        bench.store.watch_run(bench.opened.key, signals.append)
+        bench.store.request_stop("t", None)
+        assert signals == [Signal.STOP]
+        assert bench.run.signalled(Signal.CONTINUE, 1.0) is None
+        assert bench.perform(bench.run.signalled(signals[0], 1.0)) == RunOver("cancel")
+        assert bench.logged() == ["RUN_STARTED", "RUN_FINISHED", "end"]
+
+    @pytest.mark.parametrize("first", [Signal.STOP, Signal.SEALED])
+    def test_one_during_a_store_call_follows_it_and_the_last_word_counts(
+        self, first: Signal
+    ) -> None:
+        bench = Bench().storing()
+        assert bench.run.signalled(first, 1.0) is None
+        assert bench.run.signalled(Signal.SEALED, 1.0) is None
+        assert bench.run.signalled(Signal.STOP, 1.0) is None
+        assert bench.run.stored(Signal.CONTINUE, 1.0) == RunOver("drain")
+
+    def test_a_run_that_is_over_has_nothing_to_do(self) -> None:
+        assert Bench().over().run.signalled(Signal.STOP, 1.0) is None
 
     def test_a_check_before_the_start_follows_it(self) -> None:
         bench = Bench()
@@ -468,7 +511,7 @@ class TestStoreFailures:
         action = bench.run.store_failed(error, 2.0)
         assert bench.context.stop_requested is True
         assert isinstance(action, StoreCall)
-        assert b"disk full" not in action.args[1]
+        assert b"disk full" not in action.args[2]
         assert bench.perform(action) == RunOver("cancel")
         types = ["RUN_STARTED", "TEXT_MESSAGE_START", "TEXT_MESSAGE_END", "RUN_ERROR", "end"]
         assert bench.logged() == types
@@ -523,6 +566,131 @@ class TestStoreFailures:
         assert bench.perform(bench.run.store_failed(OSError(), 2.0)) == RunOver("cancel")
         types = ["RUN_STARTED", "TEXT_MESSAGE_START", "TEXT_MESSAGE_END", "RUN_ERROR", "end"]
         assert bench.logged() == types
+
+
+class TestOutages:
+    """A store that is unavailable is asked again, and the agent goes on meanwhile."""
+
+    def test_the_agent_goes_on_and_its_frames_are_held(self) -> None:
+        bench = Bench().pulling(STARTED)
+        bench.run.event(TEXT, 1.0)
+        assert bench.run.store_failed(StoreUnavailable("no route"), 1.0) == PullEvent(flush=0.05)
+        assert bench.run.event(delta("a"), 1.0) == PullEvent(flush=0.1)
+        assert bench.logged() == ["RUN_STARTED"]
+        assert bench.perform(bench.run.flush(1.1)) == PullEvent()
+        assert bench.logged() == ["RUN_STARTED", "TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT"]
+        assert isinstance(bench.perform(bench.run.event(delta("b"), 1.2)), PullEvent)
+
+    def test_an_append_whose_answer_was_lost_is_not_doubled(self) -> None:
+        bench = Bench().pulling(STARTED)
+        action = bench.run.event(TEXT, 1.0)
+        assert isinstance(action, StoreCall)
+        action.function(*action.args)
+        bench.run.store_failed(StoreUnavailable(), 1.0)
+        bench.run.event(delta("a"), 1.0)
+        bench.perform(bench.run.flush(1.1))
+        assert bench.logged() == ["RUN_STARTED", "TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT"]
+
+    def test_nor_one_that_failed_for_good(self) -> None:
+        bench = Bench().pulling(STARTED)
+        action = bench.run.event(TEXT, 1.0)
+        assert isinstance(action, StoreCall)
+        action.function(*action.args)
+        bench.perform(bench.run.store_failed(OSError(), 1.0))
+        types = ["RUN_STARTED", "TEXT_MESSAGE_START", "TEXT_MESSAGE_END", "RUN_ERROR", "end"]
+        assert bench.logged() == types
+
+    def test_the_pauses_grow_up_to_a_second_and_end_with_the_run(self) -> None:
+        bench = Bench().pulling(STARTED)
+        bench.run.outage_seconds = 10
+        bench.run.event(TEXT, 1.0)
+        now, pauses = 1.0, []
+        action = bench.run.store_failed(StoreUnavailable(), now)
+        while isinstance(action, PullEvent):
+            assert action.flush is not None
+            pauses.append(action.flush)
+            now += action.flush
+            assert isinstance(bench.run.flush(now), StoreCall)
+            action = bench.run.store_failed(StoreUnavailable(), now)
+        assert pauses[:6] == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0]
+        assert set(pauses[6:]) == {1.0}
+        assert 9 < sum(pauses) <= 10
+        # It has given up, and tries to say so.
+        assert bench.state is RunState.CLOSING
+        assert bench.perform(action) == RunOver("cancel")
+        types = ["RUN_STARTED", "TEXT_MESSAGE_START", "TEXT_MESSAGE_END", "RUN_ERROR", "end"]
+        assert bench.logged() == types
+
+    def test_an_agent_that_has_yielded_too_much_waits(self) -> None:
+        bench = Bench().pulling(STARTED)
+        bench.run.outage_bytes = 100
+        bench.run.event(TEXT, 1.0)
+        assert isinstance(bench.run.store_failed(StoreUnavailable(), 1.0), PullEvent)
+        assert bench.run.event(delta("a" * 100), 1.0) == Pause(0.1)
+        assert bench.state is RunState.WAITING
+        assert bench.run.flush(1.0) is None
+        bench.run.resume(1.1)
+        assert bench.run.store_failed(StoreUnavailable(), 1.1) == Pause(0.1)
+        assert bench.perform(bench.run.resume(1.2)) == PullEvent()
+        assert bench.logged() == ["RUN_STARTED", "TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT"]
+
+    def test_a_renewal_is_made_again_too(self) -> None:
+        bench = Bench().pulling(STARTED)
+        bench.run.check()
+        assert bench.run.store_failed(StoreUnavailable(), 1.0) == PullEvent(flush=0.05)
+        assert bench.perform(bench.run.flush(1.1)) == PullEvent()
+        assert bench.run.flush(1.2) is None
+
+    def test_a_close_waits_for_the_store(self) -> None:
+        bench = Bench().pulling(STARTED, FINISHED)
+        bench.run.agent_ended(1.0)
+        assert bench.run.store_failed(StoreUnavailable(), 1.0) == Pause(0.05)
+        assert bench.perform(bench.run.resume(1.1)) == RunOver("done")
+        assert bench.logged() == ["RUN_STARTED", "RUN_FINISHED", "end"]
+
+    def test_and_is_given_up_at_last(self, caplog: pytest.LogCaptureFixture) -> None:
+        bench = Bench().pulling(STARTED, FINISHED)
+        bench.run.agent_ended(1.0)
+        now, action = 1.0, bench.run.store_failed(StoreUnavailable("no route"), 1.0)
+        while isinstance(action, Pause):
+            now += action.seconds
+            bench.run.resume(now)
+            action = bench.run.store_failed(StoreUnavailable(), now)
+        assert isinstance(action, StoreCall), "once more, at once, as for any other error"
+        assert bench.run.store_failed(StoreUnavailable(), now) == RunOver("done")
+        assert caplog.messages[0] == (
+            "the thread store is unavailable, run 'r' waits for it: no route"
+        )
+        assert "could not be closed" in caplog.messages[-1]
+
+    def test_a_server_that_ends_does_not_wait_for_long(self) -> None:
+        bench = Bench().pulling(STARTED)
+        bench.run.event(TEXT, 1.0)
+        bench.run.store_failed(StoreUnavailable(), 1.0)
+        assert isinstance(bench.run.interrupt(5.0, "bye"), StoreCall)
+        now, action = 5.0, bench.run.store_failed(StoreUnavailable(), 5.0)
+        while isinstance(action, Pause):
+            now += action.seconds
+            bench.run.resume(now)
+            action = bench.run.store_failed(StoreUnavailable(), now)
+        assert now <= 6.0
+
+    @pytest.mark.parametrize("told", ["interrupt", "signalled"])
+    def test_what_it_is_told_meanwhile_is_done(self, told: str) -> None:
+        bench = Bench().storing()
+        assert PERFORM[told](bench.run) is None
+        action = bench.run.store_failed(StoreUnavailable(), 1.0)
+        assert bench.state is RunState.CLOSING
+        assert bench.perform(action) == RunOver("cancel")
+        assert bench.logged()[0] == "RUN_STARTED"
+
+    def test_the_patience_with_an_agent_goes_on(self) -> None:
+        bench = Bench().pulling(STARTED)
+        bench.run.event(FINISHED, 1.0)
+        action = bench.run.store_failed(StoreUnavailable(), 1.0)
+        assert action == PullEvent(bench.run.patience, flush=0.05)
+        assert bench.perform(bench.run.settle(1.1)) == RunOver("drain")
+        assert bench.logged() == ["RUN_STARTED", "RUN_FINISHED", "end"]
 
 
 class TestAbandoned:

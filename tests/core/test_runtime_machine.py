@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 import pytest
 from core.checked_store import CheckedStore, Cursor
-from core.late_store import StoreDown
+from core.late_store import AnswerLost, StoreDown
 from core.model_store import ModelReader, ModelRun, split_frames
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -38,6 +38,7 @@ from sansio_copilot import (
 from sansio_copilot.actions import (
     Call,
     Finish,
+    Pause,
     PullEvent,
     ReadBody,
     RunOver,
@@ -56,7 +57,7 @@ from sansio_copilot.events import (
     verify_events,
 )
 from sansio_copilot.sse import HEARTBEAT
-from sansio_copilot.stores.protocol import LogGone, ThreadBusy
+from sansio_copilot.stores.protocol import LogGone, Signal, ThreadBusy
 from sansio_copilot.testing import run_input
 
 NOW = 1_700_000_000.0
@@ -143,17 +144,14 @@ class Home:
     said: list[dict[str, Any]] = attrs.field(factory=list)
     expander: ChunkExpander = attrs.field(factory=ChunkExpander)
     verifier: Verifier = attrs.field(factory=Verifier)
-    notified: bool = False
+    signals: list[Signal] = attrs.field(factory=list)
     failed: bool = False
     flush_due: bool = False
     unwatch: Any = None
 
     def begin(self) -> None:
         self.tell(self.run.start(NOW))
-        self.unwatch = self.run.store.watch_run(self.run.key, self._notify)
-
-    def _notify(self) -> None:
-        self.notified = True
+        self.unwatch = self.run.store.watch_run(self.run.key, self.signals.append)
 
     @property
     def over(self) -> bool:
@@ -172,13 +170,14 @@ class Home:
             try:
                 outcome = self.action.function(*self.action.args)
             except StoreDown as error:
-                self.failed = True
+                self.failed |= not isinstance(error, AnswerLost)
                 self.tell(self.run.store_failed(error, NOW))
             else:
                 self.tell(self.run.stored(outcome, NOW))
-        elif self.pulls and self.notified:
-            self.notified = False
-            self.tell(self.run.check())
+        elif isinstance(self.action, Pause):
+            self.tell(self.run.resume(NOW))
+        elif self.pulls and self.signals:
+            self.tell(self.run.signalled(self.signals.pop(), NOW))
         elif self.pulls and self.flush_due and flushes:
             self.flush_due = False
             self.tell(self.run.flush(NOW))
@@ -543,7 +542,7 @@ class RuntimeMachine(RuleBasedStateMachine):
         homes = [home for home in self.homes if home.pulls]
         home = homes[which % len(homes)]
         for saying in speech:
-            if home.pulls and not home.notified:
+            if home.pulls and not home.signals:
                 home.say(SAYINGS[saying])
                 home.go_on(flushes=False)
 
@@ -568,6 +567,13 @@ class RuntimeMachine(RuleBasedStateMachine):
         else:
             home.tell(home.run.agent_ended(NOW, Wrong("on purpose") if how == "fails" else None))
 
+    @precondition(lambda self: any(home.pulls for home in self.homes))
+    @rule(which=WHICH)
+    def renew_the_lease(self, which: int) -> None:
+        homes = [home for home in self.homes if home.pulls]
+        home = homes[which % len(homes)]
+        home.tell(home.run.check())
+
     @rule(which=WHICH)
     def work(self, which: int) -> None:
         homes = [home for home in self.homes if not home.over]
@@ -581,6 +587,7 @@ class RuntimeMachine(RuleBasedStateMachine):
         what=st.one_of(
             st.sampled_from(["no room", "silence"]),
             st.sampled_from(["open_run", "append", "close_run", "renew", "read", "open_cursor"]),
+            st.sampled_from(["append is lost", "close_run is lost", "renew is lost"]),
             st.tuples(
                 st.sampled_from(HOOKS),
                 # Made anew each time, because an error keeps whoever it was raised through.
@@ -598,6 +605,8 @@ class RuntimeMachine(RuleBasedStateMachine):
             for client in self.clients:
                 if client.waits:
                     client.time_out()
+        elif isinstance(what, str) and what.endswith(" is lost"):
+            self.store.losing.add(what.removesuffix(" is lost"))
         elif isinstance(what, str):
             self.store.failing.add(what)
         else:

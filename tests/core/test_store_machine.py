@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
-from core.model_store import ModelReader, ModelRun, ModelStore
+import pytest
+from core.model_store import ModelReader, ModelRun, ModelStore, split_frames
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
@@ -16,6 +17,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from sansio_copilot.stores.memory import MemoryStore
 from sansio_copilot.stores.protocol import (
     LogGone,
+    PositionGap,
     RunKey,
     RunOpened,
     RunRequest,
@@ -69,11 +71,11 @@ class Owner:
     """An owner who wants to hear of signals."""
 
     run: ModelRun
-    told: int = 0
+    told: set[Signal] = attrs.field(factory=set)
     cancel: Callable[[], None] = attrs.field(default=lambda: None)
 
-    def __call__(self) -> None:
-        self.told += 1
+    def __call__(self, signal: Signal) -> None:
+        self.told.add(signal)
 
 
 THREADS = st.sampled_from(["s", "t", "u"])
@@ -147,21 +149,46 @@ class StoreMachine(RuleBasedStateMachine):
         self.owners.append(owner)
         return run
 
-    @rule(run=runs, count=st.integers(1, 3), result=RESULTS)
-    def append(self, run: ModelRun, count: int, result: RunResult | None) -> None:
+    @rule(run=runs, count=st.integers(0, 3), again=st.integers(0, 3), result=RESULTS)
+    def append(self, run: ModelRun, count: int, again: int, result: RunResult | None) -> None:
+        """Behind what is there, or with some of that once more."""
         self.model.begin_call(self.store)
-        frames = frames_of(run.key, len(run.frames), count)
+        at, old, new = self.frames_from(run, again, count)
         result = self.result_of(run, result)
-        signal = self.store.append(run.key, frames, result)
-        assert signal is self.model.append(run.key, frames, result)
+        signal = self.store.append(run.key, at, old + new, result)
+        assert signal is self.model.append(run.key, new, result)
 
-    @rule(run=runs, count=st.integers(0, 2), result=RESULTS)
-    def close(self, run: ModelRun, count: int, result: RunResult | None) -> None:
+    @rule(run=runs, result=RESULTS)
+    def append_late(self, run: ModelRun, result: RunResult | None) -> None:
+        """What another append has overtaken says nothing, and neither does its result."""
+        at, old, _ = self.frames_from(run, 2, 0)
+        frames = b"".join(split_frames(old)[:-1])
+        if len(frames) < len(old):
+            signal = self.store.append(run.key, at, frames, self.result_of(run, result))
+            assert signal is run.signal
+
+    @rule(run=runs, closes=st.booleans())
+    def append_too_far(self, run: ModelRun, closes: bool) -> None:
+        """Frames behind a gap are refused, and change nothing."""
+        call = self.store.close_run if closes else self.store.append
+        if run.ended:
+            call(run.key, len(run.data) + 1, b"data: 1\n\n", None)
+        else:
+            with pytest.raises(PositionGap):
+                call(run.key, len(run.data) + 1, b"data: 1\n\n", None)
+
+    @rule(run=runs, count=st.integers(0, 2), again=st.integers(0, 2), result=RESULTS)
+    def close(self, run: ModelRun, count: int, again: int, result: RunResult | None) -> None:
         self.model.begin_call(self.store)
-        frames = frames_of(run.key, len(run.frames), count)
+        at, old, new = self.frames_from(run, again, count)
         result = self.result_of(run, result)
-        self.store.close_run(run.key, frames, result)
-        self.model.close_run(run.key, frames, result)
+        self.store.close_run(run.key, at, old + new, result)
+        self.model.close_run(run.key, new, result)
+
+    def frames_from(self, run: ModelRun, again: int, count: int) -> tuple[int, bytes, bytes]:
+        """Where the last ``again`` frames of a run begin, these, and ``count`` new ones."""
+        old = b"".join(run.frames[max(len(run.frames) - again, 0) :])
+        return len(run.data) - len(old), old, frames_of(run.key, len(run.frames), count)
 
     @rule(run=runs)
     def renew(self, run: ModelRun) -> None:
@@ -270,7 +297,8 @@ class StoreMachine(RuleBasedStateMachine):
     @invariant()
     def each_owner_is_told_of_its_signal(self) -> None:
         for owner in getattr(self, "owners", ()):
-            assert bool(owner.told) == (owner.run.stopped or owner.run.sealed)
+            expected = {Signal.STOP} if owner.run.stopped else set()
+            assert owner.told == (expected | {Signal.SEALED} if owner.run.sealed else expected)
 
     def teardown(self) -> None:
         if hasattr(self, "store"):
@@ -283,7 +311,7 @@ class StoreMachine(RuleBasedStateMachine):
             watch.cancel()
         for run in self.model.open_runs:
             self.model.begin_call(self.store)
-            self.store.close_run(run.key, b"", None)
+            self.store.close_run(run.key, 0, b"", None)
             self.model.close_run(run.key, b"", None)
         for reader in self.all_readers:
             self.read_some(reader, 1 << 20)

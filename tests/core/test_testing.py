@@ -11,8 +11,8 @@ from typing import Any
 import attrs
 import pytest
 
-from sansio_copilot import CopilotRuntime, Hooks, Limits, MemoryStore, Response
-from sansio_copilot.stores.protocol import RunKey, RunOpened, RunRequest, RunResult, Signal
+from sansio_copilot import CopilotRuntime, Hooks, Limits, MemoryStore, Response, StoreUnavailable
+from sansio_copilot.stores.protocol import RunKey, RunOpened, RunRequest, Signal
 from sansio_copilot.testing import Answer, Client, NeedsEventLoop, Stream, run_input
 
 BASE = "/api/copilotkit"
@@ -351,8 +351,8 @@ class TestRuns:
 
     def test_a_stop_that_comes_while_the_store_is_busy_is_not_lost(self) -> None:
         class Busy(MemoryStore):
-            def append(self, key: RunKey, frames: bytes, result: RunResult | None = None) -> Signal:
-                signal = super().append(key, frames, result)
+            def append(self, key: RunKey, *args: Any) -> Signal:
+                signal = super().append(key, *args)
                 self.request_stop(key.thread_id, None)
                 return signal
 
@@ -360,12 +360,45 @@ class TestRuns:
 
     def test_a_store_that_fails_ends_the_run(self) -> None:
         class Full(MemoryStore):
-            def append(self, key: RunKey, frames: bytes, result: RunResult | None = None) -> Signal:
+            def append(self, *args: Any) -> Signal:
                 raise OSError("disk full")
 
         events = client(store=Full()).post(RUN, json=run_input("t1")).events()
         assert types(events)[-1] == "RUN_ERROR"
         assert events[-1]["message"] == "The thread store failed"
+
+    @pytest.mark.parametrize("method", ["append", "close_run"])
+    def test_a_store_that_is_unavailable_for_some_time_ends_no_run(self, method: str) -> None:
+        class Restarting(MemoryStore):
+            def append(self, *args: Any) -> Signal:
+                signal = super().append(*args)
+                self.check("append")
+                return signal
+
+            def close_run(self, *args: Any) -> None:
+                super().close_run(*args)
+                self.check("close_run")
+
+            def check(self, name: str) -> None:
+                if name == method and 1_700_000_001 < server.now < 1_700_000_010:
+                    raise StoreUnavailable("restarting")
+
+        server = client(store=Restarting())
+        stream = begin(server)
+        server.now += 2
+        assert types(stream) == WHOLE
+        assert server.post(RUN, json=run_input("t1", "next")).status == 200
+
+    def test_nor_does_one_that_is_so_for_ever_keep_a_run(self) -> None:
+        class Gone(MemoryStore):
+            def append(self, *args: Any) -> Signal:
+                raise StoreUnavailable("gone")
+
+        server = client(store=Gone(), limits=Limits(outage_bytes=1))
+        start = server.now
+        events = server.post(RUN, json=run_input("t1")).events()
+        assert events[-1]["message"] == "The thread store failed"
+        assert 29 < server.now - start < 32
 
     def test_a_store_of_coroutines(self) -> None:
         class Later:

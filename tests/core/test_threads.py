@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from core.owner import append, close
 
 from sansio_copilot.stores.memory import MESSAGE_ID_BYTES, RUN_BYTES, THREAD_BYTES, MemoryStore
 from sansio_copilot.stores.protocol import (
@@ -55,8 +56,9 @@ def add_run(
     """A whole run of ``frames`` raw frames, and one compacted one."""
     key = opened(store, thread_id, run_id).key
     for position in range(frames - 1):
-        store.append(key, frame(key, position, f'"{run_id}{position}"'))
-    store.close_run(
+        append(store, key, frame(key, position, f'"{run_id}{position}"'))
+    close(
+        store,
         key,
         frame(key, frames - 1, f'"{run_id}{frames - 1}"'),
         result or RunResult(compacted(key, f'"{run_id}"')),
@@ -104,9 +106,11 @@ class Bell:
 
     def __init__(self) -> None:
         self.rung = 0
+        self.signal: Signal | None = None
 
-    def __call__(self) -> None:
+    def __call__(self, signal: Signal | None = None) -> None:
         self.rung += 1
+        self.signal = signal
 
 
 class TestKey:
@@ -152,9 +156,9 @@ class TestOwner:
         store = MemoryStore()
         run = opened(store)
         assert run.lease is None
-        assert store.append(run.key, b"id: a\ndata: 1\n\n") is Signal.CONTINUE
+        assert append(store, run.key, b"id: a\ndata: 1\n\n") is Signal.CONTINUE
         assert store.renew(run.key) is Signal.CONTINUE
-        store.close_run(run.key, b"id: b\ndata: 2\n\n", RunResult(b"compact"))
+        close(store, run.key, b"id: b\ndata: 2\n\n", RunResult(b"compact"))
         assert read_all(store, run.cursor) == (b"id: a\ndata: 1\n\nid: b\ndata: 2\n\n", True)
         assert store.read_history("t").frames == b"compact"
 
@@ -170,41 +174,41 @@ class TestOwner:
         store.clear()
         second = opened(store).key
         assert second != first
-        store.close_run(second, b"", None)
+        close(store, second, b"", None)
         assert opened(store).key not in (first, second)
 
     def test_a_superseded_owner_cannot_write_into_a_namesake(self) -> None:
         store = MemoryStore(on_concurrent_run="supersede")
         first = opened(store, run_id="r")
-        store.close_run(opened(store, run_id="other").key, b"", None)
+        close(store, opened(store, run_id="other").key, b"", None)
         namesake = opened(store, run_id="r")
-        store.append(first.key, b"data: first\n\n")
-        store.close_run(first.key, b"", None)
+        append(store, first.key, b"data: first\n\n")
+        close(store, first.key, b"", None)
         assert read_all(store, namesake.cursor) == (b"", False)
 
     def test_a_closed_run_takes_nothing_more(self) -> None:
         store = MemoryStore()
         run = opened(store)
-        store.close_run(run.key, b"end", RunResult(b"compact"))
-        assert store.append(run.key, b"more", RunResult(b"other")) is Signal.SEALED
+        close(store, run.key, b"end", RunResult(b"compact"))
+        assert append(store, run.key, b"more", RunResult(b"other")) is Signal.SEALED
         assert store.renew(run.key) is Signal.SEALED
-        store.close_run(run.key, b"another end", None)
+        close(store, run.key, b"another end", None)
         assert read_all(store, run.cursor) == (b"end", True)
         assert store.read_history("t").frames == b"compact"
 
     def test_a_run_that_nobody_opened_is_closed(self) -> None:
         store = MemoryStore()
         key = RunKey("t", 1, "r")
-        assert store.append(key, b"x") is Signal.SEALED
-        store.close_run(key, b"x", RunResult(b"x"))
+        assert append(store, key, b"x") is Signal.SEALED
+        close(store, key, b"x", RunResult(b"x"))
         assert store.total_bytes == 0
         assert store.list_threads() == []
 
     def test_a_run_without_a_result_leaves_nothing(self) -> None:
         store = MemoryStore()
         run = opened(store)
-        store.append(run.key, b"data: 1\n\n")
-        store.close_run(run.key, b"data: 2\n\n", None)
+        append(store, run.key, b"data: 1\n\n")
+        close(store, run.key, b"data: 2\n\n", None)
         assert read_all(store, run.cursor) == (b"data: 1\n\ndata: 2\n\n", True)
         assert store.open_cursor("t", None) == store.open_cursor("unknown", None)
         assert store.total_bytes == len(b"data: 1\n\ndata: 2\n\n")
@@ -217,8 +221,8 @@ class TestOwner:
         add_run(store)
         before = store.total_bytes, store.read_history("t")
         run = opened(store)
-        store.append(run.key, b"data: 1\n\n")
-        store.close_run(run.key, b"data: 2\n\n", None)
+        append(store, run.key, b"data: 1\n\n")
+        close(store, run.key, b"data: 2\n\n", None)
         del run
         assert (store.total_bytes, store.read_history("t")) == before
 
@@ -245,7 +249,7 @@ class TestSignals:
         assert store.request_stop("t", None) is True
         assert bell.rung == 1
         assert store.renew(run.key) is Signal.STOP
-        assert store.append(run.key, b"data: 1\n\n") is Signal.STOP
+        assert append(store, run.key, b"data: 1\n\n") is Signal.STOP
         assert read_all(store, run.cursor) == (b"data: 1\n\n", False)
 
     def test_it_is_asked_for_once(self) -> None:
@@ -273,7 +277,7 @@ class TestSignals:
         store.request_stop("t", None)
         store.watch_run(run.key, stopped)()
         assert stopped.rung == 1
-        store.close_run(run.key, b"", None)
+        close(store, run.key, b"", None)
         store.watch_run(run.key, closed)()
         assert closed.rung == 1
 
@@ -286,7 +290,7 @@ class TestSignals:
     def test_an_owner_may_close_its_run_while_it_is_being_told(self) -> None:
         store = MemoryStore()
         run = opened(store)
-        store.watch_run(run.key, lambda: store.close_run(run.key, b"end", RunResult(b"c")))
+        store.watch_run(run.key, lambda _: close(store, run.key, b"end", RunResult(b"c")))
         assert store.request_stop("t", None) is True
         assert read_all(store, run.cursor) == (b"end", True)
         opened(store)
@@ -298,7 +302,7 @@ class TestConcurrentRuns:
         run = opened(store)
         store.watch_run(run.key, bell)
         assert store.open_run(RunRequest("t", "second", "agent")) == ThreadBusy("r")
-        assert store.append(run.key, b"data: 1\n\n") is Signal.CONTINUE
+        assert append(store, run.key, b"data: 1\n\n") is Signal.CONTINUE
         assert bell.rung == 0
         assert next_batch(store, store.open_cursor("t", None), 100).data == b"data: 1\n\n"
         assert store.request_stop("t", "r")
@@ -315,16 +319,16 @@ class TestConcurrentRuns:
         store, bell = MemoryStore(on_concurrent_run="supersede"), Bell()
         first = opened(store, run_id="first")
         follower = store.open_cursor("t", None)
-        store.append(first.key, b"data: 1\n\n")
+        append(store, first.key, b"data: 1\n\n")
         store.watch_run(first.key, bell)
         second = opened(store, run_id="second")
         assert bell.rung == 1
         # Whoever follows it sees it to its end, and then the one that did it.
         newcomer = store.open_cursor("t", None)
-        assert store.append(first.key, b"data: 2\n\n") is Signal.STOP
-        store.append(second.key, b"data: new\n\n")
+        assert append(store, first.key, b"data: 2\n\n") is Signal.STOP
+        append(store, second.key, b"data: new\n\n")
         assert read_all(store, newcomer) == (b"data: 1\n\ndata: 2\n\n", False)
-        store.close_run(first.key, b"data: 3\n\n", RunResult(b"compact"))
+        close(store, first.key, b"data: 3\n\n", RunResult(b"compact"))
         old = b"data: 1\n\ndata: 2\n\ndata: 3\n\n"
         for cursor in (first.cursor, follower):
             assert read_all(store, cursor) == (old, True)
@@ -336,11 +340,11 @@ class TestConcurrentRuns:
     def test_a_newcomer_waits_for_the_superseded_run_first(self) -> None:
         store, bell = MemoryStore(on_concurrent_run="supersede"), Bell()
         first, second = opened(store, run_id="first"), opened(store, run_id="second")
-        store.append(second.key, b"data: new\n\n")
+        append(store, second.key, b"data: new\n\n")
         cursor = store.open_cursor("t", None)
         store.watch(cursor, bell)
         assert (next_batch(store, cursor).data, bell.rung) == (b"", 0)
-        store.close_run(first.key, b"data: 1\n\n", RunResult(b"compact"))
+        close(store, first.key, b"data: 1\n\n", RunResult(b"compact"))
         assert bell.rung == 1
         assert read_all(store, cursor) == (b"data: 1\n\ndata: new\n\n", False)
 
@@ -355,7 +359,7 @@ class TestConcurrentRuns:
             ids = frozenset({run_id})
             end = frame(run.key, 0, f'"{run_id}"')
             result = RunResult(compacted(run.key, f'"{run_id}"'), said, said, ids, run.key.seq)
-            store.close_run(run.key, end, result)
+            close(store, run.key, end, result)
         whole = b"".join(compacted(run.key, f'"{run.key.run_id}"') for run in runs)
         assert connect(store) == whole
         assert store.read_history("t") == ThreadHistory(whole, b'["c"]', b'["c"]')
@@ -370,8 +374,8 @@ class TestConcurrentRuns:
     def test_one_that_ends_late_may_be_too_old_already(self) -> None:
         store = MemoryStore(on_concurrent_run="supersede", max_runs_per_thread=1)
         first, second = opened(store, run_id="first"), opened(store, run_id="second")
-        store.close_run(second.key, b"", RunResult(compacted(second.key, "2")))
-        store.close_run(first.key, b"x", RunResult(compacted(first.key, "1")))
+        close(store, second.key, b"", RunResult(compacted(second.key, "2")))
+        close(store, first.key, b"x", RunResult(compacted(first.key, "1")))
         assert connect(store) == compacted(second.key, "2")
         del first, second
         raw_and_replay = len(compacted(RunKey("t", 2, "second"), "2"))
@@ -380,10 +384,10 @@ class TestConcurrentRuns:
     def test_a_superseded_run_keeps_its_thread(self) -> None:
         store = MemoryStore(on_concurrent_run="supersede", max_threads=1)
         first, second = opened(store), opened(store)
-        store.close_run(second.key, b"", None)
+        close(store, second.key, b"", None)
         add_run(store, "other")
-        store.append(first.key, b"data: 1\n\n")
-        store.close_run(first.key, b"", RunResult(b"x"))
+        append(store, first.key, b"data: 1\n\n")
+        close(store, first.key, b"", RunResult(b"x"))
         assert connect(store) == b"x"
         assert [record.thread_id for record in store.list_threads()] == ["t"]
 
@@ -394,8 +398,8 @@ class TestConcurrentRuns:
         assert store.delete_thread("t")
         assert bell.rung == 1
         for run in (first, second):
-            assert store.append(run.key, b"data: 1\n\n") is Signal.STOP
-            store.close_run(run.key, b"", RunResult(b"x"))
+            assert append(store, run.key, b"data: 1\n\n") is Signal.STOP
+            close(store, run.key, b"", RunResult(b"x"))
         assert store.list_threads() == []
         assert connect(store) == b""
         del run, first, second
@@ -412,7 +416,7 @@ class TestConcurrentRuns:
     def test_the_new_run_is_there_when_the_superseded_owner_hears_of_it(self) -> None:
         store = MemoryStore(on_concurrent_run="supersede")
         first = opened(store)
-        store.watch_run(first.key, lambda: store.close_run(first.key, b"", RunResult(b"x")))
+        store.watch_run(first.key, lambda _: close(store, first.key, b"", RunResult(b"x")))
         second = opened(store)
         assert store.renew(second.key) is Signal.CONTINUE
         assert store.renew(first.key) is Signal.SEALED
@@ -429,7 +433,7 @@ class TestSealing:
         run = opened(store)
         store.watch_run(run.key, bell)
         result = RunResult(b"compact", b"[1]", b"{}", frozenset("m"), 5.0)
-        assert store.append(run.key, b"end", result) is Signal.CONTINUE
+        assert append(store, run.key, b"end", result) is Signal.CONTINUE
         batch = next_batch(store, run.cursor, 100)
         assert (batch.data, batch.ended) == (b"end", False)
         store.watch(batch.cursor, reader)
@@ -440,8 +444,8 @@ class TestSealing:
         assert (bell.rung, reader.rung) == (1, 1)
         assert next_batch(store, batch.cursor, 100).ended
         assert store.renew(run.key) is Signal.SEALED
-        assert store.append(run.key, b"more") is Signal.SEALED
-        store.close_run(run.key, b"more", None)
+        assert append(store, run.key, b"more") is Signal.SEALED
+        close(store, run.key, b"more", None)
         assert store.read_history("t") == ThreadHistory(b"compact", b"[1]", b"{}")
         assert store.list_threads() == [ThreadRecord("t", "agent", 5.0, 5.0)]
         assert connect(store) == b"compact"
@@ -449,7 +453,7 @@ class TestSealing:
     def test_until_then_it_is_live(self, policy: Any, resumable_runs: int) -> None:
         store = MemoryStore(on_concurrent_run=policy, resumable_runs=resumable_runs)
         run = opened(store)
-        store.append(run.key, b"end", RunResult(b"compact"))
+        append(store, run.key, b"end", RunResult(b"compact"))
         assert connect(store) == b"end"
         assert store.read_history("t") == ThreadHistory()
         assert store.request_stop("t", None) is True
@@ -457,11 +461,11 @@ class TestSealing:
     def test_more_frames_make_it_busy_again(self, policy: Any, resumable_runs: int) -> None:
         store = MemoryStore(on_concurrent_run=policy, resumable_runs=resumable_runs)
         run = opened(store)
-        store.append(run.key, b"end", RunResult(b"compact"))
-        store.append(run.key, b"and on")
+        append(store, run.key, b"end", RunResult(b"compact"))
+        append(store, run.key, b"and on")
         outcome = store.open_run(RunRequest("t", "next", "agent"))
         assert isinstance(outcome, ThreadBusy) == (policy == "reject")
-        store.close_run(run.key, b"", None)
+        close(store, run.key, b"", None)
         assert read_all(store, run.cursor) == (b"endand on", True)
 
 
@@ -475,11 +479,11 @@ class TestReading:
         store = MemoryStore()
         first, second = add_run(store, run_id="first"), add_run(store, run_id="second")
         live = opened(store, run_id="live")
-        store.append(live.key, frame(live.key, 0))
+        append(store, live.key, frame(live.key, 0))
         cursor = store.open_cursor("t", None)
         replay = compacted(first, '"first"') + compacted(second, '"second"')
         assert read_all(store, cursor) == (replay + frame(live.key, 0), False)
-        store.close_run(live.key, frame(live.key, 1), RunResult(b"compact"))
+        close(store, live.key, frame(live.key, 1), RunResult(b"compact"))
         whole = replay + frame(live.key, 0) + frame(live.key, 1)
         assert read_all(store, cursor) == (whole, True)
         assert connect(store) == replay + b"compact"
@@ -491,16 +495,16 @@ class TestReading:
             add_run(store, run_id=run_id)
         add_run(store, run_id="empty", result=RunResult(b""))
         live = opened(store)
-        store.append(live.key, "data: é\u2028\n\n".encode())
+        append(store, live.key, "data: é\u2028\n\n".encode())
         whole = connect(store)
         assert read_all(store, store.open_cursor("t", None), max_bytes) == (whole, False)
-        store.close_run(live.key, b"", RunResult(b""))
+        close(store, live.key, b"", RunResult(b""))
         assert read_all(store, live.cursor, max_bytes) == ("data: é\u2028\n\n".encode(), True)
 
     def test_the_last_slice_says_that_it_is(self) -> None:
         store = MemoryStore()
         run = opened(store)
-        store.close_run(run.key, b"12", None)
+        close(store, run.key, b"12", None)
         first = next_batch(store, run.cursor, 1)
         assert (first.data, first.ended) == (b"1", False)
         last = next_batch(store, first.cursor, 1)
@@ -553,9 +557,9 @@ class TestLettingGo:
         store = MemoryStore(max_threads=1, resumable_runs=0)
         add_run(store, "a")
         key = opened(store, "b").key
-        store.append(key, frame(key, 0))
+        append(store, key, frame(key, 0))
         following = store.open_cursor("b", None)
-        store.close_run(key, b"", RunResult(b"compact"))
+        close(store, key, b"", RunResult(b"compact"))
         opened(store, "b")
         cursor = store.open_cursor("b", None)
         assert next_batch(store, cursor, 100).data == b"compact"
@@ -573,11 +577,11 @@ class TestLettingGo:
         store = MemoryStore(max_threads=1, max_bytes=1)
         run = opened(store)
         follower = store.open_cursor("t", None)
-        store.append(run.key, b"data: 1\n\n")
+        append(store, run.key, b"data: 1\n\n")
         forget(store)
         opened(store, "other")
-        store.append(run.key, b"data: 2\n\n")
-        store.close_run(run.key, b"data: 3\n\n", RunResult(b"compact"))
+        append(store, run.key, b"data: 2\n\n")
+        close(store, run.key, b"data: 3\n\n", RunResult(b"compact"))
         whole = b"data: 1\n\ndata: 2\n\ndata: 3\n\n"
         assert read_all(store, run.cursor) == (whole, True)
         assert read_all(store, follower) == (whole, True)
@@ -586,7 +590,7 @@ class TestLettingGo:
     def test_frames_that_are_there_for_slow_readers_only_count(self, resumable_runs: int) -> None:
         store = MemoryStore(resumable_runs=resumable_runs)
         run = opened(store)
-        store.close_run(run.key, b"x" * 1000, RunResult(b"c"))
+        close(store, run.key, b"x" * 1000, RunResult(b"c"))
         add_run(store, frames=1, result=RunResult(b"c"))
         raw = len(frame(RunKey("t", 2, "r"), 0, '"r0"')) * resumable_runs
         kept = thread_bytes() + 2 * run_bytes() + 2 + raw
@@ -604,7 +608,7 @@ class TestLettingGo:
         store = MemoryStore(max_bytes=2 * size + 3200, resumable_runs=0)
         add_run(store, "a", frames=1, result=RunResult(b"compact"))
         slow = opened(store, "b")
-        store.close_run(slow.key, b"x" * 3000, RunResult(b"compact"))
+        close(store, slow.key, b"x" * 3000, RunResult(b"compact"))
         add_run(store, "c", frames=1, result=RunResult(b"compact"))
         assert [record.thread_id for record in store.list_threads()] == ["b", "c"]
         assert len(next_batch(store, slow.cursor, 5000).data) == 3000
@@ -615,7 +619,7 @@ class TestLettingGo:
         live = opened(store, "live")
         assert store.read(slow.cursor, 5000) == LogGone()
         assert [record.thread_id for record in store.list_threads()] == ["c", "d"]
-        store.append(live.key, b"x" * 3000)
+        append(store, live.key, b"x" * 3000)
         assert [record.thread_id for record in store.list_threads()] == ["d"]
 
     def test_a_reader_may_go_in_another_thread_at_any_moment(self) -> None:
@@ -627,11 +631,11 @@ class TestLettingGo:
 
         store = Racing(max_bytes=2000, resumable_runs=0)
         run = opened(store, "a")
-        store.close_run(run.key, b"x" * 1000, None)
+        close(store, run.key, b"x" * 1000, None)
         del run
         assert store.total_bytes == 1000
         live = opened(store, "b")
-        store.append(live.key, b"x" * 1000)
+        append(store, live.key, b"x" * 1000)
         assert store.total_bytes == thread_bytes() + run_bytes() + 1000
         MemoryStore._reclaim(store)
         assert store.total_bytes == thread_bytes() + run_bytes() + 1000
@@ -654,8 +658,8 @@ class TestLettingGo:
             readers = []
             for number in range(60):
                 key = opened(store, str(number)).key
-                store.append(key, bytes(2_500_000))
-                store.close_run(key, b"", RunResult(bytes(2_500_000)))
+                append(store, key, bytes(2_500_000))
+                close(store, key, b"", RunResult(bytes(2_500_000)))
                 readers.append(store.open_cursor(str(number), None))
                 readers.append(store.open_cursor(str(number), f"{key.token}.0"))
             held = tracemalloc.get_traced_memory()[0]
@@ -676,15 +680,15 @@ class TestWatching:
         for bell in bells:
             store.watch(run.cursor, bell)
         assert [bell.rung for bell in bells] == [0, 0]
-        store.append(run.key, b"1")
-        store.append(run.key, b"2")
+        append(store, run.key, b"1")
+        append(store, run.key, b"2")
         assert [bell.rung for bell in bells] == [1, 1]
 
     def test_the_end_wakes_too(self) -> None:
         store, bell = MemoryStore(), Bell()
         run = opened(store)
         store.watch(run.cursor, bell)
-        store.close_run(run.key, b"", None)
+        close(store, run.key, b"", None)
         assert bell.rung == 1
 
     def test_what_is_there_already_is_told_at_once(self) -> None:
@@ -693,9 +697,9 @@ class TestWatching:
         run = opened(store)
         bells = [Bell() for _ in range(4)]
         store.watch(store.open_cursor("t", None), bells[0])()
-        store.append(run.key, b"1")
+        append(store, run.key, b"1")
         store.watch(run.cursor, bells[1])
-        store.close_run(run.key, b"", RunResult(b"c"))
+        close(store, run.key, b"", RunResult(b"c"))
         store.watch(next_batch(store, run.cursor, 10).cursor, bells[2])
         store.watch(store.open_cursor("unknown", None), bells[3])
         assert [bell.rung for bell in bells] == [1, 1, 1, 1]
@@ -707,7 +711,7 @@ class TestWatching:
         store.watch(run.cursor, other)
         cancel()
         cancel()
-        store.append(run.key, b"1")
+        append(store, run.key, b"1")
         assert (bell.rung, other.rung) == (0, 1)
 
     def test_a_woken_reader_may_watch_anew_while_it_is_told(self) -> None:
@@ -718,9 +722,9 @@ class TestWatching:
             store.watch(next_batch(store, run.cursor, 100).cursor, bell)
 
         store.watch(run.cursor, read_on)
-        store.append(run.key, b"1")
+        append(store, run.key, b"1")
         assert bell.rung == 0
-        store.append(run.key, b"2")
+        append(store, run.key, b"2")
         assert bell.rung == 1
 
 
@@ -730,7 +734,7 @@ class TestResuming:
         add_run(store, run_id="before")
         key = opened(store).key
         frames = [frame(key, position) for position in range(12)]
-        store.append(key, b"".join(frames))
+        append(store, key, b"".join(frames))
         for position in range(12):
             after = f"{key.token}.{position}"
             assert connect(store, after=after) == b"".join(frames[position + 1 :])
@@ -738,10 +742,10 @@ class TestResuming:
     def test_it_follows_from_there(self) -> None:
         store = MemoryStore()
         key = opened(store).key
-        store.append(key, frame(key, 0))
+        append(store, key, frame(key, 0))
         cursor = store.open_cursor("t", f"{key.token}.0")
         assert read_all(store, cursor) == (b"", False)
-        store.close_run(key, frame(key, 1), RunResult(b""))
+        close(store, key, frame(key, 1), RunResult(b""))
         assert read_all(store, cursor) == (frame(key, 1), True)
 
     def test_behind_a_raw_event_of_an_ended_run(self) -> None:
@@ -771,7 +775,7 @@ class TestResuming:
     def test_behind_a_compacted_event(self, resumable_runs: int) -> None:
         store = MemoryStore(resumable_runs=resumable_runs)
         first = opened(store).key
-        store.close_run(first, b"", RunResult(compacted(first, "1", "2", "3")))
+        close(store, first, b"", RunResult(compacted(first, "1", "2", "3")))
         second = add_run(store, run_id="second")
         last = compacted(second, '"second"')
         rest = frame(first, "c1", "2") + frame(first, "c2", "3") + last
@@ -782,7 +786,7 @@ class TestResuming:
     def test_a_live_run_has_no_compacted_events_to_resume_behind(self) -> None:
         store = MemoryStore()
         key = opened(store).key
-        store.append(key, frame(key, 0), RunResult(compacted(key, "1")))
+        append(store, key, frame(key, 0), RunResult(compacted(key, "1")))
         cursor = store.open_cursor("t", f"{key.token}.c0")
         assert read_all(store, cursor) == (frame(key, 0), False)
 
@@ -834,7 +838,7 @@ class TestResuming:
             frame(key, 1, "1"),
             frame(key, 10, f'"\\n{line}\\n"'),
         ]
-        store.append(key, b"".join(frames))
+        append(store, key, b"".join(frames))
         assert connect(store, after=f"{key.token}.1") == frames[2]
         assert connect(store, after=f"{key.token}.0") == b"".join(frames[1:])
 
@@ -870,10 +874,10 @@ class TestBounds:
         live = [opened(store, thread_id) for thread_id in "abc"]
         add_run(store, "d")
         for run in live:
-            assert store.append(run.key, b"x") is Signal.CONTINUE
+            assert append(store, run.key, b"x") is Signal.CONTINUE
         # As soon as they have ended, the bound holds again.
         for run in live:
-            store.close_run(run.key, b"", RunResult(b""))
+            close(store, run.key, b"", RunResult(b""))
         assert [record.thread_id for record in store.list_threads()] == ["c"]
 
     def test_history_of_a_live_thread_stays(self) -> None:
@@ -914,12 +918,12 @@ class TestBounds:
         add_run(store, "a", result=RunResult(b"x" * 400))
         add_run(store, "b", result=RunResult(b"x" * 400))
         live = opened(store, "l")
-        store.append(live.key, b"x" * 300)
+        append(store, live.key, b"x" * 300)
         assert [record.thread_id for record in store.list_threads()] == ["b"]
-        store.append(live.key, b"x" * 50_000)
+        append(store, live.key, b"x" * 50_000)
         assert store.list_threads() == []
         assert store.total_bytes == size + 50_300
-        store.close_run(live.key, b"", None)
+        close(store, live.key, b"", None)
         del live
         assert store.total_bytes == 0
 
@@ -968,13 +972,13 @@ class TestAccounting:
         run = opened(store)
         fixed = thread_bytes() + run_bytes()
         assert store.total_bytes == fixed
-        store.append(run.key, b"x" * 100)
+        append(store, run.key, b"x" * 100)
         assert store.total_bytes == fixed + 100
-        store.append(run.key, b"y" * 10, RunResult(b"c" * 7, b"[1,2]", b"{}"))
+        append(store, run.key, b"y" * 10, RunResult(b"c" * 7, b"[1,2]", b"{}"))
         assert store.total_bytes == fixed + 110 + 7 + 5 + 2
-        store.append(run.key, b"y" * 10)
+        append(store, run.key, b"y" * 10)
         assert store.total_bytes == fixed + 120
-        store.close_run(run.key, b"z", RunResult(b"c" * 8, b"[1,2]", b"{}", frozenset("m")))
+        close(store, run.key, b"z", RunResult(b"c" * 8, b"[1,2]", b"{}", frozenset("m")))
         fixed = thread_bytes() + run_bytes("r", "m")
         assert store.total_bytes == fixed + 121 + 8 + (5 - 2) + 2
         del run
@@ -987,30 +991,30 @@ class TestAccounting:
     def test_a_run_that_another_seals(self) -> None:
         store = MemoryStore()
         run = opened(store)
-        store.append(run.key, b"x" * 100, RunResult(b"c" * 7, b"[1,2]", b"{}", frozenset("m")))
+        append(store, run.key, b"x" * 100, RunResult(b"c" * 7, b"[1,2]", b"{}", frozenset("m")))
         opened(store)
         total = thread_bytes() + run_bytes("r", "m") + run_bytes() + 100 + 7 + (5 - 2) + 2
         assert store.total_bytes == total
-        store.close_run(run.key, b"late", None)
+        close(store, run.key, b"late", None)
         assert store.total_bytes == total
 
     def test_clearing_leaves_open_runs_and_their_bytes(self) -> None:
         store = MemoryStore(on_concurrent_run="supersede")
         add_run(store, result=RunResult(b"old", b"[1]", b"{}", frozenset("m")))
         superseded = opened(store)
-        store.append(superseded.key, b"123")
+        append(store, superseded.key, b"123")
         live = opened(store)
-        store.append(live.key, b"12345")
+        append(store, live.key, b"12345")
         add_run(store, "idle")
         store.clear()
         assert store.total_bytes == thread_bytes() + 2 * run_bytes() + 8
         assert store.list_threads() == []
         assert store.read_history("t") == ThreadHistory()
-        store.close_run(superseded.key, b"", None)
+        close(store, superseded.key, b"", None)
         del superseded
         assert connect(store) == b"12345"
         assert store.total_bytes == thread_bytes() + run_bytes() + 5
-        store.close_run(live.key, b"67", RunResult(b"new", None, None, frozenset(), 9.0))
+        close(store, live.key, b"67", RunResult(b"new", None, None, frozenset(), 9.0))
         assert store.list_threads() == [ThreadRecord("t", "agent", 9.0, 9.0)]
         assert store.total_bytes == thread_bytes() + run_bytes() + 7 + 3
         assert opened(store, "t", "r", "m").known_message_ids == frozenset()
@@ -1020,19 +1024,19 @@ class TestAccounting:
         add_run(store, "a", result=RunResult(b"c", b"[1,2,3]", b'{"a":1}', frozenset("m")))
         live = opened(store, "b")
         assert store.total_bytes == thread_bytes() + run_bytes()
-        store.close_run(live.key, b"", None)
+        close(store, live.key, b"", None)
         assert store.total_bytes == 0
 
     def test_a_run_of_a_deleted_thread_counts_until_it_ends(self) -> None:
         store = MemoryStore()
         run = opened(store, "t" * 1000)
-        store.append(run.key, b"x" * 100)
+        append(store, run.key, b"x" * 100)
         store.delete_thread("t" * 1000)
         fixed = run_bytes() + sys.getsizeof("t" * 1000)
         assert store.total_bytes == fixed + 100
-        store.append(run.key, b"x" * 10, RunResult(b"c"))
+        append(store, run.key, b"x" * 10, RunResult(b"c"))
         assert store.total_bytes == fixed + 110 + 1
-        store.close_run(run.key, b"", RunResult(b"c"))
+        close(store, run.key, b"", RunResult(b"c"))
         assert store.total_bytes == 110
         del run
         assert store.total_bytes == 0
@@ -1105,7 +1109,7 @@ class TestThreads:
     def test_one_without_history_is_not_listed(self) -> None:
         store = MemoryStore()
         run = opened(store)
-        store.append(run.key, b"x")
+        append(store, run.key, b"x")
         assert store.list_threads() == []
 
     def test_the_agent_is_that_of_the_last_run(self) -> None:
@@ -1113,7 +1117,7 @@ class TestThreads:
         for agent_id in ("first", "second"):
             outcome = store.open_run(RunRequest("t", "r", agent_id))
             assert isinstance(outcome, RunOpened)
-            store.close_run(outcome.key, b"", RunResult(b""))
+            close(store, outcome.key, b"", RunResult(b""))
         assert [record.agent_id for record in store.list_threads()] == ["second"]
 
     def test_history_is_what_the_runs_left(self) -> None:

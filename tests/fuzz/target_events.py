@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from core.owner import append, close
 from fuzz.support import json_lines
 
 from sansio_copilot import MemoryStore, json_codec
@@ -154,13 +155,13 @@ def recorder(data: bytes) -> None:
             break
         more = run.record(value, 1.0)
         frames += more
-        store.append(opened.key, more, run.result)
+        append(store, opened.key, more, run.result)
         if run.error is not None:
             end = {"error": run.error}
             break
     _check_resumption(store, frames)
     closing, result = run.finish(2.0, **end)
-    store.close_run(opened.key, closing, result)
+    close(store, opened.key, closing, result)
     whole = frames + closing
     assert _as_said(_events_in(frames)) == _as_said(_said(json_lines(rest), opened.key))
     _check_log(whole)
@@ -171,7 +172,7 @@ def recorder(data: bytes) -> None:
         assert _decoded(result.messages) == (folded or None)
         later = store.open_run(RunRequest("t", "later", "a"))
         assert isinstance(later, RunOpened)
-        store.append(later.key, b"id: %s.0\ndata: {}\n\n" % later.key.token.encode())
+        append(store, later.key, b"id: %s.0\ndata: {}\n\n" % later.key.token.encode())
         _check_resumption(store, whole, later.key)
         _check_resumption(store, result.frames, later.key)
         replayed = _events_in(result.frames)

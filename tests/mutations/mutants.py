@@ -49,8 +49,8 @@ EVENTS = [
         "drop-a-frame",
         "what waits for more is forgotten when the run ends",
         f"{CORE}/runs/machine.py",
-        'self._call("close_run", self.key, self._take_held() + last, result)',
-        'self._call("close_run", self.key, last, result)',
+        "frames = self._take_held() + last",
+        "frames = last",
         [
             "tests/core/test_run.py::TestBatches::test_or_until_the_run_ends",
             "tests/core/test_run.py::TestBatches::test_nor_a_store_that_fails",
@@ -132,10 +132,8 @@ RUNS = [
         "a-rejected-run-stays-open",
         "a run whose response a hook has rejected keeps its thread busy for ever",
         f"{CORE}/exchange/stream.py",
-        "if stream is not None and stream.run is not None:\n"
-        '        yield from _clean_up(stream.call("close_run"',
-        "if stream is not None and stream.run is None:\n"
-        '        yield from _clean_up(stream.call("close_run"',
+        "yield from _clean_up(calls.close_run(",
+        "yield from () and _clean_up(calls.close_run(",
         ["tests/core/test_hooks.py::test_a_run_whose_response_is_rejected_is_discarded"],
     ),
     Mutant(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import attrs
 
@@ -96,5 +96,7 @@ class Close:
     abort: bool = False
 
 
-Want: TypeAlias = Receive | Send | Rest | CloseWriting | Close | Call | StoreCall | WaitForFrames
+Want: TypeAlias = (
+    Receive | Send | Rest | CloseWriting | Close | Call | StoreCall[Any] | WaitForFrames
+)
 """Each but a :class:`StoreCall` may be answered with GONE."""

@@ -22,7 +22,8 @@ from weakref import WeakMethod, WeakValueDictionary
 
 from sansio_copilot import CopilotRuntime, RunRefused
 from sansio_copilot.actions import Call, StoreCall
-from sansio_copilot.stores.protocol import Cancel, Log, check_cancel
+from sansio_copilot.stores.calls import check_cancel
+from sansio_copilot.stores.protocol import Cancel, Log
 
 from .backend import Backend, Task
 from .context import CallContext, Dropped, Steps
@@ -460,7 +461,7 @@ def failure(error: BaseException) -> Exception:
 
 
 def begin_watch(
-    lock: StoreLock, store: Log, method: str, subject: Any, notify: Callable[[], None]
+    lock: StoreLock, store: Log, method: str, subject: Any, notify: Callable[..., None]
 ) -> Cancel:
     """Watch ``subject`` by that method of the store; returns what :func:`end_watch` needs.
 
@@ -470,13 +471,13 @@ def begin_watch(
         return check_cancel(method, contained(getattr(store, method), subject, notify))
 
 
-def weakly(method: Callable[[], None]) -> Callable[[], None]:
+def weakly(method: Callable[..., None]) -> Callable[..., None]:
     """Calls a bound method, and does not keep its object, which may be dropped with its loop."""
     of = WeakMethod(method)
 
-    def call() -> None:
+    def call(*args: Any) -> None:
         if (method := of()) is not None:
-            method()
+            method(*args)
 
     return call
 

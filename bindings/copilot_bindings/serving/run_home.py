@@ -12,7 +12,8 @@ from functools import partial
 from typing import Any
 
 from sansio_copilot import Run, RunState
-from sansio_copilot.actions import PULL, PullEvent, RunAction, RunOver, StoreCall
+from sansio_copilot.actions import PULL, Pause, PullEvent, RunAction, RunOver, StoreCall
+from sansio_copilot.stores.protocol import Signal
 
 from .backend import Backend, Event, Task
 from .calls import Calls, Pending, begin_watch, contained, end_watch, locked, passing, weakly
@@ -217,8 +218,13 @@ class RunHome:
         if pending is not None:
             await self._see_through(pending)
 
-    async def _see_through(self, pending: Pending | None) -> None:
+    async def _see_through(self, pending: Pending | Pause | None) -> None:
         while pending is not None:
+            if isinstance(pending, Pause):
+                event = self._backend.event()
+                await self._backend.wait_through(event, pending.seconds, self._cancelled)
+                pending = self._advance(self._run.resume(time.time()))
+                continue
             try:
                 outcome = await pending.see_through(self._backend, self._cancelled)
             except Exception as error:
@@ -227,8 +233,8 @@ class RunHome:
                 action = self._run.stored(outcome, time.time())
             pending = self._advance(action)
 
-    def _advance(self, action: RunAction) -> Pending | None:
-        """Perform store calls until one has to be waited for; returns that, or None."""
+    def _advance(self, action: RunAction) -> Pending | Pause | None:
+        """Perform store calls until there is something to wait for; returns that, or None."""
         run = self._run
         while isinstance(action, StoreCall):
             try:
@@ -241,6 +247,8 @@ class RunHome:
                 action = run.stored(outcome, time.time())
         if self._patience is not None:
             self._lose_patience()
+        if isinstance(action, Pause):
+            return action
         if not isinstance(action, PullEvent):
             self._over = action
         elif action is not PULL:
@@ -251,7 +259,7 @@ class RunHome:
         """Do what is to be done if the agent has not yielded for some time."""
         if action.patience is not None:
             self._patience = self._backend.later(action.patience, self._begin, self._settled)
-        elif action.flush is not None and self._flusher is None:
+        if action.flush is not None and self._flusher is None:
             self._flusher = self._backend.later(action.flush, self._flush)
 
     def _home(self) -> Backend:
@@ -305,7 +313,12 @@ class RunHome:
 
     def _end_at_once(self) -> None:
         action = self._run.interrupt(time.time(), "The server has gone")
-        while isinstance(action, StoreCall):
+        while isinstance(action, StoreCall | Pause):
+            if isinstance(action, Pause):
+                # This thread has nothing else to do.
+                time.sleep(action.seconds)
+                action = self._run.resume(time.time())
+                continue
             try:
                 with contextlib.nullcontext() if action.blocking else self._lock.held:
                     outcome = contained(action.function, *action.args)
@@ -340,10 +353,13 @@ class RunHome:
 
     # What happens while the agent is waited for
 
-    def _notified(self) -> None:
+    def _notified(self, signal: Signal) -> None:
         # From any thread, and perhaps from inside the store.
-        if not self._backend.soon(self._begin, self._check):
+        if not self._backend.soon(self._begin, partial(self._signalled, signal)):
             self.abandon()
+
+    def _signalled(self, signal: Signal) -> RunAction | None:
+        return self._run.signalled(signal, time.time())
 
     def _left_alone(self) -> None:
         # The loop does it, because this is called from any thread, perhaps more than once.
@@ -378,7 +394,7 @@ class RunHome:
         pulling = self._run.state is RunState.PULLING
         return self._run.settle(time.time()) if pulling else None
 
-    async def _perform(self, pending: Pending) -> None:
+    async def _perform(self, pending: Pending | Pause) -> None:
         try:
             await self._see_through(pending)
         finally:
