@@ -116,3 +116,13 @@ def test_each_promise_has_its_proof() -> None:
     promises = re.findall(r"^(\d+)\. \*\*", text, re.MULTILINE)
     proofs = re.findall(r"^\| (\d+)\. .* \| `tests/", text, re.MULTILINE)
     assert promises == proofs == [str(number + 1) for number in range(len(promises))]
+
+
+def test_every_room_is_in_the_architecture() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    for source in (ROOT / "sansio_copilot", ROOT / "bindings" / "copilot_bindings"):
+        for room in source.iterdir():
+            if room.is_dir() and room.name != "__pycache__":
+                assert f"`{room.name}/`" in text
+            elif room.suffix == ".py" and room.stem not in ("__init__", "version", "extras"):
+                assert f"`{room.name}`" in text
