@@ -23,12 +23,12 @@ OLD = HERE / ".old"
 NEWEST = importlib.metadata.version("ag-ui-protocol")
 
 ABOUT_MODELS = [
-    "bindings/test_demo_agent.py",
-    "core/test_agents.py",
-    "core/test_continuation.py",
-    "core/test_disclosure.py",
-    "core/test_endpoints.py",
-    "core/test_recorder.py",
+    "bindings/demo/test_agent.py",
+    "core/agents/test_disclosure.py",
+    "core/agents/test_protocols.py",
+    "core/endpoints/test_runs.py",
+    "core/runs/test_continuation.py",
+    "core/runs/test_recorder.py",
     "core/events/test_types.py",
 ]
 

@@ -19,8 +19,8 @@ from conformance.contract import find_server
 from conformance.faulty_agents import GARBAGE, ODD
 from conformance.process import Server
 from differential.generate import conversations
-from event_support import TYPES, well_formed
-from vectors_support import CONFIGS, load, scripted_agents
+from support.events import TYPES, well_formed
+from support.vectors import CONFIGS, load, scripted_agents
 
 from sansio_copilot import CopilotRuntime
 from sansio_copilot.testing import Client, run_input

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from core.events.streams import STARTED, streams
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.streams import STARTED, streams
 
 from sansio_copilot import json_codec
 from sansio_copilot.events import compact_events, fold_messages

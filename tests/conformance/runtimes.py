@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
-from vectors_support import CONFIGS, scripted_agents
+from support.vectors import CONFIGS, scripted_agents
 
 from sansio_copilot import AudioFile, CopilotRuntime, Exchange, Limits, Request
 

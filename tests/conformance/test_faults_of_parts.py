@@ -1,7 +1,7 @@
 """Hooks, stores and whatever else an application brings may fail, hang, or return nonsense.
 
 The client gets a clean answer, the log names the part and says what is wrong with it, and nobody
-else notices. What is wrong with which type is in tests/core/test_faults_of_parts.py.
+else notices. What is wrong with which type is in tests/core/exchange/test_faults_of_parts.py.
 """
 
 from __future__ import annotations

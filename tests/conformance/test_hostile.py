@@ -1,8 +1,8 @@
 """Odd and hostile requests, sent to each server that reads HTTP itself.
 
-What has to become of each stands in tests/hostile_requests.py, and is tested without sockets in
-tests/bindings/test_connection.py. A traceback in a server's log fails the suite when the server
-ends.
+What has to become of each stands in tests/support/hostile_requests.py; it is tested without sockets
+in tests/bindings/http1/test_connection.py. A traceback in a server's log fails the suite when the
+server ends.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable
 import pytest
 from conformance.client import Client
 from conformance.process import Server, wait_until
-from hostile_requests import BODY, CASES, CHUNKS, NEXT, POST, Case, responses, with_chunks
+from support.hostile_requests import BODY, CASES, CHUNKS, NEXT, POST, Case, responses, with_chunks
 
 from sansio_copilot.testing import run_input
 

@@ -19,7 +19,7 @@ from conformance.contract import ServerFile
 from conformance.process import Server, Servers, wait_until
 from conformance.resources import is_open
 from conformance.runtimes import LIMITS_OF_A_SERVER
-from hostile_requests import GET, POST, responses
+from support.hostile_requests import GET, POST, responses
 
 pytestmark = pytest.mark.owns_sockets
 

@@ -7,7 +7,7 @@ import json
 import pytest
 from conformance.client import Client
 from conformance.process import Server
-from vectors_support import CONFIGS, differences, load, name_of
+from support.vectors import CONFIGS, differences, load, name_of
 
 CASES = load("http.json")
 CLEAR = {"method": "resource/request", "params": {"path": "/threads/clear", "httpMethod": "POST"}}

@@ -17,7 +17,9 @@ from typing import Any
 
 import attrs
 import pytest
-from core.outside import (
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.outside import (
     ANYTHING,
     BASES,
     BODIES,

@@ -22,6 +22,9 @@ from core.model_store import ModelReader, ModelRun, split_frames
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from support.checked_store import CheckedStore, Cursor
+from support.late_store import StoreDown
+from support.model_store import ModelReader, ModelRun, split_frames
 
 from sansio_copilot import (
     CopilotRuntime,

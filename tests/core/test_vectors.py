@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from vectors_support import (
+from support.vectors import (
     ACCEPTED_DIFFERENCES,
     CONFIGS,
     REPLAYED_AS_LIVE,

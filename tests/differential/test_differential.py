@@ -27,7 +27,7 @@ import attrs
 import pytest
 from differential.generate import conversations
 from differential.steps import BASE, Conversation, Step
-from vectors_support import UNROUTED_ENVELOPE, with_no_transform
+from support.vectors import UNROUTED_ENVELOPE, with_no_transform
 
 from sansio_copilot.events import EventError, fold_messages, normalize_event
 from sansio_copilot.events.arrange import arrange

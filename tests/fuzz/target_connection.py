@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from bindings.driver import Driver
 from fuzz.support import no_error_is_logged
-from hostile_requests import responses
+from support.driver import Driver
+from support.hostile_requests import responses
 
 from sansio_copilot import CopilotRuntime, Limits, text_agent
 

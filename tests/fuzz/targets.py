@@ -8,13 +8,13 @@ from pathlib import Path
 from random import Random
 
 import attrs
-from event_support import TEXT_FIELDS, TYPES
 from fuzz.mutation import mutate
 from fuzz.target_bytes import json_codec, sse
 from fuzz.target_connection import connection
 from fuzz.target_events import machines, recorder
 from fuzz.target_requests import envelope, routing, run_input
-from hostile_requests import CASES
+from support.events import TEXT_FIELDS, TYPES
+from support.hostile_requests import CASES
 
 from sansio_copilot.http.envelope import METHOD_NAMES
 from sansio_copilot.http.routing import _ENDPOINTS

@@ -41,7 +41,7 @@ EVENTS = [
         'return held[0] if len(held) == 1 else b"".join(held)',
         'return held[0] if len(held) == 1 else b"".join(reversed(held))',
         [
-            "tests/core/test_run.py::TestBatches::test_one_that_comes_later_is_appended_with_those_that_wait",
+            "tests/core/runs/test_machine.py::TestBatches::test_one_that_comes_later_is_appended_with_those_that_wait",
             "tests/soak/test_soak.py::test_a_server_bears_a_mixed_load[asyncio-15]",
         ],
     ),
@@ -52,8 +52,8 @@ EVENTS = [
         "frames = self._take_held() + last",
         "frames = last",
         [
-            "tests/core/test_run.py::TestBatches::test_or_until_the_run_ends",
-            "tests/core/test_run.py::TestBatches::test_nor_a_store_that_fails",
+            "tests/core/runs/test_machine.py::TestBatches::test_or_until_the_run_ends",
+            "tests/core/runs/test_machine.py::TestBatches::test_nor_a_store_that_fails",
         ],
     ),
     Mutant(
@@ -62,7 +62,9 @@ EVENTS = [
         f"{CORE}/runs/recorder.py",
         "closing[-1:] = [*self._verifier.closers(), closing[-1]]",
         "closing[-1:] = [closing[-1]]",
-        ["tests/core/test_recorder.py::TestFinish::test_a_stop_closes_steps_and_subagents_too"],
+        [
+            "tests/core/runs/test_recorder.py::TestFinish::test_a_stop_closes_steps_and_subagents_too"
+        ],
     ),
     Mutant(
         "forget-a-message",
@@ -71,7 +73,7 @@ EVENTS = [
         'self._open_messages[event["messageId"]] = None',
         "pass",
         [
-            "tests/core/test_recorder.py::TestFinish::test_what_is_open_is_closed",
+            "tests/core/runs/test_recorder.py::TestFinish::test_what_is_open_is_closed",
             "tests/core/events/test_finalize.py",
         ],
     ),
@@ -82,7 +84,7 @@ EVENTS = [
         "self._position = position + 1",
         "self._position = max(position, 1)",
         [
-            "tests/core/test_recorder.py::TestFrames::test_each_has_the_run_and_its_position_for_an_id"
+            "tests/core/runs/test_recorder.py::TestFrames::test_each_has_the_run_and_its_position_for_an_id"
         ],
     ),
     Mutant(
@@ -92,8 +94,8 @@ EVENTS = [
         "return frames.index(_END, start + len(line)) + len(_END)",
         "return start + (start > 0)",
         [
-            "tests/core/test_threads.py::TestResuming::test_behind_an_event_of_the_live_run",
-            "tests/core/test_endpoints.py::TestConnect::test_a_reader_that_was_cut_off_gets_only_what_it_missed",
+            "tests/core/stores/test_memory.py::TestResuming::test_behind_an_event_of_the_live_run",
+            "tests/core/endpoints/test_runs.py::TestConnect::test_a_reader_that_was_cut_off_gets_only_what_it_missed",
         ],
     ),
     Mutant(
@@ -102,7 +104,7 @@ EVENTS = [
         f"{CORE}/exchange/stream.py",
         "elif size < limits.read_bytes:",
         "elif (yield SendBytes(sse.HEARTBEAT)) is None:",
-        ["tests/core/test_exchange.py::test_the_log_is_read_in_pieces_of_the_limit"],
+        ["tests/core/exchange/test_machine.py::test_the_log_is_read_in_pieces_of_the_limit"],
     ),
 ]
 
@@ -114,8 +116,8 @@ RUNS = [
         "        self._signal(run, Signal.STOP)\n        return True\n",
         "        return True\n",
         [
-            "tests/core/test_threads.py::TestSignals::test_a_stop_reaches_the_owner",
-            "tests/core/test_endpoints.py::TestStop::test_a_live_run_is_stopped_well_formed",
+            "tests/core/stores/test_memory.py::TestSignals::test_a_stop_reaches_the_owner",
+            "tests/core/endpoints/test_runs.py::TestStop::test_a_live_run_is_stopped_well_formed",
         ],
     ),
     Mutant(
@@ -125,7 +127,7 @@ RUNS = [
         "return ThreadBusy(live.key.run_id)",
         "thread.live = _Run(live.key, request.agent_id); return ThreadBusy(live.key.run_id)",
         [
-            "tests/core/test_threads.py::TestConcurrentRuns::test_a_busy_thread_refuses_a_second_run_and_leaves_the_first_alone",
+            "tests/core/stores/test_memory.py::TestConcurrentRuns::test_a_busy_thread_refuses_a_second_run_and_leaves_the_first_alone",
         ],
     ),
     Mutant(
@@ -142,7 +144,7 @@ RUNS = [
         f"{BINDINGS}/serving/iterate.py",
         "if self._ended:",
         "if False:",
-        ["tests/bindings/test_iterate.py::test_what_has_ended_stays_so"],
+        ["tests/bindings/serving/test_iterate.py::test_what_has_ended_stays_so"],
     ),
 ]
 
@@ -153,7 +155,7 @@ LEAKS = [
         f"{CORE}/stores/streams.py",
         "self.stream.watches.pop(self, None)",
         "pass",
-        ["tests/core/test_threads.py::TestWatching::test_a_cancelled_watch_is_silent"],
+        ["tests/core/stores/test_memory.py::TestWatching::test_a_cancelled_watch_is_silent"],
     ),
     Mutant(
         "leak-a-place",
@@ -169,7 +171,9 @@ LEAKS = [
         f"{CORE}/stores/memory.py",
         "self._bytes -= run.size\n",
         "self._bytes -= 0\n",
-        ["tests/core/test_threads.py::TestAccounting::test_eviction_gives_back_what_a_thread_had"],
+        [
+            "tests/core/stores/test_memory.py::TestAccounting::test_eviction_gives_back_what_a_thread_had"
+        ],
     ),
     Mutant(
         "readers-keep-what-is-evicted",
@@ -178,8 +182,8 @@ LEAKS = [
         'self._lost, self.data = self._lost or len(self.data), b""',
         "pass",
         [
-            "tests/core/test_threads.py::TestLettingGo::test_sixty_readers_that_do_not_read_hold_no_more_than_the_bound",
-            "tests/core/test_threads.py::TestLettingGo::test_so_is_that_of_a_deleted_or_cleared_one",
+            "tests/core/stores/test_memory.py::TestLettingGo::test_sixty_readers_that_do_not_read_hold_no_more_than_the_bound",
+            "tests/core/stores/test_memory.py::TestLettingGo::test_so_is_that_of_a_deleted_or_cleared_one",
         ],
     ),
     Mutant(
@@ -188,7 +192,9 @@ LEAKS = [
         f"{CORE}/stores/memory.py",
         "thread.superseded.append(live)",
         "thread.superseded.append(live); live.detached = True",
-        ["tests/core/test_threads.py::TestConcurrentRuns::test_superseding_stops_the_live_run"],
+        [
+            "tests/core/stores/test_memory.py::TestConcurrentRuns::test_superseding_stops_the_live_run"
+        ],
     ),
 ]
 
@@ -227,7 +233,7 @@ HTTP = [
         f"{BINDINGS}/http1/connection.py",
         "        self._reader.discard()\n        yield CloseWriting()\n",
         "        yield CloseWriting()\n",
-        ["tests/bindings/test_connection.py"],
+        ["tests/bindings/http1/test_connection.py"],
     ),
 ]
 
@@ -238,7 +244,7 @@ ACCESS = [
         f"{CORE}/http/cors.py",
         "allowed = request_origin in self.origin",
         "allowed = True",
-        ["tests/core/test_cors.py::TestOrigin::test_several"],
+        ["tests/core/http/test_cors.py::TestOrigin::test_several"],
     ),
     Mutant(
         "cors-of-credentials-for-anybody",
@@ -247,7 +253,7 @@ ACCESS = [
         "        if allowed is None:\n            return headers\n        headers = headers.set(",
         "        if allowed is None:\n            allowed = request_origin or '*'\n"
         "        headers = headers.set(",
-        ["tests/core/test_cors.py::TestCredentials::test_a_refused_origin_gets_none"],
+        ["tests/core/http/test_cors.py::TestCredentials::test_a_refused_origin_gets_none"],
     ),
     Mutant(
         "a-path-that-talks-past-a-hook",
@@ -255,7 +261,9 @@ ACCESS = [
         f"{CORE}/exchange/pipeline.py",
         "request = attrs.evolve(request, path=self.path)",
         "pass",
-        ["tests/core/test_exchange.py::test_a_path_is_resolved_before_anybody_decides_by_it"],
+        [
+            "tests/core/exchange/test_machine.py::test_a_path_is_resolved_before_anybody_decides_by_it"
+        ],
     ),
     Mutant(
         "a-cookie-reaches-the-agent",
@@ -263,7 +271,7 @@ ACCESS = [
         f"{CORE}/http/forwarding.py",
         'return name == "authorization" or name.startswith("x-")',
         "return True",
-        ["tests/core/test_forwarding.py::TestWhatIsForwarded::test_nothing_else"],
+        ["tests/core/http/test_forwarding.py::TestWhatIsForwarded::test_nothing_else"],
     ),
     Mutant(
         "a-client-sets-what-the-server-set",
@@ -271,7 +279,9 @@ ACCESS = [
         f"{CORE}/http/forwarding.py",
         "if name not in taken and self.forwards(name):",
         "if self.forwards(name):",
-        ["tests/core/test_forwarding.py::TestMerging::test_the_server_wins_in_its_own_spelling"],
+        [
+            "tests/core/http/test_forwarding.py::TestMerging::test_the_server_wins_in_its_own_spelling"
+        ],
     ),
     Mutant(
         "an-exception-is-told",
@@ -280,8 +290,8 @@ ACCESS = [
         "where, exc_info=error)\n        return INTERNAL_ERROR\n",
         'where, exc_info=error)\n        return Response.json({"error": str(error)}, 500)\n',
         [
-            "tests/core/test_exchange.py::test_whatever_happens_no_exception_text_is_sent",
-            "tests/core/test_hooks.py::test_an_exception_is_a_bare_500",
+            "tests/core/exchange/test_machine.py::test_whatever_happens_no_exception_text_is_sent",
+            "tests/core/exchange/test_hooks.py::test_an_exception_is_a_bare_500",
         ],
     ),
     Mutant(
@@ -293,7 +303,7 @@ ACCESS = [
         '    if turn.request.method == "DELETE":',
         '    if turn.request.method == "DELETE":',
         [
-            "tests/core/test_thread_endpoints.py::TestMutations::test_they_are_refused_unless_allowed"
+            "tests/core/endpoints/test_threads.py::TestMutations::test_they_are_refused_unless_allowed"
         ],
     ),
 ]

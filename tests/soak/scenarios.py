@@ -18,7 +18,7 @@ import attrs
 import h11
 from conformance.client import Answer, Client
 from conformance.process import Server
-from hostile_requests import CASES, responses
+from support.hostile_requests import CASES, responses
 
 from sansio_copilot.sse import ServerSentEvent
 from sansio_copilot.testing import run_input

@@ -5,7 +5,10 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from core.events.model_events import (
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from support.model_events import (
     conversation_after,
     is_running,
     last_run,
@@ -15,9 +18,6 @@ from core.events.model_events import (
     skipped_deltas,
     state_after,
 )
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from sansio_copilot.events import (
     ChunkExpander,

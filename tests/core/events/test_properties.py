@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import copy
 
-from core.events.streams import STARTED, chunks, in_between, streams
 from hypothesis import given
 from hypothesis import strategies as st
+from support.streams import STARTED, chunks, in_between, streams
 
 from sansio_copilot.events import (
     ChunkExpander,

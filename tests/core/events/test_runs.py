@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from vectors_support import REPLAYED_AS_LIVE, STRICTER, is_stricter
+from support.vectors import REPLAYED_AS_LIVE, STRICTER, is_stricter
 
 from sansio_copilot.events import (
     ChunkExpander,

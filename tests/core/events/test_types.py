@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from event_support import RECORDS, TEXT_FIELDS, TYPES, fits, well_formed
 from hypothesis import given
 from hypothesis import strategies as st
+from support.events import RECORDS, TEXT_FIELDS, TYPES, fits, well_formed
 
 from sansio_copilot import events, json_codec
 from sansio_copilot.events import KNOWN_TYPES, EventError, normalize_event, normalize_input, schema

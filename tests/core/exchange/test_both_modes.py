@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from vectors_support import CONFIGS, Case, comparable, differences, load, name_of, scripted_agents
+from support.vectors import CONFIGS, Case, comparable, differences, load, name_of, scripted_agents
 
 from sansio_copilot import CopilotRuntime
 from sansio_copilot.http.paths import at_base_path

@@ -6,8 +6,8 @@ from contextlib import suppress
 from typing import Any
 
 import attrs
-from event_support import TEXT_FIELDS, TYPES
 from hypothesis import strategies as st
+from support.events import TEXT_FIELDS, TYPES
 
 from sansio_copilot import Headers, Request, Response, json_codec
 from sansio_copilot.events import EventError, normalize_event

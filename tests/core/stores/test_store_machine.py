@@ -13,6 +13,7 @@ from core.model_store import ModelReader, ModelRun, ModelStore, split_frames
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
+from support.model_store import ModelReader, ModelRun, ModelStore
 
 from sansio_copilot.stores.memory import MemoryStore
 from sansio_copilot.stores.protocol import (

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from bindings.wire import BASE, Connection, body_of, serving
+from support.wire import BASE, Connection, body_of, serving
 
 from sansio_copilot import CopilotRuntime, Hooks, MemoryStore
 

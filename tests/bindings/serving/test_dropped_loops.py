@@ -106,7 +106,7 @@ def run(code: str) -> None:
     """Run it in a process of its own, which has to say nothing."""
     done = subprocess.run(
         [sys.executable, "-X", "dev", "-W", "error", "-c", PRELUDE + code],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         timeout=60,
         capture_output=True,
         text=True,

@@ -14,7 +14,7 @@ import attrs
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from vectors_support import UNROUTED_ENVELOPE
+from support.vectors import UNROUTED_ENVELOPE
 
 from sansio_copilot import CopilotRuntime, Hooks, Limits, Reject, Request, Response
 from sansio_copilot.actions import Abandon, Call, ReadBody
@@ -29,7 +29,7 @@ from sansio_copilot.transcription import (
     classify,
 )
 
-VECTORS = Path(__file__).parents[1] / "vectors"
+VECTORS = Path(__file__).parents[2] / "vectors"
 BASE = "/api/copilotkit"
 BOUNDARY = "----boundary"
 FORM = {"content-type": f"multipart/form-data; boundary={BOUNDARY}"}

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from hostile_requests import BODY, CHUNKS, NEXT, POST, Case, responses, with_chunks
+from support.hostile_requests import BODY, CHUNKS, NEXT, POST, Case, responses, with_chunks
 
 from copilot_bindings.http1 import connection, messages
 from copilot_bindings.http1.connection import HTTPConnection

@@ -12,7 +12,7 @@ from ag_ui.core import RunAgentInput
 from sansio_copilot import AgentContext, CorsPolicy
 from sansio_copilot.http.envelope import ENVELOPE_MESSAGE
 
-VECTORS = Path(__file__).parent / "vectors"
+VECTORS = Path(__file__).parents[1] / "vectors"
 Case = dict[str, Any]
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from vectors_support import with_vary_of_the_origin
+from support.vectors import with_vary_of_the_origin
 
 from sansio_copilot.http import Headers, Request, Response
 from sansio_copilot.http.cors import CorsPolicy, policy_from
 
-VECTORS = Path(__file__).parents[1] / "vectors"
+VECTORS = Path(__file__).parents[2] / "vectors"
 APP, LOCAL, EVIL = "https://app.example.com", "http://localhost:3000", "https://evil.example"
 PREFLIGHT_VARY = "Access-Control-Request-Headers, Access-Control-Request-Method"
 

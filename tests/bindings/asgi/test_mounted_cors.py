@@ -10,13 +10,13 @@ from typing import Any
 from wsgiref.util import setup_testing_defaults
 
 import pytest
-from bindings.wire import BASE, body_of
 from fastapi import FastAPI
 from flask import Flask
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Mount
+from support.wire import BASE, body_of
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from copilot_bindings.asgi import CopilotASGI

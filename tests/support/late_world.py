@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 import pytest
-from core.late_store import Gate, LateStore
+from support.late_store import Gate, LateStore
 
 from sansio_copilot import (
     AgentContext,

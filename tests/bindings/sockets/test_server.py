@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 import trustme
-from bindings.wire import BASE, body_of
 from conformance.client import Client
+from support.wire import BASE, body_of
 
 from copilot_bindings.http1.wants import GONE
 from copilot_bindings.net.listeners import Listeners

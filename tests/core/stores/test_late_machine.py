@@ -12,11 +12,11 @@ from collections import defaultdict
 from typing import Any
 
 import attrs
-from core.late_world import OVER, Client, World, check_well_formed
-from core.model_store import split_frames
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from support.late_world import OVER, Client, World, check_well_formed
+from support.model_store import split_frames
 
 from sansio_copilot import MemoryStore
 from sansio_copilot.stores.protocol import RunKey, RunResult, Signal, news_in

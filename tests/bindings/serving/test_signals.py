@@ -43,7 +43,7 @@ def run(code: str, status: int = 0) -> None:
     """Run it in a process of its own, which has to end by itself and without complaint."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(code)],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         timeout=60,
         capture_output=True,
         text=True,

@@ -27,9 +27,9 @@ from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
 
 import pytest
-from bindings.in_waitress import serving_by_waitress
-from bindings.wire import BASE, body_of
 from conformance.process import free_port
+from support.in_waitress import serving_by_waitress
+from support.wire import BASE, body_of
 
 from copilot_bindings.serving.bodies import Bodies
 from copilot_bindings.wsgi import CopilotWSGI, StreamBroken
@@ -39,7 +39,7 @@ from sansio_copilot.sse import Parser
 
 RUN = f"{BASE}/agent/default/run"
 SUGGEST = f"{BASE}/agent/default/suggest"
-EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+EXAMPLES = Path(__file__).parents[3] / "docs" / "examples"
 
 
 @text_agent
@@ -553,7 +553,7 @@ def run_script(code: str) -> None:
     """Run it in a process of its own, which has to end by itself and without complaint."""
     prelude = f"""
     import io, os, sys
-    from bindings.wire import body_of
+    from support.wire import body_of
     from copilot_bindings.wsgi import CopilotWSGI
     from sansio_copilot import CopilotRuntime
 
@@ -575,7 +575,7 @@ def run_script(code: str) -> None:
     """
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(prelude) + textwrap.dedent(code)],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         timeout=60,
         capture_output=True,
         text=True,

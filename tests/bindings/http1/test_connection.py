@@ -1,7 +1,7 @@
 """The connection of the bindings that own their sockets, driven by hand: no socket, no loop.
 
-What it has to make of odd and hostile requests stands in tests/hostile_requests.py; what only plain
-requests go through, in test_plain.py.
+What it has to make of odd and hostile requests stands in tests/support/hostile_requests.py; what
+only plain requests go through, in test_plain.py.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from bindings.driver import (
+from hypothesis import given
+from hypothesis import strategies as st
+from support.driver import (
     CONVERSATIONS,
     INFO,
     LIMITS,
@@ -26,9 +28,7 @@ from bindings.driver import (
     make_runtime,
     run_bytes,
 )
-from hostile_requests import BODY, CASES, CHUNKS, GET, POST, Case, responses, with_chunks
-from hypothesis import given
-from hypothesis import strategies as st
+from support.hostile_requests import BODY, CASES, CHUNKS, GET, POST, Case, responses, with_chunks
 
 from copilot_bindings.http1.wants import (
     GONE,
@@ -80,7 +80,7 @@ def _no_error_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 
 class TestHostileRequests:
-    """The table of tests/hostile_requests.py, with every way to cut what is sent."""
+    """The table of tests/support/hostile_requests.py, with every way to cut what is sent."""
 
     @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
     def test_the_answers(self, case: Case) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import h11
 import pytest
-from bindings.wire import BASE, Connection, body_of, serving
+from support.wire import BASE, Connection, body_of, serving
 
 from copilot_bindings.serving.asyncio_backend import AsyncioBackend
 from sansio_copilot import CopilotRuntime, Hooks, Limits, MemoryStore, text_agent

@@ -8,8 +8,8 @@ import tracemalloc
 from collections.abc import Iterator
 
 import pytest
-from bindings.driver import BASE, Driver, make_runtime
-from hostile_requests import responses
+from support.driver import BASE, Driver, make_runtime
+from support.hostile_requests import responses
 
 from copilot_bindings.http1.wants import Receive
 from copilot_bindings.serving.bodies import Bodies, length_of

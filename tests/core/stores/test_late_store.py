@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 import pytest
-from core.late_store import Gate
-from core.late_world import NOW, OVER, Client, World, check_well_formed, history, types_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.late_store import Gate
+from support.late_world import NOW, OVER, Client, World, check_well_formed, history, types_of
 
 from sansio_copilot import ExchangeState, Hooks, Request, RunState
 from sansio_copilot.events import fold_messages

@@ -10,10 +10,10 @@ from unittest import mock
 
 import h11
 import pytest
-from bindings.driver import CONVERSATIONS, INFO, STOP, Clock, Driver, bytes_of, run_bytes
-from hostile_requests import CASES, Case
 from hypothesis import given
 from hypothesis import strategies as st
+from support.driver import CONVERSATIONS, INFO, STOP, Clock, Driver, bytes_of, run_bytes
+from support.hostile_requests import CASES, Case
 
 from copilot_bindings.http1 import plain
 from copilot_bindings.http1.messages import H11Response

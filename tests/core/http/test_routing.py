@@ -35,7 +35,7 @@ from sansio_copilot.http.paths import (
 )
 from sansio_copilot.http.routing import Route, allowed_methods, match_path
 
-VECTORS = Path(__file__).parents[1] / "vectors"
+VECTORS = Path(__file__).parents[2] / "vectors"
 BASE = "/api/copilotkit"
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 from anyio.from_thread import BlockingPortal
-from bindings.in_waitress import serving_by_waitress
-from bindings.wire import BASE, Connection, body_of
-from bindings.wire import serving as serving_asyncio
 from conformance.client import Client
+from support.in_waitress import serving_by_waitress
+from support.wire import BASE, Connection, body_of
+from support.wire import serving as serving_asyncio
 
 from copilot_bindings.serving.background_loop import BackgroundLoop
 from copilot_bindings.serving.service import LoopEnded
