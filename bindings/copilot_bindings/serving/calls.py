@@ -320,8 +320,13 @@ class Pending:
             raise
 
     def _work(self, run: Callable[..., Any], function: Callable[..., Any], args: Any) -> None:
+        job = self._job
+        assert job is not None
         try:
-            outcome = run(function, *args)
+            try:
+                outcome = run(function, *args)
+            finally:
+                job.returned = True
             if hasattr(outcome, "__await__"):
                 self._since, self._job = time.monotonic(), None
                 self.begin_to_await(outcome)

@@ -120,12 +120,14 @@ class Job:
     :param work: the call, which raises nothing.
     """
 
-    __slots__ = ("_work", "since")
+    __slots__ = ("_work", "returned", "since")
 
     def __init__(self, work: Callable[[], object]) -> None:
         self._work: Callable[[], object] | None = work
         self.since = math.inf
         """When it got its thread, by the monotonic clock; for ever in the future until then."""
+        self.returned = False
+        """Whether what was called has returned; its thread may have some steps to go even then."""
 
     def do(self) -> None:
         """Do the work, which is not kept: whoever waits for it keeps the job, and the work keeps
@@ -200,7 +202,9 @@ class CallPool:
     def release(self) -> None:
         """End the threads that have nothing to do; what hangs is left alone."""
         self._threads.release()
-        if hanging := len(self._running) + len(self._left):
+        with self._lock:
+            hanging = sum(not job.returned for job in self._running | self._left)
+        if hanging:
             logger.warning("left %d calls of a %s that do not return", hanging, self._part)
 
     def _begin(self, job: Job) -> bool:

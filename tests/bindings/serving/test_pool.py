@@ -64,3 +64,14 @@ def test_what_hangs_does_not_keep_the_process_alive(gate: threading.Event) -> No
     _, thread = hang(CallPool("service", 1, 60.0), gate)
     assert thread.daemon
     assert thread.name == "copilot-service"
+
+
+def test_a_call_that_has_returned_is_not_said_to_hang(
+    gate: threading.Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever waited for it may end the pool before its thread has come to its next step."""
+    pool = CallPool("store", 2, 60.0)
+    hang(pool, gate)
+    hang(pool, gate)[0].returned = True
+    pool.release()
+    assert caplog.messages == ["left 1 calls of a store that do not return"]
