@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from core.owner import append
-from core.steps import grows_linearly, steps
+from support.owner import append
+from support.steps import grows_linearly, steps
 
 from sansio_copilot import MemoryStore, json_codec
 from sansio_copilot.events import (

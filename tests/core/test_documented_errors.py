@@ -37,9 +37,7 @@ from support.outside import (
     TEXT,
     VALUES,
 )
-from core.owner import append
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from support.owner import append
 
 from sansio_copilot import (
     CopilotRuntime,

@@ -16,14 +16,11 @@ from typing import Any
 
 import attrs
 import pytest
-from core.checked_store import CheckedStore, Cursor
-from core.late_store import AnswerLost, StoreDown
-from core.model_store import ModelReader, ModelRun, split_frames
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from support.checked_store import CheckedStore, Cursor
-from support.late_store import StoreDown
+from support.late_store import AnswerLost, StoreDown
 from support.model_store import ModelReader, ModelRun, split_frames
 
 from sansio_copilot import (

@@ -7,8 +7,8 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from core.owner import append, close
 from fuzz.support import json_lines
+from support.owner import append, close
 
 from sansio_copilot import MemoryStore, json_codec
 from sansio_copilot.agents.protocols import event_dict

@@ -136,7 +136,7 @@ RUNS = [
         f"{CORE}/exchange/stream.py",
         "yield from _clean_up(calls.close_run(",
         "yield from () and _clean_up(calls.close_run(",
-        ["tests/core/test_hooks.py::test_a_run_whose_response_is_rejected_is_discarded"],
+        ["tests/core/exchange/test_hooks.py::test_a_run_whose_response_is_rejected_is_discarded"],
     ),
     Mutant(
         "drained-for-ever",

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import attrs
-from core.late_store import AnswerLost, StoreDown
-from core.model_store import ModelReader, ModelStore
+from support.late_store import AnswerLost, StoreDown
+from support.model_store import ModelReader, ModelStore
 
 from sansio_copilot.stores.memory import MemoryStore
 from sansio_copilot.stores.protocol import (

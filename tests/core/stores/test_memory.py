@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from core.owner import append, close
+from support.owner import append, close
 
 from sansio_copilot.stores.memory import MESSAGE_ID_BYTES, RUN_BYTES, THREAD_BYTES, MemoryStore
 from sansio_copilot.stores.protocol import (

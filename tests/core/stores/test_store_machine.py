@@ -9,11 +9,10 @@ from typing import Any
 
 import attrs
 import pytest
-from core.model_store import ModelReader, ModelRun, ModelStore, split_frames
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
-from support.model_store import ModelReader, ModelRun, ModelStore
+from support.model_store import ModelReader, ModelRun, ModelStore, split_frames
 
 from sansio_copilot.stores.memory import MemoryStore
 from sansio_copilot.stores.protocol import (
