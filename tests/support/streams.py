@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -31,7 +32,7 @@ patches = st.lists(
 )
 
 
-def events_of(type_, **fields):
+def events_of(type_: Any, **fields: Any) -> Any:
     return st.builds(
         lambda fields, more: {"type": type_, **fields, **more},
         st.fixed_dictionaries(fields),
@@ -39,7 +40,7 @@ def events_of(type_, **fields):
     )
 
 
-def ids(*names):
+def ids(*names: Any) -> Any:
     return st.sampled_from(names)
 
 
@@ -127,7 +128,7 @@ chunks = st.one_of(
 )
 
 
-def accepted(events):
+def accepted(events: Any) -> Any:
     """Those of ``events`` that the verifier lets through, one after the other, in a run."""
     verifier, out = Verifier(), []
     for event in [STARTED, *events]:

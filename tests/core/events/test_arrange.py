@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from core.events.test_compact import CUSTOM, content, start
@@ -14,14 +15,14 @@ CASES = json.loads((Path(__file__).parents[2] / "vectors" / "compact.json").read
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_it_is_that_of_the_vectors(case):
-    def without_state(events):
+def test_it_is_that_of_the_vectors(case: Any) -> None:
+    def without_state(events: Any) -> Any:
         return [event for event in events if not event["type"].startswith("STATE")]
 
     assert arrange(without_state(case["events"])) == without_state(case["expect"])
 
 
-def test_a_tool_call_takes_along_what_arrives_if_no_text_message_is_open():
+def test_a_tool_call_takes_along_what_arrives_if_no_text_message_is_open() -> None:
     call = {"type": "TOOL_CALL_START", "toolCallId": "c", "toolCallName": "f"}
     assert arrange([call, CUSTOM]) == [call, CUSTOM]
     assert arrange([call, start(), CUSTOM]) == [start(), CUSTOM, call]
@@ -29,12 +30,12 @@ def test_a_tool_call_takes_along_what_arrives_if_no_text_message_is_open():
     assert arrange([call, closed, CUSTOM]) == [call, closed, CUSTOM]
 
 
-def test_the_first_means_heard_of_first_even_if_it_started_later():
+def test_the_first_means_heard_of_first_even_if_it_started_later() -> None:
     events = [content("x", "o"), start("m"), start("o"), CUSTOM]
     assert arrange(events) == [start("o"), content("x", "o"), CUSTOM, start("m")]
 
 
-def test_a_start_sent_twice_replaces_the_first_and_their_metadata_is_merged():
+def test_a_start_sent_twice_replaces_the_first_and_their_metadata_is_merged() -> None:
     first = start(name="old", metadata={"x": 1, "y": 1})
     assert arrange([first, start(name="new", metadata={"y": 2})]) == [
         start(name="new", metadata={"x": 1, "y": 2})
@@ -42,7 +43,7 @@ def test_a_start_sent_twice_replaces_the_first_and_their_metadata_is_merged():
     assert arrange([first, start()]) == [start(metadata={"x": 1, "y": 1})]
 
 
-def test_metadata_of_a_start_sent_after_a_delta_counts_as_later():
+def test_metadata_of_a_start_sent_after_a_delta_counts_as_later() -> None:
     first = start(metadata={"x": 1})
     again = start(name="new", metadata={"x": 3})
     assert arrange([first, content("a", metadata={"x": 2}), again]) == [

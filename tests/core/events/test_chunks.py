@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 
@@ -14,10 +15,10 @@ REASONING = {"type": "REASONING_MESSAGE_CHUNK"}
 FINISHED = {"type": "RUN_FINISHED"}
 
 
-def shorthand(events):
+def shorthand(events: Any) -> Any:
     """``type id delta @owner`` of each event, without what is absent."""
 
-    def parts(event):
+    def parts(event: Any) -> Any:
         yield event["type"]
         yield event.get("messageId") or event.get("toolCallId")
         yield event.get("delta")
@@ -26,7 +27,7 @@ def shorthand(events):
     return [" ".join(part for part in parts(event) if part) for event in events]
 
 
-def test_chunks_of_text_become_start_content_and_end():
+def test_chunks_of_text_become_start_content_and_end() -> None:
     assert expand_chunks(
         [
             {**TEXT, "messageId": "m", "role": "user", "name": "Ann", "delta": "a"},
@@ -44,7 +45,7 @@ def test_chunks_of_text_become_start_content_and_end():
     ]
 
 
-def test_chunks_of_a_tool_call_become_start_args_and_end():
+def test_chunks_of_a_tool_call_become_start_args_and_end() -> None:
     assert expand_chunks(
         [
             {**TOOL, "toolCallId": "c", "toolCallName": "f", "parentMessageId": "m"},
@@ -64,7 +65,7 @@ def test_chunks_of_a_tool_call_become_start_args_and_end():
     ]
 
 
-def test_chunks_of_reasoning_become_start_content_and_end():
+def test_chunks_of_reasoning_become_start_content_and_end() -> None:
     assert expand_chunks([{**REASONING, "messageId": "r", "delta": "hm"}, FINISHED]) == [
         {"type": "REASONING_MESSAGE_START", "messageId": "r", "role": "reasoning"},
         {"type": "REASONING_MESSAGE_CONTENT", "messageId": "r", "delta": "hm"},
@@ -73,12 +74,12 @@ def test_chunks_of_reasoning_become_start_content_and_end():
     ]
 
 
-def test_the_role_is_assistant_unless_the_chunk_names_one():
+def test_the_role_is_assistant_unless_the_chunk_names_one() -> None:
     (start,) = expand_chunks([{**TEXT, "messageId": "m"}])
     assert start == {"type": "TEXT_MESSAGE_START", "messageId": "m", "role": "assistant"}
 
 
-def test_another_id_or_kind_ends_what_is_open():
+def test_another_id_or_kind_ends_what_is_open() -> None:
     assert shorthand(
         expand_chunks(
             [
@@ -96,24 +97,24 @@ def test_another_id_or_kind_ends_what_is_open():
     ]
 
 
-def test_what_is_open_when_the_stream_ends_stays_open():
+def test_what_is_open_when_the_stream_ends_stays_open() -> None:
     assert shorthand(expand_chunks([{**TEXT, "messageId": "m"}])) == ["TEXT_MESSAGE_START m"]
 
 
-def test_an_event_that_is_no_chunk_is_passed_on_as_the_same_object():
+def test_an_event_that_is_no_chunk_is_passed_on_as_the_same_object() -> None:
     expander = ChunkExpander()
     event = {"type": "TEXT_MESSAGE_CONTENT", "messageId": "m", "delta": "x"}
     (out,) = expander.feed(event)
     assert out is event
 
 
-def test_an_unknown_type_is_dropped():
+def test_an_unknown_type_is_dropped() -> None:
     assert expand_chunks([{"type": "FROM_THE_FUTURE"}, {**TEXT, "messageId": "m"}]) == (
         expand_chunks([{**TEXT, "messageId": "m"}, {"type": "FROM_THE_FUTURE"}])
     )
 
 
-def test_an_ordinary_event_ends_the_chunks_of_its_own_lane_only():
+def test_an_ordinary_event_ends_the_chunks_of_its_own_lane_only() -> None:
     opened = [{**TEXT, "messageId": "m"}, {**TEXT, "messageId": "s", "subagentRunId": "s1"}]
     custom = {"type": "CUSTOM", "name": "n", "value": 1}
     assert shorthand(expand_chunks([*opened, custom, {**custom, "subagentRunId": "s1"}])[2:]) == [
@@ -127,7 +128,7 @@ def test_an_ordinary_event_ends_the_chunks_of_its_own_lane_only():
 @pytest.mark.parametrize(
     "type_", ["RAW", "ACTIVITY_SNAPSHOT", "ACTIVITY_DELTA", "REASONING_ENCRYPTED_VALUE"]
 )
-def test_some_events_can_occur_in_the_middle_of_a_message(type_):
+def test_some_events_can_occur_in_the_middle_of_a_message(type_: Any) -> None:
     assert shorthand(expand_chunks([{**TEXT, "messageId": "m"}, {"type": type_}])) == [
         "TEXT_MESSAGE_START m",
         type_,
@@ -135,7 +136,7 @@ def test_some_events_can_occur_in_the_middle_of_a_message(type_):
 
 
 @pytest.mark.parametrize("type_", ["RUN_STARTED", "RUN_FINISHED", "RUN_ERROR", "MESSAGES_SNAPSHOT"])
-def test_an_event_of_the_whole_run_ends_every_lane_in_the_order_they_opened(type_):
+def test_an_event_of_the_whole_run_ends_every_lane_in_the_order_they_opened(type_: Any) -> None:
     assert shorthand(
         expand_chunks(
             [
@@ -148,7 +149,7 @@ def test_an_event_of_the_whole_run_ends_every_lane_in_the_order_they_opened(type
 
 
 @pytest.mark.parametrize("type_", ["SUBAGENT_FINISHED", "SUBAGENT_ERROR"])
-def test_the_end_of_a_subagent_ends_its_lane(type_):
+def test_the_end_of_a_subagent_ends_its_lane(type_: Any) -> None:
     opened = [{**TEXT, "messageId": "m"}, {**TEXT, "messageId": "s", "subagentRunId": "s1"}]
     assert shorthand(expand_chunks([*opened, {"type": type_, "subagentRunId": "s1"}])[2:]) == [
         "TEXT_MESSAGE_END s @s1",
@@ -157,7 +158,7 @@ def test_the_end_of_a_subagent_ends_its_lane(type_):
     assert shorthand(expand_chunks([*opened, {"type": type_}])[2:]) == [type_]
 
 
-def test_subagents_that_stream_at_the_same_time_do_not_end_each_other():
+def test_subagents_that_stream_at_the_same_time_do_not_end_each_other() -> None:
     first = {**TEXT, "messageId": "a", "subagentRunId": "s1"}
     second = {**TEXT, "messageId": "b", "subagentRunId": "s2"}
     more = [
@@ -172,7 +173,7 @@ def test_subagents_that_stream_at_the_same_time_do_not_end_each_other():
     ]
 
 
-def test_a_chunk_without_id_and_owner_continues_the_parents_stream_or_the_only_one():
+def test_a_chunk_without_id_and_owner_continues_the_parents_stream_or_the_only_one() -> None:
     sub = {**TEXT, "messageId": "s", "subagentRunId": "s1"}
     assert shorthand(expand_chunks([sub, {**TEXT, "delta": "x"}])[1:]) == [
         "TEXT_MESSAGE_CONTENT s x @s1"
@@ -181,7 +182,7 @@ def test_a_chunk_without_id_and_owner_continues_the_parents_stream_or_the_only_o
     assert shorthand(expand_chunks(both)[2:]) == ["TEXT_MESSAGE_CONTENT m x"]
 
 
-def test_metadata_rides_on_everything_that_comes_of_its_chunk_but_not_on_the_end_before():
+def test_metadata_rides_on_everything_that_comes_of_its_chunk_but_not_on_the_end_before() -> None:
     first = {**TEXT, "messageId": "a", "metadata": {"n": 1}}
     second = {**TEXT, "messageId": "b", "delta": "x", "metadata": {"n": 2}}
     events = expand_chunks([first, second])
@@ -201,7 +202,9 @@ def test_metadata_rides_on_everything_that_comes_of_its_chunk_but_not_on_the_end
         ({**REASONING, "messageId": "e"}, "REASONING_MESSAGE_CONTENT"),
     ],
 )
-def test_a_chunk_with_nothing_but_metadata_becomes_an_empty_delta(opening, content_type):
+def test_a_chunk_with_nothing_but_metadata_becomes_an_empty_delta(
+    opening: Any, content_type: Any
+) -> None:
     usage = {"type": opening["type"], "metadata": {"usage": 3}}
     (content,) = expand_chunks([opening, usage])[1:]
     assert (content["type"], content["delta"], content["metadata"]) == (
@@ -211,7 +214,7 @@ def test_a_chunk_with_nothing_but_metadata_becomes_an_empty_delta(opening, conte
     )
 
 
-def test_a_chunk_with_nothing_at_all_becomes_nothing():
+def test_a_chunk_with_nothing_at_all_becomes_nothing() -> None:
     assert expand_chunks([{**TEXT, "messageId": "m"}, TEXT])[1:] == []
 
 
@@ -253,13 +256,13 @@ def test_a_chunk_with_nothing_at_all_becomes_nothing():
         ),
     ],
 )
-def test_a_chunk_that_fits_nowhere_is_an_error(chunks, message):
+def test_a_chunk_that_fits_nowhere_is_an_error(chunks: Any, message: Any) -> None:
     with pytest.raises(EventError) as caught:
         expand_chunks(chunks)
     assert str(caught.value) == message
 
 
-def test_no_chunk_is_changed():
+def test_no_chunk_is_changed() -> None:
     chunks = [
         {**TEXT, "messageId": "m", "delta": "x", "metadata": {"a": 1}},
         {**TEXT, "metadata": {"a": 2}},

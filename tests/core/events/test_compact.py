@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,23 +20,23 @@ FINISHED = {"type": "RUN_FINISHED", "threadId": "t", "runId": "r"}
 CUSTOM = {"type": "CUSTOM", "name": "n", "value": 1}
 
 
-def start(message_id="m", **fields):
+def start(message_id: Any = "m", **fields: Any) -> Any:
     return {"type": "TEXT_MESSAGE_START", "messageId": message_id, **fields}
 
 
-def content(delta, message_id="m", **fields):
+def content(delta: Any, message_id: Any = "m", **fields: Any) -> Any:
     return {"type": "TEXT_MESSAGE_CONTENT", "messageId": message_id, "delta": delta, **fields}
 
 
-def end(message_id="m"):
+def end(message_id: Any = "m") -> Any:
     return {"type": "TEXT_MESSAGE_END", "messageId": message_id}
 
 
-def snapshot(value, **fields):
+def snapshot(value: Any, **fields: Any) -> Any:
     return {"type": "STATE_SNAPSHOT", "snapshot": value, **fields}
 
 
-def add(path, value, **fields):
+def add(path: Any, value: Any, **fields: Any) -> Any:
     delta = [{"op": "add", "path": path, "value": value}]
     return {"type": "STATE_DELTA", "delta": delta, **fields}
 
@@ -53,7 +54,7 @@ LIVE_FOLDS_TO_SOMETHING_ELSE = {
 
 
 @pytest.mark.parametrize("number", LIVE_FOLDS_TO_SOMETHING_ELSE)
-def test_what_a_reload_shows_is_what_was_live(number):
+def test_what_a_reload_shows_is_what_was_live(number: Any) -> None:
     events, reference = CASES[number]["events"], CASES[number]["expect"]
     compacted = compact_events(events)
     assert fold_messages(compacted) == fold_messages(events) != fold_messages(reference)
@@ -67,33 +68,33 @@ def test_what_a_reload_shows_is_what_was_live(number):
 @pytest.mark.parametrize(
     "case", [case for n, case in enumerate(CASES) if n not in LIVE_FOLDS_TO_SOMETHING_ELSE]
 )
-def test_compacts_as_the_reference_does(case):
+def test_compacts_as_the_reference_does(case: Any) -> None:
     before = copy.deepcopy(case["events"])
     assert compact_events(case["events"]) == case["expect"]
     assert case["events"] == before
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_is_compact_stays_as_it_is_from_the_second_time_on(case):
+def test_what_is_compact_stays_as_it_is_from_the_second_time_on(case: Any) -> None:
     twice = compact_events(compact_events(case["events"]))
     assert compact_events(twice) == twice
 
 
 class TestMessages:
-    def test_deltas_become_one(self):
+    def test_deltas_become_one(self) -> None:
         events = [start(), content("a"), content(""), content("b"), end()]
         assert compact_events(events) == [start(), content("ab"), end()]
 
-    def test_what_arrived_in_between_comes_after_the_end(self):
+    def test_what_arrived_in_between_comes_after_the_end(self) -> None:
         events = [start(), content("a"), CUSTOM, content("b"), end()]
         assert compact_events(events) == [start(), content("ab"), end(), CUSTOM]
 
-    def test_of_several_open_messages_the_first_takes_it_along(self):
+    def test_of_several_open_messages_the_first_takes_it_along(self) -> None:
         # Nothing but the place of what arrived in between changes.
         events = [start("m"), start("o"), CUSTOM, end("m"), end("o")]
         assert compact_events(events) == [start("m"), end("m"), CUSTOM, start("o"), end("o")]
 
-    def test_what_overlaps_stays_in_its_order(self):
+    def test_what_overlaps_stays_in_its_order(self) -> None:
         events = [start("m"), start("o"), CUSTOM, content("b", "o"), content("a"), end("o"), end()]
         assert compact_events(events) == events
         call = {"type": "TOOL_CALL_START", "toolCallId": "c", "toolCallName": "f"}
@@ -102,7 +103,7 @@ class TestMessages:
         events = [call, first, start(), second, end(), closed]
         assert compact_events(events) == events
 
-    def test_its_deltas_become_one_each_all_the_same(self):
+    def test_its_deltas_become_one_each_all_the_same(self) -> None:
         events = [start("m"), start("o")]
         for delta in "abc":
             events += [content(delta, "o"), content(delta.upper(), "m")]
@@ -115,7 +116,7 @@ class TestMessages:
             end("m"),
         ]
 
-    def test_what_has_no_effect_on_messages_stays_in_its_order(self):
+    def test_what_has_no_effect_on_messages_stays_in_its_order(self) -> None:
         # Of this the reference makes a step that ends before it begins.
         call = {"type": "TOOL_CALL_START", "toolCallId": "c", "toolCallName": "f"}
         closed = {"type": "TOOL_CALL_END", "toolCallId": "c"}
@@ -125,8 +126,8 @@ class TestMessages:
         assert fold_messages(arrange(events)) == fold_messages(events)
         assert compact_events(events) == events
 
-    def test_a_snapshot_in_the_middle_of_a_message_stays_there(self):
-        def messages(*messages):
+    def test_a_snapshot_in_the_middle_of_a_message_stays_there(self) -> None:
+        def messages(*messages: Any) -> Any:
             return {"type": "MESSAGES_SNAPSHOT", "messages": list(messages)}
 
         so_far = {"id": "m", "role": "assistant", "content": "one "}
@@ -142,47 +143,47 @@ class TestMessages:
         ]
         assert fold_messages(compacted) == [{**so_far, "content": "one two"}]
 
-    def test_a_message_of_two_kinds_keeps_the_order_of_its_pieces(self):
+    def test_a_message_of_two_kinds_keeps_the_order_of_its_pieces(self) -> None:
         thought = {"type": "REASONING_MESSAGE_CONTENT", "messageId": "m", "delta": "b"}
         events = [start(), content("a"), thought, content("c"), end()]
         assert compact_events(events) == events
 
-    def test_a_delta_whose_message_a_call_makes_later_has_no_effect(self):
+    def test_a_delta_whose_message_a_call_makes_later_has_no_effect(self) -> None:
         call = {"type": "TOOL_CALL_START", "toolCallId": "c", "toolCallName": "f"}
         for event in ({**call, "parentMessageId": "m"}, {**call, "toolCallId": "m"}):
             assert compact_events([content("a"), event, content("b")])[-1] == content("b")
 
-    def test_the_conversation_before_it_counts(self):
+    def test_the_conversation_before_it_counts(self) -> None:
         events = [start("m"), start("o"), end("o"), end("m")]
         before = [{"id": name, "role": "assistant", "content": ""} for name in "mo"]
         assert compact_events(events) == events
         assert compact_events(events, messages=before) == [*events[1:3], events[0], events[3]]
 
-    def test_what_is_open_at_the_end_is_kept(self):
+    def test_what_is_open_at_the_end_is_kept(self) -> None:
         args = {"type": "TOOL_CALL_ARGS", "toolCallId": "c", "delta": "{"}
         events = [snapshot({"n": 1}), args, start(), content("a"), content("b")]
         assert compact_events(events) == [start(), content("ab"), args, snapshot({"n": 1})]
 
-    def test_metadata_of_the_deltas_is_merged(self):
+    def test_metadata_of_the_deltas_is_merged(self) -> None:
         events = [content("a", metadata={"x": 1, "y": 1}), content("b", metadata={"y": 2})]
         assert compact_events(events) == [content("ab", metadata={"x": 1, "y": 2})]
 
-    def test_a_start_sent_twice_stays_twice(self):
+    def test_a_start_sent_twice_stays_twice(self) -> None:
         # A client takes the name of the first.
         events = [start(name="old"), content("a"), start(name="new"), content("b")]
         assert compact_events(events) == events
 
 
 class TestState:
-    def test_the_state_events_of_a_run_become_one_snapshot_at_its_end(self):
+    def test_the_state_events_of_a_run_become_one_snapshot_at_its_end(self) -> None:
         events = [STARTED, snapshot({"n": []}), CUSTOM, add("/n/-", 1), FINISHED]
         assert compact_events(events) == [STARTED, CUSTOM, snapshot({"n": [1]}), FINISHED]
 
-    def test_their_metadata_is_merged(self):
+    def test_their_metadata_is_merged(self) -> None:
         events = [snapshot({}, metadata={"x": 1}), add("/a", 1, metadata={"y": 2})]
         assert compact_events(events) == [snapshot({"a": 1}, metadata={"x": 1, "y": 2})]
 
-    def test_state_carries_over_from_run_to_run(self):
+    def test_state_carries_over_from_run_to_run(self) -> None:
         run = [STARTED, add("/a", 1), FINISHED, STARTED, add("/b", 2), FINISHED]
         assert compact_events(run) == [
             STARTED,
@@ -193,12 +194,12 @@ class TestState:
             FINISHED,
         ]
 
-    def test_the_state_before_the_first_event_can_be_given(self):
+    def test_the_state_before_the_first_event_can_be_given(self) -> None:
         initial = {"a": []}
         assert compact_events([add("/a/-", 1)], state=initial) == [snapshot({"a": [1]})]
         assert initial == {"a": []}
 
-    def test_a_delta_that_does_not_apply_is_kept_in_its_place(self):
+    def test_a_delta_that_does_not_apply_is_kept_in_its_place(self) -> None:
         bad = add("/x/y/z", 1)
         compactor = Compactor()
         for event in (STARTED, bad, snapshot({"n": 1}), add("/m", 2), bad, add("/o", 3), FINISHED):
@@ -213,7 +214,7 @@ class TestState:
             FINISHED,
         ]
 
-    def test_a_delta_that_fails_halfway_changes_nothing(self):
+    def test_a_delta_that_fails_halfway_changes_nothing(self) -> None:
         half = {
             "type": "STATE_DELTA",
             "delta": [
@@ -223,7 +224,7 @@ class TestState:
         }
         assert compact_events([half, add("/b", 2)]) == [half, snapshot({"b": 2})]
 
-    def test_the_state_so_far_can_be_read_to_start_the_next_one_with(self):
+    def test_the_state_so_far_can_be_read_to_start_the_next_one_with(self) -> None:
         compactor = Compactor()
         assert compactor.state is None
         compactor.feed(add("/a", [1]))
@@ -231,14 +232,14 @@ class TestState:
         compactor.feed(add("/a/-", 2))
         assert (seen, compactor.state) == ({"a": [1]}, {"a": [1, 2]})
 
-    def test_a_snapshot_that_was_handed_out_is_not_changed_later(self):
+    def test_a_snapshot_that_was_handed_out_is_not_changed_later(self) -> None:
         compactor = Compactor()
         for event in (add("/a", []), FINISHED, add("/a/-", 1), FINISHED):
             compactor.feed(event)
         assert compactor.finish() == [snapshot({"a": []}), FINISHED, snapshot({"a": [1]}), FINISHED]
 
 
-def test_many_deltas_are_joined_once():
+def test_many_deltas_are_joined_once() -> None:
     delta = content("x")
     compactor = Compactor()
     compactor.feed(start())
@@ -247,7 +248,7 @@ def test_many_deltas_are_joined_once():
     assert compactor.finish() == [start(), content("x" * 100_000)]
 
 
-def test_many_open_messages_do_not_slow_each_other_down():
+def test_many_open_messages_do_not_slow_each_other_down() -> None:
     compactor = Compactor()
     for number in range(5_000):
         compactor.feed(content("x", f"unstarted{number}"))
@@ -259,6 +260,6 @@ def test_many_open_messages_do_not_slow_each_other_down():
     assert len(compactor.finish()) == 20_000
 
 
-def test_what_a_stream_folds_to_survives():
+def test_what_a_stream_folds_to_survives() -> None:
     events = [add("/a", 1), FINISHED, add("/a/b", 1), add("/c", 1), snapshot(None), add("/d", 1)]
     assert fold_state(compact_events(events)) == fold_state(events) is None

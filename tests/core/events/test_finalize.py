@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,12 +19,12 @@ CASES = json.loads((VECTORS / "finalize.json").read_text())["cases"]
 STARTED = {"type": "RUN_STARTED", "threadId": "t", "runId": "r"}
 
 
-def tool_start(call_id):
+def tool_start(call_id: Any) -> Any:
     return {"type": "TOOL_CALL_START", "toolCallId": call_id, "toolCallName": "f"}
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_appends_what_the_reference_appends(case):
+def test_appends_what_the_reference_appends(case: Any) -> None:
     given_events = copy.deepcopy(case["events"])
     appended = finalize_events(
         case["events"],
@@ -35,19 +36,19 @@ def test_appends_what_the_reference_appends(case):
     assert case["events"] == given_events
 
 
-def test_a_run_that_ended_gets_nothing_more():
+def test_a_run_that_ended_gets_nothing_more() -> None:
     for terminal in ({"type": "RUN_FINISHED"}, {"type": "RUN_ERROR", "message": "no"}):
         assert finalize_events([STARTED, tool_start("c"), terminal]) == []
 
 
-def test_what_comes_after_the_terminal_event_does_not_count():
+def test_what_comes_after_the_terminal_event_does_not_count() -> None:
     finalizer = Finalizer()
     finalizer.observe({"type": "RUN_FINISHED"})
     finalizer.observe(tool_start("c"))
     assert finalizer.finalize() == []
 
 
-def test_terminal_is_true_from_the_end_on():
+def test_terminal_is_true_from_the_end_on() -> None:
     finalizer = Finalizer()
     assert not finalizer.terminal
     finalizer.observe(STARTED)
@@ -57,11 +58,11 @@ def test_terminal_is_true_from_the_end_on():
     assert finalizer.finalize() == []
 
 
-def test_a_tool_call_is_closed_only_once_it_has_both_end_and_result():
+def test_a_tool_call_is_closed_only_once_it_has_both_end_and_result() -> None:
     end = {"type": "TOOL_CALL_END", "toolCallId": "c"}
     result = {"type": "TOOL_CALL_RESULT", "toolCallId": "c", "messageId": "m", "content": ""}
 
-    def types(*events):
+    def types(*events: Any) -> Any:
         return [event["type"] for event in finalize_events([tool_start("c"), *events])]
 
     assert types() == ["TOOL_CALL_END", "TOOL_CALL_RESULT", "RUN_ERROR"]
@@ -70,7 +71,7 @@ def test_a_tool_call_is_closed_only_once_it_has_both_end_and_result():
     assert types(end, result) == types(result, end) == ["RUN_ERROR"]
 
 
-def test_events_without_an_id_and_of_what_is_not_open_are_passed_over():
+def test_events_without_an_id_and_of_what_is_not_open_are_passed_over() -> None:
     assert finalize_events(
         [
             {"type": "TEXT_MESSAGE_START", "messageId": ""},
@@ -82,7 +83,7 @@ def test_events_without_an_id_and_of_what_is_not_open_are_passed_over():
     ) == [{"type": "RUN_FINISHED"}]
 
 
-def test_a_stop_says_so_in_the_tool_result():
+def test_a_stop_says_so_in_the_tool_result() -> None:
     _, result, terminal = finalize_events([tool_start("c")], stop_requested=True)
     assert result["content"] == (
         '{"status":"stopped","reason":"stop_requested","message":"Run stopped by user"}'
@@ -90,12 +91,12 @@ def test_a_stop_says_so_in_the_tool_result():
     assert terminal == {"type": "RUN_FINISHED"}
 
 
-def test_the_default_stop_message_is_no_reason_for_an_error():
+def test_the_default_stop_message_is_no_reason_for_an_error() -> None:
     (error,) = finalize_events([], interruption_message="Run stopped by user")
     assert error["message"] == "Run ended without emitting a terminal event"
 
 
-def test_the_result_is_written_as_javascript_writes_json():
+def test_the_result_is_written_as_javascript_writes_json() -> None:
     _, result, _ = finalize_events([tool_start("c")], interruption_message='é"\u2028\n\x01\ud800')
     assert result["content"] == (
         '{"status":"error","reason":"missing_terminal_event",'
@@ -104,7 +105,7 @@ def test_the_result_is_written_as_javascript_writes_json():
 
 
 @given(st.sets(st.text("abc", min_size=1)), st.sets(st.text("abc", min_size=1)), st.booleans())
-def test_a_finalized_run_is_well_formed(messages, calls, stop):
+def test_a_finalized_run_is_well_formed(messages: Any, calls: Any, stop: Any) -> None:
     events = [
         STARTED,
         *({"type": "TEXT_MESSAGE_START", "messageId": message} for message in messages),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 
@@ -12,38 +13,38 @@ USER = {"id": "u", "role": "user", "content": "hi"}
 S1 = {"subagentRunId": "s1"}
 
 
-def text(what, message_id="m", delta=None, **fields):
+def text(what: Any, message_id: Any = "m", delta: Any = None, **fields: Any) -> Any:
     more = {} if delta is None else {"delta": delta}
     return {"type": f"TEXT_MESSAGE_{what}", "messageId": message_id, **more, **fields}
 
 
-def tool(what, call_id="c", **fields):
+def tool(what: Any, call_id: Any = "c", **fields: Any) -> Any:
     return {"type": f"TOOL_CALL_{what}", "toolCallId": call_id, **fields}
 
 
-def call(call_id="c", name="f", arguments="", **fields):
+def call(call_id: Any = "c", name: Any = "f", arguments: Any = "", **fields: Any) -> Any:
     function = {"name": name, "arguments": arguments}
     return {"id": call_id, "type": "function", "function": function, **fields}
 
 
-def assistant(message_id, *calls, **fields):
+def assistant(message_id: Any, *calls: Any, **fields: Any) -> Any:
     more = {"toolCalls": list(calls)} if calls else {}
     return {"id": message_id, "role": "assistant", **more, **fields}
 
 
-def result(message_id, call_id="c", **fields):
+def result(message_id: Any, call_id: Any = "c", **fields: Any) -> Any:
     return tool("RESULT", call_id, messageId=message_id, content="done", **fields)
 
 
-def tool_message(message_id, call_id="c", **fields):
+def tool_message(message_id: Any, call_id: Any = "c", **fields: Any) -> Any:
     return {"id": message_id, "toolCallId": call_id, "role": "tool", "content": "done", **fields}
 
 
-def reasoning(what, message_id="z", **fields):
+def reasoning(what: Any, message_id: Any = "z", **fields: Any) -> Any:
     return {"type": f"REASONING_MESSAGE_{what}", "messageId": message_id, **fields}
 
 
-def activity_snapshot(content, message_id="a", **fields):
+def activity_snapshot(content: Any, message_id: Any = "a", **fields: Any) -> Any:
     return {
         "type": "ACTIVITY_SNAPSHOT",
         "messageId": message_id,
@@ -53,7 +54,9 @@ def activity_snapshot(content, message_id="a", **fields):
     }
 
 
-def activity_delta(patch, message_id="a", activity_type="plan", **fields):
+def activity_delta(
+    patch: Any, message_id: Any = "a", activity_type: Any = "plan", **fields: Any
+) -> Any:
     return {
         "type": "ACTIVITY_DELTA",
         "messageId": message_id,
@@ -63,7 +66,9 @@ def activity_delta(patch, message_id="a", activity_type="plan", **fields):
     }
 
 
-def activity(content, message_id="a", activity_type="plan", **fields):
+def activity(
+    content: Any, message_id: Any = "a", activity_type: Any = "plan", **fields: Any
+) -> Any:
     return {
         "id": message_id,
         "role": "activity",
@@ -73,11 +78,11 @@ def activity(content, message_id="a", activity_type="plan", **fields):
     }
 
 
-def snapshot(*messages):
+def snapshot(*messages: Any) -> Any:
     return {"type": "MESSAGES_SNAPSHOT", "messages": list(messages)}
 
 
-def encrypted(subtype, entity_id):
+def encrypted(subtype: Any, entity_id: Any) -> Any:
     return {
         "type": "REASONING_ENCRYPTED_VALUE",
         "subtype": subtype,
@@ -86,12 +91,12 @@ def encrypted(subtype, entity_id):
     }
 
 
-def add(path, value):
+def add(path: Any, value: Any) -> Any:
     return [{"op": "add", "path": path, "value": value}]
 
 
 class TestText:
-    def test_start_content_and_end_make_a_message(self):
+    def test_start_content_and_end_make_a_message(self) -> None:
         assert fold_messages(
             [
                 text("START", role="developer", name="Ann", **S1),
@@ -102,7 +107,7 @@ class TestText:
             [USER],
         ) == [USER, {"id": "m", "role": "developer", "content": "ab", "name": "Ann", **S1}]
 
-    def test_a_message_can_be_looked_at_in_the_middle(self):
+    def test_a_message_can_be_looked_at_in_the_middle(self) -> None:
         folder = MessageFolder()
         folder.feed(text("START"))
         assert folder.messages == [assistant("m", content="")]
@@ -111,21 +116,21 @@ class TestText:
         folder.feed(text("CONTENT", delta="b"))
         assert folder.messages == [assistant("m", content="ab")]
 
-    def test_a_message_that_is_started_again_goes_on(self):
+    def test_a_message_that_is_started_again_goes_on(self) -> None:
         events = [text("START", role="user"), text("CONTENT", delta="b"), text("END")]
         assert fold_messages(events, [assistant("m", content="a")]) == [
             assistant("m", content="ab")
         ]
 
-    def test_content_that_is_no_text_gives_way_to_text(self):
+    def test_content_that_is_no_text_gives_way_to_text(self) -> None:
         parts = {**USER, "content": [{"type": "text", "text": "hi"}]}
         assert fold_messages([text("CONTENT", "u", "x")], [parts]) == [{**USER, "content": "x"}]
 
-    def test_what_refers_to_nothing_is_ignored(self):
+    def test_what_refers_to_nothing_is_ignored(self) -> None:
         events = [text("CONTENT", delta="a"), text("END"), tool("ARGS", delta="{"), tool("END")]
         assert fold_messages(events) == []
 
-    def test_metadata_is_merged_as_it_arrives(self):
+    def test_metadata_is_merged_as_it_arrives(self) -> None:
         events = [
             text("START", metadata={"a": 1, "b": 1}),
             text("CONTENT", delta="x", metadata={"b": 2}),
@@ -136,14 +141,14 @@ class TestText:
             assistant("m", content="x", metadata={"a": 1, "b": 2, "c": {"usage": 3}, "d": 4})
         ]
 
-    def test_metadata_that_is_no_object_gives_way(self):
+    def test_metadata_that_is_no_object_gives_way(self) -> None:
         assert fold_messages([text("END", metadata={"a": 1})], [assistant("m", metadata="?")]) == [
             assistant("m", metadata={"a": 1})
         ]
 
 
 class TestToolCalls:
-    def test_a_call_makes_a_message_of_its_own(self):
+    def test_a_call_makes_a_message_of_its_own(self) -> None:
         assert fold_messages(
             [
                 tool("START", toolCallName="f", **S1),
@@ -153,7 +158,7 @@ class TestToolCalls:
             ]
         ) == [assistant("c", call(arguments="{}"), **S1)]
 
-    def test_or_joins_the_message_it_names(self):
+    def test_or_joins_the_message_it_names(self) -> None:
         events = [tool("START", toolCallName="f", parentMessageId="m")]
         assert fold_messages(events, [assistant("m", content="x")]) == [
             assistant("m", call(), content="x")
@@ -163,15 +168,15 @@ class TestToolCalls:
             assistant("m", call(), content="x")
         ]
 
-    def test_a_message_that_is_not_the_assistants_cannot_carry_a_call(self):
+    def test_a_message_that_is_not_the_assistants_cannot_carry_a_call(self) -> None:
         events = [tool("START", toolCallName="f", parentMessageId="u")]
         assert fold_messages(events, [USER]) == [USER, assistant("c", call())]
 
-    def test_a_message_made_under_an_id_in_use_is_not_attributed(self):
+    def test_a_message_made_under_an_id_in_use_is_not_attributed(self) -> None:
         events = [tool("START", "u", toolCallName="f", **S1)]
         assert fold_messages(events, [USER]) == [USER, assistant("u", call("u"))]
 
-    def test_a_call_that_is_started_again_is_renamed_and_keeps_its_arguments(self):
+    def test_a_call_that_is_started_again_is_renamed_and_keeps_its_arguments(self) -> None:
         events = [
             tool("START", toolCallName="new", metadata={"a": 1}),
             tool("ARGS", delta="}", metadata={"b": 2}),
@@ -181,16 +186,16 @@ class TestToolCalls:
             assistant("m", call(name="new", arguments="{}", metadata={"a": 1, "b": 2, "c": 3}))
         ]
 
-    def test_a_call_without_arguments_gets_them(self):
+    def test_a_call_without_arguments_gets_them(self) -> None:
         broken = {"id": "c", "function": {"name": "f"}}
         (message,) = fold_messages([tool("ARGS", delta="{}")], [assistant("m", broken)])
         assert message["toolCalls"] == [{"id": "c", "function": {"name": "f", "arguments": "{}"}}]
 
-    def test_a_call_without_an_id_or_a_function_is_left_alone(self):
+    def test_a_call_without_an_id_or_a_function_is_left_alone(self) -> None:
         messages = [assistant("m", "?", {"id": 1}, {"id": "c"})]
         assert fold_messages([tool("ARGS", delta="{}")], messages) == messages
 
-    def test_a_result_is_put_behind_the_message_of_its_call_and_earlier_results(self):
+    def test_a_result_is_put_behind_the_message_of_its_call_and_earlier_results(self) -> None:
         messages = [assistant("m", call("c"), call("d")), USER]
         events = [result("r1"), result("r2", "d", metadata={"k": 1}, **S1)]
         assert fold_messages(events, messages) == [
@@ -200,15 +205,15 @@ class TestToolCalls:
             USER,
         ]
 
-    def test_behind_the_last_message_it_is_the_last(self):
+    def test_behind_the_last_message_it_is_the_last(self) -> None:
         messages = [assistant("m", call())]
         assert fold_messages([result("r")], messages) == [*messages, tool_message("r")]
 
     @pytest.mark.parametrize("messages", [[], [{**USER, "toolCalls": [call()]}, USER]])
-    def test_without_an_assistants_call_it_is_put_at_the_end(self, messages):
+    def test_without_an_assistants_call_it_is_put_at_the_end(self, messages: Any) -> None:
         assert fold_messages([result("r")], messages) == [*messages, tool_message("r")]
 
-    def test_of_two_messages_with_one_id_the_first_goes_on(self):
+    def test_of_two_messages_with_one_id_the_first_goes_on(self) -> None:
         before = [assistant("o", call()), assistant("m", content="")]
         events = [
             text("CONTENT", delta="a"),
@@ -228,7 +233,7 @@ class TestToolCalls:
 
 
 class TestReasoning:
-    def test_start_content_and_end_make_a_message(self):
+    def test_start_content_and_end_make_a_message(self) -> None:
         assert fold_messages(
             [
                 {"type": "REASONING_START", "messageId": "z"},
@@ -248,7 +253,7 @@ class TestReasoning:
             }
         ]
 
-    def test_an_encrypted_value_goes_to_the_message_or_call_it_names(self):
+    def test_an_encrypted_value_goes_to_the_message_or_call_it_names(self) -> None:
         messages = [assistant("m", call())]
         assert fold_messages([encrypted("message", "m")], messages) == [
             assistant("m", call(), encryptedValue="e")
@@ -261,7 +266,7 @@ class TestReasoning:
 
 
 class TestActivities:
-    def test_a_snapshot_makes_a_message_and_a_delta_patches_it(self):
+    def test_a_snapshot_makes_a_message_and_a_delta_patches_it(self) -> None:
         events = [
             activity_snapshot({"steps": []}, metadata={"a": 1}, **S1),
             activity_delta(add("/steps/-", 1), activity_type="other", metadata={"b": 2}),
@@ -270,7 +275,7 @@ class TestActivities:
             activity({"steps": [1]}, activity_type="other", metadata={"a": 1, "b": 2}, **S1)
         ]
 
-    def test_a_snapshot_replaces_content_and_owner_but_not_metadata(self):
+    def test_a_snapshot_replaces_content_and_owner_but_not_metadata(self) -> None:
         before = [activity({"n": 1}, metadata={"a": 1}, **S1)]
         events = [activity_snapshot({"n": 2}, metadata={"b": 2})]
         assert fold_messages(events, before) == [activity({"n": 2}, metadata={"a": 1, "b": 2})]
@@ -279,7 +284,7 @@ class TestActivities:
             activity({"n": 2}, subagentRunId="s2")
         ]
 
-    def test_one_that_does_not_replace_leaves_what_is_there(self):
+    def test_one_that_does_not_replace_leaves_what_is_there(self) -> None:
         events = [activity_snapshot({"n": 2}, replace=False, metadata={"a": 1})]
         assert fold_messages(events, [activity({"n": 1})]) == [
             activity({"n": 1}, metadata={"a": 1})
@@ -288,7 +293,7 @@ class TestActivities:
         assert fold_messages(events, [taken]) == [taken]
         assert fold_messages(events) == [activity({"n": 2}, metadata={"a": 1})]
 
-    def test_a_snapshot_replaces_a_message_of_another_kind_in_its_place(self):
+    def test_a_snapshot_replaces_a_message_of_another_kind_in_its_place(self) -> None:
         before = [assistant("a", call()), USER]
         events = [
             text("CONTENT", "a", "x"),
@@ -301,19 +306,19 @@ class TestActivities:
             {**USER, "content": "hi!"},
         ]
 
-    def test_a_delta_that_does_not_apply_changes_nothing_but_metadata(self):
+    def test_a_delta_that_does_not_apply_changes_nothing_but_metadata(self) -> None:
         events = [activity_delta(add("/x/y", 1), activity_type="other", metadata={"a": 1})]
         assert fold_messages(events, [activity({})]) == [activity({}, metadata={"a": 1})]
 
-    def test_a_delta_without_an_activity_is_ignored(self):
+    def test_a_delta_without_an_activity_is_ignored(self) -> None:
         assert fold_messages([activity_delta(add("/x", 1), "u")], [USER]) == [USER]
         assert fold_messages([activity_delta(add("/x", 1))]) == []
 
-    def test_an_activity_without_content_has_empty_content(self):
+    def test_an_activity_without_content_has_empty_content(self) -> None:
         bare = {"id": "a", "role": "activity", "activityType": "plan"}
         assert fold_messages([activity_delta(add("/x", 1))], [bare]) == [activity({"x": 1})]
 
-    def test_streamed_text_and_reasoning_leave_an_activity_alone(self):
+    def test_streamed_text_and_reasoning_leave_an_activity_alone(self) -> None:
         events = [
             text("START", "a", metadata={"k": 1}),
             text("CONTENT", "a", "x"),
@@ -326,7 +331,7 @@ class TestActivities:
 
 
 class TestSnapshots:
-    def test_messages_are_replaced_removed_and_added(self):
+    def test_messages_are_replaced_removed_and_added(self) -> None:
         before = [USER, assistant("gone"), assistant("m", content="old")]
         events = [snapshot(assistant("m", content="new"), assistant("n"), USER)]
         assert fold_messages(events, before) == [
@@ -335,7 +340,7 @@ class TestSnapshots:
             assistant("n"),
         ]
 
-    def test_activities_and_reasoning_stay_if_the_snapshot_has_none(self):
+    def test_activities_and_reasoning_stay_if_the_snapshot_has_none(self) -> None:
         thought = {"id": "z", "role": "reasoning", "content": "hm"}
         before = [activity({}), thought, assistant("gone")]
         assert fold_messages([snapshot(USER)], before) == [activity({}), thought, USER]
@@ -344,7 +349,7 @@ class TestSnapshots:
         other_thought = {**thought, "id": "other"}
         assert fold_messages([snapshot(other_thought)], before) == [activity({}), other_thought]
 
-    def test_what_is_streamed_goes_on_in_the_message_of_the_snapshot(self):
+    def test_what_is_streamed_goes_on_in_the_message_of_the_snapshot(self) -> None:
         events = [
             text("START"),
             text("CONTENT", delta="a"),
@@ -362,7 +367,7 @@ class TestSnapshots:
             {"id": "z", "role": "reasoning", "content": "hm!"},
         ]
 
-    def test_a_run_brings_the_messages_of_its_input_that_are_not_there(self):
+    def test_a_run_brings_the_messages_of_its_input_that_are_not_there(self) -> None:
         started = {"type": "RUN_STARTED", "input": {"messages": [{**USER, "content": "?"}]}}
         assert fold_messages([started], [USER]) == [USER]
         assert fold_messages([started, started]) == [{**USER, "content": "?"}]
@@ -370,19 +375,19 @@ class TestSnapshots:
         twice = {"type": "RUN_STARTED", "input": {"messages": [USER, {**USER, "content": "?"}]}}
         assert fold_messages([twice]) == [USER]
 
-    def test_a_null_owner_reads_as_none(self):
+    def test_a_null_owner_reads_as_none(self) -> None:
         null = {**USER, "subagentRunId": None}
         started = {"type": "RUN_STARTED", "input": {"messages": [null]}}
         assert fold_messages([snapshot(null)]) == fold_messages([started]) == [USER]
         assert fold_messages([], [null]) == [USER]
 
-    def test_what_has_no_id_is_left_out(self):
+    def test_what_has_no_id_is_left_out(self) -> None:
         started = {"type": "RUN_STARTED", "input": {"messages": ["?", {"id": 1}, USER]}}
         assert fold_messages([started]) == [USER]
         assert fold_messages([{"type": "RUN_STARTED", "input": {"messages": 7}}]) == []
 
 
-def test_nothing_that_was_given_is_changed_and_nothing_that_was_read_changes():
+def test_nothing_that_was_given_is_changed_and_nothing_that_was_read_changes() -> None:
     messages = [assistant("m", call(), metadata={"a": 1}), activity({"n": []})]
     events = [
         text("CONTENT", delta="x", metadata={"b": {"c": 1}}),
@@ -405,5 +410,5 @@ def test_nothing_that_was_given_is_changed_and_nothing_that_was_read_changes():
     assert seen == kept
 
 
-def test_an_event_of_another_kind_has_no_effect():
+def test_an_event_of_another_kind_has_no_effect() -> None:
     assert fold_messages([{"type": "STATE_DELTA"}, {"type": "FROM_THE_FUTURE"}], [USER]) == [USER]

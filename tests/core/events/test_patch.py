@@ -59,7 +59,7 @@ BAD_DELTAS = [
 
 
 @pytest.mark.parametrize("bad", BAD_DELTAS, ids=repr)
-def test_whatever_is_wrong_with_a_delta_nothing_changes(bad):
+def test_whatever_is_wrong_with_a_delta_nothing_changes(bad: Any) -> None:
     state = {"a": 1, "text": "t", "list": [1, 2], "obj": {"k": {}}}
     before = copy.deepcopy(state)
     with pytest.raises(EventError, match="the delta does not apply"):

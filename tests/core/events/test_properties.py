@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,13 +24,13 @@ from sansio_copilot.events import (
 
 
 @given(streams)
-def test_compaction_changes_neither_the_state_nor_the_conversation(stream):
+def test_compaction_changes_neither_the_state_nor_the_conversation(stream: Any) -> None:
     compacted = compact_events(stream)
     assert fold_state(compacted) == fold_state(stream)
     assert fold_messages(compacted) == fold_messages(stream)
 
 
-def whole(stream):
+def whole(stream: Any) -> Any:
     """``stream``, and the end of all that it left open."""
     verifier = Verifier()
     for event in stream:
@@ -39,28 +40,30 @@ def whole(stream):
 
 
 @given(streams.map(whole))
-def test_compacting_what_is_compact_changes_nothing(stream):
+def test_compacting_what_is_compact_changes_nothing(stream: Any) -> None:
     once = compact_events(stream)
     assert compact_events(once) == once
     verify_events(once)
 
 
 @given(streams)
-def test_if_the_stream_was_cut_off_only_the_first_time_may_leave_something_to_do(stream):
+def test_if_the_stream_was_cut_off_only_the_first_time_may_leave_something_to_do(
+    stream: Any,
+) -> None:
     twice = compact_events(compact_events(stream))
     assert compact_events(twice) == twice
     assert len(twice) <= len(stream)
 
 
 @given(streams)
-def test_a_stream_that_was_cut_off_is_well_formed_once_it_is_finalized(stream):
+def test_a_stream_that_was_cut_off_is_well_formed_once_it_is_finalized(stream: Any) -> None:
     appended = finalize_events(stream)
     verify_events(stream + appended)
     assert finalize_events(stream + appended) == []
 
 
 @given(streams, st.booleans())
-def test_no_machine_changes_what_it_is_given(stream, stop):
+def test_no_machine_changes_what_it_is_given(stream: Any, stop: Any) -> None:
     before = copy.deepcopy(stream)
     verify_events(stream)
     expand_chunks(stream)
@@ -72,7 +75,7 @@ def test_no_machine_changes_what_it_is_given(stream, stop):
 
 
 @given(st.lists(chunks | in_between, max_size=30))
-def test_what_chunks_expand_to_is_in_order(events):
+def test_what_chunks_expand_to_is_in_order(events: Any) -> None:
     expander, expanded = ChunkExpander(), []
     with contextlib.suppress(EventError):
         for event in events:

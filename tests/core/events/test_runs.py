@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.vectors import REPLAYED_AS_LIVE, STRICTER, is_stricter
@@ -22,7 +23,7 @@ VECTORS = Path(__file__).parents[2] / "vectors"
 CASES = json.loads((VECTORS / "runs.json").read_text())["cases"]
 
 
-def run(body):
+def run(body: Any) -> Any:
     """What a run of the vectors' agent streams, and how much of it came from the agent.
 
     None instead of a number if the agent broke before its first event; such a run is not kept.
@@ -46,7 +47,7 @@ def run(body):
     return [*events, *finalizer.finalize(interruption_message=interruption)], count
 
 
-def as_listed(message):
+def as_listed(message: Any) -> Any:
     """A message as GET threads/:id/messages writes it."""
     listed = {"id": message["id"], "role": message["role"]}
     if "content" in message:
@@ -66,7 +67,7 @@ def as_listed(message):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_run_streams_replays_and_folds_as_the_reference_does(case):
+def test_a_run_streams_replays_and_folds_as_the_reference_does(case: Any) -> None:
     events, count = run(case["body"])
     if case["body"]["threadId"] in STRICTER:
         assert is_stricter(case, events)

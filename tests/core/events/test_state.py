@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,40 +12,40 @@ from sansio_copilot.events import StateFolder, fold_state
 from sansio_copilot.events.values import copy_json, merge_metadata
 
 
-def snapshot(value):
+def snapshot(value: Any) -> Any:
     return {"type": "STATE_SNAPSHOT", "snapshot": value}
 
 
-def delta(*operations):
+def delta(*operations: Any) -> Any:
     return {"type": "STATE_DELTA", "delta": list(operations)}
 
 
-def add(path, value):
+def add(path: Any, value: Any) -> Any:
     return {"op": "add", "path": path, "value": value}
 
 
-def test_a_snapshot_replaces_and_a_delta_patches():
+def test_a_snapshot_replaces_and_a_delta_patches() -> None:
     assert fold_state([snapshot({"n": 1}), snapshot({"list": []}), delta(add("/list/-", 2))]) == {
         "list": [2]
     }
 
 
-def test_without_a_state_event_there_is_none():
+def test_without_a_state_event_there_is_none() -> None:
     assert fold_state([]) is None
     assert fold_state([{"type": "RUN_STARTED"}, {"type": "CUSTOM"}]) is None
 
 
-def test_a_delta_without_a_snapshot_patches_an_empty_object():
+def test_a_delta_without_a_snapshot_patches_an_empty_object() -> None:
     assert fold_state([delta(add("/a", 1))]) == {"a": 1}
     assert fold_state([delta()]) == {}
 
 
-def test_a_snapshot_of_null_is_a_state_that_nothing_can_be_added_to():
+def test_a_snapshot_of_null_is_a_state_that_nothing_can_be_added_to() -> None:
     assert fold_state([snapshot(None), delta(add("/a", 1))]) is None
     assert fold_state([snapshot(None), delta(add("", {"a": 1}))]) == {"a": 1}
 
 
-def test_a_delta_that_does_not_apply_is_skipped_as_a_whole():
+def test_a_delta_that_does_not_apply_is_skipped_as_a_whole() -> None:
     folder = StateFolder({"a": 1})
     assert folder.feed(delta(add("/b", 2), add("/c/d", 3))) is False
     assert folder.state == {"a": 1}
@@ -52,7 +53,7 @@ def test_a_delta_that_does_not_apply_is_skipped_as_a_whole():
     assert folder.state == {"a": 1, "b": 2}
 
 
-def test_nothing_of_an_event_becomes_part_of_the_state():
+def test_nothing_of_an_event_becomes_part_of_the_state() -> None:
     value, item = {"list": []}, {"deep": [1]}
     events = [snapshot(value), delta(add("/list/-", item)), delta(add("/list/0/deep/-", 2))]
     before = copy.deepcopy(events)
@@ -65,14 +66,14 @@ def test_nothing_of_an_event_becomes_part_of_the_state():
     assert folder.state == {"list": [{"deep": [1, 2]}]}
 
 
-def test_the_initial_state_is_not_changed():
+def test_the_initial_state_is_not_changed() -> None:
     initial = {"a": []}
     folder = StateFolder(initial)
     folder.feed(delta(add("/a/-", 1)))
     assert initial == {"a": []}
 
 
-def test_a_state_that_was_read_does_not_change_under_its_reader():
+def test_a_state_that_was_read_does_not_change_under_its_reader() -> None:
     folder = StateFolder({"a": []})
     seen = folder.state
     folder.feed(delta(add("/a/-", 1)))
@@ -81,7 +82,7 @@ def test_a_state_that_was_read_does_not_change_under_its_reader():
     assert folder.state == {"a": [1, 2]}
 
 
-def test_a_delta_costs_the_same_however_large_the_state_is():
+def test_a_delta_costs_the_same_however_large_the_state_is() -> None:
     big = {"list": list(range(1000)), "n": 0}
     folder = StateFolder(big)
     before = folder._state
@@ -98,11 +99,11 @@ json_values = st.recursive(
 
 
 @given(json_values)
-def test_a_copy_is_equal_and_shares_nothing(value):
+def test_a_copy_is_equal_and_shares_nothing(value: Any) -> None:
     copied = copy_json(value)
     assert copied == value
 
-    def containers(value):
+    def containers(value: Any) -> Any:
         if isinstance(value, dict | list):
             yield id(value)
             for item in value.values() if isinstance(value, dict) else value:
@@ -111,14 +112,14 @@ def test_a_copy_is_equal_and_shares_nothing(value):
     assert not set(containers(copied)) & set(containers(value))
 
 
-def test_a_copy_of_what_is_not_plain_json_is_deep_too():
+def test_a_copy_of_what_is_not_plain_json_is_deep_too() -> None:
     inner = [1]
     copied = copy_json({"tuple": (inner,)})
     inner.append(2)
     assert copied == {"tuple": ([1],)}
 
 
-def test_metadata_is_merged_by_key_and_values_are_replaced_whole():
+def test_metadata_is_merged_by_key_and_values_are_replaced_whole() -> None:
     older, newer = {"a": {"x": 1}, "b": 1}, {"a": {"y": 2}}
     assert merge_metadata(older, newer) == {"a": {"y": 2}, "b": 1}
     assert older == {"a": {"x": 1}, "b": 1}

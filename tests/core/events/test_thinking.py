@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 
@@ -12,12 +13,12 @@ STARTED = {"type": "RUN_STARTED", "threadId": "t", "runId": "r"}
 ERROR = {"type": "RUN_ERROR", "message": "no"}
 
 
-def thinking(what, **fields):
+def thinking(what: Any, **fields: Any) -> Any:
     delta = {"delta": "x"} if what.endswith("CONTENT") else {}
     return {"type": f"THINKING_{what}", **delta, **fields}
 
 
-def test_each_becomes_what_took_its_place():
+def test_each_becomes_what_took_its_place() -> None:
     said = [
         thinking("START", title="so", timestamp=1, subagentRunId=[]),
         thinking("TEXT_MESSAGE_START"),
@@ -50,20 +51,20 @@ def test_each_becomes_what_took_its_place():
     assert said == before
 
 
-def test_others_stay_as_they_are():
+def test_others_stay_as_they_are() -> None:
     upgrader = ThinkingUpgrader("run")
     for event in (STARTED, {"type": "RAW", "event": 1}):
         assert upgrader.feed(event) is event
 
 
-def test_outside_of_a_run_the_verifier_refuses_them():
+def test_outside_of_a_run_the_verifier_refuses_them() -> None:
     with pytest.raises(EventError, match="First event must be 'RUN_STARTED'"):
         verify_events([thinking("END")])
     with pytest.raises(EventError, match="The run has already errored"):
         verify_events([STARTED, thinking("START"), ERROR, thinking("END")])
 
 
-def test_another_run_begins_anew():
+def test_another_run_begins_anew() -> None:
     assert verify_events([STARTED, thinking("START"), ERROR, STARTED, thinking("START")])
     with pytest.raises(EventError, match="while reasoning spans are still active"):
         verify_events([STARTED, thinking("START"), {**STARTED, "type": "RUN_FINISHED"}])
@@ -107,7 +108,7 @@ def test_another_run_begins_anew():
         ),
     ],
 )
-def test_out_of_order(names, reason):
+def test_out_of_order(names: Any, reason: Any) -> None:
     with pytest.raises(EventError) as caught:
         verify_events([STARTED, *(thinking(name) for name in names)])
     assert str(caught.value) == f"Cannot send 'THINKING_{names[-1]}' event: {reason}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from sansio_copilot.events import EventError, Verifier, verify_events
@@ -13,30 +15,30 @@ RAW = {"type": "RAW", "event": 1}
 PARENT = "(the parent agent)"
 
 
-def text(what, message_id="m", **fields):
+def text(what: Any, message_id: Any = "m", **fields: Any) -> Any:
     delta = {"delta": "x"} if what == "CONTENT" else {}
     return {"type": f"TEXT_MESSAGE_{what}", "messageId": message_id, **delta, **fields}
 
 
-def tool(what, call_id="c", **fields):
+def tool(what: Any, call_id: Any = "c", **fields: Any) -> Any:
     more = {"START": {"toolCallName": "f"}, "ARGS": {"delta": "{"}}.get(what, {})
     return {"type": f"TOOL_CALL_{what}", "toolCallId": call_id, **more, **fields}
 
 
-def result(message_id, **fields):
+def result(message_id: Any, **fields: Any) -> Any:
     return tool("RESULT", messageId=message_id, content="", **fields)
 
 
-def step(what, name="plan", **fields):
+def step(what: Any, name: Any = "plan", **fields: Any) -> Any:
     return {"type": f"STEP_{what}", "stepName": name, **fields}
 
 
-def reasoning(what, message_id="z", **fields):
+def reasoning(what: Any, message_id: Any = "z", **fields: Any) -> Any:
     delta = {"delta": "x"} if what == "MESSAGE_CONTENT" else {}
     return {"type": f"REASONING_{what}", "messageId": message_id, **delta, **fields}
 
 
-def encrypted(subtype, entity_id, **fields):
+def encrypted(subtype: Any, entity_id: Any, **fields: Any) -> Any:
     return {
         "type": "REASONING_ENCRYPTED_VALUE",
         "subtype": subtype,
@@ -46,35 +48,35 @@ def encrypted(subtype, entity_id, **fields):
     }
 
 
-def activity(what, message_id="a", **fields):
+def activity(what: Any, message_id: Any = "a", **fields: Any) -> Any:
     more = {"content": {}} if what == "SNAPSHOT" else {"patch": []}
     more["activityType"] = "plan"
     return {"type": f"ACTIVITY_{what}", "messageId": message_id, **more, **fields}
 
 
-def subagent(what, **fields):
+def subagent(what: Any, **fields: Any) -> Any:
     more = {"STARTED": {"name": "n"}, "ERROR": {"message": "no"}}.get(what, {})
     return {"type": f"SUBAGENT_{what}", "subagentRunId": "s1", **more, **fields}
 
 
-def history(*messages):
+def history(*messages: Any) -> Any:
     return {"type": "MESSAGES_SNAPSHOT", "messages": list(messages)}
 
 
-def echo(*messages):
+def echo(*messages: Any) -> Any:
     return {**STARTED, "input": {"messages": list(messages)}}
 
 
 S1, S2 = {"subagentRunId": "s1"}, {"subagentRunId": "s2"}
 
 
-def accepts(*events):
+def accepts(*events: Any) -> None:
     verifier = Verifier()
     for event in events:
         verifier.feed(event)
 
 
-def refuses_last(message, *events):
+def refuses_last(message: Any, *events: Any) -> None:
     verifier = Verifier()
     for event in events[:-1]:
         verifier.feed(event)
@@ -84,20 +86,20 @@ def refuses_last(message, *events):
 
 
 class TestRuns:
-    def test_a_run_starts_and_ends(self):
+    def test_a_run_starts_and_ends(self) -> None:
         accepts(STARTED, FINISHED)
         accepts(STARTED, ERROR)
         accepts(ERROR)
         accepts()
 
-    def test_a_stream_may_hold_several_runs(self):
+    def test_a_stream_may_hold_several_runs(self) -> None:
         accepts(STARTED, FINISHED, STARTED, ERROR, STARTED, FINISHED, ERROR, STARTED)
 
-    def test_nothing_comes_before_the_start(self):
+    def test_nothing_comes_before_the_start(self) -> None:
         refuses_last("First event must be 'RUN_STARTED'", RAW)
         refuses_last("First event must be 'RUN_STARTED'", FINISHED)
 
-    def test_runs_do_not_overlap(self):
+    def test_runs_do_not_overlap(self) -> None:
         refuses_last(
             "Cannot send 'RUN_STARTED' while a run is still active. The previous run must be "
             "finished with 'RUN_FINISHED' before starting a new run.",
@@ -105,7 +107,7 @@ class TestRuns:
             STARTED,
         )
 
-    def test_only_an_error_or_a_new_run_comes_after_the_end(self):
+    def test_only_an_error_or_a_new_run_comes_after_the_end(self) -> None:
         refuses_last(
             "Cannot send event type 'RAW': The run has already finished with 'RUN_FINISHED'. Start "
             "a new run with 'RUN_STARTED'.",
@@ -114,7 +116,7 @@ class TestRuns:
             RAW,
         )
 
-    def test_only_a_new_run_comes_after_an_error(self):
+    def test_only_a_new_run_comes_after_an_error(self) -> None:
         for events in ([ERROR], [STARTED, FINISHED, ERROR]):
             refuses_last(
                 "Cannot send event type 'RUN_ERROR': The run has already errored with 'RUN_ERROR'. "
@@ -133,7 +135,9 @@ class TestRuns:
             (subagent("STARTED"), "subagents", "s1"),
         ],
     )
-    def test_a_run_does_not_finish_while_something_is_open(self, event, noun, names):
+    def test_a_run_does_not_finish_while_something_is_open(
+        self, event: Any, noun: Any, names: Any
+    ) -> None:
         refuses_last(
             f"Cannot send 'RUN_FINISHED' while {noun} are still active: {names}",
             STARTED,
@@ -142,7 +146,7 @@ class TestRuns:
         )
         accepts(STARTED, event, ERROR)
 
-    def test_what_is_open_is_listed_in_order(self):
+    def test_what_is_open_is_listed_in_order(self) -> None:
         refuses_last(
             "Cannot send 'RUN_FINISHED' while text messages are still active: b, a",
             STARTED,
@@ -151,15 +155,15 @@ class TestRuns:
             FINISHED,
         )
 
-    def test_a_new_run_starts_afresh(self):
+    def test_a_new_run_starts_afresh(self) -> None:
         accepts(STARTED, text("START"), step("STARTED"), ERROR, STARTED, text("START", **S1))
 
-    def test_an_unknown_type_is_no_concern(self):
+    def test_an_unknown_type_is_no_concern(self) -> None:
         accepts(STARTED, {"type": "FROM_THE_FUTURE"})
 
 
 class TestMessagesAndToolCalls:
-    def test_start_content_end(self):
+    def test_start_content_end(self) -> None:
         accepts(STARTED, text("START"), text("CONTENT"), text("END"), FINISHED)
         accepts(STARTED, tool("START"), tool("ARGS"), tool("END"), result("r"), FINISHED)
         accepts(STARTED, text("START"), text("END"), text("START"), text("END"), FINISHED)
@@ -197,11 +201,11 @@ class TestMessagesAndToolCalls:
             ),
         ],
     )
-    def test_nothing_continues_what_is_not_open(self, event, message):
+    def test_nothing_continues_what_is_not_open(self, event: Any, message: Any) -> None:
         refuses_last(message, STARTED, event)
         refuses_last(message, STARTED, text("START"), text("END"), event)
 
-    def test_nothing_opens_twice(self):
+    def test_nothing_opens_twice(self) -> None:
         refuses_last(
             "Cannot send 'TEXT_MESSAGE_START' event: A text message with ID 'm' is already in "
             "progress. Complete it with 'TEXT_MESSAGE_END' first.",
@@ -239,7 +243,9 @@ class TestOwners:
             ("reasoning message", "z", reasoning("START"), encrypted("other", "z")),
         ],
     )
-    def test_a_continuation_must_not_disagree(self, noun, entity, opening, later):
+    def test_a_continuation_must_not_disagree(
+        self, noun: Any, entity: Any, opening: Any, later: Any
+    ) -> None:
         for owner, tags in ((PARENT, {}), ("s1", S1)):
             refuses_last(
                 f"Cannot send '{later['type']}': subagentRunId 's2' does not match the {noun} "
@@ -258,7 +264,9 @@ class TestOwners:
             ("tool call", "c", tool("START"), tool("END")),
         ],
     )
-    def test_an_owner_outlives_the_end(self, noun, entity, opening, closing):
+    def test_an_owner_outlives_the_end(
+        self, noun: Any, entity: Any, opening: Any, closing: Any
+    ) -> None:
         opened = [STARTED, {**opening, **S1}, closing]
         refuses_last(
             f"Cannot send '{opening['type']}': subagentRunId 's2' does not match the {noun} "
@@ -274,7 +282,7 @@ class TestOwners:
             {**closing, **S2},
         )
 
-    def test_an_id_is_unique_only_within_its_kind(self):
+    def test_an_id_is_unique_only_within_its_kind(self) -> None:
         accepts(
             STARTED,
             text("START", "x", **S1),
@@ -284,10 +292,10 @@ class TestOwners:
             encrypted("tool-call", "x", **S2),
         )
 
-    def test_what_is_on_no_record_belongs_to_nobody(self):
+    def test_what_is_on_no_record_belongs_to_nobody(self) -> None:
         accepts(STARTED, activity("DELTA", **S1), encrypted("other", "q", **S1))
 
-    def test_a_tool_call_belongs_to_the_message_that_carries_it(self):
+    def test_a_tool_call_belongs_to_the_message_that_carries_it(self) -> None:
         opened = [STARTED, text("START", **S1)]
         refuses_last(
             "Cannot send 'TOOL_CALL_START': subagentRunId 's2' does not match its parent message "
@@ -305,7 +313,7 @@ class TestOwners:
         accepts(*opened, tool("START", parentMessageId="m", **S1))
         accepts(*opened, tool("START", parentMessageId="unheard of", **S2))
 
-    def test_a_tool_call_does_not_move_to_the_message_of_another_owner(self):
+    def test_a_tool_call_does_not_move_to_the_message_of_another_owner(self) -> None:
         refuses_last(
             "Cannot send 'TOOL_CALL_START': tool call 'c' is owned by 's1' but its parent message "
             f"'o' is owned by '{PARENT}'. A tool call belongs to the message that carries it.",
@@ -316,7 +324,7 @@ class TestOwners:
             tool("START", parentMessageId="o"),
         )
 
-    def test_a_result_makes_a_message_that_its_sender_owns(self):
+    def test_a_result_makes_a_message_that_its_sender_owns(self) -> None:
         for sent, owner in (({}, PARENT), (S1, "s1")):
             refuses_last(
                 "Cannot send 'TEXT_MESSAGE_START': subagentRunId 's2' does not match the message "
@@ -327,13 +335,13 @@ class TestOwners:
                 text("START", "r", **S2),
             )
 
-    def test_only_a_replacing_snapshot_takes_an_activity_over(self):
+    def test_only_a_replacing_snapshot_takes_an_activity_over(self) -> None:
         opened = [STARTED, activity("SNAPSHOT", **S1)]
         accepts(*opened, activity("SNAPSHOT", **S2), activity("DELTA", **S2))
         accepts(*opened, activity("SNAPSHOT", replace=False, **S2), activity("DELTA", **S1))
         accepts(STARTED, activity("SNAPSHOT", replace=False, **S2), activity("DELTA", **S2))
 
-    def test_a_messages_snapshot_says_who_owns_what(self):
+    def test_a_messages_snapshot_says_who_owns_what(self) -> None:
         snapshot = history(
             {"id": "m", "role": "assistant", "toolCalls": [{"id": "c"}, "?"], **S1},
             {"id": "z", "role": "reasoning", **S1},
@@ -354,7 +362,7 @@ class TestOwners:
                 event,
             )
 
-    def test_so_does_the_input_echo_of_a_run_where_nobody_else_has(self):
+    def test_so_does_the_input_echo_of_a_run_where_nobody_else_has(self) -> None:
         started = echo(
             {"id": "m", "role": "user", "toolCalls": [{"id": "c"}], **S1},
             {"id": "m", "role": "user", "toolCalls": [{"id": "c"}], **S2},
@@ -368,7 +376,7 @@ class TestOwners:
 class TestNulls:
     """A subagent's field is there or it is absent; null is neither."""
 
-    def test_no_tag_is_null(self):
+    def test_no_tag_is_null(self) -> None:
         for event in (RAW, text("START"), subagent("STARTED")):
             refuses_last(
                 f"Cannot send '{event['type']}' with 'subagentRunId: null'. The field is optional "
@@ -377,7 +385,7 @@ class TestNulls:
                 {**event, "subagentRunId": None},
             )
 
-    def test_no_tag_of_a_message_is_null(self):
+    def test_no_tag_of_a_message_is_null(self) -> None:
         message = {"id": "m", "role": "user", "subagentRunId": None}
         text = (
             "Cannot send a message (id 'm') with 'subagentRunId: null'. The field is optional — "
@@ -386,8 +394,8 @@ class TestNulls:
         refuses_last(text, STARTED, history(message))
         refuses_last(text, echo(message))
 
-    def test_no_tag_of_an_interrupt_is_null(self):
-        def finished(*interrupts):
+    def test_no_tag_of_an_interrupt_is_null(self) -> None:
+        def finished(*interrupts: Any) -> Any:
             return {**FINISHED, "outcome": {"type": "interrupt", "interrupts": list(interrupts)}}
 
         for interrupt, name in (({"id": "i"}, "i"), ({}, "undefined")):
@@ -412,7 +420,7 @@ class TestNulls:
             ("ERROR", "code"),
         ],
     )
-    def test_no_optional_field_of_a_subagents_life_is_null(self, what, field):
+    def test_no_optional_field_of_a_subagents_life_is_null(self, what: Any, field: Any) -> None:
         refuses_last(
             f"Cannot send 'SUBAGENT_{what}' with '{field}: null'. The field is optional — omit it "
             "entirely.",
@@ -422,7 +430,7 @@ class TestNulls:
 
 
 class TestSteps:
-    def test_a_step_starts_and_finishes_once(self):
+    def test_a_step_starts_and_finishes_once(self) -> None:
         accepts(STARTED, step("STARTED"), step("FINISHED"), step("STARTED"), step("FINISHED"))
         refuses_last(
             "Step \"plan\" is already active for 'STEP_STARTED'",
@@ -443,7 +451,7 @@ class TestSteps:
             step("FINISHED"),
         )
 
-    def test_a_subagent_and_its_parent_may_have_steps_of_the_same_name(self):
+    def test_a_subagent_and_its_parent_may_have_steps_of_the_same_name(self) -> None:
         accepts(
             STARTED,
             step("STARTED"),
@@ -461,7 +469,9 @@ class TestSteps:
             (S1, S2, "subagent 's2'", "subagent 's1'"),
         ],
     )
-    def test_a_step_is_finished_by_whoever_started_it(self, started, finished, wrong, right):
+    def test_a_step_is_finished_by_whoever_started_it(
+        self, started: Any, finished: Any, wrong: Any, right: Any
+    ) -> None:
         refuses_last(
             f"Cannot send 'STEP_FINISHED' for step \"plan\" attributed to {wrong}: that step is "
             f"open under {right}. A step must be finished by whoever started it.",
@@ -472,11 +482,11 @@ class TestSteps:
 
 
 class TestSubagents:
-    def test_a_subagent_starts_and_ends(self):
+    def test_a_subagent_starts_and_ends(self) -> None:
         accepts(STARTED, subagent("STARTED"), subagent("FINISHED"), FINISHED)
         accepts(STARTED, subagent("STARTED"), subagent("ERROR"), FINISHED)
 
-    def test_a_child_names_a_parent_that_was_started(self):
+    def test_a_child_names_a_parent_that_was_started(self) -> None:
         child = subagent("STARTED", parentSubagentRunId="s1", **S2)
         accepts(STARTED, subagent("STARTED"), child)
         accepts(STARTED, subagent("STARTED"), subagent("FINISHED"), child)
@@ -487,7 +497,7 @@ class TestSubagents:
             child,
         )
 
-    def test_an_id_is_of_one_invocation(self):
+    def test_an_id_is_of_one_invocation(self) -> None:
         refuses_last(
             "Cannot send 'SUBAGENT_STARTED': subagent 's1' is already active. Finish it with "
             "'SUBAGENT_FINISHED' first.",
@@ -505,7 +515,7 @@ class TestSubagents:
         )
 
     @pytest.mark.parametrize("what", ["FINISHED", "ERROR"])
-    def test_only_an_active_one_ends(self, what):
+    def test_only_an_active_one_ends(self, what: Any) -> None:
         refuses_last(
             f"Cannot send 'SUBAGENT_{what}': no active subagent found with ID 's1'. A "
             "'SUBAGENT_STARTED' event must be sent first.",
@@ -523,7 +533,7 @@ class TestSubagents:
             ("ERROR", "message"),
         ],
     )
-    def test_required_fields(self, what, field):
+    def test_required_fields(self, what: Any, field: Any) -> None:
         event = subagent(what)
         del event[field]
         refuses_last(f"Cannot send 'SUBAGENT_{what}' without a '{field}'.", STARTED, event)
@@ -541,7 +551,7 @@ class TestSubagents:
             (False, "undefined"),
         ],
     )
-    def test_an_outcome_is_success_or_suspended(self, outcome, quoted):
+    def test_an_outcome_is_success_or_suspended(self, outcome: Any, quoted: Any) -> None:
         refuses_last(
             f"Cannot send 'SUBAGENT_FINISHED' with outcome type '{quoted}'. The outcome is either "
             '{ type: "success" } or { type: "suspended" }.',
@@ -549,8 +559,8 @@ class TestSubagents:
             subagent("FINISHED", outcome=outcome),
         )
 
-    def test_the_ids_of_interrupts_are_strings(self):
-        def ended(ids):
+    def test_the_ids_of_interrupts_are_strings(self) -> None:
+        def ended(ids: Any) -> Any:
             outcome = {"type": "suspended", "interruptIds": ids}
             return [STARTED, subagent("STARTED"), subagent("FINISHED", outcome=outcome)]
 
@@ -570,7 +580,7 @@ class TestSubagents:
 class TestReasoning:
     """Spans and the messages in them; the rules of client 1.0.0."""
 
-    def test_both_may_have_one_id(self):
+    def test_both_may_have_one_id(self) -> None:
         accepts(
             STARTED,
             reasoning("START"),
@@ -613,7 +623,7 @@ class TestReasoning:
             ),
         ],
     )
-    def test_out_of_order(self, events, reason):
+    def test_out_of_order(self, events: Any, reason: Any) -> None:
         refuses_last(f"Cannot send '{events[-1]['type']}' event: {reason}", STARTED, *events)
 
     @pytest.mark.parametrize(
@@ -623,7 +633,7 @@ class TestReasoning:
             (reasoning("MESSAGE_START"), "messages", "REASONING_MESSAGE_END"),
         ],
     )
-    def test_no_run_finishes_while_it_is_open(self, opening, noun, end):
+    def test_no_run_finishes_while_it_is_open(self, opening: Any, noun: Any, end: Any) -> None:
         refuses_last(
             f"Cannot send 'RUN_FINISHED' while reasoning {noun} are still active: z",
             STARTED,
@@ -639,6 +649,6 @@ class TestReasoning:
         assert verifier.closers() == [{"type": end, "messageId": "z"}]
 
 
-def test_a_list_is_checked_for_shape_too():
+def test_a_list_is_checked_for_shape_too() -> None:
     with pytest.raises(EventError, match="TEXT_MESSAGE_START needs 'messageId' to be a string"):
         verify_events([STARTED, {"type": "TEXT_MESSAGE_START"}])
