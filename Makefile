@@ -20,7 +20,7 @@ NPM := tests/clients/node_modules/.installed tests/differential/node_modules/.in
 demo: $(VENV)/.installed
 	$(BIN)/sansio-copilot demo --port $(or $(PORT),4000)
 
-test: lint types unit
+test: lint unit
 
 # On the path, or one of pyenv's; each has an environment of its own.
 PYTHONS := 3.11 3.12 3.13 3.14
@@ -50,7 +50,7 @@ types: $(VENV)/.installed
 # it has to when it ends.
 unit: $(VENV)/.installed
 	$(MAKE) --no-print-directory -j2 $(if $(filter output-sync,$(.FEATURES)),-Otarget) \
-		conformance core others browser
+		conformance core others browser types
 
 # The core alone and without sockets or an event loop, because its coverage has to be whole.
 core: $(VENV)/.installed

@@ -112,6 +112,8 @@ def test_parts_in_the_result_of_a_tool() -> None:
 def test_what_was_sent_is_the_agents_own() -> None:
     state = {"a": [1]}
     input, echo = given(state=state, forwardedProps={"b": [1]})
+    assert input.state is not None
+    assert input.forwarded_props is not None
     input.state["a"].append(2)
     input.forwarded_props["b"].append(2)
     assert (echo["state"], echo["forwardedProps"]) == (state, {"b": [1]})

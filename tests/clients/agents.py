@@ -24,6 +24,7 @@ _gates: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
 
 def _gate(input: RunAgentInput) -> asyncio.Event:
+    assert input.forwarded_props is not None
     return _gates[input.forwarded_props["gate"]]
 
 
@@ -59,7 +60,7 @@ class Echo:
 
     async def run(self, input: RunAgentInput, context: Any) -> AsyncIterator[Event]:
         yield _started(input)
-        for event in _text(input, *input.messages[-1].content):
+        for event in _text(input, *(input.messages[-1].content or ())):
             yield event
         yield _finished(input)
 
@@ -141,8 +142,10 @@ async def mirror(input: RunAgentInput, context: Any) -> AsyncIterator[Event]:
     """Shows the client what reached the agent."""
     headers = {name.lower(): value for name, value in context.headers.items()}
     snapshot = {
-        "tools": [tool.model_dump(by_alias=True, exclude_none=True) for tool in input.tools],
-        "context": [item.model_dump(by_alias=True, exclude_none=True) for item in input.context],
+        "tools": [tool.model_dump(by_alias=True, exclude_none=True) for tool in input.tools or ()],
+        "context": [
+            item.model_dump(by_alias=True, exclude_none=True) for item in input.context or ()
+        ],
         "forwardedProps": input.forwarded_props,
         "headers": {n: headers[n] for n in ("authorization", "x-tenant") if n in headers},
     }

@@ -11,7 +11,7 @@ import json
 import logging
 import sys
 
-from agents import AGENTS, OnPurposeError
+from agents import AGENTS, OnPurposeError  # type: ignore[import-not-found]
 
 from copilot_bindings.asyncio import Server, serve, start_server
 from sansio_copilot import CopilotRuntime, Limits

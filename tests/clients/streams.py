@@ -140,7 +140,9 @@ def of_fault_agents() -> Iterator[Stream]:
     try:
         server.wait_ready()
         alone = ("yields-nothing", "of-another-thread", "goes-on-after-its-end", "ends-twice")
-        runs = [(name, name, {}) for name in (*SHAPES, *FAILING, *alone, "text", "mirror")]
+        runs: list[tuple[str, str, dict[str, Any]]] = [
+            (name, name, {}) for name in (*SHAPES, *FAILING, *alone, "text", "mirror")
+        ]
         for agent in ("yields-what", "yields-what-plain"):
             runs += [(f"{agent} {what}", agent, {"what": what}) for what in (*GARBAGE, *ODD)]
         for name, agent, props in runs:

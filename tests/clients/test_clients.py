@@ -35,6 +35,7 @@ def urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         ) as server,
     ):
         try:
+            assert server.stdout is not None
             ready, _, _ = select.select([server.stdout], [], [], START_SECONDS)
             line = server.stdout.readline() if ready else b""
             assert line, f"the server did not start:\n{log.read_text()}"

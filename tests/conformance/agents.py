@@ -351,7 +351,7 @@ def measures(input: RunAgentInput, context: AgentContext) -> Iterator[str]:
 
 async def speaks(input: RunAgentInput, context: AgentContext) -> AsyncIterator[Event]:
     """Says so many texts of so many characters as it is told to."""
-    wanted = input.forwarded_props
+    wanted: Any = input.forwarded_props
     yield started(input)
     yield START
     for number in range(wanted["count"]):

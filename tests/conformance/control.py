@@ -96,8 +96,11 @@ def _objects() -> dict[str, int]:
     for each in gc.get_objects():
         if isinstance(each, (GeneratorType, CoroutineType, AsyncGeneratorType)):
             # Most of a coroutine's own names are those of its function.
-            code = getattr(each, "gi_code", None) or getattr(each, "cr_code", None)
-            code = code or each.ag_code
+            code = next(
+                getattr(each, name)
+                for name in ("gi_code", "cr_code", "ag_code")
+                if hasattr(each, name)
+            )
             if any(f"/{place}/" in code.co_filename for place in _OURS):
                 found[code.co_qualname] += 1
         elif str(type(each).__module__).partition(".")[0] in _OURS:

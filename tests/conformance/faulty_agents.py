@@ -80,8 +80,13 @@ ODD: dict[str, tuple[Callable[[], Event], Any]] = {
 """What does a run no harm, and what reaches its readers of it."""
 
 
+def _props(input: RunAgentInput) -> dict[str, Any]:
+    props: dict[str, Any] = input.forwarded_props or {}
+    return props
+
+
 def _what(input: RunAgentInput) -> object:
-    name = input.forwarded_props["what"]
+    name = _props(input)["what"]
     make, _ = (GARBAGE | ODD)[name]
     return make()
 
@@ -173,7 +178,7 @@ async def ends_twice(input: RunAgentInput, context: AgentContext) -> AsyncIterat
 
 
 def _said(input: RunAgentInput) -> Iterator[Event]:
-    props = input.forwarded_props
+    props = _props(input)
     size = props.get("size", 0)
     for number in range(props["events"]):
         yield content(f"{number},".ljust(size))
@@ -184,7 +189,7 @@ async def says(input: RunAgentInput, context: AgentContext) -> AsyncIterator[Eve
 
     Unless for a gate, which may be "at the beginning" or "at the end".
     """
-    gate = input.forwarded_props.get("gate")
+    gate = _props(input).get("gate")
     yield started(input)
     yield START
     if gate == "at the beginning":
@@ -211,7 +216,7 @@ async def paced(input: RunAgentInput, context: AgentContext) -> AsyncIterator[Ev
 
 def says_plain(input: RunAgentInput, context: AgentContext) -> Iterator[Event]:
     """The same in a thread."""
-    gate = input.forwarded_props.get("gate")
+    gate = _props(input).get("gate")
     yield started(input)
     yield START
     if gate == "at the beginning":

@@ -301,7 +301,7 @@ def make_faulty_runtime(*, blocking: bool = False, **options: Any) -> CopilotRun
             on_response=_hook("on-response"),
             on_error=_hook("on-error"),
         ),
-        store=store,  # type: ignore[arg-type] # methods are made when they are looked up
+        store=store,
         transcription=_transcribe,
         thread_mutations=True,
         **options,

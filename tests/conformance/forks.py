@@ -136,7 +136,8 @@ def forks(told: socket.socket) -> tuple[Any, socket.socket]:
     writing: set[int] = set()
     """The process ids of those that do not hear themselves that nobody is there any more."""
     while True:
-        ready, _, _ = select.select([told, *running], [], [])
+        sources: list[Any] = [told, *running]
+        ready, _, _ = select.select(sources, [], [])
         for end in ready:
             if end is told:
                 message, files, _, _ = socket.recv_fds(told, _MESSAGE_BYTES, 2)

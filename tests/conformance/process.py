@@ -178,6 +178,10 @@ class Server:
         """What is known of the agents of ``thread``."""
         return self._control("gate", thread=thread)
 
+    def waits(self, thread: str, count: int) -> bool:
+        """Whether so many agents of ``thread`` wait to be let."""
+        return bool(self.gate(thread)["waiting"] == count)
+
     def wait_unwound(self, thread: str, count: int = 1) -> None:
         """Return when so many agents of ``thread`` have ended."""
         wait_until(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections.abc import Iterator
+from functools import partial
 
 import h11
 import pytest
@@ -199,9 +200,9 @@ def test_fifty_that_hang_stop_nobody_and_not_the_end(own_server: Server) -> None
             client = stack.enter_context(own_server.client("blocking-faults"))
             transcribe(client, f"block:{services}")
         for name in names:
-            wait_until(lambda name=name: own_server.gate(name)["waiting"] == 1, f"{name} hangs")
+            wait_until(partial(own_server.waits, name, 1), f"{name} hangs")
         for gate in (hooks, services):
-            wait_until(lambda gate=gate: own_server.gate(gate)["waiting"] == 20, f"{gate} hang")
+            wait_until(partial(own_server.waits, gate, 20), f"{gate} hang")
         answer = own_server.run("run", "other", agent="text", config="blocking-faults")
         assert answer.types()[-1] == "RUN_FINISHED"
         with own_server.client("blocking-faults") as client:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+from functools import partial
 
 import pytest
 from conformance.contract import ServerFile
@@ -97,7 +98,7 @@ def test_a_hook_and_a_store_that_hang_cannot_hold_it_up(own_server: Server) -> N
         appending.stream("run", "append hang:t", agent="text")
         closing.stream("run", "close_run hang:t", agent="text")
         for gate in ("t", "open_run hang:t", "read hang:t", "append hang:t", "close_run hang:t"):
-            wait_until(lambda gate=gate: own_server.gate(gate)["waiting"] == 1, f"{gate} hangs")
+            wait_until(partial(own_server.waits, gate, 1), f"{gate} hangs")
         own_server.process.send_signal(signal.SIGTERM)
         # What is given up is logged with a traceback, as every failure of a store is.
         assert own_server.process.wait(END_TIMEOUT) == 0

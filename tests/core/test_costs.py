@@ -20,6 +20,7 @@ from sansio_copilot.events import (
 )
 from sansio_copilot.runs.recorder import RunRecorder
 from sansio_copilot.sse import Parser
+from sansio_copilot.stores import Batch
 from sansio_copilot.stores.protocol import Orphan, RunKey, RunOpened, RunRequest
 
 Event = dict[str, Any]
@@ -428,7 +429,9 @@ def test_the_log_in_memory() -> None:
             cursor = opened.cursor
             for _ in range(n):
                 append(store, opened.key, b"data: 1\n\n")
-                cursor = store.read(cursor, 100).cursor
+                batch = store.read(cursor, 100)
+                assert isinstance(batch, Batch)
+                cursor = batch.cursor
 
         return steps(work)
 

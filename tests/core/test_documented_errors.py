@@ -58,6 +58,7 @@ from sansio_copilot import (
     testing,
     text_agent,
 )
+from sansio_copilot.actions import Call, StartRun
 from sansio_copilot.events import EventError
 from sansio_copilot.http import envelope
 from sansio_copilot.http.routing import Route
@@ -173,11 +174,11 @@ def run_of_an_agent() -> Run:
     request = Request("POST", "/api/copilotkit/agent/default/run", body=body)
     exchange = runtime.exchange(request, 0.0)
     action = exchange.start()
-    while not hasattr(action, "run"):
+    while isinstance(action, Call):
         action = exchange.done(action.function(*action.args))
-    run: Run = action.run
-    run.start(0.0)
-    return run
+    assert isinstance(action, StartRun)
+    action.run.start(0.0)
+    return action.run
 
 
 def say(stream: list[Any]) -> None:

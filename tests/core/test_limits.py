@@ -36,7 +36,7 @@ def test_it_may_be_small(name: str) -> None:
 @pytest.mark.parametrize("value", [0.5, 1000.0, math.inf])
 def test_what_is_read_at_once_is_a_whole_number(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{name} must be a whole number, got "):
-        Limits(**{name: value})
+        Limits(**{name: value})  # type: ignore[arg-type]
 
 
 def test_they_do_not_change() -> None:

@@ -106,12 +106,12 @@ def test_a_class_is_no_agent(agent: type) -> None:
     with pytest.raises(
         TypeError, match=rf"'a' is the class {agent.__name__}, .* give .*\(\.\.\.\)"
     ):
-        CopilotRuntime({"a": agent})
+        CopilotRuntime({"a": agent})  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize("agent", [Events, Static])
 def test_but_one_that_makes_events_is(agent: type) -> None:
-    client = Client(CopilotRuntime({"default": agent}))
+    client = Client(CopilotRuntime({"default": agent}))  # type: ignore[dict-item]
     events = client.post(RUN, json=run_input("t1", "r1")).events()
     assert [event["type"] for event in events] == ["RUN_STARTED", "RUN_FINISHED"]
 

@@ -644,7 +644,8 @@ class RuntimeMachine(RuleBasedStateMachine):
         moves = True
         while moves:
             # Each has a turn, so not until the first that moved.
-            moves = sum(one.go_on() for one in (*self.clients, *self.homes)) > 0
+            everybody: list[Client | Home] = [*self.clients, *self.homes]
+            moves = sum(one.go_on() for one in everybody) > 0
 
     def what_was_stopped_is_over(self) -> None:
         for home in self.homes:
@@ -661,7 +662,7 @@ class RuntimeMachine(RuleBasedStateMachine):
         for run in self.store.model.open_runs:
             # Closing it has failed twice: there is nobody left who would try again.
             assert run.key in lost
-            self.store.close_run(run.key, b"", None)
+            self.store.close_run(run.key, sum(map(len, run.frames)), b"", None)
         self.settle()
         assert all(client.over for client in self.clients)
         assert self.store.watching == 0

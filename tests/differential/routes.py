@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from random import Random
 from typing import Any
 
-from differential.inputs import OPERATIONS, run_input
+from differential.inputs import OPERATIONS, run_input  # type: ignore[attr-defined]
 from differential.scripts import simple_script
 from differential.steps import BASE, CONTENT_TYPES, JSON_TYPE, ORIGINS, Step, encode, origin
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import signal
 import socket
@@ -15,7 +16,7 @@ EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 def test_a_response_that_ends_after_the_signal_is_its_connections_last(monkeypatch: Any) -> None:
     """Its client may leave the connection open, which must not hold the server up."""
     monkeypatch.syspath_prepend(str(EXAMPLES))
-    import toy_io
+    toy_io = importlib.import_module("toy_io")
 
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

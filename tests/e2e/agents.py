@@ -206,7 +206,9 @@ def paints(input: RunAgentInput, context: Any) -> Iterator[Event]:
 def sees(input: RunAgentInput, context: Any) -> Iterator[Event]:
     """Says what the parts of the last message are."""
     content = input.messages[-1].content
-    parts = [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
+    parts: list[Any] = (
+        [{"type": "text", "text": content}] if isinstance(content, str) else list(content or ())
+    )
     seen = []
     for part in parts:
         data = part if isinstance(part, dict) else part.model_dump(by_alias=True)
@@ -223,7 +225,7 @@ def remembers(input: RunAgentInput, context: Any) -> Iterator[Event]:
 
 async def pauses(input: RunAgentInput, context: Any) -> AsyncIterator[Event]:
     """Waits at a gate in the middle of what `at` says, a thought or a call, unless it is open."""
-    props = input.forwarded_props
+    props: Any = input.forwarded_props
     thought = {"messageId": f"{input.run_id}-thought"}
     thinks = [
         {"type": "REASONING_START", **thought},

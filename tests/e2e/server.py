@@ -139,7 +139,7 @@ async def run_bare(request: WebRequest) -> StreamingResponse:
 
     async def frames() -> AsyncIterator[str]:
         try:
-            async with contextlib.aclosing(_iterate(events)) as iterated:
+            async with contextlib.aclosing(_iterate(events)) as iterated:  # type: ignore[type-var]
                 async for event in iterated:
                     yield f"data: {json.dumps(event)}\n\n"
         except OnPurposeError as error:

@@ -88,6 +88,7 @@ class Process:
 
     def receive(self, seconds: float) -> Any:
         """Its next line."""
+        assert self._process.stdout is not None
         ready, _, _ = select.select([self._process.stdout], [], [], seconds)
         assert self._process.stdout is not None
         line = self._process.stdout.readline() if ready else b""

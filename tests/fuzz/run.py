@@ -131,7 +131,7 @@ def _keep(target: Any, data: bytes) -> None:
         try:
             target.check(data)
         except Exception as error:
-            return _place(error) == place
+            return bool(_place(error) == place)
         return False
 
     try:

@@ -11,6 +11,7 @@ from support.driver import Driver
 from support.hostile_requests import responses
 
 from sansio_copilot import CopilotRuntime, Limits, text_agent
+from sansio_copilot.agents import Agent
 
 LIMITS = Limits(body_bytes=4096, header_bytes=2048, read_bytes=128)
 _DATE = re.compile(rb"\r\ndate: [^\r]*")
@@ -39,7 +40,7 @@ def connection(data: bytes) -> None:
 
 
 def _sent(pieces: Iterable[bytes]) -> bytes:
-    agents = {"default": hello, "scripted": scripted}
+    agents: dict[str, Agent] = {"default": hello, "scripted": scripted}
     driver = Driver(CopilotRuntime(agents, limits=LIMITS, thread_mutations=True))
     driver.feed(*pieces).end()
     assert driver.closed

@@ -29,6 +29,7 @@ from sansio_copilot.events import (
 from sansio_copilot.http.refusals import Refusal
 from sansio_copilot.runs.recorder import RunRecorder
 from sansio_copilot.sse import frame_data
+from sansio_copilot.stores import Batch
 from sansio_copilot.stores.protocol import Orphan, RunKey, RunOpened, RunRequest
 
 Event = dict[str, Any]
@@ -68,7 +69,8 @@ def _upgraded(events: list[Event]) -> list[Event]:
 
 
 def _expanded(events: list[Event]) -> list[Event]:
-    expander, out = ChunkExpander(), []
+    expander = ChunkExpander()
+    out: list[dict[str, Any]] = []
     for event in events:
         try:
             expanded = expander.feed(event)
@@ -229,6 +231,7 @@ def _check_resumption(store: MemoryStore, frames: bytes, later: RunKey | None = 
         seen += len(frame) + 2
         event_id = frame.partition(b"\n")[0].removeprefix(b"id: ").decode()
         batch = store.read(store.open_cursor("t", event_id), len(frames) + 1000)
+        assert isinstance(batch, Batch)
         assert batch.data == frames[seen:] + following
 
 

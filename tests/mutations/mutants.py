@@ -7,10 +7,16 @@ the server lie, leak, or let somebody in.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import attrs
 
 CORE = "sansio_copilot"
 BINDINGS = "bindings/copilot_bindings"
+
+
+def _names(tests: Iterable[str]) -> tuple[str, ...]:
+    return tuple(tests)
 
 
 @attrs.frozen
@@ -30,7 +36,7 @@ class Mutant:
     file: str
     text: str
     replacement: str
-    caught_by: tuple[str, ...] = attrs.field(converter=tuple)
+    caught_by: tuple[str, ...] = attrs.field(converter=_names)
 
 
 EVENTS = [

@@ -31,6 +31,7 @@ from sansio_copilot import (
     Reject,
     Response,
 )
+from sansio_copilot.agents import Agent
 
 from .script import Plan, script
 
@@ -43,7 +44,7 @@ _LOOPS = ("asyncio", "_asyncio", "trio")
 
 
 def _begin(input: RunAgentInput) -> tuple[Plan, list[Event]]:
-    plan = Plan(**input.forwarded_props)
+    plan = Plan(**(input.forwarded_props or {}))
     return plan, script(plan, input.thread_id, input.run_id)
 
 
@@ -87,14 +88,14 @@ def make_runtime(base_path: str, limits: str) -> CopilotRuntime:
     stores = {
         "main": MemoryStore(),
         "supersede": MemoryStore(on_concurrent_run="supersede"),
-        "small": MemoryStore(**SMALL),
+        "small": MemoryStore(**SMALL),  # type: ignore[arg-type]
     }
 
     def tell(context: HookContext) -> None:
         if context.request.path == f"{base_path}/soak/held":
             raise Reject(Response.json(held(stores)))
 
-    agents = {"default": scripted, "plain": scripted_plain}
+    agents: dict[str, Agent] = {"default": scripted, "plain": scripted_plain}
     options: dict[str, Any] = {
         "base_path": base_path,
         "limits": attrs.evolve(LIMITS, heartbeat_seconds=0.25),

@@ -25,7 +25,7 @@ def test_a_leak_is_found_in_what_wobbles() -> None:
 
 def test_what_appears_late_is_growth() -> None:
     """A type of which there was nothing at first."""
-    samples = [{}] * 6 + [{"Exchange": 1.0}] * 6
+    samples: list[dict[str, float]] = [{}] * 6 + [{"Exchange": 1.0}] * 6
     assert grown(samples, {})
 
 

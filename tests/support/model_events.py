@@ -189,7 +189,7 @@ def conversation_after(events: list[Event]) -> list[Event]:
         elif type_ in ("TEXT_MESSAGE_END", "REASONING_MESSAGE_END") and found is not None:
             note(found, event)
         elif type_ == "TOOL_CALL_START":
-            holder = carrier(call_id)
+            holder = carrier(str(call_id))
             if holder is None:
                 parent_id = event.get("parentMessageId")
                 parent = message(parent_id)
@@ -204,13 +204,13 @@ def conversation_after(events: list[Event]) -> list[Event]:
             call["function"]["name"] = event["toolCallName"]
             note(call, event)
         elif type_ in ("TOOL_CALL_ARGS", "TOOL_CALL_END"):
-            holder = carrier(call_id)
+            holder = carrier(str(call_id))
             assert holder is not None
             call = next(c for c in holder["toolCalls"] if c["id"] == call_id)
             call["function"]["arguments"] += event.get("delta", "")
             note(call, event)
         elif type_ == "TOOL_CALL_RESULT":
-            holder = carrier(call_id)
+            holder = carrier(str(call_id))
             at = end
             if holder is not None:
                 # Behind the call, and the results that are there already.

@@ -379,6 +379,7 @@ class ModelStore:
                 del self.unread[victim]
                 self.runs[victim].raw_lost = True
             else:
+                assert isinstance(victim, str)
                 self.delete_thread(victim, evicted=True)
 
 

@@ -12,7 +12,7 @@ from sansio_copilot.events import EventError, Verifier
 STARTED = {"type": "RUN_STARTED", "threadId": "t", "runId": "r"}
 
 deltas = st.text("ab😀", max_size=2)
-metadata = st.just({}) | st.builds(
+metadata: st.SearchStrategy[dict[str, Any]] = st.just({}) | st.builds(
     lambda key, value: {"metadata": {key: value}}, st.sampled_from("kl"), st.integers(0, 3)
 )
 patches = st.lists(
@@ -62,7 +62,7 @@ snapshots = st.lists(
         ]
     ),
     max_size=3,
-    unique_by=lambda message: message["id"],
+    unique_by=lambda message: str(message["id"]),  # type: ignore[index]
 )
 in_between = st.one_of(
     events_of("CUSTOM", name=st.just("n"), value=st.integers(0, 3)),

@@ -624,7 +624,7 @@ def test_what_a_hook_raises_does_not_end_the_server(failure: BaseException) -> N
         raise failure
 
     async def test() -> None:
-        request = Request(make(hooks=Hooks(on_request=fails)), f"{BASE}/info")
+        request = Request(make(hooks=Hooks(on_request=fails)), f"{BASE}/info")  # type: ignore[arg-type]
         await request()
         assert (request.raised, request.status) == (None, 500)
 

@@ -15,6 +15,7 @@ from support.wire import BASE, Connection, body_of, serving
 
 from copilot_bindings.serving.asyncio_backend import AsyncioBackend
 from sansio_copilot import CopilotRuntime, Hooks, Limits, MemoryStore, text_agent
+from sansio_copilot.stores import Signal
 
 Test = Callable[[], Coroutine[Any, Any, None]]
 
@@ -391,7 +392,7 @@ class TestStores:
                 await gate.begun.wait()
                 [run] = store.memory._open.values()
                 assert run.notify_owner is not None
-                run.notify_owner()
+                run.notify_owner(Signal.CONTINUE)
                 await asyncio.sleep(0)
                 await second.request("POST", stop("t"))
                 async with asyncio.timeout(30):

@@ -208,7 +208,7 @@ def test_every_address_of_a_name(serving: Callable[..., Any]) -> None:
     addresses = {info[4][0] for info in socket.getaddrinfo("localhost", 0)}
     with serving(host="localhost") as server:
         for address in addresses:
-            data = ask(socket.create_connection((address, server.port)))
+            data = ask(socket.create_connection((str(address), server.port)))
             assert data.startswith(b"HTTP/1.1 200 OK\r\n")
 
 
@@ -299,7 +299,7 @@ class TestShortage:
         self, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         now = [1000.0]
-        monkeypatch.setattr(shortage.time, "monotonic", lambda: now[0])
+        monkeypatch.setattr("copilot_bindings.net.shortage.time.monotonic", lambda: now[0])
         lasting = shortage.Shortage()
         for _ in range(1000):
             for number in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):

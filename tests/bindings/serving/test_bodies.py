@@ -111,11 +111,11 @@ class TestRoom:
         assert bodies.room == LIMITS.bodies_bytes
 
     def test_what_is_announced_is_refused_before_it_is_sent(self, bodies: Bodies) -> None:
-        holding = self.driver(bodies).feed(*list(upload("length"))[:-1])
+        holding = [self.driver(bodies).feed(*list(upload("length"))[:-1])]
         for framing in ("length", "length, by h11"):
             announcing = self.driver(bodies).feed(next(upload(framing)))
             assert b" 503 " not in announcing.sent
-        holding = [holding, self.driver(bodies).feed(*list(upload("length"))[:-1])]
+        holding.append(self.driver(bodies).feed(*list(upload("length"))[:-1]))
         for framing in ("length", "length, by h11"):
             refused = self.driver(bodies).feed(next(upload(framing)))
             assert refused.statuses == [503]

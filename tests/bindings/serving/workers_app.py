@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from copilot_bindings.asgi import CopilotASGI
@@ -22,11 +23,11 @@ class Shared:
 
 
 @text_agent
-def hello(input: object, context: object) -> object:
+def hello(input: Any, context: Any) -> Iterator[str]:
     yield "Hello"
 
 
-def agents(request: object) -> dict[str, object]:
+def agents(request: object) -> dict[str, Any]:
     """By the name of one a worker tells which it is."""
     return {str(os.getpid()): hello}
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from copilot_bindings.wsgi import CopilotWSGI
 from sansio_copilot import CopilotRuntime, MemoryStore
+from sansio_copilot.stores import Batch
 
 begun = threading.Event()
 """The first event of the agent that is going to fail has been read."""
@@ -17,6 +18,7 @@ class Store(MemoryStore):
 
     def read(self, cursor: Any, max_bytes: int) -> Any:
         batch = super().read(cursor, max_bytes)
+        assert isinstance(batch, Batch)
         if b"broken" in batch.data and b"RUN_FINISHED" in batch.data:
             raise OSError("the disk is gone")
         if b"broken" in batch.data:

@@ -36,6 +36,7 @@ from copilot_bindings.wsgi import CopilotWSGI, StreamBroken
 from copilot_bindings.wsgi.environ import read_body, request_of
 from sansio_copilot import BodyTooLarge, CopilotRuntime, Hooks, Limits, MemoryStore, text_agent
 from sansio_copilot.sse import Parser
+from sansio_copilot.stores import Batch
 
 RUN = f"{BASE}/agent/default/run"
 SUGGEST = f"{BASE}/agent/default/suggest"
@@ -70,6 +71,7 @@ class BreaksOff(MemoryStore):
 
     def read(self, cursor: Any, max_bytes: int) -> Any:
         batch = super().read(cursor, max_bytes)
+        assert isinstance(batch, Batch)
         if b"RUN_FINISHED" in batch.data:
             raise OSError("the disk is gone")
         return batch
@@ -142,7 +144,8 @@ class Answer:
         return [json.loads(event.data)["type"] for event in Parser().feed(self.read())]
 
     def close(self) -> None:
-        self._body.close()
+        close: Callable[[], object] = self._body.close  # type: ignore[attr-defined] # PEP 3333
+        close()
 
 
 class TestEnviron:

@@ -19,7 +19,7 @@ def serve(runtime: CopilotRuntime, host: str, port: int) -> None:
     signal.signal(signal.SIGTERM, lambda *_: None)
     copilot = CopilotASGI(runtime, grace_seconds=0.2)
     app = FastAPI()
-    app.add_route("/v1/copilot", copilot)
+    app.add_route("/v1/copilot", copilot)  # type: ignore[arg-type]
     app.mount("/v1/copilot", copilot)
 
     @app.middleware("http")

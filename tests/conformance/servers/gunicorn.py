@@ -17,7 +17,7 @@ PYTHON_OPTIONS = ["-X", "dev", "-W", "ignore:unclosed:ResourceWarning"]
 that it lives if it has run out of patience with a client."""
 
 
-class Application(BaseApplication):
+class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no types
     def __init__(self, app: CopilotWSGI, **options: Any) -> None:
         self.app = app
         self.options = options

@@ -18,6 +18,6 @@ def serve(runtime: CopilotRuntime, host: str, port: int) -> None:
     copilot = CopilotASGI(runtime, grace_seconds=0.2)
     app = Starlette()
     # Beside the mount, which has only what is below it.
-    app.add_route("/api/copilotkit", copilot)
+    app.add_route("/api/copilotkit", copilot)  # type: ignore[arg-type]
     app.mount("/api/copilotkit", copilot)
     uvicorn.run(app, host=host, port=port, log_config=None, access_log=False)

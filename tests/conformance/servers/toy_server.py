@@ -1,6 +1,7 @@
 """The toy binding of docs/bindings.md: what it is there for is to be short."""
 
 import asyncio
+import importlib
 import sys
 from pathlib import Path
 
@@ -16,6 +17,6 @@ CANNOT = {
 
 def serve(runtime: CopilotRuntime, host: str, port: int) -> None:
     sys.path.append(str(EXAMPLES))
-    import toy_binding
+    toy_binding = importlib.import_module("toy_binding")
 
     asyncio.run(toy_binding.serve(runtime, host, port))

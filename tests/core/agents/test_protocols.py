@@ -207,8 +207,8 @@ MODELS = [
     [
         SAID,
         MODELS,
-        [MappingProxyType(event) for event in SAID],
-        [OrderedDict(event) for event in SAID],
+        [MappingProxyType(event) for event in SAID],  # type: ignore[arg-type]
+        [OrderedDict(event) for event in SAID],  # type: ignore[call-overload]
     ],
     ids=["dicts", "models", "mappings", "subclasses of dict"],
 )
@@ -428,12 +428,17 @@ class TestTextAgent:
                 return self.left.pop(0)
 
         for pieces in (iter(["a", "b"]), Letters()):
-            agent = text_agent(lambda input, context, pieces=pieces: pieces)
+            kept: Any = pieces
+
+            def speak(input: Any, context: Any, kept: Any = kept) -> Any:
+                return kept
+
+            agent = text_agent(speak)
             assert [event.get("delta") for event in run(agent).events()][2:4] == ["a", "b"]
 
     def test_one_that_returns_its_text_is_told_to_yield_it(self) -> None:
         async def returns(input: Any, context: Any) -> Any:
             return "Hello"
 
-        [event] = run(text_agent(returns)).events()
+        [event] = run(text_agent(returns)).events()  # type: ignore[arg-type]
         assert event["message"] == "returns returns its text; a text agent yields it"

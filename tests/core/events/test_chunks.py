@@ -269,5 +269,5 @@ def test_no_chunk_is_changed() -> None:
         FINISHED,
     ]
     before = copy.deepcopy(chunks)
-    expand_chunks(chunks)
+    expand_chunks(chunks)  # type: ignore[arg-type]
     assert chunks == before

@@ -195,7 +195,7 @@ class TestState:
         ]
 
     def test_the_state_before_the_first_event_can_be_given(self) -> None:
-        initial = {"a": []}
+        initial: dict[str, Any] = {"a": []}
         assert compact_events([add("/a/-", 1)], state=initial) == [snapshot({"a": [1]})]
         assert initial == {"a": []}
 
@@ -230,7 +230,7 @@ class TestState:
         compactor.feed(add("/a", [1]))
         seen = compactor.state
         compactor.feed(add("/a/-", 2))
-        assert (seen, compactor.state) == ({"a": [1]}, {"a": [1, 2]})
+        assert (seen, compactor.state) == ({"a": [1]}, {"a": [1, 2]})  # type: ignore[comparison-overlap]
 
     def test_a_snapshot_that_was_handed_out_is_not_changed_later(self) -> None:
         compactor = Compactor()

@@ -42,7 +42,7 @@ MESSAGES, CALLS = st.sampled_from(["m1", "m2"]), st.sampled_from(["c1", "c2"])
 STEPS, TEXTS = st.sampled_from(["p", "q"]), st.sampled_from(["", "a", "b😀", "\ud800"])
 TAGS = st.sampled_from([{}, {}, {}, {"subagentRunId": "s1"}])
 # Of each type with the fields that matter for its order, and what rides along.
-METADATA = st.just({}) | st.builds(
+METADATA: st.SearchStrategy[Event] = st.just({}) | st.builds(
     lambda key, value: {"metadata": {key: value}}, st.sampled_from("kl"), st.integers(0, 2)
 )
 PATCHES = st.lists(
@@ -216,6 +216,7 @@ class EventMachine(RuleBasedStateMachine):
             plain = {key: value for key, value in last.items() if key != "metadata"}
             for more in further:
                 for take in takers:
+                    assert take is not None
                     take(more)
                 self.events.append({**plain, "delta": more})
                 self.kept.append({**plain, "delta": more})

@@ -20,7 +20,7 @@ def add(path: str, value: Any) -> dict[str, Any]:
     return {"op": "add", "path": path, "value": value}
 
 
-BAD_DELTAS = [
+BAD_DELTAS: list[Any] = [
     None,
     7,
     "abc",

@@ -76,7 +76,8 @@ def test_no_machine_changes_what_it_is_given(stream: Any, stop: Any) -> None:
 
 @given(st.lists(chunks | in_between, max_size=30))
 def test_what_chunks_expand_to_is_in_order(events: Any) -> None:
-    expander, expanded = ChunkExpander(), []
+    expander = ChunkExpander()
+    expanded: list[dict[str, Any]] = []
     with contextlib.suppress(EventError):
         for event in events:
             expanded.extend(expander.feed(event))

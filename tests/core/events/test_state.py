@@ -54,7 +54,8 @@ def test_a_delta_that_does_not_apply_is_skipped_as_a_whole() -> None:
 
 
 def test_nothing_of_an_event_becomes_part_of_the_state() -> None:
-    value, item = {"list": []}, {"deep": [1]}
+    value: dict[str, Any] = {"list": []}
+    item = {"deep": [1]}
     events = [snapshot(value), delta(add("/list/-", item)), delta(add("/list/0/deep/-", 2))]
     before = copy.deepcopy(events)
     folder = StateFolder()
@@ -67,7 +68,7 @@ def test_nothing_of_an_event_becomes_part_of_the_state() -> None:
 
 
 def test_the_initial_state_is_not_changed() -> None:
-    initial = {"a": []}
+    initial: dict[str, Any] = {"a": []}
     folder = StateFolder(initial)
     folder.feed(delta(add("/a/-", 1)))
     assert initial == {"a": []}

@@ -253,7 +253,7 @@ class TestWhatIsPutRight:
         ]
 
     def test_defaults_are_nobodys_to_share(self) -> None:
-        started = {"type": "RUN_STARTED", "threadId": "t", "runId": "r"}
+        started: dict[str, Any] = {"type": "RUN_STARTED", "threadId": "t", "runId": "r"}
         started["input"] = {"threadId": "t", "runId": "r", "messages": []}
         one, other = normalize_event(started), normalize_event(started)
         assert one is not None

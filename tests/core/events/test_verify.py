@@ -49,7 +49,7 @@ def encrypted(subtype: Any, entity_id: Any, **fields: Any) -> Any:
 
 
 def activity(what: Any, message_id: Any = "a", **fields: Any) -> Any:
-    more = {"content": {}} if what == "SNAPSHOT" else {"patch": []}
+    more: dict[str, Any] = {"content": {}} if what == "SNAPSHOT" else {"patch": []}
     more["activityType"] = "plan"
     return {"type": f"ACTIVITY_{what}", "messageId": message_id, **more, **fields}
 

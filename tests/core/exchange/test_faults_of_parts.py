@@ -14,6 +14,7 @@ import attrs
 import pytest
 
 from sansio_copilot import CopilotRuntime, Hooks, MemoryStore, Reject, Response
+from sansio_copilot.stores import Batch
 from sansio_copilot.stores.protocol import RunOpened, RunRequest, Signal
 from sansio_copilot.testing import Answer, Client, run_input
 
@@ -186,7 +187,8 @@ class Leasing(MemoryStore):
 
 def broken(method: str, function: Callable[..., Any]) -> MemoryStore:
     """A store one of whose methods is ``function``."""
-    return type("BrokenStore", (Leasing,), {method: staticmethod(function)})()
+    store: MemoryStore = type("BrokenStore", (Leasing,), {method: staticmethod(function)})()
+    return store
 
 
 def connect(server: Client) -> Answer:
@@ -259,6 +261,7 @@ def test_a_batch_may_be_of_a_class_of_the_stores_own() -> None:
     class MyStore(MemoryStore):
         def read(self, cursor: Any, max_bytes: int) -> Any:
             batch = super().read(cursor, max_bytes)
+            assert isinstance(batch, Batch)
             kind = type("MyBatch", (type(batch),), {})
             return kind(batch.data, batch.cursor, batch.ended, batch.orphan)
 

@@ -205,7 +205,7 @@ def test_a_response_in_a_requests_place_is_told_what_to_raise(
 ) -> None:
     caplog.set_level(logging.ERROR, "sansio_copilot")
     for name in ("on_request", "on_before_handler"):
-        assert hooked(**{name: lambda context: Response(401)}).get(f"{BASE}/info").status == 500
+        assert hooked(**{name: lambda context: Response(401)}).get(f"{BASE}/info").status == 500  # type: ignore[arg-type]
         message = str(caplog.records[-1].exc_info)
         assert "returned Response, expected Request or None; to answer at once, raise" in message
         assert "Reject(response)" in message
@@ -311,7 +311,7 @@ def test_a_body_that_a_hook_rewrites_is_what_counts(wrap: Wrap, mode: str) -> No
         body = json.loads(context.request.body or b"{}")
         return context.request.with_body(json.dumps({**body, "threadId": "ada/t1"}).encode())
 
-    hooks = Hooks(on_before_handler=wrap(move), on_response=calls.append)  # type: ignore[arg-type]
+    hooks = Hooks(on_before_handler=wrap(move), on_response=calls.append)
     server = client(hooks=hooks, mode=mode)
     answer = send(server, "run", run_input("t1"))
     assert answer.events()[0]["threadId"] == "ada/t1"

@@ -418,7 +418,7 @@ def test_whether_there_is_a_body_depends_on_the_method_on_the_wire() -> None:
 
 
 def test_a_run_started_by_a_head_request_has_no_body_either() -> None:
-    def as_post(context: Any) -> Request:
+    def as_post(context: HookContext) -> Request:
         return attrs.evolve(context.request, method="POST", body=BODY)
 
     driver = Driver(runtime(hooks=Hooks(on_request=as_post)), run_request("HEAD")).finish()
@@ -917,7 +917,7 @@ def test_silence_is_filled_with_heartbeats() -> None:
     assert isinstance(driver.action, WaitForFrames)
     assert driver.action.timeout == 7
     driver.step()
-    assert driver.action == SendBytes(HEARTBEAT)
+    assert driver.action == SendBytes(HEARTBEAT)  # type: ignore[comparison-overlap]
     assert HEARTBEAT.startswith(b":")
 
 

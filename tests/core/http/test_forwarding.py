@@ -122,7 +122,7 @@ class TestWhatIsForwarded:
         assert ForwardHeaders(deny=[""], deny_prefixes=["", " "], allow=[" "]) == ForwardHeaders()
 
     def test_none_is_an_empty_list(self) -> None:
-        assert ForwardHeaders(deny=None, allow=None) == ForwardHeaders()  # type: ignore[arg-type]
+        assert ForwardHeaders(deny=None, allow=None) == ForwardHeaders()
 
 
 class TestMerging:
@@ -148,9 +148,9 @@ class TestMistakes:
     @pytest.mark.parametrize("field", ["deny", "deny_prefixes", "allow"])
     def test_one_name_is_not_a_list(self, field: str) -> None:
         with pytest.raises(TypeError, match=f"{field} must be a sequence of str, not one str"):
-            ForwardHeaders(**{field: "x-a"})
+            ForwardHeaders(**{field: "x-a"})  # type: ignore[arg-type]
 
     @pytest.mark.parametrize("field", ["deny", "deny_prefixes", "allow"])
     def test_names_are_str(self, field: str) -> None:
         with pytest.raises(TypeError, match=f"{field} must be a sequence of str"):
-            ForwardHeaders(**{field: [b"x-a"]})
+            ForwardHeaders(**{field: [b"x-a"]})  # type: ignore[arg-type]

@@ -27,7 +27,7 @@ class TestHeaders:
         headers = Headers({"a": "1"})
         assert headers.get("b") is None
         assert "b" not in headers
-        assert 5 not in headers
+        assert 5 not in headers  # type: ignore[comparison-overlap]
         assert headers.get_all("b") == []
         with pytest.raises(KeyError, match="b"):
             headers["b"]

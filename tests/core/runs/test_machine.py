@@ -23,6 +23,7 @@ from sansio_copilot.runs.audience import Audience
 from sansio_copilot.runs.recorder import RunRecorder
 from sansio_copilot.runs.states import CALLS
 from sansio_copilot.sse import Parser
+from sansio_copilot.stores import Batch
 from sansio_copilot.stores.calls import renew
 from sansio_copilot.stores.protocol import RunOpened, RunRequest, Signal
 
@@ -108,6 +109,7 @@ class Bench:
     def logged(self) -> list[str]:
         """The types of the events in the log, and ``"end"`` if it has ended."""
         batch = self.store.read(self.opened.cursor, 1 << 20)
+        assert isinstance(batch, Batch)
         types = [event.data.split('"')[3] for event in Parser().feed(batch.data)]
         return [*types, "end"] if batch.ended else types
 

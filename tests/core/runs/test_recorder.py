@@ -750,7 +750,7 @@ def test_a_delta_that_makes_too_much_is_passed_on_and_told_at_once(
         {"type": "ACTIVITY_DELTA", **shown, "patch": doubling},
         {"type": "STATE_DELTA", "delta": doubling},
     ]
-    assert types_of(record_all(run, said)) == [event["type"] for event in said]
+    assert types_of(record_all(run, said)) == [event["type"] for event in said]  # type: ignore[index]
     assert caplog.messages == [
         f"run {KEY.run_id!r}: ACTIVITY_DELTA: the delta does not apply: it makes more than a run's "
         "patches may"

@@ -11,7 +11,15 @@ from typing import Any
 import attrs
 import pytest
 
-from sansio_copilot import CopilotRuntime, Hooks, Limits, MemoryStore, Response, StoreUnavailable
+from sansio_copilot import (
+    CopilotRuntime,
+    HookContext,
+    Hooks,
+    Limits,
+    MemoryStore,
+    Response,
+    StoreUnavailable,
+)
 from sansio_copilot.stores.protocol import RunKey, RunOpened, RunRequest, Signal
 from sansio_copilot.testing import Answer, Client, NeedsEventLoop, Stream, run_input
 
@@ -345,7 +353,11 @@ class TestRuns:
 
     def test_a_run_that_was_stopped_before_it_found_its_home(self) -> None:
         store = MemoryStore()
-        hooks = Hooks(on_response=lambda context: store.request_stop("t1", None) and None)
+
+        def stop(context: HookContext) -> None:
+            store.request_stop("t1", None)
+
+        hooks = Hooks(on_response=stop)
         stream = begin(client(store=store, hooks=hooks))
         assert types(stream) == ["RUN_STARTED", "RUN_FINISHED"]
 
