@@ -184,7 +184,8 @@ def wide_table(figures: Iterable[Figure]) -> str:
         for server in servers:
             cpu = figure.cpu.get(server)
             cost = f" ({number(statistics.median(cpu))})" if cpu else ""
-            cells.append(number(figure.median(server)) + cost)
+            known = figure.samples.get(server)
+            cells.append(number(figure.median(server)) + cost if known else "")
         rows.append(cells)
     return _markdown(("measured (CPU us/op)", "unit", *servers), rows)
 

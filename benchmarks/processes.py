@@ -149,6 +149,13 @@ def reference(*, unbounded: bool = False) -> Server:
     return Server("reference", ["node", "--expose-gc", "reference.mjs", *options])
 
 
+def bare() -> Server:
+    """The endpoint of FastAPI that a Python user would write instead, under uvicorn as ``asgi``."""
+    port = free_port()
+    command = f"uvicorn bare_fastapi:app --log-level error --backlog 1024 --port {port}"
+    return Server("FastAPI", [sys.executable, "-m", *command.split()], port)
+
+
 def floor(recording: Path) -> Server:
     """The server that sends ``recording``."""
     return Server("floor", [sys.executable, "floor.py", str(recording)])

@@ -515,7 +515,7 @@ def above_floor(
 
 
 def run_bindings(bench: Bench) -> None:
-    """Each binding beside the others."""
+    """Each binding beside the others, and beside an endpoint of FastAPI that only has runs."""
     names = ["asyncio", "trio", "sockets", "asgi", "wsgi"]
     if importlib.util.find_spec("uvloop"):
         names.insert(1, "uvloop")
@@ -524,13 +524,14 @@ def run_bindings(bench: Bench) -> None:
         servers = [stack.enter_context(contextlib.closing(processes.ours(name))) for name in names]
         for server in servers:
             bench.warm(server)
+        bare = stack.enter_context(contextlib.closing(processes.bare()))
         info = bench.figure("bindings", "GET /info", "requests/s")
         bench.alternate(servers, lambda server: measure_info(bench, info, server))
         for turns, how in HOW:
             short = bench.figure("bindings", f"runs of {SHORT} deltas, {how}", "runs/s")
-            short_runs(bench, short, servers, turns)
+            short_runs(bench, short, [*servers, bare], turns)
             long = bench.figure("bindings", f"runs of {LONG:,} deltas, {how}", "events/s")
-            long_runs(bench, long, servers, turns)
+            long_runs(bench, long, [*servers, bare], turns)
 
 
 SECTIONS: dict[str, Callable[[Bench], None]] = {
