@@ -1,7 +1,7 @@
 """The CopilotKit runtime protocol for Python: a pure core that any server can embed.
 
-Nothing here opens, reads, writes, sleeps or waits; a binding from ``copilot_bindings`` does, or
-your own. Start with :class:`CopilotRuntime`.
+The core never opens, reads, writes, sleeps or waits; a binding from ``copilot_bindings`` does that
+for it, or your own. Start with :class:`CopilotRuntime`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """JSON as JavaScript writes and reads it, because a browser is at the other end.
 
-msgspec does the work (measured: 0.3 us for a text delta, 4 us with the standard library). What
-it refuses and ``JSON.stringify``/``JSON.parse`` take goes to the standard library:
-lone surrogates, which JavaScript strings may hold and UTF-8 may not.
+msgspec does the work (measured: 0.3 us for a text delta, 4 us with the standard library). Only lone
+surrogates go to the standard library, because JavaScript strings may hold them, UTF-8 may not, and
+msgspec refuses them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 
 def _form(value: Any) -> Any:
-    """What msgspec does not know: subclasses of what it does (an agent library's own str)."""
+    """The form of a value of a subclass (an agent library's own str), which msgspec refuses."""
     for kind in (str, float, int):
         if isinstance(value, kind):
             return kind(value)
@@ -29,7 +29,7 @@ def _form(value: Any) -> Any:
 
 
 _encode = msgspec.json.Encoder(enc_hook=_form).encode
-# String.prototype.trim; str.strip() would take U+001C and leave U+FEFF.
+# String.prototype.trim() removes these; str.strip() would remove U+001C and leave U+FEFF.
 JS_SPACE = (
     "\t\n\v\f\r \xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u2028\u2029\u202f\u205f\u3000\ufeff"
@@ -38,8 +38,8 @@ JS_SPACE = (
 _decode = msgspec.json.Decoder().decode
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
-# Up to the next character that begins an array or object or parts two values, past strings that
-# have no escaped quotes. Possessive, so that nothing is tried twice.
+# This matches up to the next character that begins an array or object or separates two values, past
+# strings that have no escaped quotes. It is possessive, so that no character is tried twice.
 _STRUCTURE = rb'[^"\[{,]*+(?:"[^"]*+(?:"|\Z)[^"\[{,]*+)*+[\[{,]'
 _STEP = 1000
 _ONE, _MANY = re.compile(_STRUCTURE), re.compile(b"(?:%b){%d}+" % (_STRUCTURE, _STEP))
@@ -58,17 +58,19 @@ def encode(value: Any) -> bytes:
         try:
             return _encode(value)
         except UnicodeEncodeError:
-            text = json.dumps(_finite(plain(value)), ensure_ascii=False, separators=(",", ":"))
+            text = json.dumps(
+                _finite(to_builtins(value)), ensure_ascii=False, separators=(",", ":")
+            )
             return _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text).encode()
     except RecursionError:
         raise ValueError("the value is nested too deeply for JSON, or contains itself") from None
 
 
-def plain(value: Any) -> Any:
-    """A copy of ``value`` in dicts with keys of str, lists, tuples, and what stands for itself.
+def to_builtins(value: Any) -> Any:
+    """A copy of ``value`` in dicts with keys of str, lists, tuples, and values of JSON's own types.
 
-    :func:`encode` writes it as it writes ``value``: a datetime is its text there already, an Enum
-    what it stands for.
+    :func:`encode` writes the copy as it writes ``value``. A datetime has become its text, and an
+    Enum its value.
 
     :raises TypeError: for a value that JSON has no form for.
     :raises RecursionError: for a value that contains itself, or is nested too deeply.
@@ -76,7 +78,7 @@ def plain(value: Any) -> Any:
     try:
         return msgspec.to_builtins(value, str_keys=True, enc_hook=_form)
     except TypeError:
-        # msgspec writes a key that is a bool as the number that it is, and here refuses it.
+        # msgspec.json writes a key that is a bool as its number, while this function refuses it.
         return msgspec.to_builtins(_without_bools(value), str_keys=True, enc_hook=_form)
 
 
@@ -112,10 +114,10 @@ def decode(data: bytes) -> Any:
 def has_more_values(data: bytes, limit: int) -> bool:
     """Whether a JSON text may have more than ``limit`` values, without making one.
 
-    A value is anything but the name of a member: a string, number or literal, and each array and
-    object beside what is in it. Each but the first comes behind a bracket, brace or comma of its
-    own, so these are counted; in an empty array or object they count for one value too many.
-    Linear, and where there are few commas at all nothing but four searches.
+    Every string, number and literal counts, and each array and object beside its content; the names
+    of members do not. Each value but the first comes behind a bracket, brace or comma of its own,
+    so these are counted; an empty array or object counts for one value too many. The time is
+    linear, and where there are few commas at all it is that of four searches.
     """
     if 1 + sum(map(data.count, (b",", b"[", b"{"))) <= limit:
         return False
@@ -134,7 +136,7 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _finite(value: Any) -> Any:
-    """``value`` with null for every number JSON cannot write, in plain containers."""
+    """``value`` in dicts and lists, with null for every number that JSON cannot write."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Limits on what one client, or one request, may cost."""
+"""Limits on the memory, time and work that one client, or one request, may cost."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _whole(instance: object, attribute: attrs.Attribute[Any], value: object) -> 
 
 @attrs.frozen(kw_only=True)
 class Limits:
-    """What a runtime allows, each with a default that suits a chat behind a proxy.
+    """The limits of a runtime, each with a default that suits a chat behind a proxy.
 
     The first group holds everywhere; the second in every binding; the last in the bindings that
     own their sockets, because elsewhere the server in front of the application has such limits.
@@ -44,57 +44,59 @@ class Limits:
         calls, or a state with a table of 25,000 rows.
     :param heartbeat_seconds: seconds of silence after which a stream carries a comment. 15 is well
         under the 55-60 s after which common proxies cut an idle response.
-    :param cleanup_seconds: how long a stream stays open for an agent that is silent after its
-        terminal event. AG-UI lets a run go on after RUN_FINISHED with another RUN_STARTED, so the
-        end of the stream cannot come at once; 0.1 is enough for an agent that means to, and the
-        front end waits for the end of the stream before it answers a tool call.
-    :param read_bytes: how much of the log a reader takes, and so sends, at a time. 256 KiB keeps a
-        long replay from building up in memory for each slow client.
+    :param cleanup_seconds: seconds for which a stream stays open for an agent that is silent after
+        its terminal event. AG-UI lets an agent go on after RUN_FINISHED with another RUN_STARTED,
+        so the end of the stream cannot come at once; 0.1 is enough for an agent that goes on, and
+        the front end waits for the end of the stream before it sends the result of a tool call.
+    :param read_bytes: bytes of the log that a reader takes, and so sends, at a time. 256 KiB keeps
+        a long replay from building up in memory for each slow client.
     :param patch_bytes: bytes of JSON that the patches of one run (STATE_DELTA and ACTIVITY_DELTA)
-        may make beyond what they say: what ``copy`` copies, and, for 32 of them a byte, the
-        elements of lists that an insertion or removal moves. 1 MiB is some tenths of a second of
-        work. A patch that makes more is passed on to clients and logged, and is otherwise treated
-        as one that does not apply.
+        may make beyond their own text: those that ``copy`` copies, and one for each 32 elements of
+        lists that an insertion or removal moves. 1 MiB is some tenths of a second of work. A patch
+        that makes more is passed on to clients and logged, and is otherwise treated as one that
+        does not apply.
 
     :param runs: runs that may be live at once; one more is answered 503 with Retry-After. 10,000
-        is far above what a server is meant for, and still fits into the memory of a small one.
+        runs are far more than a server is meant for, and still fit into the memory of a small one.
     :param bodies_bytes: bytes of request bodies that may be held at once, from their arrival until
-        their requests have been understood; what comes beyond is answered 503 with Retry-After. One
-        body may be of ``body_bytes`` even if that is more. 256 MiB is eight of the largest, and
-        hundreds of the usual ones.
-    :param hook_seconds: how long a hook may take, a function that picks agents, or one that tells
-        capabilities. What takes longer fails, as if it had raised an exception. 30 s is more than
-        a call to an identity provider takes that is going to succeed.
+        their requests have been understood; a body beyond them is answered 503 with Retry-After.
+        One body may be of ``body_bytes`` even if that is more. 256 MiB are eight of the largest
+        bodies, and hundreds of the usual ones.
+    :param hook_seconds: seconds that a hook may take, a function that picks agents, or one that
+        tells capabilities. A call that takes longer fails, as if it had raised an exception. 30 s
+        is more than a call to an identity provider takes that is going to succeed.
     :param store_seconds: the same for a call of a store that is async or ``blocking``. A run whose
         events cannot be stored ends with an error. 30 s outlives a failover of most databases.
-    :param outage_seconds: how long a run goes on while its store says that it is unavailable
+    :param outage_seconds: seconds for which a run goes on while its store is unavailable
         (:class:`~sansio_copilot.StoreUnavailable`), with pauses of at most a second between two
         tries. 30 s outlives a restart or a failover of most databases.
     :param outage_bytes: bytes of frames that a run holds meanwhile; an agent that has yielded more
         waits for the store. 1 MiB is far more than a model writes in that time.
-    :param service_seconds: the same for a transcription service. 120 s, since a long recording
-        takes its time.
-    :param call_threads: how many calls may be in threads at once, of each of the three: what is
-        plain and may block. More of them wait for their turn. There are up to twice as many
-        threads if calls do not return in time. 128 that do nothing but wait cost little.
+    :param service_seconds: the same for a transcription service. It is 120 s because a long
+        recording takes its time.
+    :param call_threads: calls of plain functions that may be in threads at once, for each of the
+        three: hooks, the store, services. Further calls wait for their turn. There are up to twice
+        as many threads if calls do not return in time. 128 threads that only wait cost little.
 
-    :param connections: open connections; one more is answered 503 with Retry-After and closed.
+    :param connections: connections that may be open; one more is answered 503 with Retry-After and
+        closed.
         10,000 idle streams fit into the memory of a small server. Mind the process's own limit on
         file descriptors.
     :param header_bytes: largest request head in bytes; a larger one is answered 431, or 414 if its
-        first line alone is larger. 64 KiB is four times what Node takes, since a request may come
-        with many cookies.
-    :param header_seconds: how long a client may take over a request's head, from its first byte;
-        then 408. 20 s is far more than any client needs, and short for one that holds
-        connections open by sending a byte now and then.
+        first line alone is larger. 64 KiB is four times as much as Node takes, because a request
+        may come with many cookies.
+    :param header_seconds: seconds that a client may take for a request's head, from its first byte;
+        after them it is answered 408. 20 s is far more than any client needs, and short for one
+        that holds connections open by sending a byte now and then.
     :param body_seconds: the same for a request's body. 300 s, as Node has it, lets a phone on a
         slow network upload the largest body.
-    :param idle_seconds: how long a connection may stay open between two requests. 75 s is more
-        than the 60 s for which proxies keep theirs, so that none is closed under a request.
-    :param write_seconds: how long a client may take none of the bytes that are ready for it. Its
-        connection is then dropped, and it may resume. 60 s outlives a change of networks.
-    :raises ValueError: for one that is not a number above 0; ``read_bytes``, ``header_bytes`` and
-        ``call_threads`` must be whole numbers, the others may be ``math.inf``.
+    :param idle_seconds: seconds that a connection may stay open between two requests. 75 s is more
+        than the 60 s for which proxies keep theirs, so that no connection is closed under a
+        request.
+    :param write_seconds: seconds for which a client may take none of the bytes that are ready for
+        it. Its connection is then dropped, and it may resume. 60 s outlives a change of networks.
+    :raises ValueError: for a limit that is not a number above 0; ``read_bytes``, ``header_bytes``
+        and ``call_threads`` must be whole numbers, the others may be ``math.inf``.
     """
 
     body_bytes: int = attrs.field(default=32 * 1024**2, validator=_positive)

@@ -1,4 +1,4 @@
-"""Speech to text: what a transcription service is given, and how it says what went wrong.
+"""Speech to text: the recording that a transcription service is given, and the errors it raises.
 
 A service is a function of an :class:`AudioFile`, plain or async, that returns the text::
 
@@ -28,10 +28,10 @@ from .errors import sole_cause, text_of
 class AudioFile:
     """A recording to transcribe.
 
-    :param data: the bytes of the file, in a container that ``mime_type`` names. There may be none:
-        whether that is an error is the service's to say.
+    :param data: the bytes of the file, in a container that ``mime_type`` names. It may be empty,
+        and the service decides whether that is an error.
     :param filename: the name that the client gave it, or "recording.webm". Providers look at its
-        ending. It is the client's free text: never a path to open.
+        ending. It is free text of the client, and must never be opened as a path.
     :param mime_type: in lower case, with its parameters ("audio/webm;codecs=opus"); "" if it had
         characters that a media type cannot have.
     """
@@ -67,11 +67,11 @@ ErrorCode: TypeAlias = Literal[
 
 @attrs.frozen
 class ErrorKind:
-    """What the client is told about one kind of error.
+    """A kind of error, as the client is told of it.
 
     :param status: the status code.
     :param retryable: whether the same request may succeed later.
-    :param message: what to say when there is nothing more precise.
+    :param message: the text if there is nothing more precise to say.
     """
 
     status: int
@@ -90,21 +90,23 @@ ERRORS: Mapping[ErrorCode, ErrorKind] = {
     "network_error": ErrorKind(502, True, "Network error during transcription"),
     "invalid_request": ErrorKind(400, False, "Invalid transcription request"),
 }
-"""Everything that can go wrong, by the code that the client is sent."""
+"""The kinds of errors, by the code that the client is sent."""
 
 
 class TranscriptionError(Exception):
-    """Raised by a service to pick the answer.
+    """Raised by a service to decide what the client is told.
 
     :param code: one of :data:`ERRORS`.
-    :param message: for the client, so nothing private; by default the text that the code has.
-    :raises ValueError: for a code that is not one.
+    :param message: the text for the client, with nothing private in it; by default that of the
+        code.
+    :raises ValueError: for a ``code`` that is not one of :data:`ERRORS`.
     """
 
     def __init__(self, code: ErrorCode, message: str | None = None) -> None:
         if code not in ERRORS:
             raise ValueError(f"code is one of {', '.join(ERRORS)}, not {code!r}")
-        # The arguments as they came, so that it survives pickling on its way out of a process pool.
+        # The exception keeps its arguments as they came, so that it can be pickled on its way out
+        # of a process pool.
         super().__init__(code, message)
         self.code: ErrorCode = code
         self.message = ERRORS[code].message if message is None else message
@@ -113,11 +115,11 @@ class TranscriptionError(Exception):
         return self.message
 
 
-# What the name and text of an exception are searched for, in this order. So short a list of such
-# short words errs ("could not generate" has a "rate" in it), but it is the reference's, and what
-# clients have been tuned to; a service that knows better raises a TranscriptionError. Only "too
-# short" is not in the reference, which takes OpenAI's "Audio file is too short. Minimum audio
-# length is 0.1 seconds." for a recording that is too long.
+# The name and text of an exception are searched for these words, in this order. So short a list of
+# such short words errs ("could not generate" has a "rate" in it), but it is the reference's, and
+# clients rely on it; a service that knows better raises a TranscriptionError. Only "too short" is
+# not in the reference, which takes OpenAI's "Audio file is too short. Minimum audio length is 0.1
+# seconds." for a recording that is too long.
 _SIGNS: tuple[tuple[ErrorCode, tuple[str, ...]], ...] = (
     ("rate_limited", ("rate", "429", "too many")),
     ("auth_failed", ("auth", "401", "api key")),
@@ -127,16 +129,17 @@ _SIGNS: tuple[tuple[ErrorCode, tuple[str, ...]], ...] = (
 
 
 def classify(error: Exception) -> TranscriptionError:
-    """What the client is told of an exception that a service raised.
+    """The error that the client is told of for an exception that a service raised.
 
-    A :class:`TranscriptionError` is what it says. A built-in ``ConnectionError`` or
-    ``TimeoutError`` is a network_error. Any other is judged by its name and text, as the reference
-    does it (handle-transcribe, categorizeProviderError). What no sign fits is a provider_error.
+    A :class:`TranscriptionError` is returned as it is. A built-in ``ConnectionError`` or
+    ``TimeoutError`` is a network_error. Any other exception is judged by its name and text, as in
+    the reference (handle-transcribe, categorizeProviderError), and is a provider_error if no sign
+    fits.
 
     Only a provider_error carries the exception's own text to the client, as it does in the
     reference; the name of its type, its cause and its traceback never leave. The other kinds have
-    fixed texts, so "Incorrect API key provided: sk-..." is not repeated. A service whose exceptions
-    have private texts translates them to :class:`TranscriptionError`.
+    fixed texts, so that "Incorrect API key provided: sk-..." is not repeated. A service whose
+    exceptions have private texts translates them to :class:`TranscriptionError`.
     """
     cause = sole_cause(error)
     if isinstance(cause, TranscriptionError):

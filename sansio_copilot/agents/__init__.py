@@ -1,4 +1,4 @@
-"""What an application brings to be run: agents, and what they are told."""
+"""Agents, which an application brings to be run, and the context that they are given."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What of a run its readers are not told, unless the application says so.
+"""The parts of a run that its readers are not told, unless the application says so.
 
-An agent's framework attaches what it was given and answered to the events that it makes (RAW
-events, and ``rawEvent`` members): the system's prompt, tools, names of models. And the text of an
-exception may hold whatever was at hand where it was raised. A thread's readers are browsers.
+An agent's framework attaches its own data to the events that it makes (RAW events, and ``rawEvent``
+members): the system's prompt, tools, names of models. And the text of an exception may hold any
+value from the place where it was raised. A thread's readers are browsers, which should get neither.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from ..events import types as t
 logger = logging.getLogger(__name__)
 
 ErrorMessage: TypeAlias = Callable[[str | None, Any], str | None]
-"""A plain function of an agent's id and what went wrong, which returns what clients are told.
+"""A plain function of an agent's id and an error, which returns the text that clients are told.
 
-The second argument is the exception, or the RUN_ERROR event, a dict, that the agent yielded. None
-leaves the message as it is. The id is None for a transcription service.
+The error is the exception, or the RUN_ERROR event, a dict, that the agent yielded. If the function
+returns None, the text stays as it is. The id is None for a transcription service.
 """
 
 _RAW_MEMBERS = frozenset({"rawEvent", "raw_event"})
@@ -32,7 +32,7 @@ _UNSAID = "Something went wrong"
 
 
 def without_raw(event: BaseEvent | dict[str, Any]) -> BaseEvent | dict[str, Any] | None:
-    """``event`` without what its framework said; None if it is nothing else."""
+    """``event`` without the data of its framework; None if it consists of nothing else."""
     if isinstance(event, dict):
         if event.get("type") == t.RAW:
             return None
@@ -41,7 +41,8 @@ def without_raw(event: BaseEvent | dict[str, Any]) -> BaseEvent | dict[str, Any]
         return {name: event[name] for name in event if name not in _RAW_MEMBERS}
     if event.type == t.RAW:
         return None
-    # Not dumped first: it may be many times as large as the rest.
+    # The raw event is dropped before the event is dumped, because it may be many times as large as
+    # the rest.
     return event if event.raw_event is None else event.model_copy(update={"raw_event": None})
 
 
@@ -55,7 +56,7 @@ def check_error_message(function: ErrorMessage | None) -> ErrorMessage | None:
     if not callable(function):
         raise TypeError(f"error_message is a function, not {type(function).__name__}")
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        type(function).__call__  # an object whose class defines it
+        type(function).__call__  # the function is an object whose class has this method
     ):
         raise TypeError("error_message cannot be an async function: it is called without waiting")
     return function
@@ -63,16 +64,16 @@ def check_error_message(function: ErrorMessage | None) -> ErrorMessage | None:
 
 @attrs.frozen
 class Teller:
-    """Says what clients are told of what went wrong in one agent, or in a transcription service.
+    """Decides what clients are told of an error of one agent, or of a transcription service.
 
-    :param function: the application's; None tells them all.
+    :param function: the application's function; with None they are told the error's own text.
     """
 
     agent_id: str | None = None
     function: ErrorMessage | None = None
 
     def told(self, problem: BaseException | Mapping[str, Any], message: str) -> str:
-        """What to say instead of ``message``. Whatever is wrong with the function hides it."""
+        """The text to tell instead of ``message``, a fixed one if the function fails."""
         if self.function is None:
             return message
         try:

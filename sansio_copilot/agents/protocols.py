@@ -96,7 +96,7 @@ def event_dict(event: object, *, raw: bool = True) -> dict[str, Any] | None:
         if not raw and (taken := without_raw(taken)) is None:
             return None
         if isinstance(taken, dict):
-            own: dict[str, Any] = json_codec.plain(taken)
+            own: dict[str, Any] = json_codec.to_builtins(taken)
             return own
         plain = _plain_fields(taken)
         return taken.model_dump(mode="json", by_alias=True) if plain is None else plain

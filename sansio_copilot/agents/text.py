@@ -1,4 +1,4 @@
-"""``text_agent``: agents that are made of a function that yields text."""
+"""``text_agent``: makes an agent of a function that yields text."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ class _TextAgent:
                 yield from message.add(piece)
             yield from message.end()
         finally:
-            # A stop closes this generator only; the function's own has to be told.
+            # A stop closes this generator only, so that the function's own generator has to be
+            # closed.
             if hasattr(pieces, "close"):
                 pieces.close()
 
@@ -76,7 +77,7 @@ class _TextMessage:
 
     @property
     def _id(self) -> str:
-        # Ids are handed in: the client made the run's id unique, so this is unique too.
+        # The client made the run's id unique, so that this id is unique too.
         return f"{self.input.run_id}-text"
 
     def begin(self) -> Event:

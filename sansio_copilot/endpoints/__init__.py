@@ -1,4 +1,4 @@
-"""One module an endpoint. An endpoint is a generator: it yields actions and returns a Reply."""
+"""The endpoints, each in a module. An endpoint is a generator of calls that returns a reply."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from ..endpoints import (
 )
 from .body import JsonBody, check_values
 from .new_run import adopt
-from .turn import LogStream, Reply, Steps, Turn
+from .turn import EndpointSteps, LogStream, Reply, Turn
 
 __all__ = [
     "DISPATCH",
     "Endpoint",
+    "EndpointSteps",
     "JsonBody",
     "LogStream",
     "Reply",
-    "Steps",
     "Turn",
     "adopt",
     "check_values",
 ]
 
-Endpoint: TypeAlias = Callable[[Turn], Steps]
+Endpoint: TypeAlias = Callable[[Turn], EndpointSteps]
 
 DISPATCH: dict[str, Endpoint] = {
     "info": info.info,
@@ -54,4 +54,7 @@ DISPATCH: dict[str, Endpoint] = {
     "inspector/metadata": platform.inspector_metadata,
     "inspector/learning": platform.inspector_learning,
 }
-"""The endpoint of each route. The memories, which have none, are answered 404 before."""
+"""The endpoint of each route.
+
+Memories have no endpoint, because they are refused with 404 before.
+"""

@@ -1,4 +1,4 @@
-"""A request body that is JSON: what it may cost, and its value, made once."""
+"""A request body that is JSON: a bound on its cost, and its value, made once."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from ..http.refusals import Refusal, too_large
 
 
 def check_values(data: bytes, limit: int) -> None:
-    """See that a JSON body has no more values than it may, before one of them is made.
+    """Check that a JSON body has no more values than it may, before one of them is made.
 
-    :raises Refusal: with 413, if it has.
+    :param limit: JSON values that the body may have.
+    :raises Refusal: with 413, if it has more.
     """
     if json_codec.has_more_values(data, limit):
         message = f"The request body has more than {limit} JSON values"
@@ -22,12 +23,12 @@ def check_values(data: bytes, limit: int) -> None:
 
 @attrs.frozen
 class JsonBody:
-    """A body and what it says, so that a hook and an endpoint do not have it parsed twice.
+    """A body and its value, so that it is not parsed twice, for a hook and for an endpoint.
 
     :param data: the bytes that were parsed; a request with other bytes needs another.
     :param content: the value; None if there is a problem.
-    :param problem: why it is not JSON; None if it is. No exception, because that keeps what was
-        parsed, and once it was raised whoever had asked.
+    :param problem: the reason why it is not JSON; None if it is. It is no exception, because an
+        exception keeps the text that was parsed, and the frames that it was raised through.
     """
 
     data: bytes = attrs.field(repr=False)
@@ -36,9 +37,10 @@ class JsonBody:
 
     @classmethod
     def parse(cls, data: bytes, limit: int) -> JsonBody:
-        """Parse a body, if it has no more values than ``limit``.
+        """Parse a body.
 
-        :raises Refusal: with 413, if it has.
+        :param limit: JSON values that the body may have.
+        :raises Refusal: with 413, if it has more.
         """
         check_values(data, limit)
         try:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from ..stores.calls import open_cursor, perform
 from .run_input import read_input
-from .turn import LogStream, Reply, Steps, Turn
+from .turn import EndpointSteps, LogStream, Reply, Turn
 
 
-def connect(turn: Turn) -> Steps:
-    """Open a cursor: behind the event that the client names as its last one, if it does."""
+def connect(turn: Turn) -> EndpointSteps:
+    """Open a cursor, behind the event that the client names as its last one if it names one."""
     yield from turn.agent()
     parsed = read_input(turn)
     after = turn.request.headers.get("last-event-id") or parsed.last_seen_event_id

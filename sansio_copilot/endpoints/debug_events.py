@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from ..http.messages import Response
 from ..sse import CONNECTED
-from .turn import LogStream, Reply, Steps, Turn
+from .turn import EndpointSteps, LogStream, Reply, Turn
 
 
-def debug_events(turn: Turn) -> Steps:
+def debug_events(turn: Turn) -> EndpointSteps:
     """Stream the debug feed from now on; it ends only with its client."""
     feed = turn.runtime.debug_feed
     if feed is None:

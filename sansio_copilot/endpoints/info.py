@@ -1,4 +1,4 @@
-"""GET /info: what this runtime is and which agents it has."""
+"""GET /info: the features of this runtime and its agents."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ..calls import Call
 from ..config import RuntimeConfig
 from ..http.messages import Response
 from ..version import __version__
-from .turn import Reply, Steps, Turn
+from .turn import EndpointSteps, Reply, Turn
 
 logger = logging.getLogger(__name__)
 
 
-def info(turn: Turn) -> Steps:
+def info(turn: Turn) -> EndpointSteps:
     """Describe the runtime in the shape that CopilotKit's client reads."""
     runtime = turn.runtime
     agents: dict[str, Any] = {}
@@ -70,7 +70,7 @@ def _thread_endpoints(runtime: RuntimeConfig, reachable: bool) -> dict[str, bool
 
 
 def _a2ui(a2ui: bool | tuple[str, ...]) -> dict[str, Any]:
-    """Both forms of the flag: older clients know the first alone."""
+    """Both forms of the flag, because older clients know the first alone."""
     if not a2ui:
         return {"a2uiEnabled": False}
     agents = {} if a2ui is True else {"agents": a2ui}
@@ -78,7 +78,7 @@ def _a2ui(a2ui: bool | tuple[str, ...]) -> dict[str, Any]:
 
 
 def _capabilities(name: str, agent: Agent) -> Generator[Call, Any, Any]:
-    """What the agent says it can do; None if it says nothing, or fails to."""
+    """The capabilities that the agent reports; None if it reports none, or fails to."""
     capabilities = getattr(agent, "capabilities", None)
     try:
         if callable(capabilities):

@@ -1,4 +1,4 @@
-"""What the endpoints that start or end runs share."""
+"""Opening and ending runs, for the endpoints that do it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .turn import LogStream, Reply, Turn
 
 
 def run_request(turn: Turn, input: RunAgentInput) -> RunRequest:
-    """What the store is told of a run about to open."""
+    """The request by which the store opens a run."""
     assert turn.route.agent_id is not None
     message_ids = tuple([message.id for message in input.messages])
     return RunRequest(input.thread_id, input.run_id, turn.route.agent_id, message_ids, turn.now)
@@ -32,7 +32,10 @@ def new_recorder(
     input: Mapping[str, Any] | None,
     known_message_ids: Collection[str] = (),
 ) -> RunRecorder:
-    """A recorder for a run that has just been opened, by what the runtime says of all of them."""
+    """A recorder for a run that has just been opened, with the settings of the runtime.
+
+    :param input: see :class:`~sansio_copilot.runs.recorder.RunRecorder`, as for the rest.
+    """
     runtime = turn.runtime
     return RunRecorder(
         opened.key,
@@ -54,11 +57,15 @@ def run_reply(
     *,
     ephemeral: bool = False,
 ) -> Reply:
-    """The stream of a run that is open and not started."""
+    """The reply that starts an open run and streams it.
+
+    :param store: the store that has opened the run.
+    :param ephemeral: whether the run dies with its client.
+    """
     assert turn.route.agent_id is not None
     configured = getattr(agent, "headers", None)
     headers = turn.runtime.forward_headers.merge(configured, turn.request.headers)
-    # A run may last for hours, and its input is all that the body said.
+    # A run may last for hours, so that its context does not keep the body, which is its input.
     context = AgentContext(turn.route.agent_id, turn.request.with_body(None), headers)
     patience = turn.runtime.limits.cleanup_seconds
     run = Run(agent, input, context, store, opened.key, recorder, opened.lease, patience)
@@ -75,7 +82,10 @@ def run_reply(
 def adopt(
     store: ThreadStore, limits: Limits, orphan: Orphan, now: float
 ) -> Generator[Call, Any, None]:
-    """Finalize a run whose owner died, in its place."""
+    """End a run whose owner has died, in its owner's place.
+
+    :param now: seconds since the epoch.
+    """
     recorder = RunRecorder.adopt(orphan, limits.patch_bytes)
     frames, result = recorder.finish(
         now,

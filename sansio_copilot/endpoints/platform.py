@@ -1,9 +1,9 @@
-"""Routes that need CopilotKit's hosted platform: a self-hosted runtime has one answer for each."""
+"""Routes that need CopilotKit's hosted platform, each with a fixed reply."""
 
 from __future__ import annotations
 
 from ..http.messages import Response
-from .turn import Reply, Steps, Turn
+from .turn import EndpointSteps, Reply, Turn
 
 _MISSING = (
     "Missing CopilotKitIntelligence configuration. {} requires a CopilotKitIntelligence instance "
@@ -15,25 +15,25 @@ _THREADS = (
 )
 
 
-def thread_operation(turn: Turn) -> Steps:
+def thread_operation(turn: Turn) -> EndpointSteps:
     """PATCH, DELETE and archive of a thread, and /threads/subscribe."""
     return Reply(Response.json({"error": _THREADS}, 422))
     yield
 
 
-def annotate(turn: Turn) -> Steps:
+def annotate(turn: Turn) -> EndpointSteps:
     """POST /annotate."""
     return Reply(Response.json({"error": _MISSING.format("annotate")}, 422))
     yield
 
 
-def inspector_metadata(turn: Turn) -> Steps:
-    """GET /inspector-metadata: there is none."""
+def inspector_metadata(turn: Turn) -> EndpointSteps:
+    """GET /inspector-metadata: a self-hosted runtime has no metadata."""
     return Reply(Response(204, {"cache-control": "no-store, private"}))
     yield
 
 
-def inspector_learning(turn: Turn) -> Steps:
+def inspector_learning(turn: Turn) -> EndpointSteps:
     """GET /inspector-learning: a self-hosted runtime has nothing to show."""
     return Reply(Response.json({"error": "Not found"}, 404, {"cache-control": "no-store, private"}))
     yield

@@ -8,11 +8,11 @@ from ..stores.calls import close_run, open_run, perform
 from ..stores.protocol import Orphan, ThreadBusy
 from .new_run import adopt, new_recorder, run_reply, run_request
 from .run_input import read_input
-from .turn import Reply, Steps, Turn
+from .turn import EndpointSteps, Reply, Turn
 
 
-def run(turn: Turn) -> Steps:
-    """Open a run, or answer 409 if another one of the thread is live."""
+def run(turn: Turn) -> EndpointSteps:
+    """Open a run; the reply is 409 if another run of the thread is live."""
     agent = yield from turn.agent()
     parsed = read_input(turn)
     request = run_request(turn, parsed.input)

@@ -22,10 +22,10 @@ from .turn import Turn
 class RunInput:
     """A parsed body.
 
-    :param input: for the agent, and its own: nothing in it is shared with ``json``.
-    :param json: as plain JSON, in a form that every client reads; what RUN_STARTED tells other
-        readers.
-    :param last_seen_event_id: a connect may name it here instead of in ``Last-Event-ID``.
+    :param input: the models for the agent, which share nothing with ``json``.
+    :param json: the same as JSON, in a form that every client reads; RUN_STARTED repeats it to
+        other readers.
+    :param last_seen_event_id: the id that a connect may name here instead of in ``Last-Event-ID``.
     """
 
     input: RunAgentInput
@@ -34,7 +34,7 @@ class RunInput:
 
 
 def read_input(turn: Turn) -> RunInput:
-    """What the request's body says.
+    """Parse the request's body.
 
     :raises Refusal: with 400, if it is not JSON, or not a RunAgentInput; 413 if it has too many
         values.
@@ -47,13 +47,13 @@ def read_input(turn: Turn) -> RunInput:
 
 
 def parse_input(value: Any) -> RunInput:
-    """Make sense of the JSON of a body.
+    """Parse the JSON of a body.
 
-    ``tools`` and ``context`` are required, as the reference's schema has it, though AG-UI 1.0
-    makes them optional: both client generations send them, and one answer is easier to rely on.
+    ``tools`` and ``context`` are required, as in the reference's schema, though AG-UI 1.0 makes
+    them optional, because both generations of clients send them, and one rule is easier to rely on.
 
-    Members that are not the protocol's go no further, as in the reference. Nor does null where it
-    stands for absence: servers in other languages write it, and clients refuse to read it.
+    Members that are not the protocol's are left out, as in the reference. So is null where it
+    stands for absence, because servers in other languages write it, and clients refuse to read it.
 
     :raises Refusal: with 400, if it is not a RunAgentInput. It names the first few problems.
     """
@@ -67,15 +67,16 @@ def parse_input(value: Any) -> RunInput:
     if walk.problems:
         raise _invalid(walk.details)
     try:
-        # The agent is given all that was sent; other readers have to be able to read it.
+        # The agent is given everything that was sent, but other readers have to be able to read it.
         shown = normalize_input(fields)
     except EventError as error:
         raise _invalid(str(error)) from None
     try:
         input = _TO_MODEL(fields)
     except ValidationError as error:
-        # The walk knows all that AG-UI 1.0 refuses; an earlier release of its models may refuse
-        # more, and its own words would be as many as the problems are.
+        # The walk has refused everything that AG-UI 1.0 refuses, but an earlier release of its
+        # models may refuse more. Its own text is not sent, because it grows with the number of
+        # problems.
         message = f"the server's AG-UI models refuse it, for {error.error_count()} reasons"
         raise _invalid(message) from None
     last_seen = value.get("lastSeenEventId")
@@ -89,26 +90,27 @@ def _invalid(details: str) -> Refusal:
 def to_model(fields: dict[str, Any]) -> RunAgentInput:
     """The models of AG-UI 1.0, of a body that was checked.
 
-    They are the agent's own, because it may change them, and others are told what it was given.
+    They share nothing with the body, because the agent may change them, and others are told what it
+    was given.
     """
-    return RunAgentInput.model_validate(json_codec.plain(_modern(fields)))
+    return RunAgentInput.model_validate(json_codec.to_builtins(_modern(fields)))
 
 
 def to_early_model(fields: dict[str, Any]) -> RunAgentInput:
-    """The same of an earlier release, from 0.1.22 on, in which some things have another form.
+    """The models of an earlier release, from 0.1.22 on, in which some things have another form.
 
-    It demands ``forwardedProps``, and knows no parts in the result of a tool and no source of a
-    media part that only its provider has; the form that both generations of clients read does
+    It demands ``forwardedProps``, and has neither parts in the result of a tool nor a source of a
+    media part that only its provider has. The form that both generations of clients read does
     without these, too.
     """
     early = {"forwardedProps": None, **normalize_input(_modern(fields))}
     with warnings.catch_warnings():
-        # The part for a provider's file has no successor there, whatever it says when it is made.
+        # The models warn of the part for a provider's file, but have no successor for it.
         warnings.filterwarnings("ignore", "BinaryInputContent is deprecated", DeprecationWarning)
-        return RunAgentInput.model_validate(json_codec.plain(early))
+        return RunAgentInput.model_validate(json_codec.to_builtins(early))
 
 
-# Since 1.0 a body may name the version of the protocol.
+# The models are those of 1.0 or later if a body may name the version of the protocol.
 _TO_MODEL = to_model if "protocol_version" in RunAgentInput.model_fields else to_early_model
 
 
@@ -124,7 +126,7 @@ def _modern_message(message: dict[str, Any]) -> dict[str, Any]:
     content = message.get("content")
     if not isinstance(content, list) or not any(part["type"] == "binary" for part in content):
         return message
-    # A client may send an attachment both ways, and an agent is to see it once.
+    # A client may send an attachment in both forms, and an agent is to see it once.
     modern = Counter(_attached(part) for part in content if "source" in part)
     parts = []
     for part in content:
@@ -141,14 +143,14 @@ def _modern_message(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _attached(part: dict[str, Any]) -> tuple[str, str]:
-    """What a media part holds, whatever it says of it."""
+    """The content of a media part, without the members that describe it."""
     return part["source"]["type"], part["source"]["value"]
 
 
 def _modern_part(part: dict[str, Any]) -> dict[str, Any]:
     mime_type = part["mimeType"]
     kind = mime_type.partition("/")[0].lower()
-    # One of them holds something, or the part would have been refused.
+    # One of the three has a value, or the part would have been refused.
     source, key = next(
         (source, key)
         for source, key in (("data", "data"), ("url", "url"), ("file", "id"))

@@ -1,13 +1,12 @@
-"""What the input of a run looks like, as data, and the walk that checks it.
+"""The shape of a run's input, as data, and the walk that checks it.
 
-The walk comes before pydantic's validation, which collects whatever is wrong with each element
-and reports each branch of a union: a body of a million wrong elements would be answered with a
-million problems. Here the work ends with the first few problems, and what is said of them has a
-fixed upper size, because it names members of the protocol, positions and JSON types, and nothing
-that the client has put there.
+The walk comes before pydantic's validation, which collects every problem of each element and
+reports each branch of a union, so that a body of a million wrong elements would be answered with a
+million problems. The walk ends with the first few problems, and their text has a fixed upper size,
+because it names members of the protocol, positions and JSON types, and quotes nothing of the body.
 
-The walk also leaves out what goes no further: members that are not the protocol's, and null where
-it stands for absence.
+The walk also leaves out the members that are not the protocol's, and null where it stands for
+absence.
 """
 
 from __future__ import annotations
@@ -21,11 +20,14 @@ import attrs
 from ..events.patch import MAX_DEPTH
 
 MAX_PROBLEMS: Final = 5
-"""Enough to see the pattern of a mistake; after these the walk ends."""
+"""So many problems show the pattern of a mistake; after them the walk ends."""
 
 MAX_ID: Final = 1024
-"""Characters in the id of a thread or run. Ids are keys of stores and stand in answers and log
-lines, so they are bounded; no client makes one of more than a hundred."""
+"""Characters that the id of a thread or run may have.
+
+Ids are bounded because they are keys of stores and stand in responses and log lines; no client
+makes one of more than a hundred.
+"""
 
 _CONTAINERS = frozenset({dict, list})
 _NAMES: Mapping[type, str] = {
@@ -38,7 +40,7 @@ _NAMES: Mapping[type, str] = {
 
 
 def json_type(value: object) -> str:
-    """What ``value`` is called in JSON; null is "nothing"."""
+    """The name of the type of ``value`` in JSON; null is "nothing"."""
     return _NAMES.get(type(value), "a number")
 
 
@@ -50,9 +52,9 @@ class TooDeep(Exception):
 class Walk:
     """One value being checked.
 
-    :param problems: what is wrong, in words; what is expected and the type of what was received.
-    :param unchecked: elements of lists that came behind the last problem.
-    :param path: where the walk is.
+    :param problems: the problems in words, with the expected type and the type that was received.
+    :param unchecked: how many elements of lists came behind the last problem.
+    :param path: the members and positions that lead to where the walk is.
     """
 
     problems: list[str] = attrs.field(factory=list)
@@ -64,7 +66,7 @@ class Walk:
         self.note(f"expected {expected}, received {json_type(value)}")
 
     def note(self, problem: str) -> None:
-        """Note what is wrong at the path."""
+        """Note a problem at the path."""
         path = ".".join(map(str, self.path))
         self.problems.append(f"{path}: {problem}" if path else problem)
 
@@ -78,26 +80,26 @@ class Walk:
 
 
 class Kind(abc.ABC):
-    """What a member holds."""
+    """The kind of value that a member holds."""
 
     @property
     def expected(self) -> str:
-        """What it is called where something else was received."""
+        """Its name in a problem, where something else was received."""
         return "an object"
 
     null: ClassVar[bool] = False
-    """Whether null is a value; it is the same as absence elsewhere."""
+    """Whether null is a value; otherwise it is the same as absence."""
 
     @abc.abstractmethod
     def read(self, value: Any, walk: Walk) -> Any:
-        """``value`` as it goes on; what is wrong with it is noted."""
+        """``value`` in the form in which it goes on; its problems are noted in ``walk``."""
 
 
 @attrs.frozen
 class Text(Kind):
     """A string.
 
-    :param longest: how many characters it may have; None: any number.
+    :param longest: characters that it may have; None for any number.
     """
 
     longest: int | None = None
@@ -136,7 +138,7 @@ class Choice(Kind):
 
 @attrs.frozen
 class Anything(Kind):
-    """Any JSON, whose content is not looked at apart from its depth."""
+    """Any JSON value; only its depth is checked."""
 
     def read(self, value: Any, walk: Walk) -> Any:
         if type(value) in _CONTAINERS and _depth_exceeds(value, MAX_DEPTH - len(walk.path)):
@@ -146,7 +148,7 @@ class Anything(Kind):
 
 @attrs.frozen
 class Value(Anything):
-    """The same, where null is a value."""
+    """Any JSON value, and null is one too."""
 
     null = True
 
@@ -165,9 +167,9 @@ class Map(Kind):
 class Object(Kind):
     """An object with members that are known; others are left out.
 
-    :param members: what each holds.
-    :param required: those that must be there.
-    :param one_of: those of which one must be there and hold something; empty: none.
+    :param members: the kind of each member.
+    :param required: the members that must be there.
+    :param one_of: members of which one must be there and hold something; may be empty.
     """
 
     members: Mapping[str, Kind]
@@ -204,10 +206,10 @@ class Object(Kind):
 
 @attrs.frozen
 class Tagged(Kind):
-    """An object whose shape goes by the value of one member.
+    """An object whose shape depends on the value of one member.
 
     :param tag: the name of that member.
-    :param shapes: the shapes by its value.
+    :param shapes: the shapes, by the value of that member.
     """
 
     tag: str
@@ -229,9 +231,9 @@ class Tagged(Kind):
 
 @attrs.frozen
 class List(Kind):
-    """An array of one kind of thing.
+    """An array of elements of one kind.
 
-    :param element: what it has.
+    :param element: the kind of its elements.
     :param text: whether a string may stand in its place.
     """
 
@@ -308,7 +310,7 @@ _PART = Tagged(
     {
         "text": Object({**_texts("type id text"), "metadata": VALUE}, ("text",)),
         **dict.fromkeys(("image", "audio", "video", "document"), _MEDIA),
-        # AG-UI 1.0 has dropped it, and CopilotKit's client still sends it for attachments.
+        # AG-UI 1.0 has dropped this part, and CopilotKit's client still sends it for attachments.
         "binary": Object(
             {**_texts("type mimeType data url id filename"), "metadata": VALUE},
             ("mimeType",),

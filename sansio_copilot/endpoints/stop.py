@@ -9,11 +9,11 @@ from ..http.refusals import Refusal
 from ..stores.calls import perform, request_stop
 from ..stores.protocol import Orphan
 from .new_run import adopt
-from .turn import Reply, Steps, Turn
+from .turn import EndpointSteps, Reply, Turn
 
 
-def stop(turn: Turn) -> Steps:
-    """Ask for the stop. The run's owner ends it as soon as it hears of that."""
+def stop(turn: Turn) -> EndpointSteps:
+    """Ask for the stop. The run's owner ends the run as soon as the store tells it."""
     run_id = _scope(turn)
     yield from turn.agent()
     thread_id = turn.route.thread_id

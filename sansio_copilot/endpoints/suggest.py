@@ -6,10 +6,10 @@ from ..stores.memory import MemoryStore
 from ..stores.protocol import RunOpened
 from .new_run import new_recorder, run_reply, run_request
 from .run_input import read_input
-from .turn import Steps, Turn
+from .turn import EndpointSteps, Turn
 
 
-def suggest(turn: Turn) -> Steps:
+def suggest(turn: Turn) -> EndpointSteps:
     """Run the agent into a log of its own that nobody else can name.
 
     The reference drops the connection when the agent fails; here the stream ends with the

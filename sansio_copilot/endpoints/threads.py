@@ -19,10 +19,10 @@ from ..stores import calls
 from ..stores.calls import perform
 from ..stores.protocol import ThreadHistory, ThreadRecord
 from . import platform
-from .turn import Reply, Steps, Turn
+from .turn import EndpointSteps, Reply, Turn
 
 
-def list_threads(turn: Turn) -> Steps:
+def list_threads(turn: Turn) -> EndpointSteps:
     """GET /threads: those that have history, the last updated first.
 
     Query: ``agentId`` filters, ``includeArchived=true`` shows archived ones as well, ``limit`` and
@@ -42,14 +42,14 @@ def list_threads(turn: Turn) -> Steps:
     return Reply(Response.json({"threads": threads, "nextCursor": page.next_cursor}))
 
 
-def messages(turn: Turn) -> Steps:
+def messages(turn: Turn) -> EndpointSteps:
     """GET /threads/:threadId/messages, in the reference's own shape; paged on request."""
     history = yield from _history(turn)
     page = _Query.of(turn).page(json_codec.decode(history.messages))
     return Reply(Response.json({"messages": [_message(m) for m in page.items], **page.json}))
 
 
-def events(turn: Turn) -> Steps:
+def events(turn: Turn) -> EndpointSteps:
     """GET /threads/:threadId/events: compacted, what a connect replays; paged on request."""
     history = yield from _history(turn)
     page = _Query.of(turn).page(frame_data(history.frames))
@@ -59,20 +59,20 @@ def events(turn: Turn) -> Steps:
     return Reply(Response(200, {"content-type": "application/json"}, body))
 
 
-def state(turn: Turn) -> Steps:
+def state(turn: Turn) -> EndpointSteps:
     """GET /threads/:threadId/state: after the last run; null if it has none."""
     history = yield from _history(turn)
     body = b'{"state":%s}' % (b"null" if history.state is None else history.state)
     return Reply(Response(200, {"content-type": "application/json"}, body))
 
 
-def clear(turn: Turn) -> Steps:
+def clear(turn: Turn) -> EndpointSteps:
     """POST /threads/clear: forget all threads; a live run goes on."""
     yield from perform(calls.clear(turn.store))
     return Reply(Response(204))
 
 
-def update(turn: Turn) -> Steps:
+def update(turn: Turn) -> EndpointSteps:
     """PATCH and DELETE /threads/:threadId, if the runtime allows it; else the reference's 422."""
     if not turn.runtime.thread_mutations:
         return (yield from platform.thread_operation(turn))
@@ -84,7 +84,7 @@ def update(turn: Turn) -> Steps:
     return Reply(Response.json((yield from _update(turn, changes))))
 
 
-def archive(turn: Turn) -> Steps:
+def archive(turn: Turn) -> EndpointSteps:
     """POST /threads/:threadId/archive, if the runtime allows it; else the reference's 422."""
     if not turn.runtime.thread_mutations:
         return (yield from platform.thread_operation(turn))

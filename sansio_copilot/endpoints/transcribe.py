@@ -4,8 +4,8 @@ The recording comes as the part ``audio`` of multipart/form-data, or in JSON as 
 
     {"audio": "GkXfo59C...", "mimeType": "audio/webm;codecs=opus", "filename": "note.webm"}
 
-``filename`` may be left out, and ``audio`` may be a data URL. Where the reference takes a body
-that it cannot read for a failure of the provider (500, retryable), this answers 400.
+``filename`` may be left out, and ``audio`` may be a data URL. A body that cannot be read is
+answered 400, while the reference takes it for a failure of the provider (500, retryable).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ..hooks import Reject
 from ..http.messages import Request, Response
 from ..transcription import ERRORS, AudioFile, TranscriptionError, classify
 from .body import JsonBody
-from .turn import Reply, Steps, Turn
+from .turn import EndpointSteps, Reply, Turn
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -43,15 +43,16 @@ AUDIO_TYPES = (
     "audio/flac",
     "audio/aac",
 )
-"""The media types a recording may have, in the order in which an error lists them."""
+"""The media types that a recording may have, in the order in which an error lists them."""
 
-# Not known, or not told; the recording is taken for what browsers record.
+# These say nothing of the recording, which is then taken for one that a browser made.
 _UNKNOWN_TYPES = ("", "application/octet-stream")
 _DEFAULT_NAME = "recording.webm"
 _DEFAULT_TYPE = "audio/webm"
 _NO_TEXT = "The transcription service returned no text"
 
-# A form has a handful. Each costs some 20 us, so that a body full of empty ones would take seconds.
+# A form has a handful of parts. Each costs some 20 us, so that a body full of empty ones would take
+# seconds.
 _MAX_PARTS = 1000
 
 _NOT_IN_A_TYPE = re.compile("[^ -~]")
@@ -60,8 +61,8 @@ _FORM_ESCAPE = re.compile("%(0A|0D|22)", re.IGNORECASE)
 _ASCII_SPACE = b"\t\n\f\r "
 
 
-def transcribe(turn: Turn) -> Steps:
-    """Hand the recording to the service; answer with its text, and its size and type."""
+def transcribe(turn: Turn) -> EndpointSteps:
+    """Give the recording to the service; the reply has its text, and its size and type."""
     service = turn.runtime.transcription
     if service is None:
         return _error(TranscriptionError("service_not_configured"))
@@ -77,7 +78,8 @@ def transcribe(turn: Turn) -> Steps:
         return _failure(turn, audio, error, classify(error))
     if not isinstance(text, str):
         wrong = TypeError(f"the transcription service returned {type(text).__name__}, expected str")
-        # Not classified: the name of a type that has "rate" or "auth" in it says nothing.
+        # The error is not classified, because its text has the name of a type, in which "rate" or
+        # "auth" means nothing.
         return _failure(turn, audio, wrong, TranscriptionError("provider_error", _NO_TEXT))
     return Reply(Response.json({"text": text, "size": audio.size, "type": audio.mime_type}))
 
@@ -100,7 +102,8 @@ def read_audio(request: Request, max_values: int) -> AudioFile:
     """
     content_type = request.headers.get("content-type", "")
     body = request.body or b""
-    # Substrings, as the reference has it, but without regard to case (RFC 9110 section 8.3.1).
+    # The type is searched for substrings, as in the reference, but without regard to case (RFC 9110
+    # section 8.3.1).
     kind = content_type.lower()
     if "multipart/form-data" in kind:
         return _from_form(content_type, body)
@@ -112,7 +115,7 @@ def read_audio(request: Request, max_values: int) -> AudioFile:
 def decode_base64(text: str) -> bytes:
     """Decode as a browser's ``atob`` does (WHATWG Infra, forgiving-base64 decode).
 
-    White space counts for nothing and the padding may be left out, but what is there is right.
+    White space is ignored and the padding may be left out, but padding that is there must be right.
 
     :raises ValueError: if it is not base64.
     """
@@ -170,7 +173,7 @@ def _from_json(body: bytes, max_values: int) -> AudioFile:
     filename = fields.get("filename")
     if not filename or not isinstance(filename, str):
         filename = _DEFAULT_NAME
-    # Of a data URL, the data: base64 has no comma.
+    # The data of a data URL is behind its comma, which base64 does not have.
     before, comma, after = audio.partition(",")
     data = _decode_audio(after.partition(",")[0] if comma else before)
     return AudioFile(data, _SURROGATE.sub("\ufffd", filename), _normal_type(mime_type))
@@ -206,11 +209,12 @@ def _boundary(content_type: str) -> bytes:
     except UnicodeEncodeError:
         raise _invalid("Content-Type must be ASCII") from None
     if b"multipart/form-data" not in media_type.lower():
-        # It stands in a parameter of another type.
+        # The words stand in a parameter of another type.
         raise _wrong_content_type()
     boundary = options.get(b"boundary")
     if not boundary:
-        # What a developer gets who sets the header by hand; the HTTP client knows the boundary.
+        # The boundary is missing if a developer sets the header by hand, because only the HTTP
+        # client knows it.
         raise _invalid("Content-Type multipart/form-data must have a boundary parameter")
     return boundary
 
@@ -220,8 +224,9 @@ class _Part:
     """The part ``audio`` of a form.
 
     :param filename: None for a field that is not a file.
-    :param mime_type: as sent; what RFC 7578 section 4.4 says if it was not.
-    :param base64: that is what the data is in; RFC 7578 deprecates it, mail-like clients do it.
+    :param mime_type: the type as it was sent, or else the default of RFC 7578 section 4.4.
+    :param base64: whether the data is in base64. RFC 7578 deprecates that, and clients made for
+        mail still do it.
     """
 
     filename: str | None
@@ -249,7 +254,7 @@ def _read_form(boundary: bytes, body: bytes) -> _Part | None:
 
 @attrs.define
 class _FormReader:
-    """What the parser calls back, for one form."""
+    """The callbacks of the parser, for one form."""
 
     audio: _Part | None = None
     ended: bool = False
@@ -315,7 +320,7 @@ class _FormReader:
 
 
 def _form_text(value: bytes) -> str:
-    """A name in a form, without the escapes of the HTML Standard ("multipart/form-data
-    encoding algorithm"), which knows three and no escape for "%"."""
+    """A name in a form, without the three escapes of the HTML Standard ("multipart/form-data
+    encoding algorithm"), which has no escape for "%"."""
     text = value.decode("utf-8", "replace")
     return _FORM_ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), text)

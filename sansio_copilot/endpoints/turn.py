@@ -1,4 +1,4 @@
-"""What an endpoint is given, and what it gives back."""
+"""The request that an endpoint is given, and the reply that it gives back."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ logger = logging.getLogger(__name__)
 class LogStream:
     """A response body that is read from a thread log until the log ends.
 
-    :param store: where the log is.
-    :param cursor: where to begin.
-    :param run: the run to start before the first byte; None for a reader of somebody else's.
-    :param ephemeral: the run dies with its client.
-    :param preface: sent before anything that is read.
-    :param audience: of the run, if somebody has to know who follows it.
+    :param store: the store that has the log.
+    :param cursor: the place in the log where to begin.
+    :param run: the run to start before the first byte; None for a reader of a run that lives
+        already.
+    :param ephemeral: whether the run dies with its client.
+    :param preface: bytes to send before those of the log.
+    :param audience: the audience of the run, if its readers have to be counted.
     """
 
     store: Log
@@ -47,10 +48,10 @@ _STREAM = Response(
     200,
     (
         ("content-type", "text/event-stream"),
-        # What compresses on the way holds events back until it has enough of them, but has to leave
-        # alone what must not be transformed (RFC 9111 section 5.2.2.6).
+        # A proxy that compresses would hold events back until it has enough of them, but it must
+        # not touch a response with no-transform (RFC 9111 section 5.2.2.6).
         ("cache-control", "no-cache, no-transform"),
-        # nginx and its kin buffer a response unless told not to.
+        # nginx and others like it buffer a response unless this header tells them not to.
         ("x-accel-buffering", "no"),
     ),
     stream=True,
@@ -59,14 +60,14 @@ _STREAM = Response(
 
 @attrs.frozen
 class Reply:
-    """What an endpoint answers: a response, and for a streaming one the log that it reads."""
+    """The result of an endpoint: a response, and for a streaming one the log that it reads."""
 
     response: Response
     stream: LogStream | None = None
 
     @classmethod
     def of_stream(cls, stream: LogStream) -> Reply:
-        """A stream of server-sent events."""
+        """The reply whose response streams a log."""
         return cls(_STREAM, stream)
 
 
@@ -74,10 +75,10 @@ class Reply:
 class Turn:
     """One request on its way through an endpoint.
 
-    :param request: with its body read.
+    :param request: the request, with its body read.
     :param now: seconds since the epoch when the request arrived.
-    :param parsed: the body as it was parsed for the route; good for as long as no hook puts
-        another one in its place.
+    :param parsed: the body as it was parsed for the route; it counts unless a hook has put another
+        body in its place.
     """
 
     runtime: RuntimeConfig
@@ -89,7 +90,7 @@ class Turn:
     def json(self) -> Any:
         """The JSON in the request's body.
 
-        :raises ValueError: if it is none, with the reason.
+        :raises ValueError: if the body is not JSON, with the reason.
         :raises Refusal: with 413, if it has too many values.
         """
         body = self.request.body or b""
@@ -116,7 +117,7 @@ class Turn:
     def agent(self) -> Generator[Call, Any, Agent]:
         """The agent that the route names.
 
-        :raises Refusal: with 404, if there is none of that name.
+        :raises Refusal: with 404, if there is no agent of that name.
         """
         agents = yield from self.agents()
         agent_id = self.route.agent_id
@@ -130,4 +131,5 @@ class Turn:
         return agents[agent_id]
 
 
-Steps: TypeAlias = Generator[Call, Any, Reply]
+#: The steps of an endpoint: they yield calls, are sent the outcome of each, and return the reply.
+EndpointSteps: TypeAlias = Generator[Call, Any, Reply]

@@ -9,7 +9,7 @@ class                  function                what it is for
 ThinkingUpgrader                               upgrades deprecated ``THINKING_*`` events
 ChunkExpander          expand_chunks           writes ``*_CHUNK`` events out
 Verifier               verify_events           refuses an event that may not come next
-Finalizer              finalize_events         ends what a run left open
+Finalizer              finalize_events         ends the messages that a run left open
 Compactor              compact_events          fewer events that fold to the same
 MessageFolder          fold_messages           the conversation
 StateFolder            fold_state              the shared state
@@ -17,7 +17,7 @@ StateFolder            fold_state              the shared state
 
 A run feeds the events of its agent through them in that order, after :func:`normalize_event`,
 which gives an event the form that every client reads, or refuses it; the machines rely on that.
-None of them changes an event it is given. :class:`EventError` is the only exception they document.
+No machine changes an event that it is fed. :class:`EventError` is the only exception they document.
 
 Source: https://docs.ag-ui.com/concepts/events, and the TypeScript implementation in
 ``@ag-ui/client`` 0.0.59, whose behaviour is the reference.

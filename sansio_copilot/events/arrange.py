@@ -1,8 +1,8 @@
 """The order in which the reference replays: each message and tool call in one piece, at its end.
 
-The events of a text message or tool call stand next to each other, where it ended, and what
-arrived in between follows them. That is what clients are used to, and where one comes after the
-other it changes nothing. Where they overlap it may: see :mod:`.compact`, which decides.
+The events of a text message or tool call stand next to each other, where it ended, and events that
+arrived in between follow them. Clients are used to that. It changes nothing where messages come one
+after the other, but it may where they overlap: :mod:`.compact` decides whether it is done.
 
 Source: ``compactEvents`` of ``@ag-ui/client`` 0.0.59.
 """
@@ -33,7 +33,8 @@ def arrange(events: Iterable[Event]) -> list[Event]:
         elif type_ in _IN_PLACE:
             out.append(event)
         else:
-            # Kept out of the middle of a message: the first that is open takes it along.
+            # The event must not stay in the middle of a message, so that the oldest open one takes
+            # it along.
             carrier = texts.oldest() or calls.oldest()
             (out if carrier is None else carrier.in_between).append(event)
     texts.flush(out)
@@ -41,7 +42,7 @@ def arrange(events: Iterable[Event]) -> list[Event]:
     return out
 
 
-#: What makes a text message or tool call out of pieces.
+#: The events that make a text message or tool call out of pieces.
 STREAMED: Final = frozenset(
     {
         t.TEXT_MESSAGE_START,
@@ -59,7 +60,7 @@ _IN_PLACE: Final = frozenset(
 
 
 class _Stream:
-    """What is known of a text message or tool call that has not ended."""
+    """The events of a text message or tool call that has not ended."""
 
     __slots__ = ("deltas", "ended", "in_between", "metadata", "number", "start")
 
@@ -67,17 +68,16 @@ class _Stream:
         self.number = number
         self.start: Event | None = None
         self.deltas: list[str] = []
-        # Of the deltas, and of starts that came after one.
+        # The metadata are those of the deltas, and of starts that came after a delta.
         self.metadata: Metadata | None = None
         self.in_between: list[Event] = []
         self.ended = False
 
     def add_start(self, event: Event) -> None:
-        """Take a start, or another one, which a client that rejoins can see: it replaces the
-        first, but their metadata is merged.
+        """Take a start. Another one, as a client that rejoins can see, replaces the first.
 
-        As the start goes out before the deltas, metadata that arrived after a delta must not
-        ride on it, or it would lose against older values.
+        The metadata of both are merged. Metadata that arrived after a delta must not leave with the
+        start, because the start goes out before the deltas, whose older values would replace them.
         """
         metadata = event.get("metadata")
         older = None if self.start is None else self.start.get("metadata")
@@ -94,7 +94,8 @@ class _Stream:
 
     def add_metadata(self, metadata: Metadata | None) -> None:
         if metadata is not None:
-            # Its own, so that it can be added to: a new one for each would cost the sum of all.
+            # The dict is the stream's own and is added to, because a new one for each event would
+            # cost the sum of all.
             self.metadata = {} if self.metadata is None else self.metadata
             self.metadata.update(metadata)
 
@@ -108,8 +109,8 @@ class _Streams:
         self._content_type = content_type
         self._id_field = id_field
         self._streams: dict[str, _Stream] = {}
-        # A heap of those with a start, so that the oldest is found without a search; one that
-        # has ended is dropped when it comes up.
+        # The streams with a start are in a heap, so that the oldest is found without a search. One
+        # that has ended is dropped when it comes up.
         self._started: list[tuple[int, _Stream]] = []
         self._count = 0
 
@@ -122,7 +123,7 @@ class _Streams:
         return stream
 
     def feed(self, type_: str, event: Event, out: list[Event]) -> None:
-        """Take a START, an END, or what comes in between."""
+        """Take a START, an END, or an event in between."""
         stream = self._get(event)
         if type_.endswith("_START"):
             if stream.start is None:
@@ -137,12 +138,12 @@ class _Streams:
             stream.add_metadata(event.get("metadata"))
 
     def flush(self, out: list[Event]) -> None:
-        """Let go what has not ended."""
+        """Hand out the events of the streams that have not ended."""
         for entity_id, stream in self._streams.items():
             self._flush(stream, None, entity_id, out)
 
     def oldest(self) -> _Stream | None:
-        """The open stream with a start that was heard of first; None if there is none."""
+        """The open stream with a start whose first event came first; None if there is none."""
         while self._started:
             stream = self._started[0][1]
             if not stream.ended:

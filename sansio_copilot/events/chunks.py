@@ -53,7 +53,7 @@ def _start_reasoning(chunk: Event) -> Event:
 
 @attrs.frozen(eq=False)
 class _Kind:
-    """One of the three things that chunks can build, and the events it is written out as."""
+    """One of the three kinds of things that chunks can build, with the events of its long form."""
 
     chunk_type: str
     noun: str
@@ -93,9 +93,9 @@ _KINDS: Final = {
     )
 }
 
-# These speak of the run as a whole, not of one producer in it.
+# These events end every message, because they are about the run as a whole and not about one agent.
 _CLOSE_ALL: Final = frozenset({t.RUN_STARTED, t.RUN_FINISHED, t.RUN_ERROR, t.MESSAGES_SNAPSHOT})
-# These can occur in the middle of a message without ending it.
+# These events can occur in the middle of a message without ending it.
 _CLOSE_NONE: Final = frozenset(
     {
         t.RAW,
@@ -111,7 +111,7 @@ _SUBAGENT_ENDS: Final = frozenset({t.SUBAGENT_FINISHED, t.SUBAGENT_ERROR})
 
 @attrs.frozen(eq=False)
 class _Stream:
-    """What one lane is assembling: a message or tool call that has started and not ended."""
+    """A message or tool call that one lane is assembling: it has started and not ended."""
 
     kind: _Kind
     entity_id: str
@@ -128,26 +128,26 @@ class ChunkExpander:
     """Writes out the chunks of one event stream.
 
     Chunks are assembled in lanes, one for each ``subagentRunId`` and one for the parent agent, so
-    that subagents that stream at the same time do not end each other's messages. What is open
-    when the stream ends is left open: to close it is the finalizer's work.
+    that subagents that stream at the same time do not end each other's messages. A message that is
+    open when the stream ends is left open, because the finalizer closes it.
     """
 
     __slots__ = ("_by_id", "_lanes", "_owners")
 
     def __init__(self) -> None:
         self._lanes: dict[str | None, _Stream] = {}
-        # The same streams, so that a chunk finds its own among thousands: by kind and id, and by
-        # kind, in which the lanes are an ordered set.
+        # The same streams are kept by kind and id, and their lanes by kind (in an ordered set), so
+        # that a chunk finds its stream among thousands.
         self._by_id: dict[tuple[_Kind, str], _Stream] = {}
         self._owners: dict[_Kind, dict[str | None, None]] = {kind: {} for kind in _KINDS.values()}
 
     def feed(self, event: Event) -> Sequence[Event]:
-        """The events that stand for ``event``; empty if its type is unknown.
+        """Write out one event.
 
-        Most often that is the event itself, the same object.
-
-        :raises EventError: if a chunk opens a message or tool call without saying which, or it
-            cannot be told which one it continues.
+        :returns: the events that stand for it, most often ``event`` itself; none if its type is
+            unknown.
+        :raises EventError: if a chunk opens a message or tool call without an id, or may continue
+            more than one.
         """
         type_ = event["type"]
         if type_ in _WHOLE and (not self._lanes or type_ in _CLOSE_NONE):
@@ -162,9 +162,9 @@ class ChunkExpander:
             return (*ends, event)
         owner = event.get("subagentRunId")
         if not isinstance(owner, str):
-            owner = None  # a member of that name in an event that has none
+            owner = None  # the schema has no such member for this type of event
         if owner is None and type_ in _SUBAGENT_ENDS:
-            # Malformed, and not to be read as the end of the parent's stream.
+            # The event is malformed, so that it does not end the parent's stream.
             return (event,)
         return (*self._close(owner), event)
 
@@ -199,8 +199,9 @@ class ChunkExpander:
 
         delta = chunk.get("delta")
         if delta is None and not out and metadata is not None:
-            # The last chunk of a message often brings only usage and finish reason; they need an
-            # event to ride on, and the end event is too late if the stream stops here.
+            # The last chunk of a message often has only metadata, such as usage and finish reason.
+            # It leaves in an event of its own, because the end may not come before the stream
+            # stops.
             delta = ""
         if delta is not None:
             content = {
@@ -212,10 +213,10 @@ class ChunkExpander:
         return out
 
     def _find_lane(self, kind: _Kind, entity_id: str | None, tag: str | None) -> str | None:
-        """The lane a chunk belongs to: by its id if that is open, else by its tag, else by guess.
+        """The lane of a chunk: by its id if that is open, else by its tag, else by a guess.
 
-        A guess is allowed only where one answer is possible: a chunk without id cannot open
-        anything, so it must continue the parent's stream of its kind or the only other one.
+        A guess is allowed only where there is one possibility. A chunk without an id cannot open
+        anything, so that it must continue the parent's stream of its kind or the only other one.
         """
         if entity_id is not None:
             stream = self._by_id.get((kind, entity_id))

@@ -1,9 +1,9 @@
 """Compaction: fewer events that fold to the same messages and the same state.
 
-What a thread has been through is replayed to every client that connects. The deltas of a message
-or tool call become one, and all state events of a run one snapshot. That is done in place: each
-event stays where it was, and the deltas go where the first of them was, up to an event that says
-something else of the same message. So nothing that can be seen changes, whatever overlaps.
+The history of a thread is replayed to every client that connects. The deltas of a message or tool
+call become one, and all state events of a run become one snapshot. That is done in place: each
+event stays where it was, and the deltas go where the first of them was, up to another event about
+the same message. So a client sees no difference, whatever overlaps.
 
 The reference also puts the events of a message next to each other, at its end; see
 :mod:`.arrange`. As long as that folds to the same, it is done here too. If not, because messages
@@ -31,9 +31,10 @@ from .types import Event, EventError
 from .values import measure
 from .verify import verify_events
 
-# What snapshots of the state may take beyond what was said, in bytes of JSON; see _flush_state.
+# Snapshots of the state may take this many bytes of JSON more than the events that they stand for;
+# see _flush_state.
 _FREE_SNAPSHOTS: Final = 8 * 1024
-# About what the least state event is.
+# The least state event has about this many bytes of JSON.
 _LEAST: Final = 64
 
 
@@ -55,7 +56,7 @@ class _Content:
             self._metadata.update(metadata)
 
     def join(self) -> None:
-        """Make one of the pieces, which take more room."""
+        """Join the pieces to one, because pieces take more room."""
         self.parts[:] = ["".join(self.parts)]
 
     def event(self) -> Event:
@@ -68,11 +69,11 @@ class _Content:
 class Compactor:
     """Compacts one event stream while it goes by.
 
-    The events it is given are not changed, but kept and handed out again: whoever feeds it must
+    The events that it is fed are not changed, but kept and handed out again, so that its user must
     not change them either.
 
     :param state: the state before the first event; None for an empty object.
-    :param budget: what its deltas may make beyond what they say; None for the default.
+    :param budget: the budget of the deltas of its state; None for the default.
     :param messages: the conversation before the first event, as AG-UI messages.
     """
 
@@ -102,32 +103,35 @@ class Compactor:
     ) -> None:
         self._messages = messages
         self._log: list[Event | _Content] = []
-        # Where the next delta of a message or tool call goes, by its id.
+        # The next delta of a message or tool call goes to the content under its id.
         self._texts: dict[str, _Content] = {}
         self._args: dict[str, _Content] = {}
-        # What has started and not ended; a message and a call may have the same id.
+        # These entities have started and not ended. A message and a tool call may have the same id,
+        # so that the kind is part of the key.
         self._open: set[tuple[str, str]] = set()
         # Whether the order of the reference may fold to something else.
         self._tangled = False
-        # Whether a snapshot of messages arrived inside of one. What it does to an activity whose id
-        # it has is not the same in all generations of the client, so that no fold can tell for all.
+        # Whether a snapshot of messages arrived inside of a message. Generations of the client
+        # differ in what it does to an activity with the same id, so that one fold cannot tell for
+        # all.
         self._in_place = False
         self._folder = StateFolder(state, budget)
         self._has_state = False
-        # Those that no snapshot stands for yet, but what is before the last STATE_SNAPSHOT.
+        # No snapshot stands for these events yet; those before the last STATE_SNAPSHOT are not
+        # kept.
         self._state_events: list[Event] = []
         self._state_metadata: dict[str, Any] | None = None
-        # In bytes of JSON: how much was said of the state since the last snapshot, when that is
-        # enough to look whether there can be another, and what snapshots may take besides.
+        # These are bytes of JSON: of the state events since the last snapshot, of those that are
+        # enough to try to make another one, and of those that snapshots may take besides.
         self._said = 0
         self._snapshot_at: float = 0
         self._free = _FREE_SNAPSHOTS
-        #: How many deltas did not apply to the state, and were kept as they are.
+        #: The number of deltas that did not apply to the state, and were kept as they are.
         self.skipped = 0
 
     @property
     def state(self) -> Any:
-        """The state after what was fed so far; None if there was none. It is not to be changed."""
+        """The state after the events so far; None if there is no state. It must not be changed."""
         return self._folder.state
 
     @property
@@ -137,7 +141,7 @@ class Compactor:
 
     @property
     def refused(self) -> PatchRefused | None:
-        """Why a delta did not apply that made too much; None if none did."""
+        """The error of the delta that first exceeded the budget, if one did."""
         return self._folder.refused
 
     def feed(self, event: Event) -> None:
@@ -149,18 +153,19 @@ class Compactor:
             handler(self, event)
 
     def continuation(self, event: Event) -> Callable[[str], object]:
-        """What takes a further delta of the message or tool call that ``event`` was a delta of.
+        """A function that takes a further delta of the message that ``event`` was a delta of.
 
-        It is the same as to feed that delta, as long as nothing else is fed.
+        A tool call will do as well. Calling it is the same as feeding that delta, as long as no
+        other event is fed.
         """
         if event["type"] == t.TOOL_CALL_ARGS:
             return self._args[event["toolCallId"]].parts.append
         return self._texts[event["messageId"]].parts.append
 
     def finish(self) -> list[Event]:
-        """The compacted events, with what is still open at the end.
+        """The compacted events; those of messages that are still open come at the end.
 
-        More may be fed, once nothing is open; what follows is then compacted for itself.
+        More events may be fed once no message is open. They are then compacted for themselves.
         """
         events = [item.event() if isinstance(item, _Content) else item for item in self._log]
         if not self._in_place:
@@ -173,7 +178,7 @@ class Compactor:
         return [*events, *cast("list[Event]", self._log[before:])]
 
     def _is_the_same(self, events: list[Event], arranged: list[Event]) -> bool:
-        """Whether a client that reads ``arranged`` sees what it would see of ``events``."""
+        """Whether a client sees the same of ``arranged`` as of ``events``."""
         if _others(events) != _others(arranged) or (_is_valid(events) > _is_valid(arranged)):
             return False
         first, second = MessageFolder(self._messages), MessageFolder(self._messages)
@@ -212,7 +217,7 @@ class Compactor:
         call_id = event["toolCallId"]
         self._start(("call", call_id))
         self._say_of_call(call_id)
-        # It may make a message with either id.
+        # The tool call may make a message with either id.
         self._say_of_message(call_id)
         self._say_of_message(event.get("parentMessageId"))
         self._log.append(event)
@@ -233,7 +238,7 @@ class Compactor:
         self._log.append(event)
 
     def _one_message(self, event: Event) -> None:
-        """What says something of one message, and is no text."""
+        """Take an event about one message that is no text."""
         self._tangled = self._tangled or bool(self._open)
         message_id = event.get("messageId")
         if isinstance(message_id, str):
@@ -241,7 +246,7 @@ class Compactor:
         self._log.append(event)
 
     def _all_messages(self, event: Event) -> None:
-        """What may say something of any message, or tool call."""
+        """Take an event that may be about any message or tool call."""
         self._tangled = self._tangled or bool(self._open)
         for contents in (self._texts, self._args):
             for content in contents.values():
@@ -296,9 +301,9 @@ class Compactor:
     def _flush_state(self) -> None:
         """Let a snapshot of the state stand for the events since the last one, if there are any.
 
-        A large state that changes a little, again and again, would so be written each time. So
-        the first snapshot is paid for by what the run began with, and each further one by what
-        was said since. If that is not enough, the events themselves are kept.
+        A large state that changes a little, again and again, would then be written each time. So
+        the bytes of the first snapshot are paid for by the state that the run began with, and those
+        of each further one by the events since. If these are not enough, the events are kept.
         """
         if not self._state_events:
             return
@@ -316,8 +321,8 @@ class Compactor:
         if self._snapshot_at:
             size, _ = measure(self._folder.state, self._said + self._free)
             if size > self._said + self._free:
-                # To find that out has cost as much. It is not worth while again before as much
-                # has been said once more.
+                # Finding that out has cost as much as a snapshot. So it is not tried again before
+                # events of as many bytes have come.
                 self._free = 0
                 self._snapshot_at = 2 * self._said
                 return False
@@ -351,7 +356,7 @@ _HANDLERS: Final[dict[str, Callable[[Compactor, Event], None]]] = {
 
 
 def _others(events: list[Event]) -> list[int]:
-    """What the reference may put elsewhere, by identity: it has to stay in its own order."""
+    """The identities of the events that the reference may move, whose order must stay the same."""
     return [id(event) for event in events if event["type"] not in STREAMED]
 
 

@@ -1,17 +1,17 @@
 """A conversation: messages in order, found by their id, and changed in the middle at no cost.
 
-Whoever streams may put a message anywhere: a tool result goes behind the results of its call, a
-snapshot drops some messages and keeps others, an activity takes the place of a text. In a plain
-list each of these costs as much as the list is long, and a stream of them its square. So the
-messages form a doubly linked list, with an index by id and another by tool call.
+An event may put a message anywhere: a tool result goes behind the results of its call, a snapshot
+drops some messages and keeps others, an activity takes the place of a text. In a Python list each
+of these costs as much as the list is long, and a stream of them costs its square. So the messages
+form a doubly linked list, with an index by id and another by tool call.
 
 The messages of role ``tool`` that stand next to each other are a *row*. Its first entry knows its
 last one, and the other way round, so that the place behind it is found without a walk.
 
-Entries refer to each other in circles, and messages may be large. So whoever is done with a
-conversation closes it, because the memory would come back only when the collector of circles
-happens to run. A finalizer could not do it: the collector calls it, too, of what lives on, such as
-a run that is ended because its event loop was dropped.
+Entries refer to each other in circles, and messages may be large. So the user of a conversation
+closes it in the end, because otherwise the memory comes back only when the garbage collector runs.
+A ``__del__`` method could not do it, because the collector also calls that of objects that live on,
+such as a run that is ended because its event loop was dropped.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Entry:
 
     def __init__(self, message: Message, order: int) -> None:
         self.before = self.after = self
-        # The other end of the row, if this is an end of one.
+        # The mate of an end of a row is the row's other end.
         self.mate = self
         self.gone = False
         self.order = order
@@ -41,7 +41,7 @@ class Entry:
     def hold(self, message: Message) -> None:
         self.message = message
         self.role = message.get("role")
-        # What is being streamed, behind the content it began with.
+        # These are the pieces that are being streamed, behind the content that was there before.
         self.parts: list[str] | None = None
 
     def part(self) -> None:
@@ -57,7 +57,7 @@ class Entry:
         return self.parts
 
     def settle(self) -> None:
-        """Join what is being streamed, so that the message is whole."""
+        """Join the pieces that are being streamed, so that the message is whole."""
         if self.parts is not None:
             self.message["content"] = "".join(self.parts)
             self.parts = None
@@ -81,33 +81,33 @@ class ToolCall:
         return self.parts
 
     def settle(self) -> None:
-        """Join what is being streamed, so that the arguments are whole."""
+        """Join the pieces that are being streamed, so that the arguments are whole."""
         if self.parts is not None:
             self.fields["function"]["arguments"] = "".join(self.parts)
             self.parts = None
 
 
 class Conversation:
-    """Messages in order. Where an id occurs twice, the first of them is the one that is found."""
+    """Messages in order. If an id occurs twice, the first message that has it is found."""
 
     __slots__ = ("_by_id", "_calls", "_count", "_edge", "_roles", "_twins")
 
     def __init__(self) -> None:
-        # Before the first entry and behind the last one.
+        # The edge is before the first entry and behind the last one.
         self._edge = Entry({}, 0)
         self._count = 0
         self._by_id: dict[str, Entry] = {}
-        # Further entries with an id that is taken.
+        # The twins of an entry are further entries with the same id.
         self._twins: dict[str, deque[Entry]] = {}
         self._calls: dict[str, ToolCall] = {}
-        # Ordered sets: what exists on the client alone is kept by most snapshots, and is not to
-        # be walked for each of them.
+        # These are ordered sets, because most snapshots keep the messages that exist on the client
+        # alone, which should not be walked for each snapshot.
         self._roles: dict[str | None, dict[Entry, None]] = {
             role: {} for role in (None, *_CLIENT_ROLES)
         }
 
     def close(self) -> None:
-        """Part the entries, which are of no use any more."""
+        """Part the entries, which are needed no longer."""
         if self._edge.gone:
             return
         entry = self._edge.after
@@ -167,11 +167,11 @@ class Conversation:
         self._swap(entry, message)
 
     def merge(self, snapshot: list[Message]) -> None:
-        """Become ``snapshot``, but for the order of what is here, and what only clients have.
+        """Become ``snapshot``, but keep the order, and the messages that only clients have.
 
-        Activities and reasoning exist on the client alone, unless the snapshot has some: then it
-        has them all, and one it leaves out is gone. What it has is here once, however often it
-        was before: or few bytes would make many.
+        Activities and reasoning exist on the client alone, unless the snapshot has some. Then it
+        has them all, and an activity that it leaves out is gone. A message of the snapshot is here
+        once afterwards, however often it was before, because otherwise few bytes would make many.
         """
         latest = {message["id"]: message for message in snapshot}
         roles = {message.get("role") for message in snapshot}
@@ -245,7 +245,7 @@ class Conversation:
     def _remove(self, entry: Entry) -> None:
         before, after = entry.before, entry.after
         if entry.role == "tool":
-            # In the middle of a row there is nothing to do: its ends stay what they are.
+            # In the middle of a row nothing is to be done, because its ends stay the same.
             if before.role != "tool" and after.role == "tool":
                 _pair(after, entry.mate)
             elif after.role != "tool" and before.role == "tool":
@@ -270,8 +270,8 @@ class Conversation:
         _pair(first, last)
 
     def _split_row(self, entry: Entry) -> None:
-        # Both ways at once, since many of these may come: so each costs no more than the smaller
-        # part that it leaves.
+        # The ends are looked for in both directions at once, so that each cut costs no more than
+        # the smaller part that it leaves, because many cuts may come.
         left = right = entry
         while left.before.role == "tool" and right.after.role == "tool":
             left, right = left.before, right.after

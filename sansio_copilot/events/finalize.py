@@ -1,4 +1,4 @@
-"""The end of a run that has not ended by itself: stopped, failed, or just out of events.
+"""The end of a run that has not ended by itself: it was stopped, it failed, or its events ended.
 
 Source: ``createRunEventFinalizer`` of ``@copilotkit/shared`` 1.75.0.
 """
@@ -17,10 +17,9 @@ _ABRUPT_END_MESSAGE: Final = "Run ended without emitting a terminal event"
 
 
 class Finalizer:
-    """Remembers what a run has open, and closes it in the end.
+    """Remembers the open messages and tool calls of a run, and closes them in the end.
 
-    Keeps the ids of open text messages and tool calls and nothing else, so it may watch a stream
-    of any length.
+    It keeps nothing but their ids, so that it may watch a stream of any length.
     """
 
     __slots__ = ("_open_messages", "_open_tool_calls", "terminal")
@@ -28,13 +27,14 @@ class Finalizer:
     def __init__(self) -> None:
         self.terminal = False
         """Whether the run has ended: RUN_FINISHED or RUN_ERROR was observed, or appended."""
-        # In the order they opened, which is the order they are closed in.
+        # The messages are in the order in which they opened, because they are closed in that order.
         self._open_messages: dict[str, None] = {}
-        # id -> the types that are still to come: TOOL_CALL_END, TOOL_CALL_RESULT, or both.
+        # Each id is mapped to the types that are still to come: TOOL_CALL_END, TOOL_CALL_RESULT, or
+        # both.
         self._open_tool_calls: dict[str, set[str]] = {}
 
     def observe(self, event: Event) -> None:
-        """Take note of an event that was sent. After a terminal event nothing counts."""
+        """Take note of an event that was sent. After a terminal event no event counts."""
         type_ = event["type"]
         if type_ not in _OBSERVED or self.terminal:
             return
@@ -64,9 +64,9 @@ class Finalizer:
         They end each open text message, end each open tool call and give it a result that says
         why there is no other, and end the run.
 
-        :param stop_requested: whether somebody asked for the end. The run then finishes, with
-            RUN_FINISHED; else it failed, with RUN_ERROR.
-        :param interruption_message: why it ended, for RUN_ERROR and the tool results.
+        :param stop_requested: whether the end was asked for. The run then ends with RUN_FINISHED,
+            and otherwise with RUN_ERROR.
+        :param interruption_message: the reason for the end, for RUN_ERROR and the tool results.
         """
         if self.terminal:
             return []
@@ -128,7 +128,7 @@ def finalize_events(
     stop_requested: bool = False,
     interruption_message: str | None = None,
 ) -> list[Event]:
-    """What is to be appended to ``events`` so that they are a well-formed run.
+    """The events to append to ``events`` so that they are a well-formed run.
 
     ``events`` is not changed; the parameters are those of :meth:`Finalizer.finalize`.
     """

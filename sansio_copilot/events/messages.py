@@ -23,13 +23,12 @@ class MessageFolder:
     An event that refers to a message or tool call that is not there is ignored, as is a message
     without an id.
 
-    An event costs the same however long the conversation and the message are: entities are found
-    by id, and text is joined when its message ends or somebody looks. What an event that comes
-    whole costs is linear in what it says.
+    A delta costs the same however long the conversation and the message are, because entities are
+    found by id, and text is joined only when its message ends or is looked at. Any other event
+    costs time that is linear in its size.
 
     :param messages: the conversation before the first event, as AG-UI messages.
-    :param budget: what the patches of activities may make beyond what they say; None for the
-        default.
+    :param budget: the budget of the patches of activities; None for the default.
     """
 
     __slots__ = ("_conversation", "budget", "refused")
@@ -40,10 +39,10 @@ class MessageFolder:
             self._conversation.append(message)
         self.budget = PatchBudget() if budget is None else budget
         self.refused: PatchRefused | None = None
-        """Why an ACTIVITY_DELTA did not apply that made too much; None if none did."""
+        """The error of the ACTIVITY_DELTA that first exceeded the budget, if one did."""
 
     def close(self) -> None:
-        """Free the conversation at once, which is of no use any more; the collector would later."""
+        """Free the conversation at once; the garbage collector would do it later."""
         self._conversation.close()
 
     @property
@@ -53,7 +52,10 @@ class MessageFolder:
 
     @property
     def current(self) -> list[Message]:
-        """The conversation itself, to be read at once: it is not to be changed, and goes on to."""
+        """The conversation itself.
+
+        It must be read at once and not be changed, because it goes on.
+        """
         return list(self._conversation)
 
     def feed(self, event: Event) -> None:
@@ -63,10 +65,12 @@ class MessageFolder:
             handler(self, event)
 
     def continuation(self, event: Event) -> Callable[[str], object] | None:
-        """What takes a further delta of the message or tool call that ``event`` was a delta of.
+        """A function that takes a further delta of the message that ``event`` was a delta of.
 
-        It is the same as to feed that delta, as long as nothing else is fed, and nobody looks at
-        :attr:`messages`. None if somebody has, or a delta has no effect.
+        A tool call will do as well. Calling it is the same as feeding that delta, as long as no
+        other event is fed and :attr:`messages` is not looked at.
+
+        :returns: None if it has been looked at, or a delta has no effect.
         """
         entity: ToolCall | Entry | None
         if event["type"] == t.TOOL_CALL_ARGS:
@@ -75,7 +79,7 @@ class MessageFolder:
             entity = self._conversation.find(event["messageId"])
         return None if entity is None or entity.parts is None else entity.parts.append
 
-    # -- what is streamed ------------------------------------------------------------------
+    # -- events of streams -----------------------------------------------------------------
 
     def _text_start(self, event: Event) -> None:
         self._start(event, event.get("role") or "assistant", event.get("name"))
@@ -105,8 +109,8 @@ class MessageFolder:
         entry = self._conversation.find(event["messageId"])
         if entry is None or entry.role == "activity":
             return
-        # Pieces take more room than a text. But to join them each time that a message is opened
-        # and ended once more would be to copy it each time.
+        # Pieces take more room than a text. But joining them each time that a message is opened and
+        # ended once more would copy the text each time.
         if entry.parts is not None and not entry.parts[0]:
             entry.settle()
         _add_metadata(entry.message, event)
@@ -115,7 +119,7 @@ class MessageFolder:
         call_id = event["toolCallId"]
         call = self._conversation.find_call(call_id)
         if call is not None:
-            # Sent again, say when a client rejoins: the arguments so far are all there are.
+            # The start comes again, when a client rejoins for example. The arguments so far stay.
             call.fields["function"]["name"] = event["toolCallName"]
             _add_metadata(call.fields, event)
             return
@@ -151,7 +155,7 @@ class MessageFolder:
             call.settle()
         _add_metadata(call.fields, event)
 
-    # -- what comes whole ------------------------------------------------------------------
+    # -- events that are whole -------------------------------------------------------------
 
     def _tool_result(self, event: Event) -> None:
         result = {
@@ -164,7 +168,8 @@ class MessageFolder:
         if call is None or call.carrier.role != "assistant":
             self._append(result, event)
             return
-        # Providers refuse a history in which something stands between a call and its results.
+        # The result goes behind its call, because providers refuse a history in which something
+        # stands between a call and its results.
         _add_owner(result, event)
         _add_metadata(result, event)
         self._conversation.add_result(result, call.carrier)
@@ -193,7 +198,7 @@ class MessageFolder:
             self._append(activity, event)
         elif entry.role == "activity":
             if replace:
-                # The metadata so far stays; the owner is whoever sent the replacement.
+                # The metadata so far stays, but the owner is the agent that sent the replacement.
                 entry.message.pop("subagentRunId", None)
                 entry.message.update(activity)
                 _add_owner(entry.message, event)
@@ -259,7 +264,7 @@ _HANDLERS: Final[dict[str, Callable[[MessageFolder, Event], None]]] = {
 def _adopt(messages: Any, known: Container[str] = ()) -> list[Message]:
     """Copies of ``messages`` to keep and to change.
 
-    Those that cannot be kept are left out, and those whose ids are ``known``.
+    Messages that cannot be kept are left out, and so are those whose ids are ``known``.
     """
     adopted = []
     for message in messages if isinstance(messages, list) else ():
@@ -270,7 +275,8 @@ def _adopt(messages: Any, known: Container[str] = ()) -> list[Message]:
         ):
             message = copy_json(message)
             if message.get("subagentRunId", "") is None:
-                # Null reads as absent, and must not go out with the input of the next run.
+                # The member is dropped, because null means absence, and must not go out with the
+                # input of the next run.
                 del message["subagentRunId"]
             adopted.append(message)
     return adopted
@@ -286,7 +292,8 @@ def _add_metadata(target: dict[str, Any], event: Event) -> None:
     if metadata is not None:
         older = target.get("metadata")
         if isinstance(older, dict):
-            # In place: a new dict for each event would cost as much as has come so far.
+            # The dict is changed in place, because a new one for each event would cost as much as
+            # all metadata so far.
             older.update(copy_json(metadata))
         else:
             target["metadata"] = copy_json(metadata)

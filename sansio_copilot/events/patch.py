@@ -1,14 +1,14 @@
 """JSON Patch (RFC 6902) over JSON Pointers (RFC 6901), within a budget.
 
-A patch is small and may ask for much: a ``copy`` doubles what it copies, and thirty of them make a
-gigabyte; an insertion at the front of a list moves all of it. So whatever an operation makes or
-moves beyond what it says is charged to a :class:`PatchBudget`, before it is done. What is not
-charged is linear in the text of the patch, with the one exception of what is undone when a later
-operation fails, which is as much as was done.
+A patch is small and may ask for much: a ``copy`` doubles its source, and thirty of them make a
+gigabyte; an insertion at the front of a list moves all of it. So the bytes that an operation makes
+or moves beyond its own text are charged to a :class:`PatchBudget`, before it is done. All other
+work is linear in the text of the patch, but for undoing a patch that fails, which costs as much as
+it has done.
 
-The package ``jsonpatch`` cannot be kept within such bounds: what it copies has no limit, it lists
-all members of an object for each patch that removes one, and it writes the whole document into the
-message of a failure. The tests compare the two.
+The package ``jsonpatch`` cannot be kept within such bounds: its copies have no limit, it lists all
+members of an object for each patch that removes one, and it writes the whole document into the text
+of an error. The tests compare the two.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from .types import EventError
 from .values import copy_json, measure
 
 MAX_DEPTH: Final = 200
-"""How deep a request's body may be nested, in levels of objects and arrays.
+"""Levels of objects and arrays in which a request's body may be nested.
 
-Deeper than any state that somebody made on purpose, and shallow enough that nothing which walks
-it later, here or in an agent, runs out of stack.
+They are more than any state has that was made on purpose, and so few that no code which walks the
+body later, here or in an agent, runs out of stack.
 """
-# The body itself is one level, and what a patch makes comes back within it.
+# The body itself is one level, and a document that a patch makes comes back within a body.
 _DOCUMENT_DEPTH: Final = MAX_DEPTH - 1
 # A list moves its elements thirty times as fast as a byte of small JSON values is copied.
 _MOVED_FOR_A_BYTE: Final = 32
@@ -37,13 +37,13 @@ _GONE: Final = object()
 
 
 class PatchRefused(EventError):
-    """A patch that would apply, but makes more than it may."""
+    """A patch that would apply, but makes more than its budget allows."""
 
 
 class PatchBudget:
-    """What the patches of one stream may make beyond what they say.
+    """The bytes of JSON that the patches of one stream may make beyond their own text.
 
-    :param left: bytes of JSON, see :attr:`Limits.patch_bytes
+    :param left: that many; see :attr:`Limits.patch_bytes
         <sansio_copilot.Limits.patch_bytes>`.
     """
 
@@ -52,13 +52,13 @@ class PatchBudget:
     def __init__(self, left: float = DEFAULT_PATCH_BYTES) -> None:
         self.left = left
         self.made = 0
-        """How many bytes of JSON went into documents so far, said or copied."""
+        """The bytes of JSON that went into documents so far, from patches or copied."""
 
     def charge(self, cost: int) -> None:
         """Take ``cost`` bytes.
 
-        :raises PatchRefused: if there are not as many left. None are, from then on: to find out
-            has cost what was left.
+        :raises PatchRefused: if fewer are left. From then on none are left, because finding that
+            out has cost the rest.
         """
         if cost > self.left:
             self.left = 0
@@ -72,9 +72,9 @@ def apply_patch(document: Any, patch: Any, budget: PatchBudget) -> Any:
     No part of ``patch`` becomes part of the document.
 
     :returns: the patched document; another object than ``document`` if its root was replaced.
-    :raises EventError: if the patch does not apply, whatever is wrong with it; the document is
-        unchanged then. It is a :class:`PatchRefused` if nothing is wrong with it, but what it
-        makes is too large or nested too deeply.
+    :raises EventError: if the patch does not apply, for any reason; the document is unchanged then.
+        It is a :class:`PatchRefused` if the patch would apply, but the document would become too
+        large or nested too deeply.
     """
     if not isinstance(patch, list | tuple):
         raise EventError(f"the delta does not apply: it is no list, but {type(patch).__name__}")
@@ -86,7 +86,8 @@ def apply_patch(document: Any, patch: Any, budget: PatchBudget) -> Any:
         application.undo()
         raise
     except Exception as error:
-        # The patch may hold anything, also what cannot be copied or compared.
+        # Any exception may come, because the patch may hold values that cannot be copied or
+        # compared.
         application.undo()
         raise _failure(f"{type(error).__name__}: {error}") from error
     application.sweep()
@@ -102,9 +103,9 @@ class _Application:
         self.document = document
         self._budget = budget
         self._undo: list[tuple[Any, ...]] = []
-        # Members that were removed, and stay in their place until it is known that the patch
-        # applies: put back, they would come behind the others.
-        # By the identity of what they were in.
+        # Members that are removed stay in their place until it is known that the patch applies,
+        # because members that are put back come behind the others. They are kept by the identity of
+        # their object.
         self._gone: dict[int, tuple[dict[str, Any], set[str]]] = {}
 
     def apply(self, operation: Any) -> None:
@@ -122,7 +123,7 @@ class _Application:
             restore(container, key, *old)
 
     def sweep(self) -> None:
-        """Remove for good what was removed."""
+        """Remove for good the members that are marked as removed."""
         for container, keys in self._gone.values():
             for key in keys:
                 del container[key]
@@ -167,14 +168,15 @@ class _Application:
     def _test(self, operation: dict[str, Any], path: list[str]) -> None:
         if "value" not in operation:
             raise _failure("an operation has no value")
-        # This ends at the first difference, and so does not cost more than what is said.
+        # The comparison ends at the first difference, so that it costs no more than the patch's
+        # text.
         if not self._equal(operation["value"], self._get(path)):
             raise _failure("a test fails")
 
-    # -- what they share -------------------------------------------------------------------
+    # -- parts of operations ---------------------------------------------------------------
 
     def _equal(self, said: Any, found: Any) -> bool:
-        """Whether two values are the same JSON: numbers by value, true and 1 are different."""
+        """Whether two values are the same JSON: 1 and 1.0 are the same, true and 1 are not."""
         if isinstance(said, bool) or isinstance(found, bool):
             return said is found
         if isinstance(said, dict) and isinstance(found, dict):
@@ -198,7 +200,10 @@ class _Application:
         return copy_json(value)
 
     def _charge_for(self, value: Any, depth: int) -> int:
-        """Charge for ``value``, which will be ``depth`` levels deep; returns its size."""
+        """Charge for ``value``, which will be ``depth`` levels deep.
+
+        :returns: its size in bytes of JSON.
+        """
         self.sweep()
         size, levels = measure(value, self._budget.left)
         self._budget.charge(size)
@@ -212,7 +217,7 @@ class _Application:
         return value
 
     def _find(self, path: list[str]) -> tuple[Any, Any]:
-        """What contains the value at ``path``, and its key or index there."""
+        """The container of the value at ``path``, and its key or index there."""
         container = self._get(path[:-1])
         return container, _key(container, path[-1])
 
@@ -275,7 +280,7 @@ def _insert(container: list[Any], index: int, old: Any) -> None:
 
 
 def _tokens(operation: dict[str, Any], member: str) -> list[str]:
-    """The reference tokens of a JSON Pointer; none for the whole document."""
+    """The reference tokens of a JSON Pointer; an empty list for the whole document."""
     pointer = operation.get(member)
     if not isinstance(pointer, str) or (pointer and pointer[0] != "/"):
         raise _failure(f"the {member} of an operation is no JSON Pointer")

@@ -1,9 +1,8 @@
 """From the clients' schemas to the one that both generations read.
 
 :mod:`.schemas` has a text for each generation. Here they are parsed, and *met*: what comes out
-asks for a member that either asks for, and takes a value that both take. Where a generation has
-a form of its own, a table says what becomes of it (see :data:`_UPGRADED`, and
-:class:`Lowered`).
+asks for a member that either asks for, and takes a value that both take. Where a generation has a
+form of its own, :data:`_UPGRADED` and :class:`Lowered` say what becomes of it.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ class Record:
 
 @attrs.frozen(eq=False)
 class Tagged:
-    """One of several records, told by what one of their members says.
+    """One of several records, told by the value of one of their members.
 
     :param lost: tags that one generation has and the other refuses.
     """
@@ -68,15 +67,16 @@ class TextOrList:
 
 @attrs.frozen(eq=False)
 class Lowered:
-    """What one generation reads as text and the other as text or these parts: sent as text."""
+    """A text, or parts that are sent as their text, because one generation reads only text."""
 
     parts: ListOf
 
 
 Type: TypeAlias = Atom | Choice | ListOf | Record | Tagged | TextOrList | Lowered
 
-# Forms of 0.0.59 that the schema of 1.0.0 does not have, and its client upgrades before that sees
-# them (``compatibility-boundary.ts``); the runtime upgrades the events as well, see ``thinking``.
+# The schema of 1.0.0 does not have these forms of 0.0.59, but its client upgrades them before it
+# checks them (``compatibility-boundary.ts``); the runtime upgrades the events too, see
+# ``thinking``.
 _UPGRADED: Final = frozenset(
     {
         "binary",
@@ -147,13 +147,13 @@ class Schemas:
 
 
 class _Meeting:
-    """Finds what two generations both read."""
+    """Finds the type that two generations both read."""
 
     def __init__(self) -> None:
         self._met: dict[tuple[int, int], Type] = {}
 
     def __call__(self, one: Type, other: Type) -> Type:
-        # Types stand in many places, and are compiled once.
+        # A type stands in many places, and is to be met once.
         key = id(one), id(other)
         if key not in self._met:
             self._met[key] = self._meet(one, other)
@@ -213,7 +213,7 @@ class _Meeting:
 
 
 def read_by_both(name: str) -> Record | Tagged:
-    """What the definition called ``name`` means to both generations together."""
+    """The type that both generations read under the definition called ``name``."""
     met = _Meeting()(Schemas(V0_0_59)[name], Schemas(V1_0_0)[name])
     assert isinstance(met, Record | Tagged)
     return met

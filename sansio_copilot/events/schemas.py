@@ -1,9 +1,9 @@
-"""What the published clients read: the schemas of both protocol generations, as data.
+"""The schemas of the published clients, of both generations of the protocol, as data.
 
-A client checks each event with the schemas of its ``@ag-ui/core``, and throws away the whole
-stream at the first that does not fit. The texts below are those schemas, printed from the npm
-packages by ``tests/clients/schemas.mjs``; a test prints them again and compares, so that a new
-version shows in its failure what changed.
+A client checks each event with the schemas of its ``@ag-ui/core``, and throws away the whole stream
+at the first that does not fit. The texts below are those schemas, printed from the npm packages by
+``tests/clients/schemas.mjs``. A test prints them again and compares, so that its failure shows what
+a new version has changed.
 
 The notation is close to TypeScript's::
 
@@ -13,10 +13,10 @@ The notation is close to TypeScript's::
 
 A type is a name, a string that is meant literally, ``T[]`` for a list and ``T[]+`` for one that is
 not empty, or several of them with ``|`` between. ``any`` is every JSON value and ``value`` every
-one but null, ``object`` has any members, ``integer`` is one that JavaScript holds exactly, a
-``count`` is none below zero, and a ``pointer`` is a JSON Pointer (RFC 6901).
+one but null, ``object`` has any members, ``integer`` is a number that JavaScript holds exactly, a
+``count`` is an integer that is not below zero, and a ``pointer`` is a JSON Pointer (RFC 6901).
 
-What the notation does not say: a ``binary`` part of 0.0.59 needs an id, a url or data.
+The notation cannot say one thing: a ``binary`` part of 0.0.59 needs an id, a url or data.
 """
 
 from __future__ import annotations

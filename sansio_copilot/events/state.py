@@ -20,9 +20,9 @@ _NOTHING: Final = object()
 class StateFolder:
     """The state after each event of a stream.
 
-    :param state: the state before the first event; None if there is none, which a delta takes
+    :param state: the state before the first event; None if there is no state, which a delta takes
         for an empty object.
-    :param budget: what its deltas may make beyond what they say; None for the default.
+    :param budget: the budget of its deltas; None for the default.
     """
 
     __slots__ = ("_lent", "_state", "budget", "refused")
@@ -32,11 +32,11 @@ class StateFolder:
         self._lent = False
         self.budget = PatchBudget() if budget is None else budget
         self.refused: PatchRefused | None = None
-        """Why a delta did not apply that made too much; None if none did."""
+        """The error of the delta that first exceeded the budget, if one did."""
 
     @property
     def state(self) -> Any:
-        """The state; None if there was none. What is fed later does not change this object."""
+        """The state; None if there is no state. Later events do not change this object."""
         if self._state is _NOTHING:
             return None
         self._lent = True
@@ -45,11 +45,11 @@ class StateFolder:
     def feed(self, event: Event) -> bool:
         """Apply a STATE_SNAPSHOT or a STATE_DELTA; any other event is ignored.
 
-        :returns: False if it was a delta that does not apply. It has changed nothing then.
+        :returns: False if it was a delta that does not apply, and has changed nothing.
         """
         type_ = event["type"]
         if type_ == t.STATE_SNAPSHOT:
-            # An agent may well go on changing the object that it sent.
+            # The snapshot is copied, because an agent may go on changing the object that it sent.
             self._state = copy_json(event.get("snapshot"))
             self._lent = False
         elif type_ == t.STATE_DELTA:
@@ -71,7 +71,7 @@ class StateFolder:
 
 
 def fold_state(events: Iterable[Event]) -> Any:
-    """The state after all of ``events``; None if none of them set or changed it.
+    """The state after all of ``events``; None if no event sets or changes it.
 
     A delta that does not apply is skipped.
     """

@@ -1,10 +1,10 @@
 """From THINKING_* events to the REASONING_* events that took their place.
 
-AG-UI 1.0 has no THINKING_* events. Its client still reads them, and makes up an id for each as it
-does; so that all readers have the same ids, now and on each reload, they are made here.
+AG-UI 1.0 has no THINKING_* events. Its client still reads them, and makes up an id for each. They
+are replaced here, so that all readers have the same ids, now and on each reload.
 
-Source: ``verifyEvents`` of ``@ag-ui/client`` 0.0.59 for the order of these events and the messages
-when it is broken, ``compatibility-boundary.ts`` of 1.0.0 for what they become.
+Source: ``verifyEvents`` of ``@ag-ui/client`` 0.0.59 for the order of these events and the texts of
+errors, ``compatibility-boundary.ts`` of 1.0.0 for the events that take their place.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ _RUN_ENDS_OR_STARTS: Final = frozenset({t.RUN_STARTED, t.RUN_FINISHED, t.RUN_ERR
 class ThinkingUpgrader:
     """Upgrades the events of one stream.
 
-    :param prefix: what the ids begin with; another for each run, since a thread's ids are unique.
+    :param prefix: the beginning of the ids. It must be another for each run, because ids are unique
+        in a thread.
     """
 
     __slots__ = ("_count", "_message", "_prefix", "_running", "_span")
@@ -37,23 +38,24 @@ class ThinkingUpgrader:
         self._prefix = prefix
         self._count = 0
         self._running = False
-        # The ids of the step and of the message in it, while they are open.
+        # These are the ids of the step and of the message in it, while they are open.
         self._span: str | None = None
         self._message: str | None = None
 
     def feed(self, event: Event) -> Event:
         """``event`` itself, or the REASONING_* event that says the same.
 
-        :raises EventError: if it has no place, with the reference's message.
+        :raises EventError: if it may not come here, with the reference's message.
         """
         type_ = event["type"]
         if type_ in _RUN_ENDS_OR_STARTS:
             self._running = type_ == t.RUN_STARTED
             self._span = self._message = None
         if type_ not in _REASONING or not self._running:
-            # Outside of a run no event may come, whatever it is called.
+            # The verifier refuses any event outside of a run.
             return event
-        # A REASONING_START has no title, and this family no members but those of all events.
+        # A REASONING_START has no title, and THINKING_* events have no other members but those of
+        # all events.
         kept = {name: value for name, value in event.items() if name in _KEPT}
         upgraded = {**kept, "type": _REASONING[type_], "messageId": self._place(type_)}
         if type_ == t.THINKING_TEXT_MESSAGE_START:
@@ -61,7 +63,7 @@ class ThinkingUpgrader:
         return upgraded
 
     def _place(self, type_: str) -> str:
-        """The id of what an event of this type begins, continues or ends."""
+        """The id of the step or message that an event of this type begins, continues or ends."""
         if type_ == t.THINKING_START:
             if self._span is not None:
                 raise EventError(

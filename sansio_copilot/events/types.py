@@ -2,9 +2,9 @@
 
 An event is a plain dict of the JSON shape that AG-UI puts on the wire
 (``{"type": "TEXT_MESSAGE_CONTENT", "messageId": "m1", "delta": "Hi"}``), so that nothing is
-converted between an agent's event and its frame. The machines of this package read the fields
-they need and pass everything else through. :mod:`.normalize` is the one place that looks at
-types of values; what has passed it never breaks a machine.
+converted between an agent's event and its frame. The machines of this package read the members that
+they need and pass everything else through. Only :mod:`.normalize` checks the types of values; an
+event that has passed it never breaks a machine.
 
 Source: https://docs.ag-ui.com/concepts/events and the schemas of ``@ag-ui/core`` 0.0.59.
 """

@@ -1,4 +1,4 @@
-"""What the machines do with JSON values they keep: copy them, and merge metadata."""
+"""JSON values that the machines keep: copying and measuring them, and merging metadata."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _CONTAINERS = (dict, list, tuple)
 def copy_json(value: Any) -> Any:
     """A copy that shares no mutable part with ``value``.
 
-    ``copy.deepcopy`` keeps a memo for shared and cyclic parts, which JSON has not; without it
-    this is several times faster. Anything that is not plain JSON is left to ``deepcopy``.
+    ``copy.deepcopy`` keeps a memo for shared and cyclic parts, which JSON does not have; without it
+    this is several times faster. A value that is not JSON is left to ``deepcopy``.
     """
     kind = type(value)
     if kind is dict:
@@ -29,7 +29,7 @@ def copy_json(value: Any) -> Any:
 
 
 def measure(value: Any, enough: float = math.inf) -> tuple[int, int]:
-    """About how many bytes of JSON ``value`` is, and in how many levels of containers.
+    """The size of ``value`` in bytes of JSON, roughly, and its levels of containers.
 
     :param enough: a size beyond which nothing more is measured; the levels are then too few.
     """
@@ -41,7 +41,8 @@ def measure(value: Any, enough: float = math.inf) -> tuple[int, int]:
         depth += 1
         deeper: list[Any] = []
         for container in level:
-            # At least that much, so that a long one need not be walked to be found too long.
+            # A container has at least that size, so that a long one need not be walked to be found
+            # too long.
             size += 2 + len(container)
             if size > enough:
                 break

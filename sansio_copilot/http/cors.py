@@ -4,12 +4,12 @@ The protocol is that of the Fetch Standard, section 3.3 "CORS protocol"
 (https://fetch.spec.whatwg.org/#http-cors-protocol). A policy makes two decisions: what a
 preflight is answered, and which headers any other response gets.
 
-What is worth knowing before an origin is allowed:
+Four things are worth knowing before an origin is allowed:
 
 ``null``
     is the origin of every page that has no better one: a sandboxed frame on any site, a file, a
-    page after some redirects. It is no identity, and allowing it allows anybody. So it is
-    allowed where every origin is, or where a list or function names it, never by accident.
+    page after some redirects. It identifies no site, so that allowing it allows anybody. So it is
+    allowed where every origin is, or where a list or function names it, and never by accident.
 Credentials
     ``*`` is not an answer to a request with cookies, so with ``credentials`` the origin of the
     request is sent back instead. A policy with credentials and without a list of origins trusts
@@ -21,10 +21,10 @@ Private networks
     ``allow_private_network`` says so, and then only to an origin that is allowed. Browsers that
     ask the user instead (Local Network Access) send no such header.
 ``Vary``
-    names ``Origin`` whenever the answer may be another one for another origin: if it is allowed, if
-    it is refused, and if the request had none. A shared cache would give one origin the answer that
-    was meant for another otherwise (RFC 9110 section 12.5.5). An answer to a preflight names the
-    ``Access-Control-Request-*`` headers that were looked at, too.
+    names ``Origin`` whenever the response may be another one for another origin: if it is allowed,
+    if it is refused, and if the request had no origin. Otherwise a shared cache would give one
+    origin the response that was meant for another (RFC 9110 section 12.5.5). The response to a
+    preflight also names the ``Access-Control-Request-*`` headers that it depends on.
 """
 
 from __future__ import annotations
@@ -42,11 +42,12 @@ OriginFunction = Callable[[str], str | bool | None]
 
 _DEFAULT_METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE", "PATCH", "OPTIONS")
 _ANY = ("*",)
-# RFC 9110 section 5.6.2; "*" is one.
+# A token is defined in RFC 9110 section 5.6.2; "*" is one.
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-# RFC 6454 section 6.2 as browsers write it: in lower case, punycode, nothing behind the port.
+# An origin is what RFC 6454 section 6.2 says, as browsers write it: in lower case, in punycode, and
+# with nothing behind the port.
 _ORIGIN = re.compile(r"null|[a-z][a-z0-9+.-]*://[!-~]*")
-# What a request may say: an origin or, in the RFC, several. Nothing else is sent back to it.
+# A request may name one origin or, by the RFC, several. Nothing else is sent back in a header.
 _ORIGINS = re.compile(r"[ -~]+")
 _NEVER_IN_ORIGIN = re.compile(r"[A-Z,*?#@\\]|://.*/")
 
@@ -94,7 +95,8 @@ def _tokens(value: Iterable[str] | None, field: str) -> tuple[str, ...] | None:
     return names
 
 
-# One function a field, and named: a type checker learns from it what the constructor takes.
+# Each field has a converter with a name, because a type checker learns from it what the constructor
+# takes.
 def _allow_methods(value: Iterable[str] | None) -> tuple[str, ...] | None:
     return _tokens(value, "allow_methods")
 
@@ -118,21 +120,22 @@ def _check_max_age(_: object, field: attrs.Attribute[Any], value: object) -> Non
 
 @attrs.frozen
 class CorsPolicy:
-    """Who may call the runtime from a web page, and how. The default is anybody, no cookies.
+    """Which web pages may call the runtime, and how. By default all may, without cookies.
 
     :param origin: None or ``"*"`` for every origin; a str for that origin, whatever the request
         says; a sequence of str for one of these; or a plain function of the request's origin
         that returns True or the origin to allow, and False or None to refuse. It is not called
         for a request without an origin. It cannot be async.
-    :param credentials: let requests carry cookies and client certificates.
+    :param credentials: whether requests may carry cookies and client certificates.
     :param allow_methods: the methods that a preflight allows; None for all the protocol uses.
     :param allow_headers: the request headers that a preflight allows; None or ``["*"]`` for all.
     :param expose_headers: the response headers that a page may read.
-    :param max_age: for how many seconds a browser may keep the answer to a preflight.
-    :param allow_private_network: let public pages call a runtime in a private network.
+    :param max_age: seconds for which a browser may keep the response to a preflight.
+    :param allow_private_network: whether public pages may call a runtime in a private network.
     :raises TypeError: for an argument of another type, or an async function.
-    :raises ValueError: for what is not an origin, a name of a header or method, or a duration;
-        and for ``"*"`` in ``expose_headers`` with ``credentials``, where it is no wildcard.
+    :raises ValueError: for a value that is not an origin, a name of a header or method, or a
+        duration; and for ``"*"`` in ``expose_headers`` with ``credentials``, where it is no
+        wildcard.
     """
 
     origin: str | tuple[str, ...] | OriginFunction | None = attrs.field(
@@ -152,10 +155,10 @@ class CorsPolicy:
             raise ValueError("expose_headers must be listed by name when credentials are allowed")
 
     def preflight(self, request: Request) -> Response | None:
-        """The answer to a preflight; None if the request is none.
+        """The response to a preflight; None if the request is no preflight.
 
-        As in the reference runtime every OPTIONS request is one: no endpoint takes OPTIONS, and
-        the answer gives nothing away. An origin that is refused gets a 204 too, without the
+        As in the reference runtime every OPTIONS request is one, because no endpoint takes OPTIONS,
+        and the response gives nothing away. An origin that is refused gets a 204 too, without the
         header that would let the browser go on.
 
         :raises TypeError: as :meth:`apply`.
@@ -191,12 +194,13 @@ class CorsPolicy:
         return Response(204, headers)
 
     def apply(self, response: Response, request_origin: str | None) -> Response:
-        """``response`` with the CORS headers it needs.
+        """``response`` with the CORS headers that it needs.
 
-        :param request_origin: the ``Origin`` header of the request, None if it had none.
+        :param request_origin: the ``Origin`` header of the request; None if there is no such
+            header.
         :raises TypeError: if the origin function returns something else than it may.
         :raises ValueError: if it returns a str that is no origin, or lets an origin in that cannot
-            be the value of a header; and whatever it raises itself.
+            be the value of a header. An exception of its own is raised as it is.
         """
         return response.with_headers(self._headers(response.headers, request_origin))
 
@@ -221,7 +225,7 @@ class CorsPolicy:
     def _headers(self, headers: Headers, request_origin: str | None) -> Headers:
         headers = self._vary_origin(headers)
         if self.origin is None and not self.credentials:
-            # Nobody has to look at the origin.
+            # The origin need not be looked at, because every one is allowed.
             allowed: str | None = "*"
         else:
             is_one = request_origin is not None and _ORIGINS.fullmatch(request_origin)
@@ -236,7 +240,7 @@ class CorsPolicy:
         return headers
 
     def _allowed_origin(self, request_origin: str | None) -> str | None:
-        """What to answer, None to refuse; never ``*`` with credentials."""
+        """The origin to allow, None to refuse; it is never ``*`` with credentials."""
         allowed: str | bool | None
         if self.origin is None:
             allowed = "*"
@@ -257,9 +261,9 @@ class CorsPolicy:
         return allowed
 
     def _wildcard(self, configured: tuple[str, ...], requested: str) -> str:
-        """The list to send; where ``*`` would not cover what is asked for, with that named.
+        """The list to send, with the names that are asked for where ``*`` would not cover them.
 
-        With credentials ``*`` is a header called "*", and without them it still does not cover
+        With credentials ``*`` means a header called "*", and without them it still does not cover
         ``Authorization`` (Fetch Standard, "CORS non-wildcard request-header name").
         """
         names = [name.strip(" \t") for name in requested.split(",")]

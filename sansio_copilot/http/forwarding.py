@@ -1,11 +1,11 @@
 """Which headers of an inbound request reach the agent that it starts.
 
 A browser's request passes a CDN, a load balancer and a hosting platform, and each adds headers
-that say where the client is or carry the platform's own credentials. Agents get what was meant
-for them: ``authorization`` and the application's own ``x-`` headers. Families without ``x-``
-(``cf-``, ``cloudfront-``, ``fly-``, ``oidc-``, ``remote-``, ``tailscale-``, ...) never reach an
-agent unless they are named. What the server itself configured for an agent is never replaced by
-what a client sent.
+that say where the client is or carry the platform's own credentials. Agents get the headers that
+were meant for them: ``authorization`` and the application's own ``x-`` headers. Families without
+``x-`` (``cf-``, ``cloudfront-``, ``fly-``, ``oidc-``, ``remote-``, ``tailscale-``, ...) never reach
+an agent unless they are named. A header that the server itself configured for an agent is never
+replaced by one that a client sent.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import attrs
 
 from .messages import Headers
 
-#: Stripped by default: single names.
+#: The single names that are stripped by default.
 DEFAULT_DENY = frozenset(
     {
-        # Caches and CDNs.
+        # These come from caches and CDNs.
         "x-cache",
         "x-served-by",
         "x-timer",
         "x-varnish",
         "x-cdn",
-        # What servers in front tell of a request: when it began, what it was, where it came from.
+        # Servers in front tell with these when a request began, what it was and where it came from.
         "x-request-id",
         "x-request-start",
         "x-request-uri",
@@ -37,17 +37,18 @@ DEFAULT_DENY = frozenset(
         "x-ip-token",
         "x-msisdn",
         "x-proxyuser-ip",
-        # Who somebody is, as gateways that authenticate say it.
+        # Gateways that authenticate users tell with these who the user is.
         "x-anonymous-consumer",
         "x-id-token",
         "x-userinfo",
     }
 )
-#: Stripped by default: families of them, so that a new member needs no release of this library.
-#: What proxies and platforms add is not meant for agents (https://github.com/CopilotKit/CopilotKit
-#: issue 5712), and much of it is a credential of the user's or the platform's own.
+#: The families of names that are stripped by default, so that a new member needs no release of this
+#: library. Headers that proxies and platforms add are not meant for agents
+#: (https://github.com/CopilotKit/CopilotKit issue 5712), and many are credentials of the user or of
+#: the platform.
 DEFAULT_DENY_PREFIXES = (
-    # Proxies of any make: the request as it came to them, client certificates, who logged in.
+    # Proxies of any make tell with these how the request came to them, and who logged in.
     "x-forward",
     "x-original-",
     "x-originating-",
@@ -88,10 +89,10 @@ DEFAULT_DENY_PREFIXES = (
     "x-shib-",
     "x-spiffe-",
     "x-webauth-",
-    # What is bound to a browser's session with the server, and proves nothing to anybody else.
+    # These are bound to a browser's session with the server, and prove nothing to an agent.
     "x-csrf",
     "x-xsrf",
-    # Proxies, meshes and gateways by name.
+    # These come from proxies, meshes and gateways.
     "x-3scale-",
     "x-apigateway-",
     "x-apigee-",
@@ -123,7 +124,7 @@ DEFAULT_DENY_PREFIXES = (
     "x-tyk-",
     "x-vault-",
     "x-vouch-",
-    # Clouds: Amazon, Google, Microsoft, Alibaba, Tencent, IBM, Cloud Foundry.
+    # These come from clouds: Amazon, Google, Microsoft, Alibaba, Tencent, IBM, Cloud Foundry.
     "x-amz",
     "x-aws-",
     "x-appengine-",
@@ -149,7 +150,7 @@ DEFAULT_DENY_PREFIXES = (
     "x-ibm-",
     "x-cf-",
     "x-vcap-",
-    # Platforms and CDNs.
+    # These come from hosting platforms and CDNs.
     "x-akamai-",
     "x-bb-",
     "x-copilotcloud-",
@@ -172,11 +173,11 @@ DEFAULT_DENY_PREFIXES = (
     "x-sucuri-",
     "x-vercel-",
     "x-waf-",
-    # Services that log users in, by the middleware that they put in front of an application.
+    # The middleware of services that log users in adds these.
     "x-clerk-",
     "x-descope-",
     "x-workos-",
-    # Tracing.
+    # These are for tracing.
     "x-b3-",
     "x-datadog-",
     "x-dynatrace",
@@ -187,7 +188,7 @@ DEFAULT_DENY_PREFIXES = (
 
 def _names(value: Iterable[str] | None, field: str) -> tuple[str, ...]:
     if isinstance(value, (str, bytes)):
-        # It is iterable too, and would deny the headers "x", "-", "a", ...
+        # A str is iterable too, and would deny the headers "x", "-", "a", ...
         raise TypeError(f"{field} must be a sequence of str, not one {type(value).__name__}")
     names = tuple(value or ())
     if not all(isinstance(name, str) for name in names):
@@ -197,7 +198,8 @@ def _names(value: Iterable[str] | None, field: str) -> tuple[str, ...]:
     return tuple(stripped.lower() for name in names if (stripped := name.strip()))
 
 
-# One function a field, and named: a type checker learns from it what the constructor takes.
+# Each field has a converter with a name, because a type checker learns from it what the constructor
+# takes.
 def _deny(value: Iterable[str] | None) -> tuple[str, ...]:
     return _names(value, "deny")
 
@@ -212,16 +214,17 @@ def _allow(value: Iterable[str] | None) -> tuple[str, ...]:
 
 @attrs.frozen
 class ForwardHeaders:
-    """The policy. The default is that of the reference runtime, with a longer denylist.
+    """Which headers are forwarded. The default is that of the reference, with a longer denylist.
 
     Names and prefixes match without regard to case; blank ones are ignored.
 
-    :param use_default_denylist: strip :data:`DEFAULT_DENY` and :data:`DEFAULT_DENY_PREFIXES`.
-    :param deny: more names to strip. It always wins, over ``allow`` too.
+    :param use_default_denylist: whether to strip :data:`DEFAULT_DENY` and
+        :data:`DEFAULT_DENY_PREFIXES`.
+    :param deny: more names to strip. They are stripped even if ``allow`` has them.
     :param deny_prefixes: more prefixes to strip, likewise.
-    :param allow: if given, the only names that are forwarded, of whatever kind; naming one here
-        outweighs the default denylist.
-    :raises TypeError: if a list of names is not one.
+    :param allow: if given, the only names that are forwarded, of whatever kind; they are forwarded
+        even if the default denylist has them.
+    :raises TypeError: if ``deny``, ``deny_prefixes`` or ``allow`` is not a sequence of str.
     """
 
     use_default_denylist: bool = True
@@ -247,10 +250,10 @@ class ForwardHeaders:
     ) -> dict[str, str]:
         """The headers to call an agent with.
 
-        :param agent_headers: what the server configured for the agent. It wins; its names keep
-            their case, and of two that differ only in case the first counts, since a client
-            library would join them to one value that is neither.
-        :param request_headers: what the client sent; forwarded names are in lower case.
+        :param agent_headers: the headers that the server configured for the agent, which outweigh
+            those of the client. Their names keep their case, and of two that differ only in case
+            the first counts, because a client library would join them to one wrong value.
+        :param request_headers: the headers that the client sent; forwarded names are in lower case.
         """
         merged: dict[str, str] = {}
         taken: set[str] = set()

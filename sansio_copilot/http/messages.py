@@ -1,8 +1,8 @@
-"""What the core knows of HTTP: a request, a response, and their header fields.
+"""The messages of HTTP: a request, a response, and their header fields.
 
-The three are immutable values (RFC 9110 semantics, no transport): a hook that
-wants another header returns another object, so nothing a hook kept a reference
-to can change under a stream that is being sent.
+All three are immutable values with the semantics of RFC 9110, and know no transport. A hook that
+wants another header returns another object, so that an object that a hook has kept cannot change
+under a stream that is being sent.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .. import json_codec
 from ..errors import RemoteProtocolError
 
 _AUTHORITY = re.compile("[a-zA-Z][a-zA-Z0-9+.-]*://[^/?]*")
-# Asterisk-form and authority-form; neither names a resource.
+# These are the asterisk-form and the authority-form, which name no resource.
 _OTHER_FORMS = {"OPTIONS": re.compile(r"\*"), "CONNECT": re.compile("[^/?@]+:[0-9]+")}
 
 _TOKEN = re.compile("[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -31,9 +31,9 @@ HeaderItems = Mapping[str, str] | Iterable[tuple[str, str]]
 class Headers(Mapping[str, str]):
     """Header fields in the order received; names compare without regard to case.
 
-    As a mapping it behaves like the Fetch spec's ``Headers``: a name that occurs
-    more than once reads as one value, joined with ``", "`` (RFC 9110 section 5.3).
-    ``raw`` keeps the single fields, for ``Set-Cookie`` and for sending.
+    As a mapping they behave like the ``Headers`` of the Fetch Standard: a name that occurs more
+    than once reads as one value, joined with ``", "`` (RFC 9110 section 5.3). ``raw`` keeps the
+    single fields, for ``Set-Cookie`` and for sending.
     """
 
     __slots__ = ("raw",)
@@ -50,7 +50,7 @@ class Headers(Mapping[str, str]):
 
     @classmethod
     def from_raw(cls, raw: tuple[tuple[str, str], ...]) -> Headers:
-        """Of fields whose names are in lower case already; they are not looked at."""
+        """Headers of fields whose names are in lower case already, which is not checked."""
         headers = cls.__new__(cls)
         headers.raw = raw
         return headers
@@ -93,7 +93,7 @@ class Headers(Mapping[str, str]):
     def get(self, name: str, default: str | T) -> str | T: ...
 
     def get(self, name: str, default: Any = None) -> Any:
-        """As of any mapping, and without an exception for what is not there."""
+        """The value under ``name``, or ``default``; no exception is raised inside."""
         name = name.lower()
         # The loop of get_all() is repeated, because an exchange asks for several and calls cost.
         values = [value for key, value in self.raw if key == name]
@@ -111,7 +111,7 @@ class Headers(Mapping[str, str]):
         return Headers.from_raw((*others, (name, value)))
 
     def add(self, name: str, value: str) -> Headers:
-        """A copy with one more field, whatever ``name`` had before."""
+        """A copy with one more field, beside those that ``name`` has already."""
         return Headers.from_raw((*self.raw, (name.lower(), value)))
 
     def remove(self, name: str) -> Headers:
@@ -128,14 +128,14 @@ def _headers(items: HeaderItems | None) -> Headers:
 
 @attrs.frozen
 class Request:
-    """One HTTP request as the core sees it.
+    """An HTTP request as the core sees it.
 
     :param method: the method, upper case by convention ("GET").
     :param path: the path of the target, percent-encoded as received ("/api/copilotkit/info").
-    :param query: what follows ``?``, without it, percent-encoded; "" if there is none.
+    :param query: the part behind ``?``, percent-encoded; "" if there is none.
     :param headers: the header fields; a mapping or pairs are converted.
-    :param body: the content, or None while it has not been read (an ``on_request`` hook runs
-        before a byte of it is; a hook that returns a request with a body replaces it).
+    :param body: the content, or None while it has not been read. An ``on_request`` hook runs before
+        a byte of it is read; a hook that returns a request with a body replaces it.
     """
 
     method: str
@@ -145,14 +145,14 @@ class Request:
     body: bytes | None = attrs.field(default=None, repr=False)
 
     def with_headers(self, headers: Headers) -> Request:
-        """This request under other headers; for hooks that add or take away one."""
+        """This request with other headers, for hooks that add or remove one."""
         return attrs.evolve(self, headers=headers)
 
     def with_body(self, body: bytes | None) -> Request:
         """This request with its body read; or, if that is None, without it."""
         if type(self) is not Request:
             return attrs.evolve(self, body=body)
-        # The same in two thirds of the time.
+        # This does what attrs.evolve() does, in two thirds of the time.
         return Request(self.method, self.path, self.query, self.headers, body)
 
     @classmethod
@@ -161,7 +161,7 @@ class Request:
     ) -> Request:
         """Build a request from a request target in any of the forms of RFC 9112 section 3.2.
 
-        The authority and a fragment say nothing the core needs.
+        The authority and a fragment are dropped, because the core does not need them.
 
         :raises RemoteProtocolError: for a target of no form that ``method`` may have.
         """
@@ -186,23 +186,23 @@ def _as_bytes(body: bytes | str) -> bytes:
     return body.encode() if isinstance(body, str) else body
 
 
-# Most responses have the fields of one before.
+# The fields are checked once, because most responses have the same as one before.
 @lru_cache(maxsize=256)
 def _check_field(field: tuple[str, str]) -> None:
     name, value = field
     if not _TOKEN.fullmatch(name):
         raise ValueError(f"{name!r} is not the name of a header")
     if not _FIELD_VALUE.fullmatch(value):
-        # The value itself may be a secret.
+        # The text of the error does not have the value, which may be a secret.
         raise ValueError(f"the value of header {name} has a character it cannot have")
 
 
 @attrs.frozen
 class Response:
-    """One HTTP response with its content whole.
+    """An HTTP response with its content whole.
 
-    A streaming response is a :class:`Response` whose ``stream`` is true: its body is not known
-    yet, and hooks see and replace its status and headers before the first byte.
+    A streaming response is a :class:`Response` whose ``stream`` is true. Its body is not known yet,
+    and hooks see and replace its status and headers before the first byte.
 
     :param status: the status code, 200 to 599.
     :param headers: the header fields; a mapping or pairs are converted.
@@ -235,11 +235,11 @@ class Response:
         return cls(status, fields, json_codec.encode(value))
 
     def with_headers(self, headers: Headers) -> Response:
-        """This response under other headers; for hooks that add one.
+        """This response with other headers, for hooks that add one.
 
         :raises ValueError: as the class.
         """
         if type(self) is not Response:
             return attrs.evolve(self, headers=headers)
-        # The same in two thirds of the time.
+        # This does what attrs.evolve() does, in two thirds of the time.
         return Response(self.status, headers, self.body, stream=self.stream)

@@ -50,8 +50,8 @@ TARGET_TOO_LONG: Final = Response.json(
 """RFC 9110 section 15.5.15."""
 
 CLIENT_GONE: Final = Response(499, {"content-length": "0"})
-"""To a client that left before its response began, which reaches only what is in between: logs and
-middleware. The code is nginx's; RFC 9110 section 15 has no other for it."""
+"""The response to a client that left before its response began. It reaches only logs and
+middleware. The code is nginx's, because RFC 9110 section 15 has no code for it."""
 
 
 def method_not_allowed(allowed: tuple[str, ...]) -> Response:
@@ -81,7 +81,7 @@ def overloaded(message: str) -> Response:
 
 
 def coded(coding: str) -> Response:
-    """The body is compressed, say (RFC 9110 sections 8.4 and 15.5.16).
+    """The body has a content coding, such as gzip (RFC 9110 sections 8.4 and 15.5.16).
 
     :param coding: the request's Content-Encoding.
     """
@@ -99,7 +99,7 @@ def coded(coding: str) -> Response:
 NO_PROXY: Final = Response.json(
     {"error": "Not implemented", "message": "The server is no proxy"}, 501
 )
-"""To CONNECT (RFC 9110 sections 9.3.6 and 15.6.2)."""
+"""The response to CONNECT (RFC 9110 sections 9.3.6 and 15.6.2)."""
 
 OTHER_VERSION: Final = Response.json(
     {"error": "HTTP version not supported", "message": "The server speaks HTTP/1.1"}, 505
@@ -112,9 +112,9 @@ TOO_MANY_BODIES: Final = overloaded("The server holds too many request bodies")
 
 
 def not_http(message: str, status: int = 400) -> Response:
-    """The client sent what is not HTTP/1.1, or not for this server.
+    """The client sent bytes that are not HTTP/1.1, or a request that is not for this server.
 
-    :param message: what was wrong.
-    :param status: a more precise one, if there is.
+    :param message: what was wrong, in words.
+    :param status: a more precise status code, if there is one.
     """
     return Response.json({"error": "Bad request", "message": message}, status)

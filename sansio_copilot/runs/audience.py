@@ -1,13 +1,13 @@
-"""Who follows a run, so that one that nobody follows can be stopped.
+"""The readers that follow a run, so that a run that nobody follows can be stopped.
 
-A run belongs to its thread and not to the request that began it: whoever closes a page, or aborts
-a run by closing its connection, leaves it running, and its thread busy. An application that wants
-such runs stopped says after how long (``CopilotRuntime(stop_when_abandoned=...)``).
+A run belongs to its thread and not to the request that began it: a user who closes a page, or
+aborts a run by closing its connection, leaves it running, and its thread busy. An application that
+wants such runs stopped says after how many seconds (``CopilotRuntime(stop_when_abandoned=...)``).
 
 The division of labour: an exchange that follows a run joins its audience and leaves it again; the
 home of the run is told when the last one has left, and lets the time pass; the run decides
-(:meth:`~sansio_copilot.Run.abandon`). What is counted are the readers in the process that owns
-the run. A store may have others elsewhere, of which only the store could know.
+(:meth:`~sansio_copilot.Run.abandon`). Only readers in the process that owns the run are counted,
+because only the store could know of readers elsewhere.
 """
 
 from __future__ import annotations
@@ -31,14 +31,16 @@ class Audience:
     def __init__(self) -> None:
         self._members: set[object] = set()
         self.on_empty: Callable[[], object] = _nothing
-        """Called when the last one has left, in its thread, and so more than once; does not block.
+        """Called when the last member has left, in the thread of that member, and so maybe more
+        than once. It must not block.
 
-        Who sets it looks at :attr:`is_empty` afterwards, since the last one may have left before.
+        The home that sets it looks at :attr:`is_empty` afterwards, because the last member may have
+        left before.
         """
 
     @property
     def is_empty(self) -> bool:
-        """Whether nobody follows the run."""
+        """Whether no member follows the run."""
         return not self._members
 
     def join(self, member: object) -> None:
@@ -46,13 +48,13 @@ class Audience:
         self._members.add(member)
 
     def leave(self, member: object) -> None:
-        """``member`` follows it no more."""
+        """``member`` follows the run no longer."""
         self._members.discard(member)
         if not self._members:
             self.on_empty()
 
     def disperse(self) -> None:
-        """The run is over, and nobody is told any more."""
+        """The run is over, and :attr:`on_empty` is not called any more."""
         self.on_empty = _nothing
 
 
@@ -63,10 +65,10 @@ class Audiences:
         self._by_thread: WeakValueDictionary[str, Audience] = WeakValueDictionary()
 
     def open(self, thread_id: str) -> Audience:
-        """A new one, of the run that has just been opened."""
+        """A new audience, for a run that has just been opened."""
         audience = self._by_thread[thread_id] = Audience()
         return audience
 
     def of(self, thread_id: str) -> Audience | None:
-        """That of the thread's live run; None if no run of it lives here."""
+        """The audience of the thread's live run; None if it has no live run in this process."""
         return self._by_thread.get(thread_id)

@@ -1,22 +1,27 @@
-"""The shortcut for what almost every event of a stream is: one more delta of the same message.
+"""The shortcut for one more delta of the same message, which almost every event of a stream is.
 
-Whatever there is to check of such a delta was checked of the one before it, and nothing has
-happened since. So it is neither checked, nor expanded, nor verified, nor handed from machine to
-machine, and of its JSON only the delta is written anew. Measured: 0.9 us instead of 2.8.
+Every rule that holds for such a delta was checked for the delta before it, and nothing has happened
+since. So it is neither checked, nor expanded, nor verified, nor handed from machine to machine, and
+only the delta itself is encoded anew. Measured: 0.9 us instead of 2.8.
+
+That is right as long as two things are: an event with any other member than the delta before it
+takes the long way, and the machines that add up deltas (the message folder and the compactor) offer
+a function that does for a further delta exactly what feeding it would do. A test compares every
+byte with and without the shortcut.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeAlias
 
 from .. import json_codec
 from ..events import types as t
 from ..events.types import Event
 
-# The events that can be continued.
+# These events can be continued.
 DELTAS: Final = frozenset({t.TEXT_MESSAGE_CONTENT, t.TOOL_CALL_ARGS})
-# What an agent yields for them, and the field that says what it belongs to.
+# An agent yields these events for them, and this field has the id of the message or tool call.
 _ID_FIELDS: Final = {
     t.TEXT_MESSAGE_CONTENT: "messageId",
     t.TEXT_MESSAGE_CHUNK: "messageId",
@@ -24,42 +29,46 @@ _ID_FIELDS: Final = {
     t.TOOL_CALL_CHUNK: "toolCallId",
 }
 
-Take = Callable[[str], object]
+#: A function that takes a further delta.
+TakeDelta: TypeAlias = Callable[[str], object]
 
 
 class Continuation:
-    """What to do with the next delta of the message or tool call that ``event`` is a delta of.
+    """The way of further deltas of the message or tool call that ``event`` is a delta of.
 
-    Good for as long as no other event comes in between.
+    It is valid for as long as no other event comes in between.
 
-    :param event: what the agent yielded, checked.
-    :param recorded: the one event that it was written out as.
-    :param takers: where such deltas are added up.
+    :param event: the event of the agent, checked.
+    :param recorded: the one event that was recorded for it.
+    :param takers: the functions that add up such deltas.
     """
 
     __slots__ = ("_data", "_entity_id", "_id_field", "_size", "_takers", "_type")
 
-    def __init__(self, event: Event, recorded: Event, takers: tuple[Take, Take]) -> None:
+    def __init__(self, event: Event, recorded: Event, takers: tuple[TakeDelta, TakeDelta]) -> None:
         self._type = event["type"]
         self._id_field = _ID_FIELDS[self._type]
         self._entity_id = event.get(self._id_field)
         self._size = len(event)
         self._takers = takers
-        # Its JSON up to the delta, which comes last.
+        # The delta comes last in the JSON, so that the text up to it is the same for all deltas.
         self._data = json_codec.encode({**recorded, "delta": ""}).removesuffix(b'""}')
 
     @classmethod
     def of(
-        cls, event: Event, recorded: Event, message: Take | None, history: Take | None
+        cls, event: Event, recorded: Event, message: TakeDelta | None, history: TakeDelta | None
     ) -> Continuation | None:
-        """The continuation of ``event``; None if there is none, or more to it than a delta."""
+        """The continuation of ``event``; None if it is more than a delta, or has no effect."""
         if message is None or history is None or next(reversed(recorded)) != "delta":
             return None
         fields = {"type", "delta", _ID_FIELDS[event["type"]]}
         return cls(event, recorded, (message, history)) if event.keys() <= fields else None
 
     def take(self, event: Event) -> bytes | None:
-        """Add up ``event`` and return its JSON, if it says nothing else but what this continues."""
+        """Add up ``event``, if it is a further delta.
+
+        :returns: its JSON; None if it is anything else.
+        """
         delta = event.get("delta")
         if (
             type(delta) is not str

@@ -335,7 +335,7 @@ PROMISES = [
     Promise("decode", (st.binary() | JSON.map(json_codec.encode),), (ValueError,)),
     Promise("has_more_values", (st.binary(), st.integers()), ()),
     Promise("encode", (ANYTHING,), (TypeError, ValueError)),
-    Promise("plain", (ANYTHING,), (TypeError, RecursionError)),
+    Promise("to_builtins", (ANYTHING,), (TypeError, RecursionError)),
 ]  # fmt: skip
 
 NOTHING_FROM_OUTSIDE = {
