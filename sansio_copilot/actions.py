@@ -1,4 +1,4 @@
-"""What the core asks of a binding: a closed set, and all of it.
+"""The actions that the core asks of a binding: a closed set, and all of it.
 
 An :class:`~sansio_copilot.Exchange` and a :class:`~sansio_copilot.Run` return actions; the binding
 performs each and reports the outcome, which gives the next one.

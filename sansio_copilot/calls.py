@@ -1,7 +1,7 @@
-"""What the core asks for when a function of the application is to be called.
+"""The action by which the core asks a binding to call a function of the application.
 
-The core calls none itself, because hooks, stores and services may wait; how each is called, in the
-event loop or in a thread, is a binding's affair.
+The core calls no such function itself, because hooks, stores and services may wait. The binding
+decides how each is called, in the event loop or in a thread.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import attrs
 class Call:
     """Call ``function(*args)``: a hook, a function that picks agents, one that tells capabilities.
 
-    Outcome: what it returns; if that is awaitable, what awaiting it gives. The core never calls
-    the application's functions itself, because they may wait.
+    Outcome: the value that it returns, or the result of awaiting that value if it is awaitable.
 
-    :param name: what the application knows it by: "hook on_request", say. For log lines.
-    :param part: what kind of part it is, which has a time limit in
+    :param name: the name by which the application knows it, such as "hook on_request", for log
+        lines.
+    :param part: the kind of the function, each of which has a time limit in
         :class:`~sansio_copilot.limits.Limits`.
     """
 

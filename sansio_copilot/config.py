@@ -1,4 +1,4 @@
-"""What a runtime was made with: hooks, endpoints and exchanges read it, and nothing changes it."""
+"""The settings of a runtime, which hooks, endpoints and exchanges read, and nothing changes."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from .transcription import TranscriptionService
 Mode: TypeAlias = Literal["multi-route", "single-route", "both"]
 
 
-# Not attrs.frozen, because a subclass of the runtime may have attributes of its own.
+# The class is not attrs.frozen, because a subclass of the runtime may have attributes of its own.
 @attrs.define(eq=False, kw_only=True, slots=False, on_setattr=attrs.setters.frozen)
 class RuntimeConfig:
     """The settings of a :class:`~sansio_copilot.CopilotRuntime`, checked, with defaults filled in.
 
-    Those that an application gives mean what they mean there. The others:
+    Most are described there. These differ from the arguments of the same name, or have none:
 
-    :param base_path: as :func:`~sansio_copilot.http.paths.normalize_base_path` writes it.
+    :param base_path: the form that :func:`~sansio_copilot.http.paths.normalize_base_path` gives it.
     :param cors: the policy; None sends no CORS header.
-    :param audiences: who follows which thread, if abandoned runs are to be stopped.
-    :param debug_feed: what ``/cpk-debug-events`` streams, if it is there.
+    :param audiences: the readers of each live run, if abandoned runs are to be stopped.
+    :param debug_feed: the log that ``/cpk-debug-events`` streams, if the runtime has it.
     """
 
     agents: Mapping[str, Agent] | AgentsFunction

@@ -8,7 +8,7 @@ class LocalProtocolError(Exception):
 
 
 class RemoteProtocolError(Exception):
-    """The client did what the protocol does not allow."""
+    """The client did something that the protocol does not allow."""
 
 
 class RunRefused(Exception):
@@ -41,7 +41,7 @@ _CAUSES_LENGTH = 1000
 
 
 def sole_cause(error: BaseException) -> BaseException:
-    """What a task group wrapped: the exception in a group of one, however often it is nested.
+    """The exception in a group of one, as a task group raises it, however often it is nested.
 
     :returns: ``error`` itself, if it is no such group.
     """
@@ -53,8 +53,8 @@ def sole_cause(error: BaseException) -> BaseException:
 def text_of(error: BaseException) -> str:
     """``str(error)``; "" if even that fails, as it may with an application's own exception.
 
-    Of an exception group it is what its causes say, since the group itself says only how many
-    there are: of the first few of them, and of a bounded length.
+    For an exception group it is the text of the first few of its exceptions, of a bounded length,
+    because the group itself says only how many there are.
     """
     error = sole_cause(error)
     if isinstance(error, BaseExceptionGroup):
@@ -76,8 +76,9 @@ def text_of(error: BaseException) -> str:
 
 
 def shorten(text: str, longest: int = 200) -> str:
-    """``text``, or its beginning: what answers and log lines repeat of a client has a bound.
+    """``text``, or its beginning, so that responses and log lines repeat no more than that of a
+    client.
 
-    :param longest: characters, of the beginning.
+    :param longest: characters of the beginning.
     """
     return text if len(text) <= longest else f"{text[:longest]}..."

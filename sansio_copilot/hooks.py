@@ -20,31 +20,31 @@ from .stores.protocol import ThreadStore
 
 
 class RuntimeSettings(Protocol):
-    """What a hook may look up in its runtime: a :class:`~sansio_copilot.CopilotRuntime`."""
+    """The attributes of a :class:`~sansio_copilot.CopilotRuntime` that a hook may read."""
 
     @property
     def agents(self) -> Mapping[str, Agent] | AgentsFunction:
-        """As they were given to the runtime."""
+        """The agents as they were given to the runtime."""
         ...
 
     @property
     def base_path(self) -> str | None:
-        """Where the runtime is mounted; None for anywhere."""
+        """The path at which the runtime is mounted; None for any."""
         ...
 
     @property
     def mode(self) -> str:
-        """Which ways of speaking to it the runtime takes."""
+        """The transports that the runtime takes: "multi-route", "single-route" or "both"."""
         ...
 
     @property
     def store(self) -> ThreadStore:
-        """Where its threads live."""
+        """The store that has its threads."""
         ...
 
     @property
     def limits(self) -> Limits:
-        """What it bounds."""
+        """Its limits."""
         ...
 
 
@@ -53,7 +53,7 @@ class Reject(Exception):
 
     The response still passes ``on_response`` and gets CORS headers.
 
-    :param response: what to answer.
+    :param response: the response to send.
     :raises TypeError: for anything but a :class:`Response`.
     """
 
@@ -66,15 +66,15 @@ class Reject(Exception):
 
 @attrs.frozen
 class HookContext:
-    """What a hook is told.
+    """The argument of a hook.
 
     :param request: the request as the hooks before this one left it.
     :param path: the path that is routed, percent-encoded.
     :param runtime: the runtime that answers.
     :param route: the matched route; None before routing, and when nothing matched.
-    :param response: for ``on_response``: what would be sent. A streaming response has ``stream``
-        set and no body; its head may be replaced.
-    :param error: for ``on_error``: the exception.
+    :param response: the response that would be sent, for ``on_response``. A streaming response has
+        ``stream`` set and no body; its head may be replaced.
+    :param error: the exception, for ``on_error``.
     """
 
     request: Request
@@ -100,9 +100,9 @@ class Hooks:
         (``request.body`` is None), so a request that is rejected here costs no upload.
     :param on_before_handler: may return a replacement request, which is not routed again.
     :param on_response: may return a replacement response.
-    :param on_error: may return the response for an exception; without one the answer is a bare 500
+    :param on_error: may return the response for an exception; without it the response is a bare 500
         that says nothing of the cause.
-    :raises TypeError: for one that cannot be called.
+    :raises TypeError: for a hook that cannot be called.
     """
 
     on_request: RequestHook | None = None

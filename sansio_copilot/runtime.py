@@ -29,40 +29,43 @@ class CopilotRuntime(RuntimeConfig):
 
     :param agents: a mapping from id to agent, or a function of the :class:`Request`, plain or
         async, that returns one (for agents per tenant). See :data:`sansio_copilot.agents.Agent`.
-    :param base_path: where the runtime is mounted. None matches routes by their last segments
-        under any prefix, for an application that mounts it somewhere it does not know.
+    :param base_path: the path at which the runtime is mounted. None matches routes by their last
+        segments under any prefix, for an application that mounts it at a path that it does not
+        know.
     :param mode: "multi-route" has a path for each operation; "single-route" takes them all as
         envelopes, POSTed to ``base_path``; "both" takes routes and, at ``base_path`` itself,
-        envelopes: for pages of several generations, since those before 1.69 send envelopes unless
+        envelopes, for pages of several generations, because those before 1.69 send envelopes unless
         told not to.
     :param cors: True lets any origin in, without credentials; False sends no CORS header; or a
         :class:`CorsPolicy`.
     :param hooks: the application's functions around each request.
-    :param store: where threads live; a :class:`MemoryStore` of its own unless given.
-    :param transcription: turns recordings into text, for the client's voice input; None has none.
-        See :data:`sansio_copilot.transcription.TranscriptionService`.
+    :param store: the store that has the threads; a :class:`MemoryStore` of the runtime's own by
+        default.
+    :param transcription: a service that turns recordings into text, for the client's voice input;
+        None for no service. See :data:`sansio_copilot.transcription.TranscriptionService`.
     :param forward_headers: which request headers an agent gets to see.
     :param limits: see :class:`Limits`.
-    :param stop_when_abandoned: seconds after which a run is stopped that nobody follows any more:
-        its starter has gone, and no connect reads it. None lets it go on to its end. Readers are
-        counted in the process that owns the run, so that with several processes over one store a
-        reader elsewhere does not count.
-    :param thread_mutations: whether clients may rename, archive and delete threads. Off, because
-        nothing but a hook of yours says whose thread it is.
-    :param raw_events: whether RAW events and ``rawEvent`` members are passed on and kept. Dropped
-        unless it is true, since an agent's framework puts prompts and whatever else it handles
-        into them, often many times the size of the rest.
-    :param error_message: a plain function of an agent's id and an exception, or the RUN_ERROR
-        event (a dict) that the agent yielded; it returns what clients are told instead of its text,
-        or None to leave that. A transcription service's exception comes with None for the id. If it
-        fails, a text that says nothing is told. The log has all of it.
-    :param a2ui: whether agents send ``a2ui-surface`` activities of their own, or the ids of those
-        that do. /info says so, without which the front end has nothing that renders them.
+    :param stop_when_abandoned: seconds after which a run is stopped that nobody follows any more,
+        because its starter has gone, and no connect reads it. None lets it go on to its end.
+        Readers are counted in the process that owns the run, so that with several processes over
+        one store a reader elsewhere does not count.
+    :param thread_mutations: whether clients may rename, archive and delete threads. They may not by
+        default, because only a hook of yours knows whose thread it is.
+    :param raw_events: whether RAW events and ``rawEvent`` members are passed on and kept. They are
+        dropped by default, because an agent's framework puts prompts and other private data into
+        them, often many times the size of the rest.
+    :param error_message: a plain function of an agent's id and an exception, or the RUN_ERROR event
+        (a dict) that the agent yielded; it returns the text that clients are told instead of the
+        error's own, or None to leave that. A transcription service's exception comes with None for
+        the id. If the function fails, clients are told a fixed text. The server's log has all of
+        it.
+    :param a2ui: whether agents send ``a2ui-surface`` activities of their own, or the ids of the
+        agents that do. /info says so, because otherwise the front end does not render them.
     :param open_generative_ui: whether agents send ``open-generative-ui`` activities of their own.
     :param debug: whether ``/cpk-debug-events`` streams every event of every run, to anybody who
         asks. For development.
     :raises TypeError: for agents, hooks, an ``error_message``, limits or a transcription service of
-        the wrong type, or a store that lacks one of its methods.
+        the wrong type, or a store that lacks one of the methods of its protocol.
     :raises ValueError: for a ``base_path`` without a leading slash, an unknown ``mode``, or a
         ``stop_when_abandoned`` that is not a number above 0.
     """
@@ -131,21 +134,22 @@ class CopilotRuntime(RuntimeConfig):
         )
 
     def behind_cors(self) -> CopilotRuntime:
-        """The same runtime for where another CORS policy stands in front of it.
+        """The same runtime, for a place behind another CORS policy.
 
-        A header of the default policy would let in whom that one does not, so it is left out. A
-        :class:`CorsPolicy` that says more than the default stays, since somebody has chosen it.
+        The default policy is left out, because its headers would let in origins that the other one
+        does not. A :class:`CorsPolicy` other than the default stays, because somebody has chosen
+        it.
         """
         if self.cors != CorsPolicy():
             return self
         behind = copy.copy(self)
-        # attrs freezes what has been made, but this copy is not in anybody's hands yet.
+        # attrs freezes a runtime that has been made, but nobody else has this copy yet.
         object.__setattr__(behind, "cors", None)
         return behind
 
     def exchange(self, request: Request, now: float) -> Exchange:
         """A new exchange for ``request``.
 
-        :param now: seconds since the epoch: the core has no clock.
+        :param now: seconds since the epoch, because the core has no clock.
         """
         return Exchange(self, request, now)

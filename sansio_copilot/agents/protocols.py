@@ -1,4 +1,4 @@
-"""Agents: what the application brings, and how it is called."""
+"""Agents: the types that an application fulfils, and how an agent is called."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Events: TypeAlias = Iterable[Event] | AsyncIterable[Event]
 
 @attrs.define
 class AgentContext:
-    """What an agent is told beside its input.
+    """The second argument of an agent, beside its input.
 
     :param agent_id: the id under which the agent is registered.
     :param request: the HTTP request that started the run, without its body, which is the input.
     :param headers: the headers forwarded from the request, merged with the agent's own.
     :param stop_requested: turns true when the run is stopped. An async agent is cancelled as well;
-        a plain one, which cannot be, looks here between two pieces of work.
+        a plain one cannot be cancelled, and looks here between two pieces of work.
     """
 
     agent_id: str
@@ -47,7 +47,7 @@ class AgentFunction(Protocol):
 
 
 class AgentObject(Protocol):
-    """An object that is an agent. Its method is called for each run, for several at once too."""
+    """An object that is an agent. Its method is called for each run, also while others go on."""
 
     def run(self, input: RunAgentInput, context: AgentContext, /) -> Events | Awaitable[Events]:
         """Answer ``input`` with events."""
@@ -55,17 +55,20 @@ class AgentObject(Protocol):
 
 
 Agent: TypeAlias = AgentFunction | AgentObject
-"""What answers a run with an iterator or an async iterator of events. Optional attributes:
-``description`` (str), ``capabilities`` (a mapping, or a plain or async function that returns one),
-``headers`` (a mapping: what the server itself sends to that agent)."""
+"""A function or object that answers a run with an iterator or an async iterator of events.
+
+It may have attributes: ``description`` (str), ``capabilities`` (a mapping, or a plain or async
+function that returns one), ``headers`` (a mapping, of the headers that the server itself sends to
+that agent).
+"""
 Agents: TypeAlias = Mapping[str, Agent]
 AgentsFunction: TypeAlias = Callable[[Request], Agents | Awaitable[Agents]]
 
 
 def call_agent(agent: Agent, input: RunAgentInput, context: AgentContext) -> Any:
-    """Call ``agent``; returns its iterator of events, plain or async, or an awaitable of one.
+    """Call ``agent``, or its method ``run`` if it has one.
 
-    A ``run`` method comes before calling the object itself.
+    :returns: its iterator of events, plain or async, or an awaitable of one.
     """
     run: Any = getattr(agent, "run", None) or agent
     return run(input, context)
@@ -74,13 +77,13 @@ def call_agent(agent: Agent, input: RunAgentInput, context: AgentContext) -> Any
 def event_dict(event: object, *, raw: bool = True) -> dict[str, Any] | None:
     """An event as a dict of its JSON shape.
 
-    The dict is the caller's: an agent may go on to change what it yielded. It holds what JSON has:
-    of a datetime, say, its text.
+    The dict shares nothing with the event, because an agent may go on changing it. It holds values
+    of JSON's types only: a datetime has become its text.
 
-    :param raw: whether it has what a framework added, which may not even be JSON. Without it, None
-        stands for an event that is nothing else.
-    :raises EventError: if it is neither an ``ag_ui.core`` event nor a mapping, or one that cannot
-        be written as such a dict.
+    :param raw: whether to keep the data that a framework added, which may not even be JSON.
+    :returns: None if the event consists of such data only, and they are not kept.
+    :raises EventError: if it is neither an ``ag_ui.core`` event nor a mapping, or cannot be written
+        as such a dict.
     """
     try:
         taken: BaseEvent | dict[str, Any] | None
@@ -98,7 +101,7 @@ def event_dict(event: object, *, raw: bool = True) -> dict[str, Any] | None:
         if isinstance(taken, dict):
             own: dict[str, Any] = json_codec.to_builtins(taken)
             return own
-        plain = _plain_fields(taken)
+        plain = _own_fields(taken)
         return taken.model_dump(mode="json", by_alias=True) if plain is None else plain
     except EventError:
         raise
@@ -107,22 +110,23 @@ def event_dict(event: object, *, raw: bool = True) -> dict[str, Any] | None:
             "The agent yielded an event that is nested too deeply, or contains itself"
         ) from None
     except Exception as error:
-        # Of any class: an event may hold anything, and a model may have code of its own.
+        # Exceptions of any class may come, because an event may hold anything, and a model may have
+        # code of its own.
         raise EventError(
             f"The agent yielded an event that is not JSON: {text_of(error)}"
         ) from error
 
 
 _Plan: TypeAlias = tuple[tuple[str, str, bool], ...]
-# class -> its fields: attribute, name in JSON, whether it is left out when it is None.
+# Each class is mapped to its fields: attribute, name in JSON, whether it is left out if it is None.
 _PLANS: dict[type[BaseEvent], _Plan] = {}
 _PLAIN = frozenset({str, int, bool})
 
 
-def _plain_fields(event: BaseEvent) -> dict[str, Any] | None:
-    """What ``event`` dumps to, if it is one of AG-UI's own that holds plain values only.
+def _own_fields(event: BaseEvent) -> dict[str, Any] | None:
+    """The dict that ``event`` dumps to, if its class is AG-UI's own and its values are JSON's own.
 
-    The models' own way takes ten times as long, since it calls Python code to omit what is None.
+    The models' own way takes ten times as long, because it calls Python code to omit None.
     """
     plan = _PLANS.get(type(event)) or _plan(type(event))
     if plan is None or event.__pydantic_extra__:
@@ -145,7 +149,7 @@ def _plain_fields(event: BaseEvent) -> dict[str, Any] | None:
 
 def _plan(kind: type[BaseEvent]) -> _Plan | None:
     if kind.__module__ != BaseEvent.__module__:
-        # It may have a way of its own.
+        # The class is an application's, which may dump in a way of its own.
         return None
     plan = _PLANS[kind] = tuple(
         (attribute, field.alias or attribute, not field.is_required() and field.default is None)
@@ -155,20 +159,20 @@ def _plan(kind: type[BaseEvent]) -> _Plan | None:
 
 
 def describe_class(agent: Agent) -> str:
-    """The ``className`` of an agent in /info: of an object its class, of a function its name."""
+    """The ``className`` of an agent in /info: the class of an object, or the name of a function."""
     name = getattr(agent, "__name__", None)
     return name if isinstance(name, str) else type(agent).__name__
 
 
 def _makes_events(agent: type) -> bool:
-    """Whether calling a class, or its ``run``, gives events: then it is an agent as it stands."""
+    """Whether calling a class, or its ``run``, gives events, so that the class is an agent."""
     if hasattr(agent, "run"):
         return not inspect.isfunction(inspect.getattr_static(agent, "run"))
     return hasattr(agent, "__iter__") or hasattr(agent, "__aiter__")
 
 
 def check_agents_function(function: Any) -> AgentsFunction:
-    """``function``, if it may be one of the request.
+    """``function``, if it may be a function of the request that picks agents.
 
     :raises TypeError: if it cannot be called with one argument, or is an agent.
     """
@@ -187,13 +191,13 @@ def check_agents_function(function: Any) -> AgentsFunction:
 
 
 def _takes(function: object, arguments: int) -> bool:
-    """Whether a function that cannot be called with one argument can be with so many."""
+    """Whether a function, which cannot be called with one argument, can be with ``arguments``."""
     if not callable(function):
         return False
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
-        # Some that are written in C do not say.
+        # Some functions that are written in C do not tell their signature.
         return False
     fits = []
     for count in (1, arguments):
@@ -209,7 +213,8 @@ def _takes(function: object, arguments: int) -> bool:
 def check_agents(agents: object) -> Mapping[str, Agent]:
     """``agents``, if it is what :class:`CopilotRuntime` takes as a mapping.
 
-    :raises TypeError: if it is not a mapping from str to agents; it names the first that is not.
+    :raises TypeError: if it is not a mapping from str to agents; the text names the first value
+        that is not an agent.
     """
     if not isinstance(agents, Mapping):
         raise TypeError(f"agents is a mapping from id to agent, not {type(agents).__name__}")

@@ -23,7 +23,7 @@ from .turn import EndpointSteps, Reply, Turn
 
 
 def list_threads(turn: Turn) -> EndpointSteps:
-    """GET /threads: those that have history, the last updated first.
+    """GET /threads: the threads that have history, the last updated first.
 
     Query: ``agentId`` filters, ``includeArchived=true`` shows archived ones as well, ``limit`` and
     ``cursor`` page.
@@ -50,17 +50,17 @@ def messages(turn: Turn) -> EndpointSteps:
 
 
 def events(turn: Turn) -> EndpointSteps:
-    """GET /threads/:threadId/events: compacted, what a connect replays; paged on request."""
+    """GET /threads/:threadId/events: the compacted events of a replay; paged on request."""
     history = yield from _history(turn)
     page = _Query.of(turn).page(frame_data(history.frames))
-    # Each is JSON already; parsing it to write it again would be waste.
+    # The events are not parsed and written again, because each is JSON already.
     rest = json_codec.encode(page.json)[1:-1]
     body = b'{"events":[%s]%s}' % (b",".join(page.items), b"," + rest if rest else b"")
     return Reply(Response(200, {"content-type": "application/json"}, body))
 
 
 def state(turn: Turn) -> EndpointSteps:
-    """GET /threads/:threadId/state: after the last run; null if it has none."""
+    """GET /threads/:threadId/state: the state after the last run; null if it has left none."""
     history = yield from _history(turn)
     body = b'{"state":%s}' % (b"null" if history.state is None else history.state)
     return Reply(Response(200, {"content-type": "application/json"}, body))
@@ -100,9 +100,9 @@ def _update(turn: Turn, changes: dict[str, Any]) -> Generator[Call, Any, dict[st
 
 
 def _changes(turn: Turn) -> dict[str, Any]:
-    """What a PATCH body changes; other members, such as the client's ``agentId``, say nothing.
+    """The members that a PATCH body changes; others, such as the client's ``agentId``, are ignored.
 
-    :raises Refusal: with 400, if it changes nothing, or to something of the wrong type.
+    :raises Refusal: with 400, if it changes nothing, or has a value of the wrong type.
     """
     try:
         value = turn.json()
@@ -131,7 +131,7 @@ def _unknown(turn: Turn) -> Refusal:
 
 @attrs.frozen
 class _Page:
-    """Some of a longer list, and where the rest begins."""
+    """A part of a longer list, and the place where the rest begins."""
 
     items: Sequence[Any]
     next_cursor: str | None
@@ -139,13 +139,13 @@ class _Page:
 
     @property
     def json(self) -> dict[str, Any]:
-        """``nextCursor``, for answers that have it only if a page was asked for."""
+        """``nextCursor``, for responses that have it only if a page was asked for."""
         return {"nextCursor": self.next_cursor} if self.requested else {}
 
 
 @attrs.frozen
 class _Query:
-    """The query of a request; of a parameter that is repeated the first counts."""
+    """The query of a request. If a parameter is repeated, its first value counts."""
 
     values: dict[str, list[str]]
 
@@ -157,12 +157,12 @@ class _Query:
         return self.values.get(name, [""])[0]
 
     def page(self, items: Sequence[Any]) -> _Page:
-        """The page of ``items`` that ``limit`` and ``cursor`` ask for; all without them.
+        """The page of ``items`` that ``limit`` and ``cursor`` ask for; all items without them.
 
-        A cursor is how many items come before it. Items that change place between two requests
-        may so be seen twice, or not; nothing that is kept for each reader would be worth less.
+        A cursor is the number of items that come before it. So items that change place between two
+        requests may be seen twice, or not at all, but nothing is kept for a reader.
 
-        :raises Refusal: with 400, for a limit or cursor that is none.
+        :raises Refusal: with 400, for a limit or cursor that is not valid.
         """
         start = self._number("cursor", 0)
         limit = self._number("limit", None)
@@ -195,7 +195,7 @@ def _thread(record: ThreadRecord) -> dict[str, Any]:
         "id": record.thread_id,
         "name": record.name,
         "agentId": record.agent_id,
-        # The hosted platform's; a self-hosted runtime has neither.
+        # The hosted platform has these; a self-hosted runtime has neither.
         "organizationId": "",
         "createdById": "",
         "archived": record.archived,
@@ -222,7 +222,7 @@ def _message(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tool_calls(calls: object) -> Iterator[dict[str, Any]]:
-    """Those that are calls: a store may have history from before each event was checked whole."""
+    """The items that are tool calls; history of before events were checked may have others."""
     for call in calls if isinstance(calls, list) else ():
         function = call.get("function") if isinstance(call, dict) else None
         if isinstance(function, dict):

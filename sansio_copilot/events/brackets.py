@@ -1,7 +1,7 @@
-"""Brackets: what one event opens and another closes, as text messages and tool calls are.
+"""Brackets: entities that one event opens and another closes, such as messages and tool calls.
 
 A rule of the same form holds for all of them: an id that is open is not opened again, and only an
-open one goes on and is closed. The messages are those of ``verifyEvents`` in ``@ag-ui/client``.
+open id goes on and is closed. The texts of errors come from ``verifyEvents`` in ``@ag-ui/client``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Bracket:
     end: str
 
     def check_start(self, event: Event, entity_id: str, open_ids: Container[str]) -> None:
-        """Refuse ``event`` if what it opens is open already."""
+        """Refuse an event that opens an id that is open already."""
         if entity_id in open_ids:
             raise EventError(
                 f"Cannot send '{event['type']}' event: A {self.noun} with ID '{entity_id}' is "
@@ -37,12 +37,12 @@ class Bracket:
             )
 
     def check_goes_on(self, event: Event, entity_id: str, open_ids: Container[str]) -> None:
-        """Refuse ``event`` if what it goes on with is not open."""
+        """Refuse an event that goes on with an id that is not open."""
         if entity_id not in open_ids:
             raise self._not_open(event, entity_id, f"Start a {self.noun} with '{self.start}'")
 
     def check_end(self, event: Event, entity_id: str, open_ids: Container[str]) -> None:
-        """Refuse ``event`` if what it closes is not open."""
+        """Refuse an event that closes an id that is not open."""
         if entity_id not in open_ids:
             raise self._not_open(event, entity_id, f"A '{self.start}' event must be sent")
 

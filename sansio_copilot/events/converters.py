@@ -1,4 +1,4 @@
-"""Single values: what each primitive type of the schema takes, and what it makes of that.
+"""Single values: the converters of the primitive types of the schema.
 
 A *converter* is a function of one value. It returns the value itself if it is as it should be,
 another value if it has one obvious meaning, or :data:`ABSENT` if the member is to be left out; it
@@ -18,7 +18,7 @@ from .. import json_codec
 
 Converter: TypeAlias = Callable[[Any], Any]
 
-#: What a converter returns for a value in whose place there is to be nothing.
+#: A converter returns this for a value that is to be left out.
 ABSENT: Final = object()
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SAFE: Final = 2**53 - 1

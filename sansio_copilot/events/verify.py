@@ -319,7 +319,8 @@ class Verifier:
             return
         for owner, names in self._steps.items():
             if name in names:
-                # A wrong tag is likelier than a forgotten STEP_STARTED, so that it is what is told.
+                # The error is about the tag, which is more likely to be wrong than a STEP_STARTED
+                # is to be missing.
                 raise EventError(
                     f"Cannot send 'STEP_FINISHED' for step \"{name}\" attributed to "
                     f"{agent_name(tag)}: that step is open under {agent_name(owner)}. A step must "

@@ -1,4 +1,4 @@
-"""What an :class:`~sansio_copilot.exchange.machine.Exchange` asks of a binding."""
+"""The actions that an :class:`~sansio_copilot.exchange.machine.Exchange` asks of a binding."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ class ReadBody:
     """Read the request's body whole. Outcome: the bytes.
 
     :param limit: bytes; for a longer body report :class:`~sansio_copilot.errors.BodyTooLarge`,
-        without reading it if its length is announced. For one that does not arrive in time report
-        :class:`~sansio_copilot.errors.BodyTimeout`; for one that there is no room for
+        without reading it if its length is announced. For a body that does not arrive in time
+        report
+        :class:`~sansio_copilot.errors.BodyTimeout`; for a body for which there is no room report
         :class:`~sansio_copilot.errors.BodyRefused`, which the client is told with 503. The exchange
-        has no more need of the body when it asks for the response's head to be sent.
+        needs the body no longer when it asks for the response's head to be sent.
     """
 
     limit: int
@@ -29,8 +30,10 @@ class ReadBody:
 
 @attrs.frozen
 class StartRun:
-    """Give ``run`` a home that outlives the request, and drive it there. Outcome: None, at once;
-    or :class:`~sansio_copilot.errors.RunRefused`, which the client is told with 503.
+    """Give ``run`` a home that outlives the request, and drive it there.
+
+    Outcome: None, at once; or :class:`~sansio_copilot.errors.RunRefused`, which the client is told
+    with 503.
 
     :param run: the run; see :class:`~sansio_copilot.runs.machine.Run` for its own actions.
     """
@@ -42,8 +45,8 @@ class StartRun:
 class SendHead:
     """Send the status line and header fields. Outcome: None.
 
-    Without ``content-length`` among them the body's length is not known beforehand: frame it as
-    the HTTP version allows (RFC 9112 section 6).
+    If there is no ``content-length`` among them, the body's length is not known beforehand, and the
+    binding frames it as the HTTP version allows (RFC 9112 section 6).
     """
 
     status: int
@@ -71,13 +74,15 @@ class WaitForFrames:
 
 @attrs.frozen
 class Finish:
-    """The response is complete. No outcome; the exchange is over."""
+    """The response is complete. There is no outcome, because the exchange is over."""
 
 
 @attrs.frozen
 class Abandon:
-    """Send nothing more, and let nobody take the response for complete: the client has gone, or
-    the rest cannot be had. No outcome; the exchange is over."""
+    """Send nothing more, and do not let the response look complete.
+
+    The client has gone, or the rest is gone. There is no outcome, because the exchange is over.
+    """
 
 
 Action = (

@@ -15,7 +15,7 @@ it, so that a mistake in the steps is an AssertionError in a test and never a ma
 docs/architecture.md draws the table.
 
 **A state is the outcome that is awaited.** Nothing else is remembered between two calls but the
-action itself, who is to blame for an error, and whether the client has gone.
+action itself, the part of the application that raised an error, and whether the client has gone.
 
 **One head.** Until SENDING_HEAD anything may still become another response: a refusal, a hook's
 response, a 500. From there on the status is out, so that an error can only break the response off
@@ -27,8 +27,8 @@ client goes (its outcome may be an open run), and why the steps clean up in the 
 :class:`ClientGone` or an exception reaches them.
 
 A reader may change the steps freely, as long as the table allows what they yield; the tests try
-every fault at every position. A new transition needs a row here and the binding's consent: what
-comes after SENDING_BYTES, say, must be possible while a response is on its way. An exchange must
+every fault at every position. A new transition needs a row here, and every binding must be able to
+perform the action at that place, in the middle of a response for example. An exchange must
 not refer to the request, its body or the pipeline once the head is out, because a stream may last
 for hours and there may be thousands.
 """

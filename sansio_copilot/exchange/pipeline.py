@@ -101,8 +101,8 @@ class Pipeline:
     def reply(self, reader: object) -> Generator[Action, Any, Reply]:
         """The steps that lead to the reply; a run that belongs to it has been started.
 
-        :param reader: stands for the client among those who follow a run.
-        :raises ClientGone: if the client goes; what was opened for it has been closed.
+        :param reader: an object that stands for the client in the audience of a run.
+        :raises ClientGone: if the client goes; a run that was opened for it has been closed.
         """
         origin = self.request.headers.get("origin")
         if (preflight := self._preflight()) is not None:
@@ -286,9 +286,9 @@ class Pipeline:
         """Call a hook.
 
         :param name: its name in :class:`~sansio_copilot.Hooks`.
-        :param expected: the type of what it may return.
-        :param known: what its context has besides the request and the route.
-        :returns: what the hook wants in the place of what there is; None to leave that.
+        :param expected: the type that it may return besides None.
+        :param known: the attributes of its context besides the request and the route.
+        :returns: the request or response that replaces the present one; None to keep that.
         :raises TypeError: if it returned something else.
         """
         context = HookContext(self.request, self.path, self._runtime, self._route, **known)

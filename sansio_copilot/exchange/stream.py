@@ -2,11 +2,11 @@
 
 A reader is a cursor on the log, and no more: it reads what there is, sends it, and waits for the
 store to say that there is more. A slow client costs its offset, because nothing is read for it
-before it has taken what was read last. Four things can happen besides:
+before it has taken the bytes that were read last. Four things can happen besides:
 
 - the log is silent for long: a heartbeat comment goes out, so that proxies keep the stream open;
 - the log ends: so does the response;
-- what is to be read next has been evicted or deleted (:class:`~sansio_copilot.stores.LogGone`):
+- the next part of the log has been evicted or deleted (:class:`~sansio_copilot.stores.LogGone`):
   the response is broken off, so that it does not look complete;
 - the run's owner has died (an orphan): this reader ends the run in its owner's place, and goes on.
 
@@ -62,7 +62,7 @@ def follow(
         if batch.orphan is not None:
             yield from adopt(runtime.store, limits, batch.orphan, now)
         elif size < limits.read_bytes:
-            # An idle stream keeps nothing of what it has sent.
+            # The batch is dropped, so that an idle stream does not keep the bytes that it has sent.
             del batch
             if not (yield WaitForFrames(stream.store, cursor, limits.heartbeat_seconds)):
                 yield SendBytes(sse.HEARTBEAT)

@@ -1,4 +1,4 @@
-"""What a :class:`~sansio_copilot.runs.machine.Run` asks of a binding."""
+"""The actions that a :class:`~sansio_copilot.runs.machine.Run` asks of a binding."""
 
 from __future__ import annotations
 

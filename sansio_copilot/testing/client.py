@@ -6,8 +6,8 @@
     stream = client.stream("POST", "/api/copilotkit/agent/default/run", json=run_input("t1"))
     first = stream.next()          # the agent has yielded once, and waits
 
-This is a binding like any other, whose transport is a buffer. Runs go on only while something
-waits for them, one event at a time, so that a test sees every moment it wants to.
+The client is a binding like any other, whose transport is a buffer. Runs go on only while something
+waits for them, one event at a time, so that a test sees every moment that it wants to see.
 """
 
 from __future__ import annotations
@@ -49,26 +49,32 @@ def run_input(thread_id: str, run_id: str = "run-1", **fields: Any) -> dict[str,
 
 @attrs.frozen
 class Answer:
-    """A whole response."""
+    """A response, whole, as a client receives it."""
 
     status: int
     headers: Headers
     body: bytes = attrs.field(repr=False)
 
     def json(self) -> Any:
-        """The body as JSON. :raises ValueError: if it is not."""
+        """The value of the body.
+
+        :raises ValueError: if it is not JSON.
+        """
         return json_codec.decode(self.body)
 
     def events(self) -> list[dict[str, Any]]:
-        """The AG-UI events of a stream. :raises ValueError: if one of them is not JSON."""
+        """The AG-UI events of a stream.
+
+        :raises ValueError: if the data of an event is not JSON.
+        """
         return [json_codec.decode(event.data.encode()) for event in sse.Parser().feed(self.body)]
 
 
 class Client:
     """A client of ``runtime``. Paths are absolute: "/api/copilotkit/info".
 
-    :param now: the time that the core is told, in seconds since the epoch; assign :attr:`now`, or
-        call :meth:`advance`, to move it.
+    :param now: the time that the core is told, in seconds since the epoch. A test moves it by
+        assigning :attr:`now`, or with :meth:`advance`.
     """
 
     def __init__(self, runtime: CopilotRuntime, *, now: float = 1_700_000_000.0) -> None:
@@ -115,7 +121,10 @@ class Client:
             stream.time_out_if_due()
 
     def step(self) -> bool:
-        """Let each live run take one event from its agent; returns whether one was there to."""
+        """Let each live run take one event from its agent.
+
+        :returns: whether there was a run that could.
+        """
         stepped = False
         for home in list(self._homes):
             # The step of one run may have ended another.
@@ -187,13 +196,13 @@ class Stream:
         return cast("dict[str, Any]", json_codec.decode(event.data.encode()))
 
     def next_frame(self) -> sse.ServerSentEvent | None:
-        """The next event as it was framed, with its id; None if the stream has ended."""
+        """The next event with its id; None if the stream has ended."""
         while not self._events and not self.ended:
             self._proceed()
         return self._events.popleft() if self._events else None
 
     def ready(self) -> list[dict[str, Any]]:
-        """The events that are there already; no run goes on for it."""
+        """The events that are there already; no run goes on for them."""
         self._resume()
         events = [json_codec.decode(event.data.encode()) for event in self._events]
         self._events.clear()
@@ -211,7 +220,7 @@ class Stream:
         return Answer(self.status, self.headers, bytes(self.body))
 
     def close(self) -> None:
-        """Hang up, as a client does that goes away."""
+        """Close the connection, as a client does that goes away."""
         if not self.ended:
             self._stop_waiting()
             action = self._exchange.client_gone()

@@ -1,4 +1,4 @@
-"""Where a run lives in a test: it goes on only when it is stepped.
+"""The home of a run in a test, where it goes on only when it is stepped.
 
 A home performs a run's actions, as every binding's does. Its agent is asked for an event when a
 test steps the home, its store is called at once, and its times come due when the test's clock is
@@ -27,9 +27,9 @@ class Home:
     """The home of one run.
 
     :param run: the run, which has not been started.
-    :param now: tells the time, in seconds since the epoch.
-    :param advance: moves the test's clock by so many seconds.
-    :param leave: is called with the home when the run needs it no longer.
+    :param now: a function that tells the time, in seconds since the epoch.
+    :param advance: a function that moves the test's clock by that many seconds.
+    :param leave: a function that is called with the home when the run needs it no longer.
     """
 
     def __init__(

@@ -144,12 +144,12 @@ def _words_for_no_loop(error: BaseException) -> str | None:
 def _stand_ins() -> Iterator[list[_Missed]]:
     """Have stand-ins in the places of all loops that are loaded and do not run.
 
-    Gives the list of what they were asked for.
+    The context is the list of the calls that were made of them.
     """
     asked: list[_Missed] = []
     with ExitStack() as stack:
         stack.callback(_ASKED.reset, _ASKED.set(asked))
-        # These functions are asyncio's own for those who implement loops.
+        # asyncio has these functions for authors of event loops.
         asyncio = sys.modules.get("asyncio")
         if asyncio is not None and asyncio._get_running_loop() is None:
             asyncio._set_running_loop(_LOOP)
