@@ -126,3 +126,14 @@ def test_every_room_is_in_the_architecture() -> None:
                 assert f"`{room.name}/`" in text
             elif room.suffix == ".py" and room.stem not in ("__init__", "version", "extras"):
                 assert f"`{room.name}`" in text
+
+
+def test_every_term_of_the_glossary_lives_somewhere() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    glossary = text.partition("## Glossary")[2].partition("\n## ")[0]
+    rows = [row.split("|") for row in glossary.splitlines() if row.startswith("| ")][2:]
+    terms = [row[1].strip() for row in rows]
+    assert len(set(terms)) == len(terms) <= 25
+    places = [place for row in rows for place in re.findall("`([^`]+)`", row[3])]
+    roots = (ROOT, ROOT / "sansio_copilot", ROOT / "bindings" / "copilot_bindings")
+    assert [place for place in places if not any((root / place).exists() for root in roots)] == []
