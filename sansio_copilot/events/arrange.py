@@ -23,13 +23,13 @@ Metadata = dict[str, Any]
 def arrange(events: Iterable[Event]) -> list[Event]:
     """``events``, whose state is compact already, in the order of the reference."""
     out: list[Event] = []
-    texts = _Streams(t.TEXT_MESSAGE_CONTENT, "messageId")
-    calls = _Streams(t.TOOL_CALL_ARGS, "toolCallId")
+    texts = _OpenEntities(t.TEXT_MESSAGE_CONTENT, "messageId")
+    calls = _OpenEntities(t.TOOL_CALL_ARGS, "toolCallId")
     for event in events:
         type_ = event["type"]
         if type_ in STREAMED:
-            streams = texts if type_.startswith(_TEXT) else calls
-            streams.feed(type_, event, out)
+            entities = texts if type_.startswith(_TEXT) else calls
+            entities.feed(type_, event, out)
         elif type_ in _IN_PLACE:
             out.append(event)
         else:
@@ -59,7 +59,7 @@ _IN_PLACE: Final = frozenset(
 )
 
 
-class _Stream:
+class _OpenEntity:
     """The events of a text message or tool call that has not ended."""
 
     __slots__ = ("deltas", "ended", "in_between", "metadata", "number", "start")
@@ -94,75 +94,77 @@ class _Stream:
 
     def add_metadata(self, metadata: Metadata | None) -> None:
         if metadata is not None:
-            # The dict is the stream's own and is added to, because a new one for each event would
+            # The dict is the entity's own and is added to, because a new one for each event would
             # cost the sum of all.
             self.metadata = {} if self.metadata is None else self.metadata
             self.metadata.update(metadata)
 
 
-class _Streams:
-    """The open streams of one kind, by id."""
+class _OpenEntities:
+    """The open entities of one kind, by id."""
 
-    __slots__ = ("_content_type", "_count", "_id_field", "_started", "_streams")
+    __slots__ = ("_content_type", "_count", "_id_field", "_started", "_by_id")
 
     def __init__(self, content_type: str, id_field: str) -> None:
         self._content_type = content_type
         self._id_field = id_field
-        self._streams: dict[str, _Stream] = {}
-        # The streams with a start are in a heap, so that the oldest is found without a search. One
+        self._by_id: dict[str, _OpenEntity] = {}
+        # The entities with a start are in a heap, so that the oldest is found without a search. One
         # that has ended is dropped when it comes up.
-        self._started: list[tuple[int, _Stream]] = []
+        self._started: list[tuple[int, _OpenEntity]] = []
         self._count = 0
 
-    def _get(self, event: Event) -> _Stream:
+    def _get(self, event: Event) -> _OpenEntity:
         entity_id = event[self._id_field]
-        stream = self._streams.get(entity_id)
-        if stream is None:
+        entity = self._by_id.get(entity_id)
+        if entity is None:
             self._count += 1
-            stream = self._streams[entity_id] = _Stream(self._count)
-        return stream
+            entity = self._by_id[entity_id] = _OpenEntity(self._count)
+        return entity
 
     def feed(self, type_: str, event: Event, out: list[Event]) -> None:
         """Take a START, an END, or an event in between."""
-        stream = self._get(event)
+        entity = self._get(event)
         if type_.endswith("_START"):
-            if stream.start is None:
-                heappush(self._started, (stream.number, stream))
-            stream.add_start(event)
+            if entity.start is None:
+                heappush(self._started, (entity.number, entity))
+            entity.add_start(event)
         elif type_.endswith("_END"):
-            stream.ended = True
-            del self._streams[event[self._id_field]]
-            self._flush(stream, event, event[self._id_field], out)
+            entity.ended = True
+            del self._by_id[event[self._id_field]]
+            self._flush(entity, event, event[self._id_field], out)
         else:
-            stream.deltas.append(event["delta"])
-            stream.add_metadata(event.get("metadata"))
+            entity.deltas.append(event["delta"])
+            entity.add_metadata(event.get("metadata"))
 
     def flush(self, out: list[Event]) -> None:
-        """Hand out the events of the streams that have not ended."""
-        for entity_id, stream in self._streams.items():
-            self._flush(stream, None, entity_id, out)
+        """Hand out the events of the entities that have not ended."""
+        for entity_id, entity in self._by_id.items():
+            self._flush(entity, None, entity_id, out)
 
-    def oldest(self) -> _Stream | None:
-        """The open stream with a start whose first event came first; None if there is none."""
+    def oldest(self) -> _OpenEntity | None:
+        """The open entity with a start whose first event came first; None if there is none."""
         while self._started:
-            stream = self._started[0][1]
-            if not stream.ended:
-                return stream
+            entity = self._started[0][1]
+            if not entity.ended:
+                return entity
             heappop(self._started)
         return None
 
-    def _flush(self, stream: _Stream, end: Event | None, entity_id: str, out: list[Event]) -> None:
-        if stream.start is not None:
-            out.append(stream.start)
-        if stream.deltas:
+    def _flush(
+        self, entity: _OpenEntity, end: Event | None, entity_id: str, out: list[Event]
+    ) -> None:
+        if entity.start is not None:
+            out.append(entity.start)
+        if entity.deltas:
             content: Event = {
                 "type": self._content_type,
                 self._id_field: entity_id,
-                "delta": "".join(stream.deltas),
+                "delta": "".join(entity.deltas),
             }
-            if stream.metadata is not None:
-                content["metadata"] = stream.metadata
+            if entity.metadata is not None:
+                content["metadata"] = entity.metadata
             out.append(content)
         if end is not None:
             out.append(end)
-        out.extend(stream.in_between)
+        out.extend(entity.in_between)

@@ -110,17 +110,17 @@ _SUBAGENT_ENDS: Final = frozenset({t.SUBAGENT_FINISHED, t.SUBAGENT_ERROR})
 
 
 @attrs.frozen(eq=False)
-class _Stream:
+class _OpenEntity:
     """A message or tool call that one lane is assembling: it has started and not ended."""
 
     kind: _Kind
     entity_id: str
-    owner: str | None
+    opener: str | None
 
     def end(self) -> Event:
         event = {"type": self.kind.end_type, self.kind.id_field: self.entity_id}
-        if self.owner is not None:
-            event["subagentRunId"] = self.owner
+        if self.opener is not None:
+            event["subagentRunId"] = self.opener
         return event
 
 
@@ -132,14 +132,14 @@ class ChunkExpander:
     open when the stream ends is left open, because the finalizer closes it.
     """
 
-    __slots__ = ("_by_id", "_lanes", "_owners")
+    __slots__ = ("_by_id", "_lanes", "_openers")
 
     def __init__(self) -> None:
-        self._lanes: dict[str | None, _Stream] = {}
-        # The same streams are kept by kind and id, and their lanes by kind (in an ordered set), so
-        # that a chunk finds its stream among thousands.
-        self._by_id: dict[tuple[_Kind, str], _Stream] = {}
-        self._owners: dict[_Kind, dict[str | None, None]] = {kind: {} for kind in _KINDS.values()}
+        self._lanes: dict[str | None, _OpenEntity] = {}
+        # The same entities are kept by kind and id, and their lanes by kind (in an ordered set), so
+        # that a chunk finds its entity among thousands.
+        self._by_id: dict[tuple[_Kind, str], _OpenEntity] = {}
+        self._openers: dict[_Kind, dict[str | None, None]] = {kind: {} for kind in _KINDS.values()}
 
     def feed(self, event: Event) -> Sequence[Event]:
         """Write out one event.
@@ -158,44 +158,44 @@ class ChunkExpander:
         if type_ not in _WHOLE:
             return ()
         if type_ in _CLOSE_ALL:
-            ends = [end for owner in list(self._lanes) for end in self._close(owner)]
+            ends = [end for opener in list(self._lanes) for end in self._close(opener)]
             return (*ends, event)
-        owner = event.get("subagentRunId")
-        if not isinstance(owner, str):
-            owner = None  # the schema has no such member for this type of event
-        if owner is None and type_ in _SUBAGENT_ENDS:
-            # The event is malformed, so that it does not end the parent's stream.
+        opener = event.get("subagentRunId")
+        if not isinstance(opener, str):
+            opener = None  # the schema has no such member for this type of event
+        if opener is None and type_ in _SUBAGENT_ENDS:
+            # The event is malformed, so that it does not end the parent's entity.
             return (event,)
-        return (*self._close(owner), event)
+        return (*self._close(opener), event)
 
-    def _close(self, owner: str | None) -> list[Event]:
-        stream = self._lanes.pop(owner, None)
-        if stream is None:
+    def _close(self, opener: str | None) -> list[Event]:
+        entity = self._lanes.pop(opener, None)
+        if entity is None:
             return []
-        del self._by_id[stream.kind, stream.entity_id]
-        del self._owners[stream.kind][owner]
-        return [stream.end()]
+        del self._by_id[entity.kind, entity.entity_id]
+        del self._openers[entity.kind][opener]
+        return [entity.end()]
 
     def _expand(self, kind: _Kind, chunk: Event) -> list[Event]:
         entity_id: str | None = chunk.get(kind.id_field)
-        owner = self._find_lane(kind, entity_id, chunk.get("subagentRunId"))
+        opener = self._find_lane(kind, entity_id, chunk.get("subagentRunId"))
         metadata = chunk.get("metadata")
         out: list[Event] = []
 
-        stream = self._lanes.get(owner)
+        entity = self._lanes.get(opener)
         if (
-            stream is None
-            or stream.kind is not kind
-            or (entity_id is not None and entity_id != stream.entity_id)
+            entity is None
+            or entity.kind is not kind
+            or (entity_id is not None and entity_id != entity.entity_id)
         ):
-            out = self._close(owner)
+            out = self._close(opener)
             if entity_id is None:
                 raise EventError(f"First {kind.chunk_type} must have a {kind.id_field}")
             start = kind.start(chunk)
-            stream = self._lanes[owner] = _Stream(kind, entity_id, owner)
-            self._by_id[kind, entity_id] = stream
-            self._owners[kind][owner] = None
-            out.append(_attributed(start, owner, metadata))
+            entity = self._lanes[opener] = _OpenEntity(kind, entity_id, opener)
+            self._by_id[kind, entity_id] = entity
+            self._openers[kind][opener] = None
+            out.append(_attributed(start, opener, metadata))
 
         delta = chunk.get("delta")
         if delta is None and not out and metadata is not None:
@@ -206,46 +206,46 @@ class ChunkExpander:
         if delta is not None:
             content = {
                 "type": kind.content_type,
-                kind.id_field: stream.entity_id,
+                kind.id_field: entity.entity_id,
                 "delta": delta,
             }
-            out.append(_attributed(content, owner, metadata))
+            out.append(_attributed(content, opener, metadata))
         return out
 
     def _find_lane(self, kind: _Kind, entity_id: str | None, tag: str | None) -> str | None:
         """The lane of a chunk: by its id if that is open, else by its tag, else by a guess.
 
         A guess is allowed only where there is one possibility. A chunk without an id cannot open
-        anything, so that it must continue the parent's stream of its kind or the only other one.
+        anything, so that it must continue the parent's entity of its kind or the only other one.
         """
         if entity_id is not None:
-            stream = self._by_id.get((kind, entity_id))
-            if stream is None:
+            entity = self._by_id.get((kind, entity_id))
+            if entity is None:
                 return tag
-            if tag is not None and tag != stream.owner:
-                holder = "(the parent agent)" if stream.owner is None else stream.owner
+            if tag is not None and tag != entity.opener:
+                holder = "(the parent agent)" if entity.opener is None else entity.opener
                 raise EventError(
                     f"Cannot continue {kind.noun} '{entity_id}': chunk subagentRunId "
                     f"'{tag}' does not match the open stream's subagent '{holder}'."
                 )
-            return stream.owner
+            return entity.opener
         if tag is not None:
             return tag
-        owners = self._owners[kind]
-        if not owners or None in owners:
+        openers = self._openers[kind]
+        if not openers or None in openers:
             return None
-        if len(owners) > 1:
+        if len(openers) > 1:
             raise EventError(
                 f"Ambiguous {kind.chunk_type}: it carries neither a {kind.id_field} nor a "
-                f"subagentRunId, but {len(owners)} lanes have an open {kind.noun}. Attribute the "
+                f"subagentRunId, but {len(openers)} lanes have an open {kind.noun}. Attribute the "
                 "chunk to the subagent it belongs to."
             )
-        return next(iter(owners))
+        return next(iter(openers))
 
 
-def _attributed(event: Event, owner: str | None, metadata: object) -> Event:
-    if owner is not None:
-        event["subagentRunId"] = owner
+def _attributed(event: Event, opener: str | None, metadata: object) -> Event:
+    if opener is not None:
+        event["subagentRunId"] = opener
     if metadata is not None:
         event["metadata"] = metadata
     return event

@@ -129,7 +129,7 @@ class MessageFolder:
             new_id = parent_id if parent_id and carrier is None else call_id
             message = {"id": new_id, "role": "assistant", "toolCalls": []}
             if self._conversation.find(new_id) is None:
-                _add_owner(message, event)
+                _add_tag(message, event)
             carrier = self._conversation.append(message)
         fields = {
             "id": call_id,
@@ -170,7 +170,7 @@ class MessageFolder:
             return
         # The result goes behind its call, because providers refuse a history in which something
         # stands between a call and its results.
-        _add_owner(result, event)
+        _add_tag(result, event)
         _add_metadata(result, event)
         self._conversation.add_result(result, call.carrier)
 
@@ -198,13 +198,13 @@ class MessageFolder:
             self._append(activity, event)
         elif entry.role == "activity":
             if replace:
-                # The metadata so far stays, but the owner is the agent that sent the replacement.
+                # The metadata so far stays, but the tag is that of the replacement.
                 entry.message.pop("subagentRunId", None)
                 entry.message.update(activity)
-                _add_owner(entry.message, event)
+                _add_tag(entry.message, event)
             _add_metadata(entry.message, event)
         elif replace:
-            _add_owner(activity, event)
+            _add_tag(activity, event)
             _add_metadata(activity, event)
             self._conversation.replace(entry, activity)
 
@@ -237,7 +237,7 @@ class MessageFolder:
 
     def _append(self, message: Message, event: Event) -> None:
         """Put the new ``message`` that ``event`` makes at the end."""
-        _add_owner(message, event)
+        _add_tag(message, event)
         _add_metadata(message, event)
         self._conversation.append(message)
 
@@ -282,7 +282,7 @@ def _adopt(messages: Any, known: Container[str] = ()) -> list[Message]:
     return adopted
 
 
-def _add_owner(message: Message, event: Event) -> None:
+def _add_tag(message: Message, event: Event) -> None:
     if event.get("subagentRunId") is not None:
         message["subagentRunId"] = event["subagentRunId"]
 

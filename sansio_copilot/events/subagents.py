@@ -1,11 +1,11 @@
 """Subagents: which of them live, and which event may continue what another agent began.
 
 An event with a ``subagentRunId`` (its *tag*) was sent on behalf of a subagent; one without was sent
-by the parent agent, or says nothing. Whatever an event opens belongs to its sender, the *owner*,
+by the parent agent, or says nothing. Whatever an event opens belongs to its sender, the *opener*,
 and stays with it after it has ended, because an encrypted value may follow, or another agent may
 want to open the same id again. Two rules follow from that:
 
-- An event that has a tag must have that of the owner. One without a tag always agrees.
+- An event that has a tag must have that of the opener. One without a tag always agrees.
 - A subagent starts once in a run and ends once; its parent must have started before it.
 
 Source: ``verifyEvents`` of ``@ag-ui/client`` 0.0.59, whose messages these are.
@@ -22,29 +22,31 @@ from .types import Event, EventError
 
 _MISSING: Final = object()
 
-#: The owner of each entity: the id of a subagent's run, or None for the parent agent.
-Owners: TypeAlias = dict[str, str | None]
+#: The opener of each entity: the id of a subagent's run, or None for the parent agent.
+Openers: TypeAlias = dict[str, str | None]
 
 
-def check_owner(event: Event, tag: str | None, owners: Owners, entity_id: str, noun: str) -> None:
-    """Refuse an event whose tag disagrees with the owner on record.
+def check_opener(
+    event: Event, tag: str | None, openers: Openers, entity_id: str, noun: str
+) -> None:
+    """Refuse an event whose tag disagrees with the opener on record.
 
     An entity that is not on record belongs to nobody yet. An entity on record without a tag belongs
-    to the parent agent, which is an owner like any other.
+    to the parent agent, which is an opener like any other.
     """
-    if tag is not None and owners.get(entity_id, tag) != tag:
+    if tag is not None and openers.get(entity_id, tag) != tag:
         raise EventError(
             f"Cannot send '{event['type']}': subagentRunId '{tag}' does not match the {noun} "
-            f"'{entity_id}' opener's subagent '{_owner_name(owners[entity_id])}'."
+            f"'{entity_id}' opener's subagent '{_opener_name(openers[entity_id])}'."
         )
 
 
-def owner_of_call(
-    event: Event, tag: str | None, of_messages: Owners, of_tool_calls: Owners
+def opener_of_call(
+    event: Event, tag: str | None, of_messages: Openers, of_tool_calls: Openers
 ) -> str | None:
-    """The owner of the tool call that a TOOL_CALL_START opens.
+    """The opener of the tool call that a TOOL_CALL_START opens.
 
-    A call lives in the message that ``parentMessageId`` names. So it must agree with the owner of
+    A call lives in the message that ``parentMessageId`` names. So it must agree with the opener of
     that message, and inherits it if the event has no tag.
 
     :raises EventError: if it does not agree.
@@ -56,45 +58,45 @@ def owner_of_call(
     if has_parent and tag is not None and tag != inherited:
         raise EventError(
             f"Cannot send 'TOOL_CALL_START': subagentRunId '{tag}' does not match its parent "
-            f"message '{parent_id}' owner '{_owner_name(inherited)}'. A tool call belongs to the "
+            f"message '{parent_id}' owner '{_opener_name(inherited)}'. A tool call belongs to the "
             "message that carries it."
         )
-    check_owner(event, tag, of_tool_calls, call_id, "tool call")
-    owner = of_tool_calls.get(call_id, inherited)
-    if has_parent and tag is None and owner != inherited:
+    check_opener(event, tag, of_tool_calls, call_id, "tool call")
+    opener = of_tool_calls.get(call_id, inherited)
+    if has_parent and tag is None and opener != inherited:
         raise EventError(
             f"Cannot send 'TOOL_CALL_START': tool call '{call_id}' is owned by "
-            f"'{_owner_name(owner)}' but its parent message '{parent_id}' is owned by "
-            f"'{_owner_name(inherited)}'. A tool call belongs to the message that carries it."
+            f"'{_opener_name(opener)}' but its parent message '{parent_id}' is owned by "
+            f"'{_opener_name(inherited)}'. A tool call belongs to the message that carries it."
         )
     return inherited if tag is None else tag
 
 
-def record_owners(
+def record_openers(
     messages: Any,
     *,
-    of_messages: Owners,
-    of_reasoning: Owners,
-    of_activities: Owners,
-    of_tool_calls: Owners,
+    of_messages: Openers,
+    of_reasoning: Openers,
+    of_activities: Openers,
+    of_tool_calls: Openers,
     replace: bool,
 ) -> None:
-    """Take the owners of messages that a client or a snapshot repeats.
+    """Take the openers of messages that a client or a snapshot repeats.
 
     :param replace: whether they take the place of what is on record.
     """
     for message in _identified(messages):
-        owners = of_messages
+        openers = of_messages
         if message.get("role") == "reasoning":
-            owners = of_reasoning
+            openers = of_reasoning
         elif message.get("role") == "activity":
-            owners = of_activities
-        owner = message.get("subagentRunId")
-        if replace or message["id"] not in owners:
-            owners[message["id"]] = owner
+            openers = of_activities
+        opener = message.get("subagentRunId")
+        if replace or message["id"] not in openers:
+            openers[message["id"]] = opener
         for call in _identified(message.get("toolCalls")):
             if replace or call["id"] not in of_tool_calls:
-                of_tool_calls[call["id"]] = owner
+                of_tool_calls[call["id"]] = opener
 
 
 def check_message_tags(messages: Any) -> None:
@@ -229,11 +231,11 @@ def _js_string(value: Any) -> str:
     return "[object Object]" if isinstance(value, dict) else json.dumps(value, default=str)
 
 
-def _owner_name(owner: str | None) -> str:
-    """An owner as the reference quotes it."""
-    return "(the parent agent)" if owner is None else owner
+def _opener_name(opener: str | None) -> str:
+    """An agent as the reference quotes it."""
+    return "(the parent agent)" if opener is None else opener
 
 
-def agent_name(owner: str | None) -> str:
-    """An owner as the reference speaks of it."""
-    return "the parent agent" if owner is None else f"subagent '{owner}'"
+def agent_name(opener: str | None) -> str:
+    """An agent as the reference speaks of it."""
+    return "the parent agent" if opener is None else f"subagent '{opener}'"

@@ -6,11 +6,11 @@ RUN_ERROR, and nothing may come outside of one. Within a run four kinds of rules
 - *brackets* (:mod:`.brackets`): messages, tool calls, reasoning and its spans are opened, go on and
   are closed, each under its id;
 - *steps* are brackets with a name for an id, and each agent has its own;
-- *owners* (:mod:`.subagents`): what an agent has opened, no other agent continues;
+- *openers* (:mod:`.subagents`): what an agent has opened, no other agent continues;
 - RUN_FINISHED leaves nothing open, while RUN_ERROR may leave anything open.
 
 So the state of a :class:`Verifier` is the phase of the run, a set of open ids for each kind of
-bracket, and the owners. A rule is a function of that state and one event. It checks everything
+bracket, and the openers. A rule is a function of that state and one event. It checks everything
 before it changes anything, so that an event that breaks a rule changes nothing. Rules look only at
 the members that they need, because :func:`~sansio_copilot.events.normalize_event` has given them
 their types; an event without a rule may come at any time of a run.
@@ -32,16 +32,16 @@ from . import types as t
 from .brackets import REASONING, SPAN, TEXT, TOOL
 from .normalize import normalize_event
 from .subagents import (
-    Owners,
+    Openers,
     agent_name,
     check_ended,
     check_interrupt_tags,
     check_message_tags,
-    check_owner,
+    check_opener,
     check_started,
     null_field,
-    owner_of_call,
-    record_owners,
+    opener_of_call,
+    record_openers,
 )
 from .thinking import ThinkingUpgrader
 from .types import Event, EventError
@@ -63,8 +63,8 @@ class Verifier:
     __slots__ = (
         *("_active_subagents", "_ended_subagents", "_phase", "_steps"),
         *("_open_messages", "_open_reasoning", "_open_spans", "_open_tool_calls"),
-        *("_owners_of_activities", "_owners_of_messages"),
-        *("_owners_of_reasoning", "_owners_of_tool_calls"),
+        *("_openers_of_activities", "_openers_of_messages"),
+        *("_openers_of_reasoning", "_openers_of_tool_calls"),
     )
 
     def __init__(self) -> None:
@@ -81,14 +81,14 @@ class Verifier:
         self._open_tool_calls: dict[str, None] = {}
         self._active_subagents: dict[str, None] = {}
         self._ended_subagents: dict[str, None] = {}
-        # There is a record of owners for each kind, because an id is unique only within its kind.
-        # An owner stays on record when its entity has ended, because an encrypted value may follow,
-        # or another agent may open the id again.
-        self._owners_of_messages: Owners = {}
-        self._owners_of_tool_calls: Owners = {}
-        self._owners_of_reasoning: Owners = {}
-        self._owners_of_activities: Owners = {}
-        # Steps are kept by their owner, because a subagent and its parent may have steps of the
+        # There is a record of openers for each kind, because an id is unique only within its kind.
+        # An opener stays on record when its entity has ended, because an encrypted value may
+        # follow, or another agent may open the id again.
+        self._openers_of_messages: Openers = {}
+        self._openers_of_tool_calls: Openers = {}
+        self._openers_of_reasoning: Openers = {}
+        self._openers_of_activities: Openers = {}
+        # Steps are kept by their opener, because a subagent and its parent may have steps of the
         # same name.
         self._steps: dict[str | None, dict[str, None]] = {}
 
@@ -109,8 +109,8 @@ class Verifier:
         ]
         for call_id in self._open_tool_calls:
             closers.append({"type": t.TOOL_CALL_END, "toolCallId": call_id})
-        for owner, names in self._steps.items():
-            tag = {} if owner is None else {"subagentRunId": owner}
+        for opener, names in self._steps.items():
+            tag = {} if opener is None else {"subagentRunId": opener}
             for name in names:
                 closers.append({"type": t.STEP_FINISHED, "stepName": name, **tag})
         for subagent_id in self._active_subagents:
@@ -164,14 +164,14 @@ class Verifier:
         check_message_tags(messages)
         if self._phase is not _NEW:
             self._reset()
-        self._record_owners(messages, replace=False)
+        self._record_openers(messages, replace=False)
         self._phase = _RUNNING
 
     def _run_finished(self, event: Event, tag: str | None) -> None:
         check_interrupt_tags(event.get("outcome"))
         steps = [
-            name if owner is None else f"{name} (subagent '{owner}')"
-            for owner, names in self._steps.items()
+            name if opener is None else f"{name} (subagent '{opener}')"
+            for opener, names in self._steps.items()
             for name in names
         ]
         for noun, unfinished in (
@@ -197,21 +197,21 @@ class Verifier:
     def _text_start(self, event: Event, tag: str | None) -> None:
         message_id = event["messageId"]
         TEXT.check_start(event, message_id, self._open_messages)
-        check_owner(event, tag, self._owners_of_messages, message_id, "message")
+        check_opener(event, tag, self._openers_of_messages, message_id, "message")
         self._open_messages[message_id] = None
-        # An untagged reopening agrees with any owner, and does not take the message over.
-        self._owners_of_messages.setdefault(message_id, tag)
+        # An untagged reopening agrees with any opener, and does not take the message over.
+        self._openers_of_messages.setdefault(message_id, tag)
 
     def _text_content(self, event: Event, tag: str | None) -> None:
         message_id = event["messageId"]
         TEXT.check_goes_on(event, message_id, self._open_messages)
         if tag is not None:
-            check_owner(event, tag, self._owners_of_messages, message_id, "message")
+            check_opener(event, tag, self._openers_of_messages, message_id, "message")
 
     def _text_end(self, event: Event, tag: str | None) -> None:
         message_id = event["messageId"]
         TEXT.check_end(event, message_id, self._open_messages)
-        check_owner(event, tag, self._owners_of_messages, message_id, "message")
+        check_opener(event, tag, self._openers_of_messages, message_id, "message")
         del self._open_messages[message_id]
 
     # -- tool calls ------------------------------------------------------------------------
@@ -219,25 +219,25 @@ class Verifier:
     def _tool_start(self, event: Event, tag: str | None) -> None:
         call_id = event["toolCallId"]
         TOOL.check_start(event, call_id, self._open_tool_calls)
-        owner = owner_of_call(event, tag, self._owners_of_messages, self._owners_of_tool_calls)
+        opener = opener_of_call(event, tag, self._openers_of_messages, self._openers_of_tool_calls)
         self._open_tool_calls[call_id] = None
-        self._owners_of_tool_calls.setdefault(call_id, owner)
+        self._openers_of_tool_calls.setdefault(call_id, opener)
 
     def _tool_args(self, event: Event, tag: str | None) -> None:
         call_id = event["toolCallId"]
         TOOL.check_goes_on(event, call_id, self._open_tool_calls)
         if tag is not None:
-            check_owner(event, tag, self._owners_of_tool_calls, call_id, "tool call")
+            check_opener(event, tag, self._openers_of_tool_calls, call_id, "tool call")
 
     def _tool_end(self, event: Event, tag: str | None) -> None:
         call_id = event["toolCallId"]
         TOOL.check_end(event, call_id, self._open_tool_calls)
-        check_owner(event, tag, self._owners_of_tool_calls, call_id, "tool call")
+        check_opener(event, tag, self._openers_of_tool_calls, call_id, "tool call")
         del self._open_tool_calls[call_id]
 
     def _tool_result(self, event: Event, tag: str | None) -> None:
         # The result makes a message, which from now on belongs to the agent that sends it.
-        self._owners_of_messages[event["messageId"]] = tag
+        self._openers_of_messages[event["messageId"]] = tag
 
     # -- reasoning and activities ----------------------------------------------------------
 
@@ -247,58 +247,58 @@ class Verifier:
         if event["type"] == t.REASONING_START:
             bracket, open_ids = SPAN, self._open_spans
         bracket.check_start(event, message_id, open_ids)
-        check_owner(event, tag, self._owners_of_reasoning, message_id, "reasoning message")
+        check_opener(event, tag, self._openers_of_reasoning, message_id, "reasoning message")
         open_ids[message_id] = None
-        self._owners_of_reasoning.setdefault(message_id, tag)
+        self._openers_of_reasoning.setdefault(message_id, tag)
 
     def _reasoning_goes_on(self, event: Event, tag: str | None) -> None:
         message_id = event["messageId"]
         REASONING.check_goes_on(event, message_id, self._open_reasoning)
-        check_owner(event, tag, self._owners_of_reasoning, message_id, "reasoning message")
+        check_opener(event, tag, self._openers_of_reasoning, message_id, "reasoning message")
         if event["type"] == t.REASONING_MESSAGE_END:
             del self._open_reasoning[message_id]
 
     def _reasoning_end(self, event: Event, tag: str | None) -> None:
         message_id = event["messageId"]
         SPAN.check_end(event, message_id, self._open_spans)
-        check_owner(event, tag, self._owners_of_reasoning, message_id, "reasoning message")
+        check_opener(event, tag, self._openers_of_reasoning, message_id, "reasoning message")
         del self._open_spans[message_id]
 
     def _encrypted_value(self, event: Event, tag: str | None) -> None:
         entity_id = event["entityId"]
         subtype = event["subtype"]
-        owners, noun = self._owners_of_reasoning, "reasoning message"
+        openers, noun = self._openers_of_reasoning, "reasoning message"
         if subtype == "tool-call":
-            owners, noun = self._owners_of_tool_calls, "tool call"
+            openers, noun = self._openers_of_tool_calls, "tool call"
         elif subtype == "message":
             # The subtype means text and reasoning messages alike.
             noun = "message"
-            if entity_id in self._owners_of_messages:
-                owners = self._owners_of_messages
-        check_owner(event, tag, owners, entity_id, noun)
+            if entity_id in self._openers_of_messages:
+                openers = self._openers_of_messages
+        check_opener(event, tag, openers, entity_id, noun)
 
     def _activity_snapshot(self, event: Event, tag: str | None) -> None:
-        # A snapshot that does not replace leaves the activity, and its owner, as they are.
+        # A snapshot that does not replace leaves the activity, and its opener, as they are.
         if event.get("replace") is False:
-            self._owners_of_activities.setdefault(event["messageId"], tag)
+            self._openers_of_activities.setdefault(event["messageId"], tag)
         else:
-            self._owners_of_activities[event["messageId"]] = tag
+            self._openers_of_activities[event["messageId"]] = tag
 
     def _activity_delta(self, event: Event, tag: str | None) -> None:
-        check_owner(event, tag, self._owners_of_activities, event["messageId"], "activity")
+        check_opener(event, tag, self._openers_of_activities, event["messageId"], "activity")
 
     def _messages_snapshot(self, event: Event, tag: str | None) -> None:
         messages = event.get("messages")
         check_message_tags(messages)
-        self._record_owners(messages, replace=True)
+        self._record_openers(messages, replace=True)
 
-    def _record_owners(self, messages: object, *, replace: bool) -> None:
-        record_owners(
+    def _record_openers(self, messages: object, *, replace: bool) -> None:
+        record_openers(
             messages,
-            of_messages=self._owners_of_messages,
-            of_reasoning=self._owners_of_reasoning,
-            of_activities=self._owners_of_activities,
-            of_tool_calls=self._owners_of_tool_calls,
+            of_messages=self._openers_of_messages,
+            of_reasoning=self._openers_of_reasoning,
+            of_activities=self._openers_of_activities,
+            of_tool_calls=self._openers_of_tool_calls,
             replace=replace,
         )
 
@@ -317,13 +317,13 @@ class Verifier:
         if name in self._steps.get(tag, ()):
             del self._steps[tag][name]
             return
-        for owner, names in self._steps.items():
+        for opener, names in self._steps.items():
             if name in names:
                 # The error is about the tag, which is more likely to be wrong than a STEP_STARTED
                 # is to be missing.
                 raise EventError(
                     f"Cannot send 'STEP_FINISHED' for step \"{name}\" attributed to "
-                    f"{agent_name(tag)}: that step is open under {agent_name(owner)}. A step must "
+                    f"{agent_name(tag)}: that step is open under {agent_name(opener)}. A step must "
                     "be finished by whoever started it."
                 )
         raise EventError(f"Cannot send 'STEP_FINISHED' for step \"{name}\" that was not started")
