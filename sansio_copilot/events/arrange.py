@@ -103,7 +103,7 @@ class _OpenEntity:
 class _OpenEntities:
     """The open entities of one kind, by id."""
 
-    __slots__ = ("_content_type", "_count", "_id_field", "_started", "_by_id")
+    __slots__ = ("_by_id", "_content_type", "_count", "_id_field", "_started")
 
     def __init__(self, content_type: str, id_field: str) -> None:
         self._content_type = content_type

@@ -11,7 +11,7 @@ Four things are worth knowing before an origin is allowed:
     page after some redirects. It identifies no site, so that allowing it allows anybody. So it is
     allowed where every origin is, or where a list or function names it, and never by accident.
 Credentials
-    ``*`` is not an answer to a request with cookies, so with ``credentials`` the origin of the
+    ``*`` does not allow a request with cookies, so with ``credentials`` the origin of the
     request is sent back instead. A policy with credentials and without a list of origins trusts
     every page on the web, and ``null``, with the user's cookies; give a list.
 Private networks

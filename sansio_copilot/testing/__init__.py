@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .client import Answer, Client, NeedsEventLoop, Stream, run_input
+from .client import Client, ClientResponse, NeedsEventLoop, Stream, run_input
 
-__all__ = ["Answer", "Client", "NeedsEventLoop", "Stream", "run_input"]
+__all__ = ["Client", "ClientResponse", "NeedsEventLoop", "Stream", "run_input"]

@@ -30,7 +30,7 @@ from ..stores.protocol import Cancel, nothing_to_cancel
 from .home import Home
 from .loopless import NeedsEventLoop, perform
 
-__all__ = ["Answer", "Client", "NeedsEventLoop", "Stream", "run_input"]
+__all__ = ["Client", "ClientResponse", "NeedsEventLoop", "Stream", "run_input"]
 
 
 def run_input(thread_id: str, run_id: str = "run-1", **fields: Any) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def run_input(thread_id: str, run_id: str = "run-1", **fields: Any) -> dict[str,
 
 
 @attrs.frozen
-class Answer:
+class ClientResponse:
     """A response, whole, as a client receives it."""
 
     status: int
@@ -83,11 +83,11 @@ class Client:
         self._homes: deque[Home] = deque()
         self._streams: list[Stream] = []
 
-    def get(self, path: str, *, headers: HeaderItems = ()) -> Answer:
+    def get(self, path: str, *, headers: HeaderItems = ()) -> ClientResponse:
         """GET ``path``."""
         return self.request("GET", path, headers=headers)
 
-    def post(self, path: str, *, json: Any = None, headers: HeaderItems = ()) -> Answer:
+    def post(self, path: str, *, json: Any = None, headers: HeaderItems = ()) -> ClientResponse:
         """POST ``json`` to ``path``; None sends no body.
 
         :raises TypeError: for a value that JSON has no form for.
@@ -97,7 +97,7 @@ class Client:
 
     def request(
         self, method: str, path: str, *, headers: HeaderItems = (), body: bytes | str = b""
-    ) -> Answer:
+    ) -> ClientResponse:
         """Send a request and wait for the response's end, which may need runs to go on.
 
         :param path: a path or a URL, with a query if there is one.
@@ -213,11 +213,11 @@ class Stream:
         """The id of the last event that arrived, to reconnect with."""
         return self._parser.last_event_id
 
-    def finish(self) -> Answer:
+    def finish(self) -> ClientResponse:
         """Read to the end."""
         while not self.ended:
             self._proceed()
-        return Answer(self.status, self.headers, bytes(self.body))
+        return ClientResponse(self.status, self.headers, bytes(self.body))
 
     def close(self) -> None:
         """Close the connection, as a client does that goes away."""

@@ -327,10 +327,11 @@ PROMISES = [
             (RemoteProtocolError, ValueError), ask),
     Promise("Client.post", (MODES, TARGETS, ENVELOPES | ANYTHING), (TypeError, ValueError),
             lambda mode, path, value: client(mode).post(path, json=value)),
-    Promise("Answer.json", (st.binary(),), (ValueError,),
-            lambda body: testing.Answer(200, Headers(), body).json()),
-    Promise("Answer.events", (st.binary() | JSON.map(json_codec.encode).map(sse.format_frame),),
-            (ValueError,), lambda body: testing.Answer(200, Headers(), body).events()),
+    Promise("ClientResponse.json", (st.binary(),), (ValueError,),
+            lambda body: testing.ClientResponse(200, Headers(), body).json()),
+    Promise("ClientResponse.events",
+            (st.binary() | JSON.map(json_codec.encode).map(sse.format_frame),),
+            (ValueError,), lambda body: testing.ClientResponse(200, Headers(), body).events()),
     # sansio_copilot.json_codec
     Promise("decode", (st.binary() | JSON.map(json_codec.encode),), (ValueError,)),
     Promise("has_more_values", (st.binary(), st.integers()), ()),
@@ -339,9 +340,8 @@ PROMISES = [
 ]  # fmt: skip
 
 NOTHING_FROM_OUTSIDE = {
-    "AgentContext AudioFile HookContext Route Envelope ServerSentEvent EventId Answer Event": (
-        "hold what they are given"
-    ),
+    "AgentContext AudioFile HookContext Route Envelope ServerSentEvent EventId ClientResponse"
+    " Event": ("hold what they are given"),
     "BodyRefused BodyTimeout BodyTooLarge LocalProtocolError RemoteProtocolError RunRefused"
     " StoreUnavailable EventError InvalidEnvelope NeedsEventLoop ExchangeState RunState": (
         "are raised, or named"

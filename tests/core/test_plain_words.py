@@ -12,7 +12,7 @@ import pytest
 
 from sansio_copilot import CopilotRuntime, text_agent
 from sansio_copilot.errors import sole_cause, text_of
-from sansio_copilot.testing import Answer, Client, run_input
+from sansio_copilot.testing import Client, ClientResponse, run_input
 
 RUN = "/api/copilotkit/agent/default/run"
 STARTED = {"type": "RUN_STARTED", "threadId": "t1", "runId": "r1"}
@@ -24,7 +24,7 @@ def _log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "sansio_copilot")
 
 
-def run(events: list[Any], error: BaseException | None = None, **options: Any) -> Answer:
+def run(events: list[Any], error: BaseException | None = None, **options: Any) -> ClientResponse:
     def agent(input: Any, context: Any) -> Iterator[Any]:
         yield from events
         if error is not None:
@@ -187,7 +187,7 @@ def test_error_message_is_given_the_exception_or_the_group_of_several() -> None:
 AUDIO = {"audio": "AAAA", "mimeType": "audio/webm"}
 
 
-def transcribed(service: Any) -> Answer:
+def transcribed(service: Any) -> ClientResponse:
     client = Client(CopilotRuntime({}, transcription=service))
     return client.post("/api/copilotkit/transcribe", json=AUDIO)
 

@@ -22,7 +22,7 @@ from sansio_copilot.http.envelope import (
 from sansio_copilot.http.paths import normalize_base_path, normalize_path, under_base_path
 from sansio_copilot.http.refusals import Refusal
 from sansio_copilot.http.routing import allowed_methods, match_path
-from sansio_copilot.testing import Answer, Client
+from sansio_copilot.testing import Client, ClientResponse
 
 
 @text_agent
@@ -64,7 +64,7 @@ def routing(data: bytes) -> None:
         assert (answer.status == 405) == ("allow" in answer.headers)
 
 
-def _answers(request: Request, base: str | None) -> list[Answer]:
+def _answers(request: Request, base: str | None) -> list[ClientResponse]:
     answers = []
     with no_error_is_logged():
         for mode in ("multi-route", "single-route"):

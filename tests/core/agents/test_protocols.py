@@ -29,7 +29,7 @@ from ag_ui.core import (
 from sansio_copilot import CopilotRuntime, text_agent
 from sansio_copilot.agents.protocols import check_agents, describe_class, event_dict
 from sansio_copilot.events import EventError
-from sansio_copilot.testing import Answer, Client, run_input
+from sansio_copilot.testing import Client, ClientResponse, run_input
 
 BASE = "/api/copilotkit"
 RUN = f"{BASE}/agent/default/run"
@@ -40,11 +40,11 @@ def _no_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, "sansio_copilot")
 
 
-def run(agent: Any) -> Answer:
+def run(agent: Any) -> ClientResponse:
     return Client(CopilotRuntime({"default": agent})).post(RUN, json=run_input("t1", "r1"))
 
 
-def types(answer: Answer) -> list[str]:
+def types(answer: ClientResponse) -> list[str]:
     return [event["type"] for event in answer.events()]
 
 

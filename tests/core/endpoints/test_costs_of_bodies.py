@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from sansio_copilot import CopilotRuntime, Hooks, Limits, json_codec
 from sansio_copilot.endpoints.run_input import parse_input
 from sansio_copilot.http.refusals import Refusal
-from sansio_copilot.testing import Answer, Client, run_input
+from sansio_copilot.testing import Client, ClientResponse, run_input
 
 BASE = "/api/copilotkit"
 RUN = f"{BASE}/agent/default/run"
@@ -442,7 +442,7 @@ class TestEchoes:
         stream.close()
 
     @staticmethod
-    def check(answer: Answer, status: int, caplog: pytest.LogCaptureFixture) -> None:
+    def check(answer: ClientResponse, status: int, caplog: pytest.LogCaptureFixture) -> None:
         assert answer.status == status
         assert len(answer.body) < ANSWER
         for record in caplog.records:

@@ -26,7 +26,7 @@ from sansio_copilot.endpoints import DISPATCH
 from sansio_copilot.endpoints.run_input import to_early_model
 from sansio_copilot.events import EventError
 from sansio_copilot.http.routing import match_path
-from sansio_copilot.testing import Answer, Client, Stream, run_input
+from sansio_copilot.testing import Client, ClientResponse, Stream, run_input
 
 BASE = "/api/copilotkit"
 RUN = f"{BASE}/agent/default/run"
@@ -93,7 +93,7 @@ def client(agent: Any = None, **options: Any) -> Client:
     return Client(CopilotRuntime({"default": agent or PlainTalker()}, **options))
 
 
-def run(client: Client, run_id: str = "r1", thread: str = "t1", **fields: Any) -> Answer:
+def run(client: Client, run_id: str = "r1", thread: str = "t1", **fields: Any) -> ClientResponse:
     return client.post(RUN, json=run_input(thread, run_id, **fields))
 
 
@@ -502,7 +502,7 @@ class TestHeaders:
 
 
 class TestConnect:
-    def connect(self, server: Client, after: str = "", **fields: Any) -> Answer:
+    def connect(self, server: Client, after: str = "", **fields: Any) -> ClientResponse:
         headers = {"last-event-id": after} if after else {}
         return server.post(CONNECT, json=run_input("t1", "r9", **fields), headers=headers)
 

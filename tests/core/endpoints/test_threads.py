@@ -10,7 +10,7 @@ import pytest
 
 from sansio_copilot import CopilotRuntime, MemoryStore, text_agent
 from sansio_copilot.stores.protocol import ThreadHistory
-from sansio_copilot.testing import Answer, Client, run_input
+from sansio_copilot.testing import Client, ClientResponse, run_input
 
 BASE = "/api/copilotkit"
 
@@ -29,11 +29,11 @@ def client(*threads: str, mutations: bool = True) -> Client:
     return made
 
 
-def ids(answer: Answer) -> list[str]:
+def ids(answer: ClientResponse) -> list[str]:
     return [thread["id"] for thread in answer.json()["threads"]]
 
 
-def patch(made: Client, thread: str, body: str) -> Answer:
+def patch(made: Client, thread: str, body: str) -> ClientResponse:
     return made.request("PATCH", f"{BASE}/threads/{thread}", body=body)
 
 

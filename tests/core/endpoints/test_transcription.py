@@ -19,7 +19,7 @@ from support.vectors import UNROUTED_ENVELOPE
 from sansio_copilot import CopilotRuntime, Hooks, Limits, Reject, Request, Response
 from sansio_copilot.actions import Abandon, Call, ReadBody
 from sansio_copilot.endpoints.transcribe import AUDIO_TYPES, decode_base64, read_audio
-from sansio_copilot.testing import Answer, Client
+from sansio_copilot.testing import Client, ClientResponse
 from sansio_copilot.transcription import (
     ERRORS,
     AudioFile,
@@ -71,15 +71,17 @@ def heard(filename: str, mime_type: str, data: bytes) -> tuple[int, dict[str, An
     return 200, {"text": text, "size": len(data), "type": mime_type}
 
 
-def told(answer: Answer) -> tuple[int, Any]:
+def told(answer: ClientResponse) -> tuple[int, Any]:
     return answer.status, answer.json()
 
 
-def post_json(value: Any, service: TranscriptionService | None = echo, **options: Any) -> Answer:
+def post_json(
+    value: Any, service: TranscriptionService | None = echo, **options: Any
+) -> ClientResponse:
     return Client(runtime(service, **options)).post(f"{BASE}/transcribe", json=value)
 
 
-def post_form(body: bytes, service: TranscriptionService | None = echo) -> Answer:
+def post_form(body: bytes, service: TranscriptionService | None = echo) -> ClientResponse:
     client = Client(runtime(service))
     return client.request("POST", f"{BASE}/transcribe", headers=FORM, body=body)
 

@@ -8,7 +8,7 @@ from support.vectors import CONFIGS, Case, comparable, differences, load, name_o
 from sansio_copilot import CopilotRuntime
 from sansio_copilot.http.paths import at_base_path
 from sansio_copilot.http.routing import match_path
-from sansio_copilot.testing import Answer, Client
+from sansio_copilot.testing import Client, ClientResponse
 
 BASE = "/api/copilotkit"
 
@@ -29,7 +29,7 @@ def is_in_its_place(case: Case) -> bool:
 CASES = [case for case in load("http.json") if is_in_its_place(case)]
 
 
-def answer_of(case: Case) -> Answer:
+def answer_of(case: Case) -> ClientResponse:
     request, options = case["request"], CONFIGS[case["config"]]
     client = Client(
         CopilotRuntime(scripted_agents(), base_path=BASE, **{**options, "mode": "both"})

@@ -16,7 +16,7 @@ import pytest
 from sansio_copilot import CopilotRuntime, Hooks, MemoryStore, Reject, Response
 from sansio_copilot.stores import Batch
 from sansio_copilot.stores.protocol import RunOpened, RunRequest, Signal
-from sansio_copilot.testing import Answer, Client, run_input
+from sansio_copilot.testing import Client, ClientResponse, run_input
 
 BASE = "/api/copilotkit"
 AUDIO = {"audio": "AAEC", "mimeType": "audio/webm"}
@@ -56,15 +56,15 @@ def client(**options: Any) -> Client:
     return Client(CopilotRuntime(thread_mutations=True, **options))
 
 
-def run(server: Client, thread: str = "t") -> Answer:
+def run(server: Client, thread: str = "t") -> ClientResponse:
     return server.post(f"{BASE}/agent/default/run", json=run_input(thread))
 
 
-def types(answer: Answer) -> list[str]:
+def types(answer: ClientResponse) -> list[str]:
     return [event["type"] for event in answer.events()]
 
 
-def assert_internal_error(answer: Answer) -> None:
+def assert_internal_error(answer: ClientResponse) -> None:
     assert (answer.status, answer.json()) == (500, {"error": "internal_error"})
     assert SECRET.encode() not in answer.body
 
@@ -72,7 +72,9 @@ def assert_internal_error(answer: Answer) -> None:
 # --- Hooks, and what else is called for a request -----------------------------------------------
 
 
-PARTS: dict[str, tuple[Callable[[Any], dict[str, Any]], Callable[[Client], Answer], str, str]] = {
+PARTS: dict[
+    str, tuple[Callable[[Any], dict[str, Any]], Callable[[Client], ClientResponse], str, str]
+] = {
     "on_request": (
         lambda function: {"hooks": Hooks(on_request=function)},
         lambda server: server.get(f"{BASE}/info"),
@@ -191,11 +193,11 @@ def broken(method: str, function: Callable[..., Any]) -> MemoryStore:
     return store
 
 
-def connect(server: Client) -> Answer:
+def connect(server: Client) -> ClientResponse:
     return server.post(f"{BASE}/agent/default/connect", json=run_input("t"))
 
 
-ASKED: dict[str, tuple[Callable[[Client], Answer], str]] = {
+ASKED: dict[str, tuple[Callable[[Client], ClientResponse], str]] = {
     "open_run": (run, "RunOpened, ThreadBusy or Orphan"),
     "open_cursor": (connect, ""),
     "request_stop": (

@@ -22,7 +22,7 @@ from sansio_copilot import (
     Response,
     Route,
 )
-from sansio_copilot.testing import Answer, Client, run_input
+from sansio_copilot.testing import Client, ClientResponse, run_input
 
 BASE = "/api/copilotkit"
 RUN = f"{BASE}/agent/default/run"
@@ -81,7 +81,7 @@ def recorded(wrap: Wrap = plain) -> tuple[list[tuple[str, HookContext]], Hooks]:
     return calls, Hooks(**{name: record(name) for name in names})
 
 
-def run(client: Client, **headers: str) -> Answer:
+def run(client: Client, **headers: str) -> ClientResponse:
     return client.post(RUN, json=run_input("t1"), headers=headers)
 
 
@@ -217,7 +217,7 @@ MODES = ["multi-route", "single-route"]
 WITH_THREAD_IN_BODY = ["run", "connect", "suggest"]
 
 
-def send(server: Client, what: str, body: Any, **headers: str) -> Answer:
+def send(server: Client, what: str, body: Any, **headers: str) -> ClientResponse:
     """Run, connect or suggest, in whatever way ``server`` wants it."""
     if server.runtime.mode == "multi-route":
         return server.post(f"{BASE}/agent/default/{what}", json=body, headers=headers)

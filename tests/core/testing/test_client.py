@@ -21,7 +21,7 @@ from sansio_copilot import (
     StoreUnavailable,
 )
 from sansio_copilot.stores.protocol import RunKey, RunOpened, RunRequest, Signal
-from sansio_copilot.testing import Answer, Client, NeedsEventLoop, Stream, run_input
+from sansio_copilot.testing import Client, ClientResponse, NeedsEventLoop, Stream, run_input
 
 BASE = "/api/copilotkit"
 RUN = f"{BASE}/agent/default/run"
@@ -99,7 +99,7 @@ class TestRequests:
         assert [request.body for request in seen] == [b"", b'{"a":1}', b"{}"]
 
     def test_an_answer(self) -> None:
-        answer = Answer(200, Response.json({}).headers, b'data: {"type":"X"}\n\n')
+        answer = ClientResponse(200, Response.json({}).headers, b'data: {"type":"X"}\n\n')
         assert answer.events() == [{"type": "X"}]
         with pytest.raises(ValueError):
             answer.json()
