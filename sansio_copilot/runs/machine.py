@@ -1,4 +1,33 @@
-"""One agent run in its home: the state machine that a binding drives beside any request."""
+"""One agent run in its home: the state machine that a binding drives beside any request.
+
+A run belongs to its thread and not to the request that began it, so that it goes on when the client
+has gone. Its home performs the run's actions: it pulls an event from the agent, or makes a store
+call, and tells the run the outcome, which gives the next action. A table (:data:`CALLS`) says in
+which state each call is allowed.
+
+**One thing at a time.** A run either waits for its agent (PULLING) or for its store (STORING,
+CLOSING), and has never more than one store call in progress. So frames are in the log in the order
+of the events. The calls that come from elsewhere (a notification of the store, a shutdown, an
+audience that has become empty) may come in any state. They are acted upon at once while the agent
+is waited for; otherwise they are remembered, and looked at before the agent is asked again. So no
+outcome of a store call ever overtakes a newer one.
+
+**Each frame is in one place.** A frame that the recorder has made is held, or part of the store
+call in progress, or in the log. It goes from the first to the second place in one method, and back
+only if the call has failed. A frame may be held for others only while nothing depends on it: never
+one of a terminal event, for which readers wait, nor one that follows it, which takes the result
+back.
+
+**The end comes first in the log.** Every end, whatever its cause, is one call of ``close_run``,
+with the frames that make the log well formed, and only its outcome is RunOver. So an agent that
+ignores its cancellation, or blocks its thread, holds up neither readers nor the next run of the
+thread. Only a run that the store calls SEALED is over without a close, because the store has closed
+it already.
+
+A reader may change when frames are appended, within the rule above, and the words that clients are
+told. An end that does not go through ``_close``, a store call beside the one in progress, or a call
+that is missing in the table would break what the rest relies on.
+"""
 
 from __future__ import annotations
 
