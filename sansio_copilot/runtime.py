@@ -96,23 +96,10 @@ class CopilotRuntime(RuntimeConfig):
             agents = dict(check_agents(agents))
         else:
             agents = check_agents_function(agents)
-        for name, value, kind in (
-            ("hooks", hooks, Hooks),
-            ("forward_headers", forward_headers, ForwardHeaders),
-            ("limits", limits, Limits),
-        ):
-            if value is not None and not isinstance(value, kind):
-                raise TypeError(f"{name} is a {kind.__name__}, not {type(value).__name__}")
-        if transcription is not None and not callable(transcription):
-            raise TypeError(
-                f"transcription is a function of an AudioFile, not {type(transcription).__name__}"
-            )
-        if isinstance(a2ui, str) or not isinstance(a2ui, bool | Collection):
-            raise TypeError(f"a2ui is a bool or the ids of agents, not {type(a2ui).__name__}")
-        if store is not None:
-            check_store(store)
-        if stop_when_abandoned is not None:
-            check_positive("stop_when_abandoned", stop_when_abandoned)
+        _check_types(hooks=(hooks, Hooks), limits=(limits, Limits))
+        _check_types(forward_headers=(forward_headers, ForwardHeaders))
+        _check_features(transcription, a2ui)
+        _check_optional(store, stop_when_abandoned)
         super().__init__(
             agents=agents,
             base_path=normalize_base_path(base_path),
@@ -153,3 +140,38 @@ class CopilotRuntime(RuntimeConfig):
         :param now: seconds since the epoch, because the core has no clock.
         """
         return Exchange(self, request, now)
+
+
+def _check_types(**arguments: tuple[object, type]) -> None:
+    """Check that each argument is None or of the type beside it.
+
+    :raises TypeError: if one is not.
+    """
+    for name, (value, kind) in arguments.items():
+        if value is not None and not isinstance(value, kind):
+            raise TypeError(f"{name} is a {kind.__name__}, not {type(value).__name__}")
+
+
+def _check_features(transcription: object, a2ui: object) -> None:
+    """Check the arguments of which a type checker accepts more than the runtime does.
+
+    :raises TypeError: if one is wrong.
+    """
+    if transcription is not None and not callable(transcription):
+        raise TypeError(
+            f"transcription is a function of an AudioFile, not {type(transcription).__name__}"
+        )
+    if isinstance(a2ui, str) or not isinstance(a2ui, bool | Collection):
+        raise TypeError(f"a2ui is a bool or the ids of agents, not {type(a2ui).__name__}")
+
+
+def _check_optional(store: object, stop_when_abandoned: float | None) -> None:
+    """Check the arguments that have checks of their own, and may be None.
+
+    :raises TypeError: if the store lacks a method.
+    :raises ValueError: if the seconds are not a number above 0.
+    """
+    if store is not None:
+        check_store(store)
+    if stop_when_abandoned is not None:
+        check_positive("stop_when_abandoned", stop_when_abandoned)
