@@ -26,7 +26,7 @@ again, whatever fails and whenever the client goes. That is why a StoreCall is s
 client goes (its outcome may be an open run), and why the steps clean up in the place where
 :class:`ClientGone` or an exception reaches them.
 
-A reader may change the steps freely, as long as the table allows what they yield; the tests try
+The steps may be changed freely, as long as the table allows what they yield; the tests try
 every fault at every position. A new transition needs a row here, and every binding must be able to
 perform the action at that place, in the middle of a response for example. An exchange must
 not refer to the request, its body or the pipeline once the head is out, because a stream may last

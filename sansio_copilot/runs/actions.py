@@ -14,10 +14,9 @@ class PullEvent:
     """Take the next event from the run's agent. Outcome: the event, or the agent's end.
 
     :param patience: seconds; if the agent has not yielded by then, call
-        :meth:`~sansio_copilot.Run.settle`. None: wait for ever.
-    :param flush: seconds; after that at the latest call :meth:`~sansio_copilot.Run.flush`, as
-        there are frames that wait, for others or for a store that is unavailable. None: there are
-        none.
+        :meth:`~sansio_copilot.Run.settle`. None to wait for ever.
+    :param flush: seconds; after them at the latest call :meth:`~sansio_copilot.Run.flush`, because
+        frames wait, for others or for a store that is unavailable. None if no frames wait.
     """
 
     patience: float | None = None
@@ -25,15 +24,15 @@ class PullEvent:
 
 
 PULL: Final = PullEvent()
-"""The one that wants nothing else, as nearly all do; a binding tells it by identity."""
+"""The pull without patience or flush, as nearly all are; a binding compares it by identity."""
 
 
 @attrs.frozen
 class RunOver:
-    """The run is in the log to its end. No outcome.
+    """The run is in the log to its end. There is no outcome.
 
-    :param agent: what to do with an agent that has not ended: "cancel" it, or "drain" it, which
-        lets it clean up in its own time and ignores what it yields. "done": it has ended.
+    :param agent: the treatment of the agent: "cancel" it, or "drain" it, which lets it clean up in
+        its own time and ignores its events; "done" if it has ended.
     """
 
     agent: Literal["cancel", "drain", "done"]
@@ -41,8 +40,11 @@ class RunOver:
 
 @attrs.frozen
 class Pause:
-    """The store is unavailable, and the agent has to wait for it, or has ended. No outcome; after
-    so many ``seconds`` call :meth:`~sansio_copilot.Run.resume`."""
+    """The store is unavailable, and the agent has to wait for it, or has ended. There is no
+    outcome.
+
+    :param seconds: the time after which to call :meth:`~sansio_copilot.Run.resume`.
+    """
 
     seconds: float
 

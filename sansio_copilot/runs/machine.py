@@ -2,21 +2,21 @@
 
 A run belongs to its thread and not to the request that began it, so that it goes on when the client
 has gone. Its home performs the run's actions: it pulls an event from the agent, or makes a store
-call, and tells the run the outcome, which gives the next action. A table (:data:`CALLS`) says in
-which state each call is allowed.
+call, and tells the run the outcome, which gives the next action. A table
+(:data:`~sansio_copilot.runs.states.CALLS`) says in which state each call is allowed.
 
-**One thing at a time.** A run either waits for its agent (PULLING) or for its store (STORING,
-CLOSING), and has never more than one store call in progress. So frames are in the log in the order
-of the events. The calls that come from elsewhere (a notification of the store, a shutdown, an
-audience that has become empty) may come in any state. They are acted upon at once while the agent
-is waited for; otherwise they are remembered, and looked at before the agent is asked again. So no
-outcome of a store call ever overtakes a newer one.
+**One thing at a time.** A run waits for its agent (PULLING), for its store (STORING, CLOSING), or
+for a store that is unavailable to come back (WAITING), and has never more than one store call in
+progress. So frames are in the log in the order of the events. The calls that come from elsewhere (a
+notification of the store, a shutdown, an audience that has become empty) may come in any state.
+They are acted upon at once while the agent is waited for; otherwise they are remembered, and looked
+at before the agent is asked again.
 
 **Each frame is in one place.** A frame that the recorder has made is held, or part of the store
 call in progress, or in the log. It goes from the first to the second place in one method, and back
-only if the call has failed. A frame may be held for others only while nothing depends on it: never
-one of a terminal event, for which readers wait, nor one that follows it, which takes the result
-back.
+only if the call has failed. Each append says at which byte it begins, so that no frame is in the
+log twice. A frame may be held for others only while nothing depends on it: never one of a
+terminal event, for which readers wait, nor one that follows it, which takes the result back.
 
 **The end comes first in the log.** Every end, whatever its cause, is one call of ``close_run``,
 with the frames that make the log well formed, and only its outcome is RunOver. So an agent that
@@ -24,7 +24,7 @@ ignores its cancellation, or blocks its thread, holds up neither readers nor the
 thread. Only a run that the store calls SEALED is over without a close, because the store has closed
 it already.
 
-A reader may change when frames are appended, within the rule above, and the words that clients are
+It is safe to change when frames are appended, within the rule above, and the words that clients are
 told. An end that does not go through ``_close``, a store call beside the one in progress, or a call
 that is missing in the table would break what the rest relies on.
 """
@@ -33,96 +33,56 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import attrs
-from ag_ui.core import RunAgentInput
 
-from ..agents.protocols import Agent, AgentContext, call_agent
+from ..agents.protocols import call_agent
 from ..errors import LocalProtocolError, StoreUnavailable, sole_cause, text_of
 from ..events import EventError
 from ..stores import calls
 from ..stores.calls import Method, StoreCall
-from ..stores.protocol import RunKey, Signal, ThreadStore
+from ..stores.protocol import Signal
 from .actions import PULL, Pause, PullEvent, RunAction, RunOver
-from .audience import Audience
 from .outage import LAST_SECONDS, Outage
-from .recorder import RunRecorder
+from .parts import RunParts
 from .states import CALLS, RunState
 
 logger = logging.getLogger(__name__)
 
 _HELD_BYTES = 64 * 1024
-
-Tap: TypeAlias = Callable[[bytes, float], None]
-
-
 _STORING = CALLS["stored"]
 
 
 @attrs.define(eq=False)
-class Run:
+class Run(RunParts):
     """An agent, its input, and the log that its events go to.
 
     The binding calls :meth:`events` for the agent's iterator, then :meth:`start`, and tells each
     outcome to the method named for it; each returns the next :data:`RunAction`. Calls must not
-    overlap. When the store notifies (``store.watch_run(run.key, ...)``) it calls
+    overlap. When the store notifies the owner (``store.watch_run(run.key, ...)``) it calls
     :meth:`signalled`, and every ``lease / 3`` seconds, if there is a lease, :meth:`check`, while
-    the pull goes on. When an agent has been silent for the ``patience`` of a pull, it calls
+        the pull goes on. When an agent has been silent for the ``patience`` of a pull, it calls
     :meth:`settle`.
-
-    While the store is unavailable (:mod:`.outage`) frames are held, and :meth:`flush` or
-    :meth:`resume` make the call again that failed.
-
-    A binding that sets ``batch_seconds`` has frames that come in quick succession appended
-    together: an event that comes later than that after the last append is appended at once, one
-    that comes sooner is held until an event comes later, or ends the run, or :meth:`flush` is
-    called. A store that does I/O is then called a bounded number of times a second, and whoever
-    follows the run wakes up as often.
-
-    :param lease: seconds; None if the store needs no renewal.
-    :param tap: told all frames of the run as they are recorded, with the time.
-    :param patience: seconds that an agent has after its terminal event to yield more.
-    :param batch_seconds: how long frames may wait for others; 0: not at all.
-    :param audience: who follows the run, if it is to be stopped when nobody does.
-    :param abandon_seconds: how long nobody follows it before the binding calls :meth:`abandon`,
-        counted from each time that the audience's ``on_empty`` is called.
-    :param outage_seconds: how long to go on while the store is unavailable.
-    :param outage_bytes: how much to hold meanwhile, before the agent has to wait.
     """
 
-    agent: Agent = attrs.field(repr=False)
-    input: RunAgentInput = attrs.field(repr=False)
-    context: AgentContext = attrs.field(repr=False)
-    store: ThreadStore = attrs.field(repr=False)
-    key: RunKey
-    recorder: RunRecorder = attrs.field(repr=False)
-    lease: float | None = None
-    patience: float = 0.1
-    tap: Tap | None = attrs.field(default=None, repr=False)
-    batch_seconds: float = 0.0
-    audience: Audience | None = attrs.field(default=None, repr=False)
-    abandon_seconds: float | None = None
-    outage_seconds: float = 30.0
-    outage_bytes: int = 1024**2
     state: RunState = attrs.field(default=RunState.IDLE, init=False)
     _fate: RunOver = attrs.field(default=RunOver("done"), init=False, repr=False)
     _held: list[bytes] = attrs.field(factory=list, init=False, repr=False)
     _held_bytes: int = attrs.field(default=0, init=False, repr=False)
     _appended_at: float = attrs.field(default=-math.inf, init=False, repr=False)
-    # Whether the log has a result: the run's last event was terminal when it was last appended.
+    # Whether the log has a result, because the last event was terminal when it was appended.
     _ended: bool = attrs.field(default=False, init=False, repr=False)
-    # What the store call in progress calls, or the last one did.
+    # The method of the store call in progress, or of the last one.
     _method: Method[Any] | None = attrs.field(default=None, init=False, repr=False)
-    # How many bytes of the run are known to be in its log.
+    # So many bytes of the run are known to be in its log.
     _at: int = attrs.field(default=0, init=False, repr=False)
     _outage: Outage | None = attrs.field(default=None, init=False, repr=False)
-    # Until when an outage may last at most, because the server ends.
+    # An outage may last until this time at most, because the server ends.
     _last_moment: float = attrs.field(default=math.inf, init=False, repr=False)
-    # What the store has said while it was being called.
+    # The signal that the store has given while it was being called.
     _signal: Signal = attrs.field(default=Signal.CONTINUE, init=False, repr=False)
-    # What the store call in progress appends.
+    # The frames that the store call in progress appends.
     _unstored: bytes = attrs.field(default=b"", init=False, repr=False)
     _interruption: str | None = attrs.field(default=None, init=False, repr=False)
     _abandoned: bool = attrs.field(default=False, init=False, repr=False)
@@ -167,7 +127,8 @@ class Run:
             return self._pull(now)
         if (
             now - self._appended_at < self.batch_seconds
-            # Who reads the end of a run goes on at once, and what follows it takes it back.
+            # Readers go on as soon as they see the end of a run, and an event behind it takes it
+            # back.
             and not recorder.terminal
             and not self._ended
             and self._held_bytes < _HELD_BYTES
@@ -196,7 +157,7 @@ class Run:
     def check(self) -> RunAction | None:
         """Ask the store for the run's signal, which also renews its lease.
 
-        :returns: None if that has to wait for the store call in progress, whose own answer may be
+        :returns: None if that has to wait for the store call in progress, whose outcome may be
             older than the signal, or if the run is over.
         """
         if self.state is not RunState.PULLING:
@@ -217,10 +178,10 @@ class Run:
         return None
 
     def settle(self, now: float) -> RunAction:
-        """The agent has been silent after its terminal event: the run is what it is.
+        """The agent has been silent after its terminal event, so that the run ends there.
 
-        Its readers end, and what waits for that (a frontend tool's follow-up run, say) goes on,
-        while the agent cleans up.
+        Its readers end, and a client that waits for that goes on (with the result of a frontend's
+        tool, for example), while the agent cleans up.
         """
         self._expect("settle")
         return self._close(now, RunOver("drain"))
@@ -228,13 +189,14 @@ class Run:
     def flush(self, now: float) -> RunAction | None:
         """Append the frames that wait, for others or for a store that was unavailable.
 
-        :returns: None if there are none, or the store call in progress will be followed by theirs.
+        :returns: None if there are none, or they follow the store call in progress.
         """
         if self.state is not RunState.PULLING:
             return None
         if self._held:
             return self._append(now)
-        # What failed was a renewal, and nothing else would find out that the store is back.
+        # A renewal has failed, and is made again, because nothing else would find out that the
+        # store is back.
         return None if self._outage is None else self._renew()
 
     def resume(self, now: float) -> RunAction:
@@ -258,10 +220,10 @@ class Run:
         return self._close(now, RunOver("cancel"), error=reason)
 
     def abandon(self, now: float) -> RunAction | None:
-        """Stop the run, as a client's stop would, if nobody follows it now either.
+        """Stop the run, as a client's stop would, if it still has no reader.
 
-        :returns: None if somebody does, that has to wait for the store call in progress, or the
-            run is over.
+        :returns: None if it has one, that has to wait for the store call in progress, or the run is
+            over.
         """
         if self.audience is None or not self.audience.is_empty:
             return None
@@ -291,8 +253,8 @@ class Run:
     def store_failed(self, error: BaseException, now: float) -> RunAction:
         """The store call raised ``error``.
 
-        The run waits for a store that is unavailable; else it ends, in the log if the store lets
-        it.
+        The run waits for a store that is unavailable. Otherwise it ends, in the log if the store
+        still can.
         """
         self._expect("store_failed")
         if isinstance(error, StoreUnavailable) and (pause := self._next_pause(error, now)):
@@ -313,7 +275,7 @@ class Run:
         return self._over(self._fate)
 
     def _next_pause(self, error: BaseException, now: float) -> float | None:
-        """How long to wait for a store that is unavailable; None if it has been for too long."""
+        """Seconds to wait for a store that is unavailable; None if it has been for too long."""
         if self._outage is None:
             self._outage = Outage(now + self.outage_seconds)
             logger.warning(
@@ -396,7 +358,7 @@ class Run:
         return held[0] if len(held) == 1 else b"".join(held)
 
     def _take_back(self) -> None:
-        """Hold again what the store call in progress was to append: the log may have it or not."""
+        """Hold again the frames of the store call in progress, which the log may have or not."""
         if self._unstored:
             self._held.insert(0, self._unstored)
             self._held_bytes += len(self._unstored)
@@ -416,7 +378,7 @@ class Run:
         error: str | None = None,
     ) -> RunAction:
         self._fate = fate
-        # A plain agent in a thread cannot be cancelled; it looks here.
+        # A plain agent cannot be cancelled in its thread, and looks at its context instead.
         self.context.stop_requested = fate.agent == "cancel"
         last, result = self.recorder.finish(now, stop_requested=stop_requested, error=error)
         if self.tap is not None and last:

@@ -1,10 +1,11 @@
-"""While a run's store is unavailable: when it is asked again, and until when.
+"""The pauses of a run while its store is unavailable, and their end.
 
-A database is restarted, a connection is cut, a write is lost: all of it passes, and none of it is
-the agent's fault. So a run goes on while its store says that it is unavailable. Nothing is lost by
-that, since frames are held until the store has them, and nothing is doubled, since each append says
-where in the log it begins (:meth:`~sansio_copilot.stores.ThreadStore.append`). The pauses between
-two tries grow, so that a thousand runs do not keep a database down that is about to come up.
+A database is restarted, a connection is cut, a write is lost: all of that passes, and the agent has
+no part in it. So a run goes on while its store says that it is unavailable. No frame is lost by
+that, because frames are held until the store has them, and no frame is doubled, because each append
+says where in the log it begins (:meth:`~sansio_copilot.stores.ThreadStore.append`). The pauses
+between two tries grow, so that a thousand runs do not keep a database down that is about to come
+up.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import attrs
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
 LAST_SECONDS = 1.0
-"""How long a run tries that is ended from outside, because a server that ends waits for it."""
+"""Seconds for which a run tries that is ended from outside, because its server waits for it."""
 
 
 @attrs.define(eq=False)
@@ -28,7 +29,10 @@ class Outage:
     pause: float = _FIRST_PAUSE
 
     def next_pause(self, now: float) -> float | None:
-        """How many seconds to wait before the next try; None to give up."""
+        """Seconds to wait before the next try; None to give up.
+
+        :param now: seconds since the epoch.
+        """
         pause = self.pause
         self.pause = min(2 * pause, _LONGEST_PAUSE)
         return pause if now + pause <= self.until else None

@@ -20,7 +20,7 @@ Three rules make it right:
 
 Almost every event is one more delta of the message before it, and goes by :mod:`.continuation`
 around all of the machines. A test runs any stream with and without it, and compares every byte. So
-a reader who adds a machine must teach the continuation what it has to know of a delta.
+a machine that is added must also be given the deltas of a continuation.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where a run is, and what it may be told there."""
+"""The states of a run, and the calls that each allows."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import enum
 
 
 class RunState(enum.Enum):
-    """Where a run is. The names are part of the docs' diagram."""
+    """The state of a run. The names are part of the docs' diagram."""
 
-    # Enum's own is Python code, and a state is looked up for every event.
+    # The hash of Enum is Python code, which is too slow, because a state is looked up for every
+    # event.
     __hash__ = object.__hash__
 
     IDLE = "idle"
@@ -33,4 +34,4 @@ CALLS: dict[str, frozenset[RunState]] = {
     "stored": frozenset({RunState.STORING, RunState.CLOSING}),
     "store_failed": frozenset({RunState.STORING, RunState.CLOSING}),
 }
-"""In which states each call is allowed."""
+"""The states in which each call is allowed."""

@@ -1,0 +1,60 @@
+"""The parts of a run: what it is made of, and what a binding may set before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import attrs
+from ag_ui.core import RunAgentInput
+
+from ..agents.protocols import Agent, AgentContext
+from ..stores.protocol import RunKey, ThreadStore
+from .audience import Audience
+from .recorder import RunRecorder
+
+#: A function of the frames of a run, as they are recorded, and the time in seconds since the epoch.
+Tap: TypeAlias = Callable[[bytes, float], None]
+
+
+@attrs.define(eq=False)
+class RunParts:
+    """The parts of a :class:`~sansio_copilot.Run`.
+
+    A binding that sets ``batch_seconds`` has frames that come in quick succession appended
+    together. An event that comes later than that after the last append is appended at once; one
+    that comes sooner is held until an event comes later, or ends the run, or
+    :meth:`~sansio_copilot.Run.flush` is called. So a store that does I/O is called a bounded number
+    of times a second, and the readers of the run wake up as often.
+
+    :param agent: the agent.
+    :param input: its input.
+    :param context: its context.
+    :param store: the store that has opened the run.
+    :param key: the run's name in the store.
+    :param recorder: the recorder of its events.
+    :param lease: seconds; None if the store needs no renewal.
+    :param patience: seconds that an agent has after its terminal event to yield more.
+    :param tap: a function that is given all frames of the run as they are recorded.
+    :param batch_seconds: seconds for which frames may wait for others; 0 for not at all.
+    :param audience: the readers of the run, if it is to be stopped when it has none.
+    :param abandon_seconds: seconds without a reader after which the binding calls
+        :meth:`~sansio_copilot.Run.abandon`, counted from each call of the audience's ``on_empty``.
+    :param outage_seconds: seconds for which to go on while the store is unavailable.
+    :param outage_bytes: bytes of frames to hold meanwhile, before the agent has to wait.
+    """
+
+    agent: Agent = attrs.field(repr=False)
+    input: RunAgentInput = attrs.field(repr=False)
+    context: AgentContext = attrs.field(repr=False)
+    store: ThreadStore = attrs.field(repr=False)
+    key: RunKey
+    recorder: RunRecorder = attrs.field(repr=False)
+    lease: float | None = None
+    patience: float = 0.1
+    tap: Tap | None = attrs.field(default=None, repr=False)
+    batch_seconds: float = 0.0
+    audience: Audience | None = attrs.field(default=None, repr=False)
+    abandon_seconds: float | None = None
+    outage_seconds: float = 30.0
+    outage_bytes: int = 1024**2
