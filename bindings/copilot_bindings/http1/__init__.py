@@ -1,3 +1,6 @@
-"""A whole HTTP/1.1 connection without its I/O, for the bindings that own sockets (RFC 9112)."""
+"""A whole HTTP/1.1 connection without its I/O (RFC 9112).
+
+The bindings that own their sockets (asyncio, trio, sockets) share this package.
+"""
 
 from __future__ import annotations

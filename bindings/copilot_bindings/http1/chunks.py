@@ -1,9 +1,12 @@
 """The chunked coding of a request's body (RFC 9112 section 7.1), without its I/O.
 
-h11 does not tell how long a chunk is going to be, so that one that is too large would be waited
-for; and it takes no size of more than 20 digits, though there may be zeros in front (section 7.1).
-What may be understood in two ways is refused: bare LF and CR, anything else than CRLF behind a
-chunk, folded trailers. Extensions and trailers are read and forgotten, and may not be long.
+This module takes the place of h11's own decoder for two reasons. h11 does not tell how long a chunk
+is going to be, so a chunk that is too large could not be refused before it arrives. And h11 takes
+no size of more than 20 digits, though section 7.1 allows any number of leading zeros.
+
+Input that two readers may understand differently is refused, because a proxy in front could see
+another request in it: a bare LF or CR, other bytes than CRLF behind a chunk, folded trailers. Chunk
+extensions and trailers are read and forgotten, and their length is limited.
 """
 
 from __future__ import annotations
@@ -16,9 +19,9 @@ from sansio_copilot.http import refusals
 from .messages import Refused
 
 _LINE_BYTES = 1024
-"""The longest line of a chunk's size with its extensions, and the longest trailers."""
-# The excess is what comes beside the body itself. As in Go, 16 bytes of each chunk's line
-# and twice the chunk do not count, so that no honest client ever gets there.
+"""Limit in bytes of a chunk's size line with its extensions, and of all trailers together."""
+# The excess is the number of bytes that are not the body itself. For each chunk 16 bytes of its
+# line and twice its length are free, as in Go's net/http, so that no honest client has an excess.
 _EXCESS_BYTES = 16 * 1024
 _FREE_BYTES = 16
 
@@ -27,25 +30,30 @@ _TRAILER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t -~\x80-\xff]*+\r\n")
 
 
 class ChunkedBody:
-    """What is left of one chunked body.
+    """Decodes one chunked body, piece by piece (RFC 9112 section 7.1).
 
-    It takes what it can from the front of a buffer, and the same however that is cut.
+    :meth:`read` removes from the front of a buffer what it has decoded. The result does not depend
+    on where the network has cut the bytes.
     """
 
     __slots__ = ("_excess", "_in_chunk", "_in_trailers", "_room", "expected")
 
     def __init__(self) -> None:
         self.expected = 0
-        """How many bytes of the body are announced, and have not been read."""
+        """The number of bytes of the present chunk that have been announced and not read yet."""
         self._in_chunk = False
         self._in_trailers = False
         self._room = _LINE_BYTES
         self._excess = 0
 
     def read(self, data: bytearray) -> bytes | None:
-        """The next piece, b"" at the end; None until more has arrived.
+        """Decode the next piece of the body.
 
-        :raises RemoteProtocolError: for what is malformed.
+        :param data: the bytes that have arrived and have not been read; shortened by this call.
+        :returns: a piece; b"" at the end of the body; None if more bytes have to arrive first.
+        :raises RemoteProtocolError: if a size line, a chunk's end or a trailer is malformed, or if
+            the chunks have far more overhead than content.
+        :raises Refused: if a size line or the trailers are longer than 1,024 bytes.
         """
         while True:
             if self.expected:
@@ -85,7 +93,7 @@ class ChunkedBody:
     def _take_size(self, line: bytes) -> None:
         if (match := _SIZE.fullmatch(line)) is None:
             raise RemoteProtocolError("the size of a chunk is malformed")
-        # Linear in its digits, which are less than a line's.
+        # This conversion costs little, because a line has at most 1,024 digits.
         self.expected = int(match[1], 16)
         self._in_chunk = self.expected > 0
         self._in_trailers = not self._in_chunk

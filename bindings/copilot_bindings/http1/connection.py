@@ -1,7 +1,36 @@
-"""One HTTP/1.1 connection without its I/O: bytes to requests, requests to exchanges.
+"""One HTTP/1.1 connection without its I/O: bytes become requests, and requests become exchanges.
 
-What the bindings on sockets share. It is driven like an exchange: each call returns what to do
-next, the binding does it and reports the outcome. Bytes that arrive are fed at any time.
+The bindings that own their sockets (asyncio, trio, sockets) share this module.
+
+Theory of operation
+===================
+
+:class:`HTTPConnection` models the server's side of one connection (RFC 9112 section 9). It is
+driven as an exchange is: each call returns a :data:`Want`, which says what the binding has to do
+next; the binding does it, and reports the outcome by ``done`` or ``failed``. Exactly one want is
+pending at any time. Only ``feed`` may be called between, whenever bytes arrive.
+
+The steps are one generator, because the order of the steps is the order of the protocol::
+
+    refuse | (read a head -> drive the exchange -> read the rest of the body)* -> linger -> close
+
+Generators are nested only around waits that are rare. ``_answer`` yields its actions itself,
+because each generator between it and the binding would be passed by every outcome.
+
+The rule that makes it right is: *output is collected in* ``_out``, *and is flushed before anything
+that may take long.* So what is ready together leaves in one packet, and no byte that is ready waits
+for a hook, a store that blocks, or a client. ``_receive``, ``WaitForFrames`` and ``Call`` flush
+first; a ``StoreCall`` does not, because its answer comes soon and gives more to send.
+
+Three more rules hold. After GONE nothing is sent; a response that is incomplete sets ``_broken``,
+which has the connection closed by a reset, so that the response never looks complete. The next
+request is read only behind the end of this one; a connection that ends with input left lingers,
+reading and forgetting what arrives, so that closing does not destroy the response. And one client
+never keeps the thread: after ``_TURN_REQUESTS`` requests or ``_TURN_PIECES`` pieces of a body the
+connection wants a ``Rest``.
+
+A reader may change the limits below, and what is flushed together, without breaking a client. The
+order of the cases in ``_answer`` matters: a ``StoreCall`` is a ``Call`` too.
 """
 
 from __future__ import annotations
@@ -45,7 +74,7 @@ logger = logging.getLogger(__name__)
 
 _FLUSH_BYTES = 64 * 1024
 _LINGER_SECONDS = 2.0
-# What a client may have done before others have their turn.
+# A connection does this many requests, or pieces of a body, before other connections have a turn.
 _TURN_REQUESTS = 16
 _TURN_PIECES = 1024
 
@@ -53,9 +82,11 @@ Wants: TypeAlias = Generator[Want, Any, Any]
 
 
 class HTTPConnection:
-    """Answers the requests of one connection, one after the other, in order.
+    """Answers the requests of one connection, one after the other, in order (RFC 9112 section 9.3).
 
-    :param admitted: False for a connection that there is no room for; it is told so.
+    :param service: gives the runtime, the limits, the room for bodies, and homes for runs.
+    :param admitted: False if there is no room for the connection. Its client is sent a refusal, and
+        the connection is closed.
     """
 
     __slots__ = (
@@ -71,40 +102,44 @@ class HTTPConnection:
         self._out_size = 0
         self._exchange: Exchange | None = None
         self._body: Body | None = None
-        """What has been read of the body, while the exchange may need it."""
+        """The request's body, from its first byte until the exchange needs it no more."""
         self.context = service.context.copy()
-        """Where to call what is wanted; each exchange has one of its own."""
+        """The context in which calls that are wanted are made; each exchange has its own."""
         self._broken = False
-        """Whether a response is incomplete, and nothing may be sent behind it."""
+        """Whether a response is incomplete, so that nothing may be sent after it."""
         self._steps = self._serve(admitted)
 
-    # What the binding calls
+    # Interface to the binding
 
     def start(self) -> Want:
-        """The connection is made; returns the first want."""
+        """Begin, once the connection is made; returns the first want."""
         return self._resumed(self._steps.send, None)
 
     def done(self, outcome: Any = None) -> Want:
-        """What was wanted is done; returns the next want."""
+        """Report that the last want is done.
+
+        :param outcome: of the kind that the documentation of the want names.
+        :returns: the next want.
+        """
         return self._resumed(self._steps.send, outcome)
 
     def failed(self, error: Exception) -> Want:
-        """A call raised ``error``; returns the next want."""
+        """Report that the last want raised ``error``; returns the next want."""
         return self._resumed(self._steps.throw, error)
 
     def feed(self, data: bytes) -> None:
-        """Bytes have arrived; b"" is the end of what the client sends."""
+        """Report bytes that have arrived; b"" says that the client has closed its side."""
         self._reader.feed(data)
 
     @property
     def full(self) -> bool:
-        """Whether no more should be read from the socket until the next :class:`Receive`."""
+        """Whether the binding should stop reading its socket until the next :class:`Receive`."""
         return self._reader.is_full
 
-    # The steps, in order
+    # Steps of the connection, in their order
 
     def _resumed(self, resume: Callable[[Any], Want], value: Any) -> Want:
-        """What the steps want next; after the last one the connection is closed."""
+        """Run the steps to their next want; after the last step that is to close."""
         try:
             return resume(value)
         except StopIteration:
@@ -123,7 +158,7 @@ class HTTPConnection:
                             break
                         served += 1
                         if served % _TURN_REQUESTS == 0 and self._reader.has_begun():
-                            # The flush sends what is ready first, so that it cannot pile up.
+                            # The output is flushed before the rest, so that it cannot pile up.
                             if (yield from self._flush()) is GONE:
                                 break
                             yield Rest()
@@ -137,7 +172,7 @@ class HTTPConnection:
             self._release_body()
 
     def _next_exchange(self) -> Generator[Want, Any, Exchange | None]:
-        """Read the next request's head; None if there will be none."""
+        """Read the next request's head; returns None if there will be no further request."""
         reader = self._reader
         deadline = time.monotonic() + self._limits.idle_seconds
         while not reader.has_begun():
@@ -164,9 +199,10 @@ class HTTPConnection:
         while True:
             match action:
                 case StoreCall():
-                    pass  # It is answered soon, so that what is ready may wait for it.
+                    pass  # The output may wait for a store's answer, because that comes soon.
                 case SendBytes():
-                    # No name for the bytes: it would keep them while the stream is idle.
+                    # The bytes get no name here, because a name would keep them in memory while
+                    # the stream is idle.
                     self._out += framing.data(action.data)
                     self._out_size += len(action.data)
                     if self._out_size >= _FLUSH_BYTES and (yield from self._flush()) is GONE:
@@ -175,15 +211,16 @@ class HTTPConnection:
                         action = exchange.done()
                     continue
                 case WaitForFrames() if is_starting:
-                    # What the agent says at once leaves with the head.
+                    # The agent has one turn before the flush, so that its first events leave in
+                    # the same packet as the head.
                     is_starting = False
                     gone = (yield Rest()) is GONE
                     action = _gone(exchange) if gone else exchange.done(True)
                     continue
                 case WaitForFrames() | Call():
-                    # Nothing that is ready waits for what may take long. A client that closed its
-                    # side only (RFC 9112 section 9.6) gets what is ready; a stream that falls
-                    # silent ends, since that is also how a client that is gone looks.
+                    # The output is flushed, because this action may take long. A client that has
+                    # closed its side only (RFC 9112 section 9.6) gets what is ready. Its stream
+                    # ends when it falls silent, because a client that has left looks the same.
                     if (yield from self._flush()) is GONE or (
                         self._reader.eof and isinstance(action, WaitForFrames)
                     ):
@@ -209,14 +246,15 @@ class HTTPConnection:
                 case Abandon():
                     self._broken = True
                     return
-            # Here and not in a generator of its own, because each would be passed by every outcome.
+            # The action is yielded here and not in a nested generator, because every outcome would
+            # have to pass through that.
             try:
                 outcome = yield action
             except Exception as error:
                 action = exchange.failed(error)
             else:
                 action = _gone(exchange) if outcome is GONE else exchange.done(outcome)
-            # An idle stream keeps nothing of what it has read.
+            # The outcome is forgotten, so that an idle stream keeps nothing of what it has read.
             outcome = None
 
     def _read_body(self, exchange: Exchange, limit: int) -> Generator[Want, Any, Action]:
@@ -249,11 +287,12 @@ class HTTPConnection:
     def _body_piece(
         self, deadline: float, body: Body | None = None
     ) -> Generator[Want, Any, bytes | Outcome]:
-        """The next piece of the body, b"" at its end.
+        """Read the next piece of the body; b"" at its end.
 
-        :param body: what it is going to be part of.
-        :raises BodyTooLarge: if that would be too long with what is announced.
-        :raises BodyRefused: if there is no room for that now.
+        :param deadline: when to stop waiting, in seconds of the monotonic clock.
+        :param body: the body that the piece is going to be part of; None if it is thrown away.
+        :raises BodyTooLarge: if the body would be too long with the bytes that are announced.
+        :raises BodyRefused: if there is no room for the announced bytes now.
         """
         while (piece := self._reader.read_body()) is None:
             if body is not None:
@@ -264,14 +303,15 @@ class HTTPConnection:
         return piece
 
     def _next_cycle(self) -> Generator[Want, Any, bool]:
-        """The response is complete: whether another request may follow."""
+        """Prepare for the next request after a complete response; False if none may follow."""
         reader = self._reader
         if self._service.closing or not reader.response.may_be_followed:
             if not reader.is_done:
                 yield from self._linger()
             return False
         if reader.has_body:
-            # That nobody asked for.
+            # This body was not asked for by its exchange; it is read and thrown away, because the
+            # next request stands behind it.
             deadline = time.monotonic() + self._limits.body_seconds
             while piece := (yield from self._body_piece(deadline)):
                 if isinstance(piece, Outcome):
@@ -279,10 +319,10 @@ class HTTPConnection:
         reader.next_cycle()
         return True
 
-    # Refusing and closing
+    # Refusals and closing
 
     def _refuse(self, response: Response) -> Wants:
-        """Answer what cannot be served, as far as no response has begun, and close."""
+        """Send ``response`` instead of serving, if no response has begun, and close."""
         if self._exchange is not None:
             _gone(self._exchange)
         framing = self._reader.response
@@ -295,10 +335,10 @@ class HTTPConnection:
         yield from self._linger()
 
     def _linger(self) -> Wants:
-        """Close, but not under the feet of a client that is still sending.
+        """Close this side, and read on for two seconds at most before the connection is closed.
 
-        Closing a socket with unread data resets the connection, and the client may lose the
-        response to that (RFC 9112 section 9.6).
+        Closing a socket that has unread data resets the connection, and then a client that is still
+        sending may lose the response (RFC 9112 section 9.6).
         """
         if (yield from self._flush()) is GONE:
             return
@@ -309,14 +349,14 @@ class HTTPConnection:
             if (yield from self._receive(deadline)) is not None:
                 return
 
-    # Bytes
+    # Input and output of bytes
 
     def _receive(self, deadline: float, *, idle: bool = False) -> Wants:
         self._reader.has_news = False
         if (yield from self._flush()) is GONE:
             return GONE
         if self._reader.has_news:
-            # It came while the response was being sent.
+            # Bytes have arrived while the output was being sent, so there is no need to wait.
             return None
         seconds = deadline - time.monotonic()
         return (yield Receive(seconds, idle)) if seconds > 0 else TIMED_OUT
@@ -340,7 +380,7 @@ class HTTPConnection:
 def _attempt(exchange: Exchange, function: Callable[..., None], *args: Any) -> Action:
     try:
         function(*args)
-    # The second two are those of a hook's header that is none.
+    # LocalProtocolError and ValueError are raised for a header of a hook that cannot be sent.
     except (RunRefused, h11.LocalProtocolError, ValueError) as error:
         return exchange.failed(error)
     return exchange.done()

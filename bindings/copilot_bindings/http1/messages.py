@@ -1,4 +1,4 @@
-"""HTTP/1.1 by h11, for the bindings that own their sockets: conversions, and what closes when."""
+"""HTTP/1.1 messages between h11 and the core: conversions, checks, and framing of responses."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ CONTINUE: Final = h11.InformationalResponse(
     status_code=HTTPStatus.CONTINUE, headers=[], reason=b"Continue"
 )
 _EMPTY_LINE = re.compile(rb"\n\r?\n")
-# What h11 takes for no character of a field. It is kept from h11, whose regular expressions take
-# time quadratic in the length of the white space before it.
+# These characters are never valid in a head. They are refused before h11 sees them, because its
+# regular expressions take time quadratic in the length of the white space before them.
 _NEVER_IN_HEAD = re.compile(rb"[\x00\x0b\x0c]|\r(?=[^\n])")
 
-# RFC 3986 section 3.2.2, not looking into brackets.
+# This is the host of RFC 3986 section 3.2.2, except that the inside of brackets is not checked.
 HOST: Final = r"(?:\[[\w.:~%-]+\]|[\w.~%!$&'()*+,;=-]*)(?::[0-9]*)?"
 _HOST = re.compile(HOST.encode(), re.ASCII)
 
@@ -36,9 +36,9 @@ Fields: TypeAlias = Mapping[bytes, bytes]
 
 
 class Refused(RemoteProtocolError):
-    """What a client sent may not be served.
+    """A request cannot be served.
 
-    :param response: what it is told.
+    :param response: what the client is sent instead.
     """
 
     def __init__(self, response: Response) -> None:
@@ -52,27 +52,30 @@ _RULES: Final[tuple[tuple[Callable[[h11.Request, Fields], bool], Response], ...]
         refusals.OTHER_VERSION,
     ),
     (
-        # RFC 9112 section 3.2; h11 looks at HTTP/1.1 only.
+        # RFC 9112 section 3.2 requires a Host; h11 checks requests of HTTP/1.1 only.
         lambda request, fields: request.http_version > b"1.0" and b"host" not in fields,
         refusals.not_http("The request has no Host"),
     ),
     (
-        # RFC 9112 section 3.2
+        # RFC 9112 section 3.2 has an invalid Host answered with 400.
         lambda request, fields: not _HOST.fullmatch(fields.get(b"host", b"")),
         refusals.not_http("The Host is no host"),
     ),
     (
-        # RFC 9112 section 6.1: one of the two may have been smuggled past a proxy.
+        # RFC 9112 section 6.1 allows to refuse both together, because one of the two may have been
+        # smuggled past a proxy.
         lambda request, fields: b"transfer-encoding" in fields and b"content-length" in fields,
         refusals.not_http("The request has both Transfer-Encoding and Content-Length"),
     ),
     (
-        # RFC 9112 section 6.1: a proxy that speaks HTTP/1.0 knows nothing of it.
+        # RFC 9112 section 6.1 calls such a message faulty, because a proxy that speaks HTTP/1.0
+        # does not know the field, and so sees another end of the body.
         lambda request, fields: b"transfer-encoding" in fields and request.http_version < b"1.1",
         refusals.not_http("HTTP/1.0 has no Transfer-Encoding"),
     ),
     (
-        # RFC 9110 section 9.3.6: a response of success would make a tunnel of the connection.
+        # RFC 9110 section 9.3.6 makes a tunnel of the connection after a successful response, so
+        # this method must not reach the runtime.
         lambda request, fields: request.method == b"CONNECT",
         refusals.NO_PROXY,
     ),
@@ -80,9 +83,11 @@ _RULES: Final[tuple[tuple[Callable[[h11.Request, Fields], bool], Response], ...]
 
 
 def request_of(event: h11.Request) -> Request:
-    """The core's request for h11's; field values are Latin-1, so that every byte is kept.
+    """Convert a request of h11 to the core's.
 
-    :raises RemoteProtocolError: the core's, for a target of a wrong form.
+    Field values are decoded as Latin-1, so that every byte is kept.
+
+    :raises RemoteProtocolError: the core's, if the target has a wrong form (RFC 9112 section 3.2).
     """
     return Request.from_target(
         event.method.decode("ascii"),
@@ -92,11 +97,12 @@ def request_of(event: h11.Request) -> Request:
 
 
 def head_end(data: bytearray, searched: int, limit: int) -> int | None:
-    """Where the request head that ``data`` begins with ends; None if it is not there yet.
+    """Find the end of the request head that ``data`` begins with.
 
-    :param searched: how much has been searched before.
-    :param limit: largest head in bytes.
-    :raises Refused: for a larger one, or for what none may have in it.
+    :param searched: how many bytes have been searched by earlier calls.
+    :param limit: the largest head in bytes.
+    :returns: the head's length in bytes; None if its end has not arrived.
+    :raises Refused: if the head is larger than ``limit``, or has a control character in it.
     """
     begin = max(0, searched - 2)
     found = _EMPTY_LINE.search(data, begin, limit)
@@ -110,9 +116,10 @@ def head_end(data: bytearray, searched: int, limit: int) -> int | None:
 
 
 def check(request: h11.Request, fields: Fields) -> None:
-    """Refuse what RFC 9112 has a server refuse and h11 lets through.
+    """Refuse a request that RFC 9112 has a server refuse, and that h11 accepts.
 
-    :raises Refused: by the first rule that is broken.
+    :param fields: the fields of ``request``, with names in lower case.
+    :raises Refused: with the response of the first rule that is broken.
     """
     for is_broken, response in _RULES:
         if is_broken(request, fields):
@@ -120,16 +127,19 @@ def check(request: h11.Request, fields: Fields) -> None:
 
 
 def shorten_lengths(head: bytes) -> bytes:
-    """``head`` with no length that h11 finds too long to read; it is too large all the same."""
+    """Shorten each Content-Length of 20 digits or more, because h11 cannot read such a number.
+
+    The shortened number is still far above every limit.
+    """
     return _LONG_LENGTH.sub(
         lambda match: b"%b%d%b" % (match[1], number_of(match[2].decode()), match[3]), head
     )
 
 
 def announced_length(fields: Fields) -> int | None:
-    """The length that a request announces for its body; None for a chunked one.
+    """The length in bytes that a request announces for its body; None if it is chunked.
 
-    With neither field there is no body (RFC 9112 section 6.3).
+    A request with neither field has no body, so its length is 0 (RFC 9112 section 6.3).
     """
     if b"transfer-encoding" in fields:
         return None
@@ -137,7 +147,10 @@ def announced_length(fields: Fields) -> int | None:
 
 
 def head_of(status: int, fields: Iterable[tuple[str, str]], *, close: bool) -> h11.Response:
-    """h11's response for the core's head, with the fields that are the connection's."""
+    """Convert a response head of the core to h11's, and add Date and Connection.
+
+    :param close: whether the connection is closed after this response.
+    """
     headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in fields]
     headers.append((b"date", date()))
     if close:
@@ -146,37 +159,38 @@ def head_of(status: int, fields: Iterable[tuple[str, str]], *, close: bool) -> h
 
 
 class H11Response:
-    """Frames the response to a request that h11 has read, or could not."""
+    """Frames the response to a request that h11 has read, or has failed to read."""
 
     def __init__(self, connection: h11.Connection) -> None:
         self._h11 = connection
 
     @property
     def has_begun(self) -> bool:
-        """Whether any of it may have been sent."""
+        """Whether any byte of the response may have been sent."""
         return self._h11.our_state not in (h11.IDLE, h11.SEND_RESPONSE)
 
     @property
     def may_be_followed(self) -> bool:
-        """Whether another response may, behind this one."""
+        """Whether the connection may serve another request after this response."""
         return self._h11.our_state is h11.DONE
 
     def head(
         self, status: int, fields: Iterable[tuple[str, str]], *, close: bool
     ) -> Iterable[bytes]:
-        """The status line and the fields.
+        """Frame the status line and the fields (RFC 9112 sections 4 and 5).
 
-        :raises ValueError: for a field that is none.
-        :raises h11.LocalProtocolError: for one that breaks the framing.
+        :param close: whether the connection is closed after this response.
+        :raises ValueError: if a field has characters that cannot be sent.
+        :raises h11.LocalProtocolError: if a field contradicts the framing of the response.
         """
         return self._send(head_of(status, fields, close=close))
 
     def data(self, data: bytes) -> Iterable[bytes]:
-        """A piece of the content."""
+        """Frame a piece of the content."""
         return self._send(h11.Data(data=data))
 
     def end(self) -> Iterable[bytes]:
-        """The content is complete."""
+        """Frame the end of the content."""
         return self._send(h11.EndOfMessage())
 
     def _send(self, event: h11.Event) -> Iterable[bytes]:
@@ -184,14 +198,14 @@ class H11Response:
 
 
 def refusal(error: h11.RemoteProtocolError | RemoteProtocolError) -> Response:
-    """The answer to what could not be read as HTTP/1.1."""
+    """The response to a client whose bytes could not be read as HTTP/1.1."""
     if isinstance(error, Refused):
         return error.response
     if isinstance(error, RemoteProtocolError):
         return refusals.not_http(str(error))
     if error.error_status_hint == refusals.HEAD_TOO_LARGE.status:
         return refusals.HEAD_TOO_LARGE
-    # h11 quotes what it has read, which may be long, or a secret.
+    # The quotation at the end of h11's message is cut off, because it may be long, or a secret.
     message, _, _ = str(error).partition(": bytearray(")
     return refusals.not_http(message, error.error_status_hint)
 
@@ -200,7 +214,7 @@ _date_of: tuple[int, bytes] = (0, b"")
 
 
 def date() -> bytes:
-    """The Date field (RFC 9110 section 6.6.1), written once a second."""
+    """The value of the Date field (RFC 9110 section 6.6.1); formatted once a second."""
     global _date_of
     now = int(time.time())
     if _date_of[0] != now:

@@ -1,10 +1,13 @@
 """Plain requests and the responses to them, without h11.
 
-h11 checks everything, in Python, and of GET /info that was more than half of the processor time
-(docs/performance.md). Nearly every request is plain, though: one regular expression knows such a
-head whole. It only recognises, and refuses nothing. What is not plain is h11's, and so is whatever
-is wrong with it: bare LF and folded lines, other methods and versions, targets that are no path,
-Transfer-Encoding, Expect, Upgrade, any Connection but "keep-alive", a field that occurs twice.
+h11 checks every part of a message in Python, and for GET /info that was more than half of the
+processor time (docs/performance.md). Nearly every request is plain, though, and one regular
+expression matches a plain head as a whole.
+
+This module only recognises requests and never refuses one. Every other request is left to h11, and
+so is every error in it. Not plain are: bare LF and folded lines, other methods and versions,
+targets that are no path, Transfer-Encoding, Expect, Upgrade, any Connection but "keep-alive", and
+a field that occurs twice.
 """
 
 from __future__ import annotations
@@ -22,8 +25,8 @@ from sansio_copilot import Headers, Request
 
 from . import messages
 
-# Each repetition keeps what it took, so a head that does not match takes no longer than one that
-# does.
+# Each repetition is possessive (it never gives back what it took), so that a head that does not
+# match takes no longer than a head that does.
 _TOKEN = "[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 _HEAD = re.compile(
     r"(GET|POST|OPTIONS|HEAD|PATCH|DELETE) (/[!-~]*+) HTTP/1\.1\r\n"
@@ -31,29 +34,30 @@ _HEAD = re.compile(
 )
 _LEFT_TO_H11: Final = frozenset({"transfer-encoding", "expect", "upgrade"})
 _HOST = re.compile(messages.HOST, re.ASCII)
-# A length of more digits is h11's to judge.
+# A length of more than 18 digits is left to h11.
 _LENGTH = re.compile("[0-9]{1,18}")
 
-# What h11 takes for a field that may be sent.
+# These two patterns accept the same fields of a response that h11 accepts.
 _NAME = re.compile(_TOKEN.encode())
 _VALUE = re.compile(rb"(?:[^\0\s]++(?:[ \t]++[^\0\s]++)*+)?")
-# What h11 puts in another place, or obeys.
+# A response with one of these fields is framed by h11, which moves them or acts on them.
 _H11S_OWN: Final = frozenset({"connection", "transfer-encoding", "host"})
 
 Fields: TypeAlias = tuple[tuple[str, str], ...]
 
 
 def recognise(data: bytearray, searched: int, limit: int) -> tuple[Request, int, int] | None:
-    """The plain request that ``data`` begins with, the length of its body, and of its head.
+    """Read the plain request that ``data`` begins with.
 
-    :param searched: how much has been searched before.
-    :param limit: largest head in bytes.
-    :returns: None for what is not plain, or has not arrived to the end of its head.
+    :param searched: how many bytes have been searched by earlier calls.
+    :param limit: the largest head in bytes.
+    :returns: the request, the length of its body and the length of its head, both in bytes; None if
+        the request is not plain, or if the end of its head has not arrived.
     """
     end = data.find(b"\r\n\r\n", max(0, searched - 3), limit)
     if end < 0:
         return None
-    # Latin-1, so that every byte is kept.
+    # The head is decoded as Latin-1, so that every byte is kept.
     match = _HEAD.fullmatch(data[: end + 4].decode("latin-1"))
     if match is None:
         return None
@@ -62,7 +66,7 @@ def recognise(data: bytearray, searched: int, limit: int) -> tuple[Request, int,
     fields: dict[str, str] = {}
     for row in rows:
         name, _, value = row.partition(":")
-        # Interned: many streams that are open at once have the same few names.
+        # The name is interned, because many streams that are open at once have the same few names.
         fields[intern(name.lower())] = value.strip(" \t")
     length = fields.get("content-length", "0")
     if (
@@ -78,9 +82,10 @@ def recognise(data: bytearray, searched: int, limit: int) -> tuple[Request, int,
 
 
 class PlainResponse:
-    """Frames the response to a plain request, byte by byte as h11 would.
+    """Frames the response to a plain request, with the same bytes that h11 would send.
 
-    :param is_head: the request is HEAD: there is no content, whatever the head says.
+    :param is_head: whether the request is HEAD, whose response never has content, whatever its
+        fields say (RFC 9110 section 9.3.2).
     """
 
     __slots__ = ("_is_chunked", "_is_head", "has_begun", "may_be_followed")
@@ -90,13 +95,14 @@ class PlainResponse:
         self._is_chunked = False
         self.has_begun = False
         self.may_be_followed = False
-        """Whether another response may, behind this one."""
+        """Whether the connection may serve another request after this response."""
 
     def head(self, status: int, fields: Fields, *, close: bool) -> Iterable[bytes]:
-        """The status line and the fields.
+        """Frame the status line and the fields (RFC 9112 sections 4 and 5).
 
-        :raises ValueError: for a field that is none.
-        :raises h11.LocalProtocolError: for one that breaks the framing.
+        :param close: whether the connection is closed after this response.
+        :raises ValueError: if a field has characters that cannot be sent.
+        :raises h11.LocalProtocolError: if a field contradicts the framing of the response.
         """
         self.has_begun = True
         before, after, is_chunked, self.may_be_followed = _head(status, fields, close)
@@ -104,22 +110,25 @@ class PlainResponse:
         return (before, messages.date(), after)
 
     def data(self, data: bytes) -> Iterable[bytes]:
-        """A piece of the content."""
+        """Frame a piece of the content."""
         if self._is_chunked:
-            # An empty chunk would be the last.
+            # An empty piece is left out, because an empty chunk would end the content.
             return (b"%x\r\n" % len(data), data, b"\r\n") if data else ()
         return (data,)
 
     def end(self) -> Iterable[bytes]:
-        """The content is complete."""
+        """Frame the end of the content."""
         return (b"0\r\n\r\n",) if self._is_chunked else ()
 
 
 @lru_cache(maxsize=256)
 def _head(status: int, fields: Fields, close: bool) -> tuple[bytes, bytes, bool, bool]:
-    """What stands before and behind the date; whether chunks follow; whether a response may.
+    """Frame a head around its date.
 
-    Remembered, because most responses have the fields of one before.
+    Heads are cached, because most responses have the same fields as an earlier response.
+
+    :returns: the bytes before the date, the bytes behind it, whether the content is chunked, and
+        whether the connection may serve another request.
     """
     names = {name for name, _ in fields}
     if not _H11S_OWN.isdisjoint(names):
@@ -128,10 +137,10 @@ def _head(status: int, fields: Fields, close: bool) -> tuple[bytes, bytes, bool,
     for field in fields:
         name, value = field[0].encode("ascii"), field[1].encode("latin-1")
         if not (_NAME.fullmatch(name) and _VALUE.fullmatch(value)):
-            # The value may be a secret.
+            # The message does not quote the value, because that may be a secret.
             raise ValueError(f"the header field {field[0]!r} cannot be sent")
         head.append(b"%b: %b\r\n" % (name, value))
-    # RFC 9110 sections 15.3.5 and 15.4.5.
+    # RFC 9110 sections 15.3.5 and 15.4.5 allow no content for these two.
     has_content = status not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
     is_chunked = has_content and "content-length" not in names
     after = b"\r\n"
@@ -143,8 +152,9 @@ def _head(status: int, fields: Fields, close: bool) -> tuple[bytes, bytes, bool,
 
 
 def _head_by_h11(status: int, fields: Fields, close: bool) -> tuple[bytes, bytes, bool, bool]:
-    """The same, for an application that knows better than to leave framing to the server."""
-    # Of HEAD, which has the head that GET would have, and no content to be sent as well.
+    """Frame the same for an application that sets fields of the framing itself."""
+    # The request is HEAD, because its response has the head of GET's, and h11 then waits for no
+    # content.
     connection = h11.Connection(h11.SERVER)
     connection.receive_data(b"HEAD / HTTP/1.1\r\nhost: x\r\n\r\n")
     while connection.their_state is not h11.DONE:

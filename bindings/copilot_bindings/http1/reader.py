@@ -1,8 +1,8 @@
-"""What a client sends, without its I/O: bytes in, requests and bodies out.
+"""The requests that a client sends, without I/O: bytes go in, requests and bodies come out.
 
-Plain requests are read here, and so are chunked bodies. The rest is h11's, which is given what it
-can take quickly, since a few of its regular expressions take time quadratic in the length of what
-does not match: each head whole and without the characters that do not.
+Plain requests and chunked bodies are read here; all others are read by h11. A head is given to h11
+only when it has arrived whole, and has no character that is never valid in it, because a few of
+h11's regular expressions take time quadratic in the length of input that does not match.
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ from .messages import H11Response
 from .plain import PlainResponse
 
 _FULL_BYTES = 64 * 1024
-# What of an unread body is worth reading to keep the connection: less than a new one costs.
+# An unread body of at most this many bytes is read and thrown away to keep the connection, because
+# that costs less than a new connection.
 _WORTH_DRAINING = 64 * 1024
 
 # This chunk ends the body for h11, which has seen none of the chunks before it.
 _LAST_CHUNK = b"0\r\n\r\n"
-# h11 has no list of its own.
+# In these states of h11 the client's request is complete; h11 itself has no such list.
 _CLOSED = (h11.DONE, h11.CLOSED, h11.MUST_CLOSE)
 
 
 class RequestReader:
     """Reads the requests of one connection, one after the other.
 
-    :param head_bytes: largest head in bytes.
+    :param head_bytes: the largest head in bytes.
     """
 
     __slots__ = (
@@ -46,7 +47,7 @@ class RequestReader:
         self.is_head = False
         """Whether the request whose head was read last is HEAD."""
         self.body_left: int | None = None
-        """How many bytes of its body have not been read; None if nobody knows."""
+        """The number of bytes of the request's body that have not been read; None if unknown."""
         self._length = 0
         self._chunks: ChunkedBody | None = None
         self._response: H11Response | PlainResponse | None = None
@@ -55,24 +56,30 @@ class RequestReader:
         self.has_news = False
         """Whether anything has arrived since this was last set to False."""
         self.discards = False
-        """Whether nothing more is of interest."""
+        """Whether everything that arrives is thrown away."""
 
     @property
     def _h11(self) -> h11.Connection:
-        """In its idle state while a plain request is served; most connections never need one."""
+        """h11's connection. It is made when it is first needed, because most connections never do.
+
+        While a plain request is served it stays in its idle state.
+        """
         if self._connection is None:
             self._connection = h11.Connection(h11.SERVER)
         return self._connection
 
     @property
     def response(self) -> H11Response | PlainResponse:
-        """Frames the response to the request whose head was read last, or to what is no request."""
+        """What frames the response to the request whose head was read last.
+
+        It also frames the refusal of bytes that could not be read as a request.
+        """
         if self._response is None:
             self._response = H11Response(self._h11)
         return self._response
 
     def feed(self, data: bytes) -> None:
-        """Bytes have arrived; b"" is the end."""
+        """Report bytes that have arrived; b"" says that the client has closed its side."""
         self.has_news = True
         if not data:
             self.eof = True
@@ -80,32 +87,33 @@ class RequestReader:
             self._unread += data
 
     def discard(self) -> None:
-        """Read nothing more."""
+        """Throw away what has not been read, and everything that arrives from now on."""
         self.discards = True
         self._unread.clear()
 
     @property
     def is_full(self) -> bool:
-        """Whether more than the largest head has arrived, and has not been read."""
+        """Whether so much has arrived unread that the binding should stop reading its socket."""
         return len(self._unread) > max(_FULL_BYTES, self._head_bytes)
 
     @property
     def is_done(self) -> bool:
-        """Whether the request has been read to its end, and nothing has arrived behind it."""
+        """Whether the request has been read to its end, and nothing has arrived after it."""
         read = self.body_left == 0 or self._h11.their_state in _CLOSED
         return read and not self._unread
 
     @property
     def has_body(self) -> bool:
-        """Whether the end of the request's body has not been read."""
+        """Whether there is a body whose end has not been read."""
         return self.body_left != 0 if self._is_plain else self._h11.their_state is h11.SEND_BODY
 
     @property
     def must_close(self) -> bool:
         """Whether an unread body makes the response about to be sent the connection's last.
 
-        A client that waits for "100 Continue" has not sent it, a long one would have to be listened
-        to for nothing, and of a chunked one nobody knows the length (RFC 9112 section 9.3).
+        The next request begins behind the body, so the body would have to be read first (RFC 9112
+        section 9.3). It is not, if it is long, if its length is unknown because it is chunked, or
+        if the client waits for "100 Continue" and may never send it.
         """
         if not self.has_body:
             return False
@@ -115,16 +123,20 @@ class RequestReader:
         return not self._is_plain and self._h11.they_are_waiting_for_100_continue
 
     def has_begun(self) -> bool:
-        """Whether the next request has; empty lines before it do not count (RFC 9112, 2.2)."""
+        """Whether any byte of the next request has arrived.
+
+        Empty lines before a request do not count (RFC 9112 section 2.2).
+        """
         if self._unread.startswith((b"\r", b"\n")):
             self._unread = self._unread.lstrip(b"\r\n")
         return bool(self._unread)
 
     def read_head(self) -> Request | None:
-        """The next request, None until its head has arrived whole.
+        """Read the head of the next request; returns None until it has arrived whole.
 
-        :raises h11.RemoteProtocolError: if it is none.
-        :raises RemoteProtocolError: if it may not be answered.
+        :raises h11.RemoteProtocolError: if the head is malformed.
+        :raises RemoteProtocolError: if the head is incomplete at the end of the input.
+        :raises Refused: if the head is too large, or breaks a rule of RFC 9112.
         """
         found = plain.recognise(self._unread, self._searched, self._head_bytes)
         if found is None:
@@ -148,7 +160,8 @@ class RequestReader:
         event = self._h11.next_event()
         assert isinstance(event, h11.Request)
         self.is_head = event.method == b"HEAD"
-        # h11 lets none of those through twice that matter here.
+        # A dict is enough, because h11 refuses a request that has one of the fields twice which
+        # matter here.
         fields = dict(event.headers)
         messages.check(event, fields)
         self.body_left = messages.announced_length(fields)
@@ -156,22 +169,26 @@ class RequestReader:
         return messages.request_of(event)
 
     def invitation(self) -> bytes:
-        """What to send before the body is read: "100 Continue" to a client that waits for it."""
+        """The "100 Continue" to send before the body is read; b"" if the client waits for none.
+
+        See RFC 9110 section 10.1.1.
+        """
         waits = not self._is_plain and self._h11.they_are_waiting_for_100_continue
         return (self._h11.send(messages.CONTINUE) or b"") if waits else b""
 
     @property
     def expected(self) -> int:
-        """How many bytes of the body are known to come: all, or those of the present chunk."""
+        """The number of bytes that are announced: of the whole body, or of the present chunk."""
         if self._chunks is not None:
             return self._chunks.expected
         return self.body_left or 0
 
     def read_body(self) -> bytes | None:
-        """The next piece of the request's body, b"" at its end; None until more has arrived.
+        """Read the next piece of the request's body.
 
-        :raises h11.RemoteProtocolError: for a body that breaks off.
-        :raises RemoteProtocolError: for one that is malformed, or breaks off.
+        :returns: a piece; b"" at the end of the body; None if more bytes have to arrive first.
+        :raises h11.RemoteProtocolError: if a body that h11 reads ends early.
+        :raises RemoteProtocolError: if another body ends early, or its chunks are malformed.
         """
         if self._chunks is not None:
             return self._read_chunks(self._chunks)
@@ -214,11 +231,11 @@ class RequestReader:
         return bytes(event.data) if isinstance(event, h11.Data) else b""
 
     def give_up(self) -> None:
-        """The rest of the body is not going to be waited for."""
+        """Do not wait for the rest of the body, so that this response is the connection's last."""
         self.body_left = None
 
     def next_cycle(self) -> None:
-        """The request has been read to its end and answered; another may follow."""
+        """Prepare for the next request, once this one has been read to its end and answered."""
         if self._is_plain:
             self._is_plain = False
         else:
@@ -230,7 +247,7 @@ class RequestReader:
 
     def _take(self, count: int) -> bytes:
         if count == len(self._unread):
-            # Nearly always, and another buffer is cheaper than a view of this one.
+            # The whole buffer is copied, because that is the usual case, and cheaper than a view.
             data = bytes(self._unread)
             self._unread.clear()
             return data

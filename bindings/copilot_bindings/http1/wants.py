@@ -1,4 +1,4 @@
-"""What a connection asks of the binding that moves its bytes, beside the core's own actions."""
+"""The requests of a connection to the binding that moves its bytes, beside the core's actions."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ from ..serving.context import CallContext
 
 
 class Host(Protocol):
-    """What a connection asks of what it is part of: a :class:`._service.Service`, for one."""
+    """What a connection needs of its server: a :class:`~copilot_bindings.serving.service.Service`,
+    for example."""
 
     @property
     def runtime(self) -> CopilotRuntime:
-        """What is served."""
+        """The runtime that is served."""
         ...
 
     @property
     def bodies(self) -> Bodies:
-        """The room for the bodies of its requests."""
+        """The room for the bodies of requests."""
         ...
 
     @property
     def context(self) -> CallContext:
-        """What the context of each exchange is a copy of."""
+        """The context that each exchange gets a copy of."""
         ...
 
     @property
@@ -38,15 +39,17 @@ class Host(Protocol):
         ...
 
     def start_run(self, run: Run) -> None:
-        """Give ``run`` a home that outlives its request; to be called in the context of that.
+        """Give ``run`` a home that outlives its request.
 
-        :raises RunRefused: if there is no room for it.
+        To be called in the context of the exchange, because the agent gets a copy of that.
+
+        :raises RunRefused: if there is no room for the run.
         """
         ...
 
 
 class Outcome(enum.Enum):
-    """What may become of an action instead of what it asked for."""
+    """An outcome of a want that could not be done."""
 
     GONE = "the client has gone"
     TIMED_OUT = "nothing arrived in time"
@@ -58,10 +61,12 @@ TIMED_OUT: Final = Outcome.TIMED_OUT
 
 @attrs.frozen
 class Receive:
-    """Feed what arrives, b"" at the end of the client's side. Outcome: None, or TIMED_OUT.
+    """Wait for bytes and feed them; b"" if the client has closed its side.
 
-    :param seconds: above 0.
-    :param idle: no request has begun: the connection may as well be closed.
+    The outcome is None, or TIMED_OUT.
+
+    :param seconds: how long to wait at most; above 0.
+    :param idle: whether no request has begun, so that a server that ends may close the connection.
     """
 
     seconds: float
@@ -70,27 +75,31 @@ class Receive:
 
 @attrs.frozen
 class Send:
-    """Send bytes. Outcome: None, once the transport can take more. A client that takes none for
-    ``Limits.write_seconds`` is GONE."""
+    """Send bytes.
+
+    The outcome is None, once the transport can take more; or GONE, if the client takes no byte for
+    ``Limits.write_seconds``.
+    """
 
     data: bytes
 
 
 @attrs.frozen
 class Rest:
-    """Let other connections have their turn. Outcome: None."""
+    """Let other connections have their turn. The outcome is None."""
 
 
 @attrs.frozen
 class CloseWriting:
-    """Close this side only, as far as the transport can. Outcome: None."""
+    """Close the sending side only, if the transport can. The outcome is None."""
 
 
 @attrs.frozen
 class Close:
-    """Close the connection. No outcome.
+    """Close the connection. This is the last want, and has no outcome.
 
-    :param abort: at once, by a reset, so that nobody takes what was sent for complete.
+    :param abort: whether to close at once and by a reset, so that the client does not take an
+        incomplete response for complete.
     """
 
     abort: bool = False
@@ -99,4 +108,4 @@ class Close:
 Want: TypeAlias = (
     Receive | Send | Rest | CloseWriting | Close | Call | StoreCall[Any] | WaitForFrames
 )
-"""Each but a :class:`StoreCall` may be answered with GONE."""
+"""A request of the connection. Each except :class:`StoreCall` may have the outcome GONE."""

@@ -1,3 +1,3 @@
-"""Sockets of the operating system: how to listen, and what a client has taken."""
+"""Sockets of the operating system: listening, running out of them, and progress of a client."""
 
 from __future__ import annotations

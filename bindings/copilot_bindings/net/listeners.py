@@ -1,4 +1,4 @@
-"""Listening sockets, for the bindings that own theirs."""
+"""Listening sockets, for the bindings that own their sockets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import stat
 from typing import Any, TypeAlias
 
 _BACKLOG = 1024
-# The probe has a time limit, because a busy server listens without accepting for a while.
+# The probe of an existing Unix socket has a time limit of this many seconds, because a busy server
+# may listen for a while without accepting.
 _PROBE_SECONDS = 1.0
 
 UnixPath: TypeAlias = str | os.PathLike[str] | None
@@ -19,15 +20,16 @@ UnixPath: TypeAlias = str | os.PathLike[str] | None
 class Listeners:
     """Sockets that listen: on every address of a host, or at the path of a Unix socket.
 
-    :param port: 0 takes a free one, the same for each address.
-    :param unix: the path to listen at instead. A NUL in front makes it an abstract name, which
-        only Linux has. A socket that nobody listens on any more is replaced.
-    :param unix_mode: the permissions of the socket at that path (``0o660``, say); those that the
-        process's umask leaves if None. Who may not write to it cannot connect.
-    :param sock: a bound stream socket to take over instead of all of these, as a supervisor hands
-        it to a service (systemd's socket activation, say). It is closed with the others.
-    :raises OSError: if an address cannot be bound, or somebody listens there.
-    :raises ValueError: for a port, a path, a mode or a socket that is none.
+    :param host: a name or an IP address; "" listens on all addresses of the machine.
+    :param port: a number from 0 to 65535; 0 takes a free port, the same for each address.
+    :param unix: the path of a Unix socket to listen at instead of host and port. A leading NUL
+        makes it an abstract name, which only Linux has. The socket of a dead server is replaced.
+    :param unix_mode: the permissions of the Unix socket (for example ``0o660``); None leaves them
+        to the process's umask. A process that may not write to the socket cannot connect.
+    :param sock: a bound stream socket to use instead of all of these, as a supervisor hands it to a
+        service (for example systemd's socket activation). :meth:`close` closes it too.
+    :raises OSError: if an address cannot be bound, or another server listens there.
+    :raises ValueError: if the port, the path, the mode or the socket is not valid.
     """
 
     def __init__(
@@ -41,7 +43,7 @@ class Listeners:
         _check(port, unix, unix_mode)
         self.sockets: list[socket.socket] = []
         self._path: str | None = None
-        """Where a Unix socket of ours is in the file system."""
+        """The path of the Unix socket that this object has made; None if there is no such file."""
         self._inode: tuple[int, int] | None = None
         if sock is not None:
             _check_socket(sock, unix)
@@ -59,21 +61,22 @@ class Listeners:
 
     @property
     def port(self) -> int:
-        """The port that they listen on; 0 for a Unix socket."""
+        """The port that the sockets listen on; 0 for a Unix socket."""
         listener = self.sockets[0]
         return 0 if listener.family == socket.AF_UNIX else int(listener.getsockname()[1])
 
     def describe(self, *, tls: bool) -> str:
-        """Where clients find it, for people: ``http://127.0.0.1:4000``, or a path.
+        """The addresses as people write them: ``http://127.0.0.1:4000``, or ``unix:`` and a path.
 
         :param tls: whether the server speaks TLS.
         """
         return ", ".join(_described(listener.getsockname(), tls) for listener in self.sockets)
 
     def remove(self) -> None:
-        """Remove what a Unix socket leaves in the file system, unless another is there by now.
+        """Remove the file of the Unix socket, unless another server has put its own there.
 
-        To be called before the socket is closed: until then no other can have its inode.
+        To be called before the socket is closed, because until then no other file can have the same
+        inode, by which the file is recognised.
         """
         if self._path is not None and self._inode == _inode_of(self._path):
             with contextlib.suppress(OSError):
@@ -81,7 +84,7 @@ class Listeners:
         self._path = None
 
     def close(self) -> None:
-        """Close them, and remove what a Unix socket leaves."""
+        """Close the sockets, and remove the file of a Unix socket."""
         self.remove()
         for listener in self.sockets:
             listener.close()
@@ -96,7 +99,8 @@ class Listeners:
             try:
                 self.sockets.append(_listening(family, address))
             except OSError as error:
-                # A name may have an address of a family that this machine does not speak.
+                # These two errors are passed over if another address can be bound, because a name
+                # may have an address of a family that this machine does not have.
                 if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                     raise
                 unavailable = error
@@ -120,16 +124,17 @@ class Listeners:
             return
         self._path, self._inode = path, _inode_of(path)
         if mode is not None:
-            # Before it listens, so that nobody has connected meanwhile.
+            # The mode is set before the socket listens, so that no client connects in between.
             os.chmod(path, mode)
         listener.listen(_BACKLOG)
         if self._inode != _inode_of(path):
-            # Another that began at the same moment took it for one that nobody listens on.
+            # Another server, which began at the same moment, has replaced the file, because nobody
+            # was listening on it yet.
             raise _in_use(path)
 
 
 def _check(port: int, unix: UnixPath, unix_mode: int | None) -> None:
-    # Everything but the type is also what a caller without annotations may get wrong.
+    # Types are checked too, because a caller without annotations may pass a wrong one.
     if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535:
         raise ValueError(f"port must be a whole number from 0 to 65535, got {port!r}")
     if unix_mode is not None and (
@@ -164,7 +169,7 @@ def _described(address: Any, tls: bool) -> str:
         path = os.fsdecode(address)
         return f"unix:@{path[1:]}" if path.startswith("\0") else f"unix:{path}"
     host, port = address[:2]
-    # RFC 3986 section 3.2.2 has brackets around an IPv6 address.
+    # RFC 3986 section 3.2.2 puts brackets around an IPv6 address.
     return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
@@ -181,7 +186,8 @@ def _addresses_of(host: str, port: int) -> list[tuple[int, Any]]:
 
 
 def _listening(family: int, address: Any) -> socket.socket:
-    # Named, since asyncio spares only what it knows to be TCP from Nagle's algorithm.
+    # The protocol is named, because asyncio turns Nagle's algorithm off only for sockets whose
+    # protocol is TCP.
     try:
         listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     except OSError as error:
@@ -200,7 +206,8 @@ def _listening(family: int, address: Any) -> socket.socket:
 
 def _cannot_listen(address: Any, error: OSError) -> OSError:
     if error.errno is None:
-        # Python's own error for such a path has no number and does not say how long it may be.
+        # An error without a number is Python's own, for a path that is too long. It does not say
+        # how long a path may be, so this message does.
         size = len(os.fsencode(address))
         return OSError(
             errno.ENAMETOOLONG,
@@ -219,9 +226,9 @@ def _in_use(path: str) -> OSError:
 
 
 def _make_way(path: str) -> None:
-    """Remove a socket that a server left behind when it was killed.
+    """Remove the socket at ``path`` if the server that made it is dead.
 
-    :raises OSError: if somebody listens on it.
+    :raises OSError: if a server listens on it.
     """
     inode = _inode_of(path)
     if inode is None:
@@ -235,11 +242,12 @@ def _make_way(path: str) -> None:
         except FileNotFoundError:
             return
         except OSError:
-            # A full backlog, or no permission to connect.
+            # Any other error means a server: its backlog is full, or it gives no permission.
             raise _in_use(path) from None
         else:
             raise _in_use(path)
-    # Not removed at once: somebody else may have put a socket that is alive in its place.
+    # The file is renamed before it is removed, so that its inode can be compared once more: another
+    # server may have put a live socket in its place meanwhile.
     aside = f"{path}.{os.getpid()}"
     with contextlib.suppress(FileNotFoundError):
         os.rename(path, aside)
@@ -250,7 +258,7 @@ def _make_way(path: str) -> None:
 
 
 def _inode_of(path: str) -> tuple[int, int] | None:
-    """What tells the socket at ``path`` from every other; None if none is there."""
+    """The device and inode number of the socket at ``path``; None if there is no socket."""
     try:
         found = os.lstat(path)
     except OSError:

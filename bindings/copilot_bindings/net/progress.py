@@ -1,8 +1,8 @@
-"""Whether a client takes what it is sent, however little: as the kernel tells.
+"""Progress of a client that reads slowly, as the kernel reports it.
 
-A socket says that it can be written to once much of its buffer is free, a third of some megabytes.
-A client that reads slowly and steadily takes minutes until then; what it has acknowledged tells at
-once that it reads.
+A socket becomes writable only when a third of its buffer is free, and the buffer may have some
+megabytes. A client that reads slowly and steadily may take minutes to free that much. The number of
+bytes that it has not acknowledged shows earlier that it reads.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ if sys.platform != "win32":
     import fcntl
     import termios
 
-# macOS tells by an option of the socket (sys/socket.h), Linux by a call that terminals have, too.
+# macOS reports the number by this socket option (sys/socket.h). Linux reports it by TIOCOUTQ, an
+# ioctl of terminals (tcp(7), SIOCOUTQ).
 _SO_NWRITE = 0x1024
 
 
 class HasDescriptor(Protocol):
-    """A socket, or what stands for one."""
+    """A socket, or an object of an async library that stands for a socket."""
 
     def fileno(self) -> int:
-        """Its file descriptor, -1 if it is closed."""
+        """The file descriptor; -1 if the socket is closed."""
         ...
 
 
 def unacknowledged(sock: HasDescriptor | None) -> int:
-    """How many bytes the kernel holds that the other side has not taken; 0 if it does not tell."""
+    """The number of sent bytes that the other side has not acknowledged; 0 if it is unknown."""
     try:
         if sock is None:
             return 0

@@ -1,4 +1,4 @@
-"""What becomes of a server that cannot accept connections for want of something: it waits."""
+"""A server that is out of file descriptors or memory: it waits, and accepts again later."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import Final
 logger = logging.getLogger(__name__)
 
 PAUSE_SECONDS: Final = 0.05
-"""How long to wait before the next attempt. Clients wait in the system's queue meanwhile."""
+"""Seconds to wait before the next attempt. Clients wait in the system's queue meanwhile."""
 _QUIET_SECONDS = 60.0
 
-# These errors belong to one connection that is gone already (accept(2), "Error handling").
+# These errors concern one connection that has ended already, so that the next one may be accepted
+# at once (accept(2), "Error handling").
 _OF_THE_CONNECTION: Final = frozenset(
     getattr(errno, name)
     for name in (
@@ -26,15 +27,17 @@ _OF_THE_CONNECTION: Final = frozenset(
 
 
 class Shortage:
-    """Says in one line that no connection can be accepted, however often that is tried in vain."""
+    """Logs that no connection can be accepted: one line a minute, however often it is tried."""
 
     def __init__(self) -> None:
         self._said_at: float | None = None
 
     def begins(self, error: OSError) -> bool:
-        """Whether ``error`` of an attempt to accept says so: out of file descriptors, say.
+        """Whether an attempt to accept failed for want of a resource, such as file descriptors.
 
-        If it does, the next attempt is to be made after :data:`PAUSE_SECONDS`.
+        If so, that is logged, and the next attempt is to be made after :data:`PAUSE_SECONDS`.
+
+        :param error: the error that ``accept`` raised.
         """
         if error.errno in _OF_THE_CONNECTION:
             return False
