@@ -2,8 +2,8 @@
 
     app = CopilotASGI(runtime)
 
-It runs under asyncio and trio, whichever the server has. Runs live beside the requests that started
-them, and need no lifespan events, which a mounted application does not get.
+It runs under asyncio and under trio, whichever the server uses. A run lives in a task beside the
+request that started it. No lifespan events are needed, because a mounted application gets none.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     app = CopilotASGI(runtime)
 
-It runs under asyncio and trio, whichever the server has. Runs live beside the requests that started
-them, and need no lifespan events, which a mounted application does not get.
+It runs under asyncio and under trio, whichever the server uses. A run lives in a task beside the
+request that started it. No lifespan events are needed, because a mounted application gets none.
 """
 
 from __future__ import annotations
@@ -32,20 +32,23 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 class CopilotASGI:
-    """An ASGI 3 application that serves ``runtime``.
+    """An ASGI 3 application that serves ``runtime`` (ASGI specification, HTTP connection scope).
 
-    The runtime's ``base_path`` is the path that clients ask for, also below a mount. What a proxy
-    or a mount puts in front of it may be left out, if the server knows it as ``root_path``.
+    The runtime's ``base_path`` is the path that clients ask for, also below a mount. A prefix that
+    a proxy or a mount adds may be left out, if the server passes it as ``root_path``.
 
-    Where the application that it is mounted in has CORS middleware, as Starlette's and FastAPI's
-    show, that alone decides, unless the runtime has a :class:`CorsPolicy` that was made for it.
+    If the application that this one is mounted in shows CORS middleware, as Starlette and FastAPI
+    do, that middleware alone decides about CORS, unless the runtime was given a
+    :class:`CorsPolicy`.
 
-    :param grace_seconds: how long runs may go on after the server was told to end, unless it
-        loses patience earlier. Then each is ended with a well-formed terminal event, which its
-        readers receive.
-    :param close_on_signals: notice the SIGTERM or SIGINT that ends the server. No server tells its
-        applications before all responses have ended, and a stream may last for ever. The server's
-        own handler is called as before. Without this, call :meth:`begin_close`.
+    :param runtime: what is served.
+    :param grace_seconds: how many seconds runs may go on after the server was told to end, unless
+        the server ends earlier. After that each run is ended with a well-formed terminal event,
+        which its readers receive.
+    :param close_on_signals: whether to notice the SIGTERM or SIGINT that ends the server, because
+        servers tell their applications only when all responses have ended, and a stream may last
+        for ever. The server's own handler is called as before. If False, the application that
+        serves this one has to call :meth:`begin_close`.
     """
 
     def __init__(
@@ -56,14 +59,15 @@ class CopilotASGI:
         self._grace_seconds = grace_seconds
         self._close_on_signals = close_on_signals
         self._asked = False
-        """Whether other workers have been looked for."""
+        """Whether this process has looked for other workers of the same server."""
         self._services: dict[int, _LoopService] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one scope, as the server asks for it. A websocket is refused.
+        """Serve one scope: http and lifespan; a websocket is refused.
 
-        :raises BrokenOff: for the server to break a response off that cannot be completed.
-        :raises ValueError: for a scope that is not http, lifespan or websocket.
+        :raises BrokenOff: if a response has begun and cannot be completed, so that the server
+            breaks the connection off.
+        :raises ValueError: if the type of the scope is not http, lifespan or websocket.
         """
         match scope["type"]:
             case "http":
@@ -81,30 +85,33 @@ class CopilotASGI:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         runtime = self._behind_cors if is_behind_cors(scope) else self._runtime
-        # For each request, because a hook may keep a server from its end before there is any run.
+        # The signals are watched from the first request on and not from the first run, because a
+        # hook that waits may keep a server from its end too.
         self._watch()
         await Responder(self._service(), runtime, scope, receive, send).answer()
 
     def begin_close(self, grace_seconds: float | None = None) -> None:
-        """Begin to end the runs and return at once. From any thread, or a signal handler.
+        """Begin to end the runs of all loops, and return at once.
 
-        A second call grants no more grace.
+        May be called from any thread and from a signal handler. A second call ends the grace
+        period.
 
-        :param grace_seconds: instead of what the application was made with.
+        :param grace_seconds: the grace period; None for the one that the application was made with.
         """
         for service in list(self._services.values()):
             service.backend.soon(service.end, grace_seconds)
 
     async def close(self, grace_seconds: float | None = None) -> None:
-        """End the runs of the loop that runs now, and wait for it.
+        """End the runs of the loop that runs now, and wait until they have ended.
 
-        That is what ``lifespan.shutdown`` does. An application that this one is mounted in keeps
-        that to itself, and may call this instead.
+        The event ``lifespan.shutdown`` does the same (ASGI specification, Lifespan Protocol). An
+        application that this one is mounted in does not pass that event on, and may call this
+        method instead.
 
-        :param grace_seconds: instead of what the application was made with.
+        :param grace_seconds: the grace period; None for the one that the application was made with.
         """
         await self._service().finish(grace_seconds)
-        # The same loop may begin anew.
+        # The service is forgotten, so that the same loop may serve again.
         self._services.pop(threading.get_ident(), None)
 
     async def _live(self, receive: Receive, send: Send) -> None:
@@ -115,7 +122,7 @@ class CopilotASGI:
         await send({"type": "lifespan.shutdown.complete"})
 
     def _service(self) -> _LoopService:
-        """The service of the loop that runs now; a thread has one at a time."""
+        """The service of the loop that runs now; each thread runs one loop at a time."""
         thread = threading.get_ident()
         loop = _running_loop()
         service = self._services.get(thread)
@@ -127,9 +134,10 @@ class CopilotASGI:
         return service
 
     def _watch(self) -> None:
-        """Be told of the signals, whatever handles them by now."""
+        """Put a handler in front of the present handlers of the signals, unless that is done."""
         main = threading.current_thread() is threading.main_thread()
-        # Of a process that does not care for SIGTERM nobody ends the responses.
+        # Nothing is done in a process without a handler for SIGTERM, because there the signal kills
+        # the process or is ignored.
         if not (self._close_on_signals and main and callable(signal.getsignal(signal.SIGTERM))):
             return
         for number in _SIGNALS:
@@ -141,12 +149,12 @@ class CopilotASGI:
 
 
 class _Watcher:
-    """A signal handler that tells applications, and calls the one whose place it takes."""
+    """A signal handler that closes applications, and then calls the handler that it replaced."""
 
     def __init__(
         self, app: CopilotASGI, previous: Callable[[int, FrameType | None], object]
     ) -> None:
-        # The handler stays for as long as the process.
+        # The references are weak, because this handler lives as long as the process.
         self.apps = weakref.WeakSet({app})
         self._previous = previous
 
@@ -159,7 +167,10 @@ class _Watcher:
 
 
 class _LoopService(Service):
-    """The runs of one event loop, and what ends them; the latter is there once there are runs."""
+    """The runs of one event loop, and the task that ends them.
+
+    The task begins with the first run, or with the shutdown if there has been no run.
+    """
 
     def __init__(self, runtime: CopilotRuntime, loop: object, grace_seconds: float) -> None:
         self.loop = loop
@@ -170,7 +181,7 @@ class _LoopService(Service):
 
     @property
     def is_dropped(self) -> bool:
-        """Whether the loop was closed without a word, as by a test client."""
+        """Whether the loop was closed without a shutdown, as test clients do."""
         return isinstance(self.loop, asyncio.AbstractEventLoop) and self.loop.is_closed()
 
     def start_run(self, run: Run) -> None:
@@ -178,13 +189,13 @@ class _LoopService(Service):
         super().start_run(run)
 
     def end(self, grace_seconds: float | None) -> None:
-        """Begin the end; if it has begun, grant no more grace."""
+        """Begin the shutdown; if it has begun already, end the grace period."""
         again, self.closing = self.closing, True
         self._keep()
         self.begin_close(0 if again else grace_seconds)
 
     async def finish(self, grace_seconds: float | None) -> None:
-        """End all runs, and wait for it."""
+        """Begin the shutdown, and wait until it is done."""
         self.closing = True
         self._keep()
         await self.close(grace_seconds)
@@ -196,14 +207,15 @@ class _LoopService(Service):
     def _keep(self) -> None:
         if self._kept is None:
             self._kept = self.backend.event()
-            # A loop does not keep its tasks; and this one is of no request, though one begins it.
+            # The task is kept here, because a loop holds no strong reference to it. It has an empty
+            # context, because it outlives the request that happens to begin it.
             self._keeper = contextvars.Context().run(self._start, self._live, self._kept)
 
     async def _live(self, kept: Event) -> None:
         try:
             await self.serve_until_closed(lambda: None)
         except GeneratorExit:
-            # The loop was dropped, and whoever waits with it.
+            # The loop was dropped, and every task that waits was dropped with it.
             raise
         except BaseException:
             kept.set()
@@ -221,7 +233,7 @@ def _running_loop() -> object:
 
 
 def _library() -> tuple[Backend, Callable[..., object]]:
-    """The backend for the library that runs now, and how a task is started in it."""
+    """The backend for the async library that runs now, and a function that starts a task in it."""
     loop = _running_loop()
     if isinstance(loop, asyncio.AbstractEventLoop):
         from ..serving.asyncio_backend import AsyncioBackend
@@ -239,7 +251,8 @@ def _library() -> tuple[Backend, Callable[..., object]]:
     from ..serving.trio_backend import TrioBackend
 
     def start_soon(function: Callable[..., Any], *args: Any) -> None:
-        # No nursery outlives a request, unless the server sends lifespan events.
+        # The task is a system task, because no nursery outlives a request, unless the server sends
+        # lifespan events.
         context = contextvars.copy_context()
         trio.lowlevel.spawn_system_task(function, *args, context=context)
 

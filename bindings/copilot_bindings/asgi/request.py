@@ -1,4 +1,4 @@
-"""The core's request for an ASGI scope."""
+"""The conversion of an ASGI scope to the core's request."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from sansio_copilot.http.paths import from_base_path
 
 from ..serving.bodies import length_of
 
-# What has a meaning of its own in a path (RFC 3986 section 3.3) is no "%" when it comes decoded.
+# These characters stay as they are when a decoded path is encoded again, because they are valid in
+# a path (RFC 3986 section 3.3).
 _PATH_SAFE = "/:@!$&'()*+,;=~"
 
 
 def request_of(scope: Mapping[str, Any], base_path: str | None) -> Request:
-    """The request, with the path that the client asked for, as far as it matters to the runtime.
+    """Convert an HTTP scope (ASGI specification, HTTP connection scope) to the core's request.
 
-    :param base_path: of the runtime. Of the path as much of ``root_path`` is left out as stands
-        in front of it: what a proxy or a mount has put there.
-    :raises RemoteProtocolError: for a target of a wrong form.
+    :param base_path: the runtime's. A part of ``root_path`` that stands in front of it is removed
+        from the path, because a proxy or a mount has put it there.
+    :raises RemoteProtocolError: if the target has a wrong form.
     """
     target = _raw_path(scope)
     if query := scope.get("query_string"):
@@ -38,27 +39,28 @@ def request_of(scope: Mapping[str, Any], base_path: str | None) -> Request:
 def is_behind_cors(scope: Mapping[str, Any]) -> bool:
     """Whether the application that this is mounted in has CORS middleware of its own.
 
-    Starlette and FastAPI show theirs. What wraps an application from outside cannot be seen.
+    Starlette and FastAPI show their middleware. Middleware that wraps an application from outside
+    cannot be seen.
     """
     middleware = getattr(scope.get("app"), "user_middleware", ())
     return any("cors" in getattr(each.cls, "__name__", "").lower() for each in middleware)
 
 
 def announced_length(request: Request) -> int | None:
-    """The length that the request announces for its body; None for none."""
+    """The length in bytes that the request announces for its body; None if there is none."""
     return length_of(request.headers.get("content-length", ""))
 
 
 def _raw_path(scope: Mapping[str, Any]) -> str:
-    """The path as the client has encoded it, which tells ``%2F`` from a slash."""
+    """The path as the client has encoded it, so that ``%2F`` differs from a slash."""
     path: str = scope["path"]
     raw: bytes | None = scope.get("raw_path")
     if raw is not None:
         root = scope.get("root_path", "")
         encoded = raw.partition(b"?")[0].decode("latin-1")
         decoded = unquote(encoded)
-        # What is in front of an application leaves root_path in both, in one, or in none.
+        # Servers and mounts differ: root_path may be part of both paths, of one, or of neither.
         if decoded == path or decoded == root + path or root + decoded == path:
             return encoded
-    # Somebody has rewritten the path, and means it.
+    # The two paths differ, so middleware has rewritten the decoded path, which is the one to use.
     return quote(path, safe=_PATH_SAFE)

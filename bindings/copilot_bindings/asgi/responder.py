@@ -1,4 +1,34 @@
-"""One request under ASGI: drives its exchange in the coroutine that the server gave it."""
+"""One request under ASGI: its exchange is driven in the coroutine that the server called.
+
+Theory of operation
+===================
+
+:class:`Responder` drives one exchange: it performs an action, reports the outcome, and so gets the
+next action, until ``Finish`` or ``Abandon``. The server owns the connection; :class:`Wire` is this
+side of it. So three things may happen at any ``await``, and each has one way:
+
+- **The client goes away.** A listener task, begun with the first wait, learns it from
+  ``http.disconnect`` (ASGI specification, Disconnect). It sets ``_wire.gone`` and wakes the wait,
+  which raises :class:`Gone`; the exchange then answers ``client_gone()``.
+- **The service ends.** ``abort`` does the same, except that a request whose body is still arriving
+  is refused instead, because its client can still be answered.
+- **The task is cancelled.** Servers cancel a request whose client has gone, and at their own end
+  they cancel all requests. ``_see_out`` then ends the exchange in a task of its own, in which
+  awaiting works again; the cancellation is raised when that is done. If the response is complete it
+  is not raised, because there is nothing left to cancel.
+
+The rule that makes it right is: *the exchange always ends, by an outcome for its last action.* A
+store call is therefore seen through: a cancellation that comes meanwhile is noted in ``_cancelled``
+and raised afterwards. ``_intact`` says that a cancellation came at a moment when the action was not
+begun or can be begun again; then a server's end performs it all the same, so that a stream still
+gets the terminal event of its run.
+
+An incomplete response must never look complete. So an exception leaves :meth:`Responder.answer`
+(that of the server, or :class:`BrokenOff`), unless the client has gone and cannot be misled.
+
+A reader may change what is sent together (see :class:`Wire`) and the time for the last steps. The
+order of ``case`` in ``_perform`` matters: a ``StoreCall`` is a ``Call`` too.
+"""
 
 from __future__ import annotations
 
@@ -43,12 +73,15 @@ _LAST_SECONDS = 2.0
 
 
 class BrokenOff(Exception):
-    """A response could not be completed. Raised so that the server breaks the connection off,
-    instead of telling the client that what it got was all."""
+    """A response could not be completed.
+
+    It is raised so that the server breaks the connection off. Otherwise the client would take the
+    incomplete response for complete.
+    """
 
 
 class Responder:
-    """Answers one request. What the service knows as a connection."""
+    """Answers one request. For the service each request under ASGI is a connection."""
 
     def __init__(
         self,
@@ -62,7 +95,7 @@ class Responder:
         self._runtime = runtime
         self._backend = service.backend
         self._calls = service.calls
-        # A copy of the current one, since middleware may have set something for this request.
+        # The context is a copy of the current one, because middleware may have set variables in it.
         self._context = CallContext()
         self._thread = threading.get_ident()
         self._scope = scope
@@ -72,19 +105,19 @@ class Responder:
         """Whether the client waits for "100 Continue"."""
         self._body: Body | None = None
         self._receiving: Scope | None = None
-        """Around the wait for the body."""
+        """The scope around the wait for the body; None if the body is not being waited for."""
         self._exchange: Exchange
         self._action: Action
         self._listener: Task | None = None
         self._event: Event | None = None
-        """What is waited for."""
+        """The event that wakes the present wait; None if there is no wait."""
         self._intact = False
-        """Whether a cancellation has left the action as it was, to be performed all the same."""
+        """Whether a cancellation has left the action undone, so that it may be performed again."""
         self._cancelled = False
         self._complete = False
 
     async def answer(self) -> None:
-        """Answer the request, or as much of it as the client waits for.
+        """Answer the request, as far as its client still waits for the response.
 
         :raises BrokenOff: if the response has begun and cannot be completed.
         """
@@ -99,7 +132,8 @@ class Responder:
         try:
             await self._answer(request)
         except GeneratorExit:
-            # The loop was dropped with whatever there is to be told.
+            # The loop was dropped, and the service with it, so there is nothing to tell the
+            # service.
             raise
         except BaseException:
             self._leave()
@@ -109,18 +143,23 @@ class Responder:
     def _leave(self) -> None:
         if self._listener is not None:
             self._listener.cancel()
-            # The task keeps its cancellation, whose traceback has a frame with this.
+            # The attribute is cleared to break a cycle of references: the task keeps its
+            # cancellation, whose traceback has a frame with this object.
             self._listener = None
         self._release_body()
         self._service.connection_ended(self)
 
-    # What the service says
+    # Requests of the service
 
     def close_if_idle(self) -> None:
-        """Nothing: the server knows which connections are idle."""
+        """Do nothing, because the server owns the connections, and closes those that are idle."""
 
     def abort(self) -> None:
-        """End at once; the server is told by an exception, unless a refusal can be sent."""
+        """End the response at once.
+
+        If the body is still being read, the request is refused; otherwise the response is broken
+        off.
+        """
         if (receiving := self._receiving) is not None:
             self._receiving = None
             receiving.cancel()
@@ -128,7 +167,7 @@ class Responder:
             self._wire.gone = True
             self._wake()
 
-    # The exchange
+    # Driving the exchange
 
     async def _answer(self, request: Request) -> None:
         self._announced = announced_length(request)
@@ -143,15 +182,16 @@ class Responder:
             timer = self._backend.later(_LAST_SECONDS, task.cancel)
             await self._backend.seen_through(over.wait())
             timer.cancel()
-            # Of a response that is complete nothing is left to be cancelled.
+            # The cancellation is not raised if the response is complete, because then there is
+            # nothing left to cancel.
             if not self._complete:
                 raise
         if isinstance(self._action, Abandon):
             if not self._wire.disconnected:
                 raise self._wire.failure or BrokenOff("the response could not be completed")
             if not self._wire.has_head:
-                # Middleware takes an application that answers nothing for one that has failed, and
-                # does not ask whether anybody is left to be answered.
+                # A response is sent although nobody receives it, because middleware takes an
+                # application that sends no response for a failed one.
                 await self._send_whole(refusals.CLIENT_GONE)
 
     async def _drive(self) -> None:
@@ -171,7 +211,8 @@ class Responder:
                 self._action = exchange.failed(error)
             else:
                 self._action = exchange.done(outcome)
-                # Nothing that was read is kept while the response waits.
+                # The outcome is forgotten, so that a response that waits keeps nothing that was
+                # read.
                 del outcome
         if isinstance(self._action, Finish):
             try:
@@ -209,9 +250,9 @@ class Responder:
         return None
 
     async def _read_body(self, body: Body) -> bytes:
-        """The request's body.
+        """Read the request's body.
 
-        :raises BodyTimeout: if it has not arrived by the end of the server.
+        :raises BodyTimeout: if the service ends before the body has arrived.
         """
         async with self._backend.scope() as self._receiving:
             try:
@@ -229,14 +270,19 @@ class Responder:
         self._cancelled = True
 
     async def _see_out(self, over: Event) -> None:
-        """The request was cancelled: end what it began, and at the server's end its stream."""
+        """End the exchange of a request that was cancelled, and the runs if the server ends.
+
+        :param over: set when that is done.
+        """
         self._cancelled = False
         try:
             if not self._service.closing:
-                # uvicorn cancels first, and then says that it is the end.
+                # Other tasks have a turn first, because uvicorn cancels requests just before it
+                # says that it ends.
                 await self._backend.checkpoint()
             if self._service.closing:
-                # uvicorn waits for nobody whom it cancels: all is over in two turns of the loop.
+                # There is no grace period, because uvicorn does not wait for requests that it has
+                # cancelled, and stops its loop two turns later.
                 await self._service.end_runs()
                 self._service.begin_close(0)
             if not (self._service.closing and self._intact):
@@ -247,10 +293,11 @@ class Responder:
         finally:
             over.set()
 
-    # What the client says
+    # Listening to the client
 
     def _begin_to_listen(self) -> None:
-        # Who waits to be asked for the body (RFC 9110 section 10.1.1) would be by that.
+        # A client that expects "100 Continue" (RFC 9110 section 10.1.1) is not listened to yet,
+        # because the first receive() has the server invite the body.
         if not self._is_expecting and self._wire.begin_to_listen():
             self._listener = self._backend.spawn(self._listen)
 
@@ -258,7 +305,7 @@ class Responder:
         await self._wire.listen()
         self._wake()
 
-    # Waiting
+    # Waits that end when the client goes
 
     async def _wait(self, want: WaitForFrames) -> bool:
         self._begin_to_listen()
@@ -281,7 +328,7 @@ class Responder:
         return notified
 
     async def _await(self, pending: Pending) -> Any:
-        """Wait for what is given up if the client goes."""
+        """Wait for a call, which is given up if the client goes."""
         event = self._event = self._backend.event()
         self._begin_to_listen()
         pending.then(partial(self._backend.promptly, event.set))
@@ -309,7 +356,7 @@ class Responder:
             self._backend.soon(self._wake)
 
     async def _send_whole(self, response: Response) -> None:
-        """Send a response that is no exchange's, if there is anybody to take it."""
+        """Send a response that does not come from the exchange, if the client is still there."""
         with contextlib.suppress(Gone):
             self._wire.put_head(response.status, response.headers.raw)
             await self._wire.put(response.body)

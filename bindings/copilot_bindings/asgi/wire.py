@@ -1,4 +1,4 @@
-"""The two ends that an ASGI server gives a request: what it receives, and what it sends."""
+"""A request's ``receive`` and ``send`` of ASGI, buffered (ASGI specification, HTTP)."""
 
 from __future__ import annotations
 
@@ -19,11 +19,15 @@ _LISTEN_BYTES = 64 * 1024
 
 
 class Gone(Exception):
-    """Nobody will receive what is being prepared."""
+    """The client has gone, or the server takes no more: nothing that is sent will arrive."""
 
 
 class Wire:
-    """Sends together what is ready together, and knows whether the client is still there."""
+    """Sends together what is ready together, and knows whether the client is still there.
+
+    :param receive: the server's callable for events of the client.
+    :param send: the server's callable for events of the response.
+    """
 
     def __init__(self, receive: Receive, send: Send, backend: Backend) -> None:
         self._receive = receive
@@ -31,32 +35,33 @@ class Wire:
         self._backend = backend
         self._listening = False
         self._heard: deque[Message] = deque()
-        """Of the body, what came before it was asked for."""
+        """Pieces of the body that have arrived before they were asked for."""
         self._heard_size = 0
         self._news = backend.event()
         self._head: Message | None = None
         self._out: list[bytes] = []
         self._out_size = 0
         self.gone = False
-        """Whether nothing more is to be sent."""
+        """Whether nothing more is sent."""
         self.disconnected = False
-        """Whether that is because the client has gone, and not for want of the server."""
+        """Whether the client has gone; False if :attr:`gone` has another cause."""
         self.has_head = False
-        """Whether the server was given a head, be it in vain."""
+        """Whether a head was handed to the server, even if that failed."""
         self.failure: Exception | None = None
-        """What the server raised."""
+        """The error that the server raised, if that was not the client's going."""
         self._body_is_of_interest = True
 
-    # What the client says
+    # Receiving
 
     async def read_body(self, announced: int | None, body: Body) -> bytes:
-        """The request's body.
+        """Read the request's body.
 
-        :param announced: its length, if that is known.
-        :param body: what becomes of it.
-        :raises BodyTooLarge: if it is longer, without reading it if it was announced.
-        :raises BodyRefused: if there is no room for it.
-        :raises Gone: if the client goes meanwhile.
+        :param announced: its length in bytes; None if that is unknown.
+        :param body: collects the pieces.
+        :raises BodyTooLarge: if the body is longer than allowed; before any of it is read, if its
+            length was announced.
+        :raises BodyRefused: if there is no room for the body now.
+        :raises Gone: if the client goes before the body is complete.
         """
         body.expect(announced or 0)
         while (message := await self._next_message()) is not None:
@@ -64,18 +69,19 @@ class Wire:
             if not message.get("more_body", False):
                 self._body_is_of_interest = False
                 return body.whole()
-            # Nothing is kept twice while more is waited for.
+            # The message is forgotten, so that no piece is kept twice while the next is waited for.
             del message
         raise Gone
 
     def begin_to_listen(self) -> bool:
-        """Whether :meth:`listen` is to be called now, because it may learn something."""
+        """Whether :meth:`listen` is to be called now; False if that is done, or would do
+        nothing."""
         begun = not (self._listening or self.gone or self._heard_size >= _LISTEN_BYTES)
         self._listening = self._listening or begun
         return begun
 
     async def listen(self) -> None:
-        """Wait until the client has gone, or sends more of its body than is worth keeping."""
+        """Wait until the client has gone, or has sent 64 KiB of a body that was not asked for."""
         try:
             while self._heard_size < _LISTEN_BYTES:
                 if (message := await self._hear()) is None:
@@ -99,7 +105,7 @@ class Wire:
         return message
 
     async def _hear(self) -> Message | None:
-        """What the client says next; None if it has gone."""
+        """The next event of the client; None if it has gone."""
         try:
             message = await self._receive()
         except Exception as error:
@@ -117,10 +123,14 @@ class Wire:
         else:
             self.failure = error
 
-    # What it is sent
+    # Sending
 
     def put_head(self, status: int, fields: tuple[tuple[str, str], ...]) -> None:
-        """Have the head sent with what comes next, and nothing of what has not been sent yet."""
+        """Keep the head, which is sent with the next piece; drop pieces that were not sent yet.
+
+        :param status: the status code.
+        :param fields: names in lower case, and values.
+        """
         self._out.clear()
         self._out_size = 0
         self._body_is_of_interest = False
@@ -130,22 +140,27 @@ class Wire:
         self._head = {"type": "http.response.start", "status": status, "headers": headers}
 
     async def put(self, data: bytes) -> None:
-        """Have ``data`` sent, at once if it is much by now."""
+        """Keep ``data`` for the next flush; flush now if 64 KiB are waiting.
+
+        :raises Gone: if that flush fails.
+        """
         self._out.append(data)
         self._out_size += len(data)
         if self._out_size >= _FLUSH_BYTES:
             await self.flush()
 
     async def flush(self, *, more: bool = True) -> None:
-        """Send what is ready.
+        """Send everything that waits to be sent.
 
-        :param more: whether more follows.
-        :raises Gone: if nobody takes it.
+        :param more: whether the response has more content after this.
+        :raises Gone: if the server does not take it, because the client has gone or the server
+            failed.
         """
         messages = [] if self._head is None else [self._head]
         self.has_head = self.has_head or self._head is not None
         if self._head is not None or self._out or not more:
-            # With a head alone a body too, because a server may keep the head for it.
+            # A head alone is sent with an empty body, because a server may keep a head until there
+            # is a body.
             body = b"".join(self._out)
             messages.append({"type": "http.response.body", "body": body, "more_body": more})
         self._head, self._out_size = None, 0

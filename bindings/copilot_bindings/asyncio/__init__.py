@@ -1,7 +1,7 @@
-"""Serve a runtime with asyncio: an ``asyncio.Protocol`` for each connection, HTTP/1.1 by h11.
+"""Serve a runtime with asyncio: each connection is an ``asyncio.Protocol`` that speaks HTTP/1.1.
 
-A connection drives its exchange by callbacks, so a stream that waits costs no task. Runs live
-in tasks that the server owns, and go on when the clients that started them go away.
+A connection drives its exchange by callbacks, so that a stream that waits costs no task. Runs live
+in tasks that the server owns, so that a run goes on when the client that started it goes away.
 """
 
 from __future__ import annotations

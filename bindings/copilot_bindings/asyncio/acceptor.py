@@ -1,7 +1,7 @@
 """Accepting connections under asyncio.
 
-The loop's own servers log a traceback for each connection of the backlog when file descriptors run
-out, and try again for each of them. This one waits.
+When file descriptors run out, the servers of asyncio's loop log a traceback for each connection of
+the backlog, and try again for each of them. The acceptor in this module logs one line, and waits.
 """
 
 from __future__ import annotations
@@ -16,15 +16,18 @@ from ..net.shortage import PAUSE_SECONDS, Shortage
 
 logger = logging.getLogger(__name__)
 
-# Before others have their turn.
+# At most this many connections are accepted before other callbacks of the loop have a turn.
 _TURN_CONNECTIONS = 64
 
 
 class Acceptor:
-    """Accepts from sockets that listen, until it is stopped. It does not close them.
+    """Accepts connections from listening sockets until it is stopped. It does not close the
+    sockets.
 
+    :param listeners: the sockets; they become non-blocking.
     :param connection: makes the protocol of a connection.
-    :param handshake_seconds: how long a client may take over the handshake of TLS.
+    :param ssl: a context for the server's side, to speak TLS; None for plain HTTP.
+    :param handshake_seconds: how many seconds a client may take for the TLS handshake.
     """
 
     def __init__(
@@ -42,13 +45,14 @@ class Acceptor:
         self._shortage = Shortage()
         self._pause: asyncio.TimerHandle | None = None
         self._beginning: set[asyncio.Task[None]] = set()
-        """Connections that are not the service's yet: a loop does not keep its tasks."""
+        """The tasks of connections that are being set up; a loop holds no strong reference to
+        them."""
         for listener in listeners:
             listener.setblocking(False)
         self._resume()
 
     def stop(self) -> None:
-        """Accept nothing more, and give up who has not shaken hands."""
+        """Accept nothing more, and drop connections whose TLS handshake is not complete."""
         if self._pause is None:
             self._ignore()
         else:
@@ -91,7 +95,7 @@ class Acceptor:
                 ssl_handshake_timeout=self._handshake_seconds,
             )
         except OSError:
-            # A client that has gone, or speaks no TLS.
+            # The client has gone, or does not speak TLS.
             sock.close()
         except asyncio.CancelledError:
             sock.close()

@@ -1,4 +1,43 @@
-"""One client's connection under asyncio, driven by callbacks: one that waits costs no task."""
+"""One client's connection under asyncio, driven by callbacks.
+
+Theory of operation
+===================
+
+:class:`Connection` is an ``asyncio.Protocol``. It moves the bytes of an :class:`HTTPConnection`,
+which decides everything: that returns a want, this class does it and reports the outcome, and so
+gets the next want. There is no task, so that a connection that waits costs no more than this object
+and one timer.
+
+``_perform`` is a loop that runs as long as wants can be done at once. A want that has to be waited
+for is stored in ``_want``, and the loop returns to asyncio. What ends a wait is always a callback:
+
+=================  ==========================================================
+want               ends by
+=================  ==========================================================
+``Receive``        ``data_received``, ``eof_received``, the timer
+``Send``           ``resume_writing``; the timer aborts, if there is no progress
+``WaitForFrames``  the store's notification, ``eof_received``, the timer
+``Call``           the call's end
+``Rest``           the loop's next turn
+``Close``          ``connection_lost``; the timer aborts, if there is no progress
+=================  ==========================================================
+
+``connection_lost`` ends each of them with GONE, and gives up a ``Call``; but a ``StoreCall`` is
+seen through, because it may have changed the store.
+
+The rule that makes it right is: *a want has one outcome.* Each callback names the want that it
+ends, and ``_resume`` does nothing unless that want is still the one in ``_want``. So a
+notification, a timer and the loss of the connection may come in any order, and late ones do no
+harm.
+
+There is one timer, ``_timer``, and one deadline, ``_deadline``. When a timer fires early it is set
+anew, because most waits end long before their time, and moving a number is cheaper than a new
+timer. For ``Send`` and ``Close`` it also looks whether the client has taken anything, since
+``Limits.write_seconds`` counts from the last progress.
+
+A reader may change how often the timer looks, and what is done without waiting. All methods run on
+the loop's thread except ``_notified``, which a store may call from any thread.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +58,14 @@ from ..serving.calls import Pending, begin_watch, end_watch
 from ..serving.service import Service
 
 _TIMER_SECONDS = 10.0
-# How often within ``Limits.write_seconds`` progress is looked for.
+# Progress of a client is looked for this many times within ``Limits.write_seconds``.
 _LOOKS = 8
 
 
 class Connection(asyncio.Protocol):
-    """Moves the bytes of an :class:`HTTPConnection`, and waits for it.
+    """Moves the bytes of an :class:`HTTPConnection`, and does its waiting.
 
-    :param refused: there is no room for it, whatever the service says.
+    :param refused: True if there is no room for the connection, even if the service has some.
     """
 
     __slots__ = (
@@ -44,7 +83,7 @@ class Connection(asyncio.Protocol):
         self._http: HTTPConnection
         self._transport: asyncio.Transport
         self._want: Want | None = None
-        """What is waited for."""
+        """The want that is being waited for; None while the connection is being driven."""
         self._pending: Pending | None = None
         self._unwatch: Cancel | None = None
         self._deadline = 0.0
@@ -54,10 +93,10 @@ class Connection(asyncio.Protocol):
         self._lost = False
         self._closed = False
 
-    # What the transport says
+    # Callbacks of the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # Not an instance of it under uvloop.
+        # The type is cast, because uvloop's transport is no instance of asyncio.Transport.
         self._transport = cast("asyncio.Transport", transport)
         admitted = self._service.admit(self, room=not self._refused)
         self._http = HTTPConnection(self._service, admitted=admitted)
@@ -76,7 +115,8 @@ class Connection(asyncio.Protocol):
             self._resume(self._want)
         elif isinstance(self._want, WaitForFrames):
             self._resume(self._want, GONE)
-        # Kept open for the response; what is encrypted cannot be closed by halves.
+        # The transport stays open so that the response can be sent, except under TLS, where asyncio
+        # cannot close one side only.
         return not self._closed and self._transport.get_extra_info("ssl_object") is None
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -94,24 +134,25 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._choked = False
         if isinstance(self._want, Send):
-            # In a turn of its own: asyncio's transport does not bear being closed in this call.
+            # The want is resumed in the next turn, because asyncio's transport must not be closed
+            # within this callback.
             self._loop.call_soon(self._resume, self._want)
 
-    # What the service says
+    # Requests of the service
 
     def close_if_idle(self) -> None:
-        """Close, unless a request is being received or answered."""
+        """Close the connection, unless a request is being received or answered."""
         if isinstance(self._want, Receive) and self._want.idle:
             self._resume(self._want, TIMED_OUT)
 
     def abort(self) -> None:
-        """Close at once, whatever is being sent."""
+        """Close the connection at once, even if something is being sent."""
         self._transport.abort()
 
-    # What the connection wants
+    # Wants of the connection
 
     def _perform(self, want: Want) -> None:
-        """Do what is wanted until it has to be waited for; what it waits for calls back."""
+        """Do wants until one has to be waited for, whose end is a callback."""
         http = self._http
         while True:
             if self._lost and not isinstance(want, (StoreCall, Close)):
@@ -167,13 +208,13 @@ class Connection(asyncio.Protocol):
                             self._expect_progress(want)
                         return
             except Exception as error:
-                # The connection decides, because its exchange answers a call that failed, and
-                # anything else ends it.
+                # The error is reported to the HTTP connection, because an exchange answers a failed
+                # call. Any other error ends the connection.
                 self._want = None
                 want = http.failed(error)
 
     def _resume(self, want: Want, outcome: Any = None) -> None:
-        """``want`` has its outcome, unless it was given up meanwhile."""
+        """Report the outcome of ``want``, unless that want has had its outcome already."""
         if self._want is not want:
             return
         self._want = None
@@ -186,7 +227,7 @@ class Connection(asyncio.Protocol):
         self._perform(self._http.done(outcome))
 
     def _called(self, want: Call) -> None:
-        """What was called has ended, unless it was given up."""
+        """Report the result of a call that has ended, unless the call was given up."""
         pending = self._pending
         if self._want is not want or pending is None:
             return
@@ -201,18 +242,18 @@ class Connection(asyncio.Protocol):
     def _home(self) -> AsyncioBackend:
         return self._backend
 
-    # Waiting
+    # Deadlines and progress
 
     def _expect_progress(self, want: Send | Close) -> None:
-        """Wait as long as the client takes something of what it is sent."""
+        """Wait for ``want`` as long as the client takes some of the bytes that it is sent."""
         self._backlog = self._unsent()
         self._wait(want, self._service.runtime.limits.write_seconds)
 
     def _unsent(self) -> tuple[int, int]:
-        """What the transport holds, and the kernel: while the client takes nothing, the same.
+        """How many bytes the transport and the kernel hold; equal while the client takes nothing.
 
-        What is encrypted has left the transport for another one, whose buffer nobody tells of; but
-        what moves from there to the kernel shows.
+        Under TLS the encrypted bytes lie in a second transport, whose buffer cannot be asked for
+        its size. Progress still shows, because bytes move from there to the kernel.
         """
         sock = self._transport.get_extra_info("socket")
         return self._transport.get_write_buffer_size(), unacknowledged(sock)
@@ -220,15 +261,16 @@ class Connection(asyncio.Protocol):
     def _wait(self, want: Want, seconds: float) -> None:
         self._want = want
         self._deadline = self._loop.time() + seconds
-        # One timer a connection, moved on when it fires: most waits end long before.
+        # A timer that fires before the deadline is kept, and set anew when it fires, because most
+        # waits end long before their deadline.
         if self._timer is None or self._timer.when() > self._deadline:
             if self._timer is not None:
                 self._timer.cancel()
             self._set_timer()
 
     def _set_timer(self) -> None:
-        # Not for long, since one that is cancelled, for a wait that is shorter than the one before,
-        # stays with the loop until its time comes.
+        # A timer is never set far ahead, because asyncio keeps a cancelled timer until its time
+        # comes.
         seconds = _TIMER_SECONDS
         if isinstance(self._want, (Send, Close)):
             # The buffer is looked at often, because it may fill again once the client took some.
@@ -246,12 +288,12 @@ class Connection(asyncio.Protocol):
             if left := self._pending.time_left():
                 self._deadline = self._loop.time() + left
                 self._set_timer()
-            # Otherwise it has ended, and whoever waits for it was told.
+            # A call with no time left has ended, and has called back already.
             return
         if isinstance(want, (Send, Close)):
             backlog = self._unsent()
             if backlog != self._backlog:
-                # It takes little, but it takes.
+                # The client has taken some bytes, so it has the full time again.
                 self._backlog = backlog
                 self._deadline = self._loop.time() + self._service.runtime.limits.write_seconds
         if self._loop.time() < self._deadline:

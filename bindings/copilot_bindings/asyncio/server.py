@@ -1,7 +1,7 @@
-"""Serve a runtime with asyncio: an ``asyncio.Protocol`` for each connection, HTTP/1.1 by h11.
+"""Serve a runtime with asyncio: each connection is an ``asyncio.Protocol`` that speaks HTTP/1.1.
 
-A connection drives its exchange by callbacks, so a stream that waits costs no task. Runs live
-in tasks that the server owns, and go on when the clients that started them go away.
+A connection drives its exchange by callbacks, so that a stream that waits costs no task. Runs live
+in tasks that the server owns, so that a run goes on when the client that started it goes away.
 """
 
 from __future__ import annotations
@@ -40,20 +40,23 @@ async def serve(
 ) -> None:
     """Serve ``runtime`` until SIGTERM, SIGINT or SIGHUP, or until cancelled.
 
-    A signal begins a graceful shutdown; see :meth:`Server.close`. A second one kills, as it would
-    without this server. Cancellation ends the runs at once, well formed.
+    A signal begins a graceful shutdown; see :meth:`Server.close`. A second one kills the
+    process, as it would without this server. A cancellation shuts down without a grace period: each
+    run is ended at once by a well-formed terminal event.
 
-    :param port: 0 takes a free one; :attr:`Server.port` tells which.
-    :param unix: the path of a Unix socket to listen on instead; with a NUL in front an abstract
-        name. What a server that was killed left there is replaced.
-    :param unix_mode: the permissions of that socket (``0o660``, say); by default as the umask says.
-    :param sock: a bound stream socket to listen on instead, which the server closes at its end.
-    :param ssl: a server's context, to speak TLS.
-    :param grace_seconds: how long responses and runs may go on after a signal.
-    :param ready: called with the server when it accepts connections.
+    :param runtime: what is served.
+    :param host: a name or an IP address to listen on; "" listens on all addresses.
+    :param port: from 0 to 65535; 0 takes a free port, which :attr:`Server.port` tells.
+    :param unix: the path of a Unix socket to listen on instead; a leading NUL makes it an abstract
+        name. The socket of a server that was killed is replaced.
+    :param unix_mode: the permissions of that socket (for example ``0o660``); None leaves them to
+        the process's umask.
+    :param sock: a bound stream socket to listen on instead; the server closes it at its end.
+    :param ssl: a context for the server's side, to speak TLS; None for plain HTTP.
+    :param grace_seconds: how many seconds responses and runs may go on after a signal.
+    :param ready: called with the server once it accepts connections.
     :raises OSError: if the address cannot be bound, or another server listens there.
-    :raises ValueError: for a port that is not a whole number from 0 to 65535, a path, a mode or a
-        socket that is none.
+    :raises ValueError: if the port, the path, the mode or the socket is not valid.
     """
     with EndingSignals() as signals:
         server = await start_server(
@@ -86,13 +89,13 @@ async def start_server(
     ssl: tls.SSLContext | None = None,
     grace_seconds: float = 10.0,
 ) -> Server:
-    """Begin to serve ``runtime`` and return; for an application that has a loop of its own.
+    """Begin to serve ``runtime`` on the running loop, and return the server.
 
-    The parameters are those of :func:`serve`. Whoever calls this calls :meth:`Server.close`.
+    The parameters are those of :func:`serve`. The caller has to call :meth:`Server.close` in the
+    end, or use the server as an async context manager. Signals are left alone.
 
     :raises OSError: if the address cannot be bound, or another server listens there.
-    :raises ValueError: for a port that is not a whole number from 0 to 65535, a path, a mode or a
-        socket that is none.
+    :raises ValueError: if the port, the path, the mode or the socket is not valid.
     """
     listeners = Listeners(host, port, unix, unix_mode, sock)
     server = Server(runtime, grace_seconds)
@@ -106,7 +109,8 @@ class Server:
         async with await start_server(runtime) as server:
             ...
 
-    Leaving the block shuts the server down, at once if by an exception or a cancellation.
+    Leaving the block shuts the server down. If the block is left by an exception or a cancellation,
+    there is no grace period.
     """
 
     def __init__(self, runtime: CopilotRuntime, grace_seconds: float) -> None:
@@ -135,12 +139,12 @@ class Server:
 
     @property
     def connections(self) -> int:
-        """How many connections are open."""
+        """The number of open connections."""
         return len(self._service.connections)
 
     @property
     def runs(self) -> int:
-        """How many runs are live."""
+        """The number of live runs."""
         return self._service.runs
 
     async def __aenter__(self) -> Self:
@@ -150,11 +154,11 @@ class Server:
         await self.close(grace_seconds=None if error is None else 0)
 
     async def serve_until_closed(self) -> None:
-        """Wait until :meth:`close` has done its work, whoever called it."""
+        """Wait until the server is closed, by :meth:`close` or by a signal."""
         await asyncio.shield(self._main)
 
     def begin_close(self) -> None:
-        """Begin what :meth:`close` does and return at once; for a signal handler."""
+        """Begin to shut down as :meth:`close` does, and return at once; for a signal handler."""
         self._backend.soon(self._service.begin_close)
 
     async def close(self, *, grace_seconds: float | None = None) -> None:
@@ -163,7 +167,7 @@ class Server:
         After the grace period each run is ended with a well-formed terminal event, which its
         readers receive.
 
-        :param grace_seconds: instead of what the server was started with.
+        :param grace_seconds: the grace period; None for the one that the server was started with.
         """
         await self._service.close(grace_seconds)
         await self.serve_until_closed()
@@ -171,7 +175,10 @@ class Server:
 
 @contextlib.contextmanager
 def _on_the_loop(signals: EndingSignals, close: Callable[[], object]) -> Iterator[None]:
-    """Have ``close`` called at a signal, in a turn of the loop, which wakes for it."""
+    """Call ``close`` when a signal comes, in a turn of the loop.
+
+    The loop's own handlers take over from ``signals``, because they wake a loop that waits.
+    """
     loop = asyncio.get_running_loop()
     numbers = signals.handled
 
@@ -185,7 +192,8 @@ def _on_the_loop(signals: EndingSignals, close: Callable[[], object]) -> Iterato
 
     for number in numbers:
         loop.add_signal_handler(number, handle)
-    # After that, since one may have come until now.
+    # A signal may have come before the loop's handlers were set, so ``signals`` calls ``close``
+    # then.
     signals.then(close)
     try:
         yield
