@@ -1,7 +1,7 @@
-"""Serve a runtime with plain sockets: a thread for each connection, HTTP/1.1 by h11.
+"""Serve a runtime with plain sockets: each connection has a thread that speaks HTTP/1.1.
 
-Hooks that block, and whatever else expects threads, are at home here. Runs live on an event loop
-in the background, and go on when the clients that started them go away.
+This binding fits applications that are made of threads and have hooks that block. Runs live on an
+event loop in the background, so that a run goes on when the client that started it goes away.
 """
 
 from __future__ import annotations

@@ -13,9 +13,10 @@ from .wake import Wake
 
 
 class Acceptor:
-    """Accepts from sockets that listen, until it is stopped; then it closes them.
+    """Accepts connections from listening sockets until it is stopped, and then closes the sockets.
 
-    :param accepted: called with each connection, in the acceptor's thread.
+    :param listeners: the sockets; they become non-blocking.
+    :param accepted: called with the socket of each connection, in the acceptor's thread.
     """
 
     def __init__(self, listeners: Listeners, accepted: Callable[[socket.socket], object]) -> None:
@@ -28,7 +29,7 @@ class Acceptor:
         self._thread.start()
 
     def stop(self) -> None:
-        """Accept nothing more. In any thread but the acceptor's."""
+        """Accept nothing more. May be called in any thread but the acceptor's own."""
         self._stopped = True
         self._wake.set()
         self._thread.join()

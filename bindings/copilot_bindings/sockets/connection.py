@@ -25,7 +25,7 @@ Socket: TypeAlias = socket.socket
 T = TypeVar("T")
 
 _PIECE_BYTES = 64 * 1024
-# How late an event may be when there is no file descriptor to be woken by.
+# A thread that has no file descriptor to be woken by looks for events this often, in seconds.
 _LOOK_SECONDS = 0.05
 _LONGEST_POLL_SECONDS = 3600.0
 _GONE_EVENTS = select.POLLERR | select.POLLHUP
@@ -33,10 +33,11 @@ _WOULD_BLOCK = (BlockingIOError, tls.SSLWantReadError, tls.SSLWantWriteError)
 
 
 class Connection:
-    """Moves the bytes of an :class:`HTTPConnection`, and waits for it.
+    """Moves the bytes of an :class:`HTTPConnection`, and does its waiting.
 
-    :param sock: becomes non-blocking, and is closed at the end.
-    :param ssl: to speak TLS on it; not if it is an ``ssl.SSLSocket`` already.
+    :param sock: the connection's socket; it becomes non-blocking, and is closed at the end.
+    :param ssl: a context to speak TLS on the socket; None for plain HTTP, and for a socket that is
+        an ``ssl.SSLSocket`` already.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class Connection:
         self._wake: Wake | None = None
         self._notified = False
         self._lock = threading.Lock()
-        """Held while another thread uses the socket, and while it is closed."""
+        """Held while another thread uses the socket, and while the socket is being closed."""
 
     def serve(self) -> None:
         """Answer requests until the connection ends, and close it."""
@@ -60,39 +61,41 @@ class Connection:
         try:
             self._socket.setblocking(False)
             with contextlib.suppress(OSError):
-                # Not by Nagle's algorithm, which has an event wait for the one before to arrive. A
-                # Unix socket has none.
+                # Nagle's algorithm is turned off, because it holds an event back until the event
+                # before it has been acknowledged. A Unix socket does not have this option.
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._shake_hands():
                 self._http = HTTPConnection(self._loop, admitted=admitted)
                 abort = self._drive()
             else:
-                # What TLS has to say about it is still on its way.
+                # The connection is not reset, because the alert that TLS sends for a failed
+                # handshake may still be on its way to the client.
                 abort = False
         finally:
             self._close(abort)
             self._loop.connection_ended(self)
 
-    # What the service says
+    # Requests of the service
 
     def close_if_idle(self) -> None:
-        """Close, unless a request is being received or answered."""
+        """Close the connection, unless a request is being received or answered."""
         if self._idle:
             self._shut(socket.SHUT_RD)
 
     def abort(self) -> None:
-        """Close at once, whatever is being sent."""
+        """Close the connection at once, even if something is being sent."""
         self._shut(socket.SHUT_RDWR)
 
     def _shut(self, how: int) -> None:
         with self._lock, contextlib.suppress(OSError):
-            # Not an SSLSocket's own, which would have it go on unencrypted.
+            # The method of the plain socket is called, because that of SSLSocket forgets about TLS,
+            # so that the other thread would go on unencrypted.
             socket.socket.shutdown(self._socket, how)
 
-    # What the connection wants
+    # Wants of the connection
 
     def _drive(self) -> bool:
-        """Do what is wanted until the connection is to be closed; returns whether by a reset."""
+        """Do wants until the last one, which is to close; returns whether to close by a reset."""
         http = self._http
         want = http.start()
         while not isinstance(want, Close):
@@ -130,7 +133,8 @@ class Connection:
         expired = False
         while view:
             try:
-                # In pieces, since what is encrypted goes as a whole.
+                # The data is sent in pieces, because an SSLSocket encrypts all that it is given
+                # before it sends any of it.
                 view = view[self._socket.send(view[:_PIECE_BYTES]) :]
                 expired = False
             except _WOULD_BLOCK as error:
@@ -139,7 +143,8 @@ class Connection:
                 held = unacknowledged(self._socket)
                 events = _events_for(error, select.POLLOUT)
                 ready = self._poll(events, time.monotonic() + self._limits.write_seconds)
-                # Once more after that: the system may not tell what the client takes.
+                # After the time is over sending is tried once more, because not every system tells
+                # how much the client has taken.
                 expired = not ready and unacknowledged(self._socket) >= held
             except OSError:
                 return GONE
@@ -147,7 +152,8 @@ class Connection:
 
     def _receive(self, want: Receive) -> Any:
         self._idle = want.idle
-        # Whoever begins to close looks for what is idle after that.
+        # The service may have looked for idle connections just before this one became idle, so this
+        # thread looks whether the service is closing.
         if want.idle and self._loop.closing:
             return TIMED_OUT
         try:
@@ -162,7 +168,7 @@ class Connection:
         return None
 
     def _wait_for_frames(self, want: WaitForFrames) -> Any:
-        """Until there are frames, or the client has closed the connection."""
+        """Wait until there are frames, the time is over, or the client has closed its side."""
         wake = self._expect_notice()
         deadline = time.monotonic() + want.timeout
         with watching(want, self._loop.service.calls.lock, self._http.context, self._notify):
@@ -175,8 +181,10 @@ class Connection:
         return True
 
     def _await(self, pending: Pending) -> Any:
-        """Wait for what is given up with a client that breaks the connection. One that has closed
-        its side only still waits for the answer."""
+        """Wait for a call, which is given up if the client breaks the connection.
+
+        A client that has closed its side only still waits for the response.
+        """
         wake = self._expect_notice()
         listening = pending.then(self._notify)
         while left := pending.time_left():
@@ -191,15 +199,19 @@ class Connection:
     def _expect_notice(self) -> Wake | None:
         self._notified = False
         if self._wake is None:
-            # Out of file descriptors a stream goes on without.
+            # When file descriptors have run out the stream goes on without this one.
             with contextlib.suppress(OSError):
                 self._wake = Wake()
         return self._wake
 
     def _poll_woken(self, wake: Wake | None, deadline: float, *, listening: bool) -> int | None:
-        """What the socket has to say, 0 if :meth:`_notify` was called, or None in time.
+        """Wait for the socket or for :meth:`_notify`.
 
-        :param wake: None to look now and then whether it was, so that 0 may say nothing.
+        :param wake: wakes this thread. If it is None, the wait ends every 0.05 seconds.
+        :param deadline: in seconds of the monotonic clock.
+        :param listening: whether to wait for bytes of the client too.
+        :returns: the events of the socket; 0 if there are none, but :meth:`_notify` may have been
+            called; None at the deadline.
         """
         listening = listening and not self._http.full
         if listening and isinstance(self._socket, tls.SSLSocket) and self._socket.pending():
@@ -221,7 +233,7 @@ class Connection:
             self._wake.set()
 
     def _take_in(self, event: int) -> bool:
-        """Feed what has arrived while nothing was asked for; False if it is the end."""
+        """Feed bytes that have arrived during a wait; False if the client has closed its side."""
         if self._http.full:
             return not event & _GONE_EVENTS
         try:
@@ -233,7 +245,7 @@ class Connection:
         self._http.feed(data)
         return bool(data)
 
-    # The socket
+    # Operations of the socket
 
     def _recv(self) -> bytes:
         return self._socket.recv(_PIECE_BYTES)
@@ -241,7 +253,8 @@ class Connection:
     def _shake_hands(self) -> bool:
         try:
             if self._ssl is not None:
-                # Of one that has gone already, wrap_socket() would leave the socket open.
+                # getpeername() raises an error if the client has gone already, because
+                # wrap_socket() would leave the socket open then.
                 self._socket.getpeername()
                 self._socket = self._ssl.wrap_socket(
                     self._socket, server_side=True, do_handshake_on_connect=False
@@ -249,14 +262,17 @@ class Connection:
             if isinstance(self._socket, tls.SSLSocket):
                 self._wait_to(self._socket.do_handshake, select.POLLIN, self._limits.header_seconds)
         except (OSError, ValueError):
-            # A client that speaks something else, or has gone.
+            # The client does not speak TLS, or has gone.
             return False
         return True
 
     def _wait_to(self, operation: Callable[[], T], events: int, seconds: float) -> T:
-        """Do what may have to wait for the socket.
+        """Do an operation of the socket, and wait for the socket if it would block.
 
-        :raises TimeoutError: if it waits for longer than ``seconds``.
+        :param operation: the operation; it is called again after each wait.
+        :param events: the events of ``poll`` to wait for.
+        :param seconds: how long to wait at most.
+        :raises TimeoutError: if the operation still blocks after that.
         :raises OSError: if the connection is broken.
         """
         deadline = time.monotonic() + seconds
@@ -265,7 +281,8 @@ class Connection:
             try:
                 return operation()
             except _WOULD_BLOCK as error:
-                # Once more after the time is over: a busy machine may be late.
+                # After the time is over the operation is tried once more, because on a busy machine
+                # this thread may come late.
                 if expired:
                     raise TimeoutError from None
                 expired = not self._poll(_events_for(error, events), deadline)
@@ -282,11 +299,13 @@ class Connection:
     def _close(self, abort: bool) -> None:
         with self._lock, contextlib.suppress(OSError, ValueError):
             if abort:
-                # A reset, so that nobody takes what was sent for complete.
+                # Closing sends a reset, so that the client does not take an incomplete response for
+                # complete.
                 linger = struct.pack("ii", 1, 0)
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             elif isinstance(self._socket, tls.SSLSocket):
-                # Says so to the client, and does not wait for its answer.
+                # TLS tells the client that this is the end. The socket does not block, so the
+                # client's answer is not waited for.
                 self._socket.unwrap()
         with self._lock:
             self._socket.close()
@@ -295,7 +314,7 @@ class Connection:
 
 
 def _events_for(error: OSError, otherwise: int) -> int:
-    """What to wait for before the operation that raised ``error`` is tried again."""
+    """The events of ``poll`` to wait for before the operation that raised ``error`` is repeated."""
     if isinstance(error, tls.SSLWantReadError):
         return select.POLLIN
     return select.POLLOUT if isinstance(error, tls.SSLWantWriteError) else otherwise

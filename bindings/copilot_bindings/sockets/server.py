@@ -1,7 +1,7 @@
-"""Serve a runtime with plain sockets: a thread for each connection, HTTP/1.1 by h11.
+"""Serve a runtime with plain sockets: each connection has a thread that speaks HTTP/1.1.
 
-Hooks that block, and whatever else expects threads, are at home here. Runs live on an event loop
-in the background, and go on when the clients that started them go away.
+This binding fits applications that are made of threads and have hooks that block. Runs live on an
+event loop in the background, so that a run goes on when the client that started it goes away.
 """
 
 from __future__ import annotations
@@ -46,22 +46,24 @@ def serve(
 ) -> None:
     """Serve ``runtime`` until SIGTERM, SIGINT or SIGHUP, or until somebody closes the server.
 
-    A signal begins a graceful shutdown; see :meth:`Server.close`. A second one kills, as it would
-    without this server. In another thread than the main one signals are left alone.
+    A signal begins a graceful shutdown; see :meth:`Server.close`. A second one kills the
+    process, as it would without this server. Outside the main thread signals are left alone.
 
-    :param port: 0 takes a free one; :attr:`Server.port` tells which.
-    :param unix: the path of a Unix socket to listen on instead; with a NUL in front an abstract
-        name. What a server that was killed left there is replaced.
-    :param unix_mode: the permissions of that socket (``0o660``, say); by default as the umask says.
-    :param sock: a bound stream socket to listen on instead, which the server closes at its end.
-    :param ssl: a server's context, to speak TLS.
-    :param threads: how many connections are served at once; one more is refused. An idle
-        connection takes a thread and a file descriptor, a stream two descriptors.
-    :param grace_seconds: how long responses and runs may go on after a signal.
-    :param ready: called with the server when it accepts connections.
+    :param runtime: what is served.
+    :param host: a name or an IP address to listen on; "" listens on all addresses.
+    :param port: from 0 to 65535; 0 takes a free port, which :attr:`Server.port` tells.
+    :param unix: the path of a Unix socket to listen on instead; a leading NUL makes it an abstract
+        name. The socket of a server that was killed is replaced.
+    :param unix_mode: the permissions of that socket (for example ``0o660``); None leaves them to
+        the process's umask.
+    :param sock: a bound stream socket to listen on instead; the server closes it at its end.
+    :param ssl: a context for the server's side, to speak TLS; None for plain HTTP.
+    :param threads: the number of connections that are served at once; further connections are
+        refused. An idle connection takes a thread and a file descriptor, a stream two descriptors.
+    :param grace_seconds: how many seconds responses and runs may go on after a signal.
+    :param ready: called with the server once it accepts connections.
     :raises OSError: if the address cannot be bound, or another server listens there.
-    :raises ValueError: for a port that is not a whole number from 0 to 65535, a path, a mode or a
-        socket that is none.
+    :raises ValueError: if the port, the path, the mode or the socket is not valid.
     :raises RuntimeError: if an agent has ended the server; see :meth:`Server.serve_until_closed`.
     """
     with EndingSignals() as signals:
@@ -97,13 +99,13 @@ def start_server(
     threads: int = 512,
     grace_seconds: float = 10.0,
 ) -> Server:
-    """Begin to serve ``runtime`` in the background and return.
+    """Begin to serve ``runtime`` in background threads, and return the server.
 
-    The parameters are those of :func:`serve`. Whoever calls this calls :meth:`Server.close`.
+    The parameters are those of :func:`serve`. The caller has to call :meth:`Server.close` in the
+    end, or use the server as a context manager. Signals are left alone.
 
     :raises OSError: if the address cannot be bound, or another server listens there.
-    :raises ValueError: for a port that is not a whole number from 0 to 65535, a path, a mode or a
-        socket that is none.
+    :raises ValueError: if the port, the path, the mode or the socket is not valid.
     """
     listeners = Listeners(host, port, unix, unix_mode, sock)
     server = Server(runtime, threads, grace_seconds)
@@ -112,14 +114,15 @@ def start_server(
 
 
 def open_server(runtime: CopilotRuntime, *, grace_seconds: float = 10.0) -> Server:
-    """A home for the runs of connections that an accept loop of yours gives it.
+    """Make a server that does not listen, for an application with its own accept loop.
 
         with open_server(runtime) as server:
             server.serve_socket(sock)  # in a thread of yours
 
-    Leaving the block shuts the server down, at once if by an exception.
+    Leaving the block shuts the server down. If the block is left by an exception, there is no grace
+    period.
 
-    :param grace_seconds: how long responses and runs may go on after the end of the block.
+    :param grace_seconds: how many seconds responses and runs may go on after the end of the block.
     """
     return Server(runtime, 0, grace_seconds)
 
@@ -139,12 +142,12 @@ class Server:
 
     @property
     def connections(self) -> int:
-        """How many connections are open."""
+        """The number of open connections."""
         return len(self._loop.service.connections)
 
     @property
     def runs(self) -> int:
-        """How many runs are live."""
+        """The number of live runs."""
         return self._loop.service.runs
 
     def __enter__(self) -> Self:
@@ -167,14 +170,17 @@ class Server:
     def serve_socket(self, sock: socket.socket) -> None:
         """Answer the requests of one connection until it ends, and close it.
 
-        :param sock: an accepted socket; an ``ssl.SSLSocket`` may have shaken hands already.
+        The call returns when the connection has ended.
+
+        :param sock: an accepted socket, or an ``ssl.SSLSocket`` before or after its handshake.
         """
         Connection(self._loop, sock).serve()
 
     def serve_until_closed(self) -> None:
-        """Wait until :meth:`close` has done its work, whoever called it.
+        """Wait until the server is closed, by :meth:`close` or by a signal.
 
-        :raises RuntimeError: if an agent has ended the server, by cancelling all tasks, say.
+        :raises RuntimeError: if an agent has ended the server, for example by cancelling all tasks
+            of the loop.
         """
         try:
             self._loop.wait_closed()
@@ -182,7 +188,7 @@ class Server:
             self._pool.close(_JOIN_SECONDS)
 
     def begin_close(self) -> None:
-        """Begin what :meth:`close` does and return at once; for a signal handler."""
+        """Begin to shut down as :meth:`close` does, and return at once; for a signal handler."""
         self._loop.begin_close()
 
     def close(self, *, grace_seconds: float | None = None) -> None:
@@ -191,7 +197,7 @@ class Server:
         After the grace period each run is ended with a well-formed terminal event, which its
         readers receive.
 
-        :param grace_seconds: instead of what the server was started with.
+        :param grace_seconds: the grace period; None for the one that the server was started with.
         """
         self._loop.begin_close(grace_seconds)
         self.serve_until_closed()
@@ -201,10 +207,10 @@ class Server:
             self._loop.backend.soon(self._loop.backend.spawn, self._refuse, sock, ssl)
 
     async def _refuse(self, sock: socket.socket, ssl: tls.SSLContext | None) -> None:
-        """Tell a client that there is no thread for it; on the loop, which needs none."""
+        """Refuse a connection for which there is no thread, on the loop instead."""
         loop = asyncio.get_running_loop()
         handshake = None if ssl is None else self._loop.runtime.limits.header_seconds
-        # Of a client that goes meanwhile, or says nothing.
+        # The error is suppressed, because the client may have gone, or may fail the TLS handshake.
         with contextlib.suppress(OSError):
             await loop.connect_accepted_socket(
                 lambda: AsyncioConnection(self._loop.service, self._loop.backend, refused=True),

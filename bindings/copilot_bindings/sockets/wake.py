@@ -10,7 +10,8 @@ import threading
 
 
 class Wake:
-    """Wakes a thread that polls; from any thread, and in vain once it is closed."""
+    """Wakes a thread that polls. Any thread may set it; setting it has no effect once it is
+    closed."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -24,12 +25,13 @@ class Wake:
                 end.setblocking(False)
 
     def fileno(self) -> int:
-        """What to poll for reading."""
+        """The file descriptor to poll for reading."""
         return self._file if self._ends is None else self._ends[0].fileno()
 
     def set(self) -> None:
         """Wake the thread, now or when it polls next."""
-        # The lock, lest the number is another file's by now.
+        # The lock is held so that the file is not closed meanwhile, because its number could then
+        # belong to another file.
         with self._lock, contextlib.suppress(BlockingIOError):
             if self._ends is not None and self._ends[1].fileno() >= 0:
                 self._ends[1].send(b"w")
@@ -37,7 +39,7 @@ class Wake:
                 os.eventfd_write(self._file, 1)
 
     def clear(self) -> None:
-        """Forget that it was set."""
+        """Forget earlier calls of :meth:`set`."""
         with contextlib.suppress(BlockingIOError):
             if self._ends is None:
                 os.eventfd_read(self._file)
@@ -45,13 +47,13 @@ class Wake:
                 self._ends[0].recv(4096)
 
     def wait(self, seconds: float) -> None:
-        """Wait until it is set."""
+        """Wait until it is set, or for so many seconds."""
         poll = select.poll()
         poll.register(self, select.POLLIN)
         poll.poll(seconds * 1000)
 
     def close(self) -> None:
-        """Close its files."""
+        """Close the file descriptors."""
         with self._lock:
             if self._ends is not None:
                 for end in self._ends:

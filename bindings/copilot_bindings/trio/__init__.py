@@ -1,7 +1,7 @@
-"""Serve a runtime with trio: a task for each connection, HTTP/1.1 by h11.
+"""Serve a runtime with trio: each connection has a task that speaks HTTP/1.1.
 
-Runs live in a nursery that the server owns. Cancelling the scope around the server ends every run
-well formed, and its readers receive that, before the scope is left.
+Runs live in a nursery that the server owns. When the scope around the server is cancelled, each run
+is ended with a well-formed terminal event, which its readers receive, before the scope is left.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One client's connection under trio: a task that drives it and one that reads for it."""
+"""One client's connection under trio: one task drives the connection, and another reads."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ _CLOSE_SECONDS = 2.0
 
 
 class Connection:
-    """Moves the bytes of an :class:`HTTPConnection`, and waits for it."""
+    """Moves the bytes of an :class:`HTTPConnection`, and does its waiting.
+
+    :param stream: the connection's stream; it is closed at the end.
+    """
 
     def __init__(self, service: Service, backend: TrioBackend, stream: trio.abc.Stream) -> None:
         self._service = service
@@ -41,7 +44,8 @@ class Connection:
         self._call_scope = trio.CancelScope()
         self._http: HTTPConnection
         self._want: Want | None = None
-        """What :meth:`_resume` may give an outcome."""
+        """The want that is being waited for, which :meth:`_resume` may end; None if there is
+        none."""
         self._outcome: Any = None
         self._resumed = trio.Event()
         self._wanted = trio.Event()
@@ -61,15 +65,15 @@ class Connection:
                 await trio.aclose_forcefully(self._stream)
             self._service.connection_ended(self)
 
-    # What the service says
+    # Requests of the service
 
     def close_if_idle(self) -> None:
-        """Close, unless a request is being received or answered."""
+        """Close the connection, unless a request is being received or answered."""
         if isinstance(self._want, Receive) and self._want.idle:
             self._resume(self._want, TIMED_OUT)
 
     def abort(self) -> None:
-        """Close at once, whatever is being sent."""
+        """Close the connection at once, even if something is being sent."""
         self._scope.cancel()
 
     # Reading
@@ -98,7 +102,7 @@ class Connection:
         if self._want is not None:
             self._resume(self._want, GONE)
 
-    # What the connection wants
+    # Wants of the connection
 
     async def _drive(self) -> None:
         http = self._http
@@ -152,7 +156,7 @@ class Connection:
             case Rest():
                 return await trio.lowlevel.checkpoint()
             case CloseWriting():
-                # What is encrypted cannot be closed by halves.
+                # Under TLS nothing is done, because trio cannot close one side of it only.
                 if isinstance(self._stream, trio.abc.HalfCloseableStream):
                     with contextlib.suppress(*_BROKEN):
                         await self._stream.send_eof()
@@ -167,7 +171,8 @@ class Connection:
         return self._backend
 
     async def _send(self, data: bytes) -> Any:
-        # In pieces where nothing tells of progress, because a client that takes little takes some.
+        # A stream that does not report progress is sent small pieces, each with the full time, so
+        # that a client that reads slowly is not dropped.
         size = len(data) if self._is_patient else _PIECE_OF_OTHERS_BYTES
         seconds = math.inf if self._is_patient else self._service.runtime.limits.write_seconds
         view = memoryview(data)
@@ -182,7 +187,7 @@ class Connection:
                 return GONE
         return None
 
-    # Waiting
+    # Waits
 
     def _expect(self, want: Want, otherwise: Any) -> None:
         self._want, self._outcome, self._resumed = want, otherwise, trio.Event()
@@ -194,7 +199,7 @@ class Connection:
         return self._outcome
 
     def _resume(self, want: Want, outcome: Any = None) -> None:
-        """``want`` has its outcome, unless it was given up meanwhile."""
+        """Report the outcome of ``want``, unless that want has had its outcome already."""
         if self._want is want:
             self._want = None
             self._outcome = outcome
@@ -211,7 +216,10 @@ class Connection:
 
 
 def _reset(stream: trio.abc.Stream) -> None:
-    """Have a socket end with a reset when it is closed, so that nobody takes it for the end."""
+    """Have the socket send a reset when it is closed.
+
+    The client then does not take an incomplete response for complete.
+    """
     if (transport := socket_of(stream)) is not None:
         with contextlib.suppress(OSError):
             transport.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -1,7 +1,7 @@
-"""Serve a runtime with trio: a task for each connection, HTTP/1.1 by h11.
+"""Serve a runtime with trio: each connection has a task that speaks HTTP/1.1.
 
-Runs live in a nursery that the server owns. Cancelling the scope around the server ends every run
-well formed, and its readers receive that, before the scope is left.
+Runs live in a nursery that the server owns. When the scope around the server is cancelled, each run
+is ended with a well-formed terminal event, which its readers receive, before the scope is left.
 """
 
 from __future__ import annotations
@@ -42,24 +42,28 @@ async def serve(
 ) -> None:
     """Serve ``runtime`` until SIGTERM, SIGINT or SIGHUP, or until cancelled.
 
-    A signal begins a graceful shutdown; see :meth:`Server.close`. A second one kills, as it would
-    without this server. Cancellation ends the runs at once, well formed.
+    A signal begins a graceful shutdown; see :meth:`Server.close`. A second one kills the
+    process, as it would without this server. A cancellation shuts down without a grace period: each
+    run is ended at once by a well-formed terminal event.
 
-    :param port: 0 takes a free one; :attr:`Server.port` tells which.
-    :param unix: the path of a Unix socket to listen on instead; with a NUL in front an abstract
-        name. What a server that was killed left there is replaced.
-    :param unix_mode: the permissions of that socket (``0o660``, say); by default as the umask says.
-    :param sock: a bound stream socket to listen on instead, which the server closes at its end.
-    :param ssl: a server's context, to speak TLS.
-    :param grace_seconds: how long responses and runs may go on after a signal.
-    :param ready: called with the server when it accepts connections.
-    :param task_status: the same for ``nursery.start``, which returns the :class:`Server`.
+    :param runtime: what is served.
+    :param host: a name or an IP address to listen on; "" listens on all addresses.
+    :param port: from 0 to 65535; 0 takes a free port, which :attr:`Server.port` tells.
+    :param unix: the path of a Unix socket to listen on instead; a leading NUL makes it an abstract
+        name. The socket of a server that was killed is replaced.
+    :param unix_mode: the permissions of that socket (for example ``0o660``); None leaves them to
+        the process's umask.
+    :param sock: a bound stream socket to listen on instead; the server closes it at its end.
+    :param ssl: a context for the server's side, to speak TLS; None for plain HTTP.
+    :param grace_seconds: how many seconds responses and runs may go on after a signal.
+    :param ready: called with the server once it accepts connections.
+    :param task_status: given by ``nursery.start``, which then returns the :class:`Server`.
     :raises OSError: if the address cannot be bound, or another server listens there.
-    :raises ValueError: for a port that is not a whole number from 0 to 65535, a path, a mode or a
-        socket that is none.
+    :raises ValueError: if the port, the path, the mode or the socket is not valid.
     """
     with EndingSignals() as signals:
-        # First, because what a nursery raises is a group.
+        # The sockets are made outside the nursery, because a nursery would wrap an OSError in an
+        # exception group.
         listeners = Listeners(host, port, unix, unix_mode, sock)
         async with open_server(runtime, grace_seconds=grace_seconds) as server:
             server.listen(listeners, ssl)
@@ -74,14 +78,15 @@ async def serve(
 async def open_server(
     runtime: CopilotRuntime, *, grace_seconds: float = 10.0
 ) -> AsyncIterator[Server]:
-    """A home for the runs of connections that an accept loop of yours gives it.
+    """Make a server that does not listen, for an application with its own accept loop.
 
         async with open_server(runtime) as server:
             await trio.serve_tcp(server.serve_stream, 4000)
 
-    Leaving the block shuts the server down, at once if by an exception or a cancellation.
+    Leaving the block shuts the server down. If the block is left by an exception or a cancellation,
+    there is no grace period.
 
-    :param grace_seconds: how long responses and runs may go on after the end of the block.
+    :param grace_seconds: how many seconds responses and runs may go on after the end of the block.
     """
     async with trio.open_nursery() as nursery:
         server = Server(runtime, nursery, grace_seconds)
@@ -95,7 +100,7 @@ async def open_server(
 
 
 class Server:
-    """A server that is running. Made by :func:`open_server`, and for :func:`serve`."""
+    """A server that is running. Made by :func:`open_server` and by :func:`serve`."""
 
     def __init__(
         self, runtime: CopilotRuntime, nursery: trio.Nursery, grace_seconds: float
@@ -120,27 +125,27 @@ class Server:
 
     @property
     def connections(self) -> int:
-        """How many connections are open."""
+        """The number of open connections."""
         return len(self._service.connections)
 
     @property
     def runs(self) -> int:
-        """How many runs are live."""
+        """The number of live runs."""
         return self._service.runs
 
     async def serve_until_closed(self) -> None:
-        """Wait until :meth:`close` has done its work, whoever called it."""
+        """Wait until the server is closed, by :meth:`close` or by a signal."""
         await self._service.wait_closed()
 
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
         """Answer the requests of one connection until it ends, and close it.
 
-        :param stream: a ``trio.SocketStream`` or ``trio.SSLStream``, for one.
+        :param stream: for example a ``trio.SocketStream`` or a ``trio.SSLStream``.
         """
         await Connection(self._service, self._backend, stream).serve()
 
     def begin_close(self) -> None:
-        """Begin what :meth:`close` does and return at once; for a signal handler."""
+        """Begin to shut down as :meth:`close` does, and return at once; for a signal handler."""
         self._backend.soon(self._service.begin_close)
 
     async def close(self, *, grace_seconds: float | None = None) -> None:
@@ -149,7 +154,7 @@ class Server:
         After the grace period each run is ended with a well-formed terminal event, which its
         readers receive.
 
-        :param grace_seconds: instead of what the server was started with.
+        :param grace_seconds: the grace period; None for the one that the server was started with.
         """
         await self._service.close(grace_seconds)
 
@@ -171,14 +176,16 @@ class Server:
             try:
                 stream = await listener.accept()
             except OSError as error:
-                # trio's own loop would log a traceback for each attempt.
+                # The error is handled here, because trio.serve_listeners would log a traceback for
+                # each attempt.
                 if self._shortage.begins(error):
                     await trio.sleep(PAUSE_SECONDS)
             else:
                 self._nursery.start_soon(self._serve_accepted, stream)
 
     async def _serve_accepted(self, stream: trio.abc.Stream) -> None:
-        # What ends the server ends its connections in order.
+        # The shield keeps a cancellation of the server away, because the service closes its
+        # connections in the order of a shutdown.
         with trio.CancelScope(shield=True):
             if isinstance(stream, trio.SSLStream) and not await self._shake_hands(stream):
                 await trio.aclose_forcefully(stream)

@@ -1,4 +1,4 @@
-"""A trio stream that gives up a client that takes nothing, and none that takes a little."""
+"""A trio stream that gives up a client that takes nothing, but not a client that reads slowly."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from ..net.progress import unacknowledged
 
 
 class PatientStream(trio.abc.HalfCloseableStream):
-    """A socket's stream, which breaks when the other side takes none of what it is sent.
+    """The stream of a socket, which breaks if the other side takes no byte for some time.
 
-    :param seconds: for how long, whatever is to be sent.
+    :param stream: the stream of the socket.
+    :param seconds: how long the other side may take no byte while there is something to be sent.
     """
 
     def __init__(self, stream: trio.SocketStream, seconds: float) -> None:
@@ -18,12 +19,14 @@ class PatientStream(trio.abc.HalfCloseableStream):
         self._seconds = seconds
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send all of ``data``, in whatever time that takes.
+        """Send all of ``data``, however long that takes.
 
-        :raises trio.BrokenResourceError: if the other side takes nothing, or has gone.
+        :raises trio.BrokenResourceError: if the other side takes no byte for the time that was
+            given, or has gone.
+        :raises trio.ClosedResourceError: if the stream has been closed.
         """
         sock = self.inner.socket
-        # Tells what is wrong with a stream that has been closed, as its own method would.
+        # A closed stream raises the same error that trio's own send_all() would raise.
         if sock.fileno() < 0:
             raise trio.ClosedResourceError
         view = memoryview(data)
@@ -31,7 +34,8 @@ class PatientStream(trio.abc.HalfCloseableStream):
             held = unacknowledged(sock)
             with trio.move_on_after(self._seconds) as scope:
                 try:
-                    # It tries before it waits: there may be room that the system does not tell of.
+                    # send() tries before it waits, because a socket may have room before it becomes
+                    # writable.
                     view = view[await sock.send(view) :]
                 except OSError as error:
                     raise trio.BrokenResourceError from error
@@ -39,15 +43,15 @@ class PatientStream(trio.abc.HalfCloseableStream):
                 raise trio.BrokenResourceError("the other side takes nothing")
 
     async def wait_send_all_might_not_block(self) -> None:
-        """Wait for room; TLS does before it sends."""
+        """Wait until the socket has room; trio's TLS calls this before it sends."""
         await self.inner.wait_send_all_might_not_block()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """Receive what there is."""
+        """Receive bytes, as soon as there are any."""
         return await self.inner.receive_some(max_bytes)
 
     async def send_eof(self) -> None:
-        """Close this side only."""
+        """Close the sending side only."""
         await self.inner.send_eof()
 
     async def aclose(self) -> None:
@@ -56,9 +60,10 @@ class PatientStream(trio.abc.HalfCloseableStream):
 
 
 def patient(stream: trio.abc.Stream, seconds: float) -> trio.abc.Stream | None:
-    """``stream`` with its socket's in a :class:`PatientStream`; None if it has no such socket.
+    """Put a :class:`PatientStream` around the socket's stream at the bottom of ``stream``.
 
-    :param seconds: of the same.
+    :param seconds: how long the other side may take no byte.
+    :returns: the stream to use instead; None if there is no socket's stream in it.
     """
     if isinstance(stream, trio.SocketStream):
         return PatientStream(stream, seconds)
@@ -71,7 +76,7 @@ def patient(stream: trio.abc.Stream, seconds: float) -> trio.abc.Stream | None:
 
 
 def socket_of(stream: trio.abc.Stream) -> trio.SocketStream | None:
-    """The socket's stream at the bottom of ``stream``, if there is one."""
+    """The socket's stream at the bottom of ``stream``; None if there is none."""
     transport = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
     if isinstance(transport, PatientStream):
         return transport.inner

@@ -1,4 +1,4 @@
-"""One request under a WSGI server: its exchange, driven as far as the server asks for the body."""
+"""One request under a WSGI server: its exchange is driven when the server asks for the body."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ from .environ import Environ, StartResponse, read_body, send_head
 
 
 class StreamBroken(ConnectionResetError):
-    """A response broke off, and what has been sent must not pass for complete.
+    """A response broke off, and the client must not take it for complete.
 
-    Servers take this for the client's doing: they drop the connection, and log little or nothing.
+    It is a ConnectionResetError, because servers treat that as the client's act: they drop the
+    connection, and log little or nothing.
     """
 
     def __init__(self) -> None:
@@ -40,7 +41,7 @@ class StreamBroken(ConnectionResetError):
 
 
 class Host(Protocol):
-    """What an answer asks of the application."""
+    """The part of the application that an :class:`Answer` needs."""
 
     runtime: CopilotRuntime
     bodies: Bodies
@@ -51,12 +52,18 @@ class Host(Protocol):
         ...
 
     def calls(self) -> Calls:
-        """What makes the calls of this process's threads."""
+        """The object that makes the calls of this process's threads."""
         ...
 
 
 class Answer:
-    """Drives an exchange: to its head, and then as far as the server asks for the body."""
+    """Drives an exchange: :meth:`begin` up to its head, and iteration through its body (PEP 3333).
+
+    :param app: gives the room for bodies, the calls and the background loop.
+    :param exchange: a new exchange, which is started here.
+    :param environ: the environ of the request.
+    :param start_response: the server's callable for the head.
+    """
 
     def __init__(
         self,
@@ -68,20 +75,20 @@ class Answer:
         self._app = app
         self._exchange = exchange
         self._calls = app.calls()
-        # A copy of the current one, since middleware may have set something for this request.
+        # The context is a copy of the current one, because middleware may have set variables in it.
         self._context = CallContext()
         self._environ = environ
         self._start_response = start_response
         self._begun = False
         self._body: Body | None = None
         self._loop: BackgroundLoop | None = None
-        """What knows that this is being answered."""
+        """The loop that has this answer among its connections; None if none has it."""
         self._woken = threading.Event()
         self._aborted = False
         self._action: Action = exchange.start()
 
     def begin(self) -> None:
-        """Go on until the head has been handed to the server."""
+        """Drive the exchange until the head has been handed to the server."""
         while not self._begun:
             self._step()
 
@@ -97,9 +104,13 @@ class Answer:
                 self._step()
 
     def close(self) -> None:
-        """The server wants no more: all has been sent, or the client has gone."""
+        """End the exchange; called by the server at the end of the response (PEP 3333).
+
+        The response may be complete, or the client may have gone.
+        """
         if not isinstance(self._action, (Finish, Abandon)):
-            # None if it was a store call that did not return, but raised what is no Exception.
+            # client_gone() returns None during a store call. There is one only if it has raised a
+            # BaseException that is no Exception, and so it has failed.
             self._action = self._exchange.client_gone() or self._exchange.failed(StreamBroken())
             while not isinstance(self._action, Abandon):
                 self._step()
@@ -107,24 +118,24 @@ class Answer:
         if self._loop is not None:
             self._loop.connection_ended(self)
 
-    # What the loop says
+    # Requests of the service
 
     def close_if_idle(self) -> None:
-        """Nothing: there is a request being answered."""
+        """Do nothing, because a request is being answered."""
 
     def abort(self) -> None:
         """End the stream at once."""
         self._aborted = True
         self._woken.set()
 
-    # What the exchange wants
+    # Driving the exchange
 
     def _step(self) -> None:
-        """Perform the action, which gives the next."""
+        """Perform the present action, and take the next one from the exchange."""
         exchange, action = self._exchange, self._action
         match action:
             case ReadBody(limit=limit):
-                # What else goes wrong is between the server and its client.
+                # Other errors are not caught, because they are between the server and its client.
                 self._body = self._app.bodies.begin(limit)
                 try:
                     outcome: Any = read_body(self._environ, self._body)
@@ -164,14 +175,15 @@ class Answer:
                 )
                 if not isinstance(outcome, Pending):
                     return outcome
-                # At its end the loop gives up what does not return.
+                # The loop is told of this answer, so that it gives the call up at its end if the
+                # call does not return.
                 with contextlib.suppress(RunRefused):
                     self._admit(app.background())
                 return outcome.block()
         raise AssertionError(action)
 
     def _admit(self, loop: BackgroundLoop) -> None:
-        """Have ``loop`` know, from now on, that this is being answered."""
+        """Add this answer to the connections of ``loop``, unless that is done."""
         if self._loop is None:
             self._loop = loop
             loop.service.admit(self)

@@ -1,8 +1,8 @@
 """Serve a runtime under any WSGI server with threads: gunicorn's gthread, waitress, mod_wsgi.
 
 A request is answered in the server's thread, and a stream keeps that thread for as long as it
-lasts. Runs live on an event loop in the background, and go on when their clients go away; each
-process has a loop of its own, begun when it is first needed.
+lasts. Runs live on an event loop in the background, so that a run goes on when its client goes
+away. Each process has its own loop, which begins when it is first needed.
 """
 
 from __future__ import annotations
@@ -36,12 +36,13 @@ Handler: TypeAlias = Callable[[int, FrameType | None], object] | int | None
 
 
 class CopilotWSGI:
-    """A WSGI application that serves ``runtime``; by itself, below a prefix or inside another.
+    """A WSGI application that serves ``runtime``, by itself or inside another one (PEP 3333).
 
-    The runtime's ``base_path`` is the path that the browser sees, wherever this is mounted. What a
-    proxy or a mount puts in front of it may be left out, if the server has it in ``SCRIPT_NAME``.
+    The runtime's ``base_path`` is the path that the browser sees, wherever this is mounted. A
+    prefix that a proxy or a mount adds may be left out, if the server passes it in ``SCRIPT_NAME``.
 
-    :param grace_seconds: how long runs may go on once the application closes.
+    :param runtime: what is served.
+    :param grace_seconds: how many seconds runs may go on after :meth:`close` was called.
     """
 
     def __init__(self, runtime: CopilotRuntime, *, grace_seconds: float = 10.0) -> None:
@@ -54,9 +55,9 @@ class CopilotWSGI:
         self._forked: list[BackgroundLoop] = []
         self._calls = (os.getpid(), Calls(runtime))
         self._asked = 0
-        """The process that has looked for other workers."""
+        """The id of the process that has looked for other workers of the same server."""
         self.closing = False
-        """Whether no run is started any more."""
+        """Whether new runs are refused."""
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""
@@ -82,7 +83,10 @@ class CopilotWSGI:
         return answer
 
     def calls(self) -> Calls:
-        """What makes the calls of this process's threads; its own, since a fork has none."""
+        """The object that makes the calls of this process's threads.
+
+        Each process has its own, because a forked process does not have its parent's threads.
+        """
         process, calls = self._calls
         if process != os.getpid():
             with self._lock:
@@ -104,15 +108,15 @@ class CopilotWSGI:
                     if self.closing:
                         raise RunRefused(SHUTDOWN)
                     if self._loop is not None and self._loop.process != os.getpid():
-                        # A forked process has its parent's without the thread: nothing can be done
-                        # with it, not even let it be finalized.
+                        # The loop of the parent process is kept for ever, because in a forked
+                        # process it has no thread, and cannot even be finalized.
                         self._forked.append(self._loop)
                     loop = self._loop = BackgroundLoop(
                         self.runtime, self._grace_seconds, calls=calls
                     )
                     atexit.register(self._close_at_exit, loop)
                     if self.closing:
-                        # A signal came meanwhile, and found no loop to tell.
+                        # A signal may have come before the loop was there to be closed by it.
                         loop.begin_close()
         return loop
 
@@ -122,10 +126,10 @@ class CopilotWSGI:
             return None
         return loop
 
-    # The end
+    # Shutdown
 
     def begin_close(self, grace_seconds: float | None = None) -> None:
-        """Begin what :meth:`close` does and return at once; for a signal handler."""
+        """Begin to shut down as :meth:`close` does, and return at once; for a signal handler."""
         self.closing = True
         if (loop := self._begun()) is not None:
             loop.begin_close(grace_seconds)
@@ -136,7 +140,8 @@ class CopilotWSGI:
         After the grace period each run is ended with a well-formed terminal event, which its
         readers receive if the server goes on serving meanwhile.
 
-        :param grace_seconds: instead of what the application was made with.
+        :param grace_seconds: the grace period; None for the one that the application was made with.
+        :raises LoopEnded: if an agent has ended the background loop meanwhile.
         """
         self.begin_close(grace_seconds)
         if (loop := self._begun()) is not None:
@@ -147,12 +152,12 @@ class CopilotWSGI:
     def close_on_signals(self, *numbers: int) -> None:
         """Begin to close when a signal comes, while the server goes on serving.
 
-        A handler that is there already, as a server's own, is called as well: at once, or as soon
-        as what the signal interrupts holds no lock of a pool of threads, which the handler might
-        wait for. If there is none the process ends when all is closed, or at a second signal, by
-        SystemExit in its main thread. To be called in that thread.
+        To be called in the main thread. A handler that is set already (the server's own) is called
+        as well: at once, or a moment later if the signal has interrupted code that holds the lock
+        of a thread pool, because the handler might wait for that lock. If no handler is set, the
+        process ends by SystemExit in its main thread, when all is closed or at a second signal.
 
-        :param numbers: SIGTERM and SIGINT if there are none.
+        :param numbers: the signals; SIGTERM and SIGINT if none is given.
         """
         for number in numbers or (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, partial(self._on_signal, signal.getsignal(number)))
@@ -176,6 +181,6 @@ class CopilotWSGI:
     def _close_at_exit(self, loop: BackgroundLoop) -> None:
         if loop is self._begun():
             self.begin_close(grace_seconds=0)
-            # Not for ever, because a store that hangs may have the thread of the loop now.
+            # The wait has a limit, because a store that hangs may keep the loop's thread for ever.
             loop.wait_closed(_EXIT_SECONDS)
             self.calls().release()

@@ -1,4 +1,7 @@
-"""PEP 3333: the core's request for an environ, and a server's start_response for its head."""
+"""Conversions between the core and WSGI: an environ to a request, a head to ``start_response``.
+
+PEP 3333 defines both sides.
+"""
 
 from __future__ import annotations
 
@@ -16,24 +19,25 @@ from ..serving.bodies import Body, length_of
 Environ: TypeAlias = dict[str, Any]
 StartResponse: TypeAlias = Callable[..., object]
 
-# RFC 3986 section 3.3: what may stand in a path as it is.
+# These characters may stand in a path without encoding (RFC 3986 section 3.3).
 _PATH_SAFE = "/:@!$&'()*+,;=~"
 _PIECE_BYTES = 16 * 1024
 _PHRASES = {status.value: status.phrase for status in http.HTTPStatus}
-# The CGI names of what HTTP_* has for other fields; a client must not put others in their place.
+# CGI has these names without HTTP_. Fields that would be HTTP_CONTENT_TYPE or HTTP_CONTENT_LENGTH
+# are left out, so that a client cannot replace the real ones.
 _CONTENT_FIELDS = {"CONTENT_TYPE": "content-type", "CONTENT_LENGTH": "content-length"}
 
 
 class BodyEndsEarly(Exception):
-    """The client has sent less of a body than it announced."""
+    """The client has sent fewer bytes of its body than it announced."""
 
 
 def request_of(environ: Environ, base_path: str | None) -> Request:
-    """The core's request, without its body.
+    """Convert an environ (PEP 3333) to the core's request, without its body.
 
-    :param base_path: of the runtime. Of the path as much of ``SCRIPT_NAME`` is left out as stands
-        in front of it: what a proxy or a mount has put there.
-    :raises RemoteProtocolError: if the length of the body is no number.
+    :param base_path: the runtime's. A part of ``SCRIPT_NAME`` that stands in front of it is removed
+        from the path, because a proxy or a mount has put it there.
+    :raises RemoteProtocolError: if the length of the body is not a number.
     """
     announced_length(environ)
     return Request(
@@ -45,9 +49,9 @@ def request_of(environ: Environ, base_path: str | None) -> Request:
 
 
 def announced_length(environ: Environ) -> int | None:
-    """How long the body is; None if it is not announced.
+    """The announced length of the body in bytes; None if there is none.
 
-    :raises RemoteProtocolError: if what is announced is no number.
+    :raises RemoteProtocolError: if the announced length is not a number.
     """
     field = environ.get("CONTENT_LENGTH")
     if not field:
@@ -60,19 +64,23 @@ def announced_length(environ: Environ) -> int | None:
 def read_body(environ: Environ, body: Body) -> bytes:
     """Read the body from the server.
 
-    :param body: what becomes of it.
-    :raises BodyTooLarge: if it is too long; unread if that is announced.
-    :raises BodyRefused: if there is no room for it.
-    :raises BodyEndsEarly: if the client has gone.
+    :param body: collects the pieces.
+    :returns: the whole body.
+    :raises BodyTooLarge: if the body is too long; before any of it is read, if its length was
+        announced.
+    :raises BodyRefused: if there is no room for the body now.
+    :raises BodyEndsEarly: if the client goes before the body is complete.
     """
     left = announced_length(environ)
     if left is None and not environ.get("wsgi.input_terminated"):
-        # Without either nobody knows where the body ends, and there is none by RFC 3875.
+        # Without a length, and without a server that marks the end of the input, there is no body
+        # (RFC 3875 section 4.1.2).
         return b""
     body.expect(left or 0)
     while left != 0:
         wanted = _PIECE_BYTES if left is None else min(left, _PIECE_BYTES)
-        # The server collects them before it returns any.
+        # The room is taken before the bytes are read, because the server collects them all before
+        # it returns any.
         body.reserve(wanted)
         piece = environ["wsgi.input"].read(wanted)
         if not piece:
@@ -88,8 +96,8 @@ def read_body(environ: Environ, body: Body) -> bytes:
 def send_head(
     status: int, fields: Iterable[tuple[str, str]], start_response: StartResponse
 ) -> None:
-    """Hand a response's head to the server."""
-    # Those of the connection are the server's alone.
+    """Hand a response's head to the server (PEP 3333, "The start_response() Callable")."""
+    # Hop-by-hop fields are left out, because PEP 3333 leaves them to the server.
     headers = [(name, value) for name, value in fields if not is_hop_by_hop(name)]
     start_response(f"{status} {_PHRASES.get(status, 'Unknown')}", headers)
 
@@ -109,9 +117,9 @@ def _prefix_of(environ: Environ) -> str:
 def _path_of(environ: Environ) -> str:
     """The whole path, percent-encoded.
 
-    PATH_INFO has lost its escapes, so that one slash looks like another. Most servers have the
-    target as it was sent, too. It is not to be believed when it says something else: what stands
-    between this and the server may have put another path in its place.
+    PATH_INFO is decoded, so that ``%2F`` looks like a slash. Most servers also pass the target as
+    it was sent. The target is used only if it has the same path after decoding, because middleware
+    may have put another path into PATH_INFO.
     """
     path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
     for name in ("REQUEST_URI", "RAW_URI"):
@@ -130,7 +138,7 @@ def _fields_of(environ: Environ) -> Iterator[tuple[str, str]]:
     for key, value in environ.items():
         name = key.removeprefix("HTTP_")
         if key in _CONTENT_FIELDS:
-            # Empty stands for absent.
+            # A server may pass an empty string for a field that is absent.
             if value:
                 yield _CONTENT_FIELDS[key], value
         elif name != key and name not in _CONTENT_FIELDS:
