@@ -15,13 +15,13 @@ from sansio_copilot import CopilotRuntime, __version__
 
 Sleep: TypeAlias = Callable[[float], Any]
 Make: TypeAlias = Callable[[Sleep], CopilotRuntime]
-"""Makes the runtime, for agents that wait by that function."""
+"""Makes the runtime; its argument is the function by which the demo's agent waits."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status.
 
-    :param arguments: instead of the process's own.
+    :param arguments: the command's arguments; None for those of the process.
     """
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
@@ -54,8 +54,8 @@ def _serve(binding: str, make: Make, host: str, port: int) -> None:
     try:
         _BINDINGS[binding](make, host, port)
     except UnicodeError:
-        # The codec fails for a name that no host can have, because a label has at most 63 octets
-        # (RFC 1035 section 2.3.4).
+        # The codec of host names has failed, because no host can have such a name: for example a
+        # label has at most 63 octets (RFC 1035 section 2.3.4).
         raise _Unusable(f"{_shortened(host)} is no name of a host") from None
     except SystemExit as error:
         raise _Unusable(f"an agent has ended the server: {error!r}") from error
@@ -64,7 +64,7 @@ def _serve(binding: str, make: Make, host: str, port: int) -> None:
 
 
 class _Unusable(Exception):
-    """What was asked for is not there."""
+    """The command cannot be done as it was given; the message is for the user."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _port(text: str) -> int:
-    # int() takes much more, as " 1_0".
+    # The digits are checked first, because int() also accepts text such as " 1_0".
     if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
         raise argparse.ArgumentTypeError(
             f"a whole number from 0 to 65535; {_shortened(text)} is not a port"
@@ -101,7 +101,7 @@ def _port(text: str) -> int:
 
 
 def _shortened(text: str) -> str:
-    """``text`` in an error of one line."""
+    """Shorten ``text`` for an error message of one line."""
     text = text if text.isprintable() else repr(text)
     return text if len(text) <= 80 else f"{text[:80]}..."
 
@@ -113,7 +113,8 @@ def _imported(where: str) -> Make:
             f"{_shortened(where)} names no module, expected module:attribute,"
             " as my_package.my_module:runtime"
         )
-    # As `python -m` does: the application's module is found where the command is run.
+    # The current directory is put in front of the path, as `python -m` does, so that the module is
+    # found where the command is run.
     sys.path.insert(0, "")
     try:
         module = importlib.import_module(module_name)
@@ -134,7 +135,7 @@ def _imported(where: str) -> Make:
 
 
 def _line_of(error: BaseException) -> str:
-    """What was raised, and in which file and line, without a traceback's many lines."""
+    """The error with its file and line, in one line instead of a traceback."""
     text = " ".join(f"{type(error).__name__}: {error}".split())
     found = traceback.extract_tb(error.__traceback__)
     frames = [frame for frame in found if not frame.filename.startswith("<frozen")]
@@ -179,13 +180,13 @@ def _serve_sockets(make: Make, host: str, port: int) -> None:
 
     from .sockets.server import serve
 
-    # Its async agents run on an asyncio loop.
+    # The demo's agent waits by asyncio, because this binding runs async agents on an asyncio loop.
     serve(make(asyncio.sleep), host, port, ready=_say_where(host))
 
 
 def _say_where(host: str) -> Callable[[Any], None]:
     def ready(server: Any) -> None:
-        # RFC 3986 section 3.2.2 has brackets around an IPv6 address.
+        # RFC 3986 section 3.2.2 puts brackets around an IPv6 address.
         name = f"[{host}]" if ":" in host else host or "0.0.0.0"
         print(f"serving on http://{name}:{server.port}/", flush=True)
 

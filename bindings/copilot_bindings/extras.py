@@ -1,4 +1,4 @@
-"""What a binding says when the packages of its extra are not installed."""
+"""The error of a binding whose packages are not installed."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ _OURS = ("copilot_bindings", "sansio_copilot")
 
 
 def missing_extra(extra: str, error: ModuleNotFoundError) -> ModuleNotFoundError:
-    """The error to raise instead of ``error``, which names what to install.
+    """Make the error to raise instead of ``error``; its message names the extra to install.
 
-    :param extra: of this distribution, whose packages the binding imports.
-    :returns: ``error`` itself, if it is a module of this distribution that is missing.
+    :param extra: the extra of this distribution whose packages the binding imports.
+    :param error: the error of the import.
+    :returns: the new error; ``error`` itself, if a module of this distribution is missing.
     """
     package = (error.name or "").partition(".")[0]
     if not package or package in _OURS:

@@ -1,7 +1,7 @@
-"""What ``sansio-copilot demo`` serves: two agents that need no key, and a page to talk to them.
+"""The demo that ``sansio-copilot demo`` serves: two agents that need no key, and a page for them.
 
-The page is one file without a build step, answered by an ``on_request`` hook: that is also how an
-application adds a route of its own in front of the runtime's.
+The page is one file without a build step. An ``on_request`` hook answers with it, which is also how
+an application adds a route of its own in front of the runtime's routes.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ __all__ = ["DemoAgent", "build_runtime", "echo"]
 @text_agent
 def echo(input: RunAgentInput, context: RunContext) -> Iterator[str]:
     """Says what you said, a word at a time. It is a plain generator of text."""
+    # The docstring is the agent's description, which clients see.
     for word in re.findall(r"\S+\s*", last_user_text(input)) or ["You said nothing."]:
         if context.stop_requested:
             return
@@ -35,9 +36,9 @@ echo.capabilities = {"identity": {"name": "Echo"}, "transport": {"streaming": Tr
 
 
 def build_runtime(sleep: Sleep) -> CopilotRuntime:
-    """The runtime of the demo.
+    """Make the runtime of the demo.
 
-    :param sleep: how the agent waits between two words; ``asyncio.sleep`` or ``trio.sleep``.
+    :param sleep: waits for a number of seconds; ``asyncio.sleep`` or ``trio.sleep``.
     """
     return CopilotRuntime(
         {"default": DemoAgent(sleep), "echo": echo},
@@ -47,7 +48,7 @@ def build_runtime(sleep: Sleep) -> CopilotRuntime:
 
 
 def _page_hook() -> Callable[[HookContext], None]:
-    """A hook that answers for the page, and leaves every other request to the runtime."""
+    """Make a hook that answers requests for the page, and leaves all others to the runtime."""
     html = resources.files(__package__).joinpath("page.html").read_bytes()
     page = Response(
         200,
@@ -73,9 +74,10 @@ def _page_hook() -> Callable[[HookContext], None]:
 
 
 def _content_security_policy(html: bytes) -> str:
-    """Nothing but the page's own script and style may run, and it may call nobody but its server.
+    """The policy of the page: only its own script and style, and only requests to its own server.
 
-    The two are inline, so they are named by their hashes; 'unsafe-inline' would let in any other.
+    The script and the style are inline, so the policy names their hashes; 'unsafe-inline' would
+    allow any other inline script too.
     """
 
     def hashes(tag: bytes) -> str:

@@ -1,9 +1,9 @@
 """An agent that needs no key and exercises everything a front end can show.
 
-What it does depends on a word in the last user message. The answers are plain generators of
-``(event, pause)`` pairs, so what is said is apart from when it is said: one loop waits, looks
-whether somebody pressed stop, and closes whatever is then open. How to wait is handed in, so the
-same agent runs on any event loop, and in a test without one.
+Its answer depends on a word in the last user message. Each answer is a plain generator of
+``(event, pause)`` pairs, so that the content is separate from the time: one loop waits for the
+pauses, looks whether the user has pressed stop, and closes what is still open then. The function
+that waits is a parameter, so that the same agent runs on any event loop, and in a test without one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LONG_LINES = 30
 """A long answer lasts about half a minute: time to reload the page, and to press stop."""
 
 BEAT = 0.6
-"""Seconds between two things that a person should see happen one after the other."""
+"""Seconds between two events that a person should see one after the other."""
 
 HINT = (
     'Try one of these words too: "long", "weather", "confirm", "count", "think", "steps", '
@@ -36,7 +36,7 @@ HINT = (
 
 
 class RunContext(Protocol):
-    """The part of an agent's context that is looked at here."""
+    """The part of an agent's context that the demo agent uses."""
 
     @property
     def stop_requested(self) -> bool: ...
@@ -48,7 +48,7 @@ class RunContext(Protocol):
 class DemoAgent:
     """Streams text, thinks, calls tools, changes state, honours stop, and fails on request.
 
-    :param sleep: waits for so many seconds; ``asyncio.sleep`` or ``trio.sleep``.
+    :param sleep: waits for a number of seconds; ``asyncio.sleep`` or ``trio.sleep``.
     """
 
     description = (
@@ -68,7 +68,7 @@ class DemoAgent:
         self._sleep = sleep
 
     async def run(self, input: RunAgentInput, context: RunContext) -> AsyncIterator[Event]:
-        """Answer the last message of ``input``; end early, but well formed, on a stop."""
+        """Answer the last message of ``input``; a stop ends the answer early but well formed."""
         run = {"threadId": input.thread_id, "runId": input.run_id}
         yield {"type": "RUN_STARTED", **run}
         still_open = _OpenEnds(input.run_id)
@@ -87,7 +87,8 @@ class DemoAgent:
 class _OpenEnds:
     """Knows what has been started and not yet ended, so that a stop leaves nothing open."""
 
-    # What starts something -> what ends it, and the key that names it in both.
+    # This maps the type of a starting event to that of its ending event, and to the key that both
+    # have in common.
     _ENDS: ClassVar[Mapping[str, tuple[str, str]]] = {
         "TEXT_MESSAGE_START": ("TEXT_MESSAGE_END", "messageId"),
         "TOOL_CALL_START": ("TOOL_CALL_END", "toolCallId"),
@@ -110,7 +111,7 @@ class _OpenEnds:
             del self._open[kind, event[self._END_KEYS[kind]]]
 
     def closing_events(self) -> Iterator[Event]:
-        # Last in, first out: what was opened inside something else is closed inside it.
+        # The order is reversed, so that what was opened inside something else is closed inside it.
         for event in reversed(list(self._open.values())):
             yield event
             if event["type"] == "TOOL_CALL_END":
@@ -144,7 +145,8 @@ def last_user_text(input: RunAgentInput) -> str:
 
 
 def _text_of(content: object) -> str:
-    """Plain text as it is; of a list of parts (text, pictures, ...) the text."""
+    """The text of a message's content, which is a string or a list of parts (text, pictures,
+    ...)."""
     if isinstance(content, str):
         return content
     parts = content if isinstance(content, list) else []
@@ -152,7 +154,7 @@ def _text_of(content: object) -> str:
 
 
 def _say(input: RunAgentInput, name: str, text: str, pause: float = TOKEN_PAUSE) -> Script:
-    """One text message, a word at a time. Its id is the run's, which the client made unique."""
+    """One text message, word by word. Its id begins with the run's id, which is unique."""
     message_id = f"{input.run_id}-{name}"
     yield {"type": "TEXT_MESSAGE_START", "messageId": message_id, "role": "assistant"}, 0
     for token in re.findall(r"\s*\S+", text):
@@ -181,7 +183,7 @@ def _weather(input: RunAgentInput, context: RunContext, text: str) -> Script:
     found = re.search(r"\bin\s+([^\W\d_][\w'-]*)", text, re.IGNORECASE)
     city = found[1] if found else "Berlin"
     call_id = f"{input.run_id}-call"
-    # Derived from the name, so that the same question gets the same answer.
+    # The number is derived from the city's name, so that the same question gets the same answer.
     degrees = 5 + len(city) * 3 % 25
     yield from _say(input, "before", f"Let me look up the weather in {city}.")
     yield from _tool_call(input, call_id, "get_weather", {"city": city, "unit": "celsius"})
@@ -267,7 +269,8 @@ def _steps(input: RunAgentInput, context: RunContext, text: str) -> Script:
 
 
 def _headers(input: RunAgentInput, context: RunContext, text: str) -> Script:
-    # Names only: a value may be a secret, and what is said here is stored with the thread.
+    # Only names are shown, because a value may be a secret, and the answer is stored with the
+    # thread.
     names = ", ".join(sorted(context.headers))
     heard = f"These headers reached me: {names}." if names else "No header reached me."
     yield from _say(input, "text", f"{heard} I name them only, I never repeat a value. {HINT}")
@@ -296,8 +299,8 @@ _ANSWERS: tuple[tuple[frozenset[str], Callable[[RunAgentInput, RunContext, str],
 def _offered_tool(tools: list[Tool], text: str, words: set[str]) -> Tool | None:
     """The frontend tool to call: one that the text names, or for "confirm" the first there is.
 
-    That a client offers a tool is not reason enough to call it: a client offers all it has with
-    each run, and would never hear anything else.
+    The agent does not call every tool that is offered, because a client offers all its tools with
+    each run, and would never get another answer.
     """
     for tool in tools:
         if re.search(rf"(?<!\w){re.escape(tool.name)}(?!\w)", text, re.IGNORECASE):

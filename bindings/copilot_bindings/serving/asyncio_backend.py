@@ -1,4 +1,4 @@
-"""The shared parts' needs, by asyncio."""
+"""The backend for asyncio: the operations that the shared parts need of an async library."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from .asyncio_tasks import current_task, guarded, install, may_be_dropped
 
 
 class _Scope:
-    """See :class:`._backend.Scope`."""
+    """The scope of :class:`~copilot_bindings.serving.backend.Scope`, by ``asyncio.timeout``."""
 
     def __init__(self) -> None:
-        # It tells its own cancellation from the task's, which goes on.
+        # asyncio.timeout() is used, because it tells its own cancellation from one of the task,
+        # which has to go on.
         self._timeout = asyncio.timeout(None)
 
     async def __aenter__(self) -> _Scope:
@@ -34,7 +35,7 @@ class _Scope:
 
 
 class AsyncioBackend:
-    """Tasks of the running loop. See :class:`._backend.Backend`."""
+    """The :class:`~copilot_bindings.serving.backend.Backend` for asyncio's running loop."""
 
     cancelled = asyncio.CancelledError
     may_drop = True
@@ -43,7 +44,7 @@ class AsyncioBackend:
         self._loop = asyncio.get_running_loop()
         install(self._loop)
         self._tasks: set[asyncio.Task[None]] = set()
-        # Made once: a stream that waits would keep its own.
+        # The bound method is made once and shared, because otherwise each task would keep its own.
         self._forget = self._tasks.discard
         self._context = contextvars.copy_context()
         self._thread = threading.get_ident()
@@ -59,7 +60,7 @@ class AsyncioBackend:
         try:
             self._loop.call_soon_threadsafe(callback, *args)
         except RuntimeError:
-            # It is closed.
+            # The loop is closed, so nothing will be called.
             return False
         return True
 
@@ -80,7 +81,8 @@ class AsyncioBackend:
         task = self._loop.create_task(guarded(function, args), name=name or function.__qualname__)
         self._tasks.add(task)
         may_be_dropped(task)
-        # Not by the task itself, since one that is cancelled early never begins.
+        # The task is forgotten by a callback and not by its own code, because a task that is
+        # cancelled early never runs its code.
         task.add_done_callback(self._forget, context=self._context)
         return task
 

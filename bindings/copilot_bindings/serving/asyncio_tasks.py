@@ -1,8 +1,9 @@
-"""Tasks that the application's functions make, on a loop that they must not end.
+"""Tasks that agents and hooks make on the server's loop, which must not end the loop.
 
-asyncio lets a SystemExit of any task out of its loop, which ends the server with all its runs. An
-agent's or a hook's own is caught where it is awaited; one of a task that it has made is not, so
-the loop's task factory has such a task fail instead, as by any exception.
+asyncio lets a SystemExit of any task leave its loop, which would end the server with all its runs.
+A SystemExit of an agent or a hook is caught where that is awaited. A SystemExit of a task that it
+has made is not awaited there. So the loop gets a task factory, which makes such a task fail as by
+any other exception.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 async def guarded(function: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> None:
-    """What a task of ours does: it calls ``function``, whose failure is logged."""
+    """The coroutine of each task of the server: it calls ``function``, and logs its failure."""
     contain_tasks()
     task = current_task()
     try:
@@ -32,12 +33,13 @@ async def guarded(function: Callable[..., Awaitable[object]], args: tuple[Any, .
             raise
         logger.exception("a task of the server failed")
     finally:
-        # The task keeps its cancellation, whose traceback has this frame.
+        # The name is deleted to break a cycle of references: the task keeps its cancellation, whose
+        # traceback has this frame.
         del task
 
 
 def current_task() -> asyncio.Task[Any] | None:
-    """The task that runs now; None if no loop does."""
+    """The task that runs now; None if no loop runs."""
     try:
         return asyncio.current_task()
     except RuntimeError:
@@ -45,10 +47,10 @@ def current_task() -> asyncio.Task[Any] | None:
 
 
 def may_be_dropped(task: asyncio.Future[Any]) -> None:
-    """Say nothing if ``task`` is collected before it has ended.
+    """Have asyncio log nothing if ``task`` is collected before it has ended.
 
-    An application may be dropped with its loop at any time, as by a test client; what is in the
-    task then ends by itself.
+    An application may be dropped with its loop at any time, as test clients do; Python then closes
+    the coroutine of the task.
     """
     # The flag silences a warning that asyncio itself turns off for tasks that it does not await.
     with contextlib.suppress(AttributeError):
@@ -56,14 +58,19 @@ def may_be_dropped(task: asyncio.Future[Any]) -> None:
 
 
 def install(loop: asyncio.AbstractEventLoop) -> None:
-    """Have ``loop`` make tasks by a :class:`TaskFactory`, in front of what it has."""
+    """Put a :class:`TaskFactory` in front of the task factory of ``loop``, unless that is done."""
     former = loop.get_task_factory()
     if not isinstance(former, TaskFactory):
         loop.set_task_factory(TaskFactory(former))
 
 
 class TaskFactory:
-    """A task factory that contains what :func:`contain_tasks` tells of; else as before."""
+    """A task factory that wraps the coroutines of agents and hooks in :class:`ContainedCoroutine`.
+
+    They are those that are made in a context in which :func:`contain_tasks` was called.
+
+    :param former: makes the tasks; None for ``asyncio.Task``.
+    """
 
     def __init__(self, former: Callable[..., asyncio.Future[Any]] | None) -> None:
         self._former = former
@@ -80,9 +87,10 @@ class TaskFactory:
 
 
 class ContainedCoroutine(Coroutine[Any, Any, Any]):
-    """A coroutine whose SystemExit is an Exception. In all else it is the one that it stands for.
+    """Wraps a coroutine, and turns a SystemExit that it raises into an Exception.
 
-    A KeyboardInterrupt in the main thread is left: it is the user's.
+    A KeyboardInterrupt in the main thread is left as it is, because it comes from the user. In
+    everything else this object behaves as the wrapped coroutine.
     """
 
     __slots__ = ("_coroutine",)
@@ -91,7 +99,8 @@ class ContainedCoroutine(Coroutine[Any, Any, Any]):
         self._coroutine = coroutine
 
     def __getattr__(self, name: str) -> Any:
-        # Tools that show where a task is ask for the members of its coroutine.
+        # Other members are those of the wrapped coroutine, because tools read them to show where a
+        # task is.
         return getattr(self._coroutine, name)
 
     def __await__(self) -> Generator[Any, Any, Any]:

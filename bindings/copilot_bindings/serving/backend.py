@@ -1,7 +1,7 @@
-"""What the shared parts of the bindings need of an async library; asyncio and trio have one each.
+"""The operations that the shared parts need of an async library; asyncio and trio have one each.
 
-It is small on purpose. anyio would do for most of it, but its cancellation is trio's on every
-library, and an agent written for asyncio expects asyncio's.
+The interface is small on purpose. anyio offers most of it, but cancels as trio does on every
+library, and an agent that was written for asyncio expects the cancellation of asyncio.
 """
 
 from __future__ import annotations
@@ -14,72 +14,82 @@ class Task(Protocol):
     """A task of :meth:`Backend.spawn`."""
 
     def cancel(self) -> object:
-        """Cancel it, in the manner of the library."""
+        """Cancel the task, in the way of the library."""
         ...
 
 
 class Event(Protocol):
-    """Something to wait for; set once."""
+    """An event that tasks can wait for; it is set once."""
 
     def set(self) -> object:
-        """Wake who waits. On the library's own thread; elsewhere through :meth:`Backend.soon`."""
+        """Wake the tasks that wait.
+
+        To be called on the library's own thread; other threads use :meth:`Backend.soon`.
+        """
         ...
 
     async def wait(self) -> object:
-        """Wait until it is set."""
+        """Wait until the event is set."""
         ...
 
 
 class Scope(Protocol):
-    """Around what may have to be cancelled by itself: its block is left then, by no exception."""
+    """A block that can be cancelled alone; the block is then left, and no exception leaves it."""
 
     async def __aenter__(self) -> Scope: ...
 
     async def __aexit__(self, *exc: Any) -> bool | None: ...
 
     def cancel(self) -> object:
-        """Cancel what is awaited in the block. To be called once at most, before it is left."""
+        """Cancel the present await of the block. To be called once at most, before it is left."""
         ...
 
 
 class Backend(Protocol):
-    """An async library, and where tasks live in it."""
+    """An async library, and the place where tasks live in it."""
 
     @property
     def cancelled(self) -> type[BaseException]:
-        """What a cancellation raises."""
+        """The exception that a cancellation raises."""
         ...
 
     @property
     def may_drop(self) -> bool:
-        """Whether a task may end that leaves behind what it was awaiting."""
+        """Whether a task may end while a coroutine that it was awaiting has not ended."""
         ...
 
     def current(self) -> object:
-        """The task that runs now. It is not the one of a coroutine that is only being closed,
-        because the loop was dropped and Python collects what is left of it."""
+        """The task that runs now.
+
+        A coroutine that Python closes, because its loop was dropped, does not run in its own task.
+        """
         ...
 
     def is_told_to_end(self) -> bool:
-        """Whether somebody has cancelled the task that runs now, which does not tell its tasks."""
+        """Whether the task that runs now has been cancelled, even if it has caught the
+        exception."""
         ...
 
     def soon(self, callback: Callable[..., object], *args: Any) -> bool:
-        """Call ``callback`` in a turn of its own. From any thread; False if all is over."""
+        """Call ``callback`` in a later turn of the loop; may be called from any thread.
+
+        :returns: False if the loop has ended, so that nothing will be called.
+        """
         ...
 
     def promptly(self, callback: Callable[..., object], *args: Any) -> None:
-        """Call ``callback`` at once on the library's own thread, and soon from another."""
+        """Call ``callback``: at once on the library's own thread, and by :meth:`soon` elsewhere."""
         ...
 
     def later(self, seconds: float, callback: Callable[..., object], *args: Any) -> Task:
-        """Call ``callback`` after so many seconds, unless cancelled."""
+        """Call ``callback`` after so many seconds, unless the returned task is cancelled."""
         ...
 
     def spawn(self, function: Callable[..., Awaitable[object]], *args: Any, name: str = "") -> Task:
-        """Begin a task that outlives its maker. Its failure is logged, and hurts no other.
+        """Begin a task that outlives the present one. Its failure is logged, and ends no other
+        task.
 
-        :param name: for the log; that of ``function`` unless given.
+        :param name: the task's name in the log; the name of ``function`` if empty.
         """
         ...
 
@@ -96,24 +106,29 @@ class Backend(Protocol):
         ...
 
     async def wait_for(self, event: Any, seconds: float) -> bool:
-        """Wait for an event of :meth:`event`; False if it is not set in time."""
+        """Wait for an event of :meth:`event`; returns False if it is not set in so many seconds."""
         ...
 
     async def wait_through(
         self, event: Any, seconds: float, on_cancel: Callable[[], object]
     ) -> None:
-        """The same, whatever is cancelled meanwhile; see :meth:`seen_through`."""
+        """Wait for an event, even if the task is cancelled meanwhile.
+
+        :param seconds: how long to wait at most. On asyncio a cancellation ends the wait too.
+        :param on_cancel: see :meth:`seen_through`.
+        """
         ...
 
     async def checkpoint(self) -> None:
-        """Let other tasks have their turn. What was cancelled goes on."""
+        """Let other tasks have their turn."""
         ...
 
     async def seen_through(
         self, awaitable: Awaitable[Any], on_cancel: Callable[[], object] | None = None
     ) -> Any:
-        """Await what a cancellation must not cut short; the cancellation is not raised here.
+        """Await something that a cancellation must not cut short, and do not raise the
+        cancellation.
 
-        :param on_cancel: told of one that came meanwhile, where the library forgets it otherwise.
+        :param on_cancel: called at a cancellation, if the library would otherwise forget it.
         """
         ...

@@ -1,7 +1,7 @@
-"""An event loop in the background: where runs live whose requests are answered in threads.
+"""An event loop in the background, for bindings that answer requests in threads (sockets, WSGI).
 
-A request is answered in the thread that has it. Runs, and whatever is async, live on one asyncio
-loop in a thread of its own.
+A request is answered in its own thread. Runs, and all async functions, live on one asyncio loop,
+which has a thread of its own.
 """
 
 from __future__ import annotations
@@ -32,13 +32,17 @@ T = TypeVar("T")
 
 
 class BackgroundLoop:
-    """An event loop that owns the runs of ``runtime``. Begins at once, and ends by :meth:`close`.
+    """An event loop that owns the runs of ``runtime``. It begins at once, and ends by
+    :meth:`close`.
 
-    Its thread is a daemon: what does not let itself be ended does not keep the process alive.
+    Its thread is a daemon, so that an agent which ignores its cancellation does not keep the
+    process alive.
 
-    :param grace_seconds: how long responses and runs may go on once it closes.
+    :param runtime: what is served.
+    :param grace_seconds: how many seconds responses and runs may go on once the loop closes.
     :param stop_listening: called on the loop when the shutdown begins.
-    :param calls: makes the calls of its threads too, so that they are given up at its end.
+    :param calls: makes the calls of the threads as well as those of the loop, so that the shutdown
+        gives up calls that hang; the service makes its own if None.
     """
 
     def __init__(
@@ -50,16 +54,16 @@ class BackgroundLoop:
     ) -> None:
         self.runtime = runtime
         self.process = os.getpid()
-        """The process that has the thread; a fork of it has not."""
+        """The id of the process that has the loop's thread; a forked process does not have it."""
         self.failure: BaseException | None = None
-        """What has ended the loop, if that was not :meth:`close`."""
+        """The error that has ended the loop; None if there was none."""
         self.service: Service
         self.backend: AsyncioBackend
         self._portal: BlockingPortal
         self._over = False
         begun: Future[None] = Future()
-        # Not by start_blocking_portal: that is left by a generator, which would be finalized in
-        # a forked process too, and wait there for a thread that only its parent has.
+        # anyio's start_blocking_portal() is not used, because its context manager is a generator:
+        # in a forked process that would be finalized too, and wait for a thread of the parent.
         self._thread = threading.Thread(
             target=self._live,
             args=(grace_seconds, stop_listening, calls, begun),
@@ -69,7 +73,7 @@ class BackgroundLoop:
         self._thread.start()
         begun.result()
 
-    # What a thread asks of the loop
+    # Requests of other threads
 
     @property
     def bodies(self) -> Bodies:
@@ -78,7 +82,7 @@ class BackgroundLoop:
 
     @property
     def context(self) -> CallContext:
-        """What the context of each exchange is a copy of."""
+        """The context that each exchange gets a copy of."""
         return self.service.context
 
     @property
@@ -87,14 +91,16 @@ class BackgroundLoop:
         return self.service.closing
 
     def start_run(self, run: Run) -> None:
-        """Give ``run`` a home on the loop; to be called in the context of that.
+        """Give ``run`` a home on the loop.
 
-        :raises RunRefused: if the runs have been ended already, or too many are live.
+        To be called in the context of the exchange, because the agent gets a copy of that.
+
+        :raises RunRefused: if the runs have been ended already, or if ``Limits.runs`` are live.
         """
         self._call(self.service.start_run, run)
 
     def home(self) -> AsyncioBackend:
-        """Where to await.
+        """The backend on which async functions are to be awaited.
 
         :raises RunRefused: if the loop has ended.
         """
@@ -103,8 +109,9 @@ class BackgroundLoop:
         return self.backend
 
     def connection_ended(self, connection: Connection) -> None:
-        """Forget a connection that was admitted by the service."""
-        # At once, since its thread may have the next before the loop gets to it.
+        """Remove a connection from those of the service, because it has ended."""
+        # The connection is removed at once, because its thread may have the next connection before
+        # the loop has a turn.
         self.service.connections.discard(connection)
         self.backend.soon(self.service.connection_ended, connection)
 
@@ -116,36 +123,37 @@ class BackgroundLoop:
             return how(*args)
         except (RuntimeError, CancelledError):
             if self._over:
-                # It is the portal's, which takes no more calls, and cancels those that it has.
+                # The error is the portal's: when the loop ends it refuses new calls, and cancels
+                # the present ones.
                 raise RunRefused(SHUTDOWN) from None
             raise
 
-    # The end
+    # Shutdown
 
     def begin_close(self, grace_seconds: float | None = None) -> None:
-        """Begin what :meth:`close` does and return at once; for a signal handler."""
+        """Begin to shut down as :meth:`close` does, and return at once; for a signal handler."""
         self.backend.soon(self.service.begin_close, grace_seconds)
 
     def close(self, grace_seconds: float | None = None) -> None:
-        """Let responses finish, end the runs that are left, and then the loop.
+        """Let responses finish, end the runs that are left, and then end the loop.
 
-        :param grace_seconds: instead of what the loop was begun with.
-        :raises LoopEnded: if something else has ended it.
+        :param grace_seconds: the grace period; None for the one that the loop was begun with.
+        :raises LoopEnded: if something else has ended the loop.
         """
         self.begin_close(grace_seconds)
         self.wait_closed()
 
     def wait_closed(self, seconds: float | None = None) -> None:
-        """Wait until the loop has ended, whoever closed it.
+        """Wait until the loop has ended.
 
-        :param seconds: how long at most; for ever if None.
-        :raises LoopEnded: if nobody did.
+        :param seconds: how long to wait at most; None for no limit.
+        :raises LoopEnded: if the loop has ended without :meth:`close`.
         """
         self._thread.join(seconds)
         if self.failure is not None:
             raise LoopEnded from self.failure
 
-    # The loop
+    # Life of the thread
 
     def _live(
         self,
@@ -162,7 +170,8 @@ class BackgroundLoop:
                 try:
                     await self.service.serve_until_closed(stop_listening)
                 finally:
-                    # Before the portal ends, however that is: it takes no more calls then.
+                    # The flag is set before the portal ends, so that a call which the portal
+                    # refuses is known to come too late.
                     self._over = True
                 await self._portal.stop(cancel_remaining=True)
 
@@ -190,9 +199,9 @@ def _closing(runner: asyncio.Runner) -> Iterator[asyncio.Runner]:
         try:
             runner.close()
         except RuntimeError as error:
-            # From Python 3.12 on no thread can be begun any more at the interpreter's end, and
-            # asyncio begins one to wait for those of its executor. Python itself has waited for
-            # them then, and the loop is closed all the same.
+            # asyncio begins a thread to wait for the threads of its executor, which fails at the
+            # interpreter's end since Python 3.12. The error is ignored, because Python has waited
+            # for those threads already, and the loop is closed nevertheless.
             if "new thread" not in str(error):
                 raise
 
@@ -202,7 +211,8 @@ def _run_until_done(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -
         loop.run_until_complete(task)
     except BaseException as error:
         if not task.done():
-            # An agent's callback has raised SystemExit, say, or stopped the loop. Nothing is lost.
+            # The loop is run again, because its tasks are not lost: a callback of an agent has
+            # stopped it, or has raised SystemExit.
             logger.error("an agent has stopped the event loop, which goes on: %r", error)
 
 
@@ -210,7 +220,7 @@ def _run_until_done(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -
 def watching(
     action: WaitForFrames, lock: StoreLock, context: CallContext, notify: Callable[[], None]
 ) -> Iterator[None]:
-    """Have ``notify`` called when there are frames, from whatever thread, while this lasts."""
+    """Have ``notify`` called from any thread, when there are frames, until the block is left."""
     unwatch = context.current.run(begin_watch, lock, action.store, "watch", action.cursor, notify)
     try:
         yield

@@ -1,8 +1,9 @@
-"""Request bodies while they arrive, and how much of them may be held at once.
+"""Request bodies while they arrive, and the room for all of them together.
 
-A body is kept once, and counts from its arrival until the exchange has no more need of it. What has
-arrived of a long one stands in pages of its own, and not on the heap: buffers that grow beside each
-other leave gaps there as large as themselves, which C libraries keep.
+A body is kept in memory once, and takes room from its first byte until its exchange does not need
+it any more. The beginning of a long body is kept in memory pages of its own and not on the heap,
+because buffers that grow side by side leave large gaps in the heap, which C libraries do not give
+back to the system.
 """
 
 from __future__ import annotations
@@ -18,42 +19,47 @@ from sansio_copilot import BodyRefused, BodyTooLarge, Limits
 
 
 def length_of(field: str) -> int | None:
-    """The number that a Content-Length is (RFC 9110 section 8.6); None if it is none."""
+    """The number in a Content-Length field (RFC 9110 section 8.6); None if it is not a number."""
     return number_of(field) if field.isascii() and field.isdigit() else None
 
 
 def number_of(digits: str) -> int:
-    """The number that ``digits`` are, however many.
+    """The value of ``digits``, of any number of digits.
 
-    Of one that is beyond everything the first digits say as much: int() takes no more than 4,300.
+    Only the first 20 digits count, because int() takes at most 4,300, and a number of 20 digits is
+    far above every limit already.
     """
     return int(digits.lstrip("0")[:20] or "0")
 
 
-# Shorter bodies are as well off on the heap.
+# A body of less than this many bytes stays on the heap, because its gaps do little harm.
 _LONG_BYTES = 1024 * 1024
 
 
 class Bodies:
-    """The room that there is for the bodies of all requests together. Any thread may use it."""
+    """The room for the bodies of all requests together. Any thread may use it.
+
+    :param limits: ``bodies_bytes`` and ``body_bytes`` give the room.
+    """
 
     def __init__(self, limits: Limits) -> None:
         self._lock = threading.Lock()
         # The room is never below one body of the largest size, so that such a body is always taken.
         self.room = max(limits.bodies_bytes, limits.body_bytes)
-        """How many bytes more may be held."""
+        """The number of bytes that may still be taken."""
 
     def begin(self, limit: int) -> Body:
-        """A body of which nothing has arrived yet.
+        """Make a body of which nothing has arrived yet.
 
-        :param limit: in bytes.
+        :param limit: the largest length in bytes.
         """
         return Body(self, limit)
 
     def expect(self, size: int) -> None:
-        """Take no room yet for what has been announced.
+        """Check that there is room for announced bytes, without taking it yet.
 
-        :raises BodyRefused: if there is too little.
+        :param size: the number of bytes.
+        :raises BodyRefused: if there is too little room now.
         """
         if size > self.room:
             raise BodyRefused
@@ -61,14 +67,14 @@ class Bodies:
     def take(self, size: int) -> None:
         """Take so many bytes of the room.
 
-        :raises BodyRefused: if there is too little.
+        :raises BodyRefused: if there is too little room now.
         """
         with self._lock:
             self.expect(size)
             self.room -= size
 
     def give_back(self, size: int) -> None:
-        """Give back what was taken."""
+        """Give back so many bytes that were taken."""
         with self._lock:
             self.room += size
 
@@ -76,7 +82,7 @@ class Bodies:
 class Body:
     """The body of one request, as far as it has arrived. Made by :meth:`Bodies.begin`.
 
-    Whoever has one calls :meth:`release` in the end.
+    The binding that has made it must call :meth:`release` in the end.
     """
 
     __slots__ = ("_bodies", "_buffer", "_first", "_limit", "_pages", "_size", "_taken")
@@ -86,16 +92,16 @@ class Body:
         self._limit = limit
         self._size = 0
         self._taken = 0
-        """How much of the room is taken."""
+        """The number of bytes of the room that this body has taken."""
         self._first = b""
-        """All of it, as long as it is of one piece, as most are."""
+        """The whole body, as long as it has one piece, which most bodies have."""
         self._buffer: io.BytesIO | None = None
-        """The rest of it, or what comes behind the pages."""
+        """The whole body once it has several pieces, or its end, behind the pages."""
         self._pages: deque[mmap.mmap] = deque()
-        """Its beginning, if it is long, in equal parts."""
+        """The beginning of a long body, in equal parts."""
 
     def expect(self, size: int) -> None:
-        """So many bytes more have been announced.
+        """Check a number of further bytes that have been announced.
 
         :raises BodyTooLarge: if the body would be longer than the limit.
         :raises BodyRefused: if there is no room for them now.
@@ -105,16 +111,16 @@ class Body:
         self._bodies.expect(size)
 
     def reserve(self, size: int) -> None:
-        """Take the room for so many bytes that somebody else is collecting.
+        """Take the room for further bytes that the server is collecting, before they are added.
 
-        :raises BodyRefused: if there is too little now.
+        :raises BodyRefused: if there is too little room now.
         """
         if (missing := self._size + size - self._taken) > 0:
             self._bodies.take(missing)
             self._taken += missing
 
     def add(self, piece: bytes) -> None:
-        """The next piece has arrived.
+        """Add the next piece.
 
         :raises BodyTooLarge: if the body is longer than the limit.
         :raises BodyRefused: if there is no room for it now.
@@ -136,7 +142,7 @@ class Body:
         self._size = size
 
     def _turn_page(self, buffer: io.BytesIO) -> None:
-        """Move what is in the buffer into pages, as far as it fills them."""
+        """Move the bytes of the buffer into pages, as far as they fill whole pages."""
         with buffer.getbuffer() as view:
             filled = len(view) - len(view) % _LONG_BYTES
             for at in range(0, filled, _LONG_BYTES):
@@ -148,12 +154,12 @@ class Body:
         self._buffer.write(rest)
 
     def whole(self) -> bytes:
-        """All of it, which is kept here no longer."""
+        """Return the whole body, and keep it here no longer."""
         buffer, self._buffer = self._buffer, None
         first, self._first = self._first, b""
         if buffer is None:
             return first
-        # The buffer's own bytes in the end, and no copy of them.
+        # getvalue() returns the buffer's own bytes without a copy, because nothing else uses them.
         if not self._pages:
             return buffer.getvalue()
         joined = io.BytesIO()
@@ -165,7 +171,7 @@ class Body:
         return joined.getvalue()
 
     def release(self) -> None:
-        """Nobody needs it any more; harmless if called again."""
+        """Give back the room and the memory of the body; may be called again."""
         taken, self._taken = self._taken, 0
         self._first, self._buffer = b"", None
         while self._pages:
@@ -179,14 +185,16 @@ class Body:
 def _new_page() -> mmap.mmap:
     if sys.platform == "win32":
         return mmap.mmap(-1, _LONG_BYTES)
-    # Not shared with processes that are forked meanwhile.
+    # The page is private, so that a process that is forked meanwhile does not share it.
     return mmap.mmap(-1, _LONG_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 def _give_back_to_the_system() -> None:
-    """Have the C library give back what has been freed; glibc keeps twice the longest body for each
-    thread (mallopt(3), M_TRIM_THRESHOLD)."""
-    # Imported when there is a long body for the first time, because few servers ever have one.
+    """Have the C library give freed memory back to the system.
+
+    Without this glibc keeps twice the longest body for each thread (mallopt(3), M_TRIM_THRESHOLD).
+    """
+    # ctypes is imported at the first long body, because few servers ever have one.
     import ctypes
 
     with contextlib.suppress(AttributeError, OSError, TypeError):

@@ -1,9 +1,9 @@
 """The context variables of one exchange (PEP 567).
 
-What a hook sets, the later parts of its exchange see, its agent among them, and nobody else. For
-that each exchange has a context of its own, in which everything of the application's is called,
-whatever the thread or the task. The binding's own code stays outside, since a context cannot be
-entered twice.
+A context variable that a hook sets is seen by the later parts of the same exchange, and by its
+agent, but by no other exchange. For that each exchange has a context of its own. All functions of
+the application are called in it, in whatever thread or task. The binding's own code stays outside,
+because a context cannot be entered twice.
 """
 
 from __future__ import annotations
@@ -22,19 +22,20 @@ _contained: ContextVar[bool] = ContextVar("sansio_copilot_contained", default=Fa
 
 
 def contain_tasks() -> None:
-    """From here on, what this context makes tasks of is the application's."""
+    """Mark the current context: tasks that are made in it from now on are the application's."""
     _contained.set(True)
 
 
 def is_contained() -> bool:
-    """Whether what this context makes tasks of is the application's."""
+    """Whether tasks that are made in the current context are the application's."""
     return _contained.get()
 
 
 class CallContext:
-    """Where the parts of one exchange, or of one run, are called, one after the other.
+    """The context in which the parts of one exchange, or of one run, are called one after the
+    other.
 
-    :param context: becomes the exchange's own; a copy of the current one unless given.
+    :param context: the context to use; None for a copy of the current one.
     """
 
     __slots__ = ("current",)
@@ -44,34 +45,37 @@ class CallContext:
             context = copy_context()
             context.run(contain_tasks)
         self.current = context
-        """What the next part is to be called in."""
+        """The context in which the next part is to be called."""
 
     def bound(self, function: Callable[..., T]) -> Callable[..., T]:
-        """``function``, called in what is the context now."""
+        """Bind ``function`` to the present context, so that it is called in that."""
         return partial(self.current.run, function)
 
     def copy(self) -> CallContext:
-        """Another that begins with the same values."""
+        """Make another context that begins with the same values."""
         return CallContext(self.current.copy())
 
     def leave(self) -> None:
-        """Leave the context to what is running in it; what comes next has a copy."""
+        """Leave the context to the function that is running in it; the next part gets a copy."""
         self.current = self.current.copy()
 
     def steps(self, awaitable: Awaitable[Any]) -> Steps:
-        """``awaitable``, whoever awaits it, with each of its steps made in this context."""
+        """Wrap ``awaitable`` so that each of its steps is made in this context."""
         return Steps(awaitable, self.current)
 
 
 class Dropped(BaseException):
-    """What was awaited has been left behind."""
+    """The awaited coroutine has been left behind without its result."""
 
 
 class Steps:
     """An awaitable that is driven step by step in a context.
 
-    That works for every async library, as it sees the task that it knows. A task of its own in
-    that context would do for asyncio, but not for trio, whose tasks have copies.
+    This works with every async library, because the steps belong to the present task. A new task in
+    that context would be enough for asyncio but not for trio, which gives each task a copy.
+
+    :param awaitable: what is awaited.
+    :param context: where each step is made.
     """
 
     __slots__ = ("_awaitable", "_context", "_given_up", "_keeps_trying", "_step")
@@ -84,15 +88,16 @@ class Steps:
         self._keeps_trying = True
 
     def give_up(self, *, keep_trying: bool) -> None:
-        """End it at its next step, even if it has swallowed its cancellation.
+        """End the awaitable at its next step, even if it has swallowed its cancellation.
 
-        :param keep_trying: go on to drive what does not let itself be closed either.
+        :param keep_trying: whether to go on driving a coroutine that cannot be closed either.
         """
         self._given_up = True
         self._keeps_trying = keep_trying
 
     def close(self) -> None:
-        """Never await it. Python warns of a coroutine that nobody awaits, unless it is closed."""
+        """Close the coroutine without awaiting it, so that Python does not warn that it never
+        was."""
         is_new = inspect.getcoroutinestate(self._step) == inspect.CORO_CREATED
         for each in (self._step, self._awaitable) if is_new else (self._step,):
             if (close := getattr(each, "close", None)) is not None:
@@ -114,7 +119,8 @@ class Steps:
                 step = send
             except BaseException as error:
                 step, value = throw, error
-            # trio sends a cancellation as a value, so that it is not told from anything else here.
+            # The flag is looked at after every step, because trio sends a cancellation as a value,
+            # which looks like any other value here.
             if self._given_up:
                 self.close()
                 is_closed = inspect.getcoroutinestate(self._step) == inspect.CORO_CLOSED

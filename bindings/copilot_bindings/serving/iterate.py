@@ -1,4 +1,4 @@
-"""Plain iterators for async code: a worker thread pulls, the async library's thread receives."""
+"""An async iterator over a plain one, which is pulled in a thread of its own."""
 
 from __future__ import annotations
 
@@ -15,17 +15,21 @@ from .backend import Backend
 logger = logging.getLogger(__name__)
 
 _BACKLOG = 256
-"""Events a plain agent may be ahead of the log before its thread waits."""
+"""The number of events that a plain agent may be ahead of its run before its thread waits."""
 
 _END: Final = object()
 
 
 class ThreadedIterator:
-    """An async iterator over a plain one that may block: it is pulled in a thread of its own.
+    """An async iterator over a plain iterator that may block.
 
-    A thread each, rather than one of a pool: a pool's size would be a limit on concurrent runs that
-    nobody asked for, and a blocked agent would take a place in it for ever. The thread is a
-    daemon, because nothing can end an agent that blocks and a process must be able to.
+    Each iterator has its own thread and not a thread of a pool, because the size of a pool would
+    limit the number of runs, and an agent that blocks would occupy a place in the pool for ever.
+    The thread is a daemon, because nothing can end an agent that blocks, and the process must be
+    able to end.
+
+    :param iterator: pulled only in the new thread.
+    :param backend: the async library that receives the events.
     """
 
     def __init__(self, iterator: Iterator[Any], backend: Backend) -> None:
@@ -46,7 +50,8 @@ class ThreadedIterator:
 
     async def __anext__(self) -> Any:
         if self._ended:
-            # Whoever drains an agent may ask once more: nothing would ever come.
+            # A caller that drains the agent may ask once more after the end, and must not wait for
+            # an event that never comes.
             raise StopAsyncIteration
         while not self._ready:
             self._available = self._backend.event()
@@ -55,8 +60,8 @@ class ThreadedIterator:
         self._room.release()
         self._ended = error is not None or event is _END
         if error is not None:
-            # A StopIteration must not be raised in a coroutine (PEP 479), and a SystemExit of
-            # the agent's is not the server's.
+            # A StopIteration must not be raised in a coroutine (PEP 479), and a SystemExit of the
+            # agent must not end the server.
             ordinary = isinstance(error, Exception) and not isinstance(error, StopIteration)
             raise error if ordinary else RuntimeError(repr(error))
         if event is _END:
@@ -64,7 +69,8 @@ class ThreadedIterator:
         return event
 
     async def aclose(self) -> None:
-        """Let go of the iterator: its thread closes it when it next yields."""
+        """Have the thread close the iterator when that yields its next event; do not wait for
+        it."""
         self._closed = True
         self._room.release()
         self._log_untaken()
@@ -87,9 +93,11 @@ class ThreadedIterator:
             self._put(_END, None)
 
     def _log_untaken(self) -> None:
-        """Log the failure that nobody is going to take. Both threads come here, in any order."""
+        """Log a failure that will not be received any more. Both threads may call this at any
+        time."""
         while self._ready:
-            # The deque may be empty by now, because the other thread took the last and logs it.
+            # The error is suppressed, because the other thread may have taken the last item, and
+            # logs it.
             with contextlib.suppress(IndexError):
                 _, error = self._ready.popleft()
                 if error is not None:
@@ -97,9 +105,9 @@ class ThreadedIterator:
 
     def _put(self, event: Any, error: BaseException | None) -> None:
         self._ready.append((event, error))
-        # One wake-up for all that has not been taken yet.
+        # Only the first item wakes the receiver, because it takes all items that are ready.
         if len(self._ready) == 1 and not self._backend.soon(self._wake):
-            # The loop is gone, and with it whoever would take another.
+            # The loop has ended, so that nothing will receive another event.
             self._closed = True
 
     def _wake(self) -> None:

@@ -1,4 +1,4 @@
-"""Threads that are used again, so many and no more; and calls that wait for one."""
+"""A pool of threads with a fixed size, and a pool of calls that may hang."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ _IDLE_SECONDS = 10.0
 class ThreadPool:
     """Threads for work that may block for ever.
 
-    Unlike those of ``concurrent.futures`` they are daemons, which a process does not wait for at
-    its end, and there is no queue: what no thread is free for is not taken.
+    There are two differences from ``concurrent.futures``. The threads are daemons, so that a
+    process does not wait for them at its end. And there is no queue: work is refused if no thread
+    is free.
 
-    :param size: how many threads there are at most.
-    :param name: of each thread.
+    :param size: the largest number of threads.
+    :param name: the name of each thread.
     """
 
     def __init__(self, size: int, name: str = "copilot-connection") -> None:
@@ -31,14 +32,14 @@ class ThreadPool:
         self._work: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         self._threads: set[threading.Thread] = set()
         self._idle = 0
-        """Threads that wait for work which is not in the queue yet."""
+        """The number of waiting threads for which there is no work in the queue yet."""
         self._closed = False
         self._released = False
         self.is_over = False
-        """Whether no thread can be begun any more: once the interpreter ends, since Python 3.12."""
+        """Whether the interpreter is ending, so that no thread can be begun (since Python 3.12)."""
 
     def submit(self, work: Callable[[], object]) -> bool:
-        """Have a thread do ``work``; False if none is free, or can be made."""
+        """Have a thread do ``work``; returns False if no thread is free and none can be made."""
         with self._lock:
             if self._closed:
                 return False
@@ -50,7 +51,7 @@ class ThreadPool:
         return True
 
     def close(self, timeout: float) -> None:
-        """End the threads, and wait for those whose work ends within ``timeout`` seconds."""
+        """End the threads, and wait ``timeout`` seconds at most for their work to end."""
         self.release()
         with self._lock:
             self._closed = True
@@ -62,7 +63,7 @@ class ThreadPool:
             logger.warning("left %d threads that do not end", busy)
 
     def release(self) -> None:
-        """End the threads that have nothing to do, and the others when they have done it."""
+        """End the threads that are idle now, and the others when their work is done."""
         with self._lock:
             self._released = True
             for _ in range(self._idle):
@@ -77,7 +78,7 @@ class ThreadPool:
         except RuntimeError as error:
             self.is_over = "interpreter shutdown" in str(error)
             if not self.is_over:
-                # The system's limit on threads.
+                # The system's limit on threads has been reached, which an operator has to know.
                 logger.error("no thread %r: %s", self._name, error)
             self._threads.discard(thread)
             return False
@@ -89,7 +90,7 @@ class ThreadPool:
                 work()
             except BaseException:
                 logger.exception("the work of a thread %r failed", self._name)
-            # What it has done is not to live on while the thread waits.
+            # The work is forgotten, so that an idle thread does not keep its objects in memory.
             del work
             with self._lock:
                 if self._released:
@@ -104,20 +105,21 @@ class ThreadPool:
                 return self._work.get(timeout=_IDLE_SECONDS)
             except queue.Empty:
                 with self._lock:
-                    # Otherwise there is work for everyone who waits, just put.
+                    # If no thread counts as idle, work for this one has just been put into the
+                    # queue.
                     if self._idle:
                         self._idle -= 1
                         return None
 
 
 class PoolExhausted(RuntimeError):
-    """Every thread of a pool hangs in what it called: nothing more can be called there."""
+    """Every thread of a :class:`CallPool` hangs in a call, so that no other call can be made."""
 
 
 class Job:
     """A call that has a thread of a :class:`CallPool`, or waits for one.
 
-    :param work: the call, which raises nothing.
+    :param work: makes the call; it must not raise.
     """
 
     __slots__ = ("_work", "returned", "since")
@@ -125,20 +127,23 @@ class Job:
     def __init__(self, work: Callable[[], object]) -> None:
         self._work: Callable[[], object] | None = work
         self.since = math.inf
-        """When it got its thread, by the monotonic clock; for ever in the future until then."""
+        """When the job got its thread, in seconds of the monotonic clock; infinite until then."""
         self.returned = False
-        """Whether what was called has returned; its thread may have some steps to go even then."""
+        """Whether the call has returned. The job's thread may have some steps to do after that."""
 
     def do(self) -> None:
-        """Do the work, which is not kept: whoever waits for it keeps the job, and the work keeps
-        whoever waits."""
+        """Do the work, and forget it.
+
+        It is forgotten to break a cycle of references: the waiting object has a reference to the
+        job, and the work has one to the waiting object.
+        """
         work, self._work = self._work, None
         self.since = time.monotonic()
         if work is not None:
             work()
 
     def drop(self) -> None:
-        """The work is not going to be done."""
+        """Forget the work without doing it."""
         self._work = None
 
 
@@ -148,13 +153,14 @@ class CallPool:
     At the interpreter's end, when there is none and no other can be begun, a call is made by who
     asks for it: then nobody else is served, and a store has to be told of the end of its runs.
 
-    ``size`` calls are made at once, and others wait for their turn. A call that nobody waits for
-    any more is left alone, and does not count: another thread takes its place, until there are
-    twice as many. Once every thread that counts hangs as well, a call is refused instead of having
-    it wait for what does not come.
+    At most ``size`` calls are made at once, and further calls wait for their turn. A call whose
+    result is not needed any more (see :meth:`leave`) goes on but does not count, so that another
+    thread takes its place, until there are ``2 * size`` threads. When every thread that counts
+    hangs too, further calls are refused, because waiting would be in vain.
 
-    :param part: what is called there, for the threads' name and for messages.
-    :param seconds: a call that takes longer hangs.
+    :param part: the part of the application that is called, for names of threads and for messages.
+    :param size: the number of calls that are made at once.
+    :param seconds: a call that takes longer counts as hanging.
     """
 
     def __init__(self, part: str, size: int, seconds: float) -> None:
@@ -170,7 +176,7 @@ class CallPool:
     def submit(self, job: Job) -> None:
         """Have ``job`` done, as soon as there is a thread for it.
 
-        :raises PoolExhausted: if all threads hang, or the system has no more.
+        :raises PoolExhausted: if all threads hang, or if the system cannot make another one.
         """
         with self._lock:
             if len(self._running) < self._size and self._begin(job):
@@ -189,7 +195,10 @@ class CallPool:
             job.do()
 
     def leave(self, job: Job) -> None:
-        """Nobody waits for ``job`` any more."""
+        """Leave ``job`` to itself, because its result is not needed any more.
+
+        A job without a thread is dropped; a job with a thread no longer counts.
+        """
         with self._lock:
             if job in self._waiting:
                 del self._waiting[job]
@@ -200,7 +209,7 @@ class CallPool:
                 self._begin_next()
 
     def release(self) -> None:
-        """End the threads that have nothing to do; what hangs is left alone."""
+        """End the threads that are idle; threads that hang are left to themselves."""
         self._threads.release()
         with self._lock:
             hanging = sum(not job.returned for job in self._running | self._left)
@@ -216,7 +225,7 @@ class CallPool:
     def _begin_next(self) -> None:
         if self._waiting and len(self._running) < self._size:
             job = next(iter(self._waiting))
-            # Otherwise it has its turn when another call returns.
+            # If no thread can be begun now, the job has its turn when another call returns.
             if self._begin(job):
                 del self._waiting[job]
 

@@ -1,4 +1,38 @@
-"""What serves a runtime, whoever moves the bytes: its runs' homes, its connections, their end."""
+"""The runs and the connections of one server, and the order in which they end.
+
+Theory of operation
+===================
+
+A :class:`Service` is the part of a server that is the same for every binding. It knows two sets:
+the connections, which the binding makes and moves bytes for, and the homes of runs, which live
+longer than the request that started them. It has no socket and knows no protocol. It lives on one
+thread's event loop, which ``backend`` stands for; every method is called on that thread, except
+where its documentation says otherwise.
+
+A service has one life. ``begin_close`` asks for the end, from a signal handler too, and
+``serve_until_closed`` then does it, in the order of ``shut_down``:
+
+1. ``closing`` is set. No connection is accepted, and idle connections are closed; each response is
+the
+   last of its connection. Runs may still be started, because a request may be on its way to one.
+2. For the grace period, connections and runs may end by themselves. ``hurry`` ends that period.
+3. ``end_runs``: no run is started any more, and each live run is interrupted, which appends its
+   well-formed terminal event.
+4. For two seconds, connections may send those events to their readers; then they are aborted.
+5. What still does not end is cancelled: runs, calls that hang, tasks.
+
+The rule that makes it right is: *runs end before connections, and connections before tasks.* If
+connections ended first, no reader would learn how its run ended; if tasks ended first, a run would
+break off without a terminal event. So a cancellation of ``serve_until_closed`` does not skip a
+step; it only sets the grace period to 0.
+
+Waiting is done in one place, ``_quiet``: it looks at a condition again whenever ``_changed`` is
+set, and every change of the two sets, and of the grace period, sets it. A method that makes such a
+change and does not set ``_changed`` would let a shutdown wait too long.
+
+A reader may change how long each step takes, and what is logged. A step that is moved needs a new
+look at the rule.
+"""
 
 from __future__ import annotations
 
@@ -22,29 +56,31 @@ SHUTDOWN = "The server is shutting down"
 
 
 class LoopEnded(RuntimeError):
-    """The event loop of the runs has ended, though nobody has closed it."""
+    """The event loop of the runs has ended, although the server was not closed."""
 
     def __init__(self) -> None:
         super().__init__("the event loop of the runs has ended")
 
 
 class Connection(Protocol):
-    """What the service asks of a connection."""
+    """The part of a connection that the service needs."""
 
     def close_if_idle(self) -> None:
-        """Close, unless a request is being received or answered."""
+        """Close the connection, unless a request is being received or answered."""
         ...
 
     def abort(self) -> None:
-        """Close at once, whatever is being sent."""
+        """Close the connection at once, even if something is being sent."""
         ...
 
 
 class Service:
     """The runs and connections of one server, all on one thread's event loop.
 
-    :param grace_seconds: how long responses and runs may go on once it closes.
-    :param calls: makes the calls; one of its own unless given.
+    :param runtime: gives the store and the limits.
+    :param backend: the async library, and where tasks live in it.
+    :param grace_seconds: how many seconds responses and runs may go on once the service closes.
+    :param calls: makes the calls of hooks, agents and the store; the service makes its own if None.
     """
 
     def __init__(
@@ -58,12 +94,13 @@ class Service:
         self.backend = backend
         self.calls = calls or Calls(runtime)
         self.context = CallContext()
-        """What the context of each exchange is a copy of. Nothing is called in it."""
+        """The context that each exchange gets a copy of. Nothing is called in the context
+        itself."""
         self.grace_seconds = grace_seconds
         self.bodies = Bodies(runtime.limits)
         self.connections: set[Connection] = set()
         self.closing = False
-        """Whether no new connection is wanted, and each response is to be its connection's last."""
+        """Whether new connections are refused, and each response is its connection's last."""
         self._ended = False
         self._refused: set[Connection] = set()
         self._homes: set[RunHome] = set()
@@ -75,13 +112,15 @@ class Service:
 
     @property
     def runs(self) -> int:
-        """How many runs are live."""
+        """The number of live runs."""
         return len(self._homes)
 
     def start_run(self, run: Run) -> None:
-        """Give ``run`` a home that outlives its request; to be called in the context of that.
+        """Give ``run`` a home that outlives its request.
 
-        :raises RunRefused: if the runs have been ended already, or too many are live.
+        To be called in the context of the exchange, because the agent gets a copy of that.
+
+        :raises RunRefused: if the runs have been ended already, or if ``Limits.runs`` are live.
         """
         if self._ended:
             raise RunRefused(SHUTDOWN)
@@ -96,19 +135,21 @@ class Service:
         self._changed.set()
 
     def abandon(self) -> None:
-        """End the runs as far as that needs no loop, which is gone with their tasks."""
+        """End the runs as far as possible without their loop, which was dropped with their
+        tasks."""
         for home in list(self._homes):
             home.abandon()
 
     # Connections
 
     def admit(self, connection: Connection, *, room: bool = True) -> bool:
-        """Know of ``connection`` from now on; returns whether there is room to serve it.
+        """Add ``connection`` to the connections, and return whether there is room to serve it.
 
-        :param room: False if there is none, whatever the limits say.
+        :param room: False if the binding has no room for it, even if the limits would allow it.
         """
         self.connections.add(connection)
-        # Who is being told that there is no room takes none from others.
+        # Connections that are being refused do not count, because they must not take room from
+        # others.
         served = len(self.connections) - len(self._refused)
         admitted = room and not self.closing and served <= self.runtime.limits.connections
         if not admitted:
@@ -116,24 +157,30 @@ class Service:
         return admitted
 
     def connection_ended(self, connection: Connection) -> None:
-        """Forget ``connection``."""
+        """Remove ``connection`` from the connections, because it has ended."""
         self.connections.discard(connection)
         self._refused.discard(connection)
         self._changed.set()
 
-    # The end
+    # Shutdown
 
     def begin_close(self, grace_seconds: float | None = None) -> None:
-        """Begin what :meth:`close` does and return at once; for a signal handler."""
+        """Begin to shut down as :meth:`close` does, and return at once; for a signal handler.
+
+        :param grace_seconds: the grace period; None for the one that the service was made with.
+        """
         if grace_seconds is not None:
             self.grace_seconds = grace_seconds
         self._close_begun.set()
         self._changed.set()
 
     async def serve_until_closed(self, stop_listening: Callable[[], object]) -> None:
-        """Wait until somebody closes the service, and close it; the main task of a server.
+        """Wait for :meth:`begin_close`, and then shut down; this is the main task of a server.
 
-        A cancellation closes it at once, with every run well formed.
+        A cancellation shuts down without a grace period: each run is ended at once by a well-formed
+        terminal event.
+
+        :param stop_listening: called once, at the beginning of the shutdown.
         """
         dropped = False
         try:
@@ -142,7 +189,7 @@ class Service:
             self.grace_seconds = 0
             raise
         except GeneratorExit:
-            # The loop was dropped: nothing can be waited for.
+            # There is no shutdown, because the loop was dropped, and nothing can be waited for.
             dropped = True
             raise
         finally:
@@ -150,15 +197,15 @@ class Service:
                 await self.backend.seen_through(self.shut_down(stop_listening), self.hurry)
 
     async def close(self, grace_seconds: float | None = None) -> None:
-        """Ask for the end and wait for it.
+        """Begin to shut down, and wait until the shutdown is done.
 
-        :param grace_seconds: instead of what the service was made with.
+        :param grace_seconds: the grace period; None for the one that the service was made with.
         """
         self.begin_close(grace_seconds)
         await self.wait_closed()
 
     async def wait_closed(self) -> None:
-        """Wait until the service is closed, whoever asked for it."""
+        """Wait until the shutdown is done."""
         await self._closed.wait()
 
     async def shut_down(self, stop_listening: Callable[[], object]) -> None:
@@ -178,12 +225,13 @@ class Service:
             connection.close_if_idle()
         await self._quiet(lambda: not self.connections and not self._homes, None)
         await self.end_runs()
-        # What the interrupted runs said last has to reach their readers.
+        # The connections have some time more, because the terminal events of the runs have to reach
+        # their readers.
         await self._quiet(lambda: not self.connections, _FLUSH_SECONDS)
         for connection in list(self.connections):
             connection.abort()
         await self._give_up()
-        # Tasks that have done their work end in a turn of their own.
+        # Two turns are given to tasks that have done their work, so that they end by themselves.
         await self.backend.checkpoint()
         await self.backend.checkpoint()
         await self._cancel_all()
@@ -192,7 +240,7 @@ class Service:
         logger.info("shut down")
 
     async def _cancel_all(self) -> None:
-        """Cancel the tasks that are left, and leave those behind that do not end."""
+        """Cancel the tasks that are left, and leave behind those that still do not end."""
         told: set[str] = set()
         until = time.monotonic() + _FLUSH_SECONDS
         while names := self.backend.cancel_all():
@@ -207,10 +255,10 @@ class Service:
                 self.calls.drop()
 
     async def _give_up(self) -> None:
-        """Wait until all is over, and end what does not end.
+        """Wait until all connections and runs have ended; cancel runs and give up calls that hang.
 
-        An agent that ignores its cancellation is waited for, whatever it takes: a second signal
-        ends the process all the same.
+        An agent that ignores its cancellation is waited for without limit, because a second signal
+        still ends the process.
         """
         seconds = _FLUSH_SECONDS
         while not await self._quiet(lambda: not self.connections and not self._homes, seconds):
@@ -224,28 +272,31 @@ class Service:
                     return
             for home in self._homes:
                 home.cancel()
-            # Who calls something else now has waited long enough.
+            # The next wait is short after a call was given up, because the run or connection that
+            # made it may be about to make another call.
             seconds = _FLUSH_SECONDS / 20 if calls else _FLUSH_SECONDS
 
     async def end_runs(self) -> None:
-        """End each run with a well-formed terminal event, and take no more."""
+        """End each run with a well-formed terminal event, and refuse new runs."""
         self._ended = True
         for home in list(self._homes):
             if home.is_prompt:
                 await home.interrupt(SHUTDOWN)
             else:
-                # One call that hangs must not keep the others from their end.
+                # The run is interrupted in a task of its own, because a store call that hangs must
+                # not delay the end of other runs.
                 self.backend.spawn(home.interrupt, SHUTDOWN)
 
     def hurry(self) -> None:
-        """Grant no more grace, if the end has begun."""
+        """End the grace period at once."""
         self.grace_seconds = 0
         self._changed.set()
 
     async def _quiet(self, reached: Callable[[], bool], seconds: float | None) -> bool:
-        """Wait until ``reached()``, or for so many seconds; whether it was.
+        """Wait until ``reached()`` is true, or for so many seconds.
 
-        :param seconds: None for the grace period, which may be shortened meanwhile.
+        :param seconds: None for the grace period, which may be shortened during the wait.
+        :returns: whether the condition was reached.
         """
         begun = time.monotonic()
         while not reached():

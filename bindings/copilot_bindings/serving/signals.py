@@ -1,9 +1,12 @@
 """Signals that end a server, and the moments at which they come.
 
-Python calls a handler in the main thread, between two steps of whatever runs there. That goes on
-when the handler has returned, so a handler that waits for a lock of it waits for ever. And a signal
-may come as soon as there is a socket that listens, since that is how others learn that a server has
-begun; without a handler it would kill the process.
+Python calls a handler in the main thread, between two steps of the code that runs there. That code
+goes on only when the handler has returned, so a handler that waits for one of its locks waits for
+ever.
+
+A signal may come as soon as a socket listens, because by that other programs see that the server
+has begun. So the handlers are set before, since without a handler the signal would kill the
+process.
 """
 
 from __future__ import annotations
@@ -16,20 +19,21 @@ from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 from typing import Any, Final, Self
 
-# A pool holds its lock while it waits for a new thread to begin, so that under load a signal often
-# comes then; and a server's handler shuts the pool down, which takes that lock (gunicorn 27).
+# These functions hold the pool's lock. Under load a signal often comes while submit() waits for a
+# new thread to begin, and a server's handler shuts the pool down, which takes that lock (gunicorn
+# 27).
 _HOLDING: Final = {ThreadPoolExecutor.submit.__code__, ThreadPoolExecutor.shutdown.__code__}
-# It may take long, and shutdown() holds no lock while it does.
+# A join may take long, and shutdown() calls it without holding its lock.
 _WAITING: Final = threading.Thread.join.__code__
 _PAUSE_SECONDS: Final = 0.005
 
 
 class EndingSignals:
-    """Handles the signals that end a server while this lasts, which begins before it listens.
+    """A context manager that handles SIGTERM, SIGINT and SIGHUP; entered before the server listens.
 
-    The first one closes the server, at once or as soon as there is one, and puts back the handlers
-    that were there before, so that a second one does what it would without this. In another thread
-    than the main one, which alone may have handlers, signals are left alone.
+    The first signal closes the server, at once or as soon as :meth:`then` was called. It also puts
+    back the former handlers, so that a second signal does what it would do without this. Outside
+    the main thread nothing is done, because only the main thread may set handlers.
     """
 
     def __init__(self) -> None:
@@ -40,7 +44,8 @@ class EndingSignals:
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for number in _ending():
-                # None is a handler of C's, which Python cannot put back.
+                # getsignal() returns None for a handler of C code, which Python cannot put back, so
+                # the default takes its place.
                 self._former[number] = signal.getsignal(number) or signal.SIG_DFL
                 signal.signal(number, self._handle)
         return self
@@ -48,18 +53,18 @@ class EndingSignals:
     def __exit__(self, *exc: object) -> None:
         self._put_back()
         if self._came is not None and self._close is None:
-            # There was no server to be closed, and whoever wanted its end meant the process.
+            # The signal is raised again, because there was no server that it could have closed.
             signal.raise_signal(self._came)
 
     @property
     def handled(self) -> tuple[int, ...]:
-        """The signals that are handled here now: none once one of them has come."""
+        """The numbers of the signals that are handled here now; empty once a signal has come."""
         return tuple(self._former)
 
     def then(self, close: Callable[[], object]) -> None:
-        """There is a server: have ``close`` called at a signal, be it one that has come already.
+        """Have ``close`` called at a signal; at once if a signal has come already.
 
-        :param close: may be called between any two steps of the main thread.
+        :param close: closes the server. It may be called between any two steps of the main thread.
         """
         self._close = close
         if self._came is not None:
@@ -78,7 +83,7 @@ class EndingSignals:
 
 
 def _ending() -> list[int]:
-    """The numbers of the signals; that of SIGHUP too, unless the process was started by nohup."""
+    """The numbers of the signals; SIGHUP is left out if it is ignored, as nohup has it."""
     numbers: list[int] = [signal.SIGTERM, signal.SIGINT]
     hang_up = getattr(signal, "SIGHUP", None)
     if hang_up is not None and signal.getsignal(hang_up) is not signal.SIG_IGN:
@@ -87,12 +92,12 @@ def _ending() -> list[int]:
 
 
 def comes_again(number: int, frame: FrameType | None) -> bool:
-    """Whether a signal is to be handled later: the code that it interrupts holds a pool's lock.
+    """Whether a signal has to be handled later, because it has interrupted code with a pool's lock.
 
-    Then the signal comes again, after a moment.
+    If so, the signal is sent again after 5 milliseconds.
 
-    :param number: the signal's.
-    :param frame: what it has interrupted.
+    :param number: the number of the signal.
+    :param frame: the frame that it has interrupted.
     """
     while frame is not None and frame.f_code is not _WAITING:
         if frame.f_code in _HOLDING:
@@ -103,7 +108,7 @@ def comes_again(number: int, frame: FrameType | None) -> bool:
 
 
 def send_to_main_thread(number: int) -> None:
-    """Send a signal to the main thread, which handles it even while it waits for the system."""
+    """Send a signal to the main thread, which wakes for it even in a call of the system."""
     main = threading.main_thread().ident
     assert main is not None
     signal.pthread_kill(main, number)

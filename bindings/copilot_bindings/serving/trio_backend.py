@@ -1,4 +1,4 @@
-"""The shared parts' needs, by trio."""
+"""The backend for trio: the operations that the shared parts need of an async library."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ StartSoon: TypeAlias = Callable[..., object]
 
 
 class _Scope:
-    """See :class:`._backend.Scope`."""
+    """The scope of :class:`~copilot_bindings.serving.backend.Scope`, by a ``trio.CancelScope``."""
 
     def __init__(self) -> None:
         self._scope = trio.CancelScope()
@@ -34,16 +34,18 @@ class _Scope:
 
 
 class TrioBackend:
-    """Tasks of a nursery, or whatever ``start_soon`` puts them into. See
-    :class:`._backend.Backend`.
+    """The :class:`~copilot_bindings.serving.backend.Backend` for trio.
 
-    A task has a shielded scope of its own: what ends the server ends its tasks in order, and not
-    all at once.
+    Each task has a shielded scope of its own, because a cancellation of the server must end the
+    tasks in the order of a shutdown, and not all at once.
+
+    :param start_soon: starts a task: that of a nursery, or ``trio.lowlevel.spawn_system_task``.
     """
 
     cancelled = trio.Cancelled
     may_drop = False
-    """Since a nursery may be among it, whose children are somebody's."""
+    """Always False, because the awaited coroutine may hold a nursery, whose children must end
+    first."""
 
     def __init__(self, start_soon: StartSoon) -> None:
         self._start_soon = start_soon
@@ -55,7 +57,7 @@ class TrioBackend:
         return trio.lowlevel.current_task()
 
     def is_told_to_end(self) -> bool:
-        # What is shielded is cancelled by us.
+        # A task is in a shielded scope, so that only this backend cancels it, and knows.
         return False
 
     def soon(self, callback: Callable[..., object], *args: Any) -> bool:
@@ -127,7 +129,7 @@ class TrioBackend:
     async def wait_through(
         self, event: trio.Event, seconds: float, on_cancel: Callable[[], object]
     ) -> None:
-        # trio remembers a cancellation until the shield is gone.
+        # ``on_cancel`` is not called, because trio delivers a cancellation again behind the shield.
         with trio.CancelScope(shield=True):
             await self.wait_for(event, seconds)
 
@@ -138,7 +140,7 @@ class TrioBackend:
     async def seen_through(
         self, awaitable: Awaitable[Any], on_cancel: Callable[[], object] | None = None
     ) -> Any:
-        # trio remembers a cancellation until the shield is gone.
+        # ``on_cancel`` is not called, because trio delivers a cancellation again behind the shield.
         with trio.CancelScope(shield=True):
             return await awaitable
         raise RuntimeError("what was waited for was cancelled")

@@ -1,7 +1,8 @@
-"""Whether this process is one of several workers, of which each has threads of its own.
+"""A warning if a server has several workers, and each has a MemoryStore of its own.
 
-A MemoryStore is in the memory of one process. Where a server starts several, a client that reaches
-another one finds its thread empty, and no error tells it: so the log does, once for each process.
+A MemoryStore lies in the memory of one process. If a server starts several worker processes, a
+client that reaches another worker finds its thread empty, and gets no error. So the log has a
+warning, once for each process.
 """
 
 from __future__ import annotations
@@ -30,11 +31,13 @@ _known: set[tuple[int, str]] = set()
 
 
 def warn_of_workers(store: object, host: str, port: object, *, several: bool = False) -> None:
-    """Log a warning if ``store`` is one process's, and others serve the same place.
+    """Log a warning if ``store`` is a MemoryStore, and other workers serve the same address.
 
+    :param store: the runtime's store.
     :param host: what the server listens on: an IP address, or the path of a Unix socket.
     :param port: its port; None for a Unix socket.
-    :param several: whether the server says so itself, as WSGI's gunicorn does. Others do not.
+    :param several: True if the server itself says that it has several workers, as gunicorn does
+        (``wsgi.multiprocess`` of PEP 3333). Other servers do not say it.
     """
     if not isinstance(store, MemoryStore):
         return
@@ -44,28 +47,34 @@ def warn_of_workers(store: object, host: str, port: object, *, several: bool = F
         if me in _known:
             return
         _known.add(me)
-    # What a server has started shares its parent.
+    # The name has the id of the parent process, because all workers of a server have the same
+    # parent.
     if several or (place and _is_taken(f"{os.getppid()}/{place}")):
         logger.warning(WARNING)
 
 
 def _place_of(host: str, port: object) -> str:
-    """What is the same for all workers of a server; "" for a test client, which has a name."""
+    """A name that is the same for all workers of a server; "" for a test client.
+
+    A test client is recognised by its host, which is a name and not an IP address.
+    """
     if host.startswith("/"):
         return host
     try:
         ipaddress.ip_address(host)
     except ValueError:
         return ""
-    # Without the address, which is that of the connection where the server listens on all.
+    # The address is left out, because a server that listens on all addresses reports that of the
+    # connection.
     return str(port)
 
 
 def _is_taken(name: str) -> bool:
-    """Take ``name`` for as long as this process lives; returns whether another one has it."""
+    """Take ``name`` for the life of this process; returns whether another process has it."""
     if not sys.platform.startswith("linux"):
         return False
-    # An abstract Unix socket is gone with the process, however that ends, and leaves no file.
+    # The name is that of an abstract Unix socket, because that ends with the process in every case,
+    # and leaves no file.
     holder = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
         holder.bind(f"\0sansio-copilot/{name}")
