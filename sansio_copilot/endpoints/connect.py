@@ -12,7 +12,7 @@ def connect(turn: Turn) -> EndpointSteps:
     yield from turn.agent()
     parsed = read_input(turn)
     after = turn.request.headers.get("last-event-id") or parsed.last_seen_event_id
-    cursor = yield from perform(open_cursor(turn.store, parsed.input.thread_id, after))
+    cursor = yield from perform(open_cursor(turn.store, parsed.input.thread_id, after, turn.owner))
     audiences = turn.runtime.audiences
     audience = None if audiences is None else audiences.of(parsed.input.thread_id)
     return Reply.of_stream(LogStream(turn.store, cursor, audience=audience))

@@ -23,7 +23,9 @@ def run_request(turn: Turn, input: RunAgentInput) -> RunRequest:
     """The request by which the store opens a run."""
     assert turn.route.agent_id is not None
     message_ids = tuple([message.id for message in input.messages])
-    return RunRequest(input.thread_id, input.run_id, turn.route.agent_id, message_ids, turn.now)
+    return RunRequest(
+        input.thread_id, input.run_id, turn.route.agent_id, message_ids, turn.now, turn.owner
+    )
 
 
 def new_recorder(

@@ -5,14 +5,18 @@ from __future__ import annotations
 from ..errors import shorten
 from ..http.messages import Response
 from ..stores.calls import close_run, open_run, perform
-from ..stores.protocol import Orphan, ThreadBusy
+from ..stores.protocol import Orphan, ThreadBusy, ThreadOfAnother
 from .new_run import adopt, new_recorder, run_reply, run_request
 from .run_input import read_input
 from .turn import EndpointSteps, Reply, Turn
 
 
 def run(turn: Turn) -> EndpointSteps:
-    """Open a run; the reply is 409 if another run of the thread is live."""
+    """Open a run, or answer 409 if another one of the thread is live.
+
+    The id of a thread that is somebody else's is answered 404, as one that there is not would be
+    elsewhere: nothing is said of it, though a run of a new thread would have been opened.
+    """
     agent = yield from turn.agent()
     parsed = read_input(turn)
     request = run_request(turn, parsed.input)
@@ -20,6 +24,8 @@ def run(turn: Turn) -> EndpointSteps:
     while isinstance(opened, Orphan):
         yield from adopt(turn.store, turn.runtime.limits, opened, turn.now)
         opened = yield from perform(open_run(turn.store, request))
+    if isinstance(opened, ThreadOfAnother):
+        raise turn.no_such_thread(parsed.input.thread_id)
     if isinstance(opened, ThreadBusy):
         message = (
             f"Thread '{shorten(parsed.input.thread_id)}' has a live run, "

@@ -18,7 +18,7 @@ def stop(turn: Turn) -> EndpointSteps:
     yield from turn.agent()
     thread_id = turn.route.thread_id
     assert thread_id is not None
-    stopped = yield from perform(request_stop(turn.store, thread_id, run_id))
+    stopped = yield from perform(request_stop(turn.store, thread_id, run_id, turn.owner))
     if isinstance(stopped, Orphan):
         yield from adopt(turn.store, turn.runtime.limits, stopped, turn.now)
     elif not stopped:

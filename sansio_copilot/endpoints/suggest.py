@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import attrs
+
 from ..stores.memory import MemoryStore
 from ..stores.protocol import RunOpened
 from .new_run import new_recorder, run_reply, run_request
@@ -18,7 +20,9 @@ def suggest(turn: Turn) -> EndpointSteps:
     agent = yield from turn.agent()
     parsed = read_input(turn)
     store = MemoryStore(resumable_runs=0)
-    opened = store.open_run(run_request(turn, parsed.input))
+    # Nobody else can name the log, so that it needs no owner.
+    request = attrs.evolve(run_request(turn, parsed.input), owner=None)
+    opened = store.open_run(request)
     assert isinstance(opened, RunOpened), "a new store has no busy thread"
     recorder = new_recorder(turn, opened, None)
     return run_reply(turn, agent, parsed.input, store, opened, recorder, ephemeral=True)

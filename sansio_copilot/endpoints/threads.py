@@ -17,9 +17,14 @@ from ..http.refusals import Refusal
 from ..sse import frame_data
 from ..stores import calls
 from ..stores.calls import perform
-from ..stores.protocol import ThreadHistory, ThreadRecord
+from ..stores.protocol import Batch, Kind, LogGone, ThreadQuery, ThreadRecord, UnknownCursor
 from . import platform
 from .turn import EndpointSteps, Reply, Turn
+
+# How many threads are listed at most in one answer; whoever wants more pages.
+_MOST_THREADS = 1000
+# How often a history is read from its beginning, if it changes while it is read.
+_TRIES = 3
 
 
 def list_threads(turn: Turn) -> EndpointSteps:
@@ -28,31 +33,33 @@ def list_threads(turn: Turn) -> EndpointSteps:
     Query: ``agentId`` filters, ``includeArchived=true`` shows archived ones as well, ``limit`` and
     ``cursor`` page.
     """
-    records = yield from perform(calls.list_threads(turn.store))
     query = _Query.of(turn)
-    agent_id = query.get("agentId")
-    shown = [
-        record
-        for record in records
-        if (not agent_id or record.agent_id == agent_id)
-        and (not record.archived or query.get("includeArchived") == "true")
-    ]
-    page = query.page(shown)
-    threads = [_thread(record) for record in page.items]
+    wanted = ThreadQuery(
+        turn.owner,
+        query.get("agentId") or None,
+        None if query.get("includeArchived") == "true" else False,
+        query.limit(_MOST_THREADS),
+        query.get("cursor") or None,
+    )
+    try:
+        page = yield from perform(calls.list_threads(turn.store, wanted))
+    except UnknownCursor:
+        raise query.refusal("cursor") from None
+    threads = [_thread(record) for record in page.threads]
     return Reply(Response.json({"threads": threads, "nextCursor": page.next_cursor}))
 
 
 def messages(turn: Turn) -> EndpointSteps:
     """GET /threads/:threadId/messages, in the reference's own shape; paged on request."""
-    history = yield from _history(turn)
-    page = _Query.of(turn).page(json_codec.decode(history.messages))
+    history = yield from _history(turn, "messages")
+    page = _Query.of(turn).page(json_codec.decode(history))
     return Reply(Response.json({"messages": [_message(m) for m in page.items], **page.json}))
 
 
 def events(turn: Turn) -> EndpointSteps:
     """GET /threads/:threadId/events: the compacted events of a replay; paged on request."""
-    history = yield from _history(turn)
-    page = _Query.of(turn).page(frame_data(history.frames))
+    history = yield from _history(turn, "frames")
+    page = _Query.of(turn).page(frame_data(history))
     # The events are not parsed and written again, because each is JSON already.
     rest = json_codec.encode(page.json)[1:-1]
     body = b'{"events":[%s]%s}' % (b",".join(page.items), b"," + rest if rest else b"")
@@ -61,14 +68,14 @@ def events(turn: Turn) -> EndpointSteps:
 
 def state(turn: Turn) -> EndpointSteps:
     """GET /threads/:threadId/state: the state after the last run; null if it has left none."""
-    history = yield from _history(turn)
-    body = b'{"state":%s}' % (b"null" if history.state is None else history.state)
+    history = yield from _history(turn, "state")
+    body = b'{"state":%s}' % (history or b"null")
     return Reply(Response(200, {"content-type": "application/json"}, body))
 
 
 def clear(turn: Turn) -> EndpointSteps:
     """POST /threads/clear: forget all threads; a live run goes on."""
-    yield from perform(calls.clear(turn.store))
+    yield from perform(calls.clear(turn.store, turn.owner))
     return Reply(Response(204))
 
 
@@ -77,8 +84,8 @@ def update(turn: Turn) -> EndpointSteps:
     if not turn.runtime.thread_mutations:
         return (yield from platform.thread_operation(turn))
     if turn.request.method == "DELETE":
-        if not (yield from perform(calls.delete_thread(turn.store, _thread_id(turn)))):
-            raise _unknown(turn)
+        if not (yield from perform(calls.delete_thread(turn.store, _thread_id(turn), turn.owner))):
+            raise turn.no_such_thread(_thread_id(turn))
         return Reply(Response.json({"threadId": turn.route.thread_id, "deleted": True}))
     changes = _changes(turn)
     return Reply(Response.json((yield from _update(turn, changes))))
@@ -93,9 +100,11 @@ def archive(turn: Turn) -> EndpointSteps:
 
 
 def _update(turn: Turn, changes: dict[str, Any]) -> Generator[Call, Any, dict[str, Any]]:
-    record = yield from perform(calls.update_thread(turn.store, _thread_id(turn), changes))
+    record = yield from perform(
+        calls.update_thread(turn.store, _thread_id(turn), changes, turn.owner)
+    )
     if record is None:
-        raise _unknown(turn)
+        raise turn.no_such_thread(_thread_id(turn))
     return _thread(record)
 
 
@@ -122,11 +131,6 @@ def _changes(turn: Turn) -> dict[str, Any]:
 
 def _invalid(details: str) -> Refusal:
     return Refusal(Response.json({"error": "Invalid request body", "details": details}, 400))
-
-
-def _unknown(turn: Turn) -> Refusal:
-    message = f"Thread '{shorten(turn.route.thread_id or '')}' does not exist"
-    return Refusal(Response.json({"error": "Thread not found", "message": message}, 404))
 
 
 @attrs.frozen
@@ -164,24 +168,53 @@ class _Query:
 
         :raises Refusal: with 400, for a limit or cursor that is not valid.
         """
-        start = self._number("cursor", 0)
-        limit = self._number("limit", None)
+        start = self._number("cursor") or 0
+        limit = self._number("limit")
         stop = len(items) if limit is None else start + max(limit, 1)
         more = str(stop) if stop < len(items) else None
         return _Page(items[start:stop], more, "limit" in self.values or "cursor" in self.values)
 
-    def _number(self, name: str, default: Any) -> Any:
+    def limit(self, most: int) -> int:
+        """How many items are asked for, of at most so many.
+
+        :raises Refusal: with 400, for a limit that is none.
+        """
+        limit = self._number("limit")
+        return most if limit is None else min(max(limit, 1), most)
+
+    def refusal(self, name: str) -> Refusal:
+        """400, for a parameter that makes no sense."""
+        message = f"{name}: expected one that this server gave out, or a number for a limit"
+        return Refusal(Response.json({"error": "Invalid query", "details": message}, 400))
+
+    def _number(self, name: str) -> int | None:
         text = self.get(name)
         if not text:
-            return default
+            return None
         if not (text.isascii() and text.isdecimal() and len(text) < 16):
-            message = f"{name}: expected a number that this server gave out, or a limit"
-            raise Refusal(Response.json({"error": "Invalid query", "details": message}, 400))
+            raise self.refusal(name)
         return int(text)
 
 
-def _history(turn: Turn) -> Generator[Call, Any, ThreadHistory]:
-    return (yield from perform(calls.read_history(turn.store, _thread_id(turn))))
+def _history(turn: Turn, kind: Kind) -> Generator[Call, Any, bytes]:
+    """What the thread's ended runs have left, read page by page.
+
+    :raises RuntimeError: if it changes faster than it can be read.
+    """
+    store, thread_id, size = turn.store, _thread_id(turn), turn.runtime.limits.read_bytes
+    for _ in range(_TRIES):
+        pages: list[bytes] = []
+        page: Batch | LogGone | None = None
+        while not isinstance(page, LogGone):
+            cursor = None if page is None else page.cursor
+            page = yield from perform(
+                calls.read_history(store, thread_id, kind, cursor, size, turn.owner)
+            )
+            if isinstance(page, Batch):
+                pages.append(page.data)
+                if page.ended:
+                    return b"".join(pages)
+    raise RuntimeError(f"the history of thread {shorten(thread_id)!r} changes too fast to be read")
 
 
 def _thread_id(turn: Turn) -> str:

@@ -79,6 +79,7 @@ class Turn:
     :param now: seconds since the epoch when the request arrived.
     :param parsed: the body as it was parsed for the route; it counts unless a hook has put another
         body in its place.
+    :param owner: the id of the user who asks; None where the application knows no users.
     """
 
     runtime: RuntimeConfig
@@ -86,6 +87,7 @@ class Turn:
     route: Route
     now: float
     parsed: JsonBody | None = None
+    owner: str | None = None
 
     def json(self) -> Any:
         """The JSON in the request's body.
@@ -103,6 +105,11 @@ class Turn:
     def store(self) -> ThreadStore:
         """The runtime's store."""
         return self.runtime.store
+
+    def no_such_thread(self, thread_id: str) -> Refusal:
+        """404, for a thread that there is not, or that is somebody else's."""
+        message = f"Thread '{shorten(thread_id)}' does not exist"
+        return Refusal(Response.json({"error": "Thread not found", "message": message}, 404))
 
     def agents(self) -> Generator[Call, Any, Mapping[str, Agent]]:
         """The agents for this request.

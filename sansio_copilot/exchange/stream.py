@@ -79,7 +79,7 @@ def stop_ephemeral(stream: LogStream | None) -> ExchangeSteps:
     """Stop a run that dies with its client."""
     if stream is not None and stream.ephemeral and stream.run is not None:
         run = stream.run
-        yield from _clean_up(calls.request_stop(run.store, run.key.thread_id, None))
+        yield from _clean_up(calls.request_stop(run.store, run.key.thread_id, None, None))
 
 
 def _clean_up(action: StoreCall[Any]) -> ExchangeSteps:

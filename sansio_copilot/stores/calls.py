@@ -18,8 +18,10 @@ from ..calls import Call
 from .protocol import (
     Batch,
     Cancel,
+    Kind,
     Log,
     LogGone,
+    Opened,
     Orphan,
     RunKey,
     RunOpened,
@@ -27,7 +29,9 @@ from .protocol import (
     RunResult,
     Signal,
     ThreadBusy,
-    ThreadHistory,
+    ThreadOfAnother,
+    ThreadPage,
+    ThreadQuery,
     ThreadRecord,
     ThreadStore,
 )
@@ -97,16 +101,17 @@ def perform(call: StoreCall[T]) -> Generator[StoreCall[T], Any, T]:
 
 # Runs, as their owners see them
 
-_OPEN_RUN: Final = Method[RunOpened | ThreadBusy | Orphan](
-    "store method open_run", (RunOpened, ThreadBusy, Orphan)
+_OPEN_RUN: Final = Method[Opened](
+    "store method open_run", (RunOpened, ThreadBusy, ThreadOfAnother, Orphan)
 )
 _APPEND: Final = Method[Signal]("store method append", (Signal,))
 _CLOSE_RUN: Final = Method[None]("store method close_run")
 _RENEW: Final = Method[Signal]("store method renew", (Signal,))
+_ORPHANS: Final = Method[list[Orphan]]("store method orphans", (list,), Orphan)
 _REQUEST_STOP: Final = Method[bool | Orphan]("store method request_stop", (bool, Orphan))
 
 
-def open_run(store: ThreadStore, request: RunRequest) -> StoreCall[RunOpened | ThreadBusy | Orphan]:
+def open_run(store: ThreadStore, request: RunRequest) -> StoreCall[Opened]:
     """The call of :meth:`.ThreadStore.open_run`."""
     return _call(_OPEN_RUN, store, store.open_run, request)
 
@@ -133,10 +138,15 @@ def renew(store: ThreadStore, key: RunKey) -> StoreCall[Signal]:
 
 
 def request_stop(
-    store: ThreadStore, thread_id: str, run_id: str | None
+    store: ThreadStore, thread_id: str, run_id: str | None, owner: str | None
 ) -> StoreCall[bool | Orphan]:
     """The call of :meth:`.ThreadStore.request_stop`."""
-    return _call(_REQUEST_STOP, store, store.request_stop, thread_id, run_id)
+    return _call(_REQUEST_STOP, store, store.request_stop, thread_id, run_id, owner)
+
+
+def orphans(store: ThreadStore, limit: int) -> StoreCall[list[Orphan]]:
+    """The call of :meth:`.ThreadStore.orphans`."""
+    return _call(_ORPHANS, store, store.orphans, limit)
 
 
 # Readers
@@ -145,9 +155,11 @@ _OPEN_CURSOR: Final = Method[Any]("store method open_cursor")
 _READ: Final = Method[Batch | LogGone]("store method read", (Batch, LogGone))
 
 
-def open_cursor(store: ThreadStore, thread_id: str, after: str | None) -> StoreCall[Any]:
+def open_cursor(
+    store: ThreadStore, thread_id: str, after: str | None, owner: str | None
+) -> StoreCall[Any]:
     """The call of :meth:`.ThreadStore.open_cursor`."""
-    return _call(_OPEN_CURSOR, store, store.open_cursor, thread_id, after)
+    return _call(_OPEN_CURSOR, store, store.open_cursor, thread_id, after, owner)
 
 
 def read(store: Log, cursor: Any, max_bytes: int) -> StoreCall[Batch | LogGone]:
@@ -158,10 +170,8 @@ def read(store: Log, cursor: Any, max_bytes: int) -> StoreCall[Batch | LogGone]:
 
 # Threads
 
-_LIST_THREADS: Final = Method[list[ThreadRecord]](
-    "store method list_threads", (list,), ThreadRecord
-)
-_READ_HISTORY: Final = Method[ThreadHistory]("store method read_history", (ThreadHistory,))
+_LIST_THREADS: Final = Method[ThreadPage]("store method list_threads", (ThreadPage,))
+_READ_HISTORY: Final = Method[Batch | LogGone]("store method read_history", (Batch, LogGone))
 _UPDATE_THREAD: Final = Method[ThreadRecord | None](
     "store method update_thread", (ThreadRecord, type(None))
 )
@@ -169,31 +179,34 @@ _DELETE_THREAD: Final = Method[bool]("store method delete_thread", (bool,))
 _CLEAR: Final = Method[None]("store method clear")
 
 
-def list_threads(store: ThreadStore) -> StoreCall[list[ThreadRecord]]:
+def list_threads(store: ThreadStore, query: ThreadQuery) -> StoreCall[ThreadPage]:
     """The call of :meth:`.ThreadStore.list_threads`."""
-    return _call(_LIST_THREADS, store, store.list_threads)
+    return _call(_LIST_THREADS, store, store.list_threads, query)
 
 
-def read_history(store: ThreadStore, thread_id: str) -> StoreCall[ThreadHistory]:
+def read_history(
+    store: ThreadStore, thread_id: str, kind: Kind, cursor: Any, max_bytes: int, owner: str | None
+) -> StoreCall[Batch | LogGone]:
     """The call of :meth:`.ThreadStore.read_history`."""
-    return _call(_READ_HISTORY, store, store.read_history, thread_id)
+    args = (thread_id, kind, cursor, max_bytes, owner)
+    return _call(_READ_HISTORY, store, store.read_history, *args)
 
 
 def update_thread(
-    store: ThreadStore, thread_id: str, changes: Mapping[str, Any]
+    store: ThreadStore, thread_id: str, changes: Mapping[str, Any], owner: str | None
 ) -> StoreCall[ThreadRecord | None]:
     """The call of :meth:`.ThreadStore.update_thread`."""
-    return _call(_UPDATE_THREAD, store, store.update_thread, thread_id, changes)
+    return _call(_UPDATE_THREAD, store, store.update_thread, thread_id, changes, owner)
 
 
-def delete_thread(store: ThreadStore, thread_id: str) -> StoreCall[bool]:
+def delete_thread(store: ThreadStore, thread_id: str, owner: str | None) -> StoreCall[bool]:
     """The call of :meth:`.ThreadStore.delete_thread`."""
-    return _call(_DELETE_THREAD, store, store.delete_thread, thread_id)
+    return _call(_DELETE_THREAD, store, store.delete_thread, thread_id, owner)
 
 
-def clear(store: ThreadStore) -> StoreCall[None]:
+def clear(store: ThreadStore, owner: str | None) -> StoreCall[None]:
     """The call of :meth:`.ThreadStore.clear`."""
-    return _call(_CLEAR, store, store.clear)
+    return _call(_CLEAR, store, store.clear, owner)
 
 
 def check_cancel(method: str, cancel: Any) -> Cancel:

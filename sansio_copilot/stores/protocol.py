@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import attrs
 
@@ -47,6 +47,7 @@ class RunRequest:
     :param message_ids: ids of the messages that the client sent; the store says which of them
         the thread's history has already.
     :param opened_at: seconds since the epoch.
+    :param owner: the id of the user whose run it is, and whose the thread is if it is new.
     """
 
     thread_id: str
@@ -54,6 +55,7 @@ class RunRequest:
     agent_id: str
     message_ids: tuple[str, ...] = ()
     opened_at: float = 0.0
+    owner: str | None = None
 
 
 @attrs.frozen
@@ -81,6 +83,14 @@ class ThreadBusy:
     """
 
     run_id: str
+
+
+@attrs.frozen
+class ThreadOfAnother:
+    """The thread's id is that of a thread with another owner, so that no run of it can be opened.
+
+    Nothing more is said of that thread.
+    """
 
 
 @attrs.frozen
@@ -199,12 +209,45 @@ class ThreadRecord:
 
 
 @attrs.frozen
-class ThreadHistory:
-    """A thread's ended runs: compacted frames, and messages and state as JSON (None: no state)."""
+class ThreadQuery:
+    """Which threads to list.
 
-    frames: bytes = b""
-    messages: bytes = b"[]"
-    state: bytes | None = None
+    :param owner: whose.
+    :param agent_id: of which agent the last run was; None for any.
+    :param archived: whether they are archived; None for both.
+    :param limit: how many at most; at least 1.
+    :param cursor: :attr:`ThreadPage.next_cursor` of the page in front of it; None for the first.
+    """
+
+    owner: str | None = None
+    agent_id: str | None = None
+    archived: bool | None = None
+    limit: int = 1000
+    cursor: str | None = None
+
+
+@attrs.frozen
+class ThreadPage:
+    """Some of a list of threads.
+
+    :param next_cursor: where the next page begins; None if there is none.
+    """
+
+    threads: tuple[ThreadRecord, ...] = attrs.field(
+        validator=attrs.validators.deep_iterable(attrs.validators.instance_of(ThreadRecord)),
+    )
+    next_cursor: str | None = None
+
+
+class UnknownCursor(ValueError):
+    """A cursor that came from a client, and that no page of the store's has given out."""
+
+
+Kind: TypeAlias = Literal["frames", "messages", "state"]
+
+
+EVERY_THREAD: Final = ThreadQuery()
+Opened: TypeAlias = RunOpened | ThreadBusy | ThreadOfAnother | Orphan
 
 
 class Log(Protocol):
@@ -243,11 +286,18 @@ class ThreadStore(Log, Protocol):
     makes two calls for one run at once, but calls for different runs and readers interleave and
     may overlap: a store that awaits must stay correct when its answers come late and out of
     order. Cursors are the store's own values; the core hands them back unread.
+
+    Each thread has an owner, a user's id, or None where the application knows no users. What is
+    another's is not found, by whatever method: it is as if it did not exist.
+
+    A store may have three methods more, which a binding calls if they are there: ``open()`` before
+    the first call (migrations, pools, listeners), ``close()`` after the last one, and ``check()``,
+    which raises if the store is not ready to be used. They are plain or coroutine functions, like
+    the others. One whose runs have leases says with ``lease`` how many seconds each is, so that a
+    binding asks as often for :meth:`orphans`.
     """
 
-    def open_run(
-        self, request: RunRequest
-    ) -> RunOpened | ThreadBusy | Orphan | Awaitable[RunOpened | ThreadBusy | Orphan]:
+    def open_run(self, request: RunRequest) -> Opened | Awaitable[Opened]:
         """Make the thread, if need be, and a run in it that the caller owns.
 
         A live run whose last append carried a result does not make the thread busy: it is sealed
@@ -296,7 +346,7 @@ class ThreadStore(Log, Protocol):
         ...
 
     def request_stop(
-        self, thread_id: str, run_id: str | None
+        self, thread_id: str, run_id: str | None, owner: str | None = None
     ) -> bool | Orphan | Awaitable[bool | Orphan]:
         """Ask the owner of the thread's live run to stop it.
 
@@ -315,7 +365,17 @@ class ThreadStore(Log, Protocol):
         """
         ...
 
-    def open_cursor(self, thread_id: str, after: str | None) -> Any | Awaitable[Any]:
+    def orphans(self, limit: int) -> list[Orphan] | Awaitable[list[Orphan]]:
+        """Hand out runs that have lost their owners, at most ``limit`` of them.
+
+        So they are ended even if nobody ever visits their threads. A run that was handed out and is
+        not closed is handed out again, though perhaps only when some time has passed.
+        """
+        ...
+
+    def open_cursor(
+        self, thread_id: str, after: str | None, owner: str | None = None
+    ) -> Any | Awaitable[Any]:
         """Where a connect begins to read: the compacted history, then the live run as it goes on,
         behind any that was superseded and has not ended.
 
@@ -325,16 +385,31 @@ class ThreadStore(Log, Protocol):
         """
         ...
 
-    def list_threads(self) -> list[ThreadRecord] | Awaitable[list[ThreadRecord]]:
-        """The threads that have history, the last updated first."""
+    def list_threads(self, query: ThreadQuery = EVERY_THREAD) -> ThreadPage | Awaitable[ThreadPage]:
+        """The threads that have history, the last updated first.
+
+        A thread that is updated while somebody pages may be seen twice, or not; no other is.
+
+        :raises UnknownCursor: for a cursor that is none.
+        """
         ...
 
-    def read_history(self, thread_id: str) -> ThreadHistory | Awaitable[ThreadHistory]:
-        """A thread's ended runs; an empty history if there is none."""
+    def read_history(
+        self, thread_id: str, kind: Kind, cursor: Any, max_bytes: int, owner: str | None = None
+    ) -> Batch | LogGone | Awaitable[Batch | LogGone]:
+        """A page of what a thread's ended runs have left.
+
+        :param kind: "frames", compacted, as a replay sends them; "messages", a JSON array; or
+            "state", JSON, and empty if there is none. Of a thread that there is not the frames and
+            the state are empty, and so are the messages, as an array.
+        :param cursor: that of the page in front of it; None for the first.
+        :param max_bytes: the length of the page. One that is not the last has at least one byte.
+        :returns: LogGone if the history has changed so that the rest does not follow.
+        """
         ...
 
     def update_thread(
-        self, thread_id: str, changes: Mapping[str, Any]
+        self, thread_id: str, changes: Mapping[str, Any], owner: str | None = None
     ) -> ThreadRecord | Awaitable[ThreadRecord | None] | None:
         """Change ``name`` (str or None) and ``archived`` (bool), as far as ``changes`` has them.
 
@@ -342,20 +417,20 @@ class ThreadStore(Log, Protocol):
         """
         ...
 
-    def delete_thread(self, thread_id: str) -> bool | Awaitable[bool]:
+    def delete_thread(self, thread_id: str, owner: str | None = None) -> bool | Awaitable[bool]:
         """Forget a thread. Its live run is stopped, and leaves nothing.
 
         :returns: whether there was such a thread.
         """
         ...
 
-    def clear(self) -> Awaitable[None] | None:
-        """Forget all history. Live runs go on."""
+    def clear(self, owner: str | None = None) -> Awaitable[None] | None:
+        """Forget all history of the owner's threads. Live runs go on."""
         ...
 
 
 _METHODS = (
-    *("open_run", "append", "close_run", "renew", "request_stop", "watch_run"),
+    *("open_run", "append", "close_run", "renew", "request_stop", "watch_run", "orphans"),
     *("open_cursor", "read", "watch"),
     *("list_threads", "read_history", "update_thread", "delete_thread", "clear"),
 )

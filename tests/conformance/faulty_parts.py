@@ -32,7 +32,7 @@ from sansio_copilot import (
     Request,
     StoreUnavailable,
 )
-from sansio_copilot.stores.protocol import Batch, RunOpened, Signal
+from sansio_copilot.stores.protocol import Batch, RunOpened, Signal, ThreadQuery
 from sansio_copilot.stores.streams import Cursor
 
 from . import agents
@@ -226,7 +226,7 @@ class FaultyStore:
                 outcome = getattr(self._memory, name)(*args)
                 self._lose_answer(name, thread_id)
                 return outcome
-            if how is None and not args and self.next.part == name:
+            if how is None and not thread_id and self.next.part == name:
                 how, thread_id = self.next.how, self.next.gate
                 self.next = _Fault("", "", "")
             if how is not None:
@@ -260,9 +260,10 @@ def _told_by(thread_id: str, method: str) -> str | None:
 
 def _thread_of(*args: Any) -> tuple[str, tuple[Any, ...]]:
     """The thread that a call of the store is about, and the arguments without what we added."""
-    if not args:
-        return "", args
     first, *others = args
+    if first is None or isinstance(first, ThreadQuery):
+        # The one clears, and the other lists.
+        return "", args
     if isinstance(first, tuple):
         thread_id, first = first
         return thread_id, (first, *others)

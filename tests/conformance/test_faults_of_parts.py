@@ -219,12 +219,12 @@ def _path(path: str) -> Callable[[Client, str], object]:
 ASKED: dict[str, tuple[Callable[[Client, str], object], str]] = {
     "open_run": (
         lambda client, thread: client.stream("run", thread, agent="text"),
-        "RunOpened, ThreadBusy or Orphan",
+        "RunOpened, ThreadBusy, ThreadOfAnother or Orphan",
     ),
     "open_cursor": (lambda client, thread: client.stream("connect", thread), ""),
     "request_stop": (_path("POST /agent/default/stop/{}"), "bool or Orphan"),
-    "list_threads": (_path("GET /threads"), "list"),
-    "read_history": (_path("GET /threads/{}/messages"), "ThreadHistory"),
+    "list_threads": (_path("GET /threads"), "ThreadPage"),
+    "read_history": (_path("GET /threads/{}/messages"), "Batch or LogGone"),
     "update_thread": (_path("POST /threads/{}/archive"), "ThreadRecord or None"),
     "delete_thread": (_path("DELETE /threads/{}"), "bool"),
     "clear": (_path("POST /threads/clear"), ""),

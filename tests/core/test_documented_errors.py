@@ -63,7 +63,7 @@ from sansio_copilot.events import EventError
 from sansio_copilot.http import envelope
 from sansio_copilot.http.routing import Route
 from sansio_copilot.runs.continuation import DELTAS
-from sansio_copilot.stores.protocol import RunOpened, RunRequest
+from sansio_copilot.stores.protocol import RunOpened, RunRequest, ThreadQuery, UnknownCursor
 
 MODULES = (
     *("", ".events", ".sse", ".http.envelope", ".http.routing", ".http.paths", ".http.cors"),
@@ -243,7 +243,10 @@ PROMISES = [
             lambda thread, run: store_with_a_run().request_stop(thread, run)),
     Promise("MemoryStore.open_cursor", (IDS, st.none() | TEXT), (),
             lambda thread, after: store_with_a_run().open_cursor(thread, after)),
-    Promise("MemoryStore.read_history", (IDS,), (), lambda t: store_with_a_run().read_history(t)),
+    Promise("MemoryStore.read_history", (IDS,), (),
+            lambda t: store_with_a_run().read_history(t, "frames", None, 9)),
+    Promise("MemoryStore.list_threads", (st.none() | TEXT,), (UnknownCursor,),
+            lambda cursor: store_with_a_run().list_threads(ThreadQuery(cursor=cursor))),
     Promise("MemoryStore.update_thread", (IDS, st.none() | TEXT), (),
             lambda thread, name: store_with_a_run().update_thread(thread, {"name": name})),
     Promise("MemoryStore.delete_thread", (IDS,), (), lambda t: store_with_a_run().delete_thread(t)),
@@ -352,7 +355,7 @@ NOTHING_FROM_OUTSIDE = {
         "are a binding's to call; test_exchange.py and test_run.py have their errors"
     ),
     "MemoryStore.append MemoryStore.close_run MemoryStore.renew MemoryStore.watch_run"
-    " MemoryStore.read MemoryStore.watch MemoryStore.list_threads MemoryStore.clear ThreadStore": (
+    " MemoryStore.read MemoryStore.watch MemoryStore.orphans MemoryStore.clear ThreadStore": (
         "take keys and cursors of the store's own, and the core's frames"
     ),
     "CopilotRuntime.behind_cors MessageFolder.close": "take nothing",

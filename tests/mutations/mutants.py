@@ -131,7 +131,7 @@ RUNS = [
         "a run that is refused takes the place of the one that is live",
         f"{CORE}/stores/memory.py",
         "return ThreadBusy(live.key.run_id)",
-        "thread.live = _Run(live.key, request.agent_id); return ThreadBusy(live.key.run_id)",
+        "thread.live = KeptRun(live.key, request.agent_id); return ThreadBusy(live.key.run_id)",
         [
             "tests/core/stores/test_memory.py::TestConcurrentRuns::test_a_busy_thread_refuses_a_second_run_and_leaves_the_first_alone",
         ],
@@ -174,9 +174,9 @@ LEAKS = [
     Mutant(
         "leak-the-bytes-of-a-thread",
         "an evicted thread still counts, so that ever less is kept",
-        f"{CORE}/stores/memory.py",
-        "self._bytes -= run.size\n",
-        "self._bytes -= 0\n",
+        f"{CORE}/stores/room.py",
+        "self.taken -= run.size\n",
+        "self.taken -= 0\n",
         [
             "tests/core/stores/test_memory.py::TestAccounting::test_eviction_gives_back_what_a_thread_had"
         ],

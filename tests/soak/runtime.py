@@ -20,6 +20,7 @@ import attrs
 from ag_ui.core import RunAgentInput
 from conformance.agents import Event, OnPurposeError
 from conformance.runtimes import LIMITS, ConfiguredRuntime
+from support.owner import threads_of
 
 from sansio_copilot import (
     AgentContext,
@@ -135,6 +136,6 @@ def held(stores: dict[str, MemoryStore]) -> dict[str, Any]:
         "objects": len(objects),
         "blocks of memory": sys.getallocatedblocks(),
         **{f"bytes in store {name}": store.total_bytes for name, store in stores.items()},
-        **{f"threads in store {name}": len(store.list_threads()) for name, store in stores.items()},
+        **{f"threads in store {name}": len(threads_of(store)) for name, store in stores.items()},
         **ours,
     }

@@ -8,21 +8,26 @@ from typing import Any
 import attrs
 from support.late_store import AnswerLost, StoreDown
 from support.model_store import ModelReader, ModelStore
+from support.owner import history_of
 
 from sansio_copilot.stores.memory import MemoryStore
 from sansio_copilot.stores.protocol import (
+    EVERY_THREAD,
     Batch,
     Cancel,
+    Kind,
     LogGone,
     Notify,
     NotifyOwner,
+    Orphan,
     RunKey,
     RunOpened,
     RunRequest,
     RunResult,
     Signal,
     ThreadBusy,
-    ThreadHistory,
+    ThreadPage,
+    ThreadQuery,
     ThreadRecord,
     news_in,
 )
@@ -59,7 +64,7 @@ class CheckedStore:
         self.model.begin_call(self.real)
         assert self.real.total_bytes == self.model.total_bytes
         for thread_id in self.model.threads:
-            assert self.real.read_history(thread_id) == self.model.read_history(thread_id)
+            assert history_of(self.real, thread_id) == self.model.read_history(thread_id)
 
     def open_run(self, request: RunRequest) -> RunOpened | ThreadBusy:
         self._fail("open_run", request)
@@ -103,19 +108,19 @@ class CheckedStore:
         self._lose("renew")
         return signal
 
-    def request_stop(self, thread_id: str, run_id: str | None) -> bool:
+    def request_stop(self, thread_id: str, run_id: str | None, owner: str | None = None) -> bool:
         self._fail("request_stop", thread_id)
-        stopped = self.real.request_stop(thread_id, run_id)
+        stopped = self.real.request_stop(thread_id, run_id, owner)
         assert stopped is self.model.request_stop(thread_id, run_id)
         return stopped
 
     def watch_run(self, key: RunKey, notify: NotifyOwner) -> Cancel:
         return self.real.watch_run(key, notify)
 
-    def open_cursor(self, thread_id: str, after: str | None) -> Cursor:
+    def open_cursor(self, thread_id: str, after: str | None, owner: str | None = None) -> Cursor:
         self._fail("open_cursor", thread_id)
         return Cursor(
-            self.real.open_cursor(thread_id, after), self.model.open_cursor(thread_id, after)
+            self.real.open_cursor(thread_id, after, owner), self.model.open_cursor(thread_id, after)
         )
 
     def read(self, cursor: Cursor, max_bytes: int) -> Batch | LogGone:
@@ -150,30 +155,37 @@ class CheckedStore:
 
         return give_up
 
-    def list_threads(self) -> list[ThreadRecord]:
+    def list_threads(self, query: ThreadQuery = EVERY_THREAD) -> ThreadPage:
         self._fail("list_threads")
-        return self.real.list_threads()
+        return self.real.list_threads(query)
 
-    def read_history(self, thread_id: str) -> ThreadHistory:
+    def read_history(
+        self, thread_id: str, kind: Kind, cursor: Any, max_bytes: int, owner: str | None = None
+    ) -> Batch | LogGone:
         self._fail("read_history", thread_id)
-        return self.real.read_history(thread_id)
+        return self.real.read_history(thread_id, kind, cursor, max_bytes, owner)
 
-    def update_thread(self, thread_id: str, changes: Mapping[str, Any]) -> ThreadRecord | None:
+    def update_thread(
+        self, thread_id: str, changes: Mapping[str, Any], owner: str | None = None
+    ) -> ThreadRecord | None:
         self._fail("update_thread", thread_id)
-        record = self.real.update_thread(thread_id, changes)
+        record = self.real.update_thread(thread_id, changes, owner)
         assert record == self.model.update_thread(thread_id, dict(changes))
         return record
 
-    def delete_thread(self, thread_id: str) -> bool:
+    def delete_thread(self, thread_id: str, owner: str | None = None) -> bool:
         self._fail("delete_thread", thread_id)
-        deleted = self.real.delete_thread(thread_id)
+        deleted = self.real.delete_thread(thread_id, owner)
         assert deleted is self.model.delete_thread(thread_id)
         return deleted
 
-    def clear(self) -> None:
+    def clear(self, owner: str | None = None) -> None:
         self._fail("clear")
-        self.real.clear()
+        self.real.clear(owner)
         self.model.clear()
+
+    def orphans(self, limit: int) -> list[Orphan]:
+        return self.real.orphans(limit)
 
     def _lose(self, method: str) -> None:
         if method in self.losing:

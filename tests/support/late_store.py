@@ -10,23 +10,27 @@ from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 import attrs
+from support.owner import history_of
 
 from sansio_copilot import StoreUnavailable
 from sansio_copilot.stores.memory import MemoryStore
 from sansio_copilot.stores.protocol import (
+    EVERY_THREAD,
     Batch,
     Cancel,
+    Kind,
     LogGone,
     Notify,
     NotifyOwner,
+    Opened,
     Orphan,
     RunKey,
     RunOpened,
     RunRequest,
     RunResult,
     Signal,
-    ThreadBusy,
-    ThreadHistory,
+    ThreadPage,
+    ThreadQuery,
     ThreadRecord,
     news_in,
 )
@@ -63,6 +67,7 @@ class _Lease:
     """
 
     agent_id: str
+    owner: str | None = None
     frames: bytes = b""
     stop_requested: bool = False
     expired: bool = False
@@ -110,18 +115,20 @@ class LateStore:
 
     # Runs
 
-    async def open_run(self, request: RunRequest) -> RunOpened | ThreadBusy | Orphan:
+    async def open_run(self, request: RunRequest) -> Opened:
         async with _Trip(self, "open_run"):
-            if (orphan := self._take_over(*self._open_in(request.thread_id))) is not None:
+            if (
+                orphan := self._take_over(*self._open_in(request.thread_id, request.owner))
+            ) is not None:
                 return orphan
             sealed = self._live.get(request.thread_id)
             outcome = self.inner.open_run(request)
-            if isinstance(outcome, ThreadBusy):
+            if not isinstance(outcome, RunOpened):
                 return outcome
             if sealed is not None and self.inner.renew(sealed) is Signal.SEALED:
                 self._leases.pop(sealed, None)
             key = outcome.key
-            self._leases[key] = _Lease(request.agent_id)
+            self._leases[key] = _Lease(request.agent_id, request.owner)
             self._live[request.thread_id] = key
             return attrs.evolve(outcome, cursor=_Cursor(outcome.cursor, (key,)), lease=self.lease)
 
@@ -153,24 +160,28 @@ class LateStore:
             lease.expired = False
             return self.inner.renew(key)
 
-    async def request_stop(self, thread_id: str, run_id: str | None) -> bool | Orphan:
+    async def request_stop(
+        self, thread_id: str, run_id: str | None, owner: str | None = None
+    ) -> bool | Orphan:
         async with _Trip(self, "request_stop"):
             key = self._live.get(thread_id)
-            if key is not None and run_id in (None, key.run_id):
-                lease = self._leases[key]
+            lease = None if key is None else self._leases[key]
+            if lease is not None and lease.owner == owner and run_id in (None, key.run_id):
                 lease.stop_requested = True
                 if (orphan := self._take_over(key)) is not None:
                     return orphan
-            return self.inner.request_stop(thread_id, run_id)
+            return self.inner.request_stop(thread_id, run_id, owner)
 
     def watch_run(self, key: RunKey, notify: NotifyOwner) -> Cancel:
         return self.inner.watch_run(key, notify)
 
     # Readers
 
-    async def open_cursor(self, thread_id: str, after: str | None) -> Any:
+    async def open_cursor(self, thread_id: str, after: str | None, owner: str | None = None) -> Any:
         async with _Trip(self, "open_cursor"):
-            return _Cursor(self.inner.open_cursor(thread_id, after), self._open_in(thread_id))
+            return _Cursor(
+                self.inner.open_cursor(thread_id, after, owner), self._open_in(thread_id, owner)
+            )
 
     async def read(self, cursor: _Cursor, max_bytes: int) -> Batch | LogGone:
         async with _Trip(self, "read"):
@@ -190,29 +201,42 @@ class LateStore:
 
     # Threads
 
-    async def list_threads(self) -> list[ThreadRecord]:
+    async def list_threads(self, query: ThreadQuery = EVERY_THREAD) -> ThreadPage:
         async with _Trip(self, "list_threads"):
-            return self.inner.list_threads()
+            return self.inner.list_threads(query)
 
-    async def read_history(self, thread_id: str) -> ThreadHistory:
+    async def read_history(
+        self, thread_id: str, kind: Kind, cursor: Any, max_bytes: int, owner: str | None = None
+    ) -> Batch | LogGone:
         async with _Trip(self, "read_history"):
-            return self.inner.read_history(thread_id)
+            return self.inner.read_history(thread_id, kind, cursor, max_bytes, owner)
 
-    async def update_thread(self, thread_id: str, changes: Mapping[str, Any]) -> Any:
+    async def update_thread(
+        self, thread_id: str, changes: Mapping[str, Any], owner: str | None = None
+    ) -> ThreadRecord | None:
         async with _Trip(self, "update_thread"):
-            return self.inner.update_thread(thread_id, changes)
+            return self.inner.update_thread(thread_id, changes, owner)
 
-    async def delete_thread(self, thread_id: str) -> bool:
+    async def delete_thread(self, thread_id: str, owner: str | None = None) -> bool:
         async with _Trip(self, "delete_thread"):
-            return self.inner.delete_thread(thread_id)
+            return self.inner.delete_thread(thread_id, owner)
 
-    async def clear(self) -> None:
+    async def clear(self, owner: str | None = None) -> None:
         async with _Trip(self, "clear"):
-            self.inner.clear()
+            self.inner.clear(owner)
 
-    def _open_in(self, thread_id: str) -> tuple[RunKey, ...]:
+    async def orphans(self, limit: int) -> list[Orphan]:
+        async with _Trip(self, "orphans"):
+            lost = [key for key, lease in self._leases.items() if lease.expired or lease.fenced]
+            return [one for key in lost[:limit] if (one := self._take_over(key)) is not None]
+
+    def _open_in(self, thread_id: str, owner: str | None) -> tuple[RunKey, ...]:
         """The thread's open runs, those that were superseded first."""
-        return tuple(key for key in self._leases if key.thread_id == thread_id)
+        return tuple(
+            key
+            for key, lease in self._leases.items()
+            if key.thread_id == thread_id and lease.owner == owner
+        )
 
     def _take_over(self, *keys: RunKey) -> Orphan | None:
         """The first of the runs that has lost its owner."""
@@ -220,7 +244,7 @@ class LateStore:
             lease = self._leases.get(key)
             if lease is not None and (lease.expired or lease.fenced):
                 lease.fenced = True
-                messages = self.inner.read_history(key.thread_id).messages
+                messages = history_of(self.inner, key.thread_id, lease.owner).messages
                 return Orphan(key, lease.agent_id, lease.frames, messages, lease.stop_requested)
         return None
 

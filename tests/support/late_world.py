@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 import pytest
 from support.late_store import Gate, LateStore
+from support.owner import history_of
 
 from sansio_copilot import (
     AgentContext,
@@ -342,4 +343,4 @@ def check_well_formed(stream: bytes) -> None:
 
 
 def history(world: World) -> bytes:
-    return world.store.inner.read_history("t").frames
+    return history_of(world.store.inner, "t").frames

@@ -12,8 +12,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import attrs
+from support.owner import ThreadHistory
 
-from sansio_copilot.stores.memory import MESSAGE_ID_BYTES, RUN_BYTES, THREAD_BYTES, MemoryStore
+from sansio_copilot.stores.kept import MESSAGE_ID_BYTES, RUN_BYTES, THREAD_BYTES
+from sansio_copilot.stores.memory import MemoryStore
 from sansio_copilot.stores.protocol import (
     LogGone,
     RunKey,
@@ -21,14 +23,13 @@ from sansio_copilot.stores.protocol import (
     RunResult,
     Signal,
     ThreadBusy,
-    ThreadHistory,
     ThreadRecord,
 )
 
 
 def unread_tokens(store: MemoryStore) -> set[str]:
     """The runs of which ``store`` has raw frames only because somebody is reading them."""
-    streams = [unread.stream() for unread in store._unread.values()]
+    streams = [unread.stream() for unread in store._room.unread.values()]
     lines = [bytes(stream.data).partition(b"\n")[0] for stream in streams if stream is not None]
     return {line.decode().removeprefix("id: ").rpartition(".")[0] for line in lines}
 

@@ -15,6 +15,7 @@ import trio
 import trio.lowlevel
 import trio.testing
 from conformance.client import Client
+from support.owner import threads_of
 
 from copilot_bindings.serving import service
 from copilot_bindings.trio import Server, open_server, serve
@@ -75,7 +76,7 @@ async def test_cancelling_the_scope_ends_every_run_well_formed_for_its_readers()
         assert (last["type"], last["message"]) == ("RUN_ERROR", "The server is shutting down")
         client.close()
     assert not store._open
-    assert len(store.list_threads()) == 3
+    assert len(threads_of(store)) == 3
 
 
 @in_trio

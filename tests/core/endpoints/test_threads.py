@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from sansio_copilot import CopilotRuntime, MemoryStore, text_agent
-from sansio_copilot.stores.protocol import ThreadHistory
+from sansio_copilot import CopilotRuntime, Limits, MemoryStore, text_agent
+from sansio_copilot.stores.protocol import Batch, LogGone, RunOpened, RunRequest, RunResult
 from sansio_copilot.testing import Client, ClientResponse, run_input
 
 BASE = "/api/copilotkit"
@@ -67,7 +67,9 @@ class TestPaging:
             cursor = page["nextCursor"]
         assert pages == whole[what]
 
-    @pytest.mark.parametrize("query", ["limit=x", "limit=-1", "cursor=%C2%B2", "cursor=1e3"])
+    @pytest.mark.parametrize(
+        "query", ["limit=x", "limit=-1", "cursor=%C2%B2", "cursor=1e3", "cursor=WzEsMl0"]
+    )
     def test_what_is_no_page(self, query: str) -> None:
         answer = client("a").get(f"{BASE}/threads?{query}")
         assert answer.status == 400
@@ -153,10 +155,10 @@ class OlderStore(MemoryStore):
 
     def __init__(self, *messages: Any) -> None:
         super().__init__()
-        self.history = ThreadHistory(messages=json.dumps(messages).encode())
+        self.history = json.dumps(messages).encode()
 
-    def read_history(self, thread_id: str) -> ThreadHistory:
-        return self.history
+    def read_history(self, *args: Any) -> Batch:
+        return Batch(self.history, None, ended=True)
 
 
 @pytest.mark.parametrize(
@@ -177,3 +179,49 @@ def test_malformed_tool_calls_of_an_older_store_are_left_out(calls: Any, listed:
     answer = Client(CopilotRuntime({}, store=store)).get(f"{BASE}/threads/t/messages")
     assert answer.status == 200
     assert answer.json() == {"messages": [{"id": "a", "role": "assistant", "toolCalls": listed}]}
+
+
+class TestOwners:
+    """No application has users yet; a store may have threads of some all the same."""
+
+    def owned(self) -> Client:
+        store = MemoryStore()
+        opened = store.open_run(RunRequest("ann's", "r", "default", owner="ann"))
+        assert isinstance(opened, RunOpened)
+        store.close_run(opened.key, 0, b"data: {}\n\n", RunResult(b"data: {}\n\n", b"[{}]", b"{}"))
+        return Client(CopilotRuntime({"default": hello}, store=store, thread_mutations=True))
+
+    def test_a_run_of_anothers_thread_is_answered_404(self) -> None:
+        answer = self.owned().post(f"{BASE}/agent/default/run", json=run_input("ann's"))
+        assert answer.status == 404
+        assert answer.json()["error"] == "Thread not found"
+
+    def test_and_nothing_is_told_of_it(self) -> None:
+        made = self.owned()
+        assert made.get(f"{BASE}/threads").json()["threads"] == []
+        assert made.get(f"{BASE}/threads/ann's/messages").json() == {"messages": []}
+        assert made.get(f"{BASE}/threads/ann's/events").json() == {"events": []}
+        assert made.get(f"{BASE}/threads/ann's/state").json() == {"state": None}
+        assert patch(made, "ann's", '{"name":"x"}').status == 404
+        assert made.post(f"{BASE}/agent/default/connect", json=run_input("ann's")).body == b""
+        assert made.post(f"{BASE}/agent/default/stop/ann's").json()["stopped"] is False
+
+
+def test_a_history_that_changes_is_read_from_its_beginning() -> None:
+    class Changing(MemoryStore):
+        gone = 2
+
+        def read_history(self, *args: Any) -> Any:
+            page = super().read_history(*args)
+            if args[2] is not None and self.gone:
+                self.gone -= 1
+                return LogGone()
+            return page
+
+    store = Changing()
+    limits = Limits(read_bytes=100)
+    made = Client(CopilotRuntime({"default": hello}, store=store, limits=limits))
+    made.post(f"{BASE}/agent/default/run", json=run_input("t"))
+    assert len(made.get(f"{BASE}/threads/t/events").json()["events"]) > 2
+    store.gone = 3
+    assert made.get(f"{BASE}/threads/t/events").status == 500

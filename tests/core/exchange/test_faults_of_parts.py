@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import pytest
 
 from sansio_copilot import CopilotRuntime, Hooks, MemoryStore, Reject, Response
-from sansio_copilot.stores import Batch
-from sansio_copilot.stores.protocol import RunOpened, RunRequest, Signal
+from sansio_copilot.stores.protocol import Batch, RunOpened, RunRequest, Signal, ThreadPage
 from sansio_copilot.testing import Client, ClientResponse, run_input
 
 BASE = "/api/copilotkit"
@@ -198,14 +197,14 @@ def connect(server: Client) -> ClientResponse:
 
 
 ASKED: dict[str, tuple[Callable[[Client], ClientResponse], str]] = {
-    "open_run": (run, "RunOpened, ThreadBusy or Orphan"),
+    "open_run": (run, "RunOpened, ThreadBusy, ThreadOfAnother or Orphan"),
     "open_cursor": (connect, ""),
     "request_stop": (
         lambda server: server.post(f"{BASE}/agent/default/stop/t"),
         "bool or Orphan",
     ),
-    "list_threads": (lambda server: server.get(f"{BASE}/threads"), "list"),
-    "read_history": (lambda server: server.get(f"{BASE}/threads/t/messages"), "ThreadHistory"),
+    "list_threads": (lambda server: server.get(f"{BASE}/threads"), "ThreadPage"),
+    "read_history": (lambda server: server.get(f"{BASE}/threads/t/messages"), "Batch or LogGone"),
     "update_thread": (
         lambda server: server.post(f"{BASE}/threads/t/archive"),
         "ThreadRecord or None",
@@ -237,9 +236,9 @@ def test_a_store_method_that_returns_the_wrong_thing_before_the_head_is_a_500(
 
 
 def test_a_list_of_what_are_no_threads(caplog: pytest.LogCaptureFixture) -> None:
-    store = broken("list_threads", lambda *args: [Garbage()])
+    store = broken("list_threads", lambda *args: ThreadPage(cast("Any", (Garbage(),))))
     assert_internal_error(client(store=store).get(f"{BASE}/threads"))
-    told = "store method list_threads returned a list of Garbage, expected a list of ThreadRecord"
+    told = "failed in store method list_threads"
     assert told in caplog.text
 
 

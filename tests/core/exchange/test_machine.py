@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import attrs
 import pytest
+from support.owner import threads_of
 
 from sansio_copilot import (
     BodyRefused,
@@ -238,8 +239,8 @@ class OrphanedStore(MemoryStore):
     def open_run(self, request: RunRequest) -> Any:
         return super().open_run(request) if self.adopted else self.orphan
 
-    def request_stop(self, thread_id: str, run_id: str | None) -> Any:
-        return super().request_stop(thread_id, run_id) if self.adopted else self.orphan
+    def request_stop(self, thread_id: str, run_id: str | None, owner: str | None = None) -> Any:
+        return super().request_stop(thread_id, run_id, owner) if self.adopted else self.orphan
 
     def read(self, cursor: Any, max_bytes: int) -> Batch:
         unread, self.unread = self.unread, b""
@@ -704,7 +705,7 @@ def test_a_run_that_was_opened_and_not_started_is_closed_again() -> None:
     assert driver.calls == ["open_run", "close_run"]
     assert driver.started == []
     assert isinstance(store.open_run(RunRequest("t1", "r2", "default")), RunOpened)
-    assert store.list_threads() == []
+    assert threads_of(store) == []
 
 
 def test_so_is_one_whose_response_was_still_with_a_hook() -> None:
@@ -723,7 +724,7 @@ def test_a_run_that_was_started_goes_on() -> None:
     assert driver.calls == ["open_run", "read"]
     (run,) = driver.started
     drive(run)
-    assert [record.thread_id for record in store.list_threads()] == ["t1"]
+    assert [record.thread_id for record in threads_of(store)] == ["t1"]
 
 
 @pytest.mark.parametrize(

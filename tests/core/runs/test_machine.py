@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from ag_ui.core import RunAgentInput
+from support.owner import history_of, threads_of
 
 from sansio_copilot import (
     AgentContext,
@@ -332,7 +333,7 @@ class TestEnd:
         assert bench.state is RunState.OVER
         assert bench.context.stop_requested is False
         assert bench.logged() == ["RUN_STARTED", "RUN_FINISHED", "end"]
-        assert bench.store.read_history("t").frames.count(b"data:") == 2
+        assert history_of(bench.store, "t").frames.count(b"data:") == 2
 
     def test_one_that_just_ends_gets_an_end(self) -> None:
         bench = Bench().pulling(STARTED, TEXT)
@@ -366,7 +367,7 @@ class TestEnd:
         bench = Bench().pulling()
         bench.perform(bench.run.agent_ended(1.0, ValueError("no luck")))
         assert bench.logged() == ["RUN_ERROR", "end"]
-        assert bench.store.list_threads() == []
+        assert threads_of(bench.store) == []
 
     def test_a_shutdown_ends_it_from_outside(self) -> None:
         bench = Bench().pulling(STARTED, TEXT)
@@ -467,7 +468,7 @@ class TestSignals:
         assert bench.perform(action) == RunOver("cancel")
         text = ["TEXT_MESSAGE_START", "TEXT_MESSAGE_END"] if through == "event" else []
         assert bench.logged() == ["RUN_STARTED", *text, "RUN_FINISHED", "end"]
-        assert bench.store.read_history("t").frames != b""
+        assert history_of(bench.store, "t").frames != b""
 
     def test_even_before_its_first_event(self) -> None:
         bench = Bench().pulling()

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support.owner import append, close
+from support.owner import ThreadHistory, append, close, history_of, threads_of
 
-from sansio_copilot.stores.memory import MESSAGE_ID_BYTES, RUN_BYTES, THREAD_BYTES, MemoryStore
+from sansio_copilot.stores.kept import MESSAGE_ID_BYTES, RUN_BYTES, THREAD_BYTES
+from sansio_copilot.stores.memory import MemoryStore
 from sansio_copilot.stores.protocol import (
     Batch,
     LogGone,
@@ -23,9 +24,12 @@ from sansio_copilot.stores.protocol import (
     RunResult,
     Signal,
     ThreadBusy,
-    ThreadHistory,
+    ThreadOfAnother,
+    ThreadQuery,
     ThreadRecord,
+    UnknownCursor,
 )
+from sansio_copilot.stores.room import Room
 from sansio_copilot.stores.streams import Cursor, Stream, read
 
 
@@ -160,7 +164,7 @@ class TestOwner:
         assert store.renew(run.key) is Signal.CONTINUE
         close(store, run.key, b"id: b\ndata: 2\n\n", RunResult(b"compact"))
         assert read_all(store, run.cursor) == (b"id: a\ndata: 1\n\nid: b\ndata: 2\n\n", True)
-        assert store.read_history("t").frames == b"compact"
+        assert history_of(store, "t").frames == b"compact"
 
     def test_the_numbers_of_runs_rise(self) -> None:
         store = MemoryStore()
@@ -194,7 +198,7 @@ class TestOwner:
         assert store.renew(run.key) is Signal.SEALED
         close(store, run.key, b"another end", None)
         assert read_all(store, run.cursor) == (b"end", True)
-        assert store.read_history("t").frames == b"compact"
+        assert history_of(store, "t").frames == b"compact"
 
     def test_a_run_that_nobody_opened_is_closed(self) -> None:
         store = MemoryStore()
@@ -202,7 +206,7 @@ class TestOwner:
         assert append(store, key, b"x") is Signal.SEALED
         close(store, key, b"x", RunResult(b"x"))
         assert store.total_bytes == 0
-        assert store.list_threads() == []
+        assert threads_of(store) == []
 
     def test_a_run_without_a_result_leaves_nothing(self) -> None:
         store = MemoryStore()
@@ -219,12 +223,12 @@ class TestOwner:
     def test_nor_does_it_take_the_history_before_it_along(self) -> None:
         store = MemoryStore()
         add_run(store)
-        before = store.total_bytes, store.read_history("t")
+        before = store.total_bytes, history_of(store, "t")
         run = opened(store)
         append(store, run.key, b"data: 1\n\n")
         close(store, run.key, b"data: 2\n\n", None)
         del run
-        assert (store.total_bytes, store.read_history("t")) == before
+        assert (store.total_bytes, history_of(store, "t")) == before
 
     def test_the_request_says_which_messages_history_has(self) -> None:
         store = MemoryStore()
@@ -335,7 +339,7 @@ class TestConcurrentRuns:
         assert read_all(store, newcomer) == (old + b"data: new\n\n", False)
         # It is history like any run that was stopped.
         assert connect(store) == b"compact" + b"data: new\n\n"
-        assert store.read_history("t") == ThreadHistory(b"compact")
+        assert history_of(store, "t") == ThreadHistory(b"compact")
 
     def test_a_newcomer_waits_for_the_superseded_run_first(self) -> None:
         store, bell = MemoryStore(on_concurrent_run="supersede"), Bell()
@@ -362,8 +366,8 @@ class TestConcurrentRuns:
             close(store, run.key, end, result)
         whole = b"".join(compacted(run.key, f'"{run.key.run_id}"') for run in runs)
         assert connect(store) == whole
-        assert store.read_history("t") == ThreadHistory(whole, b'["c"]', b'["c"]')
-        assert store.list_threads() == [ThreadRecord("t", "agent", 3.0, 3.0)]
+        assert history_of(store, "t") == ThreadHistory(whole, b'["c"]', b'["c"]')
+        assert threads_of(store) == [ThreadRecord("t", "agent", 3.0, 3.0)]
         assert opened(store, "t", "r", *"abcd").known_message_ids == set("abc")
         # Raw frames are those of the newest.
         for index, run in enumerate(runs):
@@ -389,7 +393,7 @@ class TestConcurrentRuns:
         append(store, first.key, b"data: 1\n\n")
         close(store, first.key, b"", RunResult(b"x"))
         assert connect(store) == b"x"
-        assert [record.thread_id for record in store.list_threads()] == ["t"]
+        assert [record.thread_id for record in threads_of(store)] == ["t"]
 
     def test_it_may_be_deleted_with_the_one_that_superseded_it(self) -> None:
         store, bell = MemoryStore(on_concurrent_run="supersede"), Bell()
@@ -400,7 +404,7 @@ class TestConcurrentRuns:
         for run in (first, second):
             assert append(store, run.key, b"data: 1\n\n") is Signal.STOP
             close(store, run.key, b"", RunResult(b"x"))
-        assert store.list_threads() == []
+        assert threads_of(store) == []
         assert connect(store) == b""
         del run, first, second
         assert store.total_bytes == 0
@@ -446,8 +450,8 @@ class TestSealing:
         assert store.renew(run.key) is Signal.SEALED
         assert append(store, run.key, b"more") is Signal.SEALED
         close(store, run.key, b"more", None)
-        assert store.read_history("t") == ThreadHistory(b"compact", b"[1]", b"{}")
-        assert store.list_threads() == [ThreadRecord("t", "agent", 5.0, 5.0)]
+        assert history_of(store, "t") == ThreadHistory(b"compact", b"[1]", b"{}")
+        assert threads_of(store) == [ThreadRecord("t", "agent", 5.0, 5.0)]
         assert connect(store) == b"compact"
 
     def test_until_then_it_is_live(self, policy: Any, resumable_runs: int) -> None:
@@ -455,7 +459,7 @@ class TestSealing:
         run = opened(store)
         append(store, run.key, b"end", RunResult(b"compact"))
         assert connect(store) == b"end"
-        assert store.read_history("t") == ThreadHistory()
+        assert history_of(store, "t") == ThreadHistory()
         assert store.request_stop("t", None) is True
 
     def test_more_frames_make_it_busy_again(self, policy: Any, resumable_runs: int) -> None:
@@ -610,26 +614,27 @@ class TestLettingGo:
         slow = opened(store, "b")
         close(store, slow.key, b"x" * 3000, RunResult(b"compact"))
         add_run(store, "c", frames=1, result=RunResult(b"compact"))
-        assert [record.thread_id for record in store.list_threads()] == ["b", "c"]
+        assert [record.thread_id for record in threads_of(store)] == ["b", "c"]
         assert len(next_batch(store, slow.cursor, 5000).data) == 3000
         # They are as old as their thread, and it goes first.
         add_run(store, "d", frames=1, result=RunResult(b"compact"))
-        assert [record.thread_id for record in store.list_threads()] == ["c", "d"]
+        assert [record.thread_id for record in threads_of(store)] == ["c", "d"]
         assert len(next_batch(store, slow.cursor, 5000).data) == 3000
         live = opened(store, "live")
         assert store.read(slow.cursor, 5000) == LogGone()
-        assert [record.thread_id for record in store.list_threads()] == ["c", "d"]
+        assert [record.thread_id for record in threads_of(store)] == ["c", "d"]
         append(store, live.key, b"x" * 3000)
-        assert [record.thread_id for record in store.list_threads()] == ["d"]
+        assert [record.thread_id for record in threads_of(store)] == ["d"]
 
     def test_a_reader_may_go_in_another_thread_at_any_moment(self) -> None:
         """Behind the look at who has gone, and before what they read is let go."""
 
-        class Racing(MemoryStore):
-            def _reclaim(self) -> None:
+        class Racing(Room):
+            def reclaim(self) -> None:
                 pass
 
-        store = Racing(max_bytes=2000, resumable_runs=0)
+        store = MemoryStore(max_bytes=2000, resumable_runs=0)
+        store._room = Racing(math.inf, 0, 2000, 0)
         run = opened(store, "a")
         close(store, run.key, b"x" * 1000, None)
         del run
@@ -637,7 +642,7 @@ class TestLettingGo:
         live = opened(store, "b")
         append(store, live.key, b"x" * 1000)
         assert store.total_bytes == thread_bytes() + run_bytes() + 1000
-        MemoryStore._reclaim(store)
+        Room.reclaim(store._room)
         assert store.total_bytes == thread_bytes() + run_bytes() + 1000
 
     def test_what_comes_before_what_is_gone_is_read(self) -> None:
@@ -669,7 +674,7 @@ class TestLettingGo:
         # The buffers of streams that grow are a little longer than what is in them.
         assert held < 1.2 * bound
         told = [store.read(cursor, 10) for cursor in readers]
-        assert told.count(LogGone()) == 120 - 2 * len(store.list_threads())
+        assert told.count(LogGone()) == 120 - 2 * len(threads_of(store))
 
 
 class TestWatching:
@@ -849,6 +854,86 @@ class TestResuming:
         assert connect(store, after=f"{other.token}.0") == compacted(key, '"r"')
 
 
+class TestOwners:
+    """What is another's is not found, by whatever method."""
+
+    def two(self) -> MemoryStore:
+        store = MemoryStore()
+        for owner in ("ann", "bob"):
+            run = store.open_run(RunRequest(owner, "r", "agent", owner=owner))
+            assert isinstance(run, RunOpened)
+            append(store, run.key, frame(run.key, 0), RunResult(compacted(run.key, "1"), b"[1]"))
+        return store
+
+    def test_the_id_of_anothers_thread_is_refused(self) -> None:
+        store = self.two()
+        for owner in ("bob", None):
+            assert store.open_run(RunRequest("ann", "x", "a", owner=owner)) == ThreadOfAnother()
+
+    def test_anothers_thread_is_neither_read_nor_changed(self) -> None:
+        store = self.two()
+        assert store.request_stop("ann", None, "bob") is False
+        for owner in ("ann", "bob"):
+            assert isinstance(store.open_run(RunRequest(owner, "s", "a", owner=owner)), RunOpened)
+        for owner in ("bob", None):
+            assert read_all(store, store.open_cursor("ann", None, owner)) == (b"", True)
+            assert history_of(store, "ann", owner) == ThreadHistory()
+            assert store.update_thread("ann", {"name": "x"}, owner) is None
+            assert store.delete_thread("ann", owner) is False
+        assert [record.thread_id for record in threads_of(store, ThreadQuery("bob"))] == ["bob"]
+        assert threads_of(store) == []
+        store.clear()
+        store.clear("bob")
+        assert threads_of(store, ThreadQuery("bob")) == []
+        assert history_of(store, "ann", "ann").messages == b"[1]"
+        assert store.request_stop("ann", None, "ann") is True
+
+
+class TestPages:
+    def store(self) -> MemoryStore:
+        store = MemoryStore()
+        for number in range(7):
+            result = RunResult(b"data: %d\n\n" % number, ended_at=float(number // 2))
+            add_run(store, f"t{number}", result=result)
+        store.update_thread("t3", {"archived": True})
+        return store
+
+    def test_the_last_updated_come_first_page_by_page(self) -> None:
+        store = self.store()
+        whole = [record.thread_id for record in threads_of(store, ThreadQuery(limit=100))]
+        assert whole == ["t6", "t4", "t5", "t2", "t3", "t0", "t1"]
+        for limit in (1, 2, 3, 7):
+            listed = threads_of(store, ThreadQuery(limit=limit))
+            assert [record.thread_id for record in listed] == whole
+
+    def test_a_page_is_not_shifted_by_what_is_new(self) -> None:
+        store = self.store()
+        first = store.list_threads(ThreadQuery(limit=3))
+        add_run(store, "new", result=RunResult(b"", ended_at=9.0))
+        second = store.list_threads(ThreadQuery(limit=3, cursor=first.next_cursor))
+        assert [record.thread_id for record in second.threads] == ["t2", "t3", "t0"]
+
+    def test_filters(self) -> None:
+        store = self.store()
+        assert len(threads_of(store, ThreadQuery(archived=False, limit=2))) == 6
+        assert [one.thread_id for one in threads_of(store, ThreadQuery(archived=True))] == ["t3"]
+        assert threads_of(store, ThreadQuery(agent_id="other")) == []
+        assert len(threads_of(store, ThreadQuery(agent_id="agent"))) == 7
+
+    @pytest.mark.parametrize("cursor", ["", "x", "ü", "W10", "WzEsMl0", "bnVsbA", "WyJhIiwiYiJd"])
+    def test_what_is_no_cursor(self, cursor: str) -> None:
+        with pytest.raises(UnknownCursor):
+            self.store().list_threads(ThreadQuery(cursor=cursor))
+
+    def test_history_that_goes_while_it_is_read(self) -> None:
+        store = MemoryStore()
+        add_run(store, "t")
+        page = store.read_history("t", "frames", None, 5)
+        assert isinstance(page, Batch)
+        store.delete_thread("t")
+        assert store.read_history("t", "frames", page.cursor, 5) == LogGone()
+
+
 class TestBounds:
     def test_the_least_recently_used_thread_goes_first(self) -> None:
         store = MemoryStore(max_threads=3)
@@ -867,7 +952,7 @@ class TestBounds:
         store = MemoryStore(max_threads=2)
         for thread_id in "abac":
             add_run(store, thread_id)
-        assert sorted(record.thread_id for record in store.list_threads()) == ["a", "c"]
+        assert sorted(record.thread_id for record in threads_of(store)) == ["a", "c"]
 
     def test_a_thread_with_a_live_run_stays(self) -> None:
         store = MemoryStore(max_threads=1)
@@ -878,7 +963,7 @@ class TestBounds:
         # As soon as they have ended, the bound holds again.
         for run in live:
             close(store, run.key, b"", RunResult(b""))
-        assert [record.thread_id for record in store.list_threads()] == ["c"]
+        assert [record.thread_id for record in threads_of(store)] == ["c"]
 
     def test_history_of_a_live_thread_stays(self) -> None:
         store = MemoryStore(max_threads=1)
@@ -892,7 +977,7 @@ class TestBounds:
         store = MemoryStore(**bound)
         for thread_id in "abc":
             add_run(store, thread_id)
-            assert [record.thread_id for record in store.list_threads()] == [thread_id]
+            assert [record.thread_id for record in threads_of(store)] == [thread_id]
 
     def test_the_oldest_run_of_a_thread_goes_first(self) -> None:
         store = MemoryStore(max_runs_per_thread=2)
@@ -903,7 +988,7 @@ class TestBounds:
         store = MemoryStore(max_runs_per_thread=1)
         add_run(store, result=RunResult(b"1", b"[1]", b'{"a":1}'))
         add_run(store, result=RunResult(b"2"))
-        assert store.read_history("t") == ThreadHistory(b"2", b"[1]", b'{"a":1}')
+        assert history_of(store, "t") == ThreadHistory(b"2", b"[1]", b'{"a":1}')
 
     @pytest.mark.parametrize("bound", [0, math.inf])
     def test_there_may_be_no_limit_to_the_runs_of_a_thread(self, bound: float) -> None:
@@ -919,9 +1004,9 @@ class TestBounds:
         add_run(store, "b", result=RunResult(b"x" * 400))
         live = opened(store, "l")
         append(store, live.key, b"x" * 300)
-        assert [record.thread_id for record in store.list_threads()] == ["b"]
+        assert [record.thread_id for record in threads_of(store)] == ["b"]
         append(store, live.key, b"x" * 50_000)
-        assert store.list_threads() == []
+        assert threads_of(store) == []
         assert store.total_bytes == size + 50_300
         close(store, live.key, b"", None)
         del live
@@ -936,7 +1021,7 @@ class TestBounds:
         )
         for number in range(1200):
             add_run(store, str(number))
-        assert len(store.list_threads()) == 1200
+        assert len(threads_of(store)) == 1200
 
     @pytest.mark.parametrize(
         "bound", [{"max_threads": 1}, {"max_bytes": 1}, {"max_runs_per_thread": 1}]
@@ -1008,14 +1093,14 @@ class TestAccounting:
         add_run(store, "idle")
         store.clear()
         assert store.total_bytes == thread_bytes() + 2 * run_bytes() + 8
-        assert store.list_threads() == []
-        assert store.read_history("t") == ThreadHistory()
+        assert threads_of(store) == []
+        assert history_of(store, "t") == ThreadHistory()
         close(store, superseded.key, b"", None)
         del superseded
         assert connect(store) == b"12345"
         assert store.total_bytes == thread_bytes() + run_bytes() + 5
         close(store, live.key, b"67", RunResult(b"new", None, None, frozenset(), 9.0))
-        assert store.list_threads() == [ThreadRecord("t", "agent", 9.0, 9.0)]
+        assert threads_of(store) == [ThreadRecord("t", "agent", 9.0, 9.0)]
         assert store.total_bytes == thread_bytes() + run_bytes() + 7 + 3
         assert opened(store, "t", "r", "m").known_message_ids == frozenset()
 
@@ -1049,7 +1134,7 @@ class TestAccounting:
         store.update_thread("t", {"name": "n" * 1000})
         assert store.total_bytes == before + sys.getsizeof("n" * 1000) - sys.getsizeof(None)
         store.update_thread("t", {"name": "n" * 100_000})
-        assert [record.thread_id for record in store.list_threads()] == ["t"]
+        assert [record.thread_id for record in threads_of(store)] == ["t"]
         store.update_thread("t", {"name": None})
         store.delete_thread("t")
         assert store.total_bytes == 0
@@ -1100,7 +1185,7 @@ class TestThreads:
         store = MemoryStore()
         for thread_id, ended_at in (("a", 1.0), ("b", 2.0), ("c", 3.0), ("a", 4.0)):
             add_run(store, thread_id, result=RunResult(b"", ended_at=ended_at))
-        assert store.list_threads() == [
+        assert threads_of(store) == [
             ThreadRecord("a", "agent", 1.0, 4.0),
             ThreadRecord("c", "agent", 3.0, 3.0),
             ThreadRecord("b", "agent", 2.0, 2.0),
@@ -1110,7 +1195,7 @@ class TestThreads:
         store = MemoryStore()
         run = opened(store)
         append(store, run.key, b"x")
-        assert store.list_threads() == []
+        assert threads_of(store) == []
 
     def test_the_agent_is_that_of_the_last_run(self) -> None:
         store = MemoryStore()
@@ -1118,13 +1203,13 @@ class TestThreads:
             outcome = store.open_run(RunRequest("t", "r", agent_id))
             assert isinstance(outcome, RunOpened)
             close(store, outcome.key, b"", RunResult(b""))
-        assert [record.agent_id for record in store.list_threads()] == ["second"]
+        assert [record.agent_id for record in threads_of(store)] == ["second"]
 
     def test_history_is_what_the_runs_left(self) -> None:
         store = MemoryStore()
-        assert store.read_history("t") == ThreadHistory(b"", b"[]", None)
+        assert history_of(store, "t") == ThreadHistory(b"", b"[]", None)
         add_run(store, result=RunResult(b"1", b"[1]", b"{}"))
         add_run(store, result=RunResult(b"2", b"[1,2]"))
         add_run(store, result=RunResult(b"3", None, b"null"))
         opened(store)
-        assert store.read_history("t") == ThreadHistory(b"123", b"[1,2]", b"null")
+        assert history_of(store, "t") == ThreadHistory(b"123", b"[1,2]", b"null")

@@ -13,6 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 from support.model_store import ModelReader, ModelRun, ModelStore, split_frames
+from support.owner import history_of, threads_of
 
 from sansio_copilot.stores.memory import MemoryStore
 from sansio_copilot.stores.protocol import (
@@ -282,9 +283,9 @@ class StoreMachine(RuleBasedStateMachine):
         if not hasattr(self, "store"):
             return
         for thread_id in ("s", "t", "u"):
-            assert self.store.read_history(thread_id) == self.model.read_history(thread_id)
+            assert history_of(self.store, thread_id) == self.model.read_history(thread_id)
         records = [record for id_ in "stu" if (record := self.model.record(id_)) is not None]
-        listed = self.store.list_threads()
+        listed = threads_of(self.store)
         assert sorted(listed, key=lambda record: record.thread_id) == records
         times = [record.updated_at for record in listed]
         assert times == sorted(times, reverse=True)

@@ -1,0 +1,142 @@
+"""The runs and threads that a MemoryStore keeps, and what each of them is counted for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from operator import attrgetter
+from sys import getsizeof
+
+import attrs
+
+from .protocol import NotifyOwner, RunKey, RunResult, Signal, ThreadQuery, ThreadRecord
+from .streams import Stream
+
+# What Python takes for the objects that stand for each, beside the bytes and texts that they hold;
+# measured by tracemalloc, and compared with it by a test.
+THREAD_BYTES = 600
+RUN_BYTES = 600
+MESSAGE_ID_BYTES = 50
+
+
+@attrs.define(eq=False)
+class KeptRun:
+    """A run in a thread, or one that is open although its thread was deleted.
+
+    :ivar raw: its frames as they were appended; None once they were let go.
+    :ivar result: while it is open, what it would leave if it ended now.
+    :ivar compacted: once it is history, what a replay sends.
+    :ivar fixed: bytes that it takes beside its frames, whatever becomes of it.
+    :ivar size: bytes that it is counted for.
+    """
+
+    key: RunKey
+    agent_id: str
+    raw: Stream | None = attrs.field(factory=Stream)
+    result: RunResult | None = None
+    compacted: Stream | None = None
+    message_ids: tuple[str, ...] = ()
+    signal: Signal = Signal.CONTINUE
+    detached: bool = False
+    notify_owner: NotifyOwner | None = None
+    fixed: int = 0
+    size: int = 0
+
+    @property
+    def open_stream(self) -> Stream:
+        assert self.raw is not None, "an open run keeps its frames"
+        return self.raw
+
+    @property
+    def replayed(self) -> Stream:
+        """What a replay reads of it: compacted once it is history, raw while it is open."""
+        return self.open_stream if self.compacted is None else self.compacted
+
+    def forget_owner(self) -> None:
+        self.notify_owner = None
+
+    def measured(self) -> int:
+        """What it takes now."""
+        size = self.fixed
+        if self.raw is not None:
+            size += len(self.raw.data)
+        if self.compacted is not None:
+            size += len(self.compacted.data)
+        elif (result := self.result) is not None:
+            size += len(result.frames) + len(result.messages or b"") + len(result.state or b"")
+            size += size_of_ids(result.message_ids)
+        return size
+
+
+by_seq = attrgetter("key.seq")
+
+
+@attrs.define(eq=False)
+class KeptThread:
+    """A thread: its ended runs, those that were superseded and have not ended, and the live one.
+
+    Its history is in the order in which the runs were opened.
+
+    :ivar used: when it was used last, by the store's count of uses.
+    """
+
+    thread_id: str
+    owner: str | None = None
+    history: list[KeptRun] = attrs.field(factory=list)
+    superseded: list[KeptRun] = attrs.field(factory=list)
+    live: KeptRun | None = None
+    messages: bytes = b"[]"
+    state: bytes | None = None
+    message_ids: dict[str, int] = attrs.field(factory=dict)
+    created_at: float = 0.0
+    updated_at: float = 0.0
+    name: str | None = None
+    archived: bool = False
+    used: int = 0
+    size: int = 0
+
+    @property
+    def open_runs(self) -> list[KeptRun]:
+        return self.superseded if self.live is None else [*self.superseded, self.live]
+
+    def runs(self) -> list[KeptRun]:
+        """All of them in order."""
+        if not self.superseded:
+            return self.history if self.live is None else [*self.history, self.live]
+        return sorted([*self.history, *self.open_runs], key=by_seq)
+
+    def record(self) -> ThreadRecord | None:
+        """The thread's line in a list; None if it has no history."""
+        if not self.history:
+            return None
+        agent_id = self.history[-1].agent_id
+        return ThreadRecord(
+            self.thread_id, agent_id, self.created_at, self.updated_at, self.name, self.archived
+        )
+
+    def answers(self, query: ThreadQuery) -> bool:
+        """Whether it is one of those that ``query`` asks for, on whatever page."""
+        return (
+            bool(self.history)
+            and self.owner == query.owner
+            and query.agent_id in (None, self.history[-1].agent_id)
+            and query.archived in (None, self.archived)
+        )
+
+    def count_message_ids(self, run: KeptRun, by: int) -> None:
+        for message_id in run.message_ids:
+            count = self.message_ids.get(message_id, 0) + by
+            if count:
+                self.message_ids[message_id] = count
+            else:
+                del self.message_ids[message_id]
+
+    def measured(self) -> int:
+        """What it takes now, its runs left out."""
+        size = THREAD_BYTES + getsizeof(self.thread_id) + getsizeof(self.name)
+        size += 0 if self.owner is None else getsizeof(self.owner)
+        return size + len(self.messages) + len(self.state or b"")
+
+
+def size_of_ids(message_ids: Collection[str]) -> int:
+    """What the ids of messages take."""
+    return sum(map(getsizeof, message_ids)) + MESSAGE_ID_BYTES * len(message_ids)
