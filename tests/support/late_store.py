@@ -147,10 +147,11 @@ class LateStore:
         self, key: RunKey, at: int, frames: bytes, result: RunResult | None
     ) -> None:
         async with _Trip(self, "close_run"):
-            if self._leases.pop(key, None) is not None:
+            if key in self._leases:
+                self.inner.close_run(key, at, frames, result)
+                del self._leases[key]
                 if self._live.get(key.thread_id) == key:
                     del self._live[key.thread_id]
-                self.inner.close_run(key, at, frames, result)
 
     async def renew(self, key: RunKey) -> Signal:
         async with _Trip(self, "renew"):
@@ -165,8 +166,8 @@ class LateStore:
     ) -> bool | Orphan:
         async with _Trip(self, "request_stop"):
             key = self._live.get(thread_id)
-            lease = None if key is None else self._leases[key]
-            if lease is not None and lease.owner == owner and run_id in (None, key.run_id):
+            is_meant = key is not None and run_id in (None, key.run_id)
+            if key is not None and is_meant and (lease := self._leases[key]).owner == owner:
                 lease.stop_requested = True
                 if (orphan := self._take_over(key)) is not None:
                     return orphan

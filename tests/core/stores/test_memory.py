@@ -875,11 +875,11 @@ class TestOwners:
         assert store.request_stop("ann", None, "bob") is False
         for owner in ("ann", "bob"):
             assert isinstance(store.open_run(RunRequest(owner, "s", "a", owner=owner)), RunOpened)
-        for owner in ("bob", None):
-            assert read_all(store, store.open_cursor("ann", None, owner)) == (b"", True)
-            assert history_of(store, "ann", owner) == ThreadHistory()
-            assert store.update_thread("ann", {"name": "x"}, owner) is None
-            assert store.delete_thread("ann", owner) is False
+        for another in ("bob", None):
+            assert read_all(store, store.open_cursor("ann", None, another)) == (b"", True)
+            assert history_of(store, "ann", another) == ThreadHistory()
+            assert store.update_thread("ann", {"name": "x"}, another) is None
+            assert store.delete_thread("ann", another) is False
         assert [record.thread_id for record in threads_of(store, ThreadQuery("bob"))] == ["bob"]
         assert threads_of(store) == []
         store.clear()

@@ -1,0 +1,117 @@
+"""What stores promise that have leases, and those whose runs supersede each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from ...stores.protocol import Orphan, RunRequest, Signal
+from .driven import Driven, StoreTests, Told, frame, result_of
+
+
+class LeasedStoreConformance(StoreTests):
+    """What a store promises that outlives the processes which use it."""
+
+    def expire(self, store: Any) -> None:
+        """Let so much time pass that every lease of ``store`` has run out."""
+        raise NotImplementedError
+
+    def orphaned(self, *owners: str | None) -> tuple[Driven, list[Orphan]]:
+        """A store with a run for each owner, all of which have died; and what is to be found."""
+        store = self.new()
+        lost = []
+        for number, owner in enumerate(owners):
+            thread_id = f"t{number}"
+            store.ended(thread_id, "1", messages=b"[1]", owner=owner)
+            run = store.opened(thread_id, "lost", owner=owner)
+            assert run.lease is not None
+            assert run.lease > 0
+            store.append(run.key, 0, frame(run.key, 0))
+            lost.append(Orphan(run.key, "agent", frame(run.key, 0), b"[1]"))
+        self.expire(store.store)
+        return store, lost
+
+    def finalize(self, store: Driven, orphan: Orphan) -> None:
+        """What the core does with an orphan."""
+        end = frame(orphan.key, 1)
+        store.close_run(orphan.key, len(orphan.frames), end, result_of(orphan.key, "2"))
+
+    def test_the_next_run_of_its_thread_finds_an_orphan(self) -> None:
+        store, [lost] = self.orphaned(None)
+        found = store.open_run(RunRequest("t0", "next", "agent"))
+        assert found == lost
+        self.finalize(store, found)
+        store.opened("t0", "next")
+        assert store.history("t0", "frames").endswith(frame(lost.key, "c0", "2"))
+
+    def test_a_stop_finds_one_and_says_so(self) -> None:
+        store, [lost] = self.orphaned(None)
+        found = store.request_stop("t0", None, None)
+        assert found == attrs.evolve(lost, stop_requested=True)
+
+    def test_a_reader_finds_one(self) -> None:
+        store, [lost] = self.orphaned(None)
+        cursor, found = store.open_cursor("t0", None, None), None
+        while found is None:
+            batch = store.read(cursor, 1 << 16)
+            cursor, found = batch.cursor, batch.orphan
+            assert batch.data or found
+        assert found == lost
+        self.finalize(store, found)
+        assert store.rest(cursor) == (frame(lost.key, 1), True)
+
+    def test_whoever_sweeps_finds_them_all(self) -> None:
+        store, lost = self.orphaned(None, "ann", "bob")
+        found: list[Orphan] = []
+        while batch := store.orphans(2):
+            assert len(batch) <= 2
+            for orphan in batch:
+                self.finalize(store, orphan)
+            found += batch
+        assert sorted(found, key=lambda one: one.key.seq) == sorted(
+            lost, key=lambda one: one.key.seq
+        )
+
+    def test_a_run_with_an_owner_is_no_orphan(self) -> None:
+        store = self.new()
+        store.opened()
+        assert store.orphans(10) == []
+
+    def test_an_owner_that_was_thought_dead_is_fenced_out(self) -> None:
+        store, [lost] = self.orphaned(None)
+        [found] = store.orphans(10)
+        late = frame(lost.key, 1, '"late"')
+        assert store.append(lost.key, len(lost.frames), late) is Signal.SEALED
+        assert store.renew(lost.key) is Signal.SEALED
+        self.finalize(store, found)
+        store.close_run(lost.key, len(lost.frames), late, None)
+        assert store.append(lost.key, len(lost.frames), late) is Signal.SEALED
+        assert store.replay("t0", f"{lost.key.token}.0") == frame(lost.key, 1)
+
+    def test_anothers_orphan_is_not_handed_to_a_user(self) -> None:
+        store, _ = self.orphaned("ann")
+        assert store.request_stop("t0", None, "bob") is False
+        assert store.rest(store.open_cursor("t0", None, "bob")) == (b"", True)
+
+
+class SupersedingStoreConformance(StoreTests):
+    """What a store promises in which the next run of a busy thread supersedes the live one."""
+
+    supersedes = True
+
+    def test_the_live_run_is_stopped_and_ends_as_history_in_front(self) -> None:
+        store, told = self.new(), Told()
+        first = store.opened("t", "first")
+        store.watch_run(first.key, told)
+        second = store.opened("t", "second")
+        self.wait_until(lambda: told.signals[-1:] == [Signal.STOP])
+        store.close_run(second.key, 0, b"", result_of(second.key, "2", messages=b"[2]"))
+        one = frame(first.key, 0)
+        assert store.append(first.key, 0, one) is Signal.STOP
+        assert store.rest(store.open_cursor("t", None, None))[1] is False
+        store.close_run(first.key, len(one), b"", result_of(first.key, "1", messages=b"[1]"))
+        assert store.history("t", "frames") == frame(first.key, "c0", "1") + frame(
+            second.key, "c0", "2"
+        )
+        assert store.history("t", "messages") == b"[2]", "that of the run that was opened last"

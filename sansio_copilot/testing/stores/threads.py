@@ -1,0 +1,181 @@
+"""What every store promises of threads: lists, history, changes, and whose they are."""
+
+from __future__ import annotations
+
+import attrs
+
+from ...stores.protocol import (
+    LogGone,
+    RunRequest,
+    Signal,
+    ThreadOfAnother,
+    ThreadQuery,
+    UnknownCursor,
+)
+from .driven import Driven, StoreTests, Told, frame, refuses, result_of
+
+
+class ThreadTests(StoreTests):
+    """What every store promises of threads."""
+
+    def test_the_last_updated_come_first_page_by_page(self) -> None:
+        store = self.new()
+        for number in range(7):
+            store.ended(f"t{number}", "1", ended_at=float(10 + number // 2))
+        whole = store.listed(ThreadQuery())
+        assert {one.thread_id for one in whole} == {f"t{number}" for number in range(7)}
+        times = [one.updated_at for one in whole]
+        assert times == sorted(times, reverse=True)
+        assert (whole[0].agent_id, whole[0].created_at) == ("agent", 13.0)
+        assert (whole[0].name, whole[0].archived) == (None, False)
+        for limit in (1, 2, 3, 7):
+            assert store.listed(ThreadQuery(limit=limit)) == whole
+
+    def test_a_page_does_not_shift_when_threads_are_new(self) -> None:
+        store = self.new()
+        for number in range(4):
+            store.ended(f"t{number}", "1", ended_at=float(number))
+        first = store.list_threads(ThreadQuery(limit=2))
+        store.ended("new", "1", ended_at=9.0)
+        rest = store.listed(ThreadQuery(limit=2, cursor=first.next_cursor))
+        assert [one.thread_id for one in rest] == ["t1", "t0"]
+
+    def test_a_list_is_of_one_agent_and_archived_or_not(self) -> None:
+        store = self.new()
+        store.ended("a", "1", agent_id="one", ended_at=1.0)
+        store.ended("b", "1", agent_id="two", ended_at=2.0)
+        store.update_thread("b", {"archived": True}, None)
+
+        def ids(**fields: object) -> list[str]:
+            query = attrs.evolve(ThreadQuery(limit=1), **fields)  # type: ignore[arg-type]
+            return sorted(one.thread_id for one in store.listed(query))
+
+        assert ids() == ["a", "b"]
+        assert (ids(archived=False), ids(archived=True)) == (["a"], ["b"])
+        assert (ids(agent_id="two"), ids(agent_id="two", archived=False)) == (["b"], [])
+
+    def test_a_cursor_that_no_page_has_given_out_is_refused(self) -> None:
+        store = self.new()
+        for cursor in ("", "x", "é", "W10", "WzEsMl0", "0"):
+            refuses(UnknownCursor, lambda c=cursor: store.list_threads(ThreadQuery(cursor=c)))  # type: ignore[misc]
+
+    def test_history_is_what_the_runs_left_in_pages_of_any_size(self) -> None:
+        store = self.new()
+        first = store.ended("t", "1", messages=b"[1]", state=b'{"a":1}')
+        second = store.ended("t", "2", "3")
+        frames = frame(first, "c0", "1") + frame(second, "c0", "2") + frame(second, "c1", "3")
+        for size in (1, 10, 1 << 16):
+            assert store.history("t", "frames", None, size) == frames
+            assert store.history("t", "messages", None, size) == b"[1]"
+            assert store.history("t", "state", None, size) == b'{"a":1}'
+        store.ended("t", "4", messages=b"[1,2]", state=b"null")
+        assert store.history("t", "messages") == b"[1,2]"
+        assert store.history("t", "state") == b"null"
+
+    def test_a_thread_that_there_is_not_has_an_empty_history(self) -> None:
+        store = self.new()
+        assert store.history("t", "frames") == b""
+        assert store.history("t", "messages") == b"[]"
+        assert store.history("t", "state") == b""
+
+    def test_a_live_run_is_no_history_yet(self) -> None:
+        store = self.new()
+        run = store.opened()
+        store.append(run.key, 0, frame(run.key, 0))
+        assert store.history("t", "frames") == b""
+        assert store.listed(ThreadQuery()) == []
+        assert store.update_thread("t", {"name": "x"}, None) is None
+
+    def test_a_thread_is_named_and_archived(self) -> None:
+        store = self.new()
+        store.ended("t", "1", ended_at=5.0)
+        record = store.update_thread("t", {"name": "n"}, None)
+        assert (record.name, record.archived, record.updated_at) == ("n", False, 5.0)
+        record = store.update_thread("t", {"archived": True}, None)
+        assert (record.name, record.archived) == ("n", True)
+        assert store.listed(ThreadQuery()) == [record]
+        assert store.update_thread("t", {"name": None, "archived": False}, None).name is None
+        assert store.update_thread("nobody's", {"name": "n"}, None) is None
+
+    def test_a_deleted_thread_leaves_nothing_and_its_live_run_is_stopped(self) -> None:
+        store, told = self.new(), Told()
+        key = store.ended("t", "1", message_ids=frozenset({"m"}))
+        run = store.opened("t", "live")
+        store.watch_run(run.key, told)
+        assert store.delete_thread("t", None) is True
+        assert store.delete_thread("t", None) is False
+        self.wait_until(lambda: told.signals[-1:] == [Signal.STOP])
+        end = frame(run.key, 0)
+        assert store.append(run.key, 0, end) is Signal.STOP
+        store.close_run(run.key, len(end), b"", result_of(run.key, "2"))
+        assert store.rest(run.cursor) == (end, True)
+        assert store.listed(ThreadQuery()) == []
+        again = store.opened("t", "r", message_ids=("m",))
+        assert again.known_message_ids == frozenset()
+        store.append(again.key, 0, frame(again.key, 0))
+        # A place in the thread that was, whose runs had the same ids, is none in this one.
+        assert store.replay("t", f"{key.token}.0") == frame(again.key, 0)
+
+    def test_clearing_forgets_history_and_leaves_live_runs(self) -> None:
+        store = self.new()
+        store.ended("a", "1", messages=b"[1]")
+        store.ended("b", "1")
+        run = store.opened("b", "live")
+        store.clear(None)
+        assert store.listed(ThreadQuery()) == []
+        assert store.history("a", "messages") == b"[]"
+        store.close_run(run.key, 0, frame(run.key, 0), result_of(run.key, "2"))
+        assert store.replay("b") == frame(run.key, "c0", "2")
+
+    # Whose threads they are
+
+    def owned(self) -> Driven:
+        """A store in which two users have a thread each."""
+        store = self.new()
+        for owner in ("ann", "bob"):
+            store.ended(owner, "1", owner=owner, messages=b"[1]", state=b"{}")
+        return store
+
+    def test_anothers_thread_is_not_found(self) -> None:
+        store = self.owned()
+        live = store.opened("ann", "live", owner="ann")
+        for owner in ("bob", None):
+            request = RunRequest("ann", "x", "agent", owner=owner)
+            assert store.open_run(request) == ThreadOfAnother()
+            assert store.rest(store.open_cursor("ann", None, owner)) == (b"", True)
+            assert store.request_stop("ann", None, owner) is False
+            assert store.history("ann", "frames", owner) == b""
+            assert store.history("ann", "messages", owner) == b"[]"
+            assert store.history("ann", "state", owner) == b""
+            assert store.update_thread("ann", {"name": "x"}, owner) is None
+            assert store.delete_thread("ann", owner) is False
+            store.clear(owner)
+        assert store.renew(live.key) is Signal.CONTINUE
+        assert store.request_stop("ann", None, "ann") is True
+        assert store.history("ann", "messages", "ann") == b"[1]"
+        assert [one.name for one in store.listed(ThreadQuery("ann"))] == [None]
+        assert store.listed(ThreadQuery("bob")) == []
+
+    def test_a_list_is_of_one_owner(self) -> None:
+        store = self.owned()
+        store.ended("nobody's", "1")
+        for owner, expected in (("ann", "ann"), ("bob", "bob"), (None, "nobody's")):
+            listed = store.listed(ThreadQuery(owner, limit=1))
+            assert [one.thread_id for one in listed] == [expected]
+
+    def test_an_id_is_free_when_its_thread_is_gone(self) -> None:
+        store = self.owned()
+        assert store.delete_thread("ann", "ann") is True
+        run = store.opened("ann", "r", owner="bob")
+        assert store.rest(store.open_cursor("ann", None, "bob")) == (b"", False)
+        store.close_run(run.key, 0, b"", result_of(run.key, "1"))
+        assert store.history("ann", "frames", "ann") == b""
+
+    def test_a_page_of_what_has_gone_says_so(self) -> None:
+        store = self.new()
+        store.ended("t", "1", "2")
+        page = store.read_history("t", "frames", None, 5, None)
+        store.delete_thread("t", None)
+        again = store.read_history("t", "frames", page.cursor, 1 << 16, None)
+        whole = not isinstance(again, LogGone) and b"2" in again.data
+        assert again == LogGone() or whole, "never an end that looks like the whole"

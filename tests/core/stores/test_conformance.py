@@ -1,0 +1,101 @@
+"""The stores of the core and of its tests pass the suite that defines what a store is."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any
+
+import pytest
+from support.late_store import LateStore
+
+from sansio_copilot import MemoryStore
+from sansio_copilot.testing.stores import (
+    LeasedStoreConformance,
+    StoreConformance,
+    SupersedingStoreConformance,
+)
+
+
+class TestMemoryStore(StoreConformance):
+    def make_store(self) -> MemoryStore:
+        return MemoryStore()
+
+
+class TestMemoryStoreThatSupersedes(StoreConformance, SupersedingStoreConformance):
+    def make_store(self) -> MemoryStore:
+        return MemoryStore(on_concurrent_run="supersede")
+
+
+class TestLateStore(StoreConformance, LeasedStoreConformance):
+    def make_store(self) -> LateStore:
+        return LateStore()
+
+    def await_(self, awaitable: Awaitable[Any]) -> Any:
+        """Send each coroutine through all its gates at once."""
+        steps = awaitable.__await__()
+        while True:
+            try:
+                next(steps)
+            except StopIteration as stop:
+                return stop.value
+
+    def expire(self, store: LateStore) -> None:
+        store.expire_leases()
+
+
+class TestAStoreOfCoroutines(StoreConformance):
+    """One that never waits needs no event loop, and so no runner of its own."""
+
+    def make_store(self) -> Any:
+        return Coroutines()
+
+
+class Coroutines:
+    blocking = False
+
+    def __init__(self) -> None:
+        self._inner = MemoryStore()
+        self.ready = False
+        self.watch, self.watch_run = self._inner.watch, self._inner.watch_run
+
+    async def open(self) -> None:
+        self.ready = True
+
+    async def check(self) -> None:
+        assert self.ready
+
+    async def close(self) -> None:
+        self.ready = False
+
+    def __getattr__(self, name: str) -> Any:
+        async def call(*args: Any) -> Any:
+            assert self.ready
+            return getattr(self._inner, name)(*args)
+
+        return call
+
+
+class TestWhatIsWrong:
+    """A store that breaks a promise fails, and so does a suite that was not filled in."""
+
+    def test_a_store_that_doubles_what_comes_twice(self) -> None:
+        class Doubling(MemoryStore):
+            def append(self, key: Any, at: int, frames: bytes, result: Any = None) -> Any:
+                return super().append(key, len(self._open[key].open_stream.data), frames, result)
+
+        class Suite(StoreConformance):
+            def make_store(self) -> MemoryStore:
+                return Doubling()
+
+        for test in (
+            "what_is_appended_again_is_not_doubled",
+            "what_leaves_a_gap_is_refused_and_changes_nothing",
+        ):
+            with pytest.raises(AssertionError):
+                getattr(Suite(), f"test_{test}")()
+
+    def test_a_suite_without_a_store(self) -> None:
+        with pytest.raises(NotImplementedError):
+            StoreConformance().make_store()
+        with pytest.raises(NotImplementedError):
+            LeasedStoreConformance().expire(None)
