@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Generator, Mapping
+from typing import Any
 
 from .agents.disclosure import ErrorMessage, check_error_message
 from .agents.protocols import Agent, AgentsFunction, check_agents, check_agents_function
+from .calls import Call
 from .config import Mode, RuntimeConfig
 from .exchange.machine import Exchange
 from .hooks import Hooks
@@ -16,6 +18,7 @@ from .http.messages import Request
 from .http.paths import normalize_base_path
 from .limits import Limits, check_positive
 from .runs.audience import Audiences
+from .runs.orphans import sweep
 from .stores.debug_feed import DebugFeed
 from .stores.memory import MemoryStore
 from .stores.protocol import ThreadStore, check_store
@@ -133,6 +136,17 @@ class CopilotRuntime(RuntimeConfig):
         # attrs freezes a runtime that has been made, but nobody else has this copy yet.
         object.__setattr__(behind, "cors", None)
         return behind
+
+    def sweep(self, now: float) -> Generator[Call, Any, int]:
+        """The steps of ending all runs of the store that have lost their owners.
+
+        To be done once in a lease (``store.lease``), so that a thread which nobody visits is ended
+        too. Each step is a :class:`~sansio_copilot.actions.StoreCall`; send its outcome, or throw
+        what it raised.
+
+        :param now: seconds since the epoch.
+        """
+        return sweep(self.store, self.limits, now)
 
     def exchange(self, request: Request, now: float) -> Exchange:
         """A new exchange for ``request``.

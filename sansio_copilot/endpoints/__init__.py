@@ -17,7 +17,6 @@ from ..endpoints import (
     transcribe,
 )
 from .body import JsonBody, check_values
-from .new_run import adopt
 from .turn import EndpointSteps, LogStream, Reply, Turn
 
 __all__ = [
@@ -28,7 +27,6 @@ __all__ = [
     "LogStream",
     "Reply",
     "Turn",
-    "adopt",
     "check_values",
 ]
 

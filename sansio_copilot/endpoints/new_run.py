@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -10,12 +10,9 @@ from ag_ui.core import RunAgentInput
 
 from ..agents.disclosure import Teller
 from ..agents.protocols import Agent, AgentContext
-from ..calls import Call
-from ..limits import Limits
 from ..runs.machine import Run
 from ..runs.recorder import RunRecorder
-from ..stores import calls
-from ..stores.protocol import Orphan, RunOpened, RunRequest, ThreadStore
+from ..stores.protocol import RunOpened, RunRequest, ThreadStore
 from .turn import LogStream, Reply, Turn
 
 
@@ -79,20 +76,3 @@ def run_reply(
         run.audience = turn.runtime.audiences.open(input.thread_id)
         run.abandon_seconds = turn.runtime.stop_when_abandoned
     return Reply.of_stream(LogStream(store, opened.cursor, run, ephemeral, audience=run.audience))
-
-
-def adopt(
-    store: ThreadStore, limits: Limits, orphan: Orphan, now: float
-) -> Generator[Call, Any, None]:
-    """End a run whose owner has died, in its owner's place.
-
-    :param now: seconds since the epoch.
-    """
-    recorder = RunRecorder.adopt(orphan, limits.patch_bytes)
-    frames, result = recorder.finish(
-        now,
-        stop_requested=orphan.stop_requested,
-        error=None if orphan.stop_requested else "The server that ran the agent has died",
-    )
-    recorder.close()
-    yield calls.close_run(store, orphan.key, len(orphan.frames), frames, result)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from ..errors import shorten
 from ..http.messages import Response
+from ..runs.orphans import adopt
 from ..stores.calls import close_run, open_run, perform
 from ..stores.protocol import Orphan, ThreadBusy, ThreadOfAnother
-from .new_run import adopt, new_recorder, run_reply, run_request
+from .new_run import new_recorder, run_reply, run_request
 from .run_input import read_input
 from .turn import EndpointSteps, Reply, Turn
 

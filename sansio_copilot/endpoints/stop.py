@@ -6,9 +6,9 @@ from .. import json_codec
 from ..errors import shorten
 from ..http.messages import Response
 from ..http.refusals import Refusal
+from ..runs.orphans import adopt
 from ..stores.calls import perform, request_stop
 from ..stores.protocol import Orphan
-from .new_run import adopt
 from .turn import EndpointSteps, Reply, Turn
 
 

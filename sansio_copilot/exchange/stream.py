@@ -22,7 +22,8 @@ from typing import Any
 
 from .. import sse
 from ..config import RuntimeConfig
-from ..endpoints import LogStream, adopt
+from ..endpoints import LogStream
+from ..runs.orphans import adopt
 from ..stores import calls
 from ..stores.calls import StoreCall
 from ..stores.protocol import Batch, LogGone

@@ -358,7 +358,7 @@ NOTHING_FROM_OUTSIDE = {
     " MemoryStore.read MemoryStore.watch MemoryStore.orphans MemoryStore.clear ThreadStore": (
         "take keys and cursors of the store's own, and the core's frames"
     ),
-    "CopilotRuntime.behind_cors MessageFolder.close": "take nothing",
+    "CopilotRuntime.behind_cors CopilotRuntime.sweep MessageFolder.close": "take nothing",
     "frame_data": "takes the core's frames",
     "text_agent": "takes a function, and calls it in a run",
     "ChunkExpander Compactor Finalizer Verifier Parser Client Stream": "are made of nothing",

@@ -48,6 +48,7 @@ from .bodies import Bodies
 from .calls import Calls
 from .context import CallContext
 from .run_home import RunHome
+from .sweeper import Sweeper
 
 logger = logging.getLogger(__name__)
 
@@ -183,6 +184,8 @@ class Service:
         :param stop_listening: called once, at the beginning of the shutdown.
         """
         dropped = False
+        sweeper = Sweeper(self.runtime, self.backend, self.calls)
+        sweeper.begin()
         try:
             await self._close_begun.wait()
         except self.backend.cancelled:
@@ -193,6 +196,7 @@ class Service:
             dropped = True
             raise
         finally:
+            sweeper.end()
             if not dropped:
                 await self.backend.seen_through(self.shut_down(stop_listening), self.hurry)
 

@@ -1,0 +1,64 @@
+"""Asks a store from time to time for runs that lost their owners, and has the core end them."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from sansio_copilot import CopilotRuntime
+
+from .backend import Backend, Task
+from .calls import Calls, Pending
+from .context import CallContext
+
+logger = logging.getLogger(__name__)
+
+
+class Sweeper:
+    """Sweeps once in a lease, and so never over a store without leases.
+
+    A run is found dead one lease after its owner was heard of last, and so ended after two at most.
+    """
+
+    def __init__(self, runtime: CopilotRuntime, backend: Backend, calls: Calls) -> None:
+        self._runtime = runtime
+        self._backend = backend
+        self._calls = calls
+        self._seconds: float | None = getattr(runtime.store, "lease", None)
+        self._timer: Task | None = None
+        self._ended = False
+
+    def begin(self) -> None:
+        """Sweep from now on; for the first time at once, since an owner may have died before."""
+        if self._seconds is not None:
+            self._timer = self._backend.later(0, self._due)
+
+    def end(self) -> None:
+        """Begin no other sweep."""
+        self._ended = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _due(self) -> None:
+        self._backend.spawn(self._sweep, name="sweep for orphans")
+
+    async def _sweep(self) -> None:
+        steps = self._runtime.sweep(time.time())
+        context = CallContext()
+        try:
+            action = next(steps)
+            while True:
+                try:
+                    outcome = self._calls.begin(action, context, lambda: self._backend)
+                    if isinstance(outcome, Pending):
+                        outcome = await outcome.wait(self._backend)
+                except Exception as error:
+                    action = steps.throw(error)
+                else:
+                    action = steps.send(outcome)
+        except StopIteration:
+            pass
+        except Exception:
+            logger.exception("the store could not be asked for runs without an owner")
+        if not self._ended and self._seconds is not None:
+            self._timer = self._backend.later(self._seconds, self._due)

@@ -1,0 +1,83 @@
+"""Runs without an owner are ended, though nobody visits their threads."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import anyio
+import pytest
+
+from sansio_copilot import CopilotRuntime, MemoryStore
+from sansio_copilot.stores.protocol import Orphan, RunKey
+
+
+class Orphanage(MemoryStore):
+    """Has orphans, of which one cannot be ended, and fails when it is asked for the second time."""
+
+    blocking = False
+    lease = 0.01
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+        self.ended: list[str] = []
+
+    def orphans(self, limit: int) -> list[Orphan]:
+        self.asked += 1
+        if self.asked == 2:
+            raise OSError("not now")
+        keys = [RunKey("t", number, f"r{number}") for number in range(3)]
+        return [Orphan(key, "agent", b"") for key in keys if key.run_id not in self.ended]
+
+    def close_run(self, key: RunKey, *args: Any) -> None:
+        if key.run_id == "r1":
+            raise OSError("not this one")
+        self.ended.append(key.run_id)
+
+
+class LateOrphanage(Orphanage):
+    """The same, with coroutines."""
+
+    async def orphans(self, limit: int) -> list[Orphan]:  # type: ignore[override]
+        await anyio.lowlevel.checkpoint()
+        return super().orphans(limit)
+
+
+async def serve_asyncio(runtime: CopilotRuntime, during: Callable[[], Awaitable[None]]) -> None:
+    from copilot_bindings.asyncio import start_server
+
+    server = await start_server(runtime, port=0)
+    await during()
+    await server.close()
+
+
+async def serve_trio(runtime: CopilotRuntime, during: Callable[[], Awaitable[None]]) -> None:
+    import trio
+
+    from copilot_bindings.trio import serve
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(partial(serve, runtime, port=0))
+        await during()
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("serve", [serve_asyncio, serve_trio])
+@pytest.mark.parametrize("store", [Orphanage, LateOrphanage])
+def test_a_server_sweeps_from_time_to_time(
+    serve: Any, store: type[Orphanage], caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = store()
+
+    async def swept() -> None:
+        with anyio.fail_after(30):
+            while kept.asked < 4:
+                await anyio.sleep(0.01)
+
+    library = "trio" if serve is serve_trio else "asyncio"
+    anyio.run(partial(serve, CopilotRuntime({}, store=kept), swept), backend=library)
+    assert kept.ended == ["r0", "r2"]
+    assert "an orphan could not be ended: RunKey(thread_id='t', seq=1, run_id='r1')" in caplog.text
+    assert "the store could not be asked for runs without an owner" in caplog.text
