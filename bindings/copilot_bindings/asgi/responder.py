@@ -190,7 +190,7 @@ class Responder:
             if not self._wire.disconnected:
                 raise self._wire.failure or BrokenOff("the response could not be completed")
             if not self._wire.has_head:
-                # A response is sent although nobody receives it, because middleware takes an
+                # A response is sent although no client receives it, because middleware takes an
                 # application that sends no response for a failed one.
                 await self._send_whole(refusals.CLIENT_GONE)
 

@@ -22,10 +22,10 @@ from .agent import DemoAgent, RunContext, Sleep, last_user_text
 __all__ = ["DemoAgent", "build_runtime", "echo"]
 
 
+# The docstring of this function is the agent's description, so it is written for users.
 @text_agent
 def echo(input: RunAgentInput, context: RunContext) -> Iterator[str]:
     """Says what you said, a word at a time. It is a plain generator of text."""
-    # The docstring is the agent's description, which clients see.
     for word in re.findall(r"\S+\s*", last_user_text(input)) or ["You said nothing."]:
         if context.stop_requested:
             return

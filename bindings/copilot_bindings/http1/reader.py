@@ -70,9 +70,9 @@ class RequestReader:
 
     @property
     def response(self) -> H11Response | PlainResponse:
-        """What frames the response to the request whose head was read last.
+        """The framer of the response to the request whose head was read last.
 
-        It also frames the refusal of bytes that could not be read as a request.
+        The same object frames the refusal of bytes that could not be read as a request.
         """
         if self._response is None:
             self._response = H11Response(self._h11)

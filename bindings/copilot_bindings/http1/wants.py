@@ -15,8 +15,10 @@ from ..serving.context import CallContext
 
 
 class Host(Protocol):
-    """What a connection needs of its server: a :class:`~copilot_bindings.serving.service.Service`,
-    for example."""
+    """The part of a server that a connection needs.
+
+    A :class:`~copilot_bindings.serving.service.Service` is one.
+    """
 
     @property
     def runtime(self) -> CopilotRuntime:

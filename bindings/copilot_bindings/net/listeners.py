@@ -128,8 +128,8 @@ class Listeners:
             os.chmod(path, mode)
         listener.listen(_BACKLOG)
         if self._inode != _inode_of(path):
-            # Another server, which began at the same moment, has replaced the file, because nobody
-            # was listening on it yet.
+            # Another server, which began at the same moment, has replaced the file, because this
+            # one was not listening on it yet.
             raise _in_use(path)
 
 

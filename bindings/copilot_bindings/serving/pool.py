@@ -150,8 +150,9 @@ class Job:
 class CallPool:
     """Threads for the calls of one part of the application, any of which may hang.
 
-    At the interpreter's end, when there is none and no other can be begun, a call is made by who
-    asks for it: then nobody else is served, and a store has to be told of the end of its runs.
+    At the interpreter's end no thread can be begun. If no call has a thread then, :meth:`submit`
+    makes the call in the caller's thread: no other request is served any more, and a store has to
+    learn of the end of its runs.
 
     At most ``size`` calls are made at once, and further calls wait for their turn. A call whose
     result is not needed any more (see :meth:`leave`) goes on but does not count, so that another

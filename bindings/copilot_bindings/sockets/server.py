@@ -44,7 +44,7 @@ def serve(
     grace_seconds: float = 10.0,
     ready: Callable[[Server], object] | None = None,
 ) -> None:
-    """Serve ``runtime`` until SIGTERM, SIGINT or SIGHUP, or until somebody closes the server.
+    """Serve ``runtime`` until SIGTERM, SIGINT or SIGHUP, or until :meth:`Server.close` is called.
 
     A signal begins a graceful shutdown; see :meth:`Server.close`. A second one kills the
     process, as it would without this server. Outside the main thread signals are left alone.

@@ -44,8 +44,7 @@ class Connection:
         self._call_scope = trio.CancelScope()
         self._http: HTTPConnection
         self._want: Want | None = None
-        """The want that is being waited for, which :meth:`_resume` may end; None if there is
-        none."""
+        """The want that is being waited for, which :meth:`_resume` may end; None without a wait."""
         self._outcome: Any = None
         self._resumed = trio.Event()
         self._wanted = trio.Event()
@@ -114,7 +113,8 @@ class Connection:
             try:
                 outcome = await self._perform(want)
             except trio.Cancelled:
-                # Raised again by the next checkpoint; what the exchange has begun is ended first.
+                # The cancellation is not raised here, because the exchange has to end what it has
+                # begun first; the next checkpoint raises it again.
                 self._lost = True
                 outcome = GONE
             except Exception as error:
