@@ -401,6 +401,26 @@ class TestRuns:
         assert types(stream) == WHOLE
         assert server.post(RUN, json=run_input("t1", "next")).status == 200
 
+    def test_what_waits_for_such_a_store_is_appended_when_it_is_back(self) -> None:
+        class Restarting(MemoryStore):
+            down = False
+
+            def append(self, *args: Any) -> Signal:
+                if self.down:
+                    raise StoreUnavailable("restarting")
+                return super().append(*args)
+
+        store = Restarting()
+        server = client(store=store)
+        stream = begin(server)
+        assert stream.next()["type"] == "RUN_STARTED"
+        store.down = True
+        assert server.step()
+        assert stream.ready() == []
+        store.down = False
+        server.advance(60)
+        assert types(stream.ready()) == ["CUSTOM"]
+
     def test_nor_does_one_that_is_so_for_ever_keep_a_run(self) -> None:
         class Gone(MemoryStore):
             def append(self, *args: Any) -> Signal:
