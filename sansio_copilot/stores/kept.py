@@ -104,10 +104,8 @@ class KeptThread:
             return self.history if self.live is None else [*self.history, self.live]
         return sorted([*self.history, *self.open_runs], key=by_seq)
 
-    def record(self) -> ThreadRecord | None:
-        """The thread's line in a list; None if it has no history."""
-        if not self.history:
-            return None
+    def record(self) -> ThreadRecord:
+        """The line in a list of a thread that has history."""
         agent_id = self.history[-1].agent_id
         return ThreadRecord(
             self.thread_id, agent_id, self.created_at, self.updated_at, self.name, self.archived

@@ -277,7 +277,7 @@ class MemoryStore:
             if thread.answers(query) and (behind is None or _place_of(thread) > behind)
         ]
         page = heapq.nsmallest(query.limit + 1, threads, key=_place_of)
-        records = tuple([record for thread in page[: query.limit] if (record := thread.record())])
+        records = tuple([thread.record() for thread in page[: query.limit]])
         more = len(page) > query.limit
         return ThreadPage(records, _cursor_behind(page[query.limit - 1]) if more else None)
 

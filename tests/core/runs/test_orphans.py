@@ -59,3 +59,13 @@ def test_those_that_cannot_be_are_left_and_logged(caplog: pytest.LogCaptureFixtu
 
 def test_a_store_of_memory_has_none() -> None:
     assert swept(MemoryStore()) == 0
+
+
+def test_what_are_no_orphans_is_said_by_name() -> None:
+    class Garbage(MemoryStore):
+        def orphans(self, limit: int) -> Any:
+            return [7]
+
+    told = "store method orphans returned a list of int, expected a list of Orphan"
+    with pytest.raises(TypeError, match=told):
+        swept(Garbage())
