@@ -11,9 +11,13 @@ from collections.abc import Iterator
 import pytest
 from conformance.process import Server
 
+from sansio_copilot.stores import RunKey
+from sansio_copilot.stores.kept import KeptRun, KeptThread
+from sansio_copilot.stores.streams import Stream
+
 pytestmark = pytest.mark.one_a_binding
 
-KEPT_BY_A_STORE = ("_Thread", "RunKey", "_Run", "Stream")
+KEPT_BY_A_STORE = tuple(kind.__name__ for kind in (KeptThread, RunKey, KeptRun, Stream))
 # The request that asks for the objects is listened to while it is answered.
 OF_THE_QUESTION = ("Responder._listen", "Wire.listen", "Wire._hear")
 

@@ -42,7 +42,7 @@ SLACK = {
     "objects": 500,
     "descriptors": 1,
     # A store forgets what its readers have let go of at its next call, and nobody makes one then.
-    "sansio_copilot.stores.memory._Unread": CALLERS,
+    "sansio_copilot.stores.room._Unread": CALLERS,
 }
 POOLED = {"sockets": 20, "wsgi": 20}
 """How many threads the pool of a binding, or of its server, may begin late; where nothing is said,
