@@ -92,11 +92,13 @@ def ended(store, thread):
     # As seen by another application over the same store.
     client = Client(CopilotRuntime({"default": waits}, store=store))
     stream = client.stream("POST", BASE + "/agent/default/connect", json=run_input(thread, "x"))
-    deadline = time.monotonic() + 30
-    while store._open:
-        assert time.monotonic() < deadline, store._open
+    deadline, events = time.monotonic() + 30, stream.ready()
+    # The run is closed in a thread of its own, whose steps are not seen at once.
+    while not stream.ended:
+        assert time.monotonic() < deadline, events
         time.sleep(0.002)
-    return [event["type"] for event in stream]
+        events += stream.ready()
+    return [event["type"] for event in events]
 
 store = MemoryStore()
 """
