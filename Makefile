@@ -22,7 +22,8 @@ demo: $(VENV)/.installed
 
 test: lint unit
 
-# On the path, or one of pyenv's; each has an environment of its own.
+# Each version is looked for on the path and among pyenv's, and has an environment of its own, so that
+# no version sees what is installed for another.
 PYTHONS := 3.11 3.12 3.13 3.14
 test-all:
 	@for version in $(PYTHONS); do \

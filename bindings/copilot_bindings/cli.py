@@ -13,6 +13,8 @@ from typing import Any, TypeAlias
 
 from sansio_copilot import CopilotRuntime, __version__
 
+from .net.listeners import url_of
+
 Sleep: TypeAlias = Callable[[float], Any]
 Make: TypeAlias = Callable[[Sleep], CopilotRuntime]
 """Makes the runtime; its argument is the function by which the demo's agent waits."""
@@ -186,9 +188,7 @@ def _serve_sockets(make: Make, host: str, port: int) -> None:
 
 def _say_where(host: str) -> Callable[[Any], None]:
     def ready(server: Any) -> None:
-        # RFC 3986 section 3.2.2 puts brackets around an IPv6 address.
-        name = f"[{host}]" if ":" in host else host or "0.0.0.0"
-        print(f"serving on http://{name}:{server.port}/", flush=True)
+        print(f"serving on {url_of(host or '0.0.0.0', server.port)}/", flush=True)
 
     return ready
 

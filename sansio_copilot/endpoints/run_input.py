@@ -150,7 +150,7 @@ def _attached(part: dict[str, Any]) -> tuple[str, str]:
 def _modern_part(part: dict[str, Any]) -> dict[str, Any]:
     mime_type = part["mimeType"]
     kind = mime_type.partition("/")[0].lower()
-    # One of the three has a value, or the part would have been refused.
+    # This finds one of the three, because a part without any of them has been refused.
     source, key = next(
         (source, key)
         for source, key in (("data", "data"), ("url", "url"), ("file", "id"))

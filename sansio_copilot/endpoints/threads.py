@@ -13,7 +13,7 @@ from .. import json_codec
 from ..calls import Call
 from ..errors import shorten
 from ..http.messages import Response
-from ..http.refusals import Refusal
+from ..http.refusals import Refusal, invalid_body
 from ..sse import frame_data
 from ..stores import calls
 from ..stores.calls import perform
@@ -116,21 +116,17 @@ def _changes(turn: Turn) -> dict[str, Any]:
     try:
         value = turn.json()
     except ValueError as error:
-        raise _invalid(f"not JSON: {error}") from None
+        raise Refusal(invalid_body(f"not JSON: {error}")) from None
     if not isinstance(value, dict):
-        raise _invalid("expected an object")
+        raise Refusal(invalid_body("expected an object"))
     changes = {key: value[key] for key in ("name", "archived") if key in value}
     if not changes:
-        raise _invalid("expected name or archived")
+        raise Refusal(invalid_body("expected name or archived"))
     if not isinstance(changes.get("name"), str | None):
-        raise _invalid("name: expected a string or null")
+        raise Refusal(invalid_body("name: expected a string or null"))
     if not isinstance(changes.get("archived", False), bool):
-        raise _invalid("archived: expected a boolean")
+        raise Refusal(invalid_body("archived: expected a boolean"))
     return changes
-
-
-def _invalid(details: str) -> Refusal:
-    return Refusal(Response.json({"error": "Invalid request body", "details": details}, 400))
 
 
 @attrs.frozen

@@ -28,7 +28,8 @@ DOT_SEGMENTS = _ONE_DOT | _TWO_DOTS
 _SAFE_IN_DECODED = "/:@!$&'()*+,;=~"
 # The WHATWG URL parser leaves these as they are in a path; "%" is among them so that escapes stay.
 _SAFE_IN_PATH = "!$%&'()*+,/:;=@[]^|"
-# What this matches, as nearly every path, is in its normal form already.
+# This pattern matches nearly every path. A path that it matches is in its normal form already, so
+# that the work below can be left out.
 _NORMAL_PATH = re.compile("(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+/?")
 
 

@@ -120,7 +120,7 @@ def append(
     store: ThreadStore, key: RunKey, at: int, frames: bytes, result: RunResult | None
 ) -> StoreCall[Signal]:
     """The call of :meth:`.ThreadStore.append`."""
-    # Not by the helper below, because nearly every event of a run is one of these.
+    # This constructor does without _call, because a run makes this call for nearly every event.
     args = (key, at, frames, result)
     return StoreCall(store.append, args, store.blocking, name=_APPEND.name, method=_APPEND)
 
@@ -164,7 +164,7 @@ def open_cursor(
 
 def read(store: Log, cursor: Any, max_bytes: int) -> StoreCall[Batch | LogGone]:
     """The call of :meth:`.Log.read`."""
-    # Not by the helper below, because each reader makes one for each event.
+    # This constructor does without _call, because each reader makes this call for each event.
     return StoreCall(store.read, (cursor, max_bytes), store.blocking, name=_READ.name, method=_READ)
 
 

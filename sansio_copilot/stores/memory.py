@@ -115,7 +115,8 @@ class MemoryStore:
     resumable_runs: float = attrs.field(default=4, validator=_limit)
     _room: Room = attrs.field(init=False, repr=False)
     _open: dict[RunKey, KeptRun] = attrs.field(factory=dict, init=False, repr=False)
-    # One count for all threads: a thread that was let go, and is made again, uses no number twice.
+    # The count is one for all threads, so that a thread that was let go, and is made again, uses no
+    # number twice.
     _last_seq: int = attrs.field(default=0, init=False, repr=False)
 
     blocking = False
@@ -171,7 +172,7 @@ class MemoryStore:
             frames = news
         stream.data += frames
         if result is None and run.result is None:
-            # What nearly every call comes to.
+            # Nearly every call ends here, so that the sizes are added up without measuring the run.
             run.size += len(frames)
             room.taken += len(frames)
         else:

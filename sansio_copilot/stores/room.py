@@ -81,7 +81,8 @@ class Room:
         if not thread.history:
             thread.created_at = thread.updated_at = result.ended_at
         thread.updated_at = max(thread.updated_at, result.ended_at)
-        # One that was superseded may end behind the run that did it.
+        # The run is put in its order, because one that was superseded may end after the run that
+        # superseded it.
         insort(thread.history, run, key=by_seq)
         if run is thread.history[-1]:
             thread.messages = thread.messages if result.messages is None else result.messages

@@ -51,7 +51,7 @@ class Fork:
         :raises subprocess.TimeoutExpired: if it still runs after so many seconds.
         """
         if self.returncode is None:
-            # Not select(), which takes no descriptor above 1,023.
+            # A poll is made, because select() takes no descriptor above 1,023.
             poll = select.poll()
             poll.register(self.socket, select.POLLIN)
             if not poll.poll(None if timeout is None else timeout * 1000):
@@ -126,10 +126,11 @@ def forks(told: socket.socket) -> tuple[Any, socket.socket]:
 
     Ends the process, and the forks that are left, when nobody is there any more to tell it.
     """
-    # What there is by now is no garbage, and a fork that looked for some would copy all of it.
+    # The objects that exist by now are frozen, because they are no garbage, and a fork whose
+    # collector looked at them would copy all of their memory.
     gc.collect()
     gc.freeze()
-    # Ctrl+C is for those who ask.
+    # This process ignores Ctrl+C, because the test run that asks it for servers ends it.
     on_interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
     running: dict[int, tuple[int, socket.socket]] = {}
     """By the descriptor that tells its end, each fork's process id and socket."""
@@ -174,7 +175,7 @@ def forks(told: socket.socket) -> tuple[Any, socket.socket]:
 
 
 def _tell(its_socket: socket.socket, what: int) -> None:
-    # Who has asked may have gone.
+    # The error is passed over, because the process that asked may have ended.
     with contextlib.suppress(BrokenPipeError):
         its_socket.send(json.dumps(what).encode())
 

@@ -61,7 +61,7 @@ def test_a_client_that_never_reads_cannot_hold_it_up(own_server: Server) -> None
         assert not problems, problems[0]
 
 
-# With hooks, during which the client is listened to, and without.
+# The test runs with hooks and without, because only during hooks the client is listened to.
 @pytest.mark.parametrize("config", ["main", "calm"])
 @pytest.mark.needs("gives-up-bodies")
 def test_a_client_that_trickles_its_body_cannot_hold_it_up(own_server: Server, config: str) -> None:
@@ -74,7 +74,7 @@ def test_a_client_that_trickles_its_body_cannot_hold_it_up(own_server: Server, c
         )
         head = "".join(f"{line}\r\n" for line in (*lines, ""))
         client.send_raw(head.encode() + b" " * (BODY_BYTES // 2))
-        # Whoever has answered this has begun to read that.
+        # The server has begun to read that body when it answers this request, which came later.
         assert own_server.request("GET", "/info").status == 200
         own_server.process.send_signal(signal.SIGTERM)
 

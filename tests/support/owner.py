@@ -9,14 +9,16 @@ from weakref import WeakKeyDictionary
 import attrs
 
 from sansio_copilot.stores.protocol import (
-    Batch,
     RunKey,
     RunResult,
     Signal,
     ThreadQuery,
     ThreadRecord,
 )
+from sansio_copilot.testing.loopless import run_awaitable
+from sansio_copilot.testing.stores.driven import Driven
 
+_PAGE_BYTES = 1000
 _stored: WeakKeyDictionary[Any, Counter[RunKey]] = WeakKeyDictionary()
 
 
@@ -44,30 +46,13 @@ class ThreadHistory:
 
 def history_of(store: Any, thread_id: str, owner: str | None = None) -> ThreadHistory:
     """The history that a plain store has of a thread."""
-    parts = [_read(store, thread_id, kind, owner) for kind in ("frames", "messages", "state")]
-    return ThreadHistory(parts[0], parts[1], parts[2] or None)
+    driven = Driven(store, run_awaitable)
+    frames = driven.history(thread_id, "frames", owner, _PAGE_BYTES)
+    messages = driven.history(thread_id, "messages", owner, _PAGE_BYTES)
+    state = driven.history(thread_id, "state", owner, _PAGE_BYTES)
+    return ThreadHistory(frames, messages, state or None)
 
 
 def threads_of(store: Any, query: ThreadQuery | None = None) -> list[ThreadRecord]:
     """The threads that a plain store lists."""
-    query = query or ThreadQuery(limit=500)
-    records: list[ThreadRecord] = []
-    while True:
-        page = store.list_threads(query)
-        assert len(page.threads) <= query.limit
-        records += page.threads
-        if page.next_cursor is None:
-            return records
-        query = attrs.evolve(query, cursor=page.next_cursor)
-
-
-def _read(store: Any, thread_id: str, kind: str, owner: str | None) -> bytes:
-    data, cursor = b"", None
-    while True:
-        page = store.read_history(thread_id, kind, cursor, 1000, owner)
-        assert isinstance(page, Batch)
-        assert len(page.data) <= 1000
-        data, cursor = data + page.data, page.cursor
-        if page.ended:
-            return data
-        assert page.data
+    return Driven(store, run_awaitable).listed(query or ThreadQuery(limit=500))

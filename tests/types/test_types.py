@@ -71,7 +71,7 @@ CopilotASGI(runtime)
 CopilotWSGI(runtime)
 assert Client(runtime).get("/api/copilotkit/info").status == 200
 
-# What cannot work.
+# Each line below that is marked as wrong cannot work, so that mypy has to say so.
 
 def yields_text(input: RunAgentInput, context: AgentContext) -> Iterator[str]:
     yield "Hello"

@@ -17,6 +17,16 @@ _PROBE_SECONDS = 1.0
 UnixPath: TypeAlias = str | os.PathLike[str] | None
 
 
+def url_of(host: str, port: int, *, tls: bool = False) -> str:
+    """The URL of a server's root, without the slash at its end.
+
+    :param tls: whether the server speaks TLS.
+    """
+    # An IPv6 address stands in brackets, because it has colons (RFC 3986 section 3.2.2).
+    name = f"[{host}]" if ":" in host else host
+    return f"{'https' if tls else 'http'}://{name}:{port}"
+
+
 class Listeners:
     """Sockets that listen: on every address of a host, or at the path of a Unix socket.
 
@@ -168,9 +178,7 @@ def _described(address: Any, tls: bool) -> str:
     if not isinstance(address, tuple):
         path = os.fsdecode(address)
         return f"unix:@{path[1:]}" if path.startswith("\0") else f"unix:{path}"
-    host, port = address[:2]
-    # RFC 3986 section 3.2.2 puts brackets around an IPv6 address.
-    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+    return url_of(*address[:2], tls=tls)
 
 
 def _addresses_of(host: str, port: int) -> list[tuple[int, Any]]:
