@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_ESTABLISHED, _LISTEN = "01", "0A"
+"""States of a socket in /proc/net/tcp (Linux, include/net/tcp_states.h)."""
 
 
 @attrs.frozen
@@ -57,9 +60,23 @@ def handles(pid: int, number: signal.Signals) -> bool:
 
 def is_open(port: int, client_port: int) -> bool:
     """Whether the process that listens on ``port`` holds that client's connection open."""
-    ours, theirs, established = f":{port:04X}", f":{client_port:04X}", "01"
+    return any(
+        remote == client_port and state == _ESTABLISHED
+        for remote, state, inode in _connections(port)
+    )
+
+
+def has_connections(port: int) -> bool:
+    """Whether the process that listens on ``port`` has not yet closed all that it accepted.
+
+    A client that has closed its end is still held until the server has noticed it.
+    """
+    return any(state != _LISTEN and inode != "0" for _, state, inode in _connections(port))
+
+
+def _connections(port: int) -> Iterator[tuple[int, str, str]]:
+    """Of each socket on ``port``: the client's port, its state, and 0 if no process holds it."""
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        local, remote, state = line.split()[1:4]
-        if (local[8:], remote[8:], state) == (ours, theirs, established):
-            return True
-    return False
+        fields = line.split()
+        if int(fields[1][9:], 16) == port:
+            yield int(fields[2][9:], 16), fields[3], fields[9]

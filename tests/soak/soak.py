@@ -20,6 +20,7 @@ from typing import Any
 import attrs
 from conformance.contract import find_server
 from conformance.process import Server, wait_until
+from conformance.resources import has_connections
 
 from .growth import FEWEST, grown
 from .scenarios import SCENARIOS, Caller
@@ -208,6 +209,9 @@ class _Soak:
 
     def _held(self) -> dict[str, float]:
         told: dict[str, Any] = json.loads(self._server.request("GET", "/soak/held").body)
+        # The connection of the question is held, as any other that its client has closed, until
+        # the server has noticed.
+        wait_until(lambda: not has_connections(self._server.port), "connections are closed")
         process = self._server.held()
         return {
             **told,
