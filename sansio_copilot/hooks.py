@@ -51,7 +51,8 @@ class RuntimeSettings(Protocol):
 class Reject(Exception):
     """Raised by a hook, or by a function that picks agents, to answer the request at once.
 
-    The response still passes ``on_response`` and gets CORS headers.
+    The response still passes ``on_response`` and gets CORS headers. Raised in a task group or a
+    nursery it counts as well, if nothing else failed there.
 
     :param response: the response to send.
     :raises TypeError: for anything but a :class:`Response`.
@@ -62,6 +63,21 @@ class Reject(Exception):
             raise TypeError(f"Reject takes a Response, not {type(response).__name__}")
         super().__init__(f"rejected with {response.status}")
         self.response = response
+
+
+def rejection_in(error: Exception) -> Exception:
+    """The first :class:`Reject` in a group of nothing else, however deep; otherwise ``error``.
+
+    A hook that asks several things at once in a task group, or in a nursery, rejects by such a
+    group. Together with any other exception a rejection does not count, because the hook failed.
+    """
+    if not isinstance(error, ExceptionGroup):
+        return error
+    rejections, others = error.split(Reject)
+    first: Exception | None = rejections if others is None else None
+    while isinstance(first, ExceptionGroup):
+        first = first.exceptions[0]
+    return first or error
 
 
 @attrs.frozen

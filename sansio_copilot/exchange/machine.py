@@ -43,6 +43,7 @@ from ..calls import Call
 from ..config import RuntimeConfig
 from ..endpoints import LogStream
 from ..errors import LocalProtocolError
+from ..hooks import rejection_in
 from ..http.messages import Request
 from ..stores.calls import StoreCall
 from .actions import (
@@ -192,6 +193,7 @@ class Exchange:
         if self.state in _WITHOUT_OUTCOME:
             raise self._not_allowed("failed")
         if isinstance(self._action, Call):
+            error = rejection_in(error)
             self._culprit = (error, self._action.name)
         elif isinstance(self._action, WaitForFrames):
             self._culprit = (error, "store method watch")

@@ -482,6 +482,22 @@ def test_a_rejection_at_the_end_is_the_answer(wrap: Wrap, name: str) -> None:
     assert answer.headers["access-control-allow-origin"] == "*"
 
 
+@pytest.mark.parametrize("name", ["on_request", "on_before_handler", "on_response"])
+def test_a_rejection_that_a_task_group_raised_is_a_rejection(wrap: Wrap, name: str) -> None:
+    def reject(context: HookContext) -> None:
+        inner = ExceptionGroup("second", [Reject(Response(401)), Reject(Response(403))])
+        raise ExceptionGroup("first", [inner, Reject(Response(404))])
+
+    assert run(hooked(wrap, on_error=explode, **{name: reject})).status == 401
+
+
+def test_a_rejection_beside_a_failure_in_a_task_group_is_a_failure(wrap: Wrap) -> None:
+    def fail(context: HookContext) -> None:
+        raise ExceptionGroup("both", [Reject(Response(401)), ValueError("the database is away")])
+
+    assert run(hooked(wrap, on_request=fail)).status == 500
+
+
 def test_a_run_whose_response_is_rejected_is_discarded(wrap: Wrap) -> None:
     def reject(context: HookContext) -> None:
         raise Reject(Response(403))
@@ -504,6 +520,11 @@ def test_agents_may_be_refused_by_the_function_that_picks_them(wrap: Wrap) -> No
 
     answer = client(wrap(pick)).get(f"{BASE}/info")
     assert (answer.status, answer.body) == (404, b"no such tenant")
+
+    def pick_in_a_group(request: Any) -> Any:
+        raise ExceptionGroup("unhandled errors in a TaskGroup", [Reject(Response(404))])
+
+    assert client(wrap(pick_in_a_group)).get(f"{BASE}/info").status == 404
 
 
 # --- Errors ------------------------------------------------------------------------------------
