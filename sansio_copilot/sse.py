@@ -17,6 +17,7 @@ events.
 
 from __future__ import annotations
 
+import math
 import re
 import zlib
 
@@ -163,6 +164,9 @@ class Parser:
     It need not be told of the end: an event counts when its blank line has come, and bytes that
     are left behind the last one are to be dropped. The work is proportional to the number of bytes,
     however they are cut.
+
+    :param max_event_bytes: how long an event may be, all of its lines together.
+    :ivar overflowed: whether an event was longer. The parser takes nothing from there on.
     """
 
     __slots__ = (
@@ -173,10 +177,16 @@ class Parser:
         "_id",
         "_last_event_id",
         "_line",
+        "_max_event_bytes",
         "_retry",
+        "_size",
+        "overflowed",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, max_event_bytes: float = math.inf) -> None:
+        self._max_event_bytes = max_event_bytes
+        self._size = 0  # bytes of the event's lines that have ended
+        self.overflowed = False
         self._line = bytearray()  # the beginning of a line whose end has not come
         self._at_start = True  # whether a byte order mark may still come
         self._after_cr = False  # whether an LF now belongs to the CR before it
@@ -196,7 +206,7 @@ class Parser:
 
     def feed(self, data: bytes) -> list[ServerSentEvent]:
         """Take the next bytes of the stream; return the events that they complete."""
-        if not data:
+        if not data or self.overflowed:
             return []
         if self._after_cr and data.startswith(b"\n"):
             data = data[1:]
@@ -211,11 +221,21 @@ class Parser:
             if self._line:
                 self._line += line
                 line, self._line = bytes(self._line), bytearray()
+            self._size += len(line)
+            if self._size > self._max_event_bytes:
+                break
             event = self._take_line(line)
             if event is not None:
                 events.append(event)
         self._line += rest
+        self._overflow_if_large()
         return events
+
+    def _overflow_if_large(self) -> None:
+        if self._size + len(self._line) > self._max_event_bytes:
+            self.overflowed = True
+            # What was read of the event is of no use to anybody.
+            self._line, self._data = bytearray(), []
 
     def _take_line(self, line: bytes) -> ServerSentEvent | None:
         if self._at_start:
@@ -241,7 +261,7 @@ class Parser:
     def _dispatch(self) -> ServerSentEvent | None:
         self._last_event_id = self._id
         data, event, retry = self._data, self._event or "message", self._retry
-        self._data, self._event, self._retry = [], "", None
+        self._data, self._event, self._retry, self._size = [], "", None, 0
         if not data:
             return None
         return ServerSentEvent("\n".join(data), event, self._last_event_id, retry)
