@@ -15,6 +15,7 @@ import anyio
 import anyio.lowlevel
 from ag_ui.core import RunAgentInput
 
+from copilot_bindings.agents import HttpAgent
 from sansio_copilot import AgentContext, text_agent
 
 from .control import Gate, gates
@@ -360,6 +361,18 @@ async def speaks(input: RunAgentInput, context: AgentContext) -> AsyncIterator[E
     yield finished(input)
 
 
+async def remote(input: RunAgentInput, context: AgentContext) -> AsyncIterator[Event]:
+    """Asks the agent whose address the client has sent, which nobody else should allow."""
+    wanted: Any = input.forwarded_props
+    agent = HttpAgent(wanted["url"])
+    try:
+        async for event in agent.run(input, context):
+            yield event
+    finally:
+        with anyio.CancelScope(shield=True):
+            await agent.aclose()
+
+
 AGENTS: dict[str, Callable[..., Any] | Any] = {
     "default": gated,
     "measures": measures,
@@ -373,6 +386,7 @@ AGENTS: dict[str, Callable[..., Any] | Any] = {
     "chatty": chatty,
     "endless": endless,
     "mirror": mirror,
+    "remote": remote,
     **SHAPES,
     **{name: agent for name, (agent, _) in FAILING.items()},
 }

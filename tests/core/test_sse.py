@@ -203,6 +203,34 @@ class TestRoundTrip:
         assert parse(*cut(stream, cuts)) == parse(stream) == one_by_one(stream)
 
 
+class TestTheBoundOfAnEvent:
+    """No event is held that is longer than its reader wants."""
+
+    LONG = b"data: " + b"x" * 94 + b"\n"
+
+    def test_an_event_of_that_length_is_taken(self) -> None:
+        parser = Parser(100)
+        assert [event.data for event in parser.feed((self.LONG + b"\n") * 3)] == ["x" * 94] * 3
+        assert not parser.overflowed
+
+    @pytest.mark.parametrize(
+        "longer",
+        [LONG + b":\n", b"x" * 101, b"data: " + b"x" * 95, b": comment\n" * 12],
+        ids=["several lines", "no line", "one line", "comments"],
+    )
+    def test_what_came_before_a_longer_one_counts_and_nothing_behind_it(
+        self, longer: bytes
+    ) -> None:
+        stream = b"data: first\n\n" + longer
+        for size in (1, 7, len(stream)):
+            parser, events = Parser(100), []
+            for start in range(0, len(stream), size):
+                events += parser.feed(stream[start : start + size])
+            assert [event.data for event in events] == ["first"]
+            assert parser.overflowed
+            assert parser.feed(b"\n\ndata: last\n\n") == []
+
+
 def test_work_is_linear_in_the_length_of_a_frame() -> None:
     """One large event in small pieces; quadratic work would take minutes."""
     size, piece = 100_000_000, 16_384
