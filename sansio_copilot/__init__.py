@@ -6,6 +6,7 @@ for it, or your own. Start with :class:`CopilotRuntime`.
 
 from __future__ import annotations
 
+from .agents.agui import agui_agent
 from .agents.protocols import AgentContext
 from .agents.text import text_agent
 from .errors import (
@@ -61,5 +62,6 @@ __all__ = [
     "ThreadStore",
     "TranscriptionError",
     "__version__",
+    "agui_agent",
     "text_agent",
 ]

@@ -6,8 +6,9 @@ import copy
 from collections.abc import Collection, Generator, Mapping
 from typing import Any
 
+from .agents.checks import check_agents, check_agents_function
 from .agents.disclosure import ErrorMessage, check_error_message
-from .agents.protocols import Agent, AgentsFunction, check_agents, check_agents_function
+from .agents.protocols import Agent, AgentsFunction
 from .calls import Call
 from .config import Mode, RuntimeConfig
 from .exchange.machine import Exchange
@@ -96,7 +97,7 @@ class CopilotRuntime(RuntimeConfig):
         if mode not in ("multi-route", "single-route", "both"):
             raise ValueError(f"mode is 'multi-route', 'single-route' or 'both', not {mode!r}")
         if isinstance(agents, Mapping):
-            agents = dict(check_agents(agents))
+            agents = check_agents(agents)
         else:
             agents = check_agents_function(agents)
         _check_types(hooks=(hooks, Hooks), limits=(limits, Limits))

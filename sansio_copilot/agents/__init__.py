@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .agui import AguiAgent, agui_agent
 from .protocols import (
     Agent,
     AgentContext,
@@ -19,7 +20,9 @@ __all__ = [
     "AgentFunction",
     "AgentObject",
     "AgentsFunction",
+    "AguiAgent",
     "Event",
     "Events",
+    "agui_agent",
     "text_agent",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from typing import Any, Protocol, TypeAlias
 
@@ -54,7 +53,23 @@ class AgentObject(Protocol):
         ...
 
 
-Agent: TypeAlias = AgentFunction | AgentObject
+class InputFunction(Protocol):
+    """A function that is an agent and asks for nothing but the input, as AG-UI's are in Python."""
+
+    def __call__(self, input: RunAgentInput, /) -> Events | Awaitable[Events]:
+        """Answer ``input`` with events."""
+        ...
+
+
+class InputObject(Protocol):
+    """An object that is an agent and asks for nothing but the input."""
+
+    def run(self, input: RunAgentInput, /) -> Events | Awaitable[Events]:
+        """Answer ``input`` with events."""
+        ...
+
+
+Agent: TypeAlias = AgentFunction | AgentObject | InputFunction | InputObject
 """A function or object that answers a run with an iterator or an async iterator of events.
 
 It may have attributes: ``description`` (str), ``capabilities`` (a mapping, or a plain or async
@@ -158,74 +173,7 @@ def _plan(kind: type[BaseEvent]) -> _Plan | None:
     return plan
 
 
-def describe_class(agent: Agent) -> str:
+def describe_class(agent: object) -> str:
     """The ``className`` of an agent in /info: the class of an object, or the name of a function."""
     name = getattr(agent, "__name__", None)
     return name if isinstance(name, str) else type(agent).__name__
-
-
-def _makes_events(agent: type) -> bool:
-    """Whether calling a class, or its ``run``, gives events, so that the class is an agent."""
-    if hasattr(agent, "run"):
-        return not inspect.isfunction(inspect.getattr_static(agent, "run"))
-    return hasattr(agent, "__iter__") or hasattr(agent, "__aiter__")
-
-
-def check_agents_function(function: Any) -> AgentsFunction:
-    """``function``, if it may be a function of the request that picks agents.
-
-    :raises TypeError: if it cannot be called with one argument, or is an agent.
-    """
-    shown = getattr(function, "__name__", type(function).__name__)
-    if callable(getattr(function, "run", None)) or _takes(function, 2):
-        raise TypeError(
-            f"agents is a mapping from id to agent or a function of the request, and {shown} is "
-            f"an agent: give a mapping, as in {{'default': {shown}}}"
-        )
-    if not callable(function):
-        raise TypeError(
-            f"agents is a mapping from id to agent or a function of the request, not {shown}"
-        )
-    taken: AgentsFunction = function
-    return taken
-
-
-def _takes(function: object, arguments: int) -> bool:
-    """Whether a function, which cannot be called with one argument, can be with ``arguments``."""
-    if not callable(function):
-        return False
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        # Some functions that are written in C do not tell their signature.
-        return False
-    fits = []
-    for count in (1, arguments):
-        try:
-            signature.bind(*[None] * count)
-        except TypeError:
-            fits.append(False)
-        else:
-            fits.append(True)
-    return fits == [False, True]
-
-
-def check_agents(agents: object) -> Mapping[str, Agent]:
-    """``agents``, if it is what :class:`CopilotRuntime` takes as a mapping.
-
-    :raises TypeError: if it is not a mapping from str to agents; the text names the first value
-        that is not an agent.
-    """
-    if not isinstance(agents, Mapping):
-        raise TypeError(f"agents is a mapping from id to agent, not {type(agents).__name__}")
-    for agent_id, agent in agents.items():
-        if not isinstance(agent_id, str):
-            raise TypeError(f"the id of an agent is a str, not {agent_id!r}")
-        if isinstance(agent, type) and not _makes_events(agent):
-            raise TypeError(
-                f"agent {agent_id!r} is the class {agent.__name__}, not one made of it: give "
-                f"{agent.__name__}(...)"
-            )
-        if not callable(agent) and not callable(getattr(agent, "run", None)):
-            raise TypeError(f"agent {agent_id!r} is neither callable nor has a method run")
-    return agents

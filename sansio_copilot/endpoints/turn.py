@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 
 import attrs
 
-from ..agents.protocols import Agent, check_agents
+from ..agents.checks import check_agents
+from ..agents.protocols import Agent
 from ..calls import Call
 from ..config import RuntimeConfig
 from ..errors import shorten

@@ -361,7 +361,7 @@ async def speaks(input: RunAgentInput, context: AgentContext) -> AsyncIterator[E
     yield finished(input)
 
 
-async def remote(input: RunAgentInput, context: AgentContext) -> AsyncIterator[Event]:
+async def remote(input: RunAgentInput, context: AgentContext) -> AsyncIterator[Any]:
     """Asks the agent whose address the client has sent, which nobody else should allow."""
     wanted: Any = input.forwarded_props
     agent = HttpAgent(wanted["url"])

@@ -251,6 +251,7 @@ PROMISES = [
             lambda thread, name: store_with_a_run().update_thread(thread, {"name": name})),
     Promise("MemoryStore.delete_thread", (IDS,), (), lambda t: store_with_a_run().delete_thread(t)),
     Promise("Reject", (ANYTHING,), (TypeError,)),
+    Promise("agui_agent", (ANYTHING,), (TypeError,)),
     Promise("Request", (METHODS, PATHS, TEXT, HEADERS, BODIES), ()),
     Promise("Request.from_target", (METHODS, PATHS, HEADERS, BODIES), (RemoteProtocolError,)),
     Promise("Request.with_body", (REQUESTS, st.binary()), (),

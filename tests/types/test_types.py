@@ -13,10 +13,12 @@ from typing import Any
 
 from ag_ui.core import BaseEvent, RunAgentInput
 
+from copilot_bindings.agents import HttpAgent
 from copilot_bindings.asgi import CopilotASGI
 from copilot_bindings.wsgi import CopilotWSGI
 from sansio_copilot import (
-    AgentContext, CopilotRuntime, HookContext, Hooks, Reject, Request, Response, text_agent,
+    AgentContext, CopilotRuntime, HookContext, Hooks, Reject, Request, Response, agui_agent,
+    text_agent,
 )
 from sansio_copilot.testing import Client
 
@@ -33,6 +35,14 @@ async def soon(input: RunAgentInput, context: AgentContext) -> AsyncIterator[Bas
 
 def at_once(input: RunAgentInput, context: AgentContext) -> list[dict[str, str]]:
     return [{"type": "RAW"}]
+
+def takes_one(input: RunAgentInput) -> Iterator[BaseEvent]:
+    return iter(())
+
+class Framework:
+    async def run(self, input: RunAgentInput) -> AsyncIterator[BaseEvent]:
+        for event in takes_one(input):
+            yield event
 
 class Greeter:
     description = "Greets"
@@ -62,7 +72,9 @@ async def hook_later(context: HookContext) -> Response | None:
     return context.response
 
 runtime = CopilotRuntime(
-    {"a": plain, "b": later, "c": soon, "d": at_once, "e": Greeter(), "f": Called(), "g": text},
+    {"a": plain, "b": later, "c": soon, "d": at_once, "e": Greeter(), "f": Called(), "g": text,
+     "h": takes_one, "i": Framework(), "j": agui_agent(Framework()), "k": agui_agent(fresh=Framework),
+     "l": HttpAgent("https://agent.example/")},
     hooks=Hooks(on_request=hook, on_response=hook_later),
 )
 CopilotRuntime(by_tenant)
@@ -84,7 +96,7 @@ def wrong_hook(context: HookContext) -> str:
 
 CopilotRuntime({"a": Greeter})  # wrong: a class, not one made of it
 CopilotRuntime({"a": yields_text})  # wrong: text is no event
-CopilotRuntime({"a": takes_one})  # wrong: it takes no context
+CopilotRuntime({"a": takes_three})  # wrong: nobody gives it a third argument
 CopilotRuntime({"a": "hello"})  # wrong: no agent at all
 CopilotRuntime(plain)  # wrong: an agent, not a function of the request
 CopilotRuntime({}, hooks=Hooks(on_request=wrong_hook))  # wrong: neither a request nor None

@@ -4,10 +4,10 @@ The runtime in front of it keeps the thread: the remote agent is asked to run, a
 connect or list. A stop closes the connection, which is how an HTTP server is told that nobody
 wants the rest.
 
-What the remote agent sends is an AG-UI stream of any version, and the runtime checks it as it
-checks every agent's. What is no such stream ends the run with a RUN_ERROR whose code says which of
-:mod:`.failures` it was. The request is made again only as long as no byte of a response has come,
-because a run that was begun twice says everything twice.
+What it sends is an AG-UI stream of any version, and the runtime checks it as it checks every
+agent's. What is no such stream ends the run with a RUN_ERROR whose code says which
+:class:`~sansio_copilot.agents.remote.Fault` it was. The request is made again only as long as no
+byte of a response has come, because a run that was begun twice says everything twice.
 
 Connections are kept for the runs to come. A pool belongs to the event loop that it was made in, so
 that each loop in which the agent runs has its own (:class:`anyio.lowlevel.RunVar`).
@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import logging
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any
 
@@ -26,11 +27,14 @@ import anyio.lowlevel
 import httpx
 from ag_ui.core import RunAgentInput
 
-from sansio_copilot import json_codec
 from sansio_copilot.agents import AgentContext, Event
-
-from .failures import UpstreamError, failure_of_transport, is_worth_another_try, refusal_of
-from .streams import EventReader
+from sansio_copilot.agents.remote import (
+    Fault,
+    RemoteAgentError,
+    RemoteRequest,
+    RemoteRun,
+    request,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -40,11 +44,6 @@ _LINGER_SECONDS = 5.0
 """How long the end of a response may take whose run has ended, so that its connection is kept."""
 _EXCERPT = 2000
 _EXCERPT_SECONDS = 2.0
-_HEADERS = {
-    "accept": "text/event-stream",
-    "accept-encoding": "gzip, deflate",
-    "content-type": "application/json",
-}
 
 
 class HttpAgent:
@@ -109,13 +108,13 @@ class HttpAgent:
 
         What goes wrong is said by a RUN_ERROR, and logged.
         """
-        # The mode is not "json", which fails at a lone surrogate.
-        body = json_codec.encode(input.model_dump(by_alias=True))
+        asked = request(input, context.headers)
+        remote = RemoteRun(input.thread_id, input.run_id, self._max_event_bytes)
         try:
-            async with contextlib.aclosing(self._events(input, body, context.headers)) as events:
+            async with contextlib.aclosing(self._events(asked, remote)) as events:
                 async for event in events:
                     yield event
-        except UpstreamError as error:
+        except RemoteAgentError as error:
             logger.error(
                 "agent %r at %s failed in run %r: %s",
                 context.agent_id,
@@ -123,7 +122,7 @@ class HttpAgent:
                 input.run_id,
                 error,
             )
-            yield {"type": "RUN_ERROR", "message": error.message, "code": error.code}
+            yield error.event
 
     async def aclose(self) -> None:
         """Close the connections that this event loop keeps. A later run makes new ones."""
@@ -132,38 +131,33 @@ class HttpAgent:
             self._pool.set(None)
             await client.aclose()
 
-    async def _events(
-        self, input: RunAgentInput, body: bytes, headers: Mapping[str, str]
-    ) -> AsyncGenerator[Event, None]:
-        response = await self._send(body, headers)
-        try:
-            await self._check(response)
-            encoding = response.headers.get("content-encoding", "").strip().lower()
-            reader = EventReader(input.thread_id, input.run_id, encoding, self._max_event_bytes)
-            async with _raw(response) as chunks:
-                while (chunk := await self._next(chunks, reader.terminal)) is not None:
-                    for event in reader.feed(chunk):
-                        yield event
-            if not reader.terminal:
-                raise UpstreamError("AGENT_INCOMPLETE", "the response ended without RUN_FINISHED")
-        finally:
-            await response.aclose()
+    async def _events(self, asked: RemoteRequest, remote: RemoteRun) -> AsyncGenerator[Event, None]:
+        response = await self._send(asked)
+        async with _raw(response) as chunks:
+            refusal = remote.refusal(response.status_code, response.headers)
+            if refusal is not None:
+                fault, more = refusal
+                raise RemoteAgentError(fault, await _excerpt(response, chunks), more)
+            while (chunk := await _next(chunks, remote.has_ended)) is not None:
+                for event in remote.feed(chunk):
+                    yield event
+            remote.end()
 
-    async def _send(self, body: bytes, headers: Mapping[str, str]) -> httpx.Response:
+    async def _send(self, asked: RemoteRequest) -> httpx.Response:
         client = self._client()
-        request = client.build_request(
-            "POST",
+        prepared = client.build_request(
+            asked.method,
             self._url,
-            content=body,
-            headers={**headers, **_HEADERS},
+            content=asked.body,
+            headers=asked.headers,
             timeout=httpx.Timeout(self._silence, connect=self._connect_timeout),
         )
         for pause in (*_PAUSES, None):
             try:
-                return await client.send(request, stream=True, follow_redirects=False)
+                return await client.send(prepared, stream=True, follow_redirects=False)
             except httpx.TransportError as error:
-                if pause is None or not is_worth_another_try(error):
-                    raise failure_of_transport(error, begun=False) from error
+                if pause is None or not _is_worth_another_try(error):
+                    raise _failure(error, begun=False) from error
             await anyio.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
 
@@ -180,37 +174,33 @@ class HttpAgent:
             self._pool.set(client)
         return client
 
-    async def _check(self, response: httpx.Response) -> None:
-        refusal = refusal_of(response.status_code, response.headers)
-        if refusal is None:
-            return
-        # The beginning of the body says most often what is wrong, and only the log gets it.
-        excerpt = b""
-        with contextlib.suppress(httpx.TransportError), anyio.move_on_after(_EXCERPT_SECONDS):
-            async with _raw(response) as chunks:
-                async for chunk in chunks:
-                    excerpt += chunk
-                    if len(excerpt) >= _EXCERPT:
-                        break
-        kind = response.headers.get("content-type", "no content-type")
-        code, more = refusal
-        seen = f"HTTP {response.status_code}, {kind}: {excerpt[:_EXCERPT]!r}"
-        raise UpstreamError(code, seen, more)
 
-    async def _next(self, chunks: AsyncIterator[bytes], has_ended: bool) -> bytes | None:
-        """The next bytes of a response; None at its end.
+async def _next(chunks: AsyncIterator[bytes], has_ended: bool) -> bytes | None:
+    """The next bytes of a response; None at its end.
 
-        :param has_ended: whether the run has ended, so that only the end of the response is left.
-        """
-        try:
-            if not has_ended:
-                return await anext(chunks, None)
-            with anyio.move_on_after(_LINGER_SECONDS):
-                return await anext(chunks, None)
-        except httpx.TransportError as error:
-            if not has_ended:
-                raise failure_of_transport(error, begun=True) from error
-        return None
+    :param has_ended: whether the run has ended, so that only the end of the response is left.
+    """
+    try:
+        if not has_ended:
+            return await anext(chunks, None)
+        with anyio.move_on_after(_LINGER_SECONDS):
+            return await anext(chunks, None)
+    except httpx.TransportError as error:
+        if not has_ended:
+            raise _failure(error, begun=True) from error
+    return None
+
+
+async def _excerpt(response: httpx.Response, chunks: AsyncIterator[bytes]) -> str:
+    """What a response is that is no stream of events, and how its body begins."""
+    body = b""
+    with contextlib.suppress(httpx.TransportError), anyio.move_on_after(_EXCERPT_SECONDS):
+        async for chunk in chunks:
+            body += chunk
+            if len(body) >= _EXCERPT:
+                break
+    kind = response.headers.get("content-type", "no content-type")
+    return f"HTTP {response.status_code}, {kind}: {body[:_EXCERPT]!r}"
 
 
 @contextlib.asynccontextmanager
@@ -226,3 +216,37 @@ async def _raw(response: httpx.Response) -> AsyncIterator[AsyncIterator[bytes]]:
         with contextlib.suppress(Exception), anyio.move_on_after(_EXCERPT_SECONDS):
             async for _ in chunks:
                 pass
+
+
+def _failure(error: httpx.TransportError, begun: bool) -> RemoteAgentError:
+    """What an exception of the transport means.
+
+    :param begun: whether the response has begun.
+    """
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
+        fault = Fault.AGENT_NOT_TRUSTED if _is_of_tls(error) else Fault.AGENT_UNREACHABLE
+    elif isinstance(error, httpx.TimeoutException):
+        fault = Fault.AGENT_TIMEOUT
+    else:
+        fault = Fault.AGENT_DISCONNECTED if begun else Fault.AGENT_UNREACHABLE
+    return RemoteAgentError(fault, f"{type(error).__name__}: {error}")
+
+
+def _is_worth_another_try(error: httpx.TransportError) -> bool:
+    """Whether a request of which no answer has come may be made again.
+
+    The agent was not reached, or closed a kept connection just when it was used. A time-out says
+    that the agent was asked and is slow, and a bad certificate does not get better.
+    """
+    again = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout)
+    return isinstance(error, again) and not _is_of_tls(error)
+
+
+def _is_of_tls(error: BaseException) -> bool:
+    """Whether an exception was raised for one of TLS."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLError):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False

@@ -27,7 +27,8 @@ from ag_ui.core import (
 )
 
 from sansio_copilot import CopilotRuntime, text_agent
-from sansio_copilot.agents.protocols import check_agents, describe_class, event_dict
+from sansio_copilot.agents.checks import check_agents
+from sansio_copilot.agents.protocols import describe_class, event_dict
 from sansio_copilot.events import EventError
 from sansio_copilot.testing import Client, ClientResponse, run_input
 

@@ -1,0 +1,189 @@
+"""``agui_agent``: makes an agent of what the Python world of AG-UI writes.
+
+AG-UI has no protocol for agents in Python. Frameworks have grown a method ``run(input)``, plain or
+async, that answers with an iterator of events; some keep what belongs to a run in the object, and
+give it a ``clone()``. Here an agent is called with ``(input, context)``, while others of its runs
+go on. What lies between the two is this module.
+
+How many arguments a function takes is found out once, when the agent is made or the runtime, and
+never by calling it to see: a TypeError that the agent itself raises would look the same.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from types import FunctionType, MethodType
+from typing import Any
+
+import attrs
+from ag_ui.core import RunAgentInput
+
+from .protocols import Agent, AgentContext, Events, describe_class
+
+_CONTEXT = "context"
+"""The name by which a second argument with a default is known to be the context."""
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def agui_agent(
+    agent: Any = None,
+    *,
+    fresh: Callable[..., Any] | None = None,
+    description: str | None = None,
+    capabilities: Any = None,
+    headers: Mapping[str, str] | None = None,
+) -> AguiAgent:
+    """Make an agent for a runtime of an AG-UI agent.
+
+    :param agent: an object with a method ``run(input)`` or ``run(input, context)``, or a function
+        of either; plain or async, or a generator.
+    :param fresh: makes the agent of each run, so that runs share nothing: a function of ``agent``
+        (``copy.copy``), or of nothing (the agent's class), and then ``agent`` may be left out.
+        Otherwise an agent that has a ``clone()`` is cloned, and any other serves all runs.
+    :param description: what /info says of the agent; by default what the agent itself says.
+    :param capabilities: what /info says that the agent can do, likewise.
+    :param headers: what the server itself sends to the agent, likewise.
+    :raises TypeError: if ``agent`` cannot be called in one of these ways, or is missing.
+    """
+    if agent is None and fresh is None:
+        raise TypeError("agui_agent takes an agent, or fresh= with a function that makes one")
+    if agent is not None:
+        check_agent("agui_agent", agent)
+    if fresh is not None:
+        make = fresh if agent is None or not fits(fresh, 1) else _of(fresh, agent)
+    elif callable(clone := getattr(agent, "clone", None)):
+        make = clone
+    else:
+        make = None
+    return AguiAgent(
+        agent,
+        make,
+        _text(agent) if description is None else description,
+        getattr(agent, "capabilities", None) if capabilities is None else capabilities,
+        getattr(agent, "headers", None) if headers is None else headers,
+        describe_class(fresh if agent is None else agent),
+    )
+
+
+@attrs.define(eq=False)
+class AguiAgent:
+    """What :func:`agui_agent` makes. The attributes may be assigned.
+
+    :ivar description: what /info says of the agent.
+    :ivar capabilities: what /info says that it can do.
+    :ivar headers: what the server itself sends to it.
+    """
+
+    _agent: Any
+    _fresh: Callable[[], Any] | None
+    description: str
+    capabilities: Any
+    headers: Mapping[str, str] | None
+    __name__: str
+
+    def run(self, input: RunAgentInput, context: AgentContext) -> Events:
+        """Run the agent, or a fresh one, and pass on what it answers."""
+        agent = self._agent if self._fresh is None else self._fresh()
+        run = getattr(agent, "run", None) or agent
+        events: Events = run(input, context) if takes_context(run) else run(input)
+        return events
+
+
+def adapted(agent_id: str, agent: Any) -> Agent:
+    """``agent``, if it can be called with ``(input, context)``, or an agent made of it.
+
+    :raises TypeError: if it can be called with neither that nor ``(input)``; the text names it.
+    """
+    run = getattr(agent, "run", None) or agent
+    if _takes_two(run) and not isinstance(agent, type):
+        two: Agent = agent
+        return two
+    check_agent(f"agent {agent_id!r}", agent)
+    return agent if takes_context(run) else agui_agent(agent)
+
+
+def check_agent(what: str, agent: Any) -> None:
+    """Check that ``agent`` can be called with an input, or with an input and a context.
+
+    :param what: how the error calls it.
+    :raises TypeError: if it cannot.
+    """
+    if isinstance(agent, type) and not _makes_events(agent):
+        raise TypeError(
+            f"{what} is the class {agent.__name__}, not one made of it: give {agent.__name__}(...)"
+        )
+    run = getattr(agent, "run", None) or agent
+    if not callable(run):
+        raise TypeError(f"{what} is neither callable nor has a method run")
+    if not fits(run, 1) and not fits(run, 2):
+        raise TypeError(f"{what} takes {_signature(run)}, expected (input) or (input, context)")
+
+
+def takes_context(function: Any) -> bool:
+    """Whether an agent's function is given the context behind its input.
+
+    It is, if it asks for a second argument. One that it can do without is the context only if it is
+    called so, because ``run(input, timeout=30)`` was not written for this library.
+    """
+    if not fits(function, 2):
+        return False
+    signature = _signature(function)
+    if signature is None:
+        return True
+    positional = [each for each in signature.parameters.values() if each.kind in _POSITIONAL]
+    second = positional[1] if len(positional) > 1 else None
+    return second is None or second.default is second.empty or second.name == _CONTEXT
+
+
+def fits(function: Any, arguments: int) -> bool:
+    """Whether a function can be called with so many arguments, as far as it tells."""
+    signature = _signature(function)
+    if signature is None:
+        return True
+    try:
+        signature.bind(*[None] * arguments)
+    except TypeError:
+        return False
+    return True
+
+
+def _takes_two(function: Any) -> bool:
+    """Whether a function plainly asks for two arguments, which is seen at once.
+
+    A function of the request that picks agents has them looked at for each request.
+    """
+    own = 0
+    if type(function) is MethodType:
+        function, own = function.__func__, 1
+    return (
+        type(function) is FunctionType
+        and function.__code__.co_argcount - own == 2
+        and not function.__defaults__
+        and not function.__code__.co_kwonlyargcount
+        and not hasattr(function, "__wrapped__")
+    )
+
+
+def _signature(function: Any) -> inspect.Signature | None:
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):
+        # Some functions that are written in C do not tell their signature.
+        return None
+
+
+def _of(fresh: Callable[..., Any], agent: Any) -> Callable[[], Any]:
+    return lambda: fresh(agent)
+
+
+def _text(agent: Any) -> str:
+    text = getattr(agent, "description", "")
+    return text if isinstance(text, str) else ""
+
+
+def _makes_events(agent: type) -> bool:
+    """Whether calling a class, or its ``run``, gives events, so that the class is an agent."""
+    if hasattr(agent, "run"):
+        return not inspect.isfunction(inspect.getattr_static(agent, "run"))
+    return hasattr(agent, "__iter__") or hasattr(agent, "__aiter__")

@@ -1,0 +1,47 @@
+"""Whether what an application gives as agents can be called, which it is told at once.
+
+An agent that takes no context is wrapped in one that does, so that a run calls all of them alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .agui import adapted, fits
+from .protocols import Agent, AgentsFunction
+
+
+def check_agents_function(function: Any) -> AgentsFunction:
+    """``function``, if it may be a function of the request that picks agents.
+
+    :raises TypeError: if it cannot be called with one argument, or is an agent.
+    """
+    shown = getattr(function, "__name__", type(function).__name__)
+    is_agent = callable(function) and fits(function, 2) and not fits(function, 1)
+    if is_agent or callable(getattr(function, "run", None)):
+        raise TypeError(
+            f"agents is a mapping from id to agent or a function of the request, and {shown} is "
+            f"an agent: give a mapping, as in {{'default': {shown}}}"
+        )
+    if not callable(function):
+        raise TypeError(
+            f"agents is a mapping from id to agent or a function of the request, not {shown}"
+        )
+    taken: AgentsFunction = function
+    return taken
+
+
+def check_agents(agents: object) -> dict[str, Agent]:
+    """``agents``, if it is what :class:`CopilotRuntime` takes as a mapping.
+
+    :returns: agents that can be called with ``(input, context)``.
+    :raises TypeError: if it is not a mapping from str to agents; the text names the first value
+        that is not an agent.
+    """
+    if not isinstance(agents, Mapping):
+        raise TypeError(f"agents is a mapping from id to agent, not {type(agents).__name__}")
+    for agent_id in agents:
+        if not isinstance(agent_id, str):
+            raise TypeError(f"the id of an agent is a str, not {agent_id!r}")
+    return {agent_id: adapted(agent_id, agent) for agent_id, agent in agents.items()}

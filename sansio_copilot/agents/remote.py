@@ -1,0 +1,217 @@
+"""A remote agent as a machine without I/O: what to ask it, and what to make of what it answers.
+
+A binding sends :func:`request` with whatever HTTP client it has, and tells :class:`RemoteRun` what
+comes: the head of the response, its bytes as they are cut, and the end. It is given events. What is
+no AG-UI stream of the run raises :class:`RemoteAgentError`, which is said to the client by
+:attr:`RemoteAgentError.event`. A client is told a code and a sentence that names neither a host nor
+a path, because addresses inside a network are nobody's business outside of it. The log is told all
+that was seen.
+
+Each step is bounded. Compressed bytes become at most a piece of plain ones at a time, so that a
+small response does not become a large one in memory, and an event that has grown past the bound
+ends the stream before it is whole.
+"""
+
+from __future__ import annotations
+
+import enum
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import attrs
+from ag_ui.core import RunAgentInput
+
+from .. import json_codec
+from ..sse import Parser
+
+_PIECE = 64 * 1024
+"""Bytes that are decompressed at a time."""
+_GZIP_OR_ZLIB = 47
+"""The window size of zlib by which it finds out by itself which of the two formats it reads."""
+_SHOWN = 200
+_DONE = "[DONE]"
+"""What OpenAI's streams end with, and so some of those that were modelled on them."""
+_TERMINAL = ("RUN_FINISHED", "RUN_ERROR")
+_LONGEST_RETRY_AFTER = 5
+"""Digits of a Retry-After that is repeated; a date is not."""
+
+
+class Fault(enum.Enum):
+    """What a remote agent did wrong: the code that a client is told, and its sentence."""
+
+    AGENT_UNREACHABLE = "The agent cannot be reached"
+    AGENT_NOT_TRUSTED = "The agent's certificate was not accepted"
+    AGENT_TIMEOUT = "The agent was silent for too long"
+    AGENT_DISCONNECTED = "The connection to the agent was lost"
+    AGENT_INCOMPLETE = "The agent's stream ended before its run"
+    AGENT_REDIRECTED = "The agent has moved"
+    AGENT_UNAUTHORIZED = "The agent does not accept who asks"
+    AGENT_BUSY = "The agent is busy"
+    AGENT_REFUSED = "The agent refused the request"
+    AGENT_FAILED = "The agent failed"
+    AGENT_NOT_A_STREAM = "The agent answered no stream of events"
+    AGENT_BAD_ENCODING = "The agent's stream cannot be decompressed"
+    AGENT_BAD_EVENT = "The agent sent an event that is not a JSON object"
+    AGENT_EVENT_TOO_LARGE = "The agent sent an event that is too large"
+    AGENT_WRONG_RUN = "The agent sent an event of another run"
+
+
+class RemoteAgentError(Exception):
+    """The remote agent did not answer as an AG-UI agent does.
+
+    :param fault: in which of the ways.
+    :param seen: what the log says of it.
+    :param more: what a client is told beside the sentence of the fault.
+    """
+
+    def __init__(self, fault: Fault, seen: str, more: str = "") -> None:
+        super().__init__(f"{fault.name}: {seen}")
+        self.fault = fault
+        self.event = {"type": "RUN_ERROR", "message": f"{fault.value}{more}", "code": fault.name}
+
+
+@attrs.frozen
+class _Statuses:
+    """The fault that stands for the status codes of a range (RFC 9110, section 15)."""
+
+    first: int
+    last: int
+    fault: Fault
+
+
+_FAULTS: Final = (
+    _Statuses(300, 399, Fault.AGENT_REDIRECTED),
+    _Statuses(401, 401, Fault.AGENT_UNAUTHORIZED),
+    _Statuses(403, 403, Fault.AGENT_UNAUTHORIZED),
+    _Statuses(409, 409, Fault.AGENT_BUSY),
+    _Statuses(429, 429, Fault.AGENT_BUSY),
+    _Statuses(503, 503, Fault.AGENT_BUSY),
+    _Statuses(400, 499, Fault.AGENT_REFUSED),
+    _Statuses(500, 599, Fault.AGENT_FAILED),
+)
+
+
+@attrs.frozen
+class RemoteRequest:
+    """The request that asks a remote agent to run."""
+
+    method: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def request(input: RunAgentInput, headers: Mapping[str, str]) -> RemoteRequest:
+    """The request for a run.
+
+    :param headers: what else is sent, as :attr:`.AgentContext.headers` has it.
+    """
+    own = {
+        "accept": "text/event-stream",
+        "accept-encoding": "gzip, deflate",
+        "content-type": "application/json",
+    }
+    # The mode is not "json", which fails at a lone surrogate.
+    body = json_codec.encode(input.model_dump(by_alias=True))
+    return RemoteRequest("POST", {**headers, **own}, body)
+
+
+class RemoteRun:
+    """What comes of one request.
+
+    :param max_event_bytes: the longest event, in bytes of its frame.
+    :ivar has_ended: whether the run has ended. What is left of the response says nothing more.
+    """
+
+    def __init__(self, thread_id: str, run_id: str, max_event_bytes: float) -> None:
+        self._ids = {"threadId": thread_id, "runId": run_id}
+        self._max_event_bytes = max_event_bytes
+        self._parser = Parser(max_event_bytes)
+        self._decompressor: Any = None
+        self.has_ended = False
+
+    def refusal(self, status: int, headers: Mapping[str, str]) -> tuple[Fault, str] | None:
+        """Take the head of the response.
+
+        :param headers: by name in lower case.
+        :returns: None if a stream of events follows; otherwise the fault, and what a client is told
+            beside its sentence. To be raised with the beginning of the body, which most often says
+            what is wrong.
+        :raises RemoteAgentError: for a content coding that was not asked for.
+        """
+        for statuses in _FAULTS:
+            if statuses.first <= status <= statuses.last:
+                more = f" (HTTP {status})"
+                after = headers.get("retry-after", "")
+                if after.isdecimal() and len(after) <= _LONGEST_RETRY_AFTER:
+                    more += f"; try again in {after} s"
+                return statuses.fault, more
+        media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if status != 200 or media_type != "text/event-stream":
+            return Fault.AGENT_NOT_A_STREAM, ""
+        coding = headers.get("content-encoding", "").strip().lower()
+        if coding in ("gzip", "x-gzip", "deflate"):
+            self._decompressor = zlib.decompressobj(_GZIP_OR_ZLIB)
+        elif coding not in ("", "identity"):
+            raise RemoteAgentError(Fault.AGENT_BAD_ENCODING, f"content-encoding {coding[:_SHOWN]}")
+        return None
+
+    def feed(self, data: bytes) -> Iterator[dict[str, Any]]:
+        """The events that the next bytes complete.
+
+        :raises RemoteAgentError: for anything that is none.
+        """
+        for piece in self._pieces(data):
+            for frame in self._parser.feed(piece):
+                if frame.data.strip() != _DONE:
+                    yield self._event(frame.data)
+            if self._parser.overflowed:
+                raise RemoteAgentError(
+                    Fault.AGENT_EVENT_TOO_LARGE, f"it has over {self._max_event_bytes:,.0f} bytes"
+                )
+
+    def end(self) -> None:
+        """The response has ended.
+
+        :raises RemoteAgentError: if the run has not.
+        """
+        if not self.has_ended:
+            raise RemoteAgentError(
+                Fault.AGENT_INCOMPLETE, "the response ended without RUN_FINISHED"
+            )
+
+    def _pieces(self, data: bytes) -> Iterator[bytes]:
+        if self._decompressor is None:
+            yield data
+            return
+        while data:
+            if self._decompressor.eof:
+                # Another member of the same file begins (RFC 1952, section 2.2).
+                self._decompressor = zlib.decompressobj(_GZIP_OR_ZLIB)
+            try:
+                piece = self._decompressor.decompress(data, _PIECE)
+            except zlib.error as error:
+                raise RemoteAgentError(Fault.AGENT_BAD_ENCODING, str(error)) from None
+            data = self._decompressor.unconsumed_tail or self._decompressor.unused_data
+            yield piece
+
+    def _event(self, text: str) -> dict[str, Any]:
+        try:
+            event = json_codec.decode(text.encode("utf-8", "surrogatepass"))
+        except ValueError as error:
+            raise RemoteAgentError(Fault.AGENT_BAD_EVENT, f"{error}: {text[:_SHOWN]!r}") from None
+        if not isinstance(event, dict):
+            raise RemoteAgentError(
+                Fault.AGENT_BAD_EVENT, f"expected an object, got {text[:_SHOWN]!r}"
+            )
+        if event.get("type") in ("RUN_STARTED", *_TERMINAL):
+            self._check_run(event)
+            self.has_ended = event["type"] in _TERMINAL
+        return event
+
+    def _check_run(self, event: Mapping[str, Any]) -> None:
+        for name, own in self._ids.items():
+            theirs = event.get(name, own)
+            if theirs != own:
+                seen = f"{event['type']} has {name} {str(theirs)[:_SHOWN]!r}, asked for {own!r}"
+                raise RemoteAgentError(Fault.AGENT_WRONG_RUN, seen)
