@@ -73,8 +73,8 @@ async def hook_later(context: HookContext) -> Response | None:
 
 runtime = CopilotRuntime(
     {"a": plain, "b": later, "c": soon, "d": at_once, "e": Greeter(), "f": Called(), "g": text,
-     "h": takes_one, "i": Framework(), "j": agui_agent(Framework()), "k": agui_agent(fresh=Framework),
-     "l": HttpAgent("https://agent.example/")},
+     "h": takes_one, "i": Framework(), "j": agui_agent(Framework()),
+     "k": agui_agent(fresh=Framework), "l": HttpAgent("https://agent.example/")},
     hooks=Hooks(on_request=hook, on_response=hook_later),
 )
 CopilotRuntime(by_tenant)
@@ -88,7 +88,7 @@ assert Client(runtime).get("/api/copilotkit/info").status == 200
 def yields_text(input: RunAgentInput, context: AgentContext) -> Iterator[str]:
     yield "Hello"
 
-def takes_one(input: RunAgentInput) -> Iterator[BaseEvent]:
+def takes_three(input: RunAgentInput, context: AgentContext, more: int) -> Iterator[BaseEvent]:
     return iter(())
 
 def wrong_hook(context: HookContext) -> str:
