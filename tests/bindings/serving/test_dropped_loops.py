@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+from support.scripts import run_script
 
+IMPORTS = ["anyio.from_thread", "copilot_bindings.asgi", "sansio_copilot.testing"]
 PRELUDE = """
 import asyncio, gc, json, logging, sys, threading, time
 from anyio.from_thread import start_blocking_portal
@@ -106,14 +103,8 @@ store = MemoryStore()
 
 def run(code: str) -> None:
     """Run it in a process of its own, which has to say nothing."""
-    done = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", PRELUDE + code],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        timeout=60,
-        capture_output=True,
-        text=True,
-    )
-    assert (done.returncode, done.stderr, done.stdout) == (0, "", "")
+    options = ["-X", "dev", "-W", "error"]
+    assert run_script(PRELUDE + code, options=options, imports=IMPORTS) == (0, "")
 
 
 ENDS = {

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import textwrap
-from pathlib import Path
 
 import pytest
+from support.scripts import run_script
+
+BINDINGS = ["asgi", "asyncio", "sockets", "trio", "wsgi"]
+IMPORTS = ["uvloop", *(f"copilot_bindings.{binding}" for binding in BINDINGS)]
 
 # A server as gunicorn is: its main thread hands requests to a pool, which its handler shuts down.
 SERVER = """
@@ -41,14 +41,8 @@ ASGI = "app = CopilotASGI(runtime); app._watch()"
 
 def run(code: str, status: int = 0) -> None:
     """Run it in a process of its own, which has to end by itself and without complaint."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(code)],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        timeout=60,
-        capture_output=True,
-        text=True,
-    )
-    assert (done.returncode, done.stderr) == (status, "")
+    ended = run_script(textwrap.dedent(code), options=["-W", "error"], imports=IMPORTS)
+    assert ended == (status, "")
 
 
 @pytest.mark.parametrize("app", [WSGI, ASGI])

@@ -8,7 +8,6 @@ import http.client
 import io
 import json
 import math
-import os
 import shutil
 import signal
 import subprocess
@@ -28,6 +27,7 @@ from wsgiref.validate import validator
 
 import pytest
 from conformance.process import free_port
+from support import scripts
 from support.in_waitress import serving_by_waitress
 from support.wire import BASE, body_of
 
@@ -576,14 +576,12 @@ def run_script(code: str) -> None:
         assert b"RUN_STARTED" in next(iter(answer))
         answer.close()
     """
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(prelude) + textwrap.dedent(code)],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        timeout=60,
-        capture_output=True,
-        text=True,
+    ended = scripts.run_script(
+        textwrap.dedent(prelude) + textwrap.dedent(code),
+        options=["-W", "error"],
+        imports=["copilot_bindings.wsgi", "support.wire"],
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert ended == (0, "")
 
 
 class TestServers:
