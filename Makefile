@@ -15,12 +15,20 @@ BIN := $(VENV)/bin
 PAGE := tests/e2e/dist/index.html
 NPM := tests/clients/node_modules/.installed tests/differential/node_modules/.installed
 
-.PHONY: demo test test-all lint format types unit core conformance others browser e2e fuzz bench walk soak mutants clean
+# What is compiled is kept, whatever the environment says, because the tests start hundreds of processes.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: demo test test-all lint format types core conformance others browser e2e fuzz bench walk soak mutants clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sansio-copilot demo --port $(or $(PORT),4000)
 
-test: lint unit
+# Two at a time, and the installations that they need as well, since most tests of servers wait for
+# them; each tells what it has to when it ends. Those that take longest are the first, and the last is
+# one that has several processes.
+test:
+	$(MAKE) --no-print-directory -j2 $(if $(filter output-sync,$(.FEATURES)),-Otarget) \
+		lint conformance core types browser others
 
 # Each version is looked for on the path and among pyenv's, and has an environment of its own, so that
 # no version sees what is installed for another.
@@ -46,12 +54,6 @@ format: $(VENV)/.installed
 
 types: $(VENV)/.installed
 	$(BIN)/mypy
-
-# Two at a time, since most tests of servers wait for them, and so do installations; each tells what
-# it has to when it ends.
-unit: $(VENV)/.installed
-	$(MAKE) --no-print-directory -j2 $(if $(filter output-sync,$(.FEATURES)),-Otarget) \
-		conformance core others browser types
 
 # The core alone and without sockets or an event loop, because its coverage has to be whole.
 core: $(VENV)/.installed

@@ -87,6 +87,7 @@ class ServerFile:
         return module
 
 
+@functools.cache
 def find_server(name_or_path: str) -> ServerFile:
     """The server file of that name among the built-in ones, or at that path."""
     path = Path(name_or_path)

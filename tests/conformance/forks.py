@@ -25,6 +25,9 @@ from collections.abc import Sequence
 from typing import Any, BinaryIO
 
 _MESSAGE_BYTES = 65536
+# Python's development mode guards every block of memory too, which finds faults of extensions that
+# are written in C, and takes a tenth of the time.
+_ENVIRONMENT = {"PYTHONMALLOC": "pymalloc"}
 
 
 class Fork:
@@ -106,6 +109,7 @@ class Forking:
                     [sys.executable, *command, str(theirs.fileno())],
                     stdin=subprocess.DEVNULL,
                     pass_fds=[theirs.fileno()],
+                    env=os.environ | _ENVIRONMENT,
                 )
             self._programs[command] = process, ours
         return self._programs[command][1]
