@@ -28,4 +28,13 @@ def serve(runtime: CopilotRuntime, host: str, port: int) -> None:
     ) -> Response:
         return await call_next(request)
 
-    uvicorn.run(app, host=host, port=port, root_path="/behind", log_config=None, access_log=False)
+    uvicorn.run(
+        app,
+        host=host,
+        port=port,
+        root_path="/behind",
+        log_config=None,
+        access_log=False,
+        # A busy machine takes longer between two requests than the five seconds of its default.
+        timeout_keep_alive=75,
+    )

@@ -44,6 +44,8 @@ def serve(runtime: CopilotRuntime, host: str, port: int) -> None:
         threads=150,
         # It waits so long for clients that keep their connections, idle or not.
         graceful_timeout=8,
+        # A busy machine takes longer between two requests than the two seconds of its default.
+        keepalive=75,
         worker_class="gthread",
         post_worker_init=post_worker_init,
     ).run()

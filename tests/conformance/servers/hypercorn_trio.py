@@ -20,6 +20,8 @@ def serve(runtime: CopilotRuntime, host: str, port: int) -> None:
     config.bind = [f"{host}:{port}"]
     # More than the binding takes to end what a client holds up.
     config.graceful_timeout = 8
+    # A busy machine takes longer between two requests than the five seconds of its default.
+    config.keep_alive_timeout = 75
     app = CopilotASGI(runtime, grace_seconds=0.2)
     trio.run(serve_until_signalled, app, config)
 

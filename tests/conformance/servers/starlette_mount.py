@@ -20,4 +20,12 @@ def serve(runtime: CopilotRuntime, host: str, port: int) -> None:
     # Beside the mount, which has only what is below it.
     app.add_route("/api/copilotkit", copilot)  # type: ignore[arg-type]
     app.mount("/api/copilotkit", copilot)
-    uvicorn.run(app, host=host, port=port, log_config=None, access_log=False)
+    uvicorn.run(
+        app,
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        # A busy machine takes longer between two requests than the five seconds of its default.
+        timeout_keep_alive=75,
+    )
