@@ -27,7 +27,8 @@ The error is the exception, or the RUN_ERROR event, a dict, that the agent yield
 returns None, the text stays as it is. The id is None for a transcription service.
 """
 
-_RAW_MEMBERS = frozenset({"rawEvent", "raw_event"})
+RAW_MEMBERS = frozenset({"rawEvent", "raw_event"})
+"""The members of an event that hold the data of its framework."""
 _UNSAID = "Something went wrong"
 
 
@@ -36,14 +37,12 @@ def without_raw(event: BaseEvent | dict[str, Any]) -> BaseEvent | dict[str, Any]
     if isinstance(event, dict):
         if event.get("type") == t.RAW:
             return None
-        if _RAW_MEMBERS.isdisjoint(event):
-            return event
-        return {name: event[name] for name in event if name not in _RAW_MEMBERS}
+        return {name: event[name] for name in event if name not in RAW_MEMBERS}
     if event.type == t.RAW:
         return None
     # The raw event is dropped before the event is dumped, because it may be many times as large as
     # the rest.
-    return event if event.raw_event is None else event.model_copy(update={"raw_event": None})
+    return event.model_copy(update={"raw_event": None})
 
 
 def check_error_message(function: ErrorMessage | None) -> ErrorMessage | None:

@@ -11,8 +11,9 @@ from ag_ui.core import BaseEvent, EventType, RunAgentInput
 from .. import json_codec
 from ..errors import text_of
 from ..events import EventError
+from ..events.types import RAW
 from ..http.messages import Request
-from .disclosure import without_raw
+from .disclosure import RAW_MEMBERS, without_raw
 
 Event: TypeAlias = BaseEvent | Mapping[str, Any]
 Events: TypeAlias = Iterable[Event] | AsyncIterable[Event]
@@ -111,7 +112,11 @@ def event_dict(event: object, *, raw: bool = True) -> dict[str, Any] | None:
                 f"The agent yielded {type(event).__name__}, expected an ag_ui.core event or a "
                 "dict of its JSON shape"
             )
-        if not raw and (taken := without_raw(taken)) is None:
+        if isinstance(taken, dict):
+            has_raw = taken.get("type") == RAW or not RAW_MEMBERS.isdisjoint(taken)
+        else:
+            has_raw = taken.type == RAW or taken.raw_event is not None
+        if has_raw and not raw and (taken := without_raw(taken)) is None:
             return None
         if isinstance(taken, dict):
             own: dict[str, Any] = json_codec.to_builtins(taken)

@@ -6,7 +6,6 @@ open id goes on and is closed. The texts of errors come from ``verifyEvents`` in
 
 from __future__ import annotations
 
-from collections.abc import Container
 from typing import Final
 
 import attrs
@@ -28,23 +27,20 @@ class Bracket:
     start: str
     end: str
 
-    def check_start(self, event: Event, entity_id: str, open_ids: Container[str]) -> None:
-        """Refuse an event that opens an id that is open already."""
-        if entity_id in open_ids:
-            raise EventError(
-                f"Cannot send '{event['type']}' event: A {self.noun} with ID '{entity_id}' is "
-                f"already in progress. Complete it with '{self.end}' first."
-            )
+    def already_open(self, event: Event, entity_id: str) -> EventError:
+        """The error of an event that opens an id that is open already."""
+        return EventError(
+            f"Cannot send '{event['type']}' event: A {self.noun} with ID '{entity_id}' is "
+            f"already in progress. Complete it with '{self.end}' first."
+        )
 
-    def check_goes_on(self, event: Event, entity_id: str, open_ids: Container[str]) -> None:
-        """Refuse an event that goes on with an id that is not open."""
-        if entity_id not in open_ids:
-            raise self._not_open(event, entity_id, f"Start a {self.noun} with '{self.start}'")
+    def not_to_go_on(self, event: Event, entity_id: str) -> EventError:
+        """The error of an event that goes on with an id that is not open."""
+        return self._not_open(event, entity_id, f"Start a {self.noun} with '{self.start}'")
 
-    def check_end(self, event: Event, entity_id: str, open_ids: Container[str]) -> None:
-        """Refuse an event that closes an id that is not open."""
-        if entity_id not in open_ids:
-            raise self._not_open(event, entity_id, f"A '{self.start}' event must be sent")
+    def not_to_end(self, event: Event, entity_id: str) -> EventError:
+        """The error of an event that closes an id that is not open."""
+        return self._not_open(event, entity_id, f"A '{self.start}' event must be sent")
 
     def _not_open(self, event: Event, entity_id: str, remedy: str) -> EventError:
         return EventError(

@@ -93,6 +93,9 @@ _KINDS: Final = {
     )
 }
 
+CHUNKS: Final = frozenset(_KINDS)
+"""The types of events that are written out."""
+
 # These events end every message, because they are about the run as a whole and not about one agent.
 _CLOSE_ALL: Final = frozenset({t.RUN_STARTED, t.RUN_FINISHED, t.RUN_ERROR, t.MESSAGES_SNAPSHOT})
 # These events can occur in the middle of a message without ending it.
@@ -132,10 +135,12 @@ class ChunkExpander:
     open when the stream ends is left open, because the finalizer closes it.
     """
 
-    __slots__ = ("_by_id", "_lanes", "_openers")
+    __slots__ = ("_by_id", "_openers", "lanes")
 
     def __init__(self) -> None:
-        self._lanes: dict[str | None, _OpenEntity] = {}
+        self.lanes: dict[str | None, _OpenEntity] = {}
+        """The lanes in which something is open. While there are none, every event but those of
+        :data:`CHUNKS` passes as it is, and need not be fed."""
         # The same entities are kept by kind and id, and their lanes by kind (in an ordered set), so
         # that a chunk finds its entity among thousands.
         self._by_id: dict[tuple[_Kind, str], _OpenEntity] = {}
@@ -150,7 +155,7 @@ class ChunkExpander:
             more than one.
         """
         type_ = event["type"]
-        if type_ in _WHOLE and (not self._lanes or type_ in _CLOSE_NONE):
+        if type_ in _WHOLE and (not self.lanes or type_ in _CLOSE_NONE):
             return (event,)
         kind = _KINDS.get(type_)
         if kind is not None:
@@ -158,7 +163,7 @@ class ChunkExpander:
         if type_ not in _WHOLE:
             return ()
         if type_ in _CLOSE_ALL:
-            ends = [end for opener in list(self._lanes) for end in self._close(opener)]
+            ends = [end for opener in list(self.lanes) for end in self._close(opener)]
             return (*ends, event)
         opener = event.get("subagentRunId")
         if not isinstance(opener, str):
@@ -169,7 +174,7 @@ class ChunkExpander:
         return (*self._close(opener), event)
 
     def _close(self, opener: str | None) -> list[Event]:
-        entity = self._lanes.pop(opener, None)
+        entity = self.lanes.pop(opener, None)
         if entity is None:
             return []
         del self._by_id[entity.kind, entity.entity_id]
@@ -182,7 +187,7 @@ class ChunkExpander:
         metadata = chunk.get("metadata")
         out: list[Event] = []
 
-        entity = self._lanes.get(opener)
+        entity = self.lanes.get(opener)
         if (
             entity is None
             or entity.kind is not kind
@@ -192,7 +197,7 @@ class ChunkExpander:
             if entity_id is None:
                 raise EventError(f"First {kind.chunk_type} must have a {kind.id_field}")
             start = kind.start(chunk)
-            entity = self._lanes[opener] = _OpenEntity(kind, entity_id, opener)
+            entity = self.lanes[opener] = _OpenEntity(kind, entity_id, opener)
             self._by_id[kind, entity_id] = entity
             self._openers[kind][opener] = None
             out.append(_attributed(start, opener, metadata))

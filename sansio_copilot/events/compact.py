@@ -81,6 +81,7 @@ class Compactor:
         "_args",
         "_folder",
         "_free",
+        "_has_guests",
         "_has_state",
         "_in_place",
         "_log",
@@ -111,6 +112,8 @@ class Compactor:
         self._open: set[tuple[str, str]] = set()
         # Whether the order of the reference may fold to something else.
         self._tangled = False
+        # Whether an event that is about no message arrived inside of a message.
+        self._has_guests = False
         # Whether a snapshot of messages arrived inside of a message. Generations of the client
         # differ in what it does to an activity with the same id, so that one fold cannot tell for
         # all.
@@ -146,11 +149,12 @@ class Compactor:
 
     def feed(self, event: Event) -> None:
         """Take the next event of the stream."""
-        handler = _HANDLERS.get(event["type"])
-        if handler is None:
-            self._log.append(event)
-        else:
-            handler(self, event)
+        HANDLERS.get(event["type"], Compactor.keep)(self, event)
+
+    def keep(self, event: Event) -> None:
+        """Take the next event, which is of a type that :data:`HANDLERS` does not have."""
+        self._has_guests = self._has_guests or bool(self._open)
+        self._log.append(event)
 
     def continuation(self, event: Event) -> Callable[[str], object]:
         """A function that takes a further delta of the message that ``event`` was a delta of.
@@ -168,7 +172,8 @@ class Compactor:
         More events may be fed once no message is open. They are then compacted for themselves.
         """
         events = [item.event() if isinstance(item, _Content) else item for item in self._log]
-        if not self._in_place:
+        # Messages that came one after the other, with nothing inside of them, are in order already.
+        if (self._tangled or self._has_guests) and not self._in_place:
             arranged = arrange(events)
             if not self._tangled or self._is_the_same(events, arranged):
                 events = arranged
@@ -194,8 +199,10 @@ class Compactor:
     # -- messages and tool calls -----------------------------------------------------------
 
     def _text_start(self, event: Event) -> None:
-        self._start(("text", event["messageId"]))
-        self._say_of_message(event["messageId"])
+        message_id = event["messageId"]
+        self._start(("text", message_id))
+        if message_id in self._texts:
+            self._texts.pop(message_id).join()
         self._log.append(event)
 
     def _text_content(self, event: Event) -> None:
@@ -209,8 +216,10 @@ class Compactor:
         content.add(event)
 
     def _text_end(self, event: Event) -> None:
-        self._end(("text", event["messageId"]))
-        self._say_of_message(event["messageId"])
+        message_id = event["messageId"]
+        self._end(("text", message_id))
+        if message_id in self._texts:
+            self._texts.pop(message_id).join()
         self._log.append(event)
 
     def _tool_start(self, event: Event) -> None:
@@ -277,10 +286,12 @@ class Compactor:
         self._all_messages(event)
 
     def _run_boundary(self, event: Event) -> None:
-        self._flush_state()
+        if self._state_events:
+            self._flush_state()
         self._all_messages(event)
 
     def _state_event(self, event: Event) -> None:
+        self._has_guests = self._has_guests or bool(self._open)
         made = self._folder.budget.made
         if not self._folder.feed(event):
             self.skipped += 1
@@ -332,7 +343,7 @@ class Compactor:
         return True
 
 
-_HANDLERS: Final[dict[str, Callable[[Compactor, Event], None]]] = {
+HANDLERS: Final[dict[str, Callable[[Compactor, Event], None]]] = {
     t.TEXT_MESSAGE_START: Compactor._text_start,
     t.TEXT_MESSAGE_CONTENT: Compactor._text_content,
     t.TEXT_MESSAGE_END: Compactor._text_end,
@@ -353,6 +364,7 @@ _HANDLERS: Final[dict[str, Callable[[Compactor, Event], None]]] = {
     t.STATE_SNAPSHOT: Compactor._state_event,
     t.STATE_DELTA: Compactor._state_event,
 }
+"""The method that :meth:`Compactor.feed` calls for each type of event that is not only kept."""
 
 
 def _others(events: list[Event]) -> list[int]:

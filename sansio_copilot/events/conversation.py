@@ -17,7 +17,6 @@ such as a run that is ended because its event loop was dropped.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from typing import Any, Final
 
 Message = dict[str, Any]
@@ -36,13 +35,16 @@ class Entry:
         self.mate = self
         self.gone = False
         self.order = order
-        self.hold(message)
-
-    def hold(self, message: Message) -> None:
         self.message = message
         self.role = message.get("role")
         # These are the pieces that are being streamed, behind the content that was there before.
         self.parts: list[str] | None = None
+
+    def hold(self, message: Message) -> None:
+        """Have another message in this place."""
+        self.message = message
+        self.role = message.get("role")
+        self.parts = None
 
     def part(self) -> None:
         """Refer to no entry any more."""
@@ -117,15 +119,18 @@ class Conversation:
             entry = after
         entry.part()
 
-    def __iter__(self) -> Iterator[Message]:
-        """The messages, each of them whole."""
+    def messages(self) -> list[Message]:
+        """The messages in order, each of them whole."""
         for call in self._calls.values():
             call.settle()
+        messages = []
         entry = self._edge.after
         while entry is not self._edge:
-            entry.settle()
-            yield entry.message
+            if entry.parts is not None:
+                entry.settle()
+            messages.append(entry.message)
             entry = entry.after
+        return messages
 
     def __contains__(self, message_id: object) -> bool:
         return message_id in self._by_id
@@ -210,9 +215,10 @@ class Conversation:
 
     def _index(self, entry: Entry) -> None:
         self._set_of(entry)[entry] = None
-        for call in _calls_of(entry.message):
-            if call["id"] not in self._calls:
-                self._calls[call["id"]] = ToolCall(call, entry)
+        if "toolCalls" in entry.message:
+            for call in _calls_of(entry.message):
+                if call["id"] not in self._calls:
+                    self._calls[call["id"]] = ToolCall(call, entry)
 
     def _forget(self, entry: Entry) -> None:
         del self._set_of(entry)[entry]

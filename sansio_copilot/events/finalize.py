@@ -36,7 +36,7 @@ class Finalizer:
     def observe(self, event: Event) -> None:
         """Take note of an event that was sent. After a terminal event no event counts."""
         type_ = event["type"]
-        if type_ not in _OBSERVED or self.terminal:
+        if type_ not in OBSERVED or self.terminal:
             return
         if type_ == t.TEXT_MESSAGE_START:
             if event.get("messageId"):
@@ -109,7 +109,7 @@ class Finalizer:
         self._open_tool_calls.clear()
 
 
-_OBSERVED: Final = frozenset(
+OBSERVED: Final = frozenset(
     {
         t.TEXT_MESSAGE_START,
         t.TEXT_MESSAGE_END,
@@ -120,6 +120,7 @@ _OBSERVED: Final = frozenset(
         t.RUN_ERROR,
     }
 )
+"""The types of events that a :class:`Finalizer` takes note of."""
 
 
 def finalize_events(

@@ -48,7 +48,7 @@ class MessageFolder:
     @property
     def messages(self) -> list[Message]:
         """A copy of the conversation so far."""
-        return [copy_json(message) for message in self._conversation]
+        return [copy_json(message) for message in self._conversation.messages()]
 
     @property
     def current(self) -> list[Message]:
@@ -56,11 +56,11 @@ class MessageFolder:
 
         It must be read at once and not be changed, because it goes on.
         """
-        return list(self._conversation)
+        return self._conversation.messages()
 
     def feed(self, event: Event) -> None:
         """Apply one event; one that has no effect on messages is ignored."""
-        handler = _HANDLERS.get(event["type"])
+        handler = HANDLERS.get(event["type"])
         if handler is not None:
             handler(self, event)
 
@@ -113,7 +113,8 @@ class MessageFolder:
         # ended once more would copy the text each time.
         if entry.parts is not None and not entry.parts[0]:
             entry.settle()
-        _add_metadata(entry.message, event)
+        if "metadata" in event:
+            _add_metadata(entry.message, event)
 
     def _tool_start(self, event: Event) -> None:
         call_id = event["toolCallId"]
@@ -153,7 +154,8 @@ class MessageFolder:
             return
         if call.parts is not None and not call.parts[0]:
             call.settle()
-        _add_metadata(call.fields, event)
+        if "metadata" in event:
+            _add_metadata(call.fields, event)
 
     # -- events that are whole -------------------------------------------------------------
 
@@ -238,11 +240,12 @@ class MessageFolder:
     def _append(self, message: Message, event: Event) -> None:
         """Put the new ``message`` that ``event`` makes at the end."""
         _add_tag(message, event)
-        _add_metadata(message, event)
+        if "metadata" in event:
+            _add_metadata(message, event)
         self._conversation.append(message)
 
 
-_HANDLERS: Final[dict[str, Callable[[MessageFolder, Event], None]]] = {
+HANDLERS: Final[dict[str, Callable[[MessageFolder, Event], None]]] = {
     t.TEXT_MESSAGE_START: MessageFolder._text_start,
     t.TEXT_MESSAGE_CONTENT: MessageFolder._text_content,
     t.TEXT_MESSAGE_END: MessageFolder._text_end,
@@ -259,6 +262,7 @@ _HANDLERS: Final[dict[str, Callable[[MessageFolder, Event], None]]] = {
     t.REASONING_MESSAGE_END: MessageFolder._text_end,
     t.REASONING_ENCRYPTED_VALUE: MessageFolder._encrypted_value,
 }
+"""The method that :meth:`MessageFolder.feed` calls for each type of event that has an effect."""
 
 
 def _adopt(messages: Any, known: Container[str] = ()) -> list[Message]:

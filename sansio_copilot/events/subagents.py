@@ -26,15 +26,13 @@ _MISSING: Final = object()
 Openers: TypeAlias = dict[str, str | None]
 
 
-def check_opener(
-    event: Event, tag: str | None, openers: Openers, entity_id: str, noun: str
-) -> None:
+def check_opener(event: Event, tag: str, openers: Openers, entity_id: str, noun: str) -> None:
     """Refuse an event whose tag disagrees with the opener on record.
 
     An entity that is not on record belongs to nobody yet. An entity on record without a tag belongs
     to the parent agent, which is an opener like any other.
     """
-    if tag is not None and openers.get(entity_id, tag) != tag:
+    if openers.get(entity_id, tag) != tag:
         raise EventError(
             f"Cannot send '{event['type']}': subagentRunId '{tag}' does not match the {noun} "
             f"'{entity_id}' opener's subagent '{_opener_name(openers[entity_id])}'."
@@ -61,7 +59,8 @@ def opener_of_call(
             f"message '{parent_id}' owner '{_opener_name(inherited)}'. A tool call belongs to the "
             "message that carries it."
         )
-    check_opener(event, tag, of_tool_calls, call_id, "tool call")
+    if tag is not None:
+        check_opener(event, tag, of_tool_calls, call_id, "tool call")
     opener = of_tool_calls.get(call_id, inherited)
     if has_parent and tag is None and opener != inherited:
         raise EventError(

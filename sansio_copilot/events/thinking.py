@@ -23,6 +23,8 @@ _REASONING: Final = {
 }
 _KEPT: Final = frozenset({"timestamp", "rawEvent", "metadata", "delta"})
 _RUN_ENDS_OR_STARTS: Final = frozenset({t.RUN_STARTED, t.RUN_FINISHED, t.RUN_ERROR})
+UPGRADED: Final = _RUN_ENDS_OR_STARTS.union(_REASONING)
+"""The types of events that a :class:`ThinkingUpgrader` looks at; others need not be fed to it."""
 
 
 class ThinkingUpgrader:

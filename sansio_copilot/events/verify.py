@@ -126,7 +126,8 @@ class Verifier:
         """
         type_ = event["type"]
         if self._phase is not _RUNNING:
-            self._check_outside_run(type_)
+            if type_ != t.RUN_STARTED:
+                self._check_outside_run(type_)
         elif type_ == t.RUN_STARTED:
             raise EventError(
                 "Cannot send 'RUN_STARTED' while a run is still active. The previous run must be "
@@ -140,8 +141,6 @@ class Verifier:
             rule(self, event, tag)
 
     def _check_outside_run(self, type_: str) -> None:
-        if type_ == t.RUN_STARTED:
-            return
         if self._phase is _ERRORED:
             raise EventError(
                 f"Cannot send event type '{type_}': The run has already errored with 'RUN_ERROR'. "
@@ -161,14 +160,17 @@ class Verifier:
     def _run_started(self, event: Event, tag: str | None) -> None:
         run_input = event.get("input")
         messages = run_input.get("messages") if isinstance(run_input, dict) else None
-        check_message_tags(messages)
+        if messages:
+            check_message_tags(messages)
         if self._phase is not _NEW:
             self._reset()
-        self._record_openers(messages, replace=False)
+        if messages:
+            self._record_openers(messages, replace=False)
         self._phase = _RUNNING
 
     def _run_finished(self, event: Event, tag: str | None) -> None:
-        check_interrupt_tags(event.get("outcome"))
+        if (outcome := event.get("outcome")) is not None:
+            check_interrupt_tags(outcome)
         steps = [
             name if opener is None else f"{name} (subagent '{opener}')"
             for opener, names in self._steps.items()
@@ -196,43 +198,52 @@ class Verifier:
 
     def _text_start(self, event: Event, tag: str | None) -> None:
         message_id = event["messageId"]
-        TEXT.check_start(event, message_id, self._open_messages)
-        check_opener(event, tag, self._openers_of_messages, message_id, "message")
+        if message_id in self._open_messages:
+            raise TEXT.already_open(event, message_id)
+        if tag is not None:
+            check_opener(event, tag, self._openers_of_messages, message_id, "message")
         self._open_messages[message_id] = None
         # An untagged reopening agrees with any opener, and does not take the message over.
         self._openers_of_messages.setdefault(message_id, tag)
 
     def _text_content(self, event: Event, tag: str | None) -> None:
         message_id = event["messageId"]
-        TEXT.check_goes_on(event, message_id, self._open_messages)
+        if message_id not in self._open_messages:
+            raise TEXT.not_to_go_on(event, message_id)
         if tag is not None:
             check_opener(event, tag, self._openers_of_messages, message_id, "message")
 
     def _text_end(self, event: Event, tag: str | None) -> None:
         message_id = event["messageId"]
-        TEXT.check_end(event, message_id, self._open_messages)
-        check_opener(event, tag, self._openers_of_messages, message_id, "message")
+        if message_id not in self._open_messages:
+            raise TEXT.not_to_end(event, message_id)
+        if tag is not None:
+            check_opener(event, tag, self._openers_of_messages, message_id, "message")
         del self._open_messages[message_id]
 
     # -- tool calls ------------------------------------------------------------------------
 
     def _tool_start(self, event: Event, tag: str | None) -> None:
         call_id = event["toolCallId"]
-        TOOL.check_start(event, call_id, self._open_tool_calls)
+        if call_id in self._open_tool_calls:
+            raise TOOL.already_open(event, call_id)
         opener = opener_of_call(event, tag, self._openers_of_messages, self._openers_of_tool_calls)
         self._open_tool_calls[call_id] = None
         self._openers_of_tool_calls.setdefault(call_id, opener)
 
     def _tool_args(self, event: Event, tag: str | None) -> None:
         call_id = event["toolCallId"]
-        TOOL.check_goes_on(event, call_id, self._open_tool_calls)
+        if call_id not in self._open_tool_calls:
+            raise TOOL.not_to_go_on(event, call_id)
         if tag is not None:
             check_opener(event, tag, self._openers_of_tool_calls, call_id, "tool call")
 
     def _tool_end(self, event: Event, tag: str | None) -> None:
         call_id = event["toolCallId"]
-        TOOL.check_end(event, call_id, self._open_tool_calls)
-        check_opener(event, tag, self._openers_of_tool_calls, call_id, "tool call")
+        if call_id not in self._open_tool_calls:
+            raise TOOL.not_to_end(event, call_id)
+        if tag is not None:
+            check_opener(event, tag, self._openers_of_tool_calls, call_id, "tool call")
         del self._open_tool_calls[call_id]
 
     def _tool_result(self, event: Event, tag: str | None) -> None:
@@ -246,22 +257,28 @@ class Verifier:
         bracket, open_ids = REASONING, self._open_reasoning
         if event["type"] == t.REASONING_START:
             bracket, open_ids = SPAN, self._open_spans
-        bracket.check_start(event, message_id, open_ids)
-        check_opener(event, tag, self._openers_of_reasoning, message_id, "reasoning message")
+        if message_id in open_ids:
+            raise bracket.already_open(event, message_id)
+        if tag is not None:
+            check_opener(event, tag, self._openers_of_reasoning, message_id, "reasoning message")
         open_ids[message_id] = None
         self._openers_of_reasoning.setdefault(message_id, tag)
 
     def _reasoning_goes_on(self, event: Event, tag: str | None) -> None:
         message_id = event["messageId"]
-        REASONING.check_goes_on(event, message_id, self._open_reasoning)
-        check_opener(event, tag, self._openers_of_reasoning, message_id, "reasoning message")
+        if message_id not in self._open_reasoning:
+            raise REASONING.not_to_go_on(event, message_id)
+        if tag is not None:
+            check_opener(event, tag, self._openers_of_reasoning, message_id, "reasoning message")
         if event["type"] == t.REASONING_MESSAGE_END:
             del self._open_reasoning[message_id]
 
     def _reasoning_end(self, event: Event, tag: str | None) -> None:
         message_id = event["messageId"]
-        SPAN.check_end(event, message_id, self._open_spans)
-        check_opener(event, tag, self._openers_of_reasoning, message_id, "reasoning message")
+        if message_id not in self._open_spans:
+            raise SPAN.not_to_end(event, message_id)
+        if tag is not None:
+            check_opener(event, tag, self._openers_of_reasoning, message_id, "reasoning message")
         del self._open_spans[message_id]
 
     def _encrypted_value(self, event: Event, tag: str | None) -> None:
@@ -275,7 +292,8 @@ class Verifier:
             noun = "message"
             if entity_id in self._openers_of_messages:
                 openers = self._openers_of_messages
-        check_opener(event, tag, openers, entity_id, noun)
+        if tag is not None:
+            check_opener(event, tag, openers, entity_id, noun)
 
     def _activity_snapshot(self, event: Event, tag: str | None) -> None:
         # A snapshot that does not replace leaves the activity, and its opener, as they are.
@@ -285,7 +303,8 @@ class Verifier:
             self._openers_of_activities[event["messageId"]] = tag
 
     def _activity_delta(self, event: Event, tag: str | None) -> None:
-        check_opener(event, tag, self._openers_of_activities, event["messageId"], "activity")
+        if tag is not None:
+            check_opener(event, tag, self._openers_of_activities, event["messageId"], "activity")
 
     def _messages_snapshot(self, event: Event, tag: str | None) -> None:
         messages = event.get("messages")

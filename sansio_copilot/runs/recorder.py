@@ -42,10 +42,15 @@ from ..events import (
     MessageFolder,
     ThinkingUpgrader,
     Verifier,
+    compact,
+    messages,
     normalize_event,
 )
+from ..events.chunks import CHUNKS
+from ..events.finalize import OBSERVED
 from ..events.normalize import nearest_type
 from ..events.patch import DEFAULT_PATCH_BYTES, MAX_DEPTH, PatchBudget
+from ..events.thinking import UPGRADED
 from ..events.values import measure
 from ..sse import FRAME, NUMBERED_FRAME, frame_data
 from ..stores.protocol import Orphan, RunKey, RunResult
@@ -85,7 +90,7 @@ class RunRecorder:
     """
 
     __slots__ = (
-        *("_compactor", "_expand", "_finalizer", "_folder", "_going", "_input", "_input_bytes"),
+        *("_compactor", "_expander", "_finalizer", "_folder", "_going", "_input", "_input_bytes"),
         *("_key", "_known", "_patch_bytes", "_position", "_raw_events", "_result_due", "_results"),
         *("_token", "_unknown_types", "_upgrade", "_verifier", "_verify", "_warned"),
         *("error", "result", "teller", "terminal"),
@@ -109,7 +114,7 @@ class RunRecorder:
         token = key.token
         self._token = b"" if input is None else token.encode()
         self._position = 0
-        self._expand = ChunkExpander().feed
+        self._expander = ChunkExpander()
         self._upgrade = ThinkingUpgrader(token).feed
         self._verifier = Verifier()
         self._verify = self._verifier.feed
@@ -161,15 +166,21 @@ class RunRecorder:
                     return self._frame(data)
                 self._going = None
             if (normal := normalize_event(fields)) is not None:
-                if normal["type"] == "RUN_ERROR":
+                type_ = normal["type"]
+                if type_ == "RUN_ERROR":
                     self._tell(normal)
-                for expanded in self._expand(self._upgrade(normal)):
-                    self._verify(expanded)
-                    frames.append(self._keep(expanded))
-                if len(frames) == 1 and expanded["type"] in DELTAS:
-                    message = self._folder.continuation(expanded)
-                    history = self._compactor.continuation(expanded)
-                    self._going = Continuation.of(normal, expanded, message, history)
+                upgraded = self._upgrade(normal) if type_ in UPGRADED else normal
+                if type_ in CHUNKS or self._expander.lanes:
+                    expanded = self._expander.feed(upgraded)
+                else:
+                    expanded = (upgraded,)
+                for written in expanded:
+                    self._verify(written)
+                    frames.append(self._keep(written))
+                if len(frames) == 1 and written["type"] in DELTAS:
+                    message = self._folder.continuation(written)
+                    history = self._compactor.continuation(written)
+                    self._going = Continuation.of(normal, written, message, history)
             else:
                 # The event is dropped, as in the reference, because a client could not read it.
                 self._warn_of_type(fields["type"])
@@ -251,24 +262,25 @@ class RunRecorder:
             recorder._observe(event)
         return recorder
 
-    def _begin(self, messages: list[Any]) -> None:
-        """Fold and compact from the conversation ``messages`` on."""
+    def _begin(self, conversation: list[Any]) -> None:
+        """Fold and compact from that conversation on."""
         state = (self._input or {}).get("state")
-        self._folder = MessageFolder(messages, PatchBudget(self._patch_bytes))
-        self._compactor = Compactor(state, PatchBudget(self._patch_bytes), messages)
+        self._folder = MessageFolder(conversation, PatchBudget(self._patch_bytes))
+        self._compactor = Compactor(state, PatchBudget(self._patch_bytes), conversation)
 
     @property
     def _ids(self) -> dict[str, str]:
         return {"threadId": self._key.thread_id, "runId": self._key.run_id}
 
     def _keep(self, event: dict[str, Any]) -> bytes:
-        if event["type"] in _COMPLETED:
+        type_ = event["type"]
+        if type_ in _COMPLETED:
             event = self._completed(event)
         frame = self._frame(json_codec.encode(event))
         self._observe(event)
-        if event["type"] in _MADE:
+        if type_ in _MADE:
             self._warn(event, frame)
-        elif event["type"] == "RUN_STARTED":
+        elif type_ == "RUN_STARTED":
             self._input_bytes -= len(frame)
         return frame
 
@@ -315,14 +327,19 @@ class RunRecorder:
             logger.error("agent %r ended its run: %s", self.teller.agent_id, said)
 
     def _observe(self, event: dict[str, Any]) -> None:
-        if self.terminal and event["type"] == "RUN_STARTED":
+        type_ = event["type"]
+        if self.terminal and type_ == "RUN_STARTED":
             self._finalizer = Finalizer()
-        self._folder.feed(event)
-        if event["type"] == "RUN_ERROR":
+            self.terminal = False
+        # What each machine's feed() would look up is looked up here, because calls cost.
+        if (fold := messages.HANDLERS.get(type_)) is not None:
+            fold(self._folder, event)
+        if type_ == "RUN_ERROR":
             self._end_messages()
-        self._compactor.feed(event)
-        self._finalizer.observe(event)
-        self.terminal = self._finalizer.terminal
+        compact.HANDLERS.get(type_, Compactor.keep)(self._compactor, event)
+        if type_ in OBSERVED:
+            self._finalizer.observe(event)
+            self.terminal = self._finalizer.terminal
 
     def _end_messages(self) -> None:
         """End in a replay the messages that RUN_ERROR, which comes next, leaves open.

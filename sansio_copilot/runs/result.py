@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from .. import json_codec
@@ -32,7 +32,9 @@ def compacted_result(
         if isinstance(message_id, str):
             message_ids.add(message_id)
         if event["type"] == "RUN_STARTED":
-            message_ids.update(_ids_of(messages_of(event.get("input"))))
+            for message in messages_of(event.get("input")):
+                if isinstance(message, dict) and isinstance(message.get("id"), str):
+                    message_ids.add(message["id"])
     messages = folder.current
     state = None
     if compactor.has_state:
@@ -51,9 +53,3 @@ def messages_of(run_input: object) -> list[Any]:
     """The messages of a run's input; an agent that made it may have put anything there."""
     messages = run_input.get("messages") if isinstance(run_input, Mapping) else None
     return messages if isinstance(messages, list) else []
-
-
-def _ids_of(messages: list[Any]) -> Iterator[str]:
-    for message in messages:
-        if isinstance(message, dict) and isinstance(message.get("id"), str):
-            yield message["id"]

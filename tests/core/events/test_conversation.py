@@ -168,7 +168,7 @@ def test_it_is_a_list(actions: list[Any]) -> None:
         else:
             model.merge(*arguments)
             conversation.merge(*arguments)
-        shown = list(conversation)
+        shown = conversation.messages()
         assert [id(message) for message in shown] == [id(message) for message in model.messages]
         for message_id in "abcdef":
             entry = conversation.find(message_id)
@@ -185,8 +185,8 @@ def test_of_two_results_with_one_id_the_first_in_order_counts() -> None:
     assert conversation.find("r") is first
     conversation.merge([message("a", "assistant"), message("z", "reasoning")])
     assert conversation.find("r") is None
-    assert [one["id"] for one in conversation] == ["a", "z"]
-    assert later.message not in list(conversation)
+    assert [one["id"] for one in conversation.messages()] == ["a", "z"]
+    assert later.message not in conversation.messages()
 
 
 def test_a_twin_that_is_kept_is_found_when_the_first_is_gone() -> None:
@@ -225,7 +225,7 @@ def test_what_is_closed_is_in_no_circle() -> None:
     before = number_of_entries()
     conversation = Conversation()
     for role in ("user", "assistant", "tool", "tool"):
-        conversation.append(message(str(len(list(conversation))), role))
+        conversation.append(message(str(len(conversation.messages())), role))
     holder: list[object] = [conversation]
     holder.append(holder)
     known: list[Any] = []
@@ -241,7 +241,7 @@ def test_what_is_closed_is_in_no_circle() -> None:
     del holder, conversation
     gc.collect()
     [revived] = known
-    assert len(list(revived)) == 4
+    assert len(revived.messages()) == 4
     gc.disable()
     try:
         revived.close()
