@@ -11,8 +11,10 @@ from typing import Any, Literal
 
 import attrs
 
+from .records import record
 
-@attrs.frozen
+
+@record
 class Call:
     """Call ``function(*args)``: a hook, a function that picks agents, one that tells capabilities.
 

@@ -8,6 +8,7 @@ import attrs
 
 from .. import json_codec
 from ..http.refusals import Refusal, too_large
+from ..records import record
 
 
 def check_values(data: bytes, limit: int) -> None:
@@ -21,7 +22,7 @@ def check_values(data: bytes, limit: int) -> None:
         raise Refusal(too_large(message))
 
 
-@attrs.frozen
+@record
 class JsonBody:
     """A body and its value, so that it is not parsed twice, for a hook and for an endpoint.
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from ..stores.calls import open_cursor, perform
+from ..stores.calls import open_cursor
 from .run_input import read_input
-from .turn import EndpointSteps, LogStream, Reply, Turn
+from .turn import STREAM, EndpointSteps, LogStream, Reply, Turn
 
 
 def connect(turn: Turn) -> EndpointSteps:
     """Open a cursor, behind the event that the client names as its last one if it names one."""
     yield from turn.agent()
     parsed = read_input(turn)
+    store, audiences = turn.runtime.store, turn.runtime.audiences
     after = turn.request.headers.get("last-event-id") or parsed.last_seen_event_id
-    cursor = yield from perform(open_cursor(turn.store, parsed.input.thread_id, after, turn.owner))
-    audiences = turn.runtime.audiences
+    opening = open_cursor(store, parsed.input.thread_id, after, turn.owner)
+    cursor = opening.checked((yield opening))
     audience = None if audiences is None else audiences.of(parsed.input.thread_id)
-    return Reply.of_stream(LogStream(turn.store, cursor, audience=audience))
+    return Reply(STREAM, LogStream(store, cursor, audience=audience))

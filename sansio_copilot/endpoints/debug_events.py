@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..http.messages import Response
 from ..sse import CONNECTED
-from .turn import EndpointSteps, LogStream, Reply, Turn
+from .turn import STREAM, EndpointSteps, LogStream, Reply, Turn
 
 
 def debug_events(turn: Turn) -> EndpointSteps:
@@ -12,5 +12,5 @@ def debug_events(turn: Turn) -> EndpointSteps:
     feed = turn.runtime.debug_feed
     if feed is None:
         return Reply(Response(404, {"content-type": "text/plain;charset=UTF-8"}, "Not Found"))
-    return Reply.of_stream(LogStream(feed, feed.end(), preface=CONNECTED))
+    return Reply(STREAM, LogStream(feed, feed.end(), preface=CONNECTED))
     yield

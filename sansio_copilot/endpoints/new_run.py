@@ -13,7 +13,7 @@ from ..agents.protocols import Agent, AgentContext
 from ..runs.machine import Run
 from ..runs.recorder import RunRecorder
 from ..stores.protocol import RunOpened, RunRequest, ThreadStore
-from .turn import LogStream, Reply, Turn
+from .turn import STREAM, LogStream, Reply, Turn
 
 
 def run_request(turn: Turn, input: RunAgentInput) -> RunRequest:
@@ -75,4 +75,4 @@ def run_reply(
     if turn.runtime.audiences is not None and not ephemeral:
         run.audience = turn.runtime.audiences.open(input.thread_id)
         run.abandon_seconds = turn.runtime.stop_when_abandoned
-    return Reply.of_stream(LogStream(store, opened.cursor, run, ephemeral, audience=run.audience))
+    return Reply(STREAM, LogStream(store, opened.cursor, run, ephemeral, audience=run.audience))

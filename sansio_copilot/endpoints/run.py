@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..errors import shorten
 from ..http.messages import Response
 from ..runs.orphans import adopt
-from ..stores.calls import close_run, open_run, perform
+from ..stores.calls import close_run, open_run
 from ..stores.protocol import Orphan, ThreadBusy, ThreadOfAnother
 from .new_run import new_recorder, run_reply, run_request
 from .run_input import read_input
@@ -20,11 +20,12 @@ def run(turn: Turn) -> EndpointSteps:
     """
     agent = yield from turn.agent()
     parsed = read_input(turn)
-    request = run_request(turn, parsed.input)
-    opened = yield from perform(open_run(turn.store, request))
+    store = turn.runtime.store
+    opening = open_run(store, run_request(turn, parsed.input))
+    opened = opening.checked((yield opening))
     while isinstance(opened, Orphan):
-        yield from adopt(turn.store, turn.runtime.limits, opened, turn.now)
-        opened = yield from perform(open_run(turn.store, request))
+        yield from adopt(store, turn.runtime.limits, opened, turn.now)
+        opened = opening.checked((yield opening))
     if isinstance(opened, ThreadOfAnother):
         raise turn.no_such_thread(parsed.input.thread_id)
     if isinstance(opened, ThreadBusy):
@@ -35,8 +36,8 @@ def run(turn: Turn) -> EndpointSteps:
         return Reply(Response.json({"error": "Thread already running", "message": message}, 409))
     try:
         recorder = new_recorder(turn, opened, parsed.json, opened.known_message_ids)
-        return run_reply(turn, agent, parsed.input, turn.store, opened, recorder)
+        return run_reply(turn, agent, parsed.input, store, opened, recorder)
     except Exception:
         # A run that nobody drives would keep its thread busy for ever.
-        yield from perform(close_run(turn.store, opened.key, 0, b"", None))
+        yield close_run(store, opened.key, 0, b"", None)
         raise

@@ -6,7 +6,6 @@ import warnings
 from collections import Counter
 from typing import Any
 
-import attrs
 from ag_ui.core import RunAgentInput
 from pydantic import ValidationError
 
@@ -14,11 +13,12 @@ from .. import json_codec
 from ..events import EventError, normalize_input
 from ..events.patch import MAX_DEPTH
 from ..http.refusals import Refusal, invalid_body
+from ..records import record
 from .shape import RUN_INPUT, TooDeep, Walk, json_type
 from .turn import Turn
 
 
-@attrs.frozen
+@record
 class RunInput:
     """A parsed body.
 

@@ -7,20 +7,34 @@ from ..errors import shorten
 from ..http.messages import Response
 from ..http.refusals import Refusal
 from ..runs.orphans import adopt
-from ..stores.calls import perform, request_stop
+from ..stores.calls import request_stop
 from ..stores.protocol import Orphan
 from .turn import EndpointSteps, Reply, Turn
+
+_STOPPED = Reply(
+    Response.json(
+        {
+            "stopped": True,
+            "interrupt": {
+                "type": "RUN_ERROR",
+                "message": "Run stopped by user",
+                "code": "STOPPED",
+            },
+        }
+    )
+)
 
 
 def stop(turn: Turn) -> EndpointSteps:
     """Ask for the stop. The run's owner ends the run as soon as the store tells it."""
     run_id = _scope(turn)
     yield from turn.agent()
-    thread_id = turn.route.thread_id
+    store, thread_id = turn.runtime.store, turn.route.thread_id
     assert thread_id is not None
-    stopped = yield from perform(request_stop(turn.store, thread_id, run_id, turn.owner))
+    stopping = request_stop(store, thread_id, run_id, turn.owner)
+    stopped = stopping.checked((yield stopping))
     if isinstance(stopped, Orphan):
-        yield from adopt(turn.store, turn.runtime.limits, stopped, turn.now)
+        yield from adopt(store, turn.runtime.limits, stopped, turn.now)
     elif not stopped:
         message = (
             f"No active run for thread '{shorten(thread_id)}'."
@@ -28,18 +42,7 @@ def stop(turn: Turn) -> EndpointSteps:
             else f"Run '{shorten(run_id)}' is not the active run for thread '{shorten(thread_id)}'."
         )
         return Reply(Response.json({"stopped": False, "message": message}))
-    return Reply(
-        Response.json(
-            {
-                "stopped": True,
-                "interrupt": {
-                    "type": "RUN_ERROR",
-                    "message": "Run stopped by user",
-                    "code": "STOPPED",
-                },
-            }
-        )
-    )
+    return _STOPPED
 
 
 def _invalid(error: str) -> Refusal:

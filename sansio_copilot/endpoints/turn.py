@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator, Mapping
-from typing import Any, TypeAlias
-
-import attrs
+from typing import Any, Final, TypeAlias
 
 from ..agents.checks import check_agents
 from ..agents.protocols import Agent
@@ -16,6 +14,7 @@ from ..errors import shorten
 from ..http.messages import Request, Response
 from ..http.refusals import Refusal
 from ..http.routing import Route
+from ..records import record
 from ..runs.audience import Audience
 from ..runs.machine import Run
 from ..stores.protocol import Log, ThreadStore
@@ -24,7 +23,7 @@ from .body import JsonBody
 logger = logging.getLogger(__name__)
 
 
-@attrs.frozen
+@record
 class LogStream:
     """A response body that is read from a thread log until the log ends.
 
@@ -45,7 +44,7 @@ class LogStream:
     audience: Audience | None = None
 
 
-_STREAM = Response(
+STREAM: Final = Response(
     200,
     (
         ("content-type", "text/event-stream"),
@@ -57,22 +56,18 @@ _STREAM = Response(
     ),
     stream=True,
 )
+"""The response whose body is read from a log."""
 
 
-@attrs.frozen
+@record
 class Reply:
     """The result of an endpoint: a response, and for a streaming one the log that it reads."""
 
     response: Response
     stream: LogStream | None = None
 
-    @classmethod
-    def of_stream(cls, stream: LogStream) -> Reply:
-        """The reply whose response streams a log."""
-        return cls(_STREAM, stream)
 
-
-@attrs.frozen
+@record
 class Turn:
     """One request on its way through an endpoint.
 
@@ -127,7 +122,9 @@ class Turn:
 
         :raises Refusal: with 404, if there is no agent of that name.
         """
-        agents = yield from self.agents()
+        agents = self.runtime.agents
+        if not isinstance(agents, Mapping):
+            agents = yield from self.agents()
         agent_id = self.route.agent_id
         assert agent_id is not None
         if agent_id not in agents:

@@ -149,10 +149,9 @@ class Compactor:
 
     def feed(self, event: Event) -> None:
         """Take the next event of the stream."""
-        HANDLERS.get(event["type"], Compactor.keep)(self, event)
+        HANDLERS.get(event["type"], KEEP)(self, event)
 
-    def keep(self, event: Event) -> None:
-        """Take the next event, which is of a type that :data:`HANDLERS` does not have."""
+    def _keep(self, event: Event) -> None:
         self._has_guests = self._has_guests or bool(self._open)
         self._log.append(event)
 
@@ -365,6 +364,8 @@ HANDLERS: Final[dict[str, Callable[[Compactor, Event], None]]] = {
     t.STATE_DELTA: Compactor._state_event,
 }
 """The method that :meth:`Compactor.feed` calls for each type of event that is not only kept."""
+KEEP: Final = Compactor._keep
+"""The method that it calls for all others."""
 
 
 def _others(events: list[Event]) -> list[int]:

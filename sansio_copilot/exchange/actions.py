@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any, TypeAlias
 
-import attrs
-
 from ..calls import Call
+from ..records import record
 from ..runs.machine import Run
 from ..stores.calls import StoreCall
 from ..stores.protocol import Log
 
 
-@attrs.frozen
+@record
 class ReadBody:
     """Read the request's body whole. Outcome: the bytes.
 
@@ -28,7 +27,7 @@ class ReadBody:
     limit: int
 
 
-@attrs.frozen
+@record
 class StartRun:
     """Give ``run`` a home that outlives the request, and drive it there.
 
@@ -41,7 +40,7 @@ class StartRun:
     run: Run
 
 
-@attrs.frozen
+@record
 class SendHead:
     """Send the status line and header fields. Outcome: None.
 
@@ -53,14 +52,14 @@ class SendHead:
     headers: tuple[tuple[str, str], ...]
 
 
-@attrs.frozen
+@record
 class SendBytes:
     """Send a piece of the body. Outcome: None, once the transport can take more."""
 
     data: bytes
 
 
-@attrs.frozen
+@record
 class WaitForFrames:
     """Wait until ``store.watch(cursor, notify)`` notifies. Outcome: True; False on time-out.
 
@@ -72,12 +71,12 @@ class WaitForFrames:
     timeout: float
 
 
-@attrs.frozen
+@record
 class Finish:
     """The response is complete. There is no outcome, because the exchange is over."""
 
 
-@attrs.frozen
+@record
 class Abandon:
     """Send nothing more, and do not let the response look complete.
 
@@ -99,6 +98,8 @@ Action = (
 
 #: The steps of an exchange: they yield actions, and are sent the outcome of each.
 ExchangeSteps: TypeAlias = Generator[Action, Any, None]
+#: The steps that send a response; they return whether all of it was sent.
+ContentSteps: TypeAlias = Generator[Action, Any, bool]
 
 
 class ClientGone(BaseException):

@@ -7,12 +7,14 @@ until :class:`~sansio_copilot.exchange.actions.Finish` or
 :class:`~sansio_copilot.exchange.actions.Abandon`. Whether a hook, an agent or a store is plain or
 async is the binding's business alone; the sequence of actions is the same.
 
-**Two parts that hold each other in check.** The *steps* are a generator, so that the order of a
-request can be read from top to bottom: :mod:`.pipeline` leads from the request to the reply, and
-:mod:`.stream` sends the log that a reply may refer to. The *table* (:data:`TRANSITIONS`) says which
-action may follow which. Every action that the steps yield is looked up in it before a binding sees
-it, so that a mistake in the steps is an AssertionError in a test and never a malformed response.
-docs/architecture.md draws the table.
+**Steps and a table hold each other in check.** The *steps* are generators, so that the order of a
+request can be read from top to bottom. There are two, one after the other: :mod:`.pipeline` leads
+from the request to the reply, and :mod:`.stream` sends the response, with the log that the reply
+may refer to. A third one takes the place of either that is given up. Each is resumed directly,
+because whatever stood between would be passed by every outcome. The *table* (:data:`TRANSITIONS`)
+says which action may follow which. Every action that the steps yield is looked up in it before a
+binding sees it, so that a mistake in the steps is an AssertionError in a test and never a malformed
+response. docs/architecture.md draws the table.
 
 **A state is the outcome that is awaited.** Nothing else is remembered between two calls but the
 action itself, the part of the application that raised an error, and whether the client has gone.
@@ -37,11 +39,12 @@ from __future__ import annotations
 
 import enum
 import logging
+from collections.abc import Callable, Generator
 from typing import Any
 
 from ..calls import Call
 from ..config import RuntimeConfig
-from ..endpoints import LogStream
+from ..endpoints import LogStream, Reply
 from ..errors import LocalProtocolError
 from ..hooks import rejection_in
 from ..http.messages import Request
@@ -50,7 +53,7 @@ from .actions import (
     Abandon,
     Action,
     ClientGone,
-    ExchangeSteps,
+    ContentSteps,
     Finish,
     ReadBody,
     SendBytes,
@@ -59,7 +62,7 @@ from .actions import (
     WaitForFrames,
 )
 from .pipeline import Pipeline
-from .stream import follow, stop_ephemeral
+from .stream import give_up, send_log, send_whole
 
 logger = logging.getLogger(__name__)
 
@@ -124,8 +127,6 @@ TRANSITIONS: dict[ExchangeState, dict[type[Action], ExchangeState]] = {
 }
 """In each state, the actions that the exchange may ask for next, and the state each leads to."""
 
-# These responses have no content (RFC 9110 sections 15.3.5 and 15.4.5).
-_WITHOUT_CONTENT = frozenset({204, 304})
 _OVER = frozenset({_S.FINISHED, _S.ABANDONED})
 _WITHOUT_OUTCOME = _OVER | {_S.IDLE}
 # These are seen through when the client goes, because what they began must be ended.
@@ -140,7 +141,10 @@ class Exchange:
     :param now: seconds since the epoch.
     """
 
-    __slots__ = ("_action", "_culprit", "_gone", "_now", "_runtime", "_steps", "state")
+    __slots__ = (
+        *("_action", "_culprit", "_gone", "_is_head", "_now", "_pipeline", "_runtime", "_steps"),
+        *("_stream", "state"),
+    )
 
     state: ExchangeState
 
@@ -153,8 +157,11 @@ class Exchange:
         self._culprit: tuple[Exception | None, str] = (None, "")
         # A hook or an envelope may put a request with another method in this one's place, but the
         # response goes to the request that is on the wire.
-        is_head = request.method == "HEAD"
-        self._steps = self._run(Pipeline(runtime, request, now, self._where), is_head)
+        self._is_head = request.method == "HEAD"
+        # The pipeline is forgotten when the reply is known.
+        self._pipeline: Pipeline | None = Pipeline(runtime, request, now, self._where)
+        self._stream: LogStream | None = None
+        self._steps: Generator[Action, Any, Reply | bool] = self._pipeline.reply(self)
 
     def start(self) -> Action:
         """Begin.
@@ -164,7 +171,7 @@ class Exchange:
         """
         if self.state is not _S.IDLE:
             raise self._not_allowed("start")
-        return self._advance(next(self._steps))
+        return self._advance(self._resume(self._steps.send, None))
 
     def done(self, outcome: Any = None) -> Action:
         """Report that the action succeeded with ``outcome``.
@@ -175,7 +182,10 @@ class Exchange:
         state = self.state
         if state in _WITHOUT_OUTCOME:
             raise self._not_allowed("done")
-        action = self._steps.send(outcome)
+        try:
+            action = self._steps.send(outcome)
+        except (Exception, ClientGone) as raised:
+            action = self._go_on(raised)
         following = TRANSITIONS[state].get(type(action))
         if following is None or following in _OVER or self._gone:
             return self._advance(action)
@@ -197,7 +207,7 @@ class Exchange:
             self._culprit = (error, self._action.name)
         elif isinstance(self._action, WaitForFrames):
             self._culprit = (error, "store method watch")
-        return self._advance(self._steps.throw(error))
+        return self._advance(self._resume(self._steps.throw, error))
 
     def client_gone(self) -> Action | None:
         """Report that the client has closed the connection; the action in progress may be given up.
@@ -210,7 +220,7 @@ class Exchange:
         self._gone = True
         if self.state in _UNINTERRUPTED:
             return None
-        return self._advance(self._steps.throw(ClientGone()))
+        return self._advance(self._resume(self._steps.throw, ClientGone()))
 
     def _not_allowed(self, call: str) -> LocalProtocolError:
         return LocalProtocolError(f"{call} is not allowed in state {self.state.name}")
@@ -226,45 +236,45 @@ class Exchange:
                 # Left suspended, the steps and this exchange would keep each other, and with them
                 # all of the run's log, until the garbage collector comes by.
                 self._steps.close()
-                self._culprit = (None, "")
+                self._pipeline, self._stream, self._culprit = None, None, (None, "")
                 return action
             if not self._gone or isinstance(action, StoreCall):
                 return action
-            action = self._steps.throw(ClientGone())
+            action = self._resume(self._steps.throw, ClientGone())
 
-    def _run(self, pipeline: Pipeline, is_head: bool) -> ExchangeSteps:
-        stream: LogStream | None = None
-        complete = True
+    def _resume(self, resume: Callable[[Any], Action], value: Any) -> Action:
         try:
-            reply = yield from pipeline.reply(self)
-            response, stream = reply.response, reply.stream
-            asked_for = pipeline.request.method, pipeline.path
-            # A stream may last for hours, and nobody looks at the request any more.
-            del pipeline, reply
-            headers = response.headers.remove("content-length")
-            has_content = response.status not in _WITHOUT_CONTENT
-            if has_content and stream is None:
-                headers = headers.set("content-length", str(len(response.body)))
-            yield SendHead(response.status, headers.raw)
-            if has_content and not is_head:
-                if stream is not None:
-                    complete = yield from follow(stream, self._runtime, self._now, asked_for)
-                elif response.body:
-                    yield SendBytes(response.body)
-        except ClientGone:
-            yield from stop_ephemeral(stream)
-            yield Abandon()
-        except Exception as error:
-            # The head has been sent, so that only one thing is left to do: the body must not look
-            # complete.
-            logger.error("the response broke off%s", self._where(error), exc_info=error)
-            yield from stop_ephemeral(stream)
-            yield Abandon()
+            return resume(value)
+        except (Exception, ClientGone) as raised:
+            return self._go_on(raised)
+
+    def _go_on(self, raised: BaseException) -> Action:
+        """Begin the part that follows the one that has ended, which ``raised`` says how."""
+        if isinstance(raised, StopIteration):
+            reply = raised.value
+            if not isinstance(reply, Reply):
+                return Finish() if reply and not self._gone else Abandon()
+            self._steps = self._respond(reply)
         else:
-            yield Finish() if complete and not self._gone else Abandon()
-        finally:
-            if stream is not None and stream.audience is not None:
-                stream.audience.leave(self)
+            if isinstance(raised, Exception):
+                # The head has been sent, so that only one thing is left to do: the body must not
+                # look complete.
+                logger.error("the response broke off%s", self._where(raised), exc_info=raised)
+            self._steps = give_up(self._stream)
+        return self._resume(self._steps.send, None)
+
+    def _respond(self, reply: Reply) -> ContentSteps:
+        """The steps of the second part."""
+        pipeline, self._pipeline = self._pipeline, None
+        assert pipeline is not None, "there is one reply"
+        if (stream := reply.stream) is None:
+            return send_whole(reply.response, is_head=self._is_head)
+        self._stream = stream
+        # A stream may last for hours, so that of the request no more than this is kept.
+        asked_for = pipeline.request.method, pipeline.path
+        return send_log(
+            stream, reply.response, self, self._runtime, self._now, asked_for, is_head=self._is_head
+        )
 
     def _where(self, error: Exception) -> str:
         """The part of the application that raised ``error``, for a log line."""

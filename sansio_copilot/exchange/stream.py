@@ -1,4 +1,4 @@
-"""The body of a streaming response: a thread log, followed until it ends.
+"""Sending a response: its head, and then content that is whole, or a thread log until it ends.
 
 A reader is a cursor on the log, and no more: it reads what there is, sends it, and waits for the
 store to say that there is more. A slow client costs its offset, because nothing is read for it
@@ -17,56 +17,96 @@ one that is not going to start, and :func:`stop_ephemeral` stops one that dies w
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator
 from typing import Any
 
 from .. import sse
 from ..config import RuntimeConfig
 from ..endpoints import LogStream
+from ..http.messages import Response, may_have_content
 from ..runs.orphans import adopt
 from ..stores import calls
 from ..stores.calls import StoreCall
 from ..stores.protocol import Batch, LogGone
-from .actions import Action, ExchangeSteps, SendBytes, WaitForFrames
+from .actions import ContentSteps, ExchangeSteps, SendBytes, SendHead, WaitForFrames
 
 logger = logging.getLogger(__name__)
 
 
-def follow(
-    stream: LogStream, runtime: RuntimeConfig, now: float, asked_for: tuple[str, str]
-) -> Generator[Action, Any, bool]:
+def send_whole(response: Response, *, is_head: bool) -> ContentSteps:
+    """Send a response whose content is known.
+
+    :param is_head: whether the request was HEAD.
+    """
+    headers = response.headers.remove("content-length")
+    if may_have_content(response.status):
+        headers = headers.set("content-length", str(len(response.body)))
+    yield SendHead(response.status, headers.raw)
+    if response.body and may_have_content(response.status, is_head=is_head):
+        yield SendBytes(response.body)
+    return True
+
+
+def send_log(
+    stream: LogStream,
+    response: Response,
+    reader: object,
+    runtime: RuntimeConfig,
+    now: float,
+    asked_for: tuple[str, str],
+    *,
+    is_head: bool,
+) -> ContentSteps:
     """Send the log until it ends, with a comment whenever it is silent for long.
 
+    :param response: its status and header fields.
+    :param reader: the member of the stream's audience that leaves it at the end.
     :param now: seconds since the epoch when the request arrived.
     :param asked_for: the method and path of the request, for log lines.
+    :param is_head: whether the request was HEAD.
     :returns: whether all of it was sent; False if the rest is gone.
     """
     cursor, limits = stream.cursor, runtime.limits
-    if stream.preface:
-        yield SendBytes(stream.preface)
-    while True:
-        reading = calls.read(stream.store, cursor, limits.read_bytes)
-        batch = yield reading
-        if type(batch) is not Batch:
-            batch = reading.checked(batch)
-            if isinstance(batch, LogGone):
-                logger.warning(
-                    "%s %s was broken off: what was to be sent has been evicted or deleted",
-                    *asked_for,
-                )
-                return False
-        cursor, size = batch.cursor, len(batch.data)
-        if size:
-            yield SendBytes(batch.data)
-        if batch.ended:
-            return True
-        if batch.orphan is not None:
-            yield from adopt(runtime.store, limits, batch.orphan, now)
-        elif size < limits.read_bytes:
-            # The batch is dropped, so that an idle stream does not keep the bytes that it has sent.
-            del batch
-            if not (yield WaitForFrames(stream.store, cursor, limits.heartbeat_seconds)):
-                yield SendBytes(sse.HEARTBEAT)
+    has_content = may_have_content(response.status, is_head=is_head)
+    try:
+        yield SendHead(response.status, response.headers.remove("content-length").raw)
+        # The response may have been made by a hook, and is not needed while the log is followed.
+        del response
+        if has_content and stream.preface:
+            yield SendBytes(stream.preface)
+        while has_content:
+            reading = calls.read(stream.store, cursor, limits.read_bytes)
+            batch = yield reading
+            if type(batch) is not Batch:
+                batch = reading.checked(batch)
+                if isinstance(batch, LogGone):
+                    logger.warning(
+                        "%s %s was broken off: what was to be sent has been evicted or deleted",
+                        *asked_for,
+                    )
+                    return False
+            cursor, size = batch.cursor, len(batch.data)
+            if size:
+                yield SendBytes(batch.data)
+            if batch.ended:
+                break
+            if batch.orphan is not None:
+                yield from adopt(runtime.store, limits, batch.orphan, now)
+            elif size < limits.read_bytes:
+                # The batch is dropped, so that an idle stream does not keep the bytes that it has
+                # sent.
+                del batch, reading
+                if not (yield WaitForFrames(stream.store, cursor, limits.heartbeat_seconds)):
+                    yield SendBytes(sse.HEARTBEAT)
+        return True
+    finally:
+        if stream.audience is not None:
+            stream.audience.leave(reader)
+
+
+def give_up(stream: LogStream | None) -> ContentSteps:
+    """Send nothing more, whatever has been sent."""
+    yield from stop_ephemeral(stream)
+    return False
 
 
 def discard(stream: LogStream | None) -> ExchangeSteps:

@@ -179,6 +179,17 @@ class Request:
         return cls(method, path or "/", query, headers, body)
 
 
+def may_have_content(status: int, *, is_head: bool = False) -> bool:
+    """Whether a response may have content, and so has a length (RFC 9110 section 6.4.1).
+
+    One with status 204 or 304 has none (sections 15.3.5 and 15.4.5). The response to HEAD is sent
+    without, but its header fields are those of GET (section 9.3.2).
+
+    :param is_head: whether the request was HEAD, and the content itself is asked about.
+    """
+    return not is_head and status not in (204, 304)
+
+
 _JSON = Headers({"content-type": "application/json"})
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal
 
-import attrs
-
+from ..records import record
 from ..stores.calls import StoreCall
 
 
-@attrs.frozen
+@record
 class PullEvent:
     """Take the next event from the run's agent. Outcome: the event, or the agent's end.
 
@@ -27,7 +26,7 @@ PULL: Final = PullEvent()
 """The pull without patience or flush, as nearly all are; a binding compares it by identity."""
 
 
-@attrs.frozen
+@record
 class RunOver:
     """The run is in the log to its end. There is no outcome.
 
@@ -38,7 +37,7 @@ class RunOver:
     agent: Literal["cancel", "drain", "done"]
 
 
-@attrs.frozen
+@record
 class Pause:
     """The store is unavailable, and the agent has to wait for it, or has ended. There is no
     outcome.

@@ -336,7 +336,7 @@ class RunRecorder:
             fold(self._folder, event)
         if type_ == "RUN_ERROR":
             self._end_messages()
-        compact.HANDLERS.get(type_, Compactor.keep)(self._compactor, event)
+        compact.HANDLERS.get(type_, compact.KEEP)(self._compactor, event)
         if type_ in OBSERVED:
             self._finalizer.observe(event)
             self.terminal = self._finalizer.terminal

@@ -15,6 +15,7 @@ from typing import Any, Final, Generic, Literal, TypeVar, cast
 import attrs
 
 from ..calls import Call
+from ..records import record
 from .protocol import (
     Batch,
     Cancel,
@@ -40,7 +41,7 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
-@attrs.frozen
+@record
 class Method(Generic[T_co]):
     """A method of a store, and what it returns.
 
@@ -69,7 +70,7 @@ class Method(Generic[T_co]):
         return TypeError(f"{self.name} returned {of}{kind}, expected {of}{expected}")
 
 
-@attrs.frozen
+@record
 class StoreCall(Call, Generic[T_co]):
     """Call a method of the thread store, in a worker thread if ``blocking``. Outcome as above.
 
@@ -85,14 +86,18 @@ class StoreCall(Call, Generic[T_co]):
 
         :raises TypeError: if it may not; it names the method, and what was expected of it.
         """
-        wrong = self.method.wrong(outcome)
-        if wrong is not None:
-            raise wrong
+        method = self.method
+        if method.items is not None or not isinstance(outcome, method.types or object):
+            wrong = method.wrong(outcome)
+            if wrong is not None:
+                raise wrong
         return cast("T_co", outcome)
 
 
 def perform(call: StoreCall[T]) -> Generator[StoreCall[T], Any, T]:
     """Yield ``call`` to the binding; returns its outcome.
+
+    The endpoints of a conversation write the one line themselves, because calls cost.
 
     :raises TypeError: if that is nothing that the method may return.
     """

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import attrs
 
+from ..records import record
 from ..sse import run_token
 
 Cancel: TypeAlias = Callable[[], None]
@@ -40,7 +41,7 @@ class RunKey:
         return run_token(self.seq, self.run_id)
 
 
-@attrs.frozen
+@record
 class RunRequest:
     """What a store is told when a run opens.
 
@@ -58,7 +59,7 @@ class RunRequest:
     owner: str | None = None
 
 
-@attrs.frozen
+@record
 class RunOpened:
     """The run is the caller's. A live run that it superseded goes on ending as one that was
     stopped, and is history in front of this one.
@@ -109,7 +110,7 @@ class Orphan:
     stop_requested: bool = False
 
 
-@attrs.frozen
+@record
 class RunResult:
     """What a run leaves in its thread's history.
 
@@ -167,7 +168,7 @@ def news_in(key: RunKey, at: int, frames: bytes, size: int) -> bytes | None:
     return frames[known:] if known <= len(frames) else None
 
 
-@attrs.frozen
+@record
 class Batch:
     """What a cursor read.
 

@@ -7,8 +7,9 @@ what it was about to read is gone.
 
 from __future__ import annotations
 
-import attrs
+from functools import partial
 
+from ..records import record
 from .protocol import Batch, Cancel, LogGone, Notify, nothing_to_cancel
 
 
@@ -21,13 +22,14 @@ class Stream:
     :param data: the whole of a stream that has ended; None for one that begins.
     """
 
-    __slots__ = ("__weakref__", "_lost", "data", "ended", "watches")
+    __slots__ = ("__weakref__", "data", "ended", "lost", "watches")
 
     def __init__(self, data: bytes | None = None) -> None:
         self.data: bytearray | bytes = bytearray() if data is None else data
         self.ended = data is not None
-        self.watches: dict[_Watch, Notify] = {}
-        self._lost = 0
+        self.watches: dict[object, Notify] = {}
+        self.lost = 0
+        """The offset up to which frames are gone."""
 
     def wake(self) -> None:
         """Tell everybody who waits."""
@@ -37,27 +39,15 @@ class Stream:
 
     def let_go(self) -> None:
         """Forget the frames of a stream that has ended, whoever still reads them."""
-        self._lost, self.data = self._lost or len(self.data), b""
+        self.lost, self.data = self.lost or len(self.data), b""
 
-    def has_lost(self, offset: int) -> bool:
-        """Whether there were frames behind ``offset`` that are gone."""
-        return offset < self._lost
-
-
-class _Watch:
-    """A reader that waits for more of a stream."""
-
-    __slots__ = ("stream",)
-
-    def __init__(self, stream: Stream) -> None:
-        self.stream = stream
-
-    def cancel(self) -> None:
+    def end_watch(self, watch: object) -> None:
+        """Notify no more, unless that is done."""
         # Looked up anew: waking replaces the dict.
-        self.stream.watches.pop(self, None)
+        self.watches.pop(watch, None)
 
 
-@attrs.frozen
+@record
 class Cursor:
     """A place in a fixed row of streams, the first of which it is in."""
 
@@ -80,7 +70,7 @@ def read(cursor: Cursor, max_bytes: int) -> Batch | LogGone:
             offset += len(chunk)
             room -= len(chunk)
             continue
-        if stream.has_lost(offset):
+        if offset < stream.lost:
             if chunks:
                 break
             return LogGone()
@@ -98,8 +88,8 @@ def watch(cursor: Cursor, notify: Notify) -> Cancel:
     if cursor.streams:
         stream = cursor.streams[0]
         if not stream.ended and cursor.offset == len(stream.data):
-            watch = _Watch(stream)
+            watch = object()
             stream.watches[watch] = notify
-            return watch.cancel
+            return partial(stream.end_watch, watch)
     notify()
     return nothing_to_cancel

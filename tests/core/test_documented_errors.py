@@ -361,6 +361,7 @@ NOTHING_FROM_OUTSIDE = {
     ),
     "CopilotRuntime.behind_cors CopilotRuntime.sweep MessageFolder.close": "take nothing",
     "frame_data": "takes the core's frames",
+    "may_have_content": "takes the status of a response, which has been checked",
     "text_agent": "takes a function, and calls it in a run",
     "ChunkExpander Compactor Finalizer Verifier Parser Client Stream": "are made of nothing",
     "Client.get Client.stream Client.advance Client.step Client.close Stream.next"
