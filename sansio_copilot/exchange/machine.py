@@ -207,7 +207,11 @@ class Exchange:
             self._culprit = (error, self._action.name)
         elif isinstance(self._action, WaitForFrames):
             self._culprit = (error, "store method watch")
-        return self._advance(self._resume(self._steps.throw, error))
+        try:
+            return self._advance(self._resume(self._steps.throw, error))
+        finally:
+            # The traceback may have this frame, too.
+            del error
 
     def client_gone(self) -> Action | None:
         """Report that the client has closed the connection; the action in progress may be given up.
@@ -247,6 +251,10 @@ class Exchange:
             return resume(value)
         except (Exception, ClientGone) as raised:
             return self._go_on(raised)
+        finally:
+            # The value may be an exception whose traceback has this frame, which would keep it, and
+            # by that all that the steps refer to.
+            del value
 
     def _go_on(self, raised: BaseException) -> Action:
         """Begin the part that follows the one that has ended, which ``raised`` says how."""

@@ -7,8 +7,6 @@ what it was about to read is gone.
 
 from __future__ import annotations
 
-from functools import partial
-
 from ..records import record
 from .protocol import Batch, Cancel, LogGone, Notify, nothing_to_cancel
 
@@ -27,7 +25,7 @@ class Stream:
     def __init__(self, data: bytes | None = None) -> None:
         self.data: bytearray | bytes = bytearray() if data is None else data
         self.ended = data is not None
-        self.watches: dict[object, Notify] = {}
+        self.watches: dict[_Watch, Notify] = {}
         self.lost = 0
         """The offset up to which frames are gone."""
 
@@ -41,10 +39,17 @@ class Stream:
         """Forget the frames of a stream that has ended, whoever still reads them."""
         self.lost, self.data = self.lost or len(self.data), b""
 
-    def end_watch(self, watch: object) -> None:
-        """Notify no more, unless that is done."""
+
+class _Watch:
+    """A reader that waits for more of a stream."""
+
+    __slots__ = ("stream",)
+
+    stream: Stream
+
+    def cancel(self) -> None:
         # Looked up anew: waking replaces the dict.
-        self.watches.pop(watch, None)
+        self.stream.watches.pop(self, None)
 
 
 @record
@@ -88,8 +93,10 @@ def watch(cursor: Cursor, notify: Notify) -> Cancel:
     if cursor.streams:
         stream = cursor.streams[0]
         if not stream.ended and cursor.offset == len(stream.data):
-            watch = object()
+            # It has no constructor, because each reader makes one for nearly every event.
+            watch = _Watch()
+            watch.stream = stream
             stream.watches[watch] = notify
-            return partial(stream.end_watch, watch)
+            return watch.cancel
     notify()
     return nothing_to_cancel

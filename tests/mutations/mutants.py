@@ -159,7 +159,7 @@ LEAKS = [
         "leak-a-reader",
         "a reader that leaves is told of every event for as long as the run lives",
         f"{CORE}/stores/streams.py",
-        "self.watches.pop(watch, None)",
+        "self.stream.watches.pop(self, None)",
         "pass",
         ["tests/core/stores/test_memory.py::TestWatching::test_a_cancelled_watch_is_silent"],
     ),

@@ -7,14 +7,16 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
+import attrs
 import pytest
 from support.hostile_requests import BODY, CHUNKS, NEXT, POST, Case, responses, with_chunks
 
 from copilot_bindings.http1 import connection, messages
 from copilot_bindings.http1.connection import HTTPConnection
-from copilot_bindings.http1.wants import GONE, Close, Receive, Send, Want
+from copilot_bindings.http1.wants import GONE, Close, Receive, Rest
 from copilot_bindings.serving.bodies import Bodies
 from copilot_bindings.serving.context import CallContext
+from copilot_bindings.serving.pending import Pending
 from sansio_copilot import CopilotRuntime, Limits, text_agent
 from sansio_copilot.actions import Call, WaitForFrames
 from sansio_copilot.testing import Client, run_input
@@ -52,10 +54,26 @@ class Clock:
         return self
 
 
+@attrs.frozen
+class Output:
+    """What is to be sent."""
+
+    data: bytes
+
+
+class Late(Pending):
+    """A call whose outcome comes later."""
+
+    def __init__(self, outcome: Any) -> None:
+        self.is_seen_through = False
+        self.outcome = outcome
+
+
 class Driver:
     """A binding that performs what can be performed at once, and shows what has to be waited for.
 
-    :param spoil: what to answer to a want instead of performing it: an outcome, an exception for
+    :param spoil: what to answer to a want, a call or an :class:`Output` instead of performing it:
+        an outcome, an exception for
         it to fail with, or None to perform it.
     """
 
@@ -64,7 +82,7 @@ class Driver:
         runtime: CopilotRuntime | None = None,
         *,
         admitted: bool = True,
-        spoil: Callable[[Want], Any] = lambda want: None,
+        spoil: Callable[[object], Any] = lambda want: None,
     ) -> None:
         runtime = runtime or make_runtime()
         self.home = Client(runtime)
@@ -72,13 +90,15 @@ class Driver:
         self.service = SimpleNamespace(
             runtime=runtime,
             bodies=self.bodies,
+            calls=self,
+            home=None,
             context=CallContext(),
             closing=False,
             start_run=lambda run: self.home._start(run),
         )
         self.http = HTTPConnection(cast("Any", self.service), admitted=admitted)
         self.sent = bytearray()
-        self.performed: list[type[Want]] = []
+        self.performed: list[type[object]] = []
         self._spoil = spoil
         self.want = self.http.start()
         self._perform()
@@ -113,28 +133,44 @@ class Driver:
         """The client closes its side, and what it asked for is seen through."""
         return self.run().feed(b"").run()
 
+    def begin(self, action: Call, context: CallContext, home: Any, *, own: bool) -> Any:
+        """Make a call, as :class:`~copilot_bindings.serving.calls.Calls` do."""
+        outcome = self._spoil(action)
+        if isinstance(outcome, Exception):
+            raise outcome
+        if outcome is not None:
+            return Late(outcome)
+        self.performed.append(type(action))
+        return action.function(*action.args)
+
     def _perform(self) -> None:
-        while not isinstance(self.want, Close):
-            outcome = self._spoil(self.want)
+        while True:
+            outcome = self._send()
             if outcome is None:
-                if isinstance(self.want, (Receive, WaitForFrames)):
+                if isinstance(self.want, Close):
                     return
-                self.performed.append(type(self.want))
-                outcome = self._outcome(self.want)
+                if isinstance(self.want, Late):
+                    outcome = self.want.outcome
+                elif not (isinstance(self.want, Receive) and self.http.has_news):
+                    outcome = self._spoil(self.want)
+                    if outcome is None:
+                        if isinstance(self.want, (Receive, WaitForFrames)):
+                            return
+                        self.performed.append(type(self.want))
+                        outcome = isinstance(self.want, Rest) or None
             failed = isinstance(outcome, Exception)
             self.want = self.http.failed(outcome) if failed else self.http.done(outcome)
 
-    def _outcome(self, want: Want) -> Any:
-        match want:
-            case Call(function=function, args=args):
-                try:
-                    return function(*args)
-                except Exception as error:
-                    return error
-            case Send(data=data):
-                assert data
-                self.sent += data
-        return None
+    def _send(self) -> Any:
+        """Send the output; returns what became of it, if it was not sent."""
+        data = self.http.data_to_send()
+        if not data:
+            return None
+        outcome = self._spoil(Output(data))
+        if outcome is None:
+            self.performed.append(Output)
+            self.sent += data
+        return outcome
 
     @property
     def statuses(self) -> list[int]:

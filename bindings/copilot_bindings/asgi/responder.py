@@ -62,9 +62,10 @@ from sansio_copilot.http import refusals
 
 from ..serving.backend import Backend, Event, Scope, Task
 from ..serving.bodies import Body
-from ..serving.calls import Pending, begin_watch, end_watch, weakly
 from ..serving.context import CallContext
+from ..serving.pending import Pending
 from ..serving.service import Service
+from ..serving.watches import begin_watch, end_watch, weakly
 from . import wire
 from .request import announced_length, request_of
 from .wire import Gone, Receive, Send, Wire
@@ -314,7 +315,7 @@ class Responder:
         event = self._event = self._backend.event()
         lock, store, cursor = self._calls.lock, want.store, want.cursor
         notify = weakly(self._notified)
-        unwatch = self._context.current.run(begin_watch, lock, store, "watch", cursor, notify)
+        unwatch = begin_watch(lock, self._context, store, "watch", cursor, notify)
         try:
             notified = await self._backend.wait_for(event, want.timeout)
         except self._backend.cancelled:
@@ -322,7 +323,7 @@ class Responder:
             raise
         finally:
             self._event = None
-            self._context.current.run(end_watch, lock, unwatch)
+            end_watch(lock, self._context, unwatch)
         if self._wire.gone:
             raise Gone
         return notified

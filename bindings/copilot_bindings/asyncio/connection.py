@@ -15,15 +15,17 @@ for is stored in ``_want``, and the loop returns to asyncio. What ends a wait is
 want               ends by
 =================  ==========================================================
 ``Receive``        ``data_received``, ``eof_received``, the timer
-``Send``           ``resume_writing``; the timer aborts, if there is no progress
 ``WaitForFrames``  the store's notification, ``eof_received``, the timer
-``Call``           the call's end
+``Pending``        the call's end
 ``Rest``           the loop's next turn
 ``Close``          ``connection_lost``; the timer aborts, if there is no progress
 =================  ==========================================================
 
-``connection_lost`` ends each of them with GONE, and gives up a ``Call``; but a ``StoreCall`` is
-seen through, because it may have changed the store.
+Output is written before a want is done. If the transport takes no more, the want is put off
+(``_Choked``) until ``resume_writing``; the timer aborts, if there is no progress.
+
+``connection_lost`` ends each of them with GONE, and gives up a call; but one that is seen through
+goes on, because it may have changed the store.
 
 The rule that makes it right is: *a want has one outcome.* Each callback names the want that it
 ends, and ``_resume`` does nothing unless that want is still the one in ``_want``. So a
@@ -32,7 +34,7 @@ harm.
 
 There is one timer, ``_timer``, and one deadline, ``_deadline``. When a timer fires early it is set
 anew, because most waits end long before their time, and moving a number is cheaper than a new
-timer. For ``Send`` and ``Close`` it also looks whether the client has taken anything, since
+timer. For output and ``Close`` it also looks whether the client has taken anything, since
 ``Limits.write_seconds`` counts from the last progress.
 
 A reader may change how often the timer looks, and what is done without waiting. All methods run on
@@ -45,21 +47,34 @@ import asyncio
 import contextlib
 import threading
 from functools import partial
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
-from sansio_copilot.actions import Call, StoreCall, WaitForFrames
+import attrs
+
+from sansio_copilot.actions import WaitForFrames
 from sansio_copilot.stores.protocol import Cancel
 
 from ..http1.connection import HTTPConnection
-from ..http1.wants import GONE, TIMED_OUT, Close, CloseWriting, Receive, Rest, Send, Want
+from ..http1.wants import GONE, TIMED_OUT, Close, CloseWriting, Receive, Rest, Want
 from ..net.progress import unacknowledged
 from ..serving.asyncio_backend import AsyncioBackend
-from ..serving.calls import Pending, begin_watch, end_watch
+from ..serving.pending import Pending
 from ..serving.service import Service
+from ..serving.watches import begin_watch, end_watch
 
 _TIMER_SECONDS = 10.0
 # Progress of a client is looked for this many times within ``Limits.write_seconds``.
 _LOOKS = 8
+
+
+@attrs.define(eq=False)
+class _Choked:
+    """A want that is put off until the transport takes more output."""
+
+    then: Want
+
+
+_Waited: TypeAlias = Want | _Choked
 
 
 class Connection(asyncio.Protocol):
@@ -70,8 +85,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         *("_backend", "_backlog", "_choked", "_closed", "_deadline", "_http", "_loop"),
-        *("_lost", "_pending", "_refused", "_service", "_thread", "_timer", "_transport"),
-        *("_unwatch", "_want"),
+        *("_refused", "_service", "_thread", "_timer", "_transport", "_unwatch", "_want"),
     )
 
     def __init__(self, service: Service, backend: AsyncioBackend, *, refused: bool = False) -> None:
@@ -82,15 +96,13 @@ class Connection(asyncio.Protocol):
         self._thread = threading.get_ident()
         self._http: HTTPConnection
         self._transport: asyncio.Transport
-        self._want: Want | None = None
+        self._want: _Waited | None = None
         """The want that is being waited for; None while the connection is being driven."""
-        self._pending: Pending | None = None
         self._unwatch: Cancel | None = None
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._choked = False
         self._backlog = (0, 0)
-        self._lost = False
         self._closed = False
 
     # Callbacks of the transport
@@ -120,20 +132,21 @@ class Connection(asyncio.Protocol):
         return not self._closed and self._transport.get_extra_info("ssl_object") is None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._lost = True
+        self._http.gone = True
         if self._timer is not None:
             self._timer.cancel()
+        want = self._want
         if self._closed:
             self._service.connection_ended(self)
-        elif self._want is not None and not isinstance(self._want, StoreCall):
-            self._resume(self._want, GONE)
+        elif want is not None and not (isinstance(want, Pending) and want.is_seen_through):
+            self._resume(want, GONE)
 
     def pause_writing(self) -> None:
         self._choked = True
 
     def resume_writing(self) -> None:
         self._choked = False
-        if isinstance(self._want, Send):
+        if isinstance(self._want, _Choked):
             # The want is resumed in the next turn, because asyncio's transport must not be closed
             # within this callback.
             self._loop.call_soon(self._resume, self._want)
@@ -155,96 +168,92 @@ class Connection(asyncio.Protocol):
         """Do wants until one has to be waited for, whose end is a callback."""
         http = self._http
         while True:
-            if self._lost and not isinstance(want, (StoreCall, Close)):
-                want = http.done(GONE)
-                continue
             try:
+                if isinstance(want, Pending):
+                    if want.then(partial(self._backend.promptly, self._called, want)):
+                        self._wait(want, want.time_left())
+                        return
+                    want = http.done(want.result())
+                    continue
+                if http.gone and not isinstance(want, Close):
+                    want = http.done(GONE)
+                    continue
+                if data := http.data_to_send():
+                    self._transport.write(data)
+                    if self._choked:
+                        self._expect_progress(_Choked(want))
+                        return
                 match want:
-                    case Call():
-                        outcome = self._service.calls.begin(want, http.context, self._home)
-                        if isinstance(outcome, Pending):
-                            if outcome.then(partial(self._backend.promptly, self._called, want)):
-                                self._pending = outcome
-                                self._wait(want, outcome.time_left())
-                                return
-                            outcome = outcome.result()
-                        want = http.done(outcome)
-                    case Send(data=data):
-                        self._transport.write(data)
-                        if self._choked:
-                            self._expect_progress(want)
-                            return
-                        want = http.done()
                     case WaitForFrames(store=store, cursor=cursor, timeout=timeout):
                         self._wait(want, timeout)
                         lock, notify = self._service.calls.lock, self._notified
-                        self._unwatch = http.context.current.run(
-                            begin_watch, lock, store, "watch", cursor, notify
+                        self._unwatch = begin_watch(
+                            lock, http.context, store, "watch", cursor, notify
                         )
                         return
-                    case Receive(seconds=seconds):
+                    case Receive(seconds=seconds) if not http.has_news:
                         self._transport.resume_reading()
                         self._wait(want, seconds)
                         return
                     case Rest():
                         self._want = want
-                        self._loop.call_soon(self._resume, want)
+                        self._loop.call_soon(self._resume, want, True)
                         return
-                    case CloseWriting():
-                        if self._transport.can_write_eof():
-                            # The error is suppressed, because a client may have reset the
-                            # connection, which is not known yet.
-                            with contextlib.suppress(OSError):
-                                self._transport.write_eof()
-                        want = http.done()
+                    case CloseWriting() if self._transport.can_write_eof():
+                        # The error is suppressed, because a client may have reset the connection,
+                        # which is not known yet.
+                        with contextlib.suppress(OSError):
+                            self._transport.write_eof()
                     case Close(abort=abort):
-                        self._closed = True
-                        if self._lost:
-                            self._service.connection_ended(self)
-                        elif abort:
-                            self._transport.abort()
-                        else:
-                            self._transport.close()
-                            self._expect_progress(want)
+                        self._close(want, abort=abort)
                         return
+                want = http.done()
             except Exception as error:
                 # The error is reported to the HTTP connection, because an exchange answers a failed
                 # call. Any other error ends the connection.
                 self._want = None
                 want = http.failed(error)
 
-    def _resume(self, want: Want, outcome: Any = None) -> None:
+    def _close(self, want: Close, *, abort: bool) -> None:
+        self._closed = True
+        if self._http.gone:
+            self._service.connection_ended(self)
+        elif abort:
+            self._transport.abort()
+        else:
+            self._transport.close()
+            self._expect_progress(want)
+
+    def _resume(self, want: _Waited, outcome: Any = None) -> None:
         """Report the outcome of ``want``, unless that want has had its outcome already."""
         if self._want is not want:
             return
         self._want = None
         if self._unwatch is not None:
-            self._http.context.current.run(end_watch, self._service.calls.lock, self._unwatch)
+            end_watch(self._service.calls.lock, self._http.context, self._unwatch)
             self._unwatch = None
-        if self._pending is not None:
-            pending, self._pending = self._pending, None
-            pending.give_up(RuntimeError("the client has gone"))
+        if isinstance(want, _Choked) and outcome is not GONE:
+            self._perform(want.then)
+            return
+        if isinstance(want, Pending):
+            want.give_up(RuntimeError("the client has gone"))
         self._perform(self._http.done(outcome))
 
-    def _called(self, want: Call) -> None:
+    def _called(self, want: Pending) -> None:
         """Report the result of a call that has ended, unless the call was given up."""
-        pending = self._pending
-        if self._want is not want or pending is None:
+        if self._want is not want:
             return
-        self._want = self._pending = None
+        self._want = None
         try:
-            outcome = pending.result()
+            outcome = want.result()
         except Exception as error:
             self._perform(self._http.failed(error))
         else:
             self._perform(self._http.done(outcome))
 
-    def _home(self) -> AsyncioBackend:
-        return self._backend
-
     # Deadlines and progress
 
-    def _expect_progress(self, want: Send | Close) -> None:
+    def _expect_progress(self, want: _Choked | Close) -> None:
         """Wait for ``want`` as long as the client takes some of the bytes that it is sent."""
         self._backlog = self._unsent()
         self._wait(want, self._service.runtime.limits.write_seconds)
@@ -258,7 +267,7 @@ class Connection(asyncio.Protocol):
         sock = self._transport.get_extra_info("socket")
         return self._transport.get_write_buffer_size(), unacknowledged(sock)
 
-    def _wait(self, want: Want, seconds: float) -> None:
+    def _wait(self, want: _Waited, seconds: float) -> None:
         self._want = want
         self._deadline = self._loop.time() + seconds
         # A timer that fires before the deadline is kept, and set anew when it fires, because most
@@ -272,7 +281,7 @@ class Connection(asyncio.Protocol):
         # A timer is never set far ahead, because asyncio keeps a cancelled timer until its time
         # comes.
         seconds = _TIMER_SECONDS
-        if isinstance(self._want, (Send, Close)):
+        if isinstance(self._want, (_Choked, Close)):
             # The buffer is looked at often, because it may fill again once the client took some.
             seconds = min(seconds, self._service.runtime.limits.write_seconds / _LOOKS)
         at = min(self._deadline, self._loop.time() + seconds)
@@ -283,14 +292,13 @@ class Connection(asyncio.Protocol):
         want = self._want
         if want is None or isinstance(want, Rest):
             return
-        if isinstance(want, Call):
-            assert self._pending is not None
-            if left := self._pending.time_left():
+        if isinstance(want, Pending):
+            if left := want.time_left():
                 self._deadline = self._loop.time() + left
                 self._set_timer()
             # A call with no time left has ended, and has called back already.
             return
-        if isinstance(want, (Send, Close)):
+        if isinstance(want, (_Choked, Close)):
             backlog = self._unsent()
             if backlog != self._backlog:
                 # The client has taken some bytes, so it has the full time again.
@@ -298,7 +306,7 @@ class Connection(asyncio.Protocol):
                 self._deadline = self._loop.time() + self._service.runtime.limits.write_seconds
         if self._loop.time() < self._deadline:
             self._set_timer()
-        elif isinstance(want, (Send, Close)):
+        elif isinstance(want, (_Choked, Close)):
             self._transport.abort()
         else:
             self._resume(want, False if isinstance(want, WaitForFrames) else TIMED_OUT)

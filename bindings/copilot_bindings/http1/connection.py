@@ -10,17 +10,21 @@ driven as an exchange is: each call returns a :data:`Want`, which says what the 
 next; the binding does it, and reports the outcome by ``done`` or ``failed``. Exactly one want is
 pending at any time. Only ``feed`` may be called between, whenever bytes arrive.
 
-The steps are one generator, because the order of the steps is the order of the protocol::
+Two parts take turns. The *steps* are one generator, because the order of the steps is the order of
+the protocol::
 
-    refuse | (read a head -> drive the exchange -> read the rest of the body)* -> linger -> close
+    refuse | (read a head -> answer -> read the rest of the body)* -> linger -> close
 
-Generators are nested only around waits that are rare. ``_answer`` yields its actions itself,
-because each generator between it and the binding would be passed by every outcome.
+While a request is *answered* (``_exchange`` is set) the steps rest, and each outcome goes to the
+exchange directly: ``_answer`` performs its actions, one after the other, until one of them has to
+be waited for. So an event on its way to a reader, which is what happens most, passes one loop here
+and no generator.
 
-The rule that makes it right is: *output is collected in* ``_out``, *and is flushed before anything
-that may take long.* So what is ready together leaves in one packet, and no byte that is ready waits
-for a hook, a store that blocks, or a client. ``_receive``, ``WaitForFrames`` and ``Call`` flush
-first; a ``StoreCall`` does not, because its answer comes soon and gives more to send.
+The rule that makes it right is: *output is collected in* ``_out``, *and the binding sends it before
+it waits.* So what is ready together leaves in one packet, and no byte that is ready waits for a
+hook, a store that blocks, or a client. A call is made only when the output before it has been sent
+(``_held``), because it may take long. A store call is not held back, and the output may wait for
+it, because its answer comes soon and gives more to send.
 
 Three more rules hold. After GONE nothing is sent; a response that is incomplete sets ``_broken``,
 which has the connection closed by a reset, so that the response never looks complete. The next
@@ -29,7 +33,7 @@ reading and forgetting what arrives, so that closing does not destroy the respon
 never keeps the thread: after ``_TURN_REQUESTS`` requests or ``_TURN_PIECES`` pieces of a body the
 connection wants a ``Rest``.
 
-A reader may change the limits below, and what is flushed together, without breaking a client. The
+A reader may change the limits below, and what is sent together, without breaking a client. The
 order of the cases in ``_answer`` matters: a ``StoreCall`` is a ``Call`` too.
 """
 
@@ -48,8 +52,8 @@ from sansio_copilot import (
     BodyTooLarge,
     Exchange,
     RemoteProtocolError,
+    Request,
     Response,
-    RunRefused,
 )
 from sansio_copilot.actions import (
     Abandon,
@@ -66,9 +70,10 @@ from sansio_copilot.actions import (
 from sansio_copilot.http import refusals
 
 from ..serving.bodies import Body
+from ..serving.pending import Pending
 from . import messages
 from .reader import RequestReader
-from .wants import GONE, TIMED_OUT, Close, CloseWriting, Host, Outcome, Receive, Rest, Send, Want
+from .wants import GONE, TIMED_OUT, Close, CloseWriting, Host, Receive, Rest, Send, Want
 
 logger = logging.getLogger(__name__)
 
@@ -84,36 +89,52 @@ Wants: TypeAlias = Generator[Want, Any, Any]
 class HTTPConnection:
     """Answers the requests of one connection, one after the other, in order (RFC 9112 section 9.3).
 
-    :param service: gives the runtime, the limits, the room for bodies, and homes for runs.
+    :param service: gives the runtime, the limits, the calls, the room for bodies, and homes for
+        runs.
     :param admitted: False if there is no room for the connection. Its client is sent a refusal, and
         the connection is closed.
+    :param own_thread: whether the connection has a thread of its own, which calls may block.
     """
 
     __slots__ = (
-        *("_body", "_broken", "_exchange", "_limits", "_out", "_out_size", "_reader", "_service"),
-        *("_steps", "context"),
+        *("_body", "_body_until", "_broken", "_exchange", "_held", "_is_starting", "_limits"),
+        *("_out", "_out_size", "_own_thread", "_pieces", "_reader", "_refusal", "_service"),
+        *("_steps", "context", "gone"),
     )
 
-    def __init__(self, service: Host, *, admitted: bool = True) -> None:
+    def __init__(self, service: Host, *, admitted: bool = True, own_thread: bool = False) -> None:
         self._service = service
         self._limits = service.runtime.limits
+        self._own_thread = own_thread
         self._reader = RequestReader(int(self._limits.header_bytes))
         self._out: list[bytes] = []
         self._out_size = 0
         self._exchange: Exchange | None = None
+        """The exchange that is being answered; None while the steps go on."""
+        self._held: Action | None = None
+        """The action to perform when the output before it has been sent."""
+        self._is_starting = False
+        """Whether a run was started, whose agent has had no turn yet."""
         self._body: Body | None = None
         """The request's body, from its first byte until the exchange needs it no more."""
+        self._body_until: float | None = None
+        """The time until which the body has to arrive; None if it is not being waited for."""
+        self._pieces = 0
+        self._refusal: Response | None = None
+        """The response to bytes that are no body; None if there have been none."""
         self.context = service.context.copy()
-        """The context in which calls that are wanted are made; each exchange has its own."""
+        """The context in which calls are made; each exchange has its own."""
         self._broken = False
         """Whether a response is incomplete, so that nothing may be sent after it."""
+        self.gone = False
+        """Whether the binding knows that the client has gone, so that no hook is called for it."""
         self._steps = self._serve(admitted)
 
     # Interface to the binding
 
     def start(self) -> Want:
         """Begin, once the connection is made; returns the first want."""
-        return self._resumed(self._steps.send, None)
+        return self._go_on(self._steps.send, None)
 
     def done(self, outcome: Any = None) -> Want:
         """Report that the last want is done.
@@ -121,15 +142,59 @@ class HTTPConnection:
         :param outcome: of the kind that the documentation of the want names.
         :returns: the next want.
         """
-        return self._resumed(self._steps.send, outcome)
+        exchange = self._exchange
+        if outcome is GONE:
+            self._broken = True
+            self._out.clear()
+        if exchange is None:
+            return self._go_on(self._steps.send, outcome)
+        action: Action | Want
+        try:
+            if outcome is GONE:
+                action = _gone(exchange)
+            elif self._held is not None:
+                action, self._held = self._held, None
+            elif self._body_until is not None:
+                action = self._read_on(exchange, outcome)
+            else:
+                action = exchange.done(outcome)
+            want = self._answer(exchange, action)
+        except Exception as error:
+            return self._fail(error)
+        return self._go_on(self._steps.send, None) if want is None else want
 
     def failed(self, error: Exception) -> Want:
         """Report that the last want raised ``error``; returns the next want."""
-        return self._resumed(self._steps.throw, error)
+        exchange = self._exchange
+        if exchange is None or self._held is not None or self._body_until is not None:
+            return self._fail(error)
+        try:
+            want = self._answer(exchange, exchange.failed(error))
+        except Exception as other:
+            return self._fail(other)
+        return self._go_on(self._steps.send, None) if want is None else want
 
     def feed(self, data: bytes) -> None:
         """Report bytes that have arrived; b"" says that the client has closed its side."""
         self._reader.feed(data)
+
+    def data_to_send(self) -> bytes:
+        """Take the output, which the binding sends before it does what is wanted.
+
+        It need not be sent before a :class:`~copilot_bindings.serving.pending.Pending` is waited
+        for. If it cannot be sent, that is the outcome of the want: GONE.
+        """
+        if not self._out:
+            return b""
+        data = b"".join(self._out)
+        self._out.clear()
+        self._out_size = 0
+        return data
+
+    @property
+    def has_news(self) -> bool:
+        """Whether bytes have arrived that a :class:`Receive` does not know of."""
+        return self._reader.has_news
 
     @property
     def full(self) -> bool:
@@ -138,193 +203,217 @@ class HTTPConnection:
 
     # Steps of the connection, in their order
 
-    def _resumed(self, resume: Callable[[Any], Want], value: Any) -> Want:
+    def _go_on(self, resume: Callable[[Any], Want], value: Any) -> Want:
         """Run the steps to their next want; after the last step that is to close."""
         try:
             return resume(value)
         except StopIteration:
             return Close(abort=self._broken)
 
+    def _fail(self, error: Exception) -> Want:
+        """Have the steps end the connection."""
+        self._exchange = None
+        return self._go_on(self._steps.throw, error)
+
     def _serve(self, admitted: bool) -> Wants:
         served = 0
+        reader, service = self._reader, self._service
         try:
             if not admitted:
                 yield from self._refuse(refusals.TOO_MANY_CONNECTIONS)
-            else:
-                try:
-                    while (exchange := (yield from self._next_exchange())) is not None:
-                        yield from self._answer(exchange)
-                        if self._broken or not (yield from self._next_cycle()):
-                            break
-                        served += 1
-                        if served % _TURN_REQUESTS == 0 and self._reader.has_begun():
-                            # The output is flushed before the rest, so that it cannot pile up.
-                            if (yield from self._flush()) is GONE:
-                                break
-                            yield Rest()
-                except (h11.RemoteProtocolError, RemoteProtocolError) as error:
-                    yield from self._refuse(messages.refusal(error))
-                yield from self._flush()
+                return
+            while (request := (yield from self._next_request())) is not None:
+                self._exchange = exchange = service.runtime.exchange(request, time.time())
+                self.context = service.context.copy()
+                want = self._answer(exchange, exchange.start())
+                if want is not None:
+                    # The steps rest here until the request has been answered.
+                    yield want
+                if self._refusal is not None:
+                    yield from self._refuse(self._refusal)
+                    return
+                if self._broken:
+                    return
+                if service.closing or not reader.response.may_be_followed:
+                    if not reader.is_done:
+                        yield from self._linger()
+                    return
+                if reader.has_body and not (yield from self._drain()):
+                    return
+                reader.next_cycle()
+                served += 1
+                if served % _TURN_REQUESTS == 0 and reader.has_begun():
+                    yield Rest()
+        except (h11.RemoteProtocolError, RemoteProtocolError) as error:
+            yield from self._refuse(messages.refusal(error))
         except Exception as error:
             logger.error("a connection failed", exc_info=error)
             self._broken = True
         finally:
+            self._exchange = None
             self._release_body()
 
-    def _next_exchange(self) -> Generator[Want, Any, Exchange | None]:
+    def _next_request(self) -> Generator[Want, Any, Request | None]:
         """Read the next request's head; returns None if there will be no further request."""
         reader = self._reader
-        deadline = time.monotonic() + self._limits.idle_seconds
+        until = time.monotonic() + self._limits.idle_seconds
         while not reader.has_begun():
-            if reader.eof or (yield from self._receive(deadline, idle=True)) is not None:
+            want = None if reader.eof else self._receive(until, idle=True)
+            if want is None or (yield want) is not None:
                 return None
         if (request := reader.read_head()) is None:
-            deadline = time.monotonic() + self._limits.header_seconds
+            until = time.monotonic() + self._limits.header_seconds
             while request is None:
-                outcome = yield from self._receive(deadline)
+                want = self._receive(until)
+                outcome = TIMED_OUT if want is None else (yield want)
                 if outcome is TIMED_OUT:
                     yield from self._refuse(refusals.TOO_SLOW)
                 if outcome is not None:
                     return None
                 request = reader.read_head()
-        return self._service.runtime.exchange(request, time.time())
+        return request
 
-    def _answer(self, exchange: Exchange) -> Wants:
-        """Drive an exchange to its end."""
-        self._exchange = exchange
-        self.context = self._service.context.copy()
+    def _drain(self) -> Generator[Want, Any, bool]:
+        """Read and throw away a body that its exchange did not ask for.
+
+        The next request stands behind it.
+
+        :returns: whether all of it has arrived in time.
+        """
+        until = time.monotonic() + self._limits.body_seconds
+        while (piece := self._reader.read_body()) != b"":
+            if piece is None:
+                want = self._receive(until)
+                if want is None or (yield want) is not None:
+                    return False
+        return True
+
+    # Answering a request
+
+    def _answer(self, exchange: Exchange, action: Action | Want) -> Want | None:
+        """Perform the actions of an exchange until one has to be waited for.
+
+        :param action: the first of them, or what is wanted of the body that is being read.
+        :returns: None if the exchange is over.
+        """
         framing = self._reader.response
-        is_starting = False
-        action = exchange.start()
         while True:
-            match action:
-                case StoreCall():
-                    pass  # The output may wait for a store's answer, because that comes soon.
-                case SendBytes():
-                    # The bytes get no name here, because a name would keep them in memory while
-                    # the stream is idle.
-                    self._out += framing.data(action.data)
-                    self._out_size += len(action.data)
-                    if self._out_size >= _FLUSH_BYTES and (yield from self._flush()) is GONE:
-                        action = _gone(exchange)
-                    else:
-                        action = exchange.done()
-                    continue
-                case WaitForFrames() if is_starting:
-                    # The agent has one turn before the flush, so that its first events leave in
-                    # the same packet as the head.
-                    is_starting = False
-                    gone = (yield Rest()) is GONE
-                    action = _gone(exchange) if gone else exchange.done(True)
-                    continue
-                case WaitForFrames() | Call():
-                    # The output is flushed, because this action may take long. A client that has
-                    # closed its side only (RFC 9112 section 9.6) gets what is ready. Its stream
-                    # ends when it falls silent, because a client that has left looks the same.
-                    if (yield from self._flush()) is GONE or (
-                        self._reader.eof and isinstance(action, WaitForFrames)
-                    ):
+            outcome: Any = None
+            try:
+                match action:
+                    case SendBytes(data=data):
+                        self._out += framing.data(data)
+                        self._out_size += len(data)
+                        if self._out_size >= _FLUSH_BYTES:
+                            return Send()
+                    case StoreCall():
+                        outcome = self._call(action)
+                    case WaitForFrames() if self._is_starting:
+                        # The agent has one turn before this is waited for, so that its first events
+                        # leave in the same packet as the head.
+                        self._is_starting = False
+                        return Rest()
+                    case WaitForFrames() if not self._reader.eof:
+                        return action
+                    case Call() if self._out:
+                        # The output is sent first, because the call may take long.
+                        self._held = action
+                        return Send()
+                    case Call() if not self.gone:
+                        outcome = self._call(action)
+                    case WaitForFrames() | Call():
+                        # A client that has closed its side only (RFC 9112 section 9.6) gets what is
+                        # ready. Its stream ends when it falls silent, because a client that has
+                        # left looks the same.
                         action = _gone(exchange)
                         continue
-                case SendHead(status=status, headers=headers):
-                    self._release_body()
-                    action = _attempt(exchange, self._send_head, status, headers)
-                    continue
-                case Finish():
-                    self._out += framing.end()
-                    self._exchange = None
-                    return
-                case ReadBody(limit=limit):
-                    action = yield from self._read_body(exchange, limit)
-                    continue
-                case StartRun(run=run):
-                    action = _attempt(
-                        exchange, self.context.current.run, self._service.start_run, run
-                    )
-                    is_starting = True
-                    continue
-                case Abandon():
-                    self._broken = True
-                    return
-            # The action is yielded here and not in a nested generator, because every outcome would
-            # have to pass through that.
-            try:
-                outcome = yield action
+                    case ReadBody(limit=limit):
+                        action = self._read_body(exchange, limit)
+                        continue
+                    case SendHead(status=status, headers=headers):
+                        self._release_body()
+                        close = self._service.closing or self._reader.must_close
+                        self._out += framing.head(status, headers, close=close)
+                    case StartRun(run=run):
+                        self.context.current.run(self._service.start_run, run)
+                        self._is_starting = True
+                    case Finish():
+                        self._out += framing.end()
+                        self._exchange = None
+                        return None
+                    case Abandon():
+                        self._broken = self._refusal is None
+                        self._exchange = None
+                        return None
+                    case _:
+                        return action
             except Exception as error:
                 action = exchange.failed(error)
-            else:
-                action = _gone(exchange) if outcome is GONE else exchange.done(outcome)
-            # The outcome is forgotten, so that an idle stream keeps nothing of what it has read.
-            outcome = None
+                continue
+            if isinstance(outcome, Pending):
+                return outcome
+            action = exchange.done(outcome)
 
-    def _read_body(self, exchange: Exchange, limit: int) -> Generator[Want, Any, Action]:
+    def _call(self, action: Call) -> Any:
+        service = self._service
+        return service.calls.begin(action, self.context, service.home, own=self._own_thread)
+
+    def _read_body(self, exchange: Exchange, limit: int) -> Action | Want:
+        """Begin to read the request's body."""
         reader = self._reader
-        body = self._body = self._service.bodies.begin(limit)
-        deadline = time.monotonic() + self._limits.body_seconds
-        pieces = 0
+        self._body = body = self._service.bodies.begin(limit)
+        self._body_until = time.monotonic() + self._limits.body_seconds
         try:
             body.expect(reader.expected)
-            if reader.body_left != 0 and (invitation := reader.invitation()):
-                self._out.append(invitation)
-            while isinstance(piece := (yield from self._body_piece(deadline, body)), bytes):
-                if not piece:
-                    break
+        except (BodyTooLarge, BodyRefused) as error:
+            self._body_until = None
+            return exchange.failed(error)
+        if reader.body_left != 0 and (invitation := reader.invitation()):
+            self._out.append(invitation)
+        return self._read_on(exchange)
+
+    def _read_on(self, exchange: Exchange, outcome: Any = None) -> Action | Want:
+        """Read the body as far as it has arrived.
+
+        :param outcome: that of the want by which it was waited for.
+        :returns: what is wanted until more of it has arrived, or the exchange's next action.
+        """
+        reader, body, until = self._reader, self._body, self._body_until
+        assert body is not None, "the body is being read"
+        assert until is not None, "it has so much time"
+        self._body_until = None
+        try:
+            while piece := reader.read_body():
                 body.add(piece)
-                if (pieces := pieces + 1) % _TURN_PIECES == 0:
-                    yield Rest()
+                self._pieces += 1
+                if self._pieces % _TURN_PIECES == 0:
+                    self._body_until = until
+                    return Rest()
+            if piece is not None:
+                return exchange.done(body.whole())
+            body.expect(reader.expected)
         except (BodyTooLarge, BodyRefused) as error:
             return exchange.failed(error)
-        if piece is TIMED_OUT:
+        except (h11.RemoteProtocolError, RemoteProtocolError) as error:
+            # The bytes are no body, so that their client is told so instead of being answered.
+            self._refusal = messages.refusal(error)
+            return _gone(exchange)
+        want = self._receive(until)
+        if want is None or outcome is TIMED_OUT:
             reader.give_up()
             return exchange.failed(BodyTimeout())
-        return _gone(exchange) if piece is GONE else exchange.done(body.whole())
+        self._body_until = until
+        return want
 
     def _release_body(self) -> None:
         if self._body is not None:
             self._body.release()
             self._body = None
 
-    def _body_piece(
-        self, deadline: float, body: Body | None = None
-    ) -> Generator[Want, Any, bytes | Outcome]:
-        """Read the next piece of the body; b"" at its end.
-
-        :param deadline: when to stop waiting, in seconds of the monotonic clock.
-        :param body: the body that the piece is going to be part of; None if it is thrown away.
-        :raises BodyTooLarge: if the body would be too long with the bytes that are announced.
-        :raises BodyRefused: if there is no room for the announced bytes now.
-        """
-        while (piece := self._reader.read_body()) is None:
-            if body is not None:
-                body.expect(self._reader.expected)
-            outcome: Outcome | None = yield from self._receive(deadline)
-            if outcome is not None:
-                return outcome
-        return piece
-
-    def _next_cycle(self) -> Generator[Want, Any, bool]:
-        """Prepare for the next request after a complete response; False if none may follow."""
-        reader = self._reader
-        if self._service.closing or not reader.response.may_be_followed:
-            if not reader.is_done:
-                yield from self._linger()
-            return False
-        if reader.has_body:
-            # This body was not asked for by its exchange; it is read and thrown away, because the
-            # next request stands behind it.
-            deadline = time.monotonic() + self._limits.body_seconds
-            while piece := (yield from self._body_piece(deadline)):
-                if isinstance(piece, Outcome):
-                    return False
-        reader.next_cycle()
-        return True
-
     # Refusals and closing
 
     def _refuse(self, response: Response) -> Wants:
         """Send ``response`` instead of serving, if no response has begun, and close."""
-        if self._exchange is not None:
-            _gone(self._exchange)
         framing = self._reader.response
         if not framing.has_begun:
             fields = response.headers.set("content-length", str(len(response.body)))
@@ -340,50 +429,19 @@ class HTTPConnection:
         Closing a socket that has unread data resets the connection, and then a client that is still
         sending may lose the response (RFC 9112 section 9.6).
         """
-        if (yield from self._flush()) is GONE:
-            return
         self._reader.discard()
-        yield CloseWriting()
-        deadline = time.monotonic() + _LINGER_SECONDS
-        while not self._reader.eof:
-            if (yield from self._receive(deadline)) is not None:
+        if (yield CloseWriting()) is GONE:
+            return
+        until = time.monotonic() + _LINGER_SECONDS
+        while not self._reader.eof and (want := self._receive(until)) is not None:
+            if (yield want) is not None:
                 return
 
-    # Input and output of bytes
-
-    def _receive(self, deadline: float, *, idle: bool = False) -> Wants:
+    def _receive(self, until: float, *, idle: bool = False) -> Receive | None:
+        """The want of more bytes; None if the time is over."""
         self._reader.has_news = False
-        if (yield from self._flush()) is GONE:
-            return GONE
-        if self._reader.has_news:
-            # Bytes have arrived while the output was being sent, so there is no need to wait.
-            return None
-        seconds = deadline - time.monotonic()
-        return (yield Receive(seconds, idle)) if seconds > 0 else TIMED_OUT
-
-    def _send_head(self, status: int, headers: tuple[tuple[str, str], ...]) -> None:
-        close = self._service.closing or self._reader.must_close
-        self._out += self._reader.response.head(status, headers, close=close)
-
-    def _flush(self) -> Wants:
-        if not self._out:
-            return None
-        data = b"".join(self._out)
-        self._out.clear()
-        self._out_size = 0
-        outcome = yield Send(data)
-        if outcome is GONE:
-            self._broken = True
-        return outcome
-
-
-def _attempt(exchange: Exchange, function: Callable[..., None], *args: Any) -> Action:
-    try:
-        function(*args)
-    # LocalProtocolError and ValueError are raised for a header of a hook that cannot be sent.
-    except (RunRefused, h11.LocalProtocolError, ValueError) as error:
-        return exchange.failed(error)
-    return exchange.done()
+        seconds = until - time.monotonic()
+        return Receive(seconds, idle) if seconds > 0 else None
 
 
 def _gone(exchange: Exchange) -> Action:

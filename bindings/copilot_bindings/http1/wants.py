@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import enum
-from typing import Any, Final, Protocol, TypeAlias
-
-import attrs
+from typing import Final, Protocol, TypeAlias
 
 from sansio_copilot import CopilotRuntime, Run
-from sansio_copilot.actions import Call, StoreCall, WaitForFrames
+from sansio_copilot.actions import WaitForFrames
+from sansio_copilot.records import record
 
+from ..serving.backend import Backend
 from ..serving.bodies import Bodies
+from ..serving.calls import Calls
 from ..serving.context import CallContext
+from ..serving.pending import Pending
 
 
 class Host(Protocol):
@@ -23,6 +25,18 @@ class Host(Protocol):
     @property
     def runtime(self) -> CopilotRuntime:
         """The runtime that is served."""
+        ...
+
+    @property
+    def calls(self) -> Calls:
+        """The object that makes the calls of what the application brought."""
+        ...
+
+    def home(self) -> Backend:
+        """The backend on which async functions are to be awaited.
+
+        :raises RunRefused: if its loop has ended.
+        """
         ...
 
     @property
@@ -61,7 +75,7 @@ GONE: Final = Outcome.GONE
 TIMED_OUT: Final = Outcome.TIMED_OUT
 
 
-@attrs.frozen
+@record
 class Receive:
     """Wait for bytes and feed them; b"" if the client has closed its side.
 
@@ -75,28 +89,26 @@ class Receive:
     idle: bool = False
 
 
-@attrs.frozen
+@record
 class Send:
-    """Send bytes.
+    """Send the output, and nothing else.
 
     The outcome is None, once the transport can take more; or GONE, if the client takes no byte for
     ``Limits.write_seconds``.
     """
 
-    data: bytes
 
-
-@attrs.frozen
+@record
 class Rest:
-    """Let other connections have their turn. The outcome is None."""
+    """Let other connections, and runs, have their turn. The outcome is True."""
 
 
-@attrs.frozen
+@record
 class CloseWriting:
     """Close the sending side only, if the transport can. The outcome is None."""
 
 
-@attrs.frozen
+@record
 class Close:
     """Close the connection. This is the last want, and has no outcome.
 
@@ -107,7 +119,9 @@ class Close:
     abort: bool = False
 
 
-Want: TypeAlias = (
-    Receive | Send | Rest | CloseWriting | Close | Call | StoreCall[Any] | WaitForFrames
-)
-"""A request of the connection. Each except :class:`StoreCall` may have the outcome GONE."""
+Want: TypeAlias = Receive | Send | Rest | CloseWriting | Close | Pending | WaitForFrames
+"""A request of the connection.
+
+A :class:`Pending` is a call that has been begun; the outcome is its own. Each want may have the
+outcome GONE, except for a call that is seen through, and except for :class:`Close`.
+"""

@@ -14,8 +14,8 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any
 
-from .calls import passing, raise_failure
 from .context import contain_tasks, is_contained
+from .failures import passing, raise_failure
 
 logger = logging.getLogger(__name__)
 

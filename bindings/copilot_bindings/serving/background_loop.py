@@ -22,9 +22,10 @@ from sansio_copilot.actions import WaitForFrames
 
 from .asyncio_backend import AsyncioBackend
 from .bodies import Bodies
-from .calls import Calls, StoreLock, begin_watch, end_watch
+from .calls import Calls
 from .context import CallContext
 from .service import SHUTDOWN, Connection, LoopEnded, Service
+from .watches import StoreLock, begin_watch, end_watch
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +75,11 @@ class BackgroundLoop:
         begun.result()
 
     # Requests of other threads
+
+    @property
+    def calls(self) -> Calls:
+        """The object that makes the calls of what the application brought."""
+        return self.service.calls
 
     @property
     def bodies(self) -> Bodies:
@@ -221,8 +227,8 @@ def watching(
     action: WaitForFrames, lock: StoreLock, context: CallContext, notify: Callable[[], None]
 ) -> Iterator[None]:
     """Have ``notify`` called from any thread, when there are frames, until the block is left."""
-    unwatch = context.current.run(begin_watch, lock, action.store, "watch", action.cursor, notify)
+    unwatch = begin_watch(lock, context, action.store, "watch", action.cursor, notify)
     try:
         yield
     finally:
-        context.current.run(end_watch, lock, unwatch)
+        end_watch(lock, context, unwatch)

@@ -16,9 +16,12 @@ from sansio_copilot.actions import PULL, Pause, PullEvent, RunAction, RunOver, S
 from sansio_copilot.stores.protocol import Signal
 
 from .backend import Backend, Event, Task
-from .calls import Calls, Pending, begin_watch, contained, end_watch, locked, passing, weakly
+from .calls import Calls
 from .context import CallContext
+from .failures import contained, passing
 from .iterate import ThreadedIterator
+from .pending import Pending
+from .watches import begin_watch, end_watch, locked, weakly
 
 logger = logging.getLogger(__name__)
 
@@ -99,8 +102,8 @@ class RunHome:
             await self._store(run.start(time.time()))
             try:
                 notify = weakly(self._notified)
-                unwatch = self._context.current.run(
-                    begin_watch, self._lock, run.store, "watch_run", run.key, notify
+                unwatch = begin_watch(
+                    self._lock, self._context, run.store, "watch_run", run.key, notify
                 )
             except Exception:
                 logger.exception("store method watch_run failed in run %r", run.key.run_id)
@@ -141,7 +144,7 @@ class RunHome:
         finally:
             # One coroutine, since each that waits takes memory of every stream that does.
             if unwatch is not None:
-                self._context.current.run(end_watch, self._lock, unwatch)
+                end_watch(self._lock, self._context, unwatch)
             for timer in (self._renewal, self._flusher, self._abandonment):
                 if timer is not None:
                     timer.cancel()

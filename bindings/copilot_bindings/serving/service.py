@@ -109,6 +109,10 @@ class Service:
         self._closed = backend.event()
         self._changed = backend.event()
 
+    def home(self) -> Backend:
+        """The backend on which async functions are to be awaited."""
+        return self.backend
+
     # Runs
 
     @property

@@ -8,8 +8,9 @@ import time
 from sansio_copilot import CopilotRuntime
 
 from .backend import Backend, Task
-from .calls import Calls, Pending
+from .calls import Calls
 from .context import CallContext
+from .pending import Pending
 
 logger = logging.getLogger(__name__)
 

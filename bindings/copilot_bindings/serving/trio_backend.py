@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import trio
 
-from .calls import passing
+from .failures import passing
 
 logger = logging.getLogger(__name__)
 

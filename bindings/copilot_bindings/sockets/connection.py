@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar
 
-from sansio_copilot.actions import Call, StoreCall, WaitForFrames
+from sansio_copilot.actions import WaitForFrames
 
 from ..http1.connection import HTTPConnection
-from ..http1.wants import GONE, TIMED_OUT, Close, CloseWriting, Receive, Rest, Send, Want
+from ..http1.wants import GONE, TIMED_OUT, Close, CloseWriting, Receive, Rest, Want
 from ..net.progress import unacknowledged
 from ..serving.background_loop import BackgroundLoop, watching
-from ..serving.calls import Pending
+from ..serving.pending import Pending
 from .wake import Wake
 
 Socket: TypeAlias = socket.socket
@@ -65,7 +65,7 @@ class Connection:
                 # before it has been acknowledged. A Unix socket does not have this option.
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._shake_hands():
-                self._http = HTTPConnection(self._loop, admitted=admitted)
+                self._http = HTTPConnection(self._loop, admitted=admitted, own_thread=True)
                 abort = self._drive()
             else:
                 # The connection is not reset, because the alert that TLS sends for a failed
@@ -105,18 +105,14 @@ class Connection:
                 want = http.failed(error)
             else:
                 want = http.done(outcome)
-        return want.abort
+        return not self._send(http.data_to_send()) or want.abort
 
     def _perform(self, want: Want) -> Any:
+        if isinstance(want, Pending):
+            return want.block() if want.is_seen_through else self._await(want)
+        if not self._send(self._http.data_to_send()):
+            return GONE
         match want:
-            case Call():
-                loop, context = self._loop, self._http.context
-                outcome = loop.service.calls.begin(want, context, loop.home, own=True)
-                if not isinstance(outcome, Pending):
-                    return outcome
-                return outcome.block() if isinstance(want, StoreCall) else self._await(outcome)
-            case Send(data=data):
-                return self._send(data)
             case WaitForFrames():
                 return self._wait_for_frames(want)
             case Receive():
@@ -126,9 +122,11 @@ class Connection:
                     self._shut(socket.SHUT_WR)
             case Rest():
                 time.sleep(0)
+                return True
         return None
 
-    def _send(self, data: bytes) -> Any:
+    def _send(self, data: bytes) -> bool:
+        """Send ``data``; returns False if the client has gone, or takes none of it."""
         view = memoryview(data)
         expired = False
         while view:
@@ -139,7 +137,7 @@ class Connection:
                 expired = False
             except _WOULD_BLOCK as error:
                 if expired:
-                    return GONE
+                    return False
                 held = unacknowledged(self._socket)
                 events = _events_for(error, select.POLLOUT)
                 ready = self._poll(events, time.monotonic() + self._limits.write_seconds)
@@ -147,8 +145,8 @@ class Connection:
                 # how much the client has taken.
                 expired = not ready and unacknowledged(self._socket) >= held
             except OSError:
-                return GONE
-        return None
+                return False
+        return True
 
     def _receive(self, want: Receive) -> Any:
         self._idle = want.idle

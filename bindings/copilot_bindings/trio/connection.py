@@ -11,13 +11,14 @@ from typing import Any
 
 import trio
 
-from sansio_copilot.actions import Call, StoreCall, WaitForFrames
+from sansio_copilot.actions import WaitForFrames
 
 from ..http1.connection import HTTPConnection
-from ..http1.wants import GONE, TIMED_OUT, Close, CloseWriting, Receive, Rest, Send, Want
-from ..serving.calls import Pending, begin_watch, end_watch
+from ..http1.wants import GONE, TIMED_OUT, Close, CloseWriting, Receive, Rest, Want
+from ..serving.pending import Pending
 from ..serving.service import Service
 from ..serving.trio_backend import TrioBackend
+from ..serving.watches import begin_watch, end_watch
 from .stream import patient, socket_of
 
 _PIECE_BYTES = 64 * 1024
@@ -48,7 +49,6 @@ class Connection:
         self._outcome: Any = None
         self._resumed = trio.Event()
         self._wanted = trio.Event()
-        self._lost = False
 
     async def serve(self) -> None:
         """Answer requests until the connection ends, and close it."""
@@ -96,7 +96,7 @@ class Connection:
                 await self._wanted.wait()
 
     def _lose(self) -> None:
-        self._lost = True
+        self._http.gone = True
         self._call_scope.cancel()
         if self._want is not None:
             self._resume(self._want, GONE)
@@ -107,54 +107,51 @@ class Connection:
         http = self._http
         want = http.start()
         while not isinstance(want, Close):
-            if self._lost and not isinstance(want, StoreCall):
-                want = http.done(GONE)
-                continue
             try:
                 outcome = await self._perform(want)
             except trio.Cancelled:
                 # The cancellation is not raised here, because the exchange has to end what it has
                 # begun first; the next checkpoint raises it again.
-                self._lost = True
+                http.gone = True
                 outcome = GONE
             except Exception as error:
                 want = http.failed(error)
                 continue
             want = http.done(outcome)
+        is_sent = await self._send(http.data_to_send())
         await trio.lowlevel.checkpoint_if_cancelled()
-        if want.abort:
+        if want.abort or not is_sent:
             _reset(self._stream)
-        elif not self._lost:
+        elif not http.gone:
             with trio.move_on_after(_CLOSE_SECONDS), contextlib.suppress(*_BROKEN):
                 await self._stream.aclose()
 
     async def _perform(self, want: Want) -> Any:
+        http = self._http
+        if isinstance(want, Pending):
+            if want.is_seen_through:
+                return await want.see_through(self._backend, lambda: None)
+            return await self._await(want)
+        if http.gone or not await self._send(http.data_to_send()):
+            return GONE
         match want:
-            case Call():
-                outcome = self._service.calls.begin(want, self._http.context, self._home)
-                if not isinstance(outcome, Pending):
-                    return outcome
-                if isinstance(want, StoreCall):
-                    return await outcome.see_through(self._backend, lambda: None)
-                return await self._await(outcome)
-            case Send(data=data):
-                return await self._send(data)
             case WaitForFrames(store=store, cursor=cursor, timeout=timeout):
                 self._expect(want, False)
-                context = self._http.context
-                unwatch = context.current.run(
-                    begin_watch, self._lock, store, "watch", cursor, self._notified
-                )
+                notify = self._notified
+                unwatch = begin_watch(self._lock, http.context, store, "watch", cursor, notify)
                 try:
                     return await self._wait(timeout)
                 finally:
-                    context.current.run(end_watch, self._lock, unwatch)
+                    end_watch(self._lock, http.context, unwatch)
+            case Receive() if http.has_news:
+                return None
             case Receive(seconds=seconds):
                 self._expect(want, TIMED_OUT)
                 self._wanted.set()
                 return await self._wait(seconds)
             case Rest():
-                return await trio.lowlevel.checkpoint()
+                await trio.lowlevel.checkpoint()
+                return True
             case CloseWriting():
                 # Under TLS nothing is done, because trio cannot close one side of it only.
                 if isinstance(self._stream, trio.abc.HalfCloseableStream):
@@ -167,13 +164,11 @@ class Connection:
             return await pending.wait(self._backend)
         return GONE
 
-    def _home(self) -> TrioBackend:
-        return self._backend
-
-    async def _send(self, data: bytes) -> Any:
+    async def _send(self, data: bytes) -> bool:
+        """Send ``data``; returns False if the client has gone, or takes none of it."""
         # A stream that does not report progress is sent small pieces, each with the full time, so
         # that a client that reads slowly is not dropped.
-        size = len(data) if self._is_patient else _PIECE_OF_OTHERS_BYTES
+        size = max(len(data), 1) if self._is_patient else _PIECE_OF_OTHERS_BYTES
         seconds = math.inf if self._is_patient else self._service.runtime.limits.write_seconds
         view = memoryview(data)
         for start in range(0, len(data), size):
@@ -181,11 +176,11 @@ class Connection:
                 try:
                     await self._stream.send_all(view[start : start + size])
                 except _BROKEN:
-                    self._lost = True
-            if self._lost or scope.cancelled_caught:
-                self._lost = True
-                return GONE
-        return None
+                    self._http.gone = True
+            if self._http.gone or scope.cancelled_caught:
+                self._http.gone = True
+                return False
+        return True
 
     # Waits
 

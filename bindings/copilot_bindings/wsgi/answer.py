@@ -23,8 +23,9 @@ from sansio_copilot.actions import (
 
 from ..serving.background_loop import BackgroundLoop, watching
 from ..serving.bodies import Bodies, Body
-from ..serving.calls import Calls, Pending
+from ..serving.calls import Calls
 from ..serving.context import CallContext
+from ..serving.pending import Pending
 from ..serving.service import SHUTDOWN
 from .environ import Environ, StartResponse, read_body, send_head
 

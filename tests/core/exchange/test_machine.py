@@ -473,7 +473,8 @@ def test_a_refused_call_does_no_harm() -> None:
 
 def test_an_action_that_the_table_does_not_have_is_a_bug_of_the_core() -> None:
     exchange = Exchange(runtime(), get("/info"), NOW)
-    exchange._steps = iter([WaitForFrames(MemoryStore(), None, 1)])  # type: ignore[assignment]
+    steps: Iterator[Any] = (action for action in [WaitForFrames(MemoryStore(), None, 1)])
+    exchange._steps = steps  # type: ignore[assignment]
     with pytest.raises(AssertionError, match="cannot follow IDLE"):
         exchange.start()
 

@@ -1,0 +1,302 @@
+"""A call that is in progress: in a thread, or awaited on an event loop."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+from sansio_copilot import RunRefused
+from sansio_copilot.actions import Call, StoreCall
+
+from .backend import Backend, Task
+from .context import CallContext, Dropped, Steps
+from .failures import contained, failure
+from .pool import CallPool, Job
+
+logger = logging.getLogger(__name__)
+
+_CLEANUP_SECONDS = 2.0
+"""How long what was cancelled may take to end."""
+
+
+class CallTimeout(TimeoutError):
+    """What was called did not return in time."""
+
+
+class Pending:
+    """A call in progress, which ends once: with its outcome, at its time limit, or given up.
+
+    It may be ended and asked from any thread.
+    """
+
+    __slots__ = (
+        *("_among", "_begun", "_callback", "_context", "_error", "_home", "_job", "_lock"),
+        *("_outcome", "_pool", "_since", "_steps", "_task", "_timer", "done", "is_seen_through"),
+        *("name", "seconds"),
+    )
+
+    def __init__(
+        self,
+        action: Call,
+        seconds: float,
+        context: CallContext,
+        home: Callable[[], Backend],
+        among: set[Pending],
+    ) -> None:
+        self.name = action.name or repr(action.function)
+        self.seconds = seconds
+        self.done = False
+        self.is_seen_through = isinstance(action, StoreCall)
+        """Whether it is waited for even if nobody wants the outcome any more, because it may have
+        changed the store."""
+        self._context = context
+        self._home = home
+        self._among = among
+        self._lock = threading.Lock()
+        self._callback: Callable[[], object] | None = None
+        self._outcome: Any = None
+        self._error: Exception | None = None
+        self._since = time.monotonic()
+        self._pool: CallPool | None = None
+        self._job: Job | None = None
+        self._steps: Steps | None = None
+        self._begun = False
+        self._task: Task | None = None
+        self._timer: Task | None = None
+
+    # For who waits
+
+    def then(self, callback: Callable[[], object]) -> bool:
+        """Have ``callback`` called once it has ended, in whatever thread; False if it has."""
+        with self._lock:
+            if self.done:
+                return False
+            self._callback = callback
+        return True
+
+    def result(self) -> Any:
+        """The outcome, when it has ended.
+
+        :raises Exception: what was raised instead.
+        """
+        if self._error is None:
+            return self._outcome
+        error, self._error = self._error, None
+        try:
+            raise error
+        finally:
+            # The traceback has this frame, which would keep the error, and it all of the exchange.
+            del error
+
+    async def wait(self, backend: Backend) -> Any:
+        """Wait for the outcome. A cancellation gives it up.
+
+        :raises Exception: what was raised instead.
+        """
+        event = backend.event()
+        if self.then(lambda: backend.promptly(event.set)):
+            try:
+                while left := self.time_left():
+                    await backend.wait_for(event, left)
+            except BaseException:
+                self.give_up(RuntimeError(f"{self.name} was given up"))
+                raise
+        return self.result()
+
+    async def see_through(self, backend: Backend, on_cancel: Callable[[], object]) -> Any:
+        """Wait for the outcome, which no cancellation cuts short.
+
+        :param on_cancel: told of one that came meanwhile, where the library forgets it otherwise.
+        :raises Exception: what was raised instead.
+        """
+        event = backend.event()
+        if self.then(lambda: backend.promptly(event.set)):
+            while left := self.time_left():
+                await backend.wait_through(event, left, on_cancel)
+        return self.result()
+
+    def block(self) -> Any:
+        """Wait for the outcome in a thread, which is blocked.
+
+        :raises Exception: what was raised instead.
+        """
+        event = threading.Event()
+        if self.then(event.set):
+            while left := self.time_left():
+                event.wait(min(left, threading.TIMEOUT_MAX))
+        return self.result()
+
+    def time_left(self) -> float:
+        """The seconds it has left; 0 if it has ended, be it because there are none."""
+        if self.done:
+            return 0
+        job, now = self._job, time.monotonic()
+        has_thread = job is None or job.since <= now
+        left = (job.since if job is not None and has_thread else self._since) + self.seconds - now
+        if left > 0:
+            return left
+        problem = "did not return" if has_thread else "had to wait for a thread, and got none"
+        self.give_up(CallTimeout(f"{self.name} {problem} within {self.seconds:g} s"))
+        return 0
+
+    # Its end
+
+    def give_up(self, error: Exception) -> None:
+        """It ends with ``error``, unless it has ended; what was called is left to itself."""
+        with self._lock:
+            if self.done:
+                return
+            # The context is left, because the exchange goes on while this call may be in it.
+            self._context.leave()
+            if self._job is not None and self._pool is not None:
+                self._pool.leave(self._job)
+                self._among.discard(self)
+        # The task is cancelled after that, since on a loop of another thread it may end at once,
+        # and its cancellation is not the reason.
+        if self._settle(None, error) and self._steps is not None:
+            # A loop that has ended has no task either.
+            with contextlib.suppress(RunRefused):
+                self._home().promptly(self._cancel)
+
+    def drop(self) -> None:
+        """End the task of what was given up and has swallowed its cancellation."""
+        if self.done and self._steps is not None and self._task is not None:
+            logger.warning("%s does not end when it is cancelled, and is dropped", self.name)
+            self._steps.give_up(keep_trying=not self._home().may_drop)
+            self._task.cancel()
+
+    def _settle(self, outcome: Any, error: Exception | None = None) -> bool:
+        with self._lock:
+            if self.done:
+                return False
+            self.done = True
+            self._outcome, self._error = outcome, error
+            callback, self._callback = self._callback, None
+        if callback is not None:
+            callback()
+        return True
+
+    # In a thread
+
+    def begin_in_thread(self, pool: CallPool, function: Callable[..., Any], *args: Any) -> None:
+        """Have ``function`` called in a thread of ``pool``.
+
+        :raises RuntimeError: if there is none to be had.
+        """
+        self._pool = pool
+        self._job = Job(partial(self._work, self._context.bound(contained), function, args))
+        self._among.add(self)
+        try:
+            pool.submit(self._job)
+        except RuntimeError:
+            self._among.discard(self)
+            raise
+
+    def _work(self, run: Callable[..., Any], function: Callable[..., Any], args: Any) -> None:
+        job = self._job
+        assert job is not None
+        try:
+            try:
+                outcome = run(function, *args)
+            finally:
+                job.returned = True
+            if hasattr(outcome, "__await__"):
+                self._since, self._job = time.monotonic(), None
+                self.begin_to_await(outcome)
+                return
+        except Exception as error:
+            self._among.discard(self)
+            if not self._settle(None, error):
+                self._log_late(error)
+        else:
+            self._among.discard(self)
+            self._settle(outcome)
+
+    # On the event loop
+
+    def begin_to_await(self, outcome: Awaitable[Any]) -> None:
+        """Have ``outcome`` awaited on the event loop.
+
+        :raises RunRefused: if there is none any more.
+        """
+        self._among.add(self)
+        self._steps = self._context.steps(outcome)
+        try:
+            self._home().promptly(self._begin)
+        except Exception:
+            self._among.discard(self)
+            self._steps.close()
+            raise
+
+    def _begin(self) -> None:
+        assert self._steps is not None
+        if self.done:
+            # It was given up before.
+            self._among.discard(self)
+            self._steps.close()
+            return
+        # Eagerly (Python 3.12), it may have ended or been given up by the time that this returns.
+        self._task = self._home().spawn(self._await, self._steps, name=self.name)
+        if self.done and self in self._among:
+            self._cancel()
+
+    def _cancel(self) -> None:
+        """Cancel the task, and drop it if it does not end."""
+        if self._task is None or self._timer is not None:
+            # It is yet to begin, which will see that it is done; or it was cancelled before.
+            return
+        assert self._steps is not None
+        self._task.cancel()
+        if not self._begun:
+            self._among.discard(self)
+            self._steps.close()
+        elif self in self._among:
+            self._timer = self._home().later(_CLEANUP_SECONDS, self.drop)
+
+    async def _await(self, steps: Steps) -> None:
+        self._begun = True
+        home = self._home()
+        interrupt: BaseException | None = None
+        outcome: Any = None
+        failed: Exception | None = None
+        try:
+            if self.done:
+                steps.close()
+            else:
+                outcome = await steps
+        except (home.cancelled, KeyboardInterrupt) as error:
+            interrupt = error
+        except Exception as error:
+            failed = error
+        except BaseExceptionGroup as group:
+            # A nursery raises its cancellation in one group with whatever else was raised in it.
+            interrupt, others = group.split((home.cancelled, KeyboardInterrupt))
+            failed = None if others is None else failure(others)
+        except Dropped:
+            pass
+        except BaseException as error:
+            failed = failure(error)
+        self._among.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        try:
+            if failed is not None:
+                if not self._settle(None, failed):
+                    self._log_late(failed)
+            elif interrupt is not None:
+                self._settle(None, RuntimeError(f"{self.name} was cancelled"))
+            else:
+                self._settle(outcome)
+            if interrupt is not None:
+                raise interrupt
+        finally:
+            # The traceback of each has this frame, which would keep it.
+            del failed, interrupt
+
+    def _log_late(self, error: Exception) -> None:
+        logger.error("%s failed after it was given up", self.name, exc_info=error)

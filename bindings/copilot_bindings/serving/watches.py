@@ -1,0 +1,107 @@
+"""Calls of a store's plain methods: the lock that is held meanwhile, and watches.
+
+A watch is begun and ended by a plain call that does not wait, whatever the store is like. What is
+called by the store, in whatever thread, is a function that only says that there is something to
+look at.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakMethod, WeakValueDictionary
+
+from sansio_copilot.stores.calls import check_cancel
+from sansio_copilot.stores.protocol import Cancel, Log
+
+from .context import CallContext
+from .failures import passing, raise_failure
+
+logger = logging.getLogger(__name__)
+
+
+class StoreLock:
+    """The lock to hold while a plain method of ``store`` is called.
+
+    The core's stores know nothing of threads, so that whoever has several takes turns, and one
+    store may be served by several bindings at once. Held for moments only, and reentrant, since a
+    store may call back.
+    """
+
+    __slots__ = ("__weakref__", "_store", "held")
+
+    def __init__(self, store: object) -> None:
+        self._store = store
+        self.held = threading.RLock()
+        """The lock itself, which a ``with`` statement takes without a call of Python code."""
+
+
+_locks: WeakValueDictionary[int, StoreLock] = WeakValueDictionary()
+_locks_lock = threading.Lock()
+
+
+def lock_of(store: object) -> StoreLock:
+    """The lock of ``store``, the same for everyone who has it meanwhile.
+
+    By identity, since a store may be equal to another, without a hash, or without a place for weak
+    references. The lock keeps the store, so that its identity is nobody else's.
+    """
+    with _locks_lock:
+        lock = _locks.get(id(store))
+        if lock is None:
+            lock = _locks[id(store)] = StoreLock(store)
+        return lock
+
+
+def locked(lock: StoreLock, function: Callable[..., Any], *args: Any) -> Any:
+    """Call ``function`` with ``lock`` held."""
+    with lock.held:
+        return function(*args)
+
+
+def begin_watch(
+    lock: StoreLock,
+    context: CallContext,
+    store: Log,
+    method: str,
+    subject: Any,
+    notify: Callable[..., None],
+) -> Cancel:
+    """Watch ``subject`` by that method of the store.
+
+    :param context: where the method is called.
+    :returns: what :func:`end_watch` needs.
+    :raises Exception: what the store raises, or for what it returns if that ends no watch.
+    """
+    try:
+        with lock.held:
+            unwatch = context.current.run(getattr(store, method), subject, notify)
+    except Exception:
+        raise
+    except BaseException as error:
+        raise_failure(error)
+    return unwatch if callable(unwatch) else check_cancel(method, unwatch)
+
+
+def end_watch(lock: StoreLock, context: CallContext, unwatch: Cancel) -> None:
+    """End a watch. Whoever does is on the way to something else, so a failure is only logged."""
+    try:
+        with lock.held:
+            context.current.run(unwatch)
+    except BaseException as error:
+        if isinstance(error, passing()):
+            raise
+        logger.exception("the thread store failed to end a watch")
+
+
+def weakly(method: Callable[..., None]) -> Callable[..., None]:
+    """Calls a bound method, and does not keep its object, which may be dropped with its loop."""
+    of = WeakMethod(method)
+
+    def call(*args: Any) -> None:
+        if (method := of()) is not None:
+            method(*args)
+
+    return call
