@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from copilot_bindings.serving.home_states import TRANSITIONS as HOME_TRANSITIONS
+from copilot_bindings.serving.home_states import HomeState
 from sansio_copilot.exchange import ExchangeState
 from sansio_copilot.exchange.machine import TRANSITIONS
 from sansio_copilot.runs.states import CALLS, RunState
@@ -25,6 +27,17 @@ def exchange_diagram() -> str:
         for target, names in targets.items():
             lines.append(f"    {state.name} --> {target.name}: {', '.join(names)}")
         if not actions:
+            lines.append(f"    {state.name} --> [*]")
+    return "\n".join(lines)
+
+
+def home_diagram() -> str:
+    """The states of a run's home, and what leads from one to the next."""
+    lines = ["stateDiagram-v2", f"    [*] --> {HomeState.PULLING.name}"]
+    for state, happenings in HOME_TRANSITIONS.items():
+        for happening, target in happenings.items():
+            lines.append(f"    {state.name} --> {target.name}: {happening}")
+        if not happenings:
             lines.append(f"    {state.name} --> [*]")
     return "\n".join(lines)
 
@@ -47,6 +60,7 @@ def drawn(page: str) -> str:
     for name, content in (
         ("exchange", f"```mermaid\n{exchange_diagram()}\n```"),
         ("run", run_table()),
+        ("home", f"```mermaid\n{home_diagram()}\n```"),
     ):
         begin, end = f"<!-- {name}: made by diagrams.py -->", f"<!-- end of {name} -->"
         page = re.sub(

@@ -1,91 +1,80 @@
-"""The home of one run: a task that drives the agent beside any request."""
+"""The home of one run: a task that pulls the agent's events, beside any request.
+
+Theory of operation
+===================
+
+A run belongs to its thread and not to the request that began it. :class:`RunHome` gives it a task
+of the server's own, in which ``_live`` goes from the call of the agent to the end of its cleaning
+up::
+
+    watch the run -> call the agent -> (pull an event -> tell the run)* -> let the agent clean up
+
+What the run asks for meanwhile is performed by :class:`~.run_driver.RunDriver`, the other half.
+
+The home is one coroutine over a :class:`~.backend.Backend`, because a coroutine belongs to no
+library until it waits. Each coroutine that waits takes memory in every stream that does, so that
+``_live`` and ``_follow`` are not cut into smaller ones.
+
+The rule that makes it right is: *the run ends in its log first, and the agent afterwards.* So an
+agent that ignores its cancellation, or takes minutes to clean up, holds up neither the readers nor
+the next run. What it yields then is dropped, and logged once.
+
+Whatever an agent raises is its own failure and ends its run; four exceptions are not the agent's:
+
+- a cancellation, which is our own, or the server's end, or that of something the agent awaited;
+- a KeyboardInterrupt in the main thread, which comes from the user (:func:`~.failures.passing`);
+- an exception of this module, which must neither leave the run open nor end the server;
+- the GeneratorExit by which Python closes a coroutine whose loop was dropped. Nothing can be
+  awaited then, and :func:`~.dropped.end_without_loop` ends the run.
+"""
 
 from __future__ import annotations
 
-import _thread
-import contextlib
 import inspect
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from functools import partial
 from typing import Any
 
-from sansio_copilot import Run, RunState
-from sansio_copilot.actions import PULL, Pause, PullEvent, RunAction, RunOver, StoreCall
-from sansio_copilot.stores.protocol import Signal
+from sansio_copilot import Run
+from sansio_copilot.actions import PULL, PullEvent, RunAction
 
-from .backend import Backend, Event, Task
+from .backend import Backend, Task
 from .calls import Calls
-from .context import CallContext
-from .failures import contained, passing
+from .failures import passing
 from .iterate import ThreadedIterator
-from .pending import Pending
-from .watches import begin_watch, end_watch, locked, weakly
+from .run_driver import RunDriver
+from .watches import begin_watch, end_watch, weakly
 
 logger = logging.getLogger(__name__)
 
 _TURN = 64
 """Events that an agent which never waits may yield before its readers get their turn."""
-_BATCH_SECONDS = 0.004
-"""How long an event waits for others: less than anybody notices, and enough that a burst costs its
-readers one wake-up, one write and one packet instead of hundreds."""
 
 
-class RunHome:
+class RunHome(RunDriver):
     """Drives a run to its end, by whatever async library ``backend`` stands for.
 
     To be made and begun in the context of the exchange that starts the run: the agent's is a copy
     of that, and so is the one in which the store is called for it.
     """
 
-    __slots__ = (
-        *("_abandonment", "_backend", "_calls", "_checking", "_context", "_dropped", "_flusher"),
-        *("_interrupts", "_living", "_lock", "_over", "_patience", "_renewal", "_run", "_task"),
-        "__weakref__",
-    )
+    __slots__ = ("_dropped", "_interrupts", "_living", "_task")
 
     def __init__(self, run: Run, backend: Backend, calls: Calls) -> None:
-        self._run = run
-        self._backend = backend
-        self._calls = calls
-        self._context = CallContext()
-        self._lock = calls.lock
+        super().__init__(run, backend, calls)
         self._interrupts = passing(backend.cancelled)
         self._task: Task | None = None
         self._living: object = None
         """The library's own task, while it lives in one."""
-        self._abandonment: Task | None = None
-        self._checking: Event | None = None
-        self._over: RunOver | None = None
         self._dropped = 0
-        self._patience: Task | None = None
-        self._flusher: Task | None = None
-        self._renewal: Task | None = None
-        run.batch_seconds = _BATCH_SECONDS
-        if run.tap is not None:
-            run.tap = partial(locked, self._lock, run.tap)
 
     def __repr__(self) -> str:
         return f"<RunHome of {self._run.context.agent_id!r}, run {self._run.key.run_id!r}>"
 
-    @property
-    def is_prompt(self) -> bool:
-        """Whether the run's store answers at once."""
-        store = self._run.store
-        return not (store.blocking or inspect.iscoroutinefunction(store.close_run))
-
     def begin(self, ended: Callable[[RunHome], object]) -> None:
         """Begin to live; ``ended`` is told when the run is over and its agent has ended."""
         self._task = self._backend.spawn(self._live, ended)
-
-    async def interrupt(self, reason: str) -> None:
-        """End the run from outside; ``reason`` reaches its readers.
-
-        A store call in progress is seen through first, by whoever made it.
-        """
-        if await self._end(reason):
-            self.cancel()
 
     def cancel(self) -> None:
         """Cancel the agent."""
@@ -109,18 +98,13 @@ class RunHome:
                 logger.exception("store method watch_run failed in run %r", run.key.run_id)
                 await self._end("The thread store failed")
                 return
-            if run.audience is not None:
-                run.audience.on_empty = weakly(self._left_alone)
-                if run.audience.is_empty:
-                    self._left_alone()
-            if run.lease is not None:
-                self._renewal = self._backend.later(run.lease / 3, self._renew)
+            self._begin_timers()
             events = await self._open()
             if events is not None:
                 await self._follow(events)
         except self._backend.cancelled:
             # Of a run that is over this is the answer to our own cancel().
-            if self._over is None:
+            if self._fate is None:
                 if not self._backend.is_told_to_end():
                     # The agent awaited something that was cancelled.
                     logger.error("agent %r was cancelled", run.context.agent_id)
@@ -145,21 +129,15 @@ class RunHome:
             # One coroutine, since each that waits takes memory of every stream that does.
             if unwatch is not None:
                 end_watch(self._lock, self._context, unwatch)
-            for timer in (self._renewal, self._flusher, self._abandonment):
-                if timer is not None:
-                    timer.cancel()
+            self._end_timers()
             if not dropped:
+                # If the run is not over, a store call is in progress, and whoever made it ends it.
+                self._run_ends()
                 try:
                     await self._leave(events)
                 finally:
+                    self._enter("the agent has ended")
                     ended(self)
-
-    async def _end(self, reason: str) -> bool:
-        action = self._run.interrupt(time.time(), reason)
-        if action is None:
-            return False
-        await self._store(action)
-        return True
 
     async def _open(self) -> AsyncIterator[Any] | None:
         try:
@@ -195,19 +173,21 @@ class RunHome:
                 ended, failure = True, error
             if self._patience is not None:
                 self._lose_patience()
-            if self._checking is not None:
-                await self._backend.seen_through(self._checking.wait())
-            if self._over is not None:
+            if self._answered is not None:
+                await self._backend.seen_through(self._answered.wait())
+            if self._fate is not None:
                 if failure is not None:
                     self._log_failure(failure)
-                elif not ended and self._over.agent == "drain":
+                elif not ended and self._fate.agent == "drain":
                     self._drop(event)
                 return
             now = time.time()
             action = run.agent_ended(now, failure) if ended else run.event(event, now)
             if not isinstance(action, PullEvent):
-                await self._store(action)
-                if self._over is not None:
+                pending = self._advance(action)
+                if pending is not None:
+                    await self._wait_for_store(pending)
+                if self._fate is not None:
                     return
             elif action is not PULL:
                 self._wait(action)
@@ -215,76 +195,10 @@ class RunHome:
             if pulled % _TURN == 0:
                 await self._backend.checkpoint()
 
-    async def _store(self, action: RunAction) -> None:
-        """Perform store calls until the run wants an event, or nothing more."""
-        pending = self._advance(action)
-        if pending is not None:
-            await self._see_through(pending)
-
-    async def _see_through(self, pending: Pending | Pause | None) -> None:
-        while pending is not None:
-            if isinstance(pending, Pause):
-                event = self._backend.event()
-                await self._backend.wait_through(event, pending.seconds, self._cancelled)
-                pending = self._advance(self._run.resume(time.time()))
-                continue
-            try:
-                outcome = await pending.see_through(self._backend, self._cancelled)
-            except Exception as error:
-                action = self._run.store_failed(error, time.time())
-            else:
-                action = self._run.stored(outcome, time.time())
-            pending = self._advance(action)
-
-    def _advance(self, action: RunAction) -> Pending | Pause | None:
-        """Perform store calls until there is something to wait for; returns that, or None."""
-        run = self._run
-        while isinstance(action, StoreCall):
-            try:
-                outcome = self._calls.begin(action, self._context, self._home)
-            except Exception as error:
-                action = run.store_failed(error, time.time())
-            else:
-                if isinstance(outcome, Pending):
-                    return outcome
-                action = run.stored(outcome, time.time())
-        if self._patience is not None:
-            self._lose_patience()
-        if isinstance(action, Pause):
-            return action
-        if not isinstance(action, PullEvent):
-            self._over = action
-        elif action is not PULL:
-            self._wait(action)
-        return None
-
-    def _wait(self, action: PullEvent) -> None:
-        """Do what is to be done if the agent has not yielded for some time."""
-        if action.patience is not None:
-            self._patience = self._backend.later(action.patience, self._begin, self._settled)
-        if action.flush is not None and self._flusher is None:
-            self._flusher = self._backend.later(action.flush, self._flush)
-
-    def _home(self) -> Backend:
-        return self._backend
-
-    def _cancelled(self) -> None:
-        if self._over is None:
-            self._run.interrupt(time.time(), "The run was cancelled")
-
-    def _flush(self) -> None:
-        self._flusher = None
-        self._begin(lambda: self._run.flush(time.time()))
-
-    def _lose_patience(self) -> None:
-        assert self._patience is not None
-        self._patience.cancel()
-        self._patience = None
-
     async def _leave(self, events: AsyncIterator[Any] | None) -> None:
         """Let the agent clean up."""
         try:
-            if events is not None and self._over is not None and self._over.agent == "drain":
+            if events is not None and self._fate is not None and self._fate.agent == "drain":
                 await self._drain(events)
             if (close := getattr(events, "aclose", None)) is not None:
                 await close()
@@ -297,8 +211,6 @@ class RunHome:
             self._check_dropped()
             self._log_failure(error)
 
-    # A loop that is dropped with its tasks, as by a test client or by loop.close()
-
     def _check_dropped(self) -> None:
         """Tell what an agent raises from what Python does to a coroutine that it collects.
 
@@ -306,34 +218,6 @@ class RunHome:
         """
         if self._backend.current() is not self._living:
             raise GeneratorExit
-
-    def abandon(self) -> None:
-        """End the run as far as that needs no loop, which is gone."""
-        # Python collects at any moment, with any lock held by whatever it interrupts. The
-        # interpreter starts no thread at its own end.
-        with contextlib.suppress(RuntimeError):
-            _thread.start_new_thread(self._end_at_once, ())
-
-    def _end_at_once(self) -> None:
-        action = self._run.interrupt(time.time(), "The server has gone")
-        while isinstance(action, StoreCall | Pause):
-            if isinstance(action, Pause):
-                # This thread has nothing else to do.
-                time.sleep(action.seconds)
-                action = self._run.resume(time.time())
-                continue
-            try:
-                with contextlib.nullcontext() if action.blocking else self._lock.held:
-                    outcome = contained(action.function, *action.args)
-            except Exception as error:
-                action = self._run.store_failed(error, time.time())
-                continue
-            if hasattr(outcome, "__await__"):
-                # Nobody can await it: the run's lease runs out.
-                if (close := getattr(outcome, "close", None)) is not None:
-                    close()
-                return
-            action = self._run.stored(outcome, time.time())
 
     async def _drain(self, events: AsyncIterator[Any]) -> None:
         async for event in events:
@@ -353,64 +237,3 @@ class RunHome:
     def _log_failure(self, error: BaseException) -> None:
         agent_id = self._run.context.agent_id
         logger.error("agent %r failed while it cleaned up", agent_id, exc_info=error)
-
-    # What happens while the agent is waited for
-
-    def _notified(self, signal: Signal) -> None:
-        # From any thread, and perhaps from inside the store.
-        if not self._backend.soon(self._begin, partial(self._signalled, signal)):
-            self.abandon()
-
-    def _signalled(self, signal: Signal) -> RunAction | None:
-        return self._run.signalled(signal, time.time())
-
-    def _left_alone(self) -> None:
-        # The loop does it, because this is called from any thread, perhaps more than once.
-        self._backend.soon(self._wait_alone)
-
-    def _wait_alone(self) -> None:
-        if self._abandonment is not None:
-            self._abandonment.cancel()
-        seconds = self._run.abandon_seconds
-        if seconds is not None and self._over is None:
-            self._abandonment = self._backend.later(seconds, self._begin, self._abandoned)
-
-    def _abandoned(self) -> RunAction | None:
-        return self._run.abandon(time.time())
-
-    def _begin(self, call: Callable[[], RunAction | None]) -> None:
-        """Make a call that is due while the agent is waited for, and what follows from it."""
-        action = call()
-        if action is None:
-            return
-        pending = self._advance(action)
-        if pending is None:
-            self._done_meanwhile()
-        else:
-            self._checking = self._backend.event()
-            self._backend.spawn(self._perform, pending)
-
-    def _check(self) -> RunAction | None:
-        return self._run.check()
-
-    def _settled(self) -> RunAction | None:
-        pulling = self._run.state is RunState.PULLING
-        return self._run.settle(time.time()) if pulling else None
-
-    async def _perform(self, pending: Pending | Pause) -> None:
-        try:
-            await self._see_through(pending)
-        finally:
-            checking, self._checking = self._checking, None
-            if checking is not None:
-                checking.set()
-        self._done_meanwhile()
-
-    def _done_meanwhile(self) -> None:
-        if self._over is not None and self._over.agent == "cancel":
-            self.cancel()
-
-    def _renew(self) -> None:
-        assert self._run.lease is not None
-        self._renewal = self._backend.later(self._run.lease / 3, self._renew)
-        self._begin(self._check)

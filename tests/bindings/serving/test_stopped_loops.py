@@ -187,15 +187,18 @@ def test_a_server_of_sockets_whose_every_task_is_cancelled_fails(
     """Since it listens no more, whoever has started it has to know."""
     agents = Agents(cancel_all_tasks)
     seen: list[Any] = []
+    asking: list[threading.Thread] = []
 
     def ready(server: Any) -> None:
         def ask() -> None:
             seen.extend(run(server.port, "bad", "bad"))
 
-        threading.Thread(target=ask).start()
+        asking.append(threading.Thread(target=ask))
+        asking[0].start()
 
     with pytest.raises(LoopEnded):
         serve(agents.runtime, port=0, grace_seconds=0, ready=ready)
+    asking[0].join()
     assert seen[-1]["type"] == "RUN_ERROR"
 
 

@@ -1,0 +1,46 @@
+"""Ending a run whose event loop was dropped with its tasks, as by a test client or loop.close().
+
+Nothing can be awaited any more. So the run is ended by plain calls, in a thread of its own.
+"""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import time
+
+from sansio_copilot import Run
+from sansio_copilot.actions import Pause, StoreCall
+
+from .failures import contained
+from .watches import StoreLock
+
+
+def end_without_loop(run: Run, lock: StoreLock) -> None:
+    """End ``run`` as far as that needs no loop."""
+    # Python collects at any moment, with any lock held by whatever it interrupts. The interpreter
+    # starts no thread at its own end.
+    with contextlib.suppress(RuntimeError):
+        _thread.start_new_thread(_end, (run, lock))
+
+
+def _end(run: Run, lock: StoreLock) -> None:
+    action = run.interrupt(time.time(), "The server has gone")
+    while isinstance(action, StoreCall | Pause):
+        if isinstance(action, Pause):
+            # This thread has nothing else to do.
+            time.sleep(action.seconds)
+            action = run.resume(time.time())
+            continue
+        try:
+            with contextlib.nullcontext() if action.blocking else lock.held:
+                outcome = contained(action.function, *action.args)
+        except Exception as error:
+            action = run.store_failed(error, time.time())
+            continue
+        if hasattr(outcome, "__await__"):
+            # Nobody can await it: the run's lease runs out.
+            if (close := getattr(outcome, "close", None)) is not None:
+                close()
+            return
+        action = run.stored(outcome, time.time())

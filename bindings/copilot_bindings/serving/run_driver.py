@@ -1,0 +1,258 @@
+"""Driving a run: its calls are made, its store is asked, and its timers are kept.
+
+:class:`RunDriver` is the half of a run's home that knows no agent. It performs what the run asks
+for (:class:`~sansio_copilot.Run`), in whatever async library ``backend`` stands for. A call of the
+run is due for one of two reasons, and they differ in who waits for the store:
+
+- *The agent* has yielded, or has ended. The agent waits for the store, too (STORING).
+- *Something else* has happened: the store has notified the run's owner, a timer has ended, the
+  server ends, the last reader has left. The agent is waited for meanwhile, so that the store is
+  asked in a task beside it (ASIDE), and an event that the agent yields has to wait for that.
+
+The rule that makes it right is: *a run makes one store call at a time.* The run itself sees to it,
+because it remembers what it is told while a call is in progress; the states
+(:data:`~.home_states.TRANSITIONS`) say who waits.
+
+Most stores answer at once, and then nothing is waited for, and no task is made: ``_advance`` makes
+store calls until the run wants an event.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable
+from functools import partial
+
+from sansio_copilot import Run, RunState
+from sansio_copilot.actions import PULL, Pause, PullEvent, RunAction, RunOver, StoreCall
+from sansio_copilot.stores.protocol import Signal
+
+from .backend import Backend, Event, Task
+from .calls import Calls
+from .context import CallContext
+from .dropped import end_without_loop
+from .home_states import TRANSITIONS, HomeState
+from .pending import Pending
+from .watches import locked, weakly
+
+_BATCH_SECONDS = 0.004
+"""How long an event waits for others: less than anybody notices, and enough that a burst costs its
+readers one wake-up, one write and one packet instead of hundreds."""
+
+
+class RunDriver:
+    """Makes the calls of one run, and performs what follows from them.
+
+    To be made in the context of the exchange that starts the run, because the store is called in a
+    copy of that.
+    """
+
+    __slots__ = (
+        *("_abandonment", "_answered", "_backend", "_calls", "_context", "_fate", "_flusher"),
+        *("_lock", "_patience", "_renewal", "_run", "__weakref__", "state"),
+    )
+
+    def __init__(self, run: Run, backend: Backend, calls: Calls) -> None:
+        self.state = HomeState.PULLING
+        """What is waited for; see :data:`~.home_states.TRANSITIONS`."""
+        self._run = run
+        self._backend = backend
+        self._calls = calls
+        self._context = CallContext()
+        self._lock = calls.lock
+        self._answered: Event | None = None
+        """Set when the store that is asked aside has answered."""
+        self._fate: RunOver | None = None
+        """What becomes of the agent, once the run is over in its log."""
+        self._patience: Task | None = None
+        self._flusher: Task | None = None
+        self._renewal: Task | None = None
+        self._abandonment: Task | None = None
+        run.batch_seconds = _BATCH_SECONDS
+        if run.tap is not None:
+            run.tap = partial(locked, self._lock, run.tap)
+
+    @property
+    def is_prompt(self) -> bool:
+        """Whether the run's store answers at once."""
+        store = self._run.store
+        return not (store.blocking or inspect.iscoroutinefunction(store.close_run))
+
+    async def interrupt(self, reason: str) -> None:
+        """End the run from outside; ``reason`` reaches its readers.
+
+        A store call in progress is seen through first, by whoever made it.
+        """
+        self._begin(lambda now: self._run.interrupt(now, reason))
+        if self._answered is not None:
+            await self._backend.seen_through(self._answered.wait())
+
+    def abandon(self) -> None:
+        """End the run as far as that needs no loop, which is gone."""
+        end_without_loop(self._run, self._lock)
+
+    def cancel(self) -> None:
+        """Cancel the agent."""
+        raise NotImplementedError
+
+    # Performing what the run asks for
+
+    def _enter(self, happening: str) -> None:
+        """Enter the state that ``happening`` leads to."""
+        self.state = TRANSITIONS[self.state][happening]
+
+    def _run_ends(self) -> None:
+        if "the run ends" in TRANSITIONS[self.state]:
+            self._enter("the run ends")
+
+    async def _end(self, reason: str) -> None:
+        action = self._run.interrupt(time.time(), reason)
+        if action is not None:
+            await self._store(action)
+
+    async def _store(self, action: RunAction) -> None:
+        """Perform store calls until the run wants an event, or nothing more."""
+        pending = self._advance(action)
+        if pending is not None:
+            await self._wait_for_store(pending)
+
+    async def _wait_for_store(self, pending: Pending | Pause) -> None:
+        self._enter("the store is waited for")
+        await self._see_through(pending)
+
+    async def _see_through(self, pending: Pending | Pause | None) -> None:
+        """Perform store calls, which are waited for, until the run wants an event again."""
+        while pending is not None:
+            if isinstance(pending, Pause):
+                event = self._backend.event()
+                await self._backend.wait_through(event, pending.seconds, self._cancelled)
+                pending = self._advance(self._run.resume(time.time()))
+                continue
+            try:
+                outcome = await pending.see_through(self._backend, self._cancelled)
+            except Exception as error:
+                action = self._run.store_failed(error, time.time())
+            else:
+                action = self._run.stored(outcome, time.time())
+            pending = self._advance(action)
+        if self.state is HomeState.STORING or self.state is HomeState.ASIDE:
+            self._enter("the store has answered")
+
+    def _advance(self, action: RunAction) -> Pending | Pause | None:
+        """Perform store calls until there is something to wait for; returns that, or None."""
+        run = self._run
+        while isinstance(action, StoreCall):
+            try:
+                outcome = self._calls.begin(action, self._context, self._home)
+            except Exception as error:
+                action = run.store_failed(error, time.time())
+            else:
+                if isinstance(outcome, Pending):
+                    return outcome
+                action = run.stored(outcome, time.time())
+        if self._patience is not None:
+            self._lose_patience()
+        if isinstance(action, Pause):
+            return action
+        if not isinstance(action, PullEvent):
+            self._fate = action
+            self._run_ends()
+        elif action is not PULL:
+            self._wait(action)
+        return None
+
+    def _home(self) -> Backend:
+        return self._backend
+
+    def _cancelled(self) -> None:
+        if self._fate is None:
+            self._run.interrupt(time.time(), "The run was cancelled")
+
+    # Calls that are due for another reason than an event
+
+    def _begin(self, call: Callable[[float], RunAction | None]) -> None:
+        """Make a call that is due while the agent is waited for, and what follows from it.
+
+        :param call: is given the time.
+        """
+        action = call(time.time())
+        if action is None:
+            return
+        pending = self._advance(action)
+        if pending is None:
+            self._done_aside()
+        else:
+            self._enter("the store is asked aside")
+            self._answered = self._backend.event()
+            self._backend.spawn(self._perform, pending)
+
+    async def _perform(self, pending: Pending | Pause) -> None:
+        try:
+            await self._see_through(pending)
+        finally:
+            answered, self._answered = self._answered, None
+            if answered is not None:
+                answered.set()
+        self._done_aside()
+
+    def _done_aside(self) -> None:
+        if self._fate is not None and self._fate.agent == "cancel":
+            self.cancel()
+
+    def _notified(self, signal: Signal) -> None:
+        # From any thread, and perhaps from inside the store.
+        if not self._backend.soon(self._begin, partial(self._run.signalled, signal)):
+            self.abandon()
+
+    # Timers
+
+    def _begin_timers(self) -> None:
+        """Begin to renew the lease, and to look whether anybody follows the run."""
+        run = self._run
+        if run.audience is not None:
+            run.audience.on_empty = weakly(self._left_alone)
+            if run.audience.is_empty:
+                self._left_alone()
+        if run.lease is not None:
+            self._renewal = self._backend.later(run.lease / 3, self._renew)
+
+    def _end_timers(self) -> None:
+        for timer in (self._renewal, self._flusher, self._abandonment):
+            if timer is not None:
+                timer.cancel()
+
+    def _wait(self, action: PullEvent) -> None:
+        """Do what is to be done if the agent has not yielded for some time."""
+        if action.patience is not None:
+            self._patience = self._backend.later(action.patience, self._begin, self._settled)
+        if action.flush is not None and self._flusher is None:
+            self._flusher = self._backend.later(action.flush, self._flush)
+
+    def _settled(self, now: float) -> RunAction | None:
+        return self._run.settle(now) if self._run.state is RunState.PULLING else None
+
+    def _lose_patience(self) -> None:
+        assert self._patience is not None
+        self._patience.cancel()
+        self._patience = None
+
+    def _flush(self) -> None:
+        self._flusher = None
+        self._begin(self._run.flush)
+
+    def _renew(self) -> None:
+        assert self._run.lease is not None
+        self._renewal = self._backend.later(self._run.lease / 3, self._renew)
+        self._begin(lambda now: self._run.check())
+
+    def _left_alone(self) -> None:
+        # The loop does it, because this is called from any thread, perhaps more than once.
+        self._backend.soon(self._wait_alone)
+
+    def _wait_alone(self) -> None:
+        if self._abandonment is not None:
+            self._abandonment.cancel()
+        seconds = self._run.abandon_seconds
+        if seconds is not None and self._fate is None:
+            self._abandonment = self._backend.later(seconds, self._begin, self._run.abandon)
