@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import enum
 import re
 from pathlib import Path
+from types import NoneType
 
+from copilot_bindings.asyncio.waits import ENDS, Happening
 from copilot_bindings.serving.home_states import TRANSITIONS as HOME_TRANSITIONS
 from copilot_bindings.serving.home_states import HomeState
 from sansio_copilot.exchange import ExchangeState
@@ -42,6 +45,23 @@ def home_diagram() -> str:
     return "\n".join(lines)
 
 
+def waits_table() -> str:
+    """What ends each wait of a connection under asyncio, and with what outcome."""
+    waits = {want: ends for want, ends in ENDS.items() if want is not NoneType}
+    rows = [
+        "| | " + " | ".join(f"`{want.__name__}`" for want in waits) + " |",
+        "| --- |" + " --- |" * len(waits),
+    ]
+    for happening in Happening:
+        cells = (_outcome(ends[happening]) if happening in ends else "" for ends in waits.values())
+        rows.append(f"| {happening.value} | " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def _outcome(outcome: object) -> str:
+    return outcome.name if isinstance(outcome, enum.Enum) else str(outcome)
+
+
 def run_table() -> str:
     """In which state of a run each call is allowed."""
     states = list(RunState)
@@ -60,6 +80,7 @@ def drawn(page: str) -> str:
     for name, content in (
         ("exchange", f"```mermaid\n{exchange_diagram()}\n```"),
         ("run", run_table()),
+        ("waits", waits_table()),
         ("home", f"```mermaid\n{home_diagram()}\n```"),
     ):
         begin, end = f"<!-- {name}: made by diagrams.py -->", f"<!-- end of {name} -->"

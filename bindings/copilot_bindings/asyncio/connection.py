@@ -9,23 +9,9 @@ gets the next want. There is no task, so that a connection that waits costs no m
 and one timer.
 
 ``_perform`` is a loop that runs as long as wants can be done at once. A want that has to be waited
-for is stored in ``_want``, and the loop returns to asyncio. What ends a wait is always a callback:
-
-=================  ==========================================================
-want               ends by
-=================  ==========================================================
-``Receive``        ``data_received``, ``eof_received``, the timer
-``WaitForFrames``  the store's notification, ``eof_received``, the timer
-``Pending``        the call's end
-``Rest``           the loop's next turn
-``Close``          ``connection_lost``; the timer aborts, if there is no progress
-=================  ==========================================================
-
-Output is written before a want is done. If the transport takes no more, the want is put off
-(``_Choked``) until ``resume_writing``; the timer aborts, if there is no progress.
-
-``connection_lost`` ends each of them with GONE, and gives up a call; but one that is seen through
-goes on, because it may have changed the store.
+for is stored in ``_want``, and the loop returns to asyncio. What ends a wait is always a callback;
+the table :data:`~.waits.ENDS` says which ends which. Output is written before a want is done. If
+the transport takes no more, the want is put off (``Choked``) until it does.
 
 The rule that makes it right is: *a want has one outcome.* Each callback names the want that it
 ends, and ``_resume`` does nothing unless that want is still the one in ``_want``. So a
@@ -47,9 +33,7 @@ import asyncio
 import contextlib
 import threading
 from functools import partial
-from typing import Any, TypeAlias, cast
-
-import attrs
+from typing import Any, cast
 
 from sansio_copilot.actions import WaitForFrames
 from sansio_copilot.stores.protocol import Cancel
@@ -61,20 +45,11 @@ from ..serving.asyncio_backend import AsyncioBackend
 from ..serving.pending import Pending
 from ..serving.service import Service
 from ..serving.watches import begin_watch, end_watch
+from .waits import ENDS, Choked, Happening, Waited
 
 _TIMER_SECONDS = 10.0
 # Progress of a client is looked for this many times within ``Limits.write_seconds``.
 _LOOKS = 8
-
-
-@attrs.define(eq=False)
-class _Choked:
-    """A want that is put off until the transport takes more output."""
-
-    then: Want
-
-
-_Waited: TypeAlias = Want | _Choked
 
 
 class Connection(asyncio.Protocol):
@@ -96,7 +71,7 @@ class Connection(asyncio.Protocol):
         self._thread = threading.get_ident()
         self._http: HTTPConnection
         self._transport: asyncio.Transport
-        self._want: _Waited | None = None
+        self._want: Waited | None = None
         """The want that is being waited for; None while the connection is being driven."""
         self._unwatch: Cancel | None = None
         self._deadline = 0.0
@@ -116,17 +91,12 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._http.feed(data)
-        if isinstance(self._want, Receive):
-            self._resume(self._want)
-        elif self._http.full:
+        if not self._happened(Happening.DATA) and self._http.full:
             self._transport.pause_reading()
 
     def eof_received(self) -> bool:
         self._http.feed(b"")
-        if isinstance(self._want, Receive):
-            self._resume(self._want)
-        elif isinstance(self._want, WaitForFrames):
-            self._resume(self._want, GONE)
+        self._happened(Happening.INPUT_ENDED)
         # The transport stays open so that the response can be sent, except under TLS, where asyncio
         # cannot close one side only.
         return not self._closed and self._transport.get_extra_info("ssl_object") is None
@@ -138,18 +108,18 @@ class Connection(asyncio.Protocol):
         want = self._want
         if self._closed:
             self._service.connection_ended(self)
-        elif want is not None and not (isinstance(want, Pending) and want.is_seen_through):
-            self._resume(want, GONE)
+        elif not (isinstance(want, Pending) and want.is_seen_through):
+            self._happened(Happening.LOST)
 
     def pause_writing(self) -> None:
         self._choked = True
 
     def resume_writing(self) -> None:
         self._choked = False
-        if isinstance(self._want, _Choked):
+        if isinstance(self._want, Choked):
             # The want is resumed in the next turn, because asyncio's transport must not be closed
             # within this callback.
-            self._loop.call_soon(self._resume, self._want)
+            self._loop.call_soon(self._resume, self._want, ENDS[Choked][Happening.ROOM])
 
     # Requests of the service
 
@@ -181,7 +151,7 @@ class Connection(asyncio.Protocol):
                 if data := http.data_to_send():
                     self._transport.write(data)
                     if self._choked:
-                        self._expect_progress(_Choked(want))
+                        self._expect_progress(Choked(want))
                         return
                 match want:
                     case WaitForFrames(store=store, cursor=cursor, timeout=timeout):
@@ -197,7 +167,7 @@ class Connection(asyncio.Protocol):
                         return
                     case Rest():
                         self._want = want
-                        self._loop.call_soon(self._resume, want, True)
+                        self._loop.call_soon(self._resume, want, ENDS[Rest][Happening.TURN])
                         return
                     case CloseWriting() if self._transport.can_write_eof():
                         # The error is suppressed, because a client may have reset the connection,
@@ -224,7 +194,16 @@ class Connection(asyncio.Protocol):
             self._transport.close()
             self._expect_progress(want)
 
-    def _resume(self, want: _Waited, outcome: Any = None) -> None:
+    def _happened(self, happening: Happening) -> bool:
+        """End the present wait, if that is what ends it; returns whether it does."""
+        want = self._want
+        ends = ENDS[type(want)]
+        if want is None or happening not in ends:
+            return False
+        self._resume(want, ends[happening])
+        return True
+
+    def _resume(self, want: Waited, outcome: Any = None) -> None:
         """Report the outcome of ``want``, unless that want has had its outcome already."""
         if self._want is not want:
             return
@@ -232,7 +211,7 @@ class Connection(asyncio.Protocol):
         if self._unwatch is not None:
             end_watch(self._service.calls.lock, self._http.context, self._unwatch)
             self._unwatch = None
-        if isinstance(want, _Choked) and outcome is not GONE:
+        if isinstance(want, Choked) and outcome is not GONE:
             self._perform(want.then)
             return
         if isinstance(want, Pending):
@@ -253,7 +232,7 @@ class Connection(asyncio.Protocol):
 
     # Deadlines and progress
 
-    def _expect_progress(self, want: _Choked | Close) -> None:
+    def _expect_progress(self, want: Choked | Close) -> None:
         """Wait for ``want`` as long as the client takes some of the bytes that it is sent."""
         self._backlog = self._unsent()
         self._wait(want, self._service.runtime.limits.write_seconds)
@@ -267,7 +246,7 @@ class Connection(asyncio.Protocol):
         sock = self._transport.get_extra_info("socket")
         return self._transport.get_write_buffer_size(), unacknowledged(sock)
 
-    def _wait(self, want: _Waited, seconds: float) -> None:
+    def _wait(self, want: Waited, seconds: float) -> None:
         self._want = want
         self._deadline = self._loop.time() + seconds
         # A timer that fires before the deadline is kept, and set anew when it fires, because most
@@ -281,7 +260,7 @@ class Connection(asyncio.Protocol):
         # A timer is never set far ahead, because asyncio keeps a cancelled timer until its time
         # comes.
         seconds = _TIMER_SECONDS
-        if isinstance(self._want, (_Choked, Close)):
+        if isinstance(self._want, (Choked, Close)):
             # The buffer is looked at often, because it may fill again once the client took some.
             seconds = min(seconds, self._service.runtime.limits.write_seconds / _LOOKS)
         at = min(self._deadline, self._loop.time() + seconds)
@@ -298,7 +277,7 @@ class Connection(asyncio.Protocol):
                 self._set_timer()
             # A call with no time left has ended, and has called back already.
             return
-        if isinstance(want, (_Choked, Close)):
+        if isinstance(want, (Choked, Close)):
             backlog = self._unsent()
             if backlog != self._backlog:
                 # The client has taken some bytes, so it has the full time again.
@@ -306,16 +285,17 @@ class Connection(asyncio.Protocol):
                 self._deadline = self._loop.time() + self._service.runtime.limits.write_seconds
         if self._loop.time() < self._deadline:
             self._set_timer()
-        elif isinstance(want, (_Choked, Close)):
+        elif isinstance(want, (Choked, Close)):
             self._transport.abort()
         else:
-            self._resume(want, False if isinstance(want, WaitForFrames) else TIMED_OUT)
+            self._happened(Happening.TIME)
 
     def _notified(self) -> None:
         want = self._want
         if want is None:
             return
+        outcome = ENDS[WaitForFrames][Happening.NOTICE]
         if threading.get_ident() == self._thread:
-            self._loop.call_soon(self._resume, want, True)
+            self._loop.call_soon(self._resume, want, outcome)
         else:
-            self._backend.soon(self._resume, want, True)
+            self._backend.soon(self._resume, want, outcome)

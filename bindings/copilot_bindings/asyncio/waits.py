@@ -1,0 +1,62 @@
+"""What a connection under asyncio waits for, and what ends each wait.
+
+A connection has no task, so that its state is the want that it waits for, and each callback of
+asyncio may end some of these waits. :data:`ENDS` says which, and with what outcome. A callback that
+ends no wait changes nothing but what has been received.
+"""
+
+from __future__ import annotations
+
+import enum
+from types import NoneType
+from typing import Any, TypeAlias
+
+import attrs
+
+from sansio_copilot.actions import WaitForFrames
+
+from ..http1.wants import GONE, TIMED_OUT, Close, Receive, Rest, Want
+from ..serving.pending import Pending
+
+
+class Happening(enum.Enum):
+    """What may end a wait. The values are part of the docs' table."""
+
+    # The hash of Enum is Python code, which is too slow for what every callback looks up.
+    __hash__ = object.__hash__
+
+    DATA = "`data_received`"
+    INPUT_ENDED = "`eof_received`"
+    ROOM = "`resume_writing`"
+    NOTICE = "the store's notification"
+    TURN = "the loop's next turn"
+    TIME = "the time is over"
+    LOST = "`connection_lost`"
+
+
+@attrs.define(eq=False)
+class Choked:
+    """A want that is put off until the transport takes more output."""
+
+    then: Want
+
+
+Waited: TypeAlias = Want | Choked
+
+_H = Happening
+
+ENDS: dict[type, dict[Happening, Any]] = {
+    # Nothing is waited for while the connection is being driven.
+    NoneType: {},
+    Receive: {_H.DATA: None, _H.INPUT_ENDED: None, _H.TIME: TIMED_OUT, _H.LOST: GONE},
+    WaitForFrames: {_H.NOTICE: True, _H.INPUT_ENDED: GONE, _H.TIME: False, _H.LOST: GONE},
+    # The outcome of a call is its own, and comes when it ends; one that is seen through is not
+    # ended by the loss of the connection, because it may have changed the store.
+    Pending: {_H.LOST: GONE},
+    Rest: {_H.TURN: True, _H.LOST: GONE},
+    # When the time is over, the connection is aborted, unless the client has taken something.
+    Choked: {_H.ROOM: None, _H.LOST: GONE},
+    # The loss of the connection is what is waited for, and there is no outcome.
+    Close: {},
+}
+"""What ends the wait for each kind of want, and the outcome that is reported then."""
