@@ -16,9 +16,9 @@ the protocol::
     refuse | (read a head -> answer -> read the rest of the body)* -> linger -> close
 
 While a request is *answered* (``_exchange`` is set) the steps rest, and each outcome goes to the
-exchange directly: ``_answer`` performs its actions, one after the other, until one of them has to
-be waited for. So an event on its way to a reader, which is what happens most, passes one loop here
-and no generator.
+exchange directly: :class:`~.answering.Answering` performs its actions, one after the other, until
+one of them has to be waited for. So an event on its way to a reader, which is what happens most,
+passes one loop here and no generator.
 
 The rule that makes it right is: *output is collected in* ``_out``, *and the binding sends it before
 it waits.* So what is ready together leaves in one packet, and no byte that is ready waits for a
@@ -47,46 +47,26 @@ from typing import Any, TypeAlias
 import h11
 
 from sansio_copilot import (
-    BodyRefused,
-    BodyTimeout,
-    BodyTooLarge,
-    Exchange,
     RemoteProtocolError,
     Request,
     Response,
 )
-from sansio_copilot.actions import (
-    Abandon,
-    Action,
-    Call,
-    Finish,
-    ReadBody,
-    SendBytes,
-    SendHead,
-    StartRun,
-    StoreCall,
-    WaitForFrames,
-)
 from sansio_copilot.http import refusals
 
-from ..serving.bodies import Body
-from ..serving.pending import Pending
 from . import messages
-from .reader import RequestReader
-from .wants import GONE, TIMED_OUT, Close, CloseWriting, Host, Receive, Rest, Send, Want
+from .answering import Answering
+from .wants import GONE, TIMED_OUT, Close, CloseWriting, Host, Rest, Want
 
 logger = logging.getLogger(__name__)
 
-_FLUSH_BYTES = 64 * 1024
 _LINGER_SECONDS = 2.0
-# A connection does this many requests, or pieces of a body, before other connections have a turn.
+# A connection does this many requests before other connections have a turn.
 _TURN_REQUESTS = 16
-_TURN_PIECES = 1024
 
 Wants: TypeAlias = Generator[Want, Any, Any]
 
 
-class HTTPConnection:
+class HTTPConnection(Answering):
     """Answers the requests of one connection, one after the other, in order (RFC 9112 section 9.3).
 
     :param service: gives the runtime, the limits, the calls, the room for bodies, and homes for
@@ -96,38 +76,10 @@ class HTTPConnection:
     :param own_thread: whether the connection has a thread of its own, which calls may block.
     """
 
-    __slots__ = (
-        *("_body", "_body_until", "_broken", "_exchange", "_held", "_is_starting", "_limits"),
-        *("_out", "_out_size", "_own_thread", "_pieces", "_reader", "_refusal", "_service"),
-        *("_steps", "context", "gone"),
-    )
+    __slots__ = ("_steps",)
 
     def __init__(self, service: Host, *, admitted: bool = True, own_thread: bool = False) -> None:
-        self._service = service
-        self._limits = service.runtime.limits
-        self._own_thread = own_thread
-        self._reader = RequestReader(int(self._limits.header_bytes))
-        self._out: list[bytes] = []
-        self._out_size = 0
-        self._exchange: Exchange | None = None
-        """The exchange that is being answered; None while the steps go on."""
-        self._held: Action | None = None
-        """The action to perform when the output before it has been sent."""
-        self._is_starting = False
-        """Whether a run was started, whose agent has had no turn yet."""
-        self._body: Body | None = None
-        """The request's body, from its first byte until the exchange needs it no more."""
-        self._body_until: float | None = None
-        """The time until which the body has to arrive; None if it is not being waited for."""
-        self._pieces = 0
-        self._refusal: Response | None = None
-        """The response to bytes that are no body; None if there have been none."""
-        self.context = service.context.copy()
-        """The context in which calls are made; each exchange has its own."""
-        self._broken = False
-        """Whether a response is incomplete, so that nothing may be sent after it."""
-        self.gone = False
-        """Whether the binding knows that the client has gone, so that no hook is called for it."""
+        super().__init__(service, own_thread=own_thread)
         self._steps = self._serve(admitted)
 
     # Interface to the binding
@@ -148,17 +100,8 @@ class HTTPConnection:
             self._out.clear()
         if exchange is None:
             return self._go_on(self._steps.send, outcome)
-        action: Action | Want
         try:
-            if outcome is GONE:
-                action = _gone(exchange)
-            elif self._held is not None:
-                action, self._held = self._held, None
-            elif self._body_until is not None:
-                action = self._read_on(exchange, outcome)
-            else:
-                action = exchange.done(outcome)
-            want = self._answer(exchange, action)
+            want = self._take(exchange, outcome)
         except Exception as error:
             return self._fail(error)
         return self._go_on(self._steps.send, None) if want is None else want
@@ -238,7 +181,7 @@ class HTTPConnection:
                     if not reader.is_done:
                         yield from self._linger()
                     return
-                if reader.has_body and not (yield from self._drain()):
+                if reader.body.has_more and not (yield from self._drain()):
                     return
                 reader.next_cycle()
                 served += 1
@@ -281,134 +224,12 @@ class HTTPConnection:
         :returns: whether all of it has arrived in time.
         """
         until = time.monotonic() + self._limits.body_seconds
-        while (piece := self._reader.read_body()) != b"":
+        while (piece := self._reader.body.read()) != b"":
             if piece is None:
                 want = self._receive(until)
                 if want is None or (yield want) is not None:
                     return False
         return True
-
-    # Answering a request
-
-    def _answer(self, exchange: Exchange, action: Action | Want) -> Want | None:
-        """Perform the actions of an exchange until one has to be waited for.
-
-        :param action: the first of them, or what is wanted of the body that is being read.
-        :returns: None if the exchange is over.
-        """
-        framing = self._reader.response
-        while True:
-            outcome: Any = None
-            try:
-                match action:
-                    case SendBytes(data=data):
-                        self._out += framing.data(data)
-                        self._out_size += len(data)
-                        if self._out_size >= _FLUSH_BYTES:
-                            return Send()
-                    case StoreCall():
-                        outcome = self._call(action)
-                    case WaitForFrames() if self._is_starting:
-                        # The agent has one turn before this is waited for, so that its first events
-                        # leave in the same packet as the head.
-                        self._is_starting = False
-                        return Rest()
-                    case WaitForFrames() if not self._reader.eof:
-                        return action
-                    case Call() if self._out:
-                        # The output is sent first, because the call may take long.
-                        self._held = action
-                        return Send()
-                    case Call() if not self.gone:
-                        outcome = self._call(action)
-                    case WaitForFrames() | Call():
-                        # A client that has closed its side only (RFC 9112 section 9.6) gets what is
-                        # ready. Its stream ends when it falls silent, because a client that has
-                        # left looks the same.
-                        action = _gone(exchange)
-                        continue
-                    case ReadBody(limit=limit):
-                        action = self._read_body(exchange, limit)
-                        continue
-                    case SendHead(status=status, headers=headers):
-                        self._release_body()
-                        close = self._service.closing or self._reader.must_close
-                        self._out += framing.head(status, headers, close=close)
-                    case StartRun(run=run):
-                        self.context.current.run(self._service.start_run, run)
-                        self._is_starting = True
-                    case Finish():
-                        self._out += framing.end()
-                        self._exchange = None
-                        return None
-                    case Abandon():
-                        self._broken = self._refusal is None
-                        self._exchange = None
-                        return None
-                    case _:
-                        return action
-            except Exception as error:
-                action = exchange.failed(error)
-                continue
-            if isinstance(outcome, Pending):
-                return outcome
-            action = exchange.done(outcome)
-
-    def _call(self, action: Call) -> Any:
-        service = self._service
-        return service.calls.begin(action, self.context, service.home, own=self._own_thread)
-
-    def _read_body(self, exchange: Exchange, limit: int) -> Action | Want:
-        """Begin to read the request's body."""
-        reader = self._reader
-        self._body = body = self._service.bodies.begin(limit)
-        self._body_until = time.monotonic() + self._limits.body_seconds
-        try:
-            body.expect(reader.expected)
-        except (BodyTooLarge, BodyRefused) as error:
-            self._body_until = None
-            return exchange.failed(error)
-        if reader.body_left != 0 and (invitation := reader.invitation()):
-            self._out.append(invitation)
-        return self._read_on(exchange)
-
-    def _read_on(self, exchange: Exchange, outcome: Any = None) -> Action | Want:
-        """Read the body as far as it has arrived.
-
-        :param outcome: that of the want by which it was waited for.
-        :returns: what is wanted until more of it has arrived, or the exchange's next action.
-        """
-        reader, body, until = self._reader, self._body, self._body_until
-        assert body is not None, "the body is being read"
-        assert until is not None, "it has so much time"
-        self._body_until = None
-        try:
-            while piece := reader.read_body():
-                body.add(piece)
-                self._pieces += 1
-                if self._pieces % _TURN_PIECES == 0:
-                    self._body_until = until
-                    return Rest()
-            if piece is not None:
-                return exchange.done(body.whole())
-            body.expect(reader.expected)
-        except (BodyTooLarge, BodyRefused) as error:
-            return exchange.failed(error)
-        except (h11.RemoteProtocolError, RemoteProtocolError) as error:
-            # The bytes are no body, so that their client is told so instead of being answered.
-            self._refusal = messages.refusal(error)
-            return _gone(exchange)
-        want = self._receive(until)
-        if want is None or outcome is TIMED_OUT:
-            reader.give_up()
-            return exchange.failed(BodyTimeout())
-        self._body_until = until
-        return want
-
-    def _release_body(self) -> None:
-        if self._body is not None:
-            self._body.release()
-            self._body = None
 
     # Refusals and closing
 
@@ -436,15 +257,3 @@ class HTTPConnection:
         while not self._reader.eof and (want := self._receive(until)) is not None:
             if (yield want) is not None:
                 return
-
-    def _receive(self, until: float, *, idle: bool = False) -> Receive | None:
-        """The want of more bytes; None if the time is over."""
-        self._reader.has_news = False
-        seconds = until - time.monotonic()
-        return Receive(seconds, idle) if seconds > 0 else None
-
-
-def _gone(exchange: Exchange) -> Action:
-    action = exchange.client_gone()
-    assert action is not None, "only a store call is seen through"
-    return action

@@ -46,7 +46,7 @@ def read(data: bytes) -> tuple[Request | None, int | None, bool]:
     """The request, the length of its body, and whether it was plain."""
     reader = RequestReader(LIMIT)
     reader.feed(data)
-    return reader.read_head(), reader.body_left, isinstance(reader.response, PlainResponse)
+    return reader.read_head(), reader.body.left, isinstance(reader.response, PlainResponse)
 
 
 def is_plain(data: bytes, limit: int = LIMIT) -> bool:

@@ -1,0 +1,232 @@
+"""Answering one request of an HTTP/1.1 connection, without I/O.
+
+:class:`Answering` is the half of a connection that drives an exchange. It performs the exchange's
+actions one after the other: what is sent becomes output, what is called is called here, and a run
+is given its home. Only what has to be waited for becomes a :data:`Want`: the end of a call, frames,
+and the request's body, where that has not arrived whole. See :mod:`.connection` for the other half,
+and for the rules that both keep.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import h11
+
+from sansio_copilot import (
+    BodyRefused,
+    BodyTimeout,
+    BodyTooLarge,
+    Exchange,
+    RemoteProtocolError,
+    Response,
+)
+from sansio_copilot.actions import (
+    Abandon,
+    Action,
+    Call,
+    Finish,
+    ReadBody,
+    SendBytes,
+    SendHead,
+    StartRun,
+    StoreCall,
+    WaitForFrames,
+)
+
+from ..serving.bodies import Body
+from ..serving.pending import Pending
+from . import messages
+from .reader import RequestReader
+from .wants import GONE, TIMED_OUT, Host, Receive, Rest, Send, Want
+
+_FLUSH_BYTES = 64 * 1024
+# A connection reads this many pieces of a body before other connections have a turn.
+_TURN_PIECES = 1024
+
+
+class Answering:
+    """Drives the exchanges of one connection, one after the other.
+
+    :param service: see :class:`~.connection.HTTPConnection`, as for the other one.
+    """
+
+    __slots__ = (
+        *("_body", "_body_until", "_broken", "_exchange", "_held", "_is_starting", "_limits"),
+        *("_out", "_out_size", "_own_thread", "_pieces", "_reader", "_refusal", "_service"),
+        *("context", "gone"),
+    )
+
+    def __init__(self, service: Host, *, own_thread: bool) -> None:
+        self._service = service
+        self._limits = service.runtime.limits
+        self._own_thread = own_thread
+        self._reader = RequestReader(int(self._limits.header_bytes))
+        self._out: list[bytes] = []
+        self._out_size = 0
+        self._exchange: Exchange | None = None
+        """The exchange that is being answered; None while the steps go on."""
+        self._held: Action | None = None
+        """The action to perform when the output before it has been sent."""
+        self._is_starting = False
+        """Whether a run was started, whose agent has had no turn yet."""
+        self._body: Body | None = None
+        """The request's body, from its first byte until the exchange needs it no more."""
+        self._body_until: float | None = None
+        """The time until which the body has to arrive; None if it is not being waited for."""
+        self._pieces = 0
+        self._refusal: Response | None = None
+        """The response to bytes that are no body; None if there have been none."""
+        self.context = service.context.copy()
+        """The context in which calls are made; each exchange has its own."""
+        self._broken = False
+        """Whether a response is incomplete, so that nothing may be sent after it."""
+        self.gone = False
+        """Whether the binding knows that the client has gone, so that no hook is called for it."""
+
+    def _take(self, exchange: Exchange, outcome: Any) -> Want | None:
+        """Go on with the outcome of what was wanted; returns None if the exchange is over."""
+        action: Action | Want
+        if outcome is GONE:
+            action = _gone(exchange)
+        elif self._held is not None:
+            action, self._held = self._held, None
+        elif self._body_until is not None:
+            action = self._read_on(exchange, outcome)
+        else:
+            action = exchange.done(outcome)
+        return self._answer(exchange, action)
+
+    def _answer(self, exchange: Exchange, action: Action | Want) -> Want | None:
+        """Perform the actions of an exchange until one has to be waited for.
+
+        :param action: the first of them, or what is wanted of the body that is being read.
+        :returns: None if the exchange is over.
+        """
+        framing = self._reader.response
+        while True:
+            outcome: Any = None
+            try:
+                match action:
+                    case SendBytes(data=data):
+                        self._out += framing.data(data)
+                        self._out_size += len(data)
+                        if self._out_size >= _FLUSH_BYTES:
+                            return Send()
+                    case StoreCall():
+                        outcome = self._call(action)
+                    case WaitForFrames() if self._is_starting:
+                        # The agent has one turn before this is waited for, so that its first events
+                        # leave in the same packet as the head.
+                        self._is_starting = False
+                        return Rest()
+                    case WaitForFrames() if not self._reader.eof:
+                        return action
+                    case Call() if self._out:
+                        # The output is sent first, because the call may take long.
+                        self._held = action
+                        return Send()
+                    case Call() if not self.gone:
+                        outcome = self._call(action)
+                    case WaitForFrames() | Call():
+                        # A client that has closed its side only (RFC 9112 section 9.6) gets what is
+                        # ready. Its stream ends when it falls silent, because a client that has
+                        # left looks the same.
+                        action = _gone(exchange)
+                        continue
+                    case ReadBody(limit=limit):
+                        action = self._read_body(exchange, limit)
+                        continue
+                    case SendHead(status=status, headers=headers):
+                        self._release_body()
+                        close = self._service.closing or self._reader.body.must_close
+                        self._out += framing.head(status, headers, close=close)
+                    case StartRun(run=run):
+                        self.context.current.run(self._service.start_run, run)
+                        self._is_starting = True
+                    case Finish():
+                        self._out += framing.end()
+                        self._exchange = None
+                        return None
+                    case Abandon():
+                        self._broken = self._refusal is None
+                        self._exchange = None
+                        return None
+                    case _:
+                        return action
+            except Exception as error:
+                action = exchange.failed(error)
+                continue
+            if isinstance(outcome, Pending):
+                return outcome
+            action = exchange.done(outcome)
+
+    def _call(self, action: Call) -> Any:
+        service = self._service
+        return service.calls.begin(action, self.context, service.home, own=self._own_thread)
+
+    def _read_body(self, exchange: Exchange, limit: int) -> Action | Want:
+        """Begin to read the request's body."""
+        announced = self._reader.body
+        self._body = body = self._service.bodies.begin(limit)
+        self._body_until = time.monotonic() + self._limits.body_seconds
+        try:
+            body.expect(announced.expected)
+        except (BodyTooLarge, BodyRefused) as error:
+            self._body_until = None
+            return exchange.failed(error)
+        if invitation := announced.invitation():
+            self._out.append(invitation)
+        return self._read_on(exchange)
+
+    def _read_on(self, exchange: Exchange, outcome: Any = None) -> Action | Want:
+        """Read the body as far as it has arrived.
+
+        :param outcome: that of the want by which it was waited for.
+        :returns: what is wanted until more of it has arrived, or the exchange's next action.
+        """
+        arriving, body, until = self._reader.body, self._body, self._body_until
+        assert body is not None, "the body is being read"
+        assert until is not None, "it has so much time"
+        self._body_until = None
+        try:
+            while piece := arriving.read():
+                body.add(piece)
+                self._pieces += 1
+                if self._pieces % _TURN_PIECES == 0:
+                    self._body_until = until
+                    return Rest()
+            if piece is not None:
+                return exchange.done(body.whole())
+            body.expect(arriving.expected)
+        except (BodyTooLarge, BodyRefused) as error:
+            return exchange.failed(error)
+        except (h11.RemoteProtocolError, RemoteProtocolError) as error:
+            # The bytes are no body, so that their client is told so instead of being answered.
+            self._refusal = messages.refusal(error)
+            return _gone(exchange)
+        want = self._receive(until)
+        if want is None or outcome is TIMED_OUT:
+            # The rest is not waited for any more, so that this response is the connection's last.
+            arriving.left = None
+            return exchange.failed(BodyTimeout())
+        self._body_until = until
+        return want
+
+    def _release_body(self) -> None:
+        if self._body is not None:
+            self._body.release()
+            self._body = None
+
+    def _receive(self, until: float, *, idle: bool = False) -> Receive | None:
+        """The want of more bytes; None if the time is over."""
+        self._reader.has_news = False
+        seconds = until - time.monotonic()
+        return Receive(seconds, idle) if seconds > 0 else None
+
+
+def _gone(exchange: Exchange) -> Action:
+    action = exchange.client_gone()
+    assert action is not None, "only a store call is seen through"
+    return action
