@@ -60,10 +60,9 @@ class Run(RunParts):
 
     The binding calls :meth:`events` for the agent's iterator, then :meth:`start`, and tells each
     outcome to the method named for it; each returns the next :data:`RunAction`. Calls must not
-    overlap. When the store notifies the owner (``store.watch_run(run.key, ...)``) it calls
-    :meth:`signalled`, and every ``lease / 3`` seconds, if there is a lease, :meth:`check`, while
-        the pull goes on. When an agent has been silent for the ``patience`` of a pull, it calls
-    :meth:`settle`.
+    overlap. While the pull goes on it calls :meth:`signalled` when the store notifies the owner
+    (``store.watch_run(run.key, ...)``), :meth:`check` every ``lease / 3`` seconds if there is a
+    lease, and :meth:`settle` when an agent has been silent for the ``patience`` of a pull.
     """
 
     state: RunState = attrs.field(default=RunState.IDLE, init=False)
@@ -100,6 +99,7 @@ class Run(RunParts):
         :param now: seconds since the epoch, here and below.
         """
         self._expect("start")
+        self.lifeline.started(now)
         return self._pull(now)
 
     def event(self, event: object, now: float) -> RunAction:
@@ -238,7 +238,7 @@ class Run(RunParts):
         if self.state not in _STORING:
             self._expect("stored")
         if self.state is RunState.CLOSING:
-            return self._over(self._fate)
+            return self._over(self._fate, now)
         if not isinstance(outcome, Signal):
             assert self._method is not None, "a store call is in progress"
             wrong = self._method.wrong(outcome)
@@ -272,7 +272,7 @@ class Run(RunParts):
             self.key.run_id,
             self.key.thread_id,
         )
-        return self._over(self._fate)
+        return self._over(self._fate, now)
 
     def _next_pause(self, error: BaseException, now: float) -> float | None:
         """Seconds to wait for a store that is unavailable; None if it has been for too long."""
@@ -340,7 +340,8 @@ class Run(RunParts):
         """End the run, as the store says."""
         if signal is Signal.STOP:
             return self._close(now, RunOver("cancel"), stop_requested=True)
-        return self._over(RunOver("drain"))
+        self.lifeline.is_sealed = True
+        return self._over(RunOver("drain"), now)
 
     def _append(self, now: float) -> RunAction:
         self._appended_at = now
@@ -380,6 +381,7 @@ class Run(RunParts):
         self._fate = fate
         # A plain agent cannot be cancelled in its thread, and looks at its context instead.
         self.context.stop_requested = fate.agent == "cancel"
+        self.lifeline.is_stopped = stop_requested
         last, result = self.recorder.finish(now, stop_requested=stop_requested, error=error)
         if self.tap is not None and last:
             self.tap(last, now)
@@ -389,8 +391,9 @@ class Run(RunParts):
         self.state = RunState.CLOSING
         return self._closing
 
-    def _over(self, fate: RunOver) -> RunAction:
+    def _over(self, fate: RunOver, now: float) -> RunAction:
         self.state = RunState.OVER
+        self.lifeline.ended(now, self.recorder.events, self.recorder.has_failed)
         self.recorder.close()
         if self.audience is not None:
             self.audience.disperse()

@@ -11,6 +11,7 @@ from ag_ui.core import RunAgentInput
 from ..agents.protocols import Agent, AgentContext
 from ..stores.protocol import RunKey, ThreadStore
 from .audience import Audience
+from .lifeline import Lifeline
 from .recorder import RunRecorder
 
 #: A function of the frames of a run, as they are recorded, and the time in seconds since the epoch.
@@ -58,3 +59,8 @@ class RunParts:
     abandon_seconds: float | None = None
     outage_seconds: float = 30.0
     outage_bytes: int = 1024**2
+    lifeline: Lifeline = attrs.field(
+        default=attrs.Factory(lambda run: Lifeline(run.key, run.context.agent_id), takes_self=True),
+        init=False,
+        repr=False,
+    )

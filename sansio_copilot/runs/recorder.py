@@ -93,7 +93,7 @@ class RunRecorder:
         *("_compactor", "_expander", "_finalizer", "_folder", "_going", "_input", "_input_bytes"),
         *("_key", "_known", "_patch_bytes", "_position", "_raw_events", "_result_due", "_results"),
         *("_token", "_unknown_types", "_upgrade", "_verifier", "_verify", "_warned"),
-        *("error", "result", "teller", "terminal"),
+        *("error", "has_failed", "result", "teller", "terminal"),
     )
 
     def __init__(
@@ -129,6 +129,8 @@ class RunRecorder:
         self._input_bytes = _REPEATED_INPUT_BYTES
         self.terminal = False
         """Whether the last event was terminal, so that the run has ended unless another follows."""
+        self.has_failed = False
+        """Whether a RUN_ERROR was recorded."""
         self.error: str | None = None
         """The rule that an event broke, so that the run must end, in words for its developer."""
         self.result: RunResult | None = None
@@ -191,6 +193,11 @@ class RunRecorder:
             due = self.terminal and self._position >= self._result_due
             self.result = self._result(now) if due else None
         return frames[0] if len(frames) == 1 else b"".join(frames)
+
+    @property
+    def events(self) -> int:
+        """How many events were recorded."""
+        return self._position
 
     def finish(
         self, now: float, *, stop_requested: bool = False, error: str | None = None
@@ -347,6 +354,7 @@ class RunRecorder:
         A replay has each message whole, in the place of its end. A message without an end would
         come behind RUN_ERROR, where a client takes nothing any more.
         """
+        self.has_failed = True
         for closer in self._verifier.closers():
             if closer["type"] in ("TEXT_MESSAGE_END", "TOOL_CALL_END"):
                 self._compactor.feed(closer)

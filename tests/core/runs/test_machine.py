@@ -726,3 +726,56 @@ class TestAbandoned:
         bench.run.audience.join(bench)
         assert bench.run.abandon(2.0) is None
         assert bench.state is RunState.PULLING
+
+
+# --- What the log has of it -----------------------------------------------------------------------
+
+
+class TestLines:
+    """At INFO each run has two lines, by which an operator follows it."""
+
+    @pytest.fixture(autouse=True)
+    def _level(self, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.INFO, "sansio_copilot.runs.lifeline")
+
+    def lines(self, caplog: pytest.LogCaptureFixture) -> list[str]:
+        return [
+            record.getMessage()
+            for record in caplog.records
+            if record.name == "sansio_copilot.runs.lifeline"
+        ]
+
+    def test_a_run_that_finishes(self, caplog: pytest.LogCaptureFixture) -> None:
+        bench = Bench()
+        bench.run.start(1.0)
+        bench.perform(bench.run.event(STARTED, 1.5), 1.5)
+        bench.perform(bench.run.event(FINISHED, 2.0), 2.0)
+        bench.perform(bench.run.agent_ended(2.5), 2.5)
+        assert self.lines(caplog) == [
+            "run started: agent 'default', thread 't', run 'r'",
+            "run finished: agent 'default', thread 't', run 'r', 1.500 s, 2 events",
+        ]
+
+    def test_a_run_that_fails(self, caplog: pytest.LogCaptureFixture) -> None:
+        bench = Bench()
+        bench.run.start(1.0)
+        bench.perform(bench.run.event(STARTED, 1.0))
+        bench.perform(bench.run.agent_ended(2.0, ValueError("no")), 2.0)
+        assert self.lines(caplog)[1].startswith("run failed: ")
+
+    def test_a_run_that_is_stopped(self, caplog: pytest.LogCaptureFixture) -> None:
+        bench = Bench()
+        bench.run.start(1.0)
+        bench.perform(bench.run.event(STARTED, 1.0))
+        bench.store.request_stop("t", None)
+        bench.perform(bench.run.signalled(Signal.STOP, 2.0), 2.0)
+        assert self.lines(caplog)[1].startswith("run stopped: ")
+
+    def test_a_run_that_another_one_seals(self, caplog: pytest.LogCaptureFixture) -> None:
+        bench = Bench()
+        bench.run.start(1.0)
+        bench.perform(bench.run.event(STARTED, 1.0))
+        bench.perform(bench.run.event(FINISHED, 1.0))
+        bench.store.open_run(RunRequest("t", "next", "default"))
+        bench.run.signalled(Signal.SEALED, 2.0)
+        assert self.lines(caplog)[1].startswith("run sealed: ")
