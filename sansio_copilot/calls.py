@@ -7,11 +7,13 @@ decides how each is called, in the event loop or in a thread.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeGuard, TypeVar
 
 import attrs
 
 from .records import record
+
+T_co = TypeVar("T_co", covariant=True)
 
 
 @record
@@ -30,3 +32,27 @@ class Call:
     args: tuple[Any, ...] = ()
     name: str = attrs.field(default="", kw_only=True, eq=False)
     part: Literal["hook", "service", "store"] = attrs.field(default="hook", kw_only=True)
+
+
+class Deferred(Protocol[T_co]):
+    """What a call returns that is done elsewhere, in a thread of the store's own.
+
+    A ``concurrent.futures.Future`` is one; a binding waits for it without a thread, and whoever has
+    no event loop asks for its result at once.
+    """
+
+    def add_done_callback(self, callback: Callable[[Any], object]) -> None:
+        """Call ``callback`` with this object, in whatever thread, when it is done."""
+        ...
+
+    def result(self) -> T_co:
+        """Wait until it is done, which blocks; returns the outcome.
+
+        :raises Exception: what has been raised instead.
+        """
+        ...
+
+
+def is_deferred(outcome: object) -> TypeGuard[Deferred[Any]]:
+    """Whether ``outcome`` is a :class:`Deferred`; a future of an event loop is awaited instead."""
+    return hasattr(outcome, "add_done_callback") and not hasattr(outcome, "__await__")

@@ -65,11 +65,15 @@ class Limits:
     :param hook_seconds: seconds that a hook may take, a function that picks agents, or one that
         tells capabilities. A call that takes longer fails, as if it had raised an exception. 30 s
         is more than a call to an identity provider takes that is going to succeed.
-    :param store_seconds: the same for a call of a store that is async or ``blocking``. A run whose
-        events cannot be stored ends with an error. 30 s outlives a failover of most databases.
-    :param outage_seconds: seconds for which a run goes on while its store is unavailable
-        (:class:`~sansio_copilot.StoreUnavailable`), with pauses of at most a second between two
-        tries. 30 s outlives a restart or a failover of most databases.
+    :param store_seconds: the same for a call of a store that is async or ``blocking``. A call that
+        takes longer counts as one of a store that is unavailable. 30 s outlives a failover of most
+        databases.
+    :param outage_seconds: seconds for which a run, and each stream, goes on while the store is
+        unavailable (:class:`~sansio_copilot.StoreUnavailable`), with pauses of at most a second
+        between two tries. 30 s outlives a restart or a failover of most databases.
+    :param unavailable_seconds: seconds for which a request waits for such a store before its
+        response has begun; it is answered 503 then, with Retry-After. 10 s are more than a restart
+        takes, and less than a proxy waits.
     :param outage_bytes: bytes of frames that a run holds meanwhile; an agent that has yielded more
         waits for the store. 1 MiB is far more than a model writes in that time.
     :param service_seconds: the same for a transcription service. It is 120 s because a long
@@ -111,6 +115,7 @@ class Limits:
     hook_seconds: float = attrs.field(default=30.0, validator=_positive)
     store_seconds: float = attrs.field(default=30.0, validator=_positive)
     outage_seconds: float = attrs.field(default=30.0, validator=_positive)
+    unavailable_seconds: float = attrs.field(default=10.0, validator=_positive)
     outage_bytes: int = attrs.field(default=1024**2, validator=_positive)
     service_seconds: float = attrs.field(default=120.0, validator=_positive)
     call_threads: int = attrs.field(default=128, validator=_whole)

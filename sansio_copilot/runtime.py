@@ -138,6 +138,17 @@ class CopilotRuntime(RuntimeConfig):
         object.__setattr__(behind, "cors", None)
         return behind
 
+    def with_store(self, store: ThreadStore) -> CopilotRuntime:
+        """The same runtime with other threads, as a command line asks for.
+
+        :raises TypeError: for a store that lacks one of the methods of its protocol.
+        """
+        check_store(store)
+        other = copy.copy(self)
+        # See behind_cors().
+        object.__setattr__(other, "store", store)
+        return other
+
     def sweep(self, now: float) -> Generator[Call, Any, int]:
         """The steps of ending all runs of the store that have lost their owners.
 

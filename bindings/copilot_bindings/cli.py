@@ -11,11 +11,13 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from sansio_copilot import CopilotRuntime, __version__
+from sansio_copilot import CopilotRuntime, ThreadStore, __version__
 
+from .cli_stores import HELP, UnknownStore, demo_store, store_of
 from .net.listeners import url_of
 
 Sleep: TypeAlias = Callable[[float], Any]
+Ready: TypeAlias = Callable[[Any], None]
 Make: TypeAlias = Callable[[Sleep], CopilotRuntime]
 """Makes the runtime; its argument is the function by which the demo's agent waits."""
 
@@ -28,11 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     try:
-        make = _demo if options.command == "demo" else _imported(options.runtime)
+        make, kept = _what_to_serve(options)
         if options.uvloop and options.binding != "asyncio":
             raise _Unusable("--uvloop goes with --binding asyncio")
         binding = "uvloop" if options.uvloop else options.binding
-        _serve(binding, make, options.host, options.port)
+        _serve(binding, make, options.host, options.port, kept)
     except ModuleNotFoundError as error:
         extras = f"{options.binding},uvloop" if error.name == "uvloop" else options.binding
         extra = f"pip install 'sansio-copilot[{extras}]'"
@@ -50,11 +52,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _serve(binding: str, make: Make, host: str, port: int) -> None:
+def _what_to_serve(options: argparse.Namespace) -> tuple[Make, str]:
+    """The function that makes the runtime, and a line that says where its threads are kept."""
+    try:
+        store = None if options.store is None else store_of(options.store)
+    except UnknownStore as error:
+        raise _Unusable(str(error)) from None
+    if options.command == "demo":
+        kept = ""
+        if store is None:
+            store, kept = demo_store()
+        return functools.partial(_demo, store=store), kept
+    make = _imported(options.runtime)
+    return make if store is None else lambda sleep: make(sleep).with_store(store), ""
+
+
+def _serve(binding: str, make: Make, host: str, port: int, kept: str) -> None:
+    from .serving.life import StoreNotOpened
     from .serving.service import LoopEnded
 
     try:
-        _BINDINGS[binding](make, host, port)
+        _BINDINGS[binding](make, host, port, _say_where(host, kept))
+    except StoreNotOpened as error:
+        raise _Unusable(str(error)) from error
     except UnicodeError:
         # The codec of host names has failed, because no host can have such a name: for example a
         # label has at most 63 octets (RFC 1035 section 2.3.4).
@@ -88,6 +108,8 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--uvloop", action="store_true", help="run the asyncio binding on uvloop's event loop"
         )
+        default = "a file of the user's" if command is demo else "the runtime's own"
+        command.add_argument("--store", help=HELP.format(default=default))
         command.add_argument("--host", default="127.0.0.1")
         command.add_argument("--port", type=_port, default=4000)
     return parser
@@ -144,56 +166,57 @@ def _line_of(error: BaseException) -> str:
     return f"{text} ({frames[-1].filename}, line {frames[-1].lineno})" if frames[1:] else text
 
 
-def _demo(sleep: Sleep) -> CopilotRuntime:
+def _demo(sleep: Sleep, store: ThreadStore) -> CopilotRuntime:
     from .demo import build_runtime
 
-    return build_runtime(sleep)
+    return build_runtime(sleep, store)
 
 
-def _serve_asyncio(make: Make, host: str, port: int) -> None:
+def _serve_asyncio(make: Make, host: str, port: int, ready: Ready) -> None:
     import asyncio
 
     from .asyncio.server import serve
 
-    asyncio.run(serve(make(asyncio.sleep), host, port, ready=_say_where(host)))
+    asyncio.run(serve(make(asyncio.sleep), host, port, ready=ready))
 
 
-def _serve_uvloop(make: Make, host: str, port: int) -> None:
+def _serve_uvloop(make: Make, host: str, port: int, ready: Ready) -> None:
     import asyncio
 
     import uvloop
 
     from .asyncio.server import serve
 
-    uvloop.run(serve(make(asyncio.sleep), host, port, ready=_say_where(host)))
+    uvloop.run(serve(make(asyncio.sleep), host, port, ready=ready))
 
 
-def _serve_trio(make: Make, host: str, port: int) -> None:
+def _serve_trio(make: Make, host: str, port: int, ready: Ready) -> None:
     import trio
 
     from .trio.server import serve
 
-    ready = _say_where(host)
     trio.run(functools.partial(serve, make(trio.sleep), host, port, ready=ready))
 
 
-def _serve_sockets(make: Make, host: str, port: int) -> None:
+def _serve_sockets(make: Make, host: str, port: int, ready: Ready) -> None:
     import asyncio
 
     from .sockets.server import serve
 
     # The demo's agent waits by asyncio, because this binding runs async agents on an asyncio loop.
-    serve(make(asyncio.sleep), host, port, ready=_say_where(host))
+    serve(make(asyncio.sleep), host, port, ready=ready)
 
 
-def _say_where(host: str) -> Callable[[Any], None]:
+def _say_where(host: str, kept: str = "") -> Ready:
     def ready(server: Any) -> None:
         print(f"serving on {url_of(host or '0.0.0.0', server.port)}/", flush=True)
+        if kept:
+            print(kept, flush=True)
 
     return ready
 
 
-_BINDINGS: dict[str, Callable[[Make, str, int], None]] = {
+_BINDINGS: dict[str, Callable[[Make, str, int, Ready], None]] = {
     "asyncio": _serve_asyncio,
     "uvloop": _serve_uvloop,
     "trio": _serve_trio,

@@ -69,6 +69,7 @@ def run_reply(
     patience = turn.runtime.limits.cleanup_seconds
     run = Run(agent, input, context, store, opened.key, recorder, opened.lease, patience)
     run.outage_seconds = turn.runtime.limits.outage_seconds
+    run.store_seconds = turn.runtime.limits.store_seconds
     run.outage_bytes = turn.runtime.limits.outage_bytes
     if turn.runtime.debug_feed is not None and not ephemeral:
         run.tap = partial(turn.runtime.debug_feed.publish, turn.route.agent_id, opened.key)

@@ -78,6 +78,7 @@ class ExchangeState(enum.Enum):
     CALLING = "calling"
     READING_BODY = "reading body"
     STORING = "storing"
+    WAITING_FOR_STORE = "waiting for store"
     STARTING_RUN = "starting run"
     SENDING_HEAD = "sending head"
     READING_LOG = "reading log"
@@ -92,6 +93,7 @@ _BEFORE_THE_HEAD: dict[type[Action], ExchangeState] = {
     Call: _S.CALLING,
     ReadBody: _S.READING_BODY,
     StoreCall: _S.STORING,
+    WaitForFrames: _S.WAITING_FOR_STORE,
     StartRun: _S.STARTING_RUN,
     SendHead: _S.SENDING_HEAD,
     Abandon: _S.ABANDONED,
@@ -114,9 +116,13 @@ def _only(
 TRANSITIONS: dict[ExchangeState, dict[type[Action], ExchangeState]] = {
     # Anything may come first, because a request may arrive with its body already read.
     _S.IDLE: _only(_BEFORE_THE_HEAD, Call, ReadBody, StoreCall, StartRun, SendHead),
-    _S.CALLING: _BEFORE_THE_HEAD,
+    _S.CALLING: _only(_BEFORE_THE_HEAD, Call, ReadBody, StoreCall, StartRun, SendHead, Abandon),
     _S.READING_BODY: _only(_BEFORE_THE_HEAD, Call, StoreCall, StartRun, SendHead, Abandon),
-    _S.STORING: _only(_BEFORE_THE_HEAD, Call, StoreCall, StartRun, SendHead, Abandon),
+    _S.STORING: _only(
+        _BEFORE_THE_HEAD, Call, StoreCall, WaitForFrames, StartRun, SendHead, Abandon
+    ),
+    # Nothing is sent yet, so that what is waited for here is a store that is unavailable.
+    _S.WAITING_FOR_STORE: _only(_BEFORE_THE_HEAD, Call, StoreCall, SendHead, Abandon),
     _S.STARTING_RUN: _only(_BEFORE_THE_HEAD, StoreCall, SendHead),
     _S.SENDING_HEAD: _only(_AFTER_THE_HEAD, StoreCall, SendBytes, Finish, Abandon),
     _S.READING_LOG: _AFTER_THE_HEAD,

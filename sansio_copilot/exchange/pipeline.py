@@ -9,8 +9,8 @@ Each step either goes on or raises a response: the core raises
 :class:`~sansio_copilot.http.refusals.Refusal`, a hook :class:`~sansio_copilot.Reject`, and both
     pass
 ``on_response`` as a reply does. Any other exception goes to ``on_error``, and becomes a 500 that
-says nothing of the cause. Whatever comes out gets CORS headers, because a browser shows a page no
-response without them, not even a failure.
+says nothing of the cause, or a 503 if the store stays unavailable. Whatever comes out gets CORS
+headers, because a browser shows a page no response without them, not even a failure.
 
 The request changes on its way: a hook may replace it, an envelope stands for another one, its body
 arrives. :class:`Pipeline` holds the request as it is now. Nothing of it is needed any more once the
@@ -28,7 +28,15 @@ import attrs
 from ..calls import Call
 from ..config import RuntimeConfig
 from ..endpoints import DISPATCH, JsonBody, LogStream, Reply, Turn, check_values
-from ..errors import BodyRefused, BodyTimeout, BodyTooLarge, RunRefused, shorten
+from ..errors import (
+    BodyRefused,
+    BodyTimeout,
+    BodyTooLarge,
+    RunRefused,
+    StoreUnavailable,
+    shorten,
+    text_of,
+)
 from ..hooks import HookContext, Reject, RequestHook, ResponseHook
 from ..http.envelope import (
     ENVELOPE_CODE,
@@ -47,6 +55,7 @@ from ..http.paths import at_base_path, normalize_path, under_base_path
 from ..http.refusals import (
     INTERNAL_ERROR,
     NOT_FOUND,
+    STORE_UNAVAILABLE,
     TOO_MANY_BODIES,
     TOO_SLOW,
     Refusal,
@@ -57,6 +66,7 @@ from ..http.refusals import (
 )
 from ..http.routing import Route, allowed_methods, match_path
 from .actions import Action, ClientGone, ExchangeSteps, ReadBody, StartRun
+from .outages import patient
 from .stream import discard
 
 logger = logging.getLogger(__name__)
@@ -229,11 +239,11 @@ class Pipeline:
         self._route = route
 
     def _endpoint(self) -> Generator[Action, Any, Reply]:
-        """The steps of the route's endpoint."""
+        """The steps of the route's endpoint, which wait for a store that is unavailable."""
         assert self._route is not None
         turn = Turn(self._runtime, self.request, self._route, self._now, self._parsed)
         self._parsed = None
-        return DISPATCH[self._route.name](turn)
+        return patient(DISPATCH[self._route.name](turn), self._runtime.limits)
 
     def _check_method(self, route: Route) -> None:
         if route.name.startswith("memories/"):
@@ -325,5 +335,8 @@ class Pipeline:
         except Exception as hook_error:
             logger.error("the on_error hook failed", exc_info=hook_error)
         method, path = shorten(self.request.method), shorten(self.path)
+        if isinstance(error, StoreUnavailable):
+            logger.error("%s %s is answered 503%s: %s", method, path, where, text_of(error))
+            return STORE_UNAVAILABLE
         logger.error("%s %s failed%s", method, path, where, exc_info=error)
         return INTERNAL_ERROR

@@ -2,13 +2,14 @@
 
 A reader is a cursor on the log, and no more: it reads what there is, sends it, and waits for the
 store to say that there is more. A slow client costs its offset, because nothing is read for it
-before it has taken the bytes that were read last. Four things can happen besides:
+before it has taken the bytes that were read last. Five things can happen besides:
 
 - the log is silent for long: a heartbeat comment goes out, so that proxies keep the stream open;
 - the log ends: so does the response;
 - the next part of the log has been evicted or deleted (:class:`~sansio_copilot.stores.LogGone`):
   the response is broken off, so that it does not look complete;
-- the run's owner has died (an orphan): this reader ends the run in its owner's place, and goes on.
+- the run's owner has died (an orphan): this reader ends the run in its owner's place, and goes on;
+- the store is unavailable: the reader asks again after a while (:mod:`.outages`).
 
 A stream also begins and ends with a run that may be its own: :func:`discard` undoes the opening of
 one that is not going to start, and :func:`stop_ephemeral` stops one that dies with its client.
@@ -22,12 +23,14 @@ from typing import Any
 from .. import sse
 from ..config import RuntimeConfig
 from ..endpoints import LogStream
+from ..errors import StoreUnavailable
 from ..http.messages import Response, may_have_content
 from ..runs.orphans import adopt
 from ..stores import calls
 from ..stores.calls import StoreCall
 from ..stores.protocol import Batch, LogGone
 from .actions import ContentSteps, ExchangeSteps, SendBytes, SendHead, WaitForFrames
+from .outages import Patience
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +70,7 @@ def send_log(
     """
     cursor, limits = stream.cursor, runtime.limits
     has_content = may_have_content(response.status, is_head=is_head)
+    patience: Patience | None = None
     try:
         yield SendHead(response.status, response.headers.remove("content-length").raw)
         # The response may have been made by a hook, and is not needed while the log is followed.
@@ -75,7 +79,14 @@ def send_log(
             yield SendBytes(stream.preface)
         while has_content:
             reading = calls.read(stream.store, cursor, limits.read_bytes)
-            batch = yield reading
+            try:
+                batch = yield reading
+            except StoreUnavailable as error:
+                patience = patience or Patience(limits.outage_seconds, limits)
+                yield from patience.wait(error)
+                if patience.is_silent_for(limits.heartbeat_seconds):
+                    yield SendBytes(sse.HEARTBEAT)
+                continue
             if type(batch) is not Batch:
                 batch = reading.checked(batch)
                 if isinstance(batch, LogGone):
@@ -90,8 +101,15 @@ def send_log(
             if batch.ended:
                 break
             if batch.orphan is not None:
-                yield from adopt(runtime.store, limits, batch.orphan, now)
-            elif size < limits.read_bytes:
+                try:
+                    yield from adopt(runtime.store, limits, batch.orphan, now)
+                except StoreUnavailable as error:
+                    # Whoever reads on is handed the orphan again.
+                    patience = patience or Patience(limits.outage_seconds, limits)
+                    yield from patience.wait(error)
+                continue
+            patience = None
+            if size < limits.read_bytes:
                 # The batch is dropped, so that an idle stream does not keep the bytes that it has
                 # sent.
                 del batch, reading

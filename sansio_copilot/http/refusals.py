@@ -108,6 +108,8 @@ OTHER_VERSION: Final = Response.json(
 
 TOO_MANY_CONNECTIONS: Final = overloaded("The server has too many connections")
 
+STORE_UNAVAILABLE: Final = overloaded("The thread store is unavailable")
+
 TOO_MANY_BODIES: Final = overloaded("The server holds too many request bodies")
 
 

@@ -277,7 +277,9 @@ class Run(RunParts):
     def _next_pause(self, error: BaseException, now: float) -> float | None:
         """Seconds to wait for a store that is unavailable; None if it has been for too long."""
         if self._outage is None:
-            self._outage = Outage(now + self.outage_seconds)
+            # A call that was given up has taken its time already.
+            lasted = self.store_seconds if isinstance(error, TimeoutError) else 0.0
+            self._outage = Outage(now + self.outage_seconds - lasted)
             logger.warning(
                 "the thread store is unavailable, run %r waits for it: %s",
                 self.key.run_id,

@@ -42,6 +42,7 @@ class RunParts:
     :param abandon_seconds: seconds without a reader after which the binding calls
         :meth:`~sansio_copilot.Run.abandon`, counted from each call of the audience's ``on_empty``.
     :param outage_seconds: seconds for which to go on while the store is unavailable.
+    :param store_seconds: seconds after which the binding gives a store call up, which count.
     :param outage_bytes: bytes of frames to hold meanwhile, before the agent has to wait.
     """
 
@@ -58,6 +59,7 @@ class RunParts:
     audience: Audience | None = attrs.field(default=None, repr=False)
     abandon_seconds: float | None = None
     outage_seconds: float = 30.0
+    store_seconds: float = 30.0
     outage_bytes: int = 1024**2
     lifeline: Lifeline = attrs.field(
         default=attrs.Factory(lambda run: Lifeline(run.key, run.context.agent_id), takes_self=True),

@@ -30,7 +30,6 @@ store again. A state machine compares every call with a model that knows only li
 
 from __future__ import annotations
 
-import base64
 import heapq
 import math
 from collections.abc import Mapping
@@ -39,10 +38,10 @@ from typing import Any, Literal
 
 import attrs
 
-from .. import json_codec
 from ..sse import EventId, behind_frame
 from . import streams
 from .kept import RUN_BYTES, KeptRun, KeptThread
+from .places import cursor_behind, place_at
 from .protocol import (
     EVERY_THREAD,
     Batch,
@@ -61,7 +60,6 @@ from .protocol import (
     ThreadPage,
     ThreadQuery,
     ThreadRecord,
-    UnknownCursor,
     news_in,
     nothing_to_cancel,
 )
@@ -268,7 +266,10 @@ class MemoryStore:
 
         :raises UnknownCursor: for a cursor that is none.
         """
-        behind = None if query.cursor is None else _place_at(query.cursor)
+        behind = None
+        if query.cursor is not None:
+            updated_at, thread_id = place_at(query.cursor)
+            behind = -updated_at, thread_id
         threads = [
             thread
             for thread in self._room.threads.values()
@@ -276,8 +277,10 @@ class MemoryStore:
         ]
         page = heapq.nsmallest(query.limit + 1, threads, key=_place_of)
         records = tuple([thread.record() for thread in page[: query.limit]])
-        more = len(page) > query.limit
-        return ThreadPage(records, _cursor_behind(page[query.limit - 1]) if more else None)
+        if len(page) <= query.limit:
+            return ThreadPage(records)
+        last = records[-1]
+        return ThreadPage(records, cursor_behind(last.updated_at, last.thread_id))
 
     def read_history(
         self, thread_id: str, kind: Kind, cursor: Any, max_bytes: int, owner: str | None = None
@@ -377,23 +380,3 @@ def _known(request: RunRequest, thread: KeptThread) -> frozenset[str]:
 def _place_of(thread: KeptThread) -> tuple[float, str]:
     """Where a thread is in a list: the last updated comes first."""
     return -thread.updated_at, thread.thread_id
-
-
-def _cursor_behind(thread: KeptThread) -> str:
-    place = json_codec.encode([thread.updated_at, thread.thread_id])
-    return base64.urlsafe_b64encode(place).decode().rstrip("=")
-
-
-def _place_at(cursor: str) -> tuple[float, str]:
-    """The place that :func:`_cursor_behind` has written down.
-
-    :raises UnknownCursor: if it was not that.
-    """
-    try:
-        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
-        updated_at, thread_id = json_codec.decode(base64.urlsafe_b64decode(padded))
-        if isinstance(thread_id, str):
-            return -float(updated_at), thread_id
-    except (ValueError, TypeError, OverflowError):
-        pass
-    raise UnknownCursor("it is no cursor of this store")

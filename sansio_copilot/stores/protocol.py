@@ -11,13 +11,17 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar
 
 import attrs
 
+from ..calls import Deferred
 from ..records import record
 from ..sse import run_token
 
+T = TypeVar("T")
+Answer: TypeAlias = T | Awaitable[T] | Deferred[T]
+"""What a method of a store returns: its outcome, or what that is waited for by."""
 Cancel: TypeAlias = Callable[[], None]
 Notify: TypeAlias = Callable[[], None]
 
@@ -259,7 +263,7 @@ class Log(Protocol):
         """Whether plain methods must not be called on an event loop's thread."""
         ...
 
-    def read(self, cursor: Any, max_bytes: int) -> Batch | LogGone | Awaitable[Batch | LogGone]:
+    def read(self, cursor: Any, max_bytes: int) -> Answer[Batch | LogGone]:
         """Read at most ``max_bytes`` (and at least one byte, if there is any) from ``cursor``.
 
         A cursor is no claim to what it has not read: a store may let ended runs go, for want of
@@ -281,7 +285,9 @@ class ThreadStore(Log, Protocol):
     """Where threads live. A binding calls it; the core only says what to call.
 
     Each method but the two ``watch`` ones may be a coroutine function. A store whose plain
-    methods do I/O sets ``blocking``, and a binding calls them in a worker thread. An exception
+    methods do I/O sets ``blocking``, and a binding calls them in a worker thread; or it has threads
+    of its own, and its plain methods return at once what they know, and else a
+    ``concurrent.futures.Future`` (:class:`~sansio_copilot.calls.Deferred`). An exception
     from any of them fails the request (500) or ends the run, and is logged; but a run outlives a
     :class:`~sansio_copilot.StoreUnavailable`, and makes the call again later. A binding never
     makes two calls for one run at once, but calls for different runs and readers interleave and
@@ -298,7 +304,7 @@ class ThreadStore(Log, Protocol):
     binding asks as often for :meth:`orphans`.
     """
 
-    def open_run(self, request: RunRequest) -> Opened | Awaitable[Opened]:
+    def open_run(self, request: RunRequest) -> Answer[Opened]:
         """Make the thread, if need be, and a run in it that the caller owns.
 
         A live run whose last append carried a result does not make the thread busy: it is sealed
@@ -311,7 +317,7 @@ class ThreadStore(Log, Protocol):
 
     def append(
         self, key: RunKey, at: int, frames: bytes, result: RunResult | None = None
-    ) -> Signal | Awaitable[Signal]:
+    ) -> Answer[Signal]:
         """Add whole frames, one or many, to the run's log and wake its readers.
 
         A run that is closed, or was handed to somebody as an :class:`Orphan`, takes none: SEALED.
@@ -327,7 +333,7 @@ class ThreadStore(Log, Protocol):
 
     def close_run(
         self, key: RunKey, at: int, frames: bytes, result: RunResult | None
-    ) -> Awaitable[None] | None:
+    ) -> Answer[None]:
         """Add the last frames and end the run, atomically. Its readers end.
 
         A run that is closed already stays as it is: several may finalize the same orphan, and an
@@ -342,13 +348,13 @@ class ThreadStore(Log, Protocol):
         """
         ...
 
-    def renew(self, key: RunKey) -> Signal | Awaitable[Signal]:
+    def renew(self, key: RunKey) -> Answer[Signal]:
         """Extend the run's lease. Called about three times per lease while the agent is silent."""
         ...
 
     def request_stop(
         self, thread_id: str, run_id: str | None, owner: str | None = None
-    ) -> bool | Orphan | Awaitable[bool | Orphan]:
+    ) -> Answer[bool | Orphan]:
         """Ask the owner of the thread's live run to stop it.
 
         :param run_id: if given, only that run is meant.
@@ -366,7 +372,7 @@ class ThreadStore(Log, Protocol):
         """
         ...
 
-    def orphans(self, limit: int) -> list[Orphan] | Awaitable[list[Orphan]]:
+    def orphans(self, limit: int) -> Answer[list[Orphan]]:
         """Hand out runs that have lost their owners, at most ``limit`` of them.
 
         So they are ended even if nobody ever visits their threads. A run that was handed out and is
@@ -376,7 +382,7 @@ class ThreadStore(Log, Protocol):
 
     def open_cursor(
         self, thread_id: str, after: str | None, owner: str | None = None
-    ) -> Any | Awaitable[Any]:
+    ) -> Answer[Any]:
         """Where a connect begins to read: the compacted history, then the live run as it goes on,
         behind any that was superseded and has not ended.
 
@@ -386,7 +392,7 @@ class ThreadStore(Log, Protocol):
         """
         ...
 
-    def list_threads(self, query: ThreadQuery = EVERY_THREAD) -> ThreadPage | Awaitable[ThreadPage]:
+    def list_threads(self, query: ThreadQuery = EVERY_THREAD) -> Answer[ThreadPage]:
         """The threads that have history, the last updated first.
 
         A thread that is updated while somebody pages may be seen twice, or not; no other is.
@@ -397,7 +403,7 @@ class ThreadStore(Log, Protocol):
 
     def read_history(
         self, thread_id: str, kind: Kind, cursor: Any, max_bytes: int, owner: str | None = None
-    ) -> Batch | LogGone | Awaitable[Batch | LogGone]:
+    ) -> Answer[Batch | LogGone]:
         """A page of what a thread's ended runs have left.
 
         :param kind: "frames", compacted, as a replay sends them; "messages", a JSON array; or
@@ -411,21 +417,21 @@ class ThreadStore(Log, Protocol):
 
     def update_thread(
         self, thread_id: str, changes: Mapping[str, Any], owner: str | None = None
-    ) -> ThreadRecord | Awaitable[ThreadRecord | None] | None:
+    ) -> Answer[ThreadRecord | None]:
         """Change ``name`` (str or None) and ``archived`` (bool), as far as ``changes`` has them.
 
         :returns: the thread as it is then; None if it has no history.
         """
         ...
 
-    def delete_thread(self, thread_id: str, owner: str | None = None) -> bool | Awaitable[bool]:
+    def delete_thread(self, thread_id: str, owner: str | None = None) -> Answer[bool]:
         """Forget a thread. Its live run is stopped, and leaves nothing.
 
         :returns: whether there was such a thread.
         """
         ...
 
-    def clear(self, owner: str | None = None) -> Awaitable[None] | None:
+    def clear(self, owner: str | None = None) -> Answer[None]:
         """Forget all history of the owner's threads. Live runs go on."""
         ...
 

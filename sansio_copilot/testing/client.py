@@ -22,6 +22,7 @@ from .. import json_codec, sse
 from ..calls import Call
 from ..errors import BodyTooLarge
 from ..exchange.actions import Action, ReadBody, SendBytes, SendHead, StartRun, WaitForFrames
+from ..exchange.outages import SILENCE
 from ..http.messages import HeaderItems, Headers, Request
 from ..runs.machine import Run
 from ..runtime import CopilotRuntime
@@ -82,6 +83,7 @@ class Client:
         self.now = now
         self._homes: deque[Home] = deque()
         self._streams: list[Stream] = []
+        self._call_store("open")
 
     def get(self, path: str, *, headers: HeaderItems = ()) -> ClientResponse:
         """GET ``path``."""
@@ -133,9 +135,15 @@ class Client:
         return stepped
 
     def close(self, reason: str = "The server is shutting down") -> None:
-        """End all live runs, as a server's shutdown does."""
+        """End all live runs and close the store, as a server's shutdown does."""
         for home in list(self._homes):
             home.interrupt(reason)
+        self._call_store("close")
+
+    def _call_store(self, name: str) -> None:
+        method = getattr(self.runtime.store, name, None)
+        if method is not None:
+            perform(Call(method, name=f"store method {name}"))
 
     def _json_stream(self, method: str, path: str, json: Any, headers: HeaderItems) -> Stream:
         fields = Headers(headers)
@@ -180,6 +188,8 @@ class Stream:
         )
         client._streams.append(self)
         self._perform(self._exchange.start())
+        while self._is_paused and not self.status:
+            self._proceed()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         while (event := self.next_frame()) is not None:
@@ -234,8 +244,15 @@ class Stream:
             self._stop_waiting()
             self._perform(self._exchange.done(False))
 
+    @property
+    def _is_paused(self) -> bool:
+        """Whether it waits for a store that is unavailable, and so for time to pass."""
+        return self._waiting is not None and self._waiting.store is SILENCE
+
     def _proceed(self) -> None:
-        if not self._resume() and not self._client.step():
+        if self._is_paused:
+            self._client.advance(max(self._deadline - self._client.now, 0.0))
+        elif not self._resume() and not self._client.step():
             raise AssertionError("the stream waits for a run that is not this client's")
 
     def _resume(self) -> bool:

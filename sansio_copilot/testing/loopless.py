@@ -19,7 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, Final, NoReturn
 
-from ..calls import Call
+from ..calls import Call, is_deferred
 from ..errors import text_of
 
 
@@ -170,4 +170,6 @@ def perform(call: Call) -> Any:
     :raises NeedsEventLoop: if it waits for something that only an event loop has.
     """
     outcome = call.function(*call.args)
+    if is_deferred(outcome):
+        return outcome.result()
     return run_awaitable(outcome) if inspect.isawaitable(outcome) else outcome

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import signal
 import sys
 import threading
@@ -19,14 +20,18 @@ from types import FrameType
 from typing import Any, Final
 
 from sansio_copilot import CopilotRuntime, Run
+from sansio_copilot.http import refusals
 
 from ..serving.backend import Backend, Event
+from ..serving.life import StoreNotOpened
 from ..serving.service import Service
 from ..serving.signals import comes_again
 from ..serving.workers import warn_of_workers
 from .request import is_behind_cors
 from .responder import Responder
 from .wire import Receive, Scope, Send
+
+logger = logging.getLogger(__name__)
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -88,7 +93,16 @@ class CopilotASGI:
         # The signals are watched from the first request on and not from the first run, because a
         # hook that waits may keep a server from its end too.
         self._watch()
-        await Responder(self._service(), runtime, scope, receive, send).answer()
+        service = self._service()
+        responder = Responder(service, runtime, scope, receive, send)
+        if not service.life.is_open:
+            try:
+                await service.open()
+            except StoreNotOpened as error:
+                logger.error("a request is answered 503: %s", error)
+                await responder.refuse(refusals.STORE_UNAVAILABLE)
+                return
+        await responder.answer()
 
     def begin_close(self, grace_seconds: float | None = None) -> None:
         """Begin to end the runs of all loops, and return at once.
@@ -116,6 +130,12 @@ class CopilotASGI:
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
+        try:
+            await self._service().open()
+        except StoreNotOpened as error:
+            logger.error("the application does not start: %s", error)
+            await send({"type": "lifespan.startup.failed"})
+            return
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self.close()
@@ -183,6 +203,14 @@ class _LoopService(Service):
     def is_dropped(self) -> bool:
         """Whether the loop was closed without a shutdown, as test clients do."""
         return isinstance(self.loop, asyncio.AbstractEventLoop) and self.loop.is_closed()
+
+    async def open(self) -> None:
+        """Open the store.
+
+        :raises StoreNotOpened: if that fails.
+        """
+        await self.life.open()
+        self._keep()
 
     def start_run(self, run: Run) -> None:
         self._keep()

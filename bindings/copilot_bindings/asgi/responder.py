@@ -125,9 +125,7 @@ class Responder:
         try:
             request = request_of(self._scope, self._runtime.base_path)
         except RemoteProtocolError as error:
-            await self._send_whole(refusals.not_http(str(error)))
-            if self._wire.failure is not None:
-                raise self._wire.failure from None
+            await self.refuse(refusals.not_http(str(error)))
             return
         self._service.connections.add(self)
         try:
@@ -140,6 +138,12 @@ class Responder:
             self._leave()
             raise
         self._leave()
+
+    async def refuse(self, response: Response) -> None:
+        """Answer with ``response``, whatever the request is."""
+        await self._send_whole(response)
+        if self._wire.failure is not None:
+            raise self._wire.failure from None
 
     def _leave(self) -> None:
         if self._listener is not None:

@@ -56,6 +56,7 @@ async def serve(
     :param grace_seconds: how many seconds responses and runs may go on after a signal.
     :param ready: called with the server once it accepts connections.
     :raises OSError: if the address cannot be bound, or another server listens there.
+    :raises StoreNotOpened: if the runtime's store cannot be opened.
     :raises ValueError: if the port, the path, the mode or the socket is not valid.
     """
     with EndingSignals() as signals:
@@ -95,10 +96,16 @@ async def start_server(
     end, or use the server as an async context manager. Signals are left alone.
 
     :raises OSError: if the address cannot be bound, or another server listens there.
+    :raises StoreNotOpened: if the runtime's store cannot be opened.
     :raises ValueError: if the port, the path, the mode or the socket is not valid.
     """
     listeners = Listeners(host, port, unix, unix_mode, sock)
     server = Server(runtime, grace_seconds)
+    try:
+        await server.open()
+    except BaseException:
+        listeners.close()
+        raise
     server.listen(listeners, ssl)
     return server
 
@@ -118,6 +125,10 @@ class Server:
         self._service = Service(runtime, self._backend, grace_seconds)
         self.port = 0
         """The port that the server listens on; 0 for a Unix socket."""
+
+    async def open(self) -> None:
+        """Open the store; called once, by :func:`start_server`."""
+        await self._service.life.open()
 
     def listen(self, listeners: Listeners, ssl: tls.SSLContext | None) -> None:
         """Begin to accept; called once, by :func:`start_server`."""

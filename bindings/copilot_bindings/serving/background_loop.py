@@ -44,6 +44,7 @@ class BackgroundLoop:
     :param stop_listening: called on the loop when the shutdown begins.
     :param calls: makes the calls of the threads as well as those of the loop, so that the shutdown
         gives up calls that hang; the service makes its own if None.
+    :raises StoreNotOpened: if the runtime's store cannot be opened.
     """
 
     def __init__(
@@ -169,9 +170,10 @@ class BackgroundLoop:
         begun: Future[None],
     ) -> None:
         async def main() -> None:
+            self.backend = AsyncioBackend()
+            self.service = Service(self.runtime, self.backend, grace_seconds, calls)
+            await self.service.life.open()
             async with BlockingPortal() as self._portal:
-                self.backend = AsyncioBackend()
-                self.service = Service(self.runtime, self.backend, grace_seconds, calls)
                 begun.set_result(None)
                 try:
                     await self.service.serve_until_closed(stop_listening)

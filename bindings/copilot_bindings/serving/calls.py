@@ -12,6 +12,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 from sansio_copilot import CopilotRuntime
@@ -71,6 +72,10 @@ class Calls:
         else:
             pending = self._new_pending(action, context, home)
             pending.begin_in_thread(self._pools[action.part], function, *action.args)
+            return pending
+        if isinstance(outcome, Future):
+            pending = self._new_pending(action, context, home)
+            pending.begin_deferred(outcome)
             return pending
         if not hasattr(outcome, "__await__"):
             return outcome

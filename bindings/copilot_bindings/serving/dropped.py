@@ -8,12 +8,16 @@ from __future__ import annotations
 import _thread
 import contextlib
 import time
+from concurrent.futures import Future
 
 from sansio_copilot import Run
 from sansio_copilot.actions import Pause, StoreCall
 
 from .failures import contained
 from .watches import StoreLock
+
+_LAST_SECONDS = 10.0
+"""How long a store may take to end such a run."""
 
 
 def end_without_loop(run: Run, lock: StoreLock) -> None:
@@ -38,6 +42,12 @@ def _end(run: Run, lock: StoreLock) -> None:
         except Exception as error:
             action = run.store_failed(error, time.time())
             continue
+        if isinstance(outcome, Future):
+            try:
+                outcome = outcome.result(_LAST_SECONDS)
+            except Exception as error:
+                action = run.store_failed(error, time.time())
+                continue
         if hasattr(outcome, "__await__"):
             # Nobody can await it: the run's lease runs out.
             if (close := getattr(outcome, "close", None)) is not None:

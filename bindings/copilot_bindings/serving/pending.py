@@ -7,10 +7,11 @@ import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
-from sansio_copilot import RunRefused
+from sansio_copilot import RunRefused, StoreUnavailable
 from sansio_copilot.actions import Call, StoreCall
 
 from .backend import Backend, Task
@@ -28,6 +29,10 @@ class CallTimeout(TimeoutError):
     """What was called did not return in time."""
 
 
+class StoreTimeout(CallTimeout, StoreUnavailable):
+    """A store did not return in time, which is an outage: it may have done what was asked."""
+
+
 class Pending:
     """A call in progress, which ends once: with its outcome, at its time limit, or given up.
 
@@ -35,7 +40,8 @@ class Pending:
     """
 
     __slots__ = (
-        *("_among", "_begun", "_callback", "_context", "_error", "_home", "_job", "_lock"),
+        *("_among", "_begun", "_callback", "_context", "_deferred", "_error", "_home", "_job"),
+        *("_late", "_lock"),
         *("_outcome", "_pool", "_since", "_steps", "_task", "_timer", "done", "is_seen_through"),
         *("name", "seconds"),
     )
@@ -49,6 +55,7 @@ class Pending:
         among: set[Pending],
     ) -> None:
         self.name = action.name or repr(action.function)
+        self._late = StoreTimeout if action.part == "store" else CallTimeout
         self.seconds = seconds
         self.done = False
         self.is_seen_through = isinstance(action, StoreCall)
@@ -64,6 +71,7 @@ class Pending:
         self._since = time.monotonic()
         self._pool: CallPool | None = None
         self._job: Job | None = None
+        self._deferred: Future[Any] | None = None
         self._steps: Steps | None = None
         self._begun = False
         self._task: Task | None = None
@@ -141,7 +149,7 @@ class Pending:
         if left > 0:
             return left
         problem = "did not return" if has_thread else "had to wait for a thread, and got none"
-        self.give_up(CallTimeout(f"{self.name} {problem} within {self.seconds:g} s"))
+        self.give_up(self._late(f"{self.name} {problem} within {self.seconds:g} s"))
         return 0
 
     # Its end
@@ -156,6 +164,13 @@ class Pending:
             if self._job is not None and self._pool is not None:
                 self._pool.leave(self._job)
                 self._among.discard(self)
+        if (deferred := self._deferred) is not None:
+            # What has not had its turn never gets it. It is told after the call has ended, because
+            # it calls back.
+            self._among.discard(self)
+            self._settle(None, error)
+            deferred.cancel()
+            return
         # The task is cancelled after that, since on a loop of another thread it may end at once,
         # and its cancellation is not the reason.
         if self._settle(None, error) and self._steps is not None:
@@ -216,6 +231,27 @@ class Pending:
         else:
             self._among.discard(self)
             self._settle(outcome)
+
+    # In a thread of the store's own
+
+    def begin_deferred(self, outcome: Future[Any]) -> None:
+        """Wait for what a store has begun to do."""
+        self._deferred = outcome
+        self._among.add(self)
+        outcome.add_done_callback(self._took_place)
+
+    def _took_place(self, outcome: Future[Any]) -> None:
+        self._among.discard(self)
+        self._deferred = None
+        if outcome.cancelled():
+            self._settle(None, RuntimeError(f"{self.name} was given up"))
+        elif isinstance(error := outcome.exception(), Exception):
+            if not self._settle(None, error):
+                self._log_late(error)
+        elif error is not None:
+            self._settle(None, failure(error))
+        else:
+            self._settle(outcome.result())
 
     # On the event loop
 

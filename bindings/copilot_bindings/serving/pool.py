@@ -9,6 +9,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from sansio_copilot import StoreUnavailable
+
 logger = logging.getLogger(__name__)
 
 _IDLE_SECONDS = 10.0
@@ -116,6 +118,10 @@ class PoolExhausted(RuntimeError):
     """Every thread of a :class:`CallPool` hangs in a call, so that no other call can be made."""
 
 
+class StoreExhausted(PoolExhausted, StoreUnavailable):
+    """The same of the calls of a store, for which it is an outage."""
+
+
 class Job:
     """A call that has a thread of a :class:`CallPool`, or waits for one.
 
@@ -187,7 +193,8 @@ class CallPool:
             if not is_alone and all(running.since < since for running in self._running):
                 job.drop()
                 hang = len(self._running) + len(self._left)
-                raise PoolExhausted(
+                exhausted = StoreExhausted if self._part == "store" else PoolExhausted
+                raise exhausted(
                     f"no thread for another call of a {self._part}: {hang} do not return"
                 )
             if not is_alone:

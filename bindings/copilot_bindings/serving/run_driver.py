@@ -77,7 +77,9 @@ class RunDriver:
     def is_prompt(self) -> bool:
         """Whether the run's store answers at once."""
         store = self._run.store
-        return not (store.blocking or inspect.iscoroutinefunction(store.close_run))
+        # A store with leases outlives its process, and so has to write somewhere.
+        has_leases = getattr(store, "lease", None) is not None
+        return not (store.blocking or has_leases or inspect.iscoroutinefunction(store.close_run))
 
     async def interrupt(self, reason: str) -> None:
         """End the run from outside; ``reason`` reaches its readers.

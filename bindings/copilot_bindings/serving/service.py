@@ -20,8 +20,10 @@ the
    well-formed terminal event.
 4. For two seconds, connections may send those events to their readers; then they are aborted.
 5. What still does not end is cancelled: runs, calls that hang, tasks.
+6. The store is closed, if no other server uses it. It was opened before the first connection.
 
-The rule that makes it right is: *runs end before connections, and connections before tasks.* If
+The rule that makes it right is: *runs end before connections, connections before tasks, and the
+store last.* If
 connections ended first, no reader would learn how its run ended; if tasks ended first, a run would
 break off without a terminal event. So a cancellation of ``serve_until_closed`` does not skip a
 step; it only sets the grace period to 0.
@@ -47,6 +49,7 @@ from .backend import Backend
 from .bodies import Bodies
 from .calls import Calls
 from .context import CallContext
+from .life import StoreLife
 from .run_home import RunHome
 from .sweeper import Sweeper
 
@@ -94,6 +97,8 @@ class Service:
         self.runtime = runtime
         self.backend = backend
         self.calls = calls or Calls(runtime)
+        self.life = StoreLife(runtime.store, self.calls, backend)
+        """The part of this server in the life of its store, which others may use too."""
         self.context = CallContext()
         """The context that each exchange gets a copy of. Nothing is called in the context
         itself."""
@@ -144,6 +149,7 @@ class Service:
         tasks."""
         for home in list(self._homes):
             home.abandon()
+        self.life.drop()
 
     # Connections
 
@@ -188,7 +194,7 @@ class Service:
         :param stop_listening: called once, at the beginning of the shutdown.
         """
         dropped = False
-        sweeper = Sweeper(self.runtime, self.backend, self.calls)
+        sweeper = Sweeper(self.runtime, self.backend, self.calls, self.life)
         sweeper.begin()
         try:
             await self._close_begun.wait()
@@ -198,6 +204,7 @@ class Service:
         except GeneratorExit:
             # There is no shutdown, because the loop was dropped, and nothing can be waited for.
             dropped = True
+            self.life.drop()
             raise
         finally:
             sweeper.end()
@@ -243,6 +250,7 @@ class Service:
         await self.backend.checkpoint()
         await self.backend.checkpoint()
         await self._cancel_all()
+        await self.life.close()
         self.calls.release()
         self._closed.set()
         logger.info("shut down")

@@ -10,6 +10,7 @@ from sansio_copilot import CopilotRuntime
 from .backend import Backend, Task
 from .calls import Calls
 from .context import CallContext
+from .life import StoreLife, StoreNotOpened
 from .pending import Pending
 
 logger = logging.getLogger(__name__)
@@ -21,12 +22,16 @@ class Sweeper:
     A run is found dead one lease after its owner was heard of last, and so ended after two at most.
     """
 
-    def __init__(self, runtime: CopilotRuntime, backend: Backend, calls: Calls) -> None:
+    def __init__(
+        self, runtime: CopilotRuntime, backend: Backend, calls: Calls, life: StoreLife
+    ) -> None:
         self._runtime = runtime
+        self._life = life
         self._backend = backend
         self._calls = calls
         self._seconds: float | None = getattr(runtime.store, "lease", None)
         self._timer: Task | None = None
+        self._task: Task | None = None
         self._ended = False
 
     def begin(self) -> None:
@@ -35,13 +40,22 @@ class Sweeper:
             self._timer = self._backend.later(0, self._due)
 
     def end(self) -> None:
-        """Begin no other sweep."""
+        """Begin no other sweep, and end the one that is going on."""
         self._ended = True
-        if self._timer is not None:
-            self._timer.cancel()
+        for task in (self._timer, self._task):
+            if task is not None:
+                task.cancel()
 
     def _due(self) -> None:
-        self._backend.spawn(self._sweep, name="sweep for orphans")
+        self._task = self._backend.spawn(self._begin_to_sweep, name="sweep for orphans")
+
+    async def _begin_to_sweep(self) -> None:
+        try:
+            await self._life.open()
+        except StoreNotOpened:
+            # Whoever begins to serve is told, and there is nothing to sweep.
+            return
+        await self._sweep()
 
     async def _sweep(self) -> None:
         steps = self._runtime.sweep(time.time())

@@ -19,6 +19,7 @@ from sansio_copilot import CopilotRuntime
 
 from ..net.listeners import Listeners, UnixPath
 from ..net.shortage import PAUSE_SECONDS, Shortage
+from ..serving.life import StoreNotOpened
 from ..serving.service import Service
 from ..serving.signals import EndingSignals
 from ..serving.trio_backend import TrioBackend
@@ -59,19 +60,30 @@ async def serve(
     :param ready: called with the server once it accepts connections.
     :param task_status: given by ``nursery.start``, which then returns the :class:`Server`.
     :raises OSError: if the address cannot be bound, or another server listens there.
+    :raises StoreNotOpened: if the runtime's store cannot be opened.
     :raises ValueError: if the port, the path, the mode or the socket is not valid.
     """
     with EndingSignals() as signals:
         # The sockets are made outside the nursery, because a nursery would wrap an OSError in an
         # exception group.
         listeners = Listeners(host, port, unix, unix_mode, sock)
-        async with open_server(runtime, grace_seconds=grace_seconds) as server:
+        async with _closing(listeners), open_server(runtime, grace_seconds=grace_seconds) as server:
             server.listen(listeners, ssl)
             signals.then(server.begin_close)
             if ready is not None:
                 ready(server)
             task_status.started(server)
             await server.serve_until_closed()
+
+
+@contextlib.asynccontextmanager
+async def _closing(listeners: Listeners) -> AsyncIterator[None]:
+    """Close the sockets if they are not listened on, because the store cannot be opened."""
+    try:
+        yield
+    except StoreNotOpened:
+        listeners.close()
+        raise
 
 
 @contextlib.asynccontextmanager
@@ -87,16 +99,26 @@ async def open_server(
     there is no grace period.
 
     :param grace_seconds: how many seconds responses and runs may go on after the end of the block.
+    :raises StoreNotOpened: if the runtime's store cannot be opened.
     """
+    not_opened: StoreNotOpened | None = None
     async with trio.open_nursery() as nursery:
         server = Server(runtime, nursery, grace_seconds)
         failed = True
         try:
-            yield server
-            failed = False
+            try:
+                await server.open()
+            except StoreNotOpened as error:
+                # It is raised outside, because the nursery would wrap it in an exception group.
+                not_opened = error
+            else:
+                yield server
+                failed = False
         finally:
             with trio.CancelScope(shield=True):
                 await server.close(grace_seconds=0 if failed else None)
+    if not_opened is not None:
+        raise not_opened
 
 
 class Server:
@@ -115,6 +137,10 @@ class Server:
         """The port that the server listens on; 0 if it does not, or on a Unix socket."""
 
         nursery.start_soon(self._service.serve_until_closed, self._stop_listening)
+
+    async def open(self) -> None:
+        """Open the store; called once, by :func:`open_server`."""
+        await self._service.life.open()
 
     def listen(self, listeners: Listeners, ssl: tls.SSLContext | None) -> None:
         """Begin to accept; called once, by :func:`serve`."""

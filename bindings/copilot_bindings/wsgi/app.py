@@ -8,6 +8,7 @@ away. Each process has its own loop, which begins when it is first needed.
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import signal
 import sys
@@ -24,11 +25,14 @@ from sansio_copilot.http import refusals
 from ..serving.background_loop import BackgroundLoop
 from ..serving.bodies import Bodies
 from ..serving.calls import Calls
+from ..serving.life import StoreNotOpened, has_life
 from ..serving.service import SHUTDOWN
 from ..serving.signals import comes_again, send_to_main_thread
 from ..serving.workers import warn_of_workers
 from .answer import Answer
 from .environ import BodyEndsEarly, Environ, StartResponse, request_of, send_whole
+
+logger = logging.getLogger(__name__)
 
 _EXIT_SECONDS = 60.0
 
@@ -65,6 +69,8 @@ class CopilotWSGI:
             request = request_of(environ, self.runtime.base_path)
         except RemoteProtocolError as error:
             return send_whole(refusals.not_http(str(error)), start_response)
+        if not self._is_open():
+            return send_whole(refusals.STORE_UNAVAILABLE, start_response)
         if self._asked != os.getpid():
             self._asked = os.getpid()
             where = environ.get("SERVER_NAME", ""), environ.get("SERVER_PORT")
@@ -81,6 +87,22 @@ class CopilotWSGI:
             answer.close()
             raise
         return answer
+
+    def _is_open(self) -> bool:
+        """Open the store in this process, if it wants that; whether it is open.
+
+        Each process opens it for itself at its first request, because a server may fork after it
+        has loaded the application.
+        """
+        if has_life(self.runtime.store):
+            try:
+                self.background()
+            except RunRefused:
+                pass
+            except StoreNotOpened as error:
+                logger.error("a request is answered 503: %s", error)
+                return False
+        return True
 
     def calls(self) -> Calls:
         """The object that makes the calls of this process's threads.

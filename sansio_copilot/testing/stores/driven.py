@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from ...calls import is_deferred
 from ...stores.protocol import (
     Batch,
     Kind,
@@ -42,6 +43,8 @@ class Driven:
     def __getattr__(self, name: str) -> Any:
         def call(*args: Any) -> Any:
             outcome = getattr(self.store, name)(*args)
+            if is_deferred(outcome):
+                return outcome.result()
             return self._await(outcome) if hasattr(outcome, "__await__") else outcome
 
         return call

@@ -30,6 +30,7 @@ from sansio_copilot import (
     Response,
     Run,
     RunRefused,
+    StoreUnavailable,
 )
 from sansio_copilot.actions import (
     Abandon,
@@ -255,6 +256,34 @@ class OrphanedStore(MemoryStore):
         super().close_run(key, at, frames, result)
 
 
+class RestartingStore(MemoryStore):
+    """It is unavailable for the first calls of each method.
+
+    :param times: how many calls fail.
+    """
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.left = {"open_run": times, "open_cursor": times, "read": times}
+
+    def check(self, method: str) -> None:
+        self.left[method] -= 1
+        if self.left[method] >= 0:
+            raise StoreUnavailable(SECRET)
+
+    def open_run(self, request: RunRequest) -> Any:
+        self.check("open_run")
+        return super().open_run(request)
+
+    def open_cursor(self, thread_id: str, after: str | None, owner: str | None = None) -> Any:
+        self.check("open_cursor")
+        return super().open_cursor(thread_id, after, owner)
+
+    def read(self, cursor: Any, max_bytes: int) -> Any:
+        self.check("read")
+        return super().read(cursor, max_bytes)
+
+
 # --- One request after the other ---------------------------------------------------------------
 
 
@@ -445,7 +474,7 @@ def allowed(call: str, state: ExchangeState) -> bool:
 def exchange_in(state: ExchangeState) -> Exchange:
     if state is S.IDLE:
         return Exchange(runtime(), run_request(), NOW)
-    driver = Driver(runtime(hooks=ALL_HOOKS), run_request())
+    driver = Driver(runtime(hooks=ALL_HOOKS, store=RestartingStore(1)), run_request())
     if state is S.ABANDONED:
         driver.hang_up()
     return driver.until(state).exchange
@@ -516,6 +545,14 @@ def scenarios() -> Iterator[tuple[str, Callable[[], Driver]]]:
     yield (
         "suggest read already",
         lambda: Driver(runtime(), run_request(what="suggest", body=BODY)),
+    )
+    yield (
+        "a store that restarts",
+        lambda: Driver(runtime(store=RestartingStore(2)), run_request()),
+    )
+    yield (
+        "a store that restarts, with hooks",
+        lambda: Driver(runtime(store=RestartingStore(1), hooks=ALL_HOOKS), run_request()),
     )
     yield "connect to nothing", lambda: Driver(runtime(), run_request(what="connect"))
     yield "stop", lambda: Driver(runtime(), run_request(what="stop/t1"), b"")
@@ -618,7 +655,8 @@ def test_whatever_happens_no_run_is_left_open_that_nobody_drives(scenario: str) 
         assert isinstance(store, MemoryStore)
         if isinstance(store, OrphanedStore):
             continue
-        live = isinstance(store.open_run(RunRequest("t1", "next", "default")), ThreadBusy)
+        request = RunRequest("t1", "next", "default")
+        live = isinstance(MemoryStore.open_run(store, request), ThreadBusy)
         failed_to_close = any(
             isinstance(action, StoreCall) and action.function.__name__ == "close_run"
             for action in driver.failed
@@ -651,7 +689,8 @@ def test_every_entry_of_the_table_is_used(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_an_action_leads_to_the_state_that_waits_for_its_outcome() -> None:
-    """The same one from wherever it comes, but for the store: a request reads the log last."""
+    """The same one from wherever it comes, but for the store and the head: a request reads the log
+    last, and what it waits for before its head is the store."""
     leads_to: dict[type[Action], set[ExchangeState]] = {}
     for row in TRANSITIONS.values():
         for action, state in row.items():
@@ -663,7 +702,7 @@ def test_an_action_leads_to_the_state_that_waits_for_its_outcome() -> None:
         StartRun: {S.STARTING_RUN},
         SendHead: {S.SENDING_HEAD},
         SendBytes: {S.SENDING_BYTES},
-        WaitForFrames: {S.WAITING_FOR_FRAMES},
+        WaitForFrames: {S.WAITING_FOR_FRAMES, S.WAITING_FOR_STORE},
         Finish: {S.FINISHED},
         Abandon: {S.ABANDONED},
     }

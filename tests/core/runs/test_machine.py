@@ -603,6 +603,16 @@ class TestOutages:
         types = ["RUN_STARTED", "TEXT_MESSAGE_START", "TEXT_MESSAGE_END", "RUN_ERROR", "end"]
         assert bench.logged() == types
 
+    def test_a_call_that_was_given_up_has_taken_its_time(self) -> None:
+        class GivenUp(TimeoutError, StoreUnavailable):
+            pass
+
+        bench = Bench().pulling(STARTED)
+        bench.run.outage_seconds = bench.run.store_seconds = 10
+        bench.run.event(TEXT, 1.0)
+        bench.run.store_failed(GivenUp(), 11.0)
+        assert bench.state is RunState.CLOSING
+
     def test_the_pauses_grow_up_to_a_second_and_end_with_the_run(self) -> None:
         bench = Bench().pulling(STARTED)
         bench.run.outage_seconds = 10

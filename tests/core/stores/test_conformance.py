@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
 from support.late_store import LateStore
 
-from sansio_copilot import MemoryStore
+from sansio_copilot import CopilotRuntime, MemoryStore
+from sansio_copilot.testing import Client, run_input
 from sansio_copilot.testing.stores import (
     LeasedStoreConformance,
     StoreConformance,
@@ -48,6 +50,36 @@ class TestAStoreOfCoroutines(StoreConformance):
 
     def make_store(self) -> Any:
         return Coroutines()
+
+
+class TestAStoreWithThreadsOfItsOwn(StoreConformance):
+    """What it returns is done elsewhere, and is waited for without an event loop."""
+
+    def make_store(self) -> Any:
+        return Futures()
+
+
+class Futures:
+    """Each method returns a future, here one that is done."""
+
+    blocking = False
+
+    def __init__(self) -> None:
+        self._inner = MemoryStore()
+        self.watch, self.watch_run = self._inner.watch, self._inner.watch_run
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._inner, name)
+
+        def call(*args: Any) -> Future[Any]:
+            future: Future[Any] = Future()
+            try:
+                future.set_result(method(*args))
+            except Exception as error:
+                future.set_exception(error)
+            return future
+
+        return call
 
 
 class Coroutines:
@@ -99,3 +131,22 @@ class TestWhatIsWrong:
             StoreConformance().make_store()
         with pytest.raises(NotImplementedError):
             LeasedStoreConformance().expire(None)
+
+
+def test_a_runtime_in_a_test_waits_for_such_a_store() -> None:
+    async def agent(input: Any, context: Any) -> Any:
+        yield {"type": "RUN_STARTED", "threadId": input.thread_id, "runId": input.run_id}
+        yield {"type": "RUN_FINISHED", "threadId": input.thread_id, "runId": input.run_id}
+
+    store: Any = Futures()
+    server = Client(CopilotRuntime({"default": agent}, store=store))
+    answer = server.post("/api/copilotkit/agent/default/run", json=run_input("t"))
+    assert [event["type"] for event in answer.events()] == ["RUN_STARTED", "RUN_FINISHED"]
+
+
+def test_a_runtime_is_given_another_store() -> None:
+    runtime = CopilotRuntime({}, base_path="/x")
+    store = MemoryStore()
+    other = runtime.with_store(store)
+    assert (other.store, other.base_path) == (store, "/x")
+    assert runtime.store is not store

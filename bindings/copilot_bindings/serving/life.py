@@ -1,0 +1,176 @@
+"""Opens a store before the first server uses it, and closes it when the last one has ended.
+
+Several servers, apps and loops of one process may share a store. They are counted, so that each
+calls :meth:`StoreLife.open` and :meth:`StoreLife.close` for itself, and the store is told once. A
+forked process counts anew, because it has none of its parent's threads and connections.
+
+A store need not have ``open`` or ``close``, and then there is nothing to do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from sansio_copilot.calls import Call
+
+from .backend import Backend
+from .calls import Calls
+from .context import CallContext
+from .pending import Pending
+
+logger = logging.getLogger(__name__)
+
+
+class StoreNotOpened(RuntimeError):
+    """A store cannot be opened, so that nothing can be served."""
+
+    def __init__(self, store: object, error: BaseException) -> None:
+        super().__init__(f"the store {type(store).__name__} cannot be opened: {error}")
+
+
+class _Shared:
+    """A store that is open for so many users, or about to be."""
+
+    def __init__(self, store: Any) -> None:
+        # The store is kept, so that its identity is nobody else's.
+        self.store = store
+        self.users = 0
+        self.opened: Future[None] = Future()
+
+
+_shared: dict[tuple[int, int], _Shared] = {}
+_lock = threading.Lock()
+
+
+class StoreLife:
+    """The part of one server in the life of its store.
+
+    :param store: the store, which others may use too.
+    :param calls: makes the calls.
+    :param backend: where to wait.
+    """
+
+    def __init__(self, store: Any, calls: Calls, backend: Backend) -> None:
+        self._store = store
+        self._calls = calls
+        self._backend = backend
+        self._mine: Future[None] | None = None
+        """Done when this server's own opening is, which its requests may wait for together."""
+        self._shared: _Shared | None = None
+        self._has_life = has_life(store)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nothing has to be waited for."""
+        return self._shared is not None or not self._has_life
+
+    async def open(self) -> None:
+        """Open the store, or wait until somebody else has.
+
+        :raises StoreNotOpened: if that fails.
+        """
+        if self.is_open:
+            return
+        if (mine := self._mine) is not None:
+            await self._wait_for(mine)
+            return
+        mine = self._mine = Future()
+        try:
+            self._shared = await self._open()
+        except BaseException as error:
+            self._mine = None
+            mine.set_exception(error)
+            # Others may wait for it, or nobody.
+            mine.exception()
+            raise
+        mine.set_result(None)
+
+    async def _open(self) -> _Shared:
+        key = (os.getpid(), id(self._store))
+        with _lock:
+            shared = _shared.setdefault(key, _Shared(self._store))
+            shared.users += 1
+            is_first = shared.users == 1
+        try:
+            if is_first:
+                await self._call("open")
+                shared.opened.set_result(None)
+            else:
+                await self._wait_for(shared.opened)
+        except BaseException as error:
+            with _lock:
+                shared.users -= 1
+                if _shared.get(key) is shared and (is_first or not shared.users):
+                    # Whoever comes next tries again.
+                    del _shared[key]
+            if is_first:
+                shared.opened.set_exception(StoreNotOpened(self._store, error))
+            if isinstance(error, Exception) and not isinstance(error, StoreNotOpened):
+                raise StoreNotOpened(self._store, error) from error
+            raise
+        return shared
+
+    async def close(self) -> None:
+        """Close the store, if nobody else uses it; a failure is logged."""
+        if self._leave():
+            try:
+                await self._call("close")
+            except Exception:
+                logger.exception("the store %s could not be closed", type(self._store).__name__)
+
+    def drop(self) -> None:
+        """Use it no more, at the end of a loop that was dropped, and on which nothing can wait."""
+        close = getattr(self._store, "close", None)
+        if self._leave() and close is not None and not inspect.iscoroutinefunction(close):
+            # The interpreter starts no thread at its own end.
+            with contextlib.suppress(RuntimeError):
+                threading.Thread(target=_closing(close), daemon=True).start()
+
+    def _leave(self) -> bool:
+        """Use it no more; returns whether nobody does."""
+        shared, self._shared, self._mine = self._shared, None, None
+        if shared is None:
+            return False
+        with _lock:
+            shared.users -= 1
+            if shared.users:
+                return False
+            _shared.pop((os.getpid(), id(self._store)), None)
+        return True
+
+    async def _call(self, name: str) -> None:
+        function = getattr(self._store, name, None)
+        if function is None:
+            return
+        call = Call(function, part="store", name=f"store method {name}")
+        outcome = self._calls.begin(call, CallContext(), lambda: self._backend)
+        if isinstance(outcome, Pending):
+            await outcome.wait(self._backend)
+
+    async def _wait_for(self, opened: Future[None]) -> None:
+        event = self._backend.event()
+        opened.add_done_callback(lambda _: self._backend.soon(event.set))
+        await event.wait()
+        opened.result()
+
+
+def has_life(store: object) -> bool:
+    """Whether ``store`` wants to be opened or closed."""
+    return hasattr(store, "open") or hasattr(store, "close")
+
+
+def _closing(close: Callable[[], object]) -> Callable[[], None]:
+    def call() -> None:
+        try:
+            close()
+        except Exception:
+            logger.exception("a store could not be closed")
+
+    return call

@@ -1,0 +1,11 @@
+"""Stores whose threads outlive the process: SQLite on one machine.
+
+``cursors``, ``tails``, ``owners``, ``pages``, ``retention`` and ``texts`` have what every store
+needs that lies outside of its process, whatever keeps its bytes.
+"""
+
+from __future__ import annotations
+
+from .sqlite import SQLiteStore
+
+__all__ = ["SQLiteStore"]

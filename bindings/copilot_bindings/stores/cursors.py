@@ -1,0 +1,42 @@
+"""A cursor on runs that a store keeps somewhere else: which of them, and how far in the first."""
+
+from __future__ import annotations
+
+import attrs
+
+
+@attrs.frozen
+class Cursor:
+    """A place in a fixed row of runs.
+
+    :param thread: how the store finds the thread of the runs.
+    :param parts: each is the number of a run whose compacted frames are read, or the negative
+        number of one that is read as it was appended, and followed while it is open.
+    :param index: which of them is being read.
+    :param offset: bytes of that one that have been read.
+    """
+
+    thread: int
+    parts: tuple[int, ...]
+    index: int = 0
+    offset: int = 0
+
+    @property
+    def part(self) -> int | None:
+        """The part that is being read; None behind the last one."""
+        return self.parts[self.index] if self.index < len(self.parts) else None
+
+    def at(self, index: int, offset: int = 0) -> Cursor:
+        """The same row at another place."""
+        return Cursor(self.thread, self.parts, index, offset)
+
+
+@attrs.frozen
+class Whole:
+    """A place in a text that was read at once, as messages and state are.
+
+    :param data: all of it, so that a page follows the one before whatever happens meanwhile.
+    """
+
+    data: bytes
+    offset: int = 0

@@ -1,0 +1,50 @@
+"""What a store keeps, and for how long."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import attrs
+
+
+def _limit(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise ValueError(f"{attribute.name} must be a number above 0, got {value!r}")
+
+
+def _count(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value != math.inf and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+        raise ValueError(f"{attribute.name} must be a non-negative int or math.inf, got {value!r}")
+
+
+@attrs.frozen(kw_only=True)
+class Retention:
+    """The bounds of what a store keeps. Without any it keeps everything.
+
+    Threads that were not updated for the longest time go first, and a thread with a live run never
+    does.
+
+    :param max_age: seconds after its last update for which a thread is kept.
+    :param max_threads: threads that are kept.
+    :param max_runs_per_thread: ended runs that are kept of each thread.
+    :param max_bytes: bytes that the store may take.
+    :param resumable_runs: of how many ended runs of a thread the raw frames are kept beside the
+        compacted ones, so that a reader that was cut off resumes exactly. A reader of an older run
+        is sent the thread's whole history instead.
+    :param resume_seconds: seconds for which the raw frames of other runs are kept after their end,
+        for those who are reading them.
+    :raises ValueError: for a bound that is none.
+    """
+
+    max_age: float = attrs.field(default=math.inf, validator=_limit)
+    max_threads: float = attrs.field(default=math.inf, validator=_limit)
+    max_runs_per_thread: float = attrs.field(default=math.inf, validator=_limit)
+    max_bytes: float = attrs.field(default=math.inf, validator=_limit)
+    resumable_runs: float = attrs.field(default=4, validator=_count)
+    resume_seconds: float = attrs.field(default=60.0, validator=_limit)
+
+    @property
+    def drops_threads(self) -> bool:
+        """Whether a thread may ever go by itself."""
+        return min(self.max_age, self.max_threads, self.max_bytes) < math.inf

@@ -1,0 +1,251 @@
+"""What ended runs leave in the tables, and how it goes again."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+
+from sansio_copilot.stores.protocol import RunResult
+
+from ..retention import Retention
+from ..texts import pieces, to_text
+from .connection import Transaction
+from .schema import OVER
+
+_AT_ONCE = 256
+"""Runs that are taken apart in one transaction."""
+
+
+def add_result(tx: Transaction, run: int, result: RunResult) -> None:
+    """Write down what a run would leave; it counts when the run has ended."""
+    db = tx.db
+    withdraw_result(tx, run)
+    base = run << 32
+    for at, piece in pieces(result.frames):
+        db.execute("INSERT INTO history (id, data) VALUES (?, ?)", (base | at, piece))
+    ids = json.dumps(sorted(result.message_ids), separators=(",", ":"))
+    db.execute(
+        "INSERT INTO outcome (run, conversation, state, message_ids, ended_at)"
+        " VALUES (?, ?, ?, ?, ?)",
+        (run, result.messages, result.state, ids, result.ended_at),
+    )
+    db.execute("UPDATE run SET sealable = 1 WHERE id = ?", (run,))
+
+
+def withdraw_result(tx: Transaction, run: int) -> None:
+    """Forget what a run would have left."""
+    base = run << 32
+    tx.db.execute("DELETE FROM history WHERE id >= ? AND id < ?", (base, (run + 1) << 32))
+    tx.db.execute("DELETE FROM outcome WHERE run = ?", (run,))
+    tx.db.execute("UPDATE run SET sealable = 0 WHERE id = ? AND sealable = 1", (run,))
+
+
+def keep(tx: Transaction, thread: int, run: int, retention: Retention) -> None:
+    """Make a run that has ended a part of its thread's history, with what it left."""
+    db = tx.db
+    runs, created_at, updated_at, conversation_run, state_run = db.execute(
+        "SELECT runs, created_at, updated_at, conversation_run, state_run FROM thread WHERE id = ?",
+        (thread,),
+    ).fetchone()
+    has_messages, has_state, message_ids, ended_at = db.execute(
+        "SELECT conversation IS NOT NULL, state IS NOT NULL, message_ids, ended_at FROM outcome"
+        " WHERE run = ?",
+        (run,),
+    ).fetchone()
+    (agent_id,) = db.execute("SELECT agent_id FROM run WHERE id = ?", (run,)).fetchone()
+    if not runs:
+        created_at = updated_at = ended_at
+    (last,) = db.execute(
+        "SELECT MAX(id) FROM run WHERE thread = ? AND state = 1", (thread,)
+    ).fetchone()
+    changes: dict[str, object] = {
+        "runs": runs + 1,
+        "created_at": created_at,
+        "updated_at": max(updated_at, ended_at),
+    }
+    if last == run:
+        changes["agent_id"] = agent_id
+        if has_messages:
+            _drop_text(db, "conversation", conversation_run)
+            changes["conversation_run"] = run
+        if has_state:
+            _drop_text(db, "state", state_run)
+            changes["state_run"] = run
+    assignments = ", ".join(f"{name} = ?" for name in changes)
+    db.execute(f"UPDATE thread SET {assignments} WHERE id = ?", (*changes.values(), thread))
+    ids = [to_text(one) for one in json.loads(message_ids)]
+    db.executemany(
+        "INSERT OR IGNORE INTO message (thread, message_id, run) VALUES (?, ?, ?)",
+        [(thread, one, run) for one in ids],
+    )
+    if last != run:
+        # It was superseded, and has ended after its successor.
+        if has_messages:
+            _drop_text(db, "conversation", run)
+        if has_state:
+            _drop_text(db, "state", run)
+    _let_raw_frames_go(db, thread, retention)
+    if runs + 1 > retention.max_runs_per_thread:
+        drop_oldest(tx, thread, int(runs + 1 - retention.max_runs_per_thread), retention)
+
+
+def _drop_text(db: sqlite3.Connection, column: str, run: int | None) -> None:
+    if run is not None:
+        db.execute(f"UPDATE outcome SET {column} = NULL WHERE run = ?", (run,))
+        db.execute(
+            "DELETE FROM outcome WHERE run = ? AND conversation IS NULL AND state IS NULL"
+            " AND message_ids = '[]'",
+            (run,),
+        )
+
+
+def _let_raw_frames_go(db: sqlite3.Connection, thread: int, retention: Retention) -> None:
+    """Keep the raw frames of the last runs only, and those of others for whoever reads them."""
+    if retention.resumable_runs == float("inf"):
+        return
+    db.execute(
+        "UPDATE run SET raw_until = ? WHERE id IN (SELECT id FROM run"
+        " WHERE thread = ? AND state = 1 AND raw_until IS NULL"
+        " ORDER BY id DESC LIMIT -1 OFFSET ?)",
+        (time.time() + retention.resume_seconds, thread, int(retention.resumable_runs)),
+    )
+
+
+def drop_oldest(tx: Transaction, thread: int, count: int, retention: Retention) -> None:
+    """Forget the first ``count`` runs of a thread's history."""
+    db = tx.db
+    count = min(count, _AT_ONCE)
+    rows = db.execute(
+        "SELECT id FROM run WHERE thread = ? AND state = 1 ORDER BY id LIMIT ?", (thread, count)
+    ).fetchall()
+    until = time.time() + retention.resume_seconds
+    for (run,) in rows:
+        found = db.execute("SELECT message_ids FROM outcome WHERE run = ?", (run,)).fetchone()
+        db.executemany(
+            "DELETE FROM message WHERE thread = ? AND message_id = ? AND run = ?",
+            [(thread, to_text(one), run) for one in json.loads(found[0] if found else "[]")],
+        )
+        db.execute("DELETE FROM history WHERE id >= ? AND id < ?", (run << 32, (run + 1) << 32))
+        # What is still the thread's messages or state stays.
+        db.execute(
+            "DELETE FROM outcome WHERE run = ? AND conversation IS NULL AND state IS NULL", (run,)
+        )
+        db.execute("UPDATE outcome SET message_ids = '[]' WHERE run = ?", (run,))
+        db.execute("UPDATE run SET state = ?, raw_until = ? WHERE id = ?", (OVER, until, run))
+    db.execute("UPDATE thread SET runs = runs - ? WHERE id = ?", (len(rows), thread))
+
+
+def messages_of(db: sqlite3.Connection, thread: int) -> bytes:
+    """The messages of a thread, a JSON array."""
+    return _text_of(db, thread, "conversation") or b"[]"
+
+
+def state_of(db: sqlite3.Connection, thread: int) -> bytes:
+    """The state of a thread as JSON; empty if it has none."""
+    return _text_of(db, thread, "state") or b""
+
+
+def _text_of(db: sqlite3.Connection, thread: int, column: str) -> bytes | None:
+    found = db.execute(
+        f"SELECT o.{column} FROM thread t JOIN outcome o ON o.run = t.{column}_run WHERE t.id = ?",
+        (thread,),
+    ).fetchone()
+    return None if found is None else found[0]
+
+
+# What goes little by little
+
+
+def tidy(tx: Transaction, retention: Retention) -> bool:
+    """Do a step of what is to be done beside the calls; returns whether there is more to do.
+
+    Raw frames go whose time has come; threads go that are too old or too many; and threads that
+    were deleted are taken apart. A step is small, so that no append waits long for it.
+    """
+    now = time.time()
+    more = _drop_raw_frames(tx.db, now)
+    # What more has to go is known when all is gone that had to.
+    return _take_apart(tx.db, now) or more or _retire(tx.db, retention, now)
+
+
+def _drop_raw_frames(db: sqlite3.Connection, now: float) -> bool:
+    rows = db.execute(
+        "SELECT id, state FROM run WHERE raw_until > 0 AND raw_until <= ? ORDER BY raw_until"
+        " LIMIT ?",
+        (now, _AT_ONCE),
+    ).fetchall()
+    for run, state in rows:
+        db.execute("DELETE FROM frame WHERE id >= ? AND id < ?", (run << 32, (run + 1) << 32))
+        if state == OVER:
+            db.execute("DELETE FROM run WHERE id = ?", (run,))
+        else:
+            # A time that is over for good says that there are none.
+            db.execute("UPDATE run SET raw_until = 0 WHERE id = ?", (run,))
+    return len(rows) == _AT_ONCE
+
+
+def _take_apart(db: sqlite3.Connection, now: float) -> bool:
+    """Delete the rows of a thread that is dead, as far as nobody reads them."""
+    found = db.execute(
+        "SELECT id FROM thread t WHERE dead = 1 AND NOT EXISTS (SELECT 1 FROM run r"
+        " WHERE r.thread = t.id AND (r.state = 0 OR r.raw_until > ?)) LIMIT 1",
+        (now,),
+    ).fetchone()
+    if found is None:
+        return False
+    (thread,) = found
+    rows = db.execute(
+        "SELECT id FROM run WHERE thread = ? ORDER BY id LIMIT ?", (thread, _AT_ONCE)
+    ).fetchall()
+    for (run,) in rows:
+        bounds = (run << 32, (run + 1) << 32)
+        db.execute("DELETE FROM frame WHERE id >= ? AND id < ?", bounds)
+        db.execute("DELETE FROM history WHERE id >= ? AND id < ?", bounds)
+        db.execute("DELETE FROM outcome WHERE run = ?", (run,))
+        db.execute("DELETE FROM run WHERE id = ?", (run,))
+    if len(rows) < _AT_ONCE:
+        for column in ("conversation_run", "state_run"):
+            # That of a run that was dropped before its thread was.
+            db.execute(
+                f"DELETE FROM outcome WHERE run = (SELECT {column} FROM thread WHERE id = ?)",
+                (thread,),
+            )
+        db.execute("DELETE FROM message WHERE thread = ?", (thread,))
+        db.execute("DELETE FROM thread WHERE id = ?", (thread,))
+    return True
+
+
+def _retire(db: sqlite3.Connection, retention: Retention, now: float) -> bool:
+    """Let the threads go that were not updated for the longest time, if there is too much."""
+    if not retention.drops_threads:
+        return False
+    (threads,) = db.execute("SELECT COUNT(*) FROM thread WHERE dead = 0 AND runs > 0").fetchone()
+    count = max(threads - retention.max_threads, 0)
+    size = taken(db)
+    if not count and size > retention.max_bytes:
+        # What one takes is not known. So half of those go that it would be if they were all alike,
+        # and then it is looked at again.
+        count = max(threads * (size - retention.max_bytes) / size / 2, 1)
+    oldest = now - retention.max_age
+    rows = db.execute(
+        "SELECT id, updated_at FROM thread t WHERE dead = 0 AND runs > 0 AND NOT EXISTS"
+        " (SELECT 1 FROM run r WHERE r.thread = t.id AND r.state = 0)"
+        " ORDER BY updated_at LIMIT ?",
+        (_AT_ONCE,),
+    ).fetchall()
+    goes = [
+        thread
+        for index, (thread, updated_at) in enumerate(rows)
+        if index < count or updated_at < oldest
+    ]
+    db.executemany("UPDATE thread SET dead = 1 WHERE id = ?", [(thread,) for thread in goes])
+    return bool(goes)
+
+
+def taken(db: sqlite3.Connection) -> int:
+    """Bytes of the file that are in use."""
+    (pages,) = db.execute("PRAGMA page_count").fetchone()
+    (free,) = db.execute("PRAGMA freelist_count").fetchone()
+    (size,) = db.execute("PRAGMA page_size").fetchone()
+    return int((pages - free) * size)

@@ -1,0 +1,283 @@
+"""What is read from the file, each in one read transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+import attrs
+
+from sansio_copilot.sse import EventId, behind_frame, run_token
+from sansio_copilot.stores.places import cursor_behind, place_at
+from sansio_copilot.stores.protocol import (
+    Batch,
+    LogGone,
+    ThreadPage,
+    ThreadQuery,
+    ThreadRecord,
+)
+
+from ..cursors import Cursor
+from ..texts import from_text, to_text
+from .schema import HISTORY, MOST_BYTES, OPEN
+
+_RECORD = "thread_id, agent_id, created_at, updated_at, name, archived"
+
+
+@attrs.frozen
+class Blocked:
+    """A run that is open, and has nothing more for now.
+
+    :param run: the run.
+    :param size: bytes that it has.
+    :param process: whose it is.
+    """
+
+    run: int
+    size: int
+    process: int | None
+
+
+@attrs.frozen
+class Found:
+    """What was read, and why it is not more."""
+
+    batch: Batch | LogGone
+    blocked: Blocked | None = None
+
+
+def thread_of(db: sqlite3.Connection, thread_id: str, owner: str | None) -> int | None:
+    """The thread of that id, if it is its owner who asks."""
+    found = db.execute(
+        "SELECT id FROM thread WHERE thread_id = ? AND owner IS ? AND dead = 0",
+        (to_text(thread_id), None if owner is None else to_text(owner)),
+    ).fetchone()
+    return None if found is None else found[0]
+
+
+def open_cursor(
+    db: sqlite3.Connection, thread_id: str, after: str | None, owner: str | None
+) -> Cursor:
+    """See :meth:`.ThreadStore.open_cursor`."""
+    thread = thread_of(db, thread_id, owner)
+    if thread is None:
+        return Cursor(0, ())
+    rows = db.execute(
+        "SELECT id, state FROM run WHERE thread = ? AND state < 2 ORDER BY id", (thread,)
+    ).fetchall()
+    parts = tuple([run if state == HISTORY else -run for run, state in rows])
+    event_id = None if after is None else EventId.parse(after)
+    if after is None or event_id is None:
+        return Cursor(thread, parts)
+    number = event_id.token.partition(".")[0]
+    if number.isascii() and number.isdecimal() and len(number) < 18:
+        for index, part in enumerate(parts):
+            if abs(part) == int(number):
+                at = _behind(db, abs(part), event_id, after)
+                if at is not None:
+                    first = abs(part) if event_id.compacted else -abs(part)
+                    return Cursor(thread, (first, *parts[index + 1 :]), 0, at)
+                break
+    return Cursor(thread, parts)
+
+
+def _behind(db: sqlite3.Connection, run: int, event_id: EventId, after: str) -> int | None:
+    """The place behind an event of a run."""
+    (run_id,) = db.execute("SELECT run_id FROM run WHERE id = ?", (run,)).fetchone()
+    if run_token(run, from_text(run_id)) != event_id.token:
+        return None
+    table = "history" if event_id.compacted else "frame"
+    # Each row has whole frames.
+    for place, data in db.execute(
+        f"SELECT id, data FROM {table} WHERE id >= ? AND id < ? ORDER BY id", _range(run)
+    ):
+        if (at := behind_frame(data, after)) is not None:
+            return int(place & (MOST_BYTES - 1)) + at
+    return None
+
+
+def read(db: sqlite3.Connection, cursor: Cursor, max_bytes: int) -> Found:
+    """Read on from ``cursor``; see :meth:`.Log.read`."""
+    chunks: list[bytes] = []
+    room = max_bytes
+    while (part := cursor.part) is not None:
+        if room == 0:
+            break
+        read_part = _read_history if part > 0 else _read_raw
+        state = read_part(db, cursor, room, chunks)
+        if isinstance(state, LogGone):
+            return Found(_batch(chunks, cursor) if chunks else state)
+        if isinstance(state, Blocked):
+            cursor = cursor.at(cursor.index, state.size)
+            return Found(_batch(chunks, cursor), None if chunks else state)
+        cursor = state
+        room = max_bytes - sum(map(len, chunks))
+    return Found(_batch(chunks, cursor))
+
+
+def _batch(chunks: list[bytes], cursor: Cursor) -> Batch:
+    data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    return Batch(data, cursor, cursor.part is None)
+
+
+def _read_history(
+    db: sqlite3.Connection, cursor: Cursor, room: int, chunks: list[bytes]
+) -> Cursor | LogGone | Blocked:
+    """Read compacted runs, as many as follow each other and there is room for."""
+    if not db.execute(
+        "SELECT 1 FROM thread WHERE id = ? AND dead = 0", (cursor.thread,)
+    ).fetchone():
+        return LogGone()
+    parts, index, offset = cursor.parts, cursor.index, cursor.offset
+    last = index
+    while last + 1 < len(parts) and parts[last + 1] > 0:
+        last += 1
+    begin = parts[index] << 32
+    if offset:
+        # The piece that the offset is in.
+        (begin,) = db.execute(
+            "SELECT COALESCE(MAX(id), ?) FROM history WHERE id >= ? AND id <= ?",
+            (begin, begin, begin | offset),
+        ).fetchone()
+    rows = db.execute(
+        "SELECT r.id, h.id, h.data FROM run r LEFT JOIN history h"
+        " ON h.id >= MAX(r.id << 32, ?) AND h.id < (r.id + 1) << 32"
+        " WHERE r.thread = ? AND r.id >= ? AND r.id <= ? AND r.state = 1 ORDER BY r.id, h.id",
+        (begin, cursor.thread, parts[index], parts[last]),
+    )
+    seen = False
+    try:
+        for run, place, data in rows:
+            if seen and run != parts[index]:
+                index, offset, seen = index + 1, 0, False
+            if run < parts[index]:
+                # It has ended meanwhile, and is none of those that were there.
+                continue
+            if run > parts[index]:
+                break
+            seen = True
+            at = 0 if place is None else int(place & (MOST_BYTES - 1))
+            if place is None or at + len(data) <= offset:
+                continue
+            begin = max(offset - at, 0)
+            piece = data[begin : begin + room] if begin or len(data) > room else data
+            chunks.append(piece)
+            offset = at + begin + len(piece)
+            room -= len(piece)
+            if room == 0:
+                return cursor.at(index, offset)
+    finally:
+        rows.close()
+    if not seen or index < last:
+        # One that was there is not any more.
+        return cursor.at(index + seen) if chunks else LogGone()
+    return cursor.at(last + 1)
+
+
+def _read_raw(
+    db: sqlite3.Connection, cursor: Cursor, room: int, chunks: list[bytes]
+) -> Cursor | LogGone | Blocked:
+    """Read a run as it was appended."""
+    run, offset = -cursor.parts[cursor.index], cursor.offset
+    found = db.execute(
+        "SELECT state, process, raw_until, size FROM run WHERE id = ?", (run,)
+    ).fetchone()
+    if found is None:
+        return LogGone()
+    state, process, raw_until, size = found
+    base = run << 32
+    (begin,) = db.execute(
+        "SELECT COALESCE(MAX(id), ?) FROM frame WHERE id >= ? AND id <= ?",
+        (base, base, base | offset),
+    ).fetchone()
+    rows = db.execute(
+        "SELECT id, data FROM frame WHERE id >= ? AND id < ? ORDER BY id",
+        (begin, (run + 1) << 32),
+    )
+    try:
+        for place, data in rows:
+            at = int(place & (MOST_BYTES - 1))
+            skip = offset - at
+            if skip >= len(data):
+                continue
+            skip = max(skip, 0)
+            piece = data[skip : skip + room] if skip or len(data) > room else data
+            chunks.append(piece)
+            offset += len(piece)
+            room -= len(piece)
+            if room == 0:
+                return cursor.at(cursor.index, offset)
+    finally:
+        rows.close()
+    if state == OPEN:
+        return Blocked(run, offset, process)
+    if raw_until == 0 and offset < size:
+        return LogGone()
+    return cursor.at(cursor.index + 1)
+
+
+def _range(run: int) -> tuple[int, int]:
+    return run << 32, (run + 1) << 32
+
+
+# Threads
+
+
+def list_threads(db: sqlite3.Connection, query: ThreadQuery) -> ThreadPage:
+    """See :meth:`.ThreadStore.list_threads`.
+
+    :raises UnknownCursor: for a cursor that is none.
+    """
+    conditions = ["owner IS ?", "dead = 0", "runs > 0"]
+    values: list[Any] = [None if query.owner is None else to_text(query.owner)]
+    if query.agent_id is not None:
+        conditions.append("agent_id = ?")
+        values.append(to_text(query.agent_id))
+    if query.archived is not None:
+        conditions.append("archived = ?")
+        values.append(int(query.archived))
+    if query.cursor is not None:
+        updated_at, thread_id = place_at(query.cursor)
+        conditions.append("updated_at <= ? AND (updated_at < ? OR thread_id > ?)")
+        values += [updated_at, updated_at, to_text(thread_id)]
+    rows = db.execute(
+        f"SELECT {_RECORD} FROM thread WHERE {' AND '.join(conditions)}"
+        " ORDER BY updated_at DESC, thread_id LIMIT ?",
+        (*values, query.limit + 1),
+    ).fetchall()
+    records = [record(row) for row in rows[: query.limit]]
+    more = len(rows) > query.limit
+    behind = cursor_behind(records[-1].updated_at, records[-1].thread_id) if more else None
+    return ThreadPage(tuple(records), behind)
+
+
+def record(row: tuple[Any, ...]) -> ThreadRecord:
+    """The line of a list that a row of a thread is."""
+    thread_id, agent_id, created_at, updated_at, name, archived = row
+    return ThreadRecord(
+        from_text(thread_id),
+        from_text(agent_id),
+        created_at,
+        updated_at,
+        None if name is None else from_text(name),
+        bool(archived),
+    )
+
+
+def record_of(db: sqlite3.Connection, thread: int) -> ThreadRecord | None:
+    """The line of a list that a thread has; None if it has no history."""
+    row = db.execute(
+        f"SELECT {_RECORD} FROM thread WHERE id = ? AND runs > 0", (thread,)
+    ).fetchone()
+    return None if row is None else record(row)
+
+
+def history_cursor(db: sqlite3.Connection, thread_id: str, owner: str | None) -> Cursor:
+    """Where the compacted frames of a thread's ended runs begin."""
+    thread = thread_of(db, thread_id, owner)
+    if thread is None:
+        return Cursor(0, ())
+    rows = db.execute(
+        "SELECT id FROM run WHERE thread = ? AND state = 1 ORDER BY id", (thread,)
+    ).fetchall()
+    return Cursor(thread, tuple([run for (run,) in rows]))

@@ -1,0 +1,137 @@
+"""The tables of a SQLite store, and how those of an older version become them.
+
+A run's place in the tables of frames is one number, ``run << 32 | offset``: so the frames of a run
+lie together and in order, an append is one insertion at one place, a read is one range, and no
+index is needed beside. A run has at most 4 GiB.
+
+====== ============================================================================================
+thread a conversation. A ``dead`` one was deleted or cleared: nobody finds it, and it is taken apart
+       little by little
+run    ``state`` is 0 while it is open, 1 as history, 2 if it has left nothing. ``process`` owns it
+       while it is open; 0 if it was handed to somebody as an orphan. ``stop`` is what its owner is
+       to be told: 1 to stop, 2 that it is sealed. ``raw_until`` is when its raw frames go
+frame  what was appended, each row whole frames
+history what a replay sends, cut into pieces at the ends of frames
+outcome what a run leaves beside, the ids of its messages among it. Of a thread only the last
+       messages and the last state are kept
+message which messages the history of a thread has
+process the processes that use the file; see :mod:`.processes`
+====== ============================================================================================
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from .errors import StoreError
+
+APPLICATION_ID = 0x61677569
+"""Tells the file from other databases ("agui")."""
+
+OPEN, HISTORY, OVER = 0, 1, 2
+TOLD_TO_STOP, TOLD_SEALED = 1, 2
+NOBODY = 0
+MOST_BYTES = 1 << 32
+"""Of one run's frames."""
+
+# A migration is a list of statements that are executed in one transaction. The version of a file is
+# how many of them it has seen. One that was published is never changed.
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        """CREATE TABLE thread (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            thread_id TEXT NOT NULL,
+            owner TEXT,
+            agent_id TEXT NOT NULL DEFAULT '',
+            created_at REAL NOT NULL DEFAULT 0,
+            updated_at REAL NOT NULL DEFAULT 0,
+            name TEXT,
+            archived INTEGER NOT NULL DEFAULT 0,
+            runs INTEGER NOT NULL DEFAULT 0,
+            conversation_run INTEGER,
+            state_run INTEGER,
+            dead INTEGER NOT NULL DEFAULT 0
+        )""",
+        "CREATE UNIQUE INDEX thread_by_id ON thread (thread_id) WHERE dead = 0",
+        """CREATE INDEX thread_listed
+            ON thread (owner, updated_at DESC, thread_id, archived, agent_id)
+            WHERE dead = 0 AND runs > 0""",
+        "CREATE INDEX thread_by_age ON thread (updated_at) WHERE dead = 0 AND runs > 0",
+        "CREATE INDEX thread_dead ON thread (id) WHERE dead = 1",
+        """CREATE TABLE run (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            thread INTEGER NOT NULL,
+            run_id TEXT NOT NULL,
+            agent_id TEXT NOT NULL,
+            state INTEGER NOT NULL DEFAULT 0,
+            process INTEGER,
+            stop INTEGER NOT NULL DEFAULT 0,
+            sealable INTEGER NOT NULL DEFAULT 0,
+            opened_at REAL NOT NULL,
+            size INTEGER NOT NULL DEFAULT 0,
+            raw_until REAL
+        )""",
+        "CREATE INDEX run_by_thread ON run (thread, id)",
+        "CREATE INDEX run_open ON run (thread, id) WHERE state = 0",
+        "CREATE INDEX run_owned ON run (process) WHERE state = 0",
+        "CREATE INDEX run_told ON run (process) WHERE stop > 0 AND process > 0",
+        "CREATE INDEX run_raw ON run (thread, id) WHERE state = 1 AND raw_until IS NULL",
+        "CREATE INDEX run_to_go ON run (raw_until) WHERE raw_until > 0",
+        "CREATE TABLE frame (id INTEGER PRIMARY KEY, data BLOB NOT NULL)",
+        "CREATE TABLE history (id INTEGER PRIMARY KEY, data BLOB NOT NULL)",
+        """CREATE TABLE outcome (
+            run INTEGER PRIMARY KEY,
+            conversation BLOB,
+            state BLOB,
+            message_ids TEXT NOT NULL,
+            ended_at REAL NOT NULL
+        )""",
+        """CREATE TABLE message (
+            thread INTEGER NOT NULL,
+            message_id TEXT NOT NULL,
+            run INTEGER NOT NULL,
+            PRIMARY KEY (thread, message_id, run)
+        ) WITHOUT ROWID""",
+        "CREATE TABLE process (id INTEGER PRIMARY KEY AUTOINCREMENT, seen_at REAL NOT NULL)",
+    ),
+)
+
+
+def migrate(db: sqlite3.Connection, path: str) -> None:
+    """Bring the file to the version of this module.
+
+    :raises StoreError: if it is of a newer version, or no file of a store.
+    """
+    if _version(db) == len(MIGRATIONS) and _application(db) == APPLICATION_ID:
+        return
+    # Of several processes that begin at once one migrates, and the others wait for it.
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        version, application = _version(db), _application(db)
+        tables = db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
+        if application != APPLICATION_ID and tables:
+            raise StoreError(path, "it is a database of something else")
+        if version > len(MIGRATIONS):
+            raise StoreError(
+                path,
+                f"its schema has version {version}, and this release knows {len(MIGRATIONS)}: "
+                "install the newer release that has written it",
+            )
+        for migration in MIGRATIONS[version:]:
+            for statement in migration:
+                db.execute(statement)
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+def _version(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _application(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA application_id").fetchone()[0])

@@ -1,0 +1,393 @@
+"""SQLiteStore: threads in one file, for the processes of one machine.
+
+What it models. A file has the threads, runs and frames of all processes that use it; each process
+has one thread that writes (:class:`.connection.Writer`), a few that read, and the tails of the runs
+that are followed in it (:mod:`..tails`). A call that only memory is needed for returns at once; any
+other returns a future, which is done when its transaction is committed, or when it was read.
+
+Four rules make it right:
+
+- **Nothing is told that is not committed.** Readers are woken, owners signalled and futures done by
+  what a transaction hands to :meth:`.Transaction.then`.
+- **Who owns a run is in the file**, and each append looks there, in its own transaction. So a run
+  that another process has sealed, stopped or taken over is never written to by its former owner.
+- **Whether an owner lives is a lock** (:mod:`.processes`), which the system keeps, and no time.
+- **What is large goes little by little.** A thread that is deleted is dead at once, and its rows go
+  in steps that no append waits for.
+
+A connection is never used in a fork of the process that has opened it: a process finds out by its
+id (:meth:`SQLiteStore._engine`), and begins anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any, Literal, TypeVar
+
+import attrs
+
+from sansio_copilot.stores.protocol import (
+    EVERY_THREAD,
+    Batch,
+    Cancel,
+    Kind,
+    LogGone,
+    Notify,
+    NotifyOwner,
+    Opened,
+    Orphan,
+    RunKey,
+    RunRequest,
+    RunResult,
+    Signal,
+    ThreadPage,
+    ThreadQuery,
+    ThreadRecord,
+    nothing_to_cancel,
+)
+
+from ..cursors import Cursor, Whole
+from ..owners import OwnedRuns
+from ..retention import Retention
+from ..tails import Tails
+from . import history, reads, threads
+from .connection import Readers, Synchronous, Transaction, Writer, prepare
+from .errors import StoreError, translated
+from .news import News, renewed
+from .processes import Process
+from .runs import Runs
+from .schema import migrate
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_CLOSE_SECONDS = 5.0
+_READERS = 4
+_TIDY_SECONDS = 20.0
+
+
+class _Engine:
+    """What one process has of a file: its connections, threads, tails and lock."""
+
+    def __init__(self, store: SQLiteStore) -> None:
+        self.pid = os.getpid()
+        self.path = path = store.path
+        db = prepare(path, store.synchronous)
+        try:
+            migrate(db, path)
+            process = Process(path, store.lease)
+            process.begin(db)
+        except sqlite3.Error as error:
+            db.close()
+            raise translated(path, error) from error
+        except OSError as error:
+            db.close()
+            raise StoreError(path, f"no lock can be had beside it: {error}") from error
+        except BaseException:
+            db.close()
+            raise
+        self.tails = Tails(on_follow=self._followed)
+        self.owned = OwnedRuns()
+        self.runs = Runs(
+            process,
+            self.owned,
+            self.tails,
+            store.retention,
+            store.on_concurrent_run == "supersede",
+            store.lease,
+        )
+        self.news = News(db, self.runs)
+        self._next_tidy = time.monotonic() + _TIDY_SECONDS
+        self.readers = Readers(path, store.synchronous, _READERS)
+        self.writer = Writer(path, db, self._look)
+
+    def write(self, work: Callable[[Transaction], T]) -> Future[T]:
+        return self.writer.submit(work)
+
+    def read(self, work: Callable[[sqlite3.Connection], T]) -> Future[T]:
+        return self.readers.submit(work)
+
+    def tidy(self) -> Future[bool]:
+        """Do a step of what is done from time to time; see :func:`.history.tidy`."""
+
+        def step(tx: Transaction) -> bool:
+            renewed(self.runs, tx)
+            return history.tidy(tx, self.runs.retention)
+
+        return self.write(step)
+
+    def _followed(self) -> None:
+        self.news.ask()
+        self.writer.wake()
+
+    def _look(self) -> float:
+        now = time.monotonic()
+        if now >= self._next_tidy:
+            self._next_tidy = math.inf
+            self.tidy().add_done_callback(self._tidied)
+        pause = self.news.look()
+        until = max(self._next_tidy - now, 0.0)
+        return min(until, _TIDY_SECONDS) if pause is None else min(pause, until)
+
+    def _tidied(self, step: Future[bool]) -> None:
+        more = step.exception() is None and step.result()
+        self._next_tidy = time.monotonic() + (0.0 if more else _TIDY_SECONDS)
+
+    def close(self) -> None:
+        """End the threads, and let go of the lock."""
+        number = self.runs.process.number
+        self.write(lambda tx: self.runs.process.bury(number, tx.db))
+        ended = self.writer.close(_CLOSE_SECONDS)
+        ended = self.readers.close(_CLOSE_SECONDS) and ended
+        self.runs.process.end()
+        if not ended:
+            logger.warning("SQLiteStore(%r): left threads that do not end", self.path)
+
+
+def _seconds(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 15:
+        raise ValueError(f"{attribute.name} must be a number of seconds up to 15, got {value!r}")
+
+
+def _path(value: str | os.PathLike[str]) -> str:
+    path = os.fspath(value)
+    if not isinstance(path, str) or not path or path == ":memory:" or path.startswith("file:"):
+        raise ValueError(f"SQLiteStore needs the path of a file, not {path!r}; see MemoryStore")
+    # A process may change its directory, or be a daemon that has.
+    return os.path.abspath(path)
+
+
+@attrs.define(eq=False, on_setattr=attrs.setters.frozen)
+class SQLiteStore:
+    """Threads in a file, which outlive the processes that use it. Several may, on one machine.
+
+    The file is made if there is none. Beside it are its log (``-wal``, ``-shm``) and a file for
+    each process (``-owner-1``); all must be on a disk of this machine, not on one of the network.
+
+    :param path: the file.
+    :param synchronous: "normal": what was sent survives the end of a process, at any moment and in
+        any way. "full": and the end of the machine, as by a power failure, for an ``fsync`` each
+        time.
+    :param on_concurrent_run: what a second run on a busy thread does; see
+        :class:`~sansio_copilot.MemoryStore`.
+    :param retention: what is kept, and for how long; by default everything.
+    :param lease: seconds after which a process is taken for dead that has not been heard of, where
+        the system has no locks that tell (Windows); at most 15.
+    :raises ValueError: for an argument that makes no sense.
+    """
+
+    path: str = attrs.field(converter=_path)
+    synchronous: Synchronous = attrs.field(
+        default="normal", kw_only=True, validator=attrs.validators.in_(("normal", "full"))
+    )
+    on_concurrent_run: Literal["reject", "supersede"] = attrs.field(
+        default="reject", kw_only=True, validator=attrs.validators.in_(("reject", "supersede"))
+    )
+    retention: Retention = attrs.field(
+        factory=Retention, kw_only=True, validator=attrs.validators.instance_of(Retention)
+    )
+    lease: float = attrs.field(default=15.0, kw_only=True, validator=_seconds)
+    _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False, repr=False)
+    _engines: list[_Engine] = attrs.field(factory=list, init=False, repr=False)
+
+    blocking = False
+
+    # Its life
+
+    def open(self) -> None:
+        """Open the file, and bring it to the version of this release.
+
+        :raises StoreError: if it cannot be used.
+        :raises StoreUnavailable: if it cannot be used for now.
+        """
+        self._engine()
+
+    def close(self) -> None:
+        """Finish what was begun, and let go of the file. A later call opens it again."""
+        with self._lock:
+            if not self._engines or self._engines[-1].pid != os.getpid():
+                return
+            engine = self._engines.pop()
+        engine.close()
+
+    def check(self) -> Future[None]:
+        """Write something, and so find out whether the store can be used.
+
+        :raises StoreUnavailable: if it cannot, for now.
+        """
+
+        def write(tx: Transaction) -> None:
+            tx.db.execute("UPDATE process SET seen_at = ? WHERE id = 0", (time.time(),))
+
+        return self._engine().write(write)
+
+    def tidy(self) -> Future[bool]:
+        """Do now a step of what is done from time to time: let go what need not be kept.
+
+        :returns: whether there is more to do.
+        """
+        return self._engine().tidy()
+
+    def _engine(self) -> _Engine:
+        engines = self._engines
+        if engines and engines[-1].pid == os.getpid():
+            return engines[-1]
+        with self._lock:
+            if not engines or engines[-1].pid != os.getpid():
+                # That of the process that this one is a fork of stays, because closing it here
+                # would touch its locks.
+                engines.append(_Engine(self))
+            return engines[-1]
+
+    # Runs
+
+    def open_run(self, request: RunRequest) -> Future[Opened]:
+        engine = self._engine()
+        return engine.write(lambda tx: engine.runs.open(tx, request))
+
+    def append(
+        self, key: RunKey, at: int, frames: bytes, result: RunResult | None = None
+    ) -> Future[Signal]:
+        engine = self._engine()
+        return engine.write(lambda tx: engine.runs.append(tx, key, at, frames, result))
+
+    def close_run(
+        self, key: RunKey, at: int, frames: bytes, result: RunResult | None
+    ) -> Future[None]:
+        engine = self._engine()
+        return engine.write(lambda tx: engine.runs.close(tx, key, at, frames, result))
+
+    def renew(self, key: RunKey) -> Future[Signal]:
+        engine = self._engine()
+
+        def renew(tx: Transaction) -> Signal:
+            renewed(engine.runs, tx)
+            return engine.runs.renew(tx, key)
+
+        return engine.write(renew)
+
+    def request_stop(
+        self, thread_id: str, run_id: str | None, owner: str | None = None
+    ) -> Future[bool | Orphan]:
+        engine = self._engine()
+        return engine.write(lambda tx: engine.runs.stop(tx, thread_id, run_id, owner))
+
+    def watch_run(self, key: RunKey, notify: NotifyOwner) -> Cancel:
+        return self._engine().owned.watch(key.seq, notify)
+
+    def orphans(self, limit: int) -> Future[list[Orphan]]:
+        engine = self._engine()
+        return engine.write(lambda tx: engine.runs.orphans(tx, limit))
+
+    # Readers
+
+    def open_cursor(
+        self, thread_id: str, after: str | None, owner: str | None = None
+    ) -> Future[Cursor]:
+        return self._engine().read(lambda db: reads.open_cursor(db, thread_id, after, owner))
+
+    def read(self, cursor: Cursor, max_bytes: int) -> Batch | LogGone | Future[Batch | LogGone]:
+        engine = self._engine()
+        part = cursor.part
+        if part is None:
+            return Batch(b"", cursor, True)
+        if part < 0:
+            piece = engine.tails.read(-part, cursor.offset, max_bytes)
+            if piece is not None:
+                if not piece.ended:
+                    offset = cursor.offset + len(piece.data)
+                    return Batch(piece.data, cursor.at(cursor.index, offset), False)
+                cursor = cursor.at(cursor.index + 1)
+                if piece.data or cursor.part is None:
+                    return Batch(piece.data, cursor, cursor.part is None)
+        return self._read(engine, cursor, max_bytes)
+
+    def _read(self, engine: _Engine, cursor: Cursor, max_bytes: int) -> Future[Batch | LogGone]:
+        """Read from the file; a run whose owner has died is handed out with what was read."""
+        done: Future[Batch | LogGone] = Future()
+
+        def read(db: sqlite3.Connection) -> tuple[Batch | LogGone, int | None]:
+            found = reads.read(db, cursor, max_bytes)
+            blocked = found.blocked
+            if blocked is None or engine.runs.process.is_alive(blocked.process, db):
+                return found.batch, None
+            return found.batch, blocked.run
+
+        def was_read(outcome: Future[tuple[Batch | LogGone, int | None]]) -> None:
+            if (error := outcome.exception()) is not None:
+                done.set_exception(error)
+                return
+            batch, lost = outcome.result()
+            if lost is None or isinstance(batch, LogGone):
+                done.set_result(batch)
+                return
+            engine.tails.found(lost)
+            claim = engine.write(lambda tx: engine.runs.claim(tx, lost))
+            claim.add_done_callback(lambda claimed: was_claimed(batch, claimed))
+
+        def was_claimed(batch: Batch, outcome: Future[Orphan | None]) -> None:
+            if (error := outcome.exception()) is not None:
+                done.set_exception(error)
+            else:
+                done.set_result(attrs.evolve(batch, orphan=outcome.result()))
+
+        # Nobody cancels what is done here, but whoever waits may give the whole of it up.
+        done.set_running_or_notify_cancel()
+        engine.read(read).add_done_callback(was_read)
+        return done
+
+    def watch(self, cursor: Cursor, notify: Notify) -> Cancel:
+        part = cursor.part
+        if part is None or part > 0:
+            notify()
+            return nothing_to_cancel
+        return self._engine().tails.watch(-part, cursor.offset, notify)
+
+    # Threads
+
+    def list_threads(self, query: ThreadQuery = EVERY_THREAD) -> Future[ThreadPage]:
+        return self._engine().read(lambda db: reads.list_threads(db, query))
+
+    def read_history(
+        self, thread_id: str, kind: Kind, cursor: Any, max_bytes: int, owner: str | None = None
+    ) -> Batch | Future[Batch | LogGone]:
+        if isinstance(cursor, Whole):
+            return _page(cursor, max_bytes)
+
+        def read(db: sqlite3.Connection) -> Batch | LogGone:
+            if kind == "frames":
+                place = cursor or reads.history_cursor(db, thread_id, owner)
+                return reads.read(db, place, max_bytes).batch
+            thread = reads.thread_of(db, thread_id, owner)
+            if kind == "state":
+                whole = b"" if thread is None else history.state_of(db, thread)
+            else:
+                whole = b"[]" if thread is None else history.messages_of(db, thread)
+            return _page(Whole(whole), max_bytes)
+
+        return self._engine().read(read)
+
+    def update_thread(
+        self, thread_id: str, changes: Mapping[str, Any], owner: str | None = None
+    ) -> Future[ThreadRecord | None]:
+        return self._engine().write(lambda tx: threads.update(tx, thread_id, changes, owner))
+
+    def delete_thread(self, thread_id: str, owner: str | None = None) -> Future[bool]:
+        engine = self._engine()
+        return engine.write(lambda tx: threads.delete(tx, engine.runs, thread_id, owner))
+
+    def clear(self, owner: str | None = None) -> Future[None]:
+        return self._engine().write(lambda tx: threads.clear(tx, owner))
+
+
+def _page(whole: Whole, max_bytes: int) -> Batch:
+    end = whole.offset + max_bytes
+    return Batch(whole.data[whole.offset : end], Whole(whole.data, end), end >= len(whole.data))

@@ -1,0 +1,241 @@
+"""The tails of live runs: what this process knows of runs that are being followed in it.
+
+A run that is live has one tail in this process, whoever follows it: the number of bytes that its
+log is known to have, the last of those bytes, and the readers that wait for more. Whoever learns of
+more tells the tail once, be it the owner that has just committed an append, or whatever listens to
+other processes. So a thousand readers of one run cost the store the reads of one, and a reader that
+keeps up costs it none.
+
+Three rules make it right:
+
+- A tail never tells what is not in the store. It is told of bytes when they are committed.
+- What it does not know it says (:meth:`Tails.read` returns None), and the store is asked: a reader
+  that lags behind the bytes that are kept, or a run that nobody follows yet.
+- A watch that begins behind what the tail knows is told at once, and one of a run that others own
+  is looked after (:meth:`Tails.followed`) from then on. So no notification is lost between the read
+  of a reader and its watch, and a listener that misses one is made good by the next look.
+
+It may be used from any thread. Readers are notified without the lock, because they may call back.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+
+import attrs
+
+from sansio_copilot.stores.protocol import Cancel, Notify, nothing_to_cancel
+
+
+@attrs.frozen
+class Piece:
+    """What a tail has told a reader.
+
+    :param data: bytes from the reader's offset on; empty if there are none yet.
+    :param ended: whether the run's last byte is in front of the end of ``data``.
+    """
+
+    data: bytes
+    ended: bool
+
+
+class _Tail:
+    __slots__ = ("base", "data", "ended", "lost", "own", "size", "watches")
+
+    def __init__(self, size: int, own: bool) -> None:
+        self.base = size
+        """Where the bytes that are kept begin."""
+        self.data = bytearray()
+        self.size = size
+        self.ended = False
+        self.lost = False
+        """Whether its owner has died, so that only the store knows what is to be done."""
+        self.own = own
+        self.watches: dict[object, Notify] = {}
+
+
+class Tails:
+    """The tails of one store in one process, by whatever names its runs.
+
+    :param run_bytes: bytes that are kept of one run, from its end backwards.
+    :param total_bytes: bytes that are kept of all of them.
+    :param most: tails that are kept of runs that have ended, or that nobody follows.
+    :param on_follow: called, without a lock, when a run of another process begins to be followed.
+    """
+
+    def __init__(
+        self,
+        *,
+        run_bytes: int = 256 * 1024,
+        total_bytes: int = 32 * 1024**2,
+        most: int = 1000,
+        on_follow: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._run_bytes = run_bytes
+        self._total_bytes = total_bytes
+        self._most = most
+        self._on_follow = on_follow
+        self._lock = threading.Lock()
+        self._tails: dict[Hashable, _Tail] = {}
+        # Those that may be forgotten, the one that was used least recently first.
+        self._idle: OrderedDict[Hashable, _Tail] = OrderedDict()
+        self._followed: dict[Hashable, _Tail] = {}
+        self._held = 0
+
+    # What is learned of runs
+
+    def begin(self, run: Hashable) -> None:
+        """A run was opened here, whose owner tells of all that it appends."""
+        with self._lock:
+            self._forget(run)
+            self._tails[run] = _Tail(0, own=True)
+
+    def grew(self, run: Hashable, at: int, data: bytes) -> None:
+        """The log of ``run`` has ``data`` from byte ``at`` on; what it had already is ignored."""
+        with self._lock:
+            tail = self._tails.get(run)
+            if tail is None or at + len(data) <= tail.size:
+                return
+            if at > tail.size:
+                # The bytes in between are in the store, and nobody has brought them here.
+                self._trim(tail, len(tail.data))
+                tail.base = tail.size = at
+            news = data[tail.size - at :] if at < tail.size else data
+            tail.data += news
+            tail.size += len(news)
+            self._held += len(news)
+            if len(tail.data) > 2 * self._run_bytes:
+                self._trim(tail, len(tail.data) - self._run_bytes)
+            if self._held > self._total_bytes:
+                self._make_room(tail)
+            woken = self._take_watches(run, tail)
+        for notify in woken:
+            notify()
+
+    def end(self, run: Hashable) -> None:
+        """``run`` has ended, with the bytes that were told."""
+        self._tell(run, ended=True)
+
+    def lose(self, run: Hashable) -> None:
+        """``run`` has lost its owner: readers have to ask the store."""
+        self._tell(run, ended=False)
+
+    def found(self, run: Hashable) -> None:
+        """Somebody has asked the store about a run that has lost its owner, and sees to it."""
+        with self._lock:
+            if (tail := self._tails.get(run)) is not None:
+                tail.lost = False
+
+    def _tell(self, run: Hashable, *, ended: bool) -> None:
+        with self._lock:
+            tail = self._tails.get(run)
+            if tail is None:
+                return
+            tail.ended, tail.lost = ended, not ended
+            tail.own = False
+            woken = self._take_watches(run, tail)
+            self._rest(run, tail)
+        for notify in woken:
+            notify()
+
+    def forget(self, run: Hashable) -> None:
+        """What is known of ``run`` may be wrong: its readers are sent to the store."""
+        with self._lock:
+            tail = self._tails.get(run)
+            woken = [] if tail is None else list(tail.watches.values())
+            self._forget(run)
+        for notify in woken:
+            notify()
+
+    def followed(self) -> list[tuple[Hashable, int]]:
+        """The runs of other processes that readers wait for here, and their known sizes."""
+        with self._lock:
+            return [(run, tail.size) for run, tail in self._followed.items()]
+
+    # Readers
+
+    def read(self, run: Hashable, offset: int, max_bytes: int) -> Piece | None:
+        """What follows ``offset`` in the log of ``run``; None if only the store can say."""
+        with self._lock:
+            tail = self._tails.get(run)
+            if tail is None or offset < tail.base or offset > tail.size:
+                return None
+            if tail.lost and offset == tail.size:
+                return None
+            if run in self._idle:
+                self._idle.move_to_end(run)
+            begin = offset - tail.base
+            if begin == 0 and len(tail.data) <= max_bytes:
+                return Piece(bytes(tail.data), tail.ended)
+            data = bytes(memoryview(tail.data)[begin : begin + max_bytes])
+            return Piece(data, tail.ended and offset + len(data) == tail.size)
+
+    def watch(self, run: Hashable, offset: int, notify: Notify) -> Cancel:
+        """Call ``notify`` once when there is more behind ``offset``; see :meth:`.Log.watch`."""
+        token = object()
+        with self._lock:
+            tail = self._tails.get(run)
+            if tail is None:
+                tail = self._tails[run] = _Tail(offset, own=False)
+            follows = False
+            waits = offset == tail.size and not tail.ended and not tail.lost
+            if waits:
+                tail.watches[token] = notify
+                self._idle.pop(run, None)
+                follows = not tail.own and run not in self._followed
+                if follows:
+                    self._followed[run] = tail
+        if not waits:
+            notify()
+            return nothing_to_cancel
+        if follows:
+            self._on_follow()
+
+        def cancel() -> None:
+            with self._lock:
+                tail.watches.pop(token, None)
+                if not tail.watches and not tail.own and self._tails.get(run) is tail:
+                    self._rest(run, tail)
+
+        return cancel
+
+    # With the lock held
+
+    def _take_watches(self, run: Hashable, tail: _Tail) -> list[Notify]:
+        woken, tail.watches = list(tail.watches.values()), {}
+        if not tail.own:
+            self._rest(run, tail)
+        return woken
+
+    def _rest(self, run: Hashable, tail: _Tail) -> None:
+        self._followed.pop(run, None)
+        self._idle[run] = tail
+        self._idle.move_to_end(run)
+        while len(self._idle) > self._most:
+            self._forget(next(iter(self._idle)))
+
+    def _forget(self, run: Hashable) -> None:
+        tail = self._tails.pop(run, None)
+        self._idle.pop(run, None)
+        self._followed.pop(run, None)
+        if tail is not None:
+            self._held -= len(tail.data)
+
+    def _trim(self, tail: _Tail, count: int) -> None:
+        del tail.data[:count]
+        tail.base += count
+        self._held -= count
+
+    def _make_room(self, but: _Tail) -> None:
+        """Keep less: first of runs that nobody follows, then half of what is kept of any."""
+        while self._idle and self._held > self._total_bytes:
+            run = next(iter(self._idle))
+            if self._idle[run] is but:
+                break
+            self._forget(run)
+        while self._held > self._total_bytes:
+            # All of them are looked at, but not again before as much has been added.
+            for tail in self._tails.values():
+                self._trim(tail, (len(tail.data) + 1) // 2)

@@ -1,0 +1,109 @@
+"""Requests while the store is unavailable: they wait, within a bound, and ask again.
+
+A database is restarted, a file is locked, a call takes too long: all of that passes, as a rule
+within a second or two. So a request whose store call fails with
+:class:`~sansio_copilot.StoreUnavailable` makes the same call again after a pause, and the pauses
+grow. Before its response has begun it gives up after ``Limits.unavailable_seconds``, and is
+answered 503; a stream goes on for ``Limits.outage_seconds``, as the run does that it follows.
+
+An exchange has no clock. What it waits is the sum of its pauses, and the time limit of each call
+that was given up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any, Final, TypeVar
+
+from ..calls import Call
+from ..errors import StoreUnavailable
+from ..limits import Limits
+from ..runs.outage import Outage
+from ..stores.calls import StoreCall
+from ..stores.protocol import Batch, Cancel, Log, Notify, nothing_to_cancel
+from .actions import Action, WaitForFrames
+
+T = TypeVar("T")
+
+
+class _Silence:
+    """A log that says nothing, to wait for."""
+
+    blocking = False
+
+    def read(self, cursor: Any, max_bytes: int) -> Batch:
+        return Batch(b"", cursor, False)
+
+    def watch(self, cursor: Any, notify: Notify) -> Cancel:
+        return nothing_to_cancel
+
+
+SILENCE: Final[Log] = _Silence()
+
+
+class Patience:
+    """How long one request waits for a store that is unavailable.
+
+    :param seconds: after which it gives up.
+    :param limits: give the time after which a call is given up.
+    """
+
+    __slots__ = ("_call_seconds", "_outage", "_spoke", "_waited")
+
+    def __init__(self, seconds: float, limits: Limits) -> None:
+        self._outage = Outage(seconds)
+        self._call_seconds = limits.store_seconds
+        self._waited = 0.0
+        self._spoke = 0.0
+
+    def is_silent_for(self, seconds: float) -> bool:
+        """Whether a stream has waited for so long since this was last true."""
+        if self._waited < self._spoke + seconds:
+            return False
+        self._spoke = self._waited
+        return True
+
+    def wait(self, error: StoreUnavailable) -> Generator[Action, Any, None]:
+        """Wait before the call is made again that has raised ``error``.
+
+        :raises StoreUnavailable: ``error``, when the patience is at its end.
+        """
+        if isinstance(error, TimeoutError):
+            self._waited += self._call_seconds
+        pause = self._outage.next_pause(self._waited)
+        if pause is None:
+            raise error
+        self._waited += pause
+        yield WaitForFrames(SILENCE, None, pause)
+
+
+def patient(steps: Generator[Call, Any, T], limits: Limits) -> Generator[Action, Any, T]:
+    """The steps of an endpoint, each store call of which is made again while that may help."""
+    patience = Patience(limits.unavailable_seconds, limits)
+    try:
+        action = next(steps)
+        while True:
+            try:
+                outcome = yield action
+            except StoreUnavailable as error:
+                action = yield from _again(steps, action, error, patience)
+            except BaseException as error:
+                action = steps.throw(error)
+            else:
+                action = steps.send(outcome)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+
+
+def _again(
+    steps: Generator[Call, Any, T], action: Call, error: StoreUnavailable, patience: Patience
+) -> Generator[Action, Any, Call]:
+    """Wait, if ``action`` is worth it; returns the action that comes next."""
+    try:
+        if not isinstance(action, StoreCall):
+            raise error
+        yield from patience.wait(error)
+    except BaseException as end:
+        return steps.throw(end)
+    return action

@@ -1,0 +1,33 @@
+"""The cursors of lists of threads, which clients are given and send back.
+
+A list has the last updated thread first. A cursor names the place behind a thread, and no count, so
+that it does not shift when other threads are new.
+"""
+
+from __future__ import annotations
+
+import base64
+
+from .. import json_codec
+from .protocol import UnknownCursor
+
+
+def cursor_behind(updated_at: float, thread_id: str) -> str:
+    """The cursor of the page that begins behind the thread with that time and id."""
+    place = json_codec.encode([updated_at, thread_id])
+    return base64.urlsafe_b64encode(place).decode().rstrip("=")
+
+
+def place_at(cursor: str) -> tuple[float, str]:
+    """The time and id that :func:`cursor_behind` has written down.
+
+    :raises UnknownCursor: if it was not that.
+    """
+    try:
+        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
+        updated_at, thread_id = json_codec.decode(base64.urlsafe_b64decode(padded))
+        if isinstance(thread_id, str):
+            return float(updated_at), thread_id
+    except (ValueError, TypeError, OverflowError):
+        pass
+    raise UnknownCursor("it is no cursor of this store")

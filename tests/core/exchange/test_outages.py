@@ -1,0 +1,202 @@
+"""Requests while the store is unavailable: they wait and ask again, and in the end are told."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from sansio_copilot import CopilotRuntime, Hooks, Limits, MemoryStore, Response, StoreUnavailable
+from sansio_copilot.exchange.outages import SILENCE
+from sansio_copilot.stores.protocol import Batch, Orphan, RunKey, nothing_to_cancel
+from sansio_copilot.testing import Client, run_input
+
+BASE = "/api/copilotkit"
+RUN, CONNECT = f"{BASE}/agent/default/run", f"{BASE}/agent/default/connect"
+SECRET = "password=hunter2"
+
+
+METHODS = frozenset(
+    {"open_run", "open_cursor", "read", "list_threads", "request_stop", "close_run"}
+)
+
+
+class CallTookTooLong(TimeoutError, StoreUnavailable):
+    """What a binding raises for a call that it has given up."""
+
+
+class Restarting(MemoryStore):
+    """It is unavailable until a time that a test sets, from a time on that it sets too."""
+
+    def __init__(self, error: type[StoreUnavailable] = StoreUnavailable) -> None:
+        super().__init__()
+        self.error = error
+        self.methods: set[str] = set()
+        self.until = 0.0
+        self.server: Client
+        self.calls = 0
+
+    def go_down(self, seconds: float, *methods: str) -> None:
+        self.methods, self.until = set(methods), self.server.now + seconds
+
+    def __getattribute__(self, name: str) -> Any:
+        value = super().__getattribute__(name)
+        if name not in METHODS:
+            return value
+
+        def call(*args: Any) -> Any:
+            if name in self.methods and self.server.now < self.until:
+                self.calls += 1
+                raise self.error(SECRET)
+            return value(*args)
+
+        return call
+
+
+async def agent(input: Any, context: Any) -> AsyncIterator[Any]:
+    yield {"type": "RUN_STARTED", "threadId": input.thread_id, "runId": input.run_id}
+    yield {"type": "CUSTOM", "name": "n", "value": 1}
+    yield {"type": "RUN_FINISHED", "threadId": input.thread_id, "runId": input.run_id}
+
+
+def client(store: Restarting, **options: Any) -> Client:
+    store.server = Client(CopilotRuntime({"default": agent}, store=store, **options))
+    return store.server
+
+
+def test_a_request_waits_for_a_store_that_comes_back() -> None:
+    store = Restarting()
+    server = client(store)
+    store.go_down(5, "open_run", "open_cursor", "list_threads", "request_stop")
+    started = server.now
+    assert server.post(RUN, json=run_input("t1")).events()[-1]["type"] == "RUN_FINISHED"
+    assert 5 <= server.now - started < 7
+    store.go_down(5, "open_run", "open_cursor", "list_threads", "request_stop")
+    assert len(server.post(CONNECT, json=run_input("t1")).events()) == 3
+    store.go_down(5, "open_run", "open_cursor", "list_threads", "request_stop")
+    assert len(server.get(f"{BASE}/threads").json()["threads"]) == 1
+    store.go_down(5, "open_run", "open_cursor", "list_threads", "request_stop")
+    assert server.post(f"{BASE}/agent/default/stop/t1").json()["stopped"] is False
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable, CallTookTooLong])
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", RUN), ("POST", CONNECT), ("GET", f"{BASE}/threads")]
+)
+def test_it_is_told_to_come_again_when_that_takes_too_long(
+    method: str, path: str, error: type[StoreUnavailable], caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Restarting(error)
+    server = client(store, limits=Limits(unavailable_seconds=3, store_seconds=2))
+    store.go_down(1e9, "open_run", "open_cursor", "list_threads")
+    started = server.now
+    with caplog.at_level(logging.ERROR):
+        answer = server.get(path) if method == "GET" else server.post(path, json=run_input("t1"))
+    assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+    assert answer.json()["message"] == "The thread store is unavailable"
+    assert SECRET not in answer.body.decode()
+    [line] = [record.getMessage() for record in caplog.records]
+    assert f"{method} {path} is answered 503 in store method" in line
+    assert SECRET in line
+    # A call that was given up has taken its time too, which the test's clock does not know.
+    expected = 3 if error is StoreUnavailable else 1
+    assert server.now - started <= expected
+    assert store.calls > 1
+
+
+def test_a_hook_may_answer_in_its_place() -> None:
+    store = Restarting()
+    server = client(store, hooks=Hooks(on_error=lambda context: Response(418)))
+    store.go_down(1e9, "open_run")
+    assert server.post(RUN, json=run_input("t1")).status == 418
+
+
+def test_what_is_no_call_of_the_store_is_not_made_again() -> None:
+    calls = []
+
+    def agents(request: Any) -> Any:
+        calls.append(request)
+        raise StoreUnavailable(SECRET)
+
+    server = Client(CopilotRuntime(agents))
+    assert server.post(RUN, json=run_input("t1")).status == 503
+    assert len(calls) == 1
+
+
+def test_a_stream_goes_on_when_the_store_is_back() -> None:
+    store = Restarting()
+    server = client(store, limits=Limits(heartbeat_seconds=5))
+    stream = server.stream("POST", RUN, json=run_input("t1"))
+    assert stream.next()["type"] == "RUN_STARTED"
+    store.go_down(20, "read")
+    assert [event["type"] for event in stream] == ["CUSTOM", "RUN_FINISHED"]
+    assert stream.body.count(b": keep-alive") == 4
+
+
+def test_a_stream_is_broken_off_when_that_takes_too_long() -> None:
+    store = Restarting()
+    server = client(store, limits=Limits(outage_seconds=8, heartbeat_seconds=100))
+    stream = server.stream("POST", RUN, json=run_input("t1"))
+    assert stream.next()["type"] == "RUN_STARTED"
+    store.go_down(1e9, "read")
+    started = server.now
+    with pytest.raises(EOFError):
+        stream.next()
+    assert 6 < server.now - started <= 8
+    assert b"CUSTOM" not in stream.body
+
+
+def test_a_reader_that_cannot_end_an_orphan_is_handed_it_again() -> None:
+    orphan = Orphan(RunKey("t1", 1, "dead"), "default", b"")
+
+    class Orphaned(Restarting):
+        handed = 0
+
+        def open_cursor(self, thread_id: str, after: str | None, owner: str | None = None) -> Any:
+            return "cursor"
+
+        def read(self, cursor: Any, max_bytes: int) -> Batch:
+            self.handed += 1
+            return Batch(b"", cursor, self.closed, None if self.closed else orphan)
+
+        closed = False
+
+        def close_run(self, *args: Any) -> None:
+            self.closed = True
+
+    store = Orphaned()
+    server = client(store)
+    store.go_down(3, "close_run")
+    assert server.post(CONNECT, json=run_input("t1")).status == 200
+    assert store.handed > 2
+    assert store.closed
+
+
+def test_a_client_that_goes_meanwhile_leaves_nothing() -> None:
+    store = Restarting()
+    server = client(store)
+    exchange = server.runtime.exchange(_request(), server.now)
+    store.go_down(1e9, "open_run")
+    exchange.start()
+    exchange.failed(StoreUnavailable(SECRET))
+    assert type(exchange.client_gone()).__name__ == "Abandon"
+
+
+def _request() -> Any:
+    from sansio_copilot import Request
+
+    return Request(
+        "POST",
+        RUN,
+        "",
+        {},
+        b'{"threadId":"t1","runId":"r","messages":[],'
+        b'"tools":[],"context":[],"state":{},"forwardedProps":{}}',
+    )
+
+
+def test_silence_says_nothing() -> None:
+    assert SILENCE.read(None, 10) == Batch(b"", None, False)
+    assert SILENCE.watch(None, lambda: None) is nothing_to_cancel
