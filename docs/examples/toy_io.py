@@ -23,6 +23,8 @@ from typing import Any
 
 import h11
 
+from sansio_copilot.calls import is_deferred
+
 
 class Disconnected(Exception):
     """The client has gone."""
@@ -181,7 +183,9 @@ async def in_thread(function: Callable[..., Any], *args: Any) -> Any:
 
 
 async def settled(outcome: Any) -> Any:
-    """``outcome``, or what awaiting it gives."""
+    """``outcome``, or what awaiting it gives; a store with threads of its own returns a future."""
+    if is_deferred(outcome):
+        return await in_thread(outcome.result)
     return await outcome if inspect.isawaitable(outcome) else outcome
 
 

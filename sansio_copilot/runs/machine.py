@@ -247,6 +247,9 @@ class Run(RunParts):
         if self._unstored:
             self._at += len(self._unstored)
             self._unstored = b""
+            # Frames wait for others from now on, so that a store which takes longer than they do is
+            # not called again for each event.
+            self._appended_at = now
         self._outage = None
         return self._pull(now) if outcome is Signal.CONTINUE else self._obey(outcome, now)
 

@@ -18,7 +18,7 @@ from .contexts import make_looking_runtime
 from .faulty_agents import FAULTY
 from .faulty_parts import make_faulty_runtime
 from .hooks import make_hooks
-from .stores import ODD_STORES, AsyncStore, BlockingStore
+from .stores import ODD_STORES, AsyncStore, BlockingStore, in_a_file
 
 CONFIG_HEADER = "x-conformance-config"
 BODY_BYTES = 100_000
@@ -80,6 +80,9 @@ def make_runtime(base_path: str, limits: str) -> CopilotRuntime:
             store=store,  # type: ignore[arg-type] # methods are made when they are looked up
             limits=LIMITS,
         )
+    others["sqlite-store"] = CopilotRuntime(
+        AGENTS, base_path=base_path, store=in_a_file(), limits=LIMITS
+    )
     abandoned = {
         "abandoned": None,
         **{f"abandoned-{name}": store for name, store in stores.items()},

@@ -5,14 +5,18 @@ And stores that are made in a way that leaves them without a hash or a weak refe
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
+import tempfile
 import threading
+from pathlib import Path
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 import attrs
 
+from copilot_bindings.stores import SQLiteStore
 from sansio_copilot import MemoryStore
 
 
@@ -110,6 +114,16 @@ ODD_STORES = {
     "attrs-store": _AttrsStore(),
     "slotted-store": _SlottedStore(),
 }
+
+
+def in_a_file() -> SQLiteStore:
+    """A store in a file of its own, which is closed and goes when the process ends."""
+    directory = tempfile.TemporaryDirectory(prefix="sansio-copilot-")
+    store = SQLiteStore(Path(directory.name, "threads.db"))
+    # What was registered last is called first.
+    atexit.register(directory.cleanup)
+    atexit.register(store.close)
+    return store
 
 
 def in_event_loop() -> bool:

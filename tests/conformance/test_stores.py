@@ -14,7 +14,7 @@ pytestmark = pytest.mark.parametrize(
         "main",
         *(
             pytest.param(name, marks=pytest.mark.one_a_loop)
-            for name in ("async-store", "blocking-store")
+            for name in ("async-store", "blocking-store", "sqlite-store")
         ),
         *(pytest.param(name, marks=pytest.mark.one_a_binding) for name in ODD_STORES),
     ],

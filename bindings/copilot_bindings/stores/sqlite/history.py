@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
+from collections.abc import Iterable
+
+import attrs
 
 from sansio_copilot.stores.protocol import RunResult
 
@@ -18,9 +21,11 @@ _AT_ONCE = 256
 
 
 def add_result(tx: Transaction, run: int, result: RunResult) -> None:
-    """Write down what a run would leave; it counts when the run has ended."""
+    """Write down what a run would leave, which counts when it has ended.
+
+    What was written down for it before has been withdrawn.
+    """
     db = tx.db
-    withdraw_result(tx, run)
     base = run << 32
     for at, piece in pieces(result.frames):
         db.execute("INSERT INTO history (id, data) VALUES (?, ?)", (base | at, piece))
@@ -30,7 +35,6 @@ def add_result(tx: Transaction, run: int, result: RunResult) -> None:
         " VALUES (?, ?, ?, ?, ?)",
         (run, result.messages, result.state, ids, result.ended_at),
     )
-    db.execute("UPDATE run SET sealable = 1 WHERE id = ?", (run,))
 
 
 def withdraw_result(tx: Transaction, run: int) -> None:
@@ -38,54 +42,77 @@ def withdraw_result(tx: Transaction, run: int) -> None:
     base = run << 32
     tx.db.execute("DELETE FROM history WHERE id >= ? AND id < ?", (base, (run + 1) << 32))
     tx.db.execute("DELETE FROM outcome WHERE run = ?", (run,))
-    tx.db.execute("UPDATE run SET sealable = 0 WHERE id = ? AND sealable = 1", (run,))
 
 
-def keep(tx: Transaction, thread: int, run: int, retention: Retention) -> None:
+@attrs.frozen
+class Left:
+    """What a run has left beside its frames.
+
+    :param has_conversation: whether it has left messages.
+    """
+
+    has_conversation: bool
+    has_state: bool
+    message_ids: Iterable[str]
+    ended_at: float
+
+    @classmethod
+    def by(cls, result: RunResult) -> Left:
+        """What ``result`` says."""
+        return cls(
+            result.messages is not None,
+            result.state is not None,
+            result.message_ids,
+            result.ended_at,
+        )
+
+    @classmethod
+    def stored(cls, db: sqlite3.Connection, run: int) -> Left:
+        """What was written down when its terminal event was."""
+        conversation, state, ids, ended_at = db.execute(
+            "SELECT conversation IS NOT NULL, state IS NOT NULL, message_ids, ended_at"
+            " FROM outcome WHERE run = ?",
+            (run,),
+        ).fetchone()
+        return cls(bool(conversation), bool(state), json.loads(ids), ended_at)
+
+
+def keep(tx: Transaction, thread: int, run: int, left: Left, retention: Retention) -> None:
     """Make a run that has ended a part of its thread's history, with what it left."""
     db = tx.db
-    runs, created_at, updated_at, conversation_run, state_run = db.execute(
-        "SELECT runs, created_at, updated_at, conversation_run, state_run FROM thread WHERE id = ?",
-        (thread,),
+    runs, created_at, updated_at, conversation_run, state_run, agent_id, last = db.execute(
+        "SELECT t.runs, t.created_at, t.updated_at, t.conversation_run, t.state_run, r.agent_id,"
+        " (SELECT MAX(id) FROM run WHERE thread = t.id AND state = 1)"
+        " FROM thread t, run r WHERE t.id = ? AND r.id = ?",
+        (thread, run),
     ).fetchone()
-    has_messages, has_state, message_ids, ended_at = db.execute(
-        "SELECT conversation IS NOT NULL, state IS NOT NULL, message_ids, ended_at FROM outcome"
-        " WHERE run = ?",
-        (run,),
-    ).fetchone()
-    (agent_id,) = db.execute("SELECT agent_id FROM run WHERE id = ?", (run,)).fetchone()
     if not runs:
-        created_at = updated_at = ended_at
-    (last,) = db.execute(
-        "SELECT MAX(id) FROM run WHERE thread = ? AND state = 1", (thread,)
-    ).fetchone()
+        created_at = updated_at = left.ended_at
     changes: dict[str, object] = {
         "runs": runs + 1,
         "created_at": created_at,
-        "updated_at": max(updated_at, ended_at),
+        "updated_at": max(updated_at, left.ended_at),
     }
     if last == run:
         changes["agent_id"] = agent_id
-        if has_messages:
+        if left.has_conversation:
             _drop_text(db, "conversation", conversation_run)
             changes["conversation_run"] = run
-        if has_state:
+        if left.has_state:
             _drop_text(db, "state", state_run)
             changes["state_run"] = run
-    assignments = ", ".join(f"{name} = ?" for name in changes)
+    else:
+        # It was superseded, and has ended after its successor.
+        _drop_text(db, "conversation", run)
+        _drop_text(db, "state", run)
+    assignments = ", ".join([f"{name} = ?" for name in changes])
     db.execute(f"UPDATE thread SET {assignments} WHERE id = ?", (*changes.values(), thread))
-    ids = [to_text(one) for one in json.loads(message_ids)]
     db.executemany(
         "INSERT OR IGNORE INTO message (thread, message_id, run) VALUES (?, ?, ?)",
-        [(thread, one, run) for one in ids],
+        [(thread, to_text(one), run) for one in left.message_ids],
     )
-    if last != run:
-        # It was superseded, and has ended after its successor.
-        if has_messages:
-            _drop_text(db, "conversation", run)
-        if has_state:
-            _drop_text(db, "state", run)
-    _let_raw_frames_go(db, thread, retention)
+    if runs + 1 > retention.resumable_runs:
+        _let_raw_frames_go(db, thread, retention)
     if runs + 1 > retention.max_runs_per_thread:
         drop_oldest(tx, thread, int(runs + 1 - retention.max_runs_per_thread), retention)
 
@@ -102,8 +129,6 @@ def _drop_text(db: sqlite3.Connection, column: str, run: int | None) -> None:
 
 def _let_raw_frames_go(db: sqlite3.Connection, thread: int, retention: Retention) -> None:
     """Keep the raw frames of the last runs only, and those of others for whoever reads them."""
-    if retention.resumable_runs == float("inf"):
-        return
     db.execute(
         "UPDATE run SET raw_until = ? WHERE id IN (SELECT id FROM run"
         " WHERE thread = ? AND state = 1 AND raw_until IS NULL"

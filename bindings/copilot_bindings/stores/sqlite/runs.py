@@ -31,7 +31,7 @@ from ..retention import Retention
 from ..tails import Tails
 from ..texts import from_text, to_text
 from .connection import Transaction
-from .history import add_result, keep, messages_of, withdraw_result
+from .history import Left, add_result, keep, messages_of, withdraw_result
 from .processes import Process
 from .schema import HISTORY, MOST_BYTES, NOBODY, OPEN, OVER, TOLD_SEALED, TOLD_TO_STOP
 
@@ -152,14 +152,15 @@ class Runs:
             return signal
         if news:
             self._add(tx, run, size, news)
-        owned = self.owned.get(run)
-        if result is not None:
-            if owned is None or owned.result is not result:
-                add_result(tx, run, result)
-                tx.then(lambda: self._note_result(run, result))
-        elif found[3] and news:
+        sealable = found[3]
+        if sealable and (news or result is not None):
             withdraw_result(tx, run)
-            tx.then(lambda: self._note_result(run, None))
+        if result is not None:
+            add_result(tx, run, result)
+        if bool(sealable) != (result is not None) and (news or result is not None):
+            db.execute("UPDATE run SET sealable = ? WHERE id = ?", (result is not None, run))
+        if news or result is not None:
+            tx.then(lambda: self._note_result(run, result))
         return signal
 
     def _note_result(self, run: int, result: RunResult | None) -> None:
@@ -171,46 +172,53 @@ class Runs:
     ) -> None:
         """See :meth:`.ThreadStore.close_run`."""
         db, run = tx.db, key.seq
-        found = db.execute("SELECT state, sealable FROM run WHERE id = ?", (run,)).fetchone()
+        found = db.execute(
+            "SELECT r.state, r.sealable, t.id, t.dead, t.runs"
+            " FROM run r JOIN thread t ON t.id = r.thread WHERE r.id = ?",
+            (run,),
+        ).fetchone()
         if found is None or found[0] != OPEN:
             return
+        _, sealable, thread, dead, runs = found
         size = self._size(tx, run)
         news = news_in(key, at, frames, size)
         if news:
             self._add(tx, run, size, news)
         owned = self.owned.get(run)
-        stored = found[1] and owned is not None and owned.result is result and not news
-        if result is not None and not stored:
+        is_stored = sealable and owned is not None and owned.result is result and not news
+        stays = result is not None and not dead
+        if sealable and not (is_stored and stays):
+            withdraw_result(tx, run)
+        if stays and not is_stored:
+            assert result is not None
             add_result(tx, run, result)
-        self._end(tx, run, has_result=result is not None)
+        self._end(tx, run, stays=stays)
+        if stays:
+            assert result is not None
+            keep(tx, thread, run, Left.by(result), self.retention)
+        elif not dead and not runs and not _has_open(db, thread):
+            db.execute("UPDATE thread SET dead = 1 WHERE id = ?", (thread,))
         tx.then(lambda: self.owned.end(run))
 
     def seal(self, tx: Transaction, run: int) -> None:
         """End a run that has its terminal event, with the result that came with that."""
-        (process,) = tx.db.execute("SELECT process FROM run WHERE id = ?", (run,)).fetchone()
-        self._end(tx, run, has_result=True)
-        self._tell(tx, run, process, TOLD_SEALED)
-
-    def _end(self, tx: Transaction, run: int, *, has_result: bool) -> None:
-        db = tx.db
-        thread, dead, runs = db.execute(
-            "SELECT t.id, t.dead, t.runs FROM run r JOIN thread t ON t.id = r.thread"
+        thread, dead, process = tx.db.execute(
+            "SELECT t.id, t.dead, r.process FROM run r JOIN thread t ON t.id = r.thread"
             " WHERE r.id = ?",
             (run,),
         ).fetchone()
-        stays = has_result and not dead
+        self._end(tx, run, stays=not dead)
+        if not dead:
+            keep(tx, thread, run, Left.stored(tx.db, run), self.retention)
+        self._tell(tx, run, process, TOLD_SEALED)
+
+    def _end(self, tx: Transaction, run: int, *, stays: bool) -> None:
         raw_until = None if stays else time.time() + self.retention.resume_seconds
-        db.execute(
+        tx.db.execute(
             "UPDATE run SET state = ?, process = NULL, sealable = 0, stop = 0, size = ?,"
             " raw_until = ? WHERE id = ?",
             (HISTORY if stays else OVER, self._size(tx, run), raw_until, run),
         )
-        if stays:
-            keep(tx, thread, run, self.retention)
-        else:
-            withdraw_result(tx, run)
-            if not dead and not runs and not _has_open(db, thread):
-                db.execute("UPDATE thread SET dead = 1 WHERE id = ?", (thread,))
         tx.then(lambda: self.tails.end(run))
         self._handed.pop(run, None)
 

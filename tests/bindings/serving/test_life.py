@@ -1,0 +1,345 @@
+"""A store is opened before anything is served and closed at the end, by every binding."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from copilot_bindings import asyncio as on_asyncio
+from copilot_bindings import sockets as on_sockets
+from copilot_bindings.asgi import CopilotASGI
+from copilot_bindings.serving.life import StoreNotOpened
+from copilot_bindings.wsgi import CopilotWSGI
+from sansio_copilot import CopilotRuntime, MemoryStore
+from sansio_copilot.errors import sole_cause
+from sansio_copilot.testing import Client
+
+INFO = "/api/copilotkit/threads"
+
+
+class Noted(MemoryStore):
+    """A store that notes its life."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        super().__init__()
+        self.life: list[str] = []
+        self.error = error
+        self.at_close: Exception | None = None
+
+    def open(self) -> None:
+        self.life.append("open")
+        if self.error is not None:
+            raise self.error
+
+    def close(self) -> None:
+        self.life.append("close")
+        if self.at_close is not None:
+            raise self.at_close
+
+    def list_threads(self, *args: Any) -> Any:
+        self.life.append("list")
+        return super().list_threads(*args)
+
+
+class Late(Noted):
+    """The same, with coroutines."""
+
+    async def open(self) -> None:  # type: ignore[override]
+        await asyncio.sleep(0)
+        super().open()
+
+    async def close(self) -> None:  # type: ignore[override]
+        super().close()
+
+
+def get(port: int) -> int:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{INFO}") as answer:
+        json.load(answer)
+        status: int = answer.status
+    return status
+
+
+def serve_asyncio(runtime: CopilotRuntime, during: Callable[[int], object]) -> None:
+    async def main() -> None:
+        async with await on_asyncio.start_server(runtime, port=0) as server:
+            await asyncio.to_thread(during, server.port)
+
+    asyncio.run(main())
+
+
+def serve_trio(runtime: CopilotRuntime, during: Callable[[int], object]) -> None:
+    import trio
+
+    from copilot_bindings.trio import serve
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            server = await nursery.start(_start, serve, runtime)
+            await trio.to_thread.run_sync(during, server.port)
+            await server.close()
+
+    async def _start(serve: Any, runtime: Any, *, task_status: Any) -> None:
+        await serve(runtime, port=0, task_status=task_status)
+
+    try:
+        trio.run(main)
+    except BaseExceptionGroup as group:
+        # That of the nursery of this test.
+        raise sole_cause(group) from None
+
+
+def serve_sockets(runtime: CopilotRuntime, during: Callable[[int], object]) -> None:
+    with on_sockets.start_server(runtime, port=0) as server:
+        during(server.port)
+
+
+SERVERS = [serve_asyncio, serve_trio, serve_sockets]
+IDS = ["asyncio", "trio", "sockets"]
+
+
+@pytest.mark.parametrize(
+    ("serve", "kind"),
+    # The coroutines are made for asyncio.
+    [*((serve, Noted) for serve in SERVERS), (serve_asyncio, Late), (serve_sockets, Late)],
+)
+def test_a_server_opens_it_first_and_closes_it_last(serve: Any, kind: type[Noted]) -> None:
+    store = kind()
+    serve(CopilotRuntime({}, store=store), get)
+    assert store.life == ["open", "list", "close"]
+
+
+@pytest.mark.parametrize("serve", SERVERS, ids=IDS)
+def test_one_that_cannot_be_opened_is_named_and_nothing_is_served(serve: Any) -> None:
+    store = Noted(OSError("no such disk"))
+
+    def during(port: int) -> None:
+        raise AssertionError("it serves")
+
+    with pytest.raises(StoreNotOpened, match="the store Noted cannot be opened: no such disk"):
+        serve(CopilotRuntime({}, store=store), during)
+    assert store.life == ["open"]
+
+
+def test_one_that_cannot_be_closed_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    store = Noted()
+    store.at_close = OSError("the disk is gone")
+    serve_asyncio(CopilotRuntime({}, store=store), get)
+    assert "the store Noted could not be closed" in caplog.text
+
+
+def test_servers_that_share_one_open_and_close_it_once() -> None:
+    store = Noted()
+
+    def during(port: int) -> None:
+        serve_sockets(CopilotRuntime({}, store=store), get)
+        assert store.life == ["open", "list"], "another one uses it"
+        get(port)
+
+    serve_asyncio(CopilotRuntime({}, store=store), during)
+    assert store.life == ["open", "list", "list", "close"]
+    serve_asyncio(CopilotRuntime({}, store=store), get)
+    assert store.life[4:] == ["open", "list", "close"]
+
+
+def test_who_comes_while_it_is_opened_waits() -> None:
+    opening, goes_on = threading.Event(), threading.Event()
+
+    class Slow(Noted):
+        def open(self) -> None:
+            super().open()
+            opening.set()
+            assert goes_on.wait(20)
+
+    store = Slow()
+    served: list[int] = []
+
+    def serve() -> None:
+        serve_sockets(CopilotRuntime({}, store=store), lambda port: served.append(get(port)))
+
+    threads = [threading.Thread(target=serve) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    assert opening.wait(20)
+    assert served == []
+    goes_on.set()
+    for thread in threads:
+        thread.join(20)
+    assert served == [200, 200]
+    assert store.life.count("open") == store.life.count("close") >= 1
+
+
+def test_who_waits_for_one_that_fails_is_told_as_well() -> None:
+    waiting, failed = threading.Event(), list[BaseException]()
+
+    class Slow(Noted):
+        def open(self) -> None:
+            assert waiting.wait(20)
+            super().open()
+
+    store = Slow(OSError("no such disk"))
+
+    def serve() -> None:
+        try:
+            serve_sockets(CopilotRuntime({}, store=store), get)
+        except StoreNotOpened as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=serve) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    waiting.set()
+    for thread in threads:
+        thread.join(20)
+    assert len(failed) == 2
+
+
+class ASGI:
+    """A server for one application and one loop, without HTTP."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def request(self) -> int:
+        sent: list[Any] = []
+        scope = {"type": "http", "method": "GET", "path": INFO, "query_string": b"", "headers": []}
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": b""}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await self.app(scope, receive, send)
+        status: int = sent[0]["status"]
+        return status
+
+    async def lifespan(self, during: Callable[[], Awaitable[object]]) -> list[str]:
+        sent: list[str] = []
+        ends = asyncio.Event()
+        started = asyncio.Event()
+        first = True
+
+        async def receive() -> Any:
+            nonlocal first
+            if first:
+                first = False
+                return {"type": "lifespan.startup"}
+            await ends.wait()
+            return {"type": "lifespan.shutdown"}
+
+        async def send(message: Any) -> None:
+            sent.append(message["type"])
+            started.set()
+
+        task = asyncio.ensure_future(self.app({"type": "lifespan"}, receive, send))
+        await started.wait()
+        await during()
+        ends.set()
+        await task
+        return sent
+
+
+def test_asgi_opens_it_at_startup() -> None:
+    store = Noted()
+    server = ASGI(CopilotASGI(CopilotRuntime({}, store=store)))
+
+    async def during() -> None:
+        assert store.life == ["open"]
+        assert await server.request() == 200
+
+    sent = asyncio.run(server.lifespan(during))
+    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert store.life == ["open", "list", "close"]
+
+
+def test_asgi_fails_its_startup_when_it_cannot(caplog: pytest.LogCaptureFixture) -> None:
+    server = ASGI(CopilotASGI(CopilotRuntime({}, store=Noted(OSError("no such disk")))))
+    assert asyncio.run(server.lifespan(lambda: asyncio.sleep(0))) == ["lifespan.startup.failed"]
+    assert "the application does not start: the store Noted cannot be opened" in caplog.text
+
+
+def test_asgi_without_a_lifespan_opens_it_at_its_first_request() -> None:
+    store = Noted()
+    app = CopilotASGI(CopilotRuntime({}, store=store))
+
+    async def main() -> None:
+        server = ASGI(app)
+        assert {*await asyncio.gather(server.request(), server.request())} == {200}
+        assert store.life == ["open", "list", "list"]
+        await app.close()
+
+    asyncio.run(main())
+    assert store.life == ["open", "list", "list", "close"]
+
+
+def test_asgi_answers_503_while_it_cannot(caplog: pytest.LogCaptureFixture) -> None:
+    store = Noted(OSError("no such disk"))
+    server = ASGI(CopilotASGI(CopilotRuntime({}, store=store)))
+
+    async def main() -> None:
+        assert await server.request() == 503
+        store.error = None
+        assert await server.request() == 200
+
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(main())
+    assert "a request is answered 503: the store Noted cannot be opened" in caplog.text
+
+
+def wsgi_request(app: CopilotWSGI) -> str:
+    told: list[str] = []
+    environ = {
+        "REQUEST_METHOD": "GET",
+        "PATH_INFO": INFO,
+        "QUERY_STRING": "",
+        "SERVER_NAME": "test",
+        "SERVER_PORT": "80",
+        "wsgi.url_scheme": "http",
+    }
+
+    def start_response(status: str, headers: Any, exc_info: Any = None) -> Any:
+        told.append(status)
+
+    answer = app(environ, start_response)
+    list(answer)
+    if hasattr(answer, "close"):
+        answer.close()
+    return told[0]
+
+
+@pytest.fixture
+def noted() -> Iterator[tuple[Noted, CopilotWSGI]]:
+    store = Noted(OSError("no such disk"))
+    app = CopilotWSGI(CopilotRuntime({}, store=store))
+    yield store, app
+    app.close(grace_seconds=0)
+
+
+def test_wsgi_opens_it_at_its_first_request(
+    noted: tuple[Noted, CopilotWSGI], caplog: pytest.LogCaptureFixture
+) -> None:
+    store, app = noted
+    with caplog.at_level(logging.ERROR):
+        assert wsgi_request(app).startswith("503")
+    assert "a request is answered 503: the store Noted cannot be opened" in caplog.text
+    store.error = None
+    assert wsgi_request(app).startswith("200")
+    assert store.life == ["open", "open", "list"]
+    app.close(grace_seconds=0)
+    assert store.life[-1] == "close"
+
+
+def test_a_client_of_a_test_opens_and_closes_it() -> None:
+    store = Noted()
+    client = Client(CopilotRuntime({}, store=store))
+    assert client.get(INFO).status == 200
+    client.close()
+    assert store.life == ["open", "list", "close"]
