@@ -119,7 +119,10 @@ def _modern(fields: dict[str, Any]) -> dict[str, Any]:
 
     CopilotKit's client still sends them for attachments.
     """
-    return {**fields, "messages": list(map(_modern_message, fields["messages"]))}
+    messages = fields["messages"]
+    if list not in map(type, [message.get("content") for message in messages]):
+        return fields
+    return {**fields, "messages": list(map(_modern_message, messages))}
 
 
 def _modern_message(message: dict[str, Any]) -> dict[str, Any]:

@@ -261,7 +261,10 @@ class ForwardHeaders:
             if name.lower() not in taken:
                 taken.add(name.lower())
                 merged[name] = value
-        for name in request_headers:
-            if name not in taken and self.forwards(name):
+        for name, _ in request_headers.raw:
+            # Most names are those of HTTP itself, which only a list of allowed names lets by.
+            if not (self.allow or name.startswith("x-") or name == "authorization"):
+                continue
+            if name not in taken and name not in merged and self.forwards(name):
                 merged[name] = request_headers[name]
         return merged

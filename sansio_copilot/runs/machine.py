@@ -353,7 +353,10 @@ class Run(RunParts):
         result = self.recorder.result
         self._ended = result is not None
         self._unstored = self._take_held()
-        return self._storing(calls.append(self.store, self.key, self._at, self._unstored, result))
+        call = calls.append(self.store, self.key, self._at, self._unstored, result)
+        # This is what _storing() does, which is spared, because nearly every event comes this way.
+        self.state, self._method = RunState.STORING, call.method
+        return call
 
     def _renew(self) -> RunAction:
         self._check_due = False

@@ -161,7 +161,8 @@ class MemoryStore:
         run = self._open.get(key)
         if run is None:
             return Signal.SEALED
-        room, stream = self._room, run.open_stream
+        room, stream = self._room, run.raw
+        assert stream is not None, "an open run keeps its frames"
         if at != len(stream.data):
             news = news_in(key, at, frames, len(stream.data))
             if news is None:
@@ -192,7 +193,6 @@ class MemoryStore:
         room.uses += 1
         run.result = result
         stream.data += news or b""
-        room.measure(run)
         if run.detached:
             room.forget(run)
         else:

@@ -146,7 +146,7 @@ class Driver:
 
     def _perform(self) -> None:
         while True:
-            outcome = self._send()
+            outcome: Any = None if isinstance(self.want, Rest) else self._send()
             if outcome is None:
                 if isinstance(self.want, Close):
                     return

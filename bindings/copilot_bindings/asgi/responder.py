@@ -109,6 +109,8 @@ class Responder:
         """The scope around the wait for the body; None if the body is not being waited for."""
         self._exchange: Exchange
         self._action: Action
+        self._is_starting = False
+        """Whether a run was started, whose agent has had no turn yet."""
         self._listener: Task | None = None
         self._event: Event | None = None
         """The event that wakes the present wait; None if there is no wait."""
@@ -236,6 +238,8 @@ class Responder:
                 return outcome
             case SendBytes(data=data):
                 await self._wire.put(data)
+            case WaitForFrames() if self._is_starting:
+                return await self._rest()
             case WaitForFrames():
                 await self._wire.flush()
                 return await self._wait(action)
@@ -252,6 +256,7 @@ class Responder:
                 self._wire.put_head(status, headers)
             case StartRun(run=run):
                 self._context.current.run(self._service.start_run, run)
+                self._is_starting = True
         return None
 
     async def _read_body(self, body: Body) -> bytes:
@@ -309,6 +314,16 @@ class Responder:
     async def _listen(self) -> None:
         await self._wire.listen()
         self._wake()
+
+    async def _rest(self) -> bool:
+        """Let the agent have one turn, so that its first events leave together with the head."""
+        self._is_starting = False
+        try:
+            await self._backend.checkpoint()
+        except self._backend.cancelled:
+            self._intact = True
+            raise
+        return True
 
     # Waits that end when the client goes
 

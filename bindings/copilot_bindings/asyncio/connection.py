@@ -148,6 +148,10 @@ class Connection(asyncio.Protocol):
                 if http.gone and not isinstance(want, Close):
                     want = http.done(GONE)
                     continue
+                if isinstance(want, Rest):
+                    self._want = want
+                    self._loop.call_soon(self._resume, want, ENDS[Rest][Happening.TURN])
+                    return
                 if data := http.data_to_send():
                     self._transport.write(data)
                     if self._choked:
@@ -164,10 +168,6 @@ class Connection(asyncio.Protocol):
                     case Receive(seconds=seconds) if not http.has_news:
                         self._transport.resume_reading()
                         self._wait(want, seconds)
-                        return
-                    case Rest():
-                        self._want = want
-                        self._loop.call_soon(self._resume, want, ENDS[Rest][Happening.TURN])
                         return
                     case CloseWriting() if self._transport.can_write_eof():
                         # The error is suppressed, because a client may have reset the connection,

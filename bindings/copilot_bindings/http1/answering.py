@@ -38,6 +38,8 @@ from sansio_copilot.actions import (
 from ..serving.bodies import Body
 from ..serving.pending import Pending
 from . import messages
+from .messages import H11Response
+from .plain import PlainResponse
 from .reader import RequestReader
 from .wants import GONE, TIMED_OUT, Host, Receive, Rest, Send, Want
 
@@ -53,16 +55,22 @@ class Answering:
     """
 
     __slots__ = (
-        *("_body", "_body_until", "_broken", "_exchange", "_held", "_is_starting", "_limits"),
-        *("_out", "_out_size", "_own_thread", "_pieces", "_reader", "_refusal", "_service"),
-        *("context", "gone"),
+        *("_body", "_body_until", "_broken", "_calls", "_exchange", "_framing", "_held"),
+        *("_input", "_is_starting", "_limits", "_out", "_out_size", "_own_thread", "_pieces"),
+        *("_reader", "_refusal", "_service", "context", "feed", "gone"),
     )
 
     def __init__(self, service: Host, *, own_thread: bool) -> None:
         self._service = service
+        self._calls = service.calls
         self._limits = service.runtime.limits
         self._own_thread = own_thread
         self._reader = RequestReader(int(self._limits.header_bytes))
+        self._input = self._reader.input
+        self.feed = self._reader.feed
+        """Report bytes that have arrived; b"" says that the client has closed its side."""
+        self._framing: PlainResponse | H11Response
+        """The framer of the response to the request that is being answered."""
         self._out: list[bytes] = []
         self._out_size = 0
         self._exchange: Exchange | None = None
@@ -104,7 +112,7 @@ class Answering:
         :param action: the first of them, or what is wanted of the body that is being read.
         :returns: None if the exchange is over.
         """
-        framing = self._reader.response
+        framing = self._framing
         while True:
             outcome: Any = None
             try:
@@ -114,21 +122,21 @@ class Answering:
                         self._out_size += len(data)
                         if self._out_size >= _FLUSH_BYTES:
                             return Send()
-                    case StoreCall():
-                        outcome = self._call(action)
+                    case Call() if type(action) is StoreCall or not (self._out or self.gone):
+                        outcome = self._calls.begin(
+                            action, self.context, self._service.home, own=self._own_thread
+                        )
                     case WaitForFrames() if self._is_starting:
                         # The agent has one turn before this is waited for, so that its first events
                         # leave in the same packet as the head.
                         self._is_starting = False
                         return Rest()
-                    case WaitForFrames() if not self._reader.eof:
+                    case WaitForFrames() if not self._input.eof:
                         return action
                     case Call() if self._out:
                         # The output is sent first, because the call may take long.
                         self._held = action
                         return Send()
-                    case Call() if not self.gone:
-                        outcome = self._call(action)
                     case WaitForFrames() | Call():
                         # A client that has closed its side only (RFC 9112 section 9.6) gets what is
                         # ready. Its stream ends when it falls silent, because a client that has
@@ -161,10 +169,6 @@ class Answering:
             if isinstance(outcome, Pending):
                 return outcome
             action = exchange.done(outcome)
-
-    def _call(self, action: Call) -> Any:
-        service = self._service
-        return service.calls.begin(action, self.context, service.home, own=self._own_thread)
 
     def _read_body(self, exchange: Exchange, limit: int) -> Action | Want:
         """Begin to read the request's body."""

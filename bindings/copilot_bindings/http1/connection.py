@@ -33,8 +33,8 @@ reading and forgetting what arrives, so that closing does not destroy the respon
 never keeps the thread: after ``_TURN_REQUESTS`` requests or ``_TURN_PIECES`` pieces of a body the
 connection wants a ``Rest``.
 
-A reader may change the limits below, and what is sent together, without breaking a client. The
-order of the cases in ``_answer`` matters: a ``StoreCall`` is a ``Call`` too.
+A reader may change the limits, and what is sent together, without breaking a client. The order of
+the cases in ``Answering._answer`` matters: a ``StoreCall`` is a ``Call`` too.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ from sansio_copilot.http import refusals
 
 from . import messages
 from .answering import Answering
-from .wants import GONE, TIMED_OUT, Close, CloseWriting, Host, Rest, Want
+from .wants import GONE, TIMED_OUT, Close, CloseWriting, Host, Rest, Send, Want
 
 logger = logging.getLogger(__name__)
 
@@ -117,15 +117,12 @@ class HTTPConnection(Answering):
             return self._fail(other)
         return self._go_on(self._steps.send, None) if want is None else want
 
-    def feed(self, data: bytes) -> None:
-        """Report bytes that have arrived; b"" says that the client has closed its side."""
-        self._reader.feed(data)
-
     def data_to_send(self) -> bytes:
         """Take the output, which the binding sends before it does what is wanted.
 
-        It need not be sent before a :class:`~copilot_bindings.serving.pending.Pending` is waited
-        for. If it cannot be sent, that is the outcome of the want: GONE.
+        It is not sent before a :class:`Rest`, after which there may be more of it, and need not be
+        before a :class:`~copilot_bindings.serving.pending.Pending` is waited for. If it cannot be
+        sent, that is the outcome of the want: GONE.
         """
         if not self._out:
             return b""
@@ -167,6 +164,7 @@ class HTTPConnection(Answering):
                 return
             while (request := (yield from self._next_request())) is not None:
                 self._exchange = exchange = service.runtime.exchange(request, time.time())
+                self._framing = reader.response
                 self.context = service.context.copy()
                 want = self._answer(exchange, exchange.start())
                 if want is not None:
@@ -177,7 +175,7 @@ class HTTPConnection(Answering):
                     return
                 if self._broken:
                     return
-                if service.closing or not reader.response.may_be_followed:
+                if service.closing or not self._framing.may_be_followed:
                     if not reader.is_done:
                         yield from self._linger()
                     return
@@ -186,6 +184,9 @@ class HTTPConnection(Answering):
                 reader.next_cycle()
                 served += 1
                 if served % _TURN_REQUESTS == 0 and reader.has_begun():
+                    # The output is sent before the rest, so that it cannot pile up.
+                    if (yield Send()) is GONE:
+                        return
                     yield Rest()
         except (h11.RemoteProtocolError, RemoteProtocolError) as error:
             yield from self._refuse(messages.refusal(error))
@@ -201,7 +202,7 @@ class HTTPConnection(Answering):
         reader = self._reader
         until = time.monotonic() + self._limits.idle_seconds
         while not reader.has_begun():
-            want = None if reader.eof else self._receive(until, idle=True)
+            want = None if reader.input.eof else self._receive(until, idle=True)
             if want is None or (yield want) is not None:
                 return None
         if (request := reader.read_head()) is None:
@@ -254,6 +255,6 @@ class HTTPConnection(Answering):
         if (yield CloseWriting()) is GONE:
             return
         until = time.monotonic() + _LINGER_SECONDS
-        while not self._reader.eof and (want := self._receive(until)) is not None:
+        while not self._input.eof and (want := self._receive(until)) is not None:
             if (yield want) is not None:
                 return

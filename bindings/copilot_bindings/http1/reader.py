@@ -26,8 +26,8 @@ class RequestReader:
     """
 
     __slots__ = (
-        *("_connection", "_head_bytes", "_input", "_response", "_searched"),
-        *("body", "discards", "has_news", "is_head"),
+        *("_connection", "_head_bytes", "_response", "_searched"),
+        *("body", "discards", "has_news", "input", "is_head"),
     )
 
     body: RequestBody
@@ -35,7 +35,8 @@ class RequestReader:
 
     def __init__(self, head_bytes: int) -> None:
         self._head_bytes = head_bytes
-        self._input = Input()
+        self.input = Input()
+        """The bytes that have not been read."""
         self._searched = 0
         self._connection: h11.Connection | None = None
         self.is_head = False
@@ -70,38 +71,33 @@ class RequestReader:
         """Report bytes that have arrived; b"" says that the client has closed its side."""
         self.has_news = True
         if not data:
-            self._input.eof = True
-        elif not self.discards and not self._input.eof:
-            self._input.unread += data
+            self.input.eof = True
+        elif not self.discards and not self.input.eof:
+            self.input.unread += data
 
     def discard(self) -> None:
         """Throw away what has not been read, and everything that arrives from now on."""
         self.discards = True
-        self._input.unread.clear()
-
-    @property
-    def eof(self) -> bool:
-        """Whether nothing more will arrive."""
-        return self._input.eof
+        self.input.unread.clear()
 
     @property
     def is_full(self) -> bool:
         """Whether so much has arrived unread that the binding should stop reading its socket."""
-        return len(self._input.unread) > max(_FULL_BYTES, self._head_bytes)
+        return len(self.input.unread) > max(_FULL_BYTES, self._head_bytes)
 
     @property
     def is_done(self) -> bool:
         """Whether the request has been read to its end, and nothing has arrived after it."""
-        return self.body.is_over and not self._input.unread
+        return self.body.is_over and not self.input.unread
 
     def has_begun(self) -> bool:
         """Whether any byte of the next request has arrived.
 
         Empty lines before a request do not count (RFC 9112 section 2.2).
         """
-        unread = self._input.unread
+        unread = self.input.unread
         if unread.startswith((b"\r", b"\n")):
-            unread = self._input.unread = unread.lstrip(b"\r\n")
+            unread = self.input.unread = unread.lstrip(b"\r\n")
         return bool(unread)
 
     def read_head(self) -> Request | None:
@@ -111,25 +107,25 @@ class RequestReader:
         :raises RemoteProtocolError: if the head is incomplete at the end of the input.
         :raises Refused: if the head is too large, or breaks a rule of RFC 9112.
         """
-        found = plain.recognise(self._input.unread, self._searched, self._head_bytes)
+        found = plain.recognise(self.input.unread, self._searched, self._head_bytes)
         if found is None:
             return self._read_head_by_h11()
         request, length, end = found
-        del self._input.unread[:end]
-        self.body = PlainBody(self._input, length)
+        del self.input.unread[:end]
+        self.body = PlainBody(self.input, length)
         self.is_head = request.method == "HEAD"
         self._response = PlainResponse(self.is_head)
         return request
 
     def _read_head_by_h11(self) -> Request | None:
-        unread = self._input.unread
+        unread = self.input.unread
         end = messages.head_end(unread, self._searched, self._head_bytes)
         if end is None:
-            if self._input.eof:
+            if self.input.eof:
                 raise RemoteProtocolError("the request ends in the middle of its head")
             self._searched = len(unread)
             return None
-        self._h11.receive_data(messages.shorten_lengths(self._input.take(end)))
+        self._h11.receive_data(messages.shorten_lengths(self.input.take(end)))
         event = self._h11.next_event()
         assert isinstance(event, h11.Request)
         self.is_head = event.method == b"HEAD"
@@ -137,7 +133,7 @@ class RequestReader:
         # matter here.
         fields = dict(event.headers)
         messages.check(event, fields)
-        self.body = H11Body(self._input, self._h11, messages.announced_length(fields))
+        self.body = H11Body(self.input, self._h11, messages.announced_length(fields))
         return messages.request_of(event)
 
     def next_cycle(self) -> None:

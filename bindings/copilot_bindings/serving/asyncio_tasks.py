@@ -14,7 +14,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any
 
-from .context import contain_tasks, is_contained
+from .context import CONTAINED
 from .failures import passing, raise_failure
 
 logger = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 async def guarded(function: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> None:
     """The coroutine of each task of the server: it calls ``function``, and logs its failure."""
-    contain_tasks()
+    CONTAINED.set(True)
     task = current_task()
     try:
         await function(*args)
@@ -67,7 +67,7 @@ def install(loop: asyncio.AbstractEventLoop) -> None:
 class TaskFactory:
     """A task factory that wraps the coroutines of agents and hooks in :class:`ContainedCoroutine`.
 
-    They are those that are made in a context in which :func:`contain_tasks` was called.
+    They are those that are made in a context in which ``CONTAINED`` is set.
 
     :param former: makes the tasks; None for ``asyncio.Task``.
     """
@@ -79,7 +79,7 @@ class TaskFactory:
         self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any
     ) -> asyncio.Future[Any]:
         # A guarded coroutine is contained already, and wrapping its steps again costs time.
-        if is_contained() and getattr(coroutine, "cr_code", None) is not guarded.__code__:
+        if CONTAINED.get() and getattr(coroutine, "cr_code", None) is not guarded.__code__:
             coroutine = ContainedCoroutine(coroutine)
         if self._former is None:
             return asyncio.Task(coroutine, loop=loop, **options)

@@ -55,22 +55,14 @@ class Bodies:
         """
         return Body(self, limit)
 
-    def expect(self, size: int) -> None:
-        """Check that there is room for announced bytes, without taking it yet.
-
-        :param size: the number of bytes.
-        :raises BodyRefused: if there is too little room now.
-        """
-        if size > self.room:
-            raise BodyRefused
-
     def take(self, size: int) -> None:
         """Take so many bytes of the room.
 
         :raises BodyRefused: if there is too little room now.
         """
         with self._lock:
-            self.expect(size)
+            if size > self.room:
+                raise BodyRefused
             self.room -= size
 
     def give_back(self, size: int) -> None:
@@ -108,7 +100,8 @@ class Body:
         """
         if self._size + size > self._limit:
             raise BodyTooLarge
-        self._bodies.expect(size)
+        if size > self._bodies.room:
+            raise BodyRefused
 
     def reserve(self, size: int) -> None:
         """Take the room for further bytes that the server is collecting, before they are added.

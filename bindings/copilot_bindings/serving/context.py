@@ -18,17 +18,8 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-_contained: ContextVar[bool] = ContextVar("sansio_copilot_contained", default=False)
-
-
-def contain_tasks() -> None:
-    """Mark the current context: tasks that are made in it from now on are the application's."""
-    _contained.set(True)
-
-
-def is_contained() -> bool:
-    """Whether tasks that are made in the current context are the application's."""
-    return _contained.get()
+CONTAINED: ContextVar[bool] = ContextVar("sansio_copilot_contained", default=False)
+"""Whether tasks that are made in the current context are the application's."""
 
 
 class CallContext:
@@ -43,7 +34,7 @@ class CallContext:
     def __init__(self, context: Context | None = None) -> None:
         if context is None:
             context = copy_context()
-            context.run(contain_tasks)
+            context.run(CONTAINED.set, True)
         self.current = context
         """The context in which the next part is to be called."""
 

@@ -110,6 +110,9 @@ class Connection:
     def _perform(self, want: Want) -> Any:
         if isinstance(want, Pending):
             return want.block() if want.is_seen_through else self._await(want)
+        if isinstance(want, Rest):
+            time.sleep(0)
+            return True
         if not self._send(self._http.data_to_send()):
             return GONE
         match want:
@@ -120,9 +123,6 @@ class Connection:
             case CloseWriting():
                 if not isinstance(self._socket, tls.SSLSocket):
                     self._shut(socket.SHUT_WR)
-            case Rest():
-                time.sleep(0)
-                return True
         return None
 
     def _send(self, data: bytes) -> bool:

@@ -132,6 +132,9 @@ class Connection:
             if want.is_seen_through:
                 return await want.see_through(self._backend, lambda: None)
             return await self._await(want)
+        if isinstance(want, Rest):
+            await trio.lowlevel.checkpoint()
+            return True
         if http.gone or not await self._send(http.data_to_send()):
             return GONE
         match want:
@@ -149,9 +152,6 @@ class Connection:
                 self._expect(want, TIMED_OUT)
                 self._wanted.set()
                 return await self._wait(seconds)
-            case Rest():
-                await trio.lowlevel.checkpoint()
-                return True
             case CloseWriting():
                 # Under TLS nothing is done, because trio cannot close one side of it only.
                 if isinstance(self._stream, trio.abc.HalfCloseableStream):

@@ -274,6 +274,11 @@ class TestConnections:
         early.http.feed(b"")
         assert early.resume(None).want == Close(abort=True)
 
+    def test_the_head_waits_one_turn_for_the_first_events(self) -> None:
+        driver = Driver().feed(run_bytes())
+        assert driver.performed.index(Rest) < driver.performed.index(Output)
+        assert driver.performed.count(Output) == 1
+
     def test_after_the_end_it_stays_closed(self) -> None:
         driver = Driver().feed(b"")
         assert driver.want == driver.http.done() == Close()
