@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from types import NoneType
 
+from copilot_bindings.asgi.states import INTERRUPTIONS
 from copilot_bindings.asyncio.waits import ENDS, Happening
 from copilot_bindings.serving.home_states import TRANSITIONS as HOME_TRANSITIONS
 from copilot_bindings.serving.home_states import HomeState
@@ -58,6 +59,19 @@ def waits_table() -> str:
     return "\n".join(rows)
 
 
+def responder_table() -> str:
+    """What a responder under ASGI waits for, and what an interruption does there."""
+    rows = [
+        "| state | it waits for | when the service ends | when the server cancels its task |",
+        "| --- | --- | --- | --- |",
+    ]
+    for state, interruption in INTERRUPTIONS.items():
+        ends = "the request is refused" if interruption.refuses else "the response is given up"
+        again = "the action is performed again" if interruption.is_repeatable else "it is given up"
+        rows.append(f"| {state.name} | {state.value} | {ends} | {again} |")
+    return "\n".join(rows)
+
+
 def _outcome(outcome: object) -> str:
     return outcome.name if isinstance(outcome, enum.Enum) else str(outcome)
 
@@ -81,6 +95,7 @@ def drawn(page: str) -> str:
         ("exchange", f"```mermaid\n{exchange_diagram()}\n```"),
         ("run", run_table()),
         ("waits", waits_table()),
+        ("responder", responder_table()),
         ("home", f"```mermaid\n{home_diagram()}\n```"),
     ):
         begin, end = f"<!-- {name}: made by diagrams.py -->", f"<!-- end of {name} -->"

@@ -19,9 +19,9 @@ side of it. So three things may happen at any ``await``, and each has one way:
 
 The rule that makes it right is: *the exchange always ends, by an outcome for its last action.* A
 store call is therefore seen through: a cancellation that comes meanwhile is noted in ``_cancelled``
-and raised afterwards. ``_intact`` says that a cancellation came at a moment when the action was not
-begun or can be begun again; then a server's end performs it all the same, so that a stream still
-gets the terminal event of its run.
+and raised afterwards. What becomes of the action in other states is a table,
+:data:`~.states.INTERRUPTIONS`: after a cancellation a server's end performs it all the same, if
+that may be, so that a stream still gets the terminal event of its run.
 
 An incomplete response must never look complete. So an exception leaves :meth:`Responder.answer`
 (that of the server, or :class:`BrokenOff`), unless the client has gone and cannot be misled.
@@ -68,6 +68,7 @@ from ..serving.service import Service
 from ..serving.watches import begin_watch, end_watch, weakly
 from . import wire
 from .request import announced_length, request_of
+from .states import INTERRUPTIONS, ResponderState
 from .wire import Gone, Receive, Send, Wire
 
 _LAST_SECONDS = 2.0
@@ -114,8 +115,7 @@ class Responder:
         self._listener: Task | None = None
         self._event: Event | None = None
         """The event that wakes the present wait; None if there is no wait."""
-        self._intact = False
-        """Whether a cancellation has left the action undone, so that it may be performed again."""
+        self._state = ResponderState.BETWEEN
         self._cancelled = False
         self._complete = False
 
@@ -167,7 +167,8 @@ class Responder:
         If the body is still being read, the request is refused; otherwise the response is broken
         off.
         """
-        if (receiving := self._receiving) is not None:
+        receiving = self._receiving
+        if INTERRUPTIONS[self._state].refuses and receiving is not None:
             self._receiving = None
             receiving.cancel()
         else:
@@ -205,8 +206,8 @@ class Responder:
         """Perform actions until the exchange is over."""
         exchange = self._exchange
         while not isinstance(self._action, (Finish, Abandon)):
+            self._state = ResponderState.BETWEEN
             if self._cancelled:
-                self._intact = True
                 raise self._backend.cancelled
             try:
                 outcome = await self._perform(self._action)
@@ -222,6 +223,7 @@ class Responder:
                 # read.
                 del outcome
         if isinstance(self._action, Finish):
+            self._state = ResponderState.SENDING
             try:
                 await self._wire.flush(more=False)
             except Gone:
@@ -234,19 +236,24 @@ class Responder:
             case StoreCall():
                 outcome = self._calls.begin(action, self._context, self._home)
                 if isinstance(outcome, Pending):
+                    self._state = ResponderState.STORING
                     outcome = await outcome.see_through(self._backend, self._note_cancellation)
                 return outcome
             case SendBytes(data=data):
+                self._state = ResponderState.SENDING
                 await self._wire.put(data)
             case WaitForFrames() if self._is_starting:
                 return await self._rest()
             case WaitForFrames():
+                self._state = ResponderState.SENDING
                 await self._wire.flush()
                 return await self._wait(action)
             case Call():
+                self._state = ResponderState.CALLING
                 outcome = self._calls.begin(action, self._context, self._home)
                 return await self._await(outcome) if isinstance(outcome, Pending) else outcome
             case ReadBody(limit=limit):
+                self._state = ResponderState.READING
                 self._is_expecting = False
                 self._body = self._service.bodies.begin(limit)
                 return await self._read_body(self._body)
@@ -285,6 +292,7 @@ class Responder:
         :param over: set when that is done.
         """
         self._cancelled = False
+        is_repeatable = INTERRUPTIONS[self._state].is_repeatable
         try:
             if not self._service.closing:
                 # Other tasks have a turn first, because uvicorn cancels requests just before it
@@ -295,7 +303,7 @@ class Responder:
                 # cancelled, and stops its loop two turns later.
                 await self._service.end_runs()
                 self._service.begin_close(0)
-            if not (self._service.closing and self._intact):
+            if not (self._service.closing and is_repeatable):
                 self._wire.gone = True
                 if not isinstance(self._action, (Finish, Abandon)):
                     self._action = self._exchange.client_gone() or self._action
@@ -318,11 +326,8 @@ class Responder:
     async def _rest(self) -> bool:
         """Let the agent have one turn, so that its first events leave together with the head."""
         self._is_starting = False
-        try:
-            await self._backend.checkpoint()
-        except self._backend.cancelled:
-            self._intact = True
-            raise
+        self._state = ResponderState.WAITING
+        await self._backend.checkpoint()
         return True
 
     # Waits that end when the client goes
@@ -336,10 +341,8 @@ class Responder:
         notify = weakly(self._notified)
         unwatch = begin_watch(lock, self._context, store, "watch", cursor, notify)
         try:
+            self._state = ResponderState.WAITING
             notified = await self._backend.wait_for(event, want.timeout)
-        except self._backend.cancelled:
-            self._intact = True
-            raise
         finally:
             self._event = None
             end_watch(lock, self._context, unwatch)

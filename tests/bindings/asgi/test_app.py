@@ -208,6 +208,16 @@ async def test_events_that_are_ready_together_are_sent_together() -> None:
     request = Request(app, RUN, body_of())
     await request()
     assert request.types()[-1] == "RUN_FINISHED"
+    # The head, an empty body that makes a server send it, the events, and at most the end.
+    assert len(request.messages) <= 4
+    await app.close()
+
+
+@on_asyncio
+async def test_the_head_waits_one_turn_for_the_first_events() -> None:
+    app = make()
+    request = Request(app, RUN, body_of())
+    await request()
     # The head, the events that the agent has yielded in its first turn, and at most the rest.
     assert len(request.messages) <= 3
     assert request.messages[1]["body"]
