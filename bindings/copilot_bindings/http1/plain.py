@@ -15,13 +15,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import lru_cache
-from http import HTTPStatus
 from sys import intern
 from typing import Final, TypeAlias
 
 import h11
 
 from sansio_copilot import Headers, Request
+from sansio_copilot.http.messages import may_have_content
 
 from . import messages
 
@@ -140,9 +140,7 @@ def _head(status: int, fields: Fields, close: bool) -> tuple[bytes, bytes, bool,
             # The message does not quote the value, because that may be a secret.
             raise ValueError(f"the header field {field[0]!r} cannot be sent")
         head.append(b"%b: %b\r\n" % (name, value))
-    # RFC 9110 sections 15.3.5 and 15.4.5 allow no content for these two.
-    has_content = status not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
-    is_chunked = has_content and "content-length" not in names
+    is_chunked = may_have_content(status) and "content-length" not in names
     after = b"\r\n"
     if close:
         after += b"connection: close\r\n"
