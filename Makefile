@@ -6,6 +6,7 @@
 # make e2e: set up, then try all that pages do in a browser; a table of it is in tests/e2e/results.
 # make fuzz: set up, then look for inputs that break what is promised; see tests/fuzz.
 # make soak: set up, then load one server for some minutes; fails when anything is lost or grows.
+# make kills: set up, then kill servers at random moments of a load; fails when anything is lost.
 # make mutants: set up, then plant bugs in a copy, each of which some test has to notice.
 # All work on a fresh machine with python3 and npm.
 
@@ -18,7 +19,7 @@ NPM := tests/clients/node_modules/.installed tests/differential/node_modules/.in
 # What is compiled is kept, whatever the environment says, because the tests start hundreds of processes.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-all lint format types core conformance others browser e2e fuzz bench walk soak mutants clean
+.PHONY: demo test test-all lint format types core conformance others browser e2e fuzz bench walk soak kills mutants clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sansio-copilot demo --port $(or $(PORT),4000)
@@ -93,6 +94,10 @@ walk: $(VENV)/.installed
 soak: $(VENV)/.installed
 	PYTHONPATH=tests $(BIN)/python -m soak --minutes $(or $(MINUTES),10) \
 		--binding $(or $(BINDING),asyncio) $(if $(SEED),--seed $(SEED))
+
+# TIMES=50; SEED repeats the choices of another.
+kills: $(VENV)/.installed
+	PYTHONPATH=tests $(BIN)/python -m bindings.stores.kills $(or $(TIMES),50) $(SEED)
 
 # MUTANTS="swap-two-events", say; see tests/mutations/mutants.py.
 mutants: $(VENV)/.installed

@@ -142,6 +142,15 @@ def ours(binding: str = "asyncio", *, unbounded: bool = False) -> Server:
     return Server(binding, [python, "serve.py", binding, *options])
 
 
+def with_store(name: str, directory: str) -> Server:
+    """Our runtime under asyncio, with the store of that name and no bounds of what it keeps.
+
+    :param directory: where a store on disk has its files.
+    """
+    options = ["--sqlite", str(Path(directory, "threads.db"))] if name == "sqlite" else []
+    return Server(name, [sys.executable, "serve.py", "asyncio", "--unbounded", *options])
+
+
 def reference(*, unbounded: bool = False) -> Server:
     """The reference runtime."""
     options = ["--unbounded"] if unbounded else []

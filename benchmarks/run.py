@@ -90,6 +90,7 @@ QUICK = Settings(
     stored_threads=10,
     growth_runs=2000,
 )
+STORES = ("memory", "sqlite")
 LESS: dict[str, Any] = {"more_is_better": False}
 SPARE_FILES = 200
 """What a process opens beside the streams."""
@@ -343,18 +344,20 @@ def run_connect(bench: Bench) -> None:
             connect_to(bench, servers, runs)
 
 
-def connect_to(bench: Bench, servers: Sequence[Server], runs: int) -> None:
+def connect_to(
+    bench: Bench, servers: Sequence[Server], runs: int, section: str = "connect"
+) -> None:
     """The same to a thread of so many."""
     of = {"runs": runs, "deltas": SHORT}
     threads = {server.name: bench.load.ask(server, "fill", **of) for server in servers}
     whole = bench.figure(
-        "connect",
+        section,
         f"connect to {runs:,} runs of {SHORT} deltas, whole",
         "ms",
         more_is_better=False,
-        target=0.1 if runs == 1000 else None,
+        target=0.1 if (runs, section) == (1000, "connect") else None,
     )
-    first = bench.figure("connect", f"the same, first event ({runs:,})", "ms", more_is_better=False)
+    first = bench.figure(section, f"the same, first event ({runs:,})", "ms", more_is_better=False)
 
     def measure(server: Server) -> None:
         thread = threads[server.name]
@@ -534,6 +537,52 @@ def run_bindings(bench: Bench) -> None:
             long_runs(bench, long, [*servers, bare], turns)
 
 
+def run_stores(bench: Bench) -> None:
+    """Each store beside the others, under asyncio."""
+    with contextlib.ExitStack() as stack:
+        bench.end_pair()
+        directory = stack.enter_context(tempfile.TemporaryDirectory())
+        servers = [
+            stack.enter_context(contextlib.closing(processes.with_store(name, directory)))
+            for name in STORES
+        ]
+        for server in servers:
+            bench.warm(server, briefly=True)
+        for turns, how in HOW:
+            short = bench.figure("stores", f"runs of {SHORT} deltas, {how}", "runs/s")
+            short_runs(bench, short, servers, turns)
+            long = bench.figure("stores", f"runs of {LONG:,} deltas, {how}", "events/s")
+            long_runs(bench, long, servers, turns)
+        for streams in (1, 16):
+            figure = bench.figure(
+                "stores", f"time to first event, {streams} streams, 20 ms an event", "ms", **LESS
+            )
+
+            def measure(server: Server, figure: Figure = figure, streams: int = streams) -> None:
+                props = {"deltas": SHORT, "turns": True, "pause": 20}
+                figure.add(server.name, bench.runs(server, streams, props)["first"]["median"])
+
+            bench.alternate(servers, measure)
+        connect_to(bench, servers, max(bench.settings.thread_runs), "stores")
+        bytes_on_disk(bench, [server for server in servers if server.name != "memory"], directory)
+
+
+def bytes_on_disk(bench: Bench, servers: Sequence[Server], directory: str) -> None:
+    """What a stored event takes in the files of a store, its raw frames for resuming included."""
+    figure = bench.figure("stores", "bytes on disk of a stored event, runs of 500", "bytes", **LESS)
+    for server in servers:
+        before, runs, deltas = size_of(directory), 20, 500
+        for _ in range(10):
+            bench.load.ask(server, "fill", runs=runs, deltas=deltas)
+        taken = size_of(directory) - before
+        figure.add(server.name, taken / (10 * runs * (deltas + EXTRA_EVENTS)))
+
+
+def size_of(directory: str) -> int:
+    """Bytes of the files in a directory."""
+    return sum(path.stat().st_size for path in Path(directory).iterdir())
+
+
 SECTIONS: dict[str, Callable[[Bench], None]] = {
     "core": run_core,
     "info": run_info,
@@ -549,18 +598,19 @@ SECTIONS: dict[str, Callable[[Bench], None]] = {
     "growth": run_growth,
     "floor": run_floor,
     "bindings": run_bindings,
+    "stores": run_stores,
 }
 
 
 def report(bench: Bench, about: Mapping[str, Any], name: str) -> None:
     """Print the tables, and write everything to the results."""
-    pairs = [figure for figure in bench.done if figure.section != "bindings"]
-    every = [figure for figure in bench.done if figure.section == "bindings"]
+    pairs = [figure for figure in bench.done if figure.section not in ("bindings", "stores")]
     text = figures.describe(about) + "\n"
     if pairs:
         text += "\n" + figures.table(pairs) + "\n"
-    if every:
-        text += "\n" + figures.wide_table(every) + "\n"
+    for section in ("bindings", "stores"):
+        if every := [figure for figure in bench.done if figure.section == section]:
+            text += "\n" + figures.wide_table(every) + "\n"
     for figure in bench.done:
         if figure.note:
             text += f"\n{figure.name}: {figure.note}\n"

@@ -32,7 +32,7 @@ from typing import Any
 
 from ag_ui.core import RunAgentInput
 
-from sansio_copilot import AgentContext, CopilotRuntime, Limits, MemoryStore
+from sansio_copilot import AgentContext, CopilotRuntime, Limits, MemoryStore, ThreadStore
 
 MODULE: Any = asyncio
 """Whose Event and sleep the agent uses."""
@@ -79,18 +79,22 @@ class Scripted:
         yield {"type": "RUN_FINISHED", **run}
 
 
-def make_runtime(*, unbounded: bool = False) -> CopilotRuntime:
+def make_runtime(*, unbounded: bool = False, file: str | None = None) -> CopilotRuntime:
     """The runtime as an application would make it, CORS off as it is by default in the reference.
 
     :param unbounded: without limits on what the store keeps, instead of the default ones.
+    :param file: the database that a SQLiteStore has in the place of memory.
     """
     bounds: dict[str, Any] = {}
     if unbounded:
         bounds = {"max_threads": math.inf, "max_runs_per_thread": 0, "max_bytes": math.inf}
     limits = Limits(connections=20_000, runs=20_000)
-    return CopilotRuntime(
-        {"default": Scripted()}, store=MemoryStore(**bounds), limits=limits, cors=False
-    )
+    store: ThreadStore = MemoryStore(**bounds)
+    if file is not None:
+        from copilot_bindings.stores import SQLiteStore
+
+        store = SQLiteStore(file)
+    return CopilotRuntime({"default": Scripted()}, store=store, limits=limits, cors=False)
 
 
 def asgi() -> Any:
@@ -158,9 +162,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("binding", choices=BINDINGS)
     parser.add_argument("--unbounded", action="store_true", help="a store without limits")
+    parser.add_argument("--sqlite", metavar="FILE", help="a SQLiteStore instead of memory")
     options = parser.parse_args()
     logging.basicConfig(level=logging.ERROR)
-    BINDINGS[options.binding](make_runtime(unbounded=options.unbounded))
+    BINDINGS[options.binding](make_runtime(unbounded=options.unbounded, file=options.sqlite))
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from copilot_bindings import cli
-from sansio_copilot import __version__
+from copilot_bindings import cli, cli_stores
+from copilot_bindings.stores import SQLiteStore
+from sansio_copilot import MemoryStore, __version__
 from sansio_copilot.sse import Parser
 from sansio_copilot.testing import run_input
 
@@ -83,6 +84,72 @@ def test_demo(options: list[str]) -> None:
         for agent_id in agents:
             types = run(f"{url}/api/copilotkit", agent_id)
             assert (types[0], types[-1]) == ("RUN_STARTED", "RUN_FINISHED")
+
+
+@pytest.fixture(autouse=True)
+def _users_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo's file is among the data of a user who has none yet."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+
+
+def threads(url: str) -> list[str]:
+    known = json.loads(get(f"{url}/api/copilotkit/threads"))["threads"]
+    return [thread["id"] for thread in known]
+
+
+def test_the_demo_keeps_its_conversations_over_a_restart(tmp_path: Path) -> None:
+    with running("demo") as url:
+        run(f"{url}/api/copilotkit", "echo")
+    with running("demo") as url:
+        assert threads(url) == ["t"]
+    assert (tmp_path / "data/sansio-copilot/demo.db").exists()
+    with running("demo", "--store", "memory") as url:
+        assert threads(url) == []
+
+
+def test_the_demo_says_where_it_keeps_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, line = cli_stores.demo_store()
+    assert isinstance(store, SQLiteStore)
+    store.close()
+    assert line.startswith(f"conversations are kept in {tmp_path}/data/sansio-copilot/demo.db")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "file"))
+    store, line = cli_stores.demo_store()
+    assert isinstance(store, MemoryStore)
+    assert line.startswith("conversations are kept in memory, because ")
+
+
+def test_a_runtime_of_the_users_own_keeps_them_where_the_command_says(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(APP)
+    for _ in range(2):
+        with running("serve", "app", "--store", "sqlite:kept.db", cwd=tmp_path) as url:
+            before = threads(url)
+            run(f"{url}/api/copilotkit", "mine")
+    assert before == ["t"]
+    with running("serve", "app", cwd=tmp_path) as url:
+        assert threads(url) == []
+
+
+@pytest.mark.parametrize(
+    ("store", "message"),
+    [
+        ("postgres://x", "--store is memory or sqlite:PATH, not 'postgres://x'"),
+        ("sqlite:", "--store is memory or sqlite:PATH"),
+        ("memory:x", "--store is memory or sqlite:PATH"),
+        ("sqlite::memory:", "SQLiteStore needs the path of a file"),
+        ("sqlite:/no/such/directory/x.db", "there is no directory '/no/such/directory'"),
+    ],
+)
+@pytest.mark.parametrize("binding", ["asyncio", "trio", "sockets"])
+def test_a_store_that_is_none(
+    store: str, message: str, binding: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["demo", "--binding", binding, "--store", store, "--port", "0"]
+    assert cli.main(arguments) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert message in line
 
 
 @pytest.mark.parametrize("where", ["app:runtime", "app"])

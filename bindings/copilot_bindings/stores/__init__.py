@@ -6,6 +6,7 @@ needs that lies outside of its process, whatever keeps its bytes.
 
 from __future__ import annotations
 
-from .sqlite import SQLiteStore
+from .retention import Retention
+from .sqlite import SQLiteStore, StoreError
 
-__all__ = ["SQLiteStore"]
+__all__ = ["Retention", "SQLiteStore", "StoreError"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Hashable, Iterator
+from typing import Generic, TypeVar
 
 import attrs
 
@@ -16,12 +18,18 @@ from sansio_copilot.stores.protocol import (
     nothing_to_cancel,
 )
 
+Name = TypeVar("Name", bound=Hashable)
+
+_TAKEN_SECONDS = 120.0
+"""Longer than any hook between the opening of a run and its start may take, by default."""
+
 
 @attrs.define(eq=False)
 class Owned:
     """A run that was opened by this process, and has not ended.
 
     :param request: by which it was opened, to tell a call that is made again from another one.
+    :ivar is_taken: whether its home has begun to watch it.
     :ivar size: bytes that are in its log.
     :ivar result: what it would leave if it ended now, as far as that is in the store.
     """
@@ -31,37 +39,47 @@ class Owned:
     result: RunResult | None = None
     signal: Signal = Signal.CONTINUE
     notify: NotifyOwner | None = None
+    is_taken: bool = False
+    since: float = attrs.field(factory=time.monotonic)
+
+    @property
+    def is_forgotten(self) -> bool:
+        """Whether nobody has taken the run up for so long that nobody will.
+
+        The call that has opened it was given up, after it had begun.
+        """
+        return not self.is_taken and time.monotonic() > self.since + _TAKEN_SECONDS
 
 
-class OwnedRuns:
+class OwnedRuns(Generic[Name]):
     """The runs of one store that this process owns. May be used from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._runs: dict[Hashable, Owned] = {}
+        self._runs: dict[Name, Owned] = {}
 
     def __len__(self) -> int:
         return len(self._runs)
 
-    def __iter__(self) -> Iterator[Hashable]:
+    def __iter__(self) -> Iterator[Name]:
         with self._lock:
             return iter(list(self._runs))
 
-    def begin(self, run: Hashable, request: RunRequest) -> None:
+    def begin(self, run: Name, request: RunRequest) -> None:
         """``run`` was opened."""
         with self._lock:
             self._runs[run] = Owned(request)
 
-    def get(self, run: Hashable) -> Owned | None:
+    def get(self, run: Name) -> Owned | None:
         """What is known of ``run``; None if it is not, or no more, of this process."""
         return self._runs.get(run)
 
-    def end(self, run: Hashable) -> None:
+    def end(self, run: Name) -> None:
         """``run`` was closed."""
         with self._lock:
             self._runs.pop(run, None)
 
-    def signal(self, run: Hashable, signal: Signal) -> None:
+    def signal(self, run: Name, signal: Signal) -> None:
         """Tell the owner of ``run``, if it is in this process and has not been told that."""
         with self._lock:
             owned = self._runs.get(run)
@@ -74,18 +92,18 @@ class OwnedRuns:
         if notify is not None:
             notify(signal)
 
-    def signal_of(self, run: Hashable) -> Signal:
+    def signal_of(self, run: Name) -> Signal:
         """The signal of ``run`` as far as it is known here."""
         owned = self._runs.get(run)
         return Signal.SEALED if owned is None else owned.signal
 
-    def watch(self, run: Hashable, notify: NotifyOwner) -> Cancel:
+    def watch(self, run: Name, notify: NotifyOwner) -> Cancel:
         """See :meth:`.ThreadStore.watch_run`."""
         with self._lock:
             owned = self._runs.get(run)
             signal = Signal.SEALED if owned is None else owned.signal
             if owned is not None and signal is Signal.CONTINUE:
-                owned.notify = notify
+                owned.notify, owned.is_taken = notify, True
         if owned is None or signal is not Signal.CONTINUE:
             notify(signal)
             return nothing_to_cancel

@@ -229,6 +229,21 @@ class TestSeveralProcesses:
         store.watch_run(first.key, lambda signal: None)
         assert store.open_run(request).result() == ThreadBusy("r"), "somebody has it"
 
+    def test_a_run_that_nobody_takes_up_is_ended(
+        self, store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The call that opened it was given up too late to undo it."""
+        lost = store.open_run(RunRequest("t", "r", "agent")).result()
+        taken = store.open_run(RunRequest("u", "r", "agent")).result()
+        assert isinstance(lost, RunOpened)
+        assert isinstance(taken, RunOpened)
+        store.watch_run(taken.key, lambda signal: None)
+        assert store.orphans(10).result() == []
+        monkeypatch.setattr("copilot_bindings.stores.owners._TAKEN_SECONDS", 0.0)
+        [orphan] = store.orphans(10).result()
+        assert orphan.key == lost.key
+        assert store.append(lost.key, 0, frame(lost.key, 0)).result() is Signal.SEALED
+
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
     def test_a_fork_opens_the_file_for_itself(self, store: SQLiteStore, tmp_path: Path) -> None:
         run = store.open_run(RunRequest("t", "r", "agent")).result()

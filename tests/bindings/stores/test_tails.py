@@ -125,7 +125,7 @@ def test_who_reads_is_not_forgotten_first() -> None:
 
 
 def test_owners_are_told_once() -> None:
-    owned, told, late = OwnedRuns(), Told(), Told()
+    owned, told, late = OwnedRuns[int](), Told(), Told()
     owned.watch(1, told)
     assert told.signal is Signal.SEALED, "it is nobody's here"
     owned.begin(1, RunRequest("t", "r", "a"))

@@ -51,7 +51,7 @@ class Runs:
     """
 
     process: Process
-    owned: OwnedRuns
+    owned: OwnedRuns[int]
     tails: Tails
     retention: Retention
     supersedes: bool
@@ -124,8 +124,7 @@ class Runs:
                 and from_text(run_id) == request.run_id
                 and opened_at == request.opened_at
                 and (owned := self.owned.get(run)) is not None
-                and owned.size == 0
-                and owned.notify is None
+                and not owned.is_taken
             ):
                 # The answer to this very call was lost: nobody has the run.
                 return self._opened(db, thread, run, request)
@@ -315,6 +314,10 @@ class Runs:
                     self.seal(tx, run)
                 elif len(found) < limit and not self.was_handed_out(run):
                     found.append(self.hand_out(tx, run))
+        for run in self.owned:
+            forgotten = (owned := self.owned.get(run)) is not None and owned.is_forgotten
+            if forgotten and len(found) < limit and not self.was_handed_out(run):
+                found.append(self.hand_out(tx, run))
         for (process,) in db.execute("SELECT id FROM process").fetchall():
             if not self.process.is_alive(process, db):
                 self.process.bury(process, db)

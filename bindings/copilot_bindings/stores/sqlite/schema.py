@@ -71,7 +71,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             size INTEGER NOT NULL DEFAULT 0,
             raw_until REAL
         )""",
-        "CREATE INDEX run_by_thread ON run (thread, id)",
+        "CREATE INDEX run_by_thread ON run (thread, id, state)",
         "CREATE INDEX run_open ON run (thread, id) WHERE state = 0",
         "CREATE INDEX run_owned ON run (process) WHERE state = 0",
         "CREATE INDEX run_told ON run (process) WHERE stop > 0 AND process > 0",

@@ -95,7 +95,7 @@ class _Engine:
             db.close()
             raise
         self.tails = Tails(on_follow=self._followed)
-        self.owned = OwnedRuns()
+        self.owned = OwnedRuns[int]()
         self.runs = Runs(
             process,
             self.owned,
