@@ -51,6 +51,8 @@ class AsyncStore(_SlowStore):
     blocking = False
 
     def __getattr__(self, name: str) -> Any:
+        getattr(self._memory, name)  # A store need not have all methods.
+
         async def later(*args: Any) -> Any:
             await anyio.lowlevel.checkpoint()
             outcome = self._locked(name, *args)
@@ -66,6 +68,8 @@ class BlockingStore(_SlowStore):
     blocking = True
 
     def __getattr__(self, name: str) -> Any:
+        getattr(self._memory, name)  # As above.
+
         def locked(*args: Any) -> Any:
             assert not in_event_loop(), f"{name} blocks an event loop"
             return self._locked(name, *args)
