@@ -34,10 +34,12 @@ class AsyncStore:
         self.watch_run = self._memory.watch_run
 
     def __getattr__(self, name: str) -> Any:
+        method = getattr(self._memory, name)
+
         async def call(*args: Any) -> Any:
             if self._waits:
                 await asyncio.sleep(0)
-            return getattr(self._memory, name)(*args)
+            return method(*args)
 
         return call
 
