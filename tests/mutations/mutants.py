@@ -108,8 +108,8 @@ EVENTS = [
         "heartbeat-inside-a-frame",
         "a comment goes out wherever the log was cut for its length",
         f"{CORE}/exchange/stream.py",
-        "elif size < limits.read_bytes:",
-        "elif (yield SendBytes(sse.HEARTBEAT)) is None:",
+        "            if size < limits.read_bytes:\n",
+        "            if (yield SendBytes(sse.HEARTBEAT)) is None:\n",
         ["tests/core/exchange/test_machine.py::test_the_log_is_read_in_pieces_of_the_limit"],
     ),
 ]
@@ -283,7 +283,7 @@ ACCESS = [
         "a-client-sets-what-the-server-set",
         "a client's header replaces what the server has configured for an agent",
         f"{CORE}/http/forwarding.py",
-        "if name not in taken and self.forwards(name):",
+        "if name not in taken and name not in merged and self.forwards(name):",
         "if self.forwards(name):",
         [
             "tests/core/http/test_forwarding.py::TestMerging::test_the_server_wins_in_its_own_spelling"

@@ -196,6 +196,10 @@ class Responder:
                 raise
         if isinstance(self._action, Abandon):
             if not self._wire.disconnected:
+                # A head that waits leaves first, because in its place the server would send a
+                # response of its own, which would look complete.
+                with contextlib.suppress(Gone):
+                    await self._wire.flush()
                 raise self._wire.failure or BrokenOff("the response could not be completed")
             if not self._wire.has_head:
                 # A response is sent although no client receives it, because middleware takes an

@@ -1077,7 +1077,7 @@ def test_behind_middleware_a_client_may_go_before_its_response(where: str) -> No
             async def call(*args: Any) -> Any:
                 request.disconnect()
                 await until(lambda: request.receiving == 0)
-                return getattr(MemoryStore, name)(self, *args)
+                return MemoryStore.__getattribute__(self, name)(*args)
 
             return call
 
