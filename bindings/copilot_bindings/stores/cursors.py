@@ -16,7 +16,7 @@ class Cursor:
     :param offset: bytes of that one that have been read.
     """
 
-    thread: int
+    thread: int | str
     parts: tuple[int, ...]
     index: int = 0
     offset: int = 0

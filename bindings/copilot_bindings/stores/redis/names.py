@@ -1,0 +1,69 @@
+"""The names of keys and channels, and ids as the server has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import sha256
+
+import attrs
+
+
+def to_bytes(text: str) -> bytes:
+    """``text`` as the server has it; lone surrogates are kept."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def from_bytes(data: bytes) -> str:
+    """What :func:`to_bytes` was given."""
+    return data.decode("utf-8", "surrogatepass")
+
+
+def owner_to_bytes(owner: str | None) -> bytes:
+    """An owner as the scripts have it, who tell nobody from somebody with an empty id."""
+    return b"-" if owner is None else b"o" + to_bytes(owner)
+
+
+def packed(ids: Iterable[str]) -> bytes:
+    """Ids as a script unpacks them: each with its length in front (netstrings)."""
+    return b"".join([b"%d:%s" % (len(data), data) for data in map(to_bytes, ids)])
+
+
+@attrs.frozen
+class Names:
+    """The names of one store.
+
+    :param prefix: what all of them begin with.
+    """
+
+    prefix: str
+
+    def thread(self, thread_id: str) -> str:
+        """The key of a thread. Its braces keep all keys of the thread on one node of a cluster."""
+        return f"{self.prefix}:{{{_digest(to_bytes(thread_id))}}}"
+
+    def listed(self, owner: bytes) -> str:
+        """The sorted set of an owner's threads that have history, the last updated first."""
+        return f"{self.prefix}:listed:{_digest(owner)}"
+
+    @property
+    def threads(self) -> str:
+        """The sorted set of all threads that have history, by the time of their last update."""
+        return f"{self.prefix}:threads"
+
+    @property
+    def live(self) -> str:
+        """The sorted set of runs that may be open, by the time when it is to be looked at them."""
+        return f"{self.prefix}:live"
+
+    @property
+    def processes(self) -> str:
+        """What the channels of processes begin with."""
+        return f"{self.prefix}:process:"
+
+    def run_channel(self, thread: str, run: int) -> str:
+        """The channel of what is appended to a run."""
+        return f"{thread}:n:{run}"
+
+
+def _digest(data: bytes) -> str:
+    return sha256(data, usedforsecurity=False).hexdigest()[:32]

@@ -1,0 +1,236 @@
+"""The calls that read, each as steps: commands out, replies in."""
+
+from __future__ import annotations
+
+from itertools import takewhile
+from typing import Any
+
+import attrs
+
+from sansio_copilot.sse import EventId, behind_frame, run_token
+from sansio_copilot.stores.places import cursor_behind, place_at
+from sansio_copilot.stores.protocol import (
+    Batch,
+    LogGone,
+    ThreadPage,
+    ThreadQuery,
+    ThreadRecord,
+)
+
+from ..cursors import Cursor
+from . import scripts
+from .link import Command, Steps
+from .names import Names, from_bytes, owner_to_bytes, to_bytes
+
+_RUNS_AT_ONCE = 100
+_THREADS_AT_ONCE = 200
+_FIELDS = ("id", "agent", "created", "updated", "name", "archived", "owner", "runs")
+
+
+@attrs.frozen
+class Found:
+    """What was read, and why it is not more.
+
+    :param lost: the run whose owner has died, and of which there is nothing more for now.
+    """
+
+    batch: Batch | LogGone
+    lost: int | None = None
+
+
+def open_cursor(
+    names: Names, thread_id: str, after: str | None, owner: str | None
+) -> Steps[Cursor]:
+    """See :meth:`.ThreadStore.open_cursor`."""
+    thread = names.thread(thread_id)
+    (runs,) = yield [(scripts.OPEN_CURSOR, thread, names.processes, owner_to_bytes(owner), "1")]
+    parts = tuple(map(int, runs))
+    event_id = None if after is None else EventId.parse(after)
+    if after is not None and event_id is not None:
+        number = event_id.token.partition(".")[0]
+        for index, part in enumerate(parts):
+            if number == str(abs(part)):
+                frames = ("GET", f"{thread}:{'h' if event_id.compacted else 'l'}:{number}")
+                data, run_id = yield [frames, ("HGET", f"{thread}:r:{number}", "run")]
+                if data is None or run_token(int(number), from_bytes(run_id)) != event_id.token:
+                    break
+                if event_id.compacted and part < 0:
+                    break
+                if (at := behind_frame(data, after)) is not None:
+                    first = abs(part) if event_id.compacted else -abs(part)
+                    return Cursor(thread, (first, *parts[index + 1 :]), 0, at)
+                break
+    return Cursor(thread, parts)
+
+
+def history_cursor(names: Names, thread_id: str, owner: str | None) -> Steps[Cursor]:
+    """Where the compacted frames of a thread's ended runs begin."""
+    thread = names.thread(thread_id)
+    (runs,) = yield [(scripts.OPEN_CURSOR, thread, names.processes, owner_to_bytes(owner), "0")]
+    return Cursor(thread, tuple(map(int, runs)))
+
+
+def read(names: Names, cursor: Cursor, max_bytes: int) -> Steps[Found]:
+    """Read on from ``cursor``; see :meth:`.Log.read`."""
+    chunks: list[bytes] = []
+    room = max_bytes
+    while (part := cursor.part) is not None and room > 0:
+        if part > 0:
+            following = yield from _read_history(cursor, room, chunks)
+        else:
+            found = yield from _read_raw(names, cursor, room, chunks)
+            if isinstance(found, Found):
+                return found
+            following = found
+        if following is None:
+            return Found(_batch(chunks, cursor) if chunks else LogGone())
+        cursor = following
+        room = max_bytes - sum(map(len, chunks))
+    return Found(_batch(chunks, cursor))
+
+
+def _read_history(cursor: Cursor, room: int, chunks: list[bytes]) -> Steps[Cursor | None]:
+    """Read compacted runs, as many as follow each other and there is room for."""
+    ahead = cursor.parts[cursor.index : cursor.index + _RUNS_AT_ONCE]
+    runs = list(takewhile(lambda part: part > 0, ahead))
+    keys = [f"{cursor.thread}:h:{run}" for run in runs]
+    asked: list[Command] = [
+        command for key in keys for command in (("STRLEN", key), ("EXISTS", key))
+    ]
+    answers = yield asked
+    sizes = answers[::2]
+    there = [bool(one) for one in answers[1::2]]
+    if not there[0]:
+        return None
+    wanted: list[Command] = []
+    index, offset = cursor.index, cursor.offset
+    for key, size, exists in zip(keys, sizes, there, strict=True):
+        if room == 0 or not exists:
+            break
+        count = min(size - offset, room)
+        if count:
+            wanted.append(("GETRANGE", key, offset, offset + count - 1))
+        room -= count
+        if offset + count < size:
+            offset += count
+            break
+        index, offset = index + 1, 0
+    if wanted:
+        data = yield wanted
+        expected = sum(command[3] - command[2] + 1 for command in wanted)
+        if sum(map(len, data)) != expected:
+            # Some of it went while it was being read.
+            return None
+        chunks += data
+    return cursor.at(index, offset)
+
+
+def _read_raw(
+    names: Names, cursor: Cursor, room: int, chunks: list[bytes]
+) -> Steps[Cursor | Found | None]:
+    """Read a run as it was appended; a :class:`Found` if it is open and has nothing more."""
+    run = -cursor.parts[cursor.index]
+    ((state, *found),) = yield [
+        (scripts.READ_RUN, cursor.thread, names.processes, run, cursor.offset, room)
+    ]
+    if state == b"gone":
+        return None
+    size, data = found
+    if data:
+        chunks.append(data)
+    offset = cursor.offset + len(data)
+    if offset < size:
+        return cursor.at(cursor.index, offset)
+    if state in (b"0", b"lost"):
+        lost = run if state == b"lost" and not chunks else None
+        return Found(_batch(chunks, cursor.at(cursor.index, offset)), lost)
+    return cursor.at(cursor.index + 1)
+
+
+def _batch(chunks: list[bytes], cursor: Cursor) -> Batch:
+    data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    return Batch(data, cursor, cursor.part is None)
+
+
+# Threads
+
+
+def text(names: Names, thread_id: str, field: str, owner: str | None) -> Steps[bytes | None]:
+    """The messages or the state of a thread; None if there are none."""
+    key = names.thread(thread_id)
+    ((found, value),) = yield [("HMGET", key, "owner", field)]
+    return value if found == owner_to_bytes(owner) else None
+
+
+def list_threads(names: Names, query: ThreadQuery) -> Steps[ThreadPage]:
+    """See :meth:`.ThreadStore.list_threads`.
+
+    :raises UnknownCursor: for a cursor that is none.
+    """
+    owner = owner_to_bytes(query.owner)
+    behind: tuple[float, bytes] | None = None
+    begin = float("-inf")
+    if query.cursor is not None:
+        updated_at, thread_id = place_at(query.cursor)
+        begin = -updated_at
+        behind = begin, to_bytes(thread_id)
+    records: list[ThreadRecord] = []
+    many = min(max(query.limit + 1, 10), _THREADS_AT_ONCE)
+    skip = 0
+    while len(records) <= query.limit:
+        # A score is read again from the first of those that have it, and those are skipped that
+        # were read.
+        (found,) = yield [
+            (
+                *("ZRANGEBYSCORE", names.listed(owner), repr(begin), "+inf", "WITHSCORES"),
+                *("LIMIT", skip, many),
+            )
+        ]
+        there = places(found)
+        news = [member for score, member in there if behind is None or (score, member) > behind]
+        if news:
+            rows = yield [("HMGET", names.thread(from_bytes(one)), *_FIELDS) for one in news]
+            # A thread may be gone that is still in the list.
+            records += [record(row) for row in rows if _answers(row, owner, query)]
+        if len(there) < many:
+            break
+        last = there[-1][0]
+        same = sum(score == last for score, _ in there)
+        skip = skip + same if last == begin else same
+        begin = last
+    page = tuple(records[: query.limit])
+    more = len(records) > query.limit
+    return ThreadPage(
+        page, cursor_behind(page[-1].updated_at, page[-1].thread_id) if more else None
+    )
+
+
+def places(found: list[Any]) -> list[tuple[float, bytes]]:
+    """Scores and members, as a reply has them in either version of the protocol."""
+    if found and isinstance(found[0], list | tuple):
+        return [(float(score), member) for member, score in found]
+    return [(float(found[index + 1]), found[index]) for index in range(0, len(found), 2)]
+
+
+def _answers(row: list[Any], owner: bytes, query: ThreadQuery) -> bool:
+    """Whether a thread is one of those that are asked for."""
+    return (
+        row[0] is not None
+        and row[6] == owner
+        and int(row[7] or 0) > 0
+        and (query.agent_id is None or to_bytes(query.agent_id) == row[1])
+        and (query.archived is None or query.archived == (row[5] == b"1"))
+    )
+
+
+def record(row: list[Any]) -> ThreadRecord:
+    """The line of a list that the fields of a thread are."""
+    thread_id, agent_id, created_at, updated_at, name, archived = row[:6]
+    return ThreadRecord(
+        from_bytes(thread_id),
+        from_bytes(agent_id),
+        float(created_at),
+        float(updated_at),
+        None if name is None else from_bytes(name),
+        archived == b"1",
+    )

@@ -1,0 +1,280 @@
+"""The calls that concern runs, each as steps: commands out, replies in.
+
+What has to be atomic is one script. The lists of threads and of runs that may be open lie on other
+nodes of a cluster, so that they are changed in a step of their own: before a run is open it is
+among those that may be (:attr:`.Names.live`), and it leaves them when the list of threads has it.
+If the process dies in between, whoever sweeps finds the run and puts the lists right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from sansio_copilot.stores.protocol import (
+    Opened,
+    Orphan,
+    PositionGap,
+    RunKey,
+    RunOpened,
+    RunRequest,
+    RunResult,
+    Signal,
+    ThreadBusy,
+    ThreadOfAnother,
+)
+
+from ..cursors import Cursor
+from ..owners import OwnedRuns
+from ..retention import Retention
+from ..tails import Tails
+from . import scripts
+from .link import Command, Steps
+from .names import Names, from_bytes, owner_to_bytes, packed, to_bytes
+
+HANDED_MS = 5000
+"""Milliseconds for which an orphan is the business of who was handed it."""
+_SIGNALS = {b"0": Signal.CONTINUE, b"1": Signal.STOP, b"2": Signal.SEALED}
+
+
+@attrs.frozen(eq=False)
+class Runs:
+    """The runs of one store, as this process sees them.
+
+    :param process: what tells this process from others.
+    :param lease: milliseconds.
+    """
+
+    names: Names
+    process: str
+    owned: OwnedRuns
+    tails: Tails
+    retention: Retention
+    supersedes: bool
+    lease: int
+
+    @property
+    def _keeping(self) -> tuple[int, int, int]:
+        """What a script that ends a run is told to keep; -1 and 0 stand for no bound."""
+        kept = self.retention
+        return (
+            max(int(kept.resume_seconds), 1),
+            -1 if kept.resumable_runs == float("inf") else int(kept.resumable_runs),
+            0 if kept.max_runs_per_thread == float("inf") else int(kept.max_runs_per_thread),
+        )
+
+    def open(self, request: RunRequest) -> Steps[Opened]:
+        """See :meth:`.ThreadStore.open_run`."""
+        thread = self.names.thread(request.thread_id)
+        ((outcome, *found),) = yield [
+            (
+                *(scripts.OPEN_RUN, thread, self.names.processes, to_bytes(request.thread_id)),
+                *(owner_to_bytes(request.owner), to_bytes(request.run_id)),
+                *(to_bytes(request.agent_id), self.process, repr(request.opened_at)),
+                *(self.lease, HANDED_MS, *self._keeping, int(self.supersedes)),
+                packed(request.message_ids),
+            )
+        ]
+        if outcome == b"other":
+            return ThreadOfAnother()
+        if outcome == b"busy":
+            return ThreadBusy(from_bytes(found[0]))
+        if outcome == b"orphan":
+            return orphan_of(request.thread_id, found)
+        run = int(found[0])
+        key = RunKey(request.thread_id, run, request.run_id)
+        own = self.owned.get((thread, run))
+        if outcome == b"again" and own is not None and own.notify is not None:
+            # It was not the answer to this very call that was lost: somebody has the run.
+            return ThreadBusy(request.run_id)
+        self.owned.begin((thread, run), request)
+        self.tails.begin((thread, run))
+        # The number of a run is the time of its opening, in microseconds of the server's clock.
+        yield [
+            (
+                "ZADD",
+                self.names.live,
+                run // 1000 + self.lease,
+                live_member(run, request.thread_id),
+            ),
+            *listing(self.names, found[2]),
+        ]
+        known = frozenset(map(from_bytes, found[1]))
+        cursor = Cursor(thread, (-run,))
+        return RunOpened(key, cursor, known, self.lease / 1000)
+
+    def append(
+        self, key: RunKey, at: int, frames: bytes, result: RunResult | None
+    ) -> Steps[Signal]:
+        """See :meth:`.ThreadStore.append`."""
+        thread = self.names.thread(key.thread_id)
+        name = (thread, key.seq)
+        owned = self.owned.get(name)
+        is_news = result is not None and (owned is None or owned.result is not result)
+        ((told, size),) = yield [
+            (
+                *(scripts.APPEND, thread, self.names.processes, key.seq, self.process, at),
+                *(self.lease, frames, *result_arguments(result if is_news else None)),
+            )
+        ]
+        if told == b"gap":
+            raise PositionGap(key, at, size)
+        signal = _SIGNALS[told]
+        if signal is Signal.SEALED:
+            self._lose(name)
+            return signal
+        self.tails.grew(name, at, frames)
+        if owned is not None and (is_news or frames):
+            owned.result = result
+        return signal
+
+    def close(self, key: RunKey, at: int, frames: bytes, result: RunResult | None) -> Steps[None]:
+        """See :meth:`.ThreadStore.close_run`."""
+        thread = self.names.thread(key.thread_id)
+        name = (thread, key.seq)
+        owned = self.owned.get(name)
+        is_stored = result is not None and owned is not None and owned.result is result
+        while True:
+            given = ("2",) if is_stored else result_arguments(result)
+            ((outcome, size, *found),) = yield [
+                (
+                    *(scripts.CLOSE_RUN, thread, self.names.processes, key.seq, at, frames),
+                    *(*self._keeping, *given),
+                )
+            ]
+            if outcome != b"resend":
+                break
+            is_stored = False
+        if outcome == b"gap":
+            raise PositionGap(key, at, size)
+        if found:
+            self.tails.grew(name, at, frames)
+        self.tails.end(name)
+        self.owned.end(name)
+        yield [
+            *listing(self.names, found[0] if found else ()),
+            ("ZREM", self.names.live, live_member(key.seq, key.thread_id)),
+        ]
+
+    def renew(self, key: RunKey) -> Steps[Signal]:
+        """See :meth:`.ThreadStore.renew`."""
+        thread = self.names.thread(key.thread_id)
+        (told,) = yield [
+            (scripts.RENEW, thread, self.names.processes, key.seq, self.process, self.lease)
+        ]
+        signal = _SIGNALS[told]
+        if signal is Signal.SEALED:
+            self._lose((thread, key.seq))
+        return signal
+
+    def _lose(self, name: tuple[str, int]) -> None:
+        """A run that was this process's is another's now, or has ended, and its readers are to ask
+        the server.
+        """
+        self.owned.end(name)
+        self.tails.forget(name)
+
+    def stop(self, thread_id: str, run_id: str | None, owner: str | None) -> Steps[bool | Orphan]:
+        """See :meth:`.ThreadStore.request_stop`."""
+        ((outcome, *found),) = yield [
+            (
+                *(scripts.REQUEST_STOP, self.names.thread(thread_id), self.names.processes),
+                *(owner_to_bytes(owner), to_bytes(run_id or ""), int(run_id is not None)),
+                HANDED_MS,
+            )
+        ]
+        if outcome == b"orphan":
+            return orphan_of(thread_id, found)
+        return bool(outcome == b"told")
+
+    def claim(self, thread_id: str, run: int) -> Steps[Orphan | None]:
+        """The run, if it has lost its owner; otherwise None, and the lists are put right."""
+        thread = self.names.thread(thread_id)
+        ((outcome, *found),) = yield [(scripts.CLAIM, thread, self.names.processes, run, HANDED_MS)]
+        member = live_member(run, thread_id)
+        if outcome == b"closed":
+            yield [*listing(self.names, found[0]), ("ZREM", self.names.live, member)]
+            return None
+        if outcome == b"alive":
+            yield [("ZADD", self.names.live, int(found[0]), member)]
+            return None
+        (now,) = yield [("TIME",)]
+        again = int(now[0]) * 1000 + HANDED_MS
+        yield [("ZADD", self.names.live, again, member)]
+        return orphan_of(thread_id, found)
+
+    def orphans(self, limit: int) -> Steps[list[Orphan]]:
+        """See :meth:`.ThreadStore.orphans`."""
+        found: list[Orphan] = []
+        (now,) = yield [("TIME",)]
+        until = int(now[0]) * 1000 + int(now[1]) // 1000
+        while len(found) < limit:
+            (members,) = yield [
+                ("ZRANGEBYSCORE", self.names.live, "-inf", until, "LIMIT", 0, limit - len(found))
+            ]
+            if not members:
+                break
+            for member in members:
+                run, _, thread_id = member.partition(b" ")
+                orphan = yield from self.claim(from_bytes(thread_id), int(run))
+                if orphan is not None:
+                    found.append(orphan)
+        return found
+
+
+def listing(names: Names, thread: Sequence[Any]) -> list[Command]:
+    """What puts a thread in the lists where it belongs.
+
+    :param thread: its id, owner, time of the last update, and number of ended runs.
+    """
+    if not thread or thread[0] is None or not int(thread[3] or 0):
+        return []
+    thread_id, owner, updated, _ = thread
+    return [
+        # A list is read from the lowest score, and ties by their ids.
+        ("ZADD", names.listed(owner), repr(-float(updated)), thread_id),
+        ("ZADD", names.threads, updated, owner_and_thread(owner, thread_id)),
+    ]
+
+
+def delisting(names: Names, owner: bytes, thread_id: bytes) -> list[Command]:
+    """What takes a thread out of the lists."""
+    return [
+        ("ZREM", names.listed(owner), thread_id),
+        ("ZREM", names.threads, owner_and_thread(owner, thread_id)),
+    ]
+
+
+def result_arguments(result: RunResult | None) -> tuple[Any, ...]:
+    """A result as the scripts take it; "0" stands for none."""
+    if result is None:
+        return ("0",)
+    return (
+        *("1", result.frames, result.messages or b"", result.state or b""),
+        *(packed(sorted(result.message_ids)), repr(result.ended_at)),
+    )
+
+
+def orphan_of(thread_id: str, found: Sequence[Any]) -> Orphan:
+    """The orphan that a script has handed out."""
+    run, run_id, agent_id, frames, messages, stop = found
+    key = RunKey(thread_id, int(run), from_bytes(run_id))
+    return Orphan(key, from_bytes(agent_id), frames, messages, stop != b"0")
+
+
+def live_member(run: int, thread_id: str) -> bytes:
+    """A run in the set of those that may be open."""
+    return b"%d %s" % (run, to_bytes(thread_id))
+
+
+def owner_and_thread(owner: bytes, thread_id: bytes) -> bytes:
+    """A thread in the set of all threads, whose owner has to be known to take it out."""
+    return b"%d %s%s" % (len(owner), owner, thread_id)
+
+
+def from_owner_and_thread(member: bytes) -> tuple[bytes, bytes]:
+    """What :func:`owner_and_thread` was given."""
+    length, _, both = member.partition(b" ")
+    return both[: int(length)], both[int(length) :]

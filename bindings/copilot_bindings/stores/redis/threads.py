@@ -1,0 +1,90 @@
+"""The calls that change threads, each as steps: commands out, replies in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sansio_copilot.stores.protocol import ThreadRecord
+
+from . import scripts
+from .link import Steps
+from .names import Names, from_bytes, owner_to_bytes, to_bytes
+from .reads import places, record
+from .runs import Runs, delisting, from_owner_and_thread
+
+_AT_ONCE = 100
+_FEW = 8
+
+
+def update(
+    names: Names, thread_id: str, changes: Mapping[str, Any], owner: str | None
+) -> Steps[ThreadRecord | None]:
+    """See :meth:`.ThreadStore.update_thread`."""
+    name = changes.get("name")
+    how = ("unset" if name is None else "set") if "name" in changes else ""
+    archived = str(int(changes["archived"])) if "archived" in changes else ""
+    (row,) = yield [
+        (
+            *(scripts.UPDATE, names.thread(thread_id), names.processes, owner_to_bytes(owner)),
+            *(how, to_bytes(name or ""), archived),
+        )
+    ]
+    return record(row) if row else None
+
+
+def delete(runs: Runs, thread_id: str, owner: str | None) -> Steps[bool]:
+    """See :meth:`.ThreadStore.delete_thread`."""
+    return (yield from _delete(runs, to_bytes(thread_id), owner_to_bytes(owner), "0", "0"))
+
+
+def clear(runs: Runs, owner: str | None) -> Steps[None]:
+    """See :meth:`.ThreadStore.clear`."""
+    key = owner_to_bytes(owner)
+    while True:
+        (members,) = yield [("ZRANGE", runs.names.listed(key), 0, _AT_ONCE - 1)]
+        if not members:
+            return
+        for thread_id in members:
+            yield from _delete(runs, thread_id, key, "1", "0")
+
+
+def retire(runs: Runs) -> Steps[bool]:
+    """Let the threads go that were not updated for the longest time, if there is too much.
+
+    :returns: whether there may be more to do.
+    """
+    names, bounds = runs.names, runs.retention
+    count, found, memory, now = yield [
+        ("ZCARD", names.threads),
+        ("ZRANGE", names.threads, 0, _AT_ONCE - 1, "WITHSCORES"),
+        ("INFO", "memory"),
+        ("TIME",),
+    ]
+    goes = max(count - bounds.max_threads, 0)
+    if memory["used_memory"] > bounds.max_bytes:
+        # What one takes is not known, so that a few go, and it is looked at again.
+        goes = max(goes, _FEW)
+    oldest = int(now[0]) - bounds.max_age
+    gone = False
+    for index, (updated, member) in enumerate(places(found)):
+        if index < goes or updated < oldest:
+            owner, thread_id = from_owner_and_thread(member)
+            gone = (yield from _delete(runs, thread_id, owner, "1", "1")) or gone
+    return gone
+
+
+def _delete(
+    runs: Runs, thread_id: bytes, owner: bytes, keeps_open: str, spares_open: str
+) -> Steps[bool]:
+    names = runs.names
+    resume = max(int(runs.retention.resume_seconds), 1)
+    (there,) = yield [
+        (
+            *(scripts.DELETE, names.thread(from_bytes(thread_id)), names.processes, owner),
+            *(keeps_open, resume, spares_open),
+        )
+    ]
+    if there or spares_open == "0":
+        yield delisting(names, owner, thread_id)
+    return bool(there)
