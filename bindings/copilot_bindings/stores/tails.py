@@ -154,6 +154,11 @@ class Tails:
         with self._lock:
             return [(run, tail.size) for run, tail in self._followed.items()]
 
+    def known(self, run: Hashable) -> int | None:
+        """The size that the log of ``run`` is known to have; None if nothing is known of it."""
+        tail = self._tails.get(run)
+        return None if tail is None else tail.size
+
     # Readers
 
     def read(self, run: Hashable, offset: int, max_bytes: int) -> Piece | None:

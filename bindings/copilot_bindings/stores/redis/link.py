@@ -1,22 +1,10 @@
-"""The connection to the server: what many runs want at once goes in one round trip.
-
-A call of the store is a generator that yields commands, and is sent their replies; most yield once.
-One thread takes whatever waits, sends the commands of all of them in a pipeline, and hands out the
-replies. So the busier a store is, the less each call costs, and no call waits for a lock. What a
-script has to do alone it does in the server.
-"""
+"""The connection to the server, and what its errors mean."""
 
 from __future__ import annotations
 
-import logging
-import queue
-import threading
-from collections.abc import Generator, Sequence
-from concurrent.futures import Future
 from hashlib import sha1
-from typing import Any, TypeAlias, TypeVar
+from typing import Any
 
-import attrs
 import redis
 from redis.backoff import NoBackoff
 from redis.exceptions import (
@@ -31,20 +19,13 @@ from redis.retry import Retry
 
 from sansio_copilot import StoreUnavailable
 
+from ..pipeline import Command
 from .scripts import Script
 
-logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
-Command: TypeAlias = Sequence[Any]
-"""The name of a command, or a script, and its arguments; those of a script begin with its key."""
-Steps: TypeAlias = Generator[list[Command], list[Any], T]
-
-_MOST_AT_ONCE = 500
 _CONNECT_SECONDS = 3.0
 _REPLY_SECONDS = 8.0
 _PASSING = ("OOM", "MISCONF", "MASTERDOWN", "NOREPLICAS", "TRYAGAIN", "LOADING", "UNBLOCKED")
-"""How replies begin that say what passes: no memory, no disk, no replica, a failover."""
+"""What is in replies that say what passes: no memory, no disk, no replica, a failover."""
 
 
 class StoreError(Exception):
@@ -73,26 +54,14 @@ def translated(name: str, error: RedisError) -> Exception:
     text = f"{name}: {error}" if str(error) else f"{name}: {type(error).__name__}"
     passing = (redis.ConnectionError, redis.TimeoutError, BusyLoadingError, ReadOnlyError)
     if isinstance(error, (*passing, ClusterDownError)) or (
-        isinstance(error, ResponseError) and str(error).startswith(_PASSING)
+        isinstance(error, ResponseError) and any(word in text for word in _PASSING)
     ):
         return StoreUnavailable(text)
     return StoreError(text)
 
 
-@attrs.define(eq=False)
-class _Job:
-    """A call that is being made.
-
-    :ivar replies: what its last commands were answered; None before the first.
-    """
-
-    steps: Steps[Any]
-    future: Future[Any]
-    replies: list[Any] | None = None
-
-
 class Link:
-    """The thread that talks to the server.
+    """Sends commands, and knows which scripts the server has.
 
     :param name: what errors call the store.
     """
@@ -101,87 +70,32 @@ class Link:
         self._client = client
         self._name = name
         self._hashes: dict[Script, str] = {}
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._live, name="copilot-redis", daemon=True)
-        self._thread.start()
 
-    def submit(self, steps: Steps[T]) -> Future[T]:
-        """Have the steps made; done when they have returned."""
-        future: Future[T] = Future()
-        self._jobs.put(_Job(steps, future))
-        return future
+    def send(self, commands: list[Command]) -> list[Any]:
+        """The replies to ``commands``, of which one may be an exception.
 
-    def close(self, seconds: float) -> bool:
-        """Do what was submitted, then end; returns whether it has ended in time."""
-        self._jobs.put(None)
-        self._thread.join(seconds)
-        return not self._thread.is_alive()
-
-    def _live(self) -> None:
-        going: list[_Job] = []
-        ended = False
-        while going or not ended:
-            job: _Job | None = None
-            try:
-                job = self._jobs.get(block=not going and not ended)
-                while job is not None:
-                    if job.future.set_running_or_notify_cancel():
-                        going.append(job)
-                    if len(going) >= _MOST_AT_ONCE:
-                        break
-                    job = self._jobs.get_nowait()
-                else:
-                    ended = True
-            except queue.Empty:
-                pass
-            # Nothing of what was done is kept while nothing is to be done.
-            del job
-            going = self._step(going)
-        self._client.close()
-
-    def _step(self, jobs: list[_Job]) -> list[_Job]:
-        """Let each call have its replies, and send what all of them want next."""
-        asking: list[tuple[_Job, list[Command]]] = []
-        for job in jobs:
-            try:
-                wanted = next(job.steps) if job.replies is None else job.steps.send(job.replies)
-            except StopIteration as done:
-                job.future.set_result(done.value)
-            except BaseException as error:
-                job.future.set_exception(error)
-            else:
-                asking.append((job, wanted))
-        if not asking:
-            return []
+        :raises StoreUnavailable: if none came, for now.
+        :raises StoreError: if none came for another reason.
+        """
         try:
-            replies = iter(self._send([command for _, wanted in asking for command in wanted]))
+            replies = self._execute(commands)
+            missing = [at for at, one in enumerate(replies) if isinstance(one, NoScriptError)]
+            if missing:
+                # The server is a new one, or was told to forget its scripts.
+                scripts = {commands[at][0] for at in missing}
+                self._execute([("SCRIPT LOAD", script.text) for script in scripts])
+                again = self._execute([commands[at] for at in missing])
+                for at, reply in zip(missing, again, strict=True):
+                    replies[at] = reply
         except RedisError as error:
-            for job, _ in asking:
-                job.steps.close()
-                job.future.set_exception(translated(self._name, error))
-            return []
-        going = []
-        for job, wanted in asking:
-            job.replies = [next(replies) for _ in wanted]
-            failed = next((one for one in job.replies if isinstance(one, RedisError)), None)
-            if failed is None:
-                going.append(job)
-            else:
-                job.steps.close()
-                job.future.set_exception(translated(self._name, failed))
-        return going
+            raise translated(self._name, error) from error
+        return [
+            translated(self._name, one) if isinstance(one, RedisError) else one for one in replies
+        ]
 
-    def _send(self, commands: list[Command]) -> list[Any]:
-        replies = self._execute(commands)
-        missing = [index for index, one in enumerate(replies) if isinstance(one, NoScriptError)]
-        if missing:
-            # The server is a new one, or was told to forget its scripts.
-            scripts = {commands[index][0] for index in missing}
-            self._execute([("SCRIPT LOAD", script.text) for script in scripts])
-            again = self._execute([commands[index] for index in missing])
-            for index, reply in zip(missing, again, strict=True):
-                replies[index] = reply
-        return replies
+    def close(self) -> None:
+        """End the connection."""
+        self._client.close()
 
     def _execute(self, commands: list[Command]) -> list[Any]:
         with self._client.pipeline(transaction=False) as pipeline:

@@ -18,9 +18,9 @@ import redis
 from sansio_copilot.stores.protocol import Signal
 
 from ..owners import OwnedRuns
+from ..pipeline import Pipeline, Steps
 from ..tails import Tails
 from . import scripts
-from .link import Link, Steps
 from .names import Names
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class Listener:
     def __init__(
         self,
         client: redis.Redis,
-        link: Link,
+        pipeline: Pipeline,
         names: Names,
         process: str,
         owned: OwnedRuns,
@@ -50,9 +50,10 @@ class Listener:
         tick: Callable[[], object],
     ) -> None:
         self._client = client
-        self._link = link
+        self._pipeline = pipeline
         self._names = names
-        self._own = names.processes + process
+        self._process = process.encode()
+        self._own = (names.processes + process).encode()
         self._owned = owned
         self._tails = tails
         self._tick = tick
@@ -68,7 +69,7 @@ class Listener:
         def steps() -> Steps[None]:
             yield [("PUBLISH", self._own, "look")]
 
-        self._link.submit(steps())
+        self._pipeline.submit(steps())
 
     def close(self, seconds: float) -> bool:
         """End; returns whether it has in time."""
@@ -114,10 +115,10 @@ class Listener:
                 logger.info("%s: notifications come again", self._names)
             if message["type"] == "message":
                 self._hear(pubsub, message["channel"], message["data"])
-            elif message["type"] == "subscribe" and message["channel"] == self._own.encode():
+            elif message["type"] == "subscribe" and message["channel"] == self._own:
                 # What was said to owners here before nobody has heard.
                 for run in self._owned:
-                    self._link.submit(self._asking(run))  # type: ignore[arg-type]
+                    self._pipeline.submit(self._asking(run))  # type: ignore[arg-type]
 
     def _hear(self, pubsub: Any, channel: bytes, data: bytes) -> None:
         run = self._subscribed.get(channel)
@@ -138,23 +139,22 @@ class Listener:
         ((state, process, stop),) = yield [
             ("HMGET", f"{thread}:r:{number}", "state", "proc", "stop")
         ]
-        if state != b"0" or process is None or not self._own.encode().endswith(process or b"-"):
+        if state != b"0" or process != self._process:
             self._owned.signal(run, Signal.SEALED)
             self._tails.forget(run)
         elif stop == b"1":
             self._owned.signal(run, Signal.STOP)
 
     def _hear_of(self, run: Run, data: bytes) -> None:
+        known = self._tails.known(run)
+        if known is None:
+            return
         kind, rest = data[:1], data[1:]
-        if kind == b"a":
-            at, _, frames = rest.partition(b":")
-            known = dict(self._tails.followed()).get(run)
-            if known is not None and int(at) > known:
-                # One was lost; those in between are read.
-                self._look(run, known)
-            else:
-                self._tails.grew(run, int(at), frames)
-        elif (known := dict(self._tails.followed()).get(run)) is not None:
+        at, _, frames = rest.partition(b":")
+        if kind == b"a" and int(at) <= known:
+            self._tails.grew(run, int(at), frames)
+        else:
+            # It has ended, or what is to be told is too long, or what was told before is lost.
             self._look(run, known)
 
     def _follow(self, pubsub: Any) -> None:
@@ -172,7 +172,7 @@ class Listener:
 
     def _look(self, run: Run, size: int) -> None:
         """Read what a run has behind ``size``."""
-        self._link.submit(self._looking(run, size))
+        self._pipeline.submit(self._looking(run, size))
 
     def _looking(self, run: Run, size: int) -> Steps[None]:
         thread, number = run

@@ -18,8 +18,8 @@ from sansio_copilot.stores.protocol import (
 )
 
 from ..cursors import Cursor
+from ..pipeline import Command, Steps
 from . import scripts
-from .link import Command, Steps
 from .names import Names, from_bytes, owner_to_bytes, to_bytes
 
 _RUNS_AT_ONCE = 100

@@ -28,10 +28,10 @@ from sansio_copilot.stores.protocol import (
 
 from ..cursors import Cursor
 from ..owners import OwnedRuns
+from ..pipeline import Command, Steps
 from ..retention import Retention
 from ..tails import Tails
 from . import scripts
-from .link import Command, Steps
 from .names import Names, from_bytes, owner_to_bytes, packed, to_bytes
 
 HANDED_MS = 5000

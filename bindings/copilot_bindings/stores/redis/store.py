@@ -1,9 +1,9 @@
 """RedisStore: threads in Redis or Valkey, for the processes of many machines.
 
 What it models. A run is a string that grows, and a thread a few keys beside (:mod:`.scripts` has
-all of them). Each process has one connection for what it asks (:mod:`.link`), one for what it is
-told (:mod:`.listener`), and the tails of the runs that are followed in it (:mod:`..tails`), so that
-a thousand readers of a run cost the server one.
+all of them). Each process has one connection for what it asks (:mod:`..pipeline`), one for what it
+is told (:mod:`.listener`), and the tails of the runs that are followed in it (:mod:`..tails`), so
+that a thousand readers of a run cost the server one.
 
 Four rules make it right:
 
@@ -55,10 +55,11 @@ from sansio_copilot.stores.protocol import (
 
 from ..cursors import Cursor, Whole
 from ..owners import OwnedRuns
+from ..pipeline import Pipeline, Steps
 from ..retention import Retention
 from ..tails import Tails
 from . import reads, threads
-from .link import Link, Steps, connect
+from .link import Link, connect
 from .listener import Listener
 from .names import Names
 from .runs import Runs
@@ -90,15 +91,16 @@ class _Engine:
             store.on_concurrent_run == "supersede",
             int(store.lease * 1000),
         )
-        self.link = Link(connect(store.url), store.shown)
+        link = Link(connect(store.url), store.shown)
+        self.pipeline = Pipeline("copilot-redis", link.send, link.close)
         self._next_tidy = time.monotonic() + _TIDY_SECONDS
         self.listener = Listener(
-            *(connect(store.url), self.link, self.names, process, self.owned, self.tails),
+            *(connect(store.url), self.pipeline, self.names, process, self.owned, self.tails),
             self._tick,
         )
 
     def submit(self, steps: Steps[T]) -> Future[T]:
-        return self.link.submit(steps)
+        return self.pipeline.submit(steps)
 
     def tidy(self) -> Future[bool]:
         return self.submit(threads.retire(self.runs))
@@ -117,7 +119,7 @@ class _Engine:
 
     def close(self) -> bool:
         ended = self.listener.close(_CLOSE_SECONDS)
-        return self.link.close(_CLOSE_SECONDS) and ended
+        return self.pipeline.close(_CLOSE_SECONDS) and ended
 
 
 def _seconds(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 from sansio_copilot.stores.protocol import ThreadRecord
 
+from ..pipeline import Steps
 from . import scripts
-from .link import Steps
 from .names import Names, from_bytes, owner_to_bytes, to_bytes
 from .reads import places, record
 from .runs import Runs, delisting, from_owner_and_thread

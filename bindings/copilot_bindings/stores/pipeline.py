@@ -1,0 +1,127 @@
+"""A thread that makes the calls of a store whose server is somewhere else, many in one round trip.
+
+A call of the store is a generator that yields commands, and is sent their replies; most yield once.
+One thread takes whatever waits, sends the commands of all of them together, and hands out the
+replies. So the busier a store is, the less each call costs, and no call waits for a lock. What has
+to be done alone is done so by the server.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from typing import Any, TypeAlias, TypeVar
+
+import attrs
+
+T = TypeVar("T")
+Command: TypeAlias = tuple[Any, ...]
+"""What a server is asked, and its arguments."""
+Steps: TypeAlias = Generator[list[Command], list[Any], T]
+
+_MOST_AT_ONCE = 500
+
+
+@attrs.define(eq=False)
+class _Job:
+    """A call that is being made.
+
+    :ivar replies: what its last commands were answered; None before the first.
+    """
+
+    steps: Steps[Any]
+    future: Future[Any]
+    replies: list[Any] | None = None
+
+
+class Pipeline:
+    """The thread, and what waits for it.
+
+    :param name: of the thread.
+    :param send: is given commands, and returns as many replies. One that is an exception fails its
+        call alone; one that it raises fails all calls.
+    :param end: is called when nothing more will be sent.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        send: Callable[[list[Command]], list[Any]],
+        end: Callable[[], object],
+    ) -> None:
+        self._send = send
+        self._end = end
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._live, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, steps: Steps[T]) -> Future[T]:
+        """Have the steps made; done when they have returned."""
+        future: Future[T] = Future()
+        self._jobs.put(_Job(steps, future))
+        return future
+
+    def close(self, seconds: float) -> bool:
+        """Do what was submitted, then end; returns whether it has ended in time."""
+        self._jobs.put(None)
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def _live(self) -> None:
+        going: list[_Job] = []
+        ended = False
+        while going or not ended:
+            ended = self._take(going, ended)
+            going = self._step(going)
+        self._end()
+
+    def _take(self, going: list[_Job], ended: bool) -> bool:
+        """Take what waits, or wait for it if nothing is going; returns whether the end was said."""
+        try:
+            job = self._jobs.get(block=not going and not ended)
+            while job is not None:
+                if job.future.set_running_or_notify_cancel():
+                    going.append(job)
+                if len(going) >= _MOST_AT_ONCE:
+                    return ended
+                job = self._jobs.get_nowait()
+        except queue.Empty:
+            return ended
+        return True
+
+    def _step(self, jobs: list[_Job]) -> list[_Job]:
+        """Let each call have its replies, and send what all of them want next."""
+        asking: list[tuple[_Job, list[Command]]] = []
+        for job in jobs:
+            try:
+                wanted = next(job.steps) if job.replies is None else job.steps.send(job.replies)
+            except StopIteration as done:
+                job.future.set_result(done.value)
+            except BaseException as error:
+                job.future.set_exception(error)
+            else:
+                asking.append((job, wanted))
+        if not asking:
+            return []
+        try:
+            replies = iter(self._send([command for _, wanted in asking for command in wanted]))
+        except Exception as error:
+            for job, _ in asking:
+                _fail(job, error)
+            return []
+        going = []
+        for job, wanted in asking:
+            job.replies = [next(replies) for _ in wanted]
+            failed = next((one for one in job.replies if isinstance(one, Exception)), None)
+            if failed is None:
+                going.append(job)
+            else:
+                _fail(job, failed)
+        return going
+
+
+def _fail(job: _Job, error: Exception) -> None:
+    job.steps.close()
+    job.future.set_exception(error)
