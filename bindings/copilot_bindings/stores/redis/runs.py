@@ -151,8 +151,11 @@ class Runs:
             raise PositionGap(key, at, size)
         if found:
             self.tails.grew(name, at, frames)
-        self.tails.end(name)
-        self.owned.end(name)
+            self.tails.end(name)
+            self.owned.end(name)
+        else:
+            # Somebody else has closed it, with other frames than these.
+            self._lose(name)
         yield [
             *listing(self.names, found[0] if found else ()),
             ("ZREM", self.names.live, live_member(key.seq, key.thread_id)),

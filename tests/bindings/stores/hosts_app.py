@@ -1,0 +1,34 @@
+"""What each of two hosts serves: an agent that counts, over the store that STORE_URL names."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from typing import Any
+
+from sansio_copilot import CopilotRuntime, text_agent
+
+LEASE = 2.0
+
+
+@text_agent
+async def counts(input: Any, context: Any) -> AsyncIterator[str]:
+    """Counts to ``forwardedProps.to``, with a pause in front of each number."""
+    for number in range(input.forwarded_props["to"]):
+        await asyncio.sleep(input.forwarded_props["pause"])
+        yield f"{number} "
+
+
+def _store() -> Any:
+    url = os.environ["STORE_URL"]
+    if url.startswith("redis:"):
+        from copilot_bindings.stores.redis import RedisStore
+
+        return RedisStore(url, prefix="hosts", lease=LEASE)
+    from copilot_bindings.stores.postgres import PostgresStore
+
+    return PostgresStore(url, schema="hosts", lease=LEASE)
+
+
+runtime = CopilotRuntime({"default": counts}, store=_store())

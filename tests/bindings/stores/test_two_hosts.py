@@ -1,0 +1,223 @@
+"""Two hosts over one database, behind a load balancer that sends each request to the other one."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from conformance.client import Client
+from conformance.process import free_port
+from support.caddy import Balancer
+from support.postgres_server import PostgresServer
+from support.redis_server import RedisServer
+
+from sansio_copilot.sse import ServerSentEvent
+
+BASE = "/api/copilotkit"
+_SECONDS = 60.0
+
+
+@attrs.define(eq=False)
+class Host:
+    """A server of the command, on an address of its own."""
+
+    address: str
+    store_url: str
+    log: Path
+    port: int = attrs.field(factory=free_port)
+    _process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Begin, and wait until it answers."""
+        program = "from copilot_bindings.cli import main; main()"
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, "-c", program, "serve", "hosts_app:runtime"),
+                    *("--host", self.address, "--port", str(self.port)),
+                ],
+                cwd=Path(__file__).parent,
+                env={**os.environ, "STORE_URL": self.store_url},
+                stdout=log,
+                stderr=log,
+            )
+        deadline = time.monotonic() + _SECONDS
+        while True:
+            try:
+                url = f"http://{self.address}:{self.port}{BASE}/info"
+                with urllib.request.urlopen(url, timeout=_SECONDS):
+                    return
+            except OSError:
+                assert time.monotonic() < deadline, self.log.read_text()
+                time.sleep(0.05)
+
+    def end(self, number: signal.Signals) -> None:
+        """End it by a signal."""
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait(_SECONDS)
+            self._process = None
+
+
+@attrs.define
+class Service:
+    """The hosts as a client sees them: one address."""
+
+    hosts: list[Host]
+    balancer: Balancer
+
+    def client(self) -> Client:
+        return Client(self.balancer.port, BASE, {})
+
+    def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        data = None if body is None else json.dumps(body).encode()
+        url = f"http://127.0.0.1:{self.balancer.port}{BASE}{path}"
+        asked = urllib.request.Request(url, data, method=method)
+        asked.add_header("content-type", "application/json")
+        try:
+            with urllib.request.urlopen(asked, timeout=_SECONDS) as answer:
+                return answer.status, json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.loads(error.read())
+
+
+@pytest.fixture(scope="module", params=["redis", "postgres"])
+def service(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    directory = tmp_path_factory.mktemp("hosts")
+    database: Any = (
+        RedisServer(tmp_path_factory.mktemp("redis"))
+        if request.param == "redis"
+        else PostgresServer()
+    )
+    hosts = [
+        Host(f"127.0.0.{number}", database.url, directory / f"host{number}.log")
+        for number in (1, 2)
+    ]
+    for host in hosts:
+        host.start()
+    balancer = Balancer(directory, *(f"{host.address}:{host.port}" for host in hosts))
+    yield Service(hosts, balancer)
+    balancer.close()
+    for host in hosts:
+        host.end(signal.SIGTERM)
+    database.close()
+
+
+def begin(client: Client, thread: str, to: int, pause: float = 0.002) -> None:
+    client.stream("run", thread, forwardedProps={"to": to, "pause": pause})
+
+
+def rest(client: Client) -> list[ServerSentEvent]:
+    frames = []
+    while (frame := client.next_frame()) is not None:
+        frames.append(frame)
+    return frames
+
+
+def text_of(frames: list[ServerSentEvent]) -> str:
+    events = [json.loads(frame.data) for frame in frames]
+    return "".join(event.get("delta", "") for event in events)
+
+
+def counted(to: int) -> str:
+    return "".join(f"{number} " for number in range(to))
+
+
+def test_a_thread_is_the_same_on_both_hosts(service: Service) -> None:
+    with service.client() as client:
+        begin(client, "whole", 20)
+        live = rest(client)
+    assert text_of(live) == counted(20)
+    for _ in range(2):
+        with service.client() as client:
+            client.stream("connect", "whole")
+            assert text_of(rest(client)) == counted(20)
+        status, found = service.ask("GET", "/threads?agentId=default")
+        assert status == 200
+        assert "whole" in [thread["id"] for thread in found["threads"]]
+
+
+def test_a_live_run_is_joined_on_either_host(service: Service) -> None:
+    with service.client() as runner, service.client() as one, service.client() as other:
+        begin(runner, "joined", 150)
+        first = runner.next_frame()
+        assert first is not None
+        for client in (one, other):
+            client.stream("connect", "joined")
+        live = [first, *rest(runner)]
+        for client in (one, other):
+            joined = rest(client)
+            assert text_of(joined) == counted(150)
+            assert [frame.id for frame in joined] == [frame.id for frame in live]
+
+
+def test_a_run_is_stopped_from_either_host_and_refused_on_both(service: Service) -> None:
+    for number in range(2):
+        with service.client() as client:
+            begin(client, f"stopped{number}", 10_000)
+            for _ in range(5):
+                assert client.next_frame() is not None
+            for _ in range(2):
+                body = {"threadId": f"stopped{number}", "runId": "second", "state": {}}
+                body |= {"messages": [], "tools": [], "context": [], "forwardedProps": {}}
+                status, _ = service.ask("POST", "/agent/default/run", body)
+                assert status == 409
+            # The first request of a pair goes to one host, and the second one to the other.
+            for _ in range(number):
+                service.ask("GET", "/info")
+            status, stopped = service.ask("POST", f"/agent/default/stop/stopped{number}", {})
+            assert (status, stopped["stopped"]) == (200, True)
+            last = json.loads(rest(client)[-1].data)
+            assert last["type"] == "RUN_FINISHED"
+
+
+def test_a_run_whose_host_is_killed_is_read_on_and_ended_by_the_other(service: Service) -> None:
+    frames: list[ServerSentEvent] = []
+    with service.client() as client:
+        begin(client, "killed", 100_000, 0.005)
+        while len(frames) < 30:
+            frame = client.next_frame()
+            assert frame is not None
+            frames.append(frame)
+    # A client is not told which host has the run, so that each is killed in turn.
+    for host, enough in zip(service.hosts, (100, math.inf), strict=True):
+        host.end(signal.SIGKILL)
+        until = len(frames) + enough
+        status = 502
+        while status == 502:
+            # What the balancer had sent to the dead host it does not send again by itself.
+            with service.client() as reader:
+                reader.stream("connect", "killed", headers={"last-event-id": frames[-1].id})
+                while len(frames) < until and (frame := reader.next_frame()) is not None:
+                    frames.append(frame)
+                status = reader.status
+        assert status == 200
+        host.start()
+        if len(frames) < until:
+            break
+    assert json.loads(frames[-1].data)["type"] == "RUN_ERROR"
+    ids = [frame.id for frame in frames]
+    assert len(ids) == len(set(ids)), "nothing was sent twice"
+    assert [int(each.rpartition(".")[2]) for each in ids] == list(range(len(ids)))
+    said = text_of(frames)
+    assert said == counted(len(said.split()))
+    # The thread can be used again, on both.
+    for _ in range(2):
+        with service.client() as client:
+            begin(client, "killed", 3)
+            assert text_of(rest(client)) == counted(3)
