@@ -1,4 +1,4 @@
-"""The ``sansio-copilot`` command: ``demo``, and ``serve module:runtime``."""
+"""The ``sansio-copilot`` command: ``demo``, ``serve module:runtime`` and ``copy-threads``."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from sansio_copilot import CopilotRuntime, ThreadStore, __version__
+from sansio_copilot import CopilotRuntime, StoreUnavailable, ThreadStore, __version__
 
-from .cli_stores import HELP, UnknownStore, demo_store, store_of
+from .cli_stores import HELP, UnknownStore, copy_threads, demo_store, store_of
 from .net.listeners import url_of
 
 Sleep: TypeAlias = Callable[[float], Any]
@@ -30,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     try:
+        if options.command == "copy-threads":
+            return copy_threads(store_of(options.source), store_of(options.target), options.owner)
         make, kept = _what_to_serve(options)
         if options.uvloop and options.binding != "asyncio":
             raise _Unusable("--uvloop goes with --binding asyncio")
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
-    except (OSError, _Unusable) as error:
+    except (OSError, StoreUnavailable, UnknownStore, _Unusable) as error:
         print(f"sansio-copilot: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -98,6 +100,10 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="serve a demo agent and a page to try it with")
     serve = commands.add_parser("serve", help="serve a runtime of your own")
     serve.add_argument("runtime", help="where it is: module:attribute")
+    copy = commands.add_parser("copy-threads", help="copy all threads from one store to another")
+    copy.add_argument("source", help="a store, as --store takes it")
+    copy.add_argument("target", help="the other one")
+    copy.add_argument("--owner", help="whose threads (default: those without an owner)")
     for command in (demo, serve):
         command.add_argument(
             "--binding",

@@ -1,15 +1,24 @@
-"""The ``--store`` option: where the command keeps threads."""
+"""Where the command keeps threads, and how it copies them from one place to another."""
 
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any, TypeVar
 
 from sansio_copilot import MemoryStore, ThreadStore
+from sansio_copilot.calls import is_deferred
+from sansio_copilot.stores.calls import StoreCall
+from sansio_copilot.stores.copying import ThreadNotCopied, copy_thread, list_all
 
+T = TypeVar("T")
+
+_WIDTH = 40
 HELP = (
-    "where threads are kept: memory, or sqlite:PATH for a file, which is made if there is none "
-    "(default: {default})"
+    "where threads are kept: memory; sqlite:PATH for a file, which is made if there is none; or "
+    "the URL of a PostgreSQL or Redis server (default: {default})"
 )
 
 
@@ -25,14 +34,25 @@ def store_of(text: str) -> ThreadStore:
     kind, colon, where = text.partition(":")
     if kind == "memory" and not colon:
         return MemoryStore()
-    if kind == "sqlite" and where:
-        from .stores import SQLiteStore
+    try:
+        if kind == "sqlite" and where:
+            from .stores import SQLiteStore
 
-        try:
             return SQLiteStore(Path(where).expanduser())
-        except ValueError as error:
-            raise UnknownStore(str(error)) from None
-    raise UnknownStore(f"--store is memory or sqlite:PATH, not {text!r:.80}")
+        if kind in ("postgres", "postgresql") and where:
+            from .stores import PostgresStore
+
+            return PostgresStore(text)
+        if kind in ("redis", "rediss", "unix") and where:
+            from .stores import RedisStore
+
+            return RedisStore(text)
+    except (ValueError, ModuleNotFoundError) as error:
+        raise UnknownStore(str(error)) from None
+    raise UnknownStore(
+        "--store is memory, sqlite:PATH, postgresql://... or redis://..., "
+        f"not {text.rpartition('@')[2]!r:.80}"
+    )
 
 
 def demo_store() -> tuple[ThreadStore, str]:
@@ -52,3 +72,52 @@ def demo_store() -> tuple[ThreadStore, str]:
     except Exception as error:
         return MemoryStore(), f"conversations are kept in memory, because {error}"
     return store, f"conversations are kept in {path} (--store memory keeps none)"
+
+
+def copy_threads(source: Any, target: Any, owner: str | None) -> int:
+    """Copy all threads of ``owner``, and say how far it is; returns the exit status.
+
+    :raises StoreUnavailable: if one of the stores is away. It may be done again.
+    """
+    for store in (source, target):
+        if hasattr(store, "open"):
+            _outcome(store.open())
+    try:
+        return _copy_all(source, target, owner)
+    finally:
+        for store in (source, target):
+            if hasattr(store, "close"):
+                _outcome(store.close())
+
+
+def _copy_all(source: ThreadStore, target: ThreadStore, owner: str | None) -> int:
+    records = _driven(list_all(source, owner))
+    copied = failed = 0
+    # The last updated thread comes last, so that a thread's place in the list stays.
+    for done, record in enumerate(reversed(records), 1):
+        try:
+            copied += _driven(copy_thread(source, target, record, owner))
+        except ThreadNotCopied as error:
+            failed += 1
+            print(f"\rsansio-copilot: {error}", file=sys.stderr)
+        filled = done * _WIDTH // len(records)
+        bar = "#" * filled + "-" * (_WIDTH - filled)
+        print(f"\r[{bar}] {done:,} of {len(records):,} threads", end="", file=sys.stderr)
+    present = len(records) - copied - failed
+    print(f"\ncopied {copied:,} threads; {present:,} were there already, {failed:,} failed")
+    return 1 if failed else 0
+
+
+def _driven(steps: Generator[StoreCall[Any], Any, T]) -> T:
+    """What the steps return, whose calls are made one after the other."""
+    try:
+        call = next(steps)
+        while True:
+            call = steps.send(_outcome(call.function(*call.args)))
+    except StopIteration as done:
+        result: T = done.value
+        return result
+
+
+def _outcome(answer: Any) -> Any:
+    return answer.result() if is_deferred(answer) else answer

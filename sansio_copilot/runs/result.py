@@ -28,13 +28,7 @@ def compacted_result(
     message_ids: set[str] = set()
     for index, event in enumerate(compactor.finish()):
         frames.append(COMPACTED_FRAME % (token, index, json_codec.encode(event)))
-        message_id = event.get("messageId")
-        if isinstance(message_id, str):
-            message_ids.add(message_id)
-        if event["type"] == "RUN_STARTED":
-            for message in messages_of(event.get("input")):
-                if isinstance(message, dict) and isinstance(message.get("id"), str):
-                    message_ids.add(message["id"])
+        message_ids.update(message_ids_of(event))
     messages = folder.current
     state = None
     if compactor.has_state:
@@ -47,6 +41,17 @@ def compacted_result(
         frozenset(message_ids),
         now,
     )
+
+
+def message_ids_of(event: Mapping[str, Any]) -> Iterator[str]:
+    """The ids of the messages that a compacted event has something of."""
+    message_id = event.get("messageId")
+    if isinstance(message_id, str):
+        yield message_id
+    if event["type"] == "RUN_STARTED":
+        for message in messages_of(event.get("input")):
+            if isinstance(message, dict) and isinstance(message.get("id"), str):
+                yield message["id"]
 
 
 def messages_of(run_input: object) -> list[Any]:

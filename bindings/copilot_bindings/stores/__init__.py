@@ -1,12 +1,38 @@
-"""Stores whose threads outlive the process: SQLite on one machine.
+"""Stores whose threads outlive the process: SQLite on one machine, others between many.
 
-``cursors``, ``tails``, ``owners``, ``pages``, ``retention`` and ``texts`` have what every store
+PostgreSQL and Redis serve the processes of many machines.
+
+``cursors``, ``tails``, ``owners``, ``pipeline``, ``retention`` and ``texts`` have what every store
 needs that lies outside of its process, whatever keeps its bytes.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+from ..extras import missing_extra
 from .retention import Retention
 from .sqlite import SQLiteStore, StoreError
 
-__all__ = ["Retention", "SQLiteStore", "StoreError"]
+if TYPE_CHECKING:
+    from .postgres import PostgresStore
+    from .redis import RedisStore
+
+__all__ = ["PostgresStore", "RedisStore", "Retention", "SQLiteStore", "StoreError"]
+
+
+def __getattr__(name: str) -> Any:
+    # A store that needs a package is imported when it is asked for, because the others do not.
+    try:
+        if name == "PostgresStore":
+            from .postgres import PostgresStore
+
+            return PostgresStore
+        if name == "RedisStore":
+            from .redis import RedisStore
+
+            return RedisStore
+    except ModuleNotFoundError as error:
+        extra = name.removesuffix("Store").lower()
+        raise missing_extra(extra, error, f"copilot_bindings.stores.{name}") from error
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

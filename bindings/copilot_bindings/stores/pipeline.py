@@ -21,7 +21,7 @@ Command: TypeAlias = tuple[Any, ...]
 """What a server is asked, and its arguments."""
 Steps: TypeAlias = Generator[list[Command], list[Any], T]
 
-_MOST_AT_ONCE = 500
+_MOST_AT_ONCE = 512
 
 
 @attrs.define(eq=False)

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 LOOK_SECONDS = 1.0
 """Seconds between two looks at all that is followed."""
 _PAUSE_SECONDS = 0.5
-_PIECE_ROWS = 200
+_PIECE_ROWS = 256
 
 
 class Listener:

@@ -21,8 +21,8 @@ from ..cursors import Cursor
 from ..pipeline import Command, Steps
 from .names import from_bytes, owner_to_bytes, to_bytes
 
-_RUNS_AT_ONCE = 500
-_ROWS_AT_ONCE = 500
+_RUNS_AT_ONCE = 512
+_ROWS_AT_ONCE = 512
 RECORD = "thread_id, agent_id, created_at, updated_at, name, archived"
 
 

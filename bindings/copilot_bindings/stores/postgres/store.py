@@ -346,7 +346,7 @@ class PostgresStore:
                 found = yield from reads.read(schema, place, max_bytes)
                 return found.batch
             whole = yield from reads.text(schema, thread_id, kind, owner)
-            return _page(Whole(whole or (b"[]" if kind == "messages" else b"")), max_bytes)
+            return _page(Whole(whole or (b"" if kind == "state" else b"[]")), max_bytes)
 
         return engine.read(steps())
 

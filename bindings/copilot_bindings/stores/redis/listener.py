@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import redis
+from redis.client import PubSub
 
 from sansio_copilot.stores.protocol import Signal
 
@@ -113,7 +114,7 @@ class Listener:
             if self._broken:
                 self._broken = False
                 logger.info("%s: notifications come again", self._names)
-            if message["type"] == "message":
+            if message["type"] in PubSub.PUBLISH_MESSAGE_TYPES:
                 self._hear(pubsub, message["channel"], message["data"])
             elif message["type"] == "subscribe" and message["channel"] == self._own:
                 # What was said to owners here before nobody has heard.

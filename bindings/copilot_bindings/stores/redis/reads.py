@@ -23,7 +23,7 @@ from . import scripts
 from .names import Names, from_bytes, owner_to_bytes, to_bytes
 
 _RUNS_AT_ONCE = 100
-_THREADS_AT_ONCE = 200
+_THREADS_AT_ONCE = 256
 _FIELDS = ("id", "agent", "created", "updated", "name", "archived", "owner", "runs")
 
 

@@ -318,7 +318,7 @@ class RedisStore:
                 found = yield from reads.read(names, place, max_bytes)
                 return found.batch
             whole = yield from reads.text(names, thread_id, kind, owner)
-            return _page(Whole(whole or (b"[]" if kind == "messages" else b"")), max_bytes)
+            return _page(Whole(whole or (b"" if kind == "state" else b"[]")), max_bytes)
 
         return engine.submit(steps())
 

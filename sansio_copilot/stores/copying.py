@@ -1,0 +1,141 @@
+"""From one store to another: a thread's history, run by run, as a binding copies it.
+
+A store says what a thread has left, and not how that came to be. So the runs are told apart by the
+ids of their frames, and made anew in the other store: opened, and closed with what they left. They
+get numbers of their own there, and so their frames get other ids; a reader that was cut off in the
+old store is sent the whole history by the new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import attrs
+
+from .. import json_codec
+from ..runs.result import message_ids_of
+from ..sse import COMPACTED_FRAME, EventId, Parser
+from . import calls
+from .calls import StoreCall, perform
+from .protocol import (
+    Kind,
+    LogGone,
+    RunOpened,
+    RunRequest,
+    RunResult,
+    ThreadQuery,
+    ThreadRecord,
+    ThreadStore,
+)
+
+_PAGE_BYTES = 1 << 18
+
+
+class ThreadNotCopied(Exception):
+    """The history changed while it was read, or the other store refused a run of it."""
+
+
+@attrs.frozen
+class _Run:
+    """What a run of the old store has left.
+
+    :param events: its compacted events as JSON texts.
+    """
+
+    run_id: str
+    events: list[bytes]
+    message_ids: frozenset[str]
+
+
+def list_all(
+    store: ThreadStore, owner: str | None
+) -> Generator[StoreCall[Any], Any, list[ThreadRecord]]:
+    """The records of all threads of ``owner``, the last updated first."""
+    records: list[ThreadRecord] = []
+    query = ThreadQuery(owner=owner)
+    while True:
+        page = yield from perform(calls.list_threads(store, query))
+        records += page.threads
+        if page.next_cursor is None:
+            return records
+        query = attrs.evolve(query, cursor=page.next_cursor)
+
+
+def copy_thread(
+    source: ThreadStore, target: ThreadStore, record: ThreadRecord, owner: str | None
+) -> Generator[StoreCall[Any], Any, bool]:
+    """Copy a thread, unless the other store has one of its id already.
+
+    :param record: the thread's line in the list of the old store.
+    :returns: whether it was copied.
+    :raises ThreadNotCopied: if it cannot be for now.
+    """
+    thread_id = record.thread_id
+    present = yield from perform(calls.read_history(target, thread_id, "frames", None, 1, owner))
+    if isinstance(present, LogGone) or present.data:
+        return False
+    frames = yield from _history(source, thread_id, "frames", owner)
+    messages = yield from _history(source, thread_id, "messages", owner)
+    state = yield from _history(source, thread_id, "state", owner)
+    runs = list(_runs(frames))
+    for index, run in enumerate(runs):
+        is_last = index == len(runs) - 1
+        ended_at = record.updated_at if is_last else record.created_at
+        request = RunRequest(
+            thread_id, run.run_id, record.agent_id, opened_at=ended_at, owner=owner
+        )
+        opened = yield from perform(calls.open_run(target, request))
+        if not isinstance(opened, RunOpened):
+            raise ThreadNotCopied(f"a run of thread {thread_id!r} is live in the other store")
+        token = opened.key.token.encode()
+        copied = [COMPACTED_FRAME % (token, place, data) for place, data in enumerate(run.events)]
+        result = RunResult(
+            b"".join(copied),
+            messages if is_last and messages != b"[]" else None,
+            state if is_last and state else None,
+            run.message_ids,
+            ended_at,
+        )
+        yield from perform(calls.close_run(target, opened.key, 0, b"", result))
+    changes = {"name": record.name, "archived": record.archived}
+    yield from perform(calls.update_thread(target, thread_id, changes, owner))
+    return True
+
+
+def _history(
+    store: ThreadStore, thread_id: str, kind: Kind, owner: str | None
+) -> Generator[StoreCall[Any], Any, bytes]:
+    data, cursor = b"", None
+    while True:
+        page = yield from perform(
+            calls.read_history(store, thread_id, kind, cursor, _PAGE_BYTES, owner)
+        )
+        if isinstance(page, LogGone):
+            raise ThreadNotCopied(f"thread {thread_id!r} has changed while it was copied")
+        data, cursor = data + page.data, page.cursor
+        if page.ended:
+            return data
+
+
+def _runs(frames: bytes) -> Iterator[_Run]:
+    """The runs that compacted frames come from, each of which has ids with a token of its own."""
+    token: str | None = None
+    events: list[bytes] = []
+    for event in Parser().feed(frames):
+        event_id = EventId.parse(event.id)
+        of = "" if event_id is None else event_id.token
+        if of != token and events:
+            yield _run(events)
+            events = []
+        token = of
+        events.append(event.data.encode("utf-8", "surrogatepass"))
+    # A thread that is listed has at least one run, and a run leaves at least one event.
+    yield _run(events)
+
+
+def _run(events: list[bytes]) -> _Run:
+    parsed = [json_codec.decode(text) for text in events]
+    run_id = next((str(each["runId"]) for each in parsed if each["type"] == "RUN_STARTED"), "")
+    ids = frozenset(one for event in parsed for one in message_ids_of(event))
+    return _Run(run_id, events, ids)
