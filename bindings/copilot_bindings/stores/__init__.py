@@ -11,8 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..extras import missing_extra
+from .errors import StoreError
 from .retention import Retention
-from .sqlite import SQLiteStore, StoreError
+from .sqlite import SQLiteStore
 
 if TYPE_CHECKING:
     from .postgres import PostgresStore

@@ -10,7 +10,7 @@ import pytest
 from support.postgres_server import PostgresServer
 
 from copilot_bindings.stores.postgres import PostgresStore, reads
-from copilot_bindings.stores.postgres.link import StoreError
+from copilot_bindings.stores import StoreError
 from copilot_bindings.stores.postgres.listener import Listener
 from sansio_copilot import StoreUnavailable
 

@@ -15,6 +15,7 @@ from psycopg import errors
 
 from sansio_copilot import StoreUnavailable
 
+from ..errors import StoreError
 from ..pipeline import Command
 
 _CONNECT = {
@@ -26,10 +27,6 @@ _CONNECT = {
     # Milliseconds after which a connection is given up of which the other side says nothing.
     "tcp_user_timeout": 8000,
 }
-
-
-class StoreError(Exception):
-    """The server refuses what the store needs, and waiting will not help."""
 
 
 def connect(url: str) -> psycopg.Connection[Any]:
@@ -44,9 +41,10 @@ def connect(url: str) -> psycopg.Connection[Any]:
 def translated(name: str, error: psycopg.Error) -> Exception:
     """The error of a store for one of its server or connection."""
     lines = (str(error) or type(error).__name__).splitlines()
-    text = f"{name}: {lines[0]}"
     passing = (psycopg.OperationalError, psycopg.InterfaceError, errors.ReadOnlySqlTransaction)
-    return StoreUnavailable(text) if isinstance(error, passing) else StoreError(text)
+    if isinstance(error, passing):
+        return StoreUnavailable(f"{name}: {lines[0]}")
+    return StoreError(name, lines[0])
 
 
 @attrs.define(eq=False)

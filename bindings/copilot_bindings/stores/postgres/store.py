@@ -60,12 +60,13 @@ from sansio_copilot.stores.protocol import (
 )
 
 from ..cursors import Cursor, Whole
+from ..errors import StoreError
 from ..owners import OwnedRuns
 from ..pipeline import Pipeline, Steps
 from ..retention import Retention
 from ..tails import Tails
 from . import reads, threads
-from .link import Link, StoreError, connect, translated
+from .link import Link, connect, translated
 from .listener import Listener
 from .runs import Runs
 from .schema import NewerSchemaError, migrate
@@ -111,7 +112,7 @@ class _Engine:
             with contextlib.closing(connect(store.url)) as db:
                 migrate(db, store.schema)
         except NewerSchemaError as error:
-            raise StoreError(f"{store.shown}: {error}") from None
+            raise StoreError(store.shown, str(error)) from None
         except psycopg.Error as error:
             raise translated(store.shown, error) from error
 

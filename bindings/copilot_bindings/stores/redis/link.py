@@ -19,6 +19,7 @@ from redis.retry import Retry
 
 from sansio_copilot import StoreUnavailable
 
+from ..errors import StoreError
 from ..pipeline import Command
 from .scripts import Script
 
@@ -26,10 +27,6 @@ _CONNECT_SECONDS = 3.0
 _REPLY_SECONDS = 8.0
 _PASSING = ("OOM", "MISCONF", "MASTERDOWN", "NOREPLICAS", "TRYAGAIN", "LOADING", "UNBLOCKED")
 """What is in replies that say what passes: no memory, no disk, no replica, a failover."""
-
-
-class StoreError(Exception):
-    """The server refuses what the store needs, and waiting will not help."""
 
 
 def connect(url: str) -> redis.Redis:
@@ -51,13 +48,13 @@ def connect(url: str) -> redis.Redis:
 
 def translated(name: str, error: RedisError) -> Exception:
     """The error of a store for one of its server or connection."""
-    text = f"{name}: {error}" if str(error) else f"{name}: {type(error).__name__}"
+    text = str(error) or type(error).__name__
     passing = (redis.ConnectionError, redis.TimeoutError, BusyLoadingError, ReadOnlyError)
     if isinstance(error, (*passing, ClusterDownError)) or (
         isinstance(error, ResponseError) and any(word in text for word in _PASSING)
     ):
-        return StoreUnavailable(text)
-    return StoreError(text)
+        return StoreUnavailable(f"{name}: {text}")
+    return StoreError(name, text)
 
 
 class Link:

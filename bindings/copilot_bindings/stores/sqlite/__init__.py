@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from .errors import StoreError
 from .store import SQLiteStore
 
-__all__ = ["SQLiteStore", "StoreError"]
+__all__ = ["SQLiteStore"]

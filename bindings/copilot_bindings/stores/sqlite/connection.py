@@ -18,7 +18,8 @@ import attrs
 
 from sansio_copilot import StoreUnavailable
 
-from .errors import StoreError, translated
+from ..errors import StoreError
+from .errors import named, translated
 
 logger = logging.getLogger(__name__)
 
@@ -104,9 +105,9 @@ def prepare(path: str, synchronous: Synchronous) -> sqlite3.Connection:
     """
     directory = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(directory):
-        raise StoreError(path, f"there is no directory {directory!r}")
+        raise StoreError(named(path), f"there is no directory {directory!r}")
     if not os.access(directory, os.W_OK | os.X_OK):
-        raise StoreError(path, f"its directory {directory!r} cannot be written")
+        raise StoreError(named(path), f"its directory {directory!r} cannot be written")
     try:
         db = connect(path, synchronous)
     except sqlite3.Error as error:
@@ -114,7 +115,7 @@ def prepare(path: str, synchronous: Synchronous) -> sqlite3.Connection:
     try:
         mode = db.execute("PRAGMA journal_mode = wal").fetchone()[0]
         if mode != "wal":
-            raise StoreError(path, f"it cannot have a write-ahead log (journal mode {mode!r})")
+            raise StoreError(named(path), f"it cannot have a write-ahead log (journal mode {mode!r})")
     except sqlite3.Error as error:
         db.close()
         raise translated(path, error) from error

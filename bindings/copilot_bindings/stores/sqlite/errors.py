@@ -6,16 +6,12 @@ import sqlite3
 
 from sansio_copilot import StoreUnavailable
 
+from ..errors import StoreError
 
-class StoreError(Exception):
-    """The file of a store cannot be used, and will not be by waiting.
 
-    :param path: the file.
-    :param problem: what is wrong with it.
-    """
-
-    def __init__(self, path: str, problem: str) -> None:
-        super().__init__(f"SQLiteStore({path!r}): {problem}")
+def named(path: str) -> str:
+    """The store of a file as errors name it."""
+    return f"SQLiteStore({path!r})"
 
 
 # These pass: others write, the disk is full until somebody makes room, memory or descriptors are
@@ -50,5 +46,5 @@ def translated(path: str, error: sqlite3.Error) -> Exception:
     words = _WORDS.get(code)
     problem = f"{words} ({error})" if words else str(error)
     if code in _PASSING:
-        return StoreUnavailable(f"SQLiteStore({path!r}): {problem}")
-    return StoreError(path, problem)
+        return StoreUnavailable(f"{named(path)}: {problem}")
+    return StoreError(named(path), problem)

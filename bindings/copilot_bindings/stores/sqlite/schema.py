@@ -23,7 +23,8 @@ from __future__ import annotations
 
 import sqlite3
 
-from .errors import StoreError
+from ..errors import StoreError
+from .errors import named
 
 APPLICATION_ID = 0x61677569
 """Tells the file from other databases ("agui")."""
@@ -110,10 +111,10 @@ def migrate(db: sqlite3.Connection, path: str) -> None:
         version, application = _version(db), _application(db)
         tables = db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
         if application != APPLICATION_ID and tables:
-            raise StoreError(path, "it is a database of something else")
+            raise StoreError(named(path), "it is a database of something else")
         if version > len(MIGRATIONS):
             raise StoreError(
-                path,
+                named(path),
                 f"its schema has version {version}, and this release knows {len(MIGRATIONS)}: "
                 "install the newer release that has written it",
             )

@@ -59,7 +59,8 @@ from ..retention import Retention
 from ..tails import Tails
 from . import history, reads, threads
 from .connection import Readers, Synchronous, Transaction, Writer, prepare
-from .errors import StoreError, translated
+from ..errors import StoreError
+from .errors import named, translated
 from .news import News, renewed
 from .processes import Process
 from .runs import Runs
@@ -90,7 +91,7 @@ class _Engine:
             raise translated(path, error) from error
         except OSError as error:
             db.close()
-            raise StoreError(path, f"no lock can be had beside it: {error}") from error
+            raise StoreError(named(path), f"no lock can be had beside it: {error}") from error
         except BaseException:
             db.close()
             raise
