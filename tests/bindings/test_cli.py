@@ -135,9 +135,13 @@ def test_a_runtime_of_the_users_own_keeps_them_where_the_command_says(tmp_path: 
 @pytest.mark.parametrize(
     ("store", "message"),
     [
-        ("postgres://x", "--store is memory or sqlite:PATH, not 'postgres://x'"),
-        ("sqlite:", "--store is memory or sqlite:PATH"),
-        ("memory:x", "--store is memory or sqlite:PATH"),
+        (
+            "mysql://x",
+            "--store is memory, sqlite:PATH, postgresql://... or redis://..., not",
+        ),
+        ("sqlite:", "--store is memory, sqlite:PATH"),
+        ("memory:x", "--store is memory, sqlite:PATH"),
+        ("redis://host:x/", "Port could not be cast"),
         ("sqlite::memory:", "SQLiteStore needs the path of a file"),
         ("sqlite:/no/such/directory/x.db", "there is no directory '/no/such/directory'"),
     ],

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from support.postgres_server import PostgresServer
 
-from copilot_bindings.stores.postgres import PostgresStore, reads
 from copilot_bindings.stores import StoreError
+from copilot_bindings.stores.postgres import PostgresStore, reads
 from copilot_bindings.stores.postgres.listener import Listener
 from sansio_copilot import StoreUnavailable
 

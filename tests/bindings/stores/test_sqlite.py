@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 
-from copilot_bindings.stores import SQLiteStore
+from copilot_bindings.stores import SQLiteStore, StoreError
 from copilot_bindings.stores.retention import Retention
-from copilot_bindings.stores import StoreError
 from copilot_bindings.stores.sqlite.schema import MIGRATIONS
 from sansio_copilot import StoreUnavailable
 from sansio_copilot.stores.protocol import (

@@ -49,7 +49,7 @@ class Listener:
         pipeline: Pipeline,
         schema: str,
         process: str,
-        owned: OwnedRuns,
+        owned: OwnedRuns[int],
         tails: Tails,
         tick: Callable[[], object],
     ) -> None:
@@ -105,14 +105,14 @@ class Listener:
             logger.info("%s: notifications come again", self._name)
         # What was said to owners here before nobody has heard.
         for run in self._owned:
-            self._pipeline.submit(self._asking(cast("int", run)))
+            self._pipeline.submit(self._asking(run))
         next_look = 0.0
         while not self._ended:
             now = time.monotonic()
             if now >= next_look:
                 self._follow()
-                for run, size in self._tails.followed():
-                    self._look(cast("int", run), size)
+                for followed, size in self._tails.followed():
+                    self._look(cast("int", followed), size)
                 self._tick()
                 next_look = now + LOOK_SECONDS
             for notification in db.notifies(timeout=max(next_look - now, 0.0), stop_after=1):

@@ -44,7 +44,7 @@ class Runs:
 
     schema: str
     process: str
-    owned: OwnedRuns
+    owned: OwnedRuns[int]
     tails: Tails
     retention: Retention
     supersedes: bool

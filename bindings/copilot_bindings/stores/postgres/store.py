@@ -87,7 +87,7 @@ class _Engine:
         self._prepare(store)
         self.schema = store.schema
         self.tails = Tails(on_follow=self._followed)
-        self.owned = OwnedRuns()
+        self.owned = OwnedRuns[int]()
         process = uuid.uuid4().hex[:16]
         self.runs = Runs(
             store.schema,

@@ -46,7 +46,7 @@ class Listener:
         pipeline: Pipeline,
         names: Names,
         process: str,
-        owned: OwnedRuns,
+        owned: OwnedRuns[Run],
         tails: Tails,
         tick: Callable[[], object],
     ) -> None:
@@ -119,7 +119,7 @@ class Listener:
             elif message["type"] == "subscribe" and message["channel"] == self._own:
                 # What was said to owners here before nobody has heard.
                 for run in self._owned:
-                    self._pipeline.submit(self._asking(run))  # type: ignore[arg-type]
+                    self._pipeline.submit(self._asking(run))
 
     def _hear(self, pubsub: Any, channel: bytes, data: bytes) -> None:
         run = self._subscribed.get(channel)

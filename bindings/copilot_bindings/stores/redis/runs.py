@@ -49,7 +49,7 @@ class Runs:
 
     names: Names
     process: str
-    owned: OwnedRuns
+    owned: OwnedRuns[tuple[str, int]]
     tails: Tails
     retention: Retention
     supersedes: bool

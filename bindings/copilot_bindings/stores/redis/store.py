@@ -80,7 +80,7 @@ class _Engine:
         self.names = Names(store.prefix)
         self._retention = store.retention
         self.tails = Tails(on_follow=self._followed)
-        self.owned = OwnedRuns()
+        self.owned = OwnedRuns[tuple[str, int]]()
         process = uuid.uuid4().hex
         self.runs = Runs(
             self.names,

@@ -115,7 +115,9 @@ def prepare(path: str, synchronous: Synchronous) -> sqlite3.Connection:
     try:
         mode = db.execute("PRAGMA journal_mode = wal").fetchone()[0]
         if mode != "wal":
-            raise StoreError(named(path), f"it cannot have a write-ahead log (journal mode {mode!r})")
+            raise StoreError(
+                named(path), f"it cannot have a write-ahead log (journal mode {mode!r})"
+            )
     except sqlite3.Error as error:
         db.close()
         raise translated(path, error) from error

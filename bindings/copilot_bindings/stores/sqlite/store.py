@@ -54,12 +54,12 @@ from sansio_copilot.stores.protocol import (
 )
 
 from ..cursors import Cursor, Whole
+from ..errors import StoreError
 from ..owners import OwnedRuns
 from ..retention import Retention
 from ..tails import Tails
 from . import history, reads, threads
 from .connection import Readers, Synchronous, Transaction, Writer, prepare
-from ..errors import StoreError
 from .errors import named, translated
 from .news import News, renewed
 from .processes import Process
