@@ -116,7 +116,7 @@ tests/agui/.old/.installed: pyproject.toml $(VENV)/.installed
 	touch $@
 
 tests/%/node_modules/.installed: tests/%/package.json
-	cd tests/$* && npm install --no-audit --no-fund --no-package-lock --loglevel=error
+	cd tests/$* && npm install --no-audit --no-fund --no-package-lock --prefer-offline --loglevel=error
 	touch $@
 
 $(PAGE): tests/e2e/node_modules/.installed tests/e2e/vite.config.mjs $(wildcard tests/e2e/page/*)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 from typing import Any
 
-from hypothesis import example, given
+import pytest
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sansio_copilot.events.conversation import Conversation, Entry
@@ -76,10 +77,8 @@ actions = st.one_of(
 )
 
 
-@given(st.lists(actions, max_size=30))
-# A result that has to go before the one that has its id already, and takes its place as the first.
-@example(
-    [
+HISTORIES = {
+    "a result before the one that has its id already": [
         ("append", message("a", "assistant")),
         ("append", message("b", "user")),
         ("append", message("r", "user")),
@@ -87,20 +86,14 @@ actions = st.one_of(
         ("replace", "r", "activity"),
         ("merge", []),
         ("replace", "r", "tool"),
-    ]
-)
-# Twins, of which the one that is first in order stays.
-@example(
-    [
+    ],
+    "twins, of which the first in order stays": [
         ("append", message("b", "activity")),
         ("append", message("a", "assistant")),
         ("append", message("b", "assistant")),
         ("merge", [message("a", "assistant"), message("b", "activity")]),
-    ]
-)
-# Twins that are gone before the first of them is.
-@example(
-    [
+    ],
+    "twins that are gone before the first of them is": [
         ("append", message("z", "reasoning")),
         ("append", message("a", "assistant")),
         ("result", "z", "a"),
@@ -108,11 +101,8 @@ actions = st.one_of(
         ("merge", []),
         ("merge", [message("y", "reasoning")]),
         ("append", message("z", "user")),
-    ]
-)
-# Of a row the first is removed, then the last, then what stands between two rows.
-@example(
-    [
+    ],
+    "a row whose first is removed, then its last, and what stands between two rows": [
         ("append", message("a", "assistant")),
         *[("result", name, "a") for name in "bcdef"],
         ("merge", [message(name, "tool") for name in "cde"]),
@@ -125,11 +115,8 @@ actions = st.one_of(
         ("replace", "c", "tool"),
         ("merge", [message("a", "assistant"), message("e", "tool"), message("h", "activity")]),
         ("result", "i", "a"),
-    ]
-)
-# What parts two rows is removed: they are one.
-@example(
-    [
+    ],
+    "two rows, of which what parts them is removed": [
         ("append", message("a", "assistant")),
         ("append", message("b", "tool")),
         ("append", message("d", "user")),
@@ -138,9 +125,11 @@ actions = st.one_of(
         ("result", "e", "a"),
         ("append", message("f", "user")),
         ("result", "g", "a"),
-    ]
-)
-def test_it_is_a_list(actions: list[Any]) -> None:
+    ],
+}
+
+
+def compare(actions: list[Any]) -> None:
     conversation, model = Conversation(), Model()
     for action, *arguments in actions:
         if action == "append":
@@ -173,6 +162,16 @@ def test_it_is_a_list(actions: list[Any]) -> None:
         for message_id in "abcdef":
             entry = conversation.find(message_id)
             assert (entry and entry.message) is model.find(message_id)
+
+
+@pytest.mark.parametrize("actions", HISTORIES.values(), ids=HISTORIES)
+def test_it_is_a_list_that_has_had(actions: list[Any]) -> None:
+    compare(actions)
+
+
+@given(st.lists(actions, max_size=30))
+def test_it_is_a_list(actions: list[Any]) -> None:
+    compare(actions)
 
 
 def test_of_two_results_with_one_id_the_first_in_order_counts() -> None:

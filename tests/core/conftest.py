@@ -1,0 +1,34 @@
+"""What the measurement of the core's coverage sees: imports, and what the tests call.
+
+It takes twice the time of all that it watches, pytest's own work and Hypothesis's included. Of what
+Hypothesis tries it sees nothing, because it would depend on chance whether a line counts as tested.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator
+
+import pytest
+
+TRACING = pytest.StashKey[object]()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    session.stash[TRACING] = sys.gettrace()
+    sys.settrace(None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    if item.get_closest_marker("hypothesis") is None:
+        sys.settrace(item.session.stash[TRACING])
+    try:
+        return (yield)
+    finally:
+        sys.settrace(None)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    # It warns of whoever has taken its place when it ends.
+    sys.settrace(session.stash.get(TRACING, None))
