@@ -250,3 +250,16 @@ def test_what_is_closed_is_in_no_circle() -> None:
         assert number_of_entries() == before
     finally:
         gc.enable()
+
+
+def test_a_message_is_whole_whenever_it_is_settled() -> None:
+    entry = Conversation().append(message("a", "assistant"))
+    entry.settle()
+    assert "content" not in entry.message
+    entry.stream().extend(["Hel", "lo"])
+    for _ in range(2):
+        entry.settle()
+        assert entry.message["content"] == "Hello"
+    entry.stream().append("!")
+    entry.settle()
+    assert entry.message["content"] == "Hello!"

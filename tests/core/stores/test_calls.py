@@ -1,0 +1,34 @@
+"""What is said of a store whose methods return something else than they should."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sansio_copilot.stores.calls import Method
+
+ONE: Method[Any] = Method("one", (int, type(None)))
+SEVERAL: Method[Any] = Method("several", (list,), int)
+ANY: Method[Any] = Method("any")
+
+
+@pytest.mark.parametrize(
+    ("method", "outcome"), [(ONE, 1), (ONE, None), (SEVERAL, []), (SEVERAL, [1, 2]), (ANY, print)]
+)
+def test_nothing_if_it_is_right(method: Method[Any], outcome: Any) -> None:
+    assert method.wrong(outcome) is None
+
+
+@pytest.mark.parametrize(
+    ("method", "outcome", "said"),
+    [
+        (ONE, "1", "one returned str, expected int or None"),
+        (SEVERAL, (1,), "several returned tuple, expected list"),
+        (SEVERAL, [1, "2"], "several returned a list of str, expected a list of int"),
+    ],
+)
+def test_what_it_returned_and_what_was_expected(
+    method: Method[Any], outcome: Any, said: str
+) -> None:
+    assert str(method.wrong(outcome)) == said
