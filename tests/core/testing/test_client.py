@@ -290,6 +290,20 @@ class TestRuns:
         server.close("Maintenance")
         assert stream.next()["message"] == "Maintenance"
 
+    def test_a_store_is_opened_by_the_client_and_closed_with_it(self) -> None:
+        class Store(MemoryStore):
+            async def open(self) -> None:
+                calls.append("open")
+
+            def close(self) -> None:
+                calls.append("close")
+
+        calls: list[str] = []
+        client = Client(CopilotRuntime({}, store=Store()))
+        assert calls == ["open"]
+        client.close()
+        assert calls == ["open", "close"]
+
     def test_closing_while_an_agent_cleans_up(self) -> None:
         closed: list[str] = []
 
