@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-START_SECONDS = 20
+START_SECONDS = 60
 DRAIN_SECONDS = 20
 NODE_SECONDS = 120
 

@@ -16,7 +16,7 @@ import h11
 from sansio_copilot.sse import HEARTBEAT, Parser, ServerSentEvent
 from sansio_copilot.testing import run_input
 
-TIMEOUT = 30.0
+TIMEOUT = 60.0
 """Seconds after which a test gives up on a server; no test waits for it to pass."""
 
 
