@@ -36,7 +36,7 @@ from sansio_copilot.http.paths import at_base_path
 HERE = Path(__file__).parent
 DOCUMENTED = HERE.parents[1] / "docs" / "compatibility.md"
 START_SECONDS = 60
-ANSWER_SECONDS = 1
+ANSWER_SECONDS = 10
 END_SECONDS = 10
 REPORTED = 20
 
