@@ -1,4 +1,4 @@
-"""Opens a store before the first server uses it, and closes it when the last one has ended.
+"""Opens a store before the first server uses it, and closes it and agents at the end.
 
 Several servers, apps and loops of one process may share a store. They are counted, so that each
 calls :meth:`StoreLife.open` and :meth:`StoreLife.close` for itself, and the store is told once. A
@@ -14,7 +14,7 @@ import inspect
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
@@ -159,6 +159,25 @@ class StoreLife:
         opened.add_done_callback(lambda _: self._backend.soon(event.set))
         await event.wait()
         opened.result()
+
+
+async def close_agents(agents: object, calls: Calls, backend: Backend) -> None:
+    """Close the agents that have something to close (``aclose``), as connections; see HttpAgent.
+
+    Those that a function of the request makes are that function's own affair. A failure is logged.
+    """
+    if not isinstance(agents, Mapping):
+        return
+    for agent_id, agent in agents.items():
+        if (close := getattr(agent, "aclose", None)) is None:
+            continue
+        call = Call(close, name=f"aclose of agent {agent_id!r}")
+        try:
+            outcome = calls.begin(call, CallContext(), lambda: backend)
+            if isinstance(outcome, Pending):
+                await outcome.wait(backend)
+        except Exception:
+            logger.exception("agent %r could not be closed", agent_id)
 
 
 def has_life(store: object) -> bool:

@@ -49,7 +49,7 @@ from .backend import Backend
 from .bodies import Bodies
 from .calls import Calls
 from .context import CallContext
-from .life import StoreLife
+from .life import StoreLife, close_agents
 from .run_home import RunHome
 from .sweeper import Sweeper
 
@@ -250,6 +250,7 @@ class Service:
         await self.backend.checkpoint()
         await self.backend.checkpoint()
         await self._cancel_all()
+        await close_agents(self.runtime.agents, self.calls, self.backend)
         await self.life.close()
         self.calls.release()
         self._closed.set()

@@ -11,16 +11,20 @@ import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
+import anyio
+import anyio.lowlevel
 import pytest
+from support.upstream import upstream
 
 from copilot_bindings import asyncio as on_asyncio
 from copilot_bindings import sockets as on_sockets
+from copilot_bindings.agents import HttpAgent
 from copilot_bindings.asgi import CopilotASGI
 from copilot_bindings.serving.life import StoreNotOpened
 from copilot_bindings.wsgi import CopilotWSGI
 from sansio_copilot import CopilotRuntime, MemoryStore
 from sansio_copilot.errors import sole_cause
-from sansio_copilot.testing import Client
+from sansio_copilot.testing import Client, run_input
 
 INFO = "/api/copilotkit/threads"
 
@@ -126,6 +130,52 @@ def test_one_that_cannot_be_opened_is_named_and_nothing_is_served(serve: Any) ->
     with pytest.raises(StoreNotOpened, match="the store Noted cannot be opened: no such disk"):
         serve(CopilotRuntime({}, store=store), during)
     assert store.life == ["open"]
+
+
+@pytest.mark.parametrize("serve", SERVERS, ids=IDS)
+def test_agents_are_closed_before_the_store_is(
+    serve: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Noted()
+
+    class Remote:
+        def __init__(self, error: Exception | None = None) -> None:
+            self.error = error
+
+        def run(self, input: Any, context: Any) -> Iterator[Any]:
+            yield {}
+
+        async def aclose(self) -> None:
+            # It is awaited in the loop that its runs were in.
+            await anyio.lowlevel.checkpoint()
+            store.life.append("aclose")
+            if self.error is not None:
+                raise self.error
+
+    agents: Any = {"bad": Remote(OSError("gone")), "good": Remote(), "plain": lambda input: iter(())}
+    serve(CopilotRuntime(agents, store=store), get)
+    assert store.life == ["open", "list", "aclose", "aclose", "close"]
+    assert "agent 'bad' could not be closed" in caplog.text
+
+
+@pytest.mark.parametrize("serve", SERVERS, ids=IDS)
+def test_the_connections_of_a_remote_agent_are_closed_with_the_server(serve: Any) -> None:
+    ids = {"threadId": "t", "runId": "r"}
+    events = [{"type": "RUN_STARTED", **ids}, {"type": "RUN_FINISHED", **ids}]
+    body = b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: %d\r\n\r\n"
+    with upstream([head % len(body) + body, "end"]) as far:
+
+        def run(port: int) -> None:
+            url = f"http://127.0.0.1:{port}/api/copilotkit/agent/default/run"
+            data = json.dumps(run_input("t", "r")).encode()
+            asked = urllib.request.Request(url, data, {"content-type": "application/json"})
+            with urllib.request.urlopen(asked) as answer:
+                assert b"RUN_FINISHED" in answer.read()
+            assert not far.asked[0].gone.is_set(), "it is kept for the next run"
+
+        serve(CopilotRuntime({"default": HttpAgent(far.url)}), run)
+        assert far.asked[0].gone.wait(20)
 
 
 def test_one_that_cannot_be_closed_is_logged(caplog: pytest.LogCaptureFixture) -> None:
