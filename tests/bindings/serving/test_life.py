@@ -152,7 +152,8 @@ def test_agents_are_closed_before_the_store_is(
             if self.error is not None:
                 raise self.error
 
-    agents: Any = {"bad": Remote(OSError("gone")), "good": Remote(), "plain": lambda input: iter(())}
+    bad, good = Remote(OSError("gone")), Remote()
+    agents: Any = {"bad": bad, "good": good, "plain": lambda input: iter(())}
     serve(CopilotRuntime(agents, store=store), get)
     assert store.life == ["open", "list", "aclose", "aclose", "close"]
     assert "agent 'bad' could not be closed" in caplog.text
