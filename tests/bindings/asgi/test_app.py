@@ -773,9 +773,17 @@ class Lifespan(Request):
         super().__init__(app)
         self.scope = {"type": "lifespan"}
         self.inbox = [{"type": "lifespan.startup"}]
+        self._shut_down = anyio.Event()
+
+    async def receive(self) -> dict[str, Any]:
+        if not self.inbox:
+            # The application is told in the next turn of the loop, as by a server with a queue.
+            await self._shut_down.wait()
+        return self.inbox.pop(0)
 
     def shut_down(self) -> None:
         self.inbox.append({"type": "lifespan.shutdown"})
+        self._shut_down.set()
 
 
 @on_both
