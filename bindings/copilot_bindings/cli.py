@@ -6,6 +6,7 @@ import argparse
 import functools
 import importlib
 import logging
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from .net.listeners import url_of
 
 Sleep: TypeAlias = Callable[[float], Any]
 Ready: TypeAlias = Callable[[Any], None]
+_AGENT_ID = re.compile("[A-Za-z0-9_.-]+")
 Make: TypeAlias = Callable[[Sleep], CopilotRuntime]
 """Makes the runtime; its argument is the function by which the demo's agent waits."""
 
@@ -65,7 +67,7 @@ def _what_to_serve(options: argparse.Namespace) -> tuple[Make, str]:
         if store is None:
             store, kept = demo_store()
         return functools.partial(_demo, store=store), kept
-    make = _imported(options.runtime)
+    make = _remote(options.agent) if options.agent else _imported(options.runtime)
     return make if store is None else lambda sleep: make(sleep).with_store(store), ""
 
 
@@ -99,7 +101,14 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     demo = commands.add_parser("demo", help="serve a demo agent and a page to try it with")
     serve = commands.add_parser("serve", help="serve a runtime of your own")
-    serve.add_argument("runtime", help="where it is: module:attribute")
+    what = serve.add_mutually_exclusive_group(required=True)
+    what.add_argument("runtime", nargs="?", help="where it is: module:attribute")
+    what.add_argument(
+        "--agent",
+        action="append",
+        metavar="[ID=]URL",
+        help="a remote AG-UI agent, in place of a runtime; may be given again with another ID",
+    )
     copy = commands.add_parser("copy-threads", help="copy all threads from one store to another")
     copy.add_argument("source", help="a store, as --store takes it")
     copy.add_argument("target", help="the other one")
@@ -134,6 +143,27 @@ def _shortened(text: str) -> str:
     """Shorten ``text`` for an error message of one line."""
     text = text if text.isprintable() else repr(text)
     return text if len(text) <= 80 else f"{text[:80]}..."
+
+
+def _remote(agents: Sequence[str]) -> Make:
+    """The runtime of remote agents, each given by its URL, and an id if it is not the only one."""
+    try:
+        from .agents import HttpAgent
+    except ModuleNotFoundError as error:
+        raise _Unusable(str(error)) from None
+    remote: dict[str, HttpAgent] = {}
+    for given in agents:
+        agent_id, equals, url = given.partition("=")
+        if not equals or not _AGENT_ID.fullmatch(agent_id):
+            agent_id, url = "default", given
+        if agent_id in remote:
+            raise _Unusable(f"two agents have the id {agent_id!r}: give --agent ID=URL")
+        try:
+            remote[agent_id] = HttpAgent(url)
+        except ValueError as error:
+            raise _Unusable(str(error)) from None
+    runtime = CopilotRuntime(remote)
+    return lambda sleep: runtime
 
 
 def _imported(where: str) -> Make:

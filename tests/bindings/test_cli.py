@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from support.upstream import SSE, upstream
 
 from copilot_bindings import cli, cli_stores
 from copilot_bindings.stores import SQLiteStore
@@ -130,6 +131,45 @@ def test_a_runtime_of_the_users_own_keeps_them_where_the_command_says(tmp_path: 
     assert before == ["t"]
     with running("serve", "app", cwd=tmp_path) as url:
         assert threads(url) == []
+
+
+@pytest.mark.parametrize("binding", ["asyncio", "trio", "sockets"])
+def test_remote_agents_are_served_without_any_python(binding: str) -> None:
+    ids = {"threadId": "t", "runId": "r"}
+    events = [{"type": "RUN_STARTED", **ids}, {"type": "RUN_FINISHED", **ids}]
+    body = b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
+    with upstream([SSE + body]) as far:
+        given = ("--agent", far.url, "--agent", f"other={far.url}", "--binding", binding)
+        with running("serve", *given) as url:
+            info = json.loads(get(f"{url}/api/copilotkit/info"))
+            assert {name: agent["className"] for name, agent in info["agents"].items()} == {
+                "default": "HttpAgent",
+                "other": "HttpAgent",
+            }
+            asked = urllib.request.Request(
+                f"{url}/api/copilotkit/agent/other/run",
+                json.dumps(run_input("t", "r")).encode(),
+                {"content-type": "application/json"},
+            )
+            with urllib.request.urlopen(asked) as answer:
+                said = Parser().feed(answer.read())
+    assert [json.loads(event.data)["type"] for event in said] == ["RUN_STARTED", "RUN_FINISHED"]
+
+
+@pytest.mark.parametrize(
+    ("agents", "message"),
+    [
+        (["ftp://host/"], "the agent's url is an absolute http or https one"),
+        (["http://a/", "http://b/"], "two agents have the id 'default': give --agent ID=URL"),
+        (["http://host/?a=b", "x=/path"], "not '/path'"),
+    ],
+)
+def test_remote_agents_that_are_none(
+    agents: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [part for agent in agents for part in ("--agent", agent)]
+    assert cli.main(["serve", *given, "--port", "0"]) == 1
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
