@@ -195,11 +195,6 @@ class Responder:
             if not self._complete:
                 raise
         if isinstance(self._action, Abandon):
-            if not self._wire.gone:
-                # A head that waited for the first events is sent now, because a server that has
-                # none would answer 500 in the place of a response that is broken off.
-                with contextlib.suppress(Gone):
-                    await self._wire.flush()
             if not self._wire.disconnected:
                 # A head that waits leaves first, because in its place the server would send a
                 # response of its own, which would look complete.
