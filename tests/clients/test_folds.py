@@ -129,6 +129,15 @@ def listed(messages: list[Event]) -> list[Event]:
     return [m for m in messages if m["role"] != "activity" and not m["id"].endswith("-result")]
 
 
+def once(messages: list[Event]) -> list[Event]:
+    """Those with an id that is the first of its kind.
+
+    A snapshot puts its message in the place of each that has the id, if a stream has given one id
+    to several; the server keeps it once, because otherwise few bytes would make many.
+    """
+    return list({message["id"]: message for message in reversed(messages)}.values())[::-1]
+
+
 def test_of_any_thread(clients: Clients) -> None:
     @PROPERTY
     @given(st.lists(streams, min_size=1, max_size=2))
@@ -138,7 +147,7 @@ def test_of_any_thread(clients: Clients) -> None:
         # Of a later run the server does not know which ids an activity has had: see `listed`. And
         # the generations do different things with an activity whose id a snapshot has.
         if len(runs) == 1 and len(seen) == 2 and seen[0] == seen[1]:
-            assert listed(seen[0]) == listed(messages)
+            assert once(listed(seen[0])) == once(listed(messages))
 
     with clients.judging():
         agree()
