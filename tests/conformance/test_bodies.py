@@ -288,4 +288,6 @@ def test_uploads_are_held_once_and_given_back(own_server: Server, framing: str) 
             sent = count * (size - len(piece))
             wait_until(lambda: server.held().resident - before > 0.75 * sent, "it has arrived")  # noqa: B023
             assert server.held().resident - before < 1.3 * sent
-        wait_until(lambda: server.held().resident - before < 0.25 * sent, "it is given back")  # noqa: B023
+        # The first MiB of each was on the heap of its thread, and the C library may keep that.
+        kept = 0.25 * sent + count * 1024 * KB
+        wait_until(lambda: server.held().resident - before < kept, "it is given back")  # noqa: B023
