@@ -108,7 +108,7 @@ class StoreLife:
             with _lock:
                 shared.users -= 1
                 if _shared.get(key) is shared and (is_first or not shared.users):
-                    # Whoever comes next tries again.
+                    # The entry goes, so that whoever comes next opens the store again.
                     del _shared[key]
             if is_first:
                 shared.opened.set_exception(StoreNotOpened(self._store, error))

@@ -165,8 +165,8 @@ class Pending:
                 self._pool.leave(self._job)
                 self._among.discard(self)
         if (deferred := self._deferred) is not None:
-            # What has not had its turn never gets it. It is told after the call has ended, because
-            # it calls back.
+            # The store's future is cancelled, so that a call which has not had its turn never gets
+            # it; and only after this call has ended, because a future that is cancelled calls back.
             self._among.discard(self)
             self._settle(None, error)
             deferred.cancel()

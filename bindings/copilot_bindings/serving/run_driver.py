@@ -203,7 +203,8 @@ class RunDriver:
             self.cancel()
 
     def _notified(self, signal: Signal) -> None:
-        # From any thread, and perhaps from inside the store.
+        # The signal is passed on in the run's loop, because a store notifies from any thread, and
+        # perhaps in the middle of one of its calls.
         if not self._backend.soon(self._begin, partial(self._run.signalled, signal)):
             self.abandon()
 

@@ -53,7 +53,7 @@ class Sweeper:
         try:
             await self._life.open()
         except StoreNotOpened:
-            # Whoever begins to serve is told, and there is nothing to sweep.
+            # The sweep is given up without a word, because whoever begins to serve is told of it.
             return
         await self._sweep()
 

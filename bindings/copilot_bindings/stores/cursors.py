@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import attrs
 
+from sansio_copilot.stores.protocol import Batch
+
 
 @attrs.frozen
 class Cursor:
@@ -40,3 +42,9 @@ class Whole:
 
     data: bytes
     offset: int = 0
+
+    def page(self, max_bytes: int) -> Batch:
+        """What follows, at most ``max_bytes`` of it."""
+        end = self.offset + max_bytes
+        data = self.data[self.offset : end]
+        return Batch(data, Whole(self.data, end), end >= len(self.data))

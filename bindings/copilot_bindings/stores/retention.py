@@ -45,6 +45,16 @@ class Retention:
     resume_seconds: float = attrs.field(default=60.0, validator=_limit)
 
     @property
+    def resumable(self) -> int:
+        """``resumable_runs`` for a server that has no infinity; -1 stands for all."""
+        return -1 if self.resumable_runs == math.inf else int(self.resumable_runs)
+
+    @property
+    def most_runs(self) -> int:
+        """``max_runs_per_thread`` for such a server; 0 stands for no bound."""
+        return 0 if self.max_runs_per_thread == math.inf else int(self.max_runs_per_thread)
+
+    @property
     def drops_threads(self) -> bool:
         """Whether a thread may ever go by itself."""
         return min(self.max_age, self.max_threads, self.max_bytes) < math.inf

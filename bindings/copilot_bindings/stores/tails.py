@@ -26,7 +26,9 @@ from collections.abc import Callable, Hashable
 
 import attrs
 
-from sansio_copilot.stores.protocol import Cancel, Notify, nothing_to_cancel
+from sansio_copilot.stores.protocol import Batch, Cancel, Notify, nothing_to_cancel
+
+from .cursors import Cursor
 
 
 @attrs.frozen
@@ -244,3 +246,25 @@ class Tails:
             # All of them are looked at, but not again before as much has been added.
             for tail in self._tails.values():
                 self._trim(tail, (len(tail.data) + 1) // 2)
+
+
+def followed(
+    tails: Tails, cursor: Cursor, max_bytes: int, name: Callable[[int], Hashable] = int
+) -> Batch | Cursor:
+    """What is known here of what follows ``cursor``; see :meth:`.Log.read`.
+
+    :param name: by which name a tail has a run of that number.
+    :returns: the cursor from which the store has to be asked, if only it can say.
+    """
+    part = cursor.part
+    if part is None:
+        return Batch(b"", cursor, True)
+    if part > 0 or (piece := tails.read(name(-part), cursor.offset, max_bytes)) is None:
+        return cursor
+    if not piece.ended:
+        behind = cursor.at(cursor.index, cursor.offset + len(piece.data))
+        return Batch(piece.data, behind, False)
+    behind = cursor.at(cursor.index + 1)
+    if piece.data or behind.part is None:
+        return Batch(piece.data, behind, behind.part is None)
+    return behind

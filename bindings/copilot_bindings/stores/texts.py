@@ -33,3 +33,18 @@ def pieces(frames: bytes) -> Iterator[tuple[int, bytes]]:
         end = end_of_frame(frames, at + PIECE_BYTES)
         yield at, frames[at:end]
         at = end
+
+
+def to_bytes(text: str) -> bytes:
+    """``text`` as a server has it in whose texts neither NUL nor lone surrogates may be."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def from_bytes(data: bytes) -> str:
+    """What :func:`to_bytes` was given."""
+    return data.decode("utf-8", "surrogatepass")
+
+
+def owner_to_bytes(owner: str | None) -> bytes:
+    """An owner as a server has it, which tells nobody from somebody with an empty id."""
+    return b"-" if owner is None else b"o" + to_bytes(owner)

@@ -75,7 +75,7 @@ class Link:
             failed = translated(self.name, error)
             if isinstance(failed, StoreUnavailable) or len(commands) == 1:
                 return [failed] * len(commands)
-        # One of them may be the reason, which must not fail the others.
+        # Each is carried out alone now, because one command that fails must not fail the others.
         for at in order:
             try:
                 (replies[at],) = self._together([commands[at]])

@@ -103,7 +103,7 @@ class Listener:
         if self._broken:
             self._broken = False
             logger.info("%s: notifications come again", self._name)
-        # What was said to owners here before nobody has heard.
+        # The owners here ask for their signals, because nobody has heard what was said before.
         for run in self._owned:
             self._pipeline.submit(self._asking(run))
         next_look = 0.0

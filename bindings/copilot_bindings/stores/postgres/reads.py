@@ -19,7 +19,7 @@ from sansio_copilot.stores.protocol import (
 
 from ..cursors import Cursor
 from ..pipeline import Command, Steps
-from .names import from_bytes, owner_to_bytes, to_bytes
+from ..texts import from_bytes, owner_to_bytes, to_bytes
 
 _RUNS_AT_ONCE = 512
 _ROWS_AT_ONCE = 512

@@ -25,8 +25,8 @@ from ..owners import OwnedRuns
 from ..pipeline import Command, Steps
 from ..retention import Retention
 from ..tails import Tails
-from ..texts import pieces
-from .names import from_bytes, lock_of, owner_to_bytes, to_bytes
+from ..texts import from_bytes, owner_to_bytes, pieces, to_bytes
+from .names import lock_of
 
 HANDED = timedelta(seconds=5)
 """For how long an orphan is the business of who was handed it."""
@@ -52,13 +52,9 @@ class Runs:
 
     @property
     def _keeping(self) -> tuple[timedelta, int, int]:
-        """What a function that ends a run is told to keep; -1 and 0 stand for no bound."""
+        """What a function that ends a run is told to keep."""
         kept = self.retention
-        return (
-            self.resume,
-            -1 if kept.resumable_runs == float("inf") else int(kept.resumable_runs),
-            0 if kept.max_runs_per_thread == float("inf") else int(kept.max_runs_per_thread),
-        )
+        return self.resume, kept.resumable, kept.most_runs
 
     @property
     def resume(self) -> timedelta:

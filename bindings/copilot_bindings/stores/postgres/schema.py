@@ -417,7 +417,7 @@ def migrate(db: psycopg.Connection[Any], schema: str) -> None:
     :raises NewerSchemaError: if it is of a newer version.
     """
     with db.transaction(), db.cursor() as cursor:
-        # Of several processes that begin at once one migrates, and the others wait for it.
+        # The lock lets one process migrate if several begin at once, while the others wait for it.
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
         cursor.execute("SELECT to_regclass(%s)", (f"{schema}.version",))
         found = cursor.fetchone()

@@ -64,7 +64,7 @@ from ..errors import StoreError
 from ..owners import OwnedRuns
 from ..pipeline import Pipeline, Steps
 from ..retention import Retention
-from ..tails import Tails
+from ..tails import Tails, followed
 from . import reads, threads
 from .link import Link, connect, translated
 from .listener import Listener
@@ -294,19 +294,10 @@ class PostgresStore:
 
     def read(self, cursor: Cursor, max_bytes: int) -> Batch | LogGone | Future[Batch | LogGone]:
         engine = self._engine()
-        part = cursor.part
-        if part is None:
-            return Batch(b"", cursor, True)
-        if part < 0:
-            piece = engine.tails.read(-part, cursor.offset, max_bytes)
-            if piece is not None:
-                if not piece.ended:
-                    offset = cursor.offset + len(piece.data)
-                    return Batch(piece.data, cursor.at(cursor.index, offset), False)
-                cursor = cursor.at(cursor.index + 1)
-                if piece.data or cursor.part is None:
-                    return Batch(piece.data, cursor, cursor.part is None)
-        return engine.read(self._read(engine, cursor, max_bytes))
+        known = followed(engine.tails, cursor, max_bytes)
+        if isinstance(known, Batch):
+            return known
+        return engine.read(self._read(engine, known, max_bytes))
 
     def _read(self, engine: _Engine, cursor: Cursor, max_bytes: int) -> Steps[Batch | LogGone]:
         found = yield from reads.read(engine.schema, cursor, max_bytes)
@@ -333,7 +324,7 @@ class PostgresStore:
         self, thread_id: str, kind: Kind, cursor: Any, max_bytes: int, owner: str | None = None
     ) -> Batch | Future[Batch | LogGone]:
         if isinstance(cursor, Whole):
-            return _page(cursor, max_bytes)
+            return cursor.page(max_bytes)
         engine = self._engine()
         schema = engine.schema
 
@@ -347,7 +338,7 @@ class PostgresStore:
                 found = yield from reads.read(schema, place, max_bytes)
                 return found.batch
             whole = yield from reads.text(schema, thread_id, kind, owner)
-            return _page(Whole(whole or (b"" if kind == "state" else b"[]")), max_bytes)
+            return Whole(whole or (b"" if kind == "state" else b"[]")).page(max_bytes)
 
         return engine.read(steps())
 
@@ -364,8 +355,3 @@ class PostgresStore:
     def clear(self, owner: str | None = None) -> Future[None]:
         engine = self._engine()
         return engine.write(threads.clear(engine.runs, owner))
-
-
-def _page(whole: Whole, max_bytes: int) -> Batch:
-    end = whole.offset + max_bytes
-    return Batch(whole.data[whole.offset : end], Whole(whole.data, end), end >= len(whole.data))

@@ -9,7 +9,8 @@ from typing import Any
 from sansio_copilot.stores.protocol import ThreadRecord
 
 from ..pipeline import Steps
-from .names import lock_of, owner_to_bytes, to_bytes
+from ..texts import owner_to_bytes, to_bytes
+from .names import lock_of
 from .reads import RECORD, record
 from .runs import Runs
 
@@ -124,7 +125,7 @@ def _retire(runs: Runs) -> Steps[bool]:
     ]
     goes = max(count - bounds.max_threads, 0) if bounds.max_threads < math.inf else 0
     if taken > bounds.max_bytes:
-        # What one takes is not known, so that a few go, and it is looked at again.
+        # A few threads go, and then it is looked at again, because nobody knows what one takes.
         goes = max(goes, _FEW)
     gone = False
     for index, (thread_id, owner, updated_at) in enumerate(rows):

@@ -117,7 +117,8 @@ class Listener:
             if message["type"] in PubSub.PUBLISH_MESSAGE_TYPES:
                 self._hear(pubsub, message["channel"], message["data"])
             elif message["type"] == "subscribe" and message["channel"] == self._own:
-                # What was said to owners here before nobody has heard.
+                # The owners here ask for their signals, because nobody has heard what was said
+                # before.
                 for run in self._owned:
                     self._pipeline.submit(self._asking(run))
 

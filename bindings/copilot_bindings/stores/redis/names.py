@@ -1,4 +1,4 @@
-"""The names of keys and channels, and ids as the server has them."""
+"""The names of keys and channels, and ids as scripts unpack them."""
 
 from __future__ import annotations
 
@@ -7,20 +7,7 @@ from hashlib import sha256
 
 import attrs
 
-
-def to_bytes(text: str) -> bytes:
-    """``text`` as the server has it; lone surrogates are kept."""
-    return text.encode("utf-8", "surrogatepass")
-
-
-def from_bytes(data: bytes) -> str:
-    """What :func:`to_bytes` was given."""
-    return data.decode("utf-8", "surrogatepass")
-
-
-def owner_to_bytes(owner: str | None) -> bytes:
-    """An owner as the scripts have it, who tell nobody from somebody with an empty id."""
-    return b"-" if owner is None else b"o" + to_bytes(owner)
+from ..texts import to_bytes
 
 
 def packed(ids: Iterable[str]) -> bytes:

@@ -19,8 +19,9 @@ from sansio_copilot.stores.protocol import (
 
 from ..cursors import Cursor
 from ..pipeline import Command, Steps
+from ..texts import from_bytes, owner_to_bytes, to_bytes
 from . import scripts
-from .names import Names, from_bytes, owner_to_bytes, to_bytes
+from .names import Names
 
 _RUNS_AT_ONCE = 100
 _THREADS_AT_ONCE = 256

@@ -31,8 +31,9 @@ from ..owners import OwnedRuns
 from ..pipeline import Command, Steps
 from ..retention import Retention
 from ..tails import Tails
+from ..texts import from_bytes, owner_to_bytes, to_bytes
 from . import scripts
-from .names import Names, from_bytes, owner_to_bytes, packed, to_bytes
+from .names import Names, packed
 
 HANDED_MS = 5000
 """Milliseconds for which an orphan is the business of who was handed it."""
@@ -57,13 +58,9 @@ class Runs:
 
     @property
     def _keeping(self) -> tuple[int, int, int]:
-        """What a script that ends a run is told to keep; -1 and 0 stand for no bound."""
+        """What a script that ends a run is told to keep."""
         kept = self.retention
-        return (
-            max(int(kept.resume_seconds), 1),
-            -1 if kept.resumable_runs == float("inf") else int(kept.resumable_runs),
-            0 if kept.max_runs_per_thread == float("inf") else int(kept.max_runs_per_thread),
-        )
+        return max(int(kept.resume_seconds), 1), kept.resumable, kept.most_runs
 
     def open(self, request: RunRequest) -> Steps[Opened]:
         """See :meth:`.ThreadStore.open_run`."""

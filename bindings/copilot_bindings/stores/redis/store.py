@@ -57,7 +57,8 @@ from ..cursors import Cursor, Whole
 from ..owners import OwnedRuns
 from ..pipeline import Pipeline, Steps
 from ..retention import Retention
-from ..tails import Tails
+from ..tails import Tails, followed
+from ..texts import from_bytes
 from . import reads, threads
 from .link import Link, connect
 from .listener import Listener
@@ -262,19 +263,10 @@ class RedisStore:
 
     def read(self, cursor: Cursor, max_bytes: int) -> Batch | LogGone | Future[Batch | LogGone]:
         engine = self._engine()
-        part = cursor.part
-        if part is None:
-            return Batch(b"", cursor, True)
-        if part < 0:
-            piece = engine.tails.read((cursor.thread, -part), cursor.offset, max_bytes)
-            if piece is not None:
-                if not piece.ended:
-                    offset = cursor.offset + len(piece.data)
-                    return Batch(piece.data, cursor.at(cursor.index, offset), False)
-                cursor = cursor.at(cursor.index + 1)
-                if piece.data or cursor.part is None:
-                    return Batch(piece.data, cursor, cursor.part is None)
-        return engine.submit(self._read(engine, cursor, max_bytes))
+        known = followed(engine.tails, cursor, max_bytes, lambda run: (cursor.thread, run))
+        if isinstance(known, Batch):
+            return known
+        return engine.submit(self._read(engine, known, max_bytes))
 
     def _read(self, engine: _Engine, cursor: Cursor, max_bytes: int) -> Steps[Batch | LogGone]:
         found = yield from reads.read(engine.names, cursor, max_bytes)
@@ -284,9 +276,7 @@ class RedisStore:
         (thread_id,) = yield [("HGET", cursor.thread, "id")]
         if thread_id is None:
             return found.batch
-        orphan = yield from engine.runs.claim(
-            thread_id.decode("utf-8", "surrogatepass"), found.lost
-        )
+        orphan = yield from engine.runs.claim(from_bytes(thread_id), found.lost)
         return attrs.evolve(found.batch, orphan=orphan)
 
     def watch(self, cursor: Cursor, notify: Notify) -> Cancel:
@@ -306,7 +296,7 @@ class RedisStore:
         self, thread_id: str, kind: Kind, cursor: Any, max_bytes: int, owner: str | None = None
     ) -> Batch | Future[Batch | LogGone]:
         if isinstance(cursor, Whole):
-            return _page(cursor, max_bytes)
+            return cursor.page(max_bytes)
         engine = self._engine()
         names = engine.names
 
@@ -318,7 +308,7 @@ class RedisStore:
                 found = yield from reads.read(names, place, max_bytes)
                 return found.batch
             whole = yield from reads.text(names, thread_id, kind, owner)
-            return _page(Whole(whole or (b"" if kind == "state" else b"[]")), max_bytes)
+            return Whole(whole or (b"" if kind == "state" else b"[]")).page(max_bytes)
 
         return engine.submit(steps())
 
@@ -335,8 +325,3 @@ class RedisStore:
     def clear(self, owner: str | None = None) -> Future[None]:
         engine = self._engine()
         return engine.submit(threads.clear(engine.runs, owner))
-
-
-def _page(whole: Whole, max_bytes: int) -> Batch:
-    end = whole.offset + max_bytes
-    return Batch(whole.data[whole.offset : end], Whole(whole.data, end), end >= len(whole.data))

@@ -8,8 +8,9 @@ from typing import Any
 from sansio_copilot.stores.protocol import ThreadRecord
 
 from ..pipeline import Steps
+from ..texts import from_bytes, owner_to_bytes, to_bytes
 from . import scripts
-from .names import Names, from_bytes, owner_to_bytes, to_bytes
+from .names import Names
 from .reads import places, record
 from .runs import Runs, delisting, from_owner_and_thread
 
@@ -63,7 +64,7 @@ def retire(runs: Runs) -> Steps[bool]:
     ]
     goes = max(count - bounds.max_threads, 0)
     if memory["used_memory"] > bounds.max_bytes:
-        # What one takes is not known, so that a few go, and it is looked at again.
+        # A few threads go, and then it is looked at again, because nobody knows what one takes.
         goes = max(goes, _FEW)
     oldest = int(now[0]) - bounds.max_age
     gone = False

@@ -261,7 +261,7 @@ class Writer:
             tx.rolled_back()
             failed = translated(self._path, error) if isinstance(error, sqlite3.Error) else error
             if len(jobs) > 1 and not isinstance(failed, StoreUnavailable):
-                # One of them may be the reason, which must not fail the others.
+                # Each job is committed alone now, because one that fails must not fail the others.
                 for job in jobs:
                     self._commit([job])
             else:

@@ -152,7 +152,7 @@ def drop_oldest(tx: Transaction, thread: int, count: int, retention: Retention) 
             [(thread, to_text(one), run) for one in json.loads(found[0] if found else "[]")],
         )
         db.execute("DELETE FROM history WHERE id >= ? AND id < ?", (run << 32, (run + 1) << 32))
-        # What is still the thread's messages or state stays.
+        # The outcome stays as long as it has the thread's messages or state.
         db.execute(
             "DELETE FROM outcome WHERE run = ? AND conversation IS NULL AND state IS NULL", (run,)
         )
@@ -179,7 +179,7 @@ def _text_of(db: sqlite3.Connection, thread: int, column: str) -> bytes | None:
     return None if found is None else found[0]
 
 
-# What goes little by little
+# Letting go, a small step at a time, so that no append waits long
 
 
 def tidy(tx: Transaction, retention: Retention) -> bool:
@@ -190,7 +190,7 @@ def tidy(tx: Transaction, retention: Retention) -> bool:
     """
     now = time.time()
     more = _drop_raw_frames(tx.db, now)
-    # What more has to go is known when all is gone that had to.
+    # The bounds are looked at last, because only then is known what is left to count.
     return _take_apart(tx.db, now) or more or _retire(tx.db, retention, now)
 
 
@@ -249,8 +249,8 @@ def _retire(db: sqlite3.Connection, retention: Retention, now: float) -> bool:
     count = max(threads - retention.max_threads, 0)
     size = taken(db)
     if not count and size > retention.max_bytes:
-        # What one takes is not known. So half of those go that it would be if they were all alike,
-        # and then it is looked at again.
+        # The half goes of the threads that would be too many if all were alike, and then it is
+        # looked at again, because nobody knows what one takes.
         count = max(threads * (size - retention.max_bytes) / size / 2, 1)
     oldest = now - retention.max_age
     rows = db.execute(

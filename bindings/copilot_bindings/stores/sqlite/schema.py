@@ -105,7 +105,7 @@ def migrate(db: sqlite3.Connection, path: str) -> None:
     """
     if _version(db) == len(MIGRATIONS) and _application(db) == APPLICATION_ID:
         return
-    # Of several processes that begin at once one migrates, and the others wait for it.
+    # The transaction lets one process migrate if several begin at once, while the others wait.
     db.execute("BEGIN IMMEDIATE")
     try:
         version, application = _version(db), _application(db)

@@ -57,7 +57,7 @@ from ..cursors import Cursor, Whole
 from ..errors import StoreError
 from ..owners import OwnedRuns
 from ..retention import Retention
-from ..tails import Tails
+from ..tails import Tails, followed
 from . import history, reads, threads
 from .connection import Readers, Synchronous, Transaction, Writer, prepare
 from .errors import named, translated
@@ -297,18 +297,10 @@ class SQLiteStore:
 
     def read(self, cursor: Cursor, max_bytes: int) -> Batch | LogGone | Future[Batch | LogGone]:
         engine = self._engine()
-        part = cursor.part
-        if part is None:
-            return Batch(b"", cursor, True)
-        if part < 0:
-            piece = engine.tails.read(-part, cursor.offset, max_bytes)
-            if piece is not None:
-                if not piece.ended:
-                    offset = cursor.offset + len(piece.data)
-                    return Batch(piece.data, cursor.at(cursor.index, offset), False)
-                cursor = cursor.at(cursor.index + 1)
-                if piece.data or cursor.part is None:
-                    return Batch(piece.data, cursor, cursor.part is None)
+        known = followed(engine.tails, cursor, max_bytes)
+        if isinstance(known, Batch):
+            return known
+        cursor = known
         return self._read(engine, cursor, max_bytes)
 
     def _read(self, engine: _Engine, cursor: Cursor, max_bytes: int) -> Future[Batch | LogGone]:
@@ -361,7 +353,7 @@ class SQLiteStore:
         self, thread_id: str, kind: Kind, cursor: Any, max_bytes: int, owner: str | None = None
     ) -> Batch | Future[Batch | LogGone]:
         if isinstance(cursor, Whole):
-            return _page(cursor, max_bytes)
+            return cursor.page(max_bytes)
 
         def read(db: sqlite3.Connection) -> Batch | LogGone:
             if kind == "frames":
@@ -372,7 +364,7 @@ class SQLiteStore:
                 whole = b"" if thread is None else history.state_of(db, thread)
             else:
                 whole = b"[]" if thread is None else history.messages_of(db, thread)
-            return _page(Whole(whole), max_bytes)
+            return Whole(whole).page(max_bytes)
 
         return self._engine().read(read)
 
@@ -387,8 +379,3 @@ class SQLiteStore:
 
     def clear(self, owner: str | None = None) -> Future[None]:
         return self._engine().write(lambda tx: threads.clear(tx, owner))
-
-
-def _page(whole: Whole, max_bytes: int) -> Batch:
-    end = whole.offset + max_bytes
-    return Batch(whole.data[whole.offset : end], Whole(whole.data, end), end >= len(whole.data))
