@@ -2,8 +2,8 @@
 
 PostgreSQL and Redis serve the processes of many machines.
 
-``cursors``, ``tails``, ``owners``, ``pipeline``, ``retention`` and ``texts`` have what every store
-needs that lies outside of its process, whatever keeps its bytes.
+``cursors``, ``engines``, ``tails``, ``owners``, ``pipeline``, ``retention`` and ``texts`` have what
+a store needs that lies outside of its process, whatever keeps its bytes.
 """
 
 from __future__ import annotations

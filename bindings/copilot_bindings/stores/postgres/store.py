@@ -24,11 +24,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
-import os
 import re
-import threading
-import time
 import uuid
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -60,6 +56,7 @@ from sansio_copilot.stores.protocol import (
 )
 
 from ..cursors import Cursor, Whole
+from ..engines import Engines, Tidying
 from ..errors import StoreError
 from ..owners import OwnedRuns
 from ..pipeline import Pipeline, Steps
@@ -76,14 +73,12 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _CLOSE_SECONDS = 5.0
-_TIDY_SECONDS = 20.0
 
 
 class _Engine:
     """What one process has of a server: its connections, its threads and the tails."""
 
     def __init__(self, store: PostgresStore) -> None:
-        self.pid = os.getpid()
         self._prepare(store)
         self.schema = store.schema
         self.tails = Tails(on_follow=self._followed)
@@ -101,7 +96,7 @@ class _Engine:
         writer, reader = (Link(store.url, store.shown) for _ in range(2))
         self.writer = Pipeline("copilot-pg", writer.send, writer.close)
         self.reader = Pipeline("copilot-pg-reader", reader.send, reader.close)
-        self._next_tidy = time.monotonic() + _TIDY_SECONDS
+        self._tidying = Tidying(self.tidy)
         self.listener = Listener(
             *(store.listen_url or store.url, store.shown, self.reader, store.schema, process),
             *(self.owned, self.tails, self._tick),
@@ -129,13 +124,7 @@ class _Engine:
         self.listener.wake()
 
     def _tick(self) -> None:
-        if time.monotonic() >= self._next_tidy:
-            self._next_tidy = math.inf
-            self.tidy().add_done_callback(self._tidied)
-
-    def _tidied(self, step: Future[bool]) -> None:
-        more = step.exception() is None and step.result()
-        self._next_tidy = time.monotonic() + (0.0 if more else _TIDY_SECONDS)
+        self._tidying.look()
 
     def close(self) -> bool:
         ended = self.listener.close(_CLOSE_SECONDS)
@@ -181,8 +170,7 @@ class PostgresStore:
         factory=Retention, kw_only=True, validator=attrs.validators.instance_of(Retention)
     )
     lease: float = attrs.field(default=15.0, kw_only=True, validator=_seconds)
-    _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False, repr=False)
-    _engines: list[_Engine] = attrs.field(factory=list, init=False, repr=False)
+    _engines: Engines[_Engine] = attrs.field(factory=Engines, init=False, repr=False)
 
     blocking = False
 
@@ -211,10 +199,9 @@ class PostgresStore:
 
     def close(self) -> None:
         """Finish what was begun, and end the connections. A later call makes new ones."""
-        with self._lock:
-            if not self._engines or self._engines[-1].pid != os.getpid():
-                return
-            engine = self._engines.pop()
+        engine = self._engines.take()
+        if engine is None:
+            return
         if not engine.close():
             logger.warning("%s: left threads that do not end", self.shown)
 
@@ -238,15 +225,10 @@ class PostgresStore:
         return self._engine().tidy()
 
     def _engine(self) -> _Engine:
-        engines = self._engines
-        if engines and engines[-1].pid == os.getpid():
-            return engines[-1]
-        with self._lock:
-            if not engines or engines[-1].pid != os.getpid():
-                # That of the process that this one is a fork of stays, because its sockets are
-                # that process's too.
-                engines.append(_Engine(self))
-            return engines[-1]
+        return self._engines.get(self._begin)
+
+    def _begin(self) -> _Engine:
+        return _Engine(self)
 
     # Runs
 

@@ -22,9 +22,6 @@ A connection is never used in a fork of the process that has made it.
 from __future__ import annotations
 
 import logging
-import math
-import os
-import threading
 import time
 import uuid
 from collections.abc import Mapping
@@ -54,6 +51,7 @@ from sansio_copilot.stores.protocol import (
 )
 
 from ..cursors import Cursor, Whole
+from ..engines import Engines, Tidying
 from ..owners import OwnedRuns
 from ..pipeline import Pipeline, Steps
 from ..retention import Retention
@@ -70,14 +68,12 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _CLOSE_SECONDS = 5.0
-_TIDY_SECONDS = 20.0
 
 
 class _Engine:
     """What one process has of a server: its connections, its threads and the tails."""
 
     def __init__(self, store: RedisStore) -> None:
-        self.pid = os.getpid()
         self.names = Names(store.prefix)
         self._retention = store.retention
         self.tails = Tails(on_follow=self._followed)
@@ -94,7 +90,7 @@ class _Engine:
         )
         link = Link(connect(store.url), store.shown)
         self.pipeline = Pipeline("copilot-redis", link.send, link.close)
-        self._next_tidy = time.monotonic() + _TIDY_SECONDS
+        self._tidying = Tidying(self.tidy)
         self.listener = Listener(
             *(connect(store.url), self.pipeline, self.names, process, self.owned, self.tails),
             self._tick,
@@ -110,13 +106,8 @@ class _Engine:
         self.listener.wake()
 
     def _tick(self) -> None:
-        if self._retention.drops_threads and time.monotonic() >= self._next_tidy:
-            self._next_tidy = math.inf
-            self.tidy().add_done_callback(self._tidied)
-
-    def _tidied(self, step: Future[bool]) -> None:
-        more = step.exception() is None and step.result()
-        self._next_tidy = time.monotonic() + (0.0 if more else _TIDY_SECONDS)
+        if self._retention.drops_threads:
+            self._tidying.look()
 
     def close(self) -> bool:
         ended = self.listener.close(_CLOSE_SECONDS)
@@ -156,8 +147,7 @@ class RedisStore:
         factory=Retention, kw_only=True, validator=attrs.validators.instance_of(Retention)
     )
     lease: float = attrs.field(default=15.0, kw_only=True, validator=_seconds)
-    _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False, repr=False)
-    _engines: list[_Engine] = attrs.field(factory=list, init=False, repr=False)
+    _engines: Engines[_Engine] = attrs.field(factory=Engines, init=False, repr=False)
 
     blocking = False
 
@@ -180,10 +170,9 @@ class RedisStore:
 
     def close(self) -> None:
         """Finish what was begun, and end the connections. A later call makes new ones."""
-        with self._lock:
-            if not self._engines or self._engines[-1].pid != os.getpid():
-                return
-            engine = self._engines.pop()
+        engine = self._engines.take()
+        if engine is None:
+            return
         if not engine.close():
             logger.warning("%s: left threads that do not end", self.shown)
 
@@ -207,15 +196,10 @@ class RedisStore:
         return self._engine().tidy()
 
     def _engine(self) -> _Engine:
-        engines = self._engines
-        if engines and engines[-1].pid == os.getpid():
-            return engines[-1]
-        with self._lock:
-            if not engines or engines[-1].pid != os.getpid():
-                # That of the process that this one is a fork of stays, because its sockets are
-                # that process's too.
-                engines.append(_Engine(self))
-            return engines[-1]
+        return self._engines.get(self._begin)
+
+    def _begin(self) -> _Engine:
+        return _Engine(self)
 
     # Runs
 

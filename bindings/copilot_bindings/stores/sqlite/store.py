@@ -22,10 +22,8 @@ id (:meth:`SQLiteStore._engine`), and begins anew.
 from __future__ import annotations
 
 import logging
-import math
 import os
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -54,6 +52,7 @@ from sansio_copilot.stores.protocol import (
 )
 
 from ..cursors import Cursor, Whole
+from ..engines import Engines, Tidying
 from ..errors import StoreError
 from ..owners import OwnedRuns
 from ..retention import Retention
@@ -72,14 +71,12 @@ T = TypeVar("T")
 
 _CLOSE_SECONDS = 5.0
 _READERS = 4
-_TIDY_SECONDS = 20.0
 
 
 class _Engine:
     """What one process has of a file: its connections, threads, tails and lock."""
 
     def __init__(self, store: SQLiteStore) -> None:
-        self.pid = os.getpid()
         self.path = path = store.path
         db = prepare(path, store.synchronous)
         try:
@@ -106,7 +103,7 @@ class _Engine:
             store.lease,
         )
         self.news = News(db, self.runs)
-        self._next_tidy = time.monotonic() + _TIDY_SECONDS
+        self._tidying = Tidying(self.tidy)
         self.readers = Readers(path, store.synchronous, _READERS)
         self.writer = Writer(path, db, self._look)
 
@@ -130,17 +127,9 @@ class _Engine:
         self.writer.wake()
 
     def _look(self) -> float:
-        now = time.monotonic()
-        if now >= self._next_tidy:
-            self._next_tidy = math.inf
-            self.tidy().add_done_callback(self._tidied)
+        until = self._tidying.look()
         pause = self.news.look()
-        until = max(self._next_tidy - now, 0.0)
-        return min(until, _TIDY_SECONDS) if pause is None else min(pause, until)
-
-    def _tidied(self, step: Future[bool]) -> None:
-        more = step.exception() is None and step.result()
-        self._next_tidy = time.monotonic() + (0.0 if more else _TIDY_SECONDS)
+        return until if pause is None else min(pause, until)
 
     def close(self) -> None:
         """End the threads, and let go of the lock."""
@@ -196,8 +185,7 @@ class SQLiteStore:
         factory=Retention, kw_only=True, validator=attrs.validators.instance_of(Retention)
     )
     lease: float = attrs.field(default=15.0, kw_only=True, validator=_seconds)
-    _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False, repr=False)
-    _engines: list[_Engine] = attrs.field(factory=list, init=False, repr=False)
+    _engines: Engines[_Engine] = attrs.field(factory=Engines, init=False, repr=False)
 
     blocking = False
 
@@ -213,10 +201,9 @@ class SQLiteStore:
 
     def close(self) -> None:
         """Finish what was begun, and let go of the file. A later call opens it again."""
-        with self._lock:
-            if not self._engines or self._engines[-1].pid != os.getpid():
-                return
-            engine = self._engines.pop()
+        engine = self._engines.take()
+        if engine is None:
+            return
         engine.close()
 
     def check(self) -> Future[None]:
@@ -238,15 +225,10 @@ class SQLiteStore:
         return self._engine().tidy()
 
     def _engine(self) -> _Engine:
-        engines = self._engines
-        if engines and engines[-1].pid == os.getpid():
-            return engines[-1]
-        with self._lock:
-            if not engines or engines[-1].pid != os.getpid():
-                # That of the process that this one is a fork of stays, because closing it here
-                # would touch its locks.
-                engines.append(_Engine(self))
-            return engines[-1]
+        return self._engines.get(self._begin)
+
+    def _begin(self) -> _Engine:
+        return _Engine(self)
 
     # Runs
 
