@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal, TypeAlias
 
 import attrs
@@ -18,6 +18,8 @@ from .stores.debug_feed import DebugFeed
 from .stores.protocol import ThreadStore
 from .transcription import TranscriptionService
 
+LifeFunction: TypeAlias = Callable[[], object]
+"""A plain or async function that is called around serving."""
 Mode: TypeAlias = Literal["multi-route", "single-route", "both"]
 
 
@@ -51,3 +53,5 @@ class RuntimeConfig:
     a2ui: bool | tuple[str, ...]
     open_generative_ui: bool
     debug_feed: DebugFeed | None
+    on_start: LifeFunction | None
+    on_close: LifeFunction | None

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Generator, Mapping
+from inspect import signature
 from typing import Any
 
+from .agents.agui import fits
 from .agents.checks import check_agents, check_agents_function
 from .agents.disclosure import ErrorMessage, check_error_message
 from .agents.protocols import Agent, AgentsFunction
 from .calls import Call
-from .config import Mode, RuntimeConfig
+from .config import LifeFunction, Mode, RuntimeConfig
 from .exchange.machine import Exchange
 from .hooks import Hooks
 from .http.cors import CorsPolicy, policy_from
@@ -68,8 +70,14 @@ class CopilotRuntime(RuntimeConfig):
     :param open_generative_ui: whether agents send ``open-generative-ui`` activities of their own.
     :param debug: whether ``/cpk-debug-events`` streams every event of every run, to anybody who
         asks. For development.
-    :raises TypeError: for agents, hooks, an ``error_message``, limits or a transcription service of
-        the wrong type, or a store that lacks one of the methods of its protocol.
+    :param on_start: a plain or async function without arguments, which each server calls before it
+        serves, once its store is open: each event loop of an application, and each process. It has
+        :attr:`Limits.service_seconds`. If it fails, nothing is served.
+    :param on_close: the same for a server's end, when its runs have ended and before its store is
+        closed. It is called whenever ``on_start`` was, even if that failed.
+    :raises TypeError: for agents, hooks, an ``error_message``, limits, a transcription service,
+        ``on_start`` or ``on_close`` of the wrong type, or a store that lacks one of the methods of
+        its protocol.
     :raises ValueError: for a ``base_path`` without a leading slash, an unknown ``mode``, or a
         ``stop_when_abandoned`` that is not a number above 0.
     """
@@ -93,6 +101,8 @@ class CopilotRuntime(RuntimeConfig):
         a2ui: bool | Collection[str] = False,
         open_generative_ui: bool = False,
         debug: bool = False,
+        on_start: LifeFunction | None = None,
+        on_close: LifeFunction | None = None,
     ) -> None:
         if mode not in ("multi-route", "single-route", "both"):
             raise ValueError(f"mode is 'multi-route', 'single-route' or 'both', not {mode!r}")
@@ -104,6 +114,7 @@ class CopilotRuntime(RuntimeConfig):
         _check_types(forward_headers=(forward_headers, ForwardHeaders))
         _check_features(transcription, a2ui)
         _check_optional(store, stop_when_abandoned)
+        _check_life(on_start=on_start, on_close=on_close)
         super().__init__(
             agents=agents,
             base_path=normalize_base_path(base_path),
@@ -122,6 +133,8 @@ class CopilotRuntime(RuntimeConfig):
             a2ui=a2ui if isinstance(a2ui, bool) else tuple(a2ui),
             open_generative_ui=open_generative_ui,
             debug_feed=DebugFeed() if debug else None,
+            on_start=on_start,
+            on_close=on_close,
         )
 
     def behind_cors(self) -> CopilotRuntime:
@@ -201,3 +214,17 @@ def _check_optional(store: object, stop_when_abandoned: float | None) -> None:
         check_store(store)
     if stop_when_abandoned is not None:
         check_positive("stop_when_abandoned", stop_when_abandoned)
+
+
+def _check_life(**functions: object) -> None:
+    """Check that each argument is None or a function that can be called without arguments.
+
+    :raises TypeError: if one is not.
+    """
+    for name, function in functions.items():
+        if function is None:
+            continue
+        if not callable(function):
+            raise TypeError(f"{name} is a function, not {type(function).__name__}")
+        if not fits(function, 0):
+            raise TypeError(f"{name} is a function without arguments, not of {signature(function)}")

@@ -72,12 +72,12 @@ def _what_to_serve(options: argparse.Namespace) -> tuple[Make, str]:
 
 
 def _serve(binding: str, make: Make, host: str, port: int, kept: str) -> None:
-    from .serving.life import StoreNotOpened
+    from .serving.life import NotStarted
     from .serving.service import LoopEnded
 
     try:
         _BINDINGS[binding](make, host, port, _say_where(host, kept))
-    except StoreNotOpened as error:
+    except NotStarted as error:
         raise _Unusable(str(error)) from error
     except UnicodeError:
         # The codec of host names has failed, because no host can have such a name: for example a

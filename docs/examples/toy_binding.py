@@ -11,7 +11,16 @@ from sansio_copilot import BodyTooLarge, Request, RunRefused, actions
 
 async def serve(runtime, host, port):
     homes = Homes()
-    await toy_io.serve(host, port, partial(answer, runtime, homes), homes.close)
+    try:
+        await life(runtime.on_start)
+        await toy_io.serve(host, port, partial(answer, runtime, homes), homes.close)
+    finally:
+        await life(runtime.on_close)
+
+
+async def life(function):
+    if function is not None:
+        await call(actions.Call(function))
 
 
 async def answer(runtime, homes, http):

@@ -110,6 +110,8 @@ TOO_MANY_CONNECTIONS: Final = overloaded("The server has too many connections")
 
 STORE_UNAVAILABLE: Final = overloaded("The thread store is unavailable")
 
+NOT_STARTED: Final = overloaded("The server has not started")
+
 TOO_MANY_BODIES: Final = overloaded("The server holds too many request bodies")
 
 

@@ -76,6 +76,7 @@ class Client:
 
     :param now: the time that the core is told, in seconds since the epoch. A test moves it by
         assigning :attr:`now`, or with :meth:`advance`.
+    :raises Exception: what the store's ``open`` or the runtime's ``on_start`` raises.
     """
 
     def __init__(self, runtime: CopilotRuntime, *, now: float = 1_700_000_000.0) -> None:
@@ -84,6 +85,11 @@ class Client:
         self._homes: deque[Home] = deque()
         self._streams: list[Stream] = []
         self._call_store("open")
+        try:
+            self._call("on_start")
+        except BaseException:
+            self._end()
+            raise
 
     def get(self, path: str, *, headers: HeaderItems = ()) -> ClientResponse:
         """GET ``path``."""
@@ -135,10 +141,21 @@ class Client:
         return stepped
 
     def close(self, reason: str = "The server is shutting down") -> None:
-        """End all live runs and close the store, as a server's shutdown does."""
+        """End all live runs, call ``on_close`` and close the store, as a server's shutdown does."""
         for home in list(self._homes):
             home.interrupt(reason)
-        self._call_store("close")
+        self._end()
+
+    def _end(self) -> None:
+        try:
+            self._call("on_close")
+        finally:
+            self._call_store("close")
+
+    def _call(self, name: str) -> None:
+        function = getattr(self.runtime, name)
+        if function is not None:
+            perform(Call(function, name=name))
 
     def _call_store(self, name: str) -> None:
         method = getattr(self.runtime.store, name, None)

@@ -6,8 +6,10 @@ process for each configuration would take most of the time of the suite to start
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
+import anyio.lowlevel
 import attrs
 from support.vectors import CONFIGS, scripted_agents
 
@@ -19,6 +21,8 @@ from .faulty_agents import FAULTY
 from .faulty_parts import make_faulty_runtime
 from .hooks import make_hooks
 from .stores import ODD_STORES, AsyncStore, BlockingStore, in_a_file
+
+logger = logging.getLogger(__name__)
 
 CONFIG_HEADER = "x-conformance-config"
 BODY_BYTES = 100_000
@@ -40,12 +44,33 @@ LIMITS_OF_A_SERVER = {
     "stores": attrs.evolve(LIMITS, store_seconds=2.0),
     "counts": attrs.evolve(LIMITS, connections=10, runs=2),
     "bodies": attrs.evolve(LIMITS, bodies_bytes=370_000),
+    "cannot-start": LIMITS,
 }
 """What a server may be started with, by name; what does not belong to a request is its own."""
 
 
 async def transcribe(audio: AudioFile) -> str:
     return f"{audio.size} bytes of {audio.mime_type}"
+
+
+def on_start() -> Any:
+    """What is looked for in the log; a store and a loop are there already."""
+
+    async def start() -> None:
+        await anyio.lowlevel.checkpoint()
+        logger.info("the runtime starts")
+
+    return start()
+
+
+async def cannot_start() -> None:
+    logger.info("the runtime starts")
+    await anyio.lowlevel.checkpoint()
+    raise OSError("no such queue")
+
+
+def on_close() -> None:
+    logger.info("the runtime closes")
 
 
 class ConfiguredRuntime(CopilotRuntime):
@@ -114,4 +139,6 @@ def make_runtime(base_path: str, limits: str) -> CopilotRuntime:
         limits=LIMITS_OF_A_SERVER[limits],
         thread_mutations=True,
         debug=True,
+        on_start=cannot_start if limits == "cannot-start" else on_start,
+        on_close=on_close,
     )

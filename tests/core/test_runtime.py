@@ -56,6 +56,33 @@ def test_what_is_given_is_used() -> None:
     assert CopilotRuntime({}, cors=False).cors is None
 
 
+class Refused(Exception):
+    """A start that fails."""
+
+
+def test_a_client_of_a_test_starts_and_closes_it() -> None:
+    done: list[str] = []
+
+    async def start() -> None:
+        done.append("start")
+
+    client = Client(CopilotRuntime({}, on_start=start, on_close=lambda: done.append("close")))
+    assert done == ["start"]
+    client.close()
+    assert done == ["start", "close"]
+
+
+def test_a_client_of_a_test_closes_what_did_not_start() -> None:
+    done: list[str] = []
+
+    def start() -> None:
+        raise Refused
+
+    with pytest.raises(Refused):
+        Client(CopilotRuntime({}, on_start=start, on_close=lambda: done.append("close")))
+    assert done == ["close"]
+
+
 def test_the_agents_are_those_of_the_moment() -> None:
     agents = {"a": agent}
     runtime = CopilotRuntime(agents)
@@ -78,6 +105,9 @@ def test_the_agents_are_those_of_the_moment() -> None:
         ({"a2ui": 1}, "a2ui is a bool or the ids of agents, not int"),
         ({"cors": "*"}, "cors must be a bool or a CorsPolicy, not str"),
         ({"base_path": 5}, "base_path must be a str or None, not int"),
+        ({"on_start": "open"}, "on_start is a function, not str"),
+        ({"on_start": agent}, r"on_start is a function without arguments, not of \(input"),
+        ({"on_close": 5}, "on_close is a function, not int"),
         ({"store": 5}, r"the store int has no open_run, append, .*, clear, blocking \(a bool\)"),
         ({"store": MemoryStore}, "store is the class MemoryStore, not one made of it"),
     ],

@@ -20,10 +20,9 @@ from types import FrameType
 from typing import Any, Final
 
 from sansio_copilot import CopilotRuntime, Run
-from sansio_copilot.http import refusals
 
 from ..serving.backend import Backend, Event
-from ..serving.life import StoreNotOpened
+from ..serving.life import NotStarted
 from ..serving.service import Service
 from ..serving.signals import comes_again
 from ..serving.workers import warn_of_workers
@@ -98,9 +97,9 @@ class CopilotASGI:
         if not service.life.is_open:
             try:
                 await service.open()
-            except StoreNotOpened as error:
+            except NotStarted as error:
                 logger.error("a request is answered 503: %s", error)
-                await responder.refuse(refusals.STORE_UNAVAILABLE)
+                await responder.refuse(error.refusal)
                 return
         await responder.answer()
 
@@ -132,7 +131,7 @@ class CopilotASGI:
         await receive()
         try:
             await self._service().open()
-        except StoreNotOpened as error:
+        except NotStarted as error:
             logger.error("the application does not start: %s", error)
             await send({"type": "lifespan.startup.failed"})
             return
@@ -205,9 +204,9 @@ class _LoopService(Service):
         return isinstance(self.loop, asyncio.AbstractEventLoop) and self.loop.is_closed()
 
     async def open(self) -> None:
-        """Open the store.
+        """Open the store and start.
 
-        :raises StoreNotOpened: if that fails.
+        :raises NotStarted: if that fails.
         """
         await self.life.open()
         self._keep()

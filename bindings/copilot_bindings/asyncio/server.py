@@ -56,7 +56,7 @@ async def serve(
     :param grace_seconds: how many seconds responses and runs may go on after a signal.
     :param ready: called with the server once it accepts connections.
     :raises OSError: if the address cannot be bound, or another server listens there.
-    :raises StoreNotOpened: if the runtime's store cannot be opened.
+    :raises NotStarted: if the runtime's store cannot be opened, or its ``on_start`` has failed.
     :raises ValueError: if the port, the path, the mode or the socket is not valid.
     """
     with EndingSignals() as signals:
@@ -96,7 +96,7 @@ async def start_server(
     end, or use the server as an async context manager. Signals are left alone.
 
     :raises OSError: if the address cannot be bound, or another server listens there.
-    :raises StoreNotOpened: if the runtime's store cannot be opened.
+    :raises NotStarted: if the runtime's store cannot be opened, or its ``on_start`` has failed.
     :raises ValueError: if the port, the path, the mode or the socket is not valid.
     """
     listeners = Listeners(host, port, unix, unix_mode, sock)
@@ -127,7 +127,7 @@ class Server:
         """The port that the server listens on; 0 for a Unix socket."""
 
     async def open(self) -> None:
-        """Open the store; called once, by :func:`start_server`."""
+        """Open the store and start; called once, by :func:`start_server`."""
         await self._service.life.open()
 
     def listen(self, listeners: Listeners, ssl: tls.SSLContext | None) -> None:

@@ -44,7 +44,7 @@ class BackgroundLoop:
     :param stop_listening: called on the loop when the shutdown begins.
     :param calls: makes the calls of the threads as well as those of the loop, so that the shutdown
         gives up calls that hang; the service makes its own if None.
-    :raises StoreNotOpened: if the runtime's store cannot be opened.
+    :raises NotStarted: if the runtime's store cannot be opened, or its ``on_start`` has failed.
     """
 
     def __init__(

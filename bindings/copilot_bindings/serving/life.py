@@ -1,4 +1,4 @@
-"""Opens a store before the first server uses it, and closes it and agents at the end.
+"""Opens a store before the first server uses it, and closes it when the last one has ended.
 
 Several servers, apps and loops of one process may share a store. They are counted, so that each
 calls :meth:`StoreLife.open` and :meth:`StoreLife.close` for itself, and the store is told once. A
@@ -14,11 +14,12 @@ import inspect
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
 from sansio_copilot.calls import Call
+from sansio_copilot.http import refusals
 
 from .backend import Backend
 from .calls import Calls
@@ -28,8 +29,19 @@ from .pending import Pending
 logger = logging.getLogger(__name__)
 
 
-class StoreNotOpened(RuntimeError):
+class NotStarted(RuntimeError):
+    """Nothing can be served; the text says why.
+
+    :cvar refusal: what is answered to a request, where nobody else is told.
+    """
+
+    refusal = refusals.NOT_STARTED
+
+
+class StoreNotOpened(NotStarted):
     """A store cannot be opened, so that nothing can be served."""
+
+    refusal = refusals.STORE_UNAVAILABLE
 
     def __init__(self, store: object, error: BaseException) -> None:
         super().__init__(f"the store {type(store).__name__} cannot be opened: {error}")
@@ -61,36 +73,15 @@ class StoreLife:
         self._store = store
         self._calls = calls
         self._backend = backend
-        self._mine: Future[None] | None = None
-        """Done when this server's own opening is, which its requests may wait for together."""
         self._shared: _Shared | None = None
-        self._has_life = has_life(store)
-
-    @property
-    def is_open(self) -> bool:
-        """Whether nothing has to be waited for."""
-        return self._shared is not None or not self._has_life
 
     async def open(self) -> None:
-        """Open the store, or wait until somebody else has.
+        """Open the store, or wait until another server has; called once before each ``close``.
 
         :raises StoreNotOpened: if that fails.
         """
-        if self.is_open:
-            return
-        if (mine := self._mine) is not None:
-            await self._wait_for(mine)
-            return
-        mine = self._mine = Future()
-        try:
+        if has_life(self._store):
             self._shared = await self._open()
-        except BaseException as error:
-            self._mine = None
-            mine.set_exception(error)
-            # Others may wait for it, or nobody.
-            mine.exception()
-            raise
-        mine.set_result(None)
 
     async def _open(self) -> _Shared:
         key = (os.getpid(), id(self._store))
@@ -103,7 +94,7 @@ class StoreLife:
                 await self._call("open")
                 shared.opened.set_result(None)
             else:
-                await self._wait_for(shared.opened)
+                await wait_for(shared.opened, self._backend)
         except BaseException as error:
             with _lock:
                 shared.users -= 1
@@ -129,13 +120,11 @@ class StoreLife:
         """Use it no more, at the end of a loop that was dropped, and on which nothing can wait."""
         close = getattr(self._store, "close", None)
         if self._leave() and close is not None and not inspect.iscoroutinefunction(close):
-            # The interpreter starts no thread at its own end.
-            with contextlib.suppress(RuntimeError):
-                threading.Thread(target=_closing(close), daemon=True).start()
+            call_without_loop(close, "a store could not be closed")
 
     def _leave(self) -> bool:
         """Use it no more; returns whether nobody does."""
-        shared, self._shared, self._mine = self._shared, None, None
+        shared, self._shared = self._shared, None
         if shared is None:
             return False
         with _lock:
@@ -154,30 +143,16 @@ class StoreLife:
         if isinstance(outcome, Pending):
             await outcome.wait(self._backend)
 
-    async def _wait_for(self, opened: Future[None]) -> None:
-        event = self._backend.event()
-        opened.add_done_callback(lambda _: self._backend.soon(event.set))
-        await event.wait()
-        opened.result()
 
+async def wait_for(future: Future[None], backend: Backend) -> None:
+    """Wait for what another task or thread does.
 
-async def close_agents(agents: object, calls: Calls, backend: Backend) -> None:
-    """Close the agents that have something to close (``aclose``), as connections; see HttpAgent.
-
-    Those that a function of the request makes are that function's own affair. A failure is logged.
+    :raises Exception: what it has failed with.
     """
-    if not isinstance(agents, Mapping):
-        return
-    for agent_id, agent in agents.items():
-        if (close := getattr(agent, "aclose", None)) is None:
-            continue
-        call = Call(close, name=f"aclose of agent {agent_id!r}")
-        try:
-            outcome = calls.begin(call, CallContext(), lambda: backend)
-            if isinstance(outcome, Pending):
-                await outcome.wait(backend)
-        except Exception:
-            logger.exception("agent %r could not be closed", agent_id)
+    event = backend.event()
+    future.add_done_callback(lambda _: backend.soon(event.set))
+    await event.wait()
+    future.result()
 
 
 def has_life(store: object) -> bool:
@@ -185,11 +160,18 @@ def has_life(store: object) -> bool:
     return hasattr(store, "open") or hasattr(store, "close")
 
 
-def _closing(close: Callable[[], object]) -> Callable[[], None]:
+def call_without_loop(function: Callable[[], object], failed: str) -> None:
+    """Call a plain function in a thread, at the end of a loop that was dropped.
+
+    :param failed: what the log says if it fails.
+    """
+
     def call() -> None:
         try:
-            close()
+            function()
         except Exception:
-            logger.exception("a store could not be closed")
+            logger.exception(failed)
 
-    return call
+    # The interpreter starts no thread at its own end.
+    with contextlib.suppress(RuntimeError):
+        threading.Thread(target=call, daemon=True).start()

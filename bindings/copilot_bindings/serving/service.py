@@ -20,7 +20,8 @@ the
    well-formed terminal event.
 4. For two seconds, connections may send those events to their readers; then they are aborted.
 5. What still does not end is cancelled: runs, calls that hang, tasks.
-6. The store is closed, if no other server uses it. It was opened before the first connection.
+6. The agents are closed, ``on_close`` is called, and the store is closed, if no other server uses
+   it. It was opened before the first connection, and ``on_start`` was called then.
 
 The rule that makes it right is: *runs end before connections, connections before tasks, and the
 store last.* If
@@ -49,8 +50,8 @@ from .backend import Backend
 from .bodies import Bodies
 from .calls import Calls
 from .context import CallContext
-from .life import StoreLife, close_agents
 from .run_home import RunHome
+from .server_life import ServerLife
 from .sweeper import Sweeper
 
 logger = logging.getLogger(__name__)
@@ -97,8 +98,8 @@ class Service:
         self.runtime = runtime
         self.backend = backend
         self.calls = calls or Calls(runtime)
-        self.life = StoreLife(runtime.store, self.calls, backend)
-        """The part of this server in the life of its store, which others may use too."""
+        self.life = ServerLife(runtime, self.calls, backend)
+        """What has to be open before anything is served, and is closed last."""
         self.context = CallContext()
         """The context that each exchange gets a copy of. Nothing is called in the context
         itself."""
@@ -250,7 +251,6 @@ class Service:
         await self.backend.checkpoint()
         await self.backend.checkpoint()
         await self._cancel_all()
-        await close_agents(self.runtime.agents, self.calls, self.backend)
         await self.life.close()
         self.calls.release()
         self._closed.set()

@@ -10,8 +10,9 @@ from sansio_copilot import CopilotRuntime
 from .backend import Backend, Task
 from .calls import Calls
 from .context import CallContext
-from .life import StoreLife, StoreNotOpened
+from .life import NotStarted
 from .pending import Pending
+from .server_life import ServerLife
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +24,7 @@ class Sweeper:
     """
 
     def __init__(
-        self, runtime: CopilotRuntime, backend: Backend, calls: Calls, life: StoreLife
+        self, runtime: CopilotRuntime, backend: Backend, calls: Calls, life: ServerLife
     ) -> None:
         self._runtime = runtime
         self._life = life
@@ -52,7 +53,7 @@ class Sweeper:
     async def _begin_to_sweep(self) -> None:
         try:
             await self._life.open()
-        except StoreNotOpened:
+        except NotStarted:
             # The sweep is given up without a word, because whoever begins to serve is told of it.
             return
         await self._sweep()

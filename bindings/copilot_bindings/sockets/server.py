@@ -63,7 +63,7 @@ def serve(
     :param grace_seconds: how many seconds responses and runs may go on after a signal.
     :param ready: called with the server once it accepts connections.
     :raises OSError: if the address cannot be bound, or another server listens there.
-    :raises StoreNotOpened: if the runtime's store cannot be opened.
+    :raises NotStarted: if the runtime's store cannot be opened, or its ``on_start`` has failed.
     :raises ValueError: if the port, the path, the mode or the socket is not valid.
     :raises RuntimeError: if an agent has ended the server; see :meth:`Server.serve_until_closed`.
     """
@@ -106,7 +106,7 @@ def start_server(
     end, or use the server as a context manager. Signals are left alone.
 
     :raises OSError: if the address cannot be bound, or another server listens there.
-    :raises StoreNotOpened: if the runtime's store cannot be opened.
+    :raises NotStarted: if the runtime's store cannot be opened, or its ``on_start`` has failed.
     :raises ValueError: if the port, the path, the mode or the socket is not valid.
     """
     listeners = Listeners(host, port, unix, unix_mode, sock)

@@ -19,7 +19,7 @@ from sansio_copilot import CopilotRuntime
 
 from ..net.listeners import Listeners, UnixPath
 from ..net.shortage import PAUSE_SECONDS, Shortage
-from ..serving.life import StoreNotOpened
+from ..serving.life import NotStarted
 from ..serving.service import Service
 from ..serving.signals import EndingSignals
 from ..serving.trio_backend import TrioBackend
@@ -60,7 +60,7 @@ async def serve(
     :param ready: called with the server once it accepts connections.
     :param task_status: given by ``nursery.start``, which then returns the :class:`Server`.
     :raises OSError: if the address cannot be bound, or another server listens there.
-    :raises StoreNotOpened: if the runtime's store cannot be opened.
+    :raises NotStarted: if the runtime's store cannot be opened, or its ``on_start`` has failed.
     :raises ValueError: if the port, the path, the mode or the socket is not valid.
     """
     with EndingSignals() as signals:
@@ -78,10 +78,10 @@ async def serve(
 
 @contextlib.asynccontextmanager
 async def _closing(listeners: Listeners) -> AsyncIterator[None]:
-    """Close the sockets if they are not listened on, because the store cannot be opened."""
+    """Close the sockets if they are not listened on, because nothing can be served."""
     try:
         yield
-    except StoreNotOpened:
+    except NotStarted:
         listeners.close()
         raise
 
@@ -99,26 +99,26 @@ async def open_server(
     there is no grace period.
 
     :param grace_seconds: how many seconds responses and runs may go on after the end of the block.
-    :raises StoreNotOpened: if the runtime's store cannot be opened.
+    :raises NotStarted: if the runtime's store cannot be opened, or its ``on_start`` has failed.
     """
-    not_opened: StoreNotOpened | None = None
+    not_started: NotStarted | None = None
     async with trio.open_nursery() as nursery:
         server = Server(runtime, nursery, grace_seconds)
         failed = True
         try:
             try:
                 await server.open()
-            except StoreNotOpened as error:
+            except NotStarted as error:
                 # It is raised outside, because the nursery would wrap it in an exception group.
-                not_opened = error
+                not_started = error
             else:
                 yield server
                 failed = False
         finally:
             with trio.CancelScope(shield=True):
                 await server.close(grace_seconds=0 if failed else None)
-    if not_opened is not None:
-        raise not_opened
+    if not_started is not None:
+        raise not_started
 
 
 class Server:
@@ -139,7 +139,7 @@ class Server:
         nursery.start_soon(self._service.serve_until_closed, self._stop_listening)
 
     async def open(self) -> None:
-        """Open the store; called once, by :func:`open_server`."""
+        """Open the store and start; called once, by :func:`open_server`."""
         await self._service.life.open()
 
     def listen(self, listeners: Listeners, ssl: tls.SSLContext | None) -> None:

@@ -19,13 +19,14 @@ from functools import partial
 from types import FrameType
 from typing import TypeAlias
 
-from sansio_copilot import CopilotRuntime, RemoteProtocolError, RunRefused
+from sansio_copilot import CopilotRuntime, RemoteProtocolError, Response, RunRefused
 from sansio_copilot.http import refusals
 
 from ..serving.background_loop import BackgroundLoop
 from ..serving.bodies import Bodies
 from ..serving.calls import Calls
-from ..serving.life import StoreNotOpened, has_life
+from ..serving.life import NotStarted
+from ..serving.server_life import must_be_opened
 from ..serving.service import SHUTDOWN
 from ..serving.signals import comes_again, send_to_main_thread
 from ..serving.workers import warn_of_workers
@@ -69,8 +70,8 @@ class CopilotWSGI:
             request = request_of(environ, self.runtime.base_path)
         except RemoteProtocolError as error:
             return send_whole(refusals.not_http(str(error)), start_response)
-        if not self._is_open():
-            return send_whole(refusals.STORE_UNAVAILABLE, start_response)
+        if (refusal := self._open()) is not None:
+            return send_whole(refusal, start_response)
         if self._asked != os.getpid():
             self._asked = os.getpid()
             where = environ.get("SERVER_NAME", ""), environ.get("SERVER_PORT")
@@ -88,21 +89,23 @@ class CopilotWSGI:
             raise
         return answer
 
-    def _is_open(self) -> bool:
-        """Open the store in this process, if it wants that; whether it is open.
+    def _open(self) -> Response | None:
+        """Open what has to be open in this process before anything is served.
 
-        Each process opens it for itself at its first request, because a server may fork after it
+        Each process does that for itself at its first request, because a server may fork after it
         has loaded the application.
+
+        :returns: the response to a request if that fails.
         """
-        if has_life(self.runtime.store):
+        if must_be_opened(self.runtime):
             try:
                 self.background()
             except RunRefused:
                 pass
-            except StoreNotOpened as error:
+            except NotStarted as error:
                 logger.error("a request is answered 503: %s", error)
-                return False
-        return True
+                return error.refusal
+        return None
 
     def calls(self) -> Calls:
         """The object that makes the calls of this process's threads.

@@ -21,8 +21,9 @@ from copilot_bindings import sockets as on_sockets
 from copilot_bindings.agents import HttpAgent
 from copilot_bindings.asgi import CopilotASGI
 from copilot_bindings.serving.life import StoreNotOpened
+from copilot_bindings.serving.server_life import StartFailed
 from copilot_bindings.wsgi import CopilotWSGI
-from sansio_copilot import CopilotRuntime, MemoryStore
+from sansio_copilot import CopilotRuntime, Limits, MemoryStore
 from sansio_copilot.errors import sole_cause
 from sansio_copilot.testing import Client, run_input
 
@@ -386,6 +387,121 @@ def test_wsgi_opens_it_at_its_first_request(
     assert store.life == ["open", "open", "list"]
     app.close(grace_seconds=0)
     assert store.life[-1] == "close"
+
+
+@pytest.mark.parametrize("serve", SERVERS, ids=IDS)
+def test_the_application_starts_behind_the_store_and_closes_before_it(serve: Any) -> None:
+    store = Noted()
+
+    async def on_start() -> None:
+        await anyio.lowlevel.checkpoint()
+        store.life.append("start")
+
+    def on_close() -> None:
+        store.life.append("end")
+
+    serve(CopilotRuntime({}, store=store, on_start=on_start, on_close=on_close), get)
+    assert store.life == ["open", "start", "list", "end", "close"]
+
+
+@pytest.mark.parametrize("serve", SERVERS, ids=IDS)
+def test_a_start_that_fails_is_named_and_closed(
+    serve: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Noted()
+
+    def on_start() -> None:
+        raise OSError("no such queue")
+
+    async def on_close() -> None:
+        await anyio.lowlevel.checkpoint()
+        store.life.append("end")
+        raise OSError("nothing to close")
+
+    runtime = CopilotRuntime({}, store=store, on_start=on_start, on_close=on_close)
+    with pytest.raises(StartFailed, match="on_start has failed: OSError: no such queue"):
+        serve(runtime, lambda port: pytest.fail("it serves"))
+    assert store.life == ["open", "end", "close"]
+    assert "on_close has failed" in caplog.text
+
+
+def test_a_start_that_takes_too_long_fails() -> None:
+    closed: list[str] = []
+    runtime = CopilotRuntime(
+        {},
+        limits=Limits(service_seconds=0.05),
+        on_start=anyio.sleep_forever,
+        on_close=lambda: closed.append("end"),
+    )
+    with pytest.raises(StartFailed, match=r"on_start did not return within 0\.05 s"):
+        serve_asyncio(runtime, get)
+    assert closed == ["end"]
+
+
+def test_a_start_that_is_cancelled_is_closed_and_made_by_who_waits() -> None:
+    done: list[str] = []
+
+    async def main() -> None:
+        begun, goes_on = asyncio.Event(), asyncio.Event()
+
+        async def on_start() -> None:
+            done.append("start")
+            begun.set()
+            await goes_on.wait()
+
+        app = CopilotASGI(
+            CopilotRuntime({}, on_start=on_start, on_close=lambda: done.append("end"))
+        )
+        server = ASGI(app)
+        first = asyncio.ensure_future(server.request())
+        await begun.wait()
+        second = asyncio.ensure_future(server.request())
+        await asyncio.sleep(0)
+        begun.clear()
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        await begun.wait()
+        assert done == ["start", "end", "start"]
+        goes_on.set()
+        assert await second == 200
+        await app.close()
+
+    asyncio.run(main())
+    assert done == ["start", "end", "start", "end"]
+
+
+def test_a_loop_that_is_dropped_has_a_plain_function_called_at_least(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ended = threading.Event()
+
+    async def too_late() -> None:
+        raise AssertionError("there is no loop to await it")
+
+    for on_close in (ended.set, too_late):
+        app = CopilotASGI(CopilotRuntime({}, on_close=on_close))
+        for _ in range(2):
+            # A loop that is closed without a word, as test clients do, is noticed by the next.
+            loop = asyncio.new_event_loop()
+            assert loop.run_until_complete(ASGI(app).request()) == 200
+            for task in asyncio.all_tasks(loop):
+                task.get_coro().close()
+            loop.close()
+    assert ended.wait(20)
+    assert "on_close is not called, because its event loop was closed before" in caplog.text
+
+
+def test_wsgi_answers_503_while_it_does_not_start() -> None:
+    outcomes = iter([OSError("no such queue"), None])
+
+    def on_start() -> None:
+        if (error := next(outcomes)) is not None:
+            raise error
+
+    app = CopilotWSGI(CopilotRuntime({}, on_start=on_start))
+    assert [wsgi_request(app)[:3] for _ in range(3)] == ["503", "200", "200"]
+    app.close(grace_seconds=0)
 
 
 def test_a_client_of_a_test_opens_and_closes_it() -> None:
