@@ -55,3 +55,5 @@ class RuntimeConfig:
     debug_feed: DebugFeed | None
     on_start: LifeFunction | None
     on_close: LifeFunction | None
+    liveness_path: str | None
+    readiness_path: str | None

@@ -18,7 +18,7 @@ from .hooks import Hooks
 from .http.cors import CorsPolicy, policy_from
 from .http.forwarding import ForwardHeaders
 from .http.messages import Request
-from .http.paths import normalize_base_path
+from .http.paths import normalize_base_path, normalize_path
 from .limits import Limits, check_positive
 from .runs.audience import Audiences
 from .runs.orphans import sweep
@@ -75,10 +75,15 @@ class CopilotRuntime(RuntimeConfig):
         :attr:`Limits.service_seconds`. If it fails, nothing is served.
     :param on_close: the same for a server's end, when its runs have ended and before its store is
         closed. It is called whenever ``on_start`` was, even if that failed.
+    :param liveness_path: the path at which the runtime says that its process lives, to anybody who
+        asks, and without calling a hook; None for no such path. Where the runtime is mounted in an
+        application, only paths below that place reach it.
+    :param readiness_path: the same for whether requests may be sent here: 503 while the store is
+        unavailable, or the server is shutting down.
     :raises TypeError: for agents, hooks, an ``error_message``, limits, a transcription service,
         ``on_start`` or ``on_close`` of the wrong type, or a store that lacks one of the methods of
         its protocol.
-    :raises ValueError: for a ``base_path`` without a leading slash, an unknown ``mode``, or a
+    :raises ValueError: for a path without a leading slash, an unknown ``mode``, or a
         ``stop_when_abandoned`` that is not a number above 0.
     """
 
@@ -103,6 +108,8 @@ class CopilotRuntime(RuntimeConfig):
         debug: bool = False,
         on_start: LifeFunction | None = None,
         on_close: LifeFunction | None = None,
+        liveness_path: str | None = "/healthz",
+        readiness_path: str | None = "/readyz",
     ) -> None:
         if mode not in ("multi-route", "single-route", "both"):
             raise ValueError(f"mode is 'multi-route', 'single-route' or 'both', not {mode!r}")
@@ -135,6 +142,8 @@ class CopilotRuntime(RuntimeConfig):
             debug_feed=DebugFeed() if debug else None,
             on_start=on_start,
             on_close=on_close,
+            liveness_path=_probed("liveness_path", liveness_path),
+            readiness_path=_probed("readiness_path", readiness_path),
         )
 
     def behind_cors(self) -> CopilotRuntime:
@@ -173,12 +182,32 @@ class CopilotRuntime(RuntimeConfig):
         """
         return sweep(self.store, self.limits, now)
 
-    def exchange(self, request: Request, now: float) -> Exchange:
+    def exchange(self, request: Request, now: float, *, closing: bool = False) -> Exchange:
         """A new exchange for ``request``.
 
         :param now: seconds since the epoch, because the core has no clock.
+        :param closing: whether the server is shutting down, which a readiness probe is told.
         """
-        return Exchange(self, request, now)
+        return Exchange(self, request, now, closing)
+
+    def needs_start(self, request: Request) -> bool:
+        """Whether ``request`` waits for the store to be open, and for ``on_start``.
+
+        A server that starts late, or cannot, is alive nevertheless.
+        """
+        return normalize_path(request.path) != self.liveness_path
+
+
+def _probed(name: str, path: str | None) -> str | None:
+    """The path at which a probe asks, as requests' paths are compared with it.
+
+    :raises ValueError: if it does not begin with a slash.
+    """
+    if path is None:
+        return None
+    if not isinstance(path, str) or not path.startswith("/"):
+        raise ValueError(f"{name} is a path that begins with '/', or None, not {path!r}")
+    return normalize_path(path)
 
 
 def _check_types(**arguments: tuple[object, type]) -> None:

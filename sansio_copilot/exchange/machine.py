@@ -145,6 +145,7 @@ class Exchange:
     :param runtime: the settings, which the exchange only reads.
     :param request: the request, without its body unless that has been read already.
     :param now: seconds since the epoch.
+    :param closing: whether the server is shutting down.
     """
 
     __slots__ = (
@@ -154,7 +155,9 @@ class Exchange:
 
     state: ExchangeState
 
-    def __init__(self, runtime: RuntimeConfig, request: Request, now: float) -> None:
+    def __init__(
+        self, runtime: RuntimeConfig, request: Request, now: float, closing: bool = False
+    ) -> None:
         self.state = _S.IDLE
         self._runtime = runtime
         self._now = now
@@ -165,7 +168,7 @@ class Exchange:
         # response goes to the request that is on the wire.
         self._is_head = request.method == "HEAD"
         # The pipeline is forgotten when the reply is known.
-        self._pipeline: Pipeline | None = Pipeline(runtime, request, now, self._where)
+        self._pipeline: Pipeline | None = Pipeline(runtime, request, now, self._where, closing)
         self._stream: LogStream | None = None
         self._steps: Generator[Action, Any, Reply | bool] = self._pipeline.reply(self)
 

@@ -12,6 +12,9 @@ Each step either goes on or raises a response: the core raises
 says nothing of the cause, or a 503 if the store stays unavailable. Whatever comes out gets CORS
 headers, because a browser shows a page no response without them, not even a failure.
 
+In front of all that stand the two probes (:mod:`~sansio_copilot.endpoints.probes`), which have
+neither a user nor an origin.
+
 The request changes on its way: a hook may replace it, an envelope stands for another one, its body
 arrives. :class:`Pipeline` holds the request as it is now. Nothing of it is needed any more once the
 reply is known.
@@ -28,6 +31,7 @@ import attrs
 from ..calls import Call
 from ..config import RuntimeConfig
 from ..endpoints import DISPATCH, JsonBody, LogStream, Reply, Turn, check_values
+from ..endpoints.probes import is_probe, probe
 from ..errors import (
     BodyRefused,
     BodyTimeout,
@@ -85,9 +89,12 @@ class Pipeline:
     :param request: the request, without its body unless that has been read already.
     :param now: seconds since the epoch.
     :param where: says for a log line which part of the application raised an exception.
+    :param closing: whether the server is shutting down.
     """
 
-    __slots__ = ("_now", "_parsed", "_route", "_runtime", "_where", "path", "request")
+    __slots__ = (
+        *("_closing", "_now", "_parsed", "_route", "_runtime", "_where", "path", "request"),
+    )
 
     def __init__(
         self,
@@ -95,6 +102,7 @@ class Pipeline:
         request: Request,
         now: float,
         where: Callable[[Exception], str],
+        closing: bool = False,
     ) -> None:
         self._runtime = runtime
         # The path is as a browser would have sent it, so that ".." talks past no hook or route.
@@ -107,6 +115,7 @@ class Pipeline:
         self._parsed: JsonBody | None = None
         self._now = now
         self._where = where
+        self._closing = closing
 
     def reply(self, reader: object) -> Generator[Action, Any, Reply]:
         """The steps that lead to the reply; a run that belongs to it has been started.
@@ -114,6 +123,9 @@ class Pipeline:
         :param reader: an object that stands for the client in the audience of a run.
         :raises ClientGone: if the client goes; a run that was opened for it has been closed.
         """
+        if is_probe(self._runtime, self.path):
+            steps = probe(self._runtime, self.request, self.path, self._closing)
+            return Reply((yield from steps))
         origin = self.request.headers.get("origin")
         if (preflight := self._preflight()) is not None:
             return Reply(preflight)

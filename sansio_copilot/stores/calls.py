@@ -182,6 +182,7 @@ _UPDATE_THREAD: Final = Method[ThreadRecord | None](
 )
 _DELETE_THREAD: Final = Method[bool]("store method delete_thread", (bool,))
 _CLEAR: Final = Method[None]("store method clear")
+_CHECK: Final = Method[Any]("store method check")
 
 
 def list_threads(store: ThreadStore, query: ThreadQuery) -> StoreCall[ThreadPage]:
@@ -212,6 +213,12 @@ def delete_thread(store: ThreadStore, thread_id: str, owner: str | None) -> Stor
 def clear(store: ThreadStore, owner: str | None) -> StoreCall[None]:
     """The call of :meth:`.ThreadStore.clear`."""
     return _call(_CLEAR, store, store.clear, owner)
+
+
+def check(store: ThreadStore) -> StoreCall[Any] | None:
+    """The call of the store's method ``check``; None if it has none."""
+    function = getattr(store, "check", None)
+    return None if function is None else _call(_CHECK, store, function)
 
 
 def check_cancel(method: str, cancel: Any) -> Cancel:

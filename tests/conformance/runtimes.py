@@ -20,7 +20,7 @@ from .contexts import make_looking_runtime
 from .faulty_agents import FAULTY
 from .faulty_parts import make_faulty_runtime
 from .hooks import make_hooks
-from .stores import ODD_STORES, AsyncStore, BlockingStore, in_a_file
+from .stores import ODD_STORES, AsyncStore, AwayStore, BlockingStore, in_a_file
 
 logger = logging.getLogger(__name__)
 
@@ -85,17 +85,22 @@ class ConfiguredRuntime(CopilotRuntime):
         super().__init__(agents, **main)
         self._others = others
 
-    def exchange(self, request: Request, now: float) -> Exchange:
+    def exchange(self, request: Request, now: float, *, closing: bool = False) -> Exchange:
         name = request.headers.get(CONFIG_HEADER, "main")
         if name == "main":
-            return super().exchange(request, now)
-        return self._others[name].exchange(request, now)
+            return super().exchange(request, now, closing=closing)
+        return self._others[name].exchange(request, now, closing=closing)
 
 
 def make_runtime(base_path: str, limits: str) -> CopilotRuntime:
     others = {
         name: CopilotRuntime(scripted_agents(), base_path=base_path, **config)
         for name, config in CONFIGS.items()
+    }
+    # An application that mounts the runtime passes on to it only what is below that place.
+    probes: dict[str, Any] = {
+        "liveness_path": f"{base_path}/healthz",
+        "readiness_path": f"{base_path}/readyz",
     }
     stores = {"async-store": AsyncStore(), "blocking-store": BlockingStore()} | ODD_STORES
     for name, store in stores.items():
@@ -104,9 +109,13 @@ def make_runtime(base_path: str, limits: str) -> CopilotRuntime:
             base_path=base_path,
             store=store,  # type: ignore[arg-type] # methods are made when they are looked up
             limits=LIMITS,
+            **probes,
         )
+    others["away-store"] = CopilotRuntime(
+        AGENTS, base_path=base_path, store=AwayStore(), limits=LIMITS, **probes
+    )
     others["sqlite-store"] = CopilotRuntime(
-        AGENTS, base_path=base_path, store=in_a_file(), limits=LIMITS
+        AGENTS, base_path=base_path, store=in_a_file(), limits=LIMITS, **probes
     )
     abandoned = {
         "abandoned": None,
@@ -141,4 +150,5 @@ def make_runtime(base_path: str, limits: str) -> CopilotRuntime:
         debug=True,
         on_start=cannot_start if limits == "cannot-start" else on_start,
         on_close=on_close,
+        **probes,
     )

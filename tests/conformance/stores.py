@@ -17,7 +17,7 @@ import anyio.lowlevel
 import attrs
 
 from copilot_bindings.stores import SQLiteStore
-from sansio_copilot import MemoryStore
+from sansio_copilot import MemoryStore, StoreUnavailable
 
 
 class _SlowStore:
@@ -43,6 +43,14 @@ class _SlowStore:
                 cancel()
 
         return locked
+
+
+class AwayStore(MemoryStore):
+    """It says that it cannot be used."""
+
+    async def check(self) -> None:
+        await anyio.lowlevel.checkpoint()
+        raise StoreUnavailable("no route to db.internal")
 
 
 class AsyncStore(_SlowStore):

@@ -94,14 +94,7 @@ class CopilotASGI:
         self._watch()
         service = self._service()
         responder = Responder(service, runtime, scope, receive, send)
-        if not service.life.is_open:
-            try:
-                await service.open()
-            except NotStarted as error:
-                logger.error("a request is answered 503: %s", error)
-                await responder.refuse(error.refusal)
-                return
-        await responder.answer()
+        await responder.answer(service.open)
 
     def begin_close(self, grace_seconds: float | None = None) -> None:
         """Begin to end the runs of all loops, and return at once.

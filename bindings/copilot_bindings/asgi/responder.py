@@ -33,8 +33,10 @@ order of ``case`` in ``_perform`` matters: a ``StoreCall`` is a ``Call`` too.
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -63,6 +65,7 @@ from sansio_copilot.http import refusals
 from ..serving.backend import Backend, Event, Scope, Task
 from ..serving.bodies import Body
 from ..serving.context import CallContext
+from ..serving.life import NotStarted
 from ..serving.pending import Pending
 from ..serving.service import Service
 from ..serving.watches import begin_watch, end_watch, weakly
@@ -70,6 +73,8 @@ from . import wire
 from .request import announced_length, request_of
 from .states import INTERRUPTIONS, ResponderState
 from .wire import Gone, Receive, Send, Wire
+
+logger = logging.getLogger(__name__)
 
 _LAST_SECONDS = 2.0
 
@@ -119,9 +124,10 @@ class Responder:
         self._cancelled = False
         self._complete = False
 
-    async def answer(self) -> None:
+    async def answer(self, start: Callable[[], Awaitable[None]]) -> None:
         """Answer the request, as far as its client still waits for the response.
 
+        :param start: starts what nearly every request needs, if that has not been done.
         :raises BrokenOff: if the response has begun and cannot be completed.
         """
         try:
@@ -129,6 +135,13 @@ class Responder:
         except RemoteProtocolError as error:
             await self.refuse(refusals.not_http(str(error)))
             return
+        if not self._service.life.is_open and self._runtime.needs_start(request):
+            try:
+                await start()
+            except NotStarted as error:
+                logger.error("a request is answered 503: %s", error)
+                await self.refuse(error.refusal)
+                return
         self._service.connections.add(self)
         try:
             await self._answer(request)
@@ -180,7 +193,7 @@ class Responder:
     async def _answer(self, request: Request) -> None:
         self._announced = announced_length(request)
         self._is_expecting = "expect" in request.headers
-        self._exchange = self._runtime.exchange(request, time.time())
+        self._exchange = self._runtime.exchange(request, time.time(), closing=self._service.closing)
         self._action = self._exchange.start()
         try:
             await self._drive()

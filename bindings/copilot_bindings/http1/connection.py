@@ -163,7 +163,9 @@ class HTTPConnection(Answering):
                 yield from self._refuse(refusals.TOO_MANY_CONNECTIONS)
                 return
             while (request := (yield from self._next_request())) is not None:
-                self._exchange = exchange = service.runtime.exchange(request, time.time())
+                self._exchange = exchange = service.runtime.exchange(
+                    request, time.time(), closing=service.closing
+                )
                 self._framing = reader.response
                 self.context = service.context.copy()
                 want = self._answer(exchange, exchange.start())

@@ -70,14 +70,15 @@ class CopilotWSGI:
             request = request_of(environ, self.runtime.base_path)
         except RemoteProtocolError as error:
             return send_whole(refusals.not_http(str(error)), start_response)
-        if (refusal := self._open()) is not None:
+        needs_start = self.runtime.needs_start(request)
+        if needs_start and (refusal := self._open()) is not None:
             return send_whole(refusal, start_response)
         if self._asked != os.getpid():
             self._asked = os.getpid()
             where = environ.get("SERVER_NAME", ""), environ.get("SERVER_PORT")
             several = bool(environ.get("wsgi.multiprocess"))
             warn_of_workers(self.runtime.store, *where, several=several)
-        exchange = self.runtime.exchange(request, time.time())
+        exchange = self.runtime.exchange(request, time.time(), closing=self.closing)
         answer = Answer(self, exchange, environ, start_response)
         try:
             answer.begin()

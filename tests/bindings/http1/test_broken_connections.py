@@ -30,10 +30,10 @@ class BrokenError(Exception):
 class BrokenRuntime(CopilotRuntime):
     """Makes no exchange for some requests."""
 
-    def exchange(self, request: Request, now: float) -> Exchange:
+    def exchange(self, request: Request, now: float, *, closing: bool = False) -> Exchange:
         if request.path.endswith("/broken"):
             raise BrokenError
-        return super().exchange(request, now)
+        return super().exchange(request, now, closing=closing)
 
 
 def on_asyncio(runtime: CopilotRuntime, attempt: Try) -> None:

@@ -471,7 +471,7 @@ class TestTrouble:
         self, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         driver = Driver(make_runtime())
-        monkeypatch.setattr(CopilotRuntime, "exchange", lambda runtime, request, now: 1 / 0)
+        monkeypatch.setattr(CopilotRuntime, "exchange", lambda *args, **options: 1 / 0)
         assert driver.feed(INFO).want == Close(abort=True)
         assert "division by zero" in caplog.text
         caplog.clear()

@@ -1,0 +1,67 @@
+"""The two questions of whoever looks after a process: whether it lives, and whether it is ready.
+
+An orchestrator asks the first to find out whether to start the process anew, and the second whether
+to send it requests; the names are those of Kubernetes. Neither is a route of the protocol, so that
+no hook and no CORS policy comes between: a probe has no user and no origin.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator
+from typing import Any, Final
+
+from ..calls import Call
+from ..config import RuntimeConfig
+from ..errors import text_of
+from ..http.messages import Headers, Request, Response
+from ..http.refusals import method_not_allowed
+from ..stores.calls import check
+
+logger = logging.getLogger(__name__)
+
+_METHODS: Final = ("GET", "HEAD")
+# A cache between would go on saying what was true once.
+_FRESH: Final = Headers((("cache-control", "no-store"),))
+_OK: Final = Response.json({"status": "ok"}, 200, _FRESH)
+_CLOSING: Final = Response.json(
+    {"status": "unavailable", "message": "The server is shutting down"}, 503, _FRESH
+)
+_NO_STORE: Final = Response.json(
+    {"status": "unavailable", "message": "The thread store is unavailable"}, 503, _FRESH
+)
+
+
+def is_probe(config: RuntimeConfig, path: str) -> bool:
+    """Whether the path is one of those that :func:`probe` answers.
+
+    :param path: the normalized path of a request.
+    """
+    return path == config.liveness_path or path == config.readiness_path
+
+
+def probe(
+    config: RuntimeConfig, request: Request, path: str, closing: bool
+) -> Generator[Call, Any, Response]:
+    """The steps of answering a request for which :func:`is_probe` is true.
+
+    The process lives if it answers at all. It is ready if it is not about to end, and its store
+    says that it can be used; a store that has no method ``check`` always can.
+
+    :param closing: whether the server is shutting down.
+    """
+    if request.method not in _METHODS:
+        return method_not_allowed(_METHODS)
+    if path == config.liveness_path:
+        return _OK
+    if closing:
+        return _CLOSING
+    call = check(config.store)
+    if call is not None:
+        try:
+            yield call
+        except Exception as error:
+            # The cause may name hosts and users, so that only the log has it.
+            logger.warning("not ready: the thread store is unavailable: %s", text_of(error))
+            return _NO_STORE
+    return _OK
