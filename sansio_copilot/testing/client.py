@@ -16,8 +16,6 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any, cast
 
-import attrs
-
 from .. import json_codec, sse
 from ..calls import Call
 from ..errors import BodyTooLarge
@@ -30,45 +28,10 @@ from ..stores.calls import check_cancel
 from ..stores.protocol import Cancel, nothing_to_cancel
 from .home import Home
 from .loopless import NeedsEventLoop, perform
+from .requests import endpoint, json_body
+from .responses import ClientResponse
 
-__all__ = ["Client", "ClientResponse", "NeedsEventLoop", "Stream", "run_input"]
-
-
-def run_input(thread_id: str, run_id: str = "run-1", **fields: Any) -> dict[str, Any]:
-    """A body for run, connect and suggest; ``fields`` replace or add JSON members."""
-    return {
-        "threadId": thread_id,
-        "runId": run_id,
-        "state": {},
-        "messages": [],
-        "tools": [],
-        "context": [],
-        "forwardedProps": {},
-        **fields,
-    }
-
-
-@attrs.frozen
-class ClientResponse:
-    """A response, whole, as a client receives it."""
-
-    status: int
-    headers: Headers
-    body: bytes = attrs.field(repr=False)
-
-    def json(self) -> Any:
-        """The value of the body.
-
-        :raises ValueError: if it is not JSON.
-        """
-        return json_codec.decode(self.body)
-
-    def events(self) -> list[dict[str, Any]]:
-        """The AG-UI events of a stream.
-
-        :raises ValueError: if the data of an event is not JSON.
-        """
-        return [json_codec.decode(event.data.encode()) for event in sse.Parser().feed(self.body)]
+__all__ = ["Client", "Stream"]
 
 
 class Client:
@@ -113,6 +76,25 @@ class Client:
         :raises ValueError: for a ``body`` with lone surrogates.
         """
         return Stream(self, method, path, Headers(headers), body).finish()
+
+    def run(
+        self, input: Any, agent_id: str = "default", *, headers: HeaderItems = ()
+    ) -> ClientResponse:
+        """Run an agent, wherever the runtime has it, and wait for the end of the run.
+
+        :param input: as :func:`run_input` makes it.
+        :raises TypeError: for a value that JSON has no form for.
+        :raises ValueError: for one that contains itself, or is nested too deeply.
+        """
+        path, body = endpoint(self.runtime, "run", agent_id, input)
+        return self.post(path, json=body, headers=headers)
+
+    def begin_run(
+        self, input: Any, agent_id: str = "default", *, headers: HeaderItems = ()
+    ) -> Stream:
+        """Run an agent, as :meth:`run` does, and read its response event by event."""
+        path, body = endpoint(self.runtime, "run", agent_id, input)
+        return self.stream("POST", path, json=body, headers=headers)
 
     def stream(
         self, method: str, path: str, *, json: Any = None, headers: HeaderItems = ()
@@ -163,12 +145,7 @@ class Client:
             perform(Call(method, name=f"store method {name}"))
 
     def _json_stream(self, method: str, path: str, json: Any, headers: HeaderItems) -> Stream:
-        fields = Headers(headers)
-        body = b""
-        if json is not None:
-            body = json_codec.encode(json)
-            if "content-type" not in fields:
-                fields = fields.set("content-type", "application/json")
+        fields, body = json_body(json, headers)
         return Stream(self, method, path, fields, body)
 
     def _start(self, run: Run) -> None:

@@ -26,7 +26,8 @@ from ..errors import text_of
 class NeedsEventLoop(Exception):
     """An async function awaited something that only an event loop can finish.
 
-    Test it through a binding, or hand it what it waits for (a ``sleep`` of the test's own, say).
+    Test it through a binding (``copilot_bindings.testing.AsyncClient``), or hand it what it waits
+    for (a ``sleep`` of the test's own, say).
     It is raised where the test is, by the call that let the function go on: no hook sees it, and it
     is no agent's error, whatever the function has caught.
     """

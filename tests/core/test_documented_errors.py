@@ -68,6 +68,7 @@ from sansio_copilot.stores.protocol import RunOpened, RunRequest, ThreadQuery, U
 MODULES = (
     *("", ".events", ".sse", ".http.envelope", ".http.routing", ".http.paths", ".http.cors"),
     *(".http.forwarding", ".http.messages", ".testing.client", ".json_codec"),
+    *(".testing.requests", ".testing.responses", ".testing.recordings"),
 )
 
 # --- What is called ---------------------------------------------------------------------------
@@ -147,6 +148,19 @@ ROUTES = st.builds(
 EVENT_IDS = st.from_regex(r"[0-9.c]{1,12}", fullmatch=True)
 FRAMES = st.lists(JSON.map(json_codec.encode).map(sse.format_frame)).map(b"".join)
 MODES = st.sampled_from(["multi-route", "single-route", "both"])
+
+
+def response(body: bytes) -> testing.ClientResponse:
+    return testing.ClientResponse(200, Headers({"content-type": "text/event-stream"}), body)
+
+
+def answer(name: str) -> Callable[[bytes], Any]:
+    return lambda body: getattr(response(body), name)()
+
+
+STREAM_BODIES = st.binary() | st.lists(EVENTS | JSON, max_size=6).map(
+    lambda stream: b"".join(sse.format_frame(json_codec.encode(event)) for event in stream)
+)
 
 
 def ask(mode: Any, base: str | None, method: str, path: str, headers: Any, body: Any) -> None:
@@ -338,6 +352,16 @@ PROMISES = [
     Promise("ClientResponse.events",
             (st.binary() | JSON.map(json_codec.encode).map(sse.format_frame),),
             (ValueError,), lambda body: testing.ClientResponse(200, Headers(), body).events()),
+    *(
+        Promise(f"ClientResponse.{name}", (STREAM_BODIES,), (AssertionError,), answer(name))
+        for name in ("text", "messages", "tool_calls", "state", "run_error")
+    ),
+    Promise("assert_valid_stream", (STREAMS | STREAM_BODIES.map(response),), (AssertionError,)),
+    Promise("endpoint", (st.builds(client, MODES).map(lambda one: one.runtime), st.just("run"),
+                         TEXT, JSON), ()),
+    Promise("json_body", (ANYTHING, HEADERS), (TypeError, ValueError)),
+    Promise("Recording.loads", (st.binary() | JSON.map(json_codec.encode),), (ValueError,)),
+    Promise("Recording.of_stream", (STREAM_BODIES,), (ValueError,)),
     # sansio_copilot.json_codec
     Promise("decode", (st.binary() | JSON.map(json_codec.encode),), (ValueError,)),
     Promise("has_more_values", (st.binary(), st.integers()), ()),
@@ -347,11 +371,9 @@ PROMISES = [
 
 NOTHING_FROM_OUTSIDE = {
     "AgentContext AudioFile HookContext Route Envelope ServerSentEvent EventId ClientResponse"
-    " Event": ("hold what they are given"),
+    " Event ToolCall Recording RecordingAgent ReplayAgent": ("hold what they are given"),
     "BodyRefused BodyTimeout BodyTooLarge LocalProtocolError RemoteProtocolError RunRefused"
-    " StoreUnavailable EventError InvalidEnvelope NeedsEventLoop ExchangeState RunState": (
-        "are raised, or named"
-    ),
+    " StoreUnavailable EventError InvalidEnvelope ExchangeState RunState": ("are raised, or named"),
     "Exchange Exchange.done Exchange.failed Exchange.client_gone Run Run.start Run.agent_ended"
     " Run.check Run.signalled Run.flush Run.resume Run.settle Run.interrupt Run.abandon"
     " Run.stored Run.store_failed Run.events": (
@@ -367,8 +389,10 @@ NOTHING_FROM_OUTSIDE = {
     "text_agent": "takes a function, and calls it in a run",
     "ChunkExpander Compactor Finalizer Verifier Parser Client Stream": "are made of nothing",
     "Client.get Client.stream Client.advance Client.step Client.close Stream.next"
-    " Stream.next_frame Stream.ready Stream.finish Stream.close Stream.time_out_if_due run_input": (
-        "are a test's to call, and go the way of Client.request"
+    " Stream.next_frame Stream.ready Stream.finish Stream.close Stream.time_out_if_due run_input"
+    " Client.run Client.begin_run": ("are a test's to call, and go the way of Client.request"),
+    "record Recording.dumps Recording.agent RecordingAgent.run ReplayAgent.run": (
+        "are a test's to call, with what an agent or a recording has given it"
     ),
 }
 

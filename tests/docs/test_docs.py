@@ -34,13 +34,23 @@ def python_blocks() -> list[tuple[str, str]]:
 
 
 SERVERS = [block for block in python_blocks() if "asyncio.run(serve(" in block[1]]
-OTHERS = [block for block in python_blocks() if block not in SERVERS]
+TESTS = [block for block in python_blocks() if re.search(r"^def test_", block[1], re.MULTILINE)]
+OTHERS = [block for block in python_blocks() if block not in SERVERS + TESTS]
 
 
 @pytest.mark.parametrize(("where", "code"), OTHERS, ids=[where for where, _ in OTHERS])
 def test_code_runs(where: str, code: str) -> None:
     """A block runs by itself, and what it asserts holds."""
     exec(compile(code, where, "exec"), {"__name__": "docs"})
+
+
+@pytest.mark.parametrize(("where", "code"), TESTS, ids=[where for where, _ in TESTS])
+def test_a_file_of_tests_passes(where: str, code: str, tmp_path: Path) -> None:
+    """A block that is a file of tests is run by pytest, with the plugin that is installed."""
+    (tmp_path / "test_it.py").write_text(code)
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert f"{code.count('def test_')} passed" in done.stdout, done.stdout
 
 
 @pytest.mark.parametrize(("where", "code"), SERVERS, ids=[where for where, _ in SERVERS])

@@ -12,17 +12,17 @@ import asyncio
 import contextvars
 import logging
 import signal
-import sys
 import threading
 import weakref
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, Final
+from typing import Final
 
 from sansio_copilot import CopilotRuntime, Run
 
-from ..serving.backend import Backend, Event
+from ..serving.backend import Event
 from ..serving.life import NotStarted
+from ..serving.running import running_library, running_loop
 from ..serving.service import Service
 from ..serving.signals import comes_again
 from ..serving.workers import warn_of_workers
@@ -136,7 +136,7 @@ class CopilotASGI:
     def _service(self) -> _LoopService:
         """The service of the loop that runs now; each thread runs one loop at a time."""
         thread = threading.get_ident()
-        loop = _running_loop()
+        loop = running_loop()
         service = self._services.get(thread)
         if service is None or service.loop is not loop:
             if service is not None and service.is_dropped:
@@ -186,7 +186,7 @@ class _LoopService(Service):
 
     def __init__(self, runtime: CopilotRuntime, loop: object, grace_seconds: float) -> None:
         self.loop = loop
-        backend, self._start = _library()
+        backend, self._start = running_library()
         super().__init__(runtime, backend, grace_seconds)
         self._keeper: object = None
         self._kept: Event | None = None
@@ -241,39 +241,3 @@ class _LoopService(Service):
             kept.set()
             raise
         kept.set()
-
-
-def _running_loop() -> object:
-    if "trio" in sys.modules:
-        import trio
-
-        if trio.lowlevel.in_trio_task():
-            return trio.lowlevel.current_trio_token()
-    return asyncio.get_running_loop()
-
-
-def _library() -> tuple[Backend, Callable[..., object]]:
-    """The backend for the async library that runs now, and a function that starts a task in it."""
-    loop = _running_loop()
-    if isinstance(loop, asyncio.AbstractEventLoop):
-        from ..serving.asyncio_backend import AsyncioBackend
-        from ..serving.asyncio_tasks import may_be_dropped
-
-        def create_task(function: Callable[..., Any], *args: Any) -> asyncio.Task[Any]:
-            task = loop.create_task(function(*args))
-            may_be_dropped(task)
-            return task
-
-        return AsyncioBackend(), create_task
-
-    import trio
-
-    from ..serving.trio_backend import TrioBackend
-
-    def start_soon(function: Callable[..., Any], *args: Any) -> None:
-        # The task is a system task, because no nursery outlives a request, unless the server sends
-        # lifespan events.
-        context = contextvars.copy_context()
-        trio.lowlevel.spawn_system_task(function, *args, context=context)
-
-    return TrioBackend(start_soon), start_soon
