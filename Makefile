@@ -90,14 +90,17 @@ bench: $(VENV)/.installed benchmarks/node_modules/.installed
 walk: $(VENV)/.installed
 	$(BIN)/python benchmarks/walk.py $(WALK)
 
-# MINUTES=10 BINDING=asyncio (or trio, sockets, asgi, wsgi); SEED repeats the choices of another.
+# MINUTES=10 BINDING=asyncio (or trio, sockets, asgi, wsgi) STORE=memory (or sqlite, postgres, redis,
+# whose server is killed now and then); SEED repeats the choices of another.
 soak: $(VENV)/.installed
 	PYTHONPATH=tests $(BIN)/python -m soak --minutes $(or $(MINUTES),10) \
-		--binding $(or $(BINDING),asyncio) $(if $(SEED),--seed $(SEED))
+		--binding $(or $(BINDING),asyncio) --store $(or $(STORE),memory) \
+		$(if $(SEED),--seed $(SEED))
 
-# TIMES=50; SEED repeats the choices of another.
+# TIMES=50 STORE=sqlite (or postgres, redis); SEED repeats the choices of another.
 kills: $(VENV)/.installed
-	PYTHONPATH=tests $(BIN)/python -m bindings.stores.kills $(or $(TIMES),50) $(SEED)
+	PYTHONPATH=tests $(BIN)/python -m bindings.stores.kills --times $(or $(TIMES),50) \
+		--store $(or $(STORE),sqlite) $(if $(SEED),--seed $(SEED))
 
 # MUTANTS="swap-two-events", say; see tests/mutations/mutants.py.
 mutants: $(VENV)/.installed

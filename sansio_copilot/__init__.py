@@ -16,6 +16,7 @@ from .errors import (
     LocalProtocolError,
     RemoteProtocolError,
     RunRefused,
+    StoreAnswerLost,
     StoreUnavailable,
 )
 from .exchange.machine import Exchange, ExchangeState
@@ -58,6 +59,7 @@ __all__ = [
     "Run",
     "RunRefused",
     "RunState",
+    "StoreAnswerLost",
     "StoreUnavailable",
     "ThreadStore",
     "TranscriptionError",

@@ -24,6 +24,14 @@ class StoreUnavailable(Exception):
     """
 
 
+class StoreAnswerLost(StoreUnavailable):
+    """The store may have done what was asked, and nobody has heard it: the answer was lost.
+
+    So what the call is answered when it is made again may be owed to its first effect: a thread
+    that is not there was perhaps deleted by it.
+    """
+
+
 class BodyTooLarge(RemoteProtocolError):
     """The request's body is longer than the limit. Reported as the outcome of a ReadBody."""
 

@@ -39,6 +39,9 @@ NUMBERED_FRAME = b"id: %s.%d\ndata: %s\n\n"
 COMPACTED_FRAME = b"id: %s.c%d\ndata: %s\n\n"
 
 _END = b"\n\n"
+#: The last two bytes of a stream where a comment may follow: none yet, or a frame's end. In the
+#: middle of a frame a comment would end it.
+BETWEEN_FRAMES = (b"", _END)
 
 _LINE_BREAK = re.compile(rb"\r\n|\r|\n")
 _NOT_IN_ID = re.compile("[\0\r\n]")

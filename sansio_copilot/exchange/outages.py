@@ -6,6 +6,11 @@ within a second or two. So a request whose store call fails with
 grow. Before its response has begun it gives up after ``Limits.unavailable_seconds``, and is
 answered 503; a stream goes on for ``Limits.outage_seconds``, as the run does that it follows.
 
+The first of such calls may have had its effect, and only its answer may have been lost. Most calls
+are answered the same when they are made again. A deletion is not, nor is a stop: they hear that
+there is nothing to delete or to stop. What they have been asked for is done then, be it by them or
+by itself, so that they are answered as the first would have been.
+
 An exchange has no clock. What it waits is the sum of its pauses, and the time limit of each call
 that was given up.
 """
@@ -16,7 +21,7 @@ from collections.abc import Generator
 from typing import Any, Final, TypeVar
 
 from ..calls import Call
-from ..errors import StoreUnavailable
+from ..errors import StoreAnswerLost, StoreUnavailable
 from ..limits import Limits
 from ..runs.outage import Outage
 from ..stores.calls import StoreCall
@@ -80,16 +85,21 @@ class Patience:
 def patient(steps: Generator[Call, Any, T], limits: Limits) -> Generator[Action, Any, T]:
     """The steps of an endpoint, each store call of which is made again while that may help."""
     patience = Patience(limits.unavailable_seconds, limits)
+    perhaps_done: Call | None = None
     try:
         action = next(steps)
         while True:
             try:
                 outcome = yield action
             except StoreUnavailable as error:
+                if isinstance(error, StoreAnswerLost):
+                    perhaps_done = action
                 action = yield from _again(steps, action, error, patience)
             except BaseException as error:
                 action = steps.throw(error)
             else:
+                if outcome is False and action is perhaps_done:
+                    outcome = isinstance(action, StoreCall) and action.method.is_over_when_false
                 action = steps.send(outcome)
     except StopIteration as stop:
         result: T = stop.value

@@ -71,6 +71,7 @@ def send_log(
     cursor, limits = stream.cursor, runtime.limits
     has_content = may_have_content(response.status, is_head=is_head)
     patience: Patience | None = None
+    last_bytes = b""
     try:
         yield SendHead(response.status, response.headers.remove("content-length").raw)
         # The response may have been made by a hook, and is not needed while the log is followed.
@@ -84,7 +85,10 @@ def send_log(
             except StoreUnavailable as error:
                 patience = patience or Patience(limits.outage_seconds, limits)
                 yield from patience.wait(error)
-                if patience.is_silent_for(limits.heartbeat_seconds):
+                if (
+                    patience.is_silent_for(limits.heartbeat_seconds)
+                    and last_bytes in sse.BETWEEN_FRAMES
+                ):
                     yield SendBytes(sse.HEARTBEAT)
                 continue
             if type(batch) is not Batch:
@@ -97,6 +101,7 @@ def send_log(
                     return False
             cursor, size = batch.cursor, len(batch.data)
             if size:
+                last_bytes = batch.data[-2:] if size > 1 else last_bytes[-1:] + batch.data
                 yield SendBytes(batch.data)
             if batch.ended:
                 break
@@ -113,7 +118,10 @@ def send_log(
                 # The batch is dropped, so that an idle stream does not keep the bytes that it has
                 # sent.
                 del batch, reading
-                if not (yield WaitForFrames(stream.store, cursor, limits.heartbeat_seconds)):
+                is_silent = not (
+                    yield WaitForFrames(stream.store, cursor, limits.heartbeat_seconds)
+                )
+                if is_silent and last_bytes in sse.BETWEEN_FRAMES:
                     yield SendBytes(sse.HEARTBEAT)
         return True
     finally:

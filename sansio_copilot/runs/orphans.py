@@ -11,6 +11,7 @@ from collections.abc import Generator
 from typing import Any
 
 from ..calls import Call
+from ..errors import StoreUnavailable
 from ..limits import Limits
 from ..stores import calls
 from ..stores.calls import perform
@@ -41,6 +42,7 @@ def sweep(store: ThreadStore, limits: Limits, now: float) -> Generator[Call, Any
     """End all runs of ``store`` that have lost their owners.
 
     :returns: how many were ended. One that cannot be is logged, and left to the next sweep.
+    :raises StoreUnavailable: if the store is away; what is left, the next sweep ends.
     """
     ended = 0
     while True:
@@ -49,6 +51,9 @@ def sweep(store: ThreadStore, limits: Limits, now: float) -> Generator[Call, Any
         for orphan in found:
             try:
                 yield from adopt(store, limits, orphan, now)
+            except StoreUnavailable:
+                # The others would not fare better.
+                raise
             except Exception:
                 logger.exception("an orphan could not be ended: %s", orphan.key)
             else:

@@ -49,11 +49,14 @@ class Method(Generic[T_co]):
     :param types: of which one is that of what it returns; none if nobody looks at that, as at
         cursors, which are the store's own affair.
     :param items: the type of each item, of a method that returns a list.
+    :param is_over_when_false: whether False says that there is nothing left to do, which a call
+        that is made again hears if it was itself who did it.
     """
 
     name: str
     types: tuple[type, ...] = ()
     items: type | None = None
+    is_over_when_false: bool = False
 
     def wrong(self, outcome: object) -> TypeError | None:
         """What is wrong with ``outcome``; None if it may return that."""
@@ -113,7 +116,9 @@ _APPEND: Final = Method[Signal]("store method append", (Signal,))
 _CLOSE_RUN: Final = Method[None]("store method close_run")
 _RENEW: Final = Method[Signal]("store method renew", (Signal,))
 _ORPHANS: Final = Method[list[Orphan]]("store method orphans", (list,), Orphan)
-_REQUEST_STOP: Final = Method[bool | Orphan]("store method request_stop", (bool, Orphan))
+_REQUEST_STOP: Final = Method[bool | Orphan](
+    "store method request_stop", (bool, Orphan), is_over_when_false=True
+)
 
 
 def open_run(store: ThreadStore, request: RunRequest) -> StoreCall[Opened]:
@@ -180,7 +185,7 @@ _READ_HISTORY: Final = Method[Batch | LogGone]("store method read_history", (Bat
 _UPDATE_THREAD: Final = Method[ThreadRecord | None](
     "store method update_thread", (ThreadRecord, type(None))
 )
-_DELETE_THREAD: Final = Method[bool]("store method delete_thread", (bool,))
+_DELETE_THREAD: Final = Method[bool]("store method delete_thread", (bool,), is_over_when_false=True)
 _CLEAR: Final = Method[None]("store method clear")
 _CHECK: Final = Method[Any]("store method check")
 

@@ -233,7 +233,11 @@ def _same_entity(one: Event, other: Event) -> bool:
 
 
 def _event_of(frame: ServerSentEvent) -> Event:
-    event: Event = json.loads(frame.data)
+    try:
+        event: Event = json.loads(frame.data)
+    except ValueError as error:
+        ends = f"{frame.data[:200]!r} ... {frame.data[-200:]!r}"
+        raise Wrong(f"event {frame.id} is no JSON: {error}: {ends}") from None
     if event["type"] == "RUN_STARTED":
         # Of the input, readers are told by the runtime.
         event.pop("input", None)

@@ -2,7 +2,8 @@
 
 ``GET {base}/soak/held`` tells what the process holds, once its garbage was collected: how many
 objects and blocks of memory there are, how many objects of each type that is ours, how many tasks
-of an event loop, and what is in the stores.
+of an event loop, and what is in the stores. Where threads are kept is what stands in the place of
+the server's limits (:mod:`.databases`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from conformance.agents import Event, OnPurposeError
 from conformance.runtimes import LIMITS, ConfiguredRuntime
 from support.owner import threads_of
 
+from copilot_bindings.stores import Retention
 from sansio_copilot import (
     AgentContext,
     AudioFile,
@@ -31,9 +33,11 @@ from sansio_copilot import (
     MemoryStore,
     Reject,
     Response,
+    ThreadStore,
 )
 from sansio_copilot.agents import Agent
 
+from .databases import store_at
 from .script import Plan, script
 
 SMALL = {"max_threads": 6, "max_runs_per_thread": 3, "max_bytes": 400_000, "resumable_runs": 1}
@@ -84,13 +88,28 @@ async def transcribe(audio: AudioFile) -> str:
     return f"{audio.size} bytes"
 
 
-def make_runtime(base_path: str, limits: str) -> CopilotRuntime:
-    """Of three stores: one that keeps what the load has not deleted, and two of ``others``."""
-    stores = {
-        "main": MemoryStore(),
-        "supersede": MemoryStore(on_concurrent_run="supersede"),
-        "small": MemoryStore(**SMALL),  # type: ignore[arg-type]
+def make_stores(where: str) -> dict[str, ThreadStore]:
+    """One that keeps what the load has not deleted, one that supersedes, and one that keeps little.
+
+    :param where: as a :class:`~.databases.Database` says it.
+    """
+    if where == "memory":
+        return {
+            "main": MemoryStore(),
+            "supersede": MemoryStore(on_concurrent_run="supersede"),
+            "small": MemoryStore(**SMALL),  # type: ignore[arg-type]
+        }
+    bounds = Retention(max_threads=6, max_runs_per_thread=3, resumable_runs=1, resume_seconds=2)
+    return {
+        "main": store_at(where, "main"),
+        "supersede": store_at(where, "supersede", on_concurrent_run="supersede"),
+        "small": store_at(where, "small", retention=bounds),
     }
+
+
+def make_runtime(base_path: str, limits: str) -> CopilotRuntime:
+    """The ``main`` one, and two of ``others``."""
+    stores = make_stores(limits)
 
     def tell(context: HookContext) -> None:
         if context.request.path == f"{base_path}/soak/held":
@@ -113,7 +132,7 @@ def make_runtime(base_path: str, limits: str) -> CopilotRuntime:
     return ConfiguredRuntime(agents, others, store=main, hooks=Hooks(on_request=tell), **options)
 
 
-def held(stores: dict[str, MemoryStore]) -> dict[str, Any]:
+def held(stores: dict[str, ThreadStore]) -> dict[str, Any]:
     """What this process holds now, by name."""
     for _ in range(2):
         # What is freed in the first pass may have held what the second one frees.
@@ -135,7 +154,11 @@ def held(stores: dict[str, MemoryStore]) -> dict[str, Any]:
     return {
         "objects": len(objects),
         "blocks of memory": sys.getallocatedblocks(),
-        **{f"bytes in store {name}": store.total_bytes for name, store in stores.items()},
+        **{
+            f"bytes in store {name}": store.total_bytes
+            for name, store in stores.items()
+            if isinstance(store, MemoryStore)
+        },
         **{f"threads in store {name}": len(threads_of(store)) for name, store in stores.items()},
         **ours,
     }

@@ -7,9 +7,20 @@ from soak.scenarios import SCENARIOS
 from soak.soak import soak
 
 
-@pytest.mark.parametrize(("binding", "seconds"), [("asyncio", 15), ("sockets", 10)])
-def test_a_server_bears_a_mixed_load(binding: str, seconds: float) -> None:
-    summary = soak(binding, seconds, seed=1)
+@pytest.mark.parametrize(
+    ("binding", "store", "seconds"),
+    [
+        ("asyncio", "memory", 15),
+        ("sockets", "memory", 10),
+        ("asyncio", "sqlite", 5),
+        ("asyncio", "postgres", 5),
+        ("asyncio", "redis", 5),
+    ],
+)
+def test_a_server_bears_a_mixed_load(binding: str, store: str, seconds: float) -> None:
+    """And, where threads are kept elsewhere, all that goes wrong there meanwhile."""
+    summary = soak(binding, seconds, store, seed=1)
+    assert bool(summary.troubles) == (store != "memory")
     assert all(summary.counts[scenario.__name__] for scenario in SCENARIOS), summary
     assert summary.counts["resumes"]
     assert summary.counts["events"] > 1000

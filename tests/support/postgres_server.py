@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -96,11 +98,46 @@ class PostgresServer:
             )
 
     def kill(self) -> None:
-        """End it at once."""
+        """End it at once, with all of its processes, as a machine does that loses its power."""
         if self._process is not None:
-            self._process.send_signal(signal.SIGKILL)
+            with self._paused() as pids:
+                for pid in pids:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
             self._process.wait(_SECONDS)
             self._process = None
+
+    def cut_connections(self) -> None:
+        """Break off every connection that it has."""
+        with self.connect() as db:
+            db.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+            )
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Meanwhile none of its processes does anything."""
+        with self._paused():
+            yield
+
+    @contextlib.contextmanager
+    def _paused(self) -> Iterator[list[int]]:
+        """The ids of its processes, which do nothing meanwhile."""
+        assert self._process is not None
+        pids = [self._process.pid]
+        # The first to stop is the one that would begin others.
+        os.kill(pids[0], signal.SIGSTOP)
+        try:
+            for child in Path(f"/proc/{pids[0]}/task/{pids[0]}/children").read_text().split():
+                pids.append(int(child))
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(child), signal.SIGSTOP)
+            yield pids
+        finally:
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
 
     def close(self) -> None:
         """End it for good, and remove its files."""

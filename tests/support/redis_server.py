@@ -77,6 +77,12 @@ class RedisServer:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
+    def cut_connections(self) -> None:
+        """Break off every connection that it has."""
+        with self.client() as client:
+            for kind in ("normal", "pubsub"):
+                client.client_kill_filter(_type=kind, skipme=True)
+
     def client(self) -> redis.Redis:
         """A client, to look what there is."""
         return redis.Redis.from_url(self.url)

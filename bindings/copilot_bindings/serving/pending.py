@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
-from sansio_copilot import RunRefused, StoreUnavailable
+from sansio_copilot import RunRefused, StoreAnswerLost
 from sansio_copilot.actions import Call, StoreCall
 
 from .backend import Backend, Task
@@ -29,7 +29,7 @@ class CallTimeout(TimeoutError):
     """What was called did not return in time."""
 
 
-class StoreTimeout(CallTimeout, StoreUnavailable):
+class StoreTimeout(CallTimeout, StoreAnswerLost):
     """A store did not return in time, which is an outage: it may have done what was asked."""
 
 

@@ -173,7 +173,8 @@ class RunHome(RunDriver):
                 ended, failure = True, error
             if self._patience is not None:
                 self._lose_patience()
-            if self._answered is not None:
+            # Another call may be begun aside before this task gets its turn.
+            while self._answered is not None:
                 await self._backend.seen_through(self._answered.wait())
             if self._fate is not None:
                 if failure is not None:

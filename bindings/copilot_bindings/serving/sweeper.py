@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
-from sansio_copilot import CopilotRuntime
+from sansio_copilot import CopilotRuntime, StoreUnavailable
 
 from .backend import Backend, Task
 from .calls import Calls
@@ -74,6 +74,9 @@ class Sweeper:
                     action = steps.send(outcome)
         except StopIteration:
             pass
+        except StoreUnavailable as error:
+            # The next sweep finds what there was to be found.
+            logger.warning("runs without an owner wait, the thread store is unavailable: %s", error)
         except Exception:
             logger.exception("the store could not be asked for runs without an owner")
         if not self._ended and self._seconds is not None:

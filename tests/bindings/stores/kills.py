@@ -1,9 +1,9 @@
 """Servers that are killed (``kill -9``) at random moments of a mixed load, and what is left of it.
 
-    PYTHONPATH=tests python -m bindings.stores.kills 50
+    PYTHONPATH=tests python -m bindings.stores.kills --store postgres --times 50
 
 Clients start runs, follow them from the other server, stop some, and resume wherever they were cut
-off, until each of their runs has ended. Two servers share the file; one of them is killed again and
+off, until each of their runs has ended. Two servers share a store; one of them is killed again and
 again, and replaced. Then is checked, of each run:
 
 - what each reader has got is a prefix of one order, with no event twice and none missing;
@@ -13,6 +13,7 @@ again, and replaced. Then is checked, of each run:
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import http.client
 import itertools
@@ -22,14 +23,13 @@ import random
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import attrs
+from soak.databases import DATABASES
 
 from sansio_copilot.events import verify_events
 from sansio_copilot.sse import Parser
@@ -49,12 +49,12 @@ class Server:
 
 
 class Spawner:
-    """Begins servers over one file, and ends them."""
+    """Begins servers over one store, and ends them."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, where: str) -> None:
         here = Path(__file__)
         self._process = subprocess.Popen(
-            [sys.executable, str(here.with_name("spawner.py")), str(path)],
+            [sys.executable, str(here.with_name("spawner.py")), where],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -247,19 +247,12 @@ def text_of(reader: Reader) -> str:
     return "".join(event.get("delta", "") for event in events)
 
 
-@contextlib.contextmanager
-def spawner(path: Path) -> Iterator[Spawner]:
-    """A spawner of servers over the file."""
-    servers = Spawner(path)
-    try:
-        yield servers
-    finally:
-        servers.close()
+def kill_at_random(where: str, times: int, seed: int) -> Load:
+    """Kill servers at random moments of a load; returns what the load has seen, checked.
 
-
-def kill_at_random(path: Path, times: int, seed: int) -> Load:
-    """Kill servers at random moments of a load; returns what the load has seen, checked."""
-    with spawner(path) as servers:
+    :param where: the store, as :func:`.spawner.store_at` takes it.
+    """
+    with contextlib.closing(Spawner(where)) as servers:
         load = Load(servers, seed)
         servers.start()
         servers.start()
@@ -274,14 +267,23 @@ def kill_at_random(path: Path, times: int, seed: int) -> Load:
     return load
 
 
-if __name__ == "__main__":
-    times = int(sys.argv[1]) if sys.argv[1:] else 50
-    seed = int(sys.argv[2]) if sys.argv[2:] else random.randrange(10**6)
-    sys.stdout.write(f"{times} kills, seed {seed}\n")
-    with tempfile.TemporaryDirectory() as directory:
-        load = kill_at_random(Path(directory, "threads.db"), times, seed)
+def main() -> None:
+    """Do it for one kind of store, and say how it went."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    kept = [name for name in DATABASES if name != "memory"]
+    parser.add_argument("--store", choices=kept, default="sqlite")
+    parser.add_argument("--times", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    options = parser.parse_args()
+    sys.stdout.write(f"{options.store}: {options.times} kills, seed {options.seed}\n")
+    with contextlib.closing(DATABASES[options.store]()) as database:
+        load = kill_at_random(database.where, options.times, options.seed)
     resumes = sum(reader.resumes for reader in load.readers)
     events = sum(len(reader.seen) for reader in load.readers)
     sys.stdout.write(
         f"{len(load.readers)} readers got {events} events, resumed {resumes} times: all is whole\n"
     )
+
+
+if __name__ == "__main__":
+    main()

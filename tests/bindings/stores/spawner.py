@@ -1,4 +1,4 @@
-"""Forks servers over one SQLite file: ``python spawner.py PATH``.
+"""Forks servers over one store: ``python spawner.py sqlite:PATH``, or the URL of a server.
 
 It has loaded what a server needs, so that a fork takes milliseconds. Each line on its input makes a
 server, of which it writes the process id and the port. Whoever kills a server does it by that id.
@@ -15,10 +15,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from copilot_bindings.asyncio import serve
-from copilot_bindings.stores import SQLiteStore
-from sansio_copilot import CopilotRuntime, Limits
+from copilot_bindings.stores import PostgresStore, RedisStore, SQLiteStore
+from sansio_copilot import CopilotRuntime, Limits, ThreadStore
 
 PAUSE = 0.002
+LEASE = 2.0
+"""Seconds after which a dead host is noticed over a network; on one machine it is at once."""
 
 
 async def count(input: Any, context: Any) -> AsyncIterator[dict[str, Any]]:
@@ -35,14 +37,24 @@ async def count(input: Any, context: Any) -> AsyncIterator[dict[str, Any]]:
     yield {"type": "RUN_FINISHED", **ids}
 
 
-def runtime(path: str) -> CopilotRuntime:
-    """A runtime that counts, over the file."""
+def store_at(where: str) -> ThreadStore:
+    """The store of that file or server."""
+    kind, _, path = where.partition(":")
+    if kind == "sqlite":
+        return SQLiteStore(path)
+    if kind == "redis":
+        return RedisStore(where, prefix="kills", lease=LEASE)
+    return PostgresStore(where, schema="kills", lease=LEASE)
+
+
+def runtime(where: str) -> CopilotRuntime:
+    """A runtime that counts, over the store."""
     return CopilotRuntime(
-        {"default": count}, store=SQLiteStore(path), limits=Limits(heartbeat_seconds=1.0)
+        {"default": count}, store=store_at(where), limits=Limits(heartbeat_seconds=1.0)
     )
 
 
-def main(path: str) -> None:
+def main(where: str) -> None:
     """Fork a server for each line on stdin."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for _ in sys.stdin:
@@ -53,7 +65,7 @@ def main(path: str) -> None:
                 sys.stdout.write(f"{os.getpid()} {server.port}\n")
                 sys.stdout.flush()
 
-            asyncio.run(serve(runtime(path), port=0, ready=ready))
+            asyncio.run(serve(runtime(where), port=0, ready=ready))
             os._exit(0)
 
 

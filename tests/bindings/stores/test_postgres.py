@@ -42,11 +42,7 @@ class TestPostgresStore(SharedStoreTests):
         self.server.start()
 
     def cut_connections(self) -> None:
-        with self.server.connect() as db:
-            db.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
-            )
+        self.server.cut_connections()
 
     def parts(self) -> tuple[Any, Any]:
         return reads, Listener

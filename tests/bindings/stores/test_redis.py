@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 from support.redis_server import RedisServer
 
-from copilot_bindings.stores.redis import RedisStore, reads
+from copilot_bindings.stores import Retention
+from copilot_bindings.stores.redis import RedisStore, reads, threads
 from copilot_bindings.stores.redis.listener import Listener
 from sansio_copilot import StoreUnavailable
+from sansio_copilot.stores.protocol import ThreadQuery
+from sansio_copilot.testing.stores.driven import result_of
 
 from .shared import SharedStoreTests, insistently
 
@@ -23,6 +26,20 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
     server = RedisServer(tmp_path_factory.mktemp("redis"))
     yield server
     server.close()
+
+
+def first_of(steps: Any) -> Any:
+    """The first step of a call; returns what it was answered."""
+    return (yield next(steps))
+
+
+def rest_of(steps: Any, replies: list[Any]) -> Any:
+    """Those behind the first, which was answered so."""
+    try:
+        while True:
+            replies = yield steps.send(replies)
+    except StopIteration:
+        return
 
 
 class TestRedisStore(SharedStoreTests):
@@ -41,9 +58,7 @@ class TestRedisStore(SharedStoreTests):
         self.server.start()
 
     def cut_connections(self) -> None:
-        with self.server.client() as client:
-            for kind in ("normal", "pubsub"):
-                client.client_kill_filter(_type=kind, skipme=True)
+        self.server.cut_connections()
 
     def parts(self) -> tuple[Any, Any]:
         return reads, Listener
@@ -54,6 +69,42 @@ class TestRedisStore(SharedStoreTests):
         with self.server.client() as client:
             client.script_flush()
         store.close_run(run.key, 0, b"", None)
+
+    def test_a_thread_is_listed_though_its_closing_was_cut_off_in_the_middle(self) -> None:
+        store = self.process()
+        engine = store.store._engine()
+        run = store.opened("t")
+        call = (run.key, 0, b"", result_of(run.key, "1"))
+        engine.submit(first_of(engine.runs.close(*call))).result()
+        assert store.listed(ThreadQuery()) == []
+        # The call is made again, because its answer was lost.
+        store.close_run(*call)
+        assert [record.thread_id for record in store.listed(ThreadQuery())] == ["t"]
+
+    def test_a_thread_that_comes_again_while_it_is_deleted_is_listed(self) -> None:
+        here, there = self.process(), self.process()
+        engine = here.store._engine()
+        here.ended("t", "1")
+        deleting = threads.delete(engine.runs, "t", None)
+        replies = engine.submit(first_of(deleting)).result()
+        there.ended("t", "2")
+        engine.submit(rest_of(deleting, replies)).result()
+        assert [record.thread_id for record in here.listed(ThreadQuery())] == ["t"]
+        here.delete_thread("t")
+        with self.server.client() as client:
+            assert client.zcard(f"{self.prefix}:threads") == 0
+
+    def test_what_is_in_a_list_and_nowhere_else_goes_when_threads_are_let_go(self) -> None:
+        store = self.process(retention=Retention(max_threads=1))
+        engine = store.store._engine()
+        store.ended("gone", "1", ended_at=1.0)
+        engine.submit(first_of(threads.delete(engine.runs, "gone", None))).result()
+        store.ended("t", "1", ended_at=2.0)
+        while store.tidy():
+            pass
+        with self.server.client() as client:
+            assert client.zcard(f"{self.prefix}:threads") == 1
+        assert [record.thread_id for record in store.listed(ThreadQuery())] == ["t"]
 
     def test_a_server_without_memory_is_unavailable_until_it_has_some(self) -> None:
         store = self.process()

@@ -8,8 +8,19 @@ from typing import Any
 
 import pytest
 
-from sansio_copilot import CopilotRuntime, Hooks, Limits, MemoryStore, Response, StoreUnavailable
+from sansio_copilot import (
+    CopilotRuntime,
+    Hooks,
+    Limits,
+    MemoryStore,
+    Response,
+    StoreAnswerLost,
+    StoreUnavailable,
+)
+from sansio_copilot.endpoints.turn import STREAM, LogStream
 from sansio_copilot.exchange.outages import SILENCE
+from sansio_copilot.exchange.stream import send_log
+from sansio_copilot.stores.calls import StoreCall
 from sansio_copilot.stores.protocol import Batch, Orphan, RunKey, nothing_to_cancel
 from sansio_copilot.testing import Client, run_input
 
@@ -81,6 +92,52 @@ def test_a_request_waits_for_a_store_that_comes_back() -> None:
     assert server.post(f"{BASE}/agent/default/stop/t1").json()["stopped"] is False
 
 
+class Forgetful(Restarting):
+    """It does what it is asked, and the first answers of a method are lost."""
+
+    def __getattribute__(self, name: str) -> Any:
+        value = super().__getattribute__(name)
+        if name not in ("delete_thread", "request_stop", "update_thread"):
+            return value
+
+        def call(*args: Any) -> Any:
+            outcome = value(*args)
+            self.calls += 1
+            if self.calls <= 2:
+                raise StoreAnswerLost(SECRET)
+            return outcome
+
+        return call
+
+
+def test_a_deletion_whose_answer_was_lost_is_answered_as_the_first_would_have_been() -> None:
+    store = Forgetful()
+    server = client(store, thread_mutations=True)
+    server.post(RUN, json=run_input("t1"))
+    answer = server.request("DELETE", f"{BASE}/threads/t1")
+    assert (answer.status, answer.json()) == (200, {"threadId": "t1", "deleted": True})
+    assert store.calls == 3
+    # The next one has nothing to be mistaken about.
+    assert server.request("DELETE", f"{BASE}/threads/t1").status == 404
+
+
+def test_a_stop_whose_answer_was_lost_is_answered_as_the_first_would_have_been() -> None:
+    store = Forgetful()
+    server = client(store)
+    stream = server.stream("POST", RUN, json=run_input("t1"))
+    assert stream.next()["type"] == "RUN_STARTED"
+    assert server.post(f"{BASE}/agent/default/stop/t1").json()["stopped"] is True
+    assert store.calls == 3
+    assert server.post(f"{BASE}/agent/default/stop/t1").json()["stopped"] is False
+
+
+def test_a_change_whose_answer_was_lost_finds_no_thread_if_there_is_none() -> None:
+    store = Forgetful()
+    server = client(store, thread_mutations=True)
+    assert server.request("PATCH", f"{BASE}/threads/t1", body=b'{"name":"n"}').status == 404
+    assert store.calls == 3
+
+
 @pytest.mark.parametrize("error", [StoreUnavailable, CallTookTooLong])
 @pytest.mark.parametrize(
     ("method", "path"), [("POST", RUN), ("POST", CONNECT), ("GET", f"{BASE}/threads")]
@@ -133,6 +190,43 @@ def test_a_stream_goes_on_when_the_store_is_back() -> None:
     store.go_down(20, "read")
     assert [event["type"] for event in stream] == ["CUSTOM", "RUN_FINISHED"]
     assert stream.body.count(b": keep-alive") == 4
+
+
+@pytest.mark.parametrize("read_bytes", [1, 2, 3, 7, 10, 100])
+def test_a_comment_never_comes_in_the_middle_of_a_frame(read_bytes: int) -> None:
+    """A reader may be cut off anywhere, because it is given bytes and not frames."""
+
+    class Flickering(Restarting):
+        reads = 0
+
+        def read(self, cursor: Any, max_bytes: int) -> Any:
+            self.reads += 1
+            if self.reads % 2:
+                self.go_down(3, "read")
+                raise StoreUnavailable(SECRET)
+            return super().read(cursor, max_bytes)
+
+    store = Flickering()
+    limits = Limits(heartbeat_seconds=1, read_bytes=read_bytes)
+    stream = client(store, limits=limits).stream("POST", RUN, json=run_input("t1"))
+    events = [event["type"] for event in stream]
+    assert events == ["RUN_STARTED", "CUSTOM", "RUN_FINISHED"]
+    assert stream.body.count(b": keep-alive\n\n") >= 1
+
+
+def test_no_comment_comes_into_a_frame_of_which_there_is_half_for_now() -> None:
+    steps = send_log(
+        LogStream(SILENCE, 0), STREAM, None, CopilotRuntime({}), 0.0, ("POST", RUN), is_head=False
+    )
+    sent = []
+    action = next(steps)
+    for data in (b"id: 1\nda", b"ta: {}\n", b"\n", b"data: 2\n", b"\n"):
+        while not isinstance(action, StoreCall):
+            sent.append(getattr(action, "data", b""))
+            action = steps.send(False)
+        action = steps.send(Batch(data, 0, False))
+    steps.close()
+    assert b"".join(sent) == b"id: 1\ndata: {}\n\n: keep-alive\n\ndata: 2\n"
 
 
 def test_a_stream_is_broken_off_when_that_takes_too_long() -> None:

@@ -13,7 +13,7 @@ import attrs
 import psycopg
 from psycopg import errors
 
-from sansio_copilot import StoreUnavailable
+from sansio_copilot import StoreAnswerLost, StoreUnavailable
 
 from ..errors import StoreError
 from ..pipeline import Command
@@ -38,12 +38,16 @@ def connect(url: str) -> psycopg.Connection[Any]:
     return psycopg.connect(url, autocommit=True, prepare_threshold=None, **_CONNECT)  # type: ignore[arg-type]
 
 
-def translated(name: str, error: psycopg.Error) -> Exception:
-    """The error of a store for one of its server or connection."""
+def translated(name: str, error: psycopg.Error, *, is_broken: bool = False) -> Exception:
+    """The error of a store for one of its server or connection.
+
+    :param is_broken: whether the connection broke when something had been sent on it.
+    """
     lines = (str(error) or type(error).__name__).splitlines()
     passing = (psycopg.OperationalError, psycopg.InterfaceError, errors.ReadOnlySqlTransaction)
     if isinstance(error, passing):
-        return StoreUnavailable(f"{name}: {lines[0]}")
+        kind = StoreAnswerLost if is_broken else StoreUnavailable
+        return kind(f"{name}: {lines[0]}")
     return StoreError(name, lines[0])
 
 
@@ -71,16 +75,15 @@ class Link:
             for at, rows in zip(order, self._together([commands[at] for at in order]), strict=True):
                 replies[at] = rows
             return replies
-        except psycopg.Error as error:
-            failed = translated(self.name, error)
-            if isinstance(failed, StoreUnavailable) or len(commands) == 1:
-                return [failed] * len(commands)
+        except StoreError as error:
+            if len(commands) == 1:
+                return [error]
         # Each is carried out alone now, because one command that fails must not fail the others.
         for at in order:
             try:
                 (replies[at],) = self._together([commands[at]])
-            except psycopg.Error as error:
-                replies[at] = translated(self.name, error)
+            except (StoreError, StoreUnavailable) as error:
+                replies[at] = error
         return replies
 
     def close(self) -> None:
@@ -91,10 +94,17 @@ class Link:
             self._db = None
 
     def _together(self, commands: list[Command]) -> list[list[Any]]:
-        """Carry all out in one transaction, or none."""
+        """Carry all out in one transaction, or none.
+
+        :raises StoreUnavailable: if it can be done again later.
+        :raises StoreError: if that would not help.
+        """
         db = self._db
-        if db is None or db.closed:
-            db = self._db = connect(self.url)
+        try:
+            if db is None or db.closed:
+                db = self._db = connect(self.url)
+        except psycopg.Error as error:
+            raise translated(self.name, error) from error
         try:
             if len(commands) == 1:
                 statement, parameters, _ = commands[0]
@@ -104,7 +114,12 @@ class Link:
                 for statement, parameters, _ in commands:
                     cursors.append(db.execute(statement, parameters))
             return [cursor.fetchall() for cursor in cursors]
-        except BaseException:
-            if db.closed or db.broken:
+        except psycopg.Error as error:
+            # What the server has not said itself is the client's word for a connection that is of
+            # no more use, though it may not know that yet.
+            if is_broken := db.closed or error.sqlstate is None:
                 self.close()
+            raise translated(self.name, error, is_broken=is_broken) from error
+        except BaseException:
+            self.close()
             raise

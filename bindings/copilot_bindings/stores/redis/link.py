@@ -17,7 +17,7 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
-from sansio_copilot import StoreUnavailable
+from sansio_copilot import StoreAnswerLost, StoreUnavailable
 
 from ..errors import StoreError
 from ..pipeline import Command
@@ -29,9 +29,11 @@ _PASSING = ("OOM", "MISCONF", "MASTERDOWN", "NOREPLICAS", "TRYAGAIN", "LOADING",
 """What is in replies that say what passes: no memory, no disk, no replica, a failover."""
 
 
-def connect(url: str) -> redis.Redis:
+def connect(url: str, *, reconnects: bool = False) -> redis.Redis:
     """A client of the server; it connects when it is used.
 
+    :param reconnects: whether what a broken connection has cut off is sent again, once and at once.
+        Of what changes something only the store knows whether it may be.
     :raises ValueError: for a URL that is none.
     """
     return redis.Redis.from_url(
@@ -39,21 +41,23 @@ def connect(url: str) -> redis.Redis:
         socket_timeout=_REPLY_SECONDS,
         socket_connect_timeout=_CONNECT_SECONDS,
         socket_keepalive=True,
-        # A kept connection that was closed meanwhile is made anew once, at once. All that is asked
-        # may be asked again.
-        retry=Retry(NoBackoff(), 1),
+        retry=Retry(NoBackoff(), int(reconnects)),
         decode_responses=False,
     )
 
 
-def translated(name: str, error: RedisError) -> Exception:
-    """The error of a store for one of its server or connection."""
+def translated(name: str, error: RedisError, *, was_sent: bool = False) -> Exception:
+    """The error of a store for one of its server or connection.
+
+    :param was_sent: whether something was sent, and no answer came.
+    """
     text = str(error) or type(error).__name__
     passing = (redis.ConnectionError, redis.TimeoutError, BusyLoadingError, ReadOnlyError)
     if isinstance(error, (*passing, ClusterDownError)) or (
         isinstance(error, ResponseError) and any(word in text for word in _PASSING)
     ):
-        return StoreUnavailable(f"{name}: {text}")
+        kind = StoreAnswerLost if was_sent else StoreUnavailable
+        return kind(f"{name}: {text}")
     return StoreError(name, text)
 
 
@@ -75,6 +79,10 @@ class Link:
         :raises StoreError: if none came for another reason.
         """
         try:
+            self._connect()
+        except RedisError as error:
+            raise translated(self._name, error) from error
+        try:
             replies = self._execute(commands)
             missing = [at for at, one in enumerate(replies) if isinstance(one, NoScriptError)]
             if missing:
@@ -85,7 +93,7 @@ class Link:
                 for at, reply in zip(missing, again, strict=True):
                     replies[at] = reply
         except RedisError as error:
-            raise translated(self._name, error) from error
+            raise translated(self._name, error, was_sent=True) from error
         return [
             translated(self._name, one) if isinstance(one, RedisError) else one for one in replies
         ]
@@ -93,6 +101,11 @@ class Link:
     def close(self) -> None:
         """End the connection."""
         self._client.close()
+
+    def _connect(self) -> None:
+        """Make the connection that is used next, unless it is there and alive."""
+        pool = self._client.connection_pool
+        pool.release(pool.get_connection())
 
     def _execute(self, commands: list[Command]) -> list[Any]:
         with self._client.pipeline(transaction=False) as pipeline:

@@ -146,15 +146,16 @@ class Runs:
             is_stored = False
         if outcome == b"gap":
             raise PositionGap(key, at, size)
-        if found:
+        if outcome == b"closed":
             self.tails.grew(name, at, frames)
             self.tails.end(name)
             self.owned.end(name)
         else:
-            # Somebody else has closed it, with other frames than these.
+            # Somebody else has closed it, with other frames than these, or an earlier call of which
+            # the answer was lost, and with it perhaps what follows.
             self._lose(name)
         yield [
-            *listing(self.names, found[0] if found else ()),
+            *listing(self.names, found[0]),
             ("ZREM", self.names.live, live_member(key.seq, key.thread_id)),
         ]
 
@@ -239,12 +240,15 @@ def listing(names: Names, thread: Sequence[Any]) -> list[Command]:
     ]
 
 
-def delisting(names: Names, owner: bytes, thread_id: bytes) -> list[Command]:
-    """What takes a thread out of the lists."""
-    return [
+def delist(names: Names, owner: bytes, thread_id: bytes) -> Steps[None]:
+    """Take a thread out of the lists, unless there is one of its id again."""
+    _, _, found = yield [
         ("ZREM", names.listed(owner), thread_id),
         ("ZREM", names.threads, owner_and_thread(owner, thread_id)),
+        ("HMGET", names.thread(from_bytes(thread_id)), "id", "owner", "updated", "runs"),
     ]
+    if again := listing(names, found):
+        yield again
 
 
 def result_arguments(result: RunResult | None) -> tuple[Any, ...]:

@@ -283,7 +283,7 @@ CLOSE_RUN: Final = _script(
     """
 local n, at, frames = ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local resume, resumable, most = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-if redis.call('HGET', rk(n), 'state') ~= '0' then return {'closed', 0} end
+if redis.call('HGET', rk(n), 'state') ~= '0' then return {'over', 0, thread()} end
 local added, size = add(n, at, frames)
 if added < 0 then return {'gap', size} end
 if ARGV[8] == '1' then
@@ -379,7 +379,7 @@ DELETE: Final = _script(
     "delete_thread",
     """
 local owner, keep_open, resume = ARGV[2], ARGV[3] == '1', tonumber(ARGV[4])
-if is_anothers(owner) then return 0 end
+if is_anothers(owner) then return 'missing' end
 local open = {}
 for _, n in ipairs(redis.call('ZRANGE', T .. ':open', 0, -1)) do
   open[n] = true
@@ -388,7 +388,7 @@ for _, n in ipairs(redis.call('ZRANGE', T .. ':open', 0, -1)) do
     tell(n, redis.call('HGET', rk(n), 'proc'), 'stop')
   end
 end
-if keep_open and ARGV[5] == '1' and next(open) then return 0 end
+if keep_open and ARGV[5] == '1' and next(open) then return 'spared' end
 for _, n in ipairs(redis.call('ZRANGE', T .. ':runs', 0, -1)) do
   if not open[n] then drop(n, resume) end
 end
@@ -399,6 +399,6 @@ if keep_open and next(open) then
 else
   redis.call('DEL', T, T .. ':runs', T .. ':open')
 end
-return 1
+return 'deleted'
 """,
 )

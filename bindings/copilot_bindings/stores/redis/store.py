@@ -92,8 +92,8 @@ class _Engine:
         self.pipeline = Pipeline("copilot-redis", link.send, link.close)
         self._tidying = Tidying(self.tidy)
         self.listener = Listener(
-            *(connect(store.url), self.pipeline, self.names, process, self.owned, self.tails),
-            self._tick,
+            *(connect(store.url, reconnects=True), self.pipeline, self.names, process),
+            *(self.owned, self.tails, self._tick),
         )
 
     def submit(self, steps: Steps[T]) -> Future[T]:

@@ -12,7 +12,7 @@ from ..texts import from_bytes, owner_to_bytes, to_bytes
 from . import scripts
 from .names import Names
 from .reads import places, record
-from .runs import Runs, delisting, from_owner_and_thread
+from .runs import Runs, delist, from_owner_and_thread
 
 _AT_ONCE = 100
 _FEW = 8
@@ -80,12 +80,13 @@ def _delete(
 ) -> Steps[bool]:
     names = runs.names
     resume = max(int(runs.retention.resume_seconds), 1)
-    (there,) = yield [
+    (outcome,) = yield [
         (
             *(scripts.DELETE, names.thread(from_bytes(thread_id)), names.processes, owner),
             *(keeps_open, resume, spares_open),
         )
     ]
-    if there or spares_open == "0":
-        yield delisting(names, owner, thread_id)
-    return bool(there)
+    if outcome != b"spared":
+        # It may be in the lists though it is gone, if who deleted it has died meanwhile.
+        yield from delist(names, owner, thread_id)
+    return bool(outcome == b"deleted")
