@@ -118,7 +118,8 @@ def run_awaitable(awaitable: Awaitable[Any]) -> Any:
             with suppress(Exception, _Missed):
                 coroutine.throw(asked[0])
             coroutine.close()
-    raise NeedsEventLoop(f"{asked[0]}: use a binding to test this") from asked[0]
+    advice = "use a binding to test this, such as copilot_bindings.testing.AsyncClient"
+    raise NeedsEventLoop(f"{asked[0]}: {advice}") from asked[0]
 
 
 async def _awaiting(awaitable: Awaitable[Any]) -> Any:
