@@ -221,7 +221,7 @@ class Stream:
         """Read to the end."""
         while not self.ended:
             self._proceed()
-        return ClientResponse(self.status, self.headers, bytes(self.body))
+        return ClientResponse(self.status, self.headers, bytes(self.body), self._body)
 
     def close(self) -> None:
         """Close the connection, as a client does that goes away."""

@@ -26,6 +26,7 @@ from ..events import (
 )
 from ..events import types as t
 from ..http.messages import Headers
+from ..runs.result import messages_of
 
 _TERMINAL = (t.RUN_FINISHED, t.RUN_ERROR)
 
@@ -46,11 +47,15 @@ class ToolCall:
 
 @attrs.frozen
 class ClientResponse:
-    """A response, whole, as a client receives it."""
+    """A response, whole, as a client receives it.
+
+    :param request: the body of the request, which tells what the client knew before.
+    """
 
     status: int
     headers: Headers
     body: bytes = attrs.field(repr=False)
+    request: bytes = attrs.field(default=b"", repr=False)
 
     def json(self) -> Any:
         """The value of the body.
@@ -77,11 +82,12 @@ class ClientResponse:
     def messages(self) -> list[dict[str, Any]]:
         """The assistant's messages, with their tool calls, that the stream has brought.
 
-        A RUN_STARTED event repeats the messages of its input, which are not among them.
+        A RUN_STARTED event repeats the messages of its input, and a snapshot may repeat all of the
+        conversation. What the request had is not among them.
 
         :raises AssertionError: if the response is no stream of valid events.
         """
-        folder, given = MessageFolder(), set[str]()
+        folder, given = MessageFolder(), self._known()
         for event in self._stream():
             if event["type"] == t.RUN_STARTED:
                 before = {message["id"] for message in folder.messages}
@@ -123,6 +129,16 @@ class ClientResponse:
         """
         errors = [event for event in self._stream() if event["type"] == t.RUN_ERROR]
         return cast("str", errors[-1]["message"]) if errors else None
+
+    def _known(self) -> set[str]:
+        """The ids of the messages that the request had."""
+        try:
+            run_input = json_codec.decode(self.request)
+        except ValueError:
+            return set()
+        if isinstance(run_input, dict) and isinstance(run_input.get("body"), dict):
+            run_input = run_input["body"]
+        return {message["id"] for message in messages_of(run_input) if _has_id(message)}
 
     def _stream(self) -> Iterator[dict[str, Any]]:
         return (event for _, _, event in _read(self._sent()))
@@ -177,6 +193,10 @@ def _read(events: Iterable[Any]) -> Iterator[tuple[int, Any, dict[str, Any]]]:
 
 def _invalid(number: int, event: object, error: EventError) -> AssertionError:
     return AssertionError(f"event {number} is not valid: {error}: {shorten(repr(event))}")
+
+
+def _has_id(message: object) -> bool:
+    return isinstance(message, dict) and isinstance(message.get("id"), str)
 
 
 def _value(text: str) -> Any:

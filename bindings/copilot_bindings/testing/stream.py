@@ -127,7 +127,7 @@ class AsyncStream:
             await self.close()
         if self._failure is not None:
             raise self._failure
-        return ClientResponse(self.status, self.headers, bytes(self.body))
+        return ClientResponse(self.status, self.headers, bytes(self.body), self._content)
 
     async def close(self) -> None:
         """Close the connection, as a client does that goes away; the run goes on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import pytest
 from ag_ui.core import EventType, RunFinishedEvent, RunStartedEvent
 
@@ -53,6 +54,32 @@ def test_what_the_input_had_was_not_said_now() -> None:
     client.run(run_input("t", "r2", messages=first.messages(), text="more"))
     path = "/api/copilotkit/agent/default/connect"
     assert client.post(path, json=run_input("t", "x")).text() == "one\none"
+
+
+@pytest.mark.parametrize("mode", ["multi-route", "single-route"])
+def test_a_snapshot_may_repeat_the_conversation(mode: Any) -> None:
+    """Agents with a memory of their own send all of it; the runtime knows most of it already."""
+    snapshot: dict[str, Any] = {
+        "type": "MESSAGES_SNAPSHOT",
+        "messages": [
+            {"id": "1", "role": "user", "content": "hi"},
+            {"id": "2", "role": "assistant", "content": "Hello"},
+            {"id": "3", "role": "user", "content": "and now?"},
+            {"id": "4", "role": "assistant", "content": "again"},
+        ],
+    }
+    agent = ScriptedAgent(say("again", message_id="4"), snapshot)
+    client = Client(CopilotRuntime({"default": agent}, mode=mode))
+    answer = client.run(run_input("t", "r1", messages=snapshot["messages"][:3]))
+    assert answer.text() == "again"
+    again = client.run(run_input("t", "r2", messages=snapshot["messages"][:3]))
+    assert again.text() == "again"
+
+
+@pytest.mark.parametrize("request_", [b"", b"{", b"[]", b'{"messages": [1, {"id": 2}]}'])
+def test_whatever_was_sent(request_: bytes) -> None:
+    answer = attrs.evolve(run_of("hi"), request=request_)
+    assert answer.text() == "hi"
 
 
 def test_tool_calls() -> None:
