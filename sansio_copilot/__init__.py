@@ -27,6 +27,7 @@ from .http.messages import Headers, Request, Response
 from .http.routing import Route
 from .limits import Limits
 from .runs.machine import Run
+from .runs.report import RunReport, RunStart
 from .runs.states import RunState
 from .runtime import CopilotRuntime
 from .stores.memory import MemoryStore
@@ -58,6 +59,8 @@ __all__ = [
     "Route",
     "Run",
     "RunRefused",
+    "RunReport",
+    "RunStart",
     "RunState",
     "StoreAnswerLost",
     "StoreUnavailable",

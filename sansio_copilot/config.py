@@ -14,6 +14,7 @@ from .http.cors import CorsPolicy
 from .http.forwarding import ForwardHeaders
 from .limits import Limits
 from .runs.audience import Audiences
+from .runs.parts import Title
 from .stores.debug_feed import DebugFeed
 from .stores.protocol import ThreadStore
 from .transcription import TranscriptionService
@@ -55,5 +56,6 @@ class RuntimeConfig:
     debug_feed: DebugFeed | None
     on_start: LifeFunction | None
     on_close: LifeFunction | None
+    title: Title | None
     liveness_path: str | None
     readiness_path: str | None

@@ -1,4 +1,4 @@
-"""Hooks: the application's own functions around every request.
+"""Hooks: the application's own functions around every request, and around every run.
 
 Order (the same as the reference runtime's): ``on_request`` before routing, ``on_before_handler``
 once the route is known and the body read, ``on_response`` for every response but a CORS preflight
@@ -8,7 +8,7 @@ and an internal error's, ``on_error`` for an exception that is not a :class:`Rej
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import attrs
 
@@ -16,6 +16,8 @@ from .agents.protocols import Agent, AgentsFunction
 from .http.messages import Request, Response
 from .http.routing import Route
 from .limits import Limits
+from .runs.parts import RunEnd
+from .runs.report import RunStart
 from .stores.protocol import ThreadStore
 
 
@@ -101,6 +103,7 @@ class HookContext:
     error: BaseException | None = None
 
 
+RunStartHook: TypeAlias = Callable[[RunStart], "Awaitable[None] | None"]
 RequestHook: TypeAlias = Callable[[HookContext], "Request | Awaitable[Request | None] | None"]
 ResponseHook: TypeAlias = Callable[[HookContext], "Response | Awaitable[Response | None] | None"]
 
@@ -118,6 +121,12 @@ class Hooks:
     :param on_response: may return a replacement response.
     :param on_error: may return the response for an exception; without it the response is a bare 500
         that says nothing of the cause.
+    :param on_run_start: called with a :class:`.RunStart` when a run was opened and before its agent
+        is called. It may raise :class:`Reject`, and the run is as if it had never been. What it
+        sets in a ``ContextVar`` the agent sees.
+    :param on_run_end: called with a :class:`.RunReport` when a run is over, after its readers have
+        its end and its agent has ended, too. It is called once for each run whose agent was called,
+        by the process that has called it; not if that process dies.
     :raises TypeError: for a hook that cannot be called.
     """
 
@@ -125,9 +134,18 @@ class Hooks:
     on_before_handler: RequestHook | None = None
     on_response: ResponseHook | None = None
     on_error: ResponseHook | None = None
+    on_run_start: RunStartHook | None = None
+    on_run_end: RunEnd | None = None
 
     def __attrs_post_init__(self) -> None:
-        for name in ("on_request", "on_before_handler", "on_response", "on_error"):
+        for name, argument in _ARGUMENTS.items():
             hook = getattr(self, name)
             if hook is not None and not callable(hook):
-                raise TypeError(f"{name} is a function of a HookContext, not {hook!r}")
+                raise TypeError(f"{name} is a function of a {argument}, not {hook!r}")
+
+
+_ARGUMENTS: Final = {
+    **dict.fromkeys(("on_request", "on_before_handler", "on_response", "on_error"), "HookContext"),
+    "on_run_start": "RunStart",
+    "on_run_end": "RunReport",
+}

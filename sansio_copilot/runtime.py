@@ -22,6 +22,7 @@ from .http.paths import normalize_base_path, normalize_path
 from .limits import Limits, check_positive
 from .runs.audience import Audiences
 from .runs.orphans import sweep
+from .runs.parts import Title
 from .stores.debug_feed import DebugFeed
 from .stores.memory import MemoryStore
 from .stores.protocol import ThreadStore, check_store
@@ -75,6 +76,10 @@ class CopilotRuntime(RuntimeConfig):
         :attr:`Limits.service_seconds`. If it fails, nothing is served.
     :param on_close: the same for a server's end, when its runs have ended and before its store is
         closed. It is called whenever ``on_start`` was, even if that failed.
+    :param title: a plain or async function of a :class:`.RunReport` and the thread's messages (as
+        dicts of AG-UI's JSON shape) that returns a title, or None. It is asked after each run that
+        has finished in a thread without a name, and has :attr:`Limits.service_seconds`. A title is
+        one line of at most 120 characters, and is shortened to that.
     :param liveness_path: the path at which the runtime says that its process lives, to anybody who
         asks, and without calling a hook; None for no such path. Where the runtime is mounted in an
         application, only paths below that place reach it.
@@ -108,6 +113,7 @@ class CopilotRuntime(RuntimeConfig):
         debug: bool = False,
         on_start: LifeFunction | None = None,
         on_close: LifeFunction | None = None,
+        title: Title | None = None,
         liveness_path: str | None = "/healthz",
         readiness_path: str | None = "/readyz",
     ) -> None:
@@ -142,6 +148,7 @@ class CopilotRuntime(RuntimeConfig):
             debug_feed=DebugFeed() if debug else None,
             on_start=on_start,
             on_close=on_close,
+            title=_title(title),
             liveness_path=_probed("liveness_path", liveness_path),
             readiness_path=_probed("readiness_path", readiness_path),
         )
@@ -243,6 +250,16 @@ def _check_optional(store: object, stop_when_abandoned: float | None) -> None:
         check_store(store)
     if stop_when_abandoned is not None:
         check_positive("stop_when_abandoned", stop_when_abandoned)
+
+
+def _title(function: Title | None) -> Title | None:
+    """``function``, if it can be asked for a title.
+
+    :raises TypeError: if it cannot be called with a report and messages.
+    """
+    if function is not None and not (callable(function) and fits(function, 2)):
+        raise TypeError(f"title is a function of a RunReport and messages, not {function!r}")
+    return function
 
 
 def _check_life(**functions: object) -> None:

@@ -1,6 +1,7 @@
-"""A complete binding in less than a hundred lines of code, for the I/O library in toy_io.py."""
+"""A complete binding in a hundred lines and some, for the I/O library in toy_io.py."""
 
 import asyncio
+import contextlib
 import time
 from functools import partial
 
@@ -72,6 +73,18 @@ async def call(action):
     return await toy_io.settled(action.function(*action.args))
 
 
+async def performed(steps):
+    with contextlib.suppress(StopIteration):
+        action = next(steps)
+        while True:
+            try:
+                outcome = await call(action)
+            except Exception as error:
+                action = steps.throw(error)
+            else:
+                action = steps.send(outcome)
+
+
 class Homes(set):
     closing = False
 
@@ -116,6 +129,7 @@ class Home:
         if action.agent == "cancel":
             agent.cancel()
         await asyncio.wait([agent])
+        await performed(run.farewell())
 
     def left_alone(self):
         if self.timer:

@@ -71,6 +71,8 @@ def run_reply(
     run.outage_seconds = turn.runtime.limits.outage_seconds
     run.store_seconds = turn.runtime.limits.store_seconds
     run.outage_bytes = turn.runtime.limits.outage_bytes
+    run.ephemeral, run.owner = ephemeral, turn.owner
+    run.on_end, run.title = turn.runtime.hooks.on_run_end, turn.runtime.title
     if turn.runtime.debug_feed is not None and not ephemeral:
         run.tap = partial(turn.runtime.debug_feed.publish, turn.route.agent_id, opened.key)
     if turn.runtime.audiences is not None and not ephemeral:

@@ -3,7 +3,7 @@
 The order is that of the reference runtime, for both modes::
 
     CORS preflight -> on_request -> routing (404), method check (405 with Allow)
-        -> body -> on_before_handler -> endpoint -> on_response -> CORS headers
+        -> body -> on_before_handler -> endpoint -> on_run_start -> on_response -> CORS headers
 
 Each step either goes on or raises a response: the core raises
 :class:`~sansio_copilot.http.refusals.Refusal`, a hook :class:`~sansio_copilot.Reject`, and both
@@ -41,7 +41,7 @@ from ..errors import (
     shorten,
     text_of,
 )
-from ..hooks import HookContext, Reject, RequestHook, ResponseHook
+from ..hooks import HookContext, Reject, RequestHook, ResponseHook, RunStartHook
 from ..http.envelope import (
     ENVELOPE_CODE,
     ENVELOPE_MESSAGE,
@@ -69,6 +69,7 @@ from ..http.refusals import (
     too_large,
 )
 from ..http.routing import Route, allowed_methods, match_path
+from ..runs.report import RunStart
 from .actions import Action, ClientGone, ExchangeSteps, ReadBody, StartRun
 from .outages import patient
 from .stream import discard
@@ -133,6 +134,8 @@ class Pipeline:
         try:
             try:
                 reply = yield from self._handle()
+                if (starting := self._runtime.hooks.on_run_start) is not None:
+                    yield from self._on_run_start(starting, reply.stream)
             except (Reject, Refusal) as refused:
                 reply = Reply(refused.response)
             response, stream = reply.response, reply.stream
@@ -328,6 +331,17 @@ class Pipeline:
         replacement = yield from self._ask(name, hook, Request)
         if replacement is not None:
             self.request = replacement
+
+    def _on_run_start(self, hook: RunStartHook, stream: LogStream | None) -> ExchangeSteps:
+        """Tell the hook of the run that ``stream`` is to start, if it is to start one."""
+        if stream is None or (run := stream.run) is None:
+            return
+        start = RunStart(run.input, run.context, stream.ephemeral)
+        try:
+            yield Call(hook, (start,), name="hook on_run_start")
+        except BaseException:
+            yield from discard(stream)
+            raise
 
     def _on_response(self, hook: Hook, response: Response) -> Generator[Action, Any, Response]:
         try:

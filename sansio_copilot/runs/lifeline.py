@@ -1,4 +1,4 @@
-"""The two lines that the log has of each run: that it started, and how it ended."""
+"""The life of a run as others are told of it: two lines of the log, and what a report says."""
 
 from __future__ import annotations
 
@@ -7,51 +7,63 @@ import logging
 import attrs
 
 from ..stores.protocol import RunKey
+from .report import Outcome
 
 logger = logging.getLogger(__name__)
 
 
 @attrs.define
 class Lifeline:
-    """What is told of a run, at INFO.
+    """What is told of a run, at INFO and in its report.
 
     :ivar is_stopped: whether somebody has stopped it.
     :ivar is_sealed: whether another run, or another process, has ended it in the store.
+    :ivar error: why it failed, in words for its developer.
+    :ivar started_at: seconds since the epoch.
+    :ivar first_event_at: when its first event was there; None before.
+    :ivar seconds: how long it took, once it has ended.
+    :ivar outcome: how it ended, once it has.
     """
 
     key: RunKey
     agent_id: str
     is_stopped: bool = False
     is_sealed: bool = False
-    _started_at: float = 0.0
+    error: str | None = None
+    started_at: float = 0.0
+    first_event_at: float | None = None
+    seconds: float = 0.0
+    outcome: Outcome = "finished"
 
     def started(self, now: float) -> None:
         """The run starts.
 
         :param now: seconds since the epoch, here and below.
         """
-        self._started_at = now
+        self.started_at = now
         logger.info(
             "run started: agent %r, thread %r, run %r",
             *(self.agent_id, self.key.thread_id, self.key.run_id),
         )
 
-    def ended(self, now: float, events: int, has_failed: bool) -> None:
+    def ended(self, now: float, events: int, *, has_failed: bool, terminal: bool) -> None:
         """The run is over.
 
         :param events: how many it has sent.
         :param has_failed: whether one of them is a RUN_ERROR.
+        :param terminal: whether the last one was terminal, so that it says how the run has ended,
+            whoever sealed the run after that.
         """
-        if not logger.isEnabledFor(logging.INFO):
-            return
-        if self.is_sealed:
-            outcome = "sealed"
+        self.seconds = max(now - self.started_at, 0.0)
+        if self.is_sealed and not terminal:
+            self.outcome = "sealed"
         elif self.is_stopped:
-            outcome = "stopped"
-        else:
-            outcome = "failed" if has_failed else "finished"
-        logger.info(
-            "run %s: agent %r, thread %r, run %r, %.3f s, %d events",
-            *(outcome, self.agent_id, self.key.thread_id, self.key.run_id),
-            *(max(now - self._started_at, 0.0), events),
-        )
+            self.outcome = "stopped"
+        elif has_failed:
+            self.outcome = "failed"
+        if logger.isEnabledFor(logging.INFO):
+            logger.info(
+                "run %s: agent %r, thread %r, run %r, %.3f s, %d events",
+                *(self.outcome, self.agent_id, self.key.thread_id, self.key.run_id),
+                *(self.seconds, events),
+            )

@@ -33,17 +33,20 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Generator
 from typing import Any
 
 import attrs
 
 from ..agents.protocols import call_agent
+from ..calls import Call
 from ..errors import LocalProtocolError, StoreUnavailable, sole_cause, text_of
 from ..events import EventError
 from ..stores import calls
 from ..stores.calls import Method, StoreCall
 from ..stores.protocol import Signal
 from .actions import PULL, Pause, PullEvent, RunAction, RunOver
+from .farewell import farewell
 from .outage import LAST_SECONDS, Outage
 from .parts import RunParts
 from .states import CALLS, RunState
@@ -119,6 +122,7 @@ class Run(RunParts):
                 self.context.agent_id,
                 recorder.error,
             )
+            self.lifeline.error = recorder.error
             told = recorder.teller.told(EventError(recorder.error), recorder.error)
             return self._close(now, RunOver("cancel"), error=told)
         if self._outage is not None:
@@ -141,6 +145,7 @@ class Run(RunParts):
         self._expect("agent_ended")
         if error is None:
             if not self.recorder.terminal:
+                self.lifeline.error = "The agent ended without RUN_FINISHED or RUN_ERROR"
                 logger.error(
                     "agent %r ended without RUN_FINISHED or RUN_ERROR: run %r of thread %r ends "
                     "with RUN_ERROR",
@@ -151,7 +156,8 @@ class Run(RunParts):
             return self._close(now, RunOver("done"))
         logger.error("agent %r failed", self.context.agent_id, exc_info=error)
         error = sole_cause(error)
-        told = self.recorder.teller.told(error, text_of(error) or type(error).__name__)
+        said = self.lifeline.error = text_of(error) or type(error).__name__
+        told = self.recorder.teller.told(error, said)
         return self._close(now, RunOver("done"), error=told)
 
     def check(self) -> RunAction | None:
@@ -277,6 +283,16 @@ class Run(RunParts):
         )
         return self._over(self._fate, now)
 
+    def farewell(self) -> Generator[Call, Any, None]:
+        """The steps that follow the end of the run, once its agent has ended, too; see
+        :func:`.farewell.farewell`.
+
+        Each is a call; send its outcome, or throw what it raised. There are none for a run that is
+        not over.
+        """
+        if self.state is RunState.OVER:
+            yield from farewell(self)
+
     def _next_pause(self, error: BaseException, now: float) -> float | None:
         """Seconds to wait for a store that is unavailable; None if it has been for too long."""
         if self._outage is None:
@@ -309,6 +325,7 @@ class Run(RunParts):
 
     def _fail(self, error: BaseException, now: float) -> RunAction:
         self._log_failure(error)
+        self.lifeline.error = f"The thread store failed: {text_of(error)}"
         self._take_back()
         return self._close(now, RunOver("cancel"), error="The thread store failed")
 
@@ -350,6 +367,8 @@ class Run(RunParts):
 
     def _append(self, now: float) -> RunAction:
         self._appended_at = now
+        if self.lifeline.first_event_at is None:
+            self.lifeline.first_event_at = now
         result = self.recorder.result
         self._ended = result is not None
         self._unstored = self._take_held()
@@ -387,6 +406,8 @@ class Run(RunParts):
         error: str | None = None,
     ) -> RunAction:
         self._fate = fate
+        if self.lifeline.error is None:
+            self.lifeline.error = error
         # A plain agent cannot be cancelled in its thread, and looks at its context instead.
         self.context.stop_requested = fate.agent == "cancel"
         self.lifeline.is_stopped = stop_requested
@@ -401,8 +422,11 @@ class Run(RunParts):
 
     def _over(self, fate: RunOver, now: float) -> RunAction:
         self.state = RunState.OVER
-        self.lifeline.ended(now, self.recorder.events, self.recorder.has_failed)
-        self.recorder.close()
+        recorder = self.recorder
+        self.lifeline.ended(
+            now, recorder.events, has_failed=recorder.has_failed, terminal=recorder.terminal
+        )
+        recorder.close()
         if self.audience is not None:
             self.audience.disperse()
         return fate

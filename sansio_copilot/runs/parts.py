@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
 
 import attrs
 from ag_ui.core import RunAgentInput
@@ -13,9 +13,14 @@ from ..stores.protocol import RunKey, ThreadStore
 from .audience import Audience
 from .lifeline import Lifeline
 from .recorder import RunRecorder
+from .report import RunReport
 
 #: A function of the frames of a run, as they are recorded, and the time in seconds since the epoch.
 Tap: TypeAlias = Callable[[bytes, float], None]
+#: A function that is told of a run's end.
+RunEnd: TypeAlias = Callable[[RunReport], "Awaitable[None] | None"]
+#: A function of a run's report and its thread's messages that makes a title for the thread.
+Title: TypeAlias = Callable[[RunReport, list[dict[str, Any]]], "str | Awaitable[str | None] | None"]
 
 
 @attrs.define(eq=False)
@@ -44,6 +49,10 @@ class RunParts:
     :param outage_seconds: seconds for which to go on while the store is unavailable.
     :param store_seconds: seconds after which the binding gives a store call up, which count.
     :param outage_bytes: bytes of frames to hold meanwhile, before the agent has to wait.
+    :param ephemeral: whether the run belongs to no thread's history.
+    :param owner: the id of the user whose thread it is.
+    :param on_end: a function that is told of the run's end; see :func:`.farewell.farewell`.
+    :param title: a function that makes a title for a thread without a name.
     """
 
     agent: Agent = attrs.field(repr=False)
@@ -61,6 +70,10 @@ class RunParts:
     outage_seconds: float = 30.0
     store_seconds: float = 30.0
     outage_bytes: int = 1024**2
+    ephemeral: bool = False
+    owner: str | None = None
+    on_end: RunEnd | None = attrs.field(default=None, repr=False)
+    title: Title | None = attrs.field(default=None, repr=False)
     lifeline: Lifeline = attrs.field(
         default=attrs.Factory(lambda run: Lifeline(run.key, run.context.agent_id), takes_self=True),
         init=False,

@@ -55,6 +55,7 @@ from ..events.values import measure
 from ..sse import FRAME, NUMBERED_FRAME, frame_data
 from ..stores.protocol import Orphan, RunKey, RunResult
 from .continuation import DELTAS, Continuation
+from .report import sum_up
 from .result import compacted_result, messages_of
 
 logger = logging.getLogger(__name__)
@@ -93,7 +94,7 @@ class RunRecorder:
         *("_compactor", "_expander", "_finalizer", "_folder", "_going", "_input", "_input_bytes"),
         *("_key", "_known", "_patch_bytes", "_position", "_raw_events", "_result_due", "_results"),
         *("_token", "_unknown_types", "_upgrade", "_verifier", "_verify", "_warned"),
-        *("error", "has_failed", "result", "teller", "terminal"),
+        *("error", "failure", "has_failed", "result", "size", "teller", "terminal", "usage"),
     )
 
     def __init__(
@@ -131,6 +132,12 @@ class RunRecorder:
         """Whether the last event was terminal, so that the run has ended unless another follows."""
         self.has_failed = False
         """Whether a RUN_ERROR was recorded."""
+        self.failure: str | None = None
+        """The text of the agent's own RUN_ERROR, of which clients may be told another."""
+        self.size = 0
+        """How many bytes its frames have."""
+        self.usage: list[dict[str, Any]] = []
+        """The tokens that the agent says it has used; see :attr:`.RunReport.usage`."""
         self.error: str | None = None
         """The rule that an event broke, so that the run must end, in words for its developer."""
         self.result: RunResult | None = None
@@ -328,7 +335,7 @@ class RunRecorder:
 
     def _tell(self, failure: dict[str, Any]) -> None:
         """Put the text that clients are told into a RUN_ERROR of the agent's own."""
-        said = failure["message"]
+        said = self.failure = failure["message"]
         failure["message"] = self.teller.told(dict(failure), said)
         if failure["message"] != said:
             logger.error("agent %r ended its run: %s", self.teller.agent_id, said)
@@ -347,6 +354,8 @@ class RunRecorder:
         if type_ in OBSERVED:
             self._finalizer.observe(event)
             self.terminal = self._finalizer.terminal
+            if self.terminal and (usage := event.get("usage")):
+                sum_up(self.usage, usage)
 
     def _end_messages(self) -> None:
         """End in a replay the messages that RUN_ERROR, which comes next, leaves open.
@@ -362,9 +371,9 @@ class RunRecorder:
     def _frame(self, data: bytes) -> bytes:
         position = self._position
         self._position = position + 1
-        if self._token:
-            return NUMBERED_FRAME % (self._token, position, data)
-        return FRAME % data
+        frame = NUMBERED_FRAME % (self._token, position, data) if self._token else FRAME % data
+        self.size += len(frame)
+        return frame
 
     def _completed(self, event: dict[str, Any]) -> dict[str, Any]:
         """``event`` with the members that only the runtime knows."""

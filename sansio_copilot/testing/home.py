@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import Any
 
@@ -44,6 +44,7 @@ class Home:
         self._advance = advance
         self._leave = leave
         self._renewed_at = now()
+        self._left = False
         self._pulling = False
         self._draining = False
         self._settle_at: float | None = None
@@ -132,6 +133,31 @@ class Home:
             return run_awaitable(self._next())
         return next(self._events)
 
+    def _end(self) -> None:
+        """The run needs its home no longer, once what follows its end is done."""
+        if self._left:
+            return
+        self._left = True
+        try:
+            self._perform_steps(self._run.farewell())
+        finally:
+            self._leave(self)
+
+    def _perform_steps(self, steps: Generator[Call, Any, None]) -> None:
+        try:
+            action = next(steps)
+            while True:
+                try:
+                    outcome = perform(action)
+                except NeedsEventLoop:
+                    raise
+                except Exception as error:
+                    action = steps.throw(error)
+                else:
+                    action = steps.send(outcome)
+        except StopIteration:
+            pass
+
     # Bindings call the next two where their loop runs.
 
     async def _open(self) -> Any:
@@ -145,7 +171,7 @@ class Home:
 
     def _told(self, error: Exception | None) -> None:
         if self._draining:
-            self._leave(self)
+            self._end()
         else:
             self._perform(self._run.agent_ended(self._now(), error))
 
@@ -161,7 +187,7 @@ class Home:
             try:
                 outcome = perform(action)
             except NeedsEventLoop:
-                self._leave(self)
+                self._end()
                 raise
             except Exception as error:
                 action = self._run.store_failed(error, self._now())
@@ -181,10 +207,10 @@ class Home:
             if action.agent == "cancel":
                 self._cancel()
             elif action.agent == "done":
-                self._leave(self)
+                self._end()
 
     def _cancel(self) -> None:
-        self._leave(self)
+        self._end()
         self._close_agent()
 
     def _close_agent(self) -> None:

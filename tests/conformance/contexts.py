@@ -24,10 +24,14 @@ from sansio_copilot import (
     MemoryStore,
     Request,
     Response,
+    RunStart,
 )
 
 ID_HEADER = "x-id"
-PARTS = ("on_request", "on_before_handler", "agents", "open_run", "on_response", "agent", "other")
+PARTS = (
+    *("on_request", "on_before_handler", "agents", "open_run", "on_run_start", "on_response"),
+    *("agent", "other"),
+)
 """The parts of a run, in their order; "other" is for the other endpoints' functions."""
 
 variables: dict[str, ContextVar[str | None]] = {
@@ -53,6 +57,8 @@ def _plain_or_async(part: str, answer: Callable[[Request, Any], Any]) -> Callabl
         return answer(request, subject)
 
     def call(subject: Any) -> Any:
+        if isinstance(subject, RunStart):
+            subject = subject.context
         request = subject if isinstance(subject, Request) else subject.request
         if request.headers.get("x-parts") == "async":
             return later(request, subject)
@@ -131,6 +137,7 @@ def make_looking_runtime(**options: Any) -> CopilotRuntime:
             on_request=_plain_or_async("on_request", lambda request, _: None),
             on_before_handler=_plain_or_async("on_before_handler", lambda request, _: None),
             on_response=_plain_or_async("on_response", _on_response),
+            on_run_start=_plain_or_async("on_run_start", lambda request, _: None),
         ),
         store=_LookingStore(),
         transcription=_transcribe,

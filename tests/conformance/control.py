@@ -38,6 +38,8 @@ class Gate:
         """How many agents have ended, in whatever way."""
         self.cancelled = 0
         """How often an agent was told to end, and did not."""
+        self.reports: list[dict[str, Any]] = []
+        """What on_run_end was told of the runs of the thread."""
         self.stop_seen = False
         """Whether an agent has seen ``stop_requested`` when it went on."""
 
@@ -74,6 +76,7 @@ class Gate:
             "unwound": self.unwound,
             "cancelled": self.cancelled,
             "stopSeen": self.stop_seen,
+            "reports": self.reports,
         }
 
 

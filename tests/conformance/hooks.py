@@ -12,12 +12,13 @@ from typing import TypeVar
 import anyio.lowlevel
 import attrs
 
-from sansio_copilot import HookContext, Hooks, Reject, Request, Response
+from sansio_copilot import HookContext, Hooks, Reject, Request, Response, RunReport, RunStart
 
 from .agents import OnPurposeError
-from .control import answer_control
+from .control import answer_control, gates
 
 T = TypeVar("T")
+S = TypeVar("S", bound=HookContext | RunStart)
 
 SECRET = "nobody may read this"
 
@@ -28,26 +29,30 @@ def make_hooks() -> Hooks:
         on_before_handler=_plain_or_async(_on_before_handler),
         on_response=_plain_or_async(_on_response),
         on_error=_plain_or_async(_on_error),
+        on_run_start=_plain_or_async(_on_run_start),
+        on_run_end=_plain_or_async(_on_run_end),
     )
 
 
-def _plain_or_async(
-    hook: Callable[[HookContext], T],
-) -> Callable[[HookContext], T | Awaitable[T]]:
-    async def later(context: HookContext) -> T:
+def _plain_or_async(hook: Callable[[S], T]) -> Callable[[S], T | Awaitable[T]]:
+    async def later(context: S) -> T:
         await anyio.lowlevel.checkpoint()
         return hook(context)
 
-    def call(context: HookContext) -> T | Awaitable[T]:
-        if context.request.headers.get("x-hooks") == "async":
+    def call(context: S) -> T | Awaitable[T]:
+        if _request(context).headers.get("x-hooks") == "async":
             return later(context)
         return hook(context)
 
     return call
 
 
-def _refuse(context: HookContext, name: str) -> None:
-    told = context.request.headers.get(f"x-{name}")
+def _request(context: HookContext | RunStart) -> Request:
+    return context.context.request if isinstance(context, RunStart) else context.request
+
+
+def _refuse(context: HookContext | RunStart, name: str) -> None:
+    told = _request(context).headers.get(f"x-{name}")
     if told == "reject":
         raise Reject(Response.json({"rejected": name}, 403))
     if told == "fail":
@@ -87,3 +92,19 @@ def _on_error(context: HookContext) -> Response | None:
     if context.request.headers.get("x-on-error") == "answer":
         return Response.json({"handled": type(context.error).__name__}, 502)
     return None
+
+
+def _on_run_start(start: RunStart) -> None:
+    _refuse(start, "on-run-start")
+
+
+def _on_run_end(report: RunReport) -> None:
+    gates[report.thread_id].reports.append(
+        {
+            "agent": report.agent_id,
+            "run": report.run_id,
+            "outcome": report.outcome,
+            "error": report.error,
+            "events": report.events,
+        }
+    )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from conformance.hooks import SECRET
-from conformance.process import Server
+from conformance.process import Server, wait_until
 
 from sansio_copilot.testing import run_input
 
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.parametrize("hooks", ["plain", "async"])
 
 
 @pytest.mark.one_a_loop
-@pytest.mark.parametrize("name", ["on-request", "on-before-handler", "on-response"])
+@pytest.mark.parametrize("name", ["on-request", "on-before-handler", "on-run-start", "on-response"])
 def test_a_hook_can_reject_a_request(server: Server, thread: str, hooks: str, name: str) -> None:
     headers = {"x-hooks": hooks, f"x-{name}": "reject", "origin": "https://app.example.com"}
     answer = server.run("run", thread, headers=headers)
@@ -82,3 +83,50 @@ def test_on_error_can_answer(server: Server, hooks: str) -> None:
     headers = {"x-hooks": hooks, "x-on-before-handler": "fail", "x-on-error": "answer"}
     answer = server.request("GET", "/info", headers=headers)
     assert (answer.status, answer.json()) == (502, {"handled": "OnPurposeError"})
+
+
+def reports(server: Server, thread: str, count: int = 1) -> list[dict[str, Any]]:
+    """What on_run_end was told of the thread's runs, once that many have ended."""
+    told: list[dict[str, Any]] = []
+
+    def all_told() -> bool:
+        told[:] = server.gate(thread)["reports"]
+        return len(told) >= count
+
+    wait_until(all_told, f"{count} runs of {thread} were reported")
+    return told
+
+
+@pytest.mark.one_a_loop
+def test_on_run_end_is_told_of_each_run(server: Server, thread: str, hooks: str) -> None:
+    headers = {"x-hooks": hooks}
+    first = server.run("run", thread, agent="text", run_id="one", headers=headers).events()
+    server.run("run", thread, agent="fails-midway", run_id="two", headers=headers)
+    with server.client() as client:
+        stream = client.stream("run", thread, run_id="three", headers=headers)
+        begun = stream.events(1)
+        server.stop(thread)
+        stopped = begun + stream.rest()
+    told = {report["run"]: report for report in reports(server, thread, 3)}
+    assert len(told) == 3
+    assert told["one"] == {
+        "agent": "text",
+        "run": "one",
+        "outcome": "finished",
+        "error": None,
+        "events": len(first),
+    }
+    assert told["two"]["outcome"] == "failed"
+    assert told["two"]["error"] == "failed midway"
+    assert told["three"]["outcome"] == "stopped"
+    assert told["three"]["events"] == len(stopped)
+
+
+def test_a_run_that_on_run_start_refuses_has_no_end(
+    server: Server, thread: str, hooks: str
+) -> None:
+    headers = {"x-hooks": hooks}
+    refused = server.run("run", thread, headers=headers | {"x-on-run-start": "reject"})
+    assert refused.status == 403
+    server.run("run", thread, agent="text", run_id="next", headers=headers)
+    assert [report["run"] for report in reports(server, thread)] == ["next"]

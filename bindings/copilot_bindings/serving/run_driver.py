@@ -34,6 +34,7 @@ from .context import CallContext
 from .dropped import end_without_loop
 from .home_states import TRANSITIONS, HomeState
 from .pending import Pending
+from .steps import perform
 from .watches import locked, weakly
 
 _BATCH_SECONDS = 0.004
@@ -171,6 +172,12 @@ class RunDriver:
         if self._fate is None:
             self._run.interrupt(time.time(), "The run was cancelled")
 
+    async def _say_farewell(self) -> None:
+        """Do what follows the end of the run, which may be about to end in another task."""
+        if self._answered is not None:
+            await self._backend.seen_through(self._answered.wait())
+        await perform(self._run.farewell(), self._calls, self._context, self._backend, _ignore)
+
     # Calls that are due for another reason than an event
 
     def _begin(self, call: Callable[[float], RunAction | None]) -> None:
@@ -259,3 +266,7 @@ class RunDriver:
         seconds = self._run.abandon_seconds
         if seconds is not None and self._fate is None:
             self._abandonment = self._backend.later(seconds, self._begin, self._run.abandon)
+
+
+def _ignore() -> None:
+    """What a cancellation comes to when nothing is left that it could end."""

@@ -136,6 +136,7 @@ class RunHome(RunDriver):
                 try:
                     await self._leave(events)
                 finally:
+                    await self._say_farewell()
                     self._enter("the agent has ended")
                     ended(self)
 

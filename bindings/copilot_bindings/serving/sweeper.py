@@ -11,8 +11,8 @@ from .backend import Backend, Task
 from .calls import Calls
 from .context import CallContext
 from .life import NotStarted
-from .pending import Pending
 from .server_life import ServerLife
+from .steps import perform
 
 logger = logging.getLogger(__name__)
 
@@ -60,20 +60,8 @@ class Sweeper:
 
     async def _sweep(self) -> None:
         steps = self._runtime.sweep(time.time())
-        context = CallContext()
         try:
-            action = next(steps)
-            while True:
-                try:
-                    outcome = self._calls.begin(action, context, lambda: self._backend)
-                    if isinstance(outcome, Pending):
-                        outcome = await outcome.wait(self._backend)
-                except Exception as error:
-                    action = steps.throw(error)
-                else:
-                    action = steps.send(outcome)
-        except StopIteration:
-            pass
+            await perform(steps, self._calls, CallContext(), self._backend)
         except StoreUnavailable as error:
             # The next sweep finds what there was to be found.
             logger.warning("runs without an owner wait, the thread store is unavailable: %s", error)

@@ -64,7 +64,8 @@ def client(agents: Any = None, **options: Any) -> Client:
 
 
 def hooked(wrap: Wrap = plain, **hooks: Callable[[HookContext], Any]) -> Client:
-    return client(hooks=Hooks(**{name: wrap(hook) for name, hook in hooks.items()}))
+    named: dict[str, Any] = {name: wrap(hook) for name, hook in hooks.items()}
+    return client(hooks=Hooks(**named))
 
 
 def explode(context: HookContext) -> Any:
@@ -74,7 +75,7 @@ def explode(context: HookContext) -> Any:
 def recorded(wrap: Wrap = plain) -> tuple[list[tuple[str, HookContext]], Hooks]:
     calls: list[tuple[str, HookContext]] = []
 
-    def record(name: str) -> Callable[[HookContext], None]:
+    def record(name: str) -> Any:
         return wrap(lambda context: calls.append((name, context)))
 
     names = ("on_request", "on_before_handler", "on_response", "on_error")
@@ -625,9 +626,8 @@ def test_cors_goes_by_the_origin_that_the_browser_sent(name: str) -> None:
         return attrs.evolve(context.request, headers={})
 
     policy = CorsPolicy(origin=["https://a.example"])
-    hooks = attrs.evolve(
-        Hooks(on_request=forget), **({name: explode} if name != "on_request" else {})
-    )
+    failing: dict[str, Any] = {name: explode} if name != "on_request" else {}
+    hooks = attrs.evolve(Hooks(on_request=forget), **failing)
     answer = client(hooks=hooks, cors=policy).get(
         f"{BASE}/info", headers={"origin": "https://a.example"}
     )

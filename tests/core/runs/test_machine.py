@@ -788,4 +788,11 @@ class TestLines:
         bench.perform(bench.run.event(FINISHED, 1.0))
         bench.store.open_run(RunRequest("t", "next", "default"))
         bench.run.signalled(Signal.SEALED, 2.0)
+        assert self.lines(caplog)[1].startswith("run finished: ")
+
+    def test_a_run_that_another_process_ends(self, caplog: pytest.LogCaptureFixture) -> None:
+        bench = Bench()
+        bench.run.start(1.0)
+        bench.perform(bench.run.event(STARTED, 1.0))
+        bench.run.signalled(Signal.SEALED, 2.0)
         assert self.lines(caplog)[1].startswith("run sealed: ")

@@ -1,0 +1,46 @@
+"""Performs steps of the core that belong to no request: calls, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any, TypeVar
+
+from sansio_copilot.actions import Call
+
+from .backend import Backend
+from .calls import Calls
+from .context import CallContext
+from .pending import Pending
+
+T = TypeVar("T")
+
+
+async def perform(
+    steps: Generator[Call, Any, T],
+    calls: Calls,
+    context: CallContext,
+    backend: Backend,
+    on_cancel: Callable[[], object] | None = None,
+) -> T:
+    """Make each call of ``steps``, and tell them its outcome; returns what they return.
+
+    :param on_cancel: if given, each call is seen through, and this is told of a cancellation.
+    :raises Exception: what the steps raise.
+    """
+    try:
+        action = next(steps)
+        while True:
+            try:
+                outcome = calls.begin(action, context, lambda: backend)
+                if isinstance(outcome, Pending):
+                    if on_cancel is None:
+                        outcome = await outcome.wait(backend)
+                    else:
+                        outcome = await outcome.see_through(backend, on_cancel)
+            except Exception as error:
+                action = steps.throw(error)
+            else:
+                action = steps.send(outcome)
+    except StopIteration as done:
+        result: T = done.value
+        return result

@@ -1,0 +1,105 @@
+"""What an application is told of a run: that it starts, and how it went.
+
+Both are arguments of hooks (:attr:`.Hooks.on_run_start`, :attr:`.Hooks.on_run_end`): for an audit
+log, a bill, a metric, or a trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Literal, TypeAlias
+
+import attrs
+from ag_ui.core import RunAgentInput
+
+from ..agents.protocols import AgentContext
+
+Outcome: TypeAlias = Literal["finished", "failed", "stopped", "sealed"]
+"""How a run ended. "sealed" is one that another process, or the next run of its thread, has ended
+in the store."""
+
+_COUNTS: Final = (
+    *("inputTokens", "outputTokens", "totalTokens", "reasoningTokens", "cachedInputTokens"),
+    "cacheWriteInputTokens",
+)
+_LABELS: Final = ("provider", "model")
+# A run asks a handful of models; an agent that makes up names must not fill the memory.
+_ENTRIES: Final = 32
+
+
+@attrs.frozen
+class RunStart:
+    """A run whose agent is about to be called.
+
+    :param input: what the agent gets.
+    :param context: what it gets beside that: the agent's id, the request without its body, headers.
+    :param ephemeral: whether the run belongs to no thread's history, as one for suggestions.
+    """
+
+    input: RunAgentInput
+    context: AgentContext
+    ephemeral: bool = False
+
+    @property
+    def agent_id(self) -> str:
+        """The id under which the agent is registered."""
+        return self.context.agent_id
+
+    @property
+    def thread_id(self) -> str:
+        """The thread."""
+        return self.input.thread_id
+
+    @property
+    def run_id(self) -> str:
+        """The client's name for the run."""
+        return self.input.run_id
+
+
+@attrs.frozen(kw_only=True)
+class RunReport(RunStart):
+    """A run that is over.
+
+    :param outcome: see :data:`Outcome`.
+    :param error: why it failed, in words for its developer, which clients may not have been told;
+        None if it did not.
+    :param started_at: seconds since the epoch.
+    :param seconds: how long it took, from the call of the agent to the end of its log.
+    :param first_event_seconds: after how many of them its first event was there; None if none was.
+    :param events: how many events it sent.
+    :param size: how many bytes those are as frames.
+    :param usage: the tokens that the agent says it has used, one entry for each provider and model,
+        as AG-UI's ``TokenUsage`` in JSON: ``{"model": ..., "inputTokens": ..., ...}``.
+    """
+
+    outcome: Outcome
+    error: str | None = None
+    started_at: float = 0.0
+    seconds: float = 0.0
+    first_event_seconds: float | None = None
+    events: int = 0
+    size: int = 0
+    usage: tuple[Mapping[str, Any], ...] = ()
+
+
+def sum_up(total: list[dict[str, Any]], usage: Iterable[Mapping[str, Any]]) -> None:
+    """Add the token counts of a terminal event to those of the terminal events before it.
+
+    An agent that goes on after RUN_FINISHED has several, each with counts of its own.
+
+    :param total: an entry for each provider and model, which is changed.
+    """
+    known = {tuple(entry.get(label) for label in _LABELS): entry for entry in total}
+    for said in usage:
+        labels = tuple(said.get(label) for label in _LABELS)
+        entry = known.get(labels)
+        if entry is None:
+            if len(total) >= _ENTRIES:
+                continue
+            entry = known[labels] = {
+                label: value for label, value in zip(_LABELS, labels, strict=True) if value
+            }
+            total.append(entry)
+        for name in _COUNTS:
+            if (count := said.get(name)) is not None:
+                entry[name] = entry.get(name, 0) + count
