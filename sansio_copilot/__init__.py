@@ -33,6 +33,7 @@ from .runtime import CopilotRuntime
 from .stores.memory import MemoryStore
 from .stores.protocol import ThreadStore
 from .transcription import AudioFile, TranscriptionError
+from .users import User
 from .version import __version__
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "StoreUnavailable",
     "ThreadStore",
     "TranscriptionError",
+    "User",
     "__version__",
     "agui_agent",
     "text_agent",

@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 
 import attrs
 
+from .access import Authorize, IdentifyUser
 from .agents.disclosure import ErrorMessage
 from .agents.protocols import Agent, AgentsFunction
 from .hooks import Hooks
@@ -15,7 +16,7 @@ from .http.forwarding import ForwardHeaders
 from .limits import Limits
 from .runs.audience import Audiences
 from .runs.parts import Title
-from .stores.debug_feed import DebugFeed
+from .stores.debug_feed import DebugFeeds
 from .stores.protocol import ThreadStore
 from .transcription import TranscriptionService
 
@@ -34,7 +35,8 @@ class RuntimeConfig:
     :param base_path: the form that :func:`~sansio_copilot.http.paths.normalize_base_path` gives it.
     :param cors: the policy; None sends no CORS header.
     :param audiences: the readers of each live run, if abandoned runs are to be stopped.
-    :param debug_feed: the log that ``/cpk-debug-events`` streams, if the runtime has it.
+    :param debug_feeds: the logs that ``/cpk-debug-events`` streams, if the runtime has them.
+    :param exposed: whether other machines reach the runtime, as far as a binding knows.
     """
 
     agents: Mapping[str, Agent] | AgentsFunction
@@ -53,9 +55,21 @@ class RuntimeConfig:
     error_message: ErrorMessage | None
     a2ui: bool | tuple[str, ...]
     open_generative_ui: bool
-    debug_feed: DebugFeed | None
+    debug_feeds: DebugFeeds | None
+    identify_user: IdentifyUser | None
+    authorize: Authorize | None
+    shared_threads: bool | None
     on_start: LifeFunction | None
     on_close: LifeFunction | None
     title: Title | None
     liveness_path: str | None
     readiness_path: str | None
+    exposed: bool = False
+
+    @property
+    def may_list(self) -> bool:
+        """Whether the threads that are listed and cleared are those of whoever asks, or of people
+        who share them."""
+        if self.identify_user is not None:
+            return True
+        return not self.exposed if self.shared_threads is None else self.shared_threads

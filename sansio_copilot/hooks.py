@@ -8,17 +8,18 @@ and an internal error's, ``on_error`` for an exception that is not a :class:`Rej
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import attrs
 
 from .agents.protocols import Agent, AgentsFunction
-from .http.messages import Request, Response
+from .http.messages import Headers, Request, Response
 from .http.routing import Route
 from .limits import Limits
 from .runs.parts import RunEnd
 from .runs.report import RunStart
 from .stores.protocol import ThreadStore
+from .users import User
 
 
 class RuntimeSettings(Protocol):
@@ -53,6 +54,9 @@ class RuntimeSettings(Protocol):
 class Reject(Exception):
     """Raised by a hook, or by a function that picks agents, to answer the request at once.
 
+    The ``HTTPException`` of Starlette, FastAPI and Werkzeug does the same: it is answered with its
+    status and headers, and ``{"error": ..., "detail": ...}``.
+
     The response still passes ``on_response`` and gets CORS headers. Raised in a task group or a
     nursery it counts as well, if nothing else failed there.
 
@@ -72,14 +76,50 @@ def rejection_in(error: Exception) -> Exception:
 
     A hook that asks several things at once in a task group, or in a nursery, rejects by such a
     group. Together with any other exception a rejection does not count, because the hook failed.
+    The exceptions by which web frameworks answer a request count as a :class:`Reject`.
     """
     if not isinstance(error, ExceptionGroup):
-        return error
-    rejections, others = error.split(Reject)
-    first: Exception | None = rejections if others is None else None
-    while isinstance(first, ExceptionGroup):
+        return _rejection_of(error) or error
+    rejections, others = error.split(lambda each: _rejection_of(each) is not None)
+    first: BaseException | None = rejections if others is None else None
+    while isinstance(first, BaseExceptionGroup):
         first = first.exceptions[0]
-    return first or error
+    return error if first is None else _rejection_of(first) or error
+
+
+def _rejection_of(error: BaseException) -> Reject | None:
+    """The :class:`Reject` that ``error`` is, or stands for; None if it is an ordinary exception.
+
+    An application's own dependencies raise the exception of its framework, which is known by its
+    attributes, so that none is imported: that of Starlette, FastAPI and Django REST framework has
+    ``status_code`` and ``detail``, that of Werkzeug (Flask) ``code`` and ``description``.
+    """
+    if isinstance(error, Reject):
+        return error
+    for status_name, detail_name in _ANSWERS:
+        status, detail = getattr(error, status_name, None), getattr(error, detail_name, _MISSING)
+        # HTTPStatus is an int too. An error of a client's library may have the same attributes,
+        # and a status below 300 would be no refusal.
+        if isinstance(status, int) and 300 <= status <= 599 and detail is not _MISSING:
+            try:
+                return Reject(_answer(error, int(status), detail))
+            except Exception:
+                # It cannot be sent as it is, so that it counts as a failure, and is logged.
+                return None
+    return None
+
+
+_ANSWERS = (("status_code", "detail"), ("code", "description"))
+_MISSING = object()
+
+
+def _answer(error: BaseException, status: int, detail: object) -> Response:
+    fields: Any = getattr(error, "headers", None)
+    if fields is None and callable(get_headers := getattr(error, "get_headers", None)):
+        fields = get_headers()
+    headers = Headers(fields).remove("content-type").remove("content-length")
+    message = detail if isinstance(detail, str) else "The request was refused"
+    return Response.json({"error": message, "detail": detail}, status, headers)
 
 
 @attrs.frozen
@@ -93,6 +133,8 @@ class HookContext:
     :param response: the response that would be sent, for ``on_response``. A streaming response has
         ``stream`` set and no body; its head may be replaced.
     :param error: the exception, for ``on_error``.
+    :param user: who sends the request, as ``identify_user`` has said; None in ``on_request``, which
+        comes before it, and where the application knows no users.
     """
 
     request: Request
@@ -101,6 +143,7 @@ class HookContext:
     route: Route | None = None
     response: Response | None = None
     error: BaseException | None = None
+    user: User | None = None
 
 
 RunStartHook: TypeAlias = Callable[[RunStart], "Awaitable[None] | None"]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Collection, Generator, Mapping
 from inspect import signature
 from typing import Any
 
+from .access import Authorize, IdentifyUser, check_access
 from .agents.agui import fits
 from .agents.checks import check_agents, check_agents_function
 from .agents.disclosure import ErrorMessage, check_error_message
@@ -23,10 +25,18 @@ from .limits import Limits, check_positive
 from .runs.audience import Audiences
 from .runs.orphans import sweep
 from .runs.parts import Title
-from .stores.debug_feed import DebugFeed
+from .stores.debug_feed import DebugFeeds
 from .stores.memory import MemoryStore
 from .stores.protocol import ThreadStore, check_store
 from .transcription import TranscriptionService
+
+logger = logging.getLogger(__name__)
+
+_EXPOSED = (
+    "the runtime is served to other machines, and knows no users: whoever reaches it may run every "
+    "agent, and read and stop each thread whose id they know. Pass "
+    "CopilotRuntime(identify_user=...), so that threads belong to users; see docs/users.md%s"
+)
 
 
 class CopilotRuntime(RuntimeConfig):
@@ -69,8 +79,17 @@ class CopilotRuntime(RuntimeConfig):
     :param a2ui: whether agents send ``a2ui-surface`` activities of their own, or the ids of the
         agents that do. /info says so, because otherwise the front end does not render them.
     :param open_generative_ui: whether agents send ``open-generative-ui`` activities of their own.
-    :param debug: whether ``/cpk-debug-events`` streams every event of every run, to anybody who
-        asks. For development.
+    :param debug: whether ``/cpk-debug-events`` streams every event of every run of a user; or, if
+        there are no users, of every run, to anybody who asks. For development.
+    :param identify_user: a function of the :class:`Request`, plain or async, that returns the
+        :class:`User` who sends it, or None, who is answered 401. Every thread belongs to the user
+        who has opened it then, and does not exist for others. None for an application without
+        users, all of whose threads are everybody's.
+    :param authorize: a function of a user, an action and the id of a thread, plain or async, that
+        lets the user do that with a thread of another user; see :mod:`sansio_copilot.access`.
+    :param shared_threads: whether, without ``identify_user``, anybody may list and clear all
+        threads. By default only on a server that no other machine reaches, as far as its binding
+        knows.
     :param on_start: a plain or async function without arguments, which each server calls before it
         serves, once its store is open: each event loop of an application, and each process. It has
         :attr:`Limits.service_seconds`. If it fails, nothing is served.
@@ -85,11 +104,12 @@ class CopilotRuntime(RuntimeConfig):
         application, only paths below that place reach it.
     :param readiness_path: the same for whether requests may be sent here: 503 while the store is
         unavailable, or the server is shutting down.
-    :raises TypeError: for agents, hooks, an ``error_message``, limits, a transcription service,
-        ``on_start`` or ``on_close`` of the wrong type, or a store that lacks one of the methods of
-        its protocol.
-    :raises ValueError: for a path without a leading slash, an unknown ``mode``, or a
-        ``stop_when_abandoned`` that is not a number above 0.
+    :raises TypeError: for agents, hooks, an ``error_message``, limits, a transcription service or
+        one of the functions of the wrong type, or a store that lacks one of the methods of its
+        protocol.
+    :raises ValueError: for a path without a leading slash, an unknown ``mode``, a
+        ``stop_when_abandoned`` that is not a number above 0, or an ``authorize`` without
+        ``identify_user``.
     """
 
     def __init__(
@@ -111,6 +131,9 @@ class CopilotRuntime(RuntimeConfig):
         a2ui: bool | Collection[str] = False,
         open_generative_ui: bool = False,
         debug: bool = False,
+        identify_user: IdentifyUser | None = None,
+        authorize: Authorize | None = None,
+        shared_threads: bool | None = None,
         on_start: LifeFunction | None = None,
         on_close: LifeFunction | None = None,
         title: Title | None = None,
@@ -128,13 +151,15 @@ class CopilotRuntime(RuntimeConfig):
         _check_features(transcription, a2ui)
         _check_optional(store, stop_when_abandoned)
         _check_life(on_start=on_start, on_close=on_close)
+        store = MemoryStore() if store is None else store
+        check_access(identify_user, authorize, store)
         super().__init__(
             agents=agents,
             base_path=normalize_base_path(base_path),
             mode=mode,
             cors=policy_from(cors),
             hooks=hooks or Hooks(),
-            store=MemoryStore() if store is None else store,
+            store=store,
             transcription=transcription,
             forward_headers=forward_headers or ForwardHeaders(),
             limits=limits or Limits(),
@@ -145,7 +170,10 @@ class CopilotRuntime(RuntimeConfig):
             error_message=check_error_message(error_message),
             a2ui=a2ui if isinstance(a2ui, bool) else tuple(a2ui),
             open_generative_ui=open_generative_ui,
-            debug_feed=DebugFeed() if debug else None,
+            debug_feeds=DebugFeeds() if debug else None,
+            identify_user=identify_user,
+            authorize=authorize,
+            shared_threads=shared_threads,
             on_start=on_start,
             on_close=on_close,
             title=_title(title),
@@ -167,12 +195,29 @@ class CopilotRuntime(RuntimeConfig):
         object.__setattr__(behind, "cors", None)
         return behind
 
+    def where_exposed(self) -> CopilotRuntime:
+        """The same runtime, for a place that other machines reach; to be asked for by a binding.
+
+        A runtime that knows no users warns of that, and lists and clears no threads, unless
+        ``shared_threads`` says so.
+        """
+        if self.exposed:
+            return self
+        exposed = copy.copy(self)
+        # See behind_cors().
+        object.__setattr__(exposed, "exposed", True)
+        if self.identify_user is None:
+            closed = "" if exposed.may_list else ". Until then no threads are listed or cleared"
+            logger.warning(_EXPOSED, closed)
+        return exposed
+
     def with_store(self, store: ThreadStore) -> CopilotRuntime:
         """The same runtime with other threads, as a command line asks for.
 
         :raises TypeError: for a store that lacks one of the methods of its protocol.
         """
         check_store(store)
+        check_access(self.identify_user, self.authorize, store)
         other = copy.copy(self)
         # See behind_cors().
         object.__setattr__(other, "store", store)

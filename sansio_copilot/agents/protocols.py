@@ -13,6 +13,7 @@ from ..errors import text_of
 from ..events import EventError
 from ..events.types import RAW
 from ..http.messages import Request
+from ..users import User
 from .disclosure import RAW_MEMBERS, without_raw
 
 Event: TypeAlias = BaseEvent | Mapping[str, Any]
@@ -28,12 +29,14 @@ class AgentContext:
     :param headers: the headers forwarded from the request, merged with the agent's own.
     :param stop_requested: turns true when the run is stopped. An async agent is cancelled as well;
         a plain one cannot be cancelled, and looks here between two pieces of work.
+    :param user: who has started the run; None where the application knows no users.
     """
 
     agent_id: str
     request: Request
     headers: Mapping[str, str] = attrs.field(factory=dict)
     stop_requested: bool = False
+    user: User | None = None
 
 
 class AgentFunction(Protocol):

@@ -8,9 +8,9 @@ from .turn import STREAM, EndpointSteps, LogStream, Reply, Turn
 
 
 def debug_events(turn: Turn) -> EndpointSteps:
-    """Stream the debug feed from now on; it ends only with its client."""
-    feed = turn.runtime.debug_feed
-    if feed is None:
+    """Stream the user's debug feed from now on; it ends only with its client."""
+    feeds = turn.runtime.debug_feeds
+    if feeds is None:
         return Reply(Response(404, {"content-type": "text/plain;charset=UTF-8"}, "Not Found"))
+    feed = feeds.of((yield from turn.owner("debug")))
     return Reply(STREAM, LogStream(feed, feed.end(), preface=CONNECTED))
-    yield

@@ -62,7 +62,7 @@ def info(turn: Turn) -> EndpointSteps:
 
 def _thread_endpoints(runtime: RuntimeConfig, reachable: bool) -> dict[str, bool]:
     return {
-        "list": reachable,
+        "list": reachable and runtime.may_list,
         "inspect": reachable,
         "mutations": reachable and runtime.thread_mutations,
         "realtimeMetadata": False,

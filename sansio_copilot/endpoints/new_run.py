@@ -16,12 +16,15 @@ from ..stores.protocol import RunOpened, RunRequest, ThreadStore
 from .turn import STREAM, LogStream, Reply, Turn
 
 
-def run_request(turn: Turn, input: RunAgentInput) -> RunRequest:
-    """The request by which the store opens a run."""
+def run_request(turn: Turn, input: RunAgentInput, owner: str | None) -> RunRequest:
+    """The request by which the store opens a run.
+
+    :param owner: the user whose the thread is, or is to be.
+    """
     assert turn.route.agent_id is not None
     message_ids = tuple([message.id for message in input.messages])
     return RunRequest(
-        input.thread_id, input.run_id, turn.route.agent_id, message_ids, turn.now, turn.owner
+        input.thread_id, input.run_id, turn.route.agent_id, message_ids, turn.now, owner
     )
 
 
@@ -53,29 +56,32 @@ def run_reply(
     store: ThreadStore,
     opened: RunOpened,
     recorder: RunRecorder,
+    owner: str | None,
     *,
     ephemeral: bool = False,
 ) -> Reply:
     """The reply that starts an open run and streams it.
 
     :param store: the store that has opened the run.
+    :param owner: the user whose the thread is.
     :param ephemeral: whether the run dies with its client.
     """
     assert turn.route.agent_id is not None
     configured = getattr(agent, "headers", None)
     headers = turn.runtime.forward_headers.merge(configured, turn.request.headers)
     # A run may last for hours, so that its context does not keep the body, which is its input.
-    context = AgentContext(turn.route.agent_id, turn.request.with_body(None), headers)
+    request = turn.request.outlived()
+    context = AgentContext(turn.route.agent_id, request, headers, user=turn.user)
     patience = turn.runtime.limits.cleanup_seconds
     run = Run(agent, input, context, store, opened.key, recorder, opened.lease, patience)
     run.outage_seconds = turn.runtime.limits.outage_seconds
     run.store_seconds = turn.runtime.limits.store_seconds
     run.outage_bytes = turn.runtime.limits.outage_bytes
-    run.ephemeral, run.owner = ephemeral, turn.owner
+    run.ephemeral, run.owner = ephemeral, owner
     run.on_end, run.title = turn.runtime.hooks.on_run_end, turn.runtime.title
-    if turn.runtime.debug_feed is not None and not ephemeral:
-        run.tap = partial(turn.runtime.debug_feed.publish, turn.route.agent_id, opened.key)
+    if turn.runtime.debug_feeds is not None and not ephemeral:
+        run.tap = partial(turn.runtime.debug_feeds.publish, owner, turn.route.agent_id, opened.key)
     if turn.runtime.audiences is not None and not ephemeral:
-        run.audience = turn.runtime.audiences.open(input.thread_id)
+        run.audience = turn.runtime.audiences.open(input.thread_id, owner)
         run.abandon_seconds = turn.runtime.stop_when_abandoned
     return Reply(STREAM, LogStream(store, opened.cursor, run, ephemeral, audience=run.audience))

@@ -21,7 +21,8 @@ def run(turn: Turn) -> EndpointSteps:
     agent = yield from turn.agent()
     parsed = read_input(turn)
     store = turn.runtime.store
-    opening = open_run(store, run_request(turn, parsed.input))
+    owner = yield from turn.owner("run", parsed.input.thread_id)
+    opening = open_run(store, run_request(turn, parsed.input, owner))
     opened = opening.checked((yield opening))
     while isinstance(opened, Orphan):
         yield from adopt(store, turn.runtime.limits, opened, turn.now)
@@ -36,7 +37,7 @@ def run(turn: Turn) -> EndpointSteps:
         return Reply(Response.json({"error": "Thread already running", "message": message}, 409))
     try:
         recorder = new_recorder(turn, opened, parsed.json, opened.known_message_ids)
-        return run_reply(turn, agent, parsed.input, store, opened, recorder)
+        return run_reply(turn, agent, parsed.input, store, opened, recorder, owner)
     except Exception:
         # A run that nobody drives would keep its thread busy for ever.
         yield close_run(store, opened.key, 0, b"", None)

@@ -31,7 +31,8 @@ def stop(turn: Turn) -> EndpointSteps:
     yield from turn.agent()
     store, thread_id = turn.runtime.store, turn.route.thread_id
     assert thread_id is not None
-    stopping = request_stop(store, thread_id, run_id, turn.owner)
+    owner = yield from turn.owner("stop", thread_id)
+    stopping = request_stop(store, thread_id, run_id, owner)
     stopped = stopping.checked((yield stopping))
     if isinstance(stopped, Orphan):
         yield from adopt(store, turn.runtime.limits, stopped, turn.now)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import attrs
-
 from ..stores.memory import MemoryStore
 from ..stores.protocol import RunOpened
 from .new_run import new_recorder, run_reply, run_request
@@ -21,8 +19,7 @@ def suggest(turn: Turn) -> EndpointSteps:
     parsed = read_input(turn)
     store = MemoryStore(resumable_runs=0)
     # Nobody else can name the log, so that it needs no owner.
-    request = attrs.evolve(run_request(turn, parsed.input), owner=None)
-    opened = store.open_run(request)
+    opened = store.open_run(run_request(turn, parsed.input, None))
     assert isinstance(opened, RunOpened), "a new store has no busy thread"
     recorder = new_recorder(turn, opened, None)
-    return run_reply(turn, agent, parsed.input, store, opened, recorder, ephemeral=True)
+    return run_reply(turn, agent, parsed.input, store, opened, recorder, None, ephemeral=True)

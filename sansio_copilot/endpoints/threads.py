@@ -10,10 +10,11 @@ from urllib.parse import parse_qs
 import attrs
 
 from .. import json_codec
+from ..access import ThreadAction
 from ..calls import Call
 from ..errors import shorten
 from ..http.messages import Response
-from ..http.refusals import Refusal, invalid_body
+from ..http.refusals import Refusal, forbidden, invalid_body
 from ..sse import frame_data
 from ..stores import calls
 from ..stores.calls import perform
@@ -33,9 +34,10 @@ def list_threads(turn: Turn) -> EndpointSteps:
     Query: ``agentId`` filters, ``includeArchived=true`` shows archived ones as well, ``limit`` and
     ``cursor`` page.
     """
+    _check_shared(turn)
     query = _Query.of(turn)
     wanted = ThreadQuery(
-        turn.owner,
+        (yield from turn.owner("list")),
         query.get("agentId") or None,
         None if query.get("includeArchived") == "true" else False,
         query.limit(_MOST_THREADS),
@@ -74,8 +76,10 @@ def state(turn: Turn) -> EndpointSteps:
 
 
 def clear(turn: Turn) -> EndpointSteps:
-    """POST /threads/clear: forget all threads; a live run goes on."""
-    yield from perform(calls.clear(turn.store, turn.owner))
+    """POST /threads/clear: forget all threads of the user; a live run goes on."""
+    _check_shared(turn)
+    owner = yield from turn.owner("clear")
+    yield from perform(calls.clear(turn.store, owner))
     return Reply(Response(204))
 
 
@@ -84,28 +88,41 @@ def update(turn: Turn) -> EndpointSteps:
     if not turn.runtime.thread_mutations:
         return (yield from platform.thread_operation(turn))
     if turn.request.method == "DELETE":
-        if not (yield from perform(calls.delete_thread(turn.store, _thread_id(turn), turn.owner))):
-            raise turn.no_such_thread(_thread_id(turn))
+        thread_id = _thread_id(turn)
+        owner = yield from turn.owner("delete", thread_id)
+        if not (yield from perform(calls.delete_thread(turn.store, thread_id, owner))):
+            raise turn.no_such_thread(thread_id)
         return Reply(Response.json({"threadId": turn.route.thread_id, "deleted": True}))
     changes = _changes(turn)
-    return Reply(Response.json((yield from _update(turn, changes))))
+    return Reply(Response.json((yield from _update(turn, "update", changes))))
 
 
 def archive(turn: Turn) -> EndpointSteps:
     """POST /threads/:threadId/archive, if the runtime allows it; else the reference's 422."""
     if not turn.runtime.thread_mutations:
         return (yield from platform.thread_operation(turn))
-    yield from _update(turn, {"archived": True})
+    yield from _update(turn, "archive", {"archived": True})
     return Reply(Response.json({"threadId": turn.route.thread_id, "archived": True}))
 
 
-def _update(turn: Turn, changes: dict[str, Any]) -> Generator[Call, Any, dict[str, Any]]:
-    record = yield from perform(
-        calls.update_thread(turn.store, _thread_id(turn), changes, turn.owner)
-    )
+def _update(
+    turn: Turn, action: ThreadAction, changes: dict[str, Any]
+) -> Generator[Call, Any, dict[str, Any]]:
+    thread_id = _thread_id(turn)
+    owner = yield from turn.owner(action, thread_id)
+    record = yield from perform(calls.update_thread(turn.store, thread_id, changes, owner))
     if record is None:
-        raise turn.no_such_thread(_thread_id(turn))
+        raise turn.no_such_thread(thread_id)
     return _thread(record)
+
+
+def _check_shared(turn: Turn) -> None:
+    """Check that the threads are those of the user who asks, or of people who share them.
+
+    :raises Refusal: with 403, if they are those of whoever has reached a server without users.
+    """
+    if not turn.runtime.may_list:
+        raise Refusal(forbidden("This server knows no users, and keeps the list of threads closed"))
 
 
 def _changes(turn: Turn) -> dict[str, Any]:
@@ -198,13 +215,14 @@ def _history(turn: Turn, kind: Kind) -> Generator[Call, Any, bytes]:
     :raises RuntimeError: if it changes faster than it can be read.
     """
     store, thread_id, size = turn.store, _thread_id(turn), turn.runtime.limits.read_bytes
+    owner = yield from turn.owner("read", thread_id)
     for _ in range(_TRIES):
         pages: list[bytes] = []
         page: Batch | LogGone | None = None
         while not isinstance(page, LogGone):
             cursor = None if page is None else page.cursor
             page = yield from perform(
-                calls.read_history(store, thread_id, kind, cursor, size, turn.owner)
+                calls.read_history(store, thread_id, kind, cursor, size, owner)
             )
             if isinstance(page, Batch):
                 pages.append(page.data)

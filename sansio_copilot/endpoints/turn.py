@@ -6,6 +6,7 @@ import logging
 from collections.abc import Generator, Mapping
 from typing import Any, Final, TypeAlias
 
+from ..access import ThreadAction, owner_for
 from ..agents.checks import check_agents
 from ..agents.protocols import Agent
 from ..calls import Call
@@ -18,6 +19,7 @@ from ..records import record
 from ..runs.audience import Audience
 from ..runs.machine import Run
 from ..stores.protocol import Log, ThreadStore
+from ..users import User
 from .body import JsonBody
 
 logger = logging.getLogger(__name__)
@@ -75,7 +77,7 @@ class Turn:
     :param now: seconds since the epoch when the request arrived.
     :param parsed: the body as it was parsed for the route; it counts unless a hook has put another
         body in its place.
-    :param owner: the id of the user who asks; None where the application knows no users.
+    :param user: who sends it; None where the application knows no users.
     """
 
     runtime: RuntimeConfig
@@ -83,7 +85,7 @@ class Turn:
     route: Route
     now: float
     parsed: JsonBody | None = None
-    owner: str | None = None
+    user: User | None = None
 
     def json(self) -> Any:
         """The JSON in the request's body.
@@ -101,6 +103,22 @@ class Turn:
     def store(self) -> ThreadStore:
         """The runtime's store."""
         return self.runtime.store
+
+    def owner(
+        self, action: ThreadAction, thread_id: str | None = None
+    ) -> Generator[Call, Any, str | None]:
+        """The id of the user in whose name ``action`` is done; None where there are no users.
+
+        :param thread_id: the thread that it is done with; None for all threads of somebody.
+        :raises TypeError: if ``authorize`` returns something else than it may.
+        """
+        user = self.user
+        if user is None:
+            return None
+        authorize = self.runtime.authorize
+        if authorize is None:
+            return user.id
+        return (yield from owner_for(user, authorize, action, thread_id, self.store))
 
     def no_such_thread(self, thread_id: str) -> Refusal:
         """404, for a thread that there is not, or that is somebody else's."""

@@ -212,7 +212,8 @@ class Exchange:
         if self.state in _WITHOUT_OUTCOME:
             raise self._not_allowed("failed")
         if isinstance(self._action, Call):
-            error = rejection_in(error)
+            if not isinstance(self._action, StoreCall):
+                error = rejection_in(error)
             self._culprit = (error, self._action.name)
         elif isinstance(self._action, WaitForFrames):
             self._culprit = (error, "store method watch")

@@ -2,22 +2,26 @@
 
 The order is that of the reference runtime, for both modes::
 
-    CORS preflight -> on_request -> routing (404), method check (405 with Allow)
-        -> body -> on_before_handler -> endpoint -> on_run_start -> on_response -> CORS headers
+    CORS preflight -> on_request -> identify_user (401) -> routing (404), method check (405)
+        -> body -> on_before_handler -> endpoint (authorize) -> on_run_start -> on_response
+        -> CORS headers
+
+Who asks is found out as early as can be: a hook may have put the request right, and nobody who is
+not known is told which paths there are, or is waited for with a body. A preflight comes without
+credentials, so that nobody can be asked of it.
 
 Each step either goes on or raises a response: the core raises
 :class:`~sansio_copilot.http.refusals.Refusal`, a hook :class:`~sansio_copilot.Reject`, and both
-    pass
-``on_response`` as a reply does. Any other exception goes to ``on_error``, and becomes a 500 that
-says nothing of the cause, or a 503 if the store stays unavailable. Whatever comes out gets CORS
-headers, because a browser shows a page no response without them, not even a failure.
+pass ``on_response`` as a reply does. Any other exception goes to ``on_error``, and becomes a 500
+that says nothing of the cause, or a 503 if the store stays unavailable. Whatever comes out gets
+CORS headers, because a browser shows a page no response without them, not even a failure.
 
 In front of all that stand the two probes (:mod:`~sansio_copilot.endpoints.probes`), which have
 neither a user nor an origin.
 
 The request changes on its way: a hook may replace it, an envelope stands for another one, its body
-arrives. :class:`Pipeline` holds the request as it is now. Nothing of it is needed any more once the
-reply is known.
+arrives. :class:`Pipeline` holds the request as it is now; who sends it stays what ``identify_user``
+has said, whatever takes its place. Nothing of it is needed any more once the reply is known.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import attrs
 
+from ..access import IdentifyUser, checked_user
 from ..calls import Call
 from ..config import RuntimeConfig
 from ..endpoints import DISPATCH, JsonBody, LogStream, Reply, Turn, check_values
@@ -62,6 +67,7 @@ from ..http.refusals import (
     STORE_UNAVAILABLE,
     TOO_MANY_BODIES,
     TOO_SLOW,
+    UNAUTHORIZED,
     Refusal,
     coded,
     method_not_allowed,
@@ -70,6 +76,7 @@ from ..http.refusals import (
 )
 from ..http.routing import Route, allowed_methods, match_path
 from ..runs.report import RunStart
+from ..users import User
 from .actions import Action, ClientGone, ExchangeSteps, ReadBody, StartRun
 from .outages import patient
 from .stream import discard
@@ -94,7 +101,8 @@ class Pipeline:
     """
 
     __slots__ = (
-        *("_closing", "_now", "_parsed", "_route", "_runtime", "_where", "path", "request"),
+        *("_closing", "_now", "_parsed", "_route", "_runtime", "_user", "_where", "path"),
+        "request",
     )
 
     def __init__(
@@ -112,6 +120,7 @@ class Pipeline:
             request = attrs.evolve(request, path=self.path)
         self.request = request
         self._route: Route | None = None
+        self._user: User | None = None
         # The parsed body is kept until the endpoint has made sense of it.
         self._parsed: JsonBody | None = None
         self._now = now
@@ -185,12 +194,23 @@ class Pipeline:
             logger.error("the CORS policy failed", exc_info=error)
             return policy.lock_out(response)
 
+    # -- who asks --------------------------------------------------------------------------
+
+    def _identify(self, identify_user: IdentifyUser) -> ExchangeSteps:
+        call = Call(identify_user, (self.request,), name="the function identify_user")
+        user = self._user = checked_user((yield call))
+        if user is None:
+            raise Refusal(UNAUTHORIZED)
+        self.request = attrs.evolve(self.request, user=user)
+
     # -- routing ---------------------------------------------------------------------------
 
     def _handle(self) -> Generator[Action, Any, Reply]:
         if (hook := self._runtime.hooks.on_request) is not None:
             yield from self._on_request("on_request", hook)
         self.path = self.request.path
+        if self._runtime.identify_user is not None:
+            yield from self._identify(self._runtime.identify_user)
         if self._runtime.mode == "single-route":
             return (yield from self._handle_envelope())
         route = self._route = match_path(self.path, self._runtime.base_path)
@@ -232,7 +252,8 @@ class Pipeline:
         resolved = resolve_envelope(envelope, self.request)
         if resolved is None:
             raise Refusal(NOT_FOUND)
-        route, self.request = resolved
+        route, inner = resolved
+        self.request = inner.in_place_of(self.request, self._user)
         self._route, self.path = route, self.request.path
         if envelope.method == "resource/request":
             self._check_method(route)
@@ -256,7 +277,7 @@ class Pipeline:
     def _endpoint(self) -> Generator[Action, Any, Reply]:
         """The steps of the route's endpoint, which wait for a store that is unavailable."""
         assert self._route is not None
-        turn = Turn(self._runtime, self.request, self._route, self._now, self._parsed)
+        turn = Turn(self._runtime, self.request, self._route, self._now, self._parsed, self._user)
         self._parsed = None
         return patient(DISPATCH[self._route.name](turn), self._runtime.limits)
 
@@ -316,7 +337,9 @@ class Pipeline:
         :returns: the request or response that replaces the present one; None to keep that.
         :raises TypeError: if it returned something else.
         """
-        context = HookContext(self.request, self.path, self._runtime, self._route, **known)
+        context = HookContext(
+            self.request, self.path, self._runtime, self._route, user=self._user, **known
+        )
         wanted = yield Call(hook, (context,), name=f"hook {name}")
         if wanted is None or isinstance(wanted, expected):
             return wanted
@@ -330,7 +353,7 @@ class Pipeline:
     def _on_request(self, name: str, hook: Hook) -> ExchangeSteps:
         replacement = yield from self._ask(name, hook, Request)
         if replacement is not None:
-            self.request = replacement
+            self.request = replacement.in_place_of(self.request, self._user)
 
     def _on_run_start(self, hook: RunStartHook, stream: LogStream | None) -> ExchangeSteps:
         """Tell the hook of the run that ``stream`` is to start, if it is to start one."""

@@ -16,6 +16,7 @@ import attrs
 
 from .. import json_codec
 from ..errors import RemoteProtocolError
+from ..users import User
 
 _AUTHORITY = re.compile("[a-zA-Z][a-zA-Z0-9+.-]*://[^/?]*")
 # These are the asterisk-form and the authority-form, which name no resource.
@@ -136,6 +137,11 @@ class Request:
     :param headers: the header fields; a mapping or pairs are converted.
     :param body: the content, or None while it has not been read. An ``on_request`` hook runs before
         a byte of it is read; a hook that returns a request with a body replaces it.
+    :param user: who sends it, from the moment on that ``identify_user`` has said so.
+    :param scope: the connection scope under ASGI (ASGI specification, HTTP connection scope), in
+        which the application's own middleware leaves what it knows: ``session``, ``user``,
+        ``state``. None elsewhere, and for an agent, because a run outlives its request.
+    :param environ: the same under WSGI (PEP 3333).
     """
 
     method: str
@@ -143,6 +149,24 @@ class Request:
     query: str = ""
     headers: Headers = attrs.field(factory=Headers, converter=_headers)
     body: bytes | None = attrs.field(default=None, repr=False)
+    user: User | None = attrs.field(default=None, kw_only=True)
+    scope: Mapping[str, Any] | None = attrs.field(default=None, kw_only=True, eq=False, repr=False)
+    environ: Mapping[str, Any] | None = attrs.field(
+        default=None, kw_only=True, eq=False, repr=False
+    )
+
+    def json(self, max_values: int = 250_000) -> Any:
+        """The value of the body, which has been read from ``on_before_handler`` on.
+
+        :param max_values: JSON values that it may have, because small ones take fifty times their
+            size; see :attr:`.Limits.body_values`.
+        :raises ValueError: if the body is not JSON, has more values, or has not been read.
+        """
+        if self.body is None:
+            raise ValueError("the body has not been read")
+        if json_codec.has_more_values(self.body, max_values):
+            raise ValueError(f"the body has more than {max_values} JSON values")
+        return json_codec.decode(self.body)
 
     def with_headers(self, headers: Headers) -> Request:
         """This request with other headers, for hooks that add or remove one."""
@@ -153,15 +177,47 @@ class Request:
         if type(self) is not Request:
             return attrs.evolve(self, body=body)
         # This does what attrs.evolve() does, in two thirds of the time.
-        return Request(self.method, self.path, self.query, self.headers, body)
+        return Request(
+            *(self.method, self.path, self.query, self.headers, body),
+            user=self.user,
+            scope=self.scope,
+            environ=self.environ,
+        )
+
+    def in_place_of(self, other: Request, user: User | None) -> Request:
+        """This request with what only the server knows, as ``other`` had it.
+
+        :param user: who sends it; None if nobody has been asked.
+        """
+        known: dict[str, Any] = {} if user is None or self.user is user else {"user": user}
+        if self.scope is not other.scope:
+            known["scope"] = other.scope
+        if self.environ is not other.environ:
+            known["environ"] = other.environ
+        return attrs.evolve(self, **known) if known else self
+
+    def outlived(self) -> Request:
+        """What may be kept of this request when it is over: no body, and nothing of the server."""
+        kept = self.with_body(None)
+        if kept.scope is None and kept.environ is None:
+            return kept
+        return attrs.evolve(kept, scope=None, environ=None)
 
     @classmethod
     def from_target(
-        cls, method: str, target: str, headers: HeaderItems = (), body: bytes | None = None
+        cls,
+        method: str,
+        target: str,
+        headers: HeaderItems = (),
+        body: bytes | None = None,
+        *,
+        scope: Mapping[str, Any] | None = None,
     ) -> Request:
         """Build a request from a request target in any of the forms of RFC 9112 section 3.2.
 
         The authority and a fragment are dropped, because the core does not need them.
+
+        :param scope: see the class.
 
         :raises RemoteProtocolError: for a target of no form that ``method`` may have.
         """
@@ -176,7 +232,7 @@ class Request:
                     f"the request target is a path or a URL, not {target[:100]!r}"
                 )
         path, _, query = target.partition("?")
-        return cls(method, path or "/", query, headers, body)
+        return cls(method, path or "/", query, headers, body, scope=scope)
 
 
 def may_have_content(status: int, *, is_head: bool = False) -> bool:

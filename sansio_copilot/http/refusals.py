@@ -27,6 +27,14 @@ class Refusal(Exception):
 INTERNAL_ERROR: Final = Response.json({"error": "internal_error"}, 500)
 """RFC 9110 section 15.6.1. It says nothing of the cause, which may be private."""
 
+UNAUTHORIZED: Final = Response.json(
+    {"error": "Unauthorized", "message": "The request is of nobody who is known here"},
+    401,
+    # RFC 9110 section 11.6.1 has every 401 name a scheme.
+    {"www-authenticate": "Bearer"},
+)
+"""RFC 9110 section 15.5.2."""
+
 NOT_FOUND: Final = Response.json({"error": "Not found"}, 404)
 """RFC 9110 section 15.5.5."""
 
@@ -71,6 +79,11 @@ def too_large(message: str) -> Response:
 def invalid_body(details: str) -> Response:
     """The body is not what its endpoint takes (RFC 9110 section 15.5.1)."""
     return Response.json({"error": "Invalid request body", "details": details}, 400)
+
+
+def forbidden(message: str) -> Response:
+    """What is asked for is there, and is not for everybody (RFC 9110 section 15.5.4)."""
+    return Response.json({"error": "Forbidden", "message": message}, 403)
 
 
 def overloaded(message: str) -> Response:

@@ -13,7 +13,10 @@ because only the store could know of readers elsewhere.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeAlias
 from weakref import WeakValueDictionary
+
+_OwnedThread: TypeAlias = tuple[str | None, str]
 
 
 def _nothing() -> None:
@@ -62,13 +65,18 @@ class Audiences:
     """The audience of each thread's live run in this process, for as long as there is one."""
 
     def __init__(self) -> None:
-        self._by_thread: WeakValueDictionary[str, Audience] = WeakValueDictionary()
+        self._by_thread: WeakValueDictionary[tuple[str | None, str], Audience] = (
+            WeakValueDictionary()
+        )
 
-    def open(self, thread_id: str) -> Audience:
-        """A new audience, for a run that has just been opened."""
-        audience = self._by_thread[thread_id] = Audience()
+    def open(self, thread_id: str, owner: str | None = None) -> Audience:
+        """A new audience, for a run that has just been opened.
+
+        :param owner: the user whose the thread is. Somebody else who names it is no follower.
+        """
+        audience = self._by_thread[owner, thread_id] = Audience()
         return audience
 
-    def of(self, thread_id: str) -> Audience | None:
+    def of(self, thread_id: str, owner: str | None = None) -> Audience | None:
         """The audience of the thread's live run; None if it has no live run in this process."""
-        return self._by_thread.get(thread_id)
+        return self._by_thread.get((owner, thread_id))

@@ -13,6 +13,7 @@ import attrs
 from ag_ui.core import RunAgentInput
 
 from ..agents.protocols import AgentContext
+from ..users import User
 
 Outcome: TypeAlias = Literal["finished", "failed", "stopped", "sealed"]
 """How a run ended. "sealed" is one that another process, or the next run of its thread, has ended
@@ -49,6 +50,11 @@ class RunStart:
     def thread_id(self) -> str:
         """The thread."""
         return self.input.thread_id
+
+    @property
+    def user(self) -> User | None:
+        """Who has started it; None where the application knows no users."""
+        return self.context.user
 
     @property
     def run_id(self) -> str:

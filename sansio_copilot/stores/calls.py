@@ -31,6 +31,7 @@ from .protocol import (
     Signal,
     ThreadBusy,
     ThreadOfAnother,
+    ThreadOwner,
     ThreadPage,
     ThreadQuery,
     ThreadRecord,
@@ -188,6 +189,7 @@ _UPDATE_THREAD: Final = Method[ThreadRecord | None](
 _DELETE_THREAD: Final = Method[bool]("store method delete_thread", (bool,), is_over_when_false=True)
 _CLEAR: Final = Method[None]("store method clear")
 _CHECK: Final = Method[Any]("store method check")
+_OWNER_OF: Final = Method[ThreadOwner | None]("store method owner_of", (ThreadOwner, type(None)))
 
 
 def list_threads(store: ThreadStore, query: ThreadQuery) -> StoreCall[ThreadPage]:
@@ -224,6 +226,11 @@ def check(store: ThreadStore) -> StoreCall[Any] | None:
     """The call of the store's method ``check``; None if it has none."""
     function = getattr(store, "check", None)
     return None if function is None else _call(_CHECK, store, function)
+
+
+def owner_of(store: ThreadStore, thread_id: str) -> StoreCall[ThreadOwner | None]:
+    """The call of :meth:`.ThreadStore.owner_of`."""
+    return _call(_OWNER_OF, store, store.owner_of, thread_id)
 
 
 def check_cancel(method: str, cancel: Any) -> Cancel:

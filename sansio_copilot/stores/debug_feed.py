@@ -1,14 +1,35 @@
-"""The debug feed: every event of every run, for a developer's inspector.
+"""The debug feeds: every event of every run, for a developer's inspector.
 
-It carries everything that is said in every thread to whoever reads it, so a runtime has one only
-if it was made with ``debug=True``.
+A feed carries everything that is said in every thread of a user to whoever reads it, so a runtime
+has feeds only if it was made with ``debug=True``.
 """
 
 from __future__ import annotations
 
+from weakref import WeakValueDictionary
+
 from .. import json_codec
 from ..sse import FRAME, end_of_frame, frame_data
 from .protocol import Batch, Cancel, Notify, RunKey, nothing_to_cancel
+
+
+class DebugFeeds:
+    """The feed of each user that somebody reads; one for all where there are no users."""
+
+    def __init__(self) -> None:
+        self._by_owner: WeakValueDictionary[str | None, DebugFeed] = WeakValueDictionary()
+
+    def of(self, owner: str | None) -> DebugFeed:
+        """The feed of what is said in the threads of ``owner``, which lives as long as a reader
+        refers to it."""
+        return self._by_owner.setdefault(owner, DebugFeed())
+
+    def publish(
+        self, owner: str | None, agent_id: str, key: RunKey, frames: bytes, now: float
+    ) -> None:
+        """Tell the readers of the feed of ``owner``, if there are any."""
+        if (feed := self._by_owner.get(owner)) is not None:
+            feed.publish(agent_id, key, frames, now)
 
 
 class DebugFeed:

@@ -57,6 +57,7 @@ from .protocol import (
     Signal,
     ThreadBusy,
     ThreadOfAnother,
+    ThreadOwner,
     ThreadPage,
     ThreadQuery,
     ThreadRecord,
@@ -335,6 +336,10 @@ class MemoryStore:
                 if not thread.open_runs:
                     room.idle.pop(thread.thread_id, None)
                     room.remove(thread)
+
+    def owner_of(self, thread_id: str) -> ThreadOwner | None:
+        thread = self._room.threads.get(thread_id)
+        return None if thread is None else ThreadOwner(thread.owner)
 
     def _find(self, thread_id: str, owner: str | None) -> KeptThread | None:
         """The thread of that id, if it is its owner who asks."""

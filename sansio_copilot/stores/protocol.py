@@ -99,6 +99,17 @@ class ThreadOfAnother:
 
 
 @attrs.frozen
+class ThreadOwner:
+    """Whose a thread is.
+
+    :param owner: the id of a user; None for a thread that is nobody's, because it was opened where
+        the application knew no users.
+    """
+
+    owner: str | None
+
+
+@attrs.frozen
 class Orphan:
     """A run whose owner died: its lease ran out. Whoever is handed it finalizes and closes it.
 
@@ -433,6 +444,14 @@ class ThreadStore(Log, Protocol):
 
     def clear(self, owner: str | None = None) -> Answer[None]:
         """Forget all history of the owner's threads. Live runs go on."""
+        ...
+
+    def owner_of(self, thread_id: str) -> Answer[ThreadOwner | None]:
+        """Whose a thread is, be it that only a live run is in it; None if there is none.
+
+        It is asked in the name of somebody who may see the threads of others. A store that lacks
+        this method can be used by an application that has no such people.
+        """
         ...
 
 

@@ -13,7 +13,7 @@ import anyio.lowlevel
 import attrs
 from support.vectors import CONFIGS, scripted_agents
 
-from sansio_copilot import AudioFile, CopilotRuntime, Exchange, Limits, Request
+from sansio_copilot import AudioFile, CopilotRuntime, Exchange, Limits, MemoryStore, Request
 
 from .agents import AGENTS
 from .contexts import make_looking_runtime
@@ -21,6 +21,7 @@ from .faulty_agents import FAULTY
 from .faulty_parts import make_faulty_runtime
 from .hooks import make_hooks
 from .stores import ODD_STORES, AsyncStore, AwayStore, BlockingStore, in_a_file
+from .users import make_runtimes
 
 logger = logging.getLogger(__name__)
 
@@ -138,6 +139,17 @@ def make_runtime(base_path: str, limits: str) -> CopilotRuntime:
     others["faults"] = make_faulty_runtime(base_path=base_path, limits=LIMITS)
     others["blocking-faults"] = make_faulty_runtime(
         blocking=True, base_path=base_path, limits=LIMITS
+    )
+    owned = {
+        "users": MemoryStore(),
+        "users-plain": MemoryStore(),
+        "users-async-store": AsyncStore(),
+        "users-sqlite-store": in_a_file(),
+    }
+    others |= make_runtimes(AGENTS, owned, base_path=base_path, limits=LIMITS)
+    enveloped = {f"{name}-single": store for name, store in owned.items()}
+    others |= make_runtimes(
+        AGENTS, enveloped, mode="single-route", base_path=base_path, limits=LIMITS
     )
     return ConfiguredRuntime(
         AGENTS | FAULTY,

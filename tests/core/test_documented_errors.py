@@ -270,6 +270,8 @@ PROMISES = [
     Promise("agui_agent", (ANYTHING,), (TypeError,)),
     Promise("Request", (METHODS, PATHS, TEXT, HEADERS, BODIES), ()),
     Promise("Request.from_target", (METHODS, PATHS, HEADERS, BODIES), (RemoteProtocolError,)),
+    Promise("Request.json", (BODIES, st.integers()), (ValueError,),
+            lambda body, most: Request("POST", "/", body=body).json(most)),
     Promise("Request.with_body", (REQUESTS, st.binary()), (),
             lambda request, body: request.with_body(body)),
     Promise("Request.with_headers", (REQUESTS, HEADERS), (),
@@ -281,6 +283,7 @@ PROMISES = [
     Promise("Run.event", (STREAMS,), (), say),
     Promise("TranscriptionError", (TEXT, st.none() | TEXT), (ValueError,)),
     # sansio_copilot.events
+    Promise("User", (ANYTHING, ANYTHING), (TypeError, ValueError)),
     Promise("normalize_event", (EVENTS | ANYTHING,), (EventError,)),
     Promise("normalize_input", (JSON,), (EventError,)),
     Promise("verify_events", (STREAMS,), (EventError,)),
@@ -380,10 +383,11 @@ NOTHING_FROM_OUTSIDE = {
         "are a binding's to call; test_exchange.py and test_run.py have their errors"
     ),
     "MemoryStore.append MemoryStore.close_run MemoryStore.renew MemoryStore.watch_run"
-    " MemoryStore.read MemoryStore.watch MemoryStore.orphans MemoryStore.clear ThreadStore": (
-        "take keys and cursors of the store's own, and the core's frames"
-    ),
-    "CopilotRuntime.behind_cors CopilotRuntime.sweep MessageFolder.close": "take nothing",
+    " MemoryStore.read MemoryStore.watch MemoryStore.orphans MemoryStore.clear MemoryStore.owner_of"
+    " ThreadStore": ("take keys and cursors of the store's own, and the core's frames"),
+    "CopilotRuntime.behind_cors CopilotRuntime.sweep CopilotRuntime.where_exposed"
+    " MessageFolder.close Request.outlived": "take nothing",
+    "Request.in_place_of": "takes what has been checked",
     "frame_data": "takes the core's frames",
     "may_have_content": "takes the status of a response, which has been checked",
     "text_agent": "takes a function, and calls it in a run",

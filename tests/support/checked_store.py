@@ -26,6 +26,7 @@ from sansio_copilot.stores.protocol import (
     RunResult,
     Signal,
     ThreadBusy,
+    ThreadOwner,
     ThreadPage,
     ThreadQuery,
     ThreadRecord,
@@ -183,6 +184,9 @@ class CheckedStore:
         self._fail("clear")
         self.real.clear(owner)
         self.model.clear()
+
+    def owner_of(self, thread_id: str) -> ThreadOwner | None:
+        return self.real.owner_of(thread_id)
 
     def orphans(self, limit: int) -> list[Orphan]:
         return self.real.orphans(limit)

@@ -29,6 +29,7 @@ from sansio_copilot.stores.protocol import (
     RunRequest,
     RunResult,
     Signal,
+    ThreadOwner,
     ThreadPage,
     ThreadQuery,
     ThreadRecord,
@@ -225,6 +226,10 @@ class LateStore:
     async def clear(self, owner: str | None = None) -> None:
         async with _Trip(self, "clear"):
             self.inner.clear(owner)
+
+    async def owner_of(self, thread_id: str) -> ThreadOwner | None:
+        async with _Trip(self, "owner_of"):
+            return self.inner.owner_of(thread_id)
 
     async def orphans(self, limit: int) -> list[Orphan]:
         async with _Trip(self, "orphans"):

@@ -26,7 +26,7 @@ from ..serving.running import running_library, running_loop
 from ..serving.service import Service
 from ..serving.signals import comes_again
 from ..serving.workers import warn_of_workers
-from .request import is_behind_cors
+from .request import is_behind_cors, is_exposed
 from .responder import Responder
 from .wire import Receive, Scope, Send
 
@@ -59,7 +59,8 @@ class CopilotASGI:
         self, runtime: CopilotRuntime, *, grace_seconds: float = 10.0, close_on_signals: bool = True
     ) -> None:
         self._runtime = runtime
-        self._behind_cors = runtime.behind_cors()
+        self._variants = {False: (runtime, runtime.behind_cors())}
+        """The runtime as it is, and behind another CORS policy: by whether it is exposed."""
         self._grace_seconds = grace_seconds
         self._close_on_signals = close_on_signals
         self._asked = False
@@ -88,13 +89,20 @@ class CopilotASGI:
                 raise ValueError(f"CopilotASGI serves http, not {other!r}")
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        runtime = self._behind_cors if is_behind_cors(scope) else self._runtime
+        runtime = self._runtime_for(scope)
         # The signals are watched from the first request on and not from the first run, because a
         # hook that waits may keep a server from its end too.
         self._watch()
         service = self._service()
         responder = Responder(service, runtime, scope, receive, send)
         await responder.answer(service.open)
+
+    def _runtime_for(self, scope: Scope) -> CopilotRuntime:
+        exposed = is_exposed(scope)
+        if exposed not in self._variants:
+            runtime = self._runtime.where_exposed()
+            self._variants[exposed] = (runtime, runtime.behind_cors())
+        return self._variants[exposed][is_behind_cors(scope)]
 
     def begin_close(self, grace_seconds: float | None = None) -> None:
         """Begin to end the runs of all loops, and return at once.

@@ -11,6 +11,7 @@ import attrs
 from sansio_copilot import Request
 from sansio_copilot.http.paths import from_base_path
 
+from ..net.addresses import is_elsewhere
 from ..serving.bodies import length_of
 
 # These characters stay as they are when a decoded path is encoded again, because they are valid in
@@ -31,9 +32,17 @@ def request_of(scope: Mapping[str, Any], base_path: str | None) -> Request:
     headers = (
         (name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]
     )
-    request = Request.from_target(scope["method"], target, headers)
+    request = Request.from_target(scope["method"], target, headers, scope=scope)
     path = from_base_path(request.path, scope.get("root_path", ""), base_path)
     return request if path == request.path else attrs.evolve(request, path=path)
+
+
+def is_exposed(scope: Mapping[str, Any]) -> bool:
+    """Whether the request has come to an address that other machines reach, or from one of them.
+
+    A server that listens on all addresses reports that of the connection.
+    """
+    return is_elsewhere(scope.get("server")) or is_elsewhere(scope.get("client"))
 
 
 def is_behind_cors(scope: Mapping[str, Any]) -> bool:

@@ -134,6 +134,7 @@ class Server:
         """Begin to accept; called once, by :func:`start_server`."""
         self.port = listeners.port
         logger.info("serving on %s", listeners.describe(tls=ssl is not None))
+        self._service.served_at(*listeners.addresses)
         acceptor = Acceptor(
             listeners.sockets,
             lambda: Connection(self._service, self._backend),

@@ -75,6 +75,11 @@ class Listeners:
         listener = self.sockets[0]
         return 0 if listener.family == socket.AF_UNIX else int(listener.getsockname()[1])
 
+    @property
+    def addresses(self) -> list[object]:
+        """The addresses that the sockets are bound to."""
+        return [listener.getsockname() for listener in self.sockets]
+
     def describe(self, *, tls: bool) -> str:
         """The addresses as people write them: ``http://127.0.0.1:4000``, or ``unix:`` and a path.
 

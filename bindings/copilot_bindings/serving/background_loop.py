@@ -54,7 +54,6 @@ class BackgroundLoop:
         stop_listening: Callable[[], object] = lambda: None,
         calls: Calls | None = None,
     ) -> None:
-        self.runtime = runtime
         self.process = os.getpid()
         """The id of the process that has the loop's thread; a forked process does not have it."""
         self.failure: BaseException | None = None
@@ -68,7 +67,7 @@ class BackgroundLoop:
         # in a forked process that would be finalized too, and wait for a thread of the parent.
         self._thread = threading.Thread(
             target=self._live,
-            args=(grace_seconds, stop_listening, calls, begun),
+            args=(runtime, grace_seconds, stop_listening, calls, begun),
             name="copilot-loop",
             daemon=True,
         )
@@ -76,6 +75,11 @@ class BackgroundLoop:
         begun.result()
 
     # Requests of other threads
+
+    @property
+    def runtime(self) -> CopilotRuntime:
+        """What is served, as the place has it where it is served."""
+        return self.service.runtime
 
     @property
     def calls(self) -> Calls:
@@ -164,6 +168,7 @@ class BackgroundLoop:
 
     def _live(
         self,
+        runtime: CopilotRuntime,
         grace_seconds: float,
         stop_listening: Callable[[], object],
         calls: Calls | None,
@@ -171,7 +176,7 @@ class BackgroundLoop:
     ) -> None:
         async def main() -> None:
             self.backend = AsyncioBackend()
-            self.service = Service(self.runtime, self.backend, grace_seconds, calls)
+            self.service = Service(runtime, self.backend, grace_seconds, calls)
             await self.service.life.open()
             async with BlockingPortal() as self._portal:
                 begun.set_result(None)

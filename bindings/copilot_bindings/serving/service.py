@@ -46,6 +46,7 @@ from typing import Protocol
 
 from sansio_copilot import CopilotRuntime, Run, RunRefused
 
+from ..net.addresses import is_elsewhere
 from .backend import Backend
 from .bodies import Bodies
 from .calls import Calls
@@ -118,6 +119,14 @@ class Service:
     def home(self) -> Backend:
         """The backend on which async functions are to be awaited."""
         return self.backend
+
+    def served_at(self, *addresses: object) -> None:
+        """Have the runtime know if other machines reach it.
+
+        :param addresses: where connections are accepted, or one has been.
+        """
+        if not self.runtime.exposed and any(map(is_elsewhere, addresses)):
+            self.runtime = self.runtime.where_exposed()
 
     # Runs
 

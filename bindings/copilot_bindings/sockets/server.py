@@ -171,6 +171,7 @@ class Server:
         """Begin to accept; called once, by :func:`start_server`."""
         self.port = listeners.port
         logger.info("serving on %s", listeners.describe(tls=ssl is not None))
+        self._loop.service.served_at(*listeners.addresses)
         self._acceptor = Acceptor(listeners, partial(self._serve_accepted, ssl))
 
     def serve_socket(self, sock: socket.socket) -> None:
@@ -180,6 +181,8 @@ class Server:
 
         :param sock: an accepted socket, or an ``ssl.SSLSocket`` before or after its handshake.
         """
+        with contextlib.suppress(OSError):
+            self._loop.service.served_at(sock.getsockname())
         Connection(self._loop, sock).serve()
 
     def serve_until_closed(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sansio_copilot.sse import end_of_frame
+from sansio_copilot.stores.protocol import ThreadOwner
 
 PIECE_BYTES = 48 * 1024
 """How much of a run's compacted frames is one record, so that a page is read without the rest."""
@@ -48,3 +49,8 @@ def from_bytes(data: bytes) -> str:
 def owner_to_bytes(owner: str | None) -> bytes:
     """An owner as a server has it, which tells nobody from somebody with an empty id."""
     return b"-" if owner is None else b"o" + to_bytes(owner)
+
+
+def owner_from_bytes(data: bytes) -> ThreadOwner:
+    """What :func:`owner_to_bytes` was given."""
+    return ThreadOwner(None if data == b"-" else from_bytes(data[1:]))

@@ -24,6 +24,7 @@ from ..serving.service import Service
 from ..serving.signals import EndingSignals
 from ..serving.trio_backend import TrioBackend
 from .connection import Connection
+from .stream import socket_of
 
 logger = logging.getLogger(__name__)
 
@@ -147,6 +148,7 @@ class Server:
         self._listeners = listeners
         self.port = listeners.port
         logger.info("serving on %s", listeners.describe(tls=ssl is not None))
+        self._service.served_at(*listeners.addresses)
         self._nursery.start_soon(self._accept, listeners, ssl)
 
     @property
@@ -168,6 +170,9 @@ class Server:
 
         :param stream: for example a ``trio.SocketStream`` or a ``trio.SSLStream``.
         """
+        if self._listeners is None and (transport := socket_of(stream)) is not None:
+            with contextlib.suppress(OSError):
+                self._service.served_at(transport.socket.getsockname())
         await Connection(self._service, self._backend, stream).serve()
 
     def begin_close(self) -> None:

@@ -31,7 +31,14 @@ from ..serving.service import SHUTDOWN
 from ..serving.signals import comes_again, send_to_main_thread
 from ..serving.workers import warn_of_workers
 from .answer import Answer
-from .environ import BodyEndsEarly, Environ, StartResponse, request_of, send_whole
+from .environ import (
+    BodyEndsEarly,
+    Environ,
+    StartResponse,
+    is_exposed,
+    request_of,
+    send_whole,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +66,7 @@ class CopilotWSGI:
         self._loop: BackgroundLoop | None = None
         self._forked: list[BackgroundLoop] = []
         self._calls = (os.getpid(), Calls(runtime))
+        self._where_exposed: CopilotRuntime | None = None
         self._asked = 0
         """The id of the process that has looked for other workers of the same server."""
         self.closing = False
@@ -78,7 +86,9 @@ class CopilotWSGI:
             where = environ.get("SERVER_NAME", ""), environ.get("SERVER_PORT")
             several = bool(environ.get("wsgi.multiprocess"))
             warn_of_workers(self.runtime.store, *where, several=several)
-        exchange = self.runtime.exchange(request, time.time(), closing=self.closing)
+        exposed = not self.runtime.exposed and is_exposed(environ)
+        runtime = self._exposed() if exposed else self.runtime
+        exchange = runtime.exchange(request, time.time(), closing=self.closing)
         answer = Answer(self, exchange, environ, start_response)
         try:
             answer.begin()
@@ -89,6 +99,14 @@ class CopilotWSGI:
             answer.close()
             raise
         return answer
+
+    def _exposed(self) -> CopilotRuntime:
+        """The runtime as other machines reach it, which warns of that once."""
+        if self._where_exposed is None:
+            with self._lock:
+                if self._where_exposed is None:
+                    self._where_exposed = self.runtime.where_exposed()
+        return self._where_exposed
 
     def _open(self) -> Response | None:
         """Open what has to be open in this process before anything is served.

@@ -14,6 +14,7 @@ from wsgiref.util import is_hop_by_hop
 from sansio_copilot import RemoteProtocolError, Request, Response
 from sansio_copilot.http.paths import from_base_path
 
+from ..net.addresses import is_elsewhere
 from ..serving.bodies import Body, length_of
 
 Environ: TypeAlias = dict[str, Any]
@@ -45,7 +46,16 @@ def request_of(environ: Environ, base_path: str | None) -> Request:
         from_base_path(_path_of(environ), _prefix_of(environ), base_path),
         environ.get("QUERY_STRING", ""),
         _fields_of(environ),
+        environ=environ,
     )
+
+
+def is_exposed(environ: Environ) -> bool:
+    """Whether the request has come to an address that other machines reach, or from one of them.
+
+    The name of a server is its address only with some of them, but all of them tell the client's.
+    """
+    return is_elsewhere(environ.get("SERVER_NAME")) or is_elsewhere(environ.get("REMOTE_ADDR"))
 
 
 def announced_length(environ: Environ) -> int | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from ...stores.protocol import Orphan, RunRequest, Signal
+from ...stores.protocol import Orphan, RunRequest, Signal, ThreadOfAnother, ThreadOwner
 from .driven import Driven, StoreTests, Told, frame, result_of
 
 
@@ -90,15 +90,27 @@ class LeasedStoreConformance(StoreTests):
         assert store.replay("t0", f"{lost.key.token}.0") == frame(lost.key, 1)
 
     def test_anothers_orphan_is_not_handed_to_a_user(self) -> None:
-        store, _ = self.orphaned("ann")
+        store, [lost] = self.orphaned("ann")
+        assert store.open_run(RunRequest("t0", "next", "agent", owner="bob")) == ThreadOfAnother()
         assert store.request_stop("t0", None, "bob") is False
+        assert store.delete_thread("t0", "bob") is False
         assert store.rest(store.open_cursor("t0", None, "bob")) == (b"", True)
+        assert store.owner_of("t0") == ThreadOwner("ann")
+        assert store.open_run(RunRequest("t0", "next", "agent", owner="ann")) == lost
 
 
 class SupersedingStoreConformance(StoreTests):
     """What a store promises in which the next run of a busy thread supersedes the live one."""
 
     supersedes = True
+
+    def test_anothers_run_is_not_superseded(self) -> None:
+        store = self.new()
+        run = store.opened("t", "live", owner="ann")
+        for run_id in ("next", "live"):
+            request = RunRequest("t", run_id, "agent", owner="bob")
+            assert store.open_run(request) == ThreadOfAnother()
+        assert store.append(run.key, 0, frame(run.key, 0)) is Signal.CONTINUE
 
     def test_the_live_run_is_stopped_and_ends_as_history_in_front(self) -> None:
         store, told = self.new(), Told()

@@ -9,6 +9,7 @@ from ...stores.protocol import (
     RunRequest,
     Signal,
     ThreadOfAnother,
+    ThreadOwner,
     ThreadQuery,
     UnknownCursor,
 )
@@ -156,12 +157,40 @@ class ThreadTests(StoreTests):
         assert [one.name for one in store.listed(ThreadQuery("ann"))] == [None]
         assert store.listed(ThreadQuery("bob")) == []
 
+    def test_whose_a_thread_is(self) -> None:
+        store = self.owned()
+        store.ended("nobody's", "1")
+        store.opened("live", owner="ann")
+        for thread_id, owner in (("ann", "ann"), ("bob", "bob"), ("nobody's", None)):
+            assert store.owner_of(thread_id) == ThreadOwner(owner)
+        assert store.owner_of("live") == ThreadOwner("ann"), "though it has no history yet"
+        assert store.owner_of("none") is None
+        assert store.delete_thread("ann", "ann") is True
+        assert store.owner_of("ann") is None
+
     def test_a_list_is_of_one_owner(self) -> None:
         store = self.owned()
         store.ended("nobody's", "1")
         for owner, expected in (("ann", "ann"), ("bob", "bob"), (None, "nobody's")):
             listed = store.listed(ThreadQuery(owner, limit=1))
             assert [one.thread_id for one in listed] == [expected]
+
+    def test_the_ids_of_another_are_of_no_use(self) -> None:
+        """Neither those of events, nor of messages, nor of runs, nor the places of pages."""
+        store = self.new()
+        hers = store.ended("ann", "1", "2", owner="ann", message_ids=frozenset({"m"}))
+        his = store.opened("bob", hers.run_id, owner="bob", message_ids=("m",))
+        assert his.known_message_ids == frozenset()
+        store.append(his.key, 0, frame(his.key, 0))
+        for position in ("0", "1", "c0"):
+            after = f"{hers.token}.{position}"
+            assert store.replay("bob", after, "bob") == frame(his.key, 0)
+            assert store.replay("ann", after, "bob") == b""
+        store.close_run(his.key, 0, frame(his.key, 0), result_of(his.key, "3"))
+        store.ended("ann2", "1", owner="ann")
+        page = store.list_threads(ThreadQuery("ann", limit=1))
+        behind_hers = store.list_threads(ThreadQuery("bob", cursor=page.next_cursor))
+        assert {one.thread_id for one in behind_hers.threads} <= {"bob"}
 
     def test_an_id_is_free_when_its_thread_is_gone(self) -> None:
         store = self.owned()

@@ -143,14 +143,14 @@ def test_a_request_whose_body_has_been_read() -> None:
 def test_those_of_a_class_of_the_application_stay_so() -> None:
     @attrs.frozen
     class Authenticated(Request):
-        user: str = ""
+        login: str = ""
 
     @attrs.frozen
     class Traced(Response):
         trace: str = attrs.field(default="", kw_only=True)
 
-    request = Authenticated("POST", "/x", user="u")
-    assert request.with_body(b"body") == Authenticated("POST", "/x", body=b"body", user="u")
+    request = Authenticated("POST", "/x", login="u")
+    assert request.with_body(b"body") == Authenticated("POST", "/x", body=b"body", login="u")
     response = Traced(trace="t")
     assert response.with_headers(Headers({"a": "1"})) == Traced(200, {"a": "1"}, trace="t")
 

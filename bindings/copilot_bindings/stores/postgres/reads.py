@@ -12,6 +12,7 @@ from sansio_copilot.stores.places import cursor_behind, place_at
 from sansio_copilot.stores.protocol import (
     Batch,
     LogGone,
+    ThreadOwner,
     ThreadPage,
     ThreadQuery,
     ThreadRecord,
@@ -19,7 +20,7 @@ from sansio_copilot.stores.protocol import (
 
 from ..cursors import Cursor
 from ..pipeline import Command, Steps
-from ..texts import from_bytes, owner_to_bytes, to_bytes
+from ..texts import from_bytes, owner_from_bytes, owner_to_bytes, to_bytes
 
 _RUNS_AT_ONCE = 512
 _ROWS_AT_ONCE = 512
@@ -192,6 +193,14 @@ def text(schema: str, thread_id: str, column: str, owner: str | None) -> Steps[b
         )
     ]
     return rows[0][0] if rows else None
+
+
+def owner_of(schema: str, thread_id: str) -> Steps[ThreadOwner | None]:
+    """See :meth:`.ThreadStore.owner_of`."""
+    (rows,) = yield [
+        (f"SELECT owner FROM {schema}.thread WHERE thread_id = %s", (to_bytes(thread_id),), 0)
+    ]
+    return owner_from_bytes(rows[0][0]) if rows else None
 
 
 def list_threads(schema: str, query: ThreadQuery) -> Steps[ThreadPage]:

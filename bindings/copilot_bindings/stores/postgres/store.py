@@ -49,6 +49,7 @@ from sansio_copilot.stores.protocol import (
     RunRequest,
     RunResult,
     Signal,
+    ThreadOwner,
     ThreadPage,
     ThreadQuery,
     ThreadRecord,
@@ -337,3 +338,7 @@ class PostgresStore:
     def clear(self, owner: str | None = None) -> Future[None]:
         engine = self._engine()
         return engine.write(threads.clear(engine.runs, owner))
+
+    def owner_of(self, thread_id: str) -> Future[ThreadOwner | None]:
+        engine = self._engine()
+        return engine.read(reads.owner_of(engine.schema, thread_id))

@@ -12,6 +12,7 @@ from sansio_copilot.stores.places import cursor_behind, place_at
 from sansio_copilot.stores.protocol import (
     Batch,
     LogGone,
+    ThreadOwner,
     ThreadPage,
     ThreadQuery,
     ThreadRecord,
@@ -19,7 +20,7 @@ from sansio_copilot.stores.protocol import (
 
 from ..cursors import Cursor
 from ..pipeline import Command, Steps
-from ..texts import from_bytes, owner_to_bytes, to_bytes
+from ..texts import from_bytes, owner_from_bytes, owner_to_bytes, to_bytes
 from . import scripts
 from .names import Names
 
@@ -161,6 +162,12 @@ def text(names: Names, thread_id: str, field: str, owner: str | None) -> Steps[b
     key = names.thread(thread_id)
     ((found, value),) = yield [("HMGET", key, "owner", field)]
     return value if found == owner_to_bytes(owner) else None
+
+
+def owner_of(names: Names, thread_id: str) -> Steps[ThreadOwner | None]:
+    """See :meth:`.ThreadStore.owner_of`."""
+    ((there, owner),) = yield [("HMGET", names.thread(thread_id), "id", "owner")]
+    return None if there is None else owner_from_bytes(owner)
 
 
 def list_threads(names: Names, query: ThreadQuery) -> Steps[ThreadPage]:

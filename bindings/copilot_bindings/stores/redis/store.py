@@ -44,6 +44,7 @@ from sansio_copilot.stores.protocol import (
     RunRequest,
     RunResult,
     Signal,
+    ThreadOwner,
     ThreadPage,
     ThreadQuery,
     ThreadRecord,
@@ -309,3 +310,7 @@ class RedisStore:
     def clear(self, owner: str | None = None) -> Future[None]:
         engine = self._engine()
         return engine.submit(threads.clear(engine.runs, owner))
+
+    def owner_of(self, thread_id: str) -> Future[ThreadOwner | None]:
+        engine = self._engine()
+        return engine.submit(reads.owner_of(engine.names, thread_id))

@@ -12,6 +12,7 @@ from sansio_copilot.stores.places import cursor_behind, place_at
 from sansio_copilot.stores.protocol import (
     Batch,
     LogGone,
+    ThreadOwner,
     ThreadPage,
     ThreadQuery,
     ThreadRecord,
@@ -53,6 +54,16 @@ def thread_of(db: sqlite3.Connection, thread_id: str, owner: str | None) -> int 
         (to_text(thread_id), None if owner is None else to_text(owner)),
     ).fetchone()
     return None if found is None else found[0]
+
+
+def owner_of(db: sqlite3.Connection, thread_id: str) -> ThreadOwner | None:
+    """See :meth:`.ThreadStore.owner_of`."""
+    found = db.execute(
+        "SELECT owner FROM thread WHERE thread_id = ? AND dead = 0", (to_text(thread_id),)
+    ).fetchone()
+    if found is None:
+        return None
+    return ThreadOwner(None if found[0] is None else from_text(found[0]))
 
 
 def open_cursor(

@@ -45,6 +45,7 @@ from sansio_copilot.stores.protocol import (
     RunRequest,
     RunResult,
     Signal,
+    ThreadOwner,
     ThreadPage,
     ThreadQuery,
     ThreadRecord,
@@ -361,3 +362,6 @@ class SQLiteStore:
 
     def clear(self, owner: str | None = None) -> Future[None]:
         return self._engine().write(lambda tx: threads.clear(tx, owner))
+
+    def owner_of(self, thread_id: str) -> Future[ThreadOwner | None]:
+        return self._engine().read(lambda db: reads.owner_of(db, thread_id))
