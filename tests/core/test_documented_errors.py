@@ -376,7 +376,9 @@ NOTHING_FROM_OUTSIDE = {
     "AgentContext AudioFile HookContext Route Envelope ServerSentEvent EventId ClientResponse"
     " Event ToolCall Recording RecordingAgent ReplayAgent": ("hold what they are given"),
     "BodyRefused BodyTimeout BodyTooLarge LocalProtocolError RemoteProtocolError RunRefused"
-    " StoreUnavailable EventError InvalidEnvelope ExchangeState RunState": ("are raised, or named"),
+    " StoreAnswerLost StoreUnavailable EventError InvalidEnvelope ExchangeState RunState": (
+        "are raised, or named"
+    ),
     "Exchange Exchange.done Exchange.failed Exchange.client_gone Run Run.start Run.agent_ended"
     " Run.check Run.signalled Run.flush Run.resume Run.settle Run.interrupt Run.abandon"
     " Run.stored Run.store_failed Run.events": (
@@ -387,7 +389,7 @@ NOTHING_FROM_OUTSIDE = {
     " ThreadStore": ("take keys and cursors of the store's own, and the core's frames"),
     "CopilotRuntime.behind_cors CopilotRuntime.sweep CopilotRuntime.where_exposed"
     " MessageFolder.close Request.outlived": "take nothing",
-    "Request.in_place_of": "takes what has been checked",
+    "CopilotRuntime.needs_start Request.in_place_of": "takes what has been checked",
     "frame_data": "takes the core's frames",
     "may_have_content": "takes the status of a response, which has been checked",
     "text_agent": "takes a function, and calls it in a run",

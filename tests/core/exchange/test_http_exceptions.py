@@ -75,7 +75,7 @@ class Odd(Exception):
         Odd(status_code=200),
         Odd(status_code=600),
         Odd(status_code="401"),
-        Odd(status_code=401, detail={1, 2}),
+        Odd(status_code=401, detail=print),
         Odd(status_code=401, headers={"a": "b\n"}),
         Odd(status_code=401, headers=5),
         ValueError("x"),
