@@ -32,9 +32,12 @@ def _binaries() -> Path:
 
 
 class PostgresServer:
-    """A server that loses nothing when it is killed, and something at a power failure."""
+    """A server that loses nothing when it is killed, and something at a power failure.
 
-    def __init__(self) -> None:
+    :param primary: the server whose standby it is; see :meth:`promote`.
+    """
+
+    def __init__(self, primary: PostgresServer | None = None) -> None:
         # The directory is not one of pytest's, since a server that root begins is not root's.
         self._directory = Path(tempfile.mkdtemp(prefix="postgres-"))
         self._bin = _binaries()
@@ -48,18 +51,10 @@ class PostgresServer:
         self.port = free_port()
         self.url = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
         self._log = self._directory / "log"
-        with self._log.open("ab") as log:
-            subprocess.run(
-                [
-                    *(self._bin / "initdb", "-D", self._data, "-U", "postgres"),
-                    *("--auth=trust", "--encoding=utf8", "--no-sync"),
-                ],
-                check=True,
-                cwd=self._directory,
-                stdout=log,
-                stderr=log,
-                **self._options,
-            )
+        if primary is None:
+            self._run("initdb", "-D", self._data, "-U", "postgres")
+        else:
+            self._run("pg_basebackup", "-D", self._data, "-d", primary.url, "-R", "-c", "fast")
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -77,6 +72,32 @@ class PostgresServer:
             except psycopg.OperationalError:
                 assert time.monotonic() < deadline, self._log.read_text()[-2000:]
                 time.sleep(0.02)
+
+    def _run(self, program: str, *args: Any) -> None:
+        more = {
+            "initdb": ("--auth=trust", "--encoding=utf8", "--no-sync"),
+            "pg_basebackup": ("--no-sync",),
+        }
+        with self._log.open("ab") as log:
+            subprocess.run(
+                [self._bin / program, *args, *more[program]],
+                check=True,
+                cwd=self._directory,
+                stdout=log,
+                stderr=log,
+                **self._options,
+            )
+
+    def promote(self) -> None:
+        """Have a standby take writes."""
+        with self.connect() as db:
+            db.execute("SELECT pg_promote()")
+
+    def set(self, name: str, value: str) -> None:
+        """Change one of its settings, for all sessions."""
+        with self.connect() as db:
+            db.execute(f"ALTER SYSTEM SET {name} = {value}".encode())
+            db.execute("SELECT pg_reload_conf()")
 
     def _begin(self) -> subprocess.Popen[bytes]:
         settings = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -47,6 +48,8 @@ class RedisServer:
                 ],
                 stdout=log,
                 stderr=log,
+                # A file that must not grow is an error of a write then, and no signal that kills.
+                restore_signals=False,
             )
         deadline = time.monotonic() + _SECONDS
         while True:
@@ -66,6 +69,13 @@ class RedisServer:
         """End it for good, and remove its files."""
         self._end(signal.SIGKILL)
         shutil.rmtree(self.directory, ignore_errors=True)
+
+    def have_room(self, has_room: bool) -> None:
+        """Whether its files may grow, or the disk is full."""
+        assert self._process is not None
+        sizes = [path.stat().st_size for path in self.directory.rglob("*.aof")]
+        limit = resource.RLIM_INFINITY if has_room else max(sizes)
+        resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 
     def pause(self) -> None:
         """Have it answer nothing more."""

@@ -9,16 +9,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
+from support.proxy import Proxy
 
 from copilot_bindings.stores.retention import Retention
-from sansio_copilot import StoreUnavailable
+from sansio_copilot import StoreAnswerLost, StoreUnavailable
 from sansio_copilot.stores.protocol import (
     Batch,
     LogGone,
     Orphan,
+    RunOpened,
     RunRequest,
     Signal,
     ThreadBusy,
@@ -87,8 +90,21 @@ def insistently(call: Callable[[], Any]) -> Any:
             time.sleep(0.02)
 
 
+def insistently_lost(call: Callable[[], Any]) -> Any:
+    """The same while its answers are lost."""
+    deadline = time.monotonic() + SECONDS
+    while True:
+        try:
+            return call()
+        except StoreAnswerLost:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
 class SharedStoreTests:
     """To be filled in for one kind of store."""
+
+    server: Any
 
     def make(self, **options: Any) -> Any:
         """A store, of the same threads as the others of this test."""
@@ -105,6 +121,16 @@ class SharedStoreTests:
     def cut_connections(self) -> None:
         """Break off every connection that the server has."""
         raise NotImplementedError
+
+    def paused(self) -> AbstractContextManager[None]:
+        """Meanwhile the server does nothing."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def proxy(self) -> Iterator[Proxy]:
+        proxy = Proxy(self.server.port)
+        yield proxy
+        proxy.close()
 
     def parts(self) -> tuple[Any, Any]:
         """The store's module that reads, and its class that listens."""
@@ -281,6 +307,93 @@ class SharedStoreTests:
         given_up = [future for future in futures if future.cancel()]
         assert all(future.cancelled() or future.result() for future in futures)
         del given_up
+
+    def behind(self, proxy: Proxy, **options: Any) -> Driven:
+        """A process that reaches the server by another address."""
+        server = self.server
+        url = server.url.replace(f":{server.port}/", f":{proxy.port}/")
+        return self.process(url=url, **options)
+
+    def test_an_append_whose_answer_is_lost_is_there_once(self, proxy: Proxy) -> None:
+        here = self.behind(proxy)
+        run = here.opened()
+        whole = b""
+        for position in range(6):
+            one = frame(run.key, position)
+            if position % 2:
+                with proxy.losing_answers(), pytest.raises(StoreAnswerLost):
+                    here.append(run.key, len(whole), one)
+            insistently(lambda: here.append(run.key, len(whole), one))  # noqa: B023
+            whole += one
+        end = (run.key, len(whole), b"", result_of(run.key, "1"))
+        with proxy.losing_answers(), pytest.raises(StoreAnswerLost):
+            here.close_run(*end)
+        insistently(lambda: here.close_run(*end))
+        assert here.rest(run.cursor) == (whole, True)
+        assert here.history("t", "frames") == frame(run.key, "c0", "1")
+        assert [record.thread_id for record in here.listed(ThreadQuery())] == ["t"]
+
+    def test_what_was_never_sent_has_no_answer_to_lose(self, proxy: Proxy) -> None:
+        here = self.behind(proxy)
+        run = here.opened()
+        proxy.close()
+        with pytest.raises(StoreUnavailable) as caught:
+            insistently_lost(lambda: here.append(run.key, 0, frame(run.key, 0)))
+        assert not isinstance(caught.value, StoreAnswerLost)
+
+    def test_a_run_is_opened_once_though_the_answer_is_lost(self, proxy: Proxy) -> None:
+        here = self.behind(proxy)
+        request = RunRequest("t", "r", "agent", opened_at=1.0)
+        here.check()
+        with proxy.losing_answers(), pytest.raises(StoreAnswerLost):
+            here.open_run(request)
+        opened = insistently(lambda: here.open_run(request))
+        assert isinstance(opened, RunOpened)
+        assert here.renew(opened.key) is Signal.CONTINUE
+
+    def test_what_was_done_before_its_answer_was_lost_is_known_to_be(self, proxy: Proxy) -> None:
+        """The exchange, which makes these calls again, says what the first would have been told."""
+        here = self.behind(proxy)
+        # A server that is sent a script by its name alone may not know it yet.
+        assert here.delete_thread("t") is here.request_stop("t", None, None) is False
+        here.ended("t", "1")
+        with proxy.losing_answers(), pytest.raises(StoreAnswerLost):
+            here.delete_thread("t")
+        assert insistently(lambda: here.delete_thread("t")) is False
+        here.opened("t")
+        with proxy.losing_answers(), pytest.raises(StoreAnswerLost):
+            here.request_stop("t", None, None)
+        assert insistently(lambda: here.request_stop("t", None, None)) is False
+
+    def goes_on(self, here: Driven, there: Driven, between: Callable[[], object]) -> None:
+        """A run of one process that another follows outlives what happens in its middle."""
+        run = here.opened()
+        reader = Reader(there, there.open_cursor("t", None, None))
+        whole = b""
+        for position in range(20):
+            if position == 10:
+                between()
+            one = frame(run.key, position)
+            signal = insistently(lambda: here.append(run.key, len(whole), one))  # noqa: B023
+            assert signal is Signal.CONTINUE
+            whole += one
+            reader.go_on()
+        insistently(lambda: here.close_run(run.key, len(whole), b"", result_of(run.key, "1")))
+        reader.until(lambda: reader.ended)
+        assert reader.data == whole
+        assert insistently(lambda: here.replay("t")) == frame(run.key, "c0", "1")
+
+    def test_a_server_that_hangs_is_waited_for(self) -> None:
+        """A call that it has taken is answered when it goes on, and is not made twice."""
+        here = self.process()
+        run = here.opened()
+        whole = frame(run.key, 0)
+        with self.paused():
+            appending: Future[Any] = here.store.append(run.key, 0, whole)
+            with pytest.raises(TimeoutError):
+                appending.result(0.5)
+        assert appending.result(SECONDS) is Signal.CONTINUE
+        assert here.rest(run.cursor) == (whole, False)
 
     # Owners that die
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 from support.postgres_server import PostgresServer
 
 from copilot_bindings.stores import StoreError
-from copilot_bindings.stores.postgres import PostgresStore, reads
+from copilot_bindings.stores.postgres import PostgresStore, link, reads
 from copilot_bindings.stores.postgres.listener import Listener
-from sansio_copilot import StoreUnavailable
+from sansio_copilot import StoreAnswerLost, StoreUnavailable
+from sansio_copilot.testing.stores.driven import frame
 
 from .shared import SharedStoreTests
 
@@ -32,8 +34,8 @@ class TestPostgresStore(SharedStoreTests):
         self.server = postgres_server
         self.schema = f"shared{next(_schemas)}"
 
-    def make(self, **options: Any) -> PostgresStore:
-        return PostgresStore(self.server.url, schema=self.schema, **options)
+    def make(self, url: str = "", **options: Any) -> PostgresStore:
+        return PostgresStore(url or self.server.url, schema=self.schema, **options)
 
     def kill(self) -> None:
         self.server.kill()
@@ -44,8 +46,97 @@ class TestPostgresStore(SharedStoreTests):
     def cut_connections(self) -> None:
         self.server.cut_connections()
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        with self.server.paused():
+            yield
+
     def parts(self) -> tuple[Any, Any]:
         return reads, Listener
+
+    def test_a_standby_that_is_promoted_takes_over(self) -> None:
+        """Nothing is lost if the server has said that it waits for it."""
+        standby = PostgresServer(self.server)
+        try:
+            url = (
+                f"postgresql://postgres@127.0.0.1:{self.server.port},127.0.0.1:{standby.port}"
+                "/postgres?target_session_attrs=read-write"
+            )
+            self.server.set("synchronous_standby_names", "'*'")
+            here, there = self.process(url=url), self.process(url=url)
+
+            def fail_over() -> None:
+                self.server.kill()
+                standby.promote()
+
+            self.goes_on(here, there, fail_over)
+            for store in self.stores:
+                store.close()
+        finally:
+            standby.close()
+            self.server.start()
+            self.server.set("synchronous_standby_names", "''")
+
+    def test_a_server_that_becomes_read_only_is_left_for_its_successor(self) -> None:
+        here, there = self.process(), self.process()
+
+        def demoting() -> Any:
+            name = "default_transaction_read_only"
+            yield [("SELECT set_config(%s, 'on', false)", (name,), 0)]
+
+        def demote() -> None:
+            # The connection that is made next may write again, as one to a successor does.
+            here.store._engine().write(demoting()).result()
+            with pytest.raises(StoreUnavailable, match="read-only"):
+                here.check()
+
+        self.goes_on(here, there, demote)
+
+    def test_a_full_disk_is_unavailable_until_there_is_room(self) -> None:
+        here, there = self.process(), self.process()
+
+        def fill() -> None:
+            with self.server.connect() as db:
+                db.execute(
+                    f"CREATE FUNCTION {self.schema}.no_room() RETURNS trigger LANGUAGE plpgsql AS $$"
+                    " BEGIN RAISE 'could not extend file: No space left on device'"
+                    " USING ERRCODE = 'disk_full'; END $$"
+                )
+                db.execute(
+                    f"CREATE TRIGGER no_room BEFORE INSERT ON {self.schema}.frame"
+                    f" EXECUTE FUNCTION {self.schema}.no_room()"
+                )
+                run = here.opened("other")
+                with pytest.raises(StoreUnavailable, match="No space left"):
+                    here.append(run.key, 0, frame(run.key, 0))
+                db.execute(f"DROP TRIGGER no_room ON {self.schema}.frame")
+
+        self.goes_on(here, there, fill)
+
+    def test_a_statement_that_takes_too_long_is_made_again(self) -> None:
+        url = f"{self.server.url}?options=-c%20statement_timeout%3D100"
+        here, there = self.process(url=url), self.process(url=url)
+
+        def hold() -> None:
+            with self.server.connect() as db, db.transaction():
+                db.execute(f"LOCK TABLE {self.schema}.frame")
+                run = here.opened("other")
+                with pytest.raises(StoreUnavailable, match="statement timeout"):
+                    here.append(run.key, 0, frame(run.key, 0))
+
+        self.goes_on(here, there, hold)
+
+    def test_a_server_that_hangs_for_long_is_given_up(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(link, "_SILENT_SECONDS", 0.5)
+        here, there = self.process(), self.process()
+
+        def hang() -> None:
+            with self.server.paused(), pytest.raises(StoreAnswerLost, match="no answer for"):
+                here.check()
+
+        self.goes_on(here, there, hang)
 
     def test_a_schema_of_a_newer_release_is_refused(self) -> None:
         self.process()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
+from support.proxy import Proxy
 from support.redis_server import RedisServer
 
 from copilot_bindings.stores import Retention
@@ -16,7 +19,7 @@ from sansio_copilot import StoreUnavailable
 from sansio_copilot.stores.protocol import ThreadQuery
 from sansio_copilot.testing.stores.driven import result_of
 
-from .shared import SharedStoreTests, insistently
+from .shared import SharedStoreTests, insistently, wait_until
 
 _prefixes = count()
 
@@ -42,14 +45,23 @@ def rest_of(steps: Any, replies: list[Any]) -> Any:
         return
 
 
+def refusal(call: Callable[[], object]) -> StoreUnavailable | None:
+    """With what a call is refused, if it is."""
+    try:
+        call()
+    except StoreUnavailable as error:
+        return error
+    return None
+
+
 class TestRedisStore(SharedStoreTests):
     @pytest.fixture(autouse=True)
     def _server(self, redis_server: RedisServer) -> None:
         self.server = redis_server
         self.prefix = f"shared{next(_prefixes)}"
 
-    def make(self, **options: Any) -> RedisStore:
-        return RedisStore(self.server.url, prefix=self.prefix, **options)
+    def make(self, url: str = "", **options: Any) -> RedisStore:
+        return RedisStore(url or self.server.url, prefix=self.prefix, **options)
 
     def kill(self) -> None:
         self.server.kill()
@@ -60,8 +72,61 @@ class TestRedisStore(SharedStoreTests):
     def cut_connections(self) -> None:
         self.server.cut_connections()
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        self.server.pause()
+        try:
+            yield
+        finally:
+            self.server.go_on()
+
     def parts(self) -> tuple[Any, Any]:
         return reads, Listener
+
+    @pytest.mark.parametrize("is_cut", [True, False], ids=["killed", "demoted"])
+    def test_a_replica_that_is_promoted_takes_over(
+        self, proxy: Proxy, tmp_path: Path, is_cut: bool
+    ) -> None:
+        """Nothing is lost of what it had been sent."""
+        replica = RedisServer(tmp_path)
+        here, there = self.behind(proxy), self.behind(proxy)
+
+        def fail_over() -> None:
+            with self.server.client() as old, replica.client() as new:
+                wait_until(lambda: new.info("replication")["master_link_status"] == "up")
+                wait_until(lambda: int(old.wait(1, 100)) == 1)
+                new.replicaof("NO", "ONE")
+                proxy.target = replica.port
+                if is_cut:
+                    proxy.cut()
+                else:
+                    old.replicaof("127.0.0.1", str(replica.port))
+                    with pytest.raises(StoreUnavailable, match="read only"):
+                        here.check()
+
+        try:
+            with replica.client() as new:
+                new.replicaof("127.0.0.1", str(self.server.port))
+            self.goes_on(here, there, fail_over)
+        finally:
+            with self.server.client() as old:
+                old.replicaof("NO", "ONE")
+            for store in self.stores:
+                store.close()
+            replica.close()
+
+    def test_a_full_disk_is_unavailable_until_there_is_room(self) -> None:
+        here, there = self.process(), self.process()
+
+        def fill() -> None:
+            self.server.have_room(False)
+            try:
+                # The first write that fails has been answered before it is known to.
+                wait_until(lambda: "MISCONF" in str(refusal(here.check)))
+            finally:
+                self.server.have_room(True)
+
+        self.goes_on(here, there, fill)
 
     def test_scripts_that_the_server_has_forgotten_are_loaded_again(self) -> None:
         store = self.process()

@@ -7,11 +7,13 @@ waits at one time is sent together, in the order of the locks that it takes, and
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+import time
+from typing import Any, TypeVar
 
 import attrs
 import psycopg
 from psycopg import errors
+from psycopg.abc import PQGen
 
 from sansio_copilot import StoreAnswerLost, StoreUnavailable
 
@@ -27,15 +29,46 @@ _CONNECT = {
     # Milliseconds after which a connection is given up of which the other side says nothing.
     "tcp_user_timeout": 8000,
 }
+_SILENT_SECONDS = 8.0
+"""The same for a server whose machine answers, while it does not itself."""
+
+T = TypeVar("T")
 
 
-def connect(url: str) -> psycopg.Connection[Any]:
+class _Impatient(psycopg.Connection[Any]):
+    """It breaks when the server has said nothing for long to what it was asked."""
+
+    def wait(self, gen: PQGen[T], *args: Any, **options: Any) -> T:
+        return super().wait(self._bounded(gen), *args, **options)
+
+    def _bounded(self, gen: PQGen[T]) -> PQGen[T]:
+        """The steps of ``gen``, which are told what is ready; 0 from time to time if nothing is."""
+        until = time.monotonic() + _SILENT_SECONDS
+        ready: Any = None
+        try:
+            while True:
+                ready = yield gen.send(ready)
+                now = time.monotonic()
+                if ready:
+                    until = now + _SILENT_SECONDS
+                elif now > until:
+                    gen.close()
+                    self.close()
+                    raise psycopg.OperationalError(f"no answer for {_SILENT_SECONDS:g} s")
+        except StopIteration as done:
+            value: T = done.value
+            return value
+
+
+def connect(url: str, *, is_patient: bool = False) -> psycopg.Connection[Any]:
     """A connection whose statements are transactions of their own, unless others are begun.
 
+    :param is_patient: whether a statement may take as long as it does.
     :raises psycopg.Error: if there is none to be had.
     """
+    kind = psycopg.Connection if is_patient else _Impatient
     # Prepared statements do not outlive a transaction behind a pooling proxy.
-    return psycopg.connect(url, autocommit=True, prepare_threshold=None, **_CONNECT)  # type: ignore[arg-type]
+    return kind.connect(url, autocommit=True, prepare_threshold=None, **_CONNECT)  # type: ignore[arg-type]
 
 
 def translated(name: str, error: psycopg.Error, *, is_broken: bool = False) -> Exception:
@@ -117,7 +150,9 @@ class Link:
         except psycopg.Error as error:
             # What the server has not said itself is the client's word for a connection that is of
             # no more use, though it may not know that yet.
-            if is_broken := db.closed or error.sqlstate is None:
+            is_broken = db.closed or error.sqlstate is None
+            # A server that takes no writes any more has a successor, to which another one may lead.
+            if is_broken or isinstance(error, errors.ReadOnlySqlTransaction):
                 self.close()
             raise translated(self.name, error, is_broken=is_broken) from error
         except BaseException:

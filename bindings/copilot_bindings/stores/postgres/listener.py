@@ -110,6 +110,8 @@ class Listener:
         while not self._ended:
             now = time.monotonic()
             if now >= next_look:
+                # One that hangs would have nothing to say either.
+                db.execute("SELECT")
                 self._follow()
                 for followed, size in self._tails.followed():
                     self._look(cast("int", followed), size)

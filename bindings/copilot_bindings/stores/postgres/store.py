@@ -105,7 +105,7 @@ class _Engine:
 
     def _prepare(self, store: PostgresStore) -> None:
         try:
-            with contextlib.closing(connect(store.url)) as db:
+            with contextlib.closing(connect(store.url, is_patient=True)) as db:
                 migrate(db, store.schema)
         except NewerSchemaError as error:
             raise StoreError(store.shown, str(error)) from None

@@ -94,6 +94,10 @@ class Link:
                     replies[at] = reply
         except RedisError as error:
             raise translated(self._name, error, was_sent=True) from error
+        if any(isinstance(one, ReadOnlyError) for one in replies):
+            # A server that takes no writes any more has a successor, to which another connection
+            # may lead.
+            self._client.connection_pool.disconnect()
         return [
             translated(self._name, one) if isinstance(one, RedisError) else one for one in replies
         ]
