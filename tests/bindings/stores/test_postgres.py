@@ -98,8 +98,8 @@ class TestPostgresStore(SharedStoreTests):
         def fill() -> None:
             with self.server.connect() as db:
                 db.execute(
-                    f"CREATE FUNCTION {self.schema}.no_room() RETURNS trigger LANGUAGE plpgsql AS $$"
-                    " BEGIN RAISE 'could not extend file: No space left on device'"
+                    f"CREATE FUNCTION {self.schema}.no_room() RETURNS trigger"
+                    " LANGUAGE plpgsql AS $$ BEGIN RAISE 'could not extend file: No space left on device'"
                     " USING ERRCODE = 'disk_full'; END $$"
                 )
                 db.execute(
