@@ -99,7 +99,7 @@ class TestPostgresStore(SharedStoreTests):
             with self.server.connect() as db:
                 db.execute(
                     f"CREATE FUNCTION {self.schema}.no_room() RETURNS trigger"
-                    " LANGUAGE plpgsql AS $$ BEGIN RAISE 'could not extend file: No space left on device'"
+                    " LANGUAGE plpgsql AS $$ BEGIN RAISE 'No space left on device'"
                     " USING ERRCODE = 'disk_full'; END $$"
                 )
                 db.execute(
