@@ -507,6 +507,8 @@ class TestClosing:
 
     def test_a_blocking_store_is_told_of_the_end_though_its_threads_have_ended(self) -> None:
         """From Python 3.12 on a process that ends cannot begin others."""
+        # The time is a long one for a machine, because SimpleQueue.get() of CPython waits without
+        # limit if its time runs out while it takes its lock for the first time.
         run_script(
             """
             import atexit, threading, time
@@ -524,7 +526,7 @@ class TestClosing:
                 if not closed:
                     print("the run was not closed", file=sys.stderr)
 
-            closed, pool._IDLE_SECONDS = [], 0.001
+            closed, pool._IDLE_SECONDS = [], 0.5
             atexit.register(check)
             begin_run(CopilotWSGI(CopilotRuntime({"default": Endless()}, store=Store())), "t")
             while any(thread.name == "copilot-store" for thread in threading.enumerate()):
