@@ -24,6 +24,8 @@ class Call:
 
     :param name: the name by which the application knows it, such as "hook on_request", for log
         lines.
+    :param loop: the event loop that the function has to be awaited in, whatever the binding's is;
+        None for the binding's own.
     :param part: the kind of the function, each of which has a time limit in
         :class:`~sansio_copilot.limits.Limits`.
     """
@@ -31,6 +33,7 @@ class Call:
     function: Callable[..., Any]
     args: tuple[Any, ...] = ()
     name: str = attrs.field(default="", kw_only=True, eq=False)
+    loop: Literal["asyncio"] | None = attrs.field(default=None, kw_only=True, eq=False)
     part: Literal["hook", "service", "store"] = attrs.field(default="hook", kw_only=True)
 
 

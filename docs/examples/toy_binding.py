@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import time
 from functools import partial
 
@@ -128,6 +129,11 @@ class Home:
         unwatch()
         if action.agent == "cancel":
             agent.cancel()
+        if action.call:
+            try:
+                await call(action.call)
+            except Exception:
+                logging.exception("%s failed", action.call.name)
         await asyncio.wait([agent])
         await performed(run.farewell())
 

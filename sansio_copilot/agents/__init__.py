@@ -11,6 +11,7 @@ from .protocols import (
     AgentsFunction,
     Event,
     Events,
+    loop_of,
 )
 from .text import text_agent
 
@@ -24,5 +25,6 @@ __all__ = [
     "Event",
     "Events",
     "agui_agent",
+    "loop_of",
     "text_agent",
 ]

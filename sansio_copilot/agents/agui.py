@@ -14,12 +14,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from types import FunctionType, MethodType
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 from ag_ui.core import RunAgentInput
 
-from .protocols import Agent, AgentContext, Events, describe_class
+from ..calls import Call
+from .protocols import Agent, AgentContext, Events, describe_class, loop_of
 
 _CONTEXT = "context"
 """The name by which a second argument with a default is known to be the context."""
@@ -30,9 +31,11 @@ def agui_agent(
     agent: Any = None,
     *,
     fresh: Callable[..., Any] | None = None,
+    on_stop: Callable[[RunAgentInput], Any] | None = None,
     description: str | None = None,
     capabilities: Any = None,
     headers: Mapping[str, str] | None = None,
+    loop: Literal["asyncio"] | None = None,
 ) -> AguiAgent:
     """Make an agent for a runtime of an AG-UI agent.
 
@@ -41,28 +44,44 @@ def agui_agent(
     :param fresh: makes the agent of each run, so that runs share nothing: a function of ``agent``
         (``copy.copy``), or of nothing (the agent's class), and then ``agent`` may be left out.
         Otherwise an agent that has a ``clone()`` is cloned, and any other serves all runs.
+    :param on_stop: a plain or async function of the input, for an agent whose work goes on in the
+        background. It is called when a run ends before its agent has: stopped, superseded,
+        abandoned, at the end of the server, or because of what the agent itself did. It has
+        :attr:`~sansio_copilot.Limits.hook_seconds`, and its failure is logged.
     :param description: what /info says of the agent; by default what the agent itself says.
     :param capabilities: what /info says that the agent can do, likewise.
     :param headers: what the server itself sends to the agent, likewise.
-    :raises TypeError: if ``agent`` cannot be called in one of these ways, or is missing.
+    :param loop: "asyncio" for an agent that needs asyncio: where the binding runs trio, the agent
+        runs on an asyncio loop in a thread. By default what the agent itself says.
+    :raises TypeError: if ``agent`` cannot be called in one of these ways, or is missing, or if
+        another argument is of the wrong type; the text names the agent.
+    :raises ValueError: for any other ``loop``.
     """
     if agent is None and fresh is None:
         raise TypeError("agui_agent takes an agent, or fresh= with a function that makes one")
     if agent is not None:
         check_agent("agui_agent", agent)
+    name = describe_class(fresh if agent is None else agent)
+    _check_options(name, fresh, on_stop, capabilities, headers, loop)
     if fresh is not None:
+        if agent is None and not fits(fresh, 0):
+            raise TypeError(
+                f"fresh of agent {name!r} takes {_signature(fresh)}, expected () without an agent"
+            )
         make = fresh if agent is None or not fits(fresh, 1) else _of(fresh, agent)
-    elif callable(clone := getattr(agent, "clone", None)):
+    elif callable(clone := getattr(agent, "clone", None)) and fits(clone, 0):
         make = clone
     else:
         make = None
     return AguiAgent(
         agent,
         make,
+        on_stop,
         _text(agent) if description is None else description,
         getattr(agent, "capabilities", None) if capabilities is None else capabilities,
         getattr(agent, "headers", None) if headers is None else headers,
-        describe_class(fresh if agent is None else agent),
+        loop_of(agent) if loop is None else loop,
+        name,
     )
 
 
@@ -73,21 +92,38 @@ class AguiAgent:
     :ivar description: what /info says of the agent.
     :ivar capabilities: what /info says that it can do.
     :ivar headers: what the server itself sends to it.
+    :ivar loop: the event loop that it needs.
     """
 
     _agent: Any
     _fresh: Callable[[], Any] | None
+    _on_stop: Callable[[RunAgentInput], Any] | None
     description: str
     capabilities: Any
     headers: Mapping[str, str] | None
+    loop: Literal["asyncio"] | None
     __name__: str
 
     def run(self, input: RunAgentInput, context: AgentContext) -> Events:
         """Run the agent, or a fresh one, and pass on what it answers."""
-        agent = self._agent if self._fresh is None else self._fresh()
+        agent = self._agent
+        if self._fresh is not None:
+            agent = self._fresh()
+            check_agent(f"what fresh of agent {self.__name__!r} has made", agent)
         run = getattr(agent, "run", None) or agent
         events: Events = run(input, context) if takes_context(run) else run(input)
         return events
+
+    @property
+    def aclose(self) -> Any:
+        """What the agent has to be called at the end of a server; None if it has nothing."""
+        return getattr(self._agent, "aclose", None)
+
+    def stop_call(self, agent_id: str, input: RunAgentInput) -> Call | None:
+        """The call that is due when a run is stopped; None if the agent wants none."""
+        if self._on_stop is None:
+            return None
+        return Call(self._on_stop, (input,), name=f"on_stop of agent {agent_id!r}", loop=self.loop)
 
 
 def adapted(agent_id: str, agent: Any) -> Agent:
@@ -171,6 +207,33 @@ def _signature(function: Any) -> inspect.Signature | None:
     except (TypeError, ValueError):
         # Some functions that are written in C do not tell their signature.
         return None
+
+
+def _check_options(
+    name: str, fresh: object, on_stop: object, capabilities: object, headers: object, loop: object
+) -> None:
+    """Check the options of :func:`agui_agent`.
+
+    :raises TypeError: if one is of the wrong type.
+    :raises ValueError: for an unknown loop.
+    """
+    if fresh is not None and not callable(fresh):
+        raise TypeError(f"fresh of agent {name!r} is a function, not {type(fresh).__name__}")
+    if fresh is not None and not fits(fresh, 0) and not fits(fresh, 1):
+        signature = _signature(fresh)
+        raise TypeError(f"fresh of agent {name!r} takes {signature}, expected () or (agent)")
+    if on_stop is not None and not callable(on_stop):
+        raise TypeError(f"on_stop of agent {name!r} is a function, not {type(on_stop).__name__}")
+    if on_stop is not None and not fits(on_stop, 1):
+        signature = _signature(on_stop)
+        raise TypeError(f"on_stop of agent {name!r} takes {signature}, expected (input)")
+    if callable(capabilities) and not fits(capabilities, 0):
+        signature = _signature(capabilities)
+        raise TypeError(f"capabilities of agent {name!r} takes {signature}, expected ()")
+    if headers is not None and not isinstance(headers, Mapping):
+        raise TypeError(f"headers of agent {name!r} is a mapping, not {type(headers).__name__}")
+    if loop not in (None, "asyncio"):
+        raise ValueError(f"loop of agent {name!r} is 'asyncio' or None, not {loop!r}")
 
 
 def _of(fresh: Callable[..., Any], agent: Any) -> Callable[[], Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import attrs
 from ag_ui.core import BaseEvent, EventType, RunAgentInput
@@ -78,7 +78,8 @@ Agent: TypeAlias = AgentFunction | AgentObject | InputFunction | InputObject
 
 It may have attributes: ``description`` (str), ``capabilities`` (a mapping, or a plain or async
 function that returns one), ``headers`` (a mapping, of the headers that the server itself sends to
-that agent).
+that agent), ``loop`` ("asyncio", for an agent that needs asyncio whatever the binding uses), and
+``aclose`` (called when a server ends). :func:`~sansio_copilot.agui_agent` gives any agent these.
 """
 Agents: TypeAlias = Mapping[str, Agent]
 AgentsFunction: TypeAlias = Callable[[Request], Agents | Awaitable[Agents]]
@@ -91,6 +92,12 @@ def call_agent(agent: Agent, input: RunAgentInput, context: AgentContext) -> Any
     """
     run: Any = getattr(agent, "run", None) or agent
     return run(input, context)
+
+
+def loop_of(agent: object) -> Literal["asyncio"] | None:
+    """The event loop that an agent says it needs; None if it says nothing."""
+    loop = getattr(agent, "loop", None)
+    return "asyncio" if isinstance(loop, str) and loop == "asyncio" else None
 
 
 def event_dict(event: object, *, raw: bool = True) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from .. import json_codec
-from ..agents.protocols import Agent, describe_class
+from ..agents.protocols import Agent, describe_class, loop_of
 from ..calls import Call
 from ..config import RuntimeConfig
 from ..http.messages import Response
@@ -82,7 +82,8 @@ def _capabilities(name: str, agent: Agent) -> Generator[Call, Any, Any]:
     capabilities = getattr(agent, "capabilities", None)
     try:
         if callable(capabilities):
-            capabilities = yield Call(capabilities, name=f"the capabilities of agent {name!r}")
+            what = f"the capabilities of agent {name!r}"
+            capabilities = yield Call(capabilities, name=what, loop=loop_of(agent))
         if capabilities is None:
             return None
         if isinstance(capabilities, BaseModel):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal
 
+from ..calls import Call
 from ..records import record
 from ..stores.calls import StoreCall
 
@@ -32,9 +33,12 @@ class RunOver:
 
     :param agent: the treatment of the agent: "cancel" it, or "drain" it, which lets it clean up in
         its own time and ignores its events; "done" if it has ended.
+    :param call: a function of the application that is to be called, once, beside that; its outcome
+        is not reported, and its failure is logged. None for none.
     """
 
     agent: Literal["cancel", "drain", "done"]
+    call: Call | None = None
 
 
 @record

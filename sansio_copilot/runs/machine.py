@@ -429,4 +429,4 @@ class Run(RunParts):
         recorder.close()
         if self.audience is not None:
             self.audience.disperse()
-        return fate
+        return self.with_stop_call(fate)

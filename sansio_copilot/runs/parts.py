@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import attrs
 from ag_ui.core import RunAgentInput
 
-from ..agents.protocols import Agent, AgentContext
+from ..agents.agui import AguiAgent
+from ..agents.protocols import Agent, AgentContext, loop_of
 from ..stores.protocol import RunKey, ThreadStore
+from .actions import RunOver
 from .audience import Audience
 from .lifeline import Lifeline
 from .recorder import RunRecorder
@@ -79,3 +81,14 @@ class RunParts:
         init=False,
         repr=False,
     )
+
+    @property
+    def loop(self) -> Literal["asyncio"] | None:
+        """The event loop that the agent has to be run in; None for the binding's own."""
+        return loop_of(self.agent)
+
+    def with_stop_call(self, fate: RunOver) -> RunOver:
+        """``fate``, with what an application wants called when an agent is cancelled."""
+        if fate.agent == "cancel" and isinstance(self.agent, AguiAgent):
+            return RunOver("cancel", self.agent.stop_call(self.context.agent_id, self.input))
+        return fate

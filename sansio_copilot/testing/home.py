@@ -204,10 +204,20 @@ class Home:
         else:
             self._unwatch()
             self._draining = True
+            if action.call is not None:
+                self._call_stop(action.call)
             if action.agent == "cancel":
                 self._cancel()
             elif action.agent == "done":
                 self._end()
+
+    def _call_stop(self, call: Call) -> None:
+        try:
+            perform(call)
+        except NeedsEventLoop:
+            raise
+        except Exception:
+            logger.exception("%s failed", call.name)
 
     def _cancel(self) -> None:
         self._end()

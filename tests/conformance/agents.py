@@ -6,7 +6,9 @@ of it; when it yields is up to the gate of its thread (see control.py).
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -16,9 +18,11 @@ import anyio.lowlevel
 from ag_ui.core import RunAgentInput
 
 from copilot_bindings.agents import HttpAgent
-from sansio_copilot import AgentContext, text_agent
+from sansio_copilot import AgentContext, agui_agent, text_agent
 
 from .control import Gate, gates
+
+logger = logging.getLogger(__name__)
 
 Event = dict[str, Any]
 
@@ -373,7 +377,56 @@ async def remote(input: RunAgentInput, context: AgentContext) -> AsyncIterator[A
             await agent.aclose()
 
 
+# --- Whose work goes on, and who need asyncio ---------------------------------------------------
+
+
+async def _told_late(input: RunAgentInput) -> None:
+    await anyio.lowlevel.checkpoint()
+    _told(input)
+
+
+def _told(input: RunAgentInput) -> None:
+    gates[input.thread_id].stops += 1
+    logger.info("the work of thread %r is stopped", input.thread_id)
+    if input.forwarded_props:
+        raise OnPurposeError("cannot be stopped")
+
+
+async def _told_on_asyncio(input: RunAgentInput) -> None:
+    await asyncio.sleep(0)
+    _told(input)
+
+
+async def in_asyncio(input: RunAgentInput, context: AgentContext) -> AsyncIterator[Event]:
+    """Works under asyncio only."""
+    for event in hello(input):
+        await asyncio.sleep(0)
+        yield event
+
+
+STOPPABLE: dict[str, Any] = {
+    "stoppable": agui_agent(gated, on_stop=_told_late),
+    "stoppable-plain": agui_agent(gated_plain, on_stop=_told),
+    "stoppable-asyncio": agui_agent(gated, on_stop=_told_on_asyncio, loop="asyncio"),
+}
+"""They wait as the gated ones do, and count how often they are told of a stop."""
+
+ON_ASYNCIO: dict[str, Any] = {
+    f"asyncio-{name}": agui_agent(agent, loop="asyncio")
+    for name, agent in {
+        "only": in_asyncio,
+        "numbers": numbers,
+        "chatty": chatty,
+        "cleans-up": cleans_up,
+        "stubborn": stubborn,
+        **SHAPES,
+        **{name: agent for name, (agent, _) in FAILING.items()},
+    }.items()
+}
+
 AGENTS: dict[str, Callable[..., Any] | Any] = {
+    **STOPPABLE,
+    **ON_ASYNCIO,
     "default": gated,
     "measures": measures,
     "speaks": speaks,

@@ -25,6 +25,7 @@ from sansio_copilot import (
     Request,
     Response,
     RunStart,
+    agui_agent,
 )
 
 ID_HEADER = "x-id"
@@ -130,7 +131,12 @@ def _transcribe(audio: AudioFile) -> str:
 
 def make_looking_runtime(**options: Any) -> CopilotRuntime:
     """A runtime of these parts."""
-    agents = {"async": _async_agent, "plain": _plain_agent, "capable": _CapableAgent()}
+    agents = {
+        "async": _async_agent,
+        "plain": _plain_agent,
+        "asyncio": agui_agent(_async_agent, loop="asyncio"),
+        "capable": _CapableAgent(),
+    }
     return CopilotRuntime(
         _plain_or_async("agents", lambda request, _: agents),
         hooks=Hooks(

@@ -40,6 +40,8 @@ class Gate:
         """How often an agent was told to end, and did not."""
         self.reports: list[dict[str, Any]] = []
         """What on_run_end was told of the runs of the thread."""
+        self.stops = 0
+        """How often the application was told that a run was stopped."""
         self.stop_seen = False
         """Whether an agent has seen ``stop_requested`` when it went on."""
 
@@ -75,6 +77,7 @@ class Gate:
             "waiting": self.waiting,
             "unwound": self.unwound,
             "cancelled": self.cancelled,
+            "stops": self.stops,
             "stopSeen": self.stop_seen,
             "reports": self.reports,
         }

@@ -31,7 +31,7 @@ def assert_nobody_else_is_seen(client: Client, parts: str, agent: str) -> None:
 
 
 @pytest.mark.parametrize("parts", ["plain", "async"])
-@pytest.mark.parametrize("agent", ["plain", "async"])
+@pytest.mark.parametrize("agent", ["plain", "async", "asyncio"])
 def test_each_of_several_connections(server: Server, parts: str, agent: str) -> None:
     for _ in range(3):
         with server.clients(3, CONFIG) as clients:

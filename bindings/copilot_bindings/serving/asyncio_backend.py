@@ -37,6 +37,7 @@ class _Scope:
 class AsyncioBackend:
     """The :class:`~copilot_bindings.serving.backend.Backend` for asyncio's running loop."""
 
+    library = "asyncio"
     cancelled = asyncio.CancelledError
     may_drop = True
 

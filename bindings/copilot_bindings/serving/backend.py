@@ -49,6 +49,11 @@ class Backend(Protocol):
     """An async library, and the place where tasks live in it."""
 
     @property
+    def library(self) -> str:
+        """The name of the library, as an agent names it that needs one."""
+        ...
+
+    @property
     def cancelled(self) -> type[BaseException]:
         """The exception that a cancellation raises."""
         ...

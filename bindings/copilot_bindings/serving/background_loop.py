@@ -6,7 +6,6 @@ which has a thread of its own.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import os
@@ -21,6 +20,7 @@ from sansio_copilot import CopilotRuntime, Run, RunRefused
 from sansio_copilot.actions import WaitForFrames
 
 from .asyncio_backend import AsyncioBackend
+from .asyncio_thread import run_to_its_end
 from .bodies import Bodies
 from .calls import Calls
 from .context import CallContext
@@ -189,12 +189,7 @@ class BackgroundLoop:
                 await self._portal.stop(cancel_remaining=True)
 
         try:
-            with _closing(asyncio.Runner()) as runner:
-                loop = runner.get_loop()
-                task = loop.create_task(main())
-                while not task.done():
-                    _run_until_done(loop, task)
-                task.result()
+            run_to_its_end(main())
         except BaseException as error:
             self._over = True
             if begun.done():
@@ -202,31 +197,6 @@ class BackgroundLoop:
                 logger.critical("the event loop of the runs has ended", exc_info=error)
             else:
                 begun.set_exception(error)
-
-
-@contextlib.contextmanager
-def _closing(runner: asyncio.Runner) -> Iterator[asyncio.Runner]:
-    try:
-        yield runner
-    finally:
-        try:
-            runner.close()
-        except RuntimeError as error:
-            # asyncio begins a thread to wait for the threads of its executor, which fails at the
-            # interpreter's end since Python 3.12. The error is ignored, because Python has waited
-            # for those threads already, and the loop is closed nevertheless.
-            if "new thread" not in str(error):
-                raise
-
-
-def _run_until_done(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:
-    try:
-        loop.run_until_complete(task)
-    except BaseException as error:
-        if not task.done():
-            # The loop is run again, because its tasks are not lost: a callback of an agent has
-            # stopped it, or has raised SystemExit.
-            logger.error("an agent has stopped the event loop, which goes on: %r", error)
 
 
 @contextlib.contextmanager

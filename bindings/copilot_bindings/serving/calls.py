@@ -13,7 +13,7 @@ import inspect
 import math
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sansio_copilot import CopilotRuntime
 from sansio_copilot.actions import Call, StoreCall
@@ -24,6 +24,10 @@ from .failures import contained, raise_failure
 from .pending import Pending
 from .pool import CallPool
 from .watches import lock_of
+
+if TYPE_CHECKING:
+    from .asyncio_backend import AsyncioBackend
+    from .asyncio_thread import AsyncioThread
 
 
 class Calls:
@@ -45,6 +49,7 @@ class Calls:
             part: CallPool(part, size, seconds) for part, seconds in self._seconds.items()
         }
         self._pending: set[Pending] = set()
+        self._thread: AsyncioThread | None = None
 
     def begin(
         self, action: Call, context: CallContext, home: Callable[[], Backend], *, own: bool = False
@@ -56,6 +61,8 @@ class Calls:
             wants.
         :raises Exception: what a plain function raises.
         """
+        if action.loop is not None:
+            home = self._of(action.loop, home)
         function = action.function
         if isinstance(action, StoreCall) and not action.blocking:
             # The function is called right here and not by contained(), because a run and its
@@ -99,6 +106,27 @@ class Calls:
         """End the threads, at the end of a server; those that hang are left alone."""
         for pool in self._pools.values():
             pool.release()
+        if self._thread is not None:
+            self._thread.end()
+            self._thread = None
+
+    def asyncio_backend(self) -> AsyncioBackend:
+        """That of an asyncio loop in a thread, for what needs one where the binding has none."""
+        if self._thread is None:
+            # It is imported here, because most trio programs need no asyncio.
+            from .asyncio_thread import AsyncioThread
+
+            self._thread = AsyncioThread()
+        return self._thread.backend
+
+    def _of(self, library: str, home: Callable[[], Backend]) -> Callable[[], Backend]:
+        """Where to await what needs ``library``."""
+
+        def of_library() -> Backend:
+            backend = home()
+            return backend if backend.library == library else self.asyncio_backend()
+
+        return of_library
 
     def _new_pending(
         self, action: Call, context: CallContext, home: Callable[[], Backend]

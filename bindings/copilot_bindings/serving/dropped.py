@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import logging
 import time
 from concurrent.futures import Future
 
 from sansio_copilot import Run
-from sansio_copilot.actions import Pause, StoreCall
+from sansio_copilot.actions import Pause, RunOver, StoreCall
 
 from .failures import contained
 from .watches import StoreLock
+
+logger = logging.getLogger(__name__)
 
 _LAST_SECONDS = 10.0
 """How long a store may take to end such a run."""
@@ -54,3 +57,12 @@ def _end(run: Run, lock: StoreLock) -> None:
                 close()
             return
         action = run.stored(outcome, time.time())
+    if isinstance(action, RunOver) and (call := action.call) is not None:
+        try:
+            outcome = contained(call.function, *call.args)
+        except Exception:
+            logger.exception("%s failed", call.name)
+        else:
+            # Nobody can await it.
+            if (close := getattr(outcome, "close", None)) is not None:
+                close()

@@ -1,13 +1,14 @@
-"""An async iterator over a plain one, which is pulled in a thread of its own."""
+"""The events of an agent as an async iterator: a plain one is pulled in a thread of its own."""
 
 from __future__ import annotations
 
 import contextlib
 import contextvars
+import inspect
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final
 
 from .backend import Backend
@@ -18,6 +19,18 @@ _BACKLOG = 256
 """The number of events that a plain agent may be ahead of its run before its thread waits."""
 
 _END: Final = object()
+
+
+async def open_events(call: Callable[[], Any], backend: Backend) -> AsyncIterator[Any]:
+    """Call an agent; returns an async iterator of its events, whatever it answers with.
+
+    :param backend: that of the running loop.
+    """
+    events = call()
+    if inspect.isawaitable(events):
+        events = await events
+    plain = not hasattr(events, "__aiter__")
+    return ThreadedIterator(iter(events), backend) if plain else aiter(events)
 
 
 class ThreadedIterator:

@@ -20,12 +20,13 @@ store calls until the run wants an event.
 from __future__ import annotations
 
 import inspect
+import logging
 import time
 from collections.abc import Callable
 from functools import partial
 
 from sansio_copilot import Run, RunState
-from sansio_copilot.actions import PULL, Pause, PullEvent, RunAction, RunOver, StoreCall
+from sansio_copilot.actions import PULL, Call, Pause, PullEvent, RunAction, RunOver, StoreCall
 from sansio_copilot.stores.protocol import Signal
 
 from .backend import Backend, Event, Task
@@ -36,6 +37,8 @@ from .home_states import TRANSITIONS, HomeState
 from .pending import Pending
 from .steps import perform
 from .watches import locked, weakly
+
+logger = logging.getLogger(__name__)
 
 _BATCH_SECONDS = 0.004
 """How long an event waits for others: less than anybody notices, and enough that a burst costs its
@@ -51,7 +54,7 @@ class RunDriver:
 
     __slots__ = (
         *("_abandonment", "_answered", "_backend", "_calls", "_context", "_fate", "_flusher"),
-        *("_lock", "_patience", "_renewal", "_run", "__weakref__", "state"),
+        *("_lock", "_patience", "_renewal", "_run", "_stop", "__weakref__", "state"),
     )
 
     def __init__(self, run: Run, backend: Backend, calls: Calls) -> None:
@@ -70,6 +73,8 @@ class RunDriver:
         self._flusher: Task | None = None
         self._renewal: Task | None = None
         self._abandonment: Task | None = None
+        self._stop: Pending | None = None
+        """The application's part in the end of a run that was stopped."""
         run.batch_seconds = _BATCH_SECONDS
         if run.tap is not None:
             run.tap = partial(locked, self._lock, run.tap)
@@ -161,9 +166,27 @@ class RunDriver:
         if not isinstance(action, PullEvent):
             self._fate = action
             self._run_ends()
+            if action.call is not None:
+                self._begin_stop(action.call)
         elif action is not PULL:
             self._wait(action)
         return None
+
+    def _begin_stop(self, call: Call) -> None:
+        """Call what the application wants called when an agent is cancelled, beside that."""
+        try:
+            outcome = self._calls.begin(call, self._context.copy(), self._home)
+        except Exception:
+            logger.exception("%s failed", call.name)
+        else:
+            if isinstance(outcome, Pending):
+                self._stop = outcome
+
+    async def _see_stop_through(self, stop: Pending) -> None:
+        try:
+            await stop.see_through(self._backend, lambda: None)
+        except Exception:
+            logger.exception("%s failed", stop.name)
 
     def _home(self) -> Backend:
         return self._backend
@@ -176,6 +199,8 @@ class RunDriver:
         """Do what follows the end of the run, which may be about to end in another task."""
         if self._answered is not None:
             await self._backend.seen_through(self._answered.wait())
+        if self._stop is not None:
+            await self._see_stop_through(self._stop)
         await perform(self._run.farewell(), self._calls, self._context, self._backend, _ignore)
 
     # Calls that are due for another reason than an event

@@ -30,11 +30,10 @@ Whatever an agent raises is its own failure and ends its run; four exceptions ar
 
 from __future__ import annotations
 
-import inspect
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sansio_copilot import Run
 from sansio_copilot.actions import PULL, PullEvent, RunAction
@@ -42,9 +41,12 @@ from sansio_copilot.actions import PULL, PullEvent, RunAction
 from .backend import Backend, Task
 from .calls import Calls
 from .failures import passing
-from .iterate import ThreadedIterator
+from .iterate import open_events
 from .run_driver import RunDriver
 from .watches import begin_watch, end_watch, weakly
+
+if TYPE_CHECKING:
+    from .elsewhere import EventsElsewhere
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +61,7 @@ class RunHome(RunDriver):
     of that, and so is the one in which the store is called for it.
     """
 
-    __slots__ = ("_dropped", "_interrupts", "_living", "_task")
+    __slots__ = ("_dropped", "_elsewhere", "_interrupts", "_living", "_task")
 
     def __init__(self, run: Run, backend: Backend, calls: Calls) -> None:
         super().__init__(run, backend, calls)
@@ -67,6 +69,7 @@ class RunHome(RunDriver):
         self._task: Task | None = None
         self._living: object = None
         """The library's own task, while it lives in one."""
+        self._elsewhere: EventsElsewhere | None = None
         self._dropped = 0
 
     def __repr__(self) -> str:
@@ -80,6 +83,8 @@ class RunHome(RunDriver):
         """Cancel the agent."""
         if self._task is not None:
             self._task.cancel()
+        if self._elsewhere is not None:
+            self._elsewhere.cancel()
 
     async def _live(self, ended: Callable[[RunHome], object]) -> None:
         run = self._run
@@ -142,11 +147,14 @@ class RunHome(RunDriver):
 
     async def _open(self) -> AsyncIterator[Any] | None:
         try:
-            events = self._run.events()
-            if inspect.isawaitable(events):
-                events = await events
-            plain = not hasattr(events, "__aiter__")
-            return ThreadedIterator(iter(events), self._backend) if plain else aiter(events)
+            if self._run.loop in (None, self._backend.library):
+                return await open_events(self._run.events, self._backend)
+            # It is imported here, because a trio program that has no such agent needs no asyncio.
+            from .elsewhere import EventsElsewhere
+
+            there = self._calls.asyncio_backend()
+            self._elsewhere = EventsElsewhere(self._run.events, there, self._backend)
+            return self._elsewhere
         except self._interrupts:
             raise
         except BaseException as error:

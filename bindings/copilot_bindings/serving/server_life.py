@@ -16,6 +16,7 @@ from concurrent.futures import Future
 
 from sansio_copilot import CopilotRuntime
 from sansio_copilot.actions import Call
+from sansio_copilot.agents import loop_of
 
 from .backend import Backend
 from .calls import Calls
@@ -147,7 +148,7 @@ async def close_agents(agents: object, calls: Calls, backend: Backend) -> None:
     for agent_id, agent in agents.items():
         if (close := getattr(agent, "aclose", None)) is None:
             continue
-        call = Call(close, name=f"aclose of agent {agent_id!r}")
+        call = Call(close, name=f"aclose of agent {agent_id!r}", loop=loop_of(agent))
         try:
             outcome = calls.begin(call, CallContext(), lambda: backend)
             if isinstance(outcome, Pending):

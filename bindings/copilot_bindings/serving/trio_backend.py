@@ -42,6 +42,7 @@ class TrioBackend:
     :param start_soon: starts a task: that of a nursery, or ``trio.lowlevel.spawn_system_task``.
     """
 
+    library = "trio"
     cancelled = trio.Cancelled
     may_drop = False
     """Always False, because the awaited coroutine may hold a nursery, whose children must end

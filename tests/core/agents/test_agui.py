@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import functools
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -12,8 +13,9 @@ import pytest
 from ag_ui.core import RunAgentInput, RunFinishedEvent, RunStartedEvent
 
 from sansio_copilot import AgentContext, CopilotRuntime, Request, agui_agent
+from sansio_copilot.agents import loop_of
 from sansio_copilot.agents.agui import adapted
-from sansio_copilot.testing import Client, run_input
+from sansio_copilot.testing import Client, NeedsEventLoop, run_input
 
 
 def events(input: RunAgentInput) -> Iterator[Any]:
@@ -177,6 +179,153 @@ def test_what_the_info_route_says_comes_from_the_agent_or_is_given() -> None:
     made = agui_agent(fresh=Remembers)
     assert (made.description, made.__name__) == ("", "Remembers")
     assert agui_agent(Remembers(description=7)).description == ""  # type: ignore[arg-type]
+
+
+# --- When a run is stopped ------------------------------------------------------------------------
+
+
+async def waits(input: RunAgentInput) -> AsyncIterator[Any]:
+    yield next(events(input))
+    while True:
+        yield {"type": "CUSTOM", "name": "more", "value": None}
+
+
+def stopped(agent: Any) -> Any:
+    client = Client(CopilotRuntime({"default": agent}))
+    stream = client.stream(
+        "POST", "/api/copilotkit/agent/default/run", json=run_input("t", "r", state={"a": 1})
+    )
+    stream.next()
+    client.post("/api/copilotkit/agent/default/stop/t")
+    return stream.finish().events()[-1]
+
+
+def test_the_application_is_told_with_the_input_of_the_run() -> None:
+    told: list[Any] = []
+
+    async def on_stop(input: RunAgentInput) -> None:
+        told.append((input.run_id, input.state))
+
+    for on in (on_stop, lambda input: told.append((input.run_id, input.state))):
+        assert stopped(agui_agent(waits, on_stop=on))["type"] == "RUN_FINISHED"
+    assert told == [("r", {"a": 1})] * 2
+
+
+def test_its_failure_is_logged_and_no_more(caplog: pytest.LogCaptureFixture) -> None:
+    def on_stop(input: RunAgentInput) -> None:
+        raise OSError("the job is gone")
+
+    assert stopped(agui_agent(waits, on_stop=on_stop))["type"] == "RUN_FINISHED"
+    assert "on_stop of agent 'default' failed" in caplog.text
+    assert "the job is gone" in caplog.text
+
+
+def test_one_that_waits_for_an_event_loop_says_so() -> None:
+    async def on_stop(input: RunAgentInput) -> None:
+        await asyncio.sleep(1)
+
+    with pytest.raises(NeedsEventLoop):
+        stopped(agui_agent(waits, on_stop=on_stop))
+
+
+def test_it_is_not_told_of_a_run_that_ends_by_itself() -> None:
+    told: list[Any] = []
+    client = Client(CopilotRuntime({"default": agui_agent(events, on_stop=told.append)}))
+    client.post("/api/copilotkit/agent/default/run", json=run_input("t", "r"))
+    client.close()
+    assert told == []
+
+
+def test_the_end_of_the_server_and_a_broken_rule_stop_a_run_as_well() -> None:
+    told: list[str] = []
+
+    def on_stop(input: RunAgentInput) -> None:
+        told.append(input.run_id)
+
+    def breaks(input: RunAgentInput) -> Iterator[Any]:
+        yield {"type": "TEXT_MESSAGE_END", "messageId": "m"}
+
+    agents = {
+        name: agui_agent(agent, on_stop=on_stop)
+        for name, agent in {"waits": waits, "breaks": breaks}.items()
+    }
+    client = Client(CopilotRuntime(agents))
+    client.stream("POST", "/api/copilotkit/agent/waits/run", json=run_input("t", "r1")).next()
+    client.post("/api/copilotkit/agent/breaks/run", json=run_input("t2", "r2"))
+    client.close()
+    assert sorted(told) == ["r1", "r2"]
+
+
+# --- The loop that it needs, and its end --------------------------------------------------------
+
+
+def test_an_agent_says_which_loop_it_needs_or_is_given_one() -> None:
+    class Needs(Async):
+        loop = "asyncio"
+
+    assert agui_agent(Needs()).loop == "asyncio"
+    assert agui_agent(Async(), loop="asyncio").loop == "asyncio"
+    assert agui_agent(Async()).loop is None
+    assert loop_of(Needs()) == "asyncio"
+    odd: Any = type("Odd", (), {"loop": object()})()
+    assert loop_of(odd) is None
+
+
+def test_what_an_agent_has_to_close_is_closed() -> None:
+    class Closes(Async):
+        def aclose(self) -> str:
+            return "closed"
+
+    assert agui_agent(Closes()).aclose() == "closed"
+    assert agui_agent(Async()).aclose is None
+
+
+# --- What is no option ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"fresh": 7}, "fresh of agent 'Plain' is a function, not int"),
+        ({"fresh": lambda a, b: None}, r"fresh of agent 'Plain' takes \(a, b\), expected \(\) or"),
+        ({"on_stop": 7}, "on_stop of agent 'Plain' is a function, not int"),
+        ({"on_stop": lambda: None}, r"on_stop of agent 'Plain' takes \(\), expected \(input\)"),
+        ({"capabilities": lambda a: {}}, r"capabilities of agent 'Plain' takes \(a\), expected"),
+        ({"headers": ["x"]}, "headers of agent 'Plain' is a mapping, not list"),
+    ],
+)
+def test_an_option_of_the_wrong_type_is_named_with_its_agent(options: Any, said: str) -> None:
+    with pytest.raises(TypeError, match=f"^{said}"):
+        agui_agent(Plain(), **options)
+
+
+def test_an_unknown_loop_is_named_with_its_agent() -> None:
+    loop: Any = "trio"
+    with pytest.raises(
+        ValueError, match=r"^loop of agent 'Plain' is 'asyncio' or None, not 'trio'"
+    ):
+        agui_agent(Plain(), loop=loop)
+
+
+def test_a_function_of_an_agent_cannot_make_one_of_nothing() -> None:
+    with pytest.raises(TypeError, match=r"takes \(agent\), expected \(\) without an agent"):
+        agui_agent(fresh=lambda agent: agent)
+
+
+def test_a_clone_that_needs_arguments_is_left_alone() -> None:
+    class Odd(Plain):
+        def clone(self, name: str) -> Any:
+            raise AssertionError(name)
+
+    given = RunAgentInput.model_validate(run_input("t", "r"))
+    assert agui_agent(Odd()).run(given, AgentContext("default", Request("POST", "/")))
+
+
+def test_what_is_made_anew_has_to_be_an_agent() -> None:
+    agent: Any = agui_agent(Plain(), fresh=lambda: 7)
+    given = RunAgentInput.model_validate(run_input("t", "r"))
+    with pytest.raises(TypeError, match="what fresh of agent 'Plain' has made is neither callable"):
+        agent.run(given, AgentContext("default", Request("POST", "/")))
 
 
 # --- What is no agent -----------------------------------------------------------------------------

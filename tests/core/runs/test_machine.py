@@ -18,6 +18,7 @@ from sansio_copilot import (
     Run,
     RunState,
     StoreUnavailable,
+    agui_agent,
 )
 from sansio_copilot.actions import Pause, PullEvent, RunAction, RunOver, StoreCall
 from sansio_copilot.runs.audience import Audience
@@ -113,6 +114,13 @@ class Bench:
         assert isinstance(batch, Batch)
         types = [event.data.split('"')[3] for event in Parser().feed(batch.data)]
         return [*types, "end"] if batch.ended else types
+
+
+def test_it_says_which_loop_its_agent_needs() -> None:
+    bench = Bench()
+    assert bench.run.loop is None
+    bench.run.agent = agui_agent(lambda input: iter(()), loop="asyncio")
+    assert bench.run.loop == "asyncio"
 
 
 IN_STATE: dict[RunState, Callable[[], Bench]] = {

@@ -1,0 +1,152 @@
+"""The events of an agent that lives on another loop than its run, as an async iterator.
+
+The agent has a task on its own loop, in a copy of the context of its run. Two things cross between
+the threads: events, of which the first of several wakes the run, and leave for more of them, which
+the run gives for half of the room at a time. So an agent is never further ahead of its run than
+there is room, and a fast one costs two wake-ups for many events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final
+
+from .asyncio_backend import AsyncioBackend
+from .backend import Backend
+from .iterate import open_events
+
+_ROOM = 16
+"""The number of events that an agent may be ahead of its run."""
+
+_END: Final = object()
+
+
+class EventsElsewhere:
+    """The events of an agent that lives on the loop of ``there``, for a run on that of ``here``.
+
+    :param call: calls the agent.
+    """
+
+    def __init__(self, call: Callable[[], Any], there: AsyncioBackend, here: Backend) -> None:
+        self._call = call
+        self._there = there
+        self._here = here
+        self._ready: deque[tuple[Any, BaseException | None]] = deque()
+        self._available = here.event()
+        self._done = here.event()
+        self._taken = 0
+        self._over = False
+        self._closed = False
+        # These three belong to the loop of the agent.
+        self._room = _ROOM
+        self._has_room: asyncio.Event
+        self._left = False
+        self._task: asyncio.Task[None] | None = None
+        context = contextvars.copy_context()
+        if not there.soon(context.run, self._begin):
+            raise RuntimeError("the asyncio loop of agents has ended")
+
+    def __aiter__(self) -> EventsElsewhere:
+        return self
+
+    async def __anext__(self) -> Any:
+        if self._over:
+            raise StopAsyncIteration
+        while not self._ready:
+            self._available = self._here.event()
+            await self._available.wait()
+        event, error = self._ready.popleft()
+        if error is not None:
+            self._over = True
+            # A StopIteration must not be raised in a coroutine (PEP 479), and a SystemExit of the
+            # agent must not end the server.
+            ordinary = isinstance(error, Exception) and not isinstance(error, StopIteration)
+            raise error if ordinary else RuntimeError(repr(error))
+        if event is _END:
+            self._over = True
+            raise StopAsyncIteration
+        self._taken += 1
+        if self._taken * 2 >= _ROOM:
+            self._there.soon(self._give_room, self._taken)
+            self._taken = 0
+        return event
+
+    def cancel(self) -> None:
+        """Cancel the agent once more, if it was cancelled and has not ended."""
+        if self._closed:
+            self._there.soon(self._leave)
+
+    async def aclose(self) -> None:
+        """Cancel the agent, and wait until it has ended.
+
+        :raises Exception: what it raises meanwhile.
+        """
+        self._closed = True
+        if not self._there.soon(self._leave):
+            return
+        await self._here.seen_through(self._done.wait())
+        for _, error in self._ready:
+            if isinstance(error, Exception):
+                raise error
+
+    # On the agent's loop
+
+    def _begin(self) -> None:
+        self._has_room = asyncio.Event()
+        self._task = self._there.spawn(self._pull_all, name="agent")
+        self._task.add_done_callback(self._ended)
+        if self._left:
+            self._task.cancel()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        # A task that is cancelled before its first step runs none of its own code.
+        self._put(_END, None)
+        self._here.soon(self._done.set)
+
+    def _leave(self) -> None:
+        self._left = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def _give_room(self, events: int) -> None:
+        self._room += events
+        self._has_room.set()
+
+    async def _pull_all(self) -> None:
+        events: AsyncIterator[Any] | None = None
+        try:
+            try:
+                events = await open_events(self._call, self._there)
+                async for event in events:
+                    if self._left:
+                        break
+                    self._put(event, None)
+                    self._room -= 1
+                    while self._room <= 0:
+                        self._has_room.clear()
+                        await self._has_room.wait()
+            finally:
+                if (close := getattr(events, "aclose", None)) is not None:
+                    await close()
+        except BaseException as error:
+            if not isinstance(error, asyncio.CancelledError):
+                self._put(None, error)
+                return
+            if not self._left:
+                # The agent awaited something that was cancelled.
+                self._put(None, RuntimeError(f"the agent was cancelled: {error!r}"))
+            raise
+
+    def _put(self, event: Any, error: BaseException | None) -> None:
+        self._ready.append((event, error))
+        # Only the first item wakes the run, because it takes all items that are ready.
+        if len(self._ready) == 1:
+            self._here.soon(self._wake)
+
+    # On the run's loop
+
+    def _wake(self) -> None:
+        self._available.set()
