@@ -13,11 +13,13 @@ is looked for in the same steps as one that has never been, and is not found in 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Literal, TypeAlias
 
 from .calls import Call
 from .http.messages import Request
+from .limits import Limits
 from .stores import calls
 from .stores.calls import perform
 from .stores.protocol import ThreadStore
@@ -42,12 +44,17 @@ The thread is None for what is done with all threads of somebody; there True say
 """
 
 
-def check_access(identify_user: object, authorize: object, store: object) -> None:
+def check_access(
+    identify_user: object, authorize: object, store: object, limits: Limits | None
+) -> None:
     """Check the functions that an application gives, before the first request.
 
-    :raises TypeError: if one cannot be called, or the store cannot do what ``authorize`` needs.
+    :raises TypeError: if one cannot be called, or the store cannot do what ``authorize`` or a limit
+        needs.
     :raises ValueError: if there is an ``authorize``, and nobody who says who the users are.
     """
+    if limits is not None and limits.user_bytes < math.inf:
+        _check_method(store, "bytes_of", "Limits.user_bytes")
     if identify_user is not None and not callable(identify_user):
         raise TypeError(
             f"identify_user is a function of a Request, not {type(identify_user).__name__}"
@@ -61,8 +68,12 @@ def check_access(identify_user: object, authorize: object, store: object) -> Non
         )
     if identify_user is None:
         raise ValueError("authorize needs identify_user, which says who the users are")
-    if not callable(getattr(store, "owner_of", None)):
-        raise TypeError(f"the store {type(store).__name__} has no owner_of, which authorize needs")
+    _check_method(store, "owner_of", "authorize")
+
+
+def _check_method(store: object, name: str, needed_by: str) -> None:
+    if not callable(getattr(store, name, None)):
+        raise TypeError(f"the store {type(store).__name__} has no {name}, which {needed_by} needs")
 
 
 def checked_user(user: object) -> User | None:

@@ -16,6 +16,7 @@ from .http.forwarding import ForwardHeaders
 from .limits import Limits
 from .runs.audience import Audiences
 from .runs.parts import Title
+from .runs.quotas import Quotas
 from .stores.debug_feed import DebugFeeds
 from .stores.protocol import ThreadStore
 from .transcription import TranscriptionService
@@ -36,6 +37,7 @@ class RuntimeConfig:
     :param cors: the policy; None sends no CORS header.
     :param audiences: the readers of each live run, if abandoned runs are to be stopped.
     :param debug_feeds: the logs that ``/cpk-debug-events`` streams, if the runtime has them.
+    :param quotas: what each user has begun, if there are limits of that.
     :param exposed: whether other machines reach the runtime, as far as a binding knows.
     """
 
@@ -59,6 +61,7 @@ class RuntimeConfig:
     identify_user: IdentifyUser | None
     authorize: Authorize | None
     shared_threads: bool | None
+    quotas: Quotas | None
     on_start: LifeFunction | None
     on_close: LifeFunction | None
     title: Title | None

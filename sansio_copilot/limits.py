@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import attrs
@@ -58,6 +59,14 @@ class Limits:
 
     :param runs: runs that may be live at once; one more is answered 503 with Retry-After. 10,000
         runs are far more than a server is meant for, and still fit into the memory of a small one.
+    :param user_runs: runs that one user may have live at once, where ``identify_user`` knows users,
+        suggestions included; one more is answered 429 with Retry-After. This and the next are
+        counted in each process by itself. None are set by default, here and in the next two,
+        because what is much for a person is little for a service.
+    :param user_runs_per_minute: runs that one user may begin in any 60 seconds.
+    :param user_bytes: bytes of one user's threads that the store may keep, before the next run is
+        answered 429. The store is asked at most once in 10 seconds for each user, and what it
+        counts are the frames of runs, and in memory all the rest as well.
     :param bodies_bytes: bytes of request bodies that may be held at once, from their arrival until
         their requests have been understood; a body beyond them is answered 503 with Retry-After.
         One body may be of ``body_bytes`` even if that is more. 256 MiB are eight of the largest
@@ -111,6 +120,9 @@ class Limits:
     patch_bytes: float = attrs.field(default=DEFAULT_PATCH_BYTES, validator=_positive)
 
     runs: int = attrs.field(default=10_000, validator=_positive)
+    user_runs: float = attrs.field(default=math.inf, validator=_positive)
+    user_runs_per_minute: float = attrs.field(default=math.inf, validator=_positive)
+    user_bytes: float = attrs.field(default=math.inf, validator=_positive)
     bodies_bytes: int = attrs.field(default=256 * 1024**2, validator=_positive)
     hook_seconds: float = attrs.field(default=30.0, validator=_positive)
     store_seconds: float = attrs.field(default=30.0, validator=_positive)

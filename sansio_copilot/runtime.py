@@ -25,6 +25,7 @@ from .limits import Limits, check_positive
 from .runs.audience import Audiences
 from .runs.orphans import sweep
 from .runs.parts import Title
+from .runs.quotas import Quotas
 from .stores.debug_feed import DebugFeeds
 from .stores.memory import MemoryStore
 from .stores.protocol import ThreadStore, check_store
@@ -152,7 +153,7 @@ class CopilotRuntime(RuntimeConfig):
         _check_optional(store, stop_when_abandoned)
         _check_life(on_start=on_start, on_close=on_close)
         store = MemoryStore() if store is None else store
-        check_access(identify_user, authorize, store)
+        check_access(identify_user, authorize, store, limits)
         super().__init__(
             agents=agents,
             base_path=normalize_base_path(base_path),
@@ -174,6 +175,7 @@ class CopilotRuntime(RuntimeConfig):
             identify_user=identify_user,
             authorize=authorize,
             shared_threads=shared_threads,
+            quotas=Quotas.of(limits or Limits()),
             on_start=on_start,
             on_close=on_close,
             title=_title(title),
@@ -217,7 +219,7 @@ class CopilotRuntime(RuntimeConfig):
         :raises TypeError: for a store that lacks one of the methods of its protocol.
         """
         check_store(store)
-        check_access(self.identify_user, self.authorize, store)
+        check_access(self.identify_user, self.authorize, store, self.limits)
         other = copy.copy(self)
         # See behind_cors().
         object.__setattr__(other, "store", store)

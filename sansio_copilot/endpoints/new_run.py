@@ -11,6 +11,7 @@ from ag_ui.core import RunAgentInput
 from ..agents.disclosure import Teller
 from ..agents.protocols import Agent, AgentContext
 from ..runs.machine import Run
+from ..runs.quotas import Place
 from ..runs.recorder import RunRecorder
 from ..stores.protocol import RunOpened, RunRequest, ThreadStore
 from .turn import STREAM, LogStream, Reply, Turn
@@ -57,6 +58,7 @@ def run_reply(
     opened: RunOpened,
     recorder: RunRecorder,
     owner: str | None,
+    place: Place | None,
     *,
     ephemeral: bool = False,
 ) -> Reply:
@@ -64,6 +66,7 @@ def run_reply(
 
     :param store: the store that has opened the run.
     :param owner: the user whose the thread is.
+    :param place: the place of the run among those of the user who starts it.
     :param ephemeral: whether the run dies with its client.
     """
     assert turn.route.agent_id is not None
@@ -78,6 +81,8 @@ def run_reply(
     run.store_seconds = turn.runtime.limits.store_seconds
     run.outage_bytes = turn.runtime.limits.outage_bytes
     run.ephemeral, run.owner = ephemeral, owner
+    if place is not None:
+        run.place, place.is_kept = place, True
     run.on_end, run.title = turn.runtime.hooks.on_run_end, turn.runtime.title
     if turn.runtime.debug_feeds is not None and not ephemeral:
         run.tap = partial(turn.runtime.debug_feeds.publish, owner, turn.route.agent_id, opened.key)

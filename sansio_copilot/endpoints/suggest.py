@@ -17,9 +17,12 @@ def suggest(turn: Turn) -> EndpointSteps:
     """
     agent = yield from turn.agent()
     parsed = read_input(turn)
-    store = MemoryStore(resumable_runs=0)
-    # Nobody else can name the log, so that it needs no owner.
-    opened = store.open_run(run_request(turn, parsed.input, None))
-    assert isinstance(opened, RunOpened), "a new store has no busy thread"
-    recorder = new_recorder(turn, opened, None)
-    return run_reply(turn, agent, parsed.input, store, opened, recorder, None, ephemeral=True)
+    with turn.place() as place:
+        store = MemoryStore(resumable_runs=0)
+        # Nobody else can name the log, so that it needs no owner.
+        opened = store.open_run(run_request(turn, parsed.input, None))
+        assert isinstance(opened, RunOpened), "a new store has no busy thread"
+        recorder = new_recorder(turn, opened, None)
+        return run_reply(
+            turn, agent, parsed.input, store, opened, recorder, None, place, ephemeral=True
+        )

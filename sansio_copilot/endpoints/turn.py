@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, TypeAlias
 
 from ..access import ThreadAction, owner_for
@@ -13,16 +14,21 @@ from ..calls import Call
 from ..config import RuntimeConfig
 from ..errors import shorten
 from ..http.messages import Request, Response
-from ..http.refusals import Refusal
+from ..http.refusals import Refusal, too_many
 from ..http.routing import Route
 from ..records import record
 from ..runs.audience import Audience
 from ..runs.machine import Run
+from ..runs.quotas import Place, QuotaExceeded
+from ..stores import calls
+from ..stores.calls import perform
 from ..stores.protocol import Log, ThreadStore
 from ..users import User
 from .body import JsonBody
 
 logger = logging.getLogger(__name__)
+
+_ANYWHERE: Final[AbstractContextManager[None]] = nullcontext()
 
 
 @record
@@ -119,6 +125,35 @@ class Turn:
         if authorize is None:
             return user.id
         return (yield from owner_for(user, authorize, action, thread_id, self.store))
+
+    def place(self) -> AbstractContextManager[Place | None]:
+        """A place for a run of the user, which is left at the end unless the run is given it.
+
+        :raises Refusal: with 429, if there is none.
+        """
+        quotas = self.runtime.quotas
+        if quotas is None or self.user is None:
+            return _ANYWHERE
+        try:
+            return quotas.enter(self.user.id, self.now)
+        except QuotaExceeded as error:
+            raise Refusal(too_many(str(error), error.seconds)) from None
+
+    def check_room(self, owner: str | None) -> Generator[Call, Any, None]:
+        """Check that there is room for more in the threads of ``owner``.
+
+        :raises Refusal: with 429, if there is none.
+        """
+        quotas = self.runtime.quotas
+        if quotas is None or owner is None:
+            return
+        if quotas.has_to_ask(owner, self.now):
+            stored = yield from perform(calls.bytes_of(self.store, owner))
+            quotas.told(owner, stored, self.now)
+        try:
+            quotas.check_stored(owner, self.now)
+        except QuotaExceeded as error:
+            raise Refusal(too_many(str(error), error.seconds)) from None
 
     def no_such_thread(self, thread_id: str) -> Refusal:
         """404, for a thread that there is not, or that is somebody else's."""

@@ -86,6 +86,16 @@ def forbidden(message: str) -> Response:
     return Response.json({"error": "Forbidden", "message": message}, 403)
 
 
+def too_many(message: str, seconds: int) -> Response:
+    """A user has begun all that they may (RFC 6585 section 4).
+
+    :param seconds: after which to try again (RFC 9110 section 10.2.3).
+    """
+    return Response.json(
+        {"error": "Too many requests", "message": message}, 429, {"retry-after": str(seconds)}
+    )
+
+
 def overloaded(message: str) -> Response:
     """The server has no room now; a client should try again soon (RFC 9110 section 15.6.4)."""
     return Response.json(

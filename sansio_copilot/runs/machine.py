@@ -429,4 +429,6 @@ class Run(RunParts):
         recorder.close()
         if self.audience is not None:
             self.audience.disperse()
+        if self.place is not None:
+            self.place.leave(0 if self.ephemeral else recorder.size)
         return self.with_stop_call(fate)

@@ -14,6 +14,7 @@ from ..stores.protocol import RunKey, ThreadStore
 from .actions import RunOver
 from .audience import Audience
 from .lifeline import Lifeline
+from .quotas import Place
 from .recorder import RunRecorder
 from .report import RunReport
 
@@ -53,6 +54,7 @@ class RunParts:
     :param outage_bytes: bytes of frames to hold meanwhile, before the agent has to wait.
     :param ephemeral: whether the run belongs to no thread's history.
     :param owner: the id of the user whose thread it is.
+    :param place: its place among the runs of the user who has started it, if they are counted.
     :param on_end: a function that is told of the run's end; see :func:`.farewell.farewell`.
     :param title: a function that makes a title for a thread without a name.
     """
@@ -74,6 +76,7 @@ class RunParts:
     outage_bytes: int = 1024**2
     ephemeral: bool = False
     owner: str | None = None
+    place: Place | None = None
     on_end: RunEnd | None = attrs.field(default=None, repr=False)
     title: Title | None = attrs.field(default=None, repr=False)
     lifeline: Lifeline = attrs.field(

@@ -189,6 +189,7 @@ _UPDATE_THREAD: Final = Method[ThreadRecord | None](
 _DELETE_THREAD: Final = Method[bool]("store method delete_thread", (bool,), is_over_when_false=True)
 _CLEAR: Final = Method[None]("store method clear")
 _CHECK: Final = Method[Any]("store method check")
+_BYTES_OF: Final = Method[int]("store method bytes_of", (int,))
 _OWNER_OF: Final = Method[ThreadOwner | None]("store method owner_of", (ThreadOwner, type(None)))
 
 
@@ -231,6 +232,11 @@ def check(store: ThreadStore) -> StoreCall[Any] | None:
 def owner_of(store: ThreadStore, thread_id: str) -> StoreCall[ThreadOwner | None]:
     """The call of :meth:`.ThreadStore.owner_of`."""
     return _call(_OWNER_OF, store, store.owner_of, thread_id)
+
+
+def bytes_of(store: ThreadStore, owner: str) -> StoreCall[int]:
+    """The call of :meth:`.ThreadStore.bytes_of`."""
+    return _call(_BYTES_OF, store, store.bytes_of, owner)
 
 
 def check_cancel(method: str, cancel: Any) -> Cancel:

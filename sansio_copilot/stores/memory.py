@@ -341,6 +341,13 @@ class MemoryStore:
         thread = self._room.threads.get(thread_id)
         return None if thread is None else ThreadOwner(thread.owner)
 
+    def bytes_of(self, owner: str) -> int:
+        return sum(
+            thread.size + sum(run.size for run in thread.runs())
+            for thread in self._room.threads.values()
+            if thread.owner == owner
+        )
+
     def _find(self, thread_id: str, owner: str | None) -> KeptThread | None:
         """The thread of that id, if it is its owner who asks."""
         thread = self._room.threads.get(thread_id)

@@ -454,6 +454,14 @@ class ThreadStore(Log, Protocol):
         """
         ...
 
+    def bytes_of(self, owner: str) -> Answer[int]:
+        """How many bytes the owner's threads take, or at least the frames of their runs.
+
+        It is asked at most once in a few seconds for an owner. A store that lacks this method can
+        be used by an application that has no ``Limits.user_bytes``.
+        """
+        ...
+
 
 _METHODS = (
     *("open_run", "append", "close_run", "renew", "request_stop", "watch_run", "orphans"),

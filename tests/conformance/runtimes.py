@@ -151,6 +151,10 @@ def make_runtime(base_path: str, limits: str) -> CopilotRuntime:
     others |= make_runtimes(
         AGENTS, enveloped, mode="single-route", base_path=base_path, limits=LIMITS
     )
+    limited = {"users-limited": MemoryStore()}
+    others |= make_runtimes(
+        AGENTS, limited, base_path=base_path, limits=attrs.evolve(LIMITS, user_runs=1)
+    )
     return ConfiguredRuntime(
         AGENTS | FAULTY,
         others,

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 from conformance.client import Answer
-from conformance.process import Server
+from conformance.process import Server, wait_until
 
 from sansio_copilot.testing import run_input
 
 JSON = {"content-type": "application/json"}
-pytestmark = pytest.mark.parametrize(
+CONFIGS = pytest.mark.parametrize(
     "config",
     [
         "users",
@@ -41,6 +41,7 @@ def told(answer: Answer) -> Any:
     return answer.status, fields, answer.body
 
 
+@CONFIGS
 def test_nobody_who_is_not_known_gets_in(server: Server, thread: str, config: str) -> None:
     for method, path in (("GET", "/info"), ("GET", "/threads"), ("GET", "/nope")):
         answer = ask(server, config, None, method, path)
@@ -49,6 +50,7 @@ def test_nobody_who_is_not_known_gets_in(server: Server, thread: str, config: st
     assert server.gate(thread)["waiting"] == 0
 
 
+@CONFIGS
 def test_an_agent_knows_the_user_and_the_function_what_the_server_knows(
     server: Server, thread: str, config: str
 ) -> None:
@@ -61,6 +63,7 @@ def test_an_agent_knows_the_user_and_the_function_what_the_server_knows(
     assert not (server.file.owns_sockets and known)
 
 
+@CONFIGS
 def test_anothers_thread_does_not_exist(server: Server, thread: str, config: str) -> None:
     with server.client(config) as runner:
         runner.stream("run", thread, headers={"x-user": "ann"})
@@ -92,6 +95,7 @@ def test_anothers_thread_does_not_exist(server: Server, thread: str, config: str
     assert ask(server, config, "ann", "DELETE", f"/threads/{thread}").status == 200
 
 
+@CONFIGS
 def test_an_envelope_is_of_its_sender(server: Server, thread: str, config: str) -> None:
     run(server, config, "ann", thread)
 
@@ -106,3 +110,19 @@ def test_an_envelope_is_of_its_sender(server: Server, thread: str, config: str) 
     asked = run_input(thread, "r")
     assert enveloped("bob", "agent/connect", params=agent, body=asked).body == b""
     assert enveloped("bob", "agent/run", params=agent, body=asked).status == 404
+
+
+def test_a_user_has_so_many_live_runs(server: Server, thread: str) -> None:
+    def another(user: str) -> Answer:
+        return run(server, "users-limited", user, f"{thread}-{user}")
+
+    with server.client("users-limited") as runner:
+        runner.stream("run", thread, headers={"x-user": thread})
+        runner.events(2)
+        answer = another(thread)
+        assert (answer.status, answer.headers["retry-after"]) == (429, "1")
+        assert another("somebody").status == 200
+        server.let(thread)
+        runner.rest()
+    server.wait_unwound(thread)
+    wait_until(lambda: another(thread).status == 200, "its place is free")

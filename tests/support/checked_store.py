@@ -188,6 +188,9 @@ class CheckedStore:
     def owner_of(self, thread_id: str) -> ThreadOwner | None:
         return self.real.owner_of(thread_id)
 
+    def bytes_of(self, owner: str) -> int:
+        return self.real.bytes_of(owner)
+
     def orphans(self, limit: int) -> list[Orphan]:
         return self.real.orphans(limit)
 

@@ -231,6 +231,10 @@ class LateStore:
         async with _Trip(self, "owner_of"):
             return self.inner.owner_of(thread_id)
 
+    async def bytes_of(self, owner: str) -> int:
+        async with _Trip(self, "bytes_of"):
+            return self.inner.bytes_of(owner)
+
     async def orphans(self, limit: int) -> list[Orphan]:
         async with _Trip(self, "orphans"):
             lost = [key for key, lease in self._leases.items() if lease.expired or lease.fenced]

@@ -168,6 +168,22 @@ class ThreadTests(StoreTests):
         assert store.delete_thread("ann", "ann") is True
         assert store.owner_of("ann") is None
 
+    def test_what_the_threads_of_a_user_take(self) -> None:
+        store = self.owned()
+        assert store.bytes_of("nobody") == 0
+        before = store.bytes_of("ann")
+        assert before >= 0
+        store.ended("more", "1" * 1000, owner="ann")
+        more = store.bytes_of("ann")
+        assert more >= before + 1000
+        store.ended("his", "1" * 1000, owner="bob")
+        store.ended("nobody's", "1" * 1000)
+        assert store.bytes_of("ann") == more
+        store.delete_thread("more", "ann")
+        assert store.bytes_of("ann") == before
+        store.clear("ann")
+        assert store.bytes_of("ann") == 0
+
     def test_a_list_is_of_one_owner(self) -> None:
         store = self.owned()
         store.ended("nobody's", "1")

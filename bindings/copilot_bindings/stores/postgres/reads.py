@@ -203,6 +203,19 @@ def owner_of(schema: str, thread_id: str) -> Steps[ThreadOwner | None]:
     return owner_from_bytes(rows[0][0]) if rows else None
 
 
+def bytes_of(schema: str, owner: str) -> Steps[int]:
+    """See :meth:`.ThreadStore.bytes_of`."""
+    (((size,),),) = yield [
+        (
+            f"SELECT coalesce(sum(r.size), 0) FROM {schema}.thread t JOIN {schema}.run r"
+            " ON r.thread = t.id WHERE t.owner = %s AND t.runs > 0 AND r.state = 1",
+            (owner_to_bytes(owner),),
+            0,
+        )
+    ]
+    return int(size)
+
+
 def list_threads(schema: str, query: ThreadQuery) -> Steps[ThreadPage]:
     """See :meth:`.ThreadStore.list_threads`.
 

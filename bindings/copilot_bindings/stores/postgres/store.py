@@ -342,3 +342,7 @@ class PostgresStore:
     def owner_of(self, thread_id: str) -> Future[ThreadOwner | None]:
         engine = self._engine()
         return engine.read(reads.owner_of(engine.schema, thread_id))
+
+    def bytes_of(self, owner: str) -> Future[int]:
+        engine = self._engine()
+        return engine.read(reads.bytes_of(engine.schema, owner))

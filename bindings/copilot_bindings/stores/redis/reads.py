@@ -170,6 +170,19 @@ def owner_of(names: Names, thread_id: str) -> Steps[ThreadOwner | None]:
     return None if there is None else owner_from_bytes(owner)
 
 
+def bytes_of(names: Names, owner: str) -> Steps[int]:
+    """See :meth:`.ThreadStore.bytes_of`."""
+    key, total, at = names.listed(owner_to_bytes(owner)), 0, 0
+    while True:
+        (members,) = yield [("ZRANGE", key, at, at + _THREADS_AT_ONCE - 1)]
+        if not members:
+            return total
+        at += len(members)
+        threads = [names.thread(from_bytes(member)) for member in members]
+        sizes = yield [(scripts.SIZE, thread, names.processes) for thread in threads]
+        total += sum(sizes)
+
+
 def list_threads(names: Names, query: ThreadQuery) -> Steps[ThreadPage]:
     """See :meth:`.ThreadStore.list_threads`.
 

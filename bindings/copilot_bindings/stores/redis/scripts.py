@@ -363,6 +363,17 @@ return {state, size, data}
 """,
 )
 
+SIZE: Final = _script(
+    "bytes_of",
+    """
+local total = 0
+for _, n in ipairs(redis.call('ZRANGE', T .. ':runs', 0, -1)) do
+  total = total + tonumber(redis.call('HGET', rk(n), 'size') or '0')
+end
+return total
+""",
+)
+
 UPDATE: Final = _script(
     "update_thread",
     """

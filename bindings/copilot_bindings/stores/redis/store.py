@@ -314,3 +314,7 @@ class RedisStore:
     def owner_of(self, thread_id: str) -> Future[ThreadOwner | None]:
         engine = self._engine()
         return engine.submit(reads.owner_of(engine.names, thread_id))
+
+    def bytes_of(self, owner: str) -> Future[int]:
+        engine = self._engine()
+        return engine.submit(reads.bytes_of(engine.names, owner))

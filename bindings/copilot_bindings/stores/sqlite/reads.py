@@ -66,6 +66,16 @@ def owner_of(db: sqlite3.Connection, thread_id: str) -> ThreadOwner | None:
     return ThreadOwner(None if found[0] is None else from_text(found[0]))
 
 
+def bytes_of(db: sqlite3.Connection, owner: str) -> int:
+    """See :meth:`.ThreadStore.bytes_of`."""
+    found = db.execute(
+        "SELECT TOTAL(r.size) FROM thread t JOIN run r ON r.thread = t.id"
+        " WHERE t.owner IS ? AND t.dead = 0 AND t.runs > 0 AND r.state = ?",
+        (to_text(owner), HISTORY),
+    ).fetchone()
+    return int(found[0])
+
+
 def open_cursor(
     db: sqlite3.Connection, thread_id: str, after: str | None, owner: str | None
 ) -> Cursor:

@@ -365,3 +365,6 @@ class SQLiteStore:
 
     def owner_of(self, thread_id: str) -> Future[ThreadOwner | None]:
         return self._engine().read(lambda db: reads.owner_of(db, thread_id))
+
+    def bytes_of(self, owner: str) -> Future[int]:
+        return self._engine().read(lambda db: reads.bytes_of(db, owner))

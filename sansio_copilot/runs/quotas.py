@@ -1,0 +1,176 @@
+"""What each user may begin: so many live runs, so many in a minute, so much that is stored.
+
+The counts are those of one process, which asks nobody and so costs a run the same however many
+there are; several processes over one store allow each user as many each. What is stored is counted
+by the store, for all of them, and asked for once in a while.
+
+There is no lock, because the core has none, though exchanges may go on in several threads. What
+makes that right is the order: a run is counted first, and then looked at whether there is room for
+it. So two that come in the same moment may both be refused, and never both be let in for one place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict, deque
+from contextlib import suppress
+from typing import Final
+
+from ..limits import Limits
+
+_MINUTE: Final = 60.0
+STORED_SECONDS: Final = 10.0
+"""For so long what a store has said of a user's bytes is believed, and what is added counted."""
+
+
+class QuotaExceeded(Exception):
+    """A user has all that there is for them.
+
+    :param message: of what, in words for the user.
+    :param seconds: after which it is worth to try again.
+    """
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = max(math.ceil(seconds), 1)
+
+
+class _Usage:
+    """What one user has begun.
+
+    :ivar starts: the times of the runs of the last minute.
+    :ivar stored: bytes, as the store has said at ``asked_at``, and what has been added since.
+    """
+
+    __slots__ = ("asked_at", "live", "starts", "stored")
+
+    def __init__(self) -> None:
+        self.live: set[Place] = set()
+        self.starts: deque[float] = deque()
+        self.stored = 0
+        self.asked_at = -math.inf
+
+    def is_forgettable(self, now: float) -> bool:
+        self.expire(now)
+        return not (self.live or self.starts or now - self.asked_at < STORED_SECONDS)
+
+    def expire(self, now: float) -> None:
+        """Forget the runs of before the last minute; and of the future, if a clock was put back."""
+        # Another thread may have taken the last one in between.
+        with suppress(IndexError):
+            while abs(now - self.starts[0]) >= _MINUTE:
+                self.starts.popleft()
+
+
+class Place:
+    """The place of one run among those of its user, to be left once.
+
+    As a context manager it is left at the end of the block, unless a run has been given it.
+    """
+
+    __slots__ = ("_started_at", "_usage", "is_kept")
+
+    def __init__(self, usage: _Usage, started_at: float) -> None:
+        self._usage = usage
+        self._started_at = started_at
+        self.is_kept = False
+
+    def __enter__(self) -> Place:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if not self.is_kept:
+            self.leave(None)
+
+    def leave(self, size: int | None) -> None:
+        """The run is over.
+
+        :param size: bytes that it has said; None if it has not begun, and does not count.
+        """
+        usage = self._usage
+        usage.live.discard(self)
+        if size is not None:
+            usage.stored += size
+        else:
+            # Another of the same moment may go in its place.
+            with suppress(ValueError):
+                usage.starts.remove(self._started_at)
+
+
+class Quotas:
+    """The users of one process that have begun something, and what they may.
+
+    :param limits: of which those of a user count.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._users: OrderedDict[str, _Usage] = OrderedDict()
+
+    @classmethod
+    def of(cls, limits: Limits) -> Quotas | None:
+        """The quotas that ``limits`` ask for; None if there are none."""
+        asked = (limits.user_runs, limits.user_runs_per_minute, limits.user_bytes)
+        return None if min(asked) == math.inf else cls(limits)
+
+    def enter(self, user_id: str, now: float) -> Place:
+        """A place for a run that is about to begin.
+
+        :param now: seconds since the epoch.
+        :raises QuotaExceeded: if there is none.
+        """
+        usage, limits = self._usage(user_id, now), self._limits
+        usage.expire(now)
+        place = Place(usage, now)
+        usage.live.add(place)
+        if limits.user_runs_per_minute < math.inf:
+            usage.starts.append(now)
+        if len(usage.live) > limits.user_runs:
+            place.leave(None)
+            raise QuotaExceeded(f"{limits.user_runs:g} runs of yours are live: let one end", 1)
+        if len(usage.starts) > limits.user_runs_per_minute:
+            place.leave(None)
+            wait = usage.starts[0] + _MINUTE - now if usage.starts else 0.0
+            most = f"{limits.user_runs_per_minute:g}"
+            raise QuotaExceeded(f"You have begun {most} runs within a minute", wait)
+        return place
+
+    def has_to_ask(self, owner: str, now: float) -> bool:
+        """Whether the store has to be asked how much it keeps of a user's threads."""
+        if self._limits.user_bytes == math.inf:
+            return False
+        return not 0 <= now - self._usage(owner, now).asked_at < STORED_SECONDS
+
+    def told(self, owner: str, stored: int, now: float) -> None:
+        """The store has said how much it keeps of a user's threads, in bytes."""
+        usage = self._usage(owner, now)
+        usage.stored, usage.asked_at = stored, now
+
+    def check_stored(self, owner: str, now: float) -> None:
+        """Check that there is room for more.
+
+        :raises QuotaExceeded: if there is none.
+        """
+        usage = self._usage(owner, now)
+        if usage.stored >= self._limits.user_bytes:
+            wait = usage.asked_at + STORED_SECONDS - now
+            raise QuotaExceeded("Your threads take all the room that there is: delete some", wait)
+
+    def _usage(self, user_id: str, now: float) -> _Usage:
+        users = self._users
+        usage = users.setdefault(user_id, _Usage())
+        # Two threads may do this at once, of which one finds that nothing is left to be done.
+        with suppress(KeyError, RuntimeError):
+            users.move_to_end(user_id)
+            # Whoever has done nothing for a minute is forgotten. Two are looked at for each that
+            # comes, so that they never become more than those who do something.
+            for _ in range(2):
+                oldest = next(iter(users))
+                if oldest == user_id:
+                    break
+                if users[oldest].is_forgettable(now):
+                    del users[oldest]
+                else:
+                    users.move_to_end(oldest)
+                    users.move_to_end(user_id)
+        return usage
