@@ -142,13 +142,13 @@ def ours(binding: str = "asyncio", *, unbounded: bool = False) -> Server:
     return Server(binding, [python, "serve.py", binding, *options])
 
 
-def with_store(name: str, directory: str) -> Server:
-    """Our runtime under asyncio, with the store of that name and no bounds of what it keeps.
+def with_store(name: str, where: str) -> Server:
+    """Our runtime under asyncio, with that store and no bounds of what it keeps.
 
-    :param directory: where a store on disk has its files.
+    :param where: as the command's ``--store`` takes it.
     """
-    options = ["--sqlite", str(Path(directory, "threads.db"))] if name == "sqlite" else []
-    return Server(name, [sys.executable, "serve.py", "asyncio", "--unbounded", *options])
+    options = ["asyncio", "--unbounded", "--store", where]
+    return Server(name, [sys.executable, "serve.py", *options])
 
 
 def reference(*, unbounded: bool = False) -> Server:

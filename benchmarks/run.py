@@ -34,6 +34,8 @@ import attrs
 import core
 import figures
 import processes
+import serve
+import stores
 from figures import OURS, REFERENCE, Figure
 from processes import Load, Server
 
@@ -60,6 +62,7 @@ class Settings:
     many_streams: int
     stored_threads: int
     growth_runs: int
+    listed_threads: int
 
 
 FULL = Settings(
@@ -75,6 +78,7 @@ FULL = Settings(
     many_streams=10_000,
     stored_threads=100,
     growth_runs=10_000,
+    listed_threads=100_000,
 )
 QUICK = Settings(
     seconds=0.7,
@@ -89,8 +93,8 @@ QUICK = Settings(
     many_streams=2000,
     stored_threads=10,
     growth_runs=2000,
+    listed_threads=10_000,
 )
-STORES = ("memory", "sqlite")
 LESS: dict[str, Any] = {"more_is_better": False}
 SPARE_FILES = 200
 """What a process opens beside the streams."""
@@ -541,10 +545,10 @@ def run_stores(bench: Bench) -> None:
     """Each store beside the others, under asyncio."""
     with contextlib.ExitStack() as stack:
         bench.end_pair()
-        directory = stack.enter_context(tempfile.TemporaryDirectory())
+        places = stack.enter_context(stores.places())
         servers = [
-            stack.enter_context(contextlib.closing(processes.with_store(name, directory)))
-            for name in STORES
+            stack.enter_context(contextlib.closing(processes.with_store(place.name, place.where)))
+            for place in places
         ]
         for server in servers:
             bench.warm(server, briefly=True)
@@ -564,23 +568,36 @@ def run_stores(bench: Bench) -> None:
 
             bench.alternate(servers, measure)
         connect_to(bench, servers, max(bench.settings.thread_runs), "stores")
-        bytes_on_disk(bench, [server for server in servers if server.name != "memory"], directory)
+        stored_events(bench, servers, places)
+        for server in servers:
+            server.close()
+        threads = bench.settings.listed_threads
+        figure = bench.figure("stores", f"first page of {threads:,} threads", "ms", **LESS)
+        for place in places:
+            if place.name != "memory":
+                figure.add(place.name, stores.first_page(place, threads))
 
 
-def bytes_on_disk(bench: Bench, servers: Sequence[Server], directory: str) -> None:
-    """What a stored event takes in the files of a store, its raw frames for resuming included."""
-    figure = bench.figure("stores", "bytes on disk of a stored event, runs of 500", "bytes", **LESS)
-    for server in servers:
-        before, runs, deltas = size_of(directory), 20, 500
+def stored_events(bench: Bench, servers: Sequence[Server], places: Sequence[stores.Place]) -> None:
+    """What a stored event takes where it is kept, and of the memory of the process."""
+    deltas, runs = 500, 20
+    raw, compacted = stores.event_bytes(serve.Scripted(), deltas)
+    plain = bench.figure("stores", "bytes of an event as it is sent, runs of 500", "bytes", **LESS)
+    plain.add("memory", raw)
+    saved = bench.figure("stores", "the same, compacted", "bytes", **LESS)
+    saved.add("memory", compacted)
+    kept = bench.figure("stores", "bytes of a stored event where it is kept", "bytes", **LESS)
+    resident = bench.figure("stores", "the same in the memory of the process", "bytes", **LESS)
+    for server, place in zip(servers, places, strict=True):
+        # What a process keeps of the last runs is full before it is looked at.
+        bench.load.ask(server, "fill", runs=10 * runs, deltas=deltas)
+        before, memory = place.size() if place.name != "memory" else 0, server.memory()
         for _ in range(10):
             bench.load.ask(server, "fill", runs=runs, deltas=deltas)
-        taken = size_of(directory) - before
-        figure.add(server.name, taken / (10 * runs * (deltas + EXTRA_EVENTS)))
-
-
-def size_of(directory: str) -> int:
-    """Bytes of the files in a directory."""
-    return sum(path.stat().st_size for path in Path(directory).iterdir())
+        events = 10 * runs * (deltas + EXTRA_EVENTS)
+        resident.add(server.name, max(server.memory() - memory, 0) / events)
+        if place.name != "memory":
+            kept.add(server.name, (place.size() - before) / events)
 
 
 SECTIONS: dict[str, Callable[[Bench], None]] = {

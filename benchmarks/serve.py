@@ -79,21 +79,21 @@ class Scripted:
         yield {"type": "RUN_FINISHED", **run}
 
 
-def make_runtime(*, unbounded: bool = False, file: str | None = None) -> CopilotRuntime:
+def make_runtime(*, unbounded: bool = False, where: str = "memory") -> CopilotRuntime:
     """The runtime as an application would make it, CORS off as it is by default in the reference.
 
     :param unbounded: without limits on what the store keeps, instead of the default ones.
-    :param file: the database that a SQLiteStore has in the place of memory.
+    :param where: what keeps the threads, as the command's ``--store`` takes it.
     """
     bounds: dict[str, Any] = {}
     if unbounded:
         bounds = {"max_threads": math.inf, "max_runs_per_thread": 0, "max_bytes": math.inf}
     limits = Limits(connections=20_000, runs=20_000)
     store: ThreadStore = MemoryStore(**bounds)
-    if file is not None:
-        from copilot_bindings.stores import SQLiteStore
+    if where != "memory":
+        from copilot_bindings.cli_stores import store_of
 
-        store = SQLiteStore(file)
+        store = store_of(where)
     return CopilotRuntime({"default": Scripted()}, store=store, limits=limits, cors=False)
 
 
@@ -162,10 +162,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("binding", choices=BINDINGS)
     parser.add_argument("--unbounded", action="store_true", help="a store without limits")
-    parser.add_argument("--sqlite", metavar="FILE", help="a SQLiteStore instead of memory")
+    parser.add_argument("--store", default="memory", help="as `sansio-copilot serve` takes it")
     options = parser.parse_args()
     logging.basicConfig(level=logging.ERROR)
-    BINDINGS[options.binding](make_runtime(unbounded=options.unbounded, file=options.sqlite))
+    BINDINGS[options.binding](make_runtime(unbounded=options.unbounded, where=options.store))
 
 
 if __name__ == "__main__":

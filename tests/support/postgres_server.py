@@ -10,7 +10,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,13 @@ class PostgresServer:
     """A server that loses nothing when it is killed, and something at a power failure.
 
     :param primary: the server whose standby it is; see :meth:`promote`.
+    :param settings: in the place of those of a test.
     """
 
-    def __init__(self, primary: PostgresServer | None = None) -> None:
+    def __init__(
+        self, primary: PostgresServer | None = None, settings: Mapping[str, str] | None = None
+    ) -> None:
+        self._settings = settings or {}
         # The directory is not one of pytest's, since a server that root begins is not root's.
         self._directory = Path(tempfile.mkdtemp(prefix="postgres-"))
         self._bin = _binaries()
@@ -107,6 +111,7 @@ class PostgresServer:
             "fsync": "off",
             "max_connections": 200,
             "shared_buffers": "32MB",
+            **self._settings,
         }
         chosen = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         with self._log.open("ab") as log:

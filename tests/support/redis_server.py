@@ -29,8 +29,9 @@ def executable() -> str:
 class RedisServer:
     """A server with an append-only file, so that it has everything when it begins again."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, appendfsync: str = "no") -> None:
         self.directory = directory
+        self._appendfsync = appendfsync
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._log = directory / "redis.log"
@@ -44,7 +45,8 @@ class RedisServer:
                 [
                     executable(),
                     *("--port", str(self.port), "--bind", "127.0.0.1", "--save", ""),
-                    *("--appendonly", "yes", "--appendfsync", "no", "--dir", str(self.directory)),
+                    *("--appendonly", "yes", "--appendfsync", self._appendfsync),
+                    *("--dir", str(self.directory)),
                 ],
                 stdout=log,
                 stderr=log,
