@@ -589,8 +589,8 @@ def stored_events(bench: Bench, servers: Sequence[Server], places: Sequence[stor
     kept = bench.figure("stores", "bytes of a stored event where it is kept", "bytes", **LESS)
     resident = bench.figure("stores", "the same in the memory of the process", "bytes", **LESS)
     for server, place in zip(servers, places, strict=True):
-        # What a process keeps of the last runs is full before it is looked at.
-        bench.load.ask(server, "fill", runs=10 * runs, deltas=deltas)
+        # What a process keeps of the last runs (32 MiB) is full before it is looked at.
+        bench.load.ask(server, "fill", runs=40 * runs, deltas=deltas)
         before, memory = place.size() if place.name != "memory" else 0, server.memory()
         for _ in range(10):
             bench.load.ask(server, "fill", runs=runs, deltas=deltas)

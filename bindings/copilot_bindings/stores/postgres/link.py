@@ -141,11 +141,11 @@ class Link:
         try:
             if len(commands) == 1:
                 statement, parameters, _ = commands[0]
-                return [db.execute(statement, parameters).fetchall()]
+                return [db.execute(statement, parameters, binary=True).fetchall()]
             cursors = []
             with db.pipeline(), db.transaction():
                 for statement, parameters, _ in commands:
-                    cursors.append(db.execute(statement, parameters))
+                    cursors.append(db.execute(statement, parameters, binary=True))
             return [cursor.fetchall() for cursor in cursors]
         except psycopg.Error as error:
             # What the server has not said itself is the client's word for a connection that is of

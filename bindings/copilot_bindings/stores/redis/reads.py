@@ -19,12 +19,12 @@ from sansio_copilot.stores.protocol import (
 )
 
 from ..cursors import Cursor
-from ..pipeline import Command, Steps
+from ..pipeline import Steps
 from ..texts import from_bytes, owner_from_bytes, owner_to_bytes, to_bytes
 from . import scripts
 from .names import Names
 
-_RUNS_AT_ONCE = 100
+_RUNS_AT_ONCE = 512
 _THREADS_AT_ONCE = 256
 _FIELDS = ("id", "agent", "created", "updated", "name", "archived", "owner", "runs")
 
@@ -46,7 +46,7 @@ def open_cursor(
     """See :meth:`.ThreadStore.open_cursor`."""
     thread = names.thread(thread_id)
     (runs,) = yield [(scripts.OPEN_CURSOR, thread, names.processes, owner_to_bytes(owner), "1")]
-    parts = tuple(map(int, runs))
+    parts = tuple(map(int, runs.split()))
     event_id = None if after is None else EventId.parse(after)
     if after is not None and event_id is not None:
         number = event_id.token.partition(".")[0]
@@ -69,7 +69,7 @@ def history_cursor(names: Names, thread_id: str, owner: str | None) -> Steps[Cur
     """Where the compacted frames of a thread's ended runs begin."""
     thread = names.thread(thread_id)
     (runs,) = yield [(scripts.OPEN_CURSOR, thread, names.processes, owner_to_bytes(owner), "0")]
-    return Cursor(thread, tuple(map(int, runs)))
+    return Cursor(thread, tuple(map(int, runs.split())))
 
 
 def read(names: Names, cursor: Cursor, max_bytes: int) -> Steps[Found]:
@@ -78,7 +78,7 @@ def read(names: Names, cursor: Cursor, max_bytes: int) -> Steps[Found]:
     room = max_bytes
     while (part := cursor.part) is not None and room > 0:
         if part > 0:
-            following = yield from _read_history(cursor, room, chunks)
+            following = yield from _read_history(names, cursor, room, chunks)
         else:
             found = yield from _read_raw(names, cursor, room, chunks)
             if isinstance(found, Found):
@@ -91,40 +91,21 @@ def read(names: Names, cursor: Cursor, max_bytes: int) -> Steps[Found]:
     return Found(_batch(chunks, cursor))
 
 
-def _read_history(cursor: Cursor, room: int, chunks: list[bytes]) -> Steps[Cursor | None]:
+def _read_history(
+    names: Names, cursor: Cursor, room: int, chunks: list[bytes]
+) -> Steps[Cursor | None]:
     """Read compacted runs, as many as follow each other and there is room for."""
     ahead = cursor.parts[cursor.index : cursor.index + _RUNS_AT_ONCE]
-    runs = list(takewhile(lambda part: part > 0, ahead))
-    keys = [f"{cursor.thread}:h:{run}" for run in runs]
-    asked: list[Command] = [
-        command for key in keys for command in (("STRLEN", key), ("EXISTS", key))
+    runs = " ".join(map(str, takewhile(lambda part: part > 0, ahead)))
+    ((read, *found),) = yield [
+        (scripts.READ_HISTORY, cursor.thread, names.processes, cursor.offset, room, runs)
     ]
-    answers = yield asked
-    sizes = answers[::2]
-    there = [bool(one) for one in answers[1::2]]
-    if not there[0]:
+    if read == b"gone":
         return None
-    wanted: list[Command] = []
-    index, offset = cursor.index, cursor.offset
-    for key, size, exists in zip(keys, sizes, there, strict=True):
-        if room == 0 or not exists:
-            break
-        count = min(size - offset, room)
-        if count:
-            wanted.append(("GETRANGE", key, offset, offset + count - 1))
-        room -= count
-        if offset + count < size:
-            offset += count
-            break
-        index, offset = index + 1, 0
-    if wanted:
-        data = yield wanted
-        expected = sum(command[3] - command[2] + 1 for command in wanted)
-        if sum(map(len, data)) != expected:
-            # Some of it went while it was being read.
-            return None
-        chunks += data
-    return cursor.at(index, offset)
+    offset, data = found
+    if data:
+        chunks.append(data)
+    return cursor.at(cursor.index + read, offset)
 
 
 def _read_raw(

@@ -334,17 +334,18 @@ return claim(n, handed)
 """,
 )
 
+# The runs of a thread in one text, because a client takes its time for each part of an answer.
 OPEN_CURSOR: Final = _script(
     "open_cursor",
     """
-if is_anothers(ARGV[2]) then return {} end
+if is_anothers(ARGV[2]) then return '' end
 local open, runs = {}, {}
 for _, n in ipairs(redis.call('ZRANGE', T .. ':open', 0, -1)) do open[n] = true end
 for _, n in ipairs(redis.call('ZRANGE', T .. ':runs', 0, -1)) do
   if not open[n] then runs[#runs + 1] = n
   elseif ARGV[3] == '1' then runs[#runs + 1] = '-' .. n end
 end
-return runs
+return table.concat(runs, ' ')
 """,
 )
 
@@ -371,6 +372,31 @@ for _, n in ipairs(redis.call('ZRANGE', T .. ':runs', 0, -1)) do
   total = total + tonumber(redis.call('HGET', rk(n), 'size') or '0')
 end
 return total
+""",
+)
+
+# Runs whose compacted frames follow each other, from an offset in the first of them. It returns how
+# many were read whole, the offset in the next one, and what was read.
+READ_HISTORY: Final = _script(
+    "read_history",
+    """
+local offset, room = tonumber(ARGV[2]), tonumber(ARGV[3])
+local read, chunks = 0, {}
+for n in string.gmatch(ARGV[4], '%d+') do
+  if room == 0 then break end
+  local key = hk(n)
+  local size = redis.call('STRLEN', key)
+  if size == 0 and redis.call('EXISTS', key) == 0 then
+    if read == 0 then return {'gone'} end
+    break
+  end
+  local data = redis.call('GETRANGE', key, offset, offset + room - 1)
+  chunks[#chunks + 1] = data
+  room, offset = room - #data, offset + #data
+  if offset < size then break end
+  read, offset = read + 1, 0
+end
+return {read, offset, table.concat(chunks)}
 """,
 )
 
