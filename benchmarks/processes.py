@@ -33,6 +33,17 @@ def _family(pid: int) -> list[int]:
     return pids
 
 
+def processor_seconds(pid: int) -> float:
+    """Seconds of processor time that a process has used, with its descendants, ended ones too."""
+    ticks = 0
+    for each in _family(pid):
+        with contextlib.suppress(OSError):
+            # Behind the name, which may hold anything: fields 14 to 17 of proc(5).
+            fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+            ticks += sum(map(int, fields[11:15]))
+    return ticks / _TICKS
+
+
 class Server:
     """A server in a process of its own, or several.
 
@@ -83,13 +94,7 @@ class Server:
 
     def cpu(self) -> float:
         """Seconds of processor time that it has used."""
-        ticks = 0
-        for pid in _family(self._process.pid):
-            with contextlib.suppress(OSError):
-                # Behind the name, which may hold anything: fields 14 and 15 of proc(5).
-                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-                ticks += int(fields[11]) + int(fields[12])
-        return ticks / _TICKS
+        return processor_seconds(self._process.pid)
 
     def memory(self) -> int:
         """Bytes that are resident."""

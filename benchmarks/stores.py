@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import processes
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
@@ -59,6 +60,21 @@ class Place:
             with self._server.client() as client:
                 return int(client.info("memory")["used_memory"])
         return sum(path.stat().st_size for path in self._directory.iterdir())
+
+    def processor(self) -> float:
+        """Seconds of processor time that its server has used; 0 for a file."""
+        return 0.0 if self._server is None else processes.processor_seconds(self._server.pid)
+
+    def logged(self) -> int:
+        """Bytes that were written ahead, or to the append-only file."""
+        if self.name == "postgres":
+            with self._server.connect() as db:
+                row = db.execute("SELECT pg_current_wal_lsn() - '0/0'").fetchone()
+                return int(row[0])
+        if self.name == "redis":
+            with self._server.client() as client:
+                return int(client.info("persistence")["aof_current_size"])
+        return self.size()
 
 
 @contextlib.contextmanager

@@ -123,6 +123,12 @@ class PostgresServer:
                 **self._options,
             )
 
+    @property
+    def pid(self) -> int:
+        """The process, whose children are the others, if there are any."""
+        assert self._process is not None
+        return self._process.pid
+
     def kill(self) -> None:
         """End it at once, with all of its processes, as a machine does that loses its power."""
         if self._process is not None:

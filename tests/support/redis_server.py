@@ -63,6 +63,12 @@ class RedisServer:
                 assert time.monotonic() < deadline, self._log.read_text()
                 time.sleep(0.01)
 
+    @property
+    def pid(self) -> int:
+        """The process, whose children are the others, if there are any."""
+        assert self._process is not None
+        return self._process.pid
+
     def kill(self) -> None:
         """End it as a power failure would."""
         self._end(signal.SIGKILL)
