@@ -112,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     copy = commands.add_parser("copy-threads", help="copy all threads from one store to another")
     copy.add_argument("source", help="a store, as --store takes it")
     copy.add_argument("target", help="the other one")
-    copy.add_argument("--owner", help="whose threads (default: those without an owner)")
+    copy.add_argument("--owner", help="whose threads (default: everybody's)")
     for command in (demo, serve):
         command.add_argument(
             "--binding",

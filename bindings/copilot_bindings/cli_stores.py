@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from sansio_copilot import MemoryStore, ThreadStore
 from sansio_copilot.calls import is_deferred
 from sansio_copilot.stores.calls import StoreCall
-from sansio_copilot.stores.copying import ThreadNotCopied, copy_thread, list_all
+from sansio_copilot.stores.copying import ThreadNotCopied, copy_thread, list_all, list_everyones
 
 T = TypeVar("T")
 
@@ -75,8 +75,9 @@ def demo_store() -> tuple[ThreadStore, str]:
 
 
 def copy_threads(source: Any, target: Any, owner: str | None) -> int:
-    """Copy all threads of ``owner``, and say how far it is; returns the exit status.
+    """Copy all threads, and say how far it is; returns the exit status.
 
+    :param owner: whose; None for everybody's.
     :raises StoreUnavailable: if one of the stores is away. It may be done again.
     """
     for store in (source, target):
@@ -91,12 +92,15 @@ def copy_threads(source: Any, target: Any, owner: str | None) -> int:
 
 
 def _copy_all(source: ThreadStore, target: ThreadStore, owner: str | None) -> int:
-    records = _driven(list_all(source, owner))
+    if owner is None:
+        records = _driven(list_everyones(source))
+    else:
+        records = [(owner, record) for record in _driven(list_all(source, owner))]
     copied = failed = 0
     # The last updated thread comes last, so that a thread's place in the list stays.
-    for done, record in enumerate(reversed(records), 1):
+    for done, (theirs, record) in enumerate(reversed(records), 1):
         try:
-            copied += _driven(copy_thread(source, target, record, owner))
+            copied += _driven(copy_thread(source, target, record, theirs))
         except ThreadNotCopied as error:
             failed += 1
             print(f"\rsansio-copilot: {error}", file=sys.stderr)

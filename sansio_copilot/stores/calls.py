@@ -24,6 +24,7 @@ from .protocol import (
     LogGone,
     Opened,
     Orphan,
+    OwnedThreads,
     RunKey,
     RunOpened,
     RunRequest,
@@ -189,6 +190,7 @@ _UPDATE_THREAD: Final = Method[ThreadRecord | None](
 _DELETE_THREAD: Final = Method[bool]("store method delete_thread", (bool,), is_over_when_false=True)
 _CLEAR: Final = Method[None]("store method clear")
 _CHECK: Final = Method[Any]("store method check")
+_THREADS_OF_ALL: Final = Method[OwnedThreads]("store method threads_of_all", (OwnedThreads,))
 _BYTES_OF: Final = Method[int]("store method bytes_of", (int,))
 _OWNER_OF: Final = Method[ThreadOwner | None]("store method owner_of", (ThreadOwner, type(None)))
 
@@ -232,6 +234,11 @@ def check(store: ThreadStore) -> StoreCall[Any] | None:
 def owner_of(store: ThreadStore, thread_id: str) -> StoreCall[ThreadOwner | None]:
     """The call of :meth:`.ThreadStore.owner_of`."""
     return _call(_OWNER_OF, store, store.owner_of, thread_id)
+
+
+def threads_of_all(store: ThreadStore, cursor: str | None, limit: int) -> StoreCall[OwnedThreads]:
+    """The call of :meth:`.ThreadStore.threads_of_all`."""
+    return _call(_THREADS_OF_ALL, store, store.threads_of_all, cursor, limit)
 
 
 def bytes_of(store: ThreadStore, owner: str) -> StoreCall[int]:

@@ -30,6 +30,7 @@ from .protocol import (
 )
 
 _PAGE_BYTES = 1 << 18
+_PAGE_THREADS = 500
 
 
 class ThreadNotCopied(Exception):
@@ -46,6 +47,25 @@ class _Run:
     run_id: str
     events: list[bytes]
     message_ids: frozenset[str]
+
+
+def list_everyones(
+    store: ThreadStore,
+) -> Generator[StoreCall[Any], Any, list[tuple[str | None, ThreadRecord]]]:
+    """The records of all threads, each with its owner, the last updated first.
+
+    Of a store that cannot list them (``threads_of_all``) it is those that nobody owns.
+    """
+    if not callable(getattr(store, "threads_of_all", None)):
+        return [(None, record) for record in (yield from list_all(store, None))]
+    found: dict[str, tuple[str | None, ThreadRecord]] = {}
+    cursor: str | None = None
+    while True:
+        page = yield from perform(calls.threads_of_all(store, cursor, _PAGE_THREADS))
+        found |= {record.thread_id: (owner, record) for owner, record in page.threads}
+        cursor = page.next_cursor
+        if cursor is None:
+            return sorted(found.values(), key=lambda one: (-one[1].updated_at, one[1].thread_id))
 
 
 def list_all(

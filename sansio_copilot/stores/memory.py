@@ -50,6 +50,7 @@ from .protocol import (
     LogGone,
     NotifyOwner,
     Orphan,
+    OwnedThreads,
     RunKey,
     RunOpened,
     RunRequest,
@@ -340,6 +341,18 @@ class MemoryStore:
     def owner_of(self, thread_id: str) -> ThreadOwner | None:
         thread = self._room.threads.get(thread_id)
         return None if thread is None else ThreadOwner(thread.owner)
+
+    def threads_of_all(self, cursor: str | None, limit: int) -> OwnedThreads:
+        known = sorted(
+            thread_id
+            for thread_id, thread in self._room.threads.items()
+            if thread.history and (cursor is None or thread_id > cursor)
+        )
+        page = [self._room.threads[thread_id] for thread_id in known[:limit]]
+        return OwnedThreads(
+            tuple([(thread.owner, thread.record()) for thread in page]),
+            known[limit - 1] if len(known) > limit else None,
+        )
 
     def bytes_of(self, owner: str) -> int:
         return sum(

@@ -255,6 +255,18 @@ class ThreadPage:
     next_cursor: str | None = None
 
 
+@attrs.frozen
+class OwnedThreads:
+    """Some of the threads of all owners.
+
+    :param threads: each with its owner in front.
+    :param next_cursor: where the next page begins; None if there is none.
+    """
+
+    threads: tuple[tuple[str | None, ThreadRecord], ...]
+    next_cursor: str | None = None
+
+
 class UnknownCursor(ValueError):
     """A cursor that came from a client, and that no page of the store's has given out."""
 
@@ -459,6 +471,19 @@ class ThreadStore(Log, Protocol):
 
         It is asked at most once in a few seconds for an owner. A store that lacks this method can
         be used by an application that has no ``Limits.user_bytes``.
+        """
+        ...
+
+    def threads_of_all(self, cursor: str | None, limit: int) -> Answer[OwnedThreads]:
+        """The threads that have history, whoever owns them, in an order of the store's own.
+
+        It is for who administers the store, as by ``sansio-copilot copy-threads``; no request leads
+        to it. A thread that is there all the time is seen, perhaps more than once. A store that
+        lacks this method is copied owner by owner.
+
+        :param cursor: that of the page in front of it; None for the first.
+        :param limit: about how many; the last page alone may have none.
+        :raises UnknownCursor: for a cursor that is none.
         """
         ...
 

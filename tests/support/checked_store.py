@@ -20,6 +20,7 @@ from sansio_copilot.stores.protocol import (
     Notify,
     NotifyOwner,
     Orphan,
+    OwnedThreads,
     RunKey,
     RunOpened,
     RunRequest,
@@ -187,6 +188,9 @@ class CheckedStore:
 
     def owner_of(self, thread_id: str) -> ThreadOwner | None:
         return self.real.owner_of(thread_id)
+
+    def threads_of_all(self, cursor: str | None, limit: int) -> OwnedThreads:
+        return self.real.threads_of_all(cursor, limit)
 
     def bytes_of(self, owner: str) -> int:
         return self.real.bytes_of(owner)

@@ -24,6 +24,7 @@ from sansio_copilot.stores.protocol import (
     NotifyOwner,
     Opened,
     Orphan,
+    OwnedThreads,
     RunKey,
     RunOpened,
     RunRequest,
@@ -230,6 +231,10 @@ class LateStore:
     async def owner_of(self, thread_id: str) -> ThreadOwner | None:
         async with _Trip(self, "owner_of"):
             return self.inner.owner_of(thread_id)
+
+    async def threads_of_all(self, cursor: str | None, limit: int) -> OwnedThreads:
+        async with _Trip(self, "threads_of_all"):
+            return self.inner.threads_of_all(cursor, limit)
 
     async def bytes_of(self, owner: str) -> int:
         async with _Trip(self, "bytes_of"):

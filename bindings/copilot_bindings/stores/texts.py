@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sansio_copilot.sse import end_of_frame
-from sansio_copilot.stores.protocol import ThreadOwner
+from sansio_copilot.stores.protocol import ThreadOwner, UnknownCursor
 
 PIECE_BYTES = 48 * 1024
 """How much of a run's compacted frames is one record, so that a page is read without the rest."""
@@ -49,6 +49,18 @@ def from_bytes(data: bytes) -> str:
 def owner_to_bytes(owner: str | None) -> bytes:
     """An owner as a server has it, which tells nobody from somebody with an empty id."""
     return b"-" if owner is None else b"o" + to_bytes(owner)
+
+
+def number_of(cursor: str | None) -> int:
+    """The number that a cursor is; 0 for none.
+
+    :raises UnknownCursor: for one that is no number.
+    """
+    if cursor is None:
+        return 0
+    if not cursor.isascii() or not cursor.isdecimal() or len(cursor) > 18:
+        raise UnknownCursor("the cursor is none that this store has given out")
+    return int(cursor)
 
 
 def owner_from_bytes(data: bytes) -> ThreadOwner:

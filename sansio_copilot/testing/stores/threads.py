@@ -168,6 +168,27 @@ class ThreadTests(StoreTests):
         assert store.delete_thread("ann", "ann") is True
         assert store.owner_of("ann") is None
 
+    def test_the_threads_of_all(self) -> None:
+        store = self.owned()
+        for number in range(5):
+            store.ended(f"nobody's {number}", "1", ended_at=1.0)
+        store.opened("live", owner="ann")
+        expected: set[tuple[str | None, str]] = {
+            (None, f"nobody's {number}") for number in range(5)
+        }
+        expected |= {("ann", "ann"), ("bob", "bob")}
+        for limit in (1, 2, 7, 100):
+            found: set[tuple[str | None, str]] = set()
+            page = store.threads_of_all(None, limit)
+            while True:
+                for owner, record in page.threads:
+                    assert record in store.listed(ThreadQuery(owner))
+                    found.add((owner, record.thread_id))
+                if page.next_cursor is None:
+                    break
+                page = store.threads_of_all(page.next_cursor, limit)
+            assert found == expected
+
     def test_what_the_threads_of_a_user_take(self) -> None:
         store = self.owned()
         assert store.bytes_of("nobody") == 0

@@ -30,17 +30,22 @@ def test_threads_are_copied_once_and_stay_as_they_were(
     for number in range(12):
         old.ended(f"t{number}", event, ended_at=float(number + 1), messages=b"[%d]" % number)
     old.update_thread("t3", {"name": "Named", "archived": True}, None)
-    before = old.listed(ThreadQuery())
+    for owner in ("ann", "bob"):
+        old.ended(f"{owner}'s", event, owner=owner, ended_at=30.0)
+    owners = (None, "ann", "bob")
+    before = [old.listed(ThreadQuery(owner)) for owner in owners]
     old.close()
 
-    for copied in (12, 0):
+    assert main(["copy-threads", f"sqlite:{file}", redis_server.url, "--owner", "bob"]) == 0
+    assert "copied 1 threads; 0 were there already, 0 failed" in capsys.readouterr().out
+    for copied in (13, 0):
         assert main(["copy-threads", f"sqlite:{file}", redis_server.url]) == 0
         said = capsys.readouterr()
-        assert f"copied {copied} threads; {12 - copied} were there already, 0 failed" in said.out
-        assert "12 of 12 threads" in said.err
+        assert f"copied {copied} threads; {14 - copied} were there already, 0 failed" in said.out
+        assert "14 of 14 threads" in said.err
 
     new = Driven(RedisStore(redis_server.url), lambda awaitable: awaitable)
-    assert new.listed(ThreadQuery()) == before
+    assert [new.listed(ThreadQuery(owner)) for owner in owners] == before
     assert new.history("t5", "messages") == b"[5]"
     new.close()
 

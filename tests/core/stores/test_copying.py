@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from sansio_copilot import CopilotRuntime, MemoryStore, text_agent
-from sansio_copilot.stores.copying import ThreadNotCopied, copy_thread, list_all
+from sansio_copilot.stores.copying import ThreadNotCopied, copy_thread, list_all, list_everyones
 from sansio_copilot.stores.protocol import LogGone, RunRequest, RunResult
 from sansio_copilot.testing import Client, run_input
+from sansio_copilot.testing.stores.driven import Driven
 
 BASE = "/api/copilotkit"
 KINDS = ("messages", "events", "state")
@@ -83,6 +84,27 @@ def test_all_pages_of_a_list_are_read() -> None:
         store.close_run(opened.key, 16, b"", RunResult(b"", ended_at=float(number)))
     records = driven(list_all(store, None))
     assert [record.thread_id for record in records] == [f"t{n}" for n in range(1000, -1, -1)]
+
+
+def test_the_threads_of_all_are_listed_with_their_owners() -> None:
+    store = Driven(MemoryStore(max_threads=2000), lambda awaitable: awaitable)
+    for number in range(1001):
+        owner = None if number % 2 else f"user {number}"
+        store.ended(f"t{number}", "1", owner=owner, ended_at=float(number))
+    found = driven(list_everyones(store.store))
+    assert [record.thread_id for _, record in found] == [f"t{n}" for n in range(1000, -1, -1)]
+    assert [owner for owner, _ in found[:3]] == ["user 1000", None, "user 998"]
+
+
+def test_of_a_store_that_cannot_list_them_it_is_those_of_nobody() -> None:
+    class Old(MemoryStore):
+        threads_of_all = None  # type: ignore[assignment]
+
+    store = Driven(Old(), lambda awaitable: awaitable)
+    store.ended("hers", "1", owner="ann")
+    store.ended("nobody's", "1")
+    found = driven(list_everyones(store.store))
+    assert [(owner, record.thread_id) for owner, record in found] == [(None, "nobody's")]
 
 
 def test_a_thread_with_a_live_run_in_the_other_store_is_not_copied() -> None:

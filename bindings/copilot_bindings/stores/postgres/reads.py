@@ -12,6 +12,7 @@ from sansio_copilot.stores.places import cursor_behind, place_at
 from sansio_copilot.stores.protocol import (
     Batch,
     LogGone,
+    OwnedThreads,
     ThreadOwner,
     ThreadPage,
     ThreadQuery,
@@ -20,7 +21,7 @@ from sansio_copilot.stores.protocol import (
 
 from ..cursors import Cursor
 from ..pipeline import Command, Steps
-from ..texts import from_bytes, owner_from_bytes, owner_to_bytes, to_bytes
+from ..texts import from_bytes, number_of, owner_from_bytes, owner_to_bytes, to_bytes
 
 _RUNS_AT_ONCE = 512
 _ROWS_AT_ONCE = 512
@@ -252,6 +253,23 @@ def list_threads(schema: str, query: ThreadQuery) -> Steps[ThreadPage]:
     if len(rows) <= query.limit:
         return ThreadPage(page)
     return ThreadPage(page, cursor_behind(page[-1].updated_at, page[-1].thread_id))
+
+
+def threads_of_all(schema: str, cursor: str | None, limit: int) -> Steps[OwnedThreads]:
+    """See :meth:`.ThreadStore.threads_of_all`.
+
+    :raises UnknownCursor: for a cursor that is none.
+    """
+    (rows,) = yield [
+        (
+            f"SELECT {RECORD}, owner, id FROM {schema}.thread WHERE id > %s AND runs > 0"
+            " ORDER BY id LIMIT %s",
+            (number_of(cursor), limit),
+            0,
+        )
+    ]
+    found = tuple([(owner_from_bytes(row[-2]).owner, record(row[:-2])) for row in rows])
+    return OwnedThreads(found, str(rows[-1][-1]) if len(rows) == limit else None)
 
 
 def record(row: tuple[Any, ...]) -> ThreadRecord:

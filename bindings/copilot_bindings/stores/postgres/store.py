@@ -45,6 +45,7 @@ from sansio_copilot.stores.protocol import (
     NotifyOwner,
     Opened,
     Orphan,
+    OwnedThreads,
     RunKey,
     RunRequest,
     RunResult,
@@ -342,6 +343,10 @@ class PostgresStore:
     def owner_of(self, thread_id: str) -> Future[ThreadOwner | None]:
         engine = self._engine()
         return engine.read(reads.owner_of(engine.schema, thread_id))
+
+    def threads_of_all(self, cursor: str | None, limit: int) -> Future[OwnedThreads]:
+        engine = self._engine()
+        return engine.read(reads.threads_of_all(engine.schema, cursor, limit))
 
     def bytes_of(self, owner: str) -> Future[int]:
         engine = self._engine()

@@ -52,5 +52,16 @@ class Names:
         return f"{thread}:n:{run}"
 
 
+def owner_and_thread(owner: bytes, thread_id: bytes) -> bytes:
+    """A thread in the set of all threads, whose owner has to be known to take it out."""
+    return b"%d %s%s" % (len(owner), owner, thread_id)
+
+
+def from_owner_and_thread(member: bytes) -> tuple[bytes, bytes]:
+    """What :func:`owner_and_thread` was given."""
+    length, _, both = member.partition(b" ")
+    return both[: int(length)], both[int(length) :]
+
+
 def _digest(data: bytes) -> str:
     return sha256(data, usedforsecurity=False).hexdigest()[:32]

@@ -12,6 +12,7 @@ from sansio_copilot.stores.places import cursor_behind, place_at
 from sansio_copilot.stores.protocol import (
     Batch,
     LogGone,
+    OwnedThreads,
     ThreadOwner,
     ThreadPage,
     ThreadQuery,
@@ -20,9 +21,9 @@ from sansio_copilot.stores.protocol import (
 
 from ..cursors import Cursor
 from ..pipeline import Steps
-from ..texts import from_bytes, owner_from_bytes, owner_to_bytes, to_bytes
+from ..texts import from_bytes, number_of, owner_from_bytes, owner_to_bytes, to_bytes
 from . import scripts
-from .names import Names
+from .names import Names, from_owner_and_thread
 
 _RUNS_AT_ONCE = 512
 _THREADS_AT_ONCE = 256
@@ -162,6 +163,22 @@ def bytes_of(names: Names, owner: str) -> Steps[int]:
         threads = [names.thread(from_bytes(member)) for member in members]
         sizes = yield [(scripts.SIZE, thread, names.processes) for thread in threads]
         total += sum(sizes)
+
+
+def threads_of_all(names: Names, cursor: str | None, limit: int) -> Steps[OwnedThreads]:
+    """See :meth:`.ThreadStore.threads_of_all`.
+
+    :raises UnknownCursor: for a cursor that is none.
+    """
+    ((behind, found),) = yield [("ZSCAN", names.threads, number_of(cursor), "COUNT", limit)]
+    threads = [from_bytes(from_owner_and_thread(member)[1]) for _, member in places(found)]
+    rows = []
+    if threads:
+        rows = yield [("HMGET", names.thread(one), *_FIELDS) for one in threads]
+    # A thread may be gone that is still in the list.
+    there = [row for row in rows if row[0] is not None and int(row[7] or 0) > 0]
+    owned = tuple([(owner_from_bytes(row[6]).owner, record(row)) for row in there])
+    return OwnedThreads(owned, str(int(behind)) if int(behind) else None)
 
 
 def list_threads(names: Names, query: ThreadQuery) -> Steps[ThreadPage]:

@@ -33,7 +33,7 @@ from ..retention import Retention
 from ..tails import Tails
 from ..texts import from_bytes, owner_to_bytes, to_bytes
 from . import scripts
-from .names import Names, packed
+from .names import Names, owner_and_thread, packed
 
 HANDED_MS = 5000
 """Milliseconds for which an orphan is the business of who was handed it."""
@@ -271,14 +271,3 @@ def orphan_of(thread_id: str, found: Sequence[Any]) -> Orphan:
 def live_member(run: int, thread_id: str) -> bytes:
     """A run in the set of those that may be open."""
     return b"%d %s" % (run, to_bytes(thread_id))
-
-
-def owner_and_thread(owner: bytes, thread_id: bytes) -> bytes:
-    """A thread in the set of all threads, whose owner has to be known to take it out."""
-    return b"%d %s%s" % (len(owner), owner, thread_id)
-
-
-def from_owner_and_thread(member: bytes) -> tuple[bytes, bytes]:
-    """What :func:`owner_and_thread` was given."""
-    length, _, both = member.partition(b" ")
-    return both[: int(length)], both[int(length) :]

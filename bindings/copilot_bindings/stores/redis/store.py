@@ -40,6 +40,7 @@ from sansio_copilot.stores.protocol import (
     NotifyOwner,
     Opened,
     Orphan,
+    OwnedThreads,
     RunKey,
     RunRequest,
     RunResult,
@@ -314,6 +315,10 @@ class RedisStore:
     def owner_of(self, thread_id: str) -> Future[ThreadOwner | None]:
         engine = self._engine()
         return engine.submit(reads.owner_of(engine.names, thread_id))
+
+    def threads_of_all(self, cursor: str | None, limit: int) -> Future[OwnedThreads]:
+        engine = self._engine()
+        return engine.submit(reads.threads_of_all(engine.names, cursor, limit))
 
     def bytes_of(self, owner: str) -> Future[int]:
         engine = self._engine()

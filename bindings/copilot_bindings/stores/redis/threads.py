@@ -10,9 +10,9 @@ from sansio_copilot.stores.protocol import ThreadRecord
 from ..pipeline import Steps
 from ..texts import from_bytes, owner_to_bytes, to_bytes
 from . import scripts
-from .names import Names
+from .names import Names, from_owner_and_thread
 from .reads import places, record
-from .runs import Runs, delist, from_owner_and_thread
+from .runs import Runs, delist
 
 _AT_ONCE = 100
 _FEW = 8

@@ -12,6 +12,7 @@ from sansio_copilot.stores.places import cursor_behind, place_at
 from sansio_copilot.stores.protocol import (
     Batch,
     LogGone,
+    OwnedThreads,
     ThreadOwner,
     ThreadPage,
     ThreadQuery,
@@ -19,7 +20,7 @@ from sansio_copilot.stores.protocol import (
 )
 
 from ..cursors import Cursor
-from ..texts import from_text, to_text
+from ..texts import from_text, number_of, to_text
 from .schema import HISTORY, MOST_BYTES, OPEN
 
 _RECORD = "thread_id, agent_id, created_at, updated_at, name, archived"
@@ -270,6 +271,22 @@ def list_threads(db: sqlite3.Connection, query: ThreadQuery) -> ThreadPage:
     more = len(rows) > query.limit
     behind = cursor_behind(records[-1].updated_at, records[-1].thread_id) if more else None
     return ThreadPage(tuple(records), behind)
+
+
+def threads_of_all(db: sqlite3.Connection, cursor: str | None, limit: int) -> OwnedThreads:
+    """See :meth:`.ThreadStore.threads_of_all`.
+
+    :raises UnknownCursor: for a cursor that is none.
+    """
+    rows = db.execute(
+        f"SELECT {_RECORD}, owner, id FROM thread WHERE id > ? AND dead = 0 AND runs > 0"
+        " ORDER BY id LIMIT ?",
+        (number_of(cursor), limit),
+    ).fetchall()
+    found = tuple(
+        [(None if row[-2] is None else from_text(row[-2]), record(row[:-2])) for row in rows]
+    )
+    return OwnedThreads(found, str(rows[-1][-1]) if len(rows) == limit else None)
 
 
 def record(row: tuple[Any, ...]) -> ThreadRecord:

@@ -41,6 +41,7 @@ from sansio_copilot.stores.protocol import (
     NotifyOwner,
     Opened,
     Orphan,
+    OwnedThreads,
     RunKey,
     RunRequest,
     RunResult,
@@ -365,6 +366,9 @@ class SQLiteStore:
 
     def owner_of(self, thread_id: str) -> Future[ThreadOwner | None]:
         return self._engine().read(lambda db: reads.owner_of(db, thread_id))
+
+    def threads_of_all(self, cursor: str | None, limit: int) -> Future[OwnedThreads]:
+        return self._engine().read(lambda db: reads.threads_of_all(db, cursor, limit))
 
     def bytes_of(self, owner: str) -> Future[int]:
         return self._engine().read(lambda db: reads.bytes_of(db, owner))
