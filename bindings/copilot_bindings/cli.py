@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from sansio_copilot import CopilotRuntime, StoreUnavailable, ThreadStore, __version__
+from sansio_copilot.stores import ThreadRecord
 
-from .cli_stores import HELP, UnknownStore, copy_threads, demo_store, store_of
+from .cli_stores import HELP, UnknownStore, claim_threads, copy_threads, demo_store, store_of
 from .net.listeners import url_of
 
 Sleep: TypeAlias = Callable[[float], Any]
@@ -34,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.command == "copy-threads":
             return copy_threads(store_of(options.source), store_of(options.target), options.owner)
+        if options.command == "claim-threads":
+            return claim_threads(store_of(options.store), _function(options.owner_of))
         make, kept = _what_to_serve(options)
         if options.uvloop and options.binding != "asyncio":
             raise _Unusable("--uvloop goes with --binding asyncio")
@@ -113,6 +116,15 @@ def _parser() -> argparse.ArgumentParser:
     copy.add_argument("source", help="a store, as --store takes it")
     copy.add_argument("target", help="the other one")
     copy.add_argument("--owner", help="whose threads (default: everybody's)")
+    claim = commands.add_parser(
+        "claim-threads", help="give threads of before there were users to their users"
+    )
+    claim.add_argument("store", help="a store, as --store takes it")
+    claim.add_argument(
+        "owner_of",
+        help="a function of a thread's record that returns the id of its user, or None to leave"
+        " the thread as it is: module:function",
+    )
     for command in (demo, serve):
         command.add_argument(
             "--binding",
@@ -167,6 +179,24 @@ def _remote(agents: Sequence[str]) -> Make:
 
 
 def _imported(where: str) -> Make:
+    runtime = _found(where, "runtime")
+    if not isinstance(runtime, CopilotRuntime):
+        raise _Unusable(f"{where!r} is a {type(runtime).__name__}, expected a CopilotRuntime")
+    return lambda sleep: runtime
+
+
+def _function(where: str) -> Callable[[ThreadRecord], str | None]:
+    function: Callable[[ThreadRecord], str | None] = _found(where, "owner_of")
+    if not callable(function):
+        raise _Unusable(f"{where!r} is a {type(function).__name__}, expected a function")
+    return function
+
+
+def _found(where: str, default: str) -> Any:
+    """What ``module:attribute`` names; the attribute may be left out.
+
+    :raises _Unusable: if there is no such thing.
+    """
     module_name, _, attribute = where.partition(":")
     if not all(part.isidentifier() for part in module_name.split(".")):
         raise _Unusable(
@@ -186,12 +216,9 @@ def _imported(where: str) -> Make:
     except (Exception, SystemExit) as error:
         raise _Unusable(f"{module_name!r} fails when it is imported: {_line_of(error)}") from error
     try:
-        runtime = getattr(module, attribute or "runtime")
+        return getattr(module, attribute or default)
     except AttributeError as error:
         raise _Unusable(f"cannot find {where!r}: {error}") from error
-    if not isinstance(runtime, CopilotRuntime):
-        raise _Unusable(f"{where!r} is a {type(runtime).__name__}, expected a CopilotRuntime")
-    return lambda sleep: runtime
 
 
 def _line_of(error: BaseException) -> str:

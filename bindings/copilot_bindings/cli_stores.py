@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sansio_copilot import MemoryStore, ThreadStore
 from sansio_copilot.calls import is_deferred
+from sansio_copilot.stores import ThreadRecord
 from sansio_copilot.stores.calls import StoreCall
 from sansio_copilot.stores.copying import ThreadNotCopied, copy_thread, list_all, list_everyones
 
@@ -80,15 +82,8 @@ def copy_threads(source: Any, target: Any, owner: str | None) -> int:
     :param owner: whose; None for everybody's.
     :raises StoreUnavailable: if one of the stores is away. It may be done again.
     """
-    for store in (source, target):
-        if hasattr(store, "open"):
-            _outcome(store.open())
-    try:
+    with _opened(source, target):
         return _copy_all(source, target, owner)
-    finally:
-        for store in (source, target):
-            if hasattr(store, "close"):
-                _outcome(store.close())
 
 
 def _copy_all(source: ThreadStore, target: ThreadStore, owner: str | None) -> int:
@@ -110,6 +105,37 @@ def _copy_all(source: ThreadStore, target: ThreadStore, owner: str | None) -> in
     present = len(records) - copied - failed
     print(f"\ncopied {copied:,} threads; {present:,} were there already, {failed:,} failed")
     return 1 if failed else 0
+
+
+def claim_threads(store: Any, owner_of: Callable[[ThreadRecord], str | None]) -> int:
+    """Give each thread that is nobody's to the user whom ``owner_of`` names; the exit status.
+
+    :param owner_of: a function of a thread's record that returns the id of a user, or None to leave
+        the thread as it is.
+    :raises StoreUnavailable: if the store is away. It may be done again.
+    """
+    with _opened(store):
+        records = _driven(list_all(store, None))
+        claimed = 0
+        for record in records:
+            owner = owner_of(record)
+            if owner is not None:
+                claimed += _outcome(store.claim_thread(record.thread_id, owner))
+    print(f"claimed {claimed:,} threads; {len(records) - claimed:,} are still nobody's")
+    return 0
+
+
+@contextlib.contextmanager
+def _opened(*stores: Any) -> Iterator[None]:
+    for store in stores:
+        if hasattr(store, "open"):
+            _outcome(store.open())
+    try:
+        yield
+    finally:
+        for store in stores:
+            if hasattr(store, "close"):
+                _outcome(store.close())
 
 
 def _driven(steps: Generator[StoreCall[Any], Any, T]) -> T:

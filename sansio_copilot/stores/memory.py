@@ -354,6 +354,13 @@ class MemoryStore:
             known[limit - 1] if len(known) > limit else None,
         )
 
+    def claim_thread(self, thread_id: str, owner: str) -> bool:
+        thread = self._room.threads.get(thread_id)
+        if thread is not None and thread.owner is None:
+            thread.owner = owner
+            self._room.measure(thread)
+        return thread is not None and thread.owner == owner
+
     def bytes_of(self, owner: str) -> int:
         return sum(
             thread.size + sum(run.size for run in thread.runs())

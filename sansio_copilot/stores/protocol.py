@@ -466,6 +466,15 @@ class ThreadStore(Log, Protocol):
         """
         ...
 
+    def claim_thread(self, thread_id: str, owner: str) -> Answer[bool]:
+        """Give a thread that is nobody's to a user; a run that is live in it goes on.
+
+        Whether it may be given away is for the application to say, which calls this itself.
+
+        :returns: whether the thread is the user's now, be it that it was already.
+        """
+        ...
+
     def bytes_of(self, owner: str) -> Answer[int]:
         """How many bytes the owner's threads take, or at least the frames of their runs.
 

@@ -386,6 +386,7 @@ NOTHING_FROM_OUTSIDE = {
     ),
     "MemoryStore.append MemoryStore.close_run MemoryStore.renew MemoryStore.watch_run"
     " MemoryStore.read MemoryStore.watch MemoryStore.orphans MemoryStore.clear MemoryStore.owner_of"
+    " MemoryStore.claim_thread MemoryStore.bytes_of"
     " ThreadStore": ("take keys and cursors of the store's own, and the core's frames"),
     "CopilotRuntime.behind_cors CopilotRuntime.sweep CopilotRuntime.where_exposed"
     " MessageFolder.close Request.outlived": "take nothing",

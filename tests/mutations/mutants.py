@@ -314,4 +314,61 @@ ACCESS = [
     ),
 ]
 
-MUTANTS = [*EVENTS, *RUNS, *LEAKS, *HTTP, *ACCESS]
+USERS = [
+    Mutant(
+        "nobody-may-come-in",
+        "whoever is not known goes on as somebody without a name",
+        f"{CORE}/exchange/pipeline.py",
+        "            raise Refusal(UNAUTHORIZED)\n",
+        "            return\n",
+        ["tests/core/users/test_relations.py::test_nobody_who_is_not_known_is_told_anything"],
+    ),
+    Mutant(
+        "everybody-reads",
+        "a history is read in nobody's name where a thread is another's",
+        f"{CORE}/stores/memory.py",
+        "return thread if thread is not None and thread.owner == owner else None",
+        "return thread",
+        [
+            "tests/core/users/test_relations.py::test_whoever_may_sees_it_and_for_others_there_is_nothing"
+        ],
+    ),
+    Mutant(
+        "busy-is-told",
+        "that another's thread is busy is told before whose it is",
+        f"{CORE}/stores/memory.py",
+        "        elif thread.owner != request.owner:\n",
+        "        elif thread.owner != request.owner and thread.live is None:\n",
+        ["tests/core/users/test_attempts.py::test_a_run_tells_that_the_thread_cannot_be_had"],
+    ),
+    Mutant(
+        "one-feed-for-all",
+        "the debug feed of a user is that of everybody",
+        f"{CORE}/endpoints/debug_events.py",
+        'feeds.of((yield from turn.owner("debug")))',
+        "feeds.of(None)",
+        ["tests/core/users/test_attempts.py::test_a_feed_has_the_runs_of_its_user_only"],
+    ),
+    Mutant(
+        "anybody-follows",
+        "who asks for another's run follows it, as far as its end is concerned",
+        f"{CORE}/endpoints/connect.py",
+        "audiences.of(parsed.input.thread_id, owner)",
+        'audiences.of(parsed.input.thread_id, "ann")',
+        [
+            "tests/core/users/test_attempts.py::test_a_reader_of_nothing_is_no_follower_of_anothers_run"
+        ],
+    ),
+    Mutant(
+        "a-place-is-lost",
+        "a run that is rejected at its start keeps its place",
+        f"{CORE}/exchange/stream.py",
+        "            run.place.leave(None)\n",
+        "            pass\n",
+        [
+            "tests/core/users/test_quotas.py::TestLiveRuns::test_what_does_not_begin_leaves_its_place"
+        ],
+    ),
+]
+
+MUTANTS = [*EVENTS, *RUNS, *LEAKS, *HTTP, *ACCESS, *USERS]

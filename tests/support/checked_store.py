@@ -192,6 +192,9 @@ class CheckedStore:
     def threads_of_all(self, cursor: str | None, limit: int) -> OwnedThreads:
         return self.real.threads_of_all(cursor, limit)
 
+    def claim_thread(self, thread_id: str, owner: str) -> bool:
+        return self.real.claim_thread(thread_id, owner)
+
     def bytes_of(self, owner: str) -> int:
         return self.real.bytes_of(owner)
 

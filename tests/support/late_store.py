@@ -236,6 +236,10 @@ class LateStore:
         async with _Trip(self, "threads_of_all"):
             return self.inner.threads_of_all(cursor, limit)
 
+    async def claim_thread(self, thread_id: str, owner: str) -> bool:
+        async with _Trip(self, "claim_thread"):
+            return self.inner.claim_thread(thread_id, owner)
+
     async def bytes_of(self, owner: str) -> int:
         async with _Trip(self, "bytes_of"):
             return self.inner.bytes_of(owner)

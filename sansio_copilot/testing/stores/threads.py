@@ -189,6 +189,26 @@ class ThreadTests(StoreTests):
                 page = store.threads_of_all(page.next_cursor, limit)
             assert found == expected
 
+    def test_a_thread_that_is_nobodys_is_claimed(self) -> None:
+        store = self.owned()
+        store.ended("old", "1", messages=b"[1]")
+        run = store.opened("old", "live")
+        assert store.claim_thread("old", "ann") is True
+        assert store.claim_thread("old", "ann") is True, "though the first answer may be lost"
+        assert store.claim_thread("old", "bob") is False
+        assert store.claim_thread("bob", "ann") is False
+        assert store.claim_thread("none", "ann") is False
+        assert store.owner_of("old") == ThreadOwner("ann")
+        assert [one.thread_id for one in store.listed(ThreadQuery())] == []
+        assert {one.thread_id for one in store.listed(ThreadQuery("ann"))} == {"ann", "old"}
+        assert store.history("old", "messages", "ann") == b"[1]"
+        assert store.history("old", "messages") == b"[]"
+        store.close_run(run.key, 0, frame(run.key, 0), result_of(run.key, "2", ended_at=9.0))
+        assert store.replay("old", None, "ann").endswith(frame(run.key, "c0", "2"))
+        assert [one.thread_id for one in store.listed(ThreadQuery())] == []
+        assert store.listed(ThreadQuery("ann"))[0].updated_at == 9.0
+        assert store.delete_thread("old", "ann") is True
+
     def test_what_the_threads_of_a_user_take(self) -> None:
         store = self.owned()
         assert store.bytes_of("nobody") == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,3 +63,29 @@ def test_a_store_that_is_away_or_none_is_named(
     said = capsys.readouterr().err
     assert "--store is memory, sqlite:PATH" in said
     assert "secret" not in said
+
+
+def test_threads_of_before_there_were_users_are_claimed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "threads.db"
+    store = Driven(SQLiteStore(file), lambda awaitable: awaitable)
+    for thread_id in ("ann-1", "ann-2", "other"):
+        store.ended(thread_id, "1")
+    store.close()
+    (tmp_path / "whose.py").write_text(
+        "def owner_of(record):\n"
+        "    name, dash, _ = record.thread_id.partition('-')\n"
+        "    return name if dash else None\n"
+        "nothing = 5\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [str(tmp_path), *sys.path])
+    assert main(["claim-threads", f"sqlite:{file}", "whose"]) == 0
+    assert "claimed 2 threads; 1 are still nobody's" in capsys.readouterr().out
+    assert main(["claim-threads", f"sqlite:{file}", "whose:nothing"]) == 1
+    assert "'whose:nothing' is a int, expected a function" in capsys.readouterr().err
+    store = Driven(SQLiteStore(file), lambda awaitable: awaitable)
+    assert {one.thread_id for one in store.listed(ThreadQuery("ann"))} == {"ann-1", "ann-2"}
+    assert [one.thread_id for one in store.listed(ThreadQuery())] == ["other"]
+    store.close()

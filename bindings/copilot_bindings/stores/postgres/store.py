@@ -348,6 +348,10 @@ class PostgresStore:
         engine = self._engine()
         return engine.read(reads.threads_of_all(engine.schema, cursor, limit))
 
+    def claim_thread(self, thread_id: str, owner: str) -> Future[bool]:
+        engine = self._engine()
+        return engine.write(threads.claim(engine.schema, thread_id, owner))
+
     def bytes_of(self, owner: str) -> Future[int]:
         engine = self._engine()
         return engine.read(reads.bytes_of(engine.schema, owner))

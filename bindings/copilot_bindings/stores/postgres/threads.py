@@ -42,6 +42,20 @@ def update(
     return record(rows[0]) if rows else None
 
 
+def claim(schema: str, thread_id: str, owner: str) -> Steps[bool]:
+    """See :meth:`.ThreadStore.claim_thread`."""
+    thread, whose = to_bytes(thread_id), owner_to_bytes(owner)
+    (rows,) = yield [
+        (
+            f"UPDATE {schema}.thread SET owner = %s WHERE thread_id = %s AND owner IN (%s, %s)"
+            " RETURNING 1",
+            (whose, thread, owner_to_bytes(None), whose),
+            lock_of(thread),
+        )
+    ]
+    return bool(rows)
+
+
 def delete(runs: Runs, thread_id: str, owner: str | None) -> Steps[bool]:
     """See :meth:`.ThreadStore.delete_thread`."""
     thread = to_bytes(thread_id)

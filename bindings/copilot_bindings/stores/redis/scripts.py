@@ -364,6 +364,16 @@ return {state, size, data}
 """,
 )
 
+GIVE: Final = _script(
+    "claim_thread",
+    """
+local nobody, owner = ARGV[2], ARGV[3]
+if is_anothers(nobody) and is_anothers(owner) then return 0 end
+redis.call('HSET', T, 'owner', owner)
+return 1
+""",
+)
+
 SIZE: Final = _script(
     "bytes_of",
     """

@@ -320,6 +320,10 @@ class RedisStore:
         engine = self._engine()
         return engine.submit(reads.threads_of_all(engine.names, cursor, limit))
 
+    def claim_thread(self, thread_id: str, owner: str) -> Future[bool]:
+        engine = self._engine()
+        return engine.submit(threads.claim(engine.names, thread_id, owner))
+
     def bytes_of(self, owner: str) -> Future[int]:
         engine = self._engine()
         return engine.submit(reads.bytes_of(engine.names, owner))

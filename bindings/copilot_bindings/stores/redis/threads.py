@@ -34,6 +34,17 @@ def update(
     return record(row) if row else None
 
 
+def claim(names: Names, thread_id: str, owner: str) -> Steps[bool]:
+    """See :meth:`.ThreadStore.claim_thread`."""
+    nobody, whose = owner_to_bytes(None), owner_to_bytes(owner)
+    (is_theirs,) = yield [
+        (scripts.GIVE, names.thread(thread_id), names.processes, nobody, whose),
+    ]
+    if is_theirs:
+        yield from delist(names, nobody, to_bytes(thread_id))
+    return bool(is_theirs)
+
+
 def delete(runs: Runs, thread_id: str, owner: str | None) -> Steps[bool]:
     """See :meth:`.ThreadStore.delete_thread`."""
     return (yield from _delete(runs, to_bytes(thread_id), owner_to_bytes(owner), "0", "0"))

@@ -370,5 +370,8 @@ class SQLiteStore:
     def threads_of_all(self, cursor: str | None, limit: int) -> Future[OwnedThreads]:
         return self._engine().read(lambda db: reads.threads_of_all(db, cursor, limit))
 
+    def claim_thread(self, thread_id: str, owner: str) -> Future[bool]:
+        return self._engine().write(lambda tx: threads.claim(tx, thread_id, owner))
+
     def bytes_of(self, owner: str) -> Future[int]:
         return self._engine().read(lambda db: reads.bytes_of(db, owner))

@@ -34,6 +34,17 @@ def update(
     return record_of(tx.db, thread)
 
 
+def claim(tx: Transaction, thread_id: str, owner: str) -> bool:
+    """See :meth:`.ThreadStore.claim_thread`."""
+    whose = to_text(owner)
+    changed = tx.db.execute(
+        "UPDATE thread SET owner = ? WHERE thread_id = ? AND dead = 0"
+        " AND (owner IS NULL OR owner = ?)",
+        (whose, to_text(thread_id), whose),
+    )
+    return changed.rowcount > 0
+
+
 def delete(tx: Transaction, runs: Runs, thread_id: str, owner: str | None) -> bool:
     """See :meth:`.ThreadStore.delete_thread`. What it had goes little by little."""
     thread = thread_of(tx.db, thread_id, owner)
