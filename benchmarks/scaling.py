@@ -101,8 +101,12 @@ class _Runs:
 def _followed(place: Place, runs: _Runs) -> Iterator[None]:
     """Meanwhile another store, which stands for another host, follows the runs."""
     store: Any = store_of(place.where)
+    is_over = False
 
     def read(cursor: Any) -> None:
+        if is_over:
+            # A store that is called again after its end connects anew.
+            return
         batch = store.read(cursor, 1 << 16)
         if isinstance(batch, Future):
             batch.add_done_callback(lambda done: wait(done.result()))
@@ -118,6 +122,7 @@ def _followed(place: Place, runs: _Runs) -> Iterator[None]:
     try:
         yield
     finally:
+        is_over = True
         store.close()
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterator
+from itertools import groupby
 from typing import Any, TypeVar
 
 import attrs
@@ -84,11 +86,25 @@ def translated(name: str, error: psycopg.Error, *, is_broken: bool = False) -> E
     return StoreError(name, lines[0])
 
 
+@attrs.frozen(eq=False)
+class Rows:
+    """A statement that is carried out once for many commands, since each costs the server its
+    parsing and planning.
+
+    :param text: is given an array for each parameter of the commands, and then the constants. It
+        does the rows one after the other, and gives a row for each, in their order.
+    """
+
+    text: str
+    constants: tuple[Any, ...] = ()
+
+
 @attrs.define(eq=False)
 class Link:
     """A connection that is made when it is needed, and anew when it broke.
 
-    A command is a statement, its parameters, and the lock that it takes, 0 for none.
+    A command is a statement, or :class:`Rows`, its parameters, and the lock that it takes, 0 for
+    none.
 
     :param name: what errors call the store.
     """
@@ -139,14 +155,21 @@ class Link:
         except psycopg.Error as error:
             raise translated(self.name, error) from error
         try:
-            if len(commands) == 1:
-                statement, parameters, _ = commands[0]
-                return [db.execute(statement, parameters, binary=True).fetchall()]
-            cursors = []
-            with db.pipeline(), db.transaction():
-                for statement, parameters, _ in commands:
-                    cursors.append(db.execute(statement, parameters, binary=True))
-            return [cursor.fetchall() for cursor in cursors]
+            statements = list(_joined(commands))
+            if len(statements) == 1:
+                text, parameters, _ = statements[0]
+                cursors = [db.execute(text, parameters, binary=True)]
+            else:
+                with db.pipeline(), db.transaction():
+                    cursors = [
+                        db.execute(text, parameters, binary=True)
+                        for text, parameters, _ in statements
+                    ]
+            replies: list[list[Any]] = []
+            for cursor, (_, _, is_each_alone) in zip(cursors, statements, strict=True):
+                rows = cursor.fetchall()
+                replies += [[row] for row in rows] if is_each_alone else [rows]
+            return replies
         except psycopg.Error as error:
             # What the server has not said itself is the client's word for a connection that is of
             # no more use, though it may not know that yet.
@@ -158,3 +181,17 @@ class Link:
         except BaseException:
             self.close()
             raise
+
+
+def _joined(commands: list[Command]) -> Iterator[tuple[Any, Any, bool]]:
+    """The statements that carry the commands out, in their order, and the parameters of each.
+
+    The third member says whether each row of the answer is that of a command.
+    """
+    for statement, group in groupby(commands, lambda command: command[0]):
+        if isinstance(statement, Rows):
+            columns = zip(*[parameters for _, parameters, _ in group], strict=True)
+            yield statement.text, (*map(list, columns), *statement.constants), True
+        else:
+            for text, parameters, _ in group:
+                yield text, parameters, False

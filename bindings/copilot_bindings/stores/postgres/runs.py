@@ -26,6 +26,7 @@ from ..pipeline import Command, Steps
 from ..retention import Retention
 from ..tails import Tails
 from ..texts import from_bytes, owner_to_bytes, pieces, to_bytes
+from .link import Rows
 from .names import lock_of
 
 HANDED = timedelta(seconds=5)
@@ -49,6 +50,17 @@ class Runs:
     retention: Retention
     supersedes: bool
     lease: timedelta
+
+    _appending: Rows = attrs.field(init=False)
+
+    @_appending.default
+    def _make_appending(self) -> Rows:
+        return Rows(
+            "SELECT told, size_ FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bytea[])"
+            f" WITH ORDINALITY AS c(lock, run, at, frames, n), LATERAL {self.schema}.append(c.lock,"
+            " c.run, %s, c.at, %s, c.frames, false, NULL, NULL, NULL, NULL, NULL, 0) ORDER BY n",
+            (self.process, self.lease),
+        )
 
     @property
     def _keeping(self) -> tuple[timedelta, int, int]:
@@ -103,19 +115,18 @@ class Runs:
         run, lock = key.seq, lock_of(to_bytes(key.thread_id))
         owned = self.owned.get(run)
         is_news = result is not None and (owned is None or owned.result is not result)
-        ((told, size),) = (
-            yield [
-                (
-                    f"SELECT * FROM {self.schema}.append(%s, %s, %s, %s, %s, %s::bytea, %s,"
-                    f" {_RESULT})",
-                    (
-                        *(lock, run, self.process, at, self.lease, frames, is_news),
-                        *result_arguments(result if is_news else None),
-                    ),
-                    lock,
-                )
-            ]
-        )[0]
+        if is_news:
+            statement: Any = (
+                f"SELECT * FROM {self.schema}.append(%s, %s, %s, %s, %s, %s::bytea, true,"
+                f" {_RESULT})"
+            )
+            parameters: tuple[Any, ...] = (
+                *(lock, run, self.process, at, self.lease, frames),
+                *result_arguments(result),
+            )
+        else:
+            statement, parameters = self._appending, (lock, run, at, frames)
+        ((told, size),) = (yield [(statement, parameters, lock)])[0]
         if told < 0:
             raise PositionGap(key, at, size)
         signal = _SIGNALS[told]
