@@ -27,7 +27,7 @@ from typing import Any
 import attrs
 from stores import Place, places
 
-from copilot_bindings.cli_stores import store_of
+from copilot_bindings.cli.stores import store_of
 from sansio_copilot.stores.protocol import RunOpened, RunRequest
 
 FRAME = b'id: 1.abcdef01.%d\ndata: {"type":"TEXT_MESSAGE_CONTENT","delta":"a token or so "}\n\n'

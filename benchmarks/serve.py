@@ -91,7 +91,7 @@ def make_runtime(*, unbounded: bool = False, where: str = "memory") -> CopilotRu
     limits = Limits(connections=20_000, runs=20_000)
     store: ThreadStore = MemoryStore(**bounds)
     if where != "memory":
-        from copilot_bindings.cli_stores import store_of
+        from copilot_bindings.cli.stores import store_of
 
         store = store_of(where)
     return CopilotRuntime({"default": Scripted()}, store=store, limits=limits, cors=False)

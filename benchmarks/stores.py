@@ -27,7 +27,7 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from support.postgres_server import PostgresServer
 from support.redis_server import RedisServer
 
-from copilot_bindings.cli_stores import store_of
+from copilot_bindings.cli.stores import store_of
 from sansio_copilot import CopilotRuntime
 from sansio_copilot.stores.protocol import RunOpened, RunRequest, RunResult, ThreadQuery
 from sansio_copilot.testing import Client, run_input

@@ -45,7 +45,7 @@ from typing import Any
 from ..calls import Call
 from ..config import RuntimeConfig
 from ..endpoints import LogStream, Reply
-from ..errors import LocalProtocolError
+from ..errors import LocalProtocolError, shorten
 from ..hooks import rejection_in
 from ..http.messages import Request
 from ..stores.calls import StoreCall
@@ -65,6 +65,10 @@ from .pipeline import Pipeline
 from .stream import give_up, send_log, send_whole
 
 logger = logging.getLogger(__name__)
+access = logging.getLogger("sansio_copilot.access")
+"""Has a line for each response, at INFO, once an application sets its level to that."""
+# Servers around the application have such lines of their own, so that nobody gets them unasked.
+access.setLevel(logging.WARNING)
 
 
 class ExchangeState(enum.Enum):
@@ -149,8 +153,8 @@ class Exchange:
     """
 
     __slots__ = (
-        *("_action", "_culprit", "_gone", "_is_head", "_now", "_pipeline", "_runtime", "_steps"),
-        *("_stream", "state"),
+        *("_action", "_culprit", "_gone", "_is_head", "_line", "_now", "_pipeline", "_runtime"),
+        *("_steps", "_stream", "state"),
     )
 
     state: ExchangeState
@@ -170,6 +174,8 @@ class Exchange:
         # The pipeline is forgotten when the reply is known.
         self._pipeline: Pipeline | None = Pipeline(runtime, request, now, self._where, closing)
         self._stream: LogStream | None = None
+        # The method, the path and the status code, if the response is to have a line in the log.
+        self._line: tuple[str, str, int] | None = None
         self._steps: Generator[Action, Any, Reply | bool] = self._pipeline.reply(self)
 
     def start(self) -> Action:
@@ -251,6 +257,8 @@ class Exchange:
                 # all of the run's log, until the garbage collector comes by.
                 self._steps.close()
                 self._pipeline, self._stream, self._culprit = None, None, (None, "")
+                if self._line is not None:
+                    self._log_access(self._line)
                 return action
             if not self._gone or isinstance(action, StoreCall):
                 return action
@@ -285,6 +293,8 @@ class Exchange:
         """The steps of the second part."""
         pipeline, self._pipeline = self._pipeline, None
         assert pipeline is not None, "there is one reply"
+        if access.isEnabledFor(logging.INFO):
+            self._line = pipeline.request.method, pipeline.path, reply.response.status
         if (stream := reply.stream) is None:
             return send_whole(reply.response, is_head=self._is_head)
         self._stream = stream
@@ -292,6 +302,20 @@ class Exchange:
         asked_for = pipeline.request.method, pipeline.path
         return send_log(
             stream, reply.response, self, self._runtime, self._now, asked_for, is_head=self._is_head
+        )
+
+    def _log_access(self, line: tuple[str, str, int]) -> None:
+        """Write the line of a response that is over.
+
+        The core has no clock, and so the record has ``started_at``, from which a formatter may tell
+        how long the response took.
+        """
+        method, path, status = line
+        over = "" if self.state is _S.FINISHED else ", broken off"
+        access.info(
+            "%s %s %d%s",
+            *(shorten(method), shorten(path), status, over),
+            extra={"started_at": self._now},
         )
 
     def _where(self, error: Exception) -> str:

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
+import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import time
+import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.upstream import SSE, upstream
 
-from copilot_bindings import cli, cli_stores
+from copilot_bindings import cli
+from copilot_bindings.cli import command, logs, options, stores
 from copilot_bindings.stores import SQLiteStore
 from sansio_copilot import MemoryStore, __version__
 from sansio_copilot.sse import Parser
@@ -111,13 +117,13 @@ def test_the_demo_keeps_its_conversations_over_a_restart(tmp_path: Path) -> None
 def test_the_demo_says_where_it_keeps_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    store, line = cli_stores.demo_store()
+    store, line = stores.demo_store()
     assert isinstance(store, SQLiteStore)
     store.close()
     assert line.startswith(f"conversations are kept in {tmp_path}/data/sansio-copilot/demo.db")
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "file"))
-    store, line = cli_stores.demo_store()
+    store, line = stores.demo_store()
     assert isinstance(store, MemoryStore)
     assert line.startswith("conversations are kept in memory, because ")
 
@@ -258,7 +264,7 @@ def test_where_it_says_that_it_serves(
     class Server:
         port = 5
 
-    cli._say_where(host)(Server())
+    command._ready(host, "", None)(Server())
     assert capsys.readouterr().out == f"serving on {url}\n"
 
 
@@ -273,7 +279,7 @@ def test_what_an_agent_ends_by_is_told(
         def fails(*args: object, error: BaseException = error) -> None:
             raise error
 
-        monkeypatch.setitem(cli._BINDINGS, "asyncio", fails)
+        monkeypatch.setitem(command._BINDINGS, "asyncio", fails)
         assert cli.main(["demo"]) == status
         assert len(capsys.readouterr().err.splitlines()) == 1
 
@@ -350,3 +356,334 @@ def test_a_port_that_is_no_whole_number(port: str, capsys: pytest.CaptureFixture
     line = capsys.readouterr().err.splitlines()[-1]
     assert "--port: a whole number from 0 to 65535" in line
     assert len(line) < 300
+
+
+# --- Where it listens -----------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def started(
+    *arguments: str, cwd: Path, descriptors: Sequence[int] = (), **environ: str
+) -> Iterator[subprocess.Popen[str]]:
+    """The command in a process of its own, whatever it listens on; the test ends it."""
+    command = [sys.executable, "-m", "copilot_bindings.cli", *arguments]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=cwd,
+        env=os.environ | environ,
+        pass_fds=descriptors,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def get_from(address: Any, path: str = "/api/copilotkit/info") -> int:
+    """The status code of a GET request to whatever listens at ``address``."""
+    family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+    with socket.socket(family) as client:
+        client.settimeout(60)
+        client.connect(address)
+        client.sendall(f"GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
+        return int(client.makefile("rb").readline().split()[1])
+
+
+def ended(process: subprocess.Popen[str], number: signal.Signals = signal.SIGTERM) -> str:
+    """Tell it to end; returns its standard error."""
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    return errors
+
+
+def test_it_listens_on_a_unix_socket(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with started("demo", "--unix", str(path), "--unix-mode", "600", cwd=tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "serving on a Unix socket\n"
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert get_from(str(path)) == 200
+        ended(process)
+
+
+def test_it_listens_on_a_socket_that_another_process_has_bound(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        number = listener.fileno()
+        with started("demo", "--fd", str(number), cwd=tmp_path, descriptors=[number]) as process:
+            assert get_from(listener.getsockname()) == 200
+            ended(process)
+
+
+def test_it_takes_the_socket_that_systemd_hands_over(tmp_path: Path) -> None:
+    """The shell tells the command its own process id, as systemd does, and puts the socket at 3."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        number = listener.fileno()
+        script = (
+            f"exec 3<&{number}; LISTEN_FDS=1 LISTEN_PID=$$ "
+            f"exec {sys.executable} -m copilot_bindings.cli demo"
+        )
+        process = subprocess.Popen(
+            ["bash", "-c", script], pass_fds=[number], stdout=subprocess.PIPE, text=True
+        )
+        assert get_from(listener.getsockname()) == 200
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "environ", "told"),
+    [
+        (["--unix-mode", "660"], {}, "--unix-mode goes with --unix"),
+        (["--fd", "9999"], {}, "descriptor 9999 is no socket"),
+        ([], {"LISTEN_PID": "me", "LISTEN_FDS": "2"}, "systemd hands over 2 sockets, expected one"),
+    ],
+)
+def test_where_it_cannot_listen(
+    given: list[str],
+    environ: dict[str, str],
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value.replace("me", str(os.getpid())))
+    assert cli.main(["demo", "--store", "memory", *given]) == 1
+    assert told in capsys.readouterr().err
+
+
+# --- Arguments from the environment ---------------------------------------------------------------
+
+
+def parsed(*arguments: str, **environ: str) -> Any:
+    return options.parser(["asyncio", "trio"], environ).parse_args(arguments)
+
+
+def test_environment_variables_stand_for_arguments() -> None:
+    found = parsed(
+        "serve",
+        "app:runtime",
+        SANSIO_COPILOT_PORT="5000",
+        SANSIO_COPILOT_LOG_LEVEL="debug",
+        SANSIO_COPILOT_JSON_LOGS="1",
+        SANSIO_COPILOT_ACCESS_LOG="0",
+        SANSIO_COPILOT_STORE="memory",
+        SANSIO_COPILOT_UNIX_MODE="660",
+    )
+    assert (found.port, found.log_level, found.json_logs) == (5000, "debug", True)
+    assert (found.access_log, found.store, found.unix_mode) == (False, "memory", 0o660)
+
+
+def test_an_argument_counts_more_than_its_variable() -> None:
+    assert parsed("demo", "--port", "1", SANSIO_COPILOT_PORT="2").port == 1
+
+
+@pytest.mark.parametrize(
+    ("environ", "told"),
+    [
+        ({"SANSIO_COPILOT_PORT": "x"}, "x is not a port"),
+        ({"SANSIO_COPILOT_RELOAD": "maybe"}, "SANSIO_COPILOT_RELOAD is 1 or 0, not maybe"),
+        ({"SANSIO_COPILOT_BINDING": "x"}, "SANSIO_COPILOT_BINDING is one of asyncio, trio, not x"),
+        ({"SANSIO_COPILOT_UNIX_MODE": "rw"}, "rw is none"),
+        ({"SANSIO_COPILOT_UNIX_MODE": "7777"}, "7777 is none"),
+        ({"SANSIO_COPILOT_WORKERS": "0"}, "0 is no number of processes"),
+    ],
+)
+def test_a_variable_that_makes_no_sense(
+    environ: dict[str, str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parsed("demo", **environ)
+    assert told in capsys.readouterr().err
+
+
+# --- The log --------------------------------------------------------------------------------------
+
+
+def test_each_response_has_a_line_if_that_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(APP)
+    given = ["serve", "app:runtime", "--access-log", "--json-logs", "--port", "0"]
+    with started(*given, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().split()[-1].rstrip("/")
+        run(f"{url}/api/copilotkit", "mine")
+        with contextlib.suppress(urllib.error.HTTPError):
+            get(f"{url}/nothing")
+        lines = [json.loads(line) for line in ended(process).splitlines()]
+    assert {"time", "level", "logger", "text"} <= set(lines[0])
+    told = [line for line in lines if line["logger"] == "sansio_copilot.access"]
+    assert [line["text"] for line in told] == [
+        "POST /api/copilotkit/agent/mine/run 200",
+        "GET /nothing 404",
+    ]
+    assert all(line["seconds"] >= 0 for line in told)
+    assert "the agents are 'mine', at /api/copilotkit, with threads in a MemoryStore" in [
+        line["text"] for line in lines
+    ]
+
+
+def test_lines_below_the_level_are_left_out(tmp_path: Path) -> None:
+    given = ["demo", "--log-level", "error", "--port", "0", "--store", "memory"]
+    with started(*given, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert ended(process) == ""
+
+
+def record(**fields: Any) -> logging.LogRecord:
+    made = logging.LogRecord("name", logging.ERROR, __file__, 1, "text %d", (1,), None)
+    made.created = 1_000.25
+    made.__dict__.update(fields)
+    return made
+
+
+def test_a_line_for_machines_is_one_json_object() -> None:
+    try:
+        raise ValueError("no\nnewline")
+    except ValueError:
+        failed = record(exc_info=sys.exc_info())
+    line = logs.JsonFormatter().format(failed)
+    assert "\n" not in line
+    told = json.loads(line)
+    assert told.pop("exception").endswith("ValueError: no\nnewline\n")
+    assert told == {
+        "time": "1970-01-01T00:16:40.250+00:00",
+        "level": "error",
+        "logger": "name",
+        "text": "text 1",
+    }
+
+
+def test_a_line_says_how_long_it_took() -> None:
+    timed = record(started_at=1_000.0)
+    assert logs.TextFormatter().format(timed) == "ERROR name: text 1 0.250 s"
+    assert json.loads(logs.JsonFormatter().format(timed))["seconds"] == 0.25
+
+
+# --- Several processes ----------------------------------------------------------------------------
+
+WHO = """
+import os
+from sansio_copilot import CopilotRuntime, text_agent
+
+@text_agent
+def who(input, context):
+    yield f"{os.getpid()} {VERSION}"
+
+VERSION = 1
+runtime = CopilotRuntime({"who": who})
+"""
+
+
+def who_answers(url: str) -> tuple[int, str]:
+    """The process id of the worker that answers, and the version of the application that it has."""
+    body = run_input(f"t{time.monotonic_ns()}")
+    request = urllib.request.Request(
+        f"{url}/api/copilotkit/agent/who/run",
+        json.dumps(body).encode(),
+        {"connection": "close"},
+    )
+    with urllib.request.urlopen(request) as response:
+        events = [json.loads(event.data) for event in Parser().feed(response.read())]
+    said = "".join(event.get("delta", "") for event in events)
+    process_id, version = said.split()
+    return int(process_id), version
+
+
+def until(reached: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 60
+    while not reached():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def workers(tmp_path: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    (tmp_path / "app.py").write_text(WHO)
+    given = ["serve", "app:runtime", "--store", f"sqlite:{tmp_path}/t.db", "--port", "0", *options]
+    with started(*given, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().split()[-1].rstrip("/")
+        yield process, url
+
+
+def test_workers_share_a_socket_and_are_replaced(tmp_path: Path) -> None:
+    with workers(tmp_path, "--workers", "2") as (process, url):
+        answered: set[int] = set()
+
+        def both_answer() -> bool:
+            answered.add(who_answers(url)[0])
+            return len(answered) == 2
+
+        until(both_answer, "both workers answer")
+        killed = answered.pop()
+        os.kill(killed, signal.SIGKILL)
+        until(lambda: who_answers(url)[0] not in answered | {killed}, "a third one answers")
+
+        (tmp_path / "app.py").write_text(WHO.replace("VERSION = 1", "VERSION = 2"))
+        process.send_signal(signal.SIGHUP)
+        # While they are replaced no connection is refused.
+        until(lambda: who_answers(url)[1] == "2", "a worker has read the application anew")
+        until(lambda: all(who_answers(url)[1] == "2" for _ in range(20)), "all workers are new")
+        ended(process)
+
+
+@pytest.mark.parametrize("asked", [["--reload"], ["--workers", "2"]], ids=" ".join)
+def test_a_new_application_that_fails_leaves_the_former_one(
+    tmp_path: Path, asked: list[str]
+) -> None:
+    def replace(application: str) -> None:
+        (tmp_path / "app.py").write_text(application)
+        if "--reload" not in asked:
+            process.send_signal(signal.SIGHUP)
+
+    with workers(tmp_path, *asked) as (process, url):
+        assert who_answers(url)[1] == "1"
+        replace("syntax error")
+        errors = process.stderr
+        assert errors is not None
+        until(lambda: "former ones go on" in errors.readline(), "it is told")
+        assert all(who_answers(url)[1] == "1" for _ in range(5))
+        replace(WHO.replace("VERSION = 1", "VERSION = 3"))
+        until(lambda: who_answers(url)[1] == "3", "it is mended")
+        ended(process, signal.SIGINT)
+
+
+def test_workers_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
+    with workers(tmp_path, "--workers", "2") as (process, url):
+        worker, _ = who_answers(url)
+        process.kill()
+        process.wait()
+
+        def has_gone() -> bool:
+            try:
+                os.kill(worker, 0)
+            except ProcessLookupError:
+                return True
+            return False
+
+        until(has_gone, "the worker has ended")
+
+
+def test_workers_over_memory_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(WHO)
+    given = ["serve", "app:runtime", "--workers", "2", "--port", "0"]
+    with started(*given, cwd=tmp_path) as process:
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "--workers needs a store that processes share" in errors
+    assert "Traceback" not in errors
+
+
+def test_workers_share_one_address(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = [(socket.AF_INET, ("127.0.0.1", 0)), (socket.AF_INET, ("127.0.0.2", 0))]
+    monkeypatch.setattr("copilot_bindings.net.listeners._addresses_of", lambda *where: found)
+    assert cli.main(["demo", "--workers", "2", "--port", "0"]) == 1
+    assert "'127.0.0.1' has several addresses" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -282,6 +283,8 @@ def flood(server: Server, thread: str, agent: str, count: int) -> None:
     with server.client() as client:
         props = {"events": count, "gate": "at the end"}
         client.stream("run", thread, agent=agent, forwardedProps=props)
+        # The response begins once the run is open, and its bytes are left for later.
+        assert client.socket.recv(1, socket.MSG_PEEK)
         assert server.run("run", f"{thread}-other", agent="text").types() == HELLO
         assert server.run("run", thread, run_id="run-2").status == 409
         server.let(thread, steps=1)

@@ -1034,3 +1034,39 @@ def test_a_server_that_has_no_home_for_a_run_is_told_from_a_failure() -> None:
     assert json.loads(content.data)["message"] == "The server is shutting down"
     # The thread is free again.
     assert isinstance(made.store.open_run(RunRequest("t1", "next", "default")), RunOpened)
+
+
+# --- The log of responses -------------------------------------------------------------------------
+
+
+class TestAccessLog:
+    """A line for each response, once an application wants such lines."""
+
+    @pytest.fixture
+    def lines(self, caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+        caplog.set_level(logging.INFO, "sansio_copilot.access")
+        return lambda: [
+            record.getMessage()
+            for record in caplog.records
+            if record.name == "sansio_copilot.access"
+        ]
+
+    def test_a_response_has_a_line_when_it_is_over(
+        self, lines: Callable[[], list[str]], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        exchange = CopilotRuntime({}).exchange(Request.from_target("GET", "/no?a=b", ()), 5.0)
+        exchange.start()
+        exchange.done()
+        assert lines() == []
+        exchange.done()
+        assert lines() == ["GET /no 404"]
+        assert caplog.records[-1].started_at == 5.0  # type: ignore[attr-defined]
+
+    def test_a_response_that_breaks_off_says_so(self, lines: Callable[[], list[str]]) -> None:
+        exchange = CopilotRuntime({}).exchange(Request.from_target("GET", "/no", ()), 5.0)
+        exchange.start()
+        exchange.client_gone()
+        assert lines() == ["GET /no 404, broken off"]
+
+    def test_nobody_gets_it_unasked(self) -> None:
+        assert not logging.getLogger("sansio_copilot.access").isEnabledFor(logging.INFO)

@@ -38,15 +38,15 @@ def store_of(text: str) -> ThreadStore:
         return MemoryStore()
     try:
         if kind == "sqlite" and where:
-            from .stores import SQLiteStore
+            from ..stores import SQLiteStore
 
             return SQLiteStore(Path(where).expanduser())
         if kind in ("postgres", "postgresql") and where:
-            from .stores import PostgresStore
+            from ..stores import PostgresStore
 
             return PostgresStore(text)
         if kind in ("redis", "rediss", "unix") and where:
-            from .stores import RedisStore
+            from ..stores import RedisStore
 
             return RedisStore(text)
     except (ValueError, ModuleNotFoundError) as error:
@@ -66,7 +66,7 @@ def demo_store() -> tuple[ThreadStore, str]:
     data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
     path = Path(data) / "sansio-copilot" / "demo.db"
     try:
-        from .stores import SQLiteStore
+        from ..stores import SQLiteStore
 
         path.parent.mkdir(parents=True, exist_ok=True)
         store = SQLiteStore(path)

@@ -1,0 +1,160 @@
+"""The arguments of the command, and the environment variables that may stand for them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Collection, Mapping
+from typing import Final
+
+from sansio_copilot import __version__
+
+from . import logs
+from .stores import HELP
+
+PREFIX: Final = "SANSIO_COPILOT_"
+"""``SANSIO_COPILOT_LOG_LEVEL=debug`` stands for ``--log-level debug``, and so on."""
+
+_TRUE: Final = frozenset({"1", "true", "yes", "on"})
+_FALSE: Final = frozenset({"", "0", "false", "no", "off"})
+
+
+def parser(
+    bindings: Collection[str], environ: Mapping[str, str] = os.environ
+) -> argparse.ArgumentParser:
+    """The parser of the command's arguments.
+
+    An argument counts more than an environment variable.
+
+    :param bindings: the names that ``--binding`` takes.
+    """
+    whole = argparse.ArgumentParser(
+        prog="sansio-copilot", description="Serve CopilotKit's runtime protocol from Python."
+    )
+    whole.add_argument("--version", action="version", version=__version__)
+    commands = whole.add_subparsers(dest="command", required=True)
+    demo = commands.add_parser("demo", help="serve a demo agent and a page to try it with")
+    serve = commands.add_parser("serve", help="serve a runtime of your own")
+    what = serve.add_mutually_exclusive_group(required=True)
+    what.add_argument("runtime", nargs="?", help="where it is: module:attribute")
+    what.add_argument(
+        "--agent",
+        action="append",
+        metavar="[ID=]URL",
+        help="a remote AG-UI agent, in place of a runtime; may be given again with another ID",
+    )
+    copy = commands.add_parser("copy-threads", help="copy all threads from one store to another")
+    copy.add_argument("source", help="a store, as --store takes it")
+    copy.add_argument("target", help="the other one")
+    copy.add_argument("--owner", help="whose threads (default: everybody's)")
+    claim = commands.add_parser(
+        "claim-threads", help="give threads of before there were users to their users"
+    )
+    claim.add_argument("store", help="a store, as --store takes it")
+    claim.add_argument(
+        "owner_of",
+        help="a function of a thread's record that returns the id of its user, or None to leave "
+        "the thread as it is: module:function",
+    )
+    for command in (demo, serve):
+        default = "a file of the user's" if command is demo else "the runtime's own"
+        command.add_argument("--store", help=HELP.format(default=default))
+        _add_server(command, bindings)
+        _add_logs(command)
+        _take_environment(command, environ)
+    return whole
+
+
+def _add_server(command: argparse.ArgumentParser, bindings: Collection[str]) -> None:
+    command.add_argument(
+        "--binding",
+        choices=sorted(bindings),
+        default="asyncio",
+        help="what moves the bytes (default: asyncio)",
+    )
+    command.add_argument(
+        "--uvloop", action="store_true", help="run the asyncio binding on uvloop's event loop"
+    )
+    command.add_argument("--host", default="127.0.0.1")
+    command.add_argument("--port", type=_port, default=4000)
+    command.add_argument("--unix", metavar="PATH", help="listen on a Unix socket instead")
+    command.add_argument(
+        "--unix-mode", type=_mode, metavar="MODE", help="its permissions, such as 660"
+    )
+    command.add_argument(
+        "--fd",
+        type=int,
+        metavar="N",
+        help="listen on the socket with this descriptor, which another process has bound "
+        "(default: the one that systemd hands over, if it does)",
+    )
+    command.add_argument(
+        "--workers",
+        type=_count,
+        default=1,
+        metavar="N",
+        help="so many processes, over a store that they share (default: 1); SIGHUP replaces them",
+    )
+    command.add_argument(
+        "--reload", action="store_true", help="begin anew whenever a Python file here changes"
+    )
+
+
+def _add_logs(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--log-level", choices=logs.LEVELS, default="info", help="the least that is logged"
+    )
+    command.add_argument("--access-log", action="store_true", help="log each response")
+    command.add_argument("--json-logs", action="store_true", help="log in JSON, an object a line")
+
+
+def _take_environment(command: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
+    """Have environment variables set the defaults."""
+    # argparse has no public list of what was added to a parser, and this one is in all versions.
+    for action in command._actions:
+        name = PREFIX + action.dest.upper()
+        text = environ.get(name)
+        if text is None or not action.option_strings or action.dest in ("help", "agent"):
+            continue
+        if action.nargs == 0:
+            if text.lower() not in _TRUE | _FALSE:
+                command.error(f"{name} is 1 or 0, not {shortened(text)}")
+            action.default = text.lower() in _TRUE
+        elif action.choices is not None and text not in action.choices:
+            command.error(f"{name} is one of {', '.join(action.choices)}, not {shortened(text)}")
+        else:
+            # A default that is a string is converted as an argument is.
+            action.default = text
+
+
+def _port(text: str) -> int:
+    # The digits are checked first, because int() also accepts text such as " 1_0".
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
+        raise argparse.ArgumentTypeError(
+            f"a whole number from 0 to 65535; {shortened(text)} is not a port"
+        )
+    return int(text)
+
+
+def _mode(text: str) -> int:
+    try:
+        mode = int(text, 8)
+    except ValueError:
+        mode = -1
+    if not 0 <= mode <= 0o777:
+        raise argparse.ArgumentTypeError(f"permissions as 660; {shortened(text)} is none")
+    return mode
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= len(text) <= 3 and int(text) >= 1):
+        raise argparse.ArgumentTypeError(
+            f"a whole number from 1 to 999; {shortened(text)} is no number of processes"
+        )
+    return int(text)
+
+
+def shortened(text: str) -> str:
+    """Shorten ``text`` for an error message of one line."""
+    text = text if text.isprintable() else repr(text)
+    return text if len(text) <= 80 else f"{text[:80]}..."
