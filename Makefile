@@ -7,6 +7,7 @@
 # make fuzz: set up, then look for inputs that break what is promised; see tests/fuzz.
 # make soak: set up, then load one server for some minutes; fails when anything is lost or grows.
 # make kills: set up, then kill servers at random moments of a load; fails when anything is lost.
+# make frameworks: set up, then try the programs of docs/examples/agents, each with its framework.
 # make mutants: set up, then plant bugs in a copy, each of which some test has to notice.
 # All work on a fresh machine with python3 and npm.
 
@@ -19,7 +20,7 @@ NPM := tests/clients/node_modules/.installed tests/differential/node_modules/.in
 # What is compiled is kept, whatever the environment says, because the tests start hundreds of processes.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-all lint format types core conformance others browser e2e fuzz bench walk soak kills mutants clean
+.PHONY: demo test test-all lint format types core conformance others browser e2e fuzz bench walk soak kills frameworks mutants clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sansio-copilot demo --port $(or $(PORT),4000)
@@ -101,6 +102,10 @@ soak: $(VENV)/.installed
 kills: $(VENV)/.installed
 	PYTHONPATH=tests $(BIN)/python -m bindings.stores.kills --times $(or $(TIMES),50) \
 		--store $(or $(STORE),sqlite) $(if $(SEED),--seed $(SEED))
+
+# FRAMEWORKS="agno_agent langgraph_agent", say. Each is installed anew, which takes minutes.
+frameworks: $(VENV)/.installed tests/clients/node_modules/.installed
+	PYTHONPATH=tests $(BIN)/python -m frameworks $(FRAMEWORKS)
 
 # MUTANTS="swap-two-events", say; see tests/mutations/mutants.py.
 mutants: $(VENV)/.installed

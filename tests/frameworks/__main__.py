@@ -26,6 +26,7 @@ from frameworks.server import PROGRAMS, ROOT, model, program
 
 ENVIRONMENTS = ROOT / ".venv-frameworks"
 NOT_THERE: dict[str, set[str]] = {
+    "adk_agent": {"stop"},
     "openai_agents": {"state", "approval"},
 }
 """The checks that are not made, because docs/agents.md says that the program has no such thing."""
@@ -39,9 +40,7 @@ def names() -> list[str]:
 
 def requirements(name: str) -> list[str]:
     """What the program says that it needs, with this project in the place of its release."""
-    found = re.search(
-        r"^    pip install (.*)$", (PROGRAMS / f"{name}.py").read_text(), re.MULTILINE
-    )
+    found = re.search(r"^ *pip install (.*)$", (PROGRAMS / f"{name}.py").read_text(), re.MULTILINE)
     if found is None:
         raise LookupError(f"{name} does not say what it needs")
     packages = []

@@ -82,6 +82,7 @@ def program(name: str, python: Path, asked: Model, port: int, folder: Path) -> I
         "OPENAI_AGENTS_DISABLE_TRACING": "1",
         "AGNO_TELEMETRY": "false",
         "CREWAI_DISABLE_TELEMETRY": "true",
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         "OTEL_SDK_DISABLED": "true",
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         "PYTHONUNBUFFERED": "1",

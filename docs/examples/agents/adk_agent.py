@@ -1,0 +1,54 @@
+"""Google's Agent Development Kit, by its AG-UI integration.
+
+pip install 'sansio-copilot[asyncio]' ag-ui-adk litellm
+"""
+
+import asyncio
+
+from ag_ui_adk import ADKAgent, AGUIToolset
+from google.adk.agents import LlmAgent, RunConfig
+from google.adk.agents.run_config import StreamingMode
+from google.adk.models.lite_llm import LiteLlm
+from google.adk.sessions import InMemorySessionService
+from google.adk.tools import FunctionTool, ToolContext
+
+from copilot_bindings.asyncio import serve
+from sansio_copilot import CopilotRuntime
+
+
+def set_color(color: str, tool_context: ToolContext) -> str:
+    """Set the color of the page."""
+    tool_context.state["color"] = color
+    return "done"
+
+
+def delete_file(name: str) -> str:
+    """Delete a file."""
+    return "done"
+
+
+assistant = LlmAgent(
+    name="assistant",
+    model=LiteLlm(model="openai/gpt-4o-mini"),
+    tools=[set_color, FunctionTool(delete_file, require_confirmation=True), AGUIToolset()],
+)
+sessions = InMemorySessionService()
+settings = {
+    "app_name": "app",
+    "user_id": "user",
+    "run_config_factory": lambda _: RunConfig(streaming_mode=StreamingMode.SSE),
+    "emit_interrupt_outcome": True,
+}
+
+
+# What follows serves it.
+async def agent(input):
+    adk = ADKAgent(assistant, session_service=sessions, **settings)
+    try:
+        async for event in adk.run(input):
+            yield event
+    finally:
+        await adk.close()  # the work goes on in a task of its own, which nothing else ends
+
+
+asyncio.run(serve(CopilotRuntime({"default": agent}), port=4000))
