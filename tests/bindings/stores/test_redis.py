@@ -17,7 +17,7 @@ from copilot_bindings.stores.redis import RedisStore, reads, threads
 from copilot_bindings.stores.redis.listener import Listener
 from sansio_copilot import StoreUnavailable
 from sansio_copilot.stores.protocol import ThreadQuery
-from sansio_copilot.testing.stores.driven import result_of
+from sansio_copilot.testing.stores.driven import Told, result_of
 
 from .shared import SharedStoreTests, insistently, wait_until
 
@@ -170,6 +170,18 @@ class TestRedisStore(SharedStoreTests):
         with self.server.client() as client:
             assert client.zcard(f"{self.prefix}:threads") == 1
         assert [record.thread_id for record in store.listed(ThreadQuery())] == ["t"]
+
+    def test_what_is_told_of_a_run_that_is_not_followed_any_more_is_not_heard(self) -> None:
+        """Between two commands of the listener the server goes on telling."""
+        store = self.process()
+        engine = store.store._engine()
+        told = Told()
+        run = store.opened()
+        store.watch_run(run.key, told)
+        channel = engine.names.run_channel(engine.names.thread("t"), run.key.seq)
+        for data in (b"a1220:id: 1.abc.0\ndata: {}\n\n", b"s100", b"e100", b"g", b"look"):
+            engine.listener._hear(None, channel.encode(), data)
+        assert told.signals == []
 
     def test_a_server_without_memory_is_unavailable_until_it_has_some(self) -> None:
         store = self.process()

@@ -123,9 +123,10 @@ class Listener:
                     self._pipeline.submit(self._asking(run))
 
     def _hear(self, pubsub: Any, channel: bytes, data: bytes) -> None:
-        run = self._subscribed.get(channel)
-        if run is not None:
-            self._hear_of(run, data)
+        if channel != self._own:
+            # What is not followed any more may still be told for a moment.
+            if (run := self._subscribed.get(channel)) is not None:
+                self._hear_of(run, data)
         elif data == b"look":
             self._follow(pubsub)
         else:
