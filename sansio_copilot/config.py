@@ -14,6 +14,7 @@ from .hooks import Hooks
 from .http.cors import CorsPolicy
 from .http.forwarding import ForwardHeaders
 from .limits import Limits
+from .metrics import Metrics
 from .runs.audience import Audiences
 from .runs.parts import Title
 from .runs.quotas import Quotas
@@ -67,6 +68,8 @@ class RuntimeConfig:
     title: Title | None
     liveness_path: str | None
     readiness_path: str | None
+    metrics_path: str | None
+    metrics: Metrics | None
     exposed: bool = False
 
     @property

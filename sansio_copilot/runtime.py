@@ -22,6 +22,7 @@ from .http.forwarding import ForwardHeaders
 from .http.messages import Request
 from .http.paths import normalize_base_path, normalize_path
 from .limits import Limits, check_positive
+from .metrics import Metrics
 from .runs.audience import Audiences
 from .runs.orphans import sweep
 from .runs.parts import Title
@@ -105,6 +106,8 @@ class CopilotRuntime(RuntimeConfig):
         application, only paths below that place reach it.
     :param readiness_path: the same for whether requests may be sent here: 503 while the store is
         unavailable, or the server is shutting down.
+    :param metrics_path: the same for what this process has counted, in the text format of
+        Prometheus; None counts nothing. See :mod:`sansio_copilot.metrics`.
     :raises TypeError: for agents, hooks, an ``error_message``, limits, a transcription service or
         one of the functions of the wrong type, or a store that lacks one of the methods of its
         protocol.
@@ -140,6 +143,7 @@ class CopilotRuntime(RuntimeConfig):
         title: Title | None = None,
         liveness_path: str | None = "/healthz",
         readiness_path: str | None = "/readyz",
+        metrics_path: str | None = None,
     ) -> None:
         if mode not in ("multi-route", "single-route", "both"):
             raise ValueError(f"mode is 'multi-route', 'single-route' or 'both', not {mode!r}")
@@ -181,6 +185,8 @@ class CopilotRuntime(RuntimeConfig):
             title=_title(title),
             liveness_path=_probed("liveness_path", liveness_path),
             readiness_path=_probed("readiness_path", readiness_path),
+            metrics_path=_probed("metrics_path", metrics_path),
+            metrics=None if metrics_path is None else Metrics(),
         )
 
     def behind_cors(self) -> CopilotRuntime:

@@ -83,6 +83,7 @@ def run_reply(
     run.ephemeral, run.owner = ephemeral, owner
     if place is not None:
         run.place, place.is_kept = place, True
+    run.metrics = turn.runtime.metrics
     run.on_end, run.title = turn.runtime.hooks.on_run_end, turn.runtime.title
     if turn.runtime.debug_feeds is not None and not ephemeral:
         run.tap = partial(turn.runtime.debug_feeds.publish, owner, turn.route.agent_id, opened.key)

@@ -1,8 +1,9 @@
-"""The two questions of whoever looks after a process: whether it lives, and whether it is ready.
+"""The questions of whoever looks after a process: does it live, is it ready, what has it counted.
 
 An orchestrator asks the first to find out whether to start the process anew, and the second whether
-to send it requests; the names are those of Kubernetes. Neither is a route of the protocol, so that
-no hook and no CORS policy comes between: a probe has no user and no origin.
+to send it requests; the names are those of Kubernetes. The third is Prometheus's. None is a route
+of the protocol, so that no hook and no CORS policy comes between: a probe has no user and no
+origin.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from ..config import RuntimeConfig
 from ..errors import text_of
 from ..http.messages import Headers, Request, Response
 from ..http.refusals import method_not_allowed
+from ..metrics import CONTENT_TYPE
 from ..stores.calls import check
 
 logger = logging.getLogger(__name__)
@@ -23,6 +25,7 @@ logger = logging.getLogger(__name__)
 _METHODS: Final = ("GET", "HEAD")
 # A cache between would go on saying what was true once.
 _FRESH: Final = Headers((("cache-control", "no-store"),))
+_TEXT: Final = _FRESH.set("content-type", CONTENT_TYPE)
 _OK: Final = Response.json({"status": "ok"}, 200, _FRESH)
 _CLOSING: Final = Response.json(
     {"status": "unavailable", "message": "The server is shutting down"}, 503, _FRESH
@@ -37,7 +40,7 @@ def is_probe(config: RuntimeConfig, path: str) -> bool:
 
     :param path: the normalized path of a request.
     """
-    return path == config.liveness_path or path == config.readiness_path
+    return path in (config.liveness_path, config.readiness_path, config.metrics_path)
 
 
 def probe(
@@ -54,6 +57,9 @@ def probe(
         return method_not_allowed(_METHODS)
     if path == config.liveness_path:
         return _OK
+    if path == config.metrics_path:
+        assert config.metrics is not None, "a runtime with a path for metrics has some"
+        return Response(200, _TEXT, config.metrics.text())
     if closing:
         return _CLOSING
     call = check(config.store)

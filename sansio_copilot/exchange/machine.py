@@ -45,6 +45,7 @@ from typing import Any
 from ..calls import Call
 from ..config import RuntimeConfig
 from ..endpoints import LogStream, Reply
+from ..endpoints.probes import is_probe
 from ..errors import LocalProtocolError, shorten
 from ..hooks import rejection_in
 from ..http.messages import Request
@@ -221,6 +222,8 @@ class Exchange:
             if not isinstance(self._action, StoreCall):
                 error = rejection_in(error)
             self._culprit = (error, self._action.name)
+            if isinstance(self._action, StoreCall) and self._runtime.metrics is not None:
+                self._runtime.metrics.store_failed(self._action.name)
         elif isinstance(self._action, WaitForFrames):
             self._culprit = (error, "store method watch")
         try:
@@ -256,6 +259,8 @@ class Exchange:
                 # Left suspended, the steps and this exchange would keep each other, and with them
                 # all of the run's log, until the garbage collector comes by.
                 self._steps.close()
+                if self._stream is not None and self._runtime.metrics is not None:
+                    self._runtime.metrics.stream_ended()
                 self._pipeline, self._stream, self._culprit = None, None, (None, "")
                 if self._line is not None:
                     self._log_access(self._line)
@@ -295,9 +300,14 @@ class Exchange:
         assert pipeline is not None, "there is one reply"
         if access.isEnabledFor(logging.INFO):
             self._line = pipeline.request.method, pipeline.path, reply.response.status
+        metrics = self._runtime.metrics
+        if metrics is not None and not is_probe(self._runtime, pipeline.path):
+            metrics.responded(pipeline.route_name, reply.response.status)
         if (stream := reply.stream) is None:
             return send_whole(reply.response, is_head=self._is_head)
         self._stream = stream
+        if metrics is not None:
+            metrics.stream_begun()
         # A stream may last for hours, so that of the request no more than this is kept.
         asked_for = pipeline.request.method, pipeline.path
         return send_log(

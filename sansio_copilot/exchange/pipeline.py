@@ -172,6 +172,11 @@ class Pipeline:
             response, stream = (yield from self._on_error(error, where)), None
         return Reply(self._with_cors(response, origin), stream)
 
+    @property
+    def route_name(self) -> str:
+        """The name of the route, for metrics; "none" if nothing matched."""
+        return "none" if self._route is None else self._route.name
+
     # -- CORS ------------------------------------------------------------------------------
 
     def _preflight(self) -> Response | None:

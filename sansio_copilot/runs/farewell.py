@@ -13,6 +13,7 @@ from typing import Any, Final
 from .. import json_codec
 from ..calls import Call
 from ..errors import shorten
+from ..metrics import Metrics
 from ..stores.calls import perform, update_thread
 from .parts import RunParts, Title
 from .report import RunReport
@@ -41,6 +42,13 @@ def farewell(run: RunParts) -> Generator[Call, Any, None]:
             yield from _name_thread(run, run.title, report)
     except Exception as error:
         logger.error("thread %r has got no title", run.key.thread_id, exc_info=error)
+
+
+def count(run: RunParts, metrics: Metrics) -> None:
+    """Count a run that is over."""
+    report = report_of(run)
+    metrics.run_ended(report.agent_id, report.outcome, report.seconds, report.first_event_seconds)
+    metrics.run_said(report.agent_id, report.events, report.size, report.usage)
 
 
 def report_of(run: RunParts) -> RunReport:

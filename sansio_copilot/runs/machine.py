@@ -46,7 +46,7 @@ from ..stores import calls
 from ..stores.calls import Method, StoreCall
 from ..stores.protocol import Signal
 from .actions import PULL, Pause, PullEvent, RunAction, RunOver
-from .farewell import farewell
+from .farewell import count, farewell
 from .outage import LAST_SECONDS, Outage
 from .parts import RunParts
 from .states import CALLS, RunState
@@ -103,6 +103,8 @@ class Run(RunParts):
         """
         self._expect("start")
         self.lifeline.started(now)
+        if self.metrics is not None:
+            self.metrics.run_started()
         return self._pull(now)
 
     def event(self, event: object, now: float) -> RunAction:
@@ -266,6 +268,8 @@ class Run(RunParts):
         still can.
         """
         self._expect("store_failed")
+        if self.metrics is not None and self._method is not None:
+            self.metrics.store_failed(self._method.name)
         if isinstance(error, StoreUnavailable) and (pause := self._next_pause(error, now)):
             return self._wait(pause, now)
         if self.state is not RunState.CLOSING:
@@ -426,6 +430,8 @@ class Run(RunParts):
         self.lifeline.ended(
             now, recorder.events, has_failed=recorder.has_failed, terminal=recorder.terminal
         )
+        if self.metrics is not None:
+            count(self, self.metrics)
         recorder.close()
         if self.audience is not None:
             self.audience.disperse()

@@ -10,6 +10,7 @@ from ag_ui.core import RunAgentInput
 
 from ..agents.agui import AguiAgent
 from ..agents.protocols import Agent, AgentContext, loop_of
+from ..metrics import Metrics
 from ..stores.protocol import RunKey, ThreadStore
 from .actions import RunOver
 from .audience import Audience
@@ -57,6 +58,7 @@ class RunParts:
     :param place: its place among the runs of the user who has started it, if they are counted.
     :param on_end: a function that is told of the run's end; see :func:`.farewell.farewell`.
     :param title: a function that makes a title for a thread without a name.
+    :param metrics: count the run, if there are any.
     """
 
     agent: Agent = attrs.field(repr=False)
@@ -79,6 +81,7 @@ class RunParts:
     place: Place | None = None
     on_end: RunEnd | None = attrs.field(default=None, repr=False)
     title: Title | None = attrs.field(default=None, repr=False)
+    metrics: Metrics | None = attrs.field(default=None, repr=False)
     lifeline: Lifeline = attrs.field(
         default=attrs.Factory(lambda run: Lifeline(run.key, run.context.agent_id), takes_self=True),
         init=False,

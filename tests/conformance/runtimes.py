@@ -102,6 +102,7 @@ def make_runtime(base_path: str, limits: str) -> CopilotRuntime:
     probes: dict[str, Any] = {
         "liveness_path": f"{base_path}/healthz",
         "readiness_path": f"{base_path}/readyz",
+        "metrics_path": f"{base_path}/metrics",
     }
     stores = {"async-store": AsyncStore(), "blocking-store": BlockingStore()} | ODD_STORES
     for name, store in stores.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conformance.process import Server
+from conformance.process import Server, wait_until
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
@@ -25,3 +25,16 @@ def test_a_server_whose_store_is_away_lives_and_is_not_ready(server: Server) -> 
     answer = server.request("GET", "/readyz", config="away-store")
     assert answer.status == 503
     assert b"db.internal" not in answer.body
+
+
+def test_a_server_tells_what_it_has_counted(server: Server, thread: str) -> None:
+    sample = 'sansio_copilot_runs_total{agent="fails-midway",outcome="failed"} '
+
+    def counted() -> int:
+        lines = server.request("GET", "/metrics").body.decode().splitlines()
+        found = [line for line in lines if line.startswith(sample)]
+        return int(found[0].removeprefix(sample)) if found else 0
+
+    before = counted()
+    server.run("run", thread, agent="fails-midway")
+    wait_until(lambda: counted() > before, "the run is counted")

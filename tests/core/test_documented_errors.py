@@ -376,19 +376,21 @@ PROMISES = [
 
 NOTHING_FROM_OUTSIDE = {
     "AgentContext AudioFile HookContext Route Envelope ServerSentEvent EventId ClientResponse"
-    " Event ToolCall Recording RecordingAgent ReplayAgent": ("hold what they are given"),
+    " Event ToolCall Recording RecordingAgent ReplayAgent RunStart RunReport": (
+        "hold what they are given"
+    ),
     "BodyRefused BodyTimeout BodyTooLarge LocalProtocolError RemoteProtocolError RunRefused"
     " StoreAnswerLost StoreUnavailable EventError InvalidEnvelope ExchangeState RunState": (
         "are raised, or named"
     ),
     "Exchange Exchange.done Exchange.failed Exchange.client_gone Run Run.start Run.agent_ended"
     " Run.check Run.signalled Run.flush Run.resume Run.settle Run.interrupt Run.abandon"
-    " Run.stored Run.store_failed Run.events": (
+    " Run.stored Run.store_failed Run.events Run.farewell": (
         "are a binding's to call; test_exchange.py and test_run.py have their errors"
     ),
     "MemoryStore.append MemoryStore.close_run MemoryStore.renew MemoryStore.watch_run"
     " MemoryStore.read MemoryStore.watch MemoryStore.orphans MemoryStore.clear MemoryStore.owner_of"
-    " MemoryStore.claim_thread MemoryStore.bytes_of"
+    " MemoryStore.claim_thread MemoryStore.bytes_of MemoryStore.threads_of_all"
     " ThreadStore": ("take keys and cursors of the store's own, and the core's frames"),
     "CopilotRuntime.behind_cors CopilotRuntime.sweep CopilotRuntime.where_exposed"
     " MessageFolder.close Request.outlived": "take nothing",

@@ -1,0 +1,229 @@
+"""What a runtime counts, and how it tells that: the text format of Prometheus.
+
+A :class:`Metrics` is plain memory, so that counting costs next to nothing and needs no library. It
+belongs to one process. What is counted holds no content: no text of a message, no id of a thread, a
+run or a user. Labels come from the application (ids of agents) or from agents (names of models), so
+that there are at most so many of each; the rest is counted as "other".
+
+Requests are counted in whatever thread serves them. CPython makes the next() of an itertools.count
+in one step, which a ``+= 1`` is not. All else is counted where runs live, which is one thread.
+
+Source: https://prometheus.io/docs/instrumenting/exposition_formats/
+"""
+
+from __future__ import annotations
+
+import itertools
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final, Generic, TypeVar
+
+from .version import __version__
+
+T = TypeVar("T")
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+_PREFIX: Final = "sansio_copilot_"
+_MOST_LABELS: Final = 100
+_OTHER: Final = "other"
+_BOUNDS: Final = (
+    *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0),
+)
+_TOKENS: Final = {"input": "inputTokens", "output": "outputTokens"}
+
+
+class Counter:
+    """A number that only grows, one at a time, from any thread."""
+
+    __slots__ = ("_count",)
+
+    def __init__(self) -> None:
+        self._count = itertools.count()
+
+    def add_one(self) -> None:
+        """Count one more."""
+        next(self._count)
+
+    @property
+    def value(self) -> int:
+        """The number so far."""
+        # "count(5)" is the one way to look at it that changes nothing.
+        return int(repr(self._count)[len("count(") : -1])
+
+
+class Sum:
+    """A number that grows by any amount, in one thread."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value: float = 0
+
+
+class Histogram:
+    """How many values were at most so large, for several bounds, in one thread."""
+
+    __slots__ = ("_counts", "_sum")
+
+    def __init__(self) -> None:
+        self._counts = [0] * (len(_BOUNDS) + 1)
+        self._sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count ``value``, in seconds."""
+        self._counts[bisect_left(_BOUNDS, value)] += 1
+        self._sum += value
+
+    def lines(self, name: str, labels: str) -> Iterator[str]:
+        """The samples of this histogram."""
+        total = 0
+        more = f"{labels}," if labels else ""
+        for bound, count in zip((*_BOUNDS, "+Inf"), self._counts, strict=True):
+            total += count
+            yield f'{name}_bucket{{{more}le="{bound}"}} {total}'
+        yield f"{name}_sum{{{labels}}} {self._sum:.6f}"
+        yield f"{name}_count{{{labels}}} {total}"
+
+
+class Family(Generic[T]):
+    """The same metric for each value of some labels.
+
+    :param labels: their names.
+    :param make: makes the metric of values that come for the first time.
+    """
+
+    def __init__(self, labels: tuple[str, ...], make: Callable[[], T]) -> None:
+        self._labels = labels
+        self._make = make
+        self._members: dict[tuple[str, ...], T] = {}
+
+    def of(self, *values: str) -> T:
+        """The metric for these values of the labels."""
+        member = self._members.get(values)
+        if member is None:
+            if len(self._members) >= _MOST_LABELS:
+                values = (_OTHER,) * len(values)
+            # Two threads may make one at the same time, and setdefault() gives both the same.
+            member = self._members.setdefault(values, self._make())
+        return member
+
+    def __iter__(self) -> Iterator[tuple[str, T]]:
+        """Each metric with its labels as text."""
+        for values, member in sorted(self._members.items(), key=lambda item: item[0]):
+            pairs = zip(self._labels, values, strict=True)
+            yield ",".join(f'{label}="{_escaped(value)}"' for label, value in pairs), member
+
+
+class Metrics:
+    """The metrics of one runtime in this process."""
+
+    def __init__(self) -> None:
+        self._requests = Family(("route", "status"), Counter)
+        self._streams = Counter(), Counter()
+        self._runs_begun = Counter()
+        self._runs = Family(("agent", "outcome"), Counter)
+        self._seconds = Family(("agent",), Histogram)
+        self._first_event = Family(("agent",), Histogram)
+        self._events = Family(("agent",), Sum)
+        self._bytes = Family(("agent",), Sum)
+        self._tokens = Family(("model", "kind"), Sum)
+        self._store_failures = Family(("method",), Counter)
+
+    # What happens
+
+    def responded(self, route: str, status: int) -> None:
+        """A request has its response, of which the head is about to be sent.
+
+        :param route: the name of the route; "none" if there is none.
+        """
+        self._requests.of(route, str(status)).add_one()
+
+    def stream_begun(self) -> None:
+        """A client has begun to read a stream."""
+        self._streams[0].add_one()
+
+    def stream_ended(self) -> None:
+        """A client reads its stream no longer."""
+        self._streams[1].add_one()
+
+    def run_started(self) -> None:
+        """A run has started."""
+        self._runs_begun.add_one()
+
+    def run_ended(
+        self, agent: str, outcome: str, seconds: float, first_event_seconds: float | None
+    ) -> None:
+        """A run is over; see :class:`.RunReport`."""
+        self._runs.of(agent, outcome).add_one()
+        self._seconds.of(agent).observe(seconds)
+        if first_event_seconds is not None:
+            self._first_event.of(agent).observe(first_event_seconds)
+
+    def run_said(
+        self, agent: str, events: int, size: int, usage: Iterable[Mapping[str, Any]]
+    ) -> None:
+        """What a run that is over has sent, and the tokens that it has used."""
+        self._events.of(agent).value += events
+        self._bytes.of(agent).value += size
+        for entry in usage:
+            model = entry.get("model") or _OTHER
+            for kind, name in _TOKENS.items():
+                if count := entry.get(name):
+                    self._tokens.of(model, kind).value += count
+
+    def store_failed(self, method: str) -> None:
+        """A call of the store has failed.
+
+        :param method: its name, as log lines have it.
+        """
+        self._store_failures.of(method.removeprefix("store method ")).add_one()
+
+    # What is told
+
+    def text(self) -> bytes:
+        """All of it, as Prometheus reads it."""
+        return "".join(f"{line}\n" for line in self._lines()).encode()
+
+    def _lines(self) -> Iterator[str]:
+        yield from _head("info", "gauge", "The version of this library.")
+        yield f'{_PREFIX}info{{version="{__version__}"}} 1'
+        begun, ended = self._streams
+        yield from _head("readers", "gauge", "Clients that read a stream now.")
+        yield f"{_PREFIX}readers {max(begun.value - ended.value, 0)}"
+        over = sum(counter.value for _, counter in self._runs)
+        yield from _head("runs_live", "gauge", "Runs that go on now.")
+        yield f"{_PREFIX}runs_live {max(self._runs_begun.value - over, 0)}"
+        yield from _counted("requests_total", "Responses by route and status.", self._requests)
+        yield from _counted("runs_total", "Runs that are over, by how they ended.", self._runs)
+        yield from _counted("events_total", "Events that runs have sent.", self._events)
+        yield from _counted("event_bytes_total", "The bytes of these as frames.", self._bytes)
+        yield from _counted("tokens_total", "Tokens that agents say they have used.", self._tokens)
+        yield from _counted(
+            "store_failures_total", "Calls of the store that failed.", self._store_failures
+        )
+        yield from _measured("run_seconds", "How long runs took.", self._seconds)
+        yield from _measured(
+            "first_event_seconds", "After how long the first event was there.", self._first_event
+        )
+
+
+def _head(name: str, kind: str, text: str) -> Iterator[str]:
+    yield f"# HELP {_PREFIX}{name} {text}"
+    yield f"# TYPE {_PREFIX}{name} {kind}"
+
+
+def _counted(name: str, text: str, family: Family[Counter] | Family[Sum]) -> Iterator[str]:
+    yield from _head(name, "counter", text)
+    for labels, member in family:
+        yield f"{_PREFIX}{name}{{{labels}}} {member.value}"
+
+
+def _measured(name: str, text: str, family: Family[Histogram]) -> Iterator[str]:
+    yield from _head(name, "histogram", text)
+    for labels, member in family:
+        yield from member.lines(f"{_PREFIX}{name}", labels)
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
