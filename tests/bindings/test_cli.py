@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.running_model import running_model
 from support.upstream import SSE, upstream
 
 from copilot_bindings import cli
@@ -68,8 +69,8 @@ def get(url: str) -> bytes:
     return content
 
 
-def run(url: str, agent_id: str) -> list[str]:
-    body = run_input("t", messages=[{"id": "u", "role": "user", "content": "hi"}])
+def run(url: str, agent_id: str, said: str = "hi") -> list[str]:
+    body = run_input("t", messages=[{"id": "u", "role": "user", "content": said}])
     request = urllib.request.Request(f"{url}/agent/{agent_id}/run", json.dumps(body).encode())
     with urllib.request.urlopen(request) as response:
         return [json.loads(event.data)["type"] for event in Parser().feed(response.read())]
@@ -91,6 +92,52 @@ def test_demo(options: list[str]) -> None:
         for agent_id in agents:
             types = run(f"{url}/api/copilotkit", agent_id)
             assert (types[0], types[-1]) == ("RUN_STARTED", "RUN_FINISHED")
+
+
+@pytest.mark.parametrize("binding", ["asyncio", "trio", "sockets"])
+def test_the_demo_of_a_model(binding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running_model() as model:
+        monkeypatch.setenv("OPENAI_BASE_URL", model.url)
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+        with running("demo", "--model", "openai/gpt-4o-mini", "--binding", binding) as url:
+            agents = json.loads(get(f"{url}/api/copilotkit/info"))["agents"]
+            assert agents["default"]["description"] == "Talks to openai/gpt-4o-mini."
+            assert (
+                run(f"{url}/api/copilotkit", "default", "call current_time").count(
+                    "TOOL_CALL_RESULT"
+                )
+                == 1
+            )
+        assert model.calls[0].tools[0] == "current_time"
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("openai/gpt-4o-mini", "OPENAI_API_KEY"),
+        ("gpt-4o-mini", "the model 'gpt-4o-mini' is none: give 'openai/gpt-4o-mini'"),
+        ("nobody/gpt", "the model 'nobody/gpt' cannot be used"),
+    ],
+)
+def test_the_demo_of_a_model_that_cannot_be_used(
+    model: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    assert cli.main(["demo", "--store", "memory", "--model", model]) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_the_demo_of_a_model_without_its_packages(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "pydantic_ai", None)
+    packages = ("copilot_bindings.agents", "copilot_bindings.demo.model")
+    for name in [name for name in sys.modules if name.startswith(packages)]:
+        monkeypatch.delitem(sys.modules, name)
+    assert cli.main(["demo", "--store", "memory", "--model", "openai/gpt-4o-mini"]) == 1
+    said = capsys.readouterr().err
+    assert "needs pydantic_ai: pip install 'sansio-copilot[model]'" in said
 
 
 @pytest.fixture(autouse=True)

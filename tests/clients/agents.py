@@ -12,6 +12,9 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from ag_ui.core import RunAgentInput
+from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
+
+from copilot_bindings.agents import BuiltInAgent
 
 Event = dict[str, Any]
 
@@ -222,7 +225,50 @@ def suggester(input: RunAgentInput, context: Any) -> Iterator[Event]:
     yield _finished(input)
 
 
+# --- A model's agent ------------------------------------------------------------------------------
+
+_aborted: list[str] = []
+
+
+async def _model(messages: list[Any], info: AgentInfo) -> AsyncIterator[Any]:
+    """A model that does what the user says in its last message."""
+    last = messages[-1].parts[-1]
+    if last.part_kind == "tool-return":
+        yield f"The tool said: {last.content}"
+        return
+    said = str(last.content)
+    if said.startswith("call "):
+        _, name, arguments = said.split(" ", 2)
+        # A conversation may have the same call twice, which needs an id of its own.
+        number = f"call-{len(messages)}"
+        yield {0: DeltaToolCall(name=name, json_args=arguments, tool_call_id=number)}
+    elif said == "wait":
+        yield "the beginning"
+        try:
+            await asyncio.Event().wait()
+        finally:
+            _aborted.append(said)
+    else:
+        yield f"{said}, {len(_aborted)} aborted"
+
+
+def _delete_file(path: str) -> str:
+    """Delete a file."""
+    return f"deleted {path}"
+
+
+def _multiply(a: int, b: int) -> int:
+    """Multiply two numbers."""
+    return a * b
+
+
+built_in = BuiltInAgent(
+    FunctionModel(stream_function=_model), tools=[_multiply], tools_to_approve=[_delete_file]
+)
+
+
 AGENTS = {
+    "built-in": built_in,
     "echo": Echo(),
     "weather": Weather(),
     "shy": Shy(),

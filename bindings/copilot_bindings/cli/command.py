@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from sansio_copilot import CopilotRuntime, MemoryStore, StoreUnavailable, ThreadStore
+from sansio_copilot.agents import Agent
 from sansio_copilot.stores import ThreadRecord
 
 from ..net.listeners import Listeners, url_of
@@ -88,7 +89,8 @@ def _what_to_serve(options: argparse.Namespace) -> tuple[Make, str]:
         kept = ""
         if store is None:
             store, kept = demo_store()
-        return functools.partial(_demo, store=store), kept
+        model = None if options.model is None else _model_agent(options.model)
+        return functools.partial(_demo, store=store, model=model), kept
     make = _remote(options.agent) if options.agent else _imported(options.runtime)
     return make if store is None else lambda sleep: make(sleep).with_store(store), ""
 
@@ -277,10 +279,20 @@ def _line_of(error: BaseException) -> str:
     return f"{text} ({frames[-1].filename}, line {frames[-1].lineno})" if frames[1:] else text
 
 
-def _demo(sleep: Sleep, store: ThreadStore) -> CopilotRuntime:
+def _demo(sleep: Sleep, store: ThreadStore, model: Agent | None) -> CopilotRuntime:
     from ..demo import build_runtime
 
-    return build_runtime(sleep, store)
+    return build_runtime(sleep, store, model)
+
+
+def _model_agent(model: str) -> Agent:
+    """The agent that talks to a model, whose key is in the environment."""
+    try:
+        from ..demo.model import model_agent
+
+        return model_agent(model)
+    except (ModuleNotFoundError, ValueError) as error:
+        raise _Unusable(str(error)) from None
 
 
 def _serve_asyncio(make: Make, place: Place, ready: Ready) -> None:

@@ -43,6 +43,11 @@ def parser(
         metavar="[ID=]URL",
         help="a remote AG-UI agent, in place of a runtime; may be given again with another ID",
     )
+    demo.add_argument(
+        "--model",
+        metavar="PROVIDER/MODEL",
+        help="a model to talk to, as openai/gpt-4o-mini, whose key is in the environment",
+    )
     copy = commands.add_parser("copy-threads", help="copy all threads from one store to another")
     copy.add_argument("source", help="a store, as --store takes it")
     copy.add_argument("target", help="the other one")

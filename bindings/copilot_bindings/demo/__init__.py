@@ -15,6 +15,7 @@ from importlib import resources
 from ag_ui.core import RunAgentInput
 
 from sansio_copilot import CopilotRuntime, Hooks, Reject, Response, ThreadStore, text_agent
+from sansio_copilot.agents import Agent
 from sansio_copilot.hooks import HookContext
 
 from .agent import DemoAgent, RunContext, Sleep, last_user_text
@@ -35,14 +36,17 @@ def echo(input: RunAgentInput, context: RunContext) -> Iterator[str]:
 echo.capabilities = {"identity": {"name": "Echo"}, "transport": {"streaming": True}}
 
 
-def build_runtime(sleep: Sleep, store: ThreadStore | None = None) -> CopilotRuntime:
+def build_runtime(
+    sleep: Sleep, store: ThreadStore | None = None, model: Agent | None = None
+) -> CopilotRuntime:
     """Make the runtime of the demo.
 
     :param sleep: waits for a number of seconds; ``asyncio.sleep`` or ``trio.sleep``.
     :param store: where its threads are; in memory if None.
+    :param model: the agent to talk to in the place of the one that needs no key.
     """
     return CopilotRuntime(
-        {"default": DemoAgent(sleep), "echo": echo},
+        {"default": DemoAgent(sleep) if model is None else model, "echo": echo},
         base_path="/api/copilotkit",
         hooks=Hooks(on_request=_page_hook()),
         store=store,

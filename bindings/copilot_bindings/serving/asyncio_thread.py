@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import threading
 from collections.abc import Coroutine, Iterator
@@ -61,6 +62,20 @@ class AsyncioThread:
                 logger.critical("the asyncio loop of agents has ended", exc_info=error)
             else:
                 begun.set_exception(error)
+
+
+def for_asyncio(context: contextvars.Context) -> contextvars.Context:
+    """A copy of a context of trio's for asyncio.
+
+    :func:`anyio.run` says in a context variable which library runs (``sniffio``), which would be
+    believed here.
+    """
+    # It is there where trio is.
+    import sniffio
+
+    copied = context.copy()
+    copied.run(sniffio.current_async_library_cvar.set, "asyncio")
+    return copied
 
 
 def run_to_its_end(main: Coroutine[Any, Any, None]) -> None:

@@ -61,8 +61,11 @@ class Calls:
             wants.
         :raises Exception: what a plain function raises.
         """
-        if action.loop is not None:
-            home = self._of(action.loop, home)
+        if action.loop is not None and home().library != action.loop:
+            from .asyncio_thread import for_asyncio
+
+            home = self.asyncio_backend
+            context = CallContext(for_asyncio(context.current))
         function = action.function
         if isinstance(action, StoreCall) and not action.blocking:
             # The function is called right here and not by contained(), because a run and its
@@ -118,15 +121,6 @@ class Calls:
 
             self._thread = AsyncioThread()
         return self._thread.backend
-
-    def _of(self, library: str, home: Callable[[], Backend]) -> Callable[[], Backend]:
-        """Where to await what needs ``library``."""
-
-        def of_library() -> Backend:
-            backend = home()
-            return backend if backend.library == library else self.asyncio_backend()
-
-        return of_library
 
     def _new_pending(
         self, action: Call, context: CallContext, home: Callable[[], Backend]

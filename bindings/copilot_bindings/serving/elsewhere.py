@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 from .asyncio_backend import AsyncioBackend
+from .asyncio_thread import for_asyncio
 from .backend import Backend
 from .iterate import open_events
 
@@ -45,7 +46,7 @@ class EventsElsewhere:
         self._has_room: asyncio.Event
         self._left = False
         self._task: asyncio.Task[None] | None = None
-        context = contextvars.copy_context()
+        context = for_asyncio(contextvars.copy_context())
         if not there.soon(context.run, self._begin):
             raise RuntimeError("the asyncio loop of agents has ended")
 

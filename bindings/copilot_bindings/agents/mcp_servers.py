@@ -1,0 +1,60 @@
+"""MCP servers whose tools a model may call. Pydantic AI connects to them for each run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic_ai.mcp import MCPToolset
+from pydantic_ai.toolsets import AbstractToolset
+
+_START_SECONDS = 30.0
+"""How long a server may take to answer: a program that is started first takes its time."""
+
+
+def toolset_of(server: Any) -> AbstractToolset[Any]:
+    """The tools of a server, which is connected when a run begins.
+
+    :param server: a URL, a mapping with "type", or a toolset of Pydantic AI.
+    :raises ValueError: for anything else.
+    """
+    if isinstance(server, AbstractToolset):
+        return server
+    if isinstance(server, str):
+        server = {"type": "http", "url": server}
+    if not isinstance(server, Mapping):
+        raise ValueError(f"an MCP server is a URL or a mapping, not {type(server).__name__}")
+    given = dict(server)
+    kind = given.pop("type", "stdio" if "command" in given else "http")
+    if kind == "stdio":
+        return _local(given)
+    if kind not in ("http", "sse"):
+        raise ValueError(f"the type of an MCP server is 'http', 'sse' or 'stdio', not {kind!r}")
+    url, headers = given.pop("url", None), given.pop("headers", None)
+    if not isinstance(url, str) or not url.startswith(("http://", "https://")):
+        raise ValueError(f"the url of an MCP server is an http or https one, not {url!r}")
+    _check_rest(given)
+    if kind == "sse":
+        from fastmcp.client.transports import SSETransport
+
+        transport = SSETransport(url, headers=dict(headers or {}))
+        return MCPToolset(transport, init_timeout=_START_SECONDS)
+    known = dict(headers) if headers else None
+    return MCPToolset(url, headers=known, init_timeout=_START_SECONDS)
+
+
+def _local(given: dict[str, Any]) -> AbstractToolset[Any]:
+    from fastmcp.client.transports import StdioTransport
+
+    command, args = given.pop("command", None), given.pop("args", ())
+    env, cwd = given.pop("env", None), given.pop("cwd", None)
+    if not isinstance(command, str) or not command:
+        raise ValueError(f"the command of an MCP server is a program, not {command!r}")
+    _check_rest(given)
+    transport = StdioTransport(command, list(args), env=env, cwd=cwd)
+    return MCPToolset(transport, init_timeout=_START_SECONDS)
+
+
+def _check_rest(given: dict[str, Any]) -> None:
+    if given:
+        raise ValueError(f"an MCP server has no {sorted(given)[0]!r}")

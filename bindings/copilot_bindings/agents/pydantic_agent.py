@@ -1,0 +1,207 @@
+"""``pydantic_ai_agent``: an agent of Pydantic AI as one of the agents of a runtime.
+
+Pydantic AI runs the agent and makes the events, by its public adapter for AG-UI. What is added here
+is what lies between a browser and that adapter: the conversation is made one that it accepts, the
+state reaches the dependencies of one run and no other's, and a failure is logged whole and told to
+the client in words that have no key, address or text of the model's provider in them.
+
+It needs asyncio, and says so (``loop``): under trio it runs on an asyncio loop in a thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import inspect
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from typing import Any
+
+from ag_ui.core import (
+    AssistantMessage,
+    DeveloperMessage,
+    Message,
+    RunAgentInput,
+    RunErrorEvent,
+    SystemMessage,
+    ToolMessage,
+)
+from pydantic_ai.agent import AbstractAgent
+from pydantic_ai.ui import StateHandler
+from pydantic_ai.ui.ag_ui import AGUIAdapter
+
+from sansio_copilot.agents import AgentContext, Event
+from sansio_copilot.agents.model_faults import ModelFailed
+
+from .model_errors import failure_of
+
+logger = logging.getLogger(__name__)
+
+CAPABILITIES: dict[str, Any] = {
+    "tools": {"supported": True, "clientProvided": True},
+    "transport": {"streaming": True},
+    "humanInTheLoop": {"interrupts": True},
+}
+"""What every such agent can do."""
+
+
+class PydanticAIAgent:
+    """What :func:`pydantic_ai_agent` makes."""
+
+    loop = "asyncio"
+    """The event loop that it needs."""
+
+    def __init__(
+        self,
+        agent: AbstractAgent[Any, Any],
+        *,
+        deps: Any = None,
+        include_usage: bool = True,
+        description: str | None = None,
+        capabilities: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        if not isinstance(agent, AbstractAgent):
+            raise TypeError(f"pydantic_ai_agent takes an agent, not {type(agent).__name__}")
+        self._agent = agent
+        self._deps = deps
+        self._include_usage = include_usage
+        self.description = description or (agent.name or "")
+        self.capabilities = {**CAPABILITIES, **(capabilities or {})}
+        self.headers = dict(headers or {})
+
+    async def run(self, input: RunAgentInput, context: AgentContext) -> AsyncGenerator[Event, None]:
+        """Have Pydantic AI run the agent, and pass on its events."""
+        options = {"deps": await self._deps_of(context)}
+        async with contextlib.aclosing(
+            stream(self._agent, input, context, options, include_usage=self._include_usage)
+        ) as events:
+            async for event in events:
+                yield event
+
+    async def _deps_of(self, context: AgentContext) -> Any:
+        """The dependencies of a run, which shares no state with the others."""
+        deps = self._deps
+        if isinstance(deps, StateHandler):
+            return dataclasses.replace(deps)
+        if callable(deps):
+            deps = deps(context)
+            if inspect.isawaitable(deps):
+                deps = await deps
+        return deps
+
+
+def pydantic_ai_agent(agent: AbstractAgent[Any, Any], **options: Any) -> PydanticAIAgent:
+    """Make an agent for a runtime of an agent of Pydantic AI.
+
+    Its tools, output, history processors and capabilities are what they are without a runtime. The
+    page's tools are added to each run; a tool that needs approval ends the run with an interrupt,
+    if the agent's ``output_type`` has ``DeferredToolRequests``.
+
+    :param agent: the agent, which serves all runs.
+    :param deps: the dependencies of each run: an object, which is copied for each run if it has the
+        state of one (``StateDeps``); or a plain or async function of the run's
+        :class:`~sansio_copilot.AgentContext`, whose ``user`` and ``headers`` say who asks.
+    :param include_usage: whether the last event of a run has the tokens that it took. It names the
+        provider and the model.
+    :param description: what ``/info`` says of the agent; by default its name.
+    :param capabilities: categories of AG-UI's capabilities, in the place of :data:`CAPABILITIES`'
+        own.
+    :param headers: what is beside the client's headers in ``context.headers``.
+    :raises TypeError: for anything but an agent of Pydantic AI, or another argument.
+    """
+    return PydanticAIAgent(agent, **options)
+
+
+async def stream(
+    agent: AbstractAgent[Any, Any],
+    input: RunAgentInput,
+    context: AgentContext,
+    options: Mapping[str, Any],
+    *,
+    include_usage: bool = True,
+    system_messages: bool = False,
+    developer_messages: bool = False,
+) -> AsyncGenerator[Event, None]:
+    """The events of one run of ``agent``.
+
+    :param options: what the run is given besides, as ``deps``.
+    :param system_messages: whether the client's messages of that role reach the model.
+    :param developer_messages: likewise.
+    """
+    wanted = {SystemMessage: system_messages, DeveloperMessage: developer_messages}
+    messages = _acceptable(
+        input, tuple(kind for kind, is_wanted in wanted.items() if not is_wanted)
+    )
+    given = input.model_copy()
+    given.messages = messages
+    if not isinstance(options.get("deps"), StateHandler):
+        given.state = {}
+    adapter: AGUIAdapter[Any, Any] = AGUIAdapter(
+        agent=agent,
+        run_input=given,
+        include_usage=include_usage,
+        manage_system_prompt="client" if any(wanted.values()) else "server",
+    )
+    failed: list[ModelFailed] = []
+
+    async def watched() -> AsyncGenerator[Any, None]:
+        """The run's own events; what it raises is logged, and told in other words."""
+        try:
+            async with contextlib.aclosing(_native(adapter, options)) as natives:
+                async for native in natives:
+                    yield native
+        except Exception as error:
+            told = failure_of(error)
+            logger.error(
+                "agent %r failed in run %r (%s)",
+                context.agent_id,
+                input.run_id,
+                told.code,
+                exc_info=error,
+            )
+            failed.append(told)
+            raise told from None
+
+    async with contextlib.aclosing(_closable(adapter.transform_stream(watched()))) as events:
+        async for event in events:
+            if failed and isinstance(event, RunErrorEvent):
+                event.code = failed[0].code
+            yield event
+
+
+async def _native(
+    adapter: AGUIAdapter[Any, Any], options: Mapping[str, Any]
+) -> AsyncGenerator[Any, None]:
+    # The call itself is in here, because it raises what it finds wrong with the conversation.
+    async with contextlib.aclosing(_closable(adapter.run_stream_native(**options))) as natives:
+        async for native in natives:
+            yield native
+
+
+def _closable(events: AsyncIterator[Any]) -> Any:
+    """``events``, which are a generator, as their type does not say."""
+    return events
+
+
+def _acceptable(input: RunAgentInput, unwanted: tuple[type, ...]) -> list[Message]:
+    """The conversation without what no model takes.
+
+    The results of calls that nobody made are left out: a page may have lost the call, with the run
+    that was stopped in its middle. So are those of calls that ``resume`` answers, because some
+    pages put the answer into the conversation as well.
+    """
+    answered = [entry.interrupt_id for entry in input.resume or ()]
+    called: set[str] = set()
+    taken: list[Message] = []
+    for message in input.messages:
+        if isinstance(message, unwanted):
+            continue
+        if isinstance(message, AssistantMessage):
+            called.update(call.id for call in message.tool_calls or ())
+        elif isinstance(message, ToolMessage):
+            resumed = any(answer.endswith(message.tool_call_id) for answer in answered)
+            if resumed or message.tool_call_id not in called:
+                continue
+        taken.append(message)
+    return taken
