@@ -47,7 +47,9 @@ _claims: list[socket.socket] = []
 """What keeps the ports that were given to one test from others."""
 
 
-def wait_until(reached: Callable[[], bool], what: str, timeout: float = TIMEOUT) -> None:
+def wait_until(
+    reached: Callable[[], bool], what: str = "it is reached", timeout: float = TIMEOUT
+) -> None:
     """Poll until ``reached()``, ever more seldom: to ask takes time from what is waited for."""
     deadline = time.monotonic() + timeout
     pause = _FIRST_PAUSE

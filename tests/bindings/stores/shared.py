@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
+from conformance.process import wait_until
 from support.proxy import Proxy
 
 from copilot_bindings.stores.retention import Retention
@@ -30,13 +31,6 @@ from sansio_copilot.stores.protocol import (
 from sansio_copilot.testing.stores.driven import Driven, Told, frame, result_of
 
 SECONDS = 30.0
-
-
-def wait_until(reached: Callable[[], bool], what: str = "it is reached") -> None:
-    deadline = time.monotonic() + SECONDS
-    while not reached():
-        assert time.monotonic() < deadline, f"not within {SECONDS} s: {what}"
-        time.sleep(0.002)
 
 
 class Reader:

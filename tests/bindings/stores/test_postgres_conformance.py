@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
 
 import pytest
+from conformance.process import wait_until
 from support.postgres_server import PostgresServer
 
 from copilot_bindings.stores.postgres import PostgresStore
@@ -48,10 +48,7 @@ class _InPostgres:
         return store
 
     def wait_until(self, reached: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 20
-        while not reached():
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
+        wait_until(reached)
 
 
 class TestPostgresStore(_InPostgres, StoreConformance):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conformance.process import wait_until
 from support.proxy import Proxy
 from support.redis_server import RedisServer
 
@@ -19,7 +20,7 @@ from sansio_copilot import StoreUnavailable
 from sansio_copilot.stores.protocol import ThreadQuery
 from sansio_copilot.testing.stores.driven import Told, result_of
 
-from .shared import SharedStoreTests, insistently, wait_until
+from .shared import SharedStoreTests, insistently
 
 _prefixes = count()
 

@@ -7,11 +7,12 @@ import signal
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conformance.process import wait_until
 
 from copilot_bindings.stores import SQLiteStore, StoreError
 from copilot_bindings.stores.retention import Retention
@@ -37,13 +38,6 @@ def frame(key: RunKey, position: int | str, data: str = "{}") -> bytes:
 
 def result(key: RunKey, data: str = "{}", **fields: Any) -> RunResult:
     return RunResult(frame(key, "c0", data), **fields)
-
-
-def wait_until(reached: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not reached():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 class Two:

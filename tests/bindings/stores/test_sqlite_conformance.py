@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conformance.process import wait_until
 
 from copilot_bindings.stores import SQLiteStore
 from sansio_copilot.testing.stores import (
@@ -37,10 +37,7 @@ class _InAFile:
         return store
 
     def wait_until(self, reached: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 20
-        while not reached():
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
+        wait_until(reached)
 
 
 class TestSQLiteStore(_InAFile, StoreConformance):
