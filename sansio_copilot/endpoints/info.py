@@ -11,7 +11,6 @@ from pydantic import BaseModel
 from .. import json_codec
 from ..agents.protocols import Agent, describe_class, loop_of
 from ..calls import Call
-from ..config import RuntimeConfig
 from ..http.messages import Response
 from ..version import __version__
 from .turn import EndpointSteps, Reply, Turn
@@ -40,12 +39,12 @@ def info(turn: Turn) -> EndpointSteps:
                 "agents": agents,
                 "audioFileTranscriptionEnabled": runtime.transcription is not None,
                 "mode": "sse",
-                "threadEndpoints": _thread_endpoints(runtime, runtime.mode != "single-route"),
+                "threadEndpoints": _thread_endpoints(turn, runtime.mode != "single-route"),
                 **(
                     {
                         "singleRoute": {
                             "resourceOperations": True,
-                            "threadEndpoints": _thread_endpoints(runtime, True),
+                            "threadEndpoints": _thread_endpoints(turn, True),
                         }
                     }
                     if runtime.mode != "multi-route"
@@ -60,11 +59,11 @@ def info(turn: Turn) -> EndpointSteps:
     )
 
 
-def _thread_endpoints(runtime: RuntimeConfig, reachable: bool) -> dict[str, bool]:
+def _thread_endpoints(turn: Turn, reachable: bool) -> dict[str, bool]:
     return {
-        "list": reachable and runtime.may_list,
+        "list": reachable and turn.may_list,
         "inspect": reachable,
-        "mutations": reachable and runtime.thread_mutations,
+        "mutations": reachable and turn.runtime.thread_mutations,
         "realtimeMetadata": False,
     }
 

@@ -121,7 +121,7 @@ def _check_shared(turn: Turn) -> None:
 
     :raises Refusal: with 403, if they are those of whoever has reached a server without users.
     """
-    if not turn.runtime.may_list:
+    if not turn.may_list:
         raise Refusal(forbidden("This server knows no users, and keeps the list of threads closed"))
 
 

@@ -13,6 +13,7 @@ from ..agents.protocols import Agent
 from ..calls import Call
 from ..config import RuntimeConfig
 from ..errors import shorten
+from ..http.addresses import is_for_another
 from ..http.messages import Request, Response
 from ..http.refusals import Refusal, too_many
 from ..http.routing import Route
@@ -125,6 +126,15 @@ class Turn:
         if authorize is None:
             return user.id
         return (yield from owner_for(user, authorize, action, thread_id, self.store))
+
+    @property
+    def may_list(self) -> bool:
+        """Whether the threads that are listed and cleared are those of whoever asks, or of people
+        who share them."""
+        runtime = self.runtime
+        if runtime.identify_user is not None or runtime.shared_threads:
+            return True
+        return runtime.may_list and not is_for_another(self.request.headers)
 
     def place(self) -> AbstractContextManager[Place | None]:
         """A place for a run of the user, which is left at the end unless the run is given it.

@@ -9,9 +9,9 @@ from urllib.parse import quote, unquote
 import attrs
 
 from sansio_copilot import Request
+from sansio_copilot.http.addresses import is_elsewhere
 from sansio_copilot.http.paths import from_base_path
 
-from ..net.addresses import is_elsewhere
 from ..serving.bodies import length_of
 
 # These characters stay as they are when a decoded path is encoded again, because they are valid in

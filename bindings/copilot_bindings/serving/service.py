@@ -45,8 +45,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from sansio_copilot import CopilotRuntime, Run, RunRefused
+from sansio_copilot.http.addresses import is_elsewhere
 
-from ..net.addresses import is_elsewhere
 from .backend import Backend
 from .bodies import Bodies
 from .calls import Calls

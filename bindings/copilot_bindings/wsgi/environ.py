@@ -12,9 +12,9 @@ from urllib.parse import quote, unquote_to_bytes
 from wsgiref.util import is_hop_by_hop
 
 from sansio_copilot import RemoteProtocolError, Request, Response
+from sansio_copilot.http.addresses import is_elsewhere
 from sansio_copilot.http.paths import from_base_path
 
-from ..net.addresses import is_elsewhere
 from ..serving.bodies import Body, length_of
 
 Environ: TypeAlias = dict[str, Any]

@@ -325,6 +325,31 @@ class TestWithoutUsers:
         assert self.statuses(client(identify_user=None, shared_threads=False)) == [403, 403]
         assert self.statuses(client(identify_user=None)) == [200, 204]
 
+    @pytest.mark.parametrize(
+        ("field", "value", "status"),
+        [
+            ("x-forwarded-for", "192.0.2.7", 403),
+            ("x-forwarded-for", "127.0.0.1, 192.0.2.7:80", 403),
+            ("x-forwarded-for", "::ffff:127.0.0.1", 200),
+            ("x-forwarded-for", "", 200),
+            ("forwarded", 'for=127.0.0.1;proto=http, For="[2001:db8::1]:80"', 403),
+            ("forwarded", "for=_hidden", 200),
+            ("x-real-ip", "192.0.2.7", 403),
+            ("x-real-ip", "127.0.0.1", 200),
+        ],
+    )
+    def test_a_proxy_on_the_same_machine_serves_others(
+        self, field: str, value: str, status: int
+    ) -> None:
+        asked = client(identify_user=None)
+        assert asked.get(THREADS, headers={field: value}).status == status
+        told = asked.get(INFO, headers={field: value}).json()["threadEndpoints"]
+        assert told["list"] is (status == 200)
+        shared = client(identify_user=None, shared_threads=True)
+        assert shared.get(THREADS, headers={field: value}).status == 200
+        ours = client().get(THREADS, headers={field: value, **ANN})
+        assert ours.status == 200
+
     def test_with_users_there_is_nothing_to_be_said(self, caplog: pytest.LogCaptureFixture) -> None:
         asked = self.exposed(caplog)
         assert asked.get(THREADS, headers=ANN).status == 200

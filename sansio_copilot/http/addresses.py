@@ -1,0 +1,46 @@
+"""Whether an address is one of this machine alone, and whether a request has come from one."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+from .messages import Headers
+
+# The forms of a node are those of RFC 7239 section 6, whose port and brackets do not matter here.
+_FORWARDED_FOR = re.compile(r'for="?\[?([^;,"\]]*)', re.IGNORECASE)
+_PORT = re.compile(r"^([0-9.]+):[0-9]+$")
+
+
+def is_elsewhere(address: object) -> bool:
+    """Whether other machines reach ``address``, or are what has it.
+
+    :param address: what ``getsockname()`` and ``getpeername()`` return, or an IP address as text.
+        A Unix socket is of this machine. What cannot be told, such as the name that a test client
+        gives itself, counts as such too.
+    """
+    host = address[0] if isinstance(address, tuple | list) and address else address
+    if not isinstance(host, str):
+        return False
+    try:
+        parsed = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    # An IPv4 client of a socket that is for both is shown as an IPv6 address (RFC 4291 section
+    # 2.5.5.2).
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return not (mapped or parsed).is_loopback
+
+
+def is_for_another(headers: Headers) -> bool:
+    """Whether a proxy says that it has been asked by another machine.
+
+    A server that only its own machine reaches is reached by others through a proxy there. A client
+    may claim anything in these fields, so that nothing may be given for them, but may be refused.
+    """
+    named = [
+        *headers.get("x-forwarded-for", "").split(","),
+        *_FORWARDED_FOR.findall(headers.get("forwarded", "")),
+        headers.get("x-real-ip", ""),
+    ]
+    return any(is_elsewhere(_PORT.sub(r"\1", address.strip(' "[]'))) for address in named)
