@@ -179,6 +179,14 @@ class TestIdentifying:
         assert context.request.body is None
 
 
+def test_who_has_started_a_run_is_told_of_it() -> None:
+    told: list[Any] = []
+    hooks = Hooks(on_run_start=told.append, on_run_end=told.append)
+    asked = client(hooks=hooks)
+    asked.post(RUN, json=run_input("t"), headers=ANN)
+    assert [each.user for each in told] == [User("ann"), User("ann")]
+
+
 class TestRequest:
     def test_a_replacement_keeps_what_the_server_knows(self) -> None:
         scope, environ = {"a": 1}, {"b": 2}

@@ -241,13 +241,17 @@ def listing(names: Names, thread: Sequence[Any]) -> list[Command]:
 
 
 def delist(names: Names, owner: bytes, thread_id: bytes) -> Steps[None]:
-    """Take a thread out of the lists, unless there is one of its id again."""
+    """Take a thread of ``owner`` out of the lists, unless there is one of its id again.
+
+    Of somebody else's thread of that id nothing is done, which would take longer than where there
+    is none.
+    """
     _, _, found = yield [
         ("ZREM", names.listed(owner), thread_id),
         ("ZREM", names.threads, owner_and_thread(owner, thread_id)),
         ("HMGET", names.thread(from_bytes(thread_id)), "id", "owner", "updated", "runs"),
     ]
-    if again := listing(names, found):
+    if found[1] == owner and (again := listing(names, found)):
         yield again
 
 

@@ -368,9 +368,9 @@ GIVE: Final = _script(
     "claim_thread",
     """
 local nobody, owner = ARGV[2], ARGV[3]
-if is_anothers(nobody) and is_anothers(owner) then return 0 end
+if is_anothers(nobody) and is_anothers(owner) then return {} end
 redis.call('HSET', T, 'owner', owner)
-return 1
+return thread()
 """,
 )
 

@@ -12,7 +12,7 @@ from ..texts import from_bytes, owner_to_bytes, to_bytes
 from . import scripts
 from .names import Names, from_owner_and_thread
 from .reads import places, record
-from .runs import Runs, delist
+from .runs import Runs, delist, listing
 
 _AT_ONCE = 100
 _FEW = 8
@@ -37,12 +37,15 @@ def update(
 def claim(names: Names, thread_id: str, owner: str) -> Steps[bool]:
     """See :meth:`.ThreadStore.claim_thread`."""
     nobody, whose = owner_to_bytes(None), owner_to_bytes(owner)
-    (is_theirs,) = yield [
+    (thread,) = yield [
         (scripts.GIVE, names.thread(thread_id), names.processes, nobody, whose),
     ]
-    if is_theirs:
-        yield from delist(names, nobody, to_bytes(thread_id))
-    return bool(is_theirs)
+    if not thread:
+        return False
+    if listed := listing(names, thread):
+        yield listed
+    yield from delist(names, nobody, to_bytes(thread_id))
+    return True
 
 
 def delete(runs: Runs, thread_id: str, owner: str | None) -> Steps[bool]:

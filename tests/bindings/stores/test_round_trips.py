@@ -1,0 +1,96 @@
+"""What is asked of a database about another's thread is what is asked about one that is not there.
+
+The commands are compared, and how often there are some to be sent: whoever takes the time of an
+answer learns no more from it than from its bytes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from support.postgres_server import PostgresServer
+from support.redis_server import RedisServer
+
+from copilot_bindings.stores import PostgresStore, RedisStore
+from copilot_bindings.stores.pipeline import Pipeline, Steps
+from copilot_bindings.stores.redis.scripts import Script
+from sansio_copilot.testing.stores import Driven
+
+HERS, NOBODYS = "hers", "none"
+
+
+@pytest.fixture(params=["postgres", "redis"])
+def store(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Driven]:
+    """A store in which Ann has a thread with history and a live run."""
+    server: Any
+    opened: Any
+    if request.param == "postgres":
+        server = PostgresServer()
+        opened = PostgresStore(server.url)
+    else:
+        server = RedisServer(tmp_path_factory.mktemp("redis"))
+        opened = RedisStore(server.url)
+    driven = Driven(opened, lambda awaitable: awaitable)
+    driven.open()
+    driven.ended(HERS, "1", owner="ann", messages=b"[1]", state=b"{}")
+    driven.opened(HERS, "live", owner="ann")
+    yield driven
+    opened.close()
+    server.close()
+
+
+CALLS: dict[str, Callable[[Driven, str], object]] = {
+    "connect": lambda store, thread: store.rest(store.open_cursor(thread, None, "bob")),
+    "resume": lambda store, thread: store.rest(store.open_cursor(thread, "1.00000000.0", "bob")),
+    "frames": lambda store, thread: store.history(thread, "frames", "bob"),
+    "messages": lambda store, thread: store.history(thread, "messages", "bob"),
+    "state": lambda store, thread: store.history(thread, "state", "bob"),
+    "stop": lambda store, thread: store.request_stop(thread, None, "bob"),
+    "stop a run": lambda store, thread: store.request_stop(thread, "live", "bob"),
+    "update": lambda store, thread: store.update_thread(thread, {"name": "his"}, "bob"),
+    "archive": lambda store, thread: store.update_thread(thread, {"archived": True}, "bob"),
+    "delete": lambda store, thread: store.delete_thread(thread, "bob"),
+    "claim": lambda store, thread: store.claim_thread(thread, "bob"),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_the_same_is_asked(store: Driven, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+    submit = Pipeline.submit
+
+    def noted(steps: Steps[Any]) -> Steps[Any]:
+        replies: Any = None
+        try:
+            while True:
+                commands = steps.send(replies)
+                asked.append([_name_of(command[0]) for command in commands])
+                replies = yield commands
+        except StopIteration as done:
+            return done.value
+
+    def submit_noted(self: Pipeline, steps: Steps[Any]) -> Any:
+        # Others ask from time to time, what lets go of old threads for example.
+        is_ours = threading.current_thread() is threading.main_thread()
+        return submit(self, noted(steps) if is_ours else steps)
+
+    monkeypatch.setattr(Pipeline, "submit", submit_noted)
+    told, everything = [], []
+    for thread in (HERS, NOBODYS):
+        told.append(CALLS[name](store, thread))
+        everything.append(list(asked))
+        asked.clear()
+    assert told[0] == told[1]
+    assert everything[0] == everything[1]
+    assert everything[0], "something was asked"
+    monkeypatch.undo()
+    assert store.history(HERS, "messages", "ann") == b"[1]"
+
+
+def _name_of(command: Any) -> str:
+    return command.name if isinstance(command, Script) else str(command)
