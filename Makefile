@@ -114,7 +114,7 @@ mutants: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/pip install --quiet --editable '.[asyncio,sockets,trio,asgi,wsgi,http,model,postgres,redis]' --group dev
+	$(BIN)/pip install --quiet --editable '.[asyncio,sockets,trio,asgi,wsgi,http,model,otel,postgres,redis]' --group dev
 	touch $@
 
 # The oldest release of AG-UI's models that will do; the newest is installed with everything else.

@@ -108,9 +108,13 @@ class Family(Generic[T]):
             member = self._members.setdefault(values, self._make())
         return member
 
+    def items(self) -> list[tuple[tuple[str, ...], T]]:
+        """Each metric with the values of its labels, in their order."""
+        return sorted(self._members.items(), key=lambda item: item[0])
+
     def __iter__(self) -> Iterator[tuple[str, T]]:
         """Each metric with its labels as text."""
-        for values, member in sorted(self._members.items(), key=lambda item: item[0]):
+        for values, member in self.items():
             pairs = zip(self._labels, values, strict=True)
             yield ",".join(f'{label}="{_escaped(value)}"' for label, value in pairs), member
 
@@ -181,6 +185,22 @@ class Metrics:
 
     # What is told
 
+    @property
+    def readers(self) -> int:
+        """Clients that read a stream now."""
+        begun, ended = self._streams
+        return max(begun.value - ended.value, 0)
+
+    @property
+    def runs_live(self) -> int:
+        """Runs that go on now."""
+        return max(self._runs_begun.value - sum(each.value for _, each in self._runs), 0)
+
+    @property
+    def store_failures(self) -> dict[str, int]:
+        """How often each method of the store has failed."""
+        return {values[0]: each.value for values, each in self._store_failures.items()}
+
     def text(self) -> bytes:
         """All of it, as Prometheus reads it."""
         return "".join(f"{line}\n" for line in self._lines()).encode()
@@ -188,12 +208,10 @@ class Metrics:
     def _lines(self) -> Iterator[str]:
         yield from _head("info", "gauge", "The version of this library.")
         yield f'{_PREFIX}info{{version="{__version__}"}} 1'
-        begun, ended = self._streams
         yield from _head("readers", "gauge", "Clients that read a stream now.")
-        yield f"{_PREFIX}readers {max(begun.value - ended.value, 0)}"
-        over = sum(counter.value for _, counter in self._runs)
+        yield f"{_PREFIX}readers {self.readers}"
         yield from _head("runs_live", "gauge", "Runs that go on now.")
-        yield f"{_PREFIX}runs_live {max(self._runs_begun.value - over, 0)}"
+        yield f"{_PREFIX}runs_live {self.runs_live}"
         yield from _counted("requests_total", "Responses by route and status.", self._requests)
         yield from _counted("runs_total", "Runs that are over, by how they ended.", self._runs)
         yield from _counted("events_total", "Events that runs have sent.", self._events)
