@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from support.streams import STARTED, streams
 
@@ -135,12 +135,32 @@ def once(messages: list[Event]) -> list[Event]:
     A snapshot puts its message in the place of each that has the id, if a stream has given one id
     to several; the server keeps it once, because otherwise few bytes would make many.
     """
-    return list({message["id"]: message for message in reversed(messages)}.values())[::-1]
+    first: dict[str, Event] = {}
+    for message in messages:
+        first.setdefault(message["id"], message)
+    return list(first.values())
+
+
+ONE_ID_OF_TWO_MESSAGES: list[Event] = [
+    {"type": "RUN_STARTED", "threadId": "t", "runId": "r"},
+    {"type": "TEXT_MESSAGE_START", "messageId": "m1", "role": "assistant"},
+    {"type": "TOOL_CALL_RESULT", "messageId": "r1", "toolCallId": "c1", "content": ""},
+    {"type": "TOOL_CALL_RESULT", "messageId": "m1", "toolCallId": "c1", "content": ""},
+    {
+        "type": "MESSAGES_SNAPSHOT",
+        "messages": [
+            {"id": "m1", "role": "assistant", "content": "so far"},
+            {"id": "m2", "role": "user", "content": "asked"},
+            {"id": "r1", "role": "tool", "toolCallId": "c1", "content": "done"},
+        ],
+    },
+]
 
 
 def test_of_any_thread(clients: Clients) -> None:
     @PROPERTY
     @given(st.lists(streams, min_size=1, max_size=2))
+    @example([ONE_ID_OF_TWO_MESSAGES])
     def agree(runs: list[list[Event]]) -> None:
         lives, replay, messages = recorded(runs)
         seen = clients.agree(lives, replay)
