@@ -71,11 +71,3 @@ class RuntimeConfig:
     metrics_path: str | None
     metrics: Metrics | None
     exposed: bool = False
-
-    @property
-    def may_list(self) -> bool:
-        """Whether the threads that are listed and cleared are those of whoever asks, or of people
-        who share them."""
-        if self.identify_user is not None:
-            return True
-        return not self.exposed if self.shared_threads is None else self.shared_threads

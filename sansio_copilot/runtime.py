@@ -215,7 +215,7 @@ class CopilotRuntime(RuntimeConfig):
         # See behind_cors().
         object.__setattr__(exposed, "exposed", True)
         if self.identify_user is None:
-            closed = "" if exposed.may_list else ". Until then no threads are listed or cleared"
+            closed = "" if self.shared_threads else ". Until then no threads are listed or cleared"
             logger.warning(_EXPOSED, closed)
         return exposed
 

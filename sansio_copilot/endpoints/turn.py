@@ -132,9 +132,11 @@ class Turn:
         """Whether the threads that are listed and cleared are those of whoever asks, or of people
         who share them."""
         runtime = self.runtime
-        if runtime.identify_user is not None or runtime.shared_threads:
+        if runtime.identify_user is not None:
             return True
-        return runtime.may_list and not is_for_another(self.request.headers)
+        if runtime.shared_threads is not None:
+            return runtime.shared_threads
+        return not (runtime.exposed or is_for_another(self.request.headers))
 
     def place(self) -> AbstractContextManager[Place | None]:
         """A place for a run of the user, which is left at the end unless the run is given it.
