@@ -156,6 +156,12 @@ def with_store(name: str, where: str) -> Server:
     return Server(name, [sys.executable, "serve.py", *options])
 
 
+def in_front_of(agent: Server) -> Server:
+    """Our runtime under asyncio, in front of a remote agent."""
+    url = f"http://127.0.0.1:{agent.port}/api/copilotkit/agent/default/run"
+    return Server("asyncio", [sys.executable, "serve.py", "asyncio", "--remote", url])
+
+
 def reference(*, unbounded: bool = False) -> Server:
     """The reference runtime."""
     options = ["--unbounded"] if unbounded else []

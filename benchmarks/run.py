@@ -541,6 +541,33 @@ def run_bindings(bench: Bench) -> None:
             long_runs(bench, long, [*servers, bare], turns)
 
 
+def run_remote(bench: Bench) -> None:
+    """A remote agent behind HttpAgent, beside the agent itself, which is asked directly.
+
+    What ours costs is the server in front alone; the agent's own costs the same in both.
+    """
+    bench.end_pair()
+    with contextlib.ExitStack() as stack:
+        far = stack.enter_context(contextlib.closing(processes.bare()))
+        front = stack.enter_context(contextlib.closing(processes.in_front_of(far)))
+        servers = [front, far]
+        # What warms the one warms the other.
+        bench.warm(front, briefly=True)
+        for turns, how in HOW:
+            more: dict[str, Any] = {"against": far.name}
+            name = f"remote: runs of {SHORT} deltas, {how}"
+            short_runs(bench, bench.figure("remote", name, "runs/s", **more), servers, turns)
+            name = f"remote: runs of {LONG:,} deltas, {how}"
+            long_runs(bench, bench.figure("remote", name, "events/s", **more), servers, turns)
+        first = bench.figure("remote", "remote: time to first event", "ms", **LESS, **more)
+
+        def measure(server: Server) -> None:
+            result = bench.runs(server, 1, {"deltas": SHORT, "turns": True})
+            first.add(server.name, result["first"]["median"])
+
+        bench.alternate(servers, measure)
+
+
 def run_stores(bench: Bench) -> None:
     """Each store beside the others, under asyncio."""
     with contextlib.ExitStack() as stack:
@@ -615,6 +642,7 @@ SECTIONS: dict[str, Callable[[Bench], None]] = {
     "growth": run_growth,
     "floor": run_floor,
     "bindings": run_bindings,
+    "remote": run_remote,
     "stores": run_stores,
 }
 

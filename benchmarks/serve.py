@@ -79,11 +79,14 @@ class Scripted:
         yield {"type": "RUN_FINISHED", **run}
 
 
-def make_runtime(*, unbounded: bool = False, where: str = "memory") -> CopilotRuntime:
+def make_runtime(
+    *, unbounded: bool = False, where: str = "memory", url: str | None = None
+) -> CopilotRuntime:
     """The runtime as an application would make it, CORS off as it is by default in the reference.
 
     :param unbounded: without limits on what the store keeps, instead of the default ones.
     :param where: what keeps the threads, as the command's ``--store`` takes it.
+    :param url: a remote agent in the place of the scripted one.
     """
     bounds: dict[str, Any] = {}
     if unbounded:
@@ -94,7 +97,12 @@ def make_runtime(*, unbounded: bool = False, where: str = "memory") -> CopilotRu
         from copilot_bindings.cli.stores import store_of
 
         store = store_of(where)
-    return CopilotRuntime({"default": Scripted()}, store=store, limits=limits, cors=False)
+    agent: Any = Scripted()
+    if url is not None:
+        from copilot_bindings.agents import HttpAgent
+
+        agent = HttpAgent(url)
+    return CopilotRuntime({"default": agent}, store=store, limits=limits, cors=False)
 
 
 def asgi() -> Any:
@@ -163,9 +171,12 @@ def main() -> None:
     parser.add_argument("binding", choices=BINDINGS)
     parser.add_argument("--unbounded", action="store_true", help="a store without limits")
     parser.add_argument("--store", default="memory", help="as `sansio-copilot serve` takes it")
+    parser.add_argument("--remote", metavar="URL", help="a remote agent instead of the scripted")
     options = parser.parse_args()
     logging.basicConfig(level=logging.ERROR)
-    BINDINGS[options.binding](make_runtime(unbounded=options.unbounded, where=options.store))
+    BINDINGS[options.binding](
+        make_runtime(unbounded=options.unbounded, where=options.store, url=options.remote)
+    )
 
 
 if __name__ == "__main__":

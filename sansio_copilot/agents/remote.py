@@ -116,6 +116,32 @@ def request(input: RunAgentInput, headers: Mapping[str, str]) -> RemoteRequest:
     return RemoteRequest("POST", {**headers, **own}, body)
 
 
+MOST_CAPABILITIES: Final = 64 * 1024
+"""Bytes of what a remote agent may say that it can do."""
+
+
+def capabilities_request(headers: Mapping[str, str]) -> tuple[str, RemoteRequest]:
+    """The request that asks a remote agent what it can do, and the path of it below the agent's.
+
+    AG-UI has no such request. This is that of ag-ui-adk, the one integration that has one.
+
+    :param headers: what the server itself sends to the agent.
+    """
+    own = {"accept": "application/json", "accept-encoding": "identity"}
+    return "/capabilities", RemoteRequest("GET", {**headers, **own}, b"")
+
+
+def capabilities_in(status: int, body: bytes) -> dict[str, Any] | None:
+    """What a remote agent has said that it can do; None if it has said nothing of the kind."""
+    if status != 200 or len(body) > MOST_CAPABILITIES:
+        return None
+    try:
+        said = json_codec.decode(body)
+    except ValueError:
+        return None
+    return said if isinstance(said, dict) and said else None
+
+
 class RemoteRun:
     """What comes of one request.
 

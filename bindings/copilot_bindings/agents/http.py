@@ -18,7 +18,9 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import logging
+import math
 import ssl
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any
 
@@ -29,10 +31,13 @@ from ag_ui.core import RunAgentInput
 
 from sansio_copilot.agents import AgentContext, Event
 from sansio_copilot.agents.remote import (
+    MOST_CAPABILITIES,
     Fault,
     RemoteAgentError,
     RemoteRequest,
     RemoteRun,
+    capabilities_in,
+    capabilities_request,
     request,
 )
 
@@ -42,6 +47,9 @@ _PAUSES = (0.05, 0.5)
 """Seconds before a request of which no answer has come is made for the second and third time."""
 _LINGER_SECONDS = 5.0
 """How long the end of a response may take whose run has ended, so that its connection is kept."""
+_CAPABILITIES_SECONDS = 2.0
+_CAPABILITIES_KEPT_SECONDS = 60.0
+"""How long an answer is kept, also that there was none, as a page asks whenever it loads."""
 _EXCERPT = 2000
 _EXCERPT_SECONDS = 2.0
 
@@ -62,7 +70,9 @@ class HttpAgent:
     :param max_event_bytes: the longest event. A longer one ends the run.
     :param description: what ``/info`` says of the agent.
     :param capabilities: what ``/info`` says that the agent can do: a mapping, or a plain or async
-        function that returns one.
+        function that returns one. By default the agent is asked (``GET url/capabilities``), at most
+        once a minute and for at most 2 s; most have no answer to that, and ``/info`` says nothing
+        then.
     :raises ValueError: for a ``url`` that is not an absolute http or https one.
     """
 
@@ -86,7 +96,8 @@ class HttpAgent:
             raise ValueError(f"the agent's url is an absolute http or https one, not {url!r}")
         self.headers = dict(headers or {})
         self.description = description
-        self.capabilities = capabilities
+        self.capabilities = self._offered if capabilities is None else capabilities
+        self._known: tuple[float, dict[str, Any] | None] = (-math.inf, None)
         self._own_client = client
         self._silence = None if timeout == float("inf") else timeout
         self._connect_timeout = connect_timeout
@@ -130,6 +141,34 @@ class HttpAgent:
         if client is not None:
             self._pool.set(None)
             await client.aclose()
+
+    async def _offered(self) -> dict[str, Any] | None:
+        """What the remote agent says that it can do; None if it does not say."""
+        until, known = self._known
+        if time.monotonic() < until:
+            return known
+        found = None
+        with anyio.move_on_after(_CAPABILITIES_SECONDS):
+            try:
+                found = await self._ask_capabilities()
+            except httpx.HTTPError as error:
+                logger.info("%r does not say what it can do: %r", self, error)
+        self._known = (time.monotonic() + _CAPABILITIES_KEPT_SECONDS, found)
+        return found
+
+    async def _ask_capabilities(self) -> dict[str, Any] | None:
+        path, asked = capabilities_request(self.headers)
+        url = self._url.copy_with(path=self._url.path.rstrip("/") + path)
+        client = self._client()
+        prepared = client.build_request(asked.method, url, headers=asked.headers)
+        response = await client.send(prepared, stream=True, follow_redirects=False)
+        body = b""
+        async with _raw(response) as chunks:
+            async for chunk in chunks:
+                body += chunk
+                if len(body) > MOST_CAPABILITIES:
+                    break
+        return capabilities_in(response.status_code, body)
 
     async def _events(self, asked: RemoteRequest, remote: RemoteRun) -> AsyncGenerator[Event, None]:
         response = await self._send(asked)

@@ -21,7 +21,8 @@ from ag_ui.core import RunAgentInput
 from support.upstream import SSE, Step, Upstream, upstream
 
 from copilot_bindings.agents import HttpAgent
-from sansio_copilot import AgentContext, Request
+from copilot_bindings.testing import AsyncClient
+from sansio_copilot import AgentContext, CopilotRuntime, Request
 from sansio_copilot.events import verify_events
 from sansio_copilot.testing import run_input
 
@@ -365,3 +366,63 @@ def test_its_address_is_shown_without_secrets(library: str) -> None:
 def test_what_the_info_route_says_of_it_is_given(library: str) -> None:
     agent = HttpAgent("http://host/", description="Helps", capabilities={"streaming": True})
     assert (agent.description, agent.capabilities) == ("Helps", {"streaming": True})
+
+
+# --- What it can do -------------------------------------------------------------------------------
+
+
+def capable(body: bytes) -> bytes:
+    head = f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
+    return response("200 OK", head, body)
+
+
+def told(library: str, agent: HttpAgent) -> Any:
+    async def main() -> Any:
+        async with AsyncClient(CopilotRuntime({"far": agent})) as client:
+            for _ in range(2):
+                answer = await client.get("/api/copilotkit/info")
+                assert answer.status == 200
+        return answer.json()["agents"]["far"].get("capabilities")
+
+    return anyio.run(main, backend=library)
+
+
+def test_what_it_can_do_reaches_the_info_route_and_is_asked_for_once(library: str) -> None:
+    with upstream([capable(b'{"tools": {"supported": true}}')]) as server:
+        agent = HttpAgent(server.url, headers={"x-key": "mine"})
+        assert told(library, agent) == {"tools": {"supported": True}}
+        (request,) = server.asked
+    assert request.head.startswith(b"GET /agent/capabilities?key=secret HTTP/1.1\r\n")
+    assert request.header("x-key") == "mine"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        response("404 Not Found", "content-length: 0\r\n"),
+        response("302 Found", "location: http://127.0.0.1:1/\r\ncontent-length: 0\r\n"),
+        capable(b"[]"),
+        b"no HTTP",
+        b"",
+        response("200 OK", "", b"{" + b" " * 200_000),
+    ],
+    ids=["404", "302", "an array", "no HTTP", "nothing", "more than anybody can"],
+)
+def test_who_does_not_say_it_says_nothing(library: str, answer: bytes) -> None:
+    with upstream([answer]) as server:
+        assert told(library, HttpAgent(server.url)) is None
+
+
+def test_who_is_silent_holds_nobody_up(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("copilot_bindings.agents.http._CAPABILITIES_SECONDS", 0.5)
+    with upstream([threading.Event()]) as server:
+        assert told(library, HttpAgent(server.url)) is None
+        # Whom a busy machine has not let connect in that time was not asked at all.
+        assert len(server.asked) <= 1
+
+
+def test_what_is_given_is_not_asked_for(library: str) -> None:
+    with upstream([capable(b'{"a": 1}')]) as server:
+        assert told(library, HttpAgent(server.url, capabilities={"b": 2})) == {"b": 2}
+        assert told(library, HttpAgent(server.url, capabilities={})) is None
+        assert server.asked == []

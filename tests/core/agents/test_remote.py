@@ -11,7 +11,14 @@ from typing import Any
 import pytest
 from ag_ui.core import RunAgentInput
 
-from sansio_copilot.agents.remote import Fault, RemoteAgentError, RemoteRun, request
+from sansio_copilot.agents.remote import (
+    Fault,
+    RemoteAgentError,
+    RemoteRun,
+    capabilities_in,
+    capabilities_request,
+    request,
+)
 from sansio_copilot.testing import run_input
 
 IDS = {"threadId": "t1", "runId": "r1"}
@@ -164,3 +171,27 @@ def test_a_small_response_is_not_made_large_in_memory() -> None:
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
     finally:
         tracemalloc.stop()
+
+
+# --- What it can do -------------------------------------------------------------------------------
+
+
+def test_what_it_can_do_is_asked_for_below_its_path() -> None:
+    path, asked = capabilities_request({"x-key": "mine"})
+    assert (path, asked.method, asked.body) == ("/capabilities", "GET", b"")
+    assert asked.headers["x-key"] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        (200, b'{"tools": {"supported": true}}', {"tools": {"supported": True}}),
+        (200, b"{}", None),
+        (200, b"[1]", None),
+        (200, b"<html>", None),
+        (200, b'{"a": "' + b"x" * 65536 + b'"}', None),
+        (404, b'{"error": "no such route"}', None),
+    ],
+)
+def test_what_it_can_do_is_an_object_of_bounded_size(status: int, body: bytes, said: Any) -> None:
+    assert capabilities_in(status, body) == said
