@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -11,6 +14,7 @@ from typing import Any
 
 import anyio
 import pytest
+from conformance.process import free_port, wait_until
 from pydantic import BaseModel
 from pydantic_ai import Agent, RunContext
 from pydantic_ai.models.function import AgentInfo, DeltaThinkingPart, DeltaToolCall, FunctionModel
@@ -604,13 +608,44 @@ def count_letters(word: str) -> int:
     return len(word)
 
 
-server.run()
+{run}
 """
+
+
+def test_the_tools_of_an_mcp_server_over_http(tmp_path: Path) -> None:
+    program, port = tmp_path / "letters.py", free_port()
+    run = f"import uvicorn\nuvicorn.run(server.streamable_http_app(), port={port})"
+    program.write_text(MCP_SERVER.replace("{run}", run))
+    with subprocess.Popen([sys.executable, str(program)], stderr=subprocess.DEVNULL) as server:
+        try:
+            wait_until(lambda: listens(port), "the MCP server listens", 60)
+            given = [f"http://127.0.0.1:{port}/mcp"]
+            agent = BuiltInAgent(calls("count_letters", {"word": "four"}), mcp_servers=given)
+            answer = asked(agent)
+        finally:
+            server.kill()
+    assert answer.text() == "done"
+    (result,) = (event for event in answer.events() if event["type"] == "TOOL_CALL_RESULT")
+    assert "4" in result["content"]
+
+
+def test_an_mcp_server_that_cannot_be_reached_ends_the_run_without_its_address() -> None:
+    port = free_port()
+    agent = BuiltInAgent(TestModel(), mcp_servers=[f"http://127.0.0.1:{port}/mcp"])
+    last = asked(agent).events()[-1]
+    assert (last["type"], last["code"]) == ("RUN_ERROR", "AGENT_FAILED")
+    assert str(port) not in json.dumps(last)
+
+
+def listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
 
 
 def test_the_tools_of_an_mcp_server_in_a_process(tmp_path: Path) -> None:
     program = tmp_path / "letters.py"
-    program.write_text(MCP_SERVER)
+    program.write_text(MCP_SERVER.replace("{run}", "server.run()"))
     server = {"type": "stdio", "command": sys.executable, "args": [str(program)]}
     agent = BuiltInAgent(calls("count_letters", {"word": "four"}), mcp_servers=[server])
     answer = asked(agent)

@@ -211,6 +211,10 @@ def test_the_application_is_told_with_the_input_of_the_run() -> None:
     assert told == [("r", {"a": 1})] * 2
 
 
+def test_nobody_is_told_where_nobody_asks_for_it() -> None:
+    assert stopped(agui_agent(waits))["type"] == "RUN_FINISHED"
+
+
 def test_its_failure_is_logged_and_no_more(caplog: pytest.LogCaptureFixture) -> None:
     def on_stop(input: RunAgentInput) -> None:
         raise OSError("the job is gone")
