@@ -88,13 +88,17 @@ def request(app, thread, leave):
 def ended(store, thread):
     # As seen by another application over the same store.
     client = Client(CopilotRuntime({"default": waits}, store=store))
-    stream = client.stream("POST", BASE + "/agent/default/connect", json=run_input(thread, "x"))
-    deadline, events = time.monotonic() + 30, stream.ready()
-    # The run is closed in a thread of its own, whose steps are not seen at once.
-    while not stream.ended:
+    deadline = time.monotonic() + 30
+    while True:
+        # The run is closed in a thread of its own, whose steps are not seen at once, and which may
+        # come between a look at the store and the wait for news of it. So each look is a new one.
+        stream = client.stream("POST", BASE + "/agent/default/connect", json=run_input(thread, "x"))
+        events = stream.ready()
+        if stream.ended:
+            break
+        stream.close()
         assert time.monotonic() < deadline, events
         time.sleep(0.002)
-        events += stream.ready()
     return [event["type"] for event in events]
 
 store = MemoryStore()
