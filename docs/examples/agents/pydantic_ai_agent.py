@@ -1,0 +1,36 @@
+"""Pydantic AI, by its own AG-UI adapter.
+
+pip install 'sansio-copilot[asyncio]' 'pydantic-ai-slim[openai,ag-ui]'
+"""
+
+import asyncio
+
+from ag_ui.core import EventType, StateSnapshotEvent
+from pydantic_ai import Agent, DeferredToolRequests, ToolReturn
+from pydantic_ai.ui.ag_ui import AGUIAdapter
+
+from copilot_bindings.asyncio import serve
+from sansio_copilot import CopilotRuntime
+
+assistant = Agent("openai-chat:gpt-4o-mini", output_type=[str, DeferredToolRequests])
+
+
+@assistant.tool_plain
+def set_color(color: str) -> ToolReturn:
+    """Set the color of the page."""
+    event = StateSnapshotEvent(type=EventType.STATE_SNAPSHOT, snapshot={"color": color})
+    return ToolReturn("done", metadata=[event])
+
+
+@assistant.tool_plain(requires_approval=True)
+def delete_file(name: str) -> str:
+    """Delete a file."""
+    return "done"
+
+
+# What follows serves it.
+def agent(input):
+    return AGUIAdapter(agent=assistant, run_input=input).run_stream()
+
+
+asyncio.run(serve(CopilotRuntime({"default": agent}), port=4000))
