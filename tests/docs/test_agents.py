@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[2]
 PROGRAMS = ROOT / "docs" / "examples" / "agents"
 PAGE = (ROOT / "docs" / "agents.md").read_text("utf-8")
 GLUE = "# What follows serves it.\n"
-LONGEST = {"openai_agents": 50}
-"""Who has no AG-UI integration has its events written out."""
+LONGEST = {"llamaindex_agent": 13, "openai_agents": 50}
+"""Those whose integration is no function of an input, or that have none."""
 
 
 def lines_of_glue(text: str) -> int:

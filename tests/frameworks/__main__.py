@@ -26,7 +26,7 @@ from frameworks.server import PROGRAMS, ROOT, model, program
 
 ENVIRONMENTS = ROOT / ".venv-frameworks"
 NOT_THERE: dict[str, set[str]] = {
-    "adk_agent": {"stop"},
+    "llamaindex_agent": {"approval"},
     "openai_agents": {"state", "approval"},
 }
 """The checks that are not made, because docs/agents.md says that the program has no such thing."""

@@ -5,6 +5,7 @@ pip install 'sansio-copilot[asyncio]' ag-ui-adk litellm
 
 import asyncio
 
+import litellm
 from ag_ui_adk import ADKAgent, AGUIToolset
 from google.adk.agents import LlmAgent, RunConfig
 from google.adk.agents.run_config import StreamingMode
@@ -14,6 +15,8 @@ from google.adk.tools import FunctionTool, ToolContext
 
 from copilot_bindings.asyncio import serve
 from sansio_copilot import CopilotRuntime
+
+litellm.disable_aiohttp_transport = True  # a request by way of aiohttp outlives its run
 
 
 def set_color(color: str, tool_context: ToolContext) -> str:
