@@ -32,7 +32,9 @@ def delete_file(name: str):
 
 
 async def ask_model(state: State, config):
-    model = ChatOpenAI(model="gpt-4o-mini").bind_tools([set_color, delete_file, *state["tools"]])
+    tools = [set_color, delete_file, *state["tools"]]
+    # The time limit of a chunk is asyncio.wait_for(), which may swallow a stop before Python 3.12.
+    model = ChatOpenAI(model="gpt-4o-mini", stream_chunk_timeout=None).bind_tools(tools)
     answer = await model.ainvoke(state["messages"], config)
     ours = answer.tool_calls and answer.tool_calls[0]["name"] in ("set_color", "delete_file")
     return Command(update={"messages": answer}, goto="call_tool" if ours else "__end__")
