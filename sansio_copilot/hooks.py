@@ -104,7 +104,7 @@ def _rejection_of(error: BaseException) -> Reject | None:
             try:
                 return Reject(_answer(error, int(status), detail))
             except Exception:
-                # It cannot be sent as it is, so that it counts as a failure, and is logged.
+                # The exception is logged as a failure, because it cannot be sent as it is.
                 return None
     return None
 

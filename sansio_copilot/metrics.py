@@ -134,7 +134,7 @@ class Metrics:
         self._tokens = Family(("model", "kind"), Sum)
         self._store_failures = Family(("method",), Counter)
 
-    # What happens
+    # Counting
 
     def responded(self, route: str, status: int) -> None:
         """A request has its response, of which the head is about to be sent.
@@ -183,7 +183,7 @@ class Metrics:
         """
         self._store_failures.of(method.removeprefix("store method ")).add_one()
 
-    # What is told
+    # Reading
 
     @property
     def readers(self) -> int:

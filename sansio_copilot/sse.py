@@ -237,7 +237,7 @@ class Parser:
     def _overflow_if_large(self) -> None:
         if self._size + len(self._line) > self._max_event_bytes:
             self.overflowed = True
-            # What was read of the event is of no use to anybody.
+            # The beginning of an event is dropped, because it is of no use without the rest.
             self._line, self._data = bytearray(), []
 
     def _take_line(self, line: bytes) -> ServerSentEvent | None:

@@ -52,7 +52,7 @@ def sweep(store: ThreadStore, limits: Limits, now: float) -> Generator[Call, Any
             try:
                 yield from adopt(store, limits, orphan, now)
             except StoreUnavailable:
-                # The others would not fare better.
+                # The sweep ends here, because the store would fail for the other orphans as well.
                 raise
             except Exception:
                 logger.exception("an orphan could not be ended: %s", orphan.key)

@@ -194,7 +194,7 @@ class RunRecorder:
                 # The event is dropped, as in the reference, because a client could not read it.
                 self._warn_of_type(fields["type"])
         except (TypeError, ValueError, RecursionError) as error:
-            # It is an EventError, or comes from pydantic, of a model that has no form in JSON.
+            # The error is an EventError, or pydantic's, if a model has no form in JSON.
             self.error = str(error)
         if frames:
             due = self.terminal and self._position >= self._result_due
@@ -345,7 +345,7 @@ class RunRecorder:
         if self.terminal and type_ == "RUN_STARTED":
             self._finalizer = Finalizer()
             self.terminal = False
-        # What each machine's feed() would look up is looked up here, because calls cost.
+        # The handlers are looked up here and not by each machine's feed(), because calls cost.
         if (fold := messages.HANDLERS.get(type_)) is not None:
             fold(self._folder, event)
         if type_ == "RUN_ERROR":

@@ -84,7 +84,7 @@ def read(cursor: Cursor, max_bytes: int) -> Batch | LogGone:
         passed, offset = passed + 1, 0
     data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
     ended = passed == len(streams)
-    # What has been read is not referred to any longer, so that it can be forgotten.
+    # The new cursor leaves out streams that have been read, so that they can be forgotten.
     return Batch(data, Cursor(streams[passed:] if passed else streams, offset), ended)
 
 
@@ -93,7 +93,7 @@ def watch(cursor: Cursor, notify: Notify) -> Cancel:
     if cursor.streams:
         stream = cursor.streams[0]
         if not stream.ended and cursor.offset == len(stream.data):
-            # It has no constructor, because each reader makes one for nearly every event.
+            # The watch has no constructor, because each reader makes one for nearly every event.
             watch = _Watch()
             watch.stream = stream
             stream.watches[watch] = notify

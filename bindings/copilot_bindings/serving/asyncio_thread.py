@@ -70,7 +70,7 @@ def for_asyncio(context: contextvars.Context) -> contextvars.Context:
     :func:`anyio.run` says in a context variable which library runs (``sniffio``), which would be
     believed here.
     """
-    # It is there where trio is.
+    # The package is there wherever trio is, which depends on it.
     import sniffio
 
     copied = context.copy()

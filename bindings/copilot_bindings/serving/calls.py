@@ -116,7 +116,7 @@ class Calls:
     def asyncio_backend(self) -> AsyncioBackend:
         """That of an asyncio loop in a thread, for what needs one where the binding has none."""
         if self._thread is None:
-            # It is imported here, because most trio programs need no asyncio.
+            # The import stands here, because most trio programs need no asyncio.
             from .asyncio_thread import AsyncioThread
 
             self._thread = AsyncioThread()

@@ -63,6 +63,6 @@ def _end(run: Run, lock: StoreLock) -> None:
         except Exception:
             logger.exception("%s failed", call.name)
         else:
-            # Nobody can await it.
+            # The awaitable is closed, because nobody can await it.
             if (close := getattr(outcome, "close", None)) is not None:
                 close()

@@ -41,7 +41,7 @@ class EventsElsewhere:
         self._taken = 0
         self._over = False
         self._closed = False
-        # These three belong to the loop of the agent.
+        # The agent's loop alone uses the next three attributes, so that they need no lock.
         self._room = _ROOM
         self._has_room: asyncio.Event
         self._left = False

@@ -272,7 +272,7 @@ class Pending:
     def _begin(self) -> None:
         assert self._steps is not None
         if self.done:
-            # It was given up before.
+            # The call was given up before its task began.
             self._among.discard(self)
             self._steps.close()
             return
@@ -284,7 +284,8 @@ class Pending:
     def _cancel(self) -> None:
         """Cancel the task, and drop it if it does not end."""
         if self._task is None or self._timer is not None:
-            # It is yet to begin, which will see that it is done; or it was cancelled before.
+            # A task that is yet to begin will see that the call is done; one with a timer was
+            # cancelled before.
             return
         assert self._steps is not None
         self._task.cancel()

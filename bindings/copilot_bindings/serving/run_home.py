@@ -108,7 +108,7 @@ class RunHome(RunDriver):
             if events is not None:
                 await self._follow(events)
         except self._backend.cancelled:
-            # Of a run that is over this is the answer to our own cancel().
+            # The cancellation is our own if the run is over: the answer to cancel().
             if self._fate is None:
                 if not self._backend.is_told_to_end():
                     # The agent awaited something that was cancelled.
@@ -119,7 +119,7 @@ class RunHome(RunDriver):
             logger.exception("the home of run %r failed", run.key.run_id)
             await self._end("The server failed")
         except KeyboardInterrupt:
-            # It ends the server, and may have come while the agent ran.
+            # The interrupt ends the server, and may have come while the agent ran.
             await self._end("The server was interrupted")
             raise
         except GeneratorExit:
@@ -131,7 +131,7 @@ class RunHome(RunDriver):
                 ended(self)
             raise
         finally:
-            # One coroutine, since each that waits takes memory of every stream that does.
+            # The end is no coroutine of its own, because each takes memory of every stream.
             if unwatch is not None:
                 end_watch(self._lock, self._context, unwatch)
             self._end_timers()
@@ -149,7 +149,7 @@ class RunHome(RunDriver):
         try:
             if self._run.loop in (None, self._backend.library):
                 return await open_events(self._run.events, self._backend)
-            # It is imported here, because a trio program that has no such agent needs no asyncio.
+            # The import stands here, because a trio program without such an agent needs no asyncio.
             from .elsewhere import EventsElsewhere
 
             there = self._calls.asyncio_backend()

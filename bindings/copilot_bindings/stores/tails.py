@@ -86,7 +86,7 @@ class Tails:
         self._followed: dict[Hashable, _Tail] = {}
         self._held = 0
 
-    # What is learned of runs
+    # Learning of runs
 
     def begin(self, run: Hashable) -> None:
         """A run was opened here, whose owner tells of all that it appends."""

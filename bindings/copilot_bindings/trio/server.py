@@ -110,7 +110,7 @@ async def open_server(
             try:
                 await server.open()
             except NotStarted as error:
-                # It is raised outside, because the nursery would wrap it in an exception group.
+                # The error is raised outside, because the nursery would wrap it in a group.
                 not_started = error
             else:
                 yield server

@@ -171,8 +171,8 @@ class Link:
                 replies += [[row] for row in rows] if is_each_alone else [rows]
             return replies
         except psycopg.Error as error:
-            # What the server has not said itself is the client's word for a connection that is of
-            # no more use, though it may not know that yet.
+            # An error without a code comes from the client library and not from the server, and
+            # means that the connection is of no more use.
             is_broken = db.closed or error.sqlstate is None
             # A server that takes no writes any more has a successor, to which another one may lead.
             if is_broken or isinstance(error, errors.ReadOnlySqlTransaction):

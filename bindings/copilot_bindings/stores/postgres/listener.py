@@ -110,7 +110,7 @@ class Listener:
         while not self._ended:
             now = time.monotonic()
             if now >= next_look:
-                # One that hangs would have nothing to say either.
+                # The server has to answer something, because one that hangs is silent too.
                 db.execute("SELECT")
                 self._follow()
                 for followed, size in self._tails.followed():
@@ -137,7 +137,7 @@ class Listener:
         if kind == "a" and int(rest[0]) <= known:
             self._tails.grew(run, int(rest[0]), base64.b64decode(rest[1]))
         else:
-            # It has ended, or what is to be told is too long, or what was told before is lost.
+            # The run has ended, or its news is too long to be told, or a message was lost.
             self._look(run, known)
 
     def _asking(self, run: int) -> Steps[None]:

@@ -100,7 +100,7 @@ class Runs:
             return (yield from self.orphan(run))
         own = self.owned.get(run)
         if outcome == "again" and own is not None and own.notify is not None:
-            # It was not the answer to this very call that was lost: somebody has the run.
+            # The run is somebody's already, so that no answer to this very call was lost.
             return ThreadBusy(request.run_id)
         self.owned.begin(run, request)
         self.tails.begin(run)

@@ -124,7 +124,7 @@ class Listener:
 
     def _hear(self, pubsub: Any, channel: bytes, data: bytes) -> None:
         if channel != self._own:
-            # What is not followed any more may still be told for a moment.
+            # Messages of a run that is no longer followed may still come for a moment.
             if (run := self._subscribed.get(channel)) is not None:
                 self._hear_of(run, data)
         elif data == b"look":
@@ -157,7 +157,7 @@ class Listener:
         if kind == b"a" and int(at) <= known:
             self._tails.grew(run, int(at), frames)
         else:
-            # It has ended, or what is to be told is too long, or what was told before is lost.
+            # The run has ended, or its news is too long to be told, or a message was lost.
             self._look(run, known)
 
     def _follow(self, pubsub: Any) -> None:

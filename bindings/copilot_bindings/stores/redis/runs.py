@@ -84,7 +84,7 @@ class Runs:
         key = RunKey(request.thread_id, run, request.run_id)
         own = self.owned.get((thread, run))
         if outcome == b"again" and own is not None and own.notify is not None:
-            # It was not the answer to this very call that was lost: somebody has the run.
+            # The run is somebody's already, so that no answer to this very call was lost.
             return ThreadBusy(request.run_id)
         self.owned.begin((thread, run), request)
         self.tails.begin((thread, run))

@@ -101,6 +101,6 @@ def _delete(
         )
     ]
     if outcome != b"spared":
-        # It may be in the lists though it is gone, if who deleted it has died meanwhile.
+        # The thread may still be listed though it is gone, if the process that deleted it died.
         yield from delist(names, owner, thread_id)
     return bool(outcome == b"deleted")

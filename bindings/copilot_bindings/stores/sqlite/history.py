@@ -102,7 +102,7 @@ def keep(tx: Transaction, thread: int, run: int, left: Left, retention: Retentio
             _drop_text(db, "state", state_run)
             changes["state_run"] = run
     else:
-        # It was superseded, and has ended after its successor.
+        # The run was superseded, and has ended after its successor, whose texts are newer.
         _drop_text(db, "conversation", run)
         _drop_text(db, "state", run)
     assignments = ", ".join([f"{name} = ?" for name in changes])

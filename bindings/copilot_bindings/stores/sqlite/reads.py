@@ -173,7 +173,7 @@ def _read_history(
             if seen and run != parts[index]:
                 index, offset, seen = index + 1, 0, False
             if run < parts[index]:
-                # It has ended meanwhile, and is none of those that were there.
+                # The run has ended meanwhile, and is none of those that were there.
                 continue
             if run > parts[index]:
                 break
@@ -191,7 +191,7 @@ def _read_history(
     finally:
         rows.close()
     if not seen or index < last:
-        # One that was there is not any more.
+        # A run that was there is gone, so that the rest does not follow.
         return cursor.at(index + seen) if chunks else LogGone()
     return cursor.at(last + 1)
 

@@ -259,7 +259,7 @@ class Runs:
 
     def _tell(self, tx: Transaction, run: int, process: int | None, told: int) -> None:
         is_ours = process == self.process.number
-        # What its owner has been told here it need not find in the file as well.
+        # The owner need not find in the file what it has been told in this process.
         keeps_owner = told != TOLD_SEALED or not is_ours
         tx.db.execute(
             "UPDATE run SET stop = ?, process = ? WHERE id = ?",
