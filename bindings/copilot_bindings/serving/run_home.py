@@ -141,7 +141,9 @@ class RunHome(RunDriver):
                 try:
                     await self._leave(events)
                 finally:
-                    await self._say_farewell()
+                    # Most applications want to hear of no run, and then four calls are spared.
+                    if run.on_end is not None or run.title is not None:
+                        await self._say_farewell()
                     self._enter("the agent has ended")
                     ended(self)
 
