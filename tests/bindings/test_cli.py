@@ -489,6 +489,8 @@ def test_it_takes_the_socket_that_systemd_hands_over(tmp_path: Path) -> None:
         (["--unix-mode", "660"], {}, "--unix-mode goes with --unix"),
         (["--fd", "9999"], {}, "descriptor 9999 is no socket"),
         ([], {"LISTEN_PID": "me", "LISTEN_FDS": "2"}, "systemd hands over 2 sockets, expected one"),
+        ([], {"SANSIO_COPILOT_WORKER": "4"}, "number of processes is SANSIO_COPILOT_WORKERS"),
+        ([], {"SANSIO_COPILOT_WORKER": "-1,2,3"}, "which only a supervisor sets"),
     ],
 )
 def test_where_it_cannot_listen(
@@ -539,6 +541,8 @@ def test_an_argument_counts_more_than_its_variable() -> None:
         ({"SANSIO_COPILOT_UNIX_MODE": "rw"}, "rw is none"),
         ({"SANSIO_COPILOT_UNIX_MODE": "7777"}, "7777 is none"),
         ({"SANSIO_COPILOT_WORKERS": "0"}, "0 is no number of processes"),
+        ({"SANSIO_COPILOT_FD": "-1"}, "-1 is no descriptor"),
+        ({"SANSIO_COPILOT_FD": "9" * 20}, "is no descriptor"),
     ],
 )
 def test_a_variable_that_makes_no_sense(
@@ -701,20 +705,67 @@ def test_a_new_application_that_fails_leaves_the_former_one(
         ended(process, signal.SIGINT)
 
 
+def test_the_others_go_on_if_the_successor_of_a_worker_does_not_serve(tmp_path: Path) -> None:
+    with workers(tmp_path, "--workers", "2") as (process, url):
+        answered: set[int] = set()
+
+        def both_answer() -> bool:
+            answered.add(who_answers(url)[0])
+            return len(answered) == 2
+
+        until(both_answer, "both workers answer")
+        (tmp_path / "app.py").write_text("syntax error")
+        killed = answered.pop()
+        os.kill(killed, signal.SIGKILL)
+        errors = process.stderr
+        assert errors is not None
+        until(lambda: "former ones go on" in errors.readline(), "it is told")
+        assert {who_answers(url)[0] for _ in range(5)} == answered
+        (tmp_path / "app.py").write_text(WHO)
+        until(lambda: who_answers(url)[0] not in answered | {killed}, "a third one answers")
+        ended(process)
+
+
+def test_workers_that_do_not_serve_yet_end_when_others_are_asked_for(tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    begun.touch()
+    waiting = f"""
+import os, time
+with open({str(begun)!r}, "a") as file:
+    file.write(f"{{os.getpid()}}\\n")
+time.sleep(600)
+"""
+
+    def process_ids() -> list[int]:
+        return [int(line) for line in begun.read_text().splitlines()]
+
+    with workers(tmp_path, "--workers", "2") as (process, url):
+        assert who_answers(url)[1] == "1"
+        (tmp_path / "app.py").write_text(waiting)
+        process.send_signal(signal.SIGHUP)
+        until(lambda: len(process_ids()) == 2, "new workers begin")
+        first = process_ids()
+        process.send_signal(signal.SIGHUP)
+        until(lambda: all(map(has_gone, first)), "they make room for others")
+        until(lambda: len(process_ids()) == 4, "which begin")
+        assert who_answers(url)[1] == "1"
+        ended(process)
+
+
+def has_gone(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
 def test_workers_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
     with workers(tmp_path, "--workers", "2") as (process, url):
         worker, _ = who_answers(url)
         process.kill()
         process.wait()
-
-        def has_gone() -> bool:
-            try:
-                os.kill(worker, 0)
-            except ProcessLookupError:
-                return True
-            return False
-
-        until(has_gone, "the worker has ended")
+        until(lambda: has_gone(worker), "the worker has ended")
 
 
 def test_workers_over_memory_are_refused(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def _add_server(command: argparse.ArgumentParser, bindings: Collection[str]) -> 
     )
     command.add_argument(
         "--fd",
-        type=int,
+        type=_descriptor,
         metavar="N",
         help="listen on the socket with this descriptor, which another process has bound "
         "(default: the one that systemd hands over, if it does)",
@@ -137,6 +137,15 @@ def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
         raise argparse.ArgumentTypeError(
             f"a whole number from 0 to 65535; {shortened(text)} is not a port"
+        )
+    return int(text)
+
+
+def _descriptor(text: str) -> int:
+    # The operating system has them in a C int; more digits than these are none in practice.
+    if not (text.isascii() and text.isdigit() and len(text) <= 6):
+        raise argparse.ArgumentTypeError(
+            f"a whole number from 0 to 999999; {shortened(text)} is no descriptor"
         )
     return int(text)
 

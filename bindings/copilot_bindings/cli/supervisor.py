@@ -7,11 +7,14 @@ own and not a fork, so that a new one has read the application anew.
 ========= =========================================================================================
 SIGTERM,  each worker is told to end, as a server is; when all have, so does the supervisor. A
 SIGINT    second one kills them.
-SIGHUP    new workers are begun; when all of them serve, the former are told to end.
+SIGHUP    new workers are begun; when all of them serve, the former are told to end. Those that a
+          SIGHUP before has begun, and that do not serve yet, end at once.
 ========= =========================================================================================
 
-A worker that ends by itself is replaced a second later. One that ends before it has served is not,
-since the next would fare no better: the supervisor ends with it, or keeps the workers that it has.
+A worker that ends by itself is replaced a second later. If its successor ends before it serves, the
+other workers go on, and another one is tried five seconds later. Where no worker serves, the next
+would fare no better, and the supervisor ends.
+
 A worker ends when its supervisor has gone, however that went, because it waits for a pipe's end.
 """
 
@@ -40,6 +43,7 @@ WORKER: Final = "SANSIO_COPILOT_WORKER"
 whose end is the supervisor's."""
 
 _PAUSE: Final = 1.0
+_LONG_PAUSE: Final = 5.0
 _LOOK_SECONDS: Final = 0.5
 _MOST_FILES: Final = 20_000
 _NOT_WATCHED: Final = frozenset({"node_modules", "__pycache__", "venv"})
@@ -52,6 +56,11 @@ class _Worker:
     """The end of a pipe that has a byte once the worker serves; -1 after that."""
     generation: int
     is_told_to_end: bool = False
+
+    @property
+    def serves(self) -> bool:
+        """Whether it serves, and goes on with that."""
+        return self.ready == -1 and not self.is_told_to_end and self.process.poll() is None
 
     def end(self) -> None:
         if not self.is_told_to_end and self.process.poll() is None:
@@ -81,6 +90,9 @@ class Supervisor:
         self._watched = watched
         self._workers: list[_Worker] = []
         self._generation = 0
+        self._is_complete = False
+        """Whether this generation has served, so that its workers are replaced if they end."""
+        self._replace_at: float | None = None
         self._signals: list[int] = []
         self._ending = False
         self._failed = False
@@ -106,9 +118,9 @@ class Supervisor:
                     wake.recv(4096)
                 else:
                     self._hear(key.data)
-            while self._signals:
-                self._obey(self._signals.pop(0))
+            self._obey_signals()
             self._look_after()
+            self._replace()
             if self._watched is not None and not self._ending:
                 now = self._stamps()
                 if now != stamps:
@@ -120,7 +132,11 @@ class Supervisor:
     # Workers
 
     def _begin_generation(self) -> None:
+        for worker in self._workers:
+            if worker.ready != -1:
+                worker.end()
         self._generation += 1
+        self._is_complete, self._replace_at = False, None
         for _ in range(self._count):
             self._begin()
 
@@ -136,65 +152,99 @@ class Supervisor:
             start_new_session=True,
         )
         os.close(serves)
+        # A process that the worker has begun may hold the other end, and outlive the worker.
+        os.set_blocking(ready, False)
         worker = _Worker(process, ready, self._generation)
         self._workers.append(worker)
         self._selector.register(ready, selectors.EVENT_READ, worker)
 
     def _hear(self, worker: _Worker) -> None:
         """The worker serves, or has ended."""
-        has_begun = bool(os.read(worker.ready, 1))
+        try:
+            has_begun = bool(os.read(worker.ready, 1))
+        except BlockingIOError:
+            has_begun = False
         self._selector.unregister(worker.ready)
         os.close(worker.ready)
         worker.ready = -1
-        if not has_begun:
-            self._give_up(worker)
-            return
-        latest = [each for each in self._workers if each.generation == self._generation]
-        if all(each.ready == -1 for each in latest):
-            for each in self._workers:
-                if each.generation != self._generation:
-                    each.end()
-
-    def _give_up(self, worker: _Worker) -> None:
-        """A worker has ended before it has served, and has said why."""
-        worker.process.wait()
         if self._ending or worker.is_told_to_end or worker.generation != self._generation:
             return
-        former = [each for each in self._workers if each.generation != self._generation]
-        for each in self._workers:
-            if each.generation == self._generation:
-                each.end()
-        if any(each.process.poll() is None and not each.is_told_to_end for each in former):
+        if not has_begun:
+            self._give_up(worker)
+        elif all(each.ready == -1 for each in self._workers if self._is_latest(each)):
+            self._is_complete = True
+            for each in self._workers:
+                if not self._is_latest(each):
+                    each.end()
+
+    def _is_latest(self, worker: _Worker) -> bool:
+        return worker.generation == self._generation
+
+    def _give_up(self, worker: _Worker) -> None:
+        """A worker of the latest generation has ended before it has served, and has said why."""
+        worker.end()
+        if self._is_complete:
+            others = [each for each in self._workers if each.serves]
+        else:
+            others = [each for each in self._workers if each.serves and not self._is_latest(each)]
+            for each in self._workers:
+                if self._is_latest(each):
+                    each.end()
+        if others:
             logger.error("a new worker does not serve: the former ones go on")
-            for each in former:
+            for each in others:
                 each.generation = self._generation
+            self._is_complete = True
+            self._replace_at = time.monotonic() + _LONG_PAUSE
         elif self._watched is not None:
             logger.error("a worker does not serve: change a Python file to try again")
+            self._is_complete = False
         else:
             self._failed = self._ending = True
 
     def _look_after(self) -> None:
-        """Replace the workers that have ended by themselves."""
+        """Forget the workers that have ended."""
         for worker in list(self._workers):
-            if worker.process.poll() is None or worker.ready != -1:
+            if worker.process.poll() is None:
                 continue
+            if worker.ready != -1:
+                self._hear(worker)
             self._workers.remove(worker)
-            is_current = worker.generation == self._generation
-            if is_current and not worker.is_told_to_end and not self._ending:
+            if self._is_latest(worker) and not worker.is_told_to_end and not self._ending:
                 logger.error(
                     "worker %d has ended with status %d, another one takes its place",
                     worker.process.pid,
                     worker.process.returncode,
                 )
-                time.sleep(_PAUSE)
+
+    def _replace(self) -> None:
+        """Begin workers in the place of those that have ended by themselves, after a pause."""
+        if self._ending or not self._is_complete:
+            return
+        live = [each for each in self._workers if self._is_latest(each) and not each.is_told_to_end]
+        missing = self._count - len(live)
+        now = time.monotonic()
+        if missing <= 0:
+            self._replace_at = None
+        elif self._replace_at is None:
+            self._replace_at = now + _PAUSE
+        elif now >= self._replace_at:
+            self._replace_at = None
+            for _ in range(missing):
                 self._begin()
 
-    def _obey(self, number: int) -> None:
-        if number == signal.SIGHUP:
-            if not self._ending:
-                logger.info("SIGHUP: new workers begin")
-                self._begin_generation()
-            return
+    def _obey_signals(self) -> None:
+        signals = self._signals[:]
+        del self._signals[: len(signals)]
+        # A SIGHUP that came with others is obeyed once, because each would undo the one before.
+        if signal.SIGHUP in signals and not self._ending:
+            logger.info("SIGHUP: new workers begin")
+            self._begin_generation()
+        for number in signals:
+            if number != signal.SIGHUP:
+                self._end()
+
+    def _end(self) -> None:
         again, self._ending = self._ending, True
         for worker in self._workers:
             if again:
@@ -239,12 +289,21 @@ class Duty:
 
     @classmethod
     def taken(cls) -> Duty | None:
-        """That of this process; None if it is no worker. It is taken once."""
+        """That of this process; None if it is no worker. It is taken once.
+
+        :raises OSError: if the variable is not of a supervisor.
+        """
         given = os.environ.pop(WORKER, None)
         if given is None:
             return None
-        listener, serves, life = map(int, given.split(","))
-        return cls(socket.socket(fileno=listener), serves, life)
+        try:
+            listener, serves, life = map(int, given.split(","))
+            return cls(socket.socket(fileno=listener), serves, life)
+        except (ValueError, OverflowError, OSError) as error:
+            raise OSError(
+                f"{WORKER} is set, which only a supervisor sets: {error} "
+                f"(the number of processes is {WORKER}S)"
+            ) from None
 
     def watch(self, end: Callable[[], object]) -> None:
         """Call ``end`` in a thread when the supervisor has gone."""
