@@ -3,7 +3,7 @@
 A :class:`Metrics` is plain memory, so that counting costs next to nothing and needs no library. It
 belongs to one process. What is counted holds no content: no text of a message, no id of a thread, a
 run or a user. Labels come from the application (ids of agents) or from agents (names of models), so
-that there are at most so many of each; the rest is counted as "other".
+that there are at most so many of each, and each is at most so long; the rest is counted as "other".
 
 Requests are counted in whatever thread serves them. CPython makes the next() of an itertools.count
 in one step, which a ``+= 1`` is not. All else is counted where runs live, which is one thread.
@@ -26,6 +26,7 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 _PREFIX: Final = "sansio_copilot_"
 _MOST_LABELS: Final = 100
+_LONGEST_LABEL: Final = 200
 _OTHER: Final = "other"
 _BOUNDS: Final = (
     *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0),
@@ -102,7 +103,8 @@ class Family(Generic[T]):
         """The metric for these values of the labels."""
         member = self._members.get(values)
         if member is None:
-            if len(self._members) >= _MOST_LABELS:
+            values = tuple(map(_written, values))
+            if values not in self._members and len(self._members) >= _MOST_LABELS:
                 values = (_OTHER,) * len(values)
             # Two threads may make one at the same time, and setdefault() gives both the same.
             member = self._members.setdefault(values, self._make())
@@ -241,6 +243,14 @@ def _measured(name: str, text: str, family: Family[Histogram]) -> Iterator[str]:
     yield from _head(name, "histogram", text)
     for labels, member in family:
         yield from member.lines(f"{_PREFIX}{name}", labels)
+
+
+def _written(value: str) -> str:
+    """A value of a label as it is told: not too long, and with nothing that UTF-8 cannot express.
+
+    It is so before members are looked up, because Prometheus takes no series twice.
+    """
+    return value[:_LONGEST_LABEL].encode("utf-8", "replace").decode()
 
 
 def _escaped(value: str) -> str:

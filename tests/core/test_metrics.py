@@ -147,6 +147,16 @@ def test_labels_are_bounded() -> None:
     assert 'runs_total{agent="other",outcome="other"} 50\n' in text
 
 
+def test_a_label_is_short_and_can_be_written() -> None:
+    metrics = Metrics()
+    for model in ("\ud800", "\udfff", "x" * 1_000_000, "x" * 2_000_000):
+        metrics.run_said("default", 1, 1, [{"model": model, "inputTokens": 3}])
+    text = metrics.text().decode()
+    assert 'tokens_total{model="?",kind="input"} 6\n' in text
+    assert f'tokens_total{{model="{"x" * 200}",kind="input"}} 6\n' in text
+    assert len(text) < 10_000
+
+
 def test_no_content_and_no_ids_are_told() -> None:
     server = client()
     server.post(RUN, json=run_input("secret-thread", "secret-run", text="secret-text"))
