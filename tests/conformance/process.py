@@ -221,8 +221,9 @@ class Server:
 
         :param but: types of which there may be more.
         """
-        # A store takes note of frames that were dropped when it is used the next time.
-        but = (*but, "_Unread")
+        # A store takes note of frames that were dropped when it is used the next time. A metric is
+        # made for each route, status and agent that comes for the first time.
+        but = (*but, "_Unread", "Counter", "Sum", "Histogram")
         # The objects are counted thrice, because a bystander may be between two states, and what it
         # has in either is no leak.
         before = self.objects() | self.objects() | self.objects()
