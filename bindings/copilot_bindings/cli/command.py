@@ -46,10 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.command == "copy-threads":
             logs.begin("info", as_json=False, access=False)
-            return copy_threads(store_of(options.source), store_of(options.target), options.owner)
+            source = store_of(options.source, existing=True)
+            return copy_threads(source, store_of(options.target), options.owner)
         if options.command == "claim-threads":
             logs.begin("info", as_json=False, access=False)
-            return claim_threads(store_of(options.store), _function(options.owner_of))
+            return claim_threads(
+                store_of(options.store, existing=True), _function(options.owner_of)
+            )
         logs.begin(options.log_level, as_json=options.json_logs, access=options.access_log)
         if options.uvloop and options.binding != "asyncio":
             raise _Unusable("--uvloop goes with --binding asyncio")

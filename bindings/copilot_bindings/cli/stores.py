@@ -28,9 +28,10 @@ class UnknownStore(ValueError):
     """What was given is no store."""
 
 
-def store_of(text: str) -> ThreadStore:
+def store_of(text: str, *, existing: bool = False) -> ThreadStore:
     """The store that ``--store`` names.
 
+    :param existing: whether a file must be there already, lest a mistyped name be an empty store.
     :raises UnknownStore: if it names none.
     """
     kind, colon, where = text.partition(":")
@@ -40,7 +41,10 @@ def store_of(text: str) -> ThreadStore:
         if kind == "sqlite" and where:
             from ..stores import SQLiteStore
 
-            return SQLiteStore(Path(where).expanduser())
+            path = Path(where).expanduser()
+            if existing and not path.exists():
+                raise UnknownStore(f"there is no file {str(path)!r}")
+            return SQLiteStore(path)
         if kind in ("postgres", "postgresql") and where:
             from ..stores import PostgresStore
 

@@ -54,6 +54,9 @@ def test_threads_are_copied_once_and_stay_as_they_were(
 def test_a_store_that_is_away_or_none_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    store = Driven(SQLiteStore(tmp_path / "threads.db"), lambda awaitable: awaitable)
+    store.ended("t", "1")
+    store.close()
     file = f"sqlite:{tmp_path / 'threads.db'}"
     assert main(["copy-threads", file, "redis://:secret@127.0.0.1:1/0"]) == 1
     said = capsys.readouterr().err
@@ -63,6 +66,17 @@ def test_a_store_that_is_away_or_none_is_named(
     said = capsys.readouterr().err
     assert "--store is memory, sqlite:PATH" in said
     assert "secret" not in said
+
+
+@pytest.mark.parametrize("command", ["copy-threads", "claim-threads"])
+def test_a_file_of_threads_that_is_not_there_is_named_and_not_made(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    last = {"copy-threads": f"sqlite:{tmp_path / 'new.db'}", "claim-threads": "builtins:id"}
+    assert main([command, f"sqlite:{tmp_path / 'mistyped.db'}", last[command]]) == 1
+    assert "there is no file" in (said := capsys.readouterr().err)
+    assert "mistyped.db" in said
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_threads_of_before_there_were_users_are_claimed(
