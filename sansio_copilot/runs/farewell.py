@@ -70,12 +70,17 @@ def report_of(run: RunParts) -> RunReport:
     )
 
 
+def _has_no_name(run: RunParts) -> Generator[Call, Any, bool]:
+    """Whether the run's thread is there, and nobody has named it."""
+    known = yield from perform(update_thread(run.store, run.key.thread_id, {}, run.owner))
+    return known is not None and known.name is None
+
+
 def _name_thread(run: RunParts, make: Title, report: RunReport) -> Generator[Call, Any, None]:
     """Ask for a title, unless the thread has a name, which a person may have given it."""
     thread_id = run.key.thread_id
-    known = yield from perform(update_thread(run.store, thread_id, {}, run.owner))
     result = run.recorder.result
-    if known is None or known.name is not None or result is None or result.messages is None:
+    if result is None or result.messages is None or not (yield from _has_no_name(run)):
         return
     messages = json_codec.decode(result.messages)
     title = yield Call(make, (report, messages), name="title function", part="service")
@@ -85,5 +90,6 @@ def _name_thread(run: RunParts, make: Title, report: RunReport) -> Generator[Cal
         raise TypeError(f"title returned {type(title).__name__}, expected str or None")
     # A title is one line, whatever a model makes of the question for one.
     name = shorten(" ".join(title.split()), _TITLE_LENGTH)
-    if name:
+    # A person may have named the thread while a title was sought, which may take minutes.
+    if name and (yield from _has_no_name(run)):
         yield from perform(update_thread(run.store, thread_id, {"name": name}, run.owner))

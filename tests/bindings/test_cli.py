@@ -528,6 +528,12 @@ def test_environment_variables_stand_for_arguments() -> None:
     assert (found.access_log, found.store, found.unix_mode) == (False, "memory", 0o660)
 
 
+def test_a_variable_is_looked_at_by_the_command_that_it_is_for() -> None:
+    wrong = {"SANSIO_COPILOT_PORT": "x"}
+    assert parsed("copy-threads", "memory", "memory", **wrong).source == "memory"
+    assert parsed("demo", SANSIO_COPILOT_LOG_LEVEL="INFO").log_level == "info"
+
+
 def test_an_argument_counts_more_than_its_variable() -> None:
     assert parsed("demo", "--port", "1", SANSIO_COPILOT_PORT="2").port == 1
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Collection, Mapping
-from typing import Final
+from typing import Any, Final
 
 from sansio_copilot import __version__
 
@@ -17,6 +17,17 @@ PREFIX: Final = "SANSIO_COPILOT_"
 
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"", "0", "false", "no", "off"})
+
+
+class _Command(argparse.ArgumentParser):
+    """The parser of one command, which alone looks at its environment variables."""
+
+    environ: Mapping[str, str] = {}
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse what stands behind the command's name."""
+        _take_environment(self, self.environ)
+        return super().parse_known_args(args, namespace)
 
 
 def parser(
@@ -32,7 +43,7 @@ def parser(
         prog="sansio-copilot", description="Serve CopilotKit's runtime protocol from Python."
     )
     whole.add_argument("--version", action="version", version=__version__)
-    commands = whole.add_subparsers(dest="command", required=True)
+    commands = whole.add_subparsers(dest="command", required=True, parser_class=_Command)
     demo = commands.add_parser("demo", help="serve a demo agent and a page to try it with")
     serve = commands.add_parser("serve", help="serve a runtime of your own")
     what = serve.add_mutually_exclusive_group(required=True)
@@ -66,7 +77,7 @@ def parser(
         command.add_argument("--store", help=HELP.format(default=default))
         _add_server(command, bindings)
         _add_logs(command)
-        _take_environment(command, environ)
+        command.environ = environ
     return whole
 
 
@@ -107,7 +118,11 @@ def _add_server(command: argparse.ArgumentParser, bindings: Collection[str]) -> 
 
 def _add_logs(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--log-level", choices=logs.LEVELS, default="info", help="the least that is logged"
+        "--log-level",
+        type=str.lower,
+        choices=logs.LEVELS,
+        default="info",
+        help="the least that is logged",
     )
     command.add_argument("--access-log", action="store_true", help="log each response")
     command.add_argument("--json-logs", action="store_true", help="log in JSON, an object a line")
@@ -125,8 +140,11 @@ def _take_environment(command: argparse.ArgumentParser, environ: Mapping[str, st
             if text.lower() not in _TRUE | _FALSE:
                 command.error(f"{name} is 1 or 0, not {shortened(text)}")
             action.default = text.lower() in _TRUE
-        elif action.choices is not None and text not in action.choices:
-            command.error(f"{name} is one of {', '.join(action.choices)}, not {shortened(text)}")
+        elif action.choices is not None:
+            if text.lower() not in action.choices:
+                choices = ", ".join(action.choices)
+                command.error(f"{name} is one of {choices}, not {shortened(text)}")
+            action.default = text.lower()
         else:
             # A default that is a string is converted as an argument is.
             action.default = text

@@ -295,6 +295,18 @@ def test_a_name_that_a_person_gave_stays() -> None:
     assert len(asked) == 1
 
 
+def test_a_name_that_a_person_gives_while_a_title_is_sought_stays() -> None:
+    store = MemoryStore()
+
+    def title(report: RunReport, messages: list[Any]) -> str:
+        store.update_thread("t", {"name": "Mine"})
+        return "Too late"
+
+    told = Told(title=title, store=store)
+    told.run()
+    assert names(told.client) == ["Mine"]
+
+
 @pytest.mark.parametrize("title", ["", "  ", 5])
 def test_no_title_is_given_by_a_function_that_has_none(
     title: Any, caplog: pytest.LogCaptureFixture
