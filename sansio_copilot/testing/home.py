@@ -44,7 +44,6 @@ class Home:
         self._advance = advance
         self._leave = leave
         self._renewed_at = now()
-        self._left = False
         self._pulling = False
         self._draining = False
         self._settle_at: float | None = None
@@ -135,9 +134,6 @@ class Home:
 
     def _end(self) -> None:
         """The run needs its home no longer, once what follows its end is done."""
-        if self._left:
-            return
-        self._left = True
         try:
             self._perform_steps(self._run.farewell())
         finally:

@@ -137,6 +137,12 @@ def test_calls_of_the_store_that_fail_are_counted() -> None:
     assert int(found['sansio_copilot_store_failures_total{method="append"}']) >= 1
 
 
+def test_failures_of_the_store_are_told_by_method() -> None:
+    metrics = Metrics()
+    metrics.store_failed("store method read")
+    assert metrics.store_failures == {"read": 1}
+
+
 def test_labels_are_bounded() -> None:
     metrics = Metrics()
     for number in range(150):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sansio_copilot import CopilotRuntime, MemoryStore
+from sansio_copilot import CopilotRuntime, MemoryStore, StoreUnavailable
 from sansio_copilot.stores.protocol import Orphan, RunKey, RunResult
 
 
@@ -69,3 +69,11 @@ def test_what_are_no_orphans_is_said_by_name() -> None:
     told = "store method orphans returned a list of int, expected a list of Orphan"
     with pytest.raises(TypeError, match=told):
         swept(Garbage())
+
+
+def test_a_store_that_is_away_ends_the_sweep() -> None:
+    steps = CopilotRuntime({}, store=Orphanage(3)).sweep(1.0)
+    asked = next(steps)
+    steps.send(asked.function(*asked.args))
+    with pytest.raises(StoreUnavailable):
+        steps.throw(StoreUnavailable("away"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -19,7 +20,7 @@ from sansio_copilot import (
     RunStart,
 )
 from sansio_copilot.runs.report import sum_up
-from sansio_copilot.testing import Client, run_input
+from sansio_copilot.testing import Client, NeedsEventLoop, run_input
 
 BASE = "/api/copilotkit"
 RUN = f"{BASE}/agent/default/run"
@@ -267,6 +268,21 @@ def test_a_thread_without_a_name_is_given_a_title() -> None:
     told.run(run="second")
     assert len(asked) == 1
     assert [message["role"] for message in asked[0]][-1] == "assistant"
+
+
+def test_a_title_needs_no_hook() -> None:
+    told = Told(hooks=Hooks(), title=lambda report, messages: "A title")
+    told.run()
+    assert names(told.client) == ["A title"]
+
+
+def test_a_hook_that_waits_is_told_to_be_tried_with_a_loop() -> None:
+    async def wait(report: RunReport) -> None:
+        await asyncio.sleep(1)
+
+    told = Told(hooks=Hooks(on_run_end=wait))
+    with pytest.raises(NeedsEventLoop):
+        told.run()
 
 
 def test_a_title_is_one_short_line() -> None:
