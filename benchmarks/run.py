@@ -551,7 +551,7 @@ def run_remote(bench: Bench) -> None:
         far = stack.enter_context(contextlib.closing(processes.bare()))
         front = stack.enter_context(contextlib.closing(processes.in_front_of(far)))
         servers = [front, far]
-        # What warms the one warms the other.
+        # The agent is warmed by the same runs, because the front asks it for each.
         bench.warm(front, briefly=True)
         for turns, how in HOW:
             more: dict[str, Any] = {"against": far.name}
@@ -616,7 +616,8 @@ def stored_events(bench: Bench, servers: Sequence[Server], places: Sequence[stor
     kept = bench.figure("stores", "bytes of a stored event where it is kept", "bytes", **LESS)
     resident = bench.figure("stores", "the same in the memory of the process", "bytes", **LESS)
     for server, place in zip(servers, places, strict=True):
-        # What a process keeps of the last runs (32 MiB) is full before it is looked at.
+        # The tails that a process keeps of its last runs (32 MiB) are filled first, because their
+        # growth is not that of what is stored.
         bench.load.ask(server, "fill", runs=40 * runs, deltas=deltas)
         before, memory = place.size() if place.name != "memory" else 0, server.memory()
         for _ in range(10):

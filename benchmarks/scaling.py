@@ -33,7 +33,7 @@ from sansio_copilot.stores.protocol import RunOpened, RunRequest
 FRAME = b'id: 1.abcdef01.%d\ndata: {"type":"TEXT_MESSAGE_CONTENT","delta":"a token or so "}\n\n'
 RUNS = 200
 
-# Of docs/performance.md: the asyncio binding with a store in memory, and what a stream takes.
+# These figures are those of docs/performance.md for the asyncio binding with a store in memory.
 EVENT_US = 15.0
 RUN_US = 1300.0
 STREAM_KIB = 18.0

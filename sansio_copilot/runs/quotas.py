@@ -162,7 +162,7 @@ class Quotas:
         # Two threads may do this at once, of which one finds that nothing is left to be done.
         with suppress(KeyError, RuntimeError):
             users.move_to_end(user_id)
-            # Whoever has done nothing for a minute is forgotten. Two are looked at for each that
+            # A user who has done nothing for a minute is forgotten. Two are looked at for each that
             # comes, so that they never become more than those who do something.
             for _ in range(2):
                 oldest = next(iter(users))

@@ -14,11 +14,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conformance.process import wait_until
 from support.running_model import running_model
 from support.upstream import SSE, upstream
 
@@ -652,11 +653,16 @@ def who_answers(url: str) -> tuple[int, str]:
     return int(process_id), version
 
 
-def until(reached: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 60
-    while not reached():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
+def both_workers(url: str) -> set[int]:
+    """The process ids of two workers, once both have answered."""
+    answered: set[int] = set()
+
+    def both_answer() -> bool:
+        answered.add(who_answers(url)[0])
+        return len(answered) == 2
+
+    wait_until(both_answer, "both workers answer")
+    return answered
 
 
 @contextlib.contextmanager
@@ -671,22 +677,18 @@ def workers(tmp_path: Path, *options: str) -> Iterator[tuple[subprocess.Popen[st
 
 def test_workers_share_a_socket_and_are_replaced(tmp_path: Path) -> None:
     with workers(tmp_path, "--workers", "2") as (process, url):
-        answered: set[int] = set()
-
-        def both_answer() -> bool:
-            answered.add(who_answers(url)[0])
-            return len(answered) == 2
-
-        until(both_answer, "both workers answer")
+        answered = both_workers(url)
         killed = answered.pop()
         os.kill(killed, signal.SIGKILL)
-        until(lambda: who_answers(url)[0] not in answered | {killed}, "a third one answers")
+        wait_until(lambda: who_answers(url)[0] not in answered | {killed}, "a third one answers")
 
         (tmp_path / "app.py").write_text(WHO.replace("VERSION = 1", "VERSION = 2"))
         process.send_signal(signal.SIGHUP)
         # While they are replaced no connection is refused.
-        until(lambda: who_answers(url)[1] == "2", "a worker has read the application anew")
-        until(lambda: all(who_answers(url)[1] == "2" for _ in range(20)), "all workers are new")
+        wait_until(lambda: who_answers(url)[1] == "2", "a worker has read the application anew")
+        wait_until(
+            lambda: all(who_answers(url)[1] == "2" for _ in range(20)), "all workers are new"
+        )
         ended(process)
 
 
@@ -704,31 +706,25 @@ def test_a_new_application_that_fails_leaves_the_former_one(
         replace("syntax error")
         errors = process.stderr
         assert errors is not None
-        until(lambda: "former ones go on" in errors.readline(), "it is told")
+        wait_until(lambda: "former ones go on" in errors.readline(), "it is told")
         assert all(who_answers(url)[1] == "1" for _ in range(5))
         replace(WHO.replace("VERSION = 1", "VERSION = 3"))
-        until(lambda: who_answers(url)[1] == "3", "it is mended")
+        wait_until(lambda: who_answers(url)[1] == "3", "it is mended")
         ended(process, signal.SIGINT)
 
 
 def test_the_others_go_on_if_the_successor_of_a_worker_does_not_serve(tmp_path: Path) -> None:
     with workers(tmp_path, "--workers", "2") as (process, url):
-        answered: set[int] = set()
-
-        def both_answer() -> bool:
-            answered.add(who_answers(url)[0])
-            return len(answered) == 2
-
-        until(both_answer, "both workers answer")
+        answered = both_workers(url)
         (tmp_path / "app.py").write_text("syntax error")
         killed = answered.pop()
         os.kill(killed, signal.SIGKILL)
         errors = process.stderr
         assert errors is not None
-        until(lambda: "former ones go on" in errors.readline(), "it is told")
+        wait_until(lambda: "former ones go on" in errors.readline(), "it is told")
         assert {who_answers(url)[0] for _ in range(5)} == answered
         (tmp_path / "app.py").write_text(WHO)
-        until(lambda: who_answers(url)[0] not in answered | {killed}, "a third one answers")
+        wait_until(lambda: who_answers(url)[0] not in answered | {killed}, "a third one answers")
         ended(process)
 
 
@@ -749,11 +745,11 @@ time.sleep(600)
         assert who_answers(url)[1] == "1"
         (tmp_path / "app.py").write_text(waiting)
         process.send_signal(signal.SIGHUP)
-        until(lambda: len(process_ids()) == 2, "new workers begin")
+        wait_until(lambda: len(process_ids()) == 2, "new workers begin")
         first = process_ids()
         process.send_signal(signal.SIGHUP)
-        until(lambda: all(map(has_gone, first)), "they make room for others")
-        until(lambda: len(process_ids()) == 4, "which begin")
+        wait_until(lambda: all(map(has_gone, first)), "they make room for others")
+        wait_until(lambda: len(process_ids()) == 4, "which begin")
         assert who_answers(url)[1] == "1"
         ended(process)
 
@@ -771,7 +767,7 @@ def test_workers_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
         worker, _ = who_answers(url)
         process.kill()
         process.wait()
-        until(lambda: has_gone(worker), "the worker has ended")
+        wait_until(lambda: has_gone(worker), "the worker has ended")
 
 
 def test_workers_over_memory_are_refused(tmp_path: Path) -> None:

@@ -164,7 +164,8 @@ def test_of_any_thread(clients: Clients) -> None:
     def agree(runs: list[list[Event]]) -> None:
         lives, replay, messages = recorded(runs)
         seen = clients.agree(lives, replay)
-        # Of a later run the server does not know which ids an activity has had: see `listed`. And
+        # Only first runs are compared, because the server does not know which ids an activity of an
+        # earlier run has had: see `listed`. And
         # the generations do different things with an activity whose id a snapshot has.
         if len(runs) == 1 and len(seen) == 2 and seen[0] == seen[1]:
             assert once(listed(seen[0])) == once(listed(messages))

@@ -16,7 +16,7 @@ from frameworks.checks import CHECKS
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ROOT / "docs" / "examples" / "agents"
 PAGE = (ROOT / "docs" / "agents.md").read_text("utf-8")
-GLUE = "# What follows serves it.\n"
+GLUE = "# The rest of this file serves the agent above.\n"
 LONGEST = {"llamaindex_agent": 13, "openai_agents": 50}
 """Those whose integration is no function of an input, or that have none."""
 

@@ -23,8 +23,7 @@ from sansio_copilot.http import refusals
 
 from .backend import Backend
 from .calls import Calls
-from .context import CallContext
-from .pending import Pending
+from .steps import make
 
 logger = logging.getLogger(__name__)
 
@@ -139,9 +138,7 @@ class StoreLife:
         if function is None:
             return
         call = Call(function, part="store", name=f"store method {name}")
-        outcome = self._calls.begin(call, CallContext(), lambda: self._backend)
-        if isinstance(outcome, Pending):
-            await outcome.wait(self._backend)
+        await make(call, self._calls, self._backend)
 
 
 async def wait_for(future: Future[None], backend: Backend) -> None:

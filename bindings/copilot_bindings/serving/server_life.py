@@ -20,9 +20,8 @@ from sansio_copilot.agents import loop_of
 
 from .backend import Backend
 from .calls import Calls
-from .context import CallContext
 from .life import NotStarted, StoreLife, call_without_loop, has_life, wait_for
-from .pending import Pending
+from .steps import make
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +73,7 @@ class ServerLife:
                 # The failure is looked at here, because perhaps nobody waits for it.
                 opening.exception()
             else:
-                # Whoever waits was not cancelled, and opens it then.
+                # The requests that wait open it themselves, because they were not cancelled.
                 opening.set_result(None)
             raise
         self.is_open = True
@@ -126,10 +125,7 @@ class ServerLife:
         function = getattr(self._runtime, name)
         if function is None:
             return
-        call = Call(function, name=name, part="service")
-        outcome = self._calls.begin(call, CallContext(), lambda: self._backend)
-        if isinstance(outcome, Pending):
-            await outcome.wait(self._backend)
+        await make(Call(function, name=name, part="service"), self._calls, self._backend)
 
 
 def must_be_opened(runtime: CopilotRuntime) -> bool:
@@ -150,8 +146,6 @@ async def close_agents(agents: object, calls: Calls, backend: Backend) -> None:
             continue
         call = Call(close, name=f"aclose of agent {agent_id!r}", loop=loop_of(agent))
         try:
-            outcome = calls.begin(call, CallContext(), lambda: backend)
-            if isinstance(outcome, Pending):
-                await outcome.wait(backend)
+            await make(call, calls, backend)
         except Exception:
             logger.exception("agent %r could not be closed", agent_id)

@@ -15,6 +15,15 @@ from .pending import Pending
 T = TypeVar("T")
 
 
+async def make(call: Call, calls: Calls, backend: Backend) -> Any:
+    """Make one call in a context of its own; returns its outcome.
+
+    :raises Exception: what it raises.
+    """
+    outcome = calls.begin(call, CallContext(), lambda: backend)
+    return await outcome.wait(backend) if isinstance(outcome, Pending) else outcome
+
+
 async def perform(
     steps: Generator[Call, Any, T],
     calls: Calls,

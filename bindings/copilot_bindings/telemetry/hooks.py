@@ -268,13 +268,11 @@ def _around(
     async def call(argument: Any) -> Any:
         if before is not None:
             before(argument)
-        if hook is None:
-            outcome = None
-        else:
+        if hook is not None:
             return await _awaited(hook(argument), argument, after)
         if after is not None:
-            after(argument, outcome)
-        return outcome
+            after(argument, None)
+        return None
 
     return call
 

@@ -44,7 +44,7 @@ settings = {
 }
 
 
-# What follows serves it.
+# The rest of this file serves the agent above.
 async def agent(input):
     adk = ADKAgent(assistant, session_service=sessions, **settings)
     try:

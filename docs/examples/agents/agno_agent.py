@@ -37,7 +37,7 @@ assistant = Agent(
 )
 
 
-# What follows serves it.
+# The rest of this file serves the agent above.
 def agent(input):
     return run_entity(assistant, input)
 

@@ -54,6 +54,6 @@ graph = StateGraph(State).add_node(ask_model).add_node(call_tool)
 graph.add_edge(START, "ask_model").add_edge("call_tool", "ask_model")
 compiled = graph.compile(checkpointer=InMemorySaver())
 
-# What follows serves it.
+# The rest of this file serves the agent above.
 agent = LangGraphAgent(name="default", graph=compiled, emit_interrupt_outcome=True)
 asyncio.run(serve(CopilotRuntime({"default": agent}), port=4000))

@@ -30,7 +30,7 @@ def workflow():
     return AGUIChatWorkflow(llm=llm, backend_tools=[set_color], frontend_tools=[show_card])
 
 
-# What follows serves it.
+# The rest of this file serves the agent above.
 async def agent(input):
     ids = {"threadId": input.thread_id, "runId": input.run_id}
     yield {"type": "RUN_STARTED", **ids}

@@ -20,7 +20,7 @@ def current_weather(city: str) -> str:
 assistant = Agent(name="Assistant", model="gpt-4o-mini", tools=[current_weather])
 
 
-# What follows serves it.
+# The rest of this file serves the agent above.
 def items(message):
     if message.role == "tool":
         call, output = message.tool_call_id, message.content

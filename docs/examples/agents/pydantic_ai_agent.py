@@ -28,7 +28,7 @@ def delete_file(name: str) -> str:
     return "done"
 
 
-# What follows serves it.
+# The rest of this file serves the agent above.
 def agent(input):
     return AGUIAdapter(agent=assistant, run_input=input).run_stream()
 

@@ -31,7 +31,7 @@ assistant = Agent(
     callback_handler=None,
 )
 
-# What follows serves it.
+# The rest of this file serves the agent above.
 behaviors = {
     "set_color": ToolBehavior(state_from_args=lambda call: call.tool_input),
     "delete_file": ToolBehavior(interrupt_on_call=True),

@@ -26,8 +26,8 @@ async def identify_user(request):
 
 @text_agent
 async def hello(input, context):
-    # What the dependency has left in `request.state` is gone here, because a run outlives its
-    # request; what an agent needs goes into User(data=...).
+    # The agent cannot read `request.state`, because a run outlives its request; the data that it
+    # needs goes into User(data=...).
     yield f"Hello {context.user.id}"
 
 

@@ -73,24 +73,13 @@ class Reader:
         wait_until(step)
 
 
-def insistently(call: Callable[[], Any]) -> Any:
-    """What ``call`` returns, made again while the store is unavailable, as a run makes it."""
+def insistently(call: Callable[[], Any], error: type[Exception] = StoreUnavailable) -> Any:
+    """What ``call`` returns, made again while it raises ``error``, as a run makes it."""
     deadline = time.monotonic() + SECONDS
     while True:
         try:
             return call()
-        except StoreUnavailable:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-
-
-def insistently_lost(call: Callable[[], Any]) -> Any:
-    """The same while its answers are lost."""
-    deadline = time.monotonic() + SECONDS
-    while True:
-        try:
-            return call()
-        except StoreAnswerLost:
+        except error:
             assert time.monotonic() < deadline
             time.sleep(0.02)
 
@@ -332,7 +321,7 @@ class SharedStoreTests:
         run = here.opened()
         proxy.close()
         with pytest.raises(StoreUnavailable) as caught:
-            insistently_lost(lambda: here.append(run.key, 0, frame(run.key, 0)))
+            insistently(lambda: here.append(run.key, 0, frame(run.key, 0)), StoreAnswerLost)
         assert not isinstance(caught.value, StoreAnswerLost)
 
     def test_a_run_is_opened_once_though_the_answer_is_lost(self, proxy: Proxy) -> None:

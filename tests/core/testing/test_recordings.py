@@ -132,7 +132,7 @@ def test_fresh_ids_are_those_of_the_replay() -> None:
     (asked,) = events[-1]["outcome"]["interrupts"]
     assert asked["toolCallId"] == "again-run-1-5"
     assert asked["id"].startswith("again-")
-    # What the application says in its own words is left as it is.
+    # Names inside of the application's own values are left as they are, because they are no ids.
     activity = next(e for e in events if e["type"] == "ACTIVITY_SNAPSHOT")
     assert activity["messageId"] == "again-activity"
     assert activity["content"] == {"messageId": "mine", "id": "mine"}
