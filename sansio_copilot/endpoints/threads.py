@@ -31,8 +31,8 @@ _TRIES = 3
 def list_threads(turn: Turn) -> EndpointSteps:
     """GET /threads: the threads that have history, the last updated first.
 
-    Query: ``agentId`` filters, ``includeArchived=true`` shows archived ones as well, ``limit`` and
-    ``cursor`` page.
+    Query: ``agentId`` filters, ``includeArchived=true`` shows archived ones as well,
+    ``waiting=true`` those only that wait for somebody, ``limit`` and ``cursor`` page.
     """
     _check_shared(turn)
     query = _Query.of(turn)
@@ -42,6 +42,7 @@ def list_threads(turn: Turn) -> EndpointSteps:
         None if query.get("includeArchived") == "true" else False,
         query.limit(_MOST_THREADS),
         query.get("cursor") or None,
+        True if query.get("waiting") == "true" else None,
     )
     try:
         page = yield from perform(calls.list_threads(turn.store, wanted))
@@ -238,7 +239,7 @@ def _thread_id(turn: Turn) -> str:
 
 
 def _thread(record: ThreadRecord) -> dict[str, Any]:
-    return {
+    thread = {
         "id": record.thread_id,
         "name": record.name,
         "agentId": record.agent_id,
@@ -249,6 +250,9 @@ def _thread(record: ThreadRecord) -> dict[str, Any]:
         "createdAt": _iso(record.created_at),
         "updatedAt": _iso(record.updated_at),
     }
+    if record.waits_for is not None:
+        thread["waitsFor"] = json_codec.decode(record.waits_for)
+    return thread
 
 
 def _iso(seconds: float) -> str:

@@ -216,13 +216,13 @@ class Conversation:
     def _index(self, entry: Entry) -> None:
         self._set_of(entry)[entry] = None
         if "toolCalls" in entry.message:
-            for call in _calls_of(entry.message):
+            for call in calls_of(entry.message):
                 if call["id"] not in self._calls:
                     self._calls[call["id"]] = ToolCall(call, entry)
 
     def _forget(self, entry: Entry) -> None:
         del self._set_of(entry)[entry]
-        for fields in _calls_of(entry.message):
+        for fields in calls_of(entry.message):
             call = self._calls.get(fields["id"])
             if call is not None and call.carrier is entry:
                 del self._calls[fields["id"]]
@@ -292,7 +292,8 @@ def _pair(first: Entry, last: Entry) -> None:
     first.mate, last.mate = last, first
 
 
-def _calls_of(message: Message) -> list[dict[str, Any]]:
+def calls_of(message: Message) -> list[dict[str, Any]]:
+    """The tool calls of a message; one that a client made up may have anything in their place."""
     calls = message.get("toolCalls")
     if not isinstance(calls, list):
         return []

@@ -54,9 +54,11 @@ from ..events.thinking import UPGRADED
 from ..events.values import measure
 from ..sse import FRAME, NUMBERED_FRAME, frame_data
 from ..stores.protocol import Orphan, RunKey, RunResult
+from . import waits
 from .continuation import DELTAS, Continuation
 from .report import sum_up
 from .result import compacted_result, messages_of
+from .waits import Waits
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +95,7 @@ class RunRecorder:
     __slots__ = (
         *("_compactor", "_expander", "_finalizer", "_folder", "_going", "_input", "_input_bytes"),
         *("_key", "_known", "_patch_bytes", "_position", "_raw_events", "_result_due", "_results"),
-        *("_token", "_unknown_types", "_upgrade", "_verifier", "_verify", "_warned"),
+        *("_token", "_unknown_types", "_upgrade", "_verifier", "_verify", "_waits", "_warned"),
         *("error", "failure", "has_failed", "result", "size", "teller", "terminal", "usage"),
     )
 
@@ -122,6 +124,7 @@ class RunRecorder:
         self._patch_bytes = patch_bytes
         self._begin(messages_of(input))
         self._finalizer = Finalizer()
+        self._waits = Waits()
         self._going: Continuation | None = None
         self._warned = False
         self._unknown_types: set[str] = set()
@@ -224,6 +227,8 @@ class RunRecorder:
         )
         self.terminal = True
         frames: list[bytes] = []
+        if closing:
+            self._waits.give_up()
         for event in closing[:-1]:
             self._verify(event)
         if closing and stop_requested:
@@ -351,6 +356,8 @@ class RunRecorder:
         if type_ == "RUN_ERROR":
             self._end_messages()
         compact.HANDLERS.get(type_, compact.KEEP)(self._compactor, event)
+        if type_ in waits.OBSERVED:
+            self._waits.observe(event)
         if type_ in OBSERVED:
             self._finalizer.observe(event)
             self.terminal = self._finalizer.terminal
@@ -398,7 +405,9 @@ class RunRecorder:
     def _result(self, now: float) -> RunResult | None:
         token = self._token or self._key.token.encode()
         try:
-            result = compacted_result(token, self._compactor, self._folder, now)
+            result = compacted_result(
+                token, self._compactor, self._folder, self._waits, self._input, now
+            )
         except (ValueError, RecursionError) as error:
             # Deltas, each of them harmless, can build what cannot be copied or written any more.
             logger.error("run %r leaves no history: %s", self._key.run_id, error)

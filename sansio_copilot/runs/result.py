@@ -9,12 +9,18 @@ from .. import json_codec
 from ..events import Compactor, MessageFolder
 from ..sse import COMPACTED_FRAME
 from ..stores.protocol import RunResult
+from .waits import Waits
 
 
 def compacted_result(
-    token: bytes, compactor: Compactor, folder: MessageFolder, now: float
+    token: bytes,
+    compactor: Compactor,
+    folder: MessageFolder,
+    waits: Waits,
+    run_input: Mapping[str, Any] | None,
+    now: float,
 ) -> RunResult:
-    """The result of a run whose events both machines have been fed.
+    """The result of a run whose events the machines have been fed.
 
     The reference compacts a run again when it replays it. That would change nothing here, because
     each message and tool call has ended.
@@ -40,6 +46,7 @@ def compacted_result(
         state,
         frozenset(message_ids),
         now,
+        waits.told(messages, run_input),
     )
 
 

@@ -116,6 +116,7 @@ def copy_thread(
             state if is_last and state else None,
             run.message_ids,
             ended_at,
+            record.waits_for if is_last else None,
         )
         yield from perform(calls.close_run(target, opened.key, 0, b"", result))
     changes = {"name": record.name, "archived": record.archived}

@@ -64,6 +64,7 @@ class KeptRun:
             size += len(self.compacted.data)
         elif (result := self.result) is not None:
             size += len(result.frames) + len(result.messages or b"") + len(result.state or b"")
+            size += len(result.waits_for or b"")
             size += size_of_ids(result.message_ids)
         return size
 
@@ -87,6 +88,7 @@ class KeptThread:
     live: KeptRun | None = None
     messages: bytes = b"[]"
     state: bytes | None = None
+    waits_for: bytes | None = None
     message_ids: dict[str, int] = attrs.field(factory=dict)
     created_at: float = 0.0
     updated_at: float = 0.0
@@ -109,7 +111,8 @@ class KeptThread:
         """The line in a list of a thread that has history."""
         agent_id = self.history[-1].agent_id
         return ThreadRecord(
-            self.thread_id, agent_id, self.created_at, self.updated_at, self.name, self.archived
+            *(self.thread_id, agent_id, self.created_at, self.updated_at),
+            *(self.name, self.archived, None if self.open_runs else self.waits_for),
         )
 
     def answers(self, query: ThreadQuery) -> bool:
@@ -119,6 +122,7 @@ class KeptThread:
             and self.owner == query.owner
             and query.agent_id in (None, self.history[-1].agent_id)
             and query.archived in (None, self.archived)
+            and query.waiting in (None, self.waits_for is not None and not self.open_runs)
         )
 
     def count_message_ids(self, run: KeptRun, by: int) -> None:
@@ -133,7 +137,7 @@ class KeptThread:
         """What it takes now, its runs left out."""
         size = THREAD_BYTES + getsizeof(self.thread_id) + getsizeof(self.name)
         size += 0 if self.owner is None else getsizeof(self.owner)
-        return size + len(self.messages) + len(self.state or b"")
+        return size + len(self.messages) + len(self.state or b"") + len(self.waits_for or b"")
 
 
 def size_of_ids(message_ids: Collection[str]) -> int:

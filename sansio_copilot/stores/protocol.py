@@ -135,6 +135,8 @@ class RunResult:
     :param state: the thread's state after the run as JSON; None if the run set none.
     :param message_ids: ids of the messages in ``frames``.
     :param ended_at: seconds since the epoch.
+    :param waits_for: what the thread waits for when the run has ended, as JSON; None for nothing.
+        It is told as long as the run is the last of its thread; see :class:`ThreadRecord`.
     """
 
     frames: bytes
@@ -142,6 +144,7 @@ class RunResult:
     state: bytes | None = None
     message_ids: frozenset[str] = frozenset()
     ended_at: float = 0.0
+    waits_for: bytes | None = None
 
 
 class Signal(enum.Enum):
@@ -214,6 +217,8 @@ class ThreadRecord:
 
     :param agent_id: the agent of the last run.
     :param name: what a person called it; None if nobody did.
+    :param waits_for: :attr:`RunResult.waits_for` of its last run; None if that waits for nothing,
+        and while a run of the thread is open.
     """
 
     thread_id: str
@@ -222,6 +227,7 @@ class ThreadRecord:
     updated_at: float
     name: str | None = None
     archived: bool = False
+    waits_for: bytes | None = None
 
 
 @attrs.frozen
@@ -233,6 +239,7 @@ class ThreadQuery:
     :param archived: whether they are archived; None for both.
     :param limit: how many at most; at least 1.
     :param cursor: :attr:`ThreadPage.next_cursor` of the page in front of it; None for the first.
+    :param waiting: whether they wait for something; None for both.
     """
 
     owner: str | None = None
@@ -240,6 +247,7 @@ class ThreadQuery:
     archived: bool | None = None
     limit: int = 1000
     cursor: str | None = None
+    waiting: bool | None = None
 
 
 @attrs.frozen

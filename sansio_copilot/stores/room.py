@@ -87,6 +87,7 @@ class Room:
         if run is thread.history[-1]:
             thread.messages = thread.messages if result.messages is None else result.messages
             thread.state = thread.state if result.state is None else result.state
+            thread.waits_for = result.waits_for
             self.measure(thread)
         run.result, run.compacted = None, Stream(result.frames)
         run.message_ids = tuple(result.message_ids)
@@ -161,7 +162,7 @@ class Room:
         for run in thread.history:
             self._drop(thread, run)
         thread.history = []
-        thread.messages, thread.state = b"[]", None
+        thread.messages, thread.state, thread.waits_for = b"[]", None, None
         thread.name, thread.archived = None, False
         self.measure(thread)
 

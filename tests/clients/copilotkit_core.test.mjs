@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 
-import { CopilotKitCore } from "@copilotkit/core";
+import { CopilotKitCore, ɵcreateThreadStore as createThreadStore } from "@copilotkit/core";
 
 import {
   expectComplaints,
@@ -437,5 +437,34 @@ describe("CopilotKitCore reports", () => {
     await run;
     assert.equal(lastText(agent), "the beginning, the rest");
     assert.deepEqual(first.errors, []);
+  });
+});
+
+describe("CopilotKitCore lists threads", () => {
+  test("and a page sees of each what it waits for", patience, async () => {
+    const threadId = fresh("thread");
+    const tools = [{ name: "get_weather", description: "", parameters: {} }];
+    const messages = [userMessage("?")];
+    const run = { threadId, runId: fresh("run"), messages, tools, state: {}, context: [] };
+    const response = await fetch(`${runtimeUrl}/agent/weather/run`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ ...run, forwardedProps: {} }),
+    });
+    await response.text();
+
+    const store = createThreadStore({ fetch });
+    store.start();
+    store.setContext({ runtimeUrl, headers: {}, agentId: "weather" });
+    const threads = await new Promise((resolve) => {
+      store.select(store.selectors.threads).subscribe((found) => found.length && resolve(found));
+    });
+    store.stop();
+    const { waitsFor } = threads.find(({ id }) => id === threadId);
+    assert.deepEqual(waitsFor.interrupts, []);
+    assert.deepEqual(
+      waitsFor.toolCalls.map(({ name }) => name),
+      ["get_weather"],
+    );
   });
 });

@@ -81,6 +81,7 @@ class ModelThread:
     open: list[ModelRun] = attrs.field(factory=list)
     messages: bytes = b"[]"
     state: bytes | None = None
+    waits_for: bytes | None = None
     created_at: float = 0.0
     updated_at: float = 0.0
     name: str | None = None
@@ -265,6 +266,7 @@ class ModelStore:
             thread.updated_at,
             thread.name,
             thread.archived,
+            None if thread.open else thread.waits_for,
         )
 
     def read_history(self, thread_id: str) -> ThreadHistory:
@@ -308,7 +310,7 @@ class ModelStore:
         total = sum(len(self.runs[key].data) for key in self.unread)
         for thread_id, thread in self.threads.items():
             total += THREAD_BYTES + sys.getsizeof(thread_id) + sys.getsizeof(thread.name)
-            total += len(thread.messages) + len(thread.state or b"")
+            total += len(thread.messages) + len(thread.state or b"") + len(thread.waits_for or b"")
             total += sum(self._fixed(run) for run in thread.history)
             for run in thread.history:
                 assert run.result is not None
@@ -321,6 +323,7 @@ class ModelStore:
             if run.result is not None:
                 total += len(run.result.frames) + len(run.result.messages or b"")
                 total += len(run.result.state or b"") + _size_of_ids(run.result.message_ids)
+                total += len(run.result.waits_for or b"")
         return total
 
     def _fixed(self, run: ModelRun) -> int:
@@ -347,6 +350,7 @@ class ModelStore:
         if run is thread.history[-1]:
             thread.messages = thread.messages if result.messages is None else result.messages
             thread.state = thread.state if result.state is None else result.state
+            thread.waits_for = result.waits_for
         if self.max_runs_per_thread and len(thread.history) > self.max_runs_per_thread:
             self._drop([thread.history.pop(0)])
         for old in thread.history:

@@ -6,7 +6,14 @@ from typing import Any
 
 import attrs
 
-from ...stores.protocol import Orphan, RunRequest, Signal, ThreadOfAnother, ThreadOwner
+from ...stores.protocol import (
+    Orphan,
+    RunRequest,
+    Signal,
+    ThreadOfAnother,
+    ThreadOwner,
+    ThreadQuery,
+)
 from .driven import Driven, StoreTests, Told, frame, result_of
 
 
@@ -118,11 +125,14 @@ class SupersedingStoreConformance(StoreTests):
         store.watch_run(first.key, told)
         second = store.opened("t", "second")
         self.wait_until(lambda: told.signals[-1:] == [Signal.STOP])
-        store.close_run(second.key, 0, b"", result_of(second.key, "2", messages=b"[2]"))
+        left = result_of(second.key, "2", messages=b"[2]", waits_for=b"[2]")
+        store.close_run(second.key, 0, b"", left)
         one = frame(first.key, 0)
         assert store.append(first.key, 0, one) is Signal.STOP
         assert store.rest(store.open_cursor("t", None, None))[1] is False
+        assert store.listed(ThreadQuery())[0].waits_for is None, "the first is open"
         store.close_run(first.key, len(one), b"", result_of(first.key, "1", messages=b"[1]"))
+        assert store.listed(ThreadQuery())[0].waits_for == b"[2]"
         assert store.history("t", "frames") == frame(first.key, "c0", "1") + frame(
             second.key, "c0", "2"
         )

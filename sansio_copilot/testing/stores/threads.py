@@ -98,6 +98,60 @@ class ThreadTests(StoreTests):
         assert store.update_thread("t", {"name": None, "archived": False}, None).name is None
         assert store.update_thread("nobody's", {"name": "n"}, None) is None
 
+    def test_a_thread_tells_what_its_last_run_waits_for(self) -> None:
+        store = self.new()
+        store.ended("t", "1", waits_for=b'{"a":1}', ended_at=5.0)
+        store.ended("idle", "1", ended_at=4.0)
+        (record, idle) = store.listed(ThreadQuery())
+        assert (record.waits_for, idle.waits_for) == (b'{"a":1}', None)
+        assert store.update_thread("t", {"archived": True}, None).waits_for == b'{"a":1}'
+        # It is not waited for while a run is open, which may be the answer.
+        run = store.opened()
+        assert store.listed(ThreadQuery())[0].waits_for is None
+        assert store.update_thread("t", {"archived": False}, None).waits_for is None
+        # A run that leaves nothing has answered nothing.
+        store.close_run(run.key, 0, b"", None)
+        assert store.listed(ThreadQuery()) == [record, idle]
+        store.ended("t", "2", ended_at=6.0)
+        assert store.listed(ThreadQuery())[0].waits_for is None
+
+    def test_what_waits_comes_with_the_terminal_event_and_may_be_taken_back(self) -> None:
+        store = self.new()
+        first = store.opened()
+        end = frame(first.key, 0)
+        waiting = result_of(first.key, "1", waits_for=b"[1]", ended_at=1.0)
+        store.append(first.key, 0, end, waiting)
+        second = store.opened(run_id="2")
+        assert store.listed(ThreadQuery())[0].waits_for is None
+        store.append(second.key, 0, end, result_of(second.key, "2", waits_for=b"[2]"))
+        store.append(second.key, len(end), end)
+        store.close_run(second.key, 2 * len(end), b"", result_of(second.key, "3", ended_at=2.0))
+        assert store.listed(ThreadQuery())[0].waits_for is None
+        third = store.opened(run_id="3")
+        waiting = result_of(third.key, "4", waits_for=b"[3]", ended_at=3.0)
+        store.append(third.key, 0, end, waiting)
+        store.close_run(third.key, len(end), b"", waiting)
+        assert store.listed(ThreadQuery())[0].waits_for == b"[3]"
+
+    def test_a_list_may_be_of_threads_that_wait(self) -> None:
+        store = self.new()
+        for number in range(5):
+            waits_for = b"{}" if number % 2 else None
+            store.ended(f"t{number}", "1", ended_at=float(number), waits_for=waits_for)
+        store.ended("hers", "1", owner="ann", waits_for=b"{}")
+
+        def ids(waiting: bool, owner: str | None = None) -> list[str]:
+            query = ThreadQuery(owner, limit=1, waiting=waiting)
+            return [one.thread_id for one in store.listed(query)]
+
+        assert (ids(True), ids(False)) == (["t3", "t1"], ["t4", "t2", "t0"])
+        assert (ids(True, "ann"), ids(False, "ann")) == (["hers"], [])
+        store.opened("t3", "2")
+        assert (ids(True), ids(False)) == (["t1"], ["t4", "t3", "t2", "t0"])
+        store.clear(None)
+        store.ended("t1", "1")
+        assert ids(True) == []
+
     def test_a_deleted_thread_leaves_nothing_and_its_live_run_is_stopped(self) -> None:
         store, told = self.new(), Told()
         key = store.ended("t", "1", message_ids=frozenset({"m"}))

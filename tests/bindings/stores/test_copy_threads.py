@@ -31,6 +31,7 @@ def test_threads_are_copied_once_and_stay_as_they_were(
     for number in range(12):
         old.ended(f"t{number}", event, ended_at=float(number + 1), messages=b"[%d]" % number)
     old.update_thread("t3", {"name": "Named", "archived": True}, None)
+    old.ended("t4", event, waits_for=b'{"toolCalls":[]}', ended_at=20.0)
     for owner in ("ann", "bob"):
         old.ended(f"{owner}'s", event, owner=owner, ended_at=30.0)
     owners = (None, "ann", "bob")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from copilot_bindings.stores import StoreError
 from copilot_bindings.stores.postgres import PostgresStore, link, reads
 from copilot_bindings.stores.postgres.listener import Listener
 from sansio_copilot import StoreAnswerLost, StoreUnavailable
+from sansio_copilot.stores.protocol import ThreadQuery
 from sansio_copilot.testing.stores.driven import frame
 
 from .shared import SharedStoreTests
@@ -145,6 +147,45 @@ class TestPostgresStore(SharedStoreTests):
         store = self.make()
         with pytest.raises(StoreError, match="version 99"):
             store.open()
+
+    def test_a_process_of_the_release_before_goes_on_behind_a_migration(self) -> None:
+        old = (Path(__file__).parent / "postgres_version_1.sql").read_text("utf-8")
+        with self.server.connect() as db:
+            db.execute(f"CREATE SCHEMA {self.schema}")
+            db.execute(f"CREATE TABLE {self.schema}.version AS SELECT 1 AS version")
+            db.execute(old.replace("SCHEMA", self.schema))
+
+            def call(name: str, *arguments: str) -> Any:
+                said = f"SELECT * FROM {self.schema}.{name}({', '.join(arguments)})"
+                return db.execute(said).fetchone()
+
+            def opened() -> int:
+                keeping = ("'5 s'", "'1 min'", "4", "0", "false", "'{}'")
+                asked = ("1", "'t'", "'-'", "'r'", "'agent'", "'old'", "1", "'9 s'", *keeping)
+                run: int = call("open_run", *asked)[1]
+                return run
+
+            def append(run: int, frames: str) -> Any:
+                nothing = ("false", "NULL", "NULL", "NULL", "NULL", "NULL", "0")
+                return call("append", "1", f"{run}", "'old'", "0", "'9 s'", frames, *nothing)
+
+            def close(run: int, at: int, ended: int) -> Any:
+                keeping = ("'1 min'", "4", "0", "1")
+                left = ("'{0}'", "'{data}'", "'[1]'", "NULL", "'{}'", f"{ended}")
+                return call("close_run", "1", f"{run}", f"{at}", "'y'", *keeping, *left)
+
+            assert close(opened(), 0, 5)[0] == "closed"
+            run = opened()
+            assert append(run, "'x'")[0] == 0
+            store = self.process()
+            (record,) = store.listed(ThreadQuery())
+            assert (record.thread_id, record.updated_at, record.waits_for) == ("t", 5.0, None)
+            assert append(run, "'x'")[0] == 0
+            assert close(run, 1, 6)[0] == "closed"
+        assert store.history("t", "messages") == b"[1]"
+        assert store.history("t", "frames") == b"datadata"
+        store.ended("t", "4", waits_for=b"{}", ended_at=7.0)
+        assert store.listed(ThreadQuery(waiting=True))[0].updated_at == 7.0
 
     def test_a_password_is_not_told(self) -> None:
         store = PostgresStore("postgresql://me:secret@127.0.0.1:1/threads")

@@ -30,6 +30,7 @@ from sansio_copilot.stores.protocol import (
     ThreadBusy,
     ThreadQuery,
 )
+from sansio_copilot.testing.stores import Driven
 
 
 def frame(key: RunKey, position: int | str, data: str = "{}") -> bytes:
@@ -278,8 +279,26 @@ class TestFiles:
         with sqlite3.connect(store.path) as db:
             db.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
         db.close()
-        with pytest.raises(StoreError, match="its schema has version 2, and this release knows 1"):
+        known = len(MIGRATIONS)
+        said = f"its schema has version {known + 1}, and this release knows {known}"
+        with pytest.raises(StoreError, match=said):
             store.open()
+
+    def test_one_of_the_first_version_is_brought_to_this_one(self, tmp_path: Path) -> None:
+        """A process was killed when its run had sent its terminal event."""
+        with sqlite3.connect(tmp_path / "old.db") as db:
+            db.executescript((Path(__file__).parent / "sqlite_version_1.sql").read_text("utf-8"))
+        db.close()
+        store = Driven(SQLiteStore(tmp_path / "old.db"), lambda awaitable: awaitable)
+        store.open()
+        (record,) = store.listed(ThreadQuery())
+        assert (record.thread_id, record.updated_at, record.waits_for) == ("t", 5.0, None)
+        assert store.orphans(10) == []
+        assert store.history("t", "messages") == b"[1,2]"
+        assert store.history("t", "frames").count(b"data: ") == 3
+        store.ended("t", "4", waits_for=b"{}", ended_at=7.0)
+        assert store.listed(ThreadQuery(waiting=True))[0].updated_at == 7.0
+        store.close()
 
     def test_a_damaged_one_is_named(self, store: SQLiteStore) -> None:
         for number in range(200):

@@ -76,6 +76,35 @@ class TestPaging:
         assert answer.json()["details"].startswith(query.partition("=")[0])
 
 
+def asks(input: Any, context: Any) -> Iterator[dict[str, Any]]:
+    """Ask a person, and end when that person has answered."""
+    ids = {"threadId": input.thread_id, "runId": input.run_id}
+    yield {"type": "RUN_STARTED", **ids}
+    if not input.resume:
+        interrupts = [{"id": "i", "reason": "approval"}]
+        yield {
+            "type": "RUN_FINISHED",
+            **ids,
+            "outcome": {"type": "interrupt", "interrupts": interrupts},
+        }
+        return
+    yield {"type": "RUN_FINISHED", **ids}
+
+
+def test_a_list_shows_which_threads_wait_and_may_be_of_those() -> None:
+    made = Client(CopilotRuntime({"default": asks, "hello": hello}))
+    made.post(f"{BASE}/agent/default/run", json=run_input("asks"))
+    made.post(f"{BASE}/agent/hello/run", json=run_input("idle"))
+    threads = {one["id"]: one for one in made.get(f"{BASE}/threads").json()["threads"]}
+    waits = {"interrupts": [{"id": "i", "reason": "approval"}], "toolCalls": []}
+    assert threads["asks"]["waitsFor"] == waits
+    assert "waitsFor" not in threads["idle"]
+    assert ids(made.get(f"{BASE}/threads?waiting=true")) == ["asks"]
+    answer = {"interruptId": "i", "status": "resolved", "payload": True}
+    made.post(f"{BASE}/agent/default/run", json={**run_input("asks", "again"), "resume": [answer]})
+    assert ids(made.get(f"{BASE}/threads?waiting=true")) == []
+
+
 class TestMutations:
     def test_they_are_refused_unless_allowed(self) -> None:
         made = client("a", mutations=False)

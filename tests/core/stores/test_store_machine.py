@@ -89,6 +89,7 @@ RESULTS = st.none() | st.builds(
     st.sampled_from([None, b"{}", b'{"a":1}', b"null"]),
     MESSAGE_IDS,
     st.floats(0, 9),
+    st.sampled_from([None, b"{}"]),
 )
 
 

@@ -25,7 +25,6 @@ from ..texts import from_bytes, number_of, owner_from_bytes, owner_to_bytes, to_
 
 _RUNS_AT_ONCE = 512
 _ROWS_AT_ONCE = 512
-RECORD = "thread_id, agent_id, created_at, updated_at, name, archived"
 
 
 @attrs.frozen
@@ -191,6 +190,18 @@ def _batch(chunks: list[bytes], cursor: Cursor) -> Batch:
 # Threads
 
 
+def columns(schema: str) -> str:
+    """The columns of a thread that :func:`record` makes a line of a list from."""
+    return (
+        "thread_id, agent_id, created_at, updated_at, name, archived,"
+        f" CASE WHEN waits_for IS NULL OR {_has_open(schema)} THEN NULL ELSE waits_for END"
+    )
+
+
+def _has_open(schema: str) -> str:
+    return f"EXISTS (SELECT 1 FROM {schema}.run WHERE run.thread = thread.id AND run.state = 0)"
+
+
 def text(schema: str, thread_id: str, column: str, owner: str | None) -> Steps[bytes | None]:
     """The messages or the state of a thread; None if there are none."""
     (rows,) = yield [
@@ -237,13 +248,16 @@ def list_threads(schema: str, query: ThreadQuery) -> Steps[ThreadPage]:
     if query.archived is not None:
         conditions.append("archived = %s")
         values.append(query.archived)
+    if query.waiting is not None:
+        waits = f"waits_for IS NOT NULL AND NOT {_has_open(schema)}"
+        conditions.append(waits if query.waiting else f"NOT ({waits})")
     if query.cursor is not None:
         updated_at, thread_id = place_at(query.cursor)
         conditions.append("updated_at <= %s AND (updated_at < %s OR thread_id > %s)")
         values += [updated_at, updated_at, to_bytes(thread_id)]
     (rows,) = yield [
         (
-            f"SELECT {RECORD} FROM {schema}.thread WHERE {' AND '.join(conditions)}"
+            f"SELECT {columns(schema)} FROM {schema}.thread WHERE {' AND '.join(conditions)}"
             " ORDER BY updated_at DESC, thread_id LIMIT %s",
             (*values, query.limit + 1),
             0,
@@ -262,7 +276,7 @@ def threads_of_all(schema: str, cursor: str | None, limit: int) -> Steps[OwnedTh
     """
     (rows,) = yield [
         (
-            f"SELECT {RECORD}, owner, id FROM {schema}.thread WHERE id > %s AND runs > 0"
+            f"SELECT {columns(schema)}, owner, id FROM {schema}.thread WHERE id > %s AND runs > 0"
             " ORDER BY id LIMIT %s",
             (number_of(cursor), limit),
             0,
@@ -274,7 +288,7 @@ def threads_of_all(schema: str, cursor: str | None, limit: int) -> Steps[OwnedTh
 
 def record(row: tuple[Any, ...]) -> ThreadRecord:
     """The line of a list that a row of a thread is."""
-    thread_id, agent_id, created_at, updated_at, name, archived = row
+    thread_id, agent_id, created_at, updated_at, name, archived, waits_for = row
     return ThreadRecord(
         from_bytes(thread_id),
         from_bytes(agent_id),
@@ -282,4 +296,5 @@ def record(row: tuple[Any, ...]) -> ThreadRecord:
         updated_at,
         None if name is None else from_bytes(name),
         archived,
+        waits_for,
     )

@@ -32,7 +32,7 @@ from .names import lock_of
 HANDED = timedelta(seconds=5)
 """For how long an orphan is the business of who was handed it."""
 _SIGNALS = {0: Signal.CONTINUE, 1: Signal.STOP, 2: Signal.SEALED}
-_RESULT = "%s::bigint[], %s::bytea[], %s::bytea, %s::bytea, %s::bytea[], %s"
+_RESULT = "%s::bigint[], %s::bytea[], %s::bytea, %s::bytea, %s::bytea[], %s, %s::bytea"
 
 
 @attrs.frozen(eq=False)
@@ -252,8 +252,8 @@ class Runs:
 def result_arguments(result: RunResult | None) -> tuple[Any, ...]:
     """A result as the functions take it."""
     if result is None:
-        return ([], [], None, None, [], 0.0)
+        return ([], [], None, None, [], 0.0, None)
     cut = list(pieces(result.frames))
     ids = [to_bytes(one) for one in sorted(result.message_ids)]
     ats, data = [at for at, _ in cut], [piece for _, piece in cut]
-    return (ats, data, result.messages, result.state, ids, result.ended_at)
+    return (ats, data, result.messages, result.state, ids, result.ended_at, result.waits_for)

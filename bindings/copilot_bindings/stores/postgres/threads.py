@@ -11,7 +11,7 @@ from sansio_copilot.stores.protocol import ThreadRecord
 from ..pipeline import Steps
 from ..texts import owner_to_bytes, to_bytes
 from .names import lock_of
-from .reads import RECORD, record
+from .reads import columns, record
 from .runs import Runs
 
 _AT_ONCE = 100
@@ -34,7 +34,7 @@ def update(
     (rows,) = yield [
         (
             f"UPDATE {schema}.thread SET {', '.join(assignments)}"
-            f" WHERE thread_id = %s AND owner = %s AND runs > 0 RETURNING {RECORD}",
+            f" WHERE thread_id = %s AND owner = %s AND runs > 0 RETURNING {columns(schema)}",
             (*values, thread, owner_to_bytes(owner)),
             lock_of(thread),
         )

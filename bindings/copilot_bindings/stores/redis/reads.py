@@ -27,7 +27,8 @@ from .names import Names, from_owner_and_thread
 
 _RUNS_AT_ONCE = 512
 _THREADS_AT_ONCE = 256
-_FIELDS = ("id", "agent", "created", "updated", "name", "archived", "owner", "runs")
+_RECORD = ("id", "agent", "created", "updated", "name", "archived", "waits", "busy")
+_FIELDS = (*_RECORD, "owner", "runs")
 
 
 @attrs.frozen
@@ -176,8 +177,8 @@ def threads_of_all(names: Names, cursor: str | None, limit: int) -> Steps[OwnedT
     if threads:
         rows = yield [("HMGET", names.thread(one), *_FIELDS) for one in threads]
     # A thread may be gone that is still in the list.
-    there = [row for row in rows if row[0] is not None and int(row[7] or 0) > 0]
-    owned = tuple([(owner_from_bytes(row[6]).owner, record(row)) for row in there])
+    there = [row for row in rows if row[0] is not None and int(row[9] or 0) > 0]
+    owned = tuple([(owner_from_bytes(row[8]).owner, record(row)) for row in there])
     return OwnedThreads(owned, str(int(behind)) if int(behind) else None)
 
 
@@ -235,10 +236,11 @@ def _answers(row: list[Any], owner: bytes, query: ThreadQuery) -> bool:
     """Whether a thread is one of those that are asked for."""
     return (
         row[0] is not None
-        and row[6] == owner
-        and int(row[7] or 0) > 0
+        and row[8] == owner
+        and int(row[9] or 0) > 0
         and (query.agent_id is None or to_bytes(query.agent_id) == row[1])
         and (query.archived is None or query.archived == (row[5] == b"1"))
+        and (query.waiting is None or query.waiting == (_waits(row) is not None))
     )
 
 
@@ -252,4 +254,11 @@ def record(row: list[Any]) -> ThreadRecord:
         float(updated_at),
         None if name is None else from_bytes(name),
         archived == b"1",
+        _waits(row),
     )
+
+
+def _waits(row: list[Any]) -> bytes | None:
+    """What a thread waits for, which it does not while a run of it is open."""
+    waits: bytes | None = row[6] if row[7] is None else None
+    return waits

@@ -261,7 +261,7 @@ def result_arguments(result: RunResult | None) -> tuple[Any, ...]:
         return ("0",)
     return (
         *("1", result.frames, result.messages or b"", result.state or b""),
-        *(packed(sorted(result.message_ids)), repr(result.ended_at)),
+        *(packed(sorted(result.message_ids)), repr(result.ended_at), result.waits_for or b""),
     )
 
 

@@ -6,13 +6,13 @@ other keys of it:
 
 =========== =======================================================================================
 ``T``       hash of the thread: ``id owner agent created updated name archived runs last messages
-            mrun state srun``
+            state waits``, and ``busy`` while a run of it is open
 ``T:runs``  sorted set of the numbers of its runs, open ones and history
 ``T:open``  sorted set of those that are open
 ``T:ids``   hash: how many runs of the history have a message of that id
 ``T:r:N``   hash of a run: ``run agent state proc lease stop sealable opened size ids ended
-            messages json detached``. ``state`` is 0 while it is open, 1 as history, 2 if it left
-            nothing. ``lease`` is when it runs out, in milliseconds of the server's clock
+            messages json waits detached``. ``state`` is 0 while it is open, 1 as history, 2 if it
+            left nothing. ``lease`` is when it runs out, in milliseconds of the server's clock
 ``T:l:N``   string: its frames as they were appended
 ``T:h:N``   string: its compacted frames; of an open run, what it would leave
 =========== =======================================================================================
@@ -71,16 +71,18 @@ local function drop_ids(n)
 end
 local function withdraw(n)
   redis.call('DEL', hk(n))
-  redis.call('HDEL', rk(n), 'ids', 'ended', 'messages', 'json')
+  redis.call('HDEL', rk(n), 'ids', 'ended', 'messages', 'json', 'waits')
   redis.call('HSET', rk(n), 'sealable', '0')
 end
--- A result comes as six arguments from index i on: a flag, frames, messages, state, ids, ended_at.
+-- A result comes as seven arguments from index i on: a flag, frames, messages, state, ids, ended_at
+-- and what is waited for.
 local function add_result(n, i)
   redis.call('SET', hk(n), ARGV[i + 1])
   redis.call('HSET', rk(n), 'sealable', '1', 'ids', ARGV[i + 4], 'ended', ARGV[i + 5])
-  redis.call('HDEL', rk(n), 'messages', 'json')
+  redis.call('HDEL', rk(n), 'messages', 'json', 'waits')
   if ARGV[i + 2] ~= '' then redis.call('HSET', rk(n), 'messages', ARGV[i + 2]) end
   if ARGV[i + 3] ~= '' then redis.call('HSET', rk(n), 'json', ARGV[i + 3]) end
+  if ARGV[i + 6] ~= '' then redis.call('HSET', rk(n), 'waits', ARGV[i + 6]) end
 end
 local function add(n, at, frames)
   local size = redis.call('STRLEN', lk(n))
@@ -114,9 +116,11 @@ local function drop(n, seconds)
 end
 -- Ends a run; whether it leaves history is whether it has a result and its thread is there.
 local function finish(n, has_result, resume, resumable, most)
-  local r = redis.call('HMGET', rk(n), 'agent', 'messages', 'json', 'ids', 'ended', 'detached')
+  local r = redis.call('HMGET', rk(n), 'agent', 'messages', 'json', 'ids', 'ended', 'detached',
+                       'waits')
   redis.call('HSET', rk(n), 'proc', '', 'sealable', '0', 'stop', '0')
   redis.call('ZREM', T .. ':open', n)
+  if redis.call('ZCARD', T .. ':open') == 0 then redis.call('HDEL', T, 'busy') end
   if has_result and not r[6] then
     redis.call('HSET', rk(n), 'state', '1')
     local t = redis.call('HMGET', T, 'runs', 'updated', 'mrun', 'srun')
@@ -137,10 +141,11 @@ local function finish(n, has_result, resume, resumable, most)
     local last = kept[1]
     if last == n then
       redis.call('HSET', T, 'agent', r[1])
+      if r[7] then redis.call('HSET', T, 'waits', r[7]) else redis.call('HDEL', T, 'waits') end
       if r[2] then redis.call('HSET', T, 'messages', r[2]) end
       if r[3] then redis.call('HSET', T, 'state', r[3]) end
     end
-    redis.call('HDEL', rk(n), 'messages', 'json')
+    redis.call('HDEL', rk(n), 'messages', 'json', 'waits')
     if r[4] and r[4] ~= '' then
       for _, id in ipairs(unpacked(r[4])) do redis.call('HINCRBY', T .. ':ids', id, 1) end
     end
@@ -249,7 +254,7 @@ end
 local t = redis.call('TIME')
 local last = tonumber(redis.call('HGET', T, 'last') or '0')
 local n = string.format('%.0f', math.max(t[1] * 1000000 + t[2], last + 1))
-redis.call('HSET', T, 'id', id, 'owner', owner, 'last', n)
+redis.call('HSET', T, 'id', id, 'owner', owner, 'last', n, 'busy', '1')
 redis.call('HSETNX', T, 'runs', '0')
 redis.call('HSETNX', T, 'archived', '0')
 redis.call('HSET', rk(n), 'run', run, 'agent', agent, 'state', '0', 'proc', proc,
@@ -418,7 +423,8 @@ if is_anothers(owner) or tonumber(redis.call('HGET', T, 'runs')) == 0 then retur
 if ARGV[3] == 'set' then redis.call('HSET', T, 'name', ARGV[4])
 elseif ARGV[3] == 'unset' then redis.call('HDEL', T, 'name') end
 if ARGV[5] ~= '' then redis.call('HSET', T, 'archived', ARGV[5]) end
-return redis.call('HMGET', T, 'id', 'agent', 'created', 'updated', 'name', 'archived')
+return redis.call('HMGET', T, 'id', 'agent', 'created', 'updated', 'name', 'archived', 'waits',
+                  'busy')
 """,
 )
 
@@ -441,7 +447,7 @@ for _, n in ipairs(redis.call('ZRANGE', T .. ':runs', 0, -1)) do
 end
 redis.call('DEL', T .. ':ids')
 if keep_open and next(open) then
-  redis.call('HDEL', T, 'messages', 'state', 'name', 'agent', 'created', 'updated')
+  redis.call('HDEL', T, 'messages', 'state', 'name', 'agent', 'created', 'updated', 'waits')
   redis.call('HSET', T, 'runs', '0', 'archived', '0')
 else
   redis.call('DEL', T, T .. ':runs', T .. ':open')

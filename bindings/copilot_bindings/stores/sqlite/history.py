@@ -31,9 +31,9 @@ def add_result(tx: Transaction, run: int, result: RunResult) -> None:
         db.execute("INSERT INTO history (id, data) VALUES (?, ?)", (base | at, piece))
     ids = json.dumps(sorted(result.message_ids), separators=(",", ":"))
     db.execute(
-        "INSERT INTO outcome (run, conversation, state, message_ids, ended_at)"
-        " VALUES (?, ?, ?, ?, ?)",
-        (run, result.messages, result.state, ids, result.ended_at),
+        "INSERT INTO outcome (run, conversation, state, message_ids, ended_at, waits_for)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        (run, result.messages, result.state, ids, result.ended_at, result.waits_for),
     )
 
 
@@ -55,6 +55,7 @@ class Left:
     has_state: bool
     message_ids: Iterable[str]
     ended_at: float
+    waits_for: bytes | None
 
     @classmethod
     def by(cls, result: RunResult) -> Left:
@@ -64,17 +65,18 @@ class Left:
             result.state is not None,
             result.message_ids,
             result.ended_at,
+            result.waits_for,
         )
 
     @classmethod
     def stored(cls, db: sqlite3.Connection, run: int) -> Left:
         """What was written down when its terminal event was."""
-        conversation, state, ids, ended_at = db.execute(
-            "SELECT conversation IS NOT NULL, state IS NOT NULL, message_ids, ended_at"
+        conversation, state, ids, ended_at, waits_for = db.execute(
+            "SELECT conversation IS NOT NULL, state IS NOT NULL, message_ids, ended_at, waits_for"
             " FROM outcome WHERE run = ?",
             (run,),
         ).fetchone()
-        return cls(bool(conversation), bool(state), json.loads(ids), ended_at)
+        return cls(bool(conversation), bool(state), json.loads(ids), ended_at, waits_for)
 
 
 def keep(tx: Transaction, thread: int, run: int, left: Left, retention: Retention) -> None:
@@ -95,6 +97,7 @@ def keep(tx: Transaction, thread: int, run: int, left: Left, retention: Retentio
     }
     if last == run:
         changes["agent_id"] = agent_id
+        changes["waits_for"] = left.waits_for
         if left.has_conversation:
             _drop_text(db, "conversation", conversation_run)
             changes["conversation_run"] = run

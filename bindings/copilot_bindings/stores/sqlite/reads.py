@@ -23,7 +23,11 @@ from ..cursors import Cursor
 from ..texts import from_text, number_of, to_text
 from .schema import HISTORY, MOST_BYTES, OPEN
 
-_RECORD = "thread_id, agent_id, created_at, updated_at, name, archived"
+_HAS_OPEN = "EXISTS (SELECT 1 FROM run WHERE run.thread = thread.id AND run.state = 0)"
+_RECORD = (
+    "thread_id, agent_id, created_at, updated_at, name, archived,"
+    f" CASE WHEN waits_for IS NULL OR {_HAS_OPEN} THEN NULL ELSE waits_for END"
+)
 
 
 @attrs.frozen
@@ -258,6 +262,9 @@ def list_threads(db: sqlite3.Connection, query: ThreadQuery) -> ThreadPage:
     if query.archived is not None:
         conditions.append("archived = ?")
         values.append(int(query.archived))
+    if query.waiting is not None:
+        waits = f"waits_for IS NOT NULL AND NOT {_HAS_OPEN}"
+        conditions.append(waits if query.waiting else f"NOT ({waits})")
     if query.cursor is not None:
         updated_at, thread_id = place_at(query.cursor)
         conditions.append("updated_at <= ? AND (updated_at < ? OR thread_id > ?)")
@@ -291,7 +298,7 @@ def threads_of_all(db: sqlite3.Connection, cursor: str | None, limit: int) -> Ow
 
 def record(row: tuple[Any, ...]) -> ThreadRecord:
     """The line of a list that a row of a thread is."""
-    thread_id, agent_id, created_at, updated_at, name, archived = row
+    thread_id, agent_id, created_at, updated_at, name, archived, waits_for = row
     return ThreadRecord(
         from_text(thread_id),
         from_text(agent_id),
@@ -299,6 +306,7 @@ def record(row: tuple[Any, ...]) -> ThreadRecord:
         updated_at,
         None if name is None else from_text(name),
         bool(archived),
+        waits_for,
     )
 
 

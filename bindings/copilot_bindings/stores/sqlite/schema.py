@@ -95,6 +95,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) WITHOUT ROWID""",
         "CREATE TABLE process (id INTEGER PRIMARY KEY AUTOINCREMENT, seen_at REAL NOT NULL)",
     ),
+    (
+        "ALTER TABLE thread ADD COLUMN waits_for BLOB",
+        "ALTER TABLE outcome ADD COLUMN waits_for BLOB",
+        """CREATE INDEX thread_waiting ON thread (owner, updated_at DESC, thread_id)
+            WHERE dead = 0 AND runs > 0 AND waits_for IS NOT NULL""",
+    ),
 )
 
 

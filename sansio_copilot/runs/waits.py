@@ -1,0 +1,103 @@
+"""What a thread waits for when its run has ended: for a person, or for a page that is open.
+
+A list of threads shows by it which of them wait for whoever reads it. Two things make a thread
+wait:
+
+- an interrupt, which the next run resumes: one of the outcome of RUN_FINISHED (AG-UI,
+  "Interrupts"), or a CUSTOM event ``on_interrupt``, by which LangGraph's adapter says it unless it
+  is told otherwise, and which has no id;
+- a call without a result of a tool that the page has brought (``tools`` of the run's input),
+  behind the user's last message. A tool of the server's own is answered in the stream, and a call
+  that the user has gone on without is not waited for.
+
+Only an agent that ends its run by itself, with RUN_FINISHED, leaves something to wait for. When a
+run has failed or was stopped, a page calls no tools and resumes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import chain, islice
+from typing import Any, Final
+
+from .. import json_codec
+from ..errors import shorten
+from ..events import types as t
+from ..events.conversation import calls_of
+from ..events.types import Event
+
+_MOST: Final = 16
+"""How many interrupts, and how many calls, are told."""
+_LONGEST: Final = 128
+"""Characters of a text that are told; a client finds the whole in the thread."""
+_LEGACY: Final = "on_interrupt"
+
+
+class Waits:
+    """Remembers of a run's events what may be waited for."""
+
+    __slots__ = ("_interrupts", "_is_finished")
+
+    def __init__(self) -> None:
+        self._interrupts: list[dict[str, Any]] = []
+        self._is_finished = False
+
+    def observe(self, event: Event) -> None:
+        """Take note of an event whose type is one of :data:`OBSERVED`."""
+        type_ = event["type"]
+        if type_ == t.CUSTOM:
+            if event.get("name") == _LEGACY and len(self._interrupts) < _MOST:
+                self._interrupts.append({"reason": _LEGACY})
+            return
+        self._is_finished = type_ == t.RUN_FINISHED
+        if not self._is_finished:
+            self._interrupts = []
+        elif (outcome := event.get("outcome")) and outcome["type"] == "interrupt":
+            self._interrupts = [
+                {"id": shorten(one["id"], _LONGEST), "reason": shorten(one["reason"], _LONGEST)}
+                for one in outcome["interrupts"][:_MOST]
+            ]
+
+    def give_up(self) -> None:
+        """The run was ended in its agent's place."""
+        self._is_finished = False
+
+    def told(self, messages: list[Any], run_input: Mapping[str, Any] | None) -> bytes | None:
+        """What is waited for, as JSON: ``{"interrupts": [...], "toolCalls": [...]}``.
+
+        :param messages: the conversation after the run.
+        :returns: None if nothing is.
+        """
+        if not self._is_finished:
+            return None
+        calls = list(islice(_unanswered(messages, _tools_of(run_input)), _MOST))
+        if not self._interrupts and not calls:
+            return None
+        return json_codec.encode({"interrupts": self._interrupts, "toolCalls": calls})
+
+
+OBSERVED: Final = frozenset({t.CUSTOM, t.RUN_STARTED, t.RUN_FINISHED, t.RUN_ERROR})
+"""The types of events that :class:`Waits` takes note of."""
+
+
+def _tools_of(run_input: Mapping[str, Any] | None) -> frozenset[str]:
+    """The names of the tools that the page has brought."""
+    tools = (run_input or {}).get("tools")
+    return frozenset(
+        tool["name"]
+        for tool in (tools if isinstance(tools, list) else ())
+        if isinstance(tool, dict) and isinstance(tool.get("name"), str)
+    )
+
+
+def _unanswered(messages: list[Any], tools: frozenset[str]) -> Iterator[dict[str, str]]:
+    """The calls of ``tools`` behind the user's last message that have no result, in their order."""
+    begin = len(messages)
+    while tools and begin and messages[begin - 1].get("role") != "user":
+        begin -= 1
+    turn = messages[begin:]
+    answered = {message.get("toolCallId") for message in turn if message.get("role") == "tool"}
+    for call in chain.from_iterable(map(calls_of, turn)):
+        name = call["function"].get("name")
+        if isinstance(name, str) and name in tools and call["id"] not in answered:
+            yield {"id": shorten(call["id"], _LONGEST), "name": shorten(name, _LONGEST)}

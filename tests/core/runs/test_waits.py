@@ -1,0 +1,174 @@
+"""What a thread waits for when a run has ended, as the recorder says it in the run's result."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sansio_copilot import json_codec
+from sansio_copilot.runs.recorder import RunRecorder
+from sansio_copilot.sse import frame_data
+from sansio_copilot.stores.protocol import Orphan, RunKey
+
+KEY = RunKey("thread", 3, "run")
+ASKED = {"id": "u", "role": "user", "content": "?"}
+STARTED = {"type": "RUN_STARTED", "threadId": "thread", "runId": "run"}
+FINISHED = {"type": "RUN_FINISHED", "threadId": "thread", "runId": "run"}
+FAILED = {"type": "RUN_ERROR", "message": "no"}
+SUSPENDED = {"type": "CUSTOM", "name": "on_interrupt", "value": "?"}
+
+
+def interrupted(*ids: str) -> dict[str, Any]:
+    """The end of a run that waits for answers."""
+    interrupts = [{"id": one, "reason": "approval", "message": "May I?"} for one in ids]
+    return {**FINISHED, "outcome": {"type": "interrupt", "interrupts": interrupts}}
+
+
+def call(call_id: str, name: str) -> list[dict[str, Any]]:
+    return [
+        {"type": "TOOL_CALL_START", "toolCallId": call_id, "toolCallName": name},
+        {"type": "TOOL_CALL_END", "toolCallId": call_id},
+    ]
+
+
+def result(call_id: str) -> dict[str, Any]:
+    return {
+        "type": "TOOL_CALL_RESULT",
+        "toolCallId": call_id,
+        "messageId": f"{call_id}-result",
+        "content": "done",
+    }
+
+
+def made(call_id: str, name: str) -> dict[str, Any]:
+    """The message of a call that was made in a run before."""
+    function = {"name": name, "arguments": "{}"}
+    return {
+        "id": f"m-{call_id}",
+        "role": "assistant",
+        "toolCalls": [{"id": call_id, "type": "function", "function": function}],
+    }
+
+
+def recorder(*tools: str, messages: tuple[dict[str, Any], ...] = (ASKED,)) -> RunRecorder:
+    described = [{"name": name, "description": "", "parameters": {}} for name in tools]
+    input = {"threadId": "thread", "runId": "run", "messages": [*messages], "tools": described}
+    return RunRecorder(KEY, input)
+
+
+def waits(recorder: RunRecorder, *events: dict[str, Any], **end: Any) -> Any:
+    """What is waited for when a run of these events has ended."""
+    for event in (STARTED, *events):
+        recorder.record(event, 1.0)
+    assert recorder.error is None
+    _, result = recorder.finish(2.0, **end)
+    assert result is not None
+    return None if result.waits_for is None else json_codec.decode(result.waits_for)
+
+
+def interrupts(*ids: str) -> dict[str, Any]:
+    return {"interrupts": [{"id": one, "reason": "approval"} for one in ids], "toolCalls": []}
+
+
+def calls(**names: str) -> dict[str, Any]:
+    return {"interrupts": [], "toolCalls": [{"id": i, "name": n} for i, n in names.items()]}
+
+
+class TestInterrupts:
+    def test_those_of_the_outcome(self) -> None:
+        assert waits(recorder(), interrupted("a", "b")) == interrupts("a", "b")
+
+    def test_those_that_langgraph_tells_by_an_event_of_its_own_have_no_id(self) -> None:
+        found = waits(recorder(), SUSPENDED, FINISHED)
+        assert found == {"interrupts": [{"reason": "on_interrupt"}], "toolCalls": []}
+
+    def test_one_that_is_told_in_both_ways_counts_once(self) -> None:
+        assert waits(recorder(), SUSPENDED, interrupted("a")) == interrupts("a")
+
+    def test_another_event_of_the_agents_own_is_none(self) -> None:
+        assert waits(recorder(), {"type": "CUSTOM", "name": "x", "value": 1}, FINISHED) is None
+
+    def test_a_run_that_goes_on_in_the_same_stream_has_been_answered(self) -> None:
+        for first in ([interrupted("a")], [SUSPENDED, FINISHED]):
+            again = {**STARTED, "runId": "again"}
+            end = {**FINISHED, "runId": "again"}
+            assert waits(recorder(), *first, again, end) is None
+
+    def test_no_other_end_waits(self) -> None:
+        assert waits(recorder(), SUSPENDED, FAILED) is None
+        assert waits(recorder(), SUSPENDED) is None
+        assert waits(recorder(), SUSPENDED, stop_requested=True) is None
+        assert waits(recorder(), SUSPENDED, error="The server ends") is None
+
+    def test_a_stop_behind_the_end_changes_nothing(self) -> None:
+        assert waits(recorder(), interrupted("a"), stop_requested=True) == interrupts("a")
+
+
+class TestTools:
+    def test_a_call_of_the_pages_tool(self) -> None:
+        assert waits(recorder("ask"), *call("c", "ask"), FINISHED) == calls(c="ask")
+
+    def test_beside_an_interrupt(self) -> None:
+        found = waits(recorder("ask"), *call("c", "ask"), interrupted("a"))
+        assert found == {**calls(c="ask"), "interrupts": interrupts("a")["interrupts"]}
+
+    def test_one_that_was_answered_in_the_stream_or_is_none_of_the_pages(self) -> None:
+        assert waits(recorder("ask"), *call("c", "ask"), result("c"), FINISHED) is None
+        assert waits(recorder("ask"), *call("c", "search"), FINISHED) is None
+        assert waits(recorder(), *call("c", "ask"), FINISHED) is None
+
+    def test_only_that_one_of_several_that_has_no_result(self) -> None:
+        events = [*call("a", "ask"), *call("b", "search"), *call("c", "ask"), result("a")]
+        assert waits(recorder("ask"), *events, result("b"), FINISHED) == calls(c="ask")
+
+    def test_a_call_of_a_run_before_counts_until_it_is_answered(self) -> None:
+        before = (ASKED, made("a", "ask"), made("b", "ask"))
+        answer = {"id": "r", "role": "tool", "toolCallId": "a", "content": "yes"}
+        assert waits(recorder("ask", messages=(*before, answer)), FINISHED) == calls(b="ask")
+        other = {**answer, "id": "r2", "toolCallId": "b"}
+        assert waits(recorder("ask", messages=(*before, answer, other)), FINISHED) is None
+
+    def test_or_until_the_user_has_gone_on_without_it(self) -> None:
+        again = {"id": "u2", "role": "user", "content": "never mind"}
+        assert waits(recorder("ask", messages=(ASKED, made("a", "ask"), again)), FINISHED) is None
+
+    def test_a_snapshot_may_have_made_the_call(self) -> None:
+        snapshot = {"type": "MESSAGES_SNAPSHOT", "messages": [ASKED, made("a", "ask")]}
+        assert waits(recorder("ask"), snapshot, FINISHED) == calls(a="ask")
+
+    def test_no_other_end_waits(self) -> None:
+        assert waits(recorder("ask"), *call("c", "ask"), FAILED) is None
+        assert waits(recorder("ask"), *call("c", "ask"), stop_requested=True) is None
+
+    @pytest.mark.parametrize("tools", [None, "ask", [None, {}, {"name": 1}]])
+    def test_an_input_that_names_no_tools(self, tools: Any) -> None:
+        input = {"threadId": "thread", "runId": "run", "messages": [ASKED], "tools": tools}
+        assert waits(RunRecorder(KEY, input), *call("c", "ask"), FINISHED) is None
+
+    def test_a_call_without_a_name_in_a_conversation_of_the_clients(self) -> None:
+        odd = made("a", "ask")
+        odd["toolCalls"][0]["function"]["name"] = None
+        assert waits(recorder("ask", messages=(ASKED, odd)), FINISHED) is None
+
+
+def test_a_run_that_has_lost_its_owner_behind_its_end_waits_as_it_did() -> None:
+    lost = recorder("ask")
+    frames = b"".join(
+        lost.record(event, 1.0) for event in (STARTED, *call("c", "ask"), interrupted("a"))
+    )
+    assert len(list(frame_data(frames))) == 4
+    adopted = RunRecorder.adopt(Orphan(KEY, "agent", frames))
+    _, result = adopted.finish(2.0)
+    assert result is not None
+    assert lost.result is not None
+    assert result.waits_for == lost.result.waits_for is not None
+
+
+def test_little_is_told_however_much_there_is() -> None:
+    many = [event for n in range(100) for event in call(f"{n}" * 1000, "ask")]
+    found = waits(recorder("ask"), *many, interrupted(*(f"{n}" * 1000 for n in range(100))))
+    assert (len(found["interrupts"]), len(found["toolCalls"])) == (16, 16)
+    assert max(len(one["id"]) for kind in found.values() for one in kind) < 200
+    legacy = waits(recorder(), *[SUSPENDED] * 100, FINISHED)
+    assert len(legacy["interrupts"]) == 16
