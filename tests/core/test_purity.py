@@ -254,7 +254,7 @@ def strings(tree: ast.AST) -> Iterator[str]:
                 yield value.lower()
 
 
-@pytest.mark.parametrize("source", sources(BINDINGS, "demo"), ids=relative)
+@pytest.mark.parametrize("source", sources(BINDINGS, "demo", "dashboard"), ids=relative)
 def test_no_binding_knows_the_protocol(source: Path) -> None:
     found = [
         text
@@ -264,7 +264,7 @@ def test_no_binding_knows_the_protocol(source: Path) -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("source", sources(BINDINGS, "demo"), ids=relative)
+@pytest.mark.parametrize("source", sources(BINDINGS, "demo", "dashboard"), ids=relative)
 def test_no_binding_picks_a_status_code(source: Path) -> None:
     tree = ast.parse(source.read_text("utf-8"))
     statuses = {200, 204, 400, 404, 405, 409, 413, 415, 422, 500, 502, 503}

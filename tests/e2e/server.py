@@ -73,7 +73,11 @@ def make_runtimes() -> dict[str, CopilotRuntime]:
     limits = Limits(heartbeat_seconds=1)
     return {
         name: CopilotRuntime(
-            AGENTS, base_path=f"/{name}/api/copilotkit", limits=limits, **configuration
+            AGENTS,
+            base_path=f"/{name}/api/copilotkit",
+            limits=limits,
+            metrics_path=f"/{name}/api/metrics",
+            **configuration,
         )
         for name, configuration in CONFIGURATIONS.items()
     }

@@ -50,6 +50,7 @@ REFERENCE_CANNOT = {
     "routes and a single endpoint at once": "takes one or the other",
     "cookies over CORS": _CORS,
     "401": _CORS,
+    "dashboard": "has no metrics",
     "threads": "lists threads; to rename, archive and delete them takes the hosted platform",
 }
 """The scenarios that fail beside the reference (@copilotkit/runtime 1.75.0), and why: what it

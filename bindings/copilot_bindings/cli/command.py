@@ -54,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 store_of(options.store, existing=True), _function(options.owner_of)
             )
         logs.begin(options.log_level, as_json=options.json_logs, access=options.access_log)
+        if options.command == "dashboard":
+            return _show(options)
         if options.uvloop and options.binding != "asyncio":
             raise _Unusable("--uvloop goes with --binding asyncio")
         duty = Duty.taken()
@@ -79,6 +81,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("sansio-copilot: interrupted", file=sys.stderr)
         return 130
+    return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    """Serve the dashboard; returns the exit status."""
+    options.binding = "asyncio"
+    from ..dashboard import Away, NotMetrics, Source, build_dashboard
+
+    try:
+        source = Source(options.url)
+    except ValueError as error:
+        raise _Unusable(str(error)) from None
+    try:
+        source.read()
+    except NotMetrics as error:
+        raise _Unusable(f"{options.url} {error}") from None
+    except Away as error:
+        logger.warning("%s is away, and waited for: %s", options.url, error)
+    runtime = build_dashboard(source)
+    host = "127.0.0.1"
+    place: Place = {"host": host, "port": options.port}
+    _serve("asyncio", lambda sleep: runtime, place, _ready(host, "", None))
     return 0
 
 

@@ -72,6 +72,18 @@ def parser(
         help="a function of a thread's record that returns the id of its user, or None to leave "
         "the thread as it is: module:function",
     )
+    dashboard = commands.add_parser(
+        "dashboard", help="serve a page that shows what a runtime's metrics tell, as charts"
+    )
+    dashboard.add_argument(
+        "url",
+        nargs="?",
+        default="http://127.0.0.1:4000/metrics",
+        help="where they are (default: http://127.0.0.1:4000/metrics)",
+    )
+    dashboard.add_argument("--port", type=_port, default=4001, help="of the page (default: 4001)")
+    _add_logs(dashboard)
+    dashboard.environ = environ
     for command in (demo, serve):
         default = "a file of the user's" if command is demo else "the runtime's own"
         command.add_argument("--store", help=HELP.format(default=default))

@@ -6,8 +6,6 @@ an application adds a route of its own in front of the runtime's routes.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
 from collections.abc import Callable, Iterator
 from importlib import resources
@@ -18,6 +16,7 @@ from sansio_copilot import CopilotRuntime, Hooks, Reject, Response, ThreadStore,
 from sansio_copilot.agents import Agent
 from sansio_copilot.hooks import HookContext
 
+from ..pages import page_headers
 from .agent import DemoAgent, RunContext, Sleep, last_user_text
 
 __all__ = ["DemoAgent", "build_runtime", "echo"]
@@ -48,6 +47,7 @@ def build_runtime(
     return CopilotRuntime(
         {"default": DemoAgent(sleep) if model is None else model, "echo": echo},
         base_path="/api/copilotkit",
+        metrics_path="/metrics",
         hooks=Hooks(on_request=_page_hook()),
         store=store,
     )
@@ -56,17 +56,7 @@ def build_runtime(
 def _page_hook() -> Callable[[HookContext], None]:
     """Make a hook that answers requests for the page, and leaves all others to the runtime."""
     html = resources.files(__package__).joinpath("page.html").read_bytes()
-    page = Response(
-        200,
-        {
-            "content-type": "text/html; charset=utf-8",
-            "cache-control": "no-store",
-            "content-security-policy": _content_security_policy(html),
-            "x-content-type-options": "nosniff",
-            "referrer-policy": "no-referrer",
-        },
-        html,
-    )
+    page = Response(200, page_headers(html), html)
 
     def answer_page(context: HookContext) -> None:
         if context.request.method not in ("GET", "HEAD"):
@@ -77,29 +67,3 @@ def _page_hook() -> Callable[[HookContext], None]:
             raise Reject(Response(204))
 
     return answer_page
-
-
-def _content_security_policy(html: bytes) -> str:
-    """The policy of the page: only its own script and style, and only requests to its own server.
-
-    The script and the style are inline, so the policy names their hashes; 'unsafe-inline' would
-    allow any other inline script too.
-    """
-
-    def hashes(tag: bytes) -> str:
-        contents = re.findall(rb"<%b>(.*?)</%b>" % (tag, tag), html, re.DOTALL)
-        digests = (base64.b64encode(hashlib.sha256(content).digest()) for content in contents)
-        return " ".join(f"'sha256-{digest.decode()}'" for digest in digests)
-
-    return "; ".join(
-        (
-            "default-src 'none'",
-            f"script-src {hashes(b'script')}",
-            f"style-src {hashes(b'style')}",
-            "connect-src 'self'",
-            "img-src data:",
-            "base-uri 'none'",
-            "form-action 'none'",
-            "frame-ancestors 'none'",
-        )
-    )

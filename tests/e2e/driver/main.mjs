@@ -9,7 +9,7 @@ import { SCENARIOS } from "./scenario.mjs";
 import { servePage } from "./servers.mjs";
 import { Trial } from "./trial.mjs";
 
-for (const name of ["chat", "tools", "streams", "surroundings", "legacy"]) {
+for (const name of ["chat", "tools", "streams", "surroundings", "legacy", "dashboard"]) {
   await import(`../scenarios/${name}.mjs`);
 }
 

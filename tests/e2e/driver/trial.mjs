@@ -46,6 +46,18 @@ export class Trial {
    *   `thread`, `runtimeUrl`, `headers`, ... are what page/query.js reads.
    */
   async open(query, { ready = true, profile } = {}) {
+    const said = { runtimeUrl: this.target.urls.main, thread: this.threadId, ...query };
+    const known = Object.entries(said).filter(([, value]) => value !== undefined);
+    const address = `${this.pageOrigin}/?${new URLSearchParams(known)}`;
+    const view = await this.openPage(address, { profile });
+    if (ready) {
+      await view.ready();
+    }
+    return view;
+  }
+
+  /** Opens whatever page in a new tab. */
+  async openPage(address, { profile } = {}) {
     const context = profile ?? this.#contexts[0] ?? (await this.profile());
     const page = await context.newPage();
     page.on("console", (message) => {
@@ -58,14 +70,9 @@ export class Trial {
     });
     page.on("pageerror", (error) => this.#complain(`uncaught ${error.stack || error}`));
     page.on("crash", () => this.#complain("the page crashed"));
-    const said = { runtimeUrl: this.target.urls.main, thread: this.threadId, ...query };
-    const known = Object.entries(said).filter(([, value]) => value !== undefined);
-    const view = new View(page, `${this.pageOrigin}/?${new URLSearchParams(known)}`);
+    const view = new View(page, address);
     this.pages.push(view);
-    await page.goto(view.address);
-    if (ready) {
-      await view.ready();
-    }
+    await page.goto(address);
     return view;
   }
 
@@ -97,6 +104,11 @@ export class Trial {
     const server = await startServer(this.target.command);
     this.#atEnd.push(() => server.end());
     return server;
+  }
+
+  /** Has something done at the end of the scenario. */
+  atEnd(end) {
+    this.#atEnd.push(end);
   }
 
   /** What is wrong with what the pages said. */

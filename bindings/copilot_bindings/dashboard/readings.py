@@ -1,0 +1,125 @@
+"""What a runtime has told at one moment, and what two moments say of the time between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import attrs
+
+from .exposition import NotMetrics, Sample
+
+_MOST_BOUNDS: Final = 100
+# The label by whose values a metric is shown; all others are summed over.
+_SHOWN_BY: Final = {"requests_total": "status", "runs_total": "outcome", "tokens_total": "kind"}
+_BY_CLASS: Final = "status"
+
+
+@attrs.frozen
+class Reading:
+    """What a runtime has told at one moment, summed over agents, routes and whatever else is not
+    shown.
+
+    :param counts: numbers by metric, and by the value of the label that it is shown by, if any.
+    :param buckets: for each histogram, how many values were at most as large as each bound.
+    """
+
+    counts: dict[tuple[str, str], float]
+    buckets: dict[str, dict[float, float]]
+
+    @classmethod
+    def of(cls, samples: Iterable[Sample]) -> Reading:
+        """Sum up ``samples``.
+
+        :raises NotMetrics: for a histogram that is none.
+        """
+        counts: dict[tuple[str, str], float] = {}
+        buckets: dict[str, dict[float, float]] = {}
+        for sample in samples:
+            if sample.name.endswith("_bucket"):
+                _add_bucket(buckets.setdefault(sample.name.removesuffix("_bucket"), {}), sample)
+                continue
+            label = _SHOWN_BY.get(sample.name, "")
+            part = sample.labels.get(label, "")
+            if label == _BY_CLASS:
+                part = f"{part[:1]}xx"
+            key = sample.name, part
+            counts[key] = counts.get(key, 0.0) + sample.value
+        return cls(counts, buckets)
+
+    def count(self, metric: str, part: str = "") -> float:
+        """The number of a metric; 0 if there is none, as of a counter that has counted nothing."""
+        return self.counts.get((metric, part), 0.0)
+
+    def may_follow(self, former: Reading) -> bool:
+        """Whether the process that has told ``former`` may have told this: no counter is less."""
+        return all(
+            self.count(*key) >= value
+            for key, value in former.counts.items()
+            if key[0].endswith(("_total", "_count"))
+        )
+
+
+@attrs.frozen
+class Span:
+    """The time between two readings of one process.
+
+    :param begin: the former one; None if there is none.
+    :param end: the latter.
+    :param seconds: how long it is.
+    :param window: the reading from which quantiles are counted, since few runs end between two.
+    """
+
+    begin: Reading | None
+    end: Reading
+    seconds: float
+    window: Reading | None
+
+    def now(self, metric: str) -> float:
+        """What goes up and down, at the end."""
+        return self.end.count(metric)
+
+    def rate(self, metric: str, part: str = "", per: float = 1.0) -> float | None:
+        """How much a counter has grown.
+
+        :param per: in so many seconds.
+        :returns: None where nothing is known of the time before.
+        """
+        if self.begin is None or self.seconds <= 0:
+            return None
+        grown = self.end.count(metric, part) - self.begin.count(metric, part)
+        return max(grown, 0.0) * per / self.seconds
+
+    def quantile(self, histogram: str, share: float) -> float | None:
+        """The value that so large a share of the values in the window did not exceed, as
+        Prometheus's ``histogram_quantile`` estimates it.
+
+        :returns: None if there were no values.
+        """
+        if self.window is None:
+            return None
+        former = self.window.buckets.get(histogram, {})
+        latter = self.end.buckets.get(histogram, {})
+        grown = [(bound, latter[bound] - former.get(bound, 0.0)) for bound in sorted(latter)]
+        total = grown[-1][1] if grown else 0.0
+        if total <= 0:
+            return None
+        below, counted = 0.0, 0.0
+        for bound, count in grown:
+            if count >= share * total:
+                # Of values beyond the last bound nothing more is known.
+                if bound == float("inf"):
+                    return below
+                return below + (bound - below) * (share * total - counted) / (count - counted)
+            below, counted = bound, count
+        return below
+
+
+def _add_bucket(bounds: dict[float, float], sample: Sample) -> None:
+    try:
+        bound = float(sample.labels["le"])
+    except (KeyError, ValueError):
+        raise NotMetrics(f"has a histogram {sample.name!r} without bounds") from None
+    if bound not in bounds and len(bounds) >= _MOST_BOUNDS:
+        raise NotMetrics(f"has a histogram {sample.name!r} of more than {_MOST_BOUNDS} bounds")
+    bounds[bound] = bounds.get(bound, 0.0) + sample.value

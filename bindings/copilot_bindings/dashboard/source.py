@@ -1,0 +1,103 @@
+"""Asking a runtime for its metrics, over one connection that is kept.
+
+It is kept so that the same process answers, where several share a port.
+"""
+
+from __future__ import annotations
+
+import http.client
+import time
+from typing import Final
+from urllib.parse import urlsplit
+
+from .exposition import NotMetrics, parse
+from .readings import Reading
+
+_TIMEOUT: Final = 5.0
+_MOST_SECONDS: Final = 5.0
+_MOST_BYTES: Final = 8 * 1024 * 1024
+"""More than a runtime's metrics can be, whose labels are bounded."""
+
+
+class Away(Exception):
+    """The runtime does not answer; the message says why, for an operator."""
+
+
+class Source:
+    """Where the metrics of a runtime are.
+
+    :param url: an absolute http or https URL.
+    :raises ValueError: if it is none; the message is for a user.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+            raise ValueError(
+                "the URL of metrics is an absolute http or https one without a user's name, "
+                f"as http://127.0.0.1:4000/metrics, not {url[:200]!r}"
+            )
+        if not (url.isascii() and url.isprintable()) or " " in url:
+            raise ValueError(f"no URL has characters as those of {url[:200]!r}")
+        secure = parts.scheme == "https"
+        make = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        self._connection = make(parts.hostname, parts.port, timeout=_TIMEOUT)
+        self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+    def read(self) -> Reading:
+        """What the runtime tells now.
+
+        :raises Away: if it does not answer.
+        :raises NotMetrics: if something else does.
+        """
+        try:
+            # A connection that was kept may have been closed meanwhile, and tells so when used.
+            return self._read_once() if self._connection.sock is None else self._read_again()
+        except (OSError, UnicodeError, http.client.HTTPException) as error:
+            self._connection.close()
+            raise Away(f"{type(error).__name__}: {error}" if str(error) else repr(error)) from error
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def _read_again(self) -> Reading:
+        try:
+            return self._read_once()
+        except (ConnectionError, http.client.HTTPException):
+            self._connection.close()
+            return self._read_once()
+
+    def _read_once(self) -> Reading:
+        self._connection.request("GET", self._target, headers={"accept": "text/plain"})
+        response = self._connection.getresponse()
+        if response.status >= 500:
+            raise Away(f"it answers {response.status}")
+        if response.status != http.client.OK:
+            raise NotMetrics(_answered(response))
+        until = time.monotonic() + _MOST_SECONDS
+        content = bytearray()
+        while part := response.read1(65536):
+            content += part
+            if len(content) > _MOST_BYTES:
+                raise NotMetrics(f"has more than {_MOST_BYTES} bytes")
+            if time.monotonic() > until:
+                raise Away(f"its answer takes longer than {_MOST_SECONDS:g} s")
+        if response.length:
+            raise Away("its answer breaks off")
+        # Only a connection whose response is closed can be used again.
+        response.close()
+        return Reading.of(parse(bytes(content)))
+
+
+def _answered(response: http.client.HTTPResponse) -> str:
+    place = response.getheader("location")
+    if place is not None:
+        return f"answers {response.status}, and points to {place[:200]!r}"
+    if response.status == http.client.NOT_FOUND:
+        return "answers 404: has the runtime a metrics_path, and is it this one?"
+    return f"answers {response.status}"
