@@ -95,7 +95,9 @@ def frontend_tool(url: str, model: Model) -> None:
 def state(url: str, model: Model) -> None:
     """A tool of the server sets the state that the page shares."""
     page = Page(url)
-    answer = page.run('call set_color {"color": "red"}')
+    answer = page.run(
+        'call set_color {"color": "red"} or ag_ui_update_state {"state_updates": {"color": "red"}}'
+    )
     assert (answer.state() or {}).get("color") == "red", answer.state()
 
 
@@ -103,14 +105,12 @@ def approval(url: str, model: Model) -> None:
     """A tool of the server waits for the user's yes, and runs then."""
     for agreed in (True, False):
         page = Page(url)
-        answer = page.run('call delete_file {"name": "a.txt"}')
+        answer = page.run('call delete_file {"name": "a.txt"} or Bash {"command": "echo done"}')
         events = answer.events()
         asked = (events[-1].get("outcome") or {}).get("interrupts")
         if asked:
-            schema = asked[0].get("responseSchema") or {}
-            payload = {"approved": agreed} if schema.get("type") == "object" else agreed
-            entry = {"interruptId": asked[0]["id"], "status": "resolved", "payload": payload}
-            answer = page.run(resume=[entry])
+            entry = {"interruptId": asked[0]["id"], "status": "resolved"}
+            answer = page.run(resume=[{**entry, "payload": decision(asked[0], agreed)}])
         else:
             # Some frameworks ask by the call itself, which the page answers.
             assert all(event["type"] != "TOOL_CALL_RESULT" for event in events), "it did not ask"
@@ -120,8 +120,16 @@ def approval(url: str, model: Model) -> None:
         assert ("done" in text) is agreed, text
 
 
+def decision(interrupt: Any, agreed: bool) -> Any:
+    """The user's yes or no, in the words of the framework that asks."""
+    if (interrupt.get("metadata") or {}).get("source") == "claude-sdk-deferred":
+        return {"behavior": "allow" if agreed else "deny"}
+    schema = interrupt.get("responseSchema") or {}
+    return {"approved": agreed} if schema.get("type") == "object" else agreed
+
+
 def stop(url: str, model: Model) -> None:
-    """A stop ends the request to the model, and the run is well formed."""
+    """A stop ends the request to the model, the run is well formed, and the thread goes on."""
     page = Page(url)
     before = len(model.calls())
     response = page.begin("count")
@@ -140,6 +148,7 @@ def stop(url: str, model: Model) -> None:
     while (call := model.calls()[before])["state"] == "streaming":
         time.sleep(0.05)
     assert call["state"] == "aborted", call
+    says(page.run("and"), "You said: and", whole=False)
 
 
 def front_end(url: str, model: Model) -> None:

@@ -5,7 +5,8 @@
 It speaks OpenAI's chat completions and responses, and Anthropic's messages, as streams and as whole
 answers. What it answers depends on what the user said last:
 
-- ``call NAME {"a": 1}`` calls a tool, if the request has one of that name;
+- ``call NAME {"a": 1}`` calls a tool, if the request has one of that name, be it behind the prefix
+  of an MCP server; ``call NAME {"a": 1} or OTHER {"b": 2}`` calls the first that it has;
 - ``count`` takes ten seconds: 200 words, a twentieth of a second apart;
 - behind a tool's result it says what that was;
 - anything else it repeats, with the number of things that the user has said, so that a framework
@@ -28,7 +29,8 @@ from typing import Any
 
 PIECES = 200
 PAUSE = 0.05
-_CALL = re.compile(r"call (\w+)\s*(\{.*\})?\s*$", re.DOTALL)
+_CALL = re.compile(r"call (\w+(?:\s*\{.*\})?)\s*$", re.DOTALL)
+_OR = re.compile(r"(?<=\})\s+or\s+(?=\w+\s*\{)")
 
 
 @dataclass
@@ -71,8 +73,12 @@ def reply_to(asked: Asked) -> Reply:
     said = asked.users[-1] if asked.users else ""
     if asked.result is not None:
         return _text(f"The tool said: {asked.result}")
-    if (match := _CALL.search(said)) and match[1] in asked.tools:
-        return Reply([], tool=match[1], arguments=match[2] or "{}")
+    if match := _CALL.search(said):
+        for wanted in _OR.split(match[1]):
+            name, _, arguments = wanted.partition("{")
+            for tool in asked.tools:
+                if tool == name.strip() or tool.endswith(f"__{name.strip()}"):
+                    return Reply([], tool=tool, arguments=f"{{{arguments or '}'}")
     if said.strip().endswith("count"):
         return Reply([f"{number} " for number in range(PIECES)], PAUSE)
     return _text(f"You said: {said} ({len(asked.users)})")
