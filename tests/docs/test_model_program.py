@@ -14,7 +14,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from conformance.process import free_port, wait_until
+from conformance.process import START_TIMEOUT, free_port, wait_until
 from support.running_model import running_model
 
 from sansio_copilot.testing import run_input
@@ -41,7 +41,7 @@ def test_it_serves_an_agent_that_calls_a_function_of_the_server(tmp_path: Path) 
         command = [sys.executable, "-c", program(port)]
         with subprocess.Popen(command, env=environment, stderr=log) as server:
             try:
-                wait_until(lambda: answers(f"{base}/info"), "it serves", 60)
+                wait_until(lambda: answers(f"{base}/info"), "it serves", START_TIMEOUT)
                 request = urllib.request.Request(
                     f"{base}/agent/default/run",
                     json.dumps(body).encode(),

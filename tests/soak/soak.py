@@ -52,8 +52,9 @@ KEPT_SLACK = {
     "blocks of memory": 20_000,
     "objects": 10_000,
     "copilot_bindings.stores.tails._Tail": 1000,
-    # A pool has its connections when it needs them first.
+    # A pool has its connections when it needs them first, and has others when a database was away.
     "copilot_bindings.stores.sqlite.connection._Busy": 8,
+    "copilot_bindings.stores.postgres.link._Impatient": 8,
     "descriptors": 16,
 }
 """What more a process may hold that has its threads somewhere else: the ends of a thousand runs,

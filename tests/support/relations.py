@@ -142,19 +142,23 @@ class World:
     def __init__(self, store: Any = None, **options: Any) -> None:
         options.setdefault("identify_user", identify)
         self.store = MemoryStore() if store is None else store
-        self.runtimes = {
-            mode: CopilotRuntime(
+        self._options = options
+        self._runtimes: dict[Mode, CopilotRuntime] = {}
+        self.runs: list[StartRun] = []
+
+    def runtime(self, mode: Mode) -> CopilotRuntime:
+        """The runtime of a mode, which is made when the first request asks for it."""
+        if mode not in self._runtimes:
+            self._runtimes[mode] = CopilotRuntime(
                 {"default": agent},
                 store=self.store,
                 mode=mode,
                 thread_mutations=True,
                 debug=True,
                 transcription=transcribe,
-                **options,
+                **self._options,
             )
-            for mode in MODES
-        }
-        self.runs: list[StartRun] = []
+        return self._runtimes[mode]
 
     def ask(
         self,
@@ -168,7 +172,7 @@ class World:
         if user is not None:
             fields["x-user"] = user
         request = Request.from_target(asked.method, asked.path, fields)
-        exchange = self.runtimes[asked.mode].exchange(request, NOW)
+        exchange = self.runtime(asked.mode).exchange(request, NOW)
         steps: list[str] = []
         status, body = 0, b""
         head: tuple[tuple[str, str], ...] = ()
