@@ -201,7 +201,7 @@ class Responder:
             over = self._backend.event()
             task = self._backend.spawn(self._see_out, over)
             timer = self._backend.later(_LAST_SECONDS, task.cancel)
-            await self._backend.seen_through(over.wait())
+            await self._backend.seen_through(over.wait)
             timer.cancel()
             # The cancellation is not raised if the response is complete, because then there is
             # nothing left to cancel.

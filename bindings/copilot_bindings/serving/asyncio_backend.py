@@ -118,16 +118,24 @@ class AsyncioBackend:
         await asyncio.sleep(0)
 
     async def seen_through(
-        self, awaitable: Awaitable[Any], on_cancel: Callable[[], object] | None = None
+        self,
+        function: Callable[[], Awaitable[Any]],
+        on_cancel: Callable[[], object] | None = None,
     ) -> Any:
-        task = asyncio.ensure_future(awaitable)
-        may_be_dropped(task)
-        while not task.done():
-            try:
-                await asyncio.wait([task])
-            except asyncio.CancelledError:
-                if on_cancel is not None:
-                    on_cancel()
-        if task.cancelled():
-            raise RuntimeError("what was waited for was cancelled")
-        return task.result()
+        was_cancelled = True
+        while was_cancelled:
+            was_cancelled = False
+            task = asyncio.ensure_future(function())
+            may_be_dropped(task)
+            while not task.done():
+                try:
+                    await asyncio.wait([task])
+                except asyncio.CancelledError:
+                    was_cancelled = True
+                    if on_cancel is not None:
+                        on_cancel()
+            if not task.cancelled():
+                return task.result()
+            # A loop that ends cancels all tasks, this one and the inner one, and waits for them: what
+            # was begun is begun again.
+        raise RuntimeError("what was waited for was cancelled")

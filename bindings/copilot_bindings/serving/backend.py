@@ -129,11 +129,15 @@ class Backend(Protocol):
         ...
 
     async def seen_through(
-        self, awaitable: Awaitable[Any], on_cancel: Callable[[], object] | None = None
+        self,
+        function: Callable[[], Awaitable[Any]],
+        on_cancel: Callable[[], object] | None = None,
     ) -> Any:
         """Await something that a cancellation must not cut short, and do not raise the
         cancellation.
 
+        :param function: begins it. It is called again where a loop that ends cancels all its tasks,
+            so that what was begun has to bear that.
         :param on_cancel: called at a cancellation, if the library would otherwise forget it.
         """
         ...

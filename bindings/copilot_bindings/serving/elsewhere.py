@@ -88,7 +88,7 @@ class EventsElsewhere:
         self._closed = True
         if not self._there.soon(self._leave):
             return
-        await self._here.seen_through(self._done.wait())
+        await self._here.seen_through(self._done.wait)
         for _, error in self._ready:
             if isinstance(error, Exception):
                 raise error

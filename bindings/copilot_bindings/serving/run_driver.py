@@ -94,7 +94,7 @@ class RunDriver:
         """
         self._begin(lambda now: self._run.interrupt(now, reason))
         if self._answered is not None:
-            await self._backend.seen_through(self._answered.wait())
+            await self._backend.seen_through(self._answered.wait)
 
     def abandon(self) -> None:
         """End the run as far as that needs no loop, which is gone."""
@@ -198,7 +198,7 @@ class RunDriver:
     async def _say_farewell(self) -> None:
         """Do what follows the end of the run, which may be about to end in another task."""
         if self._answered is not None:
-            await self._backend.seen_through(self._answered.wait())
+            await self._backend.seen_through(self._answered.wait)
         if self._stop is not None:
             await self._see_stop_through(self._stop)
         await perform(self._run.farewell(), self._calls, self._context, self._backend, _ignore)

@@ -186,7 +186,7 @@ class RunHome(RunDriver):
                 self._lose_patience()
             # Another call may be begun aside before this task gets its turn.
             while self._answered is not None:
-                await self._backend.seen_through(self._answered.wait())
+                await self._backend.seen_through(self._answered.wait)
             if self._fate is not None:
                 if failure is not None:
                     self._log_failure(failure)

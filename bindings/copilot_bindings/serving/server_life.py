@@ -84,7 +84,7 @@ class ServerLife:
         try:
             await self._call("on_start")
         except BaseException as error:
-            await self._backend.seen_through(self._end())
+            await self._backend.seen_through(self._end)
             if isinstance(error, Exception):
                 raise StartFailed(error) from error
             raise
@@ -119,7 +119,8 @@ class ServerLife:
             await self._call("on_close")
         except Exception:
             logger.exception("on_close has failed")
-        await self._store.close()
+        finally:
+            await self._store.close()
 
     async def _call(self, name: str) -> None:
         function = getattr(self._runtime, name)

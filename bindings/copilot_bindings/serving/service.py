@@ -219,7 +219,8 @@ class Service:
         finally:
             sweeper.end()
             if not dropped:
-                await self.backend.seen_through(self.shut_down(stop_listening), self.hurry)
+                self._stop_accepting(stop_listening)
+                await self.backend.seen_through(self._shut_down, self.hurry)
 
     async def close(self, grace_seconds: float | None = None) -> None:
         """Begin to shut down, and wait until the shutdown is done.
@@ -233,12 +234,7 @@ class Service:
         """Wait until the shutdown is done."""
         await self._closed.wait()
 
-    async def shut_down(self, stop_listening: Callable[[], object]) -> None:
-        """Accept nothing more, let responses finish, then end the runs that are left.
-
-        After the grace period each run is ended with a well-formed terminal event, which its
-        readers receive.
-        """
+    def _stop_accepting(self, stop_listening: Callable[[], object]) -> None:
         logger.info(
             "shutting down: %d connections are open, and %d runs are live",
             len(self.connections),
@@ -248,6 +244,13 @@ class Service:
         stop_listening()
         for connection in list(self.connections):
             connection.close_if_idle()
+
+    async def _shut_down(self) -> None:
+        """Let responses finish, then end the runs that are left.
+
+        After the grace period each run is ended with a well-formed terminal event, which its
+        readers receive. Every step may be taken again, after one that was cancelled.
+        """
         await self._quiet(lambda: not self.connections and not self._homes, None)
         await self.end_runs()
         # The connections have some time more, because the terminal events of the runs have to reach

@@ -8,6 +8,7 @@ sockets are missing.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from sansio_copilot import CopilotRuntime, Headers
@@ -54,7 +55,7 @@ class AsyncClient:
         """End all that the client has begun, also if the test is being cancelled."""
         app, self._app = self._app, None
         assert app is not None
-        await app.backend.seen_through(self._end(app))
+        await app.backend.seen_through(partial(self._end, app))
 
     async def _end(self, app: _Application) -> None:
         for stream in list(self._streams):

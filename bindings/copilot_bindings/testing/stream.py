@@ -136,7 +136,7 @@ class AsyncStream:
         self._gone.set()
         self._taken.set()
         if self._begun:
-            await self._backend.seen_through(self._over.wait())
+            await self._backend.seen_through(self._over.wait)
 
     def _begin(self) -> None:
         if not self._begun:

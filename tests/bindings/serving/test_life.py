@@ -510,3 +510,40 @@ def test_a_client_of_a_test_opens_and_closes_it() -> None:
     assert client.get(INFO).status == 200
     client.close()
     assert store.life == ["open", "list", "close"]
+
+
+@pytest.mark.parametrize("kind", [Noted, Late])
+def test_a_loop_that_ends_in_the_middle_of_a_shutdown(
+    kind: type[Noted], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that mounts the app without its lifespan does not wait for its shutdown, and
+    asyncio.run cancels all tasks at its end."""
+    closing = asyncio.Event()
+
+    async def on_close() -> None:
+        closing.set()
+        await asyncio.sleep(0.01)
+
+    store = kind()
+    runtime = CopilotRuntime({"default": lambda input: iter(())}, store=store, on_close=on_close)
+
+    async def serve() -> None:
+        app = CopilotASGI(runtime)
+        scope = {"type": "http", "method": "GET", "path": INFO, "headers": [], "query_string": b""}
+        inbox = [{"type": "http.request", "body": b"", "more_body": False}]
+
+        async def receive() -> Any:
+            return inbox.pop() if inbox else await asyncio.sleep(1000)
+
+        async def send(message: Any) -> None:
+            pass
+
+        await app(scope, receive, send)
+        app.begin_close()
+        await closing.wait()
+
+    caplog.set_level(logging.INFO)
+    asyncio.run(serve())
+    assert store.life == ["open", "list", "close"]
+    assert "shut down" in caplog.messages
+    assert [record for record in caplog.records if record.levelno > logging.INFO] == []

@@ -209,9 +209,11 @@ class EventMachine(RuleBasedStateMachine):
         self, which: int, delta: str, metadata: Event, further: list[str]
     ) -> None:
         """A further delta is the same as one that is fed, while nothing else comes in between."""
+        before = len(self.events)
         self.go_on_with_what_is_open(which, delta, metadata, ends=False)
         last = self.events[-1]
-        if last["type"] in DELTAS:
+        # A delta that was refused leaves an older event the last one, which has been looked at.
+        if len(self.events) > before and last["type"] in DELTAS:
             takers = [machine.continuation(last) for machine in (self.folder, self.compactor)]
             plain = {key: value for key, value in last.items() if key != "metadata"}
             for more in further:
