@@ -91,7 +91,7 @@ STORES: dict[str, Callable[[], Any]] = {
 
 @functools.cache
 def answer(asked: Asked, user: str | None, prepare: Prepare, store: str, **options: Any) -> Told:
-    """What is told, which is the same each time, and so kept for the tests that compare it again."""
+    """What is told, kept for the tests that compare it again, because it is always the same."""
     world = World(STORES[store](), **options)
     prepare(world)
     return world.ask(asked, user)
