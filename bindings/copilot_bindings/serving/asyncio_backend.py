@@ -136,6 +136,6 @@ class AsyncioBackend:
                         on_cancel()
             if not task.cancelled():
                 return task.result()
-            # A loop that ends cancels all tasks, this one and the inner one, and waits for them: what
-            # was begun is begun again.
+            # What was begun is begun again, because a loop that ends cancels every task, the inner
+            # one as well, and then waits for them.
         raise RuntimeError("what was waited for was cancelled")
