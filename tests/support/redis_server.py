@@ -6,6 +6,7 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -14,6 +15,9 @@ import redis
 from conformance.process import free_port
 
 _SECONDS = 30.0
+_BUS = 10_000
+"""How far above its port the one is by which a node speaks to the others."""
+_SLOTS = 16_384
 
 
 def executable() -> str:
@@ -27,12 +31,21 @@ def executable() -> str:
 
 
 class RedisServer:
-    """A server with an append-only file, so that it has everything when it begins again."""
+    """A server with an append-only file, so that it has everything when it begins again.
 
-    def __init__(self, directory: Path, *, appendfsync: str = "no") -> None:
+    :param is_clustered: whether it is a node of a cluster, which has no slots yet.
+    """
+
+    def __init__(
+        self, directory: Path, *, appendfsync: str = "no", is_clustered: bool = False
+    ) -> None:
         self.directory = directory
-        self._appendfsync = appendfsync
+        self._options = ["--appendfsync", appendfsync]
         self.port = free_port()
+        if is_clustered:
+            self._options += ["--cluster-enabled", "yes"]
+            while not _is_free(self.port + _BUS):
+                self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._log = directory / "redis.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -45,7 +58,7 @@ class RedisServer:
                 [
                     executable(),
                     *("--port", str(self.port), "--bind", "127.0.0.1", "--save", ""),
-                    *("--appendonly", "yes", "--appendfsync", self._appendfsync),
+                    *("--appendonly", "yes", *self._options),
                     *("--dir", str(self.directory)),
                 ],
                 stdout=log,
@@ -62,6 +75,24 @@ class RedisServer:
             except redis.RedisError:
                 assert time.monotonic() < deadline, self._log.read_text()
                 time.sleep(0.01)
+
+    @staticmethod
+    def join(nodes: list[RedisServer]) -> None:
+        """Make a cluster of ``nodes``, each of which has its share of the slots."""
+        share = _SLOTS // len(nodes)
+        for index, node in enumerate(nodes):
+            last = index == len(nodes) - 1
+            slots = range(index * share, _SLOTS if last else (index + 1) * share)
+            with node.client() as client:
+                client.execute_command("CLUSTER ADDSLOTS", *slots)
+                for other in nodes[:index]:
+                    client.execute_command("CLUSTER MEET", "127.0.0.1", other.port)
+        deadline = time.monotonic() + _SECONDS
+        for node in nodes:
+            with node.client() as client:
+                while client.cluster("info").get("cluster_state") != "ok":
+                    assert time.monotonic() < deadline, node._log.read_text()
+                    time.sleep(0.05)
 
     @property
     def pid(self) -> int:
@@ -110,3 +141,12 @@ class RedisServer:
             self._process.send_signal(number)
             self._process.wait(_SECONDS)
             self._process = None
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as listener:
+        try:
+            listener.bind(("127.0.0.1", port))
+        except (OSError, OverflowError):
+            return False
+    return True

@@ -13,14 +13,14 @@ from conformance.process import wait_until
 from support.proxy import Proxy
 from support.redis_server import RedisServer
 
-from copilot_bindings.stores import Retention
+from copilot_bindings.stores import Retention, StoreError
 from copilot_bindings.stores.redis import RedisStore, reads, threads
 from copilot_bindings.stores.redis.listener import Listener
 from sansio_copilot import StoreUnavailable
 from sansio_copilot.stores.protocol import ThreadQuery
-from sansio_copilot.testing.stores.driven import Told, result_of
+from sansio_copilot.testing.stores.driven import Told, frame, result_of
 
-from .shared import SharedStoreTests, insistently
+from .shared import Reader, SharedStoreTests, insistently
 
 _prefixes = count()
 
@@ -83,6 +83,39 @@ class TestRedisStore(SharedStoreTests):
 
     def parts(self) -> tuple[Any, Any]:
         return reads, Listener
+
+    def test_one_of_several_servers_of_a_cluster_is_refused(
+        self, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        nodes = [RedisServer(tmp_path_factory.mktemp("node"), is_clustered=True) for _ in range(3)]
+        try:
+            RedisServer.join(nodes)
+            for node in nodes:
+                store = RedisStore(node.url)
+                with pytest.raises(StoreError, match=r"RedisStore\(.*one of several servers of a"):
+                    store.open().result()
+                store.close()
+        finally:
+            for node in nodes:
+                node.close()
+
+    def test_a_cluster_of_one_shard_will_do(self, tmp_path: Path) -> None:
+        node = RedisServer(tmp_path, is_clustered=True)
+        try:
+            RedisServer.join([node])
+            here, there = self.process(url=node.url), self.process(url=node.url)
+            here.ended("t", "1", owner="ann", ended_at=1.0)
+            run = here.opened("t", "2", owner="ann")
+            reader = Reader(there, there.open_cursor("t", None, "ann"))
+            one = frame(run.key, 0)
+            here.close_run(run.key, 0, one, None)
+            reader.until(lambda: reader.ended)
+            assert reader.data.endswith(one)
+            assert [one.thread_id for one in there.listed(ThreadQuery("ann"))] == ["t"]
+            for store in self.stores:
+                store.close()
+        finally:
+            node.close()
 
     @pytest.mark.parametrize("is_cut", [True, False], ids=["killed", "demoted"])
     def test_a_replica_that_is_promoted_takes_over(

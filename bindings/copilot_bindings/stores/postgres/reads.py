@@ -20,11 +20,11 @@ from sansio_copilot.stores.protocol import (
 )
 
 from ..cursors import Cursor
-from ..pipeline import Command, Steps
+from ..pipeline import Steps
 from ..texts import from_bytes, number_of, owner_from_bytes, owner_to_bytes, to_bytes
 
-_RUNS_AT_ONCE = 512
-_ROWS_AT_ONCE = 512
+# So many fill a page if each has 512 bytes. The server looks at all, though it may read a few.
+_RUNS_AT_ONCE = 128
 
 
 @attrs.frozen
@@ -32,79 +32,120 @@ class Found:
     """What was read, and why it is not more.
 
     :param lost: the run whose owner has died, and of which there is nothing more for now.
+    :param ahead: pages behind it that were read with it.
     """
 
     batch: Batch | LogGone
     lost: int | None = None
+    ahead: tuple[Batch, ...] = ()
 
 
 def open_cursor(
     schema: str, thread_id: str, after: str | None, owner: str | None, *, with_open: bool = True
 ) -> Steps[Cursor]:
     """See :meth:`.ThreadStore.open_cursor`."""
-    (rows,) = yield [
+    # The runs come as one text, because the client takes its time for each row.
+    (((runs,),),) = yield [
         (
-            f"SELECT r.id, r.state, r.run_id FROM {schema}.thread t"
+            "SELECT string_agg((CASE r.state WHEN 1 THEN r.id ELSE -r.id END)::text, ' '"
+            f" ORDER BY r.id) FROM {schema}.thread t"
             f" JOIN {schema}.run r ON r.thread = t.id AND r.state <= %s"
-            " WHERE t.thread_id = %s AND t.owner = %s ORDER BY r.id",
+            " WHERE t.thread_id = %s AND t.owner = %s",
             (1, to_bytes(thread_id), owner_to_bytes(owner)),
             0,
         )
     ]
+    parts = tuple(map(int, (runs or "").split()))
     if not with_open:
-        rows = [row for row in rows if row[1] == 1]
-    parts = tuple([run if state == 1 else -run for run, state, _ in rows])
+        parts = tuple([part for part in parts if part > 0])
     event_id = None if after is None else EventId.parse(after)
     if after is None or event_id is None:
         return Cursor(0, parts)
-    for index, (run, state, run_id) in enumerate(rows):
-        if run_token(run, from_bytes(run_id)) == event_id.token:
-            if event_id.compacted and state != 1:
-                break
-            table = "history" if event_id.compacted else "frame"
-            # Each row has whole frames.
-            (frames,) = yield [
-                (f"SELECT at, data FROM {schema}.{table} WHERE run = %s ORDER BY at", (run,), 0)
-            ]
-            for place, data in frames:
-                if (at := behind_frame(data, after)) is not None:
-                    first = run if event_id.compacted else -run
-                    return Cursor(0, (first, *parts[index + 1 :]), 0, place + at)
+    number = event_id.token.partition(".")[0]
+    for index, part in enumerate(parts):
+        if number == str(abs(part)):
+            at = yield from _behind(schema, abs(part), event_id, after)
+            if at is not None and (part > 0 or not event_id.compacted):
+                first = abs(part) if event_id.compacted else -abs(part)
+                return Cursor(0, (first, *parts[index + 1 :]), 0, at)
             break
     return Cursor(0, parts)
 
 
-def read(schema: str, cursor: Cursor, max_bytes: int) -> Steps[Found]:
-    """Read on from ``cursor``; see :meth:`.Log.read`."""
+def _behind(schema: str, run: int, event_id: EventId, after: str) -> Steps[int | None]:
+    """The place behind an event of a run; None if it is none of the run's."""
+    table = "history" if event_id.compacted else "frame"
+    found, frames = yield [
+        (f"SELECT run_id FROM {schema}.run WHERE id = %s", (run,), 0),
+        (f"SELECT at, data FROM {schema}.{table} WHERE run = %s ORDER BY at", (run,), 0),
+    ]
+    if not found or run_token(run, from_bytes(found[0][0])) != event_id.token:
+        return None
+    # Each row has whole frames.
+    for place, data in frames:
+        if (at := behind_frame(data, after)) is not None:
+            return int(place + at)
+    return None
+
+
+def read(schema: str, cursor: Cursor, max_bytes: int, pages: int = 1) -> Steps[Found]:
+    """Read on from ``cursor``; see :meth:`.Log.read`.
+
+    :param pages: how many pages of history to read at once.
+    """
     chunks: list[bytes] = []
     room = max_bytes
     while (part := cursor.part) is not None and room > 0:
         if part > 0:
-            following = yield from _read_history(schema, cursor, room, chunks)
+            batches = yield from _read_history(schema, cursor, room, pages)
+            if batches is None:
+                return Found(_batch(chunks, cursor) if chunks else LogGone())
+            if len(batches) > 1:
+                return Found(batches[0], ahead=tuple(batches[1:]))
+            chunks.append(batches[0].data)
+            cursor = batches[0].cursor
+            pages = 1
         else:
             found = yield from _read_raw(schema, cursor, room, chunks)
             if isinstance(found, Found):
                 return found
-            following = found
-        if following is None:
-            return Found(_batch(chunks, cursor) if chunks else LogGone())
-        cursor = following
+            if found is None:
+                return Found(_batch(chunks, cursor) if chunks else LogGone())
+            cursor = found
         room = max_bytes - sum(map(len, chunks))
     return Found(_batch(chunks, cursor))
 
 
-def _rows(schema: str, table: str, runs: list[int], offset: int, room: int) -> Command:
-    """The rows of ``runs`` from ``offset`` of the first on that begin within ``room`` bytes."""
-    return (
-        "SELECT run, at, data FROM (SELECT run, at, data, (sum(octet_length(data))"
-        " OVER (ORDER BY run, at)) - octet_length(data) AS before FROM ("
-        f"SELECT run, at, data FROM {schema}.{table} WHERE run = ANY(%s::bigint[])"
-        " AND (run, at) >= (%s,"
-        f" coalesce((SELECT max(at) FROM {schema}.{table} WHERE run = %s AND at <= %s), 0))"
-        " ORDER BY run, at LIMIT %s) AS ahead) AS counted WHERE before < %s ORDER BY run, at",
-        (_array(runs), runs[0], runs[0], offset, _ROWS_AT_ONCE, room + offset),
-        0,
-    )
+def _read_history(schema: str, cursor: Cursor, room: int, pages: int) -> Steps[list[Batch] | None]:
+    """Pages of compacted runs that follow each other, of which the last may be short."""
+    ahead = cursor.parts[cursor.index : cursor.index + _RUNS_AT_ONCE * pages]
+    runs = list(takewhile(lambda part: part > 0, ahead))
+    while True:
+        (rows,) = yield [
+            (
+                f"SELECT * FROM {schema}.read_history(%s::bigint[], %s, %s, %s)",
+                (_array(runs), cursor.offset, room, pages),
+                0,
+            )
+        ]
+        if rows[0][0] == len(runs):
+            break
+        # A run is gone, and what is in front of it is read again, alone.
+        are_history = f"SELECT id FROM {schema}.run WHERE id = ANY(%s::bigint[]) AND state = 1"
+        (found,) = yield [(are_history, (_array(runs),), 0)]
+        kept = {run for (run,) in found}
+        runs = list(takewhile(kept.__contains__, runs))
+        if not runs:
+            return None
+    batches: list[Batch] = []
+    for _, data, last, until in rows:
+        if len(data) == room:
+            behind = cursor.at(cursor.index + runs.index(last), until)
+        else:
+            behind = cursor.at(cursor.index + len(runs))
+        if data or not batches:
+            batches.append(Batch(data, behind, behind.part is None))
+    return batches
 
 
 def _array(numbers: list[int]) -> str:
@@ -112,73 +153,25 @@ def _array(numbers: list[int]) -> str:
     return f"{{{','.join(map(str, numbers))}}}"
 
 
-def _read_history(
-    schema: str, cursor: Cursor, room: int, chunks: list[bytes]
-) -> Steps[Cursor | None]:
-    """Read compacted runs, as many as follow each other and there is room for."""
-    ahead = cursor.parts[cursor.index : cursor.index + _RUNS_AT_ONCE]
-    runs = list(takewhile(lambda part: part > 0, ahead))
-    are_history = f"SELECT id FROM {schema}.run WHERE id = ANY(%s::bigint[]) AND state = 1"
-    there, rows = yield [
-        (are_history, (_array(runs),), 0),
-        _rows(schema, "history", runs, cursor.offset, room),
-    ]
-    kept = {run for (run,) in there}
-    if runs[0] not in kept:
-        return None
-    ends: dict[int, int] = {}
-    for run, at, data in rows:
-        if run not in kept:
-            break
-        begin = max(cursor.offset - at, 0) if run == runs[0] else 0
-        if begin >= len(data) > 0:
-            continue
-        piece = data[begin : begin + room]
-        chunks.append(piece)
-        room -= len(piece)
-        ends[run] = at + begin + len(piece)
-        if room == 0:
-            return cursor.at(cursor.index + runs.index(run), ends[run])
-    if len(rows) == _ROWS_AT_ONCE:
-        run = rows[-1][0]
-        return cursor.at(cursor.index + runs.index(run), ends.get(run, cursor.offset))
-    gone = next((at for at, run in enumerate(runs) if run not in kept), len(runs))
-    return cursor.at(cursor.index + gone)
-
-
 def _read_raw(
     schema: str, cursor: Cursor, room: int, chunks: list[bytes]
 ) -> Steps[Cursor | Found | None]:
     """Read a run as it was appended; a :class:`Found` if it is open and has nothing more."""
-    run, offset = -cursor.parts[cursor.index], cursor.offset
-    # The state is read first, so that a run that has ended has all of its frames.
-    found, rows = yield [
-        (
-            f"SELECT state, size, lease < clock_timestamp() FROM {schema}.run WHERE id = %s",
-            (run,),
-            0,
-        ),
-        _rows(schema, "frame", [run], offset, room),
-    ]
-    if not found:
+    run = -cursor.parts[cursor.index]
+    statement = f"SELECT * FROM {schema}.read_raw(%s, %s, %s)"
+    ((state, size, is_lost, data),) = (yield [(statement, (run, cursor.offset, room), 0)])[0]
+    if state is None:
         return None
-    ((state, size, is_lost),) = found
-    for _, at, data in rows:
-        begin = max(offset - at, 0)
-        if begin >= len(data):
-            continue
-        piece = data[begin : begin + room]
-        chunks.append(piece)
-        offset += len(piece)
-        room -= len(piece)
-        if room == 0:
-            return cursor.at(cursor.index, offset)
+    if data:
+        chunks.append(data)
+    behind = cursor.at(cursor.index, cursor.offset + len(data or b""))
+    if data and len(data) == room:
+        return behind
     if state == 0:
-        lost = run if is_lost and not chunks else None
-        return Found(_batch(chunks, cursor.at(cursor.index, offset)), lost)
-    if offset < size:
-        # Its frames have gone; or there are more of them than are read at once.
-        return cursor.at(cursor.index, offset) if rows else None
+        return Found(_batch(chunks, behind), run if is_lost and not chunks else None)
+    if behind.offset < size:
+        # Its frames have gone.
+        return behind if data else None
     return cursor.at(cursor.index + 1)
 
 

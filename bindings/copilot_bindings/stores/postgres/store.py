@@ -57,6 +57,7 @@ from sansio_copilot.stores.protocol import (
     nothing_to_cancel,
 )
 
+from ..ahead import Ahead
 from ..cursors import Cursor, Whole
 from ..engines import Engines, Tidying
 from ..errors import StoreError
@@ -84,6 +85,7 @@ class _Engine:
         self._prepare(store)
         self.schema = store.schema
         self.tails = Tails(on_follow=self._followed)
+        self.ahead = Ahead()
         self.owned = OwnedRuns[int]()
         process = uuid.uuid4().hex[:16]
         self.runs = Runs(
@@ -281,12 +283,19 @@ class PostgresStore:
         known = followed(engine.tails, cursor, max_bytes)
         if isinstance(known, Batch):
             return known
-        return engine.read(self._read(engine, known, max_bytes))
+        page = engine.ahead.take(known, max_bytes)
+        if isinstance(page, Batch):
+            return page
+        return engine.read(self._read(engine, known, max_bytes, page))
 
-    def _read(self, engine: _Engine, cursor: Cursor, max_bytes: int) -> Steps[Batch | LogGone]:
-        found = yield from reads.read(engine.schema, cursor, max_bytes)
-        if found.lost is None or isinstance(found.batch, LogGone):
+    def _read(
+        self, engine: _Engine, cursor: Cursor, max_bytes: int, pages: int
+    ) -> Steps[Batch | LogGone]:
+        found = yield from reads.read(engine.schema, cursor, max_bytes, pages)
+        if isinstance(found.batch, LogGone):
             return found.batch
+        if found.lost is None:
+            return engine.ahead.keep((found.batch, *found.ahead))
         engine.tails.found(found.lost)
         orphan = yield from engine.runs.claim(found.lost)
         return attrs.evolve(found.batch, orphan=orphan)
@@ -334,10 +343,12 @@ class PostgresStore:
 
     def delete_thread(self, thread_id: str, owner: str | None = None) -> Future[bool]:
         engine = self._engine()
+        engine.ahead.forget()
         return engine.write(threads.delete(engine.runs, thread_id, owner))
 
     def clear(self, owner: str | None = None) -> Future[None]:
         engine = self._engine()
+        engine.ahead.forget()
         return engine.write(threads.clear(engine.runs, owner))
 
     def owner_of(self, thread_id: str) -> Future[ThreadOwner | None]:

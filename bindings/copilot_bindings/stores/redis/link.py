@@ -8,8 +8,10 @@ from typing import Any
 import redis
 from redis.backoff import NoBackoff
 from redis.exceptions import (
+    AskError,
     BusyLoadingError,
     ClusterDownError,
+    MovedError,
     NoScriptError,
     ReadOnlyError,
     RedisError,
@@ -52,6 +54,12 @@ def translated(name: str, error: RedisError, *, was_sent: bool = False) -> Excep
     :param was_sent: whether something was sent, and no answer came.
     """
     text = str(error) or type(error).__name__
+    if isinstance(error, (MovedError, AskError)):
+        return StoreError(
+            name,
+            "it is one of several servers of a Redis Cluster, and a store needs a server that has "
+            "all keys: one without a cluster, or a cluster of one shard",
+        )
     passing = (redis.ConnectionError, redis.TimeoutError, BusyLoadingError, ReadOnlyError)
     if isinstance(error, (*passing, ClusterDownError)) or (
         isinstance(error, ResponseError) and any(word in text for word in _PASSING)

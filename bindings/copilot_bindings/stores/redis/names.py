@@ -15,6 +15,21 @@ def packed(ids: Iterable[str]) -> bytes:
     return b"".join([b"%d:%s" % (len(data), data) for data in map(to_bytes, ids)])
 
 
+def unpacked(fields: bytes) -> list[bytes | None]:
+    """The fields that the script ``RECORD`` has packed; None for one that is not there."""
+    head, _, texts = fields.partition(b" ")
+    found: list[bytes | None] = []
+    begin = 0
+    for length in head.split(b","):
+        if length:
+            end = begin + int(length)
+            found.append(texts[begin:end])
+            begin = end
+        else:
+            found.append(None)
+    return found
+
+
 @attrs.frozen
 class Names:
     """The names of one store.

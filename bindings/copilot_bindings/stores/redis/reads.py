@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import takewhile
 from typing import Any
 
@@ -23,12 +24,11 @@ from ..cursors import Cursor
 from ..pipeline import Steps
 from ..texts import from_bytes, number_of, owner_from_bytes, owner_to_bytes, to_bytes
 from . import scripts
-from .names import Names, from_owner_and_thread
+from .names import Names, from_owner_and_thread, unpacked
 
-_RUNS_AT_ONCE = 512
+# So many fill a page if each has 512 bytes.
+_RUNS_AT_ONCE = 128
 _THREADS_AT_ONCE = 256
-_RECORD = ("id", "agent", "created", "updated", "name", "archived", "waits", "busy")
-_FIELDS = (*_RECORD, "owner", "runs")
 
 
 @attrs.frozen
@@ -36,10 +36,12 @@ class Found:
     """What was read, and why it is not more.
 
     :param lost: the run whose owner has died, and of which there is nothing more for now.
+    :param ahead: pages behind it that were read with it.
     """
 
     batch: Batch | LogGone
     lost: int | None = None
+    ahead: tuple[Batch, ...] = ()
 
 
 def open_cursor(
@@ -74,40 +76,48 @@ def history_cursor(names: Names, thread_id: str, owner: str | None) -> Steps[Cur
     return Cursor(thread, tuple(map(int, runs.split())))
 
 
-def read(names: Names, cursor: Cursor, max_bytes: int) -> Steps[Found]:
-    """Read on from ``cursor``; see :meth:`.Log.read`."""
+def read(names: Names, cursor: Cursor, max_bytes: int, pages: int = 1) -> Steps[Found]:
+    """Read on from ``cursor``; see :meth:`.Log.read`.
+
+    :param pages: how many pages of history to read at once.
+    """
     chunks: list[bytes] = []
     room = max_bytes
     while (part := cursor.part) is not None and room > 0:
         if part > 0:
-            following = yield from _read_history(names, cursor, room, chunks)
+            batches = yield from _read_history(names, cursor, room, pages)
+            if batches is None:
+                return Found(_batch(chunks, cursor) if chunks else LogGone())
+            if len(batches) > 1:
+                return Found(batches[0], ahead=tuple(batches[1:]))
+            chunks.append(batches[0].data)
+            cursor = batches[0].cursor
+            pages = 1
         else:
             found = yield from _read_raw(names, cursor, room, chunks)
             if isinstance(found, Found):
                 return found
-            following = found
-        if following is None:
-            return Found(_batch(chunks, cursor) if chunks else LogGone())
-        cursor = following
+            if found is None:
+                return Found(_batch(chunks, cursor) if chunks else LogGone())
+            cursor = found
         room = max_bytes - sum(map(len, chunks))
     return Found(_batch(chunks, cursor))
 
 
-def _read_history(
-    names: Names, cursor: Cursor, room: int, chunks: list[bytes]
-) -> Steps[Cursor | None]:
-    """Read compacted runs, as many as follow each other and there is room for."""
-    ahead = cursor.parts[cursor.index : cursor.index + _RUNS_AT_ONCE]
+def _read_history(names: Names, cursor: Cursor, room: int, pages: int) -> Steps[list[Batch] | None]:
+    """Pages of compacted runs that follow each other, of which the last may be short."""
+    ahead = cursor.parts[cursor.index : cursor.index + _RUNS_AT_ONCE * pages]
     runs = " ".join(map(str, takewhile(lambda part: part > 0, ahead)))
-    ((read, *found),) = yield [
-        (scripts.READ_HISTORY, cursor.thread, names.processes, cursor.offset, room, runs)
+    (found,) = yield [
+        (scripts.READ_HISTORY, cursor.thread, names.processes, cursor.offset, room, runs, pages)
     ]
-    if read == b"gone":
+    if found[0] == b"gone":
         return None
-    offset, data = found
-    if data:
-        chunks.append(data)
-    return cursor.at(cursor.index + read, offset)
+    batches = []
+    for read, offset, data in zip(found[::3], found[1::3], found[2::3], strict=True):
+        behind = cursor.at(cursor.index + read, offset)
+        batches.append(Batch(data, behind, behind.part is None))
+    return batches
 
 
 def _read_raw(
@@ -173,9 +183,7 @@ def threads_of_all(names: Names, cursor: str | None, limit: int) -> Steps[OwnedT
     """
     ((behind, found),) = yield [("ZSCAN", names.threads, number_of(cursor), "COUNT", limit)]
     threads = [from_bytes(from_owner_and_thread(member)[1]) for _, member in places(found)]
-    rows = []
-    if threads:
-        rows = yield [("HMGET", names.thread(one), *_FIELDS) for one in threads]
+    rows = (yield from _rows(names, threads)) if threads else []
     # A thread may be gone that is still in the list.
     there = [row for row in rows if row[0] is not None and int(row[9] or 0) > 0]
     owned = tuple([(owner_from_bytes(row[8]).owner, record(row)) for row in there])
@@ -209,7 +217,7 @@ def list_threads(names: Names, query: ThreadQuery) -> Steps[ThreadPage]:
         there = places(found)
         news = [member for score, member in there if behind is None or (score, member) > behind]
         if news:
-            rows = yield [("HMGET", names.thread(from_bytes(one)), *_FIELDS) for one in news]
+            rows = yield from _rows(names, map(from_bytes, news))
             # A thread may be gone that is still in the list.
             records += [record(row) for row in rows if _answers(row, owner, query)]
         if len(there) < many:
@@ -223,6 +231,12 @@ def list_threads(names: Names, query: ThreadQuery) -> Steps[ThreadPage]:
     return ThreadPage(
         page, cursor_behind(page[-1].updated_at, page[-1].thread_id) if more else None
     )
+
+
+def _rows(names: Names, thread_ids: Iterable[str]) -> Steps[list[list[Any]]]:
+    """The fields of threads, as :func:`record` takes them."""
+    asked = [(scripts.RECORD, names.thread(one)) for one in thread_ids]
+    return list(map(unpacked, (yield asked)))
 
 
 def places(found: list[Any]) -> list[tuple[float, bytes]]:

@@ -369,6 +369,23 @@ return {state, size, data}
 """,
 )
 
+# The fields of a thread that a list shows, in one text, because a client takes its time for each
+# part of a command and of an answer. It begins with their lengths, of which one that is not there
+# has none.
+RECORD: Final = _script(
+    "record",
+    """
+local found = redis.call('HMGET', T, 'id', 'agent', 'created', 'updated', 'name', 'archived',
+                         'waits', 'busy', 'owner', 'runs')
+local lengths, texts = {}, {}
+for i = 1, 10 do
+  lengths[i] = found[i] and #found[i] or ''
+  texts[i] = found[i] or ''
+end
+return table.concat(lengths, ',') .. ' ' .. table.concat(texts)
+""",
+)
+
 GIVE: Final = _script(
     "claim_thread",
     """
@@ -390,28 +407,39 @@ return total
 """,
 )
 
-# Runs whose compacted frames follow each other, from an offset in the first of them. It returns how
-# many were read whole, the offset in the next one, and what was read.
+# Runs whose compacted frames follow each other, from an offset in the first of them, in pages. For
+# each page it returns how many runs are read whole by its end, the offset in the next one, and what
+# was read.
 READ_HISTORY: Final = _script(
     "read_history",
     """
-local offset, room = tonumber(ARGV[2]), tonumber(ARGV[3])
-local read, chunks = 0, {}
+local offset, size, most = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[5])
+local room, read, chunks, pages = size, 0, {}, {}
+local function turn_page()
+  pages[#pages + 1] = read
+  pages[#pages + 1] = offset
+  pages[#pages + 1] = table.concat(chunks)
+  room, chunks = size, {}
+  most = most - 1
+end
 for n in string.gmatch(ARGV[4], '%d+') do
-  if room == 0 then break end
   local key = hk(n)
-  local size = redis.call('STRLEN', key)
-  if size == 0 and redis.call('EXISTS', key) == 0 then
-    if read == 0 then return {'gone'} end
+  local whole = redis.call('STRLEN', key)
+  if whole == 0 and redis.call('EXISTS', key) == 0 then
+    if read == 0 and #chunks == 0 and #pages == 0 then return {'gone'} end
     break
   end
-  local data = redis.call('GETRANGE', key, offset, offset + room - 1)
-  chunks[#chunks + 1] = data
-  room, offset = room - #data, offset + #data
-  if offset < size then break end
+  while offset < whole and most > 0 do
+    local data = redis.call('GETRANGE', key, offset, offset + room - 1)
+    chunks[#chunks + 1] = data
+    room, offset = room - #data, offset + #data
+    if room == 0 then turn_page() end
+  end
+  if most == 0 then break end
   read, offset = read + 1, 0
 end
-return {read, offset, table.concat(chunks)}
+if most > 0 and (#chunks > 0 or #pages == 0) then turn_page() end
+return pages
 """,
 )
 

@@ -52,10 +52,11 @@ from sansio_copilot.stores.protocol import (
     nothing_to_cancel,
 )
 
+from ..ahead import Ahead
 from ..cursors import Cursor, Whole
 from ..engines import Engines, Tidying
 from ..owners import OwnedRuns
-from ..pipeline import Pipeline, Steps
+from ..pipeline import Command, Pipeline, Steps
 from ..retention import Retention
 from ..tails import Tails, followed
 from ..texts import from_bytes
@@ -70,6 +71,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _CLOSE_SECONDS = 5.0
+_SLOTS = 32
 
 
 class _Engine:
@@ -79,6 +81,7 @@ class _Engine:
         self.names = Names(store.prefix)
         self._retention = store.retention
         self.tails = Tails(on_follow=self._followed)
+        self.ahead = Ahead()
         self.owned = OwnedRuns[tuple[str, int]]()
         process = uuid.uuid4().hex
         self.runs = Runs(
@@ -128,7 +131,7 @@ def _prefix(instance: object, attribute: attrs.Attribute[Any], value: object) ->
 
 @attrs.define(eq=False, on_setattr=attrs.setters.frozen)
 class RedisStore:
-    """Threads in Redis (6.2 or later) or Valkey.
+    """Threads in Redis (6.2 or later) or Valkey: in one server, and not in a cluster of several.
 
     :param url: of the server: ``redis://``, ``rediss://`` or ``unix://``, as redis-py takes it.
     :param prefix: what all keys begin with, so that several stores share a server.
@@ -167,8 +170,16 @@ class RedisStore:
         """Connect.
 
         :raises StoreUnavailable: if there is no connection to be had for now.
+        :raises StoreError: if it is one of several servers of a cluster.
         """
-        return self.check()
+        engine = self._engine()
+
+        def steps() -> Steps[None]:
+            # The keys are in as many slots, of which a cluster has some elsewhere.
+            yield [("EXISTS", f"{engine.names.prefix}:{number}") for number in range(_SLOTS)]
+            yield [self._checking(engine)]
+
+        return engine.submit(steps())
 
     def close(self) -> None:
         """Finish what was begun, and end the connections. A later call makes new ones."""
@@ -186,9 +197,12 @@ class RedisStore:
         engine = self._engine()
 
         def steps() -> Steps[None]:
-            yield [("SET", f"{engine.names.prefix}:checked", time.time(), "PX", 60_000)]
+            yield [self._checking(engine)]
 
         return engine.submit(steps())
+
+    def _checking(self, engine: _Engine) -> Command:
+        return "SET", f"{engine.names.prefix}:checked", time.time(), "PX", 60_000
 
     def tidy(self) -> Future[bool]:
         """Do now a step of what is done from time to time: let go what need not be kept.
@@ -252,12 +266,19 @@ class RedisStore:
         known = followed(engine.tails, cursor, max_bytes, lambda run: (cursor.thread, run))
         if isinstance(known, Batch):
             return known
-        return engine.submit(self._read(engine, known, max_bytes))
+        page = engine.ahead.take(known, max_bytes)
+        if isinstance(page, Batch):
+            return page
+        return engine.submit(self._read(engine, known, max_bytes, page))
 
-    def _read(self, engine: _Engine, cursor: Cursor, max_bytes: int) -> Steps[Batch | LogGone]:
-        found = yield from reads.read(engine.names, cursor, max_bytes)
-        if found.lost is None or isinstance(found.batch, LogGone):
+    def _read(
+        self, engine: _Engine, cursor: Cursor, max_bytes: int, pages: int
+    ) -> Steps[Batch | LogGone]:
+        found = yield from reads.read(engine.names, cursor, max_bytes, pages)
+        if isinstance(found.batch, LogGone):
             return found.batch
+        if found.lost is None:
+            return engine.ahead.keep((found.batch, *found.ahead))
         engine.tails.found((cursor.thread, found.lost))
         (thread_id,) = yield [("HGET", cursor.thread, "id")]
         if thread_id is None:
@@ -306,10 +327,12 @@ class RedisStore:
 
     def delete_thread(self, thread_id: str, owner: str | None = None) -> Future[bool]:
         engine = self._engine()
+        engine.ahead.forget()
         return engine.submit(threads.delete(engine.runs, thread_id, owner))
 
     def clear(self, owner: str | None = None) -> Future[None]:
         engine = self._engine()
+        engine.ahead.forget()
         return engine.submit(threads.clear(engine.runs, owner))
 
     def owner_of(self, thread_id: str) -> Future[ThreadOwner | None]:

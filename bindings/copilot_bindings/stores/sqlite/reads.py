@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from itertools import takewhile
 from typing import Any
 
 import attrs
@@ -23,6 +24,10 @@ from ..cursors import Cursor
 from ..texts import from_text, number_of, to_text
 from .schema import HISTORY, MOST_BYTES, OPEN
 
+# So many fill a page if each has 512 bytes.
+_RUNS_AT_ONCE = 128
+_WITHIN_RUN = MOST_BYTES - 1
+"""What of the id of a row of frames is its place in its run."""
 _HAS_OPEN = "EXISTS (SELECT 1 FROM run WHERE run.thread = thread.id AND run.state = 0)"
 _RECORD = (
     "thread_id, agent_id, created_at, updated_at, name, archived,"
@@ -46,10 +51,14 @@ class Blocked:
 
 @attrs.frozen
 class Found:
-    """What was read, and why it is not more."""
+    """What was read, and why it is not more.
+
+    :param ahead: pages behind it that were read with it.
+    """
 
     batch: Batch | LogGone
     blocked: Blocked | None = None
+    ahead: tuple[Batch, ...] = ()
 
 
 def thread_of(db: sqlite3.Connection, thread_id: str, owner: str | None) -> int | None:
@@ -118,8 +127,20 @@ def _behind(db: sqlite3.Connection, run: int, event_id: EventId, after: str) -> 
         f"SELECT id, data FROM {table} WHERE id >= ? AND id < ? ORDER BY id", _range(run)
     ):
         if (at := behind_frame(data, after)) is not None:
-            return int(place & (MOST_BYTES - 1)) + at
+            return int(place & _WITHIN_RUN) + at
     return None
+
+
+def read_pages(db: sqlite3.Connection, cursor: Cursor, max_bytes: int, pages: int) -> Found:
+    """Read on from ``cursor``, as many as ``pages`` pages of history at once."""
+    found = read(db, cursor, max_bytes)
+    ahead: list[Batch] = []
+    page = found.batch
+    while len(ahead) + 1 < pages and isinstance(page, Batch) and (page.cursor.part or 0) > 0:
+        page = read(db, page.cursor, max_bytes).batch
+        if isinstance(page, Batch):
+            ahead.append(page)
+    return attrs.evolve(found, ahead=tuple(ahead)) if ahead else found
 
 
 def read(db: sqlite3.Connection, cursor: Cursor, max_bytes: int) -> Found:
@@ -155,9 +176,8 @@ def _read_history(
     ).fetchone():
         return LogGone()
     parts, index, offset = cursor.parts, cursor.index, cursor.offset
-    last = index
-    while last + 1 < len(parts) and parts[last + 1] > 0:
-        last += 1
+    ahead = parts[index : index + _RUNS_AT_ONCE]
+    last = index + sum(1 for _ in takewhile(lambda part: part > 0, ahead)) - 1
     begin = parts[index] << 32
     if offset:
         # The piece that the offset is in.
@@ -171,27 +191,32 @@ def _read_history(
         " WHERE r.thread = ? AND r.id >= ? AND r.id <= ? AND r.state = 1 ORDER BY r.id, h.id",
         (begin, cursor.thread, parts[index], parts[last]),
     )
-    seen = False
+    seen, wanted = False, parts[index]
     try:
         for run, place, data in rows:
-            if seen and run != parts[index]:
-                index, offset, seen = index + 1, 0, False
-            if run < parts[index]:
-                # The run has ended meanwhile, and is none of those that were there.
-                continue
-            if run > parts[index]:
-                break
+            if run != wanted:
+                if seen:
+                    index, offset, seen = index + 1, 0, False
+                    wanted = parts[index]
+                if run < wanted:
+                    # The run has ended meanwhile, and is none of those that were there.
+                    continue
+                if run > wanted:
+                    break
             seen = True
-            at = 0 if place is None else int(place & (MOST_BYTES - 1))
-            if place is None or at + len(data) <= offset:
+            if place is None:
                 continue
-            begin = max(offset - at, 0)
-            piece = data[begin : begin + room] if begin or len(data) > room else data
-            chunks.append(piece)
-            offset = at + begin + len(piece)
-            room -= len(piece)
-            if room == 0:
-                return cursor.at(index, offset)
+            at = place & _WITHIN_RUN
+            if at < offset:
+                # The piece that the offset is in.
+                data, at = data[offset - at :], offset
+            size = len(data)
+            if size >= room:
+                chunks.append(data[:room])
+                return cursor.at(index, at + room)
+            if size:
+                chunks.append(data)
+                room -= size
     finally:
         rows.close()
     if not seen or index < last:
@@ -222,7 +247,7 @@ def _read_raw(
     )
     try:
         for place, data in rows:
-            at = int(place & (MOST_BYTES - 1))
+            at = int(place & _WITHIN_RUN)
             skip = offset - at
             if skip >= len(data):
                 continue

@@ -53,6 +53,7 @@ from sansio_copilot.stores.protocol import (
     nothing_to_cancel,
 )
 
+from ..ahead import Ahead
 from ..cursors import Cursor, Whole
 from ..engines import Engines, Tidying
 from ..errors import StoreError
@@ -95,6 +96,7 @@ class _Engine:
             db.close()
             raise
         self.tails = Tails(on_follow=self._followed)
+        self.ahead = Ahead()
         self.owned = OwnedRuns[int]()
         self.runs = Runs(
             process,
@@ -284,16 +286,22 @@ class SQLiteStore:
         known = followed(engine.tails, cursor, max_bytes)
         if isinstance(known, Batch):
             return known
-        cursor = known
-        return self._read(engine, cursor, max_bytes)
+        page = engine.ahead.take(known, max_bytes)
+        if isinstance(page, Batch):
+            return page
+        return self._read(engine, known, max_bytes, page)
 
-    def _read(self, engine: _Engine, cursor: Cursor, max_bytes: int) -> Future[Batch | LogGone]:
+    def _read(
+        self, engine: _Engine, cursor: Cursor, max_bytes: int, pages: int
+    ) -> Future[Batch | LogGone]:
         """Read from the file; a run whose owner has died is handed out with what was read."""
         done: Future[Batch | LogGone] = Future()
 
         def read(db: sqlite3.Connection) -> tuple[Batch | LogGone, int | None]:
-            found = reads.read(db, cursor, max_bytes)
+            found = reads.read_pages(db, cursor, max_bytes, pages)
             blocked = found.blocked
+            if isinstance(found.batch, Batch) and blocked is None:
+                return engine.ahead.keep((found.batch, *found.ahead)), None
             if blocked is None or engine.runs.process.is_alive(blocked.process, db):
                 return found.batch, None
             return found.batch, blocked.run
@@ -359,10 +367,13 @@ class SQLiteStore:
 
     def delete_thread(self, thread_id: str, owner: str | None = None) -> Future[bool]:
         engine = self._engine()
+        engine.ahead.forget()
         return engine.write(lambda tx: threads.delete(tx, engine.runs, thread_id, owner))
 
     def clear(self, owner: str | None = None) -> Future[None]:
-        return self._engine().write(lambda tx: threads.clear(tx, owner))
+        engine = self._engine()
+        engine.ahead.forget()
+        return engine.write(lambda tx: threads.clear(tx, owner))
 
     def owner_of(self, thread_id: str) -> Future[ThreadOwner | None]:
         return self._engine().read(lambda db: reads.owner_of(db, thread_id))

@@ -1,0 +1,117 @@
+"""Pages of history that were read together with the one before, for the reader that asks next.
+
+A long thread is read page by page, and to ask for a page costs more than to read it: a round trip,
+or a thread that is woken. So a reader that keeps up is read for ahead, several pages at once.
+
+Three rules keep that from costing more than it saves:
+
+- What is kept has a bound for all readers together, and nobody is read for ahead beyond it. No
+  cursor holds bytes: a page that was let go is read again.
+- A page is kept for a moment only. So a reader learns within that moment that what it reads was
+  deleted, and at once if that was done in this process (:meth:`Ahead.forget`).
+- A reader that did not come in that moment takes its time, and is read for page by page from then
+  on. So what is read in vain is a few pages for each reader, however many it has.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import attrs
+
+from sansio_copilot.stores.protocol import Batch
+
+from .cursors import Cursor
+
+_PAGES = 8
+_Key: TypeAlias = tuple[int, int, int]
+
+
+@attrs.frozen(eq=False)
+class _Kept:
+    """What is kept for a cursor.
+
+    :param parts: those of the cursor, whose identity is a part of the key as long as they are here.
+    :param batch: None where the pages that were read ahead have come to their end.
+    """
+
+    parts: tuple[int, ...]
+    batch: Batch | None
+    until: float
+
+    @property
+    def size(self) -> int:
+        return 0 if self.batch is None else len(self.batch.data)
+
+
+class Ahead:
+    """The pages of one store in one process. May be used from any thread.
+
+    :param total_bytes: bytes that are kept of all pages.
+    :param seconds: for how long one is.
+    """
+
+    def __init__(self, total_bytes: int = 8 * 1024**2, seconds: float = 1.0) -> None:
+        self._total_bytes = total_bytes
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        # The one that was kept first goes first, since all are kept for the same time.
+        self._kept: OrderedDict[_Key, _Kept] = OrderedDict()
+        self._held = 0
+
+    def take(self, cursor: Cursor, max_bytes: int) -> Batch | int:
+        """The page at ``cursor``, if it is here; and else how many are to be read."""
+        with self._lock:
+            self._let_go()
+            found = self._kept.pop(_key(cursor), None)
+            if found is not None:
+                self._held -= found.size
+                if found.batch is not None and len(found.batch.data) <= max_bytes:
+                    return found.batch
+            is_quick = found is not None or (cursor.index, cursor.offset) == (0, 0)
+            if not is_quick or self._held + _PAGES * max_bytes > self._total_bytes:
+                return 1
+            return _PAGES
+
+    def keep(self, batches: Sequence[Batch]) -> Batch:
+        """Keep all but the first of ``batches``, which follow each other; returns that one."""
+        first, *others = batches
+        if others:
+            until = time.monotonic() + self._seconds
+            with self._lock:
+                before = first
+                for batch in others:
+                    self._add(before.cursor, batch, until)
+                    before = batch
+                self._add(before.cursor, None, until)
+        return first
+
+    def forget(self) -> None:
+        """What was kept may be there no more."""
+        with self._lock:
+            self._kept.clear()
+            self._held = 0
+
+    def _add(self, cursor: Cursor, batch: Batch | None, until: float) -> None:
+        key, kept = _key(cursor), _Kept(cursor.parts, batch, until)
+        if (older := self._kept.pop(key, None)) is not None:
+            self._held -= older.size
+        self._kept[key] = kept
+        self._held += kept.size
+
+    def _let_go(self) -> None:
+        now = time.monotonic()
+        while self._kept:
+            key, kept = next(iter(self._kept.items()))
+            if kept.until > now:
+                break
+            del self._kept[key]
+            self._held -= kept.size
+
+
+def _key(cursor: Cursor) -> _Key:
+    return id(cursor.parts), cursor.index, cursor.offset
