@@ -524,14 +524,23 @@ class TestWhatIsKept:
                 asked.extend(row[3] for row in self.db.execute(f"EXPLAIN QUERY PLAN {sql}", values))
                 return self.db.execute(sql, values)
 
-        for query in (ThreadQuery(), ThreadQuery("ann", "agent", False, 5)):
+        for query in (
+            ThreadQuery(),
+            ThreadQuery("ann", "agent", False, 5),
+            ThreadQuery("ann", waiting=True),
+        ):
 
             def explain(db: Any, query: ThreadQuery = query) -> Any:
                 explaining: Any = Explaining(db)
                 return reads.list_threads(explaining, query)
 
             store._engine().read(explain).result()
-        assert asked == ["SEARCH thread USING INDEX thread_listed (owner=?)"] * 2
+        searched = [index for index in asked if index.startswith("SEARCH")]
+        listed = "SEARCH thread USING INDEX thread_listed (owner=?)"
+        waiting = "SEARCH thread USING INDEX thread_waiting (owner=?)"
+        has_open = "SEARCH run USING INDEX run_open (thread=?)"
+        assert searched == [listed, has_open, listed, has_open, waiting, has_open, has_open]
+        assert not any("TEMP B-TREE" in step for step in asked)
 
     def test_a_long_run_is_read_in_pages_and_resumed_in_its_middle(
         self, store: SQLiteStore

@@ -28,7 +28,9 @@ from .schema import HISTORY, MOST_BYTES, OPEN
 _RUNS_AT_ONCE = 128
 _WITHIN_RUN = MOST_BYTES - 1
 """What of the id of a row of frames is its place in its run."""
-_HAS_OPEN = "EXISTS (SELECT 1 FROM run WHERE run.thread = thread.id AND run.state = 0)"
+_HAS_OPEN = (
+    "EXISTS (SELECT 1 FROM run INDEXED BY run_open WHERE run.thread = thread.id AND run.state = 0)"
+)
 _RECORD = (
     "thread_id, agent_id, created_at, updated_at, name, archived,"
     f" CASE WHEN waits_for IS NULL OR {_HAS_OPEN} THEN NULL ELSE waits_for END"
