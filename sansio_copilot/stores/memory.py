@@ -20,7 +20,7 @@ Four rules make that right:
 What is bounded is what the store keeps, all of it: frames, messages and state, the ids and names
 that clients choose, and what each thread, run and message id takes beside. Readers are no way
 around the bound, since a cursor does not hold what it reads. :mod:`.room` counts and evicts,
-:mod:`.kept` has the threads and runs.
+:mod:`.kept` has the threads and runs, and :mod:`.listing` lists them.
 
 Whoever changes this may do so call by call: each method leaves everything consistent, and calls
 back (an owner's ``notify``, a reader's) only when it is done, because what is called may call the
@@ -30,7 +30,6 @@ store again. A state machine compares every call with a model that knows only li
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections.abc import Mapping
 from sys import getsizeof
@@ -41,7 +40,7 @@ import attrs
 from ..sse import EventId, behind_frame
 from . import streams
 from .kept import RUN_BYTES, KeptRun, KeptThread
-from .places import cursor_behind, place_at
+from .listing import everyones, page_of
 from .protocol import (
     EVERY_THREAD,
     Batch,
@@ -268,21 +267,7 @@ class MemoryStore:
 
         :raises UnknownCursor: for a cursor that is none.
         """
-        behind = None
-        if query.cursor is not None:
-            updated_at, thread_id = place_at(query.cursor)
-            behind = -updated_at, thread_id
-        threads = [
-            thread
-            for thread in self._room.threads.values()
-            if thread.answers(query) and (behind is None or _place_of(thread) > behind)
-        ]
-        page = heapq.nsmallest(query.limit + 1, threads, key=_place_of)
-        records = tuple([thread.record() for thread in page[: query.limit]])
-        if len(page) <= query.limit:
-            return ThreadPage(records)
-        last = records[-1]
-        return ThreadPage(records, cursor_behind(last.updated_at, last.thread_id))
+        return page_of(self._room.threads.values(), query)
 
     def read_history(
         self, thread_id: str, kind: Kind, cursor: Any, max_bytes: int, owner: str | None = None
@@ -343,16 +328,7 @@ class MemoryStore:
         return None if thread is None else ThreadOwner(thread.owner)
 
     def threads_of_all(self, cursor: str | None, limit: int) -> OwnedThreads:
-        known = sorted(
-            thread_id
-            for thread_id, thread in self._room.threads.items()
-            if thread.history and (cursor is None or thread_id > cursor)
-        )
-        page = [self._room.threads[thread_id] for thread_id in known[:limit]]
-        return OwnedThreads(
-            tuple([(thread.owner, thread.record()) for thread in page]),
-            known[limit - 1] if len(known) > limit else None,
-        )
+        return everyones(self._room.threads, cursor, limit)
 
     def claim_thread(self, thread_id: str, owner: str) -> bool:
         thread = self._room.threads.get(thread_id)
@@ -407,8 +383,3 @@ def _known(request: RunRequest, thread: KeptThread) -> frozenset[str]:
     known = [id for id in request.message_ids if id in thread.message_ids]
     # An empty one of its own would be kept for as long as the run lives.
     return frozenset(known) if known else _NONE
-
-
-def _place_of(thread: KeptThread) -> tuple[float, str]:
-    """Where a thread is in a list: the last updated comes first."""
-    return -thread.updated_at, thread.thread_id

@@ -16,7 +16,7 @@ from support.redis_server import RedisServer
 
 from copilot_bindings.stores import PostgresStore, RedisStore
 from copilot_bindings.stores.pipeline import Pipeline, Steps
-from copilot_bindings.stores.redis.scripts import Script
+from copilot_bindings.stores.redis.library import Script
 from sansio_copilot.testing.stores import Driven
 
 HERS, NOBODYS = "hers", "none"

@@ -12,8 +12,9 @@ history what a replay sends, cut into pieces at the ends of frames; of an open r
 message which messages the history of a thread has
 ======= ===========================================================================================
 
-The functions (:mod:`.functions`) are made anew with each version. A process of the release before
-goes on meanwhile, so that one which takes more arguments than it did has defaults for them.
+The functions (:mod:`.functions`, :mod:`.reading`) are made anew with each version. A process of the
+release before goes on meanwhile, so that one which takes more arguments than it did has defaults
+for them.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 import psycopg
 
 from .functions import FUNCTIONS, LONGEST_PAYLOAD
+from .reading import READING
 
 _TABLES = """
 CREATE TABLE {s}.thread (
@@ -129,7 +131,7 @@ def migrate(db: psycopg.Connection[Any], schema: str) -> None:
             )
         if version == len(MIGRATIONS):
             return
-        for statements in (*MIGRATIONS[version:], FUNCTIONS):
+        for statements in (*MIGRATIONS[version:], FUNCTIONS, READING):
             _run(cursor, statements.format(s=schema, longest=LONGEST_PAYLOAD))
         _run(cursor, f"UPDATE {schema}.version SET version = {len(MIGRATIONS)}")
 

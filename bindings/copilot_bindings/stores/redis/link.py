@@ -23,7 +23,7 @@ from sansio_copilot import StoreAnswerLost, StoreUnavailable
 
 from ..errors import StoreError
 from ..pipeline import Command
-from .scripts import Script
+from .library import Script
 
 _CONNECT_SECONDS = 3.0
 _REPLY_SECONDS = 8.0

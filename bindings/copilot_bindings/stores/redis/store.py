@@ -1,6 +1,6 @@
 """RedisStore: threads in Redis or Valkey, for the processes of many machines.
 
-What it models. A run is a string that grows, and a thread a few keys beside (:mod:`.scripts` has
+What it models. A run is a string that grows, and a thread a few keys beside (:mod:`.library` has
 all of them). Each process has one connection for what it asks (:mod:`..pipeline`), one for what it
 is told (:mod:`.listener`), and the tails of the runs that are followed in it (:mod:`..tails`), so
 that a thousand readers of a run cost the server one.

@@ -1,0 +1,209 @@
+"""The keys of a thread, and the functions in Lua that the scripts share (:mod:`.scripts`).
+
+All keys of a thread begin with the same name, which has braces, so that a cluster keeps them
+together (Redis Cluster specification, "Hash tags"). Each script is given that name, and makes the
+other keys of it:
+
+=========== =======================================================================================
+``T``       hash of the thread: ``id owner agent created updated name archived runs last messages
+            state waits``, and ``busy`` while a run of it is open
+``T:runs``  sorted set of the numbers of its runs, open ones and history
+``T:open``  sorted set of those that are open
+``T:ids``   hash: how many runs of the history have a message of that id
+``T:r:N``   hash of a run: ``run agent state proc lease stop sealable opened size ids ended
+            messages json waits detached``. ``state`` is 0 while it is open, 1 as history, 2 if it
+            left nothing. ``lease`` is when it runs out, in milliseconds of the server's clock
+``T:l:N``   string: its frames as they were appended
+``T:h:N``   string: its compacted frames; of an open run, what it would leave
+=========== =======================================================================================
+
+What goes, goes by an expiry that Redis keeps itself: raw frames that need not be resumable any
+more, and runs of threads that were deleted under their readers.
+
+Messages are published on ``T:n:N`` to those who follow a run: ``a<at>:<bytes>`` for what was
+appended, ``s<size>`` if that is too long to be sent twice, ``e<size>`` at its end, ``g`` if it is
+gone; and on the channel of an owner's process, ``T N`` and the signal. Both may be lost.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+LONGEST_MESSAGE = 32 * 1024
+"""Bytes of frames that a notification carries."""
+
+_LIBRARY = """
+local T = KEYS[1]
+local function now()
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+local function rk(n) return T .. ':r:' .. n end
+local function lk(n) return T .. ':l:' .. n end
+local function hk(n) return T .. ':h:' .. n end
+local function tell(n, proc, signal)
+  if proc and proc ~= '' then
+    redis.call('PUBLISH', ARGV[1] .. proc, n .. ' ' .. signal .. ' ' .. T)
+  end
+end
+local function news(n, message) redis.call('PUBLISH', T .. ':n:' .. n, message) end
+local function unpacked(ids)
+  local found, at = {}, 1
+  while at <= #ids do
+    local colon = string.find(ids, ':', at, true)
+    local length = tonumber(string.sub(ids, at, colon - 1))
+    found[#found + 1] = string.sub(ids, colon + 1, colon + length)
+    at = colon + length + 1
+  end
+  return found
+end
+local function drop_ids(n)
+  local ids = redis.call('HGET', rk(n), 'ids')
+  if ids and ids ~= '' then
+    for _, id in ipairs(unpacked(ids)) do
+      if redis.call('HINCRBY', T .. ':ids', id, -1) <= 0 then
+        redis.call('HDEL', T .. ':ids', id)
+      end
+    end
+  end
+end
+local function withdraw(n)
+  redis.call('DEL', hk(n))
+  redis.call('HDEL', rk(n), 'ids', 'ended', 'messages', 'json', 'waits')
+  redis.call('HSET', rk(n), 'sealable', '0')
+end
+-- A result comes as seven arguments from index i on: a flag, frames, messages, state, ids, ended_at
+-- and what is waited for.
+local function add_result(n, i)
+  redis.call('SET', hk(n), ARGV[i + 1])
+  redis.call('HSET', rk(n), 'sealable', '1', 'ids', ARGV[i + 4], 'ended', ARGV[i + 5])
+  redis.call('HDEL', rk(n), 'messages', 'json', 'waits')
+  if ARGV[i + 2] ~= '' then redis.call('HSET', rk(n), 'messages', ARGV[i + 2]) end
+  if ARGV[i + 3] ~= '' then redis.call('HSET', rk(n), 'json', ARGV[i + 3]) end
+  if ARGV[i + 6] ~= '' then redis.call('HSET', rk(n), 'waits', ARGV[i + 6]) end
+end
+local function add(n, at, frames)
+  local size = redis.call('STRLEN', lk(n))
+  if at > size then return -1, size end
+  if at < size then
+    if size - at > #frames then return 0, size end
+    frames = string.sub(frames, size - at + 1)
+  end
+  if #frames > 0 then
+    redis.call('APPEND', lk(n), frames)
+    if #frames <= LONGEST_MESSAGE then
+      news(n, 'a' .. size .. ':' .. frames)
+    else
+      news(n, 's' .. (size + #frames))
+    end
+  end
+  return #frames, size + #frames
+end
+local function forget_thread()
+  if redis.call('ZCARD', T .. ':runs') == 0 and redis.call('ZCARD', T .. ':open') == 0 then
+    redis.call('DEL', T, T .. ':ids')
+  end
+end
+local function drop(n, seconds)
+  drop_ids(n)
+  redis.call('DEL', hk(n))
+  redis.call('ZREM', T .. ':runs', n)
+  redis.call('EXPIRE', lk(n), seconds)
+  redis.call('HSET', rk(n), 'state', '2')
+  redis.call('EXPIRE', rk(n), seconds)
+end
+-- Ends a run; whether it leaves history is whether it has a result and its thread is there.
+local function finish(n, has_result, resume, resumable, most)
+  local r = redis.call('HMGET', rk(n), 'agent', 'messages', 'json', 'ids', 'ended', 'detached',
+                       'waits')
+  redis.call('HSET', rk(n), 'proc', '', 'sealable', '0', 'stop', '0')
+  redis.call('ZREM', T .. ':open', n)
+  if redis.call('ZCARD', T .. ':open') == 0 then redis.call('HDEL', T, 'busy') end
+  if has_result and not r[6] then
+    redis.call('HSET', rk(n), 'state', '1')
+    local t = redis.call('HMGET', T, 'runs', 'updated', 'mrun', 'srun')
+    local runs = tonumber(t[1] or '0')
+    if runs == 0 then redis.call('HSET', T, 'created', r[5]) end
+    if runs == 0 or tonumber(r[5]) > tonumber(t[2]) then redis.call('HSET', T, 'updated', r[5]) end
+    redis.call('HSET', T, 'runs', runs + 1)
+    local open, opens = {}, 0
+    for _, m in ipairs(redis.call('ZRANGE', T .. ':open', 0, -1)) do
+      open[m] = true
+      opens = opens + 1
+    end
+    -- Of the history only as much is looked at as may have to be changed.
+    local kept = {}
+    for _, m in ipairs(redis.call('ZREVRANGE', T .. ':runs', 0, opens + math.max(resumable, 0))) do
+      if not open[m] then kept[#kept + 1] = m end
+    end
+    local last = kept[1]
+    if last == n then
+      redis.call('HSET', T, 'agent', r[1])
+      if r[7] then redis.call('HSET', T, 'waits', r[7]) else redis.call('HDEL', T, 'waits') end
+      if r[2] then redis.call('HSET', T, 'messages', r[2]) end
+      if r[3] then redis.call('HSET', T, 'state', r[3]) end
+    end
+    redis.call('HDEL', rk(n), 'messages', 'json', 'waits')
+    if r[4] and r[4] ~= '' then
+      for _, id in ipairs(unpacked(r[4])) do redis.call('HINCRBY', T .. ':ids', id, 1) end
+    end
+    if resumable >= 0 and kept[resumable + 1] then
+      redis.call('EXPIRE', lk(kept[resumable + 1]), resume)
+    end
+    while most > 0 and runs + 1 > most do
+      for _, m in ipairs(redis.call('ZRANGE', T .. ':runs', 0, opens)) do
+        if not open[m] then
+          drop(m, resume)
+          break
+        end
+      end
+      runs = runs - 1
+      redis.call('HSET', T, 'runs', runs + 1)
+    end
+  else
+    redis.call('ZREM', T .. ':runs', n)
+    redis.call('DEL', hk(n))
+    redis.call('HSET', rk(n), 'state', '2')
+    redis.call('EXPIRE', rk(n), resume)
+    redis.call('EXPIRE', lk(n), resume)
+    if not r[6] then forget_thread() end
+  end
+  local size = redis.call('STRLEN', lk(n))
+  redis.call('HSET', rk(n), 'size', size)
+  news(n, 'e' .. size)
+end
+local function thread() return redis.call('HMGET', T, 'id', 'owner', 'updated', 'runs') end
+local function seal(n, resume, resumable, most)
+  local proc = redis.call('HGET', rk(n), 'proc')
+  finish(n, true, resume, resumable, most)
+  tell(n, proc, 'sealed')
+end
+-- Hands a run out that has lost its owner, and fences that owner out.
+local function claim(n, handed)
+  redis.call('HSET', rk(n), 'proc', '', 'lease', now() + handed)
+  local r = redis.call('HMGET', rk(n), 'run', 'agent', 'stop')
+  return {'orphan', n, r[1], r[2], redis.call('GET', lk(n)) or '',
+          redis.call('HGET', T, 'messages') or '[]', r[3]}
+end
+local function is_lost(n)
+  local r = redis.call('HMGET', rk(n), 'proc', 'lease')
+  return r[1] == '' or tonumber(r[2]) < now()
+end
+local function is_anothers(owner)
+  local t = redis.call('HMGET', T, 'id', 'owner')
+  return not t[1] or t[2] ~= owner
+end
+""".replace("LONGEST_MESSAGE", str(LONGEST_MESSAGE))
+
+
+@attrs.frozen
+class Script:
+    """A script by its name, for errors, and its text."""
+
+    name: str
+    text: str
+
+
+def script(name: str, body: str) -> Script:
+    """A script that has the functions."""
+    return Script(name, _LIBRARY + body)

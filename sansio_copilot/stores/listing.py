@@ -1,0 +1,51 @@
+"""Pages of the threads that a MemoryStore keeps, those of one owner and those of all."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Mapping
+
+from .kept import KeptThread
+from .places import cursor_behind, place_at
+from .protocol import OwnedThreads, ThreadPage, ThreadQuery
+
+
+def page_of(kept: Iterable[KeptThread], query: ThreadQuery) -> ThreadPage:
+    """See :meth:`.ThreadStore.list_threads`.
+
+    :raises UnknownCursor: for a cursor that is none.
+    """
+    behind = None
+    if query.cursor is not None:
+        updated_at, thread_id = place_at(query.cursor)
+        behind = -updated_at, thread_id
+    threads = [
+        thread
+        for thread in kept
+        if thread.answers(query) and (behind is None or _place_of(thread) > behind)
+    ]
+    page = heapq.nsmallest(query.limit + 1, threads, key=_place_of)
+    records = tuple([thread.record() for thread in page[: query.limit]])
+    if len(page) <= query.limit:
+        return ThreadPage(records)
+    last = records[-1]
+    return ThreadPage(records, cursor_behind(last.updated_at, last.thread_id))
+
+
+def everyones(kept: Mapping[str, KeptThread], cursor: str | None, limit: int) -> OwnedThreads:
+    """See :meth:`.ThreadStore.threads_of_all`. They come in the order of their ids."""
+    known = sorted(
+        thread_id
+        for thread_id, thread in kept.items()
+        if thread.history and (cursor is None or thread_id > cursor)
+    )
+    page = [kept[thread_id] for thread_id in known[:limit]]
+    return OwnedThreads(
+        tuple([(thread.owner, thread.record()) for thread in page]),
+        known[limit - 1] if len(known) > limit else None,
+    )
+
+
+def _place_of(thread: KeptThread) -> tuple[float, str]:
+    """Where a thread is in a list: the last updated comes first."""
+    return -thread.updated_at, thread.thread_id
