@@ -30,7 +30,7 @@ NOT_THERE: dict[str, set[str]] = {
     "openai_agents": {"state", "approval"},
 }
 """The checks that are not made, because docs/agents.md says that the program has no such thing."""
-_SHOWN = re.compile("ag.?ui|agno|agent|langgraph|langchain-openai|strands|crewai|llama|adk|openai")
+_SHOWN = re.compile("ag.?ui|agno|agent|langgraph|langchain-openai|strands|pydantic-ai|litellm|crewai|llama|adk|openai")
 
 
 def names() -> list[str]:
@@ -104,7 +104,8 @@ def main() -> int:
     for name in options.names or names():
         print(f"{name}:", flush=True)
         try:
-            python = options.python or install(name)
+            # A program has a folder of its own, where a relative path leads nowhere.
+            python = options.python.absolute() if options.python else install(name)
             print(f"  {' '.join(versions(python))}", flush=True)
             failed += [f"{name}: {check}" for check in attempt(name, python, options.stops)]
         except subprocess.CalledProcessError as error:

@@ -1,14 +1,14 @@
-"""Pydantic AI, by its own AG-UI adapter.
+"""Pydantic AI, which the extra ``model`` installs.
 
-pip install 'sansio-copilot[asyncio]' 'pydantic-ai-slim[openai,ag-ui]'
+pip install 'sansio-copilot[asyncio,model]'
 """
 
 import asyncio
 
 from ag_ui.core import EventType, StateSnapshotEvent
 from pydantic_ai import Agent, DeferredToolRequests, ToolReturn
-from pydantic_ai.ui.ag_ui import AGUIAdapter
 
+from copilot_bindings.agents import pydantic_ai_agent
 from copilot_bindings.asyncio import serve
 from sansio_copilot import CopilotRuntime
 
@@ -29,8 +29,5 @@ def delete_file(name: str) -> str:
 
 
 # The rest of this file serves the agent above.
-def agent(input):
-    return AGUIAdapter(agent=assistant, run_input=input).run_stream()
-
-
+agent = pydantic_ai_agent(assistant)
 asyncio.run(serve(CopilotRuntime({"default": agent}), port=4000))
