@@ -30,7 +30,9 @@ NOT_THERE: dict[str, set[str]] = {
     "openai_agents": {"state", "approval"},
 }
 """The checks that are not made, because docs/agents.md says that the program has no such thing."""
-_SHOWN = re.compile("ag.?ui|agno|agent|langgraph|langchain-openai|strands|pydantic-ai|litellm|crewai|llama|adk|openai")
+_SHOWN = re.compile(
+    "ag.?ui|agno|agent|langgraph|langchain-openai|strands|pydantic-ai|litellm|crewai|llama|adk|openai"
+)
 
 
 def names() -> list[str]:

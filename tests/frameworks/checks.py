@@ -17,7 +17,7 @@ from frameworks.server import ROOT, Model
 from sansio_copilot import Headers
 from sansio_copilot.testing import ClientResponse, assert_valid_stream, run_input
 
-_PATIENCE = 60.0
+_PATIENCE = 300.0
 CARD = {
     "name": "show_card",
     "description": "Shows a card.",

@@ -19,7 +19,7 @@ import attrs
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ROOT / "docs" / "examples" / "agents"
 _MODEL = ROOT / "tests" / "support" / "mock_model.py"
-_PATIENCE = 120.0
+_PATIENCE = 600.0
 
 
 @contextlib.contextmanager

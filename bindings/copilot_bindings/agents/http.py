@@ -10,7 +10,8 @@ agent's. What is no such stream ends the run with a RUN_ERROR whose code says wh
 byte of a response has come, because a run that was begun twice says everything twice.
 
 Connections are kept for the runs to come. A pool belongs to the event loop that it was made in, so
-that each loop in which the agent runs has its own (:class:`anyio.lowlevel.RunVar`).
+that each loop in which the agent runs has its own (:class:`anyio.lowlevel.RunVar`). Without TLS and
+proxies it is one of :mod:`.plain_http`, which costs a fraction of httpx's.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ import logging
 import math
 import ssl
 import time
+import urllib.request
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import anyio
 import anyio.lowlevel
@@ -41,7 +43,12 @@ from sansio_copilot.agents.remote import (
     request,
 )
 
+from .plain_http import PlainHttp
+from .plain_http import Response as PlainResponse
+
 logger = logging.getLogger(__name__)
+
+_Response: TypeAlias = httpx.Response | PlainResponse
 
 _PAUSES = (0.05, 0.5)
 """Seconds before a request of which no answer has come is made for the second and third time."""
@@ -102,8 +109,8 @@ class HttpAgent:
         self._silence = None if timeout == float("inf") else timeout
         self._connect_timeout = connect_timeout
         self._max_event_bytes = max_event_bytes
-        self._pool: anyio.lowlevel.RunVar[httpx.AsyncClient | None] = anyio.lowlevel.RunVar(
-            f"connections of {self!r}", None
+        self._pool: anyio.lowlevel.RunVar[httpx.AsyncClient | PlainHttp | None] = (
+            anyio.lowlevel.RunVar(f"connections of {self!r}", None)
         )
 
     def __repr__(self) -> str:
@@ -137,10 +144,10 @@ class HttpAgent:
 
     async def aclose(self) -> None:
         """Close the connections that this event loop keeps. A later run makes new ones."""
-        client = self._pool.get()
-        if client is not None:
+        pool = self._pool.get()
+        if pool is not None:
             self._pool.set(None)
-            await client.aclose()
+            await pool.aclose()
 
     async def _offered(self) -> dict[str, Any] | None:
         """What the remote agent says that it can do; None if it does not say."""
@@ -159,9 +166,7 @@ class HttpAgent:
     async def _ask_capabilities(self) -> dict[str, Any] | None:
         path, asked = capabilities_request(self.headers)
         url = self._url.copy_with(path=self._url.path.rstrip("/") + path)
-        client = self._client()
-        prepared = client.build_request(asked.method, url, headers=asked.headers)
-        response = await client.send(prepared, stream=True, follow_redirects=False)
+        response = await self._request(asked, url)
         body = b""
         async with _raw(response) as chunks:
             async for chunk in chunks:
@@ -182,36 +187,56 @@ class HttpAgent:
                     yield event
             remote.end()
 
-    async def _send(self, asked: RemoteRequest) -> httpx.Response:
-        client = self._client()
-        prepared = client.build_request(
-            asked.method,
-            self._url,
-            content=asked.body,
-            headers=asked.headers,
-            timeout=httpx.Timeout(self._silence, connect=self._connect_timeout),
-        )
+    async def _send(self, asked: RemoteRequest) -> _Response:
         for pause in (*_PAUSES, None):
             try:
-                return await client.send(prepared, stream=True, follow_redirects=False)
+                return await self._request(asked, self._url)
             except httpx.TransportError as error:
                 if pause is None or not _is_worth_another_try(error):
                     raise _failure(error, begun=False) from error
             await anyio.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
 
-    def _client(self) -> httpx.AsyncClient:
-        if self._own_client is not None:
-            return self._own_client
-        client = self._pool.get()
-        if client is None:
-            # The number of connections has no bound here, because each run needs one, and the
-            # runtime bounds the runs.
-            limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
-            has_http2 = importlib.util.find_spec("h2") is not None
-            client = httpx.AsyncClient(limits=limits, http2=has_http2)
-            self._pool.set(client)
-        return client
+    async def _request(self, asked: RemoteRequest, url: httpx.URL) -> _Response:
+        """Send a request of the agent's server, and read the head of its response."""
+        pool = self._own_client or self._pool.get()
+        if pool is None:
+            pool = self._new_pool()
+            self._pool.set(pool)
+        if isinstance(pool, PlainHttp):
+            return await pool.send(
+                asked.method,
+                url.raw_path,
+                asked.headers,
+                asked.body,
+                self._connect_timeout,
+                self._silence,
+            )
+        prepared = pool.build_request(
+            asked.method,
+            url,
+            content=asked.body,
+            headers=asked.headers,
+            timeout=httpx.Timeout(self._silence, connect=self._connect_timeout),
+        )
+        return await pool.send(prepared, stream=True, follow_redirects=False)
+
+    def _new_pool(self) -> httpx.AsyncClient | PlainHttp:
+        if _is_plain(self._url):
+            return PlainHttp(self._url)
+        # The number of connections has no bound here, because each run needs one, and the runtime
+        # bounds the runs.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+        has_http2 = importlib.util.find_spec("h2") is not None
+        return httpx.AsyncClient(limits=limits, http2=has_http2)
+
+
+def _is_plain(url: httpx.URL) -> bool:
+    """Whether an agent is asked without TLS, a user's name and a proxy of the environment's."""
+    if url.scheme != "http" or url.userinfo:
+        return False
+    proxies = urllib.request.getproxies()
+    return not (proxies.keys() & {"http", "all"}) or bool(urllib.request.proxy_bypass(url.host))
 
 
 async def _next(chunks: AsyncIterator[bytes], has_ended: bool) -> bytes | None:
@@ -230,7 +255,7 @@ async def _next(chunks: AsyncIterator[bytes], has_ended: bool) -> bytes | None:
     return None
 
 
-async def _excerpt(response: httpx.Response, chunks: AsyncIterator[bytes]) -> str:
+async def _excerpt(response: _Response, chunks: AsyncIterator[bytes]) -> str:
     """What a response is that is no stream of events, and how its body begins."""
     body = b""
     with contextlib.suppress(httpx.TransportError), anyio.move_on_after(_EXCERPT_SECONDS):
@@ -243,7 +268,7 @@ async def _excerpt(response: httpx.Response, chunks: AsyncIterator[bytes]) -> st
 
 
 @contextlib.asynccontextmanager
-async def _raw(response: httpx.Response) -> AsyncIterator[AsyncIterator[bytes]]:
+async def _raw(response: _Response) -> AsyncIterator[AsyncIterator[bytes]]:
     """The bytes of a response as they came; it is closed behind the context."""
     chunks = response.aiter_raw()
     try:

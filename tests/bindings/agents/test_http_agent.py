@@ -66,8 +66,22 @@ async def events_of(agent: HttpAgent, **fields: Any) -> list[Any]:
         await agent.aclose()
 
 
-def asked(library: str, server: Upstream, **options: Any) -> list[Any]:
+def asked(library: str, server: Upstream, way: str = "plain", **options: Any) -> list[Any]:
+    """The events of a run.
+
+    :param way: "plain" for what is chosen without TLS, "httpx" for a client of the application's.
+    """
+
+    async def by_httpx() -> list[Any]:
+        async with httpx.AsyncClient() as client:
+            return await events_of(HttpAgent(server.url, client=client, **options))
+
+    if way == "httpx":
+        return anyio.run(by_httpx, backend=library)
     return anyio.run(events_of, HttpAgent(server.url, **options), backend=library)
+
+
+WAYS = pytest.mark.parametrize("way", ["plain", "httpx"])
 
 
 # --- What it says ---------------------------------------------------------------------------------
@@ -95,10 +109,11 @@ STREAMS = {
 }
 
 
+@WAYS
 @pytest.mark.parametrize("stream", STREAMS.values(), ids=STREAMS)
-def test_a_stream_is_passed_on_event_by_event(library: str, stream: bytes) -> None:
+def test_a_stream_is_passed_on_event_by_event(library: str, stream: bytes, way: str) -> None:
     with upstream([stream]) as server:
-        assert asked(library, server) == WHOLE
+        assert asked(library, server, way) == WHOLE
 
 
 def test_the_agent_is_sent_the_input_and_the_headers(library: str) -> None:
@@ -240,13 +255,14 @@ WRONG = {
 }
 
 
+@WAYS
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
 def test_what_is_no_stream_of_the_run_ends_it_with_an_error_that_says_which(
-    library: str, wrong: Wrong, caplog: pytest.LogCaptureFixture
+    library: str, wrong: Wrong, way: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with upstream(wrong.reply) as server:
         timeout = 0.2 if wrong.code == "AGENT_TIMEOUT" else 30
-        *said, error = asked(library, server, timeout=timeout)
+        *said, error = asked(library, server, way, timeout=timeout)
     assert said == wrong.events
     assert (error["type"], error["code"]) == ("RUN_ERROR", wrong.code)
     assert wrong.message in error["message"]

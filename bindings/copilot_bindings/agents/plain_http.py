@@ -1,0 +1,389 @@
+"""HTTP/1.1 to one address without TLS: what ``HttpAgent`` asks an agent of the same network by.
+
+A run of ten events costs an agent's server less than httpx's way to it, most of which is what such
+a request does not need: auth flows, redirects, cookies, a pool for any host, layers of streams.
+Here a request is one write, and a response is read in the pieces that the socket has. Whatever else
+there is (TLS, HTTP/2, proxies, a client of the application's own) stays httpx's.
+
+The errors are httpx's too, so that who asks needs to know one kind. A :class:`Response` has what is
+needed of an ``httpx.Response``.
+
+The rule that makes it right is: *a connection is kept only behind a response that was read to its
+end*, and every other one is closed, because what comes next on it belongs to nobody.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+import anyio
+import httpx
+
+from sansio_copilot import RemoteProtocolError
+
+from ..http1.chunks import ChunkedBody
+
+_READ_BYTES = 64 * 1024
+_HEAD_BYTES = 100 * 1024
+"""The longest head of a response, interim ones included; h11 has the same bound."""
+_KEPT: Final = 20
+_KEPT_SECONDS: Final = 5.0
+"""How many connections wait for another request, and how long; both are httpx's numbers."""
+_SHOWN = 120
+"""Bytes of what is no response that the log is told."""
+_STATUS = re.compile(rb"HTTP/1\.([01]) ([0-9]{3})(?: [^\x00\r\n]*)?")
+_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00\r\n]*?)[ \t]*")
+_LENGTH = re.compile("[0-9]{1,18}")
+
+
+class PlainHttp:
+    """Connections to one server, in one event loop.
+
+    :param url: what is asked; its scheme is http, and nothing in it names a user.
+    """
+
+    def __init__(self, url: httpx.URL) -> None:
+        self._host = url.raw_host.decode("ascii")
+        self._port = url.port or 80
+        self._authority = url.netloc
+        self._kept: list[_Connection] = []
+
+    async def send(
+        self,
+        method: str,
+        target: bytes,
+        headers: Mapping[str, str],
+        body: bytes,
+        connect_seconds: float,
+        silence: float | None,
+    ) -> Response:
+        """Send a request, and read the head of its response.
+
+        :param target: path and query.
+        :param connect_seconds: seconds in which there has to be a connection.
+        :param silence: how many seconds of it are borne; None for any number.
+        :raises httpx.TransportError: if there is no response.
+        """
+        head = _head(method, target, self._authority, headers, len(body))
+        connection = self._take()
+        if connection is None:
+            connection = _Connection(await _connect(self._host, self._port, connect_seconds))
+        response = Response(connection, silence, self._kept)
+        try:
+            # A server that has answered and closed before it had all of a request is heard out.
+            broken = await connection.write(head + body, silence)
+            await response.begin(broken)
+        except BaseException:
+            connection.close()
+            raise
+        return response
+
+    async def aclose(self) -> None:
+        """Close the connections that are kept."""
+        while self._kept:
+            self._kept.pop().close()
+
+    def _take(self) -> _Connection | None:
+        while self._kept:
+            connection = self._kept.pop()
+            if connection.is_usable():
+                return connection
+            connection.close()
+        return None
+
+
+class _Connection:
+    """A socket, what has been read from it and not used, and how long it may be kept."""
+
+    __slots__ = ("_socket", "buffer", "until")
+
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
+        self.buffer = bytearray()
+        self.until = 0.0
+
+    def is_usable(self) -> bool:
+        """Whether a kept connection is as it was left: the server has neither closed nor spoken."""
+        if time.monotonic() > self.until:
+            return False
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        return False
+
+    async def write(self, data: bytes, silence: float | None) -> OSError | None:
+        """Write all of ``data``; returns the error if the server takes no more."""
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[self._socket.send(rest) :]
+            except (BlockingIOError, InterruptedError):
+                try:
+                    with anyio.fail_after(silence):
+                        await anyio.wait_writable(self._socket)
+                except TimeoutError:
+                    raise httpx.WriteTimeout("the agent takes nothing") from None
+            except OSError as error:
+                return error
+        return None
+
+    async def read(self, silence: float | None) -> bytes:
+        """The next bytes; b"" at the end of the connection.
+
+        :raises httpx.TransportError: if the connection breaks, or nothing comes in time.
+        """
+        while True:
+            try:
+                return self._socket.recv(_READ_BYTES)
+            except (BlockingIOError, InterruptedError):
+                pass
+            except OSError as error:
+                raise httpx.ReadError(str(error)) from error
+            try:
+                with anyio.fail_after(silence):
+                    await anyio.wait_readable(self._socket)
+            except TimeoutError:
+                raise httpx.ReadTimeout("nothing came in time") from None
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class Response:
+    """A response, of which the head has been read.
+
+    :ivar status_code: its status.
+    :ivar headers: by name in lower case; lines of one name are joined by a comma.
+    """
+
+    __slots__ = (
+        *("_chunked", "_connection", "_kept", "_left", "_may_keep", "_silence"),
+        *("headers", "status_code"),
+    )
+
+    def __init__(
+        self, connection: _Connection, silence: float | None, kept: list[_Connection]
+    ) -> None:
+        self._connection: _Connection | None = connection
+        self._silence = silence
+        self._kept = kept
+        self._chunked: ChunkedBody | None = None
+        self._left: int | None = 0
+        """Bytes of a body whose length was said; None for one that ends with its connection."""
+        self._may_keep = False
+        self.status_code = 0
+        self.headers: dict[str, str] = {}
+
+    async def begin(self, broken: OSError | None) -> None:
+        """Read the head.
+
+        :param broken: why the request was not taken whole, if it was not.
+        :raises httpx.TransportError: if none comes, or something that is none.
+        """
+        connection = self._connection
+        assert connection is not None
+        buffer = connection.buffer
+        while True:
+            end = buffer.find(b"\r\n\r\n")
+            if end >= 0:
+                version = self._take_head(bytes(buffer[:end]))
+                del buffer[: end + 4]
+                if self.status_code >= HTTPStatus.OK:
+                    self._frame(version)
+                    return
+                continue
+            if len(buffer) > _HEAD_BYTES:
+                raise httpx.RemoteProtocolError("the head of the response is too large")
+            data = await connection.read(self._silence)
+            if not data and broken is not None:
+                raise httpx.WriteError(str(broken)) from broken
+            if not data:
+                raise httpx.RemoteProtocolError(
+                    f"the server disconnected without a response: {bytes(buffer[:_SHOWN])!r}"
+                )
+            buffer += data
+
+    def _take_head(self, head: bytes) -> bytes:
+        first, *lines = head.split(b"\r\n")
+        status = _STATUS.fullmatch(first)
+        if status is None:
+            raise httpx.RemoteProtocolError(f"no status line: {first[:_SHOWN]!r}")
+        fields: dict[str, str] = {}
+        for line in lines:
+            field = _FIELD.fullmatch(line)
+            if field is None:
+                raise httpx.RemoteProtocolError(f"no header: {line[:_SHOWN]!r}")
+            name, value = field[1].decode("ascii").lower(), field[2].decode("latin-1")
+            fields[name] = f"{fields[name]}, {value}" if name in fields else value
+        self.status_code, self.headers = int(status[2]), fields
+        if self.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
+            raise httpx.RemoteProtocolError("the server changes the protocol, unasked")
+        return status[1]
+
+    def _frame(self, version: bytes) -> None:
+        """Find out where the body ends (RFC 9112, section 6.3)."""
+        tokens = self.headers.get("connection", "").lower().replace(" ", "").split(",")
+        self._may_keep = version == b"1" and "close" not in tokens
+        coding = self.headers.get("transfer-encoding")
+        length = self.headers.get("content-length")
+        if self.status_code in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
+            return
+        if coding is not None:
+            # A length beside it is a sign of confusion, after which nothing is read.
+            self._may_keep = self._may_keep and length is None
+            if coding.lower() == "chunked":
+                self._chunked = ChunkedBody()
+                self._left = None
+                return
+        elif length is not None:
+            # A length that is said twice has to be the same (RFC 9110, section 8.6).
+            said = {part.strip() for part in length.split(",")}
+            text = said.pop()
+            if said or not _LENGTH.fullmatch(text):
+                raise httpx.RemoteProtocolError(f"no length: {length[:_SHOWN]!r}")
+            self._left = int(text)
+            return
+        self._left, self._may_keep = None, False
+
+    def aiter_raw(self) -> AsyncIterator[bytes]:
+        """The bytes of the body, in the pieces that come; without chunks, but compressed still."""
+        return self
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        """The next bytes of the body.
+
+        :raises httpx.TransportError: if it breaks off.
+        """
+        while True:
+            connection = self._connection
+            if connection is None:
+                raise StopAsyncIteration
+            if self._left == 0:
+                self._end(connection)
+                raise StopAsyncIteration
+            piece = self._piece(connection.buffer)
+            if piece:
+                return piece
+            if self._left == 0:
+                continue
+            data = await connection.read(self._silence)
+            if not data:
+                if self._left is None and self._chunked is None:
+                    self._left = 0
+                    continue
+                raise httpx.RemoteProtocolError("the server disconnected in the body")
+            connection.buffer += data
+
+    def _piece(self, buffer: bytearray) -> bytes:
+        """What the buffer has of the body; b"" if more has to come first, or it has ended."""
+        if self._chunked is not None:
+            try:
+                return b"".join(self._chunks(buffer))
+            except RemoteProtocolError as error:
+                raise httpx.RemoteProtocolError(f"in a chunk: {error}") from error
+        piece = bytes(buffer if self._left is None else buffer[: self._left])
+        del buffer[: len(piece)]
+        if self._left is not None:
+            self._left -= len(piece)
+        return piece
+
+    def _chunks(self, buffer: bytearray) -> Iterator[bytes]:
+        assert self._chunked is not None
+        while (piece := self._chunked.read(buffer)) is not None:
+            if not piece:
+                self._left = 0
+                return
+            yield piece
+
+    def _end(self, connection: _Connection) -> None:
+        """The body has been read to its end."""
+        self._connection = None
+        # Bytes behind the end were never asked for.
+        if self._may_keep and not connection.buffer and len(self._kept) < _KEPT:
+            connection.until = time.monotonic() + _KEPT_SECONDS
+            self._kept.append(connection)
+        else:
+            connection.close()
+
+    async def aclose(self) -> None:
+        """Close the connection, unless the body has been read to its end."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _head(
+    method: str, target: bytes, authority: bytes, headers: Mapping[str, str], length: int
+) -> bytes:
+    """The head of a request (RFC 9112, section 3).
+
+    :raises httpx.LocalProtocolError: for a header that would be none, or two.
+    """
+    lines = [b"%s %s HTTP/1.1" % (method.encode(), target), b"host: %s" % authority]
+    for name, value in headers.items():
+        try:
+            line = f"{name}: {value}".encode("latin-1")
+        except UnicodeEncodeError:
+            raise httpx.LocalProtocolError(f"header {name!r} has no form in bytes") from None
+        if not _FIELD.fullmatch(line):
+            raise httpx.LocalProtocolError(f"header {name!r} is none")
+        lines.append(line)
+    if length or method == "POST":
+        lines.append(b"content-length: %d" % length)
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+async def _connect(host: str, port: int, seconds: float) -> socket.socket:
+    """Connect to the first address of ``host`` that answers.
+
+    :param seconds: for all of it, shared out evenly among the addresses.
+    :raises httpx.TransportError: if none does.
+    """
+    until = time.monotonic() + seconds
+    problem: Exception = httpx.ConnectError("the host has no address")
+    try:
+        with anyio.fail_after(seconds):
+            found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except TimeoutError:
+        raise httpx.ConnectTimeout("the host was not found in time") from None
+    except OSError as error:
+        raise httpx.ConnectError(str(error)) from error
+    for number, (family, kind, protocol, _, address) in enumerate(found):
+        share = (until - time.monotonic()) / (len(found) - number)
+        try:
+            with anyio.fail_after(max(share, 0)):
+                return await _connect_to(socket.socket(family, kind, protocol), address)
+        except TimeoutError:
+            problem = httpx.ConnectTimeout("no connection in time")
+        except OSError as error:
+            problem = httpx.ConnectError(str(error))
+    raise problem
+
+
+async def _connect_to(new: socket.socket, address: Any) -> socket.socket:
+    try:
+        new.setblocking(False)
+        # A request is one write, which must not wait for others.
+        new.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        number = new.connect_ex(address)
+        if number in (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR):
+            await anyio.wait_writable(new)
+            number = new.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if number:
+            raise OSError(number, errno.errorcode.get(number, "unknown"))
+    except BaseException:
+        new.close()
+        raise
+    return new
