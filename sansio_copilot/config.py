@@ -16,6 +16,7 @@ from .http.forwarding import ForwardHeaders
 from .limits import Limits
 from .metrics import Metrics
 from .runs.audience import Audiences
+from .runs.lost import LostRuns
 from .runs.parts import Title
 from .runs.quotas import Quotas
 from .stores.debug_feed import DebugFeeds
@@ -39,6 +40,7 @@ class RuntimeConfig:
     :param audiences: the readers of each live run, if abandoned runs are to be stopped.
     :param debug_feeds: the logs that ``/cpk-debug-events`` streams, if the runtime has them.
     :param quotas: what each user has begun, if there are limits of that.
+    :param lost: the reports of runs whose processes died, which the application is to be told.
     :param exposed: whether other machines reach the runtime, as far as a binding knows.
     """
 
@@ -70,4 +72,5 @@ class RuntimeConfig:
     readiness_path: str | None
     metrics_path: str | None
     metrics: Metrics | None
+    lost: LostRuns
     exposed: bool = False

@@ -168,8 +168,9 @@ class Hooks:
         is called. It may raise :class:`Reject`, and the run is as if it had never been. What it
         sets in a ``ContextVar`` the agent sees.
     :param on_run_end: called with a :class:`.RunReport` when a run is over, after its readers have
-        its end and its agent has ended, too. It is called once for each run whose agent was called,
-        by the process that has called it; not if that process dies.
+        its end and its agent has ended, too. It is called by the process that has called the agent.
+        If that process dies, it is called by the one that ends the run in its place, once: the
+        outcome is "lost" then. See docs/hooks.md.
     :raises TypeError: for a hook that cannot be called.
     """
 

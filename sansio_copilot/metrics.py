@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import itertools
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any, Final, Generic, TypeVar
 
+from .calls import Call
 from .version import __version__
 
 T = TypeVar("T")
@@ -134,6 +135,7 @@ class Metrics:
         self._events = Family(("agent",), Sum)
         self._bytes = Family(("agent",), Sum)
         self._tokens = Family(("model", "kind"), Sum)
+        self._store_calls = Family(("method",), Counter)
         self._store_failures = Family(("method",), Counter)
 
     # Counting
@@ -166,6 +168,11 @@ class Metrics:
         if first_event_seconds is not None:
             self._first_event.of(agent).observe(first_event_seconds)
 
+    def run_lost(self, agent: str, outcome: str) -> None:
+        """A run of another process, which has died, was ended in its place."""
+        self._runs_begun.add_one()
+        self._runs.of(agent, outcome).add_one()
+
     def run_said(
         self, agent: str, events: int, size: int, usage: Iterable[Mapping[str, Any]]
     ) -> None:
@@ -178,12 +185,17 @@ class Metrics:
                 if count := entry.get(name):
                     self._tokens.of(model, kind).value += count
 
-    def store_failed(self, method: str) -> None:
-        """A call of the store has failed.
+    def store_called(self, method: str) -> None:
+        """A call of the store has its outcome, be it that it failed.
 
-        :param method: its name, as log lines have it.
+        :param method: its name, as log lines have it, here and below.
         """
-        self._store_failures.of(method.removeprefix("store method ")).add_one()
+        self._store_calls.of(method).add_one()
+
+    def store_failed(self, method: str) -> None:
+        """A call of the store has failed."""
+        self._store_calls.of(method).add_one()
+        self._store_failures.of(method).add_one()
 
     # Reading
 
@@ -199,15 +211,23 @@ class Metrics:
         return max(self._runs_begun.value - sum(each.value for _, each in self._runs), 0)
 
     @property
+    def store_calls(self) -> dict[str, int]:
+        """How often each method of the store was called."""
+        return _by_method(self._store_calls)
+
+    @property
     def store_failures(self) -> dict[str, int]:
         """How often each method of the store has failed."""
-        return {values[0]: each.value for values, each in self._store_failures.items()}
+        return _by_method(self._store_failures)
 
-    def text(self) -> bytes:
-        """All of it, as Prometheus reads it."""
-        return "".join(f"{line}\n" for line in self._lines()).encode()
+    def text(self, store: object = None) -> bytes:
+        """All of it, as Prometheus reads it.
 
-    def _lines(self) -> Iterator[str]:
+        :param store: the store, which counts itself what it lets go.
+        """
+        return "".join(f"{line}\n" for line in self._lines(evictions_of(store))).encode()
+
+    def _lines(self, evictions: int | None) -> Iterator[str]:
         yield from _head("info", "gauge", "The version of this library.")
         yield f'{_PREFIX}info{{version="{__version__}"}} 1'
         yield from _head("readers", "gauge", "Clients that read a stream now.")
@@ -219,13 +239,45 @@ class Metrics:
         yield from _counted("events_total", "Events that runs have sent.", self._events)
         yield from _counted("event_bytes_total", "The bytes of these as frames.", self._bytes)
         yield from _counted("tokens_total", "Tokens that agents say they have used.", self._tokens)
-        yield from _counted(
-            "store_failures_total", "Calls of the store that failed.", self._store_failures
+        yield from _of_store("store_calls_total", "Calls of the store.", self.store_calls)
+        yield from _of_store(
+            "store_failures_total", "Calls of the store that failed.", self.store_failures
         )
+        if evictions is not None:
+            yield from _head("evictions_total", "counter", "Threads that had to go for others.")
+            yield f"{_PREFIX}evictions_total {evictions}"
         yield from _measured("run_seconds", "How long runs took.", self._seconds)
         yield from _measured(
             "first_event_seconds", "After how long the first event was there.", self._first_event
         )
+
+
+def evictions_of(store: object) -> int | None:
+    """How many threads ``store`` has let go to stay within its bounds; None if it does not say."""
+    count = getattr(store, "evictions", None)
+    return count if isinstance(count, int) else None
+
+
+def counted(steps: Generator[Call, Any, T], metrics: Metrics | None) -> Generator[Call, Any, T]:
+    """``steps``, of which each call of the store is counted."""
+    if metrics is None:
+        return (yield from steps)
+    try:
+        call = next(steps)
+        while True:
+            try:
+                outcome = yield call
+            except Exception as error:
+                if call.part == "store":
+                    metrics.store_failed(call.name)
+                call = steps.throw(error)
+            else:
+                if call.part == "store":
+                    metrics.store_called(call.name)
+                call = steps.send(outcome)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
 
 
 def _head(name: str, kind: str, text: str) -> Iterator[str]:
@@ -237,6 +289,16 @@ def _counted(name: str, text: str, family: Family[Counter] | Family[Sum]) -> Ite
     yield from _head(name, "counter", text)
     for labels, member in family:
         yield f"{_PREFIX}{name}{{{labels}}} {member.value}"
+
+
+def _by_method(family: Family[Counter]) -> dict[str, int]:
+    return {values[0].removeprefix("store method "): each.value for values, each in family.items()}
+
+
+def _of_store(name: str, text: str, counts: Mapping[str, int]) -> Iterator[str]:
+    yield from _head(name, "counter", text)
+    for method, count in counts.items():
+        yield f'{_PREFIX}{name}{{method="{_escaped(method)}"}} {count}'
 
 
 def _measured(name: str, text: str, family: Family[Histogram]) -> Iterator[str]:

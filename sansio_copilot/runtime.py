@@ -22,8 +22,9 @@ from .http.forwarding import ForwardHeaders
 from .http.messages import Request
 from .http.paths import normalize_base_path, normalize_path
 from .limits import Limits, check_positive
-from .metrics import Metrics
+from .metrics import Metrics, counted
 from .runs.audience import Audiences
+from .runs.lost import LostRuns
 from .runs.orphans import sweep
 from .runs.parts import Title
 from .runs.quotas import Quotas
@@ -158,6 +159,7 @@ class CopilotRuntime(RuntimeConfig):
         _check_life(on_start=on_start, on_close=on_close)
         store = MemoryStore() if store is None else store
         check_access(identify_user, authorize, store, limits)
+        metrics = None if metrics_path is None else Metrics()
         super().__init__(
             agents=agents,
             base_path=normalize_base_path(base_path),
@@ -186,7 +188,8 @@ class CopilotRuntime(RuntimeConfig):
             liveness_path=_probed("liveness_path", liveness_path),
             readiness_path=_probed("readiness_path", readiness_path),
             metrics_path=_probed("metrics_path", metrics_path),
-            metrics=None if metrics_path is None else Metrics(),
+            metrics=metrics,
+            lost=LostRuns(hooks.on_run_end if hooks else None, metrics),
         )
 
     def behind_cors(self) -> CopilotRuntime:
@@ -235,12 +238,20 @@ class CopilotRuntime(RuntimeConfig):
         """The steps of ending all runs of the store that have lost their owners.
 
         To be done once in a lease (``store.lease``), so that a thread which nobody visits is ended
-        too. Each step is a :class:`~sansio_copilot.actions.StoreCall`; send its outcome, or throw
-        what it raised.
+        too. Each step is a :class:`~sansio_copilot.actions.Call`, of the store or of
+        ``on_run_end``; send its outcome, or throw what it raised.
 
         :param now: seconds since the epoch.
         """
-        return sweep(self.store, self.limits, now)
+        return counted(sweep(self, now), self.metrics)
+
+    def tell_of_lost(self) -> Generator[Call, Any, None]:
+        """The steps of telling ``on_run_end`` of the lost runs that requests have ended.
+
+        A sweep does it, too; this is for a server's end. Each step is a
+        :class:`~sansio_copilot.actions.Call`.
+        """
+        return self.lost.tell()
 
     def exchange(self, request: Request, now: float, *, closing: bool = False) -> Exchange:
         """A new exchange for ``request``.

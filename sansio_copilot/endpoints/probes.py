@@ -59,7 +59,7 @@ def probe(
         return _OK
     if path == config.metrics_path:
         assert config.metrics is not None, "a runtime with a path for metrics has some"
-        return Response(200, _TEXT, config.metrics.text())
+        return Response(200, _TEXT, config.metrics.text(config.store))
     if closing:
         return _CLOSING
     call = check(config.store)

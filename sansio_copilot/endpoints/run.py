@@ -33,7 +33,7 @@ def _open(turn: Turn, agent: Agent, parsed: RunInput, place: Place | None) -> En
     opening = open_run(store, run_request(turn, parsed.input, owner))
     opened = opening.checked((yield opening))
     while isinstance(opened, Orphan):
-        yield from adopt(store, turn.runtime.limits, opened, turn.now)
+        yield from adopt(turn.runtime, opened, turn.now)
         opened = opening.checked((yield opening))
     if isinstance(opened, ThreadOfAnother):
         raise turn.no_such_thread(parsed.input.thread_id)

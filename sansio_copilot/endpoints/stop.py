@@ -35,7 +35,7 @@ def stop(turn: Turn) -> EndpointSteps:
     stopping = request_stop(store, thread_id, run_id, owner)
     stopped = stopping.checked((yield stopping))
     if isinstance(stopped, Orphan):
-        yield from adopt(store, turn.runtime.limits, stopped, turn.now)
+        yield from adopt(turn.runtime, stopped, turn.now)
     elif not stopped:
         message = (
             f"No active run for thread '{shorten(thread_id)}'."

@@ -198,6 +198,8 @@ class Exchange:
         state = self.state
         if state in _WITHOUT_OUTCOME:
             raise self._not_allowed("done")
+        if self._runtime.metrics is not None and isinstance(self._action, StoreCall):
+            self._runtime.metrics.store_called(self._action.name)
         try:
             action = self._steps.send(outcome)
         except (Exception, ClientGone) as raised:

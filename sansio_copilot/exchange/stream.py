@@ -107,7 +107,7 @@ def send_log(
                 break
             if batch.orphan is not None:
                 try:
-                    yield from adopt(runtime.store, limits, batch.orphan, now)
+                    yield from adopt(runtime, batch.orphan, now)
                 except StoreUnavailable as error:
                     # Whoever reads on is handed the orphan again.
                     patience = patience or Patience(limits.outage_seconds, limits)

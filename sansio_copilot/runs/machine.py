@@ -42,6 +42,7 @@ from ..agents.protocols import call_agent
 from ..calls import Call
 from ..errors import LocalProtocolError, StoreUnavailable, sole_cause, text_of
 from ..events import EventError
+from ..metrics import counted
 from ..stores import calls
 from ..stores.calls import Method, StoreCall
 from ..stores.protocol import Signal
@@ -91,6 +92,9 @@ class Run(RunParts):
     _check_due: bool = attrs.field(default=False, init=False, repr=False)
     _closing: StoreCall[None] | None = attrs.field(default=None, init=False, repr=False)
     _tried_twice: bool = attrs.field(default=False, init=False, repr=False)
+    _made_again: bool = attrs.field(default=False, init=False, repr=False)
+    # Whether somebody else has ended the run before its own end was in the log.
+    _overtaken: bool = attrs.field(default=False, init=False, repr=False)
 
     def events(self) -> Any:
         """Call the agent; see :func:`~sansio_copilot.agents.call_agent`."""
@@ -245,7 +249,13 @@ class Run(RunParts):
         """The store call succeeded with ``outcome``."""
         if self.state not in _STORING:
             self._expect("stored")
+        if self.metrics is not None and self._method is not None:
+            self.metrics.store_called(self._method.name)
         if self.state is RunState.CLOSING:
+            # A call that was made again may find what the first one has done.
+            if outcome is False and not self._made_again:
+                self._overtaken = not self._ended
+                self.lifeline.is_sealed = True
             return self._over(self._fate, now)
         if not isinstance(outcome, Signal):
             assert self._method is not None, "a store call is in progress"
@@ -268,6 +278,7 @@ class Run(RunParts):
         still can.
         """
         self._expect("store_failed")
+        self._made_again = self.state is RunState.CLOSING
         if self.metrics is not None and self._method is not None:
             self.metrics.store_failed(self._method.name)
         if isinstance(error, StoreUnavailable) and (pause := self._next_pause(error, now)):
@@ -295,7 +306,7 @@ class Run(RunParts):
         not over.
         """
         if self.state is RunState.OVER:
-            yield from farewell(self)
+            yield from counted(farewell(self), self.metrics)
 
     def _next_pause(self, error: BaseException, now: float) -> float | None:
         """Seconds to wait for a store that is unavailable; None if it has been for too long."""
@@ -428,7 +439,10 @@ class Run(RunParts):
         self.state = RunState.OVER
         recorder = self.recorder
         self.lifeline.ended(
-            now, recorder.events, has_failed=recorder.has_failed, terminal=recorder.terminal
+            now,
+            recorder.events,
+            has_failed=recorder.has_failed,
+            terminal=recorder.terminal and not self._overtaken,
         )
         if self.metrics is not None:
             count(self, self.metrics)

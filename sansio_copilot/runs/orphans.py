@@ -11,12 +11,14 @@ from collections.abc import Generator
 from typing import Any
 
 from ..calls import Call
-from ..errors import StoreUnavailable
-from ..limits import Limits
+from ..config import RuntimeConfig
+from ..errors import StoreAnswerLost, StoreUnavailable
 from ..stores import calls
 from ..stores.calls import perform
-from ..stores.protocol import Orphan, ThreadStore
+from ..stores.protocol import Orphan
+from .lost import DIED, report_of_lost
 from .recorder import RunRecorder
+from .report import Outcome
 
 logger = logging.getLogger(__name__)
 
@@ -24,33 +26,49 @@ logger = logging.getLogger(__name__)
 _AT_ONCE = 16
 
 
-def adopt(
-    store: ThreadStore, limits: Limits, orphan: Orphan, now: float
-) -> Generator[Call, Any, None]:
-    """Finalize a run whose owner died, in its place."""
-    recorder = RunRecorder.adopt(orphan, limits.patch_bytes)
+def adopt(config: RuntimeConfig, orphan: Orphan, now: float) -> Generator[Call, Any, None]:
+    """Finalize a run whose owner died, in its place.
+
+    If it was this call that has ended the run, its report is among those of lost runs then.
+    """
+    recorder = RunRecorder.adopt(orphan, config.limits.patch_bytes)
+    outcome: Outcome = "lost"
+    if recorder.terminal:
+        # Its agent had come to its end, and nothing but the close was missing.
+        outcome = "failed" if recorder.has_failed else "finished"
     frames, result = recorder.finish(
         now,
         stop_requested=orphan.stop_requested,
-        error=None if orphan.stop_requested else "The server that ran the agent has died",
+        error=None if orphan.stop_requested else DIED,
     )
+    closing = calls.close_run(config.store, orphan.key, len(orphan.frames), frames, result)
+    try:
+        ended = yield closing
+    except StoreAnswerLost:
+        # The run is ended now or was by the first call, and either was this process.
+        yield closing
+        ended = True
+    if ended is not False:
+        config.lost.add(report_of_lost(orphan, recorder, outcome, now))
     recorder.close()
-    yield calls.close_run(store, orphan.key, len(orphan.frames), frames, result)
 
 
-def sweep(store: ThreadStore, limits: Limits, now: float) -> Generator[Call, Any, int]:
-    """End all runs of ``store`` that have lost their owners.
+def sweep(config: RuntimeConfig, now: float) -> Generator[Call, Any, int]:
+    """End all runs of the store that have lost their owners, and tell the application of them.
+
+    It is also told of those that requests have ended since the last sweep.
 
     :returns: how many were ended. One that cannot be is logged, and left to the next sweep.
     :raises StoreUnavailable: if the store is away; what is left, the next sweep ends.
     """
+    yield from config.lost.tell()
     ended = 0
     while True:
-        found = yield from perform(calls.orphans(store, _AT_ONCE))
+        found = yield from perform(calls.orphans(config.store, _AT_ONCE))
         before = ended
         for orphan in found:
             try:
-                yield from adopt(store, limits, orphan, now)
+                yield from adopt(config, orphan, now)
             except StoreUnavailable:
                 # The sweep ends here, because the store would fail for the other orphans as well.
                 raise
@@ -58,5 +76,6 @@ def sweep(store: ThreadStore, limits: Limits, now: float) -> Generator[Call, Any
                 logger.exception("an orphan could not be ended: %s", orphan.key)
             else:
                 ended += 1
+                yield from config.lost.tell()
         if len(found) < _AT_ONCE or ended == before:
             return ended

@@ -279,6 +279,7 @@ class RunRecorder:
             with suppress(EventError):
                 recorder._verify(event)
             recorder._observe(event)
+        recorder.size = len(orphan.frames)
         return recorder
 
     def _begin(self, conversation: list[Any]) -> None:

@@ -15,9 +15,11 @@ from ag_ui.core import RunAgentInput
 from ..agents.protocols import AgentContext
 from ..users import User
 
-Outcome: TypeAlias = Literal["finished", "failed", "stopped", "sealed"]
-"""How a run ended. "sealed" is one that another process, or the next run of its thread, has ended
-in the store."""
+Outcome: TypeAlias = Literal["finished", "failed", "stopped", "sealed", "lost"]
+"""How a run ended. "lost" is one whose process was found dead: the report is made by the process
+that has ended the run in its place. "sealed" is the other side of that, where the process had only
+been thought dead, and was told when it came back; of the same run there is a report that says
+"lost"."""
 
 _COUNTS: Final = (
     *("inputTokens", "outputTokens", "totalTokens", "reasoningTokens", "cachedInputTokens"),
@@ -70,7 +72,8 @@ class RunReport(RunStart):
     :param error: why it failed, in words for its developer, which clients may not have been told;
         None if it did not.
     :param started_at: seconds since the epoch.
-    :param seconds: how long it took, from the call of the agent to the end of its log.
+    :param seconds: how long it took, from the call of the agent to the end of its log. That of a
+        lost run comes when somebody finds it.
     :param first_event_seconds: after how many of them its first event was there; None if none was.
     :param events: how many events it sent.
     :param size: how many bytes those are as frames.

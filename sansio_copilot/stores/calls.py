@@ -115,7 +115,7 @@ _OPEN_RUN: Final = Method[Opened](
     "store method open_run", (RunOpened, ThreadBusy, ThreadOfAnother, Orphan)
 )
 _APPEND: Final = Method[Signal]("store method append", (Signal,))
-_CLOSE_RUN: Final = Method[None]("store method close_run")
+_CLOSE_RUN: Final = Method[Any]("store method close_run", is_over_when_false=True)
 _RENEW: Final = Method[Signal]("store method renew", (Signal,))
 _ORPHANS: Final = Method[list[Orphan]]("store method orphans", (list,), Orphan)
 _REQUEST_STOP: Final = Method[bool | Orphan](
@@ -139,7 +139,7 @@ def append(
 
 def close_run(
     store: ThreadStore, key: RunKey, at: int, frames: bytes, result: RunResult | None
-) -> StoreCall[None]:
+) -> StoreCall[Any]:
     """The call of :meth:`.ThreadStore.close_run`."""
     return _call(_CLOSE_RUN, store, store.close_run, key, at, frames, result)
 

@@ -129,6 +129,11 @@ class MemoryStore:
         self._room.reclaim()
         return self._room.taken
 
+    @property
+    def evictions(self) -> int:
+        """How many threads had to go, to stay within the bounds."""
+        return self._room.evictions
+
     # Runs, as their owners see them
 
     def open_run(self, request: RunRequest) -> RunOpened | ThreadBusy | ThreadOfAnother:
@@ -184,10 +189,12 @@ class MemoryStore:
             stream.wake()
         return run.signal
 
-    def close_run(self, key: RunKey, at: int, frames: bytes, result: RunResult | None) -> None:
+    def close_run(
+        self, key: RunKey, at: int, frames: bytes, result: RunResult | None
+    ) -> bool | None:
         run = self._open.get(key)
         if run is None:
-            return
+            return False
         room, stream = self._room, run.open_stream
         news = news_in(key, at, frames, len(stream.data))
         del self._open[key]
@@ -209,6 +216,7 @@ class MemoryStore:
             room.settle(thread)
         stream.ended = True
         stream.wake()
+        return True
 
     def renew(self, key: RunKey) -> Signal:
         run = self._open.get(key)

@@ -124,7 +124,8 @@ class ThreadStore(Log, Protocol):
     the first call (migrations, pools, listeners), ``close()`` after the last one, and ``check()``,
     which raises if the store is not ready to be used. They are plain or coroutine functions, like
     the others. One whose runs have leases says with ``lease`` how many seconds each is, so that a
-    binding asks as often for :meth:`orphans`.
+    binding asks as often for :meth:`orphans`. One that lets threads go to stay within bounds counts
+    them in ``evictions``, an int, which metrics tell.
     """
 
     def open_run(self, request: RunRequest) -> Answer[Opened]:
@@ -156,7 +157,7 @@ class ThreadStore(Log, Protocol):
 
     def close_run(
         self, key: RunKey, at: int, frames: bytes, result: RunResult | None
-    ) -> Answer[None]:
+    ) -> Answer[bool | None]:
         """Add the last frames and end the run, atomically. Its readers end.
 
         A run that is closed already stays as it is: several may finalize the same orphan, and an
@@ -167,6 +168,8 @@ class ThreadStore(Log, Protocol):
 
         :param at: bytes of the run that the caller knows to be in the log, as in :meth:`append`.
         :param result: None for a run that leaves no history.
+        :returns: False if the run had been closed already. Anything else says that this call has
+            closed it, so that whoever made it is the one to tell of the run's end.
         :raises PositionGap: if the log has fewer than ``at`` bytes.
         """
         ...

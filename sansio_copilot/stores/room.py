@@ -62,6 +62,7 @@ class Room:
     :ivar idle: the threads without an open run, the least recently used first.
     :ivar unread: frames that are there for their readers only.
     :ivar uses: how many calls have used something.
+    :ivar evictions: how many threads had to go.
     """
 
     max_threads: float
@@ -73,6 +74,7 @@ class Room:
     idle: OrderedDict[str, KeptThread] = attrs.field(factory=OrderedDict)
     unread: OrderedDict[weakref.ref[Stream], _Unread] = attrs.field(factory=OrderedDict)
     uses: int = 0
+    evictions: int = 0
     _dropped: deque[weakref.ref[Stream]] = attrs.field(factory=deque)
     _warned: bool = False
 
@@ -137,6 +139,7 @@ class Room:
                         run.raw.let_go()
                 self.drop_history(thread)
                 self.remove(thread)
+                self.evictions += 1
                 self._warn()
             else:
                 return

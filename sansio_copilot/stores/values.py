@@ -106,6 +106,8 @@ class Orphan:
     :param frames: what the owner had appended, as SSE frames.
     :param messages: the thread's messages before the run, a JSON array: of the run's own input the
         frames have only what the thread did not know.
+    :param owner: the id of the user whose run it is.
+    :param opened_at: when the run was opened, in seconds since the epoch; 0 if that is not known.
     """
 
     key: RunKey
@@ -113,6 +115,8 @@ class Orphan:
     frames: bytes
     messages: bytes = b"[]"
     stop_requested: bool = False
+    owner: str | None = attrs.field(default=None, kw_only=True)
+    opened_at: float = attrs.field(default=0.0, kw_only=True, eq=False)
 
 
 @record

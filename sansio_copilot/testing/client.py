@@ -27,7 +27,7 @@ from ..runtime import CopilotRuntime
 from ..stores.calls import check_cancel
 from ..stores.protocol import Cancel, nothing_to_cancel
 from .home import Home
-from .loopless import NeedsEventLoop, perform
+from .loopless import NeedsEventLoop, perform, perform_steps
 from .requests import endpoint, json_body
 from .responses import ClientResponse
 
@@ -129,6 +129,7 @@ class Client:
         self._end()
 
     def _end(self) -> None:
+        perform_steps(self.runtime.tell_of_lost())
         try:
             self._call("on_close")
         finally:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..runs.actions import Pause, PullEvent, RunAction
 from ..runs.machine import Run
 from ..stores.calls import check_cancel
 from ..stores.protocol import Cancel, Signal, nothing_to_cancel
-from .loopless import NeedsEventLoop, perform, run_awaitable
+from .loopless import NeedsEventLoop, perform, perform_steps, run_awaitable
 
 logger = logging.getLogger(__name__)
 
@@ -135,24 +135,9 @@ class Home:
     def _end(self) -> None:
         """The run needs its home no longer, once what follows its end is done."""
         try:
-            self._perform_steps(self._run.farewell())
+            perform_steps(self._run.farewell())
         finally:
             self._leave(self)
-
-    def _perform_steps(self, steps: Generator[Call, Any, None]) -> None:
-        try:
-            action = next(steps)
-            while True:
-                try:
-                    outcome = perform(action)
-                except NeedsEventLoop:
-                    raise
-                except Exception as error:
-                    action = steps.throw(error)
-                else:
-                    action = steps.send(outcome)
-        except StopIteration:
-            pass
 
     # Bindings call the next two where their loop runs.
 

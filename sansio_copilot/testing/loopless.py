@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Awaitable, Coroutine, Iterator
+from collections.abc import Awaitable, Coroutine, Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, Final, NoReturn
@@ -175,3 +175,23 @@ def perform(call: Call) -> Any:
     if is_deferred(outcome):
         return outcome.result()
     return run_awaitable(outcome) if inspect.isawaitable(outcome) else outcome
+
+
+def perform_steps(steps: Generator[Call, Any, None]) -> None:
+    """Perform each call of ``steps``, and tell them its outcome.
+
+    :raises NeedsEventLoop: see there; the steps are not told of it.
+    """
+    try:
+        action = next(steps)
+        while True:
+            try:
+                outcome = perform(action)
+            except NeedsEventLoop:
+                raise
+            except Exception as error:
+                action = steps.throw(error)
+            else:
+                action = steps.send(outcome)
+    except StopIteration:
+        pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections import Counter as Counts
 from collections.abc import Iterator
 from typing import Any
 
@@ -61,6 +62,7 @@ def test_what_a_runtime_counts_from_the_beginning() -> None:
         f'sansio_copilot_info{{version="{__version__}"}}': "1",
         "sansio_copilot_readers": "0",
         "sansio_copilot_runs_live": "0",
+        "sansio_copilot_evictions_total": "0",
     }
 
 
@@ -134,13 +136,83 @@ def test_calls_of_the_store_that_fail_are_counted() -> None:
     run(server)
     found = samples(server)
     assert found['sansio_copilot_store_failures_total{method="list_threads"}'] == "1"
+    assert found['sansio_copilot_store_calls_total{method="list_threads"}'] == "1"
     assert int(found['sansio_copilot_store_failures_total{method="append"}']) >= 1
 
 
-def test_failures_of_the_store_are_told_by_method() -> None:
+def test_calls_of_the_store_are_told_by_method() -> None:
     metrics = Metrics()
     metrics.store_failed("store method read")
+    metrics.store_called("store method read")
     assert metrics.store_failures == {"read": 1}
+    assert metrics.store_calls == {"read": 2}
+
+
+def test_all_calls_of_the_store_are_counted() -> None:
+    """Those of requests, of runs, of what follows a run, and of sweeps."""
+    called: Counts[str] = Counts()
+
+    class Counting(MemoryStore):
+        def __getattribute__(self, name: str) -> Any:
+            found = super().__getattribute__(name)
+            if not callable(found) or name.startswith(("_", "watch")):
+                return found
+
+            def method(*args: Any, **options: Any) -> Any:
+                called[name] += 1
+                if name in failing:
+                    raise OSError("disk")
+                return found(*args, **options)
+
+            return method
+
+    failing: set[str] = set()
+    server = client(store=Counting(), title=lambda report, messages: "A title")
+    server.post(RUN, json=run_input("t", text="hi"))
+    server.post(f"{BASE}/agent/default/connect", json=run_input("t"))
+    for path in ("threads", "threads/t/messages"):
+        server.get(f"{BASE}/{path}")
+    server.post(f"{BASE}/agent/default/stop/t")
+    assert sweep(server.runtime) == 0
+    failing.add("orphans")
+    with pytest.raises(OSError, match="disk"):
+        sweep(server.runtime)
+    found = samples(server)
+    told = {
+        name.split('"')[1]: int(value) for name, value in found.items() if "store_calls" in name
+    }
+    assert told == called
+    assert {"open_run", "append", "close_run", "read", "update_thread", "orphans"} <= told.keys()
+    assert found['sansio_copilot_store_failures_total{method="orphans"}'] == "1"
+
+
+def sweep(runtime: CopilotRuntime) -> int:
+    """Perform a sweep."""
+    steps = runtime.sweep(1.0)
+    try:
+        call = next(steps)
+        while True:
+            try:
+                outcome = call.function(*call.args)
+            except OSError as error:
+                call = steps.throw(error)
+            else:
+                call = steps.send(outcome)
+    except StopIteration as stop:
+        ended: int = stop.value
+        return ended
+
+
+def test_threads_that_had_to_go_are_counted() -> None:
+    server = client(store=MemoryStore(max_threads=2))
+    for number in range(5):
+        run(server, f"t{number}")
+    assert samples(server)["sansio_copilot_evictions_total"] == "3"
+
+
+def test_a_store_need_not_count_evictions() -> None:
+    for store in (object(), type("Store", (), {"evictions": "many"})()):
+        assert b"evictions" not in Metrics().text(store)
 
 
 def test_labels_are_bounded() -> None:

@@ -147,13 +147,15 @@ class LateStore:
 
     async def close_run(
         self, key: RunKey, at: int, frames: bytes, result: RunResult | None
-    ) -> None:
+    ) -> bool:
         async with _Trip(self, "close_run"):
-            if key in self._leases:
-                self.inner.close_run(key, at, frames, result)
-                del self._leases[key]
-                if self._live.get(key.thread_id) == key:
-                    del self._live[key.thread_id]
+            if key not in self._leases:
+                return False
+            self.inner.close_run(key, at, frames, result)
+            del self._leases[key]
+            if self._live.get(key.thread_id) == key:
+                del self._live[key.thread_id]
+            return True
 
     async def renew(self, key: RunKey) -> Signal:
         async with _Trip(self, "renew"):
@@ -264,7 +266,14 @@ class LateStore:
             if lease is not None and (lease.expired or lease.fenced):
                 lease.fenced = True
                 messages = history_of(self.inner, key.thread_id, lease.owner).messages
-                return Orphan(key, lease.agent_id, lease.frames, messages, lease.stop_requested)
+                return Orphan(
+                    key,
+                    lease.agent_id,
+                    lease.frames,
+                    messages,
+                    lease.stop_requested,
+                    owner=lease.owner,
+                )
         return None
 
 

@@ -71,15 +71,19 @@ CHARTS: Final = (
     Chart(
         "Runs that ended, per minute",
         "",
-        _parts("runs_total", "finished", "stopped", "failed", "sealed", per=_MINUTE),
+        _parts("runs_total", "finished", "stopped", "failed", "lost", per=_MINUTE),
     ),
     Chart("Events per second", "", {"events": _rate("events_total")}),
     Chart("Bytes of events per second", "B", {"bytes": _rate("event_bytes_total")}),
     Chart("Tokens per minute", "", _parts("tokens_total", "input", "output", per=_MINUTE)),
+    Chart("Calls of the store per second", "", {"calls": _rate("store_calls_total")}),
     Chart(
-        "Failures of the store per minute",
+        "Failures and evictions of the store per minute",
         "",
-        {"failures": _rate("store_failures_total", per=_MINUTE)},
+        {
+            "failures": _rate("store_failures_total", per=_MINUTE),
+            "evictions": _rate("evictions_total", per=_MINUTE),
+        },
     ),
 )
 """The charts, in their order."""

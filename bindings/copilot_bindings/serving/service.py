@@ -53,6 +53,7 @@ from .calls import Calls
 from .context import CallContext
 from .run_home import RunHome
 from .server_life import ServerLife
+from .steps import perform
 from .sweeper import Sweeper
 
 logger = logging.getLogger(__name__)
@@ -259,6 +260,7 @@ class Service:
         for connection in list(self.connections):
             connection.abort()
         await self._give_up()
+        await self._tell_of_lost_runs()
         # Two turns are given to tasks that have done their work, so that they end by themselves.
         await self.backend.checkpoint()
         await self.backend.checkpoint()
@@ -267,6 +269,22 @@ class Service:
         self.calls.release()
         self._closed.set()
         logger.info("shut down")
+
+    async def _tell_of_lost_runs(self) -> None:
+        """Tell the application of lost runs that requests have ended since the last sweep."""
+        if not self.runtime.lost:
+            return
+        told = self.backend.event()
+
+        async def tell() -> None:
+            try:
+                steps = self.runtime.tell_of_lost()
+                await perform(steps, self.calls, CallContext(), self.backend)
+            finally:
+                told.set()
+
+        self.backend.spawn(tell, name="hook on_run_end for lost runs")
+        await self.backend.wait_for(told, _FLUSH_SECONDS)
 
     async def _cancel_all(self) -> None:
         """Cancel the tasks that are left, and leave behind those that still do not end."""

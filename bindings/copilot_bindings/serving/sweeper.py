@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Generator
+from contextlib import suppress
+from typing import Any
 
 from sansio_copilot import CopilotRuntime, StoreUnavailable
+from sansio_copilot.actions import Call
 
 from .backend import Backend, Task
 from .calls import Calls
@@ -59,9 +63,10 @@ class Sweeper:
         await self._sweep()
 
     async def _sweep(self) -> None:
-        steps = self._runtime.sweep(time.time())
+        steps = self._until_ended(self._runtime.sweep(time.time()))
         try:
-            await perform(steps, self._calls, CallContext(), self._backend)
+            # A call that has begun is seen through, because the application is told of a run once.
+            await perform(steps, self._calls, CallContext(), self._backend, lambda: None)
         except StoreUnavailable as error:
             # The next sweep finds what there was to be found.
             logger.warning("runs without an owner wait, the thread store is unavailable: %s", error)
@@ -69,3 +74,15 @@ class Sweeper:
             logger.exception("the store could not be asked for runs without an owner")
         if not self._ended and self._seconds is not None:
             self._timer = self._backend.later(self._seconds, self._due)
+
+    def _until_ended(self, steps: Generator[Call, Any, int]) -> Generator[Call, Any, None]:
+        """``steps``, of which none begins after :meth:`end`."""
+        with suppress(StopIteration):
+            call = next(steps)
+            while not self._ended:
+                try:
+                    outcome = yield call
+                except Exception as error:
+                    call = steps.throw(error)
+                else:
+                    call = steps.send(outcome)

@@ -45,6 +45,17 @@ class Engines(Generic[E]):
             return self._engines.pop()[1]
 
 
+class Evictions:
+    """How many threads a store has let go, in this process, to stay within its bounds."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def add(self, count: int) -> None:
+        """So many more have gone. To be called by one thread at a time."""
+        self.count += count
+
+
 class Tidying:
     """When a step is due of what a store does from time to time.
 

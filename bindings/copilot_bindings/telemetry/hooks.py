@@ -34,6 +34,7 @@ from sansio_copilot import (
     RunStart,
     __version__,
 )
+from sansio_copilot.metrics import evictions_of
 
 _NAME: Final = "sansio_copilot"
 _LONGEST_CONTENT: Final = 32 * 1024
@@ -76,6 +77,12 @@ class Telemetry:
         self._events = meter.create_counter(
             "sansio_copilot.events", "{event}", "Events that runs have sent"
         )
+        self._bytes = meter.create_counter(
+            "sansio_copilot.event.size", "By", "The bytes of these as frames"
+        )
+        self._runs = meter.create_counter(
+            "sansio_copilot.runs", "{run}", "Runs that are over, by how they ended"
+        )
         self._tokens = meter.create_histogram(
             "gen_ai.client.token.usage", "{token}", "Tokens that a run has used"
         )
@@ -96,7 +103,8 @@ class Telemetry:
         )
 
     def watch(self, runtime: CopilotRuntime) -> None:
-        """Tell what ``runtime`` counts and no hook sees: live runs, readers, failures of the store.
+        """Tell what ``runtime`` counts and no hook sees: live runs, readers, and of the store its
+        calls, their failures and evictions.
 
         :raises ValueError: if it counts nothing, because it was made without ``metrics_path``.
         """
@@ -109,16 +117,19 @@ class Telemetry:
         }
         for name, (unit, value) in gauges.items():
             self._meter.create_observable_gauge(name, [_observed(value)], unit)
-        self._meter.create_observable_counter(
-            "sansio_copilot.store.failures",
-            [
-                lambda options: [
-                    Observation(count, {"method": method})
-                    for method, count in counted.store_failures.items()
-                ]
-            ],
-            "{call}",
-        )
+        counters = {
+            "sansio_copilot.store.calls": lambda: counted.store_calls,
+            "sansio_copilot.store.failures": lambda: counted.store_failures,
+        }
+        for name, counts in counters.items():
+            self._meter.create_observable_counter(name, [_observed_by_method(counts)], "{call}")
+        if evictions_of(runtime.store) is not None:
+            self._meter.create_observable_counter(
+                "sansio_copilot.evictions",
+                [_observed(lambda: evictions_of(runtime.store) or 0)],
+                "{thread}",
+                "Threads that had to go for others",
+            )
 
     # Requests
 
@@ -197,11 +208,15 @@ class Telemetry:
 
     def _run_ends(self, report: RunReport) -> None:
         labels = _of_run(report)
+        self._runs.add(1, labels | {"sansio_copilot.run.outcome": report.outcome})
         self._events.add(report.events, labels)
+        self._bytes.add(report.size, labels)
         if report.first_event_seconds is not None:
             self._first_events.record(report.first_event_seconds, labels)
         failed = {"error.type": _FAILED} if report.outcome == _FAILED else {}
-        self._durations.record(report.seconds, labels | failed)
+        if report.outcome != "lost":
+            # How long it took until somebody found a lost run says nothing of the agent.
+            self._durations.record(report.seconds, labels | failed)
         used = dict.fromkeys(_TOKENS, 0)
         for entry in report.usage:
             model = {"gen_ai.request.model": entry["model"]} if "model" in entry else {}
@@ -229,6 +244,14 @@ _TOKENS: Final = {"input": "inputTokens", "output": "outputTokens"}
 
 def _observed(value: Callable[[], int]) -> Callable[[CallbackOptions], list[Observation]]:
     return lambda options: [Observation(value())]
+
+
+def _observed_by_method(
+    counts: Callable[[], dict[str, int]],
+) -> Callable[[CallbackOptions], list[Observation]]:
+    return lambda options: [
+        Observation(count, {"method": method}) for method, count in counts().items()
+    ]
 
 
 def _of_run(run: RunStart) -> dict[str, Any]:

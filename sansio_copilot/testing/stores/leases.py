@@ -35,14 +35,15 @@ class LeasedStoreConformance(StoreTests):
             assert run.lease is not None
             assert run.lease > 0
             store.append(run.key, 0, frame(run.key, 0))
-            lost.append(Orphan(run.key, "agent", frame(run.key, 0), b"[1]"))
+            lost.append(Orphan(run.key, "agent", frame(run.key, 0), b"[1]", owner=owner))
         self.expire(store.store)
         return store, lost
 
     def finalize(self, store: Driven, orphan: Orphan) -> None:
         """What the core does with an orphan."""
         end = frame(orphan.key, 1)
-        store.close_run(orphan.key, len(orphan.frames), end, result_of(orphan.key, "2"))
+        left = result_of(orphan.key, "2")
+        assert store.close_run(orphan.key, len(orphan.frames), end, left) is not False
 
     def test_the_next_run_of_its_thread_finds_an_orphan(self) -> None:
         store, [lost] = self.orphaned(None)
@@ -92,7 +93,7 @@ class LeasedStoreConformance(StoreTests):
         assert store.append(lost.key, len(lost.frames), late) is Signal.SEALED
         assert store.renew(lost.key) is Signal.SEALED
         self.finalize(store, found)
-        store.close_run(lost.key, len(lost.frames), late, None)
+        assert store.close_run(lost.key, len(lost.frames), late, None) is False
         assert store.append(lost.key, len(lost.frames), late) is Signal.SEALED
         assert store.replay("t0", f"{lost.key.token}.0") == frame(lost.key, 1)
 

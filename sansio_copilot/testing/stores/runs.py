@@ -69,8 +69,10 @@ class RunTests(StoreTests):
         store = self.new()
         run = store.opened()
         end = frame(run.key, 0)
-        store.close_run(run.key, 0, end, result_of(run.key, "1", messages=b"[1]"))
-        store.close_run(run.key, 0, end + end, None)
+        left = result_of(run.key, "1", messages=b"[1]")
+        assert store.close_run(run.key, 0, end, left) is not False
+        # Whoever hears this has not ended the run, and tells nobody of its end.
+        assert store.close_run(run.key, 0, end + end, None) is False
         assert store.append(run.key, len(end), end) is Signal.SEALED
         assert store.renew(run.key) is Signal.SEALED
         assert store.rest(run.cursor) == (end, True)

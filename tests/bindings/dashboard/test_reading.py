@@ -21,7 +21,11 @@ def read(*lines: str) -> Reading:
     return Reading.of(parse(INFO + "\n".join(lines).encode()))
 
 
-def filled() -> Metrics:
+class Evicting:
+    evictions = 3
+
+
+def filled() -> bytes:
     """Metrics of which each has counted something."""
     metrics = Metrics()
     metrics.responded("agent/run", 200)
@@ -31,11 +35,11 @@ def filled() -> Metrics:
     metrics.run_ended("a", "finished", 1.0, 0.5)
     metrics.run_said("a", 3, 100, [{"model": 'm"\\\n\u2028', "inputTokens": 2, "outputTokens": 1}])
     metrics.store_failed("store method read")
-    return metrics
+    return metrics.text(Evicting())
 
 
 def test_all_that_a_runtime_tells_is_read() -> None:
-    text = filled().text()
+    text = filled()
     samples = parse(text)
     told = [line for line in text.decode().split("\n") if line and not line.startswith("#")]
     assert len(samples) == len(told)
@@ -45,14 +49,14 @@ def test_all_that_a_runtime_tells_is_read() -> None:
 
 def test_every_chart_shows_what_a_runtime_counts() -> None:
     """No chart stays empty because a metric has another name."""
-    nothing, much = Reading.of(parse(Metrics().text())), Reading.of(parse(filled().text()))
+    nothing, much = Reading.of(parse(Metrics().text())), Reading.of(parse(filled()))
     span = Span(nothing, much, 1.0, nothing)
     for chart in CHARTS:
         assert any(chart.values(span)), chart.title
 
 
 def test_every_metric_has_a_chart() -> None:
-    names = {sample.name for sample in parse(filled().text())} - {"info"}
+    names = {sample.name for sample in parse(filled())} - {"info"}
     shown = " ".join(repr(value) for chart in CHARTS for value in chart.series.values())
     for name in names:
         histogram = name.removesuffix("_bucket").removesuffix("_sum").removesuffix("_count")
@@ -226,7 +230,7 @@ def test_a_page_is_told_what_it_has_not() -> None:
 def test_the_history_is_bounded() -> None:
     history = History("u", 2.0)
     for now in range(2 * MOST_POINTS):
-        history.add(Reading.of(parse(filled().text())), float(now))
+        history.add(Reading.of(parse(filled())), float(now))
     told = history.told(0, 0.0)
     assert len(told["points"]) == MOST_POINTS
     assert len(json.dumps(told)) < 200_000

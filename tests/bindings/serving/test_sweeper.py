@@ -9,7 +9,9 @@ from typing import Any
 import anyio
 import pytest
 
-from sansio_copilot import CopilotRuntime, MemoryStore
+from sansio_copilot import CopilotRuntime, Hooks, MemoryStore, RunReport
+from sansio_copilot.runs.lost import report_of_lost
+from sansio_copilot.runs.recorder import RunRecorder
 from sansio_copilot.stores.protocol import Orphan, RunKey
 
 
@@ -81,3 +83,46 @@ def test_a_server_sweeps_from_time_to_time(
     assert kept.ended == ["r0", "r2"]
     assert "an orphan could not be ended: RunKey(thread_id='t', seq=1, run_id='r1')" in caplog.text
     assert "the store could not be asked for runs without an owner" in caplog.text
+
+
+@pytest.mark.parametrize("serve", [serve_asyncio, serve_trio])
+def test_a_server_that_ends_tells_of_lost_runs_that_requests_have_found(serve: Any) -> None:
+    told: list[RunReport] = []
+
+    async def hook(report: RunReport) -> None:
+        await anyio.lowlevel.checkpoint()
+        told.append(report)
+
+    orphan = Orphan(RunKey("t", 1, "r"), "agent", b"")
+    runtime = CopilotRuntime({}, hooks=Hooks(on_run_end=hook))
+
+    async def found() -> None:
+        recorder = RunRecorder.adopt(orphan)
+        runtime.lost.add(report_of_lost(orphan, recorder, "lost", 1.0))
+
+    library = "trio" if serve is serve_trio else "asyncio"
+    anyio.run(partial(serve, runtime, found), backend=library)
+    assert [report.outcome for report in told] == ["lost"]
+
+
+@pytest.mark.parametrize("serve", [serve_asyncio, serve_trio])
+def test_a_server_that_ends_during_a_sweep_tells_of_what_it_has_ended(serve: Any) -> None:
+    """The call that has begun is seen through, and none begins after it."""
+    kept = Orphanage()
+    told: list[str] = []
+    begun, goes_on = anyio.Event(), anyio.Event()
+
+    async def hook(report: RunReport) -> None:
+        begun.set()
+        await goes_on.wait()
+        told.append(report.run_id)
+
+    async def during() -> None:
+        with anyio.fail_after(30):
+            await begun.wait()
+        goes_on.set()
+
+    library = "trio" if serve is serve_trio else "asyncio"
+    runtime = CopilotRuntime({}, store=kept, hooks=Hooks(on_run_end=hook))
+    anyio.run(partial(serve, runtime, during), backend=library)
+    assert told == kept.ended

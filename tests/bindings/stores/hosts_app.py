@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncIterator
 from typing import Any
 
-from sansio_copilot import CopilotRuntime, text_agent
+from sansio_copilot import CopilotRuntime, Hooks, RunReport, text_agent
 
 LEASE = 2.0
 
@@ -31,4 +31,12 @@ def _store() -> Any:
     return PostgresStore(url, schema="hosts", lease=LEASE)
 
 
-runtime = CopilotRuntime({"default": counts}, store=_store())
+def _note(report: RunReport) -> None:
+    """Write down that a run is over, in a file that the hosts share."""
+    with open(os.environ["REPORTS"], "a") as file:
+        print(report.thread_id, report.outcome, report.events, file=file)
+
+
+runtime = CopilotRuntime(
+    {"default": counts}, store=_store(), hooks=Hooks(on_run_end=_note), metrics_path="/metrics"
+)

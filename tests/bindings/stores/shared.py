@@ -428,6 +428,7 @@ class SharedStoreTests:
         store.opened("t0", "goes on")
         while store.tidy():
             pass
+        assert store.store.evictions == 4 - len(store.listed(ThreadQuery()))
         # A thread with a live run stays.
         left = [record.thread_id for record in store.listed(ThreadQuery())]
         assert left == ["t3", "t2", "t0"] or left == ["t3", "t0"]

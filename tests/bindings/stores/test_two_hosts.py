@@ -18,7 +18,7 @@ from typing import Any
 import attrs
 import pytest
 from conformance.client import Client
-from conformance.process import free_port
+from conformance.process import free_port, wait_until
 from support.caddy import Balancer
 from support.postgres_server import PostgresServer
 from support.redis_server import RedisServer
@@ -49,7 +49,11 @@ class Host:
                     *("--host", self.address, "--port", str(self.port)),
                 ],
                 cwd=Path(__file__).parent,
-                env={**os.environ, "STORE_URL": self.store_url},
+                env={
+                    **os.environ,
+                    "STORE_URL": self.store_url,
+                    "REPORTS": str(self.log.with_name("reports")),
+                },
                 stdout=log,
                 stderr=log,
             )
@@ -216,8 +220,17 @@ def test_a_run_whose_host_is_killed_is_read_on_and_ended_by_the_other(service: S
     assert [int(each.rpartition(".")[2]) for each in ids] == list(range(len(ids)))
     said = text_of(frames)
     assert said == counted(len(said.split()))
+    reports = service.hosts[0].log.with_name("reports")
+
+    def reported() -> list[str]:
+        lines = reports.read_text().splitlines() if reports.exists() else []
+        return [line for line in lines if " lost " in line]
+
+    # The reader that has found the run waits for no hook, and the next sweep calls it.
+    wait_until(lambda: bool(reported()), "the lost run is reported")
     # The thread can be used again, on both.
     for _ in range(2):
         with service.client() as client:
             begin(client, "killed", 3)
             assert text_of(rest(client)) == counted(3)
+    assert reported() == [f"killed lost {len(frames)}"], "it is reported once, and by one host"

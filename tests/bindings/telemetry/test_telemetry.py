@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextvars import copy_context
@@ -11,6 +12,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+from ag_ui.core import RunAgentInput
 from opentelemetry import trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -21,11 +23,21 @@ from opentelemetry.trace import StatusCode
 
 from copilot_bindings.telemetry import Telemetry
 from copilot_bindings.testing import AsyncClient
-from sansio_copilot import CopilotRuntime, Hooks, Reject, Response
+from sansio_copilot import (
+    CopilotRuntime,
+    Hooks,
+    Reject,
+    Request,
+    Response,
+    RunReport,
+    RunStart,
+)
+from sansio_copilot.agents import AgentContext
 from sansio_copilot.testing import Client, run_input
 
 BASE = "/api/copilotkit"
 RUN = f"{BASE}/agent/default/run"
+ASKED = Request("POST", RUN)
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
 
@@ -277,6 +289,56 @@ def test_what_is_counted() -> None:
     assert [point.value for point in found["sansio_copilot.runs.live"]] == [0]
     assert [point.value for point in found["sansio_copilot.readers"]] == [0]
     assert found["sansio_copilot.run.first_event"][0].count == 2
+    runs = found["sansio_copilot.runs"]
+    outcomes = [point.attributes["sansio_copilot.run.outcome"] for point in runs]
+    assert sorted(outcomes) == ["failed", "finished"]
+    assert sum(point.value for point in found["sansio_copilot.event.size"]) > 400
+    calls = {point.attributes["method"] for point in found["sansio_copilot.store.calls"]}
+    assert {"open_run", "append", "close_run"} <= calls
+    assert [point.value for point in found["sansio_copilot.evictions"]] == [0]
+
+
+def test_both_formats_tell_the_same_metrics() -> None:
+    """What Prometheus's text has, OpenTelemetry has as well."""
+    collected = Collected()
+    collected.run()
+    counted = collected.runtime.metrics
+    assert counted is not None
+    counted.store_failed("store method read")
+    text = counted.text(collected.runtime.store).decode()
+    names = re.findall(r"^# TYPE sansio_copilot_(\w+)", text, re.MULTILINE)
+    same = {
+        "info": None,
+        "readers": "sansio_copilot.readers",
+        "runs_live": "sansio_copilot.runs.live",
+        "requests_total": "sansio_copilot.requests",
+        "runs_total": "sansio_copilot.runs",
+        "events_total": "sansio_copilot.events",
+        "event_bytes_total": "sansio_copilot.event.size",
+        "tokens_total": "gen_ai.client.token.usage",
+        "store_calls_total": "sansio_copilot.store.calls",
+        "store_failures_total": "sansio_copilot.store.failures",
+        "evictions_total": "sansio_copilot.evictions",
+        "run_seconds": "gen_ai.client.operation.duration",
+        "first_event_seconds": "sansio_copilot.run.first_event",
+    }
+    assert set(names) == same.keys()
+    found = collected.metrics()
+    assert {name for name in same.values() if name} == found.keys()
+    assert all(found.values())
+
+
+def test_a_lost_run_is_counted_and_has_no_duration() -> None:
+    collected = Collected()
+    start = RunStart(RunAgentInput.model_validate(run_input("t")), AgentContext("default", ASKED))
+    hook: Any = collected.runtime.hooks.on_run_end
+    report = RunReport(start.input, start.context, outcome="lost", seconds=9.0, events=3)
+    with pytest.raises(StopIteration):
+        hook(report).send(None)
+    found = collected.metrics()
+    [runs] = found["sansio_copilot.runs"]
+    assert runs.attributes["sansio_copilot.run.outcome"] == "lost"
+    assert "gen_ai.client.operation.duration" not in found
 
 
 def test_only_a_runtime_that_counts_can_be_watched() -> None:

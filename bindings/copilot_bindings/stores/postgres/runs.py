@@ -25,7 +25,7 @@ from ..owners import OwnedRuns
 from ..pipeline import Command, Steps
 from ..retention import Retention
 from ..tails import Tails
-from ..texts import from_bytes, owner_to_bytes, pieces, to_bytes
+from ..texts import from_bytes, owner_from_bytes, owner_to_bytes, pieces, to_bytes
 from .link import Rows
 from .names import lock_of
 
@@ -138,7 +138,7 @@ class Runs:
             owned.result = result
         return signal
 
-    def close(self, key: RunKey, at: int, frames: bytes, result: RunResult | None) -> Steps[None]:
+    def close(self, key: RunKey, at: int, frames: bytes, result: RunResult | None) -> Steps[bool]:
         """See :meth:`.ThreadStore.close_run`."""
         run, lock = key.seq, lock_of(to_bytes(key.thread_id))
         owned = self.owned.get(run)
@@ -171,6 +171,7 @@ class Runs:
             self.owned.end(run)
         else:
             self._lose(run)
+        return bool(outcome == "closed")
 
     def renew(self, key: RunKey) -> Steps[Signal]:
         """See :meth:`.ThreadStore.renew`."""
@@ -235,7 +236,7 @@ class Runs:
         """A run that was handed out to this process."""
         wanted: list[Command] = [
             (
-                "SELECT r.thread_id, r.run_id, r.agent_id, r.stop, t.messages"
+                "SELECT r.thread_id, r.run_id, r.agent_id, r.stop, r.opened_at, t.messages, t.owner"
                 f" FROM {self.schema}.run r LEFT JOIN {self.schema}.thread t ON t.id = r.thread"
                 " WHERE r.id = %s",
                 (run,),
@@ -243,10 +244,20 @@ class Runs:
             ),
             (f"SELECT data FROM {self.schema}.frame WHERE run = %s ORDER BY at", (run,), 0),
         ]
-        ((thread_id, run_id, agent_id, stop, messages),), frames = yield wanted
+        (found,), frames = yield wanted
+        thread_id, run_id, agent_id, stop, opened_at, messages, owner = found
         key = RunKey(from_bytes(thread_id), run, from_bytes(run_id))
         data = b"".join([row[0] for row in frames])
-        return Orphan(key, from_bytes(agent_id), data, messages or b"[]", stop != 0)
+        return Orphan(
+            key,
+            from_bytes(agent_id),
+            data,
+            messages or b"[]",
+            stop != 0,
+            # A thread that was deleted under its run is nobody's any more.
+            owner=None if owner is None else owner_from_bytes(owner).owner,
+            opened_at=opened_at,
+        )
 
 
 def result_arguments(result: RunResult | None) -> tuple[Any, ...]:

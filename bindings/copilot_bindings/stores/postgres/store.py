@@ -59,7 +59,7 @@ from sansio_copilot.stores.protocol import (
 
 from ..ahead import Ahead
 from ..cursors import Cursor, Whole
-from ..engines import Engines, Tidying
+from ..engines import Engines, Evictions, Tidying
 from ..errors import StoreError
 from ..owners import OwnedRuns
 from ..pipeline import Pipeline, Steps
@@ -81,7 +81,7 @@ _CLOSE_SECONDS = 5.0
 class _Engine:
     """What one process has of a server: its connections, its threads and the tails."""
 
-    def __init__(self, store: PostgresStore) -> None:
+    def __init__(self, store: PostgresStore, evictions: Evictions) -> None:
         self._prepare(store)
         self.schema = store.schema
         self.tails = Tails(on_follow=self._followed)
@@ -101,6 +101,7 @@ class _Engine:
         self.writer = Pipeline("copilot-pg", writer.send, writer.close)
         self.reader = Pipeline("copilot-pg-reader", reader.send, reader.close)
         self._tidying = Tidying(self.tidy)
+        self._evictions = evictions
         self.listener = Listener(
             *(store.listen_url or store.url, store.shown, self.reader, store.schema, process),
             *(self.owned, self.tails, self._tick),
@@ -122,7 +123,7 @@ class _Engine:
         return self.reader.submit(steps)
 
     def tidy(self) -> Future[bool]:
-        return self.read(threads.tidy(self.runs))
+        return self.read(threads.tidy(self.runs, self._evictions))
 
     def _followed(self) -> None:
         self.listener.wake()
@@ -175,6 +176,7 @@ class PostgresStore:
     )
     lease: float = attrs.field(default=15.0, kw_only=True, validator=_seconds)
     _engines: Engines[_Engine] = attrs.field(factory=Engines, init=False, repr=False)
+    _evictions: Evictions = attrs.field(factory=Evictions, init=False, repr=False)
 
     blocking = False
 
@@ -228,11 +230,16 @@ class PostgresStore:
         """
         return self._engine().tidy()
 
+    @property
+    def evictions(self) -> int:
+        """How many threads this process has let go, to stay within the retention's bounds."""
+        return self._evictions.count
+
     def _engine(self) -> _Engine:
         return self._engines.get(self._begin)
 
     def _begin(self) -> _Engine:
-        return _Engine(self)
+        return _Engine(self, self._evictions)
 
     # Runs
 
@@ -248,7 +255,7 @@ class PostgresStore:
 
     def close_run(
         self, key: RunKey, at: int, frames: bytes, result: RunResult | None
-    ) -> Future[None]:
+    ) -> Future[bool]:
         engine = self._engine()
         return engine.write(engine.runs.close(key, at, frames, result))
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from sansio_copilot.stores.protocol import ThreadRecord
 
+from ..engines import Evictions
 from ..pipeline import Steps
 from ..texts import owner_to_bytes, to_bytes
 from .names import lock_of
@@ -94,14 +95,14 @@ def _delete(
     return bool(there)
 
 
-def tidy(runs: Runs) -> Steps[bool]:
+def tidy(runs: Runs, evictions: Evictions) -> Steps[bool]:
     """Do a step of what is to be done beside the calls; returns whether there is more to do.
 
     Raw frames go whose time has come, and threads that are too old or too many.
     """
     more = yield from _drop_raw_frames(runs.schema)
     if runs.retention.drops_threads:
-        more = (yield from _retire(runs)) or more
+        more = (yield from _retire(runs, evictions)) or more
     return more
 
 
@@ -123,7 +124,7 @@ def _drop_raw_frames(schema: str) -> Steps[bool]:
     return bool(count == _AT_ONCE)
 
 
-def _retire(runs: Runs) -> Steps[bool]:
+def _retire(runs: Runs, evictions: Evictions) -> Steps[bool]:
     bounds, schema = runs.retention, runs.schema
     ((count,),), ((taken,),), rows, ((now,),) = yield [
         (f"SELECT count(*) FROM {schema}.thread WHERE runs > 0", (), 0),
@@ -141,8 +142,9 @@ def _retire(runs: Runs) -> Steps[bool]:
     if taken > bounds.max_bytes:
         # A few threads go, and then it is looked at again, because nobody knows what one takes.
         goes = max(goes, _FEW)
-    gone = False
+    gone = 0
     for index, (thread_id, owner, updated_at) in enumerate(rows):
         if index < goes or updated_at < now - bounds.max_age:
-            gone = (yield from _delete(runs, thread_id, owner, True, True)) or gone
-    return gone
+            gone += yield from _delete(runs, thread_id, owner, True, True)
+    evictions.add(gone)
+    return gone > 0

@@ -181,9 +181,11 @@ end
 -- Hands a run out that has lost its owner, and fences that owner out.
 local function claim(n, handed)
   redis.call('HSET', rk(n), 'proc', '', 'lease', now() + handed)
-  local r = redis.call('HMGET', rk(n), 'run', 'agent', 'stop')
+  local r = redis.call('HMGET', rk(n), 'run', 'agent', 'stop', 'opened', 'detached')
+  -- A thread that was deleted under its run is nobody's, though there may be another of its id.
+  local owner = not r[5] and redis.call('HGET', T, 'owner') or '-'
   return {'orphan', n, r[1], r[2], redis.call('GET', lk(n)) or '',
-          redis.call('HGET', T, 'messages') or '[]', r[3]}
+          redis.call('HGET', T, 'messages') or '[]', r[3], owner, r[4] or '0'}
 end
 local function is_lost(n)
   local r = redis.call('HMGET', rk(n), 'proc', 'lease')

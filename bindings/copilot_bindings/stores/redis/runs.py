@@ -31,7 +31,7 @@ from ..owners import OwnedRuns
 from ..pipeline import Command, Steps
 from ..retention import Retention
 from ..tails import Tails
-from ..texts import from_bytes, owner_to_bytes, to_bytes
+from ..texts import from_bytes, owner_from_bytes, owner_to_bytes, to_bytes
 from . import scripts
 from .names import Names, owner_and_thread, packed
 
@@ -127,7 +127,7 @@ class Runs:
             owned.result = result
         return signal
 
-    def close(self, key: RunKey, at: int, frames: bytes, result: RunResult | None) -> Steps[None]:
+    def close(self, key: RunKey, at: int, frames: bytes, result: RunResult | None) -> Steps[bool]:
         """See :meth:`.ThreadStore.close_run`."""
         thread = self.names.thread(key.thread_id)
         name = (thread, key.seq)
@@ -158,6 +158,7 @@ class Runs:
             *listing(self.names, found[0]),
             ("ZREM", self.names.live, live_member(key.seq, key.thread_id)),
         ]
+        return bool(outcome == b"closed")
 
     def renew(self, key: RunKey) -> Steps[Signal]:
         """See :meth:`.ThreadStore.renew`."""
@@ -267,9 +268,17 @@ def result_arguments(result: RunResult | None) -> tuple[Any, ...]:
 
 def orphan_of(thread_id: str, found: Sequence[Any]) -> Orphan:
     """The orphan that a script has handed out."""
-    run, run_id, agent_id, frames, messages, stop = found
+    run, run_id, agent_id, frames, messages, stop, owner, opened_at = found
     key = RunKey(thread_id, int(run), from_bytes(run_id))
-    return Orphan(key, from_bytes(agent_id), frames, messages, stop != b"0")
+    return Orphan(
+        key,
+        from_bytes(agent_id),
+        frames,
+        messages,
+        stop != b"0",
+        owner=owner_from_bytes(owner).owner,
+        opened_at=float(opened_at),
+    )
 
 
 def live_member(run: int, thread_id: str) -> bytes:

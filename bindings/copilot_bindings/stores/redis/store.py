@@ -54,7 +54,7 @@ from sansio_copilot.stores.protocol import (
 
 from ..ahead import Ahead
 from ..cursors import Cursor, Whole
-from ..engines import Engines, Tidying
+from ..engines import Engines, Evictions, Tidying
 from ..owners import OwnedRuns
 from ..pipeline import Command, Pipeline, Steps
 from ..retention import Retention
@@ -77,7 +77,7 @@ _SLOTS = 32
 class _Engine:
     """What one process has of a server: its connections, its threads and the tails."""
 
-    def __init__(self, store: RedisStore) -> None:
+    def __init__(self, store: RedisStore, evictions: Evictions) -> None:
         self.names = Names(store.prefix)
         self._retention = store.retention
         self.tails = Tails(on_follow=self._followed)
@@ -96,6 +96,7 @@ class _Engine:
         link = Link(connect(store.url), store.shown)
         self.pipeline = Pipeline("copilot-redis", link.send, link.close)
         self._tidying = Tidying(self.tidy)
+        self._evictions = evictions
         self.listener = Listener(
             *(connect(store.url, reconnects=True), self.pipeline, self.names, process),
             *(self.owned, self.tails, self._tick),
@@ -105,7 +106,7 @@ class _Engine:
         return self.pipeline.submit(steps)
 
     def tidy(self) -> Future[bool]:
-        return self.submit(threads.retire(self.runs))
+        return self.submit(threads.retire(self.runs, self._evictions))
 
     def _followed(self) -> None:
         self.listener.wake()
@@ -153,6 +154,7 @@ class RedisStore:
     )
     lease: float = attrs.field(default=15.0, kw_only=True, validator=_seconds)
     _engines: Engines[_Engine] = attrs.field(factory=Engines, init=False, repr=False)
+    _evictions: Evictions = attrs.field(factory=Evictions, init=False, repr=False)
 
     blocking = False
 
@@ -211,11 +213,16 @@ class RedisStore:
         """
         return self._engine().tidy()
 
+    @property
+    def evictions(self) -> int:
+        """How many threads this process has let go, to stay within the retention's bounds."""
+        return self._evictions.count
+
     def _engine(self) -> _Engine:
         return self._engines.get(self._begin)
 
     def _begin(self) -> _Engine:
-        return _Engine(self)
+        return _Engine(self, self._evictions)
 
     # Runs
 
@@ -231,7 +238,7 @@ class RedisStore:
 
     def close_run(
         self, key: RunKey, at: int, frames: bytes, result: RunResult | None
-    ) -> Future[None]:
+    ) -> Future[bool]:
         engine = self._engine()
         return engine.submit(engine.runs.close(key, at, frames, result))
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from sansio_copilot.stores.protocol import ThreadRecord
 
+from ..engines import Evictions
 from ..pipeline import Steps
 from ..texts import from_bytes, owner_to_bytes, to_bytes
 from . import scripts
@@ -64,7 +65,7 @@ def clear(runs: Runs, owner: str | None) -> Steps[None]:
             yield from _delete(runs, thread_id, key, "1", "0")
 
 
-def retire(runs: Runs) -> Steps[bool]:
+def retire(runs: Runs, evictions: Evictions) -> Steps[bool]:
     """Let the threads go that were not updated for the longest time, if there is too much.
 
     :returns: whether there may be more to do.
@@ -81,12 +82,13 @@ def retire(runs: Runs) -> Steps[bool]:
         # A few threads go, and then it is looked at again, because nobody knows what one takes.
         goes = max(goes, _FEW)
     oldest = int(now[0]) - bounds.max_age
-    gone = False
+    gone = 0
     for index, (updated, member) in enumerate(places(found)):
         if index < goes or updated < oldest:
             owner, thread_id = from_owner_and_thread(member)
-            gone = (yield from _delete(runs, thread_id, owner, "1", "1")) or gone
-    return gone
+            gone += yield from _delete(runs, thread_id, owner, "1", "1")
+    evictions.add(gone)
+    return gone > 0
 
 
 def _delete(

@@ -11,6 +11,7 @@ import attrs
 
 from sansio_copilot.stores.protocol import RunResult
 
+from ..engines import Evictions
 from ..retention import Retention
 from ..texts import pieces, to_text
 from .connection import Transaction
@@ -185,7 +186,7 @@ def _text_of(db: sqlite3.Connection, thread: int, column: str) -> bytes | None:
 # Letting go, a small step at a time, so that no append waits long
 
 
-def tidy(tx: Transaction, retention: Retention) -> bool:
+def tidy(tx: Transaction, retention: Retention, evictions: Evictions) -> bool:
     """Do a step of what is to be done beside the calls; returns whether there is more to do.
 
     Raw frames go whose time has come; threads go that are too old or too many; and threads that
@@ -194,7 +195,7 @@ def tidy(tx: Transaction, retention: Retention) -> bool:
     now = time.time()
     more = _drop_raw_frames(tx.db, now)
     # The bounds are looked at last, because only then is known what is left to count.
-    return _take_apart(tx.db, now) or more or _retire(tx.db, retention, now)
+    return _take_apart(tx.db, now) or more or _retire(tx, retention, now, evictions)
 
 
 def _drop_raw_frames(db: sqlite3.Connection, now: float) -> bool:
@@ -244,10 +245,11 @@ def _take_apart(db: sqlite3.Connection, now: float) -> bool:
     return True
 
 
-def _retire(db: sqlite3.Connection, retention: Retention, now: float) -> bool:
+def _retire(tx: Transaction, retention: Retention, now: float, evictions: Evictions) -> bool:
     """Let the threads go that were not updated for the longest time, if there is too much."""
     if not retention.drops_threads:
         return False
+    db = tx.db
     (threads,) = db.execute("SELECT COUNT(*) FROM thread WHERE dead = 0 AND runs > 0").fetchone()
     count = max(threads - retention.max_threads, 0)
     size = taken(db)
@@ -268,6 +270,7 @@ def _retire(db: sqlite3.Connection, retention: Retention, now: float) -> bool:
         if index < count or updated_at < oldest
     ]
     db.executemany("UPDATE thread SET dead = 1 WHERE id = ?", [(thread,) for thread in goes])
+    tx.then(lambda: evictions.add(len(goes)))
     return bool(goes)
 
 

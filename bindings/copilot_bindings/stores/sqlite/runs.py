@@ -168,7 +168,7 @@ class Runs:
 
     def close(
         self, tx: Transaction, key: RunKey, at: int, frames: bytes, result: RunResult | None
-    ) -> None:
+    ) -> bool:
         """See :meth:`.ThreadStore.close_run`."""
         db, run = tx.db, key.seq
         found = db.execute(
@@ -177,7 +177,7 @@ class Runs:
             (run,),
         ).fetchone()
         if found is None or found[0] != OPEN:
-            return
+            return False
         _, sealable, thread, dead, runs = found
         size = self._size(tx, run)
         news = news_in(key, at, frames, size)
@@ -198,6 +198,7 @@ class Runs:
         elif not dead and not runs and not _has_open(db, thread):
             db.execute("UPDATE thread SET dead = 1 WHERE id = ?", (thread,))
         tx.then(lambda: self.owned.end(run))
+        return True
 
     def seal(self, tx: Transaction, run: int) -> None:
         """End a run that has its terminal event, with the result that came with that."""
@@ -272,8 +273,8 @@ class Runs:
     def hand_out(self, tx: Transaction, run: int) -> Orphan:
         """Fence out the owner of a run, which has died; whoever gets the run ends it."""
         db = tx.db
-        thread, thread_id, run_id, agent_id, stop = db.execute(
-            "SELECT t.id, t.thread_id, r.run_id, r.agent_id, r.stop"
+        thread, thread_id, owner, run_id, agent_id, stop, opened_at = db.execute(
+            "SELECT t.id, t.thread_id, t.owner, r.run_id, r.agent_id, r.stop, r.opened_at"
             " FROM run r JOIN thread t ON t.id = r.thread WHERE r.id = ?",
             (run,),
         ).fetchone()
@@ -285,7 +286,15 @@ class Runs:
             "SELECT data FROM frame WHERE id >= ? AND id < ? ORDER BY id", _range(run)
         )
         frames = b"".join([data for (data,) in rows])
-        return Orphan(key, from_text(agent_id), frames, messages_of(db, thread), bool(stop))
+        return Orphan(
+            key,
+            from_text(agent_id),
+            frames,
+            messages_of(db, thread),
+            bool(stop),
+            owner=None if owner is None else from_text(owner),
+            opened_at=opened_at,
+        )
 
     def was_handed_out(self, run: int) -> bool:
         """Whether somebody here has just been given the run to end it."""

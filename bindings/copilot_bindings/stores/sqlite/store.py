@@ -55,7 +55,7 @@ from sansio_copilot.stores.protocol import (
 
 from ..ahead import Ahead
 from ..cursors import Cursor, Whole
-from ..engines import Engines, Tidying
+from ..engines import Engines, Evictions, Tidying
 from ..errors import StoreError
 from ..owners import OwnedRuns
 from ..retention import Retention
@@ -79,7 +79,7 @@ _READERS = 4
 class _Engine:
     """What one process has of a file: its connections, threads, tails and lock."""
 
-    def __init__(self, store: SQLiteStore) -> None:
+    def __init__(self, store: SQLiteStore, evictions: Evictions) -> None:
         self.path = path = store.path
         db = prepare(path, store.synchronous)
         try:
@@ -108,6 +108,7 @@ class _Engine:
         )
         self.news = News(db, self.runs)
         self._tidying = Tidying(self.tidy)
+        self._evictions = evictions
         self.readers = Readers(path, store.synchronous, _READERS)
         self.writer = Writer(path, db, self._look)
 
@@ -122,7 +123,7 @@ class _Engine:
 
         def step(tx: Transaction) -> bool:
             renewed(self.runs, tx)
-            return history.tidy(tx, self.runs.retention)
+            return history.tidy(tx, self.runs.retention, self._evictions)
 
         return self.write(step)
 
@@ -190,6 +191,7 @@ class SQLiteStore:
     )
     lease: float = attrs.field(default=15.0, kw_only=True, validator=_seconds)
     _engines: Engines[_Engine] = attrs.field(factory=Engines, init=False, repr=False)
+    _evictions: Evictions = attrs.field(factory=Evictions, init=False, repr=False)
 
     blocking = False
 
@@ -228,11 +230,16 @@ class SQLiteStore:
         """
         return self._engine().tidy()
 
+    @property
+    def evictions(self) -> int:
+        """How many threads this process has let go, to stay within the retention's bounds."""
+        return self._evictions.count
+
     def _engine(self) -> _Engine:
         return self._engines.get(self._begin)
 
     def _begin(self) -> _Engine:
-        return _Engine(self)
+        return _Engine(self, self._evictions)
 
     # Runs
 
@@ -248,7 +255,7 @@ class SQLiteStore:
 
     def close_run(
         self, key: RunKey, at: int, frames: bytes, result: RunResult | None
-    ) -> Future[None]:
+    ) -> Future[bool]:
         engine = self._engine()
         return engine.write(lambda tx: engine.runs.close(tx, key, at, frames, result))
 

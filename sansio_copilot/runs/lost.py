@@ -1,0 +1,118 @@
+"""Runs whose owners died, as the application is told of them.
+
+Whoever ends such a run in its log makes the report that the dead process has not made, and of
+several who try it is the one whose close has ended the run. The request that finds a lost run does
+not wait for the application's function: the report is kept here, and the next sweep gives it on,
+which belongs to no request, so that no client can have it given up.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Generator
+from typing import Any, Final
+
+from ag_ui.core import RunAgentInput
+
+from ..agents.protocols import AgentContext
+from ..calls import Call
+from ..http.messages import Request
+from ..metrics import Metrics
+from ..stores.protocol import Orphan
+from ..users import User
+from .parts import RunEnd
+from .recorder import RunRecorder
+from .report import Outcome, RunReport
+
+logger = logging.getLogger(__name__)
+
+DIED: Final = "The server that ran the agent has died"
+
+_MOST: Final = 10_000
+"""Reports that are kept at once, each of which is small."""
+
+
+class LostRuns:
+    """The reports of lost runs that the application has not been told of yet.
+
+    :param on_end: is told of each; see :attr:`.Hooks.on_run_end`.
+    :param metrics: count each, if there are any.
+    """
+
+    def __init__(self, on_end: RunEnd | None, metrics: Metrics | None) -> None:
+        self._on_end = on_end
+        self._metrics = metrics
+        # Servers in several threads may share a runtime, and a deque is safe there.
+        self._reports: deque[RunReport] = deque()
+
+    def __len__(self) -> int:
+        return len(self._reports)
+
+    def add(self, report: RunReport) -> None:
+        """A lost run has been ended."""
+        if self._metrics is not None:
+            self._metrics.run_lost(report.agent_id, report.outcome)
+            self._metrics.run_said(report.agent_id, report.events, report.size, report.usage)
+        if self._on_end is None:
+            return
+        if len(self._reports) >= _MOST:
+            logger.error("hook on_run_end is not told of lost run %r: too many", report.run_id)
+            return
+        self._reports.append(report)
+
+    def tell(self) -> Generator[Call, Any, None]:
+        """The steps of telling the application. What its function raises is logged."""
+        while self._reports:
+            report = self._reports.popleft()
+            try:
+                yield Call(self._on_end or _ignore, (report,), name="hook on_run_end")
+            except Exception as error:
+                logger.error("hook on_run_end failed after run %r", report.run_id, exc_info=error)
+
+
+def report_of_lost(
+    orphan: Orphan, recorder: RunRecorder, outcome: Outcome, now: float
+) -> RunReport:
+    """The report of a run that somebody else has ended in its owner's place.
+
+    The request and the input have gone with the process, and so has all of the user but the id.
+
+    :param recorder: has recorded all of the run.
+    :param now: seconds since the epoch.
+    """
+    key = orphan.key
+    empty = RunAgentInput(
+        thread_id=key.thread_id,
+        run_id=key.run_id,
+        state=None,
+        messages=[],
+        tools=[],
+        context=[],
+        forwarded_props=None,
+    )
+    user = _user(orphan.owner)
+    context = AgentContext(orphan.agent_id, Request("POST", "", user=user), user=user)
+    return RunReport(
+        empty,
+        context,
+        outcome=outcome,
+        error=DIED if outcome == "lost" else recorder.failure,
+        started_at=orphan.opened_at,
+        seconds=max(now - orphan.opened_at, 0.0) if orphan.opened_at else 0.0,
+        events=recorder.events,
+        size=recorder.size,
+        usage=tuple(recorder.usage),
+    )
+
+
+def _user(owner: str | None) -> User | None:
+    try:
+        return None if owner is None else User(owner)
+    except ValueError:
+        # Threads may have been given to an owner whom no application can name.
+        return None
+
+
+def _ignore(report: RunReport) -> None:
+    """Told of a run where the application wants to hear of none."""
