@@ -9,15 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, Protocol, TypeGuard, TypeVar
 
-import attrs
-
-from .records import record
+from msgspec import Struct
 
 T_co = TypeVar("T_co", covariant=True)
 
 
-@record
-class Call:
+class Call(Struct, frozen=True):
     """Call ``function(*args)``: a hook, a function that picks agents, one that tells capabilities.
 
     Outcome: the value that it returns, or the result of awaiting that value if it is awaitable.
@@ -32,9 +29,9 @@ class Call:
 
     function: Callable[..., Any]
     args: tuple[Any, ...] = ()
-    name: str = attrs.field(default="", kw_only=True, eq=False)
-    loop: Literal["asyncio"] | None = attrs.field(default=None, kw_only=True, eq=False)
-    part: Literal["hook", "service", "store"] = attrs.field(default="hook", kw_only=True)
+    name: str = ""
+    loop: Literal["asyncio"] | None = None
+    part: Literal["hook", "service", "store"] = "hook"
 
 
 class Deferred(Protocol[T_co]):

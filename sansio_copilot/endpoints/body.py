@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import attrs
+from msgspec import Struct
 
 from .. import json_codec
 from ..http.refusals import Refusal, too_large
-from ..records import record
 
 
 def check_values(data: bytes, limit: int) -> None:
@@ -22,8 +21,7 @@ def check_values(data: bytes, limit: int) -> None:
         raise Refusal(too_large(message))
 
 
-@record
-class JsonBody:
+class JsonBody(Struct, frozen=True):
     """A body and its value, so that it is not parsed twice, for a hook and for an endpoint.
 
     :param data: the bytes that were parsed; a request with other bytes needs another.
@@ -32,8 +30,8 @@ class JsonBody:
         exception keeps the text that was parsed, and the frames that it was raised through.
     """
 
-    data: bytes = attrs.field(repr=False)
-    content: Any = attrs.field(default=None, repr=False)
+    data: bytes
+    content: Any = None
     problem: str | None = None
 
     @classmethod

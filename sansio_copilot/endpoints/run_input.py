@@ -7,19 +7,18 @@ from collections import Counter
 from typing import Any
 
 from ag_ui.core import RunAgentInput
+from msgspec import Struct
 from pydantic import ValidationError
 
 from .. import json_codec
 from ..events import EventError, normalize_input
 from ..events.patch import MAX_DEPTH
 from ..http.refusals import Refusal, invalid_body
-from ..records import record
 from .shape import RUN_INPUT, TooDeep, Walk, json_type
 from .turn import Turn
 
 
-@record
-class RunInput:
+class RunInput(Struct, frozen=True):
     """A parsed body.
 
     :param input: the models for the agent, which share nothing with ``json``.

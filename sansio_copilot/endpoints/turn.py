@@ -7,6 +7,8 @@ from collections.abc import Generator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, TypeAlias
 
+from msgspec import Struct
+
 from ..access import ThreadAction, owner_for
 from ..agents.checks import check_agents
 from ..agents.protocols import Agent
@@ -17,7 +19,6 @@ from ..http.addresses import is_for_another
 from ..http.messages import Request, Response
 from ..http.refusals import Refusal, too_many
 from ..http.routing import Route
-from ..records import record
 from ..runs.audience import Audience
 from ..runs.machine import Run
 from ..runs.quotas import Place, QuotaExceeded
@@ -32,8 +33,7 @@ logger = logging.getLogger(__name__)
 _ANYWHERE: Final[AbstractContextManager[None]] = nullcontext()
 
 
-@record
-class LogStream:
+class LogStream(Struct, frozen=True):
     """A response body that is read from a thread log until the log ends.
 
     :param store: the store that has the log.
@@ -68,16 +68,14 @@ STREAM: Final = Response(
 """The response whose body is read from a log."""
 
 
-@record
-class Reply:
+class Reply(Struct, frozen=True):
     """The result of an endpoint: a response, and for a streaming one the log that it reads."""
 
     response: Response
     stream: LogStream | None = None
 
 
-@record
-class Turn:
+class Turn(Struct, frozen=True):
     """One request on its way through an endpoint.
 
     :param request: the request, with its body read.

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any, TypeAlias
 
+from msgspec import Struct
+
 from ..calls import Call
-from ..records import record
 from ..runs.machine import Run
 from ..stores.calls import StoreCall
 from ..stores.protocol import Log
 
 
-@record
-class ReadBody:
+class ReadBody(Struct, frozen=True):
     """Read the request's body whole. Outcome: the bytes.
 
     :param limit: bytes; for a longer body report :class:`~sansio_copilot.errors.BodyTooLarge`,
@@ -27,8 +27,7 @@ class ReadBody:
     limit: int
 
 
-@record
-class StartRun:
+class StartRun(Struct, frozen=True):
     """Give ``run`` a home that outlives the request, and drive it there.
 
     Outcome: None, at once; or :class:`~sansio_copilot.errors.RunRefused`, which the client is told
@@ -40,8 +39,7 @@ class StartRun:
     run: Run
 
 
-@record
-class SendHead:
+class SendHead(Struct, frozen=True):
     """Send the status line and header fields. Outcome: None.
 
     If there is no ``content-length`` among them, the body's length is not known beforehand, and the
@@ -52,15 +50,13 @@ class SendHead:
     headers: tuple[tuple[str, str], ...]
 
 
-@record
-class SendBytes:
+class SendBytes(Struct, frozen=True):
     """Send a piece of the body. Outcome: None, once the transport can take more."""
 
     data: bytes
 
 
-@record
-class WaitForFrames:
+class WaitForFrames(Struct, frozen=True):
     """Wait until ``store.watch(cursor, notify)`` notifies. Outcome: True; False on time-out.
 
     :param timeout: seconds.
@@ -71,13 +67,11 @@ class WaitForFrames:
     timeout: float
 
 
-@record
-class Finish:
+class Finish(Struct, frozen=True):
     """The response is complete. There is no outcome, because the exchange is over."""
 
 
-@record
-class Abandon:
+class Abandon(Struct, frozen=True):
     """Send nothing more, and do not let the response look complete.
 
     The client has gone, or the rest is gone. There is no outcome, because the exchange is over.

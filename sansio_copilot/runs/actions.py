@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal
 
+from msgspec import Struct
+
 from ..calls import Call
-from ..records import record
 from ..stores.calls import StoreCall
 
 
-@record
-class PullEvent:
+class PullEvent(Struct, frozen=True):
     """Take the next event from the run's agent. Outcome: the event, or the agent's end.
 
     :param patience: seconds; if the agent has not yielded by then, call
@@ -27,8 +27,7 @@ PULL: Final = PullEvent()
 """The pull without patience or flush, as nearly all are; a binding compares it by identity."""
 
 
-@record
-class RunOver:
+class RunOver(Struct, frozen=True):
     """The run is in the log to its end. There is no outcome.
 
     :param agent: the treatment of the agent: "cancel" it, or "drain" it, which lets it clean up in
@@ -41,8 +40,7 @@ class RunOver:
     call: Call | None = None
 
 
-@record
-class Pause:
+class Pause(Struct, frozen=True):
     """The store is unavailable, and the agent has to wait for it, or has ended. There is no
     outcome.
 

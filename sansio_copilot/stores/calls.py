@@ -12,10 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, Final, Generic, Literal, TypeVar, cast
 
-import attrs
+from msgspec import Struct
 
 from ..calls import Call
-from ..records import record
 from .protocol import (
     Batch,
     Cancel,
@@ -43,8 +42,7 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
-@record
-class Method(Generic[T_co]):
+class Method(Struct, Generic[T_co], frozen=True):
     """A method of a store, and what it returns.
 
     :param name: as log lines and errors call it.
@@ -75,16 +73,15 @@ class Method(Generic[T_co]):
         return TypeError(f"{self.name} returned {of}{kind}, expected {of}{expected}")
 
 
-@record
-class StoreCall(Call, Generic[T_co]):
+class StoreCall(Call, Generic[T_co], frozen=True, kw_only=True):
     """Call a method of the thread store, in a worker thread if ``blocking``. Outcome as above.
 
     Once begun it is seen through even if the client goes, because a run may have been opened.
     """
 
     blocking: bool = False
-    part: Literal["hook", "service", "store"] = attrs.field(default="store", kw_only=True)
-    method: Method[T_co] = attrs.field(kw_only=True, eq=False, repr=False)
+    part: Literal["hook", "service", "store"] = "store"
+    method: Method[T_co]
 
     def checked(self, outcome: Any) -> T_co:
         """``outcome``, if the method may return it.
@@ -134,7 +131,7 @@ def append(
     """The call of :meth:`.ThreadStore.append`."""
     # This constructor does without _call, because a run makes this call for nearly every event.
     args = (key, at, frames, result)
-    return StoreCall(store.append, args, store.blocking, name=_APPEND.name, method=_APPEND)
+    return StoreCall(store.append, args, _APPEND.name, blocking=store.blocking, method=_APPEND)
 
 
 def close_run(
@@ -177,7 +174,9 @@ def open_cursor(
 def read(store: Log, cursor: Any, max_bytes: int) -> StoreCall[Batch | LogGone]:
     """The call of :meth:`.Log.read`."""
     # This constructor does without _call, because each reader makes this call for each event.
-    return StoreCall(store.read, (cursor, max_bytes), store.blocking, name=_READ.name, method=_READ)
+    return StoreCall(
+        store.read, (cursor, max_bytes), _READ.name, blocking=store.blocking, method=_READ
+    )
 
 
 # Threads
@@ -263,7 +262,7 @@ def check_cancel(method: str, cancel: Any) -> Cancel:
 
 
 def _call(method: Method[T], store: Log, function: Callable[..., Any], *args: Any) -> StoreCall[T]:
-    return StoreCall(function, args, store.blocking, name=method.name, method=method)
+    return StoreCall(function, args, method.name, blocking=store.blocking, method=method)
 
 
 def _names(types: tuple[type, ...]) -> str:

@@ -7,7 +7,8 @@ what it was about to read is gone.
 
 from __future__ import annotations
 
-from ..records import record
+from msgspec import Struct
+
 from .protocol import Batch, Cancel, LogGone, Notify, nothing_to_cancel
 
 
@@ -52,8 +53,7 @@ class _Watch:
         self.stream.watches.pop(self, None)
 
 
-@record
-class Cursor:
+class Cursor(Struct, frozen=True):
     """A place in a fixed row of streams, the first of which it is in."""
 
     streams: tuple[Stream, ...]

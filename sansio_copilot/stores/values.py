@@ -11,13 +11,12 @@ from collections.abc import Callable
 from typing import Any, Final, Literal, TypeAlias
 
 import attrs
+from msgspec import Struct
 
-from ..records import record
 from ..sse import run_token
 
 
-@attrs.frozen(cache_hash=True)
-class RunKey:
+class RunKey(Struct, frozen=True, cache_hash=True):
     """Names one run of one thread.
 
     :param thread_id: the thread.
@@ -35,8 +34,7 @@ class RunKey:
         return run_token(self.seq, self.run_id)
 
 
-@record
-class RunRequest:
+class RunRequest(Struct, frozen=True):
     """What a store is told when a run opens.
 
     :param message_ids: ids of the messages that the client sent; the store says which of them
@@ -53,8 +51,7 @@ class RunRequest:
     owner: str | None = None
 
 
-@record
-class RunOpened:
+class RunOpened(Struct, frozen=True):
     """The run is the caller's. A live run that it superseded goes on ending as one that was
     stopped, and is history in front of this one.
 
@@ -119,8 +116,7 @@ class Orphan:
     opened_at: float = attrs.field(default=0.0, kw_only=True, eq=False)
 
 
-@record
-class RunResult:
+class RunResult(Struct, frozen=True):
     """What a run leaves in its thread's history.
 
     :param frames: the compacted events as SSE frames; what a replay sends.
@@ -180,8 +176,7 @@ def news_in(key: RunKey, at: int, frames: bytes, size: int) -> bytes | None:
     return frames[known:] if known <= len(frames) else None
 
 
-@record
-class Batch:
+class Batch(Struct, frozen=True):
     """What a cursor read.
 
     :param data: whole or partial frames in order; empty if there is nothing new.

@@ -21,6 +21,7 @@ from typing import Any
 import anyio.lowlevel
 import attrs
 from ag_ui.core import RunAgentInput
+from msgspec import structs
 
 from sansio_copilot import (
     AgentContext,
@@ -273,9 +274,9 @@ def _thread_of(*args: Any) -> tuple[str, tuple[Any, ...]]:
 def _with_thread(thread_id: str, outcome: Any) -> Any:
     """``outcome``, with cursors that know their thread."""
     if isinstance(outcome, RunOpened) and _told_by(thread_id, "renew") is not None:
-        outcome = attrs.evolve(outcome, lease=_LEASE)
+        outcome = structs.replace(outcome, lease=_LEASE)
     if isinstance(outcome, (RunOpened, Batch)):
-        return attrs.evolve(outcome, cursor=(thread_id, outcome.cursor))
+        return structs.replace(outcome, cursor=(thread_id, outcome.cursor))
     return (thread_id, outcome) if isinstance(outcome, Cursor) else outcome
 
 

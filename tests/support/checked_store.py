@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import attrs
+from msgspec import structs
 from support.late_store import AnswerLost, StoreDown
 from support.model_store import ModelReader, ModelStore
 from support.owner import history_of
@@ -77,7 +78,7 @@ class CheckedStore:
         assert isinstance(outcome, RunOpened)
         assert outcome.key == run.key
         assert outcome.known_message_ids == self.model.known_message_ids(request)
-        return attrs.evolve(outcome, cursor=Cursor(outcome.cursor, self.model.own_reader(run)))
+        return structs.replace(outcome, cursor=Cursor(outcome.cursor, self.model.own_reader(run)))
 
     def append(
         self, key: RunKey, at: int, frames: bytes, result: RunResult | None = None
@@ -134,7 +135,7 @@ class CheckedStore:
         at = cursor.position + len(batch.data)
         assert batch.data == cursor.model.read(cursor.position, max_bytes)
         assert batch.ended == cursor.model.ends(at)
-        return attrs.evolve(batch, cursor=Cursor(batch.cursor, cursor.model, at))
+        return structs.replace(batch, cursor=Cursor(batch.cursor, cursor.model, at))
 
     def watch(self, cursor: Cursor, notify: Notify) -> Cancel:
         self.watching += 1

@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 import attrs
+from msgspec import structs
 from support.owner import history_of
 
 from sansio_copilot import StoreUnavailable
@@ -132,7 +133,9 @@ class LateStore:
             key = outcome.key
             self._leases[key] = _Lease(request.agent_id, request.owner)
             self._live[request.thread_id] = key
-            return attrs.evolve(outcome, cursor=_Cursor(outcome.cursor, (key,)), lease=self.lease)
+            return structs.replace(
+                outcome, cursor=_Cursor(outcome.cursor, (key,)), lease=self.lease
+            )
 
     async def append(
         self, key: RunKey, at: int, frames: bytes, result: RunResult | None = None
@@ -196,7 +199,7 @@ class LateStore:
             orphan = None
             if not batch.data and not batch.ended:
                 orphan = self._take_over(*cursor.follows)
-            return attrs.evolve(
+            return structs.replace(
                 batch, cursor=attrs.evolve(cursor, inner=batch.cursor), orphan=orphan
             )
 

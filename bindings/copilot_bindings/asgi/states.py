@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 
-from sansio_copilot.records import record
+from msgspec import Struct
 
 
 class ResponderState(enum.Enum):
@@ -28,8 +28,7 @@ class ResponderState(enum.Enum):
     WAITING = "frames, or for one turn of the loop"
 
 
-@record
-class Interruption:
+class Interruption(Struct, frozen=True):
     """What an interruption does in one state.
 
     :param refuses: whether the request is refused when the service ends; otherwise the response is

@@ -5,9 +5,10 @@ from __future__ import annotations
 import enum
 from typing import Final, Protocol, TypeAlias
 
+from msgspec import Struct
+
 from sansio_copilot import CopilotRuntime, Run
 from sansio_copilot.actions import WaitForFrames
-from sansio_copilot.records import record
 
 from ..serving.backend import Backend
 from ..serving.bodies import Bodies
@@ -75,8 +76,7 @@ GONE: Final = Outcome.GONE
 TIMED_OUT: Final = Outcome.TIMED_OUT
 
 
-@record
-class Receive:
+class Receive(Struct, frozen=True):
     """Wait for bytes and feed them; b"" if the client has closed its side.
 
     The outcome is None, or TIMED_OUT.
@@ -89,8 +89,7 @@ class Receive:
     idle: bool = False
 
 
-@record
-class Send:
+class Send(Struct, frozen=True):
     """Send the output, and nothing else.
 
     The outcome is None, once the transport can take more; or GONE, if the client takes no byte for
@@ -98,18 +97,15 @@ class Send:
     """
 
 
-@record
-class Rest:
+class Rest(Struct, frozen=True):
     """Let other connections, and runs, have their turn. The outcome is True."""
 
 
-@record
-class CloseWriting:
+class CloseWriting(Struct, frozen=True):
     """Close the sending side only, if the transport can. The outcome is None."""
 
 
-@record
-class Close:
+class Close(Struct, frozen=True):
     """Close the connection. This is the last want, and has no outcome.
 
     :param abort: whether to close at once and by a reset, so that the client does not take an

@@ -230,7 +230,7 @@ class TestService:
         assert isinstance(exchange.start(), ReadBody)
         action = exchange.done(json.dumps(RECORDING).encode())
         audio = AudioFile(b"\0\1\2", "recording.webm", "audio/webm")
-        assert action == Call(echo, (audio,), part="service")
+        assert action == Call(echo, (audio,), "the transcription service", part="service")
 
     def test_a_client_that_leaves_meanwhile_is_no_failure(
         self, caplog: pytest.LogCaptureFixture

@@ -10,8 +10,8 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
 
-import attrs
 import pytest
+from msgspec import structs
 
 from sansio_copilot import CopilotRuntime, Hooks, MemoryStore, Reject, Response
 from sansio_copilot.stores.protocol import Batch, RunOpened, RunRequest, Signal, ThreadPage
@@ -183,7 +183,7 @@ def test_a_capabilities_function_hides_nothing_but_itself(
 class Leasing(MemoryStore):
     def open_run(self, request: RunRequest) -> Any:
         opened = super().open_run(request)
-        return attrs.evolve(opened, lease=30.0) if isinstance(opened, RunOpened) else opened
+        return structs.replace(opened, lease=30.0) if isinstance(opened, RunOpened) else opened
 
 
 def broken(method: str, function: Callable[..., Any]) -> MemoryStore:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
+from msgspec import structs
 from support.model_store import ModelReader, ModelRun, ModelStore, split_frames
 from support.owner import history_of, threads_of
 
@@ -124,7 +125,7 @@ class StoreMachine(RuleBasedStateMachine):
             return None
         token = RunKey("", 0, "").token.encode()
         frames = result.frames.replace(token + b".", run.key.token.encode() + b".c")
-        return attrs.evolve(result, frames=frames)
+        return structs.replace(result, frames=frames)
 
     def read_from(self, cursor: Any, model: ModelReader) -> Reader:
         reader = Reader(cursor, model)

@@ -8,8 +8,8 @@ import logging
 from collections.abc import AsyncIterator, Generator, Iterator
 from typing import Any
 
-import attrs
 import pytest
+from msgspec import structs
 
 from sansio_copilot import (
     CopilotRuntime,
@@ -585,7 +585,9 @@ class TestClock:
         class Leasing(MemoryStore):
             def open_run(self, request: RunRequest) -> Any:
                 opened = super().open_run(request)
-                return attrs.evolve(opened, lease=30.0) if isinstance(opened, RunOpened) else opened
+                return (
+                    structs.replace(opened, lease=30.0) if isinstance(opened, RunOpened) else opened
+                )
 
             def renew(self, key: RunKey) -> Signal:
                 renewed.append(server.now)

@@ -33,6 +33,7 @@ from typing import Any, Literal, TypeVar
 
 import attrs
 import psycopg
+from msgspec import structs
 from psycopg.conninfo import conninfo_to_dict
 
 from sansio_copilot.stores.protocol import (
@@ -305,7 +306,7 @@ class PostgresStore:
             return engine.ahead.keep((found.batch, *found.ahead))
         engine.tails.found(found.lost)
         orphan = yield from engine.runs.claim(found.lost)
-        return attrs.evolve(found.batch, orphan=orphan)
+        return structs.replace(found.batch, orphan=orphan)
 
     def watch(self, cursor: Cursor, notify: Notify) -> Cancel:
         part = cursor.part

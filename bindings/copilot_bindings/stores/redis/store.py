@@ -29,6 +29,7 @@ from concurrent.futures import Future
 from typing import Any, Literal, TypeVar
 
 import attrs
+from msgspec import structs
 
 from sansio_copilot.stores.protocol import (
     EVERY_THREAD,
@@ -291,7 +292,7 @@ class RedisStore:
         if thread_id is None:
             return found.batch
         orphan = yield from engine.runs.claim(from_bytes(thread_id), found.lost)
-        return attrs.evolve(found.batch, orphan=orphan)
+        return structs.replace(found.batch, orphan=orphan)
 
     def watch(self, cursor: Cursor, notify: Notify) -> Cancel:
         part = cursor.part

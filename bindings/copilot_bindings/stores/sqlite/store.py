@@ -30,6 +30,7 @@ from concurrent.futures import Future
 from typing import Any, Literal, TypeVar
 
 import attrs
+from msgspec import structs
 
 from sansio_copilot.stores.protocol import (
     EVERY_THREAD,
@@ -329,7 +330,7 @@ class SQLiteStore:
             if (error := outcome.exception()) is not None:
                 done.set_exception(error)
             else:
-                done.set_result(attrs.evolve(batch, orphan=outcome.result()))
+                done.set_result(structs.replace(batch, orphan=outcome.result()))
 
         # Nobody cancels what is done here, but whoever waits may give the whole of it up.
         done.set_running_or_notify_cancel()
