@@ -11,6 +11,7 @@ from pathlib import Path
 from types import NoneType
 
 from copilot_bindings.asgi.states import INTERRUPTIONS
+
 from copilot_bindings.asyncio.waits import ENDS, Happening
 from copilot_bindings.serving.home_states import TRANSITIONS as HOME_TRANSITIONS
 from copilot_bindings.serving.home_states import HomeState

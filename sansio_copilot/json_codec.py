@@ -66,6 +66,18 @@ def encode(value: Any) -> bytes:
         raise ValueError("the value is nested too deeply for JSON, or contains itself") from None
 
 
+def encode_each(values: list[Any]) -> list[bytes]:
+    """Each of ``values`` as :func:`encode` writes it.
+
+    :raises TypeError: if one of them has a value that JSON has no form for.
+    :raises ValueError: if one of them contains itself, or is nested too deeply.
+    """
+    try:
+        return list(map(_encode, values))
+    except (UnicodeEncodeError, RecursionError):
+        return list(map(encode, values))
+
+
 def to_builtins(value: Any) -> Any:
     """A copy of ``value`` in dicts with keys of str, lists, tuples, and values of JSON's own types.
 

@@ -12,8 +12,8 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-import attrs
 from ag_ui.core import BaseEvent
+from msgspec import Struct
 
 from ..errors import text_of
 from ..events import types as t
@@ -61,8 +61,7 @@ def check_error_message(function: ErrorMessage | None) -> ErrorMessage | None:
     return function
 
 
-@attrs.frozen
-class Teller:
+class Teller(Struct, frozen=True):
     """Decides what clients are told of an error of one agent, or of a transcription service.
 
     :param function: the application's function; with None they are told the error's own text.

@@ -17,8 +17,11 @@ def check_values(data: bytes, limit: int) -> None:
     :raises Refusal: with 413, if it has more.
     """
     if json_codec.has_more_values(data, limit):
-        message = f"The request body has more than {limit} JSON values"
-        raise Refusal(too_large(message))
+        raise _too_many(limit)
+
+
+def _too_many(limit: int) -> Refusal:
+    return Refusal(too_large(f"The request body has more than {limit} JSON values"))
 
 
 class JsonBody(Struct, frozen=True):
@@ -41,7 +44,8 @@ class JsonBody(Struct, frozen=True):
         :param limit: JSON values that the body may have.
         :raises Refusal: with 413, if it has more.
         """
-        check_values(data, limit)
+        if json_codec.has_more_values(data, limit):
+            raise _too_many(limit)
         try:
             return cls(data, json_codec.decode(data))
         except ValueError as error:

@@ -12,6 +12,7 @@ absence.
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
@@ -89,6 +90,10 @@ class Kind(abc.ABC):
 
     null: ClassVar[bool] = False
     """Whether null is a value; otherwise it is the same as absence."""
+    longest: float = -math.inf
+    """Characters that a string may have which is taken as it is."""
+    blank: ClassVar[frozenset[type]] = frozenset()
+    """The types of containers that are taken as they are when they are empty."""
 
     @abc.abstractmethod
     def read(self, value: Any, walk: Walk) -> Any:
@@ -99,10 +104,10 @@ class Kind(abc.ABC):
 class Text(Kind):
     """A string.
 
-    :param longest: characters that it may have; None for any number.
+    :param longest: characters that it may have.
     """
 
-    longest: int | None = None
+    longest: float = math.inf
 
     @property
     def expected(self) -> str:
@@ -112,7 +117,7 @@ class Text(Kind):
     def read(self, value: Any, walk: Walk) -> Any:
         if type(value) is not str:
             walk.refuse(self.expected, value)
-        elif self.longest is not None and len(value) > self.longest:
+        elif len(value) > self.longest:
             walk.note(f"expected at most {self.longest} characters, received {len(value)}")
         return value
 
@@ -140,6 +145,9 @@ class Choice(Kind):
 class Anything(Kind):
     """Any JSON value; only its depth is checked."""
 
+    longest = math.inf
+    blank = _CONTAINERS
+
     def read(self, value: Any, walk: Walk) -> Any:
         if type(value) in _CONTAINERS and _depth_exceeds(value, MAX_DEPTH - len(walk.path)):
             raise TooDeep
@@ -156,6 +164,8 @@ class Value(Anything):
 @attrs.frozen
 class Map(Kind):
     """An object with any members."""
+
+    blank = frozenset({dict})
 
     def read(self, value: Any, walk: Walk) -> Any:
         if type(value) is not dict:
@@ -187,8 +197,9 @@ class Object(Kind):
             kind = kind_of(name)
             if kind is None or (member is None and not kind.null):
                 continue
-            if kind is TEXT and type(member) is str:
-                # The member is kept as it is, as nearly all are, because a text needs no reader.
+            type_ = type(member)
+            if len(member) <= kind.longest if type_ is str else not member and type_ in kind.blank:
+                # The member is taken as it is, as nearly all are, because it has no parts to read.
                 known[name] = member
                 continue
             path.append(name)
@@ -234,20 +245,19 @@ class List(Kind):
     """An array of elements of one kind.
 
     :param element: the kind of its elements.
-    :param text: whether a string may stand in its place.
+    :param longest: characters of a string that may stand in its place.
     """
 
     element: Kind
-    text: bool = attrs.field(default=False, kw_only=True)
+    longest: float = attrs.field(default=-math.inf, kw_only=True)
+    blank = frozenset({list})
 
     @property
     def expected(self) -> str:
         """Its name in a problem."""
-        return "a string or an array" if self.text else "an array"
+        return "a string or an array" if self.longest > 0 else "an array"
 
     def read(self, value: Any, walk: Walk) -> Any:
-        if self.text and type(value) is str:
-            return value
         if type(value) is not list:
             walk.refuse(self.expected, value)
             return value
@@ -340,8 +350,8 @@ _MESSAGE = Tagged(
         "developer": _message("content", "name"),
         "system": _message("content", "name"),
         "assistant": _message("", "content name", toolCalls=List(_CALL)),
-        "user": _message("content", "name", content=List(_PART, text=True)),
-        "tool": _message("content toolCallId", "error", content=List(_PART, text=True)),
+        "user": _message("content", "name", content=List(_PART, longest=math.inf)),
+        "tool": _message("content toolCallId", "error", content=List(_PART, longest=math.inf)),
         "activity": _message("activityType content", content=MAP),
         "reasoning": _message("content"),
     },

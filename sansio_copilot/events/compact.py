@@ -21,6 +21,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
 
+from msgspec import Struct
+
 from . import types as t
 from .arrange import STREAMED, arrange
 from .conversation import Message
@@ -38,31 +40,28 @@ _FREE_SNAPSHOTS: Final = 8 * 1024
 _LEAST: Final = 64
 
 
-class _Content:
-    """The deltas of a message or tool call, which become one event."""
+class _Content(Struct, eq=False):
+    """The deltas of a message or tool call, which become one event, of these fields and more."""
 
-    __slots__ = ("_fields", "_metadata", "parts")
-
-    def __init__(self, type_: str, id_field: str, entity_id: str) -> None:
-        self._fields: Event = {"type": type_, id_field: entity_id}
-        self._metadata: dict[str, Any] | None = None
-        self.parts: list[str] = []
+    fields: Event
+    parts: list[str] = []
+    metadata: dict[str, Any] | None = None
 
     def add(self, event: Event) -> None:
         self.parts.append(event["delta"])
         metadata = event.get("metadata")
         if metadata is not None:
-            self._metadata = {} if self._metadata is None else self._metadata
-            self._metadata.update(metadata)
+            self.metadata = {} if self.metadata is None else self.metadata
+            self.metadata.update(metadata)
 
     def join(self) -> None:
         """Join the pieces to one, because pieces take more room."""
         self.parts[:] = ["".join(self.parts)]
 
     def event(self) -> Event:
-        event = {**self._fields, "delta": "".join(self.parts)}
-        if self._metadata is not None:
-            event["metadata"] = {**self._metadata}
+        event = {**self.fields, "delta": "".join(self.parts)}
+        if self.metadata is not None:
+            event["metadata"] = {**self.metadata}
         return event
 
 
@@ -82,7 +81,6 @@ class Compactor:
         "_folder",
         "_free",
         "_has_guests",
-        "_has_state",
         "_in_place",
         "_log",
         "_messages",
@@ -93,6 +91,7 @@ class Compactor:
         "_state_metadata",
         "_tangled",
         "_texts",
+        "has_state",
         "skipped",
     )
 
@@ -119,7 +118,8 @@ class Compactor:
         # all.
         self._in_place = False
         self._folder = StateFolder(state, budget)
-        self._has_state = False
+        self.has_state = False
+        """Whether an event has set or changed the state."""
         # No snapshot stands for these events yet; those before the last STATE_SNAPSHOT are not
         # kept.
         self._state_events: list[Event] = []
@@ -133,14 +133,14 @@ class Compactor:
         self.skipped = 0
 
     @property
+    def kept(self) -> list[Event]:
+        """The events so far, in order, but for deltas of messages and tool calls, and of state."""
+        return [item for item in self._log if not isinstance(item, _Content)]
+
+    @property
     def state(self) -> Any:
         """The state after the events so far; None if there is no state. It must not be changed."""
         return self._folder.state
-
-    @property
-    def has_state(self) -> bool:
-        """Whether an event has set or changed the state."""
-        return self._has_state
 
     @property
     def refused(self) -> PatchRefused | None:
@@ -177,7 +177,8 @@ class Compactor:
             if not self._tangled or self._is_the_same(events, arranged):
                 events = arranged
         before = len(self._log)
-        self._flush_state()
+        if self._state_events:
+            self._flush_state()
         # The last state comes last, as in the reference.
         return [*events, *cast("list[Event]", self._log[before:])]
 
@@ -199,7 +200,8 @@ class Compactor:
 
     def _text_start(self, event: Event) -> None:
         message_id = event["messageId"]
-        self._start(("text", message_id))
+        self._tangled = self._tangled or bool(self._open)
+        self._open.add(("text", message_id))
         if message_id in self._texts:
             self._texts.pop(message_id).join()
         self._log.append(event)
@@ -208,7 +210,7 @@ class Compactor:
         message_id = event["messageId"]
         content = self._texts.get(message_id)
         if content is None:
-            content = _Content(t.TEXT_MESSAGE_CONTENT, "messageId", message_id)
+            content = _Content({"type": t.TEXT_MESSAGE_CONTENT, "messageId": message_id})
             self._texts[message_id] = content
             self._log.append(content)
             self._tangled = self._tangled or ("text", message_id) not in self._open
@@ -216,14 +218,16 @@ class Compactor:
 
     def _text_end(self, event: Event) -> None:
         message_id = event["messageId"]
-        self._end(("text", message_id))
+        self._tangled = self._tangled or ("text", message_id) not in self._open
+        self._open.discard(("text", message_id))
         if message_id in self._texts:
             self._texts.pop(message_id).join()
         self._log.append(event)
 
     def _tool_start(self, event: Event) -> None:
         call_id = event["toolCallId"]
-        self._start(("call", call_id))
+        self._tangled = self._tangled or bool(self._open)
+        self._open.add(("call", call_id))
         self._say_of_call(call_id)
         # The tool call may make a message with either id.
         self._say_of_message(call_id)
@@ -234,15 +238,17 @@ class Compactor:
         call_id = event["toolCallId"]
         content = self._args.get(call_id)
         if content is None:
-            content = _Content(t.TOOL_CALL_ARGS, "toolCallId", call_id)
+            content = _Content({"type": t.TOOL_CALL_ARGS, "toolCallId": call_id})
             self._args[call_id] = content
             self._log.append(content)
             self._tangled = self._tangled or ("call", call_id) not in self._open
         content.add(event)
 
     def _tool_end(self, event: Event) -> None:
-        self._end(("call", event["toolCallId"]))
-        self._say_of_call(event["toolCallId"])
+        call_id = event["toolCallId"]
+        self._tangled = self._tangled or ("call", call_id) not in self._open
+        self._open.discard(("call", call_id))
+        self._say_of_call(call_id)
         self._log.append(event)
 
     def _one_message(self, event: Event) -> None:
@@ -261,14 +267,6 @@ class Compactor:
                 content.join()
             contents.clear()
         self._log.append(event)
-
-    def _start(self, entity: tuple[str, str]) -> None:
-        self._tangled = self._tangled or bool(self._open)
-        self._open.add(entity)
-
-    def _end(self, entity: tuple[str, str]) -> None:
-        self._tangled = self._tangled or entity not in self._open
-        self._open.discard(entity)
 
     def _say_of_message(self, message_id: str | None) -> None:
         if message_id in self._texts:
@@ -301,7 +299,7 @@ class Compactor:
         if event["type"] == t.STATE_SNAPSHOT:
             self._said += measure(event.get("snapshot"))[0]
             self._state_events.clear()
-        self._has_state = True
+        self.has_state = True
         self._state_events.append(event)
         metadata = event.get("metadata")
         if metadata is not None:

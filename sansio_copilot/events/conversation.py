@@ -92,13 +92,13 @@ class ToolCall:
 class Conversation:
     """Messages in order. If an id occurs twice, the first message that has it is found."""
 
-    __slots__ = ("_by_id", "_calls", "_count", "_edge", "_roles", "_twins")
+    __slots__ = ("_by_id", "_calls", "_count", "_edge", "_roles", "_twins", "find", "find_call")
 
     def __init__(self) -> None:
         # The edge is before the first entry and behind the last one.
         self._edge = Entry({}, 0)
         self._count = 0
-        self._by_id: dict[str, Entry] = {}
+        self._by_id: dict[str | None, Entry] = {}
         # The twins of an entry are further entries with the same id.
         self._twins: dict[str, deque[Entry]] = {}
         self._calls: dict[str, ToolCall] = {}
@@ -107,17 +107,18 @@ class Conversation:
         self._roles: dict[str | None, dict[Entry, None]] = {
             role: {} for role in (None, *_CLIENT_ROLES)
         }
+        self.find = self._by_id.get
+        """Returns the entry of the message of that id; None if there is none."""
+        self.find_call = self._calls.get
+        """Returns the tool call of that id; None if there is none."""
 
     def close(self) -> None:
         """Part the entries, which are needed no longer."""
-        if self._edge.gone:
-            return
-        entry = self._edge.after
-        while entry is not self._edge:
+        entry = self._edge
+        while not entry.gone:
             after = entry.after
             entry.part()
             entry = after
-        entry.part()
 
     def messages(self) -> list[Message]:
         """The messages in order, each of them whole."""
@@ -135,29 +136,15 @@ class Conversation:
     def __contains__(self, message_id: object) -> bool:
         return message_id in self._by_id
 
-    def find(self, message_id: str | None) -> Entry | None:
-        return None if message_id is None else self._by_id.get(message_id)
-
-    def find_call(self, call_id: str) -> ToolCall | None:
-        return self._calls.get(call_id)
-
     def append(self, message: Message) -> Entry:
         """Put a message at the end."""
         self._count += 1
-        entry = Entry(message, self._count)
-        self._link(entry, self._edge.before)
-        self._by_id_add(entry)
-        self._index(entry)
-        return entry
+        return self._insert(message, self._count, self._edge.before)
 
     def add_result(self, message: Message, carrier: Entry) -> Entry:
         """Put a message behind those of role ``tool`` that follow ``carrier``."""
         last = carrier.after.mate if carrier.after.role == "tool" else carrier
-        entry = Entry(message, last.order)
-        self._link(entry, last)
-        self._by_id_add(entry)
-        self._index(entry)
-        return entry
+        return self._insert(message, last.order, last)
 
     def add_call(self, fields: dict[str, Any], carrier: Entry) -> None:
         """Add a tool call, whose id is not taken, to the message of ``carrier``."""
@@ -202,33 +189,28 @@ class Conversation:
 
     # -- the indexes -----------------------------------------------------------------------
 
-    def _by_id_add(self, entry: Entry) -> None:
+    def _add_twin(self, entry: Entry, first: Entry) -> None:
         message_id = entry.message["id"]
-        first = self._by_id.setdefault(message_id, entry)
-        if first is not entry:
-            twins = self._twins.setdefault(message_id, deque())
-            if first.order > entry.order:
-                self._by_id[message_id] = entry
-                twins.appendleft(first)
-            else:
-                twins.append(entry)
+        twins = self._twins.setdefault(message_id, deque())
+        if first.order > entry.order:
+            self._by_id[message_id] = entry
+            twins.appendleft(first)
+        else:
+            twins.append(entry)
 
     def _index(self, entry: Entry) -> None:
-        self._set_of(entry)[entry] = None
+        self._roles[entry.role if entry.role in _CLIENT_ROLES else None][entry] = None
         if "toolCalls" in entry.message:
             for call in calls_of(entry.message):
                 if call["id"] not in self._calls:
                     self._calls[call["id"]] = ToolCall(call, entry)
 
     def _forget(self, entry: Entry) -> None:
-        del self._set_of(entry)[entry]
+        del self._roles[entry.role if entry.role in _CLIENT_ROLES else None][entry]
         for fields in calls_of(entry.message):
             call = self._calls.get(fields["id"])
             if call is not None and call.carrier is entry:
                 del self._calls[fields["id"]]
-
-    def _set_of(self, entry: Entry) -> dict[Entry, None]:
-        return self._roles[entry.role if entry.role in _CLIENT_ROLES else None]
 
     # -- the list --------------------------------------------------------------------------
 
@@ -241,12 +223,18 @@ class Conversation:
             self._join_row(entry)
         self._index(entry)
 
-    def _link(self, entry: Entry, before: Entry) -> None:
-        after = before.after
+    def _insert(self, message: Message, order: int, before: Entry) -> Entry:
+        """Put a message behind the entry ``before``, and into the indexes."""
+        entry, after = Entry(message, order), before.after
         entry.before, entry.after = before, after
         before.after = after.before = entry
         if entry.role == "tool":
             self._join_row(entry)
+        first = self._by_id.setdefault(message["id"], entry)
+        if first is not entry:
+            self._add_twin(entry, first)
+        self._index(entry)
+        return entry
 
     def _remove(self, entry: Entry) -> None:
         before, after = entry.before, entry.after

@@ -36,7 +36,7 @@ class Finalizer:
     def observe(self, event: Event) -> None:
         """Take note of an event that was sent. After a terminal event no event counts."""
         type_ = event["type"]
-        if type_ not in OBSERVED or self.terminal:
+        if self.terminal:
             return
         if type_ == t.TEXT_MESSAGE_START:
             if event.get("messageId"):
@@ -53,7 +53,7 @@ class Finalizer:
                 to_come.discard(type_)
                 if not to_come:
                     del self._open_tool_calls[event["toolCallId"]]
-        else:
+        elif type_ in (t.RUN_FINISHED, t.RUN_ERROR):
             self._end()
 
     def finalize(
@@ -109,18 +109,20 @@ class Finalizer:
         self._open_tool_calls.clear()
 
 
-OBSERVED: Final = frozenset(
-    {
-        t.TEXT_MESSAGE_START,
-        t.TEXT_MESSAGE_END,
-        t.TOOL_CALL_START,
-        t.TOOL_CALL_END,
-        t.TOOL_CALL_RESULT,
-        t.RUN_FINISHED,
-        t.RUN_ERROR,
-    }
-)
-"""The types of events that a :class:`Finalizer` takes note of."""
+def closing_events(
+    events: Iterable[Event], *, stop_requested: bool, message: str | None
+) -> list[Event]:
+    """The events that end the last run of ``events``, which has not ended.
+
+    :param events: a stream of runs, each but the last one with its terminal event.
+    :param stop_requested: see :meth:`Finalizer.finalize`, as for the message.
+    """
+    finalizer = Finalizer()
+    for event in events:
+        if event["type"] == t.RUN_STARTED:
+            finalizer = Finalizer()
+        finalizer.observe(event)
+    return finalizer.finalize(stop_requested=stop_requested, interruption_message=message)
 
 
 def finalize_events(

@@ -239,7 +239,8 @@ class MessageFolder:
 
     def _append(self, message: Message, event: Event) -> None:
         """Put the new ``message`` that ``event`` makes at the end."""
-        _add_tag(message, event)
+        if "subagentRunId" in event:
+            _add_tag(message, event)
         if "metadata" in event:
             _add_metadata(message, event)
         self._conversation.append(message)

@@ -16,6 +16,8 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+from msgspec import Struct
+
 from .types import EventError
 from .values import copy_json, measure
 
@@ -40,19 +42,16 @@ class PatchRefused(EventError):
     """A patch that would apply, but makes more than its budget allows."""
 
 
-class PatchBudget:
+class PatchBudget(Struct, eq=False):
     """The bytes of JSON that the patches of one stream may make beyond their own text.
 
     :param left: that many; see :attr:`Limits.patch_bytes
         <sansio_copilot.Limits.patch_bytes>`.
     """
 
-    __slots__ = ("left", "made")
-
-    def __init__(self, left: float = DEFAULT_PATCH_BYTES) -> None:
-        self.left = left
-        self.made = 0
-        """The bytes of JSON that went into documents so far, from patches or copied."""
+    left: float = DEFAULT_PATCH_BYTES
+    made: int = 0
+    """The bytes of JSON that went into documents so far, from patches or copied."""
 
     def charge(self, cost: int) -> None:
         """Take ``cost`` bytes.

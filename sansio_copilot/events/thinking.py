@@ -23,8 +23,8 @@ _REASONING: Final = {
 }
 _KEPT: Final = frozenset({"timestamp", "rawEvent", "metadata", "delta"})
 _RUN_ENDS_OR_STARTS: Final = frozenset({t.RUN_STARTED, t.RUN_FINISHED, t.RUN_ERROR})
-UPGRADED: Final = _RUN_ENDS_OR_STARTS.union(_REASONING)
-"""The types of events that a :class:`ThinkingUpgrader` looks at; others need not be fed to it."""
+THINKING: Final = frozenset(_REASONING)
+"""The types of events that are upgraded."""
 
 
 class ThinkingUpgrader:
@@ -32,14 +32,15 @@ class ThinkingUpgrader:
 
     :param prefix: the beginning of the ids. It must be another for each run, because ids are unique
         in a thread.
+    :param is_running: whether a run has begun already, in events that had nothing to be upgraded.
     """
 
     __slots__ = ("_count", "_message", "_prefix", "_running", "_span")
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, *, is_running: bool = False) -> None:
         self._prefix = prefix
         self._count = 0
-        self._running = False
+        self._running = is_running
         # These are the ids of the step and of the message in it, while they are open.
         self._span: str | None = None
         self._message: str | None = None

@@ -84,7 +84,7 @@ class Patience:
 
 def patient(steps: Generator[Call, Any, T], limits: Limits) -> Generator[Action, Any, T]:
     """The steps of an endpoint, each store call of which is made again while that may help."""
-    patience = Patience(limits.unavailable_seconds, limits)
+    patience: Patience | None = None
     perhaps_done: Call | None = None
     try:
         action = next(steps)
@@ -94,6 +94,7 @@ def patient(steps: Generator[Call, Any, T], limits: Limits) -> Generator[Action,
             except StoreUnavailable as error:
                 if isinstance(error, StoreAnswerLost):
                     perhaps_done = action
+                patience = patience or Patience(limits.unavailable_seconds, limits)
                 action = yield from _again(steps, action, error, patience)
             except BaseException as error:
                 action = steps.throw(error)

@@ -47,6 +47,7 @@ from ..errors import (
     text_of,
 )
 from ..hooks import HookContext, Reject, RequestHook, ResponseHook, RunStartHook
+from ..http.cors import CorsPolicy
 from ..http.envelope import (
     ENVELOPE_CODE,
     ENVELOPE_MESSAGE,
@@ -136,9 +137,11 @@ class Pipeline:
         if is_probe(self._runtime, self.path):
             steps = probe(self._runtime, self.request, self.path, self._closing)
             return Reply((yield from steps))
-        origin = self.request.headers.get("origin")
-        if (preflight := self._preflight()) is not None:
-            return Reply(preflight)
+        cors, origin = self._runtime.cors, None
+        if cors is not None:
+            origin = self.request.headers.get("origin")
+            if (preflight := self._preflight(cors)) is not None:
+                return Reply(preflight)
         stream: LogStream | None = None
         try:
             try:
@@ -170,7 +173,9 @@ class Pipeline:
             where = self._where(error)
             yield from discard(stream)
             response, stream = (yield from self._on_error(error, where)), None
-        return Reply(self._with_cors(response, origin), stream)
+        if cors is not None:
+            response = self._with_cors(cors, response, origin)
+        return Reply(response, stream)
 
     @property
     def route_name(self) -> str:
@@ -179,20 +184,14 @@ class Pipeline:
 
     # -- CORS ------------------------------------------------------------------------------
 
-    def _preflight(self) -> Response | None:
-        policy = self._runtime.cors
-        if policy is None:
-            return None
+    def _preflight(self, policy: CorsPolicy) -> Response | None:
         try:
             return policy.preflight(self.request)
         except Exception as error:
             logger.error("the CORS policy failed", exc_info=error)
             return policy.lock_out(INTERNAL_ERROR, preflight=True)
 
-    def _with_cors(self, response: Response, origin: str | None) -> Response:
-        policy = self._runtime.cors
-        if policy is None:
-            return response
+    def _with_cors(self, policy: CorsPolicy, response: Response, origin: str | None) -> Response:
         try:
             return policy.apply(response, origin)
         except Exception as error:

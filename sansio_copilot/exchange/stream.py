@@ -70,6 +70,7 @@ def send_log(
     """
     cursor, limits = stream.cursor, runtime.limits
     has_content = may_have_content(response.status, is_head=is_head)
+    read = calls.reads(stream.store)
     patience: Patience | None = None
     last_bytes = b""
     try:
@@ -79,7 +80,7 @@ def send_log(
         if has_content and stream.preface:
             yield SendBytes(stream.preface)
         while has_content:
-            reading = calls.read(stream.store, cursor, limits.read_bytes)
+            reading = read((cursor, limits.read_bytes))
             try:
                 batch = yield reading
             except StoreUnavailable as error:

@@ -117,10 +117,9 @@ class Headers(Mapping[str, str]):
 
     def remove(self, name: str) -> Headers:
         """A copy without ``name``; the same fields if it was not there."""
-        if name not in self:
-            return self
         name = name.lower()
-        return Headers.from_raw(tuple([field for field in self.raw if field[0] != name]))
+        others = tuple([field for field in self.raw if field[0] != name])
+        return self if len(others) == len(self.raw) else Headers.from_raw(others)
 
 
 def _headers(items: HeaderItems | None) -> Headers:
@@ -198,10 +197,9 @@ class Request:
 
     def outlived(self) -> Request:
         """What may be kept of this request when it is over: no body, and nothing of the server."""
-        kept = self.with_body(None)
-        if kept.scope is None and kept.environ is None:
-            return kept
-        return attrs.evolve(kept, scope=None, environ=None)
+        if type(self) is not Request:
+            return attrs.evolve(self, body=None, scope=None, environ=None)
+        return Request(self.method, self.path, self.query, self.headers, user=self.user)
 
     @classmethod
     def from_target(

@@ -14,12 +14,12 @@ from __future__ import annotations
 from urllib.parse import quote
 
 import attrs
+from msgspec import Struct
 
 from .paths import DOT_SEGMENTS, below, decode_component, well_formed
 
 
-@attrs.frozen
-class Route:
+class Route(Struct, frozen=True):
     """The endpoint that a request is for, and the ids that its path names.
 
     :param name: the endpoint: ``"info"``, ``"agent/run"``, ``"threads/messages"``, ...
@@ -112,17 +112,27 @@ def match_path(path: str, base_path: str | None) -> Route | None:
     segments = [segment for segment in rest.split("/") if segment]
     last = segments[-1] if segments else ""
     for endpoint in _BY_LAST.get(last, _ENDING_IN_ID):
-        ids = _fit(endpoint.pattern, segments)
-        if ids is not None:
-            break
+        size = len(endpoint.pattern)
+        ids: dict[str, str] = {}
+        for expected, segment in zip(endpoint.pattern, segments[-size:], strict=False):
+            if expected[0] == ":":
+                ids[expected[1:]] = segment
+            elif expected != segment:
+                break
+        else:
+            if len(segments) >= size:
+                break
     else:
         return None
-    if not ids:
-        return Route(endpoint.name)
-    decoded = {name: decode_component(value) for name, value in ids.items()}
-    # A malformed id does not pass the path on to a later pattern: "/agent/%/stop/threads" is
-    # a bad request to stop, not a list of threads.
-    return None if None in decoded.values() else Route(endpoint.name, **decoded)
+    for name, segment in ids.items():
+        if "%" in segment:
+            decoded = decode_component(segment)
+            if decoded is None:
+                # A malformed id does not pass the path on to a later pattern:
+                # "/agent/%/stop/threads" is a bad request to stop, not a list of threads.
+                return None
+            ids[name] = decoded
+    return Route(endpoint.name, **ids)
 
 
 def allowed_methods(route_name: str) -> tuple[str, ...]:
@@ -131,19 +141,6 @@ def allowed_methods(route_name: str) -> tuple[str, ...]:
     :raises KeyError: if there is no such endpoint.
     """
     return _BY_NAME[route_name].methods
-
-
-def _fit(pattern: tuple[str, ...], segments: list[str]) -> dict[str, str] | None:
-    """The ids in ``segments``, still encoded, if they end like ``pattern``; else None."""
-    if len(segments) < len(pattern):
-        return None
-    ids = {}
-    for expected, segment in zip(reversed(pattern), reversed(segments), strict=False):
-        if expected.startswith(":"):
-            ids[expected[1:]] = segment
-        elif expected != segment:
-            return None
-    return ids
 
 
 def is_resource(route: Route) -> bool:

@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
+from msgspec import Struct
+
 from .. import json_codec
 from ..events import types as t
 from ..events.types import Event
@@ -33,36 +35,43 @@ _ID_FIELDS: Final = {
 TakeDelta: TypeAlias = Callable[[str], object]
 
 
-class Continuation:
+class Continuation(Struct, eq=False):
     """The way of further deltas of the message or tool call that ``event`` is a delta of.
 
     It is valid for as long as no other event comes in between.
 
-    :param event: the event of the agent, checked.
-    :param recorded: the one event that was recorded for it.
+    :param type: the type of the agent's event.
+    :param id_field: the member that has the id of the message or tool call, and that id.
+    :param size: the number of members that the event has.
+    :param data: the JSON of the event that is recorded for it, up to the delta, which comes last.
     :param takers: the functions that add up such deltas.
     """
 
-    __slots__ = ("_data", "_entity_id", "_id_field", "_size", "_takers", "_type")
-
-    def __init__(self, event: Event, recorded: Event, takers: tuple[TakeDelta, TakeDelta]) -> None:
-        self._type = event["type"]
-        self._id_field = _ID_FIELDS[self._type]
-        self._entity_id = event.get(self._id_field)
-        self._size = len(event)
-        self._takers = takers
-        # The delta comes last in the JSON, so that the text up to it is the same for all deltas.
-        self._data = json_codec.encode({**recorded, "delta": ""}).removesuffix(b'""}')
+    type: str
+    id_field: str
+    entity_id: str | None
+    size: int
+    data: bytes
+    takers: tuple[TakeDelta, TakeDelta]
 
     @classmethod
     def of(
         cls, event: Event, recorded: Event, message: TakeDelta | None, history: TakeDelta | None
     ) -> Continuation | None:
-        """The continuation of ``event``; None if it is more than a delta, or has no effect."""
+        """The continuation of ``event``; None if it is more than a delta, or has no effect.
+
+        :param event: the event of the agent, checked.
+        :param recorded: the one event that was recorded for it.
+        :param message: adds a delta to the message, and ``history`` to the replay.
+        """
         if message is None or history is None or next(reversed(recorded)) != "delta":
             return None
-        fields = {"type", "delta", _ID_FIELDS[event["type"]]}
-        return cls(event, recorded, (message, history)) if event.keys() <= fields else None
+        type_ = event["type"]
+        id_field = _ID_FIELDS[type_]
+        if event.keys() - {"type", "delta", id_field}:
+            return None
+        data = json_codec.encode({**recorded, "delta": ""}).removesuffix(b'""}')
+        return cls(type_, id_field, event.get(id_field), len(event), data, (message, history))
 
     def take(self, event: Event) -> bytes | None:
         """Add up ``event``, if it is a further delta.
@@ -72,11 +81,11 @@ class Continuation:
         delta = event.get("delta")
         if (
             type(delta) is not str
-            or len(event) != self._size
-            or event.get("type") != self._type
-            or event.get(self._id_field) != self._entity_id
+            or len(event) != self.size
+            or event.get("type") != self.type
+            or event.get(self.id_field) != self.entity_id
         ):
             return None
-        for take in self._takers:
+        for take in self.takers:
             take(delta)
-        return b"%s%s}" % (self._data, json_codec.encode(delta))
+        return b"%s%s}" % (self.data, json_codec.encode(delta))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-import attrs
+from msgspec import Struct
 
 from ..stores.protocol import RunKey
 from .report import Outcome
@@ -12,8 +12,7 @@ from .report import Outcome
 logger = logging.getLogger(__name__)
 
 
-@attrs.define
-class Lifeline:
+class Lifeline(Struct, eq=False):
     """What is told of a run, at INFO and in its report.
 
     :ivar is_stopped: whether somebody has stopped it.

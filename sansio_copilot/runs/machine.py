@@ -216,8 +216,7 @@ class Run(RunParts):
         self._expect("resume")
         if self._closing is None:
             return self._append(now)
-        self._storing(self._closing)
-        self.state = RunState.CLOSING
+        self.state, self._method = RunState.CLOSING, self._closing.method
         return self._closing
 
     def interrupt(self, now: float, reason: str) -> RunAction | None:
@@ -388,13 +387,14 @@ class Run(RunParts):
         self._ended = result is not None
         self._unstored = self._take_held()
         call = calls.append(self.store, self.key, self._at, self._unstored, result)
-        # This is what _storing() does, which is spared, because nearly every event comes this way.
         self.state, self._method = RunState.STORING, call.method
         return call
 
     def _renew(self) -> RunAction:
         self._check_due = False
-        return self._storing(calls.renew(self.store, self.key))
+        call = calls.renew(self.store, self.key)
+        self.state, self._method = RunState.STORING, call.method
+        return call
 
     def _take_held(self) -> bytes:
         held, self._held, self._held_bytes = self._held, [], 0
@@ -406,11 +406,6 @@ class Run(RunParts):
             self._held.insert(0, self._unstored)
             self._held_bytes += len(self._unstored)
             self._unstored = b""
-
-    def _storing(self, call: StoreCall[Any]) -> RunAction:
-        self.state = RunState.STORING
-        self._method = call.method
-        return call
 
     def _close(
         self,
@@ -430,10 +425,9 @@ class Run(RunParts):
         if self.tap is not None and last:
             self.tap(last, now)
         frames = self._take_held() + last
-        self._closing = calls.close_run(self.store, self.key, self._at, frames, result)
-        self._storing(self._closing)
-        self.state = RunState.CLOSING
-        return self._closing
+        call = self._closing = calls.close_run(self.store, self.key, self._at, frames, result)
+        self.state, self._method = RunState.CLOSING, call.method
+        return call
 
     def _over(self, fate: RunOver, now: float) -> RunAction:
         self.state = RunState.OVER
@@ -451,4 +445,4 @@ class Run(RunParts):
             self.audience.disperse()
         if self.place is not None:
             self.place.leave(0 if self.ephemeral else recorder.size)
-        return self.with_stop_call(fate)
+        return self.with_stop_call(fate) if fate.agent == "cancel" else fate

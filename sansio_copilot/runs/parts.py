@@ -94,7 +94,7 @@ class RunParts:
         return loop_of(self.agent)
 
     def with_stop_call(self, fate: RunOver) -> RunOver:
-        """``fate``, with what an application wants called when an agent is cancelled."""
-        if fate.agent == "cancel" and isinstance(self.agent, AguiAgent):
+        """``fate``, by which the agent is cancelled, with what an application wants called then."""
+        if isinstance(self.agent, AguiAgent):
             return RunOver("cancel", self.agent.stop_call(self.context.agent_id, self.input))
         return fate

@@ -3,9 +3,10 @@
 A recorder is a row of machines, each of which knows one thing, and which see each event once:
 
     the agent's event -> event_dict -> normalize_event -> ThinkingUpgrader -> ChunkExpander
-        -> Verifier -> encoded to a frame -> MessageFolder, Compactor, Finalizer
+        -> Verifier -> encoded to a frame -> MessageFolder, Compactor
 
-Up to the frame an event may be refused. Then nothing has changed but the machines in front, the run
+The upgrader and the expander are made when the first event comes that they are for. Up to the frame
+an event may be refused. Then nothing has changed but the machines in front, the run
 ends with an error, and no further event is taken. Behind the frame nothing may fail, because the
 frame is on its way to readers: those machines only add up what the run leaves, its
 :class:`~sansio_copilot.stores.RunResult`.
@@ -26,7 +27,7 @@ a machine that is added must also be given the deltas of a continuation.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -38,7 +39,6 @@ from ..events import (
     ChunkExpander,
     Compactor,
     EventError,
-    Finalizer,
     MessageFolder,
     ThinkingUpgrader,
     Verifier,
@@ -47,10 +47,11 @@ from ..events import (
     normalize_event,
 )
 from ..events.chunks import CHUNKS
-from ..events.finalize import OBSERVED
+from ..events.finalize import closing_events
 from ..events.normalize import nearest_type
 from ..events.patch import DEFAULT_PATCH_BYTES, MAX_DEPTH, PatchBudget
-from ..events.thinking import UPGRADED
+from ..events.thinking import THINKING
+from ..events.types import Event
 from ..events.values import measure
 from ..sse import FRAME, NUMBERED_FRAME, frame_data
 from ..stores.protocol import Orphan, RunKey, RunResult
@@ -69,6 +70,7 @@ _RESULTS_AT_ONCE = 8
 _REPEATED_INPUT_BYTES = 64 * 1024
 # These events are incomplete until the runtime fills in what only it knows.
 _COMPLETED = frozenset({"RUN_STARTED", "RUN_FINISHED"})
+_TERMINAL = frozenset({"RUN_FINISHED", "RUN_ERROR"})
 # A client sends back what these events build in the body of the next run, so that it has to fit.
 _MADE = frozenset({"STATE_SNAPSHOT", "STATE_DELTA", "ACTIVITY_DELTA", "MESSAGES_SNAPSHOT"})
 
@@ -93,10 +95,11 @@ class RunRecorder:
     """
 
     __slots__ = (
-        *("_compactor", "_expander", "_finalizer", "_folder", "_going", "_input", "_input_bytes"),
-        *("_key", "_known", "_patch_bytes", "_position", "_raw_events", "_result_due", "_results"),
-        *("_token", "_unknown_types", "_upgrade", "_verifier", "_verify", "_waits", "_warned"),
-        *("error", "failure", "has_failed", "result", "size", "teller", "terminal", "usage"),
+        *("_compactor", "_expander", "_folder", "_going", "_input", "_input_bytes"),
+        *("_key", "_known", "_patch_bytes", "_raw_events", "_result_due", "_results"),
+        *("_token", "_unknown_types", "_upgrader", "_verifier", "_verify", "_waits", "_warned"),
+        *("error", "events", "failure", "has_failed", "result", "size", "teller"),
+        *("terminal", "usage"),
     )
 
     def __init__(
@@ -114,16 +117,15 @@ class RunRecorder:
         self.teller = teller
         self._input = input
         self._known = known_message_ids
-        token = key.token
-        self._token = b"" if input is None else token.encode()
-        self._position = 0
-        self._expander = ChunkExpander()
-        self._upgrade = ThinkingUpgrader(token).feed
+        self._token = b"" if input is None else key.token.encode()
+        self.events = 0
+        """How many events were recorded."""
+        self._expander: ChunkExpander | None = None
+        self._upgrader: ThinkingUpgrader | None = None
         self._verifier = Verifier()
         self._verify = self._verifier.feed
         self._patch_bytes = patch_bytes
         self._begin(messages_of(input))
-        self._finalizer = Finalizer()
         self._waits = Waits()
         self._going: Continuation | None = None
         self._warned = False
@@ -181,11 +183,14 @@ class RunRecorder:
                 type_ = normal["type"]
                 if type_ == "RUN_ERROR":
                     self._tell(normal)
-                upgraded = self._upgrade(normal) if type_ in UPGRADED else normal
-                if type_ in CHUNKS or self._expander.lanes:
-                    expanded = self._expander.feed(upgraded)
-                else:
-                    expanded = (upgraded,)
+                upgraded = normal
+                if self._upgrader is not None or type_ in THINKING:
+                    upgraded = self._upgrade(normal)
+                expander = self._expander
+                expanded: Iterable[Event] = (upgraded,)
+                if type_ in CHUNKS or (expander is not None and expander.lanes):
+                    expander = self._expander = expander or ChunkExpander()
+                    expanded = expander.feed(upgraded)
                 for written in expanded:
                     self._verify(written)
                     frames.append(self._keep(written))
@@ -200,14 +205,9 @@ class RunRecorder:
             # The error is an EventError, or pydantic's, if a model has no form in JSON.
             self.error = str(error)
         if frames:
-            due = self.terminal and self._position >= self._result_due
+            due = self.terminal and self.events >= self._result_due
             self.result = self._result(now) if due else None
         return frames[0] if len(frames) == 1 else b"".join(frames)
-
-    @property
-    def events(self) -> int:
-        """How many events were recorded."""
-        return self._position
 
     def finish(
         self, now: float, *, stop_requested: bool = False, error: str | None = None
@@ -221,10 +221,11 @@ class RunRecorder:
         :returns: the frames that make the run well formed, and its result, which is None if the run
             failed before its first event.
         """
-        leaves_history = error is None or self._position > 0
-        closing = self._finalizer.finalize(
-            stop_requested=stop_requested, interruption_message=error
-        )
+        leaves_history = error is None or self.events > 0
+        closing = []
+        if not self.terminal:
+            kept = self._compactor.kept
+            closing = closing_events(kept, stop_requested=stop_requested, message=error)
         self.terminal = True
         frames: list[bytes] = []
         if closing:
@@ -235,7 +236,7 @@ class RunRecorder:
             # RUN_FINISHED may neither be a stream's first event nor leave anything open. The
             # finalizer, as the reference, ends no steps, nor a tool call that was started again or
             # has an empty id, so that the verifier ends these.
-            if self._position == 0:
+            if self.events == 0:
                 frames.append(self._keep({"type": "RUN_STARTED", **self._ids}))
             closing[-1:] = [*self._verifier.closers(), closing[-1]]
         for event in map(self._completed, closing):
@@ -274,11 +275,10 @@ class RunRecorder:
         recorder.close()
         recorder._begin(json_codec.decode(orphan.messages))
         for event in events:
-            recorder._position += 1
             # The owner has verified the event, before the input was added to RUN_STARTED.
             with suppress(EventError):
                 recorder._verify(event)
-            recorder._observe(event)
+            recorder._keep(event)
         recorder.size = len(orphan.frames)
         return recorder
 
@@ -292,16 +292,34 @@ class RunRecorder:
     def _ids(self) -> dict[str, str]:
         return {"threadId": self._key.thread_id, "runId": self._key.run_id}
 
-    def _keep(self, event: dict[str, Any]) -> bytes:
+    def _upgrade(self, event: Event) -> Event:
+        if self._upgrader is None:
+            is_running = self.events > 0 and not self.terminal
+            self._upgrader = ThinkingUpgrader(self._key.token, is_running=is_running)
+        return self._upgrader.feed(event)
+
+    def _keep(self, event: Event) -> bytes:
         type_ = event["type"]
         if type_ in _COMPLETED:
             event = self._completed(event)
         frame = self._frame(json_codec.encode(event))
-        self._observe(event)
-        if type_ in _MADE:
-            self._warn(event, frame)
+        # The handlers are looked up here and not by each machine's feed(), because calls cost.
+        if (fold := messages.HANDLERS.get(type_)) is not None:
+            fold(self._folder, event)
+        if type_ == "RUN_ERROR":
+            self._end_messages()
+        compact.HANDLERS.get(type_, compact.KEEP)(self._compactor, event)
+        if type_ in waits.OBSERVED:
+            self._waits.observe(event)
+        if type_ in _TERMINAL:
+            self.terminal = True
+            if usage := event.get("usage"):
+                sum_up(self.usage, usage)
         elif type_ == "RUN_STARTED":
+            self.terminal = False
             self._input_bytes -= len(frame)
+        elif type_ in _MADE:
+            self._warn(event, frame)
         return frame
 
     def _warn(self, event: dict[str, Any], frame: bytes) -> None:
@@ -346,25 +364,6 @@ class RunRecorder:
         if failure["message"] != said:
             logger.error("agent %r ended its run: %s", self.teller.agent_id, said)
 
-    def _observe(self, event: dict[str, Any]) -> None:
-        type_ = event["type"]
-        if self.terminal and type_ == "RUN_STARTED":
-            self._finalizer = Finalizer()
-            self.terminal = False
-        # The handlers are looked up here and not by each machine's feed(), because calls cost.
-        if (fold := messages.HANDLERS.get(type_)) is not None:
-            fold(self._folder, event)
-        if type_ == "RUN_ERROR":
-            self._end_messages()
-        compact.HANDLERS.get(type_, compact.KEEP)(self._compactor, event)
-        if type_ in waits.OBSERVED:
-            self._waits.observe(event)
-        if type_ in OBSERVED:
-            self._finalizer.observe(event)
-            self.terminal = self._finalizer.terminal
-            if self.terminal and (usage := event.get("usage")):
-                sum_up(self.usage, usage)
-
     def _end_messages(self) -> None:
         """End in a replay the messages that RUN_ERROR, which comes next, leaves open.
 
@@ -377,8 +376,8 @@ class RunRecorder:
                 self._compactor.feed(closer)
 
     def _frame(self, data: bytes) -> bytes:
-        position = self._position
-        self._position = position + 1
+        position = self.events
+        self.events = position + 1
         frame = NUMBERED_FRAME % (self._token, position, data) if self._token else FRAME % data
         self.size += len(frame)
         return frame
@@ -414,5 +413,5 @@ class RunRecorder:
             logger.error("run %r leaves no history: %s", self._key.run_id, error)
             return None
         self._results += 1
-        self._result_due = 2 * self._position if self._results >= _RESULTS_AT_ONCE else 0
+        self._result_due = 2 * self.events if self._results >= _RESULTS_AT_ONCE else 0
         return result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .. import json_codec
@@ -30,11 +30,11 @@ def compacted_result(
     :raises ValueError: if the run has built something that JSON has no form for.
     :raises RecursionError: if it has built something that is nested too deeply.
     """
-    frames: list[bytes] = []
-    message_ids: set[str] = set()
-    for index, event in enumerate(compactor.finish()):
-        frames.append(COMPACTED_FRAME % (token, index, json_codec.encode(event)))
-        message_ids.update(message_ids_of(event))
+    events = compactor.finish()
+    frames = [
+        COMPACTED_FRAME % (token, index, data)
+        for index, data in enumerate(json_codec.encode_each(events))
+    ]
     messages = folder.current
     state = None
     if compactor.has_state:
@@ -44,21 +44,23 @@ def compacted_result(
         b"".join(frames),
         json_codec.encode(messages) if messages else None,
         state,
-        frozenset(message_ids),
+        message_ids_of(events),
         now,
         waits.told(messages, run_input),
     )
 
 
-def message_ids_of(event: Mapping[str, Any]) -> Iterator[str]:
-    """The ids of the messages that a compacted event has something of."""
-    message_id = event.get("messageId")
-    if isinstance(message_id, str):
-        yield message_id
-    if event["type"] == "RUN_STARTED":
-        for message in messages_of(event.get("input")):
-            if isinstance(message, dict) and isinstance(message.get("id"), str):
-                yield message["id"]
+def message_ids_of(events: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """The ids of the messages that compacted events have something of."""
+    ids = set()
+    for event in events:
+        if isinstance(message_id := event.get("messageId"), str):
+            ids.add(message_id)
+        if event["type"] == "RUN_STARTED":
+            for message in messages_of(event.get("input")):
+                if isinstance(message, dict) and isinstance(message.get("id"), str):
+                    ids.add(message["id"])
+    return frozenset(ids)
 
 
 def messages_of(run_input: object) -> list[Any]:

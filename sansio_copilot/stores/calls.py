@@ -10,6 +10,7 @@ it was, and what was expected. What type checkers know of an outcome comes from 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
+from functools import partial
 from typing import Any, Final, Generic, Literal, TypeVar, cast
 
 from msgspec import Struct
@@ -171,12 +172,12 @@ def open_cursor(
     return _call(_OPEN_CURSOR, store, store.open_cursor, thread_id, after, owner)
 
 
-def read(store: Log, cursor: Any, max_bytes: int) -> StoreCall[Batch | LogGone]:
-    """The call of :meth:`.Log.read`."""
-    # This constructor does without _call, because each reader makes this call for each event.
-    return StoreCall(
-        store.read, (cursor, max_bytes), _READ.name, blocking=store.blocking, method=_READ
-    )
+def reads(store: Log) -> Callable[[tuple[Any, int]], StoreCall[Batch | LogGone]]:
+    """The constructor of the calls of :meth:`.Log.read`, which takes its arguments.
+
+    A reader makes such a call for each event.
+    """
+    return partial(StoreCall, store.read, name=_READ.name, blocking=store.blocking, method=_READ)
 
 
 # Threads

@@ -158,5 +158,4 @@ def _runs(frames: bytes) -> Iterator[_Run]:
 def _run(events: list[bytes]) -> _Run:
     parsed = [json_codec.decode(text) for text in events]
     run_id = next((str(each["runId"]) for each in parsed if each["type"] == "RUN_STARTED"), "")
-    ids = frozenset(one for event in parsed for one in message_ids_of(event))
-    return _Run(run_id, events, ids)
+    return _Run(run_id, events, message_ids_of(parsed))

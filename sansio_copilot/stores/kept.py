@@ -6,7 +6,7 @@ from collections.abc import Collection
 from operator import attrgetter
 from sys import getsizeof
 
-import attrs
+from msgspec import Struct
 
 from .protocol import NotifyOwner, RunKey, RunResult, Signal, ThreadQuery, ThreadRecord
 from .streams import Stream
@@ -19,8 +19,7 @@ RUN_BYTES = 600
 MESSAGE_ID_BYTES = 50
 
 
-@attrs.define(eq=False)
-class KeptRun:
+class KeptRun(Struct, eq=False):
     """A run in a thread, or one that is open although its thread was deleted.
 
     :ivar raw: its frames as they were appended; None once they were let go.
@@ -32,7 +31,7 @@ class KeptRun:
 
     key: RunKey
     agent_id: str
-    raw: Stream | None = attrs.field(factory=Stream)
+    raw: Stream | None
     result: RunResult | None = None
     compacted: Stream | None = None
     message_ids: tuple[str, ...] = ()
@@ -72,8 +71,7 @@ class KeptRun:
 by_seq = attrgetter("key.seq")
 
 
-@attrs.define(eq=False)
-class KeptThread:
+class KeptThread(Struct, eq=False):
     """A thread: its ended runs, those that were superseded and have not ended, and the live one.
 
     Its history is in the order in which the runs were opened.
@@ -83,13 +81,13 @@ class KeptThread:
 
     thread_id: str
     owner: str | None = None
-    history: list[KeptRun] = attrs.field(factory=list)
-    superseded: list[KeptRun] = attrs.field(factory=list)
+    history: list[KeptRun] = []
+    superseded: list[KeptRun] = []
     live: KeptRun | None = None
     messages: bytes = b"[]"
     state: bytes | None = None
     waits_for: bytes | None = None
-    message_ids: dict[str, int] = attrs.field(factory=dict)
+    message_ids: dict[str, int] = {}
     created_at: float = 0.0
     updated_at: float = 0.0
     name: str | None = None

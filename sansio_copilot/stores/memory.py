@@ -154,8 +154,9 @@ class MemoryStore:
             else:
                 superseded = live
                 thread.superseded.append(live)
-        run = self._begin(thread, request)
-        opened = RunOpened(run.key, Cursor((run.open_stream,)), _known(request, thread))
+        stream = Stream()
+        run = self._begin(thread, request, stream)
+        opened = RunOpened(run.key, Cursor((stream,)), _known(request, thread))
         # Last, because the owner may close its run, and so call back, before this returns.
         if superseded is not None:
             self._signal(superseded, Signal.STOP)
@@ -195,12 +196,15 @@ class MemoryStore:
         run = self._open.get(key)
         if run is None:
             return False
-        room, stream = self._room, run.open_stream
-        news = news_in(key, at, frames, len(stream.data))
+        room, stream = self._room, run.raw
+        assert stream is not None, "an open run keeps its frames"
+        news = frames
+        if at != len(stream.data):
+            news = news_in(key, at, frames, len(stream.data)) or b""
         del self._open[key]
         room.uses += 1
         run.result = result
-        stream.data += news or b""
+        stream.data += news
         if run.detached:
             room.forget(run)
         else:
@@ -359,11 +363,11 @@ class MemoryStore:
 
     # Runs that begin and end
 
-    def _begin(self, thread: KeptThread, request: RunRequest) -> KeptRun:
+    def _begin(self, thread: KeptThread, request: RunRequest, stream: Stream) -> KeptRun:
         self._last_seq += 1
         # The thread's own copy of its id, because the request's may be long.
         key = RunKey(thread.thread_id, self._last_seq, request.run_id)
-        run = thread.live = self._open[key] = KeptRun(key, request.agent_id, Stream())
+        run = thread.live = self._open[key] = KeptRun(key, request.agent_id, stream)
         run.fixed = RUN_BYTES + getsizeof(request.run_id) + getsizeof(request.agent_id)
         self._room.measure(run)
         self._room.idle.pop(thread.thread_id, None)

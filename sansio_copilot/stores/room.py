@@ -122,7 +122,8 @@ class Room:
 
     def evict(self) -> None:
         """Come back within the bounds, but keep what this call itself has used."""
-        self.reclaim()
+        if self._dropped:
+            self.reclaim()
         while len(self.threads) > self.max_threads or self.taken > self.max_bytes:
             thread = next(iter(self.idle.values()), None)
             unread = None

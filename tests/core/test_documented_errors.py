@@ -371,6 +371,7 @@ PROMISES = [
     Promise("decode", (st.binary() | JSON.map(json_codec.encode),), (ValueError,)),
     Promise("has_more_values", (st.binary(), st.integers()), ()),
     Promise("encode", (ANYTHING,), (TypeError, ValueError)),
+    Promise("encode_each", (st.lists(ANYTHING),), (TypeError, ValueError)),
     Promise("to_builtins", (ANYTHING,), (TypeError, RecursionError)),
 ]  # fmt: skip
 

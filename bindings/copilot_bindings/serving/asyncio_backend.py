@@ -50,8 +50,7 @@ class AsyncioBackend:
         self._context = contextvars.copy_context()
         self._thread = threading.get_ident()
 
-    def current(self) -> object:
-        return current_task()
+    current = staticmethod(current_task)
 
     def is_told_to_end(self) -> bool:
         task = current_task()

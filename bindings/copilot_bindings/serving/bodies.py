@@ -121,7 +121,9 @@ class Body:
         size = self._size + len(piece)
         if size > self._limit:
             raise BodyTooLarge
-        self.reserve(len(piece))
+        if size > self._taken:
+            self._bodies.take(size - self._taken)
+            self._taken = size
         if self._size == 0:
             self._first = piece
         else:

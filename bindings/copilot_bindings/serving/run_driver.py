@@ -111,8 +111,7 @@ class RunDriver:
         self.state = TRANSITIONS[self.state][happening]
 
     def _run_ends(self) -> None:
-        if "the run ends" in TRANSITIONS[self.state]:
-            self._enter("the run ends")
+        self.state = TRANSITIONS[self.state].get("the run ends", self.state)
 
     async def _end(self, reason: str) -> None:
         action = self._run.interrupt(time.time(), reason)

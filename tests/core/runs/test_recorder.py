@@ -806,9 +806,10 @@ def test_a_result_that_cannot_be_written_costs_the_history_and_no_more(
             raise ValueError("nested too deeply")
         return json_codec.encode(value)
 
-    counting = type("Json", (), {"encode": staticmethod(encode), "decode": json_codec.decode})
+    of_messages = {"encode": staticmethod(encode), "encode_each": json_codec.encode_each}
+    failing = type("Json", (), of_messages)
     run = started()
-    monkeypatch.setattr("sansio_copilot.runs.result.json_codec", counting)
+    monkeypatch.setattr("sansio_copilot.runs.result.json_codec", failing)
     assert types_of(run.record(FINISHED, 1.0)) == ["RUN_FINISHED"]
     assert run.finish(2.0) == (b"", None)
     assert "leaves no history: nested too deeply" in caplog.text
