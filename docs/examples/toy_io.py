@@ -59,13 +59,20 @@ class Connection:
                 self._http.start_next_cycle()
         self._writer.close()
 
-    async def read_body(self, enough: int) -> bytes:
-        """The request's body, or as soon as that is ``enough`` its beginning."""
+    async def receive(self) -> bytes:
+        """The next piece of the request's body; b"" at its end."""
         if self._http.they_are_waiting_for_100_continue:
             await self._send(h11.InformationalResponse(status_code=100, headers=[]))
+        if self._http.their_state is not h11.SEND_BODY:
+            return b""
+        event = await self._receive()
+        return bytes(event.data) if isinstance(event, h11.Data) else b""
+
+    async def read_body(self, enough: int) -> bytes:
+        """The request's body, or as soon as that is ``enough`` its beginning."""
         body = bytearray()
-        while len(body) < enough and isinstance(event := await self._receive(), h11.Data):
-            body += event.data
+        while len(body) < enough and (piece := await self.receive()):
+            body += piece
         return bytes(body)
 
     async def send_head(self, status: int, headers: Sequence[tuple[str, str]]) -> None:

@@ -8,8 +8,6 @@ request that started it. No lifespan events are needed, because a mounted applic
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import logging
 import signal
 import threading
@@ -18,16 +16,15 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Final
 
-from sansio_copilot import CopilotRuntime, Run
+from sansio_copilot import CopilotRuntime
 
-from ..serving.backend import Event
 from ..serving.life import NotStarted
-from ..serving.running import running_library, running_loop
-from ..serving.service import Service
+from ..serving.loop_service import LoopService
+from ..serving.running import running_loop
 from ..serving.signals import comes_again
 from ..serving.workers import warn_of_workers
 from .request import is_behind_cors, is_exposed
-from .responder import Responder
+from .responder import ASGIResponder
 from .wire import Receive, Scope, Send
 
 logger = logging.getLogger(__name__)
@@ -65,7 +62,7 @@ class CopilotASGI:
         self._close_on_signals = close_on_signals
         self._asked = False
         """Whether this process has looked for other workers of the same server."""
-        self._services: dict[int, _LoopService] = {}
+        self._services: dict[int, LoopService] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one scope: http and lifespan; a websocket is refused.
@@ -94,8 +91,8 @@ class CopilotASGI:
         # hook that waits may keep a server from its end too.
         self._watch()
         service = self._service()
-        responder = Responder(service, runtime, scope, receive, send)
-        await responder.answer(service.open)
+        responder = ASGIResponder(service, runtime, scope, receive, send)
+        await responder.answer_scope(service.open)
 
     def _runtime_for(self, scope: Scope) -> CopilotRuntime:
         exposed = is_exposed(scope)
@@ -141,7 +138,7 @@ class CopilotASGI:
         await self.close()
         await send({"type": "lifespan.shutdown.complete"})
 
-    def _service(self) -> _LoopService:
+    def _service(self) -> LoopService:
         """The service of the loop that runs now; each thread runs one loop at a time."""
         thread = threading.get_ident()
         loop = running_loop()
@@ -149,7 +146,7 @@ class CopilotASGI:
         if service is None or service.loop is not loop:
             if service is not None and service.is_dropped:
                 service.abandon()
-            service = _LoopService(self._runtime, loop, self._grace_seconds)
+            service = LoopService(self._runtime, loop, self._grace_seconds)
             self._services[thread] = service
         return service
 
@@ -184,68 +181,3 @@ class _Watcher:
         for app in list(self.apps):
             app.begin_close()
         self._previous(number, frame)
-
-
-class _LoopService(Service):
-    """The runs of one event loop, and the task that ends them.
-
-    The task begins with the first run, or with the shutdown if there has been no run.
-    """
-
-    def __init__(self, runtime: CopilotRuntime, loop: object, grace_seconds: float) -> None:
-        self.loop = loop
-        backend, self._start = running_library()
-        super().__init__(runtime, backend, grace_seconds)
-        self._keeper: object = None
-        self._kept: Event | None = None
-
-    @property
-    def is_dropped(self) -> bool:
-        """Whether the loop was closed without a shutdown, as test clients do."""
-        return isinstance(self.loop, asyncio.AbstractEventLoop) and self.loop.is_closed()
-
-    async def open(self) -> None:
-        """Open the store and start.
-
-        :raises NotStarted: if that fails.
-        """
-        await self.life.open()
-        self._keep()
-
-    def start_run(self, run: Run) -> None:
-        self._keep()
-        super().start_run(run)
-
-    def end(self, grace_seconds: float | None) -> None:
-        """Begin the shutdown; if it has begun already, end the grace period."""
-        again, self.closing = self.closing, True
-        self._keep()
-        self.begin_close(0 if again else grace_seconds)
-
-    async def finish(self, grace_seconds: float | None) -> None:
-        """Begin the shutdown, and wait until it is done."""
-        self.closing = True
-        self._keep()
-        await self.close(grace_seconds)
-
-    async def wait_closed(self) -> None:
-        assert self._kept is not None
-        await self._kept.wait()
-
-    def _keep(self) -> None:
-        if self._kept is None:
-            self._kept = self.backend.event()
-            # The task is kept here, because a loop holds no strong reference to it. It has an empty
-            # context, because it outlives the request that happens to begin it.
-            self._keeper = contextvars.Context().run(self._start, self._live, self._kept)
-
-    async def _live(self, kept: Event) -> None:
-        try:
-            await self.serve_until_closed(lambda: None)
-        except GeneratorExit:
-            # The loop was dropped, and every task that waits was dropped with it.
-            raise
-        except BaseException:
-            kept.set()
-            raise
-        kept.set()

@@ -1,82 +1,34 @@
-"""One request under ASGI: its exchange is driven in the coroutine that the server called.
+"""One request under ASGI: what is special about it there.
 
-Theory of operation
-===================
+How a request is answered is told by :mod:`..serving.responder`. Under ASGI a listener learns from
+``http.disconnect`` that the client has gone (ASGI specification, Disconnect). Servers cancel a
+request whose client has gone, and at their own end they cancel all requests, which only a look at
+the service tells apart.
 
-:class:`Responder` drives one exchange: it performs an action, reports the outcome, and so gets the
-next action, until ``Finish`` or ``Abandon``. The server owns the connection; :class:`Wire` is this
-side of it. So three things may happen at any ``await``, and each has one way:
-
-- **The client goes away.** A listener task, begun with the first wait, learns it from
-  ``http.disconnect`` (ASGI specification, Disconnect). It sets ``_wire.gone`` and wakes the wait,
-  which raises :class:`Gone`; the exchange then answers ``client_gone()``.
-- **The service ends.** ``abort`` does the same, except that a request whose body is still arriving
-  is refused instead, because its client can still be answered.
-- **The task is cancelled.** Servers cancel a request whose client has gone, and at their own end
-  they cancel all requests. ``_see_out`` then ends the exchange in a task of its own, in which
-  awaiting works again; the cancellation is raised when that is done. If the response is complete it
-  is not raised, because there is nothing left to cancel.
-
-The rule that makes it right is: *the exchange always ends, by an outcome for its last action.* A
-store call is therefore seen through: a cancellation that comes meanwhile is noted in ``_cancelled``
-and raised afterwards. What becomes of the action in other states is a table,
-:data:`~.states.INTERRUPTIONS`: after a cancellation a server's end performs it all the same, if
-that may be, so that a stream still gets the terminal event of its run.
-
-An incomplete response must never look complete. So an exception leaves :meth:`Responder.answer`
-(that of the server, or :class:`BrokenOff`), unless the client has gone and cannot be misled.
-
-A reader may change what is sent together (see :class:`Wire`) and the time for the last steps. The
-order of ``case`` in ``_perform`` matters: a ``StoreCall`` is a ``Call`` too.
+An incomplete response must never look complete. So an exception leaves
+:meth:`ASGIResponder.answer` (that of the server, or :class:`BrokenOff`), unless the client has gone
+and cannot be misled.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import threading
-import time
 from collections.abc import Awaitable, Callable
-from functools import partial
-from typing import Any
 
-from sansio_copilot import (
-    BodyTimeout,
-    CopilotRuntime,
-    Exchange,
-    RemoteProtocolError,
-    Request,
-    Response,
-)
-from sansio_copilot.actions import (
-    Abandon,
-    Action,
-    Call,
-    Finish,
-    ReadBody,
-    SendBytes,
-    SendHead,
-    StartRun,
-    StoreCall,
-    WaitForFrames,
-)
+from sansio_copilot import CopilotRuntime, RemoteProtocolError, Response
 from sansio_copilot.http import refusals
 
-from ..serving.backend import Backend, Event, Scope, Task
-from ..serving.bodies import Body
-from ..serving.context import CallContext
 from ..serving.life import NotStarted
-from ..serving.pending import Pending
+from ..serving.responder import Responder
+from ..serving.responder_states import INTERRUPTIONS
 from ..serving.service import Service
-from ..serving.watches import begin_watch, end_watch, weakly
+from ..serving.wire import Gone
 from . import wire
 from .request import announced_length, request_of
-from .states import INTERRUPTIONS, ResponderState
-from .wire import Gone, Receive, Send, Wire
+from .wire import ASGIWire, Receive, Send
 
 logger = logging.getLogger(__name__)
-
-_LAST_SECONDS = 2.0
 
 
 class BrokenOff(Exception):
@@ -87,8 +39,8 @@ class BrokenOff(Exception):
     """
 
 
-class Responder:
-    """Answers one request. For the service each request under ASGI is a connection."""
+class ASGIResponder(Responder):
+    """Answers the request of one scope."""
 
     def __init__(
         self,
@@ -98,33 +50,10 @@ class Responder:
         receive: Receive,
         send: Send,
     ) -> None:
-        self._service = service
-        self._runtime = runtime
-        self._backend = service.backend
-        self._calls = service.calls
-        # The context is a copy of the current one, because middleware may have set variables in it.
-        self._context = CallContext()
-        self._thread = threading.get_ident()
+        super().__init__(service, runtime, ASGIWire(receive, send, service.backend))
         self._scope = scope
-        self._wire = Wire(receive, send, self._backend)
-        self._announced: int | None
-        self._is_expecting = False
-        """Whether the client waits for "100 Continue"."""
-        self._body: Body | None = None
-        self._receiving: Scope | None = None
-        """The scope around the wait for the body; None if the body is not being waited for."""
-        self._exchange: Exchange
-        self._action: Action
-        self._is_starting = False
-        """Whether a run was started, whose agent has had no turn yet."""
-        self._listener: Task | None = None
-        self._event: Event | None = None
-        """The event that wakes the present wait; None if there is no wait."""
-        self._state = ResponderState.BETWEEN
-        self._cancelled = False
-        self._complete = False
 
-    async def answer(self, start: Callable[[], Awaitable[None]]) -> None:
+    async def answer_scope(self, start: Callable[[], Awaitable[None]]) -> None:
         """Answer the request, as far as its client still waits for the response.
 
         :param start: starts what nearly every request needs, if that has not been done.
@@ -133,267 +62,49 @@ class Responder:
         try:
             request = request_of(self._scope, self._runtime.base_path)
         except RemoteProtocolError as error:
-            await self.refuse(refusals.not_http(str(error)))
+            await self._refuse(refusals.not_http(str(error)))
             return
         if not self._service.life.is_open and self._runtime.needs_start(request):
             try:
                 await start()
             except NotStarted as error:
                 logger.error("a request is answered 503: %s", error)
-                await self.refuse(error.refusal)
+                await self._refuse(error.refusal)
                 return
-        self._service.connections.add(self)
-        try:
-            await self._answer(request)
-        except GeneratorExit:
-            # The loop was dropped, and the service with it, so there is nothing to tell the
-            # service.
-            raise
-        except BaseException:
-            self._leave()
-            raise
-        self._leave()
+        self._announced = announced_length(request)
+        self._is_expecting = "expect" in request.headers
+        await self.answer(request)
 
-    async def refuse(self, response: Response) -> None:
+    async def _refuse(self, response: Response) -> None:
         """Answer with ``response``, whatever the request is."""
         await self._send_whole(response)
         if self._wire.failure is not None:
             raise self._wire.failure from None
 
-    def _leave(self) -> None:
-        if self._listener is not None:
-            self._listener.cancel()
-            # The attribute is cleared to break a cycle of references: the task keeps its
-            # cancellation, whose traceback has a frame with this object.
-            self._listener = None
-        self._release_body()
-        self._service.connection_ended(self)
-
-    # Requests of the service
-
-    def close_if_idle(self) -> None:
-        """Do nothing, because the server owns the connections, and closes those that are idle."""
-
-    def abort(self) -> None:
-        """End the response at once.
-
-        If the body is still being read, the request is refused; otherwise the response is broken
-        off.
-        """
-        receiving = self._receiving
-        if INTERRUPTIONS[self._state].refuses and receiving is not None:
-            self._receiving = None
-            receiving.cancel()
-        else:
-            self._wire.gone = True
-            self._wake()
-
-    # Driving the exchange
-
-    async def _answer(self, request: Request) -> None:
-        self._announced = announced_length(request)
-        self._is_expecting = "expect" in request.headers
-        self._exchange = self._runtime.exchange(request, time.time(), closing=self._service.closing)
-        self._action = self._exchange.start()
-        try:
-            await self._drive()
-        except self._backend.cancelled:
-            over = self._backend.event()
-            task = self._backend.spawn(self._see_out, over)
-            timer = self._backend.later(_LAST_SECONDS, task.cancel)
-            await self._backend.seen_through(over.wait)
-            timer.cancel()
-            # The cancellation is not raised if the response is complete, because then there is
-            # nothing left to cancel.
-            if not self._complete:
-                raise
-        if isinstance(self._action, Abandon):
-            if not self._wire.disconnected:
-                # A head that waits leaves first, because in its place the server would send a
-                # response of its own, which would look complete.
-                with contextlib.suppress(Gone):
-                    await self._wire.flush()
-                raise self._wire.failure or BrokenOff("the response could not be completed")
-            if not self._wire.has_head:
-                # A response is sent although no client receives it, because middleware takes an
-                # application that sends no response for a failed one.
-                await self._send_whole(refusals.CLIENT_GONE)
-
-    async def _drive(self) -> None:
-        """Perform actions until the exchange is over."""
-        exchange = self._exchange
-        while not isinstance(self._action, (Finish, Abandon)):
-            self._state = ResponderState.BETWEEN
-            if self._cancelled:
-                raise self._backend.cancelled
-            try:
-                outcome = await self._perform(self._action)
-            except Gone:
-                action = exchange.client_gone()
-                assert action is not None, "only a store call is seen through"
-                self._action = action
-            except Exception as error:
-                self._action = exchange.failed(error)
-            else:
-                self._action = exchange.done(outcome)
-                # The outcome is forgotten, so that a response that waits keeps nothing that was
-                # read.
-                del outcome
-        if isinstance(self._action, Finish):
-            self._state = ResponderState.SENDING
-            try:
-                await self._wire.flush(more=False)
-            except Gone:
-                self._action = Abandon()
-            else:
-                self._complete = True
-
-    async def _perform(self, action: Action) -> Any:
-        match action:
-            case StoreCall():
-                outcome = self._calls.begin(action, self._context, self._home)
-                if isinstance(outcome, Pending):
-                    self._state = ResponderState.STORING
-                    outcome = await outcome.see_through(self._backend, self._note_cancellation)
-                return outcome
-            case SendBytes(data=data):
-                self._state = ResponderState.SENDING
-                await self._wire.put(data)
-            case WaitForFrames() if self._is_starting:
-                return await self._rest()
-            case WaitForFrames():
-                self._state = ResponderState.SENDING
+    async def _break_off(self) -> None:
+        if not self._wire.disconnected:
+            # A head that waits leaves first, because in its place the server would send a response
+            # of its own, which would look complete.
+            with contextlib.suppress(Gone):
                 await self._wire.flush()
-                return await self._wait(action)
-            case Call():
-                self._state = ResponderState.CALLING
-                outcome = self._calls.begin(action, self._context, self._home)
-                return await self._await(outcome) if isinstance(outcome, Pending) else outcome
-            case ReadBody(limit=limit):
-                self._state = ResponderState.READING
-                self._is_expecting = False
-                self._body = self._service.bodies.begin(limit)
-                return await self._read_body(self._body)
-            case SendHead(status=status, headers=headers):
-                self._is_expecting = False
-                self._release_body()
-                self._wire.put_head(status, headers)
-            case StartRun(run=run):
-                self._context.current.run(self._service.start_run, run)
-                self._is_starting = True
-        return None
+            raise self._wire.failure or BrokenOff("the response could not be completed")
+        if not self._wire.has_head:
+            # A response is sent although no client receives it, because middleware takes an
+            # application that sends no response for a failed one.
+            await self._send_whole(refusals.CLIENT_GONE)
 
-    async def _read_body(self, body: Body) -> bytes:
-        """Read the request's body.
-
-        :raises BodyTimeout: if the service ends before the body has arrived.
-        """
-        async with self._backend.scope() as self._receiving:
-            try:
-                return await self._wire.read_body(self._announced, body)
-            finally:
-                self._receiving = None
-        raise BodyTimeout
-
-    def _release_body(self) -> None:
-        if self._body is not None:
-            self._body.release()
-            self._body = None
-
-    def _note_cancellation(self) -> None:
-        self._cancelled = True
-
-    async def _see_out(self, over: Event) -> None:
-        """End the exchange of a request that was cancelled, and the runs if the server ends.
-
-        :param over: set when that is done.
-        """
-        self._cancelled = False
-        is_repeatable = INTERRUPTIONS[self._state].is_repeatable
-        try:
-            if not self._service.closing:
-                # Other tasks have a turn first, because uvicorn cancels requests just before it
-                # says that it ends.
-                await self._backend.checkpoint()
-            if self._service.closing:
-                # There is no grace period, because uvicorn does not wait for requests that it has
-                # cancelled, and stops its loop two turns later.
-                await self._service.end_runs()
-                self._service.begin_close(0)
-            if not (self._service.closing and is_repeatable):
-                self._wire.gone = True
-                if not isinstance(self._action, (Finish, Abandon)):
-                    self._action = self._exchange.client_gone() or self._action
-            await self._drive()
-        finally:
-            over.set()
-
-    # Listening to the client
-
-    def _begin_to_listen(self) -> None:
-        # A client that expects "100 Continue" (RFC 9110 section 10.1.1) is not listened to yet,
-        # because the first receive() has the server invite the body.
-        if not self._is_expecting and self._wire.begin_to_listen():
-            self._listener = self._backend.spawn(self._listen)
-
-    async def _listen(self) -> None:
-        await self._wire.listen()
-        self._wake()
-
-    async def _rest(self) -> bool:
-        """Let the agent have one turn, so that its first events leave together with the head."""
-        self._is_starting = False
-        self._state = ResponderState.WAITING
-        await self._backend.checkpoint()
-        return True
-
-    # Waits that end when the client goes
-
-    async def _wait(self, want: WaitForFrames) -> bool:
-        self._begin_to_listen()
-        if self._wire.gone:
-            raise Gone
-        event = self._event = self._backend.event()
-        lock, store, cursor = self._calls.lock, want.store, want.cursor
-        notify = weakly(self._notified)
-        unwatch = begin_watch(lock, self._context, store, "watch", cursor, notify)
-        try:
-            self._state = ResponderState.WAITING
-            notified = await self._backend.wait_for(event, want.timeout)
-        finally:
-            self._event = None
-            end_watch(lock, self._context, unwatch)
-        if self._wire.gone:
-            raise Gone
-        return notified
-
-    async def _await(self, pending: Pending) -> Any:
-        """Wait for a call, which is given up if the client goes."""
-        event = self._event = self._backend.event()
-        self._begin_to_listen()
-        pending.then(partial(self._backend.promptly, event.set))
-        try:
-            while not self._wire.gone and (left := pending.time_left()):
-                await self._backend.wait_for(event, left)
-        finally:
-            self._event = None
-            pending.give_up(RuntimeError("the client has gone"))
-        if self._wire.gone:
-            raise Gone
-        return pending.result()
-
-    def _home(self) -> Backend:
-        return self._backend
-
-    def _wake(self) -> None:
-        if self._event is not None:
-            self._event.set()
-
-    def _notified(self) -> None:
-        if threading.get_ident() == self._thread:
-            self._wake()
-        else:
-            self._backend.soon(self._wake)
+    async def _is_given_up(self) -> bool:
+        if not self._service.closing:
+            # Other tasks have a turn first, because uvicorn cancels requests just before it says
+            # that it ends.
+            await self._backend.checkpoint()
+        if not self._service.closing:
+            return True
+        # There is no grace period, because uvicorn does not wait for requests that it has
+        # cancelled, and stops its loop two turns later.
+        await self._service.end_runs()
+        self._service.begin_close(0)
+        return not INTERRUPTIONS[self._state].is_repeatable
 
     async def _send_whole(self, response: Response) -> None:
         """Send a response that does not come from the exchange, if the client is still there."""

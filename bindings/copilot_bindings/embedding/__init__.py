@@ -1,0 +1,16 @@
+"""Serve a runtime from a server of one's own, which moves HTTP messages and nothing else.
+
+    async with open_host(runtime) as host:
+        ...
+        complete = await host.answer(request, client)
+
+The host is the home of runs, and performs whatever an exchange asks for: it calls hooks, agents and
+stores, waits for frames, and ends everything in its order. It runs under asyncio and under trio.
+"""
+
+from __future__ import annotations
+
+from ..serving.life import NotStarted
+from .host import Client, Host, open_host
+
+__all__ = ["Client", "Host", "NotStarted", "open_host"]

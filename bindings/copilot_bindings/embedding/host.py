@@ -1,0 +1,135 @@
+"""The host of a server that somebody else has written.
+
+What such a server has to do is a :class:`Client`: three methods for each request. All the rest is
+what the ASGI application does, too: a :class:`~..serving.responder.Responder` for each request, and
+a :class:`~..serving.loop_service.LoopService` in which runs live.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, Protocol
+
+from sansio_copilot import CopilotRuntime, Request
+
+from ..serving.bodies import Body, length_of
+from ..serving.loop_service import LoopService
+from ..serving.responder import Responder
+from ..serving.running import running_loop
+from ..serving.wire import Fields, Gone, Wire
+
+
+class Client(Protocol):
+    """The client of one request, as a server knows it.
+
+    A method that raises an exception says by that that the client has gone.
+    """
+
+    async def receive(self) -> bytes:
+        """The next piece of the request's body; b"" at its end, and when there is none."""
+        ...
+
+    async def send_head(self, status: int, fields: Fields, /) -> None:
+        """Send the status line and the header fields, which have names in lower case.
+
+        Without a ``content-length`` among them the length of the body is not known beforehand.
+        """
+        ...
+
+    async def send_body(self, data: bytes, /) -> None:
+        """Send a piece of the body, and wait until more can be taken."""
+        ...
+
+
+class Host:
+    """Answers requests, and is the home of the runs that they start. Made by :func:`open_host`."""
+
+    def __init__(self, service: LoopService) -> None:
+        self._service = service
+
+    @property
+    def runs(self) -> int:
+        """The number of live runs."""
+        return self._service.runs
+
+    async def answer(self, request: Request, client: Client) -> bool:
+        """Answer one request, in the task that this is called in.
+
+        A server that knows that the client has gone cancels that task; otherwise it shows when
+        something is sent. The run goes on in either case.
+
+        :param request: the request, without its body.
+        :returns: whether the response is complete; if not, break the connection off, so that the
+            response does not look complete.
+        :raises Exception: what a method of ``client`` raised, unless that is an OSError.
+        """
+        service = self._service
+        announced = length_of(request.headers.get("content-length", ""))
+        return await Responder(service, service.runtime, _Wire(client), announced).answer(request)
+
+    async def close(self, grace_seconds: float | None = None) -> None:
+        """End the runs, and wait until everything has ended.
+
+        Responses and runs may go on for the grace period; then each run is ended with a well-formed
+        terminal event, which its readers receive. The server accepts nothing more meanwhile.
+
+        :param grace_seconds: the grace period; None for that of :func:`open_host`.
+        """
+        await self._service.finish(grace_seconds)
+
+
+@asynccontextmanager
+async def open_host(runtime: CopilotRuntime, *, grace_seconds: float = 10.0) -> AsyncIterator[Host]:
+    """Open a host on the event loop that runs now, and close it in the end.
+
+    The store is opened and ``on_start`` is called before; both are ended behind the last run.
+
+    :param runtime: what is served. Where other machines reach it, that is
+        ``runtime.where_exposed()``.
+    :param grace_seconds: how many seconds responses and runs may go on once it closes.
+    :raises NotStarted: if the store cannot be opened, or ``on_start`` fails.
+    """
+    service = LoopService(runtime, running_loop(), grace_seconds)
+    await service.open()
+    try:
+        yield Host(service)
+    finally:
+        await service.backend.seen_through(partial(service.finish, None), service.hurry)
+
+
+class _Wire(Wire):
+    """The wire of one client, which is not listened to while its response goes on."""
+
+    def __init__(self, client: Client) -> None:
+        super().__init__()
+        self._client = client
+
+    async def read_body(self, announced: int | None, body: Body) -> bytes:
+        body.expect(announced or 0)
+        while piece := await self._receive():
+            body.add(piece)
+        return body.whole()
+
+    async def _receive(self) -> bytes:
+        try:
+            return await self._client.receive()
+        except Exception as error:
+            self.lose(error)
+            raise Gone from error
+
+    def begin_to_listen(self) -> bool:
+        return False
+
+    async def listen(self) -> None:
+        raise NotImplementedError
+
+    def _head_of(self, status: int, fields: Fields) -> tuple[int, Fields]:
+        return status, fields
+
+    async def _write(self, head: Any, body: bytes, *, more: bool) -> None:
+        if head is not None:
+            await self._client.send_head(*head)
+        if body:
+            await self._client.send_body(body)

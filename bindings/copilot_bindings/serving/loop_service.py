@@ -1,0 +1,81 @@
+"""The service of a server that somebody else runs: it lives on whatever loop runs now.
+
+Nobody gives it a task or a nursery, so that it begins one of its own, which is not the request's
+that happens to be the first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+
+from sansio_copilot import CopilotRuntime, Run
+
+from .backend import Event
+from .running import running_library
+from .service import Service
+
+
+class LoopService(Service):
+    """The runs of one event loop, and the task that ends them.
+
+    The task begins with the first run, or with the shutdown if there has been no run.
+    """
+
+    def __init__(self, runtime: CopilotRuntime, loop: object, grace_seconds: float) -> None:
+        self.loop = loop
+        backend, self._start = running_library()
+        super().__init__(runtime, backend, grace_seconds)
+        self._keeper: object = None
+        self._kept: Event | None = None
+
+    @property
+    def is_dropped(self) -> bool:
+        """Whether the loop was closed without a shutdown, as test clients do."""
+        return isinstance(self.loop, asyncio.AbstractEventLoop) and self.loop.is_closed()
+
+    async def open(self) -> None:
+        """Open the store and start.
+
+        :raises NotStarted: if that fails.
+        """
+        await self.life.open()
+        self._keep()
+
+    def start_run(self, run: Run) -> None:
+        self._keep()
+        super().start_run(run)
+
+    def end(self, grace_seconds: float | None) -> None:
+        """Begin the shutdown; if it has begun already, end the grace period."""
+        again, self.closing = self.closing, True
+        self._keep()
+        self.begin_close(0 if again else grace_seconds)
+
+    async def finish(self, grace_seconds: float | None) -> None:
+        """Begin the shutdown, and wait until it is done."""
+        self.closing = True
+        self._keep()
+        await self.close(grace_seconds)
+
+    async def wait_closed(self) -> None:
+        assert self._kept is not None
+        await self._kept.wait()
+
+    def _keep(self) -> None:
+        if self._kept is None:
+            self._kept = self.backend.event()
+            # The task is kept here, because a loop holds no strong reference to it. It has an empty
+            # context, because it outlives the request that happens to begin it.
+            self._keeper = contextvars.Context().run(self._start, self._live, self._kept)
+
+    async def _live(self, kept: Event) -> None:
+        try:
+            await self.serve_until_closed(lambda: None)
+        except GeneratorExit:
+            # The loop was dropped, and every task that waits was dropped with it.
+            raise
+        except BaseException:
+            kept.set()
+            raise
+        kept.set()
