@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from ..agents.protocols import Agent
 from ..errors import shorten
 from ..http.messages import Response
 from ..runs.orphans import adopt
-from ..runs.quotas import Place
 from ..stores.calls import close_run, open_run
 from ..stores.protocol import Orphan, ThreadBusy, ThreadOfAnother
 from .new_run import new_recorder, run_reply, run_request
-from .run_input import RunInput, read_input
+from .run_input import read_input
 from .turn import EndpointSteps, Reply, Turn
 
 
@@ -22,31 +20,30 @@ def run(turn: Turn) -> EndpointSteps:
     """
     agent = yield from turn.agent()
     parsed = read_input(turn)
+    store, thread_id = turn.runtime.store, parsed.input.thread_id
     with turn.place() as place:
-        return (yield from _open(turn, agent, parsed, place))
-
-
-def _open(turn: Turn, agent: Agent, parsed: RunInput, place: Place | None) -> EndpointSteps:
-    store = turn.runtime.store
-    owner = yield from turn.owner("run", parsed.input.thread_id)
-    yield from turn.check_room(owner)
-    opening = open_run(store, run_request(turn, parsed.input, owner))
-    opened = opening.checked((yield opening))
-    while isinstance(opened, Orphan):
-        yield from adopt(turn.runtime, opened, turn.now)
+        owner = yield from turn.owner("run", thread_id)
+        opening = open_run(store, run_request(turn, parsed.input, owner))
         opened = opening.checked((yield opening))
-    if isinstance(opened, ThreadOfAnother):
-        raise turn.no_such_thread(parsed.input.thread_id)
-    if isinstance(opened, ThreadBusy):
-        message = (
-            f"Thread '{shorten(parsed.input.thread_id)}' has a live run, "
-            f"'{shorten(opened.run_id)}': stop it, or wait for its end."
-        )
-        return Reply(Response.json({"error": "Thread already running", "message": message}, 409))
-    try:
-        recorder = new_recorder(turn, opened, parsed.json, opened.known_message_ids)
-        return run_reply(turn, agent, parsed.input, store, opened, recorder, owner, place)
-    except Exception:
-        # A run that nobody drives would keep its thread busy for ever.
-        yield close_run(store, opened.key, 0, b"", None)
-        raise
+        while isinstance(opened, Orphan):
+            yield from adopt(turn.runtime, opened, turn.now)
+            opened = opening.checked((yield opening))
+        if isinstance(opened, ThreadOfAnother):
+            raise turn.no_such_thread(thread_id)
+        if isinstance(opened, ThreadBusy):
+            return _busy(thread_id, opened)
+        try:
+            recorder = new_recorder(turn, opened, parsed.json, opened.known_message_ids)
+            return run_reply(turn, agent, parsed.input, store, opened, recorder, owner, place)
+        except Exception:
+            # A run that nobody drives would keep its thread busy for ever.
+            yield close_run(store, opened.key, 0, b"", None)
+            raise
+
+
+def _busy(thread_id: str, busy: ThreadBusy) -> Reply:
+    message = (
+        f"Thread '{shorten(thread_id)}' has a live run, '{shorten(busy.run_id)}': stop it, or wait "
+        "for its end."
+    )
+    return Reply(Response.json({"error": "Thread already running", "message": message}, 409))

@@ -21,7 +21,7 @@ from ..http.refusals import Refusal, too_many
 from ..http.routing import Route
 from ..runs.audience import Audience
 from ..runs.machine import Run
-from ..runs.quotas import Place, QuotaExceeded
+from ..runs.quotas import Place, QuotaExceeded, Quotas
 from ..stores import calls
 from ..stores.calls import perform
 from ..stores.protocol import Log, ThreadStore
@@ -116,14 +116,18 @@ class Turn(Struct, frozen=True):
 
         :param thread_id: the thread that it is done with; None for all threads of somebody.
         :raises TypeError: if ``authorize`` returns something else than it may.
+        :raises Refusal: with 429, if it is a run, and there is no room for more in the threads of
+            that user.
         """
-        user = self.user
+        user, authorize = self.user, self.runtime.authorize
         if user is None:
             return None
-        authorize = self.runtime.authorize
-        if authorize is None:
-            return user.id
-        return (yield from owner_for(user, authorize, action, thread_id, self.store))
+        owner: str | None = user.id
+        if authorize is not None:
+            owner = yield from owner_for(user, authorize, action, thread_id, self.store)
+        if action == "run" and owner is not None and self.runtime.quotas is not None:
+            yield from self._check_room(self.runtime.quotas, owner)
+        return owner
 
     @property
     def may_list(self) -> bool:
@@ -149,14 +153,7 @@ class Turn(Struct, frozen=True):
         except QuotaExceeded as error:
             raise Refusal(too_many(str(error), error.seconds)) from None
 
-    def check_room(self, owner: str | None) -> Generator[Call, Any, None]:
-        """Check that there is room for more in the threads of ``owner``.
-
-        :raises Refusal: with 429, if there is none.
-        """
-        quotas = self.runtime.quotas
-        if quotas is None or owner is None:
-            return
+    def _check_room(self, quotas: Quotas, owner: str) -> Generator[Call, Any, None]:
         if quotas.has_to_ask(owner, self.now):
             stored = yield from perform(calls.bytes_of(self.store, owner))
             quotas.told(owner, stored, self.now)

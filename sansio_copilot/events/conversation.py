@@ -116,8 +116,8 @@ class Conversation:
         """Part the entries, which are needed no longer."""
         entry = self._edge
         while not entry.gone:
-            after = entry.after
-            entry.part()
+            after, entry.gone = entry.after, True
+            del entry.before, entry.after, entry.mate
             entry = after
 
     def messages(self) -> list[Message]:

@@ -17,6 +17,8 @@ import json
 from collections.abc import Container
 from typing import Any, Final, TypeAlias
 
+from msgspec import Struct
+
 from . import types as t
 from .types import Event, EventError
 
@@ -24,6 +26,19 @@ _MISSING: Final = object()
 
 #: The opener of each entity: the id of a subagent's run, or None for the parent agent.
 Openers: TypeAlias = dict[str, str | None]
+
+
+class OpenersOfKinds(Struct, eq=False):
+    """The openers of each kind of entity, because an id is unique only within its kind.
+
+    An opener stays on record when its entity has ended, because an encrypted value may follow, or
+    another agent may open the id again.
+    """
+
+    messages: Openers = {}
+    tool_calls: Openers = {}
+    reasoning: Openers = {}
+    activities: Openers = {}
 
 
 def check_opener(event: Event, tag: str, openers: Openers, entity_id: str, noun: str) -> None:
@@ -71,31 +86,23 @@ def opener_of_call(
     return inherited if tag is None else tag
 
 
-def record_openers(
-    messages: Any,
-    *,
-    of_messages: Openers,
-    of_reasoning: Openers,
-    of_activities: Openers,
-    of_tool_calls: Openers,
-    replace: bool,
-) -> None:
+def record_openers(messages: Any, on_record: OpenersOfKinds, *, replace: bool) -> None:
     """Take the openers of messages that a client or a snapshot repeats.
 
     :param replace: whether they take the place of what is on record.
     """
     for message in _identified(messages):
-        openers = of_messages
+        openers = on_record.messages
         if message.get("role") == "reasoning":
-            openers = of_reasoning
+            openers = on_record.reasoning
         elif message.get("role") == "activity":
-            openers = of_activities
+            openers = on_record.activities
         opener = message.get("subagentRunId")
         if replace or message["id"] not in openers:
             openers[message["id"]] = opener
         for call in _identified(message.get("toolCalls")):
-            if replace or call["id"] not in of_tool_calls:
-                of_tool_calls[call["id"]] = opener
+            if replace or call["id"] not in on_record.tool_calls:
+                on_record.tool_calls[call["id"]] = opener
 
 
 def check_message_tags(messages: Any) -> None:

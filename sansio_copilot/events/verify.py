@@ -32,7 +32,7 @@ from . import types as t
 from .brackets import REASONING, SPAN, TEXT, TOOL
 from .normalize import normalize_event
 from .subagents import (
-    Openers,
+    OpenersOfKinds,
     agent_name,
     check_ended,
     check_interrupt_tags,
@@ -61,10 +61,8 @@ class Verifier:
     """
 
     __slots__ = (
-        *("_active_subagents", "_ended_subagents", "_phase", "_steps"),
+        *("_active_subagents", "_ended_subagents", "_openers", "_phase", "_steps"),
         *("_open_messages", "_open_reasoning", "_open_spans", "_open_tool_calls"),
-        *("_openers_of_activities", "_openers_of_messages"),
-        *("_openers_of_reasoning", "_openers_of_tool_calls"),
     )
 
     def __init__(self) -> None:
@@ -81,13 +79,7 @@ class Verifier:
         self._open_tool_calls: dict[str, None] = {}
         self._active_subagents: dict[str, None] = {}
         self._ended_subagents: dict[str, None] = {}
-        # There is a record of openers for each kind, because an id is unique only within its kind.
-        # An opener stays on record when its entity has ended, because an encrypted value may
-        # follow, or another agent may open the id again.
-        self._openers_of_messages: Openers = {}
-        self._openers_of_tool_calls: Openers = {}
-        self._openers_of_reasoning: Openers = {}
-        self._openers_of_activities: Openers = {}
+        self._openers = OpenersOfKinds()
         # Steps are kept by their opener, because a subagent and its parent may have steps of the
         # same name.
         self._steps: dict[str | None, dict[str, None]] = {}
@@ -165,7 +157,7 @@ class Verifier:
         if self._phase is not _NEW:
             self._reset()
         if messages:
-            self._record_openers(messages, replace=False)
+            record_openers(messages, self._openers, replace=False)
         self._phase = _RUNNING
 
     def _run_finished(self, event: Event, tag: str | None) -> None:
@@ -201,24 +193,24 @@ class Verifier:
         if message_id in self._open_messages:
             raise TEXT.already_open(event, message_id)
         if tag is not None:
-            check_opener(event, tag, self._openers_of_messages, message_id, "message")
+            check_opener(event, tag, self._openers.messages, message_id, "message")
         self._open_messages[message_id] = None
         # An untagged reopening agrees with any opener, and does not take the message over.
-        self._openers_of_messages.setdefault(message_id, tag)
+        self._openers.messages.setdefault(message_id, tag)
 
     def _text_content(self, event: Event, tag: str | None) -> None:
         message_id = event["messageId"]
         if message_id not in self._open_messages:
             raise TEXT.not_to_go_on(event, message_id)
         if tag is not None:
-            check_opener(event, tag, self._openers_of_messages, message_id, "message")
+            check_opener(event, tag, self._openers.messages, message_id, "message")
 
     def _text_end(self, event: Event, tag: str | None) -> None:
         message_id = event["messageId"]
         if message_id not in self._open_messages:
             raise TEXT.not_to_end(event, message_id)
         if tag is not None:
-            check_opener(event, tag, self._openers_of_messages, message_id, "message")
+            check_opener(event, tag, self._openers.messages, message_id, "message")
         del self._open_messages[message_id]
 
     # -- tool calls ------------------------------------------------------------------------
@@ -227,28 +219,28 @@ class Verifier:
         call_id = event["toolCallId"]
         if call_id in self._open_tool_calls:
             raise TOOL.already_open(event, call_id)
-        opener = opener_of_call(event, tag, self._openers_of_messages, self._openers_of_tool_calls)
+        opener = opener_of_call(event, tag, self._openers.messages, self._openers.tool_calls)
         self._open_tool_calls[call_id] = None
-        self._openers_of_tool_calls.setdefault(call_id, opener)
+        self._openers.tool_calls.setdefault(call_id, opener)
 
     def _tool_args(self, event: Event, tag: str | None) -> None:
         call_id = event["toolCallId"]
         if call_id not in self._open_tool_calls:
             raise TOOL.not_to_go_on(event, call_id)
         if tag is not None:
-            check_opener(event, tag, self._openers_of_tool_calls, call_id, "tool call")
+            check_opener(event, tag, self._openers.tool_calls, call_id, "tool call")
 
     def _tool_end(self, event: Event, tag: str | None) -> None:
         call_id = event["toolCallId"]
         if call_id not in self._open_tool_calls:
             raise TOOL.not_to_end(event, call_id)
         if tag is not None:
-            check_opener(event, tag, self._openers_of_tool_calls, call_id, "tool call")
+            check_opener(event, tag, self._openers.tool_calls, call_id, "tool call")
         del self._open_tool_calls[call_id]
 
     def _tool_result(self, event: Event, tag: str | None) -> None:
         # The result makes a message, which from now on belongs to the agent that sends it.
-        self._openers_of_messages[event["messageId"]] = tag
+        self._openers.messages[event["messageId"]] = tag
 
     # -- reasoning and activities ----------------------------------------------------------
 
@@ -260,16 +252,16 @@ class Verifier:
         if message_id in open_ids:
             raise bracket.already_open(event, message_id)
         if tag is not None:
-            check_opener(event, tag, self._openers_of_reasoning, message_id, "reasoning message")
+            check_opener(event, tag, self._openers.reasoning, message_id, "reasoning message")
         open_ids[message_id] = None
-        self._openers_of_reasoning.setdefault(message_id, tag)
+        self._openers.reasoning.setdefault(message_id, tag)
 
     def _reasoning_goes_on(self, event: Event, tag: str | None) -> None:
         message_id = event["messageId"]
         if message_id not in self._open_reasoning:
             raise REASONING.not_to_go_on(event, message_id)
         if tag is not None:
-            check_opener(event, tag, self._openers_of_reasoning, message_id, "reasoning message")
+            check_opener(event, tag, self._openers.reasoning, message_id, "reasoning message")
         if event["type"] == t.REASONING_MESSAGE_END:
             del self._open_reasoning[message_id]
 
@@ -278,48 +270,38 @@ class Verifier:
         if message_id not in self._open_spans:
             raise SPAN.not_to_end(event, message_id)
         if tag is not None:
-            check_opener(event, tag, self._openers_of_reasoning, message_id, "reasoning message")
+            check_opener(event, tag, self._openers.reasoning, message_id, "reasoning message")
         del self._open_spans[message_id]
 
     def _encrypted_value(self, event: Event, tag: str | None) -> None:
         entity_id = event["entityId"]
         subtype = event["subtype"]
-        openers, noun = self._openers_of_reasoning, "reasoning message"
+        openers, noun = self._openers.reasoning, "reasoning message"
         if subtype == "tool-call":
-            openers, noun = self._openers_of_tool_calls, "tool call"
+            openers, noun = self._openers.tool_calls, "tool call"
         elif subtype == "message":
             # The subtype means text and reasoning messages alike.
             noun = "message"
-            if entity_id in self._openers_of_messages:
-                openers = self._openers_of_messages
+            if entity_id in self._openers.messages:
+                openers = self._openers.messages
         if tag is not None:
             check_opener(event, tag, openers, entity_id, noun)
 
     def _activity_snapshot(self, event: Event, tag: str | None) -> None:
         # A snapshot that does not replace leaves the activity, and its opener, as they are.
         if event.get("replace") is False:
-            self._openers_of_activities.setdefault(event["messageId"], tag)
+            self._openers.activities.setdefault(event["messageId"], tag)
         else:
-            self._openers_of_activities[event["messageId"]] = tag
+            self._openers.activities[event["messageId"]] = tag
 
     def _activity_delta(self, event: Event, tag: str | None) -> None:
         if tag is not None:
-            check_opener(event, tag, self._openers_of_activities, event["messageId"], "activity")
+            check_opener(event, tag, self._openers.activities, event["messageId"], "activity")
 
     def _messages_snapshot(self, event: Event, tag: str | None) -> None:
         messages = event.get("messages")
         check_message_tags(messages)
-        self._record_openers(messages, replace=True)
-
-    def _record_openers(self, messages: object, *, replace: bool) -> None:
-        record_openers(
-            messages,
-            of_messages=self._openers_of_messages,
-            of_reasoning=self._openers_of_reasoning,
-            of_activities=self._openers_of_activities,
-            of_tool_calls=self._openers_of_tool_calls,
-            replace=replace,
-        )
+        record_openers(messages, self._openers, replace=True)
 
     # -- steps -----------------------------------------------------------------------------
 

@@ -40,11 +40,12 @@ def send_whole(response: Response, *, is_head: bool) -> ContentSteps:
 
     :param is_head: whether the request was HEAD.
     """
-    headers = response.headers.remove("content-length")
-    if may_have_content(response.status):
-        headers = headers.set("content-length", str(len(response.body)))
-    yield SendHead(response.status, headers.raw)
-    if response.body and may_have_content(response.status, is_head=is_head):
+    fields = [field for field in response.headers.raw if field[0] != "content-length"]
+    may_be_sent = may_have_content(response.status)
+    if may_be_sent:
+        fields.append(("content-length", str(len(response.body))))
+    yield SendHead(response.status, tuple(fields))
+    if response.body and may_be_sent and not is_head:
         yield SendBytes(response.body)
     return True
 

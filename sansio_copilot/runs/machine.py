@@ -31,7 +31,6 @@ that is missing in the table would break what the rest relies on.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Generator
 from typing import Any
@@ -40,7 +39,7 @@ import attrs
 
 from ..agents.protocols import call_agent
 from ..calls import Call
-from ..errors import LocalProtocolError, StoreUnavailable, sole_cause, text_of
+from ..errors import LocalProtocolError, StoreUnavailable
 from ..events import EventError
 from ..metrics import counted
 from ..stores import calls
@@ -51,8 +50,6 @@ from .farewell import count, farewell
 from .outage import LAST_SECONDS, Outage
 from .parts import RunParts
 from .states import CALLS, RunState
-
-logger = logging.getLogger(__name__)
 
 _HELD_BYTES = 64 * 1024
 _STORING = CALLS["stored"]
@@ -105,7 +102,8 @@ class Run(RunParts):
 
         :param now: seconds since the epoch, here and below.
         """
-        self._expect("start")
+        if self.state is not RunState.IDLE:
+            self._expect("start")
         self.lifeline.started(now)
         if self.metrics is not None:
             self.metrics.run_started()
@@ -123,12 +121,7 @@ class Run(RunParts):
             if self.tap is not None:
                 self.tap(frames, now)
         if recorder.error is not None:
-            logger.error(
-                "agent %r broke a rule of AG-UI, its run ends: %s",
-                self.context.agent_id,
-                recorder.error,
-            )
-            self.lifeline.error = recorder.error
+            self.lifeline.broke_rule(recorder.error)
             told = recorder.teller.told(EventError(recorder.error), recorder.error)
             return self._close(now, RunOver("cancel"), error=told)
         if self._outage is not None:
@@ -137,8 +130,7 @@ class Run(RunParts):
             return self._pull(now)
         if (
             now - self._appended_at < self.batch_seconds
-            # Readers go on as soon as they see the end of a run, and an event behind it takes it
-            # back.
+            # Readers go on at the end of a run, which an event behind it takes back.
             and not recorder.terminal
             and not self._ended
             and self._held_bytes < _HELD_BYTES
@@ -151,18 +143,9 @@ class Run(RunParts):
         self._expect("agent_ended")
         if error is None:
             if not self.recorder.terminal:
-                self.lifeline.error = "The agent ended without RUN_FINISHED or RUN_ERROR"
-                logger.error(
-                    "agent %r ended without RUN_FINISHED or RUN_ERROR: run %r of thread %r ends "
-                    "with RUN_ERROR",
-                    self.context.agent_id,
-                    self.key.run_id,
-                    self.key.thread_id,
-                )
+                self.lifeline.broke_off()
             return self._close(now, RunOver("done"))
-        logger.error("agent %r failed", self.context.agent_id, exc_info=error)
-        error = sole_cause(error)
-        said = self.lifeline.error = text_of(error) or type(error).__name__
+        error, said = self.lifeline.agent_failed(error)
         told = self.recorder.teller.told(error, said)
         return self._close(now, RunOver("done"), error=told)
 
@@ -241,7 +224,7 @@ class Run(RunParts):
         if self.state is not RunState.PULLING:
             self._abandoned = True
             return None
-        logger.info("run %r is stopped, because nobody follows it", self.key.run_id)
+        self.lifeline.left_alone()
         return self._close(now, RunOver("cancel"), stop_requested=True)
 
     def stored(self, outcome: Any, now: float) -> RunAction:
@@ -284,17 +267,12 @@ class Run(RunParts):
             return self._wait(pause, now)
         if self.state is not RunState.CLOSING:
             return self._fail(error, now)
-        self._log_failure(error)
+        self.lifeline.store_failed(self._method, error, closing=True)
         if not self._tried_twice:
             self._tried_twice = True
             assert self._closing is not None, "that is what failed"
             return self._closing
-        logger.error(
-            "run %r could not be closed: thread %r stays busy, and its readers wait, until the "
-            "run's lease runs out",
-            self.key.run_id,
-            self.key.thread_id,
-        )
+        self.lifeline.stays_open()
         return self._over(self._fate, now)
 
     def farewell(self) -> Generator[Call, Any, None]:
@@ -310,16 +288,9 @@ class Run(RunParts):
     def _next_pause(self, error: BaseException, now: float) -> float | None:
         """Seconds to wait for a store that is unavailable; None if it has been for too long."""
         if self._outage is None:
-            # A call that was given up has taken its time already.
-            lasted = self.store_seconds if isinstance(error, TimeoutError) else 0.0
-            self._outage = Outage(now + self.outage_seconds - lasted)
-            logger.warning(
-                "the thread store is unavailable, run %r waits for it: %s",
-                self.key.run_id,
-                text_of(error),
-            )
-        self._outage.until = min(self._outage.until, self._last_moment)
-        return self._outage.next_pause(now)
+            self._outage = Outage.begun(error, now, self.outage_seconds, self.store_seconds)
+            self.lifeline.waits_for_store(error)
+        return self._outage.next_pause(now, self._last_moment)
 
     def _wait(self, pause: float, now: float) -> RunAction:
         """Go on while the store is unavailable, after a call that has failed."""
@@ -338,14 +309,9 @@ class Run(RunParts):
         return PullEvent(self.patience if self.recorder.terminal else None, pause)
 
     def _fail(self, error: BaseException, now: float) -> RunAction:
-        self._log_failure(error)
-        self.lifeline.error = f"The thread store failed: {text_of(error)}"
+        self.lifeline.store_failed(self._method, error)
         self._take_back()
         return self._close(now, RunOver("cancel"), error="The thread store failed")
-
-    def _log_failure(self, error: BaseException) -> None:
-        assert self._method is not None, "a store call is in progress"
-        logger.error("%s failed in run %r", self._method.name, self.key.run_id, exc_info=error)
 
     def _expect(self, call: str) -> None:
         if self.state not in CALLS[call]:

@@ -10,6 +10,8 @@ up.
 
 from __future__ import annotations
 
+import math
+
 import attrs
 
 _FIRST_PAUSE = 0.05
@@ -28,11 +30,22 @@ class Outage:
     until: float
     pause: float = _FIRST_PAUSE
 
-    def next_pause(self, now: float) -> float | None:
+    @classmethod
+    def begun(cls, error: BaseException, now: float, seconds: float, call_seconds: float) -> Outage:
+        """The outage that begins with ``error``.
+
+        :param now: seconds since the epoch.
+        :param seconds: after so many seconds the run gives up.
+        :param call_seconds: a call that was given up has taken so many of them already.
+        """
+        return cls(now + seconds - (call_seconds if isinstance(error, TimeoutError) else 0.0))
+
+    def next_pause(self, now: float, last_moment: float = math.inf) -> float | None:
         """Seconds to wait before the next try; None to give up.
 
         :param now: seconds since the epoch.
+        :param last_moment: the time when to give up at the latest.
         """
         pause = self.pause
         self.pause = min(2 * pause, _LONGEST_PAUSE)
-        return pause if now + pause <= self.until else None
+        return pause if now + pause <= min(self.until, last_moment) else None

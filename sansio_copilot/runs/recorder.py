@@ -34,7 +34,6 @@ from typing import Any
 from .. import json_codec
 from ..agents.disclosure import TELLS_ALL, Teller
 from ..agents.protocols import event_dict
-from ..errors import shorten
 from ..events import (
     ChunkExpander,
     Compactor,
@@ -48,14 +47,13 @@ from ..events import (
 )
 from ..events.chunks import CHUNKS
 from ..events.finalize import closing_events
-from ..events.normalize import nearest_type
-from ..events.patch import DEFAULT_PATCH_BYTES, MAX_DEPTH, PatchBudget
+from ..events.patch import DEFAULT_PATCH_BYTES, PatchBudget
 from ..events.thinking import THINKING
 from ..events.types import Event
-from ..events.values import measure
 from ..sse import FRAME, NUMBERED_FRAME, frame_data
 from ..stores.protocol import Orphan, RunKey, RunResult
 from . import waits
+from .advice import MADE, Advice
 from .continuation import DELTAS, Continuation
 from .report import sum_up
 from .result import compacted_result, messages_of
@@ -71,11 +69,6 @@ _REPEATED_INPUT_BYTES = 64 * 1024
 # These events are incomplete until the runtime fills in what only it knows.
 _COMPLETED = frozenset({"RUN_STARTED", "RUN_FINISHED"})
 _TERMINAL = frozenset({"RUN_FINISHED", "RUN_ERROR"})
-# A client sends back what these events build in the body of the next run, so that it has to fit.
-_MADE = frozenset({"STATE_SNAPSHOT", "STATE_DELTA", "ACTIVITY_DELTA", "MESSAGES_SNAPSHOT"})
-
-_UNKNOWN_TYPES = 8  # unknown types of events that are logged for a run
-_LONGEST_TYPE = 64  # characters of one that are logged
 
 
 class RunRecorder:
@@ -95,9 +88,9 @@ class RunRecorder:
     """
 
     __slots__ = (
-        *("_compactor", "_expander", "_folder", "_going", "_input", "_input_bytes"),
+        *("_advice", "_compactor", "_expander", "_folder", "_going", "_input", "_input_bytes"),
         *("_key", "_known", "_patch_bytes", "_raw_events", "_result_due", "_results"),
-        *("_token", "_unknown_types", "_upgrader", "_verifier", "_verify", "_waits", "_warned"),
+        *("_token", "_upgrader", "_verifier", "_verify", "_waits"),
         *("error", "events", "failure", "has_failed", "result", "size", "teller"),
         *("terminal", "usage"),
     )
@@ -128,8 +121,7 @@ class RunRecorder:
         self._begin(messages_of(input))
         self._waits = Waits()
         self._going: Continuation | None = None
-        self._warned = False
-        self._unknown_types: set[str] = set()
+        self._advice = Advice(key.run_id, teller.agent_id)
         self._results = 0
         self._result_due = 0
         self._input_bytes = _REPEATED_INPUT_BYTES
@@ -200,7 +192,7 @@ class RunRecorder:
                     self._going = Continuation.of(normal, written, message, history)
             else:
                 # The event is dropped, as in the reference, because a client could not read it.
-                self._warn_of_type(fields["type"])
+                self._advice.unknown(fields["type"])
         except (TypeError, ValueError, RecursionError) as error:
             # The error is an EventError, or pydantic's, if a model has no form in JSON.
             self.error = str(error)
@@ -318,44 +310,10 @@ class RunRecorder:
         elif type_ == "RUN_STARTED":
             self.terminal = False
             self._input_bytes -= len(frame)
-        elif type_ in _MADE:
-            self._warn(event, frame)
+        elif type_ in MADE:
+            refused = self._compactor.refused or self._folder.refused
+            self._advice.look_at(event, frame, refused)
         return frame
-
-    def _warn(self, event: dict[str, Any], frame: bytes) -> None:
-        """Tell the agent's developer, once for a run, that what it builds cannot be used."""
-        if self._warned:
-            return
-        refused = self._compactor.refused or self._folder.refused
-        if refused is not None:
-            self._warned = True
-            logger.warning("run %r: %s: %s", self._key.run_id, event["type"], refused)
-        # A value with fewer brackets than that cannot be too deep, and need not be walked.
-        elif frame.count(b"{") + frame.count(b"[") >= MAX_DEPTH:
-            _, levels = measure(event.get("snapshot", event.get("messages")))
-            if levels >= MAX_DEPTH:
-                self._warned = True
-                logger.warning(
-                    "run %r: a %s is nested deeper than %d levels: the next run, whose body has "
-                    "it, will be answered 400",
-                    self._key.run_id,
-                    event["type"],
-                    MAX_DEPTH - 1,
-                )
-
-    def _warn_of_type(self, type_: str) -> None:
-        """Tell the agent's developer of an unknown type, once for each of the first few."""
-        unknown = shorten(type_, _LONGEST_TYPE)
-        if unknown in self._unknown_types or len(self._unknown_types) >= _UNKNOWN_TYPES:
-            return
-        self._unknown_types.add(unknown)
-        nearest = nearest_type(unknown)
-        logger.warning(
-            "agent %r: events of unknown type %r are dropped%s",
-            self.teller.agent_id,
-            unknown,
-            "" if nearest is None else f"; did it mean {nearest!r}?",
-        )
 
     def _tell(self, failure: dict[str, Any]) -> None:
         """Put the text that clients are told into a RUN_ERROR of the agent's own."""

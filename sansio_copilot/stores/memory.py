@@ -154,9 +154,17 @@ class MemoryStore:
             else:
                 superseded = live
                 thread.superseded.append(live)
+        self._last_seq += 1
+        # The thread's own copy of its id, because the request's may be long.
+        key = RunKey(thread.thread_id, self._last_seq, request.run_id)
         stream = Stream()
-        run = self._begin(thread, request, stream)
-        opened = RunOpened(run.key, Cursor((stream,)), _known(request, thread))
+        run = thread.live = self._open[key] = KeptRun(key, request.agent_id, stream)
+        run.fixed = RUN_BYTES + getsizeof(request.run_id) + getsizeof(request.agent_id)
+        room.measure(run)
+        room.idle.pop(thread_id, None)
+        room.evict()
+        known = _known(request, thread) if thread.message_ids else _NONE
+        opened = RunOpened(key, Cursor((stream,)), known)
         # Last, because the owner may close its run, and so call back, before this returns.
         if superseded is not None:
             self._signal(superseded, Signal.STOP)
@@ -362,17 +370,6 @@ class MemoryStore:
         return thread if thread is not None and thread.owner == owner else None
 
     # Runs that begin and end
-
-    def _begin(self, thread: KeptThread, request: RunRequest, stream: Stream) -> KeptRun:
-        self._last_seq += 1
-        # The thread's own copy of its id, because the request's may be long.
-        key = RunKey(thread.thread_id, self._last_seq, request.run_id)
-        run = thread.live = self._open[key] = KeptRun(key, request.agent_id, stream)
-        run.fixed = RUN_BYTES + getsizeof(request.run_id) + getsizeof(request.agent_id)
-        self._room.measure(run)
-        self._room.idle.pop(thread.thread_id, None)
-        self._room.evict()
-        return run
 
     def _signal(self, run: KeptRun, signal: Signal) -> None:
         run.signal = signal

@@ -107,10 +107,11 @@ class Room:
 
     def settle(self, thread: KeptThread) -> None:
         """File a thread without an open run as the most recently used, or drop an empty one."""
-        if not thread.open_runs:
+        if thread.live is None and not thread.superseded:
             if thread.history:
+                # The thread is not among them, because it has had an open run.
                 self.idle[thread.thread_id] = thread
-                self.use(thread)
+                thread.used = self.uses
             else:
                 self.remove(thread)
         self.evict()
