@@ -61,8 +61,7 @@ def unlike(expected: str, value: object) -> Misfit:
     return Misfit(expected, f"got {type(value).__name__}")
 
 
-def string(value: Any) -> Any:
-    """The converter of texts, which is public because most members are texts."""
+def _string(value: Any) -> Any:
     if isinstance(value, str):
         return value
     raise unlike("a string", value)
@@ -125,18 +124,18 @@ def _timestamp(value: Any) -> Any:
 def _code(value: Any) -> Any:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    return string(value)
+    return _string(value)
 
 
 def _arguments(value: Any) -> Any:
     if isinstance(value, dict):
         with suppress(TypeError, ValueError):
             return json_codec.encode(value).decode()
-    return string(value)
+    return _string(value)
 
 
 ATOMS: Final[dict[str, Converter]] = {
-    "string": string,
+    "string": _string,
     "boolean": _boolean,
     "object": _object,
     "pointer": _pointer,
@@ -148,6 +147,18 @@ ATOMS: Final[dict[str, Converter]] = {
 }
 # These members mean more than their type says, wherever the schema has them as a string.
 NAMED: Final[dict[str, Converter]] = {"code": _code, "arguments": _arguments}
+_TEXT: Final = frozenset({str})
+_JSON: Final = frozenset({str, int, float, bool, dict, list})
+AS_THEY_ARE: Final[dict[Converter, frozenset[type]]] = {
+    _string: _TEXT,
+    _code: _TEXT,
+    _arguments: _TEXT,
+    _boolean: frozenset({bool}),
+    _object: frozenset({dict}),
+    _anything: _JSON,
+    _value: _JSON - {float},
+}
+"""The types of values that a converter returns as they are, so that it need not be called."""
 
 
 def choice(values: tuple[str, ...]) -> Converter:

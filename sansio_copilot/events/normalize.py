@@ -27,7 +27,7 @@ import difflib
 import re
 from typing import Any, Final
 
-from .converters import ABSENT, ATOMS, NAMED, Converter, Misfit, choice, string, unlike
+from .converters import ABSENT, AS_THEY_ARE, ATOMS, NAMED, Converter, Misfit, choice, unlike
 from .schema import Atom, Choice, ListOf, Record, Tagged, TextOrList, Type, read_by_both
 from .types import Event, EventError
 from .values import copy_json
@@ -45,13 +45,18 @@ _DEFAULTS: Final[dict[str, dict[str, Any]]] = {
 _ADDED_LATER: Final = {"RunFinishedEvent": frozenset({"threadId", "runId"})}
 
 
+_as_they_are = dict(AS_THEY_ARE)
+
 # -- types that consist of others ----------------------------------------------------------
 
 
 class _RecordConverter:
     """The converter of one kind of object."""
 
-    __slots__ = ("_closed", "_defaults", "_fields", "_optional", "_required", "_said", "_snake")
+    __slots__ = (
+        *("_as_they_are", "_closed", "_defaults", "_fields", "_optional", "_required", "_said"),
+        "_snake",
+    )
 
     def __init__(self, record: Record) -> None:
         later = _ADDED_LATER.get(record.name, frozenset())
@@ -69,6 +74,11 @@ class _RecordConverter:
                 if len(type_.values) == 1 and name in record.required:
                     self._defaults[name] = type_.values[0]
                     said_by_itself.add(name)
+        self._as_they_are = {
+            name: types
+            for name, field in self._fields.items()
+            if (types := _as_they_are.get(field)) is not None
+        }
         self._required = tuple(
             name
             for name in record.fields
@@ -83,12 +93,13 @@ class _RecordConverter:
         if not isinstance(value, dict):
             raise unlike("a dict", value)
         changed: dict[str, Any] | None = None
-        fields = self._fields
+        fields, as_they_are = self._fields, self._as_they_are
         for name, item in value.items():
-            field = fields.get(name)
-            if type(item) is str and (field is string or (name, item) in self._said):
+            type_ = type(item)
+            if type_ in as_they_are.get(name, ()) or (type_ is str and (name, item) in self._said):
                 # The member is as it should be, as nearly all are, so nothing has to be put right.
                 continue
+            field = fields.get(name)
             if field is None:
                 if name in self._snake and item is not None:
                     raise self._missing(self._snake[name], value)
@@ -210,6 +221,7 @@ def _text_or_list(parts: ListOf) -> Converter:
             return convert_parts(value)
         raise unlike("a string or a list", value)
 
+    _as_they_are[convert] = frozenset({str})
     return convert
 
 
@@ -239,6 +251,7 @@ def _lowered(parts: ListOf) -> Converter:
             return "".join(part["text"] for part in convert_parts(value) if part["type"] == "text")
         raise unlike("a string or a list of parts", value)
 
+    _as_they_are[convert] = frozenset({str})
     return convert
 
 
