@@ -19,6 +19,7 @@ from sys import intern
 from typing import Final, TypeAlias
 
 import h11
+from msgspec import Struct
 
 from sansio_copilot import Headers, Request
 from sansio_copilot.http.messages import may_have_content
@@ -81,21 +82,18 @@ def recognise(data: bytearray, searched: int, limit: int) -> tuple[Request, int,
     return None
 
 
-class PlainResponse:
+class PlainResponse(Struct, eq=False):
     """Frames the response to a plain request, with the same bytes that h11 would send.
 
     :param is_head: whether the request is HEAD, whose response never has content, whatever its
         fields say (RFC 9110 section 9.3.2).
     """
 
-    __slots__ = ("_is_chunked", "_is_head", "has_begun", "may_be_followed")
-
-    def __init__(self, is_head: bool) -> None:
-        self._is_head = is_head
-        self._is_chunked = False
-        self.has_begun = False
-        self.may_be_followed = False
-        """Whether the connection may serve another request after this response."""
+    is_head: bool
+    is_chunked: bool = False
+    has_begun: bool = False
+    may_be_followed: bool = False
+    """Whether the connection may serve another request after this response."""
 
     def head(self, status: int, fields: Fields, *, close: bool) -> Iterable[bytes]:
         """Frame the status line and the fields (RFC 9112 sections 4 and 5).
@@ -106,19 +104,19 @@ class PlainResponse:
         """
         self.has_begun = True
         before, after, is_chunked, self.may_be_followed = _head(status, fields, close)
-        self._is_chunked = is_chunked and not self._is_head
+        self.is_chunked = is_chunked and not self.is_head
         return (before, messages.date(), after)
 
     def data(self, data: bytes) -> Iterable[bytes]:
         """Frame a piece of the content."""
-        if self._is_chunked:
+        if self.is_chunked:
             # An empty piece is left out, because an empty chunk would end the content.
             return (b"%x\r\n" % len(data), data, b"\r\n") if data else ()
         return (data,)
 
     def end(self) -> Iterable[bytes]:
         """Frame the end of the content."""
-        return (b"0\r\n\r\n",) if self._is_chunked else ()
+        return (b"0\r\n\r\n",) if self.is_chunked else ()
 
 
 @lru_cache(maxsize=256)

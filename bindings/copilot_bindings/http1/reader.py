@@ -112,7 +112,7 @@ class RequestReader:
             return self._read_head_by_h11()
         request, length, end = found
         del self.input.unread[:end]
-        self.body = PlainBody(self.input, length)
+        self.body = PlainBody(self.input, length, length)
         self.is_head = request.method == "HEAD"
         self._response = PlainResponse(self.is_head)
         return request

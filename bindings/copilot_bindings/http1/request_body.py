@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Protocol
 
 import h11
+from msgspec import Struct
 
 from sansio_copilot import RemoteProtocolError
 
@@ -102,15 +103,12 @@ class RequestBody(Protocol):
         ...
 
 
-class PlainBody:
-    """So many bytes."""
+class PlainBody(Struct, eq=False):
+    """So many bytes of the input, of which some are left."""
 
-    __slots__ = ("_input", "_length", "left")
-
-    def __init__(self, input: Input, length: int) -> None:
-        self._input = input
-        self._length = length
-        self.left: int | None = length
+    input: Input
+    length: int
+    left: int | None
 
     @property
     def has_more(self) -> bool:
@@ -135,14 +133,14 @@ class PlainBody:
         left = self.left
         if not left:
             return b""
-        if self._input.unread:
-            data = self._input.take(left)
+        if self.input.unread:
+            data = self.input.take(left)
             self.left = left - len(data)
             return data
-        if self._input.eof:
+        if self.input.eof:
             raise RemoteProtocolError(
                 "peer closed connection without sending complete message body "
-                f"(received {self._length - left} bytes, expected {self._length})"
+                f"(received {self.length - left} bytes, expected {self.length})"
             )
         return None
 
