@@ -128,8 +128,6 @@ def from_base_path(path: str, root: str, base_path: str | None) -> str:
 
 def decode_component(segment: str) -> str | None:
     """ECMA-262 ``decodeURIComponent``, None where that throws."""
-    if "%" not in segment:
-        return segment
     if _BAD_ESCAPE.search(segment):
         return None
     try:

@@ -151,6 +151,7 @@ def test_those_of_a_class_of_the_application_stay_so() -> None:
 
     request = Authenticated("POST", "/x", login="u")
     assert request.with_body(b"body") == Authenticated("POST", "/x", body=b"body", login="u")
+    assert request.with_body(b"body").outlived() == request
     response = Traced(trace="t")
     assert response.with_headers(Headers({"a": "1"})) == Traced(200, {"a": "1"}, trace="t")
 

@@ -146,6 +146,36 @@ class TestFrames:
         [event] = events_of(frame)
         assert event["delta"] == text
 
+    def test_thinking_becomes_reasoning_whose_ids_are_those_of_no_other_run(self) -> None:
+        thought = [
+            {"type": "THINKING_START"},
+            {"type": "THINKING_TEXT_MESSAGE_START"},
+            {"type": "THINKING_TEXT_MESSAGE_CONTENT", "delta": "hm"},
+            {"type": "THINKING_TEXT_MESSAGE_END"},
+            {"type": "THINKING_END"},
+        ]
+        run = started()
+        once = events_of(record_all(run, [*thought, FINISHED]))
+        again = events_of(record_all(run, [STARTED, *thought, FINISHED]))
+        assert [event["type"] for event in once] == [
+            "REASONING_START",
+            "REASONING_MESSAGE_START",
+            "REASONING_MESSAGE_CONTENT",
+            "REASONING_MESSAGE_END",
+            "REASONING_END",
+            "RUN_FINISHED",
+        ]
+        ids = {event["messageId"] for event in once + again if "messageId" in event}
+        assert ids == {f"{KEY.token}-reasoning-{number}" for number in range(1, 5)}
+
+    @pytest.mark.parametrize("before", [[], [STARTED, FINISHED]])
+    def test_nobody_thinks_outside_of_a_run(self, before: list[Any]) -> None:
+        run = RunRecorder(KEY, INPUT)
+        record_all(run, before)
+        assert run.record({"type": "THINKING_START"}, 1.0) == b""
+        assert run.error is not None
+        assert "RUN_STARTED" in run.error
+
     def test_a_lone_surrogate_goes_out_as_its_escape(self) -> None:
         run = started()
         record_all(run, TEXT[:1])
