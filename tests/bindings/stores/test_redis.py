@@ -174,7 +174,7 @@ class TestRedisStore(SharedStoreTests):
         engine = store.store._engine()
         run = store.opened("t")
         call = (run.key, 0, b"", result_of(run.key, "1"))
-        engine.submit(first_of(engine.runs.close(*call))).result()
+        engine.write(first_of(engine.runs.close(*call))).result()
         assert store.listed(ThreadQuery()) == []
         # The call is made again, because its answer was lost.
         store.close_run(*call)
@@ -185,9 +185,9 @@ class TestRedisStore(SharedStoreTests):
         engine = here.store._engine()
         here.ended("t", "1")
         deleting = threads.delete(engine.runs, "t", None)
-        replies = engine.submit(first_of(deleting)).result()
+        replies = engine.write(first_of(deleting)).result()
         there.ended("t", "2")
-        engine.submit(rest_of(deleting, replies)).result()
+        engine.write(rest_of(deleting, replies)).result()
         assert [record.thread_id for record in here.listed(ThreadQuery())] == ["t"]
         here.delete_thread("t")
         with self.server.client() as client:
@@ -197,7 +197,7 @@ class TestRedisStore(SharedStoreTests):
         store = self.process(retention=Retention(max_threads=1))
         engine = store.store._engine()
         store.ended("gone", "1", ended_at=1.0)
-        engine.submit(first_of(threads.delete(engine.runs, "gone", None))).result()
+        engine.write(first_of(threads.delete(engine.runs, "gone", None))).result()
         store.ended("t", "1", ended_at=2.0)
         while store.tidy():
             pass
@@ -212,7 +212,7 @@ class TestRedisStore(SharedStoreTests):
         told = Told()
         run = store.opened()
         store.watch_run(run.key, told)
-        channel = engine.names.run_channel(engine.names.thread("t"), run.key.seq)
+        channel = engine.place.run_channel(engine.names.thread("t"), run.key.seq)
         for data in (b"a1220:id: 1.abc.0\ndata: {}\n\n", b"s100", b"e100", b"g", b"look"):
             engine.listener._hear(None, channel.encode(), data)
         assert told.signals == []

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import takewhile
 from typing import Any
-
-import attrs
 
 from sansio_copilot.sse import EventId, behind_frame, run_token
 from sansio_copilot.stores.places import cursor_behind, place_at
 from sansio_copilot.stores.protocol import (
     Batch,
-    LogGone,
     OwnedThreads,
     ThreadOwner,
     ThreadPage,
@@ -20,6 +18,8 @@ from sansio_copilot.stores.protocol import (
 )
 
 from ..cursors import Cursor
+from ..pages import Found, batch_of
+from ..pages import read as read_pages
 from ..pipeline import Steps
 from ..texts import from_bytes, number_of, owner_from_bytes, owner_to_bytes, to_bytes
 
@@ -27,23 +27,14 @@ from ..texts import from_bytes, number_of, owner_from_bytes, owner_to_bytes, to_
 _RUNS_AT_ONCE = 128
 
 
-@attrs.frozen
-class Found:
-    """What was read, and why it is not more.
-
-    :param lost: the run whose owner has died, and of which there is nothing more for now.
-    :param ahead: pages behind it that were read with it.
-    """
-
-    batch: Batch | LogGone
-    lost: int | None = None
-    ahead: tuple[Batch, ...] = ()
+def history_cursor(schema: str, thread_id: str, owner: str | None) -> Steps[Cursor]:
+    """Where the compacted frames of a thread's ended runs begin."""
+    parts = yield from _parts(schema, thread_id, owner)
+    return Cursor(0, tuple([part for part in parts if part > 0]))
 
 
-def open_cursor(
-    schema: str, thread_id: str, after: str | None, owner: str | None, *, with_open: bool = True
-) -> Steps[Cursor]:
-    """See :meth:`.ThreadStore.open_cursor`."""
+def _parts(schema: str, thread_id: str, owner: str | None) -> Steps[tuple[int, ...]]:
+    """The runs of a thread, as a cursor has them."""
     # The runs come as one text, because the client takes its time for each row.
     (((runs,),),) = yield [
         (
@@ -55,9 +46,12 @@ def open_cursor(
             0,
         )
     ]
-    parts = tuple(map(int, (runs or "").split()))
-    if not with_open:
-        parts = tuple([part for part in parts if part > 0])
+    return tuple(map(int, (runs or "").split()))
+
+
+def open_cursor(schema: str, thread_id: str, after: str | None, owner: str | None) -> Steps[Cursor]:
+    """See :meth:`.ThreadStore.open_cursor`."""
+    parts = yield from _parts(schema, thread_id, owner)
     event_id = None if after is None else EventId.parse(after)
     if after is None or event_id is None:
         return Cursor(0, parts)
@@ -89,31 +83,10 @@ def _behind(schema: str, run: int, event_id: EventId, after: str) -> Steps[int |
 
 
 def read(schema: str, cursor: Cursor, max_bytes: int, pages: int = 1) -> Steps[Found]:
-    """Read on from ``cursor``; see :meth:`.Log.read`.
-
-    :param pages: how many pages of history to read at once.
-    """
-    chunks: list[bytes] = []
-    room = max_bytes
-    while (part := cursor.part) is not None and room > 0:
-        if part > 0:
-            batches = yield from _read_history(schema, cursor, room, pages)
-            if batches is None:
-                return Found(_batch(chunks, cursor) if chunks else LogGone())
-            if len(batches) > 1:
-                return Found(batches[0], ahead=tuple(batches[1:]))
-            chunks.append(batches[0].data)
-            cursor = batches[0].cursor
-            pages = 1
-        else:
-            found = yield from _read_raw(schema, cursor, room, chunks)
-            if isinstance(found, Found):
-                return found
-            if found is None:
-                return Found(_batch(chunks, cursor) if chunks else LogGone())
-            cursor = found
-        room = max_bytes - sum(map(len, chunks))
-    return Found(_batch(chunks, cursor))
+    """Read on from ``cursor``; see :func:`.pages.read`."""
+    return read_pages(
+        cursor, max_bytes, pages, partial(_read_history, schema), partial(_read_raw, schema)
+    )
 
 
 def _read_history(schema: str, cursor: Cursor, room: int, pages: int) -> Steps[list[Batch] | None]:
@@ -168,16 +141,11 @@ def _read_raw(
     if data and len(data) == room:
         return behind
     if state == 0:
-        return Found(_batch(chunks, behind), run if is_lost and not chunks else None)
+        return Found(batch_of(chunks, behind), run if is_lost and not chunks else None)
     if behind.offset < size:
         # Its frames have gone.
         return behind if data else None
     return cursor.at(cursor.index + 1)
-
-
-def _batch(chunks: list[bytes], cursor: Cursor) -> Batch:
-    data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-    return Batch(data, cursor, cursor.part is None)
 
 
 # Threads

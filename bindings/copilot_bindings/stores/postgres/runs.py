@@ -215,6 +215,10 @@ class Runs:
         (((claimed,),),) = yield [(statement, (run, HANDED), 0)]
         return (yield from self.orphan(run)) if claimed else None
 
+    def adopted(self, cursor: Cursor, lost: int) -> Steps[Orphan | None]:
+        """A run that was read, if it has lost its owner."""
+        return self.claim(lost)
+
     def orphans(self, limit: int) -> Steps[list[Orphan]]:
         """See :meth:`.ThreadStore.orphans`."""
         (rows,) = yield [

@@ -23,56 +23,32 @@ fork of the process that has made it.
 from __future__ import annotations
 
 import contextlib
-import logging
 import re
 import uuid
-from collections.abc import Mapping
 from concurrent.futures import Future
 from datetime import timedelta
 from typing import Any, Literal, TypeVar
 
 import attrs
 import psycopg
-from msgspec import structs
 from psycopg.conninfo import conninfo_to_dict
 
-from sansio_copilot.stores.protocol import (
-    EVERY_THREAD,
-    Batch,
-    Cancel,
-    Kind,
-    LogGone,
-    Notify,
-    NotifyOwner,
-    Opened,
-    Orphan,
-    OwnedThreads,
-    RunKey,
-    RunRequest,
-    RunResult,
-    Signal,
-    ThreadOwner,
-    ThreadPage,
-    ThreadQuery,
-    ThreadRecord,
-    nothing_to_cancel,
-)
+from sansio_copilot.stores.protocol import RunKey
 
 from ..ahead import Ahead
-from ..cursors import Cursor, Whole
+from ..cursors import Cursor
 from ..engines import Engines, Evictions, Tidying
 from ..errors import StoreError
 from ..owners import OwnedRuns
 from ..pipeline import Pipeline, Steps
+from ..remote import Changes, Reads, RemoteStore
 from ..retention import Retention
-from ..tails import Tails, followed
+from ..tails import Tails
 from . import reads, threads
 from .link import Link, connect, translated
 from .listener import Listener
 from .runs import Runs
 from .schema import NewerSchemaError, migrate
-
-logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -82,9 +58,12 @@ _CLOSE_SECONDS = 5.0
 class _Engine:
     """What one process has of a server: its connections, its threads and the tails."""
 
+    reads: Reads[str] = reads
+    changes: Changes[str, Runs] = threads
+
     def __init__(self, store: PostgresStore, evictions: Evictions) -> None:
         self._prepare(store)
-        self.schema = store.schema
+        self.place = store.schema
         self.tails = Tails(on_follow=self._followed)
         self.ahead = Ahead()
         self.owned = OwnedRuns[int]()
@@ -126,6 +105,12 @@ class _Engine:
     def tidy(self) -> Future[bool]:
         return self.read(threads.tidy(self.runs, self._evictions))
 
+    def name_of(self, cursor: Cursor, run: int) -> int:
+        return run
+
+    def own_name(self, key: RunKey) -> int:
+        return key.seq
+
     def _followed(self) -> None:
         self.listener.wake()
 
@@ -152,7 +137,7 @@ def _schema(instance: object, attribute: attrs.Attribute[Any], value: object) ->
 
 
 @attrs.define(eq=False, on_setattr=attrs.setters.frozen)
-class PostgresStore:
+class PostgresStore(RemoteStore[_Engine]):
     """Threads in PostgreSQL (14 or later).
 
     :param url: of the database, as libpq takes it.
@@ -179,8 +164,6 @@ class PostgresStore:
     _engines: Engines[_Engine] = attrs.field(factory=Engines, init=False, repr=False)
     _evictions: Evictions = attrs.field(factory=Evictions, init=False, repr=False)
 
-    blocking = False
-
     def __attrs_post_init__(self) -> None:
         try:
             conninfo_to_dict(self.url)
@@ -204,14 +187,6 @@ class PostgresStore:
         """
         self._engine()
 
-    def close(self) -> None:
-        """Finish what was begun, and end the connections. A later call makes new ones."""
-        engine = self._engines.take()
-        if engine is None:
-            return
-        if not engine.close():
-            logger.warning("%s: left threads that do not end", self.shown)
-
     def check(self) -> Future[None]:
         """Find out whether the server takes what is written.
 
@@ -220,157 +195,9 @@ class PostgresStore:
         engine = self._engine()
 
         def steps() -> Steps[None]:
-            yield [(f"UPDATE {engine.schema}.version SET version = version RETURNING 1", (), 0)]
+            yield [(f"UPDATE {engine.place}.version SET version = version RETURNING 1", (), 0)]
 
         return engine.write(steps())
 
-    def tidy(self) -> Future[bool]:
-        """Do now a step of what is done from time to time: let go what need not be kept.
-
-        :returns: whether there is more to do.
-        """
-        return self._engine().tidy()
-
-    @property
-    def evictions(self) -> int:
-        """How many threads this process has let go, to stay within the retention's bounds."""
-        return self._evictions.count
-
-    def _engine(self) -> _Engine:
-        return self._engines.get(self._begin)
-
     def _begin(self) -> _Engine:
         return _Engine(self, self._evictions)
-
-    # Runs
-
-    def open_run(self, request: RunRequest) -> Future[Opened]:
-        engine = self._engine()
-        return engine.write(engine.runs.open(request))
-
-    def append(
-        self, key: RunKey, at: int, frames: bytes, result: RunResult | None = None
-    ) -> Future[Signal]:
-        engine = self._engine()
-        return engine.write(engine.runs.append(key, at, frames, result))
-
-    def close_run(
-        self, key: RunKey, at: int, frames: bytes, result: RunResult | None
-    ) -> Future[bool]:
-        engine = self._engine()
-        return engine.write(engine.runs.close(key, at, frames, result))
-
-    def renew(self, key: RunKey) -> Future[Signal]:
-        engine = self._engine()
-        return engine.write(engine.runs.renew(key))
-
-    def request_stop(
-        self, thread_id: str, run_id: str | None, owner: str | None = None
-    ) -> Future[bool | Orphan]:
-        engine = self._engine()
-        return engine.write(engine.runs.stop(thread_id, run_id, owner))
-
-    def watch_run(self, key: RunKey, notify: NotifyOwner) -> Cancel:
-        engine = self._engine()
-        return engine.owned.watch(key.seq, notify)
-
-    def orphans(self, limit: int) -> Future[list[Orphan]]:
-        engine = self._engine()
-        return engine.write(engine.runs.orphans(limit))
-
-    # Readers
-
-    def open_cursor(
-        self, thread_id: str, after: str | None, owner: str | None = None
-    ) -> Future[Cursor]:
-        engine = self._engine()
-        return engine.read(reads.open_cursor(engine.schema, thread_id, after, owner))
-
-    def read(self, cursor: Cursor, max_bytes: int) -> Batch | LogGone | Future[Batch | LogGone]:
-        engine = self._engine()
-        known = followed(engine.tails, cursor, max_bytes)
-        if isinstance(known, Batch):
-            return known
-        page = engine.ahead.take(known, max_bytes)
-        if isinstance(page, Batch):
-            return page
-        return engine.read(self._read(engine, known, max_bytes, page))
-
-    def _read(
-        self, engine: _Engine, cursor: Cursor, max_bytes: int, pages: int
-    ) -> Steps[Batch | LogGone]:
-        found = yield from reads.read(engine.schema, cursor, max_bytes, pages)
-        if isinstance(found.batch, LogGone):
-            return found.batch
-        if found.lost is None:
-            return engine.ahead.keep((found.batch, *found.ahead))
-        engine.tails.found(found.lost)
-        orphan = yield from engine.runs.claim(found.lost)
-        return structs.replace(found.batch, orphan=orphan)
-
-    def watch(self, cursor: Cursor, notify: Notify) -> Cancel:
-        part = cursor.part
-        if part is None or part > 0:
-            notify()
-            return nothing_to_cancel
-        return self._engine().tails.watch(-part, cursor.offset, notify)
-
-    # Threads
-
-    def list_threads(self, query: ThreadQuery = EVERY_THREAD) -> Future[ThreadPage]:
-        engine = self._engine()
-        return engine.read(reads.list_threads(engine.schema, query))
-
-    def read_history(
-        self, thread_id: str, kind: Kind, cursor: Any, max_bytes: int, owner: str | None = None
-    ) -> Batch | Future[Batch | LogGone]:
-        if isinstance(cursor, Whole):
-            return cursor.page(max_bytes)
-        engine = self._engine()
-        schema = engine.schema
-
-        def steps() -> Steps[Batch | LogGone]:
-            if kind == "frames":
-                place = cursor
-                if place is None:
-                    place = yield from reads.open_cursor(
-                        schema, thread_id, None, owner, with_open=False
-                    )
-                found = yield from reads.read(schema, place, max_bytes)
-                return found.batch
-            whole = yield from reads.text(schema, thread_id, kind, owner)
-            return Whole(whole or (b"" if kind == "state" else b"[]")).page(max_bytes)
-
-        return engine.read(steps())
-
-    def update_thread(
-        self, thread_id: str, changes: Mapping[str, Any], owner: str | None = None
-    ) -> Future[ThreadRecord | None]:
-        engine = self._engine()
-        return engine.write(threads.update(engine.schema, thread_id, changes, owner))
-
-    def delete_thread(self, thread_id: str, owner: str | None = None) -> Future[bool]:
-        engine = self._engine()
-        engine.ahead.forget()
-        return engine.write(threads.delete(engine.runs, thread_id, owner))
-
-    def clear(self, owner: str | None = None) -> Future[None]:
-        engine = self._engine()
-        engine.ahead.forget()
-        return engine.write(threads.clear(engine.runs, owner))
-
-    def owner_of(self, thread_id: str) -> Future[ThreadOwner | None]:
-        engine = self._engine()
-        return engine.read(reads.owner_of(engine.schema, thread_id))
-
-    def threads_of_all(self, cursor: str | None, limit: int) -> Future[OwnedThreads]:
-        engine = self._engine()
-        return engine.read(reads.threads_of_all(engine.schema, cursor, limit))
-
-    def claim_thread(self, thread_id: str, owner: str) -> Future[bool]:
-        engine = self._engine()
-        return engine.write(threads.claim(engine.schema, thread_id, owner))
-
-    def bytes_of(self, owner: str) -> Future[int]:
-        engine = self._engine()
-        return engine.read(reads.bytes_of(engine.schema, owner))

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from itertools import takewhile
 from typing import Any
-
-import attrs
 
 from sansio_copilot.sse import EventId, behind_frame, run_token
 from sansio_copilot.stores.places import cursor_behind, place_at
 from sansio_copilot.stores.protocol import (
     Batch,
-    LogGone,
     OwnedThreads,
     ThreadOwner,
     ThreadPage,
@@ -21,6 +19,8 @@ from sansio_copilot.stores.protocol import (
 )
 
 from ..cursors import Cursor
+from ..pages import Found, batch_of
+from ..pages import read as read_pages
 from ..pipeline import Steps
 from ..texts import from_bytes, number_of, owner_from_bytes, owner_to_bytes, to_bytes
 from . import scripts
@@ -29,19 +29,6 @@ from .names import Names, from_owner_and_thread, unpacked
 # So many fill a page if each has 512 bytes.
 _RUNS_AT_ONCE = 128
 _THREADS_AT_ONCE = 256
-
-
-@attrs.frozen
-class Found:
-    """What was read, and why it is not more.
-
-    :param lost: the run whose owner has died, and of which there is nothing more for now.
-    :param ahead: pages behind it that were read with it.
-    """
-
-    batch: Batch | LogGone
-    lost: int | None = None
-    ahead: tuple[Batch, ...] = ()
 
 
 def open_cursor(
@@ -77,31 +64,10 @@ def history_cursor(names: Names, thread_id: str, owner: str | None) -> Steps[Cur
 
 
 def read(names: Names, cursor: Cursor, max_bytes: int, pages: int = 1) -> Steps[Found]:
-    """Read on from ``cursor``; see :meth:`.Log.read`.
-
-    :param pages: how many pages of history to read at once.
-    """
-    chunks: list[bytes] = []
-    room = max_bytes
-    while (part := cursor.part) is not None and room > 0:
-        if part > 0:
-            batches = yield from _read_history(names, cursor, room, pages)
-            if batches is None:
-                return Found(_batch(chunks, cursor) if chunks else LogGone())
-            if len(batches) > 1:
-                return Found(batches[0], ahead=tuple(batches[1:]))
-            chunks.append(batches[0].data)
-            cursor = batches[0].cursor
-            pages = 1
-        else:
-            found = yield from _read_raw(names, cursor, room, chunks)
-            if isinstance(found, Found):
-                return found
-            if found is None:
-                return Found(_batch(chunks, cursor) if chunks else LogGone())
-            cursor = found
-        room = max_bytes - sum(map(len, chunks))
-    return Found(_batch(chunks, cursor))
+    """Read on from ``cursor``; see :func:`.pages.read`."""
+    return read_pages(
+        cursor, max_bytes, pages, partial(_read_history, names), partial(_read_raw, names)
+    )
 
 
 def _read_history(names: Names, cursor: Cursor, room: int, pages: int) -> Steps[list[Batch] | None]:
@@ -138,13 +104,8 @@ def _read_raw(
         return cursor.at(cursor.index, offset)
     if state in (b"0", b"lost"):
         lost = run if state == b"lost" and not chunks else None
-        return Found(_batch(chunks, cursor.at(cursor.index, offset)), lost)
+        return Found(batch_of(chunks, cursor.at(cursor.index, offset)), lost)
     return cursor.at(cursor.index + 1)
-
-
-def _batch(chunks: list[bytes], cursor: Cursor) -> Batch:
-    data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-    return Batch(data, cursor, cursor.part is None)
 
 
 # Threads

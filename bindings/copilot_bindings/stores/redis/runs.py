@@ -207,6 +207,11 @@ class Runs:
         yield [("ZADD", self.names.live, again, member)]
         return orphan_of(thread_id, found)
 
+    def adopted(self, cursor: Cursor, lost: int) -> Steps[Orphan | None]:
+        """A run that was read, if it has lost its owner and its thread is there."""
+        (thread_id,) = yield [("HGET", cursor.thread, "id")]
+        return None if thread_id is None else (yield from self.claim(from_bytes(thread_id), lost))
+
     def orphans(self, limit: int) -> Steps[list[Orphan]]:
         """See :meth:`.ThreadStore.orphans`."""
         found: list[Orphan] = []

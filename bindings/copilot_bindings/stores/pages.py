@@ -1,0 +1,74 @@
+"""How a reader's next page is put together, of runs that have ended and runs that have not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+
+from sansio_copilot.stores.protocol import Batch, LogGone
+
+from .cursors import Cursor
+from .pipeline import Steps
+
+
+@attrs.frozen
+class Found:
+    """What was read, and why it is not more.
+
+    :param lost: the run whose owner has died, and of which there is nothing more for now.
+    :param ahead: pages behind it that were read with it.
+    """
+
+    batch: Batch | LogGone
+    lost: int | None = None
+    ahead: tuple[Batch, ...] = ()
+
+
+def read(
+    cursor: Cursor,
+    max_bytes: int,
+    pages: int,
+    read_history: Callable[[Cursor, int, int], Steps[list[Batch] | None]],
+    read_raw: Callable[[Cursor, int, list[bytes]], Steps[Cursor | Found | None]],
+) -> Steps[Found]:
+    """Read on from ``cursor``; see :meth:`.Log.read`.
+
+    :param pages: how many pages of history to read at once.
+    :param read_history: reads so many pages, of so many bytes, of compacted runs that follow each
+        other, of which the last may be short; None if the first of the runs is gone.
+    :param read_raw: reads a run as it was appended, at most so many bytes, behind what was read
+        already. It gives the place behind what it has added; what was found if the run is open and
+        has nothing more; None if it is gone.
+    """
+    chunks: list[bytes] = []
+    room = max_bytes
+    while (part := cursor.part) is not None and room > 0:
+        if part > 0:
+            batches = yield from read_history(cursor, room, pages)
+            if batches is None:
+                return _gone(chunks, cursor)
+            if len(batches) > 1:
+                return Found(batches[0], ahead=tuple(batches[1:]))
+            chunks.append(batches[0].data)
+            cursor = batches[0].cursor
+            pages = 1
+        else:
+            found = yield from read_raw(cursor, room, chunks)
+            if isinstance(found, Found):
+                return found
+            if found is None:
+                return _gone(chunks, cursor)
+            cursor = found
+        room = max_bytes - sum(map(len, chunks))
+    return Found(batch_of(chunks, cursor))
+
+
+def batch_of(chunks: list[bytes], cursor: Cursor) -> Batch:
+    """What was read up to ``cursor``."""
+    data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    return Batch(data, cursor, cursor.part is None)
+
+
+def _gone(chunks: list[bytes], cursor: Cursor) -> Found:
+    return Found(batch_of(chunks, cursor) if chunks else LogGone())

@@ -1,0 +1,321 @@
+"""A store whose server is somewhere else: which of its connections makes the steps of each call.
+
+What is asked of a server stands in the modules of each kind of store, as steps (:mod:`.pipeline`).
+This class passes the calls on to them, and does what needs no server: it answers from the tails of
+the runs that are followed here, and from the pages that were read ahead.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Hashable, Mapping
+from concurrent.futures import Future
+from typing import Any, Generic, Protocol, TypeVar
+
+from sansio_copilot.stores.protocol import (
+    EVERY_THREAD,
+    Batch,
+    Cancel,
+    Kind,
+    LogGone,
+    Notify,
+    NotifyOwner,
+    Opened,
+    Orphan,
+    OwnedThreads,
+    RunKey,
+    RunRequest,
+    RunResult,
+    Signal,
+    ThreadOwner,
+    ThreadPage,
+    ThreadQuery,
+    ThreadRecord,
+    nothing_to_cancel,
+)
+
+from .ahead import Ahead
+from .cursors import Cursor, Whole
+from .engines import Engines, Evictions
+from .owners import OwnedRuns
+from .pages import Found
+from .pipeline import Steps
+from .tails import Tails, followed
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Place = TypeVar("Place", contravariant=True)
+P = TypeVar("P")
+R = TypeVar("R", bound="RunCalls")
+R_contra = TypeVar("R_contra", contravariant=True)
+E = TypeVar("E", bound="Engine[Any, Any]")
+
+
+class RunCalls(Protocol):
+    """The calls that concern runs."""
+
+    def open(self, request: RunRequest, /) -> Steps[Opened]: ...
+    def append(
+        self, key: RunKey, at: int, frames: bytes, result: RunResult | None, /
+    ) -> Steps[Signal]: ...
+    def close(
+        self, key: RunKey, at: int, frames: bytes, result: RunResult | None, /
+    ) -> Steps[bool]: ...
+    def renew(self, key: RunKey, /) -> Steps[Signal]: ...
+    def stop(
+        self, thread_id: str, run_id: str | None, owner: str | None, /
+    ) -> Steps[bool | Orphan]: ...
+    def orphans(self, limit: int, /) -> Steps[list[Orphan]]: ...
+    def adopted(self, cursor: Cursor, lost: int, /) -> Steps[Orphan | None]: ...
+
+
+class Reads(Protocol[Place]):
+    """The calls that read. A place is where a server has what belongs to the store."""
+
+    def open_cursor(
+        self, place: Place, thread_id: str, after: str | None, owner: str | None, /
+    ) -> Steps[Cursor]: ...
+    def history_cursor(
+        self, place: Place, thread_id: str, owner: str | None, /
+    ) -> Steps[Cursor]: ...
+    def read(
+        self, place: Place, cursor: Cursor, max_bytes: int, pages: int = 1, /
+    ) -> Steps[Found]: ...
+    def text(
+        self, place: Place, thread_id: str, kind: str, owner: str | None, /
+    ) -> Steps[bytes | None]: ...
+    def list_threads(self, place: Place, query: ThreadQuery, /) -> Steps[ThreadPage]: ...
+    def owner_of(self, place: Place, thread_id: str, /) -> Steps[ThreadOwner | None]: ...
+    def threads_of_all(
+        self, place: Place, cursor: str | None, limit: int, /
+    ) -> Steps[OwnedThreads]: ...
+    def bytes_of(self, place: Place, owner: str, /) -> Steps[int]: ...
+
+
+class Changes(Protocol[Place, R_contra]):
+    """The calls that change threads."""
+
+    def update(
+        self, place: Place, thread_id: str, changes: Mapping[str, Any], owner: str | None, /
+    ) -> Steps[ThreadRecord | None]: ...
+    def claim(self, place: Place, thread_id: str, owner: str, /) -> Steps[bool]: ...
+    def delete(self, runs: R_contra, thread_id: str, owner: str | None, /) -> Steps[bool]: ...
+    def clear(self, runs: R_contra, owner: str | None, /) -> Steps[None]: ...
+
+
+class Engine(Protocol[P, R]):
+    """What one process has of a server: its connections, its threads, and what it knows.
+
+    :ivar place: where the server has what belongs to the store.
+    """
+
+    place: P
+    runs: R
+    reads: Reads[P]
+    changes: Changes[P, R]
+    owned: OwnedRuns[Any]
+    tails: Tails
+    ahead: Ahead
+
+    def write(self, steps: Steps[T]) -> Future[T]:
+        """Have steps made that change something."""
+        ...
+
+    def read(self, steps: Steps[T]) -> Future[T]:
+        """Have steps made that change nothing, or what nobody waits for."""
+        ...
+
+    def name_of(self, cursor: Cursor, run: int) -> Hashable:
+        """By which name the tails have a run of ``cursor``."""
+        ...
+
+    def own_name(self, key: RunKey) -> Any:
+        """By which name the process has a run that it owns."""
+        ...
+
+    def tidy(self) -> Future[bool]:
+        """Do a step of what is done from time to time."""
+        ...
+
+    def close(self) -> bool:
+        """End the threads and connections; returns whether they have ended in time."""
+        ...
+
+
+class RemoteStore(Generic[E]):
+    """What the stores share whose server is somewhere else."""
+
+    blocking = False
+
+    _engines: Engines[E]
+    _evictions: Evictions
+
+    @property
+    def shown(self) -> str:
+        """The store as errors name it, without a password."""
+        raise NotImplementedError
+
+    def _begin(self) -> E:
+        raise NotImplementedError
+
+    def _engine(self) -> E:
+        return self._engines.get(self._begin)
+
+    # Its life
+
+    def close(self) -> None:
+        """Finish what was begun, and end the connections. A later call makes new ones."""
+        engine = self._engines.take()
+        if engine is not None and not engine.close():
+            logger.warning("%s: left threads that do not end", self.shown)
+
+    def tidy(self) -> Future[bool]:
+        """Do now a step of what is done from time to time: let go what need not be kept.
+
+        :returns: whether there is more to do.
+        """
+        return self._engine().tidy()
+
+    @property
+    def evictions(self) -> int:
+        """How many threads this process has let go, to stay within the retention's bounds."""
+        return self._evictions.count
+
+    # Runs
+
+    def open_run(self, request: RunRequest) -> Future[Opened]:
+        engine = self._engine()
+        return engine.write(engine.runs.open(request))
+
+    def append(
+        self, key: RunKey, at: int, frames: bytes, result: RunResult | None = None
+    ) -> Future[Signal]:
+        engine = self._engine()
+        return engine.write(engine.runs.append(key, at, frames, result))
+
+    def close_run(
+        self, key: RunKey, at: int, frames: bytes, result: RunResult | None
+    ) -> Future[bool]:
+        engine = self._engine()
+        return engine.write(engine.runs.close(key, at, frames, result))
+
+    def renew(self, key: RunKey) -> Future[Signal]:
+        engine = self._engine()
+        return engine.write(engine.runs.renew(key))
+
+    def request_stop(
+        self, thread_id: str, run_id: str | None, owner: str | None = None
+    ) -> Future[bool | Orphan]:
+        engine = self._engine()
+        return engine.write(engine.runs.stop(thread_id, run_id, owner))
+
+    def watch_run(self, key: RunKey, notify: NotifyOwner) -> Cancel:
+        engine = self._engine()
+        return engine.owned.watch(engine.own_name(key), notify)
+
+    def orphans(self, limit: int) -> Future[list[Orphan]]:
+        engine = self._engine()
+        return engine.write(engine.runs.orphans(limit))
+
+    # Readers
+
+    def open_cursor(
+        self, thread_id: str, after: str | None, owner: str | None = None
+    ) -> Future[Cursor]:
+        engine = self._engine()
+        return engine.read(engine.reads.open_cursor(engine.place, thread_id, after, owner))
+
+    def read(self, cursor: Cursor, max_bytes: int) -> Batch | LogGone | Future[Batch | LogGone]:
+        engine = self._engine()
+        known = followed(engine.tails, cursor, max_bytes, lambda run: engine.name_of(cursor, run))
+        if isinstance(known, Batch):
+            return known
+        page = engine.ahead.take(known, max_bytes)
+        if isinstance(page, Batch):
+            return page
+        return engine.read(self._read(engine, known, max_bytes, page))
+
+    def _read(
+        self, engine: E, cursor: Cursor, max_bytes: int, pages: int
+    ) -> Steps[Batch | LogGone]:
+        found = yield from engine.reads.read(engine.place, cursor, max_bytes, pages)
+        batch = found.batch
+        if isinstance(batch, LogGone):
+            return batch
+        if found.lost is None:
+            return engine.ahead.keep((batch, *found.ahead))
+        engine.tails.found(engine.name_of(cursor, found.lost))
+        orphan = yield from engine.runs.adopted(cursor, found.lost)
+        return Batch(batch.data, batch.cursor, batch.ended, orphan)
+
+    def watch(self, cursor: Cursor, notify: Notify) -> Cancel:
+        part = cursor.part
+        if part is None or part > 0:
+            notify()
+            return nothing_to_cancel
+        engine = self._engine()
+        return engine.tails.watch(engine.name_of(cursor, -part), cursor.offset, notify)
+
+    # Threads
+
+    def list_threads(self, query: ThreadQuery = EVERY_THREAD) -> Future[ThreadPage]:
+        engine = self._engine()
+        return engine.read(engine.reads.list_threads(engine.place, query))
+
+    def read_history(
+        self, thread_id: str, kind: Kind, cursor: Any, max_bytes: int, owner: str | None = None
+    ) -> Batch | Future[Batch | LogGone]:
+        if isinstance(cursor, Whole):
+            return cursor.page(max_bytes)
+        engine = self._engine()
+        reads, place = engine.reads, engine.place
+
+        def steps() -> Steps[Batch | LogGone]:
+            if kind == "frames":
+                begin = cursor
+                if begin is None:
+                    begin = yield from reads.history_cursor(place, thread_id, owner)
+                found = yield from reads.read(place, begin, max_bytes)
+                return found.batch
+            whole = yield from reads.text(place, thread_id, kind, owner)
+            return Whole(whole or (b"" if kind == "state" else b"[]")).page(max_bytes)
+
+        return engine.read(steps())
+
+    def update_thread(
+        self, thread_id: str, changes: Mapping[str, Any], owner: str | None = None
+    ) -> Future[ThreadRecord | None]:
+        engine = self._engine()
+        return engine.write(engine.changes.update(engine.place, thread_id, changes, owner))
+
+    def delete_thread(self, thread_id: str, owner: str | None = None) -> Future[bool]:
+        engine = self._engine()
+        return self._forgetting(engine, engine.changes.delete(engine.runs, thread_id, owner))
+
+    def clear(self, owner: str | None = None) -> Future[None]:
+        engine = self._engine()
+        return self._forgetting(engine, engine.changes.clear(engine.runs, owner))
+
+    def _forgetting(self, engine: E, steps: Steps[T]) -> Future[T]:
+        engine.ahead.forget()
+        deletion = engine.write(steps)
+        # What was read meanwhile goes as well.
+        deletion.add_done_callback(lambda done: engine.ahead.forget())
+        return deletion
+
+    def owner_of(self, thread_id: str) -> Future[ThreadOwner | None]:
+        engine = self._engine()
+        return engine.read(engine.reads.owner_of(engine.place, thread_id))
+
+    def threads_of_all(self, cursor: str | None, limit: int) -> Future[OwnedThreads]:
+        engine = self._engine()
+        return engine.read(engine.reads.threads_of_all(engine.place, cursor, limit))
+
+    def claim_thread(self, thread_id: str, owner: str) -> Future[bool]:
+        engine = self._engine()
+        return engine.write(engine.changes.claim(engine.place, thread_id, owner))
+
+    def bytes_of(self, owner: str) -> Future[int]:
+        engine = self._engine()
+        return engine.read(engine.reads.bytes_of(engine.place, owner))
