@@ -1,7 +1,8 @@
 """Pages of history that were read together with the one before, for the reader that asks next.
 
 A long thread is read page by page, and to ask for a page costs more than to read it: a round trip,
-or a thread that is woken. So a reader that keeps up is read for ahead, several pages at once.
+or a thread that is woken. So a reader that keeps up is read for ahead: the first page alone, since
+it is waited for, then two at once, four and eight.
 
 Three rules keep that from costing more than it saves:
 
@@ -9,8 +10,8 @@ Three rules keep that from costing more than it saves:
   cursor holds bytes: a page that was let go is read again.
 - A page is kept for a moment only. So a reader learns within that moment that what it reads was
   deleted, and at once if that was done in this process (:meth:`Ahead.forget`).
-- A reader that did not come in that moment takes its time, and is read for page by page from then
-  on. So what is read in vain is a few pages for each reader, however many it has.
+- A reader that did not come in that moment takes its time, and begins anew with one page. So what
+  is read in vain is no more than what is read.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TypeAlias
 
 import attrs
@@ -27,7 +29,7 @@ from sansio_copilot.stores.protocol import Batch
 
 from .cursors import Cursor
 
-_PAGES = 8
+_MOST_PAGES = 8
 _Key: TypeAlias = tuple[int, int, int]
 
 
@@ -36,16 +38,17 @@ class _Kept:
     """What is kept for a cursor.
 
     :param parts: those of the cursor, whose identity is a part of the key as long as they are here.
-    :param batch: None where the pages that were read ahead have come to their end.
+    :param kept: the page; or where those that were read have come to their end, how many are to be
+        read next.
     """
 
     parts: tuple[int, ...]
-    batch: Batch | None
+    kept: Batch | int
     until: float
 
     @property
     def size(self) -> int:
-        return 0 if self.batch is None else len(self.batch.data)
+        return 0 if isinstance(self.kept, int) else len(self.kept.data)
 
 
 class Ahead:
@@ -70,25 +73,26 @@ class Ahead:
             found = self._kept.pop(_key(cursor), None)
             if found is not None:
                 self._held -= found.size
-                if found.batch is not None and len(found.batch.data) <= max_bytes:
-                    return found.batch
-            is_quick = found is not None or (cursor.index, cursor.offset) == (0, 0)
-            if not is_quick or self._held + _PAGES * max_bytes > self._total_bytes:
-                return 1
-            return _PAGES
+                if isinstance(found.kept, int):
+                    has_room = self._held + found.kept * max_bytes <= self._total_bytes
+                    return found.kept if has_room else 1
+                if len(found.kept.data) <= max_bytes:
+                    return found.kept
+            return 1
 
-    def keep(self, batches: Sequence[Batch]) -> Batch:
-        """Keep all but the first of ``batches``, which follow each other; returns that one."""
-        first, *others = batches
-        if others:
-            until = time.monotonic() + self._seconds
-            with self._lock:
-                before = first
-                for batch in others:
-                    self._add(before.cursor, batch, until)
-                    before = batch
-                self._add(before.cursor, None, until)
-        return first
+    def keep(self, batches: Sequence[Batch], pages: int) -> Batch:
+        """Keep all but the first of ``batches``, which follow each other; returns that one.
+
+        :param pages: how many were to be read.
+        """
+        until = time.monotonic() + self._seconds
+        with self._lock:
+            for before, batch in pairwise(batches):
+                self._add(before.cursor, batch, until)
+            # Behind history there are live runs, which nobody reads ahead of.
+            if (batches[-1].cursor.part or 0) > 0:
+                self._add(batches[-1].cursor, min(2 * pages, _MOST_PAGES), until)
+        return batches[0]
 
     def forget(self) -> None:
         """What was kept may be there no more."""
@@ -96,8 +100,8 @@ class Ahead:
             self._kept.clear()
             self._held = 0
 
-    def _add(self, cursor: Cursor, batch: Batch | None, until: float) -> None:
-        key, kept = _key(cursor), _Kept(cursor.parts, batch, until)
+    def _add(self, cursor: Cursor, what: Batch | int, until: float) -> None:
+        key, kept = _key(cursor), _Kept(cursor.parts, what, until)
         if (older := self._kept.pop(key, None)) is not None:
             self._held -= older.size
         self._kept[key] = kept

@@ -244,7 +244,7 @@ class RemoteStore(Generic[E]):
         if isinstance(batch, LogGone):
             return batch
         if found.lost is None:
-            return engine.ahead.keep((batch, *found.ahead))
+            return engine.ahead.keep((batch, *found.ahead), pages)
         engine.tails.found(engine.name_of(cursor, found.lost))
         orphan = yield from engine.runs.adopted(cursor, found.lost)
         return Batch(batch.data, batch.cursor, batch.ended, orphan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 from copilot_bindings.stores import SQLiteStore
@@ -15,62 +16,71 @@ SIZE = 100
 
 def pages_of(begin: Cursor, count: int) -> list[Batch]:
     """Pages of one run that follow each other from ``begin`` on."""
-    return [
-        Batch(
-            b"%d" % number * SIZE, begin.at(begin.index, begin.offset + (number + 1) * SIZE), False
-        )
-        for number in range(count)
-    ]
+    ends = [begin.offset + number * SIZE for number in range(1, count + 1)]
+    return [Batch(b"x" * SIZE, begin.at(begin.index, end), False) for end in ends]
 
 
 def test_a_reader_that_keeps_up_is_given_what_was_read_ahead() -> None:
-    ahead, begin = Ahead(), Cursor(1, (1, 2))
-    assert ahead.take(begin, SIZE) == 8
-    pages = pages_of(begin, 3)
-    assert ahead.keep(pages) is pages[0]
-    assert ahead.take(pages[0].cursor, SIZE) is pages[1]
-    assert ahead.take(pages[1].cursor, SIZE) is pages[2]
-    # It has kept up, so that it is read ahead for again.
-    assert ahead.take(pages[2].cursor, SIZE) == 8
-    # What was taken is there no more.
-    assert ahead.take(pages[0].cursor, SIZE) == 1
+    ahead, cursor = Ahead(), Cursor(1, (1, 2))
+    for pages in (1, 2, 4, 8, 8):
+        assert ahead.take(cursor, SIZE) == pages
+        batches = pages_of(cursor, pages)
+        assert ahead.keep(batches, pages) is batches[0]
+        for before, batch in pairwise(batches):
+            assert ahead.take(before.cursor, SIZE) is batch
+        # What was taken is there no more.
+        assert pages == 1 or ahead.take(batches[0].cursor, SIZE) == 1
+        cursor = batches[-1].cursor
 
 
-def test_one_that_takes_its_time_is_read_for_page_by_page() -> None:
+def test_one_that_takes_its_time_begins_anew() -> None:
     ahead, begin = Ahead(seconds=0.0), Cursor(1, (1, 2))
     pages = pages_of(begin, 3)
-    ahead.keep(pages)
+    ahead.keep(pages, 4)
     assert ahead.take(pages[0].cursor, SIZE) == 1
     assert ahead.take(pages[2].cursor, SIZE) == 1
 
 
 def test_nobody_is_read_ahead_for_when_there_is_no_room() -> None:
-    ahead = Ahead(total_bytes=8 * SIZE + 2 * SIZE)
+    ahead = Ahead(total_bytes=10 * SIZE)
     first, second = Cursor(1, (1, 2)), Cursor(2, (3, 4))
     # To keep the same twice takes no room twice.
     for _ in range(3):
-        ahead.keep(pages_of(first, 3))
-    assert ahead.take(second, SIZE) == 8
-    pages = pages_of(first, 4)
-    ahead.keep(pages)
-    assert ahead.take(second, SIZE) == 1
+        pages = pages_of(first, 3)
+        ahead.keep(pages, 4)
+    ahead.keep(pages_of(second, 1), 4)
+    at = second.at(0, SIZE)
+    assert ahead.take(at, SIZE) == 8
+    ahead.keep(pages_of(second, 1), 4)
+    ahead.keep(pages_of(Cursor(3, (5,)), 2), 2)
+    assert ahead.take(at, SIZE) == 1
+    # What is there is given nevertheless, and makes room.
     assert ahead.take(pages[0].cursor, SIZE) is pages[1]
-    assert ahead.take(second, SIZE) == 8
+    ahead.keep(pages_of(second, 1), 4)
+    assert ahead.take(at, SIZE) == 8
 
 
 def test_a_page_longer_than_is_asked_for_is_none() -> None:
     ahead, begin = Ahead(), Cursor(1, (1, 2))
     pages = pages_of(begin, 2)
-    ahead.keep(pages)
-    assert ahead.take(pages[0].cursor, SIZE - 1) == 8
+    ahead.keep(pages, 2)
+    assert ahead.take(pages[0].cursor, SIZE - 1) == 1
 
 
 def test_another_row_of_the_same_runs_is_another_readers() -> None:
     ahead, begin = Ahead(), Cursor(1, (1, 2))
     pages = pages_of(begin, 2)
-    ahead.keep(pages)
+    ahead.keep(pages, 2)
     there = pages[0].cursor
     assert ahead.take(Cursor(1, (*begin.parts[:1], 2), there.index, there.offset), SIZE) == 1
+
+
+def test_behind_the_end_and_in_front_of_a_live_run_nothing_is_kept() -> None:
+    ahead = Ahead()
+    for parts in ((1,), (1, -2)):
+        last = Batch(b"x", Cursor(1, parts, 1), len(parts) == 1)
+        ahead.keep([last], 1)
+        assert ahead.take(last.cursor, SIZE) == 1
 
 
 def test_what_is_deleted_is_forgotten(tmp_path: Path) -> None:

@@ -309,7 +309,7 @@ class SQLiteStore:
             found = reads.read_pages(db, cursor, max_bytes, pages)
             blocked = found.blocked
             if isinstance(found.batch, Batch) and blocked is None:
-                return engine.ahead.keep((found.batch, *found.ahead)), None
+                return engine.ahead.keep((found.batch, *found.ahead), pages), None
             if blocked is None or engine.runs.process.is_alive(blocked.process, db):
                 return found.batch, None
             return found.batch, blocked.run
