@@ -21,6 +21,8 @@ from sansio_copilot.access import ThreadAction
 from sansio_copilot.http.refusals import UNAUTHORIZED
 from sansio_copilot.testing import run_input
 
+pytestmark = pytest.mark.untraced
+
 ACTIONS: dict[str, ThreadAction | None] = {
     "info": None,
     "inspector/metadata": None,
