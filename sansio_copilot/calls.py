@@ -23,8 +23,10 @@ class Call(Struct, frozen=True):
         lines.
     :param loop: the event loop that the function has to be awaited in, whatever the binding's is;
         None for the binding's own.
-    :param part: the kind of the function, each of which has a time limit in
+    :param part: what the function is a part of, each of which has a time limit in
         :class:`~sansio_copilot.limits.Limits`.
+    :param kind: what functions of that kind are called, where the name tells one of them from
+        others. One kind that hangs holds up no other: a binding gives each threads of its own.
     """
 
     function: Callable[..., Any]
@@ -32,6 +34,12 @@ class Call(Struct, frozen=True):
     name: str = ""
     loop: Literal["asyncio"] | None = None
     part: Literal["hook", "service", "store"] = "hook"
+    kind: str = ""
+
+    @property
+    def pool(self) -> str:
+        """The kind of the function: the store, or what the application knows it by."""
+        return "store" if self.part == "store" else self.kind or self.name
 
 
 class Deferred(Protocol[T_co]):

@@ -87,9 +87,12 @@ class Limits:
         waits for the store. 1 MiB is far more than a model writes in that time.
     :param service_seconds: the same for a transcription service. It is 120 s because a long
         recording takes its time.
-    :param call_threads: calls of plain functions that may be in threads at once, for each of the
-        three: hooks, the store, services. Further calls wait for their turn. There are up to twice
-        as many threads if calls do not return in time. 128 threads that only wait cost little.
+    :param call_threads: calls of plain functions that may be in threads at once, for each kind of
+        function: each hook, ``identify_user``, ``authorize``, the functions that pick agents and
+        tell capabilities, the transcription service, ``title``, ``on_start`` and ``on_close``, and
+        the store with all of its methods. So functions of one kind that hang hold up no other.
+        Further calls wait for their turn. There are up to twice as many threads if calls do not
+        return in time. 128 threads that only wait cost little.
 
     :param connections: connections that may be open; one more is answered 503 with Retry-After and
         closed.

@@ -123,7 +123,13 @@ class AguiAgent:
         """The call that is due when a run is stopped; None if the agent wants none."""
         if self._on_stop is None:
             return None
-        return Call(self._on_stop, (input,), name=f"on_stop of agent {agent_id!r}", loop=self.loop)
+        return Call(
+            self._on_stop,
+            (input,),
+            name=f"on_stop of agent {agent_id!r}",
+            loop=self.loop,
+            kind="on_stop of an agent",
+        )
 
 
 def adapted(agent_id: str, agent: Any) -> Agent:

@@ -82,7 +82,9 @@ def _capabilities(name: str, agent: Agent) -> Generator[Call, Any, Any]:
     try:
         if callable(capabilities):
             what = f"the capabilities of agent {name!r}"
-            capabilities = yield Call(capabilities, name=what, loop=loop_of(agent))
+            capabilities = yield Call(
+                capabilities, name=what, loop=loop_of(agent), kind="capabilities of an agent"
+            )
         if capabilities is None:
             return None
         if isinstance(capabilities, BaseModel):

@@ -624,7 +624,9 @@ def test_each_response_has_a_line_if_that_is_asked_for(tmp_path: Path) -> None:
     given = ["serve", "app:runtime", "--access-log", "--json-logs", "--port", "0"]
     with started(*given, cwd=tmp_path) as process:
         assert process.stdout is not None
-        url = process.stdout.readline().split()[-1].rstrip("/")
+        first = json.loads(process.stdout.readline())
+        assert (first["level"], first["logger"]) == ("info", "copilot_bindings.cli")
+        url = first["text"].split()[-1].rstrip("/")
         run(f"{url}/api/copilotkit", "mine")
         with contextlib.suppress(urllib.error.HTTPError):
             get(f"{url}/nothing")
@@ -671,6 +673,69 @@ def test_a_line_for_machines_is_one_json_object() -> None:
         "logger": "name",
         "text": "text 1",
     }
+
+
+@pytest.mark.parametrize(
+    "text", ["\u2028\u2029\x85\x7f\x00\r\n\x1b[31m", "\ud800", "Grüße", "\\u2028"]
+)
+def test_a_line_for_machines_has_nothing_that_ends_it_or_cannot_be_written(text: str) -> None:
+    line = logs.JsonFormatter().format(record(msg="%s", args=(text,)))
+    assert line.isascii()
+    assert line.isprintable()
+    assert json.loads(line)["text"] == text
+
+
+def test_a_line_whose_arguments_do_not_fit_is_one_nevertheless() -> None:
+    line = logs.JsonFormatter().format(record(msg="%d", args=("x",)))
+    assert json.loads(line)["text"] == "%d ('x',)"
+
+
+BREAKS = """
+import threading, warnings
+from sansio_copilot import CopilotRuntime
+
+class Broken:
+    def __del__(self):
+        raise ValueError("nobody catches this")
+
+def fail():
+    raise KeyError("of a thread")
+
+def on_start():
+    warnings.warn("old")
+    thread = threading.Thread(target=fail)
+    thread.start()
+    thread.join()
+    Broken()
+    print("its own")
+
+runtime = CopilotRuntime({}, on_start=on_start)
+"""
+
+
+def test_whatever_python_writes_is_a_line_for_machines(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(BREAKS)
+    given = ["serve", "app:runtime", "--json-logs", "--port", "0"]
+    with started(*given, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        # What the application prints is its own affair.
+        assert process.stdout.readline() == "its own\n"
+        json.loads(process.stdout.readline())
+        lines = [json.loads(line) for line in ended(process).splitlines()]
+    said = [line["text"] + line.get("exception", "") for line in lines]
+    for part in ("UserWarning: old", "KeyError: 'of a thread'", "ValueError: nobody catches this"):
+        assert any(part in text for text in said), part
+
+
+@pytest.mark.parametrize("given", [["serve", "nothing:runtime"], ["dashboard", "nowhere"]])
+def test_why_the_command_fails_is_a_line_for_machines_as_well(given: list[str]) -> None:
+    command = [sys.executable, "-m", "copilot_bindings.cli", *given, "--json-logs"]
+    done = subprocess.run(command, timeout=60, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    [line] = done.stderr.splitlines()
+    told = json.loads(line)
+    assert told["level"] == "error"
+    assert given[1].split(":")[0] in told["text"]
 
 
 def test_a_line_says_how_long_it_took() -> None:

@@ -66,22 +66,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
             make = _shared(make)
         make = _announced(make)
         binding = "uvloop" if options.uvloop else options.binding
-        _serve(binding, make, _place(options, duty), _ready(options.host, kept, duty))
+        ready = _ready(options.host, kept, duty, as_json=options.json_logs)
+        _serve(binding, make, _place(options, duty), ready)
     except ModuleNotFoundError as error:
         extras = f"{options.binding},uvloop" if error.name == "uvloop" else options.binding
         extra = f"pip install 'sansio-copilot[{extras}]'"
-        print(
-            f"sansio-copilot: the {options.binding} binding needs {error.name}: {extra}",
-            file=sys.stderr,
-        )
+        _complain(options, f"the {options.binding} binding needs {error.name}: {extra}")
         return 1
     except (OSError, StoreUnavailable, UnknownStore, _Unusable) as error:
-        print(f"sansio-copilot: {error}", file=sys.stderr)
+        _complain(options, str(error))
         return 1
     except KeyboardInterrupt:
-        print("sansio-copilot: interrupted", file=sys.stderr)
+        _complain(options, "interrupted")
         return 130
     return 0
+
+
+def _complain(options: argparse.Namespace, text: str) -> None:
+    """Say on standard error why the command has failed."""
+    as_json = getattr(options, "json_logs", False)
+    print(logs.line(text, as_json=as_json, failed=True), file=sys.stderr)
 
 
 def _show(options: argparse.Namespace) -> int:
@@ -102,7 +106,9 @@ def _show(options: argparse.Namespace) -> int:
     runtime = build_dashboard(source)
     host = "127.0.0.1"
     place: Place = {"host": host, "port": options.port}
-    _serve("asyncio", lambda sleep: runtime, place, _ready(host, "", None))
+    _serve(
+        "asyncio", lambda sleep: runtime, place, _ready(host, "", None, as_json=options.json_logs)
+    )
     return 0
 
 
@@ -185,7 +191,8 @@ def _supervise(options: argparse.Namespace, arguments: Sequence[str]) -> int:
                 "one of them with --host"
             )
         (listener,) = listeners.sockets
-        print(_where(options.host, listeners.port), flush=True)
+        where = _where(options.host, listeners.port)
+        print(logs.line(where, as_json=options.json_logs), flush=True)
         watched = Path.cwd() if options.reload else None
         return Supervisor(arguments, options.workers, listener, watched).run()
     finally:
@@ -357,16 +364,15 @@ def _serve_sockets(make: Make, place: Place, ready: Ready) -> None:
     serve(make(asyncio.sleep), **place, ready=ready)
 
 
-def _ready(host: str, kept: str, duty: Duty | None) -> Ready:
+def _ready(host: str, kept: str, duty: Duty | None, *, as_json: bool = False) -> Ready:
     """A function that says where a server is, once it is."""
 
     def ready(server: Any) -> None:
         if duty is not None:
             duty.say_ready()
             return
-        print(_where(host, server.port), flush=True)
-        if kept:
-            print(kept, flush=True)
+        for text in filter(None, (_where(host, server.port), kept)):
+            print(logs.line(text, as_json=as_json), flush=True)
 
     return ready
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import datetime
 import json
 import logging
+import sys
+import threading
 import traceback
+from types import TracebackType
 from typing import Any, Final
 
 _LEVELS: Final = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)
 LEVELS: Final = tuple(logging.getLevelName(level).lower() for level in _LEVELS)
+COMMAND: Final = "copilot_bindings.cli"
 ACCESS: Final = "sansio_copilot.access"
 
 _LONGEST_TRACE: Final = 32 * 1024
@@ -28,6 +32,33 @@ def begin(level: str, *, as_json: bool, access: bool) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler])
     if access:
         logging.getLogger(ACCESS).setLevel(logging.INFO)
+    if as_json:
+        # What Python writes there by itself has to be a line, too.
+        logging.captureWarnings(True)
+        sys.excepthook = _log_unhandled
+        threading.excepthook = lambda args: _log_unhandled(
+            args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback
+        )
+        sys.unraisablehook = lambda args: _log_unhandled(
+            args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback
+        )
+
+
+def line(text: str, *, as_json: bool, failed: bool = False) -> str:
+    """What the command itself says, in one line, as its log has others.
+
+    :param failed: whether it says why the command has failed.
+    """
+    if not as_json:
+        return f"sansio-copilot: {text}" if failed else text
+    level = logging.ERROR if failed else logging.INFO
+    return JsonFormatter().format(logging.LogRecord(COMMAND, level, "", 0, text, None, None))
+
+
+def _log_unhandled(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    logging.getLogger(COMMAND).critical("unhandled", exc_info=(kind, error, trace))
 
 
 def seconds_of(record: logging.LogRecord) -> float | None:
@@ -62,11 +93,21 @@ class JsonFormatter(logging.Formatter):
             "time": created.isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "text": record.getMessage(),
+            "text": _message_of(record),
         }
         if (seconds := seconds_of(record)) is not None:
             line["seconds"] = round(seconds, 6)
         if record.exc_info and record.exc_info[0] is not None:
             trace = "".join(traceback.format_exception(*record.exc_info))
             line["exception"] = trace[-_LONGEST_TRACE:]
-        return json.dumps(line, ensure_ascii=False)
+        # Everything beyond ASCII is escaped: some readers end a line at U+2028 or U+0085, and what
+        # is written may take no other encoding. JSON itself leaves DEL as it is.
+        return json.dumps(line).replace("\x7f", "\\u007f")
+
+
+def _message_of(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception:
+        # The line has arguments that do not fit. logging itself would write a traceback instead.
+        return f"{record.msg!s:.1000} {record.args!r:.1000}"

@@ -1,10 +1,12 @@
 """Calling the application's functions and the store, whatever they are: plain, async, blocking.
 
 Where each is called: an ``async def`` function and what it returns on the event loop, a store that
-says it does not block right here, and everything else in a thread, because it may. Each is called
-in the context of its exchange (:mod:`._context`), and has so many seconds (:class:`Limits`). What
-does not return in time fails, as far as its caller is concerned: a task is cancelled, and given up
-if it swallows that; a thread is left alone.
+says it does not block right here, and everything else in a thread, because it may. Each kind of
+function has threads of its own (:attr:`.Call.pool`), so that one which hangs, a function that makes
+titles, say, takes none from another. Each is called in the context of its exchange
+(:mod:`._context`), and has so many seconds (:class:`Limits`). What does not return in time fails,
+as far as its caller is concerned: a task is cancelled, and given up if it swallows that; a thread
+is left alone.
 """
 
 from __future__ import annotations
@@ -44,10 +46,8 @@ class Calls:
             "store": limits.store_seconds,
             "service": limits.service_seconds,
         }
-        size = int(limits.call_threads)
-        self._pools = {
-            part: CallPool(part, size, seconds) for part, seconds in self._seconds.items()
-        }
+        self._size = int(limits.call_threads)
+        self._pools: dict[str, CallPool] = {}
         self._pending: set[Pending] = set()
         self._thread: AsyncioThread | None = None
 
@@ -81,7 +81,7 @@ class Calls:
             outcome = context.current.run(contained, function, *action.args)
         else:
             pending = self._new_pending(action, context, home)
-            pending.begin_in_thread(self._pools[action.part], function, *action.args)
+            pending.begin_in_thread(self._pool(action), function, *action.args)
             return pending
         if isinstance(outcome, Future):
             pending = self._new_pending(action, context, home)
@@ -107,7 +107,7 @@ class Calls:
 
     def release(self) -> None:
         """End the threads, at the end of a server; those that hang are left alone."""
-        for pool in self._pools.values():
+        for pool in list(self._pools.values()):
             pool.release()
         if self._thread is not None:
             self._thread.end()
@@ -121,6 +121,15 @@ class Calls:
 
             self._thread = AsyncioThread()
         return self._thread.backend
+
+    def _pool(self, action: Call) -> CallPool:
+        """The threads for functions of that kind, of which the core knows a dozen."""
+        kind = action.pool
+        if (pool := self._pools.get(kind)) is None:
+            # Two threads may make one at the same time, and setdefault() gives both the same.
+            made = CallPool(kind, self._size, self._seconds[action.part])
+            pool = self._pools.setdefault(kind, made)
+        return pool
 
     def _new_pending(
         self, action: Call, context: CallContext, home: Callable[[], Backend]

@@ -154,7 +154,7 @@ class Job:
 
 
 class CallPool:
-    """Threads for the calls of one part of the application, any of which may hang.
+    """Threads for the calls of one kind of the application's functions, any of which may hang.
 
     At the interpreter's end no thread can be begun. If no call has a thread then, :meth:`submit`
     makes the call in the caller's thread: no other request is served any more, and a store has to
@@ -165,16 +165,16 @@ class CallPool:
     thread takes its place, until there are ``2 * size`` threads. When every thread that counts
     hangs too, further calls are refused, because waiting would be in vain.
 
-    :param part: the part of the application that is called, for names of threads and for messages.
+    :param kind: of functions, for names of threads and for messages.
     :param size: the number of calls that are made at once.
     :param seconds: a call that takes longer counts as hanging.
     """
 
-    def __init__(self, part: str, size: int, seconds: float) -> None:
-        self._part = part
+    def __init__(self, kind: str, size: int, seconds: float) -> None:
+        self._kind = kind
         self._size = size
         self._seconds = seconds
-        self._threads = ThreadPool(2 * size, f"copilot-{part}")
+        self._threads = ThreadPool(2 * size, f"copilot-{kind}")
         self._lock = threading.Lock()
         self._running: set[Job] = set()
         self._left: set[Job] = set()
@@ -193,10 +193,8 @@ class CallPool:
             if not is_alone and all(running.since < since for running in self._running):
                 job.drop()
                 hang = len(self._running) + len(self._left)
-                exhausted = StoreExhausted if self._part == "store" else PoolExhausted
-                raise exhausted(
-                    f"no thread for another call of a {self._part}: {hang} do not return"
-                )
+                exhausted = StoreExhausted if self._kind == "store" else PoolExhausted
+                raise exhausted(f"no thread for another call of {self._kind}: {hang} do not return")
             if not is_alone:
                 self._waiting[job] = None
         if is_alone:
@@ -222,7 +220,7 @@ class CallPool:
         with self._lock:
             hanging = sum(not job.returned for job in self._running | self._left)
         if hanging:
-            logger.warning("left %d calls of a %s that do not return", hanging, self._part)
+            logger.warning("left %d calls of %s that do not return", hanging, self._kind)
 
     def _begin(self, job: Job) -> bool:
         if self._threads.submit(lambda: self._live(job)):

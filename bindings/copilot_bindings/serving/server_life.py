@@ -145,7 +145,12 @@ async def close_agents(agents: object, calls: Calls, backend: Backend) -> None:
     for agent_id, agent in agents.items():
         if (close := getattr(agent, "aclose", None)) is None:
             continue
-        call = Call(close, name=f"aclose of agent {agent_id!r}", loop=loop_of(agent))
+        call = Call(
+            close,
+            name=f"aclose of agent {agent_id!r}",
+            loop=loop_of(agent),
+            kind="aclose of an agent",
+        )
         try:
             await make(call, calls, backend)
         except Exception:

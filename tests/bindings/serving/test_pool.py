@@ -41,7 +41,7 @@ def test_when_all_hang_a_call_is_refused_at_once(gate: threading.Event) -> None:
     # These take the places of those that were left, and there are no more.
     hang(pool, gate)
     hang(pool, gate)
-    with pytest.raises(PoolExhausted, match="another call of a hook: 4 do not return"):
+    with pytest.raises(PoolExhausted, match="another call of hook: 4 do not return"):
         pool.submit(Job(gate.set))
     assert not gate.is_set()
 
@@ -74,4 +74,4 @@ def test_a_call_that_has_returned_is_not_said_to_hang(
     hang(pool, gate)
     hang(pool, gate)[0].returned = True
     pool.release()
-    assert caplog.messages == ["left 1 calls of a store that do not return"]
+    assert caplog.messages == ["left 1 calls of store that do not return"]

@@ -383,7 +383,7 @@ class TestClosing:
             server.close()
             # The first is said if the thread of the connection is slow to notice its end.
             given_up = "hook on_request does not return, and is given up"
-            left = "left 1 calls of a hook that do not return"
+            left = "left 1 calls of hook on_request that do not return"
             assert [message for message in caplog.messages if message != given_up] == [left]
             leave.set()
             wait_until(lambda: not ours(), "its thread has ended")
