@@ -46,6 +46,7 @@ from ..stores import calls
 from ..stores.calls import Method, StoreCall
 from ..stores.protocol import Signal
 from .actions import PULL, Pause, PullEvent, RunAction, RunOver
+from .backlog import Backlog
 from .farewell import count, farewell
 from .outage import LAST_SECONDS, Outage
 from .parts import RunParts
@@ -68,8 +69,7 @@ class Run(RunParts):
 
     state: RunState = attrs.field(default=RunState.IDLE, init=False)
     _fate: RunOver = attrs.field(default=RunOver("done"), init=False, repr=False)
-    _held: list[bytes] = attrs.field(factory=list, init=False, repr=False)
-    _held_bytes: int = attrs.field(default=0, init=False, repr=False)
+    _held: Backlog = attrs.field(factory=Backlog, init=False, repr=False)
     _appended_at: float = attrs.field(default=-math.inf, init=False, repr=False)
     # Whether the log has a result, because the last event was terminal when it was appended.
     _ended: bool = attrs.field(default=False, init=False, repr=False)
@@ -116,8 +116,8 @@ class Run(RunParts):
         recorder = self.recorder
         frames = recorder.record(event, now)
         if frames:
-            self._held.append(frames)
-            self._held_bytes += len(frames)
+            self._held.frames.append(frames)
+            self._held.size += len(frames)
             if self.tap is not None:
                 self.tap(frames, now)
         if recorder.error is not None:
@@ -133,9 +133,9 @@ class Run(RunParts):
             # Readers go on at the end of a run, which an event behind it takes back.
             and not recorder.terminal
             and not self._ended
-            and self._held_bytes < _HELD_BYTES
+            and self._held.size < _HELD_BYTES
         ):
-            return PullEvent(flush=self.batch_seconds) if len(self._held) == 1 else PULL
+            return PullEvent(flush=self.batch_seconds) if len(self._held.frames) == 1 else PULL
         return self._append(now)
 
     def agent_ended(self, now: float, error: BaseException | None = None) -> RunAction:
@@ -188,7 +188,7 @@ class Run(RunParts):
         """
         if self.state is not RunState.PULLING:
             return None
-        if self._held:
+        if self._held.size:
             return self._append(now)
         # A renewal has failed, and is made again, because nothing else would find out that the
         # store is back.
@@ -303,7 +303,7 @@ class Run(RunParts):
 
     def _hold(self, pause: float) -> RunAction:
         """Have the agent go on, or wait if too much is held already."""
-        if self._held_bytes > self.outage_bytes:
+        if self._held.size > self.outage_bytes:
             self.state = RunState.WAITING
             return Pause(pause)
         return PullEvent(self.patience if self.recorder.terminal else None, pause)
@@ -324,7 +324,7 @@ class Run(RunParts):
             return end
         if self._check_due:
             return self._renew()
-        if self._held:
+        if self._held.size:
             return self._append(now)
         return PullEvent(self.patience) if self.recorder.terminal else PULL
 
@@ -351,7 +351,7 @@ class Run(RunParts):
             self.lifeline.first_event_at = now
         result = self.recorder.result
         self._ended = result is not None
-        self._unstored = self._take_held()
+        self._unstored = self._held.take()
         call = calls.append(self.store, self.key, self._at, self._unstored, result)
         self.state, self._method = RunState.STORING, call.method
         return call
@@ -362,16 +362,10 @@ class Run(RunParts):
         self.state, self._method = RunState.STORING, call.method
         return call
 
-    def _take_held(self) -> bytes:
-        held, self._held, self._held_bytes = self._held, [], 0
-        return held[0] if len(held) == 1 else b"".join(held)
-
     def _take_back(self) -> None:
         """Hold again the frames of the store call in progress, which the log may have or not."""
-        if self._unstored:
-            self._held.insert(0, self._unstored)
-            self._held_bytes += len(self._unstored)
-            self._unstored = b""
+        self._held.put_back(self._unstored)
+        self._unstored = b""
 
     def _close(
         self,
@@ -390,7 +384,7 @@ class Run(RunParts):
         last, result = self.recorder.finish(now, stop_requested=stop_requested, error=error)
         if self.tap is not None and last:
             self.tap(last, now)
-        frames = self._take_held() + last
+        frames = self._held.take() + last
         call = self._closing = calls.close_run(self.store, self.key, self._at, frames, result)
         self.state, self._method = RunState.CLOSING, call.method
         return call
@@ -398,17 +392,9 @@ class Run(RunParts):
     def _over(self, fate: RunOver, now: float) -> RunAction:
         self.state = RunState.OVER
         recorder = self.recorder
-        self.lifeline.ended(
-            now,
-            recorder.events,
-            has_failed=recorder.has_failed,
-            terminal=recorder.terminal and not self._overtaken,
-        )
+        terminal = recorder.terminal and not self._overtaken
+        self.lifeline.ended(now, recorder.events, has_failed=recorder.has_failed, terminal=terminal)
         if self.metrics is not None:
             count(self, self.metrics)
-        recorder.close()
-        if self.audience is not None:
-            self.audience.disperse()
-        if self.place is not None:
-            self.place.leave(0 if self.ephemeral else recorder.size)
+        self.disband()
         return self.with_stop_call(fate) if fate.agent == "cancel" else fate

@@ -93,6 +93,14 @@ class RunParts:
         """The event loop that the agent has to be run in; None for the binding's own."""
         return loop_of(self.agent)
 
+    def disband(self) -> None:
+        """Leave whatever the run has been part of, now that it is over."""
+        self.recorder.close()
+        if self.audience is not None:
+            self.audience.disperse()
+        if self.place is not None:
+            self.place.leave(0 if self.ephemeral else self.recorder.size)
+
     def with_stop_call(self, fate: RunOver) -> RunOver:
         """``fate``, by which the agent is cancelled, with what an application wants called then."""
         if isinstance(self.agent, AguiAgent):
