@@ -153,8 +153,6 @@ AS_THEY_ARE: Final[dict[Converter, frozenset[type]]] = {
     _string: _TEXT,
     _code: _TEXT,
     _arguments: _TEXT,
-    _boolean: frozenset({bool}),
-    _object: frozenset({dict}),
     _anything: _JSON,
     _value: _JSON - {float},
 }

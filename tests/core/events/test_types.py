@@ -567,3 +567,19 @@ def test_whatever_is_changed_in_an_event_what_passes_is_read_by_both(
         told = json_codec.decode(json_codec.encode(upgraded))
         for generation, event_schema in GENERATIONS.items():
             assert fits(event_schema, told), generation
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"type": "TOOL_CALL_RESULT", "messageId": "m", "toolCallId": "c"},
+        {"type": "MESSAGES_SNAPSHOT", "messages": [{"id": "a", "role": "user"}]},
+    ],
+)
+def test_a_text_of_a_class_of_its_own_is_a_text(event: Any) -> None:
+    class Text(str):
+        pass
+
+    for holder in (event, *event.get("messages", ())):
+        holder["content"] = Text("x")
+    assert normalize_event(event) == event
