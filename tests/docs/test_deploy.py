@@ -1,4 +1,5 @@
-"""The configurations of proxies in docs/examples/deploy, as they stand there but for the ports.
+"""The files of docs/examples/deploy: proxies as they stand there but for the ports, and what starts
+and ends a server by what it says.
 
 Caddy comes from pip; nginx and HAProxy are tried where they are installed.
 """
@@ -7,18 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import inspect
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conformance.process import free_port
 
+from copilot_bindings.asyncio import serve
+from copilot_bindings.cli import options
 from sansio_copilot.testing import run_input
 
 DEPLOY = Path(__file__).parents[2] / "docs" / "examples" / "deploy"
@@ -135,3 +142,72 @@ def test_events_and_heartbeats_arrive_one_by_one(port: int, base: str) -> None:
 def test_other_paths_do_not_reach_the_runtime(port: int) -> None:
     assert get(port, "/metrics") == 404
     assert get(port, "/elsewhere") == 404
+
+
+# --- What starts and ends a server ------------------------------------------------------------
+
+
+def shown(name: str) -> str:
+    return (DEPLOY / name).read_text()
+
+
+def number(name: str, pattern: str) -> int:
+    found = re.search(pattern, shown(name))
+    assert found, pattern
+    return int(found[1])
+
+
+def parsed(arguments: list[str], **environ: str) -> Any:
+    return options.parser(["asyncio", "trio", "sockets"], environ).parse_args(arguments)
+
+
+def test_the_probes_of_kubernetes_are_answered(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(APP)
+    program = "from copilot_bindings.cli import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "serve", "app:runtime", "--port", "0"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        port = int(process.stdout.readline().rpartition(":")[2].strip("/\n"))
+        paths = re.findall(r"httpGet: { path: (\S+), port: 4000 }", shown("kubernetes.yaml"))
+        assert paths == ["/healthz", "/readyz"]
+        assert [get(port, path) for path in paths] == [200, 200]
+    finally:
+        process.terminate()
+        process.communicate(timeout=SECONDS)
+
+
+def test_a_server_has_the_time_to_end_that_it_takes() -> None:
+    """The command's grace period, and 2 s in which the last events are sent."""
+    takes = inspect.signature(serve).parameters["grace_seconds"].default + 2
+    sleep = number("kubernetes.yaml", r"sleep: { seconds: (\d+) }")
+    assert number("kubernetes.yaml", r"terminationGracePeriodSeconds: (\d+)") > sleep + takes
+    assert number("sansio-copilot.service", r"TimeoutStopSec=(\d+)") > takes
+
+
+def test_the_command_takes_the_arguments_that_the_files_give_it() -> None:
+    found = re.search(r"ExecStart=(.*)", shown("sansio-copilot.service"))
+    assert found
+    command, *arguments = shlex.split(found[1])
+    assert command.endswith("/sansio-copilot")
+    assert parsed(arguments).store == "sqlite:/var/lib/copilot/threads.db"
+
+    found = re.search(r"args: (\[.*\])", shown("kubernetes.yaml"))
+    assert found
+    assert parsed(json.loads(found[1])).store == "$(STORE_URL)"
+
+    image = shown("Dockerfile")
+    arguments = re.findall(r"^(?:ENTRYPOINT|CMD) (\[.*\])", image, re.MULTILINE)
+    command, *given = [part for text in arguments for part in json.loads(text)]
+    environ = dict(re.findall(r"(SANSIO_COPILOT_\w+)=(\S+)", image))
+    told = parsed(given, **environ)
+    assert (command, told.host, told.port, told.json_logs) == (
+        "sansio-copilot",
+        "0.0.0.0",
+        int(re.findall(r"EXPOSE (\d+)", image)[0]),
+        True,
+    )
