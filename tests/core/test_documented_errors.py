@@ -393,8 +393,8 @@ NOTHING_FROM_OUTSIDE = {
     " MemoryStore.read MemoryStore.watch MemoryStore.orphans MemoryStore.clear MemoryStore.owner_of"
     " MemoryStore.claim_thread MemoryStore.bytes_of MemoryStore.threads_of_all"
     " ThreadStore": ("take keys and cursors of the store's own, and the core's frames"),
-    "CopilotRuntime.behind_cors CopilotRuntime.sweep CopilotRuntime.where_exposed"
-    " MessageFolder.close Request.outlived": "take nothing",
+    "CopilotRuntime.behind_cors CopilotRuntime.sweep CopilotRuntime.tell_of_lost"
+    " CopilotRuntime.where_exposed MessageFolder.close Request.outlived": "take nothing",
     "CopilotRuntime.needs_start Request.in_place_of": "takes what has been checked",
     "frame_data": "takes the core's frames",
     "may_have_content": "takes the status of a response, which has been checked",
