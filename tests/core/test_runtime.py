@@ -18,6 +18,7 @@ from sansio_copilot import (
     MemoryStore,
     Request,
 )
+from sansio_copilot.actions import Call
 from sansio_copilot.testing import Client
 
 
@@ -175,3 +176,9 @@ def test_behind_another_cors_policy_the_default_is_left_out() -> None:
         assert runtime.cors is not None
         assert behind.store is runtime.store
     assert CopilotRuntime({}, cors=False).behind_cors().cors is None
+
+
+def test_functions_of_one_kind_share_threads_whatever_they_are_called() -> None:
+    assert Call(print, name="hook on_request").pool == "hook on_request"
+    assert Call(print, name="store method read", part="store").pool == "store"
+    assert Call(print, name="capabilities of 'a'", kind="capabilities").pool == "capabilities"
