@@ -471,6 +471,20 @@ def _as_doubles(body: Any) -> Any:
     return json.loads(json.dumps(body), parse_int=float)
 
 
+def _waiting_threads(step: Step, theirs: Answer, ours: Answer) -> Answer:
+    if not (isinstance(theirs.body, dict) and isinstance(ours.body, dict)):
+        return theirs
+    waits = {
+        thread["id"]: {"waitsFor": thread["waitsFor"]}
+        for thread in ours.body.get("threads", ())
+        if thread.get("waitsFor")
+    }
+    if not waits or "threads" not in theirs.body:
+        return theirs
+    threads = [thread | waits.get(thread["id"], {}) for thread in theirs.body["threads"]]
+    return attrs.evolve(theirs, body={**theirs.body, "threads": threads})
+
+
 @attrs.frozen
 class Accepted:
     """A difference that is there on purpose.
@@ -509,6 +523,7 @@ ACCEPTED = (
     Accepted("what AG-UI 1.0 allows and 0.0.59 does not", _modern_input),
     Accepted("a body nested deeper than", _deep_body),
     Accepted("integers beyond 2^53", _exact_integers),
+    Accepted("whose last run has ended with an interrupt", _waiting_threads),
 )
 
 

@@ -69,7 +69,7 @@ core("dashboard", async (t) => {
   t.expectComplaints(/ERR_/);
   network.down();
   await page.locator('#status[data-tone="bad"]').waitFor();
-  assert.match(await status.innerText(), /^away since .*: Connection/);
+  assert.match(await status.innerText(), /^away since .*: (Connection|RemoteDisconnected)/);
   await chart.locator(".away").first().waitFor({ state: "attached" });
   network.up();
   await page.locator('#status[data-tone="good"]').waitFor();
