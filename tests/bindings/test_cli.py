@@ -718,7 +718,7 @@ def test_whatever_python_writes_is_a_line_for_machines(tmp_path: Path) -> None:
     given = ["serve", "app:runtime", "--json-logs", "--port", "0"]
     with started(*given, cwd=tmp_path) as process:
         assert process.stdout is not None
-        # What the application prints is its own affair.
+        # A line that the application prints stays as it is, because it is no line of a log.
         assert process.stdout.readline() == "its own\n"
         json.loads(process.stdout.readline())
         lines = [json.loads(line) for line in ended(process).splitlines()]

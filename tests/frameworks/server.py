@@ -85,7 +85,7 @@ def program(name: str, python: Path, asked: Model, port: int, folder: Path) -> I
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         "OTEL_SDK_DISABLED": "true",
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-        # What a framework keeps of its own goes to the folder of the attempt.
+        # The files of a framework go to the folder of the attempt, so that none is left behind.
         "CLAUDE_CONFIG_DIR": str(folder / "claude"),
         "CREWAI_STORAGE_DIR": str(folder / "crewai"),
         "PYTHONUNBUFFERED": "1",

@@ -33,7 +33,7 @@ def begin(level: str, *, as_json: bool, access: bool) -> None:
     if access:
         logging.getLogger(ACCESS).setLevel(logging.INFO)
     if as_json:
-        # What Python writes there by itself has to be a line, too.
+        # Warnings and unhandled errors become lines of the log, because Python writes them as text.
         logging.captureWarnings(True)
         sys.excepthook = _log_unhandled
         threading.excepthook = lambda args: _log_unhandled(

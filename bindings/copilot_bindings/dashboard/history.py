@@ -73,7 +73,7 @@ class History:
         """
         with self._lock:
             trouble, since = self._trouble, self._trouble_since
-            # Whoever sends a byte now and then keeps the next reading waiting for long.
+            # A reading may be late for long, because a server may send a byte of it now and then.
             late = now - self._told_at if self._told_at is not None else 0.0
             points = [point for point in self._points if point["at"] > after]
         if late > 10 * self._seconds and since is None:

@@ -107,7 +107,7 @@ class Span:
         below, counted = 0.0, 0.0
         for bound, count in grown:
             if count >= share * total:
-                # Of values beyond the last bound nothing more is known.
+                # The last finite bound is told, because the last bucket has no upper one.
                 if bound == float("inf"):
                     return below
                 return below + (bound - below) * (share * total - counted) / (count - counted)

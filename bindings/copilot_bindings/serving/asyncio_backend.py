@@ -135,6 +135,6 @@ class AsyncioBackend:
                         on_cancel()
             if not task.cancelled():
                 return task.result()
-            # What was begun is begun again, because a loop that ends cancels every task, the inner
+            # The function is called again, because a loop that ends cancels every task, the inner
             # one as well, and then waits for them.
         raise RuntimeError("what was waited for was cancelled")

@@ -37,7 +37,7 @@ class Wire(abc.ABC):
         self.failure: Exception | None = None
         """The error that the server raised, if that was not the client's going."""
 
-    # What a server does
+    # -- The calls that each server makes in its own way
 
     @abc.abstractmethod
     async def read_body(self, announced: int | None, body: Body) -> bytes:
@@ -71,7 +71,7 @@ class Wire(abc.ABC):
     async def listen(self) -> None:
         """Wait until the client has gone, or has sent more than it was asked for."""
 
-    # What all have in common
+    # -- The calls that are the same for all
 
     def lose(self, error: Exception) -> None:
         """Note that nothing more can be sent or received, because of ``error``."""

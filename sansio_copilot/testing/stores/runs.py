@@ -71,7 +71,7 @@ class RunTests(StoreTests):
         end = frame(run.key, 0)
         left = result_of(run.key, "1", messages=b"[1]")
         assert store.close_run(run.key, 0, end, left) is not False
-        # Whoever hears this has not ended the run, and tells nobody of its end.
+        # The second close is answered with False, so that the end of a run is told once.
         assert store.close_run(run.key, 0, end + end, None) is False
         assert store.append(run.key, len(end), end) is Signal.SEALED
         assert store.renew(run.key) is Signal.SEALED

@@ -208,7 +208,7 @@ def test_a_time_without_an_answer_is_a_gap_and_said() -> None:
     history.add(events(4), 7.0)
     told = history.told(0, 7.0)
     assert (told["trouble"], told["since"]) == ("", None)
-    # What was counted in the meantime is spread over it.
+    # The rate is spread over the time that the server was away, because it counted meanwhile.
     assert rates(history) == [None, None, None, pytest.approx(4 / 6, rel=1e-3)]
 
 

@@ -28,7 +28,7 @@ def test_a_reader_that_keeps_up_is_given_what_was_read_ahead() -> None:
         assert ahead.keep(batches, pages) is batches[0]
         for before, batch in pairwise(batches):
             assert ahead.take(before.cursor, SIZE) is batch
-        # What was taken is there no more.
+        # A page that was taken is gone, because it is given once.
         assert pages == 1 or ahead.take(batches[0].cursor, SIZE) == 1
         cursor = batches[-1].cursor
 
@@ -54,7 +54,7 @@ def test_nobody_is_read_ahead_for_when_there_is_no_room() -> None:
     ahead.keep(pages_of(second, 1), 4)
     ahead.keep(pages_of(Cursor(3, (5,)), 2), 2)
     assert ahead.take(at, SIZE) == 1
-    # What is there is given nevertheless, and makes room.
+    # A page that is kept is given nevertheless, and makes room.
     assert ahead.take(pages[0].cursor, SIZE) is pages[1]
     ahead.keep(pages_of(second, 1), 4)
     assert ahead.take(at, SIZE) == 8

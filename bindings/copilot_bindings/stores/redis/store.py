@@ -84,7 +84,7 @@ class _Engine:
     def write(self, steps: Steps[T]) -> Future[T]:
         return self.pipeline.submit(steps)
 
-    # One connection is for both, because the server answers in turn.
+    # Reading goes over the connection that writes, because the server answers in turn.
     read = write
 
     def tidy(self) -> Future[bool]:
