@@ -13,6 +13,7 @@ fork (its process id, later its exit status), and maybe a file for what the fork
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import json
 import os
@@ -63,12 +64,22 @@ class Fork:
             self.socket.close()
         return self.returncode
 
-    def send_signal(self, number: int) -> None:
-        """Send it a signal, unless it has ended."""
+    def threads(self) -> list[int]:
+        """The numbers that the system has for its threads; the main thread's is the first."""
+        return sorted(int(name) for name in os.listdir(f"/proc/{self.pid}/task"))
+
+    def send_signal(self, number: int, to: int | None = None) -> None:
+        """Send it a signal, unless it has ended.
+
+        :param to: one of :meth:`threads`, which then is the one that the system interrupts.
+        """
         if self.poll() is None:
             # It may end now, and then its number is free for others.
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, number)
+                if to is None:
+                    os.kill(self.pid, number)
+                else:
+                    ctypes.CDLL(None).tgkill(self.pid, to, number)
 
     def kill(self) -> None:
         """End it whatever it does."""

@@ -53,6 +53,14 @@ def ends_well_formed(server: Server, number: signal.Signals) -> None:
 
 
 @pytest.mark.owns_sockets
+def test_a_signal_ends_it_whichever_thread_the_system_gives_it_to(own_server: Server) -> None:
+    main, *others = own_server.process.threads()
+    own_server.process.send_signal(signal.SIGTERM, to=(others or [main])[-1])
+    problems = own_server.ended()
+    assert not problems, problems[0]
+
+
+@pytest.mark.owns_sockets
 def test_a_client_that_never_reads_cannot_hold_it_up(own_server: Server) -> None:
     with own_server.client() as client:
         client.stream("run", "t", agent="endless")

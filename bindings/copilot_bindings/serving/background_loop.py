@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_LONGEST_JOIN_SECONDS = 0.5
+
 
 class BackgroundLoop:
     """An event loop that owns the runs of ``runtime``. It begins at once, and ends by
@@ -160,7 +162,14 @@ class BackgroundLoop:
         :param seconds: how long to wait at most; None for no limit.
         :raises LoopEnded: if the loop has ended without :meth:`close`.
         """
-        self._thread.join(seconds)
+        if seconds is None:
+            # The wait is made in pieces, because Python calls a signal's handler between two steps
+            # of the main thread: a signal that comes just before the thread begins to wait, or that
+            # the system gives to another thread, does not end the wait.
+            while self._thread.is_alive():
+                self._thread.join(_LONGEST_JOIN_SECONDS)
+        else:
+            self._thread.join(seconds)
         if self.failure is not None:
             raise LoopEnded from self.failure
 
