@@ -35,7 +35,7 @@ class QuotaExceeded(Exception):
         self.seconds = max(math.ceil(seconds), 1)
 
 
-class _Usage:
+class Usage:
     """What one user has begun.
 
     :ivar starts: the times of the runs of the last minute.
@@ -70,7 +70,7 @@ class Place:
 
     __slots__ = ("_started_at", "_usage", "is_kept")
 
-    def __init__(self, usage: _Usage, started_at: float) -> None:
+    def __init__(self, usage: Usage, started_at: float) -> None:
         self._usage = usage
         self._started_at = started_at
         self.is_kept = False
@@ -105,7 +105,7 @@ class Quotas:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._users: OrderedDict[str, _Usage] = OrderedDict()
+        self.users: OrderedDict[str, Usage] = OrderedDict()
 
     @classmethod
     def of(cls, limits: Limits) -> Quotas | None:
@@ -156,9 +156,9 @@ class Quotas:
             wait = usage.asked_at + STORED_SECONDS - now
             raise QuotaExceeded("Your threads take all the room that there is: delete some", wait)
 
-    def _usage(self, user_id: str, now: float) -> _Usage:
-        users = self._users
-        usage = users.setdefault(user_id, _Usage())
+    def _usage(self, user_id: str, now: float) -> Usage:
+        users = self.users
+        usage = users.setdefault(user_id, Usage())
         # Two threads may do this at once, of which one finds that nothing is left to be done.
         with suppress(KeyError, RuntimeError):
             users.move_to_end(user_id)

@@ -130,6 +130,11 @@ class MemoryStore:
         return self._room.taken
 
     @property
+    def open_runs(self) -> int:
+        """How many runs have been opened and not closed, those of deleted threads included."""
+        return len(self._open)
+
+    @property
     def evictions(self) -> int:
         """How many threads had to go, to stay within the bounds."""
         return self._room.evictions

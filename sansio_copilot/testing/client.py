@@ -149,7 +149,11 @@ class Client:
         fields, body = json_body(json, headers)
         return Stream(self, method, path, fields, body)
 
-    def _start(self, run: Run) -> None:
+    def start_run(self, run: Run) -> None:
+        """Give ``run`` a home, as the exchange asks for that was made with ``runtime.exchange``.
+
+        :meth:`step` and the iteration of a :class:`Stream` take it on from there.
+        """
         home = Home(run, lambda: self.now, self.advance, self._homes.remove)
         self._homes.append(home)
         home.begin()
@@ -284,7 +288,7 @@ class Stream:
                     else:
                         action = exchange.done(outcome)
                 case StartRun(run=run):
-                    self._client._start(run)
+                    self._client.start_run(run)
                     action = exchange.done()
                 case SendHead(status=status, headers=headers):
                     self.status, self.headers = status, Headers(headers)

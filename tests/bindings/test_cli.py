@@ -14,7 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from support.running_model import running_model
 from support.upstream import SSE, upstream
 
 from copilot_bindings import cli
-from copilot_bindings.cli import command, logs, options, stores
+from copilot_bindings.cli import logs, options, stores
 from copilot_bindings.stores import SQLiteStore
 from sansio_copilot import MemoryStore, __version__
 from sansio_copilot.sse import Parser
@@ -307,13 +307,17 @@ def test_a_host_that_is_none(host: str, binding: str, capsys: pytest.CaptureFixt
     ("host", "url"), [("::1", "http://[::1]:5/"), ("", "http://0.0.0.0:5/"), ("h", "http://h:5/")]
 )
 def test_where_it_says_that_it_serves(
-    host: str, url: str, capsys: pytest.CaptureFixture[str]
+    host: str, url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Server:
         port = 5
 
-    command._ready(host, "", None)(Server())
-    assert capsys.readouterr().out == f"serving on {url}\n"
+    async def serve(runtime: object, *, ready: Callable[[Server], None], **place: object) -> None:
+        ready(Server())
+
+    monkeypatch.setattr("copilot_bindings.asyncio.server.serve", serve)
+    assert cli.main(["demo", "--host", host]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == f"serving on {url}"
 
 
 def test_what_an_agent_ends_by_is_told(
@@ -324,11 +328,11 @@ def test_what_an_agent_ends_by_is_told(
     for error, status in ((SystemExit(), 1), (LoopEnded(), 1), (KeyboardInterrupt(), 130)):
         error.__cause__ = ValueError("why")
 
-        def fails(*args: object, error: BaseException = error) -> None:
+        def fails(*args: object, error: BaseException = error, **place: object) -> None:
             raise error
 
-        monkeypatch.setitem(command._BINDINGS, "asyncio", fails)
-        assert cli.main(["demo"]) == status
+        monkeypatch.setattr("copilot_bindings.sockets.server.serve", fails)
+        assert cli.main(["demo", "--binding", "sockets"]) == status
         assert len(capsys.readouterr().err.splitlines()) == 1
 
 

@@ -26,7 +26,7 @@ class OnPurposeError(Exception):
 _gates: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
 
-def _gate(input: RunAgentInput) -> asyncio.Event:
+def gate(input: RunAgentInput) -> asyncio.Event:
     assert input.forwarded_props is not None
     return _gates[input.forwarded_props["gate"]]
 
@@ -120,7 +120,7 @@ async def patient(input: RunAgentInput, context: Any) -> AsyncIterator[Event]:
     yield {"type": "STATE_SNAPSHOT", "snapshot": {"phase": "waiting"}}
     yield start
     yield beginning
-    await _gate(input).wait()
+    await gate(input).wait()
     yield rest
     yield end
     done = {"op": "replace", "path": "/phase", "value": "done"}
@@ -132,12 +132,12 @@ async def lingers(input: RunAgentInput, context: Any) -> AsyncIterator[Event]:
     """Has finished its run, and cleans up until the gate opens."""
     yield _started(input)
     yield _finished(input)
-    await _gate(input).wait()
+    await gate(input).wait()
 
 
 async def gatekeeper(input: RunAgentInput, context: Any) -> AsyncIterator[Event]:
     yield _started(input)
-    _gate(input).set()
+    gate(input).set()
     yield _finished(input)
 
 

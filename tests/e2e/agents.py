@@ -240,7 +240,7 @@ async def pauses(input: RunAgentInput, context: Any) -> AsyncIterator[Event]:
     for event in _events(input, *thinks, *calls, *_text(input, "here it is")):
         yield event
         if event["type"] == middle:
-            await common._gate(input).wait()
+            await common.gate(input).wait()
 
 
 def snaps(input: RunAgentInput, context: Any) -> Iterator[Event]:

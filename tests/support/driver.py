@@ -95,7 +95,7 @@ class Driver:
             home=None,
             context=CallContext(),
             closing=False,
-            start_run=lambda run: self.home._start(run),
+            start_run=self.home.start_run,
         )
         self.http = HTTPConnection(cast("Any", self.service), admitted=admitted)
         self.sent = bytearray()

@@ -29,7 +29,8 @@ from sansio_copilot.stores.protocol import (
 
 def unread_tokens(store: MemoryStore) -> set[str]:
     """The runs of which ``store`` has raw frames only because somebody is reading them."""
-    streams = [unread.stream() for unread in store._room.unread.values()]
+    room = store._room  # noqa: SLF001 - no public call tells who still reads what
+    streams = [unread.stream() for unread in room.unread.values()]
     lines = [bytes(stream.data).partition(b"\n")[0] for stream in streams if stream is not None]
     return {line.decode().removeprefix("id: ").rpartition(".")[0] for line in lines}
 

@@ -47,13 +47,13 @@ class RedisServer:
             while not _is_free(self.port + _BUS):
                 self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
-        self._log = directory / "redis.log"
+        self.log = directory / "redis.log"
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
     def start(self) -> None:
         """Begin, with what the file has."""
-        with self._log.open("ab") as log:
+        with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [
                     executable(),
@@ -73,7 +73,7 @@ class RedisServer:
                     client.ping()
                 return
             except redis.RedisError:
-                assert time.monotonic() < deadline, self._log.read_text()
+                assert time.monotonic() < deadline, self.log.read_text()
                 time.sleep(0.01)
 
     @staticmethod
@@ -91,7 +91,7 @@ class RedisServer:
         for node in nodes:
             with node.client() as client:
                 while client.cluster("info").get("cluster_state") != "ok":
-                    assert time.monotonic() < deadline, node._log.read_text()
+                    assert time.monotonic() < deadline, node.log.read_text()
                     time.sleep(0.05)
 
     @property

@@ -222,7 +222,7 @@ class HttpAgent:
         return await pool.send(prepared, stream=True, follow_redirects=False)
 
     def _new_pool(self) -> httpx.AsyncClient | PlainHttp:
-        if _is_plain(self._url):
+        if is_plain(self._url):
             return PlainHttp(self._url)
         # The number of connections has no bound here, because each run needs one, and the runtime
         # bounds the runs.
@@ -231,7 +231,7 @@ class HttpAgent:
         return httpx.AsyncClient(limits=limits, http2=has_http2)
 
 
-def _is_plain(url: httpx.URL) -> bool:
+def is_plain(url: httpx.URL) -> bool:
     """Whether an agent is asked without TLS, a user's name and a proxy of the environment's."""
     if url.scheme != "http" or url.userinfo:
         return False

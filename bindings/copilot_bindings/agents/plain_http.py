@@ -52,7 +52,8 @@ class PlainHttp:
         self._host = url.raw_host.decode("ascii")
         self._port = url.port or 80
         self._authority = url.netloc
-        self._kept: list[_Connection] = []
+        self.kept: list[_Connection] = []
+        """The connections that wait for another request."""
 
     async def send(
         self,
@@ -74,7 +75,7 @@ class PlainHttp:
         connection = self._take()
         if connection is None:
             connection = _Connection(await _connect(self._host, self._port, connect_seconds))
-        response = Response(connection, silence, self._kept)
+        response = Response(connection, silence, self.kept)
         try:
             # A server that has answered and closed before it had all of a request is heard out.
             broken = await connection.write(head + body, silence)
@@ -86,12 +87,12 @@ class PlainHttp:
 
     async def aclose(self) -> None:
         """Close the connections that are kept."""
-        while self._kept:
-            self._kept.pop().close()
+        while self.kept:
+            self.kept.pop().close()
 
     def _take(self) -> _Connection | None:
-        while self._kept:
-            connection = self._kept.pop()
+        while self.kept:
+            connection = self.kept.pop()
             if connection.is_usable():
                 return connection
             connection.close()

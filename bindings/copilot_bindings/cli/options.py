@@ -143,7 +143,7 @@ def _add_logs(command: argparse.ArgumentParser) -> None:
 def _take_environment(command: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
     """Have environment variables set the defaults."""
     # argparse has no public list of what was added to a parser, and this one is in all versions.
-    for action in command._actions:
+    for action in command._actions:  # noqa: SLF001
         name = PREFIX + action.dest.upper()
         text = environ.get(name)
         if text is None or not action.option_strings or action.dest in ("help", "agent"):

@@ -28,7 +28,7 @@ class History:
         self._lock = threading.Lock()
         self._points: deque[dict[str, Any]] = deque(maxlen=MOST_POINTS)
         # The readings of one process within the window, of which the last is the former point's.
-        self._readings: deque[tuple[float, Reading]] = deque(maxlen=MOST_POINTS)
+        self.readings: deque[tuple[float, Reading]] = deque(maxlen=MOST_POINTS)
         self._trouble = ""
         self._trouble_since: float | None = None
         self._told_at: float | None = None
@@ -38,7 +38,7 @@ class History:
 
         :param now: seconds since the epoch, here and below.
         """
-        readings = self._readings
+        readings = self.readings
         if readings and not (reading.may_follow(readings[-1][1]) and now > readings[-1][0]):
             readings.clear()
         while readings and readings[0][0] < now - _WINDOW_SECONDS:

@@ -54,7 +54,7 @@ def may_be_dropped(task: asyncio.Future[Any]) -> None:
     """
     # The flag silences a warning that asyncio itself turns off for tasks that it does not await.
     with contextlib.suppress(AttributeError):
-        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def install(loop: asyncio.AbstractEventLoop) -> None:

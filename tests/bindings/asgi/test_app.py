@@ -744,7 +744,7 @@ async def test_a_store_call_is_seen_through_when_the_request_is_cancelled() -> N
     await until(lambda: agent.started)
     await app.close()
     assert agent.ended == 1
-    assert not store._open
+    assert not store.open_runs
 
 
 @on_asyncio
@@ -808,7 +808,7 @@ async def test_lifespan_ends_every_run_well_formed_and_may_begin_again() -> None
         assert request.types() == ["RUN_STARTED", "RUN_ERROR"]
         assert request.complete
         assert agent.ended == 2 * (number + 1)
-    assert not store._open
+    assert not store.open_runs
 
 
 @on_both
@@ -875,7 +875,7 @@ def test_the_end_of_a_trio_run_ends_what_was_not_told_to() -> None:
 
     trio.run(main)
     assert agent.ended == 1
-    assert not store._open
+    assert not store.open_runs
 
 
 def test_the_end_of_an_asyncio_loop_does_as_well() -> None:
@@ -891,7 +891,7 @@ def test_the_end_of_an_asyncio_loop_does_as_well() -> None:
 
     asyncio.run(main())
     assert agent.ended == 1
-    assert not store._open
+    assert not store.open_runs
 
 
 def test_one_application_may_be_served_by_several_loops() -> None:

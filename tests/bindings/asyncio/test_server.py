@@ -13,9 +13,11 @@ import h11
 import pytest
 from support.wire import BASE, Connection, body_of, serving
 
+from copilot_bindings.asyncio import connection as asyncio_connection
 from copilot_bindings.serving.asyncio_backend import AsyncioBackend
-from sansio_copilot import CopilotRuntime, Hooks, Limits, MemoryStore, text_agent
-from sansio_copilot.stores import Signal
+from copilot_bindings.serving.service import Service
+from sansio_copilot import CopilotRuntime, Hooks, Limits, MemoryStore, RunRefused, text_agent
+from sansio_copilot.stores import Cancel, NotifyOwner, RunKey, Signal
 
 Test = Callable[[], Coroutine[Any, Any, None]]
 
@@ -73,6 +75,19 @@ def stop(thread_id: str) -> str:
     return f"{BASE}/agent/default/stop/{thread_id}"
 
 
+def recorded(monkeypatch: pytest.MonkeyPatch, name: str) -> list[tuple[Any, ...]]:
+    """What every connection is told by the method ``name`` of asyncio's protocols, as it comes."""
+    told: list[tuple[Any, ...]] = []
+    method = getattr(asyncio_connection.Connection, name)
+
+    def record(self: asyncio.Protocol, *args: Any) -> None:
+        told.append(args)
+        method(self, *args)
+
+    monkeypatch.setattr(asyncio_connection.Connection, name, record)
+    return told
+
+
 class TestHttp:
     """Connections: RFC 9112."""
 
@@ -94,18 +109,22 @@ class TestHttp:
                     assert answer.status == 404
 
     @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
-    def test_responses_that_nobody_reads_do_not_pile_up(self, method: str) -> None:
+    def test_responses_that_nobody_reads_do_not_pile_up(
+        self, method: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        transports = recorded(monkeypatch, "connection_made")
+        pauses = recorded(monkeypatch, "pause_writing")
+
         async def test() -> None:
             async with serving(CopilotRuntime({"default": hello})) as server:
                 _, writer = await asyncio.open_connection("127.0.0.1", server.port)
                 writer.transport.pause_reading()  # type: ignore[attr-defined]
                 one = f"{method} {BASE}/info HTTP/1.1\r\nhost: x\r\n\r\n".encode()
-                while not server.connections:
+                while not transports:
                     await asyncio.sleep(0)
-                [connection] = server._service.connections
-                transport = connection._transport
+                [(transport,)] = transports
                 # Until the server sends no more, and then reads no more.
-                while not connection._choked or transport.is_reading():
+                while not pauses or transport.is_reading():
                     writer.write(one * 200)
                     await asyncio.sleep(0)
                 assert transport.get_write_buffer_size() < 200_000
@@ -113,26 +132,33 @@ class TestHttp:
 
         asyncio.run(test())
 
-    @in_loop
-    async def test_a_last_response_that_nobody_reads_holds_no_connection() -> None:
+    def test_a_last_response_that_nobody_reads_holds_no_connection(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        transports = recorded(monkeypatch, "connection_made")
+
         async def large(input: Any, context: Any) -> AsyncIterator[dict[str, Any]]:
             yield {"type": "RUN_STARTED", "threadId": "t", "runId": "r"}
             yield {"type": "CUSTOM", "name": "n", "value": "x" * 20_000_000}
             yield {"type": "RUN_FINISHED", "threadId": "t", "runId": "r"}
 
         limits = Limits(write_seconds=0.2)
-        async with serving(CopilotRuntime({"default": large}, limits=limits)) as server:
-            async with await Connection.open(server.port) as client:
-                await client.request("GET", f"{BASE}/info")
-                [connection] = server._service.connections
-                # All of it is in the transport's buffer when the connection is closed.
-                connection._transport.set_write_buffer_limits(high=100_000_000)
-                await client.send("POST", RUN, body_of("t"), {"connection": "close"})
-                await client.begin()
-                client.writer.transport.pause_reading()  # type: ignore[attr-defined]
-                async with asyncio.timeout(30):
-                    while server.connections:
-                        await asyncio.sleep(0.01)
+
+        async def test() -> None:
+            async with serving(CopilotRuntime({"default": large}, limits=limits)) as server:
+                async with await Connection.open(server.port) as client:
+                    await client.request("GET", f"{BASE}/info")
+                    [(transport,)] = transports
+                    # All of it is in the transport's buffer when the connection is closed.
+                    transport.set_write_buffer_limits(high=100_000_000)
+                    await client.send("POST", RUN, body_of("t"), {"connection": "close"})
+                    await client.begin()
+                    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+                    async with asyncio.timeout(30):
+                        while server.connections:
+                            await asyncio.sleep(0.01)
+
+        asyncio.run(test())
 
 
 class TestStreams:
@@ -291,11 +317,16 @@ class _AsyncStore:
 
     def __init__(self) -> None:
         self.memory = MemoryStore()
+        self.watch = self.memory.watch
+        self.owners: list[NotifyOwner] = []
+        """How the owners of runs are told of signals."""
+
+    def watch_run(self, key: RunKey, notify: NotifyOwner) -> Cancel:
+        self.owners.append(notify)
+        return self.memory.watch_run(key, notify)
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self.memory, name)
-        if name.startswith("watch"):
-            return method
 
         async def later(*args: Any) -> Any:
             await asyncio.sleep(0)
@@ -376,7 +407,7 @@ class TestStores:
                 await client.send("POST", RUN, body_of("t"))
                 await begun.wait()
                 client.cut()
-            while store.memory._open:
+            while store.memory.open_runs:
                 await asyncio.sleep(0)
 
     @in_loop
@@ -390,9 +421,8 @@ class TestStores:
             ):
                 await first.send("POST", RUN, body_of("t"))
                 await gate.begun.wait()
-                [run] = store.memory._open.values()
-                assert run.notify_owner is not None
-                run.notify_owner(Signal.CONTINUE)
+                [notify] = store.owners
+                notify(Signal.CONTINUE)
                 await asyncio.sleep(0)
                 await second.request("POST", stop("t"))
                 async with asyncio.timeout(30):
@@ -420,7 +450,7 @@ class TestShutdown:
                 assert (await client.rest())[-1]["type"] == "RUN_ERROR"
                 client.close()
             await closing
-        assert not store.memory._open
+        assert not store.memory.open_runs
 
     @in_loop
     async def test_responses_finish_within_the_grace_period() -> None:
@@ -462,11 +492,11 @@ class TestShutdown:
 
     @in_loop
     async def test_no_run_begins_once_the_runs_have_ended() -> None:
-        async with serving(CopilotRuntime({"default": hello})) as server:
-            async with await Connection.open(server.port) as client:
-                server._service._ended = True
-                answer = await client.request("POST", RUN, body_of("t"))
-                assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+        service = Service(CopilotRuntime({"default": hello}), AsyncioBackend(), 0)
+        await service.end_runs()
+        run: Any = None
+        with pytest.raises(RunRefused, match="shutting down"):
+            service.start_run(run)
 
 
 def test_a_task_that_is_cancelled_before_it_begins_is_forgotten() -> None:

@@ -234,7 +234,7 @@ def test_the_history_is_bounded() -> None:
     told = history.told(0, 0.0)
     assert len(told["points"]) == MOST_POINTS
     assert len(json.dumps(told)) < 200_000
-    assert len(history._readings) <= 62
+    assert len(history.readings) <= 62
 
 
 def test_what_is_too_large_for_a_number_is_left_out() -> None:

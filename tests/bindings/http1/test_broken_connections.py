@@ -107,7 +107,8 @@ def test_what_cannot_be_sent_ends_its_connection(
 
         return call
 
-    transport: Any = asyncio.selector_events._SelectorSocketTransport  # type: ignore[attr-defined]
+    selector_events: Any = asyncio.selector_events
+    transport = selector_events._SelectorSocketTransport  # noqa: SLF001 - asyncio tells no other
     for owner, name in (
         (transport, "write"),
         (trio_connection.Connection, "_send"),

@@ -293,7 +293,7 @@ class TestConnections:
         driver.feed(run_bytes())
         assert driver.statuses == [503]
         assert b"\r\naccess-control-allow-origin: *\r\n" in driver.sent
-        driver.service.start_run = driver.home._start
+        driver.service.start_run = driver.home.start_run
         assert driver.feed(run_bytes()).run().statuses == [503, 200]
 
     def test_connect_makes_no_tunnel(self) -> None:

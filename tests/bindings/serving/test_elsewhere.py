@@ -20,10 +20,11 @@ variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
 
 @pytest.fixture
 def thread() -> Iterator[AsyncioThread]:
+    threads = set(threading.enumerate())
     thread = AsyncioThread()
     yield thread
     thread.end()
-    assert not thread._thread.is_alive()
+    assert set(threading.enumerate()) <= threads
 
 
 def on_trio(thread: AsyncioThread, agent: Callable[[], Any], use: Callable[[Any], Any]) -> Any:

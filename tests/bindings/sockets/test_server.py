@@ -27,7 +27,6 @@ from copilot_bindings.net.listeners import Listeners
 from copilot_bindings.serving.pool import ThreadPool
 from copilot_bindings.sockets import Server, open_server, serve, start_server
 from copilot_bindings.sockets.acceptor import Acceptor
-from copilot_bindings.sockets.connection import Connection
 from copilot_bindings.sockets.wake import Wake
 from sansio_copilot import CopilotRuntime, Hooks, Limits, MemoryStore, text_agent
 
@@ -281,7 +280,7 @@ class TestStreams:
                 client = client_of(server)
                 client.stream("run", leave.__name__).next_event()
                 leave(client)
-                wait_until(lambda: not server._loop.service.connections, "it is noticed")
+                wait_until(lambda: not server.connections, "it is noticed")
                 client.close()
             agent.opened.set()
 
@@ -301,28 +300,9 @@ class TestStreams:
         with serving(runtime) as server:
             with client_of(server) as client:
                 client.stream("run", "t").next_event()
-                wait_until(lambda: not server._loop.service.connections, "it is dropped")
+                wait_until(lambda: not server.connections, "it is dropped")
                 with pytest.raises(ConnectionError):
                     client.rest()
-
-    def test_a_client_that_takes_little_is_not(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Less in that time than the system waits for before it says that there is room."""
-
-        def no_room(self: Connection, *waiting: Any) -> list[Any]:
-            while theirs.recv(65536):
-                with contextlib.suppress(BlockingIOError):
-                    ours.send(b"more")
-                    return []
-            raise AssertionError
-
-        with open_server(CopilotRuntime({"default": hello}), grace_seconds=0) as server:
-            ours, theirs = socket.socketpair()
-            with ours, theirs:
-                ours.setblocking(False)
-                monkeypatch.setattr(Connection, "_poll", no_room)
-                assert Connection(server._loop, ours)._send(b"x" * 10_000_000)
-                monkeypatch.setattr(Connection, "_poll", lambda *waiting: [])
-                assert not Connection(server._loop, ours)._send(b"x" * 10_000_000)
 
     @pytest.mark.parametrize("eventfd", [True, False])
     def test_a_wake_up_is_kept_until_it_is_cleared(
@@ -358,7 +338,7 @@ class TestClosing:
         server = start_server(CopilotRuntime({"default": hello}), port=0, grace_seconds=100)
         with client_of(server) as client, client_of(server) as silent:
             assert client.request("GET", "/info").status == 200
-            wait_until(lambda: len(server._loop.service.connections) == 2, "both are there")
+            wait_until(lambda: server.connections == 2, "both are there")
             closing = threading.Thread(target=server.close)
             closing.start()
             # Not the hundred seconds of grace.
@@ -447,11 +427,19 @@ class TestClosing:
 
 
 def test_events_are_not_held_back_until_the_one_before_has_arrived() -> None:
-    with serving(CopilotRuntime({"default": hello})) as server, client_of(server) as client:
-        assert client.request("GET", "/info").status == 200
-        (connection,) = server._loop.service.connections
-        assert isinstance(connection, Connection)
-        assert connection._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    with (
+        open_server(CopilotRuntime({"default": hello})) as server,
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname(), 30) as theirs,
+    ):
+        ours, _ = listener.accept()
+        serving_it = threading.Thread(target=server.serve_socket, args=(ours,))
+        serving_it.start()
+        theirs.sendall(f"GET {BASE}/info HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+        assert theirs.recv(65536)
+        assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        theirs.close()
+        serving_it.join(30)
 
 
 class TestUnix:
@@ -510,7 +498,7 @@ class TestOwnAcceptLoop:
             ours, theirs = socket.socketpair()
             thread = threading.Thread(target=server.serve_socket, args=(ours,))
             thread.start()
-            wait_until(lambda: bool(server._loop.service.connections), "it is served")
+            wait_until(lambda: server.connections == 1, "it is served")
         thread.join(30)
         assert not thread.is_alive()
         with theirs:
@@ -581,7 +569,7 @@ class TestTls:
             assert b"RUN_STARTED" in response.readline() + response.readline()
             response.close()
             client.close()
-            wait_until(lambda: not server._loop.service.connections, "it is noticed")
+            wait_until(lambda: not server.connections, "it is noticed")
             agent.opened.set()
 
     def test_the_end_of_a_connection_is_told(
@@ -609,7 +597,7 @@ class TestTls:
                 with client_of(server) as client:
                     client.send_raw(sent)
                     client.cut()
-            wait_until(lambda: not server._loop.service.connections, "they are dropped")
+            wait_until(lambda: not server.connections, "they are dropped")
         assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
     def test_a_client_that_says_nothing_is_dropped(self, server_tls: ssl.SSLContext) -> None:

@@ -90,6 +90,12 @@ def test_readers_of_a_run_that_lost_its_owner_are_sent_to_the_store() -> None:
     assert told.times == 3
 
 
+def kept_of(tails: Tails, run: int) -> int:
+    """How many bytes are kept of ``run``, which are the last ones."""
+    size = tails.known(run) or 0
+    return next((size - at for at in range(size) if tails.read(run, at, 1) is not None), 0)
+
+
 def test_what_is_kept_has_bounds() -> None:
     tails = Tails(run_bytes=100, total_bytes=1000, most=3)
     tails.begin(1)
@@ -100,13 +106,13 @@ def test_what_is_kept_has_bounds() -> None:
     for run in range(2, 30):
         tails.begin(run)
         tails.grew(run, 0, b"x" * 150)
-    assert tails._held <= 1000
+    assert sum(kept_of(tails, run) for run in range(1, 30)) <= 1000
     for run in range(2, 30):
         tails.end(run)
-    assert len(tails._idle) == 3
+    assert sum(tails.known(run) is not None for run in range(2, 30)) == 3
     tails.begin(40)
     tails.grew(40, 0, b"x" * 5000)
-    assert tails._held <= 5000
+    assert sum(kept_of(tails, run) for run in range(1, 41)) <= 5000
     piece = tails.read(40, 4990, 100)
     assert piece is not None
     assert len(piece.data) == 10

@@ -11,7 +11,7 @@ import attrs
 import pytest
 import trio
 
-from copilot_bindings.asgi import BrokenOff
+from copilot_bindings.asgi import BrokenOff, CopilotASGI
 from copilot_bindings.stores import SQLiteStore
 from copilot_bindings.testing import AsyncClient
 from sansio_copilot import CopilotRuntime, Hooks, Limits
@@ -211,7 +211,9 @@ def test_an_application_that_is_ahead_waits_for_its_reader(library: Library) -> 
     library.run(main)
 
 
-def test_a_response_that_breaks_off_is_an_error(library: Library) -> None:
+def test_a_response_that_breaks_off_is_an_error(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A client that reads a part of a stream does not take it for a whole."""
 
     async def main() -> None:
@@ -219,16 +221,15 @@ def test_a_response_that_breaks_off_is_an_error(library: Library) -> None:
         async with AsyncClient(runtime) as client:
             run = client.begin_run(run_input())
 
-            async def breaks(scope: Any, receive: Any, send: Any) -> None:
+            async def breaks(app: CopilotASGI, scope: Any, receive: Any, send: Any) -> None:
                 await send({"type": "http.response.start", "status": 200, "headers": []})
                 raise BrokenOff("it broke")
 
-            run._serve = breaks
+            monkeypatch.setattr(CopilotASGI, "__call__", breaks)
             async with run:
                 with pytest.raises(BrokenOff):
                     await run.next()
             again = client.begin_run(run_input())
-            again._serve = breaks
             with pytest.raises(BrokenOff):
                 await again.finish()
 

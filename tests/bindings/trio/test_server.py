@@ -75,7 +75,7 @@ async def test_cancelling_the_scope_ends_every_run_well_formed_for_its_readers()
         [last] = client.rest()
         assert (last["type"], last["message"]) == ("RUN_ERROR", "The server is shutting down")
         client.close()
-    assert not store._open
+    assert not store.open_runs
     assert len(threads_of(store)) == 3
 
 
@@ -250,28 +250,31 @@ async def test_a_task_that_serves_a_stream_is_cancelled_while_its_run_goes_on() 
             while b"RUN_STARTED" not in received:
                 received += await ours.receive_some()
             nursery.cancel_scope.cancel()
-        assert len(store._open) == 1
+        assert store.open_runs == 1
         assert not server.connections
         await server.close(grace_seconds=0)
-        assert not store._open
+        assert not store.open_runs
 
 
 @in_trio
 async def test_an_exception_in_the_block_ends_the_runs_at_once() -> None:
     store = MemoryStore()
-    with pytest.RaisesGroup(KeyError):
-        async with open_server(
-            CopilotRuntime({"default": endless}, store=store), grace_seconds=1000
-        ) as server:
+    with pytest.RaisesGroup(KeyError, flatten_subgroups=True):
+        async with (
+            trio.open_nursery() as nursery,
+            open_server(
+                CopilotRuntime({"default": endless}, store=store), grace_seconds=1000
+            ) as server,
+        ):
             ours, theirs = trio.testing.memory_stream_pair()
-            server._nursery.start_soon(server.serve_stream, theirs)
+            nursery.start_soon(server.serve_stream, theirs)
             body = b'{"threadId":"t","runId":"r","messages":[],"tools":[],"context":[],"state":{}}'
             head = f"POST {BASE}/agent/default/run HTTP/1.1\r\nhost: x\r\n"
             await ours.send_all(head.encode() + b"content-length: %d\r\n\r\n" % len(body) + body)
-            while not store._open:
+            while not store.open_runs:
                 await trio.lowlevel.checkpoint()
             raise KeyError("mine")
-    assert not store._open
+    assert not store.open_runs
 
 
 @in_trio

@@ -328,13 +328,13 @@ class TestOnce:
     def parsed(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         """The lengths of what is parsed."""
         lengths = []
-        decode = json_codec._decode
+        decode = json_codec.decode
 
         def counted(data: bytes) -> Any:
             lengths.append(len(data))
             return decode(data)
 
-        monkeypatch.setattr(json_codec, "_decode", counted)
+        monkeypatch.setattr(json_codec, "decode", counted)
         return lengths
 
     @pytest.mark.parametrize("what", ["run", "connect", "suggest"])

@@ -46,6 +46,7 @@ from sansio_copilot.actions import (
     WaitForFrames,
 )
 from sansio_copilot.exchange.machine import TRANSITIONS
+from sansio_copilot.exchange.pipeline import Pipeline
 from sansio_copilot.sse import HEARTBEAT
 from sansio_copilot.stores.protocol import (
     Batch,
@@ -353,8 +354,8 @@ def test_the_limit_of_the_body_is_the_runtimes() -> None:
 def test_a_body_that_there_is_no_room_for_is_to_be_sent_again() -> None:
     driver = Driver(runtime(), run_request())
     assert isinstance(driver.action, ReadBody)
-    driver.exchange.failed(BodyRefused())
-    [head] = [action for action in [driver.exchange._action] if isinstance(action, SendHead)]
+    head = driver.exchange.failed(BodyRefused())
+    assert isinstance(head, SendHead)
     assert head.status == 503
     assert dict(head.headers)["retry-after"] == "1"
     assert dict(head.headers)["access-control-allow-origin"] == "*"
@@ -500,10 +501,14 @@ def test_a_refused_call_does_no_harm() -> None:
     assert driver.finish().state is S.FINISHED
 
 
-def test_an_action_that_the_table_does_not_have_is_a_bug_of_the_core() -> None:
+def test_an_action_that_the_table_does_not_have_is_a_bug_of_the_core(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def reply(*args: object) -> Iterator[Any]:
+        yield WaitForFrames(MemoryStore(), None, 1)
+
+    monkeypatch.setattr(Pipeline, "reply", reply)
     exchange = Exchange(runtime(), get("/info"), NOW)
-    steps: Iterator[Any] = (action for action in [WaitForFrames(MemoryStore(), None, 1)])
-    exchange._steps = steps  # type: ignore[assignment]
     with pytest.raises(AssertionError, match="cannot follow IDLE"):
         exchange.start()
 

@@ -626,23 +626,20 @@ class TestLettingGo:
         append(store, live.key, b"x" * 3000)
         assert [record.thread_id for record in threads_of(store)] == ["d"]
 
-    def test_a_reader_may_go_in_another_thread_at_any_moment(self) -> None:
+    def test_a_reader_may_go_in_another_thread_at_any_moment(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Behind the look at who has gone, and before what they read is let go."""
-
-        class Racing(Room):
-            def reclaim(self) -> None:
-                pass
-
-        store = MemoryStore(max_bytes=2000, resumable_runs=0)
-        store._room = Racing(math.inf, 0, 2000, 0)
-        run = opened(store, "a")
-        close(store, run.key, b"x" * 1000, None)
-        del run
-        assert store.total_bytes == 1000
-        live = opened(store, "b")
-        append(store, live.key, b"x" * 1000)
-        assert store.total_bytes == thread_bytes() + run_bytes() + 1000
-        Room.reclaim(store._room)
+        store = MemoryStore(max_bytes=2000, max_runs_per_thread=0, resumable_runs=0)
+        with monkeypatch.context() as racing:
+            racing.setattr(Room, "reclaim", lambda room: None)
+            run = opened(store, "a")
+            close(store, run.key, b"x" * 1000, None)
+            del run
+            assert store.total_bytes == 1000
+            live = opened(store, "b")
+            append(store, live.key, b"x" * 1000)
+            assert store.total_bytes == thread_bytes() + run_bytes() + 1000
         assert store.total_bytes == thread_bytes() + run_bytes() + 1000
 
     def test_what_comes_before_what_is_gone_is_read(self) -> None:

@@ -184,13 +184,13 @@ class TestQuotas:
         waiting = quotas.enter("waits", 0.0)
         for number in range(1000):
             quotas.enter(f"{number}", 0.0).leave(1)
-        assert len(quotas._users) == 1001
+        assert len(quotas.users) == 1001
         for number in range(1100):
             quotas.enter("active", 61.0 + 61.0 * number).leave(1)
-        assert quotas._users.keys() == {"waits", "active"}
+        assert quotas.users.keys() == {"waits", "active"}
         waiting.leave(1)
         quotas.enter("active", 1e9).leave(1)
-        assert quotas._users.keys() == {"active"}
+        assert quotas.users.keys() == {"active"}
 
     def test_nothing_is_kept_of_refusals(self) -> None:
         quotas = Quotas(Limits(user_runs=1, user_runs_per_minute=3))
@@ -198,7 +198,7 @@ class TestQuotas:
         for _ in range(1000):
             with pytest.raises(QuotaExceeded):
                 quotas.enter("ann", 1.0)
-        usage = quotas._users["ann"]
+        usage = quotas.users["ann"]
         assert (len(usage.live), len(usage.starts)) == (1, 1)
         place.leave(5)
         place.leave(None)
@@ -219,7 +219,7 @@ class TestQuotas:
                 except QuotaExceeded:
                     continue
                 entered.append(place)
-                most = max(most, len(quotas._users["ann"].live))
+                most = max(most, len(quotas.users["ann"].live))
                 place.leave(0)
 
         threads = [threading.Thread(target=hammer) for _ in range(8)]
@@ -228,7 +228,7 @@ class TestQuotas:
         for thread in threads:
             thread.join()
         assert 1 <= len(entered) <= 20
-        assert not quotas._users["ann"].live
+        assert not quotas.users["ann"].live
 
     def test_it_says_when_to_come_again(self) -> None:
         assert QuotaExceeded("", 0.1).seconds == 1
