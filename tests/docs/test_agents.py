@@ -1,6 +1,6 @@
 """The programs of the frameworks, as far as that can be looked at without the frameworks.
 
-``make frameworks`` runs them.
+``make frameworks`` runs them, and tests/frameworks two of them.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 from pathlib import Path
 
 from conformance.process import free_port
@@ -87,8 +88,7 @@ def attempt(name: str, python: Path, times: int) -> list[str]:
                 except Exception as error:
                     failures.append(check)
                     print(f"  {check}: FAILED: {type(error).__name__}: {error}")
-                    log = Path(folder, "log").read_text("utf-8", "replace")
-                    print("    " + log[-3000:].replace("\n", "\n    "))
+                    print(textwrap.indent("\n".join(getattr(error, "__notes__", ())), "    "))
                     break
         else:
             print(f"  {check}: ok", flush=True)

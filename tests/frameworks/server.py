@@ -53,10 +53,9 @@ def model() -> Iterator[Model]:
     """Start a model's API, and end it."""
     command = [sys.executable, str(_MODEL), "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    with ended(process):
-        assert process.stdout is not None
+    assert process.stdout is not None
+    with process.stdout, ended(process):
         yield Model(f"http://127.0.0.1:{int(process.stdout.readline())}")
-        process.stdout.close()
 
 
 @contextlib.contextmanager
@@ -66,6 +65,7 @@ def program(name: str, python: Path, asked: Model, port: int, folder: Path) -> I
     :param python: the interpreter, which has the framework.
     :param folder: where the program is written to, and its log.
     :returns: the address of the server.
+    :raises Exception: what the block has raised, with the end of the program's log as a note.
     """
     text = (PROGRAMS / f"{name}.py").read_text("utf-8")
     copy = folder / f"{name}.py"
@@ -94,8 +94,12 @@ def program(name: str, python: Path, asked: Model, port: int, folder: Path) -> I
         command = [str(python), str(copy)]
         process = subprocess.Popen(command, cwd=folder, env=surroundings, stdout=log, stderr=log)
         with ended(process):
-            _await(process, port)
-            yield f"http://127.0.0.1:{port}/api/copilotkit"
+            try:
+                _await(process, port)
+                yield f"http://127.0.0.1:{port}/api/copilotkit"
+            except Exception as error:
+                error.add_note((folder / "log").read_text("utf-8", "replace")[-3000:])
+                raise
 
 
 def _await(process: subprocess.Popen[bytes], port: int) -> None:

@@ -39,7 +39,8 @@ def test_a_failure(copilot_client, run_input, assert_valid_stream):
 
 
 def pytest_in(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *args]
+    options = ["-p", "no:cacheprovider", "-p", "no:langsmith_plugin"]
+    command = [sys.executable, "-m", "pytest", *options, *args]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
 
 
