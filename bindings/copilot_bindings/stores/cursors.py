@@ -12,8 +12,9 @@ class Cursor:
     """A place in a fixed row of runs.
 
     :param thread: how the store finds the thread of the runs.
-    :param parts: each is the number of a run whose compacted frames are read, or the negative
-        number of one that is read as it was appended, and followed while it is open.
+    :param parts: each is the number of a run whose compacted frames are read, or of a volume that
+        has those of many, or the negative number of a run that is read as it was appended, and
+        followed while it is open.
     :param index: which of them is being read.
     :param offset: bytes of that one that have been read.
     """

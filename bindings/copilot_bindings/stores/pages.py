@@ -70,5 +70,44 @@ def batch_of(chunks: list[bytes], cursor: Cursor) -> Batch:
     return Batch(data, cursor, cursor.part is None)
 
 
+@attrs.frozen
+class Piece:
+    """Compacted frames that were read.
+
+    :param index: of the part of the cursor that they are of.
+    :param at: where they begin in it.
+    """
+
+    index: int
+    at: int
+    data: bytes
+
+
+def paged(pieces: list[Piece], behind: Cursor, room: int) -> list[Batch]:
+    """Pieces that follow each other, as pages of which the last may be short.
+
+    :param behind: the place behind all of them.
+    :param room: the length of a page.
+    """
+    batches: list[Batch] = []
+    chunks: list[bytes | memoryview] = []
+    left = room
+    for piece in pieces:
+        data, taken = memoryview(piece.data), 0
+        while len(data) - taken >= left:
+            chunks.append(data[taken : taken + left])
+            taken += left
+            is_all = piece is pieces[-1] and taken == len(data)
+            place = behind if is_all else behind.at(piece.index, piece.at + taken)
+            batches.append(Batch(b"".join(chunks), place, place.part is None))
+            chunks, left = [], room
+        if taken < len(data):
+            chunks.append(data[taken:])
+            left -= len(data) - taken
+    if chunks or not batches:
+        batches.append(Batch(b"".join(chunks), behind, behind.part is None))
+    return batches
+
+
 def _gone(chunks: list[bytes], cursor: Cursor) -> Found:
     return Found(batch_of(chunks, cursor) if chunks else LogGone())

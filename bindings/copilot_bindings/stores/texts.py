@@ -9,6 +9,10 @@ from sansio_copilot.stores.protocol import ThreadOwner, UnknownCursor
 
 PIECE_BYTES = 48 * 1024
 """How much of a run's compacted frames is one record, so that a page is read without the rest."""
+VOLUME_RUNS = 64
+"""Ended runs of a thread whose compacted frames are kept one by one, before some are bound."""
+VOLUME_BYTES = 96 * 1024
+"""Bytes of compacted frames that are bound into a volume, unless one run has more."""
 
 
 def to_text(text: str) -> str | bytes:

@@ -6,16 +6,24 @@ other keys of it:
 
 =========== =======================================================================================
 ``T``       hash of the thread: ``id owner agent created updated name archived runs last messages
-            state waits``, and ``busy`` while a run of it is open
+            state waits``, ``busy`` while a run of it is open, ``bound``: the last run in a volume
 ``T:runs``  sorted set of the numbers of its runs, open ones and history
 ``T:open``  sorted set of those that are open
 ``T:ids``   hash: how many runs of the history have a message of that id
 ``T:r:N``   hash of a run: ``run agent state proc lease stop sealable opened size ids ended
             messages json waits detached``. ``state`` is 0 while it is open, 1 as history, 2 if it
-            left nothing. ``lease`` is when it runs out, in milliseconds of the server's clock
+            left nothing. ``lease`` is when it runs out, in milliseconds of the server's clock.
+            ``vol at upto``, if it is bound: in which volume, and where it begins and ends there
 ``T:l:N``   string: its frames as they were appended
-``T:h:N``   string: its compacted frames; of an open run, what it would leave
+``T:h:N``   string: its compacted frames; of an open run, what it would leave; of a volume, the
+            compacted frames of all runs that are bound in it
+``T:vols``  sorted set of the numbers of the thread's volumes
+``T:v:N``   string: the numbers of the runs that are bound in a volume
 =========== =======================================================================================
+
+The oldest runs of a long history are bound into volumes, of many runs each, because a key costs as
+much to read as kilobytes. The runs that are bound are those in front of all others, so that volumes
+followed by loose runs are the history.
 
 What goes, goes by an expiry that Redis keeps itself: raw frames that need not be resumable any
 more, and runs of threads that were deleted under their readers.
@@ -29,8 +37,14 @@ from __future__ import annotations
 
 import attrs
 
+from ..texts import VOLUME_BYTES, VOLUME_RUNS
+
 LONGEST_MESSAGE = 32 * 1024
 """Bytes of frames that a notification carries."""
+FIRST_VOLUME = 4 * 10**15
+"""Above it are the numbers of volumes: it and the time of their binding. Those of runs, which are times
+in microseconds, stay below it till the year 2096, and all are exact as scores (2^53).
+"""
 
 _LIBRARY = """
 local T = KEYS[1]
@@ -99,6 +113,13 @@ local function add(n, at, frames)
   end
   return #frames, size + #frames
 end
+local function next_number()
+  local t = redis.call('TIME')
+  local last = tonumber(redis.call('HGET', T, 'last') or '0')
+  local n = string.format('%.0f', math.max(t[1] * 1000000 + t[2], last + 1))
+  redis.call('HSET', T, 'last', n)
+  return n
+end
 local function forget_thread()
   if redis.call('ZCARD', T .. ':runs') == 0 and redis.call('ZCARD', T .. ':open') == 0 then
     redis.call('DEL', T, T .. ':ids')
@@ -111,6 +132,72 @@ local function drop(n, seconds)
   redis.call('EXPIRE', lk(n), seconds)
   redis.call('HSET', rk(n), 'state', '2')
   redis.call('EXPIRE', rk(n), seconds)
+end
+local function members(v)
+  local found = {}
+  for m in string.gmatch(redis.call('GET', T .. ':v:' .. v) or '', '%d+') do
+    found[#found + 1] = m
+  end
+  return found
+end
+local function drop_volume(v)
+  redis.call('DEL', hk(v), T .. ':v:' .. v)
+  redis.call('ZREM', T .. ':vols', v)
+end
+-- The first loose runs of the history, as many as a volume takes; none if one of them is open.
+local function bindable()
+  local after = '(' .. (redis.call('HGET', T, 'bound') or '0')
+  if redis.call('ZCOUNT', T .. ':runs', after, '+inf') < VOLUME_RUNS then return {} end
+  local runs, size = {}, 0
+  for _, m in ipairs(redis.call('ZRANGEBYSCORE', T .. ':runs', after, '+inf',
+                                'LIMIT', 0, VOLUME_RUNS)) do
+    if redis.call('ZSCORE', T .. ':open', m) then return {} end
+    size = size + redis.call('STRLEN', hk(m))
+    if #runs > 0 and size > VOLUME_BYTES then break end
+    runs[#runs + 1] = m
+  end
+  return runs
+end
+-- Binds them, if there are so many that it is worth it.
+local function bind()
+  local runs = bindable()
+  if #runs == 0 then return end
+  local v = string.format('%.0f', FIRST_VOLUME + tonumber(next_number()))
+  local at, texts = 0, {}
+  for i, m in ipairs(runs) do
+    local upto = at + redis.call('STRLEN', hk(m))
+    redis.call('HSET', rk(m), 'vol', v, 'at', at, 'upto', upto)
+    at = upto
+    -- A run that is a volume alone may be long, and is not copied.
+    if #runs > 1 then texts[i] = redis.call('GET', hk(m)) or '' end
+  end
+  if #runs == 1 then
+    redis.call('RENAME', hk(runs[1]), hk(v))
+  else
+    redis.call('SET', hk(v), table.concat(texts))
+    for _, m in ipairs(runs) do redis.call('DEL', hk(m)) end
+  end
+  redis.call('SET', T .. ':v:' .. v, table.concat(runs, ' '))
+  redis.call('ZADD', T .. ':vols', v, v)
+  redis.call('HSET', T, 'bound', runs[#runs])
+end
+-- Drops the oldest runs of the history, at most so many: a volume goes whole. Returns how many.
+local function drop_oldest(open, opens, excess, seconds)
+  local v = redis.call('ZRANGE', T .. ':vols', 0, 0)[1]
+  if v then
+    local bound = members(v)
+    if #bound > excess then return 0 end
+    for _, m in ipairs(bound) do drop(m, seconds) end
+    drop_volume(v)
+    return #bound
+  end
+  for _, m in ipairs(redis.call('ZRANGE', T .. ':runs', 0, opens)) do
+    if not open[m] then
+      drop(m, seconds)
+      return 1
+    end
+  end
+  return 0
 end
 -- Ends a run; whether it leaves history is whether it has a result and its thread is there.
 local function finish(n, has_result, resume, resumable, most)
@@ -150,14 +237,11 @@ local function finish(n, has_result, resume, resumable, most)
     if resumable >= 0 and kept[resumable + 1] then
       redis.call('EXPIRE', lk(kept[resumable + 1]), resume)
     end
+    if most == 0 then bind() end
     while most > 0 and runs + 1 > most do
-      for _, m in ipairs(redis.call('ZRANGE', T .. ':runs', 0, opens)) do
-        if not open[m] then
-          drop(m, resume)
-          break
-        end
-      end
-      runs = runs - 1
+      local dropped = drop_oldest(open, opens, runs + 1 - most, resume)
+      if dropped == 0 then break end
+      runs = runs - dropped
       redis.call('HSET', T, 'runs', runs + 1)
     end
   else
@@ -195,7 +279,14 @@ local function is_anothers(owner)
   local t = redis.call('HMGET', T, 'id', 'owner')
   return not t[1] or t[2] ~= owner
 end
-""".replace("LONGEST_MESSAGE", str(LONGEST_MESSAGE))
+"""
+for _name, _value in (
+    ("LONGEST_MESSAGE", LONGEST_MESSAGE),
+    ("FIRST_VOLUME", FIRST_VOLUME),
+    ("VOLUME_RUNS", VOLUME_RUNS),
+    ("VOLUME_BYTES", VOLUME_BYTES),
+):
+    _LIBRARY = _LIBRARY.replace(_name, str(_value))
 
 
 @attrs.frozen

@@ -19,11 +19,19 @@ from sansio_copilot.stores.protocol import (
 )
 
 from ..cursors import Cursor
-from ..pages import Found, batch_of
+from ..pages import Found, Piece, batch_of, paged
 from ..pages import read as read_pages
 from ..pipeline import Steps
-from ..texts import from_bytes, number_of, owner_from_bytes, owner_to_bytes, to_bytes
+from ..texts import (
+    VOLUME_BYTES,
+    from_bytes,
+    number_of,
+    owner_from_bytes,
+    owner_to_bytes,
+    to_bytes,
+)
 from . import scripts
+from .library import FIRST_VOLUME
 from .names import Names, from_owner_and_thread, unpacked
 
 # So many fill a page if each has 512 bytes.
@@ -37,23 +45,40 @@ def open_cursor(
     """See :meth:`.ThreadStore.open_cursor`."""
     thread = names.thread(thread_id)
     (runs,) = yield [(scripts.OPEN_CURSOR, thread, names.processes, owner_to_bytes(owner), "1")]
-    parts = tuple(map(int, runs.split()))
+    whole = Cursor(thread, tuple(map(int, runs.split())))
     event_id = None if after is None else EventId.parse(after)
-    if after is not None and event_id is not None:
-        number = event_id.token.partition(".")[0]
-        for index, part in enumerate(parts):
-            if number == str(abs(part)):
-                frames = ("GET", f"{thread}:{'h' if event_id.compacted else 'l'}:{number}")
-                data, run_id = yield [frames, ("HGET", f"{thread}:r:{number}", "run")]
-                if data is None or run_token(int(number), from_bytes(run_id)) != event_id.token:
-                    break
-                if event_id.compacted and part < 0:
-                    break
-                if (at := behind_frame(data, after)) is not None:
-                    first = abs(part) if event_id.compacted else -abs(part)
-                    return Cursor(thread, (first, *parts[index + 1 :]), 0, at)
-                break
-    return Cursor(thread, parts)
+    if after is None or event_id is None:
+        return whole
+    number = event_id.token.partition(".")[0]
+    if not number.isascii() or not number.isdecimal() or len(number) > 18:
+        return whole
+    return (yield from _behind(names, whole, int(number), event_id, after)) or whole
+
+
+def _behind(
+    names: Names, whole: Cursor, run: int, event_id: EventId, after: str
+) -> Steps[Cursor | None]:
+    """The place behind an event of a run in a thread; None if the run or the event is gone."""
+    thread, parts = whole.thread, whole.parts
+    (run_id,), bound = yield [
+        ("HMGET", f"{thread}:r:{run}", "run"),
+        (scripts.BOUND, thread, names.processes, run),
+    ]
+    if run_id is None or run_token(run, from_bytes(run_id)) != event_id.token:
+        return None
+    volume = int(bound[0]) if bound else run
+    index = next((index for index, part in enumerate(parts) if abs(part) == volume), None)
+    if index is None or (event_id.compacted and parts[index] < 0):
+        return None
+    (frames,) = yield [
+        ("GET", f"{thread}:h:{volume}" if event_id.compacted else f"{thread}:l:{run}")
+    ]
+    if frames is None or (at := behind_frame(frames, after)) is None:
+        return None
+    if event_id.compacted:
+        return Cursor(thread, parts[index:], 0, at)
+    runs = list(map(int, bound[1].split())) if bound else [run]
+    return Cursor(thread, (-run, *runs[runs.index(run) + 1 :], *parts[index + 1 :]), 0, at)
 
 
 def history_cursor(names: Names, thread_id: str, owner: str | None) -> Steps[Cursor]:
@@ -72,6 +97,8 @@ def read(names: Names, cursor: Cursor, max_bytes: int, pages: int = 1) -> Steps[
 
 def _read_history(names: Names, cursor: Cursor, room: int, pages: int) -> Steps[list[Batch] | None]:
     """Pages of compacted runs that follow each other, of which the last may be short."""
+    if (cursor.part or 0) > FIRST_VOLUME:
+        return (yield from _read_volumes(cursor, room, pages))
     ahead = cursor.parts[cursor.index : cursor.index + _RUNS_AT_ONCE * pages]
     runs = " ".join(map(str, takewhile(lambda part: part > 0, ahead)))
     (found,) = yield [
@@ -84,6 +111,37 @@ def _read_history(names: Names, cursor: Cursor, room: int, pages: int) -> Steps[
         behind = cursor.at(cursor.index + read, offset)
         batches.append(Batch(data, behind, behind.part is None))
     return batches
+
+
+def _read_volumes(cursor: Cursor, room: int, pages: int) -> Steps[list[Batch] | None]:
+    """Pages of volumes that follow each other, without a script, which would copy them thrice."""
+    begin = cursor.index
+    ahead = cursor.parts[begin : begin + max(room * pages // VOLUME_BYTES, 1)]
+    keys = [
+        f"{cursor.thread}:h:{volume}"
+        for volume in takewhile(lambda part: part > FIRST_VOLUME, ahead)
+    ]
+    offsets = [cursor.offset, *([0] * (len(keys) - 1))]
+    texts = yield [
+        ("GETRANGE", key, offset, offset + room - 1)
+        for key, offset in zip(keys, offsets, strict=True)
+    ]
+    pieces: list[Piece] = []
+    behind = cursor
+    for index, (key, offset, data) in enumerate(zip(keys, offsets, texts, strict=True), begin):
+        if not data:
+            (is_there,) = yield [("EXISTS", key)]
+            if not is_there:
+                if index == begin:
+                    return None
+                break
+        pieces.append(Piece(index, offset, data))
+        behind = cursor.at(index + 1)
+        if len(data) == room:
+            # There may be more of it.
+            behind = cursor.at(index, offset + room)
+            break
+    return paged(pieces, behind, room)
 
 
 def _read_raw(

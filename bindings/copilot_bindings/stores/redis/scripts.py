@@ -49,10 +49,8 @@ for i, n in ipairs(open) do
     end
   end
 end
-local t = redis.call('TIME')
-local last = tonumber(redis.call('HGET', T, 'last') or '0')
-local n = string.format('%.0f', math.max(t[1] * 1000000 + t[2], last + 1))
-redis.call('HSET', T, 'id', id, 'owner', owner, 'last', n, 'busy', '1')
+local n = next_number()
+redis.call('HSET', T, 'id', id, 'owner', owner, 'busy', '1')
 redis.call('HSETNX', T, 'runs', '0')
 redis.call('HSETNX', T, 'archived', '0')
 redis.call('HSET', rk(n), 'run', run, 'agent', agent, 'state', '0', 'proc', proc,
@@ -137,14 +135,16 @@ return claim(n, handed)
 """,
 )
 
-# The runs of a thread in one text, because a client takes its time for each part of an answer.
+# The volumes and loose runs of a thread in one text, because a client takes its time for each part
+# of an answer.
 OPEN_CURSOR: Final = script(
     "open_cursor",
     """
 if is_anothers(ARGV[2]) then return '' end
-local open, runs = {}, {}
+local open, runs = {}, redis.call('ZRANGE', T .. ':vols', 0, -1)
 for _, n in ipairs(redis.call('ZRANGE', T .. ':open', 0, -1)) do open[n] = true end
-for _, n in ipairs(redis.call('ZRANGE', T .. ':runs', 0, -1)) do
+local bound = redis.call('HGET', T, 'bound') or '0'
+for _, n in ipairs(redis.call('ZRANGEBYSCORE', T .. ':runs', '(' .. bound, '+inf')) do
   if not open[n] then runs[#runs + 1] = n
   elseif ARGV[3] == '1' then runs[#runs + 1] = '-' .. n end
 end
@@ -220,15 +220,23 @@ local function turn_page()
   room, chunks = size, {}
   most = most - 1
 end
+-- A run may have been bound after the reader had asked where it is.
+local function bound(n)
+  local r = redis.call('HMGET', rk(n), 'vol', 'at', 'upto')
+  if r[1] and redis.call('EXISTS', hk(r[1])) == 1 then
+    return hk(r[1]), tonumber(r[2]), tonumber(r[3])
+  end
+end
 for n in string.gmatch(ARGV[4], '%d+') do
-  local key = hk(n)
-  local whole = redis.call('STRLEN', key)
-  if whole == 0 and redis.call('EXISTS', key) == 0 then
+  local key, at, upto = hk(n), 0, redis.call('STRLEN', hk(n))
+  if upto == 0 and redis.call('EXISTS', key) == 0 then key, at, upto = bound(n) end
+  if not key then
     if read == 0 and #chunks == 0 and #pages == 0 then return {'gone'} end
     break
   end
-  while offset < whole and most > 0 do
-    local data = redis.call('GETRANGE', key, offset, offset + room - 1)
+  while at + offset < upto and most > 0 do
+    local begin = at + offset
+    local data = redis.call('GETRANGE', key, begin, math.min(begin + room, upto) - 1)
     chunks[#chunks + 1] = data
     room, offset = room - #data, offset + #data
     if room == 0 then turn_page() end
@@ -238,6 +246,15 @@ for n in string.gmatch(ARGV[4], '%d+') do
 end
 if most > 0 and (#chunks > 0 or #pages == 0) then turn_page() end
 return pages
+""",
+)
+
+# Where a run is that was bound: its volume, and the runs of that.
+BOUND: Final = script(
+    "bound",
+    """
+local v = redis.call('HGET', rk(ARGV[2]), 'vol')
+return v and {v, redis.call('GET', T .. ':v:' .. v) or ''} or {}
 """,
 )
 
@@ -271,6 +288,8 @@ if keep_open and ARGV[5] == '1' and next(open) then return 'spared' end
 for _, n in ipairs(redis.call('ZRANGE', T .. ':runs', 0, -1)) do
   if not open[n] then drop(n, resume) end
 end
+for _, v in ipairs(redis.call('ZRANGE', T .. ':vols', 0, -1)) do drop_volume(v) end
+redis.call('HDEL', T, 'bound')
 redis.call('DEL', T .. ':ids')
 if keep_open and next(open) then
   redis.call('HDEL', T, 'messages', 'state', 'name', 'agent', 'created', 'updated', 'waits')
