@@ -35,8 +35,8 @@ def read(
     """Read on from ``cursor``; see :meth:`.Log.read`.
 
     :param pages: how many pages of history to read at once.
-    :param read_history: reads so many pages, of so many bytes, of compacted runs that follow each
-        other, of which the last may be short; None if the first of the runs is gone.
+    :param read_history: reads about so many pages, of so many bytes, of compacted runs that follow
+        each other, of which the last may be short; None if the first of the runs is gone.
     :param read_raw: reads a run as it was appended, at most so many bytes, behind what was read
         already. It gives the place behind what it has added; what was found if the run is open and
         has nothing more; None if it is gone.
@@ -48,10 +48,10 @@ def read(
             batches = yield from read_history(cursor, room, pages)
             if batches is None:
                 return _gone(chunks, cursor)
-            if len(batches) > 1:
-                return Found(batches[0], ahead=tuple(batches[1:]))
             chunks.append(batches[0].data)
             cursor = batches[0].cursor
+            if len(batches) > 1:
+                return Found(batch_of(chunks, cursor), ahead=tuple(batches[1:]))
             pages = 1
         else:
             found = yield from read_raw(cursor, room, chunks)

@@ -83,7 +83,7 @@ END $$;
 CREATE OR REPLACE FUNCTION {s}.finish(
     r {s}.run, has_result boolean, resume interval, resumable integer, most integer
 ) RETURNS void LANGUAGE plpgsql AS $$
-DECLARE t {s}.thread; done {s}.run; last bigint; old bigint;
+DECLARE t {s}.thread; done {s}.run; last bigint;
 BEGIN
     SELECT * INTO done FROM {s}.run WHERE id = r.id;
     IF has_result AND done.thread IS NOT NULL THEN
@@ -112,12 +112,9 @@ BEGIN
                 ORDER BY id DESC LIMIT 1 OFFSET resumable);
         END IF;
         IF most > 0 AND t.runs + 1 > most THEN
-            FOR old IN SELECT id FROM {s}.run WHERE thread = t.id AND state = 1 ORDER BY id
-                LIMIT t.runs + 1 - most
-            LOOP
-                PERFORM {s}.drop_run(old, resume);
-            END LOOP;
-            UPDATE {s}.thread SET runs = most WHERE id = t.id;
+            PERFORM {s}.drop_oldest(t, t.runs + 1 - most, resume);
+        ELSIF most = 0 AND t.runs + 1 - t.bound_runs >= {volume_runs} THEN
+            PERFORM {s}.bind(t);
         END IF;
     ELSE
         DELETE FROM {s}.history WHERE run = r.id;
@@ -328,11 +325,13 @@ BEGIN
     DELETE FROM {s}.message WHERE thread = t.id;
     DELETE FROM {s}.history h USING {s}.run r_
         WHERE r_.thread = t.id AND r_.state = 1 AND h.run = r_.id;
+    DELETE FROM {s}.history h USING {s}.volume v WHERE v.thread = t.id AND h.run = v.id;
+    DELETE FROM {s}.volume WHERE thread = t.id;
     UPDATE {s}.run SET state = 2, thread = NULL, raw_until = now() + resume
         WHERE thread = t.id AND state = 1;
     IF has_open AND keeps_open THEN
         UPDATE {s}.thread SET runs = 0, messages = NULL, state = NULL, name = NULL,
-            archived = false, agent_id = '', waits_for = NULL WHERE id = t.id;
+            archived = false, agent_id = '', waits_for = NULL, bound_runs = 0 WHERE id = t.id;
     ELSE
         DELETE FROM {s}.thread WHERE id = t.id;
     END IF;

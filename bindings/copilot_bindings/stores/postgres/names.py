@@ -1,8 +1,12 @@
-"""The locks of threads."""
+"""The locks of threads, and the numbers of volumes."""
 
 from __future__ import annotations
 
 from hashlib import sha256
+from typing import Final
+
+FIRST_VOLUME: Final = 2**62
+"""The numbers of volumes begin here, and no run has one."""
 
 
 def lock_of(thread_id: bytes) -> int:

@@ -17,12 +17,17 @@ CREATE OR REPLACE FUNCTION {s}.read_history(
 ) RETURNS TABLE (there bigint, data bytea, last bigint, until bigint)
 LANGUAGE plpgsql STABLE AS $$
 DECLARE piece record; begin_at bigint; taken integer := 0; rest bytea; chunks bytea[] := '{{}}';
+    has_bound boolean;
 BEGIN
-    SELECT count(*) INTO there FROM {s}.run WHERE id = ANY (runs) AND state = 1;
+    SELECT count(*), bool_or(volume IS NOT NULL) INTO there, has_bound
+        FROM {s}.run WHERE id = ANY (runs) AND state = 1;
     SELECT coalesce(max(h.at), 0) INTO begin_at FROM {s}.history h
         WHERE h.run = runs[1] AND h.at <= offset_;
     FOR piece IN SELECT h.run, h.at, h.data FROM {s}.history h
-        WHERE h.run = ANY (runs) AND (h.run, h.at) >= (runs[1], begin_at) ORDER BY h.run, h.at
+        WHERE h.run = ANY (runs) AND (h.run, h.at) >= (runs[1], begin_at)
+        UNION ALL SELECT r.id, 0, {s}.bound_frames(r) FROM {s}.run r
+        WHERE has_bound AND r.id = ANY (runs) AND r.state = 1 AND r.volume IS NOT NULL
+        ORDER BY run, at
     LOOP
         rest := piece.data;
         IF piece.run = runs[1] AND piece.at < offset_ THEN
@@ -46,6 +51,13 @@ BEGIN
     data := {s}.joined(chunks);
     RETURN NEXT;
 END $$;
+
+-- The frames of a run that was bound after its reader had asked where it is.
+CREATE OR REPLACE FUNCTION {s}.bound_frames(r {s}.run) RETURNS bytea LANGUAGE sql STABLE AS $$
+    SELECT substring(string_agg(h.data, '' ORDER BY h.at) FROM r.volume_from::integer + 1
+            FOR (r.volume_to - r.volume_from)::integer)
+        FROM {s}.history h WHERE h.run = r.volume
+$$;
 
 CREATE OR REPLACE FUNCTION {s}.joined(chunks bytea[]) RETURNS bytea LANGUAGE sql IMMUTABLE AS $$
     SELECT coalesce(string_agg(c, '' ORDER BY n), '')

@@ -18,10 +18,19 @@ from sansio_copilot.stores.protocol import (
 )
 
 from ..cursors import Cursor
-from ..pages import Found, batch_of
+from ..pages import Found, Piece, batch_of, paged
 from ..pages import read as read_pages
 from ..pipeline import Steps
-from ..texts import from_bytes, number_of, owner_from_bytes, owner_to_bytes, to_bytes
+from ..texts import (
+    PIECE_BYTES,
+    VOLUME_BYTES,
+    from_bytes,
+    number_of,
+    owner_from_bytes,
+    owner_to_bytes,
+    to_bytes,
+)
+from .names import FIRST_VOLUME
 
 # So many fill a page if each has 512 bytes. The server looks at all, though it may read a few.
 _RUNS_AT_ONCE = 128
@@ -34,19 +43,21 @@ def history_cursor(schema: str, thread_id: str, owner: str | None) -> Steps[Curs
 
 
 def _parts(schema: str, thread_id: str, owner: str | None) -> Steps[tuple[int, ...]]:
-    """The runs of a thread, as a cursor has them."""
-    # The runs come as one text, because the client takes its time for each row.
-    (((runs,),),) = yield [
+    """The volumes and loose runs of a thread, as a cursor has them."""
+    # They come as two texts, because the client takes its time for each row.
+    (rows,) = yield [
         (
-            "SELECT string_agg((CASE r.state WHEN 1 THEN r.id ELSE -r.id END)::text, ' '"
-            f" ORDER BY r.id) FROM {schema}.thread t"
-            f" JOIN {schema}.run r ON r.thread = t.id AND r.state <= %s"
-            " WHERE t.thread_id = %s AND t.owner = %s",
+            f"SELECT (SELECT string_agg(v.id::text, ' ' ORDER BY v.id) FROM {schema}.volume v"
+            " WHERE v.thread = t.id),"
+            " (SELECT string_agg((CASE r.state WHEN 1 THEN r.id ELSE -r.id END)::text, ' '"
+            f" ORDER BY r.id) FROM {schema}.run r"
+            " WHERE r.thread = t.id AND r.id > t.bound AND r.state <= %s)"
+            f" FROM {schema}.thread t WHERE t.thread_id = %s AND t.owner = %s",
             (1, to_bytes(thread_id), owner_to_bytes(owner)),
             0,
         )
     ]
-    return tuple(map(int, (runs or "").split()))
+    return tuple([int(part) for row in rows for text in row for part in (text or "").split()])
 
 
 def open_cursor(schema: str, thread_id: str, after: str | None, owner: str | None) -> Steps[Cursor]:
@@ -56,29 +67,42 @@ def open_cursor(schema: str, thread_id: str, after: str | None, owner: str | Non
     if after is None or event_id is None:
         return Cursor(0, parts)
     number = event_id.token.partition(".")[0]
-    for index, part in enumerate(parts):
-        if number == str(abs(part)):
-            at = yield from _behind(schema, abs(part), event_id, after)
-            if at is not None and (part > 0 or not event_id.compacted):
-                first = abs(part) if event_id.compacted else -abs(part)
-                return Cursor(0, (first, *parts[index + 1 :]), 0, at)
-            break
-    return Cursor(0, parts)
+    if not number.isascii() or not number.isdecimal() or len(number) > 18:
+        return Cursor(0, parts)
+    return (yield from _behind(schema, parts, int(number), event_id, after)) or Cursor(0, parts)
 
 
-def _behind(schema: str, run: int, event_id: EventId, after: str) -> Steps[int | None]:
-    """The place behind an event of a run; None if it is none of the run's."""
-    table = "history" if event_id.compacted else "frame"
-    found, frames = yield [
-        (f"SELECT run_id FROM {schema}.run WHERE id = %s", (run,), 0),
-        (f"SELECT at, data FROM {schema}.{table} WHERE run = %s ORDER BY at", (run,), 0),
+def _behind(
+    schema: str, parts: tuple[int, ...], run: int, event_id: EventId, after: str
+) -> Steps[Cursor | None]:
+    """The place behind an event of a run in a thread; None if the run or the event is gone."""
+    (found,) = yield [
+        (
+            f"SELECT r.run_id, v.id, v.runs FROM {schema}.run r"
+            f" LEFT JOIN {schema}.volume v ON v.id = r.volume WHERE r.id = %s",
+            (run,),
+            0,
+        )
     ]
     if not found or run_token(run, from_bytes(found[0][0])) != event_id.token:
         return None
+    _, volume, runs = found[0]
+    part = volume or run
+    index = next((index for index, one in enumerate(parts) if abs(one) == part), None)
+    if index is None or (event_id.compacted and parts[index] < 0):
+        return None
+    table, which = ("history", part) if event_id.compacted else ("frame", run)
+    (frames,) = yield [
+        (f"SELECT at, data FROM {schema}.{table} WHERE run = %s ORDER BY at", (which,), 0)
+    ]
     # Each row has whole frames.
     for place, data in frames:
         if (at := behind_frame(data, after)) is not None:
-            return int(place + at)
+            behind = int(place + at)
+            if event_id.compacted:
+                return Cursor(0, parts[index:], 0, behind)
+            rest = runs[runs.index(run) + 1 :] if runs else []
+            return Cursor(0, (-run, *rest, *parts[index + 1 :]), 0, behind)
     return None
 
 
@@ -91,6 +115,8 @@ def read(schema: str, cursor: Cursor, max_bytes: int, pages: int = 1) -> Steps[F
 
 def _read_history(schema: str, cursor: Cursor, room: int, pages: int) -> Steps[list[Batch] | None]:
     """Pages of compacted runs that follow each other, of which the last may be short."""
+    if (cursor.part or 0) >= FIRST_VOLUME:
+        return (yield from _read_volumes(schema, cursor, room, pages))
     ahead = cursor.parts[cursor.index : cursor.index + _RUNS_AT_ONCE * pages]
     runs = list(takewhile(lambda part: part > 0, ahead))
     while True:
@@ -119,6 +145,41 @@ def _read_history(schema: str, cursor: Cursor, room: int, pages: int) -> Steps[l
         if data or not batches:
             batches.append(Batch(data, behind, behind.part is None))
     return batches
+
+
+def _read_volumes(schema: str, cursor: Cursor, room: int, pages: int) -> Steps[list[Batch] | None]:
+    """Pages of volumes that follow each other, each a row, which nobody has to put together."""
+    begin = cursor.index
+    ahead = cursor.parts[begin : begin + max(room * pages // VOLUME_BYTES, 1)]
+    volumes = list(takewhile(lambda part: part >= FIRST_VOLUME, ahead))
+    # The first row may have been read to its end.
+    most = room * pages // PIECE_BYTES + 2
+    (rows,) = yield [
+        (
+            "SELECT u.n::integer - 1, h.at, h.data"
+            " FROM unnest(%s::bigint[]) WITH ORDINALITY AS u (id, n)"
+            f" JOIN {schema}.history h ON h.run = u.id WHERE u.n > 1 OR h.at >= ("
+            f"SELECT max(at) FROM {schema}.history WHERE run = %s AND at <= %s)"
+            " ORDER BY u.n, h.at LIMIT %s",
+            (_array(volumes), volumes[0], cursor.offset, most),
+            0,
+        )
+    ]
+    pieces: list[Piece] = []
+    behind = cursor
+    for number, at, data in rows:
+        index = begin + number
+        if index > behind.index + 1 or (not pieces and number):
+            # A volume is gone.
+            break
+        skipped = max(cursor.offset - at, 0) if number == 0 else 0
+        pieces.append(Piece(index, at + skipped, data[skipped:]))
+        behind = cursor.at(index, at + len(data))
+    if not pieces:
+        return None
+    if len(rows) < most and behind.index == begin + rows[-1][0]:
+        behind = cursor.at(behind.index + 1)
+    return paged(pieces, behind, room)
 
 
 def _array(numbers: list[int]) -> str:

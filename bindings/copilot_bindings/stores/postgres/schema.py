@@ -7,12 +7,16 @@ run     ``state`` is 0 while it is open, 1 as history, 2 if it left nothing. ``p
         to stop. ``thread`` is null for an open run whose thread was deleted. ``followers`` are the
         processes that are told what is appended. ``raw_until`` is when its raw frames go
 frame   what was appended, each row whole frames
-history what a replay sends, cut into pieces at the ends of frames; of an open run, what it would
-        leave
+history what a replay sends of a run, cut into pieces at the ends of frames; of an open run, what it
+        would leave; of a volume, what a replay sends of all runs that are bound in it
+volume  the oldest runs of a long thread, bound because a row costs as much to read as kilobytes.
+        They are those in front of all others, the last of which is the thread's ``bound``, so that
+        volumes followed by loose runs are the history. A run that is bound knows its ``volume``,
+        and where it begins and ends there. The numbers of volumes are none of runs
 message which messages the history of a thread has
 ======= ===========================================================================================
 
-The functions (:mod:`.functions`, :mod:`.reading`) are made anew with each version. A process of the
+The functions (:mod:`.functions`, :mod:`.binding`, :mod:`.reading`) are made anew with each version. A process of the
 release before goes on meanwhile, so that one which takes more arguments than it did has defaults
 for them.
 """
@@ -23,7 +27,10 @@ from typing import Any
 
 import psycopg
 
+from ..texts import VOLUME_BYTES, VOLUME_RUNS
+from .binding import BINDING
 from .functions import FUNCTIONS, LONGEST_PAYLOAD
+from .names import FIRST_VOLUME
 from .reading import READING
 
 _TABLES = """
@@ -98,7 +105,21 @@ DROP FUNCTION IF EXISTS {s}.close_run(
 # Only functions are new: those that read.
 _READS = ""
 
-MIGRATIONS: tuple[str, ...] = (_TABLES, _WAITS, _READS)
+_VOLUMES = """
+CREATE TABLE {s}.volume (
+    id bigint GENERATED ALWAYS AS IDENTITY (START WITH {first_volume}) PRIMARY KEY,
+    thread bigint NOT NULL REFERENCES {s}.thread ON DELETE CASCADE,
+    runs bigint[] NOT NULL
+);
+CREATE INDEX ON {s}.volume (thread, id);
+ALTER TABLE {s}.thread ADD COLUMN bound bigint NOT NULL DEFAULT 0;
+ALTER TABLE {s}.thread ADD COLUMN bound_runs integer NOT NULL DEFAULT 0;
+ALTER TABLE {s}.run ADD COLUMN volume bigint;
+ALTER TABLE {s}.run ADD COLUMN volume_from bigint;
+ALTER TABLE {s}.run ADD COLUMN volume_to bigint;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_TABLES, _WAITS, _READS, _VOLUMES)
 """The version of a schema is how many of them it has seen. One that was published never changes."""
 _MIGRATION_LOCK = 0x61677569
 
@@ -131,8 +152,17 @@ def migrate(db: psycopg.Connection[Any], schema: str) -> None:
             )
         if version == len(MIGRATIONS):
             return
-        for statements in (*MIGRATIONS[version:], FUNCTIONS, READING):
-            _run(cursor, statements.format(s=schema, longest=LONGEST_PAYLOAD))
+        for statements in (*MIGRATIONS[version:], FUNCTIONS, BINDING, READING):
+            _run(
+                cursor,
+                statements.format(
+                    s=schema,
+                    longest=LONGEST_PAYLOAD,
+                    first_volume=FIRST_VOLUME,
+                    volume_runs=VOLUME_RUNS,
+                    volume_bytes=VOLUME_BYTES,
+                ),
+            )
         _run(cursor, f"UPDATE {schema}.version SET version = {len(MIGRATIONS)}")
 
 

@@ -42,8 +42,8 @@ from ..texts import VOLUME_BYTES, VOLUME_RUNS
 LONGEST_MESSAGE = 32 * 1024
 """Bytes of frames that a notification carries."""
 FIRST_VOLUME = 4 * 10**15
-"""Above it are the numbers of volumes: it and the time of their binding. Those of runs, which are times
-in microseconds, stay below it till the year 2096, and all are exact as scores (2^53).
+"""Above it are the numbers of volumes: it and the time of their binding. Those of runs, which are
+times in microseconds, stay below it till the year 2096, and all are exact as scores (2^53).
 """
 
 _LIBRARY = """
