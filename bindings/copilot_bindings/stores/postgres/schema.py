@@ -16,9 +16,9 @@ volume  the oldest runs of a long thread, bound because a row costs as much to r
 message which messages the history of a thread has
 ======= ===========================================================================================
 
-The functions (:mod:`.functions`, :mod:`.binding`, :mod:`.reading`) are made anew with each version. A process of the
-release before goes on meanwhile, so that one which takes more arguments than it did has defaults
-for them.
+The functions (:mod:`.functions`, :mod:`.binding`, :mod:`.reading`) are made anew with each version.
+A process of the release before goes on meanwhile, so that one which takes more arguments than it
+did has defaults for them.
 """
 
 from __future__ import annotations
