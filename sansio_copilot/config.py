@@ -42,6 +42,7 @@ class RuntimeConfig:
     :param quotas: what each user has begun, if there are limits of that.
     :param lost: the reports of runs whose processes died, which the application is to be told.
     :param exposed: whether other machines reach the runtime, as far as a binding knows.
+    :ivar probe_paths: the paths, normalized, at which it is asked how it is.
     """
 
     agents: Mapping[str, Agent] | AgentsFunction
@@ -74,3 +75,8 @@ class RuntimeConfig:
     metrics: Metrics | None
     lost: LostRuns
     exposed: bool = False
+    probe_paths: frozenset[str | None] = attrs.field(init=False)
+
+    @probe_paths.default
+    def _paths_of_probes(self) -> frozenset[str | None]:
+        return frozenset((self.liveness_path, self.readiness_path, self.metrics_path))

@@ -17,11 +17,7 @@ def check_values(data: bytes, limit: int) -> None:
     :raises Refusal: with 413, if it has more.
     """
     if json_codec.has_more_values(data, limit):
-        raise _too_many(limit)
-
-
-def _too_many(limit: int) -> Refusal:
-    return Refusal(too_large(f"The request body has more than {limit} JSON values"))
+        raise Refusal(too_large(f"The request body has more than {limit} JSON values"))
 
 
 class JsonBody(Struct, frozen=True):
@@ -44,25 +40,10 @@ class JsonBody(Struct, frozen=True):
         :param limit: JSON values that the body may have.
         :raises Refusal: with 413, if it has more.
         """
-        if json_codec.has_more_values(data, limit):
-            raise _too_many(limit)
+        # Each value takes a byte at least, so that few bodies need to be looked at.
+        if len(data) > limit:
+            check_values(data, limit)
         try:
             return cls(data, json_codec.decode(data))
         except ValueError as error:
             return cls(data, None, str(error))
-
-    @property
-    def value(self) -> Any:
-        """The value.
-
-        :raises ValueError: if the body is not JSON, with the reason.
-        """
-        if self.problem is not None:
-            raise ValueError(self.problem)
-        return self.content
-
-    @property
-    def thread_id(self) -> str | None:
-        """The thread that the body of a run, connect or suggest names; None if it names none."""
-        thread_id = self.content.get("threadId") if isinstance(self.content, dict) else None
-        return thread_id if isinstance(thread_id, str) else None

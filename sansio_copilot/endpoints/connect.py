@@ -14,7 +14,6 @@ def connect(turn: Turn) -> EndpointSteps:
     store, audiences = turn.runtime.store, turn.runtime.audiences
     after = turn.request.headers.get("last-event-id") or parsed.last_seen_event_id
     owner = yield from turn.owner("connect", parsed.input.thread_id)
-    opening = open_cursor(store, parsed.input.thread_id, after, owner)
-    cursor = opening.checked((yield opening))
+    cursor = yield open_cursor(store, parsed.input.thread_id, after, owner)
     audience = None if audiences is None else audiences.of(parsed.input.thread_id, owner)
     return Reply(STREAM, LogStream(store, cursor, audience=audience))

@@ -35,18 +35,10 @@ _NO_STORE: Final = Response.json(
 )
 
 
-def is_probe(config: RuntimeConfig, path: str) -> bool:
-    """Whether the path is one of those that :func:`probe` answers.
-
-    :param path: the normalized path of a request.
-    """
-    return path in (config.liveness_path, config.readiness_path, config.metrics_path)
-
-
 def probe(
     config: RuntimeConfig, request: Request, path: str, closing: bool
 ) -> Generator[Call, Any, Response]:
-    """The steps of answering a request for which :func:`is_probe` is true.
+    """The steps of answering a request for one of the ``probe_paths`` of the settings.
 
     The process lives if it answers at all. It is ready if it is not about to end, and its store
     says that it can be used; a store that has no method ``check`` always can.

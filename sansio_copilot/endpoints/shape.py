@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 import attrs
+from msgspec import Struct
 
 from ..events.patch import MAX_DEPTH
 
@@ -49,8 +50,7 @@ class TooDeep(Exception):
     """The value is nested deeper than :data:`MAX_DEPTH`."""
 
 
-@attrs.define
-class Walk:
+class Walk(Struct, eq=False):
     """One value being checked.
 
     :param problems: the problems in words, with the expected type and the type that was received.
@@ -58,9 +58,9 @@ class Walk:
     :param path: the members and positions that lead to where the walk is.
     """
 
-    problems: list[str] = attrs.field(factory=list)
+    problems: list[str] = []
     unchecked: int = 0
-    path: list[str | int] = attrs.field(factory=list)
+    path: list[str | int] = []
 
     def refuse(self, expected: str, value: object) -> None:
         """Note that ``value``, at the path, should have been something else."""

@@ -159,11 +159,10 @@ def _normal_type(mime_type: str) -> str:
 
 
 def _from_json(body: bytes, max_values: int) -> AudioFile:
-    try:
-        value = JsonBody.parse(body, max_values).value
-    except ValueError:
-        raise _invalid("Request body must be valid JSON") from None
-    fields = value if isinstance(value, dict) else {}
+    parsed = JsonBody.parse(body, max_values)
+    if parsed.problem is not None:
+        raise _invalid("Request body must be valid JSON")
+    fields = parsed.content if isinstance(parsed.content, dict) else {}
     audio, mime_type = fields.get("audio"), fields.get("mimeType")
     if not audio or not isinstance(audio, str):
         raise _invalid("Request must include 'audio' field with base64-encoded audio data")

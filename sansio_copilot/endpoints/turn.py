@@ -102,7 +102,9 @@ class Turn(Struct, frozen=True):
         parsed = self.parsed
         if parsed is None or parsed.data is not body:
             parsed = JsonBody.parse(body, self.runtime.limits.body_values)
-        return parsed.value
+        if parsed.problem is not None:
+            raise ValueError(parsed.problem)
+        return parsed.content
 
     @property
     def store(self) -> ThreadStore:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from msgspec import Struct
+
 from .. import json_codec
 from . import types as t
 from .types import Event
@@ -16,22 +18,20 @@ _STOP_MESSAGE: Final = "Run stopped by user"
 _ABRUPT_END_MESSAGE: Final = "Run ended without emitting a terminal event"
 
 
-class Finalizer:
+class Finalizer(Struct, eq=False):
     """Remembers the open messages and tool calls of a run, and closes them in the end.
 
     It keeps nothing but their ids, so that it may watch a stream of any length.
+
+    :ivar terminal: whether the run has ended: RUN_FINISHED or RUN_ERROR was observed, or appended.
     """
 
-    __slots__ = ("_open_messages", "_open_tool_calls", "terminal")
-
-    def __init__(self) -> None:
-        self.terminal = False
-        """Whether the run has ended: RUN_FINISHED or RUN_ERROR was observed, or appended."""
-        # The messages are in the order in which they opened, because they are closed in that order.
-        self._open_messages: dict[str, None] = {}
-        # Each id is mapped to the types that are still to come: TOOL_CALL_END, TOOL_CALL_RESULT, or
-        # both.
-        self._open_tool_calls: dict[str, set[str]] = {}
+    terminal: bool = False
+    # The messages are in the order in which they opened, because they are closed in that order.
+    _open_messages: dict[str, None] = {}
+    # Each id is mapped to the types that are still to come: TOOL_CALL_END, TOOL_CALL_RESULT, or
+    # both.
+    _open_tool_calls: dict[str, set[str]] = {}
 
     def observe(self, event: Event) -> None:
         """Take note of an event that was sent. After a terminal event no event counts."""

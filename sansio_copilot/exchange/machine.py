@@ -10,11 +10,12 @@ async is the binding's business alone; the sequence of actions is the same.
 **Steps and a table hold each other in check.** The *steps* are generators, so that the order of a
 request can be read from top to bottom. There are two, one after the other: :mod:`.pipeline` leads
 from the request to the reply, and :mod:`.stream` sends the response, with the log that the reply
-may refer to. A third one takes the place of either that is given up. Each is resumed directly,
-because whatever stood between would be passed by every outcome. The *table* (:data:`TRANSITIONS`)
-says which action may follow which. Every action that the steps yield is looked up in it before a
-binding sees it, so that a mistake in the steps is an AssertionError in a test and never a malformed
-response. docs/architecture.md draws the table.
+may refer to. A third one takes the place of either that is given up, and a fourth that of the first
+while a store call is made again (:mod:`.outages`). Each is resumed directly, because whatever stood
+between would be passed by every outcome. The *table* (:data:`TRANSITIONS`) says which action may
+follow which. Every action that the steps yield is looked up in it before a binding sees it, so that
+a mistake in the steps is an AssertionError in a test and never a malformed response.
+docs/architecture.md draws the table.
 
 **A state is the outcome that is awaited.** Nothing else is remembered between two calls but the
 action itself, the part of the application that raised an error, and whether the client has gone.
@@ -39,22 +40,21 @@ from __future__ import annotations
 
 import enum
 import logging
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import Any
 
 from ..calls import Call
 from ..config import RuntimeConfig
 from ..endpoints import LogStream, Reply
-from ..endpoints.probes import is_probe
-from ..errors import LocalProtocolError, shorten
+from ..errors import LocalProtocolError, StoreUnavailable, shorten
 from ..hooks import rejection_in
 from ..http.messages import Request
+from ..http.refusals import unread
 from ..stores.calls import StoreCall
 from .actions import (
     Abandon,
     Action,
     ClientGone,
-    ContentSteps,
     Finish,
     ReadBody,
     SendBytes,
@@ -62,7 +62,7 @@ from .actions import (
     StartRun,
     WaitForFrames,
 )
-from .pipeline import Pipeline
+from .pipeline import Pipeline, Steps
 from .stream import give_up, send_log, send_whole
 
 logger = logging.getLogger(__name__)
@@ -177,7 +177,7 @@ class Exchange:
         self._stream: LogStream | None = None
         # The method, the path and the status code, if the response is to have a line in the log.
         self._line: tuple[str, str, int] | None = None
-        self._steps: Generator[Action, Any, Reply | bool] = self._pipeline.reply(self)
+        self._steps: Steps = self._pipeline.reply(self)
 
     def start(self) -> Action:
         """Begin.
@@ -187,7 +187,11 @@ class Exchange:
         """
         if self.state is not _S.IDLE:
             raise self._not_allowed("start")
-        return self._advance(self._resume(self._steps.send, None))
+        try:
+            action = self._steps.send(None)
+        except (Exception, ClientGone) as raised:
+            action = self._go_on(raised)
+        return self._advance(action)
 
     def done(self, outcome: Any = None) -> Action:
         """Report that the action succeeded with ``outcome``.
@@ -220,16 +224,27 @@ class Exchange:
         """
         if self.state in _WITHOUT_OUTCOME:
             raise self._not_allowed("failed")
-        if isinstance(self._action, Call):
-            if not isinstance(self._action, StoreCall):
+        action, pipeline = self._action, self._pipeline
+        again: Steps | None = None
+        match action:
+            case StoreCall():
+                self._culprit = (error, action.name)
+                if self._runtime.metrics is not None:
+                    self._runtime.metrics.store_failed(action.name)
+                if pipeline is not None and isinstance(error, StoreUnavailable):
+                    again = pipeline.ask_again(self._steps, action, error)
+            case Call():
                 error = rejection_in(error)
-            self._culprit = (error, self._action.name)
-            if isinstance(self._action, StoreCall) and self._runtime.metrics is not None:
-                self._runtime.metrics.store_failed(self._action.name)
-        elif isinstance(self._action, WaitForFrames):
-            self._culprit = (error, "store method watch")
+                self._culprit = (error, action.name)
+            case WaitForFrames():
+                self._culprit = (error, "store method watch")
+            case ReadBody():
+                error = unread(error, action.limit)
         try:
-            return self._advance(self._resume(self._steps.throw, error))
+            if again is None:
+                return self._advance(self._resume(self._steps.throw, error))
+            self._steps = again
+            return self._advance(self._resume(again.send, None))
         finally:
             # The traceback may have this frame, too.
             del error
@@ -283,38 +298,45 @@ class Exchange:
 
     def _go_on(self, raised: BaseException) -> Action:
         """Begin the part that follows the one that has ended, which ``raised`` says how."""
+        pipeline, self._pipeline = self._pipeline, None
+        if pipeline is not None and pipeline.suspended is not None:
+            # A store call was made again, whose outcome its steps are waiting for.
+            self._pipeline, self._steps, pipeline.suspended = pipeline, pipeline.suspended, None
+            if isinstance(raised, StopIteration):
+                return self._resume(self._steps.send, raised.value)
+            return self._resume(self._steps.throw, raised)
         if isinstance(raised, StopIteration):
             reply = raised.value
             if not isinstance(reply, Reply):
                 return Finish() if reply and not self._gone else Abandon()
-            self._steps = self._respond(reply)
+            assert pipeline is not None, "there is one reply"
+            request, path, response = pipeline.request, pipeline.path, reply.response
+            if access.isEnabledFor(logging.INFO):
+                self._line = request.method, path, response.status
+            self._stream, runtime = reply.stream, self._runtime
+            if runtime.metrics is not None and path not in runtime.probe_paths:
+                runtime.metrics.responded(pipeline.route_name, response.status)
+                if reply.stream is not None:
+                    runtime.metrics.stream_begun()
+            if reply.stream is None:
+                self._steps = send_whole(response, is_head=self._is_head)
+            else:
+                # A stream may last for hours, so that of the request no more than this is kept.
+                asked = request.method, path
+                self._steps = send_log(
+                    *(reply.stream, response, self, runtime, self._now, asked),
+                    is_head=self._is_head,
+                )
         else:
             if isinstance(raised, Exception):
                 # The head has been sent, so that only one thing is left to do: the body must not
                 # look complete.
                 logger.error("the response broke off%s", self._where(raised), exc_info=raised)
             self._steps = give_up(self._stream)
-        return self._resume(self._steps.send, None)
-
-    def _respond(self, reply: Reply) -> ContentSteps:
-        """The steps of the second part."""
-        pipeline, self._pipeline = self._pipeline, None
-        assert pipeline is not None, "there is one reply"
-        if access.isEnabledFor(logging.INFO):
-            self._line = pipeline.request.method, pipeline.path, reply.response.status
-        metrics = self._runtime.metrics
-        if metrics is not None and not is_probe(self._runtime, pipeline.path):
-            metrics.responded(pipeline.route_name, reply.response.status)
-        if (stream := reply.stream) is None:
-            return send_whole(reply.response, is_head=self._is_head)
-        self._stream = stream
-        if metrics is not None:
-            metrics.stream_begun()
-        # A stream may last for hours, so that of the request no more than this is kept.
-        asked_for = pipeline.request.method, pipeline.path
-        return send_log(
-            stream, reply.response, self, self._runtime, self._now, asked_for, is_head=self._is_head
-        )
+        try:
+            return self._steps.send(None)
+        except (Exception, ClientGone) as end:
+            return self._go_on(end)
 
     def _log_access(self, line: tuple[str, str, int]) -> None:
         """Write the line of a response that is over.

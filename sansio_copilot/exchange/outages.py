@@ -18,17 +18,14 @@ that was given up.
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from ..calls import Call
 from ..errors import StoreAnswerLost, StoreUnavailable
 from ..limits import Limits
 from ..runs.outage import Outage
 from ..stores.calls import StoreCall
 from ..stores.protocol import Batch, Cancel, Log, Notify, nothing_to_cancel
 from .actions import Action, WaitForFrames
-
-T = TypeVar("T")
 
 
 class _Silence:
@@ -82,39 +79,22 @@ class Patience:
         yield WaitForFrames(SILENCE, None, pause)
 
 
-def patient(steps: Generator[Call, Any, T], limits: Limits) -> Generator[Action, Any, T]:
-    """The steps of an endpoint, each store call of which is made again while that may help."""
-    patience: Patience | None = None
-    perhaps_done: Call | None = None
-    try:
-        action = next(steps)
-        while True:
-            try:
-                outcome = yield action
-            except StoreUnavailable as error:
-                if isinstance(error, StoreAnswerLost):
-                    perhaps_done = action
-                patience = patience or Patience(limits.unavailable_seconds, limits)
-                action = yield from _again(steps, action, error, patience)
-            except BaseException as error:
-                action = steps.throw(error)
-            else:
-                if outcome is False and action is perhaps_done:
-                    outcome = isinstance(action, StoreCall) and action.method.is_over_when_false
-                action = steps.send(outcome)
-    except StopIteration as stop:
-        result: T = stop.value
-        return result
+def ask_again(
+    call: StoreCall[Any], error: StoreUnavailable, patience: Patience
+) -> Generator[Action, Any, Any]:
+    """Wait, and make a call again that has raised ``error``, until it is answered.
 
-
-def _again(
-    steps: Generator[Call, Any, T], action: Call, error: StoreUnavailable, patience: Patience
-) -> Generator[Action, Any, Call]:
-    """Wait, if ``action`` is worth it; returns the action that comes next."""
-    try:
-        if not isinstance(action, StoreCall):
-            raise error
+    :returns: its outcome, as the first call would have had it.
+    :raises StoreUnavailable: what the last call has raised, when the patience is at its end.
+    """
+    perhaps_done = False
+    while True:
+        perhaps_done = perhaps_done or isinstance(error, StoreAnswerLost)
         yield from patience.wait(error)
-    except BaseException as end:
-        return steps.throw(end)
-    return action
+        try:
+            outcome = yield call
+        except StoreUnavailable as other:
+            error = other
+        else:
+            is_done = outcome is False and perhaps_done and call.method.is_over_when_false
+            return True if is_done else outcome

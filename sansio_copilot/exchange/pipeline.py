@@ -31,21 +31,14 @@ from collections.abc import Callable, Generator
 from typing import Any, TypeAlias, TypeVar
 
 import attrs
+from msgspec import Struct
 
 from ..access import IdentifyUser, checked_user
 from ..calls import Call
 from ..config import RuntimeConfig
 from ..endpoints import DISPATCH, JsonBody, LogStream, Reply, Turn, check_values
-from ..endpoints.probes import is_probe, probe
-from ..errors import (
-    BodyRefused,
-    BodyTimeout,
-    BodyTooLarge,
-    RunRefused,
-    StoreUnavailable,
-    shorten,
-    text_of,
-)
+from ..endpoints.probes import probe
+from ..errors import RunRefused, StoreUnavailable, shorten, text_of
 from ..hooks import HookContext, Reject, RequestHook, ResponseHook, RunStartHook
 from ..http.cors import CorsPolicy
 from ..http.envelope import (
@@ -53,6 +46,7 @@ from ..http.envelope import (
     ENVELOPE_MESSAGE,
     GRAPHQL_CODE,
     GRAPHQL_MESSAGE,
+    Envelope,
     detect_envelope,
     detect_graphql,
     may_be_envelope,
@@ -66,32 +60,31 @@ from ..http.refusals import (
     INTERNAL_ERROR,
     NOT_FOUND,
     STORE_UNAVAILABLE,
-    TOO_MANY_BODIES,
-    TOO_SLOW,
     UNAUTHORIZED,
     Refusal,
     coded,
     method_not_allowed,
     overloaded,
-    too_large,
 )
-from ..http.routing import Route, allowed_methods, match_path
+from ..http.routing import METHODS, Route, match_path
 from ..runs.report import RunStart
+from ..stores.calls import StoreCall
 from ..users import User
 from .actions import Action, ClientGone, ExchangeSteps, ReadBody, StartRun
-from .outages import patient
+from .outages import Patience, ask_again
 from .stream import discard
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Hook: TypeAlias = RequestHook | ResponseHook
+Steps: TypeAlias = Generator[Action, Any, Any]
 
 # The body of a request to these endpoints names the thread.
 _WITH_THREAD_IN_BODY = frozenset({"agent/run", "agent/connect", "agent/suggest"})
 
 
-class Pipeline:
+class Pipeline(Struct, eq=False):
     """A request on its way to its reply.
 
     :param runtime: the settings.
@@ -99,34 +92,24 @@ class Pipeline:
     :param now: seconds since the epoch.
     :param where: says for a log line which part of the application raised an exception.
     :param closing: whether the server is shutting down.
+    :ivar parsed: the parsed body, until the endpoint is given it.
+    :ivar is_asking: whether the endpoint's steps go on, which wait for a store that is unavailable.
+    :ivar patience: how long they wait, from the first call on that has failed.
+    :ivar suspended: the steps while such a call is made again (:func:`.outages.ask_again`).
     """
 
-    __slots__ = (
-        *("_closing", "_now", "_parsed", "_route", "_runtime", "_user", "_where", "path"),
-        "request",
-    )
-
-    def __init__(
-        self,
-        runtime: RuntimeConfig,
-        request: Request,
-        now: float,
-        where: Callable[[Exception], str],
-        closing: bool = False,
-    ) -> None:
-        self._runtime = runtime
-        # The path is as a browser would have sent it, so that ".." talks past no hook or route.
-        self.path = normalize_path(request.path)
-        if request.path != self.path:
-            request = attrs.evolve(request, path=self.path)
-        self.request = request
-        self._route: Route | None = None
-        self._user: User | None = None
-        # The parsed body is kept until the endpoint has made sense of it.
-        self._parsed: JsonBody | None = None
-        self._now = now
-        self._where = where
-        self._closing = closing
+    runtime: RuntimeConfig
+    request: Request
+    now: float
+    where: Callable[[Exception], str]
+    closing: bool = False
+    path: str = ""
+    route: Route | None = None
+    user: User | None = None
+    parsed: JsonBody | None = None
+    is_asking: bool = False
+    patience: Patience | None = None
+    suspended: Steps | None = None
 
     def reply(self, reader: object) -> Generator[Action, Any, Reply]:
         """The steps that lead to the reply; a run that belongs to it has been started.
@@ -134,10 +117,14 @@ class Pipeline:
         :param reader: an object that stands for the client in the audience of a run.
         :raises ClientGone: if the client goes; a run that was opened for it has been closed.
         """
-        if is_probe(self._runtime, self.path):
-            steps = probe(self._runtime, self.request, self.path, self._closing)
+        # The path is as a browser would have sent it, so that ".." talks past no hook or route.
+        self.path = normalize_path(self.request.path)
+        if self.request.path != self.path:
+            self.request = attrs.evolve(self.request, path=self.path)
+        if self.path in self.runtime.probe_paths:
+            steps = probe(self.runtime, self.request, self.path, self.closing)
             return Reply((yield from steps))
-        cors, origin = self._runtime.cors, None
+        cors, origin = self.runtime.cors, None
         if cors is not None:
             origin = self.request.headers.get("origin")
             if (preflight := self._preflight(cors)) is not None:
@@ -145,13 +132,16 @@ class Pipeline:
         stream: LogStream | None = None
         try:
             try:
-                reply = yield from self._handle()
-                if (starting := self._runtime.hooks.on_run_start) is not None:
+                turn = yield from self._arrive()
+                self.is_asking = True
+                reply = yield from DISPATCH[turn.route.name](turn)
+                self.is_asking = False
+                if (starting := self.runtime.hooks.on_run_start) is not None:
                     yield from self._on_run_start(starting, reply.stream)
             except (Reject, Refusal) as refused:
                 reply = Reply(refused.response)
             response, stream = reply.response, reply.stream
-            if (hook := self._runtime.hooks.on_response) is not None:
+            if (hook := self.runtime.hooks.on_response) is not None:
                 response = yield from self._on_response(hook, response)
             if stream is not None:
                 if not response.stream:
@@ -170,17 +160,32 @@ class Pipeline:
             yield from discard(stream)
             response, stream = overloaded(str(refused_run)), None
         except Exception as error:
-            where = self._where(error)
+            where = self.where(error)
             yield from discard(stream)
             response, stream = (yield from self._on_error(error, where)), None
         if cors is not None:
             response = self._with_cors(cors, response, origin)
         return Reply(response, stream)
 
+    def ask_again(
+        self, steps: Steps, call: StoreCall[Any], error: StoreUnavailable
+    ) -> Steps | None:
+        """The steps of making a call of the endpoint again, which has raised ``error``.
+
+        :param steps: those that have asked for the call, and wait for its outcome.
+        :returns: None if the call is not the endpoint's, or is being made again.
+        """
+        if not self.is_asking or self.suspended is not None:
+            return None
+        limits = self.runtime.limits
+        self.patience = self.patience or Patience(limits.unavailable_seconds, limits)
+        self.suspended = steps
+        return ask_again(call, error, self.patience)
+
     @property
     def route_name(self) -> str:
         """The name of the route, for metrics; "none" if nothing matched."""
-        return "none" if self._route is None else self._route.name
+        return "none" if self.route is None else self.route.name
 
     # -- CORS ------------------------------------------------------------------------------
 
@@ -202,105 +207,103 @@ class Pipeline:
 
     def _identify(self, identify_user: IdentifyUser) -> ExchangeSteps:
         call = Call(identify_user, (self.request,), name="the function identify_user")
-        user = self._user = checked_user((yield call))
+        user = self.user = checked_user((yield call))
         if user is None:
             raise Refusal(UNAUTHORIZED)
         self.request = attrs.evolve(self.request, user=user)
 
     # -- routing ---------------------------------------------------------------------------
 
-    def _handle(self) -> Generator[Action, Any, Reply]:
-        if (hook := self._runtime.hooks.on_request) is not None:
+    def _arrive(self) -> Generator[Action, Any, Turn]:
+        """The steps that lead to an endpoint; they return the request as that gets it."""
+        if (hook := self.runtime.hooks.on_request) is not None:
             yield from self._on_request("on_request", hook)
         self.path = self.request.path
-        if self._runtime.identify_user is not None:
-            yield from self._identify(self._runtime.identify_user)
-        if self._runtime.mode == "single-route":
-            return (yield from self._handle_envelope())
-        route = self._route = match_path(self.path, self._runtime.base_path)
-        if route is None:
-            if self._runtime.mode == "both" and self._may_take_envelope():
-                return (yield from self._handle_envelope())
-            yield from self._refuse_unrouted()
-        assert route is not None
-        self._check_method(route)
-        if self.request.method in ("POST", "PATCH"):
-            yield from self._read_body()
-        self._find_thread(route)
-        if (hook := self._runtime.hooks.on_before_handler) is not None:
+        if self.runtime.identify_user is not None:
+            yield from self._identify(self.runtime.identify_user)
+        envelope: Envelope | None = None
+        if self.runtime.mode != "single-route":
+            self.route = match_path(self.path, self.runtime.base_path)
+        if self.route is not None:
+            self._check_method(self.route)
+            if self.request.method in ("POST", "PATCH") and self.request.body is None:
+                self.request = self.request.with_body((yield self._wanted_body()))
+        else:
+            envelope = yield from self._open_envelope()
+        route = self._find_thread()
+        if (hook := self.runtime.hooks.on_before_handler) is not None:
             yield from self._on_request("on_before_handler", hook)
-        return (yield from self._endpoint())
+        if envelope is not None:
+            require_body(envelope, self.request)
+        turn = Turn(self.runtime, self.request, route, self.now, self.parsed, self.user)
+        self.parsed = None
+        return turn
 
     def _may_take_envelope(self) -> bool:
-        """Whether an unrouted request, in mode "both", is at the place of envelopes."""
-        base_path = self._runtime.base_path
+        """Whether an unrouted request is at the place of envelopes, if there is one."""
+        base_path = self.runtime.base_path
+        if self.runtime.mode != "both":
+            return self.runtime.mode == "single-route" and under_base_path(self.path, base_path)
         if base_path is None:
             # Any path may be the place, so that only what can be an envelope is at it.
             return may_be_envelope(self.request)
         return at_base_path(self.path, base_path)
 
-    def _handle_envelope(self) -> Generator[Action, Any, Reply]:
-        if not under_base_path(self.path, self._runtime.base_path):
+    def _open_envelope(self) -> Generator[Action, Any, Envelope]:
+        """Put the request in the place of the envelope that it came in."""
+        if not self._may_take_envelope():
             yield from self._refuse_unrouted()
         if self.request.method != "POST":
             logger.warning(
                 "%s %s: the runtime takes only POST there, of envelopes (mode %r)",
                 shorten(self.request.method),
                 shorten(self.path),
-                self._runtime.mode,
+                self.runtime.mode,
             )
             raise Refusal(method_not_allowed(("POST",)))
-        yield from self._read_body()
-        check_values(self.request.body or b"", self._runtime.limits.body_values)
+        self.request = yield from self._read_body()
+        check_values(self.request.body or b"", self.runtime.limits.body_values)
         envelope = parse_envelope(self.request)
         resolved = resolve_envelope(envelope, self.request)
         if resolved is None:
             raise Refusal(NOT_FOUND)
         route, inner = resolved
-        self.request = inner.in_place_of(self.request, self._user)
-        self._route, self.path = route, self.request.path
+        self.request = inner.in_place_of(self.request, self.user)
+        self.route, self.path = route, self.request.path
         if envelope.method == "resource/request":
             self._check_method(route)
         if isinstance(envelope.body, (dict, list)) and self.request.body:
-            self._parsed = JsonBody(self.request.body, envelope.body)
-        self._find_thread(route)
-        if (hook := self._runtime.hooks.on_before_handler) is not None:
-            yield from self._on_request("on_before_handler", hook)
-        require_body(envelope, self.request)
-        return (yield from self._endpoint())
+            self.parsed = JsonBody(self.request.body, envelope.body)
+        return envelope
 
-    def _find_thread(self, route: Route) -> None:
+    def _find_thread(self) -> Route:
         """Make the route name the thread where the body does, because hooks decide by it."""
-        body = self.request.body
+        route, body = self.route, self.request.body
+        assert route is not None
         if body is not None and route.name in _WITH_THREAD_IN_BODY:
-            if self._parsed is None:
-                self._parsed = JsonBody.parse(body, self._runtime.limits.body_values)
-            route = Route(route.name, route.agent_id, self._parsed.thread_id, route.memory_id)
-        self._route = route
-
-    def _endpoint(self) -> Generator[Action, Any, Reply]:
-        """The steps of the route's endpoint, which wait for a store that is unavailable."""
-        assert self._route is not None
-        turn = Turn(self._runtime, self.request, self._route, self._now, self._parsed, self._user)
-        self._parsed = None
-        return patient(DISPATCH[self._route.name](turn), self._runtime.limits)
+            if self.parsed is None:
+                self.parsed = JsonBody.parse(body, self.runtime.limits.body_values)
+            content = self.parsed.content
+            thread_id = content.get("threadId") if isinstance(content, dict) else None
+            named = thread_id if isinstance(thread_id, str) else None
+            route = self.route = Route(route.name, route.agent_id, named, route.memory_id)
+        return route
 
     def _check_method(self, route: Route) -> None:
         if route.name.startswith("memories/"):
             # Memories belong to the hosted platform; a self-hosted runtime does not have them at
             # all.
             raise Refusal(NOT_FOUND)
-        allowed = allowed_methods(route.name)
+        allowed = METHODS[route.name]
         if self.request.method not in allowed:
             raise Refusal(method_not_allowed(allowed))
 
     def _refuse_unrouted(self) -> ExchangeSteps:
-        request, base_path = self.request, self._runtime.base_path
+        request, base_path = self.request, self.runtime.base_path
         hint, body = "", {"error": "Not found"}
         if may_be_envelope(request):
-            yield from self._read_body()
-            request = self.request
-            check_values(request.body or b"", self._runtime.limits.body_values)
+            request = self.request = yield from self._read_body()
+            check_values(request.body or b"", self.runtime.limits.body_values)
         if detect_graphql(request):
             hint = "; it is GraphQL, of a client that is too old"
             body |= {"code": GRAPHQL_CODE, "message": GRAPHQL_MESSAGE}
@@ -311,22 +314,16 @@ class Pipeline:
         logger.warning("no route for %s %s; the base path is %r%s", method, path, base_path, hint)
         raise Refusal(Response.json(body, 404))
 
-    def _read_body(self) -> ExchangeSteps:
+    def _read_body(self) -> Generator[Action, Any, Request]:
         if self.request.body is not None:
-            return
+            return self.request
+        return self.request.with_body((yield self._wanted_body()))
+
+    def _wanted_body(self) -> ReadBody:
         coding = self.request.headers.get("content-encoding", "identity")
         if coding.strip().lower() not in ("", "identity"):
             raise Refusal(coded(coding))
-        limit = self._runtime.limits.body_bytes
-        try:
-            body = yield ReadBody(limit)
-        except BodyTooLarge:
-            raise Refusal(too_large(f"The request body is longer than {limit} bytes")) from None
-        except BodyTimeout:
-            raise Refusal(TOO_SLOW) from None
-        except BodyRefused:
-            raise Refusal(TOO_MANY_BODIES) from None
-        self.request = self.request.with_body(body)
+        return ReadBody(self.runtime.limits.body_bytes)
 
     # -- hooks -----------------------------------------------------------------------------
 
@@ -342,7 +339,7 @@ class Pipeline:
         :raises TypeError: if it returned something else.
         """
         context = HookContext(
-            self.request, self.path, self._runtime, self._route, user=self._user, **known
+            self.request, self.path, self.runtime, self.route, user=self.user, **known
         )
         wanted = yield Call(hook, (context,), name=f"hook {name}")
         if wanted is None or isinstance(wanted, expected):
@@ -357,7 +354,7 @@ class Pipeline:
     def _on_request(self, name: str, hook: Hook) -> ExchangeSteps:
         replacement = yield from self._ask(name, hook, Request)
         if replacement is not None:
-            self.request = replacement.in_place_of(self.request, self._user)
+            self.request = replacement.in_place_of(self.request, self.user)
 
     def _on_run_start(self, hook: RunStartHook, stream: LogStream | None) -> ExchangeSteps:
         """Tell the hook of the run that ``stream`` is to start, if it is to start one."""
@@ -379,7 +376,7 @@ class Pipeline:
 
     def _on_error(self, error: Exception, where: str) -> Generator[Action, Any, Response]:
         try:
-            if (hook := self._runtime.hooks.on_error) is not None:
+            if (hook := self.runtime.hooks.on_error) is not None:
                 response = yield from self._ask("on_error", hook, Response, error=error)
                 if response is not None:
                     return response

@@ -18,13 +18,14 @@ one that is not going to start, and :func:`stop_ephemeral` stops one that dies w
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any
 
 from .. import sse
 from ..config import RuntimeConfig
 from ..endpoints import LogStream
 from ..errors import StoreUnavailable
-from ..http.messages import Response, may_have_content
+from ..http.messages import WITHOUT_CONTENT, Response
 from ..runs.orphans import adopt
 from ..stores import calls
 from ..stores.calls import StoreCall
@@ -41,7 +42,7 @@ def send_whole(response: Response, *, is_head: bool) -> ContentSteps:
     :param is_head: whether the request was HEAD.
     """
     fields = [field for field in response.headers.raw if field[0] != "content-length"]
-    may_be_sent = may_have_content(response.status)
+    may_be_sent = response.status not in WITHOUT_CONTENT
     if may_be_sent:
         fields.append(("content-length", str(len(response.body))))
     yield SendHead(response.status, tuple(fields))
@@ -70,14 +71,17 @@ def send_log(
     :returns: whether all of it was sent; False if the rest is gone.
     """
     cursor, limits = stream.cursor, runtime.limits
-    has_content = may_have_content(response.status, is_head=is_head)
-    read = calls.reads(stream.store)
+    has_content = not is_head and response.status not in WITHOUT_CONTENT
+    # The constructor of the calls is made once, because a reader makes one for each event.
+    store, name = stream.store, calls.READ.name
+    read = partial(StoreCall, store.read, name=name, blocking=store.blocking, method=calls.READ)
     patience: Patience | None = None
     last_bytes = b""
     try:
-        yield SendHead(response.status, response.headers.remove("content-length").raw)
+        fields = [field for field in response.headers.raw if field[0] != "content-length"]
+        yield SendHead(response.status, tuple(fields))
         # The response may have been made by a hook, and is not needed while the log is followed.
-        del response
+        del response, fields
         if has_content and stream.preface:
             yield SendBytes(stream.preface)
         while has_content:

@@ -35,7 +35,7 @@ from ..errors import shorten
 from .messages import Request, Response
 from .paths import normalize_path, well_formed
 from .refusals import Refusal
-from .routing import Route, allowed_methods, is_resource, match_path, path_of
+from .routing import METHODS, Route, is_resource, match_path, path_of
 
 
 class InvalidEnvelope(Refusal):
@@ -296,7 +296,7 @@ def resolve_envelope(envelope: Envelope, request: Request) -> tuple[Route, Reque
         raise InvalidEnvelope(400, "An id must not be '.' or '..'")
     learning = route.name == "inspector/learning"
     return route, Request(
-        allowed_methods(route.name)[0],
+        METHODS[route.name][0],
         request.path.removesuffix("/") + path,
         _learning_query(request, envelope) if learning else request.query,
         headers,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
-from typing import Any, TypeVar, overload
+from typing import Any, Final, TypeVar, overload
 
 import attrs
 
@@ -233,16 +233,10 @@ class Request:
         return cls(method, path or "/", query, headers, body, scope=scope)
 
 
-def may_have_content(status: int, *, is_head: bool = False) -> bool:
-    """Whether a response may have content, and so has a length (RFC 9110 section 6.4.1).
-
-    One with status 204 or 304 has none (sections 15.3.5 and 15.4.5). The response to HEAD is sent
-    without, but its header fields are those of GET (section 9.3.2).
-
-    :param is_head: whether the request was HEAD, and the content itself is asked about.
-    """
-    return not is_head and status not in (204, 304)
-
+WITHOUT_CONTENT: Final = frozenset({204, 304})
+"""The status codes of responses that have no content, and so no length (RFC 9110 sections 6.4.1,
+15.3.5 and 15.4.5). The response to HEAD is sent without, but its header fields are those of GET
+(section 9.3.2)."""
 
 _JSON = Headers({"content-type": "application/json"})
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..errors import shorten
+from ..errors import BodyRefused, BodyTimeout, BodyTooLarge, shorten
 from .messages import Headers, Response
 
 
@@ -136,6 +136,19 @@ STORE_UNAVAILABLE: Final = overloaded("The thread store is unavailable")
 NOT_STARTED: Final = overloaded("The server has not started")
 
 TOO_MANY_BODIES: Final = overloaded("The server holds too many request bodies")
+
+
+def unread(error: Exception, limit: int) -> Exception:
+    """The refusal of a request whose body was not read because of ``error``.
+
+    :param limit: the largest body in bytes.
+    :returns: ``error`` itself if it is none of those that a binding reports of a body.
+    """
+    if isinstance(error, BodyTooLarge):
+        return Refusal(too_large(f"The request body is longer than {limit} bytes"))
+    if isinstance(error, BodyTimeout):
+        return Refusal(TOO_SLOW)
+    return Refusal(TOO_MANY_BODIES) if isinstance(error, BodyRefused) else error
 
 
 def not_http(message: str, status: int = 400) -> Response:

@@ -6,11 +6,12 @@ In *multi-route* mode every endpoint has a path under the base path (``POST
 looks like on the wire is decided by the caller::
 
     route = match_path(path, base_path)             # None: 404
-    request.method in allowed_methods(route.name)   # False: 405 with Allow
+    request.method in METHODS[route.name]           # False: 405 with Allow
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from urllib.parse import quote
 
 import attrs
@@ -75,6 +76,10 @@ _ENDPOINTS = (
     _Endpoint("annotate", "annotate", ("POST",), resource=True),
 )
 _BY_NAME = {endpoint.name: endpoint for endpoint in _ENDPOINTS}
+METHODS: Mapping[str, tuple[str, ...]] = {
+    endpoint.name: endpoint.methods for endpoint in _ENDPOINTS
+}
+"""The methods that each endpoint takes, in the order in which ``Allow`` lists them."""
 
 
 def _ending(last: str) -> tuple[_Endpoint, ...]:
@@ -133,14 +138,6 @@ def match_path(path: str, base_path: str | None) -> Route | None:
                 return None
             ids[name] = decoded
     return Route(endpoint.name, **ids)
-
-
-def allowed_methods(route_name: str) -> tuple[str, ...]:
-    """The methods an endpoint takes, in the order in which ``Allow`` lists them.
-
-    :raises KeyError: if there is no such endpoint.
-    """
-    return _BY_NAME[route_name].methods
 
 
 def is_resource(route: Route) -> bool:

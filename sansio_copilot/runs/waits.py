@@ -20,6 +20,8 @@ from collections.abc import Iterator, Mapping
 from itertools import chain, islice
 from typing import Any, Final
 
+from msgspec import Struct
+
 from .. import json_codec
 from ..errors import shorten
 from ..events import types as t
@@ -33,14 +35,11 @@ _LONGEST: Final = 128
 _LEGACY: Final = "on_interrupt"
 
 
-class Waits:
+class Waits(Struct, eq=False):
     """Remembers of a run's events what may be waited for."""
 
-    __slots__ = ("_interrupts", "_is_finished")
-
-    def __init__(self) -> None:
-        self._interrupts: list[dict[str, Any]] = []
-        self._is_finished = False
+    _interrupts: list[dict[str, Any]] = []
+    _is_finished: bool = False
 
     def observe(self, event: Event) -> None:
         """Take note of an event whose type is one of :data:`OBSERVED`."""

@@ -10,7 +10,6 @@ it was, and what was expected. What type checkers know of an outcome comes from 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from functools import partial
 from typing import Any, Final, Generic, Literal, TypeVar, cast
 
 from msgspec import Struct
@@ -123,7 +122,9 @@ _REQUEST_STOP: Final = Method[bool | Orphan](
 
 def open_run(store: ThreadStore, request: RunRequest) -> StoreCall[Opened]:
     """The call of :meth:`.ThreadStore.open_run`."""
-    return _call(_OPEN_RUN, store, store.open_run, request)
+    # Four constructors do without _call, because every run, stop or reader makes these calls.
+    name, blocking = _OPEN_RUN.name, store.blocking
+    return StoreCall(store.open_run, (request,), name, blocking=blocking, method=_OPEN_RUN)
 
 
 def append(
@@ -139,7 +140,8 @@ def close_run(
     store: ThreadStore, key: RunKey, at: int, frames: bytes, result: RunResult | None
 ) -> StoreCall[Any]:
     """The call of :meth:`.ThreadStore.close_run`."""
-    return _call(_CLOSE_RUN, store, store.close_run, key, at, frames, result)
+    args, name = (key, at, frames, result), _CLOSE_RUN.name
+    return StoreCall(store.close_run, args, name, blocking=store.blocking, method=_CLOSE_RUN)
 
 
 def renew(store: ThreadStore, key: RunKey) -> StoreCall[Signal]:
@@ -151,7 +153,8 @@ def request_stop(
     store: ThreadStore, thread_id: str, run_id: str | None, owner: str | None
 ) -> StoreCall[bool | Orphan]:
     """The call of :meth:`.ThreadStore.request_stop`."""
-    return _call(_REQUEST_STOP, store, store.request_stop, thread_id, run_id, owner)
+    args, name, blocking = (thread_id, run_id, owner), _REQUEST_STOP.name, store.blocking
+    return StoreCall(store.request_stop, args, name, blocking=blocking, method=_REQUEST_STOP)
 
 
 def orphans(store: ThreadStore, limit: int) -> StoreCall[list[Orphan]]:
@@ -162,22 +165,15 @@ def orphans(store: ThreadStore, limit: int) -> StoreCall[list[Orphan]]:
 # Readers
 
 _OPEN_CURSOR: Final = Method[Any]("store method open_cursor")
-_READ: Final = Method[Batch | LogGone]("store method read", (Batch, LogGone))
+READ: Final = Method[Batch | LogGone]("store method read", (Batch, LogGone))
 
 
 def open_cursor(
     store: ThreadStore, thread_id: str, after: str | None, owner: str | None
 ) -> StoreCall[Any]:
     """The call of :meth:`.ThreadStore.open_cursor`."""
-    return _call(_OPEN_CURSOR, store, store.open_cursor, thread_id, after, owner)
-
-
-def reads(store: Log) -> Callable[[tuple[Any, int]], StoreCall[Batch | LogGone]]:
-    """The constructor of the calls of :meth:`.Log.read`, which takes its arguments.
-
-    A reader makes such a call for each event.
-    """
-    return partial(StoreCall, store.read, name=_READ.name, blocking=store.blocking, method=_READ)
+    args, name, blocking = (thread_id, after, owner), _OPEN_CURSOR.name, store.blocking
+    return StoreCall(store.open_cursor, args, name, blocking=blocking, method=_OPEN_CURSOR)
 
 
 # Threads

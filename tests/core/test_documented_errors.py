@@ -320,7 +320,6 @@ PROMISES = [
     Promise("EventId.parse", (TEXT | EVENT_IDS,), (), sse.EventId.parse),
     Promise("Parser.feed", (st.lists(st.binary()),), (), feeding(sse.Parser)),
     # sansio_copilot.http.envelope, routing, paths
-    Promise("allowed_methods", (TEXT,), (KeyError,)),
     Promise("detect_envelope", (REQUESTS | ENVELOPE_REQUESTS,), ()),
     Promise("detect_graphql", (REQUESTS | ENVELOPE_REQUESTS,), ()),
     Promise("may_be_envelope", (REQUESTS,), ()),
@@ -397,7 +396,6 @@ NOTHING_FROM_OUTSIDE = {
     " CopilotRuntime.where_exposed MessageFolder.close Request.outlived": "take nothing",
     "CopilotRuntime.needs_start Request.in_place_of": "takes what has been checked",
     "frame_data": "takes the core's frames",
-    "may_have_content": "takes the status of a response, which has been checked",
     "text_agent": "takes a function, and calls it in a run",
     "ChunkExpander Compactor Finalizer Verifier Parser Client Stream": "are made of nothing",
     "Client.get Client.stream Client.advance Client.step Client.close Stream.next"

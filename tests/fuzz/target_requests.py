@@ -21,7 +21,7 @@ from sansio_copilot.http.envelope import (
 )
 from sansio_copilot.http.paths import normalize_base_path, normalize_path, under_base_path
 from sansio_copilot.http.refusals import Refusal
-from sansio_copilot.http.routing import allowed_methods, match_path
+from sansio_copilot.http.routing import METHODS, match_path
 from sansio_copilot.testing import Client, ClientResponse
 
 
@@ -52,7 +52,7 @@ def routing(data: bytes) -> None:
             route = match_path(anywhere, below)
             if route is not None:
                 assert under_base_path(anywhere, below)
-                assert allowed_methods(route.name)
+                assert METHODS[route.name]
     try:
         request = Request.from_target(method, target)
     except RemoteProtocolError:
@@ -92,7 +92,7 @@ def envelope(data: bytes) -> None:
             assert normalize_path(inner.path) == inner.path
             require_body(parsed, inner)
             if parsed.method != "resource/request":
-                assert inner.method in allowed_methods(route.name)
+                assert inner.method in METHODS[route.name]
     except InvalidEnvelope as error:
         assert error.response.status in (400, 415)
         assert str(error)
@@ -104,10 +104,11 @@ def envelope(data: bytes) -> None:
 
 def run_input(data: bytes) -> None:
     """The body of a run. It is refused with a reason, or fits to tell other readers of."""
-    try:
-        parsed = parse_input(JsonBody.parse(data, 10_000).value)
-    except ValueError:
+    body = JsonBody.parse(data, 10_000)
+    if body.problem is not None:
         return
+    try:
+        parsed = parse_input(body.content)
     except Refusal as refusal:
         assert refusal.response.status in (400, 413)
         assert len(refusal.response.body) < 4096

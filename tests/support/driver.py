@@ -93,7 +93,7 @@ class Driver:
             bodies=self.bodies,
             calls=self,
             home=None,
-            context=CallContext(),
+            context=CallContext.of_now(),
             closing=False,
             start_run=self.home.start_run,
         )
@@ -152,7 +152,7 @@ class Driver:
                     return
                 if isinstance(self.want, Late):
                     outcome = self.want.outcome
-                elif not (isinstance(self.want, Receive) and self.http.has_news):
+                elif not (isinstance(self.want, Receive) and self.http.reader.has_news):
                     outcome = self._spoil(self.want)
                     if outcome is None:
                         if isinstance(self.want, (Receive, WaitForFrames)):

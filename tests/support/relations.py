@@ -29,8 +29,8 @@ from sansio_copilot.config import Mode
 from sansio_copilot.http.envelope import METHOD_NAMES
 from sansio_copilot.http.routing import (
     _ENDPOINTS,
+    METHODS,
     Route,
-    allowed_methods,
     is_resource,
     path_of,
 )
@@ -74,7 +74,7 @@ def requests() -> Iterator[Asked]:
         below = path_of(route)
         assert below is not None
         body = BODIES.get(endpoint.name)
-        for method in allowed_methods(endpoint.name):
+        for method in METHODS[endpoint.name]:
             data = b"" if body is None or method == "DELETE" else json.dumps(body).encode()
             for mode in MODES[::2]:
                 yield Asked(endpoint.name, mode, method, BASE + below, data)

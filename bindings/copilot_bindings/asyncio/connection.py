@@ -91,7 +91,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._http.feed(data)
-        if not self._happened(Happening.DATA) and self._http.full:
+        if not self._happened(Happening.DATA) and self._http.reader.is_full:
             self._transport.pause_reading()
 
     def eof_received(self) -> bool:
@@ -165,7 +165,7 @@ class Connection(asyncio.Protocol):
                             lock, http.context, store, "watch", cursor, notify
                         )
                         return
-                    case Receive(seconds=seconds) if not http.has_news:
+                    case Receive(seconds=seconds) if not http.reader.has_news:
                         self._transport.resume_reading()
                         self._wait(want, seconds)
                         return

@@ -41,7 +41,8 @@ from . import messages
 from .messages import H11Response
 from .plain import PlainResponse
 from .reader import RequestReader
-from .wants import GONE, TIMED_OUT, Host, Receive, Rest, Send, Want
+from .request_body import H11Body
+from .wants import TIMED_OUT, Host, Receive, Rest, Send, Want
 
 _FLUSH_BYTES = 64 * 1024
 # A connection reads this many pieces of a body before other connections have a turn.
@@ -57,7 +58,7 @@ class Answering:
     __slots__ = (
         *("_body", "_body_until", "_broken", "_calls", "_exchange", "_framing", "_held"),
         *("_input", "_is_starting", "_limits", "_out", "_out_size", "_own_thread", "_pieces"),
-        *("_reader", "_refusal", "_service", "context", "feed", "gone"),
+        *("_refusal", "_service", "context", "feed", "gone", "reader"),
     )
 
     def __init__(self, service: Host, *, own_thread: bool) -> None:
@@ -65,9 +66,11 @@ class Answering:
         self._calls = service.calls
         self._limits = service.runtime.limits
         self._own_thread = own_thread
-        self._reader = RequestReader(int(self._limits.header_bytes))
-        self._input = self._reader.input
-        self.feed = self._reader.feed
+        self.reader = RequestReader(int(self._limits.header_bytes))
+        """Its ``has_news`` says whether bytes have arrived that a :class:`Receive` does not know
+        of, and its ``is_full`` whether to stop reading the socket until there is a next one."""
+        self._input = self.reader.input
+        self.feed = self.reader.feed
         """Report bytes that have arrived; b"" says that the client has closed its side."""
         self._framing: PlainResponse | H11Response
         """The framer of the response to the request that is being answered."""
@@ -86,25 +89,12 @@ class Answering:
         self._pieces = 0
         self._refusal: Response | None = None
         """The response to bytes that are no body; None if there have been none."""
-        self.context = service.context.copy()
+        self.context = service.context
         """The context in which calls are made; each exchange has its own."""
         self._broken = False
         """Whether a response is incomplete, so that nothing may be sent after it."""
         self.gone = False
         """Whether the binding knows that the client has gone, so that no hook is called for it."""
-
-    def _take(self, exchange: Exchange, outcome: Any) -> Want | None:
-        """Go on with the outcome of what was wanted; returns None if the exchange is over."""
-        action: Action | Want
-        if outcome is GONE:
-            action = _gone(exchange)
-        elif self._held is not None:
-            action, self._held = self._held, None
-        elif self._body_until is not None:
-            action = self._read_on(exchange, outcome)
-        else:
-            action = exchange.done(outcome)
-        return self._answer(exchange, action)
 
     def _answer(self, exchange: Exchange, action: Action | Want) -> Want | None:
         """Perform the actions of an exchange until one has to be waited for.
@@ -141,14 +131,16 @@ class Answering:
                         # A client that has closed its side only (RFC 9112 section 9.6) gets what is
                         # ready. Its stream ends when it falls silent, because a client that has
                         # left looks the same.
-                        action = _gone(exchange)
+                        action = gone(exchange)
                         continue
                     case ReadBody(limit=limit):
                         action = self._read_body(exchange, limit)
                         continue
                     case SendHead(status=status, headers=headers):
-                        self._release_body()
-                        close = self._service.closing or self._reader.body.must_close
+                        if self._body is not None:
+                            self._body.release()
+                            self._body = None
+                        close = self._service.closing or self.reader.body.must_close
                         self._out += framing.head(status, headers, close=close)
                     case StartRun(run=run):
                         self.context.current.run(self._service.start_run, run)
@@ -172,31 +164,32 @@ class Answering:
 
     def _read_body(self, exchange: Exchange, limit: int) -> Action | Want:
         """Begin to read the request's body."""
-        announced = self._reader.body
-        self._body = body = self._service.bodies.begin(limit)
-        self._body_until = time.monotonic() + self._limits.body_seconds
-        try:
-            body.expect(announced.expected)
-        except (BodyTooLarge, BodyRefused) as error:
-            self._body_until = None
-            return exchange.failed(error)
-        if invitation := announced.invitation():
-            self._out.append(invitation)
-        return self._read_on(exchange)
+        self._body = body = Body(self._service.bodies, limit)
+        arriving = self.reader.body
+        if isinstance(arriving, H11Body):
+            try:
+                body.expect(arriving.expected)
+            except (BodyTooLarge, BodyRefused) as error:
+                return exchange.failed(error)
+            self._out.append(arriving.invitation())
+        return self._read_on(exchange, time.monotonic() + self._limits.body_seconds)
 
-    def _read_on(self, exchange: Exchange, outcome: Any = None) -> Action | Want:
+    def _read_on(self, exchange: Exchange, until: float, outcome: Any = None) -> Action | Want:
         """Read the body as far as it has arrived.
 
+        :param until: the time until which it has to arrive.
         :param outcome: that of the want by which it was waited for.
         :returns: what is wanted until more of it has arrived, or the exchange's next action.
         """
-        arriving, body, until = self._reader.body, self._body, self._body_until
+        arriving, body = self.reader.body, self._body
         assert body is not None, "the body is being read"
-        assert until is not None, "it has so much time"
         self._body_until = None
         try:
             while piece := arriving.read():
                 body.add(piece)
+                if arriving.left == 0:
+                    # What h11 has to read yet is the end of the body, without a byte.
+                    return exchange.done(body.whole())
                 self._pieces += 1
                 if self._pieces % _TURN_PIECES == 0:
                     self._body_until = until
@@ -209,7 +202,7 @@ class Answering:
         except (h11.RemoteProtocolError, RemoteProtocolError) as error:
             # The bytes are no body, so that their client is told so instead of being answered.
             self._refusal = messages.refusal(error)
-            return _gone(exchange)
+            return gone(exchange)
         want = self._receive(until)
         if want is None or outcome is TIMED_OUT:
             # The rest is not waited for any more, so that this response is the connection's last.
@@ -218,19 +211,15 @@ class Answering:
         self._body_until = until
         return want
 
-    def _release_body(self) -> None:
-        if self._body is not None:
-            self._body.release()
-            self._body = None
-
     def _receive(self, until: float, *, idle: bool = False) -> Receive | None:
         """The want of more bytes; None if the time is over."""
-        self._reader.has_news = False
+        self.reader.has_news = False
         seconds = until - time.monotonic()
         return Receive(seconds, idle) if seconds > 0 else None
 
 
-def _gone(exchange: Exchange) -> Action:
+def gone(exchange: Exchange) -> Action:
+    """Tell the exchange that its client has gone, while it is not in a store call."""
     action = exchange.client_gone()
     assert action is not None, "only a store call is seen through"
     return action

@@ -51,10 +51,12 @@ from sansio_copilot import (
     Request,
     Response,
 )
+from sansio_copilot.actions import Action
 from sansio_copilot.http import refusals
 
+from ..serving.context import CallContext
 from . import messages
-from .answering import Answering
+from .answering import Answering, gone
 from .wants import GONE, TIMED_OUT, Close, CloseWriting, Host, Rest, Send, Want
 
 logger = logging.getLogger(__name__)
@@ -95,16 +97,27 @@ class HTTPConnection(Answering):
         :returns: the next want.
         """
         exchange = self._exchange
+        action: Action | Want
         if outcome is GONE:
             self._broken = True
             self._out.clear()
-        if exchange is None:
-            return self._go_on(self._steps.send, outcome)
         try:
-            want = self._take(exchange, outcome)
+            if exchange is None:
+                return self._steps.send(outcome)
+            if outcome is GONE:
+                action = gone(exchange)
+            elif self._held is not None:
+                action, self._held = self._held, None
+            elif self._body_until is not None:
+                action = self._read_on(exchange, self._body_until, outcome)
+            else:
+                action = exchange.done(outcome)
+            want = self._answer(exchange, action)
+            return self._steps.send(None) if want is None else want
+        except StopIteration:
+            return Close(abort=self._broken)
         except Exception as error:
             return self._fail(error)
-        return self._go_on(self._steps.send, None) if want is None else want
 
     def failed(self, error: Exception) -> Want:
         """Report that the last want raised ``error``; returns the next want."""
@@ -131,16 +144,6 @@ class HTTPConnection(Answering):
         self._out_size = 0
         return data
 
-    @property
-    def has_news(self) -> bool:
-        """Whether bytes have arrived that a :class:`Receive` does not know of."""
-        return self._reader.has_news
-
-    @property
-    def full(self) -> bool:
-        """Whether the binding should stop reading its socket until the next :class:`Receive`."""
-        return self._reader.is_full
-
     # Steps of the connection, in their order
 
     def _go_on(self, resume: Callable[[Any], Want], value: Any) -> Want:
@@ -157,7 +160,7 @@ class HTTPConnection(Answering):
 
     def _serve(self, admitted: bool) -> Wants:
         served = 0
-        reader, service = self._reader, self._service
+        reader, service = self.reader, self._service
         try:
             if not admitted:
                 yield from self._refuse(refusals.TOO_MANY_CONNECTIONS)
@@ -166,8 +169,9 @@ class HTTPConnection(Answering):
                 self._exchange = exchange = service.runtime.exchange(
                     request, time.time(), closing=service.closing
                 )
+                assert reader.response is not None, "there is a request"
                 self._framing = reader.response
-                self.context = service.context.copy()
+                self.context = CallContext(service.context.current.copy())
                 want = self._answer(exchange, exchange.start())
                 if want is not None:
                     # The steps rest here until the request has been answered.
@@ -181,11 +185,11 @@ class HTTPConnection(Answering):
                     if not reader.is_done:
                         yield from self._linger()
                     return
-                if reader.body.has_more and not (yield from self._drain()):
-                    return
-                reader.next_cycle()
+                while not reader.next_cycle():
+                    if not (yield from self._drain()):
+                        return
                 served += 1
-                if served % _TURN_REQUESTS == 0 and reader.has_begun():
+                if served % _TURN_REQUESTS == 0 and reader.input.unread:
                     # The output is sent before the rest, so that it cannot pile up.
                     if (yield Send()) is GONE:
                         return
@@ -197,26 +201,22 @@ class HTTPConnection(Answering):
             self._broken = True
         finally:
             self._exchange = None
-            self._release_body()
+            if self._body is not None:
+                self._body.release()
 
     def _next_request(self) -> Generator[Want, Any, Request | None]:
         """Read the next request's head; returns None if there will be no further request."""
-        reader = self._reader
+        reader, idle = self.reader, True
         until = time.monotonic() + self._limits.idle_seconds
-        while not reader.has_begun():
-            want = None if reader.input.eof else self._receive(until, idle=True)
-            if want is None or (yield want) is not None:
+        while (request := reader.read_head() if reader.input.unread else None) is None:
+            if idle and reader.input.unread:
+                idle, until = False, time.monotonic() + self._limits.header_seconds
+            want = None if reader.input.eof else self._receive(until, idle=idle)
+            outcome = TIMED_OUT if want is None else (yield want)
+            if outcome is TIMED_OUT and not idle:
+                yield from self._refuse(refusals.TOO_SLOW)
+            if outcome is not None:
                 return None
-        if (request := reader.read_head()) is None:
-            until = time.monotonic() + self._limits.header_seconds
-            while request is None:
-                want = self._receive(until)
-                outcome = TIMED_OUT if want is None else (yield want)
-                if outcome is TIMED_OUT:
-                    yield from self._refuse(refusals.TOO_SLOW)
-                if outcome is not None:
-                    return None
-                request = reader.read_head()
         return request
 
     def _drain(self) -> Generator[Want, Any, bool]:
@@ -227,7 +227,7 @@ class HTTPConnection(Answering):
         :returns: whether all of it has arrived in time.
         """
         until = time.monotonic() + self._limits.body_seconds
-        while (piece := self._reader.body.read()) != b"":
+        while (piece := self.reader.body.read()) != b"":
             if piece is None:
                 want = self._receive(until)
                 if want is None or (yield want) is not None:
@@ -238,11 +238,11 @@ class HTTPConnection(Answering):
 
     def _refuse(self, response: Response) -> Wants:
         """Send ``response`` instead of serving, if no response has begun, and close."""
-        framing = self._reader.response
+        framing = self.reader.framing()
         if not framing.has_begun:
             fields = response.headers.set("content-length", str(len(response.body)))
             self._out += framing.head(response.status, fields.raw, close=True)
-            if not self._reader.is_head:
+            if not self.reader.is_head:
                 self._out += framing.data(response.body)
             self._out += framing.end()
         yield from self._linger()
@@ -253,7 +253,7 @@ class HTTPConnection(Answering):
         Closing a socket that has unread data resets the connection, and then a client that is still
         sending may lose the response (RFC 9112 section 9.6).
         """
-        self._reader.discard()
+        self.reader.discard()
         if (yield CloseWriting()) is GONE:
             return
         until = time.monotonic() + _LINGER_SECONDS

@@ -22,7 +22,7 @@ import h11
 from msgspec import Struct
 
 from sansio_copilot import Headers, Request
-from sansio_copilot.http.messages import may_have_content
+from sansio_copilot.http.messages import WITHOUT_CONTENT
 
 from . import messages
 
@@ -30,7 +30,9 @@ from . import messages
 # match takes no longer than a head that does.
 _TOKEN = "[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 _HEAD = re.compile(
-    r"(GET|POST|OPTIONS|HEAD|PATCH|DELETE) (/[!-~]*+) HTTP/1\.1\r\n"
+    # The core does not need the fragment of a target.
+    r"(GET|POST|OPTIONS|HEAD|PATCH|DELETE) (/[!\"$->@-~]*+)(?:\?([!\"$-~]*+))?(?:#[!-~]*+)?"
+    r" HTTP/1\.1\r\n"
     rf"((?:{_TOKEN}:[\t -~\x80-\xff]*+\r\n)++)\r\n"
 )
 _LEFT_TO_H11: Final = frozenset({"transfer-encoding", "expect", "upgrade"})
@@ -62,7 +64,7 @@ def recognise(data: bytearray, searched: int, limit: int) -> tuple[Request, int,
     match = _HEAD.fullmatch(data[: end + 4].decode("latin-1"))
     if match is None:
         return None
-    method, target, lines = match.groups()
+    method, path, query, lines = match.groups()
     rows = lines[:-2].split("\r\n")
     fields: dict[str, str] = {}
     for row in rows:
@@ -78,7 +80,7 @@ def recognise(data: bytearray, searched: int, limit: int) -> tuple[Request, int,
         and _HOST.fullmatch(fields.get("host", "/"))
     ):
         headers = Headers.from_raw(tuple(fields.items()))
-        return Request.from_target(method, target, headers), int(length), end + 4
+        return Request(method, path, query or "", headers), int(length), end + 4
     return None
 
 
@@ -138,7 +140,7 @@ def _head(status: int, fields: Fields, close: bool) -> tuple[bytes, bytes, bool,
             # The message does not quote the value, because that may be a secret.
             raise ValueError(f"the header field {field[0]!r} cannot be sent")
         head.append(b"%b: %b\r\n" % (name, value))
-    is_chunked = may_have_content(status) and "content-length" not in names
+    is_chunked = status not in WITHOUT_CONTENT and "content-length" not in names
     after = b"\r\n"
     if close:
         after += b"connection: close\r\n"

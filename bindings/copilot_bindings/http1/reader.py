@@ -26,8 +26,8 @@ class RequestReader:
     """
 
     __slots__ = (
-        *("_connection", "_head_bytes", "_response", "_searched"),
-        *("body", "discards", "has_news", "input", "is_head"),
+        *("_connection", "_head_bytes", "_searched"),
+        *("body", "discards", "has_news", "input", "is_head", "response"),
     )
 
     body: RequestBody
@@ -41,7 +41,8 @@ class RequestReader:
         self._connection: h11.Connection | None = None
         self.is_head = False
         """Whether the request whose head was read last is HEAD."""
-        self._response: H11Response | PlainResponse | None = None
+        self.response: H11Response | PlainResponse | None = None
+        """The framer of the response to the request whose head was read last."""
         self.has_news = False
         """Whether anything has arrived since this was last set to False."""
         self.discards = False
@@ -57,15 +58,9 @@ class RequestReader:
             self._connection = h11.Connection(h11.SERVER)
         return self._connection
 
-    @property
-    def response(self) -> H11Response | PlainResponse:
-        """The framer of the response to the request whose head was read last.
-
-        The same object frames the refusal of bytes that could not be read as a request.
-        """
-        if self._response is None:
-            self._response = H11Response(self._h11)
-        return self._response
+    def framing(self) -> H11Response | PlainResponse:
+        """The framer of that response, or of the refusal of bytes that are no request."""
+        return self.response or H11Response(self._h11)
 
     def feed(self, data: bytes) -> None:
         """Report bytes that have arrived; b"" says that the client has closed its side."""
@@ -90,31 +85,29 @@ class RequestReader:
         """Whether the request has been read to its end, and nothing has arrived after it."""
         return self.body.is_over and not self.input.unread
 
-    def has_begun(self) -> bool:
-        """Whether any byte of the next request has arrived.
-
-        Empty lines before a request do not count (RFC 9112 section 2.2).
-        """
-        unread = self.input.unread
-        if unread.startswith((b"\r", b"\n")):
-            unread = self.input.unread = unread.lstrip(b"\r\n")
-        return bool(unread)
-
     def read_head(self) -> Request | None:
         """Read the head of the next request; returns None until it has arrived whole.
+
+        Empty lines before a request are left out (RFC 9112 section 2.2), so that unread input is
+        the beginning of a head.
 
         :raises h11.RemoteProtocolError: if the head is malformed.
         :raises RemoteProtocolError: if the head is incomplete at the end of the input.
         :raises Refused: if the head is too large, or breaks a rule of RFC 9112.
         """
-        found = plain.recognise(self.input.unread, self._searched, self._head_bytes)
+        unread = self.input.unread
+        if unread.startswith((b"\r", b"\n")):
+            unread = self.input.unread = unread.lstrip(b"\r\n")
+        if not unread:
+            return None
+        found = plain.recognise(unread, self._searched, self._head_bytes)
         if found is None:
             return self._read_head_by_h11()
         request, length, end = found
-        del self.input.unread[:end]
+        del unread[:end]
         self.body = PlainBody(self.input, length, length)
         self.is_head = request.method == "HEAD"
-        self._response = PlainResponse(self.is_head)
+        self.response = PlainResponse(self.is_head)
         return request
 
     def _read_head_by_h11(self) -> Request | None:
@@ -133,12 +126,18 @@ class RequestReader:
         # matter here.
         fields = dict(event.headers)
         messages.check(event, fields)
+        self.response = H11Response(self._h11)
         self.body = H11Body(self.input, self._h11, messages.announced_length(fields))
         return messages.request_of(event)
 
-    def next_cycle(self) -> None:
-        """Prepare for the next request, once this one has been read to its end and answered."""
-        self.body.end_cycle()
-        self._response = None
+    def next_cycle(self) -> bool:
+        """Prepare for the next request, once this one has been answered.
+
+        :returns: False if the end of its body has not been read, behind which the next one stands.
+        """
+        if not self.body.end_cycle():
+            return False
+        self.response = None
         self.is_head = False
         self._searched = 0
+        return True

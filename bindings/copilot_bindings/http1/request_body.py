@@ -58,11 +58,6 @@ class RequestBody(Protocol):
     up."""
 
     @property
-    def has_more(self) -> bool:
-        """Whether the end of the body has not been read."""
-        ...
-
-    @property
     def is_over(self) -> bool:
         """Whether nothing of the request will arrive any more."""
         ...
@@ -82,13 +77,6 @@ class RequestBody(Protocol):
         """The number of bytes that are announced: of the whole body, or of the present chunk."""
         ...
 
-    def invitation(self) -> bytes:
-        """The "100 Continue" to send before the body is read; b"" if the client waits for none.
-
-        See RFC 9110 section 10.1.1.
-        """
-        ...
-
     def read(self) -> bytes | None:
         """Read the next piece.
 
@@ -98,8 +86,8 @@ class RequestBody(Protocol):
         """
         ...
 
-    def end_cycle(self) -> None:
-        """Make room for the next request, once this one has been read and answered."""
+    def end_cycle(self) -> bool:
+        """Make room for the next request; returns False if the end of the body was not read."""
         ...
 
 
@@ -109,10 +97,6 @@ class PlainBody(Struct, eq=False):
     input: Input
     length: int
     left: int | None
-
-    @property
-    def has_more(self) -> bool:
-        return self.left != 0
 
     @property
     def is_over(self) -> bool:
@@ -125,9 +109,6 @@ class PlainBody(Struct, eq=False):
     @property
     def expected(self) -> int:
         return self.left or 0
-
-    def invitation(self) -> bytes:
-        return b""
 
     def read(self) -> bytes | None:
         left = self.left
@@ -144,8 +125,8 @@ class PlainBody(Struct, eq=False):
             )
         return None
 
-    def end_cycle(self) -> None:
-        pass
+    def end_cycle(self) -> bool:
+        return self.left == 0
 
 
 class H11Body:
@@ -160,16 +141,12 @@ class H11Body:
         self.left = length
 
     @property
-    def has_more(self) -> bool:
-        return self._h11.their_state is h11.SEND_BODY
-
-    @property
     def is_over(self) -> bool:
         return self.left == 0 or self._h11.their_state in _CLOSED
 
     @property
     def must_close(self) -> bool:
-        if not self.has_more:
+        if self._h11.their_state is not h11.SEND_BODY:
             return False
         is_long = self.left is None or self.left > _WORTH_DRAINING
         return is_long or self._h11.they_are_waiting_for_100_continue
@@ -179,6 +156,10 @@ class H11Body:
         return self._chunks.expected if self._chunks is not None else self.left or 0
 
     def invitation(self) -> bytes:
+        """The "100 Continue" to send before the body is read; b"" if the client waits for none.
+
+        See RFC 9110 section 10.1.1.
+        """
         if self.left == 0 or not self._h11.they_are_waiting_for_100_continue:
             return b""
         return self._h11.send(messages.CONTINUE) or b""
@@ -211,5 +192,8 @@ class H11Body:
             self._h11.next_event()
         return piece
 
-    def end_cycle(self) -> None:
+    def end_cycle(self) -> bool:
+        if self._h11.their_state is h11.SEND_BODY:
+            return False
         self._h11.start_next_cycle()
+        return True

@@ -15,6 +15,8 @@ import sys
 import threading
 from collections import deque
 
+from msgspec import Struct, field
+
 from sansio_copilot import BodyRefused, BodyTooLarge, Limits
 
 
@@ -43,54 +45,32 @@ class Bodies:
     """
 
     def __init__(self, limits: Limits) -> None:
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         # The room is never below one body of the largest size, so that such a body is always taken.
         self.room = max(limits.bodies_bytes, limits.body_bytes)
         """The number of bytes that may still be taken."""
 
-    def begin(self, limit: int) -> Body:
-        """Make a body of which nothing has arrived yet.
 
-        :param limit: the largest length in bytes.
-        """
-        return Body(self, limit)
-
-    def take(self, size: int) -> None:
-        """Take so many bytes of the room.
-
-        :raises BodyRefused: if there is too little room now.
-        """
-        with self._lock:
-            if size > self.room:
-                raise BodyRefused
-            self.room -= size
-
-    def give_back(self, size: int) -> None:
-        """Give back so many bytes that were taken."""
-        with self._lock:
-            self.room += size
-
-
-class Body:
-    """The body of one request, as far as it has arrived. Made by :meth:`Bodies.begin`.
+class Body(Struct, eq=False):
+    """The body of one request, as far as it has arrived.
 
     The binding that has made it must call :meth:`release` in the end.
+
+    :param bodies: the room of which it takes some.
+    :param limit: the largest length in bytes.
+    :ivar taken: the number of bytes of the room that this body has taken.
+    :ivar first: the whole body, as long as it has one piece, which most bodies have.
+    :ivar buffer: the whole body once it has several pieces, or its end, behind the pages.
+    :ivar pages: the beginning of a long body, in equal parts.
     """
 
-    __slots__ = ("_bodies", "_buffer", "_first", "_limit", "_pages", "_size", "_taken")
-
-    def __init__(self, bodies: Bodies, limit: int) -> None:
-        self._bodies = bodies
-        self._limit = limit
-        self._size = 0
-        self._taken = 0
-        """The number of bytes of the room that this body has taken."""
-        self._first = b""
-        """The whole body, as long as it has one piece, which most bodies have."""
-        self._buffer: io.BytesIO | None = None
-        """The whole body once it has several pieces, or its end, behind the pages."""
-        self._pages: deque[mmap.mmap] = deque()
-        """The beginning of a long body, in equal parts."""
+    bodies: Bodies
+    limit: int
+    size: int = 0
+    taken: int = 0
+    first: bytes = b""
+    buffer: io.BytesIO | None = None
+    pages: deque[mmap.mmap] = field(default_factory=deque)
 
     def expect(self, size: int) -> None:
         """Check a number of further bytes that have been announced.
@@ -98,9 +78,9 @@ class Body:
         :raises BodyTooLarge: if the body would be longer than the limit.
         :raises BodyRefused: if there is no room for them now.
         """
-        if self._size + size > self._limit:
+        if self.size + size > self.limit:
             raise BodyTooLarge
-        if size > self._bodies.room:
+        if size > self.bodies.room:
             raise BodyRefused
 
     def reserve(self, size: int) -> None:
@@ -108,9 +88,12 @@ class Body:
 
         :raises BodyRefused: if there is too little room now.
         """
-        if (missing := self._size + size - self._taken) > 0:
-            self._bodies.take(missing)
-            self._taken += missing
+        if (missing := self.size + size - self.taken) > 0:
+            with self.bodies.lock:
+                if missing > self.bodies.room:
+                    raise BodyRefused
+                self.bodies.room -= missing
+            self.taken += missing
 
     def add(self, piece: bytes) -> None:
         """Add the next piece.
@@ -118,23 +101,21 @@ class Body:
         :raises BodyTooLarge: if the body is longer than the limit.
         :raises BodyRefused: if there is no room for it now.
         """
-        size = self._size + len(piece)
-        if size > self._limit:
+        size = self.size + len(piece)
+        if size > self.limit:
             raise BodyTooLarge
-        if size > self._taken:
-            self._bodies.take(size - self._taken)
-            self._taken = size
-        if self._size == 0:
-            self._first = piece
+        self.reserve(len(piece))
+        if self.size == 0:
+            self.first = piece
         else:
-            if self._buffer is None:
-                self._buffer = io.BytesIO()
-                self._buffer.write(self._first)
-                self._first = b""
-            self._buffer.write(piece)
-            if self._buffer.tell() >= _LONG_BYTES:
-                self._turn_page(self._buffer)
-        self._size = size
+            if self.buffer is None:
+                self.buffer = io.BytesIO()
+                self.buffer.write(self.first)
+                self.first = b""
+            self.buffer.write(piece)
+            if self.buffer.tell() >= _LONG_BYTES:
+                self._turn_page(self.buffer)
+        self.size = size
 
     def _turn_page(self, buffer: io.BytesIO) -> None:
         """Move the bytes of the buffer into pages, as far as they fill whole pages."""
@@ -143,23 +124,23 @@ class Body:
             for at in range(0, filled, _LONG_BYTES):
                 page = _new_page()
                 page.write(view[at : at + _LONG_BYTES])
-                self._pages.append(page)
+                self.pages.append(page)
             rest = bytes(view[filled:])
-        self._buffer = io.BytesIO()
-        self._buffer.write(rest)
+        self.buffer = io.BytesIO()
+        self.buffer.write(rest)
 
     def whole(self) -> bytes:
         """Return the whole body, and keep it here no longer."""
-        buffer, self._buffer = self._buffer, None
-        first, self._first = self._first, b""
+        buffer, self.buffer = self.buffer, None
+        first, self.first = self.first, b""
         if buffer is None:
             return first
         # getvalue() returns the buffer's own bytes without a copy, because nothing else uses them.
-        if not self._pages:
+        if not self.pages:
             return buffer.getvalue()
         joined = io.BytesIO()
-        while self._pages:
-            with self._pages.popleft() as page, memoryview(page) as view:
+        while self.pages:
+            with self.pages.popleft() as page, memoryview(page) as view:
                 joined.write(view)
         with buffer.getbuffer() as view:
             joined.write(view)
@@ -167,12 +148,12 @@ class Body:
 
     def release(self) -> None:
         """Give back the room and the memory of the body; may be called again."""
-        taken, self._taken = self._taken, 0
-        self._first, self._buffer = b"", None
-        while self._pages:
-            self._pages.popleft().close()
-        if taken:
-            self._bodies.give_back(taken)
+        taken, self.taken = self.taken, 0
+        self.first, self.buffer = b"", None
+        while self.pages:
+            self.pages.popleft().close()
+        with self.bodies.lock:
+            self.bodies.room += taken
         if taken >= _LONG_BYTES:
             _give_back_to_the_system()
 

@@ -15,6 +15,8 @@ from contextvars import Context, ContextVar, copy_context
 from functools import partial
 from typing import Any, TypeVar
 
+from msgspec import Struct
+
 T = TypeVar("T")
 
 
@@ -22,29 +24,25 @@ CONTAINED: ContextVar[bool] = ContextVar("sansio_copilot_contained", default=Fal
 """Whether tasks that are made in the current context are the application's."""
 
 
-class CallContext:
+class CallContext(Struct, eq=False):
     """The context in which the parts of one exchange, or of one run, are called one after the
     other.
 
-    :param context: the context to use; None for a copy of the current one.
+    :param current: the context in which the next part is to be called.
     """
 
-    __slots__ = ("current",)
+    current: Context
 
-    def __init__(self, context: Context | None = None) -> None:
-        if context is None:
-            context = copy_context()
-            context.run(CONTAINED.set, True)
-        self.current = context
-        """The context in which the next part is to be called."""
+    @classmethod
+    def of_now(cls) -> CallContext:
+        """Make one that begins with a copy of the current context."""
+        context = copy_context()
+        context.run(CONTAINED.set, True)
+        return cls(context)
 
     def bound(self, function: Callable[..., T]) -> Callable[..., T]:
         """Bind ``function`` to the present context, so that it is called in that."""
         return partial(self.current.run, function)
-
-    def copy(self) -> CallContext:
-        """Make another context that begins with the same values."""
-        return CallContext(self.current.copy())
 
     def leave(self) -> None:
         """Leave the context to the function that is running in it; the next part gets a copy."""

@@ -77,7 +77,7 @@ class Responder:
         self._backend = service.backend
         self._calls = service.calls
         # The context is a copy of the current one, because middleware may have set variables in it.
-        self._context = CallContext()
+        self._context = CallContext.of_now()
         self._thread = threading.get_ident()
         self._wire = wire
         self._announced = announced
@@ -222,7 +222,7 @@ class Responder:
             case ReadBody(limit=limit):
                 self._state = ResponderState.READING
                 self._is_expecting = False
-                self._body = self._service.bodies.begin(limit)
+                self._body = Body(self._service.bodies, limit)
                 return await self._read_body(self._body)
             case SendHead(status=status, headers=headers):
                 self._is_expecting = False

@@ -63,7 +63,7 @@ class RunDriver:
         self._run = run
         self._backend = backend
         self._calls = calls
-        self._context = CallContext()
+        self._context = CallContext.of_now()
         self._lock = calls.lock
         self._answered: Event | None = None
         """Set when the store that is asked aside has answered."""
@@ -174,7 +174,7 @@ class RunDriver:
     def _begin_stop(self, call: Call) -> None:
         """Call what the application wants called when an agent is cancelled, beside that."""
         try:
-            outcome = self._calls.begin(call, self._context.copy(), self._home)
+            outcome = self._calls.begin(call, CallContext(self._context.current.copy()), self._home)
         except Exception:
             logger.exception("%s failed", call.name)
         else:

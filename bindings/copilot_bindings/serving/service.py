@@ -102,7 +102,7 @@ class Service:
         self.calls = calls or Calls(runtime)
         self.life = ServerLife(runtime, self.calls, backend)
         """What has to be open before anything is served, and is closed last."""
-        self.context = CallContext()
+        self.context = CallContext.of_now()
         """The context that each exchange gets a copy of. Nothing is called in the context
         itself."""
         self.grace_seconds = grace_seconds
@@ -279,7 +279,7 @@ class Service:
         async def tell() -> None:
             try:
                 steps = self.runtime.tell_of_lost()
-                await perform(steps, self.calls, CallContext(), self.backend)
+                await perform(steps, self.calls, CallContext.of_now(), self.backend)
             finally:
                 told.set()
 

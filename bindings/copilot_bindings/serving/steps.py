@@ -20,7 +20,7 @@ async def make(call: Call, calls: Calls, backend: Backend) -> Any:
 
     :raises Exception: what it raises.
     """
-    outcome = calls.begin(call, CallContext(), lambda: backend)
+    outcome = calls.begin(call, CallContext.of_now(), lambda: backend)
     return await outcome.wait(backend) if isinstance(outcome, Pending) else outcome
 
 

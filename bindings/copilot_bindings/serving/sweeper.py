@@ -66,7 +66,7 @@ class Sweeper:
         steps = self._until_ended(self._runtime.sweep(time.time()))
         try:
             # A call that has begun is seen through, because the application is told of a run once.
-            await perform(steps, self._calls, CallContext(), self._backend, lambda: None)
+            await perform(steps, self._calls, CallContext.of_now(), self._backend, lambda: None)
         except StoreUnavailable as error:
             # The next sweep finds what there was to be found.
             logger.warning("runs without an owner wait, the thread store is unavailable: %s", error)

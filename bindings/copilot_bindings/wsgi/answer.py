@@ -77,7 +77,7 @@ class Answer:
         self._exchange = exchange
         self._calls = app.calls()
         # The context is a copy of the current one, because middleware may have set variables in it.
-        self._context = CallContext()
+        self._context = CallContext.of_now()
         self._environ = environ
         self._start_response = start_response
         self._begun = False
@@ -137,7 +137,7 @@ class Answer:
         match action:
             case ReadBody(limit=limit):
                 # Other errors are not caught, because they are between the server and its client.
-                self._body = self._app.bodies.begin(limit)
+                self._body = Body(self._app.bodies, limit)
                 try:
                     outcome: Any = read_body(self._environ, self._body)
                 except (BodyTooLarge, BodyRefused) as error:

@@ -12,7 +12,7 @@ from support.driver import BASE, Driver, make_runtime
 from support.hostile_requests import responses
 
 from copilot_bindings.http1.wants import Receive
-from copilot_bindings.serving.bodies import Bodies, length_of
+from copilot_bindings.serving.bodies import Bodies, Body, length_of
 from sansio_copilot import BodyRefused, BodyTooLarge, Limits
 from sansio_copilot.actions import WaitForFrames
 from sansio_copilot.testing import run_input
@@ -135,7 +135,7 @@ class TestRoom:
 
         def use() -> None:
             for _ in range(2000):
-                body = bodies.begin(10)
+                body = Body(bodies, 10)
                 body.add(b"12345")
                 body.add(b"67890")
                 assert body.whole() == b"1234567890"
@@ -150,7 +150,7 @@ class TestRoom:
         assert bodies.room == 100
 
     def test_a_body_keeps_to_its_limit(self, bodies: Bodies) -> None:
-        body = bodies.begin(10)
+        body = Body(bodies, 10)
         body.expect(10)
         with pytest.raises(BodyTooLarge):
             body.expect(11)
@@ -162,7 +162,7 @@ class TestRoom:
             body.add(b"123")
         body.release()
         with pytest.raises(BodyRefused):
-            bodies.begin(10**9).expect(LIMITS.bodies_bytes + 1)
+            Body(bodies, 10**9).expect(LIMITS.bodies_bytes + 1)
         assert bodies.room == LIMITS.bodies_bytes
 
 

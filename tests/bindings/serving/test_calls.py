@@ -40,7 +40,7 @@ def calls() -> Iterator[Calls]:
 
 def begin(calls: Calls, like: Call, function: object) -> Pending:
     call = Call(function, name=like.name, kind=like.kind, part=like.part)  # type: ignore[arg-type]
-    pending = calls.begin(call, CallContext(), nowhere)
+    pending = calls.begin(call, CallContext.of_now(), nowhere)
     assert isinstance(pending, Pending)
     return pending
 

@@ -31,7 +31,7 @@ from support import scripts
 from support.in_waitress import serving_by_waitress
 from support.wire import BASE, body_of
 
-from copilot_bindings.serving.bodies import Bodies
+from copilot_bindings.serving.bodies import Bodies, Body
 from copilot_bindings.wsgi import CopilotWSGI, StreamBroken
 from copilot_bindings.wsgi.environ import read_body, request_of
 from sansio_copilot import BodyTooLarge, CopilotRuntime, Hooks, Limits, MemoryStore, text_agent
@@ -232,7 +232,7 @@ class TestEnviron:
             return {"wsgi.input": Trickle(body), **fields}
 
         def read(environ: dict[str, Any], limit: int) -> bytes:
-            return read_body(environ, Bodies(Limits()).begin(limit))
+            return read_body(environ, Body(Bodies(Limits()), limit))
 
         assert read(environ(b"1234567", CONTENT_LENGTH="5"), 5) == b"12345"
         assert read(environ(b"1234567", **{"wsgi.input_terminated": True}), 7) == b"1234567"

@@ -33,7 +33,7 @@ from sansio_copilot.http.paths import (
     normalize_path,
     under_base_path,
 )
-from sansio_copilot.http.routing import Route, allowed_methods, match_path
+from sansio_copilot.http.routing import METHODS, Route, match_path
 
 VECTORS = Path(__file__).parents[2] / "vectors"
 BASE = "/api/copilotkit"
@@ -102,7 +102,7 @@ class TestPaths:
     )
     def test_each_endpoint_has_a_path(self, path: str, route: Route) -> None:
         assert match_path(BASE + path, BASE) == route
-        assert allowed_methods(route.name)
+        assert METHODS[route.name]
 
     @pytest.mark.parametrize("path", ["/", "", "*", "/agent/a", "/agent/a/fly", "/agents/a/run"])
     def test_other_paths_match_nothing(self, path: str) -> None:
@@ -154,11 +154,11 @@ class TestPaths:
         ],
     )
     def test_methods(self, name: str, methods: tuple[str, ...]) -> None:
-        assert allowed_methods(name) == methods
+        assert METHODS[name] == methods
 
     def test_the_methods_of_an_unknown_endpoint(self) -> None:
         with pytest.raises(KeyError):
-            allowed_methods("nope")
+            METHODS["nope"]
 
     def test_methods_agree_with_the_405_of_the_vectors(self) -> None:
         seen = 0
@@ -167,7 +167,7 @@ class TestPaths:
                 continue
             route = match_path(BASE + case["request"]["path"].partition("?")[0], BASE)
             assert route is not None
-            assert ", ".join(allowed_methods(route.name)) == case["expect"]["headers"]["allow"]
+            assert ", ".join(METHODS[route.name]) == case["expect"]["headers"]["allow"]
             seen += 1
         assert seen > 0
 
@@ -269,7 +269,7 @@ class TestEnvelope:
             if resolved is None:
                 return 404, {"error": "Not found"}
             route, inner = resolved
-            if inner.method not in allowed_methods(route.name):
+            if inner.method not in METHODS[route.name]:
                 return 405, {"error": "Method not allowed"}
             require_body(envelope, inner)
         except InvalidEnvelope as refusal:
