@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from support.postgres_server import PostgresServer
 from support.redis_server import RedisServer
 
-from copilot_bindings.stores import PostgresStore, RedisStore
+from copilot_bindings.stores import PostgresStore, RedisStore, SQLiteStore
 from copilot_bindings.stores.retention import Retention
 from copilot_bindings.stores.texts import VOLUME_BYTES, VOLUME_RUNS
 from sansio_copilot.stores.protocol import Batch, LogGone, RunKey
@@ -38,12 +39,16 @@ class Place:
         return Driven(store, lambda awaitable: awaitable)
 
 
-@pytest.fixture(params=["postgres", "redis"])
+@pytest.fixture(params=["sqlite", "postgres", "redis"])
 def place(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Place]:
     server: Any
-    if request.param == "postgres":
+    if request.param == "sqlite":
+        path = tmp_path_factory.mktemp("sqlite") / "threads.db"
+        server = contextlib.ExitStack()
+        place = Place(lambda **options: SQLiteStore(path, **options))
+    elif request.param == "postgres":
         server = PostgresServer()
         place = Place(lambda **options: PostgresStore(server.url, **options))
     else:

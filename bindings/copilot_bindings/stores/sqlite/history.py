@@ -13,7 +13,8 @@ from sansio_copilot.stores.protocol import RunResult
 
 from ..engines import Evictions
 from ..retention import Retention
-from ..texts import pieces, to_text
+from ..texts import VOLUME_RUNS, pieces, to_text
+from . import volumes
 from .connection import Transaction
 from .schema import OVER
 
@@ -83,8 +84,9 @@ class Left:
 def keep(tx: Transaction, thread: int, run: int, left: Left, retention: Retention) -> None:
     """Make a run that has ended a part of its thread's history, with what it left."""
     db = tx.db
-    runs, created_at, updated_at, conversation_run, state_run, agent_id, last = db.execute(
-        "SELECT t.runs, t.created_at, t.updated_at, t.conversation_run, t.state_run, r.agent_id,"
+    runs, bound, created_at, updated_at, conversation_run, state_run, agent_id, last = db.execute(
+        "SELECT t.runs, t.bound_runs, t.created_at, t.updated_at, t.conversation_run, t.state_run,"
+        " r.agent_id,"
         " (SELECT MAX(id) FROM run WHERE thread = t.id AND state = 1)"
         " FROM thread t, run r WHERE t.id = ? AND r.id = ?",
         (thread, run),
@@ -119,6 +121,8 @@ def keep(tx: Transaction, thread: int, run: int, left: Left, retention: Retentio
         _let_raw_frames_go(db, thread, retention)
     if runs + 1 > retention.max_runs_per_thread:
         drop_oldest(tx, thread, int(runs + 1 - retention.max_runs_per_thread), retention)
+    elif retention.most_runs == 0 and runs + 1 - bound >= VOLUME_RUNS:
+        volumes.bind(db, thread)
 
 
 def _drop_text(db: sqlite3.Connection, column: str, run: int | None) -> None:
@@ -144,12 +148,9 @@ def _let_raw_frames_go(db: sqlite3.Connection, thread: int, retention: Retention
 def drop_oldest(tx: Transaction, thread: int, count: int, retention: Retention) -> None:
     """Forget the first ``count`` runs of a thread's history."""
     db = tx.db
-    count = min(count, _AT_ONCE)
-    rows = db.execute(
-        "SELECT id FROM run WHERE thread = ? AND state = 1 ORDER BY id LIMIT ?", (thread, count)
-    ).fetchall()
+    runs = volumes.drop_oldest(db, thread, min(count, _AT_ONCE))
     until = time.time() + retention.resume_seconds
-    for (run,) in rows:
+    for run in runs:
         found = db.execute("SELECT message_ids FROM outcome WHERE run = ?", (run,)).fetchone()
         db.executemany(
             "DELETE FROM message WHERE thread = ? AND message_id = ? AND run = ?",
@@ -162,7 +163,7 @@ def drop_oldest(tx: Transaction, thread: int, count: int, retention: Retention) 
         )
         db.execute("UPDATE outcome SET message_ids = '[]' WHERE run = ?", (run,))
         db.execute("UPDATE run SET state = ?, raw_until = ? WHERE id = ?", (OVER, until, run))
-    db.execute("UPDATE thread SET runs = runs - ? WHERE id = ?", (len(rows), thread))
+    db.execute("UPDATE thread SET runs = runs - ? WHERE id = ?", (len(runs), thread))
 
 
 def messages_of(db: sqlite3.Connection, thread: int) -> bytes:
@@ -224,6 +225,8 @@ def _take_apart(db: sqlite3.Connection, now: float) -> bool:
     if found is None:
         return False
     (thread,) = found
+    if volumes.drop_some(db, thread):
+        return True
     rows = db.execute(
         "SELECT id FROM run WHERE thread = ? ORDER BY id LIMIT ?", (thread, _AT_ONCE)
     ).fetchall()

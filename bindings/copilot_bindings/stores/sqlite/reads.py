@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from itertools import takewhile
 from typing import Any
@@ -22,7 +23,8 @@ from sansio_copilot.stores.protocol import (
 
 from ..cursors import Cursor
 from ..texts import from_text, number_of, to_text
-from .schema import HISTORY, MOST_BYTES, OPEN
+from .schema import FIRST_VOLUME, HISTORY, MOST_BYTES, OPEN
+from .volumes import frames_of, range_of
 
 # So many fill a page if each has 512 bytes.
 _RUNS_AT_ONCE = 128
@@ -99,37 +101,61 @@ def open_cursor(
     thread = thread_of(db, thread_id, owner)
     if thread is None:
         return Cursor(0, ())
-    rows = db.execute(
-        "SELECT id, state FROM run WHERE thread = ? AND state < 2 ORDER BY id", (thread,)
-    ).fetchall()
-    parts = tuple([run if state == HISTORY else -run for run, state in rows])
+    parts = _parts(db, thread)
     event_id = None if after is None else EventId.parse(after)
     if after is None or event_id is None:
         return Cursor(thread, parts)
     number = event_id.token.partition(".")[0]
-    if number.isascii() and number.isdecimal() and len(number) < 18:
-        for index, part in enumerate(parts):
-            if abs(part) == int(number):
-                at = _behind(db, abs(part), event_id, after)
-                if at is not None:
-                    first = abs(part) if event_id.compacted else -abs(part)
-                    return Cursor(thread, (first, *parts[index + 1 :]), 0, at)
-                break
-    return Cursor(thread, parts)
+    if not number.isascii() or not number.isdecimal() or len(number) > 18:
+        return Cursor(thread, parts)
+    behind = _behind(db, thread, parts, int(number), event_id, after)
+    return Cursor(thread, parts) if behind is None else behind
 
 
-def _behind(db: sqlite3.Connection, run: int, event_id: EventId, after: str) -> int | None:
-    """The place behind an event of a run."""
-    (run_id,) = db.execute("SELECT run_id FROM run WHERE id = ?", (run,)).fetchone()
-    if run_token(run, from_text(run_id)) != event_id.token:
+def _parts(db: sqlite3.Connection, thread: int) -> tuple[int, ...]:
+    """The volumes and loose runs of a thread, as a cursor has them."""
+    bound = db.execute("SELECT id FROM volume WHERE thread = ? ORDER BY id", (thread,)).fetchall()
+    loose = db.execute(
+        "SELECT id, state FROM run WHERE thread = ? AND state < 2"
+        " AND id > (SELECT bound FROM thread WHERE id = ?) ORDER BY id",
+        (thread, thread),
+    ).fetchall()
+    runs = [run if state == HISTORY else -run for run, state in loose]
+    return (*[volume for (volume,) in bound], *runs)
+
+
+def _behind(
+    db: sqlite3.Connection,
+    thread: int,
+    parts: tuple[int, ...],
+    run: int,
+    event_id: EventId,
+    after: str,
+) -> Cursor | None:
+    """The place behind an event of a run in a thread; None if the run or the event is gone."""
+    found = db.execute(
+        "SELECT r.run_id, v.id, v.runs FROM run r LEFT JOIN volume v ON v.id = r.volume"
+        " WHERE r.id = ?",
+        (run,),
+    ).fetchone()
+    if found is None or run_token(run, from_text(found[0])) != event_id.token:
         return None
-    table = "history" if event_id.compacted else "frame"
+    part = found[1] or run
+    index = next((index for index, one in enumerate(parts) if abs(one) == part), None)
+    if index is None or (event_id.compacted and parts[index] < 0):
+        return None
+    table, which = ("history", part) if event_id.compacted else ("frame", run)
     # Each row has whole frames.
     for place, data in db.execute(
-        f"SELECT id, data FROM {table} WHERE id >= ? AND id < ? ORDER BY id", _range(run)
+        f"SELECT id, data FROM {table} WHERE id >= ? AND id < ? ORDER BY id", range_of(which)
     ):
         if (at := behind_frame(data, after)) is not None:
-            return int(place & _WITHIN_RUN) + at
+            behind = int(place & _WITHIN_RUN) + at
+            if event_id.compacted:
+                return Cursor(thread, parts[index:], 0, behind)
+            runs = json.loads(found[2]) if found[2] else [run]
+            rest = runs[runs.index(run) + 1 :]
+            return Cursor(thread, (-run, *rest, *parts[index + 1 :]), 0, behind)
     return None
 
 
@@ -177,6 +203,8 @@ def _read_history(
         "SELECT 1 FROM thread WHERE id = ? AND dead = 0", (cursor.thread,)
     ).fetchone():
         return LogGone()
+    if cursor.parts[cursor.index] > FIRST_VOLUME:
+        return _read_volume(db, cursor, room, chunks)
     parts, index, offset = cursor.parts, cursor.index, cursor.offset
     ahead = parts[index : index + _RUNS_AT_ONCE]
     last = index + sum(1 for _ in takewhile(lambda part: part > 0, ahead)) - 1
@@ -188,14 +216,15 @@ def _read_history(
             (begin, begin, begin | offset),
         ).fetchone()
     rows = db.execute(
-        "SELECT r.id, h.id, h.data FROM run r LEFT JOIN history h"
+        "SELECT r.id, h.id, h.data, r.volume, r.volume_from, r.volume_to"
+        " FROM run r LEFT JOIN history h"
         " ON h.id >= MAX(r.id << 32, ?) AND h.id < (r.id + 1) << 32"
         " WHERE r.thread = ? AND r.id >= ? AND r.id <= ? AND r.state = 1 ORDER BY r.id, h.id",
         (begin, cursor.thread, parts[index], parts[last]),
     )
     seen, wanted = False, parts[index]
     try:
-        for run, place, data in rows:
+        for run, place, data, volume, volume_from, volume_to in rows:
             if run != wanted:
                 if seen:
                     index, offset, seen = index + 1, 0, False
@@ -206,7 +235,10 @@ def _read_history(
                 if run > wanted:
                     break
             seen = True
-            if place is None:
+            if volume is not None:
+                # It was bound after the reader had asked where it is.
+                place, data = run << 32, frames_of(db, volume)[volume_from:volume_to]
+            elif place is None:
                 continue
             at = place & _WITHIN_RUN
             if at < offset:
@@ -227,6 +259,46 @@ def _read_history(
     return cursor.at(last + 1)
 
 
+def _read_volume(
+    db: sqlite3.Connection, cursor: Cursor, room: int, chunks: list[bytes]
+) -> Cursor | LogGone:
+    """Read runs that are bound together."""
+    volume = cursor.parts[cursor.index]
+    if not db.execute("SELECT 1 FROM volume WHERE id = ?", (volume,)).fetchone():
+        return LogGone()
+    offset, left = _take(db, "history", volume, cursor.offset, room, chunks)
+    return cursor.at(cursor.index + 1) if left else cursor.at(cursor.index, offset)
+
+
+def _take(
+    db: sqlite3.Connection, table: str, part: int, offset: int, room: int, chunks: list[bytes]
+) -> tuple[int, int]:
+    """Read the rows of a part from an offset on; returns that behind them, and the room left."""
+    base, end = range_of(part)
+    (begin,) = db.execute(
+        f"SELECT COALESCE(MAX(id), ?) FROM {table} WHERE id >= ? AND id <= ?",
+        (base, base, base | offset),
+    ).fetchone()
+    rows = db.execute(
+        f"SELECT id, data FROM {table} WHERE id >= ? AND id < ? ORDER BY id", (begin, end)
+    )
+    try:
+        for place, data in rows:
+            skip = offset - int(place & _WITHIN_RUN)
+            if skip >= len(data):
+                continue
+            skip = max(skip, 0)
+            piece = data[skip : skip + room] if skip or len(data) > room else data
+            chunks.append(piece)
+            offset += len(piece)
+            room -= len(piece)
+            if room == 0:
+                break
+    finally:
+        rows.close()
+    return offset, room
+
+
 def _read_raw(
     db: sqlite3.Connection, cursor: Cursor, room: int, chunks: list[bytes]
 ) -> Cursor | LogGone | Blocked:
@@ -238,39 +310,14 @@ def _read_raw(
     if found is None:
         return LogGone()
     state, process, raw_until, size = found
-    base = run << 32
-    (begin,) = db.execute(
-        "SELECT COALESCE(MAX(id), ?) FROM frame WHERE id >= ? AND id <= ?",
-        (base, base, base | offset),
-    ).fetchone()
-    rows = db.execute(
-        "SELECT id, data FROM frame WHERE id >= ? AND id < ? ORDER BY id",
-        (begin, (run + 1) << 32),
-    )
-    try:
-        for place, data in rows:
-            at = int(place & _WITHIN_RUN)
-            skip = offset - at
-            if skip >= len(data):
-                continue
-            skip = max(skip, 0)
-            piece = data[skip : skip + room] if skip or len(data) > room else data
-            chunks.append(piece)
-            offset += len(piece)
-            room -= len(piece)
-            if room == 0:
-                return cursor.at(cursor.index, offset)
-    finally:
-        rows.close()
+    offset, left = _take(db, "frame", run, offset, room, chunks)
+    if not left:
+        return cursor.at(cursor.index, offset)
     if state == OPEN:
         return Blocked(run, offset, process)
     if raw_until == 0 and offset < size:
         return LogGone()
     return cursor.at(cursor.index + 1)
-
-
-def _range(run: int) -> tuple[int, int]:
-    return run << 32, (run + 1) << 32
 
 
 # Threads
@@ -350,7 +397,4 @@ def history_cursor(db: sqlite3.Connection, thread_id: str, owner: str | None) ->
     thread = thread_of(db, thread_id, owner)
     if thread is None:
         return Cursor(0, ())
-    rows = db.execute(
-        "SELECT id FROM run WHERE thread = ? AND state = 1 ORDER BY id", (thread,)
-    ).fetchall()
-    return Cursor(thread, tuple([run for (run,) in rows]))
+    return Cursor(thread, tuple([part for part in _parts(db, thread) if part > 0]))

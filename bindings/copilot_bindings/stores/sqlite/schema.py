@@ -11,7 +11,9 @@ run    ``state`` is 0 while it is open, 1 as history, 2 if it has left nothing. 
        while it is open; 0 if it was handed to somebody as an orphan. ``stop`` is what its owner is
        to be told: 1 to stop, 2 that it is sealed. ``raw_until`` is when its raw frames go
 frame  what was appended, each row whole frames
-history what a replay sends, cut into pieces at the ends of frames
+history what a replay sends of a run, or of all runs that are bound in a volume, cut into pieces at
+       the ends of frames
+volume the oldest runs of a long thread; see :mod:`.volumes`
 outcome what a run leaves beside, the ids of its messages among it. Of a thread only the last
        messages and the last state are kept
 message which messages the history of a thread has
@@ -30,6 +32,8 @@ APPLICATION_ID = 0x61677569
 """Tells the file from other databases ("agui")."""
 
 OPEN, HISTORY, OVER = 0, 1, 2
+FIRST_VOLUME = 1 << 30
+"""Above it are the numbers of volumes, and below it those of runs."""
 TOLD_TO_STOP, TOLD_SEALED = 1, 2
 NOBODY = 0
 MOST_BYTES = 1 << 32
@@ -100,6 +104,20 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE outcome ADD COLUMN waits_for BLOB",
         """CREATE INDEX thread_waiting ON thread (owner, updated_at DESC, thread_id)
             WHERE dead = 0 AND runs > 0 AND waits_for IS NOT NULL""",
+    ),
+    (
+        """CREATE TABLE volume (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            thread INTEGER NOT NULL,
+            runs TEXT NOT NULL
+        )""",
+        "CREATE INDEX volume_by_thread ON volume (thread, id)",
+        f"INSERT INTO sqlite_sequence (name, seq) VALUES ('volume', {FIRST_VOLUME})",
+        "ALTER TABLE thread ADD COLUMN bound INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE thread ADD COLUMN bound_runs INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE run ADD COLUMN volume INTEGER",
+        "ALTER TABLE run ADD COLUMN volume_from INTEGER",
+        "ALTER TABLE run ADD COLUMN volume_to INTEGER",
     ),
 )
 
