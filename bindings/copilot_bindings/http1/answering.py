@@ -143,8 +143,8 @@ class Answering:
                         close = self._service.closing or self.reader.body.must_close
                         self._out += framing.head(status, headers, close=close)
                     case StartRun(run=run):
-                        self.context.current.run(self._service.start_run, run)
-                        self._is_starting = True
+                        begun = self.context.current.run(self._service.start_run, run)
+                        self._is_starting = not begun
                     case Finish():
                         self._out += framing.end()
                         self._exchange = None

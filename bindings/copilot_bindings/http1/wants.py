@@ -55,11 +55,12 @@ class Host(Protocol):
         """Whether each response is to be its connection's last."""
         ...
 
-    def start_run(self, run: Run) -> None:
+    def start_run(self, run: Run) -> bool:
         """Give ``run`` a home that outlives its request.
 
         To be called in the context of the exchange, because the agent gets a copy of that.
 
+        :returns: whether the agent has had its first turn.
         :raises RunRefused: if there is no room for the run.
         """
         ...

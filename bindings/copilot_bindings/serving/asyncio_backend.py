@@ -79,6 +79,9 @@ class AsyncioBackend:
         self, function: Callable[..., Awaitable[object]], *args: Any, name: str = ""
     ) -> asyncio.Task[None]:
         task = self._loop.create_task(guarded(function, args), name=name or function.__qualname__)
+        if task.done():
+            # A task that began where it was made may have ended there.
+            return task
         self._tasks.add(task)
         may_be_dropped(task)
         # The task is forgotten by a callback and not by its own code, because a task that is

@@ -4,6 +4,9 @@ asyncio lets a SystemExit of any task leave its loop, which would end the server
 A SystemExit of an agent or a hook is caught where that is awaited. A SystemExit of a task that it
 has made is not awaited there. So the loop gets a task factory, which makes such a task fail as by
 any other exception.
+
+The factory also has the server's own tasks begin where they are made, from Python 3.12 on. A user's
+own factory decides for itself, and so does the loop for everybody else's tasks.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sys
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any
 
@@ -18,6 +22,10 @@ from .context import CONTAINED
 from .failures import passing, raise_failure
 
 logger = logging.getLogger(__name__)
+
+_BEGUN: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
+"""The server's own tasks begin where they are made, as far as this Python can do that, so that an
+agent's first events leave in the turn of the loop in which its request has arrived."""
 
 
 async def guarded(function: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> None:
@@ -78,10 +86,13 @@ class TaskFactory:
     def __call__(
         self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any
     ) -> asyncio.Future[Any]:
+        is_own = getattr(coroutine, "cr_code", None) is guarded.__code__
         # A guarded coroutine is contained already, and wrapping its steps again costs time.
-        if CONTAINED.get() and getattr(coroutine, "cr_code", None) is not guarded.__code__:
+        if CONTAINED.get() and not is_own:
             coroutine = ContainedCoroutine(coroutine)
         if self._former is None:
+            if is_own:
+                options |= _BEGUN
             return asyncio.Task(coroutine, loop=loop, **options)
         return self._former(loop, coroutine, **options)
 

@@ -103,14 +103,16 @@ class BackgroundLoop:
         """Whether the shutdown has begun."""
         return self.service.closing
 
-    def start_run(self, run: Run) -> None:
+    def start_run(self, run: Run) -> bool:
         """Give ``run`` a home on the loop.
 
         To be called in the context of the exchange, because the agent gets a copy of that.
 
+        :returns: whether the agent has had its first turn.
         :raises RunRefused: if the runs have been ended already, or if ``Limits.runs`` are live.
         """
-        self._call(self.service.start_run, run)
+        begun: bool = self._call(self.service.start_run, run)
+        return begun
 
     def home(self) -> AsyncioBackend:
         """The backend on which async functions are to be awaited.

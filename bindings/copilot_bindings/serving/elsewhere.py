@@ -96,13 +96,15 @@ class EventsElsewhere:
     # On the agent's loop
 
     def _begin(self) -> None:
+        if self._closed:
+            # The agent is not called any more, though the end of its events is told.
+            self._ended()
+            return
         self._has_room = asyncio.Event()
         self._task = self._there.spawn(self._pull_all, name="agent")
         self._task.add_done_callback(self._ended)
-        if self._left:
-            self._task.cancel()
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, task: asyncio.Task[None] | None = None) -> None:
         # A task that is cancelled before its first step runs none of its own code.
         self._put(_END, None)
         self._here.soon(self._done.set)

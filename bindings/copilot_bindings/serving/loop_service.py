@@ -42,9 +42,9 @@ class LoopService(Service):
         await self.life.open()
         self._keep()
 
-    def start_run(self, run: Run) -> None:
+    def start_run(self, run: Run) -> bool:
         self._keep()
-        super().start_run(run)
+        return super().start_run(run)
 
     def end(self, grace_seconds: float | None) -> None:
         """Begin the shutdown; if it has begun already, end the grace period."""

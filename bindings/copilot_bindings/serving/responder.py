@@ -229,8 +229,8 @@ class Responder:
                 self._release_body()
                 self._wire.put_head(status, headers)
             case StartRun(run=run):
-                self._context.current.run(self._service.start_run, run)
-                self._is_starting = True
+                begun = self._context.current.run(self._service.start_run, run)
+                self._is_starting = not begun
         return None
 
     async def _read_body(self, body: Body) -> bytes:

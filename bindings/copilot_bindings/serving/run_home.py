@@ -61,12 +61,13 @@ class RunHome(RunDriver):
     of that, and so is the one in which the store is called for it.
     """
 
-    __slots__ = ("_dropped", "_elsewhere", "_interrupts", "_living", "_task")
+    __slots__ = ("_dropped", "_elsewhere", "_interrupts", "_is_cancelled", "_living", "_task")
 
     def __init__(self, run: Run, backend: Backend, calls: Calls) -> None:
         super().__init__(run, backend, calls)
         self._interrupts = passing(backend.cancelled)
         self._task: Task | None = None
+        self._is_cancelled = False
         self._living: object = None
         """The library's own task, while it lives in one."""
         self._elsewhere: EventsElsewhere | None = None
@@ -75,12 +76,20 @@ class RunHome(RunDriver):
     def __repr__(self) -> str:
         return f"<RunHome of {self._run.context.agent_id!r}, run {self._run.key.run_id!r}>"
 
-    def begin(self, ended: Callable[[RunHome], object]) -> None:
-        """Begin to live; ``ended`` is told when the run is over and its agent has ended."""
-        self._task = self._backend.spawn(self._live, ended)
+    def begin(self, ended: Callable[[RunHome], object]) -> bool:
+        """Begin to live; ``ended`` is told when the run is over and its agent has ended.
+
+        :returns: whether the agent has had its first turn.
+        """
+        task = self._task = self._backend.spawn(self._live, ended)
+        if self._is_cancelled:
+            task.cancel()
+        return self._living is not None
 
     def cancel(self) -> None:
         """Cancel the agent."""
+        # An agent may be cancelled in its first turn, in which its task is not known yet.
+        self._is_cancelled = True
         if self._task is not None:
             self._task.cancel()
         if self._elsewhere is not None:

@@ -136,11 +136,12 @@ class Service:
         """The number of live runs."""
         return len(self._homes)
 
-    def start_run(self, run: Run) -> None:
+    def start_run(self, run: Run) -> bool:
         """Give ``run`` a home that outlives its request.
 
         To be called in the context of the exchange, because the agent gets a copy of that.
 
+        :returns: whether the agent has had its first turn.
         :raises RunRefused: if the runs have been ended already, or if ``Limits.runs`` are live.
         """
         if self._ended:
@@ -149,7 +150,7 @@ class Service:
             raise RunRefused("The server has too many runs")
         home = RunHome(run, self.backend, self.calls)
         self._homes.add(home)
-        home.begin(self._run_ended)
+        return home.begin(self._run_ended)
 
     def _run_ended(self, home: RunHome) -> None:
         self._homes.discard(home)

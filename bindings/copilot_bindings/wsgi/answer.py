@@ -167,7 +167,8 @@ class Answer:
             case StartRun(run=run):
                 if app.closing:
                     raise RunRefused(SHUTDOWN)
-                return self._context.current.run(app.background().start_run, run)
+                self._context.current.run(app.background().start_run, run)
+                return None
             case WaitForFrames(timeout=timeout):
                 return self._wait_for_frames(action, timeout)
             case Call():
