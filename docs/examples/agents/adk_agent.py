@@ -14,7 +14,7 @@ from google.adk.sessions import InMemorySessionService
 from google.adk.tools import FunctionTool, ToolContext
 
 from copilot_bindings.asyncio import serve
-from sansio_copilot import CopilotRuntime
+from sansio_copilot import CopilotRuntime, agui_agent
 
 litellm.disable_aiohttp_transport = True  # a request by way of aiohttp outlives its run
 
@@ -45,13 +45,21 @@ settings = {
 
 
 # The rest of this file serves the agent above.
-async def agent(input):
-    adk = ADKAgent(assistant, session_service=sessions, **settings)
+running = {}
+
+
+async def run(input):
+    running[input.run_id] = adk = ADKAgent(assistant, session_service=sessions, **settings)
     try:
         async for event in adk.run(input):
             yield event
     finally:
-        await adk.close()  # the work goes on in a task of its own, which nothing else ends
+        await close(input)
 
 
-asyncio.run(serve(CopilotRuntime({"default": agent}), port=4000))
+async def close(input):  # also on_stop, since a cancelled adk.run() forgets the task that works on
+    if adk := running.pop(input.run_id, None):
+        await adk.close()
+
+
+asyncio.run(serve(CopilotRuntime({"default": agui_agent(run, on_stop=close)}), port=4000))
