@@ -398,7 +398,7 @@ NOTHING_FROM_OUTSIDE = {
     "frame_data": "takes the core's frames",
     "text_agent": "takes a function, and calls it in a run",
     "ChunkExpander Compactor Finalizer Verifier Parser Client Stream": "are made of nothing",
-    "Client.get Client.stream Client.advance Client.step Client.close Stream.next"
+    "Client.get Client.stream Client.advance Client.step Client.start_run Client.close Stream.next"
     " Stream.next_frame Stream.ready Stream.finish Stream.close Stream.time_out_if_due run_input"
     " Client.run Client.begin_run": ("are a test's to call, and go the way of Client.request"),
     "record Recording.dumps Recording.agent RecordingAgent.run ReplayAgent.run": (
