@@ -320,6 +320,22 @@ def test_a_body_that_a_hook_rewrites_is_what_counts(wrap: Wrap, mode: str) -> No
     assert json.loads(calls[0].request.body or b"")["threadId"] == "ada/t1"
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_a_body_that_a_hook_gives_before_it_is_read_is_the_one_that_counts(
+    wrap: Wrap, mode: str
+) -> None:
+    body = run_input("t2")
+    if mode == "single-route":
+        body = {"method": "agent/run", "params": {"agentId": "default"}, "body": body}
+
+    def give(context: HookContext) -> Request:
+        return context.request.with_body(json.dumps(body).encode())
+
+    server = client(hooks=Hooks(on_request=wrap(give)), mode=mode)
+    answer = send(server, "run", run_input("t1"))
+    assert answer.events()[0]["threadId"] == "t2"
+
+
 def test_a_body_that_a_hook_gives_where_the_envelope_has_none(wrap: Wrap) -> None:
     def give(context: HookContext) -> Request:
         assert context.request.body is None
