@@ -1,8 +1,8 @@
 """Pages of history that were read together with the one before, for the reader that asks next.
 
 A long thread is read page by page, and to ask for a page costs more than to read it: a round trip,
-or a thread that is woken. So a reader that keeps up is read for ahead: the first page alone, since
-it is waited for, then two at once, four and eight.
+or a thread that is woken. So a reader that keeps up is read for ahead: the first page alone, when
+it asks where to begin, since it is waited for, then four at once, and eight.
 
 Three rules keep that from costing more than it saves:
 
@@ -11,7 +11,7 @@ Three rules keep that from costing more than it saves:
 - A page is kept for a moment only. So a reader learns within that moment that what it reads was
   deleted, and at once if that was done in this process (:meth:`Ahead.forget`).
 - A reader that did not come in that moment takes its time, and begins anew with one page. So what
-  is read in vain is no more than what is read.
+  is read in vain is never more than seven pages.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from sansio_copilot.stores.protocol import Batch
 from .cursors import Cursor
 
 _MOST_PAGES = 8
+_FASTER = 4
 _Key: TypeAlias = tuple[int, int, int]
 
 
@@ -65,10 +66,26 @@ class Ahead:
         # The one that was kept first goes first, since all are kept for the same time.
         self._kept: OrderedDict[_Key, _Kept] = OrderedDict()
         self._held = 0
+        self._page_bytes = 0
+
+    def room(self) -> int:
+        """Bytes of the page that is read for whoever begins, as readers ask for; 0 for none."""
+        with self._lock:
+            self._let_go()
+            has_room = self._held + self._page_bytes <= self._total_bytes
+            return self._page_bytes if has_room else 0
+
+    def begin(self, cursor: Cursor, batch: Batch) -> None:
+        """Keep the first page of a reader, which begins at ``cursor``."""
+        until = time.monotonic() + self._seconds
+        with self._lock:
+            self._add(cursor, batch, until)
+            self._go_on(batch.cursor, 1, until)
 
     def take(self, cursor: Cursor, max_bytes: int) -> Batch | int:
         """The page at ``cursor``, if it is here; and else how many are to be read."""
         with self._lock:
+            self._page_bytes = max_bytes
             self._let_go()
             found = self._kept.pop(_key(cursor), None)
             if found is not None:
@@ -89,9 +106,7 @@ class Ahead:
         with self._lock:
             for before, batch in pairwise(batches):
                 self._add(before.cursor, batch, until)
-            # Behind history there are live runs, which nobody reads ahead of.
-            if (batches[-1].cursor.part or 0) > 0:
-                self._add(batches[-1].cursor, min(2 * pages, _MOST_PAGES), until)
+            self._go_on(batches[-1].cursor, pages, until)
         return batches[0]
 
     def forget(self) -> None:
@@ -99,6 +114,11 @@ class Ahead:
         with self._lock:
             self._kept.clear()
             self._held = 0
+
+    def _go_on(self, cursor: Cursor, pages: int, until: float) -> None:
+        # Behind history there are live runs, which nobody reads ahead of.
+        if (cursor.part or 0) > 0:
+            self._add(cursor, min(_FASTER * pages, _MOST_PAGES), until)
 
     def _add(self, cursor: Cursor, what: Batch | int, until: float) -> None:
         key, kept = _key(cursor), _Kept(cursor.parts, what, until)

@@ -33,6 +33,10 @@ class Cursor:
         """The same row at another place."""
         return Cursor(self.thread, self.parts, index, offset)
 
+    def next_part(self) -> Cursor:
+        """The place behind the part that is being read."""
+        return self.at(self.index + 1)
+
 
 @attrs.frozen
 class Whole:

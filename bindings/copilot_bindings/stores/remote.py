@@ -74,8 +74,14 @@ class Reads(Protocol[Place]):
     """The calls that read. A place is where a server has what belongs to the store."""
 
     def open_cursor(
-        self, place: Place, thread_id: str, after: str | None, owner: str | None, /
-    ) -> Steps[Cursor]: ...
+        self, place: Place, thread_id: str, after: str | None, owner: str | None, room: int, /
+    ) -> Steps[tuple[Cursor, Batch | None]]:
+        """Where a reader begins, and its first page of at most ``room`` bytes.
+
+        The page may be none, if it would have to be asked for.
+        """
+        ...
+
     def history_cursor(
         self, place: Place, thread_id: str, owner: str | None, /
     ) -> Steps[Cursor]: ...
@@ -224,7 +230,21 @@ class RemoteStore(Generic[E]):
         self, thread_id: str, after: str | None, owner: str | None = None
     ) -> Future[Cursor]:
         engine = self._engine()
-        return engine.read(engine.reads.open_cursor(engine.place, thread_id, after, owner))
+        return engine.read(self._open(engine, thread_id, after, owner))
+
+    def _open(
+        self, engine: E, thread_id: str, after: str | None, owner: str | None
+    ) -> Steps[Cursor]:
+        """Find where a reader begins, and read its first page, for which it asks next."""
+        reads, place, room = engine.reads, engine.place, engine.ahead.room()
+        cursor, page = yield from reads.open_cursor(place, thread_id, after, owner, room)
+        if page is None and room and (cursor.part or 0) > 0:
+            found = yield from reads.read(place, cursor, room)
+            if isinstance(found.batch, Batch) and found.lost is None:
+                page = found.batch
+        if page is not None:
+            engine.ahead.begin(cursor, page)
+        return cursor
 
     def read(self, cursor: Cursor, max_bytes: int) -> Batch | LogGone | Future[Batch | LogGone]:
         engine = self._engine()

@@ -22,7 +22,7 @@ def pages_of(begin: Cursor, count: int) -> list[Batch]:
 
 def test_a_reader_that_keeps_up_is_given_what_was_read_ahead() -> None:
     ahead, cursor = Ahead(), Cursor(1, (1, 2))
-    for pages in (1, 2, 4, 8, 8):
+    for pages in (1, 4, 8, 8):
         assert ahead.take(cursor, SIZE) == pages
         batches = pages_of(cursor, pages)
         assert ahead.keep(batches, pages) is batches[0]
@@ -31,6 +31,21 @@ def test_a_reader_that_keeps_up_is_given_what_was_read_ahead() -> None:
         # A page that was taken is gone, because it is given once.
         assert pages == 1 or ahead.take(batches[0].cursor, SIZE) == 1
         cursor = batches[-1].cursor
+
+
+def test_the_first_page_is_read_with_the_place_where_it_begins() -> None:
+    ahead, begin = Ahead(total_bytes=3 * SIZE), Cursor(1, (1, 2))
+    assert ahead.room() == 0, "nobody has asked for a page, so that its size is not known"
+    ahead.take(begin, SIZE)
+    for cursor in (begin, Cursor(1, (3, 4)), Cursor(1, (5, 6))):
+        assert ahead.room() == SIZE
+        (page,) = pages_of(cursor, 1)
+        ahead.begin(cursor, page)
+    assert ahead.room() == 0, "there is no room for another one"
+    (page,) = pages_of(begin, 1)
+    assert ahead.take(begin, SIZE) == page
+    assert ahead.room() == SIZE
+    assert ahead.take(page.cursor, SIZE // 4) == 4
 
 
 def test_one_that_takes_its_time_begins_anew() -> None:

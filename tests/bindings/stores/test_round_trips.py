@@ -1,7 +1,7 @@
 """What is asked of a database about another's thread is what is asked about one that is not there.
 
 The commands are compared, and how often there are some to be sent: whoever takes the time of an
-answer learns no more from it than from its bytes.
+answer learns no more from it than from its bytes. A long thread is asked for once.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from support.redis_server import RedisServer
 from copilot_bindings.stores import PostgresStore, RedisStore
 from copilot_bindings.stores.pipeline import Pipeline, Steps
 from copilot_bindings.stores.redis.library import Script
+from copilot_bindings.stores.texts import VOLUME_RUNS
 from sansio_copilot.testing.stores import Driven
 
 HERS, NOBODYS = "hers", "none"
@@ -59,27 +60,35 @@ CALLS: dict[str, Callable[[Driven, str], object]] = {
 }
 
 
-@pytest.mark.parametrize("name", CALLS)
-def test_the_same_is_asked(store: Driven, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[list[str]] = []
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[list[str]]]:
+    """What each call asks, in the order of the calls: the commands of each round trip."""
+    calls: list[list[list[str]]] = []
     submit = Pipeline.submit
 
-    def noted(steps: Steps[Any]) -> Steps[Any]:
+    def noted(steps: Steps[Any], call: list[list[str]]) -> Steps[Any]:
         replies: Any = None
         try:
             while True:
                 commands = steps.send(replies)
-                asked.append([_name_of(command[0]) for command in commands])
+                call.append([_name_of(command[0]) for command in commands])
                 replies = yield commands
         except StopIteration as done:
             return done.value
 
     def submit_noted(self: Pipeline, steps: Steps[Any]) -> Any:
         # Others ask from time to time, what lets go of old threads for example.
-        is_ours = threading.current_thread() is threading.main_thread()
-        return submit(self, noted(steps) if is_ours else steps)
+        if threading.current_thread() is not threading.main_thread():
+            return submit(self, steps)
+        calls.append([])
+        return submit(self, noted(steps, calls[-1]))
 
     monkeypatch.setattr(Pipeline, "submit", submit_noted)
+    return calls
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_the_same_is_asked(store: Driven, name: str, asked: list[list[list[str]]]) -> None:
     told, everything = [], []
     for thread in (HERS, NOBODYS):
         told.append(CALLS[name](store, thread))
@@ -88,8 +97,22 @@ def test_the_same_is_asked(store: Driven, name: str, monkeypatch: pytest.MonkeyP
     assert told[0] == told[1]
     assert everything[0] == everything[1]
     assert everything[0], "something was asked"
-    monkeypatch.undo()
     assert store.history(HERS, "messages", "ann") == b"[1]"
+
+
+def test_the_first_page_of_a_long_thread_comes_with_its_place(
+    store: Driven, asked: list[list[list[str]]]
+) -> None:
+    for number in range(VOLUME_RUNS + 3):
+        store.ended("long", str(number))
+    # The size of a page is that of the last one that was asked for.
+    expected = store.replay("long")
+    asked.clear()
+    cursor = store.open_cursor("long", None, None)
+    assert len(cursor.parts) == 4
+    assert store.rest(cursor) == (expected, True)
+    (call,) = asked
+    assert isinstance(store.store, RedisStore) or len(call) == 1
 
 
 def _name_of(command: Any) -> str:

@@ -112,6 +112,17 @@ def test_what_is_bound_while_it_is_read_is_read_to_its_end(place: Place, size: i
     assert rest == ((replay_of(runs) + frame(live, 0) + frame(live, 1))[50:], True)
 
 
+def test_a_long_run_that_is_bound_while_it_is_read_is_read_to_its_end(place: Place) -> None:
+    store = place.new()
+    runs = fill(store, 2, 2 * VOLUME_BYTES)
+    cursor = store.open_cursor(THREAD, None, None)
+    begun = store.read(cursor, 50)
+    fill(store, VOLUME_RUNS)
+    assert store.open_cursor(THREAD, None, None).parts[0] != cursor.parts[0]
+    for size in (10_007, PLENTY):
+        assert store.rest(begun.cursor, size) == (replay_of(runs)[50:], True)
+
+
 def test_runs_are_not_bound_across_one_that_is_open(place: Place) -> None:
     store = place.new()
     store.store.close()

@@ -1,4 +1,4 @@
-"""The locks of threads, and the numbers of volumes."""
+"""The locks of threads, the numbers of volumes, and how many are read at once."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Final
 
 FIRST_VOLUME: Final = 2**62
 """The numbers of volumes begin here, and no run has one."""
+PARTS_AT_ONCE: Final = 128
+"""Runs and volumes that are looked at for a page. They fill it if each has 2,048 bytes."""
 
 
 def lock_of(thread_id: bytes) -> int:

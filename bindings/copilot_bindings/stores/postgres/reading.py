@@ -9,60 +9,65 @@ from __future__ import annotations
 from typing import Final
 
 READING: Final = """
--- Compacted runs that follow each other, from a place in the first of them on: at most so many
--- pages of ``room`` bytes, where each ends, and how many of the runs are history. It is of one
--- moment, because it is stable.
-CREATE OR REPLACE FUNCTION {s}.read_history(
-    runs bigint[], offset_ bigint, room integer, most integer
-) RETURNS TABLE (there bigint, data bytea, last bigint, until bigint)
-LANGUAGE plpgsql STABLE AS $$
-DECLARE piece record; begin_at bigint; taken integer := 0; rest bytea; chunks bytea[] := '{{}}';
-    has_bound boolean;
+-- Where a reader of a thread begins. The first row has the numbers of its parts, as a cursor has
+-- them, and the others what is read first of them. All is of one moment, because it is stable.
+CREATE OR REPLACE FUNCTION {s}.open_thread(thread_id_ bytea, owner_ bytea, most bigint)
+RETURNS TABLE (n integer, at bigint, data bytea) LANGUAGE plpgsql STABLE AS $$
+DECLARE which bigint; last bigint; parts bigint[];
 BEGIN
-    SELECT count(*), bool_or(volume IS NOT NULL) INTO there, has_bound
-        FROM {s}.run WHERE id = ANY (runs) AND state = 1;
-    SELECT coalesce(max(h.at), 0) INTO begin_at FROM {s}.history h
-        WHERE h.run = runs[1] AND h.at <= offset_;
-    FOR piece IN SELECT h.run, h.at, h.data FROM {s}.history h
-        WHERE h.run = ANY (runs) AND (h.run, h.at) >= (runs[1], begin_at)
-        UNION ALL SELECT r.id, 0, {s}.bound_frames(r) FROM {s}.run r
-        WHERE has_bound AND r.id = ANY (runs) AND r.state = 1 AND r.volume IS NOT NULL
-        ORDER BY run, at
-    LOOP
-        rest := piece.data;
-        IF piece.run = runs[1] AND piece.at < offset_ THEN
-            rest := substring(rest FROM (offset_ - piece.at)::integer + 1);
-        END IF;
-        WHILE taken + length(rest) >= room LOOP
-            chunks := array_append(chunks, substring(rest FOR room - taken));
-            rest := substring(rest FROM room - taken + 1);
-            data := {s}.joined(chunks);
-            last := piece.run;
-            until := piece.at + length(piece.data) - length(rest);
-            RETURN NEXT;
-            most := most - 1;
-            IF most = 0 THEN RETURN; END IF;
-            taken := 0;
-            chunks := '{{}}';
-        END LOOP;
-        chunks := array_append(chunks, rest);
-        taken := taken + length(rest);
-    END LOOP;
-    data := {s}.joined(chunks);
+    SELECT t.id, t.bound INTO which, last FROM {s}.thread t
+        WHERE t.thread_id = thread_id_ AND t.owner = owner_;
+    IF which IS NULL THEN RETURN; END IF;
+    parts := ARRAY(SELECT v.id FROM {s}.volume v WHERE v.thread = which ORDER BY v.id) || ARRAY(
+        SELECT CASE r.state WHEN 1 THEN r.id ELSE -r.id END FROM {s}.run r
+        WHERE r.thread = which AND r.id > last AND r.state <= 1 ORDER BY r.id);
+    n := -1;
+    data := convert_to(array_to_string(parts, ' '), 'UTF8');
     RETURN NEXT;
+    IF most > 0 THEN
+        RETURN QUERY SELECT * FROM {s}.read_parts(parts[:{parts_at_once}], 0, most);
+    END IF;
 END $$;
 
--- The frames of a run that was bound after its reader had asked where it is.
-CREATE OR REPLACE FUNCTION {s}.bound_frames(r {s}.run) RETURNS bytea LANGUAGE sql STABLE AS $$
-    SELECT substring(string_agg(h.data, '' ORDER BY h.at) FROM r.volume_from::integer + 1
-            FOR (r.volume_to - r.volume_from)::integer)
-        FROM {s}.history h WHERE h.run = r.volume
-$$;
+-- Compacted frames of parts that follow each other, from a place in the first of them on: rows
+-- that have ``most`` bytes or a little more, unless there are fewer, and the index of their part.
+CREATE OR REPLACE FUNCTION {s}.read_parts(parts bigint[], offset_ bigint, most bigint)
+RETURNS TABLE (n integer, at bigint, data bytea) LANGUAGE plpgsql STABLE AS $$
+DECLARE begin_at bigint := 0; few integer := most * 2 / {volume_bytes} + 2;
+BEGIN
+    -- So many volumes have enough bytes, if each has half of what it may have.
+    IF parts[few] >= {first_volume} THEN parts := parts[:few]; END IF;
+    IF offset_ > 0 THEN
+        SELECT coalesce(max(h.at), 0) INTO begin_at FROM {s}.history h
+            WHERE h.run = parts[1] AND h.at <= offset_;
+    END IF;
+    RETURN QUERY SELECT p.n, p.at, p.data FROM (
+            SELECT u.n::integer - 1 AS n, h.at, h.data, sum(length(h.data)) OVER (
+                    ORDER BY u.n, h.at ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+                ) AS before
+            FROM unnest(parts) WITH ORDINALITY AS u (id, n) CROSS JOIN LATERAL (
+                SELECT x.at, x.data FROM {s}.history x
+                WHERE x.run = u.id AND x.at >= CASE u.n WHEN 1 THEN begin_at ELSE 0 END
+                ORDER BY x.at LIMIT most / {piece_bytes} + 2
+            ) h
+        ) p WHERE coalesce(p.before, 0) < most + offset_ - begin_at ORDER BY p.n, p.at;
+END $$;
 
-CREATE OR REPLACE FUNCTION {s}.joined(chunks bytea[]) RETURNS bytea LANGUAGE sql IMMUTABLE AS $$
-    SELECT coalesce(string_agg(c, '' ORDER BY n), '')
-        FROM unnest(chunks) WITH ORDINALITY AS u (c, n)
-$$;
+-- The compacted frames of a run that was bound after its reader had asked where it is, from a
+-- place on; none if it left an empty text.
+CREATE OR REPLACE FUNCTION {s}.read_bound(
+    which bigint, offset_ bigint, room integer, OUT there boolean, OUT data bytea
+) LANGUAGE plpgsql STABLE AS $$
+DECLARE bound_in bigint; begin_at bigint; end_at bigint;
+BEGIN
+    SELECT r.volume, r.volume_from + offset_, least(r.volume_from + offset_ + room, r.volume_to)
+        INTO bound_in, begin_at, end_at FROM {s}.run r WHERE r.id = which AND r.state = 1;
+    there := FOUND;
+    SELECT substring(string_agg(h.data, '' ORDER BY h.at)
+            FROM (begin_at - min(h.at))::integer + 1 FOR (end_at - begin_at)::integer)
+        INTO data FROM {s}.history h
+        WHERE h.run = bound_in AND h.at < end_at AND h.at + length(h.data) > begin_at;
+END $$;
 
 -- The same of a run as it was appended, with what it is.
 CREATE OR REPLACE FUNCTION {s}.read_raw(

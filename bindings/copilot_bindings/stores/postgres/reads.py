@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import takewhile
-from typing import Any
+from typing import Any, TypeAlias
 
 from sansio_copilot.sse import EventId, behind_frame, run_token
 from sansio_copilot.stores.places import cursor_behind, place_at
@@ -22,54 +22,53 @@ from ..pages import Found, Piece, batch_of, paged
 from ..pages import read as read_pages
 from ..pipeline import Steps
 from ..texts import (
-    PIECE_BYTES,
-    VOLUME_BYTES,
     from_bytes,
     number_of,
     owner_from_bytes,
     owner_to_bytes,
     to_bytes,
 )
-from .names import FIRST_VOLUME
+from .names import FIRST_VOLUME, PARTS_AT_ONCE
 
-# So many fill a page if each has 512 bytes. The server looks at all, though it may read a few.
-_RUNS_AT_ONCE = 128
+_Row: TypeAlias = tuple[int, int, bytes]
+"""The index of a part behind that of the cursor, and frames of it with the place of the first."""
 
 
 def history_cursor(schema: str, thread_id: str, owner: str | None) -> Steps[Cursor]:
     """Where the compacted frames of a thread's ended runs begin."""
-    parts = yield from _parts(schema, thread_id, owner)
+    parts, _ = yield from _opened(schema, thread_id, owner, 0)
     return Cursor(0, tuple([part for part in parts if part > 0]))
 
 
-def _parts(schema: str, thread_id: str, owner: str | None) -> Steps[tuple[int, ...]]:
-    """The volumes and loose runs of a thread, as a cursor has them."""
-    # They come as two texts, because the client takes its time for each row.
+def _opened(
+    schema: str, thread_id: str, owner: str | None, room: int
+) -> Steps[tuple[tuple[int, ...], list[_Row]]]:
+    """The volumes and loose runs of a thread, as a cursor has them, and rows of the first."""
     (rows,) = yield [
         (
-            f"SELECT (SELECT string_agg(v.id::text, ' ' ORDER BY v.id) FROM {schema}.volume v"
-            " WHERE v.thread = t.id),"
-            " (SELECT string_agg((CASE r.state WHEN 1 THEN r.id ELSE -r.id END)::text, ' '"
-            f" ORDER BY r.id) FROM {schema}.run r"
-            " WHERE r.thread = t.id AND r.id > t.bound AND r.state <= %s)"
-            f" FROM {schema}.thread t WHERE t.thread_id = %s AND t.owner = %s",
-            (1, to_bytes(thread_id), owner_to_bytes(owner)),
+            f"SELECT * FROM {schema}.open_thread(%s, %s, %s)",
+            (to_bytes(thread_id), owner_to_bytes(owner), room),
             0,
         )
     ]
-    return tuple([int(part) for row in rows for text in row for part in (text or "").split()])
+    # They come as one text, because the client takes its time for each row.
+    return (tuple(map(int, rows[0][2].split())), rows[1:]) if rows else ((), [])
 
 
-def open_cursor(schema: str, thread_id: str, after: str | None, owner: str | None) -> Steps[Cursor]:
-    """See :meth:`.ThreadStore.open_cursor`."""
-    parts = yield from _parts(schema, thread_id, owner)
+def open_cursor(
+    schema: str, thread_id: str, after: str | None, owner: str | None, room: int
+) -> Steps[tuple[Cursor, Batch | None]]:
+    """See :meth:`.ThreadStore.open_cursor` and :meth:`.Reads.open_cursor`."""
     event_id = None if after is None else EventId.parse(after)
+    parts, rows = yield from _opened(schema, thread_id, owner, 0 if event_id else room)
+    begin = Cursor(0, parts)
     if after is None or event_id is None:
-        return Cursor(0, parts)
+        pages = _paged(begin, rows, room, room)
+        return begin, pages[0] if pages else None
     number = event_id.token.partition(".")[0]
     if not number.isascii() or not number.isdecimal() or len(number) > 18:
-        return Cursor(0, parts)
-    return (yield from _behind(schema, parts, int(number), event_id, after)) or Cursor(0, parts)
+        return begin, None
+    return (yield from _behind(schema, parts, int(number), event_id, after)) or begin, None
 
 
 def _behind(
@@ -114,72 +113,54 @@ def read(schema: str, cursor: Cursor, max_bytes: int, pages: int = 1) -> Steps[F
 
 
 def _read_history(schema: str, cursor: Cursor, room: int, pages: int) -> Steps[list[Batch] | None]:
-    """Pages of compacted runs that follow each other, of which the last may be short."""
-    if (cursor.part or 0) >= FIRST_VOLUME:
-        return (yield from _read_volumes(schema, cursor, room, pages))
-    ahead = cursor.parts[cursor.index : cursor.index + _RUNS_AT_ONCE * pages]
-    runs = list(takewhile(lambda part: part > 0, ahead))
-    while True:
-        (rows,) = yield [
-            (
-                f"SELECT * FROM {schema}.read_history(%s::bigint[], %s, %s, %s)",
-                (_array(runs), cursor.offset, room, pages),
-                0,
-            )
-        ]
-        if rows[0][0] == len(runs):
-            break
-        # A run is gone, and what is in front of it is read again, alone.
-        are_history = f"SELECT id FROM {schema}.run WHERE id = ANY(%s::bigint[]) AND state = 1"
-        (found,) = yield [(are_history, (_array(runs),), 0)]
-        kept = {run for (run,) in found}
-        runs = list(takewhile(kept.__contains__, runs))
-        if not runs:
-            return None
-    batches: list[Batch] = []
-    for _, data, last, until in rows:
-        if len(data) == room:
-            behind = cursor.at(cursor.index + runs.index(last), until)
-        else:
-            behind = cursor.at(cursor.index + len(runs))
-        if data or not batches:
-            batches.append(Batch(data, behind, behind.part is None))
-    return batches
+    """Pages of volumes and compacted runs that follow each other, of which the last may be short.
 
-
-def _read_volumes(schema: str, cursor: Cursor, room: int, pages: int) -> Steps[list[Batch] | None]:
-    """Pages of volumes that follow each other, each a row, which nobody has to put together."""
-    begin = cursor.index
-    ahead = cursor.parts[begin : begin + max(room * pages // VOLUME_BYTES, 1)]
-    volumes = list(takewhile(lambda part: part >= FIRST_VOLUME, ahead))
-    # The first row may have been read to its end.
-    most = room * pages // PIECE_BYTES + 2
+    Each is a row or a few, which nobody has to put together.
+    """
+    ahead = cursor.parts[cursor.index : cursor.index + PARTS_AT_ONCE * pages]
+    parts = list(takewhile(lambda part: part > 0, ahead))
+    most = room * pages
     (rows,) = yield [
         (
-            "SELECT u.n::integer - 1, h.at, h.data"
-            " FROM unnest(%s::bigint[]) WITH ORDINALITY AS u (id, n)"
-            f" JOIN {schema}.history h ON h.run = u.id WHERE u.n > 1 OR h.at >= ("
-            f"SELECT max(at) FROM {schema}.history WHERE run = %s AND at <= %s)"
-            " ORDER BY u.n, h.at LIMIT %s",
-            (_array(volumes), volumes[0], cursor.offset, most),
+            f"SELECT * FROM {schema}.read_parts(%s::bigint[], %s, %s)",
+            (_array(parts), cursor.offset, most),
             0,
         )
     ]
+    if batches := _paged(cursor, rows, room, most):
+        return batches
+    if parts[0] >= FIRST_VOLUME:
+        return None
+    # The run is gone, or was bound meanwhile.
+    statement = f"SELECT * FROM {schema}.read_bound(%s, %s, %s)"
+    (((is_there, data),),) = yield [(statement, (parts[0], cursor.offset, room), 0)]
+    if not is_there:
+        return None
+    data = data or b""
+    has_more = len(data) == room
+    behind = cursor.at(cursor.index, cursor.offset + room) if has_more else cursor.next_part()
+    return [Batch(data, behind, behind.part is None)]
+
+
+def _paged(cursor: Cursor, rows: list[_Row], room: int, most: int) -> list[Batch]:
+    """Rows of compacted frames as pages; none if there is nothing of the first part.
+
+    :param most: the bytes that were asked for. If there are fewer, the last row ends its part.
+    """
     pieces: list[Piece] = []
-    behind = cursor
+    behind, taken = cursor, 0
     for number, at, data in rows:
-        index = begin + number
+        index = cursor.index + number
         if index > behind.index + 1 or (not pieces and number):
-            # A volume is gone.
+            # What is between them is gone, or was bound.
             break
         skipped = max(cursor.offset - at, 0) if number == 0 else 0
         pieces.append(Piece(index, at + skipped, data[skipped:]))
+        taken += len(data) - skipped
         behind = cursor.at(index, at + len(data))
     if not pieces:
-        return None
-    if len(rows) < most and behind.index == begin + rows[-1][0]:
-        behind = cursor.at(behind.index + 1)
-    return paged(pieces, behind, room)
+        return []
+    return paged(pieces, behind if taken >= most else behind.next_part(), room)
 
 
 def _array(numbers: list[int]) -> str:

@@ -27,10 +27,10 @@ from typing import Any
 
 import psycopg
 
-from ..texts import VOLUME_BYTES, VOLUME_RUNS
+from ..texts import PIECE_BYTES, VOLUME_BYTES, VOLUME_RUNS
 from .binding import BINDING
 from .functions import FUNCTIONS, LONGEST_PAYLOAD
-from .names import FIRST_VOLUME
+from .names import FIRST_VOLUME, PARTS_AT_ONCE
 from .reading import READING
 
 _TABLES = """
@@ -161,6 +161,8 @@ def migrate(db: psycopg.Connection[Any], schema: str) -> None:
                     first_volume=FIRST_VOLUME,
                     volume_runs=VOLUME_RUNS,
                     volume_bytes=VOLUME_BYTES,
+                    piece_bytes=PIECE_BYTES,
+                    parts_at_once=PARTS_AT_ONCE,
                 ),
             )
         _run(cursor, f"UPDATE {schema}.version SET version = {len(MIGRATIONS)}")

@@ -40,19 +40,19 @@ _THREADS_AT_ONCE = 256
 
 
 def open_cursor(
-    names: Names, thread_id: str, after: str | None, owner: str | None
-) -> Steps[Cursor]:
-    """See :meth:`.ThreadStore.open_cursor`."""
+    names: Names, thread_id: str, after: str | None, owner: str | None, room: int
+) -> Steps[tuple[Cursor, Batch | None]]:
+    """See :meth:`.ThreadStore.open_cursor` and :meth:`.Reads.open_cursor`."""
     thread = names.thread(thread_id)
     (runs,) = yield [(scripts.OPEN_CURSOR, thread, names.processes, owner_to_bytes(owner), "1")]
     whole = Cursor(thread, tuple(map(int, runs.split())))
     event_id = None if after is None else EventId.parse(after)
     if after is None or event_id is None:
-        return whole
+        return whole, None
     number = event_id.token.partition(".")[0]
     if not number.isascii() or not number.isdecimal() or len(number) > 18:
-        return whole
-    return (yield from _behind(names, whole, int(number), event_id, after)) or whole
+        return whole, None
+    return (yield from _behind(names, whole, int(number), event_id, after)) or whole, None
 
 
 def _behind(
