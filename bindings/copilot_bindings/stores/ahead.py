@@ -75,12 +75,11 @@ class Ahead:
             has_room = self._held + self._page_bytes <= self._total_bytes
             return self._page_bytes if has_room else 0
 
-    def begin(self, cursor: Cursor, batch: Batch) -> None:
-        """Keep the first page of a reader, which begins at ``cursor``."""
-        until = time.monotonic() + self._seconds
+    def begin(self, cursor: Cursor, batches: Sequence[Batch]) -> None:
+        """Keep the first page of a reader that begins at ``cursor``, and what was read with it."""
         with self._lock:
-            self._add(cursor, batch, until)
-            self._go_on(batch.cursor, 1, until)
+            self._add(cursor, batches[0], time.monotonic() + self._seconds)
+        self.keep(batches, 1)
 
     def take(self, cursor: Cursor, max_bytes: int) -> Batch | int:
         """The page at ``cursor``, if it is here; and else how many are to be read."""
@@ -124,6 +123,8 @@ class Ahead:
         key, kept = _key(cursor), _Kept(cursor.parts, what, until)
         if (older := self._kept.pop(key, None)) is not None:
             self._held -= older.size
+        if self._held + kept.size > self._total_bytes:
+            return
         self._kept[key] = kept
         self._held += kept.size
 

@@ -238,12 +238,12 @@ class RemoteStore(Generic[E]):
         """Find where a reader begins, and read its first page, for which it asks next."""
         reads, place, room = engine.reads, engine.place, engine.ahead.room()
         cursor, page = yield from reads.open_cursor(place, thread_id, after, owner, room)
-        if page is None and room and (cursor.part or 0) > 0:
+        if page is not None:
+            engine.ahead.begin(cursor, (page,))
+        elif room and (cursor.part or 0) > 0:
             found = yield from reads.read(place, cursor, room)
             if isinstance(found.batch, Batch) and found.lost is None:
-                page = found.batch
-        if page is not None:
-            engine.ahead.begin(cursor, page)
+                engine.ahead.begin(cursor, (found.batch, *found.ahead))
         return cursor
 
     def read(self, cursor: Cursor, max_bytes: int) -> Batch | LogGone | Future[Batch | LogGone]:

@@ -40,7 +40,7 @@ def test_the_first_page_is_read_with_the_place_where_it_begins() -> None:
     for cursor in (begin, Cursor(1, (3, 4)), Cursor(1, (5, 6))):
         assert ahead.room() == SIZE
         (page,) = pages_of(cursor, 1)
-        ahead.begin(cursor, page)
+        ahead.begin(cursor, (page,))
     assert ahead.room() == 0, "there is no room for another one"
     (page,) = pages_of(begin, 1)
     assert ahead.take(begin, SIZE) == page

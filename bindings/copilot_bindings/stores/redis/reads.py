@@ -21,7 +21,7 @@ from sansio_copilot.stores.protocol import (
 from ..cursors import Cursor
 from ..pages import Found, Piece, batch_of, paged
 from ..pages import read as read_pages
-from ..pipeline import Steps
+from ..pipeline import Command, Steps
 from ..texts import (
     VOLUME_BYTES,
     from_bytes,
@@ -98,12 +98,20 @@ def read(names: Names, cursor: Cursor, max_bytes: int, pages: int = 1) -> Steps[
 def _read_history(names: Names, cursor: Cursor, room: int, pages: int) -> Steps[list[Batch] | None]:
     """Pages of compacted runs that follow each other, of which the last may be short."""
     if (cursor.part or 0) > FIRST_VOLUME:
-        return (yield from _read_volumes(cursor, room, pages))
+        return (yield from _read_volumes(names, cursor, room, pages))
+    (found,) = yield [_read_runs(names, cursor, room, pages)]
+    return _paged_runs(cursor, found)
+
+
+def _read_runs(names: Names, cursor: Cursor, room: int, pages: int) -> Command:
+    """What asks for pages of compacted runs that are in no volume."""
     ahead = cursor.parts[cursor.index : cursor.index + _RUNS_AT_ONCE * pages]
     runs = " ".join(map(str, takewhile(lambda part: part > 0, ahead)))
-    (found,) = yield [
-        (scripts.READ_HISTORY, cursor.thread, names.processes, cursor.offset, room, runs, pages)
-    ]
+    script = scripts.READ_HISTORY
+    return (script, cursor.thread, names.processes, cursor.offset, room, runs, pages)
+
+
+def _paged_runs(cursor: Cursor, found: list[Any]) -> list[Batch] | None:
     if found[0] == b"gone":
         return None
     batches = []
@@ -113,22 +121,32 @@ def _read_history(names: Names, cursor: Cursor, room: int, pages: int) -> Steps[
     return batches
 
 
-def _read_volumes(cursor: Cursor, room: int, pages: int) -> Steps[list[Batch] | None]:
-    """Pages of volumes that follow each other, without a script, which would copy them thrice."""
-    begin = cursor.index
-    ahead = cursor.parts[begin : begin + max(room * pages // VOLUME_BYTES, 1)]
-    keys = [
-        f"{cursor.thread}:h:{volume}"
-        for volume in takewhile(lambda part: part > FIRST_VOLUME, ahead)
+def _read_volumes(names: Names, cursor: Cursor, room: int, pages: int) -> Steps[list[Batch] | None]:
+    """Pages of volumes that follow each other, without a script, which would copy them thrice.
+
+    So many are asked for as fill the pages if each has half of what it may have, and the first runs
+    behind them, because a round trip costs more than they do. So there may be more pages.
+    """
+    begin, most = cursor.index, room * pages
+    ahead = cursor.parts[begin : begin + most * 2 // VOLUME_BYTES + 2]
+    volumes = list(takewhile(lambda part: part > FIRST_VOLUME, ahead))
+    loose = cursor.at(begin + len(volumes))
+    has_loose = len(volumes) < len(ahead) and (loose.part or 0) > 0
+    # A run that is longer than others is a volume alone, and is read on when it is the first.
+    wanted = [(cursor.offset, most), *([(0, VOLUME_BYTES)] * (len(volumes) - 1))]
+    keys = [f"{cursor.thread}:h:{volume}" for volume in volumes]
+    commands: list[Command] = [
+        ("GETRANGE", key, offset, offset + length - 1)
+        for key, (offset, length) in zip(keys, wanted, strict=True)
     ]
-    offsets = [cursor.offset, *([0] * (len(keys) - 1))]
-    texts = yield [
-        ("GETRANGE", key, offset, offset + room - 1)
-        for key, offset in zip(keys, offsets, strict=True)
-    ]
+    if has_loose:
+        commands.append(_read_runs(names, loose, room, 1))
+    texts = yield commands
     pieces: list[Piece] = []
     behind = cursor
-    for index, (key, offset, data) in enumerate(zip(keys, offsets, texts, strict=True), begin):
+    for index, (key, (offset, length), data) in enumerate(
+        zip(keys, wanted, texts, strict=False), begin
+    ):
         if not data:
             (is_there,) = yield [("EXISTS", key)]
             if not is_there:
@@ -137,11 +155,16 @@ def _read_volumes(cursor: Cursor, room: int, pages: int) -> Steps[list[Batch] | 
                 break
         pieces.append(Piece(index, offset, data))
         behind = cursor.at(index + 1)
-        if len(data) == room:
+        if len(data) == length:
             # There may be more of it.
-            behind = cursor.at(index, offset + room)
+            behind = cursor.at(index, offset + length)
             break
-    return paged(pieces, behind, room)
+    batches = paged(pieces, behind, room)
+    if has_loose and behind == loose:
+        batches += _paged_runs(loose, texts[-1]) or []
+        # The volumes may have been read to their end, and an empty page would be taken for the end.
+        batches = [batch for batch in batches if batch.data] or batches[-1:]
+    return batches
 
 
 def _read_raw(
