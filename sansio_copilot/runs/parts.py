@@ -14,10 +14,10 @@ from ..metrics import Metrics
 from ..stores.protocol import RunKey, ThreadStore
 from .actions import RunOver
 from .audience import Audience
+from .log_lines import Lifeline
 from .quotas import Place
 from .recorder import RunRecorder
 from .report import RunReport
-from .run_log import RunLog
 
 #: A function of the frames of a run, as they are recorded, and the time in seconds since the epoch.
 Tap: TypeAlias = Callable[[bytes, float], None]
@@ -82,8 +82,8 @@ class RunParts:
     on_end: RunEnd | None = attrs.field(default=None, repr=False)
     title: Title | None = attrs.field(default=None, repr=False)
     metrics: Metrics | None = attrs.field(default=None, repr=False)
-    lifeline: RunLog = attrs.field(
-        default=attrs.Factory(lambda run: RunLog(run.key, run.context.agent_id), takes_self=True),
+    lifeline: Lifeline = attrs.field(
+        default=attrs.Factory(lambda run: Lifeline(run.key, run.context.agent_id), takes_self=True),
         init=False,
         repr=False,
     )

@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Iterable, Mapping
 
 from .kept import KeptThread
-from .places import cursor_behind, place_at
+from .list_cursors import cursor_behind, place_at
 from .protocol import OwnedThreads, ThreadPage, ThreadQuery
 
 

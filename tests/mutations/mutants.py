@@ -147,10 +147,10 @@ RUNS = [
     Mutant(
         "drained-for-ever",
         "a plain agent that has ended is waited for once more",
-        f"{BINDINGS}/serving/iterate.py",
+        f"{BINDINGS}/serving/agent_events.py",
         "if self._ended:",
         "if False:",
-        ["tests/bindings/serving/test_iterate.py::test_what_has_ended_stays_so"],
+        ["tests/bindings/serving/test_agent_events.py::test_what_has_ended_stays_so"],
     ),
 ]
 

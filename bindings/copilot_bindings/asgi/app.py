@@ -18,10 +18,10 @@ from typing import Final
 
 from sansio_copilot import CopilotRuntime
 
-from ..serving.life import NotStarted
 from ..serving.loop_service import LoopService
+from ..serving.os_signals import comes_again
 from ..serving.running import running_loop
-from ..serving.signals import comes_again
+from ..serving.store_life import NotStarted
 from ..serving.workers import warn_of_workers
 from .request import is_behind_cors, is_exposed
 from .responder import ASGIResponder

@@ -19,10 +19,10 @@ from collections.abc import Awaitable, Callable
 from sansio_copilot import CopilotRuntime, RemoteProtocolError, Response
 from sansio_copilot.http import refusals
 
-from ..serving.life import NotStarted
 from ..serving.responder import Responder
 from ..serving.responder_states import INTERRUPTIONS
 from ..serving.service import Service
+from ..serving.store_life import NotStarted
 from ..serving.wire import Gone
 from . import wire
 from .request import announced_length, request_of

@@ -18,8 +18,8 @@ from sansio_copilot import CopilotRuntime
 
 from ..net.listeners import Listeners, UnixPath
 from ..serving.asyncio_backend import AsyncioBackend
+from ..serving.os_signals import EndingSignals
 from ..serving.service import Service
-from ..serving.signals import EndingSignals
 from .acceptor import Acceptor
 from .connection import Connection
 

@@ -129,8 +129,8 @@ def _what_to_serve(options: argparse.Namespace) -> tuple[Make, str]:
 
 
 def _serve(binding: str, make: Make, place: Place, ready: Ready) -> None:
-    from ..serving.life import NotStarted
     from ..serving.service import LoopEnded
+    from ..serving.store_life import NotStarted
 
     try:
         _BINDINGS[binding](make, place, ready)

@@ -10,7 +10,7 @@ stores, waits for frames, and ends everything in its order. It runs under asynci
 
 from __future__ import annotations
 
-from ..serving.life import NotStarted
+from ..serving.store_life import NotStarted
 from .host import Client, Host, open_host
 
 __all__ = ["Client", "Host", "NotStarted", "open_host"]

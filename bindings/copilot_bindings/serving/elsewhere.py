@@ -14,10 +14,10 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
+from .agent_events import open_events
 from .asyncio_backend import AsyncioBackend
 from .asyncio_thread import for_asyncio
 from .backend import Backend
-from .iterate import open_events
 
 _ROOM = 16
 """The number of events that an agent may be ahead of its run."""

@@ -32,7 +32,7 @@ from sansio_copilot.stores.protocol import Signal
 from .backend import Backend, Event, Task
 from .calls import Calls
 from .context import CallContext
-from .dropped import end_without_loop
+from .dropped_loop import end_without_loop
 from .home_states import TRANSITIONS, HomeState
 from .pending import Pending
 from .steps import perform

@@ -38,10 +38,10 @@ from typing import TYPE_CHECKING, Any
 from sansio_copilot import Run
 from sansio_copilot.actions import PULL, PullEvent, RunAction
 
+from .agent_events import open_events
 from .backend import Backend, Task
 from .calls import Calls
 from .failures import passing
-from .iterate import open_events
 from .run_driver import RunDriver
 from .watches import begin_watch, end_watch, weakly
 

@@ -1,7 +1,7 @@
 """The beginning and the end of one server, as far as the application has a part in them.
 
 A server opens its store and then calls ``on_start``; when its runs have ended it closes its agents,
-calls ``on_close``, and closes its store, which others may use too (:mod:`.life`).
+calls ``on_close``, and closes its store, which others may use too (:mod:`.store_life`).
 
 The rule that makes it right is: *each* ``on_start`` *is followed by an* ``on_close``, also if it
 failed or was cancelled, because it may have acquired a part of what it was to acquire.
@@ -20,8 +20,8 @@ from sansio_copilot.agents import loop_of
 
 from .backend import Backend
 from .calls import Calls
-from .life import NotStarted, StoreLife, call_without_loop, has_life, wait_for
 from .steps import make
+from .store_life import NotStarted, StoreLife, call_without_loop, has_life, wait_for
 
 logger = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from sansio_copilot.actions import Call
 from .backend import Backend, Task
 from .calls import Calls
 from .context import CallContext
-from .life import NotStarted
 from .server_life import ServerLife
 from .steps import perform
+from .store_life import NotStarted
 
 logger = logging.getLogger(__name__)
 

@@ -21,8 +21,8 @@ from sansio_copilot import CopilotRuntime
 from ..asyncio.connection import Connection as AsyncioConnection
 from ..net.listeners import Listeners, UnixPath
 from ..serving.background_loop import BackgroundLoop
+from ..serving.os_signals import EndingSignals
 from ..serving.pool import ThreadPool
-from ..serving.signals import EndingSignals
 from .acceptor import Acceptor
 from .connection import Connection
 

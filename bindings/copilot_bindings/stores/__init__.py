@@ -2,9 +2,9 @@
 
 PostgreSQL and Redis serve the processes of many machines.
 
-``ahead``, ``cursors``, ``engines``, ``tails``, ``owners``, ``retention`` and ``texts`` have what a
-store needs that lies outside of its process, whatever keeps its bytes; ``pages``, ``pipeline`` and
-``remote`` what one needs whose server does.
+``read_ahead``, ``cursors``, ``engines``, ``tails``, ``owners``, ``retention`` and ``texts`` have
+what a store needs that lies outside of its process, whatever keeps its bytes; ``pages``,
+``pipeline`` and ``remote`` what one needs whose server does.
 """
 
 from __future__ import annotations

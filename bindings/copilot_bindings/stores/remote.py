@@ -34,12 +34,12 @@ from sansio_copilot.stores.protocol import (
     nothing_to_cancel,
 )
 
-from .ahead import Ahead
 from .cursors import Cursor, Whole
 from .engines import Engines, Evictions
 from .owners import OwnedRuns
 from .pages import Found
 from .pipeline import Steps
+from .read_ahead import Ahead
 from .tails import Tails, followed
 
 logger = logging.getLogger(__name__)

@@ -19,9 +19,9 @@ from sansio_copilot import CopilotRuntime
 
 from ..net.listeners import Listeners, UnixPath
 from ..net.shortage import PAUSE_SECONDS, Shortage
-from ..serving.life import NotStarted
+from ..serving.os_signals import EndingSignals
 from ..serving.service import Service
-from ..serving.signals import EndingSignals
+from ..serving.store_life import NotStarted
 from ..serving.trio_backend import TrioBackend
 from .connection import Connection
 from .stream import socket_of

@@ -754,13 +754,13 @@ class TestLines:
 
     @pytest.fixture(autouse=True)
     def _level(self, caplog: pytest.LogCaptureFixture) -> None:
-        caplog.set_level(logging.INFO, "sansio_copilot.runs.lifeline")
+        caplog.set_level(logging.INFO, "sansio_copilot.runs.log_lines")
 
     def lines(self, caplog: pytest.LogCaptureFixture) -> list[str]:
         return [
             record.getMessage()
             for record in caplog.records
-            if record.name == "sansio_copilot.runs.lifeline"
+            if record.name == "sansio_copilot.runs.log_lines"
         ]
 
     def test_a_run_that_finishes(self, caplog: pytest.LogCaptureFixture) -> None:

@@ -7,7 +7,7 @@ from itertools import takewhile
 from typing import Any, TypeAlias
 
 from sansio_copilot.sse import EventId, behind_frame, run_token
-from sansio_copilot.stores.places import cursor_behind, place_at
+from sansio_copilot.stores.list_cursors import cursor_behind, place_at
 from sansio_copilot.stores.protocol import (
     Batch,
     OwnedThreads,

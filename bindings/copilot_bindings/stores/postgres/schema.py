@@ -16,9 +16,9 @@ volume  the oldest runs of a long thread, bound because a row costs as much to r
 message which messages the history of a thread has
 ======= ===========================================================================================
 
-The functions (:mod:`.functions`, :mod:`.binding`, :mod:`.reading`) are made anew with each version.
-A process of the release before goes on meanwhile, so that one which takes more arguments than it
-did has defaults for them.
+The functions (:mod:`.functions`, :mod:`.volume_functions`, :mod:`.read_functions`) are made anew
+with each version. A process of the release before goes on meanwhile, so that one which takes more
+arguments than it did has defaults for them.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from typing import Any
 import psycopg
 
 from ..texts import PIECE_BYTES, VOLUME_BYTES, VOLUME_RUNS
-from .binding import BINDING
 from .functions import FUNCTIONS, LONGEST_PAYLOAD
 from .names import FIRST_VOLUME, PARTS_AT_ONCE
-from .reading import READING
+from .read_functions import READING
+from .volume_functions import BINDING
 
 _TABLES = """
 CREATE TABLE {s}.thread (

@@ -35,12 +35,12 @@ from psycopg.conninfo import conninfo_to_dict
 
 from sansio_copilot.stores.protocol import RunKey
 
-from ..ahead import Ahead
 from ..cursors import Cursor
 from ..engines import Engines, Evictions, Tidying
 from ..errors import StoreError
 from ..owners import OwnedRuns
 from ..pipeline import Pipeline, Steps
+from ..read_ahead import Ahead
 from ..remote import Changes, Reads, RemoteStore
 from ..retention import Retention
 from ..tails import Tails

@@ -30,11 +30,11 @@ import attrs
 
 from sansio_copilot.stores.protocol import RunKey
 
-from ..ahead import Ahead
 from ..cursors import Cursor
 from ..engines import Engines, Evictions, Tidying
 from ..owners import OwnedRuns
 from ..pipeline import Command, Pipeline, Steps
+from ..read_ahead import Ahead
 from ..remote import Changes, Reads, RemoteStore
 from ..retention import Retention
 from ..tails import Tails

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from sansio_copilot.sse import EventId, behind_frame, run_token
-from sansio_copilot.stores.places import cursor_behind, place_at
+from sansio_copilot.stores.list_cursors import cursor_behind, place_at
 from sansio_copilot.stores.protocol import (
     Batch,
     LogGone,

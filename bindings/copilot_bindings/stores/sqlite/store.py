@@ -54,11 +54,11 @@ from sansio_copilot.stores.protocol import (
     nothing_to_cancel,
 )
 
-from ..ahead import Ahead
 from ..cursors import Cursor, Whole
 from ..engines import Engines, Evictions, Tidying
 from ..errors import StoreError
 from ..owners import OwnedRuns
+from ..read_ahead import Ahead
 from ..retention import Retention
 from ..tails import Tails, followed
 from . import history, reads, threads

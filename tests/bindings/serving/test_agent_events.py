@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from copilot_bindings.serving.agent_events import ThreadedIterator
 from copilot_bindings.serving.asyncio_backend import AsyncioBackend
-from copilot_bindings.serving.iterate import ThreadedIterator
 
 
 def numbers() -> Iterator[int]:

@@ -20,8 +20,8 @@ from copilot_bindings import asyncio as on_asyncio
 from copilot_bindings import sockets as on_sockets
 from copilot_bindings.agents import HttpAgent
 from copilot_bindings.asgi import CopilotASGI
-from copilot_bindings.serving.life import StoreNotOpened
 from copilot_bindings.serving.server_life import StartFailed
+from copilot_bindings.serving.store_life import StoreNotOpened
 from copilot_bindings.wsgi import CopilotWSGI
 from sansio_copilot import CopilotRuntime, Limits, MemoryStore
 from sansio_copilot.errors import sole_cause

@@ -1,7 +1,8 @@
-"""What the log is told of a run besides its beginning and its end: what goes wrong in it.
+"""The log lines of a run: its beginning, its end, and what goes wrong in it.
 
-It goes to whoever has written the agent, or looks after the store. What clients are told is decided
-elsewhere (:mod:`~sansio_copilot.agents.disclosure`).
+They go to whoever has written the agent, or looks after the store. What clients are told is decided
+elsewhere (:mod:`~sansio_copilot.agents.disclosure`). What the lines tell is kept for the report of
+the run too (:mod:`.farewell`).
 """
 
 from __future__ import annotations
@@ -9,15 +10,70 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from msgspec import Struct
+
 from ..errors import sole_cause, text_of
 from ..stores.calls import Method
-from .lifeline import Lifeline
+from ..stores.protocol import RunKey
+from .report import Outcome
 
 logger = logging.getLogger(__name__)
 
 
-class RunLog(Lifeline, eq=False):
-    """A lifeline that takes what goes wrong, too."""
+class Lifeline(Struct, eq=False):
+    """What is told of a run, in log lines and in its report.
+
+    :ivar is_stopped: whether somebody has stopped it.
+    :ivar is_sealed: whether another run, or another process, has ended it in the store.
+    :ivar error: why it failed, in words for its developer.
+    :ivar started_at: seconds since the epoch.
+    :ivar first_event_at: when its first event was there; None before.
+    :ivar seconds: how long it took, once it has ended.
+    :ivar outcome: how it ended, once it has.
+    """
+
+    key: RunKey
+    agent_id: str
+    is_stopped: bool = False
+    is_sealed: bool = False
+    error: str | None = None
+    started_at: float = 0.0
+    first_event_at: float | None = None
+    seconds: float = 0.0
+    outcome: Outcome = "finished"
+
+    def started(self, now: float) -> None:
+        """The run starts.
+
+        :param now: seconds since the epoch, here and below.
+        """
+        self.started_at = now
+        logger.info(
+            "run started: agent %r, thread %r, run %r",
+            *(self.agent_id, self.key.thread_id, self.key.run_id),
+        )
+
+    def ended(self, now: float, events: int, *, has_failed: bool, terminal: bool) -> None:
+        """The run is over.
+
+        :param events: how many it has sent.
+        :param has_failed: whether one of them is a RUN_ERROR.
+        :param terminal: whether the last one was terminal, so that it says how the run has ended,
+            whoever sealed the run after that.
+        """
+        self.seconds = max(now - self.started_at, 0.0)
+        if self.is_sealed and not terminal:
+            self.outcome = "sealed"
+        elif self.is_stopped:
+            self.outcome = "stopped"
+        elif has_failed:
+            self.outcome = "failed"
+        if logger.isEnabledFor(logging.INFO):
+            logger.info(
+                "run %s: agent %r, thread %r, run %r, %.3f s, %d events",
+                *(self.outcome, self.agent_id, self.key.thread_id, self.key.run_id),
+                *(self.seconds, events),
+            )
 
     def broke_rule(self, rule: str) -> None:
         """The agent broke a rule of AG-UI, so that the run ends."""

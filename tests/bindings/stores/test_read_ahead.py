@@ -6,8 +6,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from copilot_bindings.stores import SQLiteStore
-from copilot_bindings.stores.ahead import Ahead
 from copilot_bindings.stores.cursors import Cursor
+from copilot_bindings.stores.read_ahead import Ahead
 from sansio_copilot.stores.protocol import Batch, LogGone
 from sansio_copilot.testing.stores import Driven
 
