@@ -70,6 +70,7 @@ def send_log(
     :param is_head: whether the request was HEAD.
     :returns: whether all of it was sent; False if the rest is gone.
     """
+    # This is one function, because a generator inside of it would be resumed for each event.
     cursor, limits = stream.cursor, runtime.limits
     has_content = not is_head and response.status not in WITHOUT_CONTENT
     # The constructor of the calls is made once, because a reader makes one for each event.

@@ -59,19 +59,7 @@ def parser(
         metavar="PROVIDER/MODEL",
         help="a model to talk to, as openai/gpt-4o-mini, whose key is in the environment",
     )
-    copy = commands.add_parser("copy-threads", help="copy all threads from one store to another")
-    copy.add_argument("source", help="a store, as --store takes it")
-    copy.add_argument("target", help="the other one")
-    copy.add_argument("--owner", help="whose threads (default: everybody's)")
-    claim = commands.add_parser(
-        "claim-threads", help="give threads of before there were users to their users"
-    )
-    claim.add_argument("store", help="a store, as --store takes it")
-    claim.add_argument(
-        "owner_of",
-        help="a function of a thread's record that returns the id of its user, or None to leave "
-        "the thread as it is: module:function",
-    )
+    _add_threads(commands)
     dashboard = commands.add_parser(
         "dashboard", help="serve a page that shows what a runtime's metrics tell, as charts"
     )
@@ -91,6 +79,26 @@ def parser(
         _add_logs(command)
         command.environ = environ
     return whole
+
+
+def _add_threads(commands: Any) -> None:
+    """The commands that concern the threads of a store.
+
+    :param commands: those of the whole parser, in argparse's own type, which has no public name.
+    """
+    copy = commands.add_parser("copy-threads", help="copy all threads from one store to another")
+    copy.add_argument("source", help="a store, as --store takes it")
+    copy.add_argument("target", help="the other one")
+    copy.add_argument("--owner", help="whose threads (default: everybody's)")
+    claim = commands.add_parser(
+        "claim-threads", help="give threads of before there were users to their users"
+    )
+    claim.add_argument("store", help="a store, as --store takes it")
+    claim.add_argument(
+        "owner_of",
+        help="a function of a thread's record that returns the id of its user, or None to leave "
+        "the thread as it is: module:function",
+    )
 
 
 def _add_server(command: argparse.ArgumentParser, bindings: Collection[str]) -> None:

@@ -102,6 +102,8 @@ class Answering:
         :param action: the first of them, or what is wanted of the body that is being read.
         :returns: None if the exchange is over.
         """
+        # This is one function, because it is the table of what becomes of each action, in which the
+        # order of the cases says which of them goes first.
         framing = self._framing
         while True:
             outcome: Any = None

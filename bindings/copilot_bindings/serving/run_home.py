@@ -96,6 +96,8 @@ class RunHome(RunDriver):
             self._elsewhere.cancel()
 
     async def _live(self, ended: Callable[[RunHome], object]) -> None:
+        # This is one function, because each exception that may end a run has to pass the same end,
+        # and because each coroutine that is awaited here takes memory of every stream.
         run = self._run
         events: AsyncIterator[Any] | None = None
         unwatch = None

@@ -512,7 +512,7 @@ class TestWhatIsKept:
 
     def test_a_page_is_read_through_an_index(self, store: SQLiteStore) -> None:
         a_whole_run(store)
-        from copilot_bindings.stores.sqlite import reads
+        from copilot_bindings.stores.sqlite import listing
 
         asked: list[str] = []
 
@@ -532,7 +532,7 @@ class TestWhatIsKept:
 
             def explain(db: Any, query: ThreadQuery = query) -> Any:
                 explaining: Any = Explaining(db)
-                return reads.list_threads(explaining, query)
+                return listing.list_threads(explaining, query)
 
             store._engine().read(explain).result()
         searched = [index for index in asked if index.startswith("SEARCH")]

@@ -760,7 +760,7 @@ class TestLines:
         return [
             record.getMessage()
             for record in caplog.records
-            if record.name == "sansio_copilot.runs.log_lines"
+            if record.name == "sansio_copilot.runs.log_lines" and record.levelno == logging.INFO
         ]
 
     def test_a_run_that_finishes(self, caplog: pytest.LogCaptureFixture) -> None:

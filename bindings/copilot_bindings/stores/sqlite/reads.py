@@ -1,28 +1,22 @@
-"""What is read from the file, each in one read transaction."""
+"""The frames of threads, and whose they are: each is read in one read transaction."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
 from itertools import takewhile
-from typing import Any
 
 import attrs
 
 from sansio_copilot.sse import EventId, behind_frame, run_token
-from sansio_copilot.stores.list_cursors import cursor_behind, place_at
 from sansio_copilot.stores.protocol import (
     Batch,
     LogGone,
-    OwnedThreads,
     ThreadOwner,
-    ThreadPage,
-    ThreadQuery,
-    ThreadRecord,
 )
 
 from ..cursors import Cursor
-from ..texts import from_text, number_of, to_text
+from ..texts import from_text, to_text
 from .schema import FIRST_VOLUME, HISTORY, MOST_BYTES, OPEN
 from .volumes import frames_of, range_of
 
@@ -30,13 +24,6 @@ from .volumes import frames_of, range_of
 _RUNS_AT_ONCE = 128
 _WITHIN_RUN = MOST_BYTES - 1
 """What of the id of a row of frames is its place in its run."""
-_HAS_OPEN = (
-    "EXISTS (SELECT 1 FROM run INDEXED BY run_open WHERE run.thread = thread.id AND run.state = 0)"
-)
-_RECORD = (
-    "thread_id, agent_id, created_at, updated_at, name, archived,"
-    f" CASE WHEN waits_for IS NULL OR {_HAS_OPEN} THEN NULL ELSE waits_for END"
-)
 
 
 @attrs.frozen
@@ -208,20 +195,7 @@ def _read_history(
     parts, index, offset = cursor.parts, cursor.index, cursor.offset
     ahead = parts[index : index + _RUNS_AT_ONCE]
     last = index + sum(1 for _ in takewhile(lambda part: part > 0, ahead)) - 1
-    begin = parts[index] << 32
-    if offset:
-        # The piece that the offset is in.
-        (begin,) = db.execute(
-            "SELECT COALESCE(MAX(id), ?) FROM history WHERE id >= ? AND id <= ?",
-            (begin, begin, begin | offset),
-        ).fetchone()
-    rows = db.execute(
-        "SELECT r.id, h.id, h.data, r.volume, r.volume_from, r.volume_to"
-        " FROM run r LEFT JOIN history h"
-        " ON h.id >= MAX(r.id << 32, ?) AND h.id < (r.id + 1) << 32"
-        " WHERE r.thread = ? AND r.id >= ? AND r.id <= ? AND r.state = 1 ORDER BY r.id, h.id",
-        (begin, cursor.thread, parts[index], parts[last]),
-    )
+    rows = _rows_of_runs(db, cursor, parts[last])
     seen, wanted = False, parts[index]
     try:
         for run, place, data, volume, volume_from, volume_to in rows:
@@ -257,6 +231,24 @@ def _read_history(
         # A run that was there is gone, so that the rest does not follow.
         return cursor.at(index + seen) if chunks else LogGone()
     return cursor.at(last + 1)
+
+
+def _rows_of_runs(db: sqlite3.Connection, cursor: Cursor, last: int) -> sqlite3.Cursor:
+    """The rows of compacted runs, from the piece that ``cursor`` is in to the run ``last``."""
+    run, offset = cursor.parts[cursor.index], cursor.offset
+    begin = run << 32
+    if offset:
+        (begin,) = db.execute(
+            "SELECT COALESCE(MAX(id), ?) FROM history WHERE id >= ? AND id <= ?",
+            (begin, begin, begin | offset),
+        ).fetchone()
+    return db.execute(
+        "SELECT r.id, h.id, h.data, r.volume, r.volume_from, r.volume_to"
+        " FROM run r LEFT JOIN history h"
+        " ON h.id >= MAX(r.id << 32, ?) AND h.id < (r.id + 1) << 32"
+        " WHERE r.thread = ? AND r.id >= ? AND r.id <= ? AND r.state = 1 ORDER BY r.id, h.id",
+        (begin, cursor.thread, run, last),
+    )
 
 
 def _read_volume(
@@ -318,78 +310,6 @@ def _read_raw(
     if raw_until == 0 and offset < size:
         return LogGone()
     return cursor.at(cursor.index + 1)
-
-
-# Threads
-
-
-def list_threads(db: sqlite3.Connection, query: ThreadQuery) -> ThreadPage:
-    """See :meth:`.ThreadStore.list_threads`.
-
-    :raises UnknownCursor: for a cursor that is none.
-    """
-    conditions = ["owner IS ?", "dead = 0", "runs > 0"]
-    values: list[Any] = [None if query.owner is None else to_text(query.owner)]
-    if query.agent_id is not None:
-        conditions.append("agent_id = ?")
-        values.append(to_text(query.agent_id))
-    if query.archived is not None:
-        conditions.append("archived = ?")
-        values.append(int(query.archived))
-    if query.waiting is not None:
-        waits = f"waits_for IS NOT NULL AND NOT {_HAS_OPEN}"
-        conditions.append(waits if query.waiting else f"NOT ({waits})")
-    if query.cursor is not None:
-        updated_at, thread_id = place_at(query.cursor)
-        conditions.append("updated_at <= ? AND (updated_at < ? OR thread_id > ?)")
-        values += [updated_at, updated_at, to_text(thread_id)]
-    rows = db.execute(
-        f"SELECT {_RECORD} FROM thread WHERE {' AND '.join(conditions)}"
-        " ORDER BY updated_at DESC, thread_id LIMIT ?",
-        (*values, query.limit + 1),
-    ).fetchall()
-    records = [record(row) for row in rows[: query.limit]]
-    more = len(rows) > query.limit
-    behind = cursor_behind(records[-1].updated_at, records[-1].thread_id) if more else None
-    return ThreadPage(tuple(records), behind)
-
-
-def threads_of_all(db: sqlite3.Connection, cursor: str | None, limit: int) -> OwnedThreads:
-    """See :meth:`.ThreadStore.threads_of_all`.
-
-    :raises UnknownCursor: for a cursor that is none.
-    """
-    rows = db.execute(
-        f"SELECT {_RECORD}, owner, id FROM thread WHERE id > ? AND dead = 0 AND runs > 0"
-        " ORDER BY id LIMIT ?",
-        (number_of(cursor), limit),
-    ).fetchall()
-    found = tuple(
-        [(None if row[-2] is None else from_text(row[-2]), record(row[:-2])) for row in rows]
-    )
-    return OwnedThreads(found, str(rows[-1][-1]) if len(rows) == limit else None)
-
-
-def record(row: tuple[Any, ...]) -> ThreadRecord:
-    """The line of a list that a row of a thread is."""
-    thread_id, agent_id, created_at, updated_at, name, archived, waits_for = row
-    return ThreadRecord(
-        from_text(thread_id),
-        from_text(agent_id),
-        created_at,
-        updated_at,
-        None if name is None else from_text(name),
-        bool(archived),
-        waits_for,
-    )
-
-
-def record_of(db: sqlite3.Connection, thread: int) -> ThreadRecord | None:
-    """The line of a list that a thread has; None if it has no history."""
-    row = db.execute(
-        f"SELECT {_RECORD} FROM thread WHERE id = ? AND runs > 0", (thread,)
-    ).fetchone()
-    return None if row is None else record(row)
 
 
 def history_cursor(db: sqlite3.Connection, thread_id: str, owner: str | None) -> Cursor:

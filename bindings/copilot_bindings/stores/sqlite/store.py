@@ -61,7 +61,7 @@ from ..owners import OwnedRuns
 from ..read_ahead import Ahead
 from ..retention import Retention
 from ..tails import Tails, followed
-from . import history, reads, threads
+from . import history, listing, reads, threads
 from .connection import Readers, Synchronous, Transaction, Writer, prepare
 from .errors import named, translated
 from .news import News, renewed
@@ -347,7 +347,7 @@ class SQLiteStore:
     # Threads
 
     def list_threads(self, query: ThreadQuery = EVERY_THREAD) -> Future[ThreadPage]:
-        return self._engine().read(lambda db: reads.list_threads(db, query))
+        return self._engine().read(lambda db: listing.list_threads(db, query))
 
     def read_history(
         self, thread_id: str, kind: Kind, cursor: Any, max_bytes: int, owner: str | None = None
@@ -387,7 +387,7 @@ class SQLiteStore:
         return self._engine().read(lambda db: reads.owner_of(db, thread_id))
 
     def threads_of_all(self, cursor: str | None, limit: int) -> Future[OwnedThreads]:
-        return self._engine().read(lambda db: reads.threads_of_all(db, cursor, limit))
+        return self._engine().read(lambda db: listing.threads_of_all(db, cursor, limit))
 
     def claim_thread(self, thread_id: str, owner: str) -> Future[bool]:
         return self._engine().write(lambda tx: threads.claim(tx, thread_id, owner))

@@ -9,7 +9,8 @@ from sansio_copilot.stores.protocol import ThreadRecord
 
 from ..texts import to_text
 from .connection import Transaction
-from .reads import record_of, thread_of
+from .listing import record_of
+from .reads import thread_of
 from .runs import Runs
 
 
