@@ -17,8 +17,9 @@ message which messages the history of a thread has
 ======= ===========================================================================================
 
 The functions (:mod:`.functions`, :mod:`.volume_functions`, :mod:`.read_functions`) are made anew
-with each version. A process of the release before goes on meanwhile, so that one which takes more
-arguments than it did has defaults for them.
+with each version. One which takes more arguments than it did has defaults for them, so that the
+runs of a process of the release before come to their end; what that process reads of a history is
+an error.
 """
 
 from __future__ import annotations
@@ -119,7 +120,14 @@ ALTER TABLE {s}.run ADD COLUMN volume_from bigint;
 ALTER TABLE {s}.run ADD COLUMN volume_to bigint;
 """
 
-MIGRATIONS: tuple[str, ...] = (_TABLES, _WAITS, _READS, _VOLUMES)
+# A process that still calls what is dropped gets an error, and no history without what is bound.
+_PARTS = """
+DROP FUNCTION IF EXISTS {s}.read_history(bigint[], bigint, integer, integer);
+DROP FUNCTION IF EXISTS {s}.bound_frames({s}.run);
+DROP FUNCTION IF EXISTS {s}.joined(bytea[]);
+"""
+
+MIGRATIONS: tuple[str, ...] = (_TABLES, _WAITS, _READS, _VOLUMES, _PARTS)
 """The version of a schema is how many of them it has seen. One that was published never changes."""
 _MIGRATION_LOCK = 0x61677569
 
