@@ -217,7 +217,7 @@ HTTP = [
         "a-body-limit-that-is-not-enforced",
         "a chunked body may be of any length",
         f"{BINDINGS}/serving/bodies.py",
-        "if size > self._limit:",
+        "if size > self.limit:",
         "if False:",
         [
             "tests/conformance/test_http.py::test_a_chunked_body_that_is_too_large_is_refused[asyncio_server]"
@@ -227,7 +227,7 @@ HTTP = [
         "an-announced-length-is-believed",
         "a client that announces a gigabyte is asked to send it",
         f"{BINDINGS}/serving/bodies.py",
-        "if self._size + size > self._limit:",
+        "if self.size + size > self.limit:",
         "if False:",
         [
             "tests/conformance/test_limits.py::TestSizes::test_a_body_of_a_gigabyte_is_refused_before_it_is_sent[asyncio_server-]"
@@ -237,7 +237,7 @@ HTTP = [
         "a-request-is-smuggled",
         "what stands behind a malformed request is answered",
         f"{BINDINGS}/http1/connection.py",
-        "        self._reader.discard()\n        if (yield CloseWriting()) is GONE:\n",
+        "        self.reader.discard()\n        if (yield CloseWriting()) is GONE:\n",
         "        if (yield CloseWriting()) is GONE:\n",
         ["tests/bindings/http1/test_connection.py"],
     ),
@@ -265,7 +265,7 @@ ACCESS = [
         "a-path-that-talks-past-a-hook",
         "a hook sees /public/../agent/x/run, the router /agent/x/run",
         f"{CORE}/exchange/pipeline.py",
-        "request = attrs.evolve(request, path=self.path)",
+        "self.request = attrs.evolve(self.request, path=self.path)",
         "pass",
         [
             "tests/core/exchange/test_machine.py::test_a_path_is_resolved_before_anybody_decides_by_it"

@@ -16,6 +16,8 @@ from typing import Any, TypeAlias, TypeVar
 
 import attrs
 
+from sansio_copilot import StoreAnswerLost, StoreUnavailable
+
 T = TypeVar("T")
 Command: TypeAlias = tuple[Any, ...]
 """What a server is asked, and its arguments."""
@@ -113,15 +115,25 @@ class Pipeline:
             return []
         going = []
         for job, wanted in asking:
-            job.replies = [next(replies) for _ in wanted]
-            failed = next((one for one in job.replies if isinstance(one, Exception)), None)
-            if failed is None:
-                going.append(job)
+            replied = [next(replies) for _ in wanted]
+            failed = [one for one in replied if isinstance(one, Exception)]
+            if failed:
+                _fail(job, failed[0], is_begun=len(failed) < len(replied))
             else:
-                _fail(job, failed)
+                job.replies = replied
+                going.append(job)
         return going
 
 
-def _fail(job: _Job, error: Exception) -> None:
+def _fail(job: _Job, error: Exception, *, is_begun: bool = False) -> None:
+    """Fail a call.
+
+    :param is_begun: whether some of the commands that were sent last have been carried out.
+    """
     job.steps.close()
+    if isinstance(error, StoreUnavailable) and (is_begun or job.replies is not None):
+        # A part of the call was done, so that the call, made again, may find nothing to do.
+        lost = StoreAnswerLost(*error.args)
+        lost.__cause__ = error
+        error = lost
     job.future.set_exception(error)

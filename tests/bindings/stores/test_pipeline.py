@@ -1,0 +1,63 @@
+"""What a call of a store raises whose server goes away between its steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from copilot_bindings.stores.pipeline import Command, Pipeline, Steps
+from sansio_copilot import StoreAnswerLost, StoreUnavailable
+
+AWAY = StoreUnavailable("the server is away")
+
+
+def error_of(answers: list[list[Any] | Exception], steps: Steps[Any]) -> BaseException | None:
+    """What a call raises.
+
+    :param answers: what each round trip brings: replies, or an error.
+    """
+    given = iter(answers)
+
+    def send(commands: list[Command]) -> list[Any]:
+        answer = next(given)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    pipeline = Pipeline("test", send, lambda: None)
+    error = pipeline.submit(steps).exception(30)
+    assert pipeline.close(30)
+    return error
+
+
+def deletes() -> Steps[bool]:
+    """It deletes a thread, and then takes it from a list."""
+    (outcome,) = yield [("DELETE",)]
+    yield [("DELIST",), ("DELIST",)]
+    return bool(outcome)
+
+
+def test_what_never_arrived_is_an_outage() -> None:
+    assert error_of([AWAY], deletes()) is AWAY
+    assert error_of([[AWAY]], deletes()) is AWAY
+
+
+@pytest.mark.parametrize("second", [AWAY, [AWAY, AWAY], [b"1", AWAY]], ids=["none", "two", "one"])
+def test_what_was_done_in_part_may_have_been_done(second: list[Any] | Exception) -> None:
+    error = error_of([[b"deleted"], second], deletes())
+    assert isinstance(error, StoreAnswerLost)
+    assert str(error) == "the server is away"
+
+
+def test_so_may_what_was_done_by_one_of_several_commands() -> None:
+    def does_two() -> Steps[None]:
+        yield [("ONE",), ("OTHER",)]
+
+    assert isinstance(error_of([[b"1", AWAY]], does_two()), StoreAnswerLost)
+    assert error_of([[AWAY, AWAY]], does_two()) is AWAY
+
+
+def test_an_error_that_is_no_outage_stays_what_it_is() -> None:
+    error = ValueError("no such command")
+    assert error_of([[b"deleted"], error], deletes()) is error
