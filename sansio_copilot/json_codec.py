@@ -36,7 +36,9 @@ JS_SPACE = (
 )
 
 _decode = msgspec.json.Decoder().decode
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_dump_finite = json.JSONEncoder(
+    ensure_ascii=False, separators=(",", ":"), check_circular=False, allow_nan=False
+).encode
 
 # This matches up to the next character that begins an array or object or separates two values, past
 # strings that have no escaped quotes. It is possessive, so that no character is tried twice.
@@ -58,10 +60,8 @@ def encode(value: Any) -> bytes:
         try:
             return _encode(value)
         except UnicodeEncodeError:
-            text = json.dumps(
-                _finite(to_builtins(value)), ensure_ascii=False, separators=(",", ":")
-            )
-            return _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text).encode()
+            # This handler writes a lone surrogate, which alone has no UTF-8, as its escape in JSON.
+            return _dump(to_builtins(value)).encode(errors="backslashreplace")
     except RecursionError:
         raise ValueError("the value is nested too deeply for JSON, or contains itself") from None
 
@@ -147,12 +147,20 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
+def _dump(value: Any) -> str:
+    """What :func:`to_builtins` made as JSON; it is walked in Python only for NaN and infinities."""
+    try:
+        return _dump_finite(value)
+    except ValueError:
+        return _dump_finite(_finite(value))
+
+
 def _finite(value: Any) -> Any:
     """``value`` in dicts and lists, with null for every number that JSON cannot write."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
+    if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return value

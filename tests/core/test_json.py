@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -18,6 +19,7 @@ import pytest
 from ag_ui.core import UserMessage
 from hypothesis import given
 from hypothesis import strategies as st
+from support.steps import steps
 
 from sansio_copilot.json_codec import decode, encode, to_builtins
 
@@ -110,6 +112,13 @@ class TestEncode:
             encode(["\ud800", 10**30, True, None, {"é": {}}])
             == ('["\\ud800",1' + "0" * 30 + ',true,null,{"é":{}}]').encode()
         )
+
+    @pytest.mark.parametrize(
+        "of", [lambda n: ["\ud800"] * n, lambda n: {f"\ud800{i}": i for i in range(n)}]
+    )
+    def test_no_python_runs_for_each_of_them(self, of: Callable[[int], Any]) -> None:
+        few, many = of(10), of(1000)
+        assert steps(lambda: encode(many)) == steps(lambda: encode(few))
 
     def test_a_pair_of_surrogates_is_one_character_to_the_reader(self) -> None:
         assert json.loads(encode("\ud83d\ude00")) == "😀"
