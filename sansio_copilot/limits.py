@@ -52,10 +52,10 @@ class Limits:
     :param read_bytes: bytes of the log that a reader takes, and so sends, at a time. 256 KiB keeps
         a long replay from building up in memory for each slow client.
     :param patch_bytes: bytes of JSON that the patches of one run (STATE_DELTA and ACTIVITY_DELTA)
-        may make beyond their own text: those that ``copy`` copies, and one for each 32 elements of
-        lists that an insertion or removal moves. 1 MiB is some tenths of a second of work. A patch
-        that makes more is passed on to clients and logged, and is otherwise treated as one that
-        does not apply.
+        may make beyond their own text: those that ``copy`` copies, where an array or object counts
+        for 16 beside its content, and one for each 32 elements of lists that an insertion or
+        removal moves. 1 MiB is a tenth of a second of work or two. A patch that makes more is
+        passed on to clients and logged, and is otherwise treated as one that does not apply.
 
     :param runs: runs that may be live at once; one more is answered 503 with Retry-After. 10,000
         runs are far more than a server is meant for, and still fit into the memory of a small one.

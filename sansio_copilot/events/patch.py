@@ -31,6 +31,8 @@ body later, here or in an agent, runs out of stack.
 _DOCUMENT_DEPTH: Final = MAX_DEPTH - 1
 # A list moves its elements thirty times as fast as a byte of small JSON values is copied.
 _MOVED_FOR_A_BYTE: Final = 32
+# An array or object takes as long to copy as that many bytes of small JSON values.
+_CONTAINER_BYTES: Final = 16
 DEFAULT_PATCH_BYTES: Final = 1024**2
 
 _INDEX: Final = re.compile("0|[1-9][0-9]{0,17}")
@@ -51,7 +53,7 @@ class PatchBudget(Struct, eq=False):
 
     left: float = DEFAULT_PATCH_BYTES
     made: int = 0
-    """The bytes of JSON that went into documents so far, from patches or copied."""
+    """The bytes of JSON that went into documents so far, from patches or as charged for copies."""
 
     def charge(self, cost: int) -> None:
         """Take ``cost`` bytes.
@@ -201,10 +203,10 @@ class _Application:
     def _charge_for(self, value: Any, depth: int) -> int:
         """Charge for ``value``, which will be ``depth`` levels deep.
 
-        :returns: its size in bytes of JSON.
+        :returns: what was charged.
         """
         self.sweep()
-        size, levels = measure(value, self._budget.left)
+        size, levels = measure(value, self._budget.left, _CONTAINER_BYTES)
         self._budget.charge(size)
         _check_depth(depth + levels)
         return size

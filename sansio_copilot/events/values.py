@@ -28,10 +28,11 @@ def copy_json(value: Any) -> Any:
     return deepcopy(value)
 
 
-def measure(value: Any, enough: float = math.inf) -> tuple[int, int]:
+def measure(value: Any, enough: float = math.inf, container_bytes: int = 2) -> tuple[int, int]:
     """The size of ``value`` in bytes of JSON, roughly, and its levels of containers.
 
     :param enough: a size beyond which nothing more is measured; the levels are then too few.
+    :param container_bytes: what an array or object counts for beside its content.
     """
     if not isinstance(value, _CONTAINERS):
         return _size_of(value, enough), 0
@@ -43,7 +44,7 @@ def measure(value: Any, enough: float = math.inf) -> tuple[int, int]:
         for container in level:
             # A container has at least that size, so that a long one need not be walked to be found
             # too long.
-            size += 2 + len(container)
+            size += container_bytes + len(container)
             if size > enough:
                 break
             if isinstance(container, dict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 from typing import Any
@@ -164,6 +165,22 @@ class TestBudget:
         with pytest.raises(PatchRefused):
             apply_patch({"a": what}, copying, PatchBudget(10_000))
         assert apply_patch({"a": what}, copying, PatchBudget(50_000)) == {"a": what, "b": what}
+
+    @pytest.mark.parametrize("small", [[], {}, [0], {"a": 0}])
+    def test_arrays_and_objects_count_for_the_work_that_they_are(self, small: Any) -> None:
+        patch = [{"op": "copy", "from": "/a", "path": "/b"}]
+        document = {"a": [small] * 1000}
+        with pytest.raises(PatchRefused):
+            apply_patch(document, patch, PatchBudget(17_000))
+        assert apply_patch(document, patch, PatchBudget(26_000))["b"] == [small] * 1000
+
+    def test_what_a_few_copies_make_of_them_at_most(self) -> None:
+        document: dict[str, Any] = {"a": [0]}
+        budget = PatchBudget()
+        for _ in range(40):
+            with contextlib.suppress(PatchRefused):
+                apply_patch(document, [{"op": "copy", "from": "/a", "path": "/a/-"}], budget)
+        assert json.dumps(document).count("[") == 2**15
 
     def test_once_it_is_spent_no_copy_is_measured_any_more(self) -> None:
         budget = PatchBudget(100)
