@@ -70,6 +70,14 @@ def add_run(
     return key
 
 
+def test_it_tells_how_many_runs_are_open() -> None:
+    store = MemoryStore()
+    key = opened(store).key
+    assert store.open_runs == 1
+    close(store, key, frame(key, 0), RunResult(b""))
+    assert store.open_runs == 0
+
+
 def read_all(store: MemoryStore, cursor: Any, max_bytes: int = 1 << 20) -> tuple[bytes, bool]:
     """Everything behind ``cursor`` for now, and whether it has ended."""
     data = bytearray()
