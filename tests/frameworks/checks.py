@@ -38,7 +38,8 @@ class Page:
     def request(self, path: str, body: Any) -> http.client.HTTPResponse:
         """POST ``body``, and return the response as soon as it has begun."""
         client = http.client.HTTPConnection(self.url.netloc, timeout=_PATIENCE)
-        # Whoever has read the response to its end has closed its connection as well.
+        # The server closes the connection behind its response, so that a check that reads the
+        # response to its end leaves nothing open.
         headers = {"content-type": "application/json", "connection": "close"}
         client.request("POST", f"{self.url.path}{path}", json.dumps(body), headers)
         return client.getresponse()

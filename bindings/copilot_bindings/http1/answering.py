@@ -190,7 +190,8 @@ class Answering:
             while piece := arriving.read():
                 body.add(piece)
                 if arriving.left == 0:
-                    # What h11 has to read yet is the end of the body, without a byte.
+                    # The body is not read on, because no byte of it is left. h11 may still have to
+                    # read its end, which next_cycle() looks after.
                     return exchange.done(body.whole())
                 self._pieces += 1
                 if self._pieces % _TURN_PIECES == 0:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from sansio_copilot.sse import end_of_frame
-from sansio_copilot.stores.protocol import ThreadOwner, UnknownCursor
+from sansio_copilot.stores.protocol import ThreadOwner, ThreadRecord, UnknownCursor
 
 PIECE_BYTES = 48 * 1024
 """How much of a run's compacted frames is one record, so that a page is read without the rest."""
@@ -70,3 +71,22 @@ def number_of(cursor: str | None) -> int:
 def owner_from_bytes(data: bytes) -> ThreadOwner:
     """What :func:`owner_to_bytes` was given."""
     return ThreadOwner(None if data == b"-" else from_bytes(data[1:]))
+
+
+def record_of_row(row: tuple[Any, ...], text_of: Callable[[Any], str]) -> ThreadRecord:
+    """The line of a list that a row of a thread is.
+
+    :param row: the thread's id and agent, seconds of its creation and its last update, its name,
+        whether it is archived, and what it waits for.
+    :param text_of: the inverse of the function by which the database was given texts.
+    """
+    thread_id, agent_id, created_at, updated_at, name, archived, waits_for = row
+    return ThreadRecord(
+        text_of(thread_id),
+        text_of(agent_id),
+        created_at,
+        updated_at,
+        None if name is None else text_of(name),
+        bool(archived),
+        waits_for,
+    )

@@ -84,6 +84,26 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0)
 
 
+def request(thread: str) -> bytes:
+    """The bytes of a request for a run."""
+    body = body_of(thread)
+    head = f"POST {RUN} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+async def run_once(runtime: CopilotRuntime) -> None:
+    """Serve one run on a connection, to the end of its response and of its agent."""
+    service = Service(runtime, AsyncioBackend(), 0)
+    connection = Connection(service, AsyncioBackend())
+    transport = Transport(Turns())
+    connection.connection_made(transport)
+    connection.data_received(request("t"))
+    await until(lambda: b"RUN_FINISHED" in transport.sent and not service.runs)
+    connection.connection_lost(None)
+    service.begin_close(0)
+    await service.serve_until_closed(lambda: None)
+
+
 @pytest.mark.parametrize("factory", FACTORIES, ids=lambda each: f"{each}"[:15])
 def test_on_a_connection(factory: Any) -> None:
     async def test() -> None:
@@ -95,10 +115,8 @@ def test_on_a_connection(factory: Any) -> None:
         connection.connection_made(transport)
         for thread in ("one", "two"):
             transport.sent, transport.first = b"", None
-            body = body_of(thread)
-            head = f"POST {RUN} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
             before = turns.count
-            connection.data_received(head.encode() + body)
+            connection.data_received(request(thread))
             await until(lambda: b"RUN_FINISHED" in transport.sent)
             assert transport.first is not None
             assert transport.first - before <= MOST_TURNS
@@ -166,17 +184,7 @@ def test_only_the_servers_own_tasks_begin_at_once() -> None:
         yield EVENTS[1]
 
     async def test() -> None:
-        service = Service(CopilotRuntime({"default": agent}), AsyncioBackend(), 0)
-        connection = Connection(service, AsyncioBackend())
-        transport = Transport(Turns())
-        connection.connection_made(transport)
-        body = body_of("t")
-        head = f"POST {RUN} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
-        connection.data_received(head.encode() + body)
-        await until(lambda: b"RUN_FINISHED" in transport.sent)
-        connection.connection_lost(None)
-        service.begin_close(0)
-        await service.serve_until_closed(lambda: None)
+        await run_once(CopilotRuntime({"default": agent}))
 
     asyncio.run(test())
     assert seen == ["agent", "child"]
@@ -199,17 +207,7 @@ def test_an_agent_that_stops_its_run_in_its_first_turn_is_cancelled() -> None:
 
         hooks = Hooks(on_request=hook)
         runtime = CopilotRuntime({"default": agent}, store=store, hooks=hooks)
-        service = Service(runtime, AsyncioBackend(), 0)
-        connection = Connection(service, AsyncioBackend())
-        transport = Transport(Turns())
-        connection.connection_made(transport)
-        body = body_of("t")
-        head = f"POST {RUN} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
-        connection.data_received(head.encode() + body)
-        await until(lambda: b"RUN_FINISHED" in transport.sent and not service.runs)
-        connection.connection_lost(None)
-        service.begin_close(0)
-        await service.serve_until_closed(lambda: None)
+        await run_once(runtime)
 
     asyncio.run(test())
     assert ended == ["agent"]

@@ -26,6 +26,7 @@ from ..texts import (
     number_of,
     owner_from_bytes,
     owner_to_bytes,
+    record_of_row,
     to_bytes,
 )
 from .names import FIRST_VOLUME, PARTS_AT_ONCE
@@ -152,7 +153,7 @@ def _paged(cursor: Cursor, rows: list[_Row], room: int, most: int) -> list[Batch
     for number, at, data in rows:
         index = cursor.index + number
         if index > behind.index + 1 or (not pieces and number):
-            # What is between them is gone, or was bound.
+            # The page ends here, because the part between these two is gone or was bound.
             break
         skipped = max(cursor.offset - at, 0) if number == 0 else 0
         pieces.append(Piece(index, at + skipped, data[skipped:]))
@@ -291,13 +292,4 @@ def threads_of_all(schema: str, cursor: str | None, limit: int) -> Steps[OwnedTh
 
 def record(row: tuple[Any, ...]) -> ThreadRecord:
     """The line of a list that a row of a thread is."""
-    thread_id, agent_id, created_at, updated_at, name, archived, waits_for = row
-    return ThreadRecord(
-        from_bytes(thread_id),
-        from_bytes(agent_id),
-        created_at,
-        updated_at,
-        None if name is None else from_bytes(name),
-        archived,
-        waits_for,
-    )
+    return record_of_row(row, from_bytes)

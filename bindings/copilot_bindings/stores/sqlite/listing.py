@@ -13,7 +13,7 @@ from sansio_copilot.stores.protocol import (
     ThreadRecord,
 )
 
-from ..texts import from_text, number_of, to_text
+from ..texts import from_text, number_of, record_of_row, to_text
 
 _HAS_OPEN = (
     "EXISTS (SELECT 1 FROM run INDEXED BY run_open WHERE run.thread = thread.id AND run.state = 0)"
@@ -73,16 +73,7 @@ def threads_of_all(db: sqlite3.Connection, cursor: str | None, limit: int) -> Ow
 
 def record(row: tuple[Any, ...]) -> ThreadRecord:
     """The line of a list that a row of a thread is."""
-    thread_id, agent_id, created_at, updated_at, name, archived, waits_for = row
-    return ThreadRecord(
-        from_text(thread_id),
-        from_text(agent_id),
-        created_at,
-        updated_at,
-        None if name is None else from_text(name),
-        bool(archived),
-        waits_for,
-    )
+    return record_of_row(row, from_text)
 
 
 def record_of(db: sqlite3.Connection, thread: int) -> ThreadRecord | None:
