@@ -22,7 +22,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
 _MESSAGE_BYTES = 65536
@@ -80,6 +80,15 @@ class Fork:
                     os.kill(self.pid, number)
                 else:
                     ctypes.CDLL(None).tgkill(self.pid, to, number)
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Meanwhile it does nothing, and what is sent to it waits for it."""
+        self.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """End it whatever it does."""

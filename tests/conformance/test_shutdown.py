@@ -61,6 +61,25 @@ def test_a_signal_ends_it_whichever_thread_the_system_gives_it_to(own_server: Se
 
 
 @pytest.mark.owns_sockets
+def test_who_connected_before_the_signal_is_answered_once(own_server: Server) -> None:
+    with own_server.clients(3) as accepted, contextlib.ExitStack() as opened:
+        used = accepted[0]
+        assert used.request("GET", "/info").headers.get("connection") != "close"
+        # The process is stopped, so that the signal comes to it together with the requests, and
+        # with connections that it has not accepted yet.
+        with own_server.process.stopped():
+            waiting = [opened.enter_context(own_server.client()) for _ in range(20)]
+            own_server.process.send_signal(signal.SIGTERM)
+            for client in (*accepted, *waiting):
+                client.send("GET", "/info")
+        for client in (*accepted, *waiting):
+            assert client.receive().status == 200
+            assert client.receive_all() == b""
+        problems = own_server.ended()
+        assert not problems, problems[0]
+
+
+@pytest.mark.owns_sockets
 def test_a_client_that_never_reads_cannot_hold_it_up(own_server: Server) -> None:
     with own_server.client() as client:
         client.stream("run", "t", agent="endless")

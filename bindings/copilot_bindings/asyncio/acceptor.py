@@ -11,8 +11,12 @@ import logging
 import socket
 import ssl as tls
 from collections.abc import Callable
+from functools import partial
+from types import NoneType
 
+from ..net.listeners import BACKLOG
 from ..net.shortage import PAUSE_SECONDS, Shortage
+from .connection import Connection
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +37,7 @@ class Acceptor:
     def __init__(
         self,
         listeners: list[socket.socket],
-        connection: Callable[[], asyncio.Protocol],
+        connection: Callable[[], Connection],
         ssl: tls.SSLContext | None,
         handshake_seconds: float,
     ) -> None:
@@ -52,13 +56,13 @@ class Acceptor:
         self._resume()
 
     def stop(self) -> None:
-        """Accept nothing more, and drop connections whose TLS handshake is not complete."""
-        if self._pause is None:
-            self._ignore()
-        else:
+        """Accept those who have connected, and then nothing more."""
+        if self._pause is not None:
             self._pause.cancel()
-        for task in self._beginning:
-            task.cancel()
+            return
+        self._ignore()
+        for listener in self._listeners:
+            self._accept(listener, BACKLOG)
 
     def _resume(self) -> None:
         self._pause = None
@@ -69,8 +73,8 @@ class Acceptor:
         for listener in self._listeners:
             self._loop.remove_reader(listener)
 
-    def _accept(self, listener: socket.socket) -> None:
-        for _ in range(_TURN_CONNECTIONS):
+    def _accept(self, listener: socket.socket, most: int = _TURN_CONNECTIONS) -> None:
+        for _ in range(most):
             try:
                 sock, _ = listener.accept()
             except BlockingIOError:
@@ -81,25 +85,27 @@ class Acceptor:
                     self._pause = self._loop.call_later(PAUSE_SECONDS, self._resume)
                     return
                 continue
-            task = self._loop.create_task(self._begin(sock))
+            connection = self._connection()
+            task = self._loop.create_task(self._begin(sock, connection))
+            connection.accepted(task)
             self._beginning.add(task)
-            task.add_done_callback(self._beginning.discard)
+            task.add_done_callback(partial(self._begun, sock, connection))
 
-    async def _begin(self, sock: socket.socket) -> None:
+    async def _begin(self, sock: socket.socket, connection: Connection) -> None:
         sock.setblocking(False)
-        try:
-            await self._loop.connect_accepted_socket(
-                self._connection,
-                sock,
-                ssl=self._ssl,
-                ssl_handshake_timeout=self._handshake_seconds,
-            )
-        except OSError:
-            # The client has gone, or does not speak TLS.
+        await self._loop.connect_accepted_socket(
+            lambda: connection,
+            sock,
+            ssl=self._ssl,
+            ssl_handshake_timeout=self._handshake_seconds,
+        )
+
+    def _begun(self, sock: socket.socket, connection: Connection, task: asyncio.Task[None]) -> None:
+        self._beginning.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if task.cancelled() or error is not None:
             sock.close()
-        except asyncio.CancelledError:
-            sock.close()
-            raise
-        except Exception:
-            logger.exception("a connection failed")
-            sock.close()
+            connection.missed()
+        # An OSError means that the client has gone, or does not speak TLS.
+        if not isinstance(error, (OSError, NoneType)):
+            logger.error("a connection failed", exc_info=error)

@@ -59,7 +59,16 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        *("_backend", "_backlog", "_choked", "_closed", "_deadline", "_http", "_loop"),
+        *(
+            "_backend",
+            "_backlog",
+            "_beginning",
+            "_choked",
+            "_closed",
+            "_deadline",
+            "_http",
+            "_loop",
+        ),
         *("_refused", "_service", "_thread", "_timer", "_transport", "_unwatch", "_want"),
     )
 
@@ -70,6 +79,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._http: HTTPConnection
+        self._beginning: asyncio.Task[None] | None = None
         self._transport: asyncio.Transport
         self._want: Waited | None = None
         """The want that is being waited for; None while the connection is being driven."""
@@ -80,11 +90,23 @@ class Connection(asyncio.Protocol):
         self._backlog = (0, 0)
         self._closed = False
 
+    # Before there is a transport
+
+    def accepted(self, beginning: asyncio.Task[None]) -> None:
+        """Count among the connections while ``beginning`` makes the transport."""
+        self._beginning = beginning
+        self._service.expect(self)
+
+    def missed(self) -> None:
+        """Count no more, because there will be no transport."""
+        self._service.connection_ended(self)
+
     # Callbacks of the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # The type is cast, because uvloop's transport is no instance of asyncio.Transport.
         self._transport = cast("asyncio.Transport", transport)
+        self._beginning = None
         admitted = self._service.admit(self, room=not self._refused)
         self._http = HTTPConnection(self._service, admitted=admitted)
         self._perform(self._http.start())
@@ -125,12 +147,19 @@ class Connection(asyncio.Protocol):
 
     def close_if_idle(self) -> None:
         """Close the connection, unless a request is being received or answered."""
-        if isinstance(self._want, Receive) and self._want.idle:
-            self._resume(self._want, TIMED_OUT)
+        want, service = self._want, self._service
+        if self._beginning is not None:
+            if not service.awaits_request(True):
+                self._beginning.cancel()
+        elif isinstance(want, Receive) and want.idle and not service.awaits_request(want.first):
+            self._resume(want, TIMED_OUT)
 
     def abort(self) -> None:
         """Close the connection at once, even if something is being sent."""
-        self._transport.abort()
+        if self._beginning is not None:
+            self._beginning.cancel()
+        else:
+            self._transport.abort()
 
     # Wants of the connection
 

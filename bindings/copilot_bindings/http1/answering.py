@@ -214,11 +214,11 @@ class Answering:
         self._body_until = until
         return want
 
-    def _receive(self, until: float, *, idle: bool = False) -> Receive | None:
+    def _receive(self, until: float, *, idle: bool = False, first: bool = False) -> Receive | None:
         """The want of more bytes; None if the time is over."""
         self.reader.has_news = False
         seconds = until - time.monotonic()
-        return Receive(seconds, idle) if seconds > 0 else None
+        return Receive(seconds, idle, first) if seconds > 0 else None
 
 
 def gone(exchange: Exchange) -> Action:

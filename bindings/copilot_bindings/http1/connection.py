@@ -165,7 +165,7 @@ class HTTPConnection(Answering):
             if not admitted:
                 yield from self._refuse(refusals.TOO_MANY_CONNECTIONS)
                 return
-            while (request := (yield from self._next_request())) is not None:
+            while (request := (yield from self._next_request(first=not served))) is not None:
                 self._exchange = exchange = service.runtime.exchange(
                     request, time.time(), closing=service.closing
                 )
@@ -204,14 +204,17 @@ class HTTPConnection(Answering):
             if self._body is not None:
                 self._body.release()
 
-    def _next_request(self) -> Generator[Want, Any, Request | None]:
-        """Read the next request's head; returns None if there will be no further request."""
+    def _next_request(self, *, first: bool) -> Generator[Want, Any, Request | None]:
+        """Read the next request's head; returns None if there will be no further request.
+
+        :param first: whether the connection has had no request before.
+        """
         reader, idle = self.reader, True
         until = time.monotonic() + self._limits.idle_seconds
         while (request := reader.read_head() if reader.input.unread else None) is None:
             if idle and reader.input.unread:
                 idle, until = False, time.monotonic() + self._limits.header_seconds
-            want = None if reader.input.eof else self._receive(until, idle=idle)
+            want = None if reader.input.eof else self._receive(until, idle=idle, first=first)
             outcome = TIMED_OUT if want is None else (yield want)
             if outcome is TIMED_OUT and not idle:
                 yield from self._refuse(refusals.TOO_SLOW)

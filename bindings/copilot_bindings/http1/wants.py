@@ -84,10 +84,13 @@ class Receive(Struct, frozen=True):
 
     :param seconds: how long to wait at most; above 0.
     :param idle: whether no request has begun, so that a server that ends may close the connection.
+    :param first: whether the connection waits for its first request, which a server that ends
+        still waits for a moment.
     """
 
     seconds: float
     idle: bool = False
+    first: bool = False
 
 
 class Send(Struct, frozen=True):

@@ -9,7 +9,8 @@ import socket
 import stat
 from typing import Any, TypeAlias
 
-_BACKLOG = 1024
+BACKLOG = 1024
+"""How many connections may wait to be accepted by a listening socket."""
 # The probe of an existing Unix socket has a time limit of this many seconds, because a busy server
 # may listen for a while without accepting.
 _PROBE_SECONDS = 1.0
@@ -57,7 +58,7 @@ class Listeners:
         self._inode: tuple[int, int] | None = None
         if sock is not None:
             _check_socket(sock, unix)
-            sock.listen(_BACKLOG)
+            sock.listen(BACKLOG)
             self.sockets.append(sock)
             return
         try:
@@ -135,13 +136,13 @@ class Listeners:
         except OSError as error:
             raise _cannot_listen(path, error) from None
         if is_abstract:
-            listener.listen(_BACKLOG)
+            listener.listen(BACKLOG)
             return
         self._path, self._inode = path, _inode_of(path)
         if mode is not None:
             # The mode is set before the socket listens, so that no client connects in between.
             os.chmod(path, mode)
-        listener.listen(_BACKLOG)
+        listener.listen(BACKLOG)
         if self._inode != _inode_of(path):
             # Another server, which began at the same moment, has replaced the file, because this
             # one was not listening on it yet.
@@ -210,7 +211,7 @@ def _listening(family: int, address: Any) -> socket.socket:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(_BACKLOG)
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise _cannot_listen(address, error) from None

@@ -127,7 +127,7 @@ class BackgroundLoop:
         """Remove a connection from those of the service, because it has ended."""
         # The connection is removed at once, because its thread may have the next connection before
         # the loop has a turn.
-        self.service.connections.discard(connection)
+        self.service.forget(connection)
         self.backend.soon(self.service.connection_ended, connection)
 
     def _call(self, function: Callable[..., Any], *args: Any) -> Any:

@@ -13,8 +13,9 @@ A service has one life. ``begin_close`` asks for the end, from a signal handler 
 ``serve_until_closed`` then does it, in the order of ``shut_down``:
 
 1. ``closing`` is set. No connection is accepted, and idle connections are closed; each response is
-the
-   last of its connection. Runs may still be started, because a request may be on its way to one.
+   the last of its connection. Runs may still be started, because a request may be on its way to
+   one. A connection that has had no request yet is not idle, because its client has just made it
+   and may not be able to send its request again; it has a second.
 2. For the grace period, connections and runs may end by themselves. ``hurry`` ends that period.
 3. ``end_runs``: no run is started any more, and each live run is interrupted, which appends its
    well-formed terminal event.
@@ -40,6 +41,7 @@ look at the rule.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -59,6 +61,9 @@ from .sweeper import Sweeper
 logger = logging.getLogger(__name__)
 
 _FLUSH_SECONDS = 2.0
+_FIRST_REQUEST_SECONDS = 1.0
+# An event loop needs this many turns to read what has arrived and hand it to the connections.
+_TURNS_TO_READ = 3
 SHUTDOWN = "The server is shutting down"
 
 
@@ -73,7 +78,10 @@ class Connection(Protocol):
     """The part of a connection that the service needs."""
 
     def close_if_idle(self) -> None:
-        """Close the connection, unless a request is being received or answered."""
+        """Close the connection, unless a request is being received or answered.
+
+        :meth:`Service.awaits_request` tells whether a request is still waited for.
+        """
         ...
 
     def abort(self) -> None:
@@ -109,9 +117,10 @@ class Service:
         self.bodies = Bodies(runtime.limits)
         self.connections: set[Connection] = set()
         self.closing = False
-        """Whether new connections are refused, and each response is its connection's last."""
+        """Whether nothing more is accepted, and each response is its connection's last."""
+        self._welcoming = True
         self._ended = False
-        self._refused: set[Connection] = set()
+        self._served: set[Connection] = set()
         self._homes: set[RunHome] = set()
         self._close_begun = backend.event()
         self._closed = backend.event()
@@ -165,24 +174,39 @@ class Service:
 
     # Connections
 
+    def expect(self, connection: Connection) -> None:
+        """Add ``connection``, which was accepted and is admitted soon, to the connections."""
+        self.connections.add(connection)
+
     def admit(self, connection: Connection, *, room: bool = True) -> bool:
         """Add ``connection`` to the connections, and return whether there is room to serve it.
 
         :param room: False if the binding has no room for it, even if the limits would allow it.
         """
         self.connections.add(connection)
-        # Connections that are being refused do not count, because they must not take room from
-        # others.
-        served = len(self.connections) - len(self._refused)
-        admitted = room and not self.closing and served <= self.runtime.limits.connections
-        if not admitted:
-            self._refused.add(connection)
-        return admitted
+        # Connections that are refused, or not admitted yet, do not count, because they must not
+        # take room from others. This one is added before they are counted, because other threads
+        # may admit connections too.
+        self._served.add(connection)
+        if not (room and self._welcoming and len(self._served) <= self.runtime.limits.connections):
+            self._served.discard(connection)
+        return connection in self._served
+
+    def awaits_request(self, first: bool) -> bool:
+        """Whether a connection that is idle may wait on.
+
+        :param first: whether the connection has had no request yet.
+        """
+        return self._welcoming if first else not self.closing
+
+    def forget(self, connection: Connection) -> None:
+        """Do what :meth:`connection_ended` does except for waking who waits; for any thread."""
+        self.connections.discard(connection)
+        self._served.discard(connection)
 
     def connection_ended(self, connection: Connection) -> None:
         """Remove ``connection`` from the connections, because it has ended."""
-        self.connections.discard(connection)
-        self._refused.discard(connection)
+        self.forget(connection)
         self._changed.set()
 
     # Shutdown
@@ -244,6 +268,8 @@ class Service:
         )
         self.closing = True
         stop_listening()
+
+    def _close_idle(self) -> None:
         for connection in list(self.connections):
             connection.close_if_idle()
 
@@ -253,7 +279,15 @@ class Service:
         After the grace period each run is ended with a well-formed terminal event, which its
         readers receive. Every step may be taken again, after one that was cancelled.
         """
-        await self._quiet(lambda: not self.connections and not self._homes, None)
+        begun = time.monotonic()
+        # What has arrived before the end began is read before a connection counts as idle.
+        for _ in range(_TURNS_TO_READ):
+            await self.backend.checkpoint()
+        self._close_idle()
+        await self._quiet(self._is_over, _FIRST_REQUEST_SECONDS, begun, within_grace=True)
+        self._welcoming = False
+        self._close_idle()
+        await self._quiet(self._is_over, math.inf, begun, within_grace=True)
         await self.end_runs()
         # The connections have some time more, because the terminal events of the runs have to reach
         # their readers.
@@ -309,7 +343,7 @@ class Service:
         still ends the process.
         """
         seconds = _FLUSH_SECONDS
-        while not await self._quiet(lambda: not self.connections and not self._homes, seconds):
+        while not await self._quiet(self._is_over, seconds):
             calls = self.calls.give_up()
             for call in calls:
                 logger.warning("%s does not return, and is given up", call)
@@ -340,15 +374,29 @@ class Service:
         self.grace_seconds = 0
         self._changed.set()
 
-    async def _quiet(self, reached: Callable[[], bool], seconds: float | None) -> bool:
+    def _is_over(self) -> bool:
+        """Whether all connections and runs have ended."""
+        return not self.connections and not self._homes
+
+    async def _quiet(
+        self,
+        reached: Callable[[], bool],
+        seconds: float,
+        begun: float | None = None,
+        *,
+        within_grace: bool = False,
+    ) -> bool:
         """Wait until ``reached()`` is true, or for so many seconds.
 
-        :param seconds: None for the grace period, which may be shortened during the wait.
+        :param begun: when the seconds began; None for now.
+        :param within_grace: whether to wait no longer than the grace period, which may be
+            shortened during the wait.
         :returns: whether the condition was reached.
         """
-        begun = time.monotonic()
+        begun = time.monotonic() if begun is None else begun
         while not reached():
-            left = begun - time.monotonic() + (self.grace_seconds if seconds is None else seconds)
+            most = min(seconds, self.grace_seconds) if within_grace else seconds
+            left = begun + most - time.monotonic()
             if left <= 0:
                 return False
             self._changed = self.backend.event()

@@ -7,7 +7,7 @@ import socket
 import threading
 from collections.abc import Callable
 
-from ..net.listeners import Listeners
+from ..net.listeners import BACKLOG, Listeners
 from ..net.shortage import PAUSE_SECONDS, Shortage
 from .wake import Wake
 
@@ -29,7 +29,10 @@ class Acceptor:
         self._thread.start()
 
     def stop(self) -> None:
-        """Accept nothing more. May be called in any thread but the acceptor's own."""
+        """Accept those who have connected, and then nothing more.
+
+        May be called in any thread but the acceptor's own.
+        """
         self._stopped = True
         self._wake.set()
         self._thread.join()
@@ -46,15 +49,21 @@ class Acceptor:
                 for file, _ in poll.poll():
                     if file in by_file:
                         self._accept(by_file[file])
+            for listener in self._listeners.sockets:
+                for _ in range(BACKLOG):
+                    if not self._accept(listener):
+                        break
         finally:
             self._listeners.close()
             self._wake.close()
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _accept(self, listener: socket.socket) -> bool:
+        """Accept one connection; returns whether there was one."""
         try:
             sock, _ = listener.accept()
         except OSError as error:
             if self._shortage.begins(error):
                 self._wake.wait(PAUSE_SECONDS)
-            return
+            return False
         self._accepted(sock)
+        return True

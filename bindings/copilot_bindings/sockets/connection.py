@@ -48,7 +48,7 @@ class Connection:
         self._socket = sock
         self._ssl = ssl
         self._http: HTTPConnection
-        self._idle = True
+        self._idle = self._first = True
         self._wake: Wake | None = None
         self._notified = False
         self._lock = threading.Lock()
@@ -79,7 +79,7 @@ class Connection:
 
     def close_if_idle(self) -> None:
         """Close the connection, unless a request is being received or answered."""
-        if self._idle:
+        if self._idle and not self._loop.service.awaits_request(self._first):
             self._shut(socket.SHUT_RD)
 
     def abort(self) -> None:
@@ -149,10 +149,10 @@ class Connection:
         return True
 
     def _receive(self, want: Receive) -> Any:
-        self._idle = want.idle
+        self._idle, self._first = want.idle, want.first
         # The service may have looked for idle connections just before this one became idle, so this
-        # thread looks whether the service is closing.
-        if want.idle and self._loop.closing:
+        # thread looks whether a request is still waited for.
+        if want.idle and not self._loop.service.awaits_request(want.first):
             return TIMED_OUT
         try:
             data = self._wait_to(self._recv, select.POLLIN, want.seconds)

@@ -212,7 +212,10 @@ class Server:
         self.serve_until_closed()
 
     def _serve_accepted(self, ssl: tls.SSLContext | None, sock: socket.socket) -> None:
-        if not self._pool.submit(Connection(self._loop, sock, ssl).serve):
+        connection = Connection(self._loop, sock, ssl)
+        self._loop.service.expect(connection)
+        if not self._pool.submit(connection.serve):
+            self._loop.connection_ended(connection)
             self._loop.backend.soon(self._loop.backend.spawn, self._refuse, sock, ssl)
 
     async def _refuse(self, sock: socket.socket, ssl: tls.SSLContext | None) -> None:

@@ -31,13 +31,22 @@ class Connection:
     """Moves the bytes of an :class:`HTTPConnection`, and does its waiting.
 
     :param stream: the connection's stream; it is closed at the end.
+    :param shakes_hands: whether ``stream`` is a ``trio.SSLStream`` before its handshake.
     """
 
-    def __init__(self, service: Service, backend: TrioBackend, stream: trio.abc.Stream) -> None:
+    def __init__(
+        self,
+        service: Service,
+        backend: TrioBackend,
+        stream: trio.abc.Stream,
+        *,
+        shakes_hands: bool = False,
+    ) -> None:
         self._service = service
         self._backend = backend
         patient_stream = patient(stream, service.runtime.limits.write_seconds)
         self._stream = patient_stream or stream
+        self._shakes_hands = shakes_hands
         self._is_patient = patient_stream is not None
         self._lock = service.calls.lock
         self._thread = threading.get_ident()
@@ -52,9 +61,11 @@ class Connection:
 
     async def serve(self) -> None:
         """Answer requests until the connection ends, and close it."""
-        self._http = HTTPConnection(self._service, admitted=self._service.admit(self))
         try:
             with self._scope:
+                if self._shakes_hands and not await self._shake_hands():
+                    return
+                self._http = HTTPConnection(self._service, admitted=self._service.admit(self))
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._read)
                     await self._drive()
@@ -68,12 +79,29 @@ class Connection:
 
     def close_if_idle(self) -> None:
         """Close the connection, unless a request is being received or answered."""
-        if isinstance(self._want, Receive) and self._want.idle:
-            self._resume(self._want, TIMED_OUT)
+        want, service = self._want, self._service
+        if self._shakes_hands:
+            if not service.awaits_request(True):
+                self._scope.cancel()
+        elif isinstance(want, Receive) and want.idle and not service.awaits_request(want.first):
+            self._resume(want, TIMED_OUT)
 
     def abort(self) -> None:
         """Close the connection at once, even if something is being sent."""
         self._scope.cancel()
+
+    # TLS
+
+    async def _shake_hands(self) -> bool:
+        """Do the handshake of TLS; returns whether the client has done its part in time."""
+        assert isinstance(self._stream, trio.SSLStream), "handshakes are TLS's"
+        with trio.move_on_after(self._service.runtime.limits.header_seconds):
+            try:
+                await self._stream.do_handshake()
+            except trio.BrokenResourceError:
+                return False
+            self._shakes_hands = False
+        return not self._shakes_hands
 
     # Reading
 

@@ -11,13 +11,12 @@ import logging
 import socket
 import ssl as tls
 from collections.abc import AsyncIterator, Callable
-from typing import Any
 
 import trio
 
 from sansio_copilot import CopilotRuntime
 
-from ..net.listeners import Listeners, UnixPath
+from ..net.listeners import BACKLOG, Listeners, UnixPath
 from ..net.shortage import PAUSE_SECONDS, Shortage
 from ..serving.os_signals import EndingSignals
 from ..serving.service import Service
@@ -133,6 +132,7 @@ class Server:
         self._service = Service(runtime, self._backend, grace_seconds)
         self._accepting = trio.CancelScope()
         self._listeners: Listeners | None = None
+        self._ssl: tls.SSLContext | None = None
         self._shortage = Shortage()
         self.port = 0
         """The port that the server listens on; 0 if it does not, or on a Unix socket."""
@@ -149,7 +149,8 @@ class Server:
         self.port = listeners.port
         logger.info("serving on %s", listeners.describe(tls=ssl is not None))
         self._service.served_at(*listeners.addresses)
-        self._nursery.start_soon(self._accept, listeners, ssl)
+        self._ssl = ssl
+        self._nursery.start_soon(self._accept, listeners)
 
     @property
     def connections(self) -> int:
@@ -189,20 +190,17 @@ class Server:
         """
         await self._service.close(grace_seconds)
 
-    async def _accept(self, listeners: Listeners, ssl: tls.SSLContext | None) -> None:
+    async def _accept(self, listeners: Listeners) -> None:
         try:
             with self._accepting:
                 async with trio.open_nursery() as nursery:
                     for listener in listeners.sockets:
                         plain = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
-                        nursery.start_soon(
-                            self._accept_from,
-                            plain if ssl is None else trio.SSLListener(plain, ssl),
-                        )
+                        nursery.start_soon(self._accept_from, plain)
         finally:
             listeners.close()
 
-    async def _accept_from(self, listener: trio.abc.Listener[trio.abc.Stream]) -> None:
+    async def _accept_from(self, listener: trio.SocketListener) -> None:
         while True:
             try:
                 stream = await listener.accept()
@@ -212,27 +210,30 @@ class Server:
                 if self._shortage.begins(error):
                     await trio.sleep(PAUSE_SECONDS)
             else:
-                self._nursery.start_soon(self._serve_accepted, stream)
+                self._accepted(stream)
 
-    async def _serve_accepted(self, stream: trio.abc.Stream) -> None:
+    def _accepted(self, plain: trio.SocketStream) -> None:
+        is_tls = self._ssl is not None
+        stream = plain if self._ssl is None else trio.SSLStream(plain, self._ssl, server_side=True)
+        connection = Connection(self._service, self._backend, stream, shakes_hands=is_tls)
+        self._service.expect(connection)
+        self._nursery.start_soon(self._serve, connection)
+
+    async def _serve(self, connection: Connection) -> None:
         # The shield keeps a cancellation of the server away, because the service closes its
         # connections in the order of a shutdown.
         with trio.CancelScope(shield=True):
-            if isinstance(stream, trio.SSLStream) and not await self._shake_hands(stream):
-                await trio.aclose_forcefully(stream)
-                return
-            await self.serve_stream(stream)
-
-    async def _shake_hands(self, stream: trio.SSLStream[Any]) -> bool:
-        with trio.move_on_after(self._service.runtime.limits.header_seconds):
-            try:
-                await stream.do_handshake()
-            except trio.BrokenResourceError:
-                return False
-            return True
-        return False
+            await connection.serve()
 
     def _stop_listening(self) -> None:
+        """Accept those who have connected, and then nothing more."""
         if self._listeners is not None:
             self._listeners.remove()
+            for listener in self._listeners.sockets:
+                for _ in range(BACKLOG):
+                    try:
+                        sock, _ = listener.accept()
+                    except OSError:
+                        break
+                    self._accepted(trio.SocketStream(trio.socket.from_stdlib_socket(sock)))
         self._accepting.cancel()

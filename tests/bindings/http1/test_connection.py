@@ -310,7 +310,7 @@ class TestLimits:
 
     def test_nothing_is_ever_sent(self, clock: Clock) -> None:
         driver = Driver()
-        assert driver.want == Receive(LIMITS.idle_seconds, idle=True)
+        assert driver.want == Receive(LIMITS.idle_seconds, idle=True, first=True)
         assert driver.resume(TIMED_OUT).want == Close()
         assert not driver.sent
 
