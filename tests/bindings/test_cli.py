@@ -47,21 +47,31 @@ def running(
     *arguments: str, cwd: Path | None = None, signals: Sequence[signal.Signals] = (signal.SIGTERM,)
 ) -> Iterator[str]:
     """The command in a process of its own; gives its URL, and checks that ``signals`` end it."""
-    command = [sys.executable, "-m", "copilot_bindings.cli", *arguments, "--port", "0"]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd
-    )
-    try:
-        assert process.stdout is not None
-        found = re.search(r"http://\S+/", process.stdout.readline())
-        assert found, process.communicate()[1]
-        yield found[0].rstrip("/")
-    finally:
+    with launched(*arguments, cwd=cwd) as (process, url):
+        yield url
         for number in signals:
             process.send_signal(number)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 0
     assert "Traceback" not in errors
+
+
+@contextlib.contextmanager
+def launched(
+    *arguments: str, cwd: Path | None = None
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The command in a process of its own, and its URL."""
+    command = [sys.executable, "-m", "copilot_bindings.cli", *arguments, "--port", "0"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd
+    ) as process:
+        try:
+            assert process.stdout is not None
+            found = re.search(r"http://\S+/", process.stdout.readline())
+            assert found, process.communicate()[1]
+            yield process, found[0].rstrip("/")
+        finally:
+            process.kill()
 
 
 def get(url: str) -> bytes:
@@ -334,6 +344,39 @@ def test_what_an_agent_ends_by_is_told(
         monkeypatch.setattr("copilot_bindings.sockets.server.serve", fails)
         assert cli.main(["demo", "--binding", "sockets"]) == status
         assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+INTERRUPTED = """
+from sansio_copilot import CopilotRuntime, Hooks
+
+async def agent(input, context):
+    yield {"type": "RUN_STARTED", "threadId": "t", "runId": "run-1"}
+    raise KeyboardInterrupt
+
+async def hook(context):
+    if context.path.endswith("/info"):
+        raise KeyboardInterrupt
+
+runtime = CopilotRuntime({"default": agent}, hooks=Hooks(on_request=hook))
+"""
+
+
+@pytest.mark.parametrize("by", ["agent", "hook"])
+@pytest.mark.parametrize("options", [["--binding", "asyncio"], ["--uvloop"], ["--binding", "trio"]])
+def test_an_interrupt_ends_it_in_one_line(options: list[str], by: str, tmp_path: Path) -> None:
+    """Python raises it wherever the main thread is, if nobody has taken over SIGINT."""
+    (tmp_path / "app.py").write_text(INTERRUPTED)
+    with launched("serve", "app:runtime", *options, cwd=tmp_path) as (process, url):
+        if by == "agent":
+            assert run(f"{url}/api/copilotkit", "default") == ["RUN_STARTED", "RUN_ERROR"]
+        else:
+            with pytest.raises(urllib.error.HTTPError, match="500"):
+                get(f"{url}/api/copilotkit/info")
+        _, errors = process.communicate(timeout=60)
+    assert errors.endswith(": shut down\nsansio-copilot: interrupted\n")
+    # A request that fails is logged with its traceback.
+    assert errors.count("Traceback") == (by == "hook")
+    assert process.returncode == 130
 
 
 @pytest.mark.parametrize("binding", ["asyncio", "trio", "sockets"])

@@ -142,6 +142,11 @@ def _serve(binding: str, make: Make, place: Place, ready: Ready) -> None:
         raise _Unusable(f"an agent has ended the server: {error!r}") from error
     except LoopEnded as error:
         raise _Unusable(f"an agent has ended the server: {error.__cause__!r}") from error
+    except BaseExceptionGroup as group:
+        # trio wraps what ends one of its tasks.
+        if group.subgroup(KeyboardInterrupt) is None:
+            raise
+        raise KeyboardInterrupt from group
 
 
 def _place(options: argparse.Namespace, duty: Duty | None) -> Place:

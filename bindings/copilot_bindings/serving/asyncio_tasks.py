@@ -34,7 +34,11 @@ async def guarded(function: Callable[..., Awaitable[object]], args: tuple[Any, .
     task = current_task()
     try:
         await function(*args)
-    except passing(asyncio.CancelledError):
+    except passing(asyncio.CancelledError) as error:
+        if task is not None and not isinstance(error, asyncio.CancelledError):
+            # The interrupt leaves the loop itself. It is looked at here too, because asyncio logs
+            # a failure of a task that nobody has looked at.
+            task.add_done_callback(asyncio.Task.exception)
         raise
     except BaseException:
         if current_task() is not task:
