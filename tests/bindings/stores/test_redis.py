@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -15,12 +16,14 @@ from support.redis_server import RedisServer
 
 from copilot_bindings.stores import Retention, StoreError
 from copilot_bindings.stores.redis import RedisStore, reads, threads
+from copilot_bindings.stores.redis.library import VERSION
 from copilot_bindings.stores.redis.listener import Listener
+from copilot_bindings.stores.redis.names import Names
 from sansio_copilot import StoreUnavailable
 from sansio_copilot.stores.protocol import ThreadQuery
 from sansio_copilot.testing.stores.driven import Told, frame, result_of
 
-from .shared import Reader, SharedStoreTests, insistently
+from .shared import SECONDS, Reader, SharedStoreTests, insistently
 
 _prefixes = count()
 
@@ -44,6 +47,12 @@ def rest_of(steps: Any, replies: list[Any]) -> Any:
             replies = yield steps.send(replies)
     except StopIteration:
         return
+
+
+def replica_is_up(replica: RedisServer) -> bool:
+    """Whether a replica has what its primary has."""
+    with replica.client() as client:
+        return bool(client.info("replication")["master_link_status"] == "up")
 
 
 def refusal(call: Callable[[], object]) -> StoreUnavailable | None:
@@ -117,9 +126,9 @@ class TestRedisStore(SharedStoreTests):
         finally:
             node.close()
 
-    @pytest.mark.parametrize("is_cut", [True, False], ids=["killed", "demoted"])
+    @pytest.mark.parametrize("how", ["killed", "demoted", "demoted, as a script finds"])
     def test_a_replica_that_is_promoted_takes_over(
-        self, proxy: Proxy, tmp_path: Path, is_cut: bool
+        self, proxy: Proxy, tmp_path: Path, how: str
     ) -> None:
         """Nothing is lost of what it had been sent."""
         replica = RedisServer(tmp_path)
@@ -131,12 +140,12 @@ class TestRedisStore(SharedStoreTests):
                 wait_until(lambda: int(old.wait(1, 100)) == 1)
                 new.replicaof("NO", "ONE")
                 proxy.target = replica.port
-                if is_cut:
+                if how == "killed":
                     proxy.cut()
                 else:
                     old.replicaof("127.0.0.1", str(replica.port))
                     with pytest.raises(StoreUnavailable, match="read only"):
-                        here.check()
+                        here.check() if how == "demoted" else here.opened("other")
 
         try:
             with replica.client() as new:
@@ -227,6 +236,100 @@ class TestRedisStore(SharedStoreTests):
             finally:
                 client.config_set("maxmemory", 0)
         insistently(store.opened)
+
+    # Versions of the keys
+
+    def test_keys_of_a_newer_release_are_left_alone(self) -> None:
+        self.process().ended("t", "1")
+        with self.server.client() as client:
+            client.set(f"{self.prefix}:version", VERSION + 1)
+            before = set(client.scan_iter(f"{self.prefix}:*"))
+            store = self.make()
+            self.stores.append(store)
+            said = f"version {VERSION + 1}, and this release knows {VERSION}: install the newer"
+            for begin in (store.open, store.check, store.list_threads):
+                with pytest.raises(StoreError, match=said):
+                    begin().result()
+            assert set(client.scan_iter(f"{self.prefix}:*")) == before
+            # It need not be begun anew if the keys of the older release are put back.
+            client.set(f"{self.prefix}:version", VERSION)
+        store.check().result()
+
+    def test_those_of_the_first_version_are_brought_to_this_one(self) -> None:
+        """It has written no version, and knows no volumes."""
+        self.process().ended("t", "1")
+        thread = Names(self.prefix).thread("t")
+        with self.server.client() as client:
+            client.delete(f"{self.prefix}:version")
+            client.hdel(thread, "version")
+            store = self.process()
+            assert client.get(f"{self.prefix}:version") == b"%d" % VERSION
+            assert store.history("t", "frames").endswith(b"\ndata: 1\n\n")
+            # A thread is of the version of whoever has changed it last.
+            assert client.hget(thread, "version") is None
+            run = store.opened("t")
+            assert client.hget(thread, "version") == b"%d" % VERSION
+            client.hdel(thread, "version")
+            store.close_run(run.key, 0, b"", result_of(run.key, "2"))
+            assert client.hget(thread, "version") == b"%d" % VERSION
+
+    def test_a_process_lets_a_thread_alone_that_a_newer_one_has_taken_over(self) -> None:
+        here, there = self.process(), self.process()
+        here.ended("t", "1")
+        cursor = here.open_cursor("t", None, None)
+        run = here.opened("t")
+        one = frame(run.key, 0)
+        here.append(run.key, 0, one)
+        follower = there.open_cursor("t", None, None)
+        while (
+            not there.read(follower, 1 << 16).ended
+            and (behind := there.read(follower, 1 << 16).cursor) != follower
+        ):
+            follower = behind
+        told = threading.Event()
+        there.watch(follower, told.set)
+        names = Names(self.prefix)
+        with self.server.client() as client:
+            client.hset(names.thread("t"), "version", VERSION + 1)
+            size = client.strlen(f"{names.thread('t')}:l:{run.key.seq}")
+            for call in (
+                lambda: here.append(run.key, len(one), frame(run.key, 1)),
+                lambda: here.close_run(run.key, len(one), b"", result_of(run.key, "2")),
+                lambda: here.renew(run.key),
+                lambda: here.opened("t", "next"),
+                lambda: here.request_stop("t", None, None),
+                lambda: here.open_cursor("t", None, None),
+                lambda: here.read(cursor, 1 << 16),
+                lambda: here.history("t", "frames"),
+                lambda: here.history("t", "messages"),
+                lambda: here.listed(ThreadQuery()),
+                lambda: here.update_thread("t", {"name": "mine"}),
+                lambda: here.claim_thread("t", "ann"),
+                lambda: here.delete_thread("t"),
+            ):
+                with pytest.raises(StoreError, match=f"version {VERSION + 1}.*install the newer"):
+                    call()
+            # Whoever follows the run finds out for himself.
+            assert told.wait(SECONDS)
+            with pytest.raises(StoreError, match="install the newer"):
+                there.read(follower, 1 << 16)
+            assert client.strlen(f"{names.thread('t')}:l:{run.key.seq}") == size
+        # Its other threads are its own as before.
+        here.ended("other", "1")
+        assert here.history("other", "messages") == b"[]"
+
+    def test_a_store_is_not_made_by_a_replica(self, tmp_path: Path) -> None:
+        replica = RedisServer(tmp_path)
+        try:
+            with replica.client() as client:
+                client.replicaof("127.0.0.1", str(self.server.port))
+            wait_until(lambda: replica_is_up(replica))
+            store = self.make(url=replica.url)
+            with pytest.raises(StoreUnavailable, match="read only"):
+                store.open().result()
+            store.close()
+        finally:
+            replica.close()
 
     def test_a_password_is_not_told(self) -> None:
         store = RedisStore("redis://:secret@127.0.0.1:1/0")

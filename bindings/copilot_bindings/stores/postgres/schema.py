@@ -28,6 +28,7 @@ from typing import Any
 
 import psycopg
 
+from ..errors import newer
 from ..texts import PIECE_BYTES, VOLUME_BYTES, VOLUME_RUNS
 from .functions import FUNCTIONS, LONGEST_PAYLOAD
 from .names import FIRST_VOLUME, PARTS_AT_ONCE
@@ -154,10 +155,7 @@ def migrate(db: psycopg.Connection[Any], schema: str) -> None:
         row = cursor.fetchone()
         version = row[0] if row else 0
         if version > len(MIGRATIONS):
-            raise NewerSchemaError(
-                f"its schema has version {version}, and this release knows {len(MIGRATIONS)}: "
-                "install the newer release that has written it"
-            )
+            raise NewerSchemaError(newer("its schema has", version, len(MIGRATIONS)))
         if version == len(MIGRATIONS):
             return
         for statements in (*MIGRATIONS[version:], FUNCTIONS, BINDING, READING):

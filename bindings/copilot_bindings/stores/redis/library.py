@@ -6,7 +6,8 @@ other keys of it:
 
 =========== =======================================================================================
 ``T``       hash of the thread: ``id owner agent created updated name archived runs last messages
-            state waits``, ``busy`` while a run of it is open, ``bound``: the last run in a volume
+            state waits version``, ``busy`` while a run of it is open, ``bound``: the last run in a
+            volume
 ``T:runs``  sorted set of the numbers of its runs, open ones and history
 ``T:open``  sorted set of those that are open
 ``T:ids``   hash: how many runs of the history have a message of that id
@@ -28,6 +29,10 @@ followed by loose runs are the history.
 What goes, goes by an expiry that Redis keeps itself: raw frames that need not be resumable any
 more, and runs of threads that were deleted under their readers.
 
+The keys of a store have a version (:data:`VERSION`), and those of each thread have their own, which
+is that of the process that has opened or ended a run of it last. A script refuses a thread of a
+newer version before it has read or changed anything else.
+
 Messages are published on ``T:n:N`` to those who follow a run: ``a<at>:<bytes>`` for what was
 appended, ``s<size>`` if that is too long to be sent twice, ``e<size>`` at its end, ``g`` if it is
 gone; and on the channel of an owner's process, ``T N`` and the signal. Both may be lost.
@@ -45,9 +50,26 @@ FIRST_VOLUME = 4 * 10**15
 """Above it are the numbers of volumes: it and the time of their binding. Those of runs, which are
 times in microseconds, stay below it till the year 2096, and all are exact as scores (2^53).
 """
+VERSION = 2
+"""Of the keys. Those of version 1 were written without one, and have no volumes; they need not be
+changed. A version that has to change those of a thread does so where the thread is given it.
+"""
+NEWER = "NEWER"
+"""Begins the error of a script that meets a newer version, which follows."""
+
+TAKE_VERSION = """
+local version = tonumber(redis.call('GET', KEYS[1]) or '0')
+if version < VERSION then redis.call('SET', KEYS[1], VERSION) end
+return version
+""".replace("VERSION", str(VERSION))
+"""The version of a store's keys, which is this one from now on unless it is newer. Its key is not
+one of a thread, so that the scripts of threads do not look at it.
+"""
 
 _LIBRARY = """
 local T = KEYS[1]
+local version, this_version = redis.call('HGET', T, 'version'), VERSION
+if version and tonumber(version) > this_version then return {err = 'NEWER ' .. version} end
 local function now()
   local t = redis.call('TIME')
   return t[1] * 1000 + math.floor(t[2] / 1000)
@@ -212,7 +234,7 @@ local function finish(n, has_result, resume, resumable, most)
     local runs = tonumber(t[1] or '0')
     if runs == 0 then redis.call('HSET', T, 'created', r[5]) end
     if runs == 0 or tonumber(r[5]) > tonumber(t[2]) then redis.call('HSET', T, 'updated', r[5]) end
-    redis.call('HSET', T, 'runs', runs + 1)
+    redis.call('HSET', T, 'runs', runs + 1, 'version', this_version)
     local open, opens = {}, 0
     for _, m in ipairs(redis.call('ZRANGE', T .. ':open', 0, -1)) do
       open[m] = true
@@ -281,6 +303,8 @@ local function is_anothers(owner)
 end
 """
 for _name, _value in (
+    ("VERSION", VERSION),
+    ("NEWER", NEWER),
     ("LONGEST_MESSAGE", LONGEST_MESSAGE),
     ("FIRST_VOLUME", FIRST_VOLUME),
     ("VOLUME_RUNS", VOLUME_RUNS),

@@ -21,13 +21,24 @@ from redis.retry import Retry
 
 from sansio_copilot import StoreAnswerLost, StoreUnavailable
 
-from ..errors import StoreError
+from ..errors import StoreError, newer
 from ..pipeline import Command
-from .library import Script
+from .library import NEWER, TAKE_VERSION, VERSION, Script
 
 _CONNECT_SECONDS = 3.0
 _REPLY_SECONDS = 8.0
-_PASSING = ("OOM", "MISCONF", "MASTERDOWN", "NOREPLICAS", "TRYAGAIN", "LOADING", "UNBLOCKED")
+_DEMOTED = "READONLY"
+"""Begins the reply of a server that takes no writes any more, and is in that of a script there."""
+_PASSING = (
+    _DEMOTED,
+    "OOM",
+    "MISCONF",
+    "MASTERDOWN",
+    "NOREPLICAS",
+    "TRYAGAIN",
+    "LOADING",
+    "UNBLOCKED",
+)
 """What is in replies that say what passes: no memory, no disk, no replica, a failover."""
 
 
@@ -60,6 +71,9 @@ def translated(name: str, error: RedisError, *, was_sent: bool = False) -> Excep
             "it is one of several servers of a Redis Cluster, and a store needs a server that has "
             "all keys: one without a cluster, or a cluster of one shard",
         )
+    if isinstance(error, ResponseError) and text.startswith(NEWER):
+        found = int(text.split()[1])
+        return StoreError(name, newer("what the thread has is of", found, VERSION))
     passing = (redis.ConnectionError, redis.TimeoutError, BusyLoadingError, ReadOnlyError)
     if isinstance(error, (*passing, ClusterDownError)) or (
         isinstance(error, ResponseError) and any(word in text for word in _PASSING)
@@ -73,22 +87,29 @@ class Link:
     """Sends commands, and knows which scripts the server has.
 
     :param name: what errors call the store.
+    :param version: the key of the version of the store's keys.
     """
 
-    def __init__(self, client: redis.Redis, name: str) -> None:
+    def __init__(self, client: redis.Redis, name: str, version: str) -> None:
         self._client = client
         self._name = name
+        self._version = version
+        self._is_of_version = False
         self._hashes: dict[Script, str] = {}
 
     def send(self, commands: list[Command]) -> list[Any]:
         """The replies to ``commands``, of which one may be an exception.
 
         :raises StoreUnavailable: if none came, for now.
-        :raises StoreError: if none came for another reason.
+        :raises StoreError: if none came for another reason, or a newer release has the keys.
         """
         try:
             self._connect()
+            if not self._is_of_version:
+                self._take_version()
         except RedisError as error:
+            # Another connection may lead to another server.
+            self._client.connection_pool.disconnect()
             raise translated(self._name, error) from error
         try:
             replies = self._execute(commands)
@@ -102,7 +123,8 @@ class Link:
                     replies[at] = reply
         except RedisError as error:
             raise translated(self._name, error, was_sent=True) from error
-        if any(isinstance(one, ReadOnlyError) for one in replies):
+        errors = [one for one in replies if isinstance(one, RedisError)]
+        if any(isinstance(one, ReadOnlyError) or _DEMOTED in str(one) for one in errors):
             # A server that takes no writes any more has a successor, to which another connection
             # may lead.
             self._client.connection_pool.disconnect()
@@ -118,6 +140,14 @@ class Link:
         """Make the connection that is used next, unless it is there and alive."""
         pool = self._client.connection_pool
         pool.release(pool.get_connection())
+
+    def _take_version(self) -> None:
+        """Find out whose the keys are, before anything else is asked."""
+        client: Any = self._client
+        version = int(client.eval(TAKE_VERSION, 1, self._version))
+        if version > VERSION:
+            raise StoreError(self._name, newer("its keys have", version, VERSION))
+        self._is_of_version = True
 
     def _execute(self, commands: list[Command]) -> list[Any]:
         with self._client.pipeline(transaction=False) as pipeline:

@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import redis
@@ -18,6 +19,7 @@ from redis.client import PubSub
 
 from sansio_copilot.stores.protocol import Signal
 
+from ..errors import StoreError
 from ..owners import OwnedRuns
 from ..pipeline import Pipeline, Steps
 from ..tails import Tails
@@ -175,7 +177,13 @@ class Listener:
 
     def _look(self, run: Run, size: int) -> None:
         """Read what a run has behind ``size``."""
-        self._pipeline.submit(self._looking(run, size))
+
+        def looked(done: Future[None]) -> None:
+            if isinstance(done.exception(), StoreError):
+                # Readers ask for themselves, and are told what is wrong.
+                self._tails.forget(run)
+
+        self._pipeline.submit(self._looking(run, size)).add_done_callback(looked)
 
     def _looking(self, run: Run, size: int) -> Steps[None]:
         thread, number = run

@@ -53,6 +53,11 @@ class Names:
         return f"{self.prefix}:threads"
 
     @property
+    def version(self) -> str:
+        """The version of all keys."""
+        return f"{self.prefix}:version"
+
+    @property
     def live(self) -> str:
         """The sorted set of runs that may be open, by the time when it is to be looked at them."""
         return f"{self.prefix}:live"

@@ -194,9 +194,9 @@ def _read_raw(
 
 def text(names: Names, thread_id: str, field: str, owner: str | None) -> Steps[bytes | None]:
     """The messages or the state of a thread; None if there are none."""
-    key = names.thread(thread_id)
-    ((found, value),) = yield [("HMGET", key, "owner", field)]
-    return value if found == owner_to_bytes(owner) else None
+    thread = names.thread(thread_id)
+    (value,) = yield [(scripts.TEXT, thread, names.processes, owner_to_bytes(owner), field)]
+    return None if value is None else bytes(value)
 
 
 def owner_of(names: Names, thread_id: str) -> Steps[ThreadOwner | None]:

@@ -50,7 +50,7 @@ for i, n in ipairs(open) do
   end
 end
 local n = next_number()
-redis.call('HSET', T, 'id', id, 'owner', owner, 'busy', '1')
+redis.call('HSET', T, 'id', id, 'owner', owner, 'busy', '1', 'version', this_version)
 redis.call('HSETNX', T, 'runs', '0')
 redis.call('HSETNX', T, 'archived', '0')
 redis.call('HSET', rk(n), 'run', run, 'agent', agent, 'state', '0', 'proc', proc,
@@ -181,6 +181,13 @@ for i = 1, 10 do
   texts[i] = found[i] or ''
 end
 return table.concat(lengths, ',') .. ' ' .. table.concat(texts)
+""",
+)
+
+TEXT: Final = script(
+    "read_text",
+    """
+return not is_anothers(ARGV[2]) and redis.call('HGET', T, ARGV[3])
 """,
 )
 

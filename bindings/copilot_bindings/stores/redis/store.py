@@ -72,7 +72,7 @@ class _Engine:
             store.on_concurrent_run == "supersede",
             int(store.lease * 1000),
         )
-        link = Link(connect(store.url), store.shown)
+        link = Link(connect(store.url), store.shown, self.place.version)
         self.pipeline = Pipeline("copilot-redis", link.send, link.close)
         self._tidying = Tidying(self.tidy)
         self._evictions = evictions
@@ -155,10 +155,11 @@ class RedisStore(RemoteStore[_Engine]):
     # Its life
 
     def open(self) -> Future[None]:
-        """Connect.
+        """Connect, and bring the keys to the version of this release.
 
         :raises StoreUnavailable: if there is no connection to be had for now.
-        :raises StoreError: if it is one of several servers of a cluster.
+        :raises StoreError: if a newer release has written them, or the server is one of several of
+            a cluster.
         """
         engine = self._engine()
 

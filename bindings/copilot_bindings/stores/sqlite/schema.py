@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from ..errors import StoreError
+from ..errors import StoreError, newer
 from .errors import named
 
 APPLICATION_ID = 0x61677569
@@ -137,11 +137,7 @@ def migrate(db: sqlite3.Connection, path: str) -> None:
         if application != APPLICATION_ID and tables:
             raise StoreError(named(path), "it is a database of something else")
         if version > len(MIGRATIONS):
-            raise StoreError(
-                named(path),
-                f"its schema has version {version}, and this release knows {len(MIGRATIONS)}: "
-                "install the newer release that has written it",
-            )
+            raise StoreError(named(path), newer("its schema has", version, len(MIGRATIONS)))
         for migration in MIGRATIONS[version:]:
             for statement in migration:
                 db.execute(statement)
