@@ -297,6 +297,45 @@ local function is_lost(n)
   local r = redis.call('HMGET', rk(n), 'proc', 'lease')
   return r[1] == '' or tonumber(r[2]) < now()
 end
+-- Runs whose compacted frames follow each other, from an offset in the first of them, in pages.
+-- For each page it returns how many runs are read whole by its end, the offset in the next one,
+-- and what was read; nothing if the first is gone.
+local function read_pages(runs, offset, size, most)
+  local room, read, chunks, pages = size, 0, {}, {}
+  local function turn_page()
+    pages[#pages + 1] = read
+    pages[#pages + 1] = offset
+    pages[#pages + 1] = table.concat(chunks)
+    room, chunks = size, {}
+    most = most - 1
+  end
+  -- A run may have been bound after the reader had asked where it is.
+  local function bound(n)
+    local r = redis.call('HMGET', rk(n), 'vol', 'at', 'upto')
+    if r[1] and redis.call('EXISTS', hk(r[1])) == 1 then
+      return hk(r[1]), tonumber(r[2]), tonumber(r[3])
+    end
+  end
+  for _, n in ipairs(runs) do
+    local key, at, upto = hk(n), 0, redis.call('STRLEN', hk(n))
+    if upto == 0 and redis.call('EXISTS', key) == 0 then key, at, upto = bound(n) end
+    if not key then
+      if read == 0 and #chunks == 0 and #pages == 0 then return end
+      break
+    end
+    while at + offset < upto and most > 0 do
+      local begin = at + offset
+      local data = redis.call('GETRANGE', key, begin, math.min(begin + room, upto) - 1)
+      chunks[#chunks + 1] = data
+      room, offset = room - #data, offset + #data
+      if room == 0 then turn_page() end
+    end
+    if most == 0 then break end
+    read, offset = read + 1, 0
+  end
+  if most > 0 and (#chunks > 0 or #pages == 0) then turn_page() end
+  return pages
+end
 local function is_anothers(owner)
   local t = redis.call('HMGET', T, 'id', 'owner')
   return not t[1] or t[2] ~= owner

@@ -59,6 +59,10 @@ def connect(url: str, *, reconnects: bool = False) -> redis.Redis:
     )
 
 
+def _is_demoted(error: RedisError) -> bool:
+    return isinstance(error, ReadOnlyError) or _DEMOTED in str(error)
+
+
 def translated(name: str, error: RedisError, *, was_sent: bool = False) -> Exception:
     """The error of a store for one of its server or connection.
 
@@ -103,31 +107,30 @@ class Link:
         :raises StoreUnavailable: if none came, for now.
         :raises StoreError: if none came for another reason, or a newer release has the keys.
         """
+        pool = self._client.connection_pool
         try:
-            self._connect()
-            if not self._is_of_version:
-                self._take_version()
+            # It is made anew unless it is there and alive, so that nothing is sent to a dead one.
+            connection: Any = pool.get_connection()
         except RedisError as error:
-            # Another connection may lead to another server.
-            self._client.connection_pool.disconnect()
             raise translated(self._name, error) from error
+        was_sent = False
         try:
-            replies = self._execute(commands)
-            missing = [at for at, one in enumerate(replies) if isinstance(one, NoScriptError)]
-            if missing:
-                # The server is a new one, or was told to forget its scripts.
-                scripts = {commands[at][0] for at in missing}
-                self._execute([("SCRIPT LOAD", script.text) for script in scripts])
-                again = self._execute([commands[at] for at in missing])
-                for at, reply in zip(missing, again, strict=True):
-                    replies[at] = reply
-        except RedisError as error:
-            raise translated(self._name, error, was_sent=True) from error
-        errors = [one for one in replies if isinstance(one, RedisError)]
-        if any(isinstance(one, ReadOnlyError) or _DEMOTED in str(one) for one in errors):
+            if not self._is_of_version:
+                self._take_version(connection)
+            was_sent = True
+            replies = self._answers(connection, commands)
+        except BaseException as error:
+            # What was not read of it would be taken for the reply to what is sent next.
+            connection.disconnect()
+            if isinstance(error, RedisError):
+                raise translated(self._name, error, was_sent=was_sent) from error
+            raise
+        finally:
+            pool.release(connection)
+        if any(isinstance(one, RedisError) and _is_demoted(one) for one in replies):
             # A server that takes no writes any more has a successor, to which another connection
             # may lead.
-            self._client.connection_pool.disconnect()
+            pool.disconnect()
         return [
             translated(self._name, one) if isinstance(one, RedisError) else one for one in replies
         ]
@@ -136,30 +139,47 @@ class Link:
         """End the connection."""
         self._client.close()
 
-    def _connect(self) -> None:
-        """Make the connection that is used next, unless it is there and alive."""
-        pool = self._client.connection_pool
-        pool.release(pool.get_connection())
-
-    def _take_version(self) -> None:
+    def _take_version(self, connection: Any) -> None:
         """Find out whose the keys are, before anything else is asked."""
-        client: Any = self._client
-        version = int(client.eval(TAKE_VERSION, 1, self._version))
+        (version,) = self._execute(connection, [("EVAL", TAKE_VERSION, 1, self._version)])
+        if isinstance(version, RedisError):
+            raise version
         if version > VERSION:
             raise StoreError(self._name, newer("its keys have", version, VERSION))
         self._is_of_version = True
 
-    def _execute(self, commands: list[Command]) -> list[Any]:
-        with self._client.pipeline(transaction=False) as pipeline:
-            # The client is typed for each command, and not for those that a store makes up.
-            send: Any = pipeline.execute_command
-            for command in commands:
-                if isinstance(command[0], Script):
-                    send("EVALSHA", self._hash(command[0]), 1, *command[1:])
-                else:
-                    send(*command)
-            replies: list[Any] = pipeline.execute(raise_on_error=False)
+    def _answers(self, connection: Any, commands: list[Command]) -> list[Any]:
+        """The replies to commands, of which the scripts are loaded that the server has not."""
+        replies = self._execute(connection, commands)
+        missing = [at for at, one in enumerate(replies) if isinstance(one, NoScriptError)]
+        if missing:
+            # The server is a new one, or was told to forget its scripts.
+            scripts = {commands[at][0] for at in missing}
+            self._execute(connection, [("SCRIPT LOAD", script.text) for script in scripts])
+            again = self._execute(connection, [commands[at] for at in missing])
+            for at, reply in zip(missing, again, strict=True):
+                replies[at] = reply
         return replies
+
+    def _execute(self, connection: Any, commands: list[Command]) -> list[Any]:
+        """The same of commands as they are, without what a pipeline of the client does for each."""
+        wanted = [self._as_sent(command) for command in commands]
+        connection.send_packed_command(connection.pack_commands(wanted))
+        return [self._reply(connection, command[0]) for command in commands]
+
+    def _as_sent(self, command: Command) -> Command:
+        name = command[0]
+        if isinstance(name, Script):
+            return "EVALSHA", self._hash(name), 1, *command[1:]
+        return command
+
+    def _reply(self, connection: Any, name: str | Script) -> Any:
+        try:
+            reply = connection.read_response()
+        except ResponseError as error:
+            return error
+        callbacks = self._client.response_callbacks
+        return callbacks[name](reply) if isinstance(name, str) and name in callbacks else reply
 
     def _hash(self, script: Script) -> str:
         found = self._hashes.get(script)

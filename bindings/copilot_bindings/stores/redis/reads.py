@@ -43,16 +43,30 @@ def open_cursor(
     names: Names, thread_id: str, after: str | None, owner: str | None, room: int
 ) -> Steps[tuple[Cursor, Batch | None]]:
     """See :meth:`.ThreadStore.open_cursor` and :meth:`.Reads.open_cursor`."""
-    thread = names.thread(thread_id)
-    (runs,) = yield [(scripts.OPEN_CURSOR, thread, names.processes, owner_to_bytes(owner), "1")]
-    whole = Cursor(thread, tuple(map(int, runs.split())))
     event_id = None if after is None else EventId.parse(after)
+    whole, found = yield from _opened(names, thread_id, owner, "1", 0 if event_id else room)
     if after is None or event_id is None:
-        return whole, None
+        pages = _paged_runs(whole, found) if found else None
+        return whole, pages[0] if pages else None
     number = event_id.token.partition(".")[0]
     if not number.isascii() or not number.isdecimal() or len(number) > 18:
         return whole, None
     return (yield from _behind(names, whole, int(number), event_id, after)) or whole, None
+
+
+def _opened(
+    names: Names, thread_id: str, owner: str | None, live: str, room: int
+) -> Steps[tuple[Cursor, list[Any]]]:
+    """Where a reader of a thread begins, and its first page, if it is one that can be read now.
+
+    :param live: "1" if open runs are read as well.
+    :param room: bytes of the page; 0 for none.
+    """
+    thread, whose = names.thread(thread_id), owner_to_bytes(owner)
+    ((runs, *found),) = yield [
+        (scripts.OPEN_CURSOR, thread, names.processes, whose, live, room),
+    ]
+    return Cursor(thread, tuple(map(int, runs.split()))), found
 
 
 def _behind(
@@ -83,9 +97,8 @@ def _behind(
 
 def history_cursor(names: Names, thread_id: str, owner: str | None) -> Steps[Cursor]:
     """Where the compacted frames of a thread's ended runs begin."""
-    thread = names.thread(thread_id)
-    (runs,) = yield [(scripts.OPEN_CURSOR, thread, names.processes, owner_to_bytes(owner), "0")]
-    return Cursor(thread, tuple(map(int, runs.split())))
+    cursor, _ = yield from _opened(names, thread_id, owner, "0", 0)
+    return cursor
 
 
 def read(names: Names, cursor: Cursor, max_bytes: int, pages: int = 1) -> Steps[Found]:

@@ -136,19 +136,23 @@ return claim(n, handed)
 )
 
 # The volumes and loose runs of a thread in one text, because a client takes its time for each part
-# of an answer.
+# of an answer. Behind it is the first page of a thread that has neither open runs nor volumes,
+# which a script would copy thrice.
 OPEN_CURSOR: Final = script(
     "open_cursor",
     """
-if is_anothers(ARGV[2]) then return '' end
-local open, runs = {}, redis.call('ZRANGE', T .. ':vols', 0, -1)
+if is_anothers(ARGV[2]) then return {''} end
+local open, runs, room = {}, redis.call('ZRANGE', T .. ':vols', 0, -1), tonumber(ARGV[4])
 for _, n in ipairs(redis.call('ZRANGE', T .. ':open', 0, -1)) do open[n] = true end
 local bound = redis.call('HGET', T, 'bound') or '0'
 for _, n in ipairs(redis.call('ZRANGEBYSCORE', T .. ':runs', '(' .. bound, '+inf')) do
   if not open[n] then runs[#runs + 1] = n
   elseif ARGV[3] == '1' then runs[#runs + 1] = '-' .. n end
 end
-return table.concat(runs, ' ')
+local parts = table.concat(runs, ' ')
+if room == 0 or #runs == 0 or bound ~= '0' or next(open) then return {parts} end
+local read, offset, data = unpack(read_pages(runs, 0, room, 1))
+return {parts, read, offset, data}
 """,
 )
 
@@ -212,47 +216,13 @@ return total
 """,
 )
 
-# Runs whose compacted frames follow each other, from an offset in the first of them, in pages. For
-# each page it returns how many runs are read whole by its end, the offset in the next one, and what
-# was read.
+# Pages of runs, from an offset in the first of them.
 READ_HISTORY: Final = script(
     "read_history",
     """
-local offset, size, most = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[5])
-local room, read, chunks, pages = size, 0, {}, {}
-local function turn_page()
-  pages[#pages + 1] = read
-  pages[#pages + 1] = offset
-  pages[#pages + 1] = table.concat(chunks)
-  room, chunks = size, {}
-  most = most - 1
-end
--- A run may have been bound after the reader had asked where it is.
-local function bound(n)
-  local r = redis.call('HMGET', rk(n), 'vol', 'at', 'upto')
-  if r[1] and redis.call('EXISTS', hk(r[1])) == 1 then
-    return hk(r[1]), tonumber(r[2]), tonumber(r[3])
-  end
-end
-for n in string.gmatch(ARGV[4], '%d+') do
-  local key, at, upto = hk(n), 0, redis.call('STRLEN', hk(n))
-  if upto == 0 and redis.call('EXISTS', key) == 0 then key, at, upto = bound(n) end
-  if not key then
-    if read == 0 and #chunks == 0 and #pages == 0 then return {'gone'} end
-    break
-  end
-  while at + offset < upto and most > 0 do
-    local begin = at + offset
-    local data = redis.call('GETRANGE', key, begin, math.min(begin + room, upto) - 1)
-    chunks[#chunks + 1] = data
-    room, offset = room - #data, offset + #data
-    if room == 0 then turn_page() end
-  end
-  if most == 0 then break end
-  read, offset = read + 1, 0
-end
-if most > 0 and (#chunks > 0 or #pages == 0) then turn_page() end
-return pages
+local runs = {}
+for n in string.gmatch(ARGV[4], '%d+') do runs[#runs + 1] = n end
+return read_pages(runs, tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[5])) or {'gone'}
 """,
 )
 
