@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.steps import steps
 
+from sansio_copilot import json_codec
 from sansio_copilot.json_codec import decode, encode, to_builtins
 
 # Text as JavaScript has it: any code point, lone surrogates too, but no pair of them, which is
@@ -239,6 +240,39 @@ class TestDecode:
         assert decode(b"[" * 200 + b"]" * 200) == nested(199, [])
         with pytest.raises(ValueError, match="nested too deeply"):
             decode(prefix + b"[" * 100_000 + b"]" * 100_000)
+
+    @pytest.mark.parametrize(
+        ("end", "value", "most"),
+        [
+            (rb"\ud800", "\ud800", 1),
+            (rb"\udfff\ud800", "\udfff\ud800", 1),
+            (rb"\ud83d\ude00\udE00", "\U0001f600\ude00", 1),
+            (rb"\\\uDbfF", "\\\udbff", 1),
+            (rb"\\ud800\ud83d\ude00", "\\ud800\U0001f600", 1),
+            (rb"\\ud83d\ude00", "\\ud83d\ude00", 1),
+            (rb"\ud83d\ude00", "\U0001f600", 1),
+            (rb"\ud83d\ude00" * 2000 + rb"\ud800", "\U0001f600" * 2000 + "\ud800", 2),
+            (b"\xff", "\ufffd", 2),
+        ],
+        ids=str,
+    )
+    def test_how_often_a_text_is_read(
+        self, end: bytes, value: str, most: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        read: list[int] = []
+
+        def counted(read_text: Any) -> Any:
+            def reads(text: Any, **options: Any) -> Any:
+                read.append(len(text))
+                return read_text(text, **options)
+
+            return reads
+
+        monkeypatch.setattr(json_codec, "_decode", counted(msgspec.json.Decoder().decode))
+        monkeypatch.setattr(json, "loads", counted(json.loads))
+        data = b'{"a":[%b{}],"z":"%b"}' % (b"1," * 100_000, end)
+        assert decode(data)["z"] == value
+        assert sum(read) <= most * len(data) + 10
 
     @given(st.binary())
     def test_any_bytes_are_a_value_or_a_value_error(self, data: bytes) -> None:
