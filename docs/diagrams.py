@@ -11,9 +11,9 @@ from pathlib import Path
 from types import NoneType
 
 from copilot_bindings.asyncio.waits import ENDS, Happening
-from copilot_bindings.serving.home_states import TRANSITIONS as HOME_TRANSITIONS
-from copilot_bindings.serving.home_states import HomeState
 from copilot_bindings.serving.responder_states import INTERRUPTIONS
+from copilot_bindings.serving.run_home_states import TRANSITIONS as HOME_TRANSITIONS
+from copilot_bindings.serving.run_home_states import HomeState
 from sansio_copilot.exchange import ExchangeState
 from sansio_copilot.exchange.machine import TRANSITIONS
 from sansio_copilot.runs.states import CALLS, RunState

@@ -16,7 +16,7 @@ from .http.forwarding import ForwardHeaders
 from .limits import Limits
 from .metrics import Metrics
 from .runs.audience import Audiences
-from .runs.lost import LostRuns
+from .runs.lost_reports import LostRuns
 from .runs.parts import Title
 from .runs.quotas import Quotas
 from .stores.debug_feed import DebugFeeds

@@ -24,7 +24,7 @@ from .http.paths import normalize_base_path, normalize_path
 from .limits import Limits, check_positive
 from .metrics import Metrics, counted
 from .runs.audience import Audiences
-from .runs.lost import LostRuns
+from .runs.lost_reports import LostRuns
 from .runs.orphans import sweep
 from .runs.parts import Title
 from .runs.quotas import Quotas

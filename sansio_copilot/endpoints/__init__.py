@@ -8,8 +8,8 @@ from typing import TypeAlias
 from ..endpoints import (
     connect,
     debug_events,
+    hosted_platform,
     info,
-    platform,
     run,
     stop,
     suggest,
@@ -46,11 +46,11 @@ DISPATCH: dict[str, Endpoint] = {
     "threads/clear": threads.clear,
     "threads/update": threads.update,
     "threads/archive": threads.archive,
-    "threads/subscribe": platform.thread_operation,
-    "annotate": platform.annotate,
+    "threads/subscribe": hosted_platform.thread_operation,
+    "annotate": hosted_platform.annotate,
     "cpk-debug-events": debug_events.debug_events,
-    "inspector/metadata": platform.inspector_metadata,
-    "inspector/learning": platform.inspector_learning,
+    "inspector/metadata": hosted_platform.inspector_metadata,
+    "inspector/learning": hosted_platform.inspector_learning,
 }
 """The endpoint of each route.
 

@@ -14,7 +14,7 @@ from .. import json_codec
 from ..events import EventError, normalize_input
 from ..events.patch import MAX_DEPTH
 from ..http.refusals import Refusal, invalid_body
-from .shape import RUN_INPUT, TooDeep, Walk, json_type
+from .input_shape import RUN_INPUT, TooDeep, Walk, json_type
 from .turn import Turn
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ..stores.memory import MemoryStore
 from ..stores.protocol import RunOpened
-from .new_run import new_recorder, run_reply, run_request
 from .run_input import read_input
+from .run_opening import new_recorder, run_reply, run_request
 from .turn import EndpointSteps, Turn
 
 

@@ -19,7 +19,7 @@ from ..sse import frame_data
 from ..stores import calls
 from ..stores.calls import perform
 from ..stores.protocol import Batch, Kind, LogGone, ThreadQuery, ThreadRecord, UnknownCursor
-from . import platform
+from . import hosted_platform
 from .turn import EndpointSteps, Reply, Turn
 
 # How many threads are listed at most in one answer; whoever wants more pages.
@@ -87,7 +87,7 @@ def clear(turn: Turn) -> EndpointSteps:
 def update(turn: Turn) -> EndpointSteps:
     """PATCH and DELETE /threads/:threadId, if the runtime allows it; else the reference's 422."""
     if not turn.runtime.thread_mutations:
-        return (yield from platform.thread_operation(turn))
+        return (yield from hosted_platform.thread_operation(turn))
     if turn.request.method == "DELETE":
         thread_id = _thread_id(turn)
         owner = yield from turn.owner("delete", thread_id)
@@ -101,7 +101,7 @@ def update(turn: Turn) -> EndpointSteps:
 def archive(turn: Turn) -> EndpointSteps:
     """POST /threads/:threadId/archive, if the runtime allows it; else the reference's 422."""
     if not turn.runtime.thread_mutations:
-        return (yield from platform.thread_operation(turn))
+        return (yield from hosted_platform.thread_operation(turn))
     yield from _update(turn, "archive", {"archived": True})
     return Reply(Response.json({"threadId": turn.route.thread_id, "archived": True}))
 

@@ -23,10 +23,10 @@ Source: https://docs.ag-ui.com/concepts/events, and the TypeScript implementatio
 ``@ag-ui/client`` 0.0.59, whose behaviour is the reference.
 """
 
-from .chunks import ChunkExpander, expand_chunks
+from .chunk_events import ChunkExpander, expand_chunks
 from .compact import Compactor, compact_events
 from .finalize import Finalizer, finalize_events
-from .messages import MessageFolder, fold_messages
+from .message_folder import MessageFolder, fold_messages
 from .normalize import KNOWN_TYPES, normalize_event, normalize_input
 from .state import StateFolder, fold_state
 from .thinking import ThinkingUpgrader

@@ -14,8 +14,8 @@ from heapq import heappop, heappush
 from typing import Any, Final
 
 from . import types as t
+from .json_values import merge_metadata
 from .types import Event
-from .values import merge_metadata
 
 Metadata = dict[str, Any]
 

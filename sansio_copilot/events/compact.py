@@ -25,12 +25,12 @@ from msgspec import Struct
 
 from . import types as t
 from .arrange import STREAMED, arrange
-from .conversation import Message
-from .messages import MessageFolder
+from .json_values import measure
+from .message_folder import MessageFolder
+from .message_list import Message
 from .patch import PatchBudget, PatchRefused
 from .state import StateFolder
 from .types import Event, EventError
-from .values import measure
 from .verify import verify_events
 
 # Snapshots of the state may take this many bytes of JSON more than the events that they stand for;

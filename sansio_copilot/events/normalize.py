@@ -28,9 +28,9 @@ import re
 from typing import Any, Final
 
 from .converters import ABSENT, AS_THEY_ARE, ATOMS, NAMED, Converter, Misfit, choice, unlike
+from .json_values import copy_json
 from .schema import Atom, Choice, ListOf, Record, Tagged, TextOrList, Type, read_by_both
 from .types import Event, EventError
-from .values import copy_json
 
 _UPPER: Final = re.compile(r"(?<!^)([A-Z])")
 

@@ -18,8 +18,8 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from .json_values import copy_json, measure
 from .types import EventError
-from .values import copy_json, measure
 
 MAX_DEPTH: Final = 200
 """Levels of objects and arrays in which a request's body may be nested.

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from . import types as t
+from .json_values import copy_json
 from .patch import PatchBudget, PatchRefused, apply_patch
 from .types import Event, EventError
-from .values import copy_json
 
 _NOTHING: Final = object()
 

@@ -11,7 +11,7 @@ async is the binding's business alone; the sequence of actions is the same.
 request can be read from top to bottom. There are two, one after the other: :mod:`.pipeline` leads
 from the request to the reply, and :mod:`.stream` sends the response, with the log that the reply
 may refer to. A third one takes the place of either that is given up, and a fourth that of the first
-while a store call is made again (:mod:`.outages`). Each is resumed directly, because whatever stood
+while a store call is made again (:mod:`.retries`). Each is resumed directly, because whatever stood
 between would be passed by every outcome. The *table* (:data:`TRANSITIONS`) says which action may
 follow which. Every action that the steps yield is looked up in it before a binding sees it, so that
 a mistake in the steps is an AssertionError in a test and never a malformed response.

@@ -71,7 +71,7 @@ from ..runs.report import RunStart
 from ..stores.calls import StoreCall
 from ..users import User
 from .actions import Action, ClientGone, ExchangeSteps, ReadBody, StartRun
-from .outages import Patience, ask_again
+from .retries import Patience, ask_again
 from .stream import discard
 
 logger = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ class Pipeline(Struct, eq=False):
     :ivar parsed: the parsed body, until the endpoint is given it.
     :ivar is_asking: whether the endpoint's steps go on, which wait for a store that is unavailable.
     :ivar patience: how long they wait, from the first call on that has failed.
-    :ivar suspended: the steps while such a call is made again (:func:`.outages.ask_again`).
+    :ivar suspended: the steps while such a call is made again (:func:`.retries.ask_again`).
     """
 
     runtime: RuntimeConfig

@@ -9,7 +9,7 @@ before it has taken the bytes that were read last. Five things can happen beside
 - the next part of the log has been evicted or deleted (:class:`~sansio_copilot.stores.LogGone`):
   the response is broken off, so that it does not look complete;
 - the run's owner has died (an orphan): this reader ends the run in its owner's place, and goes on;
-- the store is unavailable: the reader asks again after a while (:mod:`.outages`).
+- the store is unavailable: the reader asks again after a while (:mod:`.retries`).
 
 A stream also begins and ends with a run that may be its own: :func:`discard` undoes the opening of
 one that is not going to start, and :func:`stop_ephemeral` stops one that dies with its client.
@@ -31,7 +31,7 @@ from ..stores import calls
 from ..stores.calls import StoreCall
 from ..stores.protocol import Batch, LogGone
 from .actions import ContentSteps, ExchangeSteps, SendBytes, SendHead, WaitForFrames
-from .outages import Patience
+from .retries import Patience
 
 logger = logging.getLogger(__name__)
 

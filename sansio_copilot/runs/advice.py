@@ -12,9 +12,9 @@ from typing import Any, Final
 from msgspec import Struct
 
 from ..errors import shorten
+from ..events.json_values import measure
 from ..events.normalize import nearest_type
 from ..events.patch import MAX_DEPTH, PatchRefused
-from ..events.values import measure
 
 logger = logging.getLogger(__name__)
 

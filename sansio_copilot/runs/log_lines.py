@@ -2,7 +2,7 @@
 
 They go to whoever has written the agent, or looks after the store. What clients are told is decided
 elsewhere (:mod:`~sansio_copilot.agents.disclosure`). What the lines tell is kept for the report of
-the run too (:mod:`.farewell`).
+the run too (:mod:`.run_end`).
 """
 
 from __future__ import annotations

@@ -47,9 +47,9 @@ from ..stores.calls import Method, StoreCall
 from ..stores.protocol import Signal
 from .actions import PULL, Pause, PullEvent, RunAction, RunOver
 from .backlog import Backlog
-from .farewell import count, farewell
 from .outage import LAST_SECONDS, Outage
 from .parts import RunParts
+from .run_end import count, farewell
 from .states import CALLS, RunState
 
 _HELD_BYTES = 64 * 1024
@@ -277,7 +277,7 @@ class Run(RunParts):
 
     def farewell(self) -> Generator[Call, Any, None]:
         """The steps that follow the end of the run, once its agent has ended, too; see
-        :func:`.farewell.farewell`.
+        :func:`.run_end.farewell`.
 
         Each is a call; send its outcome, or throw what it raised. There are none for a run that is
         not over.

@@ -16,7 +16,7 @@ from ..errors import StoreAnswerLost, StoreUnavailable
 from ..stores import calls
 from ..stores.calls import perform
 from ..stores.protocol import Orphan
-from .lost import DIED, report_of_lost
+from .lost_reports import DIED, report_of_lost
 from .recorder import RunRecorder
 from .report import Outcome
 

@@ -56,7 +56,7 @@ class RunParts:
     :param ephemeral: whether the run belongs to no thread's history.
     :param owner: the id of the user whose thread it is.
     :param place: its place among the runs of the user who has started it, if they are counted.
-    :param on_end: a function that is told of the run's end; see :func:`.farewell.farewell`.
+    :param on_end: a function that is told of the run's end; see :func:`.run_end.farewell`.
     :param title: a function that makes a title for a thread without a name.
     :param metrics: count the run, if there are any.
     """

@@ -42,10 +42,10 @@ from ..events import (
     ThinkingUpgrader,
     Verifier,
     compact,
-    messages,
+    message_folder,
     normalize_event,
 )
-from ..events.chunks import CHUNKS
+from ..events.chunk_events import CHUNKS
 from ..events.finalize import closing_events
 from ..events.patch import DEFAULT_PATCH_BYTES, PatchBudget
 from ..events.thinking import THINKING
@@ -296,7 +296,7 @@ class RunRecorder:
             event = self._completed(event)
         frame = self._frame(json_codec.encode(event))
         # The handlers are looked up here and not by each machine's feed(), because calls cost.
-        if (fold := messages.HANDLERS.get(type_)) is not None:
+        if (fold := message_folder.HANDLERS.get(type_)) is not None:
             fold(self._folder, event)
         if type_ == "RUN_ERROR":
             self._end_messages()

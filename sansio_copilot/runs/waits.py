@@ -25,7 +25,7 @@ from msgspec import Struct
 from .. import json_codec
 from ..errors import shorten
 from ..events import types as t
-from ..events.conversation import calls_of
+from ..events.message_list import calls_of
 from ..events.types import Event
 
 _MOST: Final = 16

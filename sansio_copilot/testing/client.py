@@ -20,7 +20,7 @@ from .. import json_codec, sse
 from ..calls import Call
 from ..errors import BodyTooLarge
 from ..exchange.actions import Action, ReadBody, SendBytes, SendHead, StartRun, WaitForFrames
-from ..exchange.outages import SILENCE
+from ..exchange.retries import SILENCE
 from ..http.messages import HeaderItems, Headers, Request
 from ..runs.machine import Run
 from ..runtime import CopilotRuntime

@@ -216,7 +216,7 @@ HTTP = [
     Mutant(
         "a-body-limit-that-is-not-enforced",
         "a chunked body may be of any length",
-        f"{BINDINGS}/serving/bodies.py",
+        f"{BINDINGS}/serving/request_bodies.py",
         "if size > self.limit:",
         "if False:",
         [
@@ -226,7 +226,7 @@ HTTP = [
     Mutant(
         "an-announced-length-is-believed",
         "a client that announces a gigabyte is asked to send it",
-        f"{BINDINGS}/serving/bodies.py",
+        f"{BINDINGS}/serving/request_bodies.py",
         "if self.size + size > self.limit:",
         "if False:",
         [

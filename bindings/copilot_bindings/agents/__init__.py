@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..extras import missing_extra
+from ..missing_packages import missing_extra
 
 if TYPE_CHECKING:
     from .builtin import BuiltInAgent

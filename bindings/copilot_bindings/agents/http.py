@@ -11,7 +11,7 @@ byte of a response has come, because a run that was begun twice says everything 
 
 Connections are kept for the runs to come. A pool belongs to the event loop that it was made in, so
 that each loop in which the agent runs has its own (:class:`anyio.lowlevel.RunVar`). Without TLS and
-proxies it is one of :mod:`.plain_http`, which costs a fraction of httpx's.
+proxies it is one of :mod:`.http_client`, which costs a fraction of httpx's.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ from sansio_copilot.agents.remote import (
     request,
 )
 
-from .plain_http import PlainHttp
-from .plain_http import Response as PlainResponse
+from .http_client import PlainHttp
+from .http_client import Response as PlainResponse
 
 logger = logging.getLogger(__name__)
 

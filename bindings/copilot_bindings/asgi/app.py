@@ -18,11 +18,11 @@ from typing import Final
 
 from sansio_copilot import CopilotRuntime
 
+from ..serving.async_library import running_loop
 from ..serving.loop_service import LoopService
 from ..serving.os_signals import comes_again
-from ..serving.running import running_loop
 from ..serving.store_life import NotStarted
-from ..serving.workers import warn_of_workers
+from ..serving.workers_warning import warn_of_workers
 from .request import is_behind_cors, is_exposed
 from .responder import ASGIResponder
 from .wire import Receive, Scope, Send

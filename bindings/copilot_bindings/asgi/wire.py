@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
 from ..serving.backend import Backend
-from ..serving.bodies import Body
+from ..serving.request_bodies import Body
 from ..serving.wire import Fields, Gone, Wire
 
 Scope: TypeAlias = MutableMapping[str, Any]

@@ -6,7 +6,7 @@ in tasks that the server owns, so that a run goes on when the client that starte
 
 from __future__ import annotations
 
-from ..extras import missing_extra
+from ..missing_packages import missing_extra
 
 try:
     from .server import Server, serve, start_server

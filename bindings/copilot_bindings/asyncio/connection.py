@@ -42,9 +42,9 @@ from ..http1.connection import HTTPConnection
 from ..http1.wants import GONE, TIMED_OUT, Close, CloseWriting, Receive, Rest, Want
 from ..net.progress import unacknowledged
 from ..serving.asyncio_backend import AsyncioBackend
-from ..serving.pending import Pending
+from ..serving.pending_call import Pending
 from ..serving.service import Service
-from ..serving.watches import begin_watch, end_watch
+from ..serving.store_watches import begin_watch, end_watch
 from .waits import ENDS, Choked, Happening, Waited
 
 _TIMER_SECONDS = 10.0

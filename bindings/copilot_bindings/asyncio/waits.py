@@ -16,7 +16,7 @@ import attrs
 from sansio_copilot.actions import WaitForFrames
 
 from ..http1.wants import GONE, TIMED_OUT, Close, Receive, Rest, Want
-from ..serving.pending import Pending
+from ..serving.pending_call import Pending
 
 
 class Happening(enum.Enum):

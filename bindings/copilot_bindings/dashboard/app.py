@@ -12,7 +12,7 @@ from typing import Final
 from sansio_copilot import CopilotRuntime, Hooks, Reject, Request, Response
 from sansio_copilot.hooks import HookContext
 
-from ..pages import page_headers
+from ..static_pages import page_headers
 from .exposition import NotMetrics
 from .history import History
 from .source import Away, Source

@@ -16,7 +16,7 @@ from sansio_copilot import CopilotRuntime, Hooks, Reject, Response, ThreadStore,
 from sansio_copilot.agents import Agent
 from sansio_copilot.hooks import HookContext
 
-from ..pages import page_headers
+from ..static_pages import page_headers
 from .agent import DemoAgent, RunContext, Sleep, last_user_text
 
 __all__ = ["DemoAgent", "build_runtime", "echo"]

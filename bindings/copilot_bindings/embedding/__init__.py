@@ -6,6 +6,9 @@
 
 The host is the home of runs, and performs whatever an exchange asks for: it calls hooks, agents and
 stores, waits for frames, and ends everything in its order. It runs under asyncio and under trio.
+
+A binding that keeps runs by itself, without this package, is shown by
+``docs/examples/toy_binding.py``.
 """
 
 from __future__ import annotations

@@ -14,10 +14,10 @@ from typing import Any, Protocol
 
 from sansio_copilot import CopilotRuntime, Request
 
-from ..serving.bodies import Body, length_of
+from ..serving.async_library import running_loop
 from ..serving.loop_service import LoopService
+from ..serving.request_bodies import Body, length_of
 from ..serving.responder import Responder
-from ..serving.running import running_loop
 from ..serving.wire import Fields, Gone, Wire
 
 

@@ -35,8 +35,8 @@ from sansio_copilot.actions import (
     WaitForFrames,
 )
 
-from ..serving.bodies import Body
-from ..serving.pending import Pending
+from ..serving.pending_call import Pending
+from ..serving.request_bodies import Body
 from . import messages
 from .messages import H11Response
 from .plain import PlainResponse

@@ -134,8 +134,8 @@ class HTTPConnection(Answering):
         """Take the output, which the binding sends before it does what is wanted.
 
         It is not sent before a :class:`Rest`, after which there may be more of it, and need not be
-        before a :class:`~copilot_bindings.serving.pending.Pending` is waited for. If it cannot be
-        sent, that is the outcome of the want: GONE.
+        before a :class:`~copilot_bindings.serving.pending_call.Pending` is waited for. If it cannot
+        be sent, that is the outcome of the want: GONE.
         """
         if not self._out:
             return b""

@@ -14,7 +14,7 @@ import h11
 from sansio_copilot import RemoteProtocolError, Request, Response
 from sansio_copilot.http import refusals
 
-from ..serving.bodies import number_of
+from ..serving.request_bodies import number_of
 
 PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 

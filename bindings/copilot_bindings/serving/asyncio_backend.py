@@ -8,7 +8,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from .asyncio_tasks import current_task, guarded, install, may_be_dropped
+from .asyncio_stray_tasks import current_task, guarded, install, may_be_dropped
 
 
 class _Scope:

@@ -21,11 +21,11 @@ from sansio_copilot.actions import WaitForFrames
 
 from .asyncio_backend import AsyncioBackend
 from .asyncio_thread import run_to_its_end
-from .bodies import Bodies
 from .calls import Calls
 from .context import CallContext
+from .request_bodies import Bodies
 from .service import SHUTDOWN, Connection, LoopEnded, Service
-from .watches import StoreLock, begin_watch, end_watch
+from .store_watches import StoreLock, begin_watch, end_watch
 
 logger = logging.getLogger(__name__)
 

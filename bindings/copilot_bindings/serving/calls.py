@@ -23,9 +23,9 @@ from sansio_copilot.actions import Call, StoreCall
 from .backend import Backend
 from .context import CallContext
 from .failures import contained, raise_failure
-from .pending import Pending
+from .pending_call import Pending
 from .pool import CallPool
-from .watches import lock_of
+from .store_watches import lock_of
 
 if TYPE_CHECKING:
     from .asyncio_backend import AsyncioBackend

@@ -15,7 +15,7 @@ from sansio_copilot import Run
 from sansio_copilot.actions import Pause, RunOver, StoreCall
 
 from .failures import contained
-from .watches import StoreLock
+from .store_watches import StoreLock
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ import contextvars
 
 from sansio_copilot import CopilotRuntime, Run
 
+from .async_library import running_library
 from .backend import Event
-from .running import running_library
 from .service import Service
 
 

@@ -49,12 +49,12 @@ from sansio_copilot.actions import (
 )
 
 from .backend import Backend, Event, Scope, Task
-from .bodies import Body
 from .context import CallContext
-from .pending import Pending
+from .pending_call import Pending
+from .request_bodies import Body
 from .responder_states import INTERRUPTIONS, ResponderState
 from .service import Service
-from .watches import begin_watch, end_watch, weakly
+from .store_watches import begin_watch, end_watch, weakly
 from .wire import Gone, Wire
 
 _LAST_SECONDS = 2.0

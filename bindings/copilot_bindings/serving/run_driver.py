@@ -11,7 +11,7 @@ run is due for one of two reasons, and they differ in who waits for the store:
 
 The rule that makes it right is: *a run makes one store call at a time.* The run itself sees to it,
 because it remembers what it is told while a call is in progress; the states
-(:data:`~.home_states.TRANSITIONS`) say who waits.
+(:data:`~.run_home_states.TRANSITIONS`) say who waits.
 
 Most stores answer at once, and then nothing is waited for, and no task is made: ``_advance`` makes
 store calls until the run wants an event.
@@ -33,10 +33,10 @@ from .backend import Backend, Event, Task
 from .calls import Calls
 from .context import CallContext
 from .dropped_loop import end_without_loop
-from .home_states import TRANSITIONS, HomeState
-from .pending import Pending
+from .pending_call import Pending
+from .run_home_states import TRANSITIONS, HomeState
 from .steps import perform
-from .watches import locked, weakly
+from .store_watches import locked, weakly
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class RunDriver:
 
     def __init__(self, run: Run, backend: Backend, calls: Calls) -> None:
         self.state = HomeState.PULLING
-        """What is waited for; see :data:`~.home_states.TRANSITIONS`."""
+        """What is waited for; see :data:`~.run_home_states.TRANSITIONS`."""
         self._run = run
         self._backend = backend
         self._calls = calls

@@ -43,7 +43,7 @@ from .backend import Backend, Task
 from .calls import Calls
 from .failures import passing
 from .run_driver import RunDriver
-from .watches import begin_watch, end_watch, weakly
+from .store_watches import begin_watch, end_watch, weakly
 
 if TYPE_CHECKING:
     from .elsewhere import EventsElsewhere

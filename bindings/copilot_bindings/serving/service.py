@@ -50,9 +50,9 @@ from sansio_copilot import CopilotRuntime, Run, RunRefused
 from sansio_copilot.http.addresses import is_elsewhere
 
 from .backend import Backend
-from .bodies import Bodies
 from .calls import Calls
 from .context import CallContext
+from .request_bodies import Bodies
 from .run_home import RunHome
 from .server_life import ServerLife
 from .steps import perform

@@ -10,7 +10,7 @@ from sansio_copilot.actions import Call
 from .backend import Backend
 from .calls import Calls
 from .context import CallContext
-from .pending import Pending
+from .pending_call import Pending
 
 T = TypeVar("T")
 

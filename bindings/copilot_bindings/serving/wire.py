@@ -10,7 +10,7 @@ from __future__ import annotations
 import abc
 from typing import Any, TypeAlias
 
-from .bodies import Body
+from .request_bodies import Body
 
 Fields: TypeAlias = tuple[tuple[str, str], ...]
 

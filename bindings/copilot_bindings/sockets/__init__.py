@@ -6,7 +6,7 @@ event loop in the background, so that a run goes on when the client that started
 
 from __future__ import annotations
 
-from ..extras import missing_extra
+from ..missing_packages import missing_extra
 
 try:
     from .server import Server, open_server, serve, start_server

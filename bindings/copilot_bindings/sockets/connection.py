@@ -18,7 +18,7 @@ from ..http1.connection import HTTPConnection
 from ..http1.wants import GONE, TIMED_OUT, Close, CloseWriting, Receive, Rest, Want
 from ..net.progress import unacknowledged
 from ..serving.background_loop import BackgroundLoop, watching
-from ..serving.pending import Pending
+from ..serving.pending_call import Pending
 from .wake import Wake
 
 Socket: TypeAlias = socket.socket

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..extras import missing_extra
+from ..missing_packages import missing_extra
 from .errors import StoreError
 from .retention import Retention
 from .sqlite import SQLiteStore

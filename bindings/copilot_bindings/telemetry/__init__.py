@@ -9,7 +9,7 @@ message or an error is told, unless that is asked for.
 
 from __future__ import annotations
 
-from ..extras import missing_extra
+from ..missing_packages import missing_extra
 
 try:
     from .hooks import Telemetry

@@ -17,8 +17,8 @@ from sansio_copilot.testing import ClientResponse
 from sansio_copilot.testing.requests import endpoint, json_body
 
 from ..asgi import CopilotASGI
+from ..serving.async_library import running_library
 from ..serving.backend import Backend, Event
-from ..serving.running import running_library
 from .stream import AsyncStream
 
 

@@ -6,7 +6,7 @@ is ended with a well-formed terminal event, which its readers receive, before th
 
 from __future__ import annotations
 
-from ..extras import missing_extra
+from ..missing_packages import missing_extra
 
 try:
     from .server import Server, open_server, serve

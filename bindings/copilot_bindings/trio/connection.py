@@ -15,10 +15,10 @@ from sansio_copilot.actions import WaitForFrames
 
 from ..http1.connection import HTTPConnection
 from ..http1.wants import GONE, TIMED_OUT, Close, CloseWriting, Receive, Rest, Want
-from ..serving.pending import Pending
+from ..serving.pending_call import Pending
 from ..serving.service import Service
+from ..serving.store_watches import begin_watch, end_watch
 from ..serving.trio_backend import TrioBackend
-from ..serving.watches import begin_watch, end_watch
 from .stream import patient, socket_of
 
 _PIECE_BYTES = 64 * 1024

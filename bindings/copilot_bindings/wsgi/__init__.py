@@ -7,7 +7,7 @@ away. Each process has its own loop, which begins when it is first needed.
 
 from __future__ import annotations
 
-from ..extras import missing_extra
+from ..missing_packages import missing_extra
 
 try:
     from .answer import StreamBroken

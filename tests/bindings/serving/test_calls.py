@@ -11,7 +11,7 @@ import pytest
 from copilot_bindings.serving.backend import Backend
 from copilot_bindings.serving.calls import Calls
 from copilot_bindings.serving.context import CallContext
-from copilot_bindings.serving.pending import Pending
+from copilot_bindings.serving.pending_call import Pending
 from sansio_copilot import CopilotRuntime, Limits
 from sansio_copilot.actions import Call
 

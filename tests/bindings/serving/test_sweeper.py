@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from sansio_copilot import CopilotRuntime, Hooks, MemoryStore, RunReport
-from sansio_copilot.runs.lost import report_of_lost
+from sansio_copilot.runs.lost_reports import report_of_lost
 from sansio_copilot.runs.recorder import RunRecorder
 from sansio_copilot.stores.protocol import Orphan, RunKey
 

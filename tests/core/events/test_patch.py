@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sansio_copilot.events import EventError, StateFolder
+from sansio_copilot.events.json_values import measure
 from sansio_copilot.events.patch import MAX_DEPTH, PatchBudget, PatchRefused, apply_patch
-from sansio_copilot.events.values import measure
 
 
 def add(path: str, value: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sansio_copilot.events import StateFolder, fold_state
-from sansio_copilot.events.values import copy_json, merge_metadata
+from sansio_copilot.events.json_values import copy_json, merge_metadata
 
 
 def snapshot(value: Any) -> Any:

@@ -15,7 +15,7 @@ from support.events import RECORDS, TEXT_FIELDS, TYPES, fits, well_formed
 
 from sansio_copilot import events, json_codec
 from sansio_copilot.events import KNOWN_TYPES, EventError, normalize_event, normalize_input, schema
-from sansio_copilot.events.schemas import V0_0_59, V1_0_0
+from sansio_copilot.events.schema_texts import V0_0_59, V1_0_0
 
 TESTS = Path(__file__).parents[2]
 

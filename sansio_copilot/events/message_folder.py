@@ -11,10 +11,10 @@ from collections.abc import Callable, Container, Iterable
 from typing import Any, Final
 
 from . import types as t
-from .conversation import Conversation, Entry, Message, ToolCall
+from .json_values import copy_json
+from .message_list import Conversation, Entry, Message, ToolCall
 from .patch import PatchBudget, PatchRefused, apply_patch
 from .types import Event, EventError
-from .values import copy_json
 
 
 class MessageFolder:

@@ -18,7 +18,7 @@ from sansio_copilot import (
     StoreUnavailable,
 )
 from sansio_copilot.endpoints.turn import STREAM, LogStream
-from sansio_copilot.exchange.outages import SILENCE
+from sansio_copilot.exchange.retries import SILENCE
 from sansio_copilot.exchange.stream import send_log
 from sansio_copilot.stores.calls import StoreCall
 from sansio_copilot.stores.protocol import Batch, Orphan, RunKey, nothing_to_cancel

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from conformance.process import free_port
 
-from copilot_bindings.serving import workers
-from copilot_bindings.serving.workers import WARNING, warn_of_workers
+from copilot_bindings.serving import workers_warning
+from copilot_bindings.serving.workers_warning import WARNING, warn_of_workers
 from sansio_copilot import MemoryStore
 
 HERE = Path(__file__).parent
@@ -85,7 +85,7 @@ def test_it_is_said_once_and_not_of_test_clients(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = MemoryStore()
-    monkeypatch.setattr(workers, "_known", set())
+    monkeypatch.setattr(workers_warning, "_known", set())
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
         # A port of its own, because other tests of this process have made the name of port 80.
         other.bind(f"\0sansio-copilot/{os.getppid()}/65001")

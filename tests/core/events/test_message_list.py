@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sansio_copilot.events.conversation import Conversation, Entry
+from sansio_copilot.events.message_list import Conversation, Entry
 
 Message = dict[str, Any]
 

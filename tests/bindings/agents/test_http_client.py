@@ -11,9 +11,9 @@ import httpx
 import pytest
 from support.upstream import Step, Upstream, upstream
 
-from copilot_bindings.agents import plain_http
+from copilot_bindings.agents import http_client
 from copilot_bindings.agents.http import is_plain
-from copilot_bindings.agents.plain_http import PlainHttp, Response
+from copilot_bindings.agents.http_client import PlainHttp, Response
 
 pytestmark = pytest.mark.parametrize("library", ["asyncio", "trio"])
 
@@ -61,7 +61,7 @@ ENDS = {
 def test_a_body_ends(
     library: str, reply: bytes, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plain_http, "_READ_BYTES", size)
+    monkeypatch.setattr(http_client, "_READ_BYTES", size)
     with upstream([reply]) as server:
         response, body = with_pool(library, server, get)
     assert (response.status_code, body) == (200, b"hello")
@@ -128,7 +128,7 @@ def test_a_connection_is_kept_or_not(
 
 
 def test_a_connection_is_not_kept_for_long(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plain_http, "_KEPT_SECONDS", 0.0)
+    monkeypatch.setattr(http_client, "_KEPT_SECONDS", 0.0)
 
     async def twice(pool: PlainHttp) -> None:
         for _ in range(2):
@@ -144,7 +144,7 @@ def test_a_connection_is_not_kept_for_long(library: str, monkeypatch: pytest.Mon
 def test_no_more_connections_are_kept_than_that(
     library: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plain_http, "_KEPT", 1)
+    monkeypatch.setattr(http_client, "_KEPT", 1)
 
     async def two(pool: PlainHttp) -> int:
         async with anyio.create_task_group() as group:

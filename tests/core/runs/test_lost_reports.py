@@ -15,7 +15,7 @@ from sansio_copilot import (
     StoreAnswerLost,
     StoreUnavailable,
 )
-from sansio_copilot.runs import lost
+from sansio_copilot.runs import lost_reports
 from sansio_copilot.stores.protocol import Batch, Orphan, RunKey, RunRequest, RunResult
 from sansio_copilot.testing import Client, run_input
 
@@ -261,7 +261,7 @@ def test_without_metrics_they_are_told_of_all_the_same() -> None:
 def test_those_that_are_kept_have_a_bound(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(lost, "_MOST", 0)
+    monkeypatch.setattr(lost_reports, "_MOST", 0)
     told = Told(Orphaned())
     told.client.post(f"{AGENT}/connect", json=run_input("t"))
     told.sweep()
