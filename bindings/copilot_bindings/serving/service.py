@@ -10,7 +10,7 @@ thread's event loop, which ``backend`` stands for; every method is called on tha
 where its documentation says otherwise.
 
 A service has one life. ``begin_close`` asks for the end, from a signal handler too, and
-``serve_until_closed`` then does it, in the order of ``shut_down``:
+``serve_until_closed`` then does it, in this order:
 
 1. ``closing`` is set. No connection is accepted, and idle connections are closed; each response is
    the last of its connection. Runs may still be started, because a request may be on its way to
@@ -25,17 +25,15 @@ A service has one life. ``begin_close`` asks for the end, from a signal handler 
    it. It was opened before the first connection, and ``on_start`` was called then.
 
 The rule that makes it right is: *runs end before connections, connections before tasks, and the
-store last.* If
-connections ended first, no reader would learn how its run ended; if tasks ended first, a run would
-break off without a terminal event. So a cancellation of ``serve_until_closed`` does not skip a
-step; it only sets the grace period to 0.
+store last.* If connections ended first, no reader would learn how its run ended; if tasks ended
+first, a run would break off without a terminal event. So a cancellation of ``serve_until_closed``
+skips no step; it only sets the grace period to 0.
 
 Waiting is done in one place, ``_quiet``: it looks at a condition again whenever ``_changed`` is
 set, and every change of the two sets, and of the grace period, sets it. A method that makes such a
 change and does not set ``_changed`` would let a shutdown wait too long.
 
-A reader may change how long each step takes, and what is logged. A step that is moved needs a new
-look at the rule.
+A reader may change how long each step takes, and what is logged, but the order only by this rule.
 """
 
 from __future__ import annotations
@@ -261,11 +259,8 @@ class Service:
         await self._closed.wait()
 
     def _stop_accepting(self, stop_listening: Callable[[], object]) -> None:
-        logger.info(
-            "shutting down: %d connections are open, and %d runs are live",
-            len(self.connections),
-            self.runs,
-        )
+        counts = len(self.connections), self.runs
+        logger.info("shutting down: %d connections are open, and %d runs are live", *counts)
         self.closing = True
         stop_listening()
 
