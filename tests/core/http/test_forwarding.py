@@ -25,7 +25,7 @@ def test_every_vector() -> None:
         assert merged == case["expect"], case
 
 
-# What platforms, proxies and gateways document that they add to a request, credentials first.
+# What platforms, proxies and gateways add to a request, or may add in their families of names.
 OF_PLATFORMS = """
 x-amzn-oidc-data x-amzn-oidc-accesstoken x-amzn-oidc-identity x-amzn-lattice-identity
 x-amzn-mtls-clientcert x-amzn-trace-id x-amz-security-token x-amz-cf-id x-amzn-requestid
@@ -55,6 +55,16 @@ x-ssl-client-s-dn x-client-cert x-client-verify x-client-cert-chain x-client-dn
 x-tls-client-verified x-rh-identity x-workos-session x-clerk-auth-token x-csrf-token x-csrftoken
 x-xsrf-token x-b3-traceid x-datadog-trace-id x-request-id x-request-start
 x-copilotcloud-public-api-key
+x-refresh-token x-auth-audience x-auth-claims x-auth-expiresin x-auth-sub x-claim-email x-sso-user
+x-token-user-name x-token-user-email x-token-subject x-proxied-host x-ambassador-user x-bluecoat-via
+x-citrix-via x-f5-user x-jupyterhub-user x-keycloak-token x-ory-session x-wso2-jwt x-zscaler-user
+x-firebase-appcheck x-cloudflare-jwt x-cloudfront-key x-cloudscheduler x-cloudscheduler-jobname
+x-cloudtasks-queuename x-functions-key x-msedge-clientid x-tunnel-authorization x-github-token
+x-wx-openid x-wx-unionid x-yacloud-request-token x-yc-apigateway-operation-id
+x-approuter-authorization x-sap-passport x-sfdc-user x-edgeconnect-midmile-rtt x-hf-token
+x-iplb-request-id x-gitpod-token x-ngrok-auth x-posit-session x-rsc-request x-rstudio-session
+x-sigsci-tags x-supabase-user x-auth0-sub x-cognito-jwt x-zitadel-user x-honeycomb-trace
+x-instana-t x-linkerd-identity x-netscaler-user
 """
 OF_PLATFORMS_WITHOUT_X = """
 cf-access-jwt-assertion cf-access-authenticated-user-email cf-access-client-secret
