@@ -305,7 +305,7 @@ ACCESS = [
         "thread_mutations has no effect",
         f"{CORE}/endpoints/threads.py",
         "    if not turn.runtime.thread_mutations:\n"
-        "        return (yield from platform.thread_operation(turn))\n"
+        "        return (yield from hosted_platform.thread_operation(turn))\n"
         '    if turn.request.method == "DELETE":',
         '    if turn.request.method == "DELETE":',
         [
