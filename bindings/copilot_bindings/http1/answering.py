@@ -37,11 +37,11 @@ from sansio_copilot.actions import (
 
 from ..serving.pending_call import Pending
 from ..serving.request_bodies import Body
-from . import messages
-from .messages import H11Response
+from . import request_head
 from .plain import PlainResponse
 from .reader import RequestReader
 from .request_body import H11Body
+from .response_framing import H11Response
 from .wants import TIMED_OUT, Host, Receive, Rest, Send, Want
 
 _FLUSH_BYTES = 64 * 1024
@@ -204,7 +204,7 @@ class Answering:
             return exchange.failed(error)
         except (h11.RemoteProtocolError, RemoteProtocolError) as error:
             # The bytes are no body, so that their client is told so instead of being answered.
-            self._refusal = messages.refusal(error)
+            self._refusal = request_head.refusal(error)
             return gone(exchange)
         want = self._receive(until)
         if want is None or outcome is TIMED_OUT:

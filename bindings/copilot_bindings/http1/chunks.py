@@ -16,7 +16,7 @@ import re
 from sansio_copilot import RemoteProtocolError
 from sansio_copilot.http import refusals
 
-from .messages import Refused
+from .request_head import Refused
 
 _LINE_BYTES = 1024
 """Limit in bytes of a chunk's size line with its extensions, and of all trailers together."""

@@ -55,7 +55,7 @@ from sansio_copilot.actions import Action
 from sansio_copilot.http import refusals
 
 from ..serving.context import CallContext
-from . import messages
+from . import request_head
 from .answering import Answering, gone
 from .wants import GONE, TIMED_OUT, Close, CloseWriting, Host, Rest, Send, Want
 
@@ -195,7 +195,7 @@ class HTTPConnection(Answering):
                         return
                     yield Rest()
         except (h11.RemoteProtocolError, RemoteProtocolError) as error:
-            yield from self._refuse(messages.refusal(error))
+            yield from self._refuse(request_head.refusal(error))
         except Exception as error:
             logger.error("a connection failed", exc_info=error)
             self._broken = True

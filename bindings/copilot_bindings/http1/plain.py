@@ -24,7 +24,7 @@ from msgspec import Struct
 from sansio_copilot import Headers, Request
 from sansio_copilot.http.messages import WITHOUT_CONTENT
 
-from . import messages
+from . import request_head, response_framing
 
 # Each repetition is possessive (it never gives back what it took), so that a head that does not
 # match takes no longer than a head that does.
@@ -36,7 +36,7 @@ _HEAD = re.compile(
     rf"((?:{_TOKEN}:[\t -~\x80-\xff]*+\r\n)++)\r\n"
 )
 _LEFT_TO_H11: Final = frozenset({"transfer-encoding", "expect", "upgrade"})
-_HOST = re.compile(messages.HOST, re.ASCII)
+_HOST = re.compile(request_head.HOST, re.ASCII)
 # A length of more than 18 digits is left to h11.
 _LENGTH = re.compile("[0-9]{1,18}")
 
@@ -107,7 +107,7 @@ class PlainResponse(Struct, eq=False):
         self.has_begun = True
         before, after, is_chunked, self.may_be_followed = _head(status, fields, close)
         self.is_chunked = is_chunked and not self.is_head
-        return (before, messages.date(), after)
+        return (before, response_framing.date(), after)
 
     def data(self, data: bytes) -> Iterable[bytes]:
         """Frame a piece of the content."""
@@ -133,7 +133,7 @@ def _head(status: int, fields: Fields, close: bool) -> tuple[bytes, bytes, bool,
     names = {name for name, _ in fields}
     if not _H11S_OWN.isdisjoint(names):
         return _head_by_h11(status, fields, close)
-    head = [b"HTTP/1.1 %d %b\r\n" % (status, messages.PHRASES.get(status, b""))]
+    head = [b"HTTP/1.1 %d %b\r\n" % (status, response_framing.PHRASES.get(status, b""))]
     for field in fields:
         name, value = field[0].encode("ascii"), field[1].encode("latin-1")
         if not (_NAME.fullmatch(name) and _VALUE.fullmatch(value)):
@@ -157,7 +157,7 @@ def _head_by_h11(status: int, fields: Fields, close: bool) -> tuple[bytes, bytes
     connection.receive_data(b"HEAD / HTTP/1.1\r\nhost: x\r\n\r\n")
     while connection.their_state is not h11.DONE:
         connection.next_event()
-    head = connection.send(messages.head_of(status, fields, close=close))
+    head = connection.send(response_framing.head_of(status, fields, close=close))
     connection.send(h11.EndOfMessage())
     assert head is not None
     before, name_of_date, rest = head.rpartition(b"\r\ndate: ")

@@ -11,10 +11,10 @@ import h11
 
 from sansio_copilot import RemoteProtocolError, Request
 
-from . import messages, plain
-from .messages import H11Response
+from . import plain, request_head
 from .plain import PlainResponse
 from .request_body import H11Body, Input, PlainBody, RequestBody
+from .response_framing import H11Response
 
 _FULL_BYTES = 64 * 1024
 
@@ -112,23 +112,23 @@ class RequestReader:
 
     def _read_head_by_h11(self) -> Request | None:
         unread = self.input.unread
-        end = messages.head_end(unread, self._searched, self._head_bytes)
+        end = request_head.head_end(unread, self._searched, self._head_bytes)
         if end is None:
             if self.input.eof:
                 raise RemoteProtocolError("the request ends in the middle of its head")
             self._searched = len(unread)
             return None
-        self._h11.receive_data(messages.shorten_lengths(self.input.take(end)))
+        self._h11.receive_data(request_head.shorten_lengths(self.input.take(end)))
         event = self._h11.next_event()
         assert isinstance(event, h11.Request)
         self.is_head = event.method == b"HEAD"
         # A dict is enough, because h11 refuses a request that has one of the fields twice which
         # matter here.
         fields = dict(event.headers)
-        messages.check(event, fields)
+        request_head.check(event, fields)
         self.response = H11Response(self._h11)
-        self.body = H11Body(self.input, self._h11, messages.announced_length(fields))
-        return messages.request_of(event)
+        self.body = H11Body(self.input, self._h11, request_head.announced_length(fields))
+        return request_head.request_of(event)
 
     def next_cycle(self) -> bool:
         """Prepare for the next request, once this one has been answered.

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from sansio_copilot import RemoteProtocolError
 
-from . import messages
+from . import response_framing
 from .chunks import ChunkedBody
 
 # An unread body of at most this many bytes is read and thrown away to keep the connection, because
@@ -162,7 +162,7 @@ class H11Body:
         """
         if self.left == 0 or not self._h11.they_are_waiting_for_100_continue:
             return b""
-        return self._h11.send(messages.CONTINUE) or b""
+        return self._h11.send(response_framing.CONTINUE) or b""
 
     def read(self) -> bytes | None:
         if self._chunks is not None:

@@ -17,9 +17,9 @@ from support.driver import CONVERSATIONS, INFO, STOP, Clock, Driver, bytes_of, r
 from support.hostile_requests import CASES, Case
 
 from copilot_bindings.http1 import plain
-from copilot_bindings.http1.messages import H11Response
 from copilot_bindings.http1.plain import PlainResponse, recognise
 from copilot_bindings.http1.reader import RequestReader
+from copilot_bindings.http1.response_framing import H11Response
 from sansio_copilot import CopilotRuntime, HookContext, Hooks, Request, Response, text_agent
 
 LIMIT = 10_000
