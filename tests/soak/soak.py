@@ -53,7 +53,7 @@ KEPT_SLACK = {
     "objects": 10_000,
     "copilot_bindings.stores.tails._Tail": 1000,
     # A pool has its connections when it needs them first, and has others when a database was away.
-    "copilot_bindings.stores.sqlite.connection._Busy": 8,
+    "copilot_bindings.stores.sqlite.connection.Busy": 8,
     "copilot_bindings.stores.postgres.link._Impatient": 8,
     "descriptors": 16,
 }

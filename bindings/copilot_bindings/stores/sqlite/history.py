@@ -15,8 +15,8 @@ from ..engines import Evictions
 from ..retention import Retention
 from ..texts import VOLUME_RUNS, pieces, to_text
 from . import volumes
-from .connection import Transaction
 from .schema import OVER
+from .writer import Transaction
 
 _AT_ONCE = 256
 """Runs that are taken apart in one transaction."""

@@ -16,9 +16,9 @@ import attrs
 
 from sansio_copilot.stores.protocol import Signal
 
-from .connection import Transaction
 from .runs import Runs
 from .schema import OPEN, TOLD_SEALED
+from .writer import Transaction
 
 _SHORTEST_PAUSE = 0.004
 _LONGEST_PAUSE = 0.05

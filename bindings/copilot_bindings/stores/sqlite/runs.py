@@ -30,10 +30,10 @@ from ..owners import OwnedRuns
 from ..retention import Retention
 from ..tails import Tails
 from ..texts import from_text, to_text
-from .connection import Transaction
 from .history import Left, add_result, keep, messages_of, withdraw_result
 from .processes import Process
 from .schema import HISTORY, MOST_BYTES, NOBODY, OPEN, OVER, TOLD_SEALED, TOLD_TO_STOP
+from .writer import Transaction
 
 _IDS_AT_ONCE = 512
 _HANDED_SECONDS = 5.0

@@ -62,12 +62,14 @@ from ..read_ahead import Ahead
 from ..retention import Retention
 from ..tails import Tails, followed
 from . import history, listing, reads, threads
-from .connection import Readers, Synchronous, Transaction, Writer, prepare
+from .connection import Synchronous, prepare
 from .errors import named, translated
 from .news import News, renewed
 from .processes import Process
+from .readers import Readers
 from .runs import Runs
 from .schema import migrate
+from .writer import Transaction, Writer
 
 logger = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from typing import Any
 from sansio_copilot.stores.protocol import ThreadRecord
 
 from ..texts import to_text
-from .connection import Transaction
 from .listing import record_of
 from .reads import thread_of
 from .runs import Runs
+from .writer import Transaction
 
 
 def update(

@@ -1,0 +1,174 @@
+"""The thread that writes, and the transactions in which it commits the calls of many runs."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+import attrs
+
+from sansio_copilot import StoreUnavailable
+
+from .connection import Busy, Job
+from .errors import translated
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_MOST_AT_ONCE = 512
+
+
+@attrs.define(eq=False)
+class Transaction:
+    """What is committed together: the calls of many runs.
+
+    :ivar sizes: of the logs that it has changed.
+    """
+
+    db: sqlite3.Connection
+    sizes: dict[int, int] = attrs.field(factory=dict)
+    _then: list[Callable[[], object]] = attrs.field(factory=list)
+    _otherwise: list[Callable[[], object]] = attrs.field(factory=list)
+
+    def then(self, function: Callable[[], object]) -> None:
+        """Call ``function`` when it is committed, and before anybody is told."""
+        self._then.append(function)
+
+    def otherwise(self, function: Callable[[], object]) -> None:
+        """Call ``function`` if it is not committed."""
+        self._otherwise.append(function)
+
+    def rolled_back(self) -> None:
+        """Nothing of it is in the file."""
+        for function in reversed(self._otherwise):
+            function()
+
+    def committed(self) -> None:
+        """It is in the file."""
+        for function in self._then:
+            try:
+                function()
+            except Exception:
+                logger.exception("a notification failed")
+
+
+class Writer:
+    """The one thread that writes, and commits what waits for it in one transaction.
+
+    A commit costs about the same for one append as for a hundred. So whatever comes while one is
+    being written goes into the next, and the busier a store is, the less each append costs.
+
+    :param path: the file, for errors.
+    :param db: its connection.
+    :param look: called between two transactions; returns the seconds after which to call it again,
+        None for not before the next transaction.
+    """
+
+    def __init__(self, path: str, db: sqlite3.Connection, look: Callable[[], float | None]) -> None:
+        self._path = path
+        self._db = db
+        self._look = look
+        self._busy = Busy()
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._live, name="copilot-sqlite", daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Callable[[Transaction], T]) -> Future[T]:
+        """Have ``work`` done in a transaction; done when that is committed.
+
+        What raises an exception of its own must have changed nothing before.
+        """
+        future: Future[T] = Future()
+        self._jobs.put(Job(work, future))
+        return future
+
+    def wake(self) -> None:
+        """Have it look now."""
+        self._jobs.put(Job(lambda tx: None, Future()))
+
+    def close(self, seconds: float) -> bool:
+        """Do what was submitted, then end; returns whether it has ended in time."""
+        self._jobs.put(None)
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def _live(self) -> None:
+        pause: float | None = None
+        ended = False
+        while not ended:
+            jobs: list[Job] = []
+            job: Job | None = None
+            try:
+                job = self._jobs.get(timeout=pause)
+                while job is not None:
+                    jobs.append(job)
+                    if len(jobs) >= _MOST_AT_ONCE:
+                        break
+                    job = self._jobs.get_nowait()
+                ended = job is None
+            except queue.Empty:
+                pass
+            self._commit([job for job in jobs if job.future.set_running_or_notify_cancel()])
+            # Nothing of what was done is kept while nothing is to be done.
+            del jobs, job
+            pause = self._looked()
+        self._db.close()
+
+    def _looked(self) -> float | None:
+        try:
+            with self._busy:
+                return self._look()
+        except sqlite3.Error as error:
+            logger.warning("%s", translated(self._path, error))
+        except Exception:
+            logger.exception("SQLiteStore(%r) could not look for news", self._path)
+        return 1.0
+
+    def _commit(self, jobs: list[Job]) -> None:
+        if not jobs:
+            return
+        tx = Transaction(self._db)
+        done: list[tuple[Job, Any, Exception | None]] = []
+        try:
+            with self._busy:
+                self._db.execute("BEGIN IMMEDIATE")
+                for job in jobs:
+                    try:
+                        done.append((job, job.work(tx), None))
+                    except sqlite3.Error:
+                        raise
+                    except Exception as error:
+                        done.append((job, None, error))
+                self._db.execute("COMMIT")
+        except BaseException as error:
+            with self._busy:
+                self._roll_back()
+            tx.rolled_back()
+            failed = translated(self._path, error) if isinstance(error, sqlite3.Error) else error
+            if len(jobs) > 1 and not isinstance(failed, StoreUnavailable):
+                # Each job is committed alone now, because one that fails must not fail the others.
+                for job in jobs:
+                    self._commit([job])
+            else:
+                for job in jobs:
+                    job.future.set_exception(failed)
+            return
+        tx.committed()
+        for job, outcome, failure in done:
+            if failure is None:
+                job.future.set_result(outcome)
+            else:
+                job.future.set_exception(failure)
+
+    def _roll_back(self) -> None:
+        try:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            logger.error("%s", translated(self._path, error))
