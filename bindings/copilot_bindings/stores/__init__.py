@@ -2,9 +2,9 @@
 
 PostgreSQL and Redis serve the processes of many machines.
 
-``read_ahead``, ``cursors``, ``engines``, ``tails``, ``owners``, ``retention`` and ``texts`` have
-what a store needs that lies outside of its process, whatever keeps its bytes; ``pages``,
-``pipeline`` and ``remote`` what one needs whose server does.
+``read_ahead``, ``cursors``, ``engines``, ``tails``, ``owned_runs``, ``retention`` and ``texts``
+have what every store needs that lies outside of its process; ``pages``, ``round_trips`` and
+``remote`` have what a store needs whose bytes a server keeps.
 """
 
 from __future__ import annotations

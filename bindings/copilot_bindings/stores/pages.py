@@ -9,7 +9,7 @@ import attrs
 from sansio_copilot.stores.protocol import Batch, LogGone
 
 from .cursors import Cursor
-from .pipeline import Steps
+from .round_trips import Steps
 
 
 @attrs.frozen

@@ -1,8 +1,8 @@
 """A store whose server is somewhere else: which of its connections makes the steps of each call.
 
-What is asked of a server stands in the modules of each kind of store, as steps (:mod:`.pipeline`).
-This class passes the calls on to them, and does what needs no server: it answers from the tails of
-the runs that are followed here, and from the pages that were read ahead.
+What is asked of a server stands in the modules of each kind of store, as steps
+(:mod:`.round_trips`). This class passes the calls on to them, and does what needs no server: it
+answers from the tails of the runs that are followed here, and from the pages that were read ahead.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from sansio_copilot.stores.protocol import (
 
 from .cursors import Cursor, Whole
 from .engines import Engines, Evictions
-from .owners import OwnedRuns
+from .owned_runs import OwnedRuns
 from .pages import Found
-from .pipeline import Steps
 from .read_ahead import Ahead
+from .round_trips import Steps
 from .tails import Tails, followed
 
 logger = logging.getLogger(__name__)

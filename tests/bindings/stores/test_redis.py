@@ -16,8 +16,8 @@ from support.redis_server import RedisServer
 
 from copilot_bindings.stores import Retention, StoreError
 from copilot_bindings.stores.redis import RedisStore, reads, threads
-from copilot_bindings.stores.redis.library import VERSION
 from copilot_bindings.stores.redis.listener import Listener
+from copilot_bindings.stores.redis.lua_functions import VERSION
 from copilot_bindings.stores.redis.names import Names
 from sansio_copilot import StoreUnavailable
 from sansio_copilot.stores.protocol import ThreadQuery

@@ -233,7 +233,7 @@ class TestSeveralProcesses:
         assert isinstance(taken, RunOpened)
         store.watch_run(taken.key, lambda signal: None)
         assert store.orphans(10).result() == []
-        monkeypatch.setattr("copilot_bindings.stores.owners._TAKEN_SECONDS", 0.0)
+        monkeypatch.setattr("copilot_bindings.stores.owned_runs._TAKEN_SECONDS", 0.0)
         [orphan] = store.orphans(10).result()
         assert orphan.key == lost.key
         assert store.append(lost.key, 0, frame(lost.key, 0)).result() is Signal.SEALED

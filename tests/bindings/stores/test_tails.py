@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from copilot_bindings.stores.owners import OwnedRuns
+from copilot_bindings.stores.owned_runs import OwnedRuns
 from copilot_bindings.stores.tails import Piece, Tails
 from sansio_copilot.stores.protocol import RunRequest, Signal
 

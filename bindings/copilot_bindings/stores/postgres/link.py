@@ -20,7 +20,7 @@ from psycopg.abc import PQGen
 from sansio_copilot import StoreAnswerLost, StoreUnavailable
 
 from ..errors import StoreError
-from ..pipeline import Command
+from ..round_trips import Command
 
 _CONNECT = {
     "connect_timeout": 3,

@@ -20,8 +20,8 @@ import psycopg
 
 from sansio_copilot.stores.protocol import Signal
 
-from ..owners import OwnedRuns
-from ..pipeline import Pipeline, Steps
+from ..owned_runs import OwnedRuns
+from ..round_trips import Pipeline, Steps
 from ..tails import Tails
 from .link import connect
 

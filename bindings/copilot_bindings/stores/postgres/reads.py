@@ -20,7 +20,7 @@ from sansio_copilot.stores.protocol import (
 from ..cursors import Cursor
 from ..pages import Found, Piece, batch_of, paged
 from ..pages import read as read_pages
-from ..pipeline import Steps
+from ..round_trips import Steps
 from ..texts import (
     from_bytes,
     number_of,

@@ -1,7 +1,7 @@
 """PostgresStore: threads in PostgreSQL, for the processes of many machines.
 
 What it models. The tables and functions are in :mod:`.schema`. Each process has one connection for
-what it writes and one for what it reads (:mod:`..pipeline`), one for what it is told
+what it writes and one for what it reads (:mod:`..round_trips`), one for what it is told
 (:mod:`.listener`), and the tails of the runs that are followed in it (:mod:`..tails`), so that a
 thousand readers of a run cost the server one.
 
@@ -38,11 +38,11 @@ from sansio_copilot.stores.protocol import RunKey
 from ..cursors import Cursor
 from ..engines import Engines, Evictions, Tidying
 from ..errors import StoreError
-from ..owners import OwnedRuns
-from ..pipeline import Pipeline, Steps
+from ..owned_runs import OwnedRuns
 from ..read_ahead import Ahead
 from ..remote import Changes, Reads, RemoteStore
 from ..retention import Retention
+from ..round_trips import Pipeline, Steps
 from ..tails import Tails
 from . import reads, threads
 from .link import Link, connect, translated

@@ -9,7 +9,7 @@ from typing import Any
 from sansio_copilot.stores.protocol import ThreadRecord
 
 from ..engines import Evictions
-from ..pipeline import Steps
+from ..round_trips import Steps
 from ..texts import owner_to_bytes, to_bytes
 from .names import lock_of
 from .reads import columns, record

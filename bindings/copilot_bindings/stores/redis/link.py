@@ -22,8 +22,8 @@ from redis.retry import Retry
 from sansio_copilot import StoreAnswerLost, StoreUnavailable
 
 from ..errors import StoreError, newer
-from ..pipeline import Command
-from .library import NEWER, TAKE_VERSION, VERSION, Script
+from ..round_trips import Command
+from .lua_functions import NEWER, TAKE_VERSION, VERSION, Script
 
 _CONNECT_SECONDS = 3.0
 _REPLY_SECONDS = 8.0

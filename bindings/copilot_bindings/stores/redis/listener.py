@@ -20,8 +20,8 @@ from redis.client import PubSub
 from sansio_copilot.stores.protocol import Signal
 
 from ..errors import StoreError
-from ..owners import OwnedRuns
-from ..pipeline import Pipeline, Steps
+from ..owned_runs import OwnedRuns
+from ..round_trips import Pipeline, Steps
 from ..tails import Tails
 from . import scripts
 from .names import Names

@@ -21,7 +21,7 @@ from sansio_copilot.stores.protocol import (
 from ..cursors import Cursor
 from ..pages import Found, Piece, batch_of, paged
 from ..pages import read as read_pages
-from ..pipeline import Command, Steps
+from ..round_trips import Command, Steps
 from ..texts import (
     VOLUME_BYTES,
     from_bytes,
@@ -31,7 +31,7 @@ from ..texts import (
     to_bytes,
 )
 from . import scripts
-from .library import FIRST_VOLUME
+from .lua_functions import FIRST_VOLUME
 from .names import Names, from_owner_and_thread, unpacked
 
 # So many fill a page if each has 512 bytes.

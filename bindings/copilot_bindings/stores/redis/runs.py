@@ -27,9 +27,9 @@ from sansio_copilot.stores.protocol import (
 )
 
 from ..cursors import Cursor
-from ..owners import OwnedRuns
-from ..pipeline import Command, Steps
+from ..owned_runs import OwnedRuns
 from ..retention import Retention
+from ..round_trips import Command, Steps
 from ..tails import Tails
 from ..texts import from_bytes, owner_from_bytes, owner_to_bytes, to_bytes
 from . import scripts

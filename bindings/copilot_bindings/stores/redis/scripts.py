@@ -1,6 +1,6 @@
 """What has to be atomic, in Lua: a script runs alone in the server, and on the server's clock.
 
-Each script has the thread as its key, and makes the others of it (:mod:`.library`). The first
+Each script has the thread as its key, and makes the others of it (:mod:`.lua_functions`). The first
 argument is what the channels of processes begin with. An owner is given as "-" for nobody, and
 otherwise as "o" and the id.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from .library import script
+from .lua_functions import script
 
 OPEN_RUN: Final = script(
     "open_run",

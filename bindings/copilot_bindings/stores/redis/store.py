@@ -1,9 +1,9 @@
 """RedisStore: threads in Redis or Valkey, for the processes of many machines.
 
-What it models. A run is a string that grows, and a thread a few keys beside (:mod:`.library` has
-all of them). Each process has one connection for what it asks (:mod:`..pipeline`), one for what it
-is told (:mod:`.listener`), and the tails of the runs that are followed in it (:mod:`..tails`), so
-that a thousand readers of a run cost the server one.
+What it models. A run is a string that grows, and a thread a few keys beside
+(:mod:`.lua_functions` has all of them). Each process has one connection for what it asks
+(:mod:`..round_trips`), one for what it is told (:mod:`.listener`), and the tails of the runs that
+are followed in it (:mod:`..tails`), so that a thousand readers of a run cost the server one.
 
 Four rules make it right:
 
@@ -32,11 +32,11 @@ from sansio_copilot.stores.protocol import RunKey
 
 from ..cursors import Cursor
 from ..engines import Engines, Evictions, Tidying
-from ..owners import OwnedRuns
-from ..pipeline import Command, Pipeline, Steps
+from ..owned_runs import OwnedRuns
 from ..read_ahead import Ahead
 from ..remote import Changes, Reads, RemoteStore
 from ..retention import Retention
+from ..round_trips import Command, Pipeline, Steps
 from ..tails import Tails
 from . import reads, threads
 from .link import Link, connect

@@ -8,7 +8,7 @@ from typing import Any
 from sansio_copilot.stores.protocol import ThreadRecord
 
 from ..engines import Evictions
-from ..pipeline import Steps
+from ..round_trips import Steps
 from ..texts import from_bytes, owner_to_bytes, to_bytes
 from . import scripts
 from .names import Names, from_owner_and_thread

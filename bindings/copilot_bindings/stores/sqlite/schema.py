@@ -17,7 +17,7 @@ volume the oldest runs of a long thread; see :mod:`.volumes`
 outcome what a run leaves beside, the ids of its messages among it. Of a thread only the last
        messages and the last state are kept
 message which messages the history of a thread has
-process the processes that use the file; see :mod:`.processes`
+process the processes that use the file; see :mod:`.liveness`
 ====== ============================================================================================
 """
 

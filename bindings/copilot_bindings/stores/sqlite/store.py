@@ -11,7 +11,7 @@ Four rules make it right:
   what a transaction hands to :meth:`.Transaction.then`.
 - **Who owns a run is in the file**, and each append looks there, in its own transaction. So a run
   that another process has sealed, stopped or taken over is never written to by its former owner.
-- **Whether an owner lives is a lock** (:mod:`.processes`), which the system keeps, and no time.
+- **Whether an owner lives is a lock** (:mod:`.liveness`), which the system keeps, and no time.
 - **What is large goes little by little.** A thread that is deleted is dead at once, and its rows go
   in steps that no append waits for.
 
@@ -57,15 +57,15 @@ from sansio_copilot.stores.protocol import (
 from ..cursors import Cursor, Whole
 from ..engines import Engines, Evictions, Tidying
 from ..errors import StoreError
-from ..owners import OwnedRuns
+from ..owned_runs import OwnedRuns
 from ..read_ahead import Ahead
 from ..retention import Retention
 from ..tails import Tails, followed
 from . import history, listing, reads, threads
 from .connection import Synchronous, prepare
 from .errors import named, translated
-from .news import News, renewed
-from .processes import Process
+from .liveness import Process
+from .other_processes import News, renewed
 from .readers import Readers
 from .runs import Runs
 from .schema import migrate

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from copilot_bindings.stores.pipeline import Command, Pipeline, Steps
+from copilot_bindings.stores.round_trips import Command, Pipeline, Steps
 from sansio_copilot import StoreAnswerLost, StoreUnavailable
 
 AWAY = StoreUnavailable("the server is away")
