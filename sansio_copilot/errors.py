@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
 
 class LocalProtocolError(Exception):
     """The binding, or other code on this side, made a call that the state does not allow."""
@@ -78,9 +83,23 @@ def text_of(error: BaseException) -> str:
             texts[_CAUSES:] = ["..."]
         return shorten("; ".join(texts), _CAUSES_LENGTH)
     try:
-        return str(error)
+        return contained(str, error)
     except Exception:
         return ""
+
+
+def contained(function: Callable[..., T], *args: object) -> T:
+    """Call a plain function of the application, which can end nothing but this call.
+
+    :raises Exception: what it raises, or a RuntimeError for what is none (SystemExit, for example).
+        A KeyboardInterrupt is left as it is, because it comes from the user.
+    """
+    try:
+        return function(*args)
+    except (Exception, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise RuntimeError(f"what was called raised {type(error).__name__}") from error
 
 
 def shorten(text: str, longest: int = 200) -> str:

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from ag_ui.core import BaseEvent
 from msgspec import Struct
 
-from ..errors import text_of
+from ..errors import contained, text_of
 from ..events import types as t
 
 logger = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class Teller(Struct, frozen=True):
         if self.function is None:
             return message
         try:
-            instead = self.function(self.agent_id, problem)
+            instead = contained(self.function, self.agent_id, problem)
             if instead is None:
                 return message
             if isinstance(instead, str):

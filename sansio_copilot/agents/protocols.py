@@ -139,9 +139,11 @@ def event_dict(event: object, *, raw: bool = True) -> dict[str, Any] | None:
         raise EventError(
             "The agent yielded an event that is nested too deeply, or contains itself"
         ) from None
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         # Exceptions of any class may come, because an event may hold anything, and a model may have
-        # code of its own.
+        # code of its own. No SystemExit of that code ends more than the run.
         raise EventError(
             f"The agent yielded an event that is not JSON: {text_of(error)}"
         ) from error

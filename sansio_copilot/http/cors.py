@@ -36,6 +36,7 @@ from typing import Any
 
 import attrs
 
+from ..errors import contained
 from .messages import Headers, Request, Response
 
 OriginFunction = Callable[[str], str | bool | None]
@@ -251,7 +252,7 @@ class CorsPolicy:
         elif isinstance(self.origin, tuple):
             allowed = request_origin in self.origin
         else:
-            allowed = self.origin(request_origin)
+            allowed = contained(self.origin, request_origin)
         if allowed is True or (allowed == "*" and self.credentials):
             return request_origin
         if allowed is None or allowed is False or allowed == "":

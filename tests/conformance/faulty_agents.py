@@ -32,6 +32,20 @@ class OnPurposeMapping(Mapping[str, Any]):
         raise OnPurposeError("cannot be read")
 
 
+class OnPurposeExits(OnPurposeMapping):
+    """Ends the program of whoever reads it."""
+
+    def __iter__(self) -> Iterator[str]:
+        raise SystemExit("OnPurpose: exits")
+
+
+class OnPurposeSilentError(OnPurposeError):
+    """Ends the program of whoever asks what it says."""
+
+    def __str__(self) -> str:
+        raise SystemExit("OnPurpose: exits")
+
+
 def custom(value: object) -> Event:
     return {"type": "CUSTOM", "name": "odd", "value": value}
 
@@ -63,6 +77,7 @@ GARBAGE: dict[str, tuple[Callable[[], object], str]] = {
     "nested-too-deep": (lambda: custom(_nested(50_000)), "nested too deep"),
     "contains-itself": (lambda: custom(_containing_itself()), "contains itself"),
     "unreadable": (OnPurposeMapping, "cannot be read"),
+    "exits": (OnPurposeExits, "is not JSON: OnPurpose: exits"),
 }
 """What ends the run of an agent that yields it, and what its RUN_ERROR says."""
 
@@ -237,6 +252,11 @@ async def quits(input: RunAgentInput, context: AgentContext) -> AsyncIterator[Ev
     raise GeneratorExit("OnPurpose: quits")
 
 
+async def says_nothing_of_why(input: RunAgentInput, context: AgentContext) -> AsyncIterator[Event]:
+    yield started(input)
+    raise OnPurposeSilentError
+
+
 def quits_plain(input: RunAgentInput, context: AgentContext) -> Iterator[Event]:
     yield started(input)
     raise GeneratorExit("OnPurpose: quits")
@@ -349,6 +369,7 @@ FAULTY: dict[str, Callable[..., Any]] = {
     "says-plain": says_plain,
     "paced": paced,
     "quits": quits,
+    "says-nothing-of-why": says_nothing_of_why,
     "quits-plain": quits_plain,
     "exits-in-a-task": exits_in_a_task,
     "fails-when-stopped": fails_when_stopped,

@@ -175,7 +175,9 @@ def test_an_agent_that_fails_when_it_is_stopped_is_logged_and_let_go(
     assert_usable(server, thread)
 
 
-@pytest.mark.parametrize("agent", [*FAILING, "quits", "quits-plain", "exits-in-a-task"])
+@pytest.mark.parametrize(
+    "agent", [*FAILING, "quits", "quits-plain", "says-nothing-of-why", "exits-in-a-task"]
+)
 def test_an_agent_that_fails_leaves_its_thread_usable(
     server: Server, thread: str, agent: str
 ) -> None:

@@ -125,10 +125,6 @@ class RunHome(RunDriver):
                     # The agent awaited something that was cancelled.
                     logger.error("agent %r was cancelled", run.context.agent_id)
                 await self._end("The run was cancelled")
-        except Exception:
-            # The run must not stay open, nor the server go down with it.
-            logger.exception("the home of run %r failed", run.key.run_id)
-            await self._end("The server failed")
         except KeyboardInterrupt:
             # The interrupt ends the server, and may have come while the agent ran.
             await self._end("The server was interrupted")
@@ -141,6 +137,11 @@ class RunHome(RunDriver):
                 # Nothing can be awaited here any more, but the loop goes on.
                 ended(self)
             raise
+        except BaseException:
+            # The run must not stay open, nor the server go down with it, whatever code of an object
+            # that the agent gave raises.
+            logger.exception("the home of run %r failed", run.key.run_id)
+            await self._end("The server failed")
         finally:
             # The end is no coroutine of its own, because each takes memory of every stream.
             if unwatch is not None:

@@ -237,10 +237,15 @@ def _raise(agent_id: Any, problem: Any) -> str:
     raise ValueError("a bug")
 
 
+def _exit(agent_id: Any, problem: Any) -> str:
+    raise SystemExit("a bug")
+
+
 @pytest.mark.parametrize(
     ("function", "logged"),
     [
         (_raise, "error_message failed: a bug"),
+        (_exit, "error_message failed: what was called raised SystemExit"),
         (lambda agent_id, problem: 5, "error_message returned int, expected str or None"),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, UserDict
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -443,3 +443,17 @@ class TestTextAgent:
 
         [event] = run(text_agent(returns)).events()  # type: ignore[arg-type]
         assert event["message"] == "returns returns its text; a text agent yields it"
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"), [(SystemExit, EventError), (KeyboardInterrupt, KeyboardInterrupt)]
+)
+def test_an_event_that_exits_when_it_is_read_is_none(
+    raised: type[BaseException], expected: type[BaseException]
+) -> None:
+    class Exits(UserDict[str, Any]):
+        def __iter__(self) -> Iterator[str]:
+            raise raised
+
+    with pytest.raises(expected):
+        event_dict(Exits(type="CUSTOM", name="n", value=1))

@@ -193,6 +193,17 @@ class TestOrigin:
         with pytest.raises(TypeError, match="what the origin function returns must be str"):
             actual(CorsPolicy(lambda origin: 5))
 
+    @pytest.mark.parametrize("raised", [SystemExit, GeneratorExit, KeyboardInterrupt])
+    def test_a_function_that_exits_fails_and_ends_nothing(
+        self, raised: type[BaseException]
+    ) -> None:
+        def exits(origin: str) -> bool:
+            raise raised
+
+        expected = raised if raised is KeyboardInterrupt else RuntimeError
+        with pytest.raises(expected):
+            actual(CorsPolicy(exits))
+
     def test_null_is_allowed_only_where_it_is_named_or_everything_is(self) -> None:
         assert actual(CorsPolicy([APP]), "null") == {"vary": "Origin"}
         assert actual(CorsPolicy([APP, "null"]), "null")["access-control-allow-origin"] == "null"
