@@ -24,6 +24,7 @@ from conformance.runtimes import LIMITS, ConfiguredRuntime
 from support.owner import threads_of
 
 from copilot_bindings.stores import Retention
+from copilot_bindings.stores.tails import Tails
 from sansio_copilot import (
     AgentContext,
     AudioFile,
@@ -44,6 +45,8 @@ SMALL = {"max_threads": 6, "max_runs_per_thread": 3, "max_bytes": 400_000, "resu
 """What the store has room for from which threads are evicted all the time."""
 LINGERS = 0.03
 """Seconds that an agent which has called a front end's tool goes on after RUN_FINISHED."""
+TAILS = "bytes of tails"
+"""The name of what is kept of the ends of runs, up to a bound that takes minutes to be reached."""
 _OURS = ("sansio_copilot", "copilot_bindings")
 _LOOPS = ("asyncio", "_asyncio", "trio")
 
@@ -154,6 +157,7 @@ def held(stores: dict[str, ThreadStore]) -> dict[str, Any]:
     return {
         "objects": len(objects),
         "blocks of memory": sys.getallocatedblocks(),
+        TAILS: sum(one.held_bytes for one in objects if type(one) is Tails),
         **{
             f"bytes in store {name}": store.total_bytes
             for name, store in stores.items()

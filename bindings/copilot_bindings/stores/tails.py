@@ -86,6 +86,11 @@ class Tails:
         self._followed: dict[Hashable, _Tail] = {}
         self._held = 0
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes that are kept of all runs."""
+        return self._held
+
     # Learning of runs
 
     def begin(self, run: Hashable) -> None:
