@@ -15,8 +15,8 @@ at before the agent is asked again.
 **Each frame is in one place.** A frame that the recorder has made is held, or part of the store
 call in progress, or in the log. It goes from the first to the second place in one method, and back
 only if the call has failed. Each append says at which byte it begins, so that no frame is in the
-log twice. A frame may be held for others only while nothing depends on it: never one of a
-terminal event, for which readers wait, nor one that follows it, which takes the result back.
+log twice. A frame is held for others only while nothing depends on it: one of a terminal event, for
+which readers wait, only until the agent waits for something, and one that follows it never.
 
 **The end comes first in the log.** Every end, whatever its cause, is one call of ``close_run``,
 with the frames that make the log well formed, and only its outcome is RunOver. So an agent that
@@ -24,9 +24,8 @@ ignores its cancellation, or blocks its thread, holds up neither readers nor the
 thread. Only a run that the store calls SEALED is over without a close, because the store has closed
 it already.
 
-It is safe to change when frames are appended, within the rule above, and the words that clients are
-told. An end that does not go through ``_close``, a store call beside the one in progress, or a call
-that is missing in the table would break what the rest relies on.
+When frames are appended may be changed, within the rule above. An end that does not go through
+``_close``, a store call beside the one in progress, or a call that is missing in the table may not.
 """
 
 from __future__ import annotations
@@ -82,7 +81,7 @@ class Run(RunParts):
     _last_moment: float = attrs.field(default=math.inf, init=False, repr=False)
     # The signal that the store has given while it was being called.
     _signal: Signal = attrs.field(default=Signal.CONTINUE, init=False, repr=False)
-    # The frames that the store call in progress appends.
+    # The frames that the store call in progress appends, or of a close those of a terminal event.
     _unstored: bytes = attrs.field(default=b"", init=False, repr=False)
     _interruption: str | None = attrs.field(default=None, init=False, repr=False)
     _abandoned: bool = attrs.field(default=False, init=False, repr=False)
@@ -128,14 +127,13 @@ class Run(RunParts):
             return self._hold(self._outage.pause)
         if not frames:
             return self._pull(now)
-        if (
-            now - self._appended_at < self.batch_seconds
-            # Readers go on at the end of a run, which an event behind it takes back.
-            and not recorder.terminal
-            and not self._ended
-            and self._held.size < _HELD_BYTES
-        ):
-            return PullEvent(flush=self.batch_seconds) if len(self._held.frames) == 1 else PULL
+        # Readers go on at the end of a run, which an event behind it takes back.
+        if self.batch_seconds and not self._ended and self._held.size < _HELD_BYTES:
+            if recorder.terminal and self.lifeline.first_event_at is not None:
+                # Most agents end at once, so that one call appends these frames and closes the log.
+                return PullEvent(self.patience, flush=0.0)
+            if now - self._appended_at < self.batch_seconds and not recorder.terminal:
+                return PullEvent(flush=self.batch_seconds) if len(self._held.frames) == 1 else PULL
         return self._append(now)
 
     def agent_ended(self, now: float, error: BaseException | None = None) -> RunAction:
@@ -150,10 +148,8 @@ class Run(RunParts):
         return self._close(now, RunOver("done"), error=told)
 
     def check(self) -> RunAction | None:
-        """Ask the store for the run's signal, which also renews its lease.
-
-        :returns: None if that has to wait for the store call in progress, whose outcome may be
-            older than the signal, or if the run is over.
+        """Ask the store for the run's signal, which also renews its lease. None if that has to wait
+        for the store call in progress, which may be older than the signal, or the run is over.
         """
         if self.state is not RunState.PULLING:
             self._check_due = True
@@ -161,10 +157,8 @@ class Run(RunParts):
         return self._renew()
 
     def signalled(self, signal: Signal, now: float) -> RunAction | None:
-        """The store has notified the owner of the run's ``signal``.
-
-        :returns: None if there is nothing to do, that has to wait for the store call in progress,
-            or the run is over.
+        """The store has notified the owner of the run's ``signal``. None if there is nothing to do,
+        that has to wait for the store call in progress, or the run is over.
         """
         if self.state is RunState.PULLING:
             return None if signal is Signal.CONTINUE else self._obey(signal, now)
@@ -173,25 +167,21 @@ class Run(RunParts):
         return None
 
     def settle(self, now: float) -> RunAction:
-        """The agent has been silent after its terminal event, so that the run ends there.
-
-        Its readers end, and a client that waits for that goes on (with the result of a frontend's
-        tool, for example), while the agent cleans up.
+        """The agent has been silent after its terminal event, so that the run ends there: its
+        readers end, and a client that waits for that goes on, while the agent cleans up.
         """
         self._expect("settle")
         return self._close(now, RunOver("drain"))
 
     def flush(self, now: float) -> RunAction | None:
-        """Append the frames that wait, for others or for a store that was unavailable.
-
-        :returns: None if there are none, or they follow the store call in progress.
+        """Append the frames that wait, for others or for a store that was unavailable. None if they
+        follow the store call in progress, or there are none.
         """
         if self.state is not RunState.PULLING:
             return None
         if self._held.size:
             return self._append(now)
-        # A renewal has failed, and is made again, because nothing else would find out that the
-        # store is back.
+        # A renewal that failed is made again, since nothing else finds out that the store is back.
         return None if self._outage is None else self._renew()
 
     def resume(self, now: float) -> RunAction:
@@ -203,9 +193,8 @@ class Run(RunParts):
         return self._closing
 
     def interrupt(self, now: float, reason: str) -> RunAction | None:
-        """End the run from outside, as a shutdown does; ``reason`` reaches the client.
-
-        :returns: None if that has to wait for the store call in progress, or the run is over.
+        """End the run from outside, as a shutdown does; ``reason`` reaches the client. None if that
+        has to wait for the store call in progress, or the run is over.
         """
         self._last_moment = now + LAST_SECONDS
         if self.state is not RunState.PULLING:
@@ -214,10 +203,8 @@ class Run(RunParts):
         return self._close(now, RunOver("cancel"), error=reason)
 
     def abandon(self, now: float) -> RunAction | None:
-        """Stop the run, as a client's stop would, if it still has no reader.
-
-        :returns: None if it has one, that has to wait for the store call in progress, or the run is
-            over.
+        """Stop the run, as a client's stop would, if it still has no reader. None if it has one, it
+        is over, or that has to wait for the store call in progress.
         """
         if self.audience is None or not self.audience.is_empty:
             return None
@@ -234,7 +221,7 @@ class Run(RunParts):
         if self.metrics is not None and self._method is not None:
             self.metrics.store_called(self._method.name)
         if self.state is RunState.CLOSING:
-            # A call that was made again may find what the first one has done.
+            # A call that was made again may find what the first has done.
             if outcome is False and not self._made_again:
                 self._overtaken = not self._ended
                 self.lifeline.is_sealed = True
@@ -254,10 +241,8 @@ class Run(RunParts):
         return self._pull(now) if outcome is Signal.CONTINUE else self._obey(outcome, now)
 
     def store_failed(self, error: BaseException, now: float) -> RunAction:
-        """The store call raised ``error``.
-
-        The run waits for a store that is unavailable. Otherwise it ends, in the log if the store
-        still can.
+        """The store call raised ``error``: the run waits for a store that is unavailable, and ends
+        otherwise, in the log if the store still can.
         """
         self._expect("store_failed")
         self._made_again = self.state is RunState.CLOSING
@@ -270,6 +255,11 @@ class Run(RunParts):
         self.lifeline.store_failed(self._method, error, closing=True)
         if not self._tried_twice:
             self._tried_twice = True
+            if self._unstored:
+                # Its readers are to have the end at least, as if the agent had gone on behind it.
+                self._take_back()
+                self._closing = None
+                return self._append(now)
             assert self._closing is not None, "that is what failed"
             return self._closing
         self.lifeline.stays_open()
@@ -293,11 +283,12 @@ class Run(RunParts):
         return self._outage.next_pause(now, self._last_moment)
 
     def _wait(self, pause: float, now: float) -> RunAction:
-        """Go on while the store is unavailable, after a call that has failed."""
-        if self.state is RunState.CLOSING:
+        """Go on while the store is unavailable, after a call that failed."""
+        if self.state is not RunState.CLOSING:
+            self._take_back()
+        if self.state is RunState.CLOSING or self._tried_twice:
             self.state = RunState.WAITING
             return Pause(pause)
-        self._take_back()
         self.state = RunState.PULLING
         return self._end_if_told(now) or self._hold(pause)
 
@@ -311,7 +302,8 @@ class Run(RunParts):
     def _fail(self, error: BaseException, now: float) -> RunAction:
         self.lifeline.store_failed(self._method, error)
         self._take_back()
-        return self._close(now, RunOver("cancel"), error="The thread store failed")
+        fate = self._fate if self._tried_twice else RunOver("cancel")
+        return self._close(now, fate, error="The thread store failed")
 
     def _expect(self, call: str) -> None:
         if self.state not in CALLS[call]:
@@ -322,6 +314,8 @@ class Run(RunParts):
         told = self._abandoned or self._interruption is not None
         if (told or self._signal is not Signal.CONTINUE) and (end := self._end_if_told(now)):
             return end
+        if self._tried_twice:
+            return self._close(now, self._fate)
         if self._check_due:
             return self._renew()
         if self._held.size:
@@ -342,6 +336,9 @@ class Run(RunParts):
         """End the run, as the store says."""
         if signal is Signal.STOP:
             return self._close(now, RunOver("cancel"), stop_requested=True)
+        if self._tried_twice:
+            # The close that failed had its effect.
+            return self._over(self._fate, now)
         self.lifeline.is_sealed = True
         return self._over(RunOver("drain"), now)
 
@@ -381,10 +378,12 @@ class Run(RunParts):
         # A plain agent cannot be cancelled in its thread, and looks at its context instead.
         self.context.stop_requested = fate.agent == "cancel"
         self.lifeline.is_stopped = stop_requested
+        has_end = self.recorder.terminal
         last, result = self.recorder.finish(now, stop_requested=stop_requested, error=error)
         if self.tap is not None and last:
             self.tap(last, now)
         frames = self._held.take() + last
+        self._unstored = frames if has_end else b""
         call = self._closing = calls.close_run(self.store, self.key, self._at, frames, result)
         self.state, self._method = RunState.CLOSING, call.method
         return call

@@ -260,8 +260,11 @@ class RunDriver:
         """Do what is to be done if the agent has not yielded for some time."""
         if action.patience is not None:
             self._patience = self._backend.later(action.patience, self._begin, self._settled)
-        if action.flush is not None and self._flusher is None:
-            self._flusher = self._backend.later(action.flush, self._flush)
+        if action.flush is None or (self._flusher is not None and action.flush):
+            return
+        if self._flusher is not None:
+            self._flusher.cancel()
+        self._flusher = self._backend.later(action.flush, self._flush)
 
     def _settled(self, now: float) -> RunAction | None:
         return self._run.settle(now) if self._run.state is RunState.PULLING else None

@@ -286,13 +286,39 @@ class TestBatches:
         bench.perform(bench.run.event(delta("a" * 64 * 1024), 1.0))
         assert bench.logged() == ["RUN_STARTED", "TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT"]
 
-    def test_or_until_the_terminal_event_and_what_follows_that_does_not_wait(self) -> None:
+    def test_the_terminal_event_does_not_wait_nor_does_what_follows_it_in_the_log(self) -> None:
         bench = self.batching()
         bench.run.event({"type": "CUSTOM", "name": "n", "value": 1}, 1.0)
-        bench.perform(bench.run.event(FINISHED, 1.0))
+        assert bench.run.event(FINISHED, 1.0) == PullEvent(bench.run.patience, flush=0.0)
+        bench.perform(bench.run.flush(1.0))
         assert bench.logged() == ["RUN_STARTED", "CUSTOM", "RUN_FINISHED"]
         bench.perform(bench.run.event(STARTED, 1.0))
         assert bench.logged()[-1] == "RUN_STARTED"
+
+    def test_it_is_appended_by_the_call_that_closes_the_log_if_the_agent_ends_at_once(self) -> None:
+        bench = self.batching()
+        bench.run.event({"type": "CUSTOM", "name": "n", "value": 1}, 1.0)
+        bench.run.event(FINISHED, 1.0)
+        closing = bench.run.agent_ended(1.0)
+        assert isinstance(closing, StoreCall)
+        assert closing.name == "store method close_run"
+        assert bench.perform(closing) == RunOver("done")
+        assert bench.logged() == ["RUN_STARTED", "CUSTOM", "RUN_FINISHED", "end"]
+
+    def test_what_follows_it_before_that_is_appended_with_it(self) -> None:
+        bench = self.batching()
+        bench.run.event(FINISHED, 1.0)
+        assert bench.run.event(STARTED, 1.0) == PullEvent()
+        bench.perform(bench.run.flush(1.0))
+        assert bench.logged() == ["RUN_STARTED", "RUN_FINISHED", "RUN_STARTED"]
+        assert history_of(bench.store, "t").frames == b""
+
+    def test_an_event_that_is_first_and_last_does_not_wait(self) -> None:
+        bench = Bench()
+        bench.run.batch_seconds = 0.5
+        bench.pulling()
+        bench.perform(bench.run.event({"type": "RUN_ERROR", "message": "no"}, 1.0))
+        assert bench.logged() == ["RUN_ERROR"]
 
     @pytest.mark.parametrize("end", ["agent_ended", "interrupt"])
     def test_or_until_the_run_ends(self, end: str) -> None:
@@ -332,6 +358,54 @@ class TestBatches:
         bench.perform(bench.run.store_failed(OSError("disk"), 1.5))
         assert bench.logged()[:3] == ["RUN_STARTED", "TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT"]
         assert bench.logged()[-2:] == ["RUN_ERROR", "end"]
+
+
+class TestEndThatIsClosed:
+    """The terminal event is appended by the call that closes the log, which fails."""
+
+    def closing(self) -> tuple[Bench, RunAction]:
+        bench = Bench()
+        bench.run.batch_seconds = 0.5
+        bench.pulling(STARTED)
+        bench.run.event(FINISHED, 1.0)
+        bench.run.agent_ended(1.0)
+        return bench, bench.run.store_failed(OSError("disk"), 1.0)
+
+    def test_it_is_appended_alone_for_its_readers(self) -> None:
+        bench, appending = self.closing()
+        assert bench.state is RunState.STORING
+        assert bench.perform(bench.perform(appending)) == RunOver("done")
+        assert bench.logged() == ["RUN_STARTED", "RUN_FINISHED", "end"]
+
+    def test_they_have_it_though_the_log_is_not_closed(self) -> None:
+        bench, appending = self.closing()
+        assert isinstance(appending, StoreCall)
+        closing = bench.run.stored(appending.function(*appending.args), 1.0)
+        assert isinstance(closing, StoreCall)
+        assert closing.name == "store method close_run"
+        assert bench.run.store_failed(OSError("disk"), 1.0) == RunOver("done")
+        assert bench.logged() == ["RUN_STARTED", "RUN_FINISHED"]
+
+    def test_a_store_that_takes_nothing_is_given_up(self) -> None:
+        bench, _ = self.closing()
+        closing = bench.run.store_failed(OSError("disk"), 1.0)
+        assert isinstance(closing, StoreCall)
+        assert closing.name == "store method close_run"
+        assert bench.run.store_failed(OSError("disk"), 1.0) == RunOver("done")
+        assert bench.logged() == ["RUN_STARTED"]
+
+    def test_one_that_is_away_meanwhile_is_waited_for(self) -> None:
+        bench, _ = self.closing()
+        bench.run.outage_seconds = 10.0
+        assert isinstance(bench.run.store_failed(StoreUnavailable(), 1.0), Pause)
+        assert bench.state is RunState.WAITING
+        assert bench.perform(bench.perform(bench.run.resume(2.0))) == RunOver("done")
+        assert bench.logged() == ["RUN_STARTED", "RUN_FINISHED", "end"]
+
+    def test_a_close_that_had_its_effect_is_ours(self) -> None:
+        bench, _ = self.closing()
+        assert bench.run.stored(Signal.SEALED, 1.0) == RunOver("done")
+        assert bench.run.lifeline.is_sealed is False
 
 
 class TestEnd:
