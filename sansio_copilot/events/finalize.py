@@ -80,7 +80,7 @@ class Finalizer(Struct, eq=False):
         else:
             result = {"status": "error", "reason": "missing_terminal_event", "message": failed}
             terminal = {"type": t.RUN_ERROR, "message": failed, "code": "INCOMPLETE_STREAM"}
-        content = json_codec.encode(result).decode()
+        content = json_codec.encode(result).decode() if self._open_tool_calls else ""
 
         appended: list[Event] = [
             {"type": t.TEXT_MESSAGE_END, "messageId": message_id}
@@ -121,7 +121,8 @@ def closing_events(
     for event in events:
         if event["type"] == t.RUN_STARTED:
             finalizer = Finalizer()
-        finalizer.observe(event)
+        else:
+            finalizer.observe(event)
     return finalizer.finalize(stop_requested=stop_requested, interruption_message=message)
 
 

@@ -233,8 +233,8 @@ class MessageFolder:
     def _run_started(self, event: Event) -> None:
         run_input = event.get("input")
         if isinstance(run_input, dict):
-            for message in _adopt(run_input.get("messages"), self._conversation):
-                if message["id"] not in self._conversation:
+            for message in _adopt(run_input.get("messages"), self._conversation.ids):
+                if message["id"] not in self._conversation.ids:
                     self._conversation.append(message)
 
     def _append(self, message: Message, event: Event) -> None:
@@ -266,7 +266,7 @@ HANDLERS: Final[dict[str, Callable[[MessageFolder, Event], None]]] = {
 """The method that :meth:`MessageFolder.feed` calls for each type of event that has an effect."""
 
 
-def _adopt(messages: Any, known: Container[str] = ()) -> list[Message]:
+def _adopt(messages: Any, known: Container[str | None] = ()) -> list[Message]:
     """Copies of ``messages`` to keep and to change.
 
     Messages that cannot be kept are left out, and so are those whose ids are ``known``.

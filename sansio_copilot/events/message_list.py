@@ -92,7 +92,10 @@ class ToolCall:
 class Conversation:
     """Messages in order. If an id occurs twice, the first message that has it is found."""
 
-    __slots__ = ("_by_id", "_calls", "_count", "_edge", "_roles", "_twins", "find", "find_call")
+    __slots__ = (
+        *("_by_id", "_calls", "_count", "_edge", "_roles", "_twins", "find", "find_call"),
+        "ids",
+    )
 
     def __init__(self) -> None:
         # The edge is before the first entry and behind the last one.
@@ -109,6 +112,8 @@ class Conversation:
         }
         self.find = self._by_id.get
         """Returns the entry of the message of that id; None if there is none."""
+        self.ids = self._by_id.keys()
+        """The ids of the messages."""
         self.find_call = self._calls.get
         """Returns the tool call of that id; None if there is none."""
 
@@ -132,9 +137,6 @@ class Conversation:
             messages.append(entry.message)
             entry = entry.after
         return messages
-
-    def __contains__(self, message_id: object) -> bool:
-        return message_id in self._by_id
 
     def append(self, message: Message) -> Entry:
         """Put a message at the end."""

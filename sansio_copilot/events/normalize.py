@@ -54,8 +54,8 @@ class _RecordConverter:
     """The converter of one kind of object."""
 
     __slots__ = (
-        *("_as_they_are", "_closed", "_defaults", "_fields", "_optional", "_required", "_said"),
-        "_snake",
+        *("_as_they_are", "_closed", "_defaults", "_fields", "_may_be_empty", "_optional"),
+        *("_required", "_said", "_snake"),
     )
 
     def __init__(self, record: Record) -> None:
@@ -79,6 +79,11 @@ class _RecordConverter:
             for name, field in self._fields.items()
             if (types := _as_they_are.get(field)) is not None
         }
+        self._may_be_empty = {
+            name
+            for name, type_ in record.fields.items()
+            if isinstance(type_, ListOf) and not type_.filled
+        }
         self._required = tuple(
             name
             for name in record.fields
@@ -96,7 +101,11 @@ class _RecordConverter:
         fields, as_they_are = self._fields, self._as_they_are
         for name, item in value.items():
             type_ = type(item)
-            if type_ in as_they_are.get(name, ()) or (type_ is str and (name, item) in self._said):
+            if (
+                type_ in as_they_are.get(name, ())
+                or (type_ is str and (name, item) in self._said)
+                or (type_ is list and not item and name in self._may_be_empty)
+            ):
                 # The member is as it should be, as nearly all are, so nothing has to be put right.
                 continue
             field = fields.get(name)

@@ -80,6 +80,9 @@ T = TypeVar("T")
 Hook: TypeAlias = RequestHook | ResponseHook
 Steps: TypeAlias = Generator[Action, Any, Any]
 
+# Memories are left out, because they belong to the hosted platform: a self-hosted runtime does not
+# have them at all.
+_SERVED = {name: methods for name, methods in METHODS.items() if not name.startswith("memories/")}
 # The body of a request to these endpoints names the thread.
 _WITH_THREAD_IN_BODY = frozenset({"agent/run", "agent/connect", "agent/suggest"})
 
@@ -117,14 +120,17 @@ class Pipeline(Struct, eq=False):
         :param reader: an object that stands for the client in the audience of a run.
         :raises ClientGone: if the client goes; a run that was opened for it has been closed.
         """
+        # This is one function, because a generator inside of it would be resumed for each outcome,
+        # and because whatever fails on the way has to pass the same end.
+        runtime = self.runtime
         # The path is as a browser would have sent it, so that ".." talks past no hook or route.
         self.path = normalize_path(self.request.path)
         if self.request.path != self.path:
             self.request = attrs.evolve(self.request, path=self.path)
-        if self.path in self.runtime.probe_paths:
-            steps = probe(self.runtime, self.request, self.path, self.closing)
+        if self.path in runtime.probe_paths:
+            steps = probe(runtime, self.request, self.path, self.closing)
             return Reply((yield from steps))
-        cors, origin = self.runtime.cors, None
+        cors, origin = runtime.cors, None
         if cors is not None:
             origin = self.request.headers.get("origin")
             if (preflight := self._preflight(cors)) is not None:
@@ -132,17 +138,37 @@ class Pipeline(Struct, eq=False):
         stream: LogStream | None = None
         try:
             try:
-                turn = yield from self._arrive()
-                self.is_asking = True
-                reply = yield from DISPATCH[turn.route.name](turn)
+                if (hook := runtime.hooks.on_request) is not None:
+                    yield from self._on_request("on_request", hook)
+                self.path = self.request.path
+                if runtime.identify_user is not None:
+                    yield from self._identify(runtime.identify_user)
+                envelope: Envelope | None = None
+                if runtime.mode != "single-route":
+                    self.route = match_path(self.path, runtime.base_path)
+                if self.route is None:
+                    envelope = yield from self._open_envelope()
+                else:
+                    if self.request.method not in _SERVED.get(self.route.name, ()):
+                        raise self._not_served(self.route)
+                    if self.request.method in ("POST", "PATCH") and self.request.body is None:
+                        self.request = self.request.with_body((yield self._wanted_body()))
+                route = self._find_thread()
+                if (hook := runtime.hooks.on_before_handler) is not None:
+                    yield from self._on_request("on_before_handler", hook)
+                if envelope is not None:
+                    require_body(envelope, self.request)
+                turn = Turn(runtime, self.request, route, self.now, self.parsed, self.user)
+                self.parsed, self.is_asking = None, True
+                reply = yield from DISPATCH[route.name](turn)
                 self.is_asking = False
-                if (starting := self.runtime.hooks.on_run_start) is not None:
+                if (starting := runtime.hooks.on_run_start) is not None:
                     yield from self._on_run_start(starting, reply.stream)
             except (Reject, Refusal) as refused:
                 reply = Reply(refused.response)
             response, stream = reply.response, reply.stream
-            if (hook := self.runtime.hooks.on_response) is not None:
-                response = yield from self._on_response(hook, response)
+            if (ending := runtime.hooks.on_response) is not None:
+                response = yield from self._on_response(ending, response)
             if stream is not None:
                 if not response.stream:
                     # A hook put another response in the stream's place.
@@ -214,31 +240,6 @@ class Pipeline(Struct, eq=False):
 
     # -- routing ---------------------------------------------------------------------------
 
-    def _arrive(self) -> Generator[Action, Any, Turn]:
-        """The steps that lead to an endpoint; they return the request as that gets it."""
-        if (hook := self.runtime.hooks.on_request) is not None:
-            yield from self._on_request("on_request", hook)
-        self.path = self.request.path
-        if self.runtime.identify_user is not None:
-            yield from self._identify(self.runtime.identify_user)
-        envelope: Envelope | None = None
-        if self.runtime.mode != "single-route":
-            self.route = match_path(self.path, self.runtime.base_path)
-        if self.route is not None:
-            self._check_method(self.route)
-            if self.request.method in ("POST", "PATCH") and self.request.body is None:
-                self.request = self.request.with_body((yield self._wanted_body()))
-        else:
-            envelope = yield from self._open_envelope()
-        route = self._find_thread()
-        if (hook := self.runtime.hooks.on_before_handler) is not None:
-            yield from self._on_request("on_before_handler", hook)
-        if envelope is not None:
-            require_body(envelope, self.request)
-        turn = Turn(self.runtime, self.request, route, self.now, self.parsed, self.user)
-        self.parsed = None
-        return turn
-
     def _may_take_envelope(self) -> bool:
         """Whether an unrouted request is at the place of envelopes, if there is one."""
         base_path = self.runtime.base_path
@@ -270,8 +271,9 @@ class Pipeline(Struct, eq=False):
         route, inner = resolved
         self.request = inner.in_place_of(self.request, self.user)
         self.route, self.path = route, self.request.path
-        if envelope.method == "resource/request":
-            self._check_method(route)
+        is_resource = envelope.method == "resource/request"
+        if is_resource and self.request.method not in _SERVED.get(route.name, ()):
+            raise self._not_served(route)
         if isinstance(envelope.body, (dict, list)) and self.request.body:
             self.parsed = JsonBody(self.request.body, envelope.body)
         return envelope
@@ -289,14 +291,9 @@ class Pipeline(Struct, eq=False):
             route = self.route = Route(route.name, route.agent_id, named, route.memory_id)
         return route
 
-    def _check_method(self, route: Route) -> None:
-        if route.name.startswith("memories/"):
-            # Memories belong to the hosted platform; a self-hosted runtime does not have them at
-            # all.
-            raise Refusal(NOT_FOUND)
-        allowed = METHODS[route.name]
-        if self.request.method not in allowed:
-            raise Refusal(method_not_allowed(allowed))
+    def _not_served(self, route: Route) -> Refusal:
+        methods = _SERVED.get(route.name)
+        return Refusal(NOT_FOUND if methods is None else method_not_allowed(methods))
 
     def _refuse_unrouted(self) -> ExchangeSteps:
         request, base_path = self.request, self.runtime.base_path

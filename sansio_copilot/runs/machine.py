@@ -45,7 +45,6 @@ from ..stores import calls
 from ..stores.calls import Method, StoreCall
 from ..stores.protocol import Signal
 from .actions import PULL, Pause, PullEvent, RunAction, RunOver
-from .backlog import Backlog
 from .outage import LAST_SECONDS, Outage
 from .parts import RunParts
 from .run_end import count, farewell
@@ -68,7 +67,8 @@ class Run(RunParts):
 
     state: RunState = attrs.field(default=RunState.IDLE, init=False)
     _fate: RunOver = attrs.field(default=RunOver("done"), init=False, repr=False)
-    _held: Backlog = attrs.field(factory=Backlog, init=False, repr=False)
+    # The frames that wait, for others or for a store that is unavailable.
+    _held: bytearray = attrs.field(factory=bytearray, init=False, repr=False)
     _appended_at: float = attrs.field(default=-math.inf, init=False, repr=False)
     # Whether the log has a result, because the last event was terminal when it was appended.
     _ended: bool = attrs.field(default=False, init=False, repr=False)
@@ -115,8 +115,7 @@ class Run(RunParts):
         recorder = self.recorder
         frames = recorder.record(event, now)
         if frames:
-            self._held.frames.append(frames)
-            self._held.size += len(frames)
+            self._held += frames
             if self.tap is not None:
                 self.tap(frames, now)
         if recorder.error is not None:
@@ -128,17 +127,19 @@ class Run(RunParts):
         if not frames:
             return self._pull(now)
         # Readers go on at the end of a run, which an event behind it takes back.
-        if self.batch_seconds and not self._ended and self._held.size < _HELD_BYTES:
+        if self.batch_seconds and not self._ended and len(self._held) < _HELD_BYTES:
             if recorder.terminal and self.lifeline.first_event_at is not None:
                 # Most agents end at once, so that one call appends these frames and closes the log.
                 return PullEvent(self.patience, flush=0.0)
             if now - self._appended_at < self.batch_seconds and not recorder.terminal:
-                return PullEvent(flush=self.batch_seconds) if len(self._held.frames) == 1 else PULL
+                is_first = len(self._held) == len(frames)
+                return PullEvent(flush=self.batch_seconds) if is_first else PULL
         return self._append(now)
 
     def agent_ended(self, now: float, error: BaseException | None = None) -> RunAction:
         """The agent has no more events, or raised ``error``."""
-        self._expect("agent_ended")
+        if self.state is not RunState.PULLING:
+            self._expect("agent_ended")
         if error is None:
             if not self.recorder.terminal:
                 self.lifeline.broke_off()
@@ -179,7 +180,7 @@ class Run(RunParts):
         """
         if self.state is not RunState.PULLING:
             return None
-        if self._held.size:
+        if self._held:
             return self._append(now)
         # A renewal that failed is made again, since nothing else finds out that the store is back.
         return None if self._outage is None else self._renew()
@@ -294,7 +295,7 @@ class Run(RunParts):
 
     def _hold(self, pause: float) -> RunAction:
         """Have the agent go on, or wait if too much is held already."""
-        if self._held.size > self.outage_bytes:
+        if len(self._held) > self.outage_bytes:
             self.state = RunState.WAITING
             return Pause(pause)
         return PullEvent(self.patience if self.recorder.terminal else None, pause)
@@ -318,7 +319,7 @@ class Run(RunParts):
             return self._close(now, self._fate)
         if self._check_due:
             return self._renew()
-        if self._held.size:
+        if self._held:
             return self._append(now)
         return PullEvent(self.patience) if self.recorder.terminal else PULL
 
@@ -348,7 +349,7 @@ class Run(RunParts):
             self.lifeline.first_event_at = now
         result = self.recorder.result
         self._ended = result is not None
-        self._unstored = self._held.take()
+        self._unstored, self._held = bytes(self._held), bytearray()
         call = calls.append(self.store, self.key, self._at, self._unstored, result)
         self.state, self._method = RunState.STORING, call.method
         return call
@@ -361,7 +362,7 @@ class Run(RunParts):
 
     def _take_back(self) -> None:
         """Hold again the frames of the store call in progress, which the log may have or not."""
-        self._held.put_back(self._unstored)
+        self._held[:0] = self._unstored
         self._unstored = b""
 
     def _close(
@@ -382,7 +383,7 @@ class Run(RunParts):
         last, result = self.recorder.finish(now, stop_requested=stop_requested, error=error)
         if self.tap is not None and last:
             self.tap(last, now)
-        frames = self._held.take() + last
+        frames, self._held = bytes(self._held) + last, bytearray()
         self._unstored = frames if has_end else b""
         call = self._closing = calls.close_run(self.store, self.key, self._at, frames, result)
         self.state, self._method = RunState.CLOSING, call.method

@@ -168,7 +168,8 @@ class RunRecorder:
             if fields is None:
                 return b""
             if going is not None:
-                if (data := going.take(fields)) is not None:
+                # A dict was looked at above, before it was copied.
+                if type(event) is not dict and (data := going.take(fields)) is not None:
                     return self._frame(data)
                 self._going = None
             if (normal := normalize_event(fields)) is not None:

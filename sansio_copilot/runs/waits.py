@@ -69,7 +69,8 @@ class Waits(Struct, eq=False):
         """
         if not self._is_finished:
             return None
-        calls = list(islice(_unanswered(messages, _tools_of(run_input)), _MOST))
+        tools = _tools_of(run_input)
+        calls = list(islice(_unanswered(messages, tools), _MOST)) if tools else []
         if not self._interrupts and not calls:
             return None
         return json_codec.encode({"interrupts": self._interrupts, "toolCalls": calls})
@@ -79,20 +80,20 @@ OBSERVED: Final = frozenset({t.CUSTOM, t.RUN_STARTED, t.RUN_FINISHED, t.RUN_ERRO
 """The types of events that :class:`Waits` takes note of."""
 
 
-def _tools_of(run_input: Mapping[str, Any] | None) -> frozenset[str]:
+def _tools_of(run_input: Mapping[str, Any] | None) -> set[str]:
     """The names of the tools that the page has brought."""
     tools = (run_input or {}).get("tools")
-    return frozenset(
+    return {
         tool["name"]
         for tool in (tools if isinstance(tools, list) else ())
         if isinstance(tool, dict) and isinstance(tool.get("name"), str)
-    )
+    }
 
 
-def _unanswered(messages: list[Any], tools: frozenset[str]) -> Iterator[dict[str, str]]:
+def _unanswered(messages: list[Any], tools: set[str]) -> Iterator[dict[str, str]]:
     """The calls of ``tools`` behind the user's last message that have no result, in their order."""
     begin = len(messages)
-    while tools and begin and messages[begin - 1].get("role") != "user":
+    while begin and messages[begin - 1].get("role") != "user":
         begin -= 1
     turn = messages[begin:]
     answered = {message.get("toolCallId") for message in turn if message.get("role") == "tool"}

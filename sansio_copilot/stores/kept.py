@@ -54,9 +54,9 @@ class KeptRun(Struct, eq=False):
     def forget_owner(self) -> None:
         self.notify_owner = None
 
-    def measured(self) -> int:
-        """What it takes now."""
-        size = self.fixed
+    def measure(self) -> int:
+        """Count what it takes now; returns how much more that is than was counted before."""
+        size, before = self.fixed, self.size
         if self.raw is not None:
             size += len(self.raw.data)
         if self.compacted is not None:
@@ -65,7 +65,8 @@ class KeptRun(Struct, eq=False):
             size += len(result.frames) + len(result.messages or b"") + len(result.state or b"")
             size += len(result.waits_for or b"")
             size += size_of_ids(result.message_ids)
-        return size
+        self.size = size
+        return size - before
 
 
 by_seq = attrgetter("key.seq")
@@ -131,11 +132,13 @@ class KeptThread(Struct, eq=False):
             else:
                 del self.message_ids[message_id]
 
-    def measured(self) -> int:
-        """What it takes now, its runs left out."""
-        size = THREAD_BYTES + getsizeof(self.thread_id) + getsizeof(self.name)
+    def measure(self) -> int:
+        """Count what it takes now, its runs left out; returns how much more than before."""
+        size, before = THREAD_BYTES + getsizeof(self.thread_id) + getsizeof(self.name), self.size
         size += 0 if self.owner is None else getsizeof(self.owner)
-        return size + len(self.messages) + len(self.state or b"") + len(self.waits_for or b"")
+        size += len(self.messages) + len(self.state or b"") + len(self.waits_for or b"")
+        self.size = size
+        return size - before
 
 
 def size_of_ids(message_ids: Collection[str]) -> int:

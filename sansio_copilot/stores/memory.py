@@ -146,7 +146,7 @@ class MemoryStore:
         thread = room.threads.get(thread_id)
         if thread is None:
             thread = room.threads[thread_id] = KeptThread(thread_id, request.owner)
-            room.measure(thread)
+            room.taken += thread.measure()
         elif thread.owner != request.owner:
             return ThreadOfAnother()
         room.uses += 1
@@ -165,7 +165,7 @@ class MemoryStore:
         stream = Stream()
         run = thread.live = self._open[key] = KeptRun(key, request.agent_id, stream)
         run.fixed = RUN_BYTES + getsizeof(request.run_id) + getsizeof(request.agent_id)
-        room.measure(run)
+        room.taken += run.measure()
         room.idle.pop(thread_id, None)
         room.evict()
         known = _known(request, thread) if thread.message_ids else _NONE
@@ -195,7 +195,7 @@ class MemoryStore:
             room.taken += len(frames)
         else:
             run.result = result
-            room.measure(run)
+            room.taken += run.measure()
         if room.taken > self.max_bytes:
             room.uses += 1
             room.evict()
@@ -303,9 +303,9 @@ class MemoryStore:
                 history = () if thread is None else thread.history
                 cursor = Cursor(tuple([run.replayed for run in history]))
             elif kind == "messages":
-                cursor = Cursor((Stream(b"[]" if thread is None else thread.messages),))
+                cursor = Cursor((Stream(b"[]" if thread is None else thread.messages, ended=True),))
             else:
-                cursor = Cursor((Stream(thread.state or b"" if thread else b""),))
+                cursor = Cursor((Stream(thread.state or b"" if thread else b"", ended=True),))
         return streams.read(cursor, max_bytes)
 
     def update_thread(
@@ -318,7 +318,7 @@ class MemoryStore:
         thread.archived = changes.get("archived", thread.archived)
         room.uses += 1
         room.use(thread)
-        room.measure(thread)
+        room.taken += thread.measure()
         room.evict()
         return thread.record()
 
@@ -333,7 +333,7 @@ class MemoryStore:
                 run.detached = True
                 # The run is the only one now that has its thread's id.
                 run.fixed += getsizeof(thread_id)
-                room.measure(run)
+                room.taken += run.measure()
             for run in thread.open_runs:
                 self._signal(run, Signal.STOP)
         return thread is not None
@@ -359,7 +359,7 @@ class MemoryStore:
         thread = self._room.threads.get(thread_id)
         if thread is not None and thread.owner is None:
             thread.owner = owner
-            self._room.measure(thread)
+            self._room.taken += thread.measure()
         return thread is not None and thread.owner == owner
 
     def bytes_of(self, owner: str) -> int:

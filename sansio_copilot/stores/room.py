@@ -3,7 +3,7 @@
 Everything that is kept is counted once, in bytes: a thread with its id, name, messages and state; a
 run with its frames, raw and compacted, and its ids; and raw frames that nobody gets any more but
 those who were reading them already ("unread"). What is counted for a thread or run is remembered in
-it (``size``), so that :meth:`Room.measure` adds the difference and never walks over anything else.
+it (``size``), so that its ``measure()`` tells the difference and nothing else is ever walked over.
 
 When there is too much, whatever was used least recently goes: a thread without an open run, or
 unread frames. Uses are counted and not timed, because the core has no clock. What the call in
@@ -15,8 +15,8 @@ has dropped them, which may happen in any thread and in the middle of any call h
 (``_dropped``), and acted on when the room is looked at next.
 
 A reader may change how victims are chosen (:meth:`Room.evict`). The sums must not: whoever changes
-what a thread or run holds calls :meth:`Room.measure` for it, and a state machine in the tests
-compares the sum with one that is made from scratch after every call.
+what a thread or run holds adds what its ``measure()`` returns to ``taken``, and a state machine in
+the tests compares the sum with one that is made from scratch after every call.
 """
 
 from __future__ import annotations
@@ -90,12 +90,12 @@ class Room:
             thread.messages = thread.messages if result.messages is None else result.messages
             thread.state = thread.state if result.state is None else result.state
             thread.waits_for = result.waits_for
-            self.measure(thread)
-        run.result, run.compacted = None, Stream(result.frames)
+            self.taken += thread.measure()
+        run.result, run.compacted = None, Stream(result.frames, ended=True)
         run.message_ids = tuple(result.message_ids)
         run.fixed += size_of_ids(run.message_ids)
         thread.count_message_ids(run, +1)
-        self.measure(run)
+        self.taken += run.measure()
         if self.max_runs_per_thread and len(thread.history) > self.max_runs_per_thread:
             self._drop(thread, thread.history.pop(0))
             self._warn()
@@ -169,7 +169,7 @@ class Room:
         thread.history = []
         thread.messages, thread.state, thread.waits_for = b"[]", None, None
         thread.name, thread.archived = None, False
-        self.measure(thread)
+        self.taken += thread.measure()
 
     def _drop(self, thread: KeptThread, run: KeptRun) -> None:
         """Let a run go that is no history any more, whoever is reading its replay."""
@@ -188,16 +188,11 @@ class Room:
         if (stream := run.raw) is None:
             return
         run.raw = None
-        self.measure(run)
+        self.taken += run.measure()
         if stream.data:
             unread = _Unread(weakref.ref(stream, self._dropped.append), len(stream.data), self.uses)
             self.unread[unread.stream] = unread
             self.taken += unread.size
-
-    def measure(self, it: KeptRun | KeptThread) -> None:
-        size = it.measured()
-        self.taken += size - it.size
-        it.size = size
 
     def _warn(self) -> None:
         if not self._warned:

@@ -7,28 +7,24 @@ what it was about to read is gone.
 
 from __future__ import annotations
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from .protocol import Batch, Cancel, LogGone, Notify, nothing_to_cancel
 
 
-class Stream:
+class Stream(Struct, eq=False, weakref=True):
     """The frames of one run as one run of bytes, and who waits for more.
 
     One buffer, not a list of frames: a reader that lags takes all it missed in one slice, and a
     stored event costs its bytes and nothing else.
 
-    :param data: the whole of a stream that has ended; None for one that begins.
+    :ivar lost: the offset up to which frames are gone.
     """
 
-    __slots__ = ("__weakref__", "data", "ended", "lost", "watches")
-
-    def __init__(self, data: bytes | None = None) -> None:
-        self.data: bytearray | bytes = bytearray() if data is None else data
-        self.ended = data is not None
-        self.watches: dict[_Watch, Notify] = {}
-        self.lost = 0
-        """The offset up to which frames are gone."""
+    data: bytearray | bytes = field(default_factory=bytearray)
+    ended: bool = False
+    watches: dict[_Watch, Notify] = {}
+    lost: int = 0
 
     def wake(self) -> None:
         """Tell everybody who waits."""

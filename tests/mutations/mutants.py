@@ -43,9 +43,9 @@ EVENTS = [
     Mutant(
         "swap-two-events",
         "of events that are appended together the last comes first",
-        f"{CORE}/runs/backlog.py",
-        'return frames[0] if len(frames) == 1 else b"".join(frames)',
-        'return frames[0] if len(frames) == 1 else b"".join(reversed(frames))',
+        f"{CORE}/runs/machine.py",
+        "self._held += frames",
+        "self._held[:0] = frames",
         [
             "tests/core/runs/test_machine.py::TestBatches::test_one_that_comes_later_is_appended_with_those_that_wait",
             "tests/soak/test_soak.py::test_a_server_bears_a_mixed_load[asyncio-15]",
@@ -55,7 +55,7 @@ EVENTS = [
         "drop-a-frame",
         "what waits for more is forgotten when the run ends",
         f"{CORE}/runs/machine.py",
-        "frames = self._held.take() + last",
+        "frames, self._held = bytes(self._held) + last, bytearray()",
         "frames = last",
         [
             "tests/core/runs/test_machine.py::TestBatches::test_or_until_the_run_ends",

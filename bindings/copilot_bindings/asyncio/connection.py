@@ -33,13 +33,13 @@ import asyncio
 import contextlib
 import threading
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 from sansio_copilot.actions import WaitForFrames
 from sansio_copilot.stores.protocol import Cancel
 
 from ..http1.connection import HTTPConnection
-from ..http1.wants import GONE, TIMED_OUT, Close, CloseWriting, Receive, Rest, Want
+from ..http1.wants import GONE, Close, CloseWriting, Receive, Rest, Want
 from ..net.progress import unacknowledged
 from ..serving.asyncio_backend import AsyncioBackend
 from ..serving.pending_call import Pending
@@ -113,12 +113,12 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._http.feed(data)
-        if not self._happened(Happening.DATA) and self._http.reader.is_full:
+        if not self._resume(self._want, Happening.DATA) and self._http.reader.is_full:
             self._transport.pause_reading()
 
     def eof_received(self) -> bool:
         self._http.feed(b"")
-        self._happened(Happening.INPUT_ENDED)
+        self._resume(self._want, Happening.INPUT_ENDED)
         # The transport stays open so that the response can be sent, except under TLS, where asyncio
         # cannot close one side only.
         return not self._closed and self._transport.get_extra_info("ssl_object") is None
@@ -131,7 +131,7 @@ class Connection(asyncio.Protocol):
         if self._closed:
             self._service.connection_ended(self)
         elif not (isinstance(want, Pending) and want.is_seen_through):
-            self._happened(Happening.LOST)
+            self._resume(want, Happening.LOST)
 
     def pause_writing(self) -> None:
         self._choked = True
@@ -141,7 +141,7 @@ class Connection(asyncio.Protocol):
         if isinstance(self._want, Choked):
             # The want is resumed in the next turn, because asyncio's transport must not be closed
             # within this callback.
-            self._loop.call_soon(self._resume, self._want, ENDS[Choked][Happening.ROOM])
+            self._loop.call_soon(self._resume, self._want, Happening.ROOM)
 
     # Requests of the service
 
@@ -152,7 +152,7 @@ class Connection(asyncio.Protocol):
             if not service.awaits_request(True):
                 self._beginning.cancel()
         elif isinstance(want, Receive) and want.idle and not service.awaits_request(want.first):
-            self._resume(want, TIMED_OUT)
+            self._resume(want, Happening.TIME)
 
     def abort(self) -> None:
         """Close the connection at once, even if something is being sent."""
@@ -179,7 +179,7 @@ class Connection(asyncio.Protocol):
                     continue
                 if isinstance(want, Rest):
                     self._want = want
-                    self._loop.call_soon(self._resume, want, ENDS[Rest][Happening.TURN])
+                    self._loop.call_soon(self._resume, want, Happening.TURN)
                     return
                 if data := http.data_to_send():
                     self._transport.write(data)
@@ -223,29 +223,25 @@ class Connection(asyncio.Protocol):
             self._transport.close()
             self._expect_progress(want)
 
-    def _happened(self, happening: Happening) -> bool:
-        """End the present wait, if that is what ends it; returns whether it does."""
-        want = self._want
-        ends = ENDS[type(want)]
-        if want is None or happening not in ends:
-            return False
-        self._resume(want, ends[happening])
-        return True
+    def _resume(self, want: Waited | None, happening: Happening) -> bool:
+        """Report the outcome of ``want``, if ``happening`` ends it and nothing else has.
 
-    def _resume(self, want: Waited, outcome: Any = None) -> None:
-        """Report the outcome of ``want``, unless that want has had its outcome already."""
-        if self._want is not want:
-            return
-        self._want = None
+        :returns: whether it does.
+        """
+        ends = ENDS[type(want)]
+        if self._want is not want or happening not in ends:
+            return False
+        outcome, self._want = ends[happening], None
         if self._unwatch is not None:
             end_watch(self._service.calls.lock, self._http.context, self._unwatch)
             self._unwatch = None
         if isinstance(want, Choked) and outcome is not GONE:
             self._perform(want.then)
-            return
+            return True
         if isinstance(want, Pending):
             want.give_up(RuntimeError("the client has gone"))
         self._perform(self._http.done(outcome))
+        return True
 
     def _called(self, want: Pending) -> None:
         """Report the result of a call that has ended, unless the call was given up."""
@@ -317,14 +313,13 @@ class Connection(asyncio.Protocol):
         elif isinstance(want, (Choked, Close)):
             self._transport.abort()
         else:
-            self._happened(Happening.TIME)
+            self._resume(want, Happening.TIME)
 
     def _notified(self) -> None:
         want = self._want
         if want is None:
             return
-        outcome = ENDS[WaitForFrames][Happening.NOTICE]
         if threading.get_ident() == self._thread:
-            self._loop.call_soon(self._resume, want, outcome)
+            self._loop.call_soon(self._resume, want, Happening.NOTICE)
         else:
-            self._backend.soon(self._resume, want, outcome)
+            self._backend.soon(self._resume, want, Happening.NOTICE)

@@ -136,7 +136,9 @@ class Answering:
                         action = gone(exchange)
                         continue
                     case ReadBody(limit=limit):
-                        action = self._read_body(exchange, limit)
+                        self._body = Body(self._service.bodies, limit)
+                        until = time.monotonic() + self._limits.body_seconds
+                        action = self._read_body(exchange, until)
                         continue
                     case SendHead(status=status, headers=headers):
                         if self._body is not None:
@@ -164,20 +166,8 @@ class Answering:
                 return outcome
             action = exchange.done(outcome)
 
-    def _read_body(self, exchange: Exchange, limit: int) -> Action | Want:
-        """Begin to read the request's body."""
-        self._body = body = Body(self._service.bodies, limit)
-        arriving = self.reader.body
-        if isinstance(arriving, H11Body):
-            try:
-                body.expect(arriving.expected)
-            except (BodyTooLarge, BodyRefused) as error:
-                return exchange.failed(error)
-            self._out.append(arriving.invitation())
-        return self._read_on(exchange, time.monotonic() + self._limits.body_seconds)
-
-    def _read_on(self, exchange: Exchange, until: float, outcome: Any = None) -> Action | Want:
-        """Read the body as far as it has arrived.
+    def _read_body(self, exchange: Exchange, until: float, outcome: Any = None) -> Action | Want:
+        """Read the request's body as far as it has arrived.
 
         :param until: the time until which it has to arrive.
         :param outcome: that of the want by which it was waited for.
@@ -185,8 +175,11 @@ class Answering:
         """
         arriving, body = self.reader.body, self._body
         assert body is not None, "the body is being read"
-        self._body_until = None
+        is_new, self._body_until = self._body_until is None, None
         try:
+            if is_new and isinstance(arriving, H11Body):
+                body.expect(arriving.expected)
+                self._out.append(arriving.invitation())
             while piece := arriving.read():
                 body.add(piece)
                 if arriving.left == 0:

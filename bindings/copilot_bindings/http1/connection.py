@@ -48,7 +48,6 @@ import h11
 
 from sansio_copilot import (
     RemoteProtocolError,
-    Request,
     Response,
 )
 from sansio_copilot.actions import Action
@@ -109,7 +108,7 @@ class HTTPConnection(Answering):
             elif self._held is not None:
                 action, self._held = self._held, None
             elif self._body_until is not None:
-                action = self._read_on(exchange, self._body_until, outcome)
+                action = self._read_body(exchange, self._body_until, outcome)
             else:
                 action = exchange.done(outcome)
             want = self._answer(exchange, action)
@@ -159,23 +158,38 @@ class HTTPConnection(Answering):
         return self._go_on(self._steps.throw, error)
 
     def _serve(self, admitted: bool) -> Wants:
+        # This is one function, because the order of its steps is the order of the protocol, and
+        # because a generator inside of it would be resumed for each request.
         served = 0
         reader, service = self.reader, self._service
         try:
             if not admitted:
                 yield from self._refuse(refusals.TOO_MANY_CONNECTIONS)
                 return
-            while (request := (yield from self._next_request(first=not served))) is not None:
+            while True:
+                idle, until = True, time.monotonic() + self._limits.idle_seconds
+                while (request := reader.read_head() if reader.input.unread else None) is None:
+                    if idle and reader.input.unread:
+                        idle, until = False, time.monotonic() + self._limits.header_seconds
+                    want = (
+                        None
+                        if reader.input.eof
+                        else self._receive(until, idle=idle, first=not served)
+                    )
+                    outcome = TIMED_OUT if want is None else (yield want)
+                    if outcome is TIMED_OUT and not idle:
+                        yield from self._refuse(refusals.TOO_SLOW)
+                    if outcome is not None:
+                        return
                 self._exchange = exchange = service.runtime.exchange(
                     request, time.time(), closing=service.closing
                 )
                 assert reader.response is not None, "there is a request"
                 self._framing = reader.response
                 self.context = CallContext(service.context.current.copy())
-                want = self._answer(exchange, exchange.start())
-                if want is not None:
+                if (waits := self._answer(exchange, exchange.start())) is not None:
                     # The steps rest here until the request has been answered.
-                    yield want
+                    yield waits
                 if self._refusal is not None:
                     yield from self._refuse(self._refusal)
                     return
@@ -203,24 +217,6 @@ class HTTPConnection(Answering):
             self._exchange = None
             if self._body is not None:
                 self._body.release()
-
-    def _next_request(self, *, first: bool) -> Generator[Want, Any, Request | None]:
-        """Read the next request's head; returns None if there will be no further request.
-
-        :param first: whether the connection has had no request before.
-        """
-        reader, idle = self.reader, True
-        until = time.monotonic() + self._limits.idle_seconds
-        while (request := reader.read_head() if reader.input.unread else None) is None:
-            if idle and reader.input.unread:
-                idle, until = False, time.monotonic() + self._limits.header_seconds
-            want = None if reader.input.eof else self._receive(until, idle=idle, first=first)
-            outcome = TIMED_OUT if want is None else (yield want)
-            if outcome is TIMED_OUT and not idle:
-                yield from self._refuse(refusals.TOO_SLOW)
-            if outcome is not None:
-                return None
-        return request
 
     def _drain(self) -> Generator[Want, Any, bool]:
         """Read and throw away a body that its exchange did not ask for.

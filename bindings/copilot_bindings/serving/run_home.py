@@ -104,7 +104,8 @@ class RunHome(RunDriver):
         dropped = False
         self._living = self._backend.current()
         try:
-            await self._store(run.start(time.time()))
+            if (pending := self._advance(run.start(time.time()))) is not None:
+                await self._wait_for_store(pending)
             try:
                 notify = weakly(self._notified)
                 unwatch = begin_watch(

@@ -651,7 +651,7 @@ class TestLettingGo:
         assert store.total_bytes == thread_bytes() + run_bytes() + 1000
 
     def test_what_comes_before_what_is_gone_is_read(self) -> None:
-        first, second = Stream(b"first"), Stream(b"second")
+        first, second = Stream(b"first", ended=True), Stream(b"second", ended=True)
         cursor = Cursor((first, second))
         second.let_go()
         batch = read(cursor, 100)
