@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from types import NoneType
 
-from copilot_bindings.asyncio.waits import ENDS, Happening
+from copilot_bindings.asyncio.connection_waits import ENDS, Happening
 from copilot_bindings.serving.responder_states import INTERRUPTIONS
 from copilot_bindings.serving.run_home_states import TRANSITIONS as HOME_TRANSITIONS
 from copilot_bindings.serving.run_home_states import HomeState

@@ -52,12 +52,12 @@ from ..events.thinking import THINKING
 from ..events.types import Event
 from ..sse import FRAME, NUMBERED_FRAME, frame_data
 from ..stores.protocol import Orphan, RunKey, RunResult
-from . import waits
+from . import thread_waits
 from .advice import MADE, Advice
 from .continuation import DELTAS, Continuation
 from .report import sum_up
 from .result import compacted_result, messages_of
-from .waits import Waits
+from .thread_waits import Waits
 
 logger = logging.getLogger(__name__)
 
@@ -302,7 +302,7 @@ class RunRecorder:
         if type_ == "RUN_ERROR":
             self._end_messages()
         compact.HANDLERS.get(type_, compact.KEEP)(self._compactor, event)
-        if type_ in waits.OBSERVED:
+        if type_ in thread_waits.OBSERVED:
             self._waits.observe(event)
         if type_ in _TERMINAL:
             self.terminal = True

@@ -9,7 +9,7 @@ from .. import json_codec
 from ..events import Compactor, MessageFolder
 from ..sse import COMPACTED_FRAME
 from ..stores.protocol import RunResult
-from .waits import Waits
+from .thread_waits import Waits
 
 
 def compacted_result(

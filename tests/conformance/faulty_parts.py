@@ -33,8 +33,8 @@ from sansio_copilot import (
     Request,
     StoreUnavailable,
 )
+from sansio_copilot.stores.memory.streams import Cursor
 from sansio_copilot.stores.protocol import Batch, RunOpened, Signal, ThreadQuery
-from sansio_copilot.stores.streams import Cursor
 
 from . import agents
 from .agents import Event, OnPurposeError, hello

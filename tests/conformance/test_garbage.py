@@ -12,8 +12,8 @@ import pytest
 from conformance.process import Server
 
 from sansio_copilot.stores import RunKey
-from sansio_copilot.stores.kept import KeptRun, KeptThread
-from sansio_copilot.stores.streams import Stream
+from sansio_copilot.stores.memory.streams import Stream
+from sansio_copilot.stores.memory.threads import KeptRun, KeptThread
 
 pytestmark = pytest.mark.one_a_binding
 

@@ -118,7 +118,7 @@ RUNS = [
     Mutant(
         "a-stop-that-forgets-its-run",
         "a stop says that it stopped, and tells nobody",
-        f"{CORE}/stores/memory.py",
+        f"{CORE}/stores/memory/store.py",
         "        self._signal(run, Signal.STOP)\n        return True\n",
         "        return True\n",
         [
@@ -129,7 +129,7 @@ RUNS = [
     Mutant(
         "a-409-that-opens-a-run",
         "a run that is refused takes the place of the one that is live",
-        f"{CORE}/stores/memory.py",
+        f"{CORE}/stores/memory/store.py",
         "return ThreadBusy(live.key.run_id)",
         "thread.live = KeptRun(live.key, request.agent_id); return ThreadBusy(live.key.run_id)",
         [
@@ -158,7 +158,7 @@ LEAKS = [
     Mutant(
         "leak-a-reader",
         "a reader that leaves is told of every event for as long as the run lives",
-        f"{CORE}/stores/streams.py",
+        f"{CORE}/stores/memory/streams.py",
         "self.stream.watches.pop(self, None)",
         "pass",
         ["tests/core/stores/test_memory.py::TestWatching::test_a_cancelled_watch_is_silent"],
@@ -174,7 +174,7 @@ LEAKS = [
     Mutant(
         "leak-the-bytes-of-a-thread",
         "an evicted thread still counts, so that ever less is kept",
-        f"{CORE}/stores/room.py",
+        f"{CORE}/stores/memory/eviction.py",
         "self.taken -= run.size\n",
         "self.taken -= 0\n",
         [
@@ -184,7 +184,7 @@ LEAKS = [
     Mutant(
         "readers-keep-what-is-evicted",
         "what was evicted stays in memory for whoever reads it",
-        f"{CORE}/stores/streams.py",
+        f"{CORE}/stores/memory/streams.py",
         'self.lost, self.data = self.lost or len(self.data), b""',
         "pass",
         [
@@ -195,7 +195,7 @@ LEAKS = [
     Mutant(
         "a-superseded-run-is-forgotten",
         "a run that another supersedes leaves no history",
-        f"{CORE}/stores/memory.py",
+        f"{CORE}/stores/memory/store.py",
         "thread.superseded.append(live)",
         "thread.superseded.append(live); live.detached = True",
         [
@@ -326,7 +326,7 @@ USERS = [
     Mutant(
         "everybody-reads",
         "a history is read in nobody's name where a thread is another's",
-        f"{CORE}/stores/memory.py",
+        f"{CORE}/stores/memory/store.py",
         "return thread if thread is not None and thread.owner == owner else None",
         "return thread",
         [
@@ -336,7 +336,7 @@ USERS = [
     Mutant(
         "busy-is-told",
         "that another's thread is busy is told before whose it is",
-        f"{CORE}/stores/memory.py",
+        f"{CORE}/stores/memory/store.py",
         "        elif thread.owner != request.owner:\n",
         "        elif thread.owner != request.owner and thread.live is None:\n",
         ["tests/core/users/test_attempts.py::test_a_run_tells_that_the_thread_cannot_be_had"],

@@ -46,7 +46,7 @@ SLACK = {
     "objects": 500,
     "descriptors": 1,
     # A store forgets what its readers have let go of at its next call, and nobody makes one then.
-    "sansio_copilot.stores.room._Unread": CALLERS,
+    "sansio_copilot.stores.memory.eviction._Unread": CALLERS,
 }
 KEPT_SLACK = {
     "memory": 48 * MIB,

@@ -14,8 +14,8 @@ from typing import Any
 import attrs
 from support.owner import ThreadHistory
 
-from sansio_copilot.stores.kept import MESSAGE_ID_BYTES, RUN_BYTES, THREAD_BYTES
 from sansio_copilot.stores.memory import MemoryStore
+from sansio_copilot.stores.memory.threads import MESSAGE_ID_BYTES, RUN_BYTES, THREAD_BYTES
 from sansio_copilot.stores.protocol import (
     LogGone,
     RunKey,

@@ -10,8 +10,8 @@ and one timer.
 
 ``_perform`` is a loop that runs as long as wants can be done at once. A want that has to be waited
 for is stored in ``_want``, and the loop returns to asyncio. What ends a wait is always a callback;
-the table :data:`~.waits.ENDS` says which ends which. Output is written before a want is done. If
-the transport takes no more, the want is put off (``Choked``) until it does.
+the table :data:`~.connection_waits.ENDS` says which ends which. Output is written before a want is
+done. If the transport takes no more, the want is put off (``Choked``) until it does.
 
 The rule that makes it right is: *a want has one outcome.* Each callback names the want that it
 ends, and ``_resume`` does nothing unless that want is still the one in ``_want``. So a
@@ -45,7 +45,7 @@ from ..serving.asyncio_backend import AsyncioBackend
 from ..serving.pending_call import Pending
 from ..serving.service import Service
 from ..serving.store_watches import begin_watch, end_watch
-from .waits import ENDS, Choked, Happening, Waited
+from .connection_waits import ENDS, Choked, Happening, Waited
 
 _TIMER_SECONDS = 10.0
 # Progress of a client is looked for this many times within ``Limits.write_seconds``.

@@ -4,7 +4,7 @@ Where each is called: an ``async def`` function and what it returns on the event
 says it does not block right here, and everything else in a thread, because it may. Each kind of
 function has threads of its own (:attr:`.Call.pool`), so that one which hangs, a function that makes
 titles, say, takes none from another. Each is called in the context of its exchange
-(:mod:`._context`), and has so many seconds (:class:`Limits`). What does not return in time fails,
+(:mod:`.context`), and has so many seconds (:class:`Limits`). What does not return in time fails,
 as far as its caller is concerned: a task is cancelled, and given up if it swallows that; a thread
 is left alone.
 """

@@ -25,7 +25,7 @@ Whatever an agent raises is its own failure and ends its run; four exceptions ar
 - a KeyboardInterrupt in the main thread, which comes from the user (:func:`~.failures.passing`);
 - an exception of this module, which must neither leave the run open nor end the server;
 - the GeneratorExit by which Python closes a coroutine whose loop was dropped. Nothing can be
-  awaited then, and :func:`~.dropped.end_without_loop` ends the run.
+  awaited then, and :func:`~.dropped_loop.end_without_loop` ends the run.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from .run_driver import RunDriver
 from .store_watches import begin_watch, end_watch, weakly
 
 if TYPE_CHECKING:
-    from .elsewhere import EventsElsewhere
+    from .agent_events_elsewhere import EventsElsewhere
 
 logger = logging.getLogger(__name__)
 
@@ -165,7 +165,7 @@ class RunHome(RunDriver):
             if self._run.loop in (None, self._backend.library):
                 return await open_events(self._run.events, self._backend)
             # The import stands here, because a trio program without such an agent needs no asyncio.
-            from .elsewhere import EventsElsewhere
+            from .agent_events_elsewhere import EventsElsewhere
 
             there = self._calls.asyncio_backend()
             self._elsewhere = EventsElsewhere(self._run.events, there, self._backend)

@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 from support.owner import ThreadHistory, append, close, history_of, threads_of
 
-from sansio_copilot.stores.kept import MESSAGE_ID_BYTES, RUN_BYTES, THREAD_BYTES
 from sansio_copilot.stores.memory import MemoryStore
+from sansio_copilot.stores.memory.eviction import Room
+from sansio_copilot.stores.memory.streams import Cursor, Stream, read
+from sansio_copilot.stores.memory.threads import MESSAGE_ID_BYTES, RUN_BYTES, THREAD_BYTES
 from sansio_copilot.stores.protocol import (
     Batch,
     LogGone,
@@ -29,8 +31,6 @@ from sansio_copilot.stores.protocol import (
     ThreadRecord,
     UnknownCursor,
 )
-from sansio_copilot.stores.room import Room
-from sansio_copilot.stores.streams import Cursor, Stream, read
 
 
 def frame(key: RunKey, position: int | str, data: str = "{}") -> bytes:

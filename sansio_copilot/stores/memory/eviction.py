@@ -28,9 +28,9 @@ from collections import OrderedDict, deque
 
 import attrs
 
-from .kept import KeptRun, KeptThread, by_seq, size_of_ids
-from .protocol import RunResult
+from ..protocol import RunResult
 from .streams import Stream
+from .threads import KeptRun, KeptThread, by_seq, size_of_ids
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ _EVICTION_WARNING = (
 
 @attrs.define(eq=False)
 class Room:
-    """Threads, and the bounds that they are kept within; see :class:`~.memory.MemoryStore`.
+    """Threads, and the bounds that they are kept within; see :class:`~.store.MemoryStore`.
 
     :ivar taken: the bytes that are counted, those that were just dropped among them.
     :ivar idle: the threads without an open run, the least recently used first.

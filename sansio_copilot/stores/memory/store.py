@@ -11,7 +11,7 @@ Four rules make that right:
 - A run is in ``_open`` from its opening to its end, and nowhere else is it said who may append. A
   thread may be deleted under an open run: the run is "detached" then, goes on, and leaves nothing.
 - Frames come with the place where they begin, and a log takes what it does not have
-  (:func:`~.protocol.news_in`). So a call may be made twice.
+  (:func:`~..protocol.news_in`). So a call may be made twice.
 - A result that comes with the terminal event makes a run sealable: the next run of its thread
   closes it with that result. Until then the run counts as live.
 - History is in the order in which runs were opened, not in that of their ends, and messages and
@@ -19,8 +19,8 @@ Four rules make that right:
 
 What is bounded is what the store keeps, all of it: frames, messages and state, the ids and names
 that clients choose, and what each thread, run and message id takes beside. Readers are no way
-around the bound, since a cursor does not hold what it reads. :mod:`.room` counts and evicts,
-:mod:`.kept` has the threads and runs, and :mod:`.listing` lists them.
+around the bound, since a cursor does not hold what it reads. :mod:`.eviction` counts and evicts,
+:mod:`.threads` has the threads and runs, and :mod:`.listing` lists them.
 
 Whoever changes this may do so call by call: each method leaves everything consistent, and calls
 back (an owner's ``notify``, a reader's) only when it is done, because what is called may call the
@@ -37,11 +37,8 @@ from typing import Any, Literal
 
 import attrs
 
-from ..sse import EventId, behind_frame
-from . import streams
-from .kept import RUN_BYTES, KeptRun, KeptThread
-from .listing import everyones, page_of
-from .protocol import (
+from ...sse import EventId, behind_frame
+from ..protocol import (
     EVERY_THREAD,
     Batch,
     Cancel,
@@ -64,8 +61,11 @@ from .protocol import (
     news_in,
     nothing_to_cancel,
 )
-from .room import Room
+from . import streams
+from .eviction import Room
+from .listing import everyones, page_of
 from .streams import Cursor, Stream
+from .threads import RUN_BYTES, KeptRun, KeptThread
 
 _NONE: frozenset[str] = frozenset()
 

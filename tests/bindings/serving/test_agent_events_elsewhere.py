@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import trio
 
+from copilot_bindings.serving.agent_events_elsewhere import EventsElsewhere
 from copilot_bindings.serving.asyncio_thread import AsyncioThread
-from copilot_bindings.serving.elsewhere import EventsElsewhere
 from copilot_bindings.serving.trio_backend import TrioBackend
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")

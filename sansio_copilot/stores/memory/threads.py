@@ -8,7 +8,7 @@ from sys import getsizeof
 
 from msgspec import Struct
 
-from .protocol import NotifyOwner, RunKey, RunResult, Signal, ThreadQuery, ThreadRecord
+from ..protocol import NotifyOwner, RunKey, RunResult, Signal, ThreadQuery, ThreadRecord
 from .streams import Stream
 
 # These sizes are what Python takes for the objects of a thread, a run and an id, beside the bytes

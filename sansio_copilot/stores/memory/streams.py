@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from msgspec import Struct, field
 
-from .protocol import Batch, Cancel, LogGone, Notify, nothing_to_cancel
+from ..protocol import Batch, Cancel, LogGone, Notify, nothing_to_cancel
 
 
 class Stream(Struct, eq=False, weakref=True):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Mapping
 
-from .kept import KeptThread
-from .list_cursors import cursor_behind, place_at
-from .protocol import OwnedThreads, ThreadPage, ThreadQuery
+from ..list_cursors import cursor_behind, place_at
+from ..protocol import OwnedThreads, ThreadPage, ThreadQuery
+from .threads import KeptThread
 
 
 def page_of(kept: Iterable[KeptThread], query: ThreadQuery) -> ThreadPage:
