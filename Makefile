@@ -62,8 +62,9 @@ core: $(VENV)/.installed
 	$(BIN)/coverage run -m pytest tests/core
 	$(BIN)/coverage report
 
+# CONFORMANCE=--everywhere tries what a binding decides with every server, and what takes long with each.
 conformance: $(VENV)/.installed
-	$(BIN)/python -m pytest tests/conformance -n 4
+	$(BIN)/python -m pytest tests/conformance -n 4 $(CONFORMANCE)
 
 others: $(VENV)/.installed $(NPM) tests/agui/.old/.installed
 	$(BIN)/python -m pytest tests --ignore tests/core --ignore tests/conformance --ignore tests/e2e -n 3

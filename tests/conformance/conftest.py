@@ -26,6 +26,17 @@ ONE_A_BINDING = ("asyncio_server", "trio", "sockets", "gunicorn", "uvicorn")
 ONE_A_LOOP = (*ONE_A_BINDING, "hypercorn_trio", "toy_server")
 """So is what it calls and awaits, on each of them with the same event loop."""
 
+FURTHER = (
+    *("granian", "hypercorn_asyncio", "starlette_mount", "fastapi_mount"),
+    *("waitress", "wsgiref", "flask", "django"),
+)
+"""Further servers and frameworks that the ASGI and the WSGI binding are plugged in.
+
+What they decide is tried on each of them as well: how requests and responses are framed and cut,
+what becomes of a client that leaves, contexts, signals and the end. What the binding decides
+whoever calls it (hooks, users, stores, stops, the endpoints beside runs) is not made for them.
+"""
+
 WAITING = ("test_hangs", "test_shutdown", "test_abandoned", "test_streams")
 """Modules whose tests wait for time to pass, rather than for the processor."""
 
@@ -43,7 +54,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--everywhere",
         action="store_true",
-        help="have the conformance suite make for each binding what takes long, and not for one",
+        help="have the conformance suite make for each binding what takes long, and not for one, "
+        "and for each server what the binding decides",
     )
 
 
@@ -54,6 +66,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for line in (
         "needs(*capabilities): what a server has to be able to do for this to apply",
         "owns_sockets: applies to a binding that reads and writes HTTP itself",
+        "of_the_binding: not made for the further servers that a binding is plugged in",
         "one_a_binding: made for one of the servers that a binding is plugged in",
         "one_a_loop: made for one of them with each event loop that the binding runs in",
         "once: takes long, and is made for one server only; for each binding with --everywhere",
@@ -157,7 +170,8 @@ def _others(test: pytest.Item) -> set[str]:
         return set(built_in_servers()) - set(ONE_A_BINDING)
     if any(test.iter_markers("one_a_loop")):
         return set(built_in_servers()) - set(ONE_A_LOOP)
-    return set()
+    everywhere = test.config.getoption("--everywhere")
+    return set(FURTHER) if any(test.iter_markers("of_the_binding")) and not everywhere else set()
 
 
 @pytest.fixture(scope="session")

@@ -44,11 +44,13 @@ def test_an_agent_that_fails_ends_its_stream_well_formed(
     assert server.run("run", thread, agent="text", run_id="run-3").types() == HELLO
 
 
+@pytest.mark.of_the_binding
 def test_an_agent_that_breaks_the_order_is_closed(server: Server, thread: str) -> None:
     server.run("run", thread, agent="breaks-the-order")
     server.wait_unwound(thread)
 
 
+@pytest.mark.of_the_binding
 def test_an_agent_that_ignores_its_cancellation_ends_for_its_readers(
     server: Server, thread: str
 ) -> None:
@@ -67,6 +69,7 @@ def test_an_agent_that_ignores_its_cancellation_ends_for_its_readers(
     assert b"too late" not in server.run("connect", thread).body
 
 
+@pytest.mark.of_the_binding
 def test_an_agent_may_await_while_it_cleans_up(server: Server, thread: str) -> None:
     with server.client() as client:
         client.stream("run", thread, agent="cleans-up")

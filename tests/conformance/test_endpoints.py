@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from conformance.process import Server
+
+pytestmark = pytest.mark.of_the_binding
 
 TRANSCRIBED = {"text": "76800 bytes of audio/webm", "size": 76800, "type": "audio/webm"}
 JSON = {"content-type": "application/json"}

@@ -33,6 +33,7 @@ def test_on_request_can_put_another_request_in_its_place(server: Server, hooks: 
     assert "default" in answer.json()["agents"]
 
 
+@pytest.mark.of_the_binding
 def test_on_before_handler_knows_the_body_and_can_add_a_header(
     server: Server, thread: str, hooks: str
 ) -> None:
@@ -42,6 +43,7 @@ def test_on_before_handler_knows_the_body_and_can_add_a_header(
     assert mirrored["snapshot"]["headers"]["x-body-size"] == str(size)
 
 
+@pytest.mark.of_the_binding
 def test_on_response_knows_the_route_and_can_add_headers(
     server: Server, thread: str, hooks: str
 ) -> None:
@@ -79,6 +81,7 @@ def test_a_hook_that_fails_is_a_bare_500(
     assert server.run("run", thread, agent="text").status == 200
 
 
+@pytest.mark.of_the_binding
 def test_on_error_can_answer(server: Server, hooks: str) -> None:
     headers = {"x-hooks": hooks, "x-on-before-handler": "fail", "x-on-error": "answer"}
     answer = server.request("GET", "/info", headers=headers)
@@ -122,6 +125,7 @@ def test_on_run_end_is_told_of_each_run(server: Server, thread: str, hooks: str)
     assert told["three"]["events"] == len(stopped)
 
 
+@pytest.mark.of_the_binding
 def test_a_run_that_on_run_start_refuses_has_no_end(
     server: Server, thread: str, hooks: str
 ) -> None:

@@ -15,11 +15,13 @@ def test_a_server_that_serves_is_alive_and_ready(server: Server, path: str) -> N
     assert server.request("GET", path).json() == {"status": "ok"}
 
 
+@pytest.mark.of_the_binding
 @pytest.mark.parametrize("config", ["async-store", "blocking-store", "sqlite-store"])
 def test_a_store_of_any_kind_is_asked_whether_it_is_ready(server: Server, config: str) -> None:
     assert server.request("GET", "/readyz", config=config).status == 200
 
 
+@pytest.mark.of_the_binding
 def test_a_server_whose_store_is_away_lives_and_is_not_ready(server: Server) -> None:
     assert server.request("GET", "/healthz", config="away-store").status == 200
     answer = server.request("GET", "/readyz", config="away-store")
@@ -27,6 +29,7 @@ def test_a_server_whose_store_is_away_lives_and_is_not_ready(server: Server) -> 
     assert b"db.internal" not in answer.body
 
 
+@pytest.mark.of_the_binding
 def test_a_server_tells_what_it_has_counted(server: Server, thread: str) -> None:
     sample = 'sansio_copilot_runs_total{agent="fails-midway",outcome="failed"} '
 

@@ -70,6 +70,7 @@ def test_a_replay_is_resumed_at_every_byte_of_its_response(server: Server, threa
         assert seen + rest(last_event_id) == events, f"cut after {position} bytes"
 
 
+@pytest.mark.of_the_binding
 def test_a_live_run_is_resumed_wherever_its_reader_was_cut(server: Server, thread: str) -> None:
     with server.client() as runner, contextlib.ExitStack() as opened:
         runner.stream("run", thread)

@@ -10,6 +10,7 @@ from sansio_copilot.events import verify_events
 STOPPED = ["TEXT_MESSAGE_END", "RUN_FINISHED"]
 
 
+@pytest.mark.of_the_binding
 @pytest.mark.parametrize("agent", ["default", "plain"])
 def test_a_stop_ends_the_run_and_the_thread_is_free_at_once(
     server: Server, thread: str, agent: str
@@ -37,12 +38,14 @@ def test_a_stop_ends_the_run_and_the_thread_is_free_at_once(
         assert server.gate(thread)["stopSeen"] is True
 
 
+@pytest.mark.of_the_binding
 def test_a_stop_of_nothing_says_so(server: Server, thread: str) -> None:
     assert server.stop(thread) is False
     server.run("run", thread, agent="text")
     assert server.stop(thread) is False
 
 
+@pytest.mark.of_the_binding
 def test_a_stop_may_name_the_run(server: Server, thread: str) -> None:
     path, json = f"/agent/default/stop/{thread}", {"content-type": "application/json"}
     with server.client() as runner:
@@ -55,6 +58,7 @@ def test_a_stop_may_name_the_run(server: Server, thread: str) -> None:
         assert [event["type"] for event in runner.rest()] == STOPPED
 
 
+@pytest.mark.of_the_binding
 def test_a_second_run_on_a_busy_thread_is_refused_and_the_first_untouched(
     server: Server, thread: str
 ) -> None:
@@ -70,6 +74,7 @@ def test_a_second_run_on_a_busy_thread_is_refused_and_the_first_untouched(
         assert rest[-1]["runId"] == "run-1"
 
 
+@pytest.mark.of_the_binding
 def test_a_follow_up_run_is_accepted_once_the_terminal_event_was_read(
     server: Server, thread: str
 ) -> None:

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.of_the_binding
 def test_runs_connects_and_stops(server: Server, thread: str, config: str) -> None:
     with server.client(config) as runner, server.client(config) as reader:
         runner.stream("run", thread)
@@ -40,6 +41,7 @@ def test_runs_connects_and_stops(server: Server, thread: str, config: str) -> No
     assert [event.get("delta") for event in replay] == [None, None, "01", None, None]
 
 
+@pytest.mark.of_the_binding
 def test_a_plain_agent_is_stopped(server: Server, thread: str, config: str) -> None:
     with server.client(config) as runner:
         runner.stream("run", thread, agent="plain")
@@ -50,6 +52,7 @@ def test_a_plain_agent_is_stopped(server: Server, thread: str, config: str) -> N
     server.wait_unwound(thread)
 
 
+@pytest.mark.of_the_binding
 def test_a_run_goes_on_without_its_client(server: Server, thread: str, config: str) -> None:
     with server.client(config) as runner:
         runner.stream("run", thread)

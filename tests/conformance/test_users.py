@@ -11,6 +11,8 @@ from conformance.process import Server, wait_until
 
 from sansio_copilot.testing import run_input
 
+pytestmark = pytest.mark.of_the_binding
+
 JSON = {"content-type": "application/json"}
 CONFIGS = pytest.mark.parametrize(
     "config",
