@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -21,6 +22,7 @@ from typing import Any
 import pytest
 from conformance.process import wait_until
 from support.running_model import running_model
+from support.scripts import start_command
 from support.upstream import SSE, upstream
 
 from copilot_bindings import cli
@@ -41,19 +43,40 @@ runtime = CopilotRuntime({"mine": hello})
 other = 5
 """
 
+IMPORTS = (
+    *("copilot_bindings.cli", "copilot_bindings.asyncio", "copilot_bindings.trio"),
+    *("copilot_bindings.sockets", "copilot_bindings.stores", "copilot_bindings.agents"),
+)
+MODEL_IMPORTS = ("copilot_bindings.demo.model",)
+
 
 @contextlib.contextmanager
 def running(
     *arguments: str, cwd: Path | None = None, signals: Sequence[signal.Signals] = (signal.SIGTERM,)
 ) -> Iterator[str]:
-    """The command in a process of its own; gives its URL, and checks that ``signals`` end it."""
-    with launched(*arguments, cwd=cwd) as (process, url):
-        yield url
-        for number in signals:
-            process.send_signal(number)
-        _, errors = process.communicate(timeout=60)
-    assert process.returncode == 0
-    assert "Traceback" not in errors
+    """The command, in a fork; gives its URL, and checks that ``signals`` end it."""
+    imports = [*IMPORTS, *(MODEL_IMPORTS if "--model" in arguments else ())]
+    reading, writing = os.pipe()
+    with tempfile.TemporaryFile() as errors, open(reading) as output:
+        with open(writing, "wb") as theirs:
+            given = [*arguments, "--port", "0"]
+            process = start_command(given, cwd, theirs, errors, imports=imports)
+        try:
+            line = output.readline()
+            found = re.search(r"http://\S+/", line)
+            assert found, line
+            yield found[0].rstrip("/")
+        finally:
+            for number in signals:
+                process.send_signal(number)
+            try:
+                process.wait(60)
+            finally:
+                process.kill()
+            errors.seek(0)
+            said = errors.read().decode()
+    assert process.returncode == 0, said
+    assert "Traceback" not in said
 
 
 @contextlib.contextmanager
@@ -399,11 +422,15 @@ def test_a_signal_ends_it_at_once_while_it_imports(
     assert (done.returncode, done.stdout, done.stderr) == (status, "", told)
 
 
-def test_a_hang_up_that_nohup_ignores_does_not() -> None:
+def test_a_hang_up_that_nohup_ignores_does_not(tmp_path: Path) -> None:
     former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with running("demo", signals=[signal.SIGHUP, signal.SIGTERM]) as url:
+        with started("demo", "--port", "0", cwd=tmp_path) as process:
+            assert process.stdout is not None
+            url = process.stdout.readline().split()[-1]
+            process.send_signal(signal.SIGHUP)
             assert get(url)
+            ended(process)
     finally:
         signal.signal(signal.SIGHUP, former)
 

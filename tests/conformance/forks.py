@@ -7,7 +7,8 @@ has its arguments, its log, its signals, and an interpreter that ends with it.
 
 Who asks, and what forks, talk over a pair of sockets that keep messages apart. A message to the
 process is the JSON of what a fork is given, with a socket on which is told what becomes of that
-fork (its process id, later its exit status), and maybe a file for what the fork writes.
+fork (its process id, later its exit status), and maybe a file for what the fork writes, or one for
+its standard output and one for its standard error.
 """
 
 from __future__ import annotations
@@ -34,12 +35,12 @@ _ENVIRONMENT = {"PYTHONMALLOC": "pymalloc"}
 class Fork:
     """A process that was forked, as :class:`subprocess.Popen` would present it."""
 
-    def __init__(self, by: socket.socket, given: Any, log: BinaryIO | None = None) -> None:
+    def __init__(self, by: socket.socket, given: Any, *logs: BinaryIO) -> None:
         self.socket, theirs = _pair()
         """Where the fork takes messages, if it is one that forks."""
         self.returncode: int | None = None
         with theirs:
-            files = [theirs.fileno()] if log is None else [theirs.fileno(), log.fileno()]
+            files = [theirs.fileno(), *(log.fileno() for log in logs)]
             socket.send_fds(by, [json.dumps(given).encode()], files)
         self.pid: int = self._told()
 
@@ -108,18 +109,18 @@ class Forking:
         self._programs: dict[Sequence[str], tuple[subprocess.Popen[bytes], socket.socket]] = {}
         self._forks: dict[tuple[Sequence[str], str], Fork] = {}
 
-    def fork(self, command: Sequence[str], first: str, given: Any, log: BinaryIO) -> Fork:
+    def fork(self, command: Sequence[str], first: str, given: Any, *logs: BinaryIO) -> Fork:
         """Start a fork of a program that has been given ``first``.
 
         :param command: the interpreter's options, the program, and its arguments.
         :param first: what a fork of the program makes before it forks in its turn.
         :param given: what the fork of that is given.
-        :param log: a file for all that it writes.
+        :param logs: a file for all that it writes, or one for each of its two outputs.
         """
         command = tuple(command)
         if (command, first) not in self._forks:
             self._forks[command, first] = Fork(self._program(command), first)
-        return Fork(self._forks[command, first].socket, given, log)
+        return Fork(self._forks[command, first].socket, given, *logs)
 
     def _program(self, command: Sequence[str]) -> socket.socket:
         if command not in self._programs:
@@ -165,7 +166,7 @@ def forks(told: socket.socket) -> tuple[Any, socket.socket]:
         ready, _, _ = select.select(sources, [], [])
         for end in ready:
             if end is told:
-                message, files, _, _ = socket.recv_fds(told, _MESSAGE_BYTES, 2)
+                message, files, _, _ = socket.recv_fds(told, _MESSAGE_BYTES, 3)
                 if not message:
                     for pid in writing:
                         os.kill(pid, signal.SIGKILL)
@@ -179,9 +180,9 @@ def forks(told: socket.socket) -> tuple[Any, socket.socket]:
                     for descriptor, (_, others) in running.items():
                         os.close(descriptor)
                         others.close()
+                    for output, log in zip((1, 2), 2 * files[1:], strict=False):
+                        os.dup2(log, output)
                     for log in files[1:]:
-                        os.dup2(log, 1)
-                        os.dup2(log, 2)
                         os.close(log)
                     return json.loads(message), its_socket
                 for log in files[1:]:

@@ -7,12 +7,14 @@ take a second of processor time, and a fork some milliseconds.
 from __future__ import annotations
 
 import atexit
+import os
 import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
-from conformance.forks import Forking
+from conformance.forks import Fork, Forking
 
 TIMEOUT = 60.0
 """Seconds after which a script that does not end has failed."""
@@ -38,3 +40,31 @@ def run_script(code: str, *, options: Sequence[str], imports: Sequence[str]) -> 
             raise
         log.seek(0)
         return status, log.read().decode("utf-8", "replace")
+
+
+def start_command(
+    arguments: Sequence[str],
+    cwd: Path | None,
+    output: BinaryIO,
+    errors: BinaryIO,
+    *,
+    imports: Sequence[str],
+) -> Fork:
+    """Start ``sansio-copilot ARGUMENTS`` in ``cwd``, with the environment of now.
+
+    :param output: a file for what it writes to its standard output.
+    :param errors: one for its standard error.
+    :param imports: as for a script.
+    """
+    folder = str(cwd or Path.cwd())
+    code = f"""
+import os, sys
+os.environ.clear()
+os.environ.update({dict(os.environ)!r})
+os.chdir({folder!r})
+sys.path[0] = {folder!r}
+sys.argv = {["sansio-copilot", *arguments]!r}
+from copilot_bindings.cli import main
+sys.exit(main())
+"""
+    return _forking.fork([str(_PROGRAM)], " ".join(imports), code, output, errors)
