@@ -62,7 +62,9 @@ def refused(results: list[dict[str, Any]]) -> list[str]:
     ids=["cases", "vectors", "differential", "faults", "stops", "mutations"],
 )
 def test_no_client_refuses_one(source: Callable[[], Iterator[Stream]]) -> None:
-    complaints = refused(read(source()))
+    # Many are the same to the byte, most of them live and replayed, and are read once.
+    different = {stream.frames: stream for stream in source()}
+    complaints = refused(read(different.values()))
     assert not complaints, f"{len(complaints)} refused:\n" + "\n\n".join(complaints[:10])
 
 

@@ -6,6 +6,7 @@ answer learns no more from it than from its bytes. A long thread is asked for on
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -21,28 +22,37 @@ from copilot_bindings.stores.texts import VOLUME_RUNS
 from sansio_copilot.testing.stores import Driven
 
 HERS, NOBODYS = "hers", "none"
+_numbers = itertools.count(1)
 
 
-@pytest.fixture(params=["postgres", "redis"])
-def store(
+@pytest.fixture(scope="module", params=["postgres", "redis"])
+def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Driven]:
-    """A store in which Ann has a thread with history and a live run."""
-    server: Any
-    opened: Any
+) -> Iterator[PostgresServer | RedisServer]:
+    server: PostgresServer | RedisServer
     if request.param == "postgres":
         server = PostgresServer()
-        opened = PostgresStore(server.url)
     else:
         server = RedisServer(tmp_path_factory.mktemp("redis"))
-        opened = RedisStore(server.url)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def store(server: PostgresServer | RedisServer) -> Iterator[Driven]:
+    """A store of its own, in which Ann has a thread with history and a live run."""
+    opened: Any
+    name = f"test{next(_numbers)}"
+    if isinstance(server, PostgresServer):
+        opened = PostgresStore(server.url, schema=name)
+    else:
+        opened = RedisStore(server.url, prefix=name)
     driven = Driven(opened, lambda awaitable: awaitable)
     driven.open()
     driven.ended(HERS, "1", owner="ann", messages=b"[1]", state=b"{}")
     driven.opened(HERS, "live", owner="ann")
     yield driven
     opened.close()
-    server.close()
 
 
 CALLS: dict[str, Callable[[Driven, str], object]] = {

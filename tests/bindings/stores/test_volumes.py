@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -19,6 +20,7 @@ from sansio_copilot.testing.stores import Driven
 from sansio_copilot.testing.stores.driven import frame, result_of
 
 THREAD = "t"
+_numbers = itertools.count(1)
 RUNS = 2 * VOLUME_RUNS + 3
 PLENTY = 1 << 20
 
@@ -39,25 +41,33 @@ class Place:
         return Driven(store, lambda awaitable: awaitable)
 
 
-@pytest.fixture(params=["sqlite", "postgres", "redis"])
-def place(
+@pytest.fixture(scope="module", params=["sqlite", "postgres", "redis"])
+def database(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Place]:
-    server: Any
-    if request.param == "sqlite":
-        path = tmp_path_factory.mktemp("sqlite") / "threads.db"
-        server = contextlib.ExitStack()
-        place = Place(lambda **options: SQLiteStore(path, **options))
-    elif request.param == "postgres":
+) -> Iterator[PostgresServer | RedisServer | None]:
+    server: PostgresServer | RedisServer | None = None
+    if request.param == "postgres":
         server = PostgresServer()
-        place = Place(lambda **options: PostgresStore(server.url, **options))
-    else:
+    elif request.param == "redis":
         server = RedisServer(tmp_path_factory.mktemp("redis"))
-        place = Place(lambda **options: RedisStore(server.url, **options))
+    yield server
+    if server is not None:
+        server.close()
+
+
+@pytest.fixture
+def place(database: PostgresServer | RedisServer | None, tmp_path: Path) -> Iterator[Place]:
+    """A place of its own in the database."""
+    name = f"test{next(_numbers)}"
+    if database is None:
+        place = Place(lambda **options: SQLiteStore(tmp_path / "threads.db", **options))
+    elif isinstance(database, PostgresServer):
+        place = Place(lambda **options: PostgresStore(database.url, schema=name, **options))
+    else:
+        place = Place(lambda **options: RedisStore(database.url, prefix=name, **options))
     yield place
     for store in place.opened:
         store.close()
-    server.close()
 
 
 def fill(store: Driven, count: int, size: int = 0) -> list[tuple[RunKey, bytes]]:
