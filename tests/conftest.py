@@ -6,8 +6,6 @@ import gc
 import os
 import signal
 
-from hypothesis import HealthCheck, settings
-
 # Tests end servers by these signals, and what nohup and the background jobs of a shell ignore, a
 # child ignores as well. It does not inherit what handles a signal, and be that nothing. The workers
 # of pytest-xdist, which are children, are told to outlive a hangup as pytest does.
@@ -17,16 +15,6 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     os.environ["TESTS_OUTLIVE_A_HANGUP"] = "1"
 if "TESTS_OUTLIVE_A_HANGUP" in os.environ:
     signal.signal(signal.SIGHUP, lambda *_: None)
-
-# Timings never decide a test. Built on the profile that is current, which in CI is Hypothesis's own
-# for CI: the same examples each time.
-settings.register_profile(
-    "project",
-    settings.get_profile(settings.get_current_profile_name()),
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-settings.load_profile("project")
 
 
 def pytest_collection_finish() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -66,6 +67,12 @@ def sources(folder: Path, *without: str) -> list[Path]:
     )
 
 
+@functools.cache
+def tree_of(source: Path) -> ast.Module:
+    """What ``source`` is parsed to, once for all that look at it."""
+    return ast.parse(source.read_text("utf-8"))
+
+
 def relative(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
@@ -89,7 +96,7 @@ def is_or_is_in(module: str, package: str) -> bool:
 
 @pytest.mark.parametrize("source", sources(CORE), ids=relative)
 def test_no_source_of_the_core_imports_what_could_wait_or_do_io(source: Path) -> None:
-    imported = set(imports(ast.parse(source.read_text("utf-8"))))
+    imported = set(imports(tree_of(source)))
     offending = {
         module for module in imported for banned in NEVER_IMPORTED if is_or_is_in(module, banned)
     }
@@ -101,14 +108,14 @@ def test_nothing_in_the_core_is_awaited(source: Path) -> None:
     # But by what is made of the application's own functions: text agents, and the test client.
     if source == CORE / "agents" / "text.py" or source.parent == CORE / "testing":
         return
-    tree = ast.parse(source.read_text("utf-8"))
+    tree = tree_of(source)
     waiting = (ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith)
     assert [node.lineno for node in ast.walk(tree) if isinstance(node, waiting)] == []
 
 
 def test_the_bindings_are_not_part_of_the_core() -> None:
     for source in sources(CORE):
-        imported = imports(ast.parse(source.read_text("utf-8")))
+        imported = imports(tree_of(source))
         assert not any(is_or_is_in(module, "copilot_bindings") for module in imported)
 
 
@@ -136,7 +143,7 @@ def imported_by(source: Path, ours: dict[str, Path]) -> set[str]:
     name = module_of(source)
     package = name if source.name == "__init__.py" else name.rpartition(".")[0]
     found: set[str] = set()
-    for node in ast.walk(ast.parse(source.read_text("utf-8"))):
+    for node in ast.walk(tree_of(source)):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -258,7 +265,7 @@ def strings(tree: ast.AST) -> Iterator[str]:
 def test_no_binding_knows_the_protocol(source: Path) -> None:
     found = [
         text
-        for text in strings(ast.parse(source.read_text("utf-8")))
+        for text in strings(tree_of(source))
         if text in PROTOCOL_WORDS or any(fragment in text for fragment in PROTOCOL_FRAGMENTS)
     ]
     assert found == []
@@ -266,7 +273,7 @@ def test_no_binding_knows_the_protocol(source: Path) -> None:
 
 @pytest.mark.parametrize("source", sources(BINDINGS, "demo", "dashboard"), ids=relative)
 def test_no_binding_picks_a_status_code(source: Path) -> None:
-    tree = ast.parse(source.read_text("utf-8"))
+    tree = tree_of(source)
     statuses = {200, 204, 400, 404, 405, 409, 413, 415, 422, 500, 502, 503}
     numbers = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
     assert [n for n in numbers if isinstance(n, int) and n in statuses] == []

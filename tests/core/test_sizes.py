@@ -42,14 +42,15 @@ def lines_of(function: Function) -> range:
 
 def long_functions(source: str) -> Iterator[str]:
     """The names of functions that are longer than allowed, and give no reason."""
+    functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, Function)]
+    long = [node for node in functions if len(lines_of(node)) > LINES_OF_A_FUNCTION]
+    if not long:
+        return
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     reasons = {token.start[0] for token in tokens if token.string.startswith(REASON)}
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, Function):
-            lines = lines_of(node)
-            within = range(node.lineno, lines.stop)
-            if len(lines) > LINES_OF_A_FUNCTION and reasons.isdisjoint(within):
-                yield node.name
+    for node in long:
+        if reasons.isdisjoint(range(node.lineno, lines_of(node).stop)):
+            yield node.name
 
 
 def function(statements: int, *before: str) -> str:

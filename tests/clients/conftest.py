@@ -1,0 +1,3 @@
+"""Settings of the tests of the clients."""
+
+import support.profile  # noqa: F401
