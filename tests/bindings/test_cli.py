@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 from conformance.process import wait_until
 from support.running_model import running_model
-from support.scripts import start_command
+from support.scripts import SERVING, start_program
 from support.upstream import SSE, upstream
 
 from copilot_bindings import cli
@@ -43,11 +43,8 @@ runtime = CopilotRuntime({"mine": hello})
 other = 5
 """
 
-IMPORTS = (
-    *("copilot_bindings.cli", "copilot_bindings.asyncio", "copilot_bindings.trio"),
-    *("copilot_bindings.sockets", "copilot_bindings.stores", "copilot_bindings.agents"),
-)
-MODEL_IMPORTS = ("copilot_bindings.demo.model",)
+MODEL = ("copilot_bindings.demo.model",)
+"""What the demo of a model imports besides, which takes two seconds more."""
 
 
 @contextlib.contextmanager
@@ -55,12 +52,12 @@ def running(
     *arguments: str, cwd: Path | None = None, signals: Sequence[signal.Signals] = (signal.SIGTERM,)
 ) -> Iterator[str]:
     """The command, in a fork; gives its URL, and checks that ``signals`` end it."""
-    imports = [*IMPORTS, *(MODEL_IMPORTS if "--model" in arguments else ())]
+    imports = [*SERVING, *(MODEL if "--model" in arguments else ())]
+    given = ["-m", "copilot_bindings.cli", *arguments, "--port", "0"]
     reading, writing = os.pipe()
     with tempfile.TemporaryFile() as errors, open(reading) as output:
         with open(writing, "wb") as theirs:
-            given = [*arguments, "--port", "0"]
-            process = start_command(given, cwd, theirs, errors, imports=imports)
+            process = start_program(given, theirs, errors, cwd=cwd or Path.cwd(), imports=imports)
         try:
             line = output.readline()
             found = re.search(r"http://\S+/", line)

@@ -10,9 +10,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
+from conformance.forks import Fork
 from conformance.process import free_port
+from support.scripts import start_program
 
 from sansio_copilot.testing import run_input
 
@@ -62,7 +65,7 @@ def test_an_example_serves(name: str, tmp_path: Path) -> None:
         example.write_text(example.read_text("utf-8").replace("4000", str(port)), "utf-8")
     command = [part.replace("4000", str(port)) for part in COMMANDS[name]]
     with (tmp_path / "log").open("w+b") as log:
-        process = subprocess.Popen([sys.executable, *command], cwd=folder, stdout=log, stderr=log)
+        process = start(command, folder, log)
         try:
             client = connect(port, process)
             if name in WITH_A_PAGE:
@@ -87,7 +90,14 @@ def test_an_example_serves(name: str, tmp_path: Path) -> None:
     assert "Warning" not in written, written
 
 
-def connect(port: int, process: subprocess.Popen[bytes]) -> http.client.HTTPConnection:
+def start(command: list[str], folder: Path, log: BinaryIO) -> subprocess.Popen[bytes] | Fork:
+    """Run a program in a fork, unless it begins processes that import its main module again."""
+    if "granian" in command:
+        return subprocess.Popen([sys.executable, *command], cwd=folder, stdout=log, stderr=log)
+    return start_program(command, log, cwd=folder)
+
+
+def connect(port: int, process: subprocess.Popen[bytes] | Fork) -> http.client.HTTPConnection:
     """A connection, as soon as the server is there."""
     client = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     deadline = time.monotonic() + 60

@@ -10,9 +10,7 @@ import contextlib
 import http.client
 import importlib.util
 import json
-import os
-import subprocess
-import sys
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +24,7 @@ import pytest
 from conformance.process import free_port
 from cryptography.hazmat.primitives.asymmetric import rsa
 from docs.test_examples import connect
+from support.scripts import start_program
 
 from sansio_copilot.testing import run_input
 
@@ -82,18 +81,12 @@ def served(recipe: str, folder: Path, *command: str, **environment: str) -> Iter
     (folder / f"{recipe}.py").write_text(text, "utf-8")
     arguments = [part.format(port=port) for part in command] or [f"{recipe}.py"]
     with (folder / "log").open("w+b") as log:
-        process = subprocess.Popen(
-            [sys.executable, *arguments],
-            cwd=folder,
-            stdout=log,
-            stderr=log,
-            env=os.environ | environment,
-        )
+        process = start_program(arguments, log, cwd=folder, environ=environment)
         try:
             connect(port, process).close()
             yield Site(port)
         finally:
-            process.terminate()
+            process.send_signal(signal.SIGTERM)
             try:
                 process.wait(30)
             finally:

@@ -10,7 +10,7 @@ import atexit
 import os
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -42,29 +42,37 @@ def run_script(code: str, *, options: Sequence[str], imports: Sequence[str]) -> 
         return status, log.read().decode("utf-8", "replace")
 
 
-def start_command(
-    arguments: Sequence[str],
-    cwd: Path | None,
-    output: BinaryIO,
-    errors: BinaryIO,
-    *,
-    imports: Sequence[str],
-) -> Fork:
-    """Start ``sansio-copilot ARGUMENTS`` in ``cwd``, with the environment of now.
+SERVING = (
+    *("copilot_bindings.cli", "copilot_bindings.asyncio", "copilot_bindings.trio"),
+    *("copilot_bindings.sockets", "copilot_bindings.asgi", "copilot_bindings.wsgi"),
+    *("copilot_bindings.stores", "copilot_bindings.agents"),
+)
+"""What most programs that serve a runtime import."""
 
-    :param output: a file for what it writes to its standard output.
-    :param errors: one for its standard error.
+
+def start_program(
+    arguments: Sequence[str],
+    *outputs: BinaryIO,
+    cwd: Path,
+    environ: Mapping[str, str] | None = None,
+    imports: Sequence[str] = SERVING,
+) -> Fork:
+    """Start ``python ARGUMENTS`` in ``cwd``: a file, or ``-m`` and a module, and their arguments.
+
+    :param outputs: a file for all that it writes, or one for each of its two outputs.
+    :param environ: environment variables besides those of now.
     :param imports: as for a script.
     """
-    folder = str(cwd or Path.cwd())
+    known = dict(os.environ) | dict(environ or {})
+    program, *rest = arguments if arguments[0] != "-m" else arguments[1:]
+    run = "run_path" if arguments[0] != "-m" else "run_module"
     code = f"""
-import os, sys
+import os, runpy, sys
 os.environ.clear()
-os.environ.update({dict(os.environ)!r})
-os.chdir({folder!r})
-sys.path[0] = {folder!r}
-sys.argv = {["sansio-copilot", *arguments]!r}
-from copilot_bindings.cli import main
-sys.exit(main())
+os.environ.update({known!r})
+os.chdir({str(cwd)!r})
+sys.path[0] = {str(cwd)!r}
+sys.argv = {[program, *rest]!r}
+runpy.{run}({program!r}, run_name="__main__"{"" if run == "run_path" else ", alter_sys=True"})
 """
-    return _forking.fork([str(_PROGRAM)], " ".join(imports), code, output, errors)
+    return _forking.fork([str(_PROGRAM)], " ".join(imports), code, *outputs)

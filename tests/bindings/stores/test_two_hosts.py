@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import signal
-import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -18,10 +15,12 @@ from typing import Any
 import attrs
 import pytest
 from conformance.client import Client
+from conformance.forks import Fork
 from conformance.process import free_port, wait_until
 from support.caddy import Balancer
 from support.postgres_server import PostgresServer
 from support.redis_server import RedisServer
+from support.scripts import start_program
 
 from sansio_copilot.sse import ServerSentEvent
 
@@ -37,25 +36,20 @@ class Host:
     store_url: str
     log: Path
     port: int = attrs.field(factory=free_port)
-    _process: subprocess.Popen[bytes] | None = None
+    _process: Fork | None = None
 
     def start(self) -> None:
         """Begin, and wait until it answers."""
-        program = "from copilot_bindings.cli import main; main()"
+        reports = str(self.log.with_name("reports"))
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
+            self._process = start_program(
                 [
-                    *(sys.executable, "-c", program, "serve", "hosts_app:runtime"),
+                    *("-m", "copilot_bindings.cli", "serve", "hosts_app:runtime"),
                     *("--host", self.address, "--port", str(self.port)),
                 ],
+                log,
                 cwd=Path(__file__).parent,
-                env={
-                    **os.environ,
-                    "STORE_URL": self.store_url,
-                    "REPORTS": str(self.log.with_name("reports")),
-                },
-                stdout=log,
-                stderr=log,
+                environ={"STORE_URL": self.store_url, "REPORTS": reports},
             )
         deadline = time.monotonic() + _SECONDS
         while True:
