@@ -23,6 +23,8 @@ from sansio_copilot.sse import Parser
 from sansio_copilot.stores import Batch
 from sansio_copilot.stores.protocol import Orphan, RunKey, RunOpened, RunRequest
 
+pytestmark = pytest.mark.untraced
+
 Event = dict[str, Any]
 Stream = Callable[[int], Iterator[Event]]
 

@@ -13,6 +13,8 @@ import pytest
 
 import sansio_copilot
 
+pytestmark = pytest.mark.untraced
+
 ROOT = Path(__file__).parents[2]
 CORE = ROOT / "sansio_copilot"
 BINDINGS = ROOT / "bindings" / "copilot_bindings"

@@ -113,6 +113,7 @@ class TestWrongBodies:
         assert len(answer.body) < ANSWER
         assert b"secret" not in answer.body
 
+    @pytest.mark.untraced
     @pytest.mark.parametrize("sent", WRONG.values(), ids=WRONG.keys())
     def test_it_takes_no_more_than_its_values_do(self, sent: bytes) -> None:
         def value() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import logging
@@ -611,6 +612,12 @@ def outcomes(scenario: str) -> Iterator[tuple[int, Fault, Driver]]:
         yield position, fault, disturbed.finish()
 
 
+@functools.cache
+def outcomes_of(scenario: str) -> list[tuple[int, Fault, Driver]]:
+    """The outcomes, made once for all that look at them."""
+    return list(outcomes(scenario))
+
+
 @pytest.fixture(autouse=True)
 def _no_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, "sansio_copilot")
@@ -618,7 +625,7 @@ def _no_log(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_whatever_happens_follows_the_table(scenario: str) -> None:
-    for position, fault, driver in outcomes(scenario):
+    for position, fault, driver in outcomes_of(scenario):
         for before, action, after in driver.transitions:
             # After the client has gone, actions that nobody is to see any more are passed over.
             if fault in ("none", "fails"):
@@ -629,7 +636,7 @@ def test_whatever_happens_follows_the_table(scenario: str) -> None:
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_whatever_happens_the_response_is_well_formed(scenario: str) -> None:
-    for position, fault, driver in outcomes(scenario):
+    for position, fault, driver in outcomes_of(scenario):
         where = (position, fault, driver.names)
         heads = [i for i, action in enumerate(driver.asked) if isinstance(action, SendHead)]
         pieces = [i for i, action in enumerate(driver.asked) if isinstance(action, SendBytes)]
@@ -646,7 +653,7 @@ def test_whatever_happens_the_response_is_well_formed(scenario: str) -> None:
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_whatever_happens_no_exception_text_is_sent(scenario: str) -> None:
-    for position, fault, driver in outcomes(scenario):
+    for position, fault, driver in outcomes_of(scenario):
         assert SECRET.encode() not in driver.sent, (position, fault)
         heads = [action for action in driver.asked if isinstance(action, SendHead)]
         if driver.state is S.FINISHED and heads[0].status == 500:
@@ -655,7 +662,7 @@ def test_whatever_happens_no_exception_text_is_sent(scenario: str) -> None:
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_whatever_happens_no_run_is_left_open_that_nobody_drives(scenario: str) -> None:
-    for position, fault, driver in outcomes(scenario):
+    for position, fault, driver in outcomes_of(scenario):
         store = driver.runtime.store
         assert isinstance(store, MemoryStore)
         if isinstance(store, OrphanedStore):

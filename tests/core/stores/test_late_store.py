@@ -237,6 +237,7 @@ class TestOrphans:
         if own.run is not None and not silent:
             assert own.run.state is RunState.OVER
 
+    @pytest.mark.untraced
     @pytest.mark.parametrize("finder", ["stop", "run", "connect"])
     @pytest.mark.parametrize("moment", range(4, 30, 2))
     def test_nor_does_it_write_once_it_was_found_dead(self, moment: int, finder: str) -> None:
