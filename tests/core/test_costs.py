@@ -23,8 +23,6 @@ from sansio_copilot.sse import Parser
 from sansio_copilot.stores import Batch
 from sansio_copilot.stores.protocol import Orphan, RunKey, RunOpened, RunRequest
 
-pytestmark = pytest.mark.untraced
-
 Event = dict[str, Any]
 Stream = Callable[[int], Iterator[Event]]
 
@@ -379,6 +377,7 @@ def events_of(stream: Stream, n: int) -> list[Event]:
     return [STARTED, *stream(n)]
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("stream", STREAMS, ids=lambda stream: stream.__name__)
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.__name__)
 def test_a_machine_costs_what_is_said_to_it(

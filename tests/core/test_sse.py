@@ -24,21 +24,21 @@ def one_by_one(stream: bytes) -> list[ServerSentEvent]:
 
 class TestFormat:
     @pytest.mark.parametrize(
-        ("frame", "expected"),
+        ("given", "expected"),
         [
-            (format_frame(b"{}"), b"data: {}\n\n"),
-            (format_frame(b"{}", "r1:7"), b"id: r1:7\ndata: {}\n\n"),
-            (format_frame(b"{}", event="ping"), b"event: ping\ndata: {}\n\n"),
-            (format_frame(b"{}", "1", "ping"), b"id: 1\nevent: ping\ndata: {}\n\n"),
-            (format_frame(b"{}", ""), b"id: \ndata: {}\n\n"),
-            (format_frame(b""), b"data: \n\n"),
-            (format_frame(b"a\nb"), b"data: a\ndata: b\n\n"),
-            (format_frame(b"a\r\n\rb\n"), b"data: a\ndata: \ndata: b\ndata: \n\n"),
-            (format_frame("\u2028\x0b\x85".encode()), "data: \u2028\x0b\x85\n\n".encode()),
+            ((b"{}",), b"data: {}\n\n"),
+            ((b"{}", "r1:7"), b"id: r1:7\ndata: {}\n\n"),
+            ((b"{}", None, "ping"), b"event: ping\ndata: {}\n\n"),
+            ((b"{}", "1", "ping"), b"id: 1\nevent: ping\ndata: {}\n\n"),
+            ((b"{}", ""), b"id: \ndata: {}\n\n"),
+            ((b"",), b"data: \n\n"),
+            ((b"a\nb",), b"data: a\ndata: b\n\n"),
+            ((b"a\r\n\rb\n",), b"data: a\ndata: \ndata: b\ndata: \n\n"),
+            (("\u2028\x0b\x85".encode(),), "data: \u2028\x0b\x85\n\n".encode()),
         ],
     )
-    def test_bytes(self, frame: bytes, expected: bytes) -> None:
-        assert frame == expected
+    def test_bytes(self, given: tuple[Any, ...], expected: bytes) -> None:
+        assert format_frame(*given) == expected
 
     @pytest.mark.parametrize("bad", ["a\nb", "a\rb", "\n", "a\0"])
     def test_an_id_cannot_hold_what_would_end_it(self, bad: str) -> None:

@@ -148,18 +148,18 @@ def runs_seen(agent: Any) -> list[list[str]]:
 
 
 @pytest.mark.parametrize(
-    "agent",
+    "make",
     [
-        agui_agent(fresh=Remembers),
-        agui_agent(Remembers(), fresh=copy.deepcopy),
-        agui_agent(Remembers(), fresh=lambda: Remembers()),
-        agui_agent(Clones()),
-        adapted("default", Clones()),
+        lambda: agui_agent(fresh=Remembers),
+        lambda: agui_agent(Remembers(), fresh=copy.deepcopy),
+        lambda: agui_agent(Remembers(), fresh=lambda: Remembers()),
+        lambda: agui_agent(Clones()),
+        lambda: adapted("default", Clones()),
     ],
     ids=["its class", "a copy", "a function", "a clone", "a clone unasked"],
 )
-def test_each_run_has_an_agent_of_its_own(agent: Any) -> None:
-    assert runs_seen(agent) == [["r1"], ["r2"]]
+def test_each_run_has_an_agent_of_its_own(make: Callable[[], Any]) -> None:
+    assert runs_seen(make()) == [["r1"], ["r2"]]
 
 
 def test_an_agent_that_is_not_made_anew_serves_all_runs() -> None:
