@@ -32,7 +32,9 @@ from .names import lock_of
 HANDED = timedelta(seconds=5)
 """For how long an orphan is the business of who was handed it."""
 _SIGNALS = {0: Signal.CONTINUE, 1: Signal.STOP, 2: Signal.SEALED}
-_RESULT = "%s::bigint[], %s::bytea[], %s::bytea, %s::bytea, %s::bytea[], %s, %s::bytea"
+# Arrays of bytes are sent as they are (%b), since as text they take twice the room, and ten times
+# the time of both sides.
+_RESULT = "%s::bigint[], %b::bytea[], %s::bytea, %s::bytea, %b::bytea[], %s, %s::bytea"
 
 
 @attrs.frozen(eq=False)
@@ -56,7 +58,7 @@ class Runs:
     @_appending.default
     def _make_appending(self) -> Rows:
         return Rows(
-            "SELECT told, size_ FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bytea[])"
+            "SELECT told, size_ FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %b::bytea[])"
             f" WITH ORDINALITY AS c(lock, run, at, frames, n), LATERAL {self.schema}.append(c.lock,"
             " c.run, %s, c.at, %s, c.frames, false, NULL, NULL, NULL, NULL, NULL, 0) ORDER BY n",
             (self.process, self.lease),
@@ -81,7 +83,7 @@ class Runs:
             yield [
                 (
                     f"SELECT * FROM {self.schema}.open_run(%s, %s::bytea, %s::bytea, %s::bytea,"
-                    " %s::bytea, %s, %s, %s, %s, %s, %s, %s, %s, %s::bytea[])",
+                    " %s::bytea, %s, %s, %s, %s, %s, %s, %s, %s, %b::bytea[])",
                     (
                         *(lock, thread_id, owner_to_bytes(request.owner)),
                         *(to_bytes(request.run_id), to_bytes(request.agent_id), self.process),

@@ -40,6 +40,8 @@ gone; and on the channel of an owner's process, ``T N`` and the signal. Both may
 
 from __future__ import annotations
 
+import re
+
 import attrs
 
 from ..texts import VOLUME_BYTES, VOLUME_RUNS
@@ -360,6 +362,20 @@ class Script:
     text: str
 
 
+_HEAD, *_parts = re.split(r"^(?=local function )", _LIBRARY, flags=re.MULTILINE)
+_FUNCTIONS = {re.split(r"\W+", part, maxsplit=3)[2]: part for part in _parts}
+
+
 def script(name: str, body: str) -> Script:
-    """A script that has the functions."""
-    return Script(name, _LIBRARY + body)
+    """A script that has those of the functions that it calls.
+
+    The server makes each of them anew whenever the script runs.
+    """
+    called: set[str] = set()
+    texts = [body]
+    while texts:
+        found = _FUNCTIONS.keys() & set(re.findall(r"\w+", texts.pop())) - called
+        called |= found
+        texts += [_FUNCTIONS[one] for one in found]
+    functions = [text for one, text in _FUNCTIONS.items() if one in called]
+    return Script(name, "".join([_HEAD, *functions, body]))
