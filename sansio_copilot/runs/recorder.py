@@ -236,7 +236,7 @@ class RunRecorder:
             frames.append(self._frame(json_codec.encode(event)))
             if event["type"] == "RUN_ERROR":
                 self._end_messages()
-            self._compactor.feed(event)
+            compact.HANDLERS.get(event["type"], compact.KEEP)(self._compactor, event)
         if not leaves_history:
             self.result = None
         elif frames or self.result is None:
