@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+from support.scripts import run_script
 
 from sansio_copilot import CopilotRuntime, text_agent
 from sansio_copilot.errors import sole_cause, text_of
@@ -226,9 +225,9 @@ def test_a_service_whose_task_group_failed() -> None:
 )
 def test_a_binding_without_its_extra_names_it(binding: str, missing: str) -> None:
     program = f"import sys; sys.modules[{missing!r}] = None; import copilot_bindings.{binding}"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == (
+    status, written = run_script(program, options=(), imports=("sansio_copilot",))
+    assert status == 1
+    assert written.splitlines()[-1] == (
         f"ModuleNotFoundError: copilot_bindings.{binding} needs {missing}: "
         f"pip install 'sansio-copilot[{binding}]'"
     )
