@@ -367,14 +367,18 @@ def test_what_an_agent_ends_by_is_told(
 
 
 INTERRUPTED = """
+import anyio
 from sansio_copilot import CopilotRuntime, Hooks
 
+# Both wait first, because in the turn of a request nobody would answer its client.
 async def agent(input, context):
     yield {"type": "RUN_STARTED", "threadId": "t", "runId": "run-1"}
+    await anyio.sleep(0.01)
     raise KeyboardInterrupt
 
 async def hook(context):
     if context.path.endswith("/info"):
+        await anyio.sleep(0.01)
         raise KeyboardInterrupt
 
 runtime = CopilotRuntime({"default": agent}, hooks=Hooks(on_request=hook))
