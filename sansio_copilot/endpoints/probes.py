@@ -23,7 +23,7 @@ from ..stores.calls import check
 logger = logging.getLogger(__name__)
 
 _METHODS: Final = ("GET", "HEAD")
-# A cache between would go on saying what was true once.
+# A cache between client and server would go on saying what was true once.
 _FRESH: Final = Headers((("cache-control", "no-store"),))
 _TEXT: Final = _FRESH.set("content-type", CONTENT_TYPE)
 _OK: Final = Response.json({"status": "ok"}, 200, _FRESH)

@@ -22,9 +22,9 @@ from ..stores.protocol import Batch, Kind, LogGone, ThreadQuery, ThreadRecord, U
 from . import hosted_platform
 from .turn import EndpointSteps, Reply, Turn
 
-# How many threads are listed at most in one answer; whoever wants more pages.
+# One answer lists at most this many threads; the rest is on further pages.
 _MOST_THREADS = 1000
-# How often a history is read from its beginning, if it changes while it is read.
+# A history that changes while it is read is read from its beginning at most this many times.
 _TRIES = 3
 
 

@@ -45,14 +45,14 @@ AUDIO_TYPES = (
 )
 """The media types that a recording may have, in the order in which an error lists them."""
 
-# These say nothing of the recording, which is then taken for one that a browser made.
+# These types say nothing of the recording, which is then taken for one that a browser made.
 _UNKNOWN_TYPES = ("", "application/octet-stream")
 _DEFAULT_NAME = "recording.webm"
 _DEFAULT_TYPE = "audio/webm"
 _NO_TEXT = "The transcription service returned no text"
 
-# A form has a handful of parts. Each costs some 20 us, so that a body full of empty ones would take
-# seconds.
+# An honest form has a handful of parts. Each part costs some 20 us, so that a body full of empty
+# parts would take seconds.
 _MAX_PARTS = 1000
 
 _NOT_IN_A_TYPE = re.compile("[^ -~]")

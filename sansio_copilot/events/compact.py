@@ -109,18 +109,18 @@ class Compactor:
         # These entities have started and not ended. A message and a tool call may have the same id,
         # so that the kind is part of the key.
         self._open: set[tuple[str, str]] = set()
-        # Whether the order of the reference may fold to something else.
+        # The flag is set once the order of the reference may fold to something else.
         self._tangled = False
-        # Whether an event that is about no message arrived inside of a message.
+        # The flag is set once an event that is about no message has arrived inside of a message.
         self._has_guests = False
-        # Whether a snapshot of messages arrived inside of a message. Generations of the client
-        # differ in what it does to an activity with the same id, so that one fold cannot tell for
-        # all.
+        # The flag is set once a snapshot of messages has arrived inside of a message. Generations
+        # of the client differ in what it does to an activity with the same id, so that no single
+        # fold is right for all.
         self._in_place = False
         self._folder = StateFolder(state, budget)
         self.has_state = False
         """Whether an event has set or changed the state."""
-        # No snapshot stands for these events yet; those before the last STATE_SNAPSHOT are not
+        # No snapshot stands for these events yet; events before the last STATE_SNAPSHOT are not
         # kept.
         self._state_events: list[Event] = []
         self._state_metadata: dict[str, Any] | None = None
@@ -329,8 +329,8 @@ class Compactor:
         if self._snapshot_at:
             size, _ = measure(self._folder.state, self._said + self._free)
             if size > self._said + self._free:
-                # Finding that out has cost as much as a snapshot. So it is not tried again before
-                # events of as many bytes have come.
+                # This measurement has cost as much as a snapshot, so that the next one waits for
+                # events of as many bytes.
                 self._free = 0
                 self._snapshot_at = 2 * self._said
                 return False

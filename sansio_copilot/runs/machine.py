@@ -67,21 +67,21 @@ class Run(RunParts):
 
     state: RunState = attrs.field(default=RunState.IDLE, init=False)
     _fate: RunOver = attrs.field(default=RunOver("done"), init=False, repr=False)
-    # The frames that wait, for others or for a store that is unavailable.
+    # These frames wait for others, or for a store that is unavailable.
     _held: bytearray = attrs.field(factory=bytearray, init=False, repr=False)
     _appended_at: float = attrs.field(default=-math.inf, init=False, repr=False)
-    # Whether the log has a result, because the last event was terminal when it was appended.
+    # The log has a result if the last event was terminal when it was appended.
     _ended: bool = attrs.field(default=False, init=False, repr=False)
-    # The method of the store call in progress, or of the last one.
+    # This is the method of the store call in progress, or of the last one.
     _method: Method[Any] | None = attrs.field(default=None, init=False, repr=False)
-    # So many bytes of the run are known to be in its log.
+    # The log is known to have this many bytes of the run.
     _at: int = attrs.field(default=0, init=False, repr=False)
     _outage: Outage | None = attrs.field(default=None, init=False, repr=False)
     # An outage may last until this time at most, because the server ends.
     _last_moment: float = attrs.field(default=math.inf, init=False, repr=False)
-    # The signal that the store has given while it was being called.
+    # The store has given this signal while it was being called.
     _signal: Signal = attrs.field(default=Signal.CONTINUE, init=False, repr=False)
-    # The frames that the store call in progress appends, or of a close those of a terminal event.
+    # The store call in progress appends these frames; a close appends those of a terminal event.
     _unstored: bytes = attrs.field(default=b"", init=False, repr=False)
     _interruption: str | None = attrs.field(default=None, init=False, repr=False)
     _abandoned: bool = attrs.field(default=False, init=False, repr=False)
@@ -89,7 +89,7 @@ class Run(RunParts):
     _closing: StoreCall[None] | None = attrs.field(default=None, init=False, repr=False)
     _tried_twice: bool = attrs.field(default=False, init=False, repr=False)
     _made_again: bool = attrs.field(default=False, init=False, repr=False)
-    # Whether somebody else has ended the run before its own end was in the log.
+    # The flag is set if somebody else has ended the run before its own end was in the log.
     _overtaken: bool = attrs.field(default=False, init=False, repr=False)
 
     def events(self) -> Any:

@@ -22,7 +22,8 @@ from .report import Outcome
 
 logger = logging.getLogger(__name__)
 
-# How many orphans are held at once, because each comes with all that its owner had appended.
+# A sweep holds at most this many orphans at once, because each comes with all that its owner had
+# appended.
 _AT_ONCE = 16
 
 
@@ -34,7 +35,7 @@ def adopt(config: RuntimeConfig, orphan: Orphan, now: float) -> Generator[Call, 
     recorder = RunRecorder.adopt(orphan, config.limits.patch_bytes)
     outcome: Outcome = "lost"
     if recorder.terminal:
-        # Its agent had come to its end, and nothing but the close was missing.
+        # The agent of this run had come to its end, and nothing but the close was missing.
         outcome = "failed" if recorder.has_failed else "finished"
     frames, result = recorder.finish(
         now,

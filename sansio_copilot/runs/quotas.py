@@ -56,7 +56,7 @@ class Usage:
 
     def expire(self, now: float) -> None:
         """Forget the runs of before the last minute; and of the future, if a clock was put back."""
-        # Another thread may have taken the last one in between.
+        # Another thread may have taken the last entry in between.
         with suppress(IndexError):
             while abs(now - self.starts[0]) >= _MINUTE:
                 self.starts.popleft()
@@ -92,7 +92,7 @@ class Place:
         if size is not None:
             usage.stored += size
         else:
-            # Another of the same moment may go in its place.
+            # Another entry of the same moment may go in its place, because the two are alike.
             with suppress(ValueError):
                 usage.starts.remove(self._started_at)
 
@@ -159,7 +159,7 @@ class Quotas:
     def _usage(self, user_id: str, now: float) -> Usage:
         users = self.users
         usage = users.setdefault(user_id, Usage())
-        # Two threads may do this at once, of which one finds that nothing is left to be done.
+        # Two threads may do this at once; the later one finds nothing left to be done.
         with suppress(KeyError, RuntimeError):
             users.move_to_end(user_id)
             # A user who has done nothing for a minute is forgotten. Two are looked at for each that

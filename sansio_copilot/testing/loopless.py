@@ -114,7 +114,8 @@ def run_awaitable(awaitable: Awaitable[Any]) -> Any:
                 asked[0].__cause__ = error
         else:
             asked.append(_Missed(f"waits for {waits_for!r}, which needs an event loop"))
-            # Thrown where it waits, so that it cleans up and the traceback names the line.
+            # The error is thrown where the coroutine waits, so that it cleans up and the traceback
+            # names the line.
             with suppress(Exception, _Missed):
                 coroutine.throw(asked[0])
             coroutine.close()

@@ -46,7 +46,7 @@ Waited: TypeAlias = Want | Choked
 _H = Happening
 
 ENDS: dict[type, dict[Happening, Any]] = {
-    # Nothing is waited for while the connection is being driven.
+    # The connection waits for nothing while it is being driven.
     NoneType: {},
     Receive: {_H.DATA: None, _H.INPUT_ENDED: None, _H.TIME: TIMED_OUT, _H.LOST: GONE},
     WaitForFrames: {_H.NOTICE: True, _H.INPUT_ENDED: GONE, _H.TIME: False, _H.LOST: GONE},

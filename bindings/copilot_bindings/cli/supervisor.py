@@ -107,7 +107,7 @@ class Supervisor:
         self._selector.register(wake, selectors.EVENT_READ, None)
         signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            # nohup(1) has a process ignore SIGHUP.
+            # A process that nohup(1) began ignores SIGHUP, and goes on ignoring it.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, lambda number, frame: self._signals.append(number))
         stamps = self._stamps()

@@ -27,7 +27,8 @@ class History:
         self._seconds = seconds
         self._lock = threading.Lock()
         self._points: deque[dict[str, Any]] = deque(maxlen=MOST_POINTS)
-        # The readings of one process within the window, of which the last is the former point's.
+        # These are the readings of one process within the window; the last of them is the former
+        # point's.
         self.readings: deque[tuple[float, Reading]] = deque(maxlen=MOST_POINTS)
         self._trouble = ""
         self._trouble_since: float | None = None

@@ -139,5 +139,5 @@ class Calls:
 
 def is_async(function: Callable[..., Any]) -> bool:
     """Whether calling ``function`` does nothing but to make a coroutine."""
-    # The class is looked at too, because it has the __call__ of an object that is no function.
+    # The class is looked at too, because an object that is no function has its __call__ there.
     return any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))

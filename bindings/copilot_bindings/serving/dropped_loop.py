@@ -52,7 +52,7 @@ def _end(run: Run, lock: StoreLock) -> None:
                 action = run.store_failed(error, time.time())
                 continue
         if hasattr(outcome, "__await__"):
-            # Nobody can await it: the run's lease runs out.
+            # The awaitable cannot be awaited any more; the run's lease runs out instead.
             if (close := getattr(outcome, "close", None)) is not None:
                 close()
             return

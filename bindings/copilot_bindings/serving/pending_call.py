@@ -276,7 +276,8 @@ class Pending:
             self._among.discard(self)
             self._steps.close()
             return
-        # Eagerly (Python 3.12), it may have ended or been given up by the time that this returns.
+        # A task that began eagerly (Python 3.12) may have ended or been given up by the time that
+        # this returns.
         self._task = self._home().spawn(self._await, self._steps, name=self.name)
         if self.done and self in self._among:
             self._cancel()

@@ -63,7 +63,7 @@ class Ahead:
         self._total_bytes = total_bytes
         self._seconds = seconds
         self._lock = threading.Lock()
-        # The one that was kept first goes first, since all are kept for the same time.
+        # The page that was kept first goes first, because all are kept for the same time.
         self._kept: OrderedDict[_Key, _Kept] = OrderedDict()
         self._held = 0
         self._page_bytes = 0
@@ -115,7 +115,7 @@ class Ahead:
             self._held = 0
 
     def _go_on(self, cursor: Cursor, pages: int, until: float) -> None:
-        # Behind history there are live runs, which nobody reads ahead of.
+        # The pages end with history, because nobody reads ahead of live runs.
         if (cursor.part or 0) > 0:
             self._add(cursor, min(_FASTER * pages, _MOST_PAGES), until)
 

@@ -320,7 +320,7 @@ class RemoteStore(Generic[E]):
     def _forgetting(self, engine: E, steps: Steps[T]) -> Future[T]:
         engine.ahead.forget()
         deletion = engine.write(steps)
-        # The pages that were read meanwhile go as well, because they may be of what is deleted.
+        # The pages that were read meanwhile go as well, because they may show what is deleted.
         deletion.add_done_callback(lambda done: engine.ahead.forget())
         return deletion
 

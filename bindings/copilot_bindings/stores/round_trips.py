@@ -132,7 +132,7 @@ def _fail(job: _Job, error: Exception, *, is_begun: bool = False) -> None:
     """
     job.steps.close()
     if isinstance(error, StoreUnavailable) and (is_begun or job.replies is not None):
-        # A part of the call was done, so that the call, made again, may find nothing to do.
+        # A part of the call was done, so that the same call, made again, may find nothing to do.
         lost = StoreAnswerLost(*error.args)
         lost.__cause__ = error
         error = lost

@@ -81,7 +81,7 @@ class Tails:
         self._on_follow = on_follow
         self._lock = threading.Lock()
         self._tails: dict[Hashable, _Tail] = {}
-        # Those that may be forgotten, the one that was used least recently first.
+        # These tails may be forgotten, and the least recently used is the first.
         self._idle: OrderedDict[Hashable, _Tail] = OrderedDict()
         self._followed: dict[Hashable, _Tail] = {}
         self._held = 0
@@ -248,7 +248,7 @@ class Tails:
                 break
             self._forget(run)
         while self._held > self._total_bytes:
-            # All of them are looked at, but not again before as much has been added.
+            # All tails are looked at, but not again before as much has been added.
             for tail in self._tails.values():
                 self._trim(tail, (len(tail.data) + 1) // 2)
 

@@ -215,7 +215,8 @@ class Telemetry:
             self._first_events.record(report.first_event_seconds, labels)
         failed = {"error.type": _FAILED} if report.outcome == _FAILED else {}
         if report.outcome != "lost":
-            # How long it took until somebody found a lost run says nothing of the agent.
+            # The duration of a lost run is left out, because the time until somebody found it says
+            # nothing of the agent.
             self._durations.record(report.seconds, labels | failed)
         used = dict.fromkeys(_TOKENS, 0)
         for entry in report.usage:

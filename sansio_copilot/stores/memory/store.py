@@ -160,7 +160,7 @@ class MemoryStore:
                 superseded = live
                 thread.superseded.append(live)
         self._last_seq += 1
-        # The thread's own copy of its id, because the request's may be long.
+        # The key has the thread's own copy of its id, because the request's may be long.
         key = RunKey(thread.thread_id, self._last_seq, request.run_id)
         stream = Stream()
         run = thread.live = self._open[key] = KeptRun(key, request.agent_id, stream)
@@ -170,7 +170,7 @@ class MemoryStore:
         room.evict()
         known = _known(request, thread) if thread.message_ids else _NONE
         opened = RunOpened(key, Cursor((stream,)), known)
-        # Last, because the owner may close its run, and so call back, before this returns.
+        # The signal comes last, because the owner may close its run before this returns.
         if superseded is not None:
             self._signal(superseded, Signal.STOP)
         return opened
@@ -395,5 +395,5 @@ class MemoryStore:
 
 def _known(request: RunRequest, thread: KeptThread) -> frozenset[str]:
     known = [id for id in request.message_ids if id in thread.message_ids]
-    # An empty one of its own would be kept for as long as the run lives.
+    # All runs share one empty set, because each keeps it for as long as it lives.
     return frozenset(known) if known else _NONE

@@ -45,7 +45,7 @@ class _Watch:
     stream: Stream
 
     def cancel(self) -> None:
-        # Looked up anew: waking replaces the dict.
+        # The dict is looked up anew, because waking replaces it.
         self.stream.watches.pop(self, None)
 
 

@@ -105,7 +105,7 @@ class ThreadTests(StoreTests):
         (record, idle) = store.listed(ThreadQuery())
         assert (record.waits_for, idle.waits_for) == (b'{"a":1}', None)
         assert store.update_thread("t", {"archived": True}, None).waits_for == b'{"a":1}'
-        # It is not waited for while a run is open, which may be the answer.
+        # The thread waits for nothing while a run is open, because that run may be the answer.
         run = store.opened()
         assert store.listed(ThreadQuery())[0].waits_for is None
         assert store.update_thread("t", {"archived": False}, None).waits_for is None

@@ -28,7 +28,7 @@ _CONNECT = {
     "keepalives_idle": 5,
     "keepalives_interval": 2,
     "keepalives_count": 3,
-    # Milliseconds after which a connection is given up of which the other side says nothing.
+    # A connection is given up after this many milliseconds in which the other side says nothing.
     "tcp_user_timeout": 8000,
 }
 _SILENT_SECONDS = 8.0
@@ -69,7 +69,8 @@ def connect(url: str, *, is_patient: bool = False) -> psycopg.Connection[Any]:
     :raises psycopg.Error: if there is none to be had.
     """
     kind = psycopg.Connection if is_patient else _Impatient
-    # Prepared statements do not outlive a transaction behind a pooling proxy.
+    # The client prepares no statements, because these do not outlive a transaction behind a pooling
+    # proxy.
     return kind.connect(url, autocommit=True, prepare_threshold=None, **_CONNECT)  # type: ignore[arg-type]
 
 
@@ -127,7 +128,7 @@ class Link:
         except StoreError as error:
             if len(commands) == 1:
                 return [error]
-        # Each is carried out alone now, because one command that fails must not fail the others.
+        # Each command is carried out alone now, because one that fails must not fail the others.
         for at in order:
             try:
                 (replies[at],) = self._together([commands[at]])

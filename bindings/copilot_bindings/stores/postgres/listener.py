@@ -103,14 +103,15 @@ class Listener:
         if self._broken:
             self._broken = False
             logger.info("%s: notifications come again", self._name)
-        # The owners here ask for their signals, because nobody has heard what was said before.
+        # The owners here ask for their signals, because nobody has heard what was announced before.
         for run in self._owned:
             self._pipeline.submit(self._asking(run))
         next_look = 0.0
         while not self._ended:
             now = time.monotonic()
             if now >= next_look:
-                # The server has to answer something, because one that hangs is silent too.
+                # A server without news still has to answer something, because a server that hangs
+                # is silent too.
                 db.execute("SELECT")
                 self._follow()
                 for followed, size in self._tails.followed():

@@ -52,7 +52,7 @@ def _opened(
             0,
         )
     ]
-    # They come as one text, because the client takes its time for each row.
+    # The rows come as one text, because the client needs time for each row.
     return (tuple(map(int, rows[0][2].split())), rows[1:]) if rows else ((), [])
 
 
@@ -132,7 +132,7 @@ def _read_history(schema: str, cursor: Cursor, room: int, pages: int) -> Steps[l
         return batches
     if parts[0] >= FIRST_VOLUME:
         return None
-    # The run is gone, or was bound meanwhile.
+    # The run is gone or has been bound into a volume meanwhile.
     statement = f"SELECT * FROM {schema}.read_bound(%s, %s, %s)"
     (((is_there, data),),) = yield [(statement, (parts[0], cursor.offset, room), 0)]
     if not is_there:
@@ -153,7 +153,8 @@ def _paged(cursor: Cursor, rows: list[_Row], room: int, most: int) -> list[Batch
     for number, at, data in rows:
         index = cursor.index + number
         if index > behind.index + 1 or (not pieces and number):
-            # The page ends here, because the part between these two is gone or was bound.
+            # The page ends here, because the part between these two is gone or has been bound into
+            # a volume.
             break
         skipped = max(cursor.offset - at, 0) if number == 0 else 0
         pieces.append(Piece(index, at + skipped, data[skipped:]))
@@ -186,7 +187,7 @@ def _read_raw(
     if state == 0:
         return Found(batch_of(chunks, behind), run if is_lost and not chunks else None)
     if behind.offset < size:
-        # Its frames have gone.
+        # The run is there, and its frames have gone.
         return behind if data else None
     return cursor.at(cursor.index + 1)
 

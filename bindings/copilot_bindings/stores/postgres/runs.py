@@ -102,7 +102,7 @@ class Runs:
             return (yield from self.orphan(run))
         own = self.owned.get(run)
         if outcome == "again" and own is not None and own.notify is not None:
-            # The run is somebody's already, so that no answer to this very call was lost.
+            # The run has an owner already, so that the answer to this very call was not lost.
             return ThreadBusy(request.run_id)
         self.owned.begin(run, request)
         self.tails.begin(run)
@@ -146,7 +146,7 @@ class Runs:
         owned = self.owned.get(run)
         given = 0 if result is None else 1
         if result is not None and owned is not None and owned.result is result:
-            # The store has it already.
+            # The store has these frames already, because only the answer was lost.
             given = 2
         while True:
             ((outcome, size),) = (

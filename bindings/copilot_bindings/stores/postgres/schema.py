@@ -104,7 +104,7 @@ DROP FUNCTION IF EXISTS {s}.close_run(
     bytea, bytea[], double precision);
 """
 
-# Only functions are new: those that read.
+# This version adds functions only, which read.
 _READS = ""
 
 _VOLUMES = """

@@ -114,7 +114,7 @@ def _drop_raw_frames(schema: str) -> Steps[bool]:
             f" frames AS (DELETE FROM {schema}.frame f USING due WHERE f.run = due.id),"
             f" over AS (DELETE FROM {schema}.run r USING due"
             " WHERE r.id = due.id AND due.state = 2),"
-            # A time that never comes says that there are none.
+            # A time that never comes stands for "no raw frames".
             f" kept AS (UPDATE {schema}.run r SET raw_until = 'infinity' FROM due"
             " WHERE r.id = due.id AND due.state = 1) SELECT count(*) FROM due",
             (_AT_ONCE,),
@@ -140,7 +140,8 @@ def _retire(runs: Runs, evictions: Evictions) -> Steps[bool]:
     ]
     goes = max(count - bounds.max_threads, 0) if bounds.max_threads < math.inf else 0
     if taken > bounds.max_bytes:
-        # A few threads go, and then it is looked at again, because nobody knows what one takes.
+        # The loop drops a few threads and measures again, because nobody knows beforehand what one
+        # takes.
         goes = max(goes, _FEW)
     gone = 0
     for index, (thread_id, owner, updated_at) in enumerate(rows):

@@ -109,7 +109,7 @@ class Link:
         """
         pool = self._client.connection_pool
         try:
-            # It is made anew unless it is there and alive, so that nothing is sent to a dead one.
+            # The connection is made anew unless it is alive, so that nothing is sent to a dead one.
             connection: Any = pool.get_connection()
         except RedisError as error:
             raise translated(self._name, error) from error
@@ -120,7 +120,7 @@ class Link:
             was_sent = True
             replies = self._answers(connection, commands)
         except BaseException as error:
-            # What was not read of it would be taken for the reply to what is sent next.
+            # The connection is given up, because a reply that was not read would be taken for the next one.
             connection.disconnect()
             if isinstance(error, RedisError):
                 raise translated(self._name, error, was_sent=was_sent) from error
@@ -153,7 +153,8 @@ class Link:
         replies = self._execute(connection, commands)
         missing = [at for at, one in enumerate(replies) if isinstance(one, NoScriptError)]
         if missing:
-            # The server is a new one, or was told to forget its scripts.
+            # The server does not know the script, because it is a new one or was told to forget its
+            # scripts.
             scripts = {commands[at][0] for at in missing}
             self._execute(connection, [("SCRIPT LOAD", script.text) for script in scripts])
             again = self._execute(connection, [commands[at] for at in missing])

@@ -119,7 +119,7 @@ class Listener:
             if message["type"] in PubSub.PUBLISH_MESSAGE_TYPES:
                 self._hear(pubsub, message["channel"], message["data"])
             elif message["type"] == "subscribe" and message["channel"] == self._own:
-                # The owners here ask for their signals, because nobody has heard what was said
+                # The owners here ask for their signals, because nobody has heard what was announced
                 # before.
                 for run in self._owned:
                     self._pipeline.submit(self._asking(run))

@@ -34,7 +34,7 @@ from . import scripts
 from .lua_functions import FIRST_VOLUME
 from .names import Names, from_owner_and_thread, unpacked
 
-# So many fill a page if each has 512 bytes.
+# A page is full with this many runs if each has 512 bytes.
 _RUNS_AT_ONCE = 128
 _THREADS_AT_ONCE = 256
 
@@ -169,7 +169,7 @@ def _read_volumes(names: Names, cursor: Cursor, room: int, pages: int) -> Steps[
         pieces.append(Piece(index, offset, data))
         behind = cursor.at(index + 1)
         if len(data) == length:
-            # There may be more of it.
+            # The volume may go on behind this page.
             behind = cursor.at(index, offset + length)
             break
     batches = paged(pieces, behind, room)
@@ -239,7 +239,7 @@ def threads_of_all(names: Names, cursor: str | None, limit: int) -> Steps[OwnedT
     ((behind, found),) = yield [("ZSCAN", names.threads, number_of(cursor), "COUNT", limit)]
     threads = [from_bytes(from_owner_and_thread(member)[1]) for _, member in places(found)]
     rows = (yield from _rows(names, threads)) if threads else []
-    # A thread may be gone that is still in the list.
+    # The list may still name a thread that is gone, because a process died between the two steps.
     there = [row for row in rows if row[0] is not None and int(row[9] or 0) > 0]
     owned = tuple([(owner_from_bytes(row[8]).owner, record(row)) for row in there])
     return OwnedThreads(owned, str(int(behind)) if int(behind) else None)
@@ -261,8 +261,8 @@ def list_threads(names: Names, query: ThreadQuery) -> Steps[ThreadPage]:
     many = min(max(query.limit + 1, 10), _THREADS_AT_ONCE)
     skip = 0
     while len(records) <= query.limit:
-        # A score is read again from the first of those that have it, and those are skipped that
-        # were read.
+        # A page begins with the first thread of the last score, and skips those that were read,
+        # because several threads may share a score.
         (found,) = yield [
             (
                 *("ZRANGEBYSCORE", names.listed(owner), repr(begin), "+inf", "WITHSCORES"),
@@ -273,7 +273,8 @@ def list_threads(names: Names, query: ThreadQuery) -> Steps[ThreadPage]:
         news = [member for score, member in there if behind is None or (score, member) > behind]
         if news:
             rows = yield from _rows(names, map(from_bytes, news))
-            # A thread may be gone that is still in the list.
+            # The list may still name a thread that is gone, because a process died between the two
+            # steps.
             records += [record(row) for row in rows if _answers(row, owner, query)]
         if len(there) < many:
             break

@@ -84,7 +84,7 @@ class Runs:
         key = RunKey(request.thread_id, run, request.run_id)
         own = self.owned.get((thread, run))
         if outcome == b"again" and own is not None and own.notify is not None:
-            # The run is somebody's already, so that no answer to this very call was lost.
+            # The run has an owner already, so that the answer to this very call was not lost.
             return ThreadBusy(request.run_id)
         self.owned.begin((thread, run), request)
         self.tails.begin((thread, run))
@@ -240,7 +240,8 @@ def listing(names: Names, thread: Sequence[Any]) -> list[Command]:
         return []
     thread_id, owner, updated, _ = thread
     return [
-        # A list is read from the lowest score, and ties by their ids.
+        # The score is negative, because a list is read from the lowest score, with ties by their
+        # ids.
         ("ZADD", names.listed(owner), repr(-float(updated)), thread_id),
         ("ZADD", names.threads, updated, owner_and_thread(owner, thread_id)),
     ]

@@ -164,7 +164,7 @@ class RedisStore(RemoteStore[_Engine]):
         engine = self._engine()
 
         def steps() -> Steps[None]:
-            # The keys are in as many slots, of which a cluster has some elsewhere.
+            # The keys lie in many slots, of which a cluster has some on other servers.
             yield [("EXISTS", f"{engine.place.prefix}:{number}") for number in range(_SLOTS)]
             yield [self._checking(engine)]
 

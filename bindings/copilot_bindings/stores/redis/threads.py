@@ -79,7 +79,8 @@ def retire(runs: Runs, evictions: Evictions) -> Steps[bool]:
     ]
     goes = max(count - bounds.max_threads, 0)
     if memory["used_memory"] > bounds.max_bytes:
-        # A few threads go, and then it is looked at again, because nobody knows what one takes.
+        # The loop drops a few threads and measures again, because nobody knows beforehand what one
+        # takes.
         goes = max(goes, _FEW)
     oldest = int(now[0]) - bounds.max_age
     gone = 0
@@ -103,6 +104,6 @@ def _delete(
         )
     ]
     if outcome != b"spared":
-        # The thread may still be listed though it is gone, if the process that deleted it died.
+        # The list may still name a thread that is gone, because the process that deleted it died.
         yield from delist(names, owner, thread_id)
     return bool(outcome == b"deleted")

@@ -14,8 +14,8 @@ def named(path: str) -> str:
     return f"SQLiteStore({path!r})"
 
 
-# These pass: others write, the disk is full until somebody makes room, memory or descriptors are
-# short. A disk that is full shows as an I/O error on some file systems.
+# These errors pass by themselves: others write, the disk is full until somebody makes room, memory
+# or descriptors are short. Some file systems report a full disk as an I/O error.
 _PASSING = frozenset(
     {
         sqlite3.SQLITE_BUSY,

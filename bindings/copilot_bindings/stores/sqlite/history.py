@@ -210,7 +210,7 @@ def _drop_raw_frames(db: sqlite3.Connection, now: float) -> bool:
         if state == OVER:
             db.execute("DELETE FROM run WHERE id = ?", (run,))
         else:
-            # A time that is over for good says that there are none.
+            # A time that is over for good stands for "no raw frames".
             db.execute("UPDATE run SET raw_until = 0 WHERE id = ?", (run,))
     return len(rows) == _AT_ONCE
 
@@ -238,7 +238,7 @@ def _take_apart(db: sqlite3.Connection, now: float) -> bool:
         db.execute("DELETE FROM run WHERE id = ?", (run,))
     if len(rows) < _AT_ONCE:
         for column in ("conversation_run", "state_run"):
-            # That of a run that was dropped before its thread was.
+            # This row is of a run that was dropped before its thread was.
             db.execute(
                 f"DELETE FROM outcome WHERE run = (SELECT {column} FROM thread WHERE id = ?)",
                 (thread,),
@@ -257,8 +257,8 @@ def _retire(tx: Transaction, retention: Retention, now: float, evictions: Evicti
     count = max(threads - retention.max_threads, 0)
     size = taken(db)
     if not count and size > retention.max_bytes:
-        # The half goes of the threads that would be too many if all were alike, and then it is
-        # looked at again, because nobody knows what one takes.
+        # The loop drops half of the threads that would be too many if all were alike, and measures
+        # again, because nobody knows beforehand what one takes.
         count = max(threads * (size - retention.max_bytes) / size / 2, 1)
     oldest = now - retention.max_age
     rows = db.execute(

@@ -48,7 +48,8 @@ class Process:
 
     def begin(self, db: sqlite3.Connection) -> None:
         """Take a number, and the lock that goes with it."""
-        # In one transaction, so that no other process sees the number before there is a lock.
+        # One transaction covers both steps, so that no other process sees the number before there
+        # is a lock.
         db.execute("BEGIN IMMEDIATE")
         try:
             now = time.time()
@@ -95,7 +96,7 @@ class Process:
         except FileNotFoundError:
             return False
         except OSError:
-            # The process cannot be asked, for want of descriptors perhaps.
+            # The process cannot be asked, perhaps because file descriptors have run out.
             return True
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

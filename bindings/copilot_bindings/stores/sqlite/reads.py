@@ -20,7 +20,7 @@ from ..texts import from_text, to_text
 from .schema import FIRST_VOLUME, HISTORY, MOST_BYTES, OPEN
 from .volumes import frames_of, range_of
 
-# So many fill a page if each has 512 bytes.
+# A page is full with this many runs if each has 512 bytes.
 _RUNS_AT_ONCE = 128
 _WITHIN_RUN = MOST_BYTES - 1
 """What of the id of a row of frames is its place in its run."""
@@ -204,19 +204,20 @@ def _read_history(
                     index, offset, seen = index + 1, 0, False
                     wanted = parts[index]
                 if run < wanted:
-                    # The run has ended meanwhile, and is none of those that were there.
+                    # The run has ended meanwhile, so that it is none of those that the cursor began
+                    # with.
                     continue
                 if run > wanted:
                     break
             seen = True
             if volume is not None:
-                # It was bound after the reader had asked where it is.
+                # The run was bound into a volume after the reader had asked where it is.
                 place, data = run << 32, frames_of(db, volume)[volume_from:volume_to]
             elif place is None:
                 continue
             at = place & _WITHIN_RUN
             if at < offset:
-                # The piece that the offset is in.
+                # The first row is the piece that the offset lies in.
                 data, at = data[offset - at :], offset
             size = len(data)
             if size >= room:
@@ -228,7 +229,8 @@ def _read_history(
     finally:
         rows.close()
     if not seen or index < last:
-        # A run that was there is gone, so that the rest does not follow.
+        # The page ends here, because a run that the cursor began with is gone and the rest does not
+        # follow.
         return cursor.at(index + seen) if chunks else LogGone()
     return cursor.at(last + 1)
 

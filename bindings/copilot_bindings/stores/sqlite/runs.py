@@ -56,7 +56,8 @@ class Runs:
     retention: Retention
     supersedes: bool
     lease: float
-    # When each orphan was handed out here, so that a thousand readers do not all end it.
+    # These are the times at which each orphan was handed out, so that a thousand readers do not all
+    # end it.
     _handed: dict[int, float] = attrs.field(factory=dict)
 
     def open(self, tx: Transaction, request: RunRequest) -> Opened:
@@ -90,7 +91,7 @@ class Runs:
             ),
         ).lastrowid
         assert run is not None
-        # They are known at once, since other calls of this transaction may concern the run.
+        # The frames are known at once, because other calls of this transaction may concern the run.
         self.owned.begin(run, request)
         self.tails.begin(run)
         tx.otherwise(lambda: self.owned.end(run))
@@ -126,7 +127,7 @@ class Runs:
                 and (owned := self.owned.get(run)) is not None
                 and not owned.is_taken
             ):
-                # The answer to this very call was lost: nobody has the run.
+                # Nobody has the run, so that the answer to this very call was lost.
                 return self._opened(db, thread, run, request)
             elif not self.supersedes:
                 return ThreadBusy(from_text(run_id))
@@ -260,7 +261,7 @@ class Runs:
 
     def _tell(self, tx: Transaction, run: int, process: int | None, told: int) -> None:
         is_ours = process == self.process.number
-        # The owner need not find in the file what it has been told in this process.
+        # An owner in this process has been told already, and need not find it in the file.
         keeps_owner = told != TOLD_SEALED or not is_ours
         tx.db.execute(
             "UPDATE run SET stop = ?, process = ? WHERE id = ?",

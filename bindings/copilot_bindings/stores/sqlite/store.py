@@ -159,7 +159,7 @@ def _path(value: str | os.PathLike[str]) -> str:
     path = os.fspath(value)
     if not isinstance(path, str) or not path or path == ":memory:" or path.startswith("file:"):
         raise ValueError(f"SQLiteStore needs the path of a file, not {path!r}; see MemoryStore")
-    # A process may change its directory, or be a daemon that has.
+    # The path is made absolute, because a process may change its directory.
     return os.path.abspath(path)
 
 
@@ -334,7 +334,7 @@ class SQLiteStore:
             else:
                 done.set_result(structs.replace(batch, orphan=outcome.result()))
 
-        # Nobody cancels what is done here, but whoever waits may give the whole of it up.
+        # A job is never cancelled on its own; a caller that waits may give up the whole of it.
         done.set_running_or_notify_cancel()
         engine.read(read).add_done_callback(was_read)
         return done

@@ -67,7 +67,8 @@ def clear(tx: Transaction, owner: str | None) -> None:
     ).fetchall()
     db.execute("UPDATE thread SET dead = 1 WHERE owner IS ? AND dead = 0", (whose,))
     for thread, thread_id in live:
-        # Its open runs go on in a thread of the same id, which has no history.
+        # The open runs of a deleted thread go on in a new thread of the same id, which has no
+        # history.
         new = db.execute(
             "INSERT INTO thread (thread_id, owner) VALUES (?, ?)", (thread_id, whose)
         ).lastrowid

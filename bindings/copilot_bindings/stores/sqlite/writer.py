@@ -115,7 +115,8 @@ class Writer:
             except queue.Empty:
                 pass
             self._commit([job for job in jobs if job.future.set_running_or_notify_cancel()])
-            # Nothing of what was done is kept while nothing is to be done.
+            # The thread forgets what it did before it waits, so that nothing of it is kept
+            # meanwhile.
             del jobs, job
             pause = self._looked()
         self._db.close()
@@ -152,7 +153,8 @@ class Writer:
             tx.rolled_back()
             failed = translated(self._path, error) if isinstance(error, sqlite3.Error) else error
             if len(jobs) > 1 and not isinstance(failed, StoreUnavailable):
-                # Each job is committed alone now, because one that fails must not fail the others.
+                # Each job is committed alone now, because a job that fails must not fail the
+                # others.
                 for job in jobs:
                     self._commit([job])
             else:
