@@ -120,7 +120,7 @@ class Link:
             was_sent = True
             replies = self._answers(connection, commands)
         except BaseException as error:
-            # The connection is given up, because a reply that was not read would be taken for the next one.
+            # The connection is left, because a reply that was not read would pass for the next one.
             connection.disconnect()
             if isinstance(error, RedisError):
                 raise translated(self._name, error, was_sent=was_sent) from error
