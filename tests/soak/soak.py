@@ -262,8 +262,9 @@ class _Soak:
         # the server has noticed.
         wait_until(lambda: not has_connections(self._server.port), "connections are closed")
         process = self._server.held()
-        # What fills up to a bound, however long the soak takes, is none of what may grow.
-        resident = process.resident - told.pop(TAILS)
+        # What fills up to a bound, however long the soak takes, is none of what may grow. It is not
+        # told while the store is away, when the answer is an error.
+        resident = process.resident - told.pop(TAILS, 0)
         return {
             **told,
             "memory": resident,
