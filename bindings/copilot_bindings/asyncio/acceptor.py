@@ -57,12 +57,16 @@ class Acceptor:
 
     def stop(self) -> None:
         """Accept those who have connected, and then nothing more."""
-        if self._pause is not None:
-            self._pause.cancel()
-            return
+        self._end_pause()
         self._ignore()
         for listener in self._listeners:
             self._accept(listener, BACKLOG)
+        # A pause that began just now must not end on sockets that are closed.
+        self._end_pause()
+
+    def _end_pause(self) -> None:
+        if self._pause is not None:
+            self._pause.cancel()
 
     def _resume(self) -> None:
         self._pause = None

@@ -220,9 +220,12 @@ class Pending:
                 outcome = run(function, *args)
             finally:
                 job.returned = True
-            if hasattr(outcome, "__await__"):
+            if isinstance(outcome, Future) or hasattr(outcome, "__await__"):
                 self._since, self._job = time.monotonic(), None
-                self.begin_to_await(outcome)
+                if isinstance(outcome, Future):
+                    self.begin_deferred(outcome)
+                else:
+                    self.begin_to_await(outcome)
                 return
         except Exception as error:
             self._among.discard(self)

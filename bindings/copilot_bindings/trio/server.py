@@ -204,6 +204,8 @@ class Server:
         while True:
             try:
                 stream = await listener.accept()
+            except trio.ClosedResourceError:
+                return
             except OSError as error:
                 # The error is handled here, because trio.serve_listeners would log a traceback for
                 # each attempt.
@@ -227,6 +229,8 @@ class Server:
 
     def _stop_listening(self) -> None:
         """Accept those who have connected, and then nothing more."""
+        # The tasks that accept are cancelled first, because none may wait for a closed socket.
+        self._accepting.cancel()
         if self._listeners is not None:
             self._listeners.remove()
             for listener in self._listeners.sockets:
@@ -236,4 +240,6 @@ class Server:
                     except OSError:
                         break
                     self._accepted(trio.SocketStream(trio.socket.from_stdlib_socket(sock)))
-        self._accepting.cancel()
+            # The sockets are closed in the same turn, because who connects to a socket that nobody
+            # accepts from any more is reset when it is closed.
+            self._listeners.close()

@@ -9,6 +9,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import anyio
@@ -65,6 +66,20 @@ class Late(Noted):
         super().close()
 
 
+class Deferred(Noted):
+    """The same, with futures, as stores have them that make their calls in threads of their own."""
+
+    def open(self) -> Future[None]:  # type: ignore[override]
+        return self._later(super().open)
+
+    def close(self) -> Future[None]:  # type: ignore[override]
+        return self._later(super().close)
+
+    def _later(self, function: Callable[[], None]) -> Future[None]:
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(function)
+
+
 def get(port: int) -> int:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}{INFO}") as answer:
         json.load(answer)
@@ -113,7 +128,10 @@ IDS = ["asyncio", "trio", "sockets"]
 @pytest.mark.parametrize(
     ("serve", "kind"),
     # The coroutines are made for asyncio.
-    [*((serve, Noted) for serve in SERVERS), (serve_asyncio, Late), (serve_sockets, Late)],
+    [
+        *((serve, kind) for serve in SERVERS for kind in (Noted, Deferred)),
+        *((serve, Late) for serve in (serve_asyncio, serve_sockets)),
+    ],
 )
 def test_a_server_opens_it_first_and_closes_it_last(serve: Any, kind: type[Noted]) -> None:
     store = kind()
@@ -121,14 +139,18 @@ def test_a_server_opens_it_first_and_closes_it_last(serve: Any, kind: type[Noted
     assert store.life == ["open", "list", "close"]
 
 
+@pytest.mark.parametrize("kind", [Noted, Deferred])
 @pytest.mark.parametrize("serve", SERVERS, ids=IDS)
-def test_one_that_cannot_be_opened_is_named_and_nothing_is_served(serve: Any) -> None:
-    store = Noted(OSError("no such disk"))
+def test_one_that_cannot_be_opened_is_named_and_nothing_is_served(
+    serve: Any, kind: type[Noted]
+) -> None:
+    store = kind(OSError("no such disk"))
 
     def during(port: int) -> None:
         raise AssertionError("it serves")
 
-    with pytest.raises(StoreNotOpened, match="the store Noted cannot be opened: no such disk"):
+    said = f"the store {kind.__name__} cannot be opened: no such disk"
+    with pytest.raises(StoreNotOpened, match=said):
         serve(CopilotRuntime({}, store=store), during)
     assert store.life == ["open"]
 
