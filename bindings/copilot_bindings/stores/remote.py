@@ -204,7 +204,15 @@ class RemoteStore(Generic[E]):
         self, key: RunKey, at: int, frames: bytes, result: RunResult | None
     ) -> Future[bool]:
         engine = self._engine()
-        return engine.write(engine.runs.close(key, at, frames, result))
+        closing = engine.write(engine.runs.close(key, at, frames, result))
+
+        def closed(done: Future[bool]) -> None:
+            # The owner may give its run up now, and whatever ends it then is told by the server.
+            if done.cancelled() or done.exception() is not None:
+                engine.tails.disown(engine.own_name(key))
+
+        closing.add_done_callback(closed)
+        return closing
 
     def renew(self, key: RunKey) -> Future[Signal]:
         engine = self._engine()

@@ -147,6 +147,24 @@ class Tails:
         for notify in woken:
             notify()
 
+    def disown(self, run: Hashable) -> None:
+        """The owner of ``run`` here may tell no more of it, so that it is followed like another's.
+
+        What its owner tells all the same is right, and counts.
+        """
+        with self._lock:
+            tail = self._tails.get(run)
+            if tail is None or not tail.own:
+                return
+            tail.own = False
+            follows = bool(tail.watches)
+            if follows:
+                self._followed[run] = tail
+            else:
+                self._rest(run, tail)
+        if follows:
+            self._on_follow()
+
     def forget(self, run: Hashable) -> None:
         """What is known of ``run`` may be wrong: its readers are sent to the store."""
         with self._lock:

@@ -22,6 +22,7 @@ from sansio_copilot.stores.protocol import (
     Batch,
     LogGone,
     Orphan,
+    PositionGap,
     RunOpened,
     RunRequest,
     Signal,
@@ -396,6 +397,21 @@ class SharedStoreTests:
         for each in (reader, own):
             each.until(lambda: each.ended)  # noqa: B023
             assert each.data == one + end
+
+    def test_a_run_whose_owner_cannot_close_it_is_lost_to_its_readers_there_as_well(self) -> None:
+        here = self.process(lease=1)
+        run = here.opened()
+        one = frame(run.key, 0)
+        here.append(run.key, 0, one)
+        reader = Reader(here, run.cursor)
+        reader.go_on()
+        with pytest.raises(PositionGap):
+            here.close_run(run.key, len(one) + 1, b"", None)
+        reader.until(lambda: reader.orphan is not None)
+        assert reader.orphan == Orphan(run.key, "agent", one)
+        here.close_run(run.key, len(one), b"", None)
+        reader.until(lambda: reader.ended)
+        assert reader.data == one
 
     def test_a_run_that_is_renewed_outlives_its_lease(self) -> None:
         here, there = self.process(lease=1), self.process(lease=1)

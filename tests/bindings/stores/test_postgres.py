@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -18,7 +19,7 @@ from sansio_copilot import StoreAnswerLost, StoreUnavailable
 from sansio_copilot.stores.protocol import ThreadQuery
 from sansio_copilot.testing.stores.driven import frame
 
-from .shared import SharedStoreTests
+from .shared import SECONDS, SharedStoreTests
 
 _schemas = count()
 
@@ -147,6 +148,28 @@ class TestPostgresStore(SharedStoreTests):
         store = self.make()
         with pytest.raises(StoreError, match="version 99"):
             store.open()
+
+    def test_who_follows_a_run_is_told_that_the_server_has_nothing_any_more(self) -> None:
+        here, there = self.process(), self.process()
+        run = here.opened()
+        one = frame(run.key, 0)
+        here.append(run.key, 0, one)
+        readers = []
+        for store in (here, there):
+            cursor = store.open_cursor("t", None, None)
+            while (batch := store.read(cursor, 1 << 16)).data:
+                cursor = batch.cursor
+            told = threading.Event()
+            store.watch(batch.cursor, told.set)
+            readers.append((store, batch.cursor, told))
+        with self.server.connect() as db:
+            db.execute(f"DROP SCHEMA {self.schema} CASCADE")
+        with pytest.raises(StoreError, match="does not exist"):
+            here.close_run(run.key, len(one), b"", None)
+        for store, cursor, told in readers:
+            assert told.wait(SECONDS)
+            with pytest.raises(StoreError, match="does not exist"):
+                store.read(cursor, 1 << 16)
 
     def test_a_process_of_the_release_before_goes_on_behind_a_migration(self) -> None:
         old = (Path(__file__).parent / "postgres_version_1.sql").read_text("utf-8")

@@ -286,8 +286,12 @@ class TestRedisStore(SharedStoreTests):
             and (behind := there.read(follower, 1 << 16).cursor) != follower
         ):
             follower = behind
-        told = threading.Event()
+        told, own_told = threading.Event(), threading.Event()
         there.watch(follower, told.set)
+        own = here.open_cursor("t", None, None)
+        while (batch := here.read(own, 1 << 16)).data:
+            own = batch.cursor
+        here.watch(batch.cursor, own_told.set)
         names = Names(self.prefix)
         with self.server.client() as client:
             client.hset(names.thread("t"), "version", VERSION + 1)
@@ -309,10 +313,14 @@ class TestRedisStore(SharedStoreTests):
             ):
                 with pytest.raises(StoreError, match=f"version {VERSION + 1}.*install the newer"):
                     call()
-            # Whoever follows the run finds out for himself.
-            assert told.wait(SECONDS)
-            with pytest.raises(StoreError, match="install the newer"):
-                there.read(follower, 1 << 16)
+            # Whoever follows the run finds out for himself, also where its owner was.
+            for store, reader, is_told in (
+                (there, follower, told),
+                (here, batch.cursor, own_told),
+            ):
+                assert is_told.wait(SECONDS)
+                with pytest.raises(StoreError, match="install the newer"):
+                    store.read(reader, 1 << 16)
             assert client.strlen(f"{names.thread('t')}:l:{run.key.seq}") == size
         # Its other threads are its own as before.
         here.ended("other", "1")

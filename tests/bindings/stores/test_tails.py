@@ -75,6 +75,28 @@ def test_a_run_of_others_is_looked_after_while_somebody_waits() -> None:
     assert late.times == 2, "it has ended"
 
 
+def test_a_run_that_its_owner_here_gives_up_is_followed_like_another_s() -> None:
+    follows, told = Told(), Told()
+    tails = Tails(on_follow=follows)
+    for run in (1, 2):
+        tails.begin(run)
+        tails.grew(run, 0, b"abc")
+    cancel = tails.watch(1, 3, told)
+    for run in (1, 2, 3, 1):
+        tails.disown(run)
+    assert (follows.times, tails.followed()) == (1, [(1, 3)]), "nobody waits for the others"
+    tails.watch(2, 3, told)
+    assert (follows.times, tails.followed()) == (2, [(1, 3), (2, 3)])
+    tails.grew(1, 3, b"d")
+    tails.lose(2)
+    assert told.times == 2
+    assert tails.read(1, 0, 10) == Piece(b"abcd", False), "its owner has told more all the same"
+    assert tails.read(2, 3, 10) is None
+    cancel()
+    tails.end(1)
+    assert tails.read(1, 4, 10) == Piece(b"", True)
+
+
 def test_readers_of_a_run_that_lost_its_owner_are_sent_to_the_store() -> None:
     tails, told = Tails(), Told()
     tails.watch(7, 0, told)
