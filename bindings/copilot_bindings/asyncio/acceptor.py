@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 
 # At most this many connections are accepted before other callbacks of the loop have a turn.
 _TURN_CONNECTIONS = 64
+# asyncio's own limit for the end of TLS is put this far off, because it cuts off a client that
+# still takes its response; the connection itself sees when the client takes nothing more.
+_TLS_END_SECONDS = 86_400.0
 
 
 class Acceptor:
@@ -102,6 +105,7 @@ class Acceptor:
             sock,
             ssl=self._ssl,
             ssl_handshake_timeout=self._handshake_seconds,
+            ssl_shutdown_timeout=None if self._ssl is None else _TLS_END_SECONDS,
         )
 
     def _begun(self, sock: socket.socket, connection: Connection, task: asyncio.Task[None]) -> None:

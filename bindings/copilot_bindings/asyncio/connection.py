@@ -40,7 +40,7 @@ from sansio_copilot.stores.protocol import Cancel
 
 from ..http1.connection import HTTPConnection
 from ..http1.wants import GONE, Close, CloseWriting, Receive, Rest, Want
-from ..net.progress import unacknowledged
+from ..net.progress import has_room, unacknowledged
 from ..serving.asyncio_backend import AsyncioBackend
 from ..serving.pending_call import Pending
 from ..serving.service import Service
@@ -50,6 +50,10 @@ from .connection_waits import ENDS, Choked, Happening, Waited
 _TIMER_SECONDS = 10.0
 # Progress of a client is looked for this many times within ``Limits.write_seconds``.
 _LOOKS = 8
+# A connection that is being closed is looked at this often. One that the kernel holds nothing back
+# from is given up at the second look at the latest, as the client's answer to TLS's close_notify
+# need not be waited for (RFC 8446, section 6.1).
+_CLOSE_LOOK_SECONDS = 0.5
 
 
 class Connection(asyncio.Protocol):
@@ -271,25 +275,40 @@ class Connection(asyncio.Protocol):
         sock = self._transport.get_extra_info("socket")
         return self._transport.get_write_buffer_size(), unacknowledged(sock)
 
+    def _all_handed_over(self) -> bool:
+        """Whether the kernel has all bytes, so that nothing is lost by giving up the transport.
+
+        While the second transport of TLS holds bytes, the kernel has no room. Just before the loop
+        moves some of them there it may have room, but then the client has taken some as well, since
+        the loop last looked.
+        """
+        sock = self._transport.get_extra_info("socket")
+        return self._transport.get_write_buffer_size() == 0 and has_room(sock)
+
     def _wait(self, want: Waited, seconds: float) -> None:
         self._want = want
         self._deadline = self._loop.time() + seconds
-        # A timer that fires before the deadline is kept, and set anew when it fires, because most
+        # A timer that fires before it has to is kept, and set anew when it fires, because most
         # waits end long before their deadline.
-        if self._timer is None or self._timer.when() > self._deadline:
+        if self._timer is None or self._timer.when() > self._next_look():
             if self._timer is not None:
                 self._timer.cancel()
             self._set_timer()
 
     def _set_timer(self) -> None:
+        self._timer = self._loop.call_at(self._next_look(), self._time_out)
+
+    def _next_look(self) -> float:
+        """The loop's time at which the timer has to fire at the latest."""
         # A timer is never set far ahead, because asyncio keeps a cancelled timer until its time
         # comes.
         seconds = _TIMER_SECONDS
         if isinstance(self._want, (Choked, Close)):
             # The buffer is looked at often, because it may fill again once the client took some.
             seconds = min(seconds, self._service.runtime.limits.write_seconds / _LOOKS)
-        at = min(self._deadline, self._loop.time() + seconds)
-        self._timer = self._loop.call_at(at, self._time_out)
+        if isinstance(self._want, Close):
+            seconds = min(seconds, _CLOSE_LOOK_SECONDS)
+        return min(self._deadline, self._loop.time() + seconds)
 
     def _time_out(self) -> None:
         self._timer = None
@@ -308,6 +327,9 @@ class Connection(asyncio.Protocol):
                 # The client has taken some bytes, so it has the full time again.
                 self._backlog = backlog
                 self._deadline = self._loop.time() + self._service.runtime.limits.write_seconds
+            elif isinstance(want, Close) and self._all_handed_over():
+                self._transport.abort()
+                return
         if self._loop.time() < self._deadline:
             self._set_timer()
         elif isinstance(want, (Choked, Close)):

@@ -7,6 +7,7 @@ bytes that it has not acknowledged shows earlier that it reads.
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 import sys
@@ -44,3 +45,17 @@ def unacknowledged(sock: HasDescriptor | None) -> int:
         return size
     except (OSError, ValueError):
         return 0
+
+
+def has_room(sock: HasDescriptor | None) -> bool:
+    """Whether the kernel takes more bytes to send; True if the socket has failed or is closed."""
+    try:
+        if sock is None:
+            return True
+        if sys.platform == "win32":
+            return bool(select.select((), (sock,), (), 0)[1])
+        poll = select.poll()
+        poll.register(sock, select.POLLOUT)
+        return bool(poll.poll(0))
+    except (OSError, ValueError):
+        return True

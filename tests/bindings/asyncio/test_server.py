@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
+import socket
+import ssl
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
 
 import h11
 import pytest
+import trustme
 from support.wire import BASE, Connection, body_of, serving
 
 from copilot_bindings.asyncio import connection as asyncio_connection
+from copilot_bindings.asyncio import start_server
 from copilot_bindings.serving.asyncio_backend import AsyncioBackend
 from copilot_bindings.serving.service import Service
 from sansio_copilot import CopilotRuntime, Hooks, Limits, MemoryStore, RunRefused, text_agent
@@ -157,6 +162,60 @@ class TestHttp:
                     async with asyncio.timeout(30):
                         while server.connections:
                             await asyncio.sleep(0.01)
+
+        asyncio.run(test())
+
+    def test_a_client_of_tls_that_takes_the_last_response_late_gets_all_of_it(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        transports = recorded(monkeypatch, "connection_made")
+        looks = recorded(monkeypatch, "_time_out")
+        authority = trustme.CA()
+        server_tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        authority.issue_cert("localhost").configure_cert(server_tls)
+        client_tls = ssl.create_default_context()
+        authority.configure_trust(client_tls)
+        text = b"x" * 40_000
+
+        @text_agent
+        def speaker(input: Any, context: Any) -> Any:
+            yield text.decode()
+
+        def begin(port: int) -> ssl.SSLSocket:
+            plain = socket.socket()
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            plain.settimeout(30)
+            plain.connect(("127.0.0.1", port))
+            client = client_tls.wrap_socket(plain, server_hostname="localhost")
+            client.sendall(f"GET {BASE}/info HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+            while not client.recv(65536).endswith(b"}"):
+                pass
+            return client
+
+        def rest(client: ssl.SSLSocket) -> bytes:
+            return b"".join(iter(functools.partial(client.recv, 65536), b""))
+
+        async def test() -> None:
+            runtime = CopilotRuntime({"default": speaker})
+            async with await start_server(runtime, port=0, ssl=server_tls) as server:
+                with await asyncio.to_thread(begin, server.port) as client:
+                    [(transport,)] = transports
+                    # The kernel takes so little that the rest lies in the transport under TLS's.
+                    sock = transport.get_extra_info("socket")
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+                    body = body_of("t")
+                    head = f"POST {RUN} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
+                    client.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+                    async with asyncio.timeout(30):
+                        while not transport.is_closing():
+                            await asyncio.sleep(0.01)
+                        assert transport.get_write_buffer_size() == 0
+                        begun = len(looks)
+                        while len(looks) < begun + 5:
+                            await asyncio.sleep(0.01)
+                    answer = await asyncio.to_thread(rest, client)
+                    assert text in answer
+                    assert answer.endswith(b"\r\n0\r\n\r\n")
 
         asyncio.run(test())
 

@@ -565,6 +565,26 @@ class TestTls:
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
 
+    def test_a_client_that_does_not_answer_the_end_is_not_waited_for(
+        self, serving: Callable[..., Any], contexts: Any
+    ) -> None:
+        limits = Limits(write_seconds=600, idle_seconds=0.1)
+        with (
+            serving(limits, ssl=contexts[0]) as server,
+            self.connect(server, contexts[1]) as last,
+            self.connect(server, contexts[1]) as idle,
+        ):
+            for client, more in (last, "connection: close\r\n"), (idle, ""):
+                client.sendall(f"GET {BASE}/info HTTP/1.1\r\nhost: x\r\n{more}\r\n".encode())
+            deadline = time.monotonic() + 60
+            while server.connections:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            for client in last, idle:
+                answer = b"".join(iter(functools.partial(client.recv, 65536), b""))
+                assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+                assert answer.endswith(b"}")
+
     @pytest.mark.parametrize("garbage", [b"", b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00"])
     def test_a_handshake_that_fails_harms_nobody(
         self,

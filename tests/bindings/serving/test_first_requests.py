@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 import trio
 import trustme
+import uvloop
 
 from copilot_bindings.asyncio import serve as serve_asyncio
 from copilot_bindings.serving import service
 from copilot_bindings.sockets import serve as serve_sockets
 from copilot_bindings.trio import serve as serve_trio
-from sansio_copilot import CopilotRuntime, text_agent
+from sansio_copilot import CopilotRuntime, Limits, text_agent
 
 INFO = b"GET /api/copilotkit/info HTTP/1.1\r\nhost: x\r\n\r\n"
 LONG = 60.0
@@ -33,6 +34,10 @@ async def hello(input: Any, context: Any) -> Any:
 
 def in_asyncio(runtime: CopilotRuntime, **options: Any) -> None:
     asyncio.run(serve_asyncio(runtime, **options))
+
+
+def in_uvloop(runtime: CopilotRuntime, **options: Any) -> None:
+    uvloop.run(serve_asyncio(runtime, **options))
 
 
 def in_trio(runtime: CopilotRuntime, **options: Any) -> None:
@@ -57,7 +62,7 @@ def serving(by: Callable[..., None], **options: Any) -> Iterator[Any]:
     ready: queue.Queue[Any] = queue.Queue()
     serve: Callable[..., None] = functools.partial(
         by,
-        CopilotRuntime({"default": hello}),
+        CopilotRuntime({"default": hello}, limits=Limits(write_seconds=10 * LONG)),
         port=0,
         grace_seconds=10 * LONG,
         ready=ready.put,
@@ -121,3 +126,20 @@ def test_who_never_begins_to_speak_tls_is_not_waited_for(by: Callable[..., None]
         server.begin_close()
         # Some send an alert of TLS, whose record type is 21 (RFC 8446 section 5.1).
         assert received(silent)[:1] in (b"", b"\x15")
+
+
+@pytest.mark.parametrize("requests", [0, 1])
+@pytest.mark.parametrize("by", [in_asyncio, in_uvloop, in_trio, serve_sockets])
+def test_who_does_not_answer_the_end_of_tls_is_not_waited_for(
+    by: Callable[..., None], requests: int
+) -> None:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with serving(by, ssl=tls()) as server:
+        idle = context.wrap_socket(connected(server))
+        for _ in range(requests):
+            idle.sendall(INFO)
+            while not idle.recv(65536).endswith(b"}"):
+                pass
+    # The server has ended though the client has not, long before the grace period is over.
+    idle.close()
