@@ -22,7 +22,8 @@ from ..stores.protocol import Batch, Kind, LogGone, ThreadQuery, ThreadRecord, U
 from . import hosted_platform
 from .turn import EndpointSteps, Reply, Turn
 
-# One answer lists at most this many threads; the rest is on further pages.
+# An answer lists at most this many threads, because it is made as a whole; the rest is on
+# further pages.
 _MOST_THREADS = 1000
 # A history that changes while it is read is read from its beginning at most this many times.
 _TRIES = 3

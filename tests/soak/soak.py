@@ -262,8 +262,8 @@ class _Soak:
         # the server has noticed.
         wait_until(lambda: not has_connections(self._server.port), "connections are closed")
         process = self._server.held()
-        # What fills up to a bound, however long the soak takes, is none of what may grow. It is not
-        # told while the store is away, when the answer is an error.
+        # The tails are left out of what may grow, because they fill up to a bound, however long the
+        # soak takes. They are not told while the store is away, when the answer is an error.
         resident = process.resident - told.pop(TAILS, 0)
         return {
             **told,

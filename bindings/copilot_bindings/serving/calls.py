@@ -83,14 +83,10 @@ class Calls:
             pending = self._new_pending(action, context, home)
             pending.begin_in_thread(self._pool(action), function, *action.args)
             return pending
-        if isinstance(outcome, Future):
-            pending = self._new_pending(action, context, home)
-            pending.begin_deferred(outcome)
-            return pending
-        if not hasattr(outcome, "__await__"):
+        if not isinstance(outcome, Future) and not hasattr(outcome, "__await__"):
             return outcome
         pending = self._new_pending(action, context, home)
-        pending.begin_to_await(outcome)
+        pending.begin_to_wait(outcome)
         return pending
 
     def give_up(self) -> list[str]:

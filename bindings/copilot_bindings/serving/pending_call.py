@@ -222,10 +222,7 @@ class Pending:
                 job.returned = True
             if isinstance(outcome, Future) or hasattr(outcome, "__await__"):
                 self._since, self._job = time.monotonic(), None
-                if isinstance(outcome, Future):
-                    self.begin_deferred(outcome)
-                else:
-                    self.begin_to_await(outcome)
+                self.begin_to_wait(outcome)
                 return
         except Exception as error:
             self._among.discard(self)
@@ -234,6 +231,16 @@ class Pending:
         else:
             self._among.discard(self)
             self._settle(outcome)
+
+    def begin_to_wait(self, outcome: Future[Any] | Awaitable[Any]) -> None:
+        """Wait for what the function has begun.
+
+        :raises RunRefused: if ``outcome`` has to be awaited and there is no event loop any more.
+        """
+        if isinstance(outcome, Future):
+            self.begin_deferred(outcome)
+        else:
+            self.begin_to_await(outcome)
 
     # In a thread of the store's own
 

@@ -275,7 +275,8 @@ class Service:
         readers receive. Every step may be taken again, after one that was cancelled.
         """
         begun = time.monotonic()
-        # What has arrived before the end began is read before a connection counts as idle.
+        # The loop has a few turns first, so that a request which has arrived is read before its
+        # connection counts as idle.
         for _ in range(_TURNS_TO_READ):
             await self.backend.checkpoint()
         self._close_idle()

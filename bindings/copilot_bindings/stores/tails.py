@@ -23,12 +23,14 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from concurrent.futures import Future
 
 import attrs
 
 from sansio_copilot.stores.protocol import Batch, Cancel, Notify, nothing_to_cancel
 
 from .cursors import Cursor
+from .errors import StoreError
 
 
 @attrs.frozen
@@ -173,6 +175,15 @@ class Tails:
             self._forget(run)
         for notify in woken:
             notify()
+
+    def forget_if_it_fails(self, run: Hashable, look: Future[None]) -> None:
+        """Have the readers of ``run`` ask the store themselves if ``look`` at it is refused."""
+
+        def looked(done: Future[None]) -> None:
+            if isinstance(done.exception(), StoreError):
+                self.forget(run)
+
+        look.add_done_callback(looked)
 
     def followed(self) -> list[tuple[Hashable, int]]:
         """The runs of other processes that readers wait for here, and their known sizes."""

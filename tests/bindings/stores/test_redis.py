@@ -313,7 +313,8 @@ class TestRedisStore(SharedStoreTests):
             ):
                 with pytest.raises(StoreError, match=f"version {VERSION + 1}.*install the newer"):
                     call()
-            # Whoever follows the run finds out for himself, also where its owner was.
+            # Readers are told on both hosts, because those of its owner's host follow the run as
+            # well once it cannot be closed there.
             for store, reader, is_told in (
                 (there, follower, told),
                 (here, batch.cursor, own_told),

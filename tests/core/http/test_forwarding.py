@@ -25,7 +25,8 @@ def test_every_vector() -> None:
         assert merged == case["expect"], case
 
 
-# What platforms, proxies and gateways add to a request, or may add in their families of names.
+# These fields are added by platforms, proxies and gateways, or belong to their families of names,
+# so that agents must not get them.
 OF_PLATFORMS = """
 x-amzn-oidc-data x-amzn-oidc-accesstoken x-amzn-oidc-identity x-amzn-lattice-identity
 x-amzn-mtls-clientcert x-amzn-trace-id x-amz-security-token x-amz-cf-id x-amzn-requestid

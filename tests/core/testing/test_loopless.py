@@ -31,7 +31,8 @@ SHARED: asyncio.Queue[int] = asyncio.Queue()
 def _nothing_leaks(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """A coroutine that was never awaited would be reported here, as an error."""
     caplog.set_level(logging.CRITICAL, "sansio_copilot")
-    # What is there before is none of it, and all that the tests so far have left takes long to see.
+    # The objects that are there already are left out, because they are no such coroutine, and
+    # looking through all that earlier tests have left takes long.
     gc.freeze()
     yield
     gc.collect()

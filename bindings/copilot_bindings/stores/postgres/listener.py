@@ -14,14 +14,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Any, cast
 
 import psycopg
 
 from sansio_copilot.stores.protocol import Signal
 
-from ..errors import StoreError
 from ..owned_runs import OwnedRuns
 from ..round_trips import Pipeline, Steps
 from ..tails import Tails
@@ -169,13 +167,7 @@ class Listener:
 
     def _look(self, run: int, size: int) -> None:
         """Read what a run has behind ``size``."""
-
-        def looked(done: Future[None]) -> None:
-            if isinstance(done.exception(), StoreError):
-                # Readers ask for themselves, and are told what is wrong.
-                self._tails.forget(run)
-
-        self._pipeline.submit(self._looking(run, size)).add_done_callback(looked)
+        self._tails.forget_if_it_fails(run, self._pipeline.submit(self._looking(run, size)))
 
     def _looking(self, run: int, size: int) -> Steps[None]:
         while True:

@@ -11,7 +11,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Any
 
 import redis
@@ -19,7 +18,6 @@ from redis.client import PubSub
 
 from sansio_copilot.stores.protocol import Signal
 
-from ..errors import StoreError
 from ..owned_runs import OwnedRuns
 from ..round_trips import Pipeline, Steps
 from ..tails import Tails
@@ -177,13 +175,7 @@ class Listener:
 
     def _look(self, run: Run, size: int) -> None:
         """Read what a run has behind ``size``."""
-
-        def looked(done: Future[None]) -> None:
-            if isinstance(done.exception(), StoreError):
-                # Readers ask for themselves, and are told what is wrong.
-                self._tails.forget(run)
-
-        self._pipeline.submit(self._looking(run, size)).add_done_callback(looked)
+        self._tails.forget_if_it_fails(run, self._pipeline.submit(self._looking(run, size)))
 
     def _looking(self, run: Run, size: int) -> Steps[None]:
         thread, number = run

@@ -48,7 +48,7 @@ class Process:
 
     def begin(self, db: sqlite3.Connection) -> None:
         """Take a number, and the lock that goes with it."""
-        # One transaction covers both steps, so that no other process sees the number before there
+        # The transaction covers both steps, so that no other process sees the number before there
         # is a lock.
         db.execute("BEGIN IMMEDIATE")
         try:
