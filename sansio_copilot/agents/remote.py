@@ -182,31 +182,14 @@ class RemoteRun:
             raise RemoteAgentError(Fault.AGENT_BAD_ENCODING, f"content-encoding {coding[:_SHOWN]}")
         return None
 
-    def feed(self, data: bytes) -> Iterator[dict[str, Any]]:
-        """The events that the next bytes complete.
+    def decoded(self, data: bytes) -> Iterator[bytes]:
+        """The next bytes of the response without their content coding, in pieces to be fed.
 
-        :raises RemoteAgentError: for anything that is none.
+        What is compressed may be a thousand times as much, and so all else on an event loop gets
+        its turn between two pieces, each of 64 KiB at most.
+
+        :raises RemoteAgentError: for what cannot be decompressed.
         """
-        for piece in self._pieces(data):
-            for frame in self._parser.feed(piece):
-                if frame.data.strip() != _DONE:
-                    yield self._event(frame.data)
-            if self._parser.overflowed:
-                raise RemoteAgentError(
-                    Fault.AGENT_EVENT_TOO_LARGE, f"it has over {self._max_event_bytes:,.0f} bytes"
-                )
-
-    def end(self) -> None:
-        """The response has ended.
-
-        :raises RemoteAgentError: if the run has not.
-        """
-        if not self.has_ended:
-            raise RemoteAgentError(
-                Fault.AGENT_INCOMPLETE, "the response ended without RUN_FINISHED"
-            )
-
-    def _pieces(self, data: bytes) -> Iterator[bytes]:
         if self._decompressor is None:
             yield data
             return
@@ -220,6 +203,29 @@ class RemoteRun:
                 raise RemoteAgentError(Fault.AGENT_BAD_ENCODING, str(error)) from None
             data = self._decompressor.unconsumed_tail or self._decompressor.unused_data
             yield piece
+
+    def feed(self, piece: bytes) -> Iterator[dict[str, Any]]:
+        """The events that a piece of the decoded response completes.
+
+        :raises RemoteAgentError: for anything that is none.
+        """
+        for frame in self._parser.feed(piece):
+            if frame.data.strip() != _DONE:
+                yield self._event(frame.data)
+        if self._parser.overflowed:
+            raise RemoteAgentError(
+                Fault.AGENT_EVENT_TOO_LARGE, f"it has over {self._max_event_bytes:,.0f} bytes"
+            )
+
+    def end(self) -> None:
+        """The response has ended.
+
+        :raises RemoteAgentError: if the run has not.
+        """
+        if not self.has_ended:
+            raise RemoteAgentError(
+                Fault.AGENT_INCOMPLETE, "the response ended without RUN_FINISHED"
+            )
 
     def _event(self, text: str) -> dict[str, Any]:
         try:

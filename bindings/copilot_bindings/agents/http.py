@@ -53,7 +53,8 @@ _Response: TypeAlias = httpx.Response | PlainResponse
 _PAUSES = (0.05, 0.5)
 """Seconds before a request of which no answer has come is made for the second and third time."""
 _LINGER_SECONDS = 5.0
-"""How long the end of a response may take whose run has ended, so that its connection is kept."""
+"""How long the end of a response may take whose run has ended, so that its connection is kept. All
+that comes meanwhile is read, and adds no time."""
 _CAPABILITIES_SECONDS = 2.0
 _CAPABILITIES_KEPT_SECONDS = 60.0
 """How long an answer is kept, also that there was none, as a page asks whenever it loads."""
@@ -182,9 +183,18 @@ class HttpAgent:
             if refusal is not None:
                 fault, more = refusal
                 raise RemoteAgentError(fault, await _excerpt(response, chunks), more)
-            while (chunk := await _next(chunks, remote.has_ended)) is not None:
-                for event in remote.feed(chunk):
-                    yield event
+            until = math.inf
+            while (chunk := await _next(chunks, until)) is not None:
+                for number, piece in enumerate(remote.decoded(chunk)):
+                    if number:
+                        # All others get a turn, because a few compressed bytes may be many pieces.
+                        await anyio.lowlevel.checkpoint()
+                    for event in remote.feed(piece):
+                        yield event
+                if not remote.has_ended:
+                    until = math.inf
+                elif until == math.inf:
+                    until = anyio.current_time() + _LINGER_SECONDS
             remote.end()
 
     async def _send(self, asked: RemoteRequest) -> _Response:
@@ -239,18 +249,19 @@ def is_plain(url: httpx.URL) -> bool:
     return not (proxies.keys() & {"http", "all"}) or bool(urllib.request.proxy_bypass(url.host))
 
 
-async def _next(chunks: AsyncIterator[bytes], has_ended: bool) -> bytes | None:
+async def _next(chunks: AsyncIterator[bytes], until: float) -> bytes | None:
     """The next bytes of a response; None at its end.
 
-    :param has_ended: whether the run has ended, so that only the end of the response is left.
+    :param until: when to wait no longer, by the event loop's clock; infinite until the run has
+        ended, so that only the end of the response is left.
     """
     try:
-        if not has_ended:
+        if until == math.inf:
             return await anext(chunks, None)
-        with anyio.move_on_after(_LINGER_SECONDS):
+        with anyio.CancelScope(deadline=until):
             return await anext(chunks, None)
     except httpx.TransportError as error:
-        if not has_ended:
+        if until == math.inf:
             raise _failure(error, begun=True) from error
     return None
 

@@ -14,22 +14,19 @@ end*, and every other one is closed, because what comes next on it belongs to no
 
 from __future__ import annotations
 
-import errno
 import re
-import socket
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
-import anyio
 import httpx
 
 from sansio_copilot import RemoteProtocolError
 
 from ..http1.chunks import ChunkedBody
+from .http_socket import Connection, connect
 
-_READ_BYTES = 64 * 1024
 _HEAD_BYTES = 100 * 1024
 """The longest head of a response, interim ones included; h11 has the same bound."""
 _KEPT: Final = 20
@@ -38,7 +35,9 @@ _KEPT_SECONDS: Final = 5.0
 _SHOWN = 120
 """Bytes of what is no response that the log is told."""
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([0-9]{3})(?: [^\x00\r\n]*)?")
-_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00\r\n]*?)[ \t]*")
+# The pattern leaves white space in the value and never goes back, because white space that is tried
+# in several ways takes quadratic time, and clients write headers that agents are sent.
+_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]++):([^\x00\r\n]*+)")
 _LENGTH = re.compile("[0-9]{1,18}")
 
 
@@ -52,7 +51,7 @@ class PlainHttp:
         self._host = url.raw_host.decode("ascii")
         self._port = url.port or 80
         self._authority = url.netloc
-        self.kept: list[_Connection] = []
+        self.kept: list[Connection] = []
         """The connections that wait for another request."""
 
     async def send(
@@ -74,7 +73,7 @@ class PlainHttp:
         head = _head(method, target, self._authority, headers, len(body))
         connection = self._take()
         if connection is None:
-            connection = _Connection(await _connect(self._host, self._port, connect_seconds))
+            connection = Connection(await connect(self._host, self._port, connect_seconds))
         response = Response(connection, silence, self.kept)
         try:
             # A server that has answered and closed before it had all of a request is heard out.
@@ -90,73 +89,13 @@ class PlainHttp:
         while self.kept:
             self.kept.pop().close()
 
-    def _take(self) -> _Connection | None:
+    def _take(self) -> Connection | None:
         while self.kept:
             connection = self.kept.pop()
             if connection.is_usable():
                 return connection
             connection.close()
         return None
-
-
-class _Connection:
-    """A socket, what has been read from it and not used, and how long it may be kept."""
-
-    __slots__ = ("_socket", "buffer", "until")
-
-    def __init__(self, connected: socket.socket) -> None:
-        self._socket = connected
-        self.buffer = bytearray()
-        self.until = 0.0
-
-    def is_usable(self) -> bool:
-        """Whether a kept connection is as it was left: the server has neither closed nor spoken."""
-        if time.monotonic() > self.until:
-            return False
-        try:
-            self._socket.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return True
-        except OSError:
-            pass
-        return False
-
-    async def write(self, data: bytes, silence: float | None) -> OSError | None:
-        """Write all of ``data``; returns the error if the server takes no more."""
-        rest = memoryview(data)
-        while rest:
-            try:
-                rest = rest[self._socket.send(rest) :]
-            except (BlockingIOError, InterruptedError):
-                try:
-                    with anyio.fail_after(silence):
-                        await anyio.wait_writable(self._socket)
-                except TimeoutError:
-                    raise httpx.WriteTimeout("the agent takes nothing") from None
-            except OSError as error:
-                return error
-        return None
-
-    async def read(self, silence: float | None) -> bytes:
-        """The next bytes; b"" at the end of the connection.
-
-        :raises httpx.TransportError: if the connection breaks, or nothing comes in time.
-        """
-        while True:
-            try:
-                return self._socket.recv(_READ_BYTES)
-            except (BlockingIOError, InterruptedError):
-                pass
-            except OSError as error:
-                raise httpx.ReadError(str(error)) from error
-            try:
-                with anyio.fail_after(silence):
-                    await anyio.wait_readable(self._socket)
-            except TimeoutError:
-                raise httpx.ReadTimeout("nothing came in time") from None
-
-    def close(self) -> None:
-        self._socket.close()
 
 
 class Response:
@@ -172,9 +111,9 @@ class Response:
     )
 
     def __init__(
-        self, connection: _Connection, silence: float | None, kept: list[_Connection]
+        self, connection: Connection, silence: float | None, kept: list[Connection]
     ) -> None:
-        self._connection: _Connection | None = connection
+        self._connection: Connection | None = connection
         self._silence = silence
         self._kept = kept
         self._chunked: ChunkedBody | None = None
@@ -193,16 +132,18 @@ class Response:
         connection = self._connection
         assert connection is not None
         buffer = connection.buffer
+        room = _HEAD_BYTES
         while True:
-            end = buffer.find(b"\r\n\r\n")
+            end = buffer.find(b"\r\n\r\n", 0, room)
             if end >= 0:
                 version = self._take_head(bytes(buffer[:end]))
                 del buffer[: end + 4]
+                room -= end + 4
                 if self.status_code >= HTTPStatus.OK:
                     self._frame(version)
                     return
                 continue
-            if len(buffer) > _HEAD_BYTES:
+            if len(buffer) > room:
                 raise httpx.RemoteProtocolError("the head of the response is too large")
             data = await connection.read(self._silence)
             if not data and broken is not None:
@@ -223,7 +164,8 @@ class Response:
             field = _FIELD.fullmatch(line)
             if field is None:
                 raise httpx.RemoteProtocolError(f"no header: {line[:_SHOWN]!r}")
-            name, value = field[1].decode("ascii").lower(), field[2].decode("latin-1")
+            name = field[1].decode("ascii").lower()
+            value = field[2].strip(b" \t").decode("latin-1")
             fields[name] = f"{fields[name]}, {value}" if name in fields else value
         self.status_code, self.headers = int(status[2]), fields
         if self.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
@@ -308,7 +250,7 @@ class Response:
                 return
             yield piece
 
-    def _end(self, connection: _Connection) -> None:
+    def _end(self, connection: Connection) -> None:
         """The body has been read to its end."""
         self._connection = None
         # Bytes behind the end were never asked for.
@@ -344,47 +286,3 @@ def _head(
     if length or method == "POST":
         lines.append(b"content-length: %d" % length)
     return b"\r\n".join(lines) + b"\r\n\r\n"
-
-
-async def _connect(host: str, port: int, seconds: float) -> socket.socket:
-    """Connect to the first address of ``host`` that answers.
-
-    :param seconds: for all of it, shared out evenly among the addresses.
-    :raises httpx.TransportError: if none does.
-    """
-    until = time.monotonic() + seconds
-    problem: Exception = httpx.ConnectError("the host has no address")
-    try:
-        with anyio.fail_after(seconds):
-            found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except TimeoutError:
-        raise httpx.ConnectTimeout("the host was not found in time") from None
-    except OSError as error:
-        raise httpx.ConnectError(str(error)) from error
-    for number, (family, kind, protocol, _, address) in enumerate(found):
-        share = (until - time.monotonic()) / (len(found) - number)
-        try:
-            with anyio.fail_after(max(share, 0)):
-                return await _connect_to(socket.socket(family, kind, protocol), address)
-        except TimeoutError:
-            problem = httpx.ConnectTimeout("no connection in time")
-        except OSError as error:
-            problem = httpx.ConnectError(str(error))
-    raise problem
-
-
-async def _connect_to(new: socket.socket, address: Any) -> socket.socket:
-    try:
-        new.setblocking(False)
-        # A request is one write, which must not wait for others.
-        new.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        number = new.connect_ex(address)
-        if number in (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR):
-            await anyio.wait_writable(new)
-            number = new.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if number:
-            raise OSError(number, errno.errorcode.get(number, "unknown"))
-    except BaseException:
-        new.close()
-        raise
-    return new

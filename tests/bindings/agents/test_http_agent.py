@@ -13,6 +13,7 @@ import zlib
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import attrs
 import httpx
 import pytest
@@ -346,6 +347,47 @@ def test_a_response_that_goes_on_behind_its_run_is_left(
     with upstream([SSE + sse(WHOLE), threading.Event()]) as server:
         assert asked(library, server, timeout=math.inf) == WHOLE
         assert server.asked[0].gone.wait(30)
+
+
+def test_a_response_that_never_ends_behind_its_run_is_left_though_it_is_not_silent(
+    library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("copilot_bindings.agents.http._LINGER_SECONDS", 0.05)
+    steps = [SSE + sse(WHOLE), *[b":\n\n" * 10_000] * 2_000]
+    with upstream(steps) as server:
+        assert asked(library, server) == WHOLE
+        assert server.asked[0].gone.wait(30)
+        assert server.sent < 30_000_000
+
+
+def test_a_small_response_that_is_much_when_decompressed_leaves_turns_to_others(
+    library: str,
+) -> None:
+    comments = b":%s\n\n" % (b"x" * 65_000) * 300
+    bomb = encoded("gzip", gzip.compress(sse(BEGUN) + comments + sse(WHOLE[1:])))
+    assert len(bomb) < 65_536
+
+    async def read(agent: HttpAgent) -> int:
+        turns = 0
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await anyio.lowlevel.checkpoint()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(count)
+            given = RunAgentInput.model_validate(run_input("t1", "r1"))
+            before: list[int] = []
+            async for _ in agent.run(given, context()):
+                before.append(turns)
+            group.cancel_scope.cancel()
+        await agent.aclose()
+        return before[1] - before[0]
+
+    with upstream([bomb]) as server:
+        assert anyio.run(read, HttpAgent(server.url), backend=library) > 250
 
 
 def test_an_agent_is_held_back_by_who_does_not_take_its_events(library: str) -> None:

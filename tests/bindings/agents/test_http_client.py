@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import httpx
 import pytest
 from support.upstream import Step, Upstream, upstream
 
-from copilot_bindings.agents import http_client
+from copilot_bindings.agents import http_client, http_socket
 from copilot_bindings.agents.http import is_plain
 from copilot_bindings.agents.http_client import PlainHttp, Response
+from copilot_bindings.agents.http_socket import Connection
 
 pytestmark = pytest.mark.parametrize("library", ["asyncio", "trio"])
 
@@ -46,6 +49,7 @@ def with_pool(library: str, server: Upstream, use: Callable[[PlainHttp], Awaitab
 ENDS = {
     "with its length": ok("content-length: 5\r\n", b"hello"),
     "with a length that is said twice": ok("content-length: 5, 5\r\n", b"hello"),
+    "with white space around its length": ok("content-length: \t 5 \t\r\n", b"hello"),
     "in chunks": ok(
         "transfer-encoding: chunked\r\n", b"2\r\nhe\r\n3;x=y\r\nllo\r\n0\r\na: b\r\n\r\n"
     ),
@@ -61,7 +65,7 @@ ENDS = {
 def test_a_body_ends(
     library: str, reply: bytes, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_client, "_READ_BYTES", size)
+    monkeypatch.setattr(http_socket, "_READ_BYTES", size)
     with upstream([reply]) as server:
         response, body = with_pool(library, server, get)
     assert (response.status_code, body) == (200, b"hello")
@@ -78,6 +82,8 @@ WRONG = {
     "a folded header": ok("a: b\r\n c\r\n"),
     "a space before the colon": ok("a : b\r\n"),
     "an endless head": b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 50_000,
+    "endless interim responses": b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n" * 5_000
+    + ok("content-length: 0\r\n"),
     "a chunk of no size": ok("transfer-encoding: chunked\r\n", b"x\r\n"),
     "a chunk without an end": ok("transfer-encoding: chunked\r\n", b"5\r\nhello"),
     "no last chunk": ok("transfer-encoding: chunked\r\n", b"5\r\nhello\r\n"),
@@ -180,6 +186,41 @@ def test_a_request_is_framed_and_has_the_name_of_the_host(library: str) -> None:
 def test_a_header_that_would_be_two_is_refused(library: str, headers: dict[str, str]) -> None:
     with upstream([KEPT]) as server, pytest.raises(httpx.LocalProtocolError):
         with_pool(library, server, lambda pool: get(pool, headers=headers))
+
+
+def test_white_space_in_a_header_costs_no_more_than_letters(library: str) -> None:
+    """A pattern that tries white space in several ways would take hours for this."""
+    value = f"a{' ' * 1_000_000}b"
+    with upstream([KEPT]) as server:
+        with_pool(library, server, lambda pool: get(pool, headers={"x-name": value}))
+        assert server.asked[0].header("x-name") == value
+
+
+def test_who_sends_all_the_time_leaves_turns_to_others(library: str) -> None:
+    async def main() -> int:
+        turns = 0
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await anyio.lowlevel.checkpoint()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(count)
+            for _ in range(1000):
+                assert await connection.read(30.0) == b"x"
+            group.cancel_scope.cancel()
+        return turns
+
+    there, here = socket.socketpair()
+    with there, here:
+        here.setblocking(False)
+        there.sendall(b"x" * 1000)
+        connection = Connection(here)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(http_socket, "_READ_BYTES", 1)
+            assert anyio.run(main, backend=library) >= 900
 
 
 def test_who_takes_nothing_is_not_waited_for(library: str) -> None:

@@ -45,7 +45,7 @@ def remote(coding: str | None = None, max_event_bytes: float = 1000) -> RemoteRu
 
 def fed(run: RemoteRun, stream: bytes, size: int) -> list[dict[str, Any]]:
     pieces = [stream[start : start + size] for start in range(0, len(stream), size)]
-    return [event for piece in pieces for event in run.feed(piece)]
+    return [event for piece in pieces for part in run.decoded(piece) for event in run.feed(part)]
 
 
 def fault(run: RemoteRun, stream: bytes) -> RemoteAgentError:
@@ -167,10 +167,20 @@ def test_a_small_response_is_not_made_large_in_memory() -> None:
     tracemalloc.start()
     try:
         with pytest.raises(RemoteAgentError):
-            list(run.feed(bomb))
+            fed(run, bomb, len(bomb))
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize(("stream", "expected"), [(b"x" * 10_000_000, 153), (b"", 1)])
+def test_what_is_compressed_comes_in_pieces_between_which_others_have_their_turn(
+    stream: bytes, expected: int
+) -> None:
+    pieces = list(remote("gzip").decoded(gzip.compress(stream)))
+    assert b"".join(pieces) == stream
+    assert len(pieces) == expected
+    assert max(map(len, pieces)) <= 65536
 
 
 # --- What it can do -------------------------------------------------------------------------------
