@@ -17,6 +17,7 @@ from copilot_bindings.serving.run_home_states import HomeState
 from sansio_copilot.exchange import ExchangeState
 from sansio_copilot.exchange.machine import TRANSITIONS
 from sansio_copilot.runs.states import CALLS, RunState
+from sansio_copilot.runs.store_failures import REMEDIES
 
 PAGE = Path(__file__).with_name("architecture.md")
 
@@ -89,11 +90,23 @@ def run_table() -> str:
     return "\n".join(rows)
 
 
+def failures_table() -> str:
+    """What a run does after each store call that has failed for good."""
+    rows = [
+        "| the call that failed | what the run does | once a close has failed |",
+        "| --- | --- | --- |",
+    ]
+    for call, (first, last) in REMEDIES.items():
+        rows.append(f"| {call.value} | {first.value} | {last.value} |")
+    return "\n".join(rows)
+
+
 def drawn(page: str) -> str:
     """``page`` with its diagrams drawn anew."""
     for name, content in (
         ("exchange", f"```mermaid\n{exchange_diagram()}\n```"),
         ("run", run_table()),
+        ("failures", failures_table()),
         ("waits", waits_table()),
         ("responder", responder_table()),
         ("home", f"```mermaid\n{home_diagram()}\n```"),

@@ -8,12 +8,10 @@ the run too (:mod:`.run_end`).
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from msgspec import Struct
 
 from ..errors import sole_cause, text_of
-from ..stores.calls import Method
 from ..stores.protocol import RunKey
 from .report import Outcome
 
@@ -107,15 +105,12 @@ class Lifeline(Struct, eq=False):
             "the thread store is unavailable, run %r waits for it: %s", self.key.run_id, text
         )
 
-    def store_failed(
-        self, method: Method[Any] | None, error: BaseException, *, closing: bool = False
-    ) -> None:
+    def store_failed(self, method: str, error: BaseException, *, closing: bool = False) -> None:
         """A call of that method of the store raised ``error``.
 
         :param closing: whether it was to close the run, which has ended for another reason.
         """
-        assert method is not None, "a store call is in progress"
-        logger.error("%s failed in run %r", method.name, self.key.run_id, exc_info=error)
+        logger.error("%s failed in run %r", method, self.key.run_id, exc_info=error)
         if not closing:
             self.error = f"The thread store failed: {text_of(error)}"
 

@@ -24,6 +24,8 @@ ignores its cancellation, or blocks its thread, holds up neither readers nor the
 thread. Only a run that the store calls SEALED is over without a close, because the store has closed
 it already.
 
+What the run does when its store fails is decided by a machine beside it (:mod:`.store_failures`).
+
 When frames are appended may be changed, within the rule above. An end that does not go through
 ``_close``, a store call beside the one in progress, or a call that is missing in the table may not.
 """
@@ -38,17 +40,18 @@ import attrs
 
 from ..agents.protocols import call_agent
 from ..calls import Call
-from ..errors import LocalProtocolError, StoreUnavailable
+from ..errors import LocalProtocolError
 from ..events import EventError
 from ..metrics import counted
 from ..stores import calls
-from ..stores.calls import Method, StoreCall
+from ..stores.calls import StoreCall
 from ..stores.protocol import Signal
 from .actions import PULL, Pause, PullEvent, RunAction, RunOver
-from .outage import LAST_SECONDS, Outage
+from .outage import LAST_SECONDS
 from .parts import RunParts
 from .run_end import count, farewell
 from .states import CALLS, RunState
+from .store_failures import FailedCall, Remedy, StoreFailures
 
 _HELD_BYTES = 64 * 1024
 _STORING = CALLS["stored"]
@@ -72,13 +75,11 @@ class Run(RunParts):
     _appended_at: float = attrs.field(default=-math.inf, init=False, repr=False)
     # The log has a result if the last event was terminal when it was appended.
     _ended: bool = attrs.field(default=False, init=False, repr=False)
-    # This is the method of the store call in progress, or of the last one.
-    _method: Method[Any] | None = attrs.field(default=None, init=False, repr=False)
+    # The store call is in progress, or was the last one.
+    _call: StoreCall[Any] = attrs.field(init=False, repr=False)
+    _failures: StoreFailures = attrs.field(factory=StoreFailures, init=False, repr=False)
     # The log is known to have this many bytes of the run.
     _at: int = attrs.field(default=0, init=False, repr=False)
-    _outage: Outage | None = attrs.field(default=None, init=False, repr=False)
-    # An outage may last until this time at most, because the server ends.
-    _last_moment: float = attrs.field(default=math.inf, init=False, repr=False)
     # The store has given this signal while it was being called.
     _signal: Signal = attrs.field(default=Signal.CONTINUE, init=False, repr=False)
     # The store call in progress appends these frames; a close appends those of a terminal event.
@@ -86,9 +87,6 @@ class Run(RunParts):
     _interruption: str | None = attrs.field(default=None, init=False, repr=False)
     _abandoned: bool = attrs.field(default=False, init=False, repr=False)
     _check_due: bool = attrs.field(default=False, init=False, repr=False)
-    _closing: StoreCall[None] | None = attrs.field(default=None, init=False, repr=False)
-    _tried_twice: bool = attrs.field(default=False, init=False, repr=False)
-    _made_again: bool = attrs.field(default=False, init=False, repr=False)
     # The flag is set if somebody else has ended the run before its own end was in the log.
     _overtaken: bool = attrs.field(default=False, init=False, repr=False)
 
@@ -122,8 +120,8 @@ class Run(RunParts):
             self.lifeline.broke_rule(recorder.error)
             told = recorder.teller.told(EventError(recorder.error), recorder.error)
             return self._close(now, RunOver("cancel"), error=told)
-        if self._outage is not None:
-            return self._hold(self._outage.pause)
+        if (outage := self._failures.outage) is not None:
+            return self._hold(outage.pause)
         if not frames:
             return self._pull(now)
         # Readers go on at the end of a run, which an event behind it takes back.
@@ -149,8 +147,10 @@ class Run(RunParts):
         return self._close(now, RunOver("done"), error=told)
 
     def check(self) -> RunAction | None:
-        """Ask the store for the run's signal, which also renews its lease. None if that has to wait
-        for the store call in progress, which may be older than the signal, or the run is over.
+        """Ask the store for the run's signal, which also renews its lease.
+
+        :returns: None if that has to wait for the store call in progress, which may be older than
+            the signal, or if the run is over.
         """
         if self.state is not RunState.PULLING:
             self._check_due = True
@@ -158,8 +158,10 @@ class Run(RunParts):
         return self._renew()
 
     def signalled(self, signal: Signal, now: float) -> RunAction | None:
-        """The store has notified the owner of the run's ``signal``. None if there is nothing to do,
-        that has to wait for the store call in progress, or the run is over.
+        """The store has notified the owner of the run's ``signal``.
+
+        :returns: None if there is nothing to do, if that has to wait for the store call in
+            progress, or if the run is over.
         """
         if self.state is RunState.PULLING:
             return None if signal is Signal.CONTINUE else self._obey(signal, now)
@@ -175,37 +177,42 @@ class Run(RunParts):
         return self._close(now, RunOver("drain"))
 
     def flush(self, now: float) -> RunAction | None:
-        """Append the frames that wait, for others or for a store that was unavailable. None if they
-        follow the store call in progress, or there are none.
+        """Append the frames that wait, for others or for a store that was unavailable.
+
+        :returns: None if they follow the store call in progress, or if there are none.
         """
         if self.state is not RunState.PULLING:
             return None
         if self._held:
             return self._append(now)
         # A renewal that failed is made again, since nothing else finds out that the store is back.
-        return None if self._outage is None else self._renew()
+        return None if self._failures.outage is None else self._renew()
 
     def resume(self, now: float) -> RunAction:
         """A :class:`~sansio_copilot.actions.Pause` is over."""
         self._expect("resume")
-        if self._closing is None:
+        if self._failures.call is FailedCall.APPEND:
             return self._append(now)
-        self.state, self._method = RunState.CLOSING, self._closing.method
-        return self._closing
+        self.state = RunState.CLOSING
+        return self._call
 
     def interrupt(self, now: float, reason: str) -> RunAction | None:
-        """End the run from outside, as a shutdown does; ``reason`` reaches the client. None if that
-        has to wait for the store call in progress, or the run is over.
+        """End the run from outside, as a shutdown does.
+
+        :param reason: why, in words that reach the client.
+        :returns: None if that has to wait for the store call in progress, or if the run is over.
         """
-        self._last_moment = now + LAST_SECONDS
+        self._failures.last_moment = now + LAST_SECONDS
         if self.state is not RunState.PULLING:
             self._interruption = reason
             return None
         return self._close(now, RunOver("cancel"), error=reason)
 
     def abandon(self, now: float) -> RunAction | None:
-        """Stop the run, as a client's stop would, if it still has no reader. None if it has one, it
-        is over, or that has to wait for the store call in progress.
+        """Stop the run, as a client's stop would, if it still has no reader.
+
+        :returns: None if it has one, if that has to wait for the store call in progress, or if the
+            run is over.
         """
         if self.audience is None or not self.audience.is_empty:
             return None
@@ -219,50 +226,51 @@ class Run(RunParts):
         """The store call succeeded with ``outcome``."""
         if self.state not in _STORING:
             self._expect("stored")
-        if self.metrics is not None and self._method is not None:
-            self.metrics.store_called(self._method.name)
+        if self.state is RunState.STORING and not isinstance(outcome, Signal):
+            wrong = self._call.method.wrong(outcome)
+            assert wrong is not None, "it is no signal"
+            return self.store_failed(wrong, now)
+        if self.metrics is not None:
+            self.metrics.store_called(self._call.method.name)
         if self.state is RunState.CLOSING:
-            # A call that was made again may find what the first has done.
-            if outcome is False and not self._made_again:
+            if outcome is False and not self._failures.may_be_closed:
                 self._overtaken = not self._ended
                 self.lifeline.is_sealed = True
             return self._over(self._fate, now)
-        if not isinstance(outcome, Signal):
-            assert self._method is not None, "a store call is in progress"
-            wrong = self._method.wrong(outcome)
-            assert wrong is not None, "it is no signal"
-            return self._fail(wrong, now)
         if self._unstored:
             self._at += len(self._unstored)
             self._unstored = b""
             # Frames wait for others from now on, so that a store which takes longer than they do is
             # not called again for each event.
             self._appended_at = now
-        self._outage = None
+        self._failures.outage = None
         return self._pull(now) if outcome is Signal.CONTINUE else self._obey(outcome, now)
 
     def store_failed(self, error: BaseException, now: float) -> RunAction:
         """The store call raised ``error``: the run waits for a store that is unavailable, and ends
-        otherwise, in the log if the store still can.
+        otherwise, in the log if the store still can (:mod:`.store_failures`).
         """
         self._expect("store_failed")
-        self._made_again = self.state is RunState.CLOSING
-        if self.metrics is not None and self._method is not None:
-            self.metrics.store_failed(self._method.name)
-        if isinstance(error, StoreUnavailable) and (pause := self._next_pause(error, now)):
+        method = self._call.method.name
+        if self.metrics is not None:
+            self.metrics.store_failed(method)
+        call = FailedCall.APPEND
+        if self.state is RunState.CLOSING:
+            call = FailedCall.CLOSE_WITH_END if self._unstored else FailedCall.CLOSE
+        else:
+            self._take_back()
+        if (pause := self._failures.pause(call, error, now, self)) is not None:
             return self._wait(pause, now)
-        if self.state is not RunState.CLOSING:
-            return self._fail(error, now)
-        self.lifeline.store_failed(self._method, error, closing=True)
-        if not self._tried_twice:
-            self._tried_twice = True
-            if self._unstored:
-                # Its readers are to have the end at least, as if the agent had gone on behind it.
-                self._take_back()
-                self._closing = None
-                return self._append(now)
-            assert self._closing is not None, "that is what failed"
-            return self._closing
+        self.lifeline.store_failed(method, error, closing=call is not FailedCall.APPEND)
+        remedy = self._failures.remedy(call)
+        if remedy is Remedy.CLOSE:
+            fate = self._fate if self._failures.may_be_closed else RunOver("cancel")
+            return self._close(now, fate, error="The thread store failed")
+        if remedy is Remedy.APPEND_END:
+            self._take_back()
+            return self._append(now)
+        if remedy is Remedy.CLOSE_AGAIN:
+            return self._call
         self.lifeline.stays_open()
         return self._over(self._fate, now)
 
@@ -276,18 +284,9 @@ class Run(RunParts):
         if self.state is RunState.OVER:
             yield from counted(farewell(self), self.metrics)
 
-    def _next_pause(self, error: BaseException, now: float) -> float | None:
-        """Seconds to wait for a store that is unavailable; None if it has been for too long."""
-        if self._outage is None:
-            self._outage = Outage.begun(error, now, self.outage_seconds, self.store_seconds)
-            self.lifeline.waits_for_store(error)
-        return self._outage.next_pause(now, self._last_moment)
-
     def _wait(self, pause: float, now: float) -> RunAction:
         """Go on while the store is unavailable, after a call that failed."""
-        if self.state is not RunState.CLOSING:
-            self._take_back()
-        if self.state is RunState.CLOSING or self._tried_twice:
+        if self._failures.may_be_closed:
             self.state = RunState.WAITING
             return Pause(pause)
         self.state = RunState.PULLING
@@ -300,12 +299,6 @@ class Run(RunParts):
             return Pause(pause)
         return PullEvent(self.patience if self.recorder.terminal else None, pause)
 
-    def _fail(self, error: BaseException, now: float) -> RunAction:
-        self.lifeline.store_failed(self._method, error)
-        self._take_back()
-        fate = self._fate if self._tried_twice else RunOver("cancel")
-        return self._close(now, fate, error="The thread store failed")
-
     def _expect(self, call: str) -> None:
         if self.state not in CALLS[call]:
             raise LocalProtocolError(f"Run.{call} is not allowed in state {self.state.name}")
@@ -315,7 +308,7 @@ class Run(RunParts):
         told = self._abandoned or self._interruption is not None
         if (told or self._signal is not Signal.CONTINUE) and (end := self._end_if_told(now)):
             return end
-        if self._tried_twice:
+        if self._failures.may_be_closed:
             return self._close(now, self._fate)
         if self._check_due:
             return self._renew()
@@ -337,7 +330,7 @@ class Run(RunParts):
         """End the run, as the store says."""
         if signal is Signal.STOP:
             return self._close(now, RunOver("cancel"), stop_requested=True)
-        if self._tried_twice:
+        if self._failures.may_be_closed:
             # The close that failed had its effect.
             return self._over(self._fate, now)
         self.lifeline.is_sealed = True
@@ -350,15 +343,15 @@ class Run(RunParts):
         result = self.recorder.result
         self._ended = result is not None
         self._unstored, self._held = bytes(self._held), bytearray()
-        call = calls.append(self.store, self.key, self._at, self._unstored, result)
-        self.state, self._method = RunState.STORING, call.method
-        return call
+        self.state = RunState.STORING
+        self._call = calls.append(self.store, self.key, self._at, self._unstored, result)
+        return self._call
 
     def _renew(self) -> RunAction:
         self._check_due = False
-        call = calls.renew(self.store, self.key)
-        self.state, self._method = RunState.STORING, call.method
-        return call
+        self.state = RunState.STORING
+        self._call = calls.renew(self.store, self.key)
+        return self._call
 
     def _take_back(self) -> None:
         """Hold again the frames of the store call in progress, which the log may have or not."""
@@ -385,9 +378,9 @@ class Run(RunParts):
             self.tap(last, now)
         frames, self._held = bytes(self._held) + last, bytearray()
         self._unstored = frames if has_end else b""
-        call = self._closing = calls.close_run(self.store, self.key, self._at, frames, result)
-        self.state, self._method = RunState.CLOSING, call.method
-        return call
+        self.state = RunState.CLOSING
+        self._call = calls.close_run(self.store, self.key, self._at, frames, result)
+        return self._call
 
     def _over(self, fate: RunOver, now: float) -> RunAction:
         self.state = RunState.OVER
