@@ -353,7 +353,7 @@ def test_where_it_says_that_it_serves(
 def test_what_an_agent_ends_by_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from copilot_bindings.serving.service import LoopEnded
+    from copilot_bindings.serving.shutdown import LoopEnded
 
     for error, status in ((SystemExit(), 1), (LoopEnded(), 1), (KeyboardInterrupt(), 130)):
         error.__cause__ = ValueError("why")

@@ -20,6 +20,7 @@ from ..net.listeners import Listeners, UnixPath
 from ..serving.asyncio_backend import AsyncioBackend
 from ..serving.os_signals import EndingSignals
 from ..serving.service import Service
+from ..serving.shutdown import serve_until_closed
 from .acceptor import Acceptor
 from .connection import Connection
 
@@ -147,7 +148,7 @@ class Server:
             listeners.close()
 
         loop = asyncio.get_running_loop()
-        self._main = loop.create_task(self._service.serve_until_closed(stop_listening))
+        self._main = loop.create_task(serve_until_closed(self._service, stop_listening))
 
     @property
     def connections(self) -> int:

@@ -129,7 +129,7 @@ def _what_to_serve(options: argparse.Namespace) -> tuple[Make, str]:
 
 
 def _serve(binding: str, make: Make, place: Place, ready: Ready) -> None:
-    from ..serving.service import LoopEnded
+    from ..serving.shutdown import LoopEnded
     from ..serving.store_life import NotStarted
 
     try:

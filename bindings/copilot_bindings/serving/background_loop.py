@@ -24,7 +24,8 @@ from .asyncio_thread import run_to_its_end
 from .calls import Calls
 from .context import CallContext
 from .request_bodies import Bodies
-from .service import SHUTDOWN, Connection, LoopEnded, Service
+from .service import SHUTDOWN, Connection, Service
+from .shutdown import LoopEnded, serve_until_closed
 from .store_watches import StoreLock, begin_watch, end_watch
 
 logger = logging.getLogger(__name__)
@@ -192,7 +193,7 @@ class BackgroundLoop:
             async with BlockingPortal() as self._portal:
                 begun.set_result(None)
                 try:
-                    await self.service.serve_until_closed(stop_listening)
+                    await serve_until_closed(self.service, stop_listening)
                 finally:
                     # The flag is set before the portal ends, so that a call which the portal
                     # refuses is known to come too late.

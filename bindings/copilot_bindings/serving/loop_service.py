@@ -14,6 +14,7 @@ from sansio_copilot import CopilotRuntime, Run
 from .async_library import running_library
 from .backend import Event
 from .service import Service
+from .shutdown import serve_until_closed
 
 
 class LoopService(Service):
@@ -71,7 +72,7 @@ class LoopService(Service):
 
     async def _live(self, kept: Event) -> None:
         try:
-            await self.serve_until_closed(lambda: None)
+            await serve_until_closed(self, lambda: None)
         except GeneratorExit:
             # The loop was dropped, and every task that waits was dropped with it.
             raise

@@ -20,6 +20,7 @@ from ..net.listeners import BACKLOG, Listeners, UnixPath
 from ..net.shortage import PAUSE_SECONDS, Shortage
 from ..serving.os_signals import EndingSignals
 from ..serving.service import Service
+from ..serving.shutdown import serve_until_closed
 from ..serving.store_life import NotStarted
 from ..serving.trio_backend import TrioBackend
 from .connection import Connection
@@ -137,7 +138,7 @@ class Server:
         self.port = 0
         """The port that the server listens on; 0 if it does not, or on a Unix socket."""
 
-        nursery.start_soon(self._service.serve_until_closed, self._stop_listening)
+        nursery.start_soon(serve_until_closed, self._service, self._stop_listening)
 
     async def open(self) -> None:
         """Open the store and start; called once, by :func:`open_server`."""

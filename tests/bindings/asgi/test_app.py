@@ -26,7 +26,7 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.routing import Mount
 
 from copilot_bindings.asgi import BrokenOff, CopilotASGI
-from copilot_bindings.serving import service
+from copilot_bindings.serving import shutdown
 from sansio_copilot import CopilotRuntime, Hooks, Limits, MemoryStore, Reject, Response, text_agent
 from sansio_copilot.sse import Parser
 from sansio_copilot.testing import run_input
@@ -856,7 +856,7 @@ async def test_a_client_that_takes_nothing_does_not_hold_up_the_end() -> None:
         group.start_soon(request)
         await until(lambda: request.messages)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(service, "_FLUSH_SECONDS", 0.05)
+            patch.setattr(shutdown, "_FLUSH_SECONDS", 0.05)
             await app.close()
         assert not request.over
         group.cancel_scope.cancel()
@@ -969,7 +969,7 @@ def test_a_signal_ends_a_hook_that_hangs_though_there_never_was_a_run(
     library: str, handled: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not all servers end a response before its time is over: uvicorn waits for it."""
-    monkeypatch.setattr(service, "_FLUSH_SECONDS", 0.01)
+    monkeypatch.setattr(shutdown, "_FLUSH_SECONDS", 0.01)
     begun = anyio.Event()
 
     async def hang(context: Any) -> None:

@@ -17,6 +17,7 @@ from copilot_bindings.asgi import CopilotASGI
 from copilot_bindings.asyncio.connection import Connection
 from copilot_bindings.serving.asyncio_backend import AsyncioBackend
 from copilot_bindings.serving.service import Service
+from copilot_bindings.serving.shutdown import serve_until_closed
 from sansio_copilot import CopilotRuntime, Hooks, MemoryStore
 
 MOST_TURNS = 0 if sys.version_info >= (3, 12) else 2
@@ -101,7 +102,7 @@ async def run_once(runtime: CopilotRuntime) -> None:
     await until(lambda: b"RUN_FINISHED" in transport.sent and not service.runs)
     connection.connection_lost(None)
     service.begin_close(0)
-    await service.serve_until_closed(lambda: None)
+    await serve_until_closed(service, lambda: None)
 
 
 @pytest.mark.parametrize("factory", FACTORIES, ids=lambda each: f"{each}"[:15])
@@ -125,7 +126,7 @@ def test_on_a_connection(factory: Any) -> None:
         turns.end()
         connection.connection_lost(None)
         service.begin_close(0)
-        await service.serve_until_closed(lambda: None)
+        await serve_until_closed(service, lambda: None)
 
     asyncio.run(test())
 

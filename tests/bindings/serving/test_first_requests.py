@@ -19,7 +19,7 @@ import trustme
 import uvloop
 
 from copilot_bindings.asyncio import serve as serve_asyncio
-from copilot_bindings.serving import service
+from copilot_bindings.serving import shutdown
 from copilot_bindings.sockets import serve as serve_sockets
 from copilot_bindings.trio import serve as serve_trio
 from sansio_copilot import CopilotRuntime, Limits, text_agent
@@ -109,7 +109,7 @@ def listens_no_more(server: Any) -> None:
 def test_a_first_request_after_the_end_has_begun_is_answered(
     server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "_FIRST_REQUEST_SECONDS", 5 * LONG)
+    monkeypatch.setattr(shutdown, "_FIRST_REQUEST_SECONDS", 5 * LONG)
     with connected(server) as used, connected(server) as client, connected(server) as slow:
         slow.sendall(INFO[:10])
         has_begun_to_end(server, used)

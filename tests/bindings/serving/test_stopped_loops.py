@@ -17,7 +17,7 @@ from support.wire import BASE, Connection, body_of
 from support.wire import serving as serving_asyncio
 
 from copilot_bindings.serving.background_loop import BackgroundLoop
-from copilot_bindings.serving.service import LoopEnded
+from copilot_bindings.serving.shutdown import LoopEnded
 from copilot_bindings.sockets import serve, start_server
 from copilot_bindings.wsgi import CopilotWSGI
 from sansio_copilot import CopilotRuntime, RunRefused, text_agent

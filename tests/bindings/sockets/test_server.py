@@ -349,7 +349,7 @@ class TestClosing:
     def test_a_hook_that_does_not_return_cannot_hold_it_up(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.setattr("copilot_bindings.serving.service._FLUSH_SECONDS", 0.05)
+        monkeypatch.setattr("copilot_bindings.serving.shutdown._FLUSH_SECONDS", 0.05)
         entered, leave = threading.Event(), threading.Event()
 
         def on_request(context: Any) -> None:
@@ -373,7 +373,7 @@ class TestClosing:
     ) -> None:
         import asyncio
 
-        monkeypatch.setattr("copilot_bindings.serving.service._FLUSH_SECONDS", 0.05)
+        monkeypatch.setattr("copilot_bindings.serving.shutdown._FLUSH_SECONDS", 0.05)
         entered = threading.Event()
 
         async def on_request(context: Any) -> None:
@@ -387,7 +387,7 @@ class TestClosing:
             server.close()
 
     def test_a_stream_that_never_ends_is_cut(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("copilot_bindings.serving.service._FLUSH_SECONDS", 0.05)
+        monkeypatch.setattr("copilot_bindings.serving.shutdown._FLUSH_SECONDS", 0.05)
         with serving(CopilotRuntime({"default": hello}, debug=True)) as server:
             with client_of(server) as client:
                 client.send("GET", "/cpk-debug-events")

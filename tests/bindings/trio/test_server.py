@@ -17,7 +17,7 @@ import trio.testing
 from conformance.client import Client
 from support.owner import threads_of
 
-from copilot_bindings.serving import service
+from copilot_bindings.serving import shutdown
 from copilot_bindings.trio import Server, open_server, serve
 from sansio_copilot import CopilotRuntime, Hooks, Limits, MemoryStore, text_agent
 
@@ -340,7 +340,7 @@ def test_a_store_that_hangs_cannot_hold_up_the_end(
                 await hangs.wait()
                 await server.close()
 
-    monkeypatch.setattr(service, "_FLUSH_SECONDS", 0.1)
+    monkeypatch.setattr(shutdown, "_FLUSH_SECONDS", 0.1)
     trio.run(test)
     assert f"store method {method} does not return, and is given up" in caplog.messages
 

@@ -435,7 +435,7 @@ class TestClosing:
             assert (refused.status, bool(refused.read())) == (503, True)
 
     def test_a_stream_that_never_ends_is_broken_off(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("copilot_bindings.serving.service._FLUSH_SECONDS", 0.05)
+        monkeypatch.setattr("copilot_bindings.serving.shutdown._FLUSH_SECONDS", 0.05)
         with open_app(CopilotRuntime({"default": hello}, debug=True)) as app:
             feed = Answer(app, "GET", f"{BASE}/cpk-debug-events")
             assert feed.next() == b": connected\n\n"
