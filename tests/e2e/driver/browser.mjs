@@ -43,6 +43,21 @@ async function unpacked() {
   const own = process.env.LD_LIBRARY_PATH;
   delete process.env.AWS_EXECUTION_ENV;
   delete process.env.TMPDIR;
+  // The package's own file of settings names folders that it does not unpack into, so that no text
+  // would have a font.
+  const fonts = path.join(folder, "fonts.conf");
+  writeFileSync(
+    fonts,
+    `<?xml version="1.0"?>
+<!DOCTYPE fontconfig SYSTEM "fonts.dtd">
+<fontconfig>
+  <include ignore_missing="yes">/etc/fonts/fonts.conf</include>
+  <dir>${path.join(folder, "fonts")}</dir>
+  <cachedir>${path.join(folder, "fonts-cache")}</cachedir>
+</fontconfig>
+`,
+  );
+  process.env.FONTCONFIG_FILE = fonts;
   // The machine's own libraries are the better ones, if it has them all.
   process.env.LD_LIBRARY_PATH = before ?? "";
   const missing = spawnSync("ldd", [executable], { encoding: "utf8" }).stdout ?? "not found";
