@@ -17,7 +17,7 @@ from .limits import Limits
 from .metrics import Metrics
 from .runs.audience import Audiences
 from .runs.lost_reports import LostRuns
-from .runs.parts import Title
+from .runs.parameters import Title
 from .runs.quotas import Quotas
 from .stores.debug_feed import DebugFeeds
 from .stores.protocol import ThreadStore

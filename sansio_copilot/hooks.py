@@ -16,7 +16,7 @@ from .agents.protocols import Agent, AgentsFunction
 from .http.messages import Headers, Request, Response
 from .http.routing import Route
 from .limits import Limits
-from .runs.parts import RunEnd
+from .runs.parameters import RunEnd
 from .runs.report import RunStart
 from .stores.protocol import ThreadStore
 from .users import User

@@ -26,7 +26,7 @@ from .metrics import Metrics, counted
 from .runs.audience import Audiences
 from .runs.lost_reports import LostRuns
 from .runs.orphans import sweep
-from .runs.parts import Title
+from .runs.parameters import Title
 from .runs.quotas import Quotas
 from .stores.debug_feed import DebugFeeds
 from .stores.memory import MemoryStore

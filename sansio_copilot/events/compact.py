@@ -6,9 +6,9 @@ event stays where it was, and the deltas go where the first of them was, up to a
 the same message. So a client sees no difference, whatever overlaps.
 
 The reference also puts the events of a message next to each other, at its end; see
-:mod:`.arrange`. As long as that folds to the same, it is done here too. If not, because messages
-overlap or a MESSAGES_SNAPSHOT arrived inside of one, everything stays where it was: **what a
-reload shows is what was shown live**.
+:mod:`.replay_order`. As long as that folds to the same, it is done here too. If not, because
+messages overlap or a MESSAGES_SNAPSHOT arrived inside of one, everything stays where it was: **what
+a reload shows is what was shown live**.
 
 Source: ``compactEvents`` of ``@ag-ui/client`` 0.0.59, with three differences: the one above; state
 carries over from run to run, as it does for the client that was there, where the reference starts
@@ -24,11 +24,11 @@ from typing import Any, Final, cast
 from msgspec import Struct
 
 from . import types as t
-from .arrange import STREAMED, arrange
 from .json_values import measure
 from .message_folder import MessageFolder
 from .message_list import Message
 from .patch import PatchBudget, PatchRefused
+from .replay_order import STREAMED, arrange
 from .state import StateFolder
 from .types import Event, EventError
 from .verify import verify_events

@@ -15,11 +15,10 @@ Anything else is an :class:`EventError` that names the member, what it needs to 
 never quotes the value, which may be private or huge. Members that the schema does not have pass
 through where both generations ignore them.
 
-The schema (:mod:`.schema`) is compiled once, into one converter for each type. A converter returns
-the value that it is given if nothing is to be changed, and a changed copy otherwise, so that an
-event that is in order costs no copy, and no event is ever changed. The cost is linear in the parts
-that the schema describes; state, metadata and the like are not walked.
-"""
+The schema (:mod:`.client_schemas`) is compiled once, into one converter for each type. A converter
+returns the value that it is given if nothing is to be changed, and a changed copy otherwise, so
+that an event that is in order costs no copy, and no event is ever changed. The cost is linear in
+the parts that the schema describes; state, metadata and the like are not walked."""
 
 from __future__ import annotations
 
@@ -27,9 +26,9 @@ import difflib
 import re
 from typing import Any, Final
 
+from .client_schemas import Atom, Choice, ListOf, Record, Tagged, TextOrList, Type, read_by_both
 from .converters import ABSENT, AS_THEY_ARE, ATOMS, NAMED, Converter, Misfit, choice, unlike
 from .json_values import copy_json
-from .schema import Atom, Choice, ListOf, Record, Tagged, TextOrList, Type, read_by_both
 from .types import Event, EventError
 
 _UPPER: Final = re.compile(r"(?<!^)([A-Z])")

@@ -21,7 +21,7 @@ from ..http.messages import Request
 from ..metrics import Metrics
 from ..stores.protocol import Orphan
 from ..users import User
-from .parts import RunEnd
+from .parameters import RunEnd
 from .recorder import RunRecorder
 from .report import Outcome, RunReport
 

@@ -48,7 +48,7 @@ from ..stores.calls import StoreCall
 from ..stores.protocol import Signal
 from .actions import PULL, Pause, PullEvent, RunAction, RunOver
 from .outage import LAST_SECONDS
-from .parts import RunParts
+from .parameters import RunParameters
 from .run_end import count, farewell
 from .states import CALLS, RunState
 from .store_failures import FailedCall, Remedy, StoreFailures
@@ -58,7 +58,7 @@ _STORING = CALLS["stored"]
 
 
 @attrs.define(eq=False)
-class Run(RunParts):
+class Run(RunParameters):
     """An agent, its input, and the log that its events go to.
 
     The binding calls :meth:`events` for the agent's iterator, then :meth:`start`, and tells each
@@ -101,7 +101,7 @@ class Run(RunParts):
         """
         if self.state is not RunState.IDLE:
             self._expect("start")
-        self.lifeline.started(now)
+        self.course.started(now)
         if self.metrics is not None:
             self.metrics.run_started()
         return self._pull(now)
@@ -117,7 +117,7 @@ class Run(RunParts):
             if self.tap is not None:
                 self.tap(frames, now)
         if recorder.error is not None:
-            self.lifeline.broke_rule(recorder.error)
+            self.course.broke_rule(recorder.error)
             told = recorder.teller.told(EventError(recorder.error), recorder.error)
             return self._close(now, RunOver("cancel"), error=told)
         if (outage := self._failures.outage) is not None:
@@ -126,7 +126,7 @@ class Run(RunParts):
             return self._pull(now)
         # Readers go on at the end of a run, which an event behind it takes back.
         if self.batch_seconds and not self._ended and len(self._held) < _HELD_BYTES:
-            if recorder.terminal and self.lifeline.first_event_at is not None:
+            if recorder.terminal and self.course.first_event_at is not None:
                 # Most agents end at once, so that one call appends these frames and closes the log.
                 return PullEvent(self.patience, flush=0.0)
             if now - self._appended_at < self.batch_seconds and not recorder.terminal:
@@ -140,9 +140,9 @@ class Run(RunParts):
             self._expect("agent_ended")
         if error is None:
             if not self.recorder.terminal:
-                self.lifeline.broke_off()
+                self.course.broke_off()
             return self._close(now, RunOver("done"))
-        error, said = self.lifeline.agent_failed(error)
+        error, said = self.course.agent_failed(error)
         told = self.recorder.teller.told(error, said)
         return self._close(now, RunOver("done"), error=told)
 
@@ -219,7 +219,7 @@ class Run(RunParts):
         if self.state is not RunState.PULLING:
             self._abandoned = True
             return None
-        self.lifeline.left_alone()
+        self.course.left_alone()
         return self._close(now, RunOver("cancel"), stop_requested=True)
 
     def stored(self, outcome: Any, now: float) -> RunAction:
@@ -235,7 +235,7 @@ class Run(RunParts):
         if self.state is RunState.CLOSING:
             if outcome is False and not self._failures.may_be_closed:
                 self._overtaken = not self._ended
-                self.lifeline.is_sealed = True
+                self.course.is_sealed = True
             return self._over(self._fate, now)
         if self._unstored:
             self._at += len(self._unstored)
@@ -261,7 +261,7 @@ class Run(RunParts):
             self._take_back()
         if (pause := self._failures.pause(call, error, now, self)) is not None:
             return self._wait(pause, now)
-        self.lifeline.store_failed(method, error, closing=call is not FailedCall.APPEND)
+        self.course.store_failed(method, error, closing=call is not FailedCall.APPEND)
         remedy = self._failures.remedy(call)
         if remedy is Remedy.CLOSE:
             fate = self._fate if self._failures.may_be_closed else RunOver("cancel")
@@ -271,7 +271,7 @@ class Run(RunParts):
             return self._append(now)
         if remedy is Remedy.CLOSE_AGAIN:
             return self._call
-        self.lifeline.stays_open()
+        self.course.stays_open()
         return self._over(self._fate, now)
 
     def farewell(self) -> Generator[Call, Any, None]:
@@ -333,13 +333,13 @@ class Run(RunParts):
         if self._failures.may_be_closed:
             # The close that failed had its effect.
             return self._over(self._fate, now)
-        self.lifeline.is_sealed = True
+        self.course.is_sealed = True
         return self._over(RunOver("drain"), now)
 
     def _append(self, now: float) -> RunAction:
         self._appended_at = now
-        if self.lifeline.first_event_at is None:
-            self.lifeline.first_event_at = now
+        if self.course.first_event_at is None:
+            self.course.first_event_at = now
         result = self.recorder.result
         self._ended = result is not None
         self._unstored, self._held = bytes(self._held), bytearray()
@@ -367,11 +367,11 @@ class Run(RunParts):
         error: str | None = None,
     ) -> RunAction:
         self._fate = fate
-        if self.lifeline.error is None:
-            self.lifeline.error = error
+        if self.course.error is None:
+            self.course.error = error
         # A plain agent cannot be cancelled in its thread, and looks at its context instead.
         self.context.stop_requested = fate.agent == "cancel"
-        self.lifeline.is_stopped = stop_requested
+        self.course.is_stopped = stop_requested
         has_end = self.recorder.terminal
         last, result = self.recorder.finish(now, stop_requested=stop_requested, error=error)
         if self.tap is not None and last:
@@ -386,7 +386,7 @@ class Run(RunParts):
         self.state = RunState.OVER
         recorder = self.recorder
         terminal = recorder.terminal and not self._overtaken
-        self.lifeline.ended(now, recorder.events, has_failed=recorder.has_failed, terminal=terminal)
+        self.course.ended(now, recorder.events, has_failed=recorder.has_failed, terminal=terminal)
         if self.metrics is not None:
             count(self, self.metrics)
         self.disband()

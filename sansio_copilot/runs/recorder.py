@@ -19,7 +19,7 @@ Three rules make it right:
   the thread is free at the moment in which a reader sees the end.
 - Whatever the agent did, :meth:`RunRecorder.finish` leaves a log that the verifier accepts.
 
-Almost every event is one more delta of the message before it, and goes by :mod:`.continuation`
+Almost every event is one more delta of the message before it, and goes by :mod:`.delta_shortcut`
 around all of the machines. A test runs any stream with and without it, and compares every byte. So
 a machine that is added must also be given the deltas of a continuation.
 """
@@ -53,11 +53,11 @@ from ..events.types import Event
 from ..sse import FRAME, NUMBERED_FRAME, frame_data
 from ..stores.protocol import Orphan, RunKey, RunResult
 from . import thread_waits
-from .advice import MADE, Advice
-from .continuation import DELTAS, Continuation
-from .report import sum_up
-from .result import compacted_result, messages_of
+from .compacted_result import compacted_result, messages_of
+from .delta_shortcut import DELTAS, Continuation
+from .developer_warnings import MADE, DeveloperWarnings
 from .thread_waits import Waits
+from .token_usage import sum_up
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class RunRecorder:
     """
 
     __slots__ = (
-        *("_advice", "_compactor", "_expander", "_folder", "_going", "_input", "_input_bytes"),
+        *("_warnings", "_compactor", "_expander", "_folder", "_going", "_input", "_input_bytes"),
         *("_key", "_known", "_patch_bytes", "_raw_events", "_result_due", "_results"),
         *("_token", "_upgrader", "_verifier", "_verify", "_waits"),
         *("error", "events", "failure", "has_failed", "result", "size", "teller"),
@@ -121,7 +121,7 @@ class RunRecorder:
         self._begin(messages_of(input))
         self._waits = Waits()
         self._going: Continuation | None = None
-        self._advice = Advice(key.run_id, teller.agent_id)
+        self._warnings = DeveloperWarnings(key.run_id, teller.agent_id)
         self._results = 0
         self._result_due = 0
         self._input_bytes = _REPEATED_INPUT_BYTES
@@ -193,7 +193,7 @@ class RunRecorder:
                     self._going = Continuation.of(normal, written, message, history)
             else:
                 # The event is dropped, as in the reference, because a client could not read it.
-                self._advice.unknown(fields["type"])
+                self._warnings.unknown(fields["type"])
         except (TypeError, ValueError, RecursionError) as error:
             # The error is an EventError, or pydantic's, if a model has no form in JSON.
             self.error = str(error)
@@ -313,7 +313,7 @@ class RunRecorder:
             self._input_bytes -= len(frame)
         elif type_ in MADE:
             refused = self._compactor.refused or self._folder.refused
-            self._advice.look_at(event, frame, refused)
+            self._warnings.look_at(event, frame, refused)
         return frame
 
     def _tell(self, failure: dict[str, Any]) -> None:

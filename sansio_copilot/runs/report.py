@@ -6,8 +6,8 @@ log, a bill, a metric, or a trace.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Final, Literal, TypeAlias
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
 
 import attrs
 from ag_ui.core import RunAgentInput
@@ -20,14 +20,6 @@ Outcome: TypeAlias = Literal["finished", "failed", "stopped", "sealed", "lost"]
 that has ended the run in its place. "sealed" is the other side of that, where the process had only
 been thought dead, and was told when it came back; of the same run there is a report that says
 "lost"."""
-
-_COUNTS: Final = (
-    *("inputTokens", "outputTokens", "totalTokens", "reasoningTokens", "cachedInputTokens"),
-    "cacheWriteInputTokens",
-)
-_LABELS: Final = ("provider", "model")
-# A run asks a handful of models; an agent that makes up names must not fill the memory.
-_ENTRIES: Final = 32
 
 
 @attrs.frozen
@@ -89,26 +81,3 @@ class RunReport(RunStart):
     events: int = 0
     size: int = 0
     usage: tuple[Mapping[str, Any], ...] = ()
-
-
-def sum_up(total: list[dict[str, Any]], usage: Iterable[Mapping[str, Any]]) -> None:
-    """Add the token counts of a terminal event to those of the terminal events before it.
-
-    An agent that goes on after RUN_FINISHED has several, each with counts of its own.
-
-    :param total: an entry for each provider and model, which is changed.
-    """
-    known = {tuple(entry.get(label) for label in _LABELS): entry for entry in total}
-    for said in usage:
-        labels = tuple(said.get(label) for label in _LABELS)
-        entry = known.get(labels)
-        if entry is None:
-            if len(total) >= _ENTRIES:
-                continue
-            entry = known[labels] = {
-                label: value for label, value in zip(_LABELS, labels, strict=True) if value
-            }
-            total.append(entry)
-        for name in _COUNTS:
-            if (count := said.get(name)) is not None:
-                entry[name] = entry.get(name, 0) + count

@@ -12,14 +12,14 @@ from typing import Any
 
 from ..calls import Call
 from ..metrics import Metrics
-from .parts import RunParts
+from .parameters import RunParameters
 from .report import RunReport
 from .thread_title import name_thread
 
 logger = logging.getLogger(__name__)
 
 
-def farewell(run: RunParts) -> Generator[Call, Any, None]:
+def farewell(run: RunParameters) -> Generator[Call, Any, None]:
     """The steps that follow a run which is over; none if the application wants none.
 
     What an application's function raises is logged, and ends nothing.
@@ -39,26 +39,26 @@ def farewell(run: RunParts) -> Generator[Call, Any, None]:
         logger.error("thread %r has got no title", run.key.thread_id, exc_info=error)
 
 
-def count(run: RunParts, metrics: Metrics) -> None:
+def count(run: RunParameters, metrics: Metrics) -> None:
     """Count a run that is over."""
     report = report_of(run)
     metrics.run_ended(report.agent_id, report.outcome, report.seconds, report.first_event_seconds)
     metrics.run_said(report.agent_id, report.events, report.size, report.usage)
 
 
-def report_of(run: RunParts) -> RunReport:
+def report_of(run: RunParameters) -> RunReport:
     """The report of a run that is over."""
-    lifeline, recorder = run.lifeline, run.recorder
-    first = lifeline.first_event_at
+    course, recorder = run.course, run.recorder
+    first = course.first_event_at
     return RunReport(
         run.input,
         run.context,
         run.ephemeral,
-        outcome=lifeline.outcome,
-        error=lifeline.error or recorder.failure if lifeline.outcome == "failed" else None,
-        started_at=lifeline.started_at,
-        seconds=lifeline.seconds,
-        first_event_seconds=None if first is None else max(first - lifeline.started_at, 0.0),
+        outcome=course.outcome,
+        error=course.error or recorder.failure if course.outcome == "failed" else None,
+        started_at=course.started_at,
+        seconds=course.seconds,
+        first_event_seconds=None if first is None else max(first - course.started_at, 0.0),
         events=recorder.events,
         size=recorder.size,
         usage=tuple(recorder.usage),

@@ -36,7 +36,7 @@ from msgspec import Struct
 
 from ..errors import StoreUnavailable
 from .outage import Outage
-from .parts import RunParts
+from .parameters import RunParameters
 
 
 class FailedCall(enum.Enum):
@@ -81,7 +81,7 @@ class StoreFailures(Struct, eq=False):
     _is_last_try: bool = False
 
     def pause(
-        self, call: FailedCall, error: BaseException, now: float, run: RunParts
+        self, call: FailedCall, error: BaseException, now: float, run: RunParameters
     ) -> float | None:
         """The pause before ``call``, which raised ``error``, is made again.
 
@@ -95,7 +95,7 @@ class StoreFailures(Struct, eq=False):
             return None
         if self.outage is None:
             self.outage = Outage.begun(error, now, run.outage_seconds, run.store_seconds)
-            run.lifeline.waits_for_store(error)
+            run.course.waits_for_store(error)
         return self.outage.next_pause(now, self.last_moment)
 
     def remedy(self, call: FailedCall) -> Remedy:

@@ -9,20 +9,20 @@ from .. import json_codec
 from ..calls import Call
 from ..errors import shorten
 from ..stores.calls import perform, update_thread
-from .parts import RunParts, Title
+from .parameters import RunParameters, Title
 from .report import RunReport
 
 _TITLE_LENGTH: Final = 120 - len("...")
 """How many characters of a longer title are kept, which is more than a list of threads shows."""
 
 
-def _has_no_name(run: RunParts) -> Generator[Call, Any, bool]:
+def _has_no_name(run: RunParameters) -> Generator[Call, Any, bool]:
     """Whether the run's thread is there, and nobody has named it."""
     known = yield from perform(update_thread(run.store, run.key.thread_id, {}, run.owner))
     return known is not None and known.name is None
 
 
-def name_thread(run: RunParts, make: Title, report: RunReport) -> Generator[Call, Any, None]:
+def name_thread(run: RunParameters, make: Title, report: RunReport) -> Generator[Call, Any, None]:
     """Ask for a title, unless the thread has a name, which a person may have given it."""
     thread_id = run.key.thread_id
     result = run.recorder.result

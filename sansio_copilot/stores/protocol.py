@@ -2,10 +2,10 @@
 
 A run belongs to its thread, not to the request that started it. Its owner appends SSE frames,
 encoded once; every reader, the run's own response and any number of connects, is a cursor. This
-module says what a store must do, with the values of values.py, which may be imported from here;
-memory.py has the one that keeps everything in memory. A store that does I/O, on disk or shared
-between hosts, implements the same protocol with coroutine functions, or with plain functions and
-``blocking = True``.
+module says what a store must do, with the values of :mod:`.protocol_values`, which may be imported
+from here; :mod:`.memory` has the one that keeps everything in memory. A store that does I/O, on
+disk or shared between hosts, implements the same protocol with coroutine functions, or with plain
+functions and ``blocking = True``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from ..calls import Deferred
-from .values import (
+from .protocol_values import (
     EVERY_THREAD,
     Batch,
     Kind,

@@ -26,7 +26,7 @@ from ..events import (
 )
 from ..events import types as t
 from ..http.messages import Headers
-from ..runs.result import messages_of
+from ..runs.compacted_result import messages_of
 
 _TERMINAL = (t.RUN_FINISHED, t.RUN_ERROR)
 

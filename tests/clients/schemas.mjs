@@ -1,5 +1,5 @@
 // Prints the schemas that a published generation of the clients validates with, in the notation
-// of sansio_copilot/events/schema_texts.py: `node schemas.mjs 0` for 0.0.59, `node schemas.mjs 1` for 1.0.0.
+// of sansio_copilot/events/client_schema_texts.py: `node schemas.mjs 0` for 0.0.59, `node schemas.mjs 1` for 1.0.0.
 //
 // Each generation brings its own zod (3 and 4), so nothing here imports one: both keep the parts of
 // a schema under `def` or `_def`, and name their kinds alike but for the spelling.

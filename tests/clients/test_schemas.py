@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sansio_copilot.events.schema_texts import V0_0_59, V1_0_0
+from sansio_copilot.events.client_schema_texts import V0_0_59, V1_0_0
 
 HERE = Path(__file__).parent
 

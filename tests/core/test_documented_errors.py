@@ -63,7 +63,7 @@ from sansio_copilot.actions import Call, StartRun
 from sansio_copilot.events import EventError
 from sansio_copilot.http import envelope
 from sansio_copilot.http.routing import Route
-from sansio_copilot.runs.continuation import DELTAS
+from sansio_copilot.runs.delta_shortcut import DELTAS
 from sansio_copilot.stores.protocol import RunOpened, RunRequest, ThreadQuery, UnknownCursor
 
 MODULES = (

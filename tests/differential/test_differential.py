@@ -30,7 +30,7 @@ from differential.steps import BASE, Conversation, Step
 from support.vectors import UNROUTED_ENVELOPE, with_no_transform
 
 from sansio_copilot.events import EventError, fold_messages, normalize_event
-from sansio_copilot.events.arrange import arrange
+from sansio_copilot.events.replay_order import arrange
 from sansio_copilot.http.paths import at_base_path
 
 HERE = Path(__file__).parent

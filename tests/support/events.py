@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from sansio_copilot.events.schema import (
+from sansio_copilot.events.client_schemas import (
     Atom,
     Choice,
     ListOf,

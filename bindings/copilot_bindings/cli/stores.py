@@ -13,7 +13,12 @@ from sansio_copilot import MemoryStore, ThreadStore
 from sansio_copilot.calls import is_deferred
 from sansio_copilot.stores import ThreadRecord
 from sansio_copilot.stores.calls import StoreCall
-from sansio_copilot.stores.copying import ThreadNotCopied, copy_thread, list_all, list_everyones
+from sansio_copilot.stores.copy_threads import (
+    ThreadNotCopied,
+    copy_thread,
+    list_all,
+    list_everyones,
+)
 
 T = TypeVar("T")
 

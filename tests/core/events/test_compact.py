@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sansio_copilot.events import Compactor, compact_events, fold_messages, fold_state
-from sansio_copilot.events.arrange import arrange
+from sansio_copilot.events.replay_order import arrange
 
 VECTORS = Path(__file__).parents[2] / "vectors"
 CASES = json.loads((VECTORS / "compact.json").read_text())["cases"]

@@ -34,7 +34,7 @@ from sansio_copilot.events import (
     normalize_event,
     verify_events,
 )
-from sansio_copilot.runs.continuation import DELTAS
+from sansio_copilot.runs.delta_shortcut import DELTAS
 
 Event = dict[str, Any]
 

@@ -14,8 +14,14 @@ from hypothesis import strategies as st
 from support.events import RECORDS, TEXT_FIELDS, TYPES, fits, well_formed
 
 from sansio_copilot import events, json_codec
-from sansio_copilot.events import KNOWN_TYPES, EventError, normalize_event, normalize_input, schema
-from sansio_copilot.events.schema_texts import V0_0_59, V1_0_0
+from sansio_copilot.events import (
+    KNOWN_TYPES,
+    EventError,
+    client_schemas,
+    normalize_event,
+    normalize_input,
+)
+from sansio_copilot.events.client_schema_texts import V0_0_59, V1_0_0
 
 TESTS = Path(__file__).parents[2]
 
@@ -521,8 +527,8 @@ def test_what_passes_never_breaks_a_machine(stream: list[dict[str, Any]]) -> Non
 
 
 GENERATIONS = {
-    "0.0.59": schema.Schemas(V0_0_59)["Event"],
-    "1.0.0": schema.Schemas(V1_0_0)["Event"],
+    "0.0.59": client_schemas.Schemas(V0_0_59)["Event"],
+    "1.0.0": client_schemas.Schemas(V1_0_0)["Event"],
 }
 
 

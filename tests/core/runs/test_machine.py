@@ -405,7 +405,7 @@ class TestEndThatIsClosed:
     def test_a_close_that_had_its_effect_is_ours(self) -> None:
         bench, _ = self.closing()
         assert bench.run.stored(Signal.SEALED, 1.0) == RunOver("done")
-        assert bench.run.lifeline.is_sealed is False
+        assert bench.run.course.is_sealed is False
 
 
 class TestEnd:
@@ -828,13 +828,13 @@ class TestLines:
 
     @pytest.fixture(autouse=True)
     def _level(self, caplog: pytest.LogCaptureFixture) -> None:
-        caplog.set_level(logging.INFO, "sansio_copilot.runs.log_lines")
+        caplog.set_level(logging.INFO, "sansio_copilot.runs.course")
 
     def lines(self, caplog: pytest.LogCaptureFixture) -> list[str]:
         return [
             record.getMessage()
             for record in caplog.records
-            if record.name == "sansio_copilot.runs.log_lines" and record.levelno == logging.INFO
+            if record.name == "sansio_copilot.runs.course" and record.levelno == logging.INFO
         ]
 
     def test_a_run_that_finishes(self, caplog: pytest.LogCaptureFixture) -> None:

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 
 from sansio_copilot import json_codec
 from sansio_copilot.events import Verifier
-from sansio_copilot.runs import continuation, recorder
+from sansio_copilot.runs import delta_shortcut, recorder
 from sansio_copilot.runs.recorder import RunRecorder
 from sansio_copilot.sse import Parser, frame_data
 from sansio_copilot.stores.protocol import Orphan, RunKey
@@ -112,7 +112,7 @@ class TestFrames:
         counting = type("Json", (), {"encode": staticmethod(encode), "decode": json_codec.decode})
         run = started()
         monkeypatch.setattr(recorder, "json_codec", counting)
-        monkeypatch.setattr(continuation, "json_codec", counting)
+        monkeypatch.setattr(delta_shortcut, "json_codec", counting)
         record_all(run, TEXT)
         # Of a delta that continues a message only the delta is, behind what all of them begin with.
         beginning = {**TEXT[1], "delta": ""}
@@ -839,7 +839,7 @@ def test_a_result_that_cannot_be_written_costs_the_history_and_no_more(
     of_messages = {"encode": staticmethod(encode), "encode_each": json_codec.encode_each}
     failing = type("Json", (), of_messages)
     run = started()
-    monkeypatch.setattr("sansio_copilot.runs.result.json_codec", failing)
+    monkeypatch.setattr("sansio_copilot.runs.compacted_result.json_codec", failing)
     assert types_of(run.record(FINISHED, 1.0)) == ["RUN_FINISHED"]
     assert run.finish(2.0) == (b"", None)
     assert "leaves no history: nested too deeply" in caplog.text

@@ -19,7 +19,7 @@ from sansio_copilot import (
     RunReport,
     RunStart,
 )
-from sansio_copilot.runs.report import sum_up
+from sansio_copilot.runs.token_usage import sum_up
 from sansio_copilot.testing import Client, NeedsEventLoop, run_input
 
 BASE = "/api/copilotkit"

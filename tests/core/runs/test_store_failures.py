@@ -6,7 +6,7 @@ import pytest
 from ag_ui.core import RunAgentInput
 
 from sansio_copilot import AgentContext, MemoryStore, Request, StoreUnavailable
-from sansio_copilot.runs.parts import RunParts
+from sansio_copilot.runs.parameters import RunParameters
 from sansio_copilot.runs.recorder import RunRecorder
 from sansio_copilot.runs.store_failures import REMEDIES, FailedCall, Remedy, StoreFailures
 from sansio_copilot.stores.protocol import RunOpened, RunRequest
@@ -15,7 +15,7 @@ CLOSES = (FailedCall.CLOSE, FailedCall.CLOSE_WITH_END)
 
 
 @pytest.fixture
-def run() -> RunParts:
+def run() -> RunParameters:
     """The parts of a run that goes on for two seconds without its store."""
     store = MemoryStore()
     opened = store.open_run(RunRequest("t", "r", "default"))
@@ -33,7 +33,7 @@ def run() -> RunParts:
     )
     context = AgentContext("default", Request("POST", "/"))
     recorder = RunRecorder(opened.key, None)
-    return RunParts(
+    return RunParameters(
         *(lambda run_input: iter(()), run_input, context, store, opened.key, recorder),
         outage_seconds=2.0,
     )
@@ -45,7 +45,7 @@ def test_every_call_has_a_remedy_and_every_remedy_a_call() -> None:
 
 
 @pytest.mark.parametrize("call", FailedCall)
-def test_an_error_that_does_not_pass_is_not_paused_for(call: FailedCall, run: RunParts) -> None:
+def test_an_error_that_does_not_pass_has_no_pause(call: FailedCall, run: RunParameters) -> None:
     failures = StoreFailures()
     assert failures.pause(call, OSError("disk"), 1.0, run) is None
     assert failures.outage is None
@@ -53,7 +53,7 @@ def test_an_error_that_does_not_pass_is_not_paused_for(call: FailedCall, run: Ru
 
 @pytest.mark.parametrize("call", FailedCall)
 def test_a_store_that_is_away_is_paused_for_until_the_outage_is_too_long(
-    call: FailedCall, run: RunParts, caplog: pytest.LogCaptureFixture
+    call: FailedCall, run: RunParameters, caplog: pytest.LogCaptureFixture
 ) -> None:
     failures, now, pauses = StoreFailures(), 1.0, []
     while (pause := failures.pause(call, StoreUnavailable("away"), now, run)) is not None:
@@ -63,13 +63,13 @@ def test_a_store_that_is_away_is_paused_for_until_the_outage_is_too_long(
     assert caplog.messages == ["the thread store is unavailable, run 'r' waits for it: away"]
 
 
-def test_a_server_that_ends_bounds_the_outage(run: RunParts) -> None:
+def test_a_server_that_ends_bounds_the_outage(run: RunParameters) -> None:
     failures = StoreFailures(last_moment=1.1)
     assert failures.pause(FailedCall.APPEND, StoreUnavailable(), 1.0, run) == 0.05
     assert failures.pause(FailedCall.APPEND, StoreUnavailable(), 1.05, run) is None
 
 
-def test_an_outage_costs_none_of_the_two_tries(run: RunParts) -> None:
+def test_an_outage_costs_none_of_the_two_tries(run: RunParameters) -> None:
     failures = StoreFailures()
     for _ in range(3):
         assert failures.pause(FailedCall.CLOSE, StoreUnavailable(), 1.0, run) is not None
@@ -77,7 +77,7 @@ def test_an_outage_costs_none_of_the_two_tries(run: RunParts) -> None:
 
 
 @pytest.mark.parametrize("call", FailedCall)
-def test_only_a_close_that_failed_may_have_closed_the_log(call: FailedCall, run: RunParts) -> None:
+def test_only_a_close_may_have_closed_the_log(call: FailedCall, run: RunParameters) -> None:
     failures = StoreFailures()
     failures.pause(call, OSError("disk"), 1.0, run)
     assert failures.may_be_closed is (call in CLOSES)

@@ -1,8 +1,8 @@
-"""The log lines of a run: its beginning, its end, and what goes wrong in it.
+"""The course of a run: its beginning, its end, and what goes wrong in it.
 
-They go to whoever has written the agent, or looks after the store. What clients are told is decided
-elsewhere (:mod:`~sansio_copilot.agents.disclosure`). What the lines tell is kept for the report of
-the run too (:mod:`.run_end`).
+Each step is a line for :mod:`logging`, for whoever has written the agent, or looks after the store.
+What clients are told is decided elsewhere (:mod:`~sansio_copilot.agents.disclosure`). What the
+lines tell is kept for the report of the run too (:mod:`.run_end`).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from .report import Outcome
 logger = logging.getLogger(__name__)
 
 
-class Lifeline(Struct, eq=False):
-    """What is told of a run, in log lines and in its report.
+class Course(Struct, eq=False):
+    """What is told of a run, in lines of logging and in its report.
 
     :ivar is_stopped: whether somebody has stopped it.
     :ivar is_sealed: whether another run, or another process, has ended it in the store.

@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 
 from .. import json_codec
-from ..runs.result import message_ids_of
+from ..runs.compacted_result import message_ids_of
 from ..sse import COMPACTED_FRAME, EventId, Parser
 from . import calls
 from .calls import StoreCall, perform

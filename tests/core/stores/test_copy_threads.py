@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 
 from sansio_copilot import CopilotRuntime, MemoryStore, text_agent
-from sansio_copilot.stores.copying import ThreadNotCopied, copy_thread, list_all, list_everyones
+from sansio_copilot.stores.copy_threads import (
+    ThreadNotCopied,
+    copy_thread,
+    list_all,
+    list_everyones,
+)
 from sansio_copilot.stores.protocol import LogGone, RunRequest, RunResult
 from sansio_copilot.testing import Client, run_input
 from sansio_copilot.testing.stores.driven import Driven

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from core.events.test_compact import CUSTOM, content, start
 
-from sansio_copilot.events.arrange import arrange
+from sansio_copilot.events.replay_order import arrange
 
 CASES = json.loads((Path(__file__).parents[2] / "vectors" / "compact.json").read_text())["cases"]
 

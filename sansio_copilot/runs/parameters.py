@@ -1,4 +1,4 @@
-"""The parts of a run: what it is made of, and what a binding may set before it starts."""
+"""The parameters of a run: what it is made of, and what a binding may set before it starts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..metrics import Metrics
 from ..stores.protocol import RunKey, ThreadStore
 from .actions import RunOver
 from .audience import Audience
-from .log_lines import Lifeline
+from .course import Course
 from .quotas import Place
 from .recorder import RunRecorder
 from .report import RunReport
@@ -28,8 +28,8 @@ Title: TypeAlias = Callable[[RunReport, list[dict[str, Any]]], "str | Awaitable[
 
 
 @attrs.define(eq=False)
-class RunParts:
-    """The parts of a :class:`~sansio_copilot.Run`.
+class RunParameters:
+    """The parameters of a :class:`~sansio_copilot.Run`.
 
     A binding that sets ``batch_seconds`` has frames that come in quick succession appended
     together. An event that comes later than that after the last append is appended at once; one
@@ -82,8 +82,8 @@ class RunParts:
     on_end: RunEnd | None = attrs.field(default=None, repr=False)
     title: Title | None = attrs.field(default=None, repr=False)
     metrics: Metrics | None = attrs.field(default=None, repr=False)
-    lifeline: Lifeline = attrs.field(
-        default=attrs.Factory(lambda run: Lifeline(run.key, run.context.agent_id), takes_self=True),
+    course: Course = attrs.field(
+        default=attrs.Factory(lambda run: Course(run.key, run.context.agent_id), takes_self=True),
         init=False,
         repr=False,
     )

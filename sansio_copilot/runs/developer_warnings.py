@@ -1,4 +1,4 @@
-"""Advice for the developer of an agent: log lines of events that are of no use to a client.
+"""Warnings for the developer of an agent: log lines of events that are of no use to a client.
 
 Nothing is wrong with such an event by the rules of AG-UI, so that the run goes on. Each kind is
 told once for a run, and what is told of it has a bounded size.
@@ -26,8 +26,8 @@ _UNKNOWN_TYPES = 8  # unknown types of events that are logged for a run
 _LONGEST_TYPE = 64  # characters of one that are logged
 
 
-class Advice(Struct, eq=False):
-    """The advice for one run, as far as it has not been told."""
+class DeveloperWarnings(Struct, eq=False):
+    """The warnings of one run, as far as they have not been told."""
 
     run_id: str
     agent_id: str | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sansio_copilot.events.schema import Atom, ListOf, _Meeting
+from sansio_copilot.events.client_schemas import Atom, ListOf, _Meeting
 
 
 def test_anything_and_a_list_is_the_list() -> None:

@@ -1,8 +1,8 @@
 """From the clients' schemas to the one that both generations read.
 
-:mod:`.schema_texts` has a text for each generation. Here they are parsed, and *met*: what comes out
-asks for a member that either asks for, and takes a value that both take. Where a generation has a
-form of its own, :data:`_UPGRADED` and :class:`Lowered` say what becomes of it.
+:mod:`.client_schema_texts` has a text for each generation. Here they are parsed, and *met*: what
+comes out asks for a member that either asks for, and takes a value that both take. Where a
+generation has a form of its own, :data:`_UPGRADED` and :class:`Lowered` say what becomes of it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 import attrs
 
-from .schema_texts import V0_0_59, V1_0_0
+from .client_schema_texts import V0_0_59, V1_0_0
 
 
 @attrs.frozen

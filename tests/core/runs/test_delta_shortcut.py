@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sansio_copilot.agents.protocols import event_dict
-from sansio_copilot.runs.continuation import Continuation
+from sansio_copilot.runs.delta_shortcut import Continuation
 from sansio_copilot.runs.recorder import RunRecorder
 from sansio_copilot.stores.protocol import RunKey, RunResult
 
