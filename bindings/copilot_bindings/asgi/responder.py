@@ -21,9 +21,9 @@ from sansio_copilot.http import refusals
 
 from ..serving.responder import Responder
 from ..serving.responder_states import INTERRUPTIONS
+from ..serving.response_wire import Gone
 from ..serving.service import Service
 from ..serving.store_life import NotStarted
-from ..serving.wire import Gone
 from . import wire
 from .request import announced_length, request_of
 from .wire import ASGIWire, Receive, Send

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from ..serving.backend import Backend
 from ..serving.request_bodies import Body
-from ..serving.wire import Fields, Gone, Wire
+from ..serving.response_wire import Fields, Gone, Wire
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]

@@ -18,7 +18,7 @@ from ..serving.async_library import running_loop
 from ..serving.loop_service import LoopService
 from ..serving.request_bodies import Body, length_of
 from ..serving.responder import Responder
-from ..serving.wire import Fields, Gone, Wire
+from ..serving.response_wire import Fields, Gone, Wire
 
 
 class Client(Protocol):

@@ -4,12 +4,13 @@ Theory of operation
 ===================
 
 :class:`Responder` drives one exchange: it performs an action, reports the outcome, and so gets the
-next action, until ``Finish`` or ``Abandon``. The server owns the connection; a :class:`~.wire.Wire`
-is this side of it. So three things may happen at any ``await``, and each has one way:
+next action, until ``Finish`` or ``Abandon``. The server owns the connection; a
+:class:`~.response_wire.Wire` is this side of it. So three things may happen at any ``await``, and
+each has one way:
 
 - **The client goes away.** What the wire sends or reads fails, or a listener task, begun with the
   first wait, learns it. It sets ``_wire.gone`` and wakes the wait, which raises
-  :class:`~.wire.Gone`; the exchange then answers ``client_gone()``.
+  :class:`~.response_wire.Gone`; the exchange then answers ``client_gone()``.
 - **The service ends.** ``abort`` does the same, except that a request whose body is still arriving
   is refused instead, because its client can still be answered.
 - **The task is cancelled**, by a server whose client has gone, or that ends. ``_see_out`` then ends
@@ -23,8 +24,8 @@ and raised afterwards. What becomes of the action in other states is a table,
 :data:`~.responder_states.INTERRUPTIONS`: where a cancellation may be a server's end, the action is
 performed all the same, if that may be, so that a stream still gets the terminal event of its run.
 
-A reader may change what is sent together (see :class:`~.wire.Wire`) and the time for the last
-steps. The order of ``case`` in ``_perform`` matters: a ``StoreCall`` is a ``Call`` too.
+A reader may change what is sent together (see :class:`~.response_wire.Wire`) and the time for the
+last steps. The order of ``case`` in ``_perform`` matters: a ``StoreCall`` is a ``Call`` too.
 """
 
 from __future__ import annotations
@@ -53,9 +54,9 @@ from .context import CallContext
 from .pending_call import Pending
 from .request_bodies import Body
 from .responder_states import INTERRUPTIONS, ResponderState
+from .response_wire import Gone, Wire
 from .service import Service
 from .store_watches import begin_watch, end_watch, weakly
-from .wire import Gone, Wire
 
 _LAST_SECONDS = 2.0
 

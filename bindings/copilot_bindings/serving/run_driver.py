@@ -35,7 +35,7 @@ from .context import CallContext
 from .dropped_loop import end_without_loop
 from .pending_call import Pending
 from .run_home_states import TRANSITIONS, HomeState
-from .steps import perform
+from .steps_outside_requests import perform
 from .store_watches import locked, weakly
 
 logger = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from sansio_copilot.agents import loop_of
 
 from .backend import Backend
 from .calls import Calls
-from .steps import make
+from .steps_outside_requests import make
 from .store_life import NotStarted, StoreLife, call_without_loop, has_life, wait_for
 
 logger = logging.getLogger(__name__)

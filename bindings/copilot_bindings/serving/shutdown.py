@@ -36,7 +36,7 @@ from functools import partial
 
 from .context import CallContext
 from .service import Service
-from .steps import perform
+from .steps_outside_requests import perform
 from .sweeper import Sweeper
 
 logger = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ from sansio_copilot.http import refusals
 
 from .backend import Backend
 from .calls import Calls
-from .steps import make
+from .steps_outside_requests import make
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from .backend import Backend, Task
 from .calls import Calls
 from .context import CallContext
 from .server_life import ServerLife
-from .steps import perform
+from .steps_outside_requests import perform
 from .store_life import NotStarted
 
 logger = logging.getLogger(__name__)

@@ -2,9 +2,8 @@
 
 PostgreSQL and Redis serve the processes of many machines.
 
-``read_ahead``, ``cursors``, ``engines``, ``tails``, ``owned_runs``, ``retention`` and ``texts``
-have what every store needs that lies outside of its process; ``pages``, ``round_trips`` and
-``remote`` have what a store needs whose bytes a server keeps.
+``remote``, ``round_trips`` and ``reader_pages`` have what a store needs whose bytes a server keeps,
+and the other modules what every store needs that lies outside of its process.
 """
 
 from __future__ import annotations

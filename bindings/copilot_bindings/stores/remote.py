@@ -35,10 +35,11 @@ from sansio_copilot.stores.protocol import (
 )
 
 from .cursors import Cursor, Whole
-from .engines import Engines, Evictions
 from .owned_runs import OwnedRuns
-from .pages import Found
+from .process_engines import Engines
 from .read_ahead import Ahead
+from .reader_pages import Found
+from .retention import Evictions
 from .round_trips import Steps
 from .tails import Tails, followed
 

@@ -1,4 +1,4 @@
-"""What a store keeps, and for how long."""
+"""What a store keeps, and for how long; and how many threads it has let go."""
 
 from __future__ import annotations
 
@@ -58,3 +58,14 @@ class Retention:
     def drops_threads(self) -> bool:
         """Whether a thread may ever go by itself."""
         return min(self.max_age, self.max_threads, self.max_bytes) < math.inf
+
+
+class Evictions:
+    """How many threads a store has let go, in this process, to stay within its bounds."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def add(self, count: int) -> None:
+        """So many more have gone. To be called by one thread at a time."""
+        self.count += count

@@ -16,9 +16,9 @@ from support.postgres_server import PostgresServer
 from support.redis_server import RedisServer
 
 from copilot_bindings.stores import PostgresStore, RedisStore
+from copilot_bindings.stores.compacted_frames import VOLUME_RUNS
 from copilot_bindings.stores.redis.lua_functions import Script
 from copilot_bindings.stores.round_trips import Pipeline, Steps
-from copilot_bindings.stores.texts import VOLUME_RUNS
 from sansio_copilot.testing.stores import Driven
 
 HERS, NOBODYS = "hers", "none"

@@ -13,8 +13,8 @@ from support.postgres_server import PostgresServer
 from support.redis_server import RedisServer
 
 from copilot_bindings.stores import PostgresStore, RedisStore, SQLiteStore
+from copilot_bindings.stores.compacted_frames import VOLUME_BYTES, VOLUME_RUNS
 from copilot_bindings.stores.retention import Retention
-from copilot_bindings.stores.texts import VOLUME_BYTES, VOLUME_RUNS
 from sansio_copilot.stores.protocol import Batch, LogGone, RunKey
 from sansio_copilot.testing.stores import Driven
 from sansio_copilot.testing.stores.driven import frame, result_of

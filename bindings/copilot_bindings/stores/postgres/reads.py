@@ -18,10 +18,7 @@ from sansio_copilot.stores.protocol import (
 )
 
 from ..cursors import Cursor
-from ..pages import Found, Piece, batch_of, paged
-from ..pages import read as read_pages
-from ..round_trips import Steps
-from ..texts import (
+from ..database_values import (
     from_bytes,
     number_of,
     owner_from_bytes,
@@ -29,6 +26,9 @@ from ..texts import (
     record_of_row,
     to_bytes,
 )
+from ..reader_pages import Found, Piece, batch_of, paged
+from ..reader_pages import read as read_pages
+from ..round_trips import Steps
 from .names import FIRST_VOLUME, PARTS_AT_ONCE
 
 _Row: TypeAlias = tuple[int, int, bytes]
@@ -107,7 +107,7 @@ def _behind(
 
 
 def read(schema: str, cursor: Cursor, max_bytes: int, pages: int = 1) -> Steps[Found]:
-    """Read on from ``cursor``; see :func:`.pages.read`."""
+    """Read on from ``cursor``; see :func:`..reader_pages.read`."""
     return read_pages(
         cursor, max_bytes, pages, partial(_read_history, schema), partial(_read_raw, schema)
     )

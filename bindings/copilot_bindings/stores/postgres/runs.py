@@ -20,12 +20,13 @@ from sansio_copilot.stores.protocol import (
     ThreadOfAnother,
 )
 
+from ..compacted_frames import pieces
 from ..cursors import Cursor
+from ..database_values import from_bytes, owner_from_bytes, owner_to_bytes, to_bytes
 from ..owned_runs import OwnedRuns
 from ..retention import Retention
 from ..round_trips import Command, Steps
 from ..tails import Tails
-from ..texts import from_bytes, owner_from_bytes, owner_to_bytes, pieces, to_bytes
 from .link import Rows
 from .names import lock_of
 

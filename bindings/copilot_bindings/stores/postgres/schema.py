@@ -28,8 +28,8 @@ from typing import Any
 
 import psycopg
 
+from ..compacted_frames import PIECE_BYTES, VOLUME_BYTES, VOLUME_RUNS
 from ..errors import newer
-from ..texts import PIECE_BYTES, VOLUME_BYTES, VOLUME_RUNS
 from .functions import FUNCTIONS, LONGEST_PAYLOAD
 from .names import FIRST_VOLUME, PARTS_AT_ONCE
 from .read_functions import READING

@@ -36,14 +36,15 @@ from psycopg.conninfo import conninfo_to_dict
 from sansio_copilot.stores.protocol import RunKey
 
 from ..cursors import Cursor
-from ..engines import Engines, Evictions, Tidying
 from ..errors import StoreError
 from ..owned_runs import OwnedRuns
+from ..process_engines import Engines
 from ..read_ahead import Ahead
 from ..remote import Changes, Reads, RemoteStore
-from ..retention import Retention
+from ..retention import Evictions, Retention
 from ..round_trips import Pipeline, Steps
 from ..tails import Tails
+from ..tidying import Tidying
 from . import reads, threads
 from .link import Link, connect, translated
 from .listener import Listener

@@ -8,9 +8,9 @@ from typing import Any
 
 from sansio_copilot.stores.protocol import ThreadRecord
 
-from ..engines import Evictions
+from ..database_values import owner_to_bytes, to_bytes
+from ..retention import Evictions
 from ..round_trips import Steps
-from ..texts import owner_to_bytes, to_bytes
 from .names import lock_of
 from .reads import columns, record
 from .runs import Runs

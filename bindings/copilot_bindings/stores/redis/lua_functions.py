@@ -44,7 +44,7 @@ import re
 
 import attrs
 
-from ..texts import VOLUME_BYTES, VOLUME_RUNS
+from ..compacted_frames import VOLUME_BYTES, VOLUME_RUNS
 
 LONGEST_MESSAGE = 32 * 1024
 """Bytes of frames that a notification carries."""

@@ -7,7 +7,7 @@ from hashlib import sha256
 
 import attrs
 
-from ..texts import to_bytes
+from ..database_values import to_bytes
 
 
 def packed(ids: Iterable[str]) -> bytes:

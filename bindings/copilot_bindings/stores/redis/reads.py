@@ -18,18 +18,12 @@ from sansio_copilot.stores.protocol import (
     ThreadRecord,
 )
 
+from ..compacted_frames import VOLUME_BYTES
 from ..cursors import Cursor
-from ..pages import Found, Piece, batch_of, paged
-from ..pages import read as read_pages
+from ..database_values import from_bytes, number_of, owner_from_bytes, owner_to_bytes, to_bytes
+from ..reader_pages import Found, Piece, batch_of, paged
+from ..reader_pages import read as read_pages
 from ..round_trips import Command, Steps
-from ..texts import (
-    VOLUME_BYTES,
-    from_bytes,
-    number_of,
-    owner_from_bytes,
-    owner_to_bytes,
-    to_bytes,
-)
 from . import scripts
 from .lua_functions import FIRST_VOLUME
 from .names import Names, from_owner_and_thread, unpacked
@@ -102,7 +96,7 @@ def history_cursor(names: Names, thread_id: str, owner: str | None) -> Steps[Cur
 
 
 def read(names: Names, cursor: Cursor, max_bytes: int, pages: int = 1) -> Steps[Found]:
-    """Read on from ``cursor``; see :func:`.pages.read`."""
+    """Read on from ``cursor``; see :func:`..reader_pages.read`."""
     return read_pages(
         cursor, max_bytes, pages, partial(_read_history, names), partial(_read_raw, names)
     )

@@ -27,11 +27,11 @@ from sansio_copilot.stores.protocol import (
 )
 
 from ..cursors import Cursor
+from ..database_values import from_bytes, owner_from_bytes, owner_to_bytes, to_bytes
 from ..owned_runs import OwnedRuns
 from ..retention import Retention
 from ..round_trips import Command, Steps
 from ..tails import Tails
-from ..texts import from_bytes, owner_from_bytes, owner_to_bytes, to_bytes
 from . import scripts
 from .names import Names, owner_and_thread, packed
 

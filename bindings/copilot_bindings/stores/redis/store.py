@@ -31,13 +31,14 @@ import attrs
 from sansio_copilot.stores.protocol import RunKey
 
 from ..cursors import Cursor
-from ..engines import Engines, Evictions, Tidying
 from ..owned_runs import OwnedRuns
+from ..process_engines import Engines
 from ..read_ahead import Ahead
 from ..remote import Changes, Reads, RemoteStore
-from ..retention import Retention
+from ..retention import Evictions, Retention
 from ..round_trips import Command, Pipeline, Steps
 from ..tails import Tails
+from ..tidying import Tidying
 from . import reads, threads
 from .link import Link, connect
 from .listener import Listener

@@ -7,9 +7,9 @@ from typing import Any
 
 from sansio_copilot.stores.protocol import ThreadRecord
 
-from ..engines import Evictions
+from ..database_values import from_bytes, owner_to_bytes, to_bytes
+from ..retention import Evictions
 from ..round_trips import Steps
-from ..texts import from_bytes, owner_to_bytes, to_bytes
 from . import scripts
 from .names import Names, from_owner_and_thread
 from .reads import places, record

@@ -11,9 +11,9 @@ import attrs
 
 from sansio_copilot.stores.protocol import RunResult
 
-from ..engines import Evictions
-from ..retention import Retention
-from ..texts import VOLUME_RUNS, pieces, to_text
+from ..compacted_frames import VOLUME_RUNS, pieces
+from ..database_values import to_text
+from ..retention import Evictions, Retention
 from . import volumes
 from .schema import OVER
 from .writer import Transaction

@@ -13,7 +13,7 @@ from sansio_copilot.stores.protocol import (
     ThreadRecord,
 )
 
-from ..texts import from_text, number_of, record_of_row, to_text
+from ..database_values import from_text, number_of, record_of_row, to_text
 
 _HAS_OPEN = (
     "EXISTS (SELECT 1 FROM run INDEXED BY run_open WHERE run.thread = thread.id AND run.state = 0)"

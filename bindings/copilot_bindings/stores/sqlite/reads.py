@@ -16,7 +16,7 @@ from sansio_copilot.stores.protocol import (
 )
 
 from ..cursors import Cursor
-from ..texts import from_text, to_text
+from ..database_values import from_text, to_text
 from .schema import FIRST_VOLUME, HISTORY, MOST_BYTES, OPEN
 from .volumes import frames_of, range_of
 

@@ -26,10 +26,10 @@ from sansio_copilot.stores.protocol import (
 )
 
 from ..cursors import Cursor
+from ..database_values import from_text, to_text
 from ..owned_runs import OwnedRuns
 from ..retention import Retention
 from ..tails import Tails
-from ..texts import from_text, to_text
 from .history import Left, add_result, keep, messages_of, withdraw_result
 from .liveness import Process
 from .schema import HISTORY, MOST_BYTES, NOBODY, OPEN, OVER, TOLD_SEALED, TOLD_TO_STOP

@@ -1,7 +1,7 @@
 """SQLiteStore: threads in one file, for the processes of one machine.
 
 What it models. A file has the threads, runs and frames of all processes that use it; each process
-has one thread that writes (:class:`.connection.Writer`), a few that read, and the tails of the runs
+has one thread that writes (:class:`.writer.Writer`), a few that read, and the tails of the runs
 that are followed in it (:mod:`..tails`). A call that only memory is needed for returns at once; any
 other returns a future, which is done when its transaction is committed, or when it was read.
 
@@ -55,12 +55,13 @@ from sansio_copilot.stores.protocol import (
 )
 
 from ..cursors import Cursor, Whole
-from ..engines import Engines, Evictions, Tidying
 from ..errors import StoreError
 from ..owned_runs import OwnedRuns
+from ..process_engines import Engines
 from ..read_ahead import Ahead
-from ..retention import Retention
+from ..retention import Evictions, Retention
 from ..tails import Tails, followed
+from ..tidying import Tidying
 from . import history, listing, reads, threads
 from .connection import Synchronous, prepare
 from .errors import named, translated

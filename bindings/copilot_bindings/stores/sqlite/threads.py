@@ -7,7 +7,7 @@ from typing import Any
 
 from sansio_copilot.stores.protocol import ThreadRecord
 
-from ..texts import to_text
+from ..database_values import to_text
 from .listing import record_of
 from .reads import thread_of
 from .runs import Runs

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 
-from ..texts import VOLUME_BYTES, VOLUME_RUNS
+from ..compacted_frames import VOLUME_BYTES, VOLUME_RUNS
 from .schema import OPEN
 
 _AT_ONCE = 16

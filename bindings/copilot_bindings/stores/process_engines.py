@@ -7,17 +7,12 @@ parent's stays referred to, because closing it in the fork would touch what the 
 
 from __future__ import annotations
 
-import math
 import os
 import threading
-import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Generic, TypeVar
 
 E = TypeVar("E")
-
-_TIDY_SECONDS = 20.0
 
 
 class Engines(Generic[E]):
@@ -43,37 +38,3 @@ class Engines(Generic[E]):
             if not self._engines or self._engines[-1][0] != os.getpid():
                 return None
             return self._engines.pop()[1]
-
-
-class Evictions:
-    """How many threads a store has let go, in this process, to stay within its bounds."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def add(self, count: int) -> None:
-        """So many more have gone. To be called by one thread at a time."""
-        self.count += count
-
-
-class Tidying:
-    """When a step is due of what a store does from time to time.
-
-    :param step: begins a step; its future says whether there is more to do.
-    """
-
-    def __init__(self, step: Callable[[], Future[bool]]) -> None:
-        self._step = step
-        self._next = time.monotonic() + _TIDY_SECONDS
-
-    def look(self) -> float:
-        """Begin a step if it is time; returns the seconds until the next look."""
-        now = time.monotonic()
-        if now >= self._next:
-            self._next = math.inf
-            self._step().add_done_callback(self._done)
-        return min(max(self._next - now, 0.0), _TIDY_SECONDS)
-
-    def _done(self, step: Future[bool]) -> None:
-        more = step.exception() is None and step.result()
-        self._next = time.monotonic() + (0.0 if more else _TIDY_SECONDS)

@@ -1,19 +1,11 @@
-"""Ids and names as databases take them: text in UTF-8, and frames cut to a size."""
+"""Ids, names and owners as databases take them, and what they give back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-from sansio_copilot.sse import end_of_frame
 from sansio_copilot.stores.protocol import ThreadOwner, ThreadRecord, UnknownCursor
-
-PIECE_BYTES = 48 * 1024
-"""How much of a run's compacted frames is one record, so that a page is read without the rest."""
-VOLUME_RUNS = 64
-"""Ended runs of a thread whose compacted frames are kept one by one, before some are bound."""
-VOLUME_BYTES = 96 * 1024
-"""Bytes of compacted frames that are bound into a volume, unless one run has more."""
 
 
 def to_text(text: str) -> str | bytes:
@@ -30,15 +22,6 @@ def to_text(text: str) -> str | bytes:
 def from_text(value: str | bytes) -> str:
     """What :func:`to_text` was given."""
     return value if isinstance(value, str) else value.decode("utf-8", "surrogatepass")
-
-
-def pieces(frames: bytes) -> Iterator[tuple[int, bytes]]:
-    """Whole frames in pieces of about :data:`PIECE_BYTES`, each with the offset of its first."""
-    at = 0
-    while at < len(frames):
-        end = end_of_frame(frames, at + PIECE_BYTES)
-        yield at, frames[at:end]
-        at = end
 
 
 def to_bytes(text: str) -> bytes:

@@ -1,0 +1,33 @@
+"""When a store does what it does from time to time: let go what is beyond its bounds."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+
+_TIDY_SECONDS = 20.0
+
+
+class Tidying:
+    """When a step is due of what a store does from time to time.
+
+    :param step: begins a step; its future says whether there is more to do.
+    """
+
+    def __init__(self, step: Callable[[], Future[bool]]) -> None:
+        self._step = step
+        self._next = time.monotonic() + _TIDY_SECONDS
+
+    def look(self) -> float:
+        """Begin a step if it is time; returns the seconds until the next look."""
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = math.inf
+            self._step().add_done_callback(self._done)
+        return min(max(self._next - now, 0.0), _TIDY_SECONDS)
+
+    def _done(self, step: Future[bool]) -> None:
+        more = step.exception() is None and step.result()
+        self._next = time.monotonic() + (0.0 if more else _TIDY_SECONDS)
