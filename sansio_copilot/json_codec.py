@@ -36,7 +36,9 @@ JS_SPACE = (
     "\u2028\u2029\u202f\u205f\u3000\ufeff"
 )
 
-_decode = msgspec.json.Decoder().decode
+# Numbers with a point or an exponent are read by Python, because msgspec takes up to 40 us for one
+# with a very large or small exponent, of which a body may have as many as it may have values.
+_decode = msgspec.json.Decoder(float_hook=float).decode
 _dump_finite = json.JSONEncoder(
     ensure_ascii=False, separators=(",", ":"), check_circular=False, allow_nan=False
 ).encode

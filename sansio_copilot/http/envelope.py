@@ -199,7 +199,7 @@ class _Members(msgspec.Struct):
     body: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
-_read_members = msgspec.json.Decoder(_Members).decode
+_read_members = msgspec.json.Decoder(_Members, float_hook=float).decode
 
 
 def _read_envelope(data: bytes) -> Envelope:

@@ -9,7 +9,7 @@ import pytest
 from support.owner import append
 from support.steps import grows_linearly, steps
 
-from sansio_copilot import MemoryStore, json_codec
+from sansio_copilot import ForwardHeaders, Headers, MemoryStore, json_codec
 from sansio_copilot.events import (
     ChunkExpander,
     Compactor,
@@ -409,6 +409,14 @@ def test_a_repeated_run_does_not_repeat_a_large_input() -> None:
     recorder = RunRecorder(KEY, {"messages": [], "state": {"k": "x" * 100_000}})
     frames = b"".join([recorder.record(event, 0.0) for event in [STARTED, FINISHED] * 100])
     assert len(frames) < 150_000
+
+
+def test_the_headers_of_a_request() -> None:
+    def cost(n: int) -> int:
+        headers = Headers([(f"x-own-{number}", "v") for number in range(n)])
+        return steps(lambda: (dict(headers), ForwardHeaders().merge({}, headers)))
+
+    assert grows_linearly(cost, 100)
 
 
 def test_a_parser_of_frames() -> None:

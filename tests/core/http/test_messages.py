@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import attrs
@@ -10,11 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sansio_copilot.errors import RemoteProtocolError
-from sansio_copilot.http import Headers, Request, Response
+from sansio_copilot.http import Headers, Request, Response, messages
 
 PAIRS = st.lists(st.tuples(st.sampled_from(["a", "A", "b", "B", "c"]), st.text()))
 
 
+@pytest.fixture(scope="class", params=["by a search", "in an index"])
+def way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """How a name is found: among few fields, and among many."""
+    with pytest.MonkeyPatch.context() as patched:
+        if request.param == "in an index":
+            patched.setattr(messages, "_FEW_FIELDS", 0)
+        yield
+
+
+@pytest.mark.usefixtures("way")
 class TestHeaders:
     def test_names_have_no_case(self) -> None:
         headers = Headers({"Content-Type": "text/plain"})
