@@ -25,6 +25,9 @@ from .turn import EndpointSteps, Reply, Turn
 # An answer lists at most this many threads, because it is made as a whole; the rest is on
 # further pages.
 _MOST_THREADS = 1000
+# Characters that a thread's name may have. An answer has the names of many threads, and no list of
+# threads shows as many.
+_LONGEST_NAME = 1024
 # A history that changes while it is read is read from its beginning at most this many times.
 _TRIES = 3
 
@@ -143,6 +146,8 @@ def _changes(turn: Turn) -> dict[str, Any]:
         raise Refusal(invalid_body("expected name or archived"))
     if not isinstance(changes.get("name"), str | None):
         raise Refusal(invalid_body("name: expected a string or null"))
+    if len(changes.get("name") or "") > _LONGEST_NAME:
+        raise Refusal(invalid_body(f"name: expected at most {_LONGEST_NAME} characters"))
     if not isinstance(changes.get("archived", False), bool):
         raise Refusal(invalid_body("archived: expected a boolean"))
     return changes

@@ -7,6 +7,7 @@ that it does not shift when other threads are new.
 from __future__ import annotations
 
 import base64
+import math
 
 from .. import json_codec
 from .protocol import UnknownCursor
@@ -26,8 +27,11 @@ def place_at(cursor: str) -> tuple[float, str]:
     try:
         padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
         updated_at, thread_id = json_codec.decode(base64.urlsafe_b64decode(padded))
-        if isinstance(thread_id, str):
-            return float(updated_at), thread_id
+        # Databases differ in how NaN compares, and a text may spell it for float().
+        if isinstance(thread_id, str) and not isinstance(updated_at, str):
+            time = float(updated_at)
+            if math.isfinite(time):
+                return time, thread_id
     except (ValueError, TypeError, OverflowError):
         pass
     raise UnknownCursor("it is no cursor of this store")

@@ -170,6 +170,7 @@ class TestMutations:
             ("[]", "expected an object"),
             ("{}", "expected name or archived"),
             ('{"name":5}', "name: expected a string or null"),
+            (f'{{"name":"{"é" * 1025}"}}', "name: expected at most 1024 characters"),
             ('{"archived":"yes"}', "archived: expected a boolean"),
         ],
     )
