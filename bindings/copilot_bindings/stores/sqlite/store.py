@@ -21,13 +21,12 @@ id (:meth:`SQLiteStore._engine`), and begins anew.
 
 from __future__ import annotations
 
-import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import attrs
 from msgspec import structs
@@ -55,100 +54,14 @@ from sansio_copilot.stores.protocol import (
 )
 
 from ..cursors import Cursor, Whole
-from ..errors import StoreError
-from ..owned_runs import OwnedRuns
 from ..process_engines import Engines
-from ..read_ahead import Ahead
 from ..retention import Evictions, Retention
-from ..tails import Tails, followed
-from ..tidying import Tidying
+from ..tails import followed
 from . import history, listing, reads, threads
-from .connection import Synchronous, prepare
-from .errors import named, translated
-from .liveness import Process
-from .other_processes import News, renewed
-from .readers import Readers
-from .runs import Runs
-from .schema import migrate
-from .writer import Transaction, Writer
-
-logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-_CLOSE_SECONDS = 5.0
-_READERS = 4
-
-
-class _Engine:
-    """What one process has of a file: its connections, threads, tails and lock."""
-
-    def __init__(self, store: SQLiteStore, evictions: Evictions) -> None:
-        self.path = path = store.path
-        db = prepare(path, store.synchronous)
-        try:
-            migrate(db, path)
-            process = Process(path, store.lease)
-            process.begin(db)
-        except sqlite3.Error as error:
-            db.close()
-            raise translated(path, error) from error
-        except OSError as error:
-            db.close()
-            raise StoreError(named(path), f"no lock can be had beside it: {error}") from error
-        except BaseException:
-            db.close()
-            raise
-        self.tails = Tails(on_follow=self._followed)
-        self.ahead = Ahead()
-        self.owned = OwnedRuns[int]()
-        self.runs = Runs(
-            process,
-            self.owned,
-            self.tails,
-            store.retention,
-            store.on_concurrent_run == "supersede",
-            store.lease,
-        )
-        self.news = News(db, self.runs)
-        self._tidying = Tidying(self.tidy)
-        self._evictions = evictions
-        self.readers = Readers(path, store.synchronous, _READERS)
-        self.writer = Writer(path, db, self._look)
-
-    def write(self, work: Callable[[Transaction], T]) -> Future[T]:
-        return self.writer.submit(work)
-
-    def read(self, work: Callable[[sqlite3.Connection], T]) -> Future[T]:
-        return self.readers.submit(work)
-
-    def tidy(self) -> Future[bool]:
-        """Do a step of what is done from time to time; see :func:`.history.tidy`."""
-
-        def step(tx: Transaction) -> bool:
-            renewed(self.runs, tx)
-            return history.tidy(tx, self.runs.retention, self._evictions)
-
-        return self.write(step)
-
-    def _followed(self) -> None:
-        self.news.ask()
-        self.writer.wake()
-
-    def _look(self) -> float:
-        until = self._tidying.look()
-        pause = self.news.look()
-        return until if pause is None else min(pause, until)
-
-    def close(self) -> None:
-        """End the threads, and let go of the lock."""
-        number = self.runs.process.number
-        self.write(lambda tx: self.runs.process.bury(number, tx.db))
-        ended = self.writer.close(_CLOSE_SECONDS)
-        ended = self.readers.close(_CLOSE_SECONDS) and ended
-        self.runs.process.end()
-        if not ended:
-            logger.warning("SQLiteStore(%r): left threads that do not end", self.path)
+from .connection import Synchronous
+from .engine import Engine
+from .other_processes import renewed
+from .writer import Transaction
 
 
 def _seconds(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -194,7 +107,7 @@ class SQLiteStore:
         factory=Retention, kw_only=True, validator=attrs.validators.instance_of(Retention)
     )
     lease: float = attrs.field(default=15.0, kw_only=True, validator=_seconds)
-    _engines: Engines[_Engine] = attrs.field(factory=Engines, init=False, repr=False)
+    _engines: Engines[Engine] = attrs.field(factory=Engines, init=False, repr=False)
     _evictions: Evictions = attrs.field(factory=Evictions, init=False, repr=False)
 
     blocking = False
@@ -239,11 +152,15 @@ class SQLiteStore:
         """How many threads this process has let go, to stay within the retention's bounds."""
         return self._evictions.count
 
-    def _engine(self) -> _Engine:
+    def _engine(self) -> Engine:
         return self._engines.get(self._begin)
 
-    def _begin(self) -> _Engine:
-        return _Engine(self, self._evictions)
+    def _begin(self) -> Engine:
+        supersedes = self.on_concurrent_run == "supersede"
+        return Engine(
+            *(self.path, self.synchronous, self.retention, self.lease, self._evictions),
+            supersedes=supersedes,
+        )
 
     # Runs
 
@@ -303,7 +220,7 @@ class SQLiteStore:
         return self._read(engine, known, max_bytes, page)
 
     def _read(
-        self, engine: _Engine, cursor: Cursor, max_bytes: int, pages: int
+        self, engine: Engine, cursor: Cursor, max_bytes: int, pages: int
     ) -> Future[Batch | LogGone]:
         """Read from the file; a run whose owner has died is handed out with what was read."""
         done: Future[Batch | LogGone] = Future()

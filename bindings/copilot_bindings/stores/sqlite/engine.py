@@ -1,0 +1,113 @@
+"""What one process has of a SQLite file: its connections, threads, tails and lock."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
+
+from ..errors import StoreError
+from ..owned_runs import OwnedRuns
+from ..read_ahead import Ahead
+from ..retention import Evictions, Retention
+from ..tails import Tails
+from ..tidying import Tidying
+from . import history
+from .connection import Synchronous, prepare
+from .errors import named, translated
+from .liveness import Process
+from .other_processes import News, renewed
+from .readers import Readers
+from .runs import Runs
+from .schema import migrate
+from .writer import Transaction, Writer
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_CLOSE_SECONDS = 5.0
+_READERS = 4
+
+
+class Engine:
+    """What one process has of a file.
+
+    :param path: the file; it is made if there is none.
+    :param synchronous: see :class:`~.store.SQLiteStore`, as for ``retention`` and ``lease``.
+    :param supersedes: whether a second run on a busy thread ends the first.
+    :param evictions: counts the threads that are let go.
+    :raises StoreError: if the file cannot be used.
+    :raises StoreUnavailable: if it cannot be used for now.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        synchronous: Synchronous,
+        retention: Retention,
+        lease: float,
+        evictions: Evictions,
+        *,
+        supersedes: bool,
+    ) -> None:
+        self.path = path
+        db = prepare(path, synchronous)
+        try:
+            migrate(db, path)
+            process = Process(path, lease)
+            process.begin(db)
+        except sqlite3.Error as error:
+            db.close()
+            raise translated(path, error) from error
+        except OSError as error:
+            db.close()
+            raise StoreError(named(path), f"no lock can be had beside it: {error}") from error
+        except BaseException:
+            db.close()
+            raise
+        self.tails = Tails(on_follow=self._followed)
+        self.ahead = Ahead()
+        self.owned = OwnedRuns[int]()
+        self.runs = Runs(process, self.owned, self.tails, retention, supersedes, lease)
+        self.news = News(db, self.runs)
+        self._tidying = Tidying(self.tidy)
+        self._evictions = evictions
+        self.readers = Readers(path, synchronous, _READERS)
+        self.writer = Writer(path, db, self._look)
+
+    def write(self, work: Callable[[Transaction], T]) -> Future[T]:
+        return self.writer.submit(work)
+
+    def read(self, work: Callable[[sqlite3.Connection], T]) -> Future[T]:
+        return self.readers.submit(work)
+
+    def tidy(self) -> Future[bool]:
+        """Do a step of what is done from time to time; see :func:`.history.tidy`."""
+
+        def step(tx: Transaction) -> bool:
+            renewed(self.runs, tx)
+            return history.tidy(tx, self.runs.retention, self._evictions)
+
+        return self.write(step)
+
+    def _followed(self) -> None:
+        self.news.ask()
+        self.writer.wake()
+
+    def _look(self) -> float:
+        until = self._tidying.look()
+        pause = self.news.look()
+        return until if pause is None else min(pause, until)
+
+    def close(self) -> None:
+        """End the threads, and let go of the lock."""
+        number = self.runs.process.number
+        self.write(lambda tx: self.runs.process.bury(number, tx.db))
+        ended = self.writer.close(_CLOSE_SECONDS)
+        ended = self.readers.close(_CLOSE_SECONDS) and ended
+        self.runs.process.end()
+        if not ended:
+            logger.warning("SQLiteStore(%r): left threads that do not end", self.path)
