@@ -19,25 +19,19 @@ reference dies on it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from msgspec import Struct
 
 from . import types as t
-from .json_values import measure
 from .message_folder import MessageFolder
 from .message_list import Message
 from .patch import PatchBudget, PatchRefused
 from .replay_order import STREAMED, arrange
 from .state import StateFolder
+from .state_snapshots import StateSnapshots
 from .types import Event, EventError
 from .verify import verify_events
-
-# Snapshots of the state may take this many bytes of JSON more than the events that they stand for;
-# see _flush_state.
-_FREE_SNAPSHOTS: Final = 8 * 1024
-# The least state event has about this many bytes of JSON.
-_LEAST: Final = 64
 
 
 class _Content(Struct, eq=False):
@@ -77,22 +71,8 @@ class Compactor:
     """
 
     __slots__ = (
-        "_args",
-        "_folder",
-        "_free",
-        "_has_guests",
-        "_in_place",
-        "_log",
-        "_messages",
-        "_open",
-        "_said",
-        "_snapshot_at",
-        "_state_events",
-        "_state_metadata",
-        "_tangled",
-        "_texts",
-        "has_state",
-        "skipped",
+        *("_args", "_has_guests", "_in_place", "_log", "_messages", "_open", "_states"),
+        *("_tangled", "_texts", "has_state", "skipped"),
     )
 
     def __init__(
@@ -117,18 +97,9 @@ class Compactor:
         # of the client differ in what it does to an activity with the same id, so that no single
         # fold is right for all.
         self._in_place = False
-        self._folder = StateFolder(state, budget)
+        self._states = StateSnapshots(StateFolder(state, budget))
         self.has_state = False
         """Whether an event has set or changed the state."""
-        # No snapshot stands for these events yet; events before the last STATE_SNAPSHOT are not
-        # kept.
-        self._state_events: list[Event] = []
-        self._state_metadata: dict[str, Any] | None = None
-        # These are bytes of JSON: of the state events since the last snapshot, of those that are
-        # enough to try to make another one, and of those that snapshots may take besides.
-        self._said = 0
-        self._snapshot_at: float = 0
-        self._free = _FREE_SNAPSHOTS
         #: The number of deltas that did not apply to the state, and were kept as they are.
         self.skipped = 0
 
@@ -140,12 +111,12 @@ class Compactor:
     @property
     def state(self) -> Any:
         """The state after the events so far; None if there is no state. It must not be changed."""
-        return self._folder.state
+        return self._states.folder.state
 
     @property
     def refused(self) -> PatchRefused | None:
         """The error of the delta that first exceeded the budget, if one did."""
-        return self._folder.refused
+        return self._states.folder.refused
 
     def feed(self, event: Event) -> None:
         """Take the next event of the stream."""
@@ -176,11 +147,12 @@ class Compactor:
             arranged = arrange(events)
             if not self._tangled or self._is_the_same(events, arranged):
                 events = arranged
-        before = len(self._log)
-        if self._state_events:
-            self._flush_state()
-        # The last state comes last, as in the reference.
-        return [*events, *cast("list[Event]", self._log[before:])]
+        if self._states.events:
+            # The last state comes last, as in the reference.
+            last = self._states.take()
+            self._log += last
+            events += last
+        return events
 
     def _is_the_same(self, events: list[Event], arranged: list[Event]) -> bool:
         """Whether a client sees the same of ``arranged`` as of ``events``."""
@@ -283,61 +255,17 @@ class Compactor:
         self._all_messages(event)
 
     def _run_boundary(self, event: Event) -> None:
-        if self._state_events:
-            self._flush_state()
+        if self._states.events:
+            self._log += self._states.take()
         self._all_messages(event)
 
     def _state_event(self, event: Event) -> None:
         self._has_guests = self._has_guests or bool(self._open)
-        made = self._folder.budget.made
-        if not self._folder.feed(event):
-            self.skipped += 1
-            self._flush_state()
-            self._log.append(event)
-            return
-        self._said += self._folder.budget.made - made + _LEAST
-        if event["type"] == t.STATE_SNAPSHOT:
-            self._said += measure(event.get("snapshot"))[0]
-            self._state_events.clear()
-        self.has_state = True
-        self._state_events.append(event)
-        metadata = event.get("metadata")
-        if metadata is not None:
-            self._state_metadata = {} if self._state_metadata is None else self._state_metadata
-            self._state_metadata.update(metadata)
-
-    def _flush_state(self) -> None:
-        """Let a snapshot of the state stand for the events since the last one, if there are any.
-
-        A large state that changes a little, again and again, would then be written each time. So
-        the bytes of the first snapshot are paid for by the state that the run began with, and those
-        of each further one by the events since. If these are not enough, the events are kept.
-        """
-        if not self._state_events:
-            return
-        if self._said >= self._snapshot_at and self._pays():
-            snapshot: Event = {"type": t.STATE_SNAPSHOT, "snapshot": self._folder.state}
-            if self._state_metadata is not None:
-                snapshot["metadata"] = self._state_metadata
-            self._log.append(snapshot)
+        if self._states.feed(event):
+            self.has_state = True
         else:
-            self._log.extend(self._state_events)
-        self._state_events.clear()
-        self._state_metadata = None
-
-    def _pays(self) -> bool:
-        if self._snapshot_at:
-            size, _ = measure(self._folder.state, self._said + self._free)
-            if size > self._said + self._free:
-                # This measurement has cost as much as a snapshot, so that the next one waits for
-                # events of as many bytes.
-                self._free = 0
-                self._snapshot_at = 2 * self._said
-                return False
-            self._free -= max(0, size - self._said)
-        self._said = 0
-        self._snapshot_at = 1
-        return True
+            self.skipped += 1
+            self._log += [*self._states.take(), event]
 
 
 HANDLERS: Final[dict[str, Callable[[Compactor, Event], None]]] = {

@@ -1,0 +1,82 @@
+"""Snapshots of the state in a replay: one stands for the state events since the last.
+
+A large state that changes a little, again and again, would be written each time. So the bytes of
+the first snapshot are paid for by the state that the run began with, and those of each further one
+by the events since. If these are not enough, the events are kept.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from msgspec import Struct
+
+from . import types as t
+from .json_values import measure
+from .state import StateFolder
+from .types import Event
+
+# Snapshots of the state may take this many bytes of JSON more than the events that they stand for.
+_FREE_SNAPSHOTS: Final = 8 * 1024
+# The least state event has about this many bytes of JSON.
+_LEAST: Final = 64
+
+
+class StateSnapshots(Struct, eq=False):
+    """The state events of a stream, and the snapshots that stand for them.
+
+    :ivar folder: has the state after the events so far.
+    :ivar events: the events that no snapshot stands for yet; those before the last STATE_SNAPSHOT
+        are not kept.
+    """
+
+    folder: StateFolder
+    events: list[Event] = []
+    _metadata: dict[str, Any] | None = None
+    # These are bytes of JSON: of the events since the last snapshot, of those that are enough to
+    # try to make another one, and of those that snapshots may take besides.
+    _said: int = 0
+    _snapshot_at: float = 0
+    _free: int = _FREE_SNAPSHOTS
+
+    def feed(self, event: Event) -> bool:
+        """Take a state event; returns whether it applies to the state."""
+        made = self.folder.budget.made
+        if not self.folder.feed(event):
+            return False
+        self._said += self.folder.budget.made - made + _LEAST
+        if event["type"] == t.STATE_SNAPSHOT:
+            self._said += measure(event.get("snapshot"))[0]
+            self.events.clear()
+        self.events.append(event)
+        metadata = event.get("metadata")
+        if metadata is not None:
+            self._metadata = {} if self._metadata is None else self._metadata
+            self._metadata.update(metadata)
+        return True
+
+    def take(self) -> list[Event]:
+        """A snapshot for the events since the last one, or these events; [] if there are none."""
+        events, self.events = self.events, []
+        if events and self._said >= self._snapshot_at and self._pays():
+            snapshot: Event = {"type": t.STATE_SNAPSHOT, "snapshot": self.folder.state}
+            if self._metadata is not None:
+                snapshot["metadata"] = self._metadata
+            events = [snapshot]
+        self._metadata = None
+        return events
+
+    def _pays(self) -> bool:
+        """Whether the events since the last snapshot pay for another one."""
+        if self._snapshot_at:
+            size, _ = measure(self.folder.state, self._said + self._free)
+            if size > self._said + self._free:
+                # This measurement has cost as much as a snapshot, so that the next one waits for
+                # events of as many bytes.
+                self._free = 0
+                self._snapshot_at = 2 * self._said
+                return False
+            self._free -= max(0, size - self._said)
+        self._said = 0
+        self._snapshot_at = 1
+        return True
