@@ -17,7 +17,7 @@ from ..endpoints import (
     transcribe,
 )
 from .body import JsonBody, check_values
-from .turn import EndpointSteps, LogStream, Reply, Turn
+from .request_and_reply import EndpointSteps, LogStream, Reply, Turn
 
 __all__ = [
     "DISPATCH",

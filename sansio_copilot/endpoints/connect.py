@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..stores.calls import open_cursor
+from .request_and_reply import STREAM, EndpointSteps, LogStream, Reply, Turn
 from .run_input import read_input
-from .turn import STREAM, EndpointSteps, LogStream, Reply, Turn
 
 
 def connect(turn: Turn) -> EndpointSteps:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..http.messages import Response
 from ..sse import CONNECTED
-from .turn import STREAM, EndpointSteps, LogStream, Reply, Turn
+from .request_and_reply import STREAM, EndpointSteps, LogStream, Reply, Turn
 
 
 def debug_events(turn: Turn) -> EndpointSteps:

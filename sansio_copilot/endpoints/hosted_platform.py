@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..http.messages import Response
-from .turn import EndpointSteps, Reply, Turn
+from .request_and_reply import EndpointSteps, Reply, Turn
 
 _MISSING = (
     "Missing CopilotKitIntelligence configuration. {} requires a CopilotKitIntelligence instance "

@@ -13,7 +13,7 @@ from ..agents.protocols import Agent, describe_class, loop_of
 from ..calls import Call
 from ..http.messages import Response
 from ..version import __version__
-from .turn import EndpointSteps, Reply, Turn
+from .request_and_reply import EndpointSteps, Reply, Turn
 
 logger = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from ..http.messages import Response
 from ..runs.orphans import adopt
 from ..stores.calls import close_run, open_run
 from ..stores.protocol import Orphan, ThreadBusy, ThreadOfAnother
+from .request_and_reply import EndpointSteps, Reply, Turn
 from .run_input import read_input
 from .run_opening import new_recorder, run_reply, run_request
-from .turn import EndpointSteps, Reply, Turn
 
 
 def run(turn: Turn) -> EndpointSteps:

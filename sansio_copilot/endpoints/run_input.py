@@ -15,7 +15,7 @@ from ..events import EventError, normalize_input
 from ..events.patch import MAX_DEPTH
 from ..http.refusals import Refusal, invalid_body
 from .input_shape import RUN_INPUT, TooDeep, Walk, json_type
-from .turn import Turn
+from .request_and_reply import Turn
 
 
 class RunInput(Struct, frozen=True):

@@ -14,7 +14,7 @@ from ..runs.machine import Run
 from ..runs.quotas import Place
 from ..runs.recorder import RunRecorder
 from ..stores.protocol import RunOpened, RunRequest, ThreadStore
-from .turn import STREAM, LogStream, Reply, Turn
+from .request_and_reply import STREAM, LogStream, Reply, Turn
 
 
 def run_request(turn: Turn, input: RunAgentInput, owner: str | None) -> RunRequest:

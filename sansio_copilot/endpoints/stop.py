@@ -9,7 +9,7 @@ from ..http.refusals import Refusal
 from ..runs.orphans import adopt
 from ..stores.calls import request_stop
 from ..stores.protocol import Orphan
-from .turn import EndpointSteps, Reply, Turn
+from .request_and_reply import EndpointSteps, Reply, Turn
 
 _STOPPED = Reply(
     Response.json(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ..stores.memory import MemoryStore
 from ..stores.protocol import RunOpened
+from .request_and_reply import EndpointSteps, Turn
 from .run_input import read_input
 from .run_opening import new_recorder, run_reply, run_request
-from .turn import EndpointSteps, Turn
 
 
 def suggest(turn: Turn) -> EndpointSteps:

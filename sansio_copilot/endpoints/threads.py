@@ -20,7 +20,7 @@ from ..stores import calls
 from ..stores.calls import perform
 from ..stores.protocol import Batch, Kind, LogGone, ThreadQuery, ThreadRecord, UnknownCursor
 from . import hosted_platform
-from .turn import EndpointSteps, Reply, Turn
+from .request_and_reply import EndpointSteps, Reply, Turn
 
 # An answer lists at most this many threads, because it is made as a whole; the rest is on
 # further pages.

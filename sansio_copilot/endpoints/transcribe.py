@@ -26,7 +26,7 @@ from ..hooks import Reject
 from ..http.messages import Request, Response
 from ..transcription import ERRORS, AudioFile, TranscriptionError, classify
 from .body import JsonBody
-from .turn import EndpointSteps, Reply, Turn
+from .request_and_reply import EndpointSteps, Reply, Turn
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks

@@ -17,7 +17,7 @@ from sansio_copilot import (
     StoreAnswerLost,
     StoreUnavailable,
 )
-from sansio_copilot.endpoints.turn import STREAM, LogStream
+from sansio_copilot.endpoints.request_and_reply import STREAM, LogStream
 from sansio_copilot.exchange.retries import SILENCE
 from sansio_copilot.exchange.stream import send_log
 from sansio_copilot.stores.calls import StoreCall
