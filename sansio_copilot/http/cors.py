@@ -36,7 +36,7 @@ from typing import Any
 
 import attrs
 
-from ..errors import contained
+from ..errors import contained, shorten
 from .messages import Headers, Request, Response
 
 OriginFunction = Callable[[str], str | bool | None]
@@ -48,8 +48,11 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # An origin is what RFC 6454 section 6.2 says, as browsers write it: in lower case, in punycode, and
 # with nothing behind the port.
 _ORIGIN = re.compile(r"null|[a-z][a-z0-9+.-]*://[!-~]*")
-# A request may name one origin or, by the RFC, several. Nothing else is sent back in a header.
-_ORIGINS = re.compile(r"[ -~]+")
+# A request may name one origin or, by the RFC, several. Nothing else is sent back in a header, and
+# nothing longer, because an answer to an error has a bound; the longest host has 253 characters.
+_ORIGINS = re.compile(r"[ -~]{1,1024}")
+# Characters of a list of header names that a preflight is answered with.
+_LONGEST_LIST = 1024
 _NEVER_IN_ORIGIN = re.compile(r"[A-Z,*?#@\\]|://.*/")
 
 
@@ -58,8 +61,9 @@ def _check_origin(value: object, field: str) -> str:
         raise TypeError(f"{field} must be str, not {type(value).__name__}")
     if not _ORIGIN.fullmatch(value) or _NEVER_IN_ORIGIN.search(value):
         raise ValueError(
-            f"{value!r} is not an origin: a browser sends scheme://host or scheme://host:port, in "
-            "lower case and without a path or trailing slash; for a pattern pass a function"
+            f"{shorten(value)!r} is not an origin: a browser sends scheme://host or "
+            "scheme://host:port, in lower case and without a path or trailing slash; for a pattern "
+            "pass a function"
         )
     return value
 
@@ -267,6 +271,8 @@ class CorsPolicy:
         With credentials ``*`` means a header called "*", and without them it still does not cover
         ``Authorization`` (Fetch Standard, "CORS non-wildcard request-header name").
         """
+        if len(requested) > _LONGEST_LIST:
+            return ", ".join(configured)
         names = [name.strip(" \t") for name in requested.split(",")]
         if "*" in configured and all(map(_TOKEN.fullmatch, names)):
             if self.credentials:

@@ -189,6 +189,12 @@ class TestOrigin:
         with pytest.raises(ValueError, match="is not an origin"):
             actual(CorsPolicy(lambda origin: answer))
 
+    def test_what_is_said_of_it_is_short(self) -> None:
+        """A function may return what a client says, and the log has a bound."""
+        with pytest.raises(ValueError, match="is not an origin") as raised:
+            actual(CorsPolicy(lambda origin: "x" * 60_000))
+        assert len(str(raised.value)) < 500
+
     def test_what_a_function_returns_is_a_str_or_a_bool(self) -> None:
         with pytest.raises(TypeError, match="what the origin function returns must be str"):
             actual(CorsPolicy(lambda origin: 5))
@@ -218,7 +224,9 @@ class TestCredentials:
             "vary": "Origin",
         }
 
-    @pytest.mark.parametrize("origin", ["\x01", "https://a\x7f", "https://\xfc", ""])
+    @pytest.mark.parametrize(
+        "origin", ["\x01", "https://a\x7f", "https://\xfc", "", f"https://{'a' * 1017}"]
+    )
     def test_what_cannot_be_an_origin_is_none(self, origin: str) -> None:
         """Not sent back, which no response could, and nothing that fails."""
         for policy in (CorsPolicy(credentials=True), CorsPolicy(lambda origin: True)):
@@ -333,6 +341,9 @@ class TestPreflight:
             (True, "authorization", "authorization"),
             (True, "", "*"),
             (True, "no good", "*"),
+            (True, "a" * 1024, "a" * 1024),
+            (True, "a" * 1025, "*"),
+            (False, f"authorization,{'a' * 1024}", "*"),
         ],
     )
     def test_where_a_wildcard_means_nothing_to_a_browser_the_names_are_sent(
