@@ -11,6 +11,8 @@ from pydantic import BaseModel
 from .. import json_codec
 from ..agents.protocols import Agent, describe_class, loop_of
 from ..calls import Call
+from ..events.json_values import measure
+from ..events.patch import MAX_DEPTH
 from ..http.messages import Response
 from ..version import __version__
 from .request_and_reply import EndpointSteps, Reply, Turn
@@ -91,7 +93,11 @@ def _capabilities(name: str, agent: Agent) -> Generator[Call, Any, Any]:
             return capabilities.model_dump(mode="json", by_alias=True)
         if not isinstance(capabilities, Mapping):
             raise TypeError(f"expected a mapping, got {type(capabilities).__name__}")
-        return json_codec.decode(json_codec.encode(dict(capabilities)))
+        told = json_codec.decode(json_codec.encode(dict(capabilities)))
+        if measure(told)[1] > MAX_DEPTH:
+            # JSON that is nested so deeply may be readable, and not be writable as a part of more.
+            raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+        return told
     except Exception as error:
         # One agent that cannot answer must not hide the others.
         logger.warning("agent %r failed to report its capabilities", name, exc_info=error)

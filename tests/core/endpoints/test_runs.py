@@ -827,13 +827,14 @@ class TestInfo:
             "fails": self.agent_with(fail),
             "fails later": self.agent_with(fail_later),
             "wrong": self.agent_with(["tools"]),
+            "deep": self.agent_with(json.loads('{"a":' * 201 + "{}" + "}" * 201)),
             "works": self.agent_with({"tools": {"supported": True}}),
         }
         described = self.info(agents)["agents"]
         assert [name for name in described if "capabilities" in described[name]] == ["works"]
         assert [record.message for record in caplog.records] == [
             f"agent {name!r} failed to report its capabilities"
-            for name in ("fails", "fails later", "wrong")
+            for name in ("fails", "fails later", "wrong", "deep")
         ]
 
 
