@@ -1,25 +1,24 @@
 """A store whose server is somewhere else: which of its connections makes the steps of each call.
 
 What is asked of a server stands in the modules of each kind of store, as steps
-(:mod:`.round_trips`). This class passes the calls on to them, and does what needs no server: it
-answers from the tails of the runs that are followed here, and from the pages that were read ahead.
+(:mod:`.round_trips`). This class passes the calls on to them; what needs no server is done by
+:class:`~.durable.DurableStore`.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
+
+import attrs
 
 from sansio_copilot.stores.protocol import (
     EVERY_THREAD,
     Batch,
-    Cancel,
     Kind,
     LogGone,
-    Notify,
-    NotifyOwner,
     Opened,
     Orphan,
     OwnedThreads,
@@ -31,17 +30,12 @@ from sansio_copilot.stores.protocol import (
     ThreadPage,
     ThreadQuery,
     ThreadRecord,
-    nothing_to_cancel,
 )
 
 from .cursors import Cursor, Whole
-from .owned_runs import OwnedRuns
-from .process_engines import Engines
-from .read_ahead import Ahead
+from .durable import DurableStore, Engine
 from .reader_pages import Found
-from .retention import Evictions
 from .round_trips import Steps
-from .tails import Tails, followed
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +44,7 @@ Place = TypeVar("Place", contravariant=True)
 P = TypeVar("P")
 R = TypeVar("R", bound="RunCalls")
 R_contra = TypeVar("R_contra", contravariant=True)
-E = TypeVar("E", bound="Engine[Any, Any]")
+E = TypeVar("E", bound="RemoteEngine[Any, Any]")
 
 
 class RunCalls(Protocol):
@@ -111,8 +105,8 @@ class Changes(Protocol[Place, R_contra]):
     def clear(self, runs: R_contra, owner: str | None, /) -> Steps[None]: ...
 
 
-class Engine(Protocol[P, R]):
-    """What one process has of a server: its connections, its threads, and what it knows.
+class RemoteEngine(Engine, Protocol[P, R]):
+    """What one process has of a server.
 
     :ivar place: where the server has what belongs to the store.
     """
@@ -121,28 +115,13 @@ class Engine(Protocol[P, R]):
     runs: R
     reads: Reads[P]
     changes: Changes[P, R]
-    owned: OwnedRuns[Any]
-    tails: Tails
-    ahead: Ahead
 
-    def write(self, steps: Steps[T]) -> Future[T]:
+    def write(self, work: Steps[T]) -> Future[T]:
         """Have steps made that change something."""
         ...
 
-    def read(self, steps: Steps[T]) -> Future[T]:
+    def read(self, work: Steps[T]) -> Future[T]:
         """Have steps made that change nothing, or what nobody waits for."""
-        ...
-
-    def name_of(self, cursor: Cursor, run: int) -> Hashable:
-        """By which name the tails have a run of ``cursor``."""
-        ...
-
-    def own_name(self, key: RunKey) -> Any:
-        """By which name the process has a run that it owns."""
-        ...
-
-    def tidy(self) -> Future[bool]:
-        """Do a step of what is done from time to time."""
         ...
 
     def close(self) -> bool:
@@ -150,24 +129,21 @@ class Engine(Protocol[P, R]):
         ...
 
 
-class RemoteStore(Generic[E]):
+def _seconds(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= 15:
+        raise ValueError(f"{attribute.name} must be 1 to 15 seconds, got {value!r}")
+
+
+@attrs.define(eq=False, on_setattr=attrs.setters.frozen)
+class RemoteStore(DurableStore[E]):
     """What the stores share whose server is somewhere else."""
 
-    blocking = False
-
-    _engines: Engines[E]
-    _evictions: Evictions
+    lease: float = attrs.field(default=15.0, kw_only=True, validator=_seconds)
 
     @property
     def shown(self) -> str:
         """The store as errors name it, without a password."""
         raise NotImplementedError
-
-    def _begin(self) -> E:
-        raise NotImplementedError
-
-    def _engine(self) -> E:
-        return self._engines.get(self._begin)
 
     # Its life
 
@@ -176,18 +152,6 @@ class RemoteStore(Generic[E]):
         engine = self._engines.take()
         if engine is not None and not engine.close():
             logger.warning("%s: left threads that do not end", self.shown)
-
-    def tidy(self) -> Future[bool]:
-        """Do now a step of what is done from time to time: let go what need not be kept.
-
-        :returns: whether there is more to do.
-        """
-        return self._engine().tidy()
-
-    @property
-    def evictions(self) -> int:
-        """How many threads this process has let go, to stay within the retention's bounds."""
-        return self._evictions.count
 
     # Runs
 
@@ -225,10 +189,6 @@ class RemoteStore(Generic[E]):
         engine = self._engine()
         return engine.write(engine.runs.stop(thread_id, run_id, owner))
 
-    def watch_run(self, key: RunKey, notify: NotifyOwner) -> Cancel:
-        engine = self._engine()
-        return engine.owned.watch(engine.own_name(key), notify)
-
     def orphans(self, limit: int) -> Future[list[Orphan]]:
         engine = self._engine()
         return engine.write(engine.runs.orphans(limit))
@@ -255,36 +215,21 @@ class RemoteStore(Generic[E]):
                 engine.ahead.begin(cursor, (found.batch, *found.ahead))
         return cursor
 
-    def read(self, cursor: Cursor, max_bytes: int) -> Batch | LogGone | Future[Batch | LogGone]:
-        engine = self._engine()
-        known = followed(engine.tails, cursor, max_bytes, lambda run: engine.name_of(cursor, run))
-        if isinstance(known, Batch):
-            return known
-        page = engine.ahead.take(known, max_bytes)
-        if isinstance(page, Batch):
-            return page
-        return engine.read(self._read(engine, known, max_bytes, page))
-
     def _read(
         self, engine: E, cursor: Cursor, max_bytes: int, pages: int
-    ) -> Steps[Batch | LogGone]:
-        found = yield from engine.reads.read(engine.place, cursor, max_bytes, pages)
-        batch = found.batch
-        if isinstance(batch, LogGone):
-            return batch
-        if found.lost is None:
-            return engine.ahead.keep((batch, *found.ahead), pages)
-        engine.tails.found(engine.name_of(cursor, found.lost))
-        orphan = yield from engine.runs.adopted(cursor, found.lost)
-        return Batch(batch.data, batch.cursor, batch.ended, orphan)
+    ) -> Future[Batch | LogGone]:
+        def steps() -> Steps[Batch | LogGone]:
+            found = yield from engine.reads.read(engine.place, cursor, max_bytes, pages)
+            batch = found.batch
+            if isinstance(batch, LogGone):
+                return batch
+            if found.lost is None:
+                return engine.ahead.keep((batch, *found.ahead), pages)
+            engine.tails.found(engine.name_of(cursor, found.lost))
+            orphan = yield from engine.runs.adopted(cursor, found.lost)
+            return Batch(batch.data, batch.cursor, batch.ended, orphan)
 
-    def watch(self, cursor: Cursor, notify: Notify) -> Cancel:
-        part = cursor.part
-        if part is None or part > 0:
-            notify()
-            return nothing_to_cancel
-        engine = self._engine()
-        return engine.tails.watch(engine.name_of(cursor, -part), cursor.offset, notify)
+        return engine.read(steps())
 
     # Threads
 
@@ -320,18 +265,11 @@ class RemoteStore(Generic[E]):
 
     def delete_thread(self, thread_id: str, owner: str | None = None) -> Future[bool]:
         engine = self._engine()
-        return self._forgetting(engine, engine.changes.delete(engine.runs, thread_id, owner))
+        return self._deleting(engine, engine.changes.delete(engine.runs, thread_id, owner))
 
     def clear(self, owner: str | None = None) -> Future[None]:
         engine = self._engine()
-        return self._forgetting(engine, engine.changes.clear(engine.runs, owner))
-
-    def _forgetting(self, engine: E, steps: Steps[T]) -> Future[T]:
-        engine.ahead.forget()
-        deletion = engine.write(steps)
-        # The pages that were read meanwhile go as well, because they may show what is deleted.
-        deletion.add_done_callback(lambda done: engine.ahead.forget())
-        return deletion
+        return self._deleting(engine, engine.changes.clear(engine.runs, owner))
 
     def owner_of(self, thread_id: str) -> Future[ThreadOwner | None]:
         engine = self._engine()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from itertools import pairwise
 from pathlib import Path
 
@@ -107,4 +108,25 @@ def test_what_is_deleted_is_forgotten(tmp_path: Path) -> None:
         assert isinstance(page, Batch)
         getattr(store, forget)(*(["t"] if forget == "delete_thread" else []), None)
         assert isinstance(store.read(page.cursor, SIZE), LogGone)
+    store.close()
+
+
+def test_what_is_read_while_it_is_being_deleted_is_forgotten_too(tmp_path: Path) -> None:
+    inner = SQLiteStore(tmp_path / "threads.db")
+    store = Driven(inner, lambda awaitable: awaitable)
+    store.ended("t", *("x" * SIZE for _ in range(20)))
+    page = store.read(store.open_cursor("t", None, None), SIZE)
+    assert isinstance(page, Batch)
+    # Another process writes meanwhile, so that the deletion has to wait.
+    other = sqlite3.connect(tmp_path / "threads.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    deletion = inner.delete_thread("t")
+    # The first of these has the next one read ahead.
+    for _ in range(2):
+        page = store.read(page.cursor, SIZE)
+        assert isinstance(page, Batch)
+    other.execute("ROLLBACK")
+    other.close()
+    assert deletion.result(60) is True
+    assert isinstance(store.read(page.cursor, SIZE), LogGone)
     store.close()

@@ -27,7 +27,7 @@ import re
 import uuid
 from concurrent.futures import Future
 from datetime import timedelta
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import attrs
 import psycopg
@@ -38,10 +38,9 @@ from sansio_copilot.stores.protocol import RunKey
 from ..cursors import Cursor
 from ..errors import StoreError
 from ..owned_runs import OwnedRuns
-from ..process_engines import Engines
 from ..read_ahead import Ahead
 from ..remote import Changes, Reads, RemoteStore
-from ..retention import Evictions, Retention
+from ..retention import Evictions
 from ..round_trips import Pipeline, Steps
 from ..tails import Tails
 from ..tidying import Tidying
@@ -125,11 +124,6 @@ class _Engine:
         return ended
 
 
-def _seconds(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= 15:
-        raise ValueError(f"{attribute.name} must be 1 to 15 seconds, got {value!r}")
-
-
 def _schema(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if not isinstance(value, str) or not re.fullmatch("[a-z_][a-z0-9_]{0,30}", value):
         raise ValueError(
@@ -155,15 +149,6 @@ class PostgresStore(RemoteStore[_Engine]):
     url: str = attrs.field(repr=False, validator=attrs.validators.instance_of(str))
     schema: str = attrs.field(default="copilot", kw_only=True, validator=_schema)
     listen_url: str | None = attrs.field(default=None, kw_only=True, repr=False)
-    on_concurrent_run: Literal["reject", "supersede"] = attrs.field(
-        default="reject", kw_only=True, validator=attrs.validators.in_(("reject", "supersede"))
-    )
-    retention: Retention = attrs.field(
-        factory=Retention, kw_only=True, validator=attrs.validators.instance_of(Retention)
-    )
-    lease: float = attrs.field(default=15.0, kw_only=True, validator=_seconds)
-    _engines: Engines[_Engine] = attrs.field(factory=Engines, init=False, repr=False)
-    _evictions: Evictions = attrs.field(factory=Evictions, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         try:

@@ -24,7 +24,7 @@ from __future__ import annotations
 import time
 import uuid
 from concurrent.futures import Future
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import attrs
 
@@ -32,10 +32,9 @@ from sansio_copilot.stores.protocol import RunKey
 
 from ..cursors import Cursor
 from ..owned_runs import OwnedRuns
-from ..process_engines import Engines
 from ..read_ahead import Ahead
 from ..remote import Changes, Reads, RemoteStore
-from ..retention import Evictions, Retention
+from ..retention import Evictions
 from ..round_trips import Command, Pipeline, Steps
 from ..tails import Tails
 from ..tidying import Tidying
@@ -109,11 +108,6 @@ class _Engine:
         return self.pipeline.close(_CLOSE_SECONDS) and ended
 
 
-def _seconds(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= 15:
-        raise ValueError(f"{attribute.name} must be 1 to 15 seconds, got {value!r}")
-
-
 def _prefix(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if not isinstance(value, str) or not value or set(value) & set("{} \n"):
         raise ValueError(f"{attribute.name} must be a text without braces or spaces, got {value!r}")
@@ -135,15 +129,6 @@ class RedisStore(RemoteStore[_Engine]):
 
     url: str = attrs.field(repr=False, validator=attrs.validators.instance_of(str))
     prefix: str = attrs.field(default="copilot", kw_only=True, validator=_prefix)
-    on_concurrent_run: Literal["reject", "supersede"] = attrs.field(
-        default="reject", kw_only=True, validator=attrs.validators.in_(("reject", "supersede"))
-    )
-    retention: Retention = attrs.field(
-        factory=Retention, kw_only=True, validator=attrs.validators.instance_of(Retention)
-    )
-    lease: float = attrs.field(default=15.0, kw_only=True, validator=_seconds)
-    _engines: Engines[_Engine] = attrs.field(factory=Engines, init=False, repr=False)
-    _evictions: Evictions = attrs.field(factory=Evictions, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         connect(self.url).close()

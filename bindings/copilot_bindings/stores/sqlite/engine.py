@@ -8,6 +8,9 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
+from sansio_copilot.stores.protocol import RunKey
+
+from ..cursors import Cursor
 from ..errors import StoreError
 from ..owned_runs import OwnedRuns
 from ..read_ahead import Ahead
@@ -83,6 +86,12 @@ class Engine:
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> Future[T]:
         return self.readers.submit(work)
+
+    def name_of(self, cursor: Cursor, run: int) -> int:
+        return run
+
+    def own_name(self, key: RunKey) -> int:
+        return key.seq
 
     def tidy(self) -> Future[bool]:
         """Do a step of what is done from time to time; see :func:`.history.tidy`."""

@@ -26,7 +26,7 @@ import sqlite3
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future
-from typing import Any, Literal
+from typing import Any
 
 import attrs
 from msgspec import structs
@@ -34,11 +34,8 @@ from msgspec import structs
 from sansio_copilot.stores.protocol import (
     EVERY_THREAD,
     Batch,
-    Cancel,
     Kind,
     LogGone,
-    Notify,
-    NotifyOwner,
     Opened,
     Orphan,
     OwnedThreads,
@@ -50,13 +47,10 @@ from sansio_copilot.stores.protocol import (
     ThreadPage,
     ThreadQuery,
     ThreadRecord,
-    nothing_to_cancel,
 )
 
 from ..cursors import Cursor, Whole
-from ..process_engines import Engines
-from ..retention import Evictions, Retention
-from ..tails import followed
+from ..durable import DurableStore
 from . import history, listing, reads, threads
 from .connection import Synchronous
 from .engine import Engine
@@ -78,7 +72,7 @@ def _path(value: str | os.PathLike[str]) -> str:
 
 
 @attrs.define(eq=False, on_setattr=attrs.setters.frozen)
-class SQLiteStore:
+class SQLiteStore(DurableStore[Engine]):
     """Threads in a file, which outlive the processes that use it. Several may, on one machine.
 
     The file is made if there is none. Beside it are its log (``-wal``, ``-shm``) and a file for
@@ -100,17 +94,7 @@ class SQLiteStore:
     synchronous: Synchronous = attrs.field(
         default="normal", kw_only=True, validator=attrs.validators.in_(("normal", "full"))
     )
-    on_concurrent_run: Literal["reject", "supersede"] = attrs.field(
-        default="reject", kw_only=True, validator=attrs.validators.in_(("reject", "supersede"))
-    )
-    retention: Retention = attrs.field(
-        factory=Retention, kw_only=True, validator=attrs.validators.instance_of(Retention)
-    )
     lease: float = attrs.field(default=15.0, kw_only=True, validator=_seconds)
-    _engines: Engines[Engine] = attrs.field(factory=Engines, init=False, repr=False)
-    _evictions: Evictions = attrs.field(factory=Evictions, init=False, repr=False)
-
-    blocking = False
 
     # Its life
 
@@ -139,21 +123,6 @@ class SQLiteStore:
             tx.db.execute("UPDATE process SET seen_at = ? WHERE id = 0", (time.time(),))
 
         return self._engine().write(write)
-
-    def tidy(self) -> Future[bool]:
-        """Do now a step of what is done from time to time: let go what need not be kept.
-
-        :returns: whether there is more to do.
-        """
-        return self._engine().tidy()
-
-    @property
-    def evictions(self) -> int:
-        """How many threads this process has let go, to stay within the retention's bounds."""
-        return self._evictions.count
-
-    def _engine(self) -> Engine:
-        return self._engines.get(self._begin)
 
     def _begin(self) -> Engine:
         supersedes = self.on_concurrent_run == "supersede"
@@ -195,9 +164,6 @@ class SQLiteStore:
         engine = self._engine()
         return engine.write(lambda tx: engine.runs.stop(tx, thread_id, run_id, owner))
 
-    def watch_run(self, key: RunKey, notify: NotifyOwner) -> Cancel:
-        return self._engine().owned.watch(key.seq, notify)
-
     def orphans(self, limit: int) -> Future[list[Orphan]]:
         engine = self._engine()
         return engine.write(lambda tx: engine.runs.orphans(tx, limit))
@@ -208,16 +174,6 @@ class SQLiteStore:
         self, thread_id: str, after: str | None, owner: str | None = None
     ) -> Future[Cursor]:
         return self._engine().read(lambda db: reads.open_cursor(db, thread_id, after, owner))
-
-    def read(self, cursor: Cursor, max_bytes: int) -> Batch | LogGone | Future[Batch | LogGone]:
-        engine = self._engine()
-        known = followed(engine.tails, cursor, max_bytes)
-        if isinstance(known, Batch):
-            return known
-        page = engine.ahead.take(known, max_bytes)
-        if isinstance(page, Batch):
-            return page
-        return self._read(engine, known, max_bytes, page)
 
     def _read(
         self, engine: Engine, cursor: Cursor, max_bytes: int, pages: int
@@ -257,13 +213,6 @@ class SQLiteStore:
         engine.read(read).add_done_callback(was_read)
         return done
 
-    def watch(self, cursor: Cursor, notify: Notify) -> Cancel:
-        part = cursor.part
-        if part is None or part > 0:
-            notify()
-            return nothing_to_cancel
-        return self._engine().tails.watch(-part, cursor.offset, notify)
-
     # Threads
 
     def list_threads(self, query: ThreadQuery = EVERY_THREAD) -> Future[ThreadPage]:
@@ -295,13 +244,10 @@ class SQLiteStore:
 
     def delete_thread(self, thread_id: str, owner: str | None = None) -> Future[bool]:
         engine = self._engine()
-        engine.ahead.forget()
-        return engine.write(lambda tx: threads.delete(tx, engine.runs, thread_id, owner))
+        return self._deleting(engine, lambda tx: threads.delete(tx, engine.runs, thread_id, owner))
 
     def clear(self, owner: str | None = None) -> Future[None]:
-        engine = self._engine()
-        engine.ahead.forget()
-        return engine.write(lambda tx: threads.clear(tx, owner))
+        return self._deleting(self._engine(), lambda tx: threads.clear(tx, owner))
 
     def owner_of(self, thread_id: str) -> Future[ThreadOwner | None]:
         return self._engine().read(lambda db: reads.owner_of(db, thread_id))

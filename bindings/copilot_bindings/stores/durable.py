@@ -1,0 +1,128 @@
+"""What the stores share that outlive the process, wherever their bytes are.
+
+A store passes each call on to the engine that this process has of a file or a server. What stands
+here needs no more than that: the answers from the tails of the runs that are followed in this
+process, and from the pages that were read ahead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from concurrent.futures import Future
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+import attrs
+
+from sansio_copilot.stores.protocol import (
+    Batch,
+    Cancel,
+    LogGone,
+    Notify,
+    NotifyOwner,
+    RunKey,
+    nothing_to_cancel,
+)
+
+from .cursors import Cursor
+from .owned_runs import OwnedRuns
+from .process_engines import Engines
+from .read_ahead import Ahead
+from .retention import Evictions, Retention
+from .tails import Tails, followed
+
+
+class Engine(Protocol):
+    """What one process has of a store: its connections, its threads, and what it knows."""
+
+    owned: OwnedRuns[Any]
+    tails: Tails
+    ahead: Ahead
+
+    def write(self, work: Any) -> Future[Any]:
+        """Have something done that changes the store."""
+        ...
+
+    def name_of(self, cursor: Cursor, run: int) -> Hashable:
+        """By which name the tails have a run of ``cursor``."""
+        ...
+
+    def own_name(self, key: RunKey) -> Any:
+        """By which name the process has a run that it owns."""
+        ...
+
+    def tidy(self) -> Future[bool]:
+        """Do a step of what is done from time to time."""
+        ...
+
+
+E = TypeVar("E", bound=Engine)
+
+
+@attrs.define(eq=False, on_setattr=attrs.setters.frozen)
+class DurableStore(Generic[E]):
+    """A store that outlives the process."""
+
+    on_concurrent_run: Literal["reject", "supersede"] = attrs.field(
+        default="reject", kw_only=True, validator=attrs.validators.in_(("reject", "supersede"))
+    )
+    retention: Retention = attrs.field(
+        factory=Retention, kw_only=True, validator=attrs.validators.instance_of(Retention)
+    )
+    _engines: Engines[E] = attrs.field(factory=Engines, init=False, repr=False)
+    _evictions: Evictions = attrs.field(factory=Evictions, init=False, repr=False)
+
+    blocking = False
+
+    def _begin(self) -> E:
+        raise NotImplementedError
+
+    def _engine(self) -> E:
+        return self._engines.get(self._begin)
+
+    def tidy(self) -> Future[bool]:
+        """Do now a step of what is done from time to time: let go what need not be kept.
+
+        :returns: whether there is more to do.
+        """
+        return self._engine().tidy()
+
+    @property
+    def evictions(self) -> int:
+        """How many threads this process has let go, to stay within the retention's bounds."""
+        return self._evictions.count
+
+    def watch_run(self, key: RunKey, notify: NotifyOwner) -> Cancel:
+        engine = self._engine()
+        return engine.owned.watch(engine.own_name(key), notify)
+
+    def read(self, cursor: Cursor, max_bytes: int) -> Batch | LogGone | Future[Batch | LogGone]:
+        engine = self._engine()
+        known = followed(engine.tails, cursor, max_bytes, lambda run: engine.name_of(cursor, run))
+        if isinstance(known, Batch):
+            return known
+        page = engine.ahead.take(known, max_bytes)
+        if isinstance(page, Batch):
+            return page
+        return self._read(engine, known, max_bytes, page)
+
+    def _read(
+        self, engine: E, cursor: Cursor, max_bytes: int, pages: int
+    ) -> Future[Batch | LogGone]:
+        """Read what this process does not know; a run whose owner has died comes with it."""
+        raise NotImplementedError
+
+    def watch(self, cursor: Cursor, notify: Notify) -> Cancel:
+        part = cursor.part
+        if part is None or part > 0:
+            notify()
+            return nothing_to_cancel
+        engine = self._engine()
+        return engine.tails.watch(engine.name_of(cursor, -part), cursor.offset, notify)
+
+    def _deleting(self, engine: E, work: Any) -> Future[Any]:
+        """Have threads deleted, of which nothing may be told any more that was read ahead."""
+        engine.ahead.forget()
+        deletion = engine.write(work)
+        # The pages that were read meanwhile go as well, because they may show what is deleted.
+        deletion.add_done_callback(lambda done: engine.ahead.forget())
+        return deletion
