@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Any, NoReturn
+from functools import partial
+from typing import Any, Final, NoReturn
 
 import msgspec
 from pydantic import BaseModel
@@ -29,7 +30,18 @@ def _form(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no form in JSON")
 
 
-_encode = msgspec.json.Encoder(enc_hook=_form).encode
+# The next two are public, because a run needs both for each of its events, thousands in a second,
+# and is spared a call of Python code for each.
+
+encode_usual: Final = msgspec.json.Encoder(enc_hook=_form).encode
+"""What :func:`encode` does for nearly every value, and what it tries first.
+
+It raises UnicodeEncodeError for a lone surrogate, and RecursionError for a value that is nested too
+deeply.
+"""
+to_builtins_usual: Final = partial(msgspec.to_builtins, str_keys=True, enc_hook=_form)
+"""What :func:`to_builtins` does for nearly every value; it raises TypeError for any other."""
+
 # String.prototype.trim() removes these; str.strip() would remove U+001C and leave U+FEFF.
 JS_SPACE = (
     "\t\n\v\f\r \xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
@@ -72,7 +84,7 @@ def encode(value: Any) -> bytes:
     """
     try:
         try:
-            return _encode(value)
+            return encode_usual(value)
         except UnicodeEncodeError:
             # This handler writes a lone surrogate, which alone has no UTF-8, as its escape in JSON.
             return _dump(to_builtins(value)).encode(errors="backslashreplace")
@@ -87,7 +99,7 @@ def encode_each(values: list[Any]) -> list[bytes]:
     :raises ValueError: if one of them contains itself, or is nested too deeply.
     """
     try:
-        return list(map(_encode, values))
+        return list(map(encode_usual, values))
     except (UnicodeEncodeError, RecursionError):
         return list(map(encode, values))
 
@@ -102,10 +114,10 @@ def to_builtins(value: Any) -> Any:
     :raises RecursionError: for a value that contains itself, or is nested too deeply.
     """
     try:
-        return msgspec.to_builtins(value, str_keys=True, enc_hook=_form)
+        return to_builtins_usual(value)
     except TypeError:
         # msgspec.json writes a key that is a bool as its number, while this function refuses it.
-        return msgspec.to_builtins(_without_bools(value), str_keys=True, enc_hook=_form)
+        return to_builtins_usual(_without_bools(value))
 
 
 def _without_bools(value: Any) -> Any:
@@ -126,7 +138,7 @@ def decode(data: bytes) -> Any:
     :raises ValueError: if it is not JSON (``NaN`` is not), with the reason.
     """
     try:
-        if not _has_lone_surrogates(data):
+        if b"\\" not in data or not _has_lone_surrogates(data):
             try:
                 return _decode(data)
             except UnicodeDecodeError:
@@ -144,7 +156,7 @@ def decode(data: bytes) -> Any:
 
 def _has_lone_surrogates(data: bytes) -> bool:
     """Whether a JSON text has escapes of lone surrogates; False also if it has too many to look."""
-    if b"\\" not in data or (first := _SURROGATE.search(data)) is None:
+    if (first := _SURROGATE.search(data)) is None:
         return False
     place = first.start()
     if data.count(b"\\ud", place) + data.count(b"\\uD", place) > _MOST_SURROGATES:

@@ -129,7 +129,11 @@ def event_dict(event: object, *, raw: bool = True) -> dict[str, Any] | None:
         if has_raw and not raw and (taken := without_raw(taken)) is None:
             return None
         if isinstance(taken, dict):
-            own: dict[str, Any] = json_codec.to_builtins(taken)
+            own: dict[str, Any]
+            try:
+                own = json_codec.to_builtins_usual(taken)
+            except TypeError:
+                own = json_codec.to_builtins(taken)
             return own
         plain = _own_fields(taken)
         return taken.model_dump(mode="json", by_alias=True) if plain is None else plain

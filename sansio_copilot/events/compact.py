@@ -163,7 +163,7 @@ class Compactor:
             first.feed(event)
         for event in arranged:
             second.feed(event)
-        same = first.current == second.current
+        same = first.current() == second.current()
         first.close()
         second.close()
         return same
@@ -233,6 +233,11 @@ class Compactor:
 
     def _all_messages(self, event: Event) -> None:
         """Take an event that may be about any message or tool call."""
+        if event["type"] == t.MESSAGES_SNAPSHOT:
+            self._in_place = self._in_place or bool(self._open)
+        elif self._states.events:
+            # The state of a run stands before its end, and before the run that follows.
+            self._log += self._states.take()
         self._tangled = self._tangled or bool(self._open)
         for contents in (self._texts, self._args):
             for content in contents.values():
@@ -248,16 +253,7 @@ class Compactor:
         if call_id in self._args:
             self._args.pop(call_id).join()
 
-    # -- runs and state --------------------------------------------------------------------
-
-    def _messages_snapshot(self, event: Event) -> None:
-        self._in_place = self._in_place or bool(self._open)
-        self._all_messages(event)
-
-    def _run_boundary(self, event: Event) -> None:
-        if self._states.events:
-            self._log += self._states.take()
-        self._all_messages(event)
+    # -- state -----------------------------------------------------------------------------
 
     def _state_event(self, event: Event) -> None:
         self._has_guests = self._has_guests or bool(self._open)
@@ -282,10 +278,10 @@ HANDLERS: Final[dict[str, Callable[[Compactor, Event], None]]] = {
     t.REASONING_ENCRYPTED_VALUE: Compactor._one_message,
     t.ACTIVITY_SNAPSHOT: Compactor._one_message,
     t.ACTIVITY_DELTA: Compactor._one_message,
-    t.MESSAGES_SNAPSHOT: Compactor._messages_snapshot,
-    t.RUN_STARTED: Compactor._run_boundary,
-    t.RUN_FINISHED: Compactor._run_boundary,
-    t.RUN_ERROR: Compactor._run_boundary,
+    t.MESSAGES_SNAPSHOT: Compactor._all_messages,
+    t.RUN_STARTED: Compactor._all_messages,
+    t.RUN_FINISHED: Compactor._all_messages,
+    t.RUN_ERROR: Compactor._all_messages,
     t.STATE_SNAPSHOT: Compactor._state_event,
     t.STATE_DELTA: Compactor._state_event,
 }

@@ -31,7 +31,7 @@ class MessageFolder:
     :param budget: the budget of the patches of activities; None for the default.
     """
 
-    __slots__ = ("_conversation", "budget", "refused")
+    __slots__ = ("_conversation", "budget", "current", "refused")
 
     def __init__(self, messages: Iterable[Message] = (), budget: PatchBudget | None = None) -> None:
         self._conversation = Conversation()
@@ -40,6 +40,8 @@ class MessageFolder:
         self.budget = PatchBudget() if budget is None else budget
         self.refused: PatchRefused | None = None
         """The error of the ACTIVITY_DELTA that first exceeded the budget, if one did."""
+        self.current = self._conversation.messages
+        """Returns the conversation itself, to be read at once and not to be changed."""
 
     def close(self) -> None:
         """Free the conversation at once; the garbage collector would do it later."""
@@ -49,14 +51,6 @@ class MessageFolder:
     def messages(self) -> list[Message]:
         """A copy of the conversation so far."""
         return [copy_json(message) for message in self._conversation.messages()]
-
-    @property
-    def current(self) -> list[Message]:
-        """The conversation itself.
-
-        It must be read at once and not be changed, because it goes on.
-        """
-        return self._conversation.messages()
 
     def feed(self, event: Event) -> None:
         """Apply one event; one that has no effect on messages is ignored."""

@@ -200,12 +200,10 @@ class Conversation:
         else:
             twins.append(entry)
 
-    def _index(self, entry: Entry) -> None:
-        self._roles[entry.role if entry.role in _CLIENT_ROLES else None][entry] = None
-        if "toolCalls" in entry.message:
-            for call in calls_of(entry.message):
-                if call["id"] not in self._calls:
-                    self._calls[call["id"]] = ToolCall(call, entry)
+    def _add_calls(self, entry: Entry) -> None:
+        for call in calls_of(entry.message):
+            if call["id"] not in self._calls:
+                self._calls[call["id"]] = ToolCall(call, entry)
 
     def _forget(self, entry: Entry) -> None:
         del self._roles[entry.role if entry.role in _CLIENT_ROLES else None][entry]
@@ -223,7 +221,8 @@ class Conversation:
         entry.hold(message)
         if is_tool and not was_tool:
             self._join_row(entry)
-        self._index(entry)
+        self._roles[entry.role if entry.role in _CLIENT_ROLES else None][entry] = None
+        self._add_calls(entry)
 
     def _insert(self, message: Message, order: int, before: Entry) -> Entry:
         """Put a message behind the entry ``before``, and into the indexes."""
@@ -235,7 +234,9 @@ class Conversation:
         first = self._by_id.setdefault(message["id"], entry)
         if first is not entry:
             self._add_twin(entry, first)
-        self._index(entry)
+        self._roles[entry.role if entry.role in _CLIENT_ROLES else None][entry] = None
+        if "toolCalls" in message:
+            self._add_calls(entry)
         return entry
 
     def _remove(self, entry: Entry) -> None:

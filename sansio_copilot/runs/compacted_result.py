@@ -35,7 +35,7 @@ def compacted_result(
         COMPACTED_FRAME % (token, index, data)
         for index, data in enumerate(json_codec.encode_each(events))
     ]
-    messages = folder.current
+    messages = folder.current()
     state = None
     if compactor.has_state:
         value = compactor.state

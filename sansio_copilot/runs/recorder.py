@@ -236,6 +236,8 @@ class RunRecorder:
             frames.append(self._frame(json_codec.encode(event)))
             if event["type"] == "RUN_ERROR":
                 self._end_messages()
+            # The folder is not fed: the messages of a thread are what its agents have said, as in
+            # the reference, without the results that the finalizer gives to open tool calls.
             compact.HANDLERS.get(event["type"], compact.KEEP)(self._compactor, event)
         if not leaves_history:
             self.result = None
@@ -295,7 +297,11 @@ class RunRecorder:
         type_ = event["type"]
         if type_ in _COMPLETED:
             event = self._completed(event)
-        frame = self._frame(json_codec.encode(event))
+        try:
+            data = json_codec.encode_usual(event)
+        except (UnicodeEncodeError, RecursionError):
+            data = json_codec.encode(event)
+        frame = self._frame(data)
         # The handlers are looked up here and not by each machine's feed(), because calls cost.
         if (fold := message_folder.HANDLERS.get(type_)) is not None:
             fold(self._folder, event)

@@ -69,8 +69,8 @@ class Waits(Struct, eq=False):
         """
         if not self._is_finished:
             return None
-        tools = _tools_of(run_input)
-        calls = list(islice(_unanswered(messages, tools), _MOST)) if tools else []
+        tools = run_input.get("tools") if run_input else None
+        calls = list(islice(_unanswered(messages, _names(tools)), _MOST)) if tools else []
         if not self._interrupts and not calls:
             return None
         return json_codec.encode({"interrupts": self._interrupts, "toolCalls": calls})
@@ -80,9 +80,8 @@ OBSERVED: Final = frozenset({t.CUSTOM, t.RUN_STARTED, t.RUN_FINISHED, t.RUN_ERRO
 """The types of events that :class:`Waits` takes note of."""
 
 
-def _tools_of(run_input: Mapping[str, Any] | None) -> set[str]:
+def _names(tools: object) -> set[str]:
     """The names of the tools that the page has brought."""
-    tools = (run_input or {}).get("tools")
     return {
         tool["name"]
         for tool in (tools if isinstance(tools, list) else ())

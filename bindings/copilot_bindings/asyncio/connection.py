@@ -289,10 +289,11 @@ class Connection(asyncio.Protocol):
         self._want = want
         self._deadline = self._loop.time() + seconds
         # A timer that fires before it has to is kept, and set anew when it fires, because most
-        # waits end long before their deadline.
-        if self._timer is None or self._timer.when() > self._next_look():
-            if self._timer is not None:
-                self._timer.cancel()
+        # waits end long before their deadline. Only progress is looked for sooner than that.
+        timer, is_for_output = self._timer, isinstance(want, (Choked, Close))
+        if timer is None or timer.when() > (self._next_look() if is_for_output else self._deadline):
+            if timer is not None:
+                timer.cancel()
             self._set_timer()
 
     def _set_timer(self) -> None:

@@ -181,6 +181,12 @@ class Answering:
                 body.expect(arriving.expected)
                 self._out.append(arriving.invitation())
             while piece := arriving.read():
+                if arriving.left == 0 and body.size == 0:
+                    # The body has arrived in one piece, as most do, and needs no collecting.
+                    if len(piece) > body.limit:
+                        raise BodyTooLarge
+                    body.reserve(len(piece))
+                    return exchange.done(piece)
                 body.add(piece)
                 if arriving.left == 0:
                     # The body is not read on, because no byte of it is left. h11 may still have to

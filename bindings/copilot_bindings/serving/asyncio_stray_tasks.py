@@ -31,7 +31,7 @@ agent's first events leave in the turn of the loop in which its request has arri
 async def guarded(function: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> None:
     """The coroutine of each task of the server: it calls ``function``, and logs its failure."""
     CONTAINED.set(True)
-    task = current_task()
+    task = asyncio.current_task()
     try:
         await function(*args)
     except passing(asyncio.CancelledError) as error:

@@ -104,8 +104,8 @@ class RunHome(RunDriver):
         dropped = False
         self._living = self._backend.current()
         try:
-            if (pending := self._advance(run.start(time.time()))) is not None:
-                await self._wait_for_store(pending)
+            if (action := run.start(time.time())) is not PULL:
+                await self._store(action)
             try:
                 notify = weakly(self._notified)
                 unwatch = begin_watch(
