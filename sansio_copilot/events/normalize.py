@@ -297,9 +297,10 @@ def _make_converter(type_: Type) -> Converter:
 
 _EVENT: Final = read_by_both("Event")
 assert isinstance(_EVENT, Tagged)
-_EVENTS: Final = {type_: _converter(record) for type_, record in _EVENT.variants.items()}
+EVENTS: Final = {type_: _converter(record) for type_, record in _EVENT.variants.items()}
+"""The converter of each type of event, which raises :class:`~.converters.Misfit`."""
 _INPUT: Final = _converter(_EVENT.variants["RUN_STARTED"].fields["input"])
-KNOWN_TYPES: Final = frozenset(_EVENTS)
+KNOWN_TYPES: Final = frozenset(EVENTS)
 
 
 def nearest_type(unknown: str) -> str | None:
@@ -328,7 +329,7 @@ def normalize_event(event: Any) -> Event | None:
     if not isinstance(type_, str):
         found = f"got {type(type_).__name__}" if "type" in event else "but it is missing"
         raise EventError(f"an event needs 'type' to be a string, {found}")
-    convert = _EVENTS.get(type_)
+    convert = EVENTS.get(type_)
     if convert is None:
         return None
     try:

@@ -46,7 +46,9 @@ from ..events import (
     normalize_event,
 )
 from ..events.chunk_events import CHUNKS
+from ..events.converters import Misfit
 from ..events.finalize import closing_events
+from ..events.normalize import EVENTS
 from ..events.patch import DEFAULT_PATCH_BYTES, PatchBudget
 from ..events.thinking import THINKING
 from ..events.types import Event
@@ -172,7 +174,13 @@ class RunRecorder:
                 if type(event) is not dict and (data := going.take(fields)) is not None:
                     return self._frame(data)
                 self._going = None
-            if (normal := normalize_event(fields)) is not None:
+            try:
+                # The converter is looked up here, as the handlers in _keep() are.
+                normal = EVENTS[fields["type"]](fields)
+            except (KeyError, TypeError, Misfit):
+                # An event of another type is dropped, and any other of these events is refused.
+                normal = normalize_event(fields)
+            if normal is not None:
                 type_ = normal["type"]
                 if type_ == "RUN_ERROR":
                     self._tell(normal)
@@ -301,7 +309,11 @@ class RunRecorder:
             data = json_codec.encode_usual(event)
         except (UnicodeEncodeError, RecursionError):
             data = json_codec.encode(event)
-        frame = self._frame(data)
+        # The frame is made as in _frame(), because calls cost.
+        position = self.events
+        self.events = position + 1
+        frame = NUMBERED_FRAME % (self._token, position, data) if self._token else FRAME % data
+        self.size += len(frame)
         # The handlers are looked up here and not by each machine's feed(), because calls cost.
         if (fold := message_folder.HANDLERS.get(type_)) is not None:
             fold(self._folder, event)
