@@ -6,7 +6,7 @@ from ..errors import shorten
 from ..http.messages import Response
 from ..runs.orphans import adopt
 from ..stores.calls import close_run, open_run
-from ..stores.protocol import Orphan, ThreadBusy, ThreadOfAnother
+from ..stores.protocol import Orphan, RunOpened, ThreadBusy, ThreadOfAnother
 from .request_and_reply import EndpointSteps, Reply, Turn
 from .run_input import read_input
 from .run_opening import new_recorder, run_reply, run_request
@@ -24,7 +24,9 @@ def run(turn: Turn) -> EndpointSteps:
     with turn.place() as place:
         owner = yield from turn.owner("run", thread_id)
         opening = open_run(store, run_request(turn, parsed.input, owner))
-        opened = opening.checked((yield opening))
+        opened = yield opening
+        if type(opened) is not RunOpened:
+            opened = opening.checked(opened)
         while isinstance(opened, Orphan):
             yield from adopt(turn.runtime, opened, turn.now)
             opened = opening.checked((yield opening))

@@ -19,26 +19,31 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Final
 
+from msgspec import Struct
+
 Message = dict[str, Any]
 
 _CLIENT_ROLES: Final = ("activity", "reasoning")
 
 
-class Entry:
-    """A message in its place."""
+class Entry(Struct, eq=False):
+    """A message in its place. Whoever makes one puts it there.
 
-    __slots__ = ("after", "before", "gone", "mate", "message", "order", "parts", "role")
+    :ivar order: entries are in the order of these numbers.
+    :ivar parts: the pieces that are being streamed, behind the content that was there before.
+    :ivar before: the entry before it, or the edge.
+    :ivar after: the entry behind it, or the edge.
+    :ivar mate: if it is an end of a row, the row's other end.
+    """
 
-    def __init__(self, message: Message, order: int) -> None:
-        self.before = self.after = self
-        # The mate of an end of a row is the row's other end.
-        self.mate = self
-        self.gone = False
-        self.order = order
-        self.message = message
-        self.role = message.get("role")
-        # These are the pieces that are being streamed, behind the content that was there before.
-        self.parts: list[str] | None = None
+    message: Message
+    order: int
+    role: Any
+    parts: list[str] | None = None
+    gone: bool = False
+    before: Entry = None  # type: ignore[assignment]
+    after: Entry = None  # type: ignore[assignment]
+    mate: Entry = None  # type: ignore[assignment]
 
     def hold(self, message: Message) -> None:
         """Have another message in this place."""
@@ -99,7 +104,8 @@ class Conversation:
 
     def __init__(self) -> None:
         # The edge is before the first entry and behind the last one.
-        self._edge = Entry({}, 0)
+        self._edge = edge = Entry({}, 0, None)
+        edge.before = edge.after = edge
         self._count = 0
         self._by_id: dict[str | None, Entry] = {}
         # The twins of an entry are further entries with the same id.
@@ -138,15 +144,29 @@ class Conversation:
             entry = entry.after
         return messages
 
-    def append(self, message: Message) -> Entry:
-        """Put a message at the end."""
-        self._count += 1
-        return self._insert(message, self._count, self._edge.before)
+    def append(self, message: Message, before: Entry | None = None) -> Entry:
+        """Put a message at the end, or behind the entry ``before``."""
+        if before is None:
+            self._count += 1
+            before, order = self._edge.before, self._count
+        else:
+            order = before.order
+        entry, after = Entry(message, order, message.get("role")), before.after
+        entry.before, entry.after, entry.mate = before, after, entry
+        before.after = after.before = entry
+        if entry.role == "tool":
+            self._join_row(entry)
+        first = self._by_id.setdefault(message["id"], entry)
+        if first is not entry:
+            self._add_twin(entry, first)
+        self._roles[entry.role if entry.role in _CLIENT_ROLES else None][entry] = None
+        if "toolCalls" in message:
+            self._add_calls(entry)
+        return entry
 
     def add_result(self, message: Message, carrier: Entry) -> Entry:
         """Put a message behind those of role ``tool`` that follow ``carrier``."""
-        last = carrier.after.mate if carrier.after.role == "tool" else carrier
-        return self._insert(message, last.order, last)
+        return self.append(message, carrier.after.mate if carrier.after.role == "tool" else carrier)
 
     def add_call(self, fields: dict[str, Any], carrier: Entry) -> None:
         """Add a tool call, whose id is not taken, to the message of ``carrier``."""
@@ -223,21 +243,6 @@ class Conversation:
             self._join_row(entry)
         self._roles[entry.role if entry.role in _CLIENT_ROLES else None][entry] = None
         self._add_calls(entry)
-
-    def _insert(self, message: Message, order: int, before: Entry) -> Entry:
-        """Put a message behind the entry ``before``, and into the indexes."""
-        entry, after = Entry(message, order), before.after
-        entry.before, entry.after = before, after
-        before.after = after.before = entry
-        if entry.role == "tool":
-            self._join_row(entry)
-        first = self._by_id.setdefault(message["id"], entry)
-        if first is not entry:
-            self._add_twin(entry, first)
-        self._roles[entry.role if entry.role in _CLIENT_ROLES else None][entry] = None
-        if "toolCalls" in message:
-            self._add_calls(entry)
-        return entry
 
     def _remove(self, entry: Entry) -> None:
         before, after = entry.before, entry.after

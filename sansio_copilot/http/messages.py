@@ -151,7 +151,7 @@ def _headers(items: HeaderItems | None) -> Headers:
     return items if type(items) is Headers else Headers(items)
 
 
-@attrs.frozen
+@attrs.frozen(init=False)
 class Request:
     """An HTTP request as the core sees it.
 
@@ -178,6 +178,32 @@ class Request:
     environ: Mapping[str, Any] | None = attrs.field(
         default=None, kw_only=True, eq=False, repr=False
     )
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        query: str = "",
+        headers: HeaderItems | None = None,
+        body: bytes | None = None,
+        *,
+        user: User | None = None,
+        scope: Mapping[str, Any] | None = None,
+        environ: Mapping[str, Any] | None = None,
+    ) -> None:
+        # This is written out, because an exchange makes several requests, and the generated method
+        # would call the converter for each.
+        if type(headers) is not Headers:
+            headers = Headers(headers)
+        put = object.__setattr__
+        put(self, "method", method)
+        put(self, "path", path)
+        put(self, "query", query)
+        put(self, "headers", headers)
+        put(self, "body", body)
+        put(self, "user", user)
+        put(self, "scope", scope)
+        put(self, "environ", environ)
 
     def json(self, max_values: int = 250_000) -> Any:
         """The value of the body, which has been read from ``on_before_handler`` on.

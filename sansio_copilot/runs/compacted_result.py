@@ -30,12 +30,12 @@ def compacted_result(
     :raises ValueError: if the run has built something that JSON has no form for.
     :raises RecursionError: if it has built something that is nested too deeply.
     """
+    messages = folder.current()
     events = compactor.finish()
     frames = [
         COMPACTED_FRAME % (token, index, data)
         for index, data in enumerate(json_codec.encode_each(events))
     ]
-    messages = folder.current()
     state = None
     if compactor.has_state:
         value = compactor.state

@@ -196,8 +196,8 @@ class RunRecorder:
                     self._verify(written)
                     frames.append(self._keep(written))
                 if len(frames) == 1 and written["type"] in DELTAS:
-                    message = self._folder.continuation(written)
                     history = self._compactor.continuation(written)
+                    message = self._folder.continuation(written)
                     self._going = Continuation.of(normal, written, message, history)
             else:
                 # The event is dropped, as in the reference, because a client could not read it.

@@ -149,8 +149,9 @@ class RunHome(RunDriver):
                 end_watch(self._lock, self._context, unwatch)
             self._end_timers()
             if not dropped:
-                # If the run is not over, a store call is in progress, and whoever made it ends it.
-                self._run_ends()
+                if self._fate is None:
+                    # A store call is in progress, and whoever made it ends the run.
+                    self._run_ends()
                 try:
                     await self._leave(events)
                 finally:

@@ -165,7 +165,8 @@ class MemoryStore:
         stream = Stream()
         run = thread.live = self._open[key] = KeptRun(key, request.agent_id, stream)
         run.fixed = RUN_BYTES + getsizeof(request.run_id) + getsizeof(request.agent_id)
-        room.taken += run.measure()
+        run.size = run.fixed
+        room.taken += run.size
         room.idle.pop(thread_id, None)
         room.evict()
         known = _known(request, thread) if thread.message_ids else _NONE
