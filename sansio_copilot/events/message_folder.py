@@ -34,8 +34,9 @@ class MessageFolder:
     __slots__ = ("_conversation", "budget", "current", "refused")
 
     def __init__(self, messages: Iterable[Message] = (), budget: PatchBudget | None = None) -> None:
+        adopted = _adopt(list(messages))
         self._conversation = Conversation()
-        for message in _adopt(list(messages)):
+        for message in adopted:
             self._conversation.append(message)
         self.budget = PatchBudget() if budget is None else budget
         self.refused: PatchRefused | None = None
@@ -76,17 +77,13 @@ class MessageFolder:
     # -- events of streams -----------------------------------------------------------------
 
     def _text_start(self, event: Event) -> None:
-        self._start(event, event.get("role") or "assistant", event.get("name"))
-
-    def _reasoning_start(self, event: Event) -> None:
-        self._start(event, "reasoning", None)
-
-    def _start(self, event: Event, role: str, name: str | None) -> None:
         entry = self._conversation.find(event["messageId"])
         if entry is None:
-            message = {"id": event["messageId"], "role": role, "content": ""}
-            if name is not None:
-                message["name"] = name
+            message = {"id": event["messageId"], "role": "reasoning", "content": ""}
+            if event["type"] == t.TEXT_MESSAGE_START:
+                message["role"] = event.get("role") or "assistant"
+                if (name := event.get("name")) is not None:
+                    message["name"] = name
             self._append(message, event)
         elif entry.role != "activity":
             _add_metadata(entry.message, event)
@@ -252,7 +249,7 @@ HANDLERS: Final[dict[str, Callable[[MessageFolder, Event], None]]] = {
     t.ACTIVITY_SNAPSHOT: MessageFolder._activity_snapshot,
     t.ACTIVITY_DELTA: MessageFolder._activity_delta,
     t.RUN_STARTED: MessageFolder._run_started,
-    t.REASONING_MESSAGE_START: MessageFolder._reasoning_start,
+    t.REASONING_MESSAGE_START: MessageFolder._text_start,
     t.REASONING_MESSAGE_CONTENT: MessageFolder._text_content,
     t.REASONING_MESSAGE_END: MessageFolder._text_end,
     t.REASONING_ENCRYPTED_VALUE: MessageFolder._encrypted_value,

@@ -191,7 +191,12 @@ class Exchange:
             action = self._steps.send(None)
         except (Exception, ClientGone) as raised:
             action = self._go_on(raised)
-        return self._advance(action)
+        following = TRANSITIONS[_S.IDLE].get(type(action))
+        if following is None:
+            return self._advance(action)
+        self.state = following
+        self._action = action
+        return action
 
     def done(self, outcome: Any = None) -> Action:
         """Report that the action succeeded with ``outcome``.

@@ -156,6 +156,7 @@ class RunRecorder:
         :returns: the frames to append, which may be empty. Frames that are returned with an error
             precede it.
         """
+        # This is one function, because every event of every run passes it, and calls cost.
         frames: list[bytes] = []
         going = self._going
         try:

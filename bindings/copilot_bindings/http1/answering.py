@@ -79,7 +79,7 @@ class Answering:
         self._exchange: Exchange | None = None
         """The exchange that is being answered; None while the steps go on."""
         self._held: Action | None = None
-        """The action to perform when the output before it has been sent."""
+        """The action to perform when the output before it has been sent, or after a rest."""
         self._is_starting = False
         """Whether a run was started, whose agent has had no turn yet."""
         self._body: Body | None = None
@@ -114,15 +114,15 @@ class Answering:
                         self._out_size += len(data)
                         if self._out_size >= _FLUSH_BYTES:
                             return Send()
+                    case StoreCall() if self._is_starting:
+                        # The agent has one turn before its log is read, so that its first events
+                        # leave in the same packet as the head.
+                        self._is_starting, self._held = False, action
+                        return Rest()
                     case Call() if type(action) is StoreCall or not (self._out or self.gone):
                         outcome = self._calls.begin(
                             action, self.context, self._service.home, own=self._own_thread
                         )
-                    case WaitForFrames() if self._is_starting:
-                        # The agent has one turn before this is waited for, so that its first events
-                        # leave in the same packet as the head.
-                        self._is_starting = False
-                        return Rest()
                     case WaitForFrames() if not self._input.eof:
                         return action
                     case Call() if self._out:

@@ -50,7 +50,7 @@ from sansio_copilot import (
     RemoteProtocolError,
     Response,
 )
-from sansio_copilot.actions import Action
+from sansio_copilot.actions import Action, StoreCall
 from sansio_copilot.http import refusals
 
 from ..serving.context import CallContext
@@ -103,7 +103,7 @@ class HTTPConnection(Answering):
         try:
             if exchange is None:
                 return self._steps.send(outcome)
-            if outcome is GONE:
+            if outcome is GONE and type(self._held) is not StoreCall:
                 action = gone(exchange)
             elif self._held is not None:
                 action, self._held = self._held, None

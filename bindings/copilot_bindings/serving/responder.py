@@ -202,6 +202,8 @@ class Responder:
     async def _perform(self, action: Action) -> Any:
         match action:
             case StoreCall():
+                if self._is_starting:
+                    await self._rest()
                 outcome = self._calls.begin(action, self._context, self._home)
                 if isinstance(outcome, Pending):
                     self._state = ResponderState.STORING
@@ -210,8 +212,6 @@ class Responder:
             case SendBytes(data=data):
                 self._state = ResponderState.SENDING
                 await self._wire.put(data)
-            case WaitForFrames() if self._is_starting:
-                return await self._rest()
             case WaitForFrames():
                 self._state = ResponderState.SENDING
                 await self._wire.flush()
@@ -288,12 +288,11 @@ class Responder:
         await self._wire.listen()
         self._wake()
 
-    async def _rest(self) -> bool:
+    async def _rest(self) -> None:
         """Let the agent have one turn, so that its first events leave together with the head."""
         self._is_starting = False
         self._state = ResponderState.WAITING
         await self._backend.checkpoint()
-        return True
 
     # Waits that end when the client goes
 

@@ -159,7 +159,8 @@ class RunDriver:
                     return outcome
                 action = run.stored(outcome, time.time())
         if self._patience is not None:
-            self._lose_patience()
+            self._patience.cancel()
+            self._patience = None
         if isinstance(action, Pause):
             return action
         if not isinstance(action, PullEvent):
@@ -268,11 +269,6 @@ class RunDriver:
 
     def _settled(self, now: float) -> RunAction | None:
         return self._run.settle(now) if self._run.state is RunState.PULLING else None
-
-    def _lose_patience(self) -> None:
-        assert self._patience is not None
-        self._patience.cancel()
-        self._patience = None
 
     def _flush(self) -> None:
         self._flusher = None

@@ -197,7 +197,8 @@ class RunHome(RunDriver):
                 self._check_dropped()
                 ended, failure = True, error
             if self._patience is not None:
-                self._lose_patience()
+                self._patience.cancel()
+                self._patience = None
             # Another call may be begun aside before this task gets its turn.
             while self._answered is not None:
                 await self._backend.seen_through(self._answered.wait)
