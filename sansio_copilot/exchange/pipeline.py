@@ -66,7 +66,7 @@ from ..http.refusals import (
     method_not_allowed,
     overloaded,
 )
-from ..http.routing import METHODS, Route, match_path
+from ..http.routing import METHODS, WITH_BODY, Route, match_path
 from ..runs.report import RunStart
 from ..stores.calls import StoreCall
 from ..users import User
@@ -151,7 +151,7 @@ class Pipeline(Struct, eq=False):
                 else:
                     if self.request.method not in _SERVED.get(self.route.name, ()):
                         raise self._not_served(self.route)
-                    if self.request.method in ("POST", "PATCH") and self.request.body is None:
+                    if self.request.method in WITH_BODY and self.request.body is None:
                         self.request = self.request.with_body((yield self._wanted_body()))
                 route = self._find_thread()
                 if (hook := runtime.hooks.on_before_handler) is not None:

@@ -35,7 +35,7 @@ from ..errors import shorten
 from .messages import Request, Response
 from .paths import normalize_path, well_formed
 from .refusals import Refusal
-from .routing import METHODS, Route, is_resource, match_path, path_of
+from .routing import METHODS, WITH_BODY, Route, is_resource, match_path, path_of
 
 
 class InvalidEnvelope(Refusal):
@@ -255,13 +255,15 @@ def resource_request(envelope: Envelope, request: Request) -> Request:
     path, _, query = cleaned.partition("#")[0].partition("?")
     if not target.startswith("/") or path.replace("\\", "/").startswith("//"):
         raise InvalidEnvelope(400, "Resource path must be Runtime-relative")
-    has_body = method not in ("GET", "HEAD") and envelope.body is not None
+    body: bytes | None = None
+    if method in WITH_BODY:
+        body = b"" if envelope.body is None else _serialize(envelope.body)
     return Request(
         method,
         request.path.removesuffix("/") + normalize_path(path),
         quote(well_formed(query), safe=_SAFE_IN_QUERY),
         request.headers.remove("content-length"),
-        _serialize(envelope.body) if has_body else b"",
+        body,
     )
 
 
@@ -269,8 +271,8 @@ def resolve_envelope(envelope: Envelope, request: Request) -> tuple[Route, Reque
     """The route of an envelope, and the request to check, show to hooks and handle.
 
     The request is the one that the client would have sent in multi-route mode, with the method,
-    path and body of the endpoint. The body is None if the endpoint needs one that the envelope does
-    not have (see :func:`require_body`), and empty if the endpoint has none.
+    path and body of the endpoint. The body is None if the endpoint reads none, and if it needs one
+    that the envelope does not have (see :func:`require_body`).
 
     :returns: None if a ``resource/request`` is for no endpoint that it may reach; agents are
         run by their own method, never through a resource.
@@ -285,7 +287,7 @@ def resolve_envelope(envelope: Envelope, request: Request) -> tuple[Route, Reque
         return route, inner
     route = envelope_route(envelope)
     headers = request.headers.remove("content-length")
-    body: bytes | None = b""
+    body: bytes | None = None
     need = _METHODS[route.name].body
     if need != "unused":
         headers = headers.set("content-type", "application/json")

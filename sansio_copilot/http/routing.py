@@ -12,6 +12,7 @@ looks like on the wire is decided by the caller::
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 from urllib.parse import quote
 
 import attrs
@@ -80,6 +81,8 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     endpoint.name: endpoint.methods for endpoint in _ENDPOINTS
 }
 """The methods that each endpoint takes, in the order in which ``Allow`` lists them."""
+WITH_BODY: Final = frozenset({"POST", "PATCH"})
+"""The methods whose requests have a body that is read; that of any other is never asked for."""
 
 
 def _ending(last: str) -> tuple[_Endpoint, ...]:

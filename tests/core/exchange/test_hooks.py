@@ -22,6 +22,7 @@ from sansio_copilot import (
     Response,
     Route,
 )
+from sansio_copilot.json_codec import encode
 from sansio_copilot.testing import Client, ClientResponse, run_input
 
 BASE = "/api/copilotkit"
@@ -241,15 +242,37 @@ def test_hooks_see_the_same_request_in_both_modes(wrap: Wrap, what: str) -> None
     assert route == Route(f"agent/{what}", "default", "t1")
 
 
-def test_so_it_is_for_what_has_no_body(wrap: Wrap) -> None:
+@pytest.mark.parametrize(
+    ("method", "path", "envelope"),
+    [
+        ("GET", "/info", {"method": "info"}),
+        ("GET", "/inspector-metadata", {"method": "inspector/metadata"}),
+        ("GET", "/threads/t/messages", {"httpMethod": "GET"}),
+        ("DELETE", "/threads/t", {"httpMethod": "DELETE"}),
+        ("POST", "/threads/clear", {"httpMethod": "POST"}),
+    ],
+)
+@pytest.mark.parametrize("body", [None, {"a": 1}], ids=["", "with a body"])
+def test_so_it_is_for_what_has_no_body(
+    wrap: Wrap, method: str, path: str, envelope: dict[str, str], body: Any
+) -> None:
+    seen = []
     for mode in MODES:
         calls, hooks = recorded(wrap)
-        single = client(hooks=hooks, mode=mode)
-        if mode == "single-route":
-            single.post(BASE, json={"method": "info"})
+        server = client(hooks=hooks, mode=mode)
+        if mode == "multi-route":
+            server.request(method, BASE + path, body=b"" if body is None else encode(body))
+        elif "method" in envelope:
+            server.post(BASE, json={**envelope, "body": body})
         else:
-            single.get(f"{BASE}/info")
-        assert (calls[1][1].request.method, calls[1][1].path) == ("GET", f"{BASE}/info")
+            params = {"path": path, **envelope}
+            asked = {"method": "resource/request", "params": params, "body": body}
+            server.post(BASE, json=asked)
+        seen.append((calls[1][1].request, calls[1][1].path, calls[1][1].route))
+    (first, *here), (second, *there) = seen
+    assert here == there
+    assert (first.method, first.path, first.body) == (second.method, second.path, second.body)
+    assert (first.body is None) == (method != "POST")
 
 
 def test_a_stop_names_its_thread_in_the_path(wrap: Wrap) -> None:
