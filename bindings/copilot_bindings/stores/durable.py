@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from concurrent.futures import Future
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import attrs
 
@@ -29,30 +29,41 @@ from .process_engines import Engines
 from .read_ahead import Ahead
 from .retention import Evictions, Retention
 from .tails import Tails, followed
+from .tidying import Tidying
 
 
-class Engine(Protocol):
-    """What one process has of a store: its connections, its threads, and what it knows."""
+class Engine:
+    """What one process has of a store: its connections, its threads, and what it knows.
 
-    owned: OwnedRuns[Any]
-    tails: Tails
-    ahead: Ahead
+    :param evictions: counts the threads that are let go.
+    """
+
+    def __init__(self, evictions: Evictions) -> None:
+        self.owned = OwnedRuns[Any]()
+        self.tails = Tails(on_follow=self._followed)
+        self.ahead = Ahead()
+        self._evictions = evictions
+        self._tidying = Tidying(self.tidy)
 
     def write(self, work: Any) -> Future[Any]:
         """Have something done that changes the store."""
-        ...
-
-    def name_of(self, cursor: Cursor, run: int) -> Hashable:
-        """By which name the tails have a run of ``cursor``."""
-        ...
-
-    def own_name(self, key: RunKey) -> Any:
-        """By which name the process has a run that it owns."""
-        ...
+        raise NotImplementedError
 
     def tidy(self) -> Future[bool]:
         """Do a step of what is done from time to time."""
-        ...
+        raise NotImplementedError
+
+    def _followed(self) -> None:
+        """Somebody reads a run of another process."""
+        raise NotImplementedError
+
+    def name_of(self, cursor: Cursor, run: int) -> Hashable:
+        """By which name the tails have a run of ``cursor``."""
+        return run
+
+    def own_name(self, key: RunKey) -> Any:
+        """By which name the process has a run that it owns."""
+        return key.seq
 
 
 E = TypeVar("E", bound=Engine)

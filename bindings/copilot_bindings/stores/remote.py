@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from concurrent.futures import Future
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import attrs
 
@@ -35,9 +35,11 @@ from sansio_copilot.stores.protocol import (
 from .cursors import Cursor, Whole
 from .durable import DurableStore, Engine
 from .reader_pages import Found
-from .round_trips import Steps
+from .round_trips import Pipeline, Steps
 
 logger = logging.getLogger(__name__)
+
+_CLOSE_SECONDS = 5.0
 
 T = TypeVar("T")
 Place = TypeVar("Place", contravariant=True)
@@ -105,28 +107,49 @@ class Changes(Protocol[Place, R_contra]):
     def clear(self, runs: R_contra, owner: str | None, /) -> Steps[None]: ...
 
 
-class RemoteEngine(Engine, Protocol[P, R]):
+class Listener(Protocol):
+    """Hears in a thread of its own what the server tells this process."""
+
+    def wake(self) -> None:
+        """Look now what is followed."""
+        ...
+
+    def close(self, seconds: float) -> bool:
+        """End; returns whether it has in time."""
+        ...
+
+
+class RemoteEngine(Engine, Generic[P, R]):
     """What one process has of a server.
 
     :ivar place: where the server has what belongs to the store.
+    :ivar pipelines: the connections; the first one writes, and the last one reads.
     """
 
     place: P
     runs: R
     reads: Reads[P]
     changes: Changes[P, R]
+    pipelines: tuple[Pipeline, ...]
+    listener: Listener
 
     def write(self, work: Steps[T]) -> Future[T]:
         """Have steps made that change something."""
-        ...
+        return self.pipelines[0].submit(work)
 
     def read(self, work: Steps[T]) -> Future[T]:
         """Have steps made that change nothing, or what nobody waits for."""
-        ...
+        return self.pipelines[-1].submit(work)
+
+    def _followed(self) -> None:
+        self.listener.wake()
 
     def close(self) -> bool:
         """End the threads and connections; returns whether they have ended in time."""
-        ...
+        ended = self.listener.close(_CLOSE_SECONDS)
+        for pipeline in reversed(self.pipelines):
+            ended = pipeline.close(_CLOSE_SECONDS) and ended
+        return ended
 
 
 def _seconds(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:

@@ -27,35 +27,24 @@ import re
 import uuid
 from concurrent.futures import Future
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 import attrs
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from sansio_copilot.stores.protocol import RunKey
-
-from ..cursors import Cursor
 from ..errors import StoreError
-from ..owned_runs import OwnedRuns
-from ..read_ahead import Ahead
-from ..remote import Changes, Reads, RemoteStore
+from ..remote import Changes, Reads, RemoteEngine, RemoteStore
 from ..retention import Evictions
 from ..round_trips import Pipeline, Steps
-from ..tails import Tails
-from ..tidying import Tidying
 from . import reads, threads
 from .link import Link, connect, translated
 from .listener import Listener
 from .runs import Runs
 from .schema import NewerSchemaError, migrate
 
-T = TypeVar("T")
 
-_CLOSE_SECONDS = 5.0
-
-
-class _Engine:
+class _Engine(RemoteEngine[str, Runs]):
     """What one process has of a server: its connections, its threads and the tails."""
 
     reads: Reads[str] = reads
@@ -64,9 +53,7 @@ class _Engine:
     def __init__(self, store: PostgresStore, evictions: Evictions) -> None:
         self._prepare(store)
         self.place = store.schema
-        self.tails = Tails(on_follow=self._followed)
-        self.ahead = Ahead()
-        self.owned = OwnedRuns[int]()
+        super().__init__(evictions)
         process = uuid.uuid4().hex[:16]
         self.runs = Runs(
             store.schema,
@@ -78,12 +65,10 @@ class _Engine:
             timedelta(seconds=store.lease),
         )
         writer, reader = (Link(store.url, store.shown) for _ in range(2))
-        self.writer = Pipeline("copilot-pg", writer.send, writer.close)
-        self.reader = Pipeline("copilot-pg-reader", reader.send, reader.close)
-        self._tidying = Tidying(self.tidy)
-        self._evictions = evictions
+        reading = Pipeline("copilot-pg-reader", reader.send, reader.close)
+        self.pipelines = (Pipeline("copilot-pg", writer.send, writer.close), reading)
         self.listener = Listener(
-            *(store.listen_url or store.url, store.shown, self.reader, store.schema, process),
+            *(store.listen_url or store.url, store.shown, reading, store.schema, process),
             *(self.owned, self.tails, self._tick),
         )
 
@@ -96,32 +81,11 @@ class _Engine:
         except psycopg.Error as error:
             raise translated(store.shown, error) from error
 
-    def write(self, steps: Steps[T]) -> Future[T]:
-        return self.writer.submit(steps)
-
-    def read(self, steps: Steps[T]) -> Future[T]:
-        return self.reader.submit(steps)
-
     def tidy(self) -> Future[bool]:
         return self.read(threads.tidy(self.runs, self._evictions))
 
-    def name_of(self, cursor: Cursor, run: int) -> int:
-        return run
-
-    def own_name(self, key: RunKey) -> int:
-        return key.seq
-
-    def _followed(self) -> None:
-        self.listener.wake()
-
     def _tick(self) -> None:
         self._tidying.look()
-
-    def close(self) -> bool:
-        ended = self.listener.close(_CLOSE_SECONDS)
-        for pipeline in (self.reader, self.writer):
-            ended = pipeline.close(_CLOSE_SECONDS) and ended
-        return ended
 
 
 def _schema(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:

@@ -24,33 +24,26 @@ from __future__ import annotations
 import time
 import uuid
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any
 
 import attrs
 
 from sansio_copilot.stores.protocol import RunKey
 
 from ..cursors import Cursor
-from ..owned_runs import OwnedRuns
-from ..read_ahead import Ahead
-from ..remote import Changes, Reads, RemoteStore
+from ..remote import Changes, Reads, RemoteEngine, RemoteStore
 from ..retention import Evictions
 from ..round_trips import Command, Pipeline, Steps
-from ..tails import Tails
-from ..tidying import Tidying
 from . import reads, threads
 from .link import Link, connect
 from .listener import Listener
 from .names import Names
 from .runs import Runs
 
-T = TypeVar("T")
-
-_CLOSE_SECONDS = 5.0
 _SLOTS = 32
 
 
-class _Engine:
+class _Engine(RemoteEngine[Names, Runs]):
     """What one process has of a server: its connections, its threads and the tails."""
 
     reads: Reads[Names] = reads
@@ -59,9 +52,7 @@ class _Engine:
     def __init__(self, store: RedisStore, evictions: Evictions) -> None:
         self.place = Names(store.prefix)
         self._retention = store.retention
-        self.tails = Tails(on_follow=self._followed)
-        self.ahead = Ahead()
-        self.owned = OwnedRuns[tuple[str, int]]()
+        super().__init__(evictions)
         process = uuid.uuid4().hex
         self.runs = Runs(
             self.place,
@@ -73,19 +64,12 @@ class _Engine:
             int(store.lease * 1000),
         )
         link = Link(connect(store.url), store.shown, self.place.version)
-        self.pipeline = Pipeline("copilot-redis", link.send, link.close)
-        self._tidying = Tidying(self.tidy)
-        self._evictions = evictions
+        # Reading goes over the connection that writes, because the server answers in turn.
+        self.pipelines = (Pipeline("copilot-redis", link.send, link.close),)
         self.listener = Listener(
-            *(connect(store.url, reconnects=True), self.pipeline, self.place, process),
+            *(connect(store.url, reconnects=True), self.pipelines[0], self.place, process),
             *(self.owned, self.tails, self._tick),
         )
-
-    def write(self, steps: Steps[T]) -> Future[T]:
-        return self.pipeline.submit(steps)
-
-    # Reading goes over the connection that writes, because the server answers in turn.
-    read = write
 
     def tidy(self) -> Future[bool]:
         return self.write(threads.retire(self.runs, self._evictions))
@@ -96,16 +80,9 @@ class _Engine:
     def own_name(self, key: RunKey) -> tuple[str, int]:
         return self.place.thread(key.thread_id), key.seq
 
-    def _followed(self) -> None:
-        self.listener.wake()
-
     def _tick(self) -> None:
         if self._retention.drops_threads:
             self._tidying.look()
-
-    def close(self) -> bool:
-        ended = self.listener.close(_CLOSE_SECONDS)
-        return self.pipeline.close(_CLOSE_SECONDS) and ended
 
 
 def _prefix(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:

@@ -8,15 +8,9 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
-from sansio_copilot.stores.protocol import RunKey
-
-from ..cursors import Cursor
+from .. import durable
 from ..errors import StoreError
-from ..owned_runs import OwnedRuns
-from ..read_ahead import Ahead
 from ..retention import Evictions, Retention
-from ..tails import Tails
-from ..tidying import Tidying
 from . import history
 from .connection import Synchronous, prepare
 from .errors import named, translated
@@ -35,7 +29,7 @@ _CLOSE_SECONDS = 5.0
 _READERS = 4
 
 
-class Engine:
+class Engine(durable.Engine):
     """What one process has of a file.
 
     :param path: the file; it is made if there is none.
@@ -71,13 +65,9 @@ class Engine:
         except BaseException:
             db.close()
             raise
-        self.tails = Tails(on_follow=self._followed)
-        self.ahead = Ahead()
-        self.owned = OwnedRuns[int]()
+        super().__init__(evictions)
         self.runs = Runs(process, self.owned, self.tails, retention, supersedes, lease)
         self.news = News(db, self.runs)
-        self._tidying = Tidying(self.tidy)
-        self._evictions = evictions
         self.readers = Readers(path, synchronous, _READERS)
         self.writer = Writer(path, db, self._look)
 
@@ -86,12 +76,6 @@ class Engine:
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> Future[T]:
         return self.readers.submit(work)
-
-    def name_of(self, cursor: Cursor, run: int) -> int:
-        return run
-
-    def own_name(self, key: RunKey) -> int:
-        return key.seq
 
     def tidy(self) -> Future[bool]:
         """Do a step of what is done from time to time; see :func:`.history.tidy`."""
