@@ -13,6 +13,7 @@ from .agents.protocols import Agent, AgentsFunction
 from .hooks import Hooks
 from .http.cors import CorsPolicy
 from .http.forwarding import ForwardHeaders
+from .http.long_answers import LongAnswers
 from .limits import Limits
 from .metrics import Metrics
 from .runs.audience import Audiences
@@ -41,6 +42,7 @@ class RuntimeConfig:
     :param debug_feeds: the logs that ``/cpk-debug-events`` streams, if the runtime has them.
     :param quotas: what each user has begun, if there are limits of that.
     :param lost: the reports of runs whose processes died, which the application is to be told.
+    :param long_answers: the long answers that are being sent.
     :param exposed: whether other machines reach the runtime, as far as a binding knows.
     :ivar probe_paths: the paths, normalized, at which it is asked how it is.
     """
@@ -74,6 +76,7 @@ class RuntimeConfig:
     metrics_path: str | None
     metrics: Metrics | None
     lost: LostRuns
+    long_answers: LongAnswers
     exposed: bool = False
     probe_paths: frozenset[str | None] = attrs.field(init=False)
 

@@ -71,6 +71,11 @@ class Limits:
         their requests have been understood; a body beyond them is answered 503 with Retry-After.
         One body may be of ``body_bytes`` even if that is more. 256 MiB are eight of the largest
         bodies, and hundreds of the usual ones.
+    :param answers_bytes: bytes that answers of more than 1 MiB may have together while their
+        clients take them; one more is answered 503 with Retry-After. A single one may be longer.
+        Histories of long threads (/threads/:threadId/messages and /events) are such answers. A
+        transport may hold a second copy of what its client has not taken. 256 MiB are eight
+        histories of the size of the largest body.
     :param hook_seconds: seconds that a hook may take, a function that picks agents, or one that
         tells capabilities. A call that takes longer fails, as if it had raised an exception. 30 s
         is more than a call to an identity provider takes that is going to succeed.
@@ -127,6 +132,7 @@ class Limits:
     user_runs_per_minute: float = attrs.field(default=math.inf, validator=_positive)
     user_bytes: float = attrs.field(default=math.inf, validator=_positive)
     bodies_bytes: int = attrs.field(default=256 * 1024**2, validator=_positive)
+    answers_bytes: int = attrs.field(default=256 * 1024**2, validator=_positive)
     hook_seconds: float = attrs.field(default=30.0, validator=_positive)
     store_seconds: float = attrs.field(default=30.0, validator=_positive)
     outage_seconds: float = attrs.field(default=30.0, validator=_positive)

@@ -19,6 +19,7 @@ from .exchange.machine import Exchange
 from .hooks import Hooks
 from .http.cors import CorsPolicy, policy_from
 from .http.forwarding import ForwardHeaders
+from .http.long_answers import LongAnswers
 from .http.messages import Request
 from .http.paths import normalize_base_path, normalize_path
 from .limits import Limits, check_positive
@@ -190,6 +191,7 @@ class CopilotRuntime(RuntimeConfig):
             metrics_path=_probed("metrics_path", metrics_path),
             metrics=metrics,
             lost=LostRuns(hooks.on_run_end if hooks else None, metrics),
+            long_answers=LongAnswers((limits or Limits()).answers_bytes),
         )
 
     def behind_cors(self) -> CopilotRuntime:

@@ -155,7 +155,7 @@ class Exchange:
 
     __slots__ = (
         *("_action", "_culprit", "_gone", "_is_head", "_line", "_now", "_pipeline", "_runtime"),
-        *("_steps", "_stream", "state"),
+        *("_steps", "_stream", "__weakref__", "state"),
     )
 
     state: ExchangeState
@@ -284,6 +284,7 @@ class Exchange:
                 if self._stream is not None and self._runtime.metrics is not None:
                     self._runtime.metrics.stream_ended()
                 self._pipeline, self._stream, self._culprit = None, None, (None, "")
+                self._runtime.long_answers.done(self)
                 if self._line is not None:
                     self._log_access(self._line)
                 return action

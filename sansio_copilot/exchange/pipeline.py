@@ -117,7 +117,8 @@ class Pipeline(Struct, eq=False):
     def reply(self, reader: object) -> Generator[Action, Any, Reply]:
         """The steps that lead to the reply; a run that belongs to it has been started.
 
-        :param reader: an object that stands for the client in the audience of a run.
+        :param reader: an object that stands for the client in the audience of a run, and among
+            those who are sent long answers.
         :raises ClientGone: if the client goes; a run that was opened for it has been closed.
         """
         # This is one function, because a generator inside of it would be resumed for each outcome,
@@ -189,6 +190,8 @@ class Pipeline(Struct, eq=False):
             where = self.where(error)
             yield from discard(stream)
             response, stream = (yield from self._on_error(error, where)), None
+        if stream is None and not runtime.long_answers.admit(reader, len(response.body)):
+            response = overloaded("The server is sending too many long answers")
         if cors is not None:
             response = self._with_cors(cors, response, origin)
         return Reply(response, stream)
