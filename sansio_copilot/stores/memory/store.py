@@ -37,7 +37,6 @@ from typing import Any, Literal
 
 import attrs
 
-from ...sse import EventId, behind_frame
 from ..protocol import (
     EVERY_THREAD,
     Batch,
@@ -271,16 +270,8 @@ class MemoryStore:
             return Cursor(())
         self._room.uses += 1
         self._room.use(thread)
-        runs = thread.runs()
-        if after is not None:
-            event_id = EventId.parse(after)
-            for index, run in enumerate(runs):
-                if event_id is None or run.key.token != event_id.token:
-                    continue
-                stream = run.compacted if event_id.compacted else run.raw
-                if stream is not None and (offset := behind_frame(stream.data, after)) is not None:
-                    return Cursor((stream, *(run.replayed for run in runs[index + 1 :])), offset)
-        return Cursor(tuple([run.replayed for run in runs]))
+        behind = None if after is None else thread.cursor_behind(after)
+        return behind or Cursor(tuple([run.replayed for run in thread.runs()]))
 
     # A cursor refers to all that is to be read, so that these need nothing of the store.
     read = staticmethod(streams.read)
@@ -299,14 +290,8 @@ class MemoryStore:
         self, thread_id: str, kind: Kind, cursor: Any, max_bytes: int, owner: str | None = None
     ) -> Batch | LogGone:
         if cursor is None:
-            thread = self._find(thread_id, owner)
-            if kind == "frames":
-                history = () if thread is None else thread.history
-                cursor = Cursor(tuple([run.replayed for run in history]))
-            elif kind == "messages":
-                cursor = Cursor((Stream(b"[]" if thread is None else thread.messages, ended=True),))
-            else:
-                cursor = Cursor((Stream(thread.state or b"" if thread else b"", ended=True),))
+            thread = self._find(thread_id, owner) or KeptThread(thread_id)
+            cursor = thread.history_cursor(kind)
         return streams.read(cursor, max_bytes)
 
     def update_thread(

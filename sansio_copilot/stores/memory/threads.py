@@ -8,8 +8,9 @@ from sys import getsizeof
 
 from msgspec import Struct
 
-from ..protocol import NotifyOwner, RunKey, RunResult, Signal, ThreadQuery, ThreadRecord
-from .streams import Stream
+from ...sse import EventId, behind_frame
+from ..protocol import Kind, NotifyOwner, RunKey, RunResult, Signal, ThreadQuery, ThreadRecord
+from .streams import Cursor, Stream
 
 # These sizes are what Python takes for the objects of a thread, a run and an id, beside the bytes
 # and texts that the objects hold. They were measured by tracemalloc, and a test compares them with
@@ -105,6 +106,25 @@ class KeptThread(Struct, eq=False):
         if not self.superseded:
             return self.history if self.live is None else [*self.history, self.live]
         return sorted([*self.history, *self.open_runs], key=by_seq)
+
+    def cursor_behind(self, after: str) -> Cursor | None:
+        """The cursor of a reader that has seen the event of that id; None if it is not known."""
+        event_id = EventId.parse(after)
+        runs = self.runs()
+        for index, run in enumerate(runs):
+            if event_id is None or run.key.token != event_id.token:
+                continue
+            stream = run.compacted if event_id.compacted else run.raw
+            if stream is not None and (offset := behind_frame(stream.data, after)) is not None:
+                return Cursor((stream, *(run.replayed for run in runs[index + 1 :])), offset)
+        return None
+
+    def history_cursor(self, kind: Kind) -> Cursor:
+        """The cursor at the beginning of what the ended runs have left."""
+        if kind == "frames":
+            return Cursor(tuple([run.replayed for run in self.history]))
+        data = self.messages if kind == "messages" else self.state or b""
+        return Cursor((Stream(data, ended=True),))
 
     def record(self) -> ThreadRecord:
         """The line in a list of a thread that has history."""
