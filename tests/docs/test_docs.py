@@ -48,7 +48,7 @@ def test_code_runs(where: str, code: str) -> None:
 def test_a_file_of_tests_passes(where: str, code: str, tmp_path: Path) -> None:
     """A block that is a file of tests is run by pytest, with the plugin that is installed."""
     (tmp_path / "test_it.py").write_text(code)
-    options = ["-q", "-p", "no:cacheprovider", "-p", "no:langsmith_plugin"]
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:langsmith_plugin", "-p", "no:anyio"]
     command = [sys.executable, "-m", "pytest", *options]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert f"{code.count('def test_')} passed" in done.stdout, done.stdout

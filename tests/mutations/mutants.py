@@ -48,7 +48,7 @@ EVENTS = [
         "self._held[:0] = frames",
         [
             "tests/core/runs/test_machine.py::TestBatches::test_one_that_comes_later_is_appended_with_those_that_wait",
-            "tests/soak/test_soak.py::test_a_server_bears_a_mixed_load[asyncio-memory-15]",
+            "tests/soak/test_soak.py::test_a_server_bears_a_mixed_load[asyncio-memory-5]",
         ],
     ),
     Mutant(
@@ -169,7 +169,7 @@ LEAKS = [
         f"{BINDINGS}/serving/service.py",
         "self.connections.discard(connection)",
         "pass",
-        ["tests/soak/test_soak.py::test_a_server_bears_a_mixed_load[asyncio-memory-15]"],
+        ["tests/soak/test_soak.py::test_a_server_bears_a_mixed_load[asyncio-memory-5]"],
     ),
     Mutant(
         "leak-the-bytes-of-a-thread",

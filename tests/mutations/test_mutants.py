@@ -48,8 +48,14 @@ def test_of_something_else():
 """
 
 
+UNUSED = ("langsmith_plugin", "anyio", "hypothesispytest", "xdist")
+"""Plugins whose imports would take most of the time of the few tests above."""
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
+    options = " ".join(f"-p no:{plugin}" for plugin in UNUSED)
+    (tmp_path / "pytest.ini").write_text(f"[pytest]\naddopts = {options}\n")
     (tmp_path / "added.py").write_text("def add(a, b):\n    return a + b\n")
     (tmp_path / "test_added.py").write_text(TESTS)
     return tmp_path

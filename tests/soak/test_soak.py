@@ -10,8 +10,8 @@ from soak.soak import soak
 @pytest.mark.parametrize(
     ("binding", "store", "seconds"),
     [
-        ("asyncio", "memory", 15),
-        ("sockets", "memory", 10),
+        ("asyncio", "memory", 5),
+        ("sockets", "memory", 5),
         ("asyncio", "sqlite", 5),
         ("asyncio", "postgres", 5),
         ("asyncio", "redis", 5),

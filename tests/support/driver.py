@@ -216,5 +216,17 @@ CONVERSATIONS = {
 }
 
 
+def places_to_cut(data: bytes) -> list[int]:
+    """Each offset beside an octet that may separate, and one within every word.
+
+    A parser has no reason to treat two cuts within the same word differently.
+    """
+
+    def within(offset: int) -> bool:
+        return data[offset - 1 : offset + 1].isalnum()
+
+    return [at for at in range(1, len(data)) if not (within(at) and within(at - 1))]
+
+
 def cut(data: bytes, size: int) -> list[bytes]:
     return [data[at : at + size] for at in range(0, len(data), size)]

@@ -27,6 +27,7 @@ from support.driver import (
     cut,
     in_base,
     make_runtime,
+    places_to_cut,
     run_bytes,
 )
 from support.hostile_requests import BODY, CASES, CHUNKS, GET, POST, Case, responses, with_chunks
@@ -78,6 +79,10 @@ def _no_error_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     assert not errors, caplog.text
 
 
+def test_a_word_is_cut_at_its_ends_and_once_within_it() -> None:
+    assert places_to_cut(b"ab: cde\r\n") == [1, 2, 3, 4, 5, 7, 8]
+
+
 class TestHostileRequests:
     """The table of tests/support/hostile_requests.py, with every way to cut what is sent."""
 
@@ -95,7 +100,7 @@ class TestHostileRequests:
     def test_however_it_is_cut_the_answers_are_the_same(self, case: Case) -> None:
         data = bytes_of(case)
         whole = Driver().feed(data).end().sent
-        for offset in range(1, len(data)):
+        for offset in places_to_cut(data):
             assert Driver().feed(data[:offset], data[offset:]).end().sent == whole, offset
         assert Driver().feed(*map(bytes, zip(data, strict=True))).end().sent == whole
 
@@ -111,7 +116,7 @@ class TestHostileRequests:
     @pytest.mark.parametrize("case", SMALL_CASES, ids=lambda case: case.name)
     def test_wherever_it_ends_the_connection_is_closed(self, case: Case) -> None:
         data = bytes_of(case)
-        for end in range(len(data)):
+        for end in (0, *places_to_cut(data)):
             assert Driver().feed(data[:end]).end().closed, end
 
     @pytest.mark.parametrize("case", LARGE_CASES, ids=lambda case: case.name)
@@ -132,7 +137,7 @@ class TestCuts:
         whole = Driver().feed(data).end()
         assert whole.closed
         assert set(whole.statuses) <= {200, 404}
-        for offset in range(1, len(data)):
+        for offset in places_to_cut(data):
             assert Driver().feed(data[:offset]).run().feed(data[offset:]).end().sent == whole.sent
 
     @given(data=st.data())
