@@ -36,7 +36,7 @@ from sansio_copilot.actions import (
 )
 
 from ..serving.pending_call import Pending
-from ..serving.request_bodies import Body
+from ..serving.request_bodies import LONG_BYTES, Body
 from . import request_head
 from .plain import PlainResponse
 from .reader import RequestReader
@@ -57,7 +57,16 @@ class Answering:
 
     __slots__ = (
         *("_body", "_body_until", "_broken", "_calls", "_exchange", "_framing", "_held"),
-        *("_input", "_is_starting", "_limits", "_out", "_out_size", "_own_thread", "_pieces"),
+        *(
+            "_input",
+            "_is_long",
+            "_is_starting",
+            "_limits",
+            "_out",
+            "_out_size",
+            "_own_thread",
+            "_pieces",
+        ),
         *("_refusal", "_service", "context", "feed", "gone", "reader"),
     )
 
@@ -86,6 +95,8 @@ class Answering:
         """The request's body, from its first byte until the exchange needs it no more."""
         self._body_until: float | None = None
         """The time until which the body has to arrive; None if it is not being waited for."""
+        self._is_long = False
+        """Whether long content was sent since memory was last given back to the system."""
         self._pieces = 0
         self._refusal: Response | None = None
         """The response to bytes that are no body; None if there have been none."""
@@ -112,6 +123,7 @@ class Answering:
                     case SendBytes(data=data):
                         self._out += framing.data(data)
                         self._out_size += len(data)
+                        self._is_long = self._is_long or len(data) >= LONG_BYTES
                         if self._out_size >= _FLUSH_BYTES:
                             return Send()
                     case StoreCall() if self._is_starting:

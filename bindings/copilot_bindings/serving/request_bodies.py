@@ -35,7 +35,7 @@ def number_of(digits: str) -> int:
 
 
 # A body of less than this many bytes stays on the heap, because its gaps do little harm.
-_LONG_BYTES = 1024 * 1024
+LONG_BYTES = 1024 * 1024
 
 
 class Bodies:
@@ -113,17 +113,17 @@ class Body(Struct, eq=False):
                 self.buffer.write(self.first)
                 self.first = b""
             self.buffer.write(piece)
-            if self.buffer.tell() >= _LONG_BYTES:
+            if self.buffer.tell() >= LONG_BYTES:
                 self._turn_page(self.buffer)
         self.size = size
 
     def _turn_page(self, buffer: io.BytesIO) -> None:
         """Move the bytes of the buffer into pages, as far as they fill whole pages."""
         with buffer.getbuffer() as view:
-            filled = len(view) - len(view) % _LONG_BYTES
-            for at in range(0, filled, _LONG_BYTES):
+            filled = len(view) - len(view) % LONG_BYTES
+            for at in range(0, filled, LONG_BYTES):
                 page = _new_page()
-                page.write(view[at : at + _LONG_BYTES])
+                page.write(view[at : at + LONG_BYTES])
                 self.pages.append(page)
             rest = bytes(view[filled:])
         self.buffer = io.BytesIO()
@@ -154,18 +154,18 @@ class Body(Struct, eq=False):
             self.pages.popleft().close()
         with self.bodies.lock:
             self.bodies.room += taken
-        if taken >= _LONG_BYTES:
-            _give_back_to_the_system()
+        if taken >= LONG_BYTES:
+            give_back_to_the_system()
 
 
 def _new_page() -> mmap.mmap:
     if sys.platform == "win32":
-        return mmap.mmap(-1, _LONG_BYTES)
+        return mmap.mmap(-1, LONG_BYTES)
     # The page is private, so that a process that is forked meanwhile does not share it.
-    return mmap.mmap(-1, _LONG_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return mmap.mmap(-1, LONG_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
-def _give_back_to_the_system() -> None:
+def give_back_to_the_system() -> None:
     """Have the C library give freed memory back to the system.
 
     Without this glibc keeps twice the longest body for each thread (mallopt(3), M_TRIM_THRESHOLD).

@@ -39,7 +39,9 @@ from copilot_bindings.http1.wants import (
     CloseWriting,
     Receive,
     Rest,
+    Send,
 )
+from copilot_bindings.serving.request_bodies import LONG_BYTES
 from sansio_copilot import CopilotRuntime, Hooks, Limits, Reject, Response, RunRefused
 from sansio_copilot.actions import StoreCall, WaitForFrames
 
@@ -81,6 +83,38 @@ def _no_error_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 def test_a_word_is_cut_at_its_ends_and_once_within_it() -> None:
     assert places_to_cut(b"ab: cde\r\n") == [1, 2, 3, 4, 5, 7, 8]
+
+
+class TestLongContent:
+    """Memory goes back to the system once long content was sent, or given up."""
+
+    @pytest.fixture(autouse=True)
+    def given_back(self, monkeypatch: pytest.MonkeyPatch) -> list[None]:
+        calls: list[None] = []
+        give = "copilot_bindings.http1.connection.give_back_to_the_system"
+        monkeypatch.setattr(give, lambda: calls.append(None))
+        return calls
+
+    def driver(self, size: int, **options: Any) -> Driver:
+        hooks = Hooks(on_response=lambda context: Response(200, {}, b"x" * size))
+        return Driver(make_runtime(hooks=hooks), **options)
+
+    def test_behind_each_such_response(self, given_back: list[None]) -> None:
+        driver = self.driver(LONG_BYTES).feed(INFO).run()
+        assert len(given_back) == 1
+        driver.feed(INFO).run()
+        assert len(given_back) == 2
+        assert driver.end().closed
+        assert len(given_back) == 2
+
+    def test_when_its_client_has_gone(self, given_back: list[None]) -> None:
+        spoil = lambda want: GONE if isinstance(want, Send) else None  # noqa: E731
+        assert self.driver(LONG_BYTES, spoil=spoil).feed(INFO).end().closed
+        assert len(given_back) == 1
+
+    def test_behind_no_other(self, given_back: list[None]) -> None:
+        assert self.driver(LONG_BYTES - 1).feed(INFO).end().closed
+        assert not given_back
 
 
 class TestHostileRequests:
