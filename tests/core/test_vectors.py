@@ -50,6 +50,7 @@ def test_run(case: Case) -> None:
 # --- http.json: status, headers and body of every kind of request ------------------------------
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("case", load("http.json"), ids=name_of)
 def test_request(case: Case) -> None:
     client = Client(CopilotRuntime(scripted_agents(), **CONFIGS[case["config"]]))

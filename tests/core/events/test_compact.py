@@ -65,6 +65,7 @@ def test_what_a_reload_shows_is_what_was_live(number: Any) -> None:
     ]
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize(
     "case", [case for n, case in enumerate(CASES) if n not in LIVE_FOLDS_TO_SOMETHING_ELSE]
 )
@@ -74,6 +75,7 @@ def test_compacts_as_the_reference_does(case: Any) -> None:
     assert case["events"] == before
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("case", CASES)
 def test_what_is_compact_stays_as_it_is_from_the_second_time_on(case: Any) -> None:
     twice = compact_events(compact_events(case["events"]))

@@ -23,6 +23,7 @@ def tool_start(call_id: Any) -> Any:
     return {"type": "TOOL_CALL_START", "toolCallId": call_id, "toolCallName": "f"}
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("case", CASES)
 def test_appends_what_the_reference_appends(case: Any) -> None:
     given_events = copy.deepcopy(case["events"])

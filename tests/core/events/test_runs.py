@@ -66,6 +66,7 @@ def as_listed(message: Any) -> Any:
     return listed
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("case", CASES)
 def test_a_run_streams_replays_and_folds_as_the_reference_does(case: Any) -> None:
     events, count = run(case["body"])

@@ -47,6 +47,7 @@ def test_both_modes_are_in_it() -> None:
     assert len(CASES) > 100
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("case", CASES, ids=name_of)
 def test_the_answer_is_the_recorded_one(case: Case) -> None:
     answer = answer_of(case)

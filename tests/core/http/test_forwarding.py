@@ -82,6 +82,7 @@ x-correlation-id x-requested-with x-cart x-mode x-requests x-realm x-city x-clou
 
 
 class TestWhatIsForwarded:
+    @pytest.mark.untraced
     @pytest.mark.parametrize("name", [*OF_PLATFORMS.split(), *OF_PLATFORMS_WITHOUT_X.split()])
     def test_what_a_platform_adds_stays_here_unless_it_is_named(self, name: str) -> None:
         assert not ForwardHeaders().forwards(name)
@@ -103,6 +104,7 @@ class TestWhatIsForwarded:
         assert not ForwardHeaders().forwards(name)
         assert not ForwardHeaders(use_default_denylist=False).forwards(name)
 
+    @pytest.mark.untraced
     @pytest.mark.parametrize(
         "name", [*sorted(DEFAULT_DENY), *(p + "any" for p in sorted(DEFAULT_DENY_PREFIXES))]
     )

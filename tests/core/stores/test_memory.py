@@ -1144,6 +1144,7 @@ class TestAccounting:
         store.delete_thread("t")
         assert store.total_bytes == 0
 
+    @pytest.mark.untraced
     @pytest.mark.parametrize("what", range(8))
     def test_what_is_counted_is_what_is_held(self, what: int) -> None:
         """Within a small factor, whatever a client makes many of or long."""

@@ -162,6 +162,7 @@ def test_there_are_forty() -> None:
     assert len(ATTEMPTS) + len(RUNS) >= 40
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("name", ATTEMPTS)
 def test_an_attempt_tells_no_more_than_where_there_is_nothing(name: str) -> None:
     for store in STORES:
