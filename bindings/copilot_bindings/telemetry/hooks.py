@@ -259,11 +259,15 @@ def _of_run(run: RunStart) -> dict[str, Any]:
     return {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": run.agent_id}
 
 
+def _nothing(*arguments: object) -> None:
+    """Does nothing, in the place of a function that is not given."""
+
+
 def _around(
     hook: Callable[[Any], Any] | None,
     *,
-    before: Callable[[Any], None] | None = None,
-    after: Callable[[Any, object], None] | None = None,
+    before: Callable[[Any], None] = _nothing,
+    after: Callable[[Any, object], None] = _nothing,
 ) -> Callable[[Any], Any]:
     """A hook that does something before or after ``hook``, and is plain or async as that is.
 
@@ -273,41 +277,34 @@ def _around(
         plain = hook
 
         def call_plain(argument: Any) -> Any:
-            if before is not None:
-                before(argument)
+            before(argument)
             try:
                 outcome = plain(argument)
             except Reject as rejection:
-                if after is not None:
-                    after(argument, rejection.response)
+                after(argument, rejection.response)
                 raise
             if inspect.isawaitable(outcome):
                 return _awaited(outcome, argument, after)
-            if after is not None:
-                after(argument, outcome)
+            after(argument, outcome)
             return outcome
 
         return call_plain
 
     async def call(argument: Any) -> Any:
-        if before is not None:
-            before(argument)
+        before(argument)
         if hook is not None:
             return await _awaited(hook(argument), argument, after)
-        if after is not None:
-            after(argument, None)
+        after(argument, None)
         return None
 
     return call
 
 
-async def _awaited(outcome: Any, argument: Any, after: Callable[[Any, object], None] | None) -> Any:
+async def _awaited(outcome: Any, argument: Any, after: Callable[[Any, object], None]) -> Any:
     try:
         result = await outcome
     except Reject as rejection:
-        if after is not None:
-            after(argument, rejection.response)
+        after(argument, rejection.response)
         raise
-    if after is not None:
-        after(argument, result)
+    after(argument, result)
     return result
