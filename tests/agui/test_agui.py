@@ -27,7 +27,7 @@ ABOUT_MODELS = [
     "core/agents/test_disclosure.py",
     "core/agents/test_protocols.py",
     "core/endpoints/test_runs.py",
-    "core/runs/test_continuation.py",
+    "core/runs/test_delta_shortcut.py",
     "core/runs/test_recorder.py",
     "core/events/test_types.py",
 ]

@@ -151,7 +151,10 @@ def held(stores: dict[str, ThreadStore]) -> dict[str, Any]:
         module = kind.__module__ if isinstance(kind.__module__, str) else ""
         package = module.partition(".")[0]
         if package in _LOOPS and name == "Task":
-            ours["tasks"] += count
+            # Tasks that have ended are left out, because that of the question's own connection may
+            # just have. Those that are kept for ever count among the objects.
+            tasks = (one for one in objects if type(one) is kind)
+            ours["tasks"] += sum(not getattr(one, "done", bool)() for one in tasks)
         elif package in _OURS:
             ours[f"{module}.{name}"] += count
     return {
