@@ -284,7 +284,8 @@ class Exchange:
                 if self._stream is not None and self._runtime.metrics is not None:
                     self._runtime.metrics.stream_ended()
                 self._pipeline, self._stream, self._culprit = None, None, (None, "")
-                self._runtime.long_answers.done(self)
+                if self._runtime.long_answers.sent:
+                    self._runtime.long_answers.done(self)
                 if self._line is not None:
                     self._log_access(self._line)
                 return action

@@ -54,6 +54,7 @@ from ..http.envelope import (
     require_body,
     resolve_envelope,
 )
+from ..http.long_answers import LONG
 from ..http.messages import Request, Response
 from ..http.paths import at_base_path, normalize_path, under_base_path
 from ..http.refusals import (
@@ -190,7 +191,8 @@ class Pipeline(Struct, eq=False):
             where = self.where(error)
             yield from discard(stream)
             response, stream = (yield from self._on_error(error, where)), None
-        if stream is None and not runtime.long_answers.admit(reader, len(response.body)):
+        size = 0 if stream is not None else len(response.body)
+        if size > LONG and not runtime.long_answers.admit(reader, size):
             response = overloaded("The server is sending too many long answers")
         if cors is not None:
             response = self._with_cors(cors, response, origin)

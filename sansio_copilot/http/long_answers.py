@@ -23,28 +23,26 @@ class LongAnswers:
     def __init__(self, room: float) -> None:
         self._room = room
         # The references are weak, because an event loop may be dropped with what it was sending.
-        self._sent: dict[int, tuple[ref[object], int]] = {}
+        self.sent: dict[int, tuple[ref[object], int]] = {}
+        """The answers that are being sent, by their sender: the sender and their size."""
 
     def admit(self, sender: object, size: int) -> bool:
-        """Count an answer of so many bytes until ``sender`` is done or collected.
+        """Count a long answer of so many bytes until ``sender`` is done or collected.
 
         :returns: False if there is no room for it now.
         """
-        if size <= LONG:
-            return True
         held = 0
         # The copy is made in one step, because other threads admit answers meanwhile.
-        for key, (other, bytes_of_other) in list(self._sent.items()):
+        for key, (other, bytes_of_other) in list(self.sent.items()):
             if other() is None:
-                self._sent.pop(key, None)
+                self.sent.pop(key, None)
             else:
                 held += bytes_of_other
         if held and held + size > self._room:
             return False
-        self._sent[id(sender)] = ref(sender), size
+        self.sent[id(sender)] = ref(sender), size
         return True
 
     def done(self, sender: object) -> None:
         """The answer of ``sender``, if it was long, has been sent or given up."""
-        if self._sent:
-            self._sent.pop(id(sender), None)
+        self.sent.pop(id(sender), None)

@@ -204,7 +204,8 @@ class HTTPConnection(Answering):
                     if not (yield from self._drain()):
                         return
                 served += 1
-                self._give_back()
+                if self._is_long:
+                    self._give_back()
                 if served % _TURN_REQUESTS == 0 and reader.input.unread:
                     # The output is sent before the rest, so that it cannot pile up.
                     if (yield Send()) is GONE:
@@ -219,13 +220,13 @@ class HTTPConnection(Answering):
             self._exchange = None
             if self._body is not None:
                 self._body.release()
-            self._give_back()
+            if self._is_long:
+                self._give_back()
 
     def _give_back(self) -> None:
         """Give the memory of long content back to the system, once it has been sent or given up."""
-        if self._is_long:
-            self._is_long = False
-            give_back_to_the_system()
+        self._is_long = False
+        give_back_to_the_system()
 
     def _drain(self) -> Generator[Want, Any, bool]:
         """Read and throw away a body that its exchange did not ask for.
