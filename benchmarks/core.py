@@ -18,7 +18,7 @@ from ag_ui.core import TextMessageContentEvent
 
 from copilot_bindings.http1.connection import HTTPConnection
 from copilot_bindings.http1.wants import Receive
-from copilot_bindings.serving.request_bodies import Bodies
+from copilot_bindings.serving.body_limits import Bodies
 from sansio_copilot import CopilotRuntime, MemoryStore, Request, json_codec
 from sansio_copilot.actions import Finish, StoreCall
 from sansio_copilot.endpoints.run_input import parse_input

@@ -147,10 +147,10 @@ RUNS = [
     Mutant(
         "drained-for-ever",
         "a plain agent that has ended is waited for once more",
-        f"{BINDINGS}/serving/agent_events.py",
+        f"{BINDINGS}/serving/agent_thread.py",
         "if self._ended:",
         "if False:",
-        ["tests/bindings/serving/test_agent_events.py::test_what_has_ended_stays_so"],
+        ["tests/bindings/serving/test_agent_thread.py::test_what_has_ended_stays_so"],
     ),
 ]
 
@@ -216,7 +216,7 @@ HTTP = [
     Mutant(
         "a-body-limit-that-is-not-enforced",
         "a chunked body may be of any length",
-        f"{BINDINGS}/serving/request_bodies.py",
+        f"{BINDINGS}/serving/body_limits.py",
         "if size > self.limit:",
         "if False:",
         [
@@ -226,7 +226,7 @@ HTTP = [
     Mutant(
         "an-announced-length-is-believed",
         "a client that announces a gigabyte is asked to send it",
-        f"{BINDINGS}/serving/request_bodies.py",
+        f"{BINDINGS}/serving/body_limits.py",
         "if self.size + size > self.limit:",
         "if False:",
         [

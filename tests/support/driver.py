@@ -14,9 +14,9 @@ from support.hostile_requests import BODY, CHUNKS, NEXT, POST, Case, responses, 
 from copilot_bindings.http1 import answering, connection, response_framing
 from copilot_bindings.http1.connection import HTTPConnection
 from copilot_bindings.http1.wants import GONE, Close, Receive, Rest
+from copilot_bindings.serving.body_limits import Bodies
 from copilot_bindings.serving.context import CallContext
 from copilot_bindings.serving.pending_call import Pending
-from copilot_bindings.serving.request_bodies import Bodies
 from sansio_copilot import CopilotRuntime, Limits, text_agent
 from sansio_copilot.actions import Call, WaitForFrames
 from sansio_copilot.testing import Client, run_input

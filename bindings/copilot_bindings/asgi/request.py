@@ -12,7 +12,7 @@ from sansio_copilot import Request
 from sansio_copilot.http.addresses import is_elsewhere
 from sansio_copilot.http.paths import from_base_path
 
-from ..serving.request_bodies import length_of
+from ..serving.content_length import length_of
 
 # These characters stay as they are when a decoded path is encoded again, because they are valid in
 # a path (RFC 3986 section 3.3).

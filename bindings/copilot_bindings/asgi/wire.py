@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
 from ..serving.backend import Backend
-from ..serving.request_bodies import Body
+from ..serving.body_limits import Body
 from ..serving.response_wire import Fields, Gone, Wire
 
 Scope: TypeAlias = MutableMapping[str, Any]

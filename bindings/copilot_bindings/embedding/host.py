@@ -15,8 +15,9 @@ from typing import Any, Protocol
 from sansio_copilot import CopilotRuntime, Request
 
 from ..serving.async_library import running_loop
+from ..serving.body_limits import Body
+from ..serving.content_length import length_of
 from ..serving.loop_service import LoopService
-from ..serving.request_bodies import Body, length_of
 from ..serving.responder import Responder
 from ..serving.response_wire import Fields, Gone, Wire
 

@@ -35,8 +35,8 @@ from sansio_copilot.actions import (
     WaitForFrames,
 )
 
+from ..serving.body_limits import LONG_BYTES, Body
 from ..serving.pending_call import Pending
-from ..serving.request_bodies import LONG_BYTES, Body
 from . import request_head
 from .plain import PlainResponse
 from .reader import RequestReader

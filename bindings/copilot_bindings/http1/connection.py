@@ -54,7 +54,7 @@ from sansio_copilot.actions import Action, StoreCall
 from sansio_copilot.http import refusals
 
 from ..serving.context import CallContext
-from ..serving.request_bodies import give_back_to_the_system
+from ..serving.freed_memory import give_back_to_the_system
 from . import request_head
 from .answering import Answering, gone
 from .wants import GONE, TIMED_OUT, Close, CloseWriting, Host, Rest, Send, Want

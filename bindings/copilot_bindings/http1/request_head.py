@@ -11,7 +11,7 @@ import h11
 from sansio_copilot import RemoteProtocolError, Request, Response
 from sansio_copilot.http import refusals
 
-from ..serving.request_bodies import number_of
+from ..serving.content_length import number_of
 
 _EMPTY_LINE = re.compile(rb"\n\r?\n")
 # These characters are never valid in a head. They are refused before h11 sees them, because its

@@ -11,10 +11,10 @@ from sansio_copilot import CopilotRuntime, Run
 from sansio_copilot.actions import WaitForFrames
 
 from ..serving.backend import Backend
+from ..serving.body_limits import Bodies
 from ..serving.calls import Calls
 from ..serving.context import CallContext
 from ..serving.pending_call import Pending
-from ..serving.request_bodies import Bodies
 
 
 class Host(Protocol):

@@ -21,9 +21,9 @@ from sansio_copilot.actions import WaitForFrames
 
 from .asyncio_backend import AsyncioBackend
 from .asyncio_thread import run_to_its_end
+from .body_limits import Bodies
 from .calls import Calls
 from .context import CallContext
-from .request_bodies import Bodies
 from .service import SHUTDOWN, Connection, Service
 from .shutdown import LoopEnded, serve_until_closed
 from .store_watches import StoreLock, begin_watch, end_watch

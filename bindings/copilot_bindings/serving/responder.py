@@ -50,9 +50,9 @@ from sansio_copilot.actions import (
 )
 
 from .backend import Backend, Event, Scope, Task
+from .body_limits import Body
 from .context import CallContext
 from .pending_call import Pending
-from .request_bodies import Body
 from .responder_states import INTERRUPTIONS, ResponderState
 from .response_wire import Gone, Wire
 from .service import Service

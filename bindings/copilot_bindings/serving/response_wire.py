@@ -10,7 +10,7 @@ from __future__ import annotations
 import abc
 from typing import Any, TypeAlias
 
-from .request_bodies import Body
+from .body_limits import Body
 
 Fields: TypeAlias = tuple[tuple[str, str], ...]
 

@@ -23,9 +23,9 @@ from sansio_copilot import CopilotRuntime, Run, RunRefused
 from sansio_copilot.http.addresses import is_elsewhere
 
 from .backend import Backend
+from .body_limits import Bodies
 from .calls import Calls
 from .context import CallContext
-from .request_bodies import Bodies
 from .run_home import RunHome
 from .server_life import ServerLife
 

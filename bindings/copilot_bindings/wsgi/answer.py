@@ -22,10 +22,10 @@ from sansio_copilot.actions import (
 )
 
 from ..serving.background_loop import BackgroundLoop, watching
+from ..serving.body_limits import Bodies, Body
 from ..serving.calls import Calls
 from ..serving.context import CallContext
 from ..serving.pending_call import Pending
-from ..serving.request_bodies import Bodies, Body
 from ..serving.service import SHUTDOWN
 from .environ import Environ, StartResponse, read_body, send_head
 

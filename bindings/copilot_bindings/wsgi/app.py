@@ -23,9 +23,9 @@ from sansio_copilot import CopilotRuntime, RemoteProtocolError, Response, RunRef
 from sansio_copilot.http import refusals
 
 from ..serving.background_loop import BackgroundLoop
+from ..serving.body_limits import Bodies
 from ..serving.calls import Calls
 from ..serving.os_signals import comes_again, send_to_main_thread
-from ..serving.request_bodies import Bodies
 from ..serving.server_life import must_be_opened
 from ..serving.service import SHUTDOWN
 from ..serving.store_life import NotStarted

@@ -15,7 +15,8 @@ from sansio_copilot import RemoteProtocolError, Request, Response
 from sansio_copilot.http.addresses import is_elsewhere
 from sansio_copilot.http.paths import from_base_path
 
-from ..serving.request_bodies import Body, length_of
+from ..serving.body_limits import Body
+from ..serving.content_length import length_of
 
 Environ: TypeAlias = dict[str, Any]
 StartResponse: TypeAlias = Callable[..., object]

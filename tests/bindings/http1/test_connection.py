@@ -41,7 +41,7 @@ from copilot_bindings.http1.wants import (
     Rest,
     Send,
 )
-from copilot_bindings.serving.request_bodies import LONG_BYTES
+from copilot_bindings.serving.body_limits import LONG_BYTES
 from sansio_copilot import CopilotRuntime, Hooks, Limits, Reject, Response, RunRefused
 from sansio_copilot.actions import StoreCall, WaitForFrames
 

@@ -31,7 +31,7 @@ from support import scripts
 from support.in_waitress import serving_by_waitress
 from support.wire import BASE, body_of
 
-from copilot_bindings.serving.request_bodies import Bodies, Body
+from copilot_bindings.serving.body_limits import Bodies, Body
 from copilot_bindings.wsgi import CopilotWSGI, StreamBroken
 from copilot_bindings.wsgi.environ import read_body, request_of
 from sansio_copilot import BodyTooLarge, CopilotRuntime, Hooks, Limits, MemoryStore, text_agent

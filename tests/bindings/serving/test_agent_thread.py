@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from copilot_bindings.serving.agent_events import ThreadedIterator
+from copilot_bindings.serving.agent_thread import ThreadedIterator
 from copilot_bindings.serving.asyncio_backend import AsyncioBackend
 
 

@@ -12,7 +12,8 @@ from support.driver import BASE, Driver, make_runtime
 from support.hostile_requests import responses
 
 from copilot_bindings.http1.wants import Receive
-from copilot_bindings.serving.request_bodies import Bodies, Body, length_of
+from copilot_bindings.serving.body_limits import Bodies, Body
+from copilot_bindings.serving.content_length import length_of
 from sansio_copilot import BodyRefused, BodyTooLarge, Limits
 from sansio_copilot.actions import WaitForFrames
 from sansio_copilot.testing import run_input

@@ -1,4 +1,4 @@
-"""Request bodies while they arrive, and the room for all of them together.
+"""Request bodies while they arrive: the limit of each, and the room for all of them together.
 
 A body is kept in memory once, and takes room from its first byte until its exchange does not need
 it any more. The beginning of a long body is kept in memory pages of its own and not on the heap,
@@ -8,7 +8,6 @@ back to the system.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import mmap
 import sys
@@ -19,20 +18,7 @@ from msgspec import Struct, field
 
 from sansio_copilot import BodyRefused, BodyTooLarge, Limits
 
-
-def length_of(field: str) -> int | None:
-    """The number in a Content-Length field (RFC 9110 section 8.6); None if it is not a number."""
-    return number_of(field) if field.isascii() and field.isdigit() else None
-
-
-def number_of(digits: str) -> int:
-    """The value of ``digits``, of any number of digits.
-
-    Only the first 20 digits count, because int() takes at most 4,300, and a number of 20 digits is
-    far above every limit already.
-    """
-    return int(digits.lstrip("0")[:20] or "0")
-
+from .freed_memory import give_back_to_the_system
 
 # A body of less than this many bytes stays on the heap, because its gaps do little harm.
 LONG_BYTES = 1024 * 1024
@@ -163,15 +149,3 @@ def _new_page() -> mmap.mmap:
         return mmap.mmap(-1, LONG_BYTES)
     # The page is private, so that a process that is forked meanwhile does not share it.
     return mmap.mmap(-1, LONG_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-
-
-def give_back_to_the_system() -> None:
-    """Have the C library give freed memory back to the system.
-
-    Without this glibc keeps twice the longest body for each thread (mallopt(3), M_TRIM_THRESHOLD).
-    """
-    # ctypes is imported at the first long body, because few servers ever have one.
-    import ctypes
-
-    with contextlib.suppress(AttributeError, OSError, TypeError):
-        ctypes.CDLL(None).malloc_trim(0)
