@@ -11,8 +11,8 @@ from pydantic import BaseModel
 from .. import json_codec
 from ..agents.protocols import Agent, describe_class, loop_of
 from ..calls import Call
+from ..events.input_shape import MAX_DEPTH
 from ..events.json_values import measure
-from ..events.patch import MAX_DEPTH
 from ..http.messages import Response
 from ..version import __version__
 from .request_and_reply import EndpointSteps, Reply, Turn

@@ -12,9 +12,8 @@ from pydantic import ValidationError
 
 from .. import json_codec
 from ..events import EventError, normalize_input
-from ..events.patch import MAX_DEPTH
+from ..events.input_shape import MAX_DEPTH, RUN_INPUT, TooDeep, Walk, json_type
 from ..http.refusals import Refusal, invalid_body
-from .input_shape import RUN_INPUT, TooDeep, Walk, json_type
 from .request_and_reply import Turn
 
 

@@ -26,7 +26,7 @@ from msgspec import Struct
 from . import types as t
 from .message_folder import MessageFolder
 from .message_list import Message
-from .patch import PatchBudget, PatchRefused
+from .patch import PatchBudget, PatchRefused, PatchTooDeep
 from .replay_order import STREAMED, arrange
 from .state import StateFolder
 from .state_snapshots import StateSnapshots
@@ -115,7 +115,7 @@ class Compactor:
 
     @property
     def refused(self) -> PatchRefused | None:
-        """The error of the delta that first exceeded the budget, if one did."""
+        """The error of the last delta of the state, if it was refused rather than wrong."""
         return self._states.folder.refused
 
     def feed(self, event: Event) -> None:
@@ -259,7 +259,9 @@ class Compactor:
         self._has_guests = self._has_guests or bool(self._open)
         if self._states.feed(event):
             self.has_state = True
-        else:
+        # A delta that makes what no client may send back is left out, because a client that was
+        # shown it would apply it.
+        elif not isinstance(self.refused, PatchTooDeep):
             self.skipped += 1
             self._log += [*self._states.take(), event]
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Container, Iterable
 from typing import Any, Final
 
 from . import types as t
+from .input_shape import ACTIVITY_DEPTH
 from .json_values import copy_json
 from .message_list import Conversation, Entry, Message, ToolCall
 from .patch import PatchBudget, PatchRefused, apply_patch
@@ -40,7 +41,7 @@ class MessageFolder:
             self._conversation.append(message)
         self.budget = PatchBudget() if budget is None else budget
         self.refused: PatchRefused | None = None
-        """The error of the ACTIVITY_DELTA that first exceeded the budget, if one did."""
+        """The error of the last ACTIVITY_DELTA, if it was refused rather than wrong."""
         self.current = self._conversation.messages
         """Returns the conversation itself, to be read at once and not to be changed."""
 
@@ -209,8 +210,10 @@ class MessageFolder:
         _add_metadata(message, event)
         content = message.get("content")
         document = {} if content is None else content
+        patch = event.get("patch") or []
+        self.refused = None
         try:
-            content = apply_patch(document, event.get("patch") or [], self.budget)
+            content = apply_patch(document, patch, self.budget, ACTIVITY_DEPTH)
         except EventError as error:
             if isinstance(error, PatchRefused):
                 self.refused = error

@@ -18,17 +18,10 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from .input_shape import STATE_DEPTH
 from .json_values import copy_json, measure
 from .types import EventError
 
-MAX_DEPTH: Final = 200
-"""Levels of objects and arrays in which a request's body may be nested.
-
-They are more than any state has that was made on purpose, and so few that no code which walks the
-body later, here or in an agent, runs out of stack.
-"""
-# The body itself is one level, and a document that a patch makes comes back within a body.
-_DOCUMENT_DEPTH: Final = MAX_DEPTH - 1
 # A list moves its elements thirty times as fast as a byte of small JSON values is copied.
 _MOVED_FOR_A_BYTE: Final = 32
 # An array or object takes as long to copy as that many bytes of small JSON values.
@@ -42,6 +35,10 @@ _GONE: Final = object()
 
 class PatchRefused(EventError):
     """A patch that would apply, but makes more than its budget allows."""
+
+
+class PatchTooDeep(PatchRefused):
+    """A patch that would apply, but makes a document that no body of a request may hold."""
 
 
 class PatchBudget(Struct, eq=False):
@@ -67,19 +64,20 @@ class PatchBudget(Struct, eq=False):
         self.left -= cost
 
 
-def apply_patch(document: Any, patch: Any, budget: PatchBudget) -> Any:
+def apply_patch(document: Any, patch: Any, budget: PatchBudget, levels: int = STATE_DEPTH) -> Any:
     """Apply ``patch`` to ``document``, in place.
 
     No part of ``patch`` becomes part of the document.
 
+    :param levels: levels of objects and arrays that the document may have.
     :returns: the patched document; another object than ``document`` if its root was replaced.
     :raises EventError: if the patch does not apply, for any reason; the document is unchanged then.
         It is a :class:`PatchRefused` if the patch would apply, but the document would become too
-        large or nested too deeply.
+        large, and a :class:`PatchTooDeep` if it would be nested too deeply.
     """
     if not isinstance(patch, list | tuple):
         raise EventError(f"the delta does not apply: it is no list, but {type(patch).__name__}")
-    application = _Application(document, budget)
+    application = _Application(document, budget, levels)
     try:
         for operation in patch:
             application.apply(operation)
@@ -98,11 +96,12 @@ def apply_patch(document: Any, patch: Any, budget: PatchBudget) -> Any:
 class _Application:
     """A patch that is being applied."""
 
-    __slots__ = ("_budget", "_gone", "_undo", "document")
+    __slots__ = ("_budget", "_gone", "_levels", "_undo", "document")
 
-    def __init__(self, document: Any, budget: PatchBudget) -> None:
+    def __init__(self, document: Any, budget: PatchBudget, levels: int) -> None:
         self.document = document
         self._budget = budget
+        self._levels = levels
         self._undo: list[tuple[Any, ...]] = []
         # Members that are removed stay in their place until it is known that the patch applies,
         # because members that are put back come behind the others. They are kept by the identity of
@@ -196,7 +195,7 @@ class _Application:
             raise _failure("an operation has no value")
         value = operation["value"]
         size, levels = measure(value)
-        _check_depth(depth + levels)
+        self._check_depth(depth + levels)
         self._budget.made += size
         return copy_json(value)
 
@@ -208,8 +207,15 @@ class _Application:
         self.sweep()
         size, levels = measure(value, self._budget.left, _CONTAINER_BYTES)
         self._budget.charge(size)
-        _check_depth(depth + levels)
+        self._check_depth(depth + levels)
         return size
+
+    def _check_depth(self, levels: int) -> None:
+        if levels > self._levels:
+            raise PatchTooDeep(
+                f"the delta does not apply: its result is nested deeper than {self._levels} "
+                "levels, and no client could send it back"
+            )
 
     def _get(self, path: list[str]) -> Any:
         value = self.document
@@ -309,13 +315,6 @@ def _index(token: str) -> int:
     if _INDEX.fullmatch(token) is None:
         raise _failure("there is no such place")
     return int(token)
-
-
-def _check_depth(levels: int) -> None:
-    if levels > _DOCUMENT_DEPTH:
-        raise PatchRefused(
-            f"the delta does not apply: its result is nested deeper than {_DOCUMENT_DEPTH} levels"
-        )
 
 
 def _failure(reason: str) -> EventError:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from . import types as t
+from .input_shape import STATE_DEPTH
 from .json_values import copy_json
 from .patch import PatchBudget, PatchRefused, apply_patch
 from .types import Event, EventError
@@ -32,7 +33,7 @@ class StateFolder:
         self._lent = False
         self.budget = PatchBudget() if budget is None else budget
         self.refused: PatchRefused | None = None
-        """The error of the delta that first exceeded the budget, if one did."""
+        """The error of the last delta, if it was refused rather than wrong."""
 
     @property
     def state(self) -> Any:
@@ -60,9 +61,10 @@ class StateFolder:
         if self._lent:
             self._state = copy_json(self._state)
             self._lent = False
+        self.refused = None
         try:
             document = {} if self._state is _NOTHING else self._state
-            self._state = apply_patch(document, delta, self.budget)
+            self._state = apply_patch(document, delta, self.budget, STATE_DEPTH)
         except EventError as error:
             if isinstance(error, PatchRefused):
                 self.refused = error

@@ -7,20 +7,14 @@ told once for a run, and what is told of it has a bounded size.
 from __future__ import annotations
 
 import logging
-from typing import Any, Final
 
 from msgspec import Struct
 
 from ..errors import shorten
-from ..events.json_values import measure
 from ..events.normalize import nearest_type
-from ..events.patch import MAX_DEPTH, PatchRefused
+from ..events.patch import PatchRefused, PatchTooDeep
 
 logger = logging.getLogger(__name__)
-
-MADE: Final = frozenset({"STATE_SNAPSHOT", "STATE_DELTA", "ACTIVITY_DELTA", "MESSAGES_SNAPSHOT"})
-"""A client sends back what these events build in the body of the next run, so that it has to
-fit."""
 
 _UNKNOWN_TYPES = 8  # unknown types of events that are logged for a run
 _LONGEST_TYPE = 64  # characters of one that are logged
@@ -34,29 +28,19 @@ class DeveloperWarnings(Struct, eq=False):
     is_given: bool = False
     unknown_types: set[str] = set()
 
-    def look_at(self, event: dict[str, Any], frame: bytes, refused: PatchRefused | None) -> None:
+    def look_at(self, type_: str, refused: PatchRefused | None) -> None:
         """Tell, once for the run, that what it builds cannot be used.
 
-        :param event: one that builds something, which is in ``frame``.
-        :param refused: the error of a delta that exceeded its budget, if one has.
+        :param type_: the type of a delta that was applied.
+        :param refused: the delta's error, if it was refused.
+        :raises PatchTooDeep: if that is the error, because a client would apply the delta, and
+            then none of its runs would be accepted.
         """
-        if self.is_given:
-            return
-        if refused is not None:
+        if isinstance(refused, PatchTooDeep):
+            raise refused
+        if refused is not None and not self.is_given:
             self.is_given = True
-            logger.warning("run %r: %s: %s", self.run_id, event["type"], refused)
-        # A value with fewer brackets than that cannot be too deep, and need not be walked.
-        elif frame.count(b"{") + frame.count(b"[") >= MAX_DEPTH:
-            _, levels = measure(event.get("snapshot", event.get("messages")))
-            if levels >= MAX_DEPTH:
-                self.is_given = True
-                logger.warning(
-                    "run %r: a %s is nested deeper than %d levels: the next run, whose body has "
-                    "it, will be answered 400",
-                    self.run_id,
-                    event["type"],
-                    MAX_DEPTH - 1,
-                )
+            logger.warning("run %r: %s: %s", self.run_id, type_, refused)
 
     def unknown(self, type_: str) -> None:
         """Tell of an unknown type, once for each of the first few."""

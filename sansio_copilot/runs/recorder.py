@@ -7,9 +7,9 @@ A recorder is a row of machines, each of which knows one thing, and which see ea
 
 The upgrader and the expander are made when the first event comes that they are for. Up to the frame
 an event may be refused. Then nothing has changed but the machines in front, the run
-ends with an error, and no further event is taken. Behind the frame nothing may fail, because the
-frame is on its way to readers: those machines only add up what the run leaves, its
-:class:`~sansio_copilot.stores.RunResult`.
+ends with an error, and no further event is taken. The machines behind the frame add up what the run
+leaves, its :class:`~sansio_copilot.stores.RunResult`. Only a patch is refused there, before it has
+changed anything, because nobody knows what it makes until it is applied.
 
 Three rules make it right:
 
@@ -48,6 +48,7 @@ from ..events import (
 from ..events.chunk_events import CHUNKS
 from ..events.converters import Misfit
 from ..events.finalize import closing_events
+from ..events.next_body import CERTAIN, SENT_BACK, check_fits
 from ..events.normalize import EVENTS
 from ..events.patch import DEFAULT_PATCH_BYTES, PatchBudget
 from ..events.thinking import THINKING
@@ -56,8 +57,9 @@ from ..sse import FRAME, NUMBERED_FRAME, frame_data
 from ..stores.protocol import Orphan, RunKey, RunResult
 from . import thread_waits
 from .compacted_result import compacted_result, messages_of
+from .completion import COMPLETED, Completion
 from .delta_shortcut import DELTAS, Continuation
-from .developer_warnings import MADE, DeveloperWarnings
+from .developer_warnings import DeveloperWarnings
 from .thread_waits import Waits
 from .token_usage import sum_up
 
@@ -65,11 +67,6 @@ logger = logging.getLogger(__name__)
 
 # This many runs of a stream have their result made at once, each of all that came before.
 _RESULTS_AT_ONCE = 8
-# RUN_STARTED events may take this many bytes before one goes without the run's input, because a
-# stream of many runs would otherwise have as many copies of it.
-_REPEATED_INPUT_BYTES = 64 * 1024
-# These events are incomplete until the runtime fills in what only it knows.
-_COMPLETED = frozenset({"RUN_STARTED", "RUN_FINISHED"})
 _TERMINAL = frozenset({"RUN_FINISHED", "RUN_ERROR"})
 
 
@@ -90,8 +87,8 @@ class RunRecorder:
     """
 
     __slots__ = (
-        *("_warnings", "_compactor", "_expander", "_folder", "_going", "_input", "_input_bytes"),
-        *("_key", "_known", "_patch_bytes", "_raw_events", "_result_due", "_results"),
+        *("_warnings", "_compactor", "_complete", "_expander", "_folder", "_going", "_input"),
+        *("_key", "_patch_bytes", "_raw_events", "_result_due", "_results"),
         *("_token", "_upgrader", "_verifier", "_verify", "_waits"),
         *("error", "events", "failure", "has_failed", "result", "size", "teller"),
         *("terminal", "usage"),
@@ -111,7 +108,7 @@ class RunRecorder:
         self._raw_events = raw_events
         self.teller = teller
         self._input = input
-        self._known = known_message_ids
+        self._complete = Completion(key, input, known_message_ids)
         self._token = b"" if input is None else key.token.encode()
         self.events = 0
         """How many events were recorded."""
@@ -126,7 +123,6 @@ class RunRecorder:
         self._warnings = DeveloperWarnings(key.run_id, teller.agent_id)
         self._results = 0
         self._result_due = 0
-        self._input_bytes = _REPEATED_INPUT_BYTES
         self.terminal = False
         """Whether the last event was terminal, so that the run has ended unless another follows."""
         self.has_failed = False
@@ -194,8 +190,18 @@ class RunRecorder:
                     expander = self._expander = expander or ChunkExpander()
                     expanded = expander.feed(upgraded)
                 for written in expanded:
+                    type_ = written["type"]
+                    whole = self._complete(written) if type_ in COMPLETED else written
+                    try:
+                        data = json_codec.encode_usual(whole)
+                    except (UnicodeEncodeError, RecursionError):
+                        data = json_codec.encode(whole)
+                    if (type_ in SENT_BACK or "metadata" in written) and (
+                        data.count(b"{") + data.count(b"[") >= CERTAIN
+                    ):
+                        check_fits(written)
                     self._verify(written)
-                    frames.append(self._keep(written))
+                    frames.append(self._keep(whole, data))
                 if len(frames) == 1 and written["type"] in DELTAS:
                     history = self._compactor.continuation(written)
                     message = self._folder.continuation(written)
@@ -239,9 +245,10 @@ class RunRecorder:
             # finalizer, as the reference, ends no steps, nor a tool call that was started again or
             # has an empty id, so that the verifier ends these.
             if self.events == 0:
-                frames.append(self._keep({"type": "RUN_STARTED", **self._ids}))
+                first = self._complete({"type": "RUN_STARTED", **self._complete.ids})
+                frames.append(self._keep(first, json_codec.encode(first)))
             closing[-1:] = [*self._verifier.closers(), closing[-1]]
-        for event in map(self._completed, closing):
+        for event in map(self._complete, closing):
             frames.append(self._frame(json_codec.encode(event)))
             if event["type"] == "RUN_ERROR":
                 self._end_messages()
@@ -272,17 +279,21 @@ class RunRecorder:
 
         :param patch_bytes: see the class.
         """
-        events = [json_codec.decode(data) for data in frame_data(orphan.frames)]
+        said = frame_data(orphan.frames)
+        events = [json_codec.decode(data) for data in said]
         given = events[0].get("input") if events else None
         given = given if isinstance(given, dict) else {}
         recorder = cls(orphan.key, given, (), patch_bytes)
         recorder.close()
         recorder._begin(json_codec.decode(orphan.messages))
-        for event in events:
+        for event, data in zip(events, said, strict=True):
             # The owner has verified the event, before the input was added to RUN_STARTED.
             with suppress(EventError):
                 recorder._verify(event)
-            recorder._keep(event)
+            # A delta that nests too deeply may be there, because older releases took it.
+            with suppress(EventError):
+                recorder._keep(event, data)
+        recorder.events = len(events)
         recorder.size = len(orphan.frames)
         return recorder
 
@@ -292,33 +303,22 @@ class RunRecorder:
         self._folder = MessageFolder(conversation, PatchBudget(self._patch_bytes))
         self._compactor = Compactor(state, PatchBudget(self._patch_bytes), conversation)
 
-    @property
-    def _ids(self) -> dict[str, str]:
-        return {"threadId": self._key.thread_id, "runId": self._key.run_id}
-
     def _upgrade(self, event: Event) -> Event:
         if self._upgrader is None:
             is_running = self.events > 0 and not self.terminal
             self._upgrader = ThinkingUpgrader(self._key.token, is_running=is_running)
         return self._upgrader.feed(event)
 
-    def _keep(self, event: Event) -> bytes:
+    def _keep(self, event: Event, data: bytes) -> bytes:
         type_ = event["type"]
-        if type_ in _COMPLETED:
-            event = self._completed(event)
-        try:
-            data = json_codec.encode_usual(event)
-        except (UnicodeEncodeError, RecursionError):
-            data = json_codec.encode(event)
         # The frame is made as in _frame(), because calls cost.
-        position = self.events
-        self.events = position + 1
-        frame = NUMBERED_FRAME % (self._token, position, data) if self._token else FRAME % data
-        self.size += len(frame)
+        frame = NUMBERED_FRAME % (self._token, self.events, data) if self._token else FRAME % data
         # The handlers are looked up here and not by each machine's feed(), because calls cost.
         if (fold := message_folder.HANDLERS.get(type_)) is not None:
             fold(self._folder, event)
-        if type_ == "RUN_ERROR":
+        if type_ == "ACTIVITY_DELTA":
+            self._warnings.look_at(type_, self._folder.refused)
+        elif type_ == "RUN_ERROR":
             self._end_messages()
         compact.HANDLERS.get(type_, compact.KEEP)(self._compactor, event)
         if type_ in thread_waits.OBSERVED:
@@ -329,10 +329,11 @@ class RunRecorder:
                 sum_up(self.usage, usage)
         elif type_ == "RUN_STARTED":
             self.terminal = False
-            self._input_bytes -= len(frame)
-        elif type_ in MADE:
-            refused = self._compactor.refused or self._folder.refused
-            self._warnings.look_at(event, frame, refused)
+            self._complete.input_bytes -= len(frame)
+        elif type_ == "STATE_DELTA":
+            self._warnings.look_at(type_, self._compactor.refused)
+        self.events += 1
+        self.size += len(frame)
         return frame
 
     def _tell(self, failure: dict[str, Any]) -> None:
@@ -359,26 +360,6 @@ class RunRecorder:
         frame = NUMBERED_FRAME % (self._token, position, data) if self._token else FRAME % data
         self.size += len(frame)
         return frame
-
-    def _completed(self, event: dict[str, Any]) -> dict[str, Any]:
-        """``event`` with the members that only the runtime knows."""
-        kind = event["type"]
-        # The first RUN_STARTED always has the input, because no byte has been used up before it.
-        if (
-            kind == "RUN_STARTED"
-            and self._input
-            and not event.get("input")
-            and self._input_bytes > 0
-        ):
-            given = self._input
-            if self._known or not isinstance(given.get("messages"), list):
-                news = [m for m in messages_of(given) if m.get("id") not in self._known]
-                given = {**given, "messages": news}
-            return {**event, "input": given}
-        if kind == "RUN_FINISHED" and not ("threadId" in event and "runId" in event):
-            # The AG-UI schema requires both ids, and a strict reader drops the stream without them.
-            return {**event, **self._ids, **event}
-        return event
 
     def _result(self, now: float) -> RunResult | None:
         token = self._token or self._key.token.encode()

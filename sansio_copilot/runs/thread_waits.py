@@ -26,13 +26,13 @@ from .. import json_codec
 from ..errors import shorten
 from ..events import types as t
 from ..events.message_list import calls_of
+from ..events.next_body import LEGACY_INTERRUPT
 from ..events.types import Event
 
 _MOST: Final = 16
 """How many interrupts, and how many calls, are told."""
 _LONGEST: Final = 128
 """Characters of a text that are told; a client finds the whole in the thread."""
-_LEGACY: Final = "on_interrupt"
 
 
 class Waits(Struct, eq=False):
@@ -45,8 +45,8 @@ class Waits(Struct, eq=False):
         """Take note of an event whose type is one of :data:`OBSERVED`."""
         type_ = event["type"]
         if type_ == t.CUSTOM:
-            if event.get("name") == _LEGACY and len(self._interrupts) < _MOST:
-                self._interrupts.append({"reason": _LEGACY})
+            if event.get("name") == LEGACY_INTERRUPT and len(self._interrupts) < _MOST:
+                self._interrupts.append({"reason": LEGACY_INTERRUPT})
             return
         self._is_finished = type_ == t.RUN_FINISHED
         if not self._is_finished:

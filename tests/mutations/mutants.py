@@ -87,8 +87,8 @@ EVENTS = [
         "one-id-twice",
         "two events of a run have the same id, so that a reader resumes at the wrong one",
         f"{CORE}/runs/recorder.py",
-        "because calls cost.\n        position = self.events\n        self.events = position + 1",
-        "because.\n        position = self.events\n        self.events = max(position, 1)",
+        "self.events += 1",
+        "self.events = max(self.events, 1)",
         [
             "tests/core/runs/test_recorder.py::TestFrames::test_each_has_the_run_and_its_position_for_an_id"
         ],

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sansio_copilot.events import EventError, StateFolder
+from sansio_copilot.events.input_shape import MAX_DEPTH
 from sansio_copilot.events.json_values import measure
-from sansio_copilot.events.patch import MAX_DEPTH, PatchBudget, PatchRefused, apply_patch
+from sansio_copilot.events.patch import PatchBudget, PatchRefused, PatchTooDeep, apply_patch
 
 
 def add(path: str, value: Any) -> dict[str, Any]:
@@ -251,6 +252,12 @@ class TestDepth:
         patch = [{"op": operation, "from": "/c/b", "path": "/c/d/b"}]
         with pytest.raises(PatchRefused, match="nested deeper"):
             apply_patch(document, patch, PatchBudget())
+
+    def test_a_document_that_stands_deeper_may_have_fewer_levels(self) -> None:
+        patch = [add("/b", self.nested(3))]
+        assert apply_patch({}, patch, PatchBudget(), 4) == {"b": patch[0]["value"]}
+        with pytest.raises(PatchTooDeep, match="nested deeper than 3 levels"):
+            apply_patch({}, patch, PatchBudget(), 3)
 
     def test_also_step_by_step(self) -> None:
         folder, path = StateFolder(), ""

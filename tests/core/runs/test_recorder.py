@@ -30,7 +30,7 @@ from sansio_copilot import json_codec
 from sansio_copilot.events import Verifier
 from sansio_copilot.runs import delta_shortcut, recorder
 from sansio_copilot.runs.recorder import RunRecorder
-from sansio_copilot.sse import Parser, frame_data
+from sansio_copilot.sse import NUMBERED_FRAME, Parser, frame_data
 from sansio_copilot.stores.protocol import Orphan, RunKey
 
 KEY = RunKey("thread", 3, "run")
@@ -793,40 +793,18 @@ def test_a_delta_that_makes_too_much_is_passed_on_and_told_at_once(
     assert said[3] in events_of(run.result.frames)
 
 
-@pytest.mark.parametrize(
-    ("deepest", "too_deep"),
-    [
-        (
-            {"type": "STATE_SNAPSHOT", "snapshot": nested(199)},
-            {"type": "STATE_SNAPSHOT", "snapshot": nested(200)},
-        ),
-        (
-            {"type": "STATE_DELTA", "delta": [{"op": "add", "path": "/a", "value": nested(198)}]},
-            {"type": "STATE_DELTA", "delta": [{"op": "add", "path": "/a", "value": nested(199)}]},
-        ),
-        (
-            {
-                "type": "MESSAGES_SNAPSHOT",
-                "messages": [{"id": "m", "role": "user", "content": "", "metadata": nested(197)}],
-            },
-            {
-                "type": "MESSAGES_SNAPSHOT",
-                "messages": [{"id": "m", "role": "user", "content": "", "metadata": nested(198)}],
-            },
-        ),
-    ],
-)
-def test_what_could_not_come_back_in_a_body_is_told_when_it_is_made(
-    deepest: Any, too_deep: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    run = RunRecorder(KEY, INPUT)
-    record_all(run, [STARTED, deepest])
-    assert caplog.messages == []
-    assert types_of(record_all(run, [too_deep, too_deep])) == [too_deep["type"]] * 2
-    [told] = caplog.messages
-    assert "nested deeper than 199 levels" in told
-    run.record(FINISHED, 1.0)
-    assert run.result is not None
+def test_who_adopts_a_run_leaves_out_a_delta_of_an_older_release_that_is_too_deep() -> None:
+    too_deep = {"type": "STATE_DELTA", "delta": [{"op": "add", "path": "/a", "value": nested(199)}]}
+    frames = b"".join(
+        NUMBERED_FRAME % (KEY.token.encode(), position, json_codec.encode(event))
+        for position, event in enumerate([STARTED, too_deep])
+    )
+    end, result = RunRecorder.adopt(Orphan(KEY, "default", frames)).finish(
+        1.0, error="The owner died"
+    )
+    assert [frame_id.rpartition(".")[2] for frame_id in ids_of(end)] == ["2"]
+    assert result is not None
+    assert types_of(result.frames) == ["RUN_STARTED", "RUN_ERROR"]
 
 
 def test_a_result_that_cannot_be_written_costs_the_history_and_no_more(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sansio_copilot.endpoints.input_shape import List, Text, Walk
+from sansio_copilot.events.input_shape import List, Text, Walk
 
 
 def test_texts_in_a_list_are_read_one_by_one() -> None:

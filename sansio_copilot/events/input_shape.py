@@ -19,8 +19,16 @@ from typing import Any, ClassVar, Final
 import attrs
 from msgspec import Struct
 
-from ..events.patch import MAX_DEPTH
+MAX_DEPTH: Final = 200
+"""Levels of objects and arrays in which a request's body may be nested.
 
+They are more than any state has that was made on purpose, and so few that no code which walks the
+body later, here or in an agent, runs out of stack.
+"""
+STATE_DEPTH: Final = MAX_DEPTH - 1
+"""Levels that the state may have, because it stands in a body."""
+ACTIVITY_DEPTH: Final = MAX_DEPTH - 3
+"""Levels that an activity's content may have; it stands in a message, in an array, in a body."""
 MAX_PROBLEMS: Final = 5
 """So many problems show the pattern of a mistake; after them the walk ends."""
 

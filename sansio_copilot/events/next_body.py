@@ -1,0 +1,69 @@
+"""The body of the next run, which has to hold what an agent said in this one.
+
+A client keeps the state and the messages, and sends them with each further run. So an event that
+fits into no body would have all further runs of its thread answered by 400, and is refused.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from . import types as t
+from .input_shape import MAX_DEPTH, RUN_INPUT, TooDeep, Walk
+from .types import Event, EventError
+
+LEGACY_INTERRUPT: Final = "on_interrupt"
+"""The name of the CUSTOM event by which LangGraph's adapter says an interrupt."""
+SENT_BACK: Final = frozenset(
+    {t.STATE_SNAPSHOT, t.MESSAGES_SNAPSHOT, t.ACTIVITY_SNAPSHOT, t.RUN_STARTED, t.CUSTOM}
+)
+"""The types of events of which a client sends back more than their metadata."""
+CERTAIN: Final = MAX_DEPTH - 5
+"""An event with fewer brackets in its JSON fits, because metadata of a tool call stand deepest:
+under five levels of the body."""
+
+_OF_CALLS: Final = frozenset({t.TOOL_CALL_START, t.TOOL_CALL_ARGS, t.TOOL_CALL_END})
+_OF_MESSAGES: Final = frozenset(
+    {
+        *(t.TEXT_MESSAGE_START, t.TEXT_MESSAGE_CONTENT, t.TEXT_MESSAGE_END, t.TOOL_CALL_RESULT),
+        *(t.REASONING_MESSAGE_START, t.REASONING_MESSAGE_CONTENT, t.REASONING_MESSAGE_END),
+        *(t.ACTIVITY_SNAPSHOT, t.ACTIVITY_DELTA),
+    }
+)
+
+
+def check_fits(event: Event) -> None:
+    """Check that what a client sends back of ``event`` is not nested too deeply for a body.
+
+    What it keeps to itself may be nested as it likes. A patch is bounded when it is applied; see
+    :func:`.apply_patch`.
+
+    :param event: an event that :func:`.normalize_event` has returned.
+    :raises EventError: if it does not fit.
+    """
+    try:
+        RUN_INPUT.read(_body(event), Walk())
+    except TooDeep:
+        raise EventError(
+            f"{event['type']} is nested too deeply: the client has to send it back with the next "
+            f"run, and a request's body has at most {MAX_DEPTH} levels"
+        ) from None
+
+
+def _body(event: Event) -> dict[str, Any]:
+    """The members of the next run's body that hold something of ``event``."""
+    type_ = event["type"]
+    if type_ == t.STATE_SNAPSHOT:
+        return {"state": event["snapshot"]}
+    if type_ == t.MESSAGES_SNAPSHOT:
+        return {"messages": event["messages"]}
+    if type_ == t.RUN_STARTED:
+        # A client takes the messages of an input that the agent says, and not its state.
+        return {"messages": (event.get("input") or {}).get("messages")}
+    if type_ == t.CUSTOM and event["name"] == LEGACY_INTERRUPT:
+        return {"forwardedProps": {"command": {"interruptEvent": event["value"]}}}
+    if type_ in _OF_CALLS:
+        return {"messages": [{"role": "assistant", "toolCalls": [event]}]}
+    if type_ in _OF_MESSAGES:
+        return {"messages": [{**event, "role": "activity"}]}
+    return {}

@@ -1,0 +1,54 @@
+"""What only the runtime knows of an event: the input of its run, and the ids."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+
+from msgspec import Struct
+
+from ..events.types import Event
+from ..stores.protocol import RunKey
+from .compacted_result import messages_of
+
+COMPLETED: Final = frozenset({"RUN_STARTED", "RUN_FINISHED"})
+"""The types of events that are incomplete until the runtime has filled them in."""
+
+# RUN_STARTED events may take this many bytes before one goes without the run's input, because a
+# stream of many runs would otherwise have as many copies of it.
+_REPEATED_INPUT_BYTES: Final = 64 * 1024
+
+
+class Completion(Struct, eq=False):
+    """Fills in the events of one run.
+
+    :param key: the run.
+    :param input: its input as JSON; None for a run that stores nothing.
+    :param known: ids of the messages of the input that need not be repeated.
+    :param input_bytes: bytes that RUN_STARTED events may take until one goes without the input.
+    """
+
+    key: RunKey
+    input: Mapping[str, Any] | None
+    known: Collection[str]
+    input_bytes: int = _REPEATED_INPUT_BYTES
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """The members of RUN_STARTED and RUN_FINISHED that name the run."""
+        return {"threadId": self.key.thread_id, "runId": self.key.run_id}
+
+    def __call__(self, event: Event) -> Event:
+        """``event`` with its missing members."""
+        kind = event["type"]
+        # The first RUN_STARTED always has the input, because no byte has been used up before it.
+        if kind == "RUN_STARTED" and self.input and not event.get("input") and self.input_bytes > 0:
+            given = self.input
+            if self.known or not isinstance(given.get("messages"), list):
+                news = [m for m in messages_of(given) if m.get("id") not in self.known]
+                given = {**given, "messages": news}
+            return {**event, "input": given}
+        if kind == "RUN_FINISHED" and not ("threadId" in event and "runId" in event):
+            # The AG-UI schema requires both ids, and a strict reader drops the stream without them.
+            return {**event, **self.ids, **event}
+        return event
