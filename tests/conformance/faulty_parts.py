@@ -13,6 +13,7 @@ cancelled.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -60,7 +61,7 @@ def _go_wrong(how: str, gate: str, otherwise: Any = None) -> Any:
     if way == "block":
         gates[gate].step_blocking()
         return otherwise
-    if way in ("hang", "stubborn", "burst") or kind == "async":
+    if way in ("hang", "stubborn", "greedy", "burst") or kind == "async":
         return _go_wrong_later(way, gate, otherwise)
     if way in RAISED:
         raise RAISED[way]()
@@ -68,8 +69,13 @@ def _go_wrong(how: str, gate: str, otherwise: Any = None) -> Any:
 
 
 async def _go_wrong_later(way: str, gate: str, otherwise: Any) -> Any:
+    cancelled = anyio.get_cancelled_exc_class()
     if way == "stubborn":
-        await _never_end(gate)
+        await _never_end(gate, cancelled)
+    if way == "greedy":
+        # Under trio nothing can end a coroutine that does not let itself be closed.
+        can_be_dropped = cancelled is asyncio.CancelledError
+        await _never_end(gate, BaseException if can_be_dropped else cancelled)
     if way == "burst":
         async with anyio.create_task_group() as group:
             group.start_soon(_burst, gate)
@@ -83,12 +89,12 @@ async def _go_wrong_later(way: str, gate: str, otherwise: Any) -> Any:
     return otherwise
 
 
-async def _never_end(gate: str) -> None:
+async def _never_end(gate: str, caught: type[BaseException]) -> None:
     gates[gate].waiting += 1
     while True:
         try:
             await anyio.sleep(0.01)
-        except anyio.get_cancelled_exc_class():
+        except caught:
             gates[gate].cancelled += 1
 
 

@@ -232,12 +232,22 @@ class TestRoom:
                 return client.receive()
         return None
 
+    def refused(self, server: Server) -> Answer:
+        """The answer to such a body once there is no more room."""
+        answers: list[Answer | None] = [None]
+
+        def is_refused() -> bool:
+            answers.append(self.announce(server))
+            return answers[-1] is not None
+
+        wait_until(is_refused, "there is no more room")
+        assert answers[-1] is not None
+        return answers[-1]
+
     @pytest.mark.parametrize("framing", FRAMINGS)
     def test_bodies_together(self, full: Server, framing: str) -> None:
         uploads = [self.begin(full, framing) for _ in range(3)]
-        wait_until(lambda: self.announce(full) is not None, "there is no more room")
-        answer = self.announce(full)
-        assert answer is not None
+        answer = self.refused(full)
         assert (answer.status, answer.headers["retry-after"]) == (503, "1")
         assert answer.headers["access-control-allow-origin"] == "*"
         for client, rest in uploads[:2]:
@@ -246,14 +256,19 @@ class TestRoom:
             assert client.receive().status == 200
             client.close()
         uploads[:2] = [self.begin(full, framing) for _ in range(2)]
-        wait_until(lambda: self.announce(full) is not None, "there is no more room")
+        self.refused(full)
         # A client that goes leaves its room to others.
         for client, _ in uploads:
             client.cut()
         body, text = body_of(BODY_BYTES)
-        wait_until(lambda: self.announce(full) is None, "there is room again")
-        answer = full.request("POST", "/agent/measures/run", body)
-        assert_measured(answer, text)
+        answers = [answer]
+
+        def is_taken() -> bool:
+            answers.append(full.request("POST", "/agent/measures/run", body))
+            return answers[-1].status != 503
+
+        wait_until(is_taken, "there is room again")
+        assert_measured(answers[-1], text)
 
     def test_a_stream_holds_no_body(self, full: Server, thread: str) -> None:
         threads = [f"{thread}-{number}" for number in range(5)]

@@ -218,14 +218,16 @@ def test_fifty_that_hang_stop_nobody_and_not_the_end(own_server: Server) -> None
         assert own_server.process.wait(END_TIMEOUT) == 0
 
 
+@pytest.mark.parametrize("way", ["stubborn", "greedy"])
 def test_hooks_that_swallow_their_cancellation_do_not_keep_it_from_ending(
-    own_server: Server,
+    own_server: Server, way: str
 ) -> None:
+    """Nor do those that catch whatever can be raised, also when the process ends."""
     with own_server.clients(3, "faults") as clients:
         for client in clients:
-            headers = told("on-request", "stubborn", "stubborn")
+            headers = told("on-request", way, way)
             client.stream("run", "t", agent="text", headers=headers)
-        wait_until(lambda: own_server.gate("stubborn")["waiting"] == 3, "they are called")
+        wait_until(lambda: own_server.gate(way)["waiting"] == 3, "they are called")
         own_server.process.send_signal(signal.SIGTERM)
         assert own_server.process.wait(END_TIMEOUT) == 0
     # What is cancelled ten times a second is told of once.

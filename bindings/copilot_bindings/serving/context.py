@@ -72,7 +72,9 @@ class Steps:
     def __init__(self, awaitable: Awaitable[Any], context: Context) -> None:
         self._context = context
         self._awaitable = awaitable
-        self._step = _awaiting(awaitable)
+        # A coroutine is driven as it is, because another around it would be closed when the one
+        # inside refuses to be.
+        self._step: Any = awaitable if inspect.iscoroutine(awaitable) else _awaiting(awaitable)
         self._given_up = False
         self._keeps_trying = True
 
@@ -112,10 +114,26 @@ class Steps:
             # which looks like any other value here.
             if self._given_up:
                 self.close()
-                is_closed = inspect.getcoroutinestate(self._step) == inspect.CORO_CLOSED
-                if is_closed or not self._keeps_trying:
+                if inspect.getcoroutinestate(self._step) == inspect.CORO_CLOSED:
+                    raise Dropped
+                if not self._keeps_trying:
+                    _keep_for_ever(self._step)
                     raise Dropped
 
 
 async def _awaiting(awaitable: Awaitable[Any]) -> Any:
     return await awaitable
+
+
+def _keep_for_ever(coroutine: object) -> None:
+    """Have ``coroutine``, which refuses to be closed, never be collected.
+
+    Python would close it again at the end of the process, when no loop runs any more. What it
+    awaits fails there at once, so that a coroutine which catches everything would go on for ever.
+    """
+    # ctypes is imported here, because few servers ever have such a coroutine. Other interpreters
+    # than CPython lack the function, and close no coroutine at their end.
+    import ctypes
+
+    with contextlib.suppress(AttributeError):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(coroutine))
