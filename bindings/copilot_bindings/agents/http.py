@@ -229,7 +229,7 @@ class HttpAgent:
             headers=asked.headers,
             timeout=httpx.Timeout(self._silence, connect=self._connect_timeout),
         )
-        return await pool.send(prepared, stream=True, follow_redirects=False)
+        return await _send_by_httpx(pool, prepared, self._silence)
 
     def _new_pool(self) -> httpx.AsyncClient | PlainHttp:
         if is_plain(self._url):
@@ -239,6 +239,30 @@ class HttpAgent:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
         has_http2 = importlib.util.find_spec("h2") is not None
         return httpx.AsyncClient(limits=limits, http2=has_http2)
+
+
+async def _send_by_httpx(
+    client: httpx.AsyncClient, prepared: httpx.Request, silence: float | None
+) -> httpx.Response:
+    """Send a request, and read the head of its response.
+
+    The head has ``silence`` seconds in all, because httpx bears interim responses without end, each
+    of which is a sign of life.
+
+    :raises httpx.TransportError: if there is no response.
+    """
+    if silence is None:
+        return await client.send(prepared, stream=True, follow_redirects=False)
+    with anyio.CancelScope() as scope:
+
+        async def trace(name: str, info: Mapping[str, Any]) -> None:
+            if name.endswith("receive_response_headers.started"):
+                scope.deadline = anyio.current_time() + silence
+
+        # The time begins when the request was taken, because a long one may take longer.
+        prepared.extensions["trace"] = trace
+        return await client.send(prepared, stream=True, follow_redirects=False)
+    raise httpx.ReadTimeout("nothing but interim responses")
 
 
 def is_plain(url: httpx.URL) -> bool:

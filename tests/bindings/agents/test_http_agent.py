@@ -340,6 +340,14 @@ def test_a_run_that_is_stopped_closes_its_connection(library: str) -> None:
         assert server.asked[0].gone.wait(30)
 
 
+def test_an_agent_that_answers_by_interim_responses_only_is_as_good_as_silent(library: str) -> None:
+    with upstream([b"HTTP/1.1 103 Early Hints\r\n\r\n" * 1_000] * 100_000) as server:
+        [error] = asked(library, server, "httpx", timeout=0.2)
+        assert error["code"] == "AGENT_TIMEOUT"
+        assert server.asked[0].gone.wait(30)
+    assert len(server.asked) == 1
+
+
 def test_a_response_that_goes_on_behind_its_run_is_left(
     library: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
