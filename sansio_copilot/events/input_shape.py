@@ -348,20 +348,22 @@ _CALL = Object(
 
 
 def _message(required: str, optional: str = "", **others: Kind) -> Object:
-    common = _texts(f"id role encryptedValue subagentRunId {required} {optional}")
+    common = _texts(f"id role subagentRunId {required} {optional}")
     return Object({**common, "metadata": MAP, **others}, ("id", *required.split()))
 
 
 _MESSAGE = Tagged(
     "role",
     {
-        "developer": _message("content", "name"),
-        "system": _message("content", "name"),
-        "assistant": _message("", "content name", toolCalls=List(_CALL)),
-        "user": _message("content", "name", content=List(_PART, longest=math.inf)),
-        "tool": _message("content toolCallId", "error", content=List(_PART, longest=math.inf)),
+        "developer": _message("content", "name encryptedValue"),
+        "system": _message("content", "name encryptedValue"),
+        "assistant": _message("", "content name encryptedValue", toolCalls=List(_CALL)),
+        "user": _message("content", "name encryptedValue", content=List(_PART, longest=math.inf)),
+        "tool": _message(
+            "content toolCallId", "error encryptedValue", content=List(_PART, longest=math.inf)
+        ),
         "activity": _message("activityType content", content=MAP),
-        "reasoning": _message("content"),
+        "reasoning": _message("content", "encryptedValue"),
     },
 )
 _TOOL = Object(

@@ -11,7 +11,14 @@ import pytest
 from ag_ui.core import RunAgentInput
 
 from sansio_copilot import CopilotRuntime
-from sansio_copilot.events import EventError, fold_messages, fold_state, next_body
+from sansio_copilot.endpoints.run_input import parse_input
+from sansio_copilot.events import (
+    EventError,
+    fold_messages,
+    fold_state,
+    next_body,
+    normalize_event,
+)
 from sansio_copilot.testing import Client, run_input
 
 RUN = "/api/copilotkit/agent/default/run"
@@ -246,3 +253,37 @@ def test_few_brackets_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None
         said = [{"type": "STATE_SNAPSHOT", "snapshot": nested(levels)}]
         client = Client(CopilotRuntime(agents={"default": Agent(said)}))
         assert client.post(RUN, json=run_input()).run_error() == error
+
+
+MESSAGES: dict[str, Event] = {
+    "developer": {"content": "a"},
+    "system": {"content": "a"},
+    "assistant": {},
+    "user": {"content": "a"},
+    "tool": {"content": "a", "toolCallId": "c"},
+    "activity": {"activityType": "a", "content": {}},
+    "reasoning": {"content": "a"},
+}
+MEMBERS = (
+    *("content", "name", "metadata", "toolCalls", "toolCallId", "error", "encryptedValue"),
+    *("subagentRunId", "activityType", "mine"),
+)
+VALUES: tuple[Any, ...] = ("", "a", None, 0, 1.5, True, [], ["a"], {}, {"a": None}, 10**30)
+
+
+@pytest.mark.parametrize("role", MESSAGES)
+@pytest.mark.parametrize("member", MEMBERS)
+def test_a_message_that_clients_are_sent_is_one_that_a_body_may_have(
+    role: str, member: str
+) -> None:
+    sent = 0
+    for value in VALUES:
+        said = message(**{"role": role, **MESSAGES[role], member: value})
+        try:
+            event = normalize_event(said[0])
+        except EventError:
+            continue
+        assert event is not None
+        parse_input(run_input(messages=event["messages"]))
+        sent += 1
+    assert sent
