@@ -861,6 +861,19 @@ def both_workers(url: str) -> set[int]:
     return answered
 
 
+def kill(worker: int) -> None:
+    """Kill a worker, which may accept one more connection before it is gone."""
+    os.kill(worker, signal.SIGKILL)
+
+    def is_gone() -> bool:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker, 0)
+            return False
+        return True
+
+    wait_until(is_gone, "it is gone")
+
+
 @contextlib.contextmanager
 def workers(tmp_path: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     (tmp_path / "app.py").write_text(WHO)
@@ -875,7 +888,7 @@ def test_workers_share_a_socket_and_are_replaced(tmp_path: Path) -> None:
     with workers(tmp_path, "--workers", "2") as (process, url):
         answered = both_workers(url)
         killed = answered.pop()
-        os.kill(killed, signal.SIGKILL)
+        kill(killed)
         wait_until(lambda: who_answers(url)[0] not in answered | {killed}, "a third one answers")
 
         (tmp_path / "app.py").write_text(WHO.replace("VERSION = 1", "VERSION = 2"))
@@ -914,7 +927,7 @@ def test_the_others_go_on_if_the_successor_of_a_worker_does_not_serve(tmp_path: 
         answered = both_workers(url)
         (tmp_path / "app.py").write_text("syntax error")
         killed = answered.pop()
-        os.kill(killed, signal.SIGKILL)
+        kill(killed)
         errors = process.stderr
         assert errors is not None
         wait_until(lambda: "former ones go on" in errors.readline(), "it is told")
