@@ -71,11 +71,12 @@ class Limits:
         their requests have been understood; a body beyond them is answered 503 with Retry-After.
         One body may be of ``body_bytes`` even if that is more. 256 MiB are eight of the largest
         bodies, and hundreds of the usual ones.
-    :param answers_bytes: bytes that answers of more than 1 MiB may have together while their
+    :param answers_bytes: bytes that answers of more than 1 MiB may hold together while their
         clients take them; one more is answered 503 with Retry-After. A single one may be longer.
-        Histories of long threads (/threads/:threadId/messages and /events) are such answers. A
-        transport may hold a second copy of what its client has not taken. 256 MiB are eight
-        histories of the size of the largest body.
+        The messages and the states of long threads are such answers, because a store hands out the
+        whole text, which is sent in pieces; events are read as they are taken, and hold a page. A
+        transport may hold a second copy of what its client has not taken of a response that is
+        whole. 256 MiB are eight texts of the size of the largest body.
     :param hook_seconds: seconds that a hook may take, a function that picks agents, or one that
         tells capabilities. A call that takes longer fails, as if it had raised an exception. 30 s
         is more than a call to an identity provider takes that is going to succeed.

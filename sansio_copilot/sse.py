@@ -85,6 +85,37 @@ def frame_data(frames: bytes) -> list[bytes]:
     return [frame[frame.index(b"data: ") + 6 :] for frame in frames.split(_END) if frame]
 
 
+class FrameData:
+    """Takes the data out of frames that come in pages, cut anywhere; see :func:`frame_data`.
+
+    What has come of a frame's data is handed on at once, because one frame may be longer than many
+    pages.
+
+    :ivar begun: of how many frames the data has begun.
+    :ivar is_inside: whether the data of the last of them goes on.
+    """
+
+    __slots__ = ("_line", "begun", "is_inside")
+
+    def __init__(self) -> None:
+        self._line = b""  # the beginning of a line whose end has not come
+        self.begun = 0
+        self.is_inside = False
+
+    def feed(self, frames: bytes) -> list[bytes]:
+        """The JSON texts in the next page.
+
+        If :attr:`is_inside` was true before, the first of them is the rest of the one before. If it
+        is true afterwards, the last one lacks its rest.
+        """
+        lines = (self._line + frames).split(b"\n")
+        texts = [line[6:] for line in lines if line.startswith(b"data: ")]
+        self.begun += len(texts) - self.is_inside
+        self.is_inside = lines[-1].startswith(b"data: ")
+        self._line = b"data: " if self.is_inside else lines[-1]
+        return texts
+
+
 def end_of_frame(frames: bytes | bytearray, offset: int) -> int:
     """The offset behind the first frame that ends at or behind ``offset``.
 

@@ -17,14 +17,16 @@ from ..endpoints import (
     transcribe,
 )
 from .body import JsonBody, check_values
-from .request_and_reply import EndpointSteps, LogStream, Reply, Turn
+from .request_and_reply import Content, EndpointSteps, LogStream, Pieces, Reply, Turn
 
 __all__ = [
     "DISPATCH",
+    "Content",
     "Endpoint",
     "EndpointSteps",
     "JsonBody",
     "LogStream",
+    "Pieces",
     "Reply",
     "Turn",
     "check_values",

@@ -23,7 +23,7 @@ from ..runs.audience import Audience
 from ..runs.machine import Run
 from ..runs.quotas import Place, QuotaExceeded, Quotas
 from ..stores import calls
-from ..stores.calls import perform
+from ..stores.calls import StoreCall, perform
 from ..stores.protocol import Log, ThreadStore
 from ..users import User
 from .body import JsonBody
@@ -53,6 +53,24 @@ class LogStream(Struct, frozen=True):
     audience: Audience | None = None
 
 
+#: The steps that make content: they yield a piece of it, or a call whose outcome they are sent, and
+#: return whether that is all of it; False if the rest is gone.
+Pieces: TypeAlias = Generator[StoreCall[Any] | bytes, Any, bool]
+
+
+class Content(Struct, frozen=True):
+    """A response body that is made while the client takes it.
+
+    :param pieces: the steps that make it.
+    :param text: the text that it is made of, which is held until all of it is sent.
+    :param own: bytes that are held besides.
+    """
+
+    pieces: Pieces
+    text: bytes = b""
+    own: int = 0
+
+
 STREAM: Final = Response(
     200,
     (
@@ -69,10 +87,12 @@ STREAM: Final = Response(
 
 
 class Reply(Struct, frozen=True):
-    """The result of an endpoint: a response, and for a streaming one the log that it reads."""
+    """The result of an endpoint: a response, and for a streaming one the log that it reads, or the
+    steps that make its content."""
 
     response: Response
     stream: LogStream | None = None
+    content: Content | None = None
 
 
 class Turn(Struct, frozen=True):

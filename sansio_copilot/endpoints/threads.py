@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs
@@ -15,11 +15,10 @@ from ..calls import Call
 from ..errors import shorten
 from ..http.messages import Response
 from ..http.refusals import Refusal, forbidden, invalid_body
-from ..sse import frame_data
 from ..stores import calls
-from ..stores.calls import perform
+from ..stores.calls import StoreCall, perform
 from ..stores.protocol import Batch, Kind, LogGone, ThreadQuery, ThreadRecord, UnknownCursor
-from . import hosted_platform
+from . import histories, hosted_platform
 from .request_and_reply import EndpointSteps, Reply, Turn
 
 # An answer lists at most this many threads, because it is made as a whole; the rest is on
@@ -30,6 +29,8 @@ _MOST_THREADS = 1000
 _LONGEST_NAME = 1024
 # A history that changes while it is read is read from its beginning at most this many times.
 _TRIES = 3
+# A text is read in one page, because a page of a text that a store has whole is no copy.
+_WHOLE = 2**31 - 1
 
 
 def list_threads(turn: Turn) -> EndpointSteps:
@@ -58,26 +59,33 @@ def list_threads(turn: Turn) -> EndpointSteps:
 
 def messages(turn: Turn) -> EndpointSteps:
     """GET /threads/:threadId/messages, in the reference's own shape; paged on request."""
-    history = yield from _history(turn, "messages")
-    page = _Query.of(turn).page(json_codec.decode(history))
-    return Reply(Response.json({"messages": [_message(m) for m in page.items], **page.json}))
+    window = _Query.of(turn).window()
+    text = yield from _text(turn, "messages")
+    found = histories.Messages(text, window, _message, turn.runtime.limits.read_bytes)
+    return _unchanged((yield from histories.answer(found.pieces, found.text, found.own)))
 
 
 def events(turn: Turn) -> EndpointSteps:
     """GET /threads/:threadId/events: the compacted events of a replay; paged on request."""
-    history = yield from _history(turn, "frames")
-    page = _Query.of(turn).page(frame_data(history))
-    # The events are not parsed and written again, because each is JSON already.
-    rest = json_codec.encode(page.json)[1:-1]
-    body = b'{"events":[%s]%s}' % (b",".join(page.items), b"," + rest if rest else b"")
-    return Reply(Response(200, {"content-type": "application/json"}, body))
+    window, limits = _Query.of(turn).window(), turn.runtime.limits
+    thread_id, owner = yield from _asked(turn)
+
+    def read(cursor: Any) -> StoreCall[Batch | LogGone]:
+        size = limits.read_bytes
+        return calls.read_history(turn.store, thread_id, "frames", cursor, size, owner)
+
+    for _ in range(_TRIES):
+        reply = yield from histories.answer(lambda: histories.events(read, window))
+        if reply is not None:
+            return reply
+    raise _changes_too_fast(thread_id)
 
 
 def state(turn: Turn) -> EndpointSteps:
     """GET /threads/:threadId/state: the state after the last run; null if it has left none."""
-    history = yield from _history(turn, "state")
-    body = b'{"state":%s}' % (history or b"null")
-    return Reply(Response(200, {"content-type": "application/json"}, body))
+    text = yield from _text(turn, "state")
+    size = turn.runtime.limits.read_bytes
+    return _unchanged((yield from histories.answer(lambda: histories.state(text, size), text)))
 
 
 def clear(turn: Turn) -> EndpointSteps:
@@ -154,20 +162,6 @@ def _changes(turn: Turn) -> dict[str, Any]:
 
 
 @attrs.frozen
-class _Page:
-    """A part of a longer list, and the place where the rest begins."""
-
-    items: Sequence[Any]
-    next_cursor: str | None
-    requested: bool
-
-    @property
-    def json(self) -> dict[str, Any]:
-        """``nextCursor``, for responses that have it only if a page was asked for."""
-        return {"nextCursor": self.next_cursor} if self.requested else {}
-
-
-@attrs.frozen
 class _Query:
     """The query of a request. If a parameter is repeated, its first value counts."""
 
@@ -180,19 +174,16 @@ class _Query:
     def get(self, name: str) -> str:
         return self.values.get(name, [""])[0]
 
-    def page(self, items: Sequence[Any]) -> _Page:
-        """The page of ``items`` that ``limit`` and ``cursor`` ask for; all items without them.
+    def window(self) -> histories.Window:
+        """The items that ``limit`` and ``cursor`` ask for; all items without them.
 
         A cursor is the number of items that come before it. So items that change place between two
         requests may be seen twice, or not at all, but nothing is kept for a reader.
 
         :raises Refusal: with 400, for a limit or cursor that is not valid.
         """
-        start = self._number("cursor") or 0
-        limit = self._number("limit")
-        stop = len(items) if limit is None else start + max(limit, 1)
-        more = str(stop) if stop < len(items) else None
-        return _Page(items[start:stop], more, "limit" in self.values or "cursor" in self.values)
+        requested = "limit" in self.values or "cursor" in self.values
+        return histories.Window(self._number("cursor") or 0, self._number("limit"), requested)
 
     def limit(self, most: int) -> int:
         """How many items are asked for, of at most so many.
@@ -216,26 +207,40 @@ class _Query:
         return int(text)
 
 
-def _history(turn: Turn, kind: Kind) -> Generator[Call, Any, bytes]:
-    """What the thread's ended runs have left, read page by page.
+def _asked(turn: Turn) -> Generator[Call, Any, tuple[str, str | None]]:
+    """The thread whose history is to be read, and in whose name."""
+    thread_id = _thread_id(turn)
+    return thread_id, (yield from turn.owner("read", thread_id))
+
+
+def _text(turn: Turn, kind: Kind) -> Generator[Call, Any, bytes]:
+    """The messages or the state that a thread's ended runs have left.
 
     :raises RuntimeError: if it changes faster than it can be read.
     """
-    store, thread_id, size = turn.store, _thread_id(turn), turn.runtime.limits.read_bytes
-    owner = yield from turn.owner("read", thread_id)
+    thread_id, owner = yield from _asked(turn)
     for _ in range(_TRIES):
         pages: list[bytes] = []
         page: Batch | LogGone | None = None
         while not isinstance(page, LogGone):
             cursor = None if page is None else page.cursor
             page = yield from perform(
-                calls.read_history(store, thread_id, kind, cursor, size, owner)
+                calls.read_history(turn.store, thread_id, kind, cursor, _WHOLE, owner)
             )
             if isinstance(page, Batch):
                 pages.append(page.data)
                 if page.ended:
-                    return b"".join(pages)
-    raise RuntimeError(f"the history of thread {shorten(thread_id)!r} changes too fast to be read")
+                    return pages[0] if len(pages) == 1 else b"".join(pages)
+    raise _changes_too_fast(thread_id)
+
+
+def _changes_too_fast(thread_id: str) -> RuntimeError:
+    return RuntimeError(f"the history of thread {shorten(thread_id)!r} changes too fast to be read")
+
+
+def _unchanged(reply: Reply | None) -> Reply:
+    assert reply is not None, "a text that has been read does not change"
+    return reply
 
 
 def _thread_id(turn: Turn) -> str:

@@ -63,7 +63,7 @@ from .actions import (
     WaitForFrames,
 )
 from .pipeline import Pipeline, Steps
-from .stream import give_up, send_log, send_whole
+from .stream import give_up, send_log, send_pieces, send_whole
 
 logger = logging.getLogger(__name__)
 access = logging.getLogger("sansio_copilot.access")
@@ -131,7 +131,7 @@ TRANSITIONS: dict[ExchangeState, dict[type[Action], ExchangeState]] = {
     _S.STARTING_RUN: _only(_BEFORE_THE_HEAD, StoreCall, SendHead),
     _S.SENDING_HEAD: _only(_AFTER_THE_HEAD, StoreCall, SendBytes, Finish, Abandon),
     _S.READING_LOG: _AFTER_THE_HEAD,
-    _S.SENDING_BYTES: _only(_AFTER_THE_HEAD, StoreCall, WaitForFrames, Finish, Abandon),
+    _S.SENDING_BYTES: _AFTER_THE_HEAD,
     _S.WAITING_FOR_FRAMES: _only(_AFTER_THE_HEAD, StoreCall, SendBytes, Abandon),
     _S.FINISHED: {},
     _S.ABANDONED: {},
@@ -325,14 +325,17 @@ class Exchange:
                 runtime.metrics.responded(pipeline.route_name, response.status)
                 if reply.stream is not None:
                     runtime.metrics.stream_begun()
-            if reply.stream is None:
-                self._steps = send_whole(response, is_head=self._is_head)
+            is_head = self._is_head
+            # A stream may last for hours, so that of the request no more than this is kept.
+            asked = request.method, path
+            if reply.content is not None:
+                pieces = reply.content.pieces
+                self._steps = send_pieces(pieces, response, runtime.limits, asked, is_head=is_head)
+            elif reply.stream is None:
+                self._steps = send_whole(response, is_head=is_head)
             else:
-                # A stream may last for hours, so that of the request no more than this is kept.
-                asked = request.method, path
                 self._steps = send_log(
-                    *(reply.stream, response, self, runtime, self._now, asked),
-                    is_head=self._is_head,
+                    reply.stream, response, self, runtime, self._now, asked, is_head=is_head
                 )
         else:
             if isinstance(raised, Exception):

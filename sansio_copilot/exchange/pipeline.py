@@ -36,7 +36,7 @@ from msgspec import Struct
 from ..access import IdentifyUser, checked_user
 from ..calls import Call
 from ..config import RuntimeConfig
-from ..endpoints import DISPATCH, JsonBody, LogStream, Reply, Turn, check_values
+from ..endpoints import DISPATCH, Content, JsonBody, LogStream, Reply, Turn, check_values
 from ..endpoints.probes import probe
 from ..errors import RunRefused, StoreUnavailable, shorten, text_of
 from ..hooks import HookContext, Reject, RequestHook, ResponseHook, RunStartHook
@@ -138,6 +138,7 @@ class Pipeline(Struct, eq=False):
             if (preflight := self._preflight(cors)) is not None:
                 return Reply(preflight)
         stream: LogStream | None = None
+        content: Content | None = None
         try:
             try:
                 if (hook := runtime.hooks.on_request) is not None:
@@ -171,6 +172,8 @@ class Pipeline(Struct, eq=False):
             response, stream = reply.response, reply.stream
             if (ending := runtime.hooks.on_response) is not None:
                 response = yield from self._on_response(ending, response)
+            if response.stream:
+                content = reply.content
             if stream is not None:
                 if not response.stream:
                     # A hook put another response in the stream's place.
@@ -191,12 +194,13 @@ class Pipeline(Struct, eq=False):
             where = self.where(error)
             yield from discard(stream)
             response, stream = (yield from self._on_error(error, where)), None
-        size = 0 if stream is not None else len(response.body)
-        if size > LONG and not runtime.long_answers.admit(reader, size):
-            response = overloaded("The server is sending too many long answers")
+        if stream is None:
+            text, own = (response.body, 0) if content is None else (content.text, content.own)
+            if len(text) > LONG and not runtime.long_answers.admit(reader, text, own):
+                response, content = overloaded("The server is sending too many long answers"), None
         if cors is not None:
             response = self._with_cors(cors, response, origin)
-        return Reply(response, stream)
+        return Reply(response, stream, content)
 
     def ask_again(
         self, steps: Steps, call: StoreCall[Any], error: StoreUnavailable

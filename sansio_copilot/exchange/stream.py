@@ -1,4 +1,4 @@
-"""Sending a response: its head, and then content that is whole, or a thread log until it ends.
+"""Sending a response: its head, and then content that is whole, or made meanwhile, or a thread log.
 
 A reader is a cursor on the log, and no more: it reads what there is, sends it, and waits for the
 store to say that there is more. A slow client costs its offset, because nothing is read for it
@@ -23,17 +23,21 @@ from typing import Any
 
 from .. import sse
 from ..config import RuntimeConfig
-from ..endpoints import LogStream
+from ..endpoints import LogStream, Pieces
 from ..errors import StoreUnavailable
 from ..http.messages import WITHOUT_CONTENT, Response
+from ..limits import Limits
 from ..runs.orphans import adopt
 from ..stores import calls
 from ..stores.calls import StoreCall
 from ..stores.protocol import Batch, LogGone
 from .actions import ContentSteps, ExchangeSteps, SendBytes, SendHead, WaitForFrames
-from .retries import Patience
+from .retries import Patience, ask_again
 
 logger = logging.getLogger(__name__)
+
+
+_BROKEN_OFF = "%s %s was broken off: what was to be sent has been evicted or deleted"
 
 
 def send_whole(response: Response, *, is_head: bool) -> ContentSteps:
@@ -49,6 +53,11 @@ def send_whole(response: Response, *, is_head: bool) -> ContentSteps:
     if response.body and may_be_sent and not is_head:
         yield SendBytes(response.body)
     return True
+
+
+def _head_without_length(response: Response) -> SendHead:
+    fields = [field for field in response.headers.raw if field[0] != "content-length"]
+    return SendHead(response.status, tuple(fields))
 
 
 def send_log(
@@ -79,10 +88,9 @@ def send_log(
     patience: Patience | None = None
     last_bytes = b""
     try:
-        fields = [field for field in response.headers.raw if field[0] != "content-length"]
-        yield SendHead(response.status, tuple(fields))
+        yield _head_without_length(response)
         # The response may have been made by a hook, and is not needed while the log is followed.
-        del response, fields
+        del response
         if has_content and stream.preface:
             yield SendBytes(stream.preface)
         while has_content:
@@ -101,10 +109,7 @@ def send_log(
             if type(batch) is not Batch:
                 batch = reading.checked(batch)
                 if isinstance(batch, LogGone):
-                    logger.warning(
-                        "%s %s was broken off: what was to be sent has been evicted or deleted",
-                        *asked_for,
-                    )
+                    logger.warning(_BROKEN_OFF, *asked_for)
                     return False
             cursor, size = batch.cursor, len(batch.data)
             if size:
@@ -134,6 +139,40 @@ def send_log(
     finally:
         if stream.audience is not None:
             stream.audience.leave(reader)
+
+
+def send_pieces(
+    pieces: Pieces, response: Response, limits: Limits, asked_for: tuple[str, str], *, is_head: bool
+) -> ContentSteps:
+    """Send content that is made meanwhile, a piece when the client has taken the one before.
+
+    :param pieces: the steps that make the content.
+    :param response: its status and header fields.
+    :param asked_for: the method and path of the request, for log lines.
+    :param is_head: whether the request was HEAD.
+    :returns: whether all of it was sent; False if the rest is gone.
+    """
+    has_content = not is_head and response.status not in WITHOUT_CONTENT
+    yield _head_without_length(response)
+    del response
+    if not has_content:
+        return True
+    outcome: Any = None
+    while True:
+        try:
+            step = pieces.send(outcome)
+        except StopIteration as end:
+            if not end.value:
+                logger.warning(_BROKEN_OFF, *asked_for)
+            return bool(end.value)
+        outcome = None
+        if isinstance(step, bytes):
+            yield SendBytes(step)
+            continue
+        try:
+            outcome = yield step
+        except StoreUnavailable as error:
+            outcome = yield from ask_again(step, error, Patience(limits.outage_seconds, limits))
 
 
 def give_up(stream: LogStream | None) -> ContentSteps:

@@ -1,8 +1,9 @@
 """The room for long answers: what all clients together may leave in memory by taking them slowly.
 
-A stream is read for its client piece by piece, but the history of a thread is answered whole, and
-is held until the client has taken it. So the answers above :data:`LONG` that are being sent at once
-have a bound together, in whatever threads they are sent.
+Most content that is long is read for its client piece by piece. An answer that is whole is held
+until the client has taken it, and so is a text that a store hands out whole, from which the pieces
+of an answer are made. So what has more than :data:`LONG` and is being sent at once has a bound
+together, in whatever threads it is sent.
 """
 
 from __future__ import annotations
@@ -10,8 +11,24 @@ from __future__ import annotations
 from typing import Final
 from weakref import ref
 
+from msgspec import Struct
+
 LONG: Final = 1024**2
 """Bytes above which an answer counts; nearly all have some hundreds."""
+
+
+class _Held(Struct, frozen=True):
+    """What one sender holds.
+
+    :param text: the id of its text.
+    :param size: bytes of that.
+    :param own: bytes that it holds besides.
+    """
+
+    sender: ref[object]
+    text: int
+    size: int
+    own: int
 
 
 class LongAnswers:
@@ -23,24 +40,31 @@ class LongAnswers:
     def __init__(self, room: float) -> None:
         self._room = room
         # The references are weak, because an event loop may be dropped with what it was sending.
-        self.sent: dict[int, tuple[ref[object], int]] = {}
-        """The answers that are being sent, by their sender: the sender and their size."""
+        self.sent: dict[int, _Held] = {}
+        """What is held of the answers that are being sent, by their sender."""
 
-    def admit(self, sender: object, size: int) -> bool:
-        """Count a long answer of so many bytes until ``sender`` is done or collected.
+    def admit(self, sender: object, text: bytes, own: int = 0) -> bool:
+        """Count a long answer until ``sender`` is done or collected.
 
+        :param text: what the sender holds until then. It counts once for all who hold the same
+            object.
+        :param own: bytes that the sender holds besides.
         :returns: False if there is no room for it now.
         """
+        texts: dict[int, int] = {}
         held = 0
         # The copy is made in one step, because other threads admit answers meanwhile.
-        for key, (other, bytes_of_other) in list(self.sent.items()):
-            if other() is None:
+        for key, other in list(self.sent.items()):
+            if other.sender() is None:
                 self.sent.pop(key, None)
             else:
-                held += bytes_of_other
-        if held and held + size > self._room:
+                texts[other.text] = other.size
+                held += other.own
+        held += sum(texts.values())
+        more = own + (0 if id(text) in texts else len(text))
+        if held and more and held + more > self._room:
             return False
-        self.sent[id(sender)] = ref(sender), size
+        self.sent[id(sender)] = _Held(ref(sender), id(text), len(text), own)
         return True
 
     def done(self, sender: object) -> None:

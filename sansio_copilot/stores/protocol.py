@@ -237,6 +237,8 @@ class ThreadStore(Log, Protocol):
             the state are empty, and so are the messages, as an array.
         :param cursor: that of the page in front of it; None for the first.
         :param max_bytes: the length of the page. One that is not the last has at least one byte.
+            Messages and state are asked for in one page; a store that has the text in memory
+            returns that object, which counts once for all of its readers (``answers_bytes``).
         :returns: LogGone if the history has changed so that the rest does not follow.
         """
         ...

@@ -42,6 +42,8 @@ class Gate:
         """What on_run_end was told of the runs of the thread."""
         self.stops = 0
         """How often the application was told that a run was stopped."""
+        self.pages = 0
+        """How many pages of the thread's history have been read, where that is counted."""
         self.stop_seen = False
         """Whether an agent has seen ``stop_requested`` when it went on."""
 
@@ -77,6 +79,7 @@ class Gate:
             "waiting": self.waiting,
             "unwound": self.unwound,
             "cancelled": self.cancelled,
+            "pages": self.pages,
             "stops": self.stops,
             "stopSeen": self.stop_seen,
             "reports": self.reports,

@@ -20,7 +20,7 @@ from .contexts import make_looking_runtime
 from .faulty_agents import FAULTY
 from .faulty_parts import make_faulty_runtime
 from .hooks import make_hooks
-from .stores import ODD_STORES, AsyncStore, AwayStore, BlockingStore, in_a_file
+from .stores import ODD_STORES, AsyncStore, AwayStore, BlockingStore, LongHistories, in_a_file
 from .users import make_runtimes
 
 logger = logging.getLogger(__name__)
@@ -119,6 +119,8 @@ def make_runtime(base_path: str, limits: str) -> CopilotRuntime:
     others["sqlite-store"] = CopilotRuntime(
         AGENTS, base_path=base_path, store=in_a_file(), limits=LIMITS, **probes
     )
+    # The client that reads nothing is not to be dropped for that.
+    others["long-histories"] = CopilotRuntime(AGENTS, base_path=base_path, store=LongHistories())
     abandoned = {
         "abandoned": None,
         **{f"abandoned-{name}": store for name, store in stores.items()},

@@ -15,9 +15,18 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import attrs
+from support.histories import fill
 
 from copilot_bindings.stores import SQLiteStore
 from sansio_copilot import MemoryStore, StoreUnavailable
+
+from .control import gates
+
+_MIB = 1024**2
+LONG_EVENTS: list[Any] = [{"type": "CUSTOM", "name": "é", "value": "x" * _MIB}] * 32
+"""The events of each thread of LongHistories, which are more than a server and a system buffer."""
+LONG_MESSAGES: list[Any] = [{"id": "1", "role": "user", "content": "y" * (_MIB // 4)}] * 8
+LONG_STATE: Any = {"rows": ["z" * (_MIB // 4)] * 8}
 
 
 class _SlowStore:
@@ -43,6 +52,23 @@ class _SlowStore:
                 cancel()
 
         return locked
+
+
+class LongHistories(MemoryStore):
+    """Every thread has a long history, of which each page that is read is counted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._filling, self._filled = threading.Lock(), set[str]()
+
+    def read_history(self, *args: Any) -> Any:
+        thread_id = args[0]
+        with self._filling:
+            if thread_id not in self._filled:
+                self._filled.add(thread_id)
+                fill(self, thread_id, LONG_EVENTS, LONG_MESSAGES, LONG_STATE)
+        gates[thread_id].pages += 1
+        return super().read_history(*args)
 
 
 class AwayStore(MemoryStore):

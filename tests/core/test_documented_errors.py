@@ -319,6 +319,7 @@ PROMISES = [
     Promise("run_token", (st.integers(), TEXT), ()),
     Promise("EventId.parse", (TEXT | EVENT_IDS,), (), sse.EventId.parse),
     Promise("Parser.feed", (st.lists(st.binary()),), (), feeding(sse.Parser)),
+    Promise("FrameData.feed", (st.lists(st.binary()),), (), feeding(sse.FrameData)),
     # sansio_copilot.http.envelope, routing, paths
     Promise("detect_envelope", (REQUESTS | ENVELOPE_REQUESTS,), ()),
     Promise("detect_graphql", (REQUESTS | ENVELOPE_REQUESTS,), ()),
@@ -368,6 +369,7 @@ PROMISES = [
     Promise("Recording.of_stream", (STREAM_BODIES,), (ValueError,)),
     # sansio_copilot.json_codec
     Promise("decode", (st.binary() | JSON.map(json_codec.encode),), (ValueError,)),
+    Promise("elements", (st.binary() | JSON.map(json_codec.encode),), (ValueError,)),
     Promise("has_more_values", (st.binary(), st.integers()), ()),
     Promise("encode", (ANYTHING,), (TypeError, ValueError)),
     Promise("encode_each", (st.lists(ANYTHING),), (TypeError, ValueError)),
@@ -397,7 +399,8 @@ NOTHING_FROM_OUTSIDE = {
     "CopilotRuntime.needs_start Request.in_place_of": "takes what has been checked",
     "frame_data": "takes the core's frames",
     "text_agent": "takes a function, and calls it in a run",
-    "ChunkExpander Compactor Finalizer Verifier Parser Client Stream": "are made of nothing",
+    "ChunkExpander Compactor Finalizer Verifier Parser FrameData": "are made of nothing",
+    "Client Stream": "are made of nothing",
     "Client.get Client.stream Client.advance Client.step Client.start_run Client.close Stream.next"
     " Stream.next_frame Stream.ready Stream.finish Stream.close Stream.time_out_if_due run_input"
     " Client.run Client.begin_run": ("are a test's to call, and go the way of Client.request"),

@@ -287,3 +287,25 @@ class TestDecode:
     def test_any_bytes_are_a_value_or_a_value_error(self, data: bytes) -> None:
         with contextlib.suppress(ValueError):
             decode(data)
+
+
+class TestElements:
+    @pytest.mark.parametrize(
+        "values",
+        [[], [1], [[], {}, "a,b]", None, -1.5, {"é": ["\\", '"']}], ["\ud800", "\U0001f600"]],
+    )
+    def test_of_what_was_encoded(self, values: list[Any]) -> None:
+        text = encode(values)
+        array, lengths = json_codec.elements(text)
+        assert array == text
+        assert lengths == [len(encode(value)) for value in values]
+
+    @pytest.mark.parametrize("text", [b" [1, 2]", b"[ ]", b'\xef\xbb\xbf["a" ,"\xff"]'])
+    def test_blanks_are_left_out(self, text: bytes) -> None:
+        values = decode(text)
+        assert json_codec.elements(text) == (encode(values), [len(encode(v)) for v in values])
+
+    @pytest.mark.parametrize("text", [b"{}", b"", b"[1", b"5", b"[" * 100_000])
+    def test_anything_else_is_refused(self, text: bytes) -> None:
+        with pytest.raises(ValueError):
+            json_codec.elements(text)

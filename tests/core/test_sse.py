@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sansio_copilot.sse import HEARTBEAT, Parser, ServerSentEvent, format_frame
+from sansio_copilot.sse import (
+    HEARTBEAT,
+    FrameData,
+    Parser,
+    ServerSentEvent,
+    format_frame,
+    frame_data,
+)
 
 Event = ServerSentEvent
 
@@ -230,6 +237,29 @@ class TestTheBoundOfAnEvent:
             assert [event.data for event in events] == ["first"]
             assert parser.overflowed
             assert parser.feed(b"\n\ndata: last\n\n") == []
+
+
+class TestFrameData:
+    FRAMES = b'id: 1.c0\ndata: {"a":1}\n\ndata: \n\nid: 1.c2\ndata: "data: id: "\n\n'
+
+    def test_pages_may_be_cut_anywhere(self) -> None:
+        whole = frame_data(self.FRAMES)
+        for cuts in itertools.combinations(range(len(self.FRAMES) + 1), 2):
+            reader, texts = FrameData(), [b""]
+            for begin, end in itertools.pairwise((0, *cuts, len(self.FRAMES))):
+                is_inside = reader.is_inside
+                got = reader.feed(self.FRAMES[begin:end])
+                if is_inside:
+                    texts[-1] += got.pop(0)
+                texts += got
+                assert reader.begun == len(texts) - 1
+            assert texts[1:] == whole
+
+    def test_of_a_long_frame_nothing_is_kept(self) -> None:
+        reader = FrameData()
+        reader.feed(b"data: ")
+        assert [reader.feed(b"x" * 1000) for _ in range(3)] == [[b"x" * 1000]] * 3
+        assert (reader.begun, reader.is_inside) == (1, True)
 
 
 def test_work_is_linear_in_the_length_of_a_frame() -> None:

@@ -66,7 +66,12 @@ def read(cursor: Cursor, max_bytes: int) -> Batch | LogGone:
         if offset < len(stream.data):
             if room == 0:
                 break
-            chunk = bytes(memoryview(stream.data)[offset : offset + room])
+            data = stream.data
+            # A slice of all of a bytes object is that object, so that a text is read uncopied.
+            if type(data) is bytes:
+                chunk = data[offset : offset + room]
+            else:
+                chunk = bytes(memoryview(data)[offset : offset + room])
             chunks.append(chunk)
             offset += len(chunk)
             room -= len(chunk)

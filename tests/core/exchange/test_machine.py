@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import attrs
 import pytest
+from support.histories import fill
 from support.owner import threads_of
 
 from sansio_copilot import (
@@ -48,6 +49,7 @@ from sansio_copilot.actions import (
 )
 from sansio_copilot.exchange.machine import TRANSITIONS
 from sansio_copilot.exchange.pipeline import Pipeline
+from sansio_copilot.http.long_answers import LONG
 from sansio_copilot.sse import HEARTBEAT
 from sansio_copilot.stores.protocol import (
     Batch,
@@ -256,6 +258,14 @@ class OrphanedStore(MemoryStore):
             assert at == len(self.orphan.frames)
             self.adopted.append(frames)
         super().close_run(key, at, frames, result)
+
+
+def long_history() -> MemoryStore:
+    """A store with a thread whose history is sent in pieces."""
+    store = MemoryStore()
+    texts = ["x" * LONG, "y" * LONG]
+    fill(store, "t2", texts, [{"id": text} for text in texts], texts)
+    return store
 
 
 class RestartingStore(MemoryStore):
@@ -582,6 +592,14 @@ def scenarios() -> Iterator[tuple[str, Callable[[], Driver]]]:
         yield (
             f"{hook} fails",
             lambda hook=hook: Driver(runtime(hooks=failing_at(hook)), run_request()),  # type: ignore[misc]
+        )
+    for what in ("events", "messages", "state"):
+        yield (
+            f"{what} of a long history",
+            lambda what=what: Driver(  # type: ignore[misc]
+                runtime(store=long_history(), limits=Limits(read_bytes=LONG)),
+                get(f"/threads/t2/{what}"),
+            ),
         )
     yield (
         "stream replaced",
