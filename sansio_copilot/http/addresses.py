@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 
 from .messages import Headers
 
 # The forms of a node are those of RFC 7239 section 6, whose port and brackets do not matter here.
 _FORWARDED_FOR = re.compile(r'for="?\[?([^;,"\]]*)', re.IGNORECASE)
+# An IPv6 address has 45 characters at most, and its zone some more (RFC 4007 section 11).
+_LONGEST = 64
 _PORT = re.compile(r"^([0-9.]+):[0-9]+$")
 
 
@@ -20,8 +23,13 @@ def is_elsewhere(address: object) -> bool:
         gives itself, counts as such too.
     """
     host = address[0] if isinstance(address, tuple | list) and address else address
-    if not isinstance(host, str):
-        return False
+    # No address is longer, and what a client claims is not kept if it is.
+    return isinstance(host, str) and len(host) <= _LONGEST and _is_address_elsewhere(host)
+
+
+# The answers are kept, because most requests have the same few addresses as requests before them.
+@lru_cache(maxsize=1024)
+def _is_address_elsewhere(host: str) -> bool:
     try:
         parsed = ipaddress.ip_address(host)
     except ValueError:

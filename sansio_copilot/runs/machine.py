@@ -128,7 +128,8 @@ class Run(RunParameters):
         if self.batch_seconds and not self._ended and len(self._held) < _HELD_BYTES:
             if recorder.terminal and self.course.first_event_at is not None:
                 # Most agents end at once, so that one call appends these frames and closes the log.
-                return PullEvent(self.patience, flush=0.0)
+                # Patience begins when they have been appended.
+                return PullEvent(flush=0.0)
             if now - self._appended_at < self.batch_seconds and not recorder.terminal:
                 is_first = len(self._held) == len(frames)
                 return PullEvent(flush=self.batch_seconds) if is_first else PULL

@@ -53,8 +53,8 @@ class RunDriver:
     """
 
     __slots__ = (
-        *("_abandonment", "_answered", "_backend", "_calls", "_context", "_fate", "_flusher"),
-        *("_lock", "_patience", "_renewal", "_run", "_stop", "__weakref__", "state"),
+        *("_abandonment", "_answered", "_backend", "_calls", "_context", "_fate", "_flush_due"),
+        *("_flusher", "_lock", "_patience", "_renewal", "_run", "_stop", "__weakref__", "state"),
     )
 
     def __init__(self, run: Run, backend: Backend, calls: Calls) -> None:
@@ -71,6 +71,8 @@ class RunDriver:
         """What becomes of the agent, once the run is over in its log."""
         self._patience: Task | None = None
         self._flusher: Task | None = None
+        self._flush_due = 0.0
+        """The time at which the flusher appends the frames that wait."""
         self._renewal: Task | None = None
         self._abandonment: Task | None = None
         self._stop: Pending | None = None
@@ -261,10 +263,15 @@ class RunDriver:
         """Do what is to be done if the agent has not yielded for some time."""
         if action.patience is not None:
             self._patience = self._backend.later(action.patience, self._begin, self._settled)
-        if action.flush is None or (self._flusher is not None and action.flush):
+        if action.flush is None:
             return
+        due = time.monotonic() + action.flush
         if self._flusher is not None:
+            if self._flush_due <= due + _BATCH_SECONDS:
+                # The timer that waits already is soon enough.
+                return
             self._flusher.cancel()
+        self._flush_due = due
         self._flusher = self._backend.later(action.flush, self._flush)
 
     def _settled(self, now: float) -> RunAction | None:

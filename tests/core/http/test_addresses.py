@@ -31,3 +31,9 @@ from sansio_copilot.http.addresses import is_elsewhere
 )
 def test_addresses(address: object, expected: bool) -> None:
     assert is_elsewhere(address) is expected
+
+
+def test_what_is_longer_than_an_address_counts_as_of_this_machine() -> None:
+    """It cannot be told, and no client's claim of any length is kept."""
+    assert is_elsewhere("fe80::1%" + "z" * 56) is True
+    assert is_elsewhere("fe80::1%" + "z" * 57) is False

@@ -289,8 +289,8 @@ class TestBatches:
     def test_the_terminal_event_does_not_wait_nor_does_what_follows_it_in_the_log(self) -> None:
         bench = self.batching()
         bench.run.event({"type": "CUSTOM", "name": "n", "value": 1}, 1.0)
-        assert bench.run.event(FINISHED, 1.0) == PullEvent(bench.run.patience, flush=0.0)
-        bench.perform(bench.run.flush(1.0))
+        assert bench.run.event(FINISHED, 1.0) == PullEvent(flush=0.0)
+        assert bench.perform(bench.run.flush(1.0)) == PullEvent(bench.run.patience)
         assert bench.logged() == ["RUN_STARTED", "CUSTOM", "RUN_FINISHED"]
         bench.perform(bench.run.event(STARTED, 1.0))
         assert bench.logged()[-1] == "RUN_STARTED"
