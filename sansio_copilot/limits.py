@@ -148,3 +148,6 @@ class Limits:
     body_seconds: float = attrs.field(default=300.0, validator=_positive)
     idle_seconds: float = attrs.field(default=75.0, validator=_positive)
     write_seconds: float = attrs.field(default=60.0, validator=_positive)
+
+
+DEFAULT_LIMITS = Limits()

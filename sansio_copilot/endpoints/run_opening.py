@@ -44,7 +44,7 @@ def new_recorder(
         opened.key,
         input,
         known_message_ids,
-        runtime.limits.patch_bytes,
+        runtime.limits,
         raw_events=runtime.raw_events,
         teller=Teller(turn.route.agent_id, runtime.error_message),
     )

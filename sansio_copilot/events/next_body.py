@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from .. import json_codec
+from ..limits import Limits
 from . import types as t
 from .input_shape import MAX_DEPTH, RUN_INPUT, TooDeep, Walk
 from .types import Event, EventError
@@ -15,12 +17,19 @@ from .types import Event, EventError
 LEGACY_INTERRUPT: Final = "on_interrupt"
 """The name of the CUSTOM event by which LangGraph's adapter says an interrupt."""
 SENT_BACK: Final = frozenset(
-    {t.STATE_SNAPSHOT, t.MESSAGES_SNAPSHOT, t.ACTIVITY_SNAPSHOT, t.RUN_STARTED, t.CUSTOM}
+    {
+        *(t.STATE_SNAPSHOT, t.MESSAGES_SNAPSHOT, t.ACTIVITY_SNAPSHOT, t.TOOL_CALL_RESULT),
+        *(t.RUN_STARTED, t.CUSTOM),
+    }
 )
-"""The types of events of which a client sends back more than their metadata."""
-CERTAIN: Final = MAX_DEPTH - 5
-"""An event with fewer brackets in its JSON fits, because metadata of a tool call stand deepest:
-under five levels of the body."""
+"""The types of events of which a client sends back more than their metadata.
+
+Deltas are not among them, because a text or state that grows piece by piece is no single event's
+fault."""
+SURE_BRACKETS: Final = MAX_DEPTH - 5
+"""An event with fewer brackets in its JSON is not nested too deeply.
+
+Metadata of a tool call stand deepest: under five levels of the body."""
 
 _OF_CALLS: Final = frozenset({t.TOOL_CALL_START, t.TOOL_CALL_ARGS, t.TOOL_CALL_END})
 _OF_MESSAGES: Final = frozenset(
@@ -32,17 +41,25 @@ _OF_MESSAGES: Final = frozenset(
 )
 
 
-def check_fits(event: Event) -> None:
-    """Check that what a client sends back of ``event`` is not nested too deeply for a body.
+def check_fits(event: Event, limits: Limits) -> None:
+    """Check that a body may hold what a client sends back of ``event``.
 
-    What it keeps to itself may be nested as it likes. A patch is bounded when it is applied; see
-    :func:`.apply_patch`.
+    What it keeps to itself may be as it likes. The levels that a patch makes are bounded when it is
+    applied; see :func:`.apply_patch`.
 
     :param event: an event that :func:`.normalize_event` has returned.
     :raises EventError: if it does not fit.
     """
+    body = _body(event)
+    data = json_codec.encode(body)
+    if len(data) > limits.body_bytes or json_codec.has_more_values(data, limits.body_values):
+        raise EventError(
+            f"{event['type']} is too large: the client has to send it back with the next run, and "
+            f"a request's body has at most {limits.body_bytes} bytes and {limits.body_values} JSON "
+            "values"
+        )
     try:
-        RUN_INPUT.read(_body(event), Walk())
+        RUN_INPUT.read(body, Walk())
     except TooDeep:
         raise EventError(
             f"{event['type']} is nested too deeply: the client has to send it back with the next "

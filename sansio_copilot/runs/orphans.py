@@ -32,7 +32,7 @@ def adopt(config: RuntimeConfig, orphan: Orphan, now: float) -> Generator[Call, 
 
     If it was this call that has ended the run, its report is among those of lost runs then.
     """
-    recorder = RunRecorder.adopt(orphan, config.limits.patch_bytes)
+    recorder = RunRecorder.adopt(orphan, config.limits)
     outcome: Outcome = "lost"
     if recorder.terminal:
         # The agent of this run had come to its end, and nothing but the close was missing.

@@ -48,11 +48,12 @@ from ..events import (
 from ..events.chunk_events import CHUNKS
 from ..events.converters import Misfit
 from ..events.finalize import closing_events
-from ..events.next_body import CERTAIN, SENT_BACK, check_fits
+from ..events.next_body import SENT_BACK, SURE_BRACKETS, check_fits
 from ..events.normalize import EVENTS
-from ..events.patch import DEFAULT_PATCH_BYTES, PatchBudget
+from ..events.patch import PatchBudget
 from ..events.thinking import THINKING
 from ..events.types import Event
+from ..limits import DEFAULT_LIMITS, Limits
 from ..sse import FRAME, NUMBERED_FRAME, frame_data
 from ..stores.protocol import Orphan, RunKey, RunResult
 from . import thread_waits
@@ -81,14 +82,14 @@ class RunRecorder:
         None for a run that stores nothing, whose frames have no ids either.
     :param known_message_ids: ids of the messages of the input that history has already, so that a
         replay need not repeat them.
-    :param patch_bytes: see :attr:`Limits.patch_bytes <sansio_copilot.Limits.patch_bytes>`.
+    :param limits: bound what its patches make, and what a client has to send back.
     :param raw_events: whether RAW events and ``rawEvent`` members are kept.
     :param teller: decides what clients are told of a RUN_ERROR that the agent yields.
     """
 
     __slots__ = (
         *("_warnings", "_compactor", "_complete", "_expander", "_folder", "_going", "_input"),
-        *("_key", "_patch_bytes", "_raw_events", "_result_due", "_results"),
+        *("_key", "_limits", "_raw_events", "_result_due", "_results", "_sure_bytes"),
         *("_token", "_upgrader", "_verifier", "_verify", "_waits"),
         *("error", "events", "failure", "has_failed", "result", "size", "teller"),
         *("terminal", "usage"),
@@ -99,7 +100,7 @@ class RunRecorder:
         key: RunKey,
         input: Mapping[str, Any] | None,
         known_message_ids: Collection[str] = (),
-        patch_bytes: float = DEFAULT_PATCH_BYTES,
+        limits: Limits = DEFAULT_LIMITS,
         *,
         raw_events: bool = False,
         teller: Teller = TELLS_ALL,
@@ -116,7 +117,9 @@ class RunRecorder:
         self._upgrader: ThinkingUpgrader | None = None
         self._verifier = Verifier()
         self._verify = self._verifier.feed
-        self._patch_bytes = patch_bytes
+        self._limits = limits
+        # An event with fewer bytes has fewer values, too.
+        self._sure_bytes = min(limits.body_bytes, limits.body_values)
         self._begin(messages_of(input))
         self._waits = Waits()
         self._going: Continuation | None = None
@@ -197,9 +200,10 @@ class RunRecorder:
                     except (UnicodeEncodeError, RecursionError):
                         data = json_codec.encode(whole)
                     if (type_ in SENT_BACK or "metadata" in written) and (
-                        data.count(b"{") + data.count(b"[") >= CERTAIN
+                        len(data) >= self._sure_bytes
+                        or data.count(b"{") + data.count(b"[") >= SURE_BRACKETS
                     ):
-                        check_fits(written)
+                        check_fits(written, self._limits)
                     self._verify(written)
                     frames.append(self._keep(whole, data))
                 if len(frames) == 1 and written["type"] in DELTAS:
@@ -272,18 +276,18 @@ class RunRecorder:
         self._folder.close()
 
     @classmethod
-    def adopt(cls, orphan: Orphan, patch_bytes: float = DEFAULT_PATCH_BYTES) -> RunRecorder:
+    def adopt(cls, orphan: Orphan, limits: Limits = DEFAULT_LIMITS) -> RunRecorder:
         """A recorder in the state of the one that died with the owner of ``orphan``.
 
         Only :meth:`finish` is to be called on it.
 
-        :param patch_bytes: see the class.
+        :param limits: see the class.
         """
         said = frame_data(orphan.frames)
         events = [json_codec.decode(data) for data in said]
         given = events[0].get("input") if events else None
         given = given if isinstance(given, dict) else {}
-        recorder = cls(orphan.key, given, (), patch_bytes)
+        recorder = cls(orphan.key, given, (), limits)
         recorder.close()
         recorder._begin(json_codec.decode(orphan.messages))
         for event, data in zip(events, said, strict=True):
@@ -300,8 +304,9 @@ class RunRecorder:
     def _begin(self, conversation: list[Any]) -> None:
         """Fold and compact from that conversation on."""
         state = (self._input or {}).get("state")
-        self._folder = MessageFolder(conversation, PatchBudget(self._patch_bytes))
-        self._compactor = Compactor(state, PatchBudget(self._patch_bytes), conversation)
+        left = self._limits.patch_bytes
+        self._folder = MessageFolder(conversation, PatchBudget(left))
+        self._compactor = Compactor(state, PatchBudget(left), conversation)
 
     def _upgrade(self, event: Event) -> Event:
         if self._upgrader is None:

@@ -10,7 +10,7 @@ import attrs
 import pytest
 from ag_ui.core import RunAgentInput
 
-from sansio_copilot import CopilotRuntime
+from sansio_copilot import CopilotRuntime, Limits
 from sansio_copilot.endpoints.run_input import parse_input
 from sansio_copilot.events import (
     EventError,
@@ -235,7 +235,7 @@ def test_what_no_client_sends_back_is_nested_as_it_likes(event: Event) -> None:
     if event["type"] == "MESSAGES_SNAPSHOT":
         # A member that the protocol does not have is left out by whoever reads the message.
         event = {**event, "messages": [{**event["messages"][0], "mine": nested(300)}]}
-    next_body.check_fits(event)
+    next_body.check_fits(event, Limits())
     ended = {"type": "STEP_FINISHED", "stepName": "s"}
     said = [event, ended] if event["type"] == "STEP_STARTED" else [event]
     client = Client(CopilotRuntime(agents={"default": Agent(said)}))
@@ -245,14 +245,58 @@ def test_what_no_client_sends_back_is_nested_as_it_likes(event: Event) -> None:
 
 
 def test_few_brackets_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    def look(event: Event) -> None:
+    def look(event: Event, limits: Limits) -> None:
         raise EventError("looked at")
 
     monkeypatch.setattr("sansio_copilot.runs.recorder.check_fits", look)
-    for levels, error in ((next_body.CERTAIN - 2, None), (next_body.CERTAIN - 1, "looked at")):
+    most = next_body.SURE_BRACKETS - 2
+    for levels, error in ((most, None), (most + 1, "looked at")):
         said = [{"type": "STATE_SNAPSHOT", "snapshot": nested(levels)}]
         client = Client(CopilotRuntime(agents={"default": Agent(said)}))
         assert client.post(RUN, json=run_input()).run_error() == error
+
+
+LARGE: dict[str, tuple[Event, Event]] = {
+    "values of a state": (
+        {"type": "STATE_SNAPSHOT", "snapshot": [0] * 998},
+        {"type": "STATE_SNAPSHOT", "snapshot": [0] * 999},
+    ),
+    "bytes of a state": (
+        {"type": "STATE_SNAPSHOT", "snapshot": "x" * (9_000 - len('{"state":""}'))},
+        {"type": "STATE_SNAPSHOT", "snapshot": "x" * (9_001 - len('{"state":""}'))},
+    ),
+    "messages": (
+        {"type": "MESSAGES_SNAPSHOT", "messages": [{"id": "m", "role": "assistant"}] * 200},
+        {"type": "MESSAGES_SNAPSHOT", "messages": [{"id": "m", "role": "assistant"}] * 400},
+    ),
+    "an activity": (
+        activity(content={"a": [0] * 900})[0],
+        activity(content={"a": [0] * 1000})[0],
+    ),
+    "a result": (
+        {"type": "TOOL_CALL_RESULT", "messageId": "m", "toolCallId": "c", "content": "x" * 8_000},
+        {"type": "TOOL_CALL_RESULT", "messageId": "m", "toolCallId": "c", "content": "x" * 9_000},
+    ),
+}
+
+
+@pytest.mark.parametrize("large", LARGE)
+def test_what_is_larger_than_a_body_is_refused(large: str) -> None:
+    for event, fits in zip(LARGE[large], (True, False), strict=True):
+        limits = Limits(body_bytes=9_000, body_values=1_000)
+        client = Client(CopilotRuntime(agents={"default": Agent([event])}, limits=limits))
+        error = client.post(RUN, json=run_input(thread_id="t", run_id="r1")).run_error()
+        told = "has at most 9000 bytes and 1000 JSON values"
+        assert (error is None) if fits else (error is not None and error.endswith(told))
+
+
+def test_what_is_not_sent_back_may_be_larger_than_a_body() -> None:
+    event = {"type": "CUSTOM", "name": "mine", "value": [0] * 5_000}
+    # The input, which RUN_STARTED repeats, has been in a body already.
+    sent = run_input(thread_id="t", run_id="r1", text="x" * 8_000)
+    limits = Limits(body_bytes=9_000, body_values=1_000)
+    client = Client(CopilotRuntime(agents={"default": Agent([event])}, limits=limits))
+    assert client.post(RUN, json=sent).run_error() is None
 
 
 MESSAGES: dict[str, Event] = {

@@ -26,7 +26,7 @@ from ag_ui.core import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sansio_copilot import json_codec
+from sansio_copilot import Limits, json_codec
 from sansio_copilot.events import Verifier
 from sansio_copilot.runs import delta_shortcut, recorder
 from sansio_copilot.runs.recorder import RunRecorder
@@ -772,7 +772,7 @@ def nested(levels: int) -> Any:
 def test_a_delta_that_makes_too_much_is_passed_on_and_told_at_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    run = RunRecorder(KEY, INPUT, patch_bytes=1000)
+    run = RunRecorder(KEY, INPUT, limits=Limits(patch_bytes=1000))
     doubling = [{"op": "copy", "from": "", "path": "/copy"}] * 20
     shown = {"messageId": "a", "activityType": "x"}
     said = [
