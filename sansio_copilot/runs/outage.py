@@ -24,11 +24,13 @@ LAST_SECONDS = 1.0
 class Outage:
     """One outage of a run's store, from the first call that failed on.
 
-    :param until: when the run gives up; seconds since the epoch.
+    :param until: when the run gives up; seconds since the epoch. It moves with a clock that is put
+        back.
     """
 
     until: float
     pause: float = _FIRST_PAUSE
+    _asked_at: float = attrs.field(default=-math.inf, init=False)
 
     @classmethod
     def begun(cls, error: BaseException, now: float, seconds: float, call_seconds: float) -> Outage:
@@ -46,6 +48,9 @@ class Outage:
         :param now: seconds since the epoch.
         :param last_moment: the time when to give up at the latest.
         """
+        # The end moves with a clock that is put back, because no outage becomes longer by that.
+        self.until = min(self.until - max(0.0, self._asked_at - now), last_moment)
+        self._asked_at = now
         pause = self.pause
         self.pause = min(2 * pause, _LONGEST_PAUSE)
-        return pause if now + pause <= min(self.until, last_moment) else None
+        return pause if now + pause <= self.until else None

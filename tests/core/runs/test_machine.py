@@ -22,6 +22,7 @@ from sansio_copilot import (
 )
 from sansio_copilot.actions import Pause, PullEvent, RunAction, RunOver, StoreCall
 from sansio_copilot.runs.audience import Audience
+from sansio_copilot.runs.outage import Outage
 from sansio_copilot.runs.recorder import RunRecorder
 from sansio_copilot.runs.states import CALLS
 from sansio_copilot.sse import Parser
@@ -694,6 +695,19 @@ class TestOutages:
         bench.run.event(TEXT, 1.0)
         bench.run.store_failed(GivenUp(), 11.0)
         assert bench.state is RunState.CLOSING
+
+    def test_a_clock_that_is_put_back_makes_it_no_longer(self) -> None:
+        outage = Outage.begun(StoreUnavailable(), 10_000.0, seconds=10, call_seconds=1)
+        assert outage.next_pause(10_004.0) is not None
+        assert outage.next_pause(6_404.0) is not None
+        assert outage.next_pause(6_409.0) is not None
+        assert outage.next_pause(6_410.0) is None
+
+    def test_nor_does_one_that_is_put_back_while_its_server_ends(self) -> None:
+        outage = Outage.begun(StoreUnavailable(), 10_000.0, seconds=10, call_seconds=1)
+        assert outage.next_pause(10_000.0, 10_001.0) is not None
+        assert outage.next_pause(6_400.5, 10_001.0) is not None
+        assert outage.next_pause(6_401.4, 10_001.0) is None
 
     def test_the_pauses_grow_up_to_a_second_and_end_with_the_run(self) -> None:
         bench = Bench().pulling(STARTED)
