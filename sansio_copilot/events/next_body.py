@@ -18,14 +18,14 @@ LEGACY_INTERRUPT: Final = "on_interrupt"
 """The name of the CUSTOM event by which LangGraph's adapter says an interrupt."""
 SENT_BACK: Final = frozenset(
     {
-        *(t.STATE_SNAPSHOT, t.MESSAGES_SNAPSHOT, t.ACTIVITY_SNAPSHOT, t.TOOL_CALL_RESULT),
-        *(t.RUN_STARTED, t.CUSTOM),
+        *(t.STATE_SNAPSHOT, t.STATE_DELTA, t.MESSAGES_SNAPSHOT, t.ACTIVITY_SNAPSHOT),
+        *(t.ACTIVITY_DELTA, t.TOOL_CALL_RESULT, t.RUN_STARTED, t.CUSTOM),
     }
 )
 """The types of events of which a client sends back more than their metadata.
 
-Deltas are not among them, because a text or state that grows piece by piece is no single event's
-fault."""
+Pieces of texts are not among them, because what grows by many of them is no single event's fault.
+"""
 SURE_BRACKETS: Final = MAX_DEPTH - 5
 """An event with fewer brackets in its JSON is not nested too deeply.
 
@@ -36,7 +36,7 @@ _OF_MESSAGES: Final = frozenset(
     {
         *(t.TEXT_MESSAGE_START, t.TEXT_MESSAGE_CONTENT, t.TEXT_MESSAGE_END, t.TOOL_CALL_RESULT),
         *(t.REASONING_MESSAGE_START, t.REASONING_MESSAGE_CONTENT, t.REASONING_MESSAGE_END),
-        *(t.ACTIVITY_SNAPSHOT, t.ACTIVITY_DELTA),
+        t.ACTIVITY_SNAPSHOT,
     }
 )
 
@@ -72,6 +72,11 @@ def _body(event: Event) -> dict[str, Any]:
     type_ = event["type"]
     if type_ == t.STATE_SNAPSHOT:
         return {"state": event["snapshot"]}
+    if type_ == t.STATE_DELTA:
+        return {"values": _values(event["delta"])}
+    if type_ == t.ACTIVITY_DELTA:
+        message = {"role": "activity", "metadata": event.get("metadata")}
+        return {"messages": [message], "values": _values(event["patch"])}
     if type_ == t.MESSAGES_SNAPSHOT:
         return {"messages": event["messages"]}
     if type_ == t.RUN_STARTED:
@@ -84,3 +89,12 @@ def _body(event: Event) -> dict[str, Any]:
     if type_ in _OF_MESSAGES:
         return {"messages": [{**event, "role": "activity"}]}
     return {}
+
+
+def _values(patch: list[Any]) -> list[Any]:
+    """What ``patch`` puts into a document.
+
+    It stands in a member that no body has, because its size counts and its levels do not: they are
+    known when the patch is applied.
+    """
+    return [operation.get("value") for operation in patch]

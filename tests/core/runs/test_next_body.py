@@ -269,6 +269,14 @@ LARGE: dict[str, tuple[Event, Event]] = {
         {"type": "MESSAGES_SNAPSHOT", "messages": [{"id": "m", "role": "assistant"}] * 200},
         {"type": "MESSAGES_SNAPSHOT", "messages": [{"id": "m", "role": "assistant"}] * 400},
     ),
+    "a delta of the state": (
+        {"type": "STATE_DELTA", "delta": [add([0] * 900)]},
+        {"type": "STATE_DELTA", "delta": [add([0] * 500), add([0] * 500)]},
+    ),
+    "a delta of an activity": (
+        patch_of_activity(add([0] * 900)),
+        patch_of_activity(add([0] * 1000)),
+    ),
     "an activity": (
         activity(content={"a": [0] * 900})[0],
         activity(content={"a": [0] * 1000})[0],
