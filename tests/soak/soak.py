@@ -65,6 +65,8 @@ POOLED = {"sockets": 20, "wsgi": 20}
 those in which hooks are called for all callers at once."""
 LIVE = ("sansio_copilot.runs.machine.Run", "sansio_copilot.exchange.machine.Exchange")
 """What there is as long as something goes on."""
+CONNECTION = "copilot_bindings.http1.connection.HTTPConnection"
+"""What there is of each connection, until its thread or task has ended."""
 
 
 class SoakFailure(AssertionError):
@@ -246,13 +248,14 @@ class _Soak:
         def quiet() -> bool:
             nonlocal found
             found = self._held()
-            # The question itself is an exchange.
-            return sum(found.get(name, 0) for name in LIVE) == 1
+            # The question itself is an exchange, and comes by a connection.
+            is_idle = sum(found.get(name, 0) for name in LIVE) == 1
+            return is_idle and found.get(CONNECTION, 0) <= 1
 
         try:
-            wait_until(quiet, "runs and exchanges have ended")
+            wait_until(quiet, "runs, exchanges and connections have ended")
         except AssertionError as error:
-            live = {name: found.get(name, 0) for name in LIVE}
+            live = {name: found.get(name, 0) for name in (*LIVE, CONNECTION)}
             raise SoakFailure(f"{error}: {live}\n{self._server.log()[-2000:]}") from None
         return found
 
