@@ -7,13 +7,23 @@ import errno
 import os
 import socket
 import stat
+import sys
+import time
+from collections.abc import Iterator
 from typing import Any, TypeAlias
+
+if sys.platform != "win32":
+    import fcntl
 
 BACKLOG = 1024
 """How many connections may wait to be accepted by a listening socket."""
 # The probe of an existing Unix socket has a time limit of this many seconds, because a busy server
 # may listen for a while without accepting.
 _PROBE_SECONDS = 1.0
+# Servers that begin at the same moment wait for each other for this many seconds, in steps of the
+# other number. Then they go on, because some other program may hold the lock.
+_LOCK_SECONDS = 5.0
+_LOCK_STEP_SECONDS = 0.01
 
 UnixPath: TypeAlias = str | os.PathLike[str] | None
 
@@ -126,25 +136,25 @@ class Listeners:
     # Unix sockets
 
     def _listen_at_path(self, path: str, mode: int | None) -> None:
-        is_abstract = path.startswith("\0")
-        if not is_abstract:
-            _make_way(path)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sockets.append(listener)
-        try:
-            listener.bind(path)
-        except OSError as error:
-            raise _cannot_listen(path, error) from None
-        if is_abstract:
+        if path.startswith("\0"):
+            _bind(listener, path)
             listener.listen(BACKLOG)
             return
+        with _alone_in(os.path.dirname(path) or os.curdir):
+            _make_way(path)
+            self._listen_at_free_path(listener, path, mode)
+
+    def _listen_at_free_path(self, listener: socket.socket, path: str, mode: int | None) -> None:
+        _bind(listener, path)
         self._path, self._inode = path, _inode_of(path)
         if mode is not None:
             # The mode is set before the socket listens, so that no client connects in between.
             os.chmod(path, mode)
         listener.listen(BACKLOG)
         if self._inode != _inode_of(path):
-            # Another server, which began at the same moment, has replaced the file, because this
+            # Another program, which began at the same moment, has replaced the file, because this
             # one was not listening on it yet.
             raise _in_use(path)
 
@@ -229,6 +239,43 @@ def _cannot_listen(address: Any, error: OSError) -> OSError:
             f"and this one {size}; take a shorter one, or a relative one",
         )
     return OSError(error.errno, f"cannot listen on {address}: {os.strerror(error.errno).lower()}")
+
+
+def _bind(listener: socket.socket, path: str) -> None:
+    try:
+        listener.bind(path)
+    except OSError as error:
+        raise _cannot_listen(path, error) from None
+
+
+@contextlib.contextmanager
+def _alone_in(directory: str) -> Iterator[None]:
+    """Keep other servers from making a socket in ``directory`` within the context.
+
+    A socket that is bound and does not listen yet looks as that of a dead server does. The lock is
+    that of the directory itself, so that no file is left behind.
+    """
+    with contextlib.ExitStack() as stack:
+        if sys.platform != "win32":
+            # Who may not read the directory goes without the lock.
+            with contextlib.suppress(OSError):
+                handle = os.open(directory, os.O_RDONLY)
+                stack.callback(os.close, handle)
+                _lock(handle)
+        yield
+
+
+def _lock(handle: int) -> None:
+    until = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                return
+            time.sleep(_LOCK_STEP_SECONDS)
+        else:
+            return
 
 
 def _in_use(path: str) -> OSError:

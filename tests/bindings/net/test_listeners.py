@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import fcntl
 import functools
 import json
 import logging
@@ -26,7 +27,8 @@ import trio
 import trustme
 from conformance.resources import is_open
 
-from copilot_bindings.net import shortage
+from copilot_bindings.net import listeners, shortage
+from copilot_bindings.net.listeners import Listeners
 from sansio_copilot import CopilotRuntime, Limits, text_agent
 from sansio_copilot.testing import run_input
 
@@ -481,6 +483,64 @@ class TestUnix:
     ) -> None:
         with pytest.raises(ValueError, match=message), serving(**where):
             pass
+
+
+def test_of_two_that_begin_at_once_one_has_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one looks at the path while the first is bound and does not listen yet."""
+    path = str(tmp_path / "socket")
+    looking, listening = threading.Event(), threading.Event()
+    refused: list[OSError] = []
+    rename, flock = os.rename, fcntl.flock
+
+    def second() -> None:
+        try:
+            Listeners("", 0, path).close()
+        except OSError as error:
+            refused.append(error)
+
+    def wait_and_rename(source: str, target: str) -> None:
+        looking.set()
+        assert listening.wait(30)
+        rename(source, target)
+
+    def notice_that_it_is_locked(handle: int, operation: int) -> None:
+        try:
+            flock(handle, operation)
+        except BlockingIOError:
+            looking.set()
+            raise
+
+    other = threading.Thread(target=second)
+
+    def chmod(path: str, mode: int) -> None:
+        other.start()
+        assert looking.wait(30)
+
+    monkeypatch.setattr(os, "rename", wait_and_rename)
+    monkeypatch.setattr(os, "chmod", chmod)
+    monkeypatch.setattr(fcntl, "flock", notice_that_it_is_locked)
+    first = Listeners("", 0, path, 0o600)
+    listening.set()
+    other.join(30)
+    with contextlib.closing(first), socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+    [error] = refused
+    assert error.errno == errno.EADDRINUSE
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_directory_that_another_program_has_locked_is_not_waited_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listeners, "_LOCK_SECONDS", 0.02)
+    handle = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        Listeners("", 0, tmp_path / "socket").close()
+    finally:
+        os.close(handle)
 
 
 class TestTls:
