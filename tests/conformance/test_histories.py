@@ -36,6 +36,14 @@ def test_while_its_client_takes_nothing_no_more_of_it_is_read(server: Server, th
     wait_until(lambda: _is_at_rest(server, thread), "the client has gone")
 
 
+def test_a_connection_that_is_kept_holds_no_text_of_its_last_answer(
+    server: Server, thread: str
+) -> None:
+    with server.client("sqlite-store") as client:
+        assert client.request("GET", f"/threads/{thread}/messages").json() == {"messages": []}
+        wait_until(lambda: server.objects()["Whole"] == 0, "the text of the store is let go")
+
+
 def _pages(server: Server, thread: str) -> Any:
     return server.gate(thread)["pages"]
 

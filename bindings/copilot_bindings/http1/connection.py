@@ -188,9 +188,12 @@ class HTTPConnection(Answering):
                 assert reader.response is not None, "there is a request"
                 self._framing = reader.response
                 self.context = CallContext(service.context.current.copy())
-                if (waits := self._answer(exchange, exchange.start())) is not None:
-                    # The steps rest here until the request has been answered.
-                    yield waits
+                waits = self._answer(exchange, exchange.start())
+                if waits is not None:
+                    # The steps rest here until the request has been answered. The want is not kept,
+                    # because it may be a call, whose outcome may be a long text.
+                    first, waits = [waits], None
+                    yield first.pop()
                 if self._refusal is not None:
                     yield from self._refuse(self._refusal)
                     return

@@ -105,6 +105,8 @@ class Connection:
                 want = http.failed(error)
             else:
                 want = http.done(outcome)
+                # It is not kept while the next want is done, because it may be a long text.
+                del outcome
         return not self._send(http.data_to_send()) or want.abort
 
     def _perform(self, want: Want) -> Any:

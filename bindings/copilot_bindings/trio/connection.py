@@ -146,6 +146,8 @@ class Connection:
                 want = http.failed(error)
                 continue
             want = http.done(outcome)
+            # It is not kept while the next want is done, because it may be a long text.
+            del outcome
         is_sent = await self._send(http.data_to_send())
         await trio.lowlevel.checkpoint_if_cancelled()
         if want.abort or not is_sent:
