@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from .asyncio_stray_tasks import current_task, guarded, install, may_be_dropped
+from .context import keep_for_ever
 
 
 class _Scope:
@@ -88,6 +89,13 @@ class AsyncioBackend:
         # cancelled early never runs its code.
         task.add_done_callback(self._forget, context=self._context)
         return task
+
+    def leave_behind(self, task: Any) -> bool:
+        self._tasks.discard(task)
+        # asyncio.run() would wait for the task, as for every one that is registered.
+        asyncio.tasks._unregister_task(task)  # noqa: SLF001
+        keep_for_ever(task)
+        return True
 
     def cancel_all(self) -> list[str]:
         for task in self._tasks:

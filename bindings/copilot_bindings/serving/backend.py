@@ -98,6 +98,13 @@ class Backend(Protocol):
         """
         ...
 
+    def leave_behind(self, task: Task) -> bool:
+        """Have nobody wait for ``task`` any more, which does not end when it is cancelled.
+
+        :returns: False if the library cannot do that.
+        """
+        ...
+
     def cancel_all(self) -> list[str]:
         """Cancel every task of :meth:`spawn` that has not ended; returns their names."""
         ...

@@ -117,7 +117,7 @@ class Steps:
                 if inspect.getcoroutinestate(self._step) == inspect.CORO_CLOSED:
                     raise Dropped
                 if not self._keeps_trying:
-                    _keep_for_ever(self._step)
+                    keep_for_ever(self._step)
                     raise Dropped
 
 
@@ -125,8 +125,8 @@ async def _awaiting(awaitable: Awaitable[Any]) -> Any:
     return await awaitable
 
 
-def _keep_for_ever(coroutine: object) -> None:
-    """Have ``coroutine``, which refuses to be closed, never be collected.
+def keep_for_ever(coroutine: object) -> None:
+    """Have ``coroutine`` or its task, which does not let itself be ended, never be collected.
 
     Python would close it again at the end of the process, when no loop runs any more. What it
     awaits fails there at once, so that a coroutine which catches everything would go on for ever.

@@ -61,7 +61,9 @@ class RunHome(RunDriver):
     of that, and so is the one in which the store is called for it.
     """
 
-    __slots__ = ("_dropped", "_elsewhere", "_interrupts", "_is_cancelled", "_living", "_task")
+    __slots__ = (
+        *("_dropped", "_elsewhere", "_ended", "_interrupts", "_is_cancelled", "_living", "_task"),
+    )
 
     def __init__(self, run: Run, backend: Backend, calls: Calls) -> None:
         super().__init__(run, backend, calls)
@@ -81,7 +83,8 @@ class RunHome(RunDriver):
 
         :returns: whether the agent has had its first turn.
         """
-        task = self._task = self._backend.spawn(self._live, ended)
+        self._ended = ended
+        task = self._task = self._backend.spawn(self._live)
         if self._is_cancelled:
             task.cancel()
         return self._living is not None
@@ -95,7 +98,17 @@ class RunHome(RunDriver):
         if self._elsewhere is not None:
             self._elsewhere.cancel()
 
-    async def _live(self, ended: Callable[[RunHome], object]) -> None:
+    def leave_behind(self) -> bool:
+        """Leave the agent, which ignores its cancellation, to itself; its run has ended.
+
+        :returns: False if that cannot be done.
+        """
+        if self._fate is None or self._task is None or not self._backend.leave_behind(self._task):
+            return False
+        self._ended(self)
+        return True
+
+    async def _live(self) -> None:
         # This is one function, because each exception that may end a run has to pass the same end,
         # and because each coroutine that is awaited here takes memory of every stream.
         run = self._run
@@ -136,7 +149,7 @@ class RunHome(RunDriver):
             if self._backend.current() is self._living:
                 # The error comes from what the agent awaited, and closed all that awaits it.
                 # Nothing can be awaited here any more, but the loop goes on.
-                ended(self)
+                self._ended(self)
             raise
         except BaseException:
             # The run must not stay open, nor the server go down with it, whatever code of an object
@@ -159,7 +172,7 @@ class RunHome(RunDriver):
                     if run.on_end is not None or run.title is not None:
                         await self._say_farewell()
                     self._enter("the agent has ended")
-                    ended(self)
+                    self._ended(self)
 
     async def _open(self) -> AsyncIterator[Any] | None:
         try:

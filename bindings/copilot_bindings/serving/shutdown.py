@@ -35,6 +35,7 @@ from collections.abc import Callable
 from functools import partial
 
 from .context import CallContext
+from .run_home import RunHome
 from .service import Service
 from .steps_outside_requests import perform
 from .sweeper import Sweeper
@@ -42,6 +43,7 @@ from .sweeper import Sweeper
 logger = logging.getLogger(__name__)
 
 _FLUSH_SECONDS = 2.0
+_AGENT_SECONDS = 10.0
 _FIRST_REQUEST_SECONDS = 1.0
 # An event loop needs this many turns to read what has arrived and hand it to the connections.
 _TURNS_TO_READ = 3
@@ -164,19 +166,26 @@ async def _cancel_all(service: Service) -> None:
 async def _give_up(service: Service) -> None:
     """Wait until all connections and runs have ended; cancel runs and give up calls that hang.
 
-    An agent that ignores its cancellation is waited for without limit, because a second signal
-    still ends the process.
+    An agent that ignores its cancellation is left behind after ``_AGENT_SECONDS``, or the grace
+    period if that is longer. Under trio it is waited for without limit, because no task can be left
+    behind there; a second signal still ends the process.
     """
-    seconds = _FLUSH_SECONDS
+    seconds, told = _FLUSH_SECONDS, set[RunHome]()
+    until = time.monotonic() + max(_AGENT_SECONDS, service.grace_seconds)
     while not await service.quiet(service.is_empty, seconds):
         calls = service.calls.give_up()
         for call in calls:
             logger.warning("%s does not return, and is given up", call)
         if not calls:
-            for home in service.homes:
+            for home in service.homes - told:
                 logger.warning("an agent ignores its cancellation: %r", home)
+            told |= service.homes
             if not service.homes:
                 return
+            if time.monotonic() > until:
+                for home in list(service.homes):
+                    if home.leave_behind():
+                        logger.error("left behind an agent that does not end: %r", home)
         for home in service.homes:
             home.cancel()
         # The next wait is short after a call was given up, because the run or connection that

@@ -111,6 +111,10 @@ class TrioBackend:
         finally:
             del self._tasks[scope]
 
+    def leave_behind(self, task: Any) -> bool:
+        # A nursery waits for all of its tasks.
+        return False
+
     def cancel_all(self) -> list[str]:
         for scope in self._tasks:
             scope.cancel()

@@ -558,6 +558,32 @@ class TestShutdown:
             service.start_run(run)
 
 
+def test_an_agent_that_does_not_end_is_left_behind(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither the server's end nor that of the loop waits for it."""
+    monkeypatch.setattr("copilot_bindings.serving.shutdown._AGENT_SECONDS", 0)
+
+    @text_agent
+    async def endless(input: Any, context: Any) -> AsyncIterator[str]:
+        yield "a"
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(100)
+
+    async def main() -> None:
+        async with serving(CopilotRuntime({"default": endless})) as server:
+            async with await Connection.open(server.port) as client:
+                await client.send("POST", RUN, body_of("t"))
+                await client.next_event()
+                await server.close()
+                assert (await client.rest())[-1]["type"] == "RUN_ERROR"
+            assert server.runs == 0
+
+    asyncio.run(main())
+    assert any("left behind an agent" in message for message in caplog.messages)
+
+
 def test_a_task_that_is_cancelled_before_it_begins_is_forgotten() -> None:
     """Or the end of a server would wait for it for ever."""
 

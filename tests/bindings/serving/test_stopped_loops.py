@@ -317,3 +317,21 @@ class TestTasks:
 
         asyncio.run(asyncio.wait_for(test(), 30))
         assert seen == ["cancelled"]
+
+
+def test_an_agent_that_does_not_end_is_left_behind(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The server's loop ends all the same."""
+    monkeypatch.setattr("copilot_bindings.serving.shutdown._AGENT_SECONDS", 0)
+
+    async def endless(input: Any, context: Any) -> AsyncIterator[str]:
+        yield "a"
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(100)
+
+    runtime = CopilotRuntime({"default": text_agent(endless)})
+    with by_sockets(runtime) as port, Client(port, BASE, {}) as client:
+        client.stream("run", "t").next_event()
+    assert any("left behind an agent" in message for message in caplog.messages)
