@@ -257,7 +257,7 @@ def _alone_in(directory: str) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         if sys.platform != "win32":
-            # Who may not read the directory goes without the lock.
+            # The lock is left out where the directory may not be read, because it needs that.
             with contextlib.suppress(OSError):
                 handle = os.open(directory, os.O_RDONLY)
                 stack.callback(os.close, handle)

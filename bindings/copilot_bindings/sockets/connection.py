@@ -105,7 +105,7 @@ class Connection:
                 want = http.failed(error)
             else:
                 want = http.done(outcome)
-                # It is not kept while the next want is done, because it may be a long text.
+                # The outcome is not kept while the next want is done, because it may be long.
                 del outcome
         return not self._send(http.data_to_send()) or want.abort
 

@@ -146,7 +146,7 @@ class Connection:
                 want = http.failed(error)
                 continue
             want = http.done(outcome)
-            # It is not kept while the next want is done, because it may be a long text.
+            # The outcome is not kept while the next want is done, because it may be a long text.
             del outcome
         is_sent = await self._send(http.data_to_send())
         await trio.lowlevel.checkpoint_if_cancelled()
