@@ -19,6 +19,7 @@ import httpx
 import pytest
 import trustme
 from ag_ui.core import RunAgentInput
+from support.turns import counted_turns
 from support.upstream import SSE, Step, Upstream, upstream
 
 from copilot_bindings.agents import HttpAgent
@@ -376,21 +377,11 @@ def test_a_small_response_that_is_much_when_decompressed_leaves_turns_to_others(
     assert len(bomb) < 65_536
 
     async def read(agent: HttpAgent) -> int:
-        turns = 0
-
-        async def count() -> None:
-            nonlocal turns
-            while True:
-                turns += 1
-                await anyio.lowlevel.checkpoint()
-
-        async with anyio.create_task_group() as group:
-            group.start_soon(count)
+        async with counted_turns() as turns:
             given = RunAgentInput.model_validate(run_input("t1", "r1"))
             before: list[int] = []
             async for _ in agent.run(given, context()):
-                before.append(turns)
-            group.cancel_scope.cancel()
+                before.append(turns.count)
         await agent.aclose()
         return before[1] - before[0]
 

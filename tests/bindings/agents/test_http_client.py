@@ -11,6 +11,7 @@ import anyio
 import anyio.lowlevel
 import httpx
 import pytest
+from support.turns import counted_turns
 from support.upstream import Step, Upstream, upstream
 
 from copilot_bindings.agents import http_client, http_socket
@@ -198,20 +199,10 @@ def test_white_space_in_a_header_costs_no_more_than_letters(library: str) -> Non
 
 def test_who_sends_all_the_time_leaves_turns_to_others(library: str) -> None:
     async def main() -> int:
-        turns = 0
-
-        async def count() -> None:
-            nonlocal turns
-            while True:
-                turns += 1
-                await anyio.lowlevel.checkpoint()
-
-        async with anyio.create_task_group() as group:
-            group.start_soon(count)
+        async with counted_turns() as turns:
             for _ in range(1000):
                 assert await connection.read(30.0) == b"x"
-            group.cancel_scope.cancel()
-        return turns
+        return turns.count
 
     there, here = socket.socketpair()
     with there, here:

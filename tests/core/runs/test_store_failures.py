@@ -10,6 +10,7 @@ from sansio_copilot.runs.parameters import RunParameters
 from sansio_copilot.runs.recorder import RunRecorder
 from sansio_copilot.runs.store_failures import REMEDIES, FailedCall, Remedy, StoreFailures
 from sansio_copilot.stores.protocol import RunOpened, RunRequest
+from sansio_copilot.testing import run_input
 
 CLOSES = (FailedCall.CLOSE, FailedCall.CLOSE_WITH_END)
 
@@ -20,21 +21,11 @@ def run() -> RunParameters:
     store = MemoryStore()
     opened = store.open_run(RunRequest("t", "r", "default"))
     assert isinstance(opened, RunOpened)
-    run_input = RunAgentInput.model_validate(
-        {
-            "threadId": "t",
-            "runId": "r",
-            "state": {},
-            "messages": [],
-            "tools": [],
-            "context": [],
-            "forwardedProps": {},
-        }
-    )
+    given = RunAgentInput.model_validate(run_input("t", "r"))
     context = AgentContext("default", Request("POST", "/"))
     recorder = RunRecorder(opened.key, None)
     return RunParameters(
-        *(lambda run_input: iter(()), run_input, context, store, opened.key, recorder),
+        *(lambda run_input: iter(()), given, context, store, opened.key, recorder),
         outage_seconds=2.0,
     )
 

@@ -60,7 +60,8 @@ class Watch:
 
     def __call__(self) -> None:
         self.told += 1
-        # Whoever is told looks at once, and finds what it was told of.
+        # A reader that is told looks at once, and has to find what it was told of, because it waits
+        # again if it finds nothing.
         batch = self.store.read(self.reader.cursor, 1)
         something = isinstance(batch, LogGone) or batch.data or batch.ended
         # A superseded run may end without another word, and the reader goes on to the next.

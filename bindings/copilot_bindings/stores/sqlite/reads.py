@@ -17,6 +17,7 @@ from sansio_copilot.stores.protocol import (
 
 from ..cursors import Cursor
 from ..database_values import from_text, to_text
+from ..reader_pages import batch_of
 from .schema import FIRST_VOLUME, HISTORY, MOST_BYTES, OPEN
 from .volumes import frames_of, range_of
 
@@ -168,18 +169,13 @@ def read(db: sqlite3.Connection, cursor: Cursor, max_bytes: int) -> Found:
         read_part = _read_history if part > 0 else _read_raw
         state = read_part(db, cursor, room, chunks)
         if isinstance(state, LogGone):
-            return Found(_batch(chunks, cursor) if chunks else state)
+            return Found(batch_of(chunks, cursor) if chunks else state)
         if isinstance(state, Blocked):
             cursor = cursor.at(cursor.index, state.size)
-            return Found(_batch(chunks, cursor), None if chunks else state)
+            return Found(batch_of(chunks, cursor), None if chunks else state)
         cursor = state
         room = max_bytes - sum(map(len, chunks))
-    return Found(_batch(chunks, cursor))
-
-
-def _batch(chunks: list[bytes], cursor: Cursor) -> Batch:
-    data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-    return Batch(data, cursor, cursor.part is None)
+    return Found(batch_of(chunks, cursor))
 
 
 def _read_history(

@@ -1,0 +1,33 @@
+"""The turns that others get of an event loop, under asyncio and trio."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+import anyio.lowlevel
+import attrs
+
+
+@attrs.define
+class Turns:
+    """How many turns another task has had so far."""
+
+    count: int = 0
+
+
+@asynccontextmanager
+async def counted_turns() -> AsyncIterator[Turns]:
+    """Counts the turns that another task gets meanwhile."""
+    turns = Turns()
+
+    async def count() -> None:
+        while True:
+            turns.count += 1
+            await anyio.lowlevel.checkpoint()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(count)
+        yield turns
+        group.cancel_scope.cancel()
