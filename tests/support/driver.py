@@ -11,7 +11,7 @@ import attrs
 import pytest
 from support.hostile_requests import BODY, CHUNKS, NEXT, POST, Case, responses, with_chunks
 
-from copilot_bindings.http1 import answering, connection, response_framing
+from copilot_bindings.http1 import answering, arrival_deadlines, connection, response_framing
 from copilot_bindings.http1.connection import HTTPConnection
 from copilot_bindings.http1.wants import GONE, Close, Receive, Rest
 from copilot_bindings.serving.body_limits import Bodies
@@ -50,6 +50,7 @@ class Clock:
     def install(self, monkeypatch: pytest.MonkeyPatch) -> Clock:
         """Have connections look at this one."""
         monkeypatch.setattr(answering, "time", self)
+        monkeypatch.setattr(arrival_deadlines, "time", self)
         monkeypatch.setattr(connection, "time", self)
         monkeypatch.setattr(response_framing, "time", self)
         return self

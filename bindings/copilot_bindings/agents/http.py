@@ -43,12 +43,12 @@ from sansio_copilot.agents.remote import (
     request,
 )
 
-from .http_client import PlainHttp
-from .http_client import Response as PlainResponse
+from .http_client import CleartextPool
+from .http_client import Response as CleartextResponse
 
 logger = logging.getLogger(__name__)
 
-_Response: TypeAlias = httpx.Response | PlainResponse
+_Response: TypeAlias = httpx.Response | CleartextResponse
 
 _PAUSES = (0.05, 0.5)
 """Seconds before a request of which no answer has come is made for the second and third time."""
@@ -110,7 +110,7 @@ class HttpAgent:
         self._silence = None if timeout == float("inf") else timeout
         self._connect_timeout = connect_timeout
         self._max_event_bytes = max_event_bytes
-        self._pool: anyio.lowlevel.RunVar[httpx.AsyncClient | PlainHttp | None] = (
+        self._pool: anyio.lowlevel.RunVar[httpx.AsyncClient | CleartextPool | None] = (
             anyio.lowlevel.RunVar(f"connections of {self!r}", None)
         )
 
@@ -213,7 +213,7 @@ class HttpAgent:
         if pool is None:
             pool = self._new_pool()
             self._pool.set(pool)
-        if isinstance(pool, PlainHttp):
+        if isinstance(pool, CleartextPool):
             return await pool.send(
                 asked.method,
                 url.raw_path,
@@ -231,9 +231,9 @@ class HttpAgent:
         )
         return await _send_by_httpx(pool, prepared, self._silence)
 
-    def _new_pool(self) -> httpx.AsyncClient | PlainHttp:
-        if is_plain(self._url):
-            return PlainHttp(self._url)
+    def _new_pool(self) -> httpx.AsyncClient | CleartextPool:
+        if is_cleartext(self._url):
+            return CleartextPool(self._url)
         # The number of connections has no bound here, because each run needs one, and the runtime
         # bounds the runs.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
@@ -265,7 +265,7 @@ async def _send_by_httpx(
     raise httpx.ReadTimeout("nothing but interim responses")
 
 
-def is_plain(url: httpx.URL) -> bool:
+def is_cleartext(url: httpx.URL) -> bool:
     """Whether an agent is asked without TLS, a user's name and a proxy of the environment's."""
     if url.scheme != "http" or url.userinfo:
         return False

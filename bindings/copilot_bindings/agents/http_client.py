@@ -41,7 +41,7 @@ _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]++):([^\x00\r\n]*+)")
 _LENGTH = re.compile("[0-9]{1,18}")
 
 
-class PlainHttp:
+class CleartextPool:
     """Connections to one server, in one event loop.
 
     :param url: what is asked; its scheme is http, and nothing in it names a user.

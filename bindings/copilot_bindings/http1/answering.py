@@ -38,11 +38,12 @@ from sansio_copilot.actions import (
 from ..serving.body_limits import LONG_BYTES, Body
 from ..serving.pending_call import Pending
 from . import request_head
-from .plain import PlainResponse
+from .arrival_deadlines import Awaited, Deadline
+from .fast_path import FastResponse
 from .reader import RequestReader
 from .request_body import H11Body
 from .response_framing import H11Response
-from .wants import TIMED_OUT, Host, Receive, Rest, Send, Want
+from .wants import Host, Rest, Send, Want
 
 _FLUSH_BYTES = 64 * 1024
 # A connection reads this many pieces of a body before other connections have a turn.
@@ -56,7 +57,7 @@ class Answering:
     """
 
     __slots__ = (
-        *("_body", "_body_until", "_broken", "_calls", "_exchange", "_framing", "_held"),
+        *("_body", "_body_deadline", "_broken", "_calls", "_exchange", "_framing", "_held"),
         *(
             "_input",
             "_is_long",
@@ -81,7 +82,7 @@ class Answering:
         self._input = self.reader.input
         self.feed = self.reader.feed
         """Report bytes that have arrived; b"" says that the client has closed its side."""
-        self._framing: PlainResponse | H11Response
+        self._framing: FastResponse | H11Response
         """The framer of the response to the request that is being answered."""
         self._out: list[bytes] = []
         self._out_size = 0
@@ -93,8 +94,8 @@ class Answering:
         """Whether a run was started, whose agent has had no turn yet."""
         self._body: Body | None = None
         """The request's body, from its first byte until the exchange needs it no more."""
-        self._body_until: float | None = None
-        """The time until which the body has to arrive; None if it is not being waited for."""
+        self._body_deadline: Deadline | None = None
+        """The deadline of the body; None if it is not being waited for."""
         self._is_long = False
         """Whether long content was sent since memory was last given back to the system."""
         self._pieces = 0
@@ -150,7 +151,7 @@ class Answering:
                     case ReadBody(limit=limit):
                         self._body = Body(self._service.bodies, limit)
                         until = time.monotonic() + self._limits.body_seconds
-                        action = self._read_body(exchange, until)
+                        action = self._read_body(exchange, Deadline(Awaited.BODY, until))
                         continue
                     case SendHead(status=status, headers=headers):
                         if self._body is not None:
@@ -178,16 +179,17 @@ class Answering:
                 return outcome
             action = exchange.done(outcome)
 
-    def _read_body(self, exchange: Exchange, until: float, outcome: Any = None) -> Action | Want:
+    def _read_body(
+        self, exchange: Exchange, deadline: Deadline, outcome: Any = None
+    ) -> Action | Want:
         """Read the request's body as far as it has arrived.
 
-        :param until: the time until which it has to arrive.
         :param outcome: that of the want by which it was waited for.
         :returns: what is wanted until more of it has arrived, or the exchange's next action.
         """
         arriving, body = self.reader.body, self._body
         assert body is not None, "the body is being read"
-        is_new, self._body_until = self._body_until is None, None
+        is_new, self._body_deadline = self._body_deadline is None, None
         try:
             if is_new and isinstance(arriving, H11Body):
                 body.expect(arriving.expected)
@@ -206,30 +208,25 @@ class Answering:
                     return exchange.done(body.whole())
                 self._pieces += 1
                 if self._pieces % _TURN_PIECES == 0:
-                    self._body_until = until
+                    self._body_deadline = deadline
                     return Rest()
             if piece is not None:
                 return exchange.done(body.whole())
             body.expect(arriving.expected)
+            want = deadline.receive(self.reader, outcome)
+        except BodyTimeout as error:
+            # The rest is not waited for any more, so that this response is the connection's last.
+            arriving.left = None
+            return exchange.failed(error)
         except (BodyTooLarge, BodyRefused) as error:
             return exchange.failed(error)
         except (h11.RemoteProtocolError, RemoteProtocolError) as error:
             # The bytes are no body, so that their client is told so instead of being answered.
             self._refusal = request_head.refusal(error)
             return gone(exchange)
-        want = self._receive(until)
-        if want is None or outcome is TIMED_OUT:
-            # The rest is not waited for any more, so that this response is the connection's last.
-            arriving.left = None
-            return exchange.failed(BodyTimeout())
-        self._body_until = until
+        assert want is not None, "a body that is late is an error"
+        self._body_deadline = deadline
         return want
-
-    def _receive(self, until: float, *, idle: bool = False, first: bool = False) -> Receive | None:
-        """The want of more bytes; None if the time is over."""
-        self.reader.has_news = False
-        seconds = until - time.monotonic()
-        return Receive(seconds, idle, first) if seconds > 0 else None
 
 
 def gone(exchange: Exchange) -> Action:

@@ -57,7 +57,8 @@ from ..serving.context import CallContext
 from ..serving.freed_memory import give_back_to_the_system
 from . import request_head
 from .answering import Answering, gone
-from .wants import GONE, TIMED_OUT, Close, CloseWriting, Host, Rest, Send, Want
+from .arrival_deadlines import Awaited, Deadline
+from .wants import GONE, Close, CloseWriting, Host, Rest, Send, Want
 
 logger = logging.getLogger(__name__)
 
@@ -108,8 +109,8 @@ class HTTPConnection(Answering):
                 action = gone(exchange)
             elif self._held is not None:
                 action, self._held = self._held, None
-            elif self._body_until is not None:
-                action = self._read_body(exchange, self._body_until, outcome)
+            elif self._body_deadline is not None:
+                action = self._read_body(exchange, self._body_deadline, outcome)
             else:
                 action = exchange.done(outcome)
             want = self._answer(exchange, action)
@@ -122,7 +123,7 @@ class HTTPConnection(Answering):
     def failed(self, error: Exception) -> Want:
         """Report that the last want raised ``error``; returns the next want."""
         exchange = self._exchange
-        if exchange is None or self._held is not None or self._body_until is not None:
+        if exchange is None or self._held is not None or self._body_deadline is not None:
             return self._fail(error)
         try:
             want = self._answer(exchange, exchange.failed(error))
@@ -168,20 +169,18 @@ class HTTPConnection(Answering):
                 yield from self._refuse(refusals.TOO_MANY_CONNECTIONS)
                 return
             while True:
-                idle, until = True, time.monotonic() + self._limits.idle_seconds
+                until, outcome = time.monotonic() + self._limits.idle_seconds, None
+                deadline = Deadline(Awaited.NEXT_REQUEST, until)
                 while (request := reader.read_head() if reader.input.unread else None) is None:
-                    if idle and reader.input.unread:
-                        idle, until = False, time.monotonic() + self._limits.header_seconds
-                    want = (
-                        None
-                        if reader.input.eof
-                        else self._receive(until, idle=idle, first=not served)
-                    )
-                    outcome = TIMED_OUT if want is None else (yield want)
-                    if outcome is TIMED_OUT and not idle:
-                        yield from self._refuse(refusals.TOO_SLOW)
-                    if outcome is not None:
+                    if reader.input.eof or outcome is GONE:
                         return
+                    if deadline.awaited is Awaited.NEXT_REQUEST and reader.input.unread:
+                        until = time.monotonic() + self._limits.header_seconds
+                        deadline = Deadline(Awaited.HEAD, until)
+                    want = deadline.receive(reader, outcome, first=not served)
+                    if want is None:
+                        return
+                    outcome = yield want
                 self._exchange = exchange = service.runtime.exchange(
                     request, time.time(), closing=service.closing
                 )
@@ -239,9 +238,10 @@ class HTTPConnection(Answering):
         :returns: whether all of it has arrived in time.
         """
         until = time.monotonic() + self._limits.body_seconds
+        deadline = Deadline(Awaited.UNREAD_BODY, until)
         while (piece := self.reader.body.read()) != b"":
             if piece is None:
-                want = self._receive(until)
+                want = deadline.receive(self.reader)
                 if want is None or (yield want) is not None:
                     return False
         return True
@@ -268,7 +268,7 @@ class HTTPConnection(Answering):
         self.reader.discard()
         if (yield CloseWriting()) is GONE:
             return
-        until = time.monotonic() + _LINGER_SECONDS
-        while not self._input.eof and (want := self._receive(until)) is not None:
+        deadline = Deadline(Awaited.GOODBYE, time.monotonic() + _LINGER_SECONDS)
+        while not self._input.eof and (want := deadline.receive(self.reader)) is not None:
             if (yield want) is not None:
                 return

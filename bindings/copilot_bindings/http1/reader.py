@@ -1,8 +1,8 @@
 """The requests that a client sends, without I/O: bytes go in, requests and bodies come out.
 
-Plain requests are read here; the heads of all others are read by h11. A head is given to h11 only
-when it has arrived whole, and has no character that is never valid in it, because a few of h11's
-regular expressions take time quadratic in the length of input that does not match.
+Ordinary requests are read here; the heads of all others are read by h11. A head is given to h11
+only when it has arrived whole, and has no character that is never valid in it, because a few of
+h11's regular expressions take time quadratic in the length of input that does not match.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import h11
 
 from sansio_copilot import RemoteProtocolError, Request
 
-from . import plain, request_head
-from .plain import PlainResponse
-from .request_body import H11Body, Input, PlainBody, RequestBody
+from . import fast_path, request_head
+from .fast_path import FastResponse
+from .request_body import FixedLengthBody, H11Body, Input, RequestBody
 from .response_framing import H11Response
 
 _FULL_BYTES = 64 * 1024
@@ -41,7 +41,7 @@ class RequestReader:
         self._connection: h11.Connection | None = None
         self.is_head = False
         """Whether the request whose head was read last is HEAD."""
-        self.response: H11Response | PlainResponse | None = None
+        self.response: H11Response | FastResponse | None = None
         """The framer of the response to the request whose head was read last."""
         self.has_news = False
         """Whether anything has arrived since this was last set to False."""
@@ -52,13 +52,13 @@ class RequestReader:
     def _h11(self) -> h11.Connection:
         """h11's connection. It is made when it is first needed, because most connections never do.
 
-        While a plain request is served it stays in its idle state.
+        While an ordinary request is served it stays in its idle state.
         """
         if self._connection is None:
             self._connection = h11.Connection(h11.SERVER)
         return self._connection
 
-    def framing(self) -> H11Response | PlainResponse:
+    def framing(self) -> H11Response | FastResponse:
         """The framer of that response, or of the refusal of bytes that are no request."""
         return self.response or H11Response(self._h11)
 
@@ -100,14 +100,14 @@ class RequestReader:
             unread = self.input.unread = unread.lstrip(b"\r\n")
         if not unread:
             return None
-        found = plain.recognise(unread, self._searched, self._head_bytes)
+        found = fast_path.recognise(unread, self._searched, self._head_bytes)
         if found is None:
             return self._read_head_by_h11()
         request, length, end = found
         del unread[:end]
-        self.body = PlainBody(self.input, length, length)
+        self.body = FixedLengthBody(self.input, length, length)
         self.is_head = request.method == "HEAD"
-        self.response = PlainResponse(self.is_head)
+        self.response = FastResponse(self.is_head)
         return request
 
     def _read_head_by_h11(self) -> Request | None:

@@ -1,8 +1,8 @@
 """The body of a request, without I/O, as one of two readers reads it.
 
-Which one is decided once, by the head (:meth:`~.reader.RequestReader.read_head`): a plain request's
-body is so many bytes, and all others are h11's, which knows expectations, HTTP/1.0 and more.
-Chunked bodies are decoded here, because h11 does not tell how long a chunk is going to be.
+Which one is decided once, by the head (:meth:`~.reader.RequestReader.read_head`): an ordinary
+request's body is so many bytes, and all others are h11's, which knows expectations, HTTP/1.0 and
+more. Chunked bodies are decoded here, because h11 does not tell how long a chunk is going to be.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class RequestBody(Protocol):
         ...
 
 
-class PlainBody(Struct, eq=False):
+class FixedLengthBody(Struct, eq=False):
     """So many bytes of the input, of which some are left."""
 
     input: Input

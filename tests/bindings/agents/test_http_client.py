@@ -15,8 +15,8 @@ from support.turns import counted_turns
 from support.upstream import Step, Upstream, upstream
 
 from copilot_bindings.agents import http_client, http_socket
-from copilot_bindings.agents.http import is_plain
-from copilot_bindings.agents.http_client import PlainHttp, Response
+from copilot_bindings.agents.http import is_cleartext
+from copilot_bindings.agents.http_client import CleartextPool, Response
 from copilot_bindings.agents.http_socket import Connection
 
 pytestmark = pytest.mark.parametrize("library", ["asyncio", "trio"])
@@ -26,7 +26,7 @@ def ok(headers: str, body: bytes = b"", status: str = "200 OK") -> bytes:
     return f"HTTP/1.1 {status}\r\n{headers}\r\n".encode() + body
 
 
-async def get(pool: PlainHttp, **more: Any) -> tuple[Response, bytes]:
+async def get(pool: CleartextPool, **more: Any) -> tuple[Response, bytes]:
     """Make a request; returns the response and its body, which was read to its end."""
     given: dict[str, Any] = {"headers": {}, "body": b"", "silence": 30.0, **more}
     response = await pool.send("POST", b"/", connect_seconds=30.0, **given)
@@ -36,9 +36,11 @@ async def get(pool: PlainHttp, **more: Any) -> tuple[Response, bytes]:
         await response.aclose()
 
 
-def with_pool(library: str, server: Upstream, use: Callable[[PlainHttp], Awaitable[Any]]) -> Any:
+def with_pool(
+    library: str, server: Upstream, use: Callable[[CleartextPool], Awaitable[Any]]
+) -> Any:
     async def main() -> Any:
-        pool = PlainHttp(httpx.URL(server.url))
+        pool = CleartextPool(httpx.URL(server.url))
         try:
             return await use(pool)
         finally:
@@ -119,7 +121,7 @@ def test_a_connection_is_kept_or_not(
     expected, replies = connections
     accepted: list[int] = []
 
-    async def twice(pool: PlainHttp) -> None:
+    async def twice(pool: CleartextPool) -> None:
         await get(pool)
         # The end of the connection has to arrive before it can be seen.
         while expected == 2 and pool.kept and pool.kept[0].is_usable():
@@ -137,7 +139,7 @@ def test_a_connection_is_kept_or_not(
 def test_a_connection_is_not_kept_for_long(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_client, "_KEPT_SECONDS", 0.0)
 
-    async def twice(pool: PlainHttp) -> None:
+    async def twice(pool: CleartextPool) -> None:
         for _ in range(2):
             await get(pool)
             await anyio.sleep(0.001)
@@ -153,7 +155,7 @@ def test_no_more_connections_are_kept_than_that(
 ) -> None:
     monkeypatch.setattr(http_client, "_KEPT", 1)
 
-    async def two(pool: PlainHttp) -> int:
+    async def two(pool: CleartextPool) -> int:
         async with anyio.create_task_group() as group:
             group.start_soon(get, pool)
             group.start_soon(get, pool)
@@ -233,7 +235,7 @@ def test_who_takes_nothing_is_not_waited_for(library: str) -> None:
 
 
 def test_a_cancelled_request_leaves_no_connection(library: str) -> None:
-    async def cancelled(pool: PlainHttp) -> int:
+    async def cancelled(pool: CleartextPool) -> int:
         with anyio.move_on_after(0.05) as scope:
             await get(pool)
         assert scope.cancelled_caught
@@ -269,4 +271,4 @@ def test_it_is_chosen_where_nothing_else_is_asked_for(
         monkeypatch.delenv(name.upper(), raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert is_plain(httpx.URL(url)) is expected
+    assert is_cleartext(httpx.URL(url)) is expected

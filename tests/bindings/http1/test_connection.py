@@ -1,7 +1,7 @@
 """The connection of the bindings that own their sockets, driven by hand: no socket, no loop.
 
 What it has to make of odd and hostile requests stands in tests/support/hostile_requests.py; what
-only plain requests go through, in test_plain.py.
+only ordinary requests go through, in test_fast_path.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Plain requests go past h11, and nobody can tell: neither the core, nor who reads the bytes."""
+"""Ordinary requests go past h11, and nobody can tell: neither the core, nor who reads the bytes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from support.driver import CONVERSATIONS, INFO, STOP, Clock, Driver, bytes_of, run_bytes
 from support.hostile_requests import CASES, Case
 
-from copilot_bindings.http1 import plain
-from copilot_bindings.http1.plain import PlainResponse, recognise
+from copilot_bindings.http1 import fast_path
+from copilot_bindings.http1.fast_path import FastResponse, recognise
 from copilot_bindings.http1.reader import RequestReader
 from copilot_bindings.http1.response_framing import H11Response
 from sansio_copilot import CopilotRuntime, HookContext, Hooks, Request, Response, text_agent
@@ -33,8 +33,8 @@ def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def h11_only() -> Iterator[None]:
-    """Nothing is plain."""
-    with mock.patch.object(plain, "recognise", return_value=None):
+    """No request is ordinary."""
+    with mock.patch.object(fast_path, "recognise", return_value=None):
         yield
 
 
@@ -43,13 +43,13 @@ def head(*fields: str, line: str = "GET /a HTTP/1.1") -> bytes:
 
 
 def read(data: bytes) -> tuple[Request | None, int | None, bool]:
-    """The request, the length of its body, and whether it was plain."""
+    """The request, the length of its body, and whether it was ordinary."""
     reader = RequestReader(LIMIT)
     reader.feed(data)
-    return reader.read_head(), reader.body.left, isinstance(reader.response, PlainResponse)
+    return reader.read_head(), reader.body.left, isinstance(reader.response, FastResponse)
 
 
-def is_plain(data: bytes, limit: int = LIMIT) -> bool:
+def is_ordinary(data: bytes, limit: int = LIMIT) -> bool:
     return recognise(bytearray(data), 0, limit) is not None
 
 
@@ -63,7 +63,7 @@ KEEP_ALIVE = st.sampled_from(["keep-alive", "Keep-Alive"])
 
 
 @st.composite
-def plain_heads(draw: Any) -> bytes:
+def ordinary_heads(draw: Any) -> bytes:
     special = {
         "host": HOSTS,
         "content-length": st.integers(0, 10**18 - 1).map(str) | st.just("007"),
@@ -83,16 +83,16 @@ def plain_heads(draw: Any) -> bytes:
 
 
 class TestRequests:
-    @given(data=plain_heads())
+    @given(data=ordinary_heads())
     def test_the_core_gets_the_request_that_h11_reads(self, data: bytes) -> None:
-        request, length, is_plain = read(data)
-        assert is_plain
+        request, length, is_ordinary = read(data)
+        assert is_ordinary
         with h11_only():
             assert read(data) == (request, length, False)
 
     @pytest.mark.parametrize("name", ["info", "stop", "run"])
-    def test_an_ordinary_one_is_plain(self, name: str) -> None:
-        assert is_plain(CONVERSATIONS[name])
+    def test_the_usual_ones_take_the_fast_path(self, name: str) -> None:
+        assert is_ordinary(CONVERSATIONS[name])
 
     def test_however_it_arrives(self) -> None:
         for end in range(1, len(STOP)):
@@ -101,7 +101,7 @@ class TestRequests:
             request = reader.read_head()
             reader.feed(STOP[end:])
             assert request or reader.read_head()
-            assert isinstance(reader.response, PlainResponse)
+            assert isinstance(reader.response, FastResponse)
 
     @pytest.mark.parametrize(
         "data",
@@ -146,12 +146,12 @@ class TestRequests:
         ],
     )
     def test_everything_else_is_left_to_h11(self, data: bytes) -> None:
-        assert not is_plain(data)
+        assert not is_ordinary(data)
 
     def test_so_is_what_is_longer_than_the_limit(self) -> None:
         data = head(HOST)
-        assert is_plain(data, len(data))
-        assert not is_plain(data, len(data) - 1)
+        assert is_ordinary(data, len(data))
+        assert not is_ordinary(data, len(data) - 1)
 
 
 MUTATIONS = st.sampled_from(
@@ -181,7 +181,7 @@ def conversation(*pieces: bytes, runtime: CopilotRuntime | None = None) -> bytes
 
 
 class TestConnections:
-    """With plain requests past h11 each byte of the answers is the same as without."""
+    """With ordinary requests past h11 each byte of the answers is the same as without."""
 
     @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
     def test_of_what_is_odd_or_hostile(self, case: Case) -> None:
@@ -271,7 +271,7 @@ Fields: TypeAlias = tuple[tuple[str, str], ...]
 
 
 def framed(
-    framing: PlainResponse | H11Response,
+    framing: FastResponse | H11Response,
     status: int,
     fields: Fields,
     close: bool,
@@ -301,8 +301,8 @@ def assert_framed_as_by_h11(
     expected = framed(H11Response(connection), status, fields, close, pieces)
     for _ in range(2):
         # The second time it is remembered.
-        plain = PlainResponse(method == "HEAD")
-        assert framed(plain, status, fields, close, pieces) == expected
+        fast = FastResponse(method == "HEAD")
+        assert framed(fast, status, fields, close, pieces) == expected
 
 
 class TestResponses:

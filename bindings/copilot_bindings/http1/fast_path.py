@@ -1,11 +1,11 @@
-"""Plain requests and the responses to them, without h11.
+"""The fast path of ordinary requests, and of the responses to them: it goes past h11.
 
 h11 checks every part of a message in Python, and for GET /info that was more than half of the
-processor time (docs/performance.md). Nearly every request is plain, though, and one regular
-expression matches a plain head as a whole.
+processor time (docs/performance.md). Nearly every request is ordinary, though, and one regular
+expression matches an ordinary head as a whole.
 
 This module only recognises requests and never refuses one. Every other request is left to h11, and
-so is every error in it. Not plain are: bare LF and folded lines, other methods and versions,
+so is every error in it. Not ordinary are: bare LF and folded lines, other methods and versions,
 targets that are no path, Transfer-Encoding, Expect, Upgrade, any Connection but "keep-alive", and
 a field that occurs twice.
 """
@@ -50,12 +50,12 @@ Fields: TypeAlias = tuple[tuple[str, str], ...]
 
 
 def recognise(data: bytearray, searched: int, limit: int) -> tuple[Request, int, int] | None:
-    """Read the plain request that ``data`` begins with.
+    """Read the ordinary request that ``data`` begins with.
 
     :param searched: how many bytes have been searched by earlier calls.
     :param limit: the largest head in bytes.
     :returns: the request, the length of its body and the length of its head, both in bytes; None if
-        the request is not plain, or if the end of its head has not arrived.
+        the request is not ordinary, or if the end of its head has not arrived.
     """
     end = data.find(b"\r\n\r\n", max(0, searched - 3), limit)
     if end < 0:
@@ -84,8 +84,8 @@ def recognise(data: bytearray, searched: int, limit: int) -> tuple[Request, int,
     return None
 
 
-class PlainResponse(Struct, eq=False):
-    """Frames the response to a plain request, with the same bytes that h11 would send.
+class FastResponse(Struct, eq=False):
+    """Frames the response to an ordinary request, with the same bytes that h11 would send.
 
     :param is_head: whether the request is HEAD, whose response never has content, whatever its
         fields say (RFC 9110 section 9.3.2).
