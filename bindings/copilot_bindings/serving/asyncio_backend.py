@@ -40,7 +40,6 @@ class AsyncioBackend:
 
     library = "asyncio"
     cancelled = asyncio.CancelledError
-    may_drop = True
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -90,12 +89,11 @@ class AsyncioBackend:
         task.add_done_callback(self._forget, context=self._context)
         return task
 
-    def leave_behind(self, task: Any) -> bool:
+    def leave_behind(self, task: Any) -> None:
         self._tasks.discard(task)
         # asyncio.run() would wait for the task, as for every one that is registered.
         asyncio.tasks._unregister_task(task)  # noqa: SLF001
         keep_for_ever(task)
-        return True
 
     def cancel_all(self) -> list[str]:
         for task in self._tasks:

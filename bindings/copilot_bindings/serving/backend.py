@@ -59,8 +59,12 @@ class Backend(Protocol):
         ...
 
     @property
-    def may_drop(self) -> bool:
-        """Whether a task may end while a coroutine that it was awaiting has not ended."""
+    def leave_behind(self) -> Callable[[Any], object] | None:
+        """Has nobody wait for a task any more, which does not end when it is cancelled.
+
+        This is None if the library leaves nothing behind, neither a task nor a coroutine that one
+        was awaiting.
+        """
         ...
 
     def current(self) -> object:
@@ -95,13 +99,6 @@ class Backend(Protocol):
         task.
 
         :param name: the task's name in the log; the name of ``function`` if empty.
-        """
-        ...
-
-    def leave_behind(self, task: Task) -> bool:
-        """Have nobody wait for ``task`` any more, which does not end when it is cancelled.
-
-        :returns: False if the library cannot do that.
         """
         ...
 

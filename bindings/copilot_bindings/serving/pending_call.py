@@ -182,7 +182,7 @@ class Pending:
         """End the task of what was given up and has swallowed its cancellation."""
         if self.done and self._steps is not None and self._task is not None:
             logger.warning("%s does not end when it is cancelled, and is dropped", self.name)
-            self._steps.give_up(keep_trying=not self._home().may_drop)
+            self._steps.give_up(keep_trying=self._home().leave_behind is None)
             self._task.cancel()
 
     def _settle(self, outcome: Any, error: Exception | None = None) -> bool:

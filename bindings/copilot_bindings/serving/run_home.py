@@ -103,8 +103,10 @@ class RunHome(RunDriver):
 
         :returns: False if that cannot be done.
         """
-        if self._fate is None or self._task is None or not self._backend.leave_behind(self._task):
+        leave_behind = self._backend.leave_behind
+        if leave_behind is None or self._fate is None or self._task is None:
             return False
+        leave_behind(self._task)
         self._ended(self)
         return True
 

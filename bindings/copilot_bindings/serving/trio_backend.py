@@ -44,9 +44,9 @@ class TrioBackend:
 
     library = "trio"
     cancelled = trio.Cancelled
-    may_drop = False
-    """Always False, because the awaited coroutine may hold a nursery, whose children must end
-    first."""
+    leave_behind = None
+    """Always None, because a nursery waits for all of its tasks, and an awaited coroutine may hold
+    one."""
 
     def __init__(self, start_soon: StartSoon) -> None:
         self._start_soon = start_soon
@@ -110,10 +110,6 @@ class TrioBackend:
             logger.exception("a task of the server failed")
         finally:
             del self._tasks[scope]
-
-    def leave_behind(self, task: Any) -> bool:
-        # A nursery waits for all of its tasks.
-        return False
 
     def cancel_all(self) -> list[str]:
         for scope in self._tasks:
