@@ -17,9 +17,9 @@ from typing import Self
 from sansio_copilot import CopilotRuntime
 
 from ..net.listeners import Listeners, UnixPath
+from ..serving.async_server import AsyncServer
 from ..serving.asyncio_backend import AsyncioBackend
 from ..serving.os_signals import EndingSignals
-from ..serving.service import Service
 from ..serving.shutdown import serve_until_closed
 from .acceptor import Acceptor
 from .connection import Connection
@@ -111,7 +111,7 @@ async def start_server(
     return server
 
 
-class Server:
+class Server(AsyncServer):
     """A server that is running. Made by :func:`start_server`.
 
         async with await start_server(runtime) as server:
@@ -121,15 +121,10 @@ class Server:
     there is no grace period.
     """
 
-    def __init__(self, runtime: CopilotRuntime, grace_seconds: float) -> None:
-        self._backend = AsyncioBackend()
-        self._service = Service(runtime, self._backend, grace_seconds)
-        self.port = 0
-        """The port that the server listens on; 0 for a Unix socket."""
+    _backend: AsyncioBackend
 
-    async def open(self) -> None:
-        """Open the store and start; called once, by :func:`start_server`."""
-        await self._service.life.open()
+    def __init__(self, runtime: CopilotRuntime, grace_seconds: float) -> None:
+        super().__init__(runtime, AsyncioBackend(), grace_seconds)
 
     def listen(self, listeners: Listeners, ssl: tls.SSLContext | None) -> None:
         """Begin to accept; called once, by :func:`start_server`."""
@@ -150,16 +145,6 @@ class Server:
         loop = asyncio.get_running_loop()
         self._main = loop.create_task(serve_until_closed(self._service, stop_listening))
 
-    @property
-    def connections(self) -> int:
-        """The number of open connections."""
-        return len(self._service.connections)
-
-    @property
-    def runs(self) -> int:
-        """The number of live runs."""
-        return self._service.runs
-
     async def __aenter__(self) -> Self:
         return self
 
@@ -167,23 +152,7 @@ class Server:
         await self.close(grace_seconds=None if error is None else 0)
 
     async def serve_until_closed(self) -> None:
-        """Wait until the server is closed, by :meth:`close` or by a signal."""
         await asyncio.shield(self._main)
-
-    def begin_close(self) -> None:
-        """Begin to shut down as :meth:`close` does, and return at once; for a signal handler."""
-        self._backend.soon(self._service.begin_close)
-
-    async def close(self, *, grace_seconds: float | None = None) -> None:
-        """Shut down: accept nothing more, let responses finish, then end the runs that are left.
-
-        After the grace period each run is ended with a well-formed terminal event, which its
-        readers receive.
-
-        :param grace_seconds: the grace period; None for the one that the server was started with.
-        """
-        await self._service.close(grace_seconds)
-        await self.serve_until_closed()
 
 
 @contextlib.contextmanager

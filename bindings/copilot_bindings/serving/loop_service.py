@@ -57,7 +57,8 @@ class LoopService(Service):
         """Begin the shutdown, and wait until it is done."""
         self.closing = True
         self._keep()
-        await self.close(grace_seconds)
+        self.begin_close(grace_seconds)
+        await self.wait_closed()
 
     async def wait_closed(self) -> None:
         assert self._kept is not None

@@ -185,7 +185,7 @@ class Service:
     # The end
 
     def begin_close(self, grace_seconds: float | None = None) -> None:
-        """Begin to shut down as :meth:`close` does, and return at once; for a signal handler.
+        """Begin to shut down, and return at once; for a signal handler too.
 
         :param grace_seconds: the grace period; None for the one that the service was made with.
         """
@@ -193,14 +193,6 @@ class Service:
             self.grace_seconds = grace_seconds
         self.close_begun.set()
         self._changed.set()
-
-    async def close(self, grace_seconds: float | None = None) -> None:
-        """Begin to shut down, and wait until the shutdown is done.
-
-        :param grace_seconds: the grace period; None for the one that the service was made with.
-        """
-        self.begin_close(grace_seconds)
-        await self.wait_closed()
 
     async def wait_closed(self) -> None:
         """Wait until the shutdown is done."""

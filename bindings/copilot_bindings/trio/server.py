@@ -18,8 +18,8 @@ from sansio_copilot import CopilotRuntime
 
 from ..net.listeners import BACKLOG, Listeners, UnixPath
 from ..net.shortage import PAUSE_SECONDS, Shortage
+from ..serving.async_server import AsyncServer
 from ..serving.os_signals import EndingSignals
-from ..serving.service import Service
 from ..serving.shutdown import serve_until_closed
 from ..serving.store_life import NotStarted
 from ..serving.trio_backend import TrioBackend
@@ -122,27 +122,21 @@ async def open_server(
         raise not_started
 
 
-class Server:
+class Server(AsyncServer):
     """A server that is running. Made by :func:`open_server` and by :func:`serve`."""
+
+    _backend: TrioBackend
 
     def __init__(
         self, runtime: CopilotRuntime, nursery: trio.Nursery, grace_seconds: float
     ) -> None:
+        super().__init__(runtime, TrioBackend(nursery.start_soon), grace_seconds)
         self._nursery = nursery
-        self._backend = TrioBackend(nursery.start_soon)
-        self._service = Service(runtime, self._backend, grace_seconds)
         self._accepting = trio.CancelScope()
         self._listeners: Listeners | None = None
         self._ssl: tls.SSLContext | None = None
         self._shortage = Shortage()
-        self.port = 0
-        """The port that the server listens on; 0 if it does not, or on a Unix socket."""
-
         nursery.start_soon(serve_until_closed, self._service, self._stop_listening)
-
-    async def open(self) -> None:
-        """Open the store and start; called once, by :func:`open_server`."""
-        await self._service.life.open()
 
     def listen(self, listeners: Listeners, ssl: tls.SSLContext | None) -> None:
         """Begin to accept; called once, by :func:`serve`."""
@@ -153,20 +147,6 @@ class Server:
         self._ssl = ssl
         self._nursery.start_soon(self._accept, listeners)
 
-    @property
-    def connections(self) -> int:
-        """The number of open connections."""
-        return len(self._service.connections)
-
-    @property
-    def runs(self) -> int:
-        """The number of live runs."""
-        return self._service.runs
-
-    async def serve_until_closed(self) -> None:
-        """Wait until the server is closed, by :meth:`close` or by a signal."""
-        await self._service.wait_closed()
-
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
         """Answer the requests of one connection until it ends, and close it.
 
@@ -176,20 +156,6 @@ class Server:
             with contextlib.suppress(OSError):
                 self._service.served_at(transport.socket.getsockname())
         await Connection(self._service, self._backend, stream).serve()
-
-    def begin_close(self) -> None:
-        """Begin to shut down as :meth:`close` does, and return at once; for a signal handler."""
-        self._backend.soon(self._service.begin_close)
-
-    async def close(self, *, grace_seconds: float | None = None) -> None:
-        """Shut down: accept nothing more, let responses finish, then end the runs that are left.
-
-        After the grace period each run is ended with a well-formed terminal event, which its
-        readers receive.
-
-        :param grace_seconds: the grace period; None for the one that the server was started with.
-        """
-        await self._service.close(grace_seconds)
 
     async def _accept(self, listeners: Listeners) -> None:
         try:
