@@ -26,10 +26,11 @@ whose rules and messages these are; the rules of reasoning are those of 1.0.0, w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final
 
 from . import types as t
-from .brackets import REASONING, SPAN, TEXT, TOOL
+from .brackets import REASONING, SPAN, TEXT, TOOL, Bracket
 from .normalize import normalize_event
 from .subagents import (
     OpenersOfKinds,
@@ -60,10 +61,7 @@ class Verifier:
     the first that it refuses.
     """
 
-    __slots__ = (
-        *("_active_subagents", "_ended_subagents", "_openers", "_phase", "_steps"),
-        *("_open_messages", "_open_reasoning", "_open_spans", "_open_tool_calls"),
-    )
+    __slots__ = ("_active_subagents", "_ended_subagents", "_open", "_openers", "_phase", "_steps")
 
     def __init__(self) -> None:
         self._phase = _NEW
@@ -71,12 +69,9 @@ class Verifier:
 
     def _reset(self) -> None:
         # Dicts stand in for sets: an empty one is a third of the size, and some messages list the
-        # ids in the order they opened.
-        self._open_messages: dict[str, None] = {}
-        # Reasoning has two brackets, spans and the messages in them, and one id may name both.
-        self._open_reasoning: dict[str, None] = {}
-        self._open_spans: dict[str, None] = {}
-        self._open_tool_calls: dict[str, None] = {}
+        # ids in the order they opened. Reasoning has two brackets, spans and the messages in them,
+        # and one id may name both.
+        self._open: dict[Bracket, dict[str, None]] = {TEXT: {}, REASONING: {}, SPAN: {}, TOOL: {}}
         self._active_subagents: dict[str, None] = {}
         self._ended_subagents: dict[str, None] = {}
         self._openers = OpenersOfKinds()
@@ -91,16 +86,10 @@ class Verifier:
         subagents.
         """
         closers: list[Event] = [
-            {"type": type_, "messageId": message_id}
-            for type_, open_ids in (
-                (t.TEXT_MESSAGE_END, self._open_messages),
-                (t.REASONING_MESSAGE_END, self._open_reasoning),
-                (t.REASONING_END, self._open_spans),
-            )
-            for message_id in open_ids
+            {"type": bracket.end, bracket.id_field: entity_id}
+            for bracket, open_ids in self._open.items()
+            for entity_id in open_ids
         ]
-        for call_id in self._open_tool_calls:
-            closers.append({"type": t.TOOL_CALL_END, "toolCallId": call_id})
         for opener, names in self._steps.items():
             tag = {} if opener is None else {"subagentRunId": opener}
             for name in names:
@@ -169,16 +158,13 @@ class Verifier:
             for name in names
         ]
         for noun, unfinished in (
-            ("steps", steps),
-            ("text messages", self._open_messages),
-            ("reasoning messages", self._open_reasoning),
-            ("reasoning spans", self._open_spans),
-            ("tool calls", self._open_tool_calls),
-            ("subagents", self._active_subagents),
+            ("step", steps),
+            *[(bracket.noun, open_ids) for bracket, open_ids in self._open.items()],
+            ("subagent", self._active_subagents),
         ):
             if unfinished:
                 raise EventError(
-                    f"Cannot send 'RUN_FINISHED' while {noun} are still active: "
+                    f"Cannot send 'RUN_FINISHED' while {noun}s are still active: "
                     f"{', '.join(unfinished)}"
                 )
         self._phase = _FINISHED
@@ -186,92 +172,41 @@ class Verifier:
     def _run_error(self, event: Event, tag: str | None) -> None:
         self._phase = _ERRORED
 
-    # -- text messages ---------------------------------------------------------------------
+    # -- brackets --------------------------------------------------------------------------
 
-    def _text_start(self, event: Event, tag: str | None) -> None:
-        message_id = event["messageId"]
-        if message_id in self._open_messages:
-            raise TEXT.already_open(event, message_id)
+    def _begins(self, event: Event, tag: str | None, *, bracket: Bracket) -> None:
+        entity_id, open_ids = event[bracket.id_field], self._open[bracket]
+        if entity_id in open_ids:
+            raise bracket.already_open(event, entity_id)
+        openers = bracket.openers(self._openers)
+        if bracket is TOOL:
+            tag = opener_of_call(event, tag, self._openers.messages, openers)
+        elif tag is not None:
+            check_opener(event, tag, openers, entity_id, bracket.opened)
+        open_ids[entity_id] = None
+        # An untagged reopening agrees with any opener, and does not take the entity over.
+        openers.setdefault(entity_id, tag)
+
+    def _goes_on(self, event: Event, tag: str | None, *, bracket: Bracket) -> None:
+        entity_id = event[bracket.id_field]
+        if entity_id not in self._open[bracket]:
+            raise bracket.not_to_go_on(event, entity_id)
         if tag is not None:
-            check_opener(event, tag, self._openers.messages, message_id, "message")
-        self._open_messages[message_id] = None
-        # An untagged reopening agrees with any opener, and does not take the message over.
-        self._openers.messages.setdefault(message_id, tag)
+            check_opener(event, tag, bracket.openers(self._openers), entity_id, bracket.opened)
 
-    def _text_content(self, event: Event, tag: str | None) -> None:
-        message_id = event["messageId"]
-        if message_id not in self._open_messages:
-            raise TEXT.not_to_go_on(event, message_id)
+    def _ends(self, event: Event, tag: str | None, *, bracket: Bracket) -> None:
+        entity_id, open_ids = event[bracket.id_field], self._open[bracket]
+        if entity_id not in open_ids:
+            raise bracket.not_to_end(event, entity_id)
         if tag is not None:
-            check_opener(event, tag, self._openers.messages, message_id, "message")
+            check_opener(event, tag, bracket.openers(self._openers), entity_id, bracket.opened)
+        del open_ids[entity_id]
 
-    def _text_end(self, event: Event, tag: str | None) -> None:
-        message_id = event["messageId"]
-        if message_id not in self._open_messages:
-            raise TEXT.not_to_end(event, message_id)
-        if tag is not None:
-            check_opener(event, tag, self._openers.messages, message_id, "message")
-        del self._open_messages[message_id]
-
-    # -- tool calls ------------------------------------------------------------------------
-
-    def _tool_start(self, event: Event, tag: str | None) -> None:
-        call_id = event["toolCallId"]
-        if call_id in self._open_tool_calls:
-            raise TOOL.already_open(event, call_id)
-        opener = opener_of_call(event, tag, self._openers.messages, self._openers.tool_calls)
-        self._open_tool_calls[call_id] = None
-        self._openers.tool_calls.setdefault(call_id, opener)
-
-    def _tool_args(self, event: Event, tag: str | None) -> None:
-        call_id = event["toolCallId"]
-        if call_id not in self._open_tool_calls:
-            raise TOOL.not_to_go_on(event, call_id)
-        if tag is not None:
-            check_opener(event, tag, self._openers.tool_calls, call_id, "tool call")
-
-    def _tool_end(self, event: Event, tag: str | None) -> None:
-        call_id = event["toolCallId"]
-        if call_id not in self._open_tool_calls:
-            raise TOOL.not_to_end(event, call_id)
-        if tag is not None:
-            check_opener(event, tag, self._openers.tool_calls, call_id, "tool call")
-        del self._open_tool_calls[call_id]
+    # -- what belongs to its opener --------------------------------------------------------
 
     def _tool_result(self, event: Event, tag: str | None) -> None:
         # The result makes a message, which from now on belongs to the agent that sends it.
         self._openers.messages[event["messageId"]] = tag
-
-    # -- reasoning and activities ----------------------------------------------------------
-
-    def _reasoning_start(self, event: Event, tag: str | None) -> None:
-        message_id = event["messageId"]
-        bracket, open_ids = REASONING, self._open_reasoning
-        if event["type"] == t.REASONING_START:
-            bracket, open_ids = SPAN, self._open_spans
-        if message_id in open_ids:
-            raise bracket.already_open(event, message_id)
-        if tag is not None:
-            check_opener(event, tag, self._openers.reasoning, message_id, "reasoning message")
-        open_ids[message_id] = None
-        self._openers.reasoning.setdefault(message_id, tag)
-
-    def _reasoning_goes_on(self, event: Event, tag: str | None) -> None:
-        message_id = event["messageId"]
-        if message_id not in self._open_reasoning:
-            raise REASONING.not_to_go_on(event, message_id)
-        if tag is not None:
-            check_opener(event, tag, self._openers.reasoning, message_id, "reasoning message")
-        if event["type"] == t.REASONING_MESSAGE_END:
-            del self._open_reasoning[message_id]
-
-    def _reasoning_end(self, event: Event, tag: str | None) -> None:
-        message_id = event["messageId"]
-        if message_id not in self._open_spans:
-            raise SPAN.not_to_end(event, message_id)
-        if tag is not None:
-            check_opener(event, tag, self._openers.reasoning, message_id, "reasoning message")
-        del self._open_spans[message_id]
 
     def _encrypted_value(self, event: Event, tag: str | None) -> None:
         entity_id = event["entityId"]
@@ -347,18 +282,18 @@ _RULES: Final[dict[str, Callable[[Verifier, Event, str | None], None]]] = {
     t.RUN_STARTED: Verifier._run_started,
     t.RUN_FINISHED: Verifier._run_finished,
     t.RUN_ERROR: Verifier._run_error,
-    t.TEXT_MESSAGE_START: Verifier._text_start,
-    t.TEXT_MESSAGE_CONTENT: Verifier._text_content,
-    t.TEXT_MESSAGE_END: Verifier._text_end,
-    t.TOOL_CALL_START: Verifier._tool_start,
-    t.TOOL_CALL_ARGS: Verifier._tool_args,
-    t.TOOL_CALL_END: Verifier._tool_end,
+    t.TEXT_MESSAGE_START: partial(Verifier._begins, bracket=TEXT),
+    t.TEXT_MESSAGE_CONTENT: partial(Verifier._goes_on, bracket=TEXT),
+    t.TEXT_MESSAGE_END: partial(Verifier._ends, bracket=TEXT),
+    t.TOOL_CALL_START: partial(Verifier._begins, bracket=TOOL),
+    t.TOOL_CALL_ARGS: partial(Verifier._goes_on, bracket=TOOL),
+    t.TOOL_CALL_END: partial(Verifier._ends, bracket=TOOL),
     t.TOOL_CALL_RESULT: Verifier._tool_result,
-    t.REASONING_START: Verifier._reasoning_start,
-    t.REASONING_MESSAGE_START: Verifier._reasoning_start,
-    t.REASONING_MESSAGE_CONTENT: Verifier._reasoning_goes_on,
-    t.REASONING_MESSAGE_END: Verifier._reasoning_goes_on,
-    t.REASONING_END: Verifier._reasoning_end,
+    t.REASONING_START: partial(Verifier._begins, bracket=SPAN),
+    t.REASONING_END: partial(Verifier._ends, bracket=SPAN),
+    t.REASONING_MESSAGE_START: partial(Verifier._begins, bracket=REASONING),
+    t.REASONING_MESSAGE_CONTENT: partial(Verifier._goes_on, bracket=REASONING),
+    t.REASONING_MESSAGE_END: partial(Verifier._ends, bracket=REASONING),
     t.REASONING_ENCRYPTED_VALUE: Verifier._encrypted_value,
     t.ACTIVITY_SNAPSHOT: Verifier._activity_snapshot,
     t.ACTIVITY_DELTA: Verifier._activity_delta,
