@@ -19,6 +19,7 @@ reference dies on it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Final
 
 from msgspec import Struct
@@ -32,6 +33,20 @@ from .state import StateFolder
 from .state_snapshots import StateSnapshots
 from .types import Event, EventError
 from .verify import verify_events
+
+
+class _Kind(Struct, frozen=True):
+    """Messages or tool calls, whose deltas become one event of this type.
+
+    :param id_field: the member that has the id.
+    """
+
+    content_type: str
+    id_field: str
+
+
+_TEXT: Final = _Kind(t.TEXT_MESSAGE_CONTENT, "messageId")
+_CALL: Final = _Kind(t.TOOL_CALL_ARGS, "toolCallId")
 
 
 class _Content(Struct, eq=False):
@@ -71,8 +86,8 @@ class Compactor:
     """
 
     __slots__ = (
-        *("_args", "_has_guests", "_in_place", "_log", "_messages", "_open", "_states"),
-        *("_tangled", "_texts", "has_state", "skipped"),
+        *("_contents", "_has_guests", "_in_place", "_log", "_messages", "_open", "_states"),
+        *("_tangled", "has_state", "skipped"),
     )
 
     def __init__(
@@ -83,12 +98,11 @@ class Compactor:
     ) -> None:
         self._messages = messages
         self._log: list[Event | _Content] = []
-        # The next delta of a message or tool call goes to the content under its id.
-        self._texts: dict[str, _Content] = {}
-        self._args: dict[str, _Content] = {}
-        # These entities have started and not ended. A message and a tool call may have the same id,
-        # so that the kind is part of the key.
-        self._open: set[tuple[str, str]] = set()
+        # The next delta goes to the content under its kind and id, because a message and a tool
+        # call may have the same id.
+        self._contents: dict[tuple[_Kind, str | None], _Content] = {}
+        # These entities have started and not ended.
+        self._open: set[tuple[_Kind, str]] = set()
         # The flag is set once the order of the reference may fold to something else.
         self._tangled = False
         # The flag is set once an event that is about no message has arrived inside of a message.
@@ -132,9 +146,8 @@ class Compactor:
         A tool call will do as well. Calling it is the same as feeding that delta, as long as no
         other event is fed.
         """
-        if event["type"] == t.TOOL_CALL_ARGS:
-            return self._args[event["toolCallId"]].parts.append
-        return self._texts[event["messageId"]].parts.append
+        kind = _CALL if event["type"] == t.TOOL_CALL_ARGS else _TEXT
+        return self._contents[kind, event[kind.id_field]].parts.append
 
     def finish(self) -> list[Event]:
         """The compacted events; those of messages that are still open come at the end.
@@ -170,57 +183,34 @@ class Compactor:
 
     # -- messages and tool calls -----------------------------------------------------------
 
-    def _text_start(self, event: Event) -> None:
-        message_id = event["messageId"]
+    def _start(self, event: Event, *, kind: _Kind) -> None:
+        key = kind, event[kind.id_field]
         self._tangled = self._tangled or bool(self._open)
-        self._open.add(("text", message_id))
-        if message_id in self._texts:
-            self._texts.pop(message_id).join()
+        self._open.add(key)
+        if key in self._contents:
+            self._contents.pop(key).join()
+        if kind is _CALL:
+            # The tool call may make a message with either id.
+            self._say_of_message(key[1])
+            self._say_of_message(event.get("parentMessageId"))
         self._log.append(event)
 
-    def _text_content(self, event: Event) -> None:
-        message_id = event["messageId"]
-        content = self._texts.get(message_id)
+    def _delta(self, event: Event, *, kind: _Kind) -> None:
+        key = kind, event[kind.id_field]
+        content = self._contents.get(key)
         if content is None:
-            content = _Content({"type": t.TEXT_MESSAGE_CONTENT, "messageId": message_id})
-            self._texts[message_id] = content
+            content = _Content({"type": kind.content_type, kind.id_field: key[1]})
+            self._contents[key] = content
             self._log.append(content)
-            self._tangled = self._tangled or ("text", message_id) not in self._open
+            self._tangled = self._tangled or key not in self._open
         content.add(event)
 
-    def _text_end(self, event: Event) -> None:
-        message_id = event["messageId"]
-        self._tangled = self._tangled or ("text", message_id) not in self._open
-        self._open.discard(("text", message_id))
-        if message_id in self._texts:
-            self._texts.pop(message_id).join()
-        self._log.append(event)
-
-    def _tool_start(self, event: Event) -> None:
-        call_id = event["toolCallId"]
-        self._tangled = self._tangled or bool(self._open)
-        self._open.add(("call", call_id))
-        self._say_of_call(call_id)
-        # The tool call may make a message with either id.
-        self._say_of_message(call_id)
-        self._say_of_message(event.get("parentMessageId"))
-        self._log.append(event)
-
-    def _tool_args(self, event: Event) -> None:
-        call_id = event["toolCallId"]
-        content = self._args.get(call_id)
-        if content is None:
-            content = _Content({"type": t.TOOL_CALL_ARGS, "toolCallId": call_id})
-            self._args[call_id] = content
-            self._log.append(content)
-            self._tangled = self._tangled or ("call", call_id) not in self._open
-        content.add(event)
-
-    def _tool_end(self, event: Event) -> None:
-        call_id = event["toolCallId"]
-        self._tangled = self._tangled or ("call", call_id) not in self._open
-        self._open.discard(("call", call_id))
-        self._say_of_call(call_id)
+    def _end(self, event: Event, *, kind: _Kind) -> None:
+        key = kind, event[kind.id_field]
+        self._tangled = self._tangled or key not in self._open
+        self._open.discard(key)
+        if key in self._contents:
+            self._contents.pop(key).join()
         self._log.append(event)
 
     def _one_message(self, event: Event) -> None:
@@ -239,19 +229,14 @@ class Compactor:
             # The state of a run stands before its end, and before the run that follows.
             self._log += self._states.take()
         self._tangled = self._tangled or bool(self._open)
-        for contents in (self._texts, self._args):
-            for content in contents.values():
-                content.join()
-            contents.clear()
+        for content in self._contents.values():
+            content.join()
+        self._contents.clear()
         self._log.append(event)
 
     def _say_of_message(self, message_id: str | None) -> None:
-        if message_id in self._texts:
-            self._texts.pop(message_id).join()
-
-    def _say_of_call(self, call_id: str) -> None:
-        if call_id in self._args:
-            self._args.pop(call_id).join()
+        if (_TEXT, message_id) in self._contents:
+            self._contents.pop((_TEXT, message_id)).join()
 
     # -- state -----------------------------------------------------------------------------
 
@@ -267,12 +252,12 @@ class Compactor:
 
 
 HANDLERS: Final[dict[str, Callable[[Compactor, Event], None]]] = {
-    t.TEXT_MESSAGE_START: Compactor._text_start,
-    t.TEXT_MESSAGE_CONTENT: Compactor._text_content,
-    t.TEXT_MESSAGE_END: Compactor._text_end,
-    t.TOOL_CALL_START: Compactor._tool_start,
-    t.TOOL_CALL_ARGS: Compactor._tool_args,
-    t.TOOL_CALL_END: Compactor._tool_end,
+    t.TEXT_MESSAGE_START: partial(Compactor._start, kind=_TEXT),
+    t.TEXT_MESSAGE_CONTENT: partial(Compactor._delta, kind=_TEXT),
+    t.TEXT_MESSAGE_END: partial(Compactor._end, kind=_TEXT),
+    t.TOOL_CALL_START: partial(Compactor._start, kind=_CALL),
+    t.TOOL_CALL_ARGS: partial(Compactor._delta, kind=_CALL),
+    t.TOOL_CALL_END: partial(Compactor._end, kind=_CALL),
     t.TOOL_CALL_RESULT: Compactor._one_message,
     t.REASONING_MESSAGE_START: Compactor._one_message,
     t.REASONING_MESSAGE_CONTENT: Compactor._one_message,
