@@ -3,7 +3,8 @@
 A client checks each event with the schemas of its ``@ag-ui/core``, and throws away the whole stream
 at the first that does not fit. The texts below are those schemas, printed from the npm packages by
 ``tests/clients/schemas.mjs``. A test prints them again and compares, so that its failure shows what
-a new version has changed.
+a new version has changed. The definitions that both generations have stand once; a name in them
+(``Base``) means that of the generation.
 
 The notation is close to TypeScript's::
 
@@ -23,8 +24,7 @@ from __future__ import annotations
 
 from typing import Final
 
-V0_0_59: Final = """\
-Base = { metadata?: object; rawEvent?: any; timestamp?: number }
+_BOTH: Final = """\
 TextMessageStartEvent = { messageId: string; name?: string; role?: "developer" | "system" |
   "assistant" | "user"; subagentRunId?: string; type: "TEXT_MESSAGE_START"; ...Base }
 TextMessageContentEvent = { delta: string; messageId: string; subagentRunId?: string; type:
@@ -33,12 +33,6 @@ TextMessageEndEvent = { messageId: string; subagentRunId?: string; type: "TEXT_M
   ...Base }
 TextMessageChunkEvent = { delta?: string; messageId?: string; name?: string; role?: "developer" |
   "system" | "assistant" | "user"; subagentRunId?: string; type: "TEXT_MESSAGE_CHUNK"; ...Base }
-ThinkingStartEvent = { title?: string; type: "THINKING_START"; ...Base }
-ThinkingEndEvent = { type: "THINKING_END"; ...Base }
-ThinkingTextMessageStartEvent = { type: "THINKING_TEXT_MESSAGE_START"; ...Base }
-ThinkingTextMessageContentEvent = { delta: string; type: "THINKING_TEXT_MESSAGE_CONTENT"; ...Base
-  }
-ThinkingTextMessageEndEvent = { type: "THINKING_TEXT_MESSAGE_END"; ...Base }
 ToolCallStartEvent = { parentMessageId?: string; subagentRunId?: string; toolCallId: string;
   toolCallName: string; type: "TOOL_CALL_START"; ...Base }
 ToolCallArgsEvent = { delta: string; subagentRunId?: string; toolCallId: string; type:
@@ -46,10 +40,6 @@ ToolCallArgsEvent = { delta: string; subagentRunId?: string; toolCallId: string;
 ToolCallEndEvent = { subagentRunId?: string; toolCallId: string; type: "TOOL_CALL_END"; ...Base }
 ToolCallChunkEvent = { delta?: string; parentMessageId?: string; subagentRunId?: string;
   toolCallId?: string; toolCallName?: string; type: "TOOL_CALL_CHUNK"; ...Base }
-ToolCallResultEvent = { content: string; messageId: string; role?: "tool"; subagentRunId?: string;
-  toolCallId: string; type: "TOOL_CALL_RESULT"; ...Base }
-StateSnapshotEvent = { snapshot?: any; subagentRunId?: string; type: "STATE_SNAPSHOT"; ...Base }
-StateDeltaEvent = { delta: any[]; subagentRunId?: string; type: "STATE_DELTA"; ...Base }
 DeveloperMessage = { content: string; encryptedValue?: string; id: string; metadata?: object;
   name?: string; role: "developer"; subagentRunId?: string }
 SystemMessage = { content: string; encryptedValue?: string; id: string; metadata?: object; name?:
@@ -59,22 +49,6 @@ ToolCall = { encryptedValue?: string; function: FunctionCall; id: string; metada
   "function" }
 AssistantMessage = { content?: string; encryptedValue?: string; id: string; metadata?: object;
   name?: string; role: "assistant"; subagentRunId?: string; toolCalls?: ToolCall[] }
-TextInputContent = { text: string; type: "text" }
-InputContentDataSource = { mimeType: string; type: "data"; value: string }
-InputContentUrlSource = { mimeType?: string; type: "url"; value: string }
-InputContentSource = by type: InputContentDataSource | InputContentUrlSource
-ImageInputPart = { metadata?: any; source: InputContentSource; type: "image" }
-AudioInputPart = { metadata?: any; source: InputContentSource; type: "audio" }
-VideoInputPart = { metadata?: any; source: InputContentSource; type: "video" }
-DocumentInputPart = { metadata?: any; source: InputContentSource; type: "document" }
-BinaryVariant = { data?: string; filename?: string; id?: string; mimeType: string; type: "binary";
-  url?: string }
-InputContent = by type: TextInputContent | ImageInputPart | AudioInputPart | VideoInputPart |
-  DocumentInputPart | BinaryVariant
-UserMessage = { content: string | InputContent[]; encryptedValue?: string; id: string; metadata?:
-  object; name?: string; role: "user"; subagentRunId?: string }
-ToolMessage = { content: string; encryptedValue?: string; error?: string; id: string; metadata?:
-  object; role: "tool"; subagentRunId?: string; toolCallId: string }
 ActivityMessage = { activityType: string; content: object; id: string; metadata?: object; role:
   "activity"; subagentRunId?: string }
 ReasoningMessage = { content: string; encryptedValue?: string; id: string; metadata?: object;
@@ -84,27 +58,9 @@ Message = by role: DeveloperMessage | SystemMessage | AssistantMessage | UserMes
 MessagesSnapshotEvent = { messages: Message[]; type: "MESSAGES_SNAPSHOT"; ...Base }
 ActivitySnapshotEvent = { activityType: string; content: object; messageId: string; replace?:
   boolean; subagentRunId?: string; type: "ACTIVITY_SNAPSHOT"; ...Base }
-ActivityDeltaEvent = { activityType: string; messageId: string; patch: any[]; subagentRunId?:
-  string; type: "ACTIVITY_DELTA"; ...Base }
-RawEvent = { event?: any; source?: string; subagentRunId?: string; type: "RAW"; ...Base }
-CustomEvent = { name: string; subagentRunId?: string; type: "CUSTOM"; value?: any; ...Base }
-Tool = { description: string; metadata?: object; name: string; parameters?: any }
 Context = { description: string; value: string }
-ResumeEntry = { interruptId: string; metadata?: object; payload?: any; status: "resolved" |
-  "cancelled" }
-RunAgentInput = { context: Context[]; forwardedProps?: any; messages: Message[]; parentRunId?:
-  string; resume?: ResumeEntry[]; runId: string; state?: any; threadId: string; tools: Tool[] }
-RunStartedEvent = { input?: RunAgentInput; parentRunId?: string; runId: string; threadId: string;
-  type: "RUN_STARTED"; ...Base }
-RunFinishedSuccessOutcome = only { type: "success" }
 Interrupt = { expiresAt?: string; id: string; message?: string; metadata?: object; reason: string;
   responseSchema?: object; subagentRunId?: string; toolCallId?: string }
-RunFinishedInterruptOutcome = only { interrupts: Interrupt[]+; type: "interrupt" }
-RunFinishedOutcome = by type: RunFinishedSuccessOutcome | RunFinishedInterruptOutcome
-TokenUsage = { cachedInputTokens?: count; inputTokens?: count; model?: string; outputTokens?:
-  count; provider?: string; reasoningTokens?: count; totalTokens?: count }
-RunFinishedEvent = { outcome?: RunFinishedOutcome; result?: any; runId: string; threadId: string;
-  type: "RUN_FINISHED"; usage?: TokenUsage[]; ...Base }
 RunErrorEvent = { code?: string; message: string; type: "RUN_ERROR"; usage?: TokenUsage[]; ...Base
   }
 StepStartedEvent = { stepName: string; subagentRunId?: string; type: "STEP_STARTED"; ...Base }
@@ -125,14 +81,64 @@ ReasoningEncryptedValueEvent = { encryptedValue: string; entityId: string; subag
 SubagentStartedEvent = { description?: string; name: string; parentMessageId?: string;
   parentSubagentRunId?: string; parentToolCallId?: string; subagentRunId: string; type:
   "SUBAGENT_STARTED"; ...Base }
-SubagentFinishedSuccessOutcome = only { type: "success" }
-SubagentFinishedSuspendedOutcome = only { interruptIds?: string[]; type: "suspended" }
 SubagentFinishedOutcome = by type: SubagentFinishedSuccessOutcome |
   SubagentFinishedSuspendedOutcome
-SubagentFinishedEvent = { outcome?: SubagentFinishedOutcome; result?: any; subagentRunId: string;
-  type: "SUBAGENT_FINISHED"; ...Base }
 SubagentErrorEvent = { code?: string; message: string; subagentRunId: string; type:
   "SUBAGENT_ERROR"; ...Base }
+"""
+
+V0_0_59: Final = (
+    _BOTH
+    + """\
+Base = { metadata?: object; rawEvent?: any; timestamp?: number }
+ThinkingStartEvent = { title?: string; type: "THINKING_START"; ...Base }
+ThinkingEndEvent = { type: "THINKING_END"; ...Base }
+ThinkingTextMessageStartEvent = { type: "THINKING_TEXT_MESSAGE_START"; ...Base }
+ThinkingTextMessageContentEvent = { delta: string; type: "THINKING_TEXT_MESSAGE_CONTENT"; ...Base
+  }
+ThinkingTextMessageEndEvent = { type: "THINKING_TEXT_MESSAGE_END"; ...Base }
+ToolCallResultEvent = { content: string; messageId: string; role?: "tool"; subagentRunId?: string;
+  toolCallId: string; type: "TOOL_CALL_RESULT"; ...Base }
+StateSnapshotEvent = { snapshot?: any; subagentRunId?: string; type: "STATE_SNAPSHOT"; ...Base }
+StateDeltaEvent = { delta: any[]; subagentRunId?: string; type: "STATE_DELTA"; ...Base }
+TextInputContent = { text: string; type: "text" }
+InputContentDataSource = { mimeType: string; type: "data"; value: string }
+InputContentUrlSource = { mimeType?: string; type: "url"; value: string }
+InputContentSource = by type: InputContentDataSource | InputContentUrlSource
+ImageInputPart = { metadata?: any; source: InputContentSource; type: "image" }
+AudioInputPart = { metadata?: any; source: InputContentSource; type: "audio" }
+VideoInputPart = { metadata?: any; source: InputContentSource; type: "video" }
+DocumentInputPart = { metadata?: any; source: InputContentSource; type: "document" }
+BinaryVariant = { data?: string; filename?: string; id?: string; mimeType: string; type: "binary";
+  url?: string }
+InputContent = by type: TextInputContent | ImageInputPart | AudioInputPart | VideoInputPart |
+  DocumentInputPart | BinaryVariant
+UserMessage = { content: string | InputContent[]; encryptedValue?: string; id: string; metadata?:
+  object; name?: string; role: "user"; subagentRunId?: string }
+ToolMessage = { content: string; encryptedValue?: string; error?: string; id: string; metadata?:
+  object; role: "tool"; subagentRunId?: string; toolCallId: string }
+ActivityDeltaEvent = { activityType: string; messageId: string; patch: any[]; subagentRunId?:
+  string; type: "ACTIVITY_DELTA"; ...Base }
+RawEvent = { event?: any; source?: string; subagentRunId?: string; type: "RAW"; ...Base }
+CustomEvent = { name: string; subagentRunId?: string; type: "CUSTOM"; value?: any; ...Base }
+Tool = { description: string; metadata?: object; name: string; parameters?: any }
+ResumeEntry = { interruptId: string; metadata?: object; payload?: any; status: "resolved" |
+  "cancelled" }
+RunAgentInput = { context: Context[]; forwardedProps?: any; messages: Message[]; parentRunId?:
+  string; resume?: ResumeEntry[]; runId: string; state?: any; threadId: string; tools: Tool[] }
+RunStartedEvent = { input?: RunAgentInput; parentRunId?: string; runId: string; threadId: string;
+  type: "RUN_STARTED"; ...Base }
+RunFinishedSuccessOutcome = only { type: "success" }
+RunFinishedInterruptOutcome = only { interrupts: Interrupt[]+; type: "interrupt" }
+RunFinishedOutcome = by type: RunFinishedSuccessOutcome | RunFinishedInterruptOutcome
+TokenUsage = { cachedInputTokens?: count; inputTokens?: count; model?: string; outputTokens?:
+  count; provider?: string; reasoningTokens?: count; totalTokens?: count }
+RunFinishedEvent = { outcome?: RunFinishedOutcome; result?: any; runId: string; threadId: string;
+  type: "RUN_FINISHED"; usage?: TokenUsage[]; ...Base }
+SubagentFinishedSuccessOutcome = only { type: "success" }
+SubagentFinishedSuspendedOutcome = only { interruptIds?: string[]; type: "suspended" }
+SubagentFinishedEvent = { outcome?: SubagentFinishedOutcome; result?: any; subagentRunId: string;
+  type: "SUBAGENT_FINISHED"; ...Base }
 Event = by type: TextMessageStartEvent | TextMessageContentEvent | TextMessageEndEvent |
   TextMessageChunkEvent | ThinkingStartEvent | ThinkingEndEvent | ThinkingTextMessageStartEvent |
   ThinkingTextMessageContentEvent | ThinkingTextMessageEndEvent | ToolCallStartEvent |
@@ -144,24 +150,12 @@ Event = by type: TextMessageStartEvent | TextMessageContentEvent | TextMessageEn
   ReasoningEndEvent | ReasoningEncryptedValueEvent | SubagentStartedEvent | SubagentFinishedEvent
   | SubagentErrorEvent
 """
+)
 
-V1_0_0: Final = """\
+V1_0_0: Final = (
+    _BOTH
+    + """\
 Base = { metadata?: object; rawEvent?: value; timestamp?: integer }
-TextMessageStartEvent = { messageId: string; name?: string; role?: "developer" | "system" |
-  "assistant" | "user"; subagentRunId?: string; type: "TEXT_MESSAGE_START"; ...Base }
-TextMessageContentEvent = { delta: string; messageId: string; subagentRunId?: string; type:
-  "TEXT_MESSAGE_CONTENT"; ...Base }
-TextMessageEndEvent = { messageId: string; subagentRunId?: string; type: "TEXT_MESSAGE_END";
-  ...Base }
-TextMessageChunkEvent = { delta?: string; messageId?: string; name?: string; role?: "developer" |
-  "system" | "assistant" | "user"; subagentRunId?: string; type: "TEXT_MESSAGE_CHUNK"; ...Base }
-ToolCallStartEvent = { parentMessageId?: string; subagentRunId?: string; toolCallId: string;
-  toolCallName: string; type: "TOOL_CALL_START"; ...Base }
-ToolCallArgsEvent = { delta: string; subagentRunId?: string; toolCallId: string; type:
-  "TOOL_CALL_ARGS"; ...Base }
-ToolCallEndEvent = { subagentRunId?: string; toolCallId: string; type: "TOOL_CALL_END"; ...Base }
-ToolCallChunkEvent = { delta?: string; parentMessageId?: string; subagentRunId?: string;
-  toolCallId?: string; toolCallName?: string; type: "TOOL_CALL_CHUNK"; ...Base }
 TextPart = { id?: string; metadata?: value; text: string; type: "text" }
 DataSource = { mimeType: string; type: "data"; value: string }
 UrlSource = { mimeType?: string; type: "url"; value: string }
@@ -185,34 +179,15 @@ JsonPatchOperation = by op: AddOperation | RemoveOperation | ReplaceOperation | 
   CopyOperation | TestOperation
 StateDeltaEvent = { delta: JsonPatchOperation[]; subagentRunId?: string; type: "STATE_DELTA";
   ...Base }
-DeveloperMessage = { content: string; encryptedValue?: string; id: string; metadata?: object;
-  name?: string; role: "developer"; subagentRunId?: string }
-SystemMessage = { content: string; encryptedValue?: string; id: string; metadata?: object; name?:
-  string; role: "system"; subagentRunId?: string }
-FunctionCall = { arguments: string; name: string }
-ToolCall = { encryptedValue?: string; function: FunctionCall; id: string; metadata?: object; type:
-  "function" }
-AssistantMessage = { content?: string; encryptedValue?: string; id: string; metadata?: object;
-  name?: string; role: "assistant"; subagentRunId?: string; toolCalls?: ToolCall[] }
 UserMessage = { content: string | ContentPart[]; encryptedValue?: string; id: string; metadata?:
   object; name?: string; role: "user"; subagentRunId?: string }
 ToolMessage = { content: string | ContentPart[]; encryptedValue?: string; error?: string; id:
   string; metadata?: object; role: "tool"; subagentRunId?: string; toolCallId: string }
-ActivityMessage = { activityType: string; content: object; id: string; metadata?: object; role:
-  "activity"; subagentRunId?: string }
-ReasoningMessage = { content: string; encryptedValue?: string; id: string; metadata?: object;
-  role: "reasoning"; subagentRunId?: string }
-Message = by role: DeveloperMessage | SystemMessage | AssistantMessage | UserMessage | ToolMessage
-  | ActivityMessage | ReasoningMessage
-MessagesSnapshotEvent = { messages: Message[]; type: "MESSAGES_SNAPSHOT"; ...Base }
-ActivitySnapshotEvent = { activityType: string; content: object; messageId: string; replace?:
-  boolean; subagentRunId?: string; type: "ACTIVITY_SNAPSHOT"; ...Base }
 ActivityDeltaEvent = { activityType: string; messageId: string; patch: JsonPatchOperation[];
   subagentRunId?: string; type: "ACTIVITY_DELTA"; ...Base }
 RawEvent = { event: any; source?: string; subagentRunId?: string; type: "RAW"; ...Base }
 CustomEvent = { name: string; subagentRunId?: string; type: "CUSTOM"; value: any; ...Base }
 Tool = { description: string; metadata?: object; name: string; parameters?: value }
-Context = { description: string; value: string }
 ResumeEntry = { interruptId: string; metadata?: object; payload?: value; status: "resolved" |
   "cancelled" }
 RunAgentInput = { context?: Context[]; forwardedProps?: value; messages: Message[]; parentRunId?:
@@ -221,8 +196,6 @@ RunAgentInput = { context?: Context[]; forwardedProps?: value; messages: Message
 RunStartedEvent = { input?: RunAgentInput; parentRunId?: string; protocolVersion?: string; runId:
   string; threadId: string; type: "RUN_STARTED"; ...Base }
 RunFinishedSuccessOutcome = { pendingToolCallIds?: string[]; type: "success" }
-Interrupt = { expiresAt?: string; id: string; message?: string; metadata?: object; reason: string;
-  responseSchema?: object; subagentRunId?: string; toolCallId?: string }
 RunFinishedInterruptOutcome = { interrupts: Interrupt[]+; type: "interrupt" }
 RunFinishedCancelledOutcome = { type: "cancelled" }
 RunFinishedOutcome = by type: RunFinishedSuccessOutcome | RunFinishedInterruptOutcome |
@@ -232,34 +205,10 @@ TokenUsage = { cacheWriteInputTokens?: count; cachedInputTokens?: count; inputTo
   count }
 RunFinishedEvent = { outcome?: RunFinishedOutcome; result?: value; runId: string; threadId:
   string; type: "RUN_FINISHED"; usage?: TokenUsage[]; ...Base }
-RunErrorEvent = { code?: string; message: string; type: "RUN_ERROR"; usage?: TokenUsage[]; ...Base
-  }
-StepStartedEvent = { stepName: string; subagentRunId?: string; type: "STEP_STARTED"; ...Base }
-StepFinishedEvent = { stepName: string; subagentRunId?: string; type: "STEP_FINISHED"; ...Base }
-ReasoningStartEvent = { messageId: string; subagentRunId?: string; type: "REASONING_START";
-  ...Base }
-ReasoningMessageStartEvent = { messageId: string; role: "reasoning"; subagentRunId?: string; type:
-  "REASONING_MESSAGE_START"; ...Base }
-ReasoningMessageContentEvent = { delta: string; messageId: string; subagentRunId?: string; type:
-  "REASONING_MESSAGE_CONTENT"; ...Base }
-ReasoningMessageEndEvent = { messageId: string; subagentRunId?: string; type:
-  "REASONING_MESSAGE_END"; ...Base }
-ReasoningMessageChunkEvent = { delta?: string; messageId?: string; subagentRunId?: string; type:
-  "REASONING_MESSAGE_CHUNK"; ...Base }
-ReasoningEndEvent = { messageId: string; subagentRunId?: string; type: "REASONING_END"; ...Base }
-ReasoningEncryptedValueEvent = { encryptedValue: string; entityId: string; subagentRunId?: string;
-  subtype: "tool-call" | "message"; type: "REASONING_ENCRYPTED_VALUE"; ...Base }
-SubagentStartedEvent = { description?: string; name: string; parentMessageId?: string;
-  parentSubagentRunId?: string; parentToolCallId?: string; subagentRunId: string; type:
-  "SUBAGENT_STARTED"; ...Base }
 SubagentFinishedSuccessOutcome = { type: "success" }
 SubagentFinishedSuspendedOutcome = { interruptIds?: string[]; type: "suspended" }
-SubagentFinishedOutcome = by type: SubagentFinishedSuccessOutcome |
-  SubagentFinishedSuspendedOutcome
 SubagentFinishedEvent = { outcome?: SubagentFinishedOutcome; result?: value; subagentRunId:
   string; type: "SUBAGENT_FINISHED"; ...Base }
-SubagentErrorEvent = { code?: string; message: string; subagentRunId: string; type:
-  "SUBAGENT_ERROR"; ...Base }
 Event = by type: TextMessageStartEvent | TextMessageContentEvent | TextMessageEndEvent |
   TextMessageChunkEvent | ToolCallStartEvent | ToolCallArgsEvent | ToolCallEndEvent |
   ToolCallChunkEvent | ToolCallResultEvent | StateSnapshotEvent | StateDeltaEvent |
@@ -269,3 +218,4 @@ Event = by type: TextMessageStartEvent | TextMessageContentEvent | TextMessageEn
   ReasoningMessageEndEvent | ReasoningMessageChunkEvent | ReasoningEndEvent |
   ReasoningEncryptedValueEvent | SubagentStartedEvent | SubagentFinishedEvent | SubagentErrorEvent
 """
+)

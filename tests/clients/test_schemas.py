@@ -15,8 +15,8 @@ HERE = Path(__file__).parent
 
 
 def definitions(text: str) -> list[str]:
-    """One definition a line, whatever lines it was wrapped to."""
-    return [" ".join(lines.split()) for lines in re.split(r"\n(?=\w+ = )", text.strip())]
+    """One definition a line, whatever lines it was wrapped to, in the order of their names."""
+    return sorted(" ".join(lines.split()) for lines in re.split(r"\n(?=\w+ = )", text.strip()))
 
 
 @pytest.mark.parametrize(("generation", "text"), [("0", V0_0_59), ("1", V1_0_0)])
