@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 from sansio_copilot import __version__
@@ -17,6 +17,30 @@ PREFIX: Final = "SANSIO_COPILOT_"
 
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"", "0", "false", "no", "off"})
+
+
+def _number(least: int, most: int, kind: str) -> Callable[[str], int]:
+    """The converter of an argument that is a whole number.
+
+    :param kind: what another text is not, in words.
+    """
+
+    def convert(text: str) -> int:
+        # The digits are checked first, because int() also accepts text such as " 1_0".
+        is_short = text.isascii() and text.isdigit() and len(text) <= len(str(most))
+        if not (is_short and least <= int(text) <= most):
+            raise argparse.ArgumentTypeError(
+                f"a whole number from {least} to {most}; {shortened(text)} is {kind}"
+            )
+        return int(text)
+
+    return convert
+
+
+_port = _number(0, 65535, "not a port")
+# The operating system has descriptors in a C int; more digits than these are none in practice.
+_descriptor = _number(0, 999_999, "no descriptor")
+_count = _number(1, 999, "no number of processes")
 
 
 class _Command(argparse.ArgumentParser):
@@ -170,24 +194,6 @@ def _take_environment(command: argparse.ArgumentParser, environ: Mapping[str, st
             action.default = text
 
 
-def _port(text: str) -> int:
-    # The digits are checked first, because int() also accepts text such as " 1_0".
-    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
-        raise argparse.ArgumentTypeError(
-            f"a whole number from 0 to 65535; {shortened(text)} is not a port"
-        )
-    return int(text)
-
-
-def _descriptor(text: str) -> int:
-    # The operating system has them in a C int; more digits than these are none in practice.
-    if not (text.isascii() and text.isdigit() and len(text) <= 6):
-        raise argparse.ArgumentTypeError(
-            f"a whole number from 0 to 999999; {shortened(text)} is no descriptor"
-        )
-    return int(text)
-
-
 def _mode(text: str) -> int:
     try:
         mode = int(text, 8)
@@ -196,14 +202,6 @@ def _mode(text: str) -> int:
     if not 0 <= mode <= 0o777:
         raise argparse.ArgumentTypeError(f"permissions as 660; {shortened(text)} is none")
     return mode
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 1 <= len(text) <= 3 and int(text) >= 1):
-        raise argparse.ArgumentTypeError(
-            f"a whole number from 1 to 999; {shortened(text)} is no number of processes"
-        )
-    return int(text)
 
 
 def shortened(text: str) -> str:
