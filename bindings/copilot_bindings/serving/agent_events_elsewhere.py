@@ -10,36 +10,31 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections import deque
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Final
+from typing import Any
 
 from .agent_events import open_events
 from .asyncio_backend import AsyncioBackend
 from .asyncio_thread import for_asyncio
 from .backend import Backend
+from .events_of_another_thread import EventsOfAnotherThread
 
 _ROOM = 16
 """The number of events that an agent may be ahead of its run."""
 
-_END: Final = object()
 
-
-class EventsElsewhere:
+class EventsElsewhere(EventsOfAnotherThread):
     """The events of an agent that lives on the loop of ``there``, for a run on that of ``here``.
 
     :param call: calls the agent.
     """
 
     def __init__(self, call: Callable[[], Any], there: AsyncioBackend, here: Backend) -> None:
+        super().__init__(here)
         self._call = call
         self._there = there
-        self._here = here
-        self._ready: deque[tuple[Any, BaseException | None]] = deque()
-        self._available = here.event()
         self._done = here.event()
         self._taken = 0
-        self._over = False
         self._closed = False
         # The agent's loop alone uses the next three attributes, so that they need no lock.
         self._room = _ROOM
@@ -50,30 +45,11 @@ class EventsElsewhere:
         if not there.soon(context.run, self._begin):
             raise RuntimeError("the asyncio loop of agents has ended")
 
-    def __aiter__(self) -> EventsElsewhere:
-        return self
-
-    async def __anext__(self) -> Any:
-        if self._over:
-            raise StopAsyncIteration
-        while not self._ready:
-            self._available = self._here.event()
-            await self._available.wait()
-        event, error = self._ready.popleft()
-        if error is not None:
-            self._over = True
-            # A StopIteration must not be raised in a coroutine (PEP 479), and a SystemExit of the
-            # agent must not end the server.
-            ordinary = isinstance(error, Exception) and not isinstance(error, StopIteration)
-            raise error if ordinary else RuntimeError(repr(error))
-        if event is _END:
-            self._over = True
-            raise StopAsyncIteration
+    def _took(self) -> None:
         self._taken += 1
         if self._taken * 2 >= _ROOM:
             self._there.soon(self._give_room, self._taken)
             self._taken = 0
-        return event
 
     def cancel(self) -> None:
         """Cancel the agent once more, if it was cancelled and has not ended."""
@@ -106,7 +82,7 @@ class EventsElsewhere:
 
     def _ended(self, task: asyncio.Task[None] | None = None) -> None:
         # A task that is cancelled before its first step runs none of its own code.
-        self._put(_END, None)
+        self._put()
         self._here.soon(self._done.set)
 
     def _leave(self) -> None:
@@ -126,7 +102,7 @@ class EventsElsewhere:
                 async for event in events:
                     if self._left:
                         break
-                    self._put(event, None)
+                    self._put(event)
                     self._room -= 1
                     while self._room <= 0:
                         self._has_room.clear()
@@ -142,14 +118,3 @@ class EventsElsewhere:
                 # The agent awaited something that was cancelled.
                 self._put(None, RuntimeError(f"the agent was cancelled: {error!r}"))
             raise
-
-    def _put(self, event: Any, error: BaseException | None) -> None:
-        self._ready.append((event, error))
-        # Only the first item wakes the run, because it takes all items that are ready.
-        if len(self._ready) == 1:
-            self._here.soon(self._wake)
-
-    # On the run's loop
-
-    def _wake(self) -> None:
-        self._available.set()
