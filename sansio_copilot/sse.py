@@ -43,41 +43,9 @@ _END = b"\n\n"
 #: middle of a frame a comment would end it.
 BETWEEN_FRAMES = (b"", _END)
 
-_LINE_BREAK = re.compile(rb"\r\n|\r|\n")
-_NOT_IN_ID = re.compile("[\0\r\n]")
-_NOT_IN_EVENT = re.compile("[\r\n]")
 _BOM = b"\xef\xbb\xbf"
 # Fifteen digits are more milliseconds than any timer takes, and few enough for int() to be quick.
 _RETRY = re.compile("[0-9]{1,15}")
-
-
-def format_frame(data: bytes, event_id: str | None = None, event: str | None = None) -> bytes:
-    """One event, ready to be sent.
-
-    :param data: the content in UTF-8, which is JSON and so one line as a rule. A line break in it
-        begins another ``data:`` line, and is LF for the reader, whatever it was.
-    :param event_id: the id that the client sends back as ``Last-Event-ID`` when it reconnects;
-        ``""`` makes it forget the last one.
-    :param event: the event type, ``message`` if None.
-    :raises ValueError: if ``event_id`` has a NUL or a line break, ``event`` a line break, or either
-        a lone surrogate, because the client could not read it back, and a line break would let the
-        author of an id write events of their own.
-    """
-    lines = []
-    if event_id is not None:
-        if _NOT_IN_ID.search(event_id):
-            raise ValueError("an event id cannot have a NUL, CR or LF")
-        lines.append(b"id: " + event_id.encode())
-    if event is not None:
-        if _NOT_IN_EVENT.search(event):
-            raise ValueError("an event type cannot have a CR or LF")
-        lines.append(b"event: " + event.encode())
-    if b"\n" in data or b"\r" in data:
-        lines += [b"data: " + line for line in _LINE_BREAK.split(data)]
-    else:
-        lines.append(b"data: " + data)
-    lines.append(b"\n")
-    return b"\n".join(lines)
 
 
 def frame_data(frames: bytes) -> list[bytes]:

@@ -38,6 +38,7 @@ from support.outside import (
     VALUES,
 )
 from support.owner import append
+from support.sse_frames import format_frame
 
 from sansio_copilot import (
     CopilotRuntime,
@@ -147,7 +148,7 @@ ROUTES = st.builds(
     Route, st.sampled_from(["agent/run", "agent/stop", "threads/update", "info"]), TEXT, TEXT
 )
 EVENT_IDS = st.from_regex(r"[0-9.c]{1,12}", fullmatch=True)
-FRAMES = st.lists(JSON.map(json_codec.encode).map(sse.format_frame)).map(b"".join)
+FRAMES = st.lists(JSON.map(json_codec.encode).map(format_frame)).map(b"".join)
 MODES = st.sampled_from(["multi-route", "single-route", "both"])
 
 
@@ -160,7 +161,7 @@ def answer(name: str) -> Callable[[bytes], Any]:
 
 
 STREAM_BODIES = st.binary() | st.lists(EVENTS | JSON, max_size=6).map(
-    lambda stream: b"".join(sse.format_frame(json_codec.encode(event)) for event in stream)
+    lambda stream: b"".join(format_frame(json_codec.encode(event)) for event in stream)
 )
 
 
@@ -313,7 +314,6 @@ PROMISES = [
     Promise("StateFolder.feed", (CHECKED, JSON), (),
             lambda stream, state: feeding(lambda: events.StateFolder(state))(stream)),
     # sansio_copilot.sse
-    Promise("format_frame", (st.binary(), st.none() | TEXT, st.none() | TEXT), (ValueError,)),
     Promise("end_of_frame", (FRAMES, st.integers()), ()),
     Promise("behind_frame", (FRAMES, TEXT), ()),
     Promise("run_token", (st.integers(), TEXT), ()),
@@ -355,7 +355,7 @@ PROMISES = [
     Promise("ClientResponse.json", (st.binary(),), (ValueError,),
             lambda body: testing.ClientResponse(200, Headers(), body).json()),
     Promise("ClientResponse.events",
-            (st.binary() | JSON.map(json_codec.encode).map(sse.format_frame),),
+            (st.binary() | JSON.map(json_codec.encode).map(format_frame),),
             (ValueError,), lambda body: testing.ClientResponse(200, Headers(), body).events()),
     *(
         Promise(f"ClientResponse.{name}", (STREAM_BODIES,), (AssertionError,), answer(name))

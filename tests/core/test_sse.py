@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.sse_frames import format_frame
 
 from sansio_copilot.sse import (
     HEARTBEAT,
     FrameData,
     Parser,
     ServerSentEvent,
-    format_frame,
     frame_data,
 )
 
@@ -30,39 +29,7 @@ def one_by_one(stream: bytes) -> list[ServerSentEvent]:
     return parse(*(stream[i : i + 1] for i in range(len(stream))))
 
 
-class TestFormat:
-    @pytest.mark.parametrize(
-        ("given", "expected"),
-        [
-            ((b"{}",), b"data: {}\n\n"),
-            ((b"{}", "r1:7"), b"id: r1:7\ndata: {}\n\n"),
-            ((b"{}", None, "ping"), b"event: ping\ndata: {}\n\n"),
-            ((b"{}", "1", "ping"), b"id: 1\nevent: ping\ndata: {}\n\n"),
-            ((b"{}", ""), b"id: \ndata: {}\n\n"),
-            ((b"",), b"data: \n\n"),
-            ((b"a\nb",), b"data: a\ndata: b\n\n"),
-            ((b"a\r\n\rb\n",), b"data: a\ndata: \ndata: b\ndata: \n\n"),
-            (("\u2028\x0b\x85".encode(),), "data: \u2028\x0b\x85\n\n".encode()),
-        ],
-    )
-    def test_bytes(self, given: tuple[Any, ...], expected: bytes) -> None:
-        assert format_frame(*given) == expected
-
-    @pytest.mark.parametrize("bad", ["a\nb", "a\rb", "\n", "a\0"])
-    def test_an_id_cannot_hold_what_would_end_it(self, bad: str) -> None:
-        with pytest.raises(ValueError, match="an event id cannot have"):
-            format_frame(b"{}", bad)
-
-    @pytest.mark.parametrize("bad", ["a\nb", "a\rb"])
-    def test_nor_can_a_type(self, bad: str) -> None:
-        with pytest.raises(ValueError, match="an event type cannot have"):
-            format_frame(b"{}", event=bad)
-
-    @pytest.mark.parametrize("field", ["event_id", "event"])
-    def test_lone_surrogates_have_no_utf8(self, field: str) -> None:
-        with pytest.raises(ValueError, match="surrogates not allowed"):
-            format_frame(b"{}", **{field: "\ud800"})
-
+class TestHeartbeats:
     def test_a_heartbeat_is_no_event(self) -> None:
         assert HEARTBEAT == b": keep-alive\n\n"
         assert parse(HEARTBEAT * 3) == []

@@ -6,8 +6,10 @@ import json
 from contextlib import suppress
 from typing import Any
 
+from support.sse_frames import format_frame
+
 from sansio_copilot import json_codec as codec
-from sansio_copilot.sse import Parser, ServerSentEvent, format_frame
+from sansio_copilot.sse import Parser, ServerSentEvent
 
 
 def sse(data: bytes) -> None:

@@ -146,9 +146,9 @@ RUNS = [
     ),
     Mutant(
         "drained-for-ever",
-        "a plain agent that has ended is waited for once more",
-        f"{BINDINGS}/serving/agent_thread.py",
-        "if self._ended:",
+        "an agent of another thread that has ended is waited for once more",
+        f"{BINDINGS}/serving/events_of_another_thread.py",
+        "if self._over:",
         "if False:",
         ["tests/bindings/serving/test_agent_thread.py::test_what_has_ended_stays_so"],
     ),

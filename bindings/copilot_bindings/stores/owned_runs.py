@@ -92,11 +92,6 @@ class OwnedRuns(Generic[Name]):
         if notify is not None:
             notify(signal)
 
-    def signal_of(self, run: Name) -> Signal:
-        """The signal of ``run`` as far as it is known here."""
-        owned = self._runs.get(run)
-        return Signal.SEALED if owned is None else owned.signal
-
     def watch(self, run: Name, notify: NotifyOwner) -> Cancel:
         """See :meth:`.ThreadStore.watch_run`."""
         with self._lock:

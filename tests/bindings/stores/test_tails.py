@@ -172,4 +172,4 @@ def test_owners_are_told_once() -> None:
     assert list(owned) == [2]
     owned.end(2)
     assert len(owned) == 0
-    assert owned.signal_of(2) is Signal.SEALED
+    assert owned.get(2) is None

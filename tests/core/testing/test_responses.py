@@ -7,8 +7,9 @@ from typing import Any
 import attrs
 import pytest
 from ag_ui.core import EventType, RunFinishedEvent, RunStartedEvent
+from support.sse_frames import format_frame
 
-from sansio_copilot import CopilotRuntime, Headers, json_codec, sse
+from sansio_copilot import CopilotRuntime, Headers, json_codec
 from sansio_copilot.testing import (
     Client,
     ClientResponse,
@@ -28,7 +29,7 @@ FINISHED = {"type": "RUN_FINISHED", "threadId": "t", "runId": "r"}
 
 
 def response(*events: Any, kind: str = "text/event-stream; charset=utf-8") -> ClientResponse:
-    body = b"".join(sse.format_frame(json_codec.encode(event)) for event in events)
+    body = b"".join(format_frame(json_codec.encode(event)) for event in events)
     return ClientResponse(200, Headers({"content-type": kind}), body)
 
 

@@ -1,0 +1,16 @@
+"""A writer of server-sent events for tests; the core's own writes frames of one kind only."""
+
+from __future__ import annotations
+
+import re
+
+_LINE_BREAK = re.compile(rb"\r\n|\r|\n")
+
+
+def format_frame(data: bytes, event_id: str | None = None, event: str | None = None) -> bytes:
+    """One event, ready to be sent; each line of its data has a ``data:`` line."""
+    lines = [] if event_id is None else [b"id: " + event_id.encode()]
+    if event is not None:
+        lines.append(b"event: " + event.encode())
+    lines += [b"data: " + line for line in _LINE_BREAK.split(data)]
+    return b"\n".join([*lines, b"\n"])
