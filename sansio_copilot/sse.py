@@ -132,6 +132,12 @@ class EventId:
     token: str
     compacted: bool
 
+    @property
+    def seq(self) -> int | None:
+        """The run's place in its thread; None if no database can have it."""
+        seq = self.token.partition(".")[0]
+        return int(seq) if seq.isascii() and seq.isdecimal() and len(seq) <= 18 else None
+
     @classmethod
     def parse(cls, event_id: str) -> EventId | None:
         """Take an event id apart.

@@ -8,9 +8,21 @@ from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Sequence
 
 from .. import json_codec
-from .protocol import UnknownCursor
+from .protocol import ThreadPage, ThreadRecord, UnknownCursor
+
+
+def page_of(found: Sequence[ThreadRecord], limit: int) -> ThreadPage:
+    """A page of at most ``limit`` threads.
+
+    :param found: the threads from its first one on; more than so many if there is another page.
+    """
+    threads = tuple(found[:limit])
+    if len(found) <= limit:
+        return ThreadPage(threads)
+    return ThreadPage(threads, cursor_behind(threads[-1].updated_at, threads[-1].thread_id))
 
 
 def cursor_behind(updated_at: float, thread_id: str) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import attrs
 
+from sansio_copilot.sse import EventId
 from sansio_copilot.stores.protocol import Batch
 
 
@@ -36,6 +39,27 @@ class Cursor:
     def next_part(self) -> Cursor:
         """The place behind the part that is being read."""
         return self.at(self.index + 1)
+
+    def index_of(self, part: int, event_id: EventId) -> int | None:
+        """Where the run or volume is that has an event; None if no reader is to be sent it."""
+        index = next((index for index, one in enumerate(self.parts) if abs(one) == part), None)
+        is_raw = index is not None and self.parts[index] < 0
+        return None if event_id.compacted and is_raw else index
+
+    def behind(
+        self, event_id: EventId, run: int, index: int, bound: Sequence[int], offset: int
+    ) -> Cursor:
+        """The place behind an event of ``run``.
+
+        :param index: that of the part which has the run.
+        :param bound: the runs of that part, if it is a volume.
+        :param offset: bytes up to there, of the part if the event is a compacted one, and
+            otherwise of the run as it was appended.
+        """
+        if event_id.compacted:
+            return Cursor(self.thread, self.parts[index:], 0, offset)
+        rest = bound[bound.index(run) + 1 :] if bound else ()
+        return Cursor(self.thread, (-run, *rest, *self.parts[index + 1 :]), 0, offset)
 
 
 @attrs.frozen

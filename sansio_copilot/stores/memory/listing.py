@@ -5,12 +5,12 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Mapping
 
-from ..list_cursors import cursor_behind, place_at
+from ..list_cursors import page_of, place_at
 from ..protocol import OwnedThreads, ThreadPage, ThreadQuery
 from .threads import KeptThread
 
 
-def page_of(kept: Iterable[KeptThread], query: ThreadQuery) -> ThreadPage:
+def threads_of(kept: Iterable[KeptThread], query: ThreadQuery) -> ThreadPage:
     """See :meth:`.ThreadStore.list_threads`.
 
     :raises UnknownCursor: for a cursor that is none.
@@ -25,11 +25,7 @@ def page_of(kept: Iterable[KeptThread], query: ThreadQuery) -> ThreadPage:
         if thread.answers(query) and (behind is None or _place_of(thread) > behind)
     ]
     page = heapq.nsmallest(query.limit + 1, threads, key=_place_of)
-    records = tuple([thread.record() for thread in page[: query.limit]])
-    if len(page) <= query.limit:
-        return ThreadPage(records)
-    last = records[-1]
-    return ThreadPage(records, cursor_behind(last.updated_at, last.thread_id))
+    return page_of([thread.record() for thread in page], query.limit)
 
 
 def everyones(kept: Mapping[str, KeptThread], cursor: str | None, limit: int) -> OwnedThreads:

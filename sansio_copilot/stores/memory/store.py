@@ -62,7 +62,7 @@ from ..protocol import (
 )
 from . import streams
 from .eviction import Room
-from .listing import everyones, page_of
+from .listing import everyones, threads_of
 from .streams import Cursor, Stream
 from .threads import RUN_BYTES, KeptRun, KeptThread
 
@@ -284,7 +284,7 @@ class MemoryStore:
 
         :raises UnknownCursor: for a cursor that is none.
         """
-        return page_of(self._room.threads.values(), query)
+        return threads_of(self._room.threads.values(), query)
 
     def read_history(
         self, thread_id: str, kind: Kind, cursor: Any, max_bytes: int, owner: str | None = None

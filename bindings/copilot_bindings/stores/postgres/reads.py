@@ -7,7 +7,7 @@ from itertools import takewhile
 from typing import Any, TypeAlias
 
 from sansio_copilot.sse import EventId, behind_frame, run_token
-from sansio_copilot.stores.list_cursors import cursor_behind, place_at
+from sansio_copilot.stores.list_cursors import page_of, place_at
 from sansio_copilot.stores.protocol import (
     Batch,
     OwnedThreads,
@@ -66,16 +66,14 @@ def open_cursor(
     if after is None or event_id is None:
         pages = _paged(begin, rows, room, room)
         return begin, pages[0] if pages else None
-    number = event_id.token.partition(".")[0]
-    if not number.isascii() or not number.isdecimal() or len(number) > 18:
-        return begin, None
-    return (yield from _behind(schema, parts, int(number), event_id, after)) or begin, None
+    return (yield from _behind(schema, begin, event_id, after)) or begin, None
 
 
-def _behind(
-    schema: str, parts: tuple[int, ...], run: int, event_id: EventId, after: str
-) -> Steps[Cursor | None]:
+def _behind(schema: str, whole: Cursor, event_id: EventId, after: str) -> Steps[Cursor | None]:
     """The place behind an event of a run in a thread; None if the run or the event is gone."""
+    run = event_id.seq
+    if run is None:
+        return None
     (found,) = yield [
         (
             f"SELECT r.run_id, v.id, v.runs FROM {schema}.run r"
@@ -88,8 +86,8 @@ def _behind(
         return None
     _, volume, runs = found[0]
     part = volume or run
-    index = next((index for index, one in enumerate(parts) if abs(one) == part), None)
-    if index is None or (event_id.compacted and parts[index] < 0):
+    index = whole.index_of(part, event_id)
+    if index is None:
         return None
     table, which = ("history", part) if event_id.compacted else ("frame", run)
     (frames,) = yield [
@@ -98,11 +96,7 @@ def _behind(
     # Each row has whole frames.
     for place, data in frames:
         if (at := behind_frame(data, after)) is not None:
-            behind = int(place + at)
-            if event_id.compacted:
-                return Cursor(0, parts[index:], 0, behind)
-            rest = runs[runs.index(run) + 1 :] if runs else []
-            return Cursor(0, (-run, *rest, *parts[index + 1 :]), 0, behind)
+            return whole.behind(event_id, run, index, runs or (), int(place + at))
     return None
 
 
@@ -268,10 +262,7 @@ def list_threads(schema: str, query: ThreadQuery) -> Steps[ThreadPage]:
             0,
         )
     ]
-    page = tuple([record(row) for row in rows[: query.limit]])
-    if len(rows) <= query.limit:
-        return ThreadPage(page)
-    return ThreadPage(page, cursor_behind(page[-1].updated_at, page[-1].thread_id))
+    return page_of(list(map(record, rows)), query.limit)
 
 
 def threads_of_all(schema: str, cursor: str | None, limit: int) -> Steps[OwnedThreads]:

@@ -8,7 +8,7 @@ from itertools import takewhile
 from typing import Any
 
 from sansio_copilot.sse import EventId, behind_frame, run_token
-from sansio_copilot.stores.list_cursors import cursor_behind, place_at
+from sansio_copilot.stores.list_cursors import page_of, place_at
 from sansio_copilot.stores.protocol import (
     Batch,
     OwnedThreads,
@@ -42,10 +42,7 @@ def open_cursor(
     if after is None or event_id is None:
         pages = _paged_runs(whole, found) if found else None
         return whole, pages[0] if pages else None
-    number = event_id.token.partition(".")[0]
-    if not number.isascii() or not number.isdecimal() or len(number) > 18:
-        return whole, None
-    return (yield from _behind(names, whole, int(number), event_id, after)) or whole, None
+    return (yield from _behind(names, whole, event_id, after)) or whole, None
 
 
 def _opened(
@@ -63,11 +60,11 @@ def _opened(
     return Cursor(thread, tuple(map(int, runs.split()))), found
 
 
-def _behind(
-    names: Names, whole: Cursor, run: int, event_id: EventId, after: str
-) -> Steps[Cursor | None]:
+def _behind(names: Names, whole: Cursor, event_id: EventId, after: str) -> Steps[Cursor | None]:
     """The place behind an event of a run in a thread; None if the run or the event is gone."""
-    thread, parts = whole.thread, whole.parts
+    thread, run = whole.thread, event_id.seq
+    if run is None:
+        return None
     (run_id,), bound = yield [
         ("HMGET", f"{thread}:r:{run}", "run"),
         (scripts.BOUND, thread, names.processes, run),
@@ -75,18 +72,16 @@ def _behind(
     if run_id is None or run_token(run, from_bytes(run_id)) != event_id.token:
         return None
     volume = int(bound[0]) if bound else run
-    index = next((index for index, part in enumerate(parts) if abs(part) == volume), None)
-    if index is None or (event_id.compacted and parts[index] < 0):
+    index = whole.index_of(volume, event_id)
+    if index is None:
         return None
     (frames,) = yield [
         ("GET", f"{thread}:h:{volume}" if event_id.compacted else f"{thread}:l:{run}")
     ]
     if frames is None or (at := behind_frame(frames, after)) is None:
         return None
-    if event_id.compacted:
-        return Cursor(thread, parts[index:], 0, at)
-    runs = list(map(int, bound[1].split())) if bound else [run]
-    return Cursor(thread, (-run, *runs[runs.index(run) + 1 :], *parts[index + 1 :]), 0, at)
+    runs = list(map(int, bound[1].split())) if bound else []
+    return whole.behind(event_id, run, index, runs, at)
 
 
 def history_cursor(names: Names, thread_id: str, owner: str | None) -> Steps[Cursor]:
@@ -276,11 +271,7 @@ def list_threads(names: Names, query: ThreadQuery) -> Steps[ThreadPage]:
         same = sum(score == last for score, _ in there)
         skip = skip + same if last == begin else same
         begin = last
-    page = tuple(records[: query.limit])
-    more = len(records) > query.limit
-    return ThreadPage(
-        page, cursor_behind(page[-1].updated_at, page[-1].thread_id) if more else None
-    )
+    return page_of(records, query.limit)
 
 
 def _rows(names: Names, thread_ids: Iterable[str]) -> Steps[list[list[Any]]]:

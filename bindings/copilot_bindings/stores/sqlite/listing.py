@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
-from sansio_copilot.stores.list_cursors import cursor_behind, place_at
+from sansio_copilot.stores.list_cursors import page_of, place_at
 from sansio_copilot.stores.protocol import (
     OwnedThreads,
     ThreadPage,
@@ -49,10 +49,7 @@ def list_threads(db: sqlite3.Connection, query: ThreadQuery) -> ThreadPage:
         " ORDER BY updated_at DESC, thread_id LIMIT ?",
         (*values, query.limit + 1),
     ).fetchall()
-    records = [record(row) for row in rows[: query.limit]]
-    more = len(rows) > query.limit
-    behind = cursor_behind(records[-1].updated_at, records[-1].thread_id) if more else None
-    return ThreadPage(tuple(records), behind)
+    return page_of(list(map(record, rows)), query.limit)
 
 
 def threads_of_all(db: sqlite3.Connection, cursor: str | None, limit: int) -> OwnedThreads:

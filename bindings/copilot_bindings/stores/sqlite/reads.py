@@ -89,15 +89,11 @@ def open_cursor(
     thread = thread_of(db, thread_id, owner)
     if thread is None:
         return Cursor(0, ())
-    parts = _parts(db, thread)
+    whole = Cursor(thread, _parts(db, thread))
     event_id = None if after is None else EventId.parse(after)
     if after is None or event_id is None:
-        return Cursor(thread, parts)
-    number = event_id.token.partition(".")[0]
-    if not number.isascii() or not number.isdecimal() or len(number) > 18:
-        return Cursor(thread, parts)
-    behind = _behind(db, thread, parts, int(number), event_id, after)
-    return Cursor(thread, parts) if behind is None else behind
+        return whole
+    return _behind(db, whole, event_id, after) or whole
 
 
 def _parts(db: sqlite3.Connection, thread: int) -> tuple[int, ...]:
@@ -112,15 +108,11 @@ def _parts(db: sqlite3.Connection, thread: int) -> tuple[int, ...]:
     return (*[volume for (volume,) in bound], *runs)
 
 
-def _behind(
-    db: sqlite3.Connection,
-    thread: int,
-    parts: tuple[int, ...],
-    run: int,
-    event_id: EventId,
-    after: str,
-) -> Cursor | None:
+def _behind(db: sqlite3.Connection, whole: Cursor, event_id: EventId, after: str) -> Cursor | None:
     """The place behind an event of a run in a thread; None if the run or the event is gone."""
+    run = event_id.seq
+    if run is None:
+        return None
     found = db.execute(
         "SELECT r.run_id, v.id, v.runs FROM run r LEFT JOIN volume v ON v.id = r.volume"
         " WHERE r.id = ?",
@@ -129,8 +121,8 @@ def _behind(
     if found is None or run_token(run, from_text(found[0])) != event_id.token:
         return None
     part = found[1] or run
-    index = next((index for index, one in enumerate(parts) if abs(one) == part), None)
-    if index is None or (event_id.compacted and parts[index] < 0):
+    index = whole.index_of(part, event_id)
+    if index is None:
         return None
     table, which = ("history", part) if event_id.compacted else ("frame", run)
     # Each row has whole frames.
@@ -138,12 +130,8 @@ def _behind(
         f"SELECT id, data FROM {table} WHERE id >= ? AND id < ? ORDER BY id", range_of(which)
     ):
         if (at := behind_frame(data, after)) is not None:
-            behind = int(place & _WITHIN_RUN) + at
-            if event_id.compacted:
-                return Cursor(thread, parts[index:], 0, behind)
-            runs = json.loads(found[2]) if found[2] else [run]
-            rest = runs[runs.index(run) + 1 :]
-            return Cursor(thread, (-run, *rest, *parts[index + 1 :]), 0, behind)
+            bound = json.loads(found[2]) if found[2] else ()
+            return whole.behind(event_id, run, index, bound, int(place & _WITHIN_RUN) + at)
     return None
 
 
