@@ -7,7 +7,7 @@ more. Chunked bodies are decoded here, because h11 does not tell how long a chun
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TypeAlias
 
 import h11
 from msgspec import Struct
@@ -50,17 +50,20 @@ class Input:
         return data
 
 
-class RequestBody(Protocol):
-    """The body of the request whose head was read last."""
+class FixedLengthBody(Struct, eq=False):
+    """So many bytes of the input, of which some are left.
 
+    :ivar left: the number of bytes that have not been read; None if they have been given up.
+    """
+
+    input: Input
+    length: int
     left: int | None
-    """The number of bytes that have not been read; None if that is unknown, or has been given
-    up."""
 
     @property
     def is_over(self) -> bool:
         """Whether nothing of the request will arrive any more."""
-        ...
+        return self.left == 0
 
     @property
     def must_close(self) -> bool:
@@ -70,12 +73,12 @@ class RequestBody(Protocol):
         section 9.3). It is not, if it is long, if its length is unknown because it is chunked, or
         if the client waits for "100 Continue" and may never send it.
         """
-        ...
+        return self.left is None or self.left > _WORTH_DRAINING
 
     @property
     def expected(self) -> int:
         """The number of bytes that are announced: of the whole body, or of the present chunk."""
-        ...
+        return self.left or 0
 
     def read(self) -> bytes | None:
         """Read the next piece.
@@ -84,33 +87,6 @@ class RequestBody(Protocol):
         :raises h11.RemoteProtocolError: if a body that h11 reads ends early.
         :raises RemoteProtocolError: if another body ends early, or its chunks are malformed.
         """
-        ...
-
-    def end_cycle(self) -> bool:
-        """Make room for the next request; returns False if the end of the body was not read."""
-        ...
-
-
-class FixedLengthBody(Struct, eq=False):
-    """So many bytes of the input, of which some are left."""
-
-    input: Input
-    length: int
-    left: int | None
-
-    @property
-    def is_over(self) -> bool:
-        return self.left == 0
-
-    @property
-    def must_close(self) -> bool:
-        return self.left is None or self.left > _WORTH_DRAINING
-
-    @property
-    def expected(self) -> int:
-        return self.left or 0
-
-    def read(self) -> bytes | None:
         left = self.left
         if not left:
             return b""
@@ -126,11 +102,15 @@ class FixedLengthBody(Struct, eq=False):
         return None
 
     def end_cycle(self) -> bool:
+        """Make room for the next request; returns False if the end of the body was not read."""
         return self.left == 0
 
 
 class H11Body:
-    """The body of a request that h11 has read the head of."""
+    """The body of a request that h11 has read the head of; see :class:`FixedLengthBody`.
+
+    :ivar left: None, too, if the number is unknown, because the body is chunked.
+    """
 
     __slots__ = ("_chunks", "_h11", "_input", "left")
 
@@ -197,3 +177,7 @@ class H11Body:
             return False
         self._h11.start_next_cycle()
         return True
+
+
+RequestBody: TypeAlias = FixedLengthBody | H11Body
+"""The body of the request whose head was read last."""
