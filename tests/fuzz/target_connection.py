@@ -7,20 +7,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from fuzz.support import no_error_is_logged
-from support.driver import Driver
+from support.driver import Driver, hello
 from support.hostile_requests import responses
 
-from sansio_copilot import CopilotRuntime, Limits, text_agent
+from sansio_copilot import CopilotRuntime, Limits
 from sansio_copilot.agents import Agent
 
 LIMITS = Limits(body_bytes=4096, header_bytes=2048, read_bytes=128)
 _DATE = re.compile(rb"\r\ndate: [^\r]*")
-
-
-@text_agent
-async def hello(input: Any, context: Any) -> Any:
-    for word in ("Hello", " from", " Python"):
-        yield word
 
 
 def scripted(input: Any, context: Any) -> Any:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from fuzz.support import json_lines
+from support.model_events import last_run
 from support.owner import append, close
 
 from sansio_copilot import MemoryStore, json_codec
@@ -117,7 +118,7 @@ def _check_alone(events: list[Event]) -> None:
 
 def _check_accepted(events: list[Event]) -> None:
     """What holds of a stream that is in order."""
-    run = _last_run(events)
+    run = last_run(events)
     closing = finalize_events(run)
     verify_events([*run, *closing])
     assert finalize_events([*run, *closing]) == []
@@ -128,11 +129,6 @@ def _check_accepted(events: list[Event]) -> None:
     assert fold_state(twice) == fold_state(events)
     assert fold_messages(once) == fold_messages(twice) == fold_messages(events)
     assert all(isinstance(message["id"], str) for message in fold_messages(events))
-
-
-def _last_run(events: list[Event]) -> list[Event]:
-    starts = [at for at, event in enumerate(events) if event["type"] == "RUN_STARTED"]
-    return events[starts[-1] :] if starts else events
 
 
 def recorder(data: bytes) -> None:

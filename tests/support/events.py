@@ -114,3 +114,11 @@ def well_formed(type_: str, *, whole: bool = False) -> dict[str, Any]:
     event = sample(RECORDS[type_], whole=whole)
     assert isinstance(event, dict)
     return event
+
+
+def nested(levels: int) -> Any:
+    """A value of so many levels, for a member that takes any."""
+    value: Any = 0
+    for _ in range(levels):
+        value = {"a": value}
+    return value

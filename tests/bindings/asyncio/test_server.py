@@ -15,6 +15,7 @@ from typing import Any
 import h11
 import pytest
 import trustme
+from support.driver import hello
 from support.wire import BASE, Connection, body_of, serving
 
 from copilot_bindings.asyncio import connection as asyncio_connection
@@ -64,12 +65,6 @@ class Gate:
     def let(self, steps: int) -> None:
         for _ in range(steps):
             self.steps.release()
-
-
-@text_agent
-async def hello(input: Any, context: Any) -> AsyncIterator[str]:
-    for word in ("Hello", " from", " Python"):
-        yield word
 
 
 RUN = f"{BASE}/agent/default/run"

@@ -14,6 +14,7 @@ from anyio.from_thread import BlockingPortal
 from conformance.client import Client
 from conformance.process import wait_until
 from support.in_waitress import serving_by_waitress
+from support.threads import no_thread_is_left
 from support.wire import BASE, Connection, body_of
 from support.wire import serving as serving_asyncio
 
@@ -30,11 +31,8 @@ Serving = Callable[[CopilotRuntime], contextlib.AbstractContextManager[int]]
 
 @pytest.fixture(autouse=True)
 def _no_thread_is_left() -> Iterator[None]:
-    yield
-    for thread in threading.enumerate():
-        if thread.name.startswith("copilot-"):
-            thread.join(30)
-            assert not thread.is_alive(), thread
+    with no_thread_is_left():
+        yield
 
 
 def _raise(error: BaseException) -> None:

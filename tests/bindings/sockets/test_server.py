@@ -21,6 +21,8 @@ from typing import Any
 import pytest
 import trustme
 from conformance.client import Client
+from support.driver import hello
+from support.threads import begun, no_thread_is_left
 from support.wire import BASE, body_of
 
 from copilot_bindings.net.listeners import Listeners
@@ -31,12 +33,6 @@ from copilot_bindings.sockets.wake import Wake
 from sansio_copilot import CopilotRuntime, Hooks, Limits, MemoryStore, text_agent
 
 RUN = f"{BASE}/agent/default/run"
-
-
-@text_agent
-async def hello(input: Any, context: Any) -> Any:
-    for word in ("Hello", " from", " Python"):
-        yield word
 
 
 class Gate:
@@ -54,19 +50,8 @@ class Gate:
 
 @pytest.fixture(autouse=True)
 def _no_thread_is_left() -> Iterator[None]:
-    # An application of another module may have left some, which end when they have been idle.
-    _others.clear()
-    _others.update(threading.enumerate())
-    yield
-    wait_until(lambda: not ours(), "the threads have ended")
-
-
-_others: set[threading.Thread] = set()
-
-
-def ours() -> list[str]:
-    threads = set(threading.enumerate()) - _others
-    return [thread.name for thread in threads if thread.name.startswith("copilot-")]
+    with no_thread_is_left():
+        yield
 
 
 def wait_until(reached: Callable[[], bool], what: str, seconds: float = 30) -> None:
@@ -137,7 +122,7 @@ class TestThreads:
             for _ in range(20):
                 with client_of(server) as client:
                     assert client.request("GET", "/info").status == 200
-            assert ours().count("copilot-connection") < 10
+            assert begun().count("copilot-connection") < 10
 
     def test_fifty_clients_ask_for_a_run_of_one_thread_and_one_gets_it(self) -> None:
         store, agent = MemoryStore(), Gate()
@@ -240,7 +225,7 @@ class TestRoom:
         pool = ThreadPool(2)
         for _ in range(3):
             assert pool.submit(lambda: None)
-            wait_until(lambda: not ours(), "the thread has ended")
+            wait_until(lambda: not begun(), "the thread has ended")
         pool.close(30)
 
     def test_an_accept_that_fails_is_tried_again(self, caplog: pytest.LogCaptureFixture) -> None:
@@ -366,7 +351,7 @@ class TestClosing:
             left = "left 1 calls of hook on_request that do not return"
             assert [message for message in caplog.messages if message != given_up] == [left]
             leave.set()
-            wait_until(lambda: not ours(), "its thread has ended")
+            wait_until(lambda: not begun(), "its thread has ended")
 
     def test_an_async_hook_that_does_not_return_is_cancelled(
         self, monkeypatch: pytest.MonkeyPatch

@@ -24,13 +24,6 @@ from .shared import SECONDS, SharedStoreTests
 _schemas = count()
 
 
-@pytest.fixture(scope="module")
-def postgres_server() -> Iterator[PostgresServer]:
-    server = PostgresServer()
-    yield server
-    server.close()
-
-
 class TestPostgresStore(SharedStoreTests):
     @pytest.fixture(autouse=True)
     def _server(self, postgres_server: PostgresServer) -> None:

@@ -20,13 +20,6 @@ from sansio_copilot.testing.stores import (
 _schemas = count()
 
 
-@pytest.fixture(scope="module")
-def postgres_server() -> Iterator[PostgresServer]:
-    server = PostgresServer()
-    yield server
-    server.close()
-
-
 class _InPostgres:
     on_concurrent_run = "reject"
 

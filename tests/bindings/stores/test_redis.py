@@ -28,13 +28,6 @@ from .shared import SECONDS, Reader, SharedStoreTests, insistently
 _prefixes = count()
 
 
-@pytest.fixture(scope="module")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    yield server
-    server.close()
-
-
 def first_of(steps: Any) -> Any:
     """The first step of a call; returns what it was answered."""
     return (yield next(steps))

@@ -20,13 +20,6 @@ from sansio_copilot.testing.stores import (
 _prefixes = count()
 
 
-@pytest.fixture(scope="module")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    yield server
-    server.close()
-
-
 class _InRedis:
     on_concurrent_run = "reject"
 

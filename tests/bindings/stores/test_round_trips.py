@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from support.postgres_server import PostgresServer
-from support.redis_server import RedisServer
 
 from copilot_bindings.stores import PostgresStore, RedisStore
 from copilot_bindings.stores.compacted_frames import VOLUME_RUNS
@@ -26,20 +25,12 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="module", params=["postgres", "redis"])
-def server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[PostgresServer | RedisServer]:
-    server: PostgresServer | RedisServer
-    if request.param == "postgres":
-        server = PostgresServer()
-    else:
-        server = RedisServer(tmp_path_factory.mktemp("redis"))
-    yield server
-    server.close()
+def server(request: pytest.FixtureRequest) -> Any:
+    return request.getfixturevalue(f"{request.param}_server")
 
 
 @pytest.fixture
-def store(server: PostgresServer | RedisServer) -> Iterator[Driven]:
+def store(server: Any) -> Iterator[Driven]:
     """A store of its own, in which Ann has a thread with history and a live run."""
     opened: Any
     name = f"test{next(_numbers)}"

@@ -10,7 +10,6 @@ from typing import Any
 import attrs
 import pytest
 from support.postgres_server import PostgresServer
-from support.redis_server import RedisServer
 
 from copilot_bindings.stores import PostgresStore, RedisStore, SQLiteStore
 from copilot_bindings.stores.compacted_frames import VOLUME_BYTES, VOLUME_RUNS
@@ -42,21 +41,13 @@ class Place:
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres", "redis"])
-def database(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[PostgresServer | RedisServer | None]:
-    server: PostgresServer | RedisServer | None = None
-    if request.param == "postgres":
-        server = PostgresServer()
-    elif request.param == "redis":
-        server = RedisServer(tmp_path_factory.mktemp("redis"))
-    yield server
-    if server is not None:
-        server.close()
+def database(request: pytest.FixtureRequest) -> Any:
+    """The server of that kind; None for files."""
+    return None if request.param == "sqlite" else request.getfixturevalue(f"{request.param}_server")
 
 
 @pytest.fixture
-def place(database: PostgresServer | RedisServer | None, tmp_path: Path) -> Iterator[Place]:
+def place(database: Any, tmp_path: Path) -> Iterator[Place]:
     """A place of its own in the database."""
     name = f"test{next(_numbers)}"
     if database is None:

@@ -28,25 +28,21 @@ from wsgiref.validate import validator
 import pytest
 from conformance.process import free_port
 from support import scripts
+from support.driver import hello
 from support.in_waitress import serving_by_waitress
+from support.threads import no_thread_is_left
 from support.wire import BASE, body_of
 
 from copilot_bindings.serving.body_limits import Bodies, Body
 from copilot_bindings.wsgi import CopilotWSGI, StreamBroken
 from copilot_bindings.wsgi.environ import read_body, request_of
-from sansio_copilot import BodyTooLarge, CopilotRuntime, Hooks, Limits, MemoryStore, text_agent
+from sansio_copilot import BodyTooLarge, CopilotRuntime, Hooks, Limits, MemoryStore
 from sansio_copilot.sse import Parser
 from sansio_copilot.stores import Batch
 
 RUN = f"{BASE}/agent/default/run"
 SUGGEST = f"{BASE}/agent/default/suggest"
 EXAMPLES = Path(__file__).parents[3] / "docs" / "examples"
-
-
-@text_agent
-async def hello(input: Any, context: Any) -> Any:
-    for word in ("Hello", " from", " Python"):
-        yield word
 
 
 class Gate:
@@ -79,17 +75,8 @@ class BreaksOff(MemoryStore):
 
 @pytest.fixture(autouse=True)
 def _no_thread_is_left() -> Iterator[None]:
-    # An application of another module may have left some, which end when they have been idle.
-    before = set(threading.enumerate())
-    yield
-    deadline = time.monotonic() + 30
-    while names := [
-        thread.name
-        for thread in set(threading.enumerate()) - before
-        if thread.name.startswith("copilot-")
-    ]:
-        assert time.monotonic() < deadline, names
-        time.sleep(0.005)
+    with no_thread_is_left():
+        yield
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 import pytest
 from ag_ui.core import RunAgentInput
+from support.events import nested
 
 from sansio_copilot import CopilotRuntime, Limits
 from sansio_copilot.endpoints.run_input import parse_input
@@ -28,13 +29,6 @@ Event = dict[str, Any]
 @pytest.fixture(autouse=True)
 def _no_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, "sansio_copilot")
-
-
-def nested(levels: int) -> Any:
-    value: Any = 0
-    for _ in range(levels):
-        value = {"a": value}
-    return value
 
 
 @attrs.frozen

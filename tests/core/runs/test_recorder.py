@@ -25,6 +25,7 @@ from ag_ui.core import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from support.events import nested
 
 from sansio_copilot import Limits, json_codec
 from sansio_copilot.events import Verifier
@@ -760,13 +761,6 @@ def test_a_delta_that_does_not_apply_is_logged_once_the_run_is_over(
     run.finish(2.0)
     told = f"run {KEY.run_id!r}: state deltas that do not apply, and are kept as they are: 2"
     assert caplog.messages == [told]
-
-
-def nested(levels: int) -> Any:
-    value: Any = 0
-    for _ in range(levels):
-        value = {"a": value}
-    return value
 
 
 def test_a_delta_that_makes_too_much_is_passed_on_and_told_at_once(
