@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from ..stores.calls import open_cursor
 from .request_and_reply import STREAM, EndpointSteps, LogStream, Reply, Turn
-from .run_input import read_input
 
 
 def connect(turn: Turn) -> EndpointSteps:
     """Open a cursor, behind the event that the client names as its last one if it names one."""
     yield from turn.agent()
-    parsed = read_input(turn)
+    parsed = turn.run_input()
     store, audiences = turn.runtime.store, turn.runtime.audiences
     after = turn.request.headers.get("last-event-id") or parsed.last_seen_event_id
     owner = yield from turn.owner("connect", parsed.input.thread_id)

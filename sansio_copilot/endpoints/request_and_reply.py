@@ -17,7 +17,7 @@ from ..config import RuntimeConfig
 from ..errors import shorten
 from ..http.addresses import is_for_another
 from ..http.messages import Request, Response
-from ..http.refusals import Refusal, too_many
+from ..http.refusals import Refusal, invalid_body, too_many
 from ..http.routing import Route
 from ..runs.audience import Audience
 from ..runs.machine import Run
@@ -27,6 +27,7 @@ from ..stores.calls import StoreCall, perform
 from ..stores.protocol import Log, ThreadStore
 from ..users import User
 from .body import JsonBody
+from .run_input import RunInput, parse_input
 
 logger = logging.getLogger(__name__)
 
@@ -125,6 +126,18 @@ class Turn(Struct, frozen=True):
         if parsed.problem is not None:
             raise ValueError(parsed.problem)
         return parsed.content
+
+    def run_input(self) -> RunInput:
+        """The RunAgentInput that the request's body is.
+
+        :raises Refusal: with 400, if it is not JSON, or not a RunAgentInput; 413 if it has too many
+            values.
+        """
+        try:
+            value = self.json()
+        except ValueError as error:
+            raise Refusal(invalid_body(f"not JSON: {error}")) from None
+        return parse_input(value)
 
     @property
     def store(self) -> ThreadStore:

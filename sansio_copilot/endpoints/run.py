@@ -8,7 +8,6 @@ from ..runs.orphans import adopt
 from ..stores.calls import close_run, open_run
 from ..stores.protocol import Orphan, RunOpened, ThreadBusy, ThreadOfAnother
 from .request_and_reply import EndpointSteps, Reply, Turn
-from .run_input import read_input
 from .run_opening import new_recorder, run_reply, run_request
 
 
@@ -19,7 +18,7 @@ def run(turn: Turn) -> EndpointSteps:
     elsewhere: nothing is said of it, though a run of a new thread would have been opened.
     """
     agent = yield from turn.agent()
-    parsed = read_input(turn)
+    parsed = turn.run_input()
     store, thread_id = turn.runtime.store, parsed.input.thread_id
     with turn.place() as place:
         owner = yield from turn.owner("run", thread_id)

@@ -14,7 +14,6 @@ from .. import json_codec
 from ..events import EventError, normalize_input
 from ..events.input_shape import MAX_DEPTH, RUN_INPUT, TooDeep, Walk, json_type
 from ..http.refusals import Refusal, invalid_body
-from .request_and_reply import Turn
 
 
 class RunInput(Struct, frozen=True):
@@ -29,19 +28,6 @@ class RunInput(Struct, frozen=True):
     input: RunAgentInput
     json: dict[str, Any]
     last_seen_event_id: str | None
-
-
-def read_input(turn: Turn) -> RunInput:
-    """Parse the request's body.
-
-    :raises Refusal: with 400, if it is not JSON, or not a RunAgentInput; 413 if it has too many
-        values.
-    """
-    try:
-        value = turn.json()
-    except ValueError as error:
-        raise _invalid(f"not JSON: {error}") from None
-    return parse_input(value)
 
 
 def parse_input(value: Any) -> RunInput:

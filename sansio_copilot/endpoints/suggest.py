@@ -5,7 +5,6 @@ from __future__ import annotations
 from ..stores.memory import MemoryStore
 from ..stores.protocol import RunOpened
 from .request_and_reply import EndpointSteps, Turn
-from .run_input import read_input
 from .run_opening import new_recorder, run_reply, run_request
 
 
@@ -16,7 +15,7 @@ def suggest(turn: Turn) -> EndpointSteps:
     RUN_ERROR that any other run would end with.
     """
     agent = yield from turn.agent()
-    parsed = read_input(turn)
+    parsed = turn.run_input()
     with turn.place() as place:
         store = MemoryStore(resumable_runs=0)
         # Nobody else can name the log, so that it needs no owner.

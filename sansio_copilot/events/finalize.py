@@ -54,7 +54,7 @@ class Finalizer(Struct, eq=False):
                 if not to_come:
                     del self._open_tool_calls[event["toolCallId"]]
         elif type_ in (t.RUN_FINISHED, t.RUN_ERROR):
-            self._end()
+            self.terminal = True
 
     def finalize(
         self, *, stop_requested: bool = False, interruption_message: str | None = None
@@ -100,13 +100,8 @@ class Finalizer(Struct, eq=False):
                     }
                 )
         appended.append(terminal)
-        self._end()
-        return appended
-
-    def _end(self) -> None:
         self.terminal = True
-        self._open_messages.clear()
-        self._open_tool_calls.clear()
+        return appended
 
 
 def closing_events(

@@ -8,7 +8,6 @@ from typing import Any, Final
 from msgspec import Struct
 
 from ..events.types import Event
-from ..stores.protocol import RunKey
 from .compacted_result import messages_of
 
 COMPLETED: Final = frozenset({"RUN_STARTED", "RUN_FINISHED"})
@@ -22,21 +21,16 @@ _REPEATED_INPUT_BYTES: Final = 64 * 1024
 class Completion(Struct, eq=False):
     """Fills in the events of one run.
 
-    :param key: the run.
+    :param ids: the members of RUN_STARTED and RUN_FINISHED that name the run.
     :param input: its input as JSON; None for a run that stores nothing.
     :param known: ids of the messages of the input that need not be repeated.
     :param input_bytes: bytes that RUN_STARTED events may take until one goes without the input.
     """
 
-    key: RunKey
+    ids: Mapping[str, str]
     input: Mapping[str, Any] | None
     known: Collection[str]
     input_bytes: int = _REPEATED_INPUT_BYTES
-
-    @property
-    def ids(self) -> dict[str, str]:
-        """The members of RUN_STARTED and RUN_FINISHED that name the run."""
-        return {"threadId": self.key.thread_id, "runId": self.key.run_id}
 
     def __call__(self, event: Event) -> Event:
         """``event`` with its missing members."""

@@ -91,7 +91,7 @@ class RunRecorder:
         *("_warnings", "_compactor", "_complete", "_expander", "_folder", "_going", "_input"),
         *("_key", "_limits", "_raw_events", "_result_due", "_results", "_sure_bytes"),
         *("_token", "_upgrader", "_verifier", "_verify", "_waits"),
-        *("error", "events", "failure", "has_failed", "result", "size", "teller"),
+        *("close", "error", "events", "failure", "has_failed", "result", "size", "teller"),
         *("terminal", "usage"),
     )
 
@@ -109,7 +109,8 @@ class RunRecorder:
         self._raw_events = raw_events
         self.teller = teller
         self._input = input
-        self._complete = Completion(key, input, known_message_ids)
+        ids = {"threadId": key.thread_id, "runId": key.run_id}
+        self._complete = Completion(ids, input, known_message_ids)
         self._token = b"" if input is None else key.token.encode()
         self.events = 0
         """How many events were recorded."""
@@ -241,7 +242,8 @@ class RunRecorder:
         self.terminal = True
         frames: list[bytes] = []
         if closing:
-            self._waits.give_up()
+            # The run waits for nothing, because it was ended in its agent's place.
+            self._waits.is_finished = False
         for event in closing[:-1]:
             self._verify(event)
         if closing and stop_requested:
@@ -252,8 +254,9 @@ class RunRecorder:
                 first = self._complete({"type": "RUN_STARTED", **self._complete.ids})
                 frames.append(self._keep(first, json_codec.encode(first)))
             closing[-1:] = [*self._verifier.closers(), closing[-1]]
-        for event in map(self._complete, closing):
-            frames.append(self._frame(json_codec.encode(event)))
+        closing[-1:] = map(self._complete, closing[-1:])
+        for event, data in zip(closing, json_codec.encode_each(closing), strict=True):
+            frames.append(self._frame(data))
             if event["type"] == "RUN_ERROR":
                 self._end_messages()
             # The folder is not fed: the messages of a thread are what its agents have said, as in
@@ -270,10 +273,6 @@ class RunRecorder:
                 skipped,
             )
         return b"".join(frames), self.result
-
-    def close(self) -> None:
-        """Free the folded messages, when the run is over and nothing more is asked of it."""
-        self._folder.close()
 
     @classmethod
     def adopt(cls, orphan: Orphan, limits: Limits = DEFAULT_LIMITS) -> RunRecorder:
@@ -306,6 +305,8 @@ class RunRecorder:
         state = (self._input or {}).get("state")
         left = self._limits.patch_bytes
         self._folder = MessageFolder(conversation, PatchBudget(left))
+        self.close = self._folder.close
+        """Frees the folded messages, when the run is over and nothing more is asked of it."""
         self._compactor = Compactor(state, PatchBudget(left), conversation)
 
     def _upgrade(self, event: Event) -> Event:

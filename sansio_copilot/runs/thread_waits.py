@@ -39,7 +39,7 @@ class Waits(Struct, eq=False):
     """Remembers of a run's events what may be waited for."""
 
     _interrupts: list[dict[str, Any]] = []
-    _is_finished: bool = False
+    is_finished: bool = False
 
     def observe(self, event: Event) -> None:
         """Take note of an event whose type is one of :data:`OBSERVED`."""
@@ -48,8 +48,8 @@ class Waits(Struct, eq=False):
             if event.get("name") == LEGACY_INTERRUPT and len(self._interrupts) < _MOST:
                 self._interrupts.append({"reason": LEGACY_INTERRUPT})
             return
-        self._is_finished = type_ == t.RUN_FINISHED
-        if not self._is_finished:
+        self.is_finished = type_ == t.RUN_FINISHED
+        if not self.is_finished:
             self._interrupts = []
         elif (outcome := event.get("outcome")) and outcome["type"] == "interrupt":
             self._interrupts = [
@@ -57,18 +57,12 @@ class Waits(Struct, eq=False):
                 for one in outcome["interrupts"][:_MOST]
             ]
 
-    def give_up(self) -> None:
-        """The run was ended in its agent's place."""
-        self._is_finished = False
-
     def told(self, messages: list[Any], run_input: Mapping[str, Any] | None) -> bytes | None:
         """What is waited for, as JSON: ``{"interrupts": [...], "toolCalls": [...]}``.
 
         :param messages: the conversation after the run.
         :returns: None if nothing is.
         """
-        if not self._is_finished:
-            return None
         tools = run_input.get("tools") if run_input else None
         calls = list(islice(_unanswered(messages, _names(tools)), _MOST)) if tools else []
         if not self._interrupts and not calls:

@@ -62,6 +62,8 @@ class CopilotASGI:
         self._close_on_signals = close_on_signals
         self._asked = False
         """Whether this process has looked for other workers of the same server."""
+        self._watched: tuple[object, ...] = ()
+        """The handlers of the signals that this application was found to be behind."""
         self._services: dict[int, LoopService] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -152,17 +154,19 @@ class CopilotASGI:
 
     def _watch(self) -> None:
         """Put a handler in front of the present handlers of the signals, unless that is done."""
-        main = threading.current_thread() is threading.main_thread()
+        if not (self._close_on_signals and threading.current_thread() is threading.main_thread()):
+            return
+        handlers = tuple(map(signal.getsignal, _SIGNALS))
         # Nothing is done in a process without a handler for SIGTERM, because there the signal kills
         # the process or is ignored.
-        if not (self._close_on_signals and main and callable(signal.getsignal(signal.SIGTERM))):
+        if handlers == self._watched or not callable(handlers[0]):
             return
-        for number in _SIGNALS:
-            handler = signal.getsignal(number)
+        for number, handler in zip(_SIGNALS, handlers, strict=True):
             if isinstance(handler, _Watcher):
                 handler.apps.add(self)
             elif callable(handler):
                 signal.signal(number, _Watcher(self, handler))
+        self._watched = tuple(map(signal.getsignal, _SIGNALS))
 
 
 class _Watcher:
