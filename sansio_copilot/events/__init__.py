@@ -6,8 +6,8 @@ event by event, and as a function over a list of events.
 =====================  ======================  =================================================
 class                  function                what it is for
 =====================  ======================  =================================================
-ThinkingUpgrader                               upgrades deprecated ``THINKING_*`` events
 ChunkExpander          expand_chunks           writes ``*_CHUNK`` events out
+ThinkingUpgrader                               upgrades deprecated ``THINKING_*`` events
 Verifier               verify_events           refuses an event that may not come next
 Finalizer              finalize_events         ends the messages that a run left open
 Compactor              compact_events          fewer events that fold to the same

@@ -2,11 +2,13 @@
 
 A recorder is a row of machines, each of which knows one thing, and which see each event once:
 
-    the agent's event -> event_dict -> normalize_event -> ThinkingUpgrader -> ChunkExpander
+    the agent's event -> event_dict -> normalize_event -> ChunkExpander -> ThinkingUpgrader
         -> Verifier -> encoded to a frame -> MessageFolder, Compactor
 
-The upgrader and the expander are made when the first event comes that they are for. Up to the frame
-an event may be refused. Then nothing has changed but the machines in front, the run
+The expander and the upgrader are made when the first event comes that they are for. The expander is
+in front, because a message of chunks ends at the next event even if that one is refused.
+
+Up to the frame an event may be refused. Then nothing has changed but the machines in front, the run
 ends with an error, and no further event is taken. The machines behind the frame add up what the run
 leaves, its :class:`~sansio_copilot.stores.RunResult`. Only a patch is refused there, before it has
 changed anything, because nobody knows what it makes until it is applied.
@@ -185,15 +187,15 @@ class RunRecorder:
                 type_ = normal["type"]
                 if type_ == "RUN_ERROR":
                     self._tell(normal)
-                upgraded = normal
-                if self._upgrader is not None or type_ in THINKING:
-                    upgraded = self._upgrade(normal)
                 expander = self._expander
-                expanded: Iterable[Event] = (upgraded,)
+                expanded: Iterable[Event] = (normal,)
                 if type_ in CHUNKS or (expander is not None and expander.lanes):
                     expander = self._expander = expander or ChunkExpander()
-                    expanded = expander.feed(upgraded)
-                for written in expanded:
+                    expanded = expander.feed(normal)
+                for one in expanded:
+                    written = one
+                    if self._upgrader is not None or one["type"] in THINKING:
+                        written = self._upgrade(one)
                     type_ = written["type"]
                     whole = self._complete(written) if type_ in COMPLETED else written
                     try:

@@ -180,13 +180,13 @@ def assert_valid_stream(stream: ClientResponse | Iterable[Event]) -> None:
 
 def _read(events: Iterable[Any]) -> Iterator[tuple[int, Any, dict[str, Any]]]:
     """The events as a client reads them, chunks written out, each with its number and source."""
-    upgrader, expander = ThinkingUpgrader(""), ChunkExpander()
+    expander, upgrader = ChunkExpander(), ThinkingUpgrader("")
     for number, event in enumerate(events):
         try:
             if (normal := normalize_event(event_dict(event))) is None:
                 raise EventError("its type is not one of AG-UI's")
-            for written in expander.feed(upgrader.feed(normal)):
-                yield number, event, written
+            for written in expander.feed(normal):
+                yield number, event, upgrader.feed(written)
         except EventError as error:
             raise _invalid(number, event, error) from None
 

@@ -170,6 +170,13 @@ class TestFrames:
         ids = {event["messageId"] for event in once + again if "messageId" in event}
         assert ids == {f"{KEY.token}-reasoning-{number}" for number in range(1, 5)}
 
+    def test_chunks_end_at_thinking_that_has_no_place_too(self) -> None:
+        run = started()
+        run.record({"type": "REASONING_MESSAGE_CHUNK", "messageId": "m", "delta": "hm"}, 0.0)
+        assert types_of(run.record({"type": "THINKING_END"}, 0.0)) == ["REASONING_MESSAGE_END"]
+        assert run.error is not None
+        assert "No active thinking step found" in run.error
+
     @pytest.mark.parametrize("before", [[], [STARTED, FINISHED]])
     def test_nobody_thinks_outside_of_a_run(self, before: list[Any]) -> None:
         run = RunRecorder(KEY, INPUT)
