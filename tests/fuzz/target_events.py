@@ -27,6 +27,7 @@ from sansio_copilot.events import (
     normalize_event,
     verify_events,
 )
+from sansio_copilot.events.thinking import THINKING
 from sansio_copilot.http.refusals import Refusal
 from sansio_copilot.runs.recorder import RunRecorder
 from sansio_copilot.sse import frame_data
@@ -53,7 +54,7 @@ def machines(data: bytes) -> None:
     events = _known(json_lines(data))
     before = copy.deepcopy(events)
     _check_alone(events)
-    accepted = _accepted(_expanded(_upgraded(events)))
+    accepted = _accepted(_upgraded(_expanded(events)))
     _check_accepted(accepted)
     assert events == before, "a machine has changed what it was given"
 
@@ -89,14 +90,20 @@ def _expanded(events: list[Event]) -> list[Event]:
 
 def _accepted(events: list[Event]) -> list[Event]:
     """What the verifier lets through; one that it refuses has changed nothing."""
-    verifier, accepted = Verifier(), []
+    verifier, accepted, refused = Verifier(), [], False
     for event in events:
         try:
             verifier.feed(event)
         except EventError as error:
             assert str(error)
+            refused = True
         else:
-            accepted.append(event)
+            # The upgrader has seen a refused event too, so that it may take a run for ended that
+            # still goes on. In front of the first refusal the two agree.
+            if event["type"] in THINKING:
+                assert refused
+            else:
+                accepted.append(event)
     assert verify_events(accepted) == accepted
     if accepted and accepted[-1]["type"] not in ("RUN_FINISHED", "RUN_ERROR"):
         verify_events([*accepted, *verifier.closers(), {"type": "RUN_FINISHED"}])
@@ -135,8 +142,14 @@ def recorder(data: bytes) -> None:
     """The first line is the run's input, the others are events, or how it ends: a string or true.
 
     Whatever an agent yields: the log is well formed, and so is what the run leaves; a client that
-    was cut off anywhere gets the rest; and whoever takes the run over ends it the same way.
+    was cut off anywhere gets the rest; and whoever takes the run over ends it the same way. All of
+    that holds with the data that frameworks add to events, and without it.
     """
+    for raw_events in (False, True):
+        _check_recorder(data, raw_events)
+
+
+def _check_recorder(data: bytes, raw_events: bool) -> None:
     first, _, rest = data.partition(b"\n")
     try:
         given = parse_input(json_codec.decode(first)).json
@@ -145,7 +158,7 @@ def recorder(data: bytes) -> None:
     store = MemoryStore(resumable_runs=4)
     opened = store.open_run(RunRequest("t", "r", "a"))
     assert isinstance(opened, RunOpened)
-    run = RunRecorder(opened.key, given)
+    run = RunRecorder(opened.key, given, raw_events=raw_events)
     frames, end = b"", dict[str, Any]()
     for value in json_lines(rest):
         if value is True or isinstance(value, str):
@@ -161,7 +174,8 @@ def recorder(data: bytes) -> None:
     closing, result = run.finish(2.0, **end)
     close(store, opened.key, closing, result)
     whole = frames + closing
-    assert _as_said(_events_in(frames)) == _as_said(_said(json_lines(rest), opened.key))
+    said = _said(json_lines(rest), opened.key, raw_events)
+    assert _as_said(_events_in(frames)) == _as_said(said)
     _check_log(whole)
     if result is not None:
         _check_log(result.frames)
@@ -185,19 +199,20 @@ def recorder(data: bytes) -> None:
             assert (left.frames, left.state) == (result.frames, result.state)
 
 
-def _said(values: list[Any], key: RunKey) -> list[Event]:
+def _said(values: list[Any], key: RunKey, raw_events: bool) -> list[Event]:
     """What an agent's events are by the long way: each checked, written out and verified."""
-    expander, verifier, said = ChunkExpander(), Verifier(), list[Event]()
-    upgrader = ThinkingUpgrader(key.token)
+    expander, upgrader = ChunkExpander(), ThinkingUpgrader(key.token)
+    verifier, said = Verifier(), list[Event]()
     for value in values:
         if value is True or isinstance(value, str):
             break
         try:
-            fields = event_dict(value)
+            fields = event_dict(value, raw=raw_events)
             normal = None if fields is None else normalize_event(fields)
-            for one in () if normal is None else expander.feed(upgrader.feed(normal)):
-                verifier.feed(one)
-                said.append(json_codec.decode(json_codec.encode(one)))
+            for one in () if normal is None else expander.feed(normal):
+                upgraded = upgrader.feed(one)
+                verifier.feed(upgraded)
+                said.append(json_codec.decode(json_codec.encode(upgraded)))
         except (ValueError, RecursionError):
             break
     return said
