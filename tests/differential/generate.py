@@ -17,6 +17,7 @@ from differential.inputs import USER, bodies
 from differential.routes import cross_origin, envelopes, routing, stops
 from differential.scripts import (
     NULL_TAG,
+    OVERLAPS,
     STRAYS,
     WRONG_EVENTS,
     ScriptWriter,
@@ -98,6 +99,11 @@ def _runs(random: Random) -> Iterator[Conversation]:
         thread_id = f"only-{position}"
         body = run_input(thread_id, "r", forwardedProps={"script": script})
         yield [_run(body, "stray"), *_look(thread_id, "stray")]
+    for position, (about, events) in enumerate(OVERLAPS.items()):
+        thread_id = f"overlap-{position}"
+        script = [started(thread_id, "r"), *events, finished(thread_id, "r")]
+        body = run_input(thread_id, "r", forwardedProps={"script": script})
+        yield [_run(body, about), *_look(thread_id, about)]
     script = [started("null-tag", "r"), NULL_TAG, finished("null-tag", "r")]
     body = run_input("null-tag", "r", forwardedProps={"script": script})
     yield [_run(body, "null tag"), *_look("null-tag", "null tag")]

@@ -285,7 +285,8 @@ class ScriptWriter:
             events[one], events[other] = events[other], events[one]
 
     def _cut(self, events: list[Event]) -> None:
-        del events[self._random.randrange(1, len(events)) :]
+        if len(events) > 1:
+            del events[self._random.randrange(1, len(events)) :]
 
     def _fail(self, events: list[Event]) -> None:
         error = {"type": "RUN_ERROR", "message": "no credit left"}
@@ -350,6 +351,30 @@ STRAYS: tuple[Event, ...] = (
     {"type": "CUSTOM", "name": "tagged", "value": 1, "subagentRunId": "nobody"},
     {"type": "NO_SUCH_TYPE", "x": 1},
 )
+
+OVERLAPS: dict[str, tuple[Event, ...]] = {
+    "a message inside of another": (
+        {"type": "TEXT_MESSAGE_START", "messageId": "outer", "role": "assistant"},
+        {"type": "TEXT_MESSAGE_START", "messageId": "inner", "role": "assistant"},
+        {"type": "TEXT_MESSAGE_CONTENT", "messageId": "inner", "delta": "x"},
+        {"type": "TEXT_MESSAGE_END", "messageId": "inner"},
+        {"type": "TEXT_MESSAGE_CONTENT", "messageId": "outer", "delta": "y"},
+        {"type": "TEXT_MESSAGE_END", "messageId": "outer"},
+    ),
+    "a snapshot inside of a tool call": (
+        {"type": "TOOL_CALL_START", "toolCallId": "outer", "toolCallName": "f"},
+        {
+            "type": "MESSAGES_SNAPSHOT",
+            "messages": [{"id": "before", "role": "user", "content": "hi"}],
+        },
+        {"type": "TOOL_CALL_END", "toolCallId": "outer"},
+    ),
+    "an error inside of a message": (
+        {"type": "TEXT_MESSAGE_START", "messageId": "open", "role": "assistant"},
+        {"type": "TEXT_MESSAGE_CONTENT", "messageId": "open", "delta": "x"},
+        {"type": "RUN_ERROR", "message": "no credit left"},
+    ),
+}
 
 NULL_TAG: Event = {"type": "CUSTOM", "name": "tagged", "value": 1, "subagentRunId": None}
 

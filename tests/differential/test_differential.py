@@ -29,7 +29,7 @@ from differential.generate import conversations
 from differential.steps import BASE, Conversation, Step
 from support.vectors import UNROUTED_ENVELOPE, with_no_transform
 
-from sansio_copilot.events import EventError, fold_messages, normalize_event
+from sansio_copilot.events import EventError, MessageFolder, normalize_event
 from sansio_copilot.events.replay_order import arrange
 from sansio_copilot.http.paths import at_base_path
 
@@ -39,6 +39,7 @@ START_SECONDS = 60
 ANSWER_SECONDS = 10
 END_SECONDS = 10
 REPORTED = 20
+REFUSED = "refused, "
 
 COMPARED_HEADERS = ("content-type", "allow", "cache-control", "vary")
 TERMINAL = ("RUN_FINISHED", "RUN_ERROR")
@@ -203,8 +204,27 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Step, Answer
     return [
         (step, their_answer, our_answer)
         for talk, their_answers, our_answers in zip(talks, reference, own, strict=True)
-        for step, their_answer, our_answer in zip(talk, their_answers, our_answers, strict=True)
+        for step, their_answer, our_answer in zip(
+            _with_refusal(talk, our_answers), their_answers, our_answers, strict=True
+        )
     ]
+
+
+def _with_refusal(talk: Conversation, ours: list[Answer]) -> Conversation:
+    """The steps; those behind a run that the stricter rules of reasoning have ended say so."""
+    if not _is_refused(ours[0]):
+        return talk
+    return [talk[0], *(attrs.evolve(step, about=f"{REFUSED}{step.about}") for step in talk[1:])]
+
+
+def _is_refused(answer: Answer) -> bool:
+    """Whether a stream ends at an event of reasoning that only client 1.0.0 refuses."""
+    last = _events(answer)[-1:]
+    return bool(
+        last
+        and last[0]["type"] == "RUN_ERROR"
+        and re.match(r"Cannot send .*reasoning", last[0]["message"])
+    )
 
 
 # --- What may differ -----------------------------------------------------------------------------
@@ -366,10 +386,37 @@ def _left_open(step: Step, theirs: Answer, ours: Answer) -> Answer:
 
 
 def _live_order(step: Step, theirs: Answer, ours: Answer) -> Answer:
-    """What overlaps is replayed in the order in which it was live, if that makes a difference."""
+    """What overlaps is replayed in the order in which it was live, if that makes a difference.
+
+    It always is if one of what overlaps is a snapshot of the messages.
+    """
     events, own = _events(theirs), _events(ours)
-    differ = arrange(own) == events and fold_messages(own) != fold_messages(events)
+    if arrange(own) != events:
+        return theirs
+    differ = _shown(own) != _shown(events) or _is_snapshot_inside(own)
     return _with_events(theirs, own) if differ else theirs
+
+
+def _shown(events: list[Any]) -> list[Any]:
+    """The messages at the end of each run."""
+    folder, shown = MessageFolder(), []
+    for event in events:
+        folder.feed(event)
+        if event["type"] in TERMINAL:
+            shown.append(folder.messages)
+    return shown
+
+
+def _is_snapshot_inside(events: list[Any]) -> bool:
+    open_ = set[tuple[str, Any, Any]]()
+    for event in events:
+        kind, _, place = event["type"].rpartition("_")
+        if kind in ("TEXT_MESSAGE", "TOOL_CALL") and place in ("START", "END"):
+            entity = (kind, event.get("messageId"), event.get("toolCallId"))
+            (open_.add if place == "START" else open_.discard)(entity)
+        elif event["type"] == "MESSAGES_SNAPSHOT" and open_:
+            return True
+    return False
 
 
 def _given_state(step: Step, theirs: Answer, ours: Answer) -> Answer:
@@ -419,26 +466,25 @@ def _thinking(step: Step, theirs: Answer, ours: Answer) -> Answer:
             if message["role"] == "reasoning" and "-reasoning-" in message["id"]:
                 messages.insert(position, message)
         return attrs.evolve(theirs, body={**theirs.body, "messages": messages})
-    events = _events(theirs)
-    for position, (event, own) in enumerate(zip(events, _events(ours), strict=False)):
-        if event["type"].startswith("THINKING_") and "-reasoning-" in own.get("messageId", ""):
+    events = []
+    # They are paired among themselves, because they may stand at other places in a replay.
+    upgrades = iter([own for own in _events(ours) if "-reasoning-" in own.get("messageId", "")])
+    for event in _events(theirs):
+        own = next(upgrades, None) if event["type"].startswith("THINKING_") else None
+        if own is not None:
             upgraded = {name: own[name] for name in ("type", "messageId", "role") if name in own}
             kept = ("timestamp", "rawEvent", "metadata", "delta")
-            rest = {name: value for name, value in event.items() if name in kept}
-            events = [*events[:position], {**rest, **upgraded}, *events[position + 1 :]]
+            event = {name: value for name, value in event.items() if name in kept} | upgraded
+        events.append(event)
     return _with_events(theirs, events)
 
 
 def _stricter(step: Step, theirs: Answer, ours: Answer) -> Answer:
-    """A run whose reasoning client 1.0.0 refuses ends at that event."""
-    if isinstance(theirs.body, dict) and isinstance(ours.body, dict) and "messages" in ours.body:
-        # What came before that event is a beginning of what came in all.
-        known = [message["id"] for message in theirs.body["messages"]]
-        fewer = all(message["id"] in known for message in ours.body["messages"])
-        return ours if step.about.startswith("broken run") and fewer else theirs
-    last = _events(ours)[-1:]
-    refused = last and re.match(r"Cannot send .*reasoning", last[0].get("message", ""))
-    return ours if refused and last[0]["type"] == "RUN_ERROR" else theirs
+    """A run whose reasoning client 1.0.0 refuses ends at that event, and leaves what it had."""
+    left = isinstance(ours.body, dict) and not ours.body.keys().isdisjoint(("messages", "state"))
+    if left and step.about.startswith(REFUSED) and theirs.status == ours.status:
+        return ours
+    return ours if _is_refused(ours) else theirs
 
 
 def _null_in_input(step: Step, theirs: Answer, ours: Answer) -> Answer:
