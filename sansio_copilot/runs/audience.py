@@ -65,9 +65,7 @@ class Audiences:
     """The audience of each thread's live run in this process, for as long as there is one."""
 
     def __init__(self) -> None:
-        self._by_thread: WeakValueDictionary[tuple[str | None, str], Audience] = (
-            WeakValueDictionary()
-        )
+        self._by_thread: WeakValueDictionary[_OwnedThread, Audience] = WeakValueDictionary()
 
     def open(self, thread_id: str, owner: str | None = None) -> Audience:
         """A new audience, for a run that has just been opened.

@@ -207,12 +207,12 @@ class ScriptedAgent:
         self.description = "Does what a script says."
 
     @classmethod
-    def in_turns(cls, *scripts: Script, whole: bool = True) -> ScriptedAgent:
+    def in_turns(cls, *scripts: Script) -> ScriptedAgent:
         """An agent whose first run plays the first script, the second run the second, and so on.
 
         One run more than there are scripts fails.
         """
-        agent = cls(whole=whole)
+        agent = cls()
 
         def play(input: RunAgentInput) -> Script:
             turn = len(agent.inputs)

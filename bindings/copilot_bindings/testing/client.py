@@ -29,12 +29,10 @@ class AsyncClient:
     are closed, runs are ended and their agents cancelled, and the store is closed.
 
     :param runtime: what is tested. Paths are absolute: "/api/copilotkit/info".
-    :param grace_seconds: how many seconds runs may go on when the client is left.
     """
 
-    def __init__(self, runtime: CopilotRuntime, *, grace_seconds: float = 0.0) -> None:
+    def __init__(self, runtime: CopilotRuntime) -> None:
         self.runtime = runtime
-        self._grace_seconds = grace_seconds
         self._streams: set[AsyncStream] = set()
         self._app: _Application | None = None
 
@@ -45,7 +43,7 @@ class AsyncClient:
         """
         if self._app is not None:
             raise RuntimeError("the client has been entered already")
-        self._app = app = _Application(self.runtime, self._grace_seconds)
+        self._app = app = _Application(self.runtime)
         if not await app.start():
             self._app = None
             raise RuntimeError("the runtime does not start; the log says why")
@@ -127,8 +125,8 @@ class AsyncClient:
 class _Application:
     """The application, and its life (ASGI specification, Lifespan Protocol)."""
 
-    def __init__(self, runtime: CopilotRuntime, grace_seconds: float) -> None:
-        self.serve = CopilotASGI(runtime, grace_seconds=grace_seconds, close_on_signals=False)
+    def __init__(self, runtime: CopilotRuntime) -> None:
+        self.serve = CopilotASGI(runtime, grace_seconds=0.0, close_on_signals=False)
         self.backend: Backend
         self.backend, _ = running_library()
         self._told: list[str] = []

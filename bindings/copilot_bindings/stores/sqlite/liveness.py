@@ -19,7 +19,6 @@ import sqlite3
 import time
 import weakref
 from types import ModuleType
-from typing import Final
 
 from .schema import NOBODY
 
@@ -123,9 +122,6 @@ class Process:
 
     def _name(self, number: int) -> str:
         return f"{self._path}-owner-{number}"
-
-
-HAS_LOCKS: Final = fcntl is not None
 
 
 def _forget_all() -> None:
