@@ -11,10 +11,12 @@ from support.sse_frames import format_frame
 
 from sansio_copilot.sse import (
     HEARTBEAT,
+    EventId,
     FrameData,
     Parser,
     ServerSentEvent,
     frame_data,
+    run_token,
 )
 
 Event = ServerSentEvent
@@ -239,3 +241,23 @@ def test_work_is_linear_in_the_length_of_a_frame() -> None:
         assert parser.feed(chunk) == []
     (event,) = parser.feed(b"\n\n")
     assert len(event.data) == size // piece * piece
+
+
+@pytest.mark.parametrize(
+    ("event_id", "seq"),
+    [
+        (f"{run_token(7, 'r')}.3", 7),
+        (f"{run_token(7, 'r')}.c3", 7),
+        (f"{10**17}.0.1", 10**17),
+        (f"{10**18}.0.1", None),
+        ("-1.0.1", None),
+        ("\u0661.0.1", None),
+        (".1", None),
+    ],
+)
+def test_the_place_of_a_run_is_told_if_a_database_can_have_it(
+    event_id: str, seq: int | None
+) -> None:
+    parsed = EventId.parse(event_id)
+    assert parsed is not None
+    assert parsed.seq == seq
