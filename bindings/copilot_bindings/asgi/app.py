@@ -23,7 +23,8 @@ from ..serving.loop_service import LoopService
 from ..serving.os_signals import comes_again
 from ..serving.store_life import NotStarted
 from ..serving.workers_warning import warn_of_workers
-from .request import is_behind_cors, is_exposed
+from .cors_in_front import is_behind_cors
+from .request import is_exposed
 from .responder import ASGIResponder
 from .wire import Receive, Scope, Send
 
@@ -38,9 +39,9 @@ class CopilotASGI:
     The runtime's ``base_path`` is the path that clients ask for, also below a mount. A prefix that
     a proxy or a mount adds may be left out, if the server passes it as ``root_path``.
 
-    If the application that this one is mounted in shows CORS middleware, as Starlette and FastAPI
-    do, that middleware alone decides about CORS, unless the runtime was given a
-    :class:`CorsPolicy`.
+    If CORS middleware is in front of this application (that of the application which it is mounted
+    in, of a mount or router, or around all of it), that middleware alone decides about CORS, unless
+    the runtime was given a :class:`CorsPolicy`.
 
     :param runtime: what is served.
     :param grace_seconds: how many seconds runs may go on after the server was told to end, unless
@@ -88,7 +89,7 @@ class CopilotASGI:
                 raise ValueError(f"CopilotASGI serves http, not {other!r}")
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        runtime = self._runtime_for(scope)
+        runtime = self._runtime_for(scope, send)
         # The signals are watched from the first request on and not from the first run, because a
         # hook that waits may keep a server from its end too.
         self._watch()
@@ -96,12 +97,12 @@ class CopilotASGI:
         responder = ASGIResponder(service, runtime, scope, receive, send)
         await responder.answer_scope(service.open)
 
-    def _runtime_for(self, scope: Scope) -> CopilotRuntime:
+    def _runtime_for(self, scope: Scope, send: Send) -> CopilotRuntime:
         exposed = is_exposed(scope)
         if exposed not in self._variants:
             runtime = self._runtime.where_exposed()
             self._variants[exposed] = (runtime, runtime.behind_cors())
-        return self._variants[exposed][is_behind_cors(scope)]
+        return self._variants[exposed][is_behind_cors(scope, send)]
 
     def begin_close(self, grace_seconds: float | None = None) -> None:
         """Begin to end the runs of all loops, and return at once.

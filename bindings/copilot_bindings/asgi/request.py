@@ -45,16 +45,6 @@ def is_exposed(scope: Mapping[str, Any]) -> bool:
     return is_elsewhere(scope.get("server")) or is_elsewhere(scope.get("client"))
 
 
-def is_behind_cors(scope: Mapping[str, Any]) -> bool:
-    """Whether the application that this is mounted in has CORS middleware of its own.
-
-    Starlette and FastAPI show their middleware. Middleware that wraps an application from outside
-    cannot be seen.
-    """
-    middleware = getattr(scope.get("app"), "user_middleware", ())
-    return any("cors" in getattr(each.cls, "__name__", "").lower() for each in middleware)
-
-
 def announced_length(request: Request) -> int | None:
     """The length in bytes that the request announces for its body; None if there is none."""
     return length_of(request.headers.get("content-length", ""))

@@ -15,11 +15,13 @@ from flask import Flask
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Mount
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.routing import Mount, Router
 from support.wire import BASE, body_of
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from copilot_bindings.asgi import CopilotASGI
+from copilot_bindings.asgi.cors_in_front import is_behind_cors
 from copilot_bindings.wsgi import CopilotWSGI
 from sansio_copilot import CopilotRuntime, CorsPolicy, text_agent
 
@@ -93,6 +95,67 @@ def wrapped(copilot: CopilotASGI) -> Any:
     return CORSMiddleware(copilot, **POLICY)
 
 
+def around_an_application(copilot: CopilotASGI) -> Any:
+    app = FastAPI()
+    app.add_middleware(GZipMiddleware)
+    app.mount(BASE, copilot)
+    return CORSMiddleware(app, **POLICY)
+
+
+def in_a_sub_application(copilot: CopilotASGI) -> Any:
+    inner = FastAPI()
+    inner.mount("/copilotkit", copilot)
+    app = FastAPI()
+    app.add_middleware(CORSMiddleware, **POLICY)
+    app.mount("/api", inner)
+    return app
+
+
+def around_a_mount(copilot: CopilotASGI) -> Any:
+    return Starlette(
+        routes=[Mount(BASE, copilot, middleware=[Middleware(CORSMiddleware, **POLICY)])]
+    )
+
+
+def around_a_router(copilot: CopilotASGI) -> Any:
+    router = Router(
+        [Mount("/copilotkit", copilot)], middleware=[Middleware(CORSMiddleware, **POLICY)]
+    )
+    return Starlette(routes=[Mount("/api", router)])
+
+
+class Policed(CORSMiddleware):
+    """Middleware of an application's own, whose name does not say what it is."""
+
+
+def of_another_name(copilot: CopilotASGI) -> Any:
+    app = FastAPI()
+    app.add_middleware(Policed, **POLICY)
+    app.mount(BASE, copilot)
+    return app
+
+
+def of_functions(copilot: CopilotASGI) -> Any:
+    """CORS middleware as a function makes it, which keeps the server's ``send`` in a closure."""
+
+    async def cors(scope: Any, receive: Any, send: Any) -> None:
+        async def send_with_cors(message: Any) -> None:
+            if (
+                message["type"] == "http.response.start"
+                and (b"origin", OURS.encode()) in scope["headers"]
+            ):
+                message["headers"] = [
+                    *message["headers"],
+                    (b"access-control-allow-origin", OURS.encode()),
+                    (b"access-control-allow-credentials", b"true"),
+                ]
+            await send(message)
+
+        await copilot(scope, receive, send_with_cors)
+
+    return cors
+
+
 REQUESTS = [
     ("GET", f"{BASE}/info", b""),
     ("POST", f"{BASE}/agent/default/run", body_of("t")),
@@ -108,8 +171,14 @@ REQUESTS = [
         (in_fastapi, {}),
         (in_starlette, {}),
         (in_fastapi, {"cors": False}),
-        # The runtime has to be told here, because an application does not see what wraps it.
+        (wrapped, {}),
         (wrapped, {"cors": False}),
+        (around_an_application, {}),
+        (in_a_sub_application, {}),
+        (around_a_mount, {}),
+        (around_a_router, {}),
+        (of_another_name, {}),
+        (of_functions, {}),
     ],
 )
 @pytest.mark.parametrize(("method", "path", "body"), REQUESTS)
@@ -127,6 +196,25 @@ def test_the_policy_of_the_application_holds(
     assert len(ask(app, method, path, OURS, body)) == len(allowed)
     refused = dict(ask(app, method, path, EVIL, body))
     assert "access-control-allow-origin" not in refused
+
+
+def test_what_hands_messages_on_in_a_circle_is_looked_at_once() -> None:
+    class Circle:
+        def __init__(self) -> None:
+            self.send = self.pass_on
+
+        async def pass_on(self, message: Any) -> None:
+            raise AssertionError("nothing is sent here")
+
+    assert not is_behind_cors({}, Circle().pass_on)
+
+
+def test_a_variable_that_is_not_set_yet_hides_what_is_behind_it() -> None:
+    async def hand_on(message: Any) -> None:
+        await send(message)
+
+    assert not is_behind_cors({}, hand_on)
+    send = hand_on
 
 
 def test_a_policy_of_the_runtime_that_says_more_than_the_default_stays() -> None:
