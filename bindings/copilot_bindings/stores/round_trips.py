@@ -9,7 +9,6 @@ to be done alone is done so by the server.
 from __future__ import annotations
 
 import queue
-import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from typing import Any, TypeAlias, TypeVar
@@ -17,6 +16,8 @@ from typing import Any, TypeAlias, TypeVar
 import attrs
 
 from sansio_copilot import StoreAnswerLost, StoreUnavailable
+
+from .threads import begin_thread
 
 T = TypeVar("T")
 Command: TypeAlias = tuple[Any, ...]
@@ -45,6 +46,7 @@ class Pipeline:
     :param send: is given commands, and returns as many replies. One that is an exception fails its
         call alone; one that it raises fails all calls.
     :param end: is called when nothing more will be sent.
+    :raises StoreUnavailable: if the system begins no further thread now.
     """
 
     def __init__(
@@ -56,8 +58,7 @@ class Pipeline:
         self._send = send
         self._end = end
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._live, name=name, daemon=True)
-        self._thread.start()
+        self._thread = begin_thread(name, self._live)
 
     def submit(self, steps: Steps[T]) -> Future[T]:
         """Have the steps made; done when they have returned."""

@@ -2,63 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
-
-import attrs
 import pytest
-from support.postgres_server import PostgresServer
 
-from copilot_bindings.stores import PostgresStore, RedisStore, SQLiteStore
 from copilot_bindings.stores.compacted_frames import VOLUME_BYTES, VOLUME_RUNS
-from copilot_bindings.stores.retention import Retention
 from sansio_copilot.stores.protocol import Batch, LogGone, RunKey
 from sansio_copilot.testing.stores import Driven
 from sansio_copilot.testing.stores.driven import frame, result_of
 
+from .places import Place
+
 THREAD = "t"
-_numbers = itertools.count(1)
 RUNS = 2 * VOLUME_RUNS + 3
 PLENTY = 1 << 20
-
-
-@attrs.define
-class Place:
-    """Where stores of one kind have their threads.
-
-    :param make: another store there, with that retention.
-    """
-
-    make: Callable[..., Any]
-    opened: list[Any] = attrs.field(factory=list)
-
-    def new(self, **retention: Any) -> Driven:
-        store = self.make(retention=Retention(**retention))
-        self.opened.append(store)
-        return Driven(store, lambda awaitable: awaitable)
-
-
-@pytest.fixture(scope="module", params=["sqlite", "postgres", "redis"])
-def database(request: pytest.FixtureRequest) -> Any:
-    """The server of that kind; None for files."""
-    return None if request.param == "sqlite" else request.getfixturevalue(f"{request.param}_server")
-
-
-@pytest.fixture
-def place(database: Any, tmp_path: Path) -> Iterator[Place]:
-    """A place of its own in the database."""
-    name = f"test{next(_numbers)}"
-    if database is None:
-        place = Place(lambda **options: SQLiteStore(tmp_path / "threads.db", **options))
-    elif isinstance(database, PostgresServer):
-        place = Place(lambda **options: PostgresStore(database.url, schema=name, **options))
-    else:
-        place = Place(lambda **options: RedisStore(database.url, prefix=name, **options))
-    yield place
-    for store in place.opened:
-        store.close()
 
 
 def fill(store: Driven, count: int, size: int = 0) -> list[tuple[RunKey, bytes]]:

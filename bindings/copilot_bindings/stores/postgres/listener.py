@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import logging
-import threading
 import time
 from collections.abc import Callable
 from typing import Any, cast
@@ -23,6 +22,7 @@ from sansio_copilot.stores.protocol import Signal
 from ..owned_runs import OwnedRuns
 from ..round_trips import Pipeline, Steps
 from ..tails import Tails
+from ..threads import begin_thread
 from .link import connect
 
 logger = logging.getLogger(__name__)
@@ -40,6 +40,7 @@ class Listener:
     :param name: what log lines call the store.
     :param process: what tells this process from others.
     :param tick: is called about once a second.
+    :raises StoreUnavailable: if the system begins no further thread now.
     """
 
     def __init__(
@@ -65,8 +66,7 @@ class Listener:
         self._told: set[int] = set()
         self._ended = False
         self._broken = False
-        self._thread = threading.Thread(target=self._live, name="copilot-pg-news", daemon=True)
-        self._thread.start()
+        self._thread = begin_thread("copilot-pg-news", self._live)
 
     def wake(self) -> None:
         """Look now what is followed."""

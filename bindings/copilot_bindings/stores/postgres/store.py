@@ -65,12 +65,18 @@ class _Engine(RemoteEngine[str, Runs]):
             timedelta(seconds=store.lease),
         )
         writer, reader = (Link(store.url, store.shown) for _ in range(2))
-        reading = Pipeline("copilot-pg-reader", reader.send, reader.close)
-        self.pipelines = (Pipeline("copilot-pg", writer.send, writer.close), reading)
-        self.listener = Listener(
-            *(store.listen_url or store.url, store.shown, reading, store.schema, process),
-            *(self.owned, self.tails, self._tick),
-        )
+        with contextlib.ExitStack() as begun:
+            reading = Pipeline("copilot-pg-reader", reader.send, reader.close)
+            begun.callback(reading.close, 0)
+            writing = Pipeline("copilot-pg", writer.send, writer.close)
+            begun.callback(writing.close, 0)
+            self.pipelines = (writing, reading)
+            self.listener = Listener(
+                *(store.listen_url or store.url, store.shown, reading, store.schema, process),
+                *(self.owned, self.tails, self._tick),
+            )
+            # The threads end with the engine from here on.
+            begun.pop_all()
 
     def _prepare(self, store: PostgresStore) -> None:
         try:

@@ -8,7 +8,6 @@ followed is looked at once, and all that is followed from time to time.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +20,7 @@ from sansio_copilot.stores.protocol import Signal
 from ..owned_runs import OwnedRuns
 from ..round_trips import Pipeline, Steps
 from ..tails import Tails
+from ..threads import begin_thread
 from . import scripts
 from .names import Names
 
@@ -38,6 +38,7 @@ class Listener:
 
     :param process: what tells it from others.
     :param tick: is called about once a second.
+    :raises StoreUnavailable: if the system begins no further thread now.
     """
 
     def __init__(
@@ -61,8 +62,7 @@ class Listener:
         self._subscribed: dict[bytes, Run] = {}
         self._ended = False
         self._broken = False
-        self._thread = threading.Thread(target=self._live, name="copilot-redis-news", daemon=True)
-        self._thread.start()
+        self._thread = begin_thread("copilot-redis-news", self._live)
 
     def wake(self) -> None:
         """Look now what is followed."""

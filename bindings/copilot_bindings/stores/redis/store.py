@@ -21,6 +21,7 @@ A connection is never used in a fork of the process that has made it.
 
 from __future__ import annotations
 
+import contextlib
 import time
 import uuid
 from concurrent.futures import Future
@@ -66,10 +67,14 @@ class _Engine(RemoteEngine[Names, Runs]):
         link = Link(connect(store.url), store.shown, self.place.version)
         # Reading goes over the connection that writes, because the server answers in turn.
         self.pipelines = (Pipeline("copilot-redis", link.send, link.close),)
-        self.listener = Listener(
-            *(connect(store.url, reconnects=True), self.pipelines[0], self.place, process),
-            *(self.owned, self.tails, self._tick),
-        )
+        with contextlib.ExitStack() as begun:
+            begun.callback(self.pipelines[0].close, 0)
+            self.listener = Listener(
+                *(connect(store.url, reconnects=True), self.pipelines[0], self.place, process),
+                *(self.owned, self.tails, self._tick),
+            )
+            # The thread ends with the engine from here on.
+            begun.pop_all()
 
     def tidy(self) -> Future[bool]:
         return self.write(threads.retire(self.runs, self._evictions))

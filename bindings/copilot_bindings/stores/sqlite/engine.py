@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sqlite3
 from collections.abc import Callable
@@ -51,25 +52,25 @@ class Engine(durable.Engine):
         supersedes: bool,
     ) -> None:
         self.path = path
-        db = prepare(path, synchronous)
-        try:
-            migrate(db, path)
+        with contextlib.ExitStack() as begun:
+            db = prepare(path, synchronous)
+            begun.callback(db.close)
             process = Process(path, lease)
-            process.begin(db)
-        except sqlite3.Error as error:
-            db.close()
-            raise translated(path, error) from error
-        except OSError as error:
-            db.close()
-            raise StoreError(named(path), f"no lock can be had beside it: {error}") from error
-        except BaseException:
-            db.close()
-            raise
-        super().__init__(evictions)
-        self.runs = Runs(process, self.owned, self.tails, retention, supersedes, lease)
-        self.news = News(db, self.runs)
-        self.readers = Readers(path, synchronous, _READERS)
-        self.writer = Writer(path, db, self._look)
+            try:
+                migrate(db, path)
+                process.begin(db)
+            except sqlite3.Error as error:
+                raise translated(path, error) from error
+            except OSError as error:
+                raise StoreError(named(path), f"no lock can be had beside it: {error}") from error
+            begun.callback(process.end)
+            super().__init__(evictions)
+            self.runs = Runs(process, self.owned, self.tails, retention, supersedes, lease)
+            self.news = News(db, self.runs)
+            self.readers = Readers(path, synchronous, _READERS)
+            self.writer = Writer(path, db, self._look)
+            # The connection is the writer's from here on, and the lock is given back by close().
+            begun.pop_all()
 
     def write(self, work: Callable[[Transaction], T]) -> Future[T]:
         return self.writer.submit(work)

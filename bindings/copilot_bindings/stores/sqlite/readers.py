@@ -11,6 +11,9 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
+from sansio_copilot import StoreUnavailable
+
+from ..threads import begin_thread
 from .connection import Busy, Job, Synchronous, connect
 from .errors import translated
 
@@ -34,15 +37,19 @@ class Readers:
         self._waiting = 0
 
     def submit(self, work: Callable[[sqlite3.Connection], T]) -> Future[T]:
-        """Have ``work`` done in a read transaction."""
+        """Have ``work`` done in a read transaction.
+
+        :raises StoreUnavailable: if the system begins no thread, and there is none yet.
+        """
         future: Future[T] = Future()
         with self._lock:
             if self._waiting <= 0 and len(self._threads) < self._size:
-                thread = threading.Thread(
-                    target=self._live, name="copilot-sqlite-reader", daemon=True
-                )
-                thread.start()
-                self._threads.append(thread)
+                try:
+                    self._threads.append(begin_thread("copilot-sqlite-reader", self._live))
+                except StoreUnavailable:
+                    # The threads that there are do it when they have done what they do now.
+                    if not self._threads:
+                        raise
             self._waiting -= 1
         self._jobs.put(Job(work, future))
         return future

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import queue
 import sqlite3
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
@@ -14,6 +13,7 @@ import attrs
 
 from sansio_copilot import StoreUnavailable
 
+from ..threads import begin_thread
 from .connection import Busy, Job
 from .errors import translated
 
@@ -68,6 +68,7 @@ class Writer:
     :param db: its connection.
     :param look: called between two transactions; returns the seconds after which to call it again,
         None for not before the next transaction.
+    :raises StoreUnavailable: if the system begins no further thread now.
     """
 
     def __init__(self, path: str, db: sqlite3.Connection, look: Callable[[], float | None]) -> None:
@@ -76,8 +77,7 @@ class Writer:
         self._look = look
         self._busy = Busy()
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._live, name="copilot-sqlite", daemon=True)
-        self._thread.start()
+        self._thread = begin_thread("copilot-sqlite", self._live)
 
     def submit(self, work: Callable[[Transaction], T]) -> Future[T]:
         """Have ``work`` done in a transaction; done when that is committed.

@@ -1,0 +1,22 @@
+"""The threads of a store that outlives the process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from sansio_copilot import StoreUnavailable
+
+
+def begin_thread(name: str, live: Callable[[], object]) -> threading.Thread:
+    """Begin a thread that does not keep the process alive.
+
+    :param live: what the thread does.
+    :raises StoreUnavailable: if the system begins no further thread now.
+    """
+    thread = threading.Thread(target=live, name=name, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise StoreUnavailable(f"no thread {name!r}: {error}") from error
+    return thread
