@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Literal, TypeAlias
 
 from .calls import Call
+from .functions import check_function
 from .http.messages import Request
 from .limits import Limits
 from .stores import calls
@@ -55,17 +56,10 @@ def check_access(
     """
     if limits is not None and limits.user_bytes < math.inf:
         _check_method(store, "bytes_of", "Limits.user_bytes")
-    if identify_user is not None and not callable(identify_user):
-        raise TypeError(
-            f"identify_user is a function of a Request, not {type(identify_user).__name__}"
-        )
+    check_function("identify_user", identify_user, "a function of a Request")
     if authorize is None:
         return
-    if not callable(authorize):
-        raise TypeError(
-            "authorize is a function of a user, an action and a thread's id, "
-            f"not {type(authorize).__name__}"
-        )
+    check_function("authorize", authorize, "a function of a user, an action and a thread's id")
     if identify_user is None:
         raise ValueError("authorize needs identify_user, which says who the users are")
     _check_method(store, "owner_of", "authorize")

@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol, TypeAlias
 import attrs
 
 from .agents.protocols import Agent, AgentsFunction
+from .functions import check_function
 from .http.messages import Headers, Request, Response
 from .http.routing import Route
 from .limits import Limits
@@ -183,9 +184,7 @@ class Hooks:
 
     def __attrs_post_init__(self) -> None:
         for name, argument in _ARGUMENTS.items():
-            hook = getattr(self, name)
-            if hook is not None and not callable(hook):
-                raise TypeError(f"{name} is a function of a {argument}, not {hook!r}")
+            check_function(name, getattr(self, name), f"a function of a {argument}")
 
 
 _ARGUMENTS: Final = {

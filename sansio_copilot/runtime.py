@@ -5,17 +5,16 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Collection, Generator, Mapping
-from inspect import signature
 from typing import Any
 
 from .access import Authorize, IdentifyUser, check_access
-from .agents.agui import fits
 from .agents.checks import check_agents, check_agents_function
 from .agents.disclosure import ErrorMessage, check_error_message
 from .agents.protocols import Agent, AgentsFunction
 from .calls import Call
 from .config import LifeFunction, Mode, RuntimeConfig
 from .exchange.machine import Exchange
+from .functions import check_function
 from .hooks import Hooks
 from .http.cors import CorsPolicy, policy_from
 from .http.forwarding import ForwardHeaders
@@ -155,9 +154,12 @@ class CopilotRuntime(RuntimeConfig):
             agents = check_agents_function(agents)
         _check_types(hooks=(hooks, Hooks), limits=(limits, Limits))
         _check_types(forward_headers=(forward_headers, ForwardHeaders))
-        _check_features(transcription, a2ui)
+        _check_a2ui(a2ui)
         _check_optional(store, stop_when_abandoned)
-        _check_life(on_start=on_start, on_close=on_close)
+        check_function("transcription", transcription, "a function of an AudioFile")
+        check_function("on_start", on_start, "a function without arguments", 0)
+        check_function("on_close", on_close, "a function without arguments", 0)
+        check_function("title", title, "a function of a RunReport and messages", 2)
         store = MemoryStore() if store is None else store
         check_access(identify_user, authorize, store, limits)
         metrics = None if metrics_path is None else Metrics()
@@ -185,7 +187,7 @@ class CopilotRuntime(RuntimeConfig):
             quotas=Quotas.of(limits or Limits()),
             on_start=on_start,
             on_close=on_close,
-            title=_title(title),
+            title=title,
             liveness_path=_probed("liveness_path", liveness_path),
             readiness_path=_probed("readiness_path", readiness_path),
             metrics_path=_probed("metrics_path", metrics_path),
@@ -293,15 +295,11 @@ def _check_types(**arguments: tuple[object, type]) -> None:
             raise TypeError(f"{name} is a {kind.__name__}, not {type(value).__name__}")
 
 
-def _check_features(transcription: object, a2ui: object) -> None:
-    """Check the arguments of which a type checker accepts more than the runtime does.
+def _check_a2ui(a2ui: object) -> None:
+    """Check an argument of which a type checker accepts more than the runtime does.
 
-    :raises TypeError: if one is wrong.
+    :raises TypeError: if it is wrong.
     """
-    if transcription is not None and not callable(transcription):
-        raise TypeError(
-            f"transcription is a function of an AudioFile, not {type(transcription).__name__}"
-        )
     if isinstance(a2ui, str) or not isinstance(a2ui, bool | Collection):
         raise TypeError(f"a2ui is a bool or the ids of agents, not {type(a2ui).__name__}")
 
@@ -316,27 +314,3 @@ def _check_optional(store: object, stop_when_abandoned: float | None) -> None:
         check_store(store)
     if stop_when_abandoned is not None:
         check_positive("stop_when_abandoned", stop_when_abandoned)
-
-
-def _title(function: Title | None) -> Title | None:
-    """``function``, if it can be asked for a title.
-
-    :raises TypeError: if it cannot be called with a report and messages.
-    """
-    if function is not None and not (callable(function) and fits(function, 2)):
-        raise TypeError(f"title is a function of a RunReport and messages, not {function!r}")
-    return function
-
-
-def _check_life(**functions: object) -> None:
-    """Check that each argument is None or a function that can be called without arguments.
-
-    :raises TypeError: if one is not.
-    """
-    for name, function in functions.items():
-        if function is None:
-            continue
-        if not callable(function):
-            raise TypeError(f"{name} is a function, not {type(function).__name__}")
-        if not fits(function, 0):
-            raise TypeError(f"{name} is a function without arguments, not of {signature(function)}")

@@ -5,8 +5,8 @@ async, that answers with an iterator of events; some keep what belongs to a run 
 give it a ``clone()``. Here an agent is called with ``(input, context)``, while others of its runs
 go on. What lies between the two is this module.
 
-How many arguments a function takes is found out once, when the agent is made or the runtime, and
-never by calling it to see: a TypeError that the agent itself raises would look the same.
+How many arguments it takes is found out once, when the agent is made or the runtime
+(:mod:`~sansio_copilot.functions`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import attrs
 from ag_ui.core import RunAgentInput
 
 from ..calls import Call
+from ..functions import check_function, fits, signature_of
 from .protocols import Agent, AgentContext, Events, describe_class, loop_of
 
 _CONTEXT = "context"
@@ -66,7 +67,7 @@ def agui_agent(
     if fresh is not None:
         if agent is None and not fits(fresh, 0):
             raise TypeError(
-                f"fresh of agent {name!r} takes {_signature(fresh)}, expected () without an agent"
+                f"fresh of agent {name!r} takes {signature_of(fresh)}, expected () without an agent"
             )
         make = fresh if agent is None or not fits(fresh, 1) else _of(fresh, agent)
     elif callable(clone := getattr(agent, "clone", None)) and fits(clone, 0):
@@ -159,7 +160,7 @@ def check_agent(what: str, agent: Any) -> None:
     if not callable(run):
         raise TypeError(f"{what} is neither callable nor has a method run")
     if not fits(run, 1) and not fits(run, 2):
-        raise TypeError(f"{what} takes {_signature(run)}, expected (input) or (input, context)")
+        raise TypeError(f"{what} takes {signature_of(run)}, expected (input) or (input, context)")
 
 
 def takes_context(function: Any) -> bool:
@@ -170,24 +171,12 @@ def takes_context(function: Any) -> bool:
     """
     if not fits(function, 2):
         return False
-    signature = _signature(function)
+    signature = signature_of(function)
     if signature is None:
         return True
     positional = [each for each in signature.parameters.values() if each.kind in _POSITIONAL]
     second = positional[1] if len(positional) > 1 else None
     return second is None or second.default is second.empty or second.name == _CONTEXT
-
-
-def fits(function: Any, arguments: int) -> bool:
-    """Whether a function can be called with so many arguments, as far as it tells."""
-    signature = _signature(function)
-    if signature is None:
-        return True
-    try:
-        signature.bind(*[None] * arguments)
-    except TypeError:
-        return False
-    return True
 
 
 def _takes_two(function: Any) -> bool:
@@ -207,14 +196,6 @@ def _takes_two(function: Any) -> bool:
     )
 
 
-def _signature(function: Any) -> inspect.Signature | None:
-    try:
-        return inspect.signature(function)
-    except (TypeError, ValueError):
-        # Some functions that are written in C do not tell their signature.
-        return None
-
-
 def _check_options(
     name: str, fresh: object, on_stop: object, capabilities: object, headers: object, loop: object
 ) -> None:
@@ -223,18 +204,16 @@ def _check_options(
     :raises TypeError: if one is of the wrong type.
     :raises ValueError: for an unknown loop.
     """
-    if fresh is not None and not callable(fresh):
-        raise TypeError(f"fresh of agent {name!r} is a function, not {type(fresh).__name__}")
+    check_function(f"fresh of agent {name!r}", fresh)
     if fresh is not None and not fits(fresh, 0) and not fits(fresh, 1):
-        signature = _signature(fresh)
+        signature = signature_of(fresh)
         raise TypeError(f"fresh of agent {name!r} takes {signature}, expected () or (agent)")
-    if on_stop is not None and not callable(on_stop):
-        raise TypeError(f"on_stop of agent {name!r} is a function, not {type(on_stop).__name__}")
+    check_function(f"on_stop of agent {name!r}", on_stop)
     if on_stop is not None and not fits(on_stop, 1):
-        signature = _signature(on_stop)
+        signature = signature_of(on_stop)
         raise TypeError(f"on_stop of agent {name!r} takes {signature}, expected (input)")
     if callable(capabilities) and not fits(capabilities, 0):
-        signature = _signature(capabilities)
+        signature = signature_of(capabilities)
         raise TypeError(f"capabilities of agent {name!r} takes {signature}, expected ()")
     if headers is not None and not isinstance(headers, Mapping):
         raise TypeError(f"headers of agent {name!r} is a mapping, not {type(headers).__name__}")

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .agui import adapted, fits
+from ..functions import fits
+from .agui import adapted
 from .protocols import Agent, AgentsFunction
 
 

@@ -7,7 +7,6 @@ value from the place where it was raised. A thread's readers are browsers, which
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
@@ -17,6 +16,7 @@ from msgspec import Struct
 
 from ..errors import contained, text_of
 from ..events import types as t
+from ..functions import check_function, is_async
 
 logger = logging.getLogger(__name__)
 
@@ -50,13 +50,8 @@ def check_error_message(function: ErrorMessage | None) -> ErrorMessage | None:
 
     :raises TypeError: if it cannot be.
     """
-    if function is None:
-        return None
-    if not callable(function):
-        raise TypeError(f"error_message is a function, not {type(function).__name__}")
-    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        type(function).__call__  # the function is an object whose class has this method
-    ):
+    check_function("error_message", function)
+    if is_async(function):
         raise TypeError("error_message cannot be an async function: it is called without waiting")
     return function
 

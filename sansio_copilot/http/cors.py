@@ -29,7 +29,6 @@ Private networks
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -37,6 +36,7 @@ from typing import Any
 import attrs
 
 from ..errors import contained, shorten
+from ..functions import is_async
 from .messages import Headers, Request, Response
 
 OriginFunction = Callable[[str], str | bool | None]
@@ -74,9 +74,7 @@ def _origin(value: Any) -> str | tuple[str, ...] | OriginFunction | None:
     if isinstance(value, str):
         return _check_origin(value, "origin")
     if callable(value):
-        if inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(
-            type(value).__call__  # an object whose class defines it
-        ):
+        if is_async(value):
             raise TypeError("origin cannot be an async function: CORS is decided without waiting")
         return value  # type: ignore[no-any-return]
     if isinstance(value, Iterable) and not isinstance(value, (bytes, bytearray)):

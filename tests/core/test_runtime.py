@@ -106,9 +106,9 @@ def test_the_agents_are_those_of_the_moment() -> None:
         ({"a2ui": 1}, "a2ui is a bool or the ids of agents, not int"),
         ({"cors": "*"}, "cors must be a bool or a CorsPolicy, not str"),
         ({"base_path": 5}, "base_path must be a str or None, not int"),
-        ({"on_start": "open"}, "on_start is a function, not str"),
+        ({"on_start": "open"}, "on_start is a function without arguments, not str"),
         ({"on_start": agent}, r"on_start is a function without arguments, not of \(input"),
-        ({"on_close": 5}, "on_close is a function, not int"),
+        ({"on_close": 5}, "on_close is a function without arguments, not int"),
         ({"store": 5}, r"the store int has no open_run, append, .*, clear, blocking \(a bool\)"),
         ({"store": MemoryStore}, "store is the class MemoryStore, not one made of it"),
     ],
@@ -164,7 +164,7 @@ def test_it_makes_exchanges() -> None:
 
 
 def test_a_hook_is_a_function() -> None:
-    with pytest.raises(TypeError, match="on_response is a function of a HookContext, not 3"):
+    with pytest.raises(TypeError, match="on_response is a function of a HookContext, not int"):
         Hooks(on_response=3)  # type: ignore[arg-type]
 
 

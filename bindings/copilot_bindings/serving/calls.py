@@ -11,7 +11,6 @@ is left alone.
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from sansio_copilot import CopilotRuntime
 from sansio_copilot.actions import Call, StoreCall
+from sansio_copilot.functions import is_async
 
 from .backend import Backend
 from .context import CallContext
@@ -131,9 +131,3 @@ class Calls:
         self, action: Call, context: CallContext, home: Callable[[], Backend]
     ) -> Pending:
         return Pending(action, self._seconds[action.part], context, home, self._pending)
-
-
-def is_async(function: Callable[..., Any]) -> bool:
-    """Whether calling ``function`` does nothing but to make a coroutine."""
-    # The class is looked at too, because an object that is no function has its __call__ there.
-    return any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))

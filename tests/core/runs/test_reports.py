@@ -366,5 +366,5 @@ def test_title_is_a_function_of_two_arguments() -> None:
 def test_hooks_of_runs_can_be_called(name: str) -> None:
     argument = {"on_run_start": "RunStart", "on_run_end": "RunReport"}[name]
     hooks: dict[str, Any] = {name: 5}
-    with pytest.raises(TypeError, match=f"{name} is a function of a {argument}, not 5"):
+    with pytest.raises(TypeError, match=f"{name} is a function of a {argument}, not int"):
         Hooks(**hooks)
