@@ -75,11 +75,8 @@ def run_reply(
     # A run may last for hours, so that its context does not keep the body, which is its input.
     request = turn.request.outlived()
     context = AgentContext(turn.route.agent_id, request, headers, user=turn.user)
-    patience = turn.runtime.limits.cleanup_seconds
-    run = Run(agent, input, context, store, opened.key, recorder, opened.lease, patience)
-    run.outage_seconds = turn.runtime.limits.outage_seconds
-    run.store_seconds = turn.runtime.limits.store_seconds
-    run.outage_bytes = turn.runtime.limits.outage_bytes
+    limits = turn.runtime.limits
+    run = Run(agent, input, context, store, opened.key, recorder, opened.lease, limits)
     run.ephemeral, run.owner = ephemeral, owner
     if place is not None:
         run.place, place.is_kept = place, True

@@ -295,10 +295,10 @@ class Run(RunParameters):
 
     def _hold(self, pause: float) -> RunAction:
         """Have the agent go on, or wait if too much is held already."""
-        if len(self._held) > self.outage_bytes:
+        if len(self._held) > self.limits.outage_bytes:
             self.state = RunState.WAITING
             return Pause(pause)
-        return PullEvent(self.patience if self.recorder.terminal else None, pause)
+        return PullEvent(self.limits.cleanup_seconds if self.recorder.terminal else None, pause)
 
     def _expect(self, call: str) -> None:
         if self.state not in CALLS[call]:
@@ -315,7 +315,7 @@ class Run(RunParameters):
             return self._renew()
         if self._held:
             return self._append(now)
-        return PullEvent(self.patience) if self.recorder.terminal else PULL
+        return PullEvent(self.limits.cleanup_seconds) if self.recorder.terminal else PULL
 
     def _end_if_told(self, now: float) -> RunAction | None:
         """End the run if it was told to while the store was called."""

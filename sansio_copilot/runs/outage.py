@@ -14,6 +14,8 @@ import math
 
 import attrs
 
+from ..limits import Limits
+
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
 LAST_SECONDS = 1.0
@@ -33,14 +35,15 @@ class Outage:
     _asked_at: float = attrs.field(default=-math.inf, init=False)
 
     @classmethod
-    def begun(cls, error: BaseException, now: float, seconds: float, call_seconds: float) -> Outage:
+    def begun(cls, error: BaseException, now: float, limits: Limits) -> Outage:
         """The outage that begins with ``error``.
 
         :param now: seconds since the epoch.
-        :param seconds: after so many seconds the run gives up.
-        :param call_seconds: a call that was given up has taken so many of them already.
+        :param limits: say after how many seconds the run gives up, and how many of them a call that
+            was given up has taken already.
         """
-        return cls(now + seconds - (call_seconds if isinstance(error, TimeoutError) else 0.0))
+        taken = limits.store_seconds if isinstance(error, TimeoutError) else 0.0
+        return cls(now + limits.outage_seconds - taken)
 
     def next_pause(self, now: float, last_moment: float = math.inf) -> float | None:
         """Seconds to wait before the next try; None to give up.

@@ -10,6 +10,7 @@ from ag_ui.core import RunAgentInput
 
 from ..agents.agui import AguiAgent
 from ..agents.protocols import Agent, AgentContext, loop_of
+from ..limits import DEFAULT_LIMITS, Limits
 from ..metrics import Metrics
 from ..stores.protocol import RunKey, ThreadStore
 from .actions import RunOver
@@ -44,15 +45,13 @@ class RunParameters:
     :param key: the run's name in the store.
     :param recorder: the recorder of its events.
     :param lease: seconds; None if the store needs no renewal.
-    :param patience: seconds that an agent has after its terminal event to yield more.
+    :param limits: how long an agent may be silent after its terminal event, how long the run goes
+        on while the store is unavailable, and how many bytes of frames it holds meanwhile.
     :param tap: a function that is given all frames of the run as they are recorded.
     :param batch_seconds: seconds for which frames may wait for others; 0 for not at all.
     :param audience: the readers of the run, if it is to be stopped when it has none.
     :param abandon_seconds: seconds without a reader after which the binding calls
         :meth:`~sansio_copilot.Run.abandon`, counted from each call of the audience's ``on_empty``.
-    :param outage_seconds: seconds for which to go on while the store is unavailable.
-    :param store_seconds: seconds after which the binding gives a store call up, which count.
-    :param outage_bytes: bytes of frames to hold meanwhile, before the agent has to wait.
     :param ephemeral: whether the run belongs to no thread's history.
     :param owner: the id of the user whose thread it is.
     :param place: its place among the runs of the user who has started it, if they are counted.
@@ -68,14 +67,11 @@ class RunParameters:
     key: RunKey
     recorder: RunRecorder = attrs.field(repr=False)
     lease: float | None = None
-    patience: float = 0.1
+    limits: Limits = attrs.field(default=DEFAULT_LIMITS, repr=False)
     tap: Tap | None = attrs.field(default=None, repr=False)
     batch_seconds: float = 0.0
     audience: Audience | None = attrs.field(default=None, repr=False)
     abandon_seconds: float | None = None
-    outage_seconds: float = 30.0
-    store_seconds: float = 30.0
-    outage_bytes: int = 1024**2
     ephemeral: bool = False
     owner: str | None = None
     place: Place | None = None

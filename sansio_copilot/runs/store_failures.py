@@ -94,7 +94,7 @@ class StoreFailures(Struct, eq=False):
         if not isinstance(error, StoreUnavailable):
             return None
         if self.outage is None:
-            self.outage = Outage.begun(error, now, run.outage_seconds, run.store_seconds)
+            self.outage = Outage.begun(error, now, run.limits)
             run.course.waits_for_store(error)
         return self.outage.next_pause(now, self.last_moment)
 

@@ -12,6 +12,7 @@ from support.owner import history_of, threads_of
 
 from sansio_copilot import (
     AgentContext,
+    Limits,
     LocalProtocolError,
     MemoryStore,
     Request,
@@ -233,7 +234,7 @@ class TestEvents:
         result = action.args[3]
         assert result.ended_at == 5.0
         # The agent may have more to say, and is asked for it.
-        assert bench.perform(action) == PullEvent(bench.run.patience)
+        assert bench.perform(action) == PullEvent(bench.run.limits.cleanup_seconds)
 
     def test_one_that_breaks_a_rule_ends_the_run(self, caplog: pytest.LogCaptureFixture) -> None:
         bench = Bench().pulling(STARTED)
@@ -291,7 +292,7 @@ class TestBatches:
         bench = self.batching()
         bench.run.event({"type": "CUSTOM", "name": "n", "value": 1}, 1.0)
         assert bench.run.event(FINISHED, 1.0) == PullEvent(flush=0.0)
-        assert bench.perform(bench.run.flush(1.0)) == PullEvent(bench.run.patience)
+        assert bench.perform(bench.run.flush(1.0)) == PullEvent(bench.run.limits.cleanup_seconds)
         assert bench.logged() == ["RUN_STARTED", "CUSTOM", "RUN_FINISHED"]
         bench.perform(bench.run.event(STARTED, 1.0))
         assert bench.logged()[-1] == "RUN_STARTED"
@@ -397,7 +398,7 @@ class TestEndThatIsClosed:
 
     def test_one_that_is_away_meanwhile_is_waited_for(self) -> None:
         bench, _ = self.closing()
-        bench.run.outage_seconds = 10.0
+        bench.run.limits = Limits(outage_seconds=10)
         assert isinstance(bench.run.store_failed(StoreUnavailable(), 1.0), Pause)
         assert bench.state is RunState.WAITING
         assert bench.perform(bench.perform(bench.run.resume(2.0))) == RunOver("done")
@@ -481,7 +482,9 @@ class TestPatience:
 
     def test_it_begins_with_the_terminal_event_and_ends_with_another(self) -> None:
         bench = Bench().pulling(STARTED)
-        assert bench.perform(bench.run.event(FINISHED, 1.0)) == PullEvent(bench.run.patience)
+        assert bench.perform(bench.run.event(FINISHED, 1.0)) == PullEvent(
+            bench.run.limits.cleanup_seconds
+        )
         assert bench.perform(bench.run.event(STARTED, 1.0)) == PullEvent(None)
 
     def test_then_the_run_is_settled_and_the_agent_cleans_up(self) -> None:
@@ -691,27 +694,27 @@ class TestOutages:
             pass
 
         bench = Bench().pulling(STARTED)
-        bench.run.outage_seconds = bench.run.store_seconds = 10
+        bench.run.limits = Limits(outage_seconds=10, store_seconds=10)
         bench.run.event(TEXT, 1.0)
         bench.run.store_failed(GivenUp(), 11.0)
         assert bench.state is RunState.CLOSING
 
     def test_a_clock_that_is_put_back_makes_it_no_longer(self) -> None:
-        outage = Outage.begun(StoreUnavailable(), 10_000.0, seconds=10, call_seconds=1)
+        outage = Outage.begun(StoreUnavailable(), 10_000.0, Limits(outage_seconds=10))
         assert outage.next_pause(10_004.0) is not None
         assert outage.next_pause(6_404.0) is not None
         assert outage.next_pause(6_409.0) is not None
         assert outage.next_pause(6_410.0) is None
 
     def test_nor_does_one_that_is_put_back_while_its_server_ends(self) -> None:
-        outage = Outage.begun(StoreUnavailable(), 10_000.0, seconds=10, call_seconds=1)
+        outage = Outage.begun(StoreUnavailable(), 10_000.0, Limits(outage_seconds=10))
         assert outage.next_pause(10_000.0, 10_001.0) is not None
         assert outage.next_pause(6_400.5, 10_001.0) is not None
         assert outage.next_pause(6_401.4, 10_001.0) is None
 
     def test_the_pauses_grow_up_to_a_second_and_end_with_the_run(self) -> None:
         bench = Bench().pulling(STARTED)
-        bench.run.outage_seconds = 10
+        bench.run.limits = Limits(outage_seconds=10)
         bench.run.event(TEXT, 1.0)
         now, pauses = 1.0, []
         action = bench.run.store_failed(StoreUnavailable(), now)
@@ -732,7 +735,7 @@ class TestOutages:
 
     def test_an_agent_that_has_yielded_too_much_waits(self) -> None:
         bench = Bench().pulling(STARTED)
-        bench.run.outage_bytes = 100
+        bench.run.limits = Limits(outage_bytes=100)
         bench.run.event(TEXT, 1.0)
         assert isinstance(bench.run.store_failed(StoreUnavailable(), 1.0), PullEvent)
         assert bench.run.event(delta("a" * 100), 1.0) == Pause(0.1)
@@ -797,7 +800,7 @@ class TestOutages:
         bench = Bench().pulling(STARTED)
         bench.run.event(FINISHED, 1.0)
         action = bench.run.store_failed(StoreUnavailable(), 1.0)
-        assert action == PullEvent(bench.run.patience, flush=0.05)
+        assert action == PullEvent(bench.run.limits.cleanup_seconds, flush=0.05)
         assert bench.perform(bench.run.settle(1.1)) == RunOver("drain")
         assert bench.logged() == ["RUN_STARTED", "RUN_FINISHED", "end"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from ag_ui.core import RunAgentInput
 
-from sansio_copilot import AgentContext, MemoryStore, Request, StoreUnavailable
+from sansio_copilot import AgentContext, Limits, MemoryStore, Request, StoreUnavailable
 from sansio_copilot.runs.parameters import RunParameters
 from sansio_copilot.runs.recorder import RunRecorder
 from sansio_copilot.runs.store_failures import REMEDIES, FailedCall, Remedy, StoreFailures
@@ -26,7 +26,7 @@ def run() -> RunParameters:
     recorder = RunRecorder(opened.key, None)
     return RunParameters(
         *(lambda run_input: iter(()), given, context, store, opened.key, recorder),
-        outage_seconds=2.0,
+        limits=Limits(outage_seconds=2.0),
     )
 
 
