@@ -12,6 +12,7 @@ from fuzz.mutation import mutate
 from fuzz.target_bytes import json_codec, sse
 from fuzz.target_connection import connection
 from fuzz.target_events import machines, recorder
+from fuzz.target_remote import recording, remote_response, remote_stream
 from fuzz.target_requests import envelope, routing, run_input
 from support.events import TEXT_FIELDS, TYPES
 from support.hostile_requests import CASES
@@ -108,6 +109,41 @@ class Target:
 
 _SSE = [b"data: ", b"data", b"id: 1", b"id", b"event: x", b"retry: 5", b":", b"\r", b"\n", b"\r\n"]
 _SSE += [b"\n\n", b"\xef\xbb\xbf", b"\0", "\u2028".encode(), b"\xff", b"\xed\xa0\x80"]
+_HTTP = [
+    b"\r\n",
+    b"\r\n\r\n",
+    b"0\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\n",
+    b"HTTP/1.1 100\r\n\r\n",
+    b" ",
+    b"\t",
+]
+_HTTP += [
+    b"content-length: 5\r\n",
+    b"transfer-encoding: chunked\r\n",
+    b"connection: close\r\n",
+    b";",
+    b",",
+]
+_FORM = [
+    b"--b\r\n",
+    b"--b--",
+    b"\r\n",
+    b"content-disposition: form-data; ",
+    b'name="audio"',
+    b"; ",
+    b"=",
+    b'"',
+]
+_FORM += [
+    b'filename="x"',
+    b"filename*=utf-8''x",
+    b"content-type: audio/webm\r\n",
+    b"%22",
+    b"\\",
+    b"\xff",
+]
+_FORM += [b"content-transfer-encoding: base64\r\n", b"multipart/form-data; boundary=b\n", b"aGk="]
 _MEMBERS = [b'"%s":' % name for name in (b"method", b"params", b"body", b"path", b"httpMethod")]
 
 TARGETS = {
@@ -118,6 +154,9 @@ TARGETS = {
         Target(routing, _PATHS),
         Target(envelope, [*_JSON, *_MEMBERS, *_PATHS, *(name.encode() for name in METHOD_NAMES)]),
         Target(run_input, [*_JSON, *(b'"%s":' % field.encode() for field in _FIELDS)]),
+        Target(remote_stream, [*_SSE, *_JSON, b"data: [DONE]\n\n", b'"type":"RUN_FINISHED"']),
+        Target(remote_response, _HTTP),
+        Target(recording, [*_FORM, *_JSON, b'"audio":', b'"mimeType":', b'"filename":']),
         Target(machines, _EVENTS),
         Target(recorder, _EVENTS),
         Target(
