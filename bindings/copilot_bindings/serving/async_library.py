@@ -29,7 +29,7 @@ def running_library() -> tuple[Backend, Callable[..., object]]:
     loop = running_loop()
     if isinstance(loop, asyncio.AbstractEventLoop):
         from .asyncio_backend import AsyncioBackend
-        from .asyncio_stray_tasks import may_be_dropped
+        from .asyncio_own_tasks import may_be_dropped
 
         def create_task(function: Callable[..., Any], *args: Any) -> asyncio.Task[Any]:
             task = loop.create_task(function(*args))

@@ -8,7 +8,8 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from .asyncio_stray_tasks import current_task, guarded, install, may_be_dropped
+from .asyncio_own_tasks import current_task, guarded, may_be_dropped
+from .asyncio_stray_tasks import install
 from .context import keep_for_ever
 
 

@@ -5,68 +5,19 @@ A SystemExit of an agent or a hook is caught where that is awaited. A SystemExit
 has made is not awaited there. So the loop gets a task factory, which makes such a task fail as by
 any other exception.
 
-The factory also has the server's own tasks begin where they are made, from Python 3.12 on. A user's
-own factory decides for itself, and so does the loop for everybody else's tasks.
+The factory also has the server's own tasks begin where they are made (:mod:`.asyncio_own_tasks`). A
+user's own factory decides for itself, and so does the loop for everybody else's tasks.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
-import sys
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
+from .asyncio_own_tasks import begun_task, guarded
 from .context import CONTAINED
-from .failures import passing, raise_failure
-
-logger = logging.getLogger(__name__)
-
-_BEGUN: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
-"""The server's own tasks begin where they are made, as far as this Python can do that, so that an
-agent's first events leave in the turn of the loop in which its request has arrived."""
-
-
-async def guarded(function: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> None:
-    """The coroutine of each task of the server: it calls ``function``, and logs its failure."""
-    CONTAINED.set(True)
-    task = asyncio.current_task()
-    try:
-        await function(*args)
-    except passing(asyncio.CancelledError) as error:
-        if task is not None and not isinstance(error, asyncio.CancelledError):
-            # The interrupt leaves the loop itself. It is looked at here too, because asyncio logs
-            # a failure of a task that nobody has looked at.
-            task.add_done_callback(asyncio.Task.exception)
-        raise
-    except BaseException:
-        if current_task() is not task:
-            raise
-        logger.exception("a task of the server failed")
-    finally:
-        # The name is deleted to break a cycle of references: the task keeps its cancellation, whose
-        # traceback has this frame.
-        del task
-
-
-def current_task() -> asyncio.Task[Any] | None:
-    """The task that runs now; None if no loop runs."""
-    try:
-        return asyncio.current_task()
-    except RuntimeError:
-        return None
-
-
-def may_be_dropped(task: asyncio.Future[Any]) -> None:
-    """Have asyncio log nothing if ``task`` is collected before it has ended.
-
-    An application may be dropped with its loop at any time, as test clients do; Python then closes
-    the coroutine of the task.
-    """
-    # The flag silences a warning that asyncio itself turns off for tasks that it does not await.
-    with contextlib.suppress(AttributeError):
-        task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001
+from .failures import raise_failure
 
 
 def install(loop: asyncio.AbstractEventLoop) -> None:
@@ -95,9 +46,8 @@ class TaskFactory:
         if CONTAINED.get() and not is_own:
             coroutine = ContainedCoroutine(coroutine)
         if self._former is None:
-            if is_own:
-                options |= _BEGUN
-            return asyncio.Task(coroutine, loop=loop, **options)
+            make = begun_task if is_own else asyncio.Task
+            return make(coroutine, loop=loop, **options)
         return self._former(loop, coroutine, **options)
 
 
