@@ -16,10 +16,10 @@ from .config import LifeFunction, Mode, RuntimeConfig
 from .exchange.machine import Exchange
 from .functions import check_function
 from .hooks import Hooks
-from .http.cors import CorsPolicy, policy_from
+from .http.cors import CorsPolicy, answer_preflight, policy_from, with_cors
 from .http.forwarding import ForwardHeaders
 from .http.long_answers import LongAnswers
-from .http.messages import Request
+from .http.messages import Request, Response
 from .http.paths import normalize_base_path, normalize_path
 from .limits import Limits, check_positive
 from .metrics import Metrics, counted
@@ -264,6 +264,20 @@ class CopilotRuntime(RuntimeConfig):
         :param closing: whether the server is shutting down, which a readiness probe is told.
         """
         return Exchange(self, request, now, closing)
+
+    def refused(self, request: Request, response: Response) -> Response:
+        """``response`` as it is sent for a request of which no exchange is made.
+
+        It has the CORS headers of any other response, because a page of another origin could not
+        tell it from a network that is down.
+
+        :param response: one that refuses the request. A preflight is answered by the policy.
+        """
+        policy = self.cors
+        if policy is None or normalize_path(request.path) in self.probe_paths:
+            return response
+        preflight = answer_preflight(policy, request)
+        return preflight or with_cors(policy, response, request.headers.get("origin"))
 
     def needs_start(self, request: Request) -> bool:
         """Whether ``request`` waits for the store to be open, and for ``on_start``.

@@ -40,7 +40,7 @@ from ..endpoints import DISPATCH, Content, JsonBody, LogStream, Reply, Turn, che
 from ..endpoints.probes import probe
 from ..errors import RunRefused, StoreUnavailable, shorten, text_of
 from ..hooks import HookContext, Reject, RequestHook, ResponseHook, RunStartHook
-from ..http.cors import CorsPolicy
+from ..http.cors import answer_preflight, with_cors
 from ..http.envelope import (
     ENVELOPE_CODE,
     ENVELOPE_MESSAGE,
@@ -135,7 +135,7 @@ class Pipeline(Struct, eq=False):
         cors, origin = runtime.cors, None
         if cors is not None:
             origin = self.request.headers.get("origin")
-            if (preflight := self._preflight(cors)) is not None:
+            if (preflight := answer_preflight(cors, self.request)) is not None:
                 return Reply(preflight)
         stream: LogStream | None = None
         content: Content | None = None
@@ -199,7 +199,7 @@ class Pipeline(Struct, eq=False):
             if len(text) > LONG and not runtime.long_answers.admit(reader, text, own):
                 response, content = overloaded("The server is sending too many long answers"), None
         if cors is not None:
-            response = self._with_cors(cors, response, origin)
+            response = with_cors(cors, response, origin)
         return Reply(response, stream, content)
 
     def ask_again(
@@ -221,22 +221,6 @@ class Pipeline(Struct, eq=False):
     def route_name(self) -> str:
         """The name of the route, for metrics; "none" if nothing matched."""
         return "none" if self.route is None else self.route.name
-
-    # -- CORS ------------------------------------------------------------------------------
-
-    def _preflight(self, policy: CorsPolicy) -> Response | None:
-        try:
-            return policy.preflight(self.request)
-        except Exception as error:
-            logger.error("the CORS policy failed", exc_info=error)
-            return policy.lock_out(INTERNAL_ERROR, preflight=True)
-
-    def _with_cors(self, policy: CorsPolicy, response: Response, origin: str | None) -> Response:
-        try:
-            return policy.apply(response, origin)
-        except Exception as error:
-            logger.error("the CORS policy failed", exc_info=error)
-            return policy.lock_out(response)
 
     # -- who asks --------------------------------------------------------------------------
 

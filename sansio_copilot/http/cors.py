@@ -29,6 +29,7 @@ Private networks
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -38,6 +39,9 @@ import attrs
 from ..errors import contained, shorten
 from ..functions import is_async
 from .messages import Headers, Request, Response
+from .refusals import INTERNAL_ERROR
+
+logger = logging.getLogger(__name__)
 
 OriginFunction = Callable[[str], str | bool | None]
 
@@ -291,6 +295,28 @@ def policy_from(cors: bool | CorsPolicy | None) -> CorsPolicy | None:
     if cors is None or isinstance(cors, bool):
         return CorsPolicy() if cors else None
     raise TypeError(f"cors must be a bool or a CorsPolicy, not {type(cors).__name__}")
+
+
+def answer_preflight(policy: CorsPolicy, request: Request) -> Response | None:
+    """The response to a preflight; None if the request is no preflight. A policy that fails lets
+    nobody in."""
+    try:
+        return policy.preflight(request)
+    except Exception as error:
+        logger.error("the CORS policy failed", exc_info=error)
+        return policy.lock_out(INTERNAL_ERROR, preflight=True)
+
+
+def with_cors(policy: CorsPolicy, response: Response, origin: str | None) -> Response:
+    """``response`` with the CORS headers that it needs. A policy that fails lets nobody in.
+
+    :param origin: the ``Origin`` header of the request; None if there is no such header.
+    """
+    try:
+        return policy.apply(response, origin)
+    except Exception as error:
+        logger.error("the CORS policy failed", exc_info=error)
+        return policy.lock_out(response)
 
 
 def _vary(headers: Headers, *names: str) -> Headers:

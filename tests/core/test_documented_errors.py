@@ -396,8 +396,11 @@ NOTHING_FROM_OUTSIDE = {
     " ThreadStore": ("take keys and cursors of the store's own, and the core's frames"),
     "CopilotRuntime.behind_cors CopilotRuntime.sweep CopilotRuntime.tell_of_lost"
     " CopilotRuntime.where_exposed MessageFolder.close Request.outlived": "take nothing",
-    "CopilotRuntime.needs_start Request.in_place_of": "takes what has been checked",
+    "CopilotRuntime.needs_start CopilotRuntime.refused Request.in_place_of": (
+        "takes what has been checked"
+    ),
     "frame_data": "takes the core's frames",
+    "answer_preflight with_cors": "let nobody in where a policy raises; test_machine.py has it",
     "text_agent": "takes a function, and calls it in a run",
     "ChunkExpander Compactor Finalizer Verifier Parser FrameData": "are made of nothing",
     "Client Stream": "are made of nothing",

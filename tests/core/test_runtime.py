@@ -17,8 +17,10 @@ from sansio_copilot import (
     Limits,
     MemoryStore,
     Request,
+    Response,
 )
 from sansio_copilot.actions import Call
+from sansio_copilot.http.refusals import NOT_STARTED
 from sansio_copilot.testing import Client
 
 
@@ -176,6 +178,44 @@ def test_behind_another_cors_policy_the_default_is_left_out() -> None:
         assert runtime.cors is not None
         assert behind.store is runtime.store
     assert CopilotRuntime({}, cors=False).behind_cors().cors is None
+
+
+class TestRefused:
+    """What is answered in place of an exchange has the CORS headers of one."""
+
+    OURS = "https://app.example.com"
+    ALLOWED = "access-control-allow-origin"
+
+    def answer(self, method: str = "POST", path: str = "/x", **options: Any) -> Response:
+        runtime = CopilotRuntime({}, **options)
+        request = Request(method, path, headers=[("origin", self.OURS)])
+        return runtime.refused(request, NOT_STARTED)
+
+    def test_who_may_read_it(self) -> None:
+        assert self.answer().headers[self.ALLOWED] == "*"
+        assert self.answer().status == NOT_STARTED.status
+        named = self.answer(cors=CorsPolicy(origin=[self.OURS], credentials=True)).headers
+        assert (named[self.ALLOWED], named["vary"]) == (self.OURS, "Origin")
+        other = self.answer(cors=CorsPolicy(origin=["https://other.example"])).headers
+        assert self.ALLOWED not in other
+        assert other["vary"] == "Origin"
+
+    def test_a_preflight_is_answered(self) -> None:
+        assert self.answer("OPTIONS").status == 204
+        assert self.answer("OPTIONS").headers[self.ALLOWED] == "*"
+
+    def test_a_policy_that_fails_lets_nobody_in(self) -> None:
+        def fail(origin: str) -> bool:
+            raise RuntimeError(origin)
+
+        answer = self.answer(cors=CorsPolicy(origin=fail))
+        assert self.ALLOWED not in answer.headers
+        assert answer.body == NOT_STARTED.body
+
+    def test_without_a_policy_and_for_a_probe_it_stays_as_it_is(self) -> None:
+        assert self.answer(cors=False) is NOT_STARTED
+        for method in ("GET", "OPTIONS"):
+            assert self.answer(method, "/ready", readiness_path="/ready") is NOT_STARTED
 
 
 def test_functions_of_one_kind_share_threads_whatever_they_are_called() -> None:

@@ -69,7 +69,7 @@ class ASGIResponder(Responder):
                 await start()
             except NotStarted as error:
                 logger.error("a request is answered 503: %s", error)
-                await self._refuse(error.refusal)
+                await self._refuse(self._runtime.refused(request, error.refusal))
                 return
         self._announced = announced_length(request)
         self._is_expecting = "expect" in request.headers

@@ -12,7 +12,7 @@ import contextlib
 import contextvars
 import logging
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from typing import Any
 
@@ -56,7 +56,7 @@ class AsyncioThread:
             await self._ended.wait()
 
         try:
-            run_to_its_end(main())
+            run_to_its_end(main)
         except BaseException as error:
             if begun.done():
                 logger.critical("the asyncio loop of agents has ended", exc_info=error)
@@ -78,11 +78,14 @@ def for_asyncio(context: contextvars.Context) -> contextvars.Context:
     return copied
 
 
-def run_to_its_end(main: Coroutine[Any, Any, None]) -> None:
-    """Run ``main`` on a new loop, which goes on if an agent stops it."""
+def run_to_its_end(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run ``main`` on a new loop, which goes on if an agent stops it.
+
+    :raises OSError: if there is no descriptor for a loop; ``main`` is not called then.
+    """
     with _closing(asyncio.Runner()) as runner:
         loop = runner.get_loop()
-        task = loop.create_task(main)
+        task = loop.create_task(main())
         while not task.done():
             _run_until_done(loop, task)
         task.result()

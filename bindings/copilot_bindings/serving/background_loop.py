@@ -26,6 +26,7 @@ from .calls import Calls
 from .context import CallContext
 from .service import SHUTDOWN, Connection, Service
 from .shutdown import LoopEnded, serve_until_closed
+from .store_life import NotStarted
 from .store_watches import StoreLock, begin_watch, end_watch
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,8 @@ class BackgroundLoop:
     :param stop_listening: called on the loop when the shutdown begins.
     :param calls: makes the calls of the threads as well as those of the loop, so that the shutdown
         gives up calls that hang; the service makes its own if None.
-    :raises NotStarted: if the runtime's store cannot be opened, or its ``on_start`` has failed.
+    :raises NotStarted: if the runtime's store cannot be opened, if its ``on_start`` has failed, or
+        if the system has no descriptor or thread for the loop.
     """
 
     def __init__(
@@ -74,8 +76,15 @@ class BackgroundLoop:
             name="copilot-loop",
             daemon=True,
         )
-        self._thread.start()
-        begun.result()
+        try:
+            self._thread.start()
+            begun.result()
+        except (OSError, RuntimeError) as error:
+            if isinstance(error, NotStarted):
+                raise
+            # The system has no descriptor or thread left now, which may be otherwise for the next
+            # request.
+            raise NotStarted(f"the loop of the runs cannot begin: {error}") from error
 
     # Requests of other threads
 
@@ -201,7 +210,7 @@ class BackgroundLoop:
                 await self._portal.stop(cancel_remaining=True)
 
         try:
-            run_to_its_end(main())
+            run_to_its_end(main)
         except BaseException as error:
             self._over = True
             if begun.done():

@@ -75,11 +75,11 @@ def _is_taken(name: str) -> bool:
         return False
     # The name is that of an abstract Unix socket, because that ends with the process in every case,
     # and leaves no file.
-    holder = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
-        holder.bind(f"\0sansio-copilot/{name}")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as holder:
+            holder.bind(f"\0sansio-copilot/{name}")
+            holder.detach()
     except OSError as error:
-        holder.close()
+        # Any other error, of a process without descriptors say, only means that nobody is warned.
         return error.errno == errno.EADDRINUSE
-    holder.detach()
     return False

@@ -80,7 +80,7 @@ class CopilotWSGI:
             return send_whole(refusals.not_http(str(error)), start_response)
         needs_start = self.runtime.needs_start(request)
         if needs_start and (refusal := self._open()) is not None:
-            return send_whole(refusal, start_response)
+            return send_whole(self.runtime.refused(request, refusal), start_response)
         if self._asked != os.getpid():
             self._asked = os.getpid()
             where = environ.get("SERVER_NAME", ""), environ.get("SERVER_PORT")
@@ -94,7 +94,8 @@ class CopilotWSGI:
             answer.begin()
         except BodyEndsEarly as error:
             answer.close()
-            return send_whole(refusals.not_http(str(error)), start_response)
+            refusal = refusals.not_http(str(error))
+            return send_whole(runtime.refused(request, refusal), start_response)
         except BaseException:
             answer.close()
             raise

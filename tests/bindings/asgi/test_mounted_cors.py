@@ -23,7 +23,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from copilot_bindings.asgi import CopilotASGI
 from copilot_bindings.asgi.cors_in_front import is_behind_cors
 from copilot_bindings.wsgi import CopilotWSGI
-from sansio_copilot import CopilotRuntime, CorsPolicy, text_agent
+from sansio_copilot import CopilotRuntime, CorsPolicy, MemoryStore, text_agent
 
 OURS, EVIL, PARTNER = "https://app.example.com", "https://evil.example", "https://partner.example"
 POLICY: dict[str, Any] = {"allow_origins": [OURS], "allow_credentials": True}
@@ -227,6 +227,30 @@ def test_without_middleware_the_policy_of_the_runtime_holds() -> None:
     app = FastAPI()
     app.mount(BASE, CopilotASGI(runtime()))
     assert ("access-control-allow-origin", "*") in ask(app, "GET", f"{BASE}/info", EVIL)
+
+
+class Away(MemoryStore):
+    """A store that cannot be opened."""
+
+    def open(self) -> None:
+        raise OSError("no such disk")
+
+
+def test_a_page_can_read_that_the_server_has_not_started() -> None:
+    app = CopilotASGI(runtime(store=Away()))
+    assert ("access-control-allow-origin", "*") in ask(app, "GET", f"{BASE}/info", EVIL)
+    preflight = dict(ask(app, "OPTIONS", f"{BASE}/info", EVIL))
+    assert preflight["access-control-allow-headers"] == "*"
+    behind = in_fastapi(CopilotASGI(runtime(store=Away())))
+    assert dict(ask(behind, "GET", f"{BASE}/info", OURS))["access-control-allow-origin"] == OURS
+    assert "access-control-allow-origin" not in dict(ask(behind, "GET", f"{BASE}/info", EVIL))
+
+
+def test_a_page_can_read_that_a_wsgi_server_has_not_started() -> None:
+    app = CopilotWSGI(runtime(store=Away()))
+    fields, body = ask_wsgi(app, f"{BASE}/info", EVIL)
+    assert json.loads(body)["error"] == "Service unavailable"
+    assert cors_of(fields) == [("access-control-allow-origin", "*")]
 
 
 def in_flask(copilot: CopilotWSGI) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 import threading
@@ -11,6 +12,7 @@ import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
+from unittest.mock import Mock
 
 import anyio
 import anyio.lowlevel
@@ -512,6 +514,24 @@ def test_a_loop_that_is_dropped_has_a_plain_function_called_at_least(
             loop.close()
     assert ended.wait(20)
     assert "on_close is not called, because its event loop was closed before" in caplog.text
+
+
+@pytest.mark.filterwarnings("error")
+def test_wsgi_answers_503_while_the_system_has_no_loop_for_it(
+    noted: tuple[Noted, CopilotWSGI], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, app = noted
+    store.error = None
+    with monkeypatch.context() as patched:
+        shortage = Mock(side_effect=OSError(errno.EMFILE, "Too many open files"))
+        patched.setattr(asyncio.events, "new_event_loop", shortage)
+        assert wsgi_request(app).startswith("503")
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", Mock(side_effect=RuntimeError("no thread")))
+        assert wsgi_request(app).startswith("503")
+    assert not store.life
+    assert wsgi_request(app).startswith("200")
+    assert store.life == ["open", "list"]
 
 
 def test_wsgi_answers_503_while_it_does_not_start() -> None:

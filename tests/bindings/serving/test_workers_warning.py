@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
 import logging
@@ -95,3 +96,15 @@ def test_it_is_said_once_and_not_of_test_clients(
         for _ in range(2):
             warn_of_workers(store, "127.0.0.1", 65001)
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
+
+
+def test_without_a_descriptor_nobody_is_warned(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(*args: object) -> socket.socket:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(workers_warning, "_known", set())
+    monkeypatch.setattr(socket, "socket", exhausted)
+    warn_of_workers(MemoryStore(), "127.0.0.1", 65002)
+    assert not caplog.records
