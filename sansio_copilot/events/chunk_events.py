@@ -44,11 +44,7 @@ def _start_tool_call(chunk: Event) -> Event:
 
 
 def _start_reasoning(chunk: Event) -> Event:
-    return {
-        "type": t.REASONING_MESSAGE_START,
-        "messageId": chunk["messageId"],
-        "role": "reasoning",
-    }
+    return {"type": t.REASONING_MESSAGE_START, "messageId": chunk["messageId"], "role": "reasoning"}
 
 
 @attrs.frozen(eq=False)
@@ -100,13 +96,7 @@ CHUNKS: Final = frozenset(_KINDS)
 _CLOSE_ALL: Final = frozenset({t.RUN_STARTED, t.RUN_FINISHED, t.RUN_ERROR, t.MESSAGES_SNAPSHOT})
 # These events can occur in the middle of a message without ending it.
 _CLOSE_NONE: Final = frozenset(
-    {
-        t.RAW,
-        t.ACTIVITY_SNAPSHOT,
-        t.ACTIVITY_DELTA,
-        t.REASONING_ENCRYPTED_VALUE,
-        t.SUBAGENT_STARTED,
-    }
+    {t.RAW, t.ACTIVITY_SNAPSHOT, t.ACTIVITY_DELTA, t.REASONING_ENCRYPTED_VALUE, t.SUBAGENT_STARTED}
 )
 _WHOLE: Final = KNOWN_TYPES.difference(_KINDS)
 _SUBAGENT_ENDS: Final = frozenset({t.SUBAGENT_FINISHED, t.SUBAGENT_ERROR})
@@ -209,11 +199,7 @@ class ChunkExpander:
             # stops.
             delta = ""
         if delta is not None:
-            content = {
-                "type": kind.content_type,
-                kind.id_field: entity.entity_id,
-                "delta": delta,
-            }
+            content = {"type": kind.content_type, kind.id_field: entity.entity_id, "delta": delta}
             out.append(_attributed(content, opener, metadata))
         return out
 

@@ -91,10 +91,7 @@ class Compactor:
     )
 
     def __init__(
-        self,
-        state: Any = None,
-        budget: PatchBudget | None = None,
-        messages: Iterable[Message] = (),
+        self, state: Any = None, budget: PatchBudget | None = None, messages: Iterable[Message] = ()
     ) -> None:
         self._messages = messages
         self._log: list[Event | _Content] = []

@@ -360,12 +360,7 @@ class Run(RunParameters):
         self._unstored = b""
 
     def _close(
-        self,
-        now: float,
-        fate: RunOver,
-        *,
-        stop_requested: bool = False,
-        error: str | None = None,
+        self, now: float, fate: RunOver, *, stop_requested: bool = False, error: str | None = None
     ) -> RunAction:
         self._fate = fate
         if self.course.error is None:

@@ -247,7 +247,7 @@ class ThreadPage:
     """
 
     threads: tuple[ThreadRecord, ...] = attrs.field(
-        validator=attrs.validators.deep_iterable(attrs.validators.instance_of(ThreadRecord)),
+        validator=attrs.validators.deep_iterable(attrs.validators.instance_of(ThreadRecord))
     )
     next_cursor: str | None = None
 

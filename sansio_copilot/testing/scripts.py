@@ -144,10 +144,7 @@ def interrupt(reason: str, **members: Any) -> Step:
 
     def play(playing: _Playing) -> Iterator[Event]:
         asked = {"id": playing.new_id(), "reason": reason, **members}
-        yield {
-            "type": t.RUN_FINISHED,
-            "outcome": {"type": "interrupt", "interrupts": [asked]},
-        }
+        yield {"type": t.RUN_FINISHED, "outcome": {"type": "interrupt", "interrupts": [asked]}}
 
     return Step(play)
 

@@ -46,10 +46,7 @@ from typing import Any, TypeAlias
 
 import h11
 
-from sansio_copilot import (
-    RemoteProtocolError,
-    Response,
-)
+from sansio_copilot import RemoteProtocolError, Response
 from sansio_copilot.actions import Action, StoreCall
 from sansio_copilot.http import refusals
 

@@ -39,10 +39,7 @@ class Refused(RemoteProtocolError):
 
 
 _RULES: Final[tuple[tuple[Callable[[h11.Request, Fields], bool], Response], ...]] = (
-    (
-        lambda request, fields: request.http_version[:1] != b"1",
-        refusals.OTHER_VERSION,
-    ),
+    (lambda request, fields: request.http_version[:1] != b"1", refusals.OTHER_VERSION),
     (
         # RFC 9112 section 3.2 requires a Host; h11 checks requests of HTTP/1.1 only.
         lambda request, fields: request.http_version > b"1.0" and b"host" not in fields,

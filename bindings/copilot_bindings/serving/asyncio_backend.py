@@ -127,9 +127,7 @@ class AsyncioBackend:
         await asyncio.sleep(0)
 
     async def seen_through(
-        self,
-        function: Callable[[], Awaitable[Any]],
-        on_cancel: Callable[[], object] | None = None,
+        self, function: Callable[[], Awaitable[Any]], on_cancel: Callable[[], object] | None = None
     ) -> Any:
         was_cancelled = True
         while was_cancelled:

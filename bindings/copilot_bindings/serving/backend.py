@@ -133,9 +133,7 @@ class Backend(Protocol):
         ...
 
     async def seen_through(
-        self,
-        function: Callable[[], Awaitable[Any]],
-        on_cancel: Callable[[], object] | None = None,
+        self, function: Callable[[], Awaitable[Any]], on_cancel: Callable[[], object] | None = None
     ) -> Any:
         """Await something that a cancellation must not cut short, and do not raise the
         cancellation.

@@ -139,9 +139,7 @@ class TrioBackend:
             await trio.lowlevel.checkpoint()
 
     async def seen_through(
-        self,
-        function: Callable[[], Awaitable[Any]],
-        on_cancel: Callable[[], object] | None = None,
+        self, function: Callable[[], Awaitable[Any]], on_cancel: Callable[[], object] | None = None
     ) -> Any:
         # ``on_cancel`` is not called, because trio delivers a cancellation again behind the shield.
         with trio.CancelScope(shield=True):

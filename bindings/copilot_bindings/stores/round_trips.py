@@ -50,10 +50,7 @@ class Pipeline:
     """
 
     def __init__(
-        self,
-        name: str,
-        send: Callable[[list[Command]], list[Any]],
-        end: Callable[[], object],
+        self, name: str, send: Callable[[list[Command]], list[Any]], end: Callable[[], object]
     ) -> None:
         self._send = send
         self._end = end

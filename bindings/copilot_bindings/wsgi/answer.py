@@ -67,11 +67,7 @@ class Answer:
     """
 
     def __init__(
-        self,
-        app: Host,
-        exchange: Exchange,
-        environ: Environ,
-        start_response: StartResponse,
+        self, app: Host, exchange: Exchange, environ: Environ, start_response: StartResponse
     ) -> None:
         self._app = app
         self._exchange = exchange

@@ -31,14 +31,7 @@ from ..serving.service import SHUTDOWN
 from ..serving.store_life import NotStarted
 from ..serving.workers_warning import warn_of_workers
 from .answer import Answer
-from .environ import (
-    BodyEndsEarly,
-    Environ,
-    StartResponse,
-    is_exposed,
-    request_of,
-    send_whole,
-)
+from .environ import BodyEndsEarly, Environ, StartResponse, is_exposed, request_of, send_whole
 
 logger = logging.getLogger(__name__)
 

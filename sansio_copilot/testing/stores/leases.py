@@ -6,14 +6,7 @@ from typing import Any
 
 import attrs
 
-from ...stores.protocol import (
-    Orphan,
-    RunRequest,
-    Signal,
-    ThreadOfAnother,
-    ThreadOwner,
-    ThreadQuery,
-)
+from ...stores.protocol import Orphan, RunRequest, Signal, ThreadOfAnother, ThreadOwner, ThreadQuery
 from .driven import Driven, StoreTests, Told, frame, result_of
 
 

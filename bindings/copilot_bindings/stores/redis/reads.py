@@ -54,9 +54,7 @@ def _opened(
     :param room: bytes of the page; 0 for none.
     """
     thread, whose = names.thread(thread_id), owner_to_bytes(owner)
-    ((runs, *found),) = yield [
-        (scripts.OPEN_CURSOR, thread, names.processes, whose, live, room),
-    ]
+    ((runs, *found),) = yield [(scripts.OPEN_CURSOR, thread, names.processes, whose, live, room)]
     return Cursor(thread, tuple(map(int, runs.split()))), found
 
 

@@ -38,9 +38,7 @@ def update(
 def claim(names: Names, thread_id: str, owner: str) -> Steps[bool]:
     """See :meth:`.ThreadStore.claim_thread`."""
     nobody, whose = owner_to_bytes(None), owner_to_bytes(owner)
-    (thread,) = yield [
-        (scripts.GIVE, names.thread(thread_id), names.processes, nobody, whose),
-    ]
+    (thread,) = yield [(scripts.GIVE, names.thread(thread_id), names.processes, nobody, whose)]
     if not thread:
         return False
     if listed := listing(names, thread):

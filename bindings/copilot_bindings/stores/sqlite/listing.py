@@ -6,12 +6,7 @@ import sqlite3
 from typing import Any
 
 from sansio_copilot.stores.list_cursors import page_of, place_at
-from sansio_copilot.stores.protocol import (
-    OwnedThreads,
-    ThreadPage,
-    ThreadQuery,
-    ThreadRecord,
-)
+from sansio_copilot.stores.protocol import OwnedThreads, ThreadPage, ThreadQuery, ThreadRecord
 
 from ..database_values import from_text, number_of, record_of_row, to_text
 

@@ -9,11 +9,7 @@ from itertools import takewhile
 import attrs
 
 from sansio_copilot.sse import EventId, behind_frame, run_token
-from sansio_copilot.stores.protocol import (
-    Batch,
-    LogGone,
-    ThreadOwner,
-)
+from sansio_copilot.stores.protocol import Batch, LogGone, ThreadOwner
 
 from ..cursors import Cursor
 from ..database_values import from_text, to_text
