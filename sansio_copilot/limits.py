@@ -19,12 +19,25 @@ def check_positive(name: str, value: object) -> None:
         raise ValueError(f"{name} must be a number above 0, got {value!r}")
 
 
-def _positive(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+def positive(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    """Check that a field is a number above 0.
+
+    :raises ValueError: if it is not.
+    """
     check_positive(attribute.name, value)
 
 
+def count_or_infinity(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    """Check that a field is a whole number from 0 on, or infinite.
+
+    :raises ValueError: if it is not.
+    """
+    if value != math.inf and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+        raise ValueError(f"{attribute.name} must be a non-negative int or math.inf, got {value!r}")
+
+
 def _whole(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    _positive(instance, attribute, value)
+    positive(instance, attribute, value)
     if not isinstance(value, int):
         raise ValueError(f"{attribute.name} must be a whole number, got {value!r}")
 
@@ -121,33 +134,33 @@ class Limits:
         and ``call_threads`` must be whole numbers, the others may be ``math.inf``.
     """
 
-    body_bytes: int = attrs.field(default=32 * 1024**2, validator=_positive)
-    body_values: int = attrs.field(default=250_000, validator=_positive)
-    heartbeat_seconds: float = attrs.field(default=15.0, validator=_positive)
-    cleanup_seconds: float = attrs.field(default=0.1, validator=_positive)
+    body_bytes: int = attrs.field(default=32 * 1024**2, validator=positive)
+    body_values: int = attrs.field(default=250_000, validator=positive)
+    heartbeat_seconds: float = attrs.field(default=15.0, validator=positive)
+    cleanup_seconds: float = attrs.field(default=0.1, validator=positive)
     read_bytes: int = attrs.field(default=256 * 1024, validator=_whole)
-    patch_bytes: float = attrs.field(default=DEFAULT_PATCH_BYTES, validator=_positive)
+    patch_bytes: float = attrs.field(default=DEFAULT_PATCH_BYTES, validator=positive)
 
-    runs: int = attrs.field(default=10_000, validator=_positive)
-    user_runs: float = attrs.field(default=math.inf, validator=_positive)
-    user_runs_per_minute: float = attrs.field(default=math.inf, validator=_positive)
-    user_bytes: float = attrs.field(default=math.inf, validator=_positive)
-    bodies_bytes: int = attrs.field(default=256 * 1024**2, validator=_positive)
-    answers_bytes: int = attrs.field(default=256 * 1024**2, validator=_positive)
-    hook_seconds: float = attrs.field(default=30.0, validator=_positive)
-    store_seconds: float = attrs.field(default=30.0, validator=_positive)
-    outage_seconds: float = attrs.field(default=30.0, validator=_positive)
-    unavailable_seconds: float = attrs.field(default=10.0, validator=_positive)
-    outage_bytes: int = attrs.field(default=1024**2, validator=_positive)
-    service_seconds: float = attrs.field(default=120.0, validator=_positive)
+    runs: int = attrs.field(default=10_000, validator=positive)
+    user_runs: float = attrs.field(default=math.inf, validator=positive)
+    user_runs_per_minute: float = attrs.field(default=math.inf, validator=positive)
+    user_bytes: float = attrs.field(default=math.inf, validator=positive)
+    bodies_bytes: int = attrs.field(default=256 * 1024**2, validator=positive)
+    answers_bytes: int = attrs.field(default=256 * 1024**2, validator=positive)
+    hook_seconds: float = attrs.field(default=30.0, validator=positive)
+    store_seconds: float = attrs.field(default=30.0, validator=positive)
+    outage_seconds: float = attrs.field(default=30.0, validator=positive)
+    unavailable_seconds: float = attrs.field(default=10.0, validator=positive)
+    outage_bytes: int = attrs.field(default=1024**2, validator=positive)
+    service_seconds: float = attrs.field(default=120.0, validator=positive)
     call_threads: int = attrs.field(default=128, validator=_whole)
 
-    connections: int = attrs.field(default=10_000, validator=_positive)
+    connections: int = attrs.field(default=10_000, validator=positive)
     header_bytes: int = attrs.field(default=64 * 1024, validator=_whole)
-    header_seconds: float = attrs.field(default=20.0, validator=_positive)
-    body_seconds: float = attrs.field(default=300.0, validator=_positive)
-    idle_seconds: float = attrs.field(default=75.0, validator=_positive)
-    write_seconds: float = attrs.field(default=60.0, validator=_positive)
+    header_seconds: float = attrs.field(default=20.0, validator=positive)
+    body_seconds: float = attrs.field(default=300.0, validator=positive)
+    idle_seconds: float = attrs.field(default=75.0, validator=positive)
+    write_seconds: float = attrs.field(default=60.0, validator=positive)
 
 
 DEFAULT_LIMITS = Limits()

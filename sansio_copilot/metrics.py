@@ -29,6 +29,7 @@ _PREFIX: Final = "sansio_copilot_"
 _MOST_LABELS: Final = 100
 _LONGEST_LABEL: Final = 200
 _OTHER: Final = "other"
+_METHOD: Final = "store method "
 _BOUNDS: Final = (
     *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0),
 )
@@ -190,12 +191,12 @@ class Metrics:
 
         :param method: its name, as log lines have it, here and below.
         """
-        self._store_calls.of(method).add_one()
+        self._store_calls.of(method.removeprefix(_METHOD)).add_one()
 
     def store_failed(self, method: str) -> None:
         """A call of the store has failed."""
-        self._store_calls.of(method).add_one()
-        self._store_failures.of(method).add_one()
+        self.store_called(method)
+        self._store_failures.of(method.removeprefix(_METHOD)).add_one()
 
     # Reading
 
@@ -213,12 +214,12 @@ class Metrics:
     @property
     def store_calls(self) -> dict[str, int]:
         """How often each method of the store was called."""
-        return _by_method(self._store_calls)
+        return {method: calls.value for (method,), calls in self._store_calls.items()}
 
     @property
     def store_failures(self) -> dict[str, int]:
         """How often each method of the store has failed."""
-        return _by_method(self._store_failures)
+        return {method: failures.value for (method,), failures in self._store_failures.items()}
 
     def text(self, store: object = None) -> bytes:
         """All of it, as Prometheus reads it.
@@ -239,9 +240,9 @@ class Metrics:
         yield from _counted("events_total", "Events that runs have sent.", self._events)
         yield from _counted("event_bytes_total", "The bytes of these as frames.", self._bytes)
         yield from _counted("tokens_total", "Tokens that agents say they have used.", self._tokens)
-        yield from _of_store("store_calls_total", "Calls of the store.", self.store_calls)
-        yield from _of_store(
-            "store_failures_total", "Calls of the store that failed.", self.store_failures
+        yield from _counted("store_calls_total", "Calls of the store.", self._store_calls)
+        yield from _counted(
+            "store_failures_total", "Calls of the store that failed.", self._store_failures
         )
         if evictions is not None:
             yield from _head("evictions_total", "counter", "Threads that had to go for others.")
@@ -289,16 +290,6 @@ def _counted(name: str, text: str, family: Family[Counter] | Family[Sum]) -> Ite
     yield from _head(name, "counter", text)
     for labels, member in family:
         yield f"{_PREFIX}{name}{{{labels}}} {member.value}"
-
-
-def _by_method(family: Family[Counter]) -> dict[str, int]:
-    return {values[0].removeprefix("store method "): each.value for values, each in family.items()}
-
-
-def _of_store(name: str, text: str, counts: Mapping[str, int]) -> Iterator[str]:
-    yield from _head(name, "counter", text)
-    for method, count in counts.items():
-        yield f'{_PREFIX}{name}{{method="{_escaped(method)}"}} {count}'
 
 
 def _measured(name: str, text: str, family: Family[Histogram]) -> Iterator[str]:

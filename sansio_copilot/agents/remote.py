@@ -71,25 +71,14 @@ class RemoteAgentError(Exception):
         self.event = {"type": "RUN_ERROR", "message": f"{fault.value}{more}", "code": fault.name}
 
 
-@attrs.frozen
-class _Statuses:
-    """The fault that stands for the status codes of a range (RFC 9110, section 15)."""
-
-    first: int
-    last: int
-    fault: Fault
-
-
 _FAULTS: Final = (
-    _Statuses(300, 399, Fault.AGENT_REDIRECTED),
-    _Statuses(401, 401, Fault.AGENT_UNAUTHORIZED),
-    _Statuses(403, 403, Fault.AGENT_UNAUTHORIZED),
-    _Statuses(409, 409, Fault.AGENT_BUSY),
-    _Statuses(429, 429, Fault.AGENT_BUSY),
-    _Statuses(503, 503, Fault.AGENT_BUSY),
-    _Statuses(400, 499, Fault.AGENT_REFUSED),
-    _Statuses(500, 599, Fault.AGENT_FAILED),
+    (range(300, 400), Fault.AGENT_REDIRECTED),
+    ((401, 403), Fault.AGENT_UNAUTHORIZED),
+    ((409, 429, 503), Fault.AGENT_BUSY),
+    (range(400, 500), Fault.AGENT_REFUSED),
+    (range(500, 600), Fault.AGENT_FAILED),
 )
+"""The fault that stands for each status code (RFC 9110, section 15); the first row counts."""
 
 
 @attrs.frozen
@@ -165,13 +154,13 @@ class RemoteRun:
             what is wrong.
         :raises RemoteAgentError: for a content coding that was not asked for.
         """
-        for statuses in _FAULTS:
-            if statuses.first <= status <= statuses.last:
+        for statuses, fault in _FAULTS:
+            if status in statuses:
                 more = f" (HTTP {status})"
                 after = headers.get("retry-after", "")
                 if after.isdecimal() and len(after) <= _LONGEST_RETRY_AFTER:
                     more += f"; try again in {after} s"
-                return statuses.fault, more
+                return fault, more
         media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
         if status != 200 or media_type != "text/event-stream":
             return Fault.AGENT_NOT_A_STREAM, ""

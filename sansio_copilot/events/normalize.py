@@ -221,13 +221,18 @@ def _text_or_list(parts: ListOf) -> Converter:
         return converted
 
     convert_parts = _list_of(part)
+    return _text_or("a string or a list", convert_parts)
+
+
+def _text_or(expected: str, convert_parts: Converter) -> Converter:
+    """The converter of a text, or of parts in its place."""
 
     def convert(value: Any) -> Any:
         if isinstance(value, str):
             return value
         if isinstance(value, list | tuple):
             return convert_parts(value)
-        raise unlike("a string or a list", value)
+        raise unlike(expected, value)
 
     _as_they_are[convert] = frozenset({str})
     return convert
@@ -252,15 +257,10 @@ def _file_as_binary(part: Any) -> Any:
 def _lowered(parts: ListOf) -> Converter:
     convert_parts = _list_of(_converter(parts.element))
 
-    def convert(value: Any) -> Any:
-        if isinstance(value, str):
-            return value
-        if isinstance(value, list | tuple):
-            return "".join(part["text"] for part in convert_parts(value) if part["type"] == "text")
-        raise unlike("a string or a list of parts", value)
+    def joined(value: Any) -> str:
+        return "".join(part["text"] for part in convert_parts(value) if part["type"] == "text")
 
-    _as_they_are[convert] = frozenset({str})
-    return convert
+    return _text_or("a string or a list of parts", joined)
 
 
 _converters: dict[int, Converter] = {}

@@ -69,6 +69,7 @@ __all__ = [
     "check_store",
     "news_in",
     "nothing_to_cancel",
+    "reject_or_supersede",
 ]
 
 T = TypeVar("T")
@@ -307,6 +308,15 @@ _METHODS = (
     *("open_cursor", "read", "watch"),
     *("list_threads", "read_history", "update_thread", "delete_thread", "clear"),
 )
+
+
+def reject_or_supersede(instance: object, attribute: object, value: object) -> None:
+    """Check what a store is told to do with a second run on a busy thread.
+
+    :raises ValueError: if it is neither "reject" nor "supersede".
+    """
+    if value not in ("reject", "supersede"):
+        raise ValueError(f"on_concurrent_run is 'reject' or 'supersede', not {value!r}")
 
 
 def check_store(store: object) -> None:

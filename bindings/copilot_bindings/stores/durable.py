@@ -21,6 +21,7 @@ from sansio_copilot.stores.protocol import (
     NotifyOwner,
     RunKey,
     nothing_to_cancel,
+    reject_or_supersede,
 )
 
 from .cursors import Cursor
@@ -74,7 +75,7 @@ class DurableStore(Generic[E]):
     """A store that outlives the process."""
 
     on_concurrent_run: Literal["reject", "supersede"] = attrs.field(
-        default="reject", kw_only=True, validator=attrs.validators.in_(("reject", "supersede"))
+        default="reject", kw_only=True, validator=reject_or_supersede
     )
     retention: Retention = attrs.field(
         factory=Retention, kw_only=True, validator=attrs.validators.instance_of(Retention)

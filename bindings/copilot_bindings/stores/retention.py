@@ -3,19 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import attrs
 
-
-def _limit(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        raise ValueError(f"{attribute.name} must be a number above 0, got {value!r}")
-
-
-def _count(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value != math.inf and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
-        raise ValueError(f"{attribute.name} must be a non-negative int or math.inf, got {value!r}")
+from sansio_copilot.limits import count_or_infinity, positive
 
 
 @attrs.frozen(kw_only=True)
@@ -37,12 +28,12 @@ class Retention:
     :raises ValueError: for a bound that is none.
     """
 
-    max_age: float = attrs.field(default=math.inf, validator=_limit)
-    max_threads: float = attrs.field(default=math.inf, validator=_limit)
-    max_runs_per_thread: float = attrs.field(default=math.inf, validator=_limit)
-    max_bytes: float = attrs.field(default=math.inf, validator=_limit)
-    resumable_runs: float = attrs.field(default=4, validator=_count)
-    resume_seconds: float = attrs.field(default=60.0, validator=_limit)
+    max_age: float = attrs.field(default=math.inf, validator=positive)
+    max_threads: float = attrs.field(default=math.inf, validator=positive)
+    max_runs_per_thread: float = attrs.field(default=math.inf, validator=positive)
+    max_bytes: float = attrs.field(default=math.inf, validator=positive)
+    resumable_runs: float = attrs.field(default=4, validator=count_or_infinity)
+    resume_seconds: float = attrs.field(default=60.0, validator=positive)
 
     @property
     def resumable(self) -> int:

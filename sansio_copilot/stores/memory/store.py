@@ -30,13 +30,13 @@ store again. A state machine compares every call with a model that knows only li
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from sys import getsizeof
 from typing import Any, Literal
 
 import attrs
 
+from ...limits import count_or_infinity
 from ..protocol import (
     EVERY_THREAD,
     Batch,
@@ -59,6 +59,7 @@ from ..protocol import (
     ThreadRecord,
     news_in,
     nothing_to_cancel,
+    reject_or_supersede,
 )
 from . import streams
 from .eviction import Room
@@ -67,16 +68,6 @@ from .streams import Cursor, Stream
 from .threads import RUN_BYTES, KeptRun, KeptThread
 
 _NONE: frozenset[str] = frozenset()
-
-
-def _limit(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value != math.inf and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
-        raise ValueError(f"{attribute.name} must be a non-negative int or math.inf, got {value!r}")
-
-
-def _policy(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value not in ("reject", "supersede"):
-        raise ValueError(f"{attribute.name} is 'reject' or 'supersede', not {value!r}")
 
 
 # Without NO_OP each change of a count would look for validators to run.
@@ -103,13 +94,13 @@ class MemoryStore:
         ``on_concurrent_run``.
     """
 
-    max_threads: float = attrs.field(default=1000, validator=_limit)
-    max_runs_per_thread: float = attrs.field(default=100, validator=_limit)
-    max_bytes: float = attrs.field(default=512 * 1024**2, validator=_limit)
+    max_threads: float = attrs.field(default=1000, validator=count_or_infinity)
+    max_runs_per_thread: float = attrs.field(default=100, validator=count_or_infinity)
+    max_bytes: float = attrs.field(default=512 * 1024**2, validator=count_or_infinity)
     on_concurrent_run: Literal["reject", "supersede"] = attrs.field(
-        default="reject", validator=_policy
+        default="reject", validator=reject_or_supersede
     )
-    resumable_runs: float = attrs.field(default=4, validator=_limit)
+    resumable_runs: float = attrs.field(default=4, validator=count_or_infinity)
     _room: Room = attrs.field(init=False, repr=False)
     _open: dict[RunKey, KeptRun] = attrs.field(factory=dict, init=False, repr=False)
     # The count is one for all threads, so that a thread that was let go, and is made again, uses no
