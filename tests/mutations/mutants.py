@@ -152,6 +152,25 @@ RUNS = [
         "if False:",
         ["tests/bindings/serving/test_agent_thread.py::test_what_has_ended_stays_so"],
     ),
+    Mutant(
+        "what-comes-twice-is-doubled",
+        "frames that are appended again, because an answer was lost, are kept twice",
+        f"{CORE}/stores/memory/store.py",
+        "            frames = news\n",
+        "            pass\n",
+        ["tests/core/stores/test_conformance.py::TestMemoryStore"],
+    ),
+    Mutant(
+        "a-thread-is-poisoned",
+        "an agent may send what no client can send back, so that each further run is refused",
+        f"{CORE}/runs/recorder.py",
+        "check_fits(written, self._limits)",
+        "pass",
+        [
+            "tests/core/runs/test_next_body.py::TestKinds::test_a_deeper_one_is_refused_and_the_thread_goes_on",
+            "tests/core/runs/test_next_body.py::test_what_is_larger_than_a_body_is_refused",
+        ],
+    ),
 ]
 
 LEAKS = [
@@ -200,6 +219,16 @@ LEAKS = [
         "thread.superseded.append(live); live.detached = True",
         [
             "tests/core/stores/test_memory.py::TestConcurrentRuns::test_superseding_stops_the_live_run"
+        ],
+    ),
+    Mutant(
+        "slow-clients-fill-the-memory",
+        "any number of clients may hold a long answer that they do not take",
+        f"{CORE}/http/long_answers.py",
+        "if held and more and held + more > self._room:",
+        "if False:",
+        [
+            "tests/core/exchange/test_long_answers.py::test_one_more_than_there_is_room_for_is_refused_until_another_has_been_taken"
         ],
     ),
 ]
@@ -312,6 +341,48 @@ ACCESS = [
             "tests/core/endpoints/test_threads.py::TestMutations::test_they_are_refused_unless_allowed"
         ],
     ),
+    Mutant(
+        "a-hook-sees-the-envelope",
+        "a hook that decides by the thread of a run is shown the envelope around it",
+        f"{CORE}/exchange/pipeline.py",
+        "        self.request = inner.in_place_of(self.request, self.user)\n",
+        "        self.request = self.request.in_place_of(self.request, self.user)\n",
+        ["tests/core/exchange/test_hooks.py::test_hooks_see_the_same_request_in_both_modes"],
+    ),
+    Mutant(
+        "a-framework-tells-all",
+        "clients are sent the prompts that a framework puts into its events",
+        f"{CORE}/runs/recorder.py",
+        "event_dict(event, raw=self._raw_events)",
+        "event_dict(event)",
+        ["tests/core/agents/test_disclosure.py::test_what_a_framework_adds_is_dropped"],
+    ),
+    Mutant(
+        "an-error-event-is-told",
+        "clients are sent the text of an agent's RUN_ERROR, whatever the application says",
+        f"{CORE}/runs/recorder.py",
+        'failure["message"] = self.teller.told(dict(failure), said)',
+        'failure["message"] = said',
+        [
+            "tests/core/agents/test_disclosure.py::test_the_application_says_what_clients_are_told[/api/copilotkit/agent/a/run-yields]"
+        ],
+    ),
+    Mutant(
+        "one-context-for-all",
+        "a context variable that a hook sets is seen by the agents of later requests",
+        f"{BINDINGS}/http1/connection.py",
+        "CallContext(service.context.current.copy())",
+        "service.context",
+        ["tests/conformance/test_contexts.py::test_each_request_of_one_connection[asyncio_server]"],
+    ),
+    Mutant(
+        "one-context-for-all-of-an-application",
+        "the same, mounted in an application",
+        f"{BINDINGS}/serving/context.py",
+        "        context = copy_context()\n",
+        '        context = globals().setdefault("_of_all", copy_context())\n',
+        ["tests/conformance/test_contexts.py::test_each_request_of_one_connection[uvicorn]"],
+    ),
 ]
 
 USERS = [
@@ -332,6 +403,14 @@ USERS = [
         [
             "tests/core/users/test_relations.py::test_whoever_may_sees_it_and_for_others_there_is_nothing"
         ],
+    ),
+    Mutant(
+        "a-file-for-everybody",
+        "a store on disk finds a thread for whoever knows its id",
+        f"{BINDINGS}/stores/sqlite/reads.py",
+        "WHERE thread_id = ? AND owner IS ? AND dead = 0",
+        "WHERE thread_id = ? AND (owner IS ? OR 1) AND dead = 0",
+        ["tests/bindings/stores/test_sqlite_conformance.py::TestSQLiteStore"],
     ),
     Mutant(
         "busy-is-told",
