@@ -50,7 +50,7 @@ from .actions import PULL, Pause, PullEvent, RunAction, RunOver
 from .outage import LAST_SECONDS
 from .parameters import RunParameters
 from .run_end import count, farewell
-from .states import CALLS, RunState
+from .states import CALLS, CLOSING, IDLE, OVER, PULLING, STORING, WAITING, RunState
 from .store_failures import FailedCall, Remedy, StoreFailures
 
 _HELD_BYTES = 64 * 1024
@@ -68,7 +68,7 @@ class Run(RunParameters):
     lease, and :meth:`settle` when an agent has been silent for the ``patience`` of a pull.
     """
 
-    state: RunState = attrs.field(default=RunState.IDLE, init=False)
+    state: RunState = attrs.field(default=IDLE, init=False)
     _fate: RunOver = attrs.field(default=RunOver("done"), init=False, repr=False)
     # These frames wait for others, or for a store that is unavailable.
     _held: bytearray = attrs.field(factory=bytearray, init=False, repr=False)
@@ -99,7 +99,7 @@ class Run(RunParameters):
 
         :param now: seconds since the epoch, here and below.
         """
-        if self.state is not RunState.IDLE:
+        if self.state is not IDLE:
             self._expect("start")
         self.course.started(now)
         if self.metrics is not None:
@@ -108,7 +108,7 @@ class Run(RunParameters):
 
     def event(self, event: object, now: float) -> RunAction:
         """The agent yielded ``event``."""
-        if self.state is not RunState.PULLING:
+        if self.state is not PULLING:
             self._expect("event")
         recorder = self.recorder
         frames = recorder.record(event, now)
@@ -137,7 +137,7 @@ class Run(RunParameters):
 
     def agent_ended(self, now: float, error: BaseException | None = None) -> RunAction:
         """The agent has no more events, or raised ``error``."""
-        if self.state is not RunState.PULLING:
+        if self.state is not PULLING:
             self._expect("agent_ended")
         if error is None:
             if not self.recorder.terminal:
@@ -153,7 +153,7 @@ class Run(RunParameters):
         :returns: None if that has to wait for the store call in progress, which may be older than
             the signal, or if the run is over.
         """
-        if self.state is not RunState.PULLING:
+        if self.state is not PULLING:
             self._check_due = True
             return None
         return self._renew()
@@ -164,7 +164,7 @@ class Run(RunParameters):
         :returns: None if there is nothing to do, if that has to wait for the store call in
             progress, or if the run is over.
         """
-        if self.state is RunState.PULLING:
+        if self.state is PULLING:
             return None if signal is Signal.CONTINUE else self._obey(signal, now)
         if self._signal is not Signal.SEALED:
             self._signal = signal
@@ -182,7 +182,7 @@ class Run(RunParameters):
 
         :returns: None if they follow the store call in progress, or if there are none.
         """
-        if self.state is not RunState.PULLING:
+        if self.state is not PULLING:
             return None
         if self._held:
             return self._append(now)
@@ -194,7 +194,7 @@ class Run(RunParameters):
         self._expect("resume")
         if self._failures.call is FailedCall.APPEND:
             return self._append(now)
-        self.state = RunState.CLOSING
+        self.state = CLOSING
         return self._call
 
     def interrupt(self, now: float, reason: str) -> RunAction | None:
@@ -204,7 +204,7 @@ class Run(RunParameters):
         :returns: None if that has to wait for the store call in progress, or if the run is over.
         """
         self._failures.last_moment = now + LAST_SECONDS
-        if self.state is not RunState.PULLING:
+        if self.state is not PULLING:
             self._interruption = reason
             return None
         return self._close(now, RunOver("cancel"), error=reason)
@@ -217,7 +217,7 @@ class Run(RunParameters):
         """
         if self.audience is None or not self.audience.is_empty:
             return None
-        if self.state is not RunState.PULLING:
+        if self.state is not PULLING:
             self._abandoned = True
             return None
         self.course.left_alone()
@@ -227,13 +227,13 @@ class Run(RunParameters):
         """The store call succeeded with ``outcome``."""
         if self.state not in _STORING:
             self._expect("stored")
-        if self.state is RunState.STORING and not isinstance(outcome, Signal):
+        if self.state is STORING and not isinstance(outcome, Signal):
             wrong = self._call.method.wrong(outcome)
             assert wrong is not None, "it is no signal"
             return self.store_failed(wrong, now)
         if self.metrics is not None:
             self.metrics.store_called(self._call.method.name)
-        if self.state is RunState.CLOSING:
+        if self.state is CLOSING:
             if outcome is False and not self._failures.may_be_closed:
                 self._overtaken = not self._ended
                 self.course.is_sealed = True
@@ -256,7 +256,7 @@ class Run(RunParameters):
         if self.metrics is not None:
             self.metrics.store_failed(method)
         call = FailedCall.APPEND
-        if self.state is RunState.CLOSING:
+        if self.state is CLOSING:
             call = FailedCall.CLOSE_WITH_END if self._unstored else FailedCall.CLOSE
         else:
             self._take_back()
@@ -282,21 +282,21 @@ class Run(RunParameters):
         Each is a call; send its outcome, or throw what it raised. There are none for a run that is
         not over.
         """
-        if self.state is RunState.OVER:
+        if self.state is OVER:
             yield from counted(farewell(self), self.metrics)
 
     def _wait(self, pause: float, now: float) -> RunAction:
         """Go on while the store is unavailable, after a call that failed."""
         if self._failures.may_be_closed:
-            self.state = RunState.WAITING
+            self.state = WAITING
             return Pause(pause)
-        self.state = RunState.PULLING
+        self.state = PULLING
         return self._end_if_told(now) or self._hold(pause)
 
     def _hold(self, pause: float) -> RunAction:
         """Have the agent go on, or wait if too much is held already."""
         if len(self._held) > self.limits.outage_bytes:
-            self.state = RunState.WAITING
+            self.state = WAITING
             return Pause(pause)
         return PullEvent(self.limits.cleanup_seconds if self.recorder.terminal else None, pause)
 
@@ -305,7 +305,7 @@ class Run(RunParameters):
             raise LocalProtocolError(f"Run.{call} is not allowed in state {self.state.name}")
 
     def _pull(self, now: float) -> RunAction:
-        self.state = RunState.PULLING
+        self.state = PULLING
         told = self._abandoned or self._interruption is not None
         if (told or self._signal is not Signal.CONTINUE) and (end := self._end_if_told(now)):
             return end
@@ -344,13 +344,13 @@ class Run(RunParameters):
         result = self.recorder.result
         self._ended = result is not None
         self._unstored, self._held = bytes(self._held), bytearray()
-        self.state = RunState.STORING
+        self.state = STORING
         self._call = calls.append(self.store, self.key, self._at, self._unstored, result)
         return self._call
 
     def _renew(self) -> RunAction:
         self._check_due = False
-        self.state = RunState.STORING
+        self.state = STORING
         self._call = calls.renew(self.store, self.key)
         return self._call
 
@@ -374,12 +374,12 @@ class Run(RunParameters):
             self.tap(last, now)
         frames, self._held = bytes(self._held) + last, bytearray()
         self._unstored = frames if has_end else b""
-        self.state = RunState.CLOSING
+        self.state = CLOSING
         self._call = calls.close_run(self.store, self.key, self._at, frames, result)
         return self._call
 
     def _over(self, fate: RunOver, now: float) -> RunAction:
-        self.state = RunState.OVER
+        self.state = OVER
         recorder = self.recorder
         terminal = recorder.terminal and not self._overtaken
         self.course.ended(now, recorder.events, has_failed=recorder.has_failed, terminal=terminal)

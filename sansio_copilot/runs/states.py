@@ -20,18 +20,22 @@ class RunState(enum.Enum):
     OVER = "over"
 
 
+# Each state has a name of its own, because every event asks for the state, and Python 3.11 is slow
+# to look one up in its class.
+IDLE, PULLING, STORING, CLOSING, WAITING, OVER = RunState
+
 CALLS: dict[str, frozenset[RunState]] = {
-    "start": frozenset({RunState.IDLE}),
-    "event": frozenset({RunState.PULLING}),
-    "agent_ended": frozenset({RunState.PULLING}),
+    "start": frozenset({IDLE}),
+    "event": frozenset({PULLING}),
+    "agent_ended": frozenset({PULLING}),
     "check": frozenset(RunState),
     "signalled": frozenset(RunState),
-    "settle": frozenset({RunState.PULLING}),
+    "settle": frozenset({PULLING}),
     "flush": frozenset(RunState),
-    "resume": frozenset({RunState.WAITING}),
+    "resume": frozenset({WAITING}),
     "interrupt": frozenset(RunState),
     "abandon": frozenset(RunState),
-    "stored": frozenset({RunState.STORING, RunState.CLOSING}),
-    "store_failed": frozenset({RunState.STORING, RunState.CLOSING}),
+    "stored": frozenset({STORING, CLOSING}),
+    "store_failed": frozenset({STORING, CLOSING}),
 }
 """The states in which each call is allowed."""
