@@ -2,8 +2,9 @@
 
 PostgreSQL and Redis serve the processes of many machines.
 
-``remote``, ``round_trips`` and ``reader_pages`` have what a store needs whose bytes a server keeps,
-and the other modules what every store needs that lies outside of its process.
+The modules ``remote``, ``remote_runs``, ``remote_listener``, ``round_trips`` and ``reader_pages``
+have what a store needs whose bytes a server keeps, and the other modules what every store needs
+that lies outside of its process.
 """
 
 from __future__ import annotations

@@ -23,10 +23,8 @@ from sansio_copilot.stores.protocol import (
 from ..compacted_frames import pieces
 from ..cursors import Cursor
 from ..database_values import from_bytes, owner_from_bytes, owner_to_bytes, to_bytes
-from ..owned_runs import OwnedRuns
-from ..retention import Retention
+from ..remote_runs import RemoteRuns
 from ..round_trips import Command, Steps
-from ..tails import Tails
 from .link import Rows
 from .names import lock_of
 
@@ -39,19 +37,13 @@ _RESULT = "%s::bigint[], %b::bytea[], %s::bytea, %s::bytea, %b::bytea[], %s, %s:
 
 
 @attrs.frozen(eq=False)
-class Runs:
+class Runs(RemoteRuns[int]):
     """The runs of one store, as this process sees them.
 
     :param schema: the schema of its tables.
-    :param process: what tells this process from others.
     """
 
     schema: str
-    process: str
-    owned: OwnedRuns[int]
-    tails: Tails
-    retention: Retention
-    supersedes: bool
     lease: timedelta
 
     _appending: Rows = attrs.field(init=False)
@@ -101,12 +93,8 @@ class Runs:
             return ThreadBusy(from_bytes(other))
         if outcome == "orphan":
             return (yield from self.orphan(run))
-        own = self.owned.get(run)
-        if outcome == "again" and own is not None and own.notify is not None:
-            # The run has an owner already, so that the answer to this very call was not lost.
+        if not self._begin(run, request, is_again=outcome == "again"):
             return ThreadBusy(request.run_id)
-        self.owned.begin(run, request)
-        self.tails.begin(run)
         key = RunKey(request.thread_id, run, request.run_id)
         ids = frozenset(map(from_bytes, known or ()))
         return RunOpened(key, Cursor(0, (-run,)), ids, self.lease.total_seconds())
@@ -116,9 +104,7 @@ class Runs:
     ) -> Steps[Signal]:
         """See :meth:`.ThreadStore.append`."""
         run, lock = key.seq, lock_of(to_bytes(key.thread_id))
-        owned = self.owned.get(run)
-        is_news = result is not None and (owned is None or owned.result is not result)
-        if is_news:
+        if result is not None and not self._is_stored(run, result):
             statement: Any = (
                 f"SELECT * FROM {self.schema}.append(%s, %s, %s, %s, %s, %s::bytea, true,"
                 f" {_RESULT})"
@@ -132,23 +118,13 @@ class Runs:
         ((told, size),) = (yield [(statement, parameters, lock)])[0]
         if told < 0:
             raise PositionGap(key, at, size)
-        signal = _SIGNALS[told]
-        if signal is Signal.SEALED:
-            self._lose(run)
-            return signal
-        self.tails.grew(run, at, frames)
-        if owned is not None and (is_news or frames):
-            owned.result = result
-        return signal
+        return self._appended(run, at, frames, result, _SIGNALS[told])
 
     def close(self, key: RunKey, at: int, frames: bytes, result: RunResult | None) -> Steps[bool]:
         """See :meth:`.ThreadStore.close_run`."""
         run, lock = key.seq, lock_of(to_bytes(key.thread_id))
-        owned = self.owned.get(run)
-        given = 0 if result is None else 1
-        if result is not None and owned is not None and owned.result is result:
-            # The store has these frames already, because only the answer was lost.
-            given = 2
+        # The number 2 stands for a result that the server has, because it is not sent again.
+        given = 2 if self._is_stored(run, result) else int(result is not None)
         while True:
             ((outcome, size),) = (
                 yield [
@@ -168,30 +144,14 @@ class Runs:
             given = 1
         if outcome == "gap":
             raise PositionGap(key, at, size)
-        if outcome == "closed":
-            self.tails.grew(run, at, frames)
-            self.tails.end(run)
-            self.owned.end(run)
-        else:
-            self._lose(run)
-        return bool(outcome == "closed")
+        return self._closed(run, at, frames, is_own=outcome == "closed")
 
     def renew(self, key: RunKey) -> Steps[Signal]:
         """See :meth:`.ThreadStore.renew`."""
         lock = lock_of(to_bytes(key.thread_id))
         statement = f"SELECT {self.schema}.renew(%s, %s, %s, %s)"
         (((told,),),) = yield [(statement, (lock, key.seq, self.process, self.lease), lock)]
-        signal = _SIGNALS[told]
-        if signal is Signal.SEALED:
-            self._lose(key.seq)
-        return signal
-
-    def _lose(self, run: int) -> None:
-        """A run that was this process's is another's now, or has ended, and its readers are to ask
-        the server.
-        """
-        self.owned.end(run)
-        self.tails.forget(run)
+        return self._heard(key.seq, _SIGNALS[told])
 
     def stop(self, thread_id: str, run_id: str | None, owner: str | None) -> Steps[bool | Orphan]:
         """See :meth:`.ThreadStore.request_stop`."""

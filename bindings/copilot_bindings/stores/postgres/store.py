@@ -56,12 +56,9 @@ class _Engine(RemoteEngine[str, Runs]):
         super().__init__(evictions)
         process = uuid.uuid4().hex[:16]
         self.runs = Runs(
-            store.schema,
-            process,
-            self.owned,
-            self.tails,
-            store.retention,
+            *(process, self.owned, self.tails, store.retention),
             store.on_concurrent_run == "supersede",
+            store.schema,
             timedelta(seconds=store.lease),
         )
         writer, reader = (Link(store.url, store.shown) for _ in range(2))

@@ -1,13 +1,7 @@
-"""What the server tells this process: what others append, and signals to owners here.
-
-One thread has one connection for it, and subscribes to what is followed here. A notification may be
-lost, by a connection that broke or a reader that came between two: so whatever begins to be
-followed is looked at once, and all that is followed from time to time.
-"""
+"""The listener of one process, which subscribes to its own channel and to those that it follows."""
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,28 +12,23 @@ from redis.client import PubSub
 from sansio_copilot.stores.protocol import Signal
 
 from ..owned_runs import OwnedRuns
-from ..round_trips import Pipeline, Steps
+from ..remote_listener import RemoteListener
+from ..round_trips import Command, Pipeline, Steps
 from ..tails import Tails
-from ..threads import begin_thread
 from . import scripts
 from .names import Names
 
-logger = logging.getLogger(__name__)
-
 Run = tuple[str, int]
-LOOK_SECONDS = 1.0
-"""Seconds between two looks at all that is followed."""
-_PAUSE_SECONDS = 0.5
 _PIECE = 1 << 20
 
 
-class Listener:
+class Listener(RemoteListener[Run]):
     """Listens for one process.
 
     :param process: what tells it from others.
-    :param tick: is called about once a second.
-    :raises StoreUnavailable: if the system begins no further thread now.
     """
+
+    broken = redis.RedisError
 
     def __init__(
         self,
@@ -51,118 +40,62 @@ class Listener:
         tails: Tails,
         tick: Callable[[], object],
     ) -> None:
-        self._client = client
-        self._pipeline = pipeline
+        self._client: Any = client
         self._names = names
         self._process = process.encode()
         self._own = (names.processes + process).encode()
-        self._owned = owned
-        self._tails = tails
-        self._tick = tick
         self._subscribed: dict[bytes, Run] = {}
-        self._ended = False
-        self._broken = False
-        self._thread = begin_thread("copilot-redis-news", self._live)
+        super().__init__(names, pipeline, owned, tails, tick)
 
-    def wake(self) -> None:
-        """Look now what is followed."""
-
-        def steps() -> Steps[None]:
-            yield [("PUBLISH", self._own, "look")]
-
-        self._pipeline.submit(steps())
-
-    def close(self, seconds: float) -> bool:
-        """End; returns whether it has in time."""
-        self._ended = True
-        self.wake()
-        self._thread.join(seconds)
-        return not self._thread.is_alive()
+    def _nudge(self) -> Command:
+        return "PUBLISH", self._own, "look"
 
     def _live(self) -> None:
-        client: Any = self._client
-        while not self._ended:
-            try:
-                with client.pubsub() as pubsub:
-                    pubsub.subscribe(self._own)
-                    self._subscribed = {}
-                    self._listen(pubsub)
-            except redis.RedisError as error:
-                if not self._broken:
-                    logger.warning("%s: notifications are late for now: %s", self._names, error)
-                self._broken = True
-            except Exception:
-                logger.exception("%s: the listener failed", self._names)
-            if not self._ended:
-                time.sleep(_PAUSE_SECONDS)
-                self._tick()
+        super()._live()
         self._client.close()
 
-    def _listen(self, pubsub: Any) -> None:
-        next_look = 0.0
-        while not self._ended:
-            now = time.monotonic()
-            if now >= next_look:
-                self._follow(pubsub)
-                for run, size in self._tails.followed():
-                    self._look(run, size)  # type: ignore[arg-type]
-                self._tick()
-                next_look = now + LOOK_SECONDS
-            message = pubsub.get_message(timeout=max(next_look - now, 0.0))
-            if message is None:
-                continue
-            if self._broken:
-                self._broken = False
-                logger.info("%s: notifications come again", self._names)
-            if message["type"] in PubSub.PUBLISH_MESSAGE_TYPES:
-                self._hear(pubsub, message["channel"], message["data"])
-            elif message["type"] == "subscribe" and message["channel"] == self._own:
-                # The owners here ask for their signals, because nobody has heard what was announced
-                # before.
-                for run in self._owned:
-                    self._pipeline.submit(self._asking(run))
+    def _listen(self) -> None:
+        with self._client.pubsub() as pubsub:
+            pubsub.subscribe(self._own)
+            self._subscribed = {}
+            next_look = 0.0
+            while not self._ended:
+                now = time.monotonic()
+                if now >= next_look:
+                    self._follow(pubsub)
+                    next_look = self._look_at_all()
+                message = pubsub.get_message(timeout=max(next_look - now, 0.0))
+                if message is None:
+                    continue
+                if message["type"] in PubSub.PUBLISH_MESSAGE_TYPES:
+                    self._hear(pubsub, message["channel"], message["data"])
+                elif message["type"] == "subscribe" and message["channel"] == self._own:
+                    self._connected()
 
     def _hear(self, pubsub: Any, channel: bytes, data: bytes) -> None:
         if channel != self._own:
             # Messages of a run that is no longer followed may still come for a moment.
             if (run := self._subscribed.get(channel)) is not None:
-                self._hear_of(run, data)
+                at, _, frames = data[1:].partition(b":")
+                self._hear_of(run, int(at) if data[:1] == b"a" else None, lambda: frames)
         elif data == b"look":
             self._follow(pubsub)
         else:
             number, signal, thread = data.split(b" ", 2)
-            name = (thread.decode(), int(number))
-            self._owned.signal(name, Signal(signal.decode()))
-            if signal == b"sealed":
-                self._tails.end(name)
+            self._hear_signal((thread.decode(), int(number)), Signal(signal.decode()))
 
-    def _asking(self, run: Run) -> Steps[None]:
-        """Ask for the signal of a run that is owned here."""
+    def _signal_of(self, run: Run) -> Steps[Signal]:
         thread, number = run
         ((state, process, stop),) = yield [
             ("HMGET", f"{thread}:r:{number}", "state", "proc", "stop")
         ]
         if state != b"0" or process != self._process:
-            self._owned.signal(run, Signal.SEALED)
-            self._tails.forget(run)
-        elif stop == b"1":
-            self._owned.signal(run, Signal.STOP)
-
-    def _hear_of(self, run: Run, data: bytes) -> None:
-        known = self._tails.known(run)
-        if known is None:
-            return
-        kind, rest = data[:1], data[1:]
-        at, _, frames = rest.partition(b":")
-        if kind == b"a" and int(at) <= known:
-            self._tails.grew(run, int(at), frames)
-        else:
-            # The run has ended, or its news is too long to be told, or a message was lost.
-            self._look(run, known)
+            return Signal.SEALED
+        return Signal.STOP if stop == b"1" else Signal.CONTINUE
 
     def _follow(self, pubsub: Any) -> None:
         """Subscribe to what is followed here, and to nothing else."""
-        followed: dict[Run, int] = dict(self._tails.followed())  # type: ignore[arg-type]
+        followed = self._followed()
         wanted = {self._names.run_channel(*run).encode(): run for run in followed}
         if news := [channel for channel in wanted if channel not in self._subscribed]:
             pubsub.subscribe(*news)
@@ -172,10 +105,6 @@ class Listener:
         for channel in news:
             run = wanted[channel]
             self._look(run, followed[run])
-
-    def _look(self, run: Run, size: int) -> None:
-        """Read what a run has behind ``size``."""
-        self._tails.forget_if_it_fails(run, self._pipeline.submit(self._looking(run, size)))
 
     def _looking(self, run: Run, size: int) -> Steps[None]:
         thread, number = run

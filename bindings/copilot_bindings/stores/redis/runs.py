@@ -28,10 +28,8 @@ from sansio_copilot.stores.protocol import (
 
 from ..cursors import Cursor
 from ..database_values import from_bytes, owner_from_bytes, owner_to_bytes, to_bytes
-from ..owned_runs import OwnedRuns
-from ..retention import Retention
+from ..remote_runs import RemoteRuns
 from ..round_trips import Command, Steps
-from ..tails import Tails
 from . import scripts
 from .names import Names, owner_and_thread, packed
 
@@ -41,19 +39,13 @@ _SIGNALS = {b"0": Signal.CONTINUE, b"1": Signal.STOP, b"2": Signal.SEALED}
 
 
 @attrs.frozen(eq=False)
-class Runs:
+class Runs(RemoteRuns[tuple[str, int]]):
     """The runs of one store, as this process sees them.
 
-    :param process: what tells this process from others.
     :param lease: milliseconds.
     """
 
     names: Names
-    process: str
-    owned: OwnedRuns[tuple[str, int]]
-    tails: Tails
-    retention: Retention
-    supersedes: bool
     lease: int
 
     @property
@@ -82,12 +74,8 @@ class Runs:
             return orphan_of(request.thread_id, found)
         run = int(found[0])
         key = RunKey(request.thread_id, run, request.run_id)
-        own = self.owned.get((thread, run))
-        if outcome == b"again" and own is not None and own.notify is not None:
-            # The run has an owner already, so that the answer to this very call was not lost.
+        if not self._begin((thread, run), request, is_again=outcome == b"again"):
             return ThreadBusy(request.run_id)
-        self.owned.begin((thread, run), request)
-        self.tails.begin((thread, run))
         # The number of a run is the time of its opening, in microseconds of the server's clock.
         yield [
             (
@@ -108,31 +96,22 @@ class Runs:
         """See :meth:`.ThreadStore.append`."""
         thread = self.names.thread(key.thread_id)
         name = (thread, key.seq)
-        owned = self.owned.get(name)
-        is_news = result is not None and (owned is None or owned.result is not result)
+        news = None if self._is_stored(name, result) else result
         ((told, size),) = yield [
             (
                 *(scripts.APPEND, thread, self.names.processes, key.seq, self.process, at),
-                *(self.lease, frames, *result_arguments(result if is_news else None)),
+                *(self.lease, frames, *result_arguments(news)),
             )
         ]
         if told == b"gap":
             raise PositionGap(key, at, size)
-        signal = _SIGNALS[told]
-        if signal is Signal.SEALED:
-            self._lose(name)
-            return signal
-        self.tails.grew(name, at, frames)
-        if owned is not None and (is_news or frames):
-            owned.result = result
-        return signal
+        return self._appended(name, at, frames, result, _SIGNALS[told])
 
     def close(self, key: RunKey, at: int, frames: bytes, result: RunResult | None) -> Steps[bool]:
         """See :meth:`.ThreadStore.close_run`."""
         thread = self.names.thread(key.thread_id)
         name = (thread, key.seq)
-        owned = self.owned.get(name)
-        is_stored = result is not None and owned is not None and owned.result is result
+        is_stored = self._is_stored(name, result)
         while True:
             given = ("2",) if is_stored else result_arguments(result)
             ((outcome, size, *found),) = yield [
@@ -146,19 +125,12 @@ class Runs:
             is_stored = False
         if outcome == b"gap":
             raise PositionGap(key, at, size)
-        if outcome == b"closed":
-            self.tails.grew(name, at, frames)
-            self.tails.end(name)
-            self.owned.end(name)
-        else:
-            # Somebody else has closed it, with other frames than these, or an earlier call of which
-            # the answer was lost, and with it perhaps what follows.
-            self._lose(name)
+        is_own = self._closed(name, at, frames, is_own=outcome == b"closed")
         yield [
             *listing(self.names, found[0]),
             ("ZREM", self.names.live, live_member(key.seq, key.thread_id)),
         ]
-        return bool(outcome == b"closed")
+        return is_own
 
     def renew(self, key: RunKey) -> Steps[Signal]:
         """See :meth:`.ThreadStore.renew`."""
@@ -166,17 +138,7 @@ class Runs:
         (told,) = yield [
             (scripts.RENEW, thread, self.names.processes, key.seq, self.process, self.lease)
         ]
-        signal = _SIGNALS[told]
-        if signal is Signal.SEALED:
-            self._lose((thread, key.seq))
-        return signal
-
-    def _lose(self, name: tuple[str, int]) -> None:
-        """A run that was this process's is another's now, or has ended, and its readers are to ask
-        the server.
-        """
-        self.owned.end(name)
-        self.tails.forget(name)
+        return self._heard((thread, key.seq), _SIGNALS[told])
 
     def stop(self, thread_id: str, run_id: str | None, owner: str | None) -> Steps[bool | Orphan]:
         """See :meth:`.ThreadStore.request_stop`."""

@@ -56,12 +56,9 @@ class _Engine(RemoteEngine[Names, Runs]):
         super().__init__(evictions)
         process = uuid.uuid4().hex
         self.runs = Runs(
-            self.place,
-            process,
-            self.owned,
-            self.tails,
-            store.retention,
+            *(process, self.owned, self.tails, store.retention),
             store.on_concurrent_run == "supersede",
+            self.place,
             int(store.lease * 1000),
         )
         link = Link(connect(store.url), store.shown, self.place.version)

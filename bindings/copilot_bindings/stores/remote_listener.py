@@ -1,0 +1,156 @@
+"""What a server tells this process: what others append, and signals to owners here.
+
+One thread has one connection for it, and is told of what is followed here. A notification may be
+lost, by a connection that broke or a reader that came between two: so whatever begins to be
+followed is looked at once, and all that is followed from time to time. The owners here ask for
+their signals whenever a connection is new, because nobody has heard what was announced before.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar, cast
+
+from sansio_copilot.stores.protocol import Signal
+
+from .owned_runs import OwnedRuns
+from .round_trips import Command, Pipeline, Steps
+from .tails import Tails
+
+logger = logging.getLogger(__name__)
+
+Run = TypeVar("Run", bound=Hashable)
+
+_LOOK_SECONDS = 1.0
+"""Seconds between two looks at all that is followed."""
+_PAUSE_SECONDS = 0.5
+
+
+class RemoteListener(ABC, Generic[Run]):
+    """Listens for one process, in a thread of its own. Each kind of server has its own class.
+
+    :param store: the store as log lines name it.
+    :param pipeline: asks the server what it has not told.
+    :param tick: is called about once a second.
+    :cvar broken: the error of a connection that broke.
+    """
+
+    broken: type[Exception]
+
+    def __init__(
+        self,
+        store: object,
+        pipeline: Pipeline,
+        owned: OwnedRuns[Run],
+        tails: Tails,
+        tick: Callable[[], object],
+    ) -> None:
+        self._store = store
+        self._pipeline = pipeline
+        self._owned = owned
+        self._tails = tails
+        self._tick = tick
+        self._ended = False
+        self._is_late = False
+        self._thread = threading.Thread(target=self._live, name="copilot-news", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Look now what is followed."""
+
+        def steps() -> Steps[None]:
+            yield [self._nudge()]
+
+        self._pipeline.submit(steps())
+
+    def close(self, seconds: float) -> bool:
+        """End; returns whether it has in time."""
+        self._ended = True
+        self.wake()
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    @abstractmethod
+    def _nudge(self) -> Command:
+        """The command that has the server tell this process to look."""
+
+    @abstractmethod
+    def _listen(self) -> None:
+        """Connect, and hear what is told until the listener is to end."""
+
+    @abstractmethod
+    def _signal_of(self, run: Run) -> Steps[Signal]:
+        """Ask for the signal of a run that is owned here."""
+
+    @abstractmethod
+    def _looking(self, run: Run, size: int) -> Steps[None]:
+        """Read what a run has behind ``size``, and tell its tail."""
+
+    def _live(self) -> None:
+        while not self._ended:
+            try:
+                self._listen()
+            except self.broken as error:
+                if not self._is_late:
+                    logger.warning("%s: notifications are late for now: %s", self._store, error)
+                self._is_late = True
+            except Exception:
+                logger.exception("%s: the listener failed", self._store)
+            if not self._ended:
+                time.sleep(_PAUSE_SECONDS)
+                self._tick()
+
+    # What the class of a server calls
+
+    def _connected(self) -> None:
+        """The server hears this process from now on."""
+        if self._is_late:
+            self._is_late = False
+            logger.info("%s: notifications come again", self._store)
+        for run in self._owned:
+            self._pipeline.submit(self._asking(run))
+
+    def _followed(self) -> dict[Run, int]:
+        """The runs that are followed here, and their known sizes."""
+        return cast("dict[Run, int]", dict(self._tails.followed()))
+
+    def _look_at_all(self) -> float:
+        """Look at all that is followed; returns the time of the next look."""
+        for run, size in self._followed().items():
+            self._look(run, size)
+        self._tick()
+        return time.monotonic() + _LOOK_SECONDS
+
+    def _look(self, run: Run, size: int) -> None:
+        self._tails.forget_if_it_fails(run, self._pipeline.submit(self._looking(run, size)))
+
+    def _hear_signal(self, run: Run, signal: Signal) -> None:
+        """The owner of a run here has been sent a signal."""
+        self._owned.signal(run, signal)
+        if signal is Signal.SEALED:
+            self._tails.end(run)
+
+    def _hear_of(self, run: Run, at: int | None, frames: Callable[[], bytes]) -> None:
+        """A run that is followed here has something new.
+
+        :param at: where its new frames begin; None if they are not told.
+        """
+        known = self._tails.known(run)
+        if known is None:
+            return
+        if at is not None and at <= known:
+            self._tails.grew(run, at, frames())
+        else:
+            # The run has ended, or its news is too long to be told, or a message was lost.
+            self._look(run, known)
+
+    def _asking(self, run: Run) -> Steps[None]:
+        signal = yield from self._signal_of(run)
+        if signal is not Signal.CONTINUE:
+            self._owned.signal(run, signal)
+        if signal is Signal.SEALED:
+            self._tails.forget(run)
