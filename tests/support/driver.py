@@ -16,7 +16,7 @@ from copilot_bindings.http1.connection import HTTPConnection
 from copilot_bindings.http1.wants import GONE, Close, Receive, Rest
 from copilot_bindings.serving.body_limits import Bodies
 from copilot_bindings.serving.context import CallContext
-from copilot_bindings.serving.pending_call import Pending
+from copilot_bindings.serving.pending_call import CallTimeout, Pending
 from sansio_copilot import CopilotRuntime, Limits, text_agent
 from sansio_copilot.actions import Call, WaitForFrames
 from sansio_copilot.testing import Client, run_input
@@ -66,9 +66,7 @@ class Output:
 class Late(Pending):
     """A call whose outcome comes later."""
 
-    def __init__(self, outcome: Any) -> None:
-        self.is_seen_through = False
-        self.outcome = outcome
+    outcome: Any = None
 
 
 class Driver:
@@ -141,7 +139,7 @@ class Driver:
         if isinstance(outcome, Exception):
             raise outcome
         if outcome is not None:
-            return Late(outcome)
+            return Late("a call", 1.0, False, CallTimeout, context, home, set(), outcome=outcome)
         self.performed.append(type(action))
         return action.function(*action.args)
 

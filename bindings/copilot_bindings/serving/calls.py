@@ -23,7 +23,7 @@ from sansio_copilot.functions import is_async
 from .backend import Backend
 from .context import CallContext
 from .failures import contained, raise_failure
-from .pending_call import Pending
+from .pending_call import CallTimeout, Pending, StoreTimeout
 from .pool import CallPool
 from .store_watches import lock_of
 
@@ -130,4 +130,10 @@ class Calls:
     def _new_pending(
         self, action: Call, context: CallContext, home: Callable[[], Backend]
     ) -> Pending:
-        return Pending(action, self._seconds[action.part], context, home, self._pending)
+        return Pending(
+            action.name or repr(action.function),
+            self._seconds[action.part],
+            isinstance(action, StoreCall),
+            StoreTimeout if action.part == "store" else CallTimeout,
+            *(context, home, self._pending),
+        )

@@ -11,8 +11,9 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
+from msgspec import Struct, field
+
 from sansio_copilot import RunRefused, StoreAnswerLost
-from sansio_copilot.actions import Call, StoreCall
 
 from .backend import Backend, Task
 from .context import CallContext, Dropped, Steps
@@ -33,49 +34,41 @@ class StoreTimeout(CallTimeout, StoreAnswerLost):
     """A store did not return in time, which is an outage: it may have done what was asked."""
 
 
-class Pending:
+class Pending(Struct, eq=False):
     """A call in progress, which ends once: with its outcome, at its time limit, or given up.
 
     It may be ended and asked from any thread.
+
+    :param name: as log lines have it.
+    :param seconds: how long it may take.
+    :param is_seen_through: whether it is waited for even if nobody wants the outcome any more,
+        because it may have changed the store.
+    :param _late: the error of a call that has taken longer.
+    :param _context: where it is made.
+    :param _home: the backend on which to await; asked for it when there is something to be awaited.
+    :param _among: the calls in progress, of which it is one until it has ended.
     """
 
-    __slots__ = (
-        *("_among", "_begun", "_callback", "_context", "_deferred", "_error", "_home", "_job"),
-        *("_late", "_lock"),
-        *("_outcome", "_pool", "_since", "_steps", "_task", "_timer", "done", "is_seen_through"),
-        *("name", "seconds"),
-    )
-
-    def __init__(
-        self,
-        action: Call,
-        seconds: float,
-        context: CallContext,
-        home: Callable[[], Backend],
-        among: set[Pending],
-    ) -> None:
-        self.name = action.name or repr(action.function)
-        self._late = StoreTimeout if action.part == "store" else CallTimeout
-        self.seconds = seconds
-        self.done = False
-        self.is_seen_through = isinstance(action, StoreCall)
-        """Whether it is waited for even if nobody wants the outcome any more, because it may have
-        changed the store."""
-        self._context = context
-        self._home = home
-        self._among = among
-        self._lock = threading.Lock()
-        self._callback: Callable[[], object] | None = None
-        self._outcome: Any = None
-        self._error: Exception | None = None
-        self._since = time.monotonic()
-        self._pool: CallPool | None = None
-        self._job: Job | None = None
-        self._deferred: Future[Any] | None = None
-        self._steps: Steps | None = None
-        self._begun = False
-        self._task: Task | None = None
-        self._timer: Task | None = None
+    name: str
+    seconds: float
+    is_seen_through: bool
+    _late: type[CallTimeout]
+    _context: CallContext
+    _home: Callable[[], Backend]
+    _among: set[Pending]
+    done: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _since: float = field(default_factory=time.monotonic)
+    _callback: Callable[[], object] | None = None
+    _outcome: Any = None
+    _error: Exception | None = None
+    _pool: CallPool | None = None
+    _job: Job | None = None
+    _deferred: Future[Any] | None = None
+    _steps: Steps | None = None
+    _begun: bool = False
+    _task: Task | None = None
+    _timer: Task | None = None
 
     # For who waits
 
