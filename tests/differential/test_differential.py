@@ -375,14 +375,28 @@ def _second_run(step: Step, theirs: Answer, ours: Answer) -> Answer:
 def _left_open(step: Step, theirs: Answer, ours: Answer) -> Answer:
     """What RUN_ERROR left open comes before it in a replay, and ended, not behind it."""
     events, own = _events(theirs), _events(ours)
-    ends = [event for event in own if event not in events]
-    if not own or own[-1]["type"] != "RUN_ERROR" or own[-1] not in events[:-1]:
+    at = next((at for at, event in enumerate(events) if event["type"] == "RUN_ERROR"), len(events))
+    behind = events[at + 1 :]
+    if not behind or not own or own[-1]["type"] != "RUN_ERROR":
         return theirs
-    behind = events[events.index(own[-1]) + 1 :]
-    expected = [event for event in own[:-1] if event not in ends and event not in behind]
-    ended = {event["type"] for event in ends} <= {"TEXT_MESSAGE_END", "TOOL_CALL_END"}
-    kept = events[: events.index(own[-1])] == expected and all(event in own for event in behind)
-    return _with_events(theirs, own) if ended and kept else theirs
+    ended = []
+    for event, following in zip(behind, [*map(_entity, behind[1:]), None], strict=True):
+        ended.append(event)
+        if (entity := _entity(event)) is not None and entity != following:
+            kind, message_id, call_id = entity
+            id_ = {"messageId": message_id} if call_id is None else {"toolCallId": call_id}
+            ended.append({"type": f"{kind}_END", **id_})
+    # The state of a run stands right in front of its end.
+    place = at - (events[at - 1]["type"] == "STATE_SNAPSHOT")
+    return _with_events(theirs, [*events[:place], *ended, *events[place : at + 1]])
+
+
+def _entity(event: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
+    """The kind and the id of the message or tool call that ``event`` is a piece of."""
+    kind, _, place = event["type"].rpartition("_")
+    if kind not in ("TEXT_MESSAGE", "TOOL_CALL") or place == "RESULT":
+        return None
+    return kind, event.get("messageId"), event.get("toolCallId")
 
 
 def _live_order(step: Step, theirs: Answer, ours: Answer) -> Answer:
@@ -410,10 +424,8 @@ def _shown(events: list[Any]) -> list[Any]:
 def _is_snapshot_inside(events: list[Any]) -> bool:
     open_ = set[tuple[str, Any, Any]]()
     for event in events:
-        kind, _, place = event["type"].rpartition("_")
-        if kind in ("TEXT_MESSAGE", "TOOL_CALL") and place in ("START", "END"):
-            entity = (kind, event.get("messageId"), event.get("toolCallId"))
-            (open_.add if place == "START" else open_.discard)(entity)
+        if (entity := _entity(event)) is not None:
+            (open_.discard if event["type"].endswith("_END") else open_.add)(entity)
         elif event["type"] == "MESSAGES_SNAPSHOT" and open_:
             return True
     return False
