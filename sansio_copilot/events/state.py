@@ -43,6 +43,11 @@ class StateFolder:
         self._lent = True
         return self._state
 
+    @property
+    def is_none(self) -> bool:
+        """Whether the state is none to :func:`is_none`."""
+        return self._state is _NOTHING or is_none(self._state)
+
     def feed(self, event: Event) -> bool:
         """Apply a STATE_SNAPSHOT or a STATE_DELTA; any other event is ignored.
 
@@ -70,6 +75,14 @@ class StateFolder:
                 self.refused = error
             return False
         return True
+
+
+def is_none(state: Any) -> bool:
+    """Whether client 0.0.59 takes ``state`` for none, and goes on showing the one before it.
+
+    It does so for what is false in JavaScript: null, false, 0 and "".
+    """
+    return not state and not isinstance(state, dict | list)
 
 
 def fold_state(events: Iterable[Event]) -> Any:

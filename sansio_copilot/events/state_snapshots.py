@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from . import types as t
 from .json_values import measure
-from .state import StateFolder
+from .state import StateFolder, is_none
 from .types import Event
 
 # Snapshots of the state may take this many bytes of JSON more than the events that they stand for.
@@ -32,6 +32,8 @@ class StateSnapshots(Struct, eq=False):
 
     folder: StateFolder
     events: list[Event] = []
+    # The same for the state that client 0.0.59 goes on showing when there is none any more.
+    _shown: list[Event] = []
     _metadata: dict[str, Any] | None = None
     # These are bytes of JSON: of the events since the last snapshot, of those that are enough to
     # try to make another one, and of those that snapshots may take besides.
@@ -41,6 +43,8 @@ class StateSnapshots(Struct, eq=False):
 
     def feed(self, event: Event) -> bool:
         """Take a state event; returns whether it applies to the state."""
+        if self.events and _removes_state(event) and not self.folder.is_none:
+            self._shown = self.take()
         made = self.folder.budget.made
         if not self.folder.feed(event):
             return False
@@ -58,13 +62,14 @@ class StateSnapshots(Struct, eq=False):
     def take(self) -> list[Event]:
         """A snapshot for the events since the last one, or these events; [] if there are none."""
         events, self.events = self.events, []
+        shown, self._shown = self._shown, []
         if events and self._said >= self._snapshot_at and self._pays():
             snapshot: Event = {"type": t.STATE_SNAPSHOT, "snapshot": self.folder.state}
             if self._metadata is not None:
                 snapshot["metadata"] = self._metadata
             events = [snapshot]
         self._metadata = None
-        return events
+        return [*shown, *events] if shown and self.folder.is_none else events
 
     def _pays(self) -> bool:
         """Whether the events since the last snapshot pay for another one."""
@@ -80,3 +85,13 @@ class StateSnapshots(Struct, eq=False):
         self._said = 0
         self._snapshot_at = 1
         return True
+
+
+def _removes_state(event: Event) -> bool:
+    """Whether ``event`` may leave no state, for a client that takes some values for none."""
+    if event["type"] == t.STATE_SNAPSHOT:
+        return is_none(event.get("snapshot"))
+    delta = event.get("delta")
+    return isinstance(delta, list) and any(
+        isinstance(op, dict) and op.get("path") == "" and is_none(op.get("value")) for op in delta
+    )

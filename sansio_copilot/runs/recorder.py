@@ -207,7 +207,8 @@ class RunRecorder:
                         or data.count(b"{") + data.count(b"[") >= SURE_BRACKETS
                     ):
                         check_fits(written, self._limits)
-                    self._verify(written)
+                    # What is verified is what clients verify, and so with the input of the run.
+                    self._verify(whole)
                     frames.append(self._keep(whole, data))
                 if len(frames) == 1 and written["type"] in DELTAS:
                     history = self._compactor.continuation(written)
@@ -292,7 +293,7 @@ class RunRecorder:
         recorder.close()
         recorder._begin(json_codec.decode(orphan.messages))
         for event, data in zip(events, said, strict=True):
-            # The owner has verified the event, before the input was added to RUN_STARTED.
+            # Older releases verified RUN_STARTED before the input was added to it.
             with suppress(EventError):
                 recorder._verify(event)
             # A delta that nests too deeply may be there, because older releases took it.

@@ -43,15 +43,19 @@ class Clients:
         answer: dict[str, list[Any]] = json.loads(stdout.readline())
         return answer
 
-    def agree(self, runs: list[Any], replay: list[Event]) -> list[list[Event]]:
+    def agree(
+        self, runs: list[Any], replay: list[Event], *, is_sent: bool = True
+    ) -> list[list[Event]]:
         """See that a reload shows what was live, and is gone on from in the same way.
 
-        A stream that is refused live shows nothing.
-
+        :param is_sent: whether a runtime has sent the streams, so that each generation reads them
+            live. Another stream may be refused, and shows nothing then.
         :returns: the messages, of each generation that read it.
         """
         shown = []
         for generation, (live, reloaded) in self.look(runs, replay).items():
+            if is_sent:
+                assert "error" not in live, generation
             if "error" not in live:
                 self.judged[generation] += 1
                 assert reloaded == live, generation
@@ -91,9 +95,12 @@ def recorded(
         sent = [m for m in messages if m["role"] != "activity"] + [question]
         body = run_input("t", "r", messages=sent, state=state)
         recorder = RunRecorder(RunKey("t", number, "r"), body, known)
-        frames = b"".join([recorder.record(event, 0.0) for event in said])
-        last, result = recorder.finish(1.0)
-        assert recorder.error is None
+        frames = b""
+        for event in said:
+            frames += recorder.record(event, 0.0)
+            if recorder.error is not None:
+                break
+        last, result = recorder.finish(1.0, error=recorder.error)
         assert result is not None
         lives.append({"said": [question], "events": events_of(frames + last)})
         replay += events_of(result.frames)
@@ -114,7 +121,8 @@ def test_of_any_stream(clients: Clients) -> None:
     @PROPERTY
     @given(streams)
     def agree(stream: list[Event]) -> None:
-        clients.agree([{"said": [], "events": stream}], compact_events(stream))
+        runs = [{"said": [], "events": stream}]
+        clients.agree(runs, compact_events(stream), is_sent=False)
 
     with clients.judging():
         agree()
@@ -174,6 +182,23 @@ def test_of_any_thread(clients: Clients) -> None:
         agree()
 
 
+def test_of_what_the_conversation_before_has_of_another_agent(clients: Clients) -> None:
+    """A tag that disagrees with the message in the run's input ends the run."""
+    shown = {"id": "m", "role": "assistant", "content": "said"}
+    first = [STARTED, snapshot(QUESTION, shown), FINISHED]
+    second = [STARTED, text("START", subagentRunId="s"), text("END"), FINISHED]
+    lives, replay, _ = recorded([first, second])
+    clients.agree(lives, replay)
+    assert "does not match the message 'm' opener's subagent" in lives[1]["events"][-1]["message"]
+
+
+def test_of_a_state_of_nothing(clients: Clients) -> None:
+    """The older generation takes null for no state, and goes on showing the one before it."""
+    states = [{"type": "STATE_SNAPSHOT", "snapshot": value} for value in ({"a": 1}, None)]
+    lives, replay, _ = recorded([[STARTED, *states, FINISHED]])
+    clients.agree(lives, replay)
+
+
 def text(what: str, message_id: str = "m", **fields: Any) -> Event:
     role = {"role": "assistant"} if what == "START" else {}
     return {"type": f"TEXT_MESSAGE_{what}", "messageId": message_id, **role, **fields}
@@ -192,6 +217,7 @@ def snapshot(*messages: Event) -> Event:
     return {"type": "MESSAGES_SNAPSHOT", "messages": list(messages)}
 
 
+FINISHED = {"type": "RUN_FINISHED", "threadId": "t", "runId": "r"}
 QUESTION = {"id": "u0", "role": "user", "content": "?"}
 SO_FAR = {"id": "m", "role": "assistant", "content": "one "}
 FUNCTION = {"name": "f", "arguments": '{"a"'}
@@ -250,9 +276,8 @@ SHOWN = {
 
 @pytest.mark.parametrize("overlap", OVERLAPS)
 def test_what_overlaps(clients: Clients, overlap: str) -> None:
-    end = {"type": "RUN_FINISHED", "threadId": "t", "runId": "r"}
     ended = overlap.endswith("fails")
-    events = [STARTED, *OVERLAPS[overlap], *([] if ended else [end])]
+    events = [STARTED, *OVERLAPS[overlap], *([] if ended else [FINISHED])]
     lives, replay, messages = recorded([events])
     seen = clients.agree(lives, replay)
     assert len(seen) == len(GENERATIONS)

@@ -68,7 +68,7 @@ in_between = st.one_of(
     events_of("CUSTOM", name=st.just("n"), value=st.integers(0, 3)),
     events_of("STEP_STARTED", stepName=ids("plan")),
     events_of("STEP_FINISHED", stepName=ids("plan")),
-    events_of("STATE_SNAPSHOT", snapshot=st.just({"list": [{}]})),
+    events_of("STATE_SNAPSHOT", snapshot=st.sampled_from([{"list": [{}]}, None])),
     events_of("STATE_DELTA", delta=patches),
     events_of(
         "ACTIVITY_SNAPSHOT", messageId=plans, activityType=ids("x"), content=st.just({"list": []})

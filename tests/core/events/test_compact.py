@@ -185,6 +185,23 @@ class TestState:
         events = [snapshot({}, metadata={"x": 1}), add("/a", 1, metadata={"y": 2})]
         assert compact_events(events) == [snapshot({"a": 1}, metadata={"x": 1, "y": 2})]
 
+    @pytest.mark.parametrize("nothing", [None, False, 0, ""])
+    def test_a_state_that_client_0_takes_for_none_does_not_hide_the_one_before_it(
+        self, nothing: object
+    ) -> None:
+        states = [snapshot({"a": 1}), snapshot({"a": 2}), snapshot(nothing)]
+        assert compact_events(states) == states[1:]
+        replaced = add("", nothing)
+        assert compact_events([states[0], replaced]) == [states[0], states[2]]
+        twice = [*states, snapshot(nothing)]
+        assert compact_events(twice) == states[1:]
+        assert compact_events([*twice, snapshot({"a": 3})]) == [snapshot({"a": 3})]
+        assert compact_events([*twice, add("", {"a": 3})]) == [snapshot({"a": 3})]
+
+    @pytest.mark.parametrize("empty", [{}, []])
+    def test_an_empty_state_is_one(self, empty: object) -> None:
+        assert compact_events([snapshot({"a": 1}), snapshot(empty)]) == [snapshot(empty)]
+
     def test_state_carries_over_from_run_to_run(self) -> None:
         run = [STARTED, add("/a", 1), FINISHED, STARTED, add("/b", 2), FINISHED]
         assert compact_events(run) == [

@@ -260,6 +260,16 @@ class TestInput:
 
 
 class TestWrongEvents:
+    def test_the_tag_of_another_agent_than_that_of_the_message_in_the_input(self) -> None:
+        tagged = {**TEXT[0], "messageId": "u1", "role": "user", "subagentRunId": "s"}
+        recorder = started()
+        assert recorder.record(tagged, 1.0) == b""
+        assert recorder.error is not None
+        assert "does not match the message 'u1' opener's subagent" in recorder.error
+        # A reader who has the message already is not told it again, and takes the tag.
+        known = started(known=("u1",))
+        assert types_of(known.record(tagged, 1.0)) == ["TEXT_MESSAGE_START"]
+
     def test_an_unknown_type_is_dropped_and_logged(self, caplog: pytest.LogCaptureFixture) -> None:
         run = started()
         with caplog.at_level(logging.WARNING, "sansio_copilot"):
