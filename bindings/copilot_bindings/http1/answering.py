@@ -213,6 +213,7 @@ class Answering:
             if piece is not None:
                 return exchange.done(body.whole())
             body.expect(arriving.expected)
+            arriving.check_end()
             want = deadline.receive(self.reader, outcome)
         except BodyTimeout as error:
             # The rest is not waited for any more, so that this response is the connection's last.

@@ -238,6 +238,7 @@ class HTTPConnection(Answering):
         deadline = Deadline(Awaited.UNREAD_BODY, until)
         while (piece := self.reader.body.read()) != b"":
             if piece is None:
+                self.reader.body.check_end()
                 want = deadline.receive(self.reader)
                 if want is None or (yield want) is not None:
                     return False

@@ -85,7 +85,7 @@ class FixedLengthBody(Struct, eq=False):
 
         :returns: a piece; b"" at the end of the body; None if more bytes have to arrive first.
         :raises h11.RemoteProtocolError: if a body that h11 reads ends early.
-        :raises RemoteProtocolError: if another body ends early, or its chunks are malformed.
+        :raises RemoteProtocolError: if chunks are malformed.
         """
         left = self.left
         if not left:
@@ -94,12 +94,21 @@ class FixedLengthBody(Struct, eq=False):
             data = self.input.take(left)
             self.left = left - len(data)
             return data
+        return None
+
+    def check_end(self) -> None:
+        """Check that more may arrive; called when :meth:`read` has returned None.
+
+        It is not done there, because a body that is too large is refused as such, whether the end
+        of what the client sends has been noticed by then or not.
+
+        :raises RemoteProtocolError: if the body ends early.
+        """
         if self.input.eof:
             raise RemoteProtocolError(
                 "peer closed connection without sending complete message body "
-                f"(received {self.length - left} bytes, expected {self.length})"
+                f"(received {self.length - (self.left or 0)} bytes, expected {self.length})"
             )
-        return None
 
     def end_cycle(self) -> bool:
         """Make room for the next request; returns False if the end of the body was not read."""
@@ -161,16 +170,19 @@ class H11Body:
 
     def _read_chunks(self, chunks: ChunkedBody) -> bytes | None:
         piece = chunks.read(self._input.unread)
-        if piece is None and self._input.eof:
-            raise RemoteProtocolError(
-                "peer closed connection without sending complete message body "
-                "(incomplete chunked read)"
-            )
         if piece == b"":
             self._chunks = None
             self._h11.receive_data(_LAST_CHUNK)
             self._h11.next_event()
         return piece
+
+    def check_end(self) -> None:
+        # h11 itself checks the end of a body that is not chunked.
+        if self._chunks is not None and self._input.eof:
+            raise RemoteProtocolError(
+                "peer closed connection without sending complete message body "
+                "(incomplete chunked read)"
+            )
 
     def end_cycle(self) -> bool:
         if self._h11.their_state is h11.SEND_BODY:

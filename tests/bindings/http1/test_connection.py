@@ -147,6 +147,15 @@ class TestHostileRequests:
                 pieces = (data[at : at + size] for at in range(0, len(data), size))
                 assert Driver().feed(*pieces).end().sent == whole, size
 
+    @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+    def test_whenever_its_end_is_noticed_the_answers_are_the_same(self, case: Case) -> None:
+        data = bytes_of(case)
+        driver = Driver()
+        driver.http.feed(data)
+        driver.http.feed(b"")
+        assert driver.resume(None).closed
+        assert driver.sent == Driver().feed(data).end().sent
+
     @pytest.mark.parametrize("case", SMALL_CASES, ids=lambda case: case.name)
     def test_wherever_it_ends_the_connection_is_closed(self, case: Case) -> None:
         data = bytes_of(case)
