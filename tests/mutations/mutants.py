@@ -185,7 +185,7 @@ LEAKS = [
     Mutant(
         "leak-a-place",
         "a connection that has ended counts for ever",
-        f"{BINDINGS}/serving/service.py",
+        f"{BINDINGS}/serving/admission.py",
         "self.connections.discard(connection)",
         "pass",
         ["tests/soak/test_soak.py::test_a_server_bears_a_mixed_load[asyncio-memory-5]"],

@@ -19,12 +19,13 @@ from anyio.from_thread import BlockingPortal
 from sansio_copilot import CopilotRuntime, Run, RunRefused
 from sansio_copilot.actions import WaitForFrames
 
+from .admission import Connection
 from .asyncio_backend import AsyncioBackend
 from .asyncio_thread import run_to_its_end
 from .body_limits import Bodies
 from .calls import Calls
 from .context import CallContext
-from .service import SHUTDOWN, Connection, Service
+from .service import SHUTDOWN, Service
 from .shutdown import LoopEnded, serve_until_closed
 from .store_life import NotStarted
 from .store_watches import StoreLock, begin_watch, end_watch

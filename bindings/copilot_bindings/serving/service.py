@@ -1,10 +1,10 @@
-"""The runs and the connections of one server: who is admitted, and who is there.
+"""The runs and the connections of one server, and the end of both.
 
 A :class:`Service` is the part of a server that is the same for every binding. It knows two sets:
-the connections, which the binding makes and moves bytes for, and the homes of runs, which live
-longer than the request that started them. It has no socket and knows no protocol. It lives on one
-thread's event loop, which ``backend`` stands for; every method is called on that thread, except
-where its documentation says otherwise.
+the connections (:mod:`.admission`), which the binding makes and moves bytes for, and the homes of
+runs, which live longer than the request that started them. It has no socket and knows no protocol.
+It lives on one thread's event loop, which ``backend`` stands for; every method is called on that
+thread, except where its documentation says otherwise.
 
 A service has one life. Whoever wants its end calls :meth:`Service.begin_close`, from a signal
 handler too, and :mod:`.shutdown` then brings it about, in its order. Waiting for that is done in
@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 from sansio_copilot import CopilotRuntime, Run, RunRefused
 from sansio_copilot.http.addresses import is_elsewhere
 
+from .admission import Admission, Connection
 from .backend import Backend
 from .body_limits import Bodies
 from .calls import Calls
@@ -32,22 +32,7 @@ from .server_life import ServerLife
 SHUTDOWN = "The server is shutting down"
 
 
-class Connection(Protocol):
-    """The part of a connection that the service needs."""
-
-    def close_if_idle(self) -> None:
-        """Close the connection, unless a request is being received or answered.
-
-        :meth:`Service.awaits_request` tells whether a request is still waited for.
-        """
-        ...
-
-    def abort(self) -> None:
-        """Close the connection at once, even if something is being sent."""
-        ...
-
-
-class Service:
+class Service(Admission):
     """The runs and connections of one server, all on one thread's event loop.
 
     :param runtime: gives the store and the limits.
@@ -63,6 +48,7 @@ class Service:
         grace_seconds: float = 0.0,
         calls: Calls | None = None,
     ) -> None:
+        super().__init__(runtime.limits.connections)
         self.runtime = runtime
         self.backend = backend
         self.calls = calls or Calls(runtime)
@@ -73,13 +59,7 @@ class Service:
         itself."""
         self.grace_seconds = grace_seconds
         self.bodies = Bodies(runtime.limits)
-        self.connections: set[Connection] = set()
-        self.closing = False
-        """Whether nothing more is accepted, and each response is its connection's last."""
-        self.welcoming = True
-        """Whether connections are admitted that have had no request yet."""
         self._ended = False
-        self._served: set[Connection] = set()
         self.homes: set[RunHome] = set()
         """The homes of the live runs."""
         self.close_begun = backend.event()
@@ -146,36 +126,6 @@ class Service:
         self.life.drop()
 
     # Connections
-
-    def expect(self, connection: Connection) -> None:
-        """Add ``connection``, which was accepted and is admitted soon, to the connections."""
-        self.connections.add(connection)
-
-    def admit(self, connection: Connection, *, room: bool = True) -> bool:
-        """Add ``connection`` to the connections, and return whether there is room to serve it.
-
-        :param room: False if the binding has no room for it, even if the limits would allow it.
-        """
-        self.connections.add(connection)
-        # Connections that are refused, or not admitted yet, do not count, because they must not
-        # take room from others. This one is added before they are counted, because other threads
-        # may admit connections too.
-        self._served.add(connection)
-        if not (room and self.welcoming and len(self._served) <= self.runtime.limits.connections):
-            self._served.discard(connection)
-        return connection in self._served
-
-    def awaits_request(self, first: bool) -> bool:
-        """Whether a connection that is idle may wait on.
-
-        :param first: whether the connection has had no request yet.
-        """
-        return self.welcoming if first else not self.closing
-
-    def forget(self, connection: Connection) -> None:
-        """Do what :meth:`connection_ended` does except for waking who waits; for any thread."""
-        self.connections.discard(connection)
-        self._served.discard(connection)
 
     def connection_ended(self, connection: Connection) -> None:
         """Remove ``connection`` from the connections, because it has ended."""

@@ -1,0 +1,72 @@
+"""Whether a connection is admitted: ``Limits.connections``, and the end of a server.
+
+A connection that is refused is known until it has ended, because its client is still told why, but
+it takes room from nobody. A server that ends goes on in two steps: first it waits for the requests
+of those who have just connected, and then each response is its connection's last.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Connection(Protocol):
+    """The part of a connection that the service needs."""
+
+    def close_if_idle(self) -> None:
+        """Close the connection, unless a request is being received or answered.
+
+        :meth:`Admission.awaits_request` tells whether a request is still waited for.
+        """
+        ...
+
+    def abort(self) -> None:
+        """Close the connection at once, even if something is being sent."""
+        ...
+
+
+class Admission:
+    """The connections of one server, and which of them are served.
+
+    :param most: how many are served at a time.
+    """
+
+    def __init__(self, most: float) -> None:
+        self._most = most
+        self._served: set[Connection] = set()
+        self.connections: set[Connection] = set()
+        """All connections, those among them that are refused or not admitted yet."""
+        self.closing = False
+        """Whether nothing more is accepted, and each response is its connection's last."""
+        self.welcoming = True
+        """Whether connections are admitted that have had no request yet."""
+
+    def expect(self, connection: Connection) -> None:
+        """Add ``connection``, which was accepted and is admitted soon, to the connections."""
+        self.connections.add(connection)
+
+    def admit(self, connection: Connection, *, room: bool = True) -> bool:
+        """Add ``connection`` to the connections, and return whether there is room to serve it.
+
+        :param room: False if the binding has no room for it, even if the limits would allow it.
+        """
+        self.connections.add(connection)
+        # Connections that are refused, or not admitted yet, do not count, because they must not
+        # take room from others. This one is added before they are counted, because other threads
+        # may admit connections too.
+        self._served.add(connection)
+        if not (room and self.welcoming and len(self._served) <= self._most):
+            self._served.discard(connection)
+        return connection in self._served
+
+    def awaits_request(self, first: bool) -> bool:
+        """Whether a connection that is idle may wait on.
+
+        :param first: whether the connection has had no request yet.
+        """
+        return self.welcoming if first else not self.closing
+
+    def forget(self, connection: Connection) -> None:
+        """Remove ``connection``, which has ended, from the connections; for any thread."""
+        self.connections.discard(connection)
+        self._served.discard(connection)
