@@ -1,4 +1,4 @@
-"""What most people write instead: a FastAPI endpoint with ag_ui's encoder of events.
+"""The code that most people write instead: a FastAPI endpoint with ag_ui's encoder of events.
 
 It stores nothing, verifies nothing, and has no history, connect or stop. Its agent says the same as
 that of serve.py, in models of ag_ui, as the encoder takes them.
@@ -29,7 +29,7 @@ app = FastAPI()
 
 
 async def agent(input: RunAgentInput) -> AsyncIterator[BaseEvent]:
-    """One text message, as ``forwardedProps`` say; see serve.py."""
+    """A text message, as ``forwardedProps`` say; see serve.py."""
     props = input.forwarded_props or {}
     turns = props.get("turns")
     thread_id, run_id = input.thread_id, input.run_id

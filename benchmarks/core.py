@@ -1,4 +1,4 @@
-"""What the core costs, and a connection, without a socket: section ``core`` of run.py.
+"""The costs of the core, and of a connection, without a socket: section ``core`` of run.py.
 
 Or by itself. Each figure is the best of several rounds, in microseconds of processor time, because
 noise only ever adds. Timings decide no test; they are here to be compared before and after a change
@@ -103,7 +103,7 @@ def storing(deltas: Sequence[object]) -> Callable[[], Callable[[], object]]:
 
 
 def exchanging(method: str, path: str) -> Callable[[], Callable[[], object]]:
-    """One whole exchange that needs nothing from outside."""
+    """A whole exchange that needs nothing from outside."""
     runtime = CopilotRuntime({"default": lambda input, context: iter(())})
     request = Request(method, path, headers={"origin": "https://app.example.com"})
 

@@ -1,4 +1,4 @@
-"""What was measured: figures, their table, and the chart of their ratios."""
+"""The figures of a measurement, their table, and the chart of their ratios."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REFERENCE = "reference"
 
 @attrs.define
 class Figure:
-    """One thing that was measured, on each of some servers, in each of some rounds.
+    """A quantity that was measured, on each of some servers, in each of some rounds.
 
     :param against: the server whose median ours is divided by.
     :param more_is_better: whether a higher value is.
@@ -70,7 +70,7 @@ class Figure:
     def ratio(self) -> float | None:
         """Our median divided by the other's."""
         ours, other = self.median(OURS), self.median(self.against)
-        # What is not above 0 (memory that was given back) has no ratio.
+        # A value that is not above 0 (memory that was given back) has no ratio.
         return ours / other if ours and other and min(ours, other) > 0 else None
 
     @property
@@ -102,7 +102,7 @@ class Figure:
 
 
 def machine() -> dict[str, Any]:
-    """What this runs on, as far as it matters."""
+    """Return what this machine and Python are, as far as it matters."""
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():

@@ -1,4 +1,4 @@
-"""What the asyncio binding costs in processor time, without sockets; for work on the hot path.
+"""The asyncio binding's costs in processor time, without sockets; for work on the hot path.
 
     python benchmarks/inprocess.py             everything
     python benchmarks/inprocess.py info short  some cases

@@ -42,7 +42,7 @@ class Wrong(Exception):
 
 
 class Response:
-    """One response: its bytes until it is complete, then its body."""
+    """A response: its bytes until it is complete, then its body."""
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -195,7 +195,7 @@ def run_request(thread_id: str, run_id: str, props: Any) -> bytes:
 
 
 def fresh_ids() -> tuple[str, str]:
-    """Of a thread and a run that nobody has seen; always as long."""
+    """Return ids of a thread and a run that nobody has seen; their length is always the same."""
     number = next(_serial)
     return f"thread-{number:015d}", f"run-{number:015d}"
 
@@ -240,7 +240,7 @@ def check_meaning(body: bytes, thread_id: str, run_id: str, deltas: list[str]) -
 
 
 def tokens(count: int) -> list[str]:
-    """What the scripted agent says."""
+    """Return the deltas of the scripted agent."""
     return [f"token {number} " for number in range(count)]
 
 
@@ -357,7 +357,7 @@ def runs(command: Command) -> Result:
 
 
 def record(command: Command) -> Result:
-    """One run, and the bytes of its response to a file."""
+    """Make a run, and write the bytes of its response to a file."""
     crowd = Crowd(command["port"], 1)
     ids = fresh_ids()
     crowd.all[0].ask(run_request(*ids, command["props"]))
@@ -370,7 +370,7 @@ def record(command: Command) -> Result:
 
 
 class _Paced:
-    """One stream of stamped deltas, checked while it arrives."""
+    """A stream of stamped deltas, checked while it arrives."""
 
     def __init__(self) -> None:
         self.ids = fresh_ids()
@@ -442,7 +442,7 @@ def paced(command: Command) -> Result:
 
 
 def fanout(command: Command) -> Result:
-    """One run with so many connected readers: until the last of them has all its events."""
+    """Make a run with so many connected readers: until the last of them has all its events."""
     deltas, readers = command["deltas"], command["readers"]
     thread_id, run_id = fresh_ids()
     gate = run_id

@@ -54,7 +54,7 @@ class Server:
         self, name: str, command: list[str], port: int | None = None, **environment: str
     ) -> None:
         self.name = name
-        # What it says beside its port is of interest when something fails, and not before.
+        # The output beside the port is of interest when something fails, and not before.
         self._log = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
             command,

@@ -43,7 +43,7 @@ RESULTS = Path(__file__).parent / "results"
 INFO = "/api/copilotkit/info"
 SHORT, LONG = 10, 1000
 EXTRA_EVENTS = 4
-"""Of a run beside its deltas: two at the beginning, two at the end."""
+"""The events of a run beside its deltas: two at the beginning, two at the end."""
 
 
 @attrs.frozen
@@ -97,7 +97,7 @@ QUICK = Settings(
 )
 LESS: dict[str, Any] = {"more_is_better": False}
 SPARE_FILES = 200
-"""What a process opens beside the streams."""
+"""The files that a process opens beside the streams."""
 # Enough for what is not compiled while it runs, and for allocators.
 BRIEFLY = 0.5
 
@@ -184,7 +184,7 @@ class Bench:
 
 
 def cost_of(result: Mapping[str, Any], count: float | None = None) -> dict[str, Any]:
-    """What a figure is told beside its value.
+    """Return what a figure is told beside its value.
 
     :param count: the operations, if they are others than those counted by the load generator.
     """
@@ -322,7 +322,7 @@ def paced_streams(bench: Bench, streams: int) -> None:
 
 
 def run_fanout(bench: Bench) -> None:
-    """One run with many readers."""
+    """Measure a run with many readers."""
     for readers in bench.settings.readers:
         fan_out(bench, readers, 1000 if readers <= 100 else 200)
 
@@ -606,7 +606,7 @@ def run_stores(bench: Bench) -> None:
 
 
 def stored_events(bench: Bench, servers: Sequence[Server], places: Sequence[stores.Place]) -> None:
-    """What a stored event takes where it is kept, and of the memory of the process."""
+    """Measure the bytes of a stored event where it is kept, and in the memory of the process."""
     deltas, runs = 500, 20
     raw, compacted = stores.event_bytes(serve.Scripted(), deltas)
     plain = bench.figure("stores", "bytes of an event as it is sent, runs of 500", "bytes", **LESS)
@@ -712,7 +712,8 @@ def main() -> None:
             try:
                 SECTIONS[section](bench)
             except processes.BenchmarkError as error:
-                # What a section measures before it breaks off, and the others, count.
+                # Figures that a section measures before it breaks off count, and so do the other
+                # sections.
                 failures.append(f"{section} broke off: {error}")
                 print("broke off,", end=" ")
                 bench.restart()

@@ -1,4 +1,4 @@
-"""What many hosts over one kind of store cost: measured a call, and then simulated.
+"""The costs of many hosts over one kind of store: measured for a call, and then simulated.
 
     python benchmarks/scaling.py                              100 hosts, 1,000,000 streams
     python benchmarks/scaling.py --hosts 4 --streams 20000 --store postgres
@@ -46,7 +46,7 @@ HOURS = 730.0
 
 @attrs.frozen
 class Costs:
-    """What was measured of one kind of store.
+    """The measured costs of one kind of store.
 
     :param host_us: processor time of the host that appends, for each append.
     :param server_us: that of the server.
@@ -158,7 +158,7 @@ def measure(place: Place, seconds: float) -> Costs:
 
 @attrs.frozen
 class Use:
-    """What people do.
+    """The use that people make of the hosts.
 
     :param think_seconds: between two runs of a stream, on average.
     :param run_seconds: of a run, on average.
@@ -213,7 +213,7 @@ def _binomial(count: int, share: float, chance: random.Random) -> int:
 
 
 def tell(name: str, costs: Costs, use: Use, busiest: Second) -> str:
-    """What that second takes, and what it costs a month, as lines."""
+    """Return what that second takes, and what it costs a month, as lines."""
     events = busiest.runs * use.rate
     host_events = busiest.host_runs * use.rate
     host_begun = busiest.begun / use.hosts

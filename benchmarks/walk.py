@@ -110,7 +110,7 @@ def _module(frame: FrameType) -> str | None:
         return None
     name = found[1].rstrip(">").removesuffix(".py").replace("/", ".").replace("\\", ".")
     if code.co_filename.startswith("<attrs"):
-        # It is named after its class.
+        # A method that attrs makes is named after its class.
         name = name.rpartition(".")[0]
     return name.removesuffix(".__init__")
 
@@ -128,7 +128,7 @@ class Stepper:
 
 
 class Client(CountingTransport):
-    """One connection, which knows whether its last response has ended."""
+    """A connection, which knows whether its last response has ended."""
 
     def __init__(self, service: Service, backend: AsyncioBackend) -> None:
         super().__init__()
@@ -194,7 +194,7 @@ class Walks:
         )
 
     async def event(self) -> Walk:
-        """One event for three readers: from its yield to the bytes for each of them."""
+        """An event for three readers: from its yield to the bytes for each of them."""
         thread_id, run_id = load.fresh_ids()
         clients = [await self._begun(thread_id, run_id), self._client(), self._client()]
         for client in clients[1:]:

@@ -48,7 +48,7 @@ def home_diagram() -> str:
 
 
 def waits_table() -> str:
-    """What ends each wait of a connection under asyncio, and with what outcome."""
+    """Return a table of what ends each wait of a connection under asyncio, and its outcome."""
     waits = {want: ends for want, ends in ENDS.items() if want is not NoneType}
     rows = [
         "| | " + " | ".join(f"`{want.__name__}`" for want in waits) + " |",
@@ -61,7 +61,7 @@ def waits_table() -> str:
 
 
 def responder_table() -> str:
-    """What a responder under ASGI waits for, and what an interruption does there."""
+    """Return a table of what a responder under ASGI waits for, and of its interruptions."""
     rows = [
         "| state | it waits for | when the service ends | when the server cancels its task |",
         "| --- | --- | --- | --- |",
@@ -91,7 +91,7 @@ def run_table() -> str:
 
 
 def failures_table() -> str:
-    """What a run does after each store call that has failed for good."""
+    """Return a table of what a run does after each store call that has failed for good."""
     rows = [
         "| the call that failed | what the run does | once a close has failed |",
         "| --- | --- | --- |",

@@ -153,7 +153,7 @@ class Thread:
 
     def __init__(self) -> None:
         self._calls: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        # What it calls sees the context of whoever made it.
+        # The call sees the context variables of its caller.
         work = contextvars.copy_context().run
         threading.Thread(target=work, args=(self._work,), daemon=True).start()
 

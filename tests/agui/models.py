@@ -1,4 +1,4 @@
-"""What is tried with every supported end of AG-UI's models; test_agui.py says which it is.
+"""Tests that run with the oldest and the newest supported AG-UI models; test_agui.py says which.
 
 Run with AGUI_VERSION in the environment: the version that is expected to be used.
 """
@@ -32,7 +32,7 @@ class Agent:
 
 
 def given(**fields: Any) -> tuple[RunAgentInput, dict[str, Any]]:
-    """What an agent and other readers are given of a body."""
+    """Return the input that an agent gets for a body, and the one that readers are told."""
     agent = Agent()
     body = run_input("t1", **fields)
     answer = Client(CopilotRuntime({"default": agent})).post(
@@ -89,7 +89,7 @@ IMAGE = {
 
 @pytest.mark.parametrize("parts", [[BINARY], [IMAGE], [IMAGE, BINARY], [BINARY, IMAGE]])
 def test_a_file_that_its_provider_has(parts: list[dict[str, Any]]) -> None:
-    """It reaches the agent once, whatever part the models have for it."""
+    """The reference to a file reaches the agent once, whatever part the models have for it."""
     input, echo = given(messages=said(*parts))
     assert echo["messages"] == said(*[BINARY] * len(parts)), "both generations of clients read it"
     (_, seen) = input.messages[0].model_dump(by_alias=True)["content"]

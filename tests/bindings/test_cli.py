@@ -44,7 +44,7 @@ other = 5
 """
 
 MODEL = ("copilot_bindings.demo.model",)
-"""What the demo of a model imports besides, which takes two seconds more."""
+"""The module that the demo of a model imports besides, which takes two seconds more."""
 
 
 @contextlib.contextmanager

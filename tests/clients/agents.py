@@ -20,7 +20,7 @@ Event = dict[str, Any]
 
 
 class OnPurposeError(Exception):
-    """What the agents here raise; in the server's log, any other exception is a bug."""
+    """The error that the agents here raise; in the server's log, any other exception is a bug."""
 
 
 _gates: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)

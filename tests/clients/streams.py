@@ -34,7 +34,7 @@ FINISHED: Event = {"type": "RUN_FINISHED", "threadId": "t", "runId": "r"}
 
 @attrs.frozen
 class Stream:
-    """What one client was sent.
+    """A stream that one client was sent.
 
     :param frames: the body of the response.
     """
@@ -44,7 +44,7 @@ class Stream:
 
 
 class _Thread:
-    """One thread of a runtime of its own."""
+    """A thread in a runtime of its own."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -156,7 +156,7 @@ def of_fault_agents() -> Iterator[Stream]:
         server.close_log()
 
 
-# One run of everything that can be open when somebody stops it.
+# The run has everything open that can be open when somebody stops it.
 LONG: list[Event] = [
     STARTED,
     {"type": "STEP_STARTED", "stepName": "s"},
@@ -211,7 +211,7 @@ def mutated(event: Event, path: tuple[Any, ...], change: Any) -> Event:
         del holder[path[-1]]
     elif change == "extra":
         if isinstance(holder, dict):
-            # One that nobody knows, and names of members that other types have.
+            # The members are unknown ones, and names of members that other types have.
             more = {"extra": {"x": 1}, "messageId": [1], "toolCallId": 1, "subagentRunId": {}}
             holder.update({name: value for name, value in more.items() if name not in holder})
         else:

@@ -26,7 +26,7 @@ NODE_SECONDS = 120
 
 @pytest.fixture(scope="module")
 def urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """What names the URLs of a running server, which must also end well when the tests are done."""
+    """The URLs of a running server, by name. The server must also end well after the tests."""
     log = tmp_path_factory.mktemp("server") / "stderr"
     with (
         log.open("wb") as stderr,

@@ -20,7 +20,7 @@ NODE_SECONDS = 300
 
 
 def read(given: Iterable[Stream]) -> list[dict[str, Any]]:
-    """What each client makes of each stream, in each of its two flows."""
+    """Return what each client makes of each stream, in each of its two flows."""
     lines = [
         json.dumps({"name": stream.name, "frames": stream.frames.decode("utf-8")})
         for stream in given

@@ -1,4 +1,4 @@
-"""What a reload shows is what was shown live: the clients' own folding is the judge."""
+"""A reload shows the same as was shown live: the clients' own folding is the judge."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Clients:
         self.judged = dict.fromkeys(GENERATIONS, 0)
 
     def look(self, runs: list[Any], replay: list[Event]) -> dict[str, list[Any]]:
-        """Of each generation what a client that was there sees, and one that connects later."""
+        """Return what a client that was there sees, and one that connects later, by generation."""
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None

@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 
 
 def definitions(text: str) -> list[str]:
-    """One definition a line, whatever lines it was wrapped to, in the order of their names."""
+    """Return one definition a line, however it was wrapped, in the order of their names."""
     return sorted(" ".join(lines.split()) for lines in re.split(r"\n(?=\w+ = )", text.strip()))
 
 

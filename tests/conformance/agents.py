@@ -28,11 +28,11 @@ Event = dict[str, Any]
 
 
 class OnPurposeError(Exception):
-    """What is raised here to see what becomes of it; in a server's log any other is a bug."""
+    """The error that agents raise here; in a server's log any other exception is a bug."""
 
 
 ON_PURPOSE = ("OnPurpose", "ignored GeneratorExit", "BrokenOff", "did not return within")
-"""What tells an error that the suite asks for, in its ``repr``."""
+"""The parts of a ``repr`` by which an error is known that the suite asks for."""
 
 
 def _run(input: RunAgentInput) -> dict[str, str]:
@@ -138,7 +138,7 @@ async def lingers(input: RunAgentInput, context: AgentContext) -> AsyncIterator[
 
 
 def hello(input: RunAgentInput) -> list[Event]:
-    """What each agent of :data:`SHAPES` yields."""
+    """The events that each agent of :data:`SHAPES` yields."""
     return [
         started(input),
         START,
@@ -342,7 +342,7 @@ async def mirror(input: RunAgentInput, context: AgentContext) -> AsyncIterator[E
 
 
 def measured(text: str) -> str:
-    """What tells a long text from every other, and is short."""
+    """Return a short text that tells a long text from every other."""
     return f"{len(text)} {zlib.crc32(text.encode())}"
 
 

@@ -40,7 +40,7 @@ class Answer:
 
 
 class Receiver:
-    """What a client makes of the bytes that have arrived, however they are cut."""
+    """The reader of the bytes that have arrived at a client, however they are cut."""
 
     def __init__(self) -> None:
         self.h11 = h11.Connection(h11.CLIENT)
@@ -73,7 +73,7 @@ class Receiver:
 
 
 class Client:
-    """One connection to a server. The methods that send return without waiting for an answer."""
+    """A connection to a server. The methods that send return without waiting for an answer."""
 
     def __init__(
         self, port: int, base_path: str, headers: Mapping[str, str], receive_buffer: int = 0
@@ -263,13 +263,13 @@ class Client:
 
     @property
     def status(self) -> int:
-        """Of the stream that is being read."""
+        """The status of the stream that is being read."""
         assert self._receiver.head is not None
         return self._receiver.head.status_code
 
     @property
     def last_event_id(self) -> str:
-        """What a client would reconnect with."""
+        """The id that a client would reconnect with."""
         return self._receiver.parser.last_event_id
 
     def record(self) -> bytes:
@@ -290,7 +290,7 @@ class Client:
         return bytes(data)
 
     def receive_until(self, end: bytes) -> bytes:
-        """What the server sends, up to ``end`` or to where it closes the connection."""
+        """Return what the server sends, up to ``end`` or to where it closes the connection."""
         data = bytearray()
         while not data.endswith(end) or not end:
             piece = self.socket.recv(1 if end else 65536)
@@ -300,7 +300,7 @@ class Client:
         return bytes(data)
 
     def receive_all(self) -> bytes:
-        """What the server sends until it closes the connection."""
+        """Return what the server sends until it closes the connection."""
         return self.receive_until(b"")
 
     def _next(self, connection: h11.Connection) -> Any:

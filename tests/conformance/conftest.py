@@ -21,7 +21,7 @@ from conformance.contract import ServerFile, built_in_servers, find_server
 from conformance.process import Server, Servers
 
 ONE_A_BINDING = ("asyncio_server", "trio", "sockets", "gunicorn", "uvicorn")
-"""What a binding does beside the server that it is plugged in is the same on each of them."""
+"""The servers that stand for their bindings: beside the server a binding does the same on each."""
 
 ONE_A_LOOP = (*ONE_A_BINDING, "hypercorn_trio", "toy_server")
 """So is what it calls and awaits, on each of them with the same event loop."""

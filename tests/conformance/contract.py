@@ -1,4 +1,4 @@
-"""What a server file is, and what it may declare.
+"""The contract of a server file, and what it may declare.
 
 A server file is a Python file with one function::
 
@@ -58,7 +58,7 @@ CAPABILITIES = {
     "gives-up-bodies": "ends some time after it was told to, whoever goes on sending",
     "clean-exit": "exits with status 0 at a signal",
 }
-"""What a server may be unable to do, and some tests need."""
+"""The abilities that a server may lack, and some tests need."""
 
 
 @attrs.frozen

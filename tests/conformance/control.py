@@ -39,7 +39,7 @@ class Gate:
         self.cancelled = 0
         """How often an agent was told to end, and did not."""
         self.reports: list[dict[str, Any]] = []
-        """What on_run_end was told of the runs of the thread."""
+        """The reports to on_run_end of the runs of the thread."""
         self.stops = 0
         """How often the application was told that a run was stopped."""
         self.pages = 0

@@ -79,7 +79,7 @@ GARBAGE: dict[str, tuple[Callable[[], object], str]] = {
     "unreadable": (OnPurposeMapping, "cannot be read"),
     "exits": (OnPurposeExits, "is not JSON: OnPurpose: exits"),
 }
-"""What ends the run of an agent that yields it, and what its RUN_ERROR says."""
+"""The values that end the run of an agent that yields them, and the texts of their RUN_ERROR."""
 
 ODD: dict[str, tuple[Callable[[], Event], Any]] = {
     "unknown-type": (lambda: {"type": "FROM_THE_FUTURE"}, None),
@@ -92,7 +92,7 @@ ODD: dict[str, tuple[Callable[[], Event], Any]] = {
         {"type": "STATE_DELTA", "delta": [{"op": "remove", "path": "/nothing/there"}]},
     ),
 }
-"""What does a run no harm, and what reaches its readers of it."""
+"""The values that do a run no harm, and what its readers get of them."""
 
 
 def _props(input: RunAgentInput) -> dict[str, Any]:

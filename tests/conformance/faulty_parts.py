@@ -52,7 +52,7 @@ RAISED: dict[str, Callable[[], BaseException]] = {
 
 
 class OnPurpose:
-    """Of a type that nothing here should be of."""
+    """A value of a type that nothing here should have."""
 
 
 def _go_wrong(how: str, gate: str, otherwise: Any = None) -> Any:
@@ -108,7 +108,7 @@ async def _burst(gate: str) -> None:
 
 @attrs.frozen
 class _Fault:
-    """What a request says."""
+    """The fault that a request asks for."""
 
     part: str
     how: str
@@ -214,9 +214,9 @@ class FaultyStore:
             raise StoreUnavailable(f"the answer of {name} was lost")
 
     def _read_first(self, thread_id: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """What a read is called with that goes well, so that the client has its head.
+        """Return the arguments of a first read, which goes well, so that the client has its head.
 
-        It gets one byte, lest there be nothing left to be read by another that goes wrong.
+        The read gets one byte, lest there be nothing left to be read by another that goes wrong.
         """
         self._read.add(thread_id)
         cursor, _ = args

@@ -75,7 +75,7 @@ class Fork:
         :param to: one of :meth:`threads`, which then is the one that the system interrupts.
         """
         if self.poll() is None:
-            # It may end now, and then its number is free for others.
+            # The process may end now, and then its number is free for others.
             with contextlib.suppress(ProcessLookupError):
                 if to is None:
                     os.kill(self.pid, number)
@@ -155,7 +155,7 @@ def forks(told: socket.socket) -> tuple[Any, socket.socket]:
     # collector looked at them would copy all of their memory.
     gc.collect()
     gc.freeze()
-    # This process ignores Ctrl+C, because the test run that asks it for servers ends it.
+    # SIGINT is ignored in this process, because the test run that asks it for servers ends it.
     on_interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
     running: dict[int, tuple[int, socket.socket]] = {}
     """By the descriptor that tells its end, each fork's process id and socket."""

@@ -44,7 +44,7 @@ _COMPLAINTS = (
 _forking = Forking()
 atexit.register(_forking.end)
 _claims: list[socket.socket] = []
-"""What keeps the ports that were given to one test from others."""
+"""The sockets that keep the ports which were given to one test from others."""
 
 
 def wait_until(
@@ -91,7 +91,7 @@ class Server:
         wait_until(is_ready, f"{self.file.name} answers", START_TIMEOUT)
 
     def log(self, since: int = 0) -> str:
-        """What it has written to stdout and stderr, or of that what is behind so many bytes."""
+        """Return what the server wrote to stdout and stderr, behind the first ``since`` bytes."""
         # Not read(): the place in the file is the process's too, and it may be writing.
         file = self._log.fileno()
         return os.pread(file, self.log_size() - since, since).decode("utf-8", "replace")
@@ -101,7 +101,7 @@ class Server:
         return os.fstat(self._log.fileno()).st_size
 
     def held(self) -> Held:
-        """What it holds now: descriptors, threads, memory."""
+        """Return what the server holds now: descriptors, threads, memory."""
         return held_by(self.process.pid)
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> list[str]:
@@ -177,7 +177,7 @@ class Server:
         self._control("let", thread=threads, steps=steps)
 
     def gate(self, thread: str) -> dict[str, Any]:
-        """What is known of the agents of ``thread``."""
+        """Return what is known of the agents of ``thread``."""
         return self._control("gate", thread=thread)
 
     def waits(self, thread: str, count: int) -> bool:
@@ -217,7 +217,7 @@ class Server:
 
     @contextlib.contextmanager
     def nothing_is_left(self, *but: str) -> Iterator[None]:
-        """Of what is done meanwhile there is no object in the end.
+        """No object is left in the end of what is done within the context.
 
         :param but: types of which there may be more.
         """
@@ -271,7 +271,7 @@ class Servers:
 
 
 def _excerpt(log: str) -> str:
-    """What of a log tells why it is complained about: a session's whole one is megabytes."""
+    """Return the part of a log that tells why it is complained about: a whole one is megabytes."""
     first = min((log.index(complaint) for complaint in _COMPLAINTS if complaint in log), default=-1)
     return log[-6000:] if first < 0 else log[max(first - 3000, 0) : first + 3000]
 

@@ -1,4 +1,4 @@
-"""What the process of a server holds, as Linux tells it."""
+"""The resources that the process of a server holds, as Linux tells them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ESTABLISHED, _LISTEN = "01", "0A"
 
 @attrs.frozen
 class Held:
-    """What a process and its children hold.
+    """The resources that a process and its children hold.
 
     :param resident: bytes of memory.
     """
@@ -35,7 +35,7 @@ class Held:
 
 
 def held_by(pid: int) -> Held:
-    """What ``pid`` and its children hold now. One that has ended holds nothing."""
+    """Return what ``pid`` and its children hold now. A process that has ended holds nothing."""
     process, held = Path(f"/proc/{pid}"), Held()
     with contextlib.suppress(OSError):
         held = Held(
@@ -75,7 +75,7 @@ def has_connections(port: int) -> bool:
 
 
 def _connections(port: int) -> Iterator[tuple[int, str, str]]:
-    """Of each socket on ``port``: the client's port, its state, and 0 if no process holds it."""
+    """Yield for each socket on ``port``: the client's port, its state, 0 if no process holds it."""
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
         if int(fields[1][9:], 16) == port:

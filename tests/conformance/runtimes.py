@@ -47,7 +47,7 @@ LIMITS_OF_A_SERVER = {
     "bodies": attrs.evolve(LIMITS, bodies_bytes=370_000),
     "cannot-start": LIMITS,
 }
-"""What a server may be started with, by name; what does not belong to a request is its own."""
+"""The limits of each runtime of a server, by name; settings of the whole server need their own."""
 
 
 async def transcribe(audio: AudioFile) -> str:
@@ -55,7 +55,7 @@ async def transcribe(audio: AudioFile) -> str:
 
 
 def on_start() -> Any:
-    """What is looked for in the log; a store and a loop are there already."""
+    """Log a line, which tests look for; a store and a loop are there already."""
 
     async def start() -> None:
         await anyio.lowlevel.checkpoint()

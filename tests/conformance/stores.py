@@ -72,7 +72,7 @@ class LongHistories(MemoryStore):
 
 
 class AwayStore(MemoryStore):
-    """It says that it cannot be used."""
+    """A store that says that it cannot be used."""
 
     async def check(self) -> None:
         await anyio.lowlevel.checkpoint()
@@ -113,7 +113,7 @@ class BlockingStore(_SlowStore):
 
 @dataclasses.dataclass
 class _DataclassStore(MemoryStore):
-    """It has the hash of no object, and is equal to others."""
+    """A store that has the hash of no object, and is equal to others."""
 
     name: str = "a store"
 
@@ -158,7 +158,7 @@ def in_a_file() -> SQLiteStore:
     """A store in a file of its own, which is closed and goes when the process ends."""
     directory = tempfile.TemporaryDirectory(prefix="sansio-copilot-")
     store = SQLiteStore(Path(directory.name, "threads.db"))
-    # What was registered last is called first.
+    # atexit calls first what was registered last.
     atexit.register(directory.cleanup)
     atexit.register(store.close)
     return store

@@ -287,7 +287,8 @@ class TestRoom:
 def test_uploads_are_held_once_and_given_back(own_server: Server, framing: str) -> None:
     """By what the system says that the process holds, which is more than what Python does."""
     size, count, piece = 8 * 1024 * KB, 6, b" " * 64 * KB
-    # One of its own, since what others have left on the heap of a server goes with the first body.
+    # The server is new, since what others have left on the heap of a server goes with the first
+    # body.
     server = own_server
     assert server.run("run", "t", agent="text").status == 200
     before = server.held().resident

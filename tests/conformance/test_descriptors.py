@@ -23,7 +23,7 @@ def descriptors(server: Server, spare: int) -> Iterator[None]:
     """The server may open so many descriptors more than it has."""
     pid = server.process.pid
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    # It is a limit on their numbers.
+    # The limit is one on the numbers of descriptors, and not on how many there are.
     room = max(map(int, os.listdir(f"/proc/{pid}/fd"))) + 1 + spare
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (room, before[1]))
     try:
@@ -79,7 +79,7 @@ def test_it_waits_and_says_so_once(own_server: Server, thread: str, spare: int) 
 def test_streams_begin_and_end_with_no_descriptor_left(own_server: Server, thread: str) -> None:
     """A connection that has been accepted needs no other descriptor for what it asks."""
     threads = [f"{thread}-{number}" for number in range(5)]
-    # What Python imports when it is first needed takes a descriptor for that moment.
+    # Python takes a descriptor for the moment in which it imports a module for the first time.
     own_server.request("GET", "/info", headers={"x-hooks": "async"})
     own_server.run("run", f"{thread}-before", agent="text")
     with own_server.clients(len(threads)) as clients, own_server.client() as steering:

@@ -243,7 +243,7 @@ def test_a_flood_of_events_arrives_whole_while_others_are_served(
 
 
 def assert_a_round_keeps_less(server: Server, size: int, cause: Callable[[str], object]) -> None:
-    """Of each round a leak keeps some; pools and arenas keep some of the first only."""
+    """A leak keeps a part of each round; pools and arenas keep a part of the first rounds only."""
     grown = []
     # Few enough that a store which keeps them all does not begin to evict.
     for round in range(3):
@@ -266,7 +266,7 @@ def test_a_large_event_arrives_whole_and_its_memory_comes_back(server: Server, t
 
 @pytest.mark.once
 def test_two_hundred_thousand_events_are_not_kept(own_server: Server, thread: str) -> None:
-    """Of each not even its text, which is a hundred bytes, once the thread is deleted."""
+    """The server keeps no event, not even a text of a hundred bytes, once the thread is deleted."""
 
     def flood_and_delete(round: str, count: int = 200_000) -> None:
         flood(own_server, f"{thread}-{round}", "says", count)

@@ -18,7 +18,7 @@ from sansio_copilot.testing import run_input
 pytestmark = pytest.mark.one_a_binding
 
 CROWD = 100
-"""What each server can take that has a thread for each connection."""
+"""The number of clients that each server can take which has a thread for each connection."""
 POOL = 160
 """And how many threads that may take."""
 HELLO = "Hello from Python"
@@ -26,7 +26,7 @@ HELLO = "Hello from Python"
 
 @contextmanager
 def nothing_is_kept(server: Server) -> Iterator[None]:
-    """Of what is done meanwhile: no descriptor and no thread."""
+    """The server keeps no descriptor and no thread of what is done meanwhile."""
     before = server.held()
     # How many threads its pool has is the affair of a server that a binding is plugged in.
     threads = before.threads if server.file.owns_sockets else max(before.threads, POOL)
@@ -37,7 +37,7 @@ def nothing_is_kept(server: Server) -> Iterator[None]:
 
 @contextmanager
 def no_object_is_left(server: Server) -> Iterator[None]:
-    """Of what is done meanwhile, once its threads are forgotten."""
+    """The server keeps no object of what is done meanwhile, once its threads are forgotten."""
     with server.nothing_is_left("Gate"):
         yield
         for config in ("main", "calm"):
@@ -104,7 +104,7 @@ def test_slow_readers_delay_nobody(server: Server, thread: str) -> None:
 @pytest.mark.once
 @pytest.mark.needs("a-thousand-streams")
 def test_a_thousand_slow_readers_delay_nobody(own_server: Server, thread: str) -> None:
-    """Of whom each has 200 kB to read: with 3 MB each the system would have no memory for more."""
+    """The readers have 200 kB each to read: for 3 MB each the system would have no memory."""
     with nothing_is_kept(own_server):
         slow_readers(own_server, thread, 1000, 10, 20_000)
     problems = own_server.end()
@@ -131,7 +131,7 @@ def test_runs_whose_clients_never_read_are_recorded_to_their_end(
 
 
 def test_a_slow_reader_of_what_is_deleted_is_broken_off(server: Server, thread: str) -> None:
-    """It keeps nothing in memory, and does not take what it has got for the whole."""
+    """The reader keeps nothing in memory, and does not take what it has got for the whole."""
     props = {"events": 100, "size": 100_000}
     server.run("run", thread, agent="says", forwardedProps=props)
     with server.client(receive_buffer=65536) as client:
@@ -149,7 +149,7 @@ def test_a_slow_reader_of_what_is_deleted_is_broken_off(server: Server, thread: 
 
 
 def test_connections_may_be_cut_at_any_byte(server: Server, thread: str) -> None:
-    """Of the request or of the response, by a close or a reset; no run suffers from it."""
+    """Requests and responses are cut, by a close or a reset; no run suffers from it."""
 
     def attack(name: str) -> None:
         chance = random.Random(4)

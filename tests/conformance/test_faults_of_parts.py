@@ -40,7 +40,7 @@ RAISES = {
     "on-error": "the on_error hook failed",
     "agents": "failed in the agents function",
 }
-"""What the log says of each part."""
+"""The words of the log for each part."""
 
 
 @pytest.fixture(autouse=True)

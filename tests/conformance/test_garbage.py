@@ -1,4 +1,4 @@
-"""What an exchange held is free when it has ended, and does not wait for the collector of circles.
+"""The objects of an exchange are freed when it ends, without the collector of circles.
 
 The collector looks at old objects seldom, and a circle that it has not found yet keeps whatever
 hangs on it: a body, the text of a message, a whole run.

@@ -1,4 +1,4 @@
-"""What does not return: it has its time, its caller is told, and nobody else waits for it.
+"""A call that does not return has its time, its caller is told, and nobody else waits for it.
 
 A call that hangs is let go at the end of its test, since a
 thread cannot be ended.
@@ -60,7 +60,7 @@ def run(server: Server, thread: str, headers: dict[str, str] | None = None) -> A
 
 @contextlib.contextmanager
 def logged(server: Server, message: str) -> Iterator[None]:
-    """What is done meanwhile has the server log ``message``."""
+    """The server logs ``message`` within the context."""
     log = server.log_size()
     yield
     wait_until(lambda: message in server.log(log), f"the log has {message!r}")
@@ -230,5 +230,5 @@ def test_hooks_that_swallow_their_cancellation_do_not_keep_it_from_ending(
         wait_until(lambda: own_server.gate(way)["waiting"] == 3, "they are called")
         own_server.process.send_signal(signal.SIGTERM)
         assert own_server.process.wait(END_TIMEOUT) == 0
-    # What is cancelled ten times a second is told of once.
+    # The warning comes once, although the call is cancelled ten times a second.
     assert own_server.log().count("cancelled what does not end") <= 1

@@ -89,7 +89,7 @@ def test_on_error_can_answer(server: Server, hooks: str) -> None:
 
 
 def reports(server: Server, thread: str, count: int = 1) -> list[dict[str, Any]]:
-    """What on_run_end was told of the thread's runs, once that many have ended."""
+    """Return the reports to on_run_end of the thread's runs, once there are ``count`` of them."""
     told: list[dict[str, Any]] = []
 
     def all_told() -> bool:

@@ -35,7 +35,7 @@ def send(client: Client, data: bytes, size: int) -> None:
 def check(server: Server, case: Case, size: int) -> None:
     sent, expected = case.sent, case.answers
     if not case.closes:
-        # It is still open when this one has been answered.
+        # The connection is still open when this request has been answered.
         sent, expected = sent + LAST, (*expected, 200)
     with server.client() as client:
         send(client, sent.replace(b"{base}", client.base.encode()), size)

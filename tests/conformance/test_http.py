@@ -1,4 +1,4 @@
-"""What every server makes of HTTP, or says that it cannot."""
+"""Every server speaks HTTP, or says what it cannot."""
 
 from __future__ import annotations
 

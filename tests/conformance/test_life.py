@@ -1,4 +1,4 @@
-"""What an application does before its runtime is served, and after that."""
+"""Functions of an application are called before its runtime is served, and after that."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one client may cost a server that reads HTTP itself: sansio_copilot/limits.py.
+"""The costs of one client for a server that reads HTTP itself: sansio_copilot/limits.py.
 
 The servers of these tests have small limits, and are given ten times as long to apply them.
 """

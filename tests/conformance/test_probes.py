@@ -1,4 +1,4 @@
-"""What an orchestrator asks: whether a process lives, and whether it may be sent requests."""
+"""An orchestrator asks whether a process lives, and whether it may be sent requests."""
 
 from __future__ import annotations
 

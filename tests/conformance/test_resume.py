@@ -17,7 +17,7 @@ Event = dict[str, Any]
 
 
 def cut_everywhere(data: bytes) -> list[tuple[list[Event], str]]:
-    """What a client has seen, and its last event id, after each number of bytes of a response."""
+    """Return what a client has seen, and its last event id, after each byte of a response."""
     receiver = Receiver()
     seen: list[Event] = []
     states = [(list(seen), "")]
@@ -44,7 +44,7 @@ def test_an_ended_run_is_resumed_at_every_byte_of_its_response(server: Server, t
     def rest(last_event_id: str) -> list[Event]:
         return resumed(server, thread, last_event_id)
 
-    # Who saw nothing gets what anybody gets, which is compacted.
+    # A client that saw nothing gets what anybody gets, which is compacted.
     assert rest("") == compact_events(events)
     for position, (seen, last_event_id) in enumerate(states):
         if last_event_id:

@@ -133,7 +133,7 @@ def test_a_suggestion_dies_with_its_client(server: Server, thread: str, agent: s
         client.events(2)
         client.cut()
     if agent == "plain":
-        # It cannot be cancelled, but sees that it was stopped when it looks.
+        # A plain agent cannot be cancelled, but sees that it was stopped when it looks.
         wait_until(lambda: _has_stopped(server, thread), "the plain agent has ended")
     else:
         server.wait_unwound(thread)

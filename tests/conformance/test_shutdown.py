@@ -127,7 +127,7 @@ def test_a_hook_and_a_store_that_hang_cannot_hold_it_up(own_server: Server) -> N
         for gate in ("t", "open_run hang:t", "read hang:t", "append hang:t", "close_run hang:t"):
             wait_until(partial(own_server.waits, gate, 1), f"{gate} hangs")
         own_server.process.send_signal(signal.SIGTERM)
-        # What is given up is logged with a traceback, as every failure of a store is.
+        # A call that is given up is logged with a traceback, as every failure of a store is.
         assert own_server.process.wait(END_TIMEOUT) == 0
     for method in ("append", "close_run"):
         assert f"store method {method} does not return, and is given up" in own_server.log()

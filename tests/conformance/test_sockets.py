@@ -1,4 +1,4 @@
-"""What a binding that reads and writes HTTP itself makes of clients that are odd, or hostile."""
+"""Bindings that read and write HTTP themselves meet clients that are odd, or hostile."""
 
 from __future__ import annotations
 

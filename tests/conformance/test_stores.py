@@ -68,7 +68,7 @@ def test_a_run_goes_on_without_its_client(server: Server, thread: str, config: s
 def test_a_client_that_leaves_at_once_leaves_no_thread_busy(
     server: Server, thread: str, config: str
 ) -> None:
-    """Whatever the store was doing for it: its run takes place whole, or not at all."""
+    """A run takes place whole, or not at all, whatever the store was doing for it."""
     for _ in range(10):
         with server.client(config) as client:
             client.stream("run", thread, agent="text").cut()

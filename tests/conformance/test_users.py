@@ -38,7 +38,7 @@ def run(server: Server, config: str, user: str, thread: str, operation: str = "r
 
 
 def told(answer: Answer) -> Any:
-    """What an answer tells, but for the time at which it was sent."""
+    """Return what an answer tells, but for the time at which it was sent."""
     fields = {name: value for name, value in answer.headers.items() if name != "date"}
     return answer.status, fields, answer.body
 
@@ -60,7 +60,8 @@ def test_an_agent_knows_the_user_and_the_function_what_the_server_knows(
     snapshot = answer.events()[1]["snapshot"]
     assert snapshot["user"] == "ann"
     known = set(snapshot["data"].values()) - {None}
-    # It is the scope of ASGI, the environ of WSGI, or nothing where the binding has the sockets.
+    # The connection is the scope of ASGI, the environ of WSGI, or nothing if the binding has
+    # sockets.
     assert known in (set(), {"http"}, {"POST"})
     assert not (server.file.owns_sockets and known)
 

@@ -14,7 +14,7 @@ CLEAR = {"method": "resource/request", "params": {"path": "/threads/clear", "htt
 
 
 def config(name: str) -> object:
-    """One in which a server that stands between might lose headers is for each of them."""
+    """Return a parameter; every server has the configurations whose headers it might lose."""
     marks = () if name in ("plain", "cors") else pytest.mark.of_the_binding
     return pytest.param(name, marks=marks)
 

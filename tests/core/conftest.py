@@ -1,9 +1,9 @@
-"""What the measurement of the core's coverage sees: imports, and what the tests call.
+"""The measurement of the core's coverage sees imports, and what the tests call.
 
-It takes twice the time of all that it watches, pytest's own work and Hypothesis's included. So it
-sees nothing of how tests are collected. Of what Hypothesis tries it sees nothing, because it would
-depend on chance whether a line counts as tested, and nothing of tests that are marked ``untraced``,
-which take hundreds of times the same ways.
+The measurement takes twice the time of all that it watches, pytest's own work and Hypothesis's
+included. So it sees nothing of how tests are collected, nothing of what Hypothesis tries, because
+chance would decide whether a line counts as tested, and nothing of tests that are marked
+``untraced``, which take hundreds of times the same ways.
 """
 
 from __future__ import annotations
@@ -42,5 +42,5 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    # It warns of whoever has taken its place when it ends.
+    # The measurement warns of another trace function in its place when it ends.
     sys.settrace(session.config.stash[TRACING])

@@ -1,4 +1,4 @@
-"""Whatever comes from outside, a public function raises nothing but what its docstring says.
+"""A public function raises only the errors that its docstring names, whatever comes from outside.
 
 From outside means: from a client, an agent, a hook, or the configuration of an application. Where
 a docstring says nothing of wrong types, arguments are of the declared ones: any text, with lone
@@ -429,7 +429,7 @@ def closers_of(stream: list[Any]) -> None:
 
 
 def find(name: str) -> Any:
-    """What is public under ``name``: a function, a class, or a method of one."""
+    """Return the function, class, or method of a class that is public under ``name``."""
     for suffix in MODULES:
         found: Any = importlib.import_module(f"sansio_copilot{suffix}")
         for part in name.split("."):

@@ -44,7 +44,7 @@ class Size(IntEnum):
 
 
 class OwnText(str):
-    """What some agent libraries have instead of str."""
+    """A text type of some agent libraries, which have it instead of str."""
 
 
 class OwnInt(int):
@@ -73,7 +73,7 @@ def nested(depth: int, innermost: Any = None) -> Any:
 
 
 def finite(value: Any) -> Any:
-    """What JSON.parse(JSON.stringify(value)) makes of ``value``."""
+    """Return what JSON.parse(JSON.stringify(value)) makes of ``value``."""
     match value:
         case float():
             return value if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""What a runtime counts, as Prometheus reads it."""
+"""A runtime counts, and Prometheus reads it."""
 
 from __future__ import annotations
 

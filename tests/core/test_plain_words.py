@@ -1,4 +1,4 @@
-"""What developers and clients are told when an application gives or does the wrong thing."""
+"""Developers and clients are told in plain words of an application's wrong values and calls."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ NEVER_IMPORTED = {
 
 
 def modules_after(statement: str) -> set[str]:
-    """What a fresh process has loaded once it has executed ``statement``."""
+    """Return the modules that a fresh process has loaded once it has executed ``statement``."""
     program = f"import sys\n{statement}\nsys.stdout.write(' '.join(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
@@ -71,7 +71,7 @@ def sources(folder: Path, *without: str) -> list[Path]:
 
 @functools.cache
 def tree_of(source: Path) -> ast.Module:
-    """What ``source`` is parsed to, once for all that look at it."""
+    """Return the tree of ``source``, parsed once for all that look at it."""
     return ast.parse(source.read_text("utf-8"))
 
 
@@ -166,7 +166,7 @@ def imported_by(source: Path, ours: dict[str, Path]) -> set[str]:
 
 
 def reached(module: str, imports: dict[str, set[str]]) -> set[str]:
-    """What ``module`` imports, and what that imports, and so on."""
+    """Return the modules that ``module`` imports, with those that they import, and so on."""
     found: set[str] = set()
     ahead = [module]
     while ahead:
@@ -186,7 +186,7 @@ def test_a_circle_is_found() -> None:
 
 
 def test_no_module_imports_itself_by_way_of_others() -> None:
-    """Whoever needs less than the whole runtime is given less: types count like everything else."""
+    """Code that needs less than the whole runtime is given less: types count like all else."""
     ours = {module_of(path): path for path in [*sources(CORE), *sources(BINDINGS)]}
     assert circles({name: imported_by(path, ours) for name, path in ours.items()}) == []
 

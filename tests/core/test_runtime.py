@@ -181,7 +181,7 @@ def test_behind_another_cors_policy_the_default_is_left_out() -> None:
 
 
 class TestRefused:
-    """What is answered in place of an exchange has the CORS headers of one."""
+    """A response in the place of an exchange has the CORS headers of one."""
 
     OURS = "https://app.example.com"
     ALLOWED = "access-control-allow-origin"

@@ -162,7 +162,7 @@ class Home:
         return isinstance(self.action, PullEvent)
 
     def go_on(self, *, flushes: bool = True) -> bool:
-        """What needs no agent; returns whether there was something.
+        """Do what needs no agent; return whether there was something.
 
         :param flushes: so much time passes that frames which wait for others wait no longer.
         """
@@ -214,7 +214,7 @@ class Home:
         ids = [frame.split(b"\n")[0] for frame in self.model.frames]
         assert ids == [f"id: {self.run.key.token}.{n}".encode() for n in range(len(ids))]
         if not events:
-            # It never started.
+            # The run never started.
             assert self.model.result is None
             return
         if self.model.sealed:
@@ -302,7 +302,7 @@ class Client:
                 return
 
     def note(self, error: Exception) -> None:
-        """What the client is to be told of a failure; the last one counts."""
+        """Note what the client is to be told of a failure; the last one counts."""
         clean_up = isinstance(error, StoreDown) and error.args[0] == "close_run"
         if self.status:
             self.broken = True
@@ -374,7 +374,7 @@ class Client:
         self.tell(self.exchange.client_gone())
 
     def check(self) -> None:
-        """It was sent a prefix of what it is to see, and all of it if the response is complete."""
+        """The client was sent a prefix of its stream, and all of it if the response is complete."""
         if self.exchange.state is ExchangeState.ABANDONED:
             assert self.gone or self.broken
         if self.status != 200 or self.reader is None:
@@ -384,7 +384,7 @@ class Client:
         if isinstance(self.action, Finish):
             assert self.reader.ends(len(self.body))
             assert self.body == everything
-        # What a client that was cut off saw before belongs to it.
+        # Frames that a client saw before it was cut off belong to its stream.
         before = self.reader.parts[0].data[: self.reader.skip] if self.reader.skip else b""
         if before:
             # Neither more nor less of that run than the other one had.
@@ -394,7 +394,7 @@ class Client:
 
 
 class Wrong(Exception):
-    """What hooks fail with."""
+    """The error with which hooks fail."""
 
 
 HOOKS = ("on_request", "on_before_handler", "on_response", "on_error")
@@ -580,7 +580,7 @@ class RuntimeMachine(RuleBasedStateMachine):
         if homes:
             homes[which % len(homes)].go_on()
 
-    # What goes wrong
+    # Faults
 
     @precondition(lambda self: len(self.store.failing) + len(self.outcomes) < 2)
     @rule(
@@ -613,7 +613,7 @@ class RuntimeMachine(RuleBasedStateMachine):
             name, make = what
             self.outcomes[name] = make()
 
-    # What always holds
+    # Invariants
 
     @invariant()
     def the_store_is_as_its_model(self) -> None:
@@ -667,7 +667,7 @@ class RuntimeMachine(RuleBasedStateMachine):
         assert all(client.over for client in self.clients)
         assert self.store.watching == 0
         self.store.clear()
-        # What is remembered of a failed read has its cursor, and so the frames that it was reading.
+        # The error of a failed read keeps its cursor, and so the frames that it was reading.
         self.store.failed.clear()
         assert self.store.real.total_bytes == 0
 

@@ -232,7 +232,7 @@ class TestFrameData:
 
 
 def test_work_is_linear_in_the_length_of_a_frame() -> None:
-    """One large event in small pieces; quadratic work would take minutes."""
+    """A large event comes in small pieces; quadratic work would take minutes."""
     size, piece = 100_000_000, 16_384
     chunk = b"x" * piece
     parser = Parser()

@@ -69,7 +69,7 @@ def _look(thread_id: str, about: str) -> Conversation:
 
 
 def _runs(random: Random) -> Iterator[Conversation]:
-    """One run on a thread of its own, of every kind, and what it leaves."""
+    """Runs of every kind, each on a thread of its own, and requests for what it leaves."""
     for number in range(140):
         thread_id = f"run-{number}"
         writer = ScriptWriter(random, thread_id)
@@ -171,7 +171,7 @@ def _dialogues(random: Random) -> Iterator[Conversation]:
 
 
 def _live(random: Random) -> Iterator[Conversation]:
-    """What can be done about a run while it waits."""
+    """Requests that can be made about a run while it waits."""
     for number in range(8):
         thread_id = f"live-{number}"
         writer = ScriptWriter(random, thread_id)

@@ -1,4 +1,4 @@
-"""What a run is given: bodies of every kind that the reference's schema tells apart."""
+"""Inputs of runs: bodies of every kind that the reference's schema tells apart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an agent is told to yield: AG-UI events of every type, in order and out of order."""
+"""Scripts for agents: AG-UI events of every type, in order and out of order."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ class ScriptWriter:
         return [{"type": "STATE_SNAPSHOT", "snapshot": value}]
 
     def _delta(self) -> list[Event]:
-        # One that applies to every object: the reference dies of one that does not apply.
+        # The delta applies to every object, because the reference dies of a delta that does not.
         operation = {"op": "add", "path": f"/{self._id('k')}", "value": [None, {"a": 1}]}
         return [{"type": "STATE_DELTA", "delta": [operation]}]
 
@@ -268,7 +268,7 @@ class ScriptWriter:
     )
     WEAVABLE = (text, tool_call, _reasoning, _step, _subagent, _activity, _custom)
 
-    # What may be wrong
+    # Faults of a script
 
     def _drop(self, events: list[Event]) -> None:
         kept = [i for i, event in enumerate(events) if event["type"] != "STATE_SNAPSHOT"]

@@ -21,7 +21,7 @@ from sansio_copilot import AgentContext, CopilotRuntime, CorsPolicy, MemoryStore
 
 
 class OnPurposeError(Exception):
-    """What a script asks for; in the server's log, any other exception is a bug."""
+    """The error that a script asks for; in the server's log, any other exception is a bug."""
 
 
 class Scripted:

@@ -1,4 +1,4 @@
-"""What the generator makes: steps, and what all kinds of them are made of."""
+"""The steps that the generator makes, and the parts that all kinds of steps are made of."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ JSON_TYPE = ("content-type", "application/json")
 
 @attrs.frozen
 class Step:
-    """One request, or what is done about one that is still being answered.
+    """A request, or an action on a request that is still being answered.
 
     :param about: what the step is there for; an accepted difference may ask for it.
     :param configuration: one of those that the two servers have.

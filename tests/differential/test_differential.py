@@ -48,7 +48,7 @@ Origins = Mapping[str, str]
 
 @attrs.frozen
 class Answer:
-    """What a server answered, as far as it matters.
+    """The answer of a server, as far as it matters.
 
     :param body: JSON, parsed; or the list of a stream's events; or text.
     :param complete: False if the connection broke off before the end of the body, or nothing came.
@@ -85,7 +85,7 @@ class Client:
 
 
 class _Exchange:
-    """One request on a connection of its own, and its response."""
+    """A request on a connection of its own, and its response."""
 
     def __init__(self, step: Step, origin: str) -> None:
         host = origin.removeprefix("http://")
@@ -373,7 +373,7 @@ def _second_run(step: Step, theirs: Answer, ours: Answer) -> Answer:
 
 
 def _left_open(step: Step, theirs: Answer, ours: Answer) -> Answer:
-    """What RUN_ERROR left open comes before it in a replay, and ended, not behind it."""
+    """Entities that RUN_ERROR left open come before it in a replay, ended, and not behind it."""
     events, own = _events(theirs), _events(ours)
     at = next((at for at, event in enumerate(events) if event["type"] == "RUN_ERROR"), len(events))
     behind = events[at + 1 :]
@@ -400,9 +400,9 @@ def _entity(event: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
 
 
 def _live_order(step: Step, theirs: Answer, ours: Answer) -> Answer:
-    """What overlaps is replayed in the order in which it was live, if that makes a difference.
+    """Entities that overlap are replayed in their live order, if the order makes a difference.
 
-    It always is if one of what overlaps is a snapshot of the messages.
+    The order always makes a difference if one of them is a snapshot of the messages.
     """
     events, own = _events(theirs), _events(ours)
     if arrange(own) != events:

@@ -1,4 +1,4 @@
-"""What the documentation says is so: its code runs, its diagrams are those of the code."""
+"""The documentation is true: its code runs, its diagrams are those of the code."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_links_lead_somewhere() -> None:
 
 
 def named_tests() -> list[str]:
-    """What SECURITY.md names as the proof of a promise: files, and tests in them."""
+    """Return the files, and tests in them, that SECURITY.md names as the proofs of promises."""
     return re.findall(r"`(tests/[^`]+)`", SECURITY.read_text())
 
 

@@ -57,7 +57,7 @@ def test_every_example_is_tested() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_an_example_serves(name: str, tmp_path: Path) -> None:
-    """It answers a run, and ends at SIGTERM when the stream that is open has ended."""
+    """An example answers a run, and ends at SIGTERM when the stream that is open has ended."""
     port = free_port()
     folder = tmp_path / "examples"
     shutil.copytree(EXAMPLES, folder)

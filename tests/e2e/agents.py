@@ -74,7 +74,7 @@ def _result(input: RunAgentInput, content: str, number: int = 0) -> Event:
 
 
 def _last_results(input: RunAgentInput) -> list[str]:
-    """What the page has answered since the agent spoke last."""
+    """Return what the page has answered since the agent spoke last."""
     results: list[str] = []
     for message in reversed(input.messages):
         if message.role != "tool":

@@ -43,7 +43,7 @@ SESSION = "session=e2e"
 
 
 def transcribe(audio: AudioFile) -> str:
-    """What a model would have heard, for a recording that has something in it."""
+    """Return what a model would have heard in a recording that is not empty."""
     assert audio.size > 0
     return f"I spoke {audio.mime_type.partition(';')[0]}"
 
@@ -135,7 +135,7 @@ async def _iterate(events: Any) -> AsyncIterator[Any]:
 
 
 async def run_bare(request: WebRequest) -> StreamingResponse:
-    """What most people write who have no runtime: the agent's events as they come."""
+    """Answer as most people do who have no runtime: send the agent's events as they come."""
     input = RunAgentInput.model_validate_json(await request.body())
     agent = AGENTS[request.path_params["agent"]]
     context = SimpleNamespace(headers=dict(request.headers))

@@ -61,8 +61,8 @@ NOT_OFFERED = {
     "and says for ever that it is loading",
     "CopilotChat of v1": "is in @copilotkit/react-ui; the pages of v1 here have v2's chat in them",
 }
-"""What the installed front end has, but cannot do beside any runtime that one can host, or what is
-not installed. The table says so."""
+"""The parts of the installed front end that do not work beside any runtime that one can host, or
+that are not installed. The table says so."""
 
 
 class Process:
@@ -141,7 +141,7 @@ class Target:
         return Process(*self._command, log=self._logs / f"{self.name}.log")
 
     def described(self) -> dict[str, Any]:
-        """What the driver has to know of it."""
+        """Return what the driver has to know of the target."""
         if self._agents is not None and not self._server.alive:
             # The reference runtime ends by what some scenarios do; that fails those alone.
             self._server = self._start()
@@ -179,7 +179,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
 
 @pytest.fixture(scope="module")
 def report() -> Iterator[dict[tuple[str, str], dict[str, Any]]]:
-    """What happened, by scenario and target; becomes a table."""
+    """The outcomes by scenario and target, which become a table."""
     RESULTS.mkdir(exist_ok=True)
     results: dict[tuple[str, str], dict[str, Any]] = {}
     yield results

@@ -42,7 +42,7 @@ def names() -> list[str]:
 
 
 def requirements(name: str) -> list[str]:
-    """What the program says that it needs, with this project in the place of its release."""
+    """Return what the program says that it needs, with this project in the place of its release."""
     found = re.search(r"^ *pip install (.*)$", (PROGRAMS / f"{name}.py").read_text(), re.MULTILINE)
     if found is None:
         raise LookupError(f"{name} does not say what it needs")

@@ -1,4 +1,4 @@
-"""What is asked of the program of each framework, over HTTP, as a front end asks it."""
+"""Checks of the program of each framework, over HTTP, as a front end asks it."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Model:
     url: str
 
     def calls(self) -> list[dict[str, Any]]:
-        """What became of each request so far."""
+        """Return what became of each request so far."""
         with urllib.request.urlopen(f"{self.url}/calls", timeout=30) as response:
             return json.loads(response.read())  # type: ignore[no-any-return]
 

@@ -13,7 +13,7 @@ from frameworks.server import model, program
 
 @pytest.mark.parametrize("name", ["langgraph_agent", "pydantic_ai_agent"])
 def test_a_program_passes_every_check(name: str, tmp_path: Path) -> None:
-    """One process has them all, because a framework is imported for seconds."""
+    """The checks share a process, because a framework takes seconds to import."""
     with (
         model() as asked,
         program(name, Path(sys.executable), asked, free_port(), tmp_path) as url,

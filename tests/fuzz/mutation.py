@@ -34,7 +34,7 @@ def _words(data: bytes, words: Sequence[bytes], random: Random) -> bytes:
 
 
 def _shuffle(parts: list[bytes], random: Random) -> list[bytes]:
-    """One of ``parts`` left out, doubled, or put in the place of another."""
+    """Return ``parts`` with one left out, doubled, or put in the place of another."""
     if not parts:
         return parts
     at, other = random.randrange(len(parts)), random.randrange(len(parts))

@@ -68,7 +68,7 @@ def _run(name: str, seconds: int, arguments: argparse.Namespace) -> bool:
     if done.returncode:
         print(said[said.find("Traceback") :][:4000])
         for artifact in _artifacts(name).glob("*"):
-            # What no exception tells of: too slow, or too large.
+            # Inputs that are too slow or too large raise no exception, so they are kept as files.
             if not artifact.name.startswith("crash-"):
                 artifact.rename(CORPUS / name / artifact.name)
     return done.returncode == 0
@@ -110,7 +110,8 @@ def _fuzz(name: str, seconds: int, seed: int) -> NoReturn:
             return changed
         return mutate(data, target.words, random, max_size)
 
-    # What reaches new code, for the next time; apart from the corpus, which people read.
+    # Inputs that reach new code are kept for the next time, apart from the corpus, because people
+    # read the corpus.
     reached = FOUND / name
     reached.mkdir(parents=True, exist_ok=True)
     options = [

@@ -1,4 +1,4 @@
-"""What several targets need."""
+"""Helpers that several targets need."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class _Errors(logging.Handler):
         self.records: list[logging.LogRecord] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        # What an agent does wrong is no fault of ours.
+        # A fault of an agent is no fault of ours.
         if not record.msg.startswith(("agent ", "run %r leaves no history")):
             self.records.append(record)
 
 
 @contextmanager
 def no_error_is_logged() -> Iterator[None]:
-    """What the core or a binding answers for it also logs; here it fails the target."""
+    """An error that the core or a binding answers for is also logged; here it fails the target."""
     loggers = [logging.getLogger(name) for name in ("sansio_copilot", "copilot_bindings")]
     errors = _Errors()
     before = [(logger.level, logger.propagate) for logger in loggers]

@@ -50,7 +50,7 @@ def _known(values: Iterable[Any]) -> list[Event]:
 
 
 def machines(data: bytes) -> None:
-    """One event a line. Machines keep their promises for what ``normalize_event`` lets through."""
+    """Machines keep their promises for the events of ``data``, one a line, that are valid."""
     events = _known(json_lines(data))
     before = copy.deepcopy(events)
     _check_alone(events)
@@ -89,7 +89,7 @@ def _expanded(events: list[Event]) -> list[Event]:
 
 
 def _accepted(events: list[Event]) -> list[Event]:
-    """What the verifier lets through; one that it refuses has changed nothing."""
+    """Return the events that the verifier accepts; an event that it refuses has changed nothing."""
     verifier, accepted, refused = Verifier(), [], False
     for event in events:
         try:
@@ -111,7 +111,7 @@ def _accepted(events: list[Event]) -> list[Event]:
 
 
 def _check_alone(events: list[Event]) -> None:
-    """What holds of events in any order."""
+    """Check the promises that hold for events in any order."""
     for machine in (expand_chunks, verify_events):
         try:
             machine(events)
@@ -124,7 +124,7 @@ def _check_alone(events: list[Event]) -> None:
 
 
 def _check_accepted(events: list[Event]) -> None:
-    """What holds of a stream that is in order."""
+    """Check the promises that hold for a stream that is in order."""
     run = last_run(events)
     closing = finalize_events(run)
     verify_events([*run, *closing])
@@ -179,7 +179,8 @@ def _check_recorder(data: bytes, raw_events: bool) -> None:
     _check_log(whole)
     if result is not None:
         _check_log(result.frames)
-        # What the agent itself has said; the reference, too, leaves out the runtime's own closers.
+        # Messages that the agent has said count; the reference, too, leaves out the runtime's
+        # closers.
         folded = fold_messages(_events_in(frames), given.get("messages") or [])
         assert _decoded(result.messages) == (folded or None)
         later = store.open_run(RunRequest("t", "later", "a"))
@@ -200,7 +201,7 @@ def _check_recorder(data: bytes, raw_events: bool) -> None:
 
 
 def _said(values: list[Any], key: RunKey, raw_events: bool) -> list[Event]:
-    """What an agent's events are by the long way: each checked, written out and verified."""
+    """Return an agent's events by the long way: each checked, written out and verified."""
     expander, upgrader = ChunkExpander(), ThinkingUpgrader(key.token)
     verifier, said = Verifier(), list[Event]()
     for value in values:
@@ -235,7 +236,7 @@ def _check_log(frames: bytes) -> None:
 
 
 def _check_resumption(store: MemoryStore, frames: bytes, later: RunKey | None = None) -> None:
-    """Whoever has seen some of ``frames`` gets exactly the others, and those of a ``later`` run."""
+    """A reader of some of ``frames`` gets exactly the others, and those of a ``later`` run."""
     following = b"" if later is None else b"id: %s.0\ndata: {}\n\n" % later.token.encode()
     seen = 0
     for frame in frames.split(b"\n\n")[:-1]:

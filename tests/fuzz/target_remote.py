@@ -26,8 +26,8 @@ def remote_stream(data: bytes) -> None:
     assert _said([gzip.compress(data, 1)], "gzip") == whole
     events, fault = _said([data], "gzip")
     in_bytes, fault_in_bytes = _said(_bytes(data), "gzip")
-    # What stands in front of bytes that cannot be decompressed may have been read before them, and
-    # be wrong itself.
+    # Events in front of bytes that cannot be decompressed may have been read before the bytes
+    # are, and an event there may be wrong itself.
     assert in_bytes[: len(events)] == events
     assert fault_in_bytes == fault or (fault is Fault.AGENT_BAD_ENCODING and fault_in_bytes)
 
@@ -60,7 +60,7 @@ def remote_response(data: bytes) -> None:
     for pieces in (_bytes(data), data.splitlines(keepends=True)):
         same_head, in_pieces, same_error = _received(pieces)
         assert (same_head, same_error) == (head, error)
-        # What stands in front of a chunk that is none may have been read before it.
+        # Bytes in front of a malformed chunk may have been read before the chunk is.
         assert in_pieces == body or (error and in_pieces.startswith(body))
 
 

@@ -24,7 +24,7 @@ def test_what_is_promised_holds(path: Path) -> None:
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=lambda target: target.name)
 def test_it_holds_of_changed_inputs_too(target: Target) -> None:
-    """What ``make fuzz`` does without atheris, for a moment."""
+    """Changed inputs are tried for a moment, as ``make fuzz`` does without atheris."""
     for data in itertools.islice(target.changed_inputs(Random(1), 1000), 40):
         target.check(data)
 

@@ -21,7 +21,7 @@ def _names(tests: Iterable[str]) -> tuple[str, ...]:
 
 @attrs.frozen
 class Mutant:
-    """One bug.
+    """A bug that is planted in a copy of the project, where tests have to find it.
 
     :param bug: what is wrong with it, in a line.
     :param file: which file of the project gets it.

@@ -33,7 +33,7 @@ def planted_text(mutant: Mutant, root: Path) -> str:
 
 
 def copy_project(root: Path, to: Path) -> None:
-    """What tests need, without what was installed or left behind by them."""
+    """Copy all that tests need, without what was installed or left behind by them."""
     left_out = shutil.ignore_patterns("node_modules", "__pycache__", ".*cache")
     for name in COPIED:
         if (root / name).is_dir():

@@ -13,7 +13,7 @@ from mutations.planted import ROOT, Survived, check_caught, planted_text
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_it_can_be_planted(mutant: Mutant) -> None:
-    """What it replaces stands there once, what comes is Python, and its tests exist."""
+    """The text to be replaced stands there once, its replacement is Python, and the tests exist."""
     planted = planted_text(mutant, ROOT)
     assert planted != (ROOT / mutant.file).read_text()
     compile(planted, mutant.file, "exec")

@@ -22,7 +22,7 @@ from .script import STAMPED, Event, Plan, script
 
 TERMINAL = ("RUN_FINISHED", "RUN_ERROR")
 CLOSING = ("TEXT_MESSAGE_END", "TOOL_CALL_END", "TOOL_CALL_RESULT", *TERMINAL)
-"""What the runtime itself appends to a run that does not come to its own end."""
+"""The events that the runtime itself appends to a run that does not come to its own end."""
 DELTAS = {"TEXT_MESSAGE_CONTENT": "messageId", "TOOL_CALL_ARGS": "toolCallId"}
 STATE = ("STATE_SNAPSHOT", "STATE_DELTA")
 
@@ -33,7 +33,7 @@ class Wrong(AssertionError):
 
 @attrs.define(eq=False)
 class Run:
-    """One run, and what is known of it.
+    """A run, and what is known of it.
 
     :param stopped: whether it may end anywhere, because it was stopped or superseded.
     :ivar said: what it said from beginning to end, once a reader has seen its end.
@@ -67,7 +67,7 @@ class Run:
 
 @attrs.define(eq=False)
 class Reading:
-    """One reader's progress in the frames of a live run, however often it has to connect.
+    """A reader's progress in the frames of a live run, however often it has to connect.
 
     :ivar position: how many events it has seen.
     :ivar last_id: of the last of them, to resume behind it.
@@ -239,7 +239,7 @@ def _event_of(frame: ServerSentEvent) -> Event:
         ends = f"{frame.data[:200]!r} ... {frame.data[-200:]!r}"
         raise Wrong(f"event {frame.id} is no JSON: {error}: {ends}") from None
     if event["type"] == "RUN_STARTED":
-        # Of the input, readers are told by the runtime.
+        # The input is not compared, because the runtime adds it.
         event.pop("input", None)
     return event
 

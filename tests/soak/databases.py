@@ -38,11 +38,11 @@ class Database:
     where = "memory"
 
     def faults(self) -> Mapping[str, Fault]:
-        """What may happen to it, by name: each takes so many seconds, and then it is well again."""
+        """The faults of the database, by name: each is over after so many seconds."""
         return {}
 
     def close(self) -> None:
-        """It is not needed any more."""
+        """End the database, because it is not needed any more."""
 
 
 class SQLiteFile(Database):

@@ -33,7 +33,7 @@ def growth(series: Sequence[float]) -> float:
 def grown(
     samples: Sequence[Mapping[str, float]], slack: Mapping[str, float], other: float = 0.5
 ) -> list[str]:
-    """What has grown by more than its slack, each as a line that shows it.
+    """Return a line for each name that has grown by more than its slack.
 
     :param samples: what was held at each quiet point, by name; a name that is missing counts 0.
     :param slack: by name; ``other`` for what is not named there, half of one for things that

@@ -42,7 +42,7 @@ from .databases import store_at
 from .script import Plan, script
 
 SMALL = {"max_threads": 6, "max_runs_per_thread": 3, "max_bytes": 400_000, "resumable_runs": 1}
-"""What the store has room for from which threads are evicted all the time."""
+"""The limits of the store from which threads are evicted all the time."""
 LINGERS = 0.03
 """Seconds that an agent which has called a front end's tool goes on after RUN_FINISHED."""
 TAILS = "bytes of tails"
@@ -92,7 +92,7 @@ async def transcribe(audio: AudioFile) -> str:
 
 
 def make_stores(where: str) -> dict[str, ThreadStore]:
-    """One that keeps what the load has not deleted, one that supersedes, and one that keeps little.
+    """Return stores: one keeps what the load has not deleted, one supersedes, one keeps little.
 
     :param where: as a :class:`~.databases.Database` says it.
     """
@@ -136,18 +136,18 @@ def make_runtime(base_path: str, limits: str) -> CopilotRuntime:
 
 
 def held(stores: dict[str, ThreadStore]) -> dict[str, Any]:
-    """What this process holds now, by name."""
+    """Return how much this process holds now, by name."""
     for _ in range(2):
-        # What is freed in the first pass may have held what the second one frees.
+        # Two passes are needed, because an object freed in the first may have held others.
         gc.collect()
-    # What is free, but was not given back, differs from time to time.
+    # Memory that is free but was not given back to the system would differ from time to time.
     ctypes.CDLL(None).malloc_trim(0)
     objects = gc.get_objects()
     types = Counter(map(type, objects))
     ours: Counter[str] = Counter()
     for kind, count in types.items():
         name = kind.__qualname__
-        # Of a few classes it is a property.
+        # The attribute is a property in a few classes, and then is no text.
         module = kind.__module__ if isinstance(kind.__module__, str) else ""
         package = module.partition(".")[0]
         if package in _LOOPS and name == "Task":

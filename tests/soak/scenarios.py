@@ -1,4 +1,4 @@
-"""What clients do to the server, each in a function that checks all that it receives.
+"""The scenarios: actions of clients, each a function that checks all that it receives.
 
 A scenario is given a :class:`Caller`, uses threads that no other has, and leaves nothing behind: no
 run that is live, no thread in the ``main`` store.
@@ -36,7 +36,7 @@ IDLE = 1.0
 
 @attrs.define(eq=False)
 class Caller:
-    """One of those who make the load: its chance, what it counts, and how it talks.
+    """A caller is one part of the load: it has its own chance, its counts, and its way to talk.
 
     :param loses_answers: whether those of the server's store may get lost.
     """
@@ -150,7 +150,7 @@ class Caller:
             self.read(client, self.begin(client, run, **fields))
 
     def replay(self, client: Client, thread: str, after: str = "") -> list[ServerSentEvent]:
-        """What a connect answers, as a whole."""
+        """Return everything that a connect answers."""
         self.connect(client, thread, after)
         return self.rest(client)
 
@@ -161,7 +161,7 @@ class Caller:
             check_replay(runs, self.replay(client, thread), f"connect to {thread}")
 
     def read_joined(self, client: Client, run: Run, who: str) -> None:
-        """What a connect is answered that came while the run was live, or was replayed it.
+        """Check what a connect receives which came while the run was live, or is its replay.
 
         The end of the run has been seen.
         """
@@ -417,7 +417,7 @@ def delete_live(caller: Caller) -> None:
 
 def evict(caller: Caller) -> None:
     """The store is too small: who reads a thread reads it to its end, or is broken off."""
-    # This is how a client notices that a response is not complete.
+    # A client notices by this error that a response is not complete.
     with contextlib.suppress(h11.RemoteProtocolError, ConnectionError):
         _read_from_a_small_store(caller, caller.thread())
 
@@ -431,7 +431,7 @@ def _read_from_a_small_store(caller: Caller, thread: str) -> None:
         client.receive_at_most = 2000
         frames = caller.replay(client, thread)
     if frames:
-        # What had been let go when the second run ended is not part of it.
+        # The runs that had been let go when the second run ended are not part of the replay.
         alone = len([frame for frame in frames if '"RUN_STARTED"' in frame.data]) == 1
         runs = [resume_live] if alone else [run, resume_live]
         check_replay(runs, frames, f"connect to {thread}, of which little is kept")
@@ -507,7 +507,7 @@ def abort_upload(caller: Caller) -> None:
 
 
 def be_hostile(caller: Caller) -> None:
-    """What is no HTTP, or is meant to be understood in two ways."""
+    """The caller sends requests that are no HTTP, or that can be understood in two ways."""
     case = caller.chance.choice(HOSTILE)
     caller.counts["requests"] += 1
     with caller.server.client() as client:
@@ -517,7 +517,8 @@ def be_hostile(caller: Caller) -> None:
             answers = tuple(one.status for one in responses(client.receive_all(), case.sent))
             _expect(answers, case.answers, f"the answers to {case.name}")
         else:
-            # What the server in front of the binding answers is its own affair.
+            # The answer to random bytes is not checked, because the server in front of the binding
+            # gives it.
             client.send_raw(caller.chance.randbytes(caller.chance.randrange(1, 2000)))
             caller.leave(client)
 

@@ -1,4 +1,4 @@
-"""What the agents of the soak say: a function of a plan, which the load can compute as well.
+"""The script of the soak's agents: a function of a plan, which the load can compute as well.
 
 The text of each delta is stamped with its place in the stream and with a checksum of all deltas
 before it, so that also a text which was put together from many of them (as a replay does) tells
@@ -23,12 +23,12 @@ Ending: TypeAlias = Literal["finishes", "asks", "raises", "forgets"]
 
 STAMPED = re.compile(r"(\d+) ([0-9a-f]{8}) ([^;]*);")
 _FILLERS = ("x", "é", "漢", "\N{PARTY POPPER}", "\\n\n", '"')
-"""Of one to four bytes each, and such that JSON has to escape."""
+"""The characters that fill a delta: of one to four bytes, some of which JSON has to escape."""
 
 
 @attrs.frozen
 class Plan:
-    """What one run is like; travels in ``forwardedProps``.
+    """The plan of one run, which travels in ``forwardedProps``.
 
     :param deltas: of each message; there are two.
     :param size: characters of a delta, roughly.

@@ -58,15 +58,15 @@ KEPT_SLACK = {
     "copilot_bindings.stores.postgres.link._Impatient": 8,
     "descriptors": 16,
 }
-"""What more a process may hold that has its threads somewhere else: the ends of a thousand runs,
-and what clients of databases keep. A run that left an object behind would make it more at once."""
+"""The growth that a process may have whose threads are kept elsewhere: the ends of a thousand
+runs, and what clients of databases keep. A leak of one object a run would be more than that."""
 POOLED = {"sockets": 20, "wsgi": 20}
 """How many threads the pool of a binding, or of its server, may begin late; where nothing is said,
 those in which hooks are called for all callers at once."""
 LIVE = ("sansio_copilot.runs.machine.Run", "sansio_copilot.exchange.machine.Exchange")
-"""What there is as long as something goes on."""
+"""The classes whose objects exist only as long as something goes on."""
 CONNECTION = "copilot_bindings.http1.connection.HTTPConnection"
-"""What there is of each connection, until its thread or task has ended."""
+"""The class that has an object for each connection, until its thread or task has ended."""
 
 
 class SoakFailure(AssertionError):
@@ -81,7 +81,7 @@ class SoakServer(Server):
 
 @attrs.define
 class Summary:
-    """What was done, and what the server held at each quiet point.
+    """The summary of a soak: the actions of the load, and what the server held at each quiet point.
 
     :ivar counts: by what was counted, and by the name of each scenario.
     :ivar troubles: how often what happened to the place of the threads.
@@ -241,7 +241,7 @@ class _Soak:
         caller.hang_up()
 
     def _quiet_point(self) -> dict[str, float]:
-        """What the server holds when all that was going on has ended."""
+        """Return how much the server holds when all that was going on has ended."""
         self._server.request("POST", "/threads/clear", config="small")
         found: dict[str, float] = {}
 

@@ -139,7 +139,7 @@ def test_ids_of_another_run_fail() -> None:
 
 @pytest.mark.parametrize("seam", [-1, 1])
 def test_a_resume_that_is_off_by_one_fails(seam: int) -> None:
-    """One event again, or one too few."""
+    """A resume that repeats one event, or leaves one out, is reported."""
     run = make_run()
     frames = frames_of(run.script)
     for cut in range(1, len(frames) - 1):
@@ -216,7 +216,7 @@ def test_two_readers_see_the_same_end(other: int) -> None:
 
 
 def history(*runs: Run) -> Frames:
-    """Of runs that have been read, compacted."""
+    """Return the compacted frames of runs that have been read."""
     frames = []
     for number, run in enumerate(runs):
         assert run.said is not None

@@ -1,4 +1,4 @@
-"""What counts as growth, and what does not."""
+"""Tests of the rule that tells growth from noise."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class Clock:
 
 @attrs.frozen
 class Output:
-    """What is to be sent."""
+    """Bytes that are to be sent."""
 
     data: bytes
 

@@ -21,7 +21,7 @@ CHUNKS = b"7\r\n" + BODY + b"\r\n0\r\n\r\n"
 
 @attrs.frozen
 class Case:
-    """One conversation.
+    """A conversation of a client with a server.
 
     :param answers: the statuses of the responses, in order.
     :param closes: whether the server closes the connection behind the last one.
@@ -429,7 +429,7 @@ CASES = [
 
 @attrs.frozen
 class Response:
-    """What was received of one response that is complete."""
+    """The parts of one response that is complete."""
 
     status: int
     closes: bool

@@ -54,16 +54,16 @@ class Gate:
 
 
 class StoreDown(Exception):
-    """What a call raises that the test lets fail."""
+    """The error of a call that the test lets fail."""
 
 
 class AnswerLost(StoreDown, StoreUnavailable):
-    """What a call raises that may have taken effect, or not."""
+    """The error of a call that may have taken effect, or not."""
 
 
 @attrs.define(eq=False)
 class _Lease:
-    """What is known of an open run beside its log.
+    """The state of an open run beside its log.
 
     :param expired: nobody renewed it for too long, so whoever looks may take the run over.
     :param fenced: somebody has; its first owner is out for good.
@@ -204,7 +204,7 @@ class LateStore:
             )
 
     def watch(self, cursor: _Cursor, notify: Notify) -> Cancel:
-        # It has no way to hear of an owner's death; a reader that looks again finds it.
+        # The death of an owner rings no bell; a reader that looks again finds it.
         return self.inner.watch(cursor.inner, notify)
 
     # Threads

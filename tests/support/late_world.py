@@ -53,7 +53,7 @@ class HungUp(Exception):
 
 
 class Died(Exception):
-    """What this test's agents fail with."""
+    """The error with which this test's agents fail."""
 
 
 def script(input: Any, context: AgentContext) -> Iterator[Any]:
@@ -285,7 +285,7 @@ class World:
         return self.post("agent/a/stop/t", None, host)
 
     def choose(self, count: int) -> int:
-        """One of ``count``; the first if there is nothing left to choose with."""
+        """Return a number below ``count``; 0 if there is nothing left to choose with."""
         return next(self.choices, 0) % count
 
     def step(self) -> bool:

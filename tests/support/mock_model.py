@@ -35,7 +35,7 @@ _OR = re.compile(r"(?<=\})\s+or\s+(?=\w+\s*\{)")
 
 @dataclass
 class Call:
-    """What became of one request."""
+    """A request to the model, and what became of it."""
 
     path: str
     said: str
@@ -50,7 +50,7 @@ class Asked:
 
     users: list[str] = field(default_factory=list)
     result: str | None = None
-    """What a tool has returned, if that is the last of the conversation."""
+    """The result of a tool, if that is the last message of the conversation."""
     tools: list[str] = field(default_factory=list)
 
     def user(self, text: str) -> None:
@@ -252,7 +252,7 @@ def read_messages(body: Any) -> Asked:
         if results:
             asked.result = _plain(results[-1].get("content"))
         else:
-            # What a framework says of its own comes before what its user has said.
+            # Texts of the framework itself come before the text of its user.
             asked.user(_plain(parts[-1]))
     return asked
 

@@ -1,4 +1,4 @@
-"""What the event machines do, said so simply that it can be believed: over lists, and no index.
+"""Models of the event machines, so simple that they can be believed: lists, and no index.
 
 Everything is worked out from all events so far, whenever somebody asks.
 """
@@ -27,7 +27,7 @@ def is_running(events: list[Event]) -> bool:
 
 
 def still_open(events: list[Event], opens: str, closes: str, field: str) -> list[Any]:
-    """What was opened in the last run and not closed since: (id, tag), in that order."""
+    """Return what the last run has opened and not closed: (id, tag), in that order."""
     found: list[Any] = []
     for event in last_run(events):
         if event["type"] == opens:
@@ -77,7 +77,7 @@ def owner(events: list[Event], noun: str, entity_id: str | None) -> Any:
 
 
 def agrees(events: list[Event], event: Event, noun: str, entity_id: str) -> bool:
-    """Who sends ``event`` says nothing of itself, or owns what it is about."""
+    """The sender of ``event`` says nothing of itself, or owns the entity of the event."""
     tag = event.get("subagentRunId")
     return tag is None or owner(events, noun, entity_id) in (tag, NOBODY)
 

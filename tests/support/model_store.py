@@ -1,4 +1,4 @@
-"""What a MemoryStore keeps, said so simply that it can be believed: lists of frames, and no index.
+"""A model of MemoryStore, so simple that it can be believed: lists of frames, and no index.
 
 Everything that :class:`~sansio_copilot.MemoryStore` counts as it goes is worked out here from
 scratch whenever somebody asks.
@@ -96,7 +96,7 @@ class ModelThread:
 
 @attrs.define(eq=False)
 class ModelPart:
-    """What a cursor is to see of one run: its compacted frames, or its own."""
+    """The frames of one run that a cursor is to see: compacted, or as they were live."""
 
     run: ModelRun
     compacted: bool
@@ -115,13 +115,13 @@ class ModelPart:
 
 @attrs.define(eq=False)
 class ModelReader:
-    """What a cursor is to see, behind the first ``skip`` bytes."""
+    """The frames that a cursor is to see, behind the first ``skip`` bytes."""
 
     parts: list[ModelPart]
     skip: int = 0
 
     def read(self, position: int, max_bytes: int) -> bytes | LogGone:
-        """What is there behind ``position``."""
+        """Return the bytes behind ``position``."""
         behind, data = position + self.skip, b""
         for part in self.parts:
             rest = part.data[behind:]
@@ -377,7 +377,7 @@ class ModelStore:
             over = self.total_bytes > self.max_bytes
             victims: list[tuple[int, Any]] = [(used, id) for id, used in idle.items()]
             victims += [(used, key) for key, used in self.unread.items() if over]
-            # Of two that were used at the same time the first.
+            # The first is taken of two that were used at the same time.
             used, victim = min(victims, key=lambda it: it[0], default=(self.calls, None))
             if used == self.calls:
                 return

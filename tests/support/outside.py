@@ -1,4 +1,4 @@
-"""Whatever may come from a client, an agent, a hook, or the configuration of an application."""
+"""Values that may come from a client, an agent, a hook, or an application's configuration."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def close(store: Any, key: RunKey, frames: bytes, result: RunResult | None) -> N
 
 @attrs.frozen
 class ThreadHistory:
-    """What a thread's ended runs have left, whole."""
+    """The history that a thread's ended runs have left, whole."""
 
     frames: bytes = b""
     messages: bytes = b"[]"

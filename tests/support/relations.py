@@ -49,7 +49,7 @@ BODIES: dict[str, Any] = {
     "transcribe": AUDIO,
     "threads/update": {"name": "mine now"},
 }
-"""What is sent to each route that reads a body."""
+"""The body that is sent to each route that reads one."""
 
 
 @attrs.frozen

@@ -20,7 +20,7 @@ class RunningModel:
 
     url: str
     calls: list[Call]
-    """What became of each request."""
+    """The requests to the model, and what became of each."""
 
     def wait_for(self, state: str) -> Call:
         """The last request, as soon as that is what became of it."""

@@ -47,7 +47,7 @@ SERVING = (
     *("copilot_bindings.sockets", "copilot_bindings.asgi", "copilot_bindings.wsgi"),
     *("copilot_bindings.stores", "copilot_bindings.agents"),
 )
-"""What most programs that serve a runtime import."""
+"""The modules that most programs import which serve a runtime."""
 
 
 def start_program(

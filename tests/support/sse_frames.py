@@ -8,7 +8,7 @@ _LINE_BREAK = re.compile(rb"\r\n|\r|\n")
 
 
 def format_frame(data: bytes, event_id: str | None = None, event: str | None = None) -> bytes:
-    """One event, ready to be sent; each line of its data has a ``data:`` line."""
+    """Return one event, ready to be sent; each line of its data has a ``data:`` line."""
     lines = [] if event_id is None else [b"id: " + event_id.encode()]
     if event is not None:
         lines.append(b"event: " + event.encode())

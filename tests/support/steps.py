@@ -1,4 +1,4 @@
-"""What something costs, counted and not timed: the same on a busy machine as on an idle one."""
+"""Costs that are counted and not timed, so that a busy machine gives the same as an idle one."""
 
 from __future__ import annotations
 

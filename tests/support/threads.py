@@ -18,7 +18,7 @@ def begun() -> list[str]:
 
 @contextmanager
 def no_thread_is_left() -> Iterator[None]:
-    """Whatever threads are begun within the context end soon after it."""
+    """Threads that are begun within the context end soon after it."""
     # An application of another module may have left some, which end when they have been idle.
     _others.clear()
     _others.update(threading.enumerate())

@@ -13,8 +13,8 @@ from typing import Literal
 import attrs
 
 Step = bytes | threading.Event | Literal["request", "end", "reset"]
-"""What to send; an event to wait for; to wait for another request, or for the client's end; or to
-break the connection off by RST."""
+"""A step is bytes to send, an event to wait for, "request" or "end" to wait for another request or
+for the client's end, or "reset" to break the connection off by RST."""
 _SECONDS = 30.0
 SSE = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
 

@@ -21,7 +21,7 @@ BASE = "/api/copilotkit"
 
 
 class Connection:
-    """One client connection; :meth:`send` and :meth:`receive` may be called in any order."""
+    """A client connection; :meth:`send` and :meth:`receive` may be called in any order."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader

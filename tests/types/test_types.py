@@ -1,4 +1,4 @@
-"""What a type checker says of an application: right code passes, and what cannot work does not."""
+"""A type checker passes an application that is right, and reports what cannot work."""
 
 from __future__ import annotations
 

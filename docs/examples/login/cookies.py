@@ -26,7 +26,7 @@ def signature(text):
 
 
 def cookie_of(name, now):
-    """What the application sends to somebody who has logged in."""
+    """Return the cookie that the application sends to somebody who has logged in."""
     value = f"{name}.{int(now) + DAY}"
     return f"session={value}.{signature(value)}; HttpOnly; Secure; SameSite=Lax; Path=/"
 

@@ -18,7 +18,7 @@ KEYS = jwt.PyJWKClient(os.environ.get("OIDC_KEYS", f"{ISSUER}.well-known/jwks.js
 
 
 def identify_user(request):
-    """It is plain, because fetching keys blocks, and so is called in a thread."""
+    """The function is plain, so it is called in a thread, because fetching keys blocks."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         return None

@@ -15,7 +15,7 @@ PASSWORDS = {"ann": "secret-1", "bob": "secret-2"}  # hashes, in a table of your
 
 
 class BasicAuth(AuthenticationBackend):
-    """Whatever backend the application has already."""
+    """The backend stands for the one that the application has already."""
 
     async def authenticate(self, conn):
         scheme, _, given = conn.headers.get("authorization", "").partition(" ")

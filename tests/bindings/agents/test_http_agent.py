@@ -155,7 +155,7 @@ def test_a_connection_is_kept_for_the_next_run_and_closed_with_the_agent(library
 
 @attrs.frozen
 class Wrong:
-    """What a remote agent does, and what is said of it.
+    """A fault of a remote agent, and how it is told.
 
     :param logged: what the log line has, beside the agent's id, address and run.
     :param events: what the agent had said before.

@@ -1,7 +1,7 @@
-"""What is ASGI's own in the ASGI binding: scopes, paths, lifespan, and how a request may end.
+"""Tests of ASGI's own part in the ASGI binding: scopes, paths, lifespan, ends of a request.
 
-The application is called as a server would call it. What it shares with the other bindings is in
-tests/conformance, where it runs under real servers.
+The application is called as a server would call it. Behaviour that it shares with the other
+bindings is tested in tests/conformance, under real servers.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ async def until(reached: Callable[[], object]) -> None:
 
 
 class Request:
-    """One call of an application, with this end of ``receive`` and ``send``."""
+    """A call of an application, with this end of ``receive`` and ``send``."""
 
     def __init__(self, app: Any, path: str = RUN, body: bytes | None = None, **scope: Any) -> None:
         self.app = app
@@ -416,7 +416,7 @@ async def test_a_client_that_goes_in_mid_body_is_not_answered() -> None:
 
 
 def assert_nobody_was_answered(request: Request) -> None:
-    """What is between the application and a client that has gone gets the code for that."""
+    """A middleware between the application and a client that has gone gets the code for that."""
     assert request.raised is None
     assert (request.status, request.body, request.complete) == (499, b"", True)
 
@@ -699,7 +699,7 @@ async def test_a_body_that_has_not_arrived_by_the_servers_end_is_refused() -> No
 
 @on_both
 async def test_a_cancellation_while_the_server_does_not_take_the_bytes() -> None:
-    """What it has taken of them nobody knows, so they are not sent again."""
+    """Bytes that the server may have taken are not sent again, because nobody knows how many."""
     app = make(Endless(), grace_seconds=100)
     request = Request(app, RUN, body_of())
     request.send_hangs = True
@@ -740,7 +740,7 @@ async def test_a_store_call_is_seen_through_when_the_request_is_cancelled() -> N
         await opening.wait()
         group.cancel_scope.cancel()
     assert isinstance(request.raised, anyio.get_cancelled_exc_class())
-    # What has been opened is run.
+    # The run that has been opened takes place.
     await until(lambda: agent.started)
     await app.close()
     assert agent.ended == 1
@@ -749,7 +749,7 @@ async def test_a_store_call_is_seen_through_when_the_request_is_cancelled() -> N
 
 @on_asyncio
 async def test_the_order_in_which_uvicorn_ends() -> None:
-    """It cancels requests, and before their turn comes says that it was because of the end."""
+    """uvicorn cancels requests, and says before their turn comes that it does because it ends."""
     app = make(Endless(), grace_seconds=100)
     lifespan = Lifespan(app)
     life = asyncio.create_task(lifespan())

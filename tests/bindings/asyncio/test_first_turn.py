@@ -169,7 +169,7 @@ def test_in_an_application(factory: Any) -> None:
 
 
 def test_only_the_servers_own_tasks_begin_at_once() -> None:
-    """What an application makes begins as its loop says."""
+    """Tasks that an application makes begin as its loop says."""
     seen: list[str] = []
 
     async def agent(input: Any, context: Any) -> AsyncIterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What is asyncio's own in the asyncio binding; the rest is in tests/conformance."""
+"""Tests of asyncio's own part in the asyncio binding; the rest is in tests/conformance."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def stop(thread_id: str) -> str:
 
 
 def recorded(monkeypatch: pytest.MonkeyPatch, name: str) -> list[tuple[Any, ...]]:
-    """What every connection is told by the method ``name`` of asyncio's protocols, as it comes."""
+    """Return the calls of the method ``name`` of asyncio's protocols on every connection."""
     told: list[tuple[Any, ...]] = []
     method = getattr(asyncio_connection.Connection, name)
 

@@ -1,4 +1,4 @@
-"""What the dashboard makes of a text of metrics, and of two of them."""
+"""Tests of how the dashboard reads a text of metrics, and compares two of them."""
 
 from __future__ import annotations
 

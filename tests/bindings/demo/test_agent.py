@@ -34,7 +34,7 @@ PAIRS = {
 
 
 class Context:
-    """What an agent is told."""
+    """The context that an agent is given."""
 
     def __init__(self, headers: Mapping[str, str] | None = None) -> None:
         self.headers: Mapping[str, str] = headers or {}

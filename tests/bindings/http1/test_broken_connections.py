@@ -24,7 +24,7 @@ Try = Callable[[int], None]
 
 
 class BrokenError(Exception):
-    """What nobody has thought of."""
+    """An error that nobody has thought of."""
 
 
 class BrokenRuntime(CopilotRuntime):
@@ -72,7 +72,7 @@ def assert_harms_nobody(port: int) -> None:
     with Client(port, BASE, {}) as beside, Client(port, BASE, {}) as broken:
         assert beside.request("GET", "/info").status == 200
         broken.send("GET", "/broken")
-        # It is reset, lest somebody take what has arrived for complete.
+        # The connection is reset, lest a client take what has arrived for complete.
         with contextlib.suppress(ConnectionResetError):
             assert broken.receive_all() == b""
         assert beside.request("GET", "/info").status == 200

@@ -172,7 +172,7 @@ class TestHostileRequests:
 
 
 class TestCuts:
-    """What a client gets does not depend on how its bytes are cut."""
+    """The answers to a client do not depend on how its bytes are cut."""
 
     @pytest.mark.parametrize("name", CONVERSATIONS)
     def test_at_every_offset(self, name: str) -> None:
@@ -354,7 +354,7 @@ class TestConnections:
 
 
 class TestLimits:
-    """What a client may cost; time stands still where a test does not move it."""
+    """Limits on the cost of a client; time stands still where a test does not move it."""
 
     def test_nothing_is_ever_sent(self, clock: Clock) -> None:
         driver = Driver()
@@ -450,7 +450,7 @@ class TestLimits:
 
 
 class TestTrouble:
-    """Whatever becomes of a want, the end is a Close."""
+    """A Close is the end, however a want goes wrong."""
 
     @pytest.mark.parametrize("name", CONVERSATIONS)
     def test_the_client_is_gone_at_every_want(self, name: str) -> None:

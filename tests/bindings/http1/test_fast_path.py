@@ -277,7 +277,7 @@ def framed(
     close: bool,
     pieces: list[bytes],
 ) -> tuple[bytes, bool, bool] | None:
-    """What is sent, and what may be behind it; None if there is no such response."""
+    """Return the bytes to send, and what may follow them; None if there is no such response."""
     assert not framing.has_begun
     try:
         sent = [*framing.head(status, fields, close=close)]

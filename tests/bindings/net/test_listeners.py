@@ -126,7 +126,7 @@ def serving(request: pytest.FixtureRequest) -> Callable[..., Any]:
 
 
 def ask(connection: socket.socket) -> bytes:
-    """One request to its end, which is the connection's."""
+    """Make a request, and return everything up to the end of the connection."""
     with connection:
         connection.settimeout(30)
         head = f"GET {BASE}/info HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
@@ -244,7 +244,8 @@ def test_a_name_with_an_address_that_this_machine_has_not(
     """As "localhost" has one of IPv6 where that is switched off."""
     ours, tcp = ("127.0.0.1", 0), (socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
     known = [
-        # Of the range for documentation (RFC 3849), and a family that nobody has.
+        # The addresses are in the range for documentation (RFC 3849), and of a family that nobody
+        # has.
         (socket.AF_INET6, *tcp, ("2001:db8::1", 0, 0, 0)),
         (200, *tcp, ("x", 0)),
         (socket.AF_INET, *tcp, ours),
@@ -295,7 +296,7 @@ def accepted_options(server: Any, level: int, option: int) -> set[int]:
 
 
 class TestShortage:
-    """What is said of attempts to accept that fail."""
+    """Attempts to accept that fail are logged."""
 
     def test_one_line_however_often(
         self, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
@@ -414,7 +415,7 @@ class TestUnix:
                 self.assert_served(path)
                 first.end()
                 self.assert_served(path)
-        # Of the second nobody knows any more where it is.
+        # The second server's path is not known any more, because its socket was renamed.
         with pytest.raises(ConnectionRefusedError):
             self.connect(path)
 

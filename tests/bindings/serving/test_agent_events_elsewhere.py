@@ -27,7 +27,7 @@ def thread() -> Iterator[AsyncioThread]:
 
 
 def on_trio(thread: AsyncioThread, agent: Callable[[], Any], use: Callable[[Any], Any]) -> Any:
-    """What ``use`` returns of the events of ``agent``."""
+    """Return what ``use`` returns of the events of ``agent``."""
 
     async def main() -> Any:
         async with trio.open_nursery() as nursery:

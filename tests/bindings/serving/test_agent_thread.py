@@ -24,7 +24,7 @@ def fails() -> Iterator[int]:
 
 
 def test_what_has_ended_stays_so() -> None:
-    """Who drains an agent may ask once more, although another has seen the end already."""
+    """A drain of an agent may ask once more, although another has seen the end already."""
 
     async def main() -> None:
         async with asyncio.timeout(30):

@@ -1,4 +1,4 @@
-"""What request bodies take while they arrive, all together, and when it is given back."""
+"""Request bodies take memory while they arrive, all together, and give it back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is left of a coroutine that does not let itself be ended."""
+"""Tests of a coroutine that does not let itself be ended, and of what is left of it."""
 
 from __future__ import annotations
 

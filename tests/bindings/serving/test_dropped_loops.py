@@ -80,7 +80,7 @@ def request(app, thread, leave):
             gone.set()
             await task
         else:
-            # It is the server's, which may say so.
+            # The task belongs to the server, which may complain of it.
             task._log_destroy_pending = False
 
     return ask

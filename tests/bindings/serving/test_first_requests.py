@@ -83,7 +83,7 @@ def connected(server: Any) -> socket.socket:
 
 
 def received(client: socket.socket) -> bytes:
-    """What the server sends until it closes the connection."""
+    """Return everything that the server sends until it closes the connection."""
     return b"".join(iter(lambda: client.recv(65536), b""))
 
 

@@ -12,7 +12,7 @@ from copilot_bindings.serving.pool import CallPool, Job, PoolExhausted
 
 @pytest.fixture
 def gate() -> Iterator[threading.Event]:
-    """What hangs, until the test is over."""
+    """An event that hangs the threads which wait for it, until the test is over."""
     gate = threading.Event()
     yield gate
     gate.set()
@@ -69,7 +69,7 @@ def test_what_hangs_does_not_keep_the_process_alive(gate: threading.Event) -> No
 def test_a_call_that_has_returned_is_not_said_to_hang(
     gate: threading.Event, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whoever waited for it may end the pool before its thread has come to its next step."""
+    """The caller may end the pool before the call's thread has come to its next step."""
     pool = CallPool("store", 2, 60.0)
     hang(pool, gate)
     hang(pool, gate)[0].returned = True

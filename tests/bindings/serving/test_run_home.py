@@ -16,9 +16,9 @@ from sansio_copilot.stores.protocol import NotifyOwner, Signal
 
 
 class Untimely(MemoryStore):
-    """It is async, and asks for a stop so many turns of the loop after it has appended.
+    """An async store that asks for a stop so many turns of the loop after it has appended.
 
-    It appends what was yielded together some time later, and the agent yields again meanwhile.
+    Its append takes some time, and the agent yields again meanwhile.
     """
 
     def __init__(self, turns: int) -> None:

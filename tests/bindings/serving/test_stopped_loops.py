@@ -68,7 +68,7 @@ def cancel_all_tasks() -> object:
 
 
 class Agents:
-    """One that does something to the loop, and one that only waits."""
+    """Two agents: "bad" does something to the loop, and "default" only waits."""
 
     def __init__(self, what: Callable[[], object]) -> None:
         self.let = threading.Event()
@@ -174,7 +174,7 @@ def test_a_loop_that_ends_refuses_runs_from_the_moment_that_it_cannot_be_called(
 
 
 def run_if_possible(port: int, thread: str) -> list[dict[str, Any]] | None:
-    """None while the loop that has failed still ends."""
+    """Return the events of a run, or None while the loop that has failed still ends."""
     with Client(port, BASE, {}) as client:
         client.stream("run", thread)
         answer = client.receive()
@@ -227,7 +227,7 @@ def test_a_server_on_a_loop_of_yours_goes_on(caplog: pytest.LogCaptureFixture) -
 def test_a_keyboard_interrupt_ends_a_loop_of_yours_and_its_runs_well_formed(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """It is the user's, who presses Ctrl+C once more."""
+    """The interrupt is the user's, who presses Ctrl+C once more."""
     agents = Agents(interrupt)
     store = agents.runtime.store
 
@@ -241,7 +241,7 @@ def test_a_keyboard_interrupt_ends_a_loop_of_yours_and_its_runs_well_formed(
 
     with pytest.raises(KeyboardInterrupt) as raised:
         asyncio.run(asyncio.wait_for(test(), 30))
-    # What asyncio logs of the task is logged now, and not when pytest has ended.
+    # The collection makes asyncio log the task now, and not when pytest has ended.
     del raised
     gc.collect()
     [event] = [event for event in _history(store, "bad") if event["type"] == "RUN_ERROR"]

@@ -114,7 +114,7 @@ def serve_trio(runtime: CopilotRuntime, during: Callable[[int], object]) -> None
     try:
         trio.run(main)
     except BaseExceptionGroup as group:
-        # That of the nursery of this test.
+        # The nursery of this test has wrapped the error in a group.
         raise sole_cause(group) from None
 
 
@@ -171,7 +171,7 @@ def test_agents_are_closed_before_the_store_is(
             yield {}
 
         async def aclose(self) -> None:
-            # It is awaited in the loop that its runs were in.
+            # The store is closed in the loop that its runs were in.
             await anyio.lowlevel.checkpoint()
             store.life.append("aclose")
             if self.error is not None:

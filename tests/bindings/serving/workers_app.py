@@ -1,4 +1,4 @@
-"""What test_workers_warning.py serves with several workers."""
+"""The application that test_workers_warning.py serves with several workers."""
 
 import logging
 import os

@@ -255,7 +255,7 @@ class TestRoom:
 
 
 class TestStreams:
-    """What a client does while it is sent events."""
+    """Clients go, or do not read, while they are sent events."""
 
     def test_a_client_that_goes_is_noticed_at_once(self) -> None:
         agent = Gate()

@@ -1,4 +1,4 @@
-"""What each of two hosts serves: an agent that counts, over the store that STORE_URL names."""
+"""The application of each of two hosts: an agent that counts, over the store of STORE_URL."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ class Spawner:
 
 @attrs.define(eq=False)
 class Reader:
-    """One reader of one run, who comes again until the run has ended."""
+    """A reader of one run, who comes again until the run has ended."""
 
     load: Load
     thread: str
@@ -123,7 +123,7 @@ class Reader:
             connection.request("POST", f"{BASE}/{operation}", json.dumps(body), headers)
             answer = connection.getresponse()
             if operation == "run" and answer.status == 409:
-                # It was begun by a request whose answer was cut off.
+                # The run was begun by a request whose answer was cut off.
                 self.run = None
                 raise ConnectionError
             if answer.status != 200:
@@ -204,7 +204,7 @@ class Load:
 
 
 def check(load: Load) -> None:
-    """What every reader has got fits together."""
+    """Check that the parts of every run that readers have got fit together."""
     by_thread: dict[str, list[Reader]] = {}
     for reader in load.readers:
         by_thread.setdefault(reader.thread, []).append(reader)
@@ -229,7 +229,7 @@ def check(load: Load) -> None:
 
 
 def check_order(before: str, after: str) -> None:
-    """One event's id follows the other's: it is the next of the same run, or the first of one."""
+    """Check that an event id follows another: the next of its run, or the first of another run."""
     (run, _, place), (next_run, _, next_place) = before.rpartition("."), after.rpartition(".")
     if run == next_run:
         assert place.startswith("c") == next_place.startswith("c"), (before, after)
@@ -240,7 +240,7 @@ def check_order(before: str, after: str) -> None:
 
 
 def text_of(reader: Reader) -> str:
-    """What the agent has said, as this reader has got it."""
+    """Return the agent's text, as this reader has got it."""
     events = [json.loads(data) for _, data in reader.seen]
     return "".join(event.get("delta", "") for event in events)
 

@@ -1,4 +1,4 @@
-"""What a store does that several processes share over a network, when something goes wrong there.
+"""Tests of stores that several processes share over a network, and of faults of that network.
 
 Each store object here stands for a process: it has connections, an identity and tails of its own.
 """
@@ -75,7 +75,7 @@ class Reader:
 
 
 def insistently(call: Callable[[], Any], error: type[Exception] = StoreUnavailable) -> Any:
-    """What ``call`` returns, made again while it raises ``error``, as a run makes it."""
+    """Return what ``call`` returns, made again while it raises ``error``, as a run makes it."""
     deadline = time.monotonic() + SECONDS
     while True:
         try:
@@ -142,7 +142,7 @@ class SharedStoreTests:
         reader = Reader(there, there.open_cursor("t", None, None))
         whole = b""
         for position in range(20):
-            # One is longer than a notification.
+            # A frame in seven is longer than a notification.
             one = frame(run.key, position, '"x"' if position % 7 else f'"{"x" * 100_000}"')
             here.append(run.key, len(whole), one)
             whole += one
@@ -422,7 +422,7 @@ class SharedStoreTests:
             time.sleep(0.2)
         assert there.orphans(10) == []
 
-    # What is let go
+    # Retention
 
     def test_a_thread_has_no_more_runs_than_are_to_be_kept(self) -> None:
         store = self.process(retention=Retention(max_runs_per_thread=3))

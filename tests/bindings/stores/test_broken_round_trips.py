@@ -1,4 +1,4 @@
-"""What a call of a store raises whose server goes away between its steps."""
+"""Errors of a store's calls if its server goes away between the steps of a call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ AWAY = StoreUnavailable("the server is away")
 
 
 def error_of(answers: list[list[Any] | Exception], steps: Steps[Any]) -> BaseException | None:
-    """What a call raises.
+    """Return the error that a call raises.
 
     :param answers: what each round trip brings: replies, or an error.
     """
@@ -32,7 +32,7 @@ def error_of(answers: list[list[Any] | Exception], steps: Steps[Any]) -> BaseExc
 
 
 def deletes() -> Steps[bool]:
-    """It deletes a thread, and then takes it from a list."""
+    """The call deletes a thread, and then takes it from a list."""
     (outcome,) = yield [("DELETE",)]
     yield [("DELIST",), ("DELIST",)]
     return bool(outcome)

@@ -1,4 +1,4 @@
-"""What is read ahead for a reader of a long thread, and how much of it is kept."""
+"""Tests of what is read ahead for a reader of a long thread, and of how much of it is kept."""
 
 from __future__ import annotations
 

@@ -244,12 +244,12 @@ class TestRedisStore(SharedStoreTests):
                 with pytest.raises(StoreError, match=said):
                     begin().result()
             assert set(client.scan_iter(f"{self.prefix}:*")) == before
-            # It need not be begun anew if the keys of the older release are put back.
+            # The store need not be begun anew if the keys of the older release are put back.
             client.set(f"{self.prefix}:version", VERSION)
         store.check().result()
 
     def test_those_of_the_first_version_are_brought_to_this_one(self) -> None:
-        """It has written no version, and knows no volumes."""
+        """The first version wrote no version number, and knew no volumes."""
         self.process().ended("t", "1")
         thread = Names(self.prefix).thread("t")
         with self.server.client() as client:

@@ -1,7 +1,7 @@
-"""What is asked of a database about another's thread is what is asked about one that is not there.
+"""A database is asked the same about another's thread as about a thread that is not there.
 
-The commands are compared, and how often there are some to be sent: whoever takes the time of an
-answer learns no more from it than from its bytes. A long thread is asked for once.
+The commands are compared, and how often there are some to be sent, so that the time of an answer
+tells no more than its bytes. A long thread is asked for once.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ CALLS: dict[str, Callable[[Driven, str], object]] = {
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[list[str]]]:
-    """What each call asks, in the order of the calls: the commands of each round trip."""
+    """Return the commands of each round trip of each call, in the order of the calls."""
     calls: list[list[list[str]]] = []
     submit = Pipeline.submit
 

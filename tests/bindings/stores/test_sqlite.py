@@ -73,7 +73,7 @@ def store(tmp_path: Path) -> Iterator[SQLiteStore]:
 
 
 def rest(store: SQLiteStore, cursor: Any) -> tuple[bytes, Any, bool]:
-    """What can be read for now, the cursor behind it, and whether that is all."""
+    """Return what can be read for now, the cursor behind it, and whether that is all."""
     data = b""
     while True:
         batch = read(store, cursor)
@@ -326,7 +326,7 @@ class TestFiles:
             a_whole_run(store)
         with pytest.raises(StoreUnavailable):
             store.check().result()
-        # Whoever reads is not in the way.
+        # Reads are not in the way of the other's transaction.
         assert len(store.list_threads().result().threads) == 1
         other.execute("ROLLBACK")
         other.close()
@@ -486,7 +486,7 @@ class TestWhatIsKept:
             store.close()
             return [one.thread_id for one in listed]
 
-        # That of a live run stays, whatever its age.
+        # The thread of a live run stays, whatever its age.
         assert kept(max_threads=3) == ["t29", "t28", "t0"]
         assert kept(max_age=990) == [f"t{number}" for number in range(29, 10, -1)] + ["t0"]
         few = kept(max_bytes=300_000)

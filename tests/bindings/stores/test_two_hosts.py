@@ -198,7 +198,7 @@ def test_a_run_whose_host_is_killed_is_read_on_and_ended_by_the_other(service: S
         until = len(frames) + enough
         status = 502
         while status == 502:
-            # What the balancer had sent to the dead host it does not send again by itself.
+            # The balancer does not send again by itself what it had sent to the dead host.
             with service.client() as reader:
                 reader.stream("connect", "killed", headers={"last-event-id": frames[-1].id})
                 while len(frames) < until and (frame := reader.next_frame()) is not None:

@@ -81,7 +81,7 @@ class Site:
         return answer
 
     def elsewhere(self, other: Answer, ask: Callable[[], Answer]) -> Answer:
-        """What another worker than that of ``other`` answers."""
+        """Return the answer of a worker other than that of ``other``."""
         until = time.monotonic() + 30
         while time.monotonic() < until:
             answer = ask()

@@ -1,4 +1,4 @@
-"""What OpenTelemetry is told of requests and runs, as its own SDK has collected it."""
+"""OpenTelemetry is told of requests and runs; its own SDK collects what it is told."""
 
 from __future__ import annotations
 
@@ -299,7 +299,7 @@ def test_what_is_counted() -> None:
 
 
 def test_both_formats_tell_the_same_metrics() -> None:
-    """What Prometheus's text has, OpenTelemetry has as well."""
+    """OpenTelemetry has every metric that Prometheus's text has."""
     collected = Collected()
     collected.run()
     counted = collected.runtime.metrics

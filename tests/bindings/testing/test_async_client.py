@@ -28,7 +28,7 @@ BASE = "/api/copilotkit"
 
 @attrs.frozen
 class Library:
-    """What a test needs of an async library."""
+    """The functions of an async library that a test needs."""
 
     run: Callable[[Callable[[], Awaitable[Any]]], Any]
     sleep: Callable[[float], Awaitable[None]]

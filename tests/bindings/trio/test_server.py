@@ -1,6 +1,6 @@
-"""What is trio's own in the trio binding: nurseries, cancel scopes, streams, agents that use them.
+"""Tests of trio's own part in the trio binding: nurseries, cancel scopes, streams, and agents.
 
-What it shares with the other bindings is in tests/conformance.
+Behaviour that it shares with the other bindings is tested in tests/conformance.
 """
 
 from __future__ import annotations

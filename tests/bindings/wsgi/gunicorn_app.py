@@ -1,4 +1,4 @@
-"""What test_wsgi.py serves under gunicorn."""
+"""The application that test_app.py serves under gunicorn."""
 
 import asyncio
 import threading

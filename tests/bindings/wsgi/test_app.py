@@ -145,7 +145,7 @@ class TestEnviron:
             ({"SCRIPT_NAME": "/a", "PATH_INFO": "/b"}, "/a/b"),
             ({"SCRIPT_NAME": "/a", "PATH_INFO": ""}, "/a"),
             ({"PATH_INFO": ""}, "/"),
-            # What has lost its escapes gets them back, as far as that can be known.
+            # A path that has lost its escapes gets them back, as far as they can be known.
             ({"PATH_INFO": "/Gr\xc3\xb6\xc3\x9fe %/+&=@:;,~!$'()*"}, None),
             ({"PATH_INFO": "/a/b", "REQUEST_URI": "/a%2Fb?c"}, "/a%2Fb"),
             ({"PATH_INFO": "/a/b", "RAW_URI": "/a%2fb"}, "/a%2fb"),
@@ -153,7 +153,8 @@ class TestEnviron:
             ({"PATH_INFO": "/\xc3\xb6", "RAW_URI": "/\xc3\xb6"}, "/\xc3\xb6"),
             ({"SCRIPT_NAME": "/a", "PATH_INFO": "/b", "RAW_URI": "/a%2Fb"}, "/a%2Fb"),
             ({"PATH_INFO": "/a", "RAW_URI": "http://host/%61?b"}, "/%61"),
-            # What was sent is not what the server, or what is in between, made of it.
+            # The path that was sent is not the one that the server, or a middleware, has made of
+            # it.
             ({"PATH_INFO": "/open", "REQUEST_URI": "/closed"}, "/open"),
             ({"SCRIPT_NAME": "/prefix", "PATH_INFO": "/a", "REQUEST_URI": "/a"}, "/prefix/a"),
             ({"PATH_INFO": "/a", "REQUEST_URI": "*", "RAW_URI": "/%61"}, "/%61"),
@@ -343,7 +344,7 @@ class TestAnswers:
 
 
 def test_it_needs_no_http() -> None:
-    """What the extra does not install is not imported."""
+    """The binding imports nothing that its extra does not install."""
     program = "import sys, copilot_bindings.wsgi; sys.exit('h11' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
@@ -640,7 +641,7 @@ class TestServers:
         finally:
             process.kill()
             process.wait()
-        # Of what was made to fail.
+        # The one traceback is of the call that was made to fail.
         assert log.read_text().count("Traceback") == 1
 
 

@@ -13,7 +13,7 @@ from sansio_copilot import CopilotRuntime
 
 BASE_PATH = "/ai/copilotkit"
 PYTHON_OPTIONS = ["-X", "dev", "-W", "ignore:unclosed <socket.socket:ResourceWarning"]
-"""It does not close the connections that are idle at its end."""
+"""waitress does not close the connections that are idle at its end."""
 CANNOT = {
     "keep-alive": "waitress closes the connection after a stream",
     "notices-leaving": "nothing tells a WSGI application that its client has gone",

@@ -13,8 +13,8 @@ CANNOT = {
     "a-thousand-streams": "it has a thread for each",
 }
 PYTHON_OPTIONS = ["-X", "dev", "-W", "ignore:unclosed:ResourceWarning"]
-"""It does not close the connections that are idle at its end, nor the file by which a worker shows
-that it lives if it has run out of patience with a client."""
+"""gunicorn does not close the connections that are idle at its end, nor the file by which a worker
+shows that it lives if it has run out of patience with a client."""
 
 
 class Application(BaseApplication):  # type: ignore[misc] # gunicorn has no types
@@ -42,7 +42,7 @@ def serve(runtime: CopilotRuntime, host: str, port: int) -> None:
         bind=f"{host}:{port}",
         workers=1,
         threads=150,
-        # It waits so long for clients that keep their connections, idle or not.
+        # gunicorn waits so long for clients that keep their connections, idle or not.
         graceful_timeout=8,
         # A busy machine takes longer between two requests than the two seconds of its default.
         keepalive=75,

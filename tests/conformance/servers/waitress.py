@@ -8,7 +8,7 @@ from copilot_bindings.wsgi import CopilotWSGI
 from sansio_copilot import CopilotRuntime
 
 PYTHON_OPTIONS = ["-X", "dev", "-W", "ignore:unclosed <socket.socket:ResourceWarning"]
-"""It does not close the connections that are idle at its end."""
+"""waitress does not close the connections that are idle at its end."""
 CANNOT = {
     "keep-alive": "it closes the connection after a stream",
     "notices-leaving": "nothing tells a WSGI application that its client has gone",

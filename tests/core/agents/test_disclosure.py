@@ -1,4 +1,4 @@
-"""What readers are told of a run: what the client sent, and nothing meant for the server."""
+"""Readers of a run are told what the client sent, and nothing that is meant for the server."""
 
 from __future__ import annotations
 

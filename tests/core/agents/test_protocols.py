@@ -1,4 +1,4 @@
-"""What may be an agent, and what it may yield."""
+"""Tests of the objects that may be an agent, and of the values that it may yield."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a body may cost: an answer or a log line does not grow with it, memory only linearly."""
+"""Costs of a body: an answer or a log line does not grow with it, memory only linearly."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ class TestWrongBodies:
     def test_what_older_models_refuse_is_a_short_answer_too(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Of an earlier release of ag-ui-protocol, say."""
+        """The models of an earlier release of ag-ui-protocol are an example."""
 
         class Strict:
             model_validate = TypeAdapter(dict[str, int]).validate_python
@@ -191,7 +191,7 @@ class TestWrongBodies:
         )
 
 
-# What AG-UI says of an input, wrong here and there.
+# The inputs have AG-UI's shape, and are wrong here and there.
 SCALARS = st.none() | st.booleans() | st.integers() | st.text(max_size=3)
 ANY = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=2), max_leaves=3)
 KEYS = st.sampled_from(
@@ -368,7 +368,7 @@ ID = "x" * 60_000
 
 
 class TestEchoes:
-    """What an answer or a log line repeats of a request is cut."""
+    """The part of a request that an answer or a log line repeats is cut."""
 
     @pytest.mark.parametrize(
         ("method", "path", "sent", "status"),

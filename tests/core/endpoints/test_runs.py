@@ -1,4 +1,4 @@
-"""What each endpoint answers."""
+"""Tests of the answer of each endpoint that starts, joins or stops a run."""
 
 from __future__ import annotations
 
@@ -1213,7 +1213,7 @@ class TestUnrouted:
 def test_a_body_that_other_readers_could_not_read_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whatever the walk over a body takes and the schemas of the clients do not."""
+    """Inputs are refused that the walk over a body takes, and the schemas of clients do not."""
 
     def refuse(run_input: dict[str, Any]) -> dict[str, Any]:
         raise EventError("messages[0].id: expected a string, it is missing")

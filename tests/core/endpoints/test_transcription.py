@@ -103,7 +103,7 @@ RECORDING = {"audio": "AAEC", "mimeType": "audio/webm"}
 
 CASES: list[Case] = json.loads((VECTORS / "transcribe.json").read_text("utf-8"))["cases"]
 
-# What the reference says of a form that it cannot read: a failure of the provider, to be retried.
+# The reference calls a form that it cannot read a failure of the provider, to be retried.
 FORM_FAILURES = (
     "Failed to parse body as FormData.",
     'Content-Type was not one of "multipart/form-data" or "application/x-www-form-urlencoded".',

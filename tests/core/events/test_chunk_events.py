@@ -1,4 +1,4 @@
-"""What chunk events stand for."""
+"""Chunk events stand for other events."""
 
 from __future__ import annotations
 

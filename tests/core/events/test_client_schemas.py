@@ -1,4 +1,4 @@
-"""What two generations of the clients both read."""
+"""Both generations of the clients read an event that passes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a replay sends instead of everything that happened."""
+"""A replay sends less than everything that happened."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class TestMessages:
         ]
 
     def test_what_has_no_effect_on_messages_stays_in_its_order(self) -> None:
-        # Of this the reference makes a step that ends before it begins.
+        # The reference makes of these events a step that ends before it begins.
         call = {"type": "TOOL_CALL_START", "toolCallId": "c", "toolCallName": "f"}
         closed = {"type": "TOOL_CALL_END", "toolCallId": "c"}
         step = [{"type": f"STEP_{what}", "stepName": "s"} for what in ("STARTED", "FINISHED")]

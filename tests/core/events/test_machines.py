@@ -41,7 +41,7 @@ Event = dict[str, Any]
 MESSAGES, CALLS = st.sampled_from(["m1", "m2"]), st.sampled_from(["c1", "c2"])
 STEPS, TEXTS = st.sampled_from(["p", "q"]), st.sampled_from(["", "a", "b😀", "\ud800"])
 TAGS = st.sampled_from([{}, {}, {}, {"subagentRunId": "s1"}])
-# Of each type with the fields that matter for its order, and what rides along.
+# The events of each type have the fields that matter for its order, and metadata.
 METADATA: st.SearchStrategy[Event] = st.just({}) | st.builds(
     lambda key, value: {"metadata": {key: value}}, st.sampled_from("kl"), st.integers(0, 2)
 )
@@ -66,7 +66,7 @@ ENDS_NO_CHUNKS = ("ACTIVITY_SNAPSHOT", "ACTIVITY_DELTA", "SUBAGENT_STARTED")
 
 
 class EventMachine(RuleBasedStateMachine):
-    """Whatever is said: the machines say of it what the models say."""
+    """The machines say of a stream what the models say, whatever the stream is."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class EventMachine(RuleBasedStateMachine):
         self.expander, self.verifier = ChunkExpander(), Verifier()
         self.folder, self.state, self.finalizer = MessageFolder(), StateFolder(), Finalizer()
         self.compactor = Compactor()
-        # What the expander has opened and not ended: lane -> (kind, id).
+        # The lanes are what the expander has opened and not ended: lane -> (kind, id).
         self.lanes: dict[str | None, tuple[str, str]] = {}
         self.broken = False
 
@@ -98,7 +98,7 @@ class EventMachine(RuleBasedStateMachine):
             self.take(one)
 
     def check_expanded(self, event: Event, expanded: list[Event]) -> None:
-        """What is written out is in order by itself, and nothing is lost."""
+        """The expanded events are in order by themselves, and nothing is lost."""
         is_chunk = event["type"].endswith("_CHUNK")
         if not is_chunk:
             assert expanded.pop() is event
@@ -154,7 +154,7 @@ class EventMachine(RuleBasedStateMachine):
                 self.say(closer["type"], closer)
         self.say("RUN_ERROR" if which == 2 else "RUN_FINISHED", {"message": "m"})
 
-    # What is streamed
+    # Events of streams
 
     @rule(
         what=st.sampled_from(["START", "CONTENT", "END"]),
@@ -242,7 +242,7 @@ class EventMachine(RuleBasedStateMachine):
             return
         self.say(f"{kind}_CHUNK", fields, delta, tag, metadata)
 
-    # What comes whole
+    # Events that come whole
 
     @rule(call_id=CALLS, result=st.sampled_from(["r1", "r2"]), tag=TAGS)
     def result(self, call_id: str, result: str, tag: Event) -> None:
@@ -280,7 +280,7 @@ class EventMachine(RuleBasedStateMachine):
     def custom(self, value: int) -> None:
         self.say("CUSTOM", {"name": "n", "value": value})
 
-    # What always holds
+    # Invariants
 
     @invariant()
     def the_conversation_is_the_models(self) -> None:

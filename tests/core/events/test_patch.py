@@ -157,7 +157,7 @@ class TestBudget:
         delta = {"type": "STATE_DELTA", "delta": copy_and_remove}
         assert [folder.feed(delta) for _ in range(12)] == [True] * 9 + [False] * 3
         assert folder.refused is not None
-        # What makes nothing more than it says still applies.
+        # Deltas that make nothing more than they say still apply.
         assert folder.feed({"type": "STATE_DELTA", "delta": [add("/c", "y" * 100_000)]})
 
     @pytest.mark.parametrize("what", ["x" * 20_000, "é" * 8_000, [0] * 5_000, {"k" * 20_000: 0}])

@@ -1,4 +1,4 @@
-"""What holds of any stream that the verifier accepts."""
+"""Properties of any stream that the verifier accepts."""
 
 from __future__ import annotations
 

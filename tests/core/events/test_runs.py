@@ -24,7 +24,7 @@ CASES = json.loads((VECTORS / "runs.json").read_text())["cases"]
 
 
 def run(body: Any) -> Any:
-    """What a run of the vectors' agent streams, and how much of it came from the agent.
+    """Return what a run of the vectors' agent streams, and how much of it came from the agent.
 
     None instead of a number if the agent broke before its first event; such a run is not kept.
     """

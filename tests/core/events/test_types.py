@@ -1,4 +1,4 @@
-"""What is put right in an event, what is refused, and in which words."""
+"""Tests of what is put right in an event, of what is refused, and in which words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may follow what: each rule, and the reference's message when it is broken."""
+"""Each rule of the order of events, and the reference's message when it is broken."""
 
 from __future__ import annotations
 

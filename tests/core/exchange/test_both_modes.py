@@ -52,7 +52,7 @@ def test_both_modes_are_in_it() -> None:
 def test_the_answer_is_the_recorded_one(case: Case) -> None:
     answer = answer_of(case)
     if answer.status == 200 and "threadEndpoints" in case["expect"]["body"]:
-        # It says what both kinds of clients may do.
+        # The reply says what both kinds of clients may do.
         said, recorded = comparable(answer.json()), comparable(case["expect"]["body"])
         assert said.pop("singleRoute")["resourceOperations"] is True
         assert said.pop("threadEndpoints")["list"] is True

@@ -1,7 +1,7 @@
-"""What the application brings goes wrong: the log says which part and how, the client is answered.
+"""A part of the application goes wrong: the log says which and how, and the client is answered.
 
-Of hooks test_hooks.py has more, of transcription services test_transcription.py, and of agents
-test_run.py.
+Tests of hooks are also in test_hooks.py, of transcription services in test_transcription.py, and
+of agents in test_run.py.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ SECRET = "password=hunter2"
 
 
 class Garbage:
-    """Of a type that nothing here should be of."""
+    """A value of a type that nothing here should have."""
 
 
 class PartError(Exception):
-    """What a part raises."""
+    """The error that a part raises."""
 
 
 def fails(*args: Any) -> Any:
@@ -99,7 +99,7 @@ PARTS: dict[
         "agents is a mapping from id to agent, not Garbage",
     ),
 }
-"""Of each part: how a runtime gets it, what calls it, its name in the log, and what it returns."""
+"""Parts: how a runtime gets each, what calls it, its name in the log, and what it returns."""
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -126,7 +126,7 @@ def test_a_part_that_returns_the_wrong_thing_is_told_what_was_expected(
 
 
 def test_an_error_is_not_blamed_on_the_call_before(caplog: pytest.LogCaptureFixture) -> None:
-    """What on_request raised was an answer; what is wrong is what on_response returned."""
+    """The error of on_request was an answer; the wrong value is what on_response returned."""
 
     def rejects(context: Any) -> Any:
         raise Reject(Response(403))
@@ -212,8 +212,8 @@ ASKED: dict[str, tuple[Callable[[Client], ClientResponse], str]] = {
     "delete_thread": (lambda server: server.request("DELETE", f"{BASE}/threads/t"), "bool"),
     "clear": (lambda server: server.post(f"{BASE}/threads/clear"), ""),
 }
-"""Of each method that is called before the head: by which request, and what it may return. What
-``open_cursor`` returns is the store's own affair, and ``clear`` has nothing to return."""
+"""The store's methods that are called before the head: by which request, and what each may return.
+``open_cursor`` may return any cursor of the store's own, and ``clear`` returns nothing."""
 
 
 @pytest.mark.parametrize("method", ASKED)

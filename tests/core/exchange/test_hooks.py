@@ -544,7 +544,7 @@ def test_a_run_whose_response_is_rejected_is_discarded(wrap: Wrap) -> None:
 
     server = hooked(wrap, on_response=reject)
     assert run(server).status == 403
-    # Of a thread that is still busy, the run that keeps it so would be stopped.
+    # A stop would find the run if it kept the thread busy.
     assert not server.runtime.store.request_stop("t1", None)
 
 

@@ -269,7 +269,7 @@ def long_history() -> MemoryStore:
 
 
 class RestartingStore(MemoryStore):
-    """It is unavailable for the first calls of each method.
+    """A store that is unavailable for the first calls of each method.
 
     :param times: how many calls fail.
     """
@@ -376,7 +376,7 @@ def test_a_stream_does_not_keep_the_body_of_its_request() -> None:
     gone = []
 
     class Body(bytes):
-        """One that says when it is gone."""
+        """A body that says when it is gone."""
 
         def __del__(self) -> None:
             gone.append(len(self))
@@ -937,7 +937,7 @@ def test_a_response_that_breaks_off_is_logged(caplog: pytest.LogCaptureFixture) 
 def test_what_the_store_has_let_go_of_breaks_the_response_off(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Whoever reads it must not take what has come for the whole; nobody has failed."""
+    """A client must not take a part of the response for the whole, although nobody has failed."""
     store = MemoryStore()
     server = runtime(store=store, limits=Limits(read_bytes=100))
     Driver(server, run_request()).finish()

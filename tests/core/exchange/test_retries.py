@@ -35,11 +35,11 @@ METHODS = frozenset(
 
 
 class CallTookTooLong(TimeoutError, StoreUnavailable):
-    """What a binding raises for a call that it has given up."""
+    """The error that a binding raises for a call that it has given up."""
 
 
 class Restarting(MemoryStore):
-    """It is unavailable until a time that a test sets, from a time on that it sets too."""
+    """A store that is unavailable between two times that a test sets."""
 
     def __init__(self, error: type[StoreUnavailable] = StoreUnavailable) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ def test_a_request_waits_for_a_store_that_comes_back() -> None:
 
 
 class Forgetful(Restarting):
-    """It does what it is asked, and the first answers of a method are lost."""
+    """A store that does what it is asked, and loses the first answers of a method."""
 
     def __getattribute__(self, name: str) -> Any:
         value = super().__getattribute__(name)

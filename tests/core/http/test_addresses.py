@@ -34,6 +34,6 @@ def test_addresses(address: object, expected: bool) -> None:
 
 
 def test_what_is_longer_than_an_address_counts_as_of_this_machine() -> None:
-    """It cannot be told, and no client's claim of any length is kept."""
+    """A text that is too long cannot be told, and no client's claim of any length is kept."""
     assert is_elsewhere("fe80::1%" + "z" * 56) is True
     assert is_elsewhere("fe80::1%" + "z" * 57) is False

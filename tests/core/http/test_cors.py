@@ -35,7 +35,7 @@ def policy_of(config: dict[str, Any]) -> CorsPolicy:
 
 def cors_headers(response: Response) -> dict[str, str]:
     headers = response.headers
-    # One field each: a client that does not join repeated fields reads the same.
+    # Each field stands once: a client that does not join repeated fields reads the same.
     assert len(headers.raw) == len(headers)
     return {
         name: value

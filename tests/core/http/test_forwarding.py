@@ -73,7 +73,7 @@ cf-connecting-ip cloudfront-viewer-address fly-client-ip fastly-client-ip remote
 remote-groups tailscale-user-login teleport-jwt-assertion ocp-apim-subscription-key
 oidc-access-token sf-context-current-user-token forwarded via traceparent proxy-authorization
 """
-# What applications send to their agents, near to one of the families by name.
+# Applications send these names to their agents, and they are near to one of the families.
 OF_APPLICATIONS = """
 x-api-key x-tenant-id x-user-id x-auth-token x-access-token x-client-version x-client-info
 x-session-id x-custom x-organization x-locale x-timezone x-agent-config x-feature-flags

@@ -1,4 +1,4 @@
-"""What is answered before there is an exchange."""
+"""Tests of the responses that are sent before there is an exchange."""
 
 from __future__ import annotations
 

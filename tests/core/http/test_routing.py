@@ -285,7 +285,7 @@ class TestEnvelope:
             path, body = BASE + sent["path"], sent["body"].encode()
             outcome = self.follow(Request("POST", path, "", sent["headers"], body))
             if isinstance(outcome, Route):
-                # What the endpoint then says is not a matter of routing.
+                # The answer of the endpoint is not a matter of routing.
                 assert expect["status"] != 405, case
                 assert "invalid_request" not in expect["body"], case
                 assert expect["body"] != {"error": "Not found"}, case
@@ -541,7 +541,7 @@ class TestResources:
 
 
 class TestTheRequestOfAnEndpoint:
-    """What hooks and the endpoint are given: the request of multi-route mode."""
+    """Hooks and the endpoint are given the request of multi-route mode."""
 
     @staticmethod
     def inner(envelope: Envelope, outer: Request | None = None) -> Request:
@@ -666,7 +666,7 @@ class TestTheRequestOfAnEndpoint:
 
 
 class TestPrefix:
-    """What only the deployment knows of a path."""
+    """The prefix of a path is known to the deployment alone."""
 
     @pytest.mark.parametrize(
         ("path", "root", "found"),

@@ -78,7 +78,7 @@ class Orphaned(MemoryStore):
 
 
 class Told:
-    """What the application of a runtime is told, which a test drives."""
+    """A runtime, driven by a test, that keeps what its application is told."""
 
     def __init__(self, store: MemoryStore, **options: Any) -> None:
         self.reports: list[RunReport] = []

@@ -727,7 +727,7 @@ class TestOutages:
         assert pauses[:6] == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0]
         assert set(pauses[6:]) == {1.0}
         assert 9 < sum(pauses) <= 10
-        # It has given up, and tries to say so.
+        # The run has given up, and tries to say so.
         assert bench.state is RunState.CLOSING
         assert bench.perform(action) == RunOver("cancel")
         types = ["RUN_STARTED", "TEXT_MESSAGE_START", "TEXT_MESSAGE_END", "RUN_ERROR", "end"]

@@ -1,4 +1,4 @@
-"""What an agent says and a client has to send back fits in the body of the next run."""
+"""Text of an agent that a client has to send back fits in the body of the next run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _no_log(caplog: pytest.LogCaptureFixture) -> None:
 
 @attrs.frozen
 class Says:
-    """What an agent says that nests a value.
+    """Events of an agent that nest a value.
 
     :param levels: so many levels of it fit, and one more does not.
     :param events: the events around a value, of which the last is the one to be refused.

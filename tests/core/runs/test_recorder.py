@@ -116,7 +116,7 @@ class TestFrames:
         monkeypatch.setattr(recorder, "json_codec", counting)
         monkeypatch.setattr(delta_shortcut, "json_codec", counting)
         record_all(run, TEXT)
-        # Of a delta that continues a message only the delta is, behind what all of them begin with.
+        # The delta of a message is encoded alone, behind the beginning that all of them share.
         beginning = {**TEXT[1], "delta": ""}
         assert encoded == [*TEXT[:2], beginning, TEXT[2]["delta"], *TEXT[3:]]
 

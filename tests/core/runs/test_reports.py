@@ -1,4 +1,4 @@
-"""What an application is told of its runs, at their start and end, and a title that it may give."""
+"""An application is told of the start and end of its runs, and may give a thread a title."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run does when its store does not answer: the pauses, and the table behind them."""
+"""A run whose store does not answer: the pauses, and the table behind them."""
 
 from __future__ import annotations
 

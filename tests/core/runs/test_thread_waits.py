@@ -1,4 +1,4 @@
-"""What a thread waits for when a run has ended, as the recorder says it in the run's result."""
+"""A thread waits for the tools and interrupts that the recorder puts in the result of its run."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def recorder(*tools: str, messages: tuple[dict[str, Any], ...] = (ASKED,)) -> Ru
 
 
 def waits(recorder: RunRecorder, *events: dict[str, Any], **end: Any) -> Any:
-    """What is waited for when a run of these events has ended."""
+    """Return what is waited for when a run of these events has ended."""
     for event in (STARTED, *events):
         recorder.record(event, 1.0)
     assert recorder.error is None

@@ -1,4 +1,4 @@
-"""What is said of a store whose methods return something else than they should."""
+"""Tests of the words for a store whose methods return something else than they should."""
 
 from __future__ import annotations
 

@@ -46,14 +46,14 @@ class TestLateStore(StoreConformance, LeasedStoreConformance):
 
 
 class TestAStoreOfCoroutines(StoreConformance):
-    """One that never waits needs no event loop, and so no runner of its own."""
+    """A store that never waits needs no event loop, and so no runner of its own."""
 
     def make_store(self) -> Any:
         return Coroutines()
 
 
 class TestAStoreWithThreadsOfItsOwn(StoreConformance):
-    """What it returns is done elsewhere, and is waited for without an event loop."""
+    """The store does its work elsewhere, and is waited for without an event loop."""
 
     def make_store(self) -> Any:
         return Futures()

@@ -65,7 +65,7 @@ def test_all_that_a_client_asks_of_a_thread_is_answered_alike() -> None:
     for number in range(3):
         path = f"{BASE}/threads/t{number}/events"
         assert after.get(path).json() == before.get(path).json()
-    # What history knows already a run that follows does not repeat.
+    # A following run does not repeat the messages that its history has already.
     say(after, "t1", "one", "two \ud800", "three", "four")
 
 

@@ -68,7 +68,7 @@ METHODS = st.sampled_from(["append", "read", "open_run", "close_run", "open_curs
 
 
 class LateMachine(RuleBasedStateMachine):
-    """Whatever happens to servers, clients and the store, nobody is told a gap or a lie."""
+    """No reader is told a gap or a lie, whatever happens to servers, clients and the store."""
 
     @initialize(
         policy=st.sampled_from(["reject", "supersede"]), resumable=st.sampled_from([0, 4, 4])
@@ -171,7 +171,7 @@ class LateMachine(RuleBasedStateMachine):
         self.go(choices)
         setattr(self.world.store, way, set())
 
-    # What always holds
+    # Invariants
 
     @invariant()
     def every_reader_has_a_part_of_the_one_order(self) -> None:
@@ -212,7 +212,7 @@ class LateMachine(RuleBasedStateMachine):
         world = self.world
         world.choices = iter(b"")
         world.settle()
-        # Whatever died, or could not be closed, is found by whoever looks.
+        # A run that died, or could not be closed, is found by the next request for its thread.
         world.store.expire_leases()
         world.connect("three")
         world.settle()

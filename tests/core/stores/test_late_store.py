@@ -43,7 +43,8 @@ class TestReaders:
         assert own.types[-1] == ("RUN_ERROR" if fails else "RUN_FINISHED")
         assert own.types.count("TEXT_MESSAGE_CONTENT") == deltas
         for other in others:
-            # One that came before the run saw an empty thread, one that came after it a replay.
+            # A client that came before the run saw an empty thread; one that came later saw a
+            # replay.
             assert other.answered
             assert other.stream in (b"", own.stream, history(world))
         assert world.store.open_runs == []
@@ -97,7 +98,7 @@ class TestStopping:
         stopped = [stop.json()["stopped"] for stop in stops]
         assert sum(stopped) <= 1
         if not any(stopped):
-            # It came too early, or too late.
+            # The stop came too early, or too late.
             assert own.answered != silent
             world.stop()
             world.settle()
@@ -289,7 +290,7 @@ class TestTwoRuns:
         [winner] = [client for client in clients if not client.answered]
         check_well_formed(loser.stream)
         assert loser.types[-1] == "RUN_FINISHED"
-        # It is kept as one that was stopped, so that its question and partial answer are not lost.
+        # The run is kept as a stopped one, so that its question and partial answer are not lost.
         assert fold_messages(events_of(history(world))) == fold_messages(events_of(loser.stream))
         assert types_of(history(world))[-1] == "RUN_FINISHED"
         world.stop()

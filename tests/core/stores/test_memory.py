@@ -103,12 +103,12 @@ def next_batch(store: MemoryStore, cursor: Any, max_bytes: int = 100) -> Batch:
 
 
 def thread_bytes(thread_id: str = "t", name: str | None = None) -> int:
-    """What a thread without messages is counted for, beside what it has in it."""
+    """Return the bytes that a thread without messages counts, beside its content."""
     return THREAD_BYTES + sys.getsizeof(thread_id) + sys.getsizeof(name) + len(b"[]")
 
 
 def run_bytes(run_id: str = "r", *message_ids: str) -> int:
-    """What a run of the agent "agent" is counted for, beside its frames."""
+    """Return the bytes that a run of the agent "agent" counts, beside its frames."""
     ids = sum(sys.getsizeof(message_id) + MESSAGE_ID_BYTES for message_id in message_ids)
     return RUN_BYTES + sys.getsizeof(run_id) + sys.getsizeof("agent") + ids
 
@@ -335,7 +335,7 @@ class TestConcurrentRuns:
         store.watch_run(first.key, bell)
         second = opened(store, run_id="second")
         assert bell.rung == 1
-        # Whoever follows it sees it to its end, and then the one that did it.
+        # A reader that follows the first run sees it to its end, and then the second.
         newcomer = store.open_cursor("t", None)
         assert append(store, first.key, b"data: 2\n\n") is Signal.STOP
         append(store, second.key, b"data: new\n\n")
@@ -345,7 +345,7 @@ class TestConcurrentRuns:
         for cursor in (first.cursor, follower):
             assert read_all(store, cursor) == (old, True)
         assert read_all(store, newcomer) == (old + b"data: new\n\n", False)
-        # It is history like any run that was stopped.
+        # The superseded run is history like any run that was stopped.
         assert connect(store) == b"compact" + b"data: new\n\n"
         assert history_of(store, "t") == ThreadHistory(b"compact")
 
@@ -860,7 +860,7 @@ class TestResuming:
 
 
 class TestOwners:
-    """What is another's is not found, by whatever method."""
+    """Threads of another owner are not found, by whatever method."""
 
     def two(self) -> MemoryStore:
         store = MemoryStore()
@@ -1171,7 +1171,7 @@ class TestAccounting:
                     big = RunResult(b"c" * 100, b"m" * 10_000, b"s" * 10_000 + bytes(i))
                     add_run(store, f"t{i}", result=big)
 
-        # Whatever is made once for all stores is made before.
+        # Objects that are made once for all stores are made before the measurement.
         fill(MemoryStore(), 0)
         gc.collect()
         tracemalloc.start()

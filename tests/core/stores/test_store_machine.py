@@ -164,7 +164,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(run=runs, result=RESULTS)
     def append_late(self, run: ModelRun, result: RunResult | None) -> None:
-        """What another append has overtaken says nothing, and neither does its result."""
+        """An append that another has overtaken says nothing, and neither does its result."""
         at, old, _ = self.frames_from(run, 2, 0)
         frames = b"".join(split_frames(old)[:-1])
         if len(frames) < len(old):
@@ -273,7 +273,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.store.clear()
         self.model.clear()
 
-    # What always holds
+    # Invariants
 
     @invariant()
     def every_byte_is_counted_once(self) -> None:

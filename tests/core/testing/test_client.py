@@ -605,7 +605,7 @@ class TestClock:
 
 
 class Forever:
-    """What only an event loop could finish, as a future is."""
+    """An awaitable that only an event loop could finish, as a future is."""
 
     def __await__(self) -> Generator[Any, Any, Any]:
         yield self

@@ -1,4 +1,4 @@
-"""What a test asks a response: what was said, called, and set, and whether a client reads it."""
+"""A test asks a response what was said, called, and set, and whether a client reads it."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ HER_PAGE = base64.urlsafe_b64encode(b'[1700000000.0,"t"]').rstrip(b"=").decode()
 
 
 def attempts() -> Iterator[tuple[str, Asked]]:
-    """What is tried, besides a run."""
+    """The attempts of a user at another's thread, besides a run."""
     yield "connect", post(CONNECT, HIS)
     yield "connect in an envelope", envelope("agent/connect", AGENT, HIS)
     yield "connect in single-route mode", envelope("agent/connect", AGENT, HIS, "single-route")
@@ -190,7 +190,7 @@ def test_a_run_tells_that_the_thread_cannot_be_had(name: str) -> None:
 
 
 def test_the_steps_of_what_is_not_there_are_those_of_what_is_anothers() -> None:
-    """Of every attempt, which is why no clock tells more than the answer."""
+    """The steps of every attempt are counted, because then no clock tells more than the answer."""
     for asked in ATTEMPTS.values():
         told = hers("reject").ask(asked, "bob")
         assert told.steps == World().ask(asked, "bob").steps
@@ -244,7 +244,7 @@ def test_a_feed_has_the_runs_of_its_user_only() -> None:
 
 
 def test_a_reader_of_nothing_is_no_follower_of_anothers_run() -> None:
-    """It neither keeps an abandoned run alive, nor has it stopped later."""
+    """The reader neither keeps an abandoned run alive, nor has it stopped later."""
     client = Client(
         CopilotRuntime({"default": hello}, identify_user=identify, stop_when_abandoned=10)
     )
@@ -260,7 +260,7 @@ def test_a_reader_of_nothing_is_no_follower_of_anothers_run() -> None:
 
 
 def test_no_hook_changes_who_asks() -> None:
-    """Whatever request a hook puts in the place of the one that was identified."""
+    """The user stays, whatever request a hook puts in the place of the one that was identified."""
 
     def impersonate(context: HookContext) -> Request:
         return Request(

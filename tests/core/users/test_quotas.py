@@ -1,4 +1,4 @@
-"""What a user may begin: live runs, runs in a minute, bytes that are stored."""
+"""Tests of a user's quotas: live runs, runs in a minute, bytes that are stored."""
 
 from __future__ import annotations
 

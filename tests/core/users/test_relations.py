@@ -30,7 +30,7 @@ ACTIONS: dict[str, ThreadAction | None] = {
     "transcribe": None,
     "cpk-debug-events": "debug",
     "agent/run": "run",
-    # It stores nothing, and reads nothing that is stored.
+    # A suggestion stores nothing, and reads nothing that is stored.
     "agent/suggest": None,
     "agent/connect": "connect",
     "agent/stop": "stop",
@@ -48,7 +48,7 @@ ACTIONS: dict[str, ThreadAction | None] = {
     "memories/list": None,
     "annotate": None,
 }
-"""What each route does with threads; None if nothing."""
+"""The action of each route on threads; None if it has none."""
 
 OF_ALL_THREADS = ("list", "clear", "debug")
 READING = ("connect", "read")
@@ -93,7 +93,7 @@ STORES: dict[str, Callable[[], Any]] = {
 
 @functools.cache
 def answer(asked: Asked, user: str | None, prepare: Prepare, store: str, **options: Any) -> Told:
-    """What is told, kept for the tests that compare it again, because it is always the same."""
+    """Return the answer. It is kept for other tests, because it is always the same."""
     world = World(STORES[store](), **options)
     prepare(world)
     return world.ask(asked, user)
@@ -154,7 +154,7 @@ def test_whoever_may_sees_it_and_for_others_there_is_nothing(asked: Asked, user:
             assert (told.status, told.headers) == (hers.status, hers.headers)
             assert told.body == hers.body or action == "run", "a run tells who has started it"
         elif action == "run":
-            # It is all that an id can tell: that it is taken. Of a live run nothing is said.
+            # The answer tells that the id is taken, and nothing of a live run.
             assert is_not_to_be_had(told)
             assert told == answer(asked, user, ended, store, authorize=authorize)
         else:
@@ -188,7 +188,7 @@ def look(world: World) -> list[Told]:
 
 @pytest.mark.parametrize("asked", ALL, ids=str)
 def test_a_refusal_leaves_what_there_is(asked: Asked) -> None:
-    """Whatever Bob asks for, Ann finds everything as it was."""
+    """Ann finds everything as it was, whatever Bob asks for."""
     for store in STORES:
         world, as_it_was = World(STORES[store]()), World(STORES[store]())
         both(world)

@@ -1,4 +1,4 @@
-"""Who asks, and in whose name: what the functions of an application may return, and when."""
+"""The functions of an application say who asks, and in whose name: their results and times."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ class TestRequest:
 
 class TestAuthorizing:
     def messages(self, told: Any) -> bytes:
-        """What Bob is told of Ann's thread."""
+        """Return the messages that Bob is told of Ann's thread."""
         world = World()
         world.open()
         world.finish()
@@ -234,7 +234,7 @@ class TestAuthorizing:
         assert self.messages(False) == self.messages(None) == self.messages("carol") == nothing
 
     def test_nobody_loses_their_own(self) -> None:
-        """It widens, and does not narrow."""
+        """The function widens what a user may do, and does not narrow it."""
         world = World(authorize=lambda user, action, thread_id: False)
         world.open()
         world.finish()
@@ -290,7 +290,7 @@ class TestAuthorizing:
         assert world.store.owner_of("new") == ThreadOwner("admin")
 
     def test_a_thread_that_is_nobodys_is_there_for_whom_it_is_given_to(self) -> None:
-        """It was written before there were users, and stays nobody's."""
+        """The thread was written before there were users, and stays nobody's."""
         store = MemoryStore()
         key = store.open_run(RunRequest("old", "r", "default")).key  # type: ignore[union-attr]
         world = World(store, authorize=lambda user, action, thread: user.id == "ann")
