@@ -1,4 +1,4 @@
-"""How a run's compacted frames are kept: cut into pieces, and bound into volumes with others."""
+"""The form of stored compacted frames: cut into pieces, and bound into volumes of many runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from sansio_copilot.sse import end_of_frame
 
 PIECE_BYTES = 48 * 1024
-"""How much of a run's compacted frames is one record, so that a page is read without the rest."""
+"""The size of a record of a run's compacted frames, so that a page is read without the rest."""
 VOLUME_RUNS = 64
 """Ended runs of a thread whose compacted frames are kept one by one, before some are bound."""
 VOLUME_BYTES = 96 * 1024

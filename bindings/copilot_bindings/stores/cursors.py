@@ -73,7 +73,7 @@ class Whole:
     offset: int = 0
 
     def page(self, max_bytes: int) -> Batch:
-        """What follows, at most ``max_bytes`` of it."""
+        """Return the batch that follows, of at most ``max_bytes``."""
         end = self.offset + max_bytes
         data = self.data[self.offset : end]
         return Batch(data, Whole(self.data, end), end >= len(self.data))

@@ -20,7 +20,7 @@ def to_text(text: str) -> str | bytes:
 
 
 def from_text(value: str | bytes) -> str:
-    """What :func:`to_text` was given."""
+    """Return the string that :func:`to_text` was given."""
     return value if isinstance(value, str) else value.decode("utf-8", "surrogatepass")
 
 
@@ -30,7 +30,7 @@ def to_bytes(text: str) -> bytes:
 
 
 def from_bytes(data: bytes) -> str:
-    """What :func:`to_bytes` was given."""
+    """Return the string that :func:`to_bytes` was given."""
     return data.decode("utf-8", "surrogatepass")
 
 
@@ -52,7 +52,7 @@ def number_of(cursor: str | None) -> int:
 
 
 def owner_from_bytes(data: bytes) -> ThreadOwner:
-    """What :func:`owner_to_bytes` was given."""
+    """Return the owner that :func:`owner_to_bytes` was given."""
     return ThreadOwner(None if data == b"-" else from_bytes(data[1:]))
 
 

@@ -1,7 +1,7 @@
-"""What the stores share that outlive the process, wherever their bytes are.
+"""The part that all durable stores share: stores whose threads outlive the process.
 
-A store passes each call on to the engine that this process has of a file or a server. What stands
-here needs no more than that: the answers from the tails of the runs that are followed in this
+A store passes each call on to the engine that this process has of a file or a server. This module
+answers what needs neither of them: reads from the tails of the runs that are followed in this
 process, and from the pages that were read ahead.
 """
 
@@ -34,7 +34,7 @@ from .tidying import Tidying
 
 
 class Engine:
-    """What one process has of a store: its connections, its threads, and what it knows.
+    """A process's part of a store: its connections, its operating system threads, and its tails.
 
     :param evictions: counts the threads that are let go.
     """
@@ -100,7 +100,7 @@ class DurableStore(Generic[E]):
 
     @property
     def evictions(self) -> int:
-        """How many threads this process has let go, to stay within the retention's bounds."""
+        """The number of threads that this process has let go to stay within the retention."""
         return self._evictions.count
 
     def watch_run(self, key: RunKey, notify: NotifyOwner) -> Cancel:

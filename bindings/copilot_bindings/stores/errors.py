@@ -4,10 +4,10 @@ from __future__ import annotations
 
 
 class StoreError(Exception):
-    """What keeps a store's threads cannot be used, and will not be by waiting.
+    """The file or server of a store cannot be used, and waiting does not help.
 
     :param store: the store as errors name it.
-    :param problem: what is wrong.
+    :param problem: the reason, in words.
     """
 
     def __init__(self, store: str, problem: str) -> None:

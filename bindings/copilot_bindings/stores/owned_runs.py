@@ -71,7 +71,7 @@ class OwnedRuns(Generic[Name]):
             self._runs[run] = Owned(request)
 
     def get(self, run: Name) -> Owned | None:
-        """What is known of ``run``; None if it is not, or no more, of this process."""
+        """Return the record of ``run``; None if this process does not own the run, or no longer."""
         return self._runs.get(run)
 
     def end(self, run: Name) -> None:

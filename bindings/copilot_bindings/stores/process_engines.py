@@ -1,8 +1,9 @@
-"""What a store has of threads and connections: one engine for each process, and none in its forks.
+"""The engines of a store: one for each process, which a fork of the process does not take over.
 
-A fork has its parent's objects and not its threads, and its sockets, files and locks are still the
-parent's. So a process finds out by its id whether an engine is its own, and begins anew if not. The
-parent's stays referred to, because closing it in the fork would touch what the parent uses.
+A fork has its parent's objects but not its parent's threads, and shares its sockets, files and
+locks. So a process compares its id with that of the engine, and makes an engine of its own if they
+differ. It keeps a reference to the parent's engine, because closing that engine in the fork would
+touch the sockets and files that the parent uses.
 """
 
 from __future__ import annotations

@@ -36,11 +36,11 @@ _Key: TypeAlias = tuple[int, int, int]
 
 @attrs.frozen(eq=False)
 class _Kept:
-    """What is kept for a cursor.
+    """The page that is kept for a cursor.
 
-    :param parts: those of the cursor, whose identity is a part of the key as long as they are here.
-    :param kept: the page; or where those that were read have come to their end, how many are to be
-        read next.
+    :param parts: the parts of the cursor; a reference keeps them alive, because their identity is
+        in the key.
+    :param kept: the page; or, behind the last page that was read, the number of pages to read next.
     """
 
     parts: tuple[int, ...]
@@ -109,7 +109,7 @@ class Ahead:
         return batches[0]
 
     def forget(self) -> None:
-        """What was kept may be there no more."""
+        """Forget all pages, because the frames in them may have been deleted."""
         with self._lock:
             self._kept.clear()
             self._held = 0

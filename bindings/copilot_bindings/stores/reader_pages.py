@@ -1,4 +1,4 @@
-"""How a reader's next page is put together, of runs that have ended and runs that have not."""
+"""The next page of a reader, put together from ended runs and from open ones."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .round_trips import Steps
 
 @attrs.frozen
 class Found:
-    """What was read, and why it is not more.
+    """A page that was read, and the reason why it ends there.
 
-    :param lost: the run whose owner has died, and of which there is nothing more for now.
-    :param ahead: pages behind it that were read with it.
+    :param lost: the run whose owner has died, which is why its log does not go on.
+    :param ahead: the pages behind this one, which the same call has read.
     """
 
     batch: Batch | LogGone
@@ -65,7 +65,7 @@ def read(
 
 
 def batch_of(chunks: list[bytes], cursor: Cursor) -> Batch:
-    """What was read up to ``cursor``."""
+    """Return the batch of the ``chunks`` that were read up to ``cursor``."""
     data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
     return Batch(data, cursor, cursor.part is None)
 

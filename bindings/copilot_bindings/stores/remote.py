@@ -120,9 +120,9 @@ class Listener(Protocol):
 
 
 class RemoteEngine(Engine, Generic[P, R]):
-    """What one process has of a server.
+    """A process's part of a server.
 
-    :ivar place: where the server has what belongs to the store.
+    :ivar place: where in the server the store's data are.
     :ivar pipelines: the connections; the first one writes, and the last one reads.
     """
 
@@ -159,7 +159,7 @@ def _seconds(instance: object, attribute: attrs.Attribute[Any], value: object) -
 
 @attrs.define(eq=False, on_setattr=attrs.setters.frozen)
 class RemoteStore(DurableStore[E]):
-    """What the stores share whose server is somewhere else."""
+    """The base of the stores whose data are in a server."""
 
     lease: float = attrs.field(default=15.0, kw_only=True, validator=_seconds)
 

@@ -1,9 +1,10 @@
-"""What a server tells this process: what others append, and signals to owners here.
+"""The notifications of a server: appends of other processes, and signals to owners here.
 
-One thread has one connection for it, and is told of what is followed here. A notification may be
-lost, by a connection that broke or a reader that came between two: so whatever begins to be
-followed is looked at once, and all that is followed from time to time. The owners here ask for
-their signals whenever a connection is new, because nobody has heard what was announced before.
+One operating system thread has one connection for them, and subscribes to the runs that are
+followed here. A notification may be lost, because a connection broke or a reader subscribed between
+two of them. So each run is looked at once when somebody begins to follow it, and all followed runs
+are looked at from time to time. The owners here ask for their signals whenever a connection is new,
+because nobody has heard what was announced before.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ class RemoteListener(ABC, Generic[Run]):
                 time.sleep(_PAUSE_SECONDS)
                 self._tick()
 
-    # What the class of a server calls
+    # Methods that the subclass for a server calls
 
     def _connected(self) -> None:
         """The server hears this process from now on."""

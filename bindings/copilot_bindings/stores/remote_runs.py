@@ -1,4 +1,4 @@
-"""What this process does with what a server answers its owners, whatever kind of server it is."""
+"""The answers of a server to owners in this process, and what follows from each of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a store keeps, and for how long; and how many threads it has let go."""
+"""The retention of a store: what it keeps, for how long, and how many threads it has let go."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Retention:
 
 
 class Evictions:
-    """How many threads a store has let go, in this process, to stay within its bounds."""
+    """The count of threads that a store has let go, in this process, to stay within its bounds."""
 
     def __init__(self) -> None:
         self.count = 0

@@ -21,7 +21,7 @@ from .threads import begin_thread
 
 T = TypeVar("T")
 Command: TypeAlias = tuple[Any, ...]
-"""What a server is asked, and its arguments."""
+"""A command of the server, and its arguments."""
 Steps: TypeAlias = Generator[list[Command], list[Any], T]
 
 _MOST_AT_ONCE = 512

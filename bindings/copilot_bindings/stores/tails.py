@@ -35,7 +35,7 @@ from .errors import StoreError
 
 @attrs.frozen
 class Piece:
-    """What a tail has told a reader.
+    """A piece of a log that a tail gives a reader.
 
     :param data: bytes from the reader's offset on; empty if there are none yet.
     :param ended: whether the run's last byte is in front of the end of ``data``.
@@ -168,7 +168,7 @@ class Tails:
             self._on_follow()
 
     def forget(self, run: Hashable) -> None:
-        """What is known of ``run`` may be wrong: its readers are sent to the store."""
+        """Forget the tail of ``run``, which may be wrong, and send its readers to the store."""
         with self._lock:
             tail = self._tails.get(run)
             woken = [] if tail is None else list(tail.watches.values())
@@ -198,7 +198,7 @@ class Tails:
     # Readers
 
     def read(self, run: Hashable, offset: int, max_bytes: int) -> Piece | None:
-        """What follows ``offset`` in the log of ``run``; None if only the store can say."""
+        """Return what follows ``offset`` in the log of ``run``; None if only the store can say."""
         with self._lock:
             tail = self._tails.get(run)
             if tail is None or offset < tail.base or offset > tail.size:
@@ -285,10 +285,10 @@ class Tails:
 def followed(
     tails: Tails, cursor: Cursor, max_bytes: int, name: Callable[[int], Hashable] = int
 ) -> Batch | Cursor:
-    """What is known here of what follows ``cursor``; see :meth:`.Log.read`.
+    """Read what the tails have behind ``cursor``; see :meth:`.Log.read`.
 
-    :param name: by which name a tail has a run of that number.
-    :returns: the cursor from which the store has to be asked, if only it can say.
+    :param name: returns the name under which a tail has the run of a number.
+    :returns: the cursor from which the store has to be asked, if only the store can say.
     """
     part = cursor.part
     if part is None:

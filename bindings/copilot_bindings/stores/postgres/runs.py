@@ -59,7 +59,7 @@ class Runs(RemoteRuns[int]):
 
     @property
     def _keeping(self) -> tuple[timedelta, int, int]:
-        """What a function that ends a run is told to keep."""
+        """The retention, as the functions that end a run take it."""
         kept = self.retention
         return self.resume, kept.resumable, kept.most_runs
 

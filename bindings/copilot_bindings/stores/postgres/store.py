@@ -45,7 +45,7 @@ from .schema import NewerSchemaError, migrate
 
 
 class _Engine(RemoteEngine[str, Runs]):
-    """What one process has of a server: its connections, its threads and the tails."""
+    """A process's part of a server: its connections, its operating system threads, its tails."""
 
     reads: Reads[str] = reads
     changes: Changes[str, Runs] = threads

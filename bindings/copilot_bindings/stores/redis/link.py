@@ -39,7 +39,7 @@ _PASSING = (
     "LOADING",
     "UNBLOCKED",
 )
-"""What is in replies that say what passes: no memory, no disk, no replica, a failover."""
+"""Parts of error replies whose cause passes: no memory, no disk, no replica, a failover."""
 
 
 def connect(url: str, *, reconnects: bool = False) -> redis.Redis:

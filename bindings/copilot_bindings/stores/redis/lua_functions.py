@@ -53,8 +53,9 @@ FIRST_VOLUME = 4 * 10**15
 times in microseconds, stay below it till the year 2096, and all are exact as scores (2^53).
 """
 VERSION = 2
-"""Of the keys. Those of version 1 were written without one, and have no volumes; they need not be
-changed. A version that has to change those of a thread does so where the thread is given it.
+"""The version of the keys' format. Threads of version 1 carry no version, and have no volumes; they
+need not be changed. A version that has to change a thread's keys does so where it sets the thread's
+version.
 """
 NEWER = "NEWER"
 """Begins the error of a script that meets a newer version, which follows."""

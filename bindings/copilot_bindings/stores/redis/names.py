@@ -64,7 +64,7 @@ class Names:
 
     @property
     def processes(self) -> str:
-        """What the channels of processes begin with."""
+        """The prefix of the names of the processes' channels."""
         return f"{self.prefix}:process:"
 
     def run_channel(self, thread: str, run: int) -> str:
@@ -78,7 +78,7 @@ def owner_and_thread(owner: bytes, thread_id: bytes) -> bytes:
 
 
 def from_owner_and_thread(member: bytes) -> tuple[bytes, bytes]:
-    """What :func:`owner_and_thread` was given."""
+    """Return the owner and the thread that :func:`owner_and_thread` was given."""
     length, _, both = member.partition(b" ")
     return both[: int(length)], both[int(length) :]
 

@@ -104,7 +104,7 @@ def _read_history(names: Names, cursor: Cursor, room: int, pages: int) -> Steps[
 
 
 def _read_runs(names: Names, cursor: Cursor, room: int, pages: int) -> Command:
-    """What asks for pages of compacted runs that are in no volume."""
+    """Return the command that reads pages of compacted runs that are in no volume."""
     ahead = cursor.parts[cursor.index : cursor.index + _RUNS_AT_ONCE * pages]
     runs = " ".join(map(str, takewhile(lambda part: part > 0, ahead)))
     script = scripts.READ_HISTORY
@@ -312,6 +312,6 @@ def record(row: list[Any]) -> ThreadRecord:
 
 
 def _waits(row: list[Any]) -> bytes | None:
-    """What a thread waits for, which it does not while a run of it is open."""
+    """Return what a thread waits for; None while one of its runs is open."""
     waits: bytes | None = row[6] if row[7] is None else None
     return waits

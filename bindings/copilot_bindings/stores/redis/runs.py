@@ -50,7 +50,7 @@ class Runs(RemoteRuns[tuple[str, int]]):
 
     @property
     def _keeping(self) -> tuple[int, int, int]:
-        """What a script that ends a run is told to keep."""
+        """The retention, as the scripts that end a run take it."""
         kept = self.retention
         return max(int(kept.resume_seconds), 1), kept.resumable, kept.most_runs
 
@@ -194,7 +194,7 @@ class Runs(RemoteRuns[tuple[str, int]]):
 
 
 def listing(names: Names, thread: Sequence[Any]) -> list[Command]:
-    """What puts a thread in the lists where it belongs.
+    """Return the commands that put a thread in the lists where it belongs.
 
     :param thread: its id, owner, time of the last update, and number of ended runs.
     """

@@ -1,8 +1,8 @@
-"""What has to be atomic, in Lua: a script runs alone in the server, and on the server's clock.
+"""The steps that have to be atomic, as Lua scripts: each runs alone in the server, by its clock.
 
-Each script has the thread as its key, and makes the others of it (:mod:`.lua_functions`). The first
-argument is what the channels of processes begin with. An owner is given as "-" for nobody, and
-otherwise as "o" and the id.
+Each script is given the thread's key, and derives the other keys from it (:mod:`.lua_functions`).
+The first argument is the prefix of the names of the processes' channels. An owner is given as "-"
+for nobody, and otherwise as "o" and the id.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ _SLOTS = 32
 
 
 class _Engine(RemoteEngine[Names, Runs]):
-    """What one process has of a server: its connections, its threads and the tails."""
+    """A process's part of a server: its connections, its operating system threads, its tails."""
 
     reads: Reads[Names] = reads
     changes: Changes[Names, Runs] = threads

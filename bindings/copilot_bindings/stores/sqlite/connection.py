@@ -120,7 +120,7 @@ def prepare(path: str, synchronous: Synchronous) -> sqlite3.Connection:
 
 @attrs.frozen(eq=False)
 class Job:
-    """What a thread with a connection is to do, and where its outcome goes."""
+    """A function that a thread with a connection has to call, and the future for its outcome."""
 
     work: Callable[[Any], Any]
     future: Future[Any]

@@ -1,4 +1,4 @@
-"""What one process has of a SQLite file: its connections, threads, tails and lock."""
+"""A process's part of a SQLite file: its connections, threads, tails and lock."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _READERS = 4
 
 
 class Engine(durable.Engine):
-    """What one process has of a file.
+    """A process's part of a file.
 
     :param path: the file; it is made if there is none.
     :param synchronous: see :class:`~.store.SQLiteStore`, as for ``retention`` and ``lease``.

@@ -1,4 +1,4 @@
-"""What can go wrong with a file, in words that name the store."""
+"""The errors of a SQLite file, in words that name the store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ended runs leave in the tables, and how it goes again."""
+"""The rows that ended runs leave in the tables, and their removal."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def withdraw_result(tx: Transaction, run: int) -> None:
 
 @attrs.frozen
 class Left:
-    """What a run has left beside its frames.
+    """The part of a run's result that is not its frames.
 
-    :param has_conversation: whether it has left messages.
+    :param has_conversation: whether the run has left messages.
     """
 
     has_conversation: bool
@@ -61,7 +61,7 @@ class Left:
 
     @classmethod
     def by(cls, result: RunResult) -> Left:
-        """What ``result`` says."""
+        """Return this part of ``result``."""
         return cls(
             result.messages is not None,
             result.state is not None,
@@ -72,7 +72,7 @@ class Left:
 
     @classmethod
     def stored(cls, db: sqlite3.Connection, run: int) -> Left:
-        """What was written down when its terminal event was."""
+        """Read this part of the result that was stored together with the terminal event."""
         conversation, state, ids, ended_at, waits_for = db.execute(
             "SELECT conversation IS NOT NULL, state IS NOT NULL, message_ids, ended_at, waits_for"
             " FROM outcome WHERE run = ?",

@@ -1,9 +1,9 @@
-"""What other processes write: runs that are followed here, and what owners here are to be told.
+"""The watch for writes of other processes: to runs that are followed here, and for owners here.
 
-Nothing notifies a process of what another one has written to the file. But SQLite counts the
-commits of others (``PRAGMA data_version``), and to look at that count takes some microseconds. So
-one thread of a process looks, for all of its readers and owners: often while something changes,
-seldom while nothing does, and not at all while nobody here waits.
+A process is not notified when another one has written to the file. But SQLite counts the commits of
+others (``PRAGMA data_version``), and reading that count takes some microseconds. So one thread of a
+process reads it, for all of its readers and owners: often while something changes, seldom while
+nothing does, and not at all while nobody here waits.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .writer import Transaction
 _SHORTEST_PAUSE = 0.004
 _LONGEST_PAUSE = 0.05
 _LIVES_SECONDS = 0.3
-"""How often it is looked whether the owners of the runs that are followed still live."""
+"""The seconds between two checks whether the owners of the followed runs still live."""
 _SHARE = 4.0
 """A look that has taken long is followed by a pause so many times as long."""
 

@@ -20,7 +20,7 @@ from .volumes import frames_of, range_of
 # A page is full with this many runs if each has 512 bytes.
 _RUNS_AT_ONCE = 128
 _WITHIN_RUN = MOST_BYTES - 1
-"""What of the id of a row of frames is its place in its run."""
+"""The bits of the id of a row of frames that say its place in its run."""
 
 
 @attrs.frozen
@@ -39,9 +39,9 @@ class Blocked:
 
 @attrs.frozen
 class Found:
-    """What was read, and why it is not more.
+    """A page that was read, and the reason why it ends there.
 
-    :param ahead: pages behind it that were read with it.
+    :param ahead: the pages behind this one, which the same call has read.
     """
 
     batch: Batch | LogGone

@@ -1,7 +1,8 @@
-"""What owners do with their runs, each call a part of a transaction.
+"""The calls of owners for their runs, each of them a part of a transaction.
 
-A function here takes the transaction, and raises what is no error of the database before it has
-changed anything. What has to be told when it is committed it hands to :meth:`.Transaction.then`.
+A function here takes the transaction. Errors that are not the database's it raises before it
+changes anything. Notifications that have to wait for the commit it hands to
+:meth:`.Transaction.then`.
 """
 
 from __future__ import annotations
@@ -355,7 +356,7 @@ class Runs:
 
 
 def stored_size(db: sqlite3.Connection, run: int) -> int:
-    """How many bytes of a run were appended."""
+    """Return the number of bytes that were appended to a run."""
     last = db.execute(
         "SELECT id, length(data) FROM frame WHERE id >= ? AND id < ? ORDER BY id DESC LIMIT 1",
         _range(run),

@@ -37,7 +37,7 @@ FIRST_VOLUME = 1 << 30
 TOLD_TO_STOP, TOLD_SEALED = 1, 2
 NOBODY = 0
 MOST_BYTES = 1 << 32
-"""Of one run's frames."""
+"""The most bytes that the frames of one run may have."""
 
 # A migration is a list of statements that are executed in one transaction. The version of a file is
 # how many of them it has seen. One that was published is never changed.

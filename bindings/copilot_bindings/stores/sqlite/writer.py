@@ -26,9 +26,9 @@ _MOST_AT_ONCE = 512
 
 @attrs.define(eq=False)
 class Transaction:
-    """What is committed together: the calls of many runs.
+    """A transaction that commits the calls of many runs together.
 
-    :ivar sizes: of the logs that it has changed.
+    :ivar sizes: the new sizes of the logs that it has changed.
     """
 
     db: sqlite3.Connection
