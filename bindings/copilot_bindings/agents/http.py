@@ -53,11 +53,11 @@ _Response: TypeAlias = httpx.Response | CleartextResponse
 _PAUSES = (0.05, 0.5)
 """Seconds before a request of which no answer has come is made for the second and third time."""
 _LINGER_SECONDS = 5.0
-"""How long the end of a response may take whose run has ended, so that its connection is kept. All
-that comes meanwhile is read, and adds no time."""
+"""The seconds that a response may take to end after its run has ended, so that its connection is
+kept. The bytes that arrive meanwhile are read, and do not prolong this time."""
 _CAPABILITIES_SECONDS = 2.0
 _CAPABILITIES_KEPT_SECONDS = 60.0
-"""How long an answer is kept, also that there was none, as a page asks whenever it loads."""
+"""The seconds that an answer (or its absence) is kept, because each page asks when it loads."""
 _EXCERPT = 2000
 _EXCERPT_SECONDS = 2.0
 
@@ -151,7 +151,7 @@ class HttpAgent:
             await pool.aclose()
 
     async def _offered(self) -> dict[str, Any] | None:
-        """What the remote agent says that it can do; None if it does not say."""
+        """Ask the remote agent for its capabilities; None if it does not tell any."""
         until, known = self._known
         if time.monotonic() < until:
             return known
@@ -291,7 +291,7 @@ async def _next(chunks: AsyncIterator[bytes], until: float) -> bytes | None:
 
 
 async def _excerpt(response: _Response, chunks: AsyncIterator[bytes]) -> str:
-    """What a response is that is no stream of events, and how its body begins."""
+    """Describe a response that is no stream of events: its type, and how its body begins."""
     body = b""
     with contextlib.suppress(httpx.TransportError), anyio.move_on_after(_EXCERPT_SECONDS):
         async for chunk in chunks:
@@ -318,7 +318,7 @@ async def _raw(response: _Response) -> AsyncIterator[AsyncIterator[bytes]]:
 
 
 def _failure(error: httpx.TransportError, begun: bool) -> RemoteAgentError:
-    """What an exception of the transport means.
+    """Return the error that tells what an exception of the transport means.
 
     :param begun: whether the response has begun.
     """

@@ -31,7 +31,8 @@ _HEAD_BYTES = 100 * 1024
 """The longest head of a response, interim ones included; h11 has the same bound."""
 _KEPT: Final = 20
 _KEPT_SECONDS: Final = 5.0
-"""How many connections wait for another request, and how long; both are httpx's numbers."""
+"""The number of idle connections that are kept for another request, and the seconds for which
+they are kept; httpx has the same numbers."""
 _SHOWN = 120
 """Bytes of what is no response that the log is told."""
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([0-9]{3})(?: [^\x00\r\n]*)?")
@@ -230,7 +231,8 @@ class Response:
             connection.buffer += data
 
     def _piece(self, buffer: bytearray) -> bytes:
-        """What the buffer has of the body; b"" if more has to come first, or it has ended."""
+        """Take the bytes of the body from the buffer; b"" if more bytes have to arrive first, or
+        the body has ended."""
         if self._chunked is not None:
             try:
                 return b"".join(self._chunks(buffer))

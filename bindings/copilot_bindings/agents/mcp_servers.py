@@ -12,7 +12,7 @@ from typing import Any
 from pydantic_ai.toolsets import AbstractToolset
 
 _START_SECONDS = 30.0
-"""How long a server may take to answer: a program that is started first takes its time."""
+"""The seconds that a server may take to answer, which include the start of its program."""
 
 
 def toolset_of(server: Any) -> AbstractToolset[Any]:

@@ -1,4 +1,4 @@
-"""What an exception of Pydantic AI stands for, of the failures that a client is told of."""
+"""The exceptions of Pydantic AI, translated to the failures that a client is told of."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _FAULTS: Final = (
 
 
 def failure_of(error: Exception) -> ModelFailed:
-    """What a client is told of what ended a run."""
+    """Return the failure that a client is told when ``error`` has ended a run."""
     if isinstance(error, ModelHTTPError):
         return failed_with(error.status_code)
     for kind, fault in _FAULTS:

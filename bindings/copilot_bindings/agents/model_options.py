@@ -1,4 +1,4 @@
-"""What a model is called, and what may be said to it: the options of ``BuiltInAgent``.
+"""The names of models, and the settings that a model takes: the options of ``BuiltInAgent``.
 
 The names are those of the reference's class, as Python writes them; a page may override those that
 the application allows, by the names that JavaScript gives them (``forwardedProps``).
@@ -119,10 +119,10 @@ def checked(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def overrides(forwarded: Any, names: frozenset[str]) -> dict[str, Any]:
-    """What a page overrides of the options of :data:`OPTIONS`; what is of a wrong type is ignored.
+    """Return the options that a page overrides; values of a wrong type are ignored.
 
     :param forwarded: ``forwardedProps``.
-    :param names: what it may override.
+    :param names: the options that the page may override.
     """
     if not isinstance(forwarded, Mapping):
         return {}

@@ -42,11 +42,11 @@ CAPABILITIES: dict[str, Any] = {
     "transport": {"streaming": True},
     "humanInTheLoop": {"interrupts": True},
 }
-"""What every such agent can do."""
+"""The capabilities that every such agent has."""
 
 
 class PydanticAIAgent:
-    """What :func:`pydantic_ai_agent` makes."""
+    """An agent of Pydantic AI; :func:`pydantic_ai_agent` makes it."""
 
     loop = "asyncio"
     """The event loop that it needs."""

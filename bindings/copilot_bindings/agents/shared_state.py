@@ -59,7 +59,7 @@ STATE_TOOLS = (
 
 
 def state_text(state: Any) -> str:
-    """What the model is told of the state; "" for none."""
+    """Return the text that tells the model the state; "" if there is no state."""
     if state is None or state == {}:
         return ""
     return (

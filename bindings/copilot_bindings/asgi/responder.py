@@ -1,9 +1,9 @@
-"""One request under ASGI: what is special about it there.
+"""The responder under ASGI: what differs from other servers.
 
-How a request is answered is told by :mod:`..serving.responder`. Under ASGI a listener learns from
+:mod:`..serving.responder` tells how a request is answered. Under ASGI a listener learns from
 ``http.disconnect`` that the client has gone (ASGI specification, Disconnect). Servers cancel a
-request whose client has gone, and at their own end they cancel all requests, which only a look at
-the service tells apart.
+request whose client has gone, and at their own end they cancel all requests. Only the state of the
+service tells the two apart.
 
 An incomplete response must never look complete. So an exception leaves
 :meth:`ASGIResponder.answer` (that of the server, or :class:`BrokenOff`), unless the client has gone

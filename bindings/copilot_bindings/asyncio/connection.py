@@ -267,7 +267,8 @@ class Connection(asyncio.Protocol):
         self._wait(want, self._service.runtime.limits.write_seconds)
 
     def _unsent(self) -> tuple[int, int]:
-        """How many bytes the transport and the kernel hold; equal while the client takes nothing.
+        """Count the bytes that the transport and the kernel hold; the counts stay equal while the
+        client takes nothing.
 
         Under TLS the encrypted bytes lie in a second transport, whose buffer cannot be asked for
         its size. Progress still shows, because bytes move from there to the kernel.

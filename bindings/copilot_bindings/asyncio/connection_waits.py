@@ -1,8 +1,8 @@
-"""What a connection under asyncio waits for, and what ends each wait.
+"""The waits of a connection under asyncio, and the callbacks that end them.
 
-A connection has no task, so that its state is the want that it waits for, and each callback of
-asyncio may end some of these waits. :data:`ENDS` says which, and with what outcome. A callback that
-ends no wait changes nothing but what has been received.
+A connection has no task. So its state is the want that it waits for, and each callback of asyncio
+may end some of these waits. :data:`ENDS` says which, and with what outcome. A callback that ends no
+wait has no effect, except that received bytes are kept.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..serving.pending_call import Pending
 
 
 class Happening(enum.Enum):
-    """What may end a wait. The values are part of the docs' table."""
+    """The happenings that may end a wait. The values are part of the docs' table."""
 
     # The hash of Enum is Python code, which is too slow for what every callback looks up.
     __hash__ = object.__hash__
@@ -59,4 +59,4 @@ ENDS: dict[type, dict[Happening, Any]] = {
     # The loss of the connection is what is waited for, and there is no outcome.
     Close: {},
 }
-"""What ends the wait for each kind of want, and the outcome that is reported then."""
+"""The happenings that end the wait for each kind of want, with the outcome that is reported."""

@@ -1,4 +1,4 @@
-"""What the command does, and how it tells what went wrong."""
+"""The command: it serves a runtime, and tells a user what went wrong."""
 
 from __future__ import annotations
 

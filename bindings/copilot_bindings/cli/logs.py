@@ -45,9 +45,9 @@ def begin(level: str, *, as_json: bool, access: bool) -> None:
 
 
 def line(text: str, *, as_json: bool, failed: bool = False) -> str:
-    """What the command itself says, in one line, as its log has others.
+    """Return a message of the command itself as one line, in the format of its log.
 
-    :param failed: whether it says why the command has failed.
+    :param failed: whether the message says why the command has failed.
     """
     if not as_json:
         return f"sansio-copilot: {text}" if failed else text
@@ -62,7 +62,8 @@ def _log_unhandled(
 
 
 def seconds_of(record: logging.LogRecord) -> float | None:
-    """How long what a line is about has taken; None if the line does not say when it began."""
+    """Return the duration of the request or run that a line is about; None if the line does not
+    say when that began."""
     began = getattr(record, "started_at", None)
     return None if began is None else max(record.created - began, 0.0)
 

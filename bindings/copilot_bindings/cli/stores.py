@@ -30,7 +30,7 @@ HELP = (
 
 
 class UnknownStore(ValueError):
-    """What was given is no store."""
+    """The text that a user has given names no store."""
 
 
 def store_of(text: str, *, existing: bool = False) -> ThreadStore:
@@ -148,7 +148,7 @@ def _opened(*stores: Any) -> Iterator[None]:
 
 
 def _driven(steps: Generator[StoreCall[Any], Any, T]) -> T:
-    """What the steps return, whose calls are made one after the other."""
+    """Make the calls of the steps one after the other, and return what the steps return."""
     try:
         call = next(steps)
         while True:

@@ -278,7 +278,7 @@ def _times_in(directory: Path) -> Iterator[tuple[str, float]]:
 
 @attrs.frozen
 class Duty:
-    """What a worker has been given by its supervisor.
+    """The duty of a worker, as its supervisor has given it.
 
     :param sock: the socket to listen on.
     """
@@ -289,9 +289,9 @@ class Duty:
 
     @classmethod
     def taken(cls) -> Duty | None:
-        """That of this process; None if it is no worker. It is taken once.
+        """Take the duty of this process, once; None if the process is no worker.
 
-        :raises OSError: if the variable is not of a supervisor.
+        :raises OSError: if no supervisor has set the environment variable.
         """
         given = os.environ.pop(WORKER, None)
         if given is None:

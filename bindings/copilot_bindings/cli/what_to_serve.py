@@ -1,4 +1,4 @@
-"""What the command serves: the demo, remote agents, or a runtime that is imported."""
+"""The runtime that the command serves: the demo, remote agents, or an imported one."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def owner_function(where: str) -> Callable[[ThreadRecord], str | None]:
 
 
 def _found(where: str, default: str) -> Any:
-    """What ``module:attribute`` names; the attribute may be left out.
+    """Import the object that ``module:attribute`` names; the attribute may be left out.
 
     :raises Unusable: if there is no such thing.
     """

@@ -19,11 +19,11 @@ _QUANTILES: Final = {"median": 0.5, "90 %": 0.9, "99 %": 0.99}
 
 @attrs.frozen
 class Chart:
-    """One chart.
+    """A chart of the page.
 
-    :param title: what it shows.
-    :param unit: that of its values: "s" for seconds, "B" for bytes, "" for numbers.
-    :param series: its lines by name, each with what makes its next value.
+    :param title: the subject of the chart.
+    :param unit: the unit of its values: "s" for seconds, "B" for bytes, "" for numbers.
+    :param series: its lines by name, each with the function that makes its next value.
     """
 
     title: str
@@ -31,7 +31,7 @@ class Chart:
     series: dict[str, Value]
 
     def described(self) -> dict[str, Any]:
-        """What a page has to know of it."""
+        """The description of this chart that a page needs to draw it."""
         return {"title": self.title, "unit": self.unit, "series": list(self.series)}
 
     def values(self, span: Span) -> list[float | None]:

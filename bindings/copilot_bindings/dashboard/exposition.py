@@ -26,14 +26,14 @@ Labels: TypeAlias = dict[str, str]
 
 
 class NotMetrics(ValueError):
-    """What was read is no text of a runtime's metrics; the message says why, for an operator."""
+    """The text is not that of a runtime's metrics; the message says why, for an operator."""
 
 
 @attrs.frozen
 class Sample:
-    """One value of a metric.
+    """A value of a metric.
 
-    :param name: that of the metric without the prefix that all of a runtime's have.
+    :param name: the metric's name, without the prefix that all metrics of a runtime have.
     """
 
     name: str

@@ -68,9 +68,9 @@ class History:
             self._put(now, None)
 
     def told(self, after: int, now: float) -> dict[str, Any]:
-        """What a page is told.
+        """Return the points that a page is told.
 
-        :param after: the time of the last point that it has, in milliseconds; 0 if it has none.
+        :param after: the time of the page's last point, in milliseconds; 0 if it has none.
         """
         with self._lock:
             trouble, since = self._trouble, self._trouble_since

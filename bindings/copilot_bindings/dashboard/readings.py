@@ -1,4 +1,4 @@
-"""What a runtime has told at one moment, and what two moments say of the time between them."""
+"""Readings of a runtime's metrics, and the rates that two readings give for the time between."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _BY_CLASS: Final = "status"
 
 @attrs.frozen
 class Reading:
-    """What a runtime has told at one moment, summed over agents, routes and whatever else is not
-    shown.
+    """The metrics of a runtime at one moment, summed over agents, routes and all other labels that
+    are not shown.
 
-    :param counts: numbers by metric, and by the value of the label that it is shown by, if any.
+    :param counts: numbers by metric, and by the value of the label that is shown, if any.
     :param buckets: for each histogram, how many values were at most as large as each bound.
     """
 
@@ -76,14 +76,14 @@ class Span:
     window: Reading | None
 
     def now(self, metric: str) -> float:
-        """What goes up and down, at the end."""
+        """Return the last value of a metric that goes up and down."""
         return self.end.count(metric)
 
     def rate(self, metric: str, part: str = "", per: float = 1.0) -> float | None:
-        """How much a counter has grown.
+        """Return how much a counter has grown.
 
-        :param per: in so many seconds.
-        :returns: None where nothing is known of the time before.
+        :param per: the time to which the growth is scaled, in seconds.
+        :returns: None if there is no earlier reading.
         """
         if self.begin is None or self.seconds <= 0:
             return None

@@ -46,10 +46,10 @@ class Source:
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
     def read(self) -> Reading:
-        """What the runtime tells now.
+        """Read the metrics of the runtime.
 
-        :raises Away: if it does not answer.
-        :raises NotMetrics: if something else does.
+        :raises Away: if the runtime does not answer.
+        :raises NotMetrics: if the answer is not that of a runtime.
         """
         try:
             # A connection that was kept may have been closed meanwhile, and tells so when used.

@@ -117,7 +117,7 @@ def _text_of(content: object) -> str:
 
 
 def _say(input: RunAgentInput, name: str, text: str, pause: float = TOKEN_PAUSE) -> Script:
-    """One text message, word by word. Its id begins with the run's id, which is unique."""
+    """Send a text message, word by word. Its id begins with the run's id, which is unique."""
     message_id = f"{input.run_id}-{name}"
     yield {"type": "TEXT_MESSAGE_START", "messageId": message_id, "role": "assistant"}, 0
     for token in re.findall(r"\s*\S+", text):

@@ -30,7 +30,7 @@ from .wants import TIMED_OUT, Receive
 
 
 class Awaited(enum.IntEnum):
-    """What a connection waits for."""
+    """The parts of a request that a connection may wait for."""
 
     NEXT_REQUEST = 0
     """The first byte of a request, for ``Limits.idle_seconds`` from the end of the one before."""

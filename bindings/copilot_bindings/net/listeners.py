@@ -16,7 +16,7 @@ if sys.platform != "win32":
     import fcntl
 
 BACKLOG = 1024
-"""How many connections may wait to be accepted by a listening socket."""
+"""The number of connections that may wait to be accepted by a listening socket."""
 # The probe of an existing Unix socket has a time limit of this many seconds, because a busy server
 # may listen for a while without accepting.
 _PROBE_SECONDS = 1.0

@@ -91,7 +91,7 @@ class BackgroundLoop:
 
     @property
     def runtime(self) -> CopilotRuntime:
-        """What is served, as the place has it where it is served."""
+        """The runtime that is served."""
         return self.service.runtime
 
     @property

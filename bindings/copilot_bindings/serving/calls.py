@@ -110,7 +110,8 @@ class Calls:
             self._thread = None
 
     def asyncio_backend(self) -> AsyncioBackend:
-        """That of an asyncio loop in a thread, for what needs one where the binding has none."""
+        """The backend of an asyncio loop in a thread, for calls that need one where the binding has
+        none."""
         if self._thread is None:
             # The import stands here, because most trio programs need no asyncio.
             from .asyncio_thread import AsyncioThread

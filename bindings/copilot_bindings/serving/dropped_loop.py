@@ -20,7 +20,7 @@ from .store_watches import StoreLock
 logger = logging.getLogger(__name__)
 
 _LAST_SECONDS = 10.0
-"""How long a store may take to end such a run."""
+"""The seconds that a store may take to end such a run."""
 
 
 def end_without_loop(run: Run, lock: StoreLock) -> None:

@@ -34,8 +34,8 @@ def raise_failure(error: BaseException) -> NoReturn:
 
 
 def passing(*others: type[BaseException]) -> tuple[type[BaseException], ...]:
-    """What is no failure of whoever raises it: a KeyboardInterrupt in the main thread, and
-    ``others``."""
+    """Return the exceptions that are not failures of the code that raises them: a KeyboardInterrupt
+    in the main thread, and ``others``."""
     in_main_thread = threading.current_thread() is threading.main_thread()
     return (*others, KeyboardInterrupt) if in_main_thread else others
 

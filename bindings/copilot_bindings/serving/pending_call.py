@@ -23,11 +23,11 @@ from .pool import CallPool, Job
 logger = logging.getLogger(__name__)
 
 _CLEANUP_SECONDS = 2.0
-"""How long what was cancelled may take to end."""
+"""The seconds that a cancelled call may take to end."""
 
 
 class CallTimeout(TimeoutError):
-    """What was called did not return in time."""
+    """A call did not return in time."""
 
 
 class StoreTimeout(CallTimeout, StoreAnswerLost):

@@ -1,4 +1,4 @@
-"""One request and its response, where a server of somebody else's owns the connection.
+"""One request and its response, where the server of another project owns the connection.
 
 Theory of operation
 ===================

@@ -1,4 +1,4 @@
-"""What a responder waits for, and what becomes of its action when it is interrupted there.
+"""The states of a responder, and what becomes of its action when it is interrupted in each.
 
 Two things interrupt a responder. The *service* ends and aborts it: a request whose body is still
 arriving can be refused, because its client can still be answered; everything else is given up. And
@@ -15,7 +15,7 @@ from msgspec import Struct
 
 
 class ResponderState(enum.Enum):
-    """What a responder waits for. The values are part of the docs' table."""
+    """The state of a responder: the wait that it is in. The values are part of the docs' table."""
 
     # The hash of Enum is Python code, which is too slow for what is looked up that often.
     __hash__ = object.__hash__
@@ -29,7 +29,7 @@ class ResponderState(enum.Enum):
 
 
 class Interruption(Struct, frozen=True):
-    """What an interruption does in one state.
+    """The effect of an interruption in one state.
 
     :param refuses: whether the request is refused when the service ends; otherwise the response is
         given up.

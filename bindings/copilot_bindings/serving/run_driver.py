@@ -41,8 +41,8 @@ from .store_watches import locked, weakly
 logger = logging.getLogger(__name__)
 
 _BATCH_SECONDS = 0.004
-"""How long an event waits for others: less than anybody notices, and enough that a burst costs its
-readers one wake-up, one write and one packet instead of hundreds."""
+"""The seconds that an event waits for others: less than anybody notices, and enough that a burst
+costs its readers one wake-up, one write and one packet instead of hundreds."""
 
 
 class RunDriver:
@@ -59,7 +59,7 @@ class RunDriver:
 
     def __init__(self, run: Run, backend: Backend, calls: Calls) -> None:
         self.state = HomeState.PULLING
-        """What is waited for; see :data:`~.run_home_states.TRANSITIONS`."""
+        """The state of the home; see :data:`~.run_home_states.TRANSITIONS`."""
         self._run = run
         self._backend = backend
         self._calls = calls
@@ -68,7 +68,8 @@ class RunDriver:
         self._answered: Event | None = None
         """Set when the store that is asked aside has answered."""
         self._fate: RunOver | None = None
-        """What becomes of the agent, once the run is over in its log."""
+        """The run's last action, once the run is over in its log: it says what becomes of the
+        agent."""
         self._patience: Task | None = None
         self._flusher: Task | None = None
         self._flush_due = 0.0
@@ -299,4 +300,4 @@ class RunDriver:
 
 
 def _ignore() -> None:
-    """What a cancellation comes to when nothing is left that it could end."""
+    """Do nothing, for a cancellation that finds nothing left to end."""

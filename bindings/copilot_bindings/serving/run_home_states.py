@@ -6,7 +6,8 @@ import enum
 
 
 class HomeState(enum.Enum):
-    """What a run's home waits for. The names are part of the docs' diagram."""
+    """The state of a run's home: the wait that it is in. The names are part of the docs'
+    diagram."""
 
     # The hash of Enum is Python code, which is too slow for what is looked up that often.
     __hash__ = object.__hash__

@@ -53,7 +53,8 @@ class Service(Admission):
         self.backend = backend
         self.calls = calls or Calls(runtime)
         self.life = ServerLife(runtime, self.calls, backend)
-        """What has to be open before anything is served, and is closed last."""
+        """The beginning and the end of the server: the store and the application's ``on_start``
+        come before anything is served, and their counterparts last."""
         self.context = CallContext.of_now()
         """The context that each exchange gets a copy of. Nothing is called in the context
         itself."""
