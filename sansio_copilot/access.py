@@ -29,11 +29,12 @@ from .users import User
 ThreadAction: TypeAlias = Literal[
     "run", "connect", "stop", "read", "list", "update", "archive", "delete", "clear", "debug"
 ]
-"""What a user wants to do with a thread, or, without one, with the threads of somebody:
-"list", "clear", and "debug" for the debug feed. "read" is of messages, events and state."""
+"""The use that a user wants to make of a thread ("read" is of messages, events and state), or of
+all threads of an owner: "list", "clear", and "debug" for the debug feed."""
 
 IdentifyUser: TypeAlias = Callable[[Request], "User | Awaitable[User | None] | None"]
-"""Who sends a request; None for nobody who is known, who is answered 401."""
+"""The function that tells the user who sends a request; None for an unknown user, who is answered
+401."""
 
 Authorize: TypeAlias = Callable[
     [User, ThreadAction, str | None], "bool | str | Awaitable[bool | str | None] | None"
@@ -71,9 +72,9 @@ def _check_method(store: object, name: str, needed_by: str) -> None:
 
 
 def checked_user(user: object) -> User | None:
-    """What ``identify_user`` has returned.
+    """Return ``user``, as ``identify_user`` has returned it, if it is a user or None.
 
-    :raises TypeError: if it is neither a user nor None.
+    :raises TypeError: if it is neither.
     """
     if user is None or isinstance(user, User):
         return user

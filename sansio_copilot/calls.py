@@ -43,10 +43,10 @@ class Call(Struct, frozen=True):
 
 
 class Deferred(Protocol[T_co]):
-    """What a call returns that is done elsewhere, in a thread of the store's own.
+    """The result of a call that is made elsewhere, in an operating system thread of the store.
 
-    A ``concurrent.futures.Future`` is one; a binding waits for it without a thread, and whoever has
-    no event loop asks for its result at once.
+    A ``concurrent.futures.Future`` is one. A binding waits for it without a thread of its own; code
+    without an event loop asks for its result, and blocks until the result is there.
     """
 
     def add_done_callback(self, callback: Callable[[Any], object]) -> None:

@@ -1,7 +1,7 @@
-"""What the functions of an application are like: whether they can be called, and with how much.
+"""Checks of an application's functions: whether they can be called, and with how many arguments.
 
-How many arguments a function takes is found out once, when it is given, and never by calling it to
-see: a TypeError that the function itself raises would look the same.
+The number of arguments is found out once, when the function is given. It is never tried by a call,
+because a TypeError that the function itself raises would look the same.
 """
 
 from __future__ import annotations

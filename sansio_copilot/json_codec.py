@@ -34,13 +34,14 @@ def _form(value: Any) -> Any:
 # and is spared a call of Python code for each.
 
 encode_usual: Final = msgspec.json.Encoder(enc_hook=_form).encode
-"""What :func:`encode` does for nearly every value, and what it tries first.
+"""The encoder that :func:`encode` tries first, and that is enough for nearly every value.
 
 It raises UnicodeEncodeError for a lone surrogate, and RecursionError for a value that is nested too
 deeply.
 """
 to_builtins_usual: Final = partial(msgspec.to_builtins, str_keys=True, enc_hook=_form)
-"""What :func:`to_builtins` does for nearly every value; it raises TypeError for any other."""
+"""The conversion that :func:`to_builtins` tries first, and that is enough for nearly every value;
+it raises TypeError for any other."""
 
 # String.prototype.trim() removes these; str.strip() would remove U+001C and leave U+FEFF.
 JS_SPACE = (
@@ -214,7 +215,8 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _dump(value: Any) -> str:
-    """What :func:`to_builtins` made as JSON; it is walked in Python only for NaN and infinities."""
+    """Return a value of :func:`to_builtins` as JSON; Python code walks it only for NaN and
+    infinities."""
     try:
         return _dump_finite(value)
     except ValueError:

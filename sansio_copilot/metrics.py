@@ -1,12 +1,13 @@
-"""What a runtime counts, and how it tells that: the text format of Prometheus.
+"""The metrics of a runtime, and their text in the format of Prometheus.
 
 A :class:`Metrics` is plain memory, so that counting costs next to nothing and needs no library. It
-belongs to one process. What is counted holds no content: no text of a message, no id of a thread, a
-run or a user. Labels come from the application (ids of agents) or from agents (names of models), so
-that there are at most so many of each, and each is at most so long; the rest is counted as "other".
+belongs to one process. The metrics hold no content: no text of a message, no id of a thread, a run
+or a user. Labels come from the application (ids of agents) or from agents (names of models). So
+their number and their length have limits; the rest is counted as "other".
 
-Requests are counted in whatever thread serves them. CPython makes the next() of an itertools.count
-in one step, which a ``+= 1`` is not. All else is counted where runs live, which is one thread.
+Requests are counted in the operating system thread that serves them, which is safe because CPython
+makes the next() of an itertools.count in one step; a ``+= 1`` takes several. Everything else is
+counted where runs live, which is one thread.
 
 Source: https://prometheus.io/docs/instrumenting/exposition_formats/
 """
@@ -65,7 +66,8 @@ class Sum:
 
 
 class Histogram:
-    """How many values were at most so large, for several bounds, in one thread."""
+    """Counts of the values that were at most as large as each of several bounds. One operating
+    system thread uses it."""
 
     __slots__ = ("_counts", "_sum")
 
@@ -177,7 +179,7 @@ class Metrics:
     def run_said(
         self, agent: str, events: int, size: int, usage: Iterable[Mapping[str, Any]]
     ) -> None:
-        """What a run that is over has sent, and the tokens that it has used."""
+        """Count a run that is over: its events, and the tokens that it has used."""
         self._events.of(agent).value += events
         self._bytes.of(agent).value += size
         for entry in usage:
@@ -213,12 +215,12 @@ class Metrics:
 
     @property
     def store_calls(self) -> dict[str, int]:
-        """How often each method of the store was called."""
+        """The number of calls of each method of the store."""
         return {method: calls.value for (method,), calls in self._store_calls.items()}
 
     @property
     def store_failures(self) -> dict[str, int]:
-        """How often each method of the store has failed."""
+        """The number of failures of each method of the store."""
         return {method: failures.value for (method,), failures in self._store_failures.items()}
 
     def text(self, store: object = None) -> bytes:
@@ -254,7 +256,8 @@ class Metrics:
 
 
 def evictions_of(store: object) -> int | None:
-    """How many threads ``store`` has let go to stay within its bounds; None if it does not say."""
+    """Return the number of threads that ``store`` has let go to stay within its bounds; None if the
+    store does not say."""
     count = getattr(store, "evictions", None)
     return count if isinstance(count, int) else None
 

@@ -1,4 +1,4 @@
-"""Who asks: a user, as the application knows its own."""
+"""The user who sends a request, as the application knows its users."""
 
 from __future__ import annotations
 

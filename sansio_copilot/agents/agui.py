@@ -88,12 +88,13 @@ def agui_agent(
 
 @attrs.define(eq=False)
 class AguiAgent:
-    """What :func:`agui_agent` makes. The attributes may be assigned.
+    """An agent that :func:`agui_agent` has made of an object of another library. The attributes may
+    be assigned.
 
-    :ivar description: what /info says of the agent.
-    :ivar capabilities: what /info says that it can do.
-    :ivar headers: what the server itself sends to it.
-    :ivar loop: the event loop that it needs.
+    :ivar description: the description of the agent in /info.
+    :ivar capabilities: the agent's capabilities in /info.
+    :ivar headers: the headers that the server itself sends to the agent.
+    :ivar loop: the event loop that the agent needs.
     """
 
     _agent: Any
@@ -117,7 +118,7 @@ class AguiAgent:
 
     @property
     def aclose(self) -> Any:
-        """What the agent has to be called at the end of a server; None if it has nothing."""
+        """The method that closes the agent at the end of a server; None if the agent has none."""
         return getattr(self._agent, "aclose", None)
 
     def stop_call(self, agent_id: str, input: RunAgentInput) -> Call | None:

@@ -1,7 +1,7 @@
-"""What a client is told of a failure of a model: a code, and words of our own.
+"""The failures of a model, as a client is told them: a code, and words of this library.
 
-The texts of providers name keys and addresses, those of tools and MCP servers anything. They are
-for the log.
+The words of the error itself go to the log only, because the texts of providers name keys and
+addresses, and the texts of tools and MCP servers may name anything.
 """
 
 from __future__ import annotations

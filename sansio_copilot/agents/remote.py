@@ -31,14 +31,14 @@ _GZIP_OR_ZLIB = 47
 """The window size of zlib by which it finds out by itself which of the two formats it reads."""
 _SHOWN = 200
 _DONE = "[DONE]"
-"""What OpenAI's streams end with, and so some of those that were modelled on them."""
+"""The data that ends the streams of OpenAI, and of servers that were modelled on them."""
 _TERMINAL = ("RUN_FINISHED", "RUN_ERROR")
 _LONGEST_RETRY_AFTER = 5
 """Digits of a Retry-After that is repeated; a date is not."""
 
 
 class Fault(enum.Enum):
-    """What a remote agent did wrong: the code that a client is told, and its sentence."""
+    """A mistake of a remote agent: the code that a client is told, and its sentence."""
 
     AGENT_UNREACHABLE = "The agent cannot be reached"
     AGENT_NOT_TRUSTED = "The agent's certificate was not accepted"
@@ -121,7 +121,7 @@ def capabilities_request(headers: Mapping[str, str]) -> tuple[str, RemoteRequest
 
 
 def capabilities_in(status: int, body: bytes) -> dict[str, Any] | None:
-    """What a remote agent has said that it can do; None if it has said nothing of the kind."""
+    """Return the capabilities in a remote agent's answer; None if the answer has none."""
     if status != 200 or len(body) > MOST_CAPABILITIES:
         return None
     try:
@@ -132,10 +132,10 @@ def capabilities_in(status: int, body: bytes) -> dict[str, Any] | None:
 
 
 class RemoteRun:
-    """What comes of one request.
+    """The events that a remote agent answers one request with.
 
     :param max_event_bytes: the longest event, in bytes of its frame.
-    :ivar has_ended: whether the run has ended. What is left of the response says nothing more.
+    :ivar has_ended: whether the run has ended. The rest of the response is ignored then.
     """
 
     def __init__(self, thread_id: str, run_id: str, max_event_bytes: float) -> None:

@@ -99,6 +99,6 @@ def _capabilities(name: str, agent: Agent) -> Generator[Call, Any, Any]:
             raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
         return told
     except Exception as error:
-        # One agent that cannot answer must not hide the others.
+        # The error ends here, because an agent that cannot answer must not hide the others.
         logger.warning("agent %r failed to report its capabilities", name, exc_info=error)
         return None

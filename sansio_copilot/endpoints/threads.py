@@ -186,9 +186,9 @@ class _Query:
         return histories.Window(self._number("cursor") or 0, self._number("limit"), requested)
 
     def limit(self, most: int) -> int:
-        """How many items are asked for, of at most so many.
+        """Return the number of items that the query asks for, at most ``most``.
 
-        :raises Refusal: with 400, for a limit that is none.
+        :raises Refusal: with 400, if the query's limit is no such number.
         """
         limit = self._number("limit")
         return most if limit is None else min(max(limit, 1), most)

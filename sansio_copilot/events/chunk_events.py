@@ -49,7 +49,7 @@ def _start_reasoning(chunk: Event) -> Event:
 
 @attrs.frozen(eq=False)
 class _Kind:
-    """One of the three kinds of things that chunks can build, with the events of its long form."""
+    """A kind of thing that chunks can build, with the events of its long form."""
 
     chunk_type: str
     noun: str
@@ -195,8 +195,8 @@ class ChunkExpander:
         delta = chunk.get("delta")
         if delta is None and not out and metadata is not None:
             # The last chunk of a message often has only metadata, such as usage and finish reason.
-            # It leaves in an event of its own, because the end may not come before the stream
-            # stops.
+            # The metadata leave in an event of their own, because the end may not come before the
+            # stream stops.
             delta = ""
         if delta is not None:
             content = {"type": kind.content_type, kind.id_field: entity.entity_id, "delta": delta}

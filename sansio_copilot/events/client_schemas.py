@@ -24,7 +24,7 @@ class Atom:
 
 @attrs.frozen
 class Choice:
-    """One of some strings."""
+    """A string of a fixed set."""
 
     values: tuple[str, ...]
 
@@ -50,7 +50,7 @@ class Record:
 
 @attrs.frozen(eq=False)
 class Tagged:
-    """One of several records, told by the value of one of their members.
+    """A record of several possible kinds; the value of one member tells which.
 
     :param lost: tags that one generation has and the other refuses.
     """

@@ -59,11 +59,11 @@ class TooDeep(Exception):
 
 
 class Walk(Struct, eq=False):
-    """One value being checked.
+    """The walk through a value that is being checked.
 
     :param problems: the problems in words, with the expected type and the type that was received.
     :param unchecked: how many elements of lists came behind the last problem.
-    :param path: the members and positions that lead to where the walk is.
+    :param path: the members and positions that lead to the part that is checked now.
     """
 
     problems: list[str] = []
@@ -132,7 +132,7 @@ class Text(Kind):
 
 @attrs.frozen
 class Choice(Kind):
-    """One of a few strings."""
+    """A string of a fixed set."""
 
     choices: tuple[str, ...]
 

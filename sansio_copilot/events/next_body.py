@@ -92,9 +92,9 @@ def _body(event: Event) -> dict[str, Any]:
 
 
 def _values(patch: list[Any]) -> list[Any]:
-    """What ``patch`` puts into a document.
+    """Return the values that ``patch`` puts into a document.
 
-    It stands in a member that no body has, because its size counts and its levels do not: they are
-    known when the patch is applied.
+    They are kept in a member that no body has, because their size counts and their nesting does
+    not: that is known only when the patch is applied.
     """
     return [operation.get("value") for operation in patch]

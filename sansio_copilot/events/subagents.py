@@ -202,7 +202,7 @@ def _check_not_null(event: Event, field: str) -> None:
 
 
 def null_field(type_: str, field: str) -> EventError:
-    """What is to be raised for a ``field`` that is null, and may only be absent."""
+    """Return the error for a ``field`` that is null, although it may only be absent."""
     return EventError(
         f"Cannot send '{type_}' with '{field}: null'. The field is optional — omit it entirely."
     )

@@ -44,10 +44,10 @@ SILENCE: Final[Log] = _Silence()
 
 
 class Patience:
-    """How long one request waits for a store that is unavailable.
+    """The time that one request waits for a store that is unavailable.
 
-    :param seconds: after which it gives up.
-    :param limits: give the time after which a call is given up.
+    :param seconds: the time after which the request gives up, in seconds.
+    :param limits: the limits, which give the time after which a call is given up.
     """
 
     __slots__ = ("_call_seconds", "_outage", "_spoke", "_waited")

@@ -121,7 +121,7 @@ def send_log(
                 try:
                     yield from adopt(runtime, batch.orphan, now)
                 except StoreUnavailable as error:
-                    # Whoever reads on is handed the orphan again.
+                    # A reader that reads on is handed the orphan again.
                     patience = patience or Patience(limits.outage_seconds, limits)
                     yield from patience.wait(error)
                 continue

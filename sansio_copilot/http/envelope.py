@@ -107,7 +107,7 @@ _METHODS = {
     _RESOURCE: _Method(),
 }
 
-#: What ``method`` of an envelope may be: endpoints, and ``resource/request`` for all the others
+#: The values of ``method`` in an envelope: endpoints, and ``resource/request`` for all the others
 #: that a client may reach (threads, memories, annotations), by path.
 METHOD_NAMES = tuple(_METHODS)
 

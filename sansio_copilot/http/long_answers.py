@@ -18,11 +18,11 @@ LONG: Final = 1024**2
 
 
 class _Held(Struct, frozen=True):
-    """What one sender holds.
+    """The memory that one sender holds.
 
-    :param text: the id of its text.
-    :param size: bytes of that.
-    :param own: bytes that it holds besides.
+    :param text: the id of the sender's text.
+    :param size: the size of that text in bytes.
+    :param own: the bytes that the sender holds besides.
     """
 
     sender: ref[object]
@@ -41,7 +41,7 @@ class LongAnswers:
         self._room = room
         # The references are weak, because an event loop may be dropped with what it was sending.
         self.sent: dict[int, _Held] = {}
-        """What is held of the answers that are being sent, by their sender."""
+        """The memory that is held by the answers that are being sent, by their sender."""
 
     def admit(self, sender: object, text: bytes, own: int = 0) -> bool:
         """Count a long answer until ``sender`` is done or collected.

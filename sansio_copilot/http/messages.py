@@ -247,7 +247,8 @@ class Request:
         return attrs.evolve(self, **known) if known else self
 
     def outlived(self) -> Request:
-        """What may be kept of this request when it is over: no body, and nothing of the server."""
+        """Return the part of this request that may be kept when it is over: not its body, and
+        nothing of the server."""
         if type(self) is not Request:
             return attrs.evolve(self, body=None, scope=None, environ=None)
         return Request(self.method, self.path, self.query, self.headers, user=self.user)

@@ -82,7 +82,8 @@ def invalid_body(details: str) -> Response:
 
 
 def forbidden(message: str) -> Response:
-    """What is asked for is there, and is not for everybody (RFC 9110 section 15.5.4)."""
+    """Refuse a request for something that exists and that its user may not have (RFC 9110 section
+    15.5.4)."""
     return Response.json({"error": "Forbidden", "message": message}, 403)
 
 

@@ -45,7 +45,7 @@ class _Endpoint:
     name: str
     pattern: tuple[str, ...] = attrs.field(converter=_segments)
     methods: tuple[str, ...]
-    # It says whether a single-route client may reach the endpoint through "resource/request".
+    # This member says whether a single-route client may reach it through "resource/request".
     resource: bool = False
 
 

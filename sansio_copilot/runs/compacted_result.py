@@ -1,4 +1,4 @@
-"""What a run leaves when it ends: its events compacted, its conversation and its state."""
+"""The result of a run when it ends: its events compacted, its conversation and its state."""
 
 from __future__ import annotations
 

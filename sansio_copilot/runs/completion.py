@@ -1,4 +1,4 @@
-"""What only the runtime knows of an event: the input of its run, and the ids."""
+"""The parts of an event that only the runtime knows: the input of its run, and the ids."""
 
 from __future__ import annotations
 

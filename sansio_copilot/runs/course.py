@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 class Course(Struct, eq=False):
-    """What is told of a run, in lines of logging and in its report.
+    """The course of a run, as lines of logging and its report tell it.
 
     :ivar is_stopped: whether somebody has stopped it.
     :ivar is_sealed: whether another run, or another process, has ended it in the store.

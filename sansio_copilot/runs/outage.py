@@ -24,7 +24,7 @@ LAST_SECONDS = 1.0
 
 @attrs.define(eq=False)
 class Outage:
-    """One outage of a run's store, from the first call that failed on.
+    """An outage of a run's store, which begins with the first call that failed.
 
     :param until: when the run gives up; seconds since the epoch. It moves with a clock that is put
         back.

@@ -1,12 +1,12 @@
-"""What each user may begin: so many live runs, so many in a minute, so much that is stored.
+"""The quotas of each user: of live runs, of runs in a minute, and of stored bytes.
 
-The counts are those of one process, which asks nobody and so costs a run the same however many
-there are; several processes over one store allow each user as many each. What is stored is counted
-by the store, for all of them, and asked for once in a while.
+Each process counts runs by itself and asks no other, so that the number of processes adds no cost
+to a run; each of several processes over one store allows a user the whole quota. Stored bytes are
+counted by the store, for all processes together, and asked for once in a while.
 
-There is no lock, because the core has none, though exchanges may go on in several threads. What
-makes that right is the order: a run is counted first, and then looked at whether there is room for
-it. So two that come in the same moment may both be refused, and never both be let in for one place.
+There is no lock, because the core has none, though exchanges may go on in several threads. The
+order makes that right: a run is counted first, and only then compared with the quota. So two runs
+that come at the same moment may both be refused, but never share one place.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class QuotaExceeded(Exception):
 
 
 class Usage:
-    """What one user has begun.
+    """The use that one user makes of the quotas.
 
     :ivar starts: the times of the runs of the last minute.
     :ivar stored: bytes, as the store has said at ``asked_at``, and what has been added since.

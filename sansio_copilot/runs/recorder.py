@@ -115,7 +115,7 @@ class RunRecorder:
         self._complete = Completion(ids, input, known_message_ids)
         self._token = b"" if input is None else key.token.encode()
         self.events = 0
-        """How many events were recorded."""
+        """The number of events that were recorded."""
         self._expander: ChunkExpander | None = None
         self._upgrader: ThinkingUpgrader | None = None
         self._verifier = Verifier()
@@ -136,7 +136,7 @@ class RunRecorder:
         self.failure: str | None = None
         """The text of the agent's own RUN_ERROR, of which clients may be told another."""
         self.size = 0
-        """How many bytes its frames have."""
+        """The size of all frames in bytes."""
         self.usage: list[dict[str, Any]] = []
         """The tokens that the agent says it has used; see :attr:`.RunReport.usage`."""
         self.error: str | None = None

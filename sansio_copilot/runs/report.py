@@ -1,4 +1,4 @@
-"""What an application is told of a run: that it starts, and how it went.
+"""The messages that tell an application of a run: that it starts, and how it went.
 
 Both are arguments of hooks (:attr:`.Hooks.on_run_start`, :attr:`.Hooks.on_run_end`): for an audit
 log, a bill, a metric, or a trace.
@@ -16,10 +16,9 @@ from ..agents.protocols import AgentContext
 from ..users import User
 
 Outcome: TypeAlias = Literal["finished", "failed", "stopped", "sealed", "lost"]
-"""How a run ended. "lost" is one whose process was found dead: the report is made by the process
-that has ended the run in its place. "sealed" is the other side of that, where the process had only
-been thought dead, and was told when it came back; of the same run there is a report that says
-"lost"."""
+"""The way in which a run ended. "lost" is a run whose process was found dead: the process that has
+ended the run in its place makes the report. "sealed" is a run whose process was thought dead and
+came back: then there are two reports of the run, and that of the other process says "lost"."""
 
 
 @attrs.frozen
@@ -47,7 +46,7 @@ class RunStart:
 
     @property
     def user(self) -> User | None:
-        """Who has started it; None where the application knows no users."""
+        """The user who has started the run; None where the application knows no users."""
         return self.context.user
 
     @property

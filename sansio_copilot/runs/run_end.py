@@ -1,7 +1,7 @@
-"""What is done when a run is over: the application hears of it, and may name the thread.
+"""The steps after the end of a run: the application hears of it, and may name the thread.
 
-The run has ended in its log before that, so that neither its readers nor the next run of its thread
-wait for an application's function.
+The run has ended in its log before these steps, so that an application's function delays neither
+its readers nor the next run of its thread.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class FailedCall(enum.Enum):
 
 
 class Remedy(enum.Enum):
-    """What a run does after a store call that has failed for good."""
+    """The remedy of a run after a store call that has failed for good."""
 
     CLOSE = "it ends with an error, and closes its log"
     APPEND_END = "it appends its end alone, and closes its log after that"
@@ -99,7 +99,7 @@ class StoreFailures(Struct, eq=False):
         return self.outage.next_pause(now, self.last_moment)
 
     def remedy(self, call: FailedCall) -> Remedy:
-        """What the run does, now that ``call`` has failed for good."""
+        """Return what the run does, now that ``call`` has failed for good."""
         remedy = REMEDIES[call][self._is_last_try]
         self._is_last_try |= call is not FailedCall.APPEND
         return remedy

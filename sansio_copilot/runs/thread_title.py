@@ -13,7 +13,7 @@ from .parameters import RunParameters, Title
 from .report import RunReport
 
 _TITLE_LENGTH: Final = 120 - len("...")
-"""How many characters of a longer title are kept, which is more than a list of threads shows."""
+"""The number of characters that are kept of a longer title; a list of threads shows fewer."""
 
 
 def _has_no_name(run: RunParameters) -> Generator[Call, Any, bool]:

@@ -1,14 +1,13 @@
-"""What a thread waits for when its run has ended: for a person, or for a page that is open.
+"""The things that a thread waits for when its run has ended: a person, or a page that is open.
 
-A list of threads shows by it which of them wait for whoever reads it. Two things make a thread
-wait:
+A list of threads can show its user which threads wait. Two things make a thread wait:
 
-- an interrupt, which the next run resumes: one of the outcome of RUN_FINISHED (AG-UI,
-  "Interrupts"), or a CUSTOM event ``on_interrupt``, by which LangGraph's adapter says it unless it
-  is told otherwise, and which has no id;
-- a call without a result of a tool that the page has brought (``tools`` of the run's input),
-  behind the user's last message. A tool of the server's own is answered in the stream, and a call
-  that the user has gone on without is not waited for.
+- an interrupt, which the next run resumes. It is part of the outcome of RUN_FINISHED (AG-UI,
+  "Interrupts"), or a CUSTOM event ``on_interrupt``, which LangGraph's adapter sends by default, and
+  which has no id;
+- a tool call without a result, behind the user's last message, if the page has brought the tool
+  (``tools`` of the run's input). A server's own tool is answered in the stream; and when the user
+  writes on without the result, the thread no longer waits for it.
 
 Only an agent that ends its run by itself, with RUN_FINISHED, leaves something to wait for. When a
 run has failed or was stopped, a page calls no tools and resumes nothing.
@@ -30,7 +29,7 @@ from ..events.next_body import LEGACY_INTERRUPT
 from ..events.types import Event
 
 _MOST: Final = 16
-"""How many interrupts, and how many calls, are told."""
+"""The most interrupts, and the most calls, that are told."""
 _LONGEST: Final = 128
 """Characters of a text that are told; a client finds the whole in the thread."""
 
@@ -58,10 +57,10 @@ class Waits(Struct, eq=False):
             ]
 
     def told(self, messages: list[Any], run_input: Mapping[str, Any] | None) -> bytes | None:
-        """What is waited for, as JSON: ``{"interrupts": [...], "toolCalls": [...]}``.
+        """Return what the thread waits for as JSON: ``{"interrupts": [...], "toolCalls": [...]}``.
 
         :param messages: the conversation after the run.
-        :returns: None if nothing is.
+        :returns: None if the thread waits for nothing.
         """
         tools = run_input.get("tools") if run_input else None
         calls = list(islice(_unanswered(messages, _names(tools)), _MOST)) if tools else []

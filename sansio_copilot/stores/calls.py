@@ -59,7 +59,7 @@ class Method(Struct, Generic[T_co], frozen=True):
     is_over_when_false: bool = False
 
     def wrong(self, outcome: object) -> TypeError | None:
-        """What is wrong with ``outcome``; None if it may return that."""
+        """Return the error for an ``outcome`` that the method may not return; None if it may."""
         if self.types and not isinstance(outcome, self.types):
             return self._unexpected(outcome, _names(self.types))
         if self.items is not None and isinstance(outcome, list):

@@ -39,9 +39,9 @@ class ThreadNotCopied(Exception):
 
 @attrs.frozen
 class _Run:
-    """What a run of the old store has left.
+    """The result of a run in the old store.
 
-    :param events: its compacted events as JSON texts.
+    :param events: the run's compacted events as JSON texts.
     """
 
     run_id: str

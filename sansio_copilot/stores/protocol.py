@@ -74,13 +74,13 @@ __all__ = [
 
 T = TypeVar("T")
 Answer: TypeAlias = T | Awaitable[T] | Deferred[T]
-"""What a method of a store returns: its outcome, or what that is waited for by."""
+"""The result of a store's method: its outcome, or an object that gives the outcome later."""
 Cancel: TypeAlias = Callable[[], None]
 Notify: TypeAlias = Callable[[], None]
 
 
 class Log(Protocol):
-    """What can be read from a cursor, and waited for."""
+    """The reading side of a store: reads from a cursor, and notifications of new frames."""
 
     @property
     def blocking(self) -> bool:
@@ -282,10 +282,10 @@ class ThreadStore(Log, Protocol):
         ...
 
     def bytes_of(self, owner: str) -> Answer[int]:
-        """How many bytes the owner's threads take, or at least the frames of their runs.
+        """Return how many bytes the owner's threads take, or at least the frames of their runs.
 
-        It is asked at most once in a few seconds for an owner. A store that lacks this method can
-        be used by an application that has no ``Limits.user_bytes``.
+        The core calls it at most once in a few seconds for an owner. An application that sets no
+        ``Limits.user_bytes`` can use a store without this method.
         """
         ...
 

@@ -1,7 +1,7 @@
-"""What a store is told of runs and threads, and what it answers.
+"""The values that a store is given and answers with, of runs and of threads.
 
-They are values: whoever is given one may keep it, and nobody changes it. What is asked of a store
-with them stands in :mod:`.protocol`.
+They never change, so that every part of a program may keep them. The methods of a store that take
+and return them stand in :mod:`.protocol`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class RunKey(Struct, frozen=True, cache_hash=True):
 
 
 class RunRequest(Struct, frozen=True):
-    """What a store is told when a run opens.
+    """The request to open a run.
 
     :param message_ids: ids of the messages that the client sent; the store says which of them
         the thread's history has already.
@@ -117,9 +117,9 @@ class Orphan:
 
 
 class RunResult(Struct, frozen=True):
-    """What a run leaves in its thread's history.
+    """The result of a run: the part of it that becomes history.
 
-    :param frames: the compacted events as SSE frames; what a replay sends.
+    :param frames: the compacted events as SSE frames, which a replay sends.
     :param messages: the thread's messages after the run, a JSON array; None if there were none, and
         the thread keeps those that it had.
     :param state: the thread's state after the run as JSON; None if the run set none.
@@ -138,7 +138,7 @@ class RunResult(Struct, frozen=True):
 
 
 class Signal(enum.Enum):
-    """What a store tells the owner of a run."""
+    """The signal of a store to the owner of a run."""
 
     CONTINUE = "continue"
     STOP = "stop"
@@ -152,9 +152,10 @@ NotifyOwner: TypeAlias = Callable[[Signal], None]
 
 
 class PositionGap(Exception):
-    """What was to be added to a run's log begins behind its end: frames are missing in between.
+    """The frames to append begin behind the end of the run's log: frames between are missing.
 
-    Either the log has lost what its owner knew to be in it, or two call themselves the owner.
+    Either the log has lost frames that its owner had appended, or two processes take themselves for
+    the owner.
     """
 
     def __init__(self, key: RunKey, at: int, size: int) -> None:
@@ -177,12 +178,12 @@ def news_in(key: RunKey, at: int, frames: bytes, size: int) -> bytes | None:
 
 
 class Batch(Struct, frozen=True):
-    """What a cursor read.
+    """The frames that were read from a cursor.
 
     :param data: whole or partial frames in order; empty if there is nothing new.
     :param cursor: where to read on.
-    :param ended: nothing will ever follow.
-    :param orphan: the run being followed has lost its owner.
+    :param ended: whether the log ends here, so that no frame will ever follow.
+    :param orphan: the run being followed, if its owner has died.
     """
 
     data: bytes
@@ -193,10 +194,10 @@ class Batch(Struct, frozen=True):
 
 @attrs.frozen
 class LogGone:
-    """What a cursor was about to read is no more: it was evicted, deleted or cleared.
+    """The frames that a cursor would read next are gone: they were evicted, deleted or cleared.
 
-    The response that reads it cannot be completed, and is broken off. Whoever connects again gets
-    what there is now.
+    The response that reads them cannot be completed, and is broken off. A client that connects
+    again gets the log as it is then.
     """
 
 

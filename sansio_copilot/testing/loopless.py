@@ -128,7 +128,7 @@ async def _awaiting(awaitable: Awaitable[Any]) -> Any:
 
 
 def _words_for_no_loop(error: BaseException) -> str | None:
-    """What a library has said of a loop that it misses, if that led to ``error``."""
+    """Return the words in which a library misses an event loop, if that led to ``error``."""
     pending, seen = [error], {id(error)}
     while pending:
         one = pending.pop()

@@ -45,7 +45,7 @@ _OWNERS = frozenset({"messages", "toolCalls", "interrupts"})
 """The members of events whose elements have an ``id`` of their own."""
 _OF_CLIENT = frozenset({"user", "system", "developer"})
 _THREADS = 1000
-"""How many threads a replaying agent knows the place of; the oldest begins anew."""
+"""The number of threads whose place a replaying agent remembers; the oldest begins anew."""
 
 
 def _own(events: ClientResponse | Iterable[Event]) -> tuple[dict[str, Any], ...]:

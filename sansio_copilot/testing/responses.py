@@ -1,8 +1,8 @@
-"""What a client has received: a response, whole, and what its events say.
+"""The response that a client has received as a whole, and the content of its events.
 
 ``assert_valid_stream`` and the methods of :class:`ClientResponse` look at the events as they were
-received. They fold them by the machines that a front end's reference has, so that a test sees what
-a user would.
+received. They fold them with the state machines of the reference's front end, so that a test sees
+what a user would see.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class ClientResponse:
         return [json_codec.decode(event.data.encode()) for event in sse.Parser().feed(self.body)]
 
     def text(self) -> str:
-        """What the agent has said: the text of its messages, with a line break between two.
+        """The text of the agent's messages, with a line break between two.
 
         :raises AssertionError: if the response is no stream of valid events.
         """

@@ -26,7 +26,7 @@ from ..events import types as t
 
 @attrs.define
 class _Playing:
-    """One run that a script is played for.
+    """A run that a script is played for.
 
     :param input: the run's input.
     """
@@ -48,7 +48,7 @@ class _Act:
 
 @attrs.frozen
 class Step:
-    """What an agent does at one place of its script. Functions of this module make them."""
+    """A step of an agent's script. Functions of this module make steps."""
 
     _play: Callable[[_Playing], Iterable[Event | _Act]]
 

@@ -115,18 +115,18 @@ class MemoryStore:
 
     @property
     def total_bytes(self) -> int:
-        """What counts against ``max_bytes``."""
+        """The bytes that count against ``max_bytes``."""
         self._room.reclaim()
         return self._room.taken
 
     @property
     def open_runs(self) -> int:
-        """How many runs have been opened and not closed, those of deleted threads included."""
+        """The number of runs that are open, those of deleted threads included."""
         return len(self._open)
 
     @property
     def evictions(self) -> int:
-        """How many threads had to go, to stay within the bounds."""
+        """The number of threads that were evicted to stay within the bounds."""
         return self._room.evictions
 
     # Runs, as their owners see them

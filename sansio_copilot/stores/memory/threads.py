@@ -49,7 +49,8 @@ class KeptRun(Struct, eq=False):
 
     @property
     def replayed(self) -> Stream:
-        """What a replay reads of it: compacted once it is history, raw while it is open."""
+        """The frames that a replay reads of the run: compacted once it is history, raw while it is
+        open."""
         return self.open_stream if self.compacted is None else self.compacted
 
     def forget_owner(self) -> None:
@@ -162,5 +163,5 @@ class KeptThread(Struct, eq=False):
 
 
 def size_of_ids(message_ids: Collection[str]) -> int:
-    """What the ids of messages take."""
+    """Return the bytes of memory that the ids of messages take."""
     return sum(map(getsizeof, message_ids)) + MESSAGE_ID_BYTES * len(message_ids)

@@ -1,4 +1,4 @@
-"""What every thread store promises, as tests that the author of one runs with pytest.
+"""The promises of every thread store, as tests that the author of a store runs with pytest.
 
     class TestMyStore(StoreConformance):
         def make_store(self):
@@ -8,9 +8,9 @@ A store that has leases is tested by :class:`LeasedStoreConformance` too, one th
 :class:`SupersedingStoreConformance`. docs/stores.md shows how to write a store with them.
 
 The tests are the definition of :class:`~sansio_copilot.ThreadStore`, and MemoryStore passes them.
-They need no event loop for a plain store. What an async one returns is awaited by
+They need no event loop for a plain store. Awaitables of an async store are awaited by
 :meth:`StoreTests.await_`, which the author replaces by a runner of the library that the store is
-made for. Where notifications take their time they are waited for by :meth:`StoreTests.wait_until`.
+made for. :meth:`StoreTests.wait_until` waits for notifications that take their time.
 """
 
 from __future__ import annotations
@@ -31,4 +31,4 @@ __all__ = [
 
 
 class StoreConformance(RunTests, ThreadTests):
-    """What every store promises."""
+    """The promises of every store."""

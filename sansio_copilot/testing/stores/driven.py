@@ -28,7 +28,7 @@ def frame(key: RunKey, position: int | str, data: str = "{}") -> bytes:
 
 
 def result_of(key: RunKey, *data: str, **fields: Any) -> RunResult:
-    """What a run leaves: a compacted frame for each of ``data``."""
+    """Return the result of a run: a compacted frame for each of ``data``."""
     frames = [frame(key, f"c{index}", text) for index, text in enumerate(data)]
     return RunResult(b"".join(frames), **fields)
 
@@ -65,7 +65,7 @@ class Driven:
         return key
 
     def rest(self, cursor: Any, max_bytes: int = 1 << 16) -> tuple[bytes, bool]:
-        """What can be read from ``cursor`` on for now, and whether that is all there will be."""
+        """Return what can be read from ``cursor`` on for now, and whether no more will follow."""
         data = b""
         while True:
             batch = self.read(cursor, max_bytes)
@@ -76,7 +76,7 @@ class Driven:
                 return data, batch.ended
 
     def replay(self, thread_id: str, after: str | None = None, owner: str | None = None) -> bytes:
-        """What a connect reads for now."""
+        """Return what a connect can read for now."""
         return self.rest(self.open_cursor(thread_id, after, owner))[0]
 
     def history(
@@ -125,7 +125,7 @@ def refuses(error: type[Exception], call: Callable[[], object]) -> None:
 
 
 class StoreTests:
-    """What the classes of tests share, and what an author fills in.
+    """The base of the classes of tests, with the methods that an author fills in.
 
     :cvar supersedes: whether a run of a busy thread supersedes the live one.
     """

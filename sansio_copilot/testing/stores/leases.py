@@ -1,4 +1,4 @@
-"""What stores promise that have leases, and those whose runs supersede each other."""
+"""The promises of stores that have leases, and of stores whose runs supersede each other."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .driven import Driven, StoreTests, Told, frame, result_of
 
 
 class LeasedStoreConformance(StoreTests):
-    """What a store promises that outlives the processes which use it."""
+    """The promises of a store that outlives the processes which use it."""
 
     def expire(self, store: Any) -> None:
         """Let so much time pass that every lease of ``store`` has run out."""
@@ -33,7 +33,7 @@ class LeasedStoreConformance(StoreTests):
         return store, lost
 
     def finalize(self, store: Driven, orphan: Orphan) -> None:
-        """What the core does with an orphan."""
+        """End the run of an orphan in its log, as the core does."""
         end = frame(orphan.key, 1)
         left = result_of(orphan.key, "2")
         assert store.close_run(orphan.key, len(orphan.frames), end, left) is not False
@@ -101,7 +101,7 @@ class LeasedStoreConformance(StoreTests):
 
 
 class SupersedingStoreConformance(StoreTests):
-    """What a store promises in which the next run of a busy thread supersedes the live one."""
+    """The promises of a store in which the next run of a busy thread supersedes the live one."""
 
     supersedes = True
 

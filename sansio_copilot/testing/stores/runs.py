@@ -1,4 +1,4 @@
-"""What every store promises of runs, of signals to their owners, and to readers."""
+"""The promises of every store about runs, about signals to their owners, and to readers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .driven import StoreTests, Told, frame, refuses, result_of
 
 
 class RunTests(StoreTests):
-    """What every store promises of runs, signals and readers."""
+    """The promises of every store about runs, signals and readers."""
 
     def test_it_has_all_methods_and_is_ready(self) -> None:
         store = self.new()

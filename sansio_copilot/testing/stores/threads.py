@@ -1,4 +1,4 @@
-"""What every store promises of threads: lists, history, changes, and whose they are."""
+"""The promises of every store about threads: lists, history, changes, and owners."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .driven import Driven, StoreTests, Told, frame, refuses, result_of
 
 
 class ThreadTests(StoreTests):
-    """What every store promises of threads."""
+    """The promises of every store about threads."""
 
     def test_the_last_updated_come_first_page_by_page(self) -> None:
         store = self.new()
