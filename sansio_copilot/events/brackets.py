@@ -21,11 +21,11 @@ from .types import Event, EventError
 class Bracket:
     """A kind of thing that one event opens and another closes.
 
-    :param noun: the name that the reference has for it in messages.
+    :param noun: the reference's name for it in the texts of errors.
     :param start: the type of the event that opens it.
     :param end: the type of the event that closes it.
     :param openers: the openers of its kind.
-    :param opened: the name that the reference has for what an opener has opened.
+    :param opened: the reference's name for it in errors about openers.
     :param id_field: the member of these events that has its id.
     :param ends_as_it_goes_on: whether the reference has the same message for an end that may not
         come as for an event that goes on.

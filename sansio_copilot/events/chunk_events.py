@@ -207,7 +207,8 @@ class ChunkExpander:
         """The lane of a chunk: by its id if that is open, else by its tag, else by a guess.
 
         A guess is allowed only where there is one possibility. A chunk without an id cannot open
-        anything, so that it must continue the parent's entity of its kind or the only other one.
+        anything, so that it must continue the parent's entity of its kind, or, if the parent has
+        none, the only one that is open.
         """
         if entity_id is not None:
             entity = self._by_id.get((kind, entity_id))

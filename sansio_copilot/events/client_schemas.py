@@ -1,8 +1,9 @@
 """From the clients' schemas to the one that both generations read.
 
-:mod:`.client_schema_texts` has a text for each generation. Here they are parsed, and *met*: what
-comes out asks for a member that either asks for, and takes a value that both take. Where a
-generation has a form of its own, :data:`_UPGRADED` and :class:`Lowered` say what becomes of it.
+:mod:`.client_schema_texts` has a text for each generation. This module parses both texts, and
+*meets* them: a type of the result requires the members that one of the generations requires, and
+takes the values that both take. Where a generation has a form of its own, :data:`_UPGRADED` and
+:class:`Lowered` say what becomes of that form.
 """
 
 from __future__ import annotations
@@ -153,7 +154,7 @@ class _Meeting:
         self._met: dict[tuple[int, int], Type] = {}
 
     def __call__(self, one: Type, other: Type) -> Type:
-        # A type stands in many places, and is to be met once.
+        # A type is met once and remembered, because it stands in many places.
         key = id(one), id(other)
         if key not in self._met:
             self._met[key] = self._meet(one, other)

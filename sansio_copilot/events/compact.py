@@ -50,7 +50,7 @@ _CALL: Final = _Kind(t.TOOL_CALL_ARGS, "toolCallId")
 
 
 class _Content(Struct, eq=False):
-    """The deltas of a message or tool call, which become one event, of these fields and more."""
+    """The deltas of a message or tool call, which become one event; it has these fields too."""
 
     fields: Event
     parts: list[str] = []
@@ -104,9 +104,9 @@ class Compactor:
         self._tangled = False
         # The flag is set once an event that is about no message has arrived inside of a message.
         self._has_guests = False
-        # The flag is set once a snapshot of messages has arrived inside of a message. Generations
-        # of the client differ in what it does to an activity with the same id, so that no single
-        # fold is right for all.
+        # The flag is set once a snapshot of messages has arrived inside of a message. No single
+        # fold is right for all clients then, because their generations differ in what a snapshot
+        # does to an activity with the same id.
         self._in_place = False
         self._states = StateSnapshots(StateFolder(state, budget))
         self.has_state = False
@@ -165,7 +165,7 @@ class Compactor:
         return events
 
     def _is_the_same(self, events: list[Event], arranged: list[Event]) -> bool:
-        """Whether a client sees the same of ``arranged`` as of ``events``."""
+        """Whether a client shows the same for ``arranged`` as for ``events``."""
         if _others(events) != _others(arranged) or (_is_valid(events) > _is_valid(arranged)):
             return False
         first, second = MessageFolder(self._messages), MessageFolder(self._messages)
@@ -241,8 +241,8 @@ class Compactor:
         self._has_guests = self._has_guests or bool(self._open)
         if self._states.feed(event):
             self.has_state = True
-        # A delta that makes what no client may send back is left out, because a client that was
-        # shown it would apply it.
+        # A delta that nests the state too deeply is left out, because a client that received it
+        # would apply it, and could not send the state back.
         elif not isinstance(self.refused, PatchTooDeep):
             self.skipped += 1
             self._log += [*self._states.take(), event]

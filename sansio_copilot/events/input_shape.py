@@ -22,15 +22,15 @@ from msgspec import Struct
 MAX_DEPTH: Final = 200
 """Levels of objects and arrays in which a request's body may be nested.
 
-They are more than any state has that was made on purpose, and so few that no code which walks the
-body later, here or in an agent, runs out of stack.
+No state that was made on purpose has so many, and no code that walks the body later, here or in an
+agent, runs out of stack with so few.
 """
 STATE_DEPTH: Final = MAX_DEPTH - 1
 """Levels that the state may have, because it stands in a body."""
 ACTIVITY_DEPTH: Final = MAX_DEPTH - 3
 """Levels that an activity's content may have; it stands in a message, in an array, in a body."""
 MAX_PROBLEMS: Final = 5
-"""So many problems show the pattern of a mistake; after them the walk ends."""
+"""The number of problems after which the walk ends, because they show the pattern of a mistake."""
 
 MAX_ID: Final = 1024
 """Characters that the id of a thread or run may have.
@@ -99,7 +99,7 @@ class Kind(abc.ABC):
     null: ClassVar[bool] = False
     """Whether null is a value; otherwise it is the same as absence."""
     longest: float = -math.inf
-    """Characters that a string may have which is taken as it is."""
+    """The most characters of a string that is taken as it is."""
     blank: ClassVar[frozenset[type]] = frozenset()
     """The types of containers that are taken as they are when they are empty."""
 

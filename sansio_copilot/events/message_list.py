@@ -27,7 +27,7 @@ _CLIENT_ROLES: Final = ("activity", "reasoning")
 
 
 class Entry(Struct, eq=False):
-    """A message in its place. Whoever makes one puts it there.
+    """A message in its place. The code that makes an entry also links it to its neighbours.
 
     :ivar order: entries are in the order of these numbers.
     :ivar parts: the pieces that are being streamed, behind the content that was there before.
@@ -111,8 +111,8 @@ class Conversation:
         # The twins of an entry are further entries with the same id.
         self._twins: dict[str, deque[Entry]] = {}
         self._calls: dict[str, ToolCall] = {}
-        # These are ordered sets, because most snapshots keep the messages that exist on the client
-        # alone, which should not be walked for each snapshot.
+        # These ordered sets hold the messages that exist on the client alone. Most snapshots keep
+        # those messages, so that all messages should not be walked for each snapshot.
         self._roles: dict[str | None, dict[Entry, None]] = {
             role: {} for role in (None, *_CLIENT_ROLES)
         }
@@ -184,8 +184,9 @@ class Conversation:
         """Become ``snapshot``, but keep the order, and the messages that only clients have.
 
         Activities and reasoning exist on the client alone, unless the snapshot has some. Then it
-        has them all, and an activity that it leaves out is gone. A message of the snapshot is here
-        once afterwards, however often it was before, because otherwise few bytes would make many.
+        has all of them, and those that it leaves out are dropped. A message that is replaced is
+        kept once, even if it was there several times, because a short snapshot could make a long
+        conversation otherwise.
         """
         latest = {message["id"]: message for message in snapshot}
         roles = {message.get("role") for message in snapshot}
@@ -272,8 +273,8 @@ class Conversation:
         _pair(first, last)
 
     def _split_row(self, entry: Entry) -> None:
-        # The ends are looked for in both directions at once, so that each cut costs no more than
-        # the smaller part that it leaves, because many cuts may come.
+        # The search for the ends goes in both directions at once, because many cuts may come; so
+        # each cut costs no more than the smaller of the two parts that it leaves.
         left = right = entry
         while left.before.role == "tool" and right.after.role == "tool":
             left, right = left.before, right.after

@@ -24,7 +24,8 @@ SENT_BACK: Final = frozenset(
 )
 """The types of events of which a client sends back more than their metadata.
 
-Pieces of texts are not among them, because what grows by many of them is no single event's fault.
+Events with a piece of a text are not among them, because a text that has grown too large by many
+pieces is not the fault of a single event.
 """
 SURE_BRACKETS: Final = MAX_DEPTH - 5
 """An event with fewer brackets in its JSON is not nested too deeply.
@@ -44,8 +45,8 @@ _OF_MESSAGES: Final = frozenset(
 def check_fits(event: Event, limits: Limits) -> None:
     """Check that a body may hold what a client sends back of ``event``.
 
-    What it keeps to itself may be as it likes. The levels that a patch makes are bounded when it is
-    applied; see :func:`.apply_patch`.
+    The parts that a client does not send back are not checked. The levels that a patch makes are
+    bounded when the patch is applied; see :func:`.apply_patch`.
 
     :param event: an event that :func:`.normalize_event` has returned.
     :raises EventError: if it does not fit.
@@ -80,7 +81,7 @@ def _body(event: Event) -> dict[str, Any]:
     if type_ == t.MESSAGES_SNAPSHOT:
         return {"messages": event["messages"]}
     if type_ == t.RUN_STARTED:
-        # A client takes the messages of an input that the agent says, and not its state.
+        # A client takes the messages of the input in this event, but not the input's state.
         return {"messages": (event.get("input") or {}).get("messages")}
     if type_ == t.CUSTOM and event["name"] == LEGACY_INTERRUPT:
         return {"forwardedProps": {"command": {"interruptEvent": event["value"]}}}

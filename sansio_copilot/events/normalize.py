@@ -239,7 +239,7 @@ def _text_or(expected: str, convert_parts: Converter) -> Converter:
 
 
 def _file_as_binary(part: Any) -> Any:
-    """A part of a file that its provider keeps, in the form of 0.0.59; 1.0.0 has no such part."""
+    """Return the part for a file that its provider keeps as 0.0.59 has it; 1.0.0 lacks the form."""
     source = part.get("source") if isinstance(part, dict) else None
     if not isinstance(source, dict) or source.get("type") != "file":
         return part
@@ -267,8 +267,9 @@ _converters: dict[int, Converter] = {}
 
 
 def _converter(type_: Type) -> Converter:
-    # A type stands in many places, so that its converter is made once. Its id stays its own,
-    # because the union of all events keeps every type alive.
+    # The converter of a type is made once and found by the id of the type, because a type stands in
+    # many places. No other object can get that id, because the union of all events keeps every type
+    # alive.
     convert = _converters.get(id(type_))
     if convert is None:
         convert = _converters[id(type_)] = _make_converter(type_)

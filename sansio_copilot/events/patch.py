@@ -3,8 +3,8 @@
 A patch is small and may ask for much: a ``copy`` doubles its source, and thirty of them make a
 gigabyte; an insertion at the front of a list moves all of it. So the bytes that an operation makes
 or moves beyond its own text are charged to a :class:`PatchBudget`, before it is done. All other
-work is linear in the text of the patch, but for undoing a patch that fails, which costs as much as
-it has done.
+work is linear in the text of the patch. A patch that fails is undone, which costs as much as the
+operations before the failure.
 
 The package ``jsonpatch`` cannot be kept within such bounds: its copies have no limit, it lists all
 members of an object for each patch that removes one, and it writes the whole document into the text
@@ -24,7 +24,7 @@ from .types import EventError
 
 # A list moves its elements thirty times as fast as a byte of small JSON values is copied.
 _MOVED_FOR_A_BYTE: Final = 32
-# An array or object takes as long to copy as that many bytes of small JSON values.
+# An array or object takes as long to copy as this many bytes of small JSON values.
 _CONTAINER_BYTES: Final = 16
 DEFAULT_PATCH_BYTES: Final = 1024**2
 
@@ -44,7 +44,7 @@ class PatchTooDeep(PatchRefused):
 class PatchBudget(Struct, eq=False):
     """The bytes of JSON that the patches of one stream may make beyond their own text.
 
-    :param left: that many; see :attr:`Limits.patch_bytes
+    :param left: the bytes that are left; see :attr:`Limits.patch_bytes
         <sansio_copilot.Limits.patch_bytes>`.
     """
 
@@ -55,8 +55,8 @@ class PatchBudget(Struct, eq=False):
     def charge(self, cost: int) -> None:
         """Take ``cost`` bytes.
 
-        :raises PatchRefused: if fewer are left. From then on none are left, because finding that
-            out has cost the rest.
+        :raises PatchRefused: if fewer are left. The budget is empty then, because the measurement
+            of the value has used the rest.
         """
         if cost > self.left:
             self.left = 0
@@ -202,7 +202,7 @@ class _Application:
     def _charge_for(self, value: Any, depth: int) -> int:
         """Charge for ``value``, which will be ``depth`` levels deep.
 
-        :returns: what was charged.
+        :returns: the bytes that were charged.
         """
         self.sweep()
         size, levels = measure(value, self._budget.left, _CONTAINER_BYTES)

@@ -1,8 +1,9 @@
 """The order in which the reference replays: each message and tool call in one piece, at its end.
 
 The events of a text message or tool call stand next to each other, where it ended, and events that
-arrived in between follow them. Clients are used to that. It changes nothing where messages come one
-after the other, but it may where they overlap: :mod:`.compact` decides whether it is done.
+arrived in between follow them. Clients are used to this order. Where messages come one after the
+other it changes nothing; where they overlap it may, so that :mod:`.compact` decides whether it is
+used.
 
 Source: ``compactEvents`` of ``@ag-ui/client`` 0.0.59.
 """

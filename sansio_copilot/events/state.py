@@ -45,13 +45,13 @@ class StateFolder:
 
     @property
     def is_none(self) -> bool:
-        """Whether the state is none to :func:`is_none`."""
+        """Whether :func:`is_none` is true of the state."""
         return self._state is _NOTHING or is_none(self._state)
 
     def feed(self, event: Event) -> bool:
         """Apply a STATE_SNAPSHOT or a STATE_DELTA; any other event is ignored.
 
-        :returns: False if it was a delta that does not apply, and has changed nothing.
+        :returns: False if the event is a delta that does not apply; the state is unchanged then.
         """
         type_ = event["type"]
         if type_ == t.STATE_SNAPSHOT:
@@ -78,9 +78,9 @@ class StateFolder:
 
 
 def is_none(state: Any) -> bool:
-    """Whether client 0.0.59 takes ``state`` for none, and goes on showing the one before it.
+    """Whether client 0.0.59 takes ``state`` for no state, and goes on showing the one before it.
 
-    It does so for what is false in JavaScript: null, false, 0 and "".
+    The client does so for values that are false in JavaScript: null, false, 0 and "".
     """
     return not state and not isinstance(state, dict | list)
 

@@ -1,8 +1,9 @@
-"""Snapshots of the state in a replay: one stands for the state events since the last.
+"""Snapshots of the state in a replay: each replaces the state events since the last one.
 
-A large state that changes a little, again and again, would be written each time. So the bytes of
-the first snapshot are paid for by the state that the run began with, and those of each further one
-by the events since. If these are not enough, the events are kept.
+If every group of events became a snapshot, a large state that changes a little, again and again,
+would be written again and again. So a snapshot may take only as many bytes as it saves: the first
+one as many as the state that the run began with, and each further one as many as the events that it
+replaces. If a snapshot would take more, the events are kept.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ class StateSnapshots(Struct, eq=False):
 
     folder: StateFolder
     events: list[Event] = []
-    # The same for the state that client 0.0.59 goes on showing when there is none any more.
+    # These events make the state that client 0.0.59 goes on showing when there is none any more.
     _shown: list[Event] = []
     _metadata: dict[str, Any] | None = None
-    # These are bytes of JSON: of the events since the last snapshot, of those that are enough to
-    # try to make another one, and of those that snapshots may take besides.
+    # These three are bytes of JSON: the size of the events since the last snapshot, the size at
+    # which the next snapshot is tried, and the size that snapshots may take beyond the events.
     _said: int = 0
     _snapshot_at: float = 0
     _free: int = _FREE_SNAPSHOTS

@@ -106,7 +106,7 @@ def record_openers(messages: Any, on_record: OpenersOfKinds, *, replace: bool) -
 
 
 def check_message_tags(messages: Any) -> None:
-    """Refuse messages of which one has null for a tag."""
+    """Refuse messages if the tag of one is null."""
     for message in _identified(messages):
         if message.get("subagentRunId", "") is None:
             raise EventError(
@@ -116,7 +116,7 @@ def check_message_tags(messages: Any) -> None:
 
 
 def check_interrupt_tags(outcome: Any) -> None:
-    """Refuse an outcome of RUN_FINISHED of which an interrupt has null for a tag."""
+    """Refuse an outcome of RUN_FINISHED if the tag of one of its interrupts is null."""
     if not isinstance(outcome, dict) or outcome.get("type") != "interrupt":
         return
     interrupts = outcome.get("interrupts")
@@ -133,7 +133,7 @@ def check_started(event: Event, active: Container[str], ended: Container[str]) -
     """Check a SUBAGENT_STARTED.
 
     :param active: the ids of the subagents that have started and not ended in this run.
-    :param ended: the ids of those that have ended.
+    :param ended: the ids of the subagents that have ended in it.
     :returns: the id of the subagent that starts.
     :raises EventError: if it may not start.
     """
@@ -166,7 +166,7 @@ def check_ended(event: Event, active: Container[str]) -> str:
 
     :param active: the ids of the subagents that have started and not ended in this run.
     :returns: the id of the subagent that ends.
-    :raises EventError: if it may not end, or is told to in a wrong way.
+    :raises EventError: if it may not end, or if the event is malformed.
     """
     type_ = event["type"]
     _check_not_null(event, "outcome" if type_ == t.SUBAGENT_FINISHED else "code")

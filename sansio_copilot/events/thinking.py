@@ -1,7 +1,7 @@
 """From THINKING_* events to the REASONING_* events that took their place.
 
-AG-UI 1.0 has no THINKING_* events. Its client still reads them, and makes up an id for each. They
-are replaced here, so that all readers have the same ids, now and on each reload.
+AG-UI 1.0 has no THINKING_* events. Its client still reads them, and makes up an id for each. This
+module replaces them, so that all readers have the same ids, now and on each reload.
 
 Source: ``verifyEvents`` of ``@ag-ui/client`` 0.0.59 for the order of these events and the texts of
 errors, ``compatibility-boundary.ts`` of 1.0.0 for the events that take their place.
@@ -30,9 +30,9 @@ THINKING: Final = frozenset(_REASONING)
 class ThinkingUpgrader:
     """Upgrades the events of one stream.
 
-    :param prefix: the beginning of the ids. It must be another for each run, because ids are unique
-        in a thread.
-    :param is_running: whether a run has begun already, in events that had nothing to be upgraded.
+    :param prefix: the beginning of the ids. Each run must have its own, because ids are unique in a
+        thread.
+    :param is_running: whether a run has begun already, in events that this machine was not fed.
     """
 
     __slots__ = ("_count", "_message", "_prefix", "_running", "_span")

@@ -57,8 +57,8 @@ _ERRORED: Final = "errored"
 class Verifier:
     """Checks one event stream, which may hold several runs, event by event.
 
-    The stream is over when an event breaks a rule, because the reference forwards no event after
-    the first that it refuses.
+    The stream is over when an event breaks a rule, because the reference forwards no event behind
+    one that it refuses.
     """
 
     __slots__ = ("_active_subagents", "_ended_subagents", "_open", "_openers", "_phase", "_steps")
