@@ -26,7 +26,7 @@ def _nothing() -> None:
 class Audience:
     """The exchanges that follow one run, in whatever threads they live.
 
-    There is no lock: the members are a set, to which adding and from which removing one is atomic.
+    There is no lock: the members are a set, and adding or removing a member is atomic.
     """
 
     __slots__ = ("__weakref__", "_members", "on_empty")
@@ -34,11 +34,11 @@ class Audience:
     def __init__(self) -> None:
         self._members: set[object] = set()
         self.on_empty: Callable[[], object] = _nothing
-        """Called when the last member has left, in the thread of that member, and so maybe more
-        than once. It must not block.
+        """Called when the last member has left, in the operating system thread of that member. If
+        members leave in several threads, it may be called more than once. It must not block.
 
-        The home that sets it looks at :attr:`is_empty` afterwards, because the last member may have
-        left before.
+        The home that sets it reads :attr:`is_empty` afterwards, because the last member may have
+        left before that.
         """
 
     @property
@@ -47,17 +47,17 @@ class Audience:
         return not self._members
 
     def join(self, member: object) -> None:
-        """``member`` follows the run from now on."""
+        """Add ``member``, which follows the run from now on."""
         self._members.add(member)
 
     def leave(self, member: object) -> None:
-        """``member`` follows the run no longer."""
+        """Remove ``member``, which follows the run no longer."""
         self._members.discard(member)
         if not self._members:
             self.on_empty()
 
     def disperse(self) -> None:
-        """The run is over, and :attr:`on_empty` is not called any more."""
+        """Forget :attr:`on_empty`, because the run is over."""
         self.on_empty = _nothing
 
 
@@ -70,7 +70,8 @@ class Audiences:
     def open(self, thread_id: str, owner: str | None = None) -> Audience:
         """A new audience, for a run that has just been opened.
 
-        :param owner: the user whose the thread is. Somebody else who names it is no follower.
+        :param owner: the thread's owner. Another user who names the same thread id means another
+            thread.
         """
         audience = self._by_thread[owner, thread_id] = Audience()
         return audience

@@ -27,8 +27,8 @@ def compacted_result(
 
     :param token: the run's part of event ids.
     :param now: seconds since the epoch.
-    :raises ValueError: if the run has built something that JSON has no form for.
-    :raises RecursionError: if it has built something that is nested too deeply.
+    :raises ValueError: if the run has built a value that JSON has no form for.
+    :raises RecursionError: if it has built a value that is nested too deeply.
     """
     messages = folder.current()
     events = compactor.finish()
@@ -51,7 +51,7 @@ def compacted_result(
 
 
 def message_ids_of(events: Iterable[Mapping[str, Any]]) -> frozenset[str]:
-    """The ids of the messages that compacted events have something of."""
+    """The ids of the messages that compacted events are about."""
     ids = set()
     for event in events:
         if isinstance(message_id := event.get("messageId"), str):

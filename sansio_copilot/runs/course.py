@@ -1,8 +1,8 @@
 """The course of a run: its beginning, its end, and what goes wrong in it.
 
-Each step is a line for :mod:`logging`, for whoever has written the agent, or looks after the store.
-What clients are told is decided elsewhere (:mod:`~sansio_copilot.agents.disclosure`). What the
-lines tell is kept for the report of the run too (:mod:`.run_end`).
+Each step is a line for :mod:`logging`, for the author of the agent or the operator of the store.
+:mod:`~sansio_copilot.agents.disclosure` decides what clients are told. The course is also kept for
+the report of the run (:mod:`.run_end`).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Course(Struct, eq=False):
     outcome: Outcome = "finished"
 
     def started(self, now: float) -> None:
-        """The run starts.
+        """Note that the run starts.
 
         :param now: seconds since the epoch, here and below.
         """
@@ -52,12 +52,12 @@ class Course(Struct, eq=False):
         )
 
     def ended(self, now: float, events: int, *, has_failed: bool, terminal: bool) -> None:
-        """The run is over.
+        """Note that the run is over.
 
-        :param events: how many it has sent.
+        :param events: the number of events that the run has sent.
         :param has_failed: whether one of them is a RUN_ERROR.
-        :param terminal: whether the last one was terminal, so that it says how the run has ended,
-            whoever sealed the run after that.
+        :param terminal: whether the last event was terminal. Then this event says how the run has
+            ended, even if the store has sealed the run afterwards.
         """
         self.seconds = max(now - self.started_at, 0.0)
         if self.is_sealed and not terminal:
@@ -74,12 +74,12 @@ class Course(Struct, eq=False):
             )
 
     def broke_rule(self, rule: str) -> None:
-        """The agent broke a rule of AG-UI, so that the run ends."""
+        """Note that the agent broke a rule of AG-UI, so that the run ends."""
         logger.error("agent %r broke a rule of AG-UI, its run ends: %s", self.agent_id, rule)
         self.error = rule
 
     def broke_off(self) -> None:
-        """The agent has ended in the middle of the run."""
+        """Note that the agent has ended in the middle of the run."""
         self.error = "The agent ended without RUN_FINISHED or RUN_ERROR"
         logger.error(
             "agent %r ended without RUN_FINISHED or RUN_ERROR: run %r of thread %r ends with "
@@ -88,34 +88,34 @@ class Course(Struct, eq=False):
         )
 
     def agent_failed(self, error: BaseException) -> tuple[BaseException, str]:
-        """The agent raised ``error``; returns its cause, and the text of that."""
+        """Note that the agent raised ``error``; return its cause, and the text of the cause."""
         logger.error("agent %r failed", self.agent_id, exc_info=error)
         error = sole_cause(error)
         self.error = text_of(error) or type(error).__name__
         return error, self.error
 
     def left_alone(self) -> None:
-        """The run is stopped, because nobody follows it."""
+        """Note that the run is stopped, because nobody follows it."""
         logger.info("run %r is stopped, because nobody follows it", self.key.run_id)
 
     def waits_for_store(self, error: BaseException) -> None:
-        """The store is unavailable, as ``error`` says."""
+        """Note that the store is unavailable, as ``error`` says."""
         text = text_of(error)
         logger.warning(
             "the thread store is unavailable, run %r waits for it: %s", self.key.run_id, text
         )
 
     def store_failed(self, method: str, error: BaseException, *, closing: bool = False) -> None:
-        """A call of that method of the store raised ``error``.
+        """Note that a call of the store's ``method`` raised ``error``.
 
-        :param closing: whether it was to close the run, which has ended for another reason.
+        :param closing: whether the call was to close the run, which has ended for another reason.
         """
         logger.error("%s failed in run %r", method, self.key.run_id, exc_info=error)
         if not closing:
             self.error = f"The thread store failed: {text_of(error)}"
 
     def stays_open(self) -> None:
-        """The store could not close the run."""
+        """Note that the store could not close the run."""
         logger.error(
             "run %r could not be closed: thread %r stays busy, and its readers wait, until the "
             "run's lease runs out",

@@ -1,11 +1,11 @@
 """The shortcut for one more delta of the same message, which almost every event of a stream is.
 
 Every rule that holds for such a delta was checked for the delta before it, and nothing has happened
-since. So it is neither checked, nor expanded, nor verified, nor handed from machine to machine, and
-only the delta itself is encoded anew. Measured: 0.9 us instead of 2.8.
+since. So the delta skips all machines, and only its text is encoded anew and added up. Measured:
+0.9 us instead of 2.8.
 
-That is right as long as two things are: an event with any other member than the delta before it
-takes the long way, and the machines that add up deltas (the message folder and the compactor) offer
+The shortcut is right under two conditions. An event with any other member than the delta before it
+takes the long way; and the machines that add up deltas (the message folder and the compactor) offer
 a function that does for a further delta exactly what feeding it would do. A test compares every
 byte with and without the shortcut.
 """
@@ -23,7 +23,8 @@ from ..events.types import Event
 
 # These events can be continued.
 DELTAS: Final = frozenset({t.TEXT_MESSAGE_CONTENT, t.TOOL_CALL_ARGS})
-# An agent yields these events for them, and this field has the id of the message or tool call.
+# An agent yields events of these types for deltas; the field has the id of the message or tool
+# call.
 _ID_FIELDS: Final = {
     t.TEXT_MESSAGE_CONTENT: "messageId",
     t.TEXT_MESSAGE_CHUNK: "messageId",

@@ -1,7 +1,7 @@
 """Warnings for the developer of an agent: log lines of events that are of no use to a client.
 
-Nothing is wrong with such an event by the rules of AG-UI, so that the run goes on. Each kind is
-told once for a run, and what is told of it has a bounded size.
+Such an event breaks no rule of AG-UI, so that the run goes on. Each kind is told once for a run, in
+a line of a bounded size.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LONGEST_TYPE = 64  # characters of one that are logged
 
 
 class DeveloperWarnings(Struct, eq=False):
-    """The warnings of one run, as far as they have not been told."""
+    """The warnings of one run that have not been told yet."""
 
     run_id: str
     agent_id: str | None
@@ -29,12 +29,12 @@ class DeveloperWarnings(Struct, eq=False):
     unknown_types: set[str] = set()
 
     def look_at(self, type_: str, refused: PatchRefused | None) -> None:
-        """Tell, once for the run, that what it builds cannot be used.
+        """Tell, once for the run, that its deltas build a value that cannot be used.
 
         :param type_: the type of a delta that was applied.
         :param refused: the delta's error, if it was refused.
-        :raises PatchTooDeep: if that is the error, because a client would apply the delta, and
-            then none of its runs would be accepted.
+        :raises PatchTooDeep: if ``refused`` is one, because a client would apply the delta, and
+            then none of the client's runs would be accepted.
         """
         if isinstance(refused, PatchTooDeep):
             raise refused

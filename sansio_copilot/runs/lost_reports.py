@@ -1,9 +1,9 @@
 """Runs whose owners died, as the application is told of them.
 
-Whoever ends such a run in its log makes the report that the dead process has not made, and of
-several who try it is the one whose close has ended the run. The request that finds a lost run does
-not wait for the application's function: the report is kept here, and the next sweep gives it on,
-which belongs to no request, so that no client can have it given up.
+The process that ends such a run in its log also makes the report that the dead process has not
+made. If several processes try, the one whose close has ended the run makes it. The request that
+finds a lost run does not wait for the application's function: the report is kept here, and the next
+sweep hands it to the application. A sweep belongs to no request, so that no client can cancel it.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ logger = logging.getLogger(__name__)
 DIED: Final = "The server that ran the agent has died"
 
 _MOST: Final = 10_000
-"""Reports that are kept at once, each of which is small."""
+"""The most reports that are kept at once; each of them is small."""
 
 
 class LostRuns:
     """The reports of lost runs that the application has not been told of yet.
 
-    :param on_end: is told of each; see :attr:`.Hooks.on_run_end`.
-    :param metrics: count each, if there are any.
+    :param on_end: the function that is told of each run; see :attr:`.Hooks.on_run_end`.
+    :param metrics: the metrics that count each run, if there are any.
     """
 
     def __init__(self, on_end: RunEnd | None, metrics: Metrics | None) -> None:
@@ -50,7 +50,7 @@ class LostRuns:
         return len(self._reports)
 
     def add(self, report: RunReport) -> None:
-        """A lost run has been ended."""
+        """Keep the report of a lost run that was ended here."""
         if self._metrics is not None:
             self._metrics.run_lost(report.agent_id, report.outcome)
             self._metrics.run_said(report.agent_id, report.events, report.size, report.usage)
@@ -62,7 +62,7 @@ class LostRuns:
         self._reports.append(report)
 
     def tell(self) -> Generator[Call, Any, None]:
-        """The steps of telling the application. What its function raises is logged."""
+        """The steps of telling the application. Errors of its function are logged."""
         while self._reports:
             report = self._reports.popleft()
             try:
@@ -74,11 +74,11 @@ class LostRuns:
 def report_of_lost(
     orphan: Orphan, recorder: RunRecorder, outcome: Outcome, now: float
 ) -> RunReport:
-    """The report of a run that somebody else has ended in its owner's place.
+    """The report of a run that another process than its owner has ended.
 
-    The request and the input have gone with the process, and so has all of the user but the id.
+    The request and the input were lost with the owner. Only the id of the user is left.
 
-    :param recorder: has recorded all of the run.
+    :param recorder: the recorder that was fed all frames of the run.
     :param now: seconds since the epoch.
     """
     key = orphan.key
@@ -110,9 +110,9 @@ def _user(owner: str | None) -> User | None:
     try:
         return None if owner is None else User(owner)
     except ValueError:
-        # Threads may have been given to an owner whom no application can name.
+        # The owner of a thread may be an id that is no valid id of a user.
         return None
 
 
 def _ignore(report: RunReport) -> None:
-    """Told of a run where the application wants to hear of none."""
+    """Do nothing, for an application that wants no reports."""

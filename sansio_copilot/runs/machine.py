@@ -15,8 +15,8 @@ at before the agent is asked again.
 **Each frame is in one place.** A frame that the recorder has made is held, or part of the store
 call in progress, or in the log. It goes from the first to the second place in one method, and back
 only if the call has failed. Each append says at which byte it begins, so that no frame is in the
-log twice. A frame is held for others only while nothing depends on it: one of a terminal event, for
-which readers wait, only until the agent waits for something, and one that follows it never.
+log twice. A frame may be held until others come, but readers wait for the terminal event: its frame
+is held only until the agent waits for something, and a frame behind it is not held at all.
 
 **The end comes first in the log.** Every end, whatever its cause, is one call of ``close_run``,
 with the frames that make the log well formed, and only its outcome is RunOver. So an agent that
@@ -26,8 +26,9 @@ it already.
 
 What the run does when its store fails is decided by a machine beside it (:mod:`.store_failures`).
 
-When frames are appended may be changed, within the rule above. An end that does not go through
-``_close``, a store call beside the one in progress, or a call that is missing in the table may not.
+The times at which frames are appended may be changed, within the rules above. Three things may not
+be added: an end that does not go through ``_close``, a store call beside the one in progress, and a
+call that is missing in the table.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ class Run(RunParameters):
         return call_agent(self.agent, self.input, self.context)
 
     def start(self, now: float) -> RunAction:
-        """The home is ready: begin.
+        """Begin the run, because its home is ready.
 
         :param now: seconds since the epoch, here and below.
         """
@@ -107,7 +108,7 @@ class Run(RunParameters):
         return self._pull(now)
 
     def event(self, event: object, now: float) -> RunAction:
-        """The agent yielded ``event``."""
+        """Take ``event``, which the agent has yielded."""
         if self.state is not PULLING:
             self._expect("event")
         recorder = self.recorder
@@ -124,7 +125,7 @@ class Run(RunParameters):
             return self._hold(outage.pause)
         if not frames:
             return self._pull(now)
-        # Readers go on at the end of a run, which an event behind it takes back.
+        # A frame behind the end is not held, because readers take the run for ended until it comes.
         if self.batch_seconds and not self._ended and len(self._held) < _HELD_BYTES:
             if recorder.terminal and self.course.first_event_at is not None:
                 # Most agents end at once, so that one call appends these frames and closes the log.
@@ -136,7 +137,7 @@ class Run(RunParameters):
         return self._append(now)
 
     def agent_ended(self, now: float, error: BaseException | None = None) -> RunAction:
-        """The agent has no more events, or raised ``error``."""
+        """End the run, because its agent has no more events, or raised ``error``."""
         if self.state is not PULLING:
             self._expect("agent_ended")
         if error is None:
@@ -150,8 +151,8 @@ class Run(RunParameters):
     def check(self) -> RunAction | None:
         """Ask the store for the run's signal, which also renews its lease.
 
-        :returns: None if that has to wait for the store call in progress, which may be older than
-            the signal, or if the run is over.
+        :returns: None if the run is over, or if a store call is in progress, because the check has
+            to follow it.
         """
         if self.state is not PULLING:
             self._check_due = True
@@ -159,7 +160,7 @@ class Run(RunParameters):
         return self._renew()
 
     def signalled(self, signal: Signal, now: float) -> RunAction | None:
-        """The store has notified the owner of the run's ``signal``.
+        """Obey the ``signal`` that the store has given to the run's owner.
 
         :returns: None if there is nothing to do, if that has to wait for the store call in
             progress, or if the run is over.
@@ -171,8 +172,8 @@ class Run(RunParameters):
         return None
 
     def settle(self, now: float) -> RunAction:
-        """The agent has been silent after its terminal event, so that the run ends there: its
-        readers end, and a client that waits for that goes on, while the agent cleans up.
+        """End the run, because the agent has been silent since its terminal event. So its readers
+        end, and a client that waits for the end goes on, while the agent cleans up.
         """
         self._expect("settle")
         return self._close(now, RunOver("drain"))
@@ -186,11 +187,12 @@ class Run(RunParameters):
             return None
         if self._held:
             return self._append(now)
-        # A renewal that failed is made again, since nothing else finds out that the store is back.
+        # A renewal that failed is made again, because nothing else would notice that the store is
+        # back.
         return None if self._failures.outage is None else self._renew()
 
     def resume(self, now: float) -> RunAction:
-        """A :class:`~sansio_copilot.actions.Pause` is over."""
+        """Go on, because a :class:`~sansio_copilot.actions.Pause` is over."""
         self._expect("resume")
         if self._failures.call is FailedCall.APPEND:
             return self._append(now)
@@ -200,7 +202,7 @@ class Run(RunParameters):
     def interrupt(self, now: float, reason: str) -> RunAction | None:
         """End the run from outside, as a shutdown does.
 
-        :param reason: why, in words that reach the client.
+        :param reason: the reason, in words that reach the client.
         :returns: None if that has to wait for the store call in progress, or if the run is over.
         """
         self._failures.last_moment = now + LAST_SECONDS
@@ -212,8 +214,8 @@ class Run(RunParameters):
     def abandon(self, now: float) -> RunAction | None:
         """Stop the run, as a client's stop would, if it still has no reader.
 
-        :returns: None if it has one, if that has to wait for the store call in progress, or if the
-            run is over.
+        :returns: None if it has a reader, if the stop has to wait for the store call in progress,
+            or if the run is over.
         """
         if self.audience is None or not self.audience.is_empty:
             return None
@@ -224,7 +226,7 @@ class Run(RunParameters):
         return self._close(now, RunOver("cancel"), stop_requested=True)
 
     def stored(self, outcome: Any, now: float) -> RunAction:
-        """The store call succeeded with ``outcome``."""
+        """Take the ``outcome`` of the store call, which has succeeded."""
         if self.state not in _STORING:
             self._expect("stored")
         if self.state is STORING and not isinstance(outcome, Signal):
@@ -241,15 +243,16 @@ class Run(RunParameters):
         if self._unstored:
             self._at += len(self._unstored)
             self._unstored = b""
-            # Frames wait for others from now on, so that a store which takes longer than they do is
-            # not called again for each event.
+            # Frames wait for others from the end of the call and not from its beginning, because a
+            # store that takes longer than frames wait would be called for each event otherwise.
             self._appended_at = now
         self._failures.outage = None
         return self._pull(now) if outcome is Signal.CONTINUE else self._obey(outcome, now)
 
     def store_failed(self, error: BaseException, now: float) -> RunAction:
-        """The store call raised ``error``: the run waits for a store that is unavailable, and ends
-        otherwise, in the log if the store still can (:mod:`.store_failures`).
+        """Take the ``error`` that the store call has raised. The run waits for a store that is
+        unavailable; after any other error it ends, also in its log if the store can still close
+        it (:mod:`.store_failures`).
         """
         self._expect("store_failed")
         method = self._call.method.name
@@ -279,8 +282,8 @@ class Run(RunParameters):
         """The steps that follow the end of the run, once its agent has ended, too; see
         :func:`.run_end.farewell`.
 
-        Each is a call; send its outcome, or throw what it raised. There are none for a run that is
-        not over.
+        Each step is a call; send its outcome, or throw the error that it raised. There are no steps
+        for a run that is not over.
         """
         if self.state is OVER:
             yield from counted(farewell(self), self.metrics)
@@ -318,7 +321,7 @@ class Run(RunParameters):
         return PullEvent(self.limits.cleanup_seconds) if self.recorder.terminal else PULL
 
     def _end_if_told(self, now: float) -> RunAction | None:
-        """End the run if it was told to while the store was called."""
+        """End the run if a signal or another call has asked for it while the store was called."""
         if self._interruption is not None:
             return self._close(now, RunOver("cancel"), error=self._interruption)
         if self._abandoned:
@@ -355,7 +358,7 @@ class Run(RunParameters):
         return self._call
 
     def _take_back(self) -> None:
-        """Hold again the frames of the store call in progress, which the log may have or not."""
+        """Hold again the frames of the store call in progress, whether or not the log has them."""
         self._held[:0] = self._unstored
         self._unstored = b""
 

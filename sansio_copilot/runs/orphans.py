@@ -1,7 +1,8 @@
-"""Ending runs that have lost their owners, in their place.
+"""The end of orphans: runs whose owners have died are ended in their owners' place.
 
-Whoever finds an orphan ends it: the next run of its thread, a stop, a reader. A thread that nobody
-visits is found by a sweep, which a binding begins from time to time.
+The call that finds an orphan ends it: that of the next run of its thread, of a stop, or of a
+reader. An orphan in a thread that nobody visits is found by a sweep, which a binding begins from
+time to time.
 """
 
 from __future__ import annotations
@@ -22,20 +23,21 @@ from .report import Outcome
 
 logger = logging.getLogger(__name__)
 
-# A sweep holds at most this many orphans at once, because each comes with all that its owner had
-# appended.
+# A sweep holds at most this many orphans at once, because each comes with all frames that its owner
+# has appended.
 _AT_ONCE = 16
 
 
 def adopt(config: RuntimeConfig, orphan: Orphan, now: float) -> Generator[Call, Any, None]:
-    """Finalize a run whose owner died, in its place.
+    """End a run in its log in the place of its owner, which has died.
 
-    If it was this call that has ended the run, its report is among those of lost runs then.
+    If this call has ended the run, and not that of another process, it adds the run's report to
+    those of lost runs.
     """
     recorder = RunRecorder.adopt(orphan, config.limits)
     outcome: Outcome = "lost"
     if recorder.terminal:
-        # The agent of this run had come to its end, and nothing but the close was missing.
+        # The agent of this run has ended by itself, and only the close of the log is missing.
         outcome = "failed" if recorder.has_failed else "finished"
     frames, result = recorder.finish(
         now, stop_requested=orphan.stop_requested, error=None if orphan.stop_requested else DIED
@@ -53,12 +55,14 @@ def adopt(config: RuntimeConfig, orphan: Orphan, now: float) -> Generator[Call, 
 
 
 def sweep(config: RuntimeConfig, now: float) -> Generator[Call, Any, int]:
-    """End all runs of the store that have lost their owners, and tell the application of them.
+    """End all orphans of the store, and tell the application of them.
 
-    It is also told of those that requests have ended since the last sweep.
+    The application is also told of the orphans that requests have ended since the last sweep.
 
-    :returns: how many were ended. One that cannot be is logged, and left to the next sweep.
-    :raises StoreUnavailable: if the store is away; what is left, the next sweep ends.
+    :returns: the number of orphans that were ended. An orphan that cannot be ended is logged, and
+        left to the next sweep.
+    :raises StoreUnavailable: if the store is unavailable; the next sweep ends the orphans that are
+        left.
     """
     yield from config.lost.tell()
     ended = 0

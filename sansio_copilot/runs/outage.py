@@ -19,7 +19,7 @@ from ..limits import Limits
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
 LAST_SECONDS = 1.0
-"""Seconds for which a run tries that is ended from outside, because its server waits for it."""
+"""Seconds for which a run that is ended from outside tries, because its server waits for it."""
 
 
 @attrs.define(eq=False)

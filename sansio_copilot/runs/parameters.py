@@ -90,7 +90,7 @@ class RunParameters:
         return loop_of(self.agent)
 
     def disband(self) -> None:
-        """Leave whatever the run has been part of, now that it is over."""
+        """Free the messages, and leave the audience and the user's quota, as the run is over."""
         self.recorder.close()
         if self.audience is not None:
             self.audience.disperse()
@@ -98,7 +98,8 @@ class RunParameters:
             self.place.leave(0 if self.ephemeral else self.recorder.size)
 
     def with_stop_call(self, fate: RunOver) -> RunOver:
-        """``fate``, by which the agent is cancelled, with what an application wants called then."""
+        """Return ``fate``, which cancels the agent, with the function that the application wants
+        to be called at a stop."""
         if isinstance(self.agent, AguiAgent):
             return RunOver("cancel", self.agent.stop_call(self.context.agent_id, self.input))
         return fate

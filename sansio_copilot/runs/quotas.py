@@ -20,14 +20,15 @@ from ..limits import Limits
 
 _MINUTE: Final = 60.0
 STORED_SECONDS: Final = 10.0
-"""For so long what a store has said of a user's bytes is believed, and what is added counted."""
+"""The seconds after which the store is asked again for a user's bytes. Until then the bytes that
+runs add are counted here."""
 
 
 class QuotaExceeded(Exception):
-    """A user has all that there is for them.
+    """A user has used up a quota.
 
-    :param message: of what, in words for the user.
-    :param seconds: after which it is worth to try again.
+    :param message: the quota, in words for the user.
+    :param seconds: the time after which another try may succeed.
     """
 
     def __init__(self, message: str, seconds: float) -> None:
@@ -55,7 +56,8 @@ class Usage:
         return not (self.live or self.starts or now - self.asked_at < STORED_SECONDS)
 
     def expire(self, now: float) -> None:
-        """Forget the runs of before the last minute; and of the future, if a clock was put back."""
+        """Forget the runs before the last minute, and those in the future, which a clock that was
+        put back has left."""
         # Another thread may have taken the last entry in between.
         with suppress(IndexError):
             while abs(now - self.starts[0]) >= _MINUTE:
@@ -63,9 +65,9 @@ class Usage:
 
 
 class Place:
-    """The place of one run among those of its user, to be left once.
+    """The place of one run in its user's quota of live runs. It has to be left once.
 
-    As a context manager it is left at the end of the block, unless a run has been given it.
+    As a context manager it is left at the end of the block, unless it was handed to a run.
     """
 
     __slots__ = ("_started_at", "_usage", "is_kept")
@@ -83,9 +85,10 @@ class Place:
             self.leave(None)
 
     def leave(self, size: int | None) -> None:
-        """The run is over.
+        """Leave the place, because the run is over.
 
-        :param size: bytes that it has said; None if it has not begun, and does not count.
+        :param size: the bytes of the run's frames; None if the run has not begun, so that it does
+            not count.
         """
         usage = self._usage
         usage.live.discard(self)
@@ -98,9 +101,9 @@ class Place:
 
 
 class Quotas:
-    """The users of one process that have begun something, and what they may.
+    """The quotas of the users of one process, and how much of them is used.
 
-    :param limits: of which those of a user count.
+    :param limits: the limits; those of a user are the quotas.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -114,10 +117,10 @@ class Quotas:
         return None if min(asked) == math.inf else cls(limits)
 
     def enter(self, user_id: str, now: float) -> Place:
-        """A place for a run that is about to begin.
+        """Return a place for a run that is about to begin.
 
         :param now: seconds since the epoch.
-        :raises QuotaExceeded: if there is none.
+        :raises QuotaExceeded: if no place is left.
         """
         usage, limits = self._usage(user_id, now), self._limits
         usage.expire(now)
@@ -142,14 +145,14 @@ class Quotas:
         return not 0 <= now - self._usage(owner, now).asked_at < STORED_SECONDS
 
     def told(self, owner: str, stored: int, now: float) -> None:
-        """The store has said how much it keeps of a user's threads, in bytes."""
+        """Note how many bytes the store keeps of a user's threads, as it has said."""
         usage = self._usage(owner, now)
         usage.stored, usage.asked_at = stored, now
 
     def check_stored(self, owner: str, now: float) -> None:
-        """Check that there is room for more.
+        """Check that the user may store more.
 
-        :raises QuotaExceeded: if there is none.
+        :raises QuotaExceeded: if the user may not.
         """
         usage = self._usage(owner, now)
         if usage.stored >= self._limits.user_bytes:
@@ -162,8 +165,8 @@ class Quotas:
         # Two threads may do this at once; the later one finds nothing left to be done.
         with suppress(KeyError, RuntimeError):
             users.move_to_end(user_id)
-            # A user who has done nothing for a minute is forgotten. Two are looked at for each that
-            # comes, so that they never become more than those who do something.
+            # A user who has done nothing for a minute is forgotten. Two users are looked at for
+            # each that comes, so that users are forgotten faster than new ones come.
             for _ in range(2):
                 oldest = next(iter(users))
                 if oldest == user_id:

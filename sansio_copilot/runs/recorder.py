@@ -5,13 +5,14 @@ A recorder is a row of machines, each of which knows one thing, and which see ea
     the agent's event -> event_dict -> normalize_event -> ChunkExpander -> ThinkingUpgrader
         -> Verifier -> encoded to a frame -> MessageFolder, Compactor
 
-The expander and the upgrader are made when the first event comes that they are for. The expander is
-in front, because a message of chunks ends at the next event even if that one is refused.
+The expander and the upgrader are made when the first event comes that needs them. The expander is
+in front, because a message of chunks ends at the next event even if that event is refused.
 
-Up to the frame an event may be refused. Then nothing has changed but the machines in front, the run
-ends with an error, and no further event is taken. The machines behind the frame add up what the run
-leaves, its :class:`~sansio_copilot.stores.RunResult`. Only a patch is refused there, before it has
-changed anything, because nobody knows what it makes until it is applied.
+The machines in front of the frame may refuse an event. Then the machines behind it have not
+changed, the run ends with an error, and no further event is taken. The machines behind the frame
+add up the result of the run, its :class:`~sansio_copilot.stores.RunResult`. They refuse only
+patches, before these have changed anything, because the effect of a patch is not known until it is
+applied.
 
 Three rules make it right:
 
@@ -68,7 +69,8 @@ from .token_usage import sum_up
 
 logger = logging.getLogger(__name__)
 
-# This many runs of a stream have their result made at once, each of all that came before.
+# The results of the first runs of a stream are made at once, up to this number of runs, although
+# each is made of all events before it.
 _RESULTS_AT_ONCE = 8
 _TERMINAL = frozenset({"RUN_FINISHED", "RUN_ERROR"})
 
@@ -76,15 +78,15 @@ _TERMINAL = frozenset({"RUN_FINISHED", "RUN_ERROR"})
 class RunRecorder:
     """Turns one run's events into frames and, at its end, into a :class:`RunResult`.
 
-    It knows no clock and no store. After :attr:`error` is set, or :meth:`finish` was called, it
-    takes no more events.
+    It knows no clock and no store. It takes no more events after :attr:`error` was set or
+    :meth:`finish` was called.
 
     :param key: the run.
     :param input: the run's input as JSON; RUN_STARTED carries it to readers who did not send it.
         None for a run that stores nothing, whose frames have no ids either.
     :param known_message_ids: ids of the messages of the input that history has already, so that a
         replay need not repeat them.
-    :param limits: bound what its patches make, and what a client has to send back.
+    :param limits: the limits of the values that its patches make, and that a client sends back.
     :param raw_events: whether RAW events and ``rawEvent`` members are kept.
     :param teller: decides what clients are told of a RUN_ERROR that the agent yields.
     """
@@ -134,7 +136,7 @@ class RunRecorder:
         self.has_failed = False
         """Whether a RUN_ERROR was recorded."""
         self.failure: str | None = None
-        """The text of the agent's own RUN_ERROR, of which clients may be told another."""
+        """The text of the agent's own RUN_ERROR; clients may be told another text."""
         self.size = 0
         """The size of all frames in bytes."""
         self.usage: list[dict[str, Any]] = []
@@ -144,9 +146,9 @@ class RunRecorder:
         self.result: RunResult | None = None
         """The result if the run ends here; set while its terminal event is the last one.
 
-        An agent may go on with further runs in the same stream, and each result is made of all that
-        came before. So from the ninth run on it is made only when the stream has doubled since the
-        last one, and by :meth:`finish`.
+        An agent may go on with further runs in the same stream, and each result is made of all
+        events before it. So from the ninth run on a result is made only when the stream has doubled
+        since the last result, and by :meth:`finish`.
         """
 
     def record(self, event: object, now: float) -> bytes:
@@ -181,7 +183,7 @@ class RunRecorder:
                 # The converter is looked up here, as the handlers in _keep() are.
                 normal = EVENTS[fields["type"]](fields)
             except (KeyError, TypeError, Misfit):
-                # An event of another type is dropped, and any other of these events is refused.
+                # This call returns None for an unknown type, and refuses any other of these events.
                 normal = normalize_event(fields)
             if normal is not None:
                 type_ = normal["type"]
@@ -207,7 +209,7 @@ class RunRecorder:
                         or data.count(b"{") + data.count(b"[") >= SURE_BRACKETS
                     ):
                         check_fits(written, self._limits)
-                    # What is verified is what clients verify, and so with the input of the run.
+                    # The completed event is verified, because clients verify it in this form.
                     self._verify(whole)
                     frames.append(self._keep(whole, data))
                 if len(frames) == 1 and written["type"] in DELTAS:
@@ -233,7 +235,7 @@ class RunRecorder:
         :param now: seconds since the epoch.
         :param stop_requested: whether it was stopped, so that it ends with RUN_FINISHED rather than
             RUN_ERROR.
-        :param error: what went wrong, in words that reach the client.
+        :param error: the reason for the end, in words that reach the client.
         :returns: the frames that make the run well formed, and its result, which is None if the run
             failed before its first event.
         """
@@ -250,9 +252,9 @@ class RunRecorder:
         for event in closing[:-1]:
             self._verify(event)
         if closing and stop_requested:
-            # RUN_FINISHED may neither be a stream's first event nor leave anything open. The
-            # finalizer, as the reference, ends no steps, nor a tool call that was started again or
-            # has an empty id, so that the verifier ends these.
+            # RUN_FINISHED must not be a stream's first event, and must leave nothing open. The
+            # finalizer, like the reference, does not end steps, tool calls that were started again,
+            # and tool calls with an empty id; the verifier ends these.
             if self.events == 0:
                 first = self._complete({"type": "RUN_STARTED", **self._complete.ids})
                 frames.append(self._keep(first, json_codec.encode(first)))
@@ -279,7 +281,7 @@ class RunRecorder:
 
     @classmethod
     def adopt(cls, orphan: Orphan, limits: Limits = DEFAULT_LIMITS) -> RunRecorder:
-        """A recorder in the state of the one that died with the owner of ``orphan``.
+        """Return a recorder in the state of the one that died with the owner of ``orphan``.
 
         Only :meth:`finish` is to be called on it.
 
@@ -304,12 +306,12 @@ class RunRecorder:
         return recorder
 
     def _begin(self, conversation: list[Any]) -> None:
-        """Fold and compact from that conversation on."""
+        """Begin to fold and compact, with ``conversation`` as the messages before the run."""
         state = (self._input or {}).get("state")
         left = self._limits.patch_bytes
         self._folder = MessageFolder(conversation, PatchBudget(left))
         self.close = self._folder.close
-        """Frees the folded messages, when the run is over and nothing more is asked of it."""
+        """Frees the folded messages; called when a run is over and its recorder unused."""
         self._compactor = Compactor(state, PatchBudget(left), conversation)
 
     def _upgrade(self, event: Event) -> Event:
@@ -377,7 +379,7 @@ class RunRecorder:
                 token, self._compactor, self._folder, self._waits, self._input, now
             )
         except (ValueError, RecursionError) as error:
-            # Deltas, each of them harmless, can build what cannot be copied or written any more.
+            # Many deltas, each of them harmless, can build a value that has no copy or no JSON.
             logger.error("run %r leaves no history: %s", self._key.run_id, error)
             return None
         self._results += 1

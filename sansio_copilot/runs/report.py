@@ -25,8 +25,8 @@ came back: then there are two reports of the run, and that of the other process 
 class RunStart:
     """A run whose agent is about to be called.
 
-    :param input: what the agent gets.
-    :param context: what it gets beside that: the agent's id, the request without its body, headers.
+    :param input: the input of the agent.
+    :param context: the context of the agent: its id, the request without its body, headers.
     :param ephemeral: whether the run belongs to no thread's history, as one for suggestions.
     """
 
@@ -60,14 +60,15 @@ class RunReport(RunStart):
     """A run that is over.
 
     :param outcome: see :data:`Outcome`.
-    :param error: why it failed, in words for its developer, which clients may not have been told;
-        None if it did not.
+    :param error: why the run failed, in words for its developer, which clients may not have been
+        told; None if it has not failed.
     :param started_at: seconds since the epoch.
-    :param seconds: how long it took, from the call of the agent to the end of its log. That of a
-        lost run comes when somebody finds it.
-    :param first_event_seconds: after how many of them its first event was there; None if none was.
-    :param events: how many events it sent.
-    :param size: how many bytes those are as frames.
+    :param seconds: the seconds from the call of the agent to the end of the run's log. The log of a
+        lost run ends when another process finds the run.
+    :param first_event_seconds: the seconds from the call of the agent to its first event; None if
+        it has sent none.
+    :param events: the number of events that it has sent.
+    :param size: the bytes of these events as frames.
     :param usage: the tokens that the agent says it has used, one entry for each provider and model,
         as AG-UI's ``TokenUsage`` in JSON: ``{"model": ..., "inputTokens": ..., ...}``.
     """

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 def farewell(run: RunParameters) -> Generator[Call, Any, None]:
     """The steps that follow a run which is over; none if the application wants none.
 
-    What an application's function raises is logged, and ends nothing.
+    An error of an application's function is logged, and does not end the steps.
     """
     if run.on_end is None and run.title is None:
         return

@@ -11,20 +11,20 @@ goes on, and its frames are held. It waits only if too many are held, or if it h
 
 **The log is closed in two tries at most.** The first close that fails for good is followed by one
 more attempt, because nothing but a closed log lets the readers go, and the next run of the thread
-begin. A log that is not closed then stays open until the run's lease runs out, and whoever finds
-the run ends it.
+begin. If that attempt fails too, the log stays open until the run's lease runs out; then the
+process that finds the orphan ends it.
 
 **Readers have the agent's own end before all else.** If the close that has failed was to append it,
-the second attempt appends it without closing the log: a store that refuses the result of a run, as
-it is too big, takes its frames.
+the second attempt appends it without closing the log, because a store that refuses the result of a
+run for its size still takes its frames.
 
-**A call that failed may have had its effect**, since only its answer may be lost. An append says at
-which byte it begins, so that the log ignores what it has. A close tells by its outcome, or an
-append behind it by its signal, that the run has been ended already. That is this run's own doing if
-one of its closes has failed (``may_be_closed``), and another's otherwise.
+**A call that failed may have had its effect**, because only its answer may be lost. An append says
+at which byte it begins, so that the log ignores frames that it has. The outcome of a close, or the
+signal of an append behind it, may say that the run has ended already. Then a close of this run has
+ended it, if one of them has failed (``may_be_closed``); otherwise another process or run has.
 
 The lengths of the pauses may be changed (:mod:`.outage`), and the table, as long as each way
-through it ends at LEAVE_OPEN. A try more for an error that is final would hold up a shutdown.
+through it ends at LEAVE_OPEN. Another try after a final error would hold up a shutdown.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ REMEDIES = {
     FailedCall.CLOSE_WITH_END: (Remedy.APPEND_END, Remedy.LEAVE_OPEN),
     FailedCall.CLOSE: (Remedy.CLOSE_AGAIN, Remedy.LEAVE_OPEN),
 }
-"""The remedy for each call; the second one, once a close has failed for good."""
+"""The remedies for each call: the first one, and the one after a close that failed for good."""
 
 
 class StoreFailures(Struct, eq=False):

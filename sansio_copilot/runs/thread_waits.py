@@ -35,7 +35,7 @@ _LONGEST: Final = 128
 
 
 class Waits(Struct, eq=False):
-    """Remembers of a run's events what may be waited for."""
+    """Remembers the interrupts and the tools of a run, which the thread may wait for."""
 
     _interrupts: list[dict[str, Any]] = []
     is_finished: bool = False
