@@ -105,6 +105,7 @@ class Client:
     def advance(self, seconds: float) -> None:
         """Let time pass: heartbeats that are due are sent, leases that are due renewed."""
         self.now += seconds
+        self._take_signals()
         for home in list(self._homes):
             home.time_passed()
         for stream in list(self._streams):
@@ -116,11 +117,17 @@ class Client:
         :returns: whether there was a run that could.
         """
         stepped = False
+        self._take_signals()
         for home in list(self._homes):
             # The step of one run may have ended another.
             if home in self._homes and home.step():
                 stepped = True
         return stepped
+
+    def _take_signals(self) -> None:
+        """Let the runs do what the store has signalled, in its last call or meanwhile."""
+        for home in list(self._homes):
+            home.take_signals()
 
     def close(self, reason: str = "The server is shutting down") -> None:
         """End all live runs, call ``on_close`` and close the store, as a server's shutdown does."""
@@ -286,6 +293,7 @@ class Stream:
                     except Exception as error:
                         action = exchange.failed(error)
                     else:
+                        self._client._take_signals()
                         action = exchange.done(outcome)
                 case StartRun(run=run):
                     self._client.start_run(run)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -51,6 +52,7 @@ class Home:
         self._flush_at: float | None = None
         self._resume_at: float | None = None
         self._events: Any = None
+        self._signals = deque[Signal]()
         self._unwatch: Cancel = nothing_to_cancel
 
     def begin(self) -> None:
@@ -58,7 +60,7 @@ class Home:
         if self._run.audience is not None:
             self._run.audience.on_empty = self._left_alone
         self._perform(self._run.start(self._now()))
-        unwatch = self._run.store.watch_run(self._run.key, self._notified)
+        unwatch = self._run.store.watch_run(self._run.key, self._signals.append)
         self._unwatch = check_cancel("watch_run", unwatch)
 
     def step(self) -> bool:
@@ -156,8 +158,14 @@ class Home:
         else:
             self._perform(self._run.agent_ended(self._now(), error))
 
-    def _notified(self, signal: Signal) -> None:
-        self._perform_if(self._run.signalled(signal, self._now()))
+    def take_signals(self) -> None:
+        """Do what the store has signalled.
+
+        It is not done where the store signals, because that may be a thread of the store's own, in
+        which no call of the store can be waited for.
+        """
+        while self._signals:
+            self._perform_if(self._run.signalled(self._signals.popleft(), self._now()))
 
     def _perform_if(self, action: RunAction | None) -> None:
         if action is not None:
