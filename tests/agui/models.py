@@ -47,7 +47,7 @@ def said(*parts: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"id": "u1", "role": "user", "content": [{"type": "text", "text": "see"}, *parts]}]
 
 
-def test_these_models_are_used() -> None:
+def test_the_expected_models_are_used() -> None:
     assert importlib.metadata.version("ag-ui-protocol") == VERSION
     is_old = Path(ag_ui.__path__[0]).is_relative_to(Path(__file__).parent)
     assert is_old == VERSION.startswith("0.")
@@ -109,7 +109,7 @@ def test_parts_in_the_result_of_a_tool() -> None:
     assert seen == ("one two" if VERSION.startswith("0.") else parts)
 
 
-def test_what_was_sent_is_the_agents_own() -> None:
+def test_the_agent_is_given_the_values_that_were_sent() -> None:
     state = {"a": [1]}
     input, echo = given(state=state, forwardedProps={"b": [1]})
     assert input.state is not None

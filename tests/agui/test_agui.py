@@ -34,7 +34,7 @@ ABOUT_MODELS = [
 
 
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])
-def test_all_works_with(version: str) -> None:
+def test_the_core_works_with_each_version(version: str) -> None:
     assert (OLD / ".installed").is_file(), "run `make tests/agui/.old/.installed` first"
     paths = [HERE / "models.py"]
     environment = {"AGUI_VERSION": version}
@@ -53,6 +53,6 @@ def test_all_works_with(version: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_they_are_two() -> None:
+def test_the_versions_are_two() -> None:
     assert OLDEST.startswith("0.")
     assert not NEWEST.startswith("0.")

@@ -305,7 +305,7 @@ def test_serve_a_runtime_of_the_users_own(where: str, tmp_path: Path) -> None:
         ("imports:runtime", "No module named 'nothing_of_the_kind'"),
     ],
 )
-def test_what_cannot_be_served(
+def test_a_target_that_cannot_be_served_is_told(
     where: str,
     message: str,
     tmp_path: Path,
@@ -336,7 +336,7 @@ def test_a_host_that_is_none(host: str, binding: str, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("host", "url"), [("::1", "http://[::1]:5/"), ("", "http://0.0.0.0:5/"), ("h", "http://h:5/")]
 )
-def test_where_it_says_that_it_serves(
+def test_the_address_that_the_command_tells(
     host: str, url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Server:
@@ -350,7 +350,7 @@ def test_where_it_says_that_it_serves(
     assert capsys.readouterr().out.splitlines()[0] == f"serving on {url}"
 
 
-def test_what_an_agent_ends_by_is_told(
+def test_the_exit_of_an_agent_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from copilot_bindings.serving.shutdown import LoopEnded
@@ -580,7 +580,7 @@ def ended(process: subprocess.Popen[str], number: signal.Signals = signal.SIGTER
     return errors
 
 
-def test_it_listens_on_a_unix_socket(tmp_path: Path) -> None:
+def test_the_command_listens_on_a_unix_socket(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     with started("demo", "--unix", str(path), "--unix-mode", "600", cwd=tmp_path) as process:
         assert process.stdout is not None
@@ -590,7 +590,7 @@ def test_it_listens_on_a_unix_socket(tmp_path: Path) -> None:
         ended(process)
 
 
-def test_it_listens_on_a_socket_that_another_process_has_bound(tmp_path: Path) -> None:
+def test_the_command_listens_on_a_socket_that_another_process_has_bound(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         number = listener.fileno()
         with started("demo", "--fd", str(number), cwd=tmp_path, descriptors=[number]) as process:
@@ -598,7 +598,7 @@ def test_it_listens_on_a_socket_that_another_process_has_bound(tmp_path: Path) -
             ended(process)
 
 
-def test_it_takes_the_socket_that_systemd_hands_over(tmp_path: Path) -> None:
+def test_the_command_takes_the_socket_that_systemd_hands_over(tmp_path: Path) -> None:
     """The shell tells the command its own process id, as systemd does, and puts the socket at 3."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         number = listener.fileno()
@@ -625,7 +625,7 @@ def test_it_takes_the_socket_that_systemd_hands_over(tmp_path: Path) -> None:
         ([], {"SANSIO_COPILOT_WORKER": "-1,2,3"}, "which only a supervisor sets"),
     ],
 )
-def test_where_it_cannot_listen(
+def test_an_address_on_which_the_command_cannot_listen(
     given: list[str],
     environ: dict[str, str],
     told: str,
@@ -788,7 +788,7 @@ runtime = CopilotRuntime({}, on_start=on_start)
 """
 
 
-def test_whatever_python_writes_is_a_line_for_machines(tmp_path: Path) -> None:
+def test_each_line_that_python_writes_is_for_machines(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(BREAKS)
     given = ["serve", "app:runtime", "--json-logs", "--port", "0"]
     with started(*given, cwd=tmp_path) as process:

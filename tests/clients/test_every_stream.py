@@ -68,7 +68,7 @@ def test_no_client_refuses_one(source: Callable[[], Iterator[Stream]]) -> None:
     assert not complaints, f"{len(complaints)} refused:\n" + "\n\n".join(complaints[:10])
 
 
-def test_one_that_is_wrong_would_be_noticed() -> None:
+def test_a_stream_that_is_wrong_would_be_noticed() -> None:
     started, finished = map(json.dumps, (streams.STARTED, streams.FINISHED))
     wrong = [
         '{"type":"TEXT_MESSAGE_START","messageId":"m","role":"ai"}',

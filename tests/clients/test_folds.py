@@ -117,7 +117,7 @@ def events_of(frames: bytes) -> list[Event]:
 PROPERTY = settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 
 
-def test_of_any_stream(clients: Clients) -> None:
+def test_a_reload_shows_the_same_of_any_stream(clients: Clients) -> None:
     @PROPERTY
     @given(streams)
     def agree(stream: list[Event]) -> None:
@@ -165,7 +165,7 @@ ONE_ID_OF_TWO_MESSAGES: list[Event] = [
 ]
 
 
-def test_of_any_thread(clients: Clients) -> None:
+def test_a_reload_shows_the_same_of_any_thread(clients: Clients) -> None:
     @PROPERTY
     @given(st.lists(streams, min_size=1, max_size=2))
     @example([ONE_ID_OF_TWO_MESSAGES])
@@ -182,7 +182,7 @@ def test_of_any_thread(clients: Clients) -> None:
         agree()
 
 
-def test_of_what_the_conversation_before_has_of_another_agent(clients: Clients) -> None:
+def test_a_reload_shows_the_same_of_another_agents_conversation(clients: Clients) -> None:
     """A tag that disagrees with the message in the run's input ends the run."""
     shown = {"id": "m", "role": "assistant", "content": "said"}
     first = [STARTED, snapshot(QUESTION, shown), FINISHED]
@@ -192,7 +192,7 @@ def test_of_what_the_conversation_before_has_of_another_agent(clients: Clients) 
     assert "does not match the message 'm' opener's subagent" in lives[1]["events"][-1]["message"]
 
 
-def test_of_a_state_of_nothing(clients: Clients) -> None:
+def test_a_reload_shows_the_same_of_a_state_of_nothing(clients: Clients) -> None:
     """The older generation takes null for no state, and goes on showing the one before it."""
     states = [{"type": "STATE_SNAPSHOT", "snapshot": value} for value in ({"a": 1}, None)]
     lives, replay, _ = recorded([[STARTED, *states, FINISHED]])
@@ -275,7 +275,7 @@ SHOWN = {
 
 
 @pytest.mark.parametrize("overlap", OVERLAPS)
-def test_what_overlaps(clients: Clients, overlap: str) -> None:
+def test_a_reload_shows_the_same_of_messages_that_overlap(clients: Clients, overlap: str) -> None:
     ended = overlap.endswith("fails")
     events = [STARTED, *OVERLAPS[overlap], *([] if ended else [FINISHED])]
     lives, replay, messages = recorded([events])

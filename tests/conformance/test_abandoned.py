@@ -23,7 +23,9 @@ def start(server: Server, config: str, thread: str) -> None:
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_it_is_stopped_as_a_client_stops_it(server: Server, thread: str, config: str) -> None:
+def test_an_abandoned_run_is_stopped_as_by_a_client(
+    server: Server, thread: str, config: str
+) -> None:
     start(server, config, thread)
     server.wait_unwound(thread)
     replayed = server.run("connect", thread, config=config)
@@ -34,7 +36,7 @@ def test_it_is_stopped_as_a_client_stops_it(server: Server, thread: str, config:
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_somebody_who_follows_it_keeps_it(server: Server, thread: str, config: str) -> None:
+def test_a_reader_that_follows_a_run_keeps_it(server: Server, thread: str, config: str) -> None:
     with server.client(config) as reader:
         with server.client(config) as starter:
             starter.stream("run", thread)
@@ -52,7 +54,9 @@ def test_somebody_who_follows_it_keeps_it(server: Server, thread: str, config: s
     assert replayed.types()[-2:] == STOPPED
 
 
-def test_elsewhere_it_goes_on(server: Server, thread: str) -> None:
+def test_a_run_that_nobody_follows_goes_on_unless_it_is_asked_for(
+    server: Server, thread: str
+) -> None:
     start(server, "main", thread)
     with server.client() as reader:
         # As long as it would have taken.

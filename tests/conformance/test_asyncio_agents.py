@@ -13,7 +13,7 @@ pytestmark = pytest.mark.one_a_loop
 
 
 @pytest.mark.parametrize("agent", ["only", *SHAPES])
-def test_one_of_any_shape(server: Server, thread: str, agent: str) -> None:
+def test_an_asyncio_agent_may_have_any_shape(server: Server, thread: str, agent: str) -> None:
     for run_id in ("run-1", "run-2"):
         answer = server.run("run", thread, agent=f"asyncio-{agent}", run_id=run_id)
         assert (answer.status, answer.types()) == (200, HELLO)
@@ -21,7 +21,7 @@ def test_one_of_any_shape(server: Server, thread: str, agent: str) -> None:
 
 
 @pytest.mark.parametrize("agent", FAILING)
-def test_one_that_fails(server: Server, thread: str, agent: str) -> None:
+def test_an_asyncio_agent_that_fails(server: Server, thread: str, agent: str) -> None:
     for run_id in ("run-1", "run-2"):
         events = server.run("run", thread, agent=f"asyncio-{agent}", run_id=run_id).events()
         verify_events(events)
@@ -30,7 +30,7 @@ def test_one_that_fails(server: Server, thread: str, agent: str) -> None:
     assert server.run("run", thread, agent="asyncio-only", run_id="run-3").types() == HELLO
 
 
-def test_one_that_is_faster_than_its_readers(server: Server, thread: str) -> None:
+def test_an_asyncio_agent_that_is_faster_than_its_readers(server: Server, thread: str) -> None:
     assert server.run("run", thread, agent="asyncio-numbers").types().count(
         "TEXT_MESSAGE_CONTENT"
     ) in range(1, 2001)
@@ -39,7 +39,7 @@ def test_one_that_is_faster_than_its_readers(server: Server, thread: str) -> Non
     assert names == [str(number) for number in range(CHATTY)]
 
 
-def test_one_that_is_stopped_cleans_up(server: Server, thread: str) -> None:
+def test_an_asyncio_agent_that_is_stopped_cleans_up(server: Server, thread: str) -> None:
     with server.client() as client:
         client.stream("run", thread, agent="asyncio-cleans-up")
         client.next_event()
@@ -48,7 +48,7 @@ def test_one_that_is_stopped_cleans_up(server: Server, thread: str) -> None:
     server.wait_unwound(thread)
 
 
-def test_one_that_ignores_its_cancellation(server: Server, thread: str) -> None:
+def test_an_asyncio_agent_that_ignores_its_cancellation(server: Server, thread: str) -> None:
     with server.client() as client:
         client.stream("run", thread, agent="asyncio-stubborn")
         client.next_event()

@@ -77,7 +77,7 @@ def assert_measured(answer: Answer, text: str) -> None:
 
 class TestRequests:
     @pytest.mark.parametrize("framing", FRAMINGS)
-    def test_whole(self, server: Server, framing: str) -> None:
+    def test_a_body_whole(self, server: Server, framing: str) -> None:
         for size in SIZES:
             body, text = body_of(size)
             with server.client() as client:
@@ -88,7 +88,7 @@ class TestRequests:
                 assert_measured(client.receive(), text)
 
     @pytest.mark.parametrize("framing", FRAMINGS)
-    def test_with_the_head_in_one_piece(self, server: Server, framing: str) -> None:
+    def test_a_body_with_its_head_in_one_piece(self, server: Server, framing: str) -> None:
         for size in SIZES:
             body, text = body_of(size)
             with server.client() as client:
@@ -99,7 +99,7 @@ class TestRequests:
 
     @pytest.mark.parametrize("piece", [1000, 40_000, 65_537])
     @pytest.mark.parametrize("framing", FRAMINGS)
-    def test_in_pieces(self, server: Server, framing: str, piece: int) -> None:
+    def test_a_body_in_pieces(self, server: Server, framing: str, piece: int) -> None:
         for size in (60 * KB, 128 * KB + 1, 200 * KB, LARGE_BODY_BYTES):
             body, text = body_of(size)
             with server.client() as client:
@@ -110,7 +110,7 @@ class TestRequests:
                 assert_measured(client.receive(), text)
 
     @pytest.mark.parametrize("framing", FRAMINGS)
-    def test_a_byte_at_a_time(self, server: Server, framing: str) -> None:
+    def test_a_body_a_byte_at_a_time(self, server: Server, framing: str) -> None:
         body, text = small_body()
         with server.client() as client:
             client.expect_answer()
@@ -120,12 +120,12 @@ class TestRequests:
                     client.send_raw(piece[at : at + 1])
             assert_measured(client.receive(), text)
 
-    def test_of_one_byte(self, server: Server) -> None:
+    def test_a_body_of_one_byte(self, server: Server) -> None:
         answer = server.request("POST", "/agent/measures/run", b"1", config=CONFIG)
         assert answer.status == 400
 
     @pytest.mark.parametrize("framing", FRAMINGS)
-    def test_one_byte_more_than_the_limit(self, server: Server, framing: str) -> None:
+    def test_a_body_of_one_byte_more_than_the_limit(self, server: Server, framing: str) -> None:
         body, _ = body_of(LARGE_BODY_BYTES + 1)
         headers = {"transfer-encoding": "chunked"} if framing == "chunked" else {}
         with server.client(CONFIG) as client:
@@ -134,7 +134,7 @@ class TestRequests:
 
     @pytest.mark.needs("keep-alive")
     @pytest.mark.parametrize("framing", FRAMINGS)
-    def test_on_one_connection(self, server: Server, framing: str) -> None:
+    def test_several_bodies_on_one_connection(self, server: Server, framing: str) -> None:
         headers = {"transfer-encoding": "chunked"} if framing == "chunked" else {}
         with server.client(CONFIG) as client:
             for size in SIZES:
@@ -143,7 +143,9 @@ class TestRequests:
                 assert_measured(answer, text)
 
     @pytest.mark.parametrize("framing", FRAMINGS)
-    def test_announced_by_a_client_that_does_not_wait(self, server: Server, framing: str) -> None:
+    def test_a_body_announced_by_a_client_that_does_not_wait(
+        self, server: Server, framing: str
+    ) -> None:
         for size in SIZES:
             body, text = body_of(size)
             with server.client() as client:
@@ -155,7 +157,7 @@ class TestRequests:
 
     @pytest.mark.owns_sockets
     @pytest.mark.parametrize("framing", ["length", "chunked"])
-    def test_announced_by_a_client_that_waits(self, server: Server, framing: str) -> None:
+    def test_a_body_announced_by_a_client_that_waits(self, server: Server, framing: str) -> None:
         for size in SIZES:
             body, text = body_of(size)
             with server.client() as client:
@@ -168,7 +170,7 @@ class TestRequests:
 
     @pytest.mark.owns_sockets
     @pytest.mark.parametrize("framing", ["length", "chunked"])
-    def test_behind_each_other(self, server: Server, framing: str) -> None:
+    def test_bodies_sent_behind_each_other(self, server: Server, framing: str) -> None:
         with server.client(CONFIG) as client:
             told, sent = [], b""
             for size in (1000, *SIZES, 1000):
@@ -183,7 +185,7 @@ class TestRequests:
 
 class TestStreams:
     @pytest.mark.parametrize("count", [1, 100])
-    def test_of_every_size(self, server: Server, thread: str, count: int) -> None:
+    def test_streams_of_every_size(self, server: Server, thread: str, count: int) -> None:
         for size in (1, *SIZES):
             answer = server.run(
                 "run",
@@ -245,7 +247,7 @@ class TestRoom:
         return answers[-1]
 
     @pytest.mark.parametrize("framing", FRAMINGS)
-    def test_bodies_together(self, full: Server, framing: str) -> None:
+    def test_bodies_that_arrive_together_have_a_limit(self, full: Server, framing: str) -> None:
         uploads = [self.begin(full, framing) for _ in range(3)]
         answer = self.refused(full)
         assert (answer.status, answer.headers["retry-after"]) == (503, "1")

@@ -32,7 +32,9 @@ def assert_nobody_else_is_seen(client: Client, parts: str, agent: str) -> None:
 
 @pytest.mark.parametrize("parts", ["plain", "async"])
 @pytest.mark.parametrize("agent", ["plain", "async", "asyncio"])
-def test_each_of_several_connections(server: Server, parts: str, agent: str) -> None:
+def test_each_of_several_connections_has_its_own_context(
+    server: Server, parts: str, agent: str
+) -> None:
     for _ in range(3):
         with server.clients(3, CONFIG) as clients:
             for client in clients:
@@ -40,7 +42,7 @@ def test_each_of_several_connections(server: Server, parts: str, agent: str) -> 
 
 
 @pytest.mark.needs("keep-alive")
-def test_each_request_of_one_connection(server: Server) -> None:
+def test_each_request_of_one_connection_has_its_own_context(server: Server) -> None:
     with server.client(CONFIG) as client:
         for parts, agent in itertools.product(("plain", "async"), repeat=2):
             for _ in range(3):
@@ -48,7 +50,9 @@ def test_each_request_of_one_connection(server: Server) -> None:
 
 
 @pytest.mark.parametrize("parts", ["plain", "async"])
-def test_functions_of_other_endpoints(server: Server, parts: str) -> None:
+def test_functions_of_other_endpoints_have_the_context_of_their_request(
+    server: Server, parts: str
+) -> None:
     for _ in range(3):
         request_id = f"request-{next(_ids)}"
         headers = {"x-id": request_id, "x-parts": parts, "content-type": "application/json"}

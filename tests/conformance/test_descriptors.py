@@ -42,7 +42,9 @@ def is_served(client: Client) -> bool:
 
 
 @pytest.mark.parametrize("spare", [0, 5])
-def test_it_waits_and_says_so_once(own_server: Server, thread: str, spare: int) -> None:
+def test_a_server_without_descriptors_waits_and_says_so_once(
+    own_server: Server, thread: str, spare: int
+) -> None:
     server = own_server
     request = f"GET {server.file.base_path}/info HTTP/1.1\r\nhost: x\r\n\r\n".encode()
     with server.client() as reader, contextlib.ExitStack() as opened:

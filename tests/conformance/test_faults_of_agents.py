@@ -71,7 +71,7 @@ def test_garbage_ends_the_run_with_its_reason(
 
 
 @pytest.mark.parametrize("what", ODD)
-def test_what_is_merely_odd_ends_nothing(server: Server, thread: str, what: str) -> None:
+def test_a_value_that_is_merely_odd_ends_no_run(server: Server, thread: str, what: str) -> None:
     _, arrives = ODD[what]
     props = {"what": what}
     events = server.run("run", thread, agent="yields-what", forwardedProps=props).events()
@@ -101,7 +101,7 @@ def test_events_of_another_thread_stay_in_this_one(server: Server, thread: str) 
 
 
 @pytest.mark.parametrize("agent", ["goes-on-after-its-end", "ends-twice"])
-def test_what_follows_the_terminal_event_at_once_is_refused(
+def test_events_at_once_behind_the_terminal_event_are_refused(
     server: Server, thread: str, agent: str
 ) -> None:
     log = server.log_size()
@@ -110,7 +110,7 @@ def test_what_follows_the_terminal_event_at_once_is_refused(
     assert_usable(server, thread)
 
 
-def test_what_follows_the_terminal_event_late_is_dropped(server: Server, thread: str) -> None:
+def test_events_late_behind_the_terminal_event_are_dropped(server: Server, thread: str) -> None:
     log = server.log_size()
     assert server.run("run", thread, agent="goes-on-much-later").types() == HELLO
     assert_usable(server, thread)
@@ -215,7 +215,7 @@ STOPPED = [
 ]
 
 
-def test_nothing_is_left_of_what_went_wrong(server: Server, thread: str) -> None:
+def test_no_object_is_left_of_agents_that_went_wrong(server: Server, thread: str) -> None:
     """No run, no agent's generator, no reader: in the second round as many as after the first."""
 
     def go_wrong(name: str) -> None:
@@ -265,7 +265,7 @@ def test_a_large_event_arrives_whole_and_its_memory_comes_back(server: Server, t
 
 
 @pytest.mark.once
-def test_two_hundred_thousand_events_are_not_kept(own_server: Server, thread: str) -> None:
+def test_a_run_of_two_hundred_thousand_events_is_not_kept(own_server: Server, thread: str) -> None:
     """The server keeps no event, not even a text of a hundred bytes, once the thread is deleted."""
 
     def flood_and_delete(round: str, count: int = 200_000) -> None:
@@ -279,7 +279,9 @@ def test_two_hundred_thousand_events_are_not_kept(own_server: Server, thread: st
     assert not problems, problems[0]
 
 
-def test_the_memory_of_an_event_of_fifty_megabytes(server: Server, thread: str) -> None:
+def test_the_memory_of_an_event_of_fifty_megabytes_is_given_back(
+    server: Server, thread: str
+) -> None:
     with server.without_collector():
         # The allocator keeps some of the first one.
         large_event(server, f"{thread}-first", 50 * MEGABYTE)

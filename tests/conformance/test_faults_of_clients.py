@@ -130,7 +130,7 @@ def test_runs_whose_clients_never_read_are_recorded_to_their_end(
     twice(server, attack, thread)
 
 
-def test_a_slow_reader_of_what_is_deleted_is_broken_off(server: Server, thread: str) -> None:
+def test_a_slow_reader_of_a_deleted_thread_is_broken_off(server: Server, thread: str) -> None:
     """The reader keeps nothing in memory, and does not take what it has got for the whole."""
     props = {"events": 100, "size": 100_000}
     server.run("run", thread, agent="says", forwardedProps=props)

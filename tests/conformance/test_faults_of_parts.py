@@ -86,7 +86,7 @@ def wait_for_log(server: Server, since: int, message: str) -> None:
 
 @pytest.mark.parametrize("part", RAISES)
 @pytest.mark.parametrize("kind", ["", " async"], ids=["plain", "async"])
-def test_what_raises_is_a_bare_500_and_named_in_the_log(
+def test_a_part_that_raises_is_a_bare_500_and_named_in_the_log(
     server: Server, thread: str, part: str, kind: str
 ) -> None:
     """Be it an exception, or what would end a program if it were the program's own."""
@@ -98,7 +98,7 @@ def test_what_raises_is_a_bare_500_and_named_in_the_log(
 
 
 @pytest.mark.parametrize("part", RETURNS)
-def test_what_returns_nonsense_is_a_bare_500_and_the_log_says_what_was_expected(
+def test_a_part_that_returns_nonsense_is_a_bare_500_and_the_log_says_what_was_expected(
     server: Server, thread: str, part: str
 ) -> None:
     for how in ("wrong", "wrong async"):
@@ -109,7 +109,7 @@ def test_what_returns_nonsense_is_a_bare_500_and_the_log_says_what_was_expected(
 
 
 @pytest.mark.parametrize("part", RAISES)
-def test_what_hangs_keeps_its_own_client_waiting_only(
+def test_a_part_that_hangs_keeps_its_own_client_waiting_only(
     server: Server, thread: str, part: str
 ) -> None:
     with server.client(FAULTS) as client:
@@ -126,7 +126,7 @@ def test_what_hangs_keeps_its_own_client_waiting_only(
 
 @pytest.mark.needs("notices-leaving")
 @pytest.mark.parametrize("part", [*RAISES, "capabilities", "transcription"])
-def test_what_hangs_is_cancelled_when_its_client_leaves(
+def test_a_part_that_hangs_is_cancelled_when_its_client_leaves(
     server: Server, thread: str, part: str
 ) -> None:
     with server.client(FAULTS) as client:
@@ -160,7 +160,7 @@ def wait_until_called(server: Server, thread: str) -> None:
 # --- Transcription services, capabilities -----------------------------------------------------
 
 
-def test_a_transcription_service(server: Server, thread: str) -> None:
+def test_a_fault_of_a_transcription_service_is_its_own_answer(server: Server, thread: str) -> None:
     expected = {
         "wrong": "the transcription service returned OnPurpose, expected str",
         **dict.fromkeys(RAISED, "transcribing 3 bytes: provider_error"),
@@ -181,7 +181,7 @@ def test_a_transcription_service(server: Server, thread: str) -> None:
         assert client.receive().json()["text"] == "what was said"
 
 
-def test_a_capabilities_function_hides_no_agent(server: Server, thread: str) -> None:
+def test_a_fault_of_a_capabilities_function_hides_no_agent(server: Server, thread: str) -> None:
     def described(headers: dict[str, str]) -> Any:
         answer = server.request("GET", "/info", headers=headers, config=FAULTS)
         assert answer.status == 200

@@ -32,7 +32,7 @@ def collector_stands(server: Server) -> Iterator[None]:
     ("config", "kept"),
     [("main", ()), ("async-store", KEPT_BY_A_STORE), ("blocking-store", KEPT_BY_A_STORE)],
 )
-def test_nothing_is_left_of_exchanges(
+def test_no_object_is_left_of_exchanges(
     server: Server, thread: str, config: str, kept: tuple[str, ...]
 ) -> None:
     def exchanges(number: int) -> None:
@@ -53,7 +53,7 @@ def test_nothing_is_left_of_exchanges(
             exchanges(number)
 
 
-def test_nothing_is_left_of_a_run_that_was_stopped(server: Server, thread: str) -> None:
+def test_no_object_is_left_of_a_run_that_was_stopped(server: Server, thread: str) -> None:
     def stopped(number: int) -> None:
         own = f"{thread}-{number}"
         with server.client() as runner, server.client() as reader:
@@ -70,7 +70,7 @@ def test_nothing_is_left_of_a_run_that_was_stopped(server: Server, thread: str) 
         stopped(1)
 
 
-def test_nothing_is_left_of_a_client_that_leaves(server: Server, thread: str) -> None:
+def test_no_object_is_left_of_a_client_that_leaves(server: Server, thread: str) -> None:
     def left(number: int) -> None:
         own = f"{thread}-{number}"
         with server.client() as runner:

@@ -177,7 +177,7 @@ def test_a_reader_whose_store_hangs_is_broken_off(server: Server, thread: str, w
 @pytest.mark.needs("notices-leaving")
 @pytest.mark.parametrize("way", ["stubborn", "burst"])
 @pytest.mark.parametrize("part", RAISES)
-def test_what_is_cancelled_with_its_client_harms_nobody(
+def test_a_call_that_is_cancelled_with_its_client_harms_nobody(
     server: Server, thread: str, part: str, way: str
 ) -> None:
     with server.client("faults") as client:
@@ -191,7 +191,7 @@ def test_what_is_cancelled_with_its_client_harms_nobody(
     wait_until(lambda: run(server, thread).status == 200, "others are served")
 
 
-def test_fifty_that_hang_stop_nobody_and_not_the_end(own_server: Server) -> None:
+def test_fifty_calls_that_hang_stop_neither_others_nor_the_end(own_server: Server) -> None:
     """In a store, in hooks and in services that block: each of these has threads of its own."""
     with contextlib.ExitStack() as stack:
         hooks, services = "hook-gate", "service-gate"
@@ -219,7 +219,7 @@ def test_fifty_that_hang_stop_nobody_and_not_the_end(own_server: Server) -> None
 
 
 @pytest.mark.parametrize("way", ["stubborn", "greedy"])
-def test_hooks_that_swallow_their_cancellation_do_not_keep_it_from_ending(
+def test_hooks_that_swallow_their_cancellation_do_not_keep_a_server_from_ending(
     own_server: Server, way: str
 ) -> None:
     """Nor do those that catch whatever can be raised, also when the process ends."""

@@ -14,14 +14,16 @@ HISTORY = {"events": LONG_EVENTS, "messages": LONG_MESSAGES, "state": LONG_STATE
 
 
 @pytest.mark.parametrize("what", HISTORY)
-def test_it_arrives_whole(server: Server, thread: str, what: str) -> None:
+def test_a_long_history_arrives_whole(server: Server, thread: str, what: str) -> None:
     answer = server.request("GET", f"/threads/{thread}/{what}", config=CONFIG)
     assert answer.status == 200
     assert "content-length" not in answer.headers
     assert answer.json() == {what: HISTORY[what]}
 
 
-def test_while_its_client_takes_nothing_no_more_of_it_is_read(server: Server, thread: str) -> None:
+def test_a_history_is_not_read_further_while_its_client_takes_nothing(
+    server: Server, thread: str
+) -> None:
     path = f"/threads/{thread}/events"
     assert server.request("GET", path, config=CONFIG).status == 200
     pages = _pages(server, thread)

@@ -45,12 +45,12 @@ def check(server: Server, case: Case, size: int) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_each_is_answered_and_nothing_behind_a_bad_one(server: Server, case: Case) -> None:
+def test_each_request_is_answered_and_none_behind_a_bad_one(server: Server, case: Case) -> None:
     check(server, case, size=len(case.sent) + 1000)
 
 
 @pytest.mark.parametrize("case", SMALL_CASES, ids=lambda case: case.name)
-def test_the_same_a_byte_at_a_time(server: Server, case: Case) -> None:
+def test_requests_are_answered_the_same_a_byte_at_a_time(server: Server, case: Case) -> None:
     check(server, case, size=1)
 
 

@@ -15,7 +15,9 @@ STARTS, CLOSES = "the runtime starts", "the runtime closes"
 
 
 @pytest.mark.needs("graceful-shutdown")
-def test_it_is_called_once_before_the_first_answer_and_once_at_the_end(own_server: Server) -> None:
+def test_an_application_is_called_once_before_the_first_answer_and_once_at_the_end(
+    own_server: Server,
+) -> None:
     assert own_server.request("GET", "/info").status == 200
     assert own_server.log().count(STARTS) == 1
     own_server.run("run", "t", agent="text")
@@ -26,7 +28,7 @@ def test_it_is_called_once_before_the_first_answer_and_once_at_the_end(own_serve
     assert (log.count(STARTS), log.count(CLOSES)) == (1, 1)
 
 
-def test_nothing_is_served_where_it_fails_and_what_it_began_is_closed(
+def test_an_application_whose_start_fails_is_not_served_and_is_closed(
     server_file: ServerFile,
 ) -> None:
     server = Server(server_file, "cannot-start")

@@ -57,22 +57,24 @@ def drip(client: Client, pieces: Iterable[bytes]) -> bytes:
 
 
 class TestTimes:
-    def test_a_connection_on_which_nothing_is_sent(self, impatient: Server) -> None:
+    def test_a_connection_on_which_nothing_is_sent_is_closed(self, impatient: Server) -> None:
         with impatient.client() as client:
             assert client.receive_all() == b""
 
-    def test_a_connection_on_which_nothing_more_is_sent(self, impatient: Server) -> None:
+    def test_a_connection_on_which_nothing_more_is_sent_is_closed(self, impatient: Server) -> None:
         with impatient.client() as client:
             for _ in range(2):
                 assert client.request("GET", "/info").status == 200
             assert client.receive_all() == b""
 
-    def test_empty_lines_are_nothing(self, impatient: Server) -> None:
+    def test_empty_lines_are_no_request(self, impatient: Server) -> None:
         with impatient.client() as client:
             assert drip(client, itertools.repeat(b"\r\n")) == b""
 
     @pytest.mark.parametrize("before", [b"", b"\r\n", GET + b"\r\n"], ids=["", "line", "request"])
-    def test_a_head_now_and_then(self, impatient: Server, before: bytes) -> None:
+    def test_a_head_that_comes_now_and_then_runs_out_of_time(
+        self, impatient: Server, before: bytes
+    ) -> None:
         with impatient.client() as client:
             client.send_raw(to(client, before))
             if before.startswith(GET):
@@ -86,7 +88,9 @@ class TestTimes:
         [(b"content-length: 1000", b" "), (b"transfer-encoding: chunked", b"1\r\n \r\n")],
         ids=["length", "chunks"],
     )
-    def test_a_body_now_and_then(self, impatient: Server, framing: bytes, piece: bytes) -> None:
+    def test_a_body_that_comes_now_and_then_runs_out_of_time(
+        self, impatient: Server, framing: bytes, piece: bytes
+    ) -> None:
         with impatient.client() as client:
             client.send_raw(to(client, POST) + framing + b"\r\n\r\n")
             data = drip(client, itertools.repeat(piece))
@@ -94,13 +98,13 @@ class TestTimes:
         assert (answer.status, answer.closes) == (408, True)
         assert CORS in data
 
-    def test_a_body_that_does_not_come(self, impatient: Server) -> None:
+    def test_a_body_that_does_not_come_runs_out_of_time(self, impatient: Server) -> None:
         with impatient.client() as client:
             client.send_raw(to(client, POST) + b"content-length: 5\r\n\r\n")
             [answer] = responses(client.receive_all())
         assert (answer.status, answer.closes) == (408, True)
 
-    def test_a_body_that_nobody_wants(self, impatient: Server) -> None:
+    def test_a_body_that_nobody_wants_runs_out_of_time(self, impatient: Server) -> None:
         with impatient.client() as client:
             head = to(client, POST).replace(b"/agent", b"/nope") + b"content-length: 1000\r\n\r\n"
             client.send_raw(head)
@@ -128,7 +132,7 @@ class TestTimes:
         assert len(events) == CHATTY + 2
         assert events[-1]["type"] == "RUN_FINISHED"
 
-    def test_responses_that_nobody_takes(self, impatient: Server) -> None:
+    def test_responses_that_nobody_takes_run_out_of_time(self, impatient: Server) -> None:
         with impatient.client(receive_buffer=4096) as client:
             client.socket.settimeout(0.1)
             with contextlib.suppress(TimeoutError):
@@ -164,7 +168,7 @@ class TestSizes:
         ],
         ids=["small enough", "long value", "many fields", "long target"],
     )
-    def test_a_head(self, impatient: Server, head: bytes, status: int) -> None:
+    def test_a_head_has_a_limit(self, impatient: Server, head: bytes, status: int) -> None:
         with impatient.client() as client:
             client.send_raw(to(client, head))
             assert responses(client.receive_all())[0].status == status
@@ -183,7 +187,7 @@ class TestSizes:
 
 
 class TestCounts:
-    def test_connections(self, crowded: Server) -> None:
+    def test_connections_have_a_limit(self, crowded: Server) -> None:
         room = LIMITS_OF_A_SERVER["counts"].connections
         clients = [served(crowded) for _ in range(room)]
         for send in (b"", to(clients[0], GET) + b"\r\n"):
@@ -202,7 +206,7 @@ class TestCounts:
 
     @pytest.mark.parametrize("leave", [Client.cut, Client.close])
     @pytest.mark.parametrize("sent", [b"", b"POST ", GET, POST], ids=["", "word", "line", "head"])
-    def test_who_leaves_in_the_middle_of_a_request_leaves_its_place(
+    def test_a_client_that_leaves_in_the_middle_of_a_request_leaves_its_place(
         self, crowded: Server, sent: bytes, leave: Callable[[Client], None]
     ) -> None:
         for _ in range(3 * LIMITS_OF_A_SERVER["counts"].connections):
@@ -211,7 +215,7 @@ class TestCounts:
                 leave(client)
         served(crowded).close()
 
-    def test_runs(self, crowded: Server, thread: str) -> None:
+    def test_runs_have_a_limit(self, crowded: Server, thread: str) -> None:
         threads = [f"{thread}-{number}" for number in range(LIMITS_OF_A_SERVER["counts"].runs)]
         for name in threads:
             with served(crowded) as runner:

@@ -26,7 +26,7 @@ def said(text: str) -> list[dict[str, Any]]:
     return [start, content, {"type": "TEXT_MESSAGE_END", "messageId": "m"}]
 
 
-def test_what_it_says_is_read_live_and_kept(server: Server, thread: str) -> None:
+def test_events_of_a_remote_agent_are_read_live_and_kept(server: Server, thread: str) -> None:
     with upstream([SSE + sse(thread, *said("from afar"))]) as far:
         answer = server.run("run", thread, agent="remote", forwardedProps={"url": far.url})
     assert answer.types()[1:-1] == [event["type"] for event in said("")]
@@ -34,7 +34,7 @@ def test_what_it_says_is_read_live_and_kept(server: Server, thread: str) -> None
     assert [message["content"] for message in kept] == ["from afar"]
 
 
-def test_it_is_left_when_its_run_is_stopped(server: Server, thread: str) -> None:
+def test_a_remote_agent_is_left_when_its_run_is_stopped(server: Server, thread: str) -> None:
     begun = sse(thread, *said("one")[:2]).partition(b'data: {"type": "RUN_FINISHED"')[0]
     with upstream([SSE + begun, threading.Event()]) as far, server.client() as client:
         client.stream("run", thread, agent="remote", forwardedProps={"url": far.url})
@@ -44,7 +44,9 @@ def test_it_is_left_when_its_run_is_stopped(server: Server, thread: str) -> None
         assert far.asked[0].gone.wait(30)
 
 
-def test_its_failure_ends_the_run_with_a_code(server: Server, thread: str) -> None:
+def test_the_failure_of_a_remote_agent_ends_the_run_with_a_code(
+    server: Server, thread: str
+) -> None:
     with upstream([b"HTTP/1.1 500 Internal Server Error\r\nconnection: close\r\n\r\n"]) as far:
         answer = server.run("run", thread, agent="remote", forwardedProps={"url": far.url})
         port = far.url.rpartition(":")[2].partition("/")[0]

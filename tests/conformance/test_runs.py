@@ -148,7 +148,7 @@ def _has_stopped(server: Server, thread: str) -> bool:
 
 
 @pytest.mark.one_a_binding
-def test_two_hundred_short_runs(server: Server, thread: str) -> None:
+def test_two_hundred_short_runs_are_answered_whole(server: Server, thread: str) -> None:
     """On ten connections, which a server may close after a response."""
     for number in range(20):
         with server.clients(10) as clients:

@@ -53,7 +53,7 @@ def ends_well_formed(server: Server, number: signal.Signals) -> None:
 
 
 @pytest.mark.owns_sockets
-def test_a_signal_ends_it_whichever_thread_the_system_gives_it_to(own_server: Server) -> None:
+def test_a_signal_ends_a_server_whichever_thread_the_system_gives_it_to(own_server: Server) -> None:
     main, *others = own_server.process.threads()
     own_server.process.send_signal(signal.SIGTERM, to=(others or [main])[-1])
     problems = own_server.ended()
@@ -61,7 +61,7 @@ def test_a_signal_ends_it_whichever_thread_the_system_gives_it_to(own_server: Se
 
 
 @pytest.mark.owns_sockets
-def test_who_connected_before_the_signal_is_answered_once(own_server: Server) -> None:
+def test_a_client_that_connected_before_the_signal_is_answered_once(own_server: Server) -> None:
     with own_server.clients(3) as accepted, contextlib.ExitStack() as opened:
         used = accepted[0]
         assert used.request("GET", "/info").headers.get("connection") != "close"
@@ -80,7 +80,7 @@ def test_who_connected_before_the_signal_is_answered_once(own_server: Server) ->
 
 
 @pytest.mark.owns_sockets
-def test_a_client_that_never_reads_cannot_hold_it_up(own_server: Server) -> None:
+def test_a_client_that_never_reads_cannot_hold_up_the_end(own_server: Server) -> None:
     with own_server.client() as client:
         client.stream("run", "t", agent="endless")
         client.receive_bytes(1)
@@ -91,7 +91,9 @@ def test_a_client_that_never_reads_cannot_hold_it_up(own_server: Server) -> None
 # The test runs with hooks and without, because only during hooks the client is listened to.
 @pytest.mark.parametrize("config", ["main", "calm"])
 @pytest.mark.needs("gives-up-bodies")
-def test_a_client_that_trickles_its_body_cannot_hold_it_up(own_server: Server, config: str) -> None:
+def test_a_client_that_trickles_its_body_cannot_hold_up_the_end(
+    own_server: Server, config: str
+) -> None:
     with own_server.client() as client:
         lines = (
             f"POST {client.base}/agent/default/run HTTP/1.1",
@@ -116,7 +118,7 @@ def test_a_client_that_trickles_its_body_cannot_hold_it_up(own_server: Server, c
 
 
 @pytest.mark.once
-def test_a_hook_and_a_store_that_hang_cannot_hold_it_up(own_server: Server) -> None:
+def test_a_hook_and_a_store_that_hang_cannot_hold_up_the_end(own_server: Server) -> None:
     with own_server.clients(5, "faults") as clients:
         hanging, opening, reading, appending, closing = clients
         hanging.stream("run", "t", headers={"x-fault": "on-before-handler hang", "x-gate": "t"})
@@ -134,7 +136,7 @@ def test_a_hook_and_a_store_that_hang_cannot_hold_it_up(own_server: Server) -> N
 
 
 @pytest.mark.ends_the_server
-def test_after_all_of_that_it_ends_clean(
+def test_a_server_ends_clean_after_all_of_these_tests(
     server: Server, server_file: ServerFile, servers: Servers
 ) -> None:
     """With status 0, and neither a traceback nor a leak in what it has written."""

@@ -74,7 +74,7 @@ def test_a_body_far_too_large_is_refused_before_its_end(server: Server, announce
     ],
     ids=["garbage", "TLS", "no host", "no colon", "endless head", "gzip", "no chunk"],
 )
-def test_what_is_not_http_is_refused(server: Server, garbage: bytes, status: bytes) -> None:
+def test_bytes_that_are_not_http_are_refused(server: Server, garbage: bytes, status: bytes) -> None:
     with server.client() as client:
         client.send_raw(garbage.replace(b"%s", client.base.encode()))
         data = client.receive_all()

@@ -18,7 +18,9 @@ def wait_told(server: Server, thread: str) -> None:
 
 @pytest.mark.one_a_loop
 @pytest.mark.parametrize("agent", STOPPABLE)
-def test_by_a_client(server: Server, thread: str, agent: str) -> None:
+def test_an_application_is_told_of_a_stop_by_a_client(
+    server: Server, thread: str, agent: str
+) -> None:
     with server.client() as client:
         client.stream("run", thread, agent=agent)
         client.events(2)
@@ -31,7 +33,9 @@ def test_by_a_client(server: Server, thread: str, agent: str) -> None:
 
 @pytest.mark.one_a_loop
 @pytest.mark.parametrize("agent", STOPPABLE)
-def test_not_by_its_own_end(server: Server, thread: str, agent: str) -> None:
+def test_an_application_is_told_of_no_stop_of_a_run_that_ends_by_itself(
+    server: Server, thread: str, agent: str
+) -> None:
     server.let(thread)
     assert server.run("run", thread, agent=agent).types()[-1] == "RUN_FINISHED"
     server.wait_unwound(thread)
@@ -39,7 +43,9 @@ def test_not_by_its_own_end(server: Server, thread: str, agent: str) -> None:
 
 
 @pytest.mark.one_a_loop
-def test_because_nobody_follows_it(server: Server, thread: str) -> None:
+def test_an_application_is_told_of_a_stop_because_nobody_follows_the_run(
+    server: Server, thread: str
+) -> None:
     with server.client("abandoned") as client:
         client.stream("run", thread, agent="stoppable")
         client.events(2)
@@ -48,7 +54,7 @@ def test_because_nobody_follows_it(server: Server, thread: str) -> None:
 
 @pytest.mark.one_a_loop
 @pytest.mark.parametrize("agent", STOPPABLE)
-def test_its_failure_is_logged_and_takes_nothing_with_it(
+def test_a_failure_of_the_function_for_stops_is_logged_and_does_no_harm(
     server: Server, thread: str, agent: str
 ) -> None:
     since = server.log_size()
@@ -65,7 +71,7 @@ def test_its_failure_is_logged_and_takes_nothing_with_it(
 
 @pytest.mark.needs("graceful-shutdown")
 @pytest.mark.one_a_loop
-def test_by_the_end_of_the_server(own_server: Server) -> None:
+def test_an_application_is_told_of_a_stop_by_the_end_of_the_server(own_server: Server) -> None:
     with own_server.clients(3) as clients:
         for client, agent in zip(clients, STOPPABLE, strict=True):
             client.stream("run", agent, agent=agent)

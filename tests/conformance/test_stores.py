@@ -22,7 +22,7 @@ pytestmark = pytest.mark.parametrize(
 
 
 @pytest.mark.of_the_binding
-def test_runs_connects_and_stops(server: Server, thread: str, config: str) -> None:
+def test_a_store_serves_runs_connects_and_stops(server: Server, thread: str, config: str) -> None:
     with server.client(config) as runner, server.client(config) as reader:
         runner.stream("run", thread)
         seen = runner.events(2)
@@ -79,7 +79,7 @@ def test_a_client_that_leaves_at_once_leaves_no_thread_busy(
     verify_events(server.run("connect", thread, config=config).events())
 
 
-def test_many_runs_at_once(server: Server, thread: str, config: str) -> None:
+def test_many_runs_at_once_are_recorded(server: Server, thread: str, config: str) -> None:
     with server.clients(10, config) as clients:
         for number, client in enumerate(clients):
             client.stream("run", f"{thread}-{number}", agent="generator" if number % 2 else "text")

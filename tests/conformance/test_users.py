@@ -44,7 +44,7 @@ def told(answer: Answer) -> Any:
 
 
 @CONFIGS
-def test_nobody_who_is_not_known_gets_in(server: Server, thread: str, config: str) -> None:
+def test_a_client_that_is_not_known_is_refused(server: Server, thread: str, config: str) -> None:
     for method, path in (("GET", "/info"), ("GET", "/threads"), ("GET", "/nope")):
         answer = ask(server, config, None, method, path)
         assert (answer.status, answer.json()["error"]) == (401, "Unauthorized")
@@ -67,7 +67,7 @@ def test_an_agent_knows_the_user_and_the_function_what_the_server_knows(
 
 
 @CONFIGS
-def test_anothers_thread_does_not_exist(server: Server, thread: str, config: str) -> None:
+def test_another_users_thread_does_not_exist(server: Server, thread: str, config: str) -> None:
     with server.client(config) as runner:
         runner.stream("run", thread, headers={"x-user": "ann"})
         runner.events(2)
@@ -99,7 +99,9 @@ def test_anothers_thread_does_not_exist(server: Server, thread: str, config: str
 
 
 @CONFIGS
-def test_an_envelope_is_of_its_sender(server: Server, thread: str, config: str) -> None:
+def test_an_envelope_belongs_to_the_user_who_sends_it(
+    server: Server, thread: str, config: str
+) -> None:
     run(server, config, "ann", thread)
 
     def enveloped(user: str, method: str, **content: Any) -> Answer:

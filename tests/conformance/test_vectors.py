@@ -47,7 +47,7 @@ def forget_threads(client: Client, config: str) -> None:
     assert answer.status == 204
 
 
-def test_what_a_server_answers_itself_is_in_the_vectors(server: Server) -> None:
+def test_requests_that_a_server_answers_itself_are_in_the_vectors(server: Server) -> None:
     requests = {(case["request"]["method"], case["request"]["path"]) for case in CASES}
     assert server.file.answers_itself.keys() <= requests
     assert all(server.file.answers_itself.values())

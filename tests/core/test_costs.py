@@ -380,7 +380,7 @@ def events_of(stream: Stream, n: int) -> list[Event]:
 @pytest.mark.untraced
 @pytest.mark.parametrize("stream", STREAMS, ids=lambda stream: stream.__name__)
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.__name__)
-def test_a_machine_costs_what_is_said_to_it(
+def test_a_machine_has_a_cost_linear_in_its_events(
     machine: Callable[[list[Event]], None], stream: Stream
 ) -> None:
     def cost(n: int) -> int:
@@ -394,7 +394,7 @@ def test_a_machine_costs_what_is_said_to_it(
 
 
 @pytest.mark.parametrize("stream", STREAMS, ids=lambda stream: stream.__name__)
-def test_what_a_run_leaves_is_linear_in_what_was_said(stream: Stream) -> None:
+def test_the_history_of_a_run_is_linear_in_its_events(stream: Stream) -> None:
     for n in (100, 400):
         events = events_of(stream, n)
         result = recorded(events).finish(1.0)[1]
@@ -411,7 +411,7 @@ def test_a_repeated_run_does_not_repeat_a_large_input() -> None:
     assert len(frames) < 150_000
 
 
-def test_the_headers_of_a_request() -> None:
+def test_the_cost_of_headers_is_linear() -> None:
     def cost(n: int) -> int:
         headers = Headers([(f"x-own-{number}", "v") for number in range(n)])
         return steps(lambda: (dict(headers), ForwardHeaders().merge({}, headers)))
@@ -419,7 +419,7 @@ def test_the_headers_of_a_request() -> None:
     assert grows_linearly(cost, 100)
 
 
-def test_a_parser_of_frames() -> None:
+def test_the_cost_of_a_parser_of_frames_is_linear() -> None:
     def cost(n: int) -> int:
         parser = Parser()
         data = b"".join(b"id: %d\ndata: %s\n\n" % (number, b"x" * 20) for number in range(n))
@@ -428,7 +428,7 @@ def test_a_parser_of_frames() -> None:
     assert grows_linearly(cost, 50)
 
 
-def test_the_log_in_memory() -> None:
+def test_the_cost_of_the_log_in_memory_is_linear() -> None:
     def cost(n: int) -> int:
         store = MemoryStore()
         opened = store.open_run(RunRequest("t", "r", "a"))

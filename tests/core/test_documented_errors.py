@@ -388,7 +388,7 @@ NOTHING_FROM_OUTSIDE = {
     "Exchange Exchange.done Exchange.failed Exchange.client_gone Run Run.start Run.agent_ended"
     " Run.check Run.signalled Run.flush Run.resume Run.settle Run.interrupt Run.abandon"
     " Run.stored Run.store_failed Run.events Run.farewell": (
-        "are a binding's to call; test_exchange.py and test_run.py have their errors"
+        "are a binding's to call; both test_machine.py have their errors"
     ),
     "MemoryStore.append MemoryStore.close_run MemoryStore.renew MemoryStore.watch_run"
     " MemoryStore.read MemoryStore.watch MemoryStore.orphans MemoryStore.clear MemoryStore.owner_of"
@@ -467,14 +467,14 @@ def _quiet() -> Iterator[None]:
 @pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.name)
 @settings(max_examples=20)
 @given(data=st.data())
-def test_nothing_else_is_raised(promise: Promise, data: st.DataObject) -> None:
+def test_no_other_error_is_raised(promise: Promise, data: st.DataObject) -> None:
     arguments = [data.draw(strategy) for strategy in promise.arguments]
     with suppress(*promise.raises):
         (promise.call or find(promise.name))(*arguments)
 
 
 @pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.name)
-def test_it_is_what_the_docstring_says(promise: Promise) -> None:
+def test_the_error_is_the_one_that_the_docstring_names(promise: Promise) -> None:
     said = re.findall(r":raises (\w+):", inspect.getdoc(find(promise.name)) or "")
     assert set(said) == {error.__name__ for error in promise.raises}
 

@@ -97,11 +97,11 @@ class TestEncode:
             (10**30, "1" + "0" * 30),
         ],
     )
-    def test_it_is_compact_and_utf8(self, value: Any, text: str) -> None:
+    def test_json_is_compact_and_utf8(self, value: Any, text: str) -> None:
         assert encode(value) == text.encode()
 
     @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-    def test_what_is_no_number_is_null(self, value: float) -> None:
+    def test_a_float_that_is_no_number_is_null(self, value: float) -> None:
         assert encode(value) == b"null"
         assert encode({"a": [value, "\udc00"]}) == b'{"a":[null,"\\udc00"]}'
         assert encode(("\udc00", (value,))) == b'["\\udc00",[null]]'
@@ -117,7 +117,7 @@ class TestEncode:
     @pytest.mark.parametrize(
         "of", [lambda n: ["\ud800"] * n, lambda n: {f"\ud800{i}": i for i in range(n)}]
     )
-    def test_no_python_runs_for_each_of_them(self, of: Callable[[int], Any]) -> None:
+    def test_no_python_code_runs_for_each_value(self, of: Callable[[int], Any]) -> None:
         few, many = of(10), of(1000)
         assert steps(lambda: encode(many)) == steps(lambda: encode(few))
 
@@ -128,7 +128,7 @@ class TestEncode:
         assert decode(encode("\\\ud800")) == "\\\ud800"
 
     @pytest.mark.parametrize("value", [object(), ["\ud800", object()], {(1, 2): 3}])
-    def test_what_has_no_form(self, value: Any) -> None:
+    def test_a_value_that_has_no_json_form_is_refused(self, value: Any) -> None:
         with pytest.raises(TypeError):
             encode(value)
 
@@ -163,29 +163,29 @@ class TestEncode:
             {b"a": Decimal(1)},
         ],
     )
-    def test_it_is_the_same_beside_a_lone_surrogate(self, value: Any) -> None:
+    def test_a_value_is_encoded_the_same_beside_a_lone_surrogate(self, value: Any) -> None:
         assert encode([value, "\ud800"]) == b"[%s,%s]" % (encode(value), b'"\\ud800"')
         assert encode(to_builtins(value)) == encode(value)
 
     @pytest.mark.parametrize("value", [{None: 1}, {(): 1}, 1j, range(3)])
-    def test_nor_has_it_a_form_there(self, value: Any) -> None:
+    def test_a_value_without_a_form_is_refused_beside_a_lone_surrogate(self, value: Any) -> None:
         for beside in ("", "\ud800"):
             with pytest.raises(TypeError):
                 encode([value, beside])
 
-    def test_deep_nesting(self) -> None:
+    def test_deep_nesting_is_not_encoded(self) -> None:
         assert encode(nested(200)) == b"[" * 200 + b"null" + b"]" * 200
         assert encode(nested(200, "\ud800")) == b"[" * 200 + b'"\\ud800"' + b"]" * 200
         with pytest.raises(ValueError, match="nested too deeply"):
             encode(nested(100_000))
 
-    def test_a_value_that_contains_itself(self) -> None:
+    def test_a_value_that_contains_itself_is_refused(self) -> None:
         value: list[Any] = []
         value.append(value)
         with pytest.raises(ValueError, match="contains itself"):
             encode(value)
 
-    def test_both_with_a_lone_surrogate(self) -> None:
+    def test_deep_nesting_with_a_lone_surrogate_is_not_encoded(self) -> None:
         value: list[Any] = ["\ud800"]
         value.append(value)
         with pytest.raises(ValueError, match="nested too deeply"):
@@ -194,7 +194,7 @@ class TestEncode:
             encode(["\ud800", nested(100_000)])
 
     @given(VALUES)
-    def test_it_is_one_line_that_any_parser_reads(self, value: Any) -> None:
+    def test_json_is_one_line_that_any_parser_reads(self, value: Any) -> None:
         data = encode(value)
         assert b"\n" not in data
         assert b"\r" not in data
@@ -219,14 +219,14 @@ class TestDecode:
             (b"12345678901234567890123", 12345678901234567890123),
         ],
     )
-    def test_values(self, data: bytes, value: Any) -> None:
+    def test_values_are_decoded(self, data: bytes, value: Any) -> None:
         assert decode(data) == value
 
     @pytest.mark.parametrize(
         "data",
         [b"", b" ", b"{", b"[1,]", b"{'a':1}", b'"a\nb"', b"01", b"1.", b"{}x", b"\xff1", b"/**/1"],
     )
-    def test_what_is_not_json(self, data: bytes) -> None:
+    def test_text_that_is_not_json_is_refused(self, data: bytes) -> None:
         with pytest.raises(ValueError, match=r".+"):
             decode(data)
 
@@ -240,12 +240,12 @@ class TestDecode:
         assert vars(json_codec)["_decode"].__self__.float_hook is float
 
     @pytest.mark.parametrize("data", [b"NaN", b"[Infinity]", b"-Infinity"])
-    def test_nor_are_these(self, data: bytes) -> None:
+    def test_values_that_are_not_json_for_python_either(self, data: bytes) -> None:
         with pytest.raises(ValueError, match="is not JSON"):
             decode(data)
 
     @pytest.mark.parametrize("prefix", [b"", b'["\\ud800",'])
-    def test_deep_nesting(self, prefix: bytes) -> None:
+    def test_deep_nesting_is_not_decoded(self, prefix: bytes) -> None:
         assert decode(b"[" * 200 + b"]" * 200) == nested(199, [])
         with pytest.raises(ValueError, match="nested too deeply"):
             decode(prefix + b"[" * 100_000 + b"]" * 100_000)
@@ -265,7 +265,7 @@ class TestDecode:
         ],
         ids=str,
     )
-    def test_how_often_a_text_is_read(
+    def test_a_text_is_read_a_few_times_at_most(
         self, end: bytes, value: str, most: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         read: list[int] = []
@@ -294,18 +294,18 @@ class TestElements:
         "values",
         [[], [1], [[], {}, "a,b]", None, -1.5, {"é": ["\\", '"']}], ["\ud800", "\U0001f600"]],
     )
-    def test_of_what_was_encoded(self, values: list[Any]) -> None:
+    def test_elements_of_encoded_lists_are_found(self, values: list[Any]) -> None:
         text = encode(values)
         array, lengths = json_codec.elements(text)
         assert array == text
         assert lengths == [len(encode(value)) for value in values]
 
     @pytest.mark.parametrize("text", [b" [1, 2]", b"[ ]", b'\xef\xbb\xbf["a" ,"\xff"]'])
-    def test_blanks_are_left_out(self, text: bytes) -> None:
+    def test_blanks_between_elements_are_left_out(self, text: bytes) -> None:
         values = decode(text)
         assert json_codec.elements(text) == (encode(values), [len(encode(v)) for v in values])
 
     @pytest.mark.parametrize("text", [b"{}", b"", b"[1", b"5", b"[" * 100_000])
-    def test_anything_else_is_refused(self, text: bytes) -> None:
+    def test_text_that_is_no_list_is_refused(self, text: bytes) -> None:
         with pytest.raises(ValueError):
             json_codec.elements(text)

@@ -28,17 +28,17 @@ def test_a_limit_is_a_number_above_0(name: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_may_be_small(name: str) -> None:
+def test_a_limit_may_be_small(name: str) -> None:
     assert getattr(Limits(**{name: 1}), name) == 1
 
 
 @pytest.mark.parametrize("name", ["read_bytes", "header_bytes", "call_threads"])
 @pytest.mark.parametrize("value", [0.5, 1000.0, math.inf])
-def test_what_is_read_at_once_is_a_whole_number(name: str, value: float) -> None:
+def test_the_bytes_read_at_once_are_a_whole_number(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{name} must be a whole number, got "):
         Limits(**{name: value})  # type: ignore[arg-type]
 
 
-def test_they_do_not_change() -> None:
+def test_limits_do_not_change() -> None:
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         Limits().body_bytes = 5  # type: ignore[misc]

@@ -56,7 +56,7 @@ def test_a_runtime_without_a_path_for_them_counts_nothing() -> None:
     assert Client(runtime).get("/metrics").status == 404
 
 
-def test_what_a_runtime_counts_from_the_beginning() -> None:
+def test_a_runtime_counts_from_the_beginning() -> None:
     found = samples(client())
     assert found == {
         f'sansio_copilot_info{{version="{__version__}"}}': "1",

@@ -47,7 +47,7 @@ def test_an_end_without_a_terminal_event_is_logged(
     ]
 
 
-def test_one_with_a_terminal_event_is_not(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_end_with_a_terminal_event_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     run([STARTED, FINISHED])
     assert caplog.messages == []
 
@@ -109,7 +109,7 @@ def test_a_class_is_no_agent(agent: type) -> None:
 
 
 @pytest.mark.parametrize("agent", [Events, Static])
-def test_but_one_that_makes_events_is(agent: type) -> None:
+def test_a_class_that_makes_events_is_an_agent(agent: type) -> None:
     client = Client(CopilotRuntime({"default": agent}))  # type: ignore[dict-item]
     events = client.post(RUN, json=run_input("t1", "r1")).events()
     assert [event["type"] for event in events] == ["RUN_STARTED", "RUN_FINISHED"]
@@ -158,7 +158,7 @@ def test_the_client_is_told_the_causes(error: Exception, told: str) -> None:
     assert run([STARTED], error).events()[-1]["message"] == told
 
 
-def test_what_is_told_of_causes_has_a_bound() -> None:
+def test_the_text_of_the_causes_has_a_bound() -> None:
     assert len(text_of(group(*[ValueError("x" * 100_000)] * 1000))) < 1010
 
 
@@ -192,7 +192,7 @@ def transcribed(service: Any) -> ClientResponse:
 
 
 @pytest.mark.parametrize("text", [None, 1, b"text", iter(()), {"text": "x"}])
-def test_a_service_that_returns_no_text(text: Any) -> None:
+def test_a_service_that_returns_no_text_is_named(text: Any) -> None:
     answer = transcribed(lambda audio: text)
     assert answer.status == 500
     assert answer.json() == {
@@ -202,7 +202,7 @@ def test_a_service_that_returns_no_text(text: Any) -> None:
     }
 
 
-def test_a_service_whose_task_group_failed() -> None:
+def test_a_service_whose_task_group_failed_is_named() -> None:
     def service(audio: Any) -> str:
         raise group(ConnectionError("10.0.0.1"))
 

@@ -54,7 +54,7 @@ def loaded_by_dependencies() -> set[str]:
 @pytest.mark.parametrize(
     "module", ["sansio_copilot", "sansio_copilot.testing", "sansio_copilot.events"]
 )
-def test_importing_it_loads_no_event_loop_and_no_io(
+def test_importing_the_core_loads_no_event_loop_and_no_io(
     module: str, loaded_by_dependencies: set[str]
 ) -> None:
     loaded = modules_after(f"import {module}")
@@ -106,7 +106,7 @@ def test_no_source_of_the_core_imports_what_could_wait_or_do_io(source: Path) ->
 
 
 @pytest.mark.parametrize("source", sources(CORE), ids=relative)
-def test_nothing_in_the_core_is_awaited(source: Path) -> None:
+def test_the_core_awaits_nothing(source: Path) -> None:
     # But by what is made of the application's own functions: text agents, and the test client.
     if source == CORE / "agents" / "text.py" or source.parent == CORE / "testing":
         return
@@ -121,7 +121,7 @@ def test_the_bindings_are_not_part_of_the_core() -> None:
         assert not any(is_or_is_in(module, "copilot_bindings") for module in imported)
 
 
-def test_what_is_exported_is_there() -> None:
+def test_every_exported_name_is_there() -> None:
     assert sorted(sansio_copilot.__all__) == sansio_copilot.__all__
     assert all(hasattr(sansio_copilot, name) for name in sansio_copilot.__all__)
 
@@ -181,7 +181,7 @@ def circles(imports: dict[str, set[str]]) -> list[str]:
     return sorted(module for module in imports if module in reached(module, imports))
 
 
-def test_a_circle_is_found() -> None:
+def test_a_circle_of_imports_is_found() -> None:
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()}) == ["b", "c"]
 
 

@@ -28,7 +28,7 @@ def agent(input: Any, context: Any) -> Iterator[Any]:
     return iter(())
 
 
-def test_the_defaults() -> None:
+def test_the_defaults_of_a_runtime() -> None:
     runtime = CopilotRuntime({"default": agent})
     assert runtime.agents == {"default": agent}
     assert runtime.base_path == "/api/copilotkit"
@@ -45,7 +45,7 @@ def test_each_runtime_has_a_store_of_its_own() -> None:
     assert CopilotRuntime({}).store is not CopilotRuntime({}).store
 
 
-def test_what_is_given_is_used() -> None:
+def test_the_arguments_of_a_runtime_are_used() -> None:
     policy, hooks, store = CorsPolicy(origin="https://a.example"), Hooks(), MemoryStore()
     forward, limits = ForwardHeaders(deny=["x-a"]), Limits(body_bytes=5)
     runtime = CopilotRuntime(
@@ -63,7 +63,7 @@ class Refused(Exception):
     """A start that fails."""
 
 
-def test_a_client_of_a_test_starts_and_closes_it() -> None:
+def test_a_client_of_a_test_starts_and_closes_the_runtime() -> None:
     done: list[str] = []
 
     async def start() -> None:
@@ -75,7 +75,7 @@ def test_a_client_of_a_test_starts_and_closes_it() -> None:
     assert done == ["start", "close"]
 
 
-def test_a_client_of_a_test_closes_what_did_not_start() -> None:
+def test_a_client_of_a_test_closes_a_runtime_that_did_not_start() -> None:
     done: list[str] = []
 
     def start() -> None:
@@ -143,7 +143,7 @@ def test_an_argument_that_makes_no_sense(arguments: dict[str, Any], message: str
         ("", ["/info"], ["/"]),
     ],
 )
-def test_where_it_is_mounted(
+def test_a_runtime_knows_where_it_is_mounted(
     base_path: str | None, answered: list[str], refused: list[str]
 ) -> None:
     client = Client(CopilotRuntime({}, base_path=base_path))
@@ -157,7 +157,7 @@ def test_single_route_mode_takes_envelopes_at_its_base_path() -> None:
     assert client.get("/copilot/info").status == 405
 
 
-def test_it_makes_exchanges() -> None:
+def test_a_runtime_makes_exchanges() -> None:
     runtime = CopilotRuntime({})
     first, second = (runtime.exchange(Request("GET", "/"), 0.0) for _ in range(2))
     assert isinstance(first, Exchange)
@@ -191,7 +191,7 @@ class TestRefused:
         request = Request(method, path, headers=[("origin", self.OURS)])
         return runtime.refused(request, NOT_STARTED)
 
-    def test_who_may_read_it(self) -> None:
+    def test_a_refusal_may_be_read_as_the_policy_says(self) -> None:
         assert self.answer().headers[self.ALLOWED] == "*"
         assert self.answer().status == NOT_STARTED.status
         named = self.answer(cors=CorsPolicy(origin=[self.OURS], credentials=True)).headers
@@ -212,7 +212,7 @@ class TestRefused:
         assert self.ALLOWED not in answer.headers
         assert answer.body == NOT_STARTED.body
 
-    def test_without_a_policy_and_for_a_probe_it_stays_as_it_is(self) -> None:
+    def test_a_refusal_without_a_policy_or_for_a_probe_stays_as_it_is(self) -> None:
         assert self.answer(cors=False) is NOT_STARTED
         for method in ("GET", "OPTIONS"):
             assert self.answer(method, "/ready", readiness_path="/ready") is NOT_STARTED

@@ -40,11 +40,11 @@ class TestHeartbeats:
 class TestStandard:
     """The examples of section 9.2.6, "Interpreting an event stream"."""
 
-    def test_several_data_lines(self) -> None:
+    def test_several_data_lines_are_one_event(self) -> None:
         stream = b"data: YHOO\ndata: +2\ndata: 10\n\n"
         assert parse(stream) == [Event("YHOO\n+2\n10")]
 
-    def test_comments_ids_and_resetting_them(self) -> None:
+    def test_comments_are_ignored_and_ids_are_set_and_reset(self) -> None:
         stream = (
             b": test stream\n\n"
             b"data: first event\nid: 1\n\n"
@@ -65,7 +65,7 @@ class TestStandard:
 
 
 class TestFields:
-    def test_the_type(self) -> None:
+    def test_the_type_of_an_event(self) -> None:
         assert parse(b"event: a\ndata: 1\n\ndata: 2\n\n") == [Event("1", "a"), Event("2")]
         assert parse(b"event: a\nevent\ndata: 1\n\n") == [Event("1")]
         assert parse(b"event: a\n\ndata: 1\n\n") == [Event("1")]
@@ -127,11 +127,11 @@ class TestBytes:
         assert parser.feed(b"\n") == []
         assert parser.feed(b"\ndata: b\n\n") == [Event("b")]
 
-    def test_other_line_separators_are_none(self) -> None:
+    def test_other_line_separators_end_no_line(self) -> None:
         text = "a\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029b"
         assert parse(b"data: " + text.encode() + b"\n\n") == [Event(text)]
 
-    def test_one_byte_order_mark_at_the_start(self) -> None:
+    def test_one_byte_order_mark_at_the_start_is_skipped(self) -> None:
         stream = b"\xef\xbb\xbfdata: a\n\n\xef\xbb\xbfdata: b\n\n"
         assert parse(stream) == one_by_one(stream) == [Event("a")]
         assert parse(b"\xef\xbb\xbf\xef\xbb\xbfdata: a\n\n") == []
@@ -141,10 +141,10 @@ class TestBytes:
         expected = [Event("a\ufffdb\ufffd\n\ufffd\ufffd\ufffd")]
         assert parse(stream) == one_by_one(stream) == expected
 
-    def test_nothing(self) -> None:
+    def test_an_empty_stream_has_no_event(self) -> None:
         assert parse(b"", b"data: a", b"", b"\n\n", b"") == [Event("a")]
 
-    def test_every_cut_of_a_stream_in_three(self) -> None:
+    def test_every_cut_of_a_stream_in_three_gives_the_same_events(self) -> None:
         stream = "\ufeffid: é\r\ndata: 1\r\n\r\n: c\rdata: 😀\r\rdata: x\n\n".encode()
         whole = [Event("1", id="é"), Event("😀", id="é"), Event("x", id="é")]
         for a, b in itertools.combinations(range(len(stream) + 1), 2):
@@ -164,7 +164,7 @@ def cut(stream: bytes, cuts: list[int]) -> list[bytes]:
 
 class TestRoundTrip:
     @given(st.lists(st.tuples(TEXT, st.none() | ID, st.none() | LINE)), CUTS)
-    def test_what_is_formatted_is_parsed(
+    def test_an_event_that_is_formatted_is_parsed(
         self, events: list[tuple[str, str | None, str | None]], cuts: list[int]
     ) -> None:
         stream, expected, last_id = b"", [], ""
@@ -195,9 +195,7 @@ class TestTheBoundOfAnEvent:
         [LONG + b":\n", b"x" * 101, b"data: " + b"x" * 95, b": comment\n" * 12],
         ids=["several lines", "no line", "one line", "comments"],
     )
-    def test_what_came_before_a_longer_one_counts_and_nothing_behind_it(
-        self, longer: bytes
-    ) -> None:
+    def test_events_before_a_longer_one_count_and_none_behind_it(self, longer: bytes) -> None:
         stream = b"data: first\n\n" + longer
         for size in (1, 7, len(stream)):
             parser, events = Parser(100), []
@@ -224,7 +222,7 @@ class TestFrameData:
                 assert reader.begun == len(texts) - 1
             assert texts[1:] == whole
 
-    def test_of_a_long_frame_nothing_is_kept(self) -> None:
+    def test_no_part_of_a_long_frame_is_kept(self) -> None:
         reader = FrameData()
         reader.feed(b"data: ")
         assert [reader.feed(b"x" * 1000) for _ in range(3)] == [[b"x" * 1000]] * 3

@@ -29,7 +29,7 @@ BASE = "/api/copilotkit"
 
 
 @pytest.mark.parametrize("case", load("runs.json"), ids=lambda case: case["body"]["threadId"])
-def test_run(case: Case) -> None:
+def test_each_run_streams_and_replays_as_recorded(case: Case) -> None:
     client = Client(CopilotRuntime({"default": Scripted()}))
     body, thread = case["body"], f"{BASE}/threads/{case['body']['threadId']}"
     streamed = client.post(f"{BASE}/agent/default/run", json=body).events()
@@ -52,7 +52,7 @@ def test_run(case: Case) -> None:
 
 @pytest.mark.untraced
 @pytest.mark.parametrize("case", load("http.json"), ids=name_of)
-def test_request(case: Case) -> None:
+def test_each_request_is_answered_as_recorded(case: Case) -> None:
     client = Client(CopilotRuntime(scripted_agents(), **CONFIGS[case["config"]]))
     request = case["request"]
     answer = client.request(
@@ -64,7 +64,7 @@ def test_request(case: Case) -> None:
     assert differences(case, answer) == []
 
 
-def test_every_accepted_difference_is_one() -> None:
+def test_every_accepted_difference_is_a_difference() -> None:
     cases = {identity(case): case["expect"] for case in load("http.json")}
     for request, (reason, status, body) in ACCEPTED_DIFFERENCES.items():
         assert reason

@@ -61,7 +61,7 @@ runtime = CopilotRuntime(
 """
 
 
-def test_one_proxy_at_least_is_installed() -> None:
+def test_a_proxy_at_least_is_installed() -> None:
     assert "caddy" in INSTALLED
 
 

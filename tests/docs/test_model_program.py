@@ -31,7 +31,7 @@ def program(port: int) -> str:
     return block[1].replace("4000", str(port))
 
 
-def test_it_serves_an_agent_that_calls_a_function_of_the_server(tmp_path: Path) -> None:
+def test_the_program_serves_an_agent_that_calls_a_function_of_the_server(tmp_path: Path) -> None:
     port = free_port()
     base = f"http://127.0.0.1:{port}/api/copilotkit"
     asked = 'call randint {"a": 7, "b": 7}'

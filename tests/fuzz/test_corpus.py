@@ -18,12 +18,12 @@ def test_every_target_has_a_corpus() -> None:
 
 
 @pytest.mark.parametrize("path", INPUTS, ids=lambda path: f"{path.parent.name}-{path.name}")
-def test_what_is_promised_holds(path: Path) -> None:
+def test_the_promises_of_a_target_hold(path: Path) -> None:
     TARGETS[path.parent.name].check(path.read_bytes())
 
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=lambda target: target.name)
-def test_it_holds_of_changed_inputs_too(target: Target) -> None:
+def test_the_promises_hold_for_changed_inputs_too(target: Target) -> None:
     """Changed inputs are tried for a moment, as ``make fuzz`` does without atheris."""
     for data in itertools.islice(target.changed_inputs(Random(1), 1000), 40):
         target.check(data)

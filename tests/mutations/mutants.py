@@ -47,7 +47,7 @@ EVENTS = [
         "self._held += frames",
         "self._held[:0] = frames",
         [
-            "tests/core/runs/test_machine.py::TestBatches::test_one_that_comes_later_is_appended_with_those_that_wait",
+            "tests/core/runs/test_machine.py::TestBatches::test_an_event_that_comes_later_is_appended_with_those_that_wait",
             "tests/soak/test_soak.py::test_a_server_bears_a_mixed_load[asyncio-memory-5]",
         ],
     ),
@@ -58,8 +58,8 @@ EVENTS = [
         "frames, self._held = bytes(self._held) + last, bytearray()",
         "frames = last",
         [
-            "tests/core/runs/test_machine.py::TestBatches::test_or_until_the_run_ends",
-            "tests/core/runs/test_machine.py::TestBatches::test_nor_a_store_that_fails",
+            "tests/core/runs/test_machine.py::TestBatches::test_events_wait_until_the_run_ends",
+            "tests/core/runs/test_machine.py::TestBatches::test_a_store_that_fails_does_not_lose_events_that_wait",
         ],
     ),
     Mutant(
@@ -79,7 +79,7 @@ EVENTS = [
         'self._open_messages[event["messageId"]] = None',
         "pass",
         [
-            "tests/core/runs/test_recorder.py::TestFinish::test_what_is_open_is_closed",
+            "tests/core/runs/test_recorder.py::TestFinish::test_open_entities_are_closed",
             "tests/core/events/test_finalize.py",
         ],
     ),
@@ -90,7 +90,7 @@ EVENTS = [
         "self.events += 1",
         "self.events = max(self.events, 1)",
         [
-            "tests/core/runs/test_recorder.py::TestFrames::test_each_has_the_run_and_its_position_for_an_id"
+            "tests/core/runs/test_recorder.py::TestFrames::test_each_frame_has_the_run_and_its_position_for_an_id"
         ],
     ),
     Mutant(
@@ -100,7 +100,7 @@ EVENTS = [
         "return frames.index(_END, start + len(line)) + len(_END)",
         "return start + (start > 0)",
         [
-            "tests/core/stores/test_memory.py::TestResuming::test_behind_an_event_of_the_live_run",
+            "tests/core/stores/test_memory.py::TestResuming::test_a_reader_resumes_behind_an_event_of_the_live_run",
             "tests/core/endpoints/test_runs.py::TestConnect::test_a_reader_that_was_cut_off_gets_only_what_it_missed",
         ],
     ),
@@ -150,7 +150,7 @@ RUNS = [
         f"{BINDINGS}/serving/events_of_another_thread.py",
         "if self._over:",
         "if False:",
-        ["tests/bindings/serving/test_agent_thread.py::test_what_has_ended_stays_so"],
+        ["tests/bindings/serving/test_agent_thread.py::test_an_agent_that_has_ended_stays_ended"],
     ),
     Mutant(
         "what-comes-twice-is-doubled",
@@ -167,8 +167,8 @@ RUNS = [
         "check_fits(written, self._limits)",
         "pass",
         [
-            "tests/core/runs/test_next_body.py::TestKinds::test_a_deeper_one_is_refused_and_the_thread_goes_on",
-            "tests/core/runs/test_next_body.py::test_what_is_larger_than_a_body_is_refused",
+            "tests/core/runs/test_next_body.py::TestKinds::test_a_deeper_value_is_refused_and_the_thread_goes_on",
+            "tests/core/runs/test_next_body.py::test_a_value_larger_than_a_body_is_refused",
         ],
     ),
 ]
@@ -180,7 +180,9 @@ LEAKS = [
         f"{CORE}/stores/memory/streams.py",
         "self.stream.watches.pop(self, None)",
         "pass",
-        ["tests/core/stores/test_memory.py::TestWatching::test_a_cancelled_watch_is_silent"],
+        [
+            "tests/core/stores/test_memory.py::TestWatching::test_a_cancelled_watch_of_a_log_is_silent"
+        ],
     ),
     Mutant(
         "leak-a-place",
@@ -208,7 +210,7 @@ LEAKS = [
         "pass",
         [
             "tests/core/stores/test_memory.py::TestLettingGo::test_sixty_readers_that_do_not_read_hold_no_more_than_the_bound",
-            "tests/core/stores/test_memory.py::TestLettingGo::test_so_is_that_of_a_deleted_or_cleared_one",
+            "tests/core/stores/test_memory.py::TestLettingGo::test_the_reader_of_a_deleted_or_cleared_thread_is_told",
         ],
     ),
     Mutant(
@@ -228,7 +230,7 @@ LEAKS = [
         "if held and more and held + more > self._room:",
         "if False:",
         [
-            "tests/core/exchange/test_long_answers.py::test_one_more_than_there_is_room_for_is_refused_until_another_has_been_taken"
+            "tests/core/exchange/test_long_answers.py::test_a_long_answer_is_refused_until_there_is_room"
         ],
     ),
 ]
@@ -240,7 +242,7 @@ HTTP = [
         f"{CORE}/http/refusals.py",
         'headers = Headers((("allow", ", ".join(allowed)),))',
         "headers = Headers(())",
-        ["tests/core/test_vectors.py::test_request"],
+        ["tests/core/test_vectors.py::test_each_request_is_answered_as_recorded"],
     ),
     Mutant(
         "a-body-limit-that-is-not-enforced",
@@ -279,7 +281,7 @@ ACCESS = [
         f"{CORE}/http/cors.py",
         "allowed = request_origin in self.origin",
         "allowed = True",
-        ["tests/core/http/test_cors.py::TestOrigin::test_several"],
+        ["tests/core/http/test_cors.py::TestOrigin::test_several_origins_are_allowed"],
     ),
     Mutant(
         "cors-of-credentials-for-anybody",
@@ -288,7 +290,9 @@ ACCESS = [
         "        if allowed is None:\n            return headers\n        headers = headers.set(",
         "        if allowed is None:\n            allowed = request_origin or '*'\n"
         "        headers = headers.set(",
-        ["tests/core/http/test_cors.py::TestCredentials::test_a_refused_origin_gets_none"],
+        [
+            "tests/core/http/test_cors.py::TestCredentials::test_a_refused_origin_gets_no_credentials"
+        ],
     ),
     Mutant(
         "a-path-that-talks-past-a-hook",
@@ -306,7 +310,7 @@ ACCESS = [
         f"{CORE}/http/forwarding.py",
         'return name == "authorization" or name.startswith("x-")',
         "return True",
-        ["tests/core/http/test_forwarding.py::TestWhatIsForwarded::test_nothing_else"],
+        ["tests/core/http/test_forwarding.py::TestWhatIsForwarded::test_no_other_header_goes_on"],
     ),
     Mutant(
         "a-client-sets-what-the-server-set",
@@ -325,7 +329,7 @@ ACCESS = [
         "where, exc_info=error)\n        return INTERNAL_ERROR\n",
         'where, exc_info=error)\n        return Response.json({"error": str(error)}, 500)\n',
         [
-            "tests/core/exchange/test_machine.py::test_whatever_happens_no_exception_text_is_sent",
+            "tests/core/exchange/test_machine.py::test_no_exception_text_is_sent_whatever_happens",
             "tests/core/exchange/test_hooks.py::test_an_exception_is_a_bare_500",
         ],
     ),
@@ -338,7 +342,7 @@ ACCESS = [
         '    if turn.request.method == "DELETE":',
         '    if turn.request.method == "DELETE":',
         [
-            "tests/core/endpoints/test_threads.py::TestMutations::test_they_are_refused_unless_allowed"
+            "tests/core/endpoints/test_threads.py::TestMutations::test_mutations_are_refused_unless_allowed"
         ],
     ),
     Mutant(
@@ -355,7 +359,7 @@ ACCESS = [
         f"{CORE}/runs/recorder.py",
         "event_dict(event, raw=self._raw_events)",
         "event_dict(event)",
-        ["tests/core/agents/test_disclosure.py::test_what_a_framework_adds_is_dropped"],
+        ["tests/core/agents/test_disclosure.py::test_raw_events_that_a_framework_adds_are_dropped"],
     ),
     Mutant(
         "an-error-event-is-told",
@@ -373,7 +377,9 @@ ACCESS = [
         f"{BINDINGS}/http1/connection.py",
         "CallContext(service.context.current.copy())",
         "service.context",
-        ["tests/conformance/test_contexts.py::test_each_request_of_one_connection[asyncio_server]"],
+        [
+            "tests/conformance/test_contexts.py::test_each_request_of_one_connection_has_its_own_context[asyncio_server]"
+        ],
     ),
     Mutant(
         "one-context-for-all-of-an-application",
@@ -381,7 +387,9 @@ ACCESS = [
         f"{BINDINGS}/serving/context.py",
         "        context = copy_context()\n",
         '        context = globals().setdefault("_of_all", copy_context())\n',
-        ["tests/conformance/test_contexts.py::test_each_request_of_one_connection[uvicorn]"],
+        [
+            "tests/conformance/test_contexts.py::test_each_request_of_one_connection_has_its_own_context[uvicorn]"
+        ],
     ),
 ]
 
@@ -392,7 +400,7 @@ USERS = [
         f"{CORE}/exchange/pipeline.py",
         "            raise Refusal(UNAUTHORIZED)\n",
         "            return\n",
-        ["tests/core/users/test_relations.py::test_nobody_who_is_not_known_is_told_anything"],
+        ["tests/core/users/test_relations.py::test_a_client_that_is_not_known_is_told_nothing"],
     ),
     Mutant(
         "everybody-reads",
@@ -401,7 +409,7 @@ USERS = [
         "return thread if thread is not None and thread.owner == owner else None",
         "return thread",
         [
-            "tests/core/users/test_relations.py::test_whoever_may_sees_it_and_for_others_there_is_nothing"
+            "tests/core/users/test_relations.py::test_a_thread_is_there_for_users_who_may_and_for_nobody_else"
         ],
     ),
     Mutant(
@@ -445,7 +453,7 @@ USERS = [
         "            run.place.leave(None)\n",
         "            pass\n",
         [
-            "tests/core/users/test_quotas.py::TestLiveRuns::test_what_does_not_begin_leaves_its_place"
+            "tests/core/users/test_quotas.py::TestLiveRuns::test_a_run_that_does_not_begin_leaves_its_place"
         ],
     ),
 ]

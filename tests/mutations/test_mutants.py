@@ -12,7 +12,7 @@ from mutations.planted import ROOT, Survived, check_caught, planted_text
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_it_can_be_planted(mutant: Mutant) -> None:
+def test_a_mutant_can_be_planted(mutant: Mutant) -> None:
     """The text to be replaced stands there once, its replacement is Python, and the tests exist."""
     planted = planted_text(mutant, ROOT)
     assert planted != (ROOT / mutant.file).read_text()
@@ -26,7 +26,7 @@ def test_it_can_be_planted(mutant: Mutant) -> None:
             scope = getattr(found, "body", [])
 
 
-def test_each_has_a_name_of_its_own() -> None:
+def test_each_mutant_has_a_name_of_its_own() -> None:
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
 
 
@@ -65,7 +65,7 @@ NOTICE = ["test_added.py::test_add", "test_added.py::test_add_nothing"]
 MINUS = Mutant("minus", "it subtracts", "added.py", "a + b", "a - b - 1", NOTICE)
 
 
-def test_one_that_its_tests_notice_is_caught(project: Path) -> None:
+def test_a_mutant_that_its_tests_notice_is_caught(project: Path) -> None:
     check_caught(MINUS, project)
     assert (project / "added.py").read_text() == "def add(a, b):\n    return a + b\n"
 
@@ -82,7 +82,7 @@ def test_one_that_its_tests_notice_is_caught(project: Path) -> None:
     ],
     ids=["harmless", "one of three", "no such test"],
 )
-def test_one_that_they_do_not_notice_survives(
+def test_a_mutant_that_they_do_not_notice_survives(
     project: Path, changes: dict[str, object], told: str
 ) -> None:
     with pytest.raises(Survived, match=told):
@@ -90,6 +90,6 @@ def test_one_that_they_do_not_notice_survives(
 
 
 @pytest.mark.parametrize(("text", "count"), [("a * b", 0), ("a", 3)])
-def test_what_is_not_there_once_is_an_error(project: Path, text: str, count: int) -> None:
+def test_a_text_that_is_not_there_once_is_an_error(project: Path, text: str, count: int) -> None:
     with pytest.raises(LookupError, match=f"minus: found {count} times in added.py"):
         check_caught(attrs.evolve(MINUS, text=text), project)

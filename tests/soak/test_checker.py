@@ -108,7 +108,7 @@ def test_one_fault_anywhere_fails(fault: Fault) -> None:
         (swapped, "event 4: expected .*lost or out of order"),
     ],
 )
-def test_it_says_where_and_what_was_expected(fault: Fault, told: str) -> None:
+def test_the_checker_says_where_and_what_was_expected(fault: Fault, told: str) -> None:
     run = make_run()
     with pytest.raises(Wrong, match=told):
         read(run, fault(frames_of(run.script), 4))
@@ -190,7 +190,7 @@ def test_an_end_without_a_terminal_event_fails() -> None:
         read(run, frames_of(run.script[:4]))
 
 
-def test_whatever_follows_a_terminal_event_fails() -> None:
+def test_an_event_behind_a_terminal_event_fails() -> None:
     run = make_run(stopped=True)
     with pytest.raises(Wrong, match="expected what ends the run"):
         read(run, frames_of([*run.script[:2], FINISHED, FINISHED]))

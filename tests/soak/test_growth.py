@@ -11,7 +11,7 @@ CHANCE = random.Random(7)
 
 
 @pytest.mark.parametrize("count", [9, 12, 30, 100])
-def test_one_more_with_every_round_is_growth(count: int) -> None:
+def test_an_object_more_with_every_round_is_growth(count: int) -> None:
     """A leak of a single object a round."""
     samples = [{"tasks": 5.0 + number} for number in range(count)]
     (told,) = grown(samples, {})
@@ -23,7 +23,7 @@ def test_a_leak_is_found_in_what_wobbles() -> None:
     assert grown(samples, {"memory": 100})
 
 
-def test_what_appears_late_is_growth() -> None:
+def test_a_kind_that_appears_late_is_growth() -> None:
     """A type of which there was nothing at first."""
     samples: list[dict[str, float]] = [{}] * 6 + [{"Exchange": 1.0}] * 6
     assert grown(samples, {})
@@ -48,7 +48,7 @@ def test_what_appears_late_is_growth() -> None:
         "one high now and then",
     ],
 )
-def test_what_comes_back_is_none(series: list[float]) -> None:
+def test_a_value_that_comes_back_is_no_growth(series: list[float]) -> None:
     assert growth(series) <= 0.5
     assert not grown([{"tasks": value} for value in series], {})
 

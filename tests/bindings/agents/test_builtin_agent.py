@@ -78,7 +78,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningModel]:
 
 @LIBRARIES
 @pytest.mark.parametrize("name", ["openai/gpt-4o-mini", "openai:gpt-4o-mini"])
-def test_it_chats(model: RunningModel, library: str, name: str) -> None:
+def test_the_agent_chats(model: RunningModel, library: str, name: str) -> None:
     answer = asked(BuiltInAgent(name), library=library)
     assert answer.text() == "You said: hi (1)"
     last = answer.events()[-1]
@@ -95,7 +95,7 @@ def test_it_chats(model: RunningModel, library: str, name: str) -> None:
 
 
 @LIBRARIES
-def test_it_calls_a_function_of_the_server(model: RunningModel, library: str) -> None:
+def test_the_agent_calls_a_function_of_the_server(model: RunningModel, library: str) -> None:
     agent = BuiltInAgent("openai/gpt-4o-mini", tools=[weather])
     answer = asked(agent, 'call weather {"city": "Rome"}', library=library)
     assert answer.text() == "The tool said: sunny in Rome"
@@ -567,7 +567,7 @@ def test_a_key_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None
         BuiltInAgent("openai/gpt-4o-mini")
 
 
-def test_what_is_no_tool_is_named() -> None:
+def test_an_object_that_is_no_tool_is_named() -> None:
     tools: Any = ["weather"]
     with pytest.raises(TypeError, match="a tool is a function, not"):
         BuiltInAgent(TestModel(), tools=tools)
@@ -708,7 +708,7 @@ def test_state_is_that_of_one_run() -> None:
     assert deps.state == Page()
 
 
-def test_what_is_no_agent_is_named() -> None:
+def test_an_object_that_is_no_agent_is_named() -> None:
     agent: Any = TestModel()
     with pytest.raises(TypeError, match="takes an agent, not TestModel"):
         pydantic_ai_agent(agent)

@@ -259,7 +259,7 @@ WRONG = {
 
 @WAYS
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
-def test_what_is_no_stream_of_the_run_ends_it_with_an_error_that_says_which(
+def test_a_body_that_is_no_stream_of_the_run_ends_it_with_an_error_that_says_why(
     library: str, wrong: Wrong, way: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with upstream(wrong.reply) as server:
@@ -415,12 +415,12 @@ def test_an_address_that_is_none_is_refused_at_once(library: str, url: Any) -> N
         HttpAgent(url)
 
 
-def test_its_address_is_shown_without_secrets(library: str) -> None:
+def test_the_address_of_an_agent_is_shown_without_secrets(library: str) -> None:
     shown = repr(HttpAgent("https://me:secret@host/agent?key=secret"))
     assert shown == "<HttpAgent at https://host/agent>"
 
 
-def test_what_the_info_route_says_of_it_is_given(library: str) -> None:
+def test_the_description_for_the_info_route_is_given(library: str) -> None:
     agent = HttpAgent("http://host/", description="Helps", capabilities={"streaming": True})
     assert (agent.description, agent.capabilities) == ("Helps", {"streaming": True})
 
@@ -444,7 +444,7 @@ def told(library: str, agent: HttpAgent) -> Any:
     return anyio.run(main, backend=library)
 
 
-def test_what_it_can_do_reaches_the_info_route_and_is_asked_for_once(library: str) -> None:
+def test_capabilities_reach_the_info_route_and_are_asked_for_once(library: str) -> None:
     with upstream([capable(b'{"tools": {"supported": true}}')]) as server:
         agent = HttpAgent(server.url, headers={"x-key": "mine"})
         assert told(library, agent) == {"tools": {"supported": True}}
@@ -465,12 +465,14 @@ def test_what_it_can_do_reaches_the_info_route_and_is_asked_for_once(library: st
     ],
     ids=["404", "302", "an array", "no HTTP", "nothing", "more than anybody can"],
 )
-def test_who_does_not_say_it_says_nothing(library: str, answer: bytes) -> None:
+def test_an_agent_that_does_not_tell_its_capabilities_has_none(library: str, answer: bytes) -> None:
     with upstream([answer]) as server:
         assert told(library, HttpAgent(server.url)) is None
 
 
-def test_who_is_silent_holds_nobody_up(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_agent_that_is_silent_holds_nobody_up(
+    library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("copilot_bindings.agents.http._CAPABILITIES_SECONDS", 0.5)
     with upstream([threading.Event()]) as server:
         assert told(library, HttpAgent(server.url)) is None
@@ -478,7 +480,7 @@ def test_who_is_silent_holds_nobody_up(library: str, monkeypatch: pytest.MonkeyP
         assert len(server.asked) <= 1
 
 
-def test_what_is_given_is_not_asked_for(library: str) -> None:
+def test_capabilities_that_are_given_are_not_asked_for(library: str) -> None:
     with upstream([capable(b'{"a": 1}')]) as server:
         assert told(library, HttpAgent(server.url, capabilities={"b": 2})) == {"b": 2}
         assert told(library, HttpAgent(server.url, capabilities={})) is None

@@ -95,7 +95,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("reply", WRONG.values(), ids=WRONG)
-def test_what_is_no_response_is_an_error(library: str, reply: bytes) -> None:
+def test_bytes_that_are_no_response_are_an_error(library: str, reply: bytes) -> None:
     with upstream([reply]) as server, pytest.raises(httpx.RemoteProtocolError):
         with_pool(library, server, get)
 
@@ -199,7 +199,7 @@ def test_white_space_in_a_header_costs_no_more_than_letters(library: str) -> Non
         assert server.asked[0].header("x-name") == value
 
 
-def test_who_sends_all_the_time_leaves_turns_to_others(library: str) -> None:
+def test_a_server_that_sends_all_the_time_leaves_turns_to_others(library: str) -> None:
     async def main() -> int:
         async with counted_turns() as turns:
             for _ in range(1000):
@@ -216,7 +216,7 @@ def test_who_sends_all_the_time_leaves_turns_to_others(library: str) -> None:
             assert anyio.run(main, backend=library) >= 900
 
 
-def test_who_takes_nothing_is_not_waited_for(library: str) -> None:
+def test_a_server_that_takes_nothing_is_not_waited_for(library: str) -> None:
     """A server that reads the head and no more, until the buffers of both sides are full."""
     head = threading.Event()
 
@@ -259,7 +259,7 @@ def test_a_cancelled_request_leaves_no_connection(library: str) -> None:
         ("http://agents.internal/a", {"http_proxy": "http://p:1", "no_proxy": ".internal"}, True),
     ],
 )
-def test_it_is_chosen_where_nothing_else_is_asked_for(
+def test_the_client_is_chosen_unless_another_is_asked_for(
     library: str,
     url: str,
     environment: dict[str, str],

@@ -259,7 +259,7 @@ async def test_a_body_that_grows_too_long_is_read_no_further() -> None:
 
 
 @on_both
-async def test_what_is_not_a_path_is_refused() -> None:
+async def test_a_text_that_is_not_a_path_is_refused() -> None:
     request = await get(make(), "nonsense", raw_path=b"nonsense")
     assert request.status == 400
     assert "nonsense" in json.loads(request.body)["message"]
@@ -461,7 +461,7 @@ async def test_a_server_may_say_so_by_an_error_of_send() -> None:
 
 
 @on_both
-async def test_any_other_error_of_send_is_the_servers_to_know() -> None:
+async def test_any_other_error_of_send_is_raised_to_the_server() -> None:
     failure = RuntimeError("send does not work")
     app = make(Endless(), limits=Limits(heartbeat_seconds=0.01))
     async with streaming(app) as request:
@@ -472,7 +472,7 @@ async def test_any_other_error_of_send_is_the_servers_to_know() -> None:
 
 
 @pytest.mark.parametrize("listening", [False, True])
-def test_so_is_an_error_of_receive(listening: bool) -> None:
+def test_an_error_of_receive_is_raised_to_the_server(listening: bool) -> None:
     """Middleware that limits bodies ends a request by one."""
     failure = RuntimeError("receive does not work")
 
@@ -510,7 +510,7 @@ async def assert_given_up_with_its_client(hook: str) -> None:
 
 
 @on_both
-async def test_what_a_client_waits_for_is_given_up_with_it() -> None:
+async def test_a_call_that_only_a_client_waits_for_is_given_up_with_it() -> None:
     await assert_given_up_with_its_client("on_before_handler")
 
 
@@ -520,7 +520,7 @@ async def test_a_hook_that_waits_before_the_body_is_read_is_given_up_as_well() -
 
 
 @pytest.mark.parametrize("pieces", [1, 3, 30])
-def test_what_was_heard_of_the_body_while_a_hook_waited_is_not_lost(pieces: int) -> None:
+def test_the_part_of_a_body_that_came_while_a_hook_waited_is_not_lost(pieces: int) -> None:
     """Nor is all of it heard: who waits long is not sent a long body for nothing."""
 
     async def test() -> None:
@@ -545,7 +545,7 @@ def test_what_was_heard_of_the_body_while_a_hook_waited_is_not_lost(pieces: int)
 
 
 @on_both
-async def test_who_waits_to_be_asked_for_the_body_is_not_asked_by_being_listened_to() -> None:
+async def test_a_client_that_waits_to_be_asked_for_its_body_is_not_asked_by_listening() -> None:
     async def slow(context: Any) -> Any:
         for _ in range(10):
             await anyio.lowlevel.checkpoint()
@@ -578,7 +578,7 @@ async def test_a_request_cancelled_before_its_hook_has_begun_leaves_no_coroutine
 
 
 @on_both
-async def test_what_has_not_begun_when_the_client_is_known_to_be_gone_never_begins() -> None:
+async def test_a_call_that_has_not_begun_when_the_client_goes_never_begins() -> None:
     """And nothing warns of a coroutine that was never awaited."""
     called = []
 
@@ -630,7 +630,7 @@ async def test_a_response_that_breaks_is_broken_off() -> None:
 
 
 @pytest.mark.parametrize("failure", [SystemExit(3), asyncio.CancelledError()])
-def test_what_a_hook_raises_does_not_end_the_server(failure: BaseException) -> None:
+def test_an_exception_of_a_hook_does_not_end_the_server(failure: BaseException) -> None:
     async def fails(context: Any) -> Response:
         raise failure
 
@@ -812,7 +812,7 @@ async def test_lifespan_ends_every_run_well_formed_and_may_begin_again() -> None
 
 
 @on_both
-async def test_without_lifespan_runs_end_when_they_are_told_to() -> None:
+async def test_runs_without_lifespan_end_when_the_application_is_closed() -> None:
     app = make(Endless(), grace_seconds=100)
     async with streaming(app) as request:
         threading.Thread(target=app.begin_close).start()
@@ -1115,7 +1115,7 @@ def test_behind_middleware_a_client_may_go_before_its_response(where: str) -> No
 
 
 @pytest.mark.parametrize("error", [OSError("gone"), RuntimeError("send does not work")])
-def test_who_cannot_be_told_that_it_is_not_http_is_left(error: Exception) -> None:
+def test_a_server_that_cannot_be_told_that_a_scope_is_not_http_is_left(error: Exception) -> None:
     """The server learns of its own failure, and not that its client has left."""
 
     async def test() -> None:

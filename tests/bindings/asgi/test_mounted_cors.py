@@ -198,7 +198,7 @@ def test_the_policy_of_the_application_holds(
     assert "access-control-allow-origin" not in refused
 
 
-def test_what_hands_messages_on_in_a_circle_is_looked_at_once() -> None:
+def test_a_middleware_that_hands_messages_on_in_a_circle_is_looked_at_once() -> None:
     class Circle:
         def __init__(self) -> None:
             self.send = self.pass_on
@@ -223,7 +223,7 @@ def test_a_policy_of_the_runtime_that_says_more_than_the_default_stays() -> None
     assert fields["access-control-allow-origin"] == PARTNER
 
 
-def test_without_middleware_the_policy_of_the_runtime_holds() -> None:
+def test_the_policy_of_the_runtime_holds_without_middleware() -> None:
     app = FastAPI()
     app.mount(BASE, CopilotASGI(runtime()))
     assert ("access-control-allow-origin", "*") in ask(app, "GET", f"{BASE}/info", EVIL)

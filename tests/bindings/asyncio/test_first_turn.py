@@ -130,7 +130,7 @@ def test_on_a_connection(factory: Any) -> None:
 
 
 @pytest.mark.parametrize("factory", FACTORIES, ids=lambda each: f"{each}"[:15])
-def test_in_an_application(factory: Any) -> None:
+def test_the_first_event_leaves_in_the_first_turn_in_an_application(factory: Any) -> None:
     async def test() -> None:
         asyncio.get_running_loop().set_task_factory(factory)
         app = CopilotASGI(CopilotRuntime({"default": waits}))

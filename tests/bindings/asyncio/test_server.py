@@ -342,7 +342,7 @@ class TestAgents:
         assert "agent 'panics' failed" in caplog.text
 
     @pytest.mark.parametrize("waits", [asyncio.create_task, asyncio.gather, "thread"])
-    def test_what_an_agent_awaits_may_raise_a_generator_exit(self, waits: Any) -> None:
+    def test_a_call_that_an_agent_awaits_may_raise_a_generator_exit(self, waits: Any) -> None:
         def exits() -> None:
             raise GeneratorExit("panic")
 
@@ -395,7 +395,7 @@ class TestStores:
     """Stores that take their time."""
 
     @pytest.mark.parametrize("broken", ["watch", "watch_run", "read", "append", "open_run"])
-    def test_one_that_fails_brings_nothing_else_down(
+    def test_a_store_that_fails_brings_nothing_else_down(
         self, broken: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         class Broken(MemoryStore):

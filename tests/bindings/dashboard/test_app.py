@@ -36,7 +36,7 @@ def test_the_page_runs_its_own_script_and_asks_its_own_server_alone(client: Clie
     assert client.request("HEAD", "/", headers=HERE).status == 200
 
 
-def test_what_was_read_is_told(client: Client) -> None:
+def test_the_metrics_that_were_read_are_told(client: Client) -> None:
     def points(query: str) -> list[int]:
         told = client.request("GET", f"/points{query}", headers=HERE)
         assert told.status == 200

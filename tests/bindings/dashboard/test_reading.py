@@ -38,7 +38,7 @@ def filled() -> bytes:
     return metrics.text(Evicting())
 
 
-def test_all_that_a_runtime_tells_is_read() -> None:
+def test_all_metrics_that_a_runtime_tells_are_read() -> None:
     text = filled()
     samples = parse(text)
     told = [line for line in text.decode().split("\n") if line and not line.startswith("#")]
@@ -80,7 +80,7 @@ def test_every_metric_has_a_chart() -> None:
         (INFO + b"sansio_copilot_x " + b"9" * 5000 + b"x", "9999..."),
     ],
 )
-def test_what_is_no_text_of_metrics_is_said(body: bytes, why: str) -> None:
+def test_a_text_that_has_no_metrics_is_refused(body: bytes, why: str) -> None:
     with pytest.raises(NotMetrics) as raised:
         parse(body)
     assert why in str(raised.value)
@@ -237,7 +237,7 @@ def test_the_history_is_bounded() -> None:
     assert len(history.readings) <= 62
 
 
-def test_what_is_too_large_for_a_number_is_left_out() -> None:
+def test_a_value_that_is_too_large_for_a_number_is_left_out() -> None:
     history = History("u", 2.0)
     lines = (f'sansio_copilot_events_total{{agent="{n}"}} 1.7e308' for n in range(3))
     history.add(events(0), 0.0)

@@ -54,7 +54,7 @@ def test_a_connection_is_kept_and_a_closed_one_is_made_again() -> None:
         (answer(b"up 1\n"), "has no metrics of a runtime"),
     ],
 )
-def test_what_answers_with_something_else_is_said(reply: bytes, why: str) -> None:
+def test_a_server_that_answers_with_something_else_is_told(reply: bytes, why: str) -> None:
     with upstream([reply]) as server, pytest.raises(NotMetrics) as raised:
         read(server.url)
     assert why in str(raised.value)
@@ -76,7 +76,7 @@ def test_a_server_that_does_not_answer_is_away(reply: list[Step], why: str) -> N
     assert why in str(raised.value)
 
 
-def test_where_nobody_listens_is_away() -> None:
+def test_an_address_where_nobody_listens_is_away() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with pytest.raises(Away, match="ConnectionRefusedError"):

@@ -220,7 +220,7 @@ def test_headers_are_named_and_their_values_kept() -> None:
     assert "s3cret" not in str(events)
 
 
-def test_it_fails_in_the_middle_of_a_message() -> None:
+def test_the_demo_fails_in_the_middle_of_a_message() -> None:
     events: list[Event] = []
     with pytest.raises(RuntimeError, match="as you asked"):
         drive(make_input("fail"), events=events)

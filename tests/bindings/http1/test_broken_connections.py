@@ -82,7 +82,7 @@ SERVERS = [on_asyncio, on_trio, on_sockets]
 
 
 @pytest.mark.parametrize("serve", SERVERS)
-def test_what_makes_no_exchange_ends_its_connection(
+def test_a_request_that_makes_no_exchange_ends_its_connection(
     serve: Callable[[CopilotRuntime, Try], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.ERROR):
@@ -92,7 +92,7 @@ def test_what_makes_no_exchange_ends_its_connection(
 
 
 @pytest.mark.parametrize("serve", SERVERS)
-def test_what_cannot_be_sent_ends_its_connection(
+def test_bytes_that_cannot_be_sent_end_their_connection(
     serve: Callable[[CopilotRuntime, Try], None],
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,

@@ -107,7 +107,7 @@ class TestLongContent:
         assert driver.end().closed
         assert len(given_back) == 2
 
-    def test_when_its_client_has_gone(self, given_back: list[None]) -> None:
+    def test_long_content_ends_when_its_client_has_gone(self, given_back: list[None]) -> None:
         spoil = lambda want: GONE if isinstance(want, Send) else None  # noqa: E731
         assert self.driver(LONG_BYTES, spoil=spoil).feed(INFO).end().closed
         assert len(given_back) == 1
@@ -131,7 +131,7 @@ class TestHostileRequests:
         assert driver.end().closed
 
     @pytest.mark.parametrize("case", SMALL_CASES, ids=lambda case: case.name)
-    def test_however_it_is_cut_the_answers_are_the_same(self, case: Case) -> None:
+    def test_answers_are_the_same_however_a_request_is_cut(self, case: Case) -> None:
         data = bytes_of(case)
         whole = Driver().feed(data).end().sent
         for offset in places_to_cut(data):
@@ -139,7 +139,7 @@ class TestHostileRequests:
         assert Driver().feed(*map(bytes, zip(data, strict=True))).end().sent == whole
 
     @pytest.mark.parametrize("case", LARGE_CASES, ids=lambda case: case.name)
-    def test_however_a_large_one_is_cut_the_answers_are_the_same(self, case: Case) -> None:
+    def test_answers_are_the_same_however_a_large_request_is_cut(self, case: Case) -> None:
         data = bytes_of(case)
         whole = Driver().feed(data).end().sent
         for size in (65536, 4096, 1025, 1024, 7, 1):
@@ -163,7 +163,7 @@ class TestHostileRequests:
             assert Driver().feed(data[:end]).end().closed, end
 
     @pytest.mark.parametrize("case", LARGE_CASES, ids=lambda case: case.name)
-    def test_none_takes_long(self, case: Case) -> None:
+    def test_no_hostile_request_takes_long(self, case: Case) -> None:
         """h11 alone takes ten seconds for some of them, in C, where no steps can be counted."""
         # The processor's time, which a busy machine does not add to.
         begun = time.thread_time()
@@ -175,7 +175,7 @@ class TestCuts:
     """The answers to a client do not depend on how its bytes are cut."""
 
     @pytest.mark.parametrize("name", CONVERSATIONS)
-    def test_at_every_offset(self, name: str) -> None:
+    def test_answers_are_the_same_for_a_cut_at_every_offset(self, name: str) -> None:
         data = CONVERSATIONS[name]
         whole = Driver().feed(data).end()
         assert whole.closed
@@ -220,13 +220,13 @@ class TestConnections:
         assert driver.statuses == [200, 200, 200]
         assert driver.sent.index(b"RUN_FINISHED") < driver.sent.index(b"version")
 
-    def test_others_have_their_turn(self) -> None:
+    def test_other_connections_have_their_turn(self) -> None:
         driver = Driver().feed(INFO * 100)
         assert driver.statuses == [200] * 100
         assert driver.performed.count(Rest) == 100 // 16
         assert driver.performed.count(Output) == 100 // 16 + 1
 
-    def test_others_have_their_turn_during_a_body_of_small_chunks(self) -> None:
+    def test_other_connections_have_their_turn_during_a_body_of_small_chunks(self) -> None:
         driver = Driver().feed(in_base(with_chunks(b"1\r\n \r\n" * 10_000)))
         assert driver.performed.count(Rest) == 10_000 // 1024
 
@@ -276,7 +276,7 @@ class TestConnections:
             (b"garbage\r\n\r\n", True),
         ],
     )
-    def test_it_is_closed_at_once_unless_more_may_be_on_its_way(
+    def test_a_connection_is_closed_at_once_unless_more_may_be_on_its_way(
         self, sent: bytes, lingers: bool
     ) -> None:
         driver = Driver().feed(sent)
@@ -295,7 +295,7 @@ class TestConnections:
         assert clock.now - begun < 3
         assert not driver.http.reader.is_full
 
-    def test_what_is_ready_is_sent_to_a_client_that_has_closed_its_side(self) -> None:
+    def test_bytes_that_are_ready_are_sent_to_a_client_that_has_closed_its_side(self) -> None:
         def close(context: Any) -> None:
             driver.http.feed(b"")
 
@@ -304,7 +304,7 @@ class TestConnections:
         assert driver.statuses == [200]
         assert driver.want == Close()
 
-    def test_what_arrives_while_a_response_is_sent_is_not_waited_for(self) -> None:
+    def test_bytes_that_arrive_while_a_response_is_sent_are_not_waited_for(self) -> None:
         def feed(want: object) -> None:
             if isinstance(want, Output) and next(sends) == 0:
                 driver.http.feed(STOP)
@@ -356,13 +356,13 @@ class TestConnections:
 class TestLimits:
     """Limits on the cost of a client; time stands still where a test does not move it."""
 
-    def test_nothing_is_ever_sent(self, clock: Clock) -> None:
+    def test_a_connection_on_which_nothing_is_ever_sent(self, clock: Clock) -> None:
         driver = Driver()
         assert driver.want == Receive(LIMITS.idle_seconds, idle=True, first=True)
         assert driver.resume(TIMED_OUT).want == Close()
         assert not driver.sent
 
-    def test_nothing_but_empty_lines(self, clock: Clock) -> None:
+    def test_a_connection_with_nothing_but_empty_lines(self, clock: Clock) -> None:
         begun, driver = clock.now, Driver()
         while not driver.closed:
             clock.now += 1
@@ -433,7 +433,7 @@ class TestLimits:
         assert driver.statuses == [413]
         assert driver.feed(b" " * size, INFO).statuses == [413, 200]
 
-    def test_what_arrives_during_a_stream_is_kept_within_bounds(self) -> None:
+    def test_bytes_that_arrive_during_a_stream_are_kept_within_bounds(self) -> None:
         driver = Driver().feed(run_bytes())
         for _ in range(16):
             assert not driver.http.reader.is_full
@@ -470,7 +470,7 @@ class TestTrouble:
         assert number > 5
 
     @pytest.mark.parametrize("name", CONVERSATIONS)
-    def test_nothing_is_sent_behind_what_was_not(self, name: str) -> None:
+    def test_no_bytes_are_sent_behind_bytes_that_were_not(self, name: str) -> None:
         def spoil(want: object) -> Any:
             return GONE if isinstance(want, Output) and next(counter) == number else None
 
@@ -485,7 +485,7 @@ class TestTrouble:
         assert number > 0
 
     @pytest.mark.parametrize("name", CONVERSATIONS)
-    def test_nothing_arrives_in_time_at_every_receive(self, name: str) -> None:
+    def test_a_timeout_at_every_receive(self, name: str) -> None:
         def spoil(want: object) -> Any:
             return TIMED_OUT if isinstance(want, Receive) and next(counter) >= number else None
 

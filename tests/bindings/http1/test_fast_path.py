@@ -94,7 +94,7 @@ class TestRequests:
     def test_the_usual_ones_take_the_fast_path(self, name: str) -> None:
         assert is_ordinary(CONVERSATIONS[name])
 
-    def test_however_it_arrives(self) -> None:
+    def test_a_request_is_read_the_same_however_it_arrives(self) -> None:
         for end in range(1, len(STOP)):
             reader = RequestReader(LIMIT)
             reader.feed(STOP[:end])
@@ -148,7 +148,7 @@ class TestRequests:
     def test_everything_else_is_left_to_h11(self, data: bytes) -> None:
         assert not is_ordinary(data)
 
-    def test_so_is_what_is_longer_than_the_limit(self) -> None:
+    def test_a_request_longer_than_the_limit_is_left_to_h11(self) -> None:
         data = head(HOST)
         assert is_ordinary(data, len(data))
         assert not is_ordinary(data, len(data) - 1)
@@ -184,19 +184,21 @@ class TestConnections:
     """With ordinary requests past h11 each byte of the answers is the same as without."""
 
     @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-    def test_of_what_is_odd_or_hostile(self, case: Case) -> None:
+    def test_both_paths_agree_on_requests_that_are_odd_or_hostile(self, case: Case) -> None:
         answer = conversation(bytes_of(case))
         with h11_only():
             assert conversation(bytes_of(case)) == answer
 
     @pytest.mark.parametrize("name", CONVERSATIONS)
-    def test_of_conversations(self, name: str) -> None:
+    def test_both_paths_agree_on_conversations(self, name: str) -> None:
         answer = conversation(CONVERSATIONS[name])
         with h11_only():
             assert conversation(CONVERSATIONS[name]) == answer
 
     @given(data=mutated(), cuts=st.lists(st.integers(0, 2000), max_size=4).map(sorted))
-    def test_of_what_is_broken_anywhere(self, data: bytes, cuts: list[int]) -> None:
+    def test_both_paths_agree_on_requests_that_are_broken_anywhere(
+        self, data: bytes, cuts: list[int]
+    ) -> None:
         answer = conversation(data)
         bounds = [0, *cuts, len(data)]
         pieces = [data[begin:end] for begin, end in itertools.pairwise(bounds)]
@@ -205,21 +207,21 @@ class TestConnections:
             assert conversation(data) == answer
 
     @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
-    def test_of_a_request_without_a_body(self, method: str) -> None:
+    def test_both_paths_agree_on_a_request_without_a_body(self, method: str) -> None:
         data = INFO.replace(b"GET", method.encode()) + INFO
         answer = conversation(data)
         with h11_only():
             assert conversation(data) == answer
 
     @pytest.mark.parametrize("method", ["POST", "HEAD"])
-    def test_of_a_body_that_breaks_off(self, method: str) -> None:
+    def test_both_paths_agree_on_a_body_that_breaks_off(self, method: str) -> None:
         for data in (STOP[:-1], STOP[:-7], STOP[:-1].replace(b"/agent", b"/nope")):
             data = data.replace(b"POST", method.encode())
             answer = conversation(data)
             with h11_only():
                 assert conversation(data) == answer
 
-    def test_of_a_stream_for_head(self) -> None:
+    def test_both_paths_agree_on_a_stream_for_head(self) -> None:
         hooks = Hooks(on_request=lambda context: Request("POST", context.path, "", {}, RUN))
         data = run_bytes().replace(b"POST", b"HEAD") + INFO
         answer = conversation(data, runtime=runtime_with(hooks))
@@ -310,7 +312,7 @@ class TestResponses:
 
     @pytest.mark.parametrize("field", ODD_FIELDS)
     @pytest.mark.parametrize("method", ["GET", "HEAD"])
-    def test_with_a_field_that_is_odd(self, method: str, field: tuple[str, str]) -> None:
+    def test_a_response_with_a_field_that_is_odd(self, method: str, field: tuple[str, str]) -> None:
         for status, close in itertools.product((200, 204), (False, True)):
             for fields in ((field,), (("x", "1"), field, ("content-length", "4"))):
                 assert_framed_as_by_h11(method, status, fields, [b"body"], close)
@@ -323,7 +325,7 @@ class TestResponses:
         has_length=st.booleans(),
         close=st.booleans(),
     )
-    def test_with_several(
+    def test_a_response_with_several_fields(
         self,
         method: str,
         status: int,

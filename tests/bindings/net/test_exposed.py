@@ -99,7 +99,7 @@ def serve_accepted_by_trio(host: str, runtime: CopilotRuntime) -> int:
 
 @pytest.mark.parametrize("serve", [serve_asyncio, serve_trio, serve_sockets])
 class TestOwnSockets:
-    def test_all_addresses_are_for_others(
+    def test_a_socket_on_all_addresses_is_exposed(
         self, serve: Any, caplog: pytest.LogCaptureFixture
     ) -> None:
         assert serve("0.0.0.0", CopilotRuntime({})) == 403

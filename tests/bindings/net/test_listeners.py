@@ -298,7 +298,7 @@ def accepted_options(server: Any, level: int, option: int) -> set[int]:
 class TestShortage:
     """Attempts to accept that fail are logged."""
 
-    def test_one_line_however_often(
+    def test_a_shortage_is_logged_once_however_often_it_comes(
         self, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         now = [1000.0]
@@ -332,7 +332,7 @@ class TestShortage:
 class TestUnix:
     """Unix sockets."""
 
-    def test_it_serves_and_leaves_nothing(
+    def test_a_server_on_a_path_serves_and_leaves_nothing(
         self, serving: Callable[..., Any], tmp_path: Path
     ) -> None:
         path = tmp_path / "server.sock"
@@ -345,7 +345,7 @@ class TestUnix:
                 assert ask(client).startswith(b"HTTP/1.1 200 OK\r\n")
         assert not path.exists()
 
-    def test_what_a_killed_server_left_is_in_nobodys_way(
+    def test_the_socket_of_a_killed_server_is_in_nobodys_way(
         self, serving: Callable[..., Any], tmp_path: Path
     ) -> None:
         path = tmp_path / "server.sock"
@@ -388,7 +388,7 @@ class TestUnix:
             self.assert_served(path)
         assert not path.exists()
 
-    def test_one_that_is_too_busy_to_accept_is_left_alone(
+    def test_a_server_that_is_too_busy_to_accept_is_left_alone(
         self, serving: Callable[..., Any], tmp_path: Path
     ) -> None:
         path = tmp_path / "server.sock"
@@ -419,7 +419,7 @@ class TestUnix:
         with pytest.raises(ConnectionRefusedError):
             self.connect(path)
 
-    def test_who_removes_the_path_gets_another_server(
+    def test_another_server_takes_a_path_that_was_removed(
         self, serving: Callable[..., Any], tmp_path: Path
     ) -> None:
         path = tmp_path / "server.sock"
@@ -479,14 +479,14 @@ class TestUnix:
             ({"unix_mode": 0o660}, "there is no path"),
         ],
     )
-    def test_what_is_no_path(
+    def test_a_value_that_is_no_path_is_refused(
         self, serving: Callable[..., Any], where: dict[str, Any], message: str
     ) -> None:
         with pytest.raises(ValueError, match=message), serving(**where):
             pass
 
 
-def test_of_two_that_begin_at_once_one_has_the_path(
+def test_one_of_two_servers_that_begin_at_once_has_the_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second one looks at the path while the first is bound and does not listen yet."""
@@ -560,7 +560,7 @@ class TestTls:
         plain = socket.create_connection(("127.0.0.1", server.port), 30)
         return context.wrap_socket(plain, server_hostname="localhost")
 
-    def test_it_serves(self, serving: Callable[..., Any], contexts: Any) -> None:
+    def test_a_server_of_tls_serves(self, serving: Callable[..., Any], contexts: Any) -> None:
         with serving(ssl=contexts[0]) as server:
             for _ in range(2):
                 assert ask(self.connect(server, contexts[1])).startswith(b"HTTP/1.1 200 OK\r\n")

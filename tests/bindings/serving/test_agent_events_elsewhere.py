@@ -41,7 +41,7 @@ async def taken(events: EventsElsewhere) -> list[Any]:
     return [event async for event in events]
 
 
-def test_all_of_them_arrive_in_order(thread: AsyncioThread) -> None:
+def test_all_events_arrive_in_order(thread: AsyncioThread) -> None:
     async def agent() -> AsyncIterator[int]:
         for number in range(1000):
             if number % 7 == 0:
@@ -51,7 +51,7 @@ def test_all_of_them_arrive_in_order(thread: AsyncioThread) -> None:
     assert on_trio(thread, agent, taken) == list(range(1000))
 
 
-def test_it_runs_in_a_copy_of_the_context(thread: AsyncioThread) -> None:
+def test_an_agent_runs_in_a_copy_of_the_context(thread: AsyncioThread) -> None:
     async def agent() -> AsyncIterator[str]:
         yield variable.get()
         variable.set("changed")
@@ -64,7 +64,7 @@ def test_it_runs_in_a_copy_of_the_context(thread: AsyncioThread) -> None:
     assert on_trio(thread, agent, use) == ["of the run", "copilot-asyncio", "of the run"]
 
 
-def test_it_is_never_far_ahead_of_its_run(thread: AsyncioThread) -> None:
+def test_an_agent_is_never_far_ahead_of_its_run(thread: AsyncioThread) -> None:
     made: list[int] = []
     waits = threading.Event()
 
@@ -116,7 +116,7 @@ def test_a_cancellation_reaches_it_once_and_is_waited_for(thread: AsyncioThread)
     on_trio(thread, agent, use)
 
 
-def test_one_that_has_not_begun_is_not_begun(thread: AsyncioThread) -> None:
+def test_an_agent_that_has_not_begun_is_not_begun(thread: AsyncioThread) -> None:
     async def agent() -> AsyncIterator[int]:
         raise AssertionError("it is called")
         yield
@@ -130,7 +130,7 @@ def test_one_that_has_not_begun_is_not_begun(thread: AsyncioThread) -> None:
     on_trio(thread, agent, use)
 
 
-def test_one_that_ignores_its_cancellation_is_cancelled_again(thread: AsyncioThread) -> None:
+def test_an_agent_that_ignores_its_cancellation_is_cancelled_again(thread: AsyncioThread) -> None:
     ignored = threading.Event()
 
     async def agent() -> AsyncIterator[int]:
@@ -151,7 +151,7 @@ def test_one_that_ignores_its_cancellation_is_cancelled_again(thread: AsyncioThr
     on_trio(thread, agent, use)
 
 
-def test_what_it_raises_while_it_cleans_up_is_raised(thread: AsyncioThread) -> None:
+def test_an_error_of_an_agent_that_cleans_up_is_raised(thread: AsyncioThread) -> None:
     async def agent() -> AsyncIterator[int]:
         try:
             yield 1

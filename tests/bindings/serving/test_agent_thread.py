@@ -23,7 +23,7 @@ def fails() -> Iterator[int]:
     raise ValueError("on purpose")
 
 
-def test_what_has_ended_stays_so() -> None:
+def test_an_agent_that_has_ended_stays_ended() -> None:
     """A drain of an agent may ask once more, although another has seen the end already."""
 
     async def main() -> None:
@@ -35,7 +35,7 @@ def test_what_has_ended_stays_so() -> None:
     asyncio.run(main())
 
 
-def test_what_has_failed_has_ended() -> None:
+def test_an_agent_that_has_failed_has_ended() -> None:
     async def main() -> None:
         async with asyncio.timeout(30):
             iterator = ThreadedIterator(fails(), AsyncioBackend())

@@ -69,7 +69,7 @@ def test_a_task_that_is_made_in_a_callback_begins_there(run: Callable[..., None]
     run(main())
 
 
-def test_what_the_first_step_raises_is_the_tasks(run: Callable[..., None]) -> None:
+def test_an_error_of_the_first_step_is_the_error_of_the_task(run: Callable[..., None]) -> None:
     async def fail() -> None:
         raise ValueError("at once")
 

@@ -98,7 +98,9 @@ class TestRoom:
         return driver
 
     @pytest.mark.parametrize("framing", FRAMINGS)
-    def test_what_there_is_no_room_for_is_refused(self, bodies: Bodies, framing: str) -> None:
+    def test_a_body_that_there_is_no_room_for_is_refused(
+        self, bodies: Bodies, framing: str
+    ) -> None:
         uploads = [list(upload(framing)) for _ in range(2)]
         holding = [self.driver(bodies).feed(*pieces[:-2]) for pieces in uploads]
         refused = self.driver(bodies).feed(*upload(framing, 5 * PIECE))
@@ -111,7 +113,7 @@ class TestRoom:
         assert self.driver(bodies).feed(*upload(framing)).run().statuses == [200]
         assert bodies.room == LIMITS.bodies_bytes
 
-    def test_what_is_announced_is_refused_before_it_is_sent(self, bodies: Bodies) -> None:
+    def test_a_body_that_is_announced_is_refused_before_it_is_sent(self, bodies: Bodies) -> None:
         holding = [self.driver(bodies).feed(*list(upload("length"))[:-1])]
         for framing in ("length", "length, by h11"):
             announcing = self.driver(bodies).feed(next(upload(framing)))
@@ -131,7 +133,7 @@ class TestRoom:
         assert driver.run().statuses == [200]
         assert driver.bodies.room == SIZE
 
-    def test_it_is_whole_whoever_takes_and_gives_back(self) -> None:
+    def test_the_room_is_whole_whoever_takes_and_gives_back(self) -> None:
         bodies = Bodies(Limits(body_bytes=10, bodies_bytes=100))
 
         def use() -> None:

@@ -46,7 +46,9 @@ def begin(calls: Calls, like: Call, function: object) -> Pending:
 
 
 @pytest.mark.parametrize(("hangs", "goes_on"), list(itertools.permutations(KINDS, 2)))
-def test_one_kind_that_hangs_holds_up_no_other(calls: Calls, hangs: str, goes_on: str) -> None:
+def test_calls_of_one_kind_that_hang_hold_up_no_other(
+    calls: Calls, hangs: str, goes_on: str
+) -> None:
     gate = threading.Event()
     waiting = [begin(calls, KINDS[hangs], gate.wait) for _ in range(4)]
     try:

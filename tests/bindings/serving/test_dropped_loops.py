@@ -162,7 +162,7 @@ assert ended(store, "t") == ["RUN_STARTED", "RUN_ERROR"]
 
 
 @pytest.mark.parametrize("agent", ["waits", "plain"])
-def test_it_can_be_stopped(agent: str) -> None:
+def test_a_run_of_a_dropped_loop_can_be_stopped(agent: str) -> None:
     run(
         f"""
 app = CopilotASGI(CopilotRuntime({{"default": {agent}}}, store=store))

@@ -122,7 +122,7 @@ def test_a_first_request_after_the_end_has_begun_is_answered(
             assert b"\r\nconnection: close\r\n" in answer.lower()
 
 
-def test_who_sends_nothing_is_not_waited_for(server: Any) -> None:
+def test_a_client_that_sends_nothing_is_not_waited_for(server: Any) -> None:
     with contextlib.ExitStack() as opened:
         used, *silent = [opened.enter_context(connected(server)) for _ in range(5)]
         has_begun_to_end(server, used)
@@ -131,7 +131,7 @@ def test_who_sends_nothing_is_not_waited_for(server: Any) -> None:
 
 
 @pytest.mark.parametrize("by", [in_asyncio, in_trio, serve_sockets])
-def test_who_never_begins_to_speak_tls_is_not_waited_for(by: Callable[..., None]) -> None:
+def test_a_client_that_never_begins_to_speak_tls_is_not_waited_for(by: Callable[..., None]) -> None:
     with serving(by, ssl=tls()) as server, connected(server) as silent:
         server.begin_close()
         # Some send an alert of TLS, whose record type is 21 (RFC 8446 section 5.1).
@@ -140,7 +140,7 @@ def test_who_never_begins_to_speak_tls_is_not_waited_for(by: Callable[..., None]
 
 @pytest.mark.parametrize("requests", [0, 1])
 @pytest.mark.parametrize("by", [in_asyncio, in_uvloop, in_trio, serve_sockets])
-def test_who_does_not_answer_the_end_of_tls_is_not_waited_for(
+def test_a_client_that_does_not_answer_the_end_of_tls_is_not_waited_for(
     by: Callable[..., None], requests: int
 ) -> None:
     context = ssl.create_default_context()

@@ -128,7 +128,7 @@ assert handlers() == before
 """
         )
 
-    def test_so_does_one_that_is_ready(self, binding: str) -> None:
+    def test_a_signal_ends_a_server_that_is_ready(self, binding: str) -> None:
         run(
             f"""{BEGINS}
 def at_listen():

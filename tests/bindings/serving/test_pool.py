@@ -34,7 +34,7 @@ def hang(pool: CallPool, gate: threading.Event) -> tuple[Job, threading.Thread]:
     return job, threads[0]
 
 
-def test_when_all_hang_a_call_is_refused_at_once(gate: threading.Event) -> None:
+def test_a_call_is_refused_at_once_when_all_threads_hang(gate: threading.Event) -> None:
     pool = CallPool("hook", 2, 0.0)
     for _ in range(2):
         pool.leave(hang(pool, gate)[0])
@@ -60,7 +60,7 @@ def test_a_call_that_nobody_waits_for_any_more_is_not_made(gate: threading.Event
     assert not made
 
 
-def test_what_hangs_does_not_keep_the_process_alive(gate: threading.Event) -> None:
+def test_a_call_that_hangs_does_not_keep_the_process_alive(gate: threading.Event) -> None:
     _, thread = hang(CallPool("service", 1, 60.0), gate)
     assert thread.daemon
     assert thread.name == "copilot-service"

@@ -143,7 +143,7 @@ def test_a_server_opens_it_first_and_closes_it_last(serve: Any, kind: type[Noted
 
 @pytest.mark.parametrize("kind", [Noted, Deferred])
 @pytest.mark.parametrize("serve", SERVERS, ids=IDS)
-def test_one_that_cannot_be_opened_is_named_and_nothing_is_served(
+def test_a_store_that_cannot_be_opened_is_named_and_nothing_is_served(
     serve: Any, kind: type[Noted]
 ) -> None:
     store = kind(OSError("no such disk"))
@@ -204,7 +204,7 @@ def test_the_connections_of_a_remote_agent_are_closed_with_the_server(serve: Any
         assert far.asked[0].gone.wait(20)
 
 
-def test_one_that_cannot_be_closed_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_store_that_cannot_be_closed_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     store = Noted()
     store.at_close = OSError("the disk is gone")
     serve_asyncio(CopilotRuntime({}, store=store), get)
@@ -225,7 +225,7 @@ def test_servers_that_share_one_open_and_close_it_once() -> None:
     assert store.life[4:] == ["open", "list", "close"]
 
 
-def test_who_comes_while_it_is_opened_waits() -> None:
+def test_a_request_that_comes_while_the_store_is_opened_waits() -> None:
     opening, goes_on = threading.Event(), threading.Event()
 
     class Slow(Noted):
@@ -252,7 +252,7 @@ def test_who_comes_while_it_is_opened_waits() -> None:
     assert store.life.count("open") == store.life.count("close") >= 1
 
 
-def test_who_waits_for_one_that_fails_is_told_as_well() -> None:
+def test_a_request_that_waits_for_a_store_that_fails_is_told_as_well() -> None:
     waiting, failed = threading.Event(), list[BaseException]()
 
     class Slow(Noted):

@@ -78,11 +78,11 @@ def test_two_workers_are_warned_of_unless_their_store_may_be_shared(
     assert warnings_of(server, tmp_path / "log", 2) == [0, expected]
 
 
-def test_one_worker_is_not(tmp_path: Path) -> None:
+def test_a_single_worker_is_not_warned(tmp_path: Path) -> None:
     assert warnings_of("uvicorn", tmp_path / "log", 1) == [0, 0]
 
 
-def test_it_is_said_once_and_not_of_test_clients(
+def test_the_warning_comes_once_and_not_for_test_clients(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = MemoryStore()
@@ -98,7 +98,7 @@ def test_it_is_said_once_and_not_of_test_clients(
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
 
 
-def test_without_a_descriptor_nobody_is_warned(
+def test_nobody_is_warned_without_a_descriptor(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def exhausted(*args: object) -> socket.socket:

@@ -142,7 +142,7 @@ class TestThreads:
             assert sorted(statuses) == [200] + [409] * 49
             agent.opened.set()
 
-    def test_what_a_hook_raises_that_is_no_exception_fails_its_request_only(
+    def test_a_hook_that_raises_no_exception_but_an_exit_fails_its_request_only(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
         def on_request(context: Any) -> None:
@@ -381,7 +381,7 @@ class TestClosing:
                 with contextlib.suppress(ConnectionError):
                     assert b"0\r\n\r\n" not in client.receive_all()
 
-    def test_it_may_be_closed_by_any_number_of_threads(self) -> None:
+    def test_a_server_may_be_closed_by_any_number_of_threads(self) -> None:
         with serving(CopilotRuntime({"default": hello})) as server:
             with ThreadPoolExecutor(5) as pool:
                 for closing in [pool.submit(server.close) for _ in range(5)]:
@@ -568,7 +568,7 @@ class TestTls:
                 sock.sendall(f"GET {BASE}/info HTTP/1.0\r\n\r\n".encode())
                 assert b" 200 " in _receive_all(sock)
 
-    def test_what_is_not_tls_is_dropped_without_a_word(
+    def test_bytes_that_are_not_tls_are_dropped_without_a_word(
         self, server_tls: ssl.SSLContext, caplog: pytest.LogCaptureFixture
     ) -> None:
         with serving(CopilotRuntime({"default": hello}), ssl=server_tls) as server:

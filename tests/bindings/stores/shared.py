@@ -244,7 +244,7 @@ class SharedStoreTests:
         reader.until(lambda: reader.ended)
         assert reader.data == whole
 
-    def test_what_a_broken_connection_has_lost_is_asked_for_again(self) -> None:
+    def test_news_that_a_broken_connection_has_lost_are_asked_for_again(self) -> None:
         here, there, told = self.process(), self.process(), Told()
         run = here.opened()
         here.watch_run(run.key, told)
@@ -317,7 +317,7 @@ class SharedStoreTests:
         assert here.history("t", "frames") == frame(run.key, "c0", "1")
         assert [record.thread_id for record in here.listed(ThreadQuery())] == ["t"]
 
-    def test_what_was_never_sent_has_no_answer_to_lose(self, proxy: Proxy) -> None:
+    def test_a_call_that_was_never_sent_has_no_answer_to_lose(self, proxy: Proxy) -> None:
         here = self.behind(proxy)
         run = here.opened()
         proxy.close()
@@ -335,7 +335,9 @@ class SharedStoreTests:
         assert isinstance(opened, RunOpened)
         assert here.renew(opened.key) is Signal.CONTINUE
 
-    def test_what_was_done_before_its_answer_was_lost_is_known_to_be(self, proxy: Proxy) -> None:
+    def test_a_call_that_was_done_before_its_answer_was_lost_is_known_to_be(
+        self, proxy: Proxy
+    ) -> None:
         """The exchange, which makes these calls again, says what the first would have been told."""
         here = self.behind(proxy)
         # A server that is sent a script by its name alone may not know it yet.
@@ -471,7 +473,7 @@ class SharedStoreTests:
         wait_until(is_gone)
         assert store.replay("t", f"{second.token}.0") == frame(second, 1, "4")
 
-    def test_who_reads_what_goes_is_told(self) -> None:
+    def test_a_reader_of_a_thread_that_goes_is_told(self) -> None:
         store = self.process(retention=Retention(resume_seconds=1))
         store.ended("t", "1", "2")
         batch = store.read(store.open_cursor("t", None, None), 5)

@@ -48,7 +48,7 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-def test_what_was_begun_is_ended_again(place: Place, refused: set[str]) -> None:
+def test_threads_that_were_begun_are_ended_again(place: Place, refused: set[str]) -> None:
     store = place.new()
     for name in THREADS[type(place.opened[0])]:
         refused.add(name)

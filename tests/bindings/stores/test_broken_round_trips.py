@@ -38,19 +38,19 @@ def deletes() -> Steps[bool]:
     return bool(outcome)
 
 
-def test_what_never_arrived_is_an_outage() -> None:
+def test_a_call_that_never_arrived_is_an_outage() -> None:
     assert error_of([AWAY], deletes()) is AWAY
     assert error_of([[AWAY]], deletes()) is AWAY
 
 
 @pytest.mark.parametrize("second", [AWAY, [AWAY, AWAY], [b"1", AWAY]], ids=["none", "two", "one"])
-def test_what_was_done_in_part_may_have_been_done(second: list[Any] | Exception) -> None:
+def test_a_call_that_was_done_in_part_may_have_been_done(second: list[Any] | Exception) -> None:
     error = error_of([[b"deleted"], second], deletes())
     assert isinstance(error, StoreAnswerLost)
     assert str(error) == "the server is away"
 
 
-def test_so_may_what_was_done_by_one_of_several_commands() -> None:
+def test_a_call_of_which_one_command_was_done_may_have_been_done() -> None:
     def does_two() -> Steps[None]:
         yield [("ONE",), ("OTHER",)]
 

@@ -142,7 +142,7 @@ class TestPostgresStore(SharedStoreTests):
         with pytest.raises(StoreError, match="version 99"):
             store.open()
 
-    def test_who_follows_a_run_is_told_that_the_server_has_nothing_any_more(self) -> None:
+    def test_a_reader_of_a_run_is_told_that_the_server_has_lost_it(self) -> None:
         here, there = self.process(), self.process()
         run = here.opened()
         one = frame(run.key, 0)
@@ -220,6 +220,6 @@ class TestPostgresStore(SharedStoreTests):
             ("postgresql://host/", {"on_concurrent_run": "queue"}),
         ],
     )
-    def test_what_makes_no_sense_is_refused_at_once(self, url: str, options: Any) -> None:
+    def test_an_option_that_makes_no_sense_is_refused_at_once(self, url: str, options: Any) -> None:
         with pytest.raises(ValueError, match=r"schema|lease|on_concurrent_run|URL"):
             PostgresStore(url, **options)

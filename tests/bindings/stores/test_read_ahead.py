@@ -49,7 +49,7 @@ def test_the_first_page_is_read_with_the_place_where_it_begins() -> None:
     assert ahead.take(page.cursor, SIZE // 4) == 4
 
 
-def test_one_that_takes_its_time_begins_anew() -> None:
+def test_a_reader_that_takes_its_time_begins_anew() -> None:
     ahead, begin = Ahead(seconds=0.0), Cursor(1, (1, 2))
     pages = pages_of(begin, 3)
     ahead.keep(pages, 4)
@@ -57,7 +57,7 @@ def test_one_that_takes_its_time_begins_anew() -> None:
     assert ahead.take(pages[2].cursor, SIZE) == 1
 
 
-def test_nobody_is_read_ahead_for_when_there_is_no_room() -> None:
+def test_no_reader_is_read_ahead_for_when_there_is_no_room() -> None:
     ahead = Ahead(total_bytes=10 * SIZE)
     first, second = Cursor(1, (1, 2)), Cursor(2, (3, 4))
     # To keep the same twice takes no room twice.
@@ -99,7 +99,7 @@ def test_behind_the_end_and_in_front_of_a_live_run_nothing_is_kept() -> None:
         assert ahead.take(last.cursor, SIZE) == 1
 
 
-def test_what_is_deleted_is_forgotten(tmp_path: Path) -> None:
+def test_a_thread_that_is_deleted_is_forgotten(tmp_path: Path) -> None:
     store = Driven(SQLiteStore(tmp_path / "threads.db"), lambda awaitable: awaitable)
     for forget in ("delete_thread", "clear"):
         store.ended("t", *("x" * SIZE for _ in range(20)))
@@ -111,7 +111,7 @@ def test_what_is_deleted_is_forgotten(tmp_path: Path) -> None:
     store.close()
 
 
-def test_what_is_read_while_it_is_being_deleted_is_forgotten_too(tmp_path: Path) -> None:
+def test_a_page_that_is_read_during_the_deletion_is_forgotten_too(tmp_path: Path) -> None:
     inner = SQLiteStore(tmp_path / "threads.db")
     store = Driven(inner, lambda awaitable: awaitable)
     store.ended("t", *("x" * SIZE for _ in range(20)))

@@ -86,7 +86,7 @@ class TestRedisStore(SharedStoreTests):
     def parts(self) -> tuple[Any, Any]:
         return reads, Listener
 
-    def test_one_of_several_servers_of_a_cluster_is_refused(
+    def test_a_server_of_a_cluster_of_several_is_refused(
         self, tmp_path_factory: pytest.TempPathFactory
     ) -> None:
         nodes = [RedisServer(tmp_path_factory.mktemp("node"), is_clustered=True) for _ in range(3)]
@@ -195,7 +195,7 @@ class TestRedisStore(SharedStoreTests):
         with self.server.client() as client:
             assert client.zcard(f"{self.prefix}:threads") == 0
 
-    def test_what_is_in_a_list_and_nowhere_else_goes_when_threads_are_let_go(self) -> None:
+    def test_a_thread_that_is_only_in_a_list_goes_when_threads_are_let_go(self) -> None:
         store = self.process(retention=Retention(max_threads=1))
         engine = store.store._engine()
         store.ended("gone", "1", ended_at=1.0)
@@ -207,7 +207,7 @@ class TestRedisStore(SharedStoreTests):
             assert client.zcard(f"{self.prefix}:threads") == 1
         assert [record.thread_id for record in store.listed(ThreadQuery())] == ["t"]
 
-    def test_what_is_told_of_a_run_that_is_not_followed_any_more_is_not_heard(self) -> None:
+    def test_news_of_a_run_that_is_not_followed_any_more_are_not_heard(self) -> None:
         """Between two commands of the listener the server goes on telling."""
         store = self.process()
         engine = store.store._engine()
@@ -248,7 +248,7 @@ class TestRedisStore(SharedStoreTests):
             client.set(f"{self.prefix}:version", VERSION)
         store.check().result()
 
-    def test_those_of_the_first_version_are_brought_to_this_one(self) -> None:
+    def test_keys_of_the_first_version_are_brought_to_this_one(self) -> None:
         """The first version wrote no version number, and knew no volumes."""
         self.process().ended("t", "1")
         thread = Names(self.prefix).thread("t")
@@ -351,6 +351,6 @@ class TestRedisStore(SharedStoreTests):
             ("redis://host/", {"on_concurrent_run": "queue"}),
         ],
     )
-    def test_what_makes_no_sense_is_refused_at_once(self, url: str, options: Any) -> None:
+    def test_an_option_that_makes_no_sense_is_refused_at_once(self, url: str, options: Any) -> None:
         with pytest.raises(ValueError, match=r"prefix|lease|on_concurrent_run|scheme"):
             RedisStore(url, **options)

@@ -259,7 +259,7 @@ class TestSeveralProcesses:
 
 
 class TestFiles:
-    def test_it_says_what_is_no_store(self, tmp_path: Path) -> None:
+    def test_a_file_that_is_no_store_is_told(self, tmp_path: Path) -> None:
         (tmp_path / "text.db").write_text("no database " * 100)
         with sqlite3.connect(tmp_path / "other.db") as db:
             db.execute("CREATE TABLE t (x)")
@@ -273,7 +273,7 @@ class TestFiles:
                 SQLiteStore(tmp_path / path).open()
             assert str(raised.value).startswith(f"SQLiteStore('{tmp_path / path}'): {problem}")
 
-    def test_one_of_a_newer_release_is_left_alone(self, store: SQLiteStore) -> None:
+    def test_a_file_of_a_newer_release_is_left_alone(self, store: SQLiteStore) -> None:
         store.open()
         store.close()
         with sqlite3.connect(store.path) as db:
@@ -284,7 +284,7 @@ class TestFiles:
         with pytest.raises(StoreError, match=said):
             store.open()
 
-    def test_one_of_the_first_version_is_brought_to_this_one(self, tmp_path: Path) -> None:
+    def test_a_file_of_the_first_version_is_brought_to_this_one(self, tmp_path: Path) -> None:
         """A process was killed when its run had sent its terminal event."""
         with sqlite3.connect(tmp_path / "old.db") as db:
             db.executescript((Path(__file__).parent / "sqlite_version_1.sql").read_text("utf-8"))
@@ -354,7 +354,7 @@ class TestFiles:
         assert store.append(run.key, size, large).result() is Signal.CONTINUE
         assert rest(store, run.cursor)[0] == frame(run.key, 0) + large
 
-    def test_one_call_that_fails_fails_no_other(self, store: SQLiteStore) -> None:
+    def test_a_call_that_fails_fails_no_other(self, store: SQLiteStore) -> None:
         run = store.open_run(RunRequest("t", "r", "agent")).result()
         assert isinstance(run, RunOpened)
         engine = store._engine()
@@ -377,7 +377,7 @@ class TestFiles:
         assert store.append(opened.key, 0, frame(opened.key, 0)).result() is Signal.CONTINUE
         assert rest(store, run.cursor)[0] == frame(run.key, 0)
 
-    def test_what_is_given_up_before_its_turn_does_nothing(self, store: SQLiteStore) -> None:
+    def test_a_call_that_is_given_up_before_its_turn_does_nothing(self, store: SQLiteStore) -> None:
         hold = threading.Event()
         first = store._engine().write(lambda tx: hold.wait(20))
         given_up = store.open_run(RunRequest("t", "r", "agent"))
@@ -387,7 +387,7 @@ class TestFiles:
         assert isinstance(store.open_run(RunRequest("t", "s", "agent")).result(), RunOpened)
 
     @pytest.mark.parametrize("path", ["", ":memory:", "file:x?mode=memory"])
-    def test_what_is_no_path(self, path: str) -> None:
+    def test_a_value_that_is_no_path(self, path: str) -> None:
         with pytest.raises(ValueError, match="SQLiteStore needs the path of a file"):
             SQLiteStore(path)
 
@@ -401,16 +401,16 @@ class TestFiles:
             {"lease": 0},
         ],
     )
-    def test_what_is_no_option(self, options: dict[str, Any]) -> None:
+    def test_a_value_that_is_no_option(self, options: dict[str, Any]) -> None:
         with pytest.raises(ValueError, match=next(iter(options))):
             SQLiteStore("x.db", **options)
 
-    def test_what_is_no_bound(self) -> None:
+    def test_a_value_that_is_no_bound(self) -> None:
         for options in ({"max_age": 0}, {"max_threads": True}, {"resumable_runs": -1}):
             with pytest.raises(ValueError, match="must be a"):
                 Retention(**options)
 
-    def test_it_is_fast_with_power_failures_in_mind_too(self, tmp_path: Path) -> None:
+    def test_a_store_is_fast_with_power_failures_in_mind_too(self, tmp_path: Path) -> None:
         store = SQLiteStore(tmp_path / "threads.db", synchronous="full")
         a_whole_run(store)
         [(level,)] = (
@@ -435,7 +435,7 @@ class TestWhatIsKept:
             key, "c0", "1"
         )
 
-    def test_what_was_deleted_goes_from_the_file(self, store: SQLiteStore) -> None:
+    def test_text_that_was_deleted_goes_from_the_file(self, store: SQLiteStore) -> None:
         for number in range(3):
             for _ in range(6):
                 a_whole_run(

@@ -35,7 +35,7 @@ def test_a_run_of_this_process_is_read_as_it_grows() -> None:
     assert tails.read(1, 4, 9) == Piece(b"", True)
 
 
-def test_what_it_does_not_know_it_says() -> None:
+def test_tails_say_which_runs_they_do_not_know() -> None:
     tails = Tails()
     assert tails.read(1, 0, 10) is None
     tails.begin(1)
@@ -118,7 +118,7 @@ def kept_of(tails: Tails, run: int) -> int:
     return next((size - at for at in range(size) if tails.read(run, at, 1) is not None), 0)
 
 
-def test_what_is_kept_has_bounds() -> None:
+def test_the_tails_that_are_kept_have_bounds() -> None:
     tails = Tails(run_bytes=100, total_bytes=1000, most=3)
     tails.begin(1)
     for at in range(0, 1000, 10):
@@ -140,7 +140,7 @@ def test_what_is_kept_has_bounds() -> None:
     assert len(piece.data) == 10
 
 
-def test_who_reads_is_not_forgotten_first() -> None:
+def test_the_tail_of_a_reader_is_not_forgotten_first() -> None:
     tails = Tails(most=2)
     for run in (1, 2):
         tails.begin(run)

@@ -55,7 +55,9 @@ def test_a_reader_resumes_behind_each_run_of_a_volume(place: Place) -> None:
 
 
 @pytest.mark.parametrize("size", [37, 100, PLENTY])
-def test_what_is_bound_while_it_is_read_is_read_to_its_end(place: Place, size: int) -> None:
+def test_a_volume_that_is_bound_while_it_is_read_is_read_to_its_end(
+    place: Place, size: int
+) -> None:
     store = place.new()
     runs = fill(store, VOLUME_RUNS // 2)
     live = store.opened(THREAD, "live").key

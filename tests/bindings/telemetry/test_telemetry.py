@@ -126,7 +126,7 @@ def test_a_request_and_its_run_have_spans_that_are_linked() -> None:
     assert told["sansio_copilot.run.events"] == 2
 
 
-def test_what_an_agent_calls_is_below_the_span_of_its_run() -> None:
+def test_calls_of_an_agent_are_below_the_span_of_its_run() -> None:
     collected = Collected()
     collected.run(PARENT)
     spans = collected.spans()
@@ -138,7 +138,7 @@ def test_what_an_agent_calls_is_below_the_span_of_its_run() -> None:
     assert collected.headers[0]["traceparent"] == f"00-{TRACE}-{span_id}-01"
 
 
-def test_without_a_client_that_traces_each_run_begins_a_trace() -> None:
+def test_each_run_begins_a_trace_without_a_client_that_traces() -> None:
     collected = Collected()
     collected.run()
     spans = collected.spans()
@@ -146,7 +146,7 @@ def test_without_a_client_that_traces_each_run_begins_a_trace() -> None:
     assert spans["POST agent/run"].parent is None
 
 
-def test_nothing_of_one_request_is_seen_by_the_next() -> None:
+def test_no_value_of_a_request_is_seen_by_the_next() -> None:
     collected = Collected()
     collected.run(PARENT)
     collected.run()
@@ -270,7 +270,7 @@ def test_under_a_server_each_exchange_has_its_own_spans(library: str, kind: str)
     assert all(span.end_time for span in spans)
 
 
-def test_what_is_counted() -> None:
+def test_the_metrics_that_are_counted() -> None:
     collected = Collected()
     collected.run()
     collected.run(forwardedProps={"fail": True})

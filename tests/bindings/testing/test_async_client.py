@@ -141,7 +141,7 @@ def test_a_run_outlives_its_reader_and_is_stopped(library: Library) -> None:
     library.run(main)
 
 
-def test_what_is_left_open_ends_with_the_client(library: Library) -> None:
+def test_a_stream_that_is_left_open_ends_with_the_client(library: Library) -> None:
     ended: list[str] = []
 
     async def agent(input: Any) -> AsyncIterator[Any]:
@@ -247,7 +247,7 @@ def test_the_limits_are_those_of_a_server(library: Library) -> None:
     library.run(main)
 
 
-def test_what_the_test_sets_reaches_the_agent(library: Library) -> None:
+def test_context_variables_of_the_test_reach_the_agent(library: Library) -> None:
     """A context variable of the test is seen by the run that it starts, as under a server."""
     user: contextvars.ContextVar[str] = contextvars.ContextVar("user", default="nobody")
 

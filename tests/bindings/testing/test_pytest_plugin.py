@@ -44,7 +44,7 @@ def pytest_in(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
 
 
-def test_its_fixtures(tmp_path: Path) -> None:
+def test_the_fixtures_of_the_plugin(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(TESTS)
     done = pytest_in(tmp_path)
     assert "3 passed" in done.stdout, done.stdout
@@ -54,7 +54,7 @@ def test_its_fixtures(tmp_path: Path) -> None:
     )
 
 
-def test_it_costs_nothing_that_is_not_used(tmp_path: Path) -> None:
+def test_the_plugin_imports_nothing_that_is_not_used(tmp_path: Path) -> None:
     """A run of pytest without its fixtures loads neither the core nor what that needs."""
     (tmp_path / "test_it.py").write_text(
         "import sys\n"
@@ -69,7 +69,7 @@ def test_it_costs_nothing_that_is_not_used(tmp_path: Path) -> None:
     assert "1 passed" in done.stdout, done.stdout
 
 
-def test_its_fixtures_explain_themselves(tmp_path: Path) -> None:
+def test_the_fixtures_of_the_plugin_explain_themselves(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text("def test_it(): pass\n")
     shown = pytest_in(tmp_path, "--fixtures").stdout
     for name in ("copilot_client", "run_input", "assert_valid_stream"):

@@ -225,8 +225,8 @@ async def test_an_accept_loop_of_ones_own() -> None:
 
 
 @in_trio
-async def test_any_stream_will_do() -> None:
-    """Not only sockets: what trio calls a stream."""
+async def test_any_stream_of_trio_will_do() -> None:
+    """A connection is whatever trio calls a stream, and not only a socket."""
     async with open_server(CopilotRuntime({"default": by_anyio})) as server:
         ours, theirs = trio.testing.memory_stream_pair()
         async with trio.open_nursery() as nursery:
@@ -346,7 +346,7 @@ def test_a_store_that_hangs_cannot_hold_up_the_end(
 
 
 @in_trio
-async def test_nothing_is_left_when_many_clients_were_cut() -> None:
+async def test_no_task_is_left_when_many_clients_were_cut() -> None:
     limits = Limits(heartbeat_seconds=0.01)
     async with trio.open_nursery() as nursery:
         server = await served(nursery, CopilotRuntime({"default": endless}, limits=limits))

@@ -262,7 +262,7 @@ class TestAnswers:
             assert answer.status == status
             assert bool(answer.read()) == (method == "GET")
 
-    def test_what_is_the_servers_alone_is_not_passed_on(self) -> None:
+    def test_a_field_that_is_the_servers_alone_is_not_passed_on(self) -> None:
         def on_response(context: Any) -> Any:
             headers = context.response.headers.set("connection", "close").set("x-other", "1")
             return context.response.with_headers(headers)
@@ -289,7 +289,7 @@ class TestAnswers:
                 assert heads[0][0] == "400 Bad Request"
                 assert json.loads(body[0])["message"] == message
 
-    def test_what_goes_wrong_between_server_and_client_is_left_to_the_server(self) -> None:
+    def test_an_error_between_server_and_client_is_left_to_the_server(self) -> None:
         class Broken(io.BytesIO):
             def read(self, size: int | None = -1) -> bytes:
                 raise TimeoutError("too slow")
@@ -343,7 +343,7 @@ class TestAnswers:
             Answer(app, "POST", RUN, body_of("t")).close()
 
 
-def test_it_needs_no_http() -> None:
+def test_the_binding_needs_no_http_extra() -> None:
     """The binding imports nothing that its extra does not install."""
     program = "import sys, copilot_bindings.wsgi; sys.exit('h11' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
@@ -478,7 +478,7 @@ class TestClosing:
             """
         )
 
-    def test_so_does_one_whose_agents_have_used_the_executor_of_their_loop(self) -> None:
+    def test_an_application_whose_agents_have_used_the_executor_closes(self) -> None:
         run_script(
             """
             import asyncio

@@ -167,7 +167,7 @@ def test_an_agent_that_is_not_made_anew_serves_all_runs() -> None:
     assert runs_seen(agui_agent(Clones(), fresh=lambda agent: agent)) == [["r1"], ["r1", "r2"]]
 
 
-def test_what_the_info_route_says_comes_from_the_agent_or_is_given() -> None:
+def test_the_description_for_the_info_route_comes_from_the_agent_or_is_given() -> None:
     own = agui_agent(Remembers(capabilities={"a": 1}, headers={"x": "y"}))
     assert (own.description, own.capabilities, own.headers) == ("Remembers", {"a": 1}, {"x": "y"})
     assert own.__name__ == "Remembers"
@@ -211,11 +211,13 @@ def test_the_application_is_told_with_the_input_of_the_run() -> None:
     assert told == [("r", {"a": 1})] * 2
 
 
-def test_nobody_is_told_where_nobody_asks_for_it() -> None:
+def test_no_function_is_told_of_a_stop_unless_it_is_given() -> None:
     assert stopped(agui_agent(waits))["type"] == "RUN_FINISHED"
 
 
-def test_its_failure_is_logged_and_no_more(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failure_of_the_function_for_stops_is_logged_and_no_more(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     def on_stop(input: RunAgentInput) -> None:
         raise OSError("the job is gone")
 
@@ -224,7 +226,7 @@ def test_its_failure_is_logged_and_no_more(caplog: pytest.LogCaptureFixture) -> 
     assert "the job is gone" in caplog.text
 
 
-def test_one_that_waits_for_an_event_loop_says_so() -> None:
+def test_a_function_for_stops_that_waits_for_an_event_loop_says_so() -> None:
     async def on_stop(input: RunAgentInput) -> None:
         await asyncio.sleep(1)
 
@@ -232,7 +234,7 @@ def test_one_that_waits_for_an_event_loop_says_so() -> None:
         stopped(agui_agent(waits, on_stop=on_stop))
 
 
-def test_it_is_not_told_of_a_run_that_ends_by_itself() -> None:
+def test_the_application_is_not_told_of_a_run_that_ends_by_itself() -> None:
     told: list[Any] = []
     client = Client(CopilotRuntime({"default": agui_agent(events, on_stop=told.append)}))
     client.post("/api/copilotkit/agent/default/run", json=run_input("t", "r"))
@@ -275,7 +277,7 @@ def test_an_agent_says_which_loop_it_needs_or_is_given_one() -> None:
     assert loop_of(odd) is None
 
 
-def test_what_an_agent_has_to_close_is_closed() -> None:
+def test_a_resource_that_an_agent_has_to_close_is_closed() -> None:
     class Closes(Async):
         def aclose(self) -> str:
             return "closed"
@@ -325,7 +327,7 @@ def test_a_clone_that_needs_arguments_is_left_alone() -> None:
     assert agui_agent(Odd()).run(given, AgentContext("default", Request("POST", "/")))
 
 
-def test_what_is_made_anew_has_to_be_an_agent() -> None:
+def test_an_object_that_is_made_anew_has_to_be_an_agent() -> None:
     agent: Any = agui_agent(Plain(), fresh=lambda: 7)
     given = RunAgentInput.model_validate(run_input("t", "r"))
     with pytest.raises(TypeError, match="what fresh of agent 'Plain' has made is neither callable"):
@@ -345,7 +347,7 @@ def test_what_is_made_anew_has_to_be_an_agent() -> None:
         (lambda input, *, context: None, r"takes \(input, \*, context\), expected"),
     ],
 )
-def test_what_cannot_be_an_agent_is_named_at_once(agent: Any, said: str) -> None:
+def test_an_object_that_cannot_be_an_agent_is_named_at_once(agent: Any, said: str) -> None:
     with pytest.raises(TypeError, match=f"^agui_agent {said}"):
         agui_agent(agent)
     with pytest.raises(TypeError, match=f"^agent 'helper' {said}"):

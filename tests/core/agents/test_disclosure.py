@@ -43,7 +43,7 @@ def says(*events: Any) -> Any:
 # --- The input ---------------------------------------------------------------------------------
 
 
-def test_what_an_agent_does_to_its_input_reaches_nobody() -> None:
+def test_changes_of_an_agent_to_its_input_reach_nobody() -> None:
     given = run_input("t", "r")
     given |= {
         "messages": [
@@ -134,7 +134,7 @@ MODELS = [
 
 @pytest.mark.parametrize("events", [DICTS, MODELS], ids=["dicts", "models"])
 @pytest.mark.parametrize("path", [RUN, SUGGEST])
-def test_what_a_framework_adds_is_dropped(events: list[Any], path: str) -> None:
+def test_raw_events_that_a_framework_adds_are_dropped(events: list[Any], path: str) -> None:
     server = client(says(*events))
     live = server.post(path, json=run_input("t", "r"))
     assert [event["type"] for event in live.events()] == [
@@ -151,7 +151,7 @@ def test_what_a_framework_adds_is_dropped(events: list[Any], path: str) -> None:
         assert "raw" not in answer.body.decode().lower()
 
 
-def test_it_is_kept_if_the_application_wants_it() -> None:
+def test_raw_events_are_kept_if_the_application_wants_them() -> None:
     # RUN_STARTED has to come first then, and the names of members are those of AG-UI.
     kept = [event for event in DICTS[1:-1] if "raw_event" not in event]  # type: ignore[operator]
     server = client(says(*kept), raw_events=True)
@@ -165,7 +165,7 @@ def test_it_is_kept_if_the_application_wants_it() -> None:
     assert RAW in server.post(CONNECT, json=run_input("t")).events()
 
 
-def test_models_keep_it_as_well() -> None:
+def test_models_keep_raw_events_as_well() -> None:
     events = [MODELS[1], MODELS[0], MODELS[2], MODELS[-2], MODELS[-1]]
     live = client(says(*events), raw_events=True).post(RUN, json=run_input("t", "r")).events()
     assert live[0]["rawEvent"] == {"prompt": SECRET}
@@ -227,7 +227,7 @@ def test_the_application_says_what_clients_are_told(
 
 
 @pytest.mark.parametrize("agent", FAILURES.values(), ids=FAILURES)
-def test_or_leaves_it(agent: Any) -> None:
+def test_the_application_may_leave_an_error_as_it_is(agent: Any) -> None:
     for options in ({}, {"error_message": lambda agent_id, problem: None}):
         answer = client(agent, **options).post(RUN, json=run_input("t", "r"))
         assert SECRET in answer.events()[-1]["message"]
@@ -286,7 +286,7 @@ def test_a_transcription_service_is_no_exception() -> None:
     assert asked == [None]
 
 
-def test_the_function_is_plain() -> None:
+def test_the_function_for_error_messages_is_plain() -> None:
     async def waits(agent_id: Any, problem: Any) -> str:
         raise AssertionError
 
@@ -301,7 +301,7 @@ def test_the_function_is_plain() -> None:
         client(fails, error_message="no")
 
 
-def test_json_is_what_was_sent() -> None:
+def test_the_json_of_the_input_is_as_it_was_sent() -> None:
     """The echo is the body's own JSON, to the byte of each value."""
     given = run_input("t", "r") | {"state": {"big": 2**60, "float": 1.0, "text": "\u2028"}}
     answer = client(says(STARTED, FINISHED)).post(RUN, json=given)

@@ -142,7 +142,7 @@ class OwnIterator:
     ],
     ids=describe_class,
 )
-def test_an_agent(agent: Any) -> None:
+def test_an_agent_is_a_function_or_an_object_with_run(agent: Any) -> None:
     assert types(run(agent)) == WHOLE
 
 
@@ -155,7 +155,7 @@ def test_an_agent(agent: Any) -> None:
         ({"a": None}, "agent 'a' is neither callable nor has a method run"),
     ],
 )
-def test_what_is_no_mapping_of_agents(agents: Any, message: str) -> None:
+def test_an_object_that_is_no_mapping_of_agents(agents: Any, message: str) -> None:
     with pytest.raises(TypeError, match=message):
         check_agents(agents)
 
@@ -175,7 +175,7 @@ def test_an_agent_that_fails_before_its_first_event() -> None:
     assert (event["type"], event["message"]) == ("RUN_ERROR", "no model")
 
 
-def test_the_class_of_an_agent() -> None:
+def test_the_class_of_an_agent_is_no_agent() -> None:
     assert describe_class(HasRun()) == "HasRun"
     assert describe_class(generator) == "generator"
     agent = HasRun()
@@ -220,7 +220,7 @@ def test_an_event_is_a_model_or_a_mapping_of_its_json_shape(events: list[Any]) -
 
 
 @pytest.mark.parametrize("event", [None, "RUN_STARTED", 5, ["RUN_STARTED"], object()])
-def test_anything_else_ends_the_run(event: Any) -> None:
+def test_a_value_that_is_no_event_ends_the_run(event: Any) -> None:
     last = run(lambda input, context: [STARTED, event]).events()[-1]
     assert last["type"] == "RUN_ERROR"
     assert f"The agent yielded {type(event).__name__}, expected an ag_ui.core" in last["message"]
@@ -242,7 +242,7 @@ def test_an_event_that_is_not_json_ends_the_run(value: Any) -> None:
     assert types(answer) == ["RUN_STARTED", "RUN_ERROR"]
 
 
-def test_so_does_a_mapping_that_fails() -> None:
+def test_a_mapping_that_fails_ends_the_run() -> None:
     class Broken(OrderedDict[str, Any]):
         def __iter__(self) -> Iterator[str]:
             raise LookupError("gone")
@@ -253,7 +253,7 @@ def test_so_does_a_mapping_that_fails() -> None:
     assert answer.events()[-1]["message"] == "The agent yielded an event that is not JSON: gone"
 
 
-def test_what_an_agent_does_to_an_event_afterwards_changes_nothing() -> None:
+def test_changes_of_an_agent_to_an_event_afterwards_reach_nobody() -> None:
     snapshot = {"n": 1}
     event = {"type": "STATE_SNAPSHOT", "snapshot": snapshot}
     taken = event_dict(event)
@@ -266,7 +266,7 @@ class Color(Enum):
     RED = "red"
 
 
-def test_the_dict_holds_what_json_has() -> None:
+def test_the_dict_of_an_event_holds_what_json_has() -> None:
     noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
     value = {
         1: (noon, Color.RED, Decimal("1.5"), b"\0", {3}, UserMessage(id="u", content="hi")),
@@ -334,7 +334,7 @@ class TestTextAgent:
             FINISHED,
         ]
 
-    def test_one_that_says_nothing(self, speaker: Callable[..., Any]) -> None:
+    def test_a_text_agent_that_says_nothing(self, speaker: Callable[..., Any]) -> None:
         assert types(run(speaker([]))) == WHOLE
         assert types(run(speaker(["", ""]))) == WHOLE
 
@@ -346,14 +346,14 @@ class TestTextAgent:
         ids = [answer.events()[1]["messageId"] for answer in answers]
         assert ids == ["r1-text", "r2-text"]
 
-    def test_what_is_no_text(self, speaker: Callable[..., Any]) -> None:
+    def test_a_piece_that_is_no_text(self, speaker: Callable[..., Any]) -> None:
         last = run(speaker(["one", 2])).events()[-1]
         assert (last["type"], last["message"]) == (
             "RUN_ERROR",
             "a text agent yields str, got int",
         )
 
-    def test_it_describes_itself(self, speaker: Callable[..., Any]) -> None:
+    def test_a_text_agent_describes_itself(self, speaker: Callable[..., Any]) -> None:
         agent = speaker([])
         info = Client(CopilotRuntime({"a": agent})).get(f"{BASE}/info").json()
         assert info["agents"]["a"] == {
@@ -362,7 +362,7 @@ class TestTextAgent:
             "className": "speak",
         }
 
-    def test_what_has_neither_a_docstring_nor_a_name(self) -> None:
+    def test_a_callable_that_has_neither_a_docstring_nor_a_name(self) -> None:
         class Speak:
             def __call__(self, input: Any, context: Any) -> Iterator[str]:
                 return iter(["x"])
@@ -389,7 +389,7 @@ class TestTextAgent:
         assert run(echo).events()[2]["delta"] == '["r1", "default"]'
 
     @pytest.mark.parametrize("kind", ["plain", "async"])
-    def test_stopping_it_closes_the_function(self, kind: str) -> None:
+    def test_a_stop_closes_the_function(self, kind: str) -> None:
         closed: list[str] = []
 
         def plain(input: Any, context: Any) -> Iterator[str]:
@@ -437,7 +437,7 @@ class TestTextAgent:
             agent = text_agent(speak)
             assert [event.get("delta") for event in run(agent).events()][2:4] == ["a", "b"]
 
-    def test_one_that_returns_its_text_is_told_to_yield_it(self) -> None:
+    def test_a_function_that_returns_its_text_is_told_to_yield_it(self) -> None:
         async def returns(input: Any, context: Any) -> Any:
             return "Hello"
 
@@ -448,7 +448,7 @@ class TestTextAgent:
 @pytest.mark.parametrize(
     ("raised", "expected"), [(SystemExit, EventError), (KeyboardInterrupt, KeyboardInterrupt)]
 )
-def test_an_event_that_exits_when_it_is_read_is_none(
+def test_a_mapping_that_exits_when_it_is_read_is_no_event(
     raised: type[BaseException], expected: type[BaseException]
 ) -> None:
     class Exits(UserDict[str, Any]):

@@ -143,7 +143,9 @@ def test_a_coding_that_was_not_asked_for_is_a_fault() -> None:
         (sse({**WHOLE[-1], "threadId": 7}), Fault.AGENT_WRONG_RUN, "asked for 't1'"),
     ],
 )
-def test_what_is_no_stream_of_the_run_is_a_fault(stream: bytes, expected: Fault, seen: str) -> None:
+def test_a_body_that_is_no_stream_of_the_run_is_a_fault(
+    stream: bytes, expected: Fault, seen: str
+) -> None:
     error = fault(remote(), stream)
     assert error.fault is expected
     assert seen in str(error)
@@ -155,7 +157,7 @@ def test_what_is_no_stream_of_the_run_is_a_fault(stream: bytes, expected: Fault,
     }
 
 
-def test_what_is_compressed_wrong_is_a_fault() -> None:
+def test_a_body_that_is_compressed_wrong_is_a_fault() -> None:
     assert fault(remote("gzip"), b"no gzip").fault is Fault.AGENT_BAD_ENCODING
     cut_off = gzip.compress(sse(*WHOLE))[:-10]
     assert fault(remote("gzip"), cut_off).fault is Fault.AGENT_INCOMPLETE
@@ -174,7 +176,7 @@ def test_a_small_response_is_not_made_large_in_memory() -> None:
 
 
 @pytest.mark.parametrize(("stream", "expected"), [(b"x" * 10_000_000, 153), (b"", 1)])
-def test_what_is_compressed_comes_in_pieces_between_which_others_have_their_turn(
+def test_a_compressed_body_comes_in_pieces_between_which_others_have_their_turn(
     stream: bytes, expected: int
 ) -> None:
     pieces = list(remote("gzip").decoded(gzip.compress(stream)))
@@ -186,7 +188,7 @@ def test_what_is_compressed_comes_in_pieces_between_which_others_have_their_turn
 # --- What it can do -------------------------------------------------------------------------------
 
 
-def test_what_it_can_do_is_asked_for_below_its_path() -> None:
+def test_capabilities_are_asked_for_below_the_path_of_the_agent() -> None:
     path, asked = capabilities_request({"x-key": "mine"})
     assert (path, asked.method, asked.body) == ("/capabilities", "GET", b"")
     assert asked.headers["x-key"] == "mine"
@@ -203,5 +205,5 @@ def test_what_it_can_do_is_asked_for_below_its_path() -> None:
         (404, b'{"error": "no such route"}', None),
     ],
 )
-def test_what_it_can_do_is_an_object_of_bounded_size(status: int, body: bytes, said: Any) -> None:
+def test_capabilities_are_an_object_of_bounded_size(status: int, body: bytes, said: Any) -> None:
     assert capabilities_in(status, body) == said

@@ -115,7 +115,7 @@ class TestWrongBodies:
 
     @pytest.mark.untraced
     @pytest.mark.parametrize("sent", WRONG.values(), ids=WRONG.keys())
-    def test_it_takes_no_more_than_its_values_do(self, sent: bytes) -> None:
+    def test_a_wrong_body_takes_no_more_than_its_values_do(self, sent: bytes) -> None:
         def value() -> Any:
             try:
                 return json_codec.decode(sent)
@@ -170,12 +170,14 @@ class TestWrongBodies:
             ),
         ],
     )
-    def test_what_is_wrong_and_what_is_not(self, field: str, value: Any, problem: Any) -> None:
+    def test_a_wrong_field_is_named_and_a_right_one_is_taken(
+        self, field: str, value: Any, problem: Any
+    ) -> None:
         answer = client().post(RUN, json=run_input("t") | {field: value})
         assert (answer.json()["details"] if answer.status == 400 else "").startswith(problem or "")
         assert (answer.status == 200) == (problem is None)
 
-    def test_what_older_models_refuse_is_a_short_answer_too(
+    def test_a_refusal_by_older_models_is_a_short_answer_too(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The models of an earlier release of ag-ui-protocol are an example."""
@@ -216,7 +218,7 @@ INPUTS = st.fixed_dictionaries({name: st.lists(OBJECTS, max_size=2) for name in 
 
 
 @given(INPUTS)
-def test_what_the_walk_lets_through_the_models_take(fields: dict[str, Any]) -> None:
+def test_an_input_that_the_walk_lets_through_is_taken_by_the_models(fields: dict[str, Any]) -> None:
     """Or their own errors, which may be many, would come after all."""
     try:
         parse_input(run_input("t") | fields)
@@ -252,7 +254,7 @@ class TestCounting:
 
     @pytest.mark.parametrize("element", ["0", '","', '"\\\\"', '"\\\\\\"[,"', "[0]", '{"a,":0}'])
     @pytest.mark.parametrize("length", [1, 999, 1000, 1001, 12_345])
-    def test_of_any_length(self, element: str, length: int) -> None:
+    def test_lists_of_any_length_are_counted(self, element: str, length: int) -> None:
         text = f"[{','.join([element] * length)}]".encode()
         values, _ = count(json.loads(text))
         assert not json_codec.has_more_values(text, values)
@@ -263,7 +265,7 @@ class TestCounting:
         assert not json_codec.has_more_values(text, 11)
 
     @given(st.binary())
-    def test_any_bytes(self, data: bytes) -> None:
+    def test_bytes_have_no_more_values_than_their_length(self, data: bytes) -> None:
         assert not json_codec.has_more_values(data, len(data) + 1)
 
 
@@ -293,7 +295,9 @@ class TestTooManyValues:
             ),
         ],
     )
-    def test_it_is_refused(self, mode: Any, method: str, path: str, sent: Any) -> None:
+    def test_a_body_of_too_many_values_is_refused(
+        self, mode: Any, method: str, path: str, sent: Any
+    ) -> None:
         server = client(mode, 1000, thread_mutations=True, transcription=lambda audio: "")
         answer = server.request(method, path, body=json.dumps(sent), headers=JSON)
         assert (answer.status, answer.json()) == (
@@ -304,7 +308,7 @@ class TestTooManyValues:
             },
         )
 
-    def test_none_of_them_is_made(self) -> None:
+    def test_no_value_of_a_refused_body_is_made(self) -> None:
         sent = body(state=filled("{}"))
         server = client(values=1000)
         assert peak(lambda: server.request("POST", RUN, body=sent)) < 2 * len(sent)
@@ -345,7 +349,9 @@ class TestOnce:
         assert [length for length in parsed if length > 1000] == [len(sent)]
 
     @pytest.mark.parametrize("what", ["run", "connect", "suggest"])
-    def test_in_single_route_mode_too(self, parsed: list[int], what: str) -> None:
+    def test_a_body_is_parsed_once_in_single_route_mode_too(
+        self, parsed: list[int], what: str
+    ) -> None:
         inner = body(state=filled("0"))
         sent = b'{"method":"agent/%b","params":{"agentId":"default"},"body":%b}' % (
             what.encode(),
@@ -355,7 +361,7 @@ class TestOnce:
         assert answer.status == 200
         assert [length for length in parsed if length > 1000] == [len(inner)]
 
-    def test_where_msgspec_cannot_read_it(self, parsed: list[int]) -> None:
+    def test_a_body_that_msgspec_cannot_read_is_parsed_by_python(self, parsed: list[int]) -> None:
         inner = body(state=filled(r'"\ud800"'))
         sent = b'{"method":"agent/run","params":{"agentId":"default"},"body":%b}' % inner
         answer = client("single-route").request("POST", BASE, body=sent, headers=JSON)
@@ -387,7 +393,7 @@ class TestEchoes:
             ("POST", RUN, run_input(ID), 400),
         ],
     )
-    def test_in_multi_route_mode(
+    def test_a_refusal_in_multi_route_mode_is_short(
         self,
         method: str,
         path: str,
@@ -411,24 +417,28 @@ class TestEchoes:
             ({"method": "inspector/learning", "params": {"agentId": ID}}, 404),
         ],
     )
-    def test_in_single_route_mode(
+    def test_a_refusal_in_single_route_mode_is_short(
         self, sent: Any, status: int, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.DEBUG)
         answer = client("single-route").request("POST", BASE, body=json.dumps(sent), headers=JSON)
         self.check(answer, status, caplog)
 
-    def test_a_failing_hook(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_the_log_line_of_a_failing_hook_is_short(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
         def fail(context: Any) -> None:
             raise RuntimeError
 
         server = client(hooks=Hooks(on_request=fail))
         self.check(server.request(ID, f"/{ID}"), 500, caplog)
 
-    def test_a_get_in_single_route_mode(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_refused_get_in_single_route_mode_is_short(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
         self.check(client("single-route").get(f"{BASE}/{ID}"), 405, caplog)
 
-    def test_a_busy_thread(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_the_answer_for_a_busy_thread_is_short(self, caplog: pytest.LogCaptureFixture) -> None:
         def talker(input: Any, context: Any) -> Iterator[Any]:
             ids = {"threadId": input.thread_id, "runId": input.run_id}
             yield {"type": "RUN_STARTED", **ids}

@@ -24,11 +24,11 @@ def frames(*names: str) -> bytes:
 
 
 class TestEndpoint:
-    def test_it_is_not_there_unless_asked_for(self) -> None:
+    def test_the_feed_is_not_there_unless_asked_for(self) -> None:
         answer = Client(CopilotRuntime({"default": hello})).get(PATH)
         assert (answer.status, answer.body) == (404, b"Not Found")
 
-    def test_every_event_of_every_run(self) -> None:
+    def test_the_feed_has_every_event_of_every_run(self) -> None:
         client = Client(CopilotRuntime({"a": hello, "b": hello}, debug=True), now=1_700_000_000.5)
         feed = client.stream("GET", PATH)
         assert feed.body == b": connected\n\n"
@@ -44,7 +44,7 @@ class TestEndpoint:
         } == {("a", "t1", "run-1", 1_700_000_000_500), ("b", "t2", "run-1", 1_700_000_000_500)}
         assert not feed.ended
 
-    def test_what_closes_a_run_is_in_it_too(self) -> None:
+    def test_events_that_close_a_run_are_in_the_feed_too(self) -> None:
         client = Client(CopilotRuntime({"default": hello}, debug=True))
         run = client.stream("POST", "/api/copilotkit/agent/default/run", json=run_input("t"))
         run.next()
@@ -52,7 +52,7 @@ class TestEndpoint:
         client.post("/api/copilotkit/agent/default/stop/t")
         assert [envelope["event"]["type"] for envelope in feed.ready()] == ["RUN_FINISHED"]
 
-    def test_suggestions_are_not(self) -> None:
+    def test_suggestions_are_not_in_the_feed(self) -> None:
         client = Client(CopilotRuntime({"default": hello}, debug=True))
         feed = client.stream("GET", PATH)
         client.post("/api/copilotkit/agent/default/suggest", json=run_input("t"))
@@ -60,7 +60,7 @@ class TestEndpoint:
 
 
 class TestFeed:
-    def test_a_reader_begins_with_what_is_new(self) -> None:
+    def test_a_reader_begins_with_new_events(self) -> None:
         feed = DebugFeed()
         feed.publish("a", KEY, frames("old"), 0.0)
         cursor = feed.end()
@@ -98,7 +98,7 @@ class TestFeed:
         assert b'"name":"1"' not in batch.data
         assert len(batch.data) <= 2000
 
-    def test_waiting(self) -> None:
+    def test_a_reader_waits_for_new_events(self) -> None:
         feed = DebugFeed()
         woken: list[str] = []
         start = feed.end()

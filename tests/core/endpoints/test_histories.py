@@ -117,7 +117,7 @@ class Taker:
 
 
 @pytest.mark.parametrize("what", HISTORY)
-def test_it_is_the_json_that_it_would_be_whole(
+def test_a_history_in_pieces_is_the_json_that_it_would_be_whole(
     store: Counting, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     long = Client(runtime(store)).get(f"{BASE}/threads/t/{what}")
@@ -165,7 +165,7 @@ def as_get(context: HookContext) -> Request:
 
 
 @pytest.mark.parametrize("what", HISTORY)
-def test_to_head_nothing_but_the_head_is_sent(store: Counting, what: str) -> None:
+def test_a_head_request_is_sent_nothing_but_the_head(store: Counting, what: str) -> None:
     taker = Taker(runtime(store, hooks=Hooks(on_request=as_get)), what, "HEAD")
     assert getattr(taker.action, "status", 0) == 200
     assert isinstance(taker.finish(), Finish)
@@ -175,7 +175,7 @@ def test_to_head_nothing_but_the_head_is_sent(store: Counting, what: str) -> Non
 class TestWindows:
     @pytest.mark.parametrize("what", ["events", "messages"])
     @pytest.mark.parametrize("size", [1, 7, 30, 1000])
-    def test_any_window_in_pages_of_any_size(self, what: str, size: int) -> None:
+    def test_a_window_is_the_same_in_pages_of_any_size(self, what: str, size: int) -> None:
         store = MemoryStore()
         items: dict[str, list[Any]] = {
             "events": [{"n": n, "text": "é\\n" * n} for n in range(6)],
@@ -221,7 +221,7 @@ class TestTheRestIsGone:
         assert isinstance(taker.finish(), Abandon)
         assert f"GET {BASE}/threads/t/events was broken off" in caplog.text
 
-    def test_so_is_one_whose_store_fails(
+    def test_a_history_whose_store_fails_is_broken_off(
         self, store: Counting, caplog: pytest.LogCaptureFixture
     ) -> None:
         taker = Taker(runtime(store), "events")
@@ -230,7 +230,7 @@ class TestTheRestIsGone:
         assert isinstance(taker.finish(), Abandon)
         assert "the response broke off in store method read_history" in caplog.text
 
-    def test_one_that_changes_before_it_is_known_to_be_long_is_read_anew(
+    def test_a_history_that_changes_before_it_is_known_to_be_long_is_read_anew(
         self, store: Counting
     ) -> None:
         store.faults = iter([None, None, LogGone(), None, LogGone()])
@@ -263,7 +263,7 @@ class TestUnavailable:
         assert json.loads(taker.sent) == {"events": EVENTS}
         assert taker.waits == 3
 
-    def test_and_is_broken_off_if_it_stays_away(self, store: Counting) -> None:
+    def test_a_history_is_broken_off_if_the_store_stays_away(self, store: Counting) -> None:
         taker = Taker(runtime(store), "events")
         taker.take()
         store.faults = itertools.repeat(StoreUnavailable("away"))
@@ -271,7 +271,7 @@ class TestUnavailable:
 
 
 class TestHooks:
-    def test_they_see_and_replace_the_head_of_a_long_one(self, store: Counting) -> None:
+    def test_hooks_see_and_replace_the_head_of_a_long_history(self, store: Counting) -> None:
         seen: list[Response | None] = []
 
         def tag(context: HookContext) -> Response:
@@ -290,7 +290,9 @@ class TestHooks:
         assert answer.json() == {"events": EVENTS}
 
     @pytest.mark.parametrize("what", HISTORY)
-    def test_a_response_in_its_place_is_sent_whole(self, store: Counting, what: str) -> None:
+    def test_a_response_in_the_place_of_a_history_is_sent_whole(
+        self, store: Counting, what: str
+    ) -> None:
         hooks = Hooks(on_response=lambda context: Response(200, {}, b"other"))
         answer = Client(runtime(store, hooks=hooks)).get(f"{BASE}/threads/t/{what}")
         assert (answer.body, answer.headers["content-length"]) == (b"other", "5")
@@ -309,7 +311,7 @@ class TestRoom:
         del readers
         assert Client(server).get(f"{BASE}/threads/other/messages").status == 200
 
-    def test_events_have_no_part_in_it(self, store: Counting) -> None:
+    def test_events_do_not_count_for_the_room_of_texts(self, store: Counting) -> None:
         server = runtime(store, limits=Limits(read_bytes=PAGE, answers_bytes=1))
         reader = Taker(server, "messages")
         assert Client(server).get(f"{BASE}/threads/t/events").json() == {"events": EVENTS}
@@ -335,7 +337,7 @@ def test_a_text_with_blanks_is_parsed_as_well() -> None:
     assert made == b'{"messages":[{"id":"a"},{"id":"b, c"}]}'
 
 
-def test_what_a_store_returns_wrongly_in_the_middle_is_no_part_of_the_response(
+def test_a_page_that_a_store_returns_wrongly_is_no_part_of_the_response(
     store: Counting, caplog: pytest.LogCaptureFixture
 ) -> None:
     taker = Taker(runtime(store), "events")
@@ -353,7 +355,7 @@ def test_a_client_that_goes_is_sent_nothing_more(store: Counting, what: str) -> 
     assert isinstance(taker.exchange.client_gone(), Abandon)
 
 
-def test_a_client_that_goes_while_a_page_is_read(store: Counting) -> None:
+def test_a_client_that_goes_while_a_page_is_read_is_sent_nothing(store: Counting) -> None:
     taker = Taker(runtime(store), "events")
     taker.action = taker.exchange.done()
     assert isinstance(taker.action, StoreCall)

@@ -116,7 +116,7 @@ WHOLE = [
 
 
 class TestRun:
-    def test_it_streams_what_the_agent_yields(self, talker: Talker) -> None:
+    def test_a_run_streams_what_its_agent_yields(self, talker: Talker) -> None:
         answer = run(client(talker))
         assert (answer.status, types(answer.events())) == (200, WHOLE)
         assert talker.cleaned_up == ["r1"]
@@ -126,7 +126,7 @@ class TestRun:
         first = run(client(), messages=messages, state={"n": 1}).events()[0]
         assert first["input"] == run_input("t1", "r1", messages=messages, state={"n": 1})
 
-    def test_but_no_field_that_is_not_of_the_protocol(self) -> None:
+    def test_run_started_has_no_field_that_is_not_of_the_protocol(self) -> None:
         first = run(client(), publicApiKey="secret", lastSeenEventId="x").events()[0]
         assert first["input"].keys() == run_input("t1").keys()
 
@@ -263,7 +263,7 @@ class TestInput:
         ],
         ids=["empty", "broken", "deep", "array", "null", "string", "boolean", "number"],
     )
-    def test_what_is_no_object(self, body: bytes, details: str) -> None:
+    def test_a_body_that_is_no_object(self, body: bytes, details: str) -> None:
         answer = client().request("POST", RUN, body=body)
         assert answer.status == 400
         assert answer.json()["error"] == "Invalid request body"
@@ -288,12 +288,12 @@ class TestInput:
         assert answer.status == 400
         assert details in answer.json()["details"]
 
-    def test_all_that_is_wrong_is_named_at_once(self) -> None:
+    def test_all_wrong_fields_are_named_at_once(self) -> None:
         details = run(client(), threadId=1, tools=None).json()["details"]
         assert details.split("; ")[0].startswith("threadId: ")
         assert "tools: expected an array, received nothing" in details
 
-    def test_what_was_sent_is_not_sent_back(self) -> None:
+    def test_values_that_were_sent_are_not_sent_back(self) -> None:
         secret = "hunter2"
         messages = [{"id": [secret], "role": "user", "content": [{"type": "text", "x": secret}]}]
         for fields in ({"messages": messages}, {"tools": secret}, {"threadId": [secret]}):
@@ -340,7 +340,7 @@ class TestInput:
         assert first["input"]["messages"] == [{"id": "u1", "role": "user", "content": "hi"}]
         assert "secret" not in first["input"]
 
-    def test_what_is_any_object_stays_as_it_is(self) -> None:
+    def test_a_field_that_is_any_object_stays_as_it_is(self) -> None:
         plan = {"id": "a1", "role": "activity", "activityType": "plan", "content": {"steps": [1]}}
         said = {"id": "u1", "role": "user", "content": "hi", "metadata": {"any": {"x": None}}}
         agent = PlainTalker()
@@ -382,7 +382,7 @@ class TestLegacyAttachments:
             "source": {"type": "data", "value": "AAAA", "mimeType": mime_type},
         }
 
-    def test_by_url_and_with_a_name(self) -> None:
+    def test_an_attachment_by_url_and_with_a_name(self) -> None:
         url = "https://example.com/a.png"
         part = {"type": "binary", "mimeType": "image/png", "url": url, "filename": "a.png"}
         assert self.content(part) == {
@@ -391,7 +391,7 @@ class TestLegacyAttachments:
             "metadata": {"filename": "a.png"},
         }
 
-    def test_by_the_id_of_a_file(self) -> None:
+    def test_an_attachment_by_the_id_of_a_file(self) -> None:
         part = {"type": "binary", "mimeType": "image/png", "id": "file-1"}
         seen = self.content(part)
         # AG-UI's models before 1.0 have no other part for it.
@@ -407,7 +407,7 @@ class TestLegacyAttachments:
             {"type": "binary", "mimeType": "image/png", "data": ""},
         ],
     )
-    def test_one_without_content_is_refused(self, part: dict[str, Any]) -> None:
+    def test_an_attachment_without_content_is_refused(self, part: dict[str, Any]) -> None:
         assert "messages.0" in self.content(part)
 
     def test_an_attachment_that_is_sent_both_ways_reaches_the_agent_once(self) -> None:
@@ -471,10 +471,10 @@ class TestHeaders:
         (context,) = agent.contexts
         return dict(context.headers)
 
-    def test_an_agent_gets_what_is_meant_for_it(self) -> None:
+    def test_an_agent_gets_the_headers_that_are_meant_for_it(self) -> None:
         assert self.headers() == {"authorization": "Bearer x", "x-tenant": "acme"}
 
-    def test_what_the_server_set_on_the_agent_wins(self) -> None:
+    def test_a_header_that_the_server_set_on_the_agent_wins(self) -> None:
         agent = PlainTalker()
         agent.headers = {"Authorization": "Bearer server", "api-key": "k"}  # type: ignore[attr-defined]
         assert self.headers(agent) == {
@@ -489,11 +489,11 @@ class TestHeaders:
         server = client(agent)
         assert [run(server).status, run(server).status] == [500, 500], "never 409"
 
-    def test_the_policy_is_the_runtimes(self) -> None:
+    def test_the_policy_of_the_runtime_decides_what_is_forwarded(self) -> None:
         policy = ForwardHeaders(allow=["accept"])
         assert self.headers(forward_headers=policy) == {"accept": "*/*"}
 
-    def test_the_rest_of_the_context(self, talker: Talker) -> None:
+    def test_the_context_has_the_agent_the_request_and_the_stop(self, talker: Talker) -> None:
         run(client(talker))
         (context,) = talker.contexts
         assert context.agent_id == "default"
@@ -506,7 +506,9 @@ class TestConnect:
         headers = {"last-event-id": after} if after else {}
         return server.post(CONNECT, json=run_input("t1", "r9", **fields), headers=headers)
 
-    def test_in_the_middle_of_a_run_it_gets_what_was_and_follows(self, talker: Talker) -> None:
+    def test_a_connect_in_the_middle_of_a_run_gets_its_beginning_and_follows(
+        self, talker: Talker
+    ) -> None:
         server = client(talker)
         live = begin(server)
         for _ in range(4):
@@ -517,7 +519,7 @@ class TestConnect:
         assert second.ready() == rest
         assert second.finish().events()[4:] == rest
 
-    def test_after_its_end_it_replays_the_compacted_run(self) -> None:
+    def test_a_connect_after_the_end_replays_the_compacted_run(self) -> None:
         server = client()
         run(server)
         events = self.connect(server).events()
@@ -531,7 +533,7 @@ class TestConnect:
         ]
         assert events[2]["delta"] == "one two three"
 
-    def test_history_then_the_live_run(self) -> None:
+    def test_a_connect_gets_history_and_then_the_live_run(self) -> None:
         server = client()
         run(server, "r1")
         live = begin(server, "r2")
@@ -554,7 +556,7 @@ class TestConnect:
             answer = self.connect(server, lastSeenEventId=seen)
         assert types(answer.events()) == WHOLE[3:]
 
-    def test_the_header_wins(self) -> None:
+    def test_the_header_wins_over_the_event_id_in_the_body(self) -> None:
         server = client()
         stream = begin(server)
         ids = []
@@ -596,14 +598,14 @@ class TestStop:
             {"type": "RUN_FINISHED", "threadId": "t1", "runId": "r1"},
         ]
 
-    def test_one_that_has_not_begun_is_still_a_run(self, talker: Talker) -> None:
+    def test_a_run_that_has_not_begun_is_still_stopped(self, talker: Talker) -> None:
         server = client(talker)
         live = begin(server)
         assert server.post(STOP).json()["stopped"] is True
         assert types(list(live)) == ["RUN_STARTED", "RUN_FINISHED"]
         assert talker.inputs == []
 
-    def test_nothing_to_stop(self) -> None:
+    def test_a_stop_without_a_run_stops_nothing(self) -> None:
         answer = client().post(STOP)
         assert (answer.status, answer.json()) == (
             200,
@@ -616,7 +618,7 @@ class TestStop:
         begin(server).next()
         assert server.post(STOP, json=body).json()["stopped"] is True
 
-    def test_another_run_is_not_meant(self) -> None:
+    def test_a_stop_of_another_run_stops_nothing(self) -> None:
         server = client()
         live = begin(server)
         live.next()
@@ -639,14 +641,14 @@ class TestStop:
             ('{"runId":null}', "Invalid runId"),
         ],
     )
-    def test_what_is_no_request_to_stop(self, body: str, error: str) -> None:
+    def test_a_body_that_is_no_request_to_stop(self, body: str, error: str) -> None:
         answer = client().request("POST", STOP, body=body)
         assert (answer.status, answer.json()) == (400, {"error": error})
 
     def test_white_space_is_no_body(self) -> None:
         assert client().request("POST", STOP, body=" \n").status == 200
 
-    def test_stop_then_run_again(self, talker: Talker) -> None:
+    def test_a_thread_runs_again_after_a_stop(self, talker: Talker) -> None:
         server = client(talker)
         begin(server).next()
         server.post(STOP)
@@ -667,21 +669,21 @@ class TestStop:
 
 
 class TestSuggest:
-    def test_it_stores_nothing(self) -> None:
+    def test_a_suggestion_stores_nothing(self) -> None:
         server = client()
         answer = server.post(SUGGEST, json=run_input("t1"))
         assert types(answer.events()) == WHOLE
         assert server.get(f"{BASE}/threads").json()["threads"] == []
         assert server.post(CONNECT, json=run_input("t1")).body == b""
 
-    def test_its_frames_cannot_be_resumed_and_carry_no_input(self) -> None:
+    def test_the_frames_of_a_suggestion_cannot_be_resumed_and_carry_no_input(self) -> None:
         stream = begin(client(), path=SUGGEST)
         frame = stream.next_frame()
         assert frame is not None
         assert frame.id == ""
         assert "input" not in json.loads(frame.data)
 
-    def test_it_and_a_run_of_the_thread_do_not_meet(self) -> None:
+    def test_a_suggestion_and_a_run_of_the_thread_do_not_meet(self) -> None:
         server = client()
         live = begin(server)
         live.next()
@@ -692,7 +694,7 @@ class TestSuggest:
         assert server.post(STOP).json()["stopped"] is False
         assert types(list(suggesting)) == WHOLE[1:]
 
-    def test_it_dies_with_its_client(self, talker: Talker) -> None:
+    def test_a_suggestion_dies_with_its_client(self, talker: Talker) -> None:
         server = client(talker)
         suggesting = begin(server, path=SUGGEST)
         suggesting.next()
@@ -700,7 +702,7 @@ class TestSuggest:
         assert talker.cleaned_up == ["r1"]
         assert not server.step()
 
-    def test_an_agent_that_fails_ends_it_well_formed(self) -> None:
+    def test_an_agent_that_fails_ends_a_suggestion_well_formed(self) -> None:
         def agent(input: Any, context: Any) -> Iterator[Any]:
             yield {"type": "RUN_STARTED", "threadId": "t1", "runId": "r1"}
             raise RuntimeError("boom")
@@ -721,7 +723,7 @@ class TestInfo:
         agent.capabilities = capabilities  # type: ignore[attr-defined]
         return agent
 
-    def test_the_whole_answer(self) -> None:
+    def test_the_whole_answer_of_info(self) -> None:
         agent = PlainTalker()
         agent.description = "Says three words."  # type: ignore[attr-defined]
         endpoints = {"list": True, "inspect": True, "mutations": False, "realtimeMetadata": False}
@@ -752,15 +754,15 @@ class TestInfo:
             (["ui"], {"a2uiEnabled": True, "a2ui": {"enabled": True, "agents": ["ui"]}}),
         ],
     )
-    def test_what_the_application_says_of_a2ui(self, a2ui: Any, said: dict[str, Any]) -> None:
+    def test_info_has_the_settings_of_a2ui(self, a2ui: Any, said: dict[str, Any]) -> None:
         info = Client(CopilotRuntime({}, a2ui=a2ui)).get(f"{BASE}/info").json()
         assert {name: value for name, value in info.items() if name.startswith("a2ui")} == said
 
-    def test_what_it_says_of_open_generative_ui(self) -> None:
+    def test_info_has_the_settings_of_open_generative_ui(self) -> None:
         info = Client(CopilotRuntime({}, open_generative_ui=True)).get(f"{BASE}/info").json()
         assert info["openGenerativeUIEnabled"] is True
 
-    def test_in_single_route_mode_the_threads_are_a_resource(self) -> None:
+    def test_info_in_single_route_mode_names_threads_a_resource(self) -> None:
         single = Client(CopilotRuntime({}, mode="single-route"))
         value = single.post(BASE, json={"method": "info"}).json()
         assert not any(value["threadEndpoints"].values())
@@ -774,7 +776,7 @@ class TestInfo:
             },
         }
 
-    def test_no_agents_at_all(self) -> None:
+    def test_info_without_agents(self) -> None:
         assert self.info({})["agents"] == {}
 
     def test_a_function_has_its_name_and_no_description(self) -> None:
@@ -785,7 +787,7 @@ class TestInfo:
         assert described == {"name": "a", "description": "", "className": "my_agent"}
 
     @pytest.mark.parametrize("description", [None, ""])
-    def test_no_description_is_an_empty_one(self, description: Any) -> None:
+    def test_an_agent_without_a_description_has_an_empty_one(self, description: Any) -> None:
         agent = PlainTalker()
         agent.description = description  # type: ignore[attr-defined]
         assert self.info({"a": agent})["agents"]["a"]["description"] == ""
@@ -810,10 +812,10 @@ class TestInfo:
             assert described["capabilities"] == given, name
 
     @pytest.mark.parametrize("nothing", [None, {}, lambda: None])
-    def test_an_agent_that_has_none_has_no_such_member(self, nothing: Any) -> None:
+    def test_an_agent_without_capabilities_has_no_such_member(self, nothing: Any) -> None:
         assert "capabilities" not in self.info({"a": self.agent_with(nothing)})["agents"]["a"]
 
-    def test_one_agent_that_cannot_tell_does_not_hide_the_others(
+    def test_an_agent_whose_capabilities_fail_does_not_hide_the_others(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
         def fail() -> Any:
@@ -873,7 +875,7 @@ class TestAgentsFunction:
             ("half", "agent 'a' is neither callable nor has a method run"),
         ],
     )
-    def test_its_failure_is_on_errors(
+    def test_a_failure_of_the_agents_function_is_told_to_on_error(
         self,
         agents: Callable[[Request], Any],
         tenant: str,
@@ -892,7 +894,7 @@ class TestAgentsFunction:
 
 
 class TestThreads:
-    def test_the_last_updated_comes_first_with_times_of_the_clock(self) -> None:
+    def test_the_last_updated_thread_comes_first_with_times_of_the_clock(self) -> None:
         server = client()
         run(server, "r1", "older")
         server.now += 1.5
@@ -932,7 +934,7 @@ class TestThreads:
         begin(server).next()
         assert server.get(f"{BASE}/threads").json()["threads"] == []
 
-    def test_by_agent(self) -> None:
+    def test_threads_are_listed_by_agent(self) -> None:
         server = Client(CopilotRuntime({"a b": PlainTalker(), "c": PlainTalker()}))
         server.post(f"{BASE}/agent/a%20b/run", json=run_input("t1"))
         server.post(f"{BASE}/agent/c/run", json=run_input("t2"))
@@ -945,7 +947,7 @@ class TestThreads:
         assert listed("?agentId=nope") == []
         assert sorted(listed("?agentId=")) == sorted(listed("")) == ["t1", "t2"]
 
-    def test_messages_in_the_shape_of_the_reference(self) -> None:
+    def test_messages_have_the_shape_of_the_reference(self) -> None:
         def agent(input: Any, context: Any) -> Iterator[Any]:
             call = {"toolCallId": "c1"}
             yield {"type": "RUN_STARTED", "threadId": "t1", "runId": "r1"}
@@ -979,7 +981,7 @@ class TestThreads:
         assert answer.headers["content-type"] == "application/json"
         assert answer.json()["events"] == server.post(CONNECT, json=run_input("t1")).events()
 
-    def test_state(self) -> None:
+    def test_the_state_of_a_thread_is_told(self) -> None:
         server = client()
         run(server)
         assert server.get(f"{BASE}/threads/t1/state").json() == {"state": {"said": 3}}
@@ -1014,12 +1016,12 @@ class TestPlatform:
             ("POST", "/threads/subscribe"),
         ],
     )
-    def test_changing_threads(self, method: str, path: str) -> None:
+    def test_threads_cannot_be_changed_without_the_platform(self, method: str, path: str) -> None:
         answer = client().request(method, BASE + path, body=b"{}")
         assert answer.status == 422
         assert "Thread operations require a CopilotKitIntelligence" in answer.json()["error"]
 
-    def test_annotate(self) -> None:
+    def test_annotate_needs_the_platform(self) -> None:
         answer = client().post(f"{BASE}/annotate", json={})
         assert answer.status == 422
         assert "annotate requires a CopilotKitIntelligence" in answer.json()["error"]
@@ -1039,7 +1041,7 @@ class TestPlatform:
             ("GET", "/inspector-learning"),
         ],
     )
-    def test_what_a_self_hosted_runtime_does_not_have(self, method: str, path: str) -> None:
+    def test_routes_that_a_self_hosted_runtime_does_not_have(self, method: str, path: str) -> None:
         answer = client().request(method, BASE + path)
         assert (answer.status, answer.json()) == (404, {"error": "Not found"})
 
@@ -1070,7 +1072,7 @@ class TestUnrouted:
         assert "single-route" in answer.json()["message"]
 
     @pytest.mark.parametrize("path", ["/elsewhere", f"{BASE}/nope", f"{BASE}x", "/api"])
-    def test_elsewhere_it_is_the_path_that_is_wrong(
+    def test_an_envelope_elsewhere_is_told_of_the_base_path(
         self, path: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.WARNING, "sansio_copilot")
@@ -1079,7 +1081,7 @@ class TestUnrouted:
         assert caplog.messages[0].endswith("; the base path is '/api/copilotkit'")
 
     @pytest.mark.parametrize("path", [BASE, BASE + "/"])
-    def test_the_log_names_the_mode_that_takes_it(
+    def test_the_log_names_the_mode_that_takes_an_envelope(
         self, path: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.WARNING, "sansio_copilot")
@@ -1087,7 +1089,7 @@ class TestUnrouted:
         assert 'mode="both"' in answer.json()["message"]
         assert "a runtime made with mode='both' takes" in caplog.messages[0]
 
-    def test_where_the_base_path_is_not_known_any_may_be_it(self) -> None:
+    def test_any_path_may_be_the_base_path_if_none_is_known(self) -> None:
         anywhere = client(base_path=None)
         assert anywhere.post("/my/page", json={"method": "info"}).json()["code"]
 
@@ -1112,7 +1114,7 @@ class TestUnrouted:
             assert (answer.status, answer.json()["error"]) == (400, "invalid_request")
         assert "Upgrade the @copilotkit packages" in answer.json()["message"]
 
-    def test_so_it_is_for_one_in_a_query_string(self) -> None:
+    def test_a_client_with_graphql_in_its_query_string_is_told_so(self) -> None:
         answer = client().get(f"{BASE}?query=query%20availableAgents%20%7Bid%7D&variables=%7B%7D")
         assert answer.json()["code"] == "graphql_request"
         assert client().get(f"{BASE}?query=pizza").json() == {"error": "Not found"}
@@ -1123,7 +1125,7 @@ class TestUnrouted:
         message = client(mode="both").post(BASE, json=sent).json()["message"]
         assert message == "Missing method field"
 
-    def test_other_json_is_not(self) -> None:
+    def test_other_json_is_no_envelope(self) -> None:
         assert client().post(BASE, json={"method": "nope"}).json() == {"error": "Not found"}
 
     def test_single_route_mode_is_one_place(self) -> None:
@@ -1181,12 +1183,12 @@ class TestUnrouted:
         assert len(answer.body) < 500
 
     @pytest.mark.parametrize("coding", ["identity", "Identity", ""])
-    def test_one_that_is_not_is(self, coding: str) -> None:
+    def test_a_body_that_is_not_compressed_is_read(self, coding: str) -> None:
         body = json.dumps(run_input("t1"))
         headers = {"content-encoding": coding}
         assert client().request("POST", RUN, body=body, headers=headers).status == 200
 
-    def test_a_hook_may_decompress_it(self) -> None:
+    def test_a_hook_may_decompress_a_body(self) -> None:
         def decompress(context: HookContext) -> Request:
             return context.request.with_body(json.dumps(run_input("t1")).encode())
 

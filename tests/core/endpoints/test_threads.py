@@ -43,7 +43,7 @@ class TestPaging:
         assert ids(answer) == ["c", "b", "a"]
         assert answer.json()["nextCursor"] is None
 
-    def test_the_list_page_by_page(self) -> None:
+    def test_the_list_of_threads_page_by_page(self) -> None:
         made = client("a", "b", "c")
         first = made.get(f"{BASE}/threads?limit=2")
         assert ids(first) == ["c", "b"]
@@ -70,7 +70,7 @@ class TestPaging:
     @pytest.mark.parametrize(
         "query", ["limit=x", "limit=-1", "cursor=%C2%B2", "cursor=1e3", "cursor=WzEsMl0"]
     )
-    def test_what_is_no_page(self, query: str) -> None:
+    def test_parameters_that_name_no_page(self, query: str) -> None:
         answer = client("a").get(f"{BASE}/threads?{query}")
         assert answer.status == 400
         assert answer.json()["details"].startswith(query.partition("=")[0])
@@ -91,7 +91,7 @@ def asks(input: Any, context: Any) -> Iterator[dict[str, Any]]:
     yield {"type": "RUN_FINISHED", **ids}
 
 
-def test_a_list_shows_which_threads_wait_and_may_be_of_those() -> None:
+def test_a_list_shows_which_threads_wait_and_may_have_those_alone() -> None:
     made = Client(CopilotRuntime({"default": asks, "hello": hello}))
     made.post(f"{BASE}/agent/default/run", json=run_input("asks"))
     made.post(f"{BASE}/agent/hello/run", json=run_input("idle"))
@@ -106,7 +106,7 @@ def test_a_list_shows_which_threads_wait_and_may_be_of_those() -> None:
 
 
 class TestMutations:
-    def test_they_are_refused_unless_allowed(self) -> None:
+    def test_mutations_are_refused_unless_allowed(self) -> None:
         made = client("a", mutations=False)
         answers = [
             patch(made, "a", '{"name":"x"}'),
@@ -117,17 +117,17 @@ class TestMutations:
         assert made.get(f"{BASE}/info").json()["threadEndpoints"]["mutations"] is False
         assert ids(made.get(f"{BASE}/threads")) == ["a"]
 
-    def test_info_says_so(self) -> None:
+    def test_info_says_whether_mutations_are_allowed(self) -> None:
         assert client().get(f"{BASE}/info").json()["threadEndpoints"]["mutations"] is True
 
-    def test_a_name(self) -> None:
+    def test_a_thread_is_given_a_name(self) -> None:
         made = client("a")
         renamed = patch(made, "a", '{"agentId":"default","name":"Hello"}').json()
         assert (renamed["id"], renamed["name"], renamed["archived"]) == ("a", "Hello", False)
         assert made.get(f"{BASE}/threads").json()["threads"] == [renamed]
         assert patch(made, "a", '{"name":null}').json()["name"] is None
 
-    def test_the_archive(self) -> None:
+    def test_a_thread_is_archived_and_brought_back(self) -> None:
         made = client("a", "b")
         answer = made.post(f"{BASE}/threads/a/archive", json={"agentId": "default"})
         assert answer.json() == {"threadId": "a", "archived": True}
@@ -143,7 +143,7 @@ class TestMutations:
         assert ids(made.get(f"{BASE}/threads")) == ["b"]
         assert made.get(f"{BASE}/threads/a/messages").json() == {"messages": []}
 
-    def test_and_its_live_run_ends_for_its_readers(self) -> None:
+    def test_the_live_run_of_a_deleted_thread_ends_for_its_readers(self) -> None:
         made = client("a")
         run = made.stream("POST", f"{BASE}/agent/default/run", json=run_input("a", "second"))
         run.next()
@@ -154,7 +154,7 @@ class TestMutations:
         assert fresh.events()[-1]["type"] == "RUN_FINISHED"
 
     @pytest.mark.parametrize("method", ["PATCH", "DELETE", "POST"])
-    def test_a_thread_that_is_not_there(self, method: str) -> None:
+    def test_a_thread_that_is_not_there_is_404(self, method: str) -> None:
         path = f"{BASE}/threads/nope" + ("/archive" if method == "POST" else "")
         answer = client().request(method, path, body='{"name":"x"}')
         assert answer.status == 404
@@ -174,7 +174,7 @@ class TestMutations:
             ('{"archived":"yes"}', "archived: expected a boolean"),
         ],
     )
-    def test_what_changes_nothing(self, body: str, details: str) -> None:
+    def test_a_body_that_changes_nothing(self, body: str, details: str) -> None:
         answer = patch(client("a"), "a", body)
         assert answer.status == 400
         assert answer.json()["details"].startswith(details)
@@ -226,7 +226,7 @@ class TestOwners:
         assert answer.status == 404
         assert answer.json()["error"] == "Thread not found"
 
-    def test_and_nothing_is_told_of_it(self) -> None:
+    def test_the_answer_for_anothers_thread_tells_nothing_of_it(self) -> None:
         made = self.owned()
         assert made.get(f"{BASE}/threads").json()["threads"] == []
         assert made.get(f"{BASE}/threads/ann's/messages").json() == {"messages": []}

@@ -171,7 +171,7 @@ ACCEPTED_DIFFERENCES: dict[str, tuple[str, tuple[int, dict[str, Any]]]] = {
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
-def test_vector(case: Case) -> None:
+def test_each_vector_is_answered_as_recorded(case: Case) -> None:
     request, expected = case["request"], case["expect"]
     body = request["body"].encode() if "body" in request else b""
     if "body_base64" in request:
@@ -212,7 +212,7 @@ def error_of(name: str, message: str) -> Exception:
 
 
 class TestService:
-    def test_it_may_be_plain_async_or_an_object(self) -> None:
+    def test_a_service_may_be_plain_async_or_an_object(self) -> None:
         async def later(audio: AudioFile) -> str:
             return echo(audio)
 
@@ -224,7 +224,7 @@ class TestService:
             answer = post_json(RECORDING, service)
             assert told(answer) == heard("recording.webm", "audio/webm", b"\0\1\2")
 
-    def test_the_core_never_calls_it(self) -> None:
+    def test_the_core_never_calls_a_service(self) -> None:
         request = Request("POST", f"{BASE}/transcribe", headers=JSON)
         exchange = runtime(echo).exchange(request, 0.0)
         assert isinstance(exchange.start(), ReadBody)
@@ -243,12 +243,12 @@ class TestService:
         assert caplog.records == []
 
     @pytest.mark.parametrize("service", ["whisper", 5, {}, object()])
-    def test_what_cannot_be_called_is_refused(self, service: Any) -> None:
+    def test_a_service_that_cannot_be_called_is_refused(self, service: Any) -> None:
         with pytest.raises(TypeError, match=r"transcription is a function of an AudioFile, not "):
             runtime(service)
 
     @pytest.mark.parametrize("returned", [None, b"text", 5, {"text": "x"}])
-    def test_what_is_not_text_is_a_failure_like_any_other(
+    def test_a_result_that_is_not_text_is_a_failure_like_any_other(
         self, returned: Any, caplog: pytest.LogCaptureFixture
     ) -> None:
         answer = post_json(RECORDING, lambda audio: returned)
@@ -262,21 +262,21 @@ class TestService:
 
         assert post_json(RECORDING, lambda audio: Text("hello")).json()["text"] == "hello"
 
-    def test_info_tells_whether_there_is_one(self) -> None:
+    def test_info_tells_whether_there_is_a_service(self) -> None:
         for service, enabled in ((echo, True), (None, False)):
             info = Client(runtime(service)).get(f"{BASE}/info").json()
             assert info["audioFileTranscriptionEnabled"] is enabled
 
-    def test_without_one_the_body_does_not_matter(self) -> None:
+    def test_the_body_does_not_matter_without_a_service(self) -> None:
         assert told(post_form(b"nonsense", None)) == failure("service_not_configured")
 
-    def test_it_may_reject_as_a_hook_may(self) -> None:
+    def test_a_service_may_reject_as_a_hook_may(self) -> None:
         def service(audio: AudioFile) -> str:
             raise Reject(Response.json({"error": "out of credit"}, 402))
 
         assert told(post_json(RECORDING, service)) == (402, {"error": "out of credit"})
 
-    def test_a_body_over_the_limit_does_not_reach_it(self) -> None:
+    def test_a_body_over_the_limit_does_not_reach_the_service(self) -> None:
         limits = Limits(body_bytes=100)
         assert post_json({**RECORDING, "audio": "A" * 100}, limits=limits).status == 413
 
@@ -293,12 +293,12 @@ class TestService:
 
 
 class TestAudioFile:
-    def test_its_repr_has_no_audio(self) -> None:
+    def test_the_repr_of_an_audio_file_has_no_audio(self) -> None:
         audio = AudioFile(b"secret", "a.webm", "audio/webm")
         assert repr(audio) == "AudioFile(filename='a.webm', mime_type='audio/webm')"
         assert audio.size == 6
 
-    def test_it_is_frozen(self) -> None:
+    def test_an_audio_file_is_frozen(self) -> None:
         with pytest.raises(attrs.exceptions.FrozenInstanceError):
             AudioFile(b"", "", "").data = b"x"  # type: ignore[misc]
 
@@ -326,7 +326,7 @@ class TestErrors:
         assert told(post_json(RECORDING, with_its_text)) == failure(code)
         assert told(post_json(RECORDING, with_another)) == failure(code, "429 too long")
 
-    def test_a_subclass_does_as_well(self) -> None:
+    def test_a_subclass_of_an_error_picks_the_answer_as_well(self) -> None:
         class Silent(TranscriptionError):
             def __init__(self) -> None:
                 super().__init__("audio_too_short", "Nobody spoke")
@@ -336,14 +336,14 @@ class TestErrors:
 
         assert told(post_json(RECORDING, service)) == failure("audio_too_short", "Nobody spoke")
 
-    def test_its_message_may_be_empty(self) -> None:
+    def test_the_message_of_an_error_may_be_empty(self) -> None:
         assert TranscriptionError("provider_error", "").message == ""
 
     def test_an_unknown_code_is_refused(self) -> None:
         with pytest.raises(ValueError, match=r"code is one of .*, not 'too_loud'"):
             TranscriptionError("too_loud")  # type: ignore[arg-type]
 
-    def test_it_leaves_a_process_pool_as_it_was(self) -> None:
+    def test_an_error_leaves_a_process_pool_as_it_was(self) -> None:
         error = pickle.loads(pickle.dumps(TranscriptionError("network_error", "no route")))
         assert (error.code, error.message, str(error)) == ("network_error", "no route", "no route")
 
@@ -368,7 +368,7 @@ class TestErrors:
     def test_the_first_sign_decides(self, text: str, code: str) -> None:
         assert classify(ValueError(text)).code == code
 
-    def test_only_what_no_sign_fits_is_repeated(self) -> None:
+    def test_only_a_message_that_no_sign_fits_is_repeated(self) -> None:
         def service(audio: AudioFile) -> str:
             try:
                 raise KeyError("the cause")
@@ -429,7 +429,7 @@ class TestJson:
         )
         assert told(answer) == invalid("Request body must be valid JSON")
 
-    def test_a_long_recording(self) -> None:
+    def test_a_long_recording_is_read(self) -> None:
         data = bytes(range(256)) * 4096
         audio = "data:audio/webm;base64," + base64.b64encode(data).decode()
         answer = post_json({"audio": audio, "mimeType": "audio/webm"})
@@ -450,7 +450,9 @@ class TestJson:
 
 class TestBase64:
     @given(st.binary(), st.booleans(), st.integers(min_value=1, max_value=76))
-    def test_what_any_encoder_wrote_is_read(self, data: bytes, padded: bool, width: int) -> None:
+    def test_text_that_any_encoder_wrote_is_read(
+        self, data: bytes, padded: bool, width: int
+    ) -> None:
         text = base64.b64encode(data).decode()
         if not padded:
             text = text.rstrip("=")
@@ -458,7 +460,7 @@ class TestBase64:
         assert decode_base64(lines) == data
 
     @given(st.text(alphabet="AQz09+/= \t\n", max_size=12))
-    def test_as_the_specification_has_it(self, text: str) -> None:
+    def test_base64_is_read_as_the_specification_has_it(self, text: str) -> None:
         # WHATWG Infra, "forgiving-base64 decode", step by step and bit by bit.
         digits = "".join(text.split())
         if len(digits) % 4 == 0:
@@ -474,7 +476,7 @@ class TestBase64:
         assert decode_base64(text) == bytes(int(bits[8 * n : 8 * n + 8], 2) for n in range(whole))
 
     @pytest.mark.parametrize("text", ["QUJ\vD", "QUJ\xa0D", "QU-_", "QUJ\ud800", "Q", "=", "A=B="])
-    def test_what_is_not_base64(self, text: str) -> None:
+    def test_text_that_is_not_base64(self, text: str) -> None:
         with pytest.raises(ValueError):
             decode_base64(text)
 
@@ -520,7 +522,7 @@ class TestForm:
             )
             assert answer.status == 400
 
-    def test_a_content_type_beyond_latin_1(self) -> None:
+    def test_a_content_type_beyond_latin_1_is_answered(self) -> None:
         answer = Client(runtime()).request(
             "POST",
             f"{BASE}/transcribe",
@@ -564,7 +566,7 @@ class TestForm:
         body = form_part(b"X", disposition, *types) + END
         assert told(post_form(body)) == heard("a.wav", "audio/wav", b"X")
 
-    def test_a_name_that_is_escaped(self) -> None:
+    def test_a_name_that_is_escaped_is_read(self) -> None:
         for name in (b"audio%0a", b"audio%22"):
             disposition = b'Content-Disposition: form-data; name="%s"; filename="a"' % name
             assert told(post_form(form_part(b"X", disposition) + END)) == invalid(NO_FILE)
@@ -578,6 +580,6 @@ class TestForm:
         request = Request("POST", "/", headers=FORM, body=other + audio_part(b"X") + other + END)
         assert read_audio(request, 100) == AudioFile(b"X", "a.wav", "audio/wav")
 
-    def test_a_body_that_was_not_sent(self) -> None:
+    def test_a_body_that_was_not_sent_is_answered(self) -> None:
         with pytest.raises(TranscriptionError, match="ends before"):
             read_audio(Request("POST", "/", headers=FORM), 100)

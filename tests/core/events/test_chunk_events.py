@@ -97,7 +97,7 @@ def test_another_id_or_kind_ends_what_is_open() -> None:
     ]
 
 
-def test_what_is_open_when_the_stream_ends_stays_open() -> None:
+def test_an_entity_that_is_open_when_the_stream_ends_stays_open() -> None:
     assert shorthand(expand_chunks([{**TEXT, "messageId": "m"}])) == ["TEXT_MESSAGE_START m"]
 
 

@@ -54,7 +54,7 @@ LIVE_FOLDS_TO_SOMETHING_ELSE = {
 
 
 @pytest.mark.parametrize("number", LIVE_FOLDS_TO_SOMETHING_ELSE)
-def test_what_a_reload_shows_is_what_was_live(number: Any) -> None:
+def test_a_reload_shows_the_conversation_that_was_live(number: Any) -> None:
     events, reference = CASES[number]["events"], CASES[number]["expect"]
     compacted = compact_events(events)
     assert fold_messages(compacted) == fold_messages(events) != fold_messages(reference)
@@ -69,7 +69,7 @@ def test_what_a_reload_shows_is_what_was_live(number: Any) -> None:
 @pytest.mark.parametrize(
     "case", [case for n, case in enumerate(CASES) if n not in LIVE_FOLDS_TO_SOMETHING_ELSE]
 )
-def test_compacts_as_the_reference_does(case: Any) -> None:
+def test_events_are_compacted_as_the_reference_does(case: Any) -> None:
     before = copy.deepcopy(case["events"])
     assert compact_events(case["events"]) == case["expect"]
     assert case["events"] == before
@@ -77,7 +77,7 @@ def test_compacts_as_the_reference_does(case: Any) -> None:
 
 @pytest.mark.untraced
 @pytest.mark.parametrize("case", CASES)
-def test_what_is_compact_stays_as_it_is_from_the_second_time_on(case: Any) -> None:
+def test_compact_events_stay_as_they_are_from_the_second_time_on(case: Any) -> None:
     twice = compact_events(compact_events(case["events"]))
     assert compact_events(twice) == twice
 
@@ -87,16 +87,16 @@ class TestMessages:
         events = [start(), content("a"), content(""), content("b"), end()]
         assert compact_events(events) == [start(), content("ab"), end()]
 
-    def test_what_arrived_in_between_comes_after_the_end(self) -> None:
+    def test_events_between_the_deltas_come_after_the_end(self) -> None:
         events = [start(), content("a"), CUSTOM, content("b"), end()]
         assert compact_events(events) == [start(), content("ab"), end(), CUSTOM]
 
-    def test_of_several_open_messages_the_first_takes_it_along(self) -> None:
+    def test_the_first_of_several_open_messages_takes_events_along(self) -> None:
         # Nothing but the place of what arrived in between changes.
         events = [start("m"), start("o"), CUSTOM, end("m"), end("o")]
         assert compact_events(events) == [start("m"), end("m"), CUSTOM, start("o"), end("o")]
 
-    def test_what_overlaps_stays_in_its_order(self) -> None:
+    def test_messages_that_overlap_stay_in_their_order(self) -> None:
         events = [start("m"), start("o"), CUSTOM, content("b", "o"), content("a"), end("o"), end()]
         assert compact_events(events) == events
         call = {"type": "TOOL_CALL_START", "toolCallId": "c", "toolCallName": "f"}
@@ -105,7 +105,7 @@ class TestMessages:
         events = [call, first, start(), second, end(), closed]
         assert compact_events(events) == events
 
-    def test_its_deltas_become_one_each_all_the_same(self) -> None:
+    def test_deltas_of_overlapping_messages_become_one_each(self) -> None:
         events = [start("m"), start("o")]
         for delta in "abc":
             events += [content(delta, "o"), content(delta.upper(), "m")]
@@ -118,7 +118,7 @@ class TestMessages:
             end("m"),
         ]
 
-    def test_what_has_no_effect_on_messages_stays_in_its_order(self) -> None:
+    def test_events_without_effect_on_messages_stay_in_their_order(self) -> None:
         # The reference makes of these events a step that ends before it begins.
         call = {"type": "TOOL_CALL_START", "toolCallId": "c", "toolCallName": "f"}
         closed = {"type": "TOOL_CALL_END", "toolCallId": "c"}
@@ -155,13 +155,13 @@ class TestMessages:
         for event in ({**call, "parentMessageId": "m"}, {**call, "toolCallId": "m"}):
             assert compact_events([content("a"), event, content("b")])[-1] == content("b")
 
-    def test_the_conversation_before_it_counts(self) -> None:
+    def test_the_conversation_before_the_run_counts(self) -> None:
         events = [start("m"), start("o"), end("o"), end("m")]
         before = [{"id": name, "role": "assistant", "content": ""} for name in "mo"]
         assert compact_events(events) == events
         assert compact_events(events, messages=before) == [*events[1:3], events[0], events[3]]
 
-    def test_what_is_open_at_the_end_is_kept(self) -> None:
+    def test_a_message_that_is_open_at_the_end_is_kept(self) -> None:
         args = {"type": "TOOL_CALL_ARGS", "toolCallId": "c", "delta": "{"}
         events = [snapshot({"n": 1}), args, start(), content("a"), content("b")]
         assert compact_events(events) == [start(), content("ab"), args, snapshot({"n": 1})]
@@ -181,7 +181,7 @@ class TestState:
         events = [STARTED, snapshot({"n": []}), CUSTOM, add("/n/-", 1), FINISHED]
         assert compact_events(events) == [STARTED, CUSTOM, snapshot({"n": [1]}), FINISHED]
 
-    def test_their_metadata_is_merged(self) -> None:
+    def test_the_metadata_of_state_events_is_merged(self) -> None:
         events = [snapshot({}, metadata={"x": 1}), add("/a", 1, metadata={"y": 2})]
         assert compact_events(events) == [snapshot({"a": 1}, metadata={"x": 1, "y": 2})]
 
@@ -199,7 +199,7 @@ class TestState:
         assert compact_events([*twice, add("", {"a": 3})]) == [snapshot({"a": 3})]
 
     @pytest.mark.parametrize("empty", [{}, []])
-    def test_an_empty_state_is_one(self, empty: object) -> None:
+    def test_an_empty_state_is_a_state(self, empty: object) -> None:
         assert compact_events([snapshot({"a": 1}), snapshot(empty)]) == [snapshot(empty)]
 
     def test_state_carries_over_from_run_to_run(self) -> None:
@@ -279,6 +279,6 @@ def test_many_open_messages_do_not_slow_each_other_down() -> None:
     assert len(compactor.finish()) == 20_000
 
 
-def test_what_a_stream_folds_to_survives() -> None:
+def test_the_conversation_of_a_stream_survives() -> None:
     events = [add("/a", 1), FINISHED, add("/a/b", 1), add("/c", 1), snapshot(None), add("/d", 1)]
     assert fold_state(compact_events(events)) == fold_state(events) is None

@@ -25,7 +25,7 @@ def tool_start(call_id: Any) -> Any:
 
 @pytest.mark.untraced
 @pytest.mark.parametrize("case", CASES)
-def test_appends_what_the_reference_appends(case: Any) -> None:
+def test_the_finalizer_appends_what_the_reference_appends(case: Any) -> None:
     given_events = copy.deepcopy(case["events"])
     appended = finalize_events(
         case["events"],
@@ -42,14 +42,14 @@ def test_a_run_that_ended_gets_nothing_more() -> None:
         assert finalize_events([STARTED, tool_start("c"), terminal]) == []
 
 
-def test_what_comes_after_the_terminal_event_does_not_count() -> None:
+def test_events_behind_the_terminal_event_do_not_count() -> None:
     finalizer = Finalizer()
     finalizer.observe({"type": "RUN_FINISHED"})
     finalizer.observe(tool_start("c"))
     assert finalizer.finalize() == []
 
 
-def test_terminal_is_true_from_the_end_on() -> None:
+def test_the_finalizer_is_terminal_from_the_end_on() -> None:
     finalizer = Finalizer()
     assert not finalizer.terminal
     finalizer.observe(STARTED)
@@ -72,7 +72,7 @@ def test_a_tool_call_is_closed_only_once_it_has_both_end_and_result() -> None:
     assert types(end, result) == types(result, end) == ["RUN_ERROR"]
 
 
-def test_events_without_an_id_and_of_what_is_not_open_are_passed_over() -> None:
+def test_events_without_an_id_or_an_open_entity_are_passed_over() -> None:
     assert finalize_events(
         [
             {"type": "TEXT_MESSAGE_START", "messageId": ""},

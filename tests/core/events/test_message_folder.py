@@ -126,7 +126,7 @@ class TestText:
         parts = {**USER, "content": [{"type": "text", "text": "hi"}]}
         assert fold_messages([text("CONTENT", "u", "x")], [parts]) == [{**USER, "content": "x"}]
 
-    def test_what_refers_to_nothing_is_ignored(self) -> None:
+    def test_an_event_that_refers_to_nothing_is_ignored(self) -> None:
         events = [text("CONTENT", delta="a"), text("END"), tool("ARGS", delta="{"), tool("END")]
         assert fold_messages(events) == []
 
@@ -158,7 +158,7 @@ class TestToolCalls:
             ]
         ) == [assistant("c", call(arguments="{}"), **S1)]
 
-    def test_or_joins_the_message_it_names(self) -> None:
+    def test_a_call_joins_the_message_that_it_names(self) -> None:
         events = [tool("START", toolCallName="f", parentMessageId="m")]
         assert fold_messages(events, [assistant("m", content="x")]) == [
             assistant("m", call(), content="x")
@@ -205,15 +205,17 @@ class TestToolCalls:
             USER,
         ]
 
-    def test_behind_the_last_message_it_is_the_last(self) -> None:
+    def test_a_result_behind_the_last_message_is_the_last(self) -> None:
         messages = [assistant("m", call())]
         assert fold_messages([result("r")], messages) == [*messages, tool_message("r")]
 
     @pytest.mark.parametrize("messages", [[], [{**USER, "toolCalls": [call()]}, USER]])
-    def test_without_an_assistants_call_it_is_put_at_the_end(self, messages: Any) -> None:
+    def test_a_result_without_a_call_of_the_assistant_is_put_at_the_end(
+        self, messages: Any
+    ) -> None:
         assert fold_messages([result("r")], messages) == [*messages, tool_message("r")]
 
-    def test_of_two_messages_with_one_id_the_first_goes_on(self) -> None:
+    def test_the_first_of_two_messages_with_one_id_goes_on(self) -> None:
         before = [assistant("o", call()), assistant("m", content="")]
         events = [
             text("CONTENT", delta="a"),
@@ -284,7 +286,7 @@ class TestActivities:
             activity({"n": 2}, subagentRunId="s2")
         ]
 
-    def test_one_that_does_not_replace_leaves_what_is_there(self) -> None:
+    def test_a_snapshot_that_does_not_replace_leaves_the_activity(self) -> None:
         events = [activity_snapshot({"n": 2}, replace=False, metadata={"a": 1})]
         assert fold_messages(events, [activity({"n": 1})]) == [
             activity({"n": 1}, metadata={"a": 1})
@@ -349,7 +351,7 @@ class TestSnapshots:
         other_thought = {**thought, "id": "other"}
         assert fold_messages([snapshot(other_thought)], before) == [activity({}), other_thought]
 
-    def test_what_is_streamed_goes_on_in_the_message_of_the_snapshot(self) -> None:
+    def test_streamed_text_goes_on_in_the_message_of_the_snapshot(self) -> None:
         events = [
             text("START"),
             text("CONTENT", delta="a"),
@@ -381,13 +383,13 @@ class TestSnapshots:
         assert fold_messages([snapshot(null)]) == fold_messages([started]) == [USER]
         assert fold_messages([], [null]) == [USER]
 
-    def test_what_has_no_id_is_left_out(self) -> None:
+    def test_a_message_without_an_id_is_left_out(self) -> None:
         started = {"type": "RUN_STARTED", "input": {"messages": ["?", {"id": 1}, USER]}}
         assert fold_messages([started]) == [USER]
         assert fold_messages([{"type": "RUN_STARTED", "input": {"messages": 7}}]) == []
 
 
-def test_nothing_that_was_given_is_changed_and_nothing_that_was_read_changes() -> None:
+def test_values_that_were_given_or_read_do_not_change() -> None:
     messages = [assistant("m", call(), metadata={"a": 1}), activity({"n": []})]
     events = [
         text("CONTENT", delta="x", metadata={"b": {"c": 1}}),

@@ -165,16 +165,16 @@ def compare(actions: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("actions", HISTORIES.values(), ids=HISTORIES)
-def test_it_is_a_list_that_has_had(actions: list[Any]) -> None:
+def test_a_conversation_is_the_list_that_it_stands_for_in_known_cases(actions: list[Any]) -> None:
     compare(actions)
 
 
 @given(st.lists(actions, max_size=30))
-def test_it_is_a_list(actions: list[Any]) -> None:
+def test_a_conversation_is_the_list_that_it_stands_for(actions: list[Any]) -> None:
     compare(actions)
 
 
-def test_of_two_results_with_one_id_the_first_in_order_counts() -> None:
+def test_the_first_in_order_of_two_results_with_one_id_counts() -> None:
     conversation = Conversation()
     carrier = conversation.append(message("a", "assistant"))
     conversation.append(message("b", "user"))
@@ -218,7 +218,7 @@ def number_of_entries() -> int:
     return sum(isinstance(each, Entry) for each in gc.get_objects())
 
 
-def test_what_is_closed_is_in_no_circle() -> None:
+def test_a_closed_message_is_in_no_circle_of_references() -> None:
     """And nothing parts it before that, as a finalizer would what the collector has looked at."""
     gc.collect()
     before = number_of_entries()

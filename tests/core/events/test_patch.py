@@ -61,7 +61,7 @@ BAD_DELTAS: list[Any] = [
 
 
 @pytest.mark.parametrize("bad", BAD_DELTAS, ids=repr)
-def test_whatever_is_wrong_with_a_delta_nothing_changes(bad: Any) -> None:
+def test_a_delta_that_is_wrong_changes_nothing(bad: Any) -> None:
     state = {"a": 1, "text": "t", "list": [1, 2], "obj": {"k": {}}}
     before = copy.deepcopy(state)
     with pytest.raises(EventError, match="the delta does not apply"):
@@ -97,7 +97,7 @@ def test_whatever_is_wrong_with_a_delta_nothing_changes(bad: Any) -> None:
         ({"a": [True]}, [{"op": "test", "path": "/a", "value": (True,)}], {"a": [True]}),
     ],
 )
-def test_what_a_patch_makes(document: Any, patch: Any, expected: Any) -> None:
+def test_a_patch_makes_a_new_document(document: Any, patch: Any, expected: Any) -> None:
     assert json.dumps(apply_patch(document, patch, PatchBudget())) == json.dumps(expected)
 
 
@@ -122,7 +122,7 @@ documents = st.dictionaries(names, values, max_size=4)
 
 
 @given(documents, st.lists(operations, max_size=5))
-def test_it_does_what_another_implementation_does(document: Any, patch: list[Any]) -> None:
+def test_a_patch_does_the_same_in_another_implementation(document: Any, patch: list[Any]) -> None:
     before, said = json.dumps(document), copy.deepcopy(patch)
     try:
         expected = jsonpatch.apply_patch(copy.deepcopy(document), patch)
@@ -135,7 +135,7 @@ def test_it_does_what_another_implementation_does(document: Any, patch: list[Any
     assert patch == said
 
 
-def test_what_cannot_be_copied_does_not_apply() -> None:
+def test_a_value_that_cannot_be_copied_does_not_apply() -> None:
     with pytest.raises(EventError, match="the delta does not apply: TypeError"):
         apply_patch({}, [add("/a", (one for one in "ab"))], PatchBudget())
 
@@ -148,7 +148,7 @@ class TestBudget:
             apply_patch(document, doubling, PatchBudget())
         assert document == {"a": "x" * 1000}
 
-    def test_it_holds_for_all_deltas_of_a_stream_together(self) -> None:
+    def test_the_budget_holds_for_all_deltas_of_a_stream_together(self) -> None:
         folder = StateFolder({"a": "x" * 1000}, PatchBudget(10_000))
         copy_and_remove = [
             {"op": "copy", "from": "/a", "path": "/b"},
@@ -175,7 +175,7 @@ class TestBudget:
             apply_patch(document, patch, PatchBudget(17_000))
         assert apply_patch(document, patch, PatchBudget(26_000))["b"] == [small] * 1000
 
-    def test_what_a_few_copies_make_of_them_at_most(self) -> None:
+    def test_a_few_copies_have_a_bound_on_what_they_make(self) -> None:
         document: dict[str, Any] = {"a": [0]}
         budget = PatchBudget()
         for _ in range(40):
@@ -183,7 +183,7 @@ class TestBudget:
                 apply_patch(document, [{"op": "copy", "from": "/a", "path": "/a/-"}], budget)
         assert json.dumps(document).count("[") == 2**15
 
-    def test_once_it_is_spent_no_copy_is_measured_any_more(self) -> None:
+    def test_no_copy_is_measured_once_the_budget_is_spent(self) -> None:
         budget = PatchBudget(100)
         for source in ("/long", "/short"):
             with pytest.raises(PatchRefused):
@@ -203,19 +203,19 @@ class TestBudget:
             {"op": "move", "from": "/0", "path": "/-"},
         ],
     )
-    def test_what_moves_a_long_list_is_charged(self, operation: Any) -> None:
+    def test_an_operation_that_moves_a_long_list_is_charged(self, operation: Any) -> None:
         folder = StateFolder(list(range(32_000)), PatchBudget(10_000))
         delta = {"type": "STATE_DELTA", "delta": [operation]}
         applied = [folder.feed(delta) for _ in range(20)]
         assert applied == sorted(applied, reverse=True)
         assert sum(applied) == 10
 
-    def test_at_the_end_of_a_list_nothing_moves(self) -> None:
+    def test_an_operation_at_the_end_of_a_list_moves_nothing(self) -> None:
         document, budget = list(range(32_000)), PatchBudget(0)
         for _ in range(100):
             apply_patch(document, [add("/-", 1), {"op": "remove", "path": "/32000"}], budget)
 
-    def test_what_is_said_is_not_charged_nor_what_only_changes_its_name(self) -> None:
+    def test_a_value_that_is_said_or_renamed_is_not_charged(self) -> None:
         budget = PatchBudget(0)
         document = apply_patch({}, [add("/a", [0] * 10_000)], budget)
         patch = [
@@ -234,7 +234,7 @@ class TestDepth:
             value = {"a": value}
         return value
 
-    def test_what_could_not_come_back_in_a_body_is_refused(self) -> None:
+    def test_a_document_that_could_not_come_back_in_a_body_is_refused(self) -> None:
         # The body is a level, and the document another.
         fits = self.nested(MAX_DEPTH - 2)
         for operation in ("add", "replace"):
@@ -245,7 +245,7 @@ class TestDepth:
                 apply_patch({"b": 0}, patch, PatchBudget())
 
     @pytest.mark.parametrize("operation", ["move", "copy"])
-    def test_however_it_comes_to_be(self, operation: str) -> None:
+    def test_a_copy_or_move_that_nests_too_deeply_is_refused(self, operation: str) -> None:
         document = {"b": self.nested(MAX_DEPTH - 3), "c": {"d": {}}}
         patch = [{"op": operation, "from": "/b", "path": "/c/b"}]
         apply_patch(document, patch, PatchBudget())
@@ -259,7 +259,7 @@ class TestDepth:
         with pytest.raises(PatchTooDeep, match="nested deeper than 3 levels"):
             apply_patch({}, patch, PatchBudget(), 3)
 
-    def test_also_step_by_step(self) -> None:
+    def test_a_state_that_is_nested_step_by_step_has_the_same_bound(self) -> None:
         folder, path = StateFolder(), ""
         applied = 0
         for _ in range(300):

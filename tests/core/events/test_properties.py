@@ -40,14 +40,14 @@ def whole(stream: Any) -> Any:
 
 
 @given(streams.map(whole))
-def test_compacting_what_is_compact_changes_nothing(stream: Any) -> None:
+def test_compaction_of_compact_events_changes_nothing(stream: Any) -> None:
     once = compact_events(stream)
     assert compact_events(once) == once
     verify_events(once)
 
 
 @given(streams)
-def test_if_the_stream_was_cut_off_only_the_first_time_may_leave_something_to_do(
+def test_compaction_of_a_cut_stream_is_done_after_the_second_time(
     stream: Any,
 ) -> None:
     twice = compact_events(compact_events(stream))
@@ -75,7 +75,7 @@ def test_no_machine_changes_what_it_is_given(stream: Any, stop: Any) -> None:
 
 
 @given(st.lists(chunks | in_between, max_size=30))
-def test_what_chunks_expand_to_is_in_order(events: Any) -> None:
+def test_events_that_chunks_expand_to_are_in_order(events: Any) -> None:
     expander = ChunkExpander()
     expanded: list[dict[str, Any]] = []
     with contextlib.suppress(EventError):

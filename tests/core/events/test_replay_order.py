@@ -15,14 +15,14 @@ CASES = json.loads((Path(__file__).parents[2] / "vectors" / "compact.json").read
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_it_is_that_of_the_vectors(case: Any) -> None:
+def test_the_order_is_that_of_the_vectors(case: Any) -> None:
     def without_state(events: Any) -> Any:
         return [event for event in events if not event["type"].startswith("STATE")]
 
     assert arrange(without_state(case["events"])) == without_state(case["expect"])
 
 
-def test_a_tool_call_takes_along_what_arrives_if_no_text_message_is_open() -> None:
+def test_a_tool_call_takes_events_along_if_no_text_message_is_open() -> None:
     call = {"type": "TOOL_CALL_START", "toolCallId": "c", "toolCallName": "f"}
     assert arrange([call, CUSTOM]) == [call, CUSTOM]
     assert arrange([call, start(), CUSTOM]) == [start(), CUSTOM, call]
@@ -30,7 +30,7 @@ def test_a_tool_call_takes_along_what_arrives_if_no_text_message_is_open() -> No
     assert arrange([call, closed, CUSTOM]) == [call, closed, CUSTOM]
 
 
-def test_the_first_means_heard_of_first_even_if_it_started_later() -> None:
+def test_the_first_message_is_the_one_heard_of_first_even_if_it_started_later() -> None:
     events = [content("x", "o"), start("m"), start("o"), CUSTOM]
     assert arrange(events) == [start("o"), content("x", "o"), CUSTOM, start("m")]
 

@@ -31,7 +31,7 @@ def test_a_snapshot_replaces_and_a_delta_patches() -> None:
     }
 
 
-def test_without_a_state_event_there_is_none() -> None:
+def test_a_stream_without_a_state_event_has_no_state() -> None:
     assert fold_state([]) is None
     assert fold_state([{"type": "RUN_STARTED"}, {"type": "CUSTOM"}]) is None
 
@@ -54,7 +54,7 @@ def test_a_delta_that_does_not_apply_is_skipped_as_a_whole() -> None:
     assert folder.state == {"a": 1, "b": 2}
 
 
-def test_nothing_of_an_event_becomes_part_of_the_state() -> None:
+def test_the_state_shares_nothing_with_the_events() -> None:
     value: dict[str, Any] = {"list": []}
     item = {"deep": [1]}
     events = [snapshot(value), delta(add("/list/-", item)), delta(add("/list/0/deep/-", 2))]
@@ -118,7 +118,7 @@ def test_a_copy_is_equal_and_shares_nothing(value: Any) -> None:
     assert not set(containers(copied)) & set(containers(value))
 
 
-def test_a_copy_of_what_is_not_plain_json_is_deep_too() -> None:
+def test_a_copy_of_a_value_that_is_not_plain_json_is_deep_too() -> None:
     inner = [1]
     copied = copy_json({"tuple": (inner,)})
     inner.append(2)

@@ -18,7 +18,7 @@ def thinking(what: Any, **fields: Any) -> Any:
     return {"type": f"THINKING_{what}", **delta, **fields}
 
 
-def test_each_becomes_what_took_its_place() -> None:
+def test_each_thinking_event_becomes_the_reasoning_event_in_its_place() -> None:
     said = [
         thinking("START", title="so", timestamp=1, subagentRunId=[]),
         thinking("TEXT_MESSAGE_START"),
@@ -51,13 +51,13 @@ def test_each_becomes_what_took_its_place() -> None:
     assert said == before
 
 
-def test_others_stay_as_they_are() -> None:
+def test_other_events_stay_as_they_are() -> None:
     upgrader = ThinkingUpgrader("run")
     for event in (STARTED, {"type": "RAW", "event": 1}):
         assert upgrader.feed(event) is event
 
 
-def test_outside_of_a_run_the_verifier_refuses_them() -> None:
+def test_thinking_events_outside_of_a_run_are_refused() -> None:
     with pytest.raises(EventError, match="First event must be 'RUN_STARTED'"):
         verify_events([thinking("END")])
     with pytest.raises(EventError, match="The run has already errored"):
@@ -108,7 +108,7 @@ def test_another_run_begins_anew() -> None:
         ),
     ],
 )
-def test_out_of_order(names: Any, reason: Any) -> None:
+def test_thinking_events_out_of_order(names: Any, reason: Any) -> None:
     with pytest.raises(EventError) as caught:
         verify_events([STARTED, *(thinking(name) for name in names)])
     assert str(caught.value) == f"Cannot send 'THINKING_{names[-1]}' event: {reason}"

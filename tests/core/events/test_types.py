@@ -63,7 +63,7 @@ def interrupt(**fields: Any) -> dict[str, Any]:
 class TestWhatIsInOrder:
     @pytest.mark.parametrize("type_", TYPES)
     @pytest.mark.parametrize("whole", [False, True])
-    def test_stays_as_it_is(self, type_: str, whole: bool) -> None:
+    def test_an_event_in_order_stays_as_it_is(self, type_: str, whole: bool) -> None:
         event = well_formed(type_, whole=whole)
         if type_ == "TEXT_MESSAGE_START":
             event["role"] = "user"
@@ -84,7 +84,7 @@ class TestWhatIsInOrder:
             normalize_event({**started, "role": Text("nobody")})
 
     @pytest.mark.parametrize("name", ["compact", "finalize", "runs"])
-    def test_every_event_of_the_vectors_is(self, name: str) -> None:
+    def test_every_event_of_the_vectors_is_in_order(self, name: str) -> None:
         for case in json.loads((TESTS / "vectors" / f"{name}.json").read_text())["cases"]:
             assert all(normalize_event(event) is event for event in case["events"])
 
@@ -100,7 +100,7 @@ class TestNulls:
     """Null where a member may be absent is absence; where it may not, it is a value or wrong."""
 
     @pytest.mark.parametrize("type_", TYPES)
-    def test_in_optional_members(self, type_: str) -> None:
+    def test_null_in_optional_members_is_left_out(self, type_: str) -> None:
         record = RECORDS[type_]
         event = well_formed(type_)
         nulls = dict.fromkeys(record.fields.keys() - record.required)
@@ -163,7 +163,7 @@ class TestNulls:
             ),
         ],
     )
-    def test_at_any_depth(self, given: Any, expected: Any) -> None:
+    def test_null_at_any_depth_is_left_out(self, given: Any, expected: Any) -> None:
         before = copy.deepcopy(given)
         assert normalize_event(given) == expected
         assert given == before
@@ -178,7 +178,7 @@ class TestNulls:
             {"type": "CUSTOM", "name": "n", "value": {"a": None}, "metadata": {"b": None}},
         ],
     )
-    def test_that_are_data_stay(self, event: Any) -> None:
+    def test_null_that_is_data_stays(self, event: Any) -> None:
         assert normalize_event(event) is event
 
 
@@ -194,7 +194,7 @@ class TestWhatIsPutRight:
             ("2026-01-01", 1767225600000),
         ],
     )
-    def test_a_timestamp(self, timestamp: Any, expected: int) -> None:
+    def test_a_timestamp_is_put_right(self, timestamp: Any, expected: int) -> None:
         normal = normalize_event(
             {"type": "CUSTOM", "name": "n", "value": 1, "timestamp": timestamp}
         )
@@ -236,7 +236,7 @@ class TestWhatIsPutRight:
             ),
         ],
     )
-    def test_a_member(self, given: Any, expected: dict[str, Any]) -> None:
+    def test_a_member_is_put_right(self, given: Any, expected: dict[str, Any]) -> None:
         normal = normalize_event(given)
         whole = {**given, **expected}
         assert normal == {
@@ -245,7 +245,7 @@ class TestWhatIsPutRight:
             if value is not None or name in ("value", "event")
         }
 
-    def test_a_tool_call(self) -> None:
+    def test_a_tool_call_is_put_right(self) -> None:
         bare = {"id": "c", "function": {"name": "f", "arguments": {"x": [1, None]}}}
         normal = normalize_event(snapshot({"id": "a", "role": "assistant", "toolCalls": [bare]}))
         assert normal is not None
@@ -258,7 +258,7 @@ class TestWhatIsPutRight:
             }
         ]
 
-    def test_defaults_are_nobodys_to_share(self) -> None:
+    def test_defaults_are_made_for_each_event(self) -> None:
         started: dict[str, Any] = {"type": "RUN_STARTED", "threadId": "t", "runId": "r"}
         started["input"] = {"threadId": "t", "runId": "r", "messages": []}
         one, other = normalize_event(started), normalize_event(started)
@@ -282,7 +282,7 @@ class TestWhatOneGenerationCannotRead:
         message = {"id": "r", "role": "tool", "toolCallId": "c", "content": parts}
         assert normalize_event(snapshot(message)) == snapshot({**message, "content": "ab"})
 
-    def test_which_have_to_be_parts(self) -> None:
+    def test_the_parts_of_a_result_have_to_be_parts(self) -> None:
         assert refusal({**RESULT, "content": [{"type": "text"}]}) == (
             "TOOL_CALL_RESULT needs 'content[0].text' to be a string, but it is missing"
         )
@@ -445,23 +445,25 @@ class TestRefusals:
             ),
         ],
     )
-    def test_say_what_is_wrong_and_what_was_expected(self, event: Any, message: str) -> None:
+    def test_refusals_say_what_is_wrong_and_what_was_expected(
+        self, event: Any, message: str
+    ) -> None:
         assert refusal(event) == message
 
     @pytest.mark.parametrize(
         "timestamp", [2**53, -(2**60), float("nan"), float("inf"), "noon", "1" * 65, [], {}]
     )
-    def test_a_timestamp_that_is_none(self, timestamp: Any) -> None:
+    def test_a_timestamp_that_is_no_number_is_refused(self, timestamp: Any) -> None:
         event = {"type": "TEXT_MESSAGE_END", "messageId": "m", "timestamp": timestamp}
         assert "needs 'timestamp' to be milliseconds" in refusal(event)
 
-    def test_arguments_that_json_cannot_say(self) -> None:
+    def test_arguments_that_json_cannot_say_are_refused(self) -> None:
         bad = call(function={"name": "f", "arguments": {"x": print}})
         assert refusal(snapshot({"id": "a", "role": "assistant", "toolCalls": [bad]})).endswith(
             "arguments' to be a string, got dict"
         )
 
-    def test_have_a_bounded_size_and_repeat_nothing(self) -> None:
+    def test_refusals_have_a_bounded_size_and_repeat_nothing(self) -> None:
         secret = "secret" * 1000
         for event in (
             snapshot({"id": "m", "role": secret}),
@@ -475,10 +477,10 @@ class TestRefusals:
 
 
 class TestInput:
-    def test_one_that_is_in_order_stays_as_it_is(self) -> None:
+    def test_an_input_that_is_in_order_stays_as_it_is(self) -> None:
         assert normalize_input(INPUT) is INPUT
 
-    def test_is_lowered_for_those_who_did_not_send_it(self) -> None:
+    def test_an_input_is_lowered_for_those_who_did_not_send_it(self) -> None:
         parts = [{"type": "text", "text": "ok"}]
         messages = [
             {"id": "a", "role": "assistant", "toolCalls": [{**call(), "type": None}]},
@@ -490,7 +492,7 @@ class TestInput:
             {"id": "b", "role": "tool", "toolCallId": "c", "content": "ok"},
         ]
 
-    def test_says_where_it_is_wrong(self) -> None:
+    def test_an_input_that_is_wrong_is_refused_with_the_place(self) -> None:
         with pytest.raises(EventError) as caught:
             normalize_input({**INPUT, "messages": [{"id": 1, "role": "user", "content": ""}]})
         assert str(caught.value) == "messages[0].id: expected a string, got int"
@@ -509,7 +511,7 @@ FIELDS = sorted({name for record in RECORDS.values() for name in record.fields} 
         max_size=8,
     )
 )
-def test_what_passes_never_breaks_a_machine(stream: list[dict[str, Any]]) -> None:
+def test_an_event_that_passes_never_breaks_a_machine(stream: list[dict[str, Any]]) -> None:
     checked = []
     for event in stream:
         with contextlib.suppress(EventError):
@@ -543,7 +545,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 @given(st.data(), st.sampled_from(TYPES))
-def test_whatever_is_changed_in_an_event_what_passes_is_read_by_both(
+def test_a_changed_event_that_passes_is_read_by_both_generations(
     data: st.DataObject, type_: str
 ) -> None:
     event = well_formed(type_, whole=True)

@@ -95,7 +95,7 @@ class TestRuns:
     def test_a_stream_may_hold_several_runs(self) -> None:
         accepts(STARTED, FINISHED, STARTED, ERROR, STARTED, FINISHED, ERROR, STARTED)
 
-    def test_nothing_comes_before_the_start(self) -> None:
+    def test_no_event_comes_before_the_start(self) -> None:
         refuses_last("First event must be 'RUN_STARTED'", RAW)
         refuses_last("First event must be 'RUN_STARTED'", FINISHED)
 
@@ -135,7 +135,7 @@ class TestRuns:
             (subagent("STARTED"), "subagents", "s1"),
         ],
     )
-    def test_a_run_does_not_finish_while_something_is_open(
+    def test_a_run_does_not_finish_while_an_entity_is_open(
         self, event: Any, noun: Any, names: Any
     ) -> None:
         refuses_last(
@@ -146,7 +146,7 @@ class TestRuns:
         )
         accepts(STARTED, event, ERROR)
 
-    def test_what_is_open_is_listed_in_order(self) -> None:
+    def test_open_entities_are_listed_in_order(self) -> None:
         refuses_last(
             "Cannot send 'RUN_FINISHED' while text messages are still active: b, a",
             STARTED,
@@ -163,7 +163,7 @@ class TestRuns:
 
 
 class TestMessagesAndToolCalls:
-    def test_start_content_end(self) -> None:
+    def test_a_message_has_start_content_and_end(self) -> None:
         accepts(STARTED, text("START"), text("CONTENT"), text("END"), FINISHED)
         accepts(STARTED, tool("START"), tool("ARGS"), tool("END"), result("r"), FINISHED)
         accepts(STARTED, text("START"), text("END"), text("START"), text("END"), FINISHED)
@@ -201,11 +201,11 @@ class TestMessagesAndToolCalls:
             ),
         ],
     )
-    def test_nothing_continues_what_is_not_open(self, event: Any, message: Any) -> None:
+    def test_no_event_continues_a_message_that_is_not_open(self, event: Any, message: Any) -> None:
         refuses_last(message, STARTED, event)
         refuses_last(message, STARTED, text("START"), text("END"), event)
 
-    def test_nothing_opens_twice(self) -> None:
+    def test_no_entity_opens_twice(self) -> None:
         refuses_last(
             "Cannot send 'TEXT_MESSAGE_START' event: A text message with ID 'm' is already in "
             "progress. Complete it with 'TEXT_MESSAGE_END' first.",
@@ -292,7 +292,7 @@ class TestOwners:
             encrypted("tool-call", "x", **S2),
         )
 
-    def test_what_is_on_no_record_belongs_to_nobody(self) -> None:
+    def test_an_entity_that_is_not_recorded_belongs_to_nobody(self) -> None:
         accepts(STARTED, activity("DELTA", **S1), encrypted("other", "q", **S1))
 
     def test_a_tool_call_belongs_to_the_message_that_carries_it(self) -> None:
@@ -362,7 +362,7 @@ class TestOwners:
                 event,
             )
 
-    def test_so_does_the_input_echo_of_a_run_where_nobody_else_has(self) -> None:
+    def test_the_input_of_a_run_says_who_owns_what_if_nobody_else_has(self) -> None:
         started = echo(
             {"id": "m", "role": "user", "toolCalls": [{"id": "c"}], **S1},
             {"id": "m", "role": "user", "toolCalls": [{"id": "c"}], **S2},
@@ -469,7 +469,7 @@ class TestSteps:
             (S1, S2, "subagent 's2'", "subagent 's1'"),
         ],
     )
-    def test_a_step_is_finished_by_whoever_started_it(
+    def test_a_step_is_finished_by_the_agent_that_started_it(
         self, started: Any, finished: Any, wrong: Any, right: Any
     ) -> None:
         refuses_last(
@@ -515,7 +515,7 @@ class TestSubagents:
         )
 
     @pytest.mark.parametrize("what", ["FINISHED", "ERROR"])
-    def test_only_an_active_one_ends(self, what: Any) -> None:
+    def test_only_an_active_subagent_ends(self, what: Any) -> None:
         refuses_last(
             f"Cannot send 'SUBAGENT_{what}': no active subagent found with ID 's1'. A "
             "'SUBAGENT_STARTED' event must be sent first.",
@@ -533,7 +533,7 @@ class TestSubagents:
             ("ERROR", "message"),
         ],
     )
-    def test_required_fields(self, what: Any, field: Any) -> None:
+    def test_a_subagent_has_required_fields(self, what: Any, field: Any) -> None:
         event = subagent(what)
         del event[field]
         refuses_last(f"Cannot send 'SUBAGENT_{what}' without a '{field}'.", STARTED, event)
@@ -580,7 +580,7 @@ class TestSubagents:
 class TestReasoning:
     """Spans and the messages in them; the rules of client 1.0.0."""
 
-    def test_both_may_have_one_id(self) -> None:
+    def test_a_reasoning_and_its_message_may_have_one_id(self) -> None:
         accepts(
             STARTED,
             reasoning("START"),
@@ -623,7 +623,7 @@ class TestReasoning:
             ),
         ],
     )
-    def test_out_of_order(self, events: Any, reason: Any) -> None:
+    def test_reasoning_events_out_of_order(self, events: Any, reason: Any) -> None:
         refuses_last(f"Cannot send '{events[-1]['type']}' event: {reason}", STARTED, *events)
 
     @pytest.mark.parametrize(
@@ -633,7 +633,9 @@ class TestReasoning:
             (reasoning("MESSAGE_START"), "messages", "REASONING_MESSAGE_END"),
         ],
     )
-    def test_no_run_finishes_while_it_is_open(self, opening: Any, noun: Any, end: Any) -> None:
+    def test_no_run_finishes_while_reasoning_is_open(
+        self, opening: Any, noun: Any, end: Any
+    ) -> None:
         refuses_last(
             f"Cannot send 'RUN_FINISHED' while reasoning {noun} are still active: z",
             STARTED,

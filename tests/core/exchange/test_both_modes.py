@@ -42,7 +42,7 @@ def answer_of(case: Case) -> ClientResponse:
     )
 
 
-def test_both_modes_are_in_it() -> None:
+def test_both_modes_are_in_the_vectors() -> None:
     assert {case["config"] for case in CASES} == CONFIGS.keys()
     assert len(CASES) > 100
 

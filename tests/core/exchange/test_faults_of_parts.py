@@ -1,7 +1,7 @@
 """A part of the application goes wrong: the log says which and how, and the client is answered.
 
 Tests of hooks are also in test_hooks.py, of transcription services in test_transcription.py, and
-of agents in test_run.py.
+of agents in test_protocols.py.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def test_an_error_is_not_blamed_on_the_call_before(caplog: pytest.LogCaptureFixt
     ],
     ids=["raises", "wrong"],
 )
-def test_a_transcription_service(
+def test_a_fault_of_a_transcription_service_is_its_own_answer(
     caplog: pytest.LogCaptureFixture, service: Any, status: int, told: str
 ) -> None:
     answer = client(transcription=service).post(f"{BASE}/transcribe", json=AUDIO)
@@ -235,7 +235,7 @@ def test_a_store_method_that_returns_the_wrong_thing_before_the_head_is_a_500(
     assert f"store method {method} returned Garbage, expected {expected}" in caplog.text
 
 
-def test_a_list_of_what_are_no_threads(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_list_with_objects_that_are_no_threads(caplog: pytest.LogCaptureFixture) -> None:
     store = broken("list_threads", lambda *args: ThreadPage(cast("Any", (Garbage(),))))
     assert_internal_error(client(store=store).get(f"{BASE}/threads"))
     told = "failed in store method list_threads"
@@ -250,7 +250,7 @@ def test_a_list_of_what_are_no_threads(caplog: pytest.LogCaptureFixture) -> None
     ],
     ids=["raises", "wrong"],
 )
-def test_what_cannot_be_read_breaks_the_response_off(
+def test_a_log_that_cannot_be_read_breaks_the_response_off(
     caplog: pytest.LogCaptureFixture, function: Any, told: str
 ) -> None:
     answer = connect(client(store=broken("read", function)))
@@ -285,7 +285,7 @@ def an_async_watch(*args: Any) -> Any:
     ],
     ids=["raises", "wrong", "async"],
 )
-def test_what_cannot_be_watched_breaks_the_response_off(
+def test_a_log_that_cannot_be_watched_breaks_the_response_off(
     caplog: pytest.LogCaptureFixture, function: Any, told: str
 ) -> None:
     answer = run(client(store=broken("watch", function)))
@@ -312,7 +312,7 @@ def test_a_run_that_cannot_be_recorded_ends_well_formed(
     assert run(server).status == 200, "its thread is free"
 
 
-def test_what_was_appended_with_a_wrong_answer_is_not_appended_again() -> None:
+def test_frames_that_were_appended_with_a_wrong_answer_are_not_appended_again() -> None:
     class Vague(MemoryStore):
         def append(self, *args: Any) -> Any:
             super().append(*args)
@@ -351,7 +351,7 @@ def test_a_close_that_raises_is_repeated_and_told(caplog: pytest.LogCaptureFixtu
     assert "run 'run-1' could not be closed: thread 't' stays busy" in caplog.messages[2]
 
 
-def test_what_a_close_returns_is_nobodys_business() -> None:
+def test_the_value_that_a_close_returns_does_not_matter() -> None:
     class Chatty(MemoryStore):
         def close_run(self, *args: Any) -> Any:
             super().close_run(*args)

@@ -148,7 +148,7 @@ def test_the_order_in_single_route_mode(wrap: Wrap) -> None:
 # --- What a hook is told -----------------------------------------------------------------------
 
 
-def test_what_each_hook_knows() -> None:
+def test_each_hook_knows_its_part_of_the_context() -> None:
     calls, hooks = recorded()
     server = client(hooks=hooks)
     run(server, **{"x-tenant": "acme"})
@@ -253,7 +253,7 @@ def test_hooks_see_the_same_request_in_both_modes(wrap: Wrap, what: str) -> None
     ],
 )
 @pytest.mark.parametrize("body", [None, {"a": 1}], ids=["", "with a body"])
-def test_so_it_is_for_what_has_no_body(
+def test_hooks_see_the_same_request_without_a_body_in_both_modes(
     wrap: Wrap, method: str, path: str, envelope: dict[str, str], body: Any
 ) -> None:
     seen = []
@@ -287,7 +287,9 @@ def test_a_stop_names_its_thread_in_the_path(wrap: Wrap) -> None:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("what", WITH_THREAD_IN_BODY)
 @pytest.mark.parametrize("by", ["route", "body"])
-def test_bob_cannot_use_adas_thread(wrap: Wrap, mode: str, what: str, by: str) -> None:
+def test_a_hook_can_keep_a_user_out_of_anothers_thread(
+    wrap: Wrap, mode: str, what: str, by: str
+) -> None:
     """Whether a hook goes by the route or by the body, which both name what will be used."""
 
     def authorize(context: HookContext) -> None:
@@ -318,7 +320,7 @@ def test_bob_cannot_use_adas_thread(wrap: Wrap, mode: str, what: str, by: str) -
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("body", [{"threadId": 5}, {"threadId": None}, {}, [], None, "text", 1])
-def test_a_body_that_names_no_thread(wrap: Wrap, mode: str, body: Any) -> None:
+def test_a_body_that_names_no_thread_is_shown_as_it_is(wrap: Wrap, mode: str, body: Any) -> None:
     calls, hooks = recorded(wrap)
     server = client(hooks=hooks, mode=mode)
     answer = send(server, "run", json.dumps(body) if body == "text" else body)
@@ -589,12 +591,12 @@ def test_on_error_may_answer(wrap: Wrap, name: str) -> None:
     assert answer.headers["access-control-allow-origin"] == "*"
 
 
-def test_on_error_may_leave_it_at_that(wrap: Wrap) -> None:
+def test_on_error_may_return_nothing(wrap: Wrap) -> None:
     answer = run(hooked(wrap, on_request=explode, on_error=lambda context: None))
     assert (answer.status, answer.json()) == (500, {"error": "internal_error"})
 
 
-def test_an_on_error_that_fails_is_logged_beside_what_it_was_called_for(
+def test_an_on_error_that_fails_is_logged_beside_the_first_error(
     wrap: Wrap, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.ERROR, "sansio_copilot")
@@ -658,7 +660,7 @@ def test_a_hook_without_a_name_is_named_by_its_repr(caplog: pytest.LogCaptureFix
 
 
 @pytest.mark.parametrize("name", FAILING)
-def test_cors_goes_by_the_origin_that_the_browser_sent(name: str) -> None:
+def test_the_cors_policy_goes_by_the_origin_that_the_browser_sent(name: str) -> None:
     """Not by what a hook made of the request."""
 
     def forget(context: HookContext) -> Request:

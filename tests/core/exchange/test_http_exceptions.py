@@ -35,7 +35,9 @@ def raised(error: Exception, **options: Any) -> ClientResponse:
         (werkzeug.exceptions.NotFound(), 404, werkzeug.exceptions.NotFound.description),
     ],
 )
-def test_it_is_answered_as_the_framework_would(error: Exception, status: int, detail: Any) -> None:
+def test_an_exception_is_answered_as_its_framework_would(
+    error: Exception, status: int, detail: Any
+) -> None:
     answer = raised(error)
     message = detail if isinstance(detail, str) else "The request was refused"
     assert (answer.status, answer.json()) == (status, {"error": message, "detail": detail})
@@ -43,7 +45,7 @@ def test_it_is_answered_as_the_framework_would(error: Exception, status: int, de
     assert answer.headers["access-control-allow-origin"] == "*"
 
 
-def test_its_headers_are_sent() -> None:
+def test_the_headers_of_an_exception_are_sent() -> None:
     basic = HTTPException(401, headers={"WWW-Authenticate": "Basic", "Content-Length": "9"})
     assert raised(basic).headers["www-authenticate"] == "Basic"
     later = werkzeug.exceptions.TooManyRequests(retry_after=7)
@@ -51,7 +53,7 @@ def test_its_headers_are_sent() -> None:
     assert raised(later).headers["content-type"] == "application/json"
 
 
-def test_it_counts_in_a_group_of_nothing_else() -> None:
+def test_an_exception_counts_in_a_group_of_nothing_else() -> None:
     group = ExceptionGroup("hook", [ExceptionGroup("inner", [HTTPException(403, "no")])])
     assert raised(group).status == 403
     mixed = ExceptionGroup("hook", [Reject(Response(402)), HTTPException(403, "no")])
@@ -82,11 +84,11 @@ class Odd(Exception):
     ],
     ids=repr,
 )
-def test_what_cannot_be_an_answer_is_a_fault(error: Exception) -> None:
+def test_an_exception_that_cannot_be_an_answer_is_a_fault(error: Exception) -> None:
     assert raised(error).body == b'{"error":"internal_error"}'
 
 
-def test_it_is_understood_wherever_a_reject_is() -> None:
+def test_an_exception_is_understood_wherever_a_reject_is() -> None:
     def fail(*args: Any) -> Any:
         raise HTTPException(403, "no")
 

@@ -41,7 +41,7 @@ def status(server: CopilotRuntime, size: int) -> int:
     return head.status
 
 
-def test_one_more_than_there_is_room_for_is_refused_until_another_has_been_taken() -> None:
+def test_a_long_answer_is_refused_until_there_is_room() -> None:
     server = runtime(answers_bytes=2 * SIZE)
     first, _ = begin(server, SIZE)
     second, _ = begin(server, SIZE)
@@ -58,13 +58,13 @@ def test_one_more_than_there_is_room_for_is_refused_until_another_has_been_taken
     assert status(server, 2 * SIZE) == 200
 
 
-def test_a_single_one_may_be_longer() -> None:
+def test_a_single_answer_may_be_longer_than_the_room() -> None:
     server = runtime(answers_bytes=1)
     assert status(server, SIZE) == 200
     assert status(server, SIZE) == 200
 
 
-def test_one_whose_event_loop_was_dropped_does_not_count() -> None:
+def test_an_answer_whose_event_loop_was_dropped_does_not_count() -> None:
     server = runtime(answers_bytes=SIZE)
     dropped, _ = begin(server, SIZE)
     assert status(server, SIZE) == 503

@@ -327,7 +327,7 @@ def test_a_run_from_the_first_action_to_the_last() -> None:
     assert driver.state is S.FINISHED
 
 
-def test_without_hooks_nothing_is_called() -> None:
+def test_no_function_is_called_without_hooks() -> None:
     driver = Driver(runtime(), run_request()).finish()
     assert driver.names[:5] == ["ReadBody", "StoreCall", "StartRun", "SendHead", "StoreCall"]
 
@@ -494,7 +494,7 @@ def exchange_in(state: ExchangeState) -> Exchange:
 
 @pytest.mark.parametrize("state", S, ids=lambda state: state.name)
 @pytest.mark.parametrize("call", CALLS)
-def test_which_calls_each_state_allows(call: str, state: ExchangeState) -> None:
+def test_each_state_allows_its_calls(call: str, state: ExchangeState) -> None:
     exchange = exchange_in(state)
     if allowed(call, state):
         CALLS[call](exchange)
@@ -642,7 +642,7 @@ def _no_log(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_whatever_happens_follows_the_table(scenario: str) -> None:
+def test_every_action_follows_the_table(scenario: str) -> None:
     for position, fault, driver in outcomes_of(scenario):
         for before, action, after in driver.transitions:
             # After the client has gone, actions that nobody is to see any more are passed over.
@@ -653,7 +653,7 @@ def test_whatever_happens_follows_the_table(scenario: str) -> None:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_whatever_happens_the_response_is_well_formed(scenario: str) -> None:
+def test_the_response_is_well_formed_whatever_happens(scenario: str) -> None:
     for position, fault, driver in outcomes_of(scenario):
         where = (position, fault, driver.names)
         heads = [i for i, action in enumerate(driver.asked) if isinstance(action, SendHead)]
@@ -670,7 +670,7 @@ def test_whatever_happens_the_response_is_well_formed(scenario: str) -> None:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_whatever_happens_no_exception_text_is_sent(scenario: str) -> None:
+def test_no_exception_text_is_sent_whatever_happens(scenario: str) -> None:
     for position, fault, driver in outcomes_of(scenario):
         assert SECRET.encode() not in driver.sent, (position, fault)
         heads = [action for action in driver.asked if isinstance(action, SendHead)]
@@ -679,7 +679,7 @@ def test_whatever_happens_no_exception_text_is_sent(scenario: str) -> None:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_whatever_happens_no_run_is_left_open_that_nobody_drives(scenario: str) -> None:
+def test_no_run_is_left_open_that_nobody_drives(scenario: str) -> None:
     for position, fault, driver in outcomes_of(scenario):
         store = driver.runtime.store
         assert isinstance(store, MemoryStore)
@@ -747,7 +747,7 @@ def test_an_action_leads_to_the_state_that_waits_for_its_outcome() -> None:
     [S.CALLING, S.READING_BODY, S.SENDING_HEAD, S.SENDING_BYTES, S.WAITING_FOR_FRAMES],
     ids=lambda state: state.name,
 )
-def test_what_only_its_client_waits_for_is_given_up_at_once(state: ExchangeState) -> None:
+def test_an_action_that_only_the_client_waits_for_is_given_up_at_once(state: ExchangeState) -> None:
     driver = Driver(runtime(hooks=ALL_HOOKS), run_request()).until(state)
     driver.hang_up()
     assert driver.action == Abandon()
@@ -757,7 +757,7 @@ def test_what_only_its_client_waits_for_is_given_up_at_once(state: ExchangeState
 @pytest.mark.parametrize(
     "state", [S.STORING, S.STARTING_RUN, S.READING_LOG], ids=lambda state: state.name
 )
-def test_what_began_something_is_seen_through(state: ExchangeState) -> None:
+def test_an_action_that_began_something_is_seen_through(state: ExchangeState) -> None:
     driver = Driver(runtime(hooks=ALL_HOOKS), run_request()).until(state)
     asked = list(driver.asked)
     driver.hang_up()
@@ -778,7 +778,7 @@ def test_a_run_that_was_opened_and_not_started_is_closed_again() -> None:
     assert threads_of(store) == []
 
 
-def test_so_is_one_whose_response_was_still_with_a_hook() -> None:
+def test_a_run_whose_response_was_still_with_a_hook_is_closed_again() -> None:
     driver = Driver(runtime(hooks=ALL_HOOKS), run_request()).until(S.STORING)
     driver.step()
     assert driver.state is S.CALLING
@@ -919,7 +919,7 @@ def test_an_exception_that_ends_iterations_is_an_error_like_any_other() -> None:
     assert driver.finish().status == 500
 
 
-def test_what_failed_is_logged_with_the_request(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failure_is_logged_with_the_request(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.ERROR, "sansio_copilot")
     Driver(runtime(hooks=failing_at("on_request")), get("/info")).finish()
     (record,) = caplog.records
@@ -934,7 +934,7 @@ def test_a_response_that_breaks_off_is_logged(caplog: pytest.LogCaptureFixture) 
     assert [record.message for record in caplog.records] == ["the response broke off"]
 
 
-def test_what_the_store_has_let_go_of_breaks_the_response_off(
+def test_a_log_that_the_store_has_let_go_of_breaks_the_response_off(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A client must not take a part of the response for the whole, although nobody has failed."""
@@ -1002,13 +1002,13 @@ def test_the_log_is_read_in_pieces_of_the_limit() -> None:
     assert "WaitForFrames" not in driver.names, "behind a full piece there may be more"
 
 
-def test_frames_that_came_while_it_was_busy_are_sent_without_waiting() -> None:
+def test_frames_that_came_during_a_send_are_sent_without_waiting() -> None:
     driver = Driver(runtime(), run_request()).until(S.SENDING_HEAD)
     drive(driver.started[0])
     assert driver.finish().names[-4:] == ["SendHead", "StoreCall", "SendBytes", "Finish"]
 
 
-def test_a_thread_nobody_knows_is_an_empty_stream() -> None:
+def test_a_thread_that_nobody_knows_is_an_empty_stream() -> None:
     driver = Driver(runtime(), run_request(what="connect")).finish()
     assert driver.names[-3:] == ["SendHead", "StoreCall", "Finish"]
     assert (driver.status, driver.sent) == (200, b"")
@@ -1092,11 +1092,13 @@ class TestAccessLog:
         assert lines() == ["GET /no 404"]
         assert caplog.records[-1].started_at == 5.0  # type: ignore[attr-defined]
 
-    def test_a_response_that_breaks_off_says_so(self, lines: Callable[[], list[str]]) -> None:
+    def test_the_line_of_a_response_that_breaks_off_says_so(
+        self, lines: Callable[[], list[str]]
+    ) -> None:
         exchange = CopilotRuntime({}).exchange(Request.from_target("GET", "/no", ()), 5.0)
         exchange.start()
         exchange.client_gone()
         assert lines() == ["GET /no 404, broken off"]
 
-    def test_nobody_gets_it_unasked(self) -> None:
+    def test_the_access_log_is_off_by_default(self) -> None:
         assert not logging.getLogger("sansio_copilot.access").isEnabledFor(logging.INFO)

@@ -142,7 +142,7 @@ def test_a_change_whose_answer_was_lost_finds_no_thread_if_there_is_none() -> No
 @pytest.mark.parametrize(
     ("method", "path"), [("POST", RUN), ("POST", CONNECT), ("GET", f"{BASE}/threads")]
 )
-def test_it_is_told_to_come_again_when_that_takes_too_long(
+def test_a_client_is_told_to_come_again_when_the_outage_takes_too_long(
     method: str, path: str, error: type[StoreUnavailable], caplog: pytest.LogCaptureFixture
 ) -> None:
     store = Restarting(error)
@@ -163,14 +163,14 @@ def test_it_is_told_to_come_again_when_that_takes_too_long(
     assert store.calls > 1
 
 
-def test_a_hook_may_answer_in_its_place() -> None:
+def test_a_hook_may_answer_for_an_outage() -> None:
     store = Restarting()
     server = client(store, hooks=Hooks(on_error=lambda context: Response(418)))
     store.go_down(1e9, "open_run")
     assert server.post(RUN, json=run_input("t1")).status == 418
 
 
-def test_what_is_no_call_of_the_store_is_not_made_again() -> None:
+def test_a_call_that_is_not_of_the_store_is_not_made_again() -> None:
     calls = []
 
     def agents(request: Any) -> Any:
@@ -229,7 +229,7 @@ def test_no_comment_comes_into_a_frame_of_which_there_is_half_for_now() -> None:
     assert b"".join(sent) == b"id: 1\ndata: {}\n\n: keep-alive\n\ndata: 2\n"
 
 
-def test_a_stream_is_broken_off_when_that_takes_too_long() -> None:
+def test_a_stream_is_broken_off_when_the_outage_takes_too_long() -> None:
     store = Restarting()
     server = client(store, limits=Limits(outage_seconds=8, heartbeat_seconds=100))
     stream = server.stream("POST", RUN, json=run_input("t1"))
@@ -268,7 +268,7 @@ def test_a_reader_that_cannot_end_an_orphan_is_handed_it_again() -> None:
     assert store.closed
 
 
-def test_a_client_that_goes_meanwhile_leaves_nothing() -> None:
+def test_a_client_that_goes_during_an_outage_leaves_nothing() -> None:
     store = Restarting()
     server = client(store)
     exchange = server.runtime.exchange(_request(), server.now)
@@ -291,6 +291,6 @@ def _request() -> Any:
     )
 
 
-def test_silence_says_nothing() -> None:
+def test_the_log_of_silence_has_no_frame_and_wakes_nobody() -> None:
     assert SILENCE.read(None, 10) == Batch(b"", None, False)
     assert SILENCE.watch(None, lambda: None) is nothing_to_cancel

@@ -29,11 +29,11 @@ from sansio_copilot.http.addresses import is_elsewhere
         ("192.0.2.7", True),
     ],
 )
-def test_addresses(address: object, expected: bool) -> None:
+def test_each_address_is_of_this_machine_or_elsewhere(address: object, expected: bool) -> None:
     assert is_elsewhere(address) is expected
 
 
-def test_what_is_longer_than_an_address_counts_as_of_this_machine() -> None:
+def test_a_text_longer_than_an_address_counts_as_of_this_machine() -> None:
     """A text that is too long cannot be told, and no client's claim of any length is kept."""
     assert is_elsewhere("fe80::1%" + "z" * 56) is True
     assert is_elsewhere("fe80::1%" + "z" * 57) is False

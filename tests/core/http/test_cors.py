@@ -63,7 +63,7 @@ def actual(policy: CorsPolicy, origin: str | None = APP, **headers: str) -> dict
 
 
 class TestVectors:
-    def test_cors(self) -> None:
+    def test_each_vector_of_cors(self) -> None:
         for case in load("cors.json"):
             policy, origin = policy_of(case["config"]), case["origin"]
             response: Response | None
@@ -77,7 +77,7 @@ class TestVectors:
                 case["expect"]["headers"], policy, case.get("response_headers", {}).get("vary", "")
             ), case
 
-    def test_where_the_reference_forgets_vary(self) -> None:
+    def test_vary_is_sent_where_the_reference_forgets_it(self) -> None:
         """The one difference that is accepted occurs among the vectors, refused and preflights."""
         forgotten = [
             case
@@ -89,7 +89,7 @@ class TestVectors:
             assert "access-control-allow-origin" not in case["expect"]["headers"]
         assert {case["preflight"] for case in forgotten} == {True, False}
 
-    def test_http(self) -> None:
+    def test_each_vector_of_http(self) -> None:
         """Every request of http.json under the policies that its `about` names."""
         policies = {
             "plain": policy_from(False),
@@ -128,32 +128,32 @@ class TestPolicyFrom:
         policy = CorsPolicy(APP)
         assert policy_from(policy) is policy
 
-    def test_anything_else_is_a_mistake(self) -> None:
+    def test_any_other_policy_is_a_mistake(self) -> None:
         with pytest.raises(TypeError, match="a bool or a CorsPolicy, not str"):
             policy_from("*")  # type: ignore[arg-type]
 
 
 class TestOrigin:
-    def test_any(self) -> None:
+    def test_any_origin_is_allowed(self) -> None:
         for policy in (CorsPolicy(), CorsPolicy("*")):
             assert actual(policy) == {"access-control-allow-origin": "*"}
             assert actual(policy, None) == {"access-control-allow-origin": "*"}
 
-    def test_one(self) -> None:
+    def test_one_origin_is_allowed(self) -> None:
         for origin in (APP, EVIL, None):
             assert actual(CorsPolicy(APP), origin) == {
                 "access-control-allow-origin": APP,
                 "vary": "Origin",
             }
 
-    def test_several(self) -> None:
+    def test_several_origins_are_allowed(self) -> None:
         policy = CorsPolicy([APP, LOCAL])
         assert actual(policy, LOCAL) == {"access-control-allow-origin": LOCAL, "vary": "Origin"}
         assert actual(policy, EVIL) == {"vary": "Origin"}
         assert actual(policy, None) == {"vary": "Origin"}
         assert actual(policy, f"{APP}, {EVIL}") == {"vary": "Origin"}
 
-    def test_none(self) -> None:
+    def test_no_origin_is_allowed(self) -> None:
         assert actual(CorsPolicy([])) == {"vary": "Origin"}
 
     @pytest.mark.parametrize("answer", [True, APP])
@@ -185,17 +185,17 @@ class TestOrigin:
         assert actual(policy, EVIL) == {"vary": "Origin"}
 
     @pytest.mark.parametrize("answer", ["app.example.com", f"{APP}/", "a\r\nset-cookie: b"])
-    def test_what_a_function_returns_is_checked(self, answer: str) -> None:
+    def test_the_origin_that_a_function_returns_is_checked(self, answer: str) -> None:
         with pytest.raises(ValueError, match="is not an origin"):
             actual(CorsPolicy(lambda origin: answer))
 
-    def test_what_is_said_of_it_is_short(self) -> None:
+    def test_the_error_of_a_wrong_origin_is_short(self) -> None:
         """A function may return what a client says, and the log has a bound."""
         with pytest.raises(ValueError, match="is not an origin") as raised:
             actual(CorsPolicy(lambda origin: "x" * 60_000))
         assert len(str(raised.value)) < 500
 
-    def test_what_a_function_returns_is_a_str_or_a_bool(self) -> None:
+    def test_a_function_returns_a_str_or_a_bool(self) -> None:
         with pytest.raises(TypeError, match="what the origin function returns must be str"):
             actual(CorsPolicy(lambda origin: 5))
 
@@ -210,7 +210,7 @@ class TestOrigin:
         with pytest.raises(expected):
             actual(CorsPolicy(exits))
 
-    def test_null_is_allowed_only_where_it_is_named_or_everything_is(self) -> None:
+    def test_the_null_origin_is_allowed_only_where_it_or_everything_is_named(self) -> None:
         assert actual(CorsPolicy([APP]), "null") == {"vary": "Origin"}
         assert actual(CorsPolicy([APP, "null"]), "null")["access-control-allow-origin"] == "null"
         assert actual(CorsPolicy(), "null") == {"access-control-allow-origin": "*"}
@@ -227,16 +227,16 @@ class TestCredentials:
     @pytest.mark.parametrize(
         "origin", ["\x01", "https://a\x7f", "https://\xfc", "", f"https://{'a' * 1017}"]
     )
-    def test_what_cannot_be_an_origin_is_none(self, origin: str) -> None:
+    def test_text_that_cannot_be_an_origin_is_not_sent_back(self, origin: str) -> None:
         """Not sent back, which no response could, and nothing that fails."""
         for policy in (CorsPolicy(credentials=True), CorsPolicy(lambda origin: True)):
             assert "access-control-allow-origin" not in actual(policy, origin)
             assert "access-control-allow-origin" not in preflight(policy, origin)
 
-    def test_without_an_origin_it_is_said_that_one_would_matter(self) -> None:
+    def test_a_request_without_an_origin_is_told_that_one_would_matter(self) -> None:
         assert actual(CorsPolicy(credentials=True), None) == {"vary": "Origin"}
 
-    def test_a_refused_origin_gets_none(self) -> None:
+    def test_a_refused_origin_gets_no_credentials(self) -> None:
         assert actual(CorsPolicy([APP], credentials=True), EVIL) == {"vary": "Origin"}
 
 
@@ -252,10 +252,10 @@ class TestVary:
             ("a, ,b", "a, b, Origin"),
         ],
     )
-    def test_each_member_once(self, before: str, after: str) -> None:
+    def test_each_member_of_vary_stands_once(self, before: str, after: str) -> None:
         assert actual(CorsPolicy(APP), vary=before)["vary"] == after
 
-    def test_several_fields_become_one(self) -> None:
+    def test_several_fields_of_vary_become_one(self) -> None:
         response = Response(200, [("vary", "Accept"), ("Vary", "Cookie")])
         assert CorsPolicy(APP).apply(response, APP).headers.get_all("vary") == [
             "Accept, Cookie, Origin"
@@ -275,7 +275,7 @@ class TestVary:
         ],
         ids=["any", "credentials", "list", "list-credentials", "one", "function", "nobody"],
     )
-    def test_what_the_answer_depends_on_is_said_whatever_it_is(
+    def test_vary_names_the_origin_whatever_the_answer_is(
         self, policy: CorsPolicy, origin: str | None
     ) -> None:
         """A cache that goes by Vary never gives one request the answer to another."""
@@ -296,7 +296,7 @@ class TestVary:
         asked = "Access-Control-Request-Private-Network"
         assert (asked in members) == policy.allow_private_network
 
-    def test_applying_twice_is_applying_once(self) -> None:
+    def test_a_policy_applied_twice_is_applied_once(self) -> None:
         policy = CorsPolicy([APP], True, expose_headers=["x-request-id"])
         once = policy.apply(Response(), APP)
         assert cors_headers(policy.apply(once, APP)) == cors_headers(once)
@@ -304,10 +304,10 @@ class TestVary:
 
 class TestPreflight:
     @pytest.mark.parametrize("method", ["GET", "POST", "HEAD"])
-    def test_only_options(self, method: str) -> None:
+    def test_only_an_options_request_is_a_preflight(self, method: str) -> None:
         assert CorsPolicy().preflight(Request(method, "/")) is None
 
-    def test_any_options_request_is_one(self) -> None:
+    def test_any_options_request_is_a_preflight(self) -> None:
         assert preflight(CorsPolicy(), None) == {
             "access-control-allow-origin": "*",
             "access-control-allow-methods": "GET, HEAD, PUT, POST, DELETE, PATCH, OPTIONS",
@@ -318,7 +318,7 @@ class TestPreflight:
     def test_a_refused_origin_gets_an_answer_without_the_permission(self) -> None:
         assert "access-control-allow-origin" not in preflight(CorsPolicy([APP]), EVIL)
 
-    def test_what_is_configured(self) -> None:
+    def test_a_preflight_is_answered_as_configured(self) -> None:
         policy = CorsPolicy(
             allow_methods=["GET"], allow_headers=["x-a", "x-b"], expose_headers=["x-c"], max_age=0
         )
@@ -346,7 +346,7 @@ class TestPreflight:
             (False, f"authorization,{'a' * 1024}", "*"),
         ],
     )
-    def test_where_a_wildcard_means_nothing_to_a_browser_the_names_are_sent(
+    def test_header_names_are_sent_where_a_wildcard_means_nothing_to_a_browser(
         self, credentials: bool, asked: str, allowed: str
     ) -> None:
         for allow_headers in (None, ["*"]):
@@ -354,7 +354,7 @@ class TestPreflight:
             answer = preflight(policy, headers=asked)
             assert answer["access-control-allow-headers"] == allowed
 
-    def test_the_same_for_methods(self) -> None:
+    def test_methods_are_sent_where_a_wildcard_means_nothing_to_a_browser(self) -> None:
         policy = CorsPolicy(credentials=True, allow_methods=["*"])
         assert preflight(policy, method="PUT")["access-control-allow-methods"] == "PUT"
 
@@ -362,10 +362,10 @@ class TestPreflight:
 class TestPrivateNetwork:
     GRANT = "access-control-allow-private-network"
 
-    def test_it_is_not_granted_by_default(self) -> None:
+    def test_a_private_network_is_not_granted_by_default(self) -> None:
         assert self.GRANT not in preflight(CorsPolicy(), private_network="true")
 
-    def test_it_can_be(self) -> None:
+    def test_a_private_network_can_be_granted(self) -> None:
         policy = CorsPolicy([APP], allow_private_network=True)
         answer = preflight(policy, private_network="true")
         assert answer[self.GRANT] == "true"
@@ -373,7 +373,7 @@ class TestPrivateNetwork:
             f"Origin, {PREFLIGHT_VARY}, Access-Control-Request-Private-Network"
         )
 
-    def test_only_when_asked_and_only_to_an_allowed_origin(self) -> None:
+    def test_a_private_network_is_granted_only_to_an_allowed_origin_that_asks(self) -> None:
         policy = CorsPolicy([APP], allow_private_network=True)
         for answer in (preflight(policy), preflight(policy, EVIL, private_network="true")):
             assert self.GRANT not in answer
@@ -409,12 +409,12 @@ class TestMistakes:
             "https://host\r\nx: y",
         ],
     )
-    def test_what_no_browser_sends_is_no_origin(self, origin: str) -> None:
+    def test_text_that_no_browser_sends_is_no_origin(self, origin: str) -> None:
         for value in (origin, [APP, origin]):
             with pytest.raises(ValueError, match="is not an origin"):
                 CorsPolicy(value)
 
-    def test_a_wildcard_in_a_list(self) -> None:
+    def test_a_wildcard_in_a_list_is_a_mistake(self) -> None:
         with pytest.raises(ValueError, match="is not an origin"):
             CorsPolicy(["*"])
 
@@ -425,11 +425,11 @@ class TestMistakes:
         assert CorsPolicy({origin}).origin == (origin,)
 
     @pytest.mark.parametrize("origin", [5, True, b"https://app.example.com", [5], [b"x"]])
-    def test_an_origin_of_another_type(self, origin: Any) -> None:
+    def test_an_origin_of_another_type_is_a_mistake(self, origin: Any) -> None:
         with pytest.raises(TypeError, match="origin must be"):
             CorsPolicy(origin)
 
-    def test_an_async_function(self) -> None:
+    def test_an_async_function_is_a_mistake(self) -> None:
         async def allow(origin: str) -> bool:
             raise AssertionError
 
@@ -442,7 +442,7 @@ class TestMistakes:
                 CorsPolicy(function)
 
     @pytest.mark.parametrize("field", ["allow_methods", "allow_headers", "expose_headers"])
-    def test_lists_of_names(self, field: str) -> None:
+    def test_a_list_has_names_and_nothing_else(self, field: str) -> None:
         with pytest.raises(TypeError, match=f"{field} must be a sequence of str, not one str"):
             CorsPolicy(**{field: "GET"})  # type: ignore[arg-type]
         with pytest.raises(TypeError, match=f"{field} must be a sequence of str"):
@@ -450,25 +450,25 @@ class TestMistakes:
         with pytest.raises(ValueError, match=f"{field} has 'a b', which is not a name"):
             CorsPolicy(**{field: ["x", "a b"]})  # type: ignore[arg-type]
 
-    def test_nothing_to_expose(self) -> None:
+    def test_an_empty_list_exposes_no_header(self) -> None:
         assert actual(CorsPolicy(expose_headers=None)) == {"access-control-allow-origin": "*"}
 
     @pytest.mark.parametrize("max_age", ["600", 1.5, True])
-    def test_a_max_age_of_another_type(self, max_age: Any) -> None:
+    def test_a_max_age_of_another_type_is_a_mistake(self, max_age: Any) -> None:
         with pytest.raises(TypeError, match="max_age must be an int"):
             CorsPolicy(max_age=max_age)
 
-    def test_a_negative_max_age(self) -> None:
+    def test_a_negative_max_age_is_a_mistake(self) -> None:
         with pytest.raises(ValueError, match="max_age must not be negative"):
             CorsPolicy(max_age=-1)
 
-    def test_flags(self) -> None:
+    def test_flags_are_booleans(self) -> None:
         with pytest.raises(TypeError, match="credentials"):
             CorsPolicy(credentials="yes")  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="allow_private_network"):
             CorsPolicy(allow_private_network=1)  # type: ignore[arg-type]
 
-    def test_exposing_everything_with_credentials(self) -> None:
+    def test_a_wildcard_to_expose_with_credentials_is_a_mistake(self) -> None:
         assert CorsPolicy(expose_headers=["*"]).expose_headers == ("*",)
         with pytest.raises(ValueError, match="expose_headers must be listed by name"):
             CorsPolicy(credentials=True, expose_headers=["*"])

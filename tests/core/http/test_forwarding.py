@@ -19,7 +19,7 @@ def policy_of(config: dict[str, Any] | None) -> ForwardHeaders:
     return ForwardHeaders(**{names.get(key, key): value for key, value in (config or {}).items()})
 
 
-def test_every_vector() -> None:
+def test_every_vector_is_forwarded_as_recorded() -> None:
     for case in json.loads((VECTORS / "forward_headers.json").read_text("utf-8"))["cases"]:
         merged = policy_of(case["config"]).merge(case["server"], Headers(case["inbound"]))
         assert merged == case["expect"], case
@@ -84,7 +84,7 @@ x-correlation-id x-requested-with x-cart x-mode x-requests x-realm x-city x-clou
 class TestWhatIsForwarded:
     @pytest.mark.untraced
     @pytest.mark.parametrize("name", [*OF_PLATFORMS.split(), *OF_PLATFORMS_WITHOUT_X.split()])
-    def test_what_a_platform_adds_stays_here_unless_it_is_named(self, name: str) -> None:
+    def test_headers_that_a_platform_adds_stay_here_unless_they_are_named(self, name: str) -> None:
         assert not ForwardHeaders().forwards(name)
         assert not ForwardHeaders().forwards(name.upper())
         assert ForwardHeaders(allow=[name]).forwards(name)
@@ -92,15 +92,15 @@ class TestWhatIsForwarded:
         assert ForwardHeaders().merge(None, inbound) == {"authorization": "Bearer user"}
 
     @pytest.mark.parametrize("name", OF_APPLICATIONS.split())
-    def test_what_an_application_adds_goes_on(self, name: str) -> None:
+    def test_headers_that_an_application_adds_go_on(self, name: str) -> None:
         assert ForwardHeaders().forwards(name)
 
     @pytest.mark.parametrize("name", ["authorization", "Authorization", "x-tenant", "X-Tenant"])
-    def test_credentials_and_what_the_application_adds(self, name: str) -> None:
+    def test_credentials_and_headers_of_the_application_go_on(self, name: str) -> None:
         assert ForwardHeaders().forwards(name)
 
     @pytest.mark.parametrize("name", ["cookie", "host", "content-type", "origin", "xtenant"])
-    def test_nothing_else(self, name: str) -> None:
+    def test_no_other_header_goes_on(self, name: str) -> None:
         assert not ForwardHeaders().forwards(name)
         assert not ForwardHeaders(use_default_denylist=False).forwards(name)
 
@@ -108,7 +108,7 @@ class TestWhatIsForwarded:
     @pytest.mark.parametrize(
         "name", [*sorted(DEFAULT_DENY), *(p + "any" for p in sorted(DEFAULT_DENY_PREFIXES))]
     )
-    def test_nothing_of_the_infrastructure_by_default(self, name: str) -> None:
+    def test_no_header_of_the_infrastructure_goes_on_by_default(self, name: str) -> None:
         assert not ForwardHeaders().forwards(name.upper())
         assert ForwardHeaders(use_default_denylist=False).forwards(name)
         assert ForwardHeaders(allow=[name]).forwards(name)
@@ -134,7 +134,7 @@ class TestWhatIsForwarded:
     def test_blank_entries_are_ignored(self) -> None:
         assert ForwardHeaders(deny=[""], deny_prefixes=["", " "], allow=[" "]) == ForwardHeaders()
 
-    def test_none_is_an_empty_list(self) -> None:
+    def test_lists_of_none_are_the_default(self) -> None:
         assert ForwardHeaders(deny=None, allow=None) == ForwardHeaders()
 
 
@@ -159,7 +159,7 @@ class TestMerging:
 
 class TestMistakes:
     @pytest.mark.parametrize("field", ["deny", "deny_prefixes", "allow"])
-    def test_one_name_is_not_a_list(self, field: str) -> None:
+    def test_a_single_name_is_not_a_list(self, field: str) -> None:
         with pytest.raises(TypeError, match=f"{field} must be a sequence of str, not one str"):
             ForwardHeaders(**{field: "x-a"})  # type: ignore[arg-type]
 

@@ -34,7 +34,7 @@ class TestHeaders:
         assert "Content-type" in headers
         assert list(headers) == ["content-type"]
 
-    def test_what_is_not_there(self) -> None:
+    def test_a_field_that_is_not_there(self) -> None:
         headers = Headers({"a": "1"})
         assert headers.get("b") is None
         assert "b" not in headers
@@ -59,22 +59,22 @@ class TestHeaders:
         assert headers.remove("z") == headers
         assert headers == Headers([("a", "1"), ("b", "2"), ("a", "3")])
 
-    def test_of_raw_fields(self) -> None:
+    def test_headers_of_raw_fields(self) -> None:
         fields = (("a", "1"), ("b", "2"))
         assert Headers.from_raw(fields) == Headers(fields)
 
-    def test_they_are_values(self) -> None:
+    def test_headers_are_values(self) -> None:
         assert Headers({"A": "1"}) == Headers([("a", "1")])
         assert hash(Headers({"A": "1"})) == hash(Headers([("a", "1")]))
         assert Headers({"a": "1"}) != Headers({"a": "2"})
         assert Headers({"a": "1"}) != {"a": "1"}
         assert Headers(Headers({"a": "1"})) == Headers({"a": "1"})
 
-    def test_the_repr_has_no_value(self) -> None:
+    def test_the_repr_of_headers_has_no_value(self) -> None:
         assert repr(Headers({"Authorization": "secret", "x": "y"})) == "<Headers authorization, x>"
 
     @given(PAIRS)
-    def test_as_a_mapping(self, pairs: list[tuple[str, str]]) -> None:
+    def test_headers_are_a_mapping(self, pairs: list[tuple[str, str]]) -> None:
         headers = Headers(pairs)
         assert len(headers) == len(list(headers)) == len(dict(headers))
         for name, value in headers.items():
@@ -83,16 +83,16 @@ class TestHeaders:
 
 
 class TestRequest:
-    def test_headers_are_converted(self) -> None:
+    def test_a_mapping_of_headers_is_converted(self) -> None:
         request = Request("GET", "/", headers={"Origin": "https://a.example"})
         assert request.headers["origin"] == "https://a.example"
         assert Request("GET", "/").headers == Headers()
 
-    def test_it_is_frozen(self) -> None:
+    def test_a_request_is_frozen(self) -> None:
         with pytest.raises(attrs.exceptions.FrozenInstanceError):
             Request("GET", "/").path = "/x"  # type: ignore[misc]
 
-    def test_its_body_is_unread_at_first_and_never_in_the_repr(self) -> None:
+    def test_the_body_of_a_request_is_unread_at_first_and_never_in_the_repr(self) -> None:
         assert Request("POST", "/").body is None
         assert "secret" not in repr(Request("POST", "/", body=b"secret"))
 
@@ -110,7 +110,7 @@ class TestRequest:
             ("http://host", "/", ""),
         ],
     )
-    def test_targets(self, target: str, path: str, query: str) -> None:
+    def test_a_target_has_a_path_and_a_query(self, target: str, path: str, query: str) -> None:
         request = Request.from_target("GET", target, {"a": "1"}, b"x")
         assert request == Request("GET", path, query, {"a": "1"}, b"x")
 
@@ -151,7 +151,7 @@ def test_a_request_whose_body_has_been_read() -> None:
     assert request.with_body(b"body") == Request("POST", "/x", "a=1", {"a": "1"}, b"body")
 
 
-def test_those_of_a_class_of_the_application_stay_so() -> None:
+def test_messages_of_a_class_of_the_application_keep_it() -> None:
     @attrs.frozen
     class Authenticated(Request):
         login: str = ""
@@ -167,40 +167,40 @@ def test_those_of_a_class_of_the_application_stay_so() -> None:
     assert response.with_headers(Headers({"a": "1"})) == Traced(200, {"a": "1"}, trace="t")
 
 
-def test_none_is_no_headers() -> None:
+def test_headers_of_none_are_empty() -> None:
     assert Response(204, None).headers == Headers()
 
 
 class TestResponse:
-    def test_the_default_is_an_empty_200(self) -> None:
+    def test_the_default_response_is_an_empty_200(self) -> None:
         assert Response() == Response(200, {}, b"", stream=False)
 
     def test_text_is_encoded(self) -> None:
         assert Response(400, {}, "né").body == "né".encode()
 
-    def test_json(self) -> None:
+    def test_a_response_of_json(self) -> None:
         response = Response.json({"a": "é"}, 404, {"Allow": "GET"})
         assert response.status == 404
         assert response.body == '{"a":"é"}'.encode()
         assert response.headers == Headers({"allow": "GET", "content-type": "application/json"})
         assert Response.json(None) == Response(200, {"content-type": "application/json"}, "null")
 
-    def test_another_type_of_json(self) -> None:
+    def test_a_response_of_another_type_of_json(self) -> None:
         response = Response.json({}, headers={"content-type": "application/problem+json"})
         assert response.headers["content-type"] == "application/problem+json"
 
-    def test_other_headers(self) -> None:
+    def test_a_response_of_json_with_other_headers(self) -> None:
         response = Response(201, {"a": "1"}, "x", stream=True)
         changed = response.with_headers(response.headers.set("a", "2"))
         assert changed == Response(201, {"a": "2"}, "x", stream=True)
         assert response.headers["a"] == "1"
 
-    def test_the_body_is_not_in_the_repr(self) -> None:
+    def test_the_body_of_a_response_is_not_in_the_repr(self) -> None:
         assert "secret" not in repr(Response(200, {}, "secret"))
 
 
 @pytest.mark.parametrize("status", ["200", 99, 101, 600, True, None])
-def test_what_is_no_status(status: Any) -> None:
+def test_a_number_that_is_no_status(status: Any) -> None:
     with pytest.raises(ValueError, match="status must be an int from 200 to 599"):
         Response(status)
 
@@ -214,6 +214,6 @@ def test_what_is_no_status(status: Any) -> None:
         ({"x": "\u65e5"}, "the value of header x has a character it cannot have"),
     ],
 )
-def test_what_is_no_header_of_a_response(headers: dict[str, str], message: str) -> None:
+def test_a_field_that_is_no_header_of_a_response(headers: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Response(200, headers)

@@ -33,7 +33,7 @@ from sansio_copilot.http.refusals import (
         (not_http("why", 501), 501, "Bad request"),
     ],
 )
-def test_each_says_what_is_wrong(response: Response, status: int, error: str) -> None:
+def test_each_refusal_says_what_is_wrong(response: Response, status: int, error: str) -> None:
     assert response.status == status
     assert response.headers["content-type"] == "application/json"
     body = json.loads(response.body)
@@ -46,6 +46,6 @@ def test_a_server_without_room_says_when_to_come_back(response: Response) -> Non
     assert response.headers["retry-after"] == "1"
 
 
-def test_the_message_is_told() -> None:
+def test_the_message_of_a_refusal_is_told() -> None:
     assert json.loads(overloaded("too many runs").body)["message"] == "too many runs"
     assert json.loads(not_http("no Host").body)["message"] == "no Host"

@@ -68,7 +68,7 @@ def wire_form(route: Route | None) -> dict[str, str] | None:
 
 
 class TestPaths:
-    def test_every_vector(self) -> None:
+    def test_every_vector_is_routed_as_recorded(self) -> None:
         for case in load("routes.json"):
             route = match_path(case["path"], case["base_path"])
             assert wire_form(route) == case["route"], case
@@ -140,7 +140,7 @@ class TestPaths:
         assert match_path("/elsewhere/info", BASE) is None
 
     @given(st.text(st.characters(codec="utf-8"), min_size=1))
-    def test_any_id_comes_back(self, agent_id: str) -> None:
+    def test_an_id_of_any_text_comes_back(self, agent_id: str) -> None:
         encoded = "".join(f"%{byte:02x}" for byte in agent_id.encode())
         assert match_path(f"/agent/{encoded}/run", None) == Route("agent/run", agent_id)
 
@@ -153,7 +153,7 @@ class TestPaths:
             ("memories/list", ("GET", "POST")),
         ],
     )
-    def test_methods(self, name: str, methods: tuple[str, ...]) -> None:
+    def test_each_endpoint_has_its_methods(self, name: str, methods: tuple[str, ...]) -> None:
         assert METHODS[name] == methods
 
     def test_the_methods_of_an_unknown_endpoint(self) -> None:
@@ -187,7 +187,7 @@ class TestBasePath:
             ("/a/../b/", "/b"),
         ],
     )
-    def test_normal_form(self, given: str | None, normal: str | None) -> None:
+    def test_a_base_path_has_a_normal_form(self, given: str | None, normal: str | None) -> None:
         assert normalize_base_path(given) == normal
         assert normalize_base_path(normal) == normal
 
@@ -200,11 +200,11 @@ class TestBasePath:
             ("/api#top", "must not have a fragment"),
         ],
     )
-    def test_a_mistake_is_named(self, bad: str, why: str) -> None:
+    def test_a_mistake_in_a_base_path_is_named(self, bad: str, why: str) -> None:
         with pytest.raises(ValueError, match=why):
             normalize_base_path(bad)
 
-    def test_another_type(self) -> None:
+    def test_a_base_path_of_another_type(self) -> None:
         with pytest.raises(TypeError, match="must be a str or None, not bytes"):
             normalize_base_path(b"/api")  # type: ignore[arg-type]
 
@@ -220,7 +220,7 @@ class TestBasePath:
             ("/other", None, True),
         ],
     )
-    def test_single_route_mode_answers_below_it(
+    def test_single_route_mode_answers_below_its_base_path(
         self, path: str, base: str | None, under: bool
     ) -> None:
         assert under_base_path(path, base) is under
@@ -249,11 +249,11 @@ class TestNormalPath:
             ("/\x00\x7f", "/%00%7F"),
         ],
     )
-    def test_it_is_what_a_browser_sends(self, path: str, normal: str) -> None:
+    def test_a_normal_path_is_what_a_browser_sends(self, path: str, normal: str) -> None:
         assert normalize_path(path) == normal
 
     @given(st.text(alphabet="./\\%2eEaé"))
-    def test_it_is_stable(self, path: str) -> None:
+    def test_a_normal_path_is_stable(self, path: str) -> None:
         once = normalize_path("/" + path)
         assert normalize_path(once) == once
         assert not {".", "..", "%2e"} & {segment.lower() for segment in once.split("/")}
@@ -276,7 +276,7 @@ class TestEnvelope:
             return refusal.response.status, {"error": "invalid_request", "message": refusal.message}
         return route
 
-    def test_the_vectors_of_single_route_mode(self) -> None:
+    def test_the_vectors_of_single_route_mode_are_read(self) -> None:
         routes = []
         for case in load("http.json"):
             sent, expect = case["request"], case["expect"]
@@ -320,14 +320,16 @@ class TestEnvelope:
             (b'{"method":"threads/list"}', 400, "Unsupported method 'threads/list'"),
         ],
     )
-    def test_what_is_no_envelope(self, body: bytes | None, status: int, message: str) -> None:
+    def test_a_body_that_is_no_envelope(
+        self, body: bytes | None, status: int, message: str
+    ) -> None:
         with pytest.raises(InvalidEnvelope) as caught:
             parse_envelope(post(body))
         assert (caught.value.response.status, caught.value.message) == (status, message)
         assert str(caught.value) == message
 
     @pytest.mark.parametrize("content_type", ["text/plain", "multipart/form-data", ""])
-    def test_it_must_be_declared_as_json(self, content_type: str) -> None:
+    def test_an_envelope_must_be_declared_as_json(self, content_type: str) -> None:
         with pytest.raises(InvalidEnvelope, match="expects JSON payloads") as caught:
             parse_envelope(post('{"method":"info"}', content_type=content_type))
         assert caught.value.response.status == 415
@@ -348,7 +350,7 @@ class TestEnvelope:
     def test_a_byte_order_mark_is_skipped(self) -> None:
         assert parse_envelope(post(b'\xef\xbb\xbf{"method":"info"}')).method == "info"
 
-    def test_content_is_not_in_the_repr(self) -> None:
+    def test_content_is_not_in_the_repr_of_an_envelope(self) -> None:
         assert "secret" not in repr(Envelope("info", {"k": "secret"}, "secret", True))
 
 
@@ -371,7 +373,7 @@ class TestDetection:
             post(None),
         ],
     )
-    def test_anything_else_is_an_ordinary_404(self, request_: Request) -> None:
+    def test_any_other_body_is_an_ordinary_404(self, request_: Request) -> None:
         assert detect_envelope(request_) is None
 
     def test_the_head_tells_whether_the_body_is_worth_reading(self) -> None:
@@ -379,7 +381,7 @@ class TestDetection:
         assert not may_be_envelope(post(None, content_type="audio/webm"))
         assert not may_be_envelope(Request("PUT", "/", "", {"content-type": "application/json"}))
 
-    def test_the_vectors_of_multi_route_mode(self) -> None:
+    def test_the_vectors_of_multi_route_mode_are_recognised(self) -> None:
         seen = 0
         for case in load("http.json"):
             sent, body = case["request"], case["expect"]["body"]
@@ -414,7 +416,7 @@ class TestRouteOfAnEnvelope:
             ),
         ],
     )
-    def test_ids_come_from_the_parameters_as_they_are(
+    def test_ids_come_from_the_parameters_of_an_envelope_as_they_are(
         self, envelope: Envelope, route: Route
     ) -> None:
         assert envelope_route(envelope) == route
@@ -436,7 +438,7 @@ class TestRouteOfAnEnvelope:
 
 
 class TestResources:
-    def test_the_inner_request(self) -> None:
+    def test_an_envelope_of_a_resource_has_an_inner_request(self) -> None:
         outer = post("...", authorization="Bearer x", content_length="3")
         inner = resource_request(
             call("/threads/t%201?limit=2&q=é#top", "patch", body={"a": 1}), outer
@@ -461,7 +463,9 @@ class TestResources:
             ("POST", {"body": [1]}, b"[1]"),
         ],
     )
-    def test_its_body(self, method: str, members: dict[str, Any], body: bytes | None) -> None:
+    def test_the_body_of_an_inner_request(
+        self, method: str, members: dict[str, Any], body: bytes | None
+    ) -> None:
         assert resource_request(call("/threads", method, **members), post("")).body == body
 
     @pytest.mark.parametrize(
@@ -476,7 +480,9 @@ class TestResources:
             (BASE, "/a/..//evil.example", BASE + "//evil.example"),
         ],
     )
-    def test_its_path_stays_below_the_runtime(self, outer: str, path: str, inner: str) -> None:
+    def test_the_path_of_an_inner_request_stays_below_the_runtime(
+        self, outer: str, path: str, inner: str
+    ) -> None:
         assert resource_request(call(path), post("", outer)).path == inner
 
     @pytest.mark.parametrize(
@@ -503,7 +509,9 @@ class TestResources:
         ("params", "missing"),
         [({}, "path"), ({"path": "/threads"}, "httpMethod"), ({"httpMethod": "GET"}, "path")],
     )
-    def test_parameters(self, params: dict[str, str], missing: str) -> None:
+    def test_an_inner_request_needs_its_parameters(
+        self, params: dict[str, str], missing: str
+    ) -> None:
         with pytest.raises(InvalidEnvelope, match=f"'{missing}'"):
             resource_request(Envelope("resource/request", params), post(""))
 
@@ -517,7 +525,7 @@ class TestResources:
             ("/annotate", Route("annotate")),
         ],
     )
-    def test_what_it_may_reach(self, path: str, route: Route) -> None:
+    def test_an_inner_request_may_reach_resources(self, path: str, route: Route) -> None:
         for outer in (BASE, BASE + "/", "/"):
             resolved = resolve_envelope(call(path), post("", outer))
             assert resolved is not None
@@ -536,7 +544,7 @@ class TestResources:
             "/threads/%",
         ],
     )
-    def test_what_it_may_not_reach(self, path: str) -> None:
+    def test_an_inner_request_may_reach_nothing_else(self, path: str) -> None:
         assert resolve_envelope(call(path), post("")) is None
 
 
@@ -571,7 +579,7 @@ class TestTheRequestOfAnEndpoint:
         ],
     )
     @pytest.mark.parametrize("base", [BASE, BASE + "/", "/"])
-    def test_it_has_the_path_and_body_of_the_endpoint(
+    def test_the_request_has_the_path_and_body_of_the_endpoint(
         self, method: str, path: str, body: Any, content: bytes, base: str
     ) -> None:
         params = {"agentId": "a/b ü", "threadId": "?\ud800"}
@@ -582,13 +590,13 @@ class TestTheRequestOfAnEndpoint:
             "POST", base.rstrip("/") + path, "", {"content-type": "application/json"}, content
         )
 
-    def test_the_body_is_what_was_sent(self) -> None:
+    def test_the_body_is_as_it_was_sent(self) -> None:
         """To the byte, and however it is written."""
         for body in (b'{ "a":[1.0 ,"\xc3\xa9\\u00e9"] }', b'{"a":"\xff"}', b"[ ]", b"1e2"):
             sent = b'{"method": "agent/run", "params": {"agentId": "a"}, "body": ' + body + b" }"
             assert self.inner(parse_envelope(post(sent))).body == body
 
-    def test_a_lone_surrogate_anywhere(self) -> None:
+    def test_a_lone_surrogate_may_stand_anywhere(self) -> None:
         sent = (
             b'{"method":"agent/run","params":{"agentId":"a","x":"\\ud800"},"body":{"b":"\\udc00"}}'
         )
@@ -605,7 +613,9 @@ class TestTheRequestOfAnEndpoint:
             ("agent/stop", True),
         ],
     )
-    def test_a_body_that_is_needed(self, method: str, has_body: bool) -> None:
+    def test_an_envelope_without_a_body_that_is_needed_is_refused(
+        self, method: str, has_body: bool
+    ) -> None:
         envelope = Envelope(method, {"agentId": "a", "threadId": "t"}, None, has_body)
         inner = self.inner(envelope)
         assert inner.body is None
@@ -614,7 +624,7 @@ class TestTheRequestOfAnEndpoint:
         # A hook may give it one.
         require_body(envelope, inner.with_body(b""))
 
-    def test_stop_needs_none(self) -> None:
+    def test_a_stop_needs_no_body(self) -> None:
         envelope = Envelope("agent/stop", {"agentId": "a", "threadId": "t"})
         assert self.inner(envelope).body == b"{}"
 
@@ -622,7 +632,9 @@ class TestTheRequestOfAnEndpoint:
         ("method", "path"),
         [("info", "/info"), ("inspector/metadata", "/inspector-metadata")],
     )
-    def test_where_the_envelope_has_no_say(self, method: str, path: str) -> None:
+    def test_the_request_of_a_get_endpoint_takes_nothing_of_the_envelope(
+        self, method: str, path: str
+    ) -> None:
         envelope = Envelope(method, {}, {"a": 1}, True)
         inner = self.inner(envelope, attrs.evolve(post("..."), query="a=1"))
         assert (inner.method, inner.path, inner.query) == ("GET", BASE + path, "a=1")
@@ -683,6 +695,6 @@ class TestPrefix:
             ("/proxy/api/copilotkit/info", "/other", "/proxy/api/copilotkit/info"),
         ],
     )
-    def test_it_is_left_out_or_put_back(self, path: str, root: str, found: str) -> None:
+    def test_the_prefix_is_left_out_or_put_back(self, path: str, root: str, found: str) -> None:
         assert from_base_path(path, root, "/api/copilotkit") == found
         assert from_base_path(path, root, None) == path

@@ -50,7 +50,7 @@ def is_over(server: Client) -> bool:
 
 
 class TestStopped:
-    def test_as_by_a_client(self) -> None:
+    def test_an_abandoned_run_is_stopped_as_by_a_client(self) -> None:
         texts = []
         for abandon in (True, False):
             server = client()
@@ -67,20 +67,20 @@ class TestStopped:
             texts.append([(event["type"], event.get("delta")) for event in events])
         assert texts[0] == texts[1]
 
-    def test_its_thread_is_free(self) -> None:
+    def test_the_thread_of_an_abandoned_run_is_free(self) -> None:
         server = client()
         started(server).close()
         assert server.post(RUN, json=run_input("t", "r2")).status == 409
         server.advance(10)
         assert server.post(RUN, json=run_input("t", "r2")).status == 200
 
-    def test_not_before_its_time(self) -> None:
+    def test_an_abandoned_run_is_not_stopped_before_its_time(self) -> None:
         server = client()
         started(server).close()
         server.advance(9.9)
         assert not is_over(server)
 
-    def test_not_unless_it_is_asked_for(self) -> None:
+    def test_an_abandoned_run_is_not_stopped_unless_it_is_asked_for(self) -> None:
         server = client(None)
         started(server).close()
         server.advance(1e9)
@@ -96,7 +96,7 @@ class TestStopped:
 
 
 class TestFollowed:
-    def test_a_reader_keeps_it(self) -> None:
+    def test_a_reader_keeps_a_run(self) -> None:
         server = client()
         stream = started(server)
         reader = server.stream("POST", CONNECT, json=run_input("t", "c"))
@@ -104,14 +104,14 @@ class TestFollowed:
         server.advance(100)
         assert len(list(reader)) == WORDS + 4
 
-    def test_the_starter_does(self) -> None:
+    def test_the_starter_keeps_a_run(self) -> None:
         server = client()
         stream = started(server)
         server.stream("POST", CONNECT, json=run_input("t", "c")).close()
         server.advance(100)
         assert len(list(stream)) == WORDS
 
-    def test_one_who_comes_back_in_time_does(self) -> None:
+    def test_a_reader_who_comes_back_in_time_keeps_a_run(self) -> None:
         server = client()
         started(server).close()
         server.advance(9)
@@ -119,7 +119,7 @@ class TestFollowed:
         server.advance(9)
         assert len(list(reader)) == WORDS + 4
 
-    def test_the_time_begins_anew_when_the_last_one_leaves(self) -> None:
+    def test_the_time_begins_anew_when_the_last_reader_leaves(self) -> None:
         server = client()
         started(server).close()
         server.advance(9)
@@ -129,7 +129,7 @@ class TestFollowed:
         server.advance(1)
         assert is_over(server)
 
-    def test_a_reader_of_another_thread_does_not(self) -> None:
+    def test_a_reader_of_another_thread_keeps_no_run(self) -> None:
         server = client()
         started(server).close()
         other = server.stream("POST", RUN, json=run_input("other", "r1"))
@@ -138,7 +138,7 @@ class TestFollowed:
         assert is_over(server)
         other.close()
 
-    def test_a_reader_that_a_hook_turned_away_does_not(self) -> None:
+    def test_a_reader_that_a_hook_turned_away_keeps_no_run(self) -> None:
         def turn_away(context: Any) -> None:
             if context.route.name == "agent/connect":
                 raise Reject(Response(403))
@@ -171,7 +171,7 @@ def test_audiences_are_of_live_runs() -> None:
     assert audiences.of("t") is None
 
 
-def test_an_audience_tells_when_the_last_one_leaves() -> None:
+def test_an_audience_tells_when_the_last_reader_leaves() -> None:
     audience, told = Audience(), []
     audience.on_empty = lambda: told.append(audience.is_empty)
     assert audience.is_empty
@@ -188,12 +188,12 @@ def test_an_audience_tells_when_the_last_one_leaves() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, -1, True, "10", float("nan")])
-def test_seconds_are_a_number_above_0(seconds: Any) -> None:
+def test_the_seconds_of_an_abandoned_run_are_a_number_above_0(seconds: Any) -> None:
     with pytest.raises(ValueError, match="stop_when_abandoned must be a number above 0"):
         client(seconds)
 
 
-def test_who_follows_it_when_the_time_has_come_keeps_it_alive() -> None:
+def test_a_reader_who_follows_a_run_when_its_time_has_come_keeps_it() -> None:
     server = client()
     started(server).close()
     server.advance(9)

@@ -74,14 +74,14 @@ def recorded(said: list[Any]) -> tuple[bytes, str | None, RunResult | None]:
 
 
 @given(st.lists(events, max_size=12))
-def test_a_run_is_the_same_without_it(said: list[Any]) -> None:
+def test_a_run_is_the_same_without_the_shortcut(said: list[Any]) -> None:
     with patch.object(Continuation, "of", return_value=None):
         expected = recorded(said)
     assert recorded(said) == expected
 
 
 @pytest.mark.parametrize("type_", ["TEXT_MESSAGE_CONTENT", "TEXT_MESSAGE_CHUNK"])
-def test_it_is_taken(type_: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_shortcut_is_taken_for_a_delta(type_: str, monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = RunRecorder(KEY, {})
     recorder.record(STARTED, 0.0)
     for event in (

@@ -117,7 +117,7 @@ def agent(input: Any, context: Any) -> Any:
     yield {"type": "RUN_FINISHED", **run}
 
 
-def test_a_sweep_tells_of_each() -> None:
+def test_a_sweep_tells_of_each_lost_run() -> None:
     told = Told(Orphaned(count=40, owner="ann"))
     assert told.sweep() == 40
     assert len(told.reports) == 40
@@ -137,7 +137,7 @@ def test_a_sweep_tells_of_each() -> None:
     assert len(told.reports) == 40
 
 
-def test_metrics_count_them_and_no_live_run() -> None:
+def test_metrics_count_lost_runs_and_no_live_run() -> None:
     told = Told(Orphaned(count=2))
     told.sweep()
     samples = told.samples()
@@ -148,7 +148,7 @@ def test_metrics_count_them_and_no_live_run() -> None:
 
 
 @pytest.mark.parametrize("found_by", ["run", "connect", "stop/t"])
-def test_a_request_that_finds_one_does_not_wait_for_the_hook(found_by: str) -> None:
+def test_a_request_that_finds_a_lost_run_does_not_wait_for_the_hook(found_by: str) -> None:
     told = Told(Orphaned())
     body = None if found_by == "stop/t" else run_input("t", "next")
     answer = told.client.post(f"{AGENT}/{found_by}", json=body)
@@ -162,14 +162,14 @@ def test_a_request_that_finds_one_does_not_wait_for_the_hook(found_by: str) -> N
     assert len(told.reports) == 1
 
 
-def test_the_end_of_a_server_tells_of_those_that_requests_have_found() -> None:
+def test_the_end_of_a_server_tells_of_lost_runs_that_requests_have_found() -> None:
     told = Told(Orphaned())
     told.client.post(f"{AGENT}/connect", json=run_input("t"))
     told.client.close()
     assert [report.outcome for report in told.reports] == ["lost"]
 
 
-def test_who_comes_too_late_tells_nothing() -> None:
+def test_a_process_that_comes_too_late_tells_nothing() -> None:
     told = Told(Orphaned(answers=(False,)))
     assert told.sweep() == 1
     assert told.reports == []
@@ -192,14 +192,14 @@ def test_a_close_whose_answer_was_lost_is_made_again_and_was_ours() -> None:
     assert [report.outcome for report in told.reports] == ["lost"]
 
 
-def test_so_is_one_that_a_request_makes() -> None:
+def test_a_close_by_a_request_whose_answer_was_lost_is_made_again() -> None:
     told = Told(Orphaned(answers=(StoreAnswerLost("?"), False)))
     assert told.client.post(f"{AGENT}/stop/t").status == 200
     told.sweep()
     assert [report.outcome for report in told.reports] == ["lost"]
 
 
-def test_one_that_cannot_be_closed_is_told_of_when_it_can() -> None:
+def test_a_run_that_cannot_be_closed_is_told_of_when_it_can() -> None:
     told = Told(Orphaned(answers=(StoreUnavailable("away"),)))
     with pytest.raises(StoreUnavailable):
         told.sweep()
@@ -212,7 +212,7 @@ def test_one_that_cannot_be_closed_is_told_of_when_it_can() -> None:
     ("frames", "outcome", "tokens"),
     [(STARTED + FINISHED, "finished", 3), (STARTED + FAILED, "failed", 0), (b"", "lost", 0)],
 )
-def test_one_whose_agent_had_ended_is_told_of_as_it_ended(
+def test_a_run_whose_agent_had_ended_is_told_of_as_it_ended(
     frames: bytes, outcome: str, tokens: int
 ) -> None:
     told = Told(Orphaned(frames=frames))
@@ -223,13 +223,13 @@ def test_one_whose_agent_had_ended_is_told_of_as_it_ended(
     assert sum(entry["inputTokens"] for entry in report.usage) == tokens
 
 
-def test_one_that_was_to_stop_is_lost_nevertheless() -> None:
+def test_a_run_that_was_to_stop_is_lost_nevertheless() -> None:
     told = Told(Orphaned(stop_requested=True))
     told.sweep()
     assert [report.outcome for report in told.reports] == ["lost"]
 
 
-def test_a_hook_that_fails_is_logged_and_told_of_the_others(
+def test_a_hook_that_fails_is_logged_and_told_of_the_other_runs(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     seen = []
@@ -244,21 +244,21 @@ def test_a_hook_that_fails_is_logged_and_told_of_the_others(
     assert caplog.text.count("hook on_run_end failed after run 'dead'") == 3
 
 
-def test_without_a_hook_nothing_is_kept() -> None:
+def test_no_lost_run_is_kept_without_a_hook() -> None:
     told = Told(Orphaned(), hooks=None)
     told.client.post(f"{AGENT}/connect", json=run_input("t"))
     assert len(told.runtime.lost) == 0
     assert 'runs_total{agent="default",outcome="lost"} 1' in told.samples()
 
 
-def test_without_metrics_they_are_told_of_all_the_same() -> None:
+def test_lost_runs_are_told_of_without_metrics_all_the_same() -> None:
     reports: list[RunReport] = []
     runtime = CopilotRuntime({}, store=Orphaned(), hooks=Hooks(on_run_end=reports.append))
     performed(runtime.sweep(NOW))
     assert len(reports) == 1
 
 
-def test_those_that_are_kept_have_a_bound(
+def test_the_number_of_lost_runs_that_are_kept_has_a_bound(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(lost_reports, "_MOST", 0)
@@ -269,7 +269,7 @@ def test_those_that_are_kept_have_a_bound(
     assert "hook on_run_end is not told of lost run 'dead': too many" in caplog.text
 
 
-def test_an_owner_whom_nobody_can_be_and_a_time_that_is_not_known() -> None:
+def test_a_report_may_have_an_impossible_owner_and_an_unknown_time() -> None:
     told = Told(Orphaned(owner="", opened_at=0.0))
     told.sweep()
     [report] = told.reports
@@ -310,7 +310,7 @@ def test_a_run_that_another_has_ended_is_sealed() -> None:
     assert [report.outcome for report in told.reports] == ["sealed"]
 
 
-def test_one_that_was_ended_behind_its_terminal_event_is_finished() -> None:
+def test_a_run_that_was_ended_behind_its_terminal_event_is_finished() -> None:
     told = Told(Taken())
     told.client.post(f"{AGENT}/run", json=run_input("t"))
     assert [report.outcome for report in told.reports] == ["finished"]

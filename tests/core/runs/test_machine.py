@@ -118,7 +118,7 @@ class Bench:
         return [*types, "end"] if batch.ended else types
 
 
-def test_it_says_which_loop_its_agent_needs() -> None:
+def test_a_run_says_which_loop_its_agent_needs() -> None:
     bench = Bench()
     assert bench.run.loop is None
     bench.run.agent = agui_agent(lambda input: iter(()), loop="asyncio")
@@ -155,7 +155,7 @@ class TestStates:
         assert IN_STATE.keys() == set(RunState)
 
     @pytest.mark.parametrize("state", RunState)
-    def test_each_can_be_reached(self, state: RunState) -> None:
+    def test_each_state_can_be_reached(self, state: RunState) -> None:
         assert IN_STATE[state]().state is state
 
     @pytest.mark.parametrize(
@@ -178,7 +178,9 @@ class TestStates:
         ("call", "state"),
         [(call, state) for call in CALLS for state in RunState if state not in CALLS[call]],
     )
-    def test_any_other_is_refused_and_changes_nothing(self, call: str, state: RunState) -> None:
+    def test_any_other_call_is_refused_and_changes_nothing(
+        self, call: str, state: RunState
+    ) -> None:
         bench = IN_STATE[state]()
         log = bench.logged()
         with pytest.raises(LocalProtocolError) as caught:
@@ -205,7 +207,7 @@ class TestEvents:
         [event] = Bench().run.events()
         assert event == {"type": "CUSTOM", "name": "r", "value": "default"}
 
-    def test_each_is_appended_and_the_next_is_pulled(self) -> None:
+    def test_each_event_is_appended_and_the_next_is_pulled(self) -> None:
         bench = Bench().pulling()
         action = bench.run.event(STARTED, 1.0)
         assert isinstance(action, StoreCall)
@@ -221,13 +223,13 @@ class TestEvents:
 
         assert renew(Disk(), Bench().opened.key).blocking is True
 
-    def test_one_that_is_dropped_costs_no_call(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_an_event_that_is_dropped_costs_no_call(self, caplog: pytest.LogCaptureFixture) -> None:
         bench = Bench().pulling()
         assert bench.run.event({"type": "UNKNOWN"}, 1.0) == PullEvent()
         assert bench.logged() == []
         assert len(caplog.messages) == 1
 
-    def test_the_terminal_one_brings_the_result(self) -> None:
+    def test_the_terminal_event_brings_the_result(self) -> None:
         bench = Bench().pulling(STARTED)
         action = bench.run.event(FINISHED, 5.0)
         assert isinstance(action, StoreCall)
@@ -236,7 +238,9 @@ class TestEvents:
         # The agent may have more to say, and is asked for it.
         assert bench.perform(action) == PullEvent(bench.run.limits.cleanup_seconds)
 
-    def test_one_that_breaks_a_rule_ends_the_run(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_an_event_that_breaks_a_rule_ends_the_run(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
         bench = Bench().pulling(STARTED)
         action = bench.run.event(STARTED, 1.0)
         assert bench.state is RunState.CLOSING
@@ -246,7 +250,7 @@ class TestEvents:
         [message] = caplog.messages
         assert message.startswith("agent 'default' broke a rule of AG-UI, its run ends: ")
 
-    def test_what_precedes_the_broken_rule_is_logged(self) -> None:
+    def test_events_before_the_broken_rule_are_logged(self) -> None:
         bench = Bench().pulling(STARTED)
         chunk = {"type": "TEXT_MESSAGE_CHUNK", "messageId": "m", "delta": "Hi"}
         bench.perform(bench.run.event(chunk, 1.0))
@@ -268,27 +272,27 @@ class TestBatches:
         assert bench.run.event(delta("a"), 1.4) == PullEvent()
         assert bench.logged() == ["RUN_STARTED"]
 
-    def test_one_that_comes_later_is_appended_with_those_that_wait(self) -> None:
+    def test_an_event_that_comes_later_is_appended_with_those_that_wait(self) -> None:
         bench = self.batching()
         bench.run.event(TEXT, 1.4)
         assert bench.perform(bench.run.event(delta("a"), 1.5), 1.5) == PullEvent()
         assert bench.logged() == ["RUN_STARTED", "TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT"]
         assert bench.run.event(delta("b"), 1.9) == PullEvent(flush=0.5)
 
-    def test_they_wait_until_they_are_flushed(self) -> None:
+    def test_events_wait_until_they_are_flushed(self) -> None:
         bench = self.batching()
         assert bench.run.flush(1.0) is None
         bench.run.event(TEXT, 1.4)
         assert bench.perform(bench.run.flush(1.5)) == PullEvent()
         assert bench.logged() == ["RUN_STARTED", "TEXT_MESSAGE_START"]
 
-    def test_or_until_there_are_many(self) -> None:
+    def test_events_wait_until_there_are_many(self) -> None:
         bench = self.batching()
         bench.run.event(TEXT, 1.0)
         bench.perform(bench.run.event(delta("a" * 64 * 1024), 1.0))
         assert bench.logged() == ["RUN_STARTED", "TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT"]
 
-    def test_the_terminal_event_does_not_wait_nor_does_what_follows_it_in_the_log(self) -> None:
+    def test_neither_the_terminal_event_nor_those_behind_it_wait(self) -> None:
         bench = self.batching()
         bench.run.event({"type": "CUSTOM", "name": "n", "value": 1}, 1.0)
         assert bench.run.event(FINISHED, 1.0) == PullEvent(flush=0.0)
@@ -297,7 +301,7 @@ class TestBatches:
         bench.perform(bench.run.event(STARTED, 1.0))
         assert bench.logged()[-1] == "RUN_STARTED"
 
-    def test_it_is_appended_by_the_call_that_closes_the_log_if_the_agent_ends_at_once(self) -> None:
+    def test_the_terminal_event_is_appended_by_the_close_if_the_agent_ends_at_once(self) -> None:
         bench = self.batching()
         bench.run.event({"type": "CUSTOM", "name": "n", "value": 1}, 1.0)
         bench.run.event(FINISHED, 1.0)
@@ -307,7 +311,7 @@ class TestBatches:
         assert bench.perform(closing) == RunOver("done")
         assert bench.logged() == ["RUN_STARTED", "CUSTOM", "RUN_FINISHED", "end"]
 
-    def test_what_follows_it_before_that_is_appended_with_it(self) -> None:
+    def test_events_behind_the_terminal_event_are_appended_with_it(self) -> None:
         bench = self.batching()
         bench.run.event(FINISHED, 1.0)
         assert bench.run.event(STARTED, 1.0) == PullEvent()
@@ -323,21 +327,21 @@ class TestBatches:
         assert bench.logged() == ["RUN_ERROR"]
 
     @pytest.mark.parametrize("end", ["agent_ended", "interrupt"])
-    def test_or_until_the_run_ends(self, end: str) -> None:
+    def test_events_wait_until_the_run_ends(self, end: str) -> None:
         bench = self.batching()
         bench.run.event(TEXT, 1.0)
         bench.perform(PERFORM[end](bench.run))
         types = ["RUN_STARTED", "TEXT_MESSAGE_START", "TEXT_MESSAGE_END", "RUN_ERROR", "end"]
         assert bench.logged() == types
 
-    def test_a_broken_rule_does_not_lose_them(self) -> None:
+    def test_a_broken_rule_does_not_lose_events_that_wait(self) -> None:
         bench = self.batching()
         bench.run.event(TEXT, 1.0)
         bench.perform(bench.run.event(STARTED, 1.0))
         types = ["RUN_STARTED", "TEXT_MESSAGE_START", "TEXT_MESSAGE_END", "RUN_ERROR", "end"]
         assert bench.logged() == types
 
-    def test_nor_does_a_check_in_between(self) -> None:
+    def test_a_check_does_not_lose_events_that_wait(self) -> None:
         bench = self.batching()
         bench.run.event(TEXT, 1.0)
         check = bench.run.check()
@@ -345,7 +349,7 @@ class TestBatches:
         bench.perform(bench.perform(check))
         assert bench.logged() == ["RUN_STARTED", "TEXT_MESSAGE_START"]
 
-    def test_nor_a_stop(self) -> None:
+    def test_a_stop_does_not_lose_events_that_wait(self) -> None:
         bench = self.batching()
         bench.run.event(TEXT, 1.0)
         bench.store.request_stop("t", None)
@@ -353,7 +357,7 @@ class TestBatches:
         types = ["RUN_STARTED", "TEXT_MESSAGE_START", "TEXT_MESSAGE_END", "RUN_FINISHED", "end"]
         assert bench.logged() == types
 
-    def test_nor_a_store_that_fails(self) -> None:
+    def test_a_store_that_fails_does_not_lose_events_that_wait(self) -> None:
         bench = self.batching()
         bench.run.event(TEXT, 1.0)
         bench.run.event(delta("a"), 1.5)
@@ -373,13 +377,13 @@ class TestEndThatIsClosed:
         bench.run.agent_ended(1.0)
         return bench, bench.run.store_failed(OSError("disk"), 1.0)
 
-    def test_it_is_appended_alone_for_its_readers(self) -> None:
+    def test_the_terminal_event_is_appended_alone_for_its_readers(self) -> None:
         bench, appending = self.closing()
         assert bench.state is RunState.STORING
         assert bench.perform(bench.perform(appending)) == RunOver("done")
         assert bench.logged() == ["RUN_STARTED", "RUN_FINISHED", "end"]
 
-    def test_they_have_it_though_the_log_is_not_closed(self) -> None:
+    def test_readers_have_the_terminal_event_though_the_log_is_not_closed(self) -> None:
         bench, appending = self.closing()
         assert isinstance(appending, StoreCall)
         closing = bench.run.stored(appending.function(*appending.args), 1.0)
@@ -396,7 +400,7 @@ class TestEndThatIsClosed:
         assert bench.run.store_failed(OSError("disk"), 1.0) == RunOver("done")
         assert bench.logged() == ["RUN_STARTED"]
 
-    def test_one_that_is_away_meanwhile_is_waited_for(self) -> None:
+    def test_a_store_that_is_away_meanwhile_is_waited_for(self) -> None:
         bench, _ = self.closing()
         bench.run.limits = Limits(outage_seconds=10)
         assert isinstance(bench.run.store_failed(StoreUnavailable(), 1.0), Pause)
@@ -419,7 +423,7 @@ class TestEnd:
         assert bench.logged() == ["RUN_STARTED", "RUN_FINISHED", "end"]
         assert history_of(bench.store, "t").frames.count(b"data:") == 2
 
-    def test_one_that_just_ends_gets_an_end(self) -> None:
+    def test_an_agent_that_just_ends_gets_a_terminal_event(self) -> None:
         bench = Bench().pulling(STARTED, TEXT)
         assert bench.perform(bench.run.agent_ended(1.0)) == RunOver("done")
         types = ["RUN_STARTED", "TEXT_MESSAGE_START", "TEXT_MESSAGE_END", "RUN_ERROR", "end"]
@@ -434,7 +438,7 @@ class TestEnd:
             (KeyboardInterrupt(), "KeyboardInterrupt"),
         ],
     )
-    def test_one_that_fails_says_why(
+    def test_an_agent_that_fails_says_why(
         self, error: BaseException, message: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         bench = Bench().pulling(STARTED)
@@ -447,13 +451,13 @@ class TestEnd:
         assert record.exc_info is not None
         assert record.exc_info[1] is error
 
-    def test_one_that_fails_before_its_first_event_leaves_nothing(self) -> None:
+    def test_an_agent_that_fails_before_its_first_event_leaves_nothing(self) -> None:
         bench = Bench().pulling()
         bench.perform(bench.run.agent_ended(1.0, ValueError("no luck")))
         assert bench.logged() == ["RUN_ERROR", "end"]
         assert threads_of(bench.store) == []
 
-    def test_a_shutdown_ends_it_from_outside(self) -> None:
+    def test_a_shutdown_ends_a_run_from_outside(self) -> None:
         bench = Bench().pulling(STARTED, TEXT)
         action = bench.run.interrupt(1.0, "The server is shutting down")
         assert bench.context.stop_requested is True
@@ -462,7 +466,7 @@ class TestEnd:
         assert bench.perform(action) == RunOver("cancel")
         assert bench.logged()[-2:] == ["RUN_ERROR", "end"]
 
-    def test_which_waits_for_a_store_call_in_progress(self) -> None:
+    def test_a_shutdown_waits_for_a_store_call_in_progress(self) -> None:
         bench = Bench().pulling()
         action = bench.run.event(STARTED, 1.0)
         assert bench.run.interrupt(1.0, "bye") is None
@@ -471,7 +475,7 @@ class TestEnd:
         assert bench.perform(closing) == RunOver("cancel")
         assert bench.logged() == ["RUN_STARTED", "RUN_ERROR", "end"]
 
-    def test_but_not_a_run_that_has_its_end(self) -> None:
+    def test_a_shutdown_ends_no_run_that_has_its_end(self) -> None:
         bench = Bench().pulling(STARTED, FINISHED)
         assert bench.perform(bench.run.interrupt(1.0, "bye")) == RunOver("cancel")
         assert bench.logged() == ["RUN_STARTED", "RUN_FINISHED", "end"]
@@ -480,14 +484,14 @@ class TestEnd:
 class TestPatience:
     """An agent has a moment after its terminal event to go on; then its readers end."""
 
-    def test_it_begins_with_the_terminal_event_and_ends_with_another(self) -> None:
+    def test_patience_begins_with_the_terminal_event_and_ends_with_another(self) -> None:
         bench = Bench().pulling(STARTED)
         assert bench.perform(bench.run.event(FINISHED, 1.0)) == PullEvent(
             bench.run.limits.cleanup_seconds
         )
         assert bench.perform(bench.run.event(STARTED, 1.0)) == PullEvent(None)
 
-    def test_then_the_run_is_settled_and_the_agent_cleans_up(self) -> None:
+    def test_a_run_is_settled_when_patience_ends_and_the_agent_cleans_up(self) -> None:
         bench = Bench().pulling(STARTED, FINISHED)
         assert bench.perform(bench.run.settle(1.0)) == RunOver("drain")
         assert bench.logged() == ["RUN_STARTED", "RUN_FINISHED", "end"]
@@ -517,7 +521,7 @@ class TestSignals:
         assert bench.logged() == ["RUN_STARTED", "RUN_FINISHED", "end"]
 
     @pytest.mark.parametrize("first", [Signal.STOP, Signal.SEALED])
-    def test_one_during_a_store_call_follows_it_and_the_last_word_counts(
+    def test_a_notification_during_a_store_call_follows_it_and_the_last_counts(
         self, first: Signal
     ) -> None:
         bench = Bench().storing()
@@ -536,7 +540,7 @@ class TestSignals:
         bench.perform(bench.run.start(1.0))
         assert bench.state is RunState.CLOSING
 
-    def test_nothing_to_tell_goes_on(self) -> None:
+    def test_a_check_without_a_signal_goes_on(self) -> None:
         bench = Bench().pulling(STARTED)
         action = bench.run.check()
         assert isinstance(action, StoreCall)
@@ -556,7 +560,7 @@ class TestSignals:
         assert bench.logged() == ["RUN_STARTED", *text, "RUN_FINISHED", "end"]
         assert history_of(bench.store, "t").frames != b""
 
-    def test_even_before_its_first_event(self) -> None:
+    def test_a_stop_finishes_a_run_before_its_first_event(self) -> None:
         bench = Bench().pulling()
         bench.store.request_stop("t", None)
         assert bench.perform(bench.perform(bench.run.check())) == RunOver("cancel")
@@ -609,7 +613,7 @@ class TestStoreFailures:
         assert record.exc_info is not None
         assert record.exc_info[1] is error
 
-    def test_so_is_one_before_anything_was_logged(self) -> None:
+    def test_a_failed_first_append_is_made_good_by_the_close(self) -> None:
         bench = Bench().pulling()
         bench.run.event(STARTED, 1.0)
         bench.perform(bench.run.store_failed(OSError(), 2.0))
@@ -648,7 +652,7 @@ class TestStoreFailures:
         assert bench.perform(bench.run.store_failed(OSError(), 2.0)) == RunOver("done")
         assert bench.logged() == ["RUN_STARTED", "RUN_ERROR", "end"]
 
-    def test_an_append_may_fail_before(self) -> None:
+    def test_a_close_that_follows_a_failed_append_may_fail_once(self) -> None:
         bench = Bench().pulling(STARTED)
         bench.run.event(TEXT, 1.0)
         bench.run.store_failed(OSError(), 2.0)
@@ -680,7 +684,7 @@ class TestOutages:
         bench.perform(bench.run.flush(1.1))
         assert bench.logged() == ["RUN_STARTED", "TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT"]
 
-    def test_nor_one_that_failed_for_good(self) -> None:
+    def test_an_append_that_failed_for_good_is_not_doubled(self) -> None:
         bench = Bench().pulling(STARTED)
         action = bench.run.event(TEXT, 1.0)
         assert isinstance(action, StoreCall)
@@ -699,14 +703,14 @@ class TestOutages:
         bench.run.store_failed(GivenUp(), 11.0)
         assert bench.state is RunState.CLOSING
 
-    def test_a_clock_that_is_put_back_makes_it_no_longer(self) -> None:
+    def test_a_clock_that_is_put_back_makes_an_outage_no_longer(self) -> None:
         outage = Outage.begun(StoreUnavailable(), 10_000.0, Limits(outage_seconds=10))
         assert outage.next_pause(10_004.0) is not None
         assert outage.next_pause(6_404.0) is not None
         assert outage.next_pause(6_409.0) is not None
         assert outage.next_pause(6_410.0) is None
 
-    def test_nor_does_one_that_is_put_back_while_its_server_ends(self) -> None:
+    def test_a_clock_that_is_put_back_at_the_end_makes_an_outage_no_longer(self) -> None:
         outage = Outage.begun(StoreUnavailable(), 10_000.0, Limits(outage_seconds=10))
         assert outage.next_pause(10_000.0, 10_001.0) is not None
         assert outage.next_pause(6_400.5, 10_001.0) is not None
@@ -760,7 +764,7 @@ class TestOutages:
         assert bench.perform(bench.run.resume(1.1)) == RunOver("done")
         assert bench.logged() == ["RUN_STARTED", "RUN_FINISHED", "end"]
 
-    def test_and_is_given_up_at_last(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_close_is_given_up_at_last(self, caplog: pytest.LogCaptureFixture) -> None:
         bench = Bench().pulling(STARTED, FINISHED)
         bench.run.agent_ended(1.0)
         now, action = 1.0, bench.run.store_failed(StoreUnavailable("no route"), 1.0)
@@ -788,7 +792,7 @@ class TestOutages:
         assert now <= 6.0
 
     @pytest.mark.parametrize("told", ["interrupt", "signalled"])
-    def test_what_it_is_told_meanwhile_is_done(self, told: str) -> None:
+    def test_a_call_during_an_outage_takes_effect(self, told: str) -> None:
         bench = Bench().storing()
         assert PERFORM[told](bench.run) is None
         action = bench.run.store_failed(StoreUnavailable(), 1.0)
@@ -806,7 +810,7 @@ class TestOutages:
 
 
 class TestAbandoned:
-    def test_it_is_stopped_as_by_a_client(self) -> None:
+    def test_an_abandoned_run_is_stopped_as_by_a_client(self) -> None:
         bench = Bench().pulling(STARTED)
         bench.run.audience = Audience()
         assert bench.perform(bench.run.abandon(2.0)) == RunOver("cancel")
@@ -821,14 +825,14 @@ class TestAbandoned:
         assert bench.state is RunState.CLOSING
         assert bench.perform(action) == RunOver("cancel")
 
-    def test_and_who_has_come_meanwhile_counts(self) -> None:
+    def test_a_reader_who_has_come_meanwhile_counts(self) -> None:
         bench = Bench().storing()
         bench.run.audience = Audience()
         assert bench.run.abandon(2.0) is None
         bench.run.audience.join(bench)
         assert bench.run.stored(Signal.CONTINUE, 2.0) == PullEvent()
 
-    def test_not_while_somebody_follows(self) -> None:
+    def test_a_run_is_not_stopped_while_somebody_follows(self) -> None:
         bench = Bench().pulling(STARTED)
         assert bench.run.abandon(2.0) is None, "nobody is counted"
         bench.run.audience = Audience()
@@ -854,7 +858,7 @@ class TestLines:
             if record.name == "sansio_copilot.runs.course" and record.levelno == logging.INFO
         ]
 
-    def test_a_run_that_finishes(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_the_line_of_a_run_that_finishes(self, caplog: pytest.LogCaptureFixture) -> None:
         bench = Bench()
         bench.run.start(1.0)
         bench.perform(bench.run.event(STARTED, 1.5), 1.5)
@@ -865,14 +869,14 @@ class TestLines:
             "run finished: agent 'default', thread 't', run 'r', 1.500 s, 2 events",
         ]
 
-    def test_a_run_that_fails(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_the_line_of_a_run_that_fails(self, caplog: pytest.LogCaptureFixture) -> None:
         bench = Bench()
         bench.run.start(1.0)
         bench.perform(bench.run.event(STARTED, 1.0))
         bench.perform(bench.run.agent_ended(2.0, ValueError("no")), 2.0)
         assert self.lines(caplog)[1].startswith("run failed: ")
 
-    def test_a_run_that_is_stopped(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_the_line_of_a_run_that_is_stopped(self, caplog: pytest.LogCaptureFixture) -> None:
         bench = Bench()
         bench.run.start(1.0)
         bench.perform(bench.run.event(STARTED, 1.0))
@@ -880,7 +884,9 @@ class TestLines:
         bench.perform(bench.run.signalled(Signal.STOP, 2.0), 2.0)
         assert self.lines(caplog)[1].startswith("run stopped: ")
 
-    def test_a_run_that_another_one_seals(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_the_line_of_a_run_that_another_one_seals(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
         bench = Bench()
         bench.run.start(1.0)
         bench.perform(bench.run.event(STARTED, 1.0))
@@ -889,7 +895,9 @@ class TestLines:
         bench.run.signalled(Signal.SEALED, 2.0)
         assert self.lines(caplog)[1].startswith("run finished: ")
 
-    def test_a_run_that_another_process_ends(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_the_line_of_a_run_that_another_process_ends(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
         bench = Bench()
         bench.run.start(1.0)
         bench.perform(bench.run.event(STARTED, 1.0))

@@ -190,14 +190,14 @@ def next_run(client: Client, events: list[Event]) -> int:
 
 @pytest.mark.parametrize("kind", KINDS)
 class TestKinds:
-    def test_the_deepest_goes_to_the_client_and_comes_back(self, kind: str) -> None:
+    def test_the_deepest_value_goes_to_the_client_and_comes_back(self, kind: str) -> None:
         says = KINDS[kind]
         client = Client(CopilotRuntime(agents={"default": Agent(says.events(nested(says.levels)))}))
         answer = client.post(RUN, json=run_input(thread_id="t", run_id="r1"))
         assert answer.run_error() is None
         assert next_run(client, answer.events()) == 200
 
-    def test_a_deeper_one_is_refused_and_the_thread_goes_on(self, kind: str) -> None:
+    def test_a_deeper_value_is_refused_and_the_thread_goes_on(self, kind: str) -> None:
         says = KINDS[kind]
         said = says.events(nested(says.levels + 1))
         client = Client(CopilotRuntime(agents={"default": Agent(said)}))
@@ -225,7 +225,7 @@ class TestKinds:
         {"type": "MESSAGES_SNAPSHOT", "messages": [{"id": "m", "role": "user", "content": ""}]},
     ],
 )
-def test_what_no_client_sends_back_is_nested_as_it_likes(event: Event) -> None:
+def test_a_value_that_no_client_sends_back_is_nested_as_it_likes(event: Event) -> None:
     if event["type"] == "MESSAGES_SNAPSHOT":
         # A member that the protocol does not have is left out by whoever reads the message.
         event = {**event, "messages": [{**event["messages"][0], "mine": nested(300)}]}
@@ -238,7 +238,7 @@ def test_what_no_client_sends_back_is_nested_as_it_likes(event: Event) -> None:
     assert next_run(client, [one for one in answer.events() if one["type"] != "CUSTOM"]) == 200
 
 
-def test_few_brackets_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_text_of_few_brackets_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     def look(event: Event, limits: Limits) -> None:
         raise EventError("looked at")
 
@@ -283,7 +283,7 @@ LARGE: dict[str, tuple[Event, Event]] = {
 
 
 @pytest.mark.parametrize("large", LARGE)
-def test_what_is_larger_than_a_body_is_refused(large: str) -> None:
+def test_a_value_larger_than_a_body_is_refused(large: str) -> None:
     for event, fits in zip(LARGE[large], (True, False), strict=True):
         limits = Limits(body_bytes=9_000, body_values=1_000)
         client = Client(CopilotRuntime(agents={"default": Agent([event])}, limits=limits))
@@ -292,7 +292,7 @@ def test_what_is_larger_than_a_body_is_refused(large: str) -> None:
         assert (error is None) if fits else (error is not None and error.endswith(told))
 
 
-def test_what_is_not_sent_back_may_be_larger_than_a_body() -> None:
+def test_a_value_that_is_not_sent_back_may_be_larger_than_a_body() -> None:
     event = {"type": "CUSTOM", "name": "mine", "value": [0] * 5_000}
     # The input, which RUN_STARTED repeats, has been in a body already.
     sent = run_input(thread_id="t", run_id="r1", text="x" * 8_000)

@@ -46,22 +46,22 @@ def swept(store: MemoryStore) -> Any:
 
 
 @pytest.mark.parametrize("count", [0, 1, 16, 40])
-def test_all_of_them_are_ended_some_at_a_time(count: int) -> None:
+def test_all_orphans_are_ended_some_at_a_time(count: int) -> None:
     store = Orphanage(count)
     assert swept(store) == len(store.ended) == count
 
 
-def test_those_that_cannot_be_are_left_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_orphans_that_cannot_be_ended_are_left_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert swept(Orphanage(40, stubborn=True)) == 0
     assert len(caplog.records) == 16
     assert "an orphan could not be ended: RunKey(thread_id='t', seq=0" in caplog.text
 
 
-def test_a_store_of_memory_has_none() -> None:
+def test_a_store_of_memory_has_no_orphans() -> None:
     assert swept(MemoryStore()) == 0
 
 
-def test_what_are_no_orphans_is_said_by_name() -> None:
+def test_a_value_that_is_no_orphan_is_named() -> None:
     class Garbage(MemoryStore):
         def orphans(self, limit: int) -> Any:
             return [7]

@@ -89,11 +89,11 @@ def verify(frames: bytes) -> None:
 
 
 class TestFrames:
-    def test_each_has_the_run_and_its_position_for_an_id(self) -> None:
+    def test_each_frame_has_the_run_and_its_position_for_an_id(self) -> None:
         frames = record_all(RunRecorder(KEY, INPUT), [STARTED, *TEXT, FINISHED])
         assert ids_of(frames) == [f"{KEY.token}.{position}" for position in range(6)]
 
-    def test_they_are_compact_json_on_one_line(self) -> None:
+    def test_frames_are_compact_json_on_one_line(self) -> None:
         frame = started().record({"type": "CUSTOM", "name": "n", "value": {"a": [1, "é"]}}, 0.0)
         data = '{"type":"CUSTOM","name":"n","value":{"a":[1,"é"]}}'
         assert frame == f"id: {KEY.token}.1\ndata: {data}\n\n".encode()
@@ -140,7 +140,7 @@ class TestFrames:
             "é😀",
         ],
     )
-    def test_no_text_breaks_them(self, text: str) -> None:
+    def test_no_text_breaks_frames(self, text: str) -> None:
         run = started()
         record_all(run, TEXT[:1])
         frame = run.record({**TEXT[1], "delta": text}, 0.0)
@@ -178,7 +178,7 @@ class TestFrames:
         assert "No active thinking step found" in run.error
 
     @pytest.mark.parametrize("before", [[], [STARTED, FINISHED]])
-    def test_nobody_thinks_outside_of_a_run(self, before: list[Any]) -> None:
+    def test_thinking_outside_of_a_run_is_refused(self, before: list[Any]) -> None:
         run = RunRecorder(KEY, INPUT)
         record_all(run, before)
         assert run.record({"type": "THINKING_START"}, 1.0) == b""
@@ -216,7 +216,7 @@ class TestInput:
         [event] = events_of(RunRecorder(KEY, INPUT).record(STARTED, 0.0))
         assert event == {**STARTED, "input": INPUT}
 
-    def test_but_not_the_messages_that_a_replay_has_anyway(self) -> None:
+    def test_run_started_does_not_carry_messages_that_a_replay_has_anyway(self) -> None:
         [event] = events_of(RunRecorder(KEY, INPUT, {"u1", "x"}).record(STARTED, 0.0))
         assert event["input"] == {**INPUT, "messages": INPUT["messages"][1:]}
         assert len(INPUT["messages"]) == 2
@@ -226,11 +226,11 @@ class TestInput:
         given = {**STARTED, "input": own}
         assert events_of(RunRecorder(KEY, INPUT, {"u1"}).record(given, 0.0)) == [given]
 
-    def test_null_is_none(self) -> None:
+    def test_a_null_in_the_place_of_the_input_is_no_input(self) -> None:
         [event] = events_of(RunRecorder(KEY, INPUT).record({**STARTED, "input": None}, 0.0))
         assert event["input"] == INPUT
 
-    def test_every_run_of_the_stream_carries_it(self) -> None:
+    def test_every_run_of_the_stream_carries_the_input(self) -> None:
         frames = record_all(RunRecorder(KEY, INPUT), [STARTED, FINISHED, STARTED])
         assert [event.get("input") for event in events_of(frames)] == [INPUT, None, INPUT]
 
@@ -245,7 +245,9 @@ class TestInput:
             {"messages": [1, None, {}, {"id": 1}, {"id": []}]},
         ],
     )
-    def test_another_is_refused_and_adopted_from_a_store_that_has_it(self, given: Any) -> None:
+    def test_another_input_is_refused_and_adopted_from_a_store_that_has_it(
+        self, given: Any
+    ) -> None:
         started = {**STARTED, "input": given}
         run = RunRecorder(KEY, INPUT)
         assert run.record(started, 0.0) == b""
@@ -260,7 +262,7 @@ class TestInput:
 
 
 class TestWrongEvents:
-    def test_the_tag_of_another_agent_than_that_of_the_message_in_the_input(self) -> None:
+    def test_a_tag_that_disagrees_with_the_message_in_the_input(self) -> None:
         tagged = {**TEXT[0], "messageId": "u1", "role": "user", "subagentRunId": "s"}
         recorder = started()
         assert recorder.record(tagged, 1.0) == b""
@@ -303,7 +305,7 @@ class TestWrongEvents:
             (CustomEvent(name="n", value=object()), "object"),
         ],
     )
-    def test_one_that_breaks_a_rule_ends_the_run(self, event: object, error: str) -> None:
+    def test_an_event_that_breaks_a_rule_ends_the_run(self, event: object, error: str) -> None:
         run = started()
         assert run.record(event, 0.0) == b""
         assert run.error is not None
@@ -315,7 +317,7 @@ class TestWrongEvents:
         assert result is not None
 
     @pytest.mark.parametrize("model", [False, True])
-    def test_nor_can_one_contain_itself(self, model: bool) -> None:
+    def test_an_event_cannot_contain_itself(self, model: bool) -> None:
         value: list[Any] = []
         value.append(value)
         run = started()
@@ -323,7 +325,7 @@ class TestWrongEvents:
         assert run.record(CustomEvent(name="n", value=value) if model else plain, 0.0) == b""
         assert run.error is not None
 
-    def test_nor_be_nested_without_end(self) -> None:
+    def test_an_event_cannot_be_nested_without_end(self) -> None:
         value: dict[str, Any] = {}
         for _ in range(600):
             value = {"a": value}
@@ -333,12 +335,12 @@ class TestWrongEvents:
         assert types_of(closing) == ["RUN_ERROR"]
         assert result is not None
 
-    def test_the_first_must_start_the_run(self) -> None:
+    def test_the_first_event_must_start_the_run(self) -> None:
         run = RunRecorder(KEY, INPUT)
         assert run.record(TEXT[0], 0.0) == b""
         assert run.error == "First event must be 'RUN_STARTED'"
 
-    def test_what_precedes_it_is_kept(self) -> None:
+    def test_events_before_a_wrong_one_are_kept(self) -> None:
         run = started()
         run.record({"type": "TEXT_MESSAGE_CHUNK", "messageId": "m", "delta": "Hi"}, 0.0)
         frames = run.record(STARTED, 0.0)
@@ -346,7 +348,7 @@ class TestWrongEvents:
         assert run.error is not None
         assert "'RUN_STARTED' while a run is still active" in run.error
 
-    def test_a_mapping_will_do(self) -> None:
+    def test_a_mapping_will_do_for_an_event(self) -> None:
         class Event(dict[str, Any]):
             pass
 
@@ -395,7 +397,7 @@ class TestModels:
 
 
 class TestResult:
-    def test_it_is_there_while_the_terminal_event_is_the_last(self) -> None:
+    def test_the_result_is_there_while_the_terminal_event_is_the_last(self) -> None:
         run = started()
         assert run.result is None
         run.record(TEXT[0], 0.0)
@@ -417,7 +419,7 @@ class TestResult:
         assert run.result is not None
         assert events_of(run.result.frames)[-1] == FAILED
 
-    def test_an_error_after_the_end_is_part_of_it(self) -> None:
+    def test_an_error_after_the_end_is_part_of_the_result(self) -> None:
         run = started()
         run.record(FINISHED, 5.0)
         run.record(FAILED, 6.0)
@@ -425,7 +427,7 @@ class TestResult:
         assert run.result.ended_at == 6.0
         assert types_of(run.result.frames) == ["RUN_STARTED", "RUN_FINISHED", "RUN_ERROR"]
 
-    def test_a_second_run_in_the_stream_takes_it_back(self) -> None:
+    def test_a_second_run_in_the_stream_takes_the_result_back(self) -> None:
         run = started()
         run.record(FINISHED, 5.0)
         run.record(STARTED, 6.0)
@@ -459,7 +461,7 @@ class TestResult:
         assert ids_of(frames) == [f"{KEY.token}.c{index}" for index in range(5)]
         assert events_of(frames)[2]["delta"] == "Hello"
 
-    def test_what_an_error_left_open_is_replayed_before_it(self) -> None:
+    def test_entities_that_an_error_left_open_are_replayed_before_it(self) -> None:
         run = started()
         step = {"type": "STEP_STARTED", "stepName": "p"}
         frames = record_all(run, [step, *TEXT[:3], *TOOL[:2], FAILED])
@@ -483,7 +485,7 @@ class TestResult:
             {"id": "m", "role": "assistant", "content": "Hello"},
         ]
 
-    def test_without_any_the_thread_keeps_its_own(self) -> None:
+    def test_a_thread_keeps_its_messages_if_the_run_has_none(self) -> None:
         run = started({"messages": []})
         run.record(FINISHED, 0.0)
         assert run.result is not None
@@ -515,7 +517,7 @@ class TestResult:
         assert run.result is not None
         assert run.result.state == state
 
-    def test_it_is_what_was_sent_whatever_the_agent_does_to_its_events_later(self) -> None:
+    def test_the_result_is_as_it_was_sent_whatever_the_agent_does_to_its_events(self) -> None:
         messages = [{"id": "s", "role": "user", "content": "as sent"}]
         value: list[Any] = ["as sent"]
         text = {**TEXT[1], "delta": "as sent", "metadata": {"a": "as sent"}}
@@ -546,7 +548,7 @@ class TestFinish:
         assert run.result is not None
         assert run.result.ended_at == 5.0
 
-    def test_what_is_open_is_closed(self) -> None:
+    def test_open_entities_are_closed(self) -> None:
         run = started()
         record_all(run, [*TEXT[:2], *TOOL[:1]])
         frames, result = run.finish(9.0)
@@ -567,7 +569,7 @@ class TestFinish:
         assert result is not None
         assert types_of(result.frames) == ["RUN_STARTED", "RUN_FINISHED"]
 
-    def test_even_before_its_first_event(self) -> None:
+    def test_a_run_stopped_before_its_first_event_finishes(self) -> None:
         frames, result = RunRecorder(KEY, INPUT, {"u1"}).finish(9.0, stop_requested=True)
         given = {**INPUT, "messages": INPUT["messages"][1:]}
         assert events_of(frames) == [{**STARTED, "input": given}, FINISHED]
@@ -575,7 +577,7 @@ class TestFinish:
         assert result is not None
         assert events_of(result.frames) == [{**STARTED, "input": given}, FINISHED]
 
-    def test_or_one_that_stores_nothing(self) -> None:
+    def test_a_stopped_run_that_stores_nothing_finishes(self) -> None:
         frames, _ = RunRecorder(KEY, None).finish(9.0, stop_requested=True)
         assert frames == b"".join(
             b"data: %s\n\n" % json_codec.encode(e) for e in (STARTED, FINISHED)
@@ -608,7 +610,7 @@ class TestFinish:
         ],
     )
     @pytest.mark.parametrize("end", [{"stop_requested": True}, {"error": "died"}])
-    def test_and_what_the_finalizer_does_not_know_to_be_open(
+    def test_entities_that_the_finalizer_does_not_know_are_closed(
         self, events: list[Any], end: dict[str, Any]
     ) -> None:
         run = RunRecorder(KEY, INPUT)
@@ -664,7 +666,7 @@ class TestAdopt:
 
     @pytest.mark.parametrize("end", [{}, {"stop_requested": True}, {"error": "died"}])
     @pytest.mark.parametrize("length", range(2, 10))
-    def test_it_ends_as_its_owner_would_have_ended_it(
+    def test_an_adopted_run_ends_as_its_owner_would_have_ended_it(
         self, length: int, end: dict[str, Any]
     ) -> None:
         delta = {"type": "STATE_DELTA", "delta": [{"op": "add", "path": "/m", "value": 2}]}
@@ -677,18 +679,18 @@ class TestAdopt:
         assert adopted[0] == b""
         assert adopted[1].frames == own[1].frames
 
-    def test_one_without_events_leaves_nothing(self) -> None:
+    def test_an_adopted_run_without_events_leaves_nothing(self) -> None:
         frames, result = RunRecorder.adopt(Orphan(KEY, "default", b"")).finish(9.0, error="died")
         assert types_of(frames) == ["RUN_ERROR"]
         assert ids_of(frames) == [f"{KEY.token}.0"]
         assert result is None
 
-    def test_one_stopped_before_its_first_event_is_well_formed(self) -> None:
+    def test_an_adopted_run_stopped_before_its_first_event_is_well_formed(self) -> None:
         # Its input died with its owner; half of one would be worse than none.
         frames, _ = RunRecorder.adopt(Orphan(KEY, "default", b"")).finish(9.0, stop_requested=True)
         assert events_of(frames) == [STARTED, FINISHED]
 
-    def test_a_second_run_of_the_stream(self) -> None:
+    def test_an_adopted_run_may_be_the_second_of_its_stream(self) -> None:
         adopted, own = self.outcomes([STARTED, TEXT[0], FAILED, STARTED, TEXT[0]])
         assert adopted == own
 
@@ -804,7 +806,7 @@ def test_a_delta_that_makes_too_much_is_passed_on_and_told_at_once(
     assert said[3] in events_of(run.result.frames)
 
 
-def test_who_adopts_a_run_leaves_out_a_delta_of_an_older_release_that_is_too_deep() -> None:
+def test_an_adopted_run_loses_a_delta_of_an_older_release_that_is_too_deep() -> None:
     too_deep = {"type": "STATE_DELTA", "delta": [{"op": "add", "path": "/a", "value": nested(199)}]}
     frames = b"".join(
         NUMBERED_FRAME % (KEY.token.encode(), position, json_codec.encode(event))

@@ -76,17 +76,17 @@ def calls(**names: str) -> dict[str, Any]:
 
 
 class TestInterrupts:
-    def test_those_of_the_outcome(self) -> None:
+    def test_interrupts_of_the_outcome_wait(self) -> None:
         assert waits(recorder(), interrupted("a", "b")) == interrupts("a", "b")
 
-    def test_those_that_langgraph_tells_by_an_event_of_its_own_have_no_id(self) -> None:
+    def test_interrupts_that_langgraph_tells_by_an_event_of_its_own_have_no_id(self) -> None:
         found = waits(recorder(), SUSPENDED, FINISHED)
         assert found == {"interrupts": [{"reason": "on_interrupt"}], "toolCalls": []}
 
-    def test_one_that_is_told_in_both_ways_counts_once(self) -> None:
+    def test_an_interrupt_that_is_told_in_both_ways_counts_once(self) -> None:
         assert waits(recorder(), SUSPENDED, interrupted("a")) == interrupts("a")
 
-    def test_another_event_of_the_agents_own_is_none(self) -> None:
+    def test_another_event_of_the_agents_own_is_no_interrupt(self) -> None:
         assert waits(recorder(), {"type": "CUSTOM", "name": "x", "value": 1}, FINISHED) is None
 
     def test_a_run_that_goes_on_in_the_same_stream_has_been_answered(self) -> None:
@@ -106,19 +106,19 @@ class TestInterrupts:
 
 
 class TestTools:
-    def test_a_call_of_the_pages_tool(self) -> None:
+    def test_a_call_of_the_pages_tool_waits(self) -> None:
         assert waits(recorder("ask"), *call("c", "ask"), FINISHED) == calls(c="ask")
 
-    def test_beside_an_interrupt(self) -> None:
+    def test_a_call_beside_an_interrupt_waits_too(self) -> None:
         found = waits(recorder("ask"), *call("c", "ask"), interrupted("a"))
         assert found == {**calls(c="ask"), "interrupts": interrupts("a")["interrupts"]}
 
-    def test_one_that_was_answered_in_the_stream_or_is_none_of_the_pages(self) -> None:
+    def test_a_call_that_was_answered_or_is_not_the_pages_does_not_wait(self) -> None:
         assert waits(recorder("ask"), *call("c", "ask"), result("c"), FINISHED) is None
         assert waits(recorder("ask"), *call("c", "search"), FINISHED) is None
         assert waits(recorder(), *call("c", "ask"), FINISHED) is None
 
-    def test_only_that_one_of_several_that_has_no_result(self) -> None:
+    def test_only_the_call_without_a_result_waits(self) -> None:
         events = [*call("a", "ask"), *call("b", "search"), *call("c", "ask"), result("a")]
         assert waits(recorder("ask"), *events, result("b"), FINISHED) == calls(c="ask")
 
@@ -129,7 +129,7 @@ class TestTools:
         other = {**answer, "id": "r2", "toolCallId": "b"}
         assert waits(recorder("ask", messages=(*before, answer, other)), FINISHED) is None
 
-    def test_or_until_the_user_has_gone_on_without_it(self) -> None:
+    def test_a_call_counts_until_the_user_has_gone_on_without_it(self) -> None:
         again = {"id": "u2", "role": "user", "content": "never mind"}
         assert waits(recorder("ask", messages=(ASKED, made("a", "ask"), again)), FINISHED) is None
 
@@ -142,11 +142,11 @@ class TestTools:
         assert waits(recorder("ask"), *call("c", "ask"), stop_requested=True) is None
 
     @pytest.mark.parametrize("tools", [None, "ask", [None, {}, {"name": 1}]])
-    def test_an_input_that_names_no_tools(self, tools: Any) -> None:
+    def test_an_input_that_names_no_tools_waits_for_none(self, tools: Any) -> None:
         input = {"threadId": "thread", "runId": "run", "messages": [ASKED], "tools": tools}
         assert waits(RunRecorder(KEY, input), *call("c", "ask"), FINISHED) is None
 
-    def test_a_call_without_a_name_in_a_conversation_of_the_clients(self) -> None:
+    def test_a_call_without_a_name_in_the_clients_conversation_does_not_wait(self) -> None:
         odd = made("a", "ask")
         odd["toolCalls"][0]["function"]["name"] = None
         assert waits(recorder("ask", messages=(ASKED, odd)), FINISHED) is None
@@ -165,7 +165,7 @@ def test_a_run_that_has_lost_its_owner_behind_its_end_waits_as_it_did() -> None:
     assert result.waits_for == lost.result.waits_for is not None
 
 
-def test_little_is_told_however_much_there_is() -> None:
+def test_the_wait_that_is_told_has_a_bound() -> None:
     many = [event for n in range(100) for event in call(f"{n}" * 1000, "ask")]
     found = waits(recorder("ask"), *many, interrupted(*(f"{n}" * 1000 for n in range(100))))
     assert (len(found["interrupts"]), len(found["toolCalls"])) == (16, 16)

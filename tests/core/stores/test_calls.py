@@ -16,7 +16,7 @@ ANY: Method[Any] = Method("any")
 @pytest.mark.parametrize(
     ("method", "outcome"), [(ONE, 1), (ONE, None), (SEVERAL, []), (SEVERAL, [1, 2]), (ANY, print)]
 )
-def test_nothing_if_it_is_right(method: Method[Any], outcome: Any) -> None:
+def test_a_right_outcome_is_accepted(method: Method[Any], outcome: Any) -> None:
     assert method.wrong(outcome) is None
 
 
@@ -28,7 +28,7 @@ def test_nothing_if_it_is_right(method: Method[Any], outcome: Any) -> None:
         (SEVERAL, [1, "2"], "several returned a list of str, expected a list of int"),
     ],
 )
-def test_what_it_returned_and_what_was_expected(
+def test_a_wrong_outcome_is_told_with_the_expected_type(
     method: Method[Any], outcome: Any, said: str
 ) -> None:
     assert str(method.wrong(outcome)) == said

@@ -110,7 +110,7 @@ class Coroutines:
 class TestWhatIsWrong:
     """A store that breaks a promise fails, and so does a suite that was not filled in."""
 
-    def test_a_store_that_doubles_what_comes_twice(self) -> None:
+    def test_a_store_that_doubles_repeated_appends_fails(self) -> None:
         class Doubling(MemoryStore):
             def append(self, key: Any, at: int, frames: bytes, result: Any = None) -> Any:
                 return super().append(key, len(self._open[key].open_stream.data), frames, result)
@@ -126,7 +126,7 @@ class TestWhatIsWrong:
             with pytest.raises(AssertionError):
                 getattr(Suite(), f"test_{test}")()
 
-    def test_a_suite_without_a_store(self) -> None:
+    def test_a_suite_without_a_store_fails(self) -> None:
         with pytest.raises(NotImplementedError):
             StoreConformance().make_store()
         with pytest.raises(NotImplementedError):

@@ -46,7 +46,7 @@ def say(client: Client, thread: str, *texts: str) -> None:
         messages.append({"id": f"{thread}-run-{number}-text", "role": "assistant", "content": said})
 
 
-def test_all_that_a_client_asks_of_a_thread_is_answered_alike() -> None:
+def test_all_requests_for_a_copied_thread_are_answered_alike() -> None:
     old, new = MemoryStore(), MemoryStore()
     before = Client(CopilotRuntime({"default": echoes}, store=old, thread_mutations=True))
     for number in range(3):
@@ -91,7 +91,7 @@ def test_all_pages_of_a_list_are_read() -> None:
     assert [record.thread_id for record in records] == [f"t{n}" for n in range(1000, -1, -1)]
 
 
-def test_the_threads_of_all_are_listed_with_their_owners() -> None:
+def test_the_threads_of_all_users_are_listed_with_their_owners() -> None:
     store = Driven(MemoryStore(max_threads=2000), lambda awaitable: awaitable)
     for number in range(1001):
         owner = None if number % 2 else f"user {number}"
@@ -101,7 +101,7 @@ def test_the_threads_of_all_are_listed_with_their_owners() -> None:
     assert [owner for owner, _ in found[:3]] == ["user 1000", None, "user 998"]
 
 
-def test_of_a_store_that_cannot_list_them_it_is_those_of_nobody() -> None:
+def test_a_store_that_cannot_list_all_users_lists_threads_of_nobody() -> None:
     class Old(MemoryStore):
         threads_of_all = None  # type: ignore[assignment]
 

@@ -29,7 +29,7 @@ def events_of(stream: bytes) -> list[dict[str, Any]]:
 class TestReaders:
     @in_any_order
     @given(CHOICES, MOMENTS, st.booleans(), st.integers(0, 20))
-    def test_all_of_one_run_get_the_same_bytes(
+    def test_all_readers_of_a_run_get_the_same_bytes(
         self, choices: bytes, moments: list[int], fails: bool, deltas: int
     ) -> None:
         world = World(choices)
@@ -51,7 +51,7 @@ class TestReaders:
 
     @in_any_order
     @given(CHOICES, MOMENT, st.integers(0, 10))
-    def test_one_that_was_cut_off_misses_nothing(
+    def test_a_reader_that_was_cut_off_misses_nothing(
         self, choices: bytes, moment: int, position: int
     ) -> None:
         world = World(choices)
@@ -67,7 +67,9 @@ class TestReaders:
 
     @in_any_order
     @given(CHOICES, MOMENTS)
-    def test_one_that_hangs_up_takes_nobody_along(self, choices: bytes, moments: list[int]) -> None:
+    def test_a_reader_that_hangs_up_takes_nobody_along(
+        self, choices: bytes, moments: list[int]
+    ) -> None:
         world = World(choices)
         own = world.run(deltas=8)
         while own.run is None:
@@ -109,9 +111,7 @@ class TestStopping:
         assert world.store.open_runs == []
 
     @pytest.mark.parametrize("moment", range(45))
-    def test_even_if_the_owner_is_just_then_told_that_nothing_is_the_matter(
-        self, moment: int
-    ) -> None:
+    def test_a_stop_ends_the_run_while_the_owner_is_told_to_continue(self, moment: int) -> None:
         world = World()
         own = world.run(deltas=1, silent=True)
         world.go(moment)
@@ -172,7 +172,7 @@ class TestOrphans:
         st.booleans(),
         st.booleans(),
     )
-    def test_whoever_finds_one_ends_it(
+    def test_an_orphan_is_ended_by_the_request_that_finds_it(
         self, choices: bytes, moment: int, finder: str, silent: bool, followed: bool
     ) -> None:
         world = World(choices)
@@ -241,7 +241,9 @@ class TestOrphans:
     @pytest.mark.untraced
     @pytest.mark.parametrize("finder", ["stop", "run", "connect"])
     @pytest.mark.parametrize("moment", range(4, 30, 2))
-    def test_nor_does_it_write_once_it_was_found_dead(self, moment: int, finder: str) -> None:
+    def test_an_owner_that_was_found_dead_writes_nothing_more(
+        self, moment: int, finder: str
+    ) -> None:
         for pause in range(14):
             world = World()
             own = world.run(deltas=2)
@@ -279,7 +281,7 @@ class TestTwoRuns:
 
     @in_any_order
     @given(CHOICES, MOMENT)
-    def test_or_the_later_one_supersedes(self, choices: bytes, moment: int) -> None:
+    def test_a_later_run_supersedes(self, choices: bytes, moment: int) -> None:
         world = World(choices, "supersede")
         clients = [world.run("x", silent=True)]
         world.go(moment)

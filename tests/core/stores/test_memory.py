@@ -70,7 +70,7 @@ def add_run(
     return key
 
 
-def test_it_tells_how_many_runs_are_open() -> None:
+def test_a_store_tells_how_many_runs_are_open() -> None:
     store = MemoryStore()
     key = opened(store).key
     assert store.open_runs == 1
@@ -136,7 +136,7 @@ class TestKey:
         assert token.isprintable()
         assert len(token) == 10
 
-    def test_the_thread_is_no_part_of_it(self) -> None:
+    def test_the_thread_is_no_part_of_a_token(self) -> None:
         assert RunKey("t", 1, "r").token == RunKey("u", 1, "r").token
 
 
@@ -150,7 +150,7 @@ class TestLimits:
             MemoryStore(**{name: value})
 
     @pytest.mark.parametrize("value", [0, 1, math.inf])
-    def test_none_and_any_number_are_limits(self, value: float) -> None:
+    def test_any_count_is_a_limit(self, value: float) -> None:
         MemoryStore(
             max_threads=value, max_runs_per_thread=value, max_bytes=value, resumable_runs=value
         )
@@ -159,7 +159,7 @@ class TestLimits:
         with pytest.raises(ValueError, match=r"^on_concurrent_run is .*, not 'queue'$"):
             MemoryStore(on_concurrent_run="queue")  # type: ignore[arg-type]
 
-    def test_it_answers_at_once(self) -> None:
+    def test_a_memory_store_answers_at_once(self) -> None:
         assert MemoryStore().blocking is False
 
 
@@ -228,7 +228,7 @@ class TestOwner:
         del run
         assert store.total_bytes == 0
 
-    def test_nor_does_it_take_the_history_before_it_along(self) -> None:
+    def test_a_run_without_a_result_keeps_the_history_before_it(self) -> None:
         store = MemoryStore()
         add_run(store)
         before = store.total_bytes, history_of(store, "t")
@@ -264,7 +264,7 @@ class TestSignals:
         assert append(store, run.key, b"data: 1\n\n") is Signal.STOP
         assert read_all(store, run.cursor) == (b"data: 1\n\n", False)
 
-    def test_it_is_asked_for_once(self) -> None:
+    def test_a_stop_is_asked_for_once(self) -> None:
         store = MemoryStore()
         opened(store)
         assert store.request_stop("t", "r") is True
@@ -272,7 +272,7 @@ class TestSignals:
         assert store.request_stop("t", None) is False
 
     @pytest.mark.parametrize(("thread_id", "run_id"), [("u", None), ("t", "other"), ("u", "r")])
-    def test_it_means_one_run(self, thread_id: str, run_id: str | None) -> None:
+    def test_a_stop_means_one_run(self, thread_id: str, run_id: str | None) -> None:
         store = MemoryStore()
         run = opened(store)
         assert store.request_stop(thread_id, run_id) is False
@@ -321,7 +321,7 @@ class TestConcurrentRuns:
         assert bell.rung == 1
         opened(store, "another thread")
 
-    def test_one_that_was_asked_to_stop_is_busy_still(self) -> None:
+    def test_a_thread_that_was_asked_to_stop_is_busy_still(self) -> None:
         store = MemoryStore()
         opened(store)
         store.request_stop("t", None)
@@ -383,7 +383,7 @@ class TestConcurrentRuns:
             expected = whole if index < 3 - resumable_runs else behind
             assert connect(store, after=f"{run.key.token}.0") == expected
 
-    def test_one_that_ends_late_may_be_too_old_already(self) -> None:
+    def test_a_superseded_run_that_ends_late_may_be_too_old_already(self) -> None:
         store = MemoryStore(on_concurrent_run="supersede", max_runs_per_thread=1)
         first, second = opened(store, run_id="first"), opened(store, run_id="second")
         close(store, second.key, b"", RunResult(compacted(second.key, "2")))
@@ -403,7 +403,7 @@ class TestConcurrentRuns:
         assert connect(store) == b"x"
         assert [record.thread_id for record in threads_of(store)] == ["t"]
 
-    def test_it_may_be_deleted_with_the_one_that_superseded_it(self) -> None:
+    def test_a_superseded_run_may_be_deleted_with_the_run_that_superseded_it(self) -> None:
         store, bell = MemoryStore(on_concurrent_run="supersede"), Bell()
         first, second = opened(store), opened(store)
         store.watch_run(second.key, bell)
@@ -439,7 +439,9 @@ class TestConcurrentRuns:
 class TestSealing:
     """A run with its terminal event in the log, whose agent still cleans up."""
 
-    def test_the_next_run_seals_it(self, policy: Any, resumable_runs: int) -> None:
+    def test_the_next_run_seals_a_run_with_its_terminal_event(
+        self, policy: Any, resumable_runs: int
+    ) -> None:
         store = MemoryStore(on_concurrent_run=policy, resumable_runs=resumable_runs)
         bell, reader = Bell(), Bell()
         run = opened(store)
@@ -462,7 +464,9 @@ class TestSealing:
         assert threads_of(store) == [ThreadRecord("t", "agent", 5.0, 5.0)]
         assert connect(store) == b"compact"
 
-    def test_until_then_it_is_live(self, policy: Any, resumable_runs: int) -> None:
+    def test_a_run_with_its_terminal_event_is_live_until_then(
+        self, policy: Any, resumable_runs: int
+    ) -> None:
         store = MemoryStore(on_concurrent_run=policy, resumable_runs=resumable_runs)
         run = opened(store)
         append(store, run.key, b"end", RunResult(b"compact"))
@@ -470,7 +474,7 @@ class TestSealing:
         assert history_of(store, "t") == ThreadHistory()
         assert store.request_stop("t", None) is True
 
-    def test_more_frames_make_it_busy_again(self, policy: Any, resumable_runs: int) -> None:
+    def test_more_frames_make_a_run_busy_again(self, policy: Any, resumable_runs: int) -> None:
         store = MemoryStore(on_concurrent_run=policy, resumable_runs=resumable_runs)
         run = opened(store)
         append(store, run.key, b"end", RunResult(b"compact"))
@@ -482,7 +486,7 @@ class TestSealing:
 
 
 class TestReading:
-    def test_a_thread_nobody_knows_has_ended(self) -> None:
+    def test_a_thread_that_nobody_knows_has_ended(self) -> None:
         store = MemoryStore()
         batch = next_batch(store, store.open_cursor("t", "1.00000000.0"), 100)
         assert (batch.data, batch.ended) == (b"", True)
@@ -501,7 +505,7 @@ class TestReading:
         assert connect(store) == replay + b"compact"
 
     @pytest.mark.parametrize("max_bytes", [1, 2, 3, 7, 1000])
-    def test_slices_add_up(self, max_bytes: int) -> None:
+    def test_slices_of_a_log_add_up(self, max_bytes: int) -> None:
         store = MemoryStore()
         for run_id in "abc":
             add_run(store, run_id=run_id)
@@ -547,7 +551,9 @@ class TestLettingGo:
             assert bell.rung == 1
 
     @pytest.mark.parametrize("forget", [lambda store: store.delete_thread("t"), MemoryStore.clear])
-    def test_so_is_that_of_a_deleted_or_cleared_one(self, forget: Callable[..., Any]) -> None:
+    def test_the_reader_of_a_deleted_or_cleared_thread_is_told(
+        self, forget: Callable[..., Any]
+    ) -> None:
         store = MemoryStore()
         add_run(store)
         replay = store.open_cursor("t", None)
@@ -555,7 +561,7 @@ class TestLettingGo:
         assert store.read(replay, 100) == LogGone()
         assert store.total_bytes == 0
 
-    def test_and_that_of_a_run_that_is_one_too_many(self) -> None:
+    def test_the_reader_of_a_run_that_is_one_too_many_is_told(self) -> None:
         store = MemoryStore(max_runs_per_thread=2)
         add_run(store, run_id="first")
         second = add_run(store, run_id="second")
@@ -565,7 +571,7 @@ class TestLettingGo:
         assert store.read(everything, 100) == LogGone()
         assert read_all(store, rest) == (compacted(second, '"second"'), True)
 
-    def test_what_is_still_there_is_read_first(self) -> None:
+    def test_frames_that_are_still_there_are_read_first(self) -> None:
         store = MemoryStore(max_threads=1, resumable_runs=0)
         add_run(store, "a")
         key = opened(store, "b").key
@@ -577,7 +583,7 @@ class TestLettingGo:
         assert next_batch(store, cursor, 100).data == b"compact"
         assert read_all(store, following) == (frame(key, 0), True)
 
-    def test_one_who_has_read_it_all_misses_nothing(self) -> None:
+    def test_a_reader_who_has_read_it_all_misses_nothing(self) -> None:
         store = MemoryStore(max_threads=1)
         add_run(store)
         whole = next_batch(store, store.open_cursor("t", None), 100)
@@ -615,7 +621,7 @@ class TestLettingGo:
         del half
         assert store.total_bytes == kept
 
-    def test_they_go_in_their_turn(self) -> None:
+    def test_frames_for_slow_readers_go_in_their_turn(self) -> None:
         size = thread_bytes() + run_bytes() + len(b"compact")
         store = MemoryStore(max_bytes=2 * size + 3200, resumable_runs=0)
         add_run(store, "a", frames=1, result=RunResult(b"compact"))
@@ -650,7 +656,7 @@ class TestLettingGo:
             assert store.total_bytes == thread_bytes() + run_bytes() + 1000
         assert store.total_bytes == thread_bytes() + run_bytes() + 1000
 
-    def test_what_comes_before_what_is_gone_is_read(self) -> None:
+    def test_frames_before_those_that_are_gone_are_read(self) -> None:
         first, second = Stream(b"first", ended=True), Stream(b"second", ended=True)
         cursor = Cursor((first, second))
         second.let_go()
@@ -683,7 +689,7 @@ class TestLettingGo:
 
 
 class TestWatching:
-    def test_an_append_wakes_who_has_read_all(self) -> None:
+    def test_an_append_wakes_a_reader_who_has_read_all(self) -> None:
         store = MemoryStore()
         run = opened(store)
         bells = [Bell(), Bell()]
@@ -694,14 +700,14 @@ class TestWatching:
         append(store, run.key, b"2")
         assert [bell.rung for bell in bells] == [1, 1]
 
-    def test_the_end_wakes_too(self) -> None:
+    def test_the_end_of_a_run_wakes_a_reader(self) -> None:
         store, bell = MemoryStore(), Bell()
         run = opened(store)
         store.watch(run.cursor, bell)
         close(store, run.key, b"", None)
         assert bell.rung == 1
 
-    def test_what_is_there_already_is_told_at_once(self) -> None:
+    def test_a_watch_of_frames_that_are_there_tells_at_once(self) -> None:
         store = MemoryStore()
         add_run(store)
         run = opened(store)
@@ -714,7 +720,7 @@ class TestWatching:
         store.watch(store.open_cursor("unknown", None), bells[3])
         assert [bell.rung for bell in bells] == [1, 1, 1, 1]
 
-    def test_a_cancelled_watch_is_silent(self) -> None:
+    def test_a_cancelled_watch_of_a_log_is_silent(self) -> None:
         store, bell, other = MemoryStore(), Bell(), Bell()
         run = opened(store)
         cancel = store.watch(run.cursor, bell)
@@ -739,7 +745,7 @@ class TestWatching:
 
 
 class TestResuming:
-    def test_behind_an_event_of_the_live_run(self) -> None:
+    def test_a_reader_resumes_behind_an_event_of_the_live_run(self) -> None:
         store = MemoryStore()
         add_run(store, run_id="before")
         key = opened(store).key
@@ -749,7 +755,7 @@ class TestResuming:
             after = f"{key.token}.{position}"
             assert connect(store, after=after) == b"".join(frames[position + 1 :])
 
-    def test_it_follows_from_there(self) -> None:
+    def test_a_reader_that_resumes_follows_from_there(self) -> None:
         store = MemoryStore()
         key = opened(store).key
         append(store, key, frame(key, 0))
@@ -758,7 +764,7 @@ class TestResuming:
         close(store, key, frame(key, 1), RunResult(b""))
         assert read_all(store, cursor) == (frame(key, 1), True)
 
-    def test_behind_a_raw_event_of_an_ended_run(self) -> None:
+    def test_a_reader_resumes_behind_a_raw_event_of_an_ended_run(self) -> None:
         store = MemoryStore(resumable_runs=2)
         keys = [add_run(store, run_id=run_id, frames=3) for run_id in "abc"]
         replay = [compacted(key, f'"{key.run_id}"') for key in keys]
@@ -770,19 +776,19 @@ class TestResuming:
         # The raw frames of the first are gone, so it is everything rather than a gap.
         assert connect(store, after=f"{keys[0].token}.0") == b"".join(replay)
 
-    def test_no_raw_frames_are_kept_if_none_shall_be(self) -> None:
+    def test_no_raw_frames_are_kept_if_no_run_is_resumable(self) -> None:
         store = MemoryStore(resumable_runs=0)
         key = add_run(store)
         assert connect(store, after=f"{key.token}.0") == compacted(key, '"r"')
         assert store.total_bytes == thread_bytes() + run_bytes() + len(compacted(key, '"r"'))
 
-    def test_all_are_kept_if_all_shall_be(self) -> None:
+    def test_all_raw_frames_are_kept_if_all_runs_are_resumable(self) -> None:
         store = MemoryStore(resumable_runs=math.inf)
         keys = [add_run(store) for _ in range(10)]
         assert connect(store, after=f"{keys[0].token}.0").startswith(frame(keys[0], 1, '"r1"'))
 
     @pytest.mark.parametrize("resumable_runs", [0, 4])
-    def test_behind_a_compacted_event(self, resumable_runs: int) -> None:
+    def test_a_reader_resumes_behind_a_compacted_event(self, resumable_runs: int) -> None:
         store = MemoryStore(resumable_runs=resumable_runs)
         first = opened(store).key
         close(store, first, b"", RunResult(compacted(first, "1", "2", "3")))
@@ -839,7 +845,7 @@ class TestResuming:
         new = add_run(store)
         assert connect(store, after=f"{key.token}.0") == compacted(new, '"r"')
 
-    def test_an_id_in_the_data_of_a_frame_is_none(self) -> None:
+    def test_an_id_in_the_data_of_a_frame_is_no_event_id(self) -> None:
         store = MemoryStore()
         key = opened(store).key
         line = f"id: {key.token}.1"
@@ -903,7 +909,7 @@ class TestPages:
         store.update_thread("t3", {"archived": True})
         return store
 
-    def test_the_last_updated_come_first_page_by_page(self) -> None:
+    def test_the_last_updated_threads_come_first_page_by_page(self) -> None:
         store = self.store()
         whole = [record.thread_id for record in threads_of(store, ThreadQuery(limit=100))]
         assert whole == ["t6", "t4", "t5", "t2", "t3", "t0", "t1"]
@@ -911,14 +917,14 @@ class TestPages:
             listed = threads_of(store, ThreadQuery(limit=limit))
             assert [record.thread_id for record in listed] == whole
 
-    def test_a_page_is_not_shifted_by_what_is_new(self) -> None:
+    def test_a_page_is_not_shifted_by_new_threads(self) -> None:
         store = self.store()
         first = store.list_threads(ThreadQuery(limit=3))
         add_run(store, "new", result=RunResult(b"", ended_at=9.0))
         second = store.list_threads(ThreadQuery(limit=3, cursor=first.next_cursor))
         assert [record.thread_id for record in second.threads] == ["t2", "t3", "t0"]
 
-    def test_filters(self) -> None:
+    def test_a_list_has_filters(self) -> None:
         store = self.store()
         assert len(threads_of(store, ThreadQuery(archived=False, limit=2))) == 6
         assert [one.thread_id for one in threads_of(store, ThreadQuery(archived=True))] == ["t3"]
@@ -926,11 +932,11 @@ class TestPages:
         assert len(threads_of(store, ThreadQuery(agent_id="agent"))) == 7
 
     @pytest.mark.parametrize("cursor", ["", "x", "ü", "W10", "WzEsMl0", "bnVsbA", "WyJhIiwiYiJd"])
-    def test_what_is_no_cursor(self, cursor: str) -> None:
+    def test_a_text_that_is_no_cursor(self, cursor: str) -> None:
         with pytest.raises(UnknownCursor):
             self.store().list_threads(ThreadQuery(cursor=cursor))
 
-    def test_history_that_goes_while_it_is_read(self) -> None:
+    def test_history_that_goes_while_it_is_read_is_told(self) -> None:
         store = MemoryStore()
         add_run(store, "t")
         page = store.read_history("t", "frames", None, 5)
@@ -1017,7 +1023,7 @@ class TestBounds:
         del live
         assert store.total_bytes == 0
 
-    def test_infinite_bounds_keep_everything(self) -> None:
+    def test_a_store_of_infinite_bounds_keeps_everything(self) -> None:
         store = MemoryStore(
             max_threads=math.inf,
             max_runs_per_thread=math.inf,
@@ -1031,7 +1037,7 @@ class TestBounds:
     @pytest.mark.parametrize(
         "bound", [{"max_threads": 1}, {"max_bytes": 1}, {"max_runs_per_thread": 1}]
     )
-    def test_it_says_once_that_it_forgets(
+    def test_a_store_says_once_that_it_forgets(
         self, bound: Any, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.WARNING, "sansio_copilot")
@@ -1048,7 +1054,7 @@ class TestBounds:
         ((name, value),) = bound.items()
         assert f"{name}={value}" in message
 
-    def test_each_store_says_it(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_each_store_says_that_it_forgets(self, caplog: pytest.LogCaptureFixture) -> None:
         for _ in range(2):
             store = MemoryStore(max_threads=1)
             add_run(store, "a")
@@ -1078,7 +1084,7 @@ class TestAccounting:
         store.clear()
         assert store.total_bytes == 0
 
-    def test_a_run_that_another_seals(self) -> None:
+    def test_a_run_that_another_seals_is_counted_once(self) -> None:
         store = MemoryStore()
         run = opened(store)
         append(store, run.key, b"x" * 100, RunResult(b"c" * 7, b"[1,2]", b"{}", frozenset("m")))
@@ -1131,7 +1137,7 @@ class TestAccounting:
         del run
         assert store.total_bytes == 0
 
-    def test_a_name_counts(self) -> None:
+    def test_a_name_counts_its_bytes(self) -> None:
         store = MemoryStore(max_bytes=100_000)
         add_run(store, "other")
         add_run(store)
@@ -1146,7 +1152,7 @@ class TestAccounting:
 
     @pytest.mark.untraced
     @pytest.mark.parametrize("what", range(8))
-    def test_what_is_counted_is_what_is_held(self, what: int) -> None:
+    def test_the_bytes_that_are_counted_are_held(self, what: int) -> None:
         """Within a small factor, whatever a client makes many of or long."""
 
         def fill(store: MemoryStore, i: int) -> None:
@@ -1187,7 +1193,7 @@ class TestAccounting:
 
 
 class TestThreads:
-    def test_they_are_listed_the_last_updated_first(self) -> None:
+    def test_the_last_updated_thread_is_listed_first(self) -> None:
         store = MemoryStore()
         for thread_id, ended_at in (("a", 1.0), ("b", 2.0), ("c", 3.0), ("a", 4.0)):
             add_run(store, thread_id, result=RunResult(b"", ended_at=ended_at))
@@ -1197,13 +1203,13 @@ class TestThreads:
             ThreadRecord("b", "agent", 2.0, 2.0),
         ]
 
-    def test_one_without_history_is_not_listed(self) -> None:
+    def test_a_thread_without_history_is_not_listed(self) -> None:
         store = MemoryStore()
         run = opened(store)
         append(store, run.key, b"x")
         assert threads_of(store) == []
 
-    def test_the_agent_is_that_of_the_last_run(self) -> None:
+    def test_the_agent_of_a_thread_is_that_of_the_last_run(self) -> None:
         store = MemoryStore()
         for agent_id in ("first", "second"):
             outcome = store.open_run(RunRequest("t", "r", agent_id))
@@ -1211,7 +1217,7 @@ class TestThreads:
             close(store, outcome.key, b"", RunResult(b""))
         assert [record.agent_id for record in threads_of(store)] == ["second"]
 
-    def test_history_is_what_the_runs_left(self) -> None:
+    def test_the_history_of_a_thread_is_what_its_runs_left(self) -> None:
         store = MemoryStore()
         assert history_of(store, "t") == ThreadHistory(b"", b"[]", None)
         add_run(store, result=RunResult(b"1", b"[1]", b"{}"))

@@ -70,7 +70,7 @@ def types(events: Any) -> list[str]:
 
 
 class TestRequests:
-    def test_get_post_and_the_rest(self) -> None:
+    def test_a_client_has_get_post_and_the_other_methods(self) -> None:
         server = client()
         assert server.get(f"{BASE}/info").status == 200
         assert server.post(f"{BASE}/annotate", json={}).status == 422
@@ -98,7 +98,7 @@ class TestRequests:
         ]
         assert [request.body for request in seen] == [b"", b'{"a":1}', b"{}"]
 
-    def test_an_answer(self) -> None:
+    def test_the_parts_of_an_answer(self) -> None:
         answer = ClientResponse(200, Response.json({}).headers, b'data: {"type":"X"}\n\n')
         assert answer.events() == [{"type": "X"}]
         with pytest.raises(ValueError):
@@ -107,7 +107,7 @@ class TestRequests:
     def test_a_body_beyond_the_limit(self) -> None:
         assert client(limits=Limits(body_bytes=4)).request("POST", RUN, body="12345").status == 413
 
-    def test_the_input_of_a_run(self) -> None:
+    def test_the_input_of_a_run_has_its_defaults(self) -> None:
         assert run_input("t1", "r1", state={"n": 1}) == {
             "threadId": "t1",
             "runId": "r1",
@@ -119,14 +119,14 @@ class TestRequests:
         }
 
     @pytest.mark.parametrize("agent", [counting, counting_later])
-    def test_a_whole_run(self, agent: Any) -> None:
+    def test_a_whole_run_is_answered(self, agent: Any) -> None:
         answer = client(agent).post(RUN, json=run_input("t1"))
         assert types(answer.events()) == WHOLE
 
 
 class TestStream:
     @pytest.mark.parametrize("agent", [counting, counting_later])
-    def test_step_by_step(self, agent: Any) -> None:
+    def test_a_stream_is_read_step_by_step(self, agent: Any) -> None:
         stream = begin(client(agent))
         assert stream.status == 200
         assert stream.headers["content-type"] == "text/event-stream"
@@ -153,14 +153,14 @@ class TestStream:
         assert yielded == ["RUN_STARTED"]
         assert types(stream) == WHOLE[1:] == yielded[1:]
 
-    def test_frames_and_their_ids(self) -> None:
+    def test_a_stream_has_frames_and_their_ids(self) -> None:
         stream = begin(client())
         assert stream.last_event_id == ""
         frame = stream.next_frame()
         assert frame is not None
         assert frame.id == stream.last_event_id != ""
 
-    def test_what_is_there_already(self) -> None:
+    def test_frames_that_are_there_already_are_read_without_a_step(self) -> None:
         server = client()
         stream = begin(server)
         assert stream.ready() == []
@@ -169,7 +169,7 @@ class TestStream:
         assert types(stream.ready()) == WHOLE[:2]
         assert stream.ready() == []
 
-    def test_read_to_the_end(self) -> None:
+    def test_a_stream_is_read_to_the_end(self) -> None:
         stream = begin(client())
         stream.next()
         answer = stream.finish()
@@ -182,7 +182,7 @@ class TestStream:
         assert stream.ended
         assert stream.finish().json()["mode"] == "sse"
 
-    def test_connect_in_the_middle(self) -> None:
+    def test_a_connect_in_the_middle_follows(self) -> None:
         server = client()
         live = begin(server)
         live.next()
@@ -193,7 +193,7 @@ class TestStream:
         assert types(live) == WHOLE[2:]
 
     @pytest.mark.parametrize("agent", [counting, counting_later])
-    def test_stop(self, agent: Any) -> None:
+    def test_a_stop_ends_a_stream(self, agent: Any) -> None:
         server = client(agent)
         live = begin(server)
         live.next()
@@ -201,7 +201,7 @@ class TestStream:
         assert types(live) == ["RUN_FINISHED"]
         assert not server.step()
 
-    def test_hanging_up(self) -> None:
+    def test_a_client_that_hangs_up_leaves_the_run(self) -> None:
         server = client()
         stream = begin(server)
         stream.next()
@@ -211,7 +211,7 @@ class TestStream:
         assert server.step(), "the run goes on"
         assert types(begin(server, what="connect")) == WHOLE
 
-    def test_nobody_is_told_of_what_nobody_waits_for(self) -> None:
+    def test_frames_that_nobody_waits_for_wake_nobody(self) -> None:
         waiting = []
 
         class Counting(MemoryStore):
@@ -232,7 +232,7 @@ class TestStream:
         streams[1].finish()
         assert waiting == []
 
-    def test_hanging_up_on_a_response_that_has_ended(self) -> None:
+    def test_hanging_up_on_a_response_that_has_ended_does_nothing(self) -> None:
         stream = begin(client())
         stream.finish()
         stream.close()
@@ -283,7 +283,7 @@ class TestRuns:
         assert not server.step()
         assert types(begin(server, what="connect")) == ["RUN_STARTED", "RUN_ERROR"]
 
-    def test_the_reason_may_be_given(self) -> None:
+    def test_the_reason_of_a_close_may_be_given(self) -> None:
         server = client()
         stream = begin(server)
         stream.next()
@@ -304,7 +304,7 @@ class TestRuns:
         client.close()
         assert calls == ["open", "close"]
 
-    def test_closing_while_an_agent_cleans_up(self) -> None:
+    def test_closing_while_an_agent_cleans_up_ends_its_run(self) -> None:
         closed: list[str] = []
 
         def agent(input: Any, context: Any) -> Iterator[Any]:
@@ -415,7 +415,7 @@ class TestRuns:
         assert types(stream) == WHOLE
         assert server.post(RUN, json=run_input("t1", "next")).status == 200
 
-    def test_what_waits_for_such_a_store_is_appended_when_it_is_back(self) -> None:
+    def test_frames_that_wait_for_a_store_are_appended_when_it_is_back(self) -> None:
         class Restarting(MemoryStore):
             down = False
 
@@ -435,7 +435,7 @@ class TestRuns:
         server.advance(60)
         assert types(stream.ready()) == ["CUSTOM"]
 
-    def test_nor_does_one_that_is_so_for_ever_keep_a_run(self) -> None:
+    def test_a_store_that_is_unavailable_for_ever_keeps_no_run(self) -> None:
         class Gone(MemoryStore):
             def append(self, *args: Any) -> Signal:
                 raise StoreUnavailable("gone")
@@ -446,7 +446,7 @@ class TestRuns:
         assert events[-1]["message"] == "The thread store failed"
         assert 29 < server.now - start < 32
 
-    def test_a_store_of_coroutines(self) -> None:
+    def test_a_store_of_coroutines_is_driven(self) -> None:
         class Later:
             blocking = False
 
@@ -472,7 +472,7 @@ class TestRuns:
 class TestAgentsThatUseTheClient:
     """An agent under test may itself be a client of the runtime."""
 
-    def test_it_may_stop_its_own_run(self) -> None:
+    def test_an_agent_may_stop_its_own_run(self) -> None:
         def agent(input: Any, context: Any) -> Iterator[Any]:
             yield started(input)
             server.post(f"{BASE}/agent/default/stop/t1")
@@ -482,7 +482,7 @@ class TestAgentsThatUseTheClient:
         assert types(begin(server)) == ["RUN_STARTED", "RUN_FINISHED"]
         assert not server.step()
 
-    def test_it_may_stop_another(self) -> None:
+    def test_an_agent_may_stop_another_run(self) -> None:
         def agent(input: Any, context: Any) -> Iterator[Any]:
             yield started(input)
             if input.thread_id == "t1":
@@ -494,7 +494,7 @@ class TestAgentsThatUseTheClient:
         assert types(second) == ["RUN_STARTED", "RUN_FINISHED"]
         assert types(first) == ["RUN_STARTED", "RUN_FINISHED"]
 
-    def test_it_may_run_another(self) -> None:
+    def test_an_agent_may_run_another_agent(self) -> None:
         def agent(input: Any, context: Any) -> Iterator[Any]:
             yield started(input)
             if input.thread_id == "t1":
@@ -506,7 +506,7 @@ class TestAgentsThatUseTheClient:
         events = list(begin(server))
         assert events[1]["value"] == ["RUN_STARTED", "RUN_FINISHED"]
 
-    def test_it_cannot_wait_for_itself(self) -> None:
+    def test_an_agent_cannot_wait_for_itself(self) -> None:
         def agent(input: Any, context: Any) -> Iterator[Any]:
             yield started(input)
             begin(server, what="connect").finish()
@@ -518,13 +518,13 @@ class TestAgentsThatUseTheClient:
 
 
 class TestClock:
-    def test_it_stands_still(self) -> None:
+    def test_the_clock_stands_still(self) -> None:
         server = client()
         server.post(RUN, json=run_input("t1"))
         (thread,) = server.get(f"{BASE}/threads").json()["threads"]
         assert thread["createdAt"] == thread["updatedAt"] == "2023-11-14T22:13:20.000Z"
 
-    def test_it_can_be_set(self) -> None:
+    def test_the_clock_can_be_set(self) -> None:
         server = Client(CopilotRuntime({"default": counting}), now=0.0)
         server.now = 86_400
         server.post(RUN, json=run_input("t1"))
@@ -542,13 +542,13 @@ class TestClock:
         assert bytes(stream.body) == b": keep-alive\n\n" * 2
         assert types(stream) == WHOLE
 
-    def test_they_are_as_often_as_the_runtime_says(self) -> None:
+    def test_heartbeats_are_as_often_as_the_runtime_says(self) -> None:
         server = client(limits=Limits(heartbeat_seconds=2))
         stream = begin(server)
         server.advance(2)
         assert bytes(stream.body).startswith(b":")
 
-    def test_a_stream_that_is_not_silent_has_none(self) -> None:
+    def test_a_stream_that_is_not_silent_has_no_heartbeats(self) -> None:
         server = client()
         stream = begin(server)
         server.step()
@@ -558,7 +558,7 @@ class TestClock:
         server.advance(15)
         assert b"keep-alive" in stream.body
 
-    def test_a_stream_that_has_ended_has_none(self) -> None:
+    def test_a_stream_that_has_ended_has_no_heartbeats(self) -> None:
         server = client()
         stream = begin(server)
         stream.close()
@@ -621,7 +621,7 @@ class TestWhatNeedsAnEventLoop:
         yield
         gc.collect()
 
-    def test_giving_way_does_not(self) -> None:
+    def test_giving_way_needs_no_event_loop(self) -> None:
         async def hook(context: Any) -> Response:
             await asyncio.sleep(0)
             return Response(418)
@@ -635,7 +635,7 @@ class TestWhatNeedsAnEventLoop:
             (lambda: asyncio.sleep(1), "no running event loop: use a binding to test this"),
         ],
     )
-    def test_a_hook_that_waits(self, wait: Any, message: str) -> None:
+    def test_a_hook_that_waits_needs_an_event_loop(self, wait: Any, message: str) -> None:
         async def hook(context: Any) -> None:
             await wait()
 
@@ -644,7 +644,7 @@ class TestWhatNeedsAnEventLoop:
             server.get(f"{BASE}/info")
 
     @pytest.mark.parametrize("wait", [lambda: Forever(), lambda: asyncio.sleep(1)])
-    def test_an_agent_that_waits(self, wait: Any) -> None:
+    def test_an_agent_that_waits_needs_an_event_loop(self, wait: Any) -> None:
         cleaned_up: list[bool] = []
 
         async def agent(input: Any, context: Any) -> AsyncIterator[Any]:
@@ -662,7 +662,7 @@ class TestWhatNeedsAnEventLoop:
         assert cleaned_up == [True]
         assert types(stream) == ["RUN_ERROR"], "its run has ended like that of any that fails"
 
-    def test_an_agent_that_waits_before_its_first_event(self) -> None:
+    def test_an_agent_that_waits_before_its_first_event_needs_an_event_loop(self) -> None:
         async def agent(input: Any, context: Any) -> Any:
             await Forever()
 
@@ -680,7 +680,7 @@ class TestWhatNeedsAnEventLoop:
         with pytest.raises(NeedsEventLoop):
             client(agent).post(RUN, json=run_input("t1"))
 
-    def test_one_that_waits_again_when_it_cleans_up(self) -> None:
+    def test_an_agent_that_waits_again_when_it_cleans_up(self) -> None:
         async def hook(context: Any) -> None:
             try:
                 await Forever()
@@ -690,7 +690,7 @@ class TestWhatNeedsAnEventLoop:
         with pytest.raises(NeedsEventLoop):
             client(hooks=Hooks(on_request=hook)).get(f"{BASE}/info")
 
-    def test_one_that_waits_when_it_is_stopped(self) -> None:
+    def test_an_agent_that_waits_when_it_is_stopped(self) -> None:
         async def agent(input: Any, context: Any) -> AsyncIterator[Any]:
             try:
                 yield started(input)
@@ -703,7 +703,7 @@ class TestWhatNeedsAnEventLoop:
             server.close()
 
     @pytest.mark.parametrize("method", ["open_run", "append"])
-    def test_a_store_that_waits(self, method: str) -> None:
+    def test_a_store_that_waits_needs_an_event_loop(self, method: str) -> None:
         async def wait(*args: Any) -> Any:
             await Forever()
 
@@ -713,7 +713,7 @@ class TestWhatNeedsAnEventLoop:
             server.post(RUN, json=run_input("t1"))
         assert not server.step()
 
-    def test_trio_says_it_in_other_words(self) -> None:
+    def test_the_error_of_trio_has_other_words(self) -> None:
         async def hook(context: Any) -> None:
             raise RuntimeError("must be called from async context")  # as trio says it
 

@@ -174,7 +174,7 @@ def test_a_hook_that_waits(wait: Wait) -> None:
         server.get(f"{BASE}/info")
 
 
-def test_one_that_is_told_why_in_other_words() -> None:
+def test_an_agent_that_is_told_why_in_other_words() -> None:
     async def hook(context: Any) -> None:
         try:
             await asyncio.sleep(1)
@@ -185,7 +185,7 @@ def test_one_that_is_told_why_in_other_words() -> None:
         client(hooks=Hooks(on_request=hook)).get(f"{BASE}/info")
 
 
-def test_one_that_never_gives_up() -> None:
+def test_an_agent_that_never_gives_up() -> None:
     tries: list[int] = []
 
     async def hook(context: Any) -> None:
@@ -201,7 +201,7 @@ def test_one_that_never_gives_up() -> None:
     assert len(tries) == 1, "it is ended where it waits next"
 
 
-def test_one_that_waits_in_a_context_of_its_own() -> None:
+def test_an_agent_that_waits_in_a_context_of_its_own() -> None:
     async def hook(context: Any) -> None:
         contextvars.Context().run(lambda: asyncio.get_running_loop().call_soon(print))
 
@@ -239,7 +239,7 @@ def test_giving_way_is_no_wait() -> None:
     assert client(hooks=Hooks(on_response=hook)).get(f"{BASE}/info").status == 418
 
 
-def test_looking_for_a_loop_is_no_use_of_it(caplog: pytest.LogCaptureFixture) -> None:
+def test_looking_for_a_loop_is_no_use_of_a_loop(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 
     async def hook(context: Any) -> Response:
@@ -254,7 +254,7 @@ def test_looking_for_a_loop_is_no_use_of_it(caplog: pytest.LogCaptureFixture) ->
     assert [record.getMessage() for record in caplog.records] == ["in asyncio's current task"]
 
 
-def test_nothing_stays_behind() -> None:
+def test_no_stand_in_of_a_loop_stays_behind() -> None:
     for wait in WAITS.values():
         with pytest.raises(NeedsEventLoop):
             client(agent_that(wait, ())).post(RUN, json=run_input("t1"))
@@ -306,14 +306,14 @@ class TestWithoutStandIns:
             (trios_sleep, "must be called from async context"),
         ],
     )
-    def test_what_it_says_is_told(self, wait: Wait, words: str) -> None:
+    def test_the_words_of_the_library_are_told(self, wait: Wait, words: str) -> None:
         async def hook(context: Any) -> None:
             await wait()
 
         with pytest.raises(NeedsEventLoop, match=f"{words}.*: use a binding to test this"):
             client(hooks=Hooks(on_request=hook)).get(f"{BASE}/info")
 
-    def test_whatever_came_of_it(self) -> None:
+    def test_the_words_are_told_whatever_error_came_of_them(self) -> None:
         async def cause() -> None:
             try:
                 await asyncio.sleep(1)
@@ -338,7 +338,7 @@ class TestWithoutStandIns:
             with pytest.raises(NeedsEventLoop, match="no running event loop"):
                 client(agent_that(wait, ())).post(RUN, json=run_input("t1"))
 
-    def test_any_other_error_is_what_it_is(self) -> None:
+    def test_any_other_error_stays_as_it_is(self) -> None:
         async def fail() -> None:
             raise ExceptionGroup("several", [RuntimeError("out of order"), ValueError("x")])
 
@@ -347,7 +347,7 @@ class TestWithoutStandIns:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-def test_who_ends_the_process_ends_it(error: type[BaseException]) -> None:
+def test_an_exception_that_ends_the_process_ends_it(error: type[BaseException]) -> None:
     async def hook(context: Any) -> None:
         raise error
 

@@ -253,7 +253,7 @@ def test_the_runs_of_an_agent_are_written_down(agent: Any, said: str) -> None:
     assert replaying.run(run_input("u", "c")).text() == said
 
 
-def test_what_says_something_of_the_agent_stays() -> None:
+def test_attributes_of_the_recorded_agent_stay() -> None:
     agent = record(ScriptedAgent("hi"), print)
     assert agent.description == "Does what a script says."
     info = client_of(agent).get("/api/copilotkit/info").json()

@@ -37,13 +37,13 @@ def run_of(*script: Any, **fields: Any) -> ClientResponse:
     return Client(CopilotRuntime({"default": ScriptedAgent(*script)})).run(run_input(**fields))
 
 
-def test_the_text() -> None:
+def test_the_text_of_a_response() -> None:
     answer = run_of(say("Hel", "lo"), say(), "again", text="hi")
     assert answer.text() == "Hello\nagain"
     assert [message["role"] for message in answer.messages()] == ["assistant"] * 3
 
 
-def test_what_the_input_had_was_not_said_now() -> None:
+def test_text_of_the_input_is_not_text_of_the_response() -> None:
     earlier = [
         {"id": "1", "role": "user", "content": "hi"},
         {"id": "2", "role": "assistant", "content": "Hello"},
@@ -78,12 +78,12 @@ def test_a_snapshot_may_repeat_the_conversation(mode: Any) -> None:
 
 
 @pytest.mark.parametrize("request_", [b"", b"{", b"[]", b'{"messages": [1, {"id": 2}]}'])
-def test_whatever_was_sent(request_: bytes) -> None:
+def test_the_text_is_known_whatever_the_request_was(request_: bytes) -> None:
     answer = attrs.evolve(run_of("hi"), request=request_)
     assert answer.text() == "hi"
 
 
-def test_tool_calls() -> None:
+def test_the_tool_calls_of_a_response() -> None:
     answer = run_of(
         call_tool("weather", {"city": "Paris"}, call_id="c1"),
         call_tool("clock", result={"hour": 12}),
@@ -99,7 +99,7 @@ def test_tool_calls() -> None:
     assert answer.text() == ""
 
 
-def test_the_state() -> None:
+def test_the_state_of_a_response() -> None:
     add = {"op": "replace", "path": "/n", "value": 2}
     assert run_of(set_state({"n": 1}), patch_state(add)).state() == {"n": 2}
     assert run_of("nothing").state() is None
@@ -111,7 +111,7 @@ def test_the_error_of_the_run() -> None:
 
 
 @pytest.mark.parametrize("ask", ["text", "messages", "tool_calls", "state", "run_error"])
-def test_what_is_no_stream_is_said(ask: str) -> None:
+def test_a_response_that_is_no_stream_is_told(ask: str) -> None:
     client = Client(CopilotRuntime({}))
     with pytest.raises(AssertionError, match=r"no stream, but 404 application/json: .*not found"):
         getattr(client.run(run_input()), ask)()
@@ -123,11 +123,11 @@ def test_what_is_no_stream_is_said(ask: str) -> None:
 
 
 class TestValidStreams:
-    def test_a_response(self) -> None:
+    def test_a_response_may_be_a_valid_stream(self) -> None:
         assert_valid_stream(run_of("hello", fail("no")))
         assert_valid_stream(response(STARTED, FINISHED))
 
-    def test_events_of_an_agent(self) -> None:
+    def test_the_events_of_an_agent_may_be_a_valid_stream(self) -> None:
         chunk = {"type": "TEXT_MESSAGE_CHUNK", "messageId": "m", "delta": "Hi"}
         assert_valid_stream(
             [
@@ -139,7 +139,7 @@ class TestValidStreams:
             ]
         )
 
-    def test_several_runs(self) -> None:
+    def test_several_runs_may_be_a_valid_stream(self) -> None:
         assert_valid_stream([STARTED, FINISHED, STARTED, FINISHED])
 
     @pytest.mark.parametrize(
@@ -159,17 +159,17 @@ class TestValidStreams:
             ([{"type": "RUN_STARTED"}, FINISHED], "event 0 is not valid: RUN_STARTED needs"),
         ],
     )
-    def test_one_that_no_client_reads(self, events: list[Any], why: str) -> None:
+    def test_a_stream_that_no_client_reads(self, events: list[Any], why: str) -> None:
         with pytest.raises(AssertionError, match=why):
             assert_valid_stream(events)
 
-    def test_a_response_that_is_none(self) -> None:
+    def test_a_response_that_is_no_valid_stream(self) -> None:
         with pytest.raises(AssertionError, match="no stream, but 404"):
             assert_valid_stream(Client(CopilotRuntime({})).run(run_input()))
 
 
 class TestInputs:
-    def test_what_the_user_says(self) -> None:
+    def test_an_input_has_the_text_of_the_user(self) -> None:
         said = run_input(text="hi", messages=[{"id": "s", "role": "system", "content": "Be."}])
         assert [message["content"] for message in said["messages"]] == ["Be.", "hi"]
         assert (said["threadId"], said["runId"]) == ("thread-1", "run-1")

@@ -82,7 +82,7 @@ def test_the_same_test_gives_the_same_bytes() -> None:
         [[{"type": "RUN_STARTED", "threadId": "thread-1", "runId": "run-1"}]],
     ],
 )
-def test_it_begins_and_ends_the_run_once(script: list[Any]) -> None:
+def test_a_script_begins_and_ends_the_run_once(script: list[Any]) -> None:
     answer = run(ScriptedAgent(*script))
     assert types(answer) == ["RUN_STARTED", "RUN_FINISHED"]
     assert_valid_stream(answer)
@@ -113,7 +113,7 @@ def test_a_script_is_played_only_as_far_as_it_is_read() -> None:
     assert played == [0]
 
 
-def test_a_script_for_each_run() -> None:
+def test_a_thread_may_have_a_script_for_each_run() -> None:
     agent = ScriptedAgent.in_turns(
         call_tool("weather", {"city": "Paris"}),
         lambda input: f"It is {input.messages[-1].content}.",
@@ -138,7 +138,7 @@ def test_an_interrupt_ends_the_run() -> None:
 
 
 @pytest.mark.parametrize("first", [[], ["so far"]])
-def test_a_failure(first: list[Any]) -> None:
+def test_a_failure_ends_the_run(first: list[Any]) -> None:
     told = run(ScriptedAgent(*first, fail("out of credit", code="CREDIT")))
     assert told.events()[-1] == {
         "type": "RUN_ERROR",
@@ -172,15 +172,15 @@ def test_a_wait_needs_an_event_loop_only_if_it_waits() -> None:
         (7, "a script has steps, texts, events and functions, not int"),
     ],
 )
-def test_a_script_that_is_none(script: Any, why: str) -> None:
+def test_a_value_that_is_no_script(script: Any, why: str) -> None:
     assert run(ScriptedAgent(script)).run_error() == why
 
 
-def test_an_event_that_is_none() -> None:
+def test_a_value_that_is_no_event() -> None:
     assert "type" in (run(ScriptedAgent({"name": "x"})).run_error() or "")
 
 
-def test_it_is_an_agent_of_one_argument_too() -> None:
+def test_a_script_is_an_agent_of_one_argument_too() -> None:
     agent = ScriptedAgent("hi")
     assert hasattr(agent.run(None), "__aiter__")  # type: ignore[arg-type]
     assert agent.inputs == []

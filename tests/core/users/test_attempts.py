@@ -158,13 +158,13 @@ def goes_on(world: World) -> None:
     assert (thread["id"], thread["name"], thread["archived"]) == ("t", None, False)
 
 
-def test_there_are_forty() -> None:
+def test_the_attempts_are_forty() -> None:
     assert len(ATTEMPTS) + len(RUNS) >= 40
 
 
 @pytest.mark.untraced
 @pytest.mark.parametrize("name", ATTEMPTS)
-def test_an_attempt_tells_no_more_than_where_there_is_nothing(name: str) -> None:
+def test_an_attempt_tells_no_more_than_if_there_was_no_thread(name: str) -> None:
     for store in STORES:
         world = hers(store)
         asked = ATTEMPTS[name]
@@ -189,7 +189,7 @@ def test_a_run_tells_that_the_thread_cannot_be_had(name: str) -> None:
     assert len(answers) == 1
 
 
-def test_the_steps_of_what_is_not_there_are_those_of_what_is_anothers() -> None:
+def test_the_steps_for_no_thread_are_those_for_anothers() -> None:
     """The steps of every attempt are counted, because then no clock tells more than the answer."""
     for asked in ATTEMPTS.values():
         told = hers("reject").ask(asked, "bob")

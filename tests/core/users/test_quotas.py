@@ -48,7 +48,7 @@ def is_refused(answer: ClientResponse, seconds: int) -> bool:
 
 
 class TestLiveRuns:
-    def test_one_more_is_refused_until_one_ends(self) -> None:
+    def test_a_run_beyond_the_quota_is_refused_until_another_ends(self) -> None:
         asked = client(Limits(user_runs=2))
         first, second = live(asked, "a"), live(asked, "b")
         assert is_refused(run(asked, "c"), 1)
@@ -78,7 +78,7 @@ class TestLiveRuns:
         assert run(asked, "b").status == 200
 
     @pytest.mark.parametrize("how", ["busy", "another's", "invalid", "rejected", "replaced"])
-    def test_what_does_not_begin_leaves_its_place(self, how: str) -> None:
+    def test_a_run_that_does_not_begin_leaves_its_place(self, how: str) -> None:
         def reject(start: Any) -> None:
             if start.run_id == "no":
                 raise Reject(Response(402))
@@ -114,7 +114,7 @@ class TestLiveRuns:
 
 
 class TestRunsAMinute:
-    def test_one_more_is_refused_until_the_minute_is_over(self) -> None:
+    def test_a_run_beyond_the_quota_is_refused_until_the_minute_is_over(self) -> None:
         asked = client(Limits(user_runs_per_minute=2))
         assert run(asked).status == 200
         asked.advance(20.5)
@@ -155,7 +155,7 @@ class TestBytesStored:
         assert asked not in world.open("b").steps
         assert asked in world.open("c", user="bob").steps
 
-    def test_what_is_nobodys_has_no_limit(self) -> None:
+    def test_clients_without_users_have_no_quotas(self) -> None:
         """There are no users here, and no limits of any."""
         asked = client(
             Limits(user_bytes=1, user_runs=1, user_runs_per_minute=1), identify_user=None
@@ -163,7 +163,7 @@ class TestBytesStored:
         streams = [live(asked, f"{number}") for number in range(3)]
         assert [stream.finish().status for stream in streams] == [200] * 3
 
-    def test_a_store_has_to_count(self) -> None:
+    def test_a_quota_needs_a_store_that_counts(self) -> None:
         class Old(MemoryStore):
             bytes_of = None  # type: ignore[assignment]
 
@@ -174,7 +174,7 @@ class TestBytesStored:
 class TestQuotas:
     """The counts by themselves."""
 
-    def test_without_limits_there_is_nothing_to_count(self) -> None:
+    def test_quotas_without_limits_count_nothing(self) -> None:
         assert Quotas.of(Limits()) is None
         for name in ("user_runs", "user_runs_per_minute", "user_bytes"):
             assert Quotas.of(Limits(**{name: 1})) is not None
@@ -192,7 +192,7 @@ class TestQuotas:
         quotas.enter("active", 1e9).leave(1)
         assert quotas.users.keys() == {"active"}
 
-    def test_nothing_is_kept_of_refusals(self) -> None:
+    def test_refusals_are_not_kept(self) -> None:
         quotas = Quotas(Limits(user_runs=1, user_runs_per_minute=3))
         place = quotas.enter("ann", 0.0)
         for _ in range(1000):
@@ -230,12 +230,12 @@ class TestQuotas:
         assert 1 <= len(entered) <= 20
         assert not quotas.users["ann"].live
 
-    def test_it_says_when_to_come_again(self) -> None:
+    def test_a_quota_says_when_to_come_again(self) -> None:
         assert QuotaExceeded("", 0.1).seconds == 1
         assert QuotaExceeded("", 1.1).seconds == 2
         assert QuotaExceeded("", -5.0).seconds == 1
 
-    def test_what_is_stored_is_believed_for_a_while(self) -> None:
+    def test_the_count_of_stored_bytes_is_believed_for_a_while(self) -> None:
         quotas = Quotas(Limits(user_bytes=10))
         assert quotas.has_to_ask("ann", 0.0)
         quotas.told("ann", 9, 0.0)
@@ -248,7 +248,7 @@ class TestQuotas:
         assert quotas.has_to_ask("ann", -1.0), "a clock may be put back"
         assert not Quotas(Limits(user_runs=1)).has_to_ask("ann", 0.0)
 
-    def test_no_limit_is_none(self) -> None:
+    def test_limits_that_are_not_given_are_infinite(self) -> None:
         quotas = Quotas(Limits(user_runs=1))
         for number in range(100):
             quotas.enter("ann", 0.0).leave(number)

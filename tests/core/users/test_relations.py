@@ -131,7 +131,7 @@ def test_every_route_is_in_the_table() -> None:
 
 
 @pytest.mark.parametrize("asked", ALL, ids=str)
-def test_nobody_who_is_not_known_is_told_anything(asked: Asked) -> None:
+def test_a_client_that_is_not_known_is_told_nothing(asked: Asked) -> None:
     """Nor is a body read, or the store asked."""
     for prepare in (nothing, both):
         told = answer(asked, None, prepare, "reject")
@@ -145,7 +145,7 @@ def test_nobody_who_is_not_known_is_told_anything(asked: Asked) -> None:
 
 @pytest.mark.parametrize("user", ["bob", "carol", "admin"])
 @pytest.mark.parametrize("asked", ALL, ids=str)
-def test_whoever_may_sees_it_and_for_others_there_is_nothing(asked: Asked, user: str) -> None:
+def test_a_thread_is_there_for_users_who_may_and_for_nobody_else(asked: Asked, user: str) -> None:
     action = action_of(asked)
     for store, prepare in itertools.product(STORES, SITUATIONS):
         told = answer(asked, user, prepare, store, authorize=authorize)
@@ -162,7 +162,7 @@ def test_whoever_may_sees_it_and_for_others_there_is_nothing(asked: Asked, user:
 
 
 @pytest.mark.parametrize("asked", ALL, ids=str)
-def test_what_is_kept_from_others_is_something(asked: Asked) -> None:
+def test_an_answer_that_is_kept_from_others_tells_something(asked: Asked) -> None:
     """A table of which all answers are the same would prove nothing."""
     # The feed has what is said from now on.
     if action_of(asked) not in (None, "debug", "clear"):
@@ -170,7 +170,7 @@ def test_what_is_kept_from_others_is_something(asked: Asked) -> None:
 
 
 @pytest.mark.parametrize("asked", ALL, ids=str)
-def test_without_authorize_there_is_nothing_of_others_at_all(asked: Asked) -> None:
+def test_threads_of_others_are_not_there_without_authorize(asked: Asked) -> None:
     for store, prepare in itertools.product(STORES, SITUATIONS):
         told = answer(asked, "bob", prepare, store)
         if action_of(asked) == "run":
@@ -187,7 +187,7 @@ def look(world: World) -> list[Told]:
 
 
 @pytest.mark.parametrize("asked", ALL, ids=str)
-def test_a_refusal_leaves_what_there_is(asked: Asked) -> None:
+def test_a_refusal_leaves_threads_as_they_are(asked: Asked) -> None:
     """Ann finds everything as it was, whatever Bob asks for."""
     for store in STORES:
         world, as_it_was = World(STORES[store]()), World(STORES[store]())

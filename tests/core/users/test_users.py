@@ -39,7 +39,7 @@ def client(**options: Any) -> Client:
 
 
 class TestUser:
-    def test_its_id_is_what_tells_it_from_others(self) -> None:
+    def test_a_user_is_told_from_others_by_the_id(self) -> None:
         assert User("ann", data=1) == User("ann", data=2) != User("Ann")
         assert hash(User("ann", data=[])) == hash(User("ann"))
         assert "secret" not in repr(User("ann", data="secret"))
@@ -62,11 +62,11 @@ class TestArguments:
             ({"authorize": True}, "authorize is a function of a user, .*, not bool"),
         ],
     )
-    def test_of_the_wrong_type(self, options: dict[str, Any], message: str) -> None:
+    def test_an_argument_of_the_wrong_type(self, options: dict[str, Any], message: str) -> None:
         with pytest.raises(TypeError, match=message):
             client(**options)
 
-    def test_nobody_can_be_authorized_where_nobody_is_known(self) -> None:
+    def test_authorize_needs_identify_user(self) -> None:
         with pytest.raises(ValueError, match="authorize needs identify_user"):
             client(identify_user=None, authorize=lambda *args: True)
 
@@ -91,7 +91,7 @@ class TestIdentifying:
         assert asked.get(INFO).status == 401
         assert asked.get(INFO, headers=ANN).status == 200
 
-    def test_the_order(self) -> None:
+    def test_the_order_of_hooks_and_identify_user(self) -> None:
         """Behind on_request, which may put the request right; in front of all else."""
         calls: list[str] = []
 
@@ -126,7 +126,7 @@ class TestIdentifying:
 
         assert client(hooks=Hooks(on_request=trust)).get(INFO).status == 200
 
-    def test_it_may_reject(self) -> None:
+    def test_identify_user_may_reject(self) -> None:
         def reject(request: Request) -> User:
             raise Reject(Response.json({"error": "expired"}, 403))
 
@@ -134,11 +134,15 @@ class TestIdentifying:
         assert (told.status, told.json()) == (403, {"error": "expired"})
 
     @pytest.mark.parametrize("wrong", ["ann", {"id": "ann"}, True])
-    def test_what_is_no_user_is_a_fault(self, wrong: Any, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_value_that_is_no_user_is_a_fault(
+        self, wrong: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
         assert client(identify_user=lambda request: wrong).get(INFO).status == 500
         assert f"identify_user returned {type(wrong).__name__}, expected a User" in caplog.text
 
-    def test_one_that_fails_lets_nobody_in(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_an_identify_user_that_fails_lets_nobody_in(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
         def fail(request: Request) -> User:
             raise RuntimeError("the directory is down")
 
@@ -179,7 +183,7 @@ class TestIdentifying:
         assert context.request.body is None
 
 
-def test_who_has_started_a_run_is_told_of_it() -> None:
+def test_the_user_who_has_started_a_run_is_told_of_it() -> None:
     told: list[Any] = []
     hooks = Hooks(on_run_start=told.append, on_run_end=told.append)
     asked = client(hooks=hooks)
@@ -201,13 +205,13 @@ class TestRequest:
         assert request == Request("GET", "/")
         assert "secret" not in repr(request)
 
-    def test_what_outlives_it(self) -> None:
+    def test_a_request_that_is_outlived_keeps_the_user_alone(self) -> None:
         request = Request("GET", "/", body=b"x", user=User("ann"), scope={})
         assert request.outlived() == Request("GET", "/", user=User("ann"))
         assert request.outlived().scope is None
         assert Request("GET", "/", body=b"x").outlived().body is None
 
-    def test_the_value_of_its_body(self) -> None:
+    def test_the_body_of_a_request_is_read_as_json(self) -> None:
         assert Request("POST", "/", body=b'{"a":[1]}').json() == {"a": [1]}
         for body, message in (
             (None, "has not been read"),
@@ -227,13 +231,13 @@ class TestAuthorizing:
         authorized = World(world.store, authorize=lambda user, action, thread_id: told)
         return authorized.get("threads/t/messages", "bob").body
 
-    def test_what_it_may_say(self) -> None:
+    def test_authorize_may_return_a_bool_or_a_name(self) -> None:
         nothing = b'{"messages":[]}'
         assert self.messages(True) != nothing
         assert self.messages("ann") != nothing
         assert self.messages(False) == self.messages(None) == self.messages("carol") == nothing
 
-    def test_nobody_loses_their_own(self) -> None:
+    def test_users_do_not_lose_their_own_threads(self) -> None:
         """The function widens what a user may do, and does not narrow it."""
         world = World(authorize=lambda user, action, thread_id: False)
         world.open()
@@ -241,14 +245,14 @@ class TestAuthorizing:
         assert world.get("threads/t/messages", "ann").body != b'{"messages":[]}'
 
     @pytest.mark.parametrize("wrong", ["", 1, User("ann"), {"ann"}])
-    def test_what_is_none_of_these_is_a_fault(
+    def test_a_value_of_another_type_from_authorize_is_a_fault(
         self, wrong: Any, caplog: pytest.LogCaptureFixture
     ) -> None:
         asked = client(authorize=lambda *args: wrong)
         assert asked.get(f"{THREADS}/t/messages", headers=ANN).status == 500
         assert f"authorize returned {type(wrong).__name__}, expected a bool" in caplog.text
 
-    def test_what_it_is_asked(self) -> None:
+    def test_authorize_is_asked_with_the_user_action_and_thread(self) -> None:
         asked_for: list[tuple[str, str, str | None]] = []
 
         async def note(user: User, action: Any, thread_id: str | None) -> bool:
@@ -284,12 +288,12 @@ class TestAuthorizing:
         assert world.post("threads/clear", {}, "bob").status == 204
         assert world.store.owner_of("t") is None
 
-    def test_whoever_may_anything_opens_threads_of_their_own(self) -> None:
+    def test_a_user_who_may_do_anything_opens_threads_of_their_own(self) -> None:
         world = World(authorize=lambda *args: True)
         world.open("new", user="admin")
         assert world.store.owner_of("new") == ThreadOwner("admin")
 
-    def test_a_thread_that_is_nobodys_is_there_for_whom_it_is_given_to(self) -> None:
+    def test_a_thread_that_is_nobodys_is_there_for_users_whom_authorize_lets_in(self) -> None:
         """The thread was written before there were users, and stays nobody's."""
         store = MemoryStore()
         key = store.open_run(RunRequest("old", "r", "default")).key  # type: ignore[union-attr]
@@ -322,14 +326,16 @@ class TestWithoutUsers:
         [record] = [one for one in caplog.records if "knows no users" in one.getMessage()]
         assert "no threads are listed or cleared" in record.getMessage()
 
-    def test_it_does_if_it_is_asked_for(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_server_that_others_reach_lists_and_clears_if_it_is_asked_to(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
         asked = self.exposed(caplog, identify_user=None, shared_threads=True)
         assert self.statuses(asked) == [200, 204]
         assert asked.get(INFO).json()["threadEndpoints"]["list"] is True
         assert "knows no users" in caplog.text
         assert "no threads are listed" not in caplog.text
 
-    def test_no_other_does_it_either_if_it_is_not_to(self) -> None:
+    def test_a_server_that_nobody_else_reaches_may_be_told_to_list_nothing(self) -> None:
         assert self.statuses(client(identify_user=None, shared_threads=False)) == [403, 403]
         assert self.statuses(client(identify_user=None)) == [200, 204]
 
@@ -358,7 +364,9 @@ class TestWithoutUsers:
         ours = client().get(THREADS, headers={field: value, **ANN})
         assert ours.status == 200
 
-    def test_with_users_there_is_nothing_to_be_said(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_runtime_with_users_lists_without_a_setting(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
         asked = self.exposed(caplog)
         assert asked.get(THREADS, headers=ANN).status == 200
         assert not caplog.records
