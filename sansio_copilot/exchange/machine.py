@@ -8,14 +8,14 @@ until :class:`~sansio_copilot.exchange.actions.Finish` or
 async is the binding's business alone; the sequence of actions is the same.
 
 **Steps and a table hold each other in check.** The *steps* are generators, so that the order of a
-request can be read from top to bottom. There are two, one after the other: :mod:`.pipeline` leads
+request can be read from top to bottom. Two generators follow each other: :mod:`.pipeline` leads
 from the request to the reply, and :mod:`.stream` sends the response, with the log that the reply
-may refer to. A third one takes the place of either that is given up, and a fourth that of the first
-while a store call is made again (:mod:`.retries`). Each is resumed directly, because whatever stood
-between would be passed by every outcome. The *table* (:data:`TRANSITIONS`) says which action may
-follow which. Every action that the steps yield is looked up in it before a binding sees it, so that
-a mistake in the steps is an AssertionError in a test and never a malformed response.
-docs/architecture.md draws the table.
+may refer to. Two more may take their place: one cleans up when the response is given up, and one
+makes a store call again while the pipeline is suspended (:mod:`.retries`). The exchange resumes
+each generator directly, because every outcome would pass through a generator around it. The *table*
+(:data:`TRANSITIONS`) says which action may follow which. Every action that the steps yield is
+looked up in it before a binding sees it, so that a mistake in the steps is an AssertionError in a
+test and never a malformed response. docs/architecture.md draws the table.
 
 **A state is the outcome that is awaited.** Nothing else is remembered between two calls but the
 action itself, the part of the application that raised an error, and whether the client has gone.
@@ -26,8 +26,8 @@ response, a 500. From there on the status is out, so that an error can only brea
 
 **Nothing is left open.** A run that was opened is either handed to a home by StartRun or closed
 again, whatever fails and whenever the client goes. That is why a StoreCall is seen through when the
-client goes (its outcome may be an open run), and why the steps clean up in the place where
-:class:`ClientGone` or an exception reaches them.
+client goes (its outcome may be an open run), and why the steps clean up at the ``yield`` where
+:class:`ClientGone` or another exception reaches them.
 
 The steps may be changed freely, as long as the table allows what they yield; the tests try
 every fault at every position. A new transition needs a row here, and every binding must be able to
@@ -67,8 +67,8 @@ from .stream import give_up, send_log, send_pieces, send_whole
 
 logger = logging.getLogger(__name__)
 access = logging.getLogger("sansio_copilot.access")
-"""Has a line for each response, at INFO, once an application sets its level to that."""
-# Servers around the application have such lines of their own, so that nobody gets them unasked.
+"""The logger of a line for each response, at INFO, once an application sets its level to INFO."""
+# The lines are off by default, because servers around the application have such lines already.
 access.setLevel(logging.WARNING)
 
 
@@ -126,7 +126,7 @@ TRANSITIONS: dict[ExchangeState, dict[type[Action], ExchangeState]] = {
     _S.STORING: _only(
         _BEFORE_THE_HEAD, Call, StoreCall, WaitForFrames, StartRun, SendHead, Abandon
     ),
-    # Nothing is sent yet, so that what is waited for here is a store that is unavailable.
+    # This wait is for a store that is unavailable, because nothing has been sent yet.
     _S.WAITING_FOR_STORE: _only(_BEFORE_THE_HEAD, Call, StoreCall, SendHead, Abandon),
     _S.STARTING_RUN: _only(_BEFORE_THE_HEAD, StoreCall, SendHead),
     _S.SENDING_HEAD: _only(_AFTER_THE_HEAD, StoreCall, SendBytes, Finish, Abandon),
@@ -140,7 +140,8 @@ TRANSITIONS: dict[ExchangeState, dict[type[Action], ExchangeState]] = {
 
 _OVER = frozenset({_S.FINISHED, _S.ABANDONED})
 _WITHOUT_OUTCOME = _OVER | {_S.IDLE}
-# These are seen through when the client goes, because what they began must be ended.
+# The actions of these states are seen through when the client goes, because what they began must
+# be ended.
 _UNINTERRUPTED = frozenset({_S.STORING, _S.READING_LOG, _S.STARTING_RUN})
 
 
@@ -216,7 +217,7 @@ class Exchange:
         following = TRANSITIONS[state].get(type(action))
         if following is None or following in _OVER or self._gone:
             return self._advance(action)
-        # Nearly every action comes this way, so that it is spared a call.
+        # The state is set here and not by a method, because nearly every action comes this way.
         self.state = following
         self._action = action
         return action
@@ -278,8 +279,8 @@ class Exchange:
             self.state = following
             self._action = action
             if following in _OVER:
-                # Left suspended, the steps and this exchange would keep each other, and with them
-                # all of the run's log, until the garbage collector comes by.
+                # The steps are closed, because suspended steps and this exchange would keep each
+                # other and all of the run's log in memory until the garbage collector runs.
                 self._steps.close()
                 if self._stream is not None and self._runtime.metrics is not None:
                     self._runtime.metrics.stream_ended()
@@ -299,15 +300,15 @@ class Exchange:
         except (Exception, ClientGone) as raised:
             return self._go_on(raised)
         finally:
-            # The value may be an exception whose traceback has this frame, which would keep it, and
-            # by that all that the steps refer to.
+            # The value may be an exception whose traceback has this frame. The frame would keep the
+            # exception, and so everything that the steps refer to.
             del value
 
     def _go_on(self, raised: BaseException) -> Action:
-        """Begin the part that follows the one that has ended, which ``raised`` says how."""
+        """Begin the steps that follow those that have ended with ``raised``."""
         pipeline, self._pipeline = self._pipeline, None
         if pipeline is not None and pipeline.suspended is not None:
-            # A store call was made again, whose outcome its steps are waiting for.
+            # A store call was made again, and the suspended steps wait for its outcome.
             self._pipeline, self._steps, pipeline.suspended = pipeline, pipeline.suspended, None
             if isinstance(raised, StopIteration):
                 return self._resume(self._steps.send, raised.value)
@@ -326,7 +327,7 @@ class Exchange:
                 if reply.stream is not None:
                     runtime.metrics.stream_begun()
             is_head = self._is_head
-            # A stream may last for hours, so that of the request no more than this is kept.
+            # Only this is kept of the request, because a stream may last for hours.
             asked = request.method, path
             if reply.content is not None:
                 pieces = reply.content.pieces
@@ -339,8 +340,8 @@ class Exchange:
                 )
         else:
             if isinstance(raised, Exception):
-                # The head has been sent, so that only one thing is left to do: the body must not
-                # look complete.
+                # The body must not look complete. Nothing else can be done, because the head has
+                # been sent.
                 logger.error("the response broke off%s", self._where(raised), exc_info=raised)
             self._steps = give_up(self._stream)
         try:

@@ -6,22 +6,23 @@ The order is that of the reference runtime, for both modes::
         -> body -> on_before_handler -> endpoint (authorize) -> on_run_start -> on_response
         -> CORS headers
 
-Who asks is found out as early as can be: a hook may have put the request right, and nobody who is
-not known is told which paths there are, or is waited for with a body. A preflight comes without
-credentials, so that nobody can be asked of it.
+The user is identified as early as possible, behind ``on_request`` because this hook may correct the
+request. So an unknown user does not learn which paths exist, and no body of such a user is read. A
+preflight has no credentials, so that no user can be identified for it.
 
 Each step either goes on or raises a response: the core raises
 :class:`~sansio_copilot.http.refusals.Refusal`, a hook :class:`~sansio_copilot.Reject`, and both
 pass ``on_response`` as a reply does. Any other exception goes to ``on_error``, and becomes a 500
-that says nothing of the cause, or a 503 if the store stays unavailable. Whatever comes out gets
-CORS headers, because a browser shows a page no response without them, not even a failure.
+that says nothing of the cause, or a 503 if the store stays unavailable. Every response gets CORS
+headers, because a browser shows a page no response without them, not even a failure.
 
-In front of all that stand the two probes (:mod:`~sansio_copilot.endpoints.probes`), which have
-neither a user nor an origin.
+Requests for probes (:mod:`~sansio_copilot.endpoints.probes`) are answered before all these steps,
+because they have neither a user nor an origin.
 
 The request changes on its way: a hook may replace it, an envelope stands for another one, its body
-arrives. :class:`Pipeline` holds the request as it is now; who sends it stays what ``identify_user``
-has said, whatever takes its place. Nothing of it is needed any more once the reply is known.
+arrives. :class:`Pipeline` holds the request as it is now. Its user stays the one that
+``identify_user`` has returned, even if the request is replaced. The pipeline is not needed any more
+once the reply is known.
 """
 
 from __future__ import annotations
@@ -97,8 +98,9 @@ class Pipeline(Struct, eq=False):
     :param where: says for a log line which part of the application raised an exception.
     :param closing: whether the server is shutting down.
     :ivar parsed: the parsed body, until the endpoint is given it.
-    :ivar is_asking: whether the endpoint's steps go on, which wait for a store that is unavailable.
-    :ivar patience: how long they wait, from the first call on that has failed.
+    :ivar is_asking: whether the endpoint's steps go on; their store calls are made again if the
+        store is unavailable.
+    :ivar patience: the time that they wait for the store, from the first call that has failed.
     :ivar suspended: the steps while such a call is made again (:func:`.retries.ask_again`).
     """
 
@@ -125,7 +127,7 @@ class Pipeline(Struct, eq=False):
         # This is one function, because a generator inside of it would be resumed for each outcome,
         # and because whatever fails on the way has to pass the same end.
         runtime = self.runtime
-        # The path is as a browser would have sent it, so that ".." talks past no hook or route.
+        # The path is as a browser would have sent it, so that ".." gets past no hook or route.
         self.path = normalize_path(self.request.path)
         if self.request.path != self.path:
             self.request = attrs.evolve(self.request, path=self.path)
@@ -205,10 +207,10 @@ class Pipeline(Struct, eq=False):
     def ask_again(
         self, steps: Steps, call: StoreCall[Any], error: StoreUnavailable
     ) -> Steps | None:
-        """The steps of making a call of the endpoint again, which has raised ``error``.
+        """The steps that make a call of the endpoint again, after it has raised ``error``.
 
-        :param steps: those that have asked for the call, and wait for its outcome.
-        :returns: None if the call is not the endpoint's, or is being made again.
+        :param steps: the steps that have asked for the call, and wait for its outcome.
+        :returns: None if the call is not the endpoint's, or is being made again already.
         """
         if not self.is_asking or self.suspended is not None:
             return None
@@ -239,7 +241,7 @@ class Pipeline(Struct, eq=False):
         if self.runtime.mode != "both":
             return self.runtime.mode == "single-route" and under_base_path(self.path, base_path)
         if base_path is None:
-            # Any path may be the place, so that only what can be an envelope is at it.
+            # The body decides, because any path may be the place of envelopes.
             return may_be_envelope(self.request)
         return at_base_path(self.path, base_path)
 
@@ -325,7 +327,8 @@ class Pipeline(Struct, eq=False):
         :param name: its name in :class:`~sansio_copilot.Hooks`.
         :param expected: the type that it may return besides None.
         :param known: the attributes of its context besides the request and the route.
-        :returns: the request or response that replaces the present one; None to keep that.
+        :returns: the request or response that replaces the present one; None to keep the present
+            one.
         :raises TypeError: if it returned something else.
         """
         context = HookContext(

@@ -6,13 +6,13 @@ within a second or two. So a request whose store call fails with
 grow. Before its response has begun it gives up after ``Limits.unavailable_seconds``, and is
 answered 503; a stream goes on for ``Limits.outage_seconds``, as the run does that it follows.
 
-The first of such calls may have had its effect, and only its answer may have been lost. Most calls
-are answered the same when they are made again. A deletion is not, nor is a stop: they hear that
-there is nothing to delete or to stop. What they have been asked for is done then, be it by them or
-by itself, so that they are answered as the first would have been.
+A call that failed may have had its effect, because only its answer may have been lost. Most calls
+get the same answer when they are made again. A deletion and a stop do not: they may find nothing
+left to delete or to stop. Then the thread is deleted or the run has ended, which is what they were
+to do, so that the answer is that of a first call.
 
-An exchange has no clock. What it waits is the sum of its pauses, and the time limit of each call
-that was given up.
+An exchange has no clock. So the time that it has waited is the sum of its pauses, and of the time
+limits of calls that were given up.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .actions import Action, WaitForFrames
 
 
 class _Silence:
-    """A log that says nothing, to wait for."""
+    """A log without frames; a wait for it is a pause."""
 
     blocking = False
 
@@ -59,14 +59,14 @@ class Patience:
         self._spoke = 0.0
 
     def is_silent_for(self, seconds: float) -> bool:
-        """Whether a stream has waited for so long since this was last true."""
+        """Whether a stream has waited for ``seconds`` since this method last returned True."""
         if self._waited < self._spoke + seconds:
             return False
         self._spoke = self._waited
         return True
 
     def wait(self, error: StoreUnavailable) -> Generator[Action, Any, None]:
-        """Wait before the call is made again that has raised ``error``.
+        """Wait before the call that has raised ``error`` is made again.
 
         :raises StoreUnavailable: ``error``, when the patience is at its end.
         """
@@ -85,7 +85,7 @@ def ask_again(
     """Wait, and make a call again that has raised ``error``, until it is answered.
 
     :returns: its outcome, as the first call would have had it.
-    :raises StoreUnavailable: what the last call has raised, when the patience is at its end.
+    :raises StoreUnavailable: the error of the last call, when the patience is at its end.
     """
     perhaps_done = False
     while True:

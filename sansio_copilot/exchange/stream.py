@@ -1,8 +1,8 @@
 """Sending a response: its head, and then content that is whole, or made meanwhile, or a thread log.
 
-A reader is a cursor on the log, and no more: it reads what there is, sends it, and waits for the
-store to say that there is more. A slow client costs its offset, because nothing is read for it
-before it has taken the bytes that were read last. Five things can happen besides:
+A reader is only a cursor on the log: it reads the frames that are there, sends them, and waits for
+the store to say that there are more. A slow client takes no memory but its offset, because nothing
+is read for a client that has not taken the bytes before. Five things can happen besides:
 
 - the log is silent for long: a heartbeat comment goes out, so that proxies keep the stream open;
 - the log ends: so does the response;
@@ -11,8 +11,8 @@ before it has taken the bytes that were read last. Five things can happen beside
 - the run's owner has died (an orphan): this reader ends the run in its owner's place, and goes on;
 - the store is unavailable: the reader asks again after a while (:mod:`.retries`).
 
-A stream also begins and ends with a run that may be its own: :func:`discard` undoes the opening of
-one that is not going to start, and :func:`stop_ephemeral` stops one that dies with its client.
+A stream may have opened a run of its own: :func:`discard` undoes the opening of a run that is not
+going to start, and :func:`stop_ephemeral` stops a run that dies with its client.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def send_pieces(
 
 
 def give_up(stream: LogStream | None) -> ContentSteps:
-    """Send nothing more, whatever has been sent."""
+    """Send nothing more, whether or not the response has begun."""
     yield from stop_ephemeral(stream)
     return False
 
@@ -200,7 +200,7 @@ def stop_ephemeral(stream: LogStream | None) -> ExchangeSteps:
 def _clean_up(action: StoreCall[Any]) -> ExchangeSteps:
     """Perform ``action``, twice if it fails, and log its failure.
 
-    An exception of its own would hide the reason for which it is needed.
+    An exception of the action itself would hide the error for which it is performed.
     """
     for _ in range(2):
         try:
