@@ -1,4 +1,4 @@
-"""Where threads live: what a store must do, and the one that keeps everything in memory."""
+"""The stores of threads: the protocol that a store fulfils, and the store in memory."""
 
 from __future__ import annotations
 

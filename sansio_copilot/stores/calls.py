@@ -1,10 +1,10 @@
 """The calls of a store's methods, which a binding makes: one constructor for each.
 
 The core never calls a store, because a store may wait. It yields a :class:`StoreCall` instead, and
-a binding sends the outcome back. That is the one place where a value of the application's enters
-the core untyped, so what each method may return stands here, beside its constructor, and
-:meth:`StoreCall.checked` makes sure of it: a store that returns something else is told which method
-it was, and what was expected. What type checkers know of an outcome comes from the same place.
+a binding sends the outcome back. An outcome enters the core untyped. So each constructor stands
+beside the types that its method may return, and :meth:`StoreCall.checked` compares the outcome with
+them: for any other type it raises an error that names the method and the expected type. Type
+checkers learn the type of an outcome from the same place.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ T_co = TypeVar("T_co", covariant=True)
 class Method(Struct, Generic[T_co], frozen=True):
     """A method of a store, and what it returns.
 
-    :param name: as log lines and errors call it.
-    :param types: of which one is that of what it returns; none if nobody looks at that, as at
-        cursors, which are the store's own affair.
-    :param items: the type of each item, of a method that returns a list.
-    :param is_over_when_false: whether False says that there is nothing left to do, which a call
-        that is made again hears if it was itself who did it.
+    :param name: its name in log lines and errors.
+    :param types: the types that it may return; none if the outcome is not looked at, such as a
+        cursor, which only the store reads.
+    :param items: the type of each item, if the method returns a list.
+    :param is_over_when_false: whether False says that nothing is left to do. A call that is made
+        again may be told so because the first call has done it.
     """
 
     name: str
@@ -74,9 +74,10 @@ class Method(Struct, Generic[T_co], frozen=True):
 
 
 class StoreCall(Call, Generic[T_co], frozen=True, kw_only=True):
-    """Call a method of the thread store, in a worker thread if ``blocking``. Outcome as above.
+    """Call a method of the thread store, in a worker thread if ``blocking``. Its outcome is that of
+    the method.
 
-    Once begun it is seen through even if the client goes, because a run may have been opened.
+    A call that has begun is seen through even if the client goes, because it may open a run.
     """
 
     blocking: bool = False
@@ -101,7 +102,7 @@ def perform(call: StoreCall[T]) -> Generator[StoreCall[T], Any, T]:
 
     The endpoints of a conversation write the one line themselves, because calls cost.
 
-    :raises TypeError: if that is nothing that the method may return.
+    :raises TypeError: if the method may not return that outcome.
     """
     return call.checked((yield call))
 

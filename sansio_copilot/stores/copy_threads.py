@@ -1,9 +1,9 @@
 """From one store to another: a thread's history, run by run, as a binding copies it.
 
-A store says what a thread has left, and not how that came to be. So the runs are told apart by the
-ids of their frames, and made anew in the other store: opened, and closed with what they left. They
-get numbers of their own there, and so their frames get other ids; a reader that was cut off in the
-old store is sent the whole history by the new one.
+A store hands out the history of a thread, and not its single runs. So the runs are told apart by
+the ids of their frames, and made anew in the other store: each is opened, and closed with its
+result. The new runs have other numbers, and so their frames have other ids. A reader that was cut
+off in the old store is therefore sent the whole history by the new one.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ def list_everyones(
 ) -> Generator[StoreCall[Any], Any, list[tuple[str | None, ThreadRecord]]]:
     """The records of all threads, each with its owner, the last updated first.
 
-    Of a store that cannot list them (``threads_of_all``) it is those that nobody owns.
+    If the store cannot list all threads (``threads_of_all``), these are the threads without an
+    owner.
     """
     if not callable(getattr(store, "threads_of_all", None)):
         return [(None, record) for record in (yield from list_all(store, None))]
@@ -89,7 +90,7 @@ def copy_thread(
 
     :param record: the thread's line in the list of the old store.
     :returns: whether it was copied.
-    :raises ThreadNotCopied: if it cannot be for now.
+    :raises ThreadNotCopied: if it cannot be copied for now.
     """
     thread_id = record.thread_id
     present = yield from perform(calls.read_history(target, thread_id, "frames", None, 1, owner))

@@ -1,7 +1,7 @@
 """The debug feeds: every event of every run, for a developer's inspector.
 
-A feed carries everything that is said in every thread of a user to whoever reads it, so a runtime
-has feeds only if it was made with ``debug=True``.
+A feed carries all events of all threads of a user to each of its readers. So a runtime has feeds
+only if it was made with ``debug=True``.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from .protocol import Batch, Cancel, Notify, RunKey, nothing_to_cancel
 
 
 class DebugFeeds:
-    """The feed of each user that somebody reads; one for all where there are no users."""
+    """The feeds that somebody reads: one for each user, or one for all where there are no users."""
 
     def __init__(self) -> None:
         self._by_owner: WeakValueDictionary[str | None, DebugFeed] = WeakValueDictionary()
 
     def of(self, owner: str | None) -> DebugFeed:
-        """The feed of what is said in the threads of ``owner``, which lives as long as a reader
-        refers to it."""
+        """Return the feed of the threads of ``owner``, which lives as long as a reader refers to
+        it."""
         return self._by_owner.setdefault(owner, DebugFeed())
 
     def publish(
@@ -35,11 +35,11 @@ class DebugFeeds:
 class DebugFeed:
     """A log that begins anew all the time: a bounded tail of what was published.
 
-    A reader that falls behind the tail misses what it was too slow for; a feed for looking at
-    must not hold on to what nobody looks at. It reads as a thread store does, and like
-    MemoryStore never blocks.
+    A reader that falls behind the tail misses the events in front of the tail, because a feed that
+    is only for inspection must not fill the memory. A feed is read like a thread store, and never
+    blocks, like MemoryStore.
 
-    :param max_bytes: how long a tail is kept, in bytes; it may be twice that for a moment.
+    :param max_bytes: the length of the tail in bytes; it may be twice as long for a moment.
     """
 
     blocking = False

@@ -1,7 +1,7 @@
 """The cursors of lists of threads, which clients are given and send back.
 
-A list has the last updated thread first. A cursor names the place behind a thread, and no count, so
-that it does not shift when other threads are new.
+A list has the last updated thread first. A cursor names the thread in front of its place and not a
+count, so that it does not shift when new threads come.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from .protocol import ThreadPage, ThreadRecord, UnknownCursor
 def page_of(found: Sequence[ThreadRecord], limit: int) -> ThreadPage:
     """A page of at most ``limit`` threads.
 
-    :param found: the threads from its first one on; more than so many if there is another page.
+    :param found: the threads from the page's first one on; more than ``limit`` if there is another
+        page.
     """
     threads = tuple(found[:limit])
     if len(found) <= limit:
@@ -32,9 +33,9 @@ def cursor_behind(updated_at: float, thread_id: str) -> str:
 
 
 def place_at(cursor: str) -> tuple[float, str]:
-    """The time and id that :func:`cursor_behind` has written down.
+    """Return the time and id that :func:`cursor_behind` was given.
 
-    :raises UnknownCursor: if it was not that.
+    :raises UnknownCursor: if that function has not made ``cursor``.
     """
     try:
         padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)

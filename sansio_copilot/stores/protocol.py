@@ -3,7 +3,7 @@
 A run belongs to its thread, not to the request that started it. Its owner appends SSE frames,
 encoded once; every reader, the run's own response and any number of connects, is a cursor. This
 module says what a store must do, with the values of :mod:`.protocol_values`, which may be imported
-from here; :mod:`.memory` has the one that keeps everything in memory. A store that does I/O, on
+from here; :mod:`.memory` has the store that keeps everything in memory. A store that does I/O, on
 disk or shared between hosts, implements the same protocol with coroutine functions, or with plain
 functions and ``blocking = True``.
 """
@@ -90,53 +90,55 @@ class Log(Protocol):
     def read(self, cursor: Any, max_bytes: int) -> Answer[Batch | LogGone]:
         """Read at most ``max_bytes`` (and at least one byte, if there is any) from ``cursor``.
 
-        A cursor is no claim to what it has not read: a store may let ended runs go, for want of
-        room or because somebody deletes the thread, and then answers :class:`LogGone`, rather
-        than an end that would look like the whole, or a later place. It never lets go of an open
-        run, whose readers see it to its end even if its thread is deleted or it is superseded.
+        A cursor does not keep the frames that it has not read: a store may let ended runs go, for
+        want of room or because somebody deletes the thread. Then it answers :class:`LogGone`, and
+        neither ends the log, which would look complete, nor goes on at a later place. It never
+        lets an open run go: its readers see it to its end even if its thread is deleted or the run
+        is superseded.
         """
         ...
 
     def watch(self, cursor: Any, notify: Notify) -> Cancel:
-        """Call ``notify`` once when :meth:`read` would have something new to say; perhaps at once.
+        """Call ``notify`` once when :meth:`read` would return something new; perhaps at once.
 
-        May be called from any thread and in vain. Returns a function that ends the watch.
+        ``notify`` may be called from any operating system thread, and may be called although there
+        is nothing new. Returns a function that ends the watch.
         """
         ...
 
 
 class ThreadStore(Log, Protocol):
-    """Where threads live. A binding calls it; the core only says what to call.
+    """A store of threads. A binding calls its methods; the core only says which to call.
 
     Each method but the two ``watch`` ones may be a coroutine function. A store whose plain
-    methods do I/O sets ``blocking``, and a binding calls them in a worker thread; or it has threads
-    of its own, and its plain methods return at once what they know, and else a
-    ``concurrent.futures.Future`` (:class:`~sansio_copilot.calls.Deferred`). An exception
-    from any of them fails the request (500) or ends the run, and is logged; but a run outlives a
-    :class:`~sansio_copilot.StoreUnavailable`, and makes the call again later. A binding never
+    methods do I/O sets ``blocking``, and a binding calls them in a worker thread. A store may also
+    have operating system threads of its own: then its plain methods return at once, either the
+    outcome or a ``concurrent.futures.Future`` (:class:`~sansio_copilot.calls.Deferred`). An
+    exception of a method fails the request (500) or ends the run, and is logged; but a run outlives
+    a :class:`~sansio_copilot.StoreUnavailable`, and makes the call again later. A binding never
     makes two calls for one run at once, but calls for different runs and readers interleave and
     may overlap: a store that awaits must stay correct when its answers come late and out of
     order. Cursors are the store's own values; the core hands them back unread.
 
-    Each thread has an owner, a user's id, or None where the application knows no users. What is
-    another's is not found, by whatever method: it is as if it did not exist.
+    Each thread has an owner, a user's id, or None where the application knows no users. No method
+    finds a thread of another owner: it is as if that thread did not exist.
 
-    A store may have three methods more, which a binding calls if they are there: ``open()`` before
+    A store may have three more methods, which a binding calls if they are there: ``open()`` before
     the first call (migrations, pools, listeners), ``close()`` after the last one, and ``check()``,
     which raises if the store is not ready to be used. They are plain or coroutine functions, like
-    the others. One whose runs have leases says with ``lease`` how many seconds each is, so that a
-    binding asks as often for :meth:`orphans`. One that lets threads go to stay within bounds counts
-    them in ``evictions``, an int, which metrics tell.
+    the others. A store whose runs have leases has an attribute ``lease``, their length in seconds,
+    so that a binding asks as often for :meth:`orphans`. A store that lets threads go to stay within
+    bounds counts them in ``evictions``, an int, which metrics tell.
     """
 
     def open_run(self, request: RunRequest) -> Answer[Opened]:
         """Make the thread, if need be, and a run in it that the caller owns.
 
         A live run whose last append carried a result does not make the thread busy: it is sealed
-        with that result. A store that supersedes asks any other live run to stop, and lets it be
-        appended to and closed like any run; history is in the order in which runs were opened,
-        whatever the order of their ends, and messages and state are those of the last one. An
-        :class:`Orphan` must be closed before the call is made again.
+        with that result. A store that supersedes asks any other live run to stop, whose owner may
+        still append to it and close it like any run. History is in the order in which runs were
+        opened, whatever the order of their ends, and its messages and state are those of the last
+        run. An :class:`Orphan` must be closed before the call is made again.
         """
         ...
 
@@ -145,9 +147,10 @@ class ThreadStore(Log, Protocol):
     ) -> Answer[Signal]:
         """Add whole frames, one or many, to the run's log and wake its readers.
 
-        A run that is closed, or was handed to somebody as an :class:`Orphan`, takes none: SEALED.
-        An append that raises may have added its frames or not. They come again, and more behind
-        them, from the same place, so that the log ignores what it has; see :func:`news_in`.
+        A run that is closed, or was handed out as an :class:`Orphan`, takes no frames: SEALED.
+        An append that raises may have added its frames or not. The next append begins at the same
+        place and has the same frames, perhaps with more behind them, so that the log ignores the
+        frames that it has; see :func:`news_in`.
 
         :param at: bytes of the run that its owner knows to be in the log: where ``frames`` begin.
         :param result: given when the frames hold the run's terminal event: from now on the run
@@ -161,22 +164,23 @@ class ThreadStore(Log, Protocol):
     ) -> Answer[bool | None]:
         """Add the last frames and end the run, atomically. Its readers end.
 
-        A run that is closed already stays as it is: several may finalize the same orphan, and an
-        owner that was only thought dead may come back. The first close counts.
+        A run that is closed already stays as it is: several processes may finalize the same orphan,
+        and an owner that was only thought dead may come back. The first close counts.
 
-        It is called once more if it raises: a run that nobody closes keeps its thread busy, and
-        its readers waiting, until its lease runs out, or for ever if it has none.
+        A close that raises is made once more, because a run that is not closed keeps its thread
+        busy, and its readers waiting, until its lease runs out, or for ever if it has none.
 
         :param at: bytes of the run that the caller knows to be in the log, as in :meth:`append`.
         :param result: None for a run that leaves no history.
-        :returns: False if the run had been closed already. Anything else says that this call has
-            closed it, so that whoever made it is the one to tell of the run's end.
+        :returns: False if the run had been closed already. Any other value says that this call has
+            closed the run, so that its caller tells the application of the run's end.
         :raises PositionGap: if the log has fewer than ``at`` bytes.
         """
         ...
 
     def renew(self, key: RunKey) -> Answer[Signal]:
-        """Extend the run's lease. Called about three times per lease while the agent is silent."""
+        """Extend the run's lease. The owner calls this about three times per lease while its agent
+        is silent."""
         ...
 
     def request_stop(
@@ -190,57 +194,59 @@ class ThreadStore(Log, Protocol):
         ...
 
     def watch_run(self, key: RunKey, notify: NotifyOwner) -> Cancel:
-        """Call ``notify`` with the run's signal when that is no longer CONTINUE; perhaps at once.
+        """Call ``notify`` with the run's signal when it is no longer CONTINUE; perhaps at once.
 
-        The owner does what the signal says, and asks for nothing more. ``notify`` does not block,
-        and may be called from any thread and more than once. A notification that is lost does no
-        harm, because the answer to the next append or renewal says the same. Returns a function
+        The owner obeys the signal without a further call. ``notify`` does not block, and may be
+        called from any operating system thread and more than once. A notification that is lost does
+        no harm, because the answer to the next append or renewal says the same. Returns a function
         that ends the watch.
         """
         ...
 
     def orphans(self, limit: int) -> Answer[list[Orphan]]:
-        """Hand out runs that have lost their owners, at most ``limit`` of them.
+        """Hand out runs whose owners have died, at most ``limit`` of them.
 
-        So they are ended even if nobody ever visits their threads. A run that was handed out and is
-        not closed is handed out again, though perhaps only when some time has passed.
+        So these runs are ended even if nobody visits their threads. A run that was handed out and
+        is not closed is handed out again, though perhaps only when some time has passed.
         """
         ...
 
     def open_cursor(
         self, thread_id: str, after: str | None, owner: str | None = None
     ) -> Answer[Any]:
-        """Where a connect begins to read: the compacted history, then the live run as it goes on,
-        behind any that was superseded and has not ended.
+        """Open the cursor of a connect: it reads the compacted history, then runs that were
+        superseded and have not ended, then the live run as it goes on.
 
-        :param after: a ``Last-Event-ID``: begin behind that event instead. One that the store no
-            longer knows reads from the beginning, because nothing may be missed.
-        :returns: a cursor; that of a thread nobody knows has ended.
+        :param after: a ``Last-Event-ID``: begin behind that event instead. If the store no longer
+            knows the id, the cursor reads from the beginning, because nothing may be missed.
+        :returns: a cursor; for a thread that does not exist, one that has ended.
         """
         ...
 
     def list_threads(self, query: ThreadQuery = EVERY_THREAD) -> Answer[ThreadPage]:
         """The threads that have history, the last updated first.
 
-        A thread that is updated while somebody pages may be seen twice, or not; no other is.
+        A thread that is updated while a client pages may be seen twice, or not at all; every other
+        thread is seen once.
 
-        :raises UnknownCursor: for a cursor that is none.
+        :raises UnknownCursor: for a cursor that no page of the store has given out.
         """
         ...
 
     def read_history(
         self, thread_id: str, kind: Kind, cursor: Any, max_bytes: int, owner: str | None = None
     ) -> Answer[Batch | LogGone]:
-        """A page of what a thread's ended runs have left.
+        """Read a page of a thread's history, which its ended runs have left.
 
         :param kind: "frames", compacted, as a replay sends them; "messages", a JSON array; or
-            "state", JSON, and empty if there is none. Of a thread that there is not the frames and
-            the state are empty, and so are the messages, as an array.
-        :param cursor: that of the page in front of it; None for the first.
-        :param max_bytes: the length of the page. One that is not the last has at least one byte.
+            "state", JSON, and empty if there is none. If the thread does not exist, the frames and
+            the state are empty, and the messages are an empty array.
+        :param cursor: the cursor of the page in front of it; None for the first page.
+        :param max_bytes: the length of the page. A page that is not the last has at least one byte.
             Messages and state are asked for in one page; a store that has the text in memory
             returns that object, which counts once for all of its readers (``answers_bytes``).
-        :returns: LogGone if the history has changed so that the rest does not follow.
+        :returns: LogGone if the history has changed, so that the rest does not fit to the pages
+            before it.
         """
         ...
 
@@ -265,19 +271,21 @@ class ThreadStore(Log, Protocol):
         ...
 
     def owner_of(self, thread_id: str) -> Answer[ThreadOwner | None]:
-        """Whose a thread is, be it that only a live run is in it; None if there is none.
+        """Return the owner of a thread, even if it has only a live run; None if there is no such
+        thread.
 
-        It is asked in the name of somebody who may see the threads of others. A store that lacks
-        this method can be used by an application that has no such people.
+        The core calls it for a user who may use the threads of others. An application without such
+        users can use a store that lacks this method.
         """
         ...
 
     def claim_thread(self, thread_id: str, owner: str) -> Answer[bool]:
-        """Give a thread that is nobody's to a user; a run that is live in it goes on.
+        """Give a thread without an owner to a user; a run that is live in it goes on.
 
-        Whether it may be given away is for the application to say, which calls this itself.
+        The application itself calls this method, because only the application knows whether the
+        thread may be given away.
 
-        :returns: whether the thread is the user's now, be it that it was already.
+        :returns: whether the user owns the thread now; also True if the user owned it before.
         """
         ...
 
@@ -290,15 +298,15 @@ class ThreadStore(Log, Protocol):
         ...
 
     def threads_of_all(self, cursor: str | None, limit: int) -> Answer[OwnedThreads]:
-        """The threads that have history, whoever owns them, in an order of the store's own.
+        """List the threads of all owners that have history, in an order of the store's own.
 
-        It is for who administers the store, as by ``sansio-copilot copy-threads``; no request leads
-        to it. A thread that is there all the time is seen, perhaps more than once. A store that
-        lacks this method is copied owner by owner.
+        It is for the administrator of a store, as in ``sansio-copilot copy-threads``; no request
+        leads to it. A thread that is there all the time is seen, perhaps more than once. A store
+        that lacks this method is copied owner by owner.
 
-        :param cursor: that of the page in front of it; None for the first.
-        :param limit: about how many; the last page alone may have none.
-        :raises UnknownCursor: for a cursor that is none.
+        :param cursor: the cursor of the page in front of it; None for the first page.
+        :param limit: about how many threads; only the last page may have none.
+        :raises UnknownCursor: for a cursor that no page of the store has given out.
         """
         ...
 
@@ -311,7 +319,7 @@ _METHODS = (
 
 
 def reject_or_supersede(instance: object, attribute: object, value: object) -> None:
-    """Check what a store is told to do with a second run on a busy thread.
+    """Check the setting that says what a store does with a second run on a busy thread.
 
     :raises ValueError: if it is neither "reject" nor "supersede".
     """
@@ -322,7 +330,7 @@ def reject_or_supersede(instance: object, attribute: object, value: object) -> N
 def check_store(store: object) -> None:
     """Check that ``store`` looks like a :class:`ThreadStore`.
 
-    :raises TypeError: if it does not; it names what is missing.
+    :raises TypeError: if it does not; the error names what is missing.
     """
     if isinstance(store, type):
         raise TypeError(f"store is the class {store.__name__}, not one made of it")

@@ -20,8 +20,8 @@ class RunKey(Struct, frozen=True, cache_hash=True):
     """Names one run of one thread.
 
     :param thread_id: the thread.
-    :param seq: which run of the thread it is; rises, and is never used twice in a thread.
-    :param run_id: the client's own name for it.
+    :param seq: the number of the run, which rises, and is never used twice in a thread.
+    :param run_id: the client's own name for the run.
     """
 
     thread_id: str
@@ -40,7 +40,7 @@ class RunRequest(Struct, frozen=True):
     :param message_ids: ids of the messages that the client sent; the store says which of them
         the thread's history has already.
     :param opened_at: seconds since the epoch.
-    :param owner: the id of the user whose run it is, and whose the thread is if it is new.
+    :param owner: the id of the user who owns the run, and who will own the thread if it is new.
     """
 
     thread_id: str
@@ -52,13 +52,13 @@ class RunRequest(Struct, frozen=True):
 
 
 class RunOpened(Struct, frozen=True):
-    """The run is the caller's. A live run that it superseded goes on ending as one that was
+    """The run is open, and the caller owns it. A live run that it superseded ends as one that was
     stopped, and is history in front of this one.
 
-    :param cursor: where the run's own response begins to read.
-    :param known_message_ids: those of the request's ``message_ids`` that history has.
-    :param lease: seconds within which the owner must append or renew, or be thought dead; None if
-        the store cannot outlive its process.
+    :param cursor: the place where the run's own response begins to read.
+    :param known_message_ids: the ids among the request's ``message_ids`` that history has.
+    :param lease: seconds within which the owner must append or renew, because it is thought dead
+        otherwise; None if the store cannot outlive its process.
     """
 
     key: RunKey
@@ -79,17 +79,17 @@ class ThreadBusy:
 
 @attrs.frozen
 class ThreadOfAnother:
-    """The thread's id is that of a thread with another owner, so that no run of it can be opened.
+    """Another owner has a thread of this id, so that no run of it can be opened.
 
-    Nothing more is said of that thread.
+    The store tells nothing more of that thread.
     """
 
 
 @attrs.frozen
 class ThreadOwner:
-    """Whose a thread is.
+    """The owner of a thread.
 
-    :param owner: the id of a user; None for a thread that is nobody's, because it was opened where
+    :param owner: the id of a user; None for a thread without an owner, because it was opened where
         the application knew no users.
     """
 
@@ -98,12 +98,13 @@ class ThreadOwner:
 
 @attrs.frozen
 class Orphan:
-    """A run whose owner died: its lease ran out. Whoever is handed it finalizes and closes it.
+    """A run whose owner died: its lease ran out. The process that it is handed to finalizes and
+    closes it.
 
-    :param frames: what the owner had appended, as SSE frames.
-    :param messages: the thread's messages before the run, a JSON array: of the run's own input the
-        frames have only what the thread did not know.
-    :param owner: the id of the user whose run it is.
+    :param frames: the SSE frames that the owner had appended.
+    :param messages: the thread's messages before the run, a JSON array. They are needed because the
+        frames have only those messages of the run's input that the thread did not have.
+    :param owner: the id of the user who owns the run.
     :param opened_at: when the run was opened, in seconds since the epoch; 0 if that is not known.
     """
 
@@ -126,7 +127,8 @@ class RunResult(Struct, frozen=True):
     :param message_ids: ids of the messages in ``frames``.
     :param ended_at: seconds since the epoch.
     :param waits_for: what the thread waits for when the run has ended, as JSON; None for nothing.
-        It is told as long as the run is the last of its thread; see :class:`ThreadRecord`.
+        The list of threads tells it as long as the run is the last of its thread; see
+        :class:`ThreadRecord`.
     """
 
     frames: bytes
@@ -163,10 +165,10 @@ class PositionGap(Exception):
 
 
 def news_in(key: RunKey, at: int, frames: bytes, size: int) -> bytes | None:
-    """The part of ``frames``, from ``at`` on, that a log of ``size`` bytes does not have.
+    """Return the part of ``frames``, which begin at ``at``, that a log of ``size`` bytes lacks.
 
-    :returns: None if the log has more than all of it: the call was overtaken by one that came
-        later, and its result is out of date too.
+    :returns: None if the log goes on behind the end of ``frames``: a later call has overtaken this
+        one, so that its result is out of date too.
     :raises PositionGap: if the log ends in front of ``at``.
     """
     if at == size:
@@ -206,9 +208,9 @@ class ThreadRecord:
     """A line in the list of threads; times are seconds since the epoch.
 
     :param agent_id: the agent of the last run.
-    :param name: what a person called it; None if nobody did.
-    :param waits_for: :attr:`RunResult.waits_for` of its last run; None if that waits for nothing,
-        and while a run of the thread is open.
+    :param name: the name that a person gave it; None if it has none.
+    :param waits_for: :attr:`RunResult.waits_for` of its last run; None if the thread waits for
+        nothing, and while a run of it is open.
     """
 
     thread_id: str
@@ -222,12 +224,12 @@ class ThreadRecord:
 
 @attrs.frozen
 class ThreadQuery:
-    """Which threads to list.
+    """A query for a page of the list of threads.
 
-    :param owner: whose.
-    :param agent_id: of which agent the last run was; None for any.
+    :param owner: the owner of the threads.
+    :param agent_id: the agent of their last run; None for any.
     :param archived: whether they are archived; None for both.
-    :param limit: how many at most; at least 1.
+    :param limit: the most threads of the page; at least 1.
     :param cursor: :attr:`ThreadPage.next_cursor` of the page in front of it; None for the first.
     :param waiting: whether they wait for something; None for both.
     """
@@ -242,9 +244,9 @@ class ThreadQuery:
 
 @attrs.frozen
 class ThreadPage:
-    """Some of a list of threads.
+    """A page of a list of threads.
 
-    :param next_cursor: where the next page begins; None if there is none.
+    :param next_cursor: where the next page begins; None if there is no next page.
     """
 
     threads: tuple[ThreadRecord, ...] = attrs.field(
@@ -255,10 +257,10 @@ class ThreadPage:
 
 @attrs.frozen
 class OwnedThreads:
-    """Some of the threads of all owners.
+    """A page of the threads of all owners.
 
-    :param threads: each with its owner in front.
-    :param next_cursor: where the next page begins; None if there is none.
+    :param threads: pairs of an owner and a thread.
+    :param next_cursor: where the next page begins; None if there is no next page.
     """
 
     threads: tuple[tuple[str | None, ThreadRecord], ...]
@@ -266,7 +268,7 @@ class OwnedThreads:
 
 
 class UnknownCursor(ValueError):
-    """A cursor that came from a client, and that no page of the store's has given out."""
+    """A cursor that came from a client, and that no page of the store has given out."""
 
 
 Kind: TypeAlias = Literal["frames", "messages", "state"]

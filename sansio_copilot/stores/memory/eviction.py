@@ -1,22 +1,22 @@
-"""The room that a MemoryStore has: what it takes up, what goes when there is too much, and when.
+"""The room of a MemoryStore: the bytes that it takes, and the eviction when there are too many.
 
 Everything that is kept is counted once, in bytes: a thread with its id, name, messages and state; a
-run with its frames, raw and compacted, and its ids; and raw frames that nobody gets any more but
-those who were reading them already ("unread"). What is counted for a thread or run is remembered in
-it (``size``), so that its ``measure()`` tells the difference and nothing else is ever walked over.
+run with its frames, raw and compacted, and its ids; and *unread* frames: raw frames that only the
+readers who have begun to read them will get. Each thread and run remembers its own count
+(``size``), so that its ``measure()`` returns the difference, and nothing else has to be walked.
 
-When there is too much, whatever was used least recently goes: a thread without an open run, or
-unread frames. Uses are counted and not timed, because the core has no clock. What the call in
-progress has used itself stays, so that a bound may be exceeded by one thread, and what a client was
-just told is so. An open run is never let go, since its owner and readers are there.
+When the bounds are exceeded, the least recently used goes: a thread without an open run, or unread
+frames. Uses are counted and not timed, because the core has no clock. The thread that the call in
+progress uses stays, so that the answer to a client remains true; one thread may therefore exceed a
+bound. An open run is never evicted, because its owner and readers are there.
 
-Unread frames are held by a weak reference, so that they are counted no more when their last reader
-has dropped them, which may happen in any thread and in the middle of any call here: it is noted
-(``_dropped``), and acted on when the room is looked at next.
+Unread frames are held by a weak reference, so that they no longer count when their last reader has
+dropped them. That may happen in any operating system thread, and in the middle of any call here. So
+it is noted (``_dropped``), and taken into account when the room is looked at next.
 
-A reader may change how victims are chosen (:meth:`Room.evict`). The sums must not: whoever changes
-what a thread or run holds adds what its ``measure()`` returns to ``taken``, and a state machine in
-the tests compares the sum with one that is made from scratch after every call.
+A reader of this code may change how victims are chosen (:meth:`Room.evict`). The sums must stay
+right: code that changes the content of a thread or run adds the result of its ``measure()`` to
+``taken``. A state machine in the tests makes the sum from scratch after every call, and compares.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ logger = logging.getLogger(__name__)
 
 @attrs.frozen(eq=False)
 class _Unread:
-    """Frames that nobody gets any more but those who were reading them already.
+    """Raw frames that only the readers who have begun to read them will get.
 
-    :param stream: alive as long as one of them refers to it.
+    :param stream: a weak reference; only readers keep the stream alive.
     """
 
     stream: weakref.ref[Stream]
@@ -58,11 +58,11 @@ _EVICTION_WARNING = (
 class Room:
     """Threads, and the bounds that they are kept within; see :class:`~.store.MemoryStore`.
 
-    :ivar taken: the bytes that are counted, those that were just dropped among them.
+    :ivar taken: the bytes that are counted; frames that were just dropped are among them.
     :ivar idle: the threads without an open run, the least recently used first.
     :ivar unread: frames that are there for their readers only.
-    :ivar uses: how many calls have used something.
-    :ivar evictions: how many threads had to go.
+    :ivar uses: the number of calls that have used a thread.
+    :ivar evictions: the number of threads that were evicted.
     """
 
     max_threads: float
@@ -109,7 +109,8 @@ class Room:
         """File a thread without an open run as the most recently used, or drop an empty one."""
         if thread.live is None and not thread.superseded:
             if thread.history:
-                # The thread is not among them, because it has had an open run.
+                # The thread comes last as the most recently used; it was not among the idle ones,
+                # because it has had an open run.
                 self.idle[thread.thread_id] = thread
                 thread.used = self.uses
             else:
@@ -122,7 +123,7 @@ class Room:
             self.idle.move_to_end(thread.thread_id)
 
     def evict(self) -> None:
-        """Come back within the bounds, but keep what this call itself has used."""
+        """Come back within the bounds, but keep the threads that this call itself has used."""
         if self._dropped:
             self.reclaim()
         while len(self.threads) > self.max_threads or self.taken > self.max_bytes:
@@ -153,7 +154,7 @@ class Room:
             stream.let_go()
 
     def reclaim(self) -> None:
-        """Count no more what the last of its readers has dropped."""
+        """Stop counting the frames that their last readers have dropped."""
         while self._dropped:
             unread = self.unread.pop(self._dropped.popleft(), None)
             if unread is not None:
@@ -172,7 +173,7 @@ class Room:
         self.taken += thread.measure()
 
     def _drop(self, thread: KeptThread, run: KeptRun) -> None:
-        """Let a run go that is no history any more, whoever is reading its replay."""
+        """Let a run go that is no longer history, even if somebody reads its replay."""
         thread.count_message_ids(run, -1)
         assert run.compacted is not None
         run.compacted.let_go()
@@ -184,7 +185,7 @@ class Room:
         run.size = 0
 
     def part_with_raw(self, run: KeptRun) -> None:
-        """Keep the raw frames of an ended run for those who are reading them, and nobody else."""
+        """Keep the raw frames of an ended run only for the readers who have begun to read them."""
         if (stream := run.raw) is None:
             return
         run.raw = None

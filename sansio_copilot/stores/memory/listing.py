@@ -13,7 +13,7 @@ from .threads import KeptThread
 def threads_of(kept: Iterable[KeptThread], query: ThreadQuery) -> ThreadPage:
     """See :meth:`.ThreadStore.list_threads`.
 
-    :raises UnknownCursor: for a cursor that is none.
+    :raises UnknownCursor: for a cursor that no page of the store has given out.
     """
     behind = None
     if query.cursor is not None:
@@ -29,7 +29,7 @@ def threads_of(kept: Iterable[KeptThread], query: ThreadQuery) -> ThreadPage:
 
 
 def everyones(kept: Mapping[str, KeptThread], cursor: str | None, limit: int) -> OwnedThreads:
-    """See :meth:`.ThreadStore.threads_of_all`. They come in the order of their ids."""
+    """See :meth:`.ThreadStore.threads_of_all`. The threads come in the order of their ids."""
     known = sorted(
         thread_id
         for thread_id, thread in kept.items()
@@ -43,5 +43,5 @@ def everyones(kept: Mapping[str, KeptThread], cursor: str | None, limit: int) ->
 
 
 def _place_of(thread: KeptThread) -> tuple[float, str]:
-    """Where a thread is in a list: the last updated comes first."""
+    """Return the place of a thread in a list: the last updated thread comes first."""
     return -thread.updated_at, thread.thread_id

@@ -1,31 +1,33 @@
 """MemoryStore: threads in this process's memory, within bounds.
 
-What it models. A thread is a row of runs: those that have ended (its history, each as the compacted
-frames of a replay), those that were superseded and have not ended yet, and at most one live one. A
-run is a stream of bytes that grows (:mod:`.streams`), and a reader is a cursor on a fixed row of
-streams, which was made when the reader came. So whoever reads sees one order of bytes, whatever
-happens to the thread meanwhile, and nobody but an owner adds to it.
+A thread is a row of runs: those that have ended (its history, each as the compacted frames of a
+replay), those that were superseded and have not ended yet, and at most one live one. A run is a
+stream of bytes that grows (:mod:`.streams`), and a reader is a cursor on a fixed row of streams,
+which was made when the reader came. So a reader sees one order of bytes, whatever happens to the
+thread meanwhile, and only the owners of the runs add to it.
 
 Four rules make that right:
 
-- A run is in ``_open`` from its opening to its end, and nowhere else is it said who may append. A
-  thread may be deleted under an open run: the run is "detached" then, goes on, and leaves nothing.
-- Frames come with the place where they begin, and a log takes what it does not have
+- A run is in ``_open`` from its opening to its end, and ``_open`` alone says who may append. A
+  thread may be deleted while a run of it is open: the run is "detached" then, goes on, and leaves
+  no history.
+- Frames come with the place where they begin, and a log takes only the frames that it does not have
   (:func:`~..protocol.news_in`). So a call may be made twice.
 - A result that comes with the terminal event makes a run sealable: the next run of its thread
   closes it with that result. Until then the run counts as live.
 - History is in the order in which runs were opened, not in that of their ends, and messages and
   state are those of the last of them.
 
-What is bounded is what the store keeps, all of it: frames, messages and state, the ids and names
-that clients choose, and what each thread, run and message id takes beside. Readers are no way
-around the bound, since a cursor does not hold what it reads. :mod:`.eviction` counts and evicts,
-:mod:`.threads` has the threads and runs, and :mod:`.listing` lists them.
+The bounds hold for everything that the store keeps: frames, messages and state, the ids and names
+that clients choose, and the memory that each thread, run and message id takes besides. Readers
+cannot get around the bounds, because a cursor does not hold what it reads. :mod:`.eviction` counts
+and evicts, :mod:`.threads` has the threads and runs, and :mod:`.listing` lists them.
 
-Whoever changes this may do so call by call: each method leaves everything consistent, and calls
-back (an owner's ``notify``, a reader's) only when it is done, because what is called may call the
-store again. A state machine compares every call with a model that knows only lists
-(``tests/core/model_store.py``), and ``sansio_copilot.testing.stores`` with what any store promises.
+The methods may be changed one by one. Each leaves everything consistent, and calls back (the
+``notify`` of an owner or a reader) only when it is done, because the function that is called may
+call the store again. A state machine compares every call with a model that knows only lists
+(``tests/core/model_store.py``), and ``sansio_copilot.testing.stores`` with the promises of every
+store.
 """
 
 from __future__ import annotations
@@ -70,20 +72,20 @@ from .threads import RUN_BYTES, KeptRun, KeptThread
 _NONE: frozenset[str] = frozenset()
 
 
-# Without NO_OP each change of a count would look for validators to run.
+# The class sets NO_OP, because each change of a count would look for validators to run otherwise.
 @attrs.define(eq=False, on_setattr=attrs.setters.NO_OP)
 class MemoryStore:
     """Threads in this process's memory, within bounds. Never blocks, and needs no event loop.
 
     Not safe to call from several threads at once; bindings that use threads hold a lock.
 
-    :param max_threads: threads kept; the least recently used go first. A thread with a live run
-        is never evicted, nor the one just used, so the bound can be exceeded by those.
+    :param max_threads: threads kept; the least recently used go first. Threads with a live run and
+        the thread just used are never evicted, so that these can exceed the bound.
     :param max_runs_per_thread: ended runs kept for each thread; 0 keeps all.
     :param max_bytes: bytes kept over all threads, with what Python takes to keep them. Whatever
         is least recently used goes first: a thread, or frames that are kept for slow readers only
-        (of a run whose thread was deleted, or behind ``resumable_runs``). Whoever was reading what
-        goes is told so by :class:`~sansio_copilot.stores.protocol.LogGone`.
+        (of a run whose thread was deleted, or behind ``resumable_runs``). Their readers get
+        :class:`~sansio_copilot.stores.protocol.LogGone`.
     :param on_concurrent_run: what a second run on a busy thread does. "reject": it is refused with
         409. "supersede": it replaces the live one, which ends as if stopped, and is history like
         any other run that was stopped, in front of the second.
@@ -103,7 +105,7 @@ class MemoryStore:
     resumable_runs: float = attrs.field(default=4, validator=count_or_infinity)
     _room: Room = attrs.field(init=False, repr=False)
     _open: dict[RunKey, KeptRun] = attrs.field(factory=dict, init=False, repr=False)
-    # The count is one for all threads, so that a thread that was let go, and is made again, uses no
+    # All threads share one count, so that a thread that was let go, and is made again, uses no
     # number twice.
     _last_seq: int = attrs.field(default=0, init=False, repr=False)
 
@@ -264,7 +266,7 @@ class MemoryStore:
         behind = None if after is None else thread.cursor_behind(after)
         return behind or Cursor(tuple([run.replayed for run in thread.runs()]))
 
-    # A cursor refers to all that is to be read, so that these need nothing of the store.
+    # These two functions need nothing of the store, because a cursor refers to all its streams.
     read = staticmethod(streams.read)
     watch = staticmethod(streams.watch)
 
@@ -273,7 +275,7 @@ class MemoryStore:
     def list_threads(self, query: ThreadQuery = EVERY_THREAD) -> ThreadPage:
         """See :meth:`.ThreadStore.list_threads`.
 
-        :raises UnknownCursor: for a cursor that is none.
+        :raises UnknownCursor: for a cursor that no page of the store has given out.
         """
         return threads_of(self._room.threads.values(), query)
 
@@ -308,7 +310,7 @@ class MemoryStore:
             room.remove(thread)
             for run in thread.open_runs:
                 run.detached = True
-                # The run is the only one now that has its thread's id.
+                # The text of the id is counted for the run, because the run alone has it now.
                 run.fixed += getsizeof(thread_id)
                 room.taken += run.measure()
             for run in thread.open_runs:
@@ -347,7 +349,7 @@ class MemoryStore:
         )
 
     def _find(self, thread_id: str, owner: str | None) -> KeptThread | None:
-        """The thread of that id, if it is its owner who asks."""
+        """Return the thread of that id if ``owner`` owns it; None otherwise."""
         thread = self._room.threads.get(thread_id)
         return thread if thread is not None and thread.owner == owner else None
 

@@ -1,8 +1,8 @@
-"""Frames in memory, and cursors on them: what the logs of a MemoryStore are made of.
+"""Frames in memory, and cursors on them: the parts of the logs of a MemoryStore.
 
 A cursor refers to streams and never to their bytes. So a reader that is slow, or does not read at
-all, keeps nothing in memory that the store has decided to let go of: its next read tells it that
-what it was about to read is gone.
+all, keeps no frames in memory that the store has let go. Its next read says that these frames are
+gone.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from ..protocol import Batch, Cancel, LogGone, Notify, nothing_to_cancel
 
 
 class Stream(Struct, eq=False, weakref=True):
-    """The frames of one run as one run of bytes, and who waits for more.
+    """The frames of one run as one buffer of bytes, and the readers that wait for more.
 
-    One buffer, not a list of frames: a reader that lags takes all it missed in one slice, and a
-    stored event costs its bytes and nothing else.
+    The frames are one buffer and not a list, so that a reader that lags takes all frames that it
+    has missed in one slice, and a stored event costs its bytes and nothing else.
 
     :ivar lost: the offset up to which frames are gone.
     """
@@ -27,13 +27,13 @@ class Stream(Struct, eq=False, weakref=True):
     lost: int = 0
 
     def wake(self) -> None:
-        """Tell everybody who waits."""
+        """Notify all readers that wait."""
         watches, self.watches = self.watches, {}
         for notify in watches.values():
             notify()
 
     def let_go(self) -> None:
-        """Forget the frames of a stream that has ended, whoever still reads them."""
+        """Forget the frames of a stream that has ended, even if somebody still reads them."""
         self.lost, self.data = self.lost or len(self.data), b""
 
 
@@ -50,7 +50,7 @@ class _Watch:
 
 
 class Cursor(Struct, frozen=True):
-    """A place in a fixed row of streams, the first of which it is in."""
+    """A place in a fixed row of streams: an offset in the first of them."""
 
     streams: tuple[Stream, ...]
     offset: int = 0
@@ -67,7 +67,7 @@ def read(cursor: Cursor, max_bytes: int) -> Batch | LogGone:
             if room == 0:
                 break
             data = stream.data
-            # A slice of all of a bytes object is that object, so that a text is read uncopied.
+            # A text is read without a copy, because a slice of a whole bytes object is that object.
             if type(data) is bytes:
                 chunk = data[offset : offset + room]
             else:

@@ -1,4 +1,4 @@
-"""The runs and threads that a MemoryStore keeps, and what each of them is counted for."""
+"""The runs and threads that a MemoryStore keeps, and the bytes that each of them counts for."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class KeptRun(Struct, eq=False):
     """A run in a thread, or one that is open although its thread was deleted.
 
     :ivar raw: its frames as they were appended; None once they were let go.
-    :ivar result: while it is open, what it would leave if it ended now.
-    :ivar compacted: once it is history, what a replay sends.
-    :ivar fixed: bytes that it takes beside its frames, whatever becomes of it.
-    :ivar size: bytes that it is counted for.
+    :ivar result: while the run is open, the result that it would have if it ended now.
+    :ivar compacted: once the run is history, the frames that a replay sends.
+    :ivar fixed: the bytes that it takes beside its frames, whatever becomes of it.
+    :ivar size: the bytes that it counts for.
     """
 
     key: RunKey
@@ -57,7 +57,7 @@ class KeptRun(Struct, eq=False):
         self.notify_owner = None
 
     def measure(self) -> int:
-        """Count what it takes now; returns how much more that is than was counted before."""
+        """Count the run's bytes anew; return how many more they are than before."""
         size, before = self.fixed, self.size
         if self.raw is not None:
             size += len(self.raw.data)
@@ -79,7 +79,7 @@ class KeptThread(Struct, eq=False):
 
     Its history is in the order in which the runs were opened.
 
-    :ivar used: when it was used last, by the store's count of uses.
+    :ivar used: the store's count of uses when the thread was last used.
     """
 
     thread_id: str
@@ -103,13 +103,14 @@ class KeptThread(Struct, eq=False):
         return self.superseded if self.live is None else [*self.superseded, self.live]
 
     def runs(self) -> list[KeptRun]:
-        """All of them in order."""
+        """All runs of the thread in order."""
         if not self.superseded:
             return self.history if self.live is None else [*self.history, self.live]
         return sorted([*self.history, *self.open_runs], key=by_seq)
 
     def cursor_behind(self, after: str) -> Cursor | None:
-        """The cursor of a reader that has seen the event of that id; None if it is not known."""
+        """The cursor of a reader that has seen the event of that id; None if the id is not
+        known."""
         event_id = EventId.parse(after)
         runs = self.runs()
         for index, run in enumerate(runs):
@@ -121,7 +122,7 @@ class KeptThread(Struct, eq=False):
         return None
 
     def history_cursor(self, kind: Kind) -> Cursor:
-        """The cursor at the beginning of what the ended runs have left."""
+        """The cursor at the beginning of the history, which the ended runs have left."""
         if kind == "frames":
             return Cursor(tuple([run.replayed for run in self.history]))
         data = self.messages if kind == "messages" else self.state or b""
@@ -136,7 +137,7 @@ class KeptThread(Struct, eq=False):
         )
 
     def answers(self, query: ThreadQuery) -> bool:
-        """Whether it is one of those that ``query`` asks for, on whatever page."""
+        """Whether ``query`` asks for this thread, on whatever page."""
         return (
             bool(self.history)
             and self.owner == query.owner
@@ -154,7 +155,7 @@ class KeptThread(Struct, eq=False):
                 del self.message_ids[message_id]
 
     def measure(self) -> int:
-        """Count what it takes now, its runs left out; returns how much more than before."""
+        """Count the thread's bytes anew, without its runs; return how many more they are."""
         size, before = THREAD_BYTES + getsizeof(self.thread_id) + getsizeof(self.name), self.size
         size += 0 if self.owner is None else getsizeof(self.owner)
         size += len(self.messages) + len(self.state or b"") + len(self.waits_for or b"")
