@@ -16,14 +16,14 @@ _PORT = re.compile(r"^([0-9.]+):[0-9]+$")
 
 
 def is_elsewhere(address: object) -> bool:
-    """Whether other machines reach ``address``, or are what has it.
+    """Whether ``address`` can be reached from other machines, or belongs to another machine.
 
-    :param address: what ``getsockname()`` and ``getpeername()`` return, or an IP address as text.
-        A Unix socket is of this machine. What cannot be told, such as the name that a test client
-        gives itself, counts as such too.
+    :param address: the result of ``getsockname()`` or ``getpeername()``, or an IP address as text.
+        A Unix socket belongs to this machine. A text that is no address, such as the name that a
+        test client gives itself, counts as this machine too.
     """
     host = address[0] if isinstance(address, tuple | list) and address else address
-    # No address is longer, and what a client claims is not kept if it is.
+    # A longer text is no address, and is not kept in the cache, because a client may claim any.
     return isinstance(host, str) and len(host) <= _LONGEST and _is_address_elsewhere(host)
 
 
@@ -43,8 +43,9 @@ def _is_address_elsewhere(host: str) -> bool:
 def is_for_another(headers: Headers) -> bool:
     """Whether a proxy says that it has been asked by another machine.
 
-    A server that only its own machine reaches is reached by others through a proxy there. A client
-    may claim anything in these fields, so that nothing may be given for them, but may be refused.
+    Other machines can reach a server that listens only to its own machine through a proxy there. A
+    client may claim anything in these fields, so that they may be a reason to refuse a request, but
+    never to grant one.
     """
     named = [
         *headers.get("x-forwarded-for", "").split(","),

@@ -49,13 +49,14 @@ _DEFAULT_METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE", "PATCH", "OPTIONS")
 _ANY = ("*",)
 # A token is defined in RFC 9110 section 5.6.2; "*" is one.
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-# An origin is what RFC 6454 section 6.2 says, as browsers write it: in lower case, in punycode, and
-# with nothing behind the port.
+# An origin has the form of RFC 6454 section 6.2, as browsers write it: in lower case, in punycode,
+# and with nothing behind the port.
 _ORIGIN = re.compile(r"null|[a-z][a-z0-9+.-]*://[!-~]*")
-# A request may name one origin or, by the RFC, several. Nothing else is sent back in a header, and
-# nothing longer, because an answer to an error has a bound; the longest host has 253 characters.
+# A request may name one origin or, by the RFC, several. Any other text, or a longer one, is not
+# sent back in a header, because the size of a response to an error has a bound. The longest host
+# has 253 characters.
 _ORIGINS = re.compile(r"[ -~]{1,1024}")
-# Characters of a list of header names that a preflight is answered with.
+# The response to a preflight has a list of header names of at most this many characters.
 _LONGEST_LIST = 1024
 _NEVER_IN_ORIGIN = re.compile(r"[A-Z,*?#@\\]|://.*/")
 
@@ -127,7 +128,8 @@ def _check_max_age(_: object, field: attrs.Attribute[Any], value: object) -> Non
 
 @attrs.frozen
 class CorsPolicy:
-    """Which web pages may call the runtime, and how. By default all may, without cookies.
+    """The policy that says which web pages may call the runtime, and how. By default all may,
+    without cookies.
 
     :param origin: None or ``"*"`` for every origin; a str for that origin, whatever the request
         says; a sequence of str for one of these; or a plain function of the request's origin
@@ -205,14 +207,14 @@ class CorsPolicy:
 
         :param request_origin: the ``Origin`` header of the request; None if there is no such
             header.
-        :raises TypeError: if the origin function returns something else than it may.
-        :raises ValueError: if it returns a str that is no origin, or lets an origin in that cannot
-            be the value of a header. An exception of its own is raised as it is.
+        :raises TypeError: if the origin function returns a value of a wrong type.
+        :raises ValueError: if it returns a str that is no origin, or allows an origin that cannot
+            be the value of a header. An exception of the function itself is raised as it is.
         """
         return response.with_headers(self._headers(response.headers, request_origin))
 
     def lock_out(self, response: Response, *, preflight: bool = False) -> Response:
-        """``response`` for a request on which the policy failed: it lets nobody in.
+        """Return ``response`` so that no page may read it, because the policy failed.
 
         :param preflight: whether :meth:`preflight` failed, rather than :meth:`apply`.
         """

@@ -122,7 +122,7 @@ _DROP_TAB_AND_NEWLINE = str.maketrans("", "", "\t\n\r")
 
 
 def may_be_envelope(request: Request) -> bool:
-    """Whether :func:`detect_envelope` has to see the body, so that no other body is read."""
+    """Whether :func:`detect_envelope` has to see the body; otherwise the body is not read."""
     return request.method == "POST" and _is_json(request)
 
 
@@ -131,7 +131,7 @@ def detect_envelope(request: Request) -> str | None:
 
     It is for the 404 of a request that matched no route, which then has :data:`ENVELOPE_CODE`.
 
-    :returns: None for anything that is not certainly an envelope, which gets an ordinary 404.
+    :returns: None for a body that is not certainly an envelope, which gets an ordinary 404.
     """
     if not may_be_envelope(request):
         return None
@@ -203,9 +203,10 @@ _read_members = msgspec.json.Decoder(_Members, float_hook=float).decode
 
 
 def _read_envelope(data: bytes) -> Envelope:
-    """The envelope in a JSON text, whose method may still be anything; it is None in no object.
+    """Return the envelope in a JSON text. Its method may still be any value, and is None if the
+    text has no object.
 
-    :raises ValueError: if it is not JSON.
+    :raises ValueError: if the text is not JSON.
     """
     try:
         members = _read_members(data.removeprefix(codecs.BOM_UTF8))
@@ -271,8 +272,8 @@ def resolve_envelope(envelope: Envelope, request: Request) -> tuple[Route, Reque
     """The route of an envelope, and the request to check, show to hooks and handle.
 
     The request is the one that the client would have sent in multi-route mode, with the method,
-    path and body of the endpoint. The body is None if the endpoint reads none, and if it needs one
-    that the envelope does not have (see :func:`require_body`).
+    path and body of the endpoint. The body is None if the endpoint reads no body, or if the
+    envelope lacks the body that the endpoint needs (see :func:`require_body`).
 
     :returns: None if a ``resource/request`` is for no endpoint that it may reach; agents are
         run by their own method, never through a resource.
@@ -309,9 +310,9 @@ def resolve_envelope(envelope: Envelope, request: Request) -> tuple[Route, Reque
 def require_body(envelope: Envelope, request: Request) -> None:
     """Check that the request that an envelope stands for has the body that its endpoint needs.
 
-    It is called after the hooks, with the request that they leave.
+    It is called after the hooks, with the request that the hooks have returned.
 
-    :raises InvalidEnvelope: 400 if it has none.
+    :raises InvalidEnvelope: 400 if the body is missing.
     """
     if request.body is None and _METHODS[envelope.method].body != "unused":
         raise InvalidEnvelope(400, "Missing request body for JSON handler")

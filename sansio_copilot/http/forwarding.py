@@ -1,4 +1,4 @@
-"""Which headers of an inbound request reach the agent that it starts.
+"""The headers of an inbound request that reach the agent which the request starts.
 
 A browser's request passes a CDN, a load balancer and a hosting platform, and each adds headers
 that say where the client is or carry the platform's own credentials. Agents get the headers that
@@ -16,7 +16,7 @@ import attrs
 
 from .messages import Headers
 
-# The names are those of each who adds such headers.
+# The names are listed by the software or platform that adds such headers.
 _DENIED: Mapping[str, str] = {
     "caches and CDNs": "x-cache x-served-by x-timer x-varnish x-cdn",
     "servers in front, to tell when a request began, what it was and where it came from": (
@@ -101,7 +101,8 @@ def _allow(value: Iterable[str] | None) -> tuple[str, ...]:
 
 @attrs.frozen
 class ForwardHeaders:
-    """Which headers are forwarded. The default is that of the reference, with a longer denylist.
+    """The choice of the headers that are forwarded. The default is that of the reference, with a
+    longer denylist.
 
     Names and prefixes match without regard to case; blank ones are ignored.
 
@@ -149,7 +150,7 @@ class ForwardHeaders:
                 taken.add(name.lower())
                 merged[name] = value
         for name, _ in request_headers.raw:
-            # Most names are those of HTTP itself, which only a list of allowed names lets by.
+            # Most names are those of HTTP itself, which are forwarded only if ``allow`` has them.
             if not (self.allow or name.startswith("x-") or name == "authorization"):
                 continue
             if name not in taken and name not in merged and self.forwards(name):

@@ -1,9 +1,9 @@
-"""The room for long answers: what all clients together may leave in memory by taking them slowly.
+"""The room for long answers: the memory that they take while clients receive them slowly.
 
-Most content that is long is read for its client piece by piece. An answer that is whole is held
+Most long content is read for its client piece by piece. But an answer that was made whole is held
 until the client has taken it, and so is a text that a store hands out whole, from which the pieces
-of an answer are made. So what has more than :data:`LONG` and is being sent at once has a bound
-together, in whatever threads it is sent.
+of an answer are made. So there is a bound for all answers together that have more than :data:`LONG`
+bytes and are being sent at the same time, in whatever threads.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class LongAnswers:
 
     def __init__(self, room: float) -> None:
         self._room = room
-        # The references are weak, because an event loop may be dropped with what it was sending.
+        # The references are weak, because an event loop may be dropped while it was sending.
         self.sent: dict[int, _Held] = {}
         """The memory that is held by the answers that are being sent, by their sender."""
 
@@ -68,5 +68,5 @@ class LongAnswers:
         return True
 
     def done(self, sender: object) -> None:
-        """The answer of ``sender``, if it was long, has been sent or given up."""
+        """Stop counting the answer of ``sender``, which has been sent or given up."""
         self.sent.pop(id(sender), None)

@@ -19,14 +19,14 @@ from ..errors import RemoteProtocolError
 from ..users import User
 
 _AUTHORITY = re.compile("[a-zA-Z][a-zA-Z0-9+.-]*://[^/?]*")
-# These are the asterisk-form and the authority-form, which name no resource.
+# The asterisk-form and the authority-form of a target name no resource.
 _OTHER_FORMS = {"OPTIONS": re.compile(r"\*"), "CONNECT": re.compile("[^/?@]+:[0-9]+")}
 
 _TOKEN = re.compile("[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FIELD_VALUE = re.compile("[\t\x20-\x7e\x80-\xff]*")
 
-# Names are looked up in an index if there are more fields than this. Among fewer a search is as
-# quick, and a client may send ten thousand, each of which is asked for.
+# Names are looked up in an index if there are more fields than this, because a client may send ten
+# thousand fields, and each name is looked up. Among fewer fields a search is as quick.
 _FEW_FIELDS: Final = 64
 
 T = TypeVar("T")
@@ -161,11 +161,11 @@ class Request:
     :param headers: the header fields; a mapping or pairs are converted.
     :param body: the content, or None while it has not been read. An ``on_request`` hook runs before
         a byte of it is read; a hook that returns a request with a body replaces it.
-    :param user: who sends it, from the moment on that ``identify_user`` has said so.
+    :param user: the user who sends it; None before ``identify_user`` has returned the user.
     :param scope: the connection scope under ASGI (ASGI specification, HTTP connection scope), in
-        which the application's own middleware leaves what it knows: ``session``, ``user``,
-        ``state``. None elsewhere, and for an agent, because a run outlives its request.
-    :param environ: the same under WSGI (PEP 3333).
+        which the application's middleware puts values such as ``session``, ``user`` and ``state``.
+        None elsewhere, and for an agent, because a run outlives its request.
+    :param environ: the environment under WSGI (PEP 3333), likewise.
     """
 
     method: str
@@ -191,8 +191,8 @@ class Request:
         scope: Mapping[str, Any] | None = None,
         environ: Mapping[str, Any] | None = None,
     ) -> None:
-        # This is written out, because an exchange makes several requests, and the generated method
-        # would call the converter for each.
+        # The constructor is written out, because an exchange makes several requests, and the
+        # generated method would call the converter for each.
         if type(headers) is not Headers:
             headers = Headers(headers)
         put = object.__setattr__
@@ -235,9 +235,9 @@ class Request:
         )
 
     def in_place_of(self, other: Request, user: User | None) -> Request:
-        """This request with what only the server knows, as ``other`` had it.
+        """This request with the members that only the server knows, as ``other`` has them.
 
-        :param user: who sends it; None if nobody has been asked.
+        :param user: the user who sends it; None if the user was not identified.
         """
         known: dict[str, Any] = {} if user is None or self.user is user else {"user": user}
         if self.scope is not other.scope:
@@ -287,8 +287,8 @@ class Request:
 
 WITHOUT_CONTENT: Final = frozenset({204, 304})
 """The status codes of responses that have no content, and so no length (RFC 9110 sections 6.4.1,
-15.3.5 and 15.4.5). The response to HEAD is sent without, but its header fields are those of GET
-(section 9.3.2)."""
+15.3.5 and 15.4.5). The response to HEAD is sent without content too, but its header fields are
+those of GET (section 9.3.2)."""
 
 _JSON = Headers({"content-type": "application/json"})
 
@@ -304,7 +304,7 @@ def _check_field(field: tuple[str, str]) -> None:
     if not _TOKEN.fullmatch(name):
         raise ValueError(f"{name!r} is not the name of a header")
     if not _FIELD_VALUE.fullmatch(value):
-        # The text of the error does not have the value, which may be a secret.
+        # The text of the error does not quote the value, because it may be a secret.
         raise ValueError(f"the value of header {name} has a character it cannot have")
 
 
@@ -338,7 +338,8 @@ class Response:
         """A response whose body is ``value`` as compact JSON.
 
         :raises TypeError: for a value that JSON has no form for.
-        :raises ValueError: for one that contains itself, or is nested too deeply; and as the class.
+        :raises ValueError: for a value that contains itself, or is nested too deeply; and as the
+            class.
         """
         fields = _headers(headers) if headers else _JSON
         if "content-type" not in fields:

@@ -1,12 +1,11 @@
 """Paths: their normal form, and where they lie relative to the runtime's base path.
 
-A path is percent-encoded everywhere in the runtime, as it was received, but for dot segments: a
-decision about a path (a route, a hook's allow list) must not be talked past with
-``/open/../closed``, so that :func:`normalize_path` resolves them before anything decides. An id in
-a path is decoded last, after the segments are told apart, so that ``%2F`` in an id is a slash and
-separates nothing.
+A path is percent-encoded everywhere in the runtime, as it was received, except for dot segments.
+:func:`normalize_path` resolves them before a route or a hook's allow list is applied, because
+``/open/../closed`` must not get past such a decision. An id in a path is decoded last, after the
+segments are told apart, so that ``%2F`` in an id is a slash and separates nothing.
 
-Everything here is a function of its arguments.
+Every function here depends on nothing but its arguments.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from __future__ import annotations
 import re
 from urllib.parse import quote, unquote
 
-# A "%" that starts no escape is looked for, because decodeURIComponent throws at it where
+# A "%" that starts no escape has to be found, because decodeURIComponent throws at it, while
 # urllib.parse.unquote keeps it.
 _BAD_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -90,8 +89,8 @@ def below(path: str, base_path: str | None) -> str | None:
 def under_base_path(path: str, base_path: str | None) -> bool:
     """Whether the single-route endpoint at ``base_path`` answers for ``path``.
 
-    It does for everything below its base path as well, so that a client configured with a
-    multi-route URL gets told what is wrong with its request instead of a 404.
+    The endpoint also answers for every path below its base path, so that a client configured with a
+    multi-route URL is told what is wrong with its request instead of a 404.
     """
     return below(path, base_path) is not None
 
@@ -102,10 +101,11 @@ def at_base_path(path: str, base_path: str | None) -> bool:
 
 
 def from_base_path(path: str, root: str, base_path: str | None) -> str:
-    """``path`` as the runtime knows it, where only the deployment knows a prefix of it.
+    """Return ``path`` relative to the same root as the base path, without or with a prefix that
+    only the deployment knows.
 
-    ASGI calls that prefix ``root_path``, WSGI ``SCRIPT_NAME`` (PEP 3333). A prefix that a proxy
-    has put in front of the base path is left out, and one that a mount has cut off is put back. A
+    ASGI calls the prefix ``root_path``, WSGI ``SCRIPT_NAME`` (PEP 3333). A prefix that a proxy has
+    put in front of the base path is removed, and a prefix that a mount has cut off is put back. A
     path that is below the base path already, or that neither change brings there, stays.
 
     :param path: the path as received, percent-encoded.
@@ -127,7 +127,7 @@ def from_base_path(path: str, root: str, base_path: str | None) -> str:
 
 
 def decode_component(segment: str) -> str | None:
-    """ECMA-262 ``decodeURIComponent``, None where that throws."""
+    """Decode as ``decodeURIComponent`` (ECMA-262); None where that function throws."""
     if _BAD_ESCAPE.search(segment):
         return None
     try:

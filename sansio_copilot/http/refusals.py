@@ -1,8 +1,8 @@
 """Refusals: the responses that say no, each in one place, and the exception that carries one.
 
-Those to a request that is too slow, too large or no HTTP at all never become an exchange, because
-there is no request yet. They are here so that every binding that owns its sockets answers in the
-same words.
+The refusal of a request that is too slow, too large or no HTTP at all belongs to no exchange,
+because there is no request yet. Such refusals stand here too, so that every binding that owns its
+sockets answers in the same words.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .messages import Headers, Response
 
 
 class Refusal(Exception):
-    """The core refuses a request, wherever on its way it is; a hook does it with ``Reject``.
+    """The core refuses a request, at any step of its way; a hook raises ``Reject`` instead.
 
     :param response: the response that says no.
     """
@@ -25,7 +25,7 @@ class Refusal(Exception):
 
 
 INTERNAL_ERROR: Final = Response.json({"error": "internal_error"}, 500)
-"""RFC 9110 section 15.6.1. It says nothing of the cause, which may be private."""
+"""RFC 9110 section 15.6.1. The response says nothing of the cause, which may be private."""
 
 UNAUTHORIZED: Final = Response.json(
     {"error": "Unauthorized", "message": "The request is of nobody who is known here"},
@@ -88,9 +88,9 @@ def forbidden(message: str) -> Response:
 
 
 def too_many(message: str, seconds: int) -> Response:
-    """A user has begun all that they may (RFC 6585 section 4).
+    """A user has used up a quota (RFC 6585 section 4).
 
-    :param seconds: after which to try again (RFC 9110 section 10.2.3).
+    :param seconds: the time after which to try again (RFC 9110 section 10.2.3).
     """
     return Response.json(
         {"error": "Too many requests", "message": message}, 429, {"retry-after": str(seconds)}
@@ -143,7 +143,7 @@ def unread(error: Exception, limit: int) -> Exception:
     """The refusal of a request whose body was not read because of ``error``.
 
     :param limit: the largest body in bytes.
-    :returns: ``error`` itself if it is none of those that a binding reports of a body.
+    :returns: ``error`` itself if it is not an error that a binding reports of a body.
     """
     if isinstance(error, BodyTooLarge):
         return Refusal(too_large(f"The request body is longer than {limit} bytes"))

@@ -1,4 +1,4 @@
-"""Which endpoint a path leads to: the table of endpoints, read in both directions.
+"""The table of endpoints and their paths, read in both directions.
 
 In *multi-route* mode every endpoint has a path under the base path (``POST
 {base}/agent/default/run``). :func:`match_path` goes from such a path to a :class:`Route`, and
@@ -82,7 +82,7 @@ METHODS: Mapping[str, tuple[str, ...]] = {
 }
 """The methods that each endpoint takes, in the order in which ``Allow`` lists them."""
 WITH_BODY: Final = frozenset({"POST", "PATCH"})
-"""The methods whose requests have a body that is read; that of any other is never asked for."""
+"""The methods whose requests have a body that is read; a body of another method is not read."""
 
 
 def _ending(last: str) -> tuple[_Endpoint, ...]:
