@@ -11,7 +11,7 @@ from ..http.refusals import Refusal, too_large
 
 
 def check_values(data: bytes, limit: int) -> None:
-    """Check that a JSON body has no more values than it may, before one of them is made.
+    """Check that a JSON body has no more values than it may, before it is parsed.
 
     :param limit: JSON values that the body may have.
     :raises Refusal: with 413, if it has more.
@@ -23,10 +23,10 @@ def check_values(data: bytes, limit: int) -> None:
 class JsonBody(Struct, frozen=True):
     """A body and its value, so that it is not parsed twice, for a hook and for an endpoint.
 
-    :param data: the bytes that were parsed; a request with other bytes needs another.
+    :param data: the bytes that were parsed; a request with other bytes needs another object.
     :param content: the value; None if there is a problem.
-    :param problem: the reason why it is not JSON; None if it is. It is no exception, because an
-        exception keeps the text that was parsed, and the frames that it was raised through.
+    :param problem: the reason why the body is not JSON; None if it is JSON. The reason is a text,
+        because an exception keeps the parsed text and the frames that it was raised through.
     """
 
     data: bytes
@@ -40,7 +40,7 @@ class JsonBody(Struct, frozen=True):
         :param limit: JSON values that the body may have.
         :raises Refusal: with 413, if it has more.
         """
-        # Each value takes a byte at least, so that few bodies need to be looked at.
+        # Few bodies need to be searched, because each value takes at least one byte.
         if len(data) > limit:
             check_values(data, limit)
         try:

@@ -33,11 +33,11 @@ _STREAMED: Final = attrs.evolve(_JSON, stream=True)
 
 @attrs.frozen
 class Window:
-    """The items of a longer list that are asked for.
+    """The window of a longer list: the items that are asked for.
 
-    :param start: how many come before the first of them.
-    :param limit: how many there may be; None for all.
-    :param requested: whether a page was asked for, which is told where the rest begins.
+    :param start: the number of items before the window.
+    :param limit: the most items of the window; None for all.
+    :param requested: whether a page was asked for, which says where the next page begins.
     """
 
     start: int = 0
@@ -46,13 +46,13 @@ class Window:
 
     @property
     def stop(self) -> int:
-        """The place behind the last of them."""
+        """The place behind the last item of the window."""
         return sys.maxsize if self.limit is None else self.start + max(self.limit, 1)
 
     def end(self, items: int) -> bytes:
-        """The end of a JSON object whose last member is the array of them.
+        """The end of a JSON object whose last member is the array of the items.
 
-        :param items: how many there are in the list; a lower number will do if it is above
+        :param items: the number of items in the list; a lower number is enough if it is above
             :attr:`stop`.
         """
         if not self.requested:
@@ -64,12 +64,12 @@ class Window:
 def answer(
     make: Callable[[], Pieces], text: bytes = b"", own: int = 0
 ) -> Generator[Call, Any, Reply | None]:
-    """Answer the pieces whole, or, if they are too long for that, as they are made.
+    """Answer with the pieces as a whole, or, if they are too long, with each as it is made.
 
-    :param make: makes them from their beginning.
-    :param text: the text that they are made of, if it has been read.
-    :param own: bytes of the longest one, if that counts too.
-    :returns: None if what is read has changed meanwhile, so that the rest does not follow.
+    :param make: makes the pieces from the first one on.
+    :param text: the text that the pieces are made of, if it has been read.
+    :param own: the bytes of the longest piece, if that counts too.
+    :returns: None if the history has changed meanwhile, so that the next pieces do not fit.
     """
     pieces: list[bytes] = []
     steps, size, outcome = make(), 0, None
@@ -84,7 +84,7 @@ def answer(
             size += len(step)
         else:
             outcome = yield step
-    # The pieces are made again from the first one on, so that no client that is slow holds them.
+    # The pieces are made again from the first one on, so that a slow client does not hold them.
     return Reply(_STREAMED, content=Content(make(), text, own))
 
 
@@ -100,7 +100,7 @@ def events(read: Callable[[Any], StoreCall[Batch | LogGone]], window: Window) ->
             return False
         begun, is_inside = frames.begun, frames.is_inside
         texts = frames.feed(page.data)
-        # The first text is the rest of an event of the page before, if that ended inside of it.
+        # The first text is the rest of an event if the page before ended inside of that event.
         first = begun - is_inside
         skipped = max(window.start - first, 0)
         texts = texts[skipped : max(window.stop - first, 0)]
@@ -123,8 +123,8 @@ class Messages:
     """The messages of a history, a few of which are parsed at a time.
 
     :param text: a JSON array.
-    :param mapped: makes of a message what is sent of it.
-    :param size: bytes that are parsed, and sent, at a time, unless one message has more.
+    :param mapped: turns a message into the form in which it is sent.
+    :param size: the bytes that are parsed, and sent, at a time, unless one message has more.
     """
 
     def __init__(
@@ -149,12 +149,12 @@ class Messages:
 
     @property
     def own(self) -> int:
-        """Bytes of the longest message, if one is so long that the copy that is sent counts."""
+        """The bytes of the longest message, if it is so long that the copy of it counts."""
         longest = max((end - begin for begin, end in self._groups), default=0)
         return longest if longest > LONG else 0
 
     def pieces(self) -> Pieces:
-        """The pieces of the JSON object that has them."""
+        """The pieces of the JSON object that has the messages."""
         before = b'{"messages":['
         for begin, end in self._groups:
             messages = json_codec.decode(b"[%s]" % self.text[begin:end])
@@ -167,10 +167,10 @@ class Messages:
 
 
 def state(text: bytes, size: int) -> Pieces:
-    """The state that a thread has.
+    """The pieces of the JSON object that has the thread's state.
 
-    :param text: JSON; empty if there is none.
-    :param size: bytes that are sent at a time.
+    :param text: the state as JSON; empty if there is none.
+    :param size: the bytes that are sent at a time.
     """
     yield b'{"state":'
     yield from _slices(text or b"null", size)

@@ -95,7 +95,7 @@ def _capabilities(name: str, agent: Agent) -> Generator[Call, Any, Any]:
             raise TypeError(f"expected a mapping, got {type(capabilities).__name__}")
         told = json_codec.decode(json_codec.encode(dict(capabilities)))
         if measure(told)[1] > MAX_DEPTH:
-            # JSON that is nested so deeply may be readable, and not be writable as a part of more.
+            # JSON that is nested so deeply can be read, but perhaps not written inside the reply.
             raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
         return told
     except Exception as error:

@@ -1,9 +1,9 @@
-"""The questions of whoever looks after a process: does it live, is it ready, what has it counted.
+"""The probes of a process: whether it lives, whether it is ready, and its metrics.
 
-An orchestrator asks the first to find out whether to start the process anew, and the second whether
-to send it requests; the names are those of Kubernetes. The third is Prometheus's. None is a route
-of the protocol, so that no hook and no CORS policy comes between: a probe has no user and no
-origin.
+An orchestrator asks for the first to decide whether to start the process anew, and for the second
+to decide whether to send it requests; the names are those of Kubernetes. Prometheus asks for the
+third. The probes are no routes of the protocol, so that no hook and no CORS policy applies: a probe
+has no user and no origin.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..stores.calls import check
 logger = logging.getLogger(__name__)
 
 _METHODS: Final = ("GET", "HEAD")
-# A cache between client and server would go on saying what was true once.
+# The answers may not be stored, because a cache would repeat an answer that is no longer true.
 _FRESH: Final = Headers((("cache-control", "no-store"),))
 _TEXT: Final = _FRESH.set("content-type", CONTENT_TYPE)
 _OK: Final = Response.json({"status": "ok"}, 200, _FRESH)
@@ -41,7 +41,7 @@ def probe(
     """The steps of answering a request for one of the ``probe_paths`` of the settings.
 
     The process lives if it answers at all. It is ready if it is not about to end, and its store
-    says that it can be used; a store that has no method ``check`` always can.
+    says that it can be used. A store without a method ``check`` counts as usable.
 
     :param closing: whether the server is shutting down.
     """

@@ -39,8 +39,7 @@ class LogStream(Struct, frozen=True):
 
     :param store: the store that has the log.
     :param cursor: the place in the log where to begin.
-    :param run: the run to start before the first byte; None for a reader of a run that lives
-        already.
+    :param run: the run to start before the first byte; None for a reader that starts no run.
     :param ephemeral: whether the run dies with its client.
     :param preface: bytes to send before those of the log.
     :param audience: the audience of the run, if its readers have to be counted.
@@ -55,7 +54,7 @@ class LogStream(Struct, frozen=True):
 
 
 #: The steps that make content: they yield a piece of it, or a call whose outcome they are sent, and
-#: return whether that is all of it; False if the rest is gone.
+#: return whether the content is complete; False if the rest is gone.
 Pieces: TypeAlias = Generator[StoreCall[Any] | bytes, Any, bool]
 
 
@@ -63,8 +62,8 @@ class Content(Struct, frozen=True):
     """A response body that is made while the client takes it.
 
     :param pieces: the steps that make it.
-    :param text: the text that it is made of, which is held until all of it is sent.
-    :param own: bytes that are held besides.
+    :param text: the text that it is made of, which is held until the whole body is sent.
+    :param own: the bytes that are held besides.
     """
 
     pieces: Pieces
@@ -103,7 +102,7 @@ class Turn(Struct, frozen=True):
     :param now: seconds since the epoch when the request arrived.
     :param parsed: the body as it was parsed for the route; it counts unless a hook has put another
         body in its place.
-    :param user: who sends it; None where the application knows no users.
+    :param user: the user who sends it; None where the application knows no users.
     """
 
     runtime: RuntimeConfig
@@ -149,10 +148,10 @@ class Turn(Struct, frozen=True):
     ) -> Generator[Call, Any, str | None]:
         """The id of the user in whose name ``action`` is done; None where there are no users.
 
-        :param thread_id: the thread that it is done with; None for all threads of somebody.
-        :raises TypeError: if ``authorize`` returns something else than it may.
-        :raises Refusal: with 429, if it is a run, and there is no room for more in the threads of
-            that user.
+        :param thread_id: the thread that the action is for; None for all threads of an owner.
+        :raises TypeError: if ``authorize`` returns a value of a wrong type.
+        :raises Refusal: with 429, if the action is a run, and the threads of that user take all the
+            bytes that they may.
         """
         user, authorize = self.user, self.runtime.authorize
         if user is None:
@@ -166,7 +165,7 @@ class Turn(Struct, frozen=True):
 
     @property
     def may_list(self) -> bool:
-        """Whether the threads that are listed and cleared are those of whoever asks, or of people
+        """Whether the threads that are listed and cleared belong to the user who asks, or to people
         who share them."""
         runtime = self.runtime
         if runtime.identify_user is not None:
@@ -178,7 +177,7 @@ class Turn(Struct, frozen=True):
     def place(self) -> AbstractContextManager[Place | None]:
         """A place for a run of the user, which is left at the end unless the run is given it.
 
-        :raises Refusal: with 429, if there is none.
+        :raises Refusal: with 429, if there is no place.
         """
         quotas = self.runtime.quotas
         if quotas is None or self.user is None:
@@ -198,7 +197,7 @@ class Turn(Struct, frozen=True):
             raise Refusal(too_many(str(error), error.seconds)) from None
 
     def no_such_thread(self, thread_id: str) -> Refusal:
-        """404, for a thread that there is not, or that is somebody else's."""
+        """The refusal (404) for a thread that does not exist, or that has another owner."""
         message = f"Thread '{shorten(thread_id)}' does not exist"
         return Refusal(Response.json({"error": "Thread not found", "message": message}, 404))
 

@@ -14,8 +14,8 @@ from .run_opening import new_recorder, run_reply, run_request
 def run(turn: Turn) -> EndpointSteps:
     """Open a run, or answer 409 if another one of the thread is live.
 
-    The id of a thread that is somebody else's is answered 404, as one that there is not would be
-    elsewhere: nothing is said of it, though a run of a new thread would have been opened.
+    If the thread has another owner, the answer is 404, as other endpoints answer for a thread that
+    does not exist. So the client learns nothing of that thread, except that its id cannot be used.
     """
     agent = yield from turn.agent()
     parsed = turn.run_input()

@@ -36,8 +36,9 @@ def parse_input(value: Any) -> RunInput:
     ``tools`` and ``context`` are required, as in the reference's schema, though AG-UI 1.0 makes
     them optional, because both generations of clients send them, and one rule is easier to rely on.
 
-    Members that are not the protocol's are left out, as in the reference. So is null where it
-    stands for absence, because servers in other languages write it, and clients refuse to read it.
+    Members that are not the protocol's are left out, as in the reference. Members that are null
+    instead of absent are left out too, because servers in other languages write null, and clients
+    refuse to read it.
 
     :raises Refusal: with 400, if it is not a RunAgentInput. It names the first few problems.
     """
@@ -74,8 +75,8 @@ def _invalid(details: str) -> Refusal:
 def to_model(fields: dict[str, Any]) -> RunAgentInput:
     """The models of AG-UI 1.0, of a body that was checked.
 
-    They share nothing with the body, because the agent may change them, and others are told what it
-    was given.
+    They share nothing with the body, because the agent may change them, and readers are sent the
+    input that the agent was given.
     """
     return RunAgentInput.model_validate(json_codec.to_builtins(_modern(fields)))
 
@@ -83,9 +84,9 @@ def to_model(fields: dict[str, Any]) -> RunAgentInput:
 def to_early_model(fields: dict[str, Any]) -> RunAgentInput:
     """The models of an earlier release, from 0.1.22 on, in which some things have another form.
 
-    It demands ``forwardedProps``, and has neither parts in the result of a tool nor a source of a
-    media part that only its provider has. The form that both generations of clients read does
-    without these, too.
+    That release requires ``forwardedProps``. It has no parts in the result of a tool, and no media
+    parts whose source only their provider can read; the form that both generations of clients read
+    has none of these either.
     """
     early = {"forwardedProps": None, **normalize_input(_modern(fields))}
     with warnings.catch_warnings():
@@ -113,7 +114,8 @@ def _modern_message(message: dict[str, Any]) -> dict[str, Any]:
     content = message.get("content")
     if not isinstance(content, list) or not any(part["type"] == "binary" for part in content):
         return message
-    # A client may send an attachment in both forms, and an agent is to see it once.
+    # The attachments are counted, because a client may send one in both forms, and an agent should
+    # see it once.
     modern = Counter(_attached(part) for part in content if "source" in part)
     parts = []
     for part in content:
@@ -137,7 +139,7 @@ def _attached(part: dict[str, Any]) -> tuple[str, str]:
 def _modern_part(part: dict[str, Any]) -> dict[str, Any]:
     mime_type = part["mimeType"]
     kind = mime_type.partition("/")[0].lower()
-    # This finds one of the three, because a part without any of them has been refused.
+    # The search finds one of the three, because a part without any of them has been refused.
     source, key = next(
         (source, key)
         for source, key in (("data", "data"), ("url", "url"), ("file", "id"))

@@ -20,7 +20,7 @@ from .request_and_reply import STREAM, LogStream, Reply, Turn
 def run_request(turn: Turn, input: RunAgentInput, owner: str | None) -> RunRequest:
     """The request by which the store opens a run.
 
-    :param owner: the user whose the thread is, or is to be.
+    :param owner: the user who owns the thread, or will own it if it is new.
     """
     assert turn.route.agent_id is not None
     message_ids = tuple([message.id for message in input.messages])
@@ -65,7 +65,7 @@ def run_reply(
     """The reply that starts an open run and streams it.
 
     :param store: the store that has opened the run.
-    :param owner: the user whose the thread is.
+    :param owner: the user who owns the thread.
     :param place: the place of the run among those of the user who starts it.
     :param ephemeral: whether the run dies with its client.
     """

@@ -24,8 +24,8 @@ from .request_and_reply import EndpointSteps, Reply, Turn
 # An answer lists at most this many threads, because it is made as a whole; the rest is on
 # further pages.
 _MOST_THREADS = 1000
-# Characters that a thread's name may have. An answer has the names of many threads, and no list of
-# threads shows as many.
+# A thread's name has at most this many characters, because an answer has the names of many threads.
+# A list of threads shows fewer.
 _LONGEST_NAME = 1024
 # A history that changes while it is read is read from its beginning at most this many times.
 _TRIES = 3
@@ -132,7 +132,7 @@ def _update(
 def _check_shared(turn: Turn) -> None:
     """Check that the threads are those of the user who asks, or of people who share them.
 
-    :raises Refusal: with 403, if they are those of whoever has reached a server without users.
+    :raises Refusal: with 403, if they belong to everybody who can reach a server without users.
     """
     if not turn.may_list:
         raise Refusal(forbidden("This server knows no users, and keeps the list of threads closed"))
@@ -194,7 +194,7 @@ class _Query:
         return most if limit is None else min(max(limit, 1), most)
 
     def refusal(self, name: str) -> Refusal:
-        """400, for a parameter that makes no sense."""
+        """The refusal (400) of a parameter with a value that makes no sense."""
         message = f"{name}: expected one that this server gave out, or a number for a limit"
         return Refusal(Response.json({"error": "Invalid query", "details": message}, 400))
 
@@ -208,7 +208,7 @@ class _Query:
 
 
 def _asked(turn: Turn) -> Generator[Call, Any, tuple[str, str | None]]:
-    """The thread whose history is to be read, and in whose name."""
+    """Return the thread whose history is to be read, and the user in whose name it is read."""
     thread_id = _thread_id(turn)
     return thread_id, (yield from turn.owner("read", thread_id))
 
@@ -254,7 +254,7 @@ def _thread(record: ThreadRecord) -> dict[str, Any]:
         "id": record.thread_id,
         "name": record.name,
         "agentId": record.agent_id,
-        # The hosted platform has these; a self-hosted runtime has neither.
+        # These members are empty, because only the hosted platform has such ids.
         "organizationId": "",
         "createdById": "",
         "archived": record.archived,
@@ -284,7 +284,7 @@ def _message(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tool_calls(calls: object) -> Iterator[dict[str, Any]]:
-    """The items that are tool calls; history of before events were checked may have others."""
+    """The items that are tool calls. History that older releases have stored may have others."""
     for call in calls if isinstance(calls, list) else ():
         function = call.get("function") if isinstance(call, dict) else None
         if isinstance(function, dict):

@@ -45,7 +45,7 @@ AUDIO_TYPES = (
 )
 """The media types that a recording may have, in the order in which an error lists them."""
 
-# These types say nothing of the recording, which is then taken for one that a browser made.
+# If the type is one of these, which say nothing, the recording is taken for that of a browser.
 _UNKNOWN_TYPES = ("", "application/octet-stream")
 _DEFAULT_NAME = "recording.webm"
 _DEFAULT_TYPE = "audio/webm"
@@ -79,8 +79,8 @@ def transcribe(turn: Turn) -> EndpointSteps:
         return _failure(turn, audio, error, classify(error))
     if not isinstance(text, str):
         wrong = TypeError(f"the transcription service returned {type(text).__name__}, expected str")
-        # The error is not classified, because its text has the name of a type, in which "rate" or
-        # "auth" means nothing.
+        # The error is not classified by words such as "rate" or "auth" in its text, because the
+        # text has the name of a type.
         return _failure(turn, audio, wrong, TranscriptionError("provider_error", _NO_TEXT))
     return Reply(Response.json({"text": text, "size": audio.size, "type": audio.mime_type}))
 
@@ -98,8 +98,8 @@ def read_audio(request: Request, max_values: int) -> AudioFile:
     """The recording in a request whose body has been read.
 
     :param max_values: JSON values that the body may have.
-    :raises TranscriptionError: invalid_request or invalid_audio_format, if there is none.
-    :raises Refusal: with 413, if it has too many JSON values.
+    :raises TranscriptionError: invalid_request or invalid_audio_format, if there is no recording.
+    :raises Refusal: with 413, if the body has too many JSON values.
     """
     content_type = request.headers.get("content-type", "")
     body = request.body or b""
@@ -173,7 +173,7 @@ def _from_json(body: bytes, max_values: int) -> AudioFile:
     filename = fields.get("filename")
     if not filename or not isinstance(filename, str):
         filename = _DEFAULT_NAME
-    # The data of a data URL is behind its comma, which base64 does not have.
+    # The data of a data URL stands behind its comma. Base64 text itself has no comma.
     before, comma, after = audio.partition(",")
     data = _decode_audio(after.partition(",")[0] if comma else before)
     return AudioFile(data, _SURROGATE.sub("\ufffd", filename), _normal_type(mime_type))
@@ -209,7 +209,7 @@ def _boundary(content_type: str) -> bytes:
     except UnicodeEncodeError:
         raise _invalid("Content-Type must be ASCII") from None
     if b"multipart/form-data" not in media_type.lower():
-        # The words stand in a parameter of another type.
+        # The type is another one: the words that were looked for stand in one of its parameters.
         raise _wrong_content_type()
     boundary = options.get(b"boundary")
     if not boundary:
