@@ -31,7 +31,7 @@ from pydantic_ai.ui import StateHandler
 from pydantic_ai.ui.ag_ui import AGUIAdapter
 
 from sansio_copilot.agents import AgentContext, Event
-from sansio_copilot.agents.model_faults import ModelFailed
+from sansio_copilot.agents.model_faults import ModelFailed, ModelFault
 
 from .model_errors import failure_of
 
@@ -165,8 +165,19 @@ async def stream(
 
     async with contextlib.aclosing(_closable(adapter.transform_stream(watched()))) as events:
         async for event in events:
-            if failed and isinstance(event, RunErrorEvent):
-                event.code = failed[0].code
+            if isinstance(event, RunErrorEvent):
+                if not failed:
+                    # Pydantic AI could not make events of what the run has, a tool's result that
+                    # has no form in JSON for example, and tells the text of its exception.
+                    failed.append(ModelFailed(ModelFault.AGENT_FAILED))
+                    logger.error(
+                        "agent %r failed in run %r (%s): %s",
+                        context.agent_id,
+                        input.run_id,
+                        failed[0].code,
+                        event.message,
+                    )
+                event.code, event.message = failed[0].code, str(failed[0])
             yield event
 
 

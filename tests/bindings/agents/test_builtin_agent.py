@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import pydantic
 import pytest
 from conformance.process import free_port, wait_until
 from pydantic import BaseModel
@@ -463,6 +464,33 @@ def test_a_tool_that_fails_ends_the_run_and_tells_nothing(
         "AGENT_FAILED",
         "The agent failed",
     )
+    assert "postgres://user:password@db" in caplog.text
+
+
+class Row(pydantic.BaseModel):
+    """A result that has no form in JSON."""
+
+    name: str = "x"
+
+    @pydantic.field_serializer("name")
+    def _serialized(self, name: str) -> str:
+        raise ValueError("postgres://user:password@db")
+
+
+def test_a_result_that_cannot_be_sent_ends_the_run_and_tells_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def rows() -> Row:
+        """Returns a row."""
+        return Row()
+
+    last = asked(BuiltInAgent(calls("rows", {}), tools=[rows])).events()[-1]
+    assert (last["type"], last["code"], last["message"]) == (
+        "RUN_ERROR",
+        "AGENT_FAILED",
+        "The agent failed",
+    )
+    assert "agent 'default' failed in run 'r' (AGENT_FAILED)" in caplog.text
     assert "postgres://user:password@db" in caplog.text
 
 
