@@ -1,8 +1,8 @@
 """Whether a connection is admitted: ``Limits.connections``, and the end of a server.
 
-A connection that is refused is known until it has ended, because its client is still told why, but
-it takes room from nobody. A server that ends goes on in two steps: first it waits for the requests
-of those who have just connected, and then each response is its connection's last.
+A refused connection is known until it has ended, because its client is still told the reason, but
+it does not count as one that is served. A server ends in two steps: first it waits for the requests
+of clients that have just connected, and then each response is its connection's last.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ class Connection(Protocol):
 class Admission:
     """The connections of one server, and which of them are served.
 
-    :param most: how many are served at a time.
+    :param most: the most connections that are served at a time.
     """
 
     def __init__(self, most: float) -> None:
         self._most = most
         self._served: set[Connection] = set()
         self.connections: set[Connection] = set()
-        """All connections, those among them that are refused or not admitted yet."""
+        """All connections, including those that are refused or not admitted yet."""
         self.closing = False
         """Whether nothing more is accepted, and each response is its connection's last."""
         self.welcoming = True
-        """Whether connections are admitted that have had no request yet."""
+        """Whether connections that have had no request yet may still wait for one."""
 
     def expect(self, connection: Connection) -> None:
         """Add ``connection``, which was accepted and is admitted soon, to the connections."""

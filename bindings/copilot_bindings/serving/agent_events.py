@@ -13,7 +13,7 @@ from .backend import Backend
 async def open_events(call: Callable[[], Any], backend: Backend) -> AsyncIterator[Any]:
     """Call an agent; returns an async iterator of its events, whatever it answers with.
 
-    :param backend: that of the running loop.
+    :param backend: the backend of the running loop.
     """
     events = call()
     if inspect.isawaitable(events):

@@ -1,9 +1,9 @@
 """The events of an agent that lives on another loop than its run, as an async iterator.
 
 The agent has a task on its own loop, in a copy of the context of its run. Two things cross between
-the threads: events, of which the first of several wakes the run, and leave for more of them, which
-the run gives for half of the room at a time. So an agent is never further ahead of its run than
-there is room, and a fast one costs two wake-ups for many events.
+the operating system threads: events go to the run, and the first of several wakes it; permissions
+for more events go to the agent, for half of the room at a time. So an agent is never further ahead
+of its run than the room allows, and many events of a fast agent cost two wake-ups.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ROOM = 16
 
 
 class EventsElsewhere(EventsOfAnotherThread):
-    """The events of an agent that lives on the loop of ``there``, for a run on that of ``here``.
+    """The events of an agent on the loop of ``there``, for a run on the loop of ``here``.
 
     :param call: calls the agent.
     """
@@ -59,7 +59,7 @@ class EventsElsewhere(EventsOfAnotherThread):
     async def aclose(self) -> None:
         """Cancel the agent, and wait until it has ended.
 
-        :raises Exception: what it raises meanwhile.
+        :raises Exception: the error that the agent raises meanwhile.
         """
         self._closed = True
         if not self._there.soon(self._leave):
@@ -73,7 +73,8 @@ class EventsElsewhere(EventsOfAnotherThread):
 
     def _begin(self) -> None:
         if self._closed:
-            # The agent is not called any more, though the end of its events is told.
+            # The agent is not called any more, but the run still has to learn that there is no
+            # event.
             self._ended()
             return
         self._has_room = asyncio.Event()

@@ -1,11 +1,11 @@
 """The tasks of asyncio that are the server's own: they begin where they are made.
 
-A task of asyncio gets its first turn in the loop's next round. Of requests that arrive together all
-would be parsed then before any of their agents is asked for its first event. These tasks begin at
-once, so that an agent's first events leave in the turn of the loop in which its request has
-arrived: by ``eager_start`` from Python 3.12 on, and by the same steps on Python 3.11.
+A task of asyncio gets its first turn in the loop's next round. If several requests arrive together,
+all of them would be parsed before the first agent is asked for an event. These tasks begin at once,
+so that an agent's first events leave in the turn of the loop in which its request has arrived: by
+``eager_start`` from Python 3.12 on, and by the same steps on Python 3.11.
 
-What a task's function raises is logged where it ends, because nobody awaits the task.
+An error of a task's function is logged where the task ends, because nobody awaits the task.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ else:
         def call_soon(step: Callable[..., object], *args: Any, context: Context) -> None:
             steps.append(partial(context.run, step, *args))
 
-        # The constructor hands its first step to the loop's call_soon(), and nothing else does so
-        # meanwhile, because other threads and signals have a way of their own. A tool that watches
-        # the loop may have put a function there before.
+        # The constructor hands the first step of the task to the loop's call_soon(). Nothing else
+        # calls this method meanwhile, because other threads and signals use other methods. A tool
+        # that watches the loop may have replaced the method before.
         before = attributes.get("call_soon")
         attributes["call_soon"] = call_soon
         try:
@@ -66,8 +66,9 @@ else:
             if before is not None:
                 attributes["call_soon"] = before
         outer = asyncio.current_task(loop)
-        # The step enters the new task, which asyncio refuses within another one. Both functions are
-        # those by which asyncio may be extended ("Extending" in its documentation).
+        # The present task is left, because asyncio refuses to enter the new task within it. Both
+        # functions are among those by which asyncio may be extended ("Extending" in its
+        # documentation).
         if outer is not None:
             asyncio.tasks._leave_task(loop, outer)  # noqa: SLF001
         try:
@@ -87,8 +88,8 @@ async def guarded(function: Callable[..., Awaitable[object]], args: tuple[Any, .
         await function(*args)
     except passing(asyncio.CancelledError) as error:
         if task is not None and not isinstance(error, asyncio.CancelledError):
-            # The interrupt leaves the loop itself. It is looked at here too, because asyncio logs
-            # a failure of a task that nobody has looked at.
+            # The interrupt leaves the loop. The callback retrieves it from the task, because
+            # asyncio would otherwise log it as an exception that was never retrieved.
             task.add_done_callback(asyncio.Task.exception)
         raise
     except BaseException:

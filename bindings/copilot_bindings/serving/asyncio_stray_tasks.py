@@ -1,9 +1,9 @@
 """Tasks that agents and hooks make on the server's loop, which must not end the loop.
 
 asyncio lets a SystemExit of any task leave its loop, which would end the server with all its runs.
-A SystemExit of an agent or a hook is caught where that is awaited. A SystemExit of a task that it
-has made is not awaited there. So the loop gets a task factory, which makes such a task fail as by
-any other exception.
+A SystemExit of an agent or a hook is caught where the agent or hook is awaited. But a task that an
+agent or hook has made is not awaited there. So the loop gets a task factory, by which such a task
+fails as with any other exception.
 
 The factory also has the server's own tasks begin where they are made (:mod:`.asyncio_own_tasks`). A
 user's own factory decides for itself, and so does the loop for everybody else's tasks.
@@ -30,7 +30,7 @@ def install(loop: asyncio.AbstractEventLoop) -> None:
 class TaskFactory:
     """A task factory that wraps the coroutines of agents and hooks in :class:`ContainedCoroutine`.
 
-    They are those that are made in a context in which ``CONTAINED`` is set.
+    These are the coroutines of tasks made in a context in which ``CONTAINED`` is set.
 
     :param former: makes the tasks; None for ``asyncio.Task``.
     """

@@ -1,4 +1,4 @@
-"""An asyncio loop in a thread: for what needs asyncio where the binding runs something else.
+"""An asyncio loop in a thread, for agents that need asyncio where the binding runs on trio.
 
 An agent may say that it needs asyncio (``loop="asyncio"``). Under trio it then lives on the loop of
 an :class:`AsyncioThread`, which a server begins when it is first needed and ends at its own end.
@@ -32,7 +32,7 @@ class AsyncioThread:
 
     def __init__(self) -> None:
         self.backend: AsyncioBackend
-        """Where tasks live in it."""
+        """The backend of the loop, by which tasks are begun on it."""
         self._ended: asyncio.Event
         begun: Future[None] = Future()
         self._thread = threading.Thread(
@@ -42,7 +42,8 @@ class AsyncioThread:
         begun.result()
 
     def end(self) -> None:
-        """Cancel what is left, and end the loop. What does not end in time is left behind."""
+        """Cancel the tasks that are left, and end the loop. Tasks that do not end in time are left
+        behind."""
         self.backend.soon(self._ended.set)
         self._thread.join(_END_SECONDS)
         if self._thread.is_alive():
@@ -67,10 +68,10 @@ class AsyncioThread:
 def for_asyncio(context: contextvars.Context) -> contextvars.Context:
     """A copy of a context of trio's for asyncio.
 
-    :func:`anyio.run` says in a context variable which library runs (``sniffio``), which would be
-    believed here.
+    The copy is needed because a context variable of ``sniffio`` says that trio runs, which code on
+    the asyncio loop would believe.
     """
-    # The package is there wherever trio is, which depends on it.
+    # The package is installed wherever trio is, because trio depends on it.
     import sniffio
 
     copied = context.copy()

@@ -50,7 +50,7 @@ class Backend(Protocol):
 
     @property
     def library(self) -> str:
-        """The name of the library, as an agent names it that needs one."""
+        """The name of the library, as agents that need a certain library name it."""
         ...
 
     @property
@@ -60,10 +60,9 @@ class Backend(Protocol):
 
     @property
     def leave_behind(self) -> Callable[[Any], object] | None:
-        """Has nobody wait for a task any more, which does not end when it is cancelled.
+        """Leaves a task that does not end when it is cancelled, so that nothing waits for it.
 
-        This is None if the library leaves nothing behind, neither a task nor a coroutine that one
-        was awaiting.
+        This is None if the library cannot leave a task, or a coroutine that a task awaits, behind.
         """
         ...
 
@@ -135,11 +134,11 @@ class Backend(Protocol):
     async def seen_through(
         self, function: Callable[[], Awaitable[Any]], on_cancel: Callable[[], object] | None = None
     ) -> Any:
-        """Await something that a cancellation must not cut short, and do not raise the
+        """Await an operation that a cancellation must not cut short, and do not raise the
         cancellation.
 
-        :param function: begins it. It is called again where a loop that ends cancels all its tasks,
-            so that what was begun has to bear that.
+        :param function: begins the operation. It is called again if the loop ends and cancels all
+            its tasks, so that the operation must allow to be begun twice.
         :param on_cancel: called at a cancellation, if the library would otherwise forget it.
         """
         ...

@@ -44,7 +44,7 @@ class BackgroundLoop:
     Its thread is a daemon, so that an agent which ignores its cancellation does not keep the
     process alive.
 
-    :param runtime: what is served.
+    :param runtime: the runtime that is served.
     :param grace_seconds: how many seconds responses and runs may go on once the loop closes.
     :param stop_listening: called on the loop when the shutdown begins.
     :param calls: makes the calls of the threads as well as those of the loop, so that the shutdown
@@ -83,8 +83,7 @@ class BackgroundLoop:
         except (OSError, RuntimeError) as error:
             if isinstance(error, NotStarted):
                 raise
-            # The system has no descriptor or thread left now, which may be otherwise for the next
-            # request.
+            # The system has no descriptor or thread now, but may have one for the next request.
             raise NotStarted(f"the loop of the runs cannot begin: {error}") from error
 
     # Requests of other threads

@@ -42,7 +42,7 @@ class Body(Struct, eq=False):
 
     The binding that has made it must call :meth:`release` in the end.
 
-    :param bodies: the room of which it takes some.
+    :param bodies: the room for all bodies, of which this body takes a part.
     :param limit: the largest length in bytes.
     :ivar taken: the number of bytes of the room that this body has taken.
     :ivar first: the whole body, as long as it has one piece, which most bodies have.

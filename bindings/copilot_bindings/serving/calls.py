@@ -1,12 +1,12 @@
-"""Calling the application's functions and the store, whatever they are: plain, async, blocking.
+"""Calling the application's functions and the store, whether they are plain, async or blocking.
 
-Where each is called: an ``async def`` function and what it returns on the event loop, a store that
-says it does not block right here, and everything else in a thread, because it may. Each kind of
-function has threads of its own (:attr:`.Call.pool`), so that one which hangs, a function that makes
-titles, say, takes none from another. Each is called in the context of its exchange
-(:mod:`.context`), and has so many seconds (:class:`Limits`). What does not return in time fails,
-as far as its caller is concerned: a task is cancelled, and given up if it swallows that; a thread
-is left alone.
+An async function is called, and its result awaited, on the event loop. A method of a store that
+does not block is called at once. Everything else is called in an operating system thread, because
+it may block. Each kind of function has threads of its own (:attr:`.Call.pool`), so that a function
+that hangs, such as one that makes titles, takes no thread from another kind. Each function is
+called in the context of its exchange (:mod:`.context`), and has a time limit (:class:`Limits`). At
+the limit the call fails for its caller. Its task is cancelled, and left behind if it ignores the
+cancellation; its thread is left alone.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 class Calls:
     """Makes the calls of one server to what the application brought.
 
-    :param runtime: its store and limits are taken.
+    :param runtime: gives the store and the limits.
     """
 
     def __init__(self, runtime: CopilotRuntime) -> None:
@@ -56,10 +56,10 @@ class Calls:
     ) -> Any:
         """Make the call; returns its outcome, or a :class:`Pending` one.
 
-        :param home: where to await; asked for it when there is something to be awaited.
-        :param own: this thread is its caller's own, and may be blocked by what has all the time it
-            wants.
-        :raises Exception: what a plain function raises.
+        :param home: returns the backend on which to await; called if there is something to await.
+        :param own: whether this thread belongs to the caller alone, so that a call without a time
+            limit may block it.
+        :raises Exception: the error of a plain function.
         """
         if action.loop is not None and home().library != action.loop:
             from .asyncio_thread import for_asyncio
@@ -90,14 +90,14 @@ class Calls:
         return pending
 
     def give_up(self) -> list[str]:
-        """Have each call fail that has not returned, at the end of a server; what they were."""
+        """Make each call that has not returned fail, at the end of a server; return their names."""
         pending = [call for call in list(self._pending) if not call.done]
         for call in pending:
             call.give_up(RuntimeError(f"{call.name} was given up at the end of the server"))
         return [call.name for call in pending]
 
     def drop(self) -> None:
-        """End what was cancelled and has not ended, now."""
+        """End at once the tasks that were cancelled and have not ended."""
         for call in list(self._pending):
             call.drop()
 
@@ -120,10 +120,10 @@ class Calls:
         return self._thread.backend
 
     def _pool(self, action: Call) -> CallPool:
-        """The threads for functions of that kind, of which the core knows a dozen."""
+        """The pool of threads for the kind of function that ``action`` calls."""
         kind = action.pool
         if (pool := self._pools.get(kind)) is None:
-            # Two threads may make one at the same time, and setdefault() gives both the same.
+            # Two threads may make a pool at the same time; setdefault() gives both the same one.
             made = CallPool(kind, self._size, self._seconds[action.part])
             pool = self._pools.setdefault(kind, made)
         return pool

@@ -63,8 +63,8 @@ class Steps:
     This works with every async library, because the steps belong to the present task. A new task in
     that context would be enough for asyncio but not for trio, which gives each task a copy.
 
-    :param awaitable: what is awaited.
-    :param context: where each step is made.
+    :param awaitable: the awaitable.
+    :param context: the context in which each step is made.
     """
 
     __slots__ = ("_awaitable", "_context", "_given_up", "_keeps_trying", "_step")
@@ -72,8 +72,8 @@ class Steps:
     def __init__(self, awaitable: Awaitable[Any], context: Context) -> None:
         self._context = context
         self._awaitable = awaitable
-        # A coroutine is driven as it is, because another around it would be closed when the one
-        # inside refuses to be.
+        # A coroutine is driven directly. A coroutine around it would be closed although the inner
+        # one refuses to be closed.
         self._step: Any = awaitable if inspect.iscoroutine(awaitable) else _awaiting(awaitable)
         self._given_up = False
         self._keeps_trying = True
@@ -110,7 +110,7 @@ class Steps:
                 step = send
             except BaseException as error:
                 step, value = throw, error
-            # The flag is looked at after every step, because trio sends a cancellation as a value,
+            # The flag is checked after every step, because trio sends a cancellation as a value,
             # which looks like any other value here.
             if self._given_up:
                 self.close()
@@ -126,10 +126,10 @@ async def _awaiting(awaitable: Awaitable[Any]) -> Any:
 
 
 def keep_for_ever(coroutine: object) -> None:
-    """Have ``coroutine`` or its task, which does not let itself be ended, never be collected.
+    """Keep Python from ever collecting ``coroutine`` or its task, which cannot be ended.
 
-    Python would close it again at the end of the process, when no loop runs any more. What it
-    awaits fails there at once, so that a coroutine which catches everything would go on for ever.
+    Python would close it again at the end of the process, when no loop runs any more. Each await
+    fails there at once, so that a coroutine which catches everything would go on for ever.
     """
     # ctypes is imported here, because few servers ever have such a coroutine. Other interpreters
     # than CPython lack the function, and close no coroutine at their end.

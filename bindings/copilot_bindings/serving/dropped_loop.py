@@ -25,8 +25,9 @@ _LAST_SECONDS = 10.0
 
 def end_without_loop(run: Run, lock: StoreLock) -> None:
     """End ``run`` as far as that needs no loop."""
-    # Python collects at any moment, with any lock held by whatever it interrupts. The interpreter
-    # starts no thread at its own end.
+    # The run ends in a thread of its own, because Python may collect its home at any moment, while
+    # the interrupted code holds a lock. The error is suppressed, because the interpreter starts no
+    # thread at its own end.
     with contextlib.suppress(RuntimeError):
         _thread.start_new_thread(_end, (run, lock))
 
@@ -35,7 +36,7 @@ def _end(run: Run, lock: StoreLock) -> None:
     action = run.interrupt(time.time(), "The server has gone")
     while isinstance(action, StoreCall | Pause):
         if isinstance(action, Pause):
-            # This thread has nothing else to do.
+            # The sleep blocks only this thread, which has nothing else to do.
             time.sleep(action.seconds)
             action = run.resume(time.time())
             continue

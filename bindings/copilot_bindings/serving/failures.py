@@ -1,8 +1,8 @@
-"""Failures of what an application brought, which must end nothing but what was called.
+"""Failures of an application's code, which must end nothing but the call that has failed.
 
-A hook, an agent or a store may raise anything, a SystemExit too. Whatever it raises is its failure,
-and reaches its caller as an Exception. The one exception that is nobody's failure is a
-KeyboardInterrupt in the main thread, because it comes from the user.
+A hook, an agent or a store may raise anything, even a SystemExit. Its error is its own failure, and
+reaches the caller as an Exception. Only a KeyboardInterrupt in the main thread is no failure,
+because it comes from the user.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 def contained(function: Callable[..., Any], *args: Any) -> Any:
     """Call ``function``, whose SystemExit is its own failure and not the server's end.
 
-    :raises Exception: what it raises, or a RuntimeError for what is none. A KeyboardInterrupt in
-        the main thread is no failure of anybody.
+    :raises Exception: the error of ``function``; a RuntimeError if that is no Exception. A
+        KeyboardInterrupt in the main thread is raised as it is.
     """
     try:
         return function(*args)
@@ -27,7 +27,7 @@ def contained(function: Callable[..., Any], *args: Any) -> Any:
 
 
 def raise_failure(error: BaseException) -> NoReturn:
-    """Raise what :func:`contained` raises for ``error``, which is no Exception."""
+    """Raise the exception that :func:`contained` raises for an ``error`` that is no Exception."""
     if isinstance(error, passing()):
         raise error
     raise failure(error) from error
@@ -41,7 +41,7 @@ def passing(*others: type[BaseException]) -> tuple[type[BaseException], ...]:
 
 
 def failure(error: BaseException) -> Exception:
-    """``error`` as an exception that ends nothing but what was called."""
+    """Return ``error`` as an exception that ends nothing but the call."""
     failed = RuntimeError(f"what was called raised {error!r}")
     failed.__cause__ = error
     return failed

@@ -1,4 +1,4 @@
-"""Memory that was freed, and that the C library would keep."""
+"""Freed memory, which the C library would keep."""
 
 from __future__ import annotations
 

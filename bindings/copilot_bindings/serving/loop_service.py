@@ -1,7 +1,7 @@
-"""The service of a server that somebody else runs: it lives on whatever loop runs now.
+"""The service inside the server of another project: it lives on the event loop that runs now.
 
-Nobody gives it a task or a nursery, so that it begins one of its own, which is not the request's
-that happens to be the first.
+The other server gives it no task or nursery. So the service begins a task of its own, which must
+not be the task of the first request, because it lives longer.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ Python calls a handler in the main thread, between two steps of the code that ru
 goes on only when the handler has returned, so a handler that waits for one of its locks waits for
 ever.
 
-A signal may come as soon as a socket listens, because by that other programs see that the server
-has begun. So the handlers are set before, since without a handler the signal would kill the
+A signal may come as soon as a socket listens, because other programs then see that the server has
+begun. So the handlers are set before that, because a signal without a handler would kill the
 process.
 """
 

@@ -39,14 +39,14 @@ class Pending(Struct, eq=False):
 
     It may be ended and asked from any thread.
 
-    :param name: as log lines have it.
-    :param seconds: how long it may take.
+    :param name: its name in log lines.
+    :param seconds: the seconds that it may take.
     :param is_seen_through: whether it is waited for even if nobody wants the outcome any more,
         because it may have changed the store.
-    :param _late: the error of a call that has taken longer.
-    :param _context: where it is made.
-    :param _home: the backend on which to await; asked for it when there is something to be awaited.
-    :param _among: the calls in progress, of which it is one until it has ended.
+    :param _late: the type of the error of a call that has taken longer.
+    :param _context: the context in which it is made.
+    :param _home: returns the backend on which to await; called if there is something to await.
+    :param _among: the calls in progress; this call is among them until it has ended.
     """
 
     name: str
@@ -70,10 +70,11 @@ class Pending(Struct, eq=False):
     _task: Task | None = None
     _timer: Task | None = None
 
-    # For who waits
+    # The side of the caller, which waits
 
     def then(self, callback: Callable[[], object]) -> bool:
-        """Have ``callback`` called once it has ended, in whatever thread; False if it has."""
+        """Have ``callback`` called, in any thread, when the call has ended; return False if it has
+        ended already."""
         with self._lock:
             if self.done:
                 return False
@@ -81,9 +82,9 @@ class Pending(Struct, eq=False):
         return True
 
     def result(self) -> Any:
-        """The outcome, when it has ended.
+        """Return the outcome of the call, which has ended.
 
-        :raises Exception: what was raised instead.
+        :raises Exception: the error of the call.
         """
         if self._error is None:
             return self._outcome
@@ -91,13 +92,14 @@ class Pending(Struct, eq=False):
         try:
             raise error
         finally:
-            # The traceback has this frame, which would keep the error, and it all of the exchange.
+            # The name is deleted to break a cycle of references: the error's traceback has this
+            # frame, and the error keeps the whole exchange.
             del error
 
     async def wait(self, backend: Backend) -> Any:
-        """Wait for the outcome. A cancellation gives it up.
+        """Wait for the outcome. A cancellation gives the call up.
 
-        :raises Exception: what was raised instead.
+        :raises Exception: the error of the call.
         """
         event = backend.event()
         if self.then(lambda: backend.promptly(event.set)):
@@ -110,10 +112,10 @@ class Pending(Struct, eq=False):
         return self.result()
 
     async def see_through(self, backend: Backend, on_cancel: Callable[[], object]) -> Any:
-        """Wait for the outcome, which no cancellation cuts short.
+        """Wait for the outcome; no cancellation cuts the wait short.
 
-        :param on_cancel: told of one that came meanwhile, where the library forgets it otherwise.
-        :raises Exception: what was raised instead.
+        :param on_cancel: called at a cancellation, if the library would otherwise forget it.
+        :raises Exception: the error of the call.
         """
         event = backend.event()
         if self.then(lambda: backend.promptly(event.set)):
@@ -122,9 +124,9 @@ class Pending(Struct, eq=False):
         return self.result()
 
     def block(self) -> Any:
-        """Wait for the outcome in a thread, which is blocked.
+        """Wait for the outcome, and block this thread meanwhile.
 
-        :raises Exception: what was raised instead.
+        :raises Exception: the error of the call.
         """
         event = threading.Event()
         if self.then(event.set):
@@ -133,7 +135,7 @@ class Pending(Struct, eq=False):
         return self.result()
 
     def time_left(self) -> float:
-        """The seconds it has left; 0 if it has ended, be it because there are none."""
+        """The seconds that the call has left; 0 if it has ended, for whatever reason."""
         if self.done:
             return 0
         job, now = self._job, time.monotonic()
@@ -145,10 +147,10 @@ class Pending(Struct, eq=False):
         self.give_up(self._late(f"{self.name} {problem} within {self.seconds:g} s"))
         return 0
 
-    # Its end
+    # The end of the call
 
     def give_up(self, error: Exception) -> None:
-        """It ends with ``error``, unless it has ended; what was called is left to itself."""
+        """End the call with ``error``, unless it has ended; leave the called function to itself."""
         with self._lock:
             if self.done:
                 return
@@ -158,21 +160,21 @@ class Pending(Struct, eq=False):
                 self._pool.leave(self._job)
                 self._among.discard(self)
         if (deferred := self._deferred) is not None:
-            # The store's future is cancelled, so that a call which has not had its turn never gets
-            # it; and only after this call has ended, because a future that is cancelled calls back.
+            # The store's future is cancelled, so that a call which has not begun never begins, and
+            # only after this call has ended, because a cancelled future calls back.
             self._among.discard(self)
             self._settle(None, error)
             deferred.cancel()
             return
-        # The task is cancelled after that, since on a loop of another thread it may end at once,
-        # and its cancellation is not the reason.
+        # The task is cancelled after the call has ended with ``error``, because a task on a loop of
+        # another thread may end at once, and the call would then fail with its cancellation.
         if self._settle(None, error) and self._steps is not None:
-            # A loop that has ended has no task either.
+            # The error is suppressed, because a loop that has ended has no task to cancel.
             with contextlib.suppress(RunRefused):
                 self._home().promptly(self._cancel)
 
     def drop(self) -> None:
-        """End the task of what was given up and has swallowed its cancellation."""
+        """End the task of a call that was given up and has ignored its cancellation."""
         if self.done and self._steps is not None and self._task is not None:
             logger.warning("%s does not end when it is cancelled, and is dropped", self.name)
             self._steps.give_up(keep_trying=self._home().leave_behind is None)
@@ -194,7 +196,7 @@ class Pending(Struct, eq=False):
     def begin_in_thread(self, pool: CallPool, function: Callable[..., Any], *args: Any) -> None:
         """Have ``function`` called in a thread of ``pool``.
 
-        :raises RuntimeError: if there is none to be had.
+        :raises RuntimeError: if no thread can be had.
         """
         self._pool = pool
         self._job = Job(partial(self._work, self._context.bound(contained), function, args))
@@ -226,7 +228,7 @@ class Pending(Struct, eq=False):
             self._settle(outcome)
 
     def begin_to_wait(self, outcome: Future[Any] | Awaitable[Any]) -> None:
-        """Wait for what the function has begun.
+        """Wait for ``outcome``, which the function has returned.
 
         :raises RunRefused: if ``outcome`` has to be awaited and there is no event loop any more.
         """
@@ -238,7 +240,7 @@ class Pending(Struct, eq=False):
     # In a thread of the store's own
 
     def begin_deferred(self, outcome: Future[Any]) -> None:
-        """Wait for what a store has begun to do."""
+        """Wait for a future that a store has returned."""
         self._deferred = outcome
         self._among.add(self)
         outcome.add_done_callback(self._took_place)
@@ -261,7 +263,7 @@ class Pending(Struct, eq=False):
     def begin_to_await(self, outcome: Awaitable[Any]) -> None:
         """Have ``outcome`` awaited on the event loop.
 
-        :raises RunRefused: if there is none any more.
+        :raises RunRefused: if there is no event loop any more.
         """
         self._among.add(self)
         self._steps = self._context.steps(outcome)
@@ -288,7 +290,7 @@ class Pending(Struct, eq=False):
     def _cancel(self) -> None:
         """Cancel the task, and drop it if it does not end."""
         if self._task is None or self._timer is not None:
-            # A task that is yet to begin will see that the call is done; one with a timer was
+            # A task that has not begun will see that the call has ended; a task with a timer was
             # cancelled before.
             return
         assert self._steps is not None
@@ -315,7 +317,7 @@ class Pending(Struct, eq=False):
         except Exception as error:
             failed = error
         except BaseExceptionGroup as group:
-            # A nursery raises its cancellation in one group with whatever else was raised in it.
+            # A nursery raises its cancellation in a group with the other errors of its tasks.
             interrupt, others = group.split((home.cancelled, KeyboardInterrupt))
             failed = None if others is None else failure(others)
         except Dropped:
@@ -336,7 +338,8 @@ class Pending(Struct, eq=False):
             if interrupt is not None:
                 raise interrupt
         finally:
-            # The traceback of each has this frame, which would keep it.
+            # The names are deleted to break cycles of references: the traceback of each error has
+            # this frame.
             del failed, interrupt
 
     def _log_late(self, error: Exception) -> None:

@@ -119,7 +119,7 @@ class PoolExhausted(RuntimeError):
 
 
 class StoreExhausted(PoolExhausted, StoreUnavailable):
-    """The same of the calls of a store, for which it is an outage."""
+    """Every thread for the calls of a store hangs, which is an outage of the store."""
 
 
 class Job:
@@ -135,7 +135,7 @@ class Job:
         self.since = math.inf
         """When the job got its thread, in seconds of the monotonic clock; infinite until then."""
         self.returned = False
-        """Whether the call has returned. The job's thread may have some steps to do after that."""
+        """Whether the call has returned. The job's thread may have more steps to do after that."""
 
     def do(self) -> None:
         """Do the work, and forget it.
@@ -165,9 +165,9 @@ class CallPool:
     thread takes its place, until there are ``2 * size`` threads. When every thread that counts
     hangs too, further calls are refused, because waiting would be in vain.
 
-    :param kind: of functions, for names of threads and for messages.
+    :param kind: the kind of functions, for names of threads and for messages.
     :param size: the number of calls that are made at once.
-    :param seconds: a call that takes longer counts as hanging.
+    :param seconds: the time after which a call counts as hanging.
     """
 
     def __init__(self, kind: str, size: int, seconds: float) -> None:

@@ -8,21 +8,21 @@ next action, until ``Finish`` or ``Abandon``. The server owns the connection; a
 :class:`~.response_wire.Wire` is this side of it. So three things may happen at any ``await``, and
 each has one way:
 
-- **The client goes away.** What the wire sends or reads fails, or a listener task, begun with the
-  first wait, learns it. It sets ``_wire.gone`` and wakes the wait, which raises
+- **The client goes away.** The wire fails to send or to read, or a listener task, which begins with
+  the first wait, learns it. Then ``_wire.gone`` is set and the wait is woken, which raises
   :class:`~.response_wire.Gone`; the exchange then answers ``client_gone()``.
 - **The service ends.** ``abort`` does the same, except that a request whose body is still arriving
   is refused instead, because its client can still be answered.
-- **The task is cancelled**, by a server whose client has gone, or that ends. ``_see_out`` then ends
-  the exchange in a task of its own, in which awaiting works again; the cancellation is raised when
-  that is done. If the response is complete it is not raised, because there is nothing left to
-  cancel.
+- **The task is cancelled**, because the client has gone or the server ends. ``_see_out`` then ends
+  the exchange in a task of its own, in which awaiting works again, and the cancellation is raised
+  afterwards. If the response is complete, the cancellation is not raised, because there is nothing
+  left to cancel.
 
 The rule that makes it right is: *the exchange always ends, by an outcome for its last action.* A
 store call is therefore seen through: a cancellation that comes meanwhile is noted in ``_cancelled``
-and raised afterwards. What becomes of the action in other states is a table,
-:data:`~.responder_states.INTERRUPTIONS`: where a cancellation may be a server's end, the action is
-performed all the same, if that may be, so that a stream still gets the terminal event of its run.
+and raised afterwards. A table, :data:`~.responder_states.INTERRUPTIONS`, says what becomes of the
+action in other states. Where the cancellation may be the server's end, the action is performed
+again if it may be repeated, so that a stream still gets the terminal event of its run.
 
 A reader may change what is sent together (see :class:`~.response_wire.Wire`) and the time for the
 last steps. The order of ``case`` in ``_perform`` matters: a ``StoreCall`` is a ``Call`` too.
@@ -65,8 +65,8 @@ class Responder:
     """Answers one request. For the service each request is a connection.
 
     :param service: the service of the server.
-    :param runtime: that of the service, or a variant of it.
-    :param wire: the request's.
+    :param runtime: the runtime of the service, or a variant of it.
+    :param wire: the wire of the request.
     :param announced: the length in bytes that the request announces for its body; None if none.
     """
 
@@ -101,8 +101,8 @@ class Responder:
     async def answer(self, request: Request) -> bool:
         """Answer the request, as far as its client still waits for the response.
 
-        :returns: whether the response is complete; otherwise it must not look so.
-        :raises Exception: what the server raised, unless that was the client's going.
+        :returns: whether the response is complete; if not, it must not look complete.
+        :raises Exception: the error of the server, unless the client has gone.
         """
         self._service.connections.add(self)
         self._exchange = self._runtime.exchange(request, time.time(), closing=self._service.closing)

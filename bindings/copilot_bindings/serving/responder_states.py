@@ -17,7 +17,7 @@ from msgspec import Struct
 class ResponderState(enum.Enum):
     """The state of a responder: the wait that it is in. The values are part of the docs' table."""
 
-    # The hash of Enum is Python code, which is too slow for what is looked up that often.
+    # The hash of Enum is Python code, which is too slow, because states are looked up often.
     __hash__ = object.__hash__
 
     BETWEEN = "nothing, because the next action has not begun"

@@ -1,8 +1,8 @@
-"""The wire of one response: what is ready together is sent together, and whether anybody reads it.
+"""The wire of one response: it sends pieces together, and knows whether the client is there.
 
 A :class:`Wire` stands between a :class:`~.responder.Responder` and a server that owns the
-connection. It keeps what is to be sent until the responder has to wait, so that a head and the
-first events leave together.
+connection. It keeps the output until the responder has to wait, so that a head and the first events
+leave together.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Wire(abc.ABC):
         self.has_head = False
         """Whether a head was handed to the server, even if that failed."""
         self.failure: Exception | None = None
-        """The error that the server raised, if that was not the client's going."""
+        """The error that the server raised, if its cause is not that the client has gone."""
 
     # -- The calls that each server makes in its own way
 
@@ -43,7 +43,7 @@ class Wire(abc.ABC):
     async def read_body(self, announced: int | None, body: Body) -> bytes:
         """Read the request's body.
 
-        :param announced: its length in bytes; None if that is unknown.
+        :param announced: its length in bytes; None if the length is unknown.
         :param body: collects the pieces.
         :raises BodyTooLarge: if the body is longer than allowed; before any of it is read, if its
             length was announced.
@@ -60,12 +60,12 @@ class Wire(abc.ABC):
 
     @abc.abstractmethod
     async def _write(self, head: Any, body: bytes, *, more: bool) -> None:
-        """Hand to the server a head, if it is not None, and what follows."""
+        """Hand a head, if it is not None, and a piece of the body to the server."""
 
     @abc.abstractmethod
     def begin_to_listen(self) -> bool:
-        """Whether :meth:`listen` is to be called now; False if that is done, or would do
-        nothing."""
+        """Whether :meth:`listen` is to be called now; False if it was called, or has nothing to
+        do."""
 
     @abc.abstractmethod
     async def listen(self) -> None:

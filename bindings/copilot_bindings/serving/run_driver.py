@@ -1,20 +1,21 @@
 """Driving a run: its calls are made, its store is asked, and its timers are kept.
 
-:class:`RunDriver` is the half of a run's home that knows no agent. It performs what the run asks
-for (:class:`~sansio_copilot.Run`), in whatever async library ``backend`` stands for. A call of the
-run is due for one of two reasons, and they differ in who waits for the store:
+:class:`RunDriver` is the half of a run's home that knows no agent. It performs the actions of the
+run (:class:`~sansio_copilot.Run`), in the async library that ``backend`` stands for. A call of the
+run is due for one of two reasons, and the reason decides who waits for the store:
 
-- *The agent* has yielded, or has ended. The agent waits for the store, too (STORING).
+- *The agent* has yielded, or has ended. Then the agent waits for the store, too (STORING).
 - *Something else* has happened: the store has notified the run's owner, a timer has ended, the
-  server ends, the last reader has left. The agent is waited for meanwhile, so that the store is
-  asked in a task beside it (ASIDE), and an event that the agent yields has to wait for that.
+  server ends, the last reader has left. The home waits for the agent meanwhile, so that the store
+  is asked in a task beside it (ASIDE). An event that the agent yields waits until the store has
+  answered.
 
-The rule that makes it right is: *a run makes one store call at a time.* The run itself sees to it,
-because it remembers what it is told while a call is in progress; the states
+The rule that makes it right is: *a run makes one store call at a time.* The run itself keeps this
+rule, because it remembers what it is told while a call is in progress; the states
 (:data:`~.run_home_states.TRANSITIONS`) say who waits.
 
-Most stores answer at once, and then nothing is waited for, and no task is made: ``_advance`` makes
-store calls until the run wants an event.
+Most stores answer at once. Then nothing waits, and no task is made: ``_advance`` makes store calls
+until the run wants an event.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class RunDriver:
         self._renewal: Task | None = None
         self._abandonment: Task | None = None
         self._stop: Pending | None = None
-        """The application's part in the end of a run that was stopped."""
+        """The call of the application's function for a run that was stopped."""
         run.batch_seconds = _BATCH_SECONDS
         if run.tap is not None:
             run.tap = partial(locked, self._lock, run.tap)
@@ -86,28 +87,29 @@ class RunDriver:
     def is_prompt(self) -> bool:
         """Whether the run's store answers at once."""
         store = self._run.store
-        # A store with leases outlives its process, and so has to write somewhere.
+        # A store with leases does not answer at once, because it outlives its process, and so
+        # writes to a disk or a network.
         has_leases = getattr(store, "lease", None) is not None
         return not (store.blocking or has_leases or inspect.iscoroutinefunction(store.close_run))
 
     async def interrupt(self, reason: str) -> None:
         """End the run from outside; ``reason`` reaches its readers.
 
-        A store call in progress is seen through first, by whoever made it.
+        A store call in progress is seen through first, by the task that has made it.
         """
         self._begin(lambda now: self._run.interrupt(now, reason))
         if self._answered is not None:
             await self._backend.seen_through(self._answered.wait)
 
     def abandon(self) -> None:
-        """End the run as far as that needs no loop, which is gone."""
+        """End the run as far as that is possible without its loop, which is gone."""
         end_without_loop(self._run, self._lock)
 
     def cancel(self) -> None:
         """Cancel the agent."""
         raise NotImplementedError
 
-    # Performing what the run asks for
+    # Performing the actions of the run
 
     def _enter(self, happening: str) -> None:
         """Enter the state that ``happening`` leads to."""
@@ -132,7 +134,8 @@ class RunDriver:
         await self._see_through(pending)
 
     async def _see_through(self, pending: Pending | Pause | None) -> None:
-        """Perform store calls, which are waited for, until the run wants an event again."""
+        """Wait for the call or pause that is pending, and perform store calls until the run wants
+        an event again."""
         while pending is not None:
             if isinstance(pending, Pause):
                 event = self._backend.event()
@@ -150,7 +153,8 @@ class RunDriver:
             self._enter("the store has answered")
 
     def _advance(self, action: RunAction) -> Pending | Pause | None:
-        """Perform store calls until there is something to wait for; returns that, or None."""
+        """Perform store calls until one has to be waited for; returns that call or pause, or
+        None."""
         run = self._run
         while isinstance(action, StoreCall):
             try:
@@ -176,7 +180,7 @@ class RunDriver:
         return None
 
     def _begin_stop(self, call: Call) -> None:
-        """Call what the application wants called when an agent is cancelled, beside that."""
+        """Call the application's function for an agent that is cancelled, at the same time."""
         try:
             outcome = self._calls.begin(call, CallContext(self._context.current.copy()), self._home)
         except Exception:
@@ -209,9 +213,10 @@ class RunDriver:
     # Calls that are due for another reason than an event
 
     def _begin(self, call: Callable[[float], RunAction | None]) -> None:
-        """Make a call that is due while the agent is waited for, and what follows from it.
+        """Make a call of the run while the agent is waited for, and perform the action that it
+        returns.
 
-        :param call: is given the time.
+        :param call: the call; it is given the time.
         """
         action = call(time.time())
         if action is None:
@@ -246,7 +251,7 @@ class RunDriver:
     # Timers
 
     def _begin_timers(self) -> None:
-        """Begin to renew the lease, and to look whether anybody follows the run."""
+        """Begin to renew the lease, and to check whether anybody follows the run."""
         run = self._run
         if run.audience is not None:
             run.audience.on_empty = weakly(self._left_alone)
@@ -261,7 +266,7 @@ class RunDriver:
                 timer.cancel()
 
     def _wait(self, action: PullEvent) -> None:
-        """Do what is to be done if the agent has not yielded for some time."""
+        """Set the timers for an agent that does not yield for some time."""
         if action.patience is not None:
             self._patience = self._backend.later(action.patience, self._begin, self._settled)
         if action.flush is None:
@@ -269,7 +274,7 @@ class RunDriver:
         due = time.monotonic() + action.flush
         if self._flusher is not None:
             if self._flush_due <= due + _BATCH_SECONDS:
-                # The timer that waits already is soon enough.
+                # The timer that waits already fires soon enough.
                 return
             self._flusher.cancel()
         self._flush_due = due
@@ -288,7 +293,8 @@ class RunDriver:
         self._begin(lambda now: self._run.check())
 
     def _left_alone(self) -> None:
-        # The loop does it, because this is called from any thread, perhaps more than once.
+        # The timer is begun on the loop, because this method is called from any thread, perhaps
+        # more than once.
         self._backend.soon(self._wait_alone)
 
     def _wait_alone(self) -> None:

@@ -9,19 +9,19 @@ up::
 
     watch the run -> call the agent -> (pull an event -> tell the run)* -> let the agent clean up
 
-What the run asks for meanwhile is performed by :class:`~.run_driver.RunDriver`, the other half.
+The other half, :class:`~.run_driver.RunDriver`, performs the actions of the run meanwhile.
 
 The home is one coroutine over a :class:`~.backend.Backend`, because a coroutine belongs to no
-library until it waits. Each coroutine that waits takes memory in every stream that does, so that
-``_live`` and ``_follow`` are not cut into smaller ones.
+library until it waits. ``_live`` and ``_follow`` are not cut into smaller coroutines, because each
+coroutine that waits takes memory in every stream.
 
 The rule that makes it right is: *the run ends in its log first, and the agent afterwards.* So an
 agent that ignores its cancellation, or takes minutes to clean up, holds up neither the readers nor
-the next run. What it yields then is dropped, and logged once.
+the next run. Events that it yields after the end are dropped, and this is logged once.
 
-Whatever an agent raises is its own failure and ends its run; four exceptions are not the agent's:
+An error that an agent raises is its own failure and ends its run; four exceptions are not:
 
-- a cancellation, which is our own, or the server's end, or that of something the agent awaited;
+- a cancellation, by this home, by the server's end, or of an object that the agent awaited;
 - a KeyboardInterrupt in the main thread, which comes from the user (:func:`~.failures.passing`);
 - an exception of this module, which must neither leave the run open nor end the server;
 - the GeneratorExit by which Python closes a coroutine whose loop was dropped. Nothing can be
@@ -55,10 +55,10 @@ _TURN = 64
 
 
 class RunHome(RunDriver):
-    """Drives a run to its end, by whatever async library ``backend`` stands for.
+    """Drives a run to its end, in the async library that ``backend`` stands for.
 
-    To be made and begun in the context of the exchange that starts the run: the agent's is a copy
-    of that, and so is the one in which the store is called for it.
+    To be made and begun in the context of the exchange that starts the run, because the agent gets
+    a copy of this context, and the store is called for the run in another copy.
     """
 
     __slots__ = (
@@ -71,7 +71,7 @@ class RunHome(RunDriver):
         self._task: Task | None = None
         self._is_cancelled = False
         self._living: object = None
-        """The library's own task, while it lives in one."""
+        """The library's task in which the home lives; None before and after that."""
         self._elsewhere: EventsElsewhere | None = None
         self._dropped = 0
 
@@ -79,7 +79,7 @@ class RunHome(RunDriver):
         return f"<RunHome of {self._run.context.agent_id!r}, run {self._run.key.run_id!r}>"
 
     def begin(self, ended: Callable[[RunHome], object]) -> bool:
-        """Begin to live; ``ended`` is told when the run is over and its agent has ended.
+        """Begin to live; ``ended`` is called when the run is over and its agent has ended.
 
         :returns: whether the agent has had its first turn.
         """
@@ -99,7 +99,7 @@ class RunHome(RunDriver):
             self._elsewhere.cancel()
 
     def leave_behind(self) -> bool:
-        """Leave the agent, which ignores its cancellation, to itself; its run has ended.
+        """Leave the agent to itself, because it ignores its cancellation; its run has ended.
 
         :returns: False if that cannot be done.
         """
@@ -149,13 +149,13 @@ class RunHome(RunDriver):
             dropped = True
             self.abandon()
             if self._backend.current() is self._living:
-                # The error comes from what the agent awaited, and closed all that awaits it.
-                # Nothing can be awaited here any more, but the loop goes on.
+                # The error comes from an object that the agent awaited, and has closed every
+                # coroutine above it. Nothing can be awaited here any more, but the loop goes on.
                 self._ended(self)
             raise
         except BaseException:
-            # The run must not stay open, nor the server go down with it, whatever code of an object
-            # that the agent gave raises.
+            # The error of any object that the agent gave must neither leave the run open nor end
+            # the server.
             logger.exception("the home of run %r failed", run.key.run_id)
             await self._end("The server failed")
         finally:
@@ -165,12 +165,12 @@ class RunHome(RunDriver):
             self._end_timers()
             if not dropped:
                 if self._fate is None:
-                    # A store call is in progress, and whoever made it ends the run.
+                    # A store call is in progress; the task that has made it ends the run.
                     self._run_ends()
                 try:
                     await self._leave(events)
                 finally:
-                    # Most applications want to hear of no run, and then four calls are spared.
+                    # The check saves four calls, because most applications have no such functions.
                     if run.on_end is not None or run.title is not None:
                         await self._say_farewell()
                     self._enter("the agent has ended")
@@ -200,7 +200,8 @@ class RunHome(RunDriver):
         pulled = 0
         action: RunAction | None
         while True:
-            # Nothing of the last event is kept while the agent waits.
+            # The names are reset, so that the last event is not kept in memory while the agent
+            # waits.
             ended, failure, event, action = False, None, None, None
             try:
                 event = await pull()
@@ -245,7 +246,7 @@ class RunHome(RunDriver):
             if (close := getattr(events, "aclose", None)) is not None:
                 await close()
         except self._backend.cancelled:
-            # Nothing is left to be interrupted.
+            # The interruption is ignored, because the run is over.
             pass
         except self._interrupts:
             raise
@@ -254,9 +255,9 @@ class RunHome(RunDriver):
             self._log_failure(error)
 
     def _check_dropped(self) -> None:
-        """Tell what an agent raises from what Python does to a coroutine that it collects.
+        """Distinguish an error of the agent from the end of a coroutine that Python collects.
 
-        :raises GeneratorExit: if nothing can be awaited any more.
+        :raises GeneratorExit: if Python collects the coroutine, so that nothing can be awaited.
         """
         if self._backend.current() is not self._living:
             raise GeneratorExit

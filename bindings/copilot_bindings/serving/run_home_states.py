@@ -1,4 +1,4 @@
-"""The states of a run's home, and what leads from one to the next."""
+"""The states of a run's home, and the transitions between them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ class HomeState(enum.Enum):
     """The state of a run's home: the wait that it is in. The names are part of the docs'
     diagram."""
 
-    # The hash of Enum is Python code, which is too slow for what is looked up that often.
+    # The hash of Enum is Python code, which is too slow, because states are looked up often.
     __hash__ = object.__hash__
 
     PULLING = "the agent, for its next event"
@@ -32,10 +32,11 @@ TRANSITIONS: dict[HomeState, dict[str, HomeState]] = {
     _S.LEAVING: {"the agent has ended": _S.ENDED},
     _S.ENDED: {},
 }
-"""In each state, what may happen, and the state that it leads to.
+"""In each state, the happenings that may come, and the state that each leads to.
 
-The store is waited for when it is asked for an event's sake. It is asked aside, while the agent is
-waited for, when a signal, a timer or the server's end is the reason. A store that answers at once
-is never waited for, so that most homes are PULLING until they leave. The run ends when it is over
-in its log; or when it is told to while the store is asked, which is seen through beside the home.
+The home waits for the store if an event of the agent is the reason of the call. If the reason is a
+signal, a timer or the server's end, the store is asked aside, and the home waits for the agent. A
+store that answers at once is never waited for, so that most homes are PULLING until they leave. The
+run ends when it is over in its log; or when it is interrupted while the store is asked, whose call
+is then seen through beside the home.
 """

@@ -1,10 +1,10 @@
-"""The beginning and the end of one server, as far as the application has a part in them.
+"""The beginning and the end of one server: its store, and the application's functions for both.
 
 A server opens its store and then calls ``on_start``; when its runs have ended it closes its agents,
 calls ``on_close``, and closes its store, which others may use too (:mod:`.store_life`).
 
 The rule that makes it right is: *each* ``on_start`` *is followed by an* ``on_close``, also if it
-failed or was cancelled, because it may have acquired a part of what it was to acquire.
+failed or was cancelled, because it may have acquired some of its resources.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class ServerLife:
 
     :param runtime: has the store, the agents and the application's functions.
     :param calls: makes the calls.
-    :param backend: where to wait.
+    :param backend: the async library in which to wait.
     """
 
     def __init__(self, runtime: CopilotRuntime, calls: Calls, backend: Backend) -> None:
@@ -47,12 +47,12 @@ class ServerLife:
         self._backend = backend
         self._store = StoreLife(runtime.store, calls, backend)
         self._opening: Future[None] | None = None
-        """Done when everything is open, which the requests of this server may wait for together."""
+        """Done when everything is open; all requests of this server may wait for it together."""
         self.is_open = not must_be_opened(runtime)
-        """Whether nothing has to be waited for."""
+        """Whether everything is open, so that a request need not wait."""
 
     async def open(self) -> None:
-        """Open what has to be open, or wait until somebody else has.
+        """Open the store and call ``on_start``, or wait until another task has done so.
 
         :raises NotStarted: if that fails.
         """
@@ -70,10 +70,10 @@ class ServerLife:
             self._opening = None
             if isinstance(error, Exception):
                 opening.set_exception(error)
-                # The failure is looked at here, because perhaps nobody waits for it.
+                # The failure is retrieved here, because perhaps no request waits for it.
                 opening.exception()
             else:
-                # The requests that wait open it themselves, because they were not cancelled.
+                # The requests that wait try it themselves, because they were not cancelled.
                 opening.set_result(None)
             raise
         self.is_open = True
@@ -90,14 +90,13 @@ class ServerLife:
             raise
 
     async def close(self) -> None:
-        """Close what was opened; a failure is logged."""
+        """Close the agents, call ``on_close`` and close the store; a failure is logged."""
         await close_agents(self._runtime.agents, self._calls, self._backend)
         if self._leave():
             await self._end()
 
     def drop(self) -> None:
-        """Close what can be closed at the end of a loop that was dropped, and can wait for
-        nothing."""
+        """Close what can be closed without waiting, because the loop was dropped."""
         if not self._leave():
             return
         function = self._runtime.on_close
@@ -108,7 +107,7 @@ class ServerLife:
         self._store.drop()
 
     def _leave(self) -> bool:
-        """Be open no more; returns whether it was."""
+        """Count as closed from now on; returns whether it was open."""
         was_open = self.is_open
         self._opening = None
         self.is_open = not must_be_opened(self._runtime)
@@ -136,9 +135,10 @@ def must_be_opened(runtime: CopilotRuntime) -> bool:
 
 
 async def close_agents(agents: object, calls: Calls, backend: Backend) -> None:
-    """Close the agents that have something to close (``aclose``), as connections; see HttpAgent.
+    """Close the agents that have a method ``aclose``, as HttpAgent has for its connections.
 
-    Those that a function of the request makes are that function's own affair. A failure is logged.
+    Agents that the application's function makes for each request are not closed here. A failure is
+    logged.
     """
     if not isinstance(agents, Mapping):
         return

@@ -6,11 +6,11 @@ runs, which live longer than the request that started them. It has no socket and
 It lives on one thread's event loop, which ``backend`` stands for; every method is called on that
 thread, except where its documentation says otherwise.
 
-A service has one life. Whoever wants its end calls :meth:`Service.begin_close`, from a signal
-handler too, and :mod:`.shutdown` then brings it about, in its order. Waiting for that is done in
-one place, :meth:`Service.quiet`: it looks at a condition again whenever ``_changed`` is set, and
-every change of the two sets, and of the grace period, sets it. A method that makes such a change
-and does not set ``_changed`` would let a shutdown wait too long.
+A service has one life. :meth:`Service.begin_close` asks for its end, from a signal handler too, and
+:mod:`.shutdown` then performs the steps of the end in their order. All waits of a shutdown are in
+one place, :meth:`Service.quiet`: it checks a condition again whenever ``_changed`` is set. Every
+change of the two sets, and of the grace period, sets ``_changed``. A method that makes such a
+change and does not set it would make a shutdown wait too long.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Service(Admission):
     """The runs and connections of one server, all on one thread's event loop.
 
     :param runtime: gives the store and the limits.
-    :param backend: the async library, and where tasks live in it.
+    :param backend: the async library, and the place where tasks live in it.
     :param grace_seconds: how many seconds responses and runs may go on once the service closes.
     :param calls: makes the calls of hooks, agents and the store; the service makes its own if None.
     """
@@ -74,9 +74,9 @@ class Service(Admission):
         return self.backend
 
     def served_at(self, *addresses: object) -> None:
-        """Have the runtime know if other machines reach it.
+        """Tell the runtime whether other machines can reach it.
 
-        :param addresses: where connections are accepted, or one has been.
+        :param addresses: the addresses where connections are accepted, or one has been.
         """
         if not self.runtime.exposed and any(map(is_elsewhere, addresses)):
             self.runtime = self.runtime.where_exposed()

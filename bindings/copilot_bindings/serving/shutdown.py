@@ -3,8 +3,8 @@
 Theory of operation
 ===================
 
-:func:`serve_until_closed` waits until a :class:`~.service.Service` is asked for its end, and then
-does it, in this order:
+:func:`serve_until_closed` waits until a :class:`~.service.Service` is asked to end, and then ends
+it in this order:
 
 1. ``closing`` is set. No connection is accepted, and idle connections are closed; each response is
    the last of its connection. Runs may still be started, because a request may be on its way to
@@ -14,7 +14,7 @@ does it, in this order:
 3. ``end_runs``: no run is started any more, and each live run is interrupted, which appends its
    well-formed terminal event.
 4. For two seconds, connections may send those events to their readers; then they are aborted.
-5. What still does not end is cancelled: runs, calls that hang, tasks.
+5. Runs, calls that hang and tasks are cancelled if they still have not ended.
 6. The agents are closed, ``on_close`` is called, and the store is closed, if no other server uses
    it. It was opened before the first connection, and ``on_start`` was called then.
 

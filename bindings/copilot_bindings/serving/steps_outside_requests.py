@@ -18,7 +18,7 @@ T = TypeVar("T")
 async def make(call: Call, calls: Calls, backend: Backend) -> Any:
     """Make one call in a context of its own; returns its outcome.
 
-    :raises Exception: what it raises.
+    :raises Exception: the error of the call.
     """
     outcome = calls.begin(call, CallContext.of_now(), lambda: backend)
     return await outcome.wait(backend) if isinstance(outcome, Pending) else outcome
@@ -31,10 +31,10 @@ async def perform(
     backend: Backend,
     on_cancel: Callable[[], object] | None = None,
 ) -> T:
-    """Make each call of ``steps``, and tell them its outcome; returns what they return.
+    """Make each call of ``steps``, and send them its outcome; returns their result.
 
-    :param on_cancel: if given, each call is seen through, and this is told of a cancellation.
-    :raises Exception: what the steps raise.
+    :param on_cancel: if given, each call is seen through, and this is called at a cancellation.
+    :raises Exception: the error of the steps.
     """
     try:
         action = next(steps)

@@ -29,9 +29,9 @@ logger = logging.getLogger(__name__)
 
 
 class NotStarted(RuntimeError):
-    """Nothing can be served; the text says why.
+    """The server cannot serve; the text says why.
 
-    :cvar refusal: what is answered to a request, where nobody else is told.
+    :cvar refusal: the response to a request, where a server can only answer its requests.
     """
 
     refusal = refusals.NOT_STARTED
@@ -47,10 +47,10 @@ class StoreNotOpened(NotStarted):
 
 
 class _Shared:
-    """A store that is open for so many users, or about to be."""
+    """A store that is open, or about to be, with the number of its users."""
 
     def __init__(self, store: Any) -> None:
-        # The store is kept, so that its identity is nobody else's.
+        # The store is kept, so that no other object can get its identity.
         self.store = store
         self.users = 0
         self.opened: Future[None] = Future()
@@ -63,9 +63,9 @@ _lock = threading.Lock()
 class StoreLife:
     """The part of one server in the life of its store.
 
-    :param store: the store, which others may use too.
+    :param store: the store, which other servers may use too.
     :param calls: makes the calls.
-    :param backend: where to wait.
+    :param backend: the async library in which to wait.
     """
 
     def __init__(self, store: Any, calls: Calls, backend: Backend) -> None:
@@ -98,7 +98,7 @@ class StoreLife:
             with _lock:
                 shared.users -= 1
                 if _shared.get(key) is shared and (is_first or not shared.users):
-                    # The entry goes, so that whoever comes next opens the store again.
+                    # The entry is removed, so that the next server opens the store again.
                     del _shared[key]
             if is_first:
                 shared.opened.set_exception(StoreNotOpened(self._store, error))
@@ -108,7 +108,7 @@ class StoreLife:
         return shared
 
     async def close(self) -> None:
-        """Close the store, if nobody else uses it; a failure is logged."""
+        """Close the store, if no other server uses it; a failure is logged."""
         if self._leave():
             try:
                 await self._call("close")
@@ -116,13 +116,13 @@ class StoreLife:
                 logger.exception("the store %s could not be closed", type(self._store).__name__)
 
     def drop(self) -> None:
-        """Use it no more, at the end of a loop that was dropped, and on which nothing can wait."""
+        """Stop using the store at the end of a dropped loop, on which nothing can wait."""
         close = getattr(self._store, "close", None)
         if self._leave() and close is not None and not inspect.iscoroutinefunction(close):
             call_without_loop(close, "a store could not be closed")
 
     def _leave(self) -> bool:
-        """Use it no more; returns whether nobody does."""
+        """Stop using the store; returns whether no server uses it any more."""
         shared, self._shared = self._shared, None
         if shared is None:
             return False
@@ -142,9 +142,9 @@ class StoreLife:
 
 
 async def wait_for(future: Future[None], backend: Backend) -> None:
-    """Wait for what another task or thread does.
+    """Wait for the result of another task or thread.
 
-    :raises Exception: what it has failed with.
+    :raises Exception: its error.
     """
     event = backend.event()
     future.add_done_callback(lambda _: backend.soon(event.set))

@@ -1,8 +1,7 @@
 """Calls of a store's plain methods: the lock that is held meanwhile, and watches.
 
-A watch is begun and ended by a plain call that does not wait, whatever the store is like. What is
-called by the store, in whatever thread, is a function that only says that there is something to
-look at.
+A watch is begun and ended by a plain call that does not wait, in every kind of store. The store
+calls the watch's function from any thread; the function only says that there is something new.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ logger = logging.getLogger(__name__)
 class StoreLock:
     """The lock to hold while a plain method of ``store`` is called.
 
-    The core's stores know nothing of threads, so that whoever has several takes turns, and one
-    store may be served by several bindings at once. Held for moments only, and reentrant, since a
+    The core's stores are not made for several threads. So threads take turns, and several bindings
+    may serve one store at once. The lock is held for moments only, and is reentrant, because a
     store may call back.
     """
 
@@ -43,10 +42,11 @@ _locks_lock = threading.Lock()
 
 
 def lock_of(store: object) -> StoreLock:
-    """The lock of ``store``, the same for everyone who has it meanwhile.
+    """The lock of ``store``, which is the same for all callers as long as one of them keeps it.
 
-    By identity, since a store may be equal to another, without a hash, or without a place for weak
-    references. The lock keeps the store, so that its identity is nobody else's.
+    The lock is found by the identity of the store, because a store may be equal to another, or may
+    have no hash or no place for weak references. The lock keeps the store, so that no other object
+    can get its identity.
     """
     with _locks_lock:
         lock = _locks.get(id(store))
@@ -69,11 +69,12 @@ def begin_watch(
     subject: Any,
     notify: Callable[..., None],
 ) -> Cancel:
-    """Watch ``subject`` by that method of the store.
+    """Watch ``subject`` by the given method of the store.
 
-    :param context: where the method is called.
-    :returns: what :func:`end_watch` needs.
-    :raises Exception: what the store raises, or for what it returns if that ends no watch.
+    :param context: the context in which the method is called.
+    :returns: the function that :func:`end_watch` needs.
+    :raises Exception: the error of the store; a TypeError if it returns no function that ends the
+        watch.
     """
     try:
         with lock.held:
@@ -86,7 +87,7 @@ def begin_watch(
 
 
 def end_watch(lock: StoreLock, context: CallContext, unwatch: Cancel) -> None:
-    """End a watch. Whoever does is on the way to something else, so a failure is only logged."""
+    """End a watch. A failure is only logged, because the caller has other work to finish."""
     try:
         with lock.held:
             context.current.run(unwatch)
@@ -97,7 +98,8 @@ def end_watch(lock: StoreLock, context: CallContext, unwatch: Cancel) -> None:
 
 
 def weakly(method: Callable[..., None]) -> Callable[..., None]:
-    """Calls a bound method, and does not keep its object, which may be dropped with its loop."""
+    """Return a function that calls a bound method but does not keep its object, which may be
+    dropped with its loop."""
     of = WeakMethod(method)
 
     def call(*args: Any) -> None:

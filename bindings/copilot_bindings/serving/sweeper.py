@@ -1,4 +1,4 @@
-"""Asks a store from time to time for runs that lost their owners, and has the core end them."""
+"""The sweeper, which asks a store from time to time for orphans, and has the core end them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ logger = logging.getLogger(__name__)
 class Sweeper:
     """Sweeps once in a lease, and so never over a store without leases.
 
-    A run is found dead one lease after its owner was heard of last, and so ended after two at most.
+    The lease of an orphan runs out one lease after its owner's last call, so that the orphan is
+    ended after two leases at most.
     """
 
     def __init__(
@@ -40,12 +41,12 @@ class Sweeper:
         self._ended = False
 
     def begin(self) -> None:
-        """Sweep from now on; for the first time at once, since an owner may have died before."""
+        """Sweep from now on; for the first time at once, because an owner may have died before."""
         if self._seconds is not None:
             self._timer = self._backend.later(0, self._due)
 
     def end(self) -> None:
-        """Begin no other sweep, and end the one that is going on."""
+        """Begin no other sweep, and end the sweep that is going on."""
         self._ended = True
         for task in (self._timer, self._task):
             if task is not None:
@@ -58,7 +59,8 @@ class Sweeper:
         try:
             await self._life.open()
         except NotStarted:
-            # The sweep is given up without a word, because whoever begins to serve is told of it.
+            # The sweep is given up without a log line, because the server that cannot begin tells
+            # of the error.
             return
         await self._sweep()
 
@@ -68,7 +70,7 @@ class Sweeper:
             # A call that has begun is seen through, because the application is told of a run once.
             await perform(steps, self._calls, CallContext.of_now(), self._backend, lambda: None)
         except StoreUnavailable as error:
-            # The next sweep finds what there was to be found.
+            # The next sweep finds the same orphans.
             logger.warning("runs without an owner wait, the thread store is unavailable: %s", error)
         except Exception:
             logger.exception("the store could not be asked for runs without an owner")
@@ -76,7 +78,7 @@ class Sweeper:
             self._timer = self._backend.later(self._seconds, self._due)
 
     def _until_ended(self, steps: Generator[Call, Any, int]) -> Generator[Call, Any, None]:
-        """``steps``, of which none begins after :meth:`end`."""
+        """Return ``steps`` that make no further call after :meth:`end`."""
         with suppress(StopIteration):
             call = next(steps)
             while not self._ended:

@@ -58,7 +58,8 @@ class TrioBackend:
         return trio.lowlevel.current_task()
 
     def is_told_to_end(self) -> bool:
-        # A task is in a shielded scope, so that only this backend cancels it, and knows.
+        # The answer is False, because a task is in a shielded scope, so that only this backend can
+        # cancel it.
         return False
 
     def soon(self, callback: Callable[..., object], *args: Any) -> bool:
