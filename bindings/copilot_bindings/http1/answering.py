@@ -1,10 +1,10 @@
 """Answering one request of an HTTP/1.1 connection, without I/O.
 
 :class:`Answering` is the half of a connection that drives an exchange. It performs the exchange's
-actions one after the other: what is sent becomes output, what is called is called here, and a run
-is given its home. Only what has to be waited for becomes a :data:`Want`: the end of a call, frames,
-and the request's body, where that has not arrived whole. See :mod:`.connection` for the other half,
-and for the rules that both keep.
+actions one after the other: bytes to send become output, calls are made here, and a run is given
+its home. Only three things have to be waited for and become a :data:`Want`: the end of a call,
+frames, and a request's body that has not arrived whole. See :mod:`.connection` for the other half,
+and for the rules that both halves keep.
 """
 
 from __future__ import annotations
@@ -77,8 +77,9 @@ class Answering:
         self._limits = service.runtime.limits
         self._own_thread = own_thread
         self.reader = RequestReader(int(self._limits.header_bytes))
-        """Its ``has_news`` says whether bytes have arrived that a :class:`Receive` does not know
-        of, and its ``is_full`` whether to stop reading the socket until there is a next one."""
+        """The reader of requests. Its ``has_news`` says whether bytes have arrived since the last
+        :class:`Receive`, and its ``is_full`` whether to stop reading the socket until the next
+        one."""
         self._input = self.reader.input
         self.feed = self.reader.feed
         """Report bytes that have arrived; b"" says that the client has closed its side."""
@@ -93,7 +94,7 @@ class Answering:
         self._is_starting = False
         """Whether a run was started, whose agent has had no turn yet."""
         self._body: Body | None = None
-        """The request's body, from its first byte until the exchange needs it no more."""
+        """The request's body, from its first byte until the exchange no longer needs it."""
         self._body_deadline: Deadline | None = None
         """The deadline of the body; None if it is not being waited for."""
         self._is_long = False
@@ -111,7 +112,7 @@ class Answering:
     def _answer(self, exchange: Exchange, action: Action | Want) -> Want | None:
         """Perform the actions of an exchange until one has to be waited for.
 
-        :param action: the first of them, or what is wanted of the body that is being read.
+        :param action: the first action, or the want of the body that is being read.
         :returns: None if the exchange is over.
         """
         # This is one function, because it is the table of what becomes of each action, in which the
@@ -184,8 +185,8 @@ class Answering:
     ) -> Action | Want:
         """Read the request's body as far as it has arrived.
 
-        :param outcome: that of the want by which it was waited for.
-        :returns: what is wanted until more of it has arrived, or the exchange's next action.
+        :param outcome: the outcome of the want by which the body was waited for.
+        :returns: the want of more of the body, or the exchange's next action.
         """
         arriving, body = self.reader.body, self._body
         assert body is not None, "the body is being read"
@@ -203,8 +204,8 @@ class Answering:
                     return exchange.done(piece)
                 body.add(piece)
                 if arriving.left == 0:
-                    # The body is not read on, because no byte of it is left. h11 may still have to
-                    # read its end, which next_cycle() looks after.
+                    # The body is not read on, because no byte of it is left. next_cycle() has h11
+                    # read the end of the body, if that is needed.
                     return exchange.done(body.whole())
                 self._pieces += 1
                 if self._pieces % _TURN_PIECES == 0:
@@ -222,7 +223,7 @@ class Answering:
         except (BodyTooLarge, BodyRefused) as error:
             return exchange.failed(error)
         except (h11.RemoteProtocolError, RemoteProtocolError) as error:
-            # The bytes are no body, so that their client is told so instead of being answered.
+            # The bytes are no body, so that the client gets this refusal instead of an answer.
             self._refusal = request_head.refusal(error)
             return gone(exchange)
         assert want is not None, "a body that is late is an error"

@@ -6,10 +6,10 @@ A connection waits for bytes of its client for one of five reasons, and for each
 A deadline counts the whole of what is awaited and is not moved by the bytes that arrive. So a
 client that sends a byte now and then does not hold a connection any longer than one that is silent.
 
-The two answers differ in how far the request has come (RFC 9110 section 15.5.9). Without a head
-there is no exchange, so that the connection refuses the request itself. A body is missed by an
-exchange, whose hooks and CORS headers the answer passes. Where no answer is owed, because there is
-no request or because it has been answered, the connection is only closed.
+The refusal (RFC 9110 section 15.5.9) depends on how far the request has come. If the head is late
+there is no exchange, so that the connection refuses the request itself. If the body is late the
+exchange refuses it, so that the response passes the hooks and gets CORS headers. If there is no
+request, or it has been answered, the connection is only closed.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Deadline(Struct, frozen=True):
     ) -> Receive | None:
         """The want of more bytes.
 
-        :param outcome: that of the want before, if there was one.
+        :param outcome: the outcome of the want before, if there was one.
         :param first: whether the connection waits for its first request.
         :returns: None if the deadline is missed and the connection is to be closed.
         :raises Refused: if a head is late.

@@ -17,14 +17,14 @@ the protocol::
 
 While a request is *answered* (``_exchange`` is set) the steps rest, and each outcome goes to the
 exchange directly: :class:`~.answering.Answering` performs its actions, one after the other, until
-one of them has to be waited for. So an event on its way to a reader, which is what happens most,
-passes one loop here and no generator.
+one of them has to be waited for. So an event on its way to a reader, the most frequent case, passes
+one loop here and no generator.
 
 The rule that makes it right is: *output is collected in* ``_out``, *and the binding sends it before
-it waits.* So what is ready together leaves in one packet, and no byte that is ready waits for a
-hook, a store that blocks, or a client. A call is made only when the output before it has been sent
-(``_held``), because it may take long. A store call is not held back, and the output may wait for
-it, because its answer comes soon and gives more to send.
+it waits.* So bytes that are ready together leave in one packet, and no byte that is ready waits for
+a hook, a store that blocks, or a client. A call is made only when the output before it has been
+sent (``_held``), because it may take long. A store call is not held back, and the output may wait
+for it, because its answer comes soon and gives more to send.
 
 Three more rules hold. After GONE nothing is sent; a response that is incomplete sets ``_broken``,
 which has the connection closed by a reset, so that the response never looks complete. The next
@@ -129,11 +129,11 @@ class HTTPConnection(Answering):
         return self._go_on(self._steps.send, None) if want is None else want
 
     def data_to_send(self) -> bytes:
-        """Take the output, which the binding sends before it does what is wanted.
+        """Take the output, which the binding sends before it performs the want.
 
-        It is not sent before a :class:`Rest`, after which there may be more of it, and need not be
+        The output is not sent before a :class:`Rest`, because more may follow, and need not be sent
         before a :class:`~copilot_bindings.serving.pending_call.Pending` is waited for. If it cannot
-        be sent, that is the outcome of the want: GONE.
+        be sent, the outcome of the want is GONE.
         """
         if not self._out:
             return b""
@@ -145,14 +145,14 @@ class HTTPConnection(Answering):
     # Steps of the connection, in their order
 
     def _go_on(self, resume: Callable[[Any], Want], value: Any) -> Want:
-        """Run the steps to their next want; after the last step that is to close."""
+        """Run the steps to their next want; after the last step the want is to close."""
         try:
             return resume(value)
         except StopIteration:
             return Close(abort=self._broken)
 
     def _fail(self, error: Exception) -> Want:
-        """Have the steps end the connection."""
+        """Make the steps end the connection."""
         self._exchange = None
         return self._go_on(self._steps.throw, error)
 

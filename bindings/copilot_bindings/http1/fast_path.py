@@ -137,7 +137,7 @@ def _head(status: int, fields: Fields, close: bool) -> tuple[bytes, bytes, bool,
     for field in fields:
         name, value = field[0].encode("ascii"), field[1].encode("latin-1")
         if not (_NAME.fullmatch(name) and _VALUE.fullmatch(value)):
-            # The message does not quote the value, because that may be a secret.
+            # The message does not quote the value, because it may be a secret.
             raise ValueError(f"the header field {field[0]!r} cannot be sent")
         head.append(b"%b: %b\r\n" % (name, value))
     is_chunked = status not in WITHOUT_CONTENT and "content-length" not in names
@@ -150,7 +150,7 @@ def _head(status: int, fields: Fields, close: bool) -> tuple[bytes, bytes, bool,
 
 
 def _head_by_h11(status: int, fields: Fields, close: bool) -> tuple[bytes, bytes, bool, bool]:
-    """Frame the same for an application that sets fields of the framing itself."""
+    """Frame a head by h11, for an application that sets fields of the framing itself."""
     # The request is HEAD, because its response has the head of GET's, and h11 then waits for no
     # content.
     connection = h11.Connection(h11.SERVER)

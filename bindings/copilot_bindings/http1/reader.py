@@ -59,7 +59,7 @@ class RequestReader:
         return self._connection
 
     def framing(self) -> H11Response | FastResponse:
-        """The framer of that response, or of the refusal of bytes that are no request."""
+        """The framer of the response, or of the refusal of bytes that are no request."""
         return self.response or H11Response(self._h11)
 
     def feed(self, data: bytes) -> None:
@@ -122,8 +122,7 @@ class RequestReader:
         event = self._h11.next_event()
         assert isinstance(event, h11.Request)
         self.is_head = event.method == b"HEAD"
-        # A dict is enough, because h11 refuses a request that has one of the fields twice which
-        # matter here.
+        # A dict is enough, because h11 refuses a request that repeats a field which matters here.
         fields = dict(event.headers)
         request_head.check(event, fields)
         self.response = H11Response(self._h11)
@@ -133,7 +132,8 @@ class RequestReader:
     def next_cycle(self) -> bool:
         """Prepare for the next request, once this one has been answered.
 
-        :returns: False if the end of its body has not been read, behind which the next one stands.
+        :returns: False if the end of its body, behind which the next request stands, has not been
+            read.
         """
         if not self.body.end_cycle():
             return False

@@ -1,7 +1,7 @@
 """The body of a request, without I/O, as one of two readers reads it.
 
-Which one is decided once, by the head (:meth:`~.reader.RequestReader.read_head`): an ordinary
-request's body is so many bytes, and all others are h11's, which knows expectations, HTTP/1.0 and
+The head decides which of them (:meth:`~.reader.RequestReader.read_head`): the body of an ordinary
+request is a number of bytes; all others are read by h11, which knows expectations, HTTP/1.0 and
 more. Chunked bodies are decoded here, because h11 does not tell how long a chunk is going to be.
 """
 
@@ -51,7 +51,7 @@ class Input:
 
 
 class FixedLengthBody(Struct, eq=False):
-    """So many bytes of the input, of which some are left.
+    """A body of a known number of bytes.
 
     :ivar left: the number of bytes that have not been read; None if they have been given up.
     """
@@ -70,8 +70,8 @@ class FixedLengthBody(Struct, eq=False):
         """Whether an unread body makes the response about to be sent the connection's last.
 
         The next request begins behind the body, so the body would have to be read first (RFC 9112
-        section 9.3). It is not, if it is long, if its length is unknown because it is chunked, or
-        if the client waits for "100 Continue" and may never send it.
+        section 9.3). The body is not read if it is long, if its length is unknown because it is
+        chunked, or if the client waits for "100 Continue" and may never send it.
         """
         return self.left is None or self.left > _WORTH_DRAINING
 
@@ -99,8 +99,8 @@ class FixedLengthBody(Struct, eq=False):
     def check_end(self) -> None:
         """Check that more may arrive; called when :meth:`read` has returned None.
 
-        It is not done there, because a body that is too large is refused as such, whether the end
-        of what the client sends has been noticed by then or not.
+        :meth:`read` itself does not check this, because a body that is too large has to be refused
+        as too large, whether or not the end of the client's bytes has been noticed by then.
 
         :raises RemoteProtocolError: if the body ends early.
         """
@@ -118,7 +118,7 @@ class FixedLengthBody(Struct, eq=False):
 class H11Body:
     """The body of a request that h11 has read the head of; see :class:`FixedLengthBody`.
 
-    :ivar left: None, too, if the number is unknown, because the body is chunked.
+    :ivar left: also None if the number is unknown, because the body is chunked.
     """
 
     __slots__ = ("_chunks", "_h11", "_input", "left")

@@ -1,4 +1,4 @@
-"""The head of a request: its end, what is refused that h11 lets by, and its body's length."""
+"""The head of a request: its end, the checks that h11 does not make, and its body's length."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _EMPTY_LINE = re.compile(rb"\n\r?\n")
 # regular expressions take time quadratic in the length of the white space before them.
 _NEVER_IN_HEAD = re.compile(rb"[\x00\x0b\x0c]|\r(?=[^\n])")
 
-# This is the host of RFC 3986 section 3.2.2, except that the inside of brackets is not checked.
+# A host has the form of RFC 3986 section 3.2.2, except that the inside of brackets is not checked.
 HOST: Final = r"(?:\[[\w.:~%-]+\]|[\w.~%!$&'()*+,;=-]*)(?::[0-9]*)?"
 _HOST = re.compile(HOST.encode(), re.ASCII)
 
@@ -30,7 +30,7 @@ Fields: TypeAlias = Mapping[bytes, bytes]
 class Refused(RemoteProtocolError):
     """A request cannot be served.
 
-    :param response: what the client is sent instead.
+    :param response: the response that the client is sent instead.
     """
 
     def __init__(self, response: Response) -> None:
@@ -46,7 +46,7 @@ _RULES: Final[tuple[tuple[Callable[[h11.Request, Fields], bool], Response], ...]
         refusals.not_http("The request has no Host"),
     ),
     (
-        # RFC 9112 section 3.2 has an invalid Host answered with 400.
+        # RFC 9112 section 3.2 requires the response 400 to an invalid Host.
         lambda request, fields: not _HOST.fullmatch(fields.get(b"host", b"")),
         refusals.not_http("The Host is no host"),
     ),
@@ -105,7 +105,7 @@ def head_end(data: bytearray, searched: int, limit: int) -> int | None:
 
 
 def check(request: h11.Request, fields: Fields) -> None:
-    """Refuse a request that RFC 9112 has a server refuse, and that h11 accepts.
+    """Refuse a request that h11 accepts although RFC 9112 says that a server must refuse it.
 
     :param fields: the fields of ``request``, with names in lower case.
     :raises Refused: with the response of the first rule that is broken.

@@ -252,12 +252,12 @@ def _bind(listener: socket.socket, path: str) -> None:
 def _alone_in(directory: str) -> Iterator[None]:
     """Keep other servers from making a socket in ``directory`` within the context.
 
-    A socket that is bound and does not listen yet looks as that of a dead server does. The lock is
-    that of the directory itself, so that no file is left behind.
+    A socket that is bound and does not listen yet looks like that of a dead server. The lock is on
+    the directory itself, so that no file is left behind.
     """
     with contextlib.ExitStack() as stack:
         if sys.platform != "win32":
-            # The lock is left out where the directory may not be read, because it needs that.
+            # The error is suppressed, because the lock needs a directory that may be read.
             with contextlib.suppress(OSError):
                 handle = os.open(directory, os.O_RDONLY)
                 stack.callback(os.close, handle)
