@@ -43,7 +43,7 @@ class CopilotASGI:
     in, of a mount or router, or around all of it), that middleware alone decides about CORS, unless
     the runtime was given a :class:`CorsPolicy`.
 
-    :param runtime: what is served.
+    :param runtime: the runtime that is served.
     :param grace_seconds: how many seconds runs may go on after the server was told to end, unless
         the server ends earlier. After that each run is ended with a well-formed terminal event,
         which its readers receive.
@@ -58,7 +58,7 @@ class CopilotASGI:
     ) -> None:
         self._runtime = runtime
         self._variants = {False: (runtime, runtime.behind_cors())}
-        """The runtime as it is, and behind another CORS policy: by whether it is exposed."""
+        """The runtime as it is, and behind another CORS policy, by whether it is exposed."""
         self._grace_seconds = grace_seconds
         self._close_on_signals = close_on_signals
         self._asked = False

@@ -1,8 +1,8 @@
-"""Whether a request has passed the CORS middleware of an application that the runtime is part of.
+"""The search for CORS middleware in an application that the runtime is part of.
 
 Such middleware wraps an application, and does its work in the ``send`` that it hands on. So it is
-found where it was added (Starlette and FastAPI show the middleware of the innermost application)
-and on the way that the response will take, wherever it was put: around a mount, a router, an outer
+found in the list of middleware of the innermost application, which Starlette and FastAPI show, and
+on the way of the response through ``send``, whether it is around a mount, a router, an outer
 application, or all of it.
 """
 
@@ -22,11 +22,11 @@ _MOST_HOPS: Final = 100
 def is_behind_cors(scope: Mapping[str, Any], send: Send) -> bool:
     """Whether CORS middleware will see the response to the request.
 
-    It is known by its name, because each framework has its own. Middleware that answers by a
-    stream of its own, as Starlette's ``BaseHTTPMiddleware`` does, hides what is in front of it, but
-    for what the innermost application shows.
+    CORS middleware is recognised by its name, because each framework has its own. Middleware that
+    answers by a stream of its own, as Starlette's ``BaseHTTPMiddleware`` does, hides the middleware
+    in front of it, except for the list that the innermost application shows.
 
-    :param scope: the request's.
+    :param scope: the scope of the request.
     :param send: the callable that the request was handed over with.
     """
     shown = getattr(scope.get("app"), "user_middleware", ())
@@ -34,7 +34,7 @@ def is_behind_cors(scope: Mapping[str, Any], send: Send) -> bool:
 
 
 def _passes_cors(send: object) -> bool:
-    """Whether one of the callables that ``send`` hands its messages to is of CORS middleware."""
+    """Whether CORS middleware made one of the callables that ``send`` hands its messages to."""
     for _ in range(_MOST_HOPS):
         if send is None:
             break
@@ -57,7 +57,7 @@ def _is_cors(named: object) -> bool:
 
 
 def _closure_of(function: object) -> dict[str, object]:
-    """The variable ``send`` that a function has from around it, if it has one."""
+    """The variable ``send`` of the scope around a function, if it has one there."""
     if isinstance(function, FunctionType) and "send" in function.__code__.co_freevars:
         cell = (function.__closure__ or ())[function.__code__.co_freevars.index("send")]
         # A cell is empty before its variable is set.

@@ -22,8 +22,8 @@ _PATH_SAFE = "/:@!$&'()*+,;=~"
 def request_of(scope: Mapping[str, Any], base_path: str | None) -> Request:
     """Convert an HTTP scope (ASGI specification, HTTP connection scope) to the core's request.
 
-    :param base_path: the runtime's. A part of ``root_path`` that stands in front of it is removed
-        from the path, because a proxy or a mount has put it there.
+    :param base_path: the base path of the runtime. A part of ``root_path`` in front of it is
+        removed from the path, because a proxy or a mount has put it there.
     :raises RemoteProtocolError: if the target has a wrong form.
     """
     target = _raw_path(scope)
@@ -40,7 +40,7 @@ def request_of(scope: Mapping[str, Any], base_path: str | None) -> Request:
 def is_exposed(scope: Mapping[str, Any]) -> bool:
     """Whether the request has come to an address that other machines reach, or from one of them.
 
-    A server that listens on all addresses reports that of the connection.
+    A server that listens on all addresses reports the address of the connection.
     """
     return is_elsewhere(scope.get("server")) or is_elsewhere(scope.get("client"))
 

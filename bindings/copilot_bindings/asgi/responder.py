@@ -56,7 +56,7 @@ class ASGIResponder(Responder):
     async def answer_scope(self, start: Callable[[], Awaitable[None]]) -> None:
         """Answer the request, as far as its client still waits for the response.
 
-        :param start: starts what nearly every request needs, if that has not been done.
+        :param start: opens the store and the application, if that has not been done.
         :raises BrokenOff: if the response has begun and cannot be completed.
         """
         try:

@@ -4,14 +4,14 @@ Theory of operation
 ===================
 
 :class:`Connection` is an ``asyncio.Protocol``. It moves the bytes of an :class:`HTTPConnection`,
-which decides everything: that returns a want, this class does it and reports the outcome, and so
-gets the next want. There is no task, so that a connection that waits costs no more than this object
-and one timer.
+which decides everything: the HTTPConnection returns a want, and the Connection performs it and
+reports the outcome, which gives the next want. There is no task, so that a connection that waits
+costs no more than this object and one timer.
 
 ``_perform`` is a loop that runs as long as wants can be done at once. A want that has to be waited
-for is stored in ``_want``, and the loop returns to asyncio. What ends a wait is always a callback;
-the table :data:`~.connection_waits.ENDS` says which ends which. Output is written before a want is
-done. If the transport takes no more, the want is put off (``Choked``) until it does.
+for is stored in ``_want``, and the loop returns to asyncio. Only callbacks end a wait; the table
+:data:`~.connection_waits.ENDS` says which callback ends which wait. Output is written before a want
+is done. If the transport takes no more output, the want is put off (``Choked``) until it does.
 
 The rule that makes it right is: *a want has one outcome.* Each callback names the want that it
 ends, and ``_resume`` does nothing unless that want is still the one in ``_want``. So a
@@ -50,9 +50,9 @@ from .connection_waits import ENDS, Choked, Happening, Waited
 _TIMER_SECONDS = 10.0
 # Progress of a client is looked for this many times within ``Limits.write_seconds``.
 _LOOKS = 8
-# A connection that is being closed is looked at this often. One that the kernel holds nothing back
-# from is given up at the second look at the latest, as the client's answer to TLS's close_notify
-# need not be waited for (RFC 8446, section 6.1).
+# A connection that is being closed is looked at this often, in seconds. If the kernel has all its
+# bytes it is given up at the second look at the latest, because the client's answer to TLS's
+# close_notify need not be waited for (RFC 8446, section 6.1).
 _CLOSE_LOOK_SECONDS = 0.5
 
 
@@ -102,7 +102,7 @@ class Connection(asyncio.Protocol):
         self._service.expect(self)
 
     def missed(self) -> None:
-        """Count no more, because there will be no transport."""
+        """Stop counting as a connection, because there will be no transport."""
         self._service.connection_ended(self)
 
     # Callbacks of the transport
@@ -279,8 +279,8 @@ class Connection(asyncio.Protocol):
     def _all_handed_over(self) -> bool:
         """Whether the kernel has all bytes, so that nothing is lost by giving up the transport.
 
-        While the second transport of TLS holds bytes, the kernel has no room. Just before the loop
-        moves some of them there it may have room, but then the client has taken some as well, since
+        While the second transport of TLS holds bytes, the kernel has no room for them. It may have
+        room just before the loop moves bytes there; but then the client has taken some bytes since
         the loop last looked.
         """
         sock = self._transport.get_extra_info("socket")

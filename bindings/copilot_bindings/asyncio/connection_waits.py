@@ -22,7 +22,7 @@ from ..serving.pending_call import Pending
 class Happening(enum.Enum):
     """The happenings that may end a wait. The values are part of the docs' table."""
 
-    # The hash of Enum is Python code, which is too slow for what every callback looks up.
+    # The hash of Enum is Python code, which is too slow, because every callback looks one up.
     __hash__ = object.__hash__
 
     DATA = "`data_received`"
@@ -50,13 +50,13 @@ ENDS: dict[type, dict[Happening, Any]] = {
     NoneType: {},
     Receive: {_H.DATA: None, _H.INPUT_ENDED: None, _H.TIME: TIMED_OUT, _H.LOST: GONE},
     WaitForFrames: {_H.NOTICE: True, _H.INPUT_ENDED: GONE, _H.TIME: False, _H.LOST: GONE},
-    # The outcome of a call is its own, and comes when it ends; one that is seen through is not
-    # ended by the loss of the connection, because it may have changed the store.
+    # A call reports its own outcome when it ends. The loss of the connection does not end a call
+    # that is seen through, because that call may have changed the store.
     Pending: {_H.LOST: GONE},
     Rest: {_H.TURN: True, _H.LOST: GONE},
     # When the time is over, the connection is aborted, unless the client has taken something.
     Choked: {_H.ROOM: None, _H.LOST: GONE},
-    # The loss of the connection is what is waited for, and there is no outcome.
+    # The wait is for the loss of the connection, and has no outcome.
     Close: {},
 }
 """The happenings that end the wait for each kind of want, with the outcome that is reported."""

@@ -45,7 +45,7 @@ async def serve(
     process, as it would without this server. A cancellation shuts down without a grace period: each
     run is ended at once by a well-formed terminal event.
 
-    :param runtime: what is served.
+    :param runtime: the runtime that is served.
     :param host: a name or an IP address to listen on; "" listens on all addresses.
     :param port: from 0 to 65535; 0 takes a free port, which :attr:`Server.port` tells.
     :param unix: the path of a Unix socket to listen on instead; a leading NUL makes it an abstract

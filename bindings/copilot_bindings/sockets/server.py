@@ -49,7 +49,7 @@ def serve(
     A signal begins a graceful shutdown; see :meth:`Server.close`. A second one kills the
     process, as it would without this server. Outside the main thread signals are left alone.
 
-    :param runtime: what is served.
+    :param runtime: the runtime that is served.
     :param host: a name or an IP address to listen on; "" listens on all addresses.
     :param port: from 0 to 65535; 0 takes a free port, which :attr:`Server.port` tells.
     :param unix: the path of a Unix socket to listen on instead; a leading NUL makes it an abstract

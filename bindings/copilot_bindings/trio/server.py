@@ -48,7 +48,7 @@ async def serve(
     process, as it would without this server. A cancellation shuts down without a grace period: each
     run is ended at once by a well-formed terminal event.
 
-    :param runtime: what is served.
+    :param runtime: the runtime that is served.
     :param host: a name or an IP address to listen on; "" listens on all addresses.
     :param port: from 0 to 65535; 0 takes a free port, which :attr:`Server.port` tells.
     :param unix: the path of a Unix socket to listen on instead; a leading NUL makes it an abstract
@@ -207,6 +207,6 @@ class Server(AsyncServer):
                     except OSError:
                         break
                     self._accepted(trio.SocketStream(trio.socket.from_stdlib_socket(sock)))
-            # The sockets are closed in the same turn, because who connects to a socket that nobody
-            # accepts from any more is reset when it is closed.
+            # The sockets are closed in the same turn, because a client that connects to a socket
+            # from which nothing is accepted any more is reset when the socket is closed.
             self._listeners.close()

@@ -132,7 +132,7 @@ class Answer:
         exchange, action = self._exchange, self._action
         match action:
             case ReadBody(limit=limit):
-                # Other errors are not caught, because they are between the server and its client.
+                # Other errors are not caught, because the server itself has to handle them.
                 self._body = Body(self._app.bodies, limit)
                 try:
                     outcome: Any = read_body(self._environ, self._body)
@@ -173,8 +173,8 @@ class Answer:
                 )
                 if not isinstance(outcome, Pending):
                     return outcome
-                # The loop is told of this answer, so that it gives the call up at its end if the
-                # call does not return.
+                # The loop is told of this answer, so that it gives up the call at the loop's end if
+                # the call has not returned.
                 with contextlib.suppress(RunRefused):
                     self._admit(app.background())
                 return outcome.block()

@@ -46,7 +46,7 @@ class CopilotWSGI:
     The runtime's ``base_path`` is the path that the browser sees, wherever this is mounted. A
     prefix that a proxy or a mount adds may be left out, if the server passes it in ``SCRIPT_NAME``.
 
-    :param runtime: what is served.
+    :param runtime: the runtime that is served.
     :param grace_seconds: how many seconds runs may go on after :meth:`close` was called.
     """
 
@@ -103,10 +103,10 @@ class CopilotWSGI:
         return self._where_exposed
 
     def _open(self) -> Response | None:
-        """Open what has to be open in this process before anything is served.
+        """Open the store and the application in this process, before anything is served.
 
-        Each process does that for itself at its first request, because a server may fork after it
-        has loaded the application.
+        Each process does so for itself at its first request, because a server may fork after it has
+        loaded the application.
 
         :returns: the response to a request if that fails.
         """

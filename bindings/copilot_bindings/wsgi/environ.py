@@ -37,8 +37,8 @@ class BodyEndsEarly(Exception):
 def request_of(environ: Environ, base_path: str | None) -> Request:
     """Convert an environ (PEP 3333) to the core's request, without its body.
 
-    :param base_path: the runtime's. A part of ``SCRIPT_NAME`` that stands in front of it is removed
-        from the path, because a proxy or a mount has put it there.
+    :param base_path: the base path of the runtime. A part of ``SCRIPT_NAME`` in front of it is
+        removed from the path, because a proxy or a mount has put it there.
     :raises RemoteProtocolError: if the length of the body is not a number.
     """
     announced_length(environ)
@@ -54,7 +54,8 @@ def request_of(environ: Environ, base_path: str | None) -> Request:
 def is_exposed(environ: Environ) -> bool:
     """Whether the request has come to an address that other machines reach, or from one of them.
 
-    The name of a server is its address only with some of them, but all of them tell the client's.
+    Some servers give their address as SERVER_NAME and others a name, but all give the client's
+    address.
     """
     return is_elsewhere(environ.get("SERVER_NAME")) or is_elsewhere(environ.get("REMOTE_ADDR"))
 
