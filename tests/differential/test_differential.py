@@ -373,22 +373,28 @@ def _second_run(step: Step, theirs: Answer, ours: Answer) -> Answer:
 
 
 def _left_open(step: Step, theirs: Answer, ours: Answer) -> Answer:
-    """Entities that RUN_ERROR left open come before it in a replay, ended, and not behind it."""
+    """Entities that RUN_ERROR left open come before it in a replay, ended, and not last."""
     events, own = _events(theirs), _events(ours)
     at = next((at for at, event in enumerate(events) if event["type"] == "RUN_ERROR"), len(events))
-    behind = events[at + 1 :]
-    if not behind or not own or own[-1]["type"] != "RUN_ERROR":
+    ended = {_entity(event) for event in events[at + 1 :] if event["type"].endswith("_END")}
+    entities = [_entity(event) for event in events]
+    left = next(
+        (i for i in range(at + 1, len(events)) if entities[i] not in (None, *ended)), len(events)
+    )
+    if left == len(events) or not own or own[-1]["type"] != "RUN_ERROR":
         return theirs
-    ended = []
-    for event, following in zip(behind, [*map(_entity, behind[1:]), None], strict=True):
-        ended.append(event)
-        if (entity := _entity(event)) is not None and entity != following:
+    moved = []
+    for event, entity, following in zip(
+        events[left:], entities[left:], [*entities[left + 1 :], None], strict=True
+    ):
+        moved.append(event)
+        if entity is not None and entity != following:
             kind, message_id, call_id = entity
             id_ = {"messageId": message_id} if call_id is None else {"toolCallId": call_id}
-            ended.append({"type": f"{kind}_END", **id_})
+            moved.append({"type": f"{kind}_END", **id_})
     # The state of a run stands right in front of its end.
     place = at - (events[at - 1]["type"] == "STATE_SNAPSHOT")
-    return _with_events(theirs, [*events[:place], *ended, *events[place : at + 1]])
+    return _with_events(theirs, [*events[:place], *moved, *events[place:left]])
 
 
 def _entity(event: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
@@ -572,8 +578,8 @@ ACCEPTED = (
     Accepted("null in an optional member", _null_tag),
     Accepted("THINKING_* events, which AG-UI 1.0 does not have", _thinking),
     Accepted("reasoning content or an end without a start", _stricter),
-    Accepted("a second run in one stream", _second_run),
     Accepted("a message left open by an agent's RUN_ERROR", _left_open),
+    Accepted("a second run in one stream", _second_run),
     Accepted("messages or tool calls that overlap", _live_order),
     Accepted("whose deltas have no snapshot before them", _given_state),
     Accepted("an event that a client's schema refuses", _wrong_event),
