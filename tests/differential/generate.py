@@ -129,6 +129,7 @@ def _states() -> Iterator[Conversation]:
         ({"a": 1}, [snapshot, delta]),
         ({"a": 1}, [delta, snapshot]),
         ({}, [delta, delta]),
+        ({}, [snapshot, {**snapshot, "snapshot": None}]),
         ({"a": 1}, [delta]),
     )
     for position, (given, events) in enumerate(cases):

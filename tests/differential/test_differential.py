@@ -31,6 +31,7 @@ from support.vectors import UNROUTED_ENVELOPE, with_no_transform
 
 from sansio_copilot.events import EventError, MessageFolder, normalize_event
 from sansio_copilot.events.replay_order import arrange
+from sansio_copilot.events.state import is_none
 from sansio_copilot.http.paths import at_base_path
 
 HERE = Path(__file__).parent
@@ -360,6 +361,22 @@ def _silent_failure(step: Step, theirs: Answer, ours: Answer) -> Answer:
     )
 
 
+def _shown_state(step: Step, theirs: Answer, ours: Answer) -> Answer:
+    """A state that client 0.0.59 takes for none comes behind the one that it goes on showing."""
+    shown: dict[int, Any] = {}
+    own = [event for event in _events(ours) if event["type"] == "STATE_SNAPSHOT"]
+    for at, event in enumerate(own[1:], 1):
+        if is_none(event["snapshot"]) and not is_none(own[at - 1]["snapshot"]):
+            shown[at - len(shown) - 1] = own[at - 1]
+    events, count = [], 0
+    for event in _events(theirs):
+        if event["type"] == "STATE_SNAPSHOT":
+            events += [shown[count]] if count in shown else []
+            count += 1
+        events.append(event)
+    return _with_events(theirs, events) if count == len(own) - len(shown) else theirs
+
+
 def _second_run(step: Step, theirs: Answer, ours: Answer) -> Answer:
     """A run that begins after the end of another, in the same stream, is ended if it breaks off."""
     events, own = _events(theirs), _events(ours)
@@ -579,6 +596,7 @@ ACCEPTED = (
     Accepted("THINKING_* events, which AG-UI 1.0 does not have", _thinking),
     Accepted("reasoning content or an end without a start", _stricter),
     Accepted("a message left open by an agent's RUN_ERROR", _left_open),
+    Accepted("a state that is null, false, 0 or empty text", _shown_state),
     Accepted("a second run in one stream", _second_run),
     Accepted("messages or tool calls that overlap", _live_order),
     Accepted("whose deltas have no snapshot before them", _given_state),
