@@ -23,10 +23,10 @@ _CHECKPOINT_PAGES = 2000
 
 
 class Busy:
-    """Whether a thread is inside SQLite, where a fork must not find it.
+    """The lock of a thread that is inside SQLite, so that the process does not fork meanwhile.
 
-    The library has locks for the whole process. A fork copies them as they are, and not the thread
-    that would let go of them. So a fork waits until no thread of a store is there.
+    SQLite has locks for the whole process. A fork copies the locks as they are, but not the thread
+    that would release them. So a fork waits until no thread of a store is inside SQLite.
     """
 
     def __init__(self) -> None:
@@ -62,10 +62,10 @@ if hasattr(os, "register_at_fork"):
 
 
 def connect(path: str, synchronous: Synchronous, *, reads: bool = False) -> sqlite3.Connection:
-    """A connection to the file, with the settings that this store needs.
+    """Return a connection to the file, with the settings that this store needs.
 
     :param reads: whether it may only read.
-    :raises sqlite3.Error: if there is none to be had.
+    :raises sqlite3.Error: if there is no connection to be had.
     """
     db = sqlite3.connect(
         path,
@@ -89,10 +89,10 @@ def connect(path: str, synchronous: Synchronous, *, reads: bool = False) -> sqli
 
 
 def prepare(path: str, synchronous: Synchronous) -> sqlite3.Connection:
-    """The first connection to the file, which is made if there is none.
+    """Return the first connection to the file, which is made if there is no file.
 
-    :raises StoreError: if it cannot be used.
-    :raises StoreUnavailable: if it cannot be used for now.
+    :raises StoreError: if the file cannot be used.
+    :raises StoreUnavailable: if the file cannot be used for now.
     """
     directory = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(directory):

@@ -79,7 +79,7 @@ class Engine(durable.Engine):
         return self.readers.submit(work)
 
     def tidy(self) -> Future[bool]:
-        """Do a step of what is done from time to time; see :func:`.history.tidy`."""
+        """Do a step of the tidying; see :func:`.history.tidy`."""
 
         def step(tx: Transaction) -> bool:
             renewed(self.runs, tx)

@@ -14,8 +14,8 @@ def named(path: str) -> str:
     return f"SQLiteStore({path!r})"
 
 
-# These errors pass by themselves: others write, the disk is full until somebody makes room, memory
-# or descriptors are short. Some file systems report a full disk as an I/O error.
+# These errors pass: other processes write, the disk is full until somebody makes room, memory or
+# descriptors are short. Some file systems report a full disk as an I/O error.
 _PASSING = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -41,7 +41,7 @@ _WORDS = {
 
 
 def translated(path: str, error: sqlite3.Error) -> Exception:
-    """The error of a store for one of its database."""
+    """Return the error of a store for an error of its database."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
     words = _WORDS.get(code)
     problem = f"{words} ({error})" if words else str(error)

@@ -19,13 +19,13 @@ from .schema import OVER
 from .writer import Transaction
 
 _AT_ONCE = 256
-"""Runs that are taken apart in one transaction."""
+"""The runs of a deleted thread that are removed in one transaction."""
 
 
 def add_result(tx: Transaction, run: int, result: RunResult) -> None:
-    """Write down what a run would leave, which counts when it has ended.
+    """Store the result that a run would have if it ended now; it counts when the run has ended.
 
-    What was written down for it before has been withdrawn.
+    The result that was stored before has been withdrawn.
     """
     db = tx.db
     base = run << 32
@@ -40,7 +40,7 @@ def add_result(tx: Transaction, run: int, result: RunResult) -> None:
 
 
 def withdraw_result(tx: Transaction, run: int) -> None:
-    """Forget what a run would have left."""
+    """Remove the result of a run that goes on."""
     base = run << 32
     tx.db.execute("DELETE FROM history WHERE id >= ? AND id < ?", (base, (run + 1) << 32))
     tx.db.execute("DELETE FROM outcome WHERE run = ?", (run,))
@@ -82,7 +82,7 @@ class Left:
 
 
 def keep(tx: Transaction, thread: int, run: int, left: Left, retention: Retention) -> None:
-    """Make a run that has ended a part of its thread's history, with what it left."""
+    """Make a run that has ended a part of its thread's history, with the result ``left``."""
     db = tx.db
     runs, bound, created_at, updated_at, conversation_run, state_run, agent_id, last = db.execute(
         "SELECT t.runs, t.bound_runs, t.created_at, t.updated_at, t.conversation_run, t.state_run,"
@@ -136,7 +136,8 @@ def _drop_text(db: sqlite3.Connection, column: str, run: int | None) -> None:
 
 
 def _let_raw_frames_go(db: sqlite3.Connection, thread: int, retention: Retention) -> None:
-    """Keep the raw frames of the last runs only, and those of others for whoever reads them."""
+    """Keep the raw frames of the last runs, and for a while those of other runs for their
+    readers."""
     db.execute(
         "UPDATE run SET raw_until = ? WHERE id IN (SELECT id FROM run"
         " WHERE thread = ? AND state = 1 AND raw_until IS NULL"
@@ -188,14 +189,14 @@ def _text_of(db: sqlite3.Connection, thread: int, column: str) -> bytes | None:
 
 
 def tidy(tx: Transaction, retention: Retention, evictions: Evictions) -> bool:
-    """Do a step of what is to be done beside the calls; returns whether there is more to do.
+    """Do a step of the tidying; returns whether there is more to do.
 
-    Raw frames go whose time has come; threads go that are too old or too many; and threads that
-    were deleted are taken apart. A step is small, so that no append waits long for it.
+    Raw frames go when their time has come, and so do threads that are too old or too many. The rows
+    of deleted threads are removed. A step is small, so that no append waits long for it.
     """
     now = time.time()
     more = _drop_raw_frames(tx.db, now)
-    # The bounds are looked at last, because only then is known what is left to count.
+    # The bounds are checked last, because the other parts of the step change what is counted.
     return _take_apart(tx.db, now) or more or _retire(tx, retention, now, evictions)
 
 
@@ -238,7 +239,7 @@ def _take_apart(db: sqlite3.Connection, now: float) -> bool:
         db.execute("DELETE FROM run WHERE id = ?", (run,))
     if len(rows) < _AT_ONCE:
         for column in ("conversation_run", "state_run"):
-            # This row is of a run that was dropped before its thread was.
+            # The run of this row was dropped before its thread was deleted.
             db.execute(
                 f"DELETE FROM outcome WHERE run = (SELECT {column} FROM thread WHERE id = ?)",
                 (thread,),
@@ -249,7 +250,7 @@ def _take_apart(db: sqlite3.Connection, now: float) -> bool:
 
 
 def _retire(tx: Transaction, retention: Retention, now: float, evictions: Evictions) -> bool:
-    """Let the threads go that were not updated for the longest time, if there is too much."""
+    """Evict the threads that were not updated for the longest time, if the bounds are exceeded."""
     if not retention.drops_threads:
         return False
     db = tx.db
@@ -257,8 +258,8 @@ def _retire(tx: Transaction, retention: Retention, now: float, evictions: Evicti
     count = max(threads - retention.max_threads, 0)
     size = taken(db)
     if not count and size > retention.max_bytes:
-        # The loop drops half of the threads that would be too many if all were alike, and measures
-        # again, because nobody knows beforehand what one takes.
+        # The loop drops half of the threads that would be too many if all had the same size, and
+        # measures again, because the size of a thread is not known before.
         count = max(threads * (size - retention.max_bytes) / size / 2, 1)
     oldest = now - retention.max_age
     rows = db.execute(
@@ -278,7 +279,7 @@ def _retire(tx: Transaction, retention: Retention, now: float, evictions: Evicti
 
 
 def taken(db: sqlite3.Connection) -> int:
-    """Bytes of the file that are in use."""
+    """Return the bytes of the file that are in use."""
     (pages,) = db.execute("PRAGMA page_count").fetchone()
     (free,) = db.execute("PRAGMA freelist_count").fetchone()
     (size,) = db.execute("PRAGMA page_size").fetchone()

@@ -64,12 +64,12 @@ def threads_of_all(db: sqlite3.Connection, cursor: str | None, limit: int) -> Ow
 
 
 def record(row: tuple[Any, ...]) -> ThreadRecord:
-    """The line of a list that a row of a thread is."""
+    """Return the line of a list that a row of a thread stands for."""
     return record_of_row(row, from_text)
 
 
 def record_of(db: sqlite3.Connection, thread: int) -> ThreadRecord | None:
-    """The line of a list that a thread has; None if it has no history."""
+    """Return a thread's line of a list; None if it has no history."""
     row = db.execute(
         f"SELECT {_RECORD} FROM thread WHERE id = ? AND runs > 0", (thread,)
     ).fetchone()

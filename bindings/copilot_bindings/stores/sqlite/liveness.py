@@ -1,14 +1,14 @@
 """The processes that use one file, and whether each of them still lives.
 
 A process takes a number, and for as long as it lives a lock on a file of its own beside the
-database (``threads.db-owner-17``). The system lets go of the lock in the moment in which the
-process ends, however it does. So whoever finds a run of process 17 tries that lock, and knows at
-once.
+database (``threads.db-owner-17``). The operating system releases the lock at the moment at which
+the process ends, for whatever reason. So a process that finds a run of process 17 tries that lock,
+and knows at once whether the owner lives.
 
-``flock`` belongs to an open file and not to a process, so that several stores of one process may
-use one database, and a fork, which gives its copy back (:func:`os.register_at_fork`), keeps nothing
-alive. Where there is none (Windows), a process writes down from time to time that it lives, and is
-dead when it has not for the seconds of a lease.
+A lock of ``flock`` belongs to an open file and not to a process, so that several stores of one
+process may use one database. A fork closes its copy (:func:`os.register_at_fork`), and so does not
+keep the lock. Where there is no ``flock`` (Windows), a process writes down from time to time that
+it lives, and counts as dead when it has not done so for the seconds of a lease.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Process:
     """This process among those that use a file.
 
     :param path: the database.
-    :param lease: seconds, where there are no locks.
+    :param lease: the seconds of a lease, where there are no locks.
     """
 
     def __init__(self, path: str, lease: float) -> None:
@@ -67,14 +67,14 @@ class Process:
             raise
 
     def end(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         if self._file is not None:
             with contextlib.suppress(OSError):
                 os.unlink(self._name(self.number))
             self.forget()
 
     def forget(self) -> None:
-        """Close the file of the lock, which another process keeps if this one is a fork."""
+        """Close the file of the lock. If this process is a fork, its parent still has the lock."""
         file, self._file = self._file, None
         if file is not None:
             _held.discard(self)
@@ -106,7 +106,7 @@ class Process:
         return False
 
     def bury(self, number: int, db: sqlite3.Connection) -> None:
-        """Forget a process that has died, and has no run any more."""
+        """Forget a process that has died, and owns no run any more."""
         db.execute("DELETE FROM process WHERE id = ?", (number,))
         with contextlib.suppress(OSError):
             os.unlink(self._name(number))

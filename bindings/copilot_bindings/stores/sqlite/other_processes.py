@@ -25,7 +25,7 @@ _LONGEST_PAUSE = 0.05
 _LIVES_SECONDS = 0.3
 """The seconds between two checks whether the owners of the followed runs still live."""
 _SHARE = 4.0
-"""A look that has taken long is followed by a pause so many times as long."""
+"""The pause after a look is at least this many times as long as the look."""
 
 
 @attrs.define(eq=False)
@@ -44,7 +44,7 @@ class News:
     _asked: bool = False
 
     def ask(self) -> None:
-        """Look at the next occasion, even if nobody has written."""
+        """Look at the next occasion, even if no process has written."""
         self._asked = True
 
     def look(self) -> float | None:

@@ -1,4 +1,4 @@
-"""The threads that read."""
+"""The operating system threads that read from the file."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ T = TypeVar("T")
 
 
 class Readers:
-    """A few threads that read, each with a connection of its own.
+    """A few operating system threads that read, each with a connection of its own.
 
     :param path: the file.
-    :param size: how many.
+    :param size: the number of threads.
     """
 
     def __init__(self, path: str, synchronous: Synchronous, size: int) -> None:
@@ -39,7 +39,7 @@ class Readers:
     def submit(self, work: Callable[[sqlite3.Connection], T]) -> Future[T]:
         """Have ``work`` done in a read transaction.
 
-        :raises StoreUnavailable: if the system begins no thread, and there is none yet.
+        :raises StoreUnavailable: if there is no thread yet, and the system begins none.
         """
         future: Future[T] = Future()
         with self._lock:
@@ -47,7 +47,7 @@ class Readers:
                 try:
                     self._threads.append(begin_thread("copilot-sqlite-reader", self._live))
                 except StoreUnavailable:
-                    # The threads that there are do it when they have done what they do now.
+                    # The threads that exist do the work when they have finished their present one.
                     if not self._threads:
                         raise
             self._waiting -= 1
@@ -55,7 +55,8 @@ class Readers:
         return future
 
     def close(self, seconds: float) -> bool:
-        """Do what was submitted, then end; returns whether all have ended in time."""
+        """Do the work that was submitted, then end; returns whether all threads have ended in
+        time."""
         until = time.monotonic() + seconds
         for _ in self._threads:
             self._jobs.put(None)

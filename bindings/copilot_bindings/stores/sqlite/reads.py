@@ -1,4 +1,4 @@
-"""The frames of threads, and whose they are: each is read in one read transaction."""
+"""The calls that read frames and owners of threads, each in one read transaction."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _WITHIN_RUN = MOST_BYTES - 1
 
 @attrs.frozen
 class Blocked:
-    """A run that is open, and has nothing more for now.
+    """A run that is open, and has no more frames for now.
 
     :param run: the run.
-    :param size: bytes that it has.
-    :param process: whose it is.
+    :param size: the bytes that it has.
+    :param process: the process that owns it.
     """
 
     run: int
@@ -50,7 +50,7 @@ class Found:
 
 
 def thread_of(db: sqlite3.Connection, thread_id: str, owner: str | None) -> int | None:
-    """The thread of that id, if it is its owner who asks."""
+    """Return the thread of that id if ``owner`` owns it; None otherwise."""
     found = db.execute(
         "SELECT id FROM thread WHERE thread_id = ? AND owner IS ? AND dead = 0",
         (to_text(thread_id), None if owner is None else to_text(owner)),
@@ -165,7 +165,7 @@ def read(db: sqlite3.Connection, cursor: Cursor, max_bytes: int) -> Found:
 def _read_history(
     db: sqlite3.Connection, cursor: Cursor, room: int, chunks: list[bytes]
 ) -> Cursor | LogGone | Blocked:
-    """Read compacted runs, as many as follow each other and there is room for."""
+    """Read compacted runs that follow each other, as many as there is room for."""
     if not db.execute(
         "SELECT 1 FROM thread WHERE id = ? AND dead = 0", (cursor.thread,)
     ).fetchone():
@@ -184,8 +184,8 @@ def _read_history(
                     index, offset, seen = index + 1, 0, False
                     wanted = parts[index]
                 if run < wanted:
-                    # The run has ended meanwhile, so that it is none of those that the cursor began
-                    # with.
+                    # The run has ended meanwhile, so that it is not one of the runs that the cursor
+                    # began with.
                     continue
                 if run > wanted:
                     break
@@ -197,7 +197,7 @@ def _read_history(
                 continue
             at = place & _WITHIN_RUN
             if at < offset:
-                # The first row is the piece that the offset lies in.
+                # The first row is the piece in which the offset lies.
                 data, at = data[offset - at :], offset
             size = len(data)
             if size >= room:
@@ -247,7 +247,8 @@ def _read_volume(
 def _take(
     db: sqlite3.Connection, table: str, part: int, offset: int, room: int, chunks: list[bytes]
 ) -> tuple[int, int]:
-    """Read the rows of a part from an offset on; returns that behind them, and the room left."""
+    """Read the rows of a part from an offset on; returns the offset behind the rows, and the room
+    that is left."""
     base, end = range_of(part)
     (begin,) = db.execute(
         f"SELECT COALESCE(MAX(id), ?) FROM {table} WHERE id >= ? AND id <= ?",
@@ -295,7 +296,7 @@ def _read_raw(
 
 
 def history_cursor(db: sqlite3.Connection, thread_id: str, owner: str | None) -> Cursor:
-    """Where the compacted frames of a thread's ended runs begin."""
+    """Return the place where the compacted frames of a thread's ended runs begin."""
     thread = thread_of(db, thread_id, owner)
     if thread is None:
         return Cursor(0, ())

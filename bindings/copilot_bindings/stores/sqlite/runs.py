@@ -48,7 +48,7 @@ class Runs:
     :param owned: the runs that it owns.
     :param tails: the runs that are followed in it.
     :param supersedes: whether a run of a busy thread supersedes the live one.
-    :param lease: seconds that owners are told.
+    :param lease: the seconds of a lease, which owners are told.
     """
 
     process: Process
@@ -57,8 +57,8 @@ class Runs:
     retention: Retention
     supersedes: bool
     lease: float
-    # These are the times at which each orphan was handed out, so that a thousand readers do not all
-    # end it.
+    # The times at which orphans were handed out are kept, so that a thousand readers do not all end
+    # the same orphan.
     _handed: dict[int, float] = attrs.field(factory=dict)
 
     def open(self, tx: Transaction, request: RunRequest) -> Opened:
@@ -92,7 +92,8 @@ class Runs:
             ),
         ).lastrowid
         assert run is not None
-        # The frames are known at once, because other calls of this transaction may concern the run.
+        # The run is known here before the commit, because other calls of this transaction may be
+        # for it.
         self.owned.begin(run, request)
         self.tails.begin(run)
         tx.otherwise(lambda: self.owned.end(run))
@@ -107,7 +108,8 @@ class Runs:
         return RunOpened(key, Cursor(thread, (-run,)), known, self.lease)
 
     def _make_way(self, tx: Transaction, thread: int, request: RunRequest) -> Opened | None:
-        """End, stop or find in the way the runs that the thread has open."""
+        """Make way for a new run: seal or stop the open runs of the thread, or return the run that
+        is in the way."""
         db = tx.db
         opens = db.execute(
             "SELECT id, run_id, process, sealable, opened_at FROM run"
@@ -128,7 +130,8 @@ class Runs:
                 and (owned := self.owned.get(run)) is not None
                 and not owned.is_taken
             ):
-                # Nobody has the run, so that the answer to this very call was lost.
+                # The same request has opened this run, and no home has taken it: the answer to that
+                # call was lost.
                 return self._opened(db, thread, run, request)
             elif not self.supersedes:
                 return ThreadBusy(from_text(run_id))
@@ -203,7 +206,7 @@ class Runs:
         return True
 
     def seal(self, tx: Transaction, run: int) -> None:
-        """End a run that has its terminal event, with the result that came with that."""
+        """End a run that has its terminal event, with the result that came with the event."""
         thread, dead, process = tx.db.execute(
             "SELECT t.id, t.dead, r.process FROM run r JOIN thread t ON t.id = r.thread"
             " WHERE r.id = ?",
@@ -273,7 +276,8 @@ class Runs:
             tx.then(lambda: self.owned.signal(run, signal))
 
     def hand_out(self, tx: Transaction, run: int) -> Orphan:
-        """Fence out the owner of a run, which has died; whoever gets the run ends it."""
+        """Fence out the dead owner of a run, and return the run as an orphan, for the caller to
+        end."""
         db = tx.db
         thread, thread_id, owner, run_id, agent_id, stop, opened_at = db.execute(
             "SELECT t.id, t.thread_id, t.owner, r.run_id, r.agent_id, r.stop, r.opened_at"
@@ -299,11 +303,11 @@ class Runs:
         )
 
     def was_handed_out(self, run: int) -> bool:
-        """Whether somebody here has just been given the run to end it."""
+        """Whether the run has just been handed out in this process."""
         return time.monotonic() < self._handed.get(run, -_HANDED_SECONDS) + _HANDED_SECONDS
 
     def claim(self, tx: Transaction, run: int) -> Orphan | None:
-        """The run as an orphan, if it is one that nobody has just been given."""
+        """Return the run if it is an orphan that has not just been handed out."""
         found = tx.db.execute("SELECT state, process FROM run WHERE id = ?", (run,)).fetchone()
         if found is None or found[0] != OPEN or self.was_handed_out(run):
             return None
@@ -376,7 +380,7 @@ def _has_open(db: sqlite3.Connection, thread: int) -> bool:
 
 
 def _known(db: sqlite3.Connection, thread: int, ids: Iterable[str]) -> frozenset[str]:
-    """Those of ``ids`` that the thread's history has."""
+    """Return the ids among ``ids`` that the thread's history has."""
     asked = [to_text(one) for one in dict.fromkeys(ids)]
     known: set[str] = set()
     for begin in range(0, len(asked), _IDS_AT_ONCE):

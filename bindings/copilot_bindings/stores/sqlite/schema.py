@@ -1,22 +1,22 @@
-"""The tables of a SQLite store, and how those of an older version become them.
+"""The tables of a SQLite store, and the migrations of older versions to them.
 
 A run's place in the tables of frames is one number, ``run << 32 | offset``: so the frames of a run
 lie together and in order, an append is one insertion at one place, a read is one range, and no
 index is needed beside. A run has at most 4 GiB.
 
 ====== ============================================================================================
-thread a conversation. A ``dead`` one was deleted or cleared: nobody finds it, and it is taken apart
-       little by little
+thread a conversation. A ``dead`` one was deleted or cleared: no call finds it, and its rows are
+       removed little by little
 run    ``state`` is 0 while it is open, 1 as history, 2 if it has left nothing. ``process`` owns it
-       while it is open; 0 if it was handed to somebody as an orphan. ``stop`` is what its owner is
-       to be told: 1 to stop, 2 that it is sealed. ``raw_until`` is when its raw frames go
-frame  what was appended, each row whole frames
-history what a replay sends of a run, or of all runs that are bound in a volume, cut into pieces at
+       while it is open; 0 if it was handed out as an orphan. ``stop`` is the signal to its owner: 1
+       to stop, 2 that it is sealed. ``raw_until`` is when its raw frames go
+frame  the frames as they were appended; each row has whole frames
+history the compacted frames of a run, or of all runs that are bound in a volume, cut into pieces at
        the ends of frames
 volume the oldest runs of a long thread; see :mod:`.volumes`
-outcome what a run leaves beside, the ids of its messages among it. Of a thread only the last
-       messages and the last state are kept
-message which messages the history of a thread has
+outcome the other parts of a run's result, such as the ids of its messages. Only the last messages
+       and the last state of a thread are kept
+message the ids of the messages that the history of a thread has
 process the processes that use the file; see :mod:`.liveness`
 ====== ============================================================================================
 """
@@ -29,18 +29,18 @@ from ..errors import StoreError, newer
 from .errors import named
 
 APPLICATION_ID = 0x61677569
-"""Tells the file from other databases ("agui")."""
+"""The number that distinguishes the file from other databases ("agui")."""
 
 OPEN, HISTORY, OVER = 0, 1, 2
 FIRST_VOLUME = 1 << 30
-"""Above it are the numbers of volumes, and below it those of runs."""
+"""The first number of a volume; the numbers of runs are lower."""
 TOLD_TO_STOP, TOLD_SEALED = 1, 2
 NOBODY = 0
 MOST_BYTES = 1 << 32
 """The most bytes that the frames of one run may have."""
 
 # A migration is a list of statements that are executed in one transaction. The version of a file is
-# how many of them it has seen. One that was published is never changed.
+# the number of migrations that it has seen. A published migration is never changed.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         """CREATE TABLE thread (
@@ -125,7 +125,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 def migrate(db: sqlite3.Connection, path: str) -> None:
     """Bring the file to the version of this module.
 
-    :raises StoreError: if it is of a newer version, or no file of a store.
+    :raises StoreError: if the file has a newer version, or is not the file of a store.
     """
     if _version(db) == len(MIGRATIONS) and _application(db) == APPLICATION_ID:
         return

@@ -1,19 +1,20 @@
 """SQLiteStore: threads in one file, for the processes of one machine.
 
-What it models. A file has the threads, runs and frames of all processes that use it; each process
-has one thread that writes (:class:`.writer.Writer`), a few that read, and the tails of the runs
-that are followed in it (:mod:`..tails`). A call that only memory is needed for returns at once; any
-other returns a future, which is done when its transaction is committed, or when it was read.
+A file has the threads, runs and frames of all processes that use it. Each process has one operating
+system thread that writes (:class:`.writer.Writer`), a few that read, and the tails of the runs that
+are followed in it (:mod:`..tails`). A call that needs only memory returns at once; any other call
+returns a future, which is done when its transaction is committed, or when the file was read.
 
 Four rules make it right:
 
-- **Nothing is told that is not committed.** Readers are woken, owners signalled and futures done by
-  what a transaction hands to :meth:`.Transaction.then`.
-- **Who owns a run is in the file**, and each append looks there, in its own transaction. So a run
+- **Readers and owners are told only of commits.** Readers are woken, owners signalled and futures
+  done by the functions that a transaction hands to :meth:`.Transaction.then`.
+- **The file says who owns a run**, and each append looks there, in its own transaction. So a run
   that another process has sealed, stopped or taken over is never written to by its former owner.
-- **Whether an owner lives is a lock** (:mod:`.liveness`), which the system keeps, and no time.
-- **What is large goes little by little.** A thread that is deleted is dead at once, and its rows go
-  in steps that no append waits for.
+- **A lock says whether an owner lives** (:mod:`.liveness`). The operating system keeps the lock,
+  and no lease has to run out.
+- **Large data are removed little by little.** A thread that is deleted is dead at once, and its
+  rows are removed in steps that no append waits for.
 
 A connection is never used in a fork of the process that has opened it: a process finds out by its
 id (:meth:`SQLiteStore._engine`), and begins anew.
@@ -73,20 +74,21 @@ def _path(value: str | os.PathLike[str]) -> str:
 
 @attrs.define(eq=False, on_setattr=attrs.setters.frozen)
 class SQLiteStore(DurableStore[Engine]):
-    """Threads in a file, which outlive the processes that use it. Several may, on one machine.
+    """Threads in a file. They outlive the processes that use it; several processes of one machine
+    may.
 
     The file is made if there is none. Beside it are its log (``-wal``, ``-shm``) and a file for
     each process (``-owner-1``); all must be on a disk of this machine, not on one of the network.
 
     :param path: the file.
-    :param synchronous: "normal": what was sent survives the end of a process, at any moment and in
-        any way. "full": and the end of the machine, as by a power failure, for an ``fsync`` each
-        time.
+    :param synchronous: "normal": frames that were sent survive the end of a process, at any moment
+        and in any way. "full": they also survive the end of the machine, as by a power failure, for
+        an ``fsync`` each time.
     :param on_concurrent_run: what a second run on a busy thread does; see
         :class:`~sansio_copilot.MemoryStore`.
     :param retention: what is kept, and for how long; by default everything.
-    :param lease: seconds after which a process is taken for dead that has not been heard of, where
-        the system has no locks that tell (Windows); at most 15.
+    :param lease: where the system has no locks that tell (Windows), the seconds after which a
+        process that has not been heard of is taken for dead; at most 15.
     :raises ValueError: for an argument that makes no sense.
     """
 
@@ -107,7 +109,7 @@ class SQLiteStore(DurableStore[Engine]):
         self._engine()
 
     def close(self) -> None:
-        """Finish what was begun, and let go of the file. A later call opens it again."""
+        """Finish the calls that were begun, and close the file. A later call opens it again."""
         engine = self._engines.take()
         if engine is None:
             return
@@ -116,7 +118,7 @@ class SQLiteStore(DurableStore[Engine]):
     def check(self) -> Future[None]:
         """Write something, and so find out whether the store can be used.
 
-        :raises StoreUnavailable: if it cannot, for now.
+        :raises StoreUnavailable: if it cannot be used for now.
         """
 
         def write(tx: Transaction) -> None:
@@ -178,7 +180,7 @@ class SQLiteStore(DurableStore[Engine]):
     def _read(
         self, engine: Engine, cursor: Cursor, max_bytes: int, pages: int
     ) -> Future[Batch | LogGone]:
-        """Read from the file; a run whose owner has died is handed out with what was read."""
+        """Read from the file; a run whose owner has died is handed out with the frames read."""
         done: Future[Batch | LogGone] = Future()
 
         def read(db: sqlite3.Connection) -> tuple[Batch | LogGone, int | None]:
@@ -208,7 +210,7 @@ class SQLiteStore(DurableStore[Engine]):
             else:
                 done.set_result(structs.replace(batch, orphan=outcome.result()))
 
-        # A job is never cancelled on its own; a caller that waits may give up the whole of it.
+        # The future cannot be cancelled, because the caller may only give up the call as a whole.
         done.set_running_or_notify_cancel()
         engine.read(read).add_done_callback(was_read)
         return done

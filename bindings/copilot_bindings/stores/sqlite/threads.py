@@ -47,7 +47,7 @@ def claim(tx: Transaction, thread_id: str, owner: str) -> bool:
 
 
 def delete(tx: Transaction, runs: Runs, thread_id: str, owner: str | None) -> bool:
-    """See :meth:`.ThreadStore.delete_thread`. What it had goes little by little."""
+    """See :meth:`.ThreadStore.delete_thread`. The rows of the thread go little by little."""
     thread = thread_of(tx.db, thread_id, owner)
     if thread is None:
         return False

@@ -1,8 +1,9 @@
-"""The oldest runs of a long thread, bound together: a row costs as much to read as kilobytes do.
+"""The oldest runs of a long thread, bound together, because a row costs as much to read as
+kilobytes do.
 
-The runs that are bound are those in front of all others, the last of which is the thread's
-``bound``: so volumes followed by loose runs are the history. A run that is bound knows its volume,
-and where it begins and ends there.
+No loose run is older than a bound one, and the last bound run is the thread's ``bound``: so volumes
+followed by loose runs are the history. A run that is bound knows its volume, and where it begins
+and ends there.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from ..compacted_frames import VOLUME_BYTES, VOLUME_RUNS
 from .schema import OPEN
 
 _AT_ONCE = 16
-"""Volumes that are taken apart in one transaction."""
+"""The volumes of a deleted thread that are removed in one transaction."""
 
 
 def range_of(part: int) -> tuple[int, int]:
@@ -76,9 +77,9 @@ def frames_of(db: sqlite3.Connection, part: int) -> bytes:
 
 
 def drop_oldest(db: sqlite3.Connection, thread: int, count: int) -> list[int]:
-    """Drop the first volumes, each of which goes as a whole.
+    """Drop the first volumes, each as a whole.
 
-    :returns: the runs that go with them, and then loose ones: at most ``count``.
+    :returns: the runs of these volumes, and then loose runs to drop: at most ``count`` together.
     """
     runs: list[int] = []
     for volume, bound in db.execute(
@@ -101,7 +102,7 @@ def drop_oldest(db: sqlite3.Connection, thread: int, count: int) -> list[int]:
 
 
 def drop_some(db: sqlite3.Connection, thread: int) -> bool:
-    """Drop some of the volumes of a thread that is taken apart; returns whether there were any."""
+    """Drop some of the volumes of a deleted thread; returns whether there were any."""
     rows = db.execute(
         "SELECT id FROM volume WHERE thread = ? LIMIT ?", (thread, _AT_ONCE)
     ).fetchall()

@@ -1,4 +1,4 @@
-"""The thread that writes, and the transactions in which it commits the calls of many runs."""
+"""The operating system thread that writes, and its transactions, which commit many runs' calls."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ class Transaction:
         self._otherwise.append(function)
 
     def rolled_back(self) -> None:
-        """Nothing of it is in the file."""
+        """Call the functions for a transaction of which nothing is in the file."""
         for function in reversed(self._otherwise):
             function()
 
     def committed(self) -> None:
-        """It is in the file."""
+        """Call the functions for a transaction that is in the file."""
         for function in self._then:
             try:
                 function()
@@ -59,10 +59,11 @@ class Transaction:
 
 
 class Writer:
-    """The one thread that writes, and commits what waits for it in one transaction.
+    """The one operating system thread that writes. It commits all calls that wait in one
+    transaction.
 
-    A commit costs about the same for one append as for a hundred. So whatever comes while one is
-    being written goes into the next, and the busier a store is, the less each append costs.
+    A commit costs about the same for one append as for a hundred. So the calls that come during a
+    commit go into the next one, and the busier a store is, the less each append costs.
 
     :param path: the file, for errors.
     :param db: its connection.
@@ -80,20 +81,20 @@ class Writer:
         self._thread = begin_thread("copilot-sqlite", self._live)
 
     def submit(self, work: Callable[[Transaction], T]) -> Future[T]:
-        """Have ``work`` done in a transaction; done when that is committed.
+        """Do ``work`` in a transaction; returns a future that is done when it is committed.
 
-        What raises an exception of its own must have changed nothing before.
+        If ``work`` raises an exception of its own, it must not have changed anything before.
         """
         future: Future[T] = Future()
         self._jobs.put(Job(work, future))
         return future
 
     def wake(self) -> None:
-        """Have it look now."""
+        """Make the thread call ``look`` now."""
         self._jobs.put(Job(lambda tx: None, Future()))
 
     def close(self, seconds: float) -> bool:
-        """Do what was submitted, then end; returns whether it has ended in time."""
+        """Do the work that was submitted, then end; returns whether it has ended in time."""
         self._jobs.put(None)
         self._thread.join(seconds)
         return not self._thread.is_alive()
@@ -115,7 +116,7 @@ class Writer:
             except queue.Empty:
                 pass
             self._commit([job for job in jobs if job.future.set_running_or_notify_cancel()])
-            # The thread forgets what it did before it waits, so that nothing of it is kept
+            # The thread forgets its jobs before it waits, so that nothing of them is kept
             # meanwhile.
             del jobs, job
             pause = self._looked()
