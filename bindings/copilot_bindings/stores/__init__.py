@@ -1,10 +1,10 @@
-"""Stores whose threads outlive the process: SQLite on one machine, others between many.
+"""Stores whose threads outlive the process: SQLite serves the processes of one machine.
 
 PostgreSQL and Redis serve the processes of many machines.
 
 The modules ``remote``, ``remote_runs``, ``remote_listener``, ``round_trips`` and ``reader_pages``
-have what a store needs whose bytes a server keeps, and the other modules what every store needs
-that lies outside of its process.
+are for stores whose data are in a server, and the other modules for all stores that outlive the
+process.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ __all__ = ["PostgresStore", "RedisStore", "Retention", "SQLiteStore", "StoreErro
 
 
 def __getattr__(name: str) -> Any:
-    # A store that needs a package is imported when it is asked for, because the others do not.
+    # A store that needs a package is imported when it is asked for, because the other stores do not
+    # need the package.
     try:
         if name == "PostgresStore":
             from .postgres import PostgresStore

@@ -1,4 +1,4 @@
-"""A cursor on runs that a store keeps somewhere else: which of them, and how far in the first."""
+"""A cursor on runs that a store keeps outside of the process: the runs, and a place in one."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from sansio_copilot.stores.protocol import Batch
 class Cursor:
     """A place in a fixed row of runs.
 
-    :param thread: how the store finds the thread of the runs.
-    :param parts: each is the number of a run whose compacted frames are read, or of a volume that
-        has those of many, or the negative number of a run that is read as it was appended, and
-        followed while it is open.
-    :param index: which of them is being read.
-    :param offset: bytes of that one that have been read.
+    :param thread: the name by which the store finds the thread of the runs.
+    :param parts: each part is the number of a run whose compacted frames are read, or of a volume
+        that has the frames of many runs, or the negative number of a run that is read as it was
+        appended, and followed while it is open.
+    :param index: the index of the part that is being read.
+    :param offset: the bytes of that part that have been read.
     """
 
     thread: int | str
@@ -41,7 +41,8 @@ class Cursor:
         return self.at(self.index + 1)
 
     def index_of(self, part: int, event_id: EventId) -> int | None:
-        """Where the run or volume is that has an event; None if no reader is to be sent it."""
+        """Return the index of the run or volume that has an event; None if the event is in none
+        that a reader may be sent."""
         index = next((index for index, one in enumerate(self.parts) if abs(one) == part), None)
         is_raw = index is not None and self.parts[index] < 0
         return None if event_id.compacted and is_raw else index
@@ -51,9 +52,9 @@ class Cursor:
     ) -> Cursor:
         """The place behind an event of ``run``.
 
-        :param index: that of the part which has the run.
+        :param index: the index of the part which has the run.
         :param bound: the runs of that part, if it is a volume.
-        :param offset: bytes up to there, of the part if the event is a compacted one, and
+        :param offset: the bytes up to the place: of the part if the event is a compacted one, and
             otherwise of the run as it was appended.
         """
         if event_id.compacted:
@@ -64,9 +65,9 @@ class Cursor:
 
 @attrs.frozen
 class Whole:
-    """A place in a text that was read at once, as messages and state are.
+    """A place in a text that was read as a whole, as messages and state are.
 
-    :param data: all of it, so that a page follows the one before whatever happens meanwhile.
+    :param data: the whole text, so that its pages fit together whatever happens meanwhile.
     """
 
     data: bytes

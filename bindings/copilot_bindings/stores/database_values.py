@@ -1,4 +1,4 @@
-"""Ids, names and owners as databases take them, and what they give back."""
+"""Conversions of ids, names and owners to the values that databases take, and back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from sansio_copilot.stores.protocol import ThreadOwner, ThreadRecord, UnknownCur
 
 
 def to_text(text: str) -> str | bytes:
-    """``text`` as a database takes it: one with lone surrogates, which are no UTF-8, as bytes."""
+    """Return ``text`` as a database takes it: as bytes if it has lone surrogates, which UTF-8 has
+    no form for."""
     if text.isascii():
         return text
     try:
@@ -25,7 +26,8 @@ def from_text(value: str | bytes) -> str:
 
 
 def to_bytes(text: str) -> bytes:
-    """``text`` as a server has it in whose texts neither NUL nor lone surrogates may be."""
+    """Return ``text`` as bytes, for a server whose texts may have neither NUL nor lone
+    surrogates."""
     return text.encode("utf-8", "surrogatepass")
 
 
@@ -35,14 +37,14 @@ def from_bytes(data: bytes) -> str:
 
 
 def owner_to_bytes(owner: str | None) -> bytes:
-    """An owner as a server has it, which tells nobody from somebody with an empty id."""
+    """Return an owner as bytes, in which no owner differs from an owner with an empty id."""
     return b"-" if owner is None else b"o" + to_bytes(owner)
 
 
 def number_of(cursor: str | None) -> int:
-    """The number that a cursor is; 0 for none.
+    """Return the number that a cursor stands for; 0 for no cursor.
 
-    :raises UnknownCursor: for one that is no number.
+    :raises UnknownCursor: for a cursor that is no number.
     """
     if cursor is None:
         return 0
@@ -57,7 +59,7 @@ def owner_from_bytes(data: bytes) -> ThreadOwner:
 
 
 def record_of_row(row: tuple[Any, ...], text_of: Callable[[Any], str]) -> ThreadRecord:
-    """The line of a list that a row of a thread is.
+    """Return the line of a list that a row of a thread stands for.
 
     :param row: the thread's id and agent, seconds of its creation and its last update, its name,
         whether it is archived, and what it waits for.

@@ -47,23 +47,23 @@ class Engine:
         self._tidying = Tidying(self.tidy)
 
     def write(self, work: Any) -> Future[Any]:
-        """Have something done that changes the store."""
+        """Do ``work``, which changes the store."""
         raise NotImplementedError
 
     def tidy(self) -> Future[bool]:
-        """Do a step of what is done from time to time."""
+        """Do a step of the tidying, which is done from time to time."""
         raise NotImplementedError
 
     def _followed(self) -> None:
-        """Somebody reads a run of another process."""
+        """Watch the runs of other processes, because a reader has begun to follow one."""
         raise NotImplementedError
 
     def name_of(self, cursor: Cursor, run: int) -> Hashable:
-        """By which name the tails have a run of ``cursor``."""
+        """Return the name under which the tails have a run of ``cursor``."""
         return run
 
     def own_name(self, key: RunKey) -> Any:
-        """By which name the process has a run that it owns."""
+        """Return the name under which the process has a run that it owns."""
         return key.seq
 
 
@@ -92,7 +92,7 @@ class DurableStore(Generic[E]):
         return self._engines.get(self._begin)
 
     def tidy(self) -> Future[bool]:
-        """Do now a step of what is done from time to time: let go what need not be kept.
+        """Do a step of the tidying now: let go of what need not be kept.
 
         :returns: whether there is more to do.
         """
@@ -120,7 +120,7 @@ class DurableStore(Generic[E]):
     def _read(
         self, engine: E, cursor: Cursor, max_bytes: int, pages: int
     ) -> Future[Batch | LogGone]:
-        """Read what this process does not know; a run whose owner has died comes with it."""
+        """Read frames from outside of this process; the batch has the run whose owner has died."""
         raise NotImplementedError
 
     def watch(self, cursor: Cursor, notify: Notify) -> Cancel:
@@ -132,9 +132,10 @@ class DurableStore(Generic[E]):
         return engine.tails.watch(engine.name_of(cursor, -part), cursor.offset, notify)
 
     def _deleting(self, engine: E, work: Any) -> Future[Any]:
-        """Have threads deleted, of which nothing may be told any more that was read ahead."""
+        """Do ``work``, which deletes threads, and forget the pages that were read ahead."""
         engine.ahead.forget()
         deletion = engine.write(work)
-        # The pages that were read meanwhile go as well, because they may show what is deleted.
+        # The pages that were read meanwhile are forgotten too, because they may be of deleted
+        # threads.
         deletion.add_done_callback(lambda done: engine.ahead.forget())
         return deletion

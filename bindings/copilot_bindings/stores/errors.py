@@ -15,11 +15,11 @@ class StoreError(Exception):
 
 
 def newer(what: str, version: int, known: int) -> str:
-    """The problem of a process that finds what a newer release has written.
+    """Return the problem of data that a newer release has written.
 
-    :param what: what has the version.
+    :param what: the thing that has the version, and the verb: "its keys have".
     :param version: the version that was found.
-    :param known: the one of this release.
+    :param known: the version of this release.
     """
     return (
         f"{what} version {version}, and this release knows {known}: "

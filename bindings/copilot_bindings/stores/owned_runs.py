@@ -1,4 +1,4 @@
-"""The runs that this process owns: what their owners are to be told, and how far their logs are."""
+"""The runs that this process owns: the signals to their owners, and the sizes of their logs."""
 
 from __future__ import annotations
 
@@ -21,17 +21,19 @@ from sansio_copilot.stores.protocol import (
 Name = TypeVar("Name", bound=Hashable)
 
 _TAKEN_SECONDS = 120.0
-"""Longer than any hook between the opening of a run and its start may take, by default."""
+"""The seconds after which a run that was opened and never started is forgotten. By default the
+hooks between the two take less."""
 
 
 @attrs.define(eq=False)
 class Owned:
     """A run that was opened by this process, and has not ended.
 
-    :param request: by which it was opened, to tell a call that is made again from another one.
+    :param request: the request that has opened it, to recognise the same call when it is made
+        again.
     :ivar is_taken: whether its home has begun to watch it.
-    :ivar size: bytes that are in its log.
-    :ivar result: what it would leave if it ended now, as far as that is in the store.
+    :ivar size: the bytes that are in its log.
+    :ivar result: the result that it would have if it ended now, if the store has that.
     """
 
     request: RunRequest
@@ -44,9 +46,9 @@ class Owned:
 
     @property
     def is_forgotten(self) -> bool:
-        """Whether nobody has taken the run up for so long that nobody will.
+        """Whether no home has taken the run for so long that none will.
 
-        The call that has opened it was given up, after it had begun.
+        The call that has opened it was given up after it had begun.
         """
         return not self.is_taken and time.monotonic() > self.since + _TAKEN_SECONDS
 
@@ -66,7 +68,7 @@ class OwnedRuns(Generic[Name]):
             return iter(list(self._runs))
 
     def begin(self, run: Name, request: RunRequest) -> None:
-        """``run`` was opened."""
+        """Add ``run``, which was opened."""
         with self._lock:
             self._runs[run] = Owned(request)
 
@@ -75,12 +77,13 @@ class OwnedRuns(Generic[Name]):
         return self._runs.get(run)
 
     def end(self, run: Name) -> None:
-        """``run`` was closed."""
+        """Remove ``run``, which was closed."""
         with self._lock:
             self._runs.pop(run, None)
 
     def signal(self, run: Name, signal: Signal) -> None:
-        """Tell the owner of ``run``, if it is in this process and has not been told that."""
+        """Tell the owner of ``run`` a signal, if the owner is in this process and has not been told
+        the same."""
         with self._lock:
             owned = self._runs.get(run)
             if owned is None or owned.signal in (signal, Signal.SEALED):

@@ -1,17 +1,18 @@
-"""Pages of history that were read together with the one before, for the reader that asks next.
+"""Pages of history that were read before a reader asks for them, together with an earlier page.
 
-A long thread is read page by page, and to ask for a page costs more than to read it: a round trip,
-or a thread that is woken. So a reader that keeps up is read for ahead: the first page alone, when
-it asks where to begin, since it is waited for, then four at once, and eight.
+A long thread is read page by page, and asking for a page costs more than reading it: a round trip,
+or the wake-up of an operating system thread. So pages are read ahead for a reader that keeps up.
+The first page is read alone, when the reader asks where to begin, because the reader waits for it;
+then four pages are read at once, and then eight.
 
-Three rules keep that from costing more than it saves:
+Three rules keep this from costing more than it saves:
 
-- What is kept has a bound for all readers together, and nobody is read for ahead beyond it. No
-  cursor holds bytes: a page that was let go is read again.
-- A page is kept for a moment only. So a reader learns within that moment that what it reads was
-  deleted, and at once if that was done in this process (:meth:`Ahead.forget`).
-- A reader that did not come in that moment takes its time, and begins anew with one page. So what
-  is read in vain is never more than seven pages.
+- The pages of all readers together have a bound, and no page is read ahead beyond it. No cursor
+  holds bytes: a page that was let go is read again.
+- A page is kept for a moment only. So a reader learns within that moment that its history was
+  deleted, and at once if this process has deleted it (:meth:`Ahead.forget`).
+- A reader that does not ask within that moment is slow, and begins anew with one page. So at most
+  seven pages are read in vain.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ class _Kept:
 class Ahead:
     """The pages of one store in one process. May be used from any thread.
 
-    :param total_bytes: bytes that are kept of all pages.
-    :param seconds: for how long one is.
+    :param total_bytes: the bytes that all pages together may have.
+    :param seconds: the seconds for which a page is kept.
     """
 
     def __init__(self, total_bytes: int = 8 * 1024**2, seconds: float = 1.0) -> None:
@@ -69,20 +70,21 @@ class Ahead:
         self._page_bytes = 0
 
     def room(self) -> int:
-        """Bytes of the page that is read for whoever begins, as readers ask for; 0 for none."""
+        """Return the size in bytes of the page to read for a reader that begins, as readers have
+        asked for; 0 if no page is to be read."""
         with self._lock:
             self._let_go()
             has_room = self._held + self._page_bytes <= self._total_bytes
             return self._page_bytes if has_room else 0
 
     def begin(self, cursor: Cursor, batches: Sequence[Batch]) -> None:
-        """Keep the first page of a reader that begins at ``cursor``, and what was read with it."""
+        """Keep the first page of a reader that begins at ``cursor``, and the pages read with it."""
         with self._lock:
             self._add(cursor, batches[0], time.monotonic() + self._seconds)
         self.keep(batches, 1)
 
     def take(self, cursor: Cursor, max_bytes: int) -> Batch | int:
-        """The page at ``cursor``, if it is here; and else how many are to be read."""
+        """Return the page at ``cursor`` if it is here; otherwise the number of pages to read."""
         with self._lock:
             self._page_bytes = max_bytes
             self._let_go()
@@ -97,9 +99,9 @@ class Ahead:
             return 1
 
     def keep(self, batches: Sequence[Batch], pages: int) -> Batch:
-        """Keep all but the first of ``batches``, which follow each other; returns that one.
+        """Keep all but the first of ``batches``, which follow each other; returns the first.
 
-        :param pages: how many were to be read.
+        :param pages: the number of pages that were to be read.
         """
         until = time.monotonic() + self._seconds
         with self._lock:

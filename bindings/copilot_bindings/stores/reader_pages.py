@@ -34,12 +34,12 @@ def read(
 ) -> Steps[Found]:
     """Read on from ``cursor``; see :meth:`.Log.read`.
 
-    :param pages: how many pages of history to read at once.
-    :param read_history: reads about so many pages, of so many bytes, of compacted runs that follow
-        each other, of which the last may be short; None if the first of the runs is gone.
-    :param read_raw: reads a run as it was appended, at most so many bytes, behind what was read
-        already. It gives the place behind what it has added; what was found if the run is open and
-        has nothing more; None if it is gone.
+    :param pages: the number of pages of history to read at once.
+    :param read_history: reads compacted runs that follow each other, given the bytes of a page and
+        the number of pages; the last page may be short. Returns None if the first run is gone.
+    :param read_raw: reads a run as it was appended, given the bytes to read at most and the chunks
+        read before, to which it appends. Returns the place behind the chunks; a :class:`Found` if
+        the run is open and has nothing more; None if the run is gone.
     """
     chunks: list[bytes] = []
     room = max_bytes
@@ -74,8 +74,8 @@ def batch_of(chunks: list[bytes], cursor: Cursor) -> Batch:
 class Piece:
     """Compacted frames that were read.
 
-    :param index: of the part of the cursor that they are of.
-    :param at: where they begin in it.
+    :param index: the index of the cursor's part to which they belong.
+    :param at: the offset in that part at which they begin.
     """
 
     index: int
@@ -84,7 +84,7 @@ class Piece:
 
 
 def paged(pieces: list[Piece], behind: Cursor, room: int) -> list[Batch]:
-    """Pieces that follow each other, as pages of which the last may be short.
+    """Return pieces that follow each other as pages; the last page may be short.
 
     :param behind: the place behind all of them.
     :param room: the length of a page.

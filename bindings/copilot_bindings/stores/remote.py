@@ -1,8 +1,7 @@
-"""A store whose server is somewhere else: which of its connections makes the steps of each call.
+"""A store whose data are in a server: the choice of the connection for the steps of each call.
 
-What is asked of a server stands in the modules of each kind of store, as steps
-(:mod:`.round_trips`). This class passes the calls on to them; what needs no server is done by
-:class:`~.durable.DurableStore`.
+The modules of each kind of store have the calls as steps (:mod:`.round_trips`). The class here
+hands these steps to a connection; :class:`~.durable.DurableStore` answers what needs no server.
 """
 
 from __future__ import annotations
@@ -68,14 +67,14 @@ class RunCalls(Protocol):
 
 
 class Reads(Protocol[Place]):
-    """The calls that read. A place is where a server has what belongs to the store."""
+    """The calls that read. A place says where in the server the store's data are."""
 
     def open_cursor(
         self, place: Place, thread_id: str, after: str | None, owner: str | None, room: int, /
     ) -> Steps[tuple[Cursor, Batch | None]]:
-        """Where a reader begins, and its first page of at most ``room`` bytes.
+        """Return the place where a reader begins, and its first page of at most ``room`` bytes.
 
-        The page may be none, if it would have to be asked for.
+        The page is None if it would take another round trip.
         """
         ...
 
@@ -108,14 +107,14 @@ class Changes(Protocol[Place, R_contra]):
 
 
 class Listener(Protocol):
-    """Hears in a thread of its own what the server tells this process."""
+    """Receives the notifications of the server in an operating system thread of its own."""
 
     def wake(self) -> None:
-        """Look now what is followed."""
+        """Look now which runs are followed."""
         ...
 
     def close(self, seconds: float) -> bool:
-        """End; returns whether it has in time."""
+        """End; returns whether the thread has ended in time."""
         ...
 
 
@@ -134,11 +133,11 @@ class RemoteEngine(Engine, Generic[P, R]):
     listener: Listener
 
     def write(self, work: Steps[T]) -> Future[T]:
-        """Have steps made that change something."""
+        """Have steps made that change the store."""
         return self.pipelines[0].submit(work)
 
     def read(self, work: Steps[T]) -> Future[T]:
-        """Have steps made that change nothing, or what nobody waits for."""
+        """Have steps made that change nothing, or whose changes nobody waits for."""
         return self.pipelines[-1].submit(work)
 
     def _followed(self) -> None:
@@ -195,7 +194,7 @@ class RemoteStore(DurableStore[E]):
         closing = engine.write(engine.runs.close(key, at, frames, result))
 
         def closed(done: Future[bool]) -> None:
-            # The owner may give its run up now, and whatever ends it then is told by the server.
+            # The owner may have lost its run, and then only the server can tell how the run ended.
             if done.cancelled() or done.exception() is not None:
                 engine.tails.disown(engine.own_name(key))
 
@@ -227,7 +226,7 @@ class RemoteStore(DurableStore[E]):
     def _open(
         self, engine: E, thread_id: str, after: str | None, owner: str | None
     ) -> Steps[Cursor]:
-        """Find where a reader begins, and read its first page, for which it asks next."""
+        """Find the place where a reader begins, and read its first page, for which it asks next."""
         reads, place, room = engine.reads, engine.place, engine.ahead.room()
         cursor, page = yield from reads.open_cursor(place, thread_id, after, owner, room)
         if page is not None:

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 Run = TypeVar("Run", bound=Hashable)
 
 _LOOK_SECONDS = 1.0
-"""Seconds between two looks at all that is followed."""
+"""Seconds between two looks at all runs that are followed."""
 _PAUSE_SECONDS = 0.5
 
 
@@ -35,8 +35,8 @@ class RemoteListener(ABC, Generic[Run]):
     """Listens for one process, in a thread of its own. Each kind of server has its own class.
 
     :param store: the store as log lines name it.
-    :param pipeline: asks the server what it has not told.
-    :param tick: is called about once a second.
+    :param pipeline: makes the calls that look at runs.
+    :param tick: called about once a second.
     :cvar broken: the error of a connection that broke.
     """
 
@@ -61,7 +61,7 @@ class RemoteListener(ABC, Generic[Run]):
         self._thread.start()
 
     def wake(self) -> None:
-        """Look now what is followed."""
+        """Look now which runs are followed."""
 
         def steps() -> Steps[None]:
             yield [self._nudge()]
@@ -69,7 +69,7 @@ class RemoteListener(ABC, Generic[Run]):
         self._pipeline.submit(steps())
 
     def close(self, seconds: float) -> bool:
-        """End; returns whether it has in time."""
+        """End; returns whether the thread has ended in time."""
         self._ended = True
         self.wake()
         self._thread.join(seconds)
@@ -77,19 +77,19 @@ class RemoteListener(ABC, Generic[Run]):
 
     @abstractmethod
     def _nudge(self) -> Command:
-        """The command that has the server tell this process to look."""
+        """The command by which the server wakes the listener of this process."""
 
     @abstractmethod
     def _listen(self) -> None:
-        """Connect, and hear what is told until the listener is to end."""
+        """Connect, and receive notifications until the listener has to end."""
 
     @abstractmethod
     def _signal_of(self, run: Run) -> Steps[Signal]:
-        """Ask for the signal of a run that is owned here."""
+        """Ask for the signal of a run that this process owns."""
 
     @abstractmethod
     def _looking(self, run: Run, size: int) -> Steps[None]:
-        """Read what a run has behind ``size``, and tell its tail."""
+        """Read the frames that a run has behind ``size``, and hand them to its tail."""
 
     def _live(self) -> None:
         while not self._ended:
@@ -108,7 +108,7 @@ class RemoteListener(ABC, Generic[Run]):
     # Methods that the subclass for a server calls
 
     def _connected(self) -> None:
-        """The server hears this process from now on."""
+        """Note that notifications come from now on, and ask for the signals of all owned runs."""
         if self._is_late:
             self._is_late = False
             logger.info("%s: notifications come again", self._store)
@@ -120,7 +120,7 @@ class RemoteListener(ABC, Generic[Run]):
         return cast("dict[Run, int]", dict(self._tails.followed()))
 
     def _look_at_all(self) -> float:
-        """Look at all that is followed; returns the time of the next look."""
+        """Look at all runs that are followed; returns the time of the next look."""
         for run, size in self._followed().items():
             self._look(run, size)
         self._tick()
@@ -130,15 +130,15 @@ class RemoteListener(ABC, Generic[Run]):
         self._tails.forget_if_it_fails(run, self._pipeline.submit(self._looking(run, size)))
 
     def _hear_signal(self, run: Run, signal: Signal) -> None:
-        """The owner of a run here has been sent a signal."""
+        """Take a signal to the owner of a run, if this process owns it."""
         self._owned.signal(run, signal)
         if signal is Signal.SEALED:
             self._tails.end(run)
 
     def _hear_of(self, run: Run, at: int | None, frames: Callable[[], bytes]) -> None:
-        """A run that is followed here has something new.
+        """Take the notification of a run that is followed here.
 
-        :param at: where its new frames begin; None if they are not told.
+        :param at: where its new frames begin; None if the notification has no frames.
         """
         known = self._tails.known(run)
         if known is None:

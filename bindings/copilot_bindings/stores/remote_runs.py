@@ -20,7 +20,7 @@ Name = TypeVar("Name", bound=Hashable)
 class RemoteRuns(Generic[Name]):
     """The runs of one store, as this process sees them.
 
-    :param process: what tells this process from others.
+    :param process: the name of this process, which no other process has.
     :param supersedes: whether a run of a busy thread supersedes the live one.
     """
 
@@ -31,10 +31,10 @@ class RemoteRuns(Generic[Name]):
     supersedes: bool
 
     def _begin(self, run: Name, request: RunRequest, *, is_again: bool) -> bool:
-        """A run has been opened; returns False if it has an owner here already.
+        """Note that a run has been opened; returns False if it has an owner here already.
 
-        :param is_again: whether it was open, by this very request. If it has no owner, the answer
-            to the call before was lost.
+        :param is_again: whether the same request had opened it before. If the run has no owner
+            here, the answer to that call was lost.
         """
         own = self.owned.get(run)
         if is_again and own is not None and own.notify is not None:
@@ -44,14 +44,15 @@ class RemoteRuns(Generic[Name]):
         return True
 
     def _is_stored(self, run: Name, result: RunResult | None) -> bool:
-        """Whether the server has a result already, because it came with an append before."""
+        """Whether the server has ``result`` already, because an earlier append has brought it."""
         owned = self.owned.get(run)
         return result is not None and owned is not None and owned.result is result
 
     def _appended(
         self, run: Name, at: int, frames: bytes, result: RunResult | None, signal: Signal
     ) -> Signal:
-        """Frames have been appended, or have not, if the run is another's; returns ``signal``."""
+        """Note that frames were appended, or refused because the run has another owner; returns
+        ``signal``."""
         if self._heard(run, signal) is not Signal.SEALED:
             self.tails.grew(run, at, frames)
             owned = self.owned.get(run)
@@ -60,16 +61,16 @@ class RemoteRuns(Generic[Name]):
         return signal
 
     def _heard(self, run: Name, signal: Signal) -> Signal:
-        """The owner of a run has asked for its signal, which is returned."""
+        """Note the signal that the owner of a run has asked for; returns it."""
         if signal is Signal.SEALED:
             self._lose(run)
         return signal
 
     def _closed(self, run: Name, at: int, frames: bytes, *, is_own: bool) -> bool:
-        """A run has been closed; returns ``is_own``.
+        """Note that a run has been closed; returns ``is_own``.
 
-        :param is_own: whether by this call. Otherwise somebody else has closed it, with other
-            frames than these, or an earlier call, with whose answer perhaps more was lost.
+        :param is_own: whether this call has closed it. Otherwise another process has closed it,
+            perhaps with other frames, or an earlier call whose answer was lost.
         """
         if is_own:
             self.tails.grew(run, at, frames)
@@ -80,6 +81,6 @@ class RemoteRuns(Generic[Name]):
         return is_own
 
     def _lose(self, run: Name) -> None:
-        """The run is another's now, or has ended, and its readers are to ask the server."""
+        """Forget a run that has another owner now, or has ended; its readers ask the server."""
         self.owned.end(run)
         self.tails.forget(run)

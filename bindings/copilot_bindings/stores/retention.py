@@ -25,7 +25,7 @@ class Retention:
         is sent the thread's whole history instead.
     :param resume_seconds: seconds for which the raw frames of other runs are kept after their end,
         for those who are reading them.
-    :raises ValueError: for a bound that is none.
+    :raises ValueError: for a value that is no bound.
     """
 
     max_age: float = attrs.field(default=math.inf, validator=positive)
@@ -42,12 +42,12 @@ class Retention:
 
     @property
     def most_runs(self) -> int:
-        """``max_runs_per_thread`` for such a server; 0 stands for no bound."""
+        """``max_runs_per_thread`` for a server that has no infinity; 0 stands for no bound."""
         return 0 if self.max_runs_per_thread == math.inf else int(self.max_runs_per_thread)
 
     @property
     def drops_threads(self) -> bool:
-        """Whether a thread may ever go by itself."""
+        """Whether the retention may ever drop a thread."""
         return min(self.max_age, self.max_threads, self.max_bytes) < math.inf
 
 
@@ -58,5 +58,5 @@ class Evictions:
         self.count = 0
 
     def add(self, count: int) -> None:
-        """So many more have gone. To be called by one thread at a time."""
+        """Add ``count`` threads. To be called by one operating system thread at a time."""
         self.count += count

@@ -1,9 +1,9 @@
-"""A thread that makes the calls of a store whose server is somewhere else, many in one round trip.
+"""An operating system thread that sends many calls to a store's server in one round trip.
 
 A call of the store is a generator that yields commands, and is sent their replies; most yield once.
-One thread takes whatever waits, sends the commands of all of them together, and hands out the
-replies. So the busier a store is, the less each call costs, and no call waits for a lock. What has
-to be done alone is done so by the server.
+One thread takes all calls that wait, sends their commands together, and hands out the replies. So
+the busier a store is, the less each call costs, and no call waits for a lock. Only the server keeps
+apart the steps that must not overlap.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MOST_AT_ONCE = 512
 class _Job:
     """A call that is being made.
 
-    :ivar replies: what its last commands were answered; None before the first.
+    :ivar replies: the replies to its last commands; None before the first.
     """
 
     steps: Steps[Any]
@@ -40,12 +40,12 @@ class _Job:
 
 
 class Pipeline:
-    """The thread, and what waits for it.
+    """The operating system thread, and the calls that wait for it.
 
-    :param name: of the thread.
-    :param send: is given commands, and returns as many replies. One that is an exception fails its
-        call alone; one that it raises fails all calls.
-    :param end: is called when nothing more will be sent.
+    :param name: the name of the thread.
+    :param send: is given commands, and returns as many replies. A reply that is an exception fails
+        only its own call; an exception that ``send`` raises fails all calls.
+    :param end: called when nothing more will be sent.
     :raises StoreUnavailable: if the system begins no further thread now.
     """
 
@@ -58,13 +58,13 @@ class Pipeline:
         self._thread = begin_thread(name, self._live)
 
     def submit(self, steps: Steps[T]) -> Future[T]:
-        """Have the steps made; done when they have returned."""
+        """Have the steps made; returns a future that is done when they have returned."""
         future: Future[T] = Future()
         self._jobs.put(_Job(steps, future))
         return future
 
     def close(self, seconds: float) -> bool:
-        """Do what was submitted, then end; returns whether it has ended in time."""
+        """Make the calls that were submitted, then end; returns whether it has ended in time."""
         self._jobs.put(None)
         self._thread.join(seconds)
         return not self._thread.is_alive()
@@ -78,7 +78,8 @@ class Pipeline:
         self._end()
 
     def _take(self, going: list[_Job], ended: bool) -> bool:
-        """Take what waits, or wait for it if nothing is going; returns whether the end was said."""
+        """Take the calls that wait, or wait for one if none is in progress; returns whether the
+        pipeline has to end."""
         try:
             job = self._jobs.get(block=not going and not ended)
             while job is not None:
@@ -92,7 +93,7 @@ class Pipeline:
         return True
 
     def _step(self, jobs: list[_Job]) -> list[_Job]:
-        """Let each call have its replies, and send what all of them want next."""
+        """Send each call its replies, and send the next commands of all calls to the server."""
         asking: list[tuple[_Job, list[Command]]] = []
         for job in jobs:
             try:
@@ -130,7 +131,8 @@ def _fail(job: _Job, error: Exception, *, is_begun: bool = False) -> None:
     """
     job.steps.close()
     if isinstance(error, StoreUnavailable) and (is_begun or job.replies is not None):
-        # A part of the call was done, so that the same call, made again, may find nothing to do.
+        # The error says that an answer was lost, because a part of the call was done: the same
+        # call, made again, may find nothing to do.
         lost = StoreAnswerLost(*error.args)
         lost.__cause__ = error
         error = lost

@@ -1,19 +1,21 @@
 """The tails of live runs: what this process knows of runs that are being followed in it.
 
-A run that is live has one tail in this process, whoever follows it: the number of bytes that its
-log is known to have, the last of those bytes, and the readers that wait for more. Whoever learns of
-more tells the tail once, be it the owner that has just committed an append, or whatever listens to
-other processes. So a thousand readers of one run cost the store the reads of one, and a reader that
-keeps up costs it none.
+A live run has one tail in this process, however many readers follow it: the number of bytes that
+its log is known to have, the last of those bytes, and the readers that wait for more. New bytes are
+told to the tail once, by the owner that has just committed an append, or by the listener to other
+processes. So a thousand readers of one run cost the store the reads of one, and readers that keep
+up cost it none.
 
 Three rules make it right:
 
-- A tail never tells what is not in the store. It is told of bytes when they are committed.
-- What it does not know it says (:meth:`Tails.read` returns None), and the store is asked: a reader
-  that lags behind the bytes that are kept, or a run that nobody follows yet.
-- A watch that begins behind what the tail knows is told at once, and one of a run that others own
-  is looked after (:meth:`Tails.followed`) from then on. So no notification is lost between the read
-  of a reader and its watch, and a listener that misses one is made good by the next look.
+- A tail never has bytes that are not in the store. It is told of bytes when they are committed.
+- If the tail does not have the bytes that a reader needs, :meth:`Tails.read` returns None, and the
+  store is asked. This happens if a reader lags behind the bytes that are kept, or if nobody has
+  followed the run yet.
+- A watch is notified at once if the tail has more than the watch's offset. If another process owns
+  the run, the listener looks after it (:meth:`Tails.followed`) from then on. So no notification is
+  lost between a reader's read and its watch, and a lost message to the listener is made up for by
+  the next look.
 
 It may be used from any thread. Readers are notified without the lock, because they may call back.
 """
@@ -50,22 +52,22 @@ class _Tail:
 
     def __init__(self, size: int, own: bool) -> None:
         self.base = size
-        """Where the bytes that are kept begin."""
+        """The offset at which the bytes that are kept begin."""
         self.data = bytearray()
         self.size = size
         self.ended = False
         self.lost = False
-        """Whether its owner has died, so that only the store knows what is to be done."""
+        """Whether its owner has died, so that its readers have to ask the store."""
         self.own = own
         self.watches: dict[object, Notify] = {}
 
 
 class Tails:
-    """The tails of one store in one process, by whatever names its runs.
+    """The tails of one store in one process, by the store's own names of runs.
 
-    :param run_bytes: bytes that are kept of one run, from its end backwards.
-    :param total_bytes: bytes that are kept of all of them.
-    :param most: tails that are kept of runs that have ended, or that nobody follows.
+    :param run_bytes: the bytes that are kept of one run, from its end backwards.
+    :param total_bytes: the bytes that are kept of all runs.
+    :param most: the tails that are kept of runs that have ended, or that nobody follows.
     :param on_follow: called, without a lock, when a run of another process begins to be followed.
     """
 
@@ -90,25 +92,26 @@ class Tails:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes that are kept of all runs."""
+        """The bytes that are kept of all runs."""
         return self._held
 
     # Learning of runs
 
     def begin(self, run: Hashable) -> None:
-        """A run was opened here, whose owner tells of all that it appends."""
+        """Begin the tail of a run that was opened here, whose owner tells of all its appends."""
         with self._lock:
             self._forget(run)
             self._tails[run] = _Tail(0, own=True)
 
     def grew(self, run: Hashable, at: int, data: bytes) -> None:
-        """The log of ``run`` has ``data`` from byte ``at`` on; what it had already is ignored."""
+        """Note that the log of ``run`` has ``data`` from byte ``at`` on; bytes that the tail knows
+        are ignored."""
         with self._lock:
             tail = self._tails.get(run)
             if tail is None or at + len(data) <= tail.size:
                 return
             if at > tail.size:
-                # The bytes in between are in the store, and nobody has brought them here.
+                # The bytes in between are in the store, but were not told to this tail.
                 self._trim(tail, len(tail.data))
                 tail.base = tail.size = at
             news = data[tail.size - at :] if at < tail.size else data
@@ -124,15 +127,15 @@ class Tails:
             notify()
 
     def end(self, run: Hashable) -> None:
-        """``run`` has ended, with the bytes that were told."""
+        """Note that ``run`` has ended, with the bytes that were told."""
         self._tell(run, ended=True)
 
     def lose(self, run: Hashable) -> None:
-        """``run`` has lost its owner: readers have to ask the store."""
+        """Note that the owner of ``run`` has died, so that readers have to ask the store."""
         self._tell(run, ended=False)
 
     def found(self, run: Hashable) -> None:
-        """Somebody has asked the store about a run that has lost its owner, and sees to it."""
+        """Note that a reader has asked the store about a run whose owner has died, and ends it."""
         with self._lock:
             if (tail := self._tails.get(run)) is not None:
                 tail.lost = False
@@ -150,9 +153,9 @@ class Tails:
             notify()
 
     def disown(self, run: Hashable) -> None:
-        """The owner of ``run`` here may tell no more of it, so that it is followed like another's.
+        """Follow ``run`` like that of another process, because its owner here may tell no more.
 
-        What its owner tells all the same is right, and counts.
+        Bytes that its owner still tells are right, and count.
         """
         with self._lock:
             tail = self._tails.get(run)
@@ -177,7 +180,7 @@ class Tails:
             notify()
 
     def forget_if_it_fails(self, run: Hashable, look: Future[None]) -> None:
-        """Have the readers of ``run`` ask the store themselves if ``look`` at it is refused."""
+        """Have the readers of ``run`` ask the store themselves if ``look`` fails."""
 
         def looked(done: Future[None]) -> None:
             if isinstance(done.exception(), StoreError):
@@ -270,7 +273,7 @@ class Tails:
         self._held -= count
 
     def _make_room(self, but: _Tail) -> None:
-        """Keep less: first of runs that nobody follows, then half of what is kept of any."""
+        """Keep fewer bytes: forget runs that nobody follows, then halve the tails of all runs."""
         while self._idle and self._held > self._total_bytes:
             run = next(iter(self._idle))
             if self._idle[run] is but:

@@ -1,4 +1,4 @@
-"""The threads of a store that outlives the process."""
+"""The operating system threads of a durable store."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sansio_copilot import StoreUnavailable
 
 
 def begin_thread(name: str, live: Callable[[], object]) -> threading.Thread:
-    """Begin a thread that does not keep the process alive.
+    """Begin an operating system thread that does not keep the process alive.
 
     :param live: what the thread does.
     :raises StoreUnavailable: if the system begins no further thread now.

@@ -1,4 +1,4 @@
-"""When a store does what it does from time to time: let go what is beyond its bounds."""
+"""The times at which a store is tidied: it lets go of what is beyond its bounds, step by step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _TIDY_SECONDS = 20.0
 
 
 class Tidying:
-    """When a step is due of what a store does from time to time.
+    """The times at which the steps of the tidying are due.
 
     :param step: begins a step; its future says whether there is more to do.
     """

@@ -1,11 +1,11 @@
-"""The functions of a PostgreSQL store: what has to be done alone, each in one round trip.
+"""The functions of a PostgreSQL store: the steps that must not overlap, each in one round trip.
 
 Each function that writes begins by taking the lock of its thread (``pg_advisory_xact_lock``), which
 is held to the end of the transaction and no longer. A transaction has the calls of many threads, in
 the order of their locks; so two processes never wait for each other.
 
-A process is told on a channel of its own, by payloads that may be lost: ``a RUN AT BASE64`` for
-what was appended, ``n RUN`` if that is too long or the run has ended, ``stop RUN``, ``sealed RUN``.
+A process is notified on a channel of its own, by payloads that may be lost: ``a RUN AT BASE64`` for
+appended frames, ``n RUN`` if they are too long or the run has ended, ``stop RUN``, ``sealed RUN``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from __future__ import annotations
 from typing import Final
 
 LONGEST_PAYLOAD: Final = 5500
-"""Bytes of frames that a notification carries; in base64 with its head that is below 8,000."""
+"""The most bytes of frames in a notification; in base64 and with its head it has less than
+8,000."""
 
 FUNCTIONS: Final = """
 CREATE OR REPLACE FUNCTION {s}.tell(process text, payload text) RETURNS void LANGUAGE plpgsql AS $$

@@ -1,7 +1,8 @@
-"""A connection to the server: many calls in one transaction, and what its errors mean.
+"""A connection to the server: many calls in one transaction, and the meaning of its errors.
 
-A commit costs about the same for one append as for a hundred, and so does a round trip. So what
-waits at one time is sent together, in the order of the locks that it takes, and committed once.
+A commit costs about the same for one append as for a hundred, and so does a round trip. So the
+calls that wait at the same time are sent together, in the order of the locks that they take, and
+committed once.
 """
 
 from __future__ import annotations
@@ -32,19 +33,21 @@ _CONNECT = {
     "tcp_user_timeout": 8000,
 }
 _SILENT_SECONDS = 8.0
-"""The same for a server whose machine answers, while it does not itself."""
+"""The seconds after which a connection is given up if the server itself says nothing, although its
+machine answers."""
 
 T = TypeVar("T")
 
 
 class _Impatient(psycopg.Connection[Any]):
-    """It breaks when the server has said nothing for long to what it was asked."""
+    """A connection that breaks when the server does not answer a request for long."""
 
     def wait(self, gen: PQGen[T], *args: Any, **options: Any) -> T:
         return super().wait(self._bounded(gen), *args, **options)
 
     def _bounded(self, gen: PQGen[T]) -> PQGen[T]:
-        """The steps of ``gen``, which are told what is ready; 0 from time to time if nothing is."""
+        """Drive ``gen``, which is told whether the socket is ready; 0 from time to time if it is
+        not."""
         until = time.monotonic() + _SILENT_SECONDS
         ready: Any = None
         try:
@@ -65,8 +68,8 @@ class _Impatient(psycopg.Connection[Any]):
 def connect(url: str, *, is_patient: bool = False) -> psycopg.Connection[Any]:
     """A connection whose statements are transactions of their own, unless others are begun.
 
-    :param is_patient: whether a statement may take as long as it does.
-    :raises psycopg.Error: if there is none to be had.
+    :param is_patient: whether statements have no time limit.
+    :raises psycopg.Error: if there is no connection to be had.
     """
     kind = psycopg.Connection if is_patient else _Impatient
     # The client prepares no statements, because these do not outlive a transaction behind a pooling
@@ -75,9 +78,9 @@ def connect(url: str, *, is_patient: bool = False) -> psycopg.Connection[Any]:
 
 
 def translated(name: str, error: psycopg.Error, *, is_broken: bool = False) -> Exception:
-    """The error of a store for one of its server or connection.
+    """Return the error of a store for an error of its server or connection.
 
-    :param is_broken: whether the connection broke when something had been sent on it.
+    :param is_broken: whether the connection broke after something had been sent on it.
     """
     lines = (str(error) or type(error).__name__).splitlines()
     passing = (psycopg.OperationalError, psycopg.InterfaceError, errors.ReadOnlySqlTransaction)
@@ -89,11 +92,12 @@ def translated(name: str, error: psycopg.Error, *, is_broken: bool = False) -> E
 
 @attrs.frozen(eq=False)
 class Rows:
-    """A statement that is carried out once for many commands, since each costs the server its
-    parsing and planning.
+    """A statement that is carried out once for many commands, because the server has to parse and
+    plan each statement.
 
-    :param text: is given an array for each parameter of the commands, and then the constants. It
-        does the rows one after the other, and gives a row for each, in their order.
+    :param text: the statement. It is given an array for each parameter of the commands, and then
+        the constants. It handles the commands one after the other, and returns a row for each, in
+        their order.
     """
 
     text: str
@@ -102,12 +106,12 @@ class Rows:
 
 @attrs.define(eq=False)
 class Link:
-    """A connection that is made when it is needed, and anew when it broke.
+    """A connection that is made when it is needed, and made anew when it broke.
 
     A command is a statement, or :class:`Rows`, its parameters, and the lock that it takes, 0 for
     none.
 
-    :param name: what errors call the store.
+    :param name: the name of the store in errors.
     """
 
     url: str
@@ -115,7 +119,7 @@ class Link:
     _db: psycopg.Connection[Any] | None = attrs.field(default=None, init=False)
 
     def send(self, commands: list[Command]) -> list[Any]:
-        """The rows that each of ``commands`` gives, or the exception that it raises.
+        """Return the rows of each of ``commands``, or the exception that it raises.
 
         :raises StoreUnavailable: if none was carried out, for now.
         """
@@ -144,10 +148,10 @@ class Link:
             self._db = None
 
     def _together(self, commands: list[Command]) -> list[list[Any]]:
-        """Carry all out in one transaction, or none.
+        """Carry out all commands in one transaction, or none of them.
 
-        :raises StoreUnavailable: if it can be done again later.
-        :raises StoreError: if that would not help.
+        :raises StoreUnavailable: if it may be tried again later.
+        :raises StoreError: if another try would not help.
         """
         db = self._db
         try:
@@ -173,9 +177,10 @@ class Link:
             return replies
         except psycopg.Error as error:
             # An error without a code comes from the client library and not from the server, and
-            # means that the connection is of no more use.
+            # means that the connection cannot be used any more.
             is_broken = db.closed or error.sqlstate is None
-            # A server that takes no writes any more has a successor, to which another one may lead.
+            # A server that takes no writes any more has a successor, which a new connection may
+            # reach.
             if is_broken or isinstance(error, errors.ReadOnlySqlTransaction):
                 self.close()
             raise translated(self.name, error, is_broken=is_broken) from error
@@ -185,9 +190,9 @@ class Link:
 
 
 def _joined(commands: list[Command]) -> Iterator[tuple[Any, Any, bool]]:
-    """The statements that carry the commands out, in their order, and the parameters of each.
+    """Return the statements that carry the commands out, in their order, with their parameters.
 
-    The third member says whether each row of the answer is that of a command.
+    The third member says whether each row of the answer belongs to a command of its own.
     """
     for statement, group in groupby(commands, lambda command: command[0]):
         if isinstance(statement, Rows):

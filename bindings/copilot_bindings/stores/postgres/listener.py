@@ -1,6 +1,6 @@
 """The listener of one process on a channel of the server (``LISTEN``).
 
-A run that is followed here has the process's channel among those who are told (``followers``).
+A run that is followed here has this process among its ``followers``, which are notified.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _PIECE_ROWS = 256
 class Listener(RemoteListener[int]):
     """Listens for one process.
 
-    :param url: of the server itself, and not of a proxy that pools transactions.
-    :param process: what tells this process from others.
+    :param url: the URL of the server itself, and not of a proxy that pools transactions.
+    :param process: the name of this process, which no other process has.
     """
 
     broken = psycopg.Error
@@ -94,7 +94,7 @@ class Listener(RemoteListener[int]):
         return Signal.STOP if rows[0][2] else Signal.CONTINUE
 
     def _follow(self) -> None:
-        """Be told of what is followed here."""
+        """Become a follower of the runs that are followed here."""
         followed = self._followed()
         news = [run for run in followed if run not in self._told]
         self._told = set(followed)

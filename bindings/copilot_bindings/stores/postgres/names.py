@@ -6,9 +6,9 @@ from hashlib import sha256
 from typing import Final
 
 FIRST_VOLUME: Final = 2**62
-"""The numbers of volumes begin here, and no run has one."""
+"""The first number of a volume; the numbers of runs are lower."""
 PARTS_AT_ONCE: Final = 128
-"""Runs and volumes that are looked at for a page. They fill it if each has 2,048 bytes."""
+"""The runs and volumes that are looked at for a page. They fill it if each has 2,048 bytes."""
 
 
 def lock_of(thread_id: bytes) -> int:

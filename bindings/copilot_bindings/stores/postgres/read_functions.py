@@ -1,7 +1,7 @@
-"""The functions of a PostgreSQL store that read frames, each many rows in one answer.
+"""The functions of a PostgreSQL store that read frames, each with many rows in one answer.
 
-A client takes its time for each row and each round trip, and the server for each plan: so a page
-comes in one piece, and several pages at once for a reader that keeps up.
+Each row and each round trip costs the client time, and each plan costs the server time. So a page
+comes in one piece, and several pages come at once for a reader that keeps up.
 """
 
 from __future__ import annotations

@@ -32,11 +32,11 @@ from ..round_trips import Steps
 from .names import FIRST_VOLUME, PARTS_AT_ONCE
 
 _Row: TypeAlias = tuple[int, int, bytes]
-"""The index of a part behind that of the cursor, and frames of it with the place of the first."""
+"""The index of a part, counted from the cursor's; the place of the first frame; the frames."""
 
 
 def history_cursor(schema: str, thread_id: str, owner: str | None) -> Steps[Cursor]:
-    """Where the compacted frames of a thread's ended runs begin."""
+    """Return the place where the compacted frames of a thread's ended runs begin."""
     parts, _ = yield from _opened(schema, thread_id, owner, 0)
     return Cursor(0, tuple([part for part in parts if part > 0]))
 
@@ -108,9 +108,9 @@ def read(schema: str, cursor: Cursor, max_bytes: int, pages: int = 1) -> Steps[F
 
 
 def _read_history(schema: str, cursor: Cursor, room: int, pages: int) -> Steps[list[Batch] | None]:
-    """Pages of volumes and compacted runs that follow each other, of which the last may be short.
+    """Read pages of volumes and compacted runs that follow each other; the last may be short.
 
-    Each is a row or a few, which nobody has to put together.
+    Each page is one row or a few rows, so that little has to be put together.
     """
     ahead = cursor.parts[cursor.index : cursor.index + PARTS_AT_ONCE * pages]
     parts = list(takewhile(lambda part: part > 0, ahead))
@@ -138,7 +138,7 @@ def _read_history(schema: str, cursor: Cursor, room: int, pages: int) -> Steps[l
 
 
 def _paged(cursor: Cursor, rows: list[_Row], room: int, most: int) -> list[Batch]:
-    """Rows of compacted frames as pages; none if there is nothing of the first part.
+    """Return rows of compacted frames as pages; no page if nothing of the first part is there.
 
     :param most: the bytes that were asked for. If there are fewer, the last row ends its part.
     """
@@ -160,7 +160,7 @@ def _paged(cursor: Cursor, rows: list[_Row], room: int, most: int) -> list[Batch
 
 
 def _array(numbers: list[int]) -> str:
-    """Numbers as the server reads an array, which the client takes longer to write."""
+    """Return numbers as the text of an array, which is faster than the client's own conversion."""
     return f"{{{','.join(map(str, numbers))}}}"
 
 
@@ -181,7 +181,7 @@ def _read_raw(
     if state == 0:
         return Found(batch_of(chunks, behind), run if is_lost and not chunks else None)
     if behind.offset < size:
-        # The run is there, and its frames have gone.
+        # The run is there, but its frames have gone.
         return behind if data else None
     return cursor.at(cursor.index + 1)
 
@@ -283,5 +283,5 @@ def threads_of_all(schema: str, cursor: str | None, limit: int) -> Steps[OwnedTh
 
 
 def record(row: tuple[Any, ...]) -> ThreadRecord:
-    """The line of a list that a row of a thread is."""
+    """Return the line of a list that a row of a thread stands for."""
     return record_of_row(row, from_bytes)

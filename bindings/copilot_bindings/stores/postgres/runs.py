@@ -29,10 +29,10 @@ from .link import Rows
 from .names import lock_of
 
 HANDED = timedelta(seconds=5)
-"""For how long an orphan is the business of who was handed it."""
+"""The time for which an orphan belongs to the process that it was handed to."""
 _SIGNALS = {0: Signal.CONTINUE, 1: Signal.STOP, 2: Signal.SEALED}
-# Arrays of bytes are sent as they are (%b), since as text they take twice the room, and ten times
-# the time of both sides.
+# Arrays of bytes are sent in binary form (%b), because as text they take twice the room, and ten
+# times the time of both sides.
 _RESULT = "%s::bigint[], %b::bytea[], %s::bytea, %s::bytea, %b::bytea[], %s, %s::bytea"
 
 
@@ -65,7 +65,7 @@ class Runs(RemoteRuns[int]):
 
     @property
     def resume(self) -> timedelta:
-        """For how long raw frames are kept of runs that need not be resumable."""
+        """The time for which the raw frames of runs that need not be resumable are kept."""
         return timedelta(seconds=self.retention.resume_seconds)
 
     def open(self, request: RunRequest) -> Steps[Opened]:
@@ -173,13 +173,13 @@ class Runs(RemoteRuns[int]):
         return bool(outcome == "told")
 
     def claim(self, run: int) -> Steps[Orphan | None]:
-        """The run, if it has lost its owner."""
+        """Return the run as an orphan, if its owner has died."""
         statement = f"SELECT {self.schema}.claim_run(%s, %s)"
         (((claimed,),),) = yield [(statement, (run, HANDED), 0)]
         return (yield from self.orphan(run)) if claimed else None
 
     def adopted(self, cursor: Cursor, lost: int) -> Steps[Orphan | None]:
-        """A run that was read, if it has lost its owner."""
+        """Return a run that was read as an orphan, if its owner has died."""
         return self.claim(lost)
 
     def orphans(self, limit: int) -> Steps[list[Orphan]]:
@@ -221,7 +221,7 @@ class Runs(RemoteRuns[int]):
             data,
             messages or b"[]",
             stop != 0,
-            # A thread that was deleted under its run is nobody's any more.
+            # A thread that was deleted while its run was open has no owner any more.
             owner=None if owner is None else owner_from_bytes(owner).owner,
             opened_at=opened_at,
         )

@@ -1,25 +1,25 @@
-"""The tables of a PostgreSQL store, and how those of an older version become them.
+"""The tables of a PostgreSQL store, and the migrations of older versions to them.
 
 ======= ===========================================================================================
 thread  a conversation. ``owner`` is ``-`` for nobody, and otherwise ``o`` and the id
 run     ``state`` is 0 while it is open, 1 as history, 2 if it left nothing. ``process`` owns it
-        until ``lease``; "" if it was handed to somebody as an orphan. ``stop`` is 1 if its owner is
-        to stop. ``thread`` is null for an open run whose thread was deleted. ``followers`` are the
-        processes that are told what is appended. ``raw_until`` is when its raw frames go
-frame   what was appended, each row whole frames
-history what a replay sends of a run, cut into pieces at the ends of frames; of an open run, what it
-        would leave; of a volume, what a replay sends of all runs that are bound in it
+        until ``lease``; "" if it was handed out as an orphan. ``stop`` is 1 if its owner is to
+        stop. ``thread`` is null for an open run whose thread was deleted. ``followers`` are the
+        processes that are told of appended frames. ``raw_until`` is when its raw frames go
+frame   the frames as they were appended; each row has whole frames
+history the compacted frames of a run, cut into pieces at the ends of frames; those that an open run
+        would leave if it ended now; those of all runs that are bound in a volume
 volume  the oldest runs of a long thread, bound because a row costs as much to read as kilobytes.
-        They are those in front of all others, the last of which is the thread's ``bound``, so that
-        volumes followed by loose runs are the history. A run that is bound knows its ``volume``,
-        and where it begins and ends there. The numbers of volumes are none of runs
-message which messages the history of a thread has
+        No loose run is older than a bound one, and the last bound run is the thread's ``bound``, so
+        that volumes followed by loose runs are the history. A run that is bound knows its
+        ``volume``, and where it begins and ends there. No run has the number of a volume
+message the ids of the messages that the history of a thread has
 ======= ===========================================================================================
 
 The functions (:mod:`.functions`, :mod:`.volume_functions`, :mod:`.read_functions`) are made anew
-with each version. One which takes more arguments than it did has defaults for them, so that the
-runs of a process of the release before come to their end; what that process reads of a history is
-an error.
+with each version. If a function takes more arguments than before, these have defaults, so that the
+runs of a process of the previous release come to their end. Such a process cannot read history any
+more: it gets an error.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ DROP FUNCTION IF EXISTS {s}.close_run(
     bytea, bytea[], double precision);
 """
 
-# This version adds functions only, which read.
+# This version only adds functions that read, so that no table changes.
 _READS = ""
 
 _VOLUMES = """
@@ -121,7 +121,8 @@ ALTER TABLE {s}.run ADD COLUMN volume_from bigint;
 ALTER TABLE {s}.run ADD COLUMN volume_to bigint;
 """
 
-# A process that still calls what is dropped gets an error, and no history without what is bound.
+# A process of an older release that calls a dropped function gets an error, because it would
+# otherwise read a history without the bound runs.
 _PARTS = """
 DROP FUNCTION IF EXISTS {s}.read_history(bigint[], bigint, integer, integer);
 DROP FUNCTION IF EXISTS {s}.bound_frames({s}.run);
@@ -129,7 +130,8 @@ DROP FUNCTION IF EXISTS {s}.joined(bytea[]);
 """
 
 MIGRATIONS: tuple[str, ...] = (_TABLES, _WAITS, _READS, _VOLUMES, _PARTS)
-"""The version of a schema is how many of them it has seen. One that was published never changes."""
+"""The version of a schema is the number of migrations that it has seen. A published migration never
+changes."""
 _MIGRATION_LOCK = 0x61677569
 
 
@@ -175,5 +177,5 @@ def migrate(db: psycopg.Connection[Any], schema: str) -> None:
 
 
 def _run(cursor: psycopg.Cursor[Any], statements: str) -> None:
-    """Run what this module has written, into which nothing but the schema's name was put."""
+    """Run statements of this module, in which only the name of the schema was filled in."""
     cursor.execute(statements.encode())

@@ -1,19 +1,20 @@
 """PostgresStore: threads in PostgreSQL, for the processes of many machines.
 
-What it models. The tables and functions are in :mod:`.schema`. Each process has one connection for
-what it writes and one for what it reads (:mod:`..round_trips`), one for what it is told
-(:mod:`.listener`), and the tails of the runs that are followed in it (:mod:`..tails`), so that a
-thousand readers of a run cost the server one.
+The tables and functions are in :mod:`.schema`. Each process has one connection to write and one to
+read (:mod:`..round_trips`), one for notifications (:mod:`.listener`), and the tails of the runs
+that are followed in it (:mod:`..tails`), so that a thousand readers of a run cost the server no
+more than one.
 
 Four rules make it right:
 
-- **What must be done alone is a function**, and what waits at one time is one transaction.
-- **Nothing is told that is not committed.** How safe that is, the server's settings say: with
-  ``synchronous_commit = on``, which is the default, a power failure costs nothing.
-- **Time is the server's.** A lease is renewed by each append, and looked at by the clock of the
-  server. Whoever takes a run over fences its former owner out.
-- **A notification may be lost.** It carries frames, so that nothing is read twice; what it says is
-  in the tables as well, and is looked for once a second.
+- **Steps that must not overlap are one function**, and calls that wait at the same time are one
+  transaction.
+- **Readers and owners are told only of commits.** The server's settings decide how safe a commit
+  is: with ``synchronous_commit = on``, the default, a power failure loses nothing.
+- **Time is the server's.** Each append renews the lease of a run, and the server's clock decides
+  whether a lease has run out. A process that takes a run over fences the former owner out.
+- **A notification may be lost.** It carries frames, so that they need not be read again; the tables
+  have the same frames, and are looked at once a second.
 
 No lock is held longer than a transaction, and no statement is prepared, so that all connections but
 that of the listener may go through a proxy that pools transactions. A connection is never used in a
@@ -102,9 +103,11 @@ def _schema(instance: object, attribute: attrs.Attribute[Any], value: object) ->
 class PostgresStore(RemoteStore[_Engine]):
     """Threads in PostgreSQL (14 or later).
 
-    :param url: of the database, as libpq takes it.
-    :param schema: of the tables, which is made if there is none; several stores share a database.
-    :param listen_url: of the server itself, if ``url`` is that of a proxy that pools transactions.
+    :param url: the URL of the database, as libpq takes it.
+    :param schema: the schema of the tables, which is made if there is none, so that several stores
+        can share a database.
+    :param listen_url: the URL of the server itself, if ``url`` is that of a proxy that pools
+        transactions.
     :param on_concurrent_run: what a second run on a busy thread does; see
         :class:`~sansio_copilot.MemoryStore`.
     :param retention: what is kept, and for how long; by default everything. ``max_bytes`` is
@@ -141,7 +144,7 @@ class PostgresStore(RemoteStore[_Engine]):
         self._engine()
 
     def check(self) -> Future[None]:
-        """Find out whether the server takes what is written.
+        """Find out whether the server accepts writes.
 
         :raises StoreUnavailable: if it does not, for now.
         """

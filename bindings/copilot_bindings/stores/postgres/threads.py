@@ -1,4 +1,4 @@
-"""The calls that change threads, and what goes by itself, as steps: statements out, rows in."""
+"""The calls that change threads, and the tidying, as steps: statements out, rows in."""
 
 from __future__ import annotations
 
@@ -96,9 +96,9 @@ def _delete(
 
 
 def tidy(runs: Runs, evictions: Evictions) -> Steps[bool]:
-    """Do a step of what is to be done beside the calls; returns whether there is more to do.
+    """Do a step of the tidying; returns whether there is more to do.
 
-    Raw frames go whose time has come, and threads that are too old or too many.
+    Raw frames go when their time has come, and so do threads that are too old or too many.
     """
     more = yield from _drop_raw_frames(runs.schema)
     if runs.retention.drops_threads:
@@ -140,8 +140,8 @@ def _retire(runs: Runs, evictions: Evictions) -> Steps[bool]:
     ]
     goes = max(count - bounds.max_threads, 0) if bounds.max_threads < math.inf else 0
     if taken > bounds.max_bytes:
-        # The loop drops a few threads and measures again, because nobody knows beforehand what one
-        # takes.
+        # The loop drops a few threads and measures again, because the size of a thread is not known
+        # before.
         goes = max(goes, _FEW)
     gone = 0
     for index, (thread_id, owner, updated_at) in enumerate(rows):

@@ -1,8 +1,8 @@
 """The functions of a PostgreSQL store that bind the oldest runs of a long thread, and drop them.
 
 A reader of a thread is sent rows, and a row of half a kilobyte costs the server and the client as
-much as one of many. So the compacted frames of runs are moved into one row, a few dozen runs at a
-time, and each of them once.
+much as a row of many kilobytes. So the compacted frames of runs are moved into one row, a few dozen
+runs at a time, and each run once.
 """
 
 from __future__ import annotations

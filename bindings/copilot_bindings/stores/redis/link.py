@@ -1,4 +1,4 @@
-"""The connection to the server, and what its errors mean."""
+"""The connection to the server, and the meaning of its errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ from .lua_functions import NEWER, TAKE_VERSION, VERSION, Script
 _CONNECT_SECONDS = 3.0
 _REPLY_SECONDS = 8.0
 _DEMOTED = "READONLY"
-"""Begins the reply of a server that takes no writes any more, and is in that of a script there."""
+"""The word with which the error of a server begins that takes no writes any more; the error of a
+script on such a server contains it."""
 _PASSING = (
     _DEMOTED,
     "OOM",
@@ -45,9 +46,9 @@ _PASSING = (
 def connect(url: str, *, reconnects: bool = False) -> redis.Redis:
     """A client of the server; it connects when it is used.
 
-    :param reconnects: whether what a broken connection has cut off is sent again, once and at once.
-        Of what changes something only the store knows whether it may be.
-    :raises ValueError: for a URL that is none.
+    :param reconnects: whether commands that a broken connection has cut off are sent again, once
+        and at once. Only the store knows whether commands that change something may be.
+    :raises ValueError: for a text that is no URL.
     """
     return redis.Redis.from_url(
         url,
@@ -64,7 +65,7 @@ def _is_demoted(error: RedisError) -> bool:
 
 
 def translated(name: str, error: RedisError, *, was_sent: bool = False) -> Exception:
-    """The error of a store for one of its server or connection.
+    """Return the error of a store for an error of its server or connection.
 
     :param was_sent: whether something was sent, and no answer came.
     """
@@ -90,7 +91,7 @@ def translated(name: str, error: RedisError, *, was_sent: bool = False) -> Excep
 class Link:
     """Sends commands, and knows which scripts the server has.
 
-    :param name: what errors call the store.
+    :param name: the name of the store in errors.
     :param version: the key of the version of the store's keys.
     """
 
@@ -102,14 +103,15 @@ class Link:
         self._hashes: dict[Script, str] = {}
 
     def send(self, commands: list[Command]) -> list[Any]:
-        """The replies to ``commands``, of which one may be an exception.
+        """Return the replies to ``commands``; any reply may be an exception.
 
-        :raises StoreUnavailable: if none came, for now.
-        :raises StoreError: if none came for another reason, or a newer release has the keys.
+        :raises StoreUnavailable: if no reply came, for now.
+        :raises StoreError: if no reply came for another reason, or a newer release has written the
+            keys.
         """
         pool = self._client.connection_pool
         try:
-            # The connection is made anew unless it is alive, so that nothing is sent to a dead one.
+            # The connection is made anew unless it is alive, so that no command is sent in vain.
             connection: Any = pool.get_connection()
         except RedisError as error:
             raise translated(self._name, error) from error
@@ -120,7 +122,8 @@ class Link:
             was_sent = True
             replies = self._answers(connection, commands)
         except BaseException as error:
-            # The connection is left, because a reply that was not read would pass for the next one.
+            # The connection is closed, because a reply that was not read would be taken for that to
+            # the next command.
             connection.disconnect()
             if isinstance(error, RedisError):
                 raise translated(self._name, error, was_sent=was_sent) from error
@@ -128,8 +131,8 @@ class Link:
         finally:
             pool.release(connection)
         if any(isinstance(one, RedisError) and _is_demoted(one) for one in replies):
-            # A server that takes no writes any more has a successor, to which another connection
-            # may lead.
+            # A server that takes no writes any more has a successor, which a new connection may
+            # reach.
             pool.disconnect()
         return [
             translated(self._name, one) if isinstance(one, RedisError) else one for one in replies
@@ -140,7 +143,7 @@ class Link:
         self._client.close()
 
     def _take_version(self, connection: Any) -> None:
-        """Find out whose the keys are, before anything else is asked."""
+        """Find out which version the keys have, before any other command."""
         (version,) = self._execute(connection, [("EVAL", TAKE_VERSION, 1, self._version)])
         if isinstance(version, RedisError):
             raise version
@@ -149,7 +152,7 @@ class Link:
         self._is_of_version = True
 
     def _answers(self, connection: Any, commands: list[Command]) -> list[Any]:
-        """The replies to commands, of which the scripts are loaded that the server has not."""
+        """Return the replies to commands, and load the scripts that the server does not have."""
         replies = self._execute(connection, commands)
         missing = [at for at, one in enumerate(replies) if isinstance(one, NoScriptError)]
         if missing:
@@ -163,7 +166,8 @@ class Link:
         return replies
 
     def _execute(self, connection: Any, commands: list[Command]) -> list[Any]:
-        """The same of commands as they are, without what a pipeline of the client does for each."""
+        """Return the replies to commands, without the client's own pipeline, which does more for
+        each command."""
         wanted = [self._as_sent(command) for command in commands]
         connection.send_packed_command(connection.pack_commands(wanted))
         return [self._reply(connection, command[0]) for command in commands]
@@ -185,7 +189,8 @@ class Link:
     def _hash(self, script: Script) -> str:
         found = self._hashes.get(script)
         if found is None:
-            # The server knows a script by the SHA-1 of its text, which protects nothing.
+            # SHA-1 is not used for security here: the server names a script by the SHA-1 of its
+            # text.
             digest = sha1(script.text.encode(), usedforsecurity=False)
             found = self._hashes[script] = digest.hexdigest()
         return found

@@ -25,7 +25,7 @@ _PIECE = 1 << 20
 class Listener(RemoteListener[Run]):
     """Listens for one process.
 
-    :param process: what tells it from others.
+    :param process: the name of this process, which no other process has.
     """
 
     broken = redis.RedisError
@@ -94,7 +94,7 @@ class Listener(RemoteListener[Run]):
         return Signal.STOP if stop == b"1" else Signal.CONTINUE
 
     def _follow(self, pubsub: Any) -> None:
-        """Subscribe to what is followed here, and to nothing else."""
+        """Subscribe to the runs that are followed here, and to no others."""
         followed = self._followed()
         wanted = {self._names.run_channel(*run).encode(): run for run in followed}
         if news := [channel for channel in wanted if channel not in self._subscribed]:

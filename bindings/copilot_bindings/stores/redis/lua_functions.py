@@ -1,8 +1,8 @@
 """The keys of a thread, and the functions in Lua that the scripts share (:mod:`.scripts`).
 
 All keys of a thread begin with the same name, which has braces, so that a cluster keeps them
-together (Redis Cluster specification, "Hash tags"). Each script is given that name, and makes the
-other keys of it:
+together (Redis Cluster specification, "Hash tags"). Each script is given that name, and derives the
+other keys from it:
 
 =========== =======================================================================================
 ``T``       hash of the thread: ``id owner agent created updated name archived runs last messages
@@ -23,19 +23,20 @@ other keys of it:
 =========== =======================================================================================
 
 The oldest runs of a long history are bound into volumes, of many runs each, because a key costs as
-much to read as kilobytes. The runs that are bound are those in front of all others, so that volumes
-followed by loose runs are the history.
+much to read as kilobytes. No loose run is older than a bound one, so that volumes followed by loose
+runs are the history.
 
-What goes, goes by an expiry that Redis keeps itself: raw frames that need not be resumable any
-more, and runs of threads that were deleted under their readers.
+Keys are removed by an expiry that Redis itself keeps: raw frames that need not be resumable any
+more, and runs of threads that were deleted while somebody read them.
 
-The keys of a store have a version (:data:`VERSION`), and those of each thread have their own, which
-is that of the process that has opened or ended a run of it last. A script refuses a thread of a
-newer version before it has read or changed anything else.
+The keys of a store have a version (:data:`VERSION`), and each thread has its own, which is that of
+the process that has opened or ended a run of the thread last. A script refuses a thread of a newer
+version before it has read or changed anything else.
 
-Messages are published on ``T:n:N`` to those who follow a run: ``a<at>:<bytes>`` for what was
-appended, ``s<size>`` if that is too long to be sent twice, ``e<size>`` at its end, ``g`` if it is
-gone; and on the channel of an owner's process, ``T N`` and the signal. Both may be lost.
+Messages for the readers of a run are published on ``T:n:N``: ``a<at>:<bytes>`` for appended frames,
+``s<size>`` if these are too long to be sent twice, ``e<size>`` at the end of the run, ``g`` if it
+is gone. Messages for an owner are published on the channel of its process: ``T N`` and the signal.
+Both kinds may be lost.
 """
 
 from __future__ import annotations
@@ -47,10 +48,11 @@ import attrs
 from ..compacted_frames import VOLUME_BYTES, VOLUME_RUNS
 
 LONGEST_MESSAGE = 32 * 1024
-"""Bytes of frames that a notification carries."""
+"""The most bytes of frames that a notification carries."""
 FIRST_VOLUME = 4 * 10**15
-"""Above it are the numbers of volumes: it and the time of their binding. Those of runs, which are
-times in microseconds, stay below it till the year 2096, and all are exact as scores (2^53).
+"""The number of a volume is this number plus the time at which it was bound. The numbers of runs,
+which are times in microseconds, stay below it until the year 2096; all of these numbers are exact
+as scores (2^53).
 """
 VERSION = 2
 """The version of the keys' format. Threads of version 1 carry no version, and have no volumes; they
@@ -58,15 +60,16 @@ need not be changed. A version that has to change a thread's keys does so where 
 version.
 """
 NEWER = "NEWER"
-"""Begins the error of a script that meets a newer version, which follows."""
+"""The word with which the error of a script begins that meets a newer version; the version
+follows."""
 
 TAKE_VERSION = """
 local version = tonumber(redis.call('GET', KEYS[1]) or '0')
 if version < VERSION then redis.call('SET', KEYS[1], VERSION) end
 return version
 """.replace("VERSION", str(VERSION))
-"""The version of a store's keys, which is this one from now on unless it is newer. Its key is not
-one of a thread, so that the scripts of threads do not look at it.
+"""The script that returns the version of a store's keys, and sets it to this version if it is
+older. It is a script of its own, because the scripts of threads see only the keys of a thread.
 """
 
 _LIBRARY = """
@@ -368,9 +371,9 @@ _FUNCTIONS = {re.split(r"\W+", part, maxsplit=3)[2]: part for part in _parts}
 
 
 def script(name: str, body: str) -> Script:
-    """A script that has those of the functions that it calls.
+    """Return a script with only the functions that it calls.
 
-    The server makes each of them anew whenever the script runs.
+    The server makes each function of a script anew whenever the script runs.
     """
     called: set[str] = set()
     texts = [body]

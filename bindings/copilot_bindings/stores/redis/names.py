@@ -11,12 +11,12 @@ from ..database_values import to_bytes
 
 
 def packed(ids: Iterable[str]) -> bytes:
-    """Ids as a script unpacks them: each with its length in front (netstrings)."""
+    """Return ids as a script unpacks them: each with its length in front (netstrings)."""
     return b"".join([b"%d:%s" % (len(data), data) for data in map(to_bytes, ids)])
 
 
 def unpacked(fields: bytes) -> list[bytes | None]:
-    """The fields that the script ``RECORD`` has packed; None for one that is not there."""
+    """Return the fields that the script ``RECORD`` has packed; None for a field that is absent."""
     head, _, texts = fields.partition(b" ")
     found: list[bytes | None] = []
     begin = 0
@@ -34,7 +34,7 @@ def unpacked(fields: bytes) -> list[bytes | None]:
 class Names:
     """The names of one store.
 
-    :param prefix: what all of them begin with.
+    :param prefix: the prefix of all names.
     """
 
     prefix: str
@@ -59,7 +59,7 @@ class Names:
 
     @property
     def live(self) -> str:
-        """The sorted set of runs that may be open, by the time when it is to be looked at them."""
+        """The sorted set of runs that may be open, by the time when a sweep has to look at them."""
         return f"{self.prefix}:live"
 
     @property
@@ -68,12 +68,13 @@ class Names:
         return f"{self.prefix}:process:"
 
     def run_channel(self, thread: str, run: int) -> str:
-        """The channel of what is appended to a run."""
+        """The channel of the notifications of appends to a run."""
         return f"{thread}:n:{run}"
 
 
 def owner_and_thread(owner: bytes, thread_id: bytes) -> bytes:
-    """A thread in the set of all threads, whose owner has to be known to take it out."""
+    """Return the member for a thread in the set of all threads. It has the owner too, because the
+    owner must be known to remove the thread from the other lists."""
     return b"%d %s%s" % (len(owner), owner, thread_id)
 
 

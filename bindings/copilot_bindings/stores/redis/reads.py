@@ -48,10 +48,10 @@ def open_cursor(
 def _opened(
     names: Names, thread_id: str, owner: str | None, live: str, room: int
 ) -> Steps[tuple[Cursor, list[Any]]]:
-    """Where a reader of a thread begins, and its first page, if it is one that can be read now.
+    """Return the place where a reader of a thread begins, and its first page if it can be read now.
 
     :param live: "1" if open runs are read as well.
-    :param room: bytes of the page; 0 for none.
+    :param room: the bytes of the page; 0 for no page.
     """
     thread, whose = names.thread(thread_id), owner_to_bytes(owner)
     ((runs, *found),) = yield [(scripts.OPEN_CURSOR, thread, names.processes, whose, live, room)]
@@ -83,7 +83,7 @@ def _behind(names: Names, whole: Cursor, event_id: EventId, after: str) -> Steps
 
 
 def history_cursor(names: Names, thread_id: str, owner: str | None) -> Steps[Cursor]:
-    """Where the compacted frames of a thread's ended runs begin."""
+    """Return the place where the compacted frames of a thread's ended runs begin."""
     cursor, _ = yield from _opened(names, thread_id, owner, "0", 0)
     return cursor
 
@@ -96,7 +96,7 @@ def read(names: Names, cursor: Cursor, max_bytes: int, pages: int = 1) -> Steps[
 
 
 def _read_history(names: Names, cursor: Cursor, room: int, pages: int) -> Steps[list[Batch] | None]:
-    """Pages of compacted runs that follow each other, of which the last may be short."""
+    """Read pages of compacted runs that follow each other; the last page may be short."""
     if (cursor.part or 0) > FIRST_VOLUME:
         return (yield from _read_volumes(names, cursor, room, pages))
     (found,) = yield [_read_runs(names, cursor, room, pages)]
@@ -122,10 +122,10 @@ def _paged_runs(cursor: Cursor, found: list[Any]) -> list[Batch] | None:
 
 
 def _read_volumes(names: Names, cursor: Cursor, room: int, pages: int) -> Steps[list[Batch] | None]:
-    """Pages of volumes that follow each other, without a script, which would copy them thrice.
+    """Read pages of volumes that follow each other, without a script, which would copy them thrice.
 
-    So many are asked for as fill the pages if each has half of what it may have, and the first runs
-    behind them, because a round trip costs more than they do. So there may be more pages.
+    The command asks for as many volumes as fill the pages if each is half full, and for the first
+    runs behind them, because these cost less than another round trip. So there may be more pages.
     """
     begin, most = cursor.index, room * pages
     ahead = cursor.parts[begin : begin + most * 2 // VOLUME_BYTES + 2]
@@ -162,7 +162,8 @@ def _read_volumes(names: Names, cursor: Cursor, room: int, pages: int) -> Steps[
     batches = paged(pieces, behind, room)
     if has_loose and behind == loose:
         batches += _paged_runs(loose, texts[-1]) or []
-        # The volumes may have been read to their end, and an empty page would be taken for the end.
+        # Empty pages are left out, because the volumes may have been read to their end, and an
+        # empty page would be taken for the end of the history.
         batches = [batch for batch in batches if batch.data] or batches[-1:]
     return batches
 
@@ -286,7 +287,7 @@ def places(found: list[Any]) -> list[tuple[float, bytes]]:
 
 
 def _answers(row: list[Any], owner: bytes, query: ThreadQuery) -> bool:
-    """Whether a thread is one of those that are asked for."""
+    """Whether ``query`` asks for a thread."""
     return (
         row[0] is not None
         and row[8] == owner
@@ -298,7 +299,7 @@ def _answers(row: list[Any], owner: bytes, query: ThreadQuery) -> bool:
 
 
 def record(row: list[Any]) -> ThreadRecord:
-    """The line of a list that the fields of a thread are."""
+    """Return the line of a list that the fields of a thread stand for."""
     thread_id, agent_id, created_at, updated_at, name, archived = row[:6]
     return ThreadRecord(
         from_bytes(thread_id),

@@ -1,9 +1,10 @@
 """The calls that concern runs, each as steps: commands out, replies in.
 
-What has to be atomic is one script. The lists of threads and of runs that may be open lie on other
-nodes of a cluster, so that they are changed in a step of their own: before a run is open it is
-among those that may be (:attr:`.Names.live`), and it leaves them when the list of threads has it.
-If the process dies in between, whoever sweeps finds the run and puts the lists right.
+Changes that have to be atomic are one script. The lists of threads and of runs that may be open lie
+on other nodes of a cluster, so that they are changed in steps of their own: a run is added to the
+runs that may be open (:attr:`.Names.live`) before it is opened, and removed when the list of
+threads has its thread. If the process dies in between, a sweep finds the run and puts the lists
+right.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from . import scripts
 from .names import Names, owner_and_thread, packed
 
 HANDED_MS = 5000
-"""Milliseconds for which an orphan is the business of who was handed it."""
+"""Milliseconds for which an orphan belongs to the process that it was handed to."""
 _SIGNALS = {b"0": Signal.CONTINUE, b"1": Signal.STOP, b"2": Signal.SEALED}
 
 
@@ -154,7 +155,8 @@ class Runs(RemoteRuns[tuple[str, int]]):
         return bool(outcome == b"told")
 
     def claim(self, thread_id: str, run: int) -> Steps[Orphan | None]:
-        """The run, if it has lost its owner; otherwise None, and the lists are put right."""
+        """Return the run as an orphan, if its owner has died; otherwise put the lists right, and
+        return None."""
         thread = self.names.thread(thread_id)
         ((outcome, *found),) = yield [(scripts.CLAIM, thread, self.names.processes, run, HANDED_MS)]
         member = live_member(run, thread_id)
@@ -170,7 +172,7 @@ class Runs(RemoteRuns[tuple[str, int]]):
         return orphan_of(thread_id, found)
 
     def adopted(self, cursor: Cursor, lost: int) -> Steps[Orphan | None]:
-        """A run that was read, if it has lost its owner and its thread is there."""
+        """Return a run that was read as an orphan, if its owner has died and its thread exists."""
         (thread_id,) = yield [("HGET", cursor.thread, "id")]
         return None if thread_id is None else (yield from self.claim(from_bytes(thread_id), lost))
 
@@ -202,18 +204,18 @@ def listing(names: Names, thread: Sequence[Any]) -> list[Command]:
         return []
     thread_id, owner, updated, _ = thread
     return [
-        # The score is negative, because a list is read from the lowest score, with ties by their
-        # ids.
+        # The score is negative, because a list is read from the lowest score; threads with the same
+        # score are in the order of their ids.
         ("ZADD", names.listed(owner), repr(-float(updated)), thread_id),
         ("ZADD", names.threads, updated, owner_and_thread(owner, thread_id)),
     ]
 
 
 def delist(names: Names, owner: bytes, thread_id: bytes) -> Steps[None]:
-    """Take a thread of ``owner`` out of the lists, unless there is one of its id again.
+    """Remove a thread of ``owner`` from the lists, unless a thread of its id exists again.
 
-    Of somebody else's thread of that id nothing is done, which would take longer than where there
-    is none.
+    Nothing is done for a thread of that id with another owner, because a client could learn from
+    the time of a further step that such a thread exists.
     """
     _, _, found = yield [
         ("ZREM", names.listed(owner), thread_id),
@@ -225,7 +227,7 @@ def delist(names: Names, owner: bytes, thread_id: bytes) -> Steps[None]:
 
 
 def result_arguments(result: RunResult | None) -> tuple[Any, ...]:
-    """A result as the scripts take it; "0" stands for none."""
+    """Return a result as the scripts take it; "0" stands for no result."""
     if result is None:
         return ("0",)
     return (
@@ -235,7 +237,7 @@ def result_arguments(result: RunResult | None) -> tuple[Any, ...]:
 
 
 def orphan_of(thread_id: str, found: Sequence[Any]) -> Orphan:
-    """The orphan that a script has handed out."""
+    """Return the orphan that a script has handed out."""
     run, run_id, agent_id, frames, messages, stop, owner, opened_at = found
     key = RunKey(thread_id, int(run), from_bytes(run_id))
     return Orphan(
@@ -250,5 +252,5 @@ def orphan_of(thread_id: str, found: Sequence[Any]) -> Orphan:
 
 
 def live_member(run: int, thread_id: str) -> bytes:
-    """A run in the set of those that may be open."""
+    """Return the member for a run in the set of runs that may be open."""
     return b"%d %s" % (run, to_bytes(thread_id))

@@ -135,9 +135,9 @@ return claim(n, handed)
 """,
 )
 
-# The volumes and loose runs of a thread in one text, because a client takes its time for each part
-# of an answer. Behind it is the first page of a thread that has neither open runs nor volumes,
-# which a script would copy thrice.
+# The script returns the volumes and loose runs of a thread in one text, because each part of an
+# answer costs the client time. Behind the text is the first page, if the thread has neither open
+# runs nor volumes; a script would copy volumes thrice.
 OPEN_CURSOR: Final = script(
     "open_cursor",
     """
@@ -171,9 +171,9 @@ return {state, size, data}
 """,
 )
 
-# The fields of a thread that a list shows, in one text, because a client takes its time for each
-# part of a command and of an answer. It begins with their lengths, of which one that is not there
-# has none.
+# The script returns the fields of a thread that a list shows, in one text, because each part of a
+# command and of an answer costs the client time. The text begins with the lengths of the fields; an
+# absent field has an empty length.
 RECORD: Final = script(
     "record",
     """
@@ -216,7 +216,7 @@ return total
 """,
 )
 
-# Pages of runs, from an offset in the first of them.
+# The script returns pages of runs, from an offset in the first of them.
 READ_HISTORY: Final = script(
     "read_history",
     """
@@ -226,7 +226,7 @@ return read_pages(runs, tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[5]))
 """,
 )
 
-# Where a run is that was bound: its volume, and the runs of that.
+# The script returns the volume in which a run was bound, and the runs of that volume.
 BOUND: Final = script(
     "bound",
     """

@@ -1,20 +1,21 @@
 """RedisStore: threads in Redis or Valkey, for the processes of many machines.
 
-What it models. A run is a string that grows, and a thread a few keys beside
-(:mod:`.lua_functions` has all of them). Each process has one connection for what it asks
-(:mod:`..round_trips`), one for what it is told (:mod:`.listener`), and the tails of the runs that
-are followed in it (:mod:`..tails`), so that a thousand readers of a run cost the server one.
+A run is a string that grows, and a thread has a few keys besides (:mod:`.lua_functions` lists all
+keys). Each process has one connection for commands (:mod:`..round_trips`), one for notifications
+(:mod:`.listener`), and the tails of the runs that are followed in it (:mod:`..tails`), so that a
+thousand readers of a run cost the server no more than one.
 
 Four rules make it right:
 
-- **What must be atomic is a script.** An append looks who owns the run, and adds, in one.
-- **Nothing is told that the server has not taken.** How safe it is there, its settings say: with
-  ``appendonly yes`` and ``appendfsync everysec`` a power failure costs a second, with ``always``
-  nothing.
-- **Time is the server's.** A lease is renewed by each append, and looked at by the clock of the
-  server. Whoever takes a run over fences its former owner out.
-- **A notification may be lost.** It carries frames, so that nothing is read twice; what it says is
-  in the keys as well, and is looked for once a second.
+- **Steps that must be atomic are one script.** For example, an append checks who owns the run, and
+  adds its frames.
+- **Readers and owners are told only of frames that the server has taken.** The server's settings
+  decide how safe these are: with ``appendonly yes`` and ``appendfsync everysec`` a power failure
+  loses a second, with ``always`` nothing.
+- **Time is the server's.** Each append renews the lease of a run, and the server's clock decides
+  whether a lease has run out. A process that takes a run over fences the former owner out.
+- **A notification may be lost.** It carries frames, so that they need not be read again; the keys
+  have the same frames, and are looked at once a second.
 
 A connection is never used in a fork of the process that has made it.
 """
@@ -62,7 +63,7 @@ class _Engine(RemoteEngine[Names, Runs]):
             int(store.lease * 1000),
         )
         link = Link(connect(store.url), store.shown, self.place.version)
-        # Reading goes over the connection that writes, because the server answers in turn.
+        # Reads use the connection that writes, because the server does one command after the other.
         self.pipelines = (Pipeline("copilot-redis", link.send, link.close),)
         with contextlib.ExitStack() as begun:
             begun.callback(self.pipelines[0].close, 0)
@@ -96,8 +97,9 @@ def _prefix(instance: object, attribute: attrs.Attribute[Any], value: object) ->
 class RedisStore(RemoteStore[_Engine]):
     """Threads in Redis (6.2 or later) or Valkey: in one server, and not in a cluster of several.
 
-    :param url: of the server: ``redis://``, ``rediss://`` or ``unix://``, as redis-py takes it.
-    :param prefix: what all keys begin with, so that several stores share a server.
+    :param url: the URL of the server: ``redis://``, ``rediss://`` or ``unix://``, as redis-py takes
+        it.
+    :param prefix: the prefix of all keys, so that several stores can share a server.
     :param on_concurrent_run: what a second run on a busy thread does; see
         :class:`~sansio_copilot.MemoryStore`.
     :param retention: what is kept, and for how long; by default everything. ``max_bytes`` is
@@ -123,8 +125,8 @@ class RedisStore(RemoteStore[_Engine]):
         """Connect, and bring the keys to the version of this release.
 
         :raises StoreUnavailable: if there is no connection to be had for now.
-        :raises StoreError: if a newer release has written them, or the server is one of several of
-            a cluster.
+        :raises StoreError: if a newer release has written the keys, or the server is one of several
+            servers of a cluster.
         """
         engine = self._engine()
 
@@ -136,7 +138,7 @@ class RedisStore(RemoteStore[_Engine]):
         return engine.write(steps())
 
     def check(self) -> Future[None]:
-        """Find out whether the server takes what is written.
+        """Find out whether the server accepts writes.
 
         :raises StoreUnavailable: if it does not, for now.
         """

@@ -64,7 +64,7 @@ def clear(runs: Runs, owner: str | None) -> Steps[None]:
 
 
 def retire(runs: Runs, evictions: Evictions) -> Steps[bool]:
-    """Let the threads go that were not updated for the longest time, if there is too much.
+    """Evict the threads that were not updated for the longest time, if the bounds are exceeded.
 
     :returns: whether there may be more to do.
     """
@@ -77,8 +77,8 @@ def retire(runs: Runs, evictions: Evictions) -> Steps[bool]:
     ]
     goes = max(count - bounds.max_threads, 0)
     if memory["used_memory"] > bounds.max_bytes:
-        # The loop drops a few threads and measures again, because nobody knows beforehand what one
-        # takes.
+        # The loop drops a few threads and measures again, because the size of a thread is not known
+        # before.
         goes = max(goes, _FEW)
     oldest = int(now[0]) - bounds.max_age
     gone = 0
