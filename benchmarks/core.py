@@ -141,7 +141,7 @@ def connected(data: bytes) -> Callable[[], Callable[[], object]]:
 
 
 def request(method: str, path: str, *fields: str, body: bytes = b"") -> bytes:
-    """As a browser sends it."""
+    """Return a request with the fields that a browser sends."""
     rows = [f"{method} {path} HTTP/1.1", *BROWSER, *fields]
     if body:
         rows += ["Content-Type: application/json", f"Content-Length: {len(body)}"]

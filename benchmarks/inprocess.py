@@ -47,7 +47,7 @@ INFO = f"GET {load.BASE}/info HTTP/1.1\r\nhost: 127.0.0.1\r\naccept: */*\r\n\r\n
 
 
 class Clients:
-    """So many connections at once, each asking again when it has its answer."""
+    """The clients are so many connections, each of which asks again when it has its answer."""
 
     def __init__(self, service: Service, backend: AsyncioBackend, count: int) -> None:
         self.loop = asyncio.get_running_loop()

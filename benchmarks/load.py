@@ -480,7 +480,7 @@ def fanout(command: Command) -> Result:
 
 
 def fill(command: Command) -> Result:
-    """So many runs on one thread, for :func:`connect`."""
+    """Make so many runs on one thread, for :func:`connect`."""
     crowd = Crowd(command["port"], 1)
     thread_id, first_run = fresh_ids()
     checker = Checker(tokens(command["deltas"]))
@@ -569,7 +569,8 @@ def rest_of_many(command: Command) -> Result:
     releaser.all[0].ask(run_request(*fresh_ids(), {"release": command["gate"]}))
     for connection, complete in crowd.arrivals():
         if complete:
-            # Those that were opened first have waited for long enough to be told so.
+            # The streams that were opened first may have heartbeats, because they have waited long
+            # enough.
             body = _COMMENT.sub(b"", connection.response.body())
             checker.check(body, *ids[connection])
             left -= 1

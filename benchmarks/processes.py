@@ -38,7 +38,7 @@ def processor_seconds(pid: int) -> float:
     ticks = 0
     for each in _family(pid):
         with contextlib.suppress(OSError):
-            # Behind the name, which may hold anything: fields 14 to 17 of proc(5).
+            # The fields 14 to 17 of proc(5) are behind the name, which may hold anything.
             fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
             ticks += sum(map(int, fields[11:15]))
     return ticks / _TICKS

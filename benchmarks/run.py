@@ -48,7 +48,7 @@ EXTRA_EVENTS = 4
 
 @attrs.frozen
 class Settings:
-    """How much of everything."""
+    """The sizes and numbers of a benchmark."""
 
     seconds: float
     warm_seconds: float
@@ -98,7 +98,7 @@ QUICK = Settings(
 LESS: dict[str, Any] = {"more_is_better": False}
 SPARE_FILES = 200
 """The files that a process opens beside the streams."""
-# Enough for what is not compiled while it runs, and for allocators.
+# A short warm-up is enough for code that is not compiled while it runs, and for allocators.
 BRIEFLY = 0.5
 
 
@@ -237,7 +237,7 @@ def short_runs(bench: Bench, figure: Figure, servers: Sequence[Server], turns: b
 
 
 def long_runs(bench: Bench, figure: Figure, servers: Sequence[Server], turns: bool) -> None:
-    """Long runs on 4 connections."""
+    """Measure long runs on 4 connections."""
 
     def measure(server: Server) -> None:
         result = bench.runs(server, 4, {"deltas": LONG, "turns": turns})
@@ -256,7 +256,7 @@ def run_short(bench: Bench) -> None:
 
 
 def run_long(bench: Bench) -> None:
-    """Long runs."""
+    """Measure long runs, all at once and each event in a turn."""
     for turns, how in HOW:
         name = f"runs of {LONG:,} deltas, {how}"
         figure = bench.figure("long", name, "events/s", target=5)
@@ -334,7 +334,8 @@ def fan_out(bench: Bench, readers: int, deltas: int) -> None:
 
     def measure(server: Server) -> None:
         result = bench.load.ask(server, "fanout", readers=readers, deltas=deltas)
-        # Without its cost in processor time: the readers connect before the clock starts.
+        # The cost in processor time is left out, because the readers connect before the clock
+        # starts.
         figure.add(server.name, result["count"] / result["seconds"])
 
     bench.alternate(bench.pair(), measure)

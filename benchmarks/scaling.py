@@ -207,7 +207,7 @@ def simulate(use: Use, seconds: int, chance: random.Random) -> Second:
 
 
 def _binomial(count: int, share: float, chance: random.Random) -> int:
-    """How many of ``count`` it happens to, by its normal approximation."""
+    """Return how many of ``count`` it happens to, by the normal approximation."""
     deviation = math.sqrt(count * share * (1 - share))
     return min(max(round(chance.gauss(count * share, deviation)), 0), count)
 

@@ -48,7 +48,7 @@ _AT_ONCE = 500
 
 @attrs.define
 class Place:
-    """Where a store has its threads.
+    """A place where a store has its threads.
 
     :param where: as the command's ``--store`` takes it.
     """

@@ -78,7 +78,7 @@ def _outcome(outcome: object) -> str:
 
 
 def run_table() -> str:
-    """In which state of a run each call is allowed."""
+    """Return a table of the states of a run in which each call is allowed."""
     states = list(RunState)
     rows = [
         "| call | " + " | ".join(state.name for state in states) + " |",

@@ -1,4 +1,4 @@
-"""Beside Django, in the place of a project's wsgi.py."""
+"""The runtime beside Django, in the place of a project's wsgi.py."""
 
 import waitress
 from django.conf import settings
@@ -15,7 +15,7 @@ def hello(input, context):
     yield from ("Hello", " from", " Django's process")
 
 
-# In a project these are modules of their own.
+# A project has these as modules of its own.
 urlpatterns = [path("", lambda request: HttpResponse("a page of Django's"))]
 settings.configure(SECRET_KEY="change me", ALLOWED_HOSTS=["127.0.0.1"], ROOT_URLCONF=__name__)
 

@@ -16,7 +16,7 @@ async def hello(input, context):
         await asyncio.sleep(0.2)
 
 
-# After graceful_timeout hypercorn cancels what is not over.
+# hypercorn cancels what is not over after graceful_timeout.
 app = CopilotASGI(CopilotRuntime({"default": hello}), grace_seconds=10)
 config = Config.from_mapping(bind="127.0.0.1:4000", graceful_timeout=15)
 

@@ -23,7 +23,7 @@ config = Config.from_mapping(bind="127.0.0.1:4000", graceful_timeout=15)
 
 
 async def main():
-    # From before it listens, because a signal may come as soon as it does.
+    # The receiver opens before the server listens, because a signal may come as soon as it does.
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         await serve(app, config, shutdown_trigger=functools.partial(anext, signals))
 

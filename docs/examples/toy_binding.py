@@ -103,7 +103,7 @@ class Homes(set):
 
 
 class Home:
-    """Where a run lives: a task that talks to it, and one that pulls its agent."""
+    """The home of a run: a task that talks to the run, and one that pulls its agent."""
 
     def __init__(self, run):
         self.run, self.inbox, self.taken = run, toy_io.Mailbox(), asyncio.Semaphore(0)

@@ -39,7 +39,7 @@ def test_the_core_works_with_each_version(version: str) -> None:
     paths = [HERE / "models.py"]
     environment = {"AGUI_VERSION": version}
     if version == OLDEST:
-        # With the newest they are run anyway.
+        # The tests run with the newest models anyway.
         paths += [ROOT / "tests" / name for name in ABOUT_MODELS]
         environment["PYTHONPATH"] = str(OLD)
     done = subprocess.run(

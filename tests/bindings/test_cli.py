@@ -416,7 +416,7 @@ def test_a_hang_up_ends_it_gracefully(binding: str) -> None:
 def test_a_signal_ends_it_at_once_while_it_imports(
     number: signal.Signals, status: int, told: str, tmp_path: Path
 ) -> None:
-    """Nothing listens yet, so there is nothing to be ended with grace."""
+    """A server that does not listen yet has nothing to end with grace."""
     (tmp_path / "app.py").write_text(f"import signal; signal.raise_signal({int(number)})\n{APP}")
     command = [sys.executable, "-m", "copilot_bindings.cli", "serve", "app:runtime", "--port", "0"]
     done = subprocess.run(command, cwd=tmp_path, timeout=60, capture_output=True, text=True)

@@ -135,7 +135,7 @@ def of_differential(seed: int = 1) -> Iterator[Stream]:
 
 
 def of_fault_agents() -> Iterator[Stream]:
-    """By a server, since most of them wait for an event loop."""
+    """The streams are made by a server, since most of these agents wait for an event loop."""
     server = Server(find_server("asyncio_server"))
     try:
         server.wait_ready()

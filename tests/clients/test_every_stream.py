@@ -35,7 +35,7 @@ def read(given: Iterable[Stream]) -> list[dict[str, Any]]:
         timeout=NODE_SECONDS,
         check=True,
     )
-    # Not splitlines(), which breaks JSON at U+2028.
+    # str.splitlines would break JSON at U+2028.
     results = [json.loads(line) for line in finished.stdout.split("\n")[:-1]]
     assert len(results) == 4 * len(lines), finished.stderr
     return results

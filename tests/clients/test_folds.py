@@ -27,7 +27,7 @@ Event = dict[str, Any]
 
 
 class Clients:
-    """Both generations, in one process of Node."""
+    """Clients of both generations, in one process of Node."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
@@ -129,7 +129,7 @@ def test_a_reload_shows_the_same_of_any_stream(clients: Clients) -> None:
 
 
 def listed(messages: list[Event]) -> list[Event]:
-    """Without what GET /threads/:id/messages does not have.
+    """Return the messages without the parts that GET /threads/:id/messages does not have.
 
     A body has no activities, and so nor have the messages behind it; and they are what the agent
     itself has said, without the results that the runtime gives to calls which its end left open.
@@ -138,7 +138,7 @@ def listed(messages: list[Event]) -> list[Event]:
 
 
 def once(messages: list[Event]) -> list[Event]:
-    """Those with an id that is the first of its kind.
+    """Return the messages whose id is the first of its kind.
 
     A snapshot puts its message in the place of each that has the id, if a stream has given one id
     to several; the server keeps it once, because otherwise few bytes would make many.

@@ -288,7 +288,7 @@ def exits_plain(input: RunAgentInput, context: AgentContext) -> Iterator[Event]:
 
 
 async def cancels_itself(input: RunAgentInput, context: AgentContext) -> AsyncIterator[Event]:
-    """As one does that awaits a task which has been cancelled. trio has no such thing."""
+    """The agent awaits a task which has been cancelled. trio has no such thing."""
     yield started(input)
     try:
         cancelled = anyio.get_cancelled_exc_class()("OnPurpose: was cancelled")
@@ -409,7 +409,7 @@ STOPPABLE: dict[str, Any] = {
     "stoppable-plain": agui_agent(gated_plain, on_stop=_told),
     "stoppable-asyncio": agui_agent(gated, on_stop=_told_on_asyncio, loop="asyncio"),
 }
-"""They wait as the gated ones do, and count how often they are told of a stop."""
+"""The agents wait as the gated ones do, and count how often they are told of a stop."""
 
 ON_ASYNCIO: dict[str, Any] = {
     f"asyncio-{name}": agui_agent(agent, loop="asyncio")

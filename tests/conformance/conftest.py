@@ -24,7 +24,7 @@ ONE_A_BINDING = ("asyncio_server", "trio", "sockets", "gunicorn", "uvicorn")
 """The servers that stand for their bindings: beside the server a binding does the same on each."""
 
 ONE_A_LOOP = (*ONE_A_BINDING, "hypercorn_trio", "toy_server")
-"""So is what it calls and awaits, on each of them with the same event loop."""
+"""The servers that stand for the event loops: calls and awaits are the same on each such loop."""
 
 FURTHER = (
     *("granian", "hypercorn_asyncio", "starlette_mount", "fastapi_mount"),

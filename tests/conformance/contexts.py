@@ -39,7 +39,7 @@ variables: dict[str, ContextVar[str | None]] = {
     part: ContextVar(part, default=None) for part in PARTS
 }
 _seen: defaultdict[str, dict[str, dict[str, str]]] = defaultdict(dict)
-"""By the request's id and the part, the variables that were set."""
+"""The variables that were set, by the request's id and the part."""
 
 
 def _look(part: str, request_id: str) -> None:
@@ -104,7 +104,7 @@ def _plain_agent(input: RunAgentInput, context: AgentContext) -> Iterator[Any]:
 
 
 class _CapableAgent:
-    """Its capabilities are told by a function, which looks as well."""
+    """An agent whose capabilities are told by a function, which looks at the variables as well."""
 
     async def run(self, input: RunAgentInput, context: AgentContext) -> AsyncIterator[Any]:
         begin, end = _ends(input)

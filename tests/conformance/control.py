@@ -27,7 +27,7 @@ _OURS = ("sansio_copilot", "copilot_bindings", "conformance")
 
 
 class Gate:
-    """Where the agents of one thread wait, and what is known of them."""
+    """The place where the agents of one thread wait, and what is known of them."""
 
     def __init__(self) -> None:
         self._let = threading.Condition()

@@ -37,7 +37,7 @@ class Fork:
 
     def __init__(self, by: socket.socket, given: Any, *logs: BinaryIO) -> None:
         self.socket, theirs = _pair()
-        """Where the fork takes messages, if it is one that forks."""
+        """The socket on which the fork takes messages, if it is one that forks."""
         self.returncode: int | None = None
         with theirs:
             files = [theirs.fileno(), *(log.fileno() for log in logs)]
@@ -158,7 +158,7 @@ def forks(told: socket.socket) -> tuple[Any, socket.socket]:
     # SIGINT is ignored in this process, because the test run that asks it for servers ends it.
     on_interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
     running: dict[int, tuple[int, socket.socket]] = {}
-    """By the descriptor that tells its end, each fork's process id and socket."""
+    """The process id and socket of each fork, by the descriptor that tells its end."""
     writing: set[int] = set()
     """The process ids of those that do not hear themselves that nobody is there any more."""
     while True:

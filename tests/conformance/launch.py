@@ -29,7 +29,7 @@ def main(module: str, descriptor: str) -> None:
         return True
 
     def without_what_is_slow(record: logging.LogRecord) -> bool:
-        """How busy the machine is, of which asyncio speaks in its debug mode, is nobody's fault."""
+        """Drop asyncio's lines about slow callbacks, because a busy machine is nobody's fault."""
         return not (record.name == "asyncio" and str(record.msg).startswith("Executing %s took"))
 
     # In its debug mode asyncio notes for each callback where it was made. The innermost frame alone
@@ -51,6 +51,7 @@ def main(module: str, descriptor: str) -> None:
 
 
 if __name__ == "__main__":
-    # Not this directory, whose modules would hide others of the same name.
+    # The directory of this file is left out, because its modules would hide others of the same
+    # name.
     sys.path[0] = str(Path(__file__).parents[1])
     main(*sys.argv[1:])

@@ -92,7 +92,8 @@ class Server:
 
     def log(self, since: int = 0) -> str:
         """Return what the server wrote to stdout and stderr, behind the first ``since`` bytes."""
-        # Not read(): the place in the file is the process's too, and it may be writing.
+        # read() would move the place in the file, which is the process's too, and it may be
+        # writing.
         file = self._log.fileno()
         return os.pread(file, self.log_size() - since, since).decode("utf-8", "replace")
 
@@ -130,7 +131,7 @@ class Server:
         self.process.wait()
 
     def close_log(self) -> None:
-        """Nobody is going to read it any more."""
+        """Close the log, because nobody is going to read it any more."""
         self._log.close()
 
     # Talking to it
@@ -141,7 +142,7 @@ class Server:
 
     @contextlib.contextmanager
     def clients(self, count: int, config: str = "main") -> Iterator[list[Client]]:
-        """So many new connections."""
+        """Open ``count`` new connections."""
         with contextlib.ExitStack() as opened:
             yield [opened.enter_context(self.client(config)) for _ in range(count)]
 
@@ -170,7 +171,7 @@ class Server:
         stopped: bool = answer.json()["stopped"]
         return stopped
 
-    # Its agents
+    # Agents
 
     def let(self, *threads: str, steps: int = TO_THE_END) -> None:
         """Let the agent of each thread take some steps; by default all that it needs to end."""
@@ -196,7 +197,7 @@ class Server:
 
     @contextlib.contextmanager
     def bystander(self, thread: str, config: str = "main") -> Iterator[None]:
-        """Beside what is done meanwhile another run goes on, from before it until after it."""
+        """Another run goes on beside the context, from before it until after it."""
         with self.client(config) as client:
             begun = client.stream("run", thread).events(2)
             yield

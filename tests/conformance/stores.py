@@ -132,7 +132,7 @@ class _AttrsStore(MemoryStore):
 
 
 class _SlottedStore:
-    """Nothing can refer to it weakly, and it is equal to everything."""
+    """A store that has no weak references, and is equal to everything."""
 
     __slots__ = ("_memory", "blocking")
 

@@ -31,7 +31,7 @@ def test_an_abandoned_run_is_stopped_as_by_a_client(
     replayed = server.run("connect", thread, config=config)
     assert replayed.types() == [*BEGINNING, *STOPPED]
     verify_events(replayed.events())
-    # Its thread is free.
+    # The thread of the stopped run is free.
     assert server.run("run", thread, config=config, agent="text", run_id="run-2").status == 200
 
 
@@ -59,7 +59,7 @@ def test_a_run_that_nobody_follows_goes_on_unless_it_is_asked_for(
 ) -> None:
     start(server, "main", thread)
     with server.client() as reader:
-        # As long as it would have taken.
+        # The reader waits as long as a stop would have taken.
         reader.stream("connect", thread)
         reader.heartbeats(6)
     server.let(thread)

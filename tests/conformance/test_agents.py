@@ -40,7 +40,7 @@ def test_an_agent_that_fails_ends_its_stream_well_formed(
         verify_events(events)
         assert events[-1]["type"] == "RUN_ERROR"
         assert message in events[-1]["message"]
-    # And takes nothing else with it.
+    # The thread is usable after the failure of its agent.
     assert server.run("run", thread, agent="text", run_id="run-3").types() == HELLO
 
 

@@ -287,7 +287,7 @@ class TestRoom:
 @pytest.mark.owns_sockets
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 def test_uploads_are_held_once_and_given_back(own_server: Server, framing: str) -> None:
-    """By what the system says that the process holds, which is more than what Python does."""
+    """The system's figure for the process counts, which is more than Python's own."""
     size, count, piece = 8 * 1024 * KB, 6, b" " * 64 * KB
     # The server is new, since what others have left on the heap of a server goes with the first
     # body.

@@ -37,7 +37,7 @@ def bystander(server: Server, thread: str) -> Iterator[None]:
 
 
 def assert_usable(server: Server, thread: str) -> None:
-    """Another run may follow, and all of the thread is replayed well formed."""
+    """Check that another run may follow, and that all of the thread is replayed well formed."""
     answer = server.run("run", thread, agent="text", run_id="run-next")
     assert (answer.status, answer.types()) == (200, HELLO)
     replay = server.run("connect", thread).events()
@@ -190,7 +190,7 @@ def test_an_agent_that_fails_leaves_its_thread_usable(
 
 
 def test_generators_that_an_agent_leaks_hurt_nobody(server: Server, thread: str) -> None:
-    """Not even the end of the server, which finds them still open."""
+    """The end of the server, which finds the generators still open, is not hurt either."""
     for number in range(3):
         answer = server.run("run", thread, agent="leaks-generators", run_id=f"run-{number}")
         assert answer.types() == HELLO
@@ -245,7 +245,7 @@ def test_a_flood_of_events_arrives_whole_while_others_are_served(
 def assert_a_round_keeps_less(server: Server, size: int, cause: Callable[[str], object]) -> None:
     """A leak keeps a part of each round; pools and arenas keep a part of the first rounds only."""
     grown = []
-    # Few enough that a store which keeps them all does not begin to evict.
+    # The rounds are so few that a store which keeps them all does not begin to evict.
     for round in range(3):
         before = server.held().resident
         cause(f"round-{round}")

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.one_a_binding
 CROWD = 100
 """The number of clients that each server can take which has a thread for each connection."""
 POOL = 160
-"""And how many threads that may take."""
+"""The number of threads that those clients may take."""
 HELLO = "Hello from Python"
 
 
@@ -28,7 +28,7 @@ HELLO = "Hello from Python"
 def nothing_is_kept(server: Server) -> Iterator[None]:
     """The server keeps no descriptor and no thread of what is done meanwhile."""
     before = server.held()
-    # How many threads its pool has is the affair of a server that a binding is plugged in.
+    # The server that a binding is plugged in decides how many threads its pool has.
     threads = before.threads if server.file.owns_sockets else max(before.threads, POOL)
     yield
     wait_until(lambda: server.held().descriptors <= before.descriptors, "descriptors are closed")
@@ -97,7 +97,7 @@ def slow_readers(server: Server, thread: str, count: int, deltas: int, size: int
 
 
 def test_slow_readers_delay_nobody(server: Server, thread: str) -> None:
-    """With more in the log than the buffers of a socket hold, which is 3 MB."""
+    """The log has more than the buffers of a socket hold, which is 3 MB."""
     twice(server, lambda name: slow_readers(server, name, 30, 40, 100_000), thread)
 
 
@@ -177,7 +177,7 @@ def test_connections_may_be_cut_at_any_byte(server: Server, thread: str) -> None
 
 @pytest.mark.needs("notices-leaving")
 def test_readers_of_a_live_run_may_be_cut_at_any_byte(server: Server, thread: str) -> None:
-    """Nothing of them stays with the run, which goes on."""
+    """No object of the readers stays with the run, which goes on."""
 
     def attack(name: str) -> None:
         chance = random.Random(5)

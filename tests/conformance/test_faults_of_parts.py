@@ -229,7 +229,7 @@ ASKED: dict[str, tuple[Callable[[Client, str], object], str]] = {
     "delete_thread": (_path("DELETE /threads/{}"), "bool"),
     "clear": (_path("POST /threads/clear"), ""),
 }
-"""Which request calls a method, and what that may return; "" if nobody looks."""
+"""The request that calls each method, and the method's result; "" if nobody looks at that."""
 
 
 @pytest.mark.parametrize("method", ASKED)
@@ -292,7 +292,7 @@ def test_a_run_that_its_store_fails_ends_well_formed(
 def test_a_run_outlives_a_store_that_is_unavailable(
     server: Server, thread: str, method: str
 ) -> None:
-    """Nothing is lost of what was appended, and nothing is doubled, though answers are lost."""
+    """No appended frame is lost or doubled, though answers are lost."""
     log = server.log_size()
     name = f"{method} lost:{thread}"
     with server.client(FAULTS) as client:
@@ -312,7 +312,7 @@ def test_a_run_outlives_a_store_that_is_unavailable(
 
 
 def test_a_run_that_cannot_be_closed_is_told_of(server: Server, thread: str) -> None:
-    """Its readers have all of it, and wait: nobody but the store could tell them that it is all."""
+    """Readers have the whole run, and wait: only the store could tell them that it is the whole."""
     for way in RAISED:
         log = server.log_size()
         name = f"close_run {way}:{thread}"
@@ -337,7 +337,7 @@ def test_a_run_whose_store_hangs_goes_on_when_it_answers(
         client.stream("run", name, agent="default" if method == "renew" else "text")
         events = []
         if method == "renew":
-            # Its agent waits at the same gate.
+            # The agent of the run waits at the same gate.
             events = client.events(2)
         waiting = 2 if method == "renew" else 1
         wait_until(lambda: server.gate(name)["waiting"] == waiting, "the store is called")
@@ -355,7 +355,7 @@ def test_a_run_whose_store_hangs_goes_on_when_it_answers(
 def test_a_reader_that_the_store_fails_is_broken_off(
     server: Server, thread: str, method: str, way: str
 ) -> None:
-    """And sees that it is not all; the run goes on."""
+    """The reader sees that its response is not complete; the run goes on."""
     log = server.log_size()
     name = f"{method} {way}:{thread}"
     with server.client(FAULTS) as client:

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.one_a_binding
 
 FAULTS = "faults"
 LATE = "did not return within 2 s"
-"""Long enough for what does return, on a machine that is busy."""
+"""Seconds that are enough for a call that does return, on a busy machine."""
 NAMES = {
     "on-request": "hook on_request",
     "on-before-handler": "hook on_before_handler",
@@ -111,7 +111,7 @@ def assert_unavailable(answer: Answer) -> None:
 
 STORES = {"hang": FAULTS, "block": "blocking-faults"}
 UNNAMED = ("list_threads", "clear")
-"""They are about no thread to tell them by, and a test has to call them one after the other."""
+"""These calls name no thread to tell them by, so a test has to call them one after the other."""
 
 
 @pytest.mark.parametrize("way", STORES)
@@ -153,7 +153,7 @@ def test_a_run_whose_store_hangs_ends_well_formed(
             if method in ("append", "renew"):
                 events = client.rest()
             else:
-                # Nobody but the store could say that it is all.
+                # The store alone could say that this is the whole run.
                 events = [client.next_event()]
                 while events[-1]["type"] != "RUN_FINISHED":
                     events.append(client.next_event())
@@ -169,7 +169,7 @@ def test_a_reader_whose_store_hangs_is_broken_off(server: Server, thread: str, w
     with logged(server, f"store method read {LATE}"):
         with server.client(STORES[way]) as client:
             with pytest.raises((OSError, h11.RemoteProtocolError)):
-                # Its agent waits, lest the first read has all of it.
+                # The agent waits, lest the first read has the whole run.
                 client.stream("run", name).rest()
     server.let(name)
 
@@ -192,7 +192,7 @@ def test_a_call_that_is_cancelled_with_its_client_harms_nobody(
 
 
 def test_fifty_calls_that_hang_stop_neither_others_nor_the_end(own_server: Server) -> None:
-    """In a store, in hooks and in services that block: each of these has threads of its own."""
+    """Calls hang in a store, in hooks and in services that block: each has threads of its own."""
     with contextlib.ExitStack() as stack:
         hooks, services = "hook-gate", "service-gate"
         names = [f"append block:{number}" for number in range(50)]
@@ -222,7 +222,7 @@ def test_fifty_calls_that_hang_stop_neither_others_nor_the_end(own_server: Serve
 def test_hooks_that_swallow_their_cancellation_do_not_keep_a_server_from_ending(
     own_server: Server, way: str
 ) -> None:
-    """Nor do those that catch whatever can be raised, also when the process ends."""
+    """Hooks that catch whatever can be raised do not keep it from ending either."""
     with own_server.clients(3, "faults") as clients:
         for client in clients:
             headers = told("on-request", way, way)

@@ -21,7 +21,7 @@ def test_a_hook_can_reject_a_request(server: Server, thread: str, hooks: str, na
     answer = server.run("run", thread, headers=headers)
     assert (answer.status, answer.json()) == (403, {"rejected": name})
     assert answer.headers["access-control-allow-origin"] == "*"
-    # Nothing has begun.
+    # The agent has not begun.
     assert server.gate(thread)["waiting"] == 0
     assert server.run("run", thread, agent="text").status == 200
 

@@ -93,7 +93,7 @@ def test_a_path_keeps_its_escapes(server: Server) -> None:
     for thread in ("Größe & mehr", "100 %", "a+b"):
         answer = server.request("POST", f"/agent/default/stop/{quote(thread, safe='')}")
         assert answer.json()["message"] == f"No active run for thread '{thread}'."
-        # As a hook put it there: header fields are Latin-1.
+        # The hook has put the id there as it is: header fields are Latin-1.
         assert answer.headers["x-route-thread"] == thread
 
 

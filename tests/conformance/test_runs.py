@@ -149,7 +149,7 @@ def _has_stopped(server: Server, thread: str) -> bool:
 
 @pytest.mark.one_a_binding
 def test_two_hundred_short_runs_are_answered_whole(server: Server, thread: str) -> None:
-    """On ten connections, which a server may close after a response."""
+    """The runs share ten connections, which a server may close after a response."""
     for number in range(20):
         with server.clients(10) as clients:
             for index, client in enumerate(clients):

@@ -139,6 +139,6 @@ def test_a_hook_and_a_store_that_hang_cannot_hold_up_the_end(own_server: Server)
 def test_a_server_ends_clean_after_all_of_these_tests(
     server: Server, server_file: ServerFile, servers: Servers
 ) -> None:
-    """With status 0, and neither a traceback nor a leak in what it has written."""
+    """The status is 0, and the log has neither a traceback nor a leak."""
     problems = servers.end()
     assert not problems, problems[0]

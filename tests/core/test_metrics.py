@@ -149,7 +149,7 @@ def test_calls_of_the_store_are_told_by_method() -> None:
 
 
 def test_all_calls_of_the_store_are_counted() -> None:
-    """Those of requests, of runs, of what follows a run, and of sweeps."""
+    """The calls are those of requests, of runs, of what follows a run, and of sweeps."""
     called: Counts[str] = Counts()
 
     class Counting(MemoryStore):

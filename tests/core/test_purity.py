@@ -107,7 +107,7 @@ def test_no_source_of_the_core_imports_what_could_wait_or_do_io(source: Path) ->
 
 @pytest.mark.parametrize("source", sources(CORE), ids=relative)
 def test_the_core_awaits_nothing(source: Path) -> None:
-    # But by what is made of the application's own functions: text agents, and the test client.
+    # Functions of an application are awaited by text agents and by the test client.
     if source == CORE / "agents" / "text.py" or source.parent == CORE / "testing":
         return
     tree = tree_of(source)
@@ -220,7 +220,7 @@ PROTOCOL_FRAGMENTS = (
     "state_snapshot",
     "state_delta",
 )
-# As a whole string: JSON keys, and names of headers that CORS decides by.
+# JSON keys, and names of headers that CORS decides by, are looked for as whole strings.
 PROTOCOL_WORDS = {
     "origin",
     "vary",

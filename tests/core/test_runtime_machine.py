@@ -65,7 +65,7 @@ OVER = (ExchangeState.FINISHED, ExchangeState.ABANDONED)
 TERMINAL = ("RUN_FINISHED", "RUN_ERROR")
 THREADS = st.sampled_from(["s", "t"])
 WHICH = st.integers(0, 30)
-# How far an exchange gets at once: as a rule as far as it can.
+# An exchange goes as far as it can at once, as a rule.
 STEPS = st.sampled_from([50, 50, 50, 0, 4, 8])
 
 SAYINGS: dict[str, dict[str, Any]] = {
@@ -204,7 +204,7 @@ class Home:
             self.unwatch()
 
     def check(self) -> None:
-        """Its log is what was said, and then what makes it well formed."""
+        """The log has what the agent said, and then the events that make it well formed."""
         if self.run.context.stop_requested is False:
             assert not (self.over and self.action.agent == "cancel")
         if self.model is None or not self.model.ended:
@@ -387,7 +387,7 @@ class Client:
         # Frames that a client saw before it was cut off belong to its stream.
         before = self.reader.parts[0].data[: self.reader.skip] if self.reader.skip else b""
         if before:
-            # Neither more nor less of that run than the other one had.
+            # The client sees neither more nor less of that run than the other one had.
             assert before.endswith(runs_in(self.seen)[-1])
         for run in runs_in(before + self.body):
             verify_events(events_in(run))
@@ -640,7 +640,7 @@ class RuntimeMachine(RuleBasedStateMachine):
             client.check()
 
     def settle(self) -> None:
-        """Until nothing moves any more, since agents are silent."""
+        """Go on until nothing moves any more, since agents are silent."""
         moves = True
         while moves:
             # Each has a turn, so not until the first that moved.

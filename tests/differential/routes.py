@@ -110,7 +110,7 @@ PATHS = (
     "/info|x",
 )
 
-# Not below the base path, as strings or as paths.
+# The paths are not below the base path, as strings or as paths.
 ELSEWHERE = (
     "/",
     "/info",

@@ -180,7 +180,7 @@ class ScriptWriter:
             [{"op": "test", "path": "/l", "value": []}, {"op": "add", "path": "/p", "value": "🚀"}],
             [],
         )
-        # Only the first can come after the others have changed the list.
+        # The first delta alone can come after the others have changed the list.
         chosen = self._random.sample(deltas[:1] + deltas[2:], k=2)
         if self._random.random() < 0.5:
             chosen.append(deltas[1])

@@ -502,7 +502,7 @@ def _thinking(step: Step, theirs: Answer, ours: Answer) -> Answer:
                 messages.insert(position, message)
         return attrs.evolve(theirs, body={**theirs.body, "messages": messages})
     events = []
-    # They are paired among themselves, because they may stand at other places in a replay.
+    # The ids are paired among themselves, because they may stand at other places in a replay.
     upgrades = iter([own for own in _events(ours) if "-reasoning-" in own.get("messageId", "")])
     for event in _events(theirs):
         own = next(upgrades, None) if event["type"].startswith("THINKING_") else None
@@ -526,7 +526,7 @@ def _null_in_input(step: Step, theirs: Answer, ours: Answer) -> Answer:
     about, _, field = step.about.partition(": ")
     if about != "null for an optional field" or theirs.status != 400 or ours.status != 200:
         return theirs
-    # Those that read RUN_STARTED are the ones who would refuse it.
+    # The clients that read RUN_STARTED would refuse the null.
     return theirs if f'"{field}": null' in json.dumps(ours.body) else ours
 
 

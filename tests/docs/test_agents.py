@@ -18,7 +18,7 @@ PROGRAMS = ROOT / "docs" / "examples" / "agents"
 PAGE = (ROOT / "docs" / "agents.md").read_text("utf-8")
 GLUE = "# The rest of this file serves the agent above.\n"
 LONGEST = {"llamaindex_agent": 13, "openai_agents": 50}
-"""Those whose integration is no function of an input, or that have none."""
+"""The programs whose framework has no integration, or none that is a function of an input."""
 
 
 def lines_of_glue(text: str) -> int:

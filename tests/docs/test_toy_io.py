@@ -14,7 +14,7 @@ EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 
 
 def test_a_response_that_ends_after_the_signal_is_its_connections_last(monkeypatch: Any) -> None:
-    """Its client may leave the connection open, which must not hold the server up."""
+    """The client may leave its connection open, which must not hold the server up."""
     monkeypatch.syspath_prepend(str(EXAMPLES))
     toy_io = importlib.import_module("toy_io")
 

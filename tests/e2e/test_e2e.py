@@ -88,7 +88,7 @@ class Process:
         self._process.stdin.flush()
 
     def receive(self, seconds: float) -> Any:
-        """Its next line."""
+        """Return the next line of the driver."""
         assert self._process.stdout is not None
         ready, _, _ = select.select([self._process.stdout], [], [], seconds)
         assert self._process.stdout is not None

@@ -80,7 +80,7 @@ def _artifacts(name: str) -> Path:
     return folder
 
 
-# In the process of one target
+# Functions in the process of one target
 
 
 def _fuzz(name: str, seconds: int, seed: int) -> NoReturn:
@@ -148,7 +148,7 @@ def _keep(target: Any, data: bytes) -> None:
 
 
 def _place(error: Exception) -> Any:
-    """Where and with what it was raised, to tell one failure from another."""
+    """Return where and with what the error was raised, to tell one failure from another."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return type(error), frame.filename, frame.lineno
 

@@ -22,7 +22,7 @@ def sse(data: bytes) -> None:
     framed = b"".join(format_frame(event.data.encode(), event.id, event.event) for event in events)
     expected = [ServerSentEvent(event.data, event.event, event.id) for event in events]
     assert _parse([framed])[0] == expected
-    # As the data of an event: line breaks of any kind are LF to the reader.
+    # Line breaks of any kind are LF to the reader if they are data of an event.
     (event,), _ = _parse([format_frame(data)])
     text = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").decode("utf-8", "replace")
     assert event.data == text

@@ -38,7 +38,7 @@ Event = dict[str, Any]
 
 
 def _known(values: Iterable[Any]) -> list[Event]:
-    """Those that have the shape of their type."""
+    """Return the values that have the shape of their type."""
     known = []
     for value in values:
         try:
@@ -60,7 +60,7 @@ def machines(data: bytes) -> None:
 
 
 def _upgraded(events: list[Event]) -> list[Event]:
-    """Without the deprecated types; one that has no place has changed nothing."""
+    """Return the events without the deprecated types; a misplaced event has changed nothing."""
     upgrader, out = ThinkingUpgrader("x"), []
     for event in events:
         try:
@@ -220,7 +220,7 @@ def _said(values: list[Any], key: RunKey, raw_events: bool) -> list[Event]:
 
 
 def _as_said(events: list[Event]) -> list[Event]:
-    """Without what the runtime adds."""
+    """Return the events without what the runtime adds."""
     added = {"RUN_STARTED": ("input",), "RUN_FINISHED": ("threadId", "runId")}
     return [
         {key: value for key, value in event.items() if key not in added.get(event["type"], ())}

@@ -101,7 +101,7 @@ class Target:
         return [path.read_bytes() for path in sorted(self.corpus.iterdir())]
 
     def changed_inputs(self, random: Random, max_size: int) -> Iterator[bytes]:
-        """Those of the corpus, each somehow changed, without end."""
+        """Yield the inputs of the corpus, each somehow changed, without end."""
         pool = self.inputs()
         while True:
             yield mutate(random.choice(pool), self.words, random, max_size)

@@ -245,7 +245,7 @@ def _event_of(frame: ServerSentEvent) -> Event:
 
 
 def _difference(one: Sequence[Event], other: Sequence[Event]) -> tuple[int, str, str]:
-    """Where they differ first, and what stands there."""
+    """Return where the two differ first, and what stands there."""
     where = next(
         (n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b),
         min(len(one), len(other)),

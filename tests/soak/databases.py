@@ -1,4 +1,4 @@
-"""Where the threads of a soak are kept, and what goes wrong with that place meanwhile.
+"""Places where the threads of a soak are kept, and faults of these places.
 
 Each :class:`Database` keeps the threads somewhere else. While the load goes on, a
 :class:`Trouble` makes it fail at random moments: a server is killed and begun again, its

@@ -1,4 +1,4 @@
-"""Whether what a server holds grows.
+"""The growth of what a server holds.
 
 What it holds is looked at when nothing goes on: all requests have been answered, all runs have
 ended, all clients have gone. Of such *quiet points* there are many in a soak, and no single one of
@@ -20,7 +20,7 @@ FEWEST = 9
 
 
 def growth(series: Sequence[float]) -> float:
-    """By how much ``series`` is larger at its end than at its beginning.
+    """Return by how much ``series`` is larger at its end than at its beginning.
 
     :raises ValueError: for one that is too short to tell.
     """

@@ -242,7 +242,7 @@ def resume(caller: Caller, run: Run, config: str = "main") -> None:
     """Read ``run`` over as many connections as chance has it."""
     client = caller.server.client(config)
     reading = caller.begin(client, run)
-    # At least one: without an event seen, a client would be sent the thread's history.
+    # The client sees at least one event, because it would else be sent the thread's history.
     while not caller.read(client, reading, caller.chance.randrange(1, 15)):
         caller.leave(client)
         caller.counts["resumes"] += 1

@@ -59,7 +59,7 @@ def script(plan: Plan, thread_id: str, run_id: str) -> list[Event]:
     """All events that the agent yields before it returns, raises, or forgets to end."""
     events = list(_whole(plan, thread_id, run_id))
     if plan.ending in ("raises", "forgets"):
-        # Behind RUN_STARTED, and before RUN_FINISHED.
+        # The cut is behind RUN_STARTED, and before RUN_FINISHED.
         del events[random.Random(plan.seed).randrange(1, len(events)) :]
     return events
 

@@ -138,7 +138,7 @@ def soak(
     :raises SoakFailure: if anything was not as it must be.
     """
     seed = random.randrange(2**31) if seed is None else seed
-    # As it is used: strictness takes twice the time, and memory of its own.
+    # The server runs without strictness, which takes twice the time, and memory of its own.
     file = attrs.evolve(find_server(BINDINGS[binding]), python_options=())
     summary = Summary(binding, store, seed)
     with contextlib.closing(DATABASES[store]()) as database:

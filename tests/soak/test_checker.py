@@ -24,7 +24,7 @@ def make_run(run_id: str = "r", stopped: bool = False, **plan: Any) -> Run:
 
 
 def frames_of(events: list[Event], token: str = "1.abc.") -> Frames:
-    """As a server numbers and sends them."""
+    """Return frames of ``events``, numbered as a server sends them."""
     return [
         ServerSentEvent(json.dumps(event), "message", f"{token}{number}", None)
         for number, event in enumerate(events)
@@ -40,7 +40,7 @@ def read(run: Run, frames: Frames) -> Reading:
 
 
 def renumbered(frames: Frames) -> Frames:
-    """As if the fault were older than the ids, which then do not tell of it."""
+    """Return frames with new ids, as if the fault were older than the ids."""
     return [
         attrs.evolve(frame, id=f"{frame.id.rpartition('.')[0]}.{number}")
         for number, frame in enumerate(frames)
@@ -56,14 +56,14 @@ def doubled(frames: Frames, at: int) -> Frames:
 
 
 def swapped(frames: Frames, at: int) -> Frames:
-    """With the next one, or the last with the first."""
+    """Return frames in which one has changed places with the next, or the last with the first."""
     frames, other = list(frames), (at + 1) % len(frames)
     frames[at], frames[other] = frames[other], frames[at]
     return frames
 
 
 def altered(frames: Frames, at: int) -> Frames:
-    """With another value for the last member of an event."""
+    """Return frames with another value for the last member of an event."""
     event = json.loads(frames[at].data)
     name, value = list(event.items())[-1]
     event[name] = f"{value}x" if isinstance(value, str) else {"altered": True}
@@ -93,7 +93,7 @@ def test_a_whole_run_passes(ending: Any) -> None:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_one_fault_anywhere_fails(fault: Fault) -> None:
+def test_a_single_fault_anywhere_fails(fault: Fault) -> None:
     run = make_run()
     for faulty in everywhere(fault, frames_of(run.script)):
         with pytest.raises(Wrong, match="of run r of thread t: "):
@@ -238,7 +238,7 @@ def test_a_whole_history_passes() -> None:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_one_fault_anywhere_in_a_history_fails(fault: Fault) -> None:
+def test_a_single_fault_anywhere_in_a_history_fails(fault: Fault) -> None:
     runs = runs_that_were_read()
     whole = history(*runs)
     for at in range(len(whole)):

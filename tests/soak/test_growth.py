@@ -60,6 +60,6 @@ def test_the_slack_is_that_of_the_name() -> None:
 
 
 def test_too_little_to_tell_is_an_error() -> None:
-    """And not taken for a server that does not grow."""
+    """Too few samples are not taken for a server that does not grow."""
     with pytest.raises(ValueError, match="8 quiet points are too few"):
         grown([{"tasks": 1.0}] * 8, {})

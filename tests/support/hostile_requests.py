@@ -88,7 +88,7 @@ _UNKNOWN_CODING = "6.1 wants 501 for a coding that is not known"
 _NOT_CHUNKED_LAST = "6.3 wants 400 where chunked is not the last; h11 says 501, which is as safe"
 
 FRAMING = [
-    # Which bytes are the body: what a proxy and we could see differently is refused.
+    # Bodies whose end a proxy and we could see differently are refused.
     refused(
         "length and coding",
         POST + b"content-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",

@@ -41,7 +41,7 @@ from sansio_copilot.stores.protocol import (
 
 @attrs.define(eq=False)
 class Gate:
-    """Where a coroutine waits until whoever drives it sends it on.
+    """A gate at which a coroutine waits until its driver sends it on.
 
     :param open: tells whether it may be sent on yet.
     """

@@ -211,7 +211,8 @@ async def live(run: Run) -> None:
                     else:
                         await Gate("the agent works")
                 if notified:
-                    # Also one that came during a store call, whose answer may be older.
+                    # A notification during a store call counts too, because the answer of the call
+                    # may be older.
                     told = run.signalled(notified.pop(0), NOW)
                     assert told is not None
                     action = told
@@ -306,7 +307,7 @@ class World:
             self.step()
 
     def settle(self) -> None:
-        """Until nothing moves any more, even when readers have looked again."""
+        """Go on until nothing moves any more, even when readers have looked again."""
         for _ in range(2):
             for _ in range(5000):
                 if not self.step():

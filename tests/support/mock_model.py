@@ -354,8 +354,8 @@ class MockModel:
         reply = reply_to(asked)
         call = Call(path, asked.users[-1] if asked.users else "", asked.tools)
         self.calls.append(call)
-        # Nothing more comes from a client that waits for its answer, so that an end of its bytes is
-        # that of its interest.
+        # A client that waits for its answer sends nothing more, so the end of its bytes is the end
+        # of its interest.
         answering = asyncio.ensure_future(
             self._stream(writer, call, reply, events(reply, body))
             if body.get("stream")

@@ -319,7 +319,7 @@ class ModelStore:
                 total += len(run.data) if self._has_raw(run) else 0
         for run in self.open_runs:
             total += self._fixed(run) + len(run.data)
-            # Nobody else has the id of a thread that was deleted.
+            # The id of a thread that was deleted counts for its run, because nobody else has it.
             total += 0 if run.kept else sys.getsizeof(run.key.thread_id)
             if run.result is not None:
                 total += len(run.result.frames) + len(run.result.messages or b"")

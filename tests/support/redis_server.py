@@ -16,7 +16,7 @@ from conformance.process import free_port
 
 _SECONDS = 30.0
 _BUS = 10_000
-"""How far above its port the one is by which a node speaks to the others."""
+"""The distance from a node's port to the port on which it speaks to the others."""
 _SLOTS = 16_384
 
 
@@ -110,7 +110,7 @@ class RedisServer:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def have_room(self, has_room: bool) -> None:
-        """Whether its files may grow, or the disk is full."""
+        """Let the files of the server grow, or let its disk be full."""
         assert self._process is not None
         sizes = [path.stat().st_size for path in self.directory.rglob("*.aof")]
         limit = resource.RLIM_INFINITY if has_room else max(sizes)

@@ -30,6 +30,7 @@ def main(descriptor: str) -> None:
 
 
 if __name__ == "__main__":
-    # Not this directory, whose modules would hide others of the same name.
+    # The directory of this file is left out, because its modules would hide others of the same
+    # name.
     sys.path[0] = str(Path(__file__).parents[1])
     main(sys.argv[1])

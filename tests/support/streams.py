@@ -129,7 +129,7 @@ chunks = st.one_of(
 
 
 def accepted(events: Any) -> Any:
-    """Those of ``events`` that the verifier lets through, one after the other, in a run."""
+    """Return those of ``events`` that the verifier accepts, one after the other, in a run."""
     verifier, out = Verifier(), []
     for event in [STARTED, *events]:
         with contextlib.suppress(EventError):

@@ -12,7 +12,7 @@ import attrs
 
 @attrs.define
 class Turns:
-    """How many turns another task has had so far."""
+    """A counter of the turns that another task has had so far."""
 
     count: int = 0
 

@@ -76,7 +76,7 @@ class Upstream:
                 stack.enter_context(connection)
             asked = self._read(connection)
             if not any(isinstance(step, str) for step in reply):
-                # Where a step reads or resets, another reader would be in its way.
+                # A step that reads or resets would have another reader in its way.
                 listen = threading.Thread(target=self._listen, args=(connection, asked))
                 listen.daemon = True
                 listen.start()

@@ -185,7 +185,7 @@ def comparable(body: Any) -> Any:
 
 
 def differences(case: Case, answer: Answer) -> list[str]:
-    """In what ``answer`` is not the recorded one, apart from what may differ."""
+    """Return the points in which ``answer`` is not the recorded one, apart from free ones."""
     expected = case["expect"]
     status, body = expected["status"], expected["body"]
     if identity(case) in ACCEPTED_DIFFERENCES:

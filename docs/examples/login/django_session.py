@@ -15,7 +15,7 @@ from django.urls import path
 from copilot_bindings.wsgi import CopilotWSGI
 from sansio_copilot import CopilotRuntime, Reject, Response, User, text_agent
 
-# In a project all of this is there already.
+# A project has all of this already.
 settings.configure(
     SECRET_KEY="change me",
     ALLOWED_HOSTS=["127.0.0.1"],

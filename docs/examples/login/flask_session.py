@@ -9,7 +9,7 @@ from sansio_copilot import CopilotRuntime, User, text_agent
 
 app = Flask(__name__)
 app.secret_key = "change me"
-# Another site's page can send requests with the user's cookies, but not with those of this kind.
+# Lax cookies are not sent with requests that another site's page makes.
 app.config["SESSION_COOKIE_SAMESITE"] = "Lax"
 PASSWORDS = {"ann": "secret-1", "bob": "secret-2"}  # hashes, in a table of yours
 

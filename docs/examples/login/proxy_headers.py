@@ -38,7 +38,7 @@ async def hello(input, context):
 runtime = CopilotRuntime(
     {"default": hello},
     identify_user=identify_user,
-    # Nobody behind the runtime is told the secret.
+    # The secret is not passed on to agents.
     forward_headers=ForwardHeaders(deny=["x-proxy-secret"]),
 )
 

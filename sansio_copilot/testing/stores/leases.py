@@ -62,7 +62,7 @@ class LeasedStoreConformance(StoreTests):
         self.finalize(store, found)
         assert store.rest(cursor) == (frame(lost.key, 1), True)
 
-    def test_whoever_sweeps_finds_them_all(self) -> None:
+    def test_a_sweep_finds_all_orphans(self) -> None:
         store, lost = self.orphaned(None, "ann", "bob")
         found: list[Orphan] = []
         while batch := store.orphans(2):

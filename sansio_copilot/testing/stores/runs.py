@@ -17,7 +17,7 @@ from .driven import StoreTests, Told, frame, refuses, result_of
 class RunTests(StoreTests):
     """The promises of every store about runs, signals and readers."""
 
-    def test_it_has_all_methods_and_is_ready(self) -> None:
+    def test_a_store_has_all_methods_and_is_ready(self) -> None:
         store = self.new()
         check_store(store.store)
         for name in ("check", "close"):
@@ -42,7 +42,7 @@ class RunTests(StoreTests):
         store.close_run(run.key, len(whole), end, result_of(run.key, "1"))
         assert store.rest(cursor, 7) == (whole + end, True)
 
-    def test_what_is_appended_again_is_not_doubled(self) -> None:
+    def test_frames_that_are_appended_again_are_not_doubled(self) -> None:
         store = self.new()
         run = store.opened()
         one, two, three = (frame(run.key, position) for position in range(3))
@@ -55,7 +55,7 @@ class RunTests(StoreTests):
         store.close_run(run.key, len(one), two + three, result_of(run.key, "1"))
         assert store.rest(run.cursor) == (one + two + three, True)
 
-    def test_what_leaves_a_gap_is_refused_and_changes_nothing(self) -> None:
+    def test_an_append_that_leaves_a_gap_is_refused_and_changes_nothing(self) -> None:
         store = self.new()
         run = store.opened()
         one = frame(run.key, 0)
@@ -175,7 +175,7 @@ class RunTests(StoreTests):
         for unknown in ("", "x", f"{first.token}.9", "9.00000000.0", "é\n"):
             assert store.replay("t", unknown) == store.replay("t"), unknown
 
-    def test_who_waits_is_told_when_there_is_more(self) -> None:
+    def test_a_reader_that_waits_is_told_when_there_is_more(self) -> None:
         store, told, gone = self.new(), Told(), Told()
         run = store.opened()
         store.watch(run.cursor, told)

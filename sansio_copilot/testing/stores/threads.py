@@ -117,7 +117,7 @@ class ThreadTests(StoreTests):
         store.ended("t", "2", ended_at=6.0)
         assert store.listed(ThreadQuery())[0].waits_for is None
 
-    def test_what_waits_comes_with_the_terminal_event_and_may_be_taken_back(self) -> None:
+    def test_the_wait_of_a_thread_comes_with_the_terminal_event_and_may_be_taken_back(self) -> None:
         store = self.new()
         first = store.opened()
         end = frame(first.key, 0)
@@ -265,7 +265,7 @@ class ThreadTests(StoreTests):
         assert store.listed(ThreadQuery("ann"))[0].updated_at == 9.0
         assert store.delete_thread("old", "ann") is True
 
-    def test_what_the_threads_of_a_user_take(self) -> None:
+    def test_the_bytes_that_the_threads_of_a_user_take(self) -> None:
         store = self.owned()
         assert store.bytes_of("nobody") == 0
         before = store.bytes_of("ann")

@@ -521,7 +521,7 @@ async def test_a_hook_that_waits_before_the_body_is_read_is_given_up_as_well() -
 
 @pytest.mark.parametrize("pieces", [1, 3, 30])
 def test_the_part_of_a_body_that_came_while_a_hook_waited_is_not_lost(pieces: int) -> None:
-    """Nor is all of it heard: who waits long is not sent a long body for nothing."""
+    """Only a part is read, so that a long body is not sent for nothing while a hook waits."""
 
     async def test() -> None:
         body = body_of(forwardedProps={"text": "x" * 200_000})
@@ -560,7 +560,7 @@ async def test_a_client_that_waits_to_be_asked_for_its_body_is_not_asked_by_list
 
 @on_asyncio
 async def test_a_request_cancelled_before_its_hook_has_begun_leaves_no_coroutine() -> None:
-    """Nothing warns of one that was never awaited."""
+    """The coroutine of the hook is closed, so that no warning says that it was never awaited."""
 
     async def hook(context: Any) -> None:
         raise AssertionError("never begun")
@@ -579,7 +579,7 @@ async def test_a_request_cancelled_before_its_hook_has_begun_leaves_no_coroutine
 
 @on_both
 async def test_a_call_that_has_not_begun_when_the_client_goes_never_begins() -> None:
-    """And nothing warns of a coroutine that was never awaited."""
+    """The coroutine of the call is closed, so that no warning says that it was never awaited."""
     called = []
 
     class Slow(MemoryStore):
@@ -968,7 +968,7 @@ def test_a_signal_that_ends_the_server_ends_the_runs(library: str, handled: list
 def test_a_signal_ends_a_hook_that_hangs_though_there_never_was_a_run(
     library: str, handled: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not all servers end a response before its time is over: uvicorn waits for it."""
+    """Some servers do not end a response before its time is over: uvicorn waits for it."""
     monkeypatch.setattr(shutdown, "_FLUSH_SECONDS", 0.01)
     begun = anyio.Event()
 
@@ -1063,7 +1063,7 @@ async def test_behind_middleware_a_client_that_goes_takes_no_run_with_it() -> No
         request.disconnect()
         await until(lambda: request.over)
     async with streaming(app, "u") as request:
-        # As servers do since version 2.4 of the specification; this cancels what is behind.
+        # Servers raise this error since version 2.4 of the specification.
         request.send_fails = OSError("gone")
         await until(lambda: request.over)
     assert (agent.started, agent.ended) == (2, 0)
@@ -1090,7 +1090,7 @@ def test_behind_middleware_a_client_may_go_before_its_response(where: str) -> No
             return call
 
     async def hook(context: Any) -> None:
-        # From here on the client is listened to.
+        # The client is listened to from here on.
         await anyio.sleep(0.001)
         if where == "in a hook":
             request.disconnect()

@@ -104,7 +104,7 @@ async def run_once(runtime: CopilotRuntime) -> None:
 
 
 @pytest.mark.parametrize("factory", FACTORIES, ids=lambda each: f"{each}"[:15])
-def test_on_a_connection(factory: Any) -> None:
+def test_the_first_event_leaves_in_the_first_turn_on_a_connection(factory: Any) -> None:
     async def test() -> None:
         asyncio.get_running_loop().set_task_factory(factory)
         service = Service(CopilotRuntime({"default": waits}), AsyncioBackend(), 0)
@@ -190,7 +190,7 @@ def test_only_the_servers_own_tasks_begin_at_once() -> None:
 
 
 def test_an_agent_that_stops_its_run_in_its_first_turn_is_cancelled() -> None:
-    """Before there is anything by which its task is known."""
+    """The agent is cancelled although its task is not known by anything yet."""
     ended: list[str] = []
 
     async def test() -> None:

@@ -123,7 +123,7 @@ class TestHttp:
                 while not transports:
                     await asyncio.sleep(0)
                 [(transport,)] = transports
-                # Until the server sends no more, and then reads no more.
+                # The client sends until the server reads no more.
                 while not pauses or transport.is_reading():
                     writer.write(one * 200)
                     await asyncio.sleep(0)
@@ -484,7 +484,7 @@ class TestStores:
 
 
 class TestShutdown:
-    """Nothing is lost and nothing is left."""
+    """A shutdown loses no event and leaves no task."""
 
     @in_loop
     async def test_runs_end_well_formed_whatever_a_slow_store_is_doing() -> None:
@@ -556,7 +556,7 @@ class TestShutdown:
 def test_an_agent_that_does_not_end_is_left_behind(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Neither the server's end nor that of the loop waits for it."""
+    """The ends of the server and of the loop do not wait for the agent."""
     monkeypatch.setattr("copilot_bindings.serving.shutdown._AGENT_SECONDS", 0)
 
     @text_agent
@@ -580,7 +580,7 @@ def test_an_agent_that_does_not_end_is_left_behind(
 
 
 def test_a_task_that_is_cancelled_before_it_begins_is_forgotten() -> None:
-    """Or the end of a server would wait for it for ever."""
+    """The end of a server would wait for the task for ever if it were not forgotten."""
 
     async def main() -> None:
         backend = AsyncioBackend()

@@ -156,7 +156,7 @@ def test_a_quantile_is_estimated_within_its_bucket() -> None:
     assert Span(former, former, 1.0, former).quantile("run_seconds", 0.5) is None
     assert Span(None, latter, 1.0, None).quantile("run_seconds", 0.5) is None
     assert span.quantile("first_event_seconds", 0.5) is None
-    # Where the first bound has all there is, the estimate goes from 0 to it.
+    # The estimate goes from 0 to the first bound if that bound has all values.
     first = Span(former, reading(15, 15, 15, 15), 1.0, former)
     assert first.quantile("run_seconds", 0.5) == pytest.approx(0.05)
 

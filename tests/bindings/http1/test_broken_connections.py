@@ -97,7 +97,7 @@ def test_bytes_that_cannot_be_sent_end_their_connection(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """By whatever is underneath: it is no error that a socket is known to have."""
+    """The error comes from underneath, and is not one that a socket is known to have."""
 
     def breaking(send: Callable[..., Any]) -> Callable[..., Any]:
         def call(self: Any, data: bytes) -> Any:

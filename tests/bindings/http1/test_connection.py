@@ -99,7 +99,7 @@ class TestLongContent:
         hooks = Hooks(on_response=lambda context: Response(200, {}, b"x" * size))
         return Driver(make_runtime(hooks=hooks), **options)
 
-    def test_behind_each_such_response(self, given_back: list[None]) -> None:
+    def test_memory_is_given_back_behind_each_long_response(self, given_back: list[None]) -> None:
         driver = self.driver(LONG_BYTES).feed(INFO).run()
         assert len(given_back) == 1
         driver.feed(INFO).run()
@@ -112,7 +112,7 @@ class TestLongContent:
         assert self.driver(LONG_BYTES, spoil=spoil).feed(INFO).end().closed
         assert len(given_back) == 1
 
-    def test_behind_no_other(self, given_back: list[None]) -> None:
+    def test_memory_is_given_back_behind_no_other_response(self, given_back: list[None]) -> None:
         assert self.driver(LONG_BYTES - 1).feed(INFO).end().closed
         assert not given_back
 
@@ -327,7 +327,7 @@ class TestConnections:
         assert driver.performed.index(Rest) < driver.performed.index(Output)
         assert driver.performed.count(Output) == 1
 
-    def test_after_the_end_it_stays_closed(self) -> None:
+    def test_a_connection_stays_closed_after_its_end(self) -> None:
         driver = Driver().feed(b"")
         assert driver.want == driver.http.done() == Close()
         assert isinstance(driver.http.done(GONE), Close)

@@ -181,7 +181,7 @@ def conversation(*pieces: bytes, runtime: CopilotRuntime | None = None) -> bytes
 
 
 class TestConnections:
-    """With ordinary requests past h11 each byte of the answers is the same as without."""
+    """Each byte of the answers is the same with the fast path and without it."""
 
     @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
     def test_both_paths_agree_on_requests_that_are_odd_or_hostile(self, case: Case) -> None:

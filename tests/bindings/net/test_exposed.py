@@ -1,4 +1,4 @@
-"""Whether a server is reached from elsewhere, which its runtime warns of if it knows no users."""
+"""A server knows whether others reach it, because its runtime warns of that if it has no users."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class TestOwnSockets:
 def test_a_loop_of_ones_own_is_known_by_its_connections(
     serve: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """They come to loopback here, because no test is reached from elsewhere."""
+    """The connections come to loopback here, because no test is reached from elsewhere."""
     assert serve("127.0.0.1", CopilotRuntime({})) == 200
     assert warnings_in(caplog) == 0
 

@@ -1,4 +1,4 @@
-"""Where the bindings that own their sockets listen: addresses, Unix sockets, TLS."""
+"""The bindings that own their sockets listen on addresses, on Unix sockets, and with TLS."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_a_free_port(serving: Callable[..., Any]) -> None:
 def test_a_socket_that_is_bound_already(
     serving: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As systemd hands it to a service; the server closes it."""
+    """systemd hands such a socket to a service; the server closes it."""
     caplog.set_level(logging.INFO, "copilot_bindings")
     given = socket.create_server(("127.0.0.1", 0), backlog=1)
     port = given.getsockname()[1]
@@ -160,7 +160,7 @@ def test_a_socket_that_is_bound_already(
 
 
 def test_a_unix_socket_that_is_bound_already(serving: Callable[..., Any], tmp_path: Path) -> None:
-    """Its path belongs to whoever bound it, and stays."""
+    """The path belongs to the process that bound it, and stays."""
     path = tmp_path / "s"
     with socket.socket(socket.AF_UNIX) as given, socket.socket(socket.AF_UNIX) as client:
         given.bind(str(path))
@@ -241,7 +241,7 @@ def test_a_host_that_is_none(serving: Callable[..., Any]) -> None:
 def test_a_name_with_an_address_that_this_machine_has_not(
     serving: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As "localhost" has one of IPv6 where that is switched off."""
+    """The name "localhost" has such an address where IPv6 is switched off."""
     ours, tcp = ("127.0.0.1", 0), (socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
     known = [
         # The addresses are in the range for documentation (RFC 3849), and of a family that nobody
@@ -395,7 +395,7 @@ class TestUnix:
         with socket.socket(socket.AF_UNIX) as busy, contextlib.ExitStack() as clients:
             busy.bind(str(path))
             busy.listen(0)
-            # Until its backlog is full.
+            # The clients connect until the backlog is full.
             with contextlib.suppress(BlockingIOError):
                 while True:
                     client = clients.enter_context(socket.socket(socket.AF_UNIX))
@@ -591,7 +591,7 @@ class TestTls:
     def test_a_client_that_takes_a_little_is_not_dropped(
         self, serving: Callable[..., Any], contexts: Any
     ) -> None:
-        # On a busy machine the client is late itself at times: then it gets a longer time.
+        # A busy machine delays the client at times, so the client gets a longer time then.
         for patience in (0.5, 2.0, 8.0):
             with (
                 serving(Limits(write_seconds=patience), ssl=contexts[0]) as server,
@@ -660,7 +660,7 @@ class TestTls:
                 with contextlib.suppress(ConnectionError):
                     while client.recv(1000):
                         pass
-            # On a busy machine a handshake takes longer than that at times.
+            # A handshake takes longer than that at times, on a busy machine.
             deadline, answer = time.monotonic() + 30, b""
             while not answer.startswith(b"HTTP/1.1 200 OK\r\n"):
                 assert time.monotonic() < deadline

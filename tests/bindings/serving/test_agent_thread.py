@@ -51,7 +51,7 @@ def test_an_agent_that_has_failed_has_ended() -> None:
 def test_a_failure_that_nobody_takes_is_logged_once(
     caplog: pytest.LogCaptureFixture, closed_first: bool
 ) -> None:
-    """Its run may end while the agent has failed already, and nobody has been told yet."""
+    """The run may end when its agent has failed already, and nobody has been told yet."""
     go_on = threading.Event()
 
     def fails_when_it_is_let() -> Iterator[int]:

@@ -1,4 +1,4 @@
-"""Which functions of an application share threads, and which do not."""
+"""Some functions of an application share threads, and others do not."""
 
 from __future__ import annotations
 

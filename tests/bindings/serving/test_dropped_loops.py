@@ -150,7 +150,7 @@ assert ended(store, "t") == ["RUN_STARTED", "RUN_ERROR"]
 
 @pytest.mark.parametrize("agent", ["waits", "cleans_up", "plain"])
 def test_the_next_loop_of_the_application_finds_it(agent: str) -> None:
-    """As it does with a test client, which has a loop for each request."""
+    """A test client has a loop for each request."""
     run(
         f"""
 app = CopilotASGI(CopilotRuntime({{"default": {agent}}}, store=store))

@@ -38,7 +38,7 @@ def test_a_call_is_refused_at_once_when_all_threads_hang(gate: threading.Event) 
     pool = CallPool("hook", 2, 0.0)
     for _ in range(2):
         pool.leave(hang(pool, gate)[0])
-    # These take the places of those that were left, and there are no more.
+    # Two calls take the places of those that were left, and there are no more places.
     hang(pool, gate)
     hang(pool, gate)
     with pytest.raises(PoolExhausted, match="another call of hook: 4 do not return"):

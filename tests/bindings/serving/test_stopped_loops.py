@@ -132,7 +132,7 @@ def test_a_loop_in_the_background_goes_on(serving: Serving, what: Callable[[], o
 def test_a_loop_whose_every_task_is_cancelled_is_begun_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Its runs are ended well formed."""
+    """The runs of the loop are ended well formed."""
     agents = Agents(cancel_all_tasks)
     with by_waitress(agents.runtime) as port, Client(port, BASE, {}) as beside:
         beside.stream("run", "beside").next_event()
@@ -185,7 +185,7 @@ def run_if_possible(port: int, thread: str) -> list[dict[str, Any]] | None:
 def test_a_server_of_sockets_whose_every_task_is_cancelled_fails(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Since it listens no more, whoever has started it has to know."""
+    """The starter of a server has to know that it listens no more."""
     agents = Agents(cancel_all_tasks)
     seen: list[Any] = []
     asking: list[threading.Thread] = []

@@ -44,7 +44,7 @@ def warnings_of(server: str, log: Path, workers: int) -> list[int]:
         deadline = time.monotonic() + 60
         for base in ("/shared", "/alone"):
             seen: set[str] = set()
-            # Which worker answers is the system's to decide.
+            # The system decides which worker answers.
             while len(seen) < workers:
                 assert process.poll() is None
                 assert time.monotonic() < deadline, log.read_text()

@@ -28,7 +28,7 @@ def hello(input: Any, context: Any) -> Iterator[str]:
 
 
 def agents(request: object) -> dict[str, Any]:
-    """By the name of one a worker tells which it is."""
+    """Return agents whose name tells which worker it is."""
     return {str(os.getpid()): hello}
 
 

@@ -75,7 +75,7 @@ def client_of(server: Server) -> Client:
 
 
 class TestThreads:
-    """Where things are called."""
+    """Functions are called in the thread that their kind has."""
 
     def test_plain_hooks_that_may_take_for_ever_are_called_in_the_thread_of_the_connection(
         self,
@@ -174,7 +174,8 @@ class TestRoom:
                 assert two.request("GET", "/info").status == 200
                 for _ in range(100):
                     with client_of(server) as three:
-                        # In one go: the server has closed its side before this has arrived.
+                        # The request is sent in one piece, because the server has closed its side
+                        # before it arrives.
                         answer = three.request("POST", "/agent/default/run", b"x" * 1000)
                         assert (answer.status, answer.headers["retry-after"]) == (503, "1")
                         assert answer.headers["connection"] == "close"
@@ -326,7 +327,7 @@ class TestClosing:
             wait_until(lambda: server.connections == 2, "both are there")
             closing = threading.Thread(target=server.close)
             closing.start()
-            # Not the hundred seconds of grace.
+            # The end does not take the hundred seconds of grace.
             closing.join(30)
             assert not closing.is_alive()
             assert client.socket.recv(1) == silent.socket.recv(1) == b""

@@ -63,7 +63,7 @@ class Spawner:
         self.servers: list[Server] = []
 
     def start(self) -> Server:
-        """Another server, which accepts."""
+        """Start another server, and wait until it accepts."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         print("start", file=self._process.stdin, flush=True)

@@ -13,7 +13,7 @@ from sansio_copilot.testing.stores import Driven
 
 @attrs.define
 class Place:
-    """Where stores of one kind have their threads.
+    """A place where stores of one kind have their threads.
 
     :param make: another store there, with that retention.
     """

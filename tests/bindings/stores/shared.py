@@ -86,7 +86,7 @@ def insistently(call: Callable[[], Any], error: type[Exception] = StoreUnavailab
 
 
 class SharedStoreTests:
-    """To be filled in for one kind of store."""
+    """Tests that a subclass completes for one kind of store."""
 
     server: Any
 

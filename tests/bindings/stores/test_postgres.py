@@ -51,7 +51,7 @@ class TestPostgresStore(SharedStoreTests):
         return reads, Listener
 
     def test_a_standby_that_is_promoted_takes_over(self) -> None:
-        """Nothing is lost if the server has said that it waits for it."""
+        """No transaction is lost if the primary waits for its standby."""
         standby = PostgresServer(self.server)
         try:
             url = (

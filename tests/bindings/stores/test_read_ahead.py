@@ -60,7 +60,7 @@ def test_a_reader_that_takes_its_time_begins_anew() -> None:
 def test_no_reader_is_read_ahead_for_when_there_is_no_room() -> None:
     ahead = Ahead(total_bytes=10 * SIZE)
     first, second = Cursor(1, (1, 2)), Cursor(2, (3, 4))
-    # To keep the same twice takes no room twice.
+    # The same page kept twice takes no room twice.
     for _ in range(3):
         pages = pages_of(first, 3)
         ahead.keep(pages, 4)
@@ -91,7 +91,7 @@ def test_another_row_of_the_same_runs_is_another_readers() -> None:
     assert ahead.take(Cursor(1, (*begin.parts[:1], 2), there.index, there.offset), SIZE) == 1
 
 
-def test_behind_the_end_and_in_front_of_a_live_run_nothing_is_kept() -> None:
+def test_no_page_is_kept_behind_the_end_or_in_front_of_a_live_run() -> None:
     ahead = Ahead()
     for parts in ((1,), (1, -2)):
         last = Batch(b"x", Cursor(1, parts, 1), len(parts) == 1)
@@ -117,7 +117,7 @@ def test_a_page_that_is_read_during_the_deletion_is_forgotten_too(tmp_path: Path
     store.ended("t", *("x" * SIZE for _ in range(20)))
     page = store.read(store.open_cursor("t", None, None), SIZE)
     assert isinstance(page, Batch)
-    # Another process writes meanwhile, so that the deletion has to wait.
+    # The deletion has to wait, because another process writes meanwhile.
     other = sqlite3.connect(tmp_path / "threads.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     deletion = inner.delete_thread("t")

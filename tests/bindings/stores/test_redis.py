@@ -34,7 +34,7 @@ def first_of(steps: Any) -> Any:
 
 
 def rest_of(steps: Any, replies: list[Any]) -> Any:
-    """Those behind the first, which was answered so."""
+    """Run ``steps`` on, whose first round trip was answered with ``replies``."""
     try:
         while True:
             replies = yield steps.send(replies)
@@ -49,7 +49,7 @@ def replica_is_up(replica: RedisServer) -> bool:
 
 
 def refusal(call: Callable[[], object]) -> StoreUnavailable | None:
-    """With what a call is refused, if it is."""
+    """Return the error with which a call is refused, or None."""
     try:
         call()
     except StoreUnavailable as error:
@@ -123,7 +123,7 @@ class TestRedisStore(SharedStoreTests):
     def test_a_replica_that_is_promoted_takes_over(
         self, proxy: Proxy, tmp_path: Path, how: str
     ) -> None:
-        """Nothing is lost of what it had been sent."""
+        """No write that the replica had been sent is lost."""
         replica = RedisServer(tmp_path)
         here, there = self.behind(proxy), self.behind(proxy)
 

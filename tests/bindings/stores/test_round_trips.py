@@ -78,7 +78,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[list[str]]]:
             return done.value
 
     def submit_noted(self: Pipeline, steps: Steps[Any]) -> Any:
-        # Others ask from time to time, what lets go of old threads for example.
+        # Other threads ask from time to time, for example the one that lets old threads go.
         if threading.current_thread() is not threading.main_thread():
             return submit(self, steps)
         calls.append([])

@@ -17,7 +17,7 @@ PLENTY = 1 << 20
 
 
 def fill(store: Driven, count: int, size: int = 0) -> list[tuple[RunKey, bytes]]:
-    """So many ended runs, each with what a replay sends of it."""
+    """Return so many ended runs, each with the frames that a replay sends of it."""
     runs = []
     for number in range(count):
         data = (f"{number}a", f"{number}b" + "x" * size)

@@ -51,7 +51,7 @@ class Answer:
         return self.response.headers["x-worker"]
 
     def read(self, count: int | None = None) -> list[dict[str, Any]]:
-        """So many events in all, or all that there are."""
+        """Return ``count`` events in all, or all that there are."""
         while count is None or len(self.events) < count:
             data = self.response.read1(1 << 16)
             if not data:

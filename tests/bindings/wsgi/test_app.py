@@ -173,7 +173,7 @@ class TestEnviron:
             ("/proxy", "/api/copilotkit/info"),
             ("/proxy/api/copilotkit", "/info"),
             ("/a/b/api", "/copilotkit/info"),
-            # As it comes to WSGI: each byte of UTF-8 a character.
+            # WSGI gives each byte of UTF-8 as a character.
             ("/gr\xc3\xb6\xc3\x9fe", "/api/copilotkit/info"),
         ],
     )
@@ -234,7 +234,7 @@ class TestEnviron:
 
 
 class TestAnswers:
-    """By the rules of PEP 3333, as the standard library's validator knows them."""
+    """Answers keep the rules of PEP 3333, as the standard library's validator knows them."""
 
     def test_a_whole_response_needs_no_loop(self) -> None:
         threads = set(threading.enumerate())
@@ -494,7 +494,7 @@ class TestClosing:
         )
 
     def test_a_blocking_store_is_told_of_the_end_though_its_threads_have_ended(self) -> None:
-        """From Python 3.12 on a process that ends cannot begin others."""
+        """A process that ends cannot begin other threads from Python 3.12 on."""
         # The time is a long one for a machine, because SimpleQueue.get() of CPython waits without
         # limit if its time runs out while it takes its lock for the first time.
         run_script(

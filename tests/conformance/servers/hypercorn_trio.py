@@ -27,7 +27,7 @@ def serve(runtime: CopilotRuntime, host: str, port: int) -> None:
 
 
 async def serve_until_signalled(app: CopilotASGI, config: Config) -> None:
-    # From before it listens, because the suite may end it as soon as it does.
+    # The receiver opens before the server listens, because the suite may end it as soon as it does.
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         told_to_end = functools.partial(anext, signals)
         await serve_hypercorn(app, config, shutdown_trigger=told_to_end)  # type: ignore[arg-type]

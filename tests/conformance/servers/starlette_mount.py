@@ -17,7 +17,7 @@ def serve(runtime: CopilotRuntime, host: str, port: int) -> None:
     signal.signal(signal.SIGTERM, lambda *_: None)
     copilot = CopilotASGI(runtime, grace_seconds=0.2)
     app = Starlette()
-    # Beside the mount, which has only what is below it.
+    # The route stands beside the mount, which has only the paths below it.
     app.add_route("/api/copilotkit", copilot)  # type: ignore[arg-type]
     app.mount("/api/copilotkit", copilot)
     uvicorn.run(

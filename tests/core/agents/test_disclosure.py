@@ -63,7 +63,7 @@ def test_changes_of_an_agent_to_its_input_reach_nobody() -> None:
     }
 
     def agent(input: Any, context: Any) -> Iterator[Any]:
-        # As ag-ui-langgraph does on a resume, and worse.
+        # ag-ui-langgraph changes its input like this on a resume, and worse.
         input.state["messages"] = [object()]
         input.state["steps"][0]["secret"] = SECRET
         input.state["nested"].clear()
@@ -120,7 +120,7 @@ MODELS = [
             type=EventType.TEXT_MESSAGE_CONTENT,
             message_id="m",
             delta=delta,
-            # Nothing that could be written as JSON, as with LangChain's own messages.
+            # The raw event cannot be written as JSON, as with LangChain's own messages.
             raw_event={"prompt": SECRET, "message": object()},
         )
         for delta in "xxxyz"

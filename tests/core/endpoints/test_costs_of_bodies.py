@@ -219,7 +219,7 @@ INPUTS = st.fixed_dictionaries({name: st.lists(OBJECTS, max_size=2) for name in 
 
 @given(INPUTS)
 def test_an_input_that_the_walk_lets_through_is_taken_by_the_models(fields: dict[str, Any]) -> None:
-    """Or their own errors, which may be many, would come after all."""
+    """The models' own errors, which may be many, would come after all if they refused more."""
     try:
         parse_input(run_input("t") | fields)
     except Refusal as refusal:

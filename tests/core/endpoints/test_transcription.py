@@ -541,7 +541,7 @@ class TestForm:
         headers = [b"X-%d: y" % number for number in range(extra)]
         disposition = b'Content-Disposition: form-data; name="audio"; filename="a.wav"'
         body = form_part(b"X", disposition, *headers) + END
-        # With the default type, text/plain, it would be an invalid_audio_format.
+        # The default type, text/plain, would be an invalid_audio_format.
         expected = "invalid_request" if extra > 7 else "invalid_audio_format"
         assert post_form(body).json()["error"] == expected
 

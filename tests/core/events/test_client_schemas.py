@@ -7,7 +7,7 @@ import pytest
 from sansio_copilot.events.client_schemas import Atom, ListOf, _Meeting
 
 
-def test_anything_and_a_list_is_the_list() -> None:
+def test_the_meeting_of_anything_and_a_list_is_the_list() -> None:
     texts = ListOf(Atom("string"))
     assert _Meeting()(Atom("any"), texts) is texts
     assert _Meeting()(texts, Atom("any")) is texts

@@ -92,7 +92,7 @@ class TestMessages:
         assert compact_events(events) == [start(), content("ab"), end(), CUSTOM]
 
     def test_the_first_of_several_open_messages_takes_events_along(self) -> None:
-        # Nothing but the place of what arrived in between changes.
+        # The place of the event in between is all that changes.
         events = [start("m"), start("o"), CUSTOM, end("m"), end("o")]
         assert compact_events(events) == [start("m"), end("m"), CUSTOM, start("o"), end("o")]
 

@@ -1,4 +1,4 @@
-"""How a run that did not end is ended."""
+"""The finalizer ends a run that did not end."""
 
 from __future__ import annotations
 

@@ -193,7 +193,7 @@ class EventMachine(RuleBasedStateMachine):
     def go_on_with_what_is_open(
         self, which: int, delta: str, metadata: Event, *, ends: bool
     ) -> None:
-        """So that it gets far."""
+        """The stream has few errors, so that it gets far."""
         kinds = {"TEXT_MESSAGE": ("messageId", "CONTENT"), "TOOL_CALL": ("toolCallId", "ARGS")}
         ready = [(kind, id_) for kind in kinds for id_ in open_ids(self.events, kind)]
         if ready:

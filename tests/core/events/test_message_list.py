@@ -219,7 +219,7 @@ def number_of_entries() -> int:
 
 
 def test_a_closed_message_is_in_no_circle_of_references() -> None:
-    """And nothing parts it before that, as a finalizer would what the collector has looked at."""
+    """No finalizer breaks a circle up before the collector has looked at the objects."""
     gc.collect()
     before = number_of_entries()
     conversation = Conversation()

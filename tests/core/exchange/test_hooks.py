@@ -330,7 +330,7 @@ def test_a_body_that_names_no_thread_is_shown_as_it_is(wrap: Wrap, mode: str, bo
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_body_that_a_hook_rewrites_is_what_counts(wrap: Wrap, mode: str) -> None:
-    """And the route stays what the client asked for."""
+    """The route stays what the client asked for."""
     calls: list[HookContext] = []
 
     def move(context: HookContext) -> Request:
@@ -661,7 +661,7 @@ def test_a_hook_without_a_name_is_named_by_its_repr(caplog: pytest.LogCaptureFix
 
 @pytest.mark.parametrize("name", FAILING)
 def test_the_cors_policy_goes_by_the_origin_that_the_browser_sent(name: str) -> None:
-    """Not by what a hook made of the request."""
+    """The origin that a hook puts into the request does not count."""
 
     def forget(context: HookContext) -> Request:
         return attrs.evolve(context.request, headers={})

@@ -230,7 +230,7 @@ ALL_HOOKS = Hooks(nothing, nothing, nothing, nothing)
 
 
 class OrphanedStore(MemoryStore):
-    """In which the owner of the thread's live run has died, as a shared store finds out."""
+    """A store in which the owner of the live run has died, as a shared store finds out."""
 
     orphan = Orphan(
         RunKey("t1", 1, "dead"), "default", b'data: {"type":"RUN_STARTED","runId":"dead"}\n\n'
@@ -445,7 +445,7 @@ def test_a_content_length_that_a_hook_got_wrong_is_put_right() -> None:
     assert [value for name, value in driver.head.headers if name == "content-length"] == ["5"]
 
 
-def test_whether_there_is_a_body_depends_on_the_method_on_the_wire() -> None:
+def test_the_method_on_the_wire_decides_whether_there_is_a_body() -> None:
     """An envelope that asks for HEAD came in a POST; a hook may make a GET of a HEAD."""
     envelope = {"method": "resource/request", "params": {"path": "/threads", "httpMethod": "HEAD"}}
     request = Request("POST", BASE, "", {"content-type": "application/json"})

@@ -1,4 +1,4 @@
-"""Which addresses are those of other machines."""
+"""Some addresses are those of other machines."""
 
 from __future__ import annotations
 

@@ -228,7 +228,7 @@ class TestCredentials:
         "origin", ["\x01", "https://a\x7f", "https://\xfc", "", f"https://{'a' * 1017}"]
     )
     def test_text_that_cannot_be_an_origin_is_not_sent_back(self, origin: str) -> None:
-        """Not sent back, which no response could, and nothing that fails."""
+        """A response could not have the text in a field, and no policy fails because of it."""
         for policy in (CorsPolicy(credentials=True), CorsPolicy(lambda origin: True)):
             assert "access-control-allow-origin" not in actual(policy, origin)
             assert "access-control-allow-origin" not in preflight(policy, origin)

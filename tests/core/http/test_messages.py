@@ -18,7 +18,7 @@ PAIRS = st.lists(st.tuples(st.sampled_from(["a", "A", "b", "B", "c"]), st.text()
 
 @pytest.fixture(scope="class", params=["by a search", "in an index"])
 def way(request: pytest.FixtureRequest) -> Iterator[None]:
-    """How a name is found: among few fields, and among many."""
+    """The two ways to find a name: among few fields, and among many."""
     with pytest.MonkeyPatch.context() as patched:
         if request.param == "in an index":
             patched.setattr(messages, "_FEW_FIELDS", 0)

@@ -591,7 +591,7 @@ class TestTheRequestOfAnEndpoint:
         )
 
     def test_the_body_is_as_it_was_sent(self) -> None:
-        """To the byte, and however it is written."""
+        """The body is the same to the byte, however it is written."""
         for body in (b'{ "a":[1.0 ,"\xc3\xa9\\u00e9"] }', b'{"a":"\xff"}', b"[ ]", b"1e2"):
             sent = b'{"method": "agent/run", "params": {"agentId": "a"}, "body": ' + body + b" }"
             assert self.inner(parse_envelope(post(sent))).body == body

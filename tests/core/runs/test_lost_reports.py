@@ -129,7 +129,7 @@ def test_a_sweep_tells_of_each_lost_run() -> None:
     assert (report.outcome, report.error) == ("lost", "The server that ran the agent has died")
     assert (report.started_at, report.seconds) == (NOW - 60, 60)
     assert report.first_event_seconds is None
-    # Its own event, and the one that has ended it.
+    # The run's own event counts, and the one that has ended the run.
     assert report.events == 2
     assert report.size > len(STARTED)
     assert not report.ephemeral
@@ -281,7 +281,7 @@ def test_a_report_may_have_an_impossible_owner_and_an_unknown_time() -> None:
 
 
 class Taken(MemoryStore):
-    """Somebody else has closed its runs, which their owner finds out when it closes them.
+    """A store in which somebody else has closed the runs, as their owner finds out by its close.
 
     :param fails: how many closes fail before that.
     """

@@ -845,7 +845,7 @@ class TestAbandoned:
 
 
 class TestLines:
-    """At INFO each run has two lines, by which an operator follows it."""
+    """Each run has two lines at INFO, by which an operator follows it."""
 
     @pytest.fixture(autouse=True)
     def _level(self, caplog: pytest.LogCaptureFixture) -> None:

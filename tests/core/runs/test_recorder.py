@@ -686,7 +686,7 @@ class TestAdopt:
         assert result is None
 
     def test_an_adopted_run_stopped_before_its_first_event_is_well_formed(self) -> None:
-        # Its input died with its owner; half of one would be worse than none.
+        # The input died with its owner; half of an input would be worse than none.
         frames, _ = RunRecorder.adopt(Orphan(KEY, "default", b"")).finish(9.0, stop_requested=True)
         assert events_of(frames) == [STARTED, FINISHED]
 

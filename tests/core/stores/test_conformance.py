@@ -120,8 +120,8 @@ class TestWhatIsWrong:
                 return Doubling()
 
         for test in (
-            "what_is_appended_again_is_not_doubled",
-            "what_leaves_a_gap_is_refused_and_changes_nothing",
+            "frames_that_are_appended_again_are_not_doubled",
+            "an_append_that_leaves_a_gap_is_refused_and_changes_nothing",
         ):
             with pytest.raises(AssertionError):
                 getattr(Suite(), f"test_{test}")()

@@ -190,7 +190,7 @@ class LateMachine(RuleBasedStateMachine):
             # Frames of a sealed or superseded run's earlier result are those that it left then.
             assert part == order[begin : begin + len(part)]
             if begin:
-                # Only somebody who comes back begins in the middle: behind what they saw.
+                # A reader that begins in the middle has come back, and begins behind what it saw.
                 assert first
                 assert place(self.after[client]) == (token, compacted, begin - 1)
             is_last = part[-1] is frames[-1]

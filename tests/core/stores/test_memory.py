@@ -224,7 +224,7 @@ class TestOwner:
         assert read_all(store, run.cursor) == (b"data: 1\n\ndata: 2\n\n", True)
         assert store.open_cursor("t", None) == store.open_cursor("unknown", None)
         assert store.total_bytes == len(b"data: 1\n\ndata: 2\n\n")
-        # Its own reader has gone.
+        # The reader of the run itself has gone.
         del run
         assert store.total_bytes == 0
 
@@ -630,7 +630,7 @@ class TestLettingGo:
         add_run(store, "c", frames=1, result=RunResult(b"compact"))
         assert [record.thread_id for record in threads_of(store)] == ["b", "c"]
         assert len(next_batch(store, slow.cursor, 5000).data) == 3000
-        # They are as old as their thread, and it goes first.
+        # The frames are as old as their thread, and it goes first.
         add_run(store, "d", frames=1, result=RunResult(b"compact"))
         assert [record.thread_id for record in threads_of(store)] == ["c", "d"]
         assert len(next_batch(store, slow.cursor, 5000).data) == 3000
@@ -643,7 +643,7 @@ class TestLettingGo:
     def test_a_reader_may_go_in_another_thread_at_any_moment(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Behind the look at who has gone, and before what they read is let go."""
+        """The reader goes between the store's look at who has gone and the release of frames."""
         store = MemoryStore(max_bytes=2000, max_runs_per_thread=0, resumable_runs=0)
         with monkeypatch.context() as racing:
             racing.setattr(Room, "reclaim", lambda room: None)
@@ -971,7 +971,7 @@ class TestBounds:
         add_run(store, "d")
         for run in live:
             assert append(store, run.key, b"x") is Signal.CONTINUE
-        # As soon as they have ended, the bound holds again.
+        # The bound holds again as soon as the runs have ended.
         for run in live:
             close(store, run.key, b"", RunResult(b""))
         assert [record.thread_id for record in threads_of(store)] == ["c"]
@@ -984,7 +984,7 @@ class TestBounds:
         assert connect(store, "a") == compacted(key, '"r"')
 
     @pytest.mark.parametrize("bound", [{"max_threads": 0}, {"max_bytes": 0}])
-    def test_with_no_room_at_all_the_thread_just_used_stays(self, bound: Any) -> None:
+    def test_the_thread_just_used_stays_without_any_room(self, bound: Any) -> None:
         store = MemoryStore(**bound)
         for thread_id in "abc":
             add_run(store, thread_id)

@@ -50,7 +50,7 @@ class Reader:
 
 @attrs.define(eq=False)
 class Watch:
-    """Somebody who waits at a reader's cursor."""
+    """A watcher that waits at a reader's cursor."""
 
     store: MemoryStore
     reader: Reader
@@ -155,7 +155,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(run=runs, count=st.integers(0, 3), again=st.integers(0, 3), result=RESULTS)
     def append(self, run: ModelRun, count: int, again: int, result: RunResult | None) -> None:
-        """Behind what is there, or with some of that once more."""
+        """Append frames behind those that are there, or some of those once more."""
         self.model.begin_call(self.store)
         at, old, new = self.frames_from(run, again, count)
         result = self.result_of(run, result)
@@ -190,7 +190,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.model.close_run(run.key, new, result)
 
     def frames_from(self, run: ModelRun, again: int, count: int) -> tuple[int, bytes, bytes]:
-        """Where the last ``again`` frames of a run begin, these, and ``count`` new ones."""
+        """Return the place of the last ``again`` frames of a run, these, and ``count`` new ones."""
         old = b"".join(run.frames[max(len(run.frames) - again, 0) :])
         return len(run.data) - len(old), old, frames_of(run.key, len(run.frames), count)
 
@@ -330,14 +330,14 @@ class StoreMachine(RuleBasedStateMachine):
         assert self.store.total_bytes == self.model.total_bytes
 
     def nothing_is_left(self) -> None:
-        """Not a byte, once the readers have gone as well."""
+        """The store keeps no byte, once the readers have gone as well."""
         self.watches = []
         for reader in self.all_readers:
             reader.cursor = None
         assert self.store.total_bytes == 0
 
     def no_watcher_is_left(self) -> None:
-        """Not who was told, nor who gave up."""
+        """The store keeps no watcher that was told, nor one that gave up."""
         self.watches, self.owners = [], []
         assert [who for who in self.everybody if who() is not None] == []
 

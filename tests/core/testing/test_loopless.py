@@ -277,7 +277,7 @@ def test_a_client_in_an_agent() -> None:
 
 
 def test_plain_agents_may_run_a_loop_of_their_own() -> None:
-    """In a binding they have a thread, in which no loop runs."""
+    """Plain agents have a thread in a binding, in which no loop runs."""
 
     def agent(input: Any, context: Any) -> Iterator[Any]:
         ids = {"threadId": input.thread_id, "runId": input.run_id}
@@ -291,7 +291,7 @@ def test_plain_agents_may_run_a_loop_of_their_own() -> None:
 
 
 class TestWithoutStandIns:
-    """Where a library is loaded while the function runs already, what it says is all there is."""
+    """The library's own error is all there is, if it is imported while the function runs."""
 
     @pytest.fixture(autouse=True)
     def _not_loaded(self, monkeypatch: pytest.MonkeyPatch) -> None:

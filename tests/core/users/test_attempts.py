@@ -35,7 +35,7 @@ STORES: dict[str, Callable[[], Any]] = {
 
 
 def hers(store: str) -> World:
-    """Where Ann has a thread with history and a live run."""
+    """Return a world in which Ann has a thread with history and a live run."""
     world = World(STORES[store]())
     world.open(run_id="first")
     world.finish()
@@ -176,7 +176,7 @@ def test_an_attempt_tells_no_more_than_if_there_was_no_thread(name: str) -> None
 
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_tells_that_the_thread_cannot_be_had(name: str) -> None:
-    """Neither that a run is live, nor its id; and what is live is not superseded."""
+    """The answer tells neither that a run is live nor its id, and no live run is superseded."""
     answers: set[Told] = set()
     for store in STORES:
         world = hers(store)

@@ -57,7 +57,7 @@ Prepare = Callable[[World], object]
 
 
 def nothing(world: World) -> None:
-    """There is no thread."""
+    """Prepare a world without a thread."""
 
 
 def ended(world: World) -> None:
@@ -132,7 +132,7 @@ def test_every_route_is_in_the_table() -> None:
 
 @pytest.mark.parametrize("asked", ALL, ids=str)
 def test_a_client_that_is_not_known_is_told_nothing(asked: Asked) -> None:
-    """Nor is a body read, or the store asked."""
+    """The body is not read, and the store is not asked."""
     for prepare in (nothing, both):
         told = answer(asked, None, prepare, "reject")
         assert (told.status, told.body) == (401, UNAUTHORIZED.body)

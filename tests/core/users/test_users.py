@@ -92,7 +92,7 @@ class TestIdentifying:
         assert asked.get(INFO, headers=ANN).status == 200
 
     def test_the_order_of_hooks_and_identify_user(self) -> None:
-        """Behind on_request, which may put the request right; in front of all else."""
+        """Users are asked for after on_request, which may correct the request, before all else."""
         calls: list[str] = []
 
         def note(name: str) -> Callable[[HookContext], None]:
