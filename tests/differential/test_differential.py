@@ -386,7 +386,11 @@ def _second_run(step: Step, theirs: Answer, ours: Answer) -> Answer:
     closing = [event for event in own if event not in events]
     closed = closing and closing[-1]["type"] == "RUN_ERROR"
     rest = [event for event in own if event in events]
-    return _with_events(theirs, own) if closed and rest == events else theirs
+    if closed and rest == events:
+        return _with_events(theirs, own)
+    # The rest may be in another order, which is another difference.
+    at_the_end = closed and own[-len(closing) :] == closing
+    return _with_events(theirs, [*events, *closing]) if at_the_end else theirs
 
 
 def _left_open(step: Step, theirs: Answer, ours: Answer) -> Answer:
