@@ -26,7 +26,7 @@ from .pydantic_agent import CAPABILITIES, stream
 from .shared_state import STATE_TOOLS, RunDeps, state_text
 
 _MODELS = 16
-"""Models that a page has asked for and are kept for the next time, with their connections."""
+"""The most models that are kept, with their connections, after a page has asked for them."""
 
 
 class BuiltInAgent:
@@ -37,7 +37,8 @@ class BuiltInAgent:
     :param model: "provider/model" or "provider:model", or a model of Pydantic AI. "openai" speaks
         chat completions, "openai-responses" OpenAI's other API. Keys and addresses are those of the
         environment: OPENAI_API_KEY, OPENAI_BASE_URL, ANTHROPIC_API_KEY and so on.
-    :param prompt: what the model is told before the conversation; ``instructions`` is the same.
+    :param prompt: the text that the model gets before the conversation; ``instructions`` is the
+        same.
     :param tools: plain or async functions that run here, whose names, types and docstrings tell the
         model what they do; or tools of Pydantic AI. One whose first parameter is a ``RunContext``
         is given the run: ``ctx.deps.context`` is the :class:`~sansio_copilot.AgentContext`,
@@ -59,12 +60,12 @@ class BuiltInAgent:
         may write.
     :param forward_developer_messages: likewise.
     :param include_usage: whether the last event of a run has the tokens that it took.
-    :param description: what ``/info`` says of the agent.
-    :param capabilities: what ``/info`` says that it can do, category by category.
-    :param headers: what is beside the client's headers in ``context.headers``.
+    :param description: the description of the agent in ``/info``.
+    :param capabilities: the capabilities of the agent in ``/info``, category by category.
+    :param headers: the headers in ``context.headers`` beside those of the client.
     :raises ValueError: for a model that cannot be used, an option of the wrong type, an unknown
         property or MCP server.
-    :raises TypeError: for a tool that is none.
+    :raises TypeError: for an object that is no tool.
     """
 
     loop = "asyncio"
@@ -122,7 +123,7 @@ class BuiltInAgent:
         more = {} if reasoning is None else {"thinking": reasoning}
         self._settings = {**more, **(provider_options or {})}
         self._model = model_of(model, api_key)
-        # Models have connections, so that one a page asks for again is not made again.
+        # The models that pages ask for are kept, because each has connections.
         self._other_model = functools.lru_cache(_MODELS)(lambda name: model_of(name, api_key))
         self._limits = UsageLimits(request_limit=max_steps)
         self._overridable = allowed(overridable_properties)
@@ -169,7 +170,8 @@ class BuiltInAgent:
             "model_settings": settings_of({**self._settings, **options}),
             "usage_limits": self._limits,
         }
-        # A tool of the page that is called as one of ours would be refused, and ours counts.
+        # A tool of the page with the name of one of the agent's own tools is left out, because two
+        # tools with the same name would be refused.
         tools = [tool for tool in input.tools or () if tool.name not in self._own]
         given = input.model_copy(update={"tools": tools})
         async with contextlib.aclosing(self._stream(self._agent, given, context, run)) as events:
@@ -178,7 +180,7 @@ class BuiltInAgent:
 
 
 class _Deps(RunDeps):
-    """The dependencies of a run, and what the model is told in it."""
+    """The dependencies of a run, and the options of its model."""
 
     def __init__(self, state: Any, context: AgentContext, texts: list[str]) -> None:
         super().__init__(state, context)
@@ -186,7 +188,8 @@ class _Deps(RunDeps):
 
 
 def _told(ctx: RunContext[Any]) -> str:
-    """The instructions of a step, since the state may have changed in the one before."""
+    """The instructions of a step, made for each because the step before may have changed the
+    state."""
     return "\n\n".join(filter(None, (*ctx.deps.texts, state_text(ctx.deps.state))))
 
 
@@ -198,9 +201,9 @@ def _context_text(input: RunAgentInput) -> str:
 
 
 def _tool(tool: Any, **options: Any) -> Tool[Any]:
-    """The tool that a function is.
+    """Return a function as a tool.
 
-    :raises TypeError: if it is none.
+    :raises TypeError: if it cannot be a tool.
     """
     if isinstance(tool, Tool):
         return tool

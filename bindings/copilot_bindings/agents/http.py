@@ -1,13 +1,13 @@
-"""``HttpAgent``: an agent that answers somewhere else, by AG-UI over HTTP.
+"""``HttpAgent``: an agent on another server, which answers by AG-UI over HTTP.
 
 The runtime in front of it keeps the thread: the remote agent is asked to run, and never to stop,
-connect or list. A stop closes the connection, which is how an HTTP server is told that nobody
-wants the rest.
+connect or list. A stop closes the connection, because an HTTP server learns by this that the rest
+is not wanted.
 
-What it sends is an AG-UI stream of any version, and the runtime checks it as it checks every
-agent's. What is no such stream ends the run with a RUN_ERROR whose code says which
+The agent sends an AG-UI stream of any version, and the runtime checks it like that of every agent.
+A response that is no such stream ends the run with a RUN_ERROR, whose code says which
 :class:`~sansio_copilot.agents.remote.Fault` it was. The request is made again only as long as no
-byte of a response has come, because a run that was begun twice says everything twice.
+byte of a response has come, because a run that was begun twice would say everything twice.
 
 Connections are kept for the runs to come. A pool belongs to the event loop that it was made in, so
 that each loop in which the agent runs has its own (:class:`anyio.lowlevel.RunVar`). Without TLS and
@@ -51,7 +51,7 @@ logger = logging.getLogger(__name__)
 _Response: TypeAlias = httpx.Response | CleartextResponse
 
 _PAUSES = (0.05, 0.5)
-"""Seconds before a request of which no answer has come is made for the second and third time."""
+"""Seconds before a request that got no answer is made for the second and third time."""
 _LINGER_SECONDS = 5.0
 """The seconds that a response may take to end after its run has ended, so that its connection is
 kept. The bytes that arrive meanwhile are read, and do not prolong this time."""
@@ -68,8 +68,8 @@ class HttpAgent:
     It runs under asyncio and trio, and so in every binding.
 
     :param url: where the agent takes POST requests; http or https.
-    :param headers: what is sent to the agent with each request, beside what is forwarded from the
-        client's (``CopilotRuntime(forward_headers=...)``) and over it.
+    :param headers: the headers that are sent to the agent with each request. They replace forwarded
+        headers of the client (``CopilotRuntime(forward_headers=...)``) with the same names.
     :param client: an ``httpx.AsyncClient`` of your own, which you close yourself. For a client
         certificate or a proxy, say.
     :param timeout: seconds for which the agent may be silent: a comment in its stream is a sign of
@@ -119,13 +119,13 @@ class HttpAgent:
 
     @property
     def _address(self) -> str:
-        """The URL without what may be secret in it."""
+        """The URL without the parts that may be secret."""
         return str(self._url.copy_with(username=None, password=None, query=None))
 
     async def run(self, input: RunAgentInput, context: AgentContext) -> AsyncIterator[Event]:
-        """Ask the agent, and pass on what it says.
+        """Ask the agent, and pass on its events.
 
-        What goes wrong is said by a RUN_ERROR, and logged.
+        A failure is told by a RUN_ERROR, and logged.
         """
         asked = request(input, context.headers)
         remote = RemoteRun(input.thread_id, input.run_id, self._max_event_bytes)
@@ -187,7 +187,8 @@ class HttpAgent:
             while (chunk := await _next(chunks, until)) is not None:
                 for number, piece in enumerate(remote.decoded(chunk)):
                     if number:
-                        # All others get a turn, because a few compressed bytes may be many pieces.
+                        # Other tasks get a turn, because a few compressed bytes may become many
+                        # pieces.
                         await anyio.lowlevel.checkpoint()
                     for event in remote.feed(piece):
                         yield event
@@ -259,14 +260,15 @@ async def _send_by_httpx(
             if name.endswith("receive_response_headers.started"):
                 scope.deadline = anyio.current_time() + silence
 
-        # The time begins when the request was taken, because a long one may take longer.
+        # The time begins when the request was sent, because a long request may take longer to send.
         prepared.extensions["trace"] = trace
         return await client.send(prepared, stream=True, follow_redirects=False)
     raise httpx.ReadTimeout("nothing but interim responses")
 
 
 def is_cleartext(url: httpx.URL) -> bool:
-    """Whether an agent is asked without TLS, a user's name and a proxy of the environment's."""
+    """Whether an agent is asked without TLS, without a user's name, and without a proxy that the
+    environment names."""
     if url.scheme != "http" or url.userinfo:
         return False
     proxies = urllib.request.getproxies()
@@ -332,10 +334,11 @@ def _failure(error: httpx.TransportError, begun: bool) -> RemoteAgentError:
 
 
 def _is_worth_another_try(error: httpx.TransportError) -> bool:
-    """Whether a request of which no answer has come may be made again.
+    """Whether a request that got no answer may be made again.
 
-    The agent was not reached, or closed a kept connection just when it was used. A time-out says
-    that the agent was asked and is slow, and a bad certificate does not get better.
+    It may, if the agent was not reached, or closed a kept connection just when it was used. It may
+    not after a time-out, because the agent was asked and is slow, nor after a bad certificate,
+    which would be bad again.
     """
     again = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout)
     return isinstance(error, again) and not _is_of_tls(error)

@@ -1,15 +1,15 @@
-"""HTTP/1.1 to one address without TLS: what ``HttpAgent`` asks an agent of the same network by.
+"""HTTP/1.1 to one address without TLS, by which ``HttpAgent`` asks an agent of the same network.
 
-A run of ten events costs an agent's server less than httpx's way to it, most of which is what such
-a request does not need: auth flows, redirects, cookies, a pool for any host, layers of streams.
-Here a request is one write, and a response is read in the pieces that the socket has. Whatever else
-there is (TLS, HTTP/2, proxies, a client of the application's own) stays httpx's.
+For a run of ten events httpx takes more processor time than the agent's server. Most of it goes to
+features that such a request does not need: auth flows, redirects, cookies, a pool for any host,
+layers of streams. Here a request is one write, and a response is read in the pieces that the socket
+has. httpx is used for everything else: TLS, HTTP/2, proxies, a client of the application's own.
 
-The errors are httpx's too, so that who asks needs to know one kind. A :class:`Response` has what is
-needed of an ``httpx.Response``.
+The errors are httpx's too, so that a caller needs to know only one kind. A :class:`Response` has
+the members of an ``httpx.Response`` that are needed.
 
-The rule that makes it right is: *a connection is kept only behind a response that was read to its
-end*, and every other one is closed, because what comes next on it belongs to nobody.
+The rule that makes it right is: *a connection is kept only after a response that was read to its
+end.* Every other connection is closed, because the next bytes on it belong to no request.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _KEPT_SECONDS: Final = 5.0
 """The number of idle connections that are kept for another request, and the seconds for which
 they are kept; httpx has the same numbers."""
 _SHOWN = 120
-"""Bytes of what is no response that the log is told."""
+"""The most bytes of an invalid response that the log is told."""
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([0-9]{3})(?: [^\x00\r\n]*)?")
 # The pattern leaves white space in the value and never goes back, because white space that is tried
 # in several ways takes quadratic time, and clients write headers that agents are sent.
@@ -45,7 +45,7 @@ _LENGTH = re.compile("[0-9]{1,18}")
 class CleartextPool:
     """Connections to one server, in one event loop.
 
-    :param url: what is asked; its scheme is http, and nothing in it names a user.
+    :param url: the URL of the server; its scheme is http, and it names no user.
     """
 
     def __init__(self, url: httpx.URL) -> None:
@@ -67,8 +67,8 @@ class CleartextPool:
         """Send a request, and read the head of its response.
 
         :param target: path and query.
-        :param connect_seconds: seconds in which there has to be a connection.
-        :param silence: how many seconds of it are borne; None for any number.
+        :param connect_seconds: the seconds within which the connection has to be made.
+        :param silence: the seconds for which the server may be silent; None for any number.
         :raises httpx.TransportError: if there is no response.
         """
         head = _head(method, target, self._authority, headers, len(body))
@@ -77,7 +77,8 @@ class CleartextPool:
             connection = Connection(await connect(self._host, self._port, connect_seconds))
         response = Response(connection, silence, self.kept)
         try:
-            # A server that has answered and closed before it had all of a request is heard out.
+            # The response is read even if the request could not be written whole, because a server
+            # may answer and close before it has read all of it.
             broken = await connection.write(head + body, silence)
             await response.begin(broken)
         except BaseException:
@@ -127,8 +128,8 @@ class Response:
     async def begin(self, broken: OSError | None) -> None:
         """Read the head.
 
-        :param broken: why the request was not taken whole, if it was not.
-        :raises httpx.TransportError: if none comes, or something that is none.
+        :param broken: the error by which the request was not written whole; None if it was.
+        :raises httpx.TransportError: if no head comes, or the bytes are no head.
         """
         connection = self._connection
         assert connection is not None
@@ -182,14 +183,15 @@ class Response:
         if self.status_code in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
             return
         if coding is not None:
-            # A length beside it is a sign of confusion, after which nothing is read.
+            # The connection is not kept if there is a length beside the chunked coding, because the
+            # two may contradict each other.
             self._may_keep = self._may_keep and length is None
             if coding.lower() == "chunked":
                 self._chunked = ChunkedBody()
                 self._left = None
                 return
         elif length is not None:
-            # A length that is said twice has to be the same (RFC 9110, section 8.6).
+            # Several lengths have to be the same (RFC 9110, section 8.6).
             said = {part.strip() for part in length.split(",")}
             text = said.pop()
             if said or not _LENGTH.fullmatch(text):
@@ -199,7 +201,7 @@ class Response:
         self._left, self._may_keep = None, False
 
     def aiter_raw(self) -> AsyncIterator[bytes]:
-        """The bytes of the body, in the pieces that come; without chunks, but compressed still."""
+        """The bytes of the body, in the pieces that arrive; without chunks, still compressed."""
         return self
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -208,7 +210,7 @@ class Response:
     async def __anext__(self) -> bytes:
         """The next bytes of the body.
 
-        :raises httpx.TransportError: if it breaks off.
+        :raises httpx.TransportError: if the body breaks off.
         """
         while True:
             connection = self._connection
@@ -253,9 +255,9 @@ class Response:
             yield piece
 
     def _end(self, connection: Connection) -> None:
-        """The body has been read to its end."""
+        """Keep or close the connection, because the body has been read to its end."""
         self._connection = None
-        # Bytes behind the end were never asked for.
+        # A connection with bytes behind the end is closed, because they belong to no request.
         if self._may_keep and not connection.buffer and len(self._kept) < _KEPT:
             connection.until = time.monotonic() + _KEPT_SECONDS
             self._kept.append(connection)
@@ -274,7 +276,8 @@ def _head(
 ) -> bytes:
     """The head of a request (RFC 9112, section 3).
 
-    :raises httpx.LocalProtocolError: for a header that would be none, or two.
+    :raises httpx.LocalProtocolError: for a header that HTTP has no form for, or that would be sent
+        as two.
     """
     lines = [b"%s %s HTTP/1.1" % (method.encode(), target), b"host: %s" % authority]
     for name, value in headers.items():

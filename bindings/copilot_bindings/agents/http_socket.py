@@ -1,4 +1,4 @@
-"""A socket to one server, under asyncio and trio, and how it is connected; errors are httpx's."""
+"""A socket to one server, under asyncio and trio, and its connection; errors are httpx's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _READ_BYTES = 64 * 1024
 
 
 class Connection:
-    """A socket, what has been read from it and not used, and how long it may be kept."""
+    """A socket, the bytes that were read from it and not used, and how long it may be kept."""
 
     __slots__ = ("_socket", "buffer", "until")
 
@@ -67,8 +67,8 @@ class Connection:
                 raise httpx.ReadError(str(error)) from error
             else:
                 if not has_waited:
-                    # All others get a turn, because a server that sends as fast as it is read would
-                    # have the event loop for itself.
+                    # Other tasks get a turn, because a server that sends as fast as it is read
+                    # would occupy the event loop.
                     await anyio.lowlevel.checkpoint()
                 return data
             try:
@@ -84,8 +84,8 @@ class Connection:
 async def connect(host: str, port: int, seconds: float) -> socket.socket:
     """Connect to the first address of ``host`` that answers.
 
-    :param seconds: for all of it, shared out evenly among the addresses.
-    :raises httpx.TransportError: if none does.
+    :param seconds: the seconds for all attempts, divided evenly among the addresses.
+    :raises httpx.TransportError: if no address answers.
     """
     until = time.monotonic() + seconds
     problem: Exception = httpx.ConnectError("the host has no address")

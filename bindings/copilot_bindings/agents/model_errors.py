@@ -24,7 +24,7 @@ _FAULTS: Final = (
     (UnexpectedModelBehavior, ModelFault.MODEL_MISBEHAVED),
     (UserError, ModelFault.AGENT_BAD_REQUEST),
 )
-"""The first that an exception is of counts."""
+"""The failure for each class of exceptions; the first class that fits counts."""
 
 
 def failure_of(error: Exception) -> ModelFailed:

@@ -15,7 +15,7 @@ from pydantic_ai.models import Model, infer_model
 from pydantic_ai.providers import Provider, infer_provider, infer_provider_class
 
 _PROVIDERS: Final = {
-    # Chat completions are what every server speaks that is compatible with OpenAI's.
+    # "openai" means chat completions, because every server that is compatible with OpenAI has them.
     "openai": "openai-chat",
     "gemini": "google",
     "google-gemini": "google",
@@ -49,7 +49,8 @@ def model_of(model: Model | str, api_key: str | None = None) -> Model:
     try:
         return infer_model(f"{_PROVIDERS.get(provider, provider)}:{name}", make)
     except Exception as error:
-        # The packages of providers raise classes of their own, as for a key that is missing.
+        # Exceptions of any class may come, because the packages of providers have classes of their
+        # own, for example for a missing key.
         raise ValueError(f"the model {model!r} cannot be used: {error}") from error
 
 
@@ -89,7 +90,8 @@ OPTIONS: Final[dict[str, tuple[str, str, Callable[[Any], bool]]]] = {
     "seed": ("seed", "seed", _whole),
     "max_retries": ("maxRetries", "max_retries", _whole),
 }
-"""By our name: the page's, Pydantic AI's ("" for no setting), and what a value has to be."""
+"""The options by our name: the page's name, Pydantic AI's ("" for no setting), and the check of a
+value."""
 
 
 def allowed(names: Iterable[str]) -> frozenset[str]:
@@ -137,8 +139,8 @@ def overrides(forwarded: Any, names: frozenset[str]) -> dict[str, Any]:
 def settings_of(options: Mapping[str, Any]) -> Callable[[Any], Any]:
     """The settings for each step of a run, for Pydantic AI.
 
-    A tool that has to be called is to be called in the first step; behind it the model is free, or
-    it would never end.
+    A tool that the model must call is required in the first step only, because a run in which every
+    step must call a tool would never end.
 
     :param options: the options, and any setting of Pydantic AI.
     """

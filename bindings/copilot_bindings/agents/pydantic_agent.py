@@ -1,9 +1,9 @@
 """``pydantic_ai_agent``: an agent of Pydantic AI as one of the agents of a runtime.
 
-Pydantic AI runs the agent and makes the events, by its public adapter for AG-UI. What is added here
-is what lies between a browser and that adapter: the conversation is made one that it accepts, the
-state reaches the dependencies of one run and no other's, and a failure is logged whole and told to
-the client in words that have no key, address or text of the model's provider in them.
+Pydantic AI runs the agent and makes the events, by its public adapter for AG-UI. This module adds
+the steps between a browser and that adapter: the conversation is changed into one that the adapter
+accepts, the state reaches the dependencies of its own run only, and a failure is logged as a whole
+and told to the client in words that have no key, address or text of the model's provider.
 
 It needs asyncio, and says so (``loop``): under trio it runs on an asyncio loop in a thread.
 """
@@ -107,7 +107,7 @@ def pydantic_ai_agent(agent: AbstractAgent[Any, Any], **options: Any) -> Pydanti
     :param description: what ``/info`` says of the agent; by default its name.
     :param capabilities: categories of AG-UI's capabilities, in the place of :data:`CAPABILITIES`'
         own.
-    :param headers: what is beside the client's headers in ``context.headers``.
+    :param headers: the headers in ``context.headers`` beside those of the client.
     :raises TypeError: for anything but an agent of Pydantic AI, or another argument.
     """
     return PydanticAIAgent(agent, **options)
@@ -125,7 +125,7 @@ async def stream(
 ) -> AsyncGenerator[Event, None]:
     """The events of one run of ``agent``.
 
-    :param options: what the run is given besides, as ``deps``.
+    :param options: the other arguments of the run, such as ``deps``.
     :param system_messages: whether the client's messages of that role reach the model.
     :param developer_messages: likewise.
     """
@@ -146,7 +146,7 @@ async def stream(
     failed: list[ModelFailed] = []
 
     async def watched() -> AsyncGenerator[Any, None]:
-        """The run's own events; what it raises is logged, and told in other words."""
+        """The events of the run; its error is logged, and told in other words."""
         try:
             async with contextlib.aclosing(_native(adapter, options)) as natives:
                 async for native in natives:
@@ -184,23 +184,23 @@ async def stream(
 async def _native(
     adapter: AGUIAdapter[Any, Any], options: Mapping[str, Any]
 ) -> AsyncGenerator[Any, None]:
-    # The call itself is in here, because it raises what it finds wrong with the conversation.
+    # The call itself is in this block, because it raises errors for a wrong conversation.
     async with contextlib.aclosing(_closable(adapter.run_stream_native(**options))) as natives:
         async for native in natives:
             yield native
 
 
 def _closable(events: AsyncIterator[Any]) -> Any:
-    """``events``, which are a generator, as their type does not say."""
+    """Return ``events`` as the generator that they are, which their type does not say."""
     return events
 
 
 def _acceptable(input: RunAgentInput, unwanted: tuple[type, ...]) -> list[Message]:
-    """The conversation without what no model takes.
+    """Return the conversation without the messages that no model accepts.
 
-    The results of calls that nobody made are left out: a page may have lost the call, with the run
-    that was stopped in its middle. So are those of calls that ``resume`` answers, because some
-    pages put the answer into the conversation as well.
+    Results without a call are left out, because a page may have lost the call with a run that was
+    stopped. Results of calls that ``resume`` answers are left out too, because some pages put the
+    answer into the conversation as well.
     """
     answered = [entry.interrupt_id for entry in input.resume or ()]
     called: set[str] = set()

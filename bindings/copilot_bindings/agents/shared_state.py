@@ -21,7 +21,7 @@ class RunDeps:
     """The dependencies of a run of ``BuiltInAgent``, which its tools see as ``ctx.deps``.
 
     :param state: the state that the page shares.
-    :param context: who asks, and by which request.
+    :param context: the user and the request of the run.
     """
 
     state: Any

@@ -119,14 +119,14 @@ def _serve(binding: str, make: Make, place: Place, ready: Ready) -> None:
     except LoopEnded as error:
         raise Unusable(f"an agent has ended the server: {error.__cause__!r}") from error
     except BaseExceptionGroup as group:
-        # trio wraps what ends one of its tasks.
+        # trio wraps an exception that ends one of its tasks in a group.
         if group.subgroup(KeyboardInterrupt) is None:
             raise
         raise KeyboardInterrupt from group
 
 
 def _place(options: argparse.Namespace, duty: Duty | None) -> Place:
-    """Where to listen, as the arguments of each binding's ``serve``."""
+    """Return the place to listen, as the arguments of each binding's ``serve``."""
     if duty is not None:
         duty.watch(functools.partial(os.kill, os.getpid(), signal.SIGTERM))
     sock = duty.sock if duty is not None else _handed_over(options.fd)
@@ -141,7 +141,7 @@ def _place(options: argparse.Namespace, duty: Duty | None) -> Place:
 def _handed_over(descriptor: int | None) -> socket.socket | None:
     """The socket that another process has bound for this one; None if there is none.
 
-    systemd says so by two variables (sd_listen_fds(3)), and its first descriptor is 3.
+    systemd tells of it by two variables (sd_listen_fds(3)), and its first descriptor is 3.
     """
     if descriptor is None:
         if os.environ.get("LISTEN_PID") != str(os.getpid()):
@@ -218,7 +218,7 @@ def _serve_sockets(make: Make, place: Place, ready: Ready) -> None:
 
 
 def _ready(host: str, kept: str, duty: Duty | None, *, as_json: bool = False) -> Ready:
-    """A function that says where a server is, once it is."""
+    """Return a function that says where a server listens, once it does."""
 
     def ready(server: Any) -> None:
         if duty is not None:

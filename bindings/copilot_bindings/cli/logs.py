@@ -1,4 +1,4 @@
-"""The log of the command: which lines it has, and in which form."""
+"""The log of the command: the choice of its lines, and their form."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COMMAND: Final = "copilot_bindings.cli"
 ACCESS: Final = "sansio_copilot.access"
 
 _LONGEST_TRACE: Final = 32 * 1024
-"""Characters of a traceback, of which a service that collects lines may take only some."""
+"""The most characters of a traceback, because a service that collects lines may take only some."""
 
 
 def begin(level: str, *, as_json: bool, access: bool) -> None:
@@ -33,7 +33,8 @@ def begin(level: str, *, as_json: bool, access: bool) -> None:
     if access:
         logging.getLogger(ACCESS).setLevel(logging.INFO)
     if as_json:
-        # Warnings and unhandled errors become lines of the log, because Python writes them as text.
+        # Warnings and unhandled errors become lines of the log, because Python itself would write
+        # them as plain text.
         logging.captureWarnings(True)
         sys.excepthook = _log_unhandled
         threading.excepthook = lambda args: _log_unhandled(
@@ -101,8 +102,8 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info and record.exc_info[0] is not None:
             trace = "".join(traceback.format_exception(*record.exc_info))
             line["exception"] = trace[-_LONGEST_TRACE:]
-        # Everything beyond ASCII is escaped: some readers end a line at U+2028 or U+0085, and what
-        # is written may take no other encoding. JSON itself leaves DEL as it is.
+        # Everything beyond ASCII is escaped, because some readers end a line at U+2028 or U+0085,
+        # and the output may have another encoding. JSON itself leaves DEL as it is.
         return json.dumps(line).replace("\x7f", "\\u007f")
 
 

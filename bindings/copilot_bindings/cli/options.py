@@ -22,7 +22,7 @@ _FALSE: Final = frozenset({"", "0", "false", "no", "off"})
 def _number(least: int, most: int, kind: str) -> Callable[[str], int]:
     """The converter of an argument that is a whole number.
 
-    :param kind: what another text is not, in words.
+    :param kind: the words of the error for another text, such as "no descriptor".
     """
 
     def convert(text: str) -> int:
@@ -44,12 +44,12 @@ _count = _number(1, 999, "no number of processes")
 
 
 class _Command(argparse.ArgumentParser):
-    """The parser of one command, which alone looks at its environment variables."""
+    """The parser of one command; only this parser looks at the command's environment variables."""
 
     environ: Mapping[str, str] = {}
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse what stands behind the command's name."""
+        """Parse the arguments behind the command's name."""
         _take_environment(self, self.environ)
         return super().parse_known_args(args, namespace)
 
@@ -108,7 +108,8 @@ def parser(
 def _add_threads(commands: Any) -> None:
     """The commands that concern the threads of a store.
 
-    :param commands: those of the whole parser, in argparse's own type, which has no public name.
+    :param commands: the commands of the whole parser, in argparse's own type, which has no public
+        name.
     """
     copy = commands.add_parser("copy-threads", help="copy all threads from one store to another")
     copy.add_argument("source", help="a store, as --store takes it")

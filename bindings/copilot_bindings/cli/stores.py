@@ -1,4 +1,4 @@
-"""Where the command keeps threads, and how it copies them from one place to another."""
+"""The stores of the command, and the copying of threads from one store to another."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ class UnknownStore(ValueError):
 def store_of(text: str, *, existing: bool = False) -> ThreadStore:
     """The store that ``--store`` names.
 
-    :param existing: whether a file must be there already, lest a mistyped name be an empty store.
-    :raises UnknownStore: if it names none.
+    :param existing: whether a file must be there already, because a mistyped name would otherwise
+        make an empty store.
+    :raises UnknownStore: if ``text`` names no store.
     """
     kind, colon, where = text.partition(":")
     if kind == "memory" and not colon:
@@ -67,10 +68,10 @@ def store_of(text: str, *, existing: bool = False) -> ThreadStore:
 
 
 def demo_store() -> tuple[ThreadStore, str]:
-    """The store of a demo that nobody has chosen one for, and a line that says where it is.
+    """Return the default store of the demo, and a line that says where it is.
 
-    It is a file among the user's data, so that conversations are there when the demo is started
-    again; and memory, if there is no such place.
+    The store is a file among the user's data, so that conversations are there when the demo is
+    started again. If there is no place for the file, the store is in memory.
     """
     data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
     path = Path(data) / "sansio-copilot" / "demo.db"
@@ -86,10 +87,10 @@ def demo_store() -> tuple[ThreadStore, str]:
 
 
 def copy_threads(source: Any, target: Any, owner: str | None) -> int:
-    """Copy all threads, and say how far it is; returns the exit status.
+    """Copy all threads, and tell the progress; returns the exit status.
 
-    :param owner: whose; None for everybody's.
-    :raises StoreUnavailable: if one of the stores is away. It may be done again.
+    :param owner: the owner of the threads; None for all threads.
+    :raises StoreUnavailable: if one of the stores is unavailable. The copying may be done again.
     """
     with _opened(source, target):
         return _copy_all(source, target, owner)
@@ -117,11 +118,12 @@ def _copy_all(source: ThreadStore, target: ThreadStore, owner: str | None) -> in
 
 
 def claim_threads(store: Any, owner_of: Callable[[ThreadRecord], str | None]) -> int:
-    """Give each thread that is nobody's to the user whom ``owner_of`` names; the exit status.
+    """Give each thread without an owner to the user whom ``owner_of`` names; returns the exit
+    status.
 
     :param owner_of: a function of a thread's record that returns the id of a user, or None to leave
         the thread as it is.
-    :raises StoreUnavailable: if the store is away. It may be done again.
+    :raises StoreUnavailable: if the store is unavailable. The call may be made again.
     """
     with _opened(store):
         records = _driven(list_all(store, None))

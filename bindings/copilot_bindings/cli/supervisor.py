@@ -1,21 +1,22 @@
-"""A process that serves nothing itself: it keeps others alive that do.
+"""The supervisor, a process that serves nothing itself but keeps workers alive, which serve.
 
-All of them listen on one socket, which the supervisor has bound and never closes while it lives, so
-that no connection is refused while one worker takes another's place. A worker is a process of its
-own and not a fork, so that a new one has read the application anew.
+All workers listen on one socket, which the supervisor has bound and never closes while it lives, so
+that no connection is refused while one worker takes another's place. A worker is a new process and
+not a fork, so that it reads the application anew.
 
 ========= =========================================================================================
-SIGTERM,  each worker is told to end, as a server is; when all have, so does the supervisor. A
-SIGINT    second one kills them.
-SIGHUP    new workers are begun; when all of them serve, the former are told to end. Those that a
-          SIGHUP before has begun, and that do not serve yet, end at once.
+SIGTERM,  each worker is told to end, as a server is; when all have ended, the supervisor ends. A
+SIGINT    second signal kills the workers.
+SIGHUP    new workers are begun; when all of them serve, the former workers are told to end. Workers
+          that an earlier SIGHUP has begun, and that do not serve yet, end at once.
 ========= =========================================================================================
 
 A worker that ends by itself is replaced a second later. If its successor ends before it serves, the
-other workers go on, and another one is tried five seconds later. Where no worker serves, the next
-would fare no better, and the supervisor ends.
+other workers go on, and another successor is begun five seconds later. If no worker serves, the
+supervisor ends, because a further worker would fail like the others.
 
-A worker ends when its supervisor has gone, however that went, because it waits for a pipe's end.
+A worker ends when its supervisor has gone, for whatever reason, because it waits for the end of a
+pipe.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ import attrs
 logger = logging.getLogger(__name__)
 
 WORKER: Final = "SANSIO_COPILOT_WORKER"
-"""Tells a worker the descriptors of its socket, of the pipe to say that it serves, and of the one
-whose end is the supervisor's."""
+"""The environment variable that tells a worker three descriptors: of its socket, of the pipe to say
+that it serves, and of the pipe whose end says that the supervisor has gone."""
 
 _PAUSE: Final = 1.0
 _LONG_PAUSE: Final = 5.0
@@ -59,7 +60,7 @@ class _Worker:
 
     @property
     def serves(self) -> bool:
-        """Whether it serves, and goes on with that."""
+        """Whether it serves, and has not been told to end."""
         return self.ready == -1 and not self.is_told_to_end and self.process.poll() is None
 
     def end(self) -> None:
@@ -71,10 +72,11 @@ class _Worker:
 class Supervisor:
     """Keeps workers alive; see the module's description.
 
-    :param arguments: those of the command, which each worker gets as well.
-    :param count: how many workers there are.
-    :param listener: the socket that all of them listen on.
-    :param watched: a directory, a change of whose Python files is as a SIGHUP; None to watch none.
+    :param arguments: the arguments of the command, which each worker gets as well.
+    :param count: the number of workers.
+    :param listener: the socket that all workers listen on.
+    :param watched: a directory; a change of its Python files acts like a SIGHUP. None to watch
+        none.
     """
 
     def __init__(
@@ -159,7 +161,7 @@ class Supervisor:
         self._selector.register(ready, selectors.EVENT_READ, worker)
 
     def _hear(self, worker: _Worker) -> None:
-        """The worker serves, or has ended."""
+        """Take what a worker has told: it serves, or has ended."""
         try:
             has_begun = bool(os.read(worker.ready, 1))
         except BlockingIOError:
@@ -181,7 +183,8 @@ class Supervisor:
         return worker.generation == self._generation
 
     def _give_up(self, worker: _Worker) -> None:
-        """A worker of the latest generation has ended before it has served, and has said why."""
+        """Give up a worker of the latest generation that has ended before it served. It has said
+        why."""
         worker.end()
         if self._is_complete:
             others = [each for each in self._workers if each.serves]
@@ -272,7 +275,7 @@ def _times_in(directory: Path) -> Iterator[tuple[str, float]]:
                 try:
                     yield path, os.stat(path).st_mtime
                 except OSError:
-                    # An editor may be about to put another file there.
+                    # A missing file is passed over, because an editor may be about to replace it.
                     continue
 
 

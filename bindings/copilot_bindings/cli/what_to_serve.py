@@ -28,7 +28,7 @@ _AGENT_ID = re.compile("[A-Za-z0-9_.-]+")
 
 
 class Unusable(Exception):
-    """The command cannot be done as it was given; the message is for the user."""
+    """The command cannot be performed as it was given; the message is for the user."""
 
 
 def what_to_serve(options: argparse.Namespace) -> tuple[Make, str]:
@@ -133,7 +133,7 @@ def _model_agent(model: str) -> Agent:
 
 
 def announced(make: Make) -> Make:
-    """``make``, which tells the log what it has made."""
+    """Return ``make`` so that it tells the log what it has made."""
 
     def told(sleep: Sleep) -> CopilotRuntime:
         runtime = make(sleep)
@@ -150,7 +150,7 @@ def announced(make: Make) -> Make:
 
 
 def for_workers(make: Make) -> Make:
-    """``make``, for one of several processes."""
+    """Return ``make`` for one of several processes."""
 
     def checked(sleep: Sleep) -> CopilotRuntime:
         runtime = make(sleep)
