@@ -1,14 +1,14 @@
-"""Whose thread it is: what an application says of users, and what follows for a request.
+"""The access of users to threads: what an application says of it, and what follows for a request.
 
-Every thread belongs to the user who has opened it, and a store finds nobody else's
-(:class:`~sansio_copilot.stores.ThreadStore`). So a request needs to know one thing only before it
-asks the store for anything: in whose name it does so. That is the user's own, unless the
-application's ``authorize`` says otherwise.
+Every thread belongs to the user who has opened it, and a store finds only the threads of the owner
+that a call names (:class:`~sansio_copilot.stores.ThreadStore`). So a request has to know one thing
+before it calls the store: the owner in whose name it does so. The owner is the user who sends the
+request, unless the application's ``authorize`` says otherwise.
 
-What makes it right is that nothing depends on what is found. ``authorize`` is asked whenever a
-request names a thread, before anybody knows whether there is one; it can widen what a user may do,
-and cannot narrow it, because one's own threads are no question. So a thread that is somebody else's
-is looked for in the same steps as one that has never been, and is not found in the same words.
+The rule that makes it right is: *the steps do not depend on which threads exist.* ``authorize`` is
+asked whenever a request names a thread, before the store is asked whether the thread exists. It can
+only add rights, because a user needs none for threads of their own. So a thread of another user is
+looked for in the same steps as a thread that does not exist, and the answer has the same words.
 """
 
 from __future__ import annotations
@@ -39,10 +39,12 @@ IdentifyUser: TypeAlias = Callable[[Request], "User | Awaitable[User | None] | N
 Authorize: TypeAlias = Callable[
     [User, ThreadAction, str | None], "bool | str | Awaitable[bool | str | None] | None"
 ]
-"""Whether a user may do that with the thread of that id, should it be somebody else's.
+"""The function that says whether a user may do an action with the thread of an id, if the thread
+has another owner.
 
-False or None: no. True: yes, whoever's it is. A str: the id of the user whose it is, or is to be.
-The thread is None for what is done with all threads of somebody; there True says nothing.
+False or None: no. True: yes, whoever the owner is. A str: the id of the user who owns the thread,
+or will own it if it is new. The id of the thread is None for actions on all threads of an owner;
+there True has no meaning.
 """
 
 
@@ -51,9 +53,9 @@ def check_access(
 ) -> None:
     """Check the functions that an application gives, before the first request.
 
-    :raises TypeError: if one cannot be called, or the store cannot do what ``authorize`` or a limit
-        needs.
-    :raises ValueError: if there is an ``authorize``, and nobody who says who the users are.
+    :raises TypeError: if one cannot be called, or the store lacks a method that ``authorize`` or a
+        limit needs.
+    :raises ValueError: if there is an ``authorize`` without an ``identify_user``.
     """
     if limits is not None and limits.user_bytes < math.inf:
         _check_method(store, "bytes_of", "Limits.user_bytes")
@@ -88,11 +90,11 @@ def owner_for(
     thread_id: str | None,
     store: ThreadStore,
 ) -> Generator[Call, Any, str | None]:
-    """The id of the user in whose name ``action`` is done, as ``authorize`` has it.
+    """Return the id of the user in whose name ``action`` is done, as ``authorize`` says.
 
-    :param thread_id: the thread; None for all threads of somebody.
-    :returns: None for a thread that is nobody's.
-    :raises TypeError: if ``authorize`` returns something else than it may.
+    :param thread_id: the thread; None for all threads of an owner.
+    :returns: None for a thread without an owner.
+    :raises TypeError: if ``authorize`` returns a value of a wrong type.
     """
     told = yield Call(authorize, (user, action, thread_id), name="the function authorize")
     if told is None or told is False or (told is True and thread_id is None):

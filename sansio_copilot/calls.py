@@ -15,18 +15,18 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Call(Struct, frozen=True):
-    """Call ``function(*args)``: a hook, a function that picks agents, one that tells capabilities.
+    """Call ``function(*args)``: a hook, or a function that picks agents or tells capabilities.
 
     Outcome: the value that it returns, or the result of awaiting that value if it is awaitable.
 
     :param name: the name by which the application knows it, such as "hook on_request", for log
         lines.
-    :param loop: the event loop that the function has to be awaited in, whatever the binding's is;
-        None for the binding's own.
-    :param part: what the function is a part of, each of which has a time limit in
-        :class:`~sansio_copilot.limits.Limits`.
-    :param kind: what functions of that kind are called, where the name tells one of them from
-        others. One kind that hangs holds up no other: a binding gives each threads of its own.
+    :param loop: the event loop that the function has to be awaited in, even if the binding uses
+        another; None for the binding's own.
+    :param part: the part of the application to which the function belongs; each part has a time
+        limit in :class:`~sansio_copilot.limits.Limits`.
+    :param kind: the kind of the function, if ``name`` names a single function of this kind. A
+        binding gives each kind threads of its own, so that a kind that hangs does not delay others.
     """
 
     function: Callable[..., Any]
@@ -50,13 +50,13 @@ class Deferred(Protocol[T_co]):
     """
 
     def add_done_callback(self, callback: Callable[[Any], object]) -> None:
-        """Call ``callback`` with this object, in whatever thread, when it is done."""
+        """Call ``callback`` with this object, in any operating system thread, when it is done."""
         ...
 
     def result(self) -> T_co:
-        """Wait until it is done, which blocks; returns the outcome.
+        """Block until it is done; returns the outcome.
 
-        :raises Exception: what has been raised instead.
+        :raises Exception: the error of the call.
         """
         ...
 

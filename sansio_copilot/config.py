@@ -34,17 +34,17 @@ Mode: TypeAlias = Literal["multi-route", "single-route", "both"]
 class RuntimeConfig:
     """The settings of a :class:`~sansio_copilot.CopilotRuntime`, checked, with defaults filled in.
 
-    Most are described there. These differ from the arguments of the same name, or have none:
+    Most are described there. These differ from the arguments of the same name, or have no argument:
 
     :param base_path: the form that :func:`~sansio_copilot.http.paths.normalize_base_path` gives it.
     :param cors: the policy; None sends no CORS header.
     :param audiences: the readers of each live run, if abandoned runs are to be stopped.
     :param debug_feeds: the logs that ``/cpk-debug-events`` streams, if the runtime has them.
-    :param quotas: what each user has begun, if there are limits of that.
-    :param lost: the reports of runs whose processes died, which the application is to be told.
+    :param quotas: the quotas of users, if the limits have any.
+    :param lost: the reports of runs whose processes died, which the application has to be told.
     :param long_answers: the long answers that are being sent.
     :param exposed: whether other machines reach the runtime, as far as a binding knows.
-    :ivar probe_paths: the paths, normalized, at which it is asked how it is.
+    :ivar probe_paths: the normalized paths of the probes.
     """
 
     agents: Mapping[str, Agent] | AgentsFunction

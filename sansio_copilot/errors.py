@@ -21,19 +21,19 @@ class RunRefused(Exception):
 
 
 class StoreUnavailable(Exception):
-    """A thread store cannot be reached for now, and what was asked of it may be asked again.
+    """A thread store cannot be reached for now, and the same call may be made again.
 
-    A store raises it from any of its methods, be it that the call never arrived or that its answer
-    was lost. A run goes on meanwhile, and its calls are made again with growing pauses, for as long
-    as :class:`~sansio_copilot.Limits` allow.
+    A store raises it from any of its methods, if the call has not arrived or its answer was lost. A
+    run goes on meanwhile, and its calls are made again with growing pauses, for as long as
+    :class:`~sansio_copilot.Limits` allow.
     """
 
 
 class StoreAnswerLost(StoreUnavailable):
-    """The store may have done what was asked, and nobody has heard it: the answer was lost.
+    """The store may have performed the call, but its answer was lost.
 
-    So what the call is answered when it is made again may be owed to its first effect: a thread
-    that is not there was perhaps deleted by it.
+    So the answer to the same call, made again, may show the effect of the first one: if a thread
+    to be deleted is not there, the first call has perhaps deleted it.
     """
 
 
@@ -64,9 +64,9 @@ def sole_cause(error: BaseException) -> BaseException:
 
 
 def text_of(error: BaseException) -> str:
-    """``str(error)``; "" if even that fails, as it may with an application's own exception.
+    """Return ``str(error)``; "" if it fails, as it may for an application's own exception.
 
-    For an exception group it is the text of the first few of its exceptions, of a bounded length,
+    For an exception group the text is that of its first few exceptions, with a bounded length,
     because the group itself says only how many there are.
     """
     error = sole_cause(error)
@@ -91,8 +91,8 @@ def text_of(error: BaseException) -> str:
 def contained(function: Callable[..., T], *args: object) -> T:
     """Call a plain function of the application, which can end nothing but this call.
 
-    :raises Exception: what it raises, or a RuntimeError for what is none (SystemExit, for example).
-        A KeyboardInterrupt is left as it is, because it comes from the user.
+    :raises Exception: the function's error; a RuntimeError if that is no Exception (but SystemExit,
+        for example). A KeyboardInterrupt is left as it is, because it comes from the user.
     """
     try:
         return function(*args)
@@ -103,9 +103,9 @@ def contained(function: Callable[..., T], *args: object) -> T:
 
 
 def shorten(text: str, longest: int = 200) -> str:
-    """``text``, or its beginning, so that responses and log lines repeat no more than that of a
-    client.
+    """Return ``text`` or its beginning, so that responses and log lines repeat only a short part of
+    a client's text.
 
-    :param longest: characters of the beginning.
+    :param longest: the most characters.
     """
     return text if len(text) <= longest else f"{text[:longest]}..."

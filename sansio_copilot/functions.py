@@ -15,9 +15,9 @@ def check_function(
 ) -> None:
     """Check an argument that is a function, or None.
 
-    :param name: as the error calls it.
-    :param kind: what it has to be, in words.
-    :param arguments: how many it is called with; None if that is not looked at.
+    :param name: the name of the argument in the error.
+    :param kind: the kind of function that is needed, in words.
+    :param arguments: the number of arguments that it is called with; None for any number.
     :raises TypeError: if it cannot be called so.
     """
     if function is None:
@@ -29,7 +29,7 @@ def check_function(
 
 
 def fits(function: Any, arguments: int) -> bool:
-    """Whether a function can be called with so many arguments, as far as it tells."""
+    """Whether a function can be called with that number of arguments, as far as it tells."""
     signature = signature_of(function)
     if signature is None:
         return True
@@ -41,7 +41,7 @@ def fits(function: Any, arguments: int) -> bool:
 
 
 def signature_of(function: Any) -> inspect.Signature | None:
-    """The signature; None for a function that does not tell it, as some that are written in C."""
+    """The signature; None for a function that does not tell it, like some that are written in C."""
     try:
         return inspect.signature(function)
     except (TypeError, ValueError):

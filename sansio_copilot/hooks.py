@@ -75,8 +75,8 @@ class Reject(Exception):
 def rejection_in(error: Exception) -> Exception:
     """The first :class:`Reject` in a group of nothing else, however deep; otherwise ``error``.
 
-    A hook that asks several things at once in a task group, or in a nursery, rejects by such a
-    group. Together with any other exception a rejection does not count, because the hook failed.
+    A hook that does several things at once in a task group, or in a nursery, rejects by such a
+    group. A rejection together with any other exception does not count, because the hook failed.
     The exceptions by which web frameworks answer a request count as a :class:`Reject`.
     """
     if not isinstance(error, ExceptionGroup):
@@ -91,9 +91,10 @@ def rejection_in(error: Exception) -> Exception:
 def _rejection_of(error: BaseException) -> Reject | None:
     """The :class:`Reject` that ``error`` is, or stands for; None if it is an ordinary exception.
 
-    An application's own dependencies raise the exception of its framework, which is known by its
-    attributes, so that none is imported: that of Starlette, FastAPI and Django REST framework has
-    ``status_code`` and ``detail``, that of Werkzeug (Flask) ``code`` and ``description``.
+    An application's own dependencies raise the exception of its framework. It is recognised by its
+    attributes, so that no framework is imported: that of Starlette, FastAPI and Django REST
+    framework has ``status_code`` and ``detail``, that of Werkzeug (Flask) ``code`` and
+    ``description``.
     """
     if isinstance(error, Reject):
         return error
@@ -134,8 +135,8 @@ class HookContext:
     :param response: the response that would be sent, for ``on_response``. A streaming response has
         ``stream`` set and no body; its head may be replaced.
     :param error: the exception, for ``on_error``.
-    :param user: who sends the request, as ``identify_user`` has said; None in ``on_request``, which
-        comes before it, and where the application knows no users.
+    :param user: the user who sends the request, as ``identify_user`` has said; None in
+        ``on_request``, which comes before that, and where the application knows no users.
     """
 
     request: Request
@@ -166,12 +167,12 @@ class Hooks:
     :param on_error: may return the response for an exception; without it the response is a bare 500
         that says nothing of the cause.
     :param on_run_start: called with a :class:`.RunStart` when a run was opened and before its agent
-        is called. It may raise :class:`Reject`, and the run is as if it had never been. What it
-        sets in a ``ContextVar`` the agent sees.
+        is called. It may raise :class:`Reject`, and the run is as if it had never been opened. The
+        agent sees a ``ContextVar`` that the hook has set.
     :param on_run_end: called with a :class:`.RunReport` when a run is over, after its readers have
         its end and its agent has ended, too. It is called by the process that has called the agent.
-        If that process dies, it is called by the one that ends the run in its place, once: the
-        outcome is "lost" then. See docs/hooks.md.
+        If this process dies, the process that ends the run in its place calls it once, with the
+        outcome "lost". See docs/hooks.md.
     :raises TypeError: for a hook that cannot be called.
     """
 

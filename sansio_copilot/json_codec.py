@@ -1,9 +1,9 @@
 """JSON as JavaScript writes and reads it, because a browser is at the other end.
 
-msgspec does the work (measured: 0.3 us for a text delta, 4 us with the standard library). Only lone
-surrogates go to the standard library, because JavaScript strings may hold them, UTF-8 may not, and
-msgspec refuses them. A text that is read is searched for them first, because msgspec may come upon
-one at its end only, and reading it twice costs three times as much.
+msgspec does the work (measured: 0.3 us for a text delta, 4 us with the standard library). Only
+texts with lone surrogates go to the standard library, because JavaScript strings may hold them,
+UTF-8 may not, and msgspec refuses them. A text is searched for lone surrogates before it is read,
+because msgspec may find one only at the end, and reading the text twice costs three times as much.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def _form(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no form in JSON")
 
 
-# The next two are public, because a run needs both for each of its events, thousands in a second,
-# and is spared a call of Python code for each.
+# The next two functions are public, because a run calls both for each of its events, thousands in a
+# second, and so avoids a call of Python code for each.
 
 encode_usual: Final = msgspec.json.Encoder(enc_hook=_form).encode
 """The encoder that :func:`encode` tries first, and that is enough for nearly every value.
@@ -43,28 +43,30 @@ to_builtins_usual: Final = partial(msgspec.to_builtins, str_keys=True, enc_hook=
 """The conversion that :func:`to_builtins` tries first, and that is enough for nearly every value;
 it raises TypeError for any other."""
 
-# String.prototype.trim() removes these; str.strip() would remove U+001C and leave U+FEFF.
+# String.prototype.trim() removes these characters; str.strip() would remove U+001C and leave
+# U+FEFF.
 JS_SPACE = (
     "\t\n\v\f\r \xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u2028\u2029\u202f\u205f\u3000\ufeff"
 )
 
-# Numbers with a point or an exponent are read by Python, because msgspec takes up to 40 us for one
-# with a very large or small exponent, of which a body may have as many as it may have values.
+# Numbers with a point or an exponent are read by Python, because msgspec takes up to 40 us for a
+# number with a very large or small exponent, and all values of a body may be such numbers.
 _decode = msgspec.json.Decoder(float_hook=float).decode
-# The elements of the array are looked at, but not made.
+# This decoder checks the elements of an array, but does not make them.
 _decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _dump_finite = json.JSONEncoder(
     ensure_ascii=False, separators=(",", ":"), check_circular=False, allow_nan=False
 ).encode
 
-# This matches up to the next character that begins an array or object or separates two values, past
-# strings that have no escaped quotes. It is possessive, so that no character is tried twice.
+# The pattern matches up to the next character that begins an array or object or separates two
+# values, past strings that have no escaped quotes. It is possessive, so that no character is tried
+# twice.
 _STRUCTURE = rb'[^"\[{,]*+(?:"[^"]*+(?:"|\Z)[^"\[{,]*+)*+[\[{,]'
 _STEP = 1000
 _SURROGATE = re.compile(rb"\\u[dD]")
-# The escape of a surrogate that has no other half beside it (RFC 8259 section 7), if the text has
-# no escaped backslash.
+# The pattern matches the escape of a surrogate that has no other half beside it (RFC 8259 section
+# 7), in a text without escaped backslashes.
 _LONE = re.compile(
     rb"\\u[dD](?:"
     rb"[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|"
@@ -89,7 +91,7 @@ def encode(value: Any) -> bytes:
         try:
             return encode_usual(value)
         except UnicodeEncodeError:
-            # This handler writes a lone surrogate, which alone has no UTF-8, as its escape in JSON.
+            # The error handler writes a lone surrogate, which has no UTF-8, as its escape in JSON.
             return _dump(to_builtins(value)).encode(errors="backslashreplace")
     except RecursionError:
         raise ValueError("the value is nested too deeply for JSON, or contains itself") from None
@@ -178,14 +180,14 @@ def elements(data: bytes) -> tuple[bytes, list[int]]:
 
 
 def _has_lone_surrogates(data: bytes) -> bool:
-    """Whether a JSON text has escapes of lone surrogates; False also if it has too many to look."""
+    """Whether a JSON text has escapes of lone surrogates; False also if it has too many escapes."""
     if (first := _SURROGATE.search(data)) is None:
         return False
     place = first.start()
     if data.count(b"\\ud", place) + data.count(b"\\uD", place) > _MOST_SURROGATES:
         return False
     if b"\\\\u" in data:
-        # An escaped backslash is no beginning of another escape.
+        # Escaped backslashes are removed, because they do not begin another escape.
         data, place = data.replace(b"\\\\", b""), 0
     return _LONE.search(data, place) is not None
 
@@ -196,7 +198,7 @@ def has_more_values(data: bytes, limit: int) -> bool:
     Every string, number and literal counts, and each array and object beside its content; the names
     of members do not. Each value but the first comes behind a bracket, brace or comma of its own,
     so these are counted; an empty array or object counts for one value too many. The time is
-    linear, and where there are few commas at all it is that of four searches.
+    linear; a text with few commas takes only four searches.
     """
     if 1 + sum(map(data.count, (b",", b"[", b"{"))) <= limit:
         return False

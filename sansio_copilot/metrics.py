@@ -94,8 +94,8 @@ class Histogram:
 class Family(Generic[T]):
     """The same metric for each value of some labels.
 
-    :param labels: their names.
-    :param make: makes the metric of values that come for the first time.
+    :param labels: the names of the labels.
+    :param make: makes the metric for values that come for the first time.
     """
 
     def __init__(self, labels: tuple[str, ...], make: Callable[[], T]) -> None:
@@ -110,7 +110,7 @@ class Family(Generic[T]):
             values = tuple(map(_written, values))
             if values not in self._members and len(self._members) >= _MOST_LABELS:
                 values = (_OTHER,) * len(values)
-            # Two threads may make one at the same time, and setdefault() gives both the same.
+            # Two threads may make a metric at the same time; setdefault() gives both the same one.
             member = self._members.setdefault(values, self._make())
         return member
 
@@ -144,35 +144,35 @@ class Metrics:
     # Counting
 
     def responded(self, route: str, status: int) -> None:
-        """A request has its response, of which the head is about to be sent.
+        """Count the response to a request, whose head is about to be sent.
 
         :param route: the name of the route; "none" if there is none.
         """
         self._requests.of(route, str(status)).add_one()
 
     def stream_begun(self) -> None:
-        """A client has begun to read a stream."""
+        """Count a client that begins to read a stream."""
         self._streams[0].add_one()
 
     def stream_ended(self) -> None:
-        """A client reads its stream no longer."""
+        """Count a client that reads its stream no longer."""
         self._streams[1].add_one()
 
     def run_started(self) -> None:
-        """A run has started."""
+        """Count a run that has started."""
         self._runs_begun.add_one()
 
     def run_ended(
         self, agent: str, outcome: str, seconds: float, first_event_seconds: float | None
     ) -> None:
-        """A run is over; see :class:`.RunReport`."""
+        """Count a run that is over; see :class:`.RunReport`."""
         self._runs.of(agent, outcome).add_one()
         self._seconds.of(agent).observe(seconds)
         if first_event_seconds is not None:
             self._first_event.of(agent).observe(first_event_seconds)
 
     def run_lost(self, agent: str, outcome: str) -> None:
-        """A run of another process, which has died, was ended in its place."""
+        """Count a run that was ended in the place of its owner, a process that has died."""
         self._runs_begun.add_one()
         self._runs.of(agent, outcome).add_one()
 
@@ -189,14 +189,14 @@ class Metrics:
                     self._tokens.of(model, kind).value += count
 
     def store_called(self, method: str) -> None:
-        """A call of the store has its outcome, be it that it failed.
+        """Count a call of the store that has its outcome, or has failed.
 
-        :param method: its name, as log lines have it, here and below.
+        :param method: the name of the method in log lines, here and below.
         """
         self._store_calls.of(method.removeprefix(_METHOD)).add_one()
 
     def store_failed(self, method: str) -> None:
-        """A call of the store has failed."""
+        """Count a call of the store that has failed."""
         self.store_called(method)
         self._store_failures.of(method.removeprefix(_METHOD)).add_one()
 
@@ -204,13 +204,13 @@ class Metrics:
 
     @property
     def readers(self) -> int:
-        """Clients that read a stream now."""
+        """The number of clients that read a stream now."""
         begun, ended = self._streams
         return max(begun.value - ended.value, 0)
 
     @property
     def runs_live(self) -> int:
-        """Runs that go on now."""
+        """The number of runs that go on now."""
         return max(self._runs_begun.value - sum(each.value for _, each in self._runs), 0)
 
     @property
@@ -224,9 +224,9 @@ class Metrics:
         return {method: failures.value for (method,), failures in self._store_failures.items()}
 
     def text(self, store: object = None) -> bytes:
-        """All of it, as Prometheus reads it.
+        """All metrics, as Prometheus reads them.
 
-        :param store: the store, which counts itself what it lets go.
+        :param store: the store, which itself counts the threads that it lets go.
         """
         return "".join(f"{line}\n" for line in self._lines(evictions_of(store))).encode()
 
@@ -263,7 +263,7 @@ def evictions_of(store: object) -> int | None:
 
 
 def counted(steps: Generator[Call, Any, T], metrics: Metrics | None) -> Generator[Call, Any, T]:
-    """``steps``, of which each call of the store is counted."""
+    """Return ``steps`` so that each call of the store is counted."""
     if metrics is None:
         return (yield from steps)
     try:
@@ -302,9 +302,10 @@ def _measured(name: str, text: str, family: Family[Histogram]) -> Iterator[str]:
 
 
 def _written(value: str) -> str:
-    """A value of a label as it is told: not too long, and with nothing that UTF-8 cannot express.
+    """Return a value of a label as it is told: not too long, and without characters that UTF-8
+    cannot express.
 
-    It is so before members are looked up, because Prometheus takes no series twice.
+    Values are converted before members are looked up, because Prometheus takes no series twice.
     """
     return value[:_LONGEST_LABEL].encode("utf-8", "replace").decode()
 

@@ -63,14 +63,14 @@ class CopilotRuntime(RuntimeConfig):
         default.
     :param transcription: a service that turns recordings into text, for the client's voice input;
         None for no service. See :data:`sansio_copilot.transcription.TranscriptionService`.
-    :param forward_headers: which request headers an agent gets to see.
+    :param forward_headers: the choice of the request headers that an agent gets.
     :param limits: see :class:`Limits`.
     :param stop_when_abandoned: seconds after which a run is stopped that nobody follows any more,
         because its starter has gone, and no connect reads it. None lets it go on to its end.
         Readers are counted in the process that owns the run, so that with several processes over
         one store a reader elsewhere does not count.
     :param thread_mutations: whether clients may rename, archive and delete threads. They may not by
-        default, because only a hook of yours knows whose thread it is.
+        default, because without users only a hook of yours can know who owns a thread.
     :param raw_events: whether RAW events and ``rawEvent`` members are passed on and kept. They are
         dropped by default, because an agent's framework puts prompts and other private data into
         them, often many times the size of the rest.
@@ -87,7 +87,7 @@ class CopilotRuntime(RuntimeConfig):
     :param identify_user: a function of the :class:`Request`, plain or async, that returns the
         :class:`User` who sends it, or None, who is answered 401. Every thread belongs to the user
         who has opened it then, and does not exist for others. None for an application without
-        users, all of whose threads are everybody's.
+        users, where everybody shares all threads.
     :param authorize: a function of a user, an action and the id of a thread, plain or async, that
         lets the user do that with a thread of another user; see :mod:`sansio_copilot.access`.
     :param shared_threads: whether, without ``identify_user``, anybody may list and clear all
@@ -266,12 +266,12 @@ class CopilotRuntime(RuntimeConfig):
         return Exchange(self, request, now, closing)
 
     def refused(self, request: Request, response: Response) -> Response:
-        """``response`` as it is sent for a request of which no exchange is made.
+        """Return ``response`` as it is sent for a request for which no exchange is made.
 
-        It has the CORS headers of any other response, because a page of another origin could not
-        tell it from a network that is down.
+        It has the CORS headers of any other response, because a page of another origin would
+        otherwise take it for a network that is down.
 
-        :param response: one that refuses the request. A preflight is answered by the policy.
+        :param response: a refusal of the request. A preflight is answered by the policy.
         """
         policy = self.cors
         if policy is None or normalize_path(request.path) in self.probe_paths:
@@ -282,13 +282,14 @@ class CopilotRuntime(RuntimeConfig):
     def needs_start(self, request: Request) -> bool:
         """Whether ``request`` waits for the store to be open, and for ``on_start``.
 
-        A server that starts late, or cannot, is alive nevertheless.
+        A probe of the process's life does not wait, because a server that starts late, or cannot
+        start, is alive nevertheless.
         """
         return normalize_path(request.path) != self.liveness_path
 
 
 def _probed(name: str, path: str | None) -> str | None:
-    """The path at which a probe asks, as requests' paths are compared with it.
+    """Return the path of a probe in the form in which the paths of requests are compared.
 
     :raises ValueError: if it does not begin with a slash.
     """
@@ -310,7 +311,7 @@ def _check_types(**arguments: tuple[object, type]) -> None:
 
 
 def _check_a2ui(a2ui: object) -> None:
-    """Check an argument of which a type checker accepts more than the runtime does.
+    """Check the argument ``a2ui``, because a type checker accepts more values than the runtime.
 
     :raises TypeError: if it is wrong.
     """

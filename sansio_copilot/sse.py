@@ -56,11 +56,10 @@ def frame_data(frames: bytes) -> list[bytes]:
 class FrameData:
     """Takes the data out of frames that come in pages, cut anywhere; see :func:`frame_data`.
 
-    What has come of a frame's data is handed on at once, because one frame may be longer than many
-    pages.
+    A part of a frame's data is handed on at once, because one frame may be longer than many pages.
 
-    :ivar begun: of how many frames the data has begun.
-    :ivar is_inside: whether the data of the last of them goes on.
+    :ivar begun: the number of frames whose data has begun.
+    :ivar is_inside: whether the data of the last of these frames goes on.
     """
 
     __slots__ = ("_line", "begun", "is_inside")
@@ -73,8 +72,8 @@ class FrameData:
     def feed(self, frames: bytes) -> list[bytes]:
         """The JSON texts in the next page.
 
-        If :attr:`is_inside` was true before, the first of them is the rest of the one before. If it
-        is true afterwards, the last one lacks its rest.
+        If :attr:`is_inside` was true before, the first text is the rest of the one before it. If it
+        is true afterwards, the last text lacks its rest.
         """
         lines = (self._line + frames).split(b"\n")
         texts = [line[6:] for line in lines if line.startswith(b"data: ")]
@@ -169,12 +168,12 @@ class ServerSentEvent:
 class Parser:
     """Turns a byte stream, cut anywhere, into events.
 
-    It need not be told of the end: an event counts when its blank line has come, and bytes that
-    are left behind the last one are to be dropped. The work is proportional to the number of bytes,
+    It need not be told of the end of the stream: an event counts when its blank line has come, and
+    bytes behind the last blank line are dropped. The work is proportional to the number of bytes,
     however they are cut.
 
-    :param max_event_bytes: how long an event may be, all of its lines together.
-    :ivar overflowed: whether an event was longer. The parser takes nothing from there on.
+    :param max_event_bytes: the most bytes of an event, all of its lines together.
+    :ivar overflowed: whether an event was longer. From there on the parser takes nothing.
     """
 
     __slots__ = (

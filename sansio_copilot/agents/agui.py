@@ -1,11 +1,11 @@
-"""``agui_agent``: makes an agent of what the Python world of AG-UI writes.
+"""``agui_agent``: makes an agent of the AG-UI objects that Python frameworks offer.
 
 AG-UI has no protocol for agents in Python. Frameworks have grown a method ``run(input)``, plain or
-async, that answers with an iterator of events; some keep what belongs to a run in the object, and
-give it a ``clone()``. Here an agent is called with ``(input, context)``, while others of its runs
-go on. What lies between the two is this module.
+async, that answers with an iterator of events; some keep the data of a run in the object, and give
+it a ``clone()``. The runtime calls an agent with ``(input, context)``, while other runs of the same
+agent go on. This module adapts the one to the other.
 
-How many arguments it takes is found out once, when the agent is made or the runtime
+The number of arguments is found out once, when the agent or the runtime is made
 (:mod:`~sansio_copilot.functions`).
 """
 
@@ -24,7 +24,7 @@ from ..functions import check_function, fits, signature_of
 from .protocols import Agent, AgentContext, Events, describe_class, loop_of
 
 _CONTEXT = "context"
-"""The name by which a second argument with a default is known to be the context."""
+"""The name by which a second argument with a default is recognised as the context."""
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -107,7 +107,7 @@ class AguiAgent:
     __name__: str
 
     def run(self, input: RunAgentInput, context: AgentContext) -> Events:
-        """Run the agent, or a fresh one, and pass on what it answers."""
+        """Run the agent, or a fresh one, and return its answer."""
         agent = self._agent
         if self._fresh is not None:
             agent = self._fresh()
@@ -135,9 +135,9 @@ class AguiAgent:
 
 
 def adapted(agent_id: str, agent: Any) -> Agent:
-    """``agent``, if it can be called with ``(input, context)``, or an agent made of it.
+    """Return ``agent``, if it can be called with ``(input, context)``, or an agent made of it.
 
-    :raises TypeError: if it can be called with neither that nor ``(input)``; the text names it.
+    :raises TypeError: if it can be called neither so nor with ``(input)``; the text names it.
     """
     run = getattr(agent, "run", None) or agent
     if _takes_two(run) and not isinstance(agent, type):
@@ -150,7 +150,7 @@ def adapted(agent_id: str, agent: Any) -> Agent:
 def check_agent(what: str, agent: Any) -> None:
     """Check that ``agent`` can be called with an input, or with an input and a context.
 
-    :param what: how the error calls it.
+    :param what: the name of the agent in the error.
     :raises TypeError: if it cannot.
     """
     if isinstance(agent, type) and not _makes_events(agent):
@@ -167,8 +167,9 @@ def check_agent(what: str, agent: Any) -> None:
 def takes_context(function: Any) -> bool:
     """Whether an agent's function is given the context behind its input.
 
-    It is, if it asks for a second argument. One that it can do without is the context only if it is
-    called so, because ``run(input, timeout=30)`` was not written for this library.
+    It is given the context if it requires a second argument. An optional second argument is the
+    context only if its name says so, because ``run(input, timeout=30)`` was not written for this
+    library.
     """
     if not fits(function, 2):
         return False
@@ -181,9 +182,10 @@ def takes_context(function: Any) -> bool:
 
 
 def _takes_two(function: Any) -> bool:
-    """Whether a function plainly asks for two arguments, which is seen at once.
+    """Whether a function plainly requires two arguments.
 
-    A function of the request that picks agents has them looked at for each request.
+    This quick check comes first, because agents that are picked for each request are checked for
+    each request.
     """
     own = 0
     if type(function) is MethodType:

@@ -1,6 +1,7 @@
-"""Whether what an application gives as agents can be called, which it is told at once.
+"""Checks of the agents that an application gives, so that it learns of mistakes at once.
 
-An agent that takes no context is wrapped in one that does, so that a run calls all of them alike.
+An agent that takes no context is wrapped in an agent that does, so that a run calls all agents
+alike.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from .protocols import Agent, AgentsFunction
 
 
 def check_agents_function(function: Any) -> AgentsFunction:
-    """``function``, if it may be a function of the request that picks agents.
+    """Return ``function``, if it may be a function of the request that picks agents.
 
     :raises TypeError: if it cannot be called with one argument, or is an agent.
     """
@@ -34,7 +35,7 @@ def check_agents_function(function: Any) -> AgentsFunction:
 
 
 def check_agents(agents: object) -> dict[str, Agent]:
-    """``agents``, if it is what :class:`CopilotRuntime` takes as a mapping.
+    """Return ``agents``, if it is a mapping that :class:`CopilotRuntime` takes.
 
     :returns: agents that can be called with ``(input, context)``.
     :raises TypeError: if it is not a mapping from str to agents; the text names the first value

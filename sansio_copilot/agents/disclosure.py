@@ -59,7 +59,7 @@ def check_error_message(function: ErrorMessage | None) -> ErrorMessage | None:
 class Teller(Struct, frozen=True):
     """Decides what clients are told of an error of one agent, or of a transcription service.
 
-    :param function: the application's function; with None they are told the error's own text.
+    :param function: the application's function; if None, clients are told the error's own text.
     """
 
     agent_id: str | None = None

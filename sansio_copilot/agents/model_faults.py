@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Final
 
 _BUSY: Final = (409, 429, 503, 529)
-"""Statuses of a provider that has no room now; 529 is Anthropic's."""
+"""The statuses of a provider that has no room now; 529 is Anthropic's."""
 
 
 class ModelFault(Enum):
@@ -32,7 +32,7 @@ class ModelFault(Enum):
 class ModelFailed(Exception):
     """A model has failed; the text is for clients.
 
-    :param fault: how.
+    :param fault: the kind of failure.
     :param status: the status of the provider's response, if it has one.
     """
 

@@ -29,7 +29,7 @@ class AgentContext:
     :param headers: the headers forwarded from the request, merged with the agent's own.
     :param stop_requested: turns true when the run is stopped. An async agent is cancelled as well;
         a plain one cannot be cancelled, and looks here between two pieces of work.
-    :param user: who has started the run; None where the application knows no users.
+    :param user: the user who has started the run; None where the application knows no users.
     """
 
     agent_id: str

@@ -1,15 +1,14 @@
-"""A remote agent as a machine without I/O: what to ask it, and what to make of what it answers.
+"""A remote agent as a machine without I/O: the requests to it, and the reading of its answers.
 
-A binding sends :func:`request` with whatever HTTP client it has, and tells :class:`RemoteRun` what
-comes: the head of the response, its bytes as they are cut, and the end. It is given events. What is
-no AG-UI stream of the run raises :class:`RemoteAgentError`, which is said to the client by
-:attr:`RemoteAgentError.event`. A client is told a code and a sentence that names neither a host nor
-a path, because addresses inside a network are nobody's business outside of it. The log is told all
-that was seen.
+A binding sends :func:`request` with any HTTP client, and feeds the response to :class:`RemoteRun`:
+its head, its bytes as they are cut, and its end. It gets events in return. A response that is no
+AG-UI stream of the run raises :class:`RemoteAgentError`, whose :attr:`RemoteAgentError.event` tells
+the client. A client is told a code and a sentence that names neither a host nor a path, because
+addresses inside a network must not be known outside of it. The log has everything that was seen.
 
-Each step is bounded. Compressed bytes become at most a piece of plain ones at a time, so that a
-small response does not become a large one in memory, and an event that has grown past the bound
-ends the stream before it is whole.
+Each step has a bound. Compressed bytes are decompressed a piece at a time, so that a small response
+does not become a large one in memory, and an event that has grown past the bound ends the stream
+before the event is complete.
 """
 
 from __future__ import annotations
@@ -26,15 +25,15 @@ from .. import json_codec
 from ..sse import Parser
 
 _PIECE = 64 * 1024
-"""Bytes that are decompressed at a time."""
+"""The bytes that are decompressed at a time."""
 _GZIP_OR_ZLIB = 47
-"""The window size of zlib by which it finds out by itself which of the two formats it reads."""
+"""The window size by which zlib detects which of the two formats it reads."""
 _SHOWN = 200
 _DONE = "[DONE]"
 """The data that ends the streams of OpenAI, and of servers that were modelled on them."""
 _TERMINAL = ("RUN_FINISHED", "RUN_ERROR")
 _LONGEST_RETRY_AFTER = 5
-"""Digits of a Retry-After that is repeated; a date is not."""
+"""The most digits of a Retry-After that is repeated to the client; a date is not repeated."""
 
 
 class Fault(enum.Enum):
@@ -60,9 +59,9 @@ class Fault(enum.Enum):
 class RemoteAgentError(Exception):
     """The remote agent did not answer as an AG-UI agent does.
 
-    :param fault: in which of the ways.
-    :param seen: what the log says of it.
-    :param more: what a client is told beside the sentence of the fault.
+    :param fault: the kind of mistake.
+    :param seen: the words for the log.
+    :param more: the words that a client is told beside the sentence of the fault.
     """
 
     def __init__(self, fault: Fault, seen: str, more: str = "") -> None:
@@ -93,7 +92,7 @@ class RemoteRequest:
 def request(input: RunAgentInput, headers: Mapping[str, str]) -> RemoteRequest:
     """The request for a run.
 
-    :param headers: what else is sent, as :attr:`.AgentContext.headers` has it.
+    :param headers: the other headers to send, as :attr:`.AgentContext.headers` has them.
     """
     own = {
         "accept": "text/event-stream",
@@ -106,15 +105,15 @@ def request(input: RunAgentInput, headers: Mapping[str, str]) -> RemoteRequest:
 
 
 MOST_CAPABILITIES: Final = 64 * 1024
-"""Bytes of what a remote agent may say that it can do."""
+"""The most bytes of the answer in which a remote agent tells its capabilities."""
 
 
 def capabilities_request(headers: Mapping[str, str]) -> tuple[str, RemoteRequest]:
-    """The request that asks a remote agent what it can do, and the path of it below the agent's.
+    """Return the request for a remote agent's capabilities, and its path below the agent's.
 
-    AG-UI has no such request. This is that of ag-ui-adk, the one integration that has one.
+    AG-UI has no such request. This one is that of ag-ui-adk, the only integration that has one.
 
-    :param headers: what the server itself sends to the agent.
+    :param headers: the headers that the server itself sends to the agent.
     """
     own = {"accept": "application/json", "accept-encoding": "identity"}
     return "/capabilities", RemoteRequest("GET", {**headers, **own}, b"")
@@ -149,9 +148,9 @@ class RemoteRun:
         """Take the head of the response.
 
         :param headers: by name in lower case.
-        :returns: None if a stream of events follows; otherwise the fault, and what a client is told
-            beside its sentence. To be raised with the beginning of the body, which most often says
-            what is wrong.
+        :returns: None if a stream of events follows; otherwise the fault, and the words that a
+            client is told beside its sentence. The caller raises them with the beginning of the
+            body, which most often says what is wrong.
         :raises RemoteAgentError: for a content coding that was not asked for.
         """
         for statuses, fault in _FAULTS:
@@ -174,10 +173,10 @@ class RemoteRun:
     def decoded(self, data: bytes) -> Iterator[bytes]:
         """The next bytes of the response without their content coding, in pieces to be fed.
 
-        What is compressed may be a thousand times as much, and so all else on an event loop gets
-        its turn between two pieces, each of 64 KiB at most.
+        The pieces have 64 KiB at most, because compressed bytes may become a thousand times as many
+        plain ones. So other tasks of an event loop can have their turn between two pieces.
 
-        :raises RemoteAgentError: for what cannot be decompressed.
+        :raises RemoteAgentError: if the bytes cannot be decompressed.
         """
         if self._decompressor is None:
             yield data
@@ -196,7 +195,7 @@ class RemoteRun:
     def feed(self, piece: bytes) -> Iterator[dict[str, Any]]:
         """The events that a piece of the decoded response completes.
 
-        :raises RemoteAgentError: for anything that is none.
+        :raises RemoteAgentError: for anything that is no event.
         """
         for frame in self._parser.feed(piece):
             if frame.data.strip() != _DONE:
@@ -207,9 +206,9 @@ class RemoteRun:
             )
 
     def end(self) -> None:
-        """The response has ended.
+        """Take the end of the response.
 
-        :raises RemoteAgentError: if the run has not.
+        :raises RemoteAgentError: if the run has not ended.
         """
         if not self.has_ended:
             raise RemoteAgentError(

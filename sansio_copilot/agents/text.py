@@ -66,7 +66,7 @@ class _TextAgent:
 
 @attrs.define
 class _TextMessage:
-    """The events around one text message, for both loops above."""
+    """The events around one text message, for the plain and the async loop above."""
 
     input: RunAgentInput
     started: bool = False

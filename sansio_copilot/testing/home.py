@@ -30,7 +30,7 @@ class Home:
     :param run: the run, which has not been started.
     :param now: a function that tells the time, in seconds since the epoch.
     :param advance: a function that moves the test's clock by that many seconds.
-    :param leave: a function that is called with the home when the run needs it no longer.
+    :param leave: a function that is called with the home when the run no longer needs it.
     """
 
     def __init__(
@@ -66,7 +66,8 @@ class Home:
     def step(self) -> bool:
         """Take one event from the agent.
 
-        :returns: False if the agent is being asked already, because it is the one that steps.
+        :returns: False if the agent is being asked already, because the agent itself has called
+            this method.
         """
         if self._pulling:
             return False
@@ -106,7 +107,7 @@ class Home:
             self._cancel()
 
     def time_passed(self) -> None:
-        """Do what has come due since the clock was moved."""
+        """Make the calls that have come due since the clock was moved."""
         if self._settle_at is not None and self._now() >= self._settle_at:
             self._perform(self._run.settle(self._now()))
         lease = self._run.lease
@@ -135,7 +136,7 @@ class Home:
         return next(self._events)
 
     def _end(self) -> None:
-        """The run needs its home no longer, once what follows its end is done."""
+        """Do the steps that follow the end of the run, and leave the home."""
         try:
             perform_steps(self._run.farewell())
         finally:

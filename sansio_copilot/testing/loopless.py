@@ -1,13 +1,13 @@
-"""Awaiting without an event loop: a function that only gives way goes on, one that needs a loop
-ends.
+"""Awaiting without an event loop: a function that only gives way goes on, and a function that needs
+a loop is ended.
 
-A function of asyncio asks which loop runs, and calls it; anyio and httpx first ask asyncio for its
-task, or trio. Without a loop each fails in words of its own, and the application's code that awaits
-it may take that for an error of a service and go on. So while something is awaited here, stand-ins
-are in the places of loop and task. Every call of a stand-in is noted, and ends the function that
-made it.
+A function of asyncio asks which loop runs, and calls the loop; anyio and httpx first ask asyncio or
+trio for the task. Without a loop each library fails in words of its own, and the application's code
+may take this for an error of a service and go on. So while something is awaited here, stand-ins are
+in the places of loop and task. Every call of a stand-in is noted, and ends the function that made
+the call.
 
-No event loop is imported for that, because a library that is not loaded is asked for nothing.
+No event loop is imported for this, because code cannot call a library that is not loaded.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class NeedsEventLoop(Exception):
 
     Test it through a binding (``copilot_bindings.testing.AsyncClient``), or hand it what it waits
     for (a ``sleep`` of the test's own, say).
-    It is raised where the test is, by the call that let the function go on: no hook sees it, and it
-    is no agent's error, whatever the function has caught.
+    It is raised in the test, by the call that let the function go on. No hook sees it, and it does
+    not count as an agent's error, even if the function has caught the exception inside.
     """
 
 
@@ -68,7 +68,7 @@ class _StandIn:
         return self._place
 
     def create_task(self, coroutine: Coroutine[Any, Any, Any], **options: object) -> NoReturn:
-        """Nobody will await ``coroutine``, of which Python would warn."""
+        """Close ``coroutine``, because nobody will await it, and Python would warn."""
         coroutine.close()
         self._miss("create_task")
 
@@ -92,9 +92,9 @@ _TRIO_TASK: Final = _StandIn("trio's current task")
 
 
 def run_awaitable(awaitable: Awaitable[Any]) -> Any:
-    """The result of what only ever gives way (``asyncio.sleep(0)``), never waits.
+    """Return the result of an awaitable that gives way (``asyncio.sleep(0)``) but never waits.
 
-    :raises NeedsEventLoop: if it waits, or something that it called has asked for a loop.
+    :raises NeedsEventLoop: if it waits, or a function that it called has asked for a loop.
     """
     coroutine = _awaiting(awaitable)
     with _stand_ins() as asked:
@@ -168,7 +168,7 @@ def _stand_ins() -> Iterator[list[_Missed]]:
 
 
 def perform(call: Call) -> Any:
-    """Call what the core asks to be called, and wait for it if it is awaitable.
+    """Make a call of the core, and wait for its result if that is awaitable.
 
     :raises NeedsEventLoop: if it waits for something that only an event loop has.
     """

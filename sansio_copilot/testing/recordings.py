@@ -7,10 +7,10 @@ A recording is a row of runs, each of which begins with RUN_STARTED. Its text is
 event a line, so that it can be read, compared and edited. Nothing here opens a file: a test reads
 and writes the text.
 
-A front end knows messages, tool calls and runs by their ids, and takes two that are called the same
-for one. So a replay that is shown to a client has *fresh* ids: those that the agent had made are
-made anew for each replay, and all places that refer to them agree. What the client had made, which
-are the ids of its own messages, stays.
+A front end knows messages, tool calls and runs by their ids, and takes two with the same id for
+one. So a replay that is shown to a client has *fresh* ids: the ids that the agent had made are made
+anew for each replay, and all places that refer to them agree. The ids of the client's own messages
+stay.
 """
 
 from __future__ import annotations

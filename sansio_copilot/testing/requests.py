@@ -39,7 +39,7 @@ def run_input(
 
 
 def endpoint(runtime: CopilotRuntime, operation: str, agent_id: str, body: Any) -> tuple[str, Any]:
-    """Where ``runtime`` takes an operation of an agent, and what it takes there.
+    """Return the place at which ``runtime`` takes an operation of an agent, and the body for it.
 
     :param operation: "run", "connect" or "suggest".
     :returns: a path, and the JSON to post to it.

@@ -41,7 +41,7 @@ class _Playing:
 
 @attrs.frozen
 class _Act:
-    """Something that the agent does and says nothing of: it waits, or raises."""
+    """A step that yields no event: the agent waits, or raises."""
 
     function: Callable[[], Awaitable[object]]
 
@@ -167,14 +167,14 @@ def fail(error: str | BaseException, code: str | None = None) -> Step:
 
 
 def wait(function: Callable[..., Awaitable[object]], *args: Any) -> Step:
-    """The agent waits, as one does that asks a model.
+    """The agent waits, like an agent that asks a model.
 
     A run that is stopped meanwhile is cancelled there. The test needs a client that has an event
     loop: ``copilot_bindings.testing.AsyncClient``, or a server.
 
     :param function: an async function of the library that runs the test: ``asyncio.sleep``,
         ``trio.Event().wait``.
-    :param args: what it is called with.
+    :param args: the arguments that it is called with.
     """
 
     async def wait_for_it() -> None:

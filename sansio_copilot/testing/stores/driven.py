@@ -1,4 +1,4 @@
-"""A store whose calls return when they are done, and what the tests of stores share."""
+"""A store whose calls return when they are done, and other parts that tests of stores share."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def result_of(key: RunKey, *data: str, **fields: Any) -> RunResult:
 
 
 class Driven:
-    """A store whose methods give what they return when that has been awaited."""
+    """A store whose methods return their outcomes, which have been awaited."""
 
     def __init__(self, store: Any, await_: Callable[[Awaitable[Any]], Any]) -> None:
         self.store = store
@@ -106,7 +106,7 @@ class Driven:
 
 
 class Told:
-    """Is called to notify, and notes what it was told."""
+    """A function to be notified, which notes its arguments."""
 
     def __init__(self) -> None:
         self.signals: list[Signal | None] = []

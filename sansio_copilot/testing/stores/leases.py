@@ -18,7 +18,8 @@ class LeasedStoreConformance(StoreTests):
         raise NotImplementedError
 
     def orphaned(self, *owners: str | None) -> tuple[Driven, list[Orphan]]:
-        """A store with a run for each owner, all of which have died; and what is to be found."""
+        """Return a store with a run for each owner, all of which have died, and the orphans that a
+        sweep has to find."""
         store = self.new()
         lost = []
         for number, owner in enumerate(owners):

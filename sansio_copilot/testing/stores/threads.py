@@ -111,7 +111,7 @@ class ThreadTests(StoreTests):
         run = store.opened()
         assert store.listed(ThreadQuery())[0].waits_for is None
         assert store.update_thread("t", {"archived": False}, None).waits_for is None
-        # A run that leaves nothing has answered nothing.
+        # The thread still waits, because a run that leaves nothing has answered nothing.
         store.close_run(run.key, 0, b"", None)
         assert store.listed(ThreadQuery()) == [record, idle]
         store.ended("t", "2", ended_at=6.0)
@@ -170,7 +170,8 @@ class ThreadTests(StoreTests):
         again = store.opened("t", "r", message_ids=("m",))
         assert again.known_message_ids == frozenset()
         store.append(again.key, 0, frame(again.key, 0))
-        # A place in the thread that was, whose runs had the same ids, is none in this one.
+        # The id of an event of the deleted thread, whose runs had the same ids, is none of this
+        # thread.
         assert store.replay("t", f"{key.token}.0") == frame(again.key, 0)
 
     def test_clearing_forgets_history_and_leaves_live_runs(self) -> None:
