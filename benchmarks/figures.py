@@ -212,7 +212,7 @@ _ROW, _LABEL, _PLOT, _VALUE = 22, 360, 420, 130
 
 
 def chart(figures: Iterable[Figure], about: Mapping[str, Any]) -> str:
-    """How many times better than the reference each figure is, as SVG; a tick is its target."""
+    """Return an SVG of how many times better than the reference each figure is, and its target."""
     bars = []
     for figure in figures:
         if figure.ratio and figure.against == REFERENCE:

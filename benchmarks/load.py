@@ -60,7 +60,7 @@ class Response:
         return len(self.data) - self.body_at >= self.length
 
     def first_event(self) -> bool:
-        """Whether the first server-sent event has arrived; True only once."""
+        """Return whether the first server-sent event has arrived; True only once."""
         if self.saw_event or not self.body_at or b"\n\n" not in self.data:
             return False
         self.saw_event = True

@@ -1,4 +1,4 @@
-"""How a test steers the agents: gates that it opens over HTTP, in the process under test.
+"""Gates by which a test steers the agents, over HTTP, in the process under test.
 
 ``POST {base}/control/let?thread=t&steps=3`` lets the agent of thread ``t`` take three steps, or the
 agents of several threads; ``/control/gate?thread=t`` tells what has become of one;
@@ -33,19 +33,19 @@ class Gate:
         self._let = threading.Condition()
         self._steps = 0
         self.waiting = 0
-        """How often an agent has come to the gate."""
+        """The times that an agent has come to the gate."""
         self.unwound = 0
-        """How many agents have ended, in whatever way."""
+        """The number of agents that have ended, in whatever way."""
         self.cancelled = 0
-        """How often an agent was told to end, and did not."""
+        """The times that an agent was told to end, and did not."""
         self.reports: list[dict[str, Any]] = []
         """The reports to on_run_end of the runs of the thread."""
         self.stops = 0
-        """How often the application was told that a run was stopped."""
+        """The times that the application was told that a run was stopped."""
         self.pages = 0
-        """How many pages of the thread's history have been read, where that is counted."""
+        """The pages of the thread's history that have been read, where that is counted."""
         self.stop_seen = False
-        """Whether an agent has seen ``stop_requested`` when it went on."""
+        """True if an agent has seen ``stop_requested`` when it went on."""
 
     def let(self, steps: int) -> None:
         with self._let:
@@ -98,7 +98,7 @@ gates = _Gates()
 
 
 def _objects() -> dict[str, int]:
-    """How many objects of ours are alive, by type; of generators and coroutines, by name."""
+    """Return how many objects of ours are alive, by type; of generators and coroutines, by name."""
     if gc.isenabled():
         gc.collect()
     found: Counter[str] = Counter()

@@ -98,7 +98,7 @@ class Server:
         return os.pread(file, self.log_size() - since, since).decode("utf-8", "replace")
 
     def log_size(self) -> int:
-        """How many bytes it has written."""
+        """Return how many bytes it has written."""
         return os.fstat(self._log.fileno()).st_size
 
     def held(self) -> Held:
@@ -182,7 +182,7 @@ class Server:
         return self._control("gate", thread=thread)
 
     def waits(self, thread: str, count: int) -> bool:
-        """Whether so many agents of ``thread`` wait to be let."""
+        """Return whether so many agents of ``thread`` wait to be let."""
         return bool(self.gate(thread)["waiting"] == count)
 
     def wait_unwound(self, thread: str, count: int = 1) -> None:
@@ -192,7 +192,7 @@ class Server:
         )
 
     def objects(self) -> Counter[str]:
-        """How many objects of ours are alive in it, by type."""
+        """Return how many objects of ours are alive in it, by type."""
         return Counter(self._control("objects"))
 
     @contextlib.contextmanager

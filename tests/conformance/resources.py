@@ -50,7 +50,7 @@ def held_by(pid: int) -> Held:
 
 
 def handles(pid: int, number: signal.Signals) -> bool:
-    """Whether the process does something of its own at a signal."""
+    """Return whether the process does something of its own at a signal."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         name, _, mask = line.partition(":")
         if name == "SigCgt":
@@ -59,7 +59,7 @@ def handles(pid: int, number: signal.Signals) -> bool:
 
 
 def is_open(port: int, client_port: int) -> bool:
-    """Whether the process that listens on ``port`` holds that client's connection open."""
+    """Return whether the process that listens on ``port`` holds that client's connection open."""
     return any(
         remote == client_port and state == _ESTABLISHED
         for remote, state, inode in _connections(port)
@@ -67,7 +67,7 @@ def is_open(port: int, client_port: int) -> bool:
 
 
 def has_connections(port: int) -> bool:
-    """Whether the process that listens on ``port`` has not yet closed all that it accepted.
+    """Return whether the process that listens on ``port`` has not yet closed all that it accepted.
 
     A client that has closed its end is still held until the server has noticed it.
     """

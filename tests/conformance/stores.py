@@ -165,7 +165,7 @@ def in_a_file() -> SQLiteStore:
 
 
 def in_event_loop() -> bool:
-    """Whether this thread is one that an event loop runs in, and now runs us."""
+    """Return whether this thread is one that an event loop runs in, and now runs us."""
     try:
         anyio.get_current_task()
     except (anyio.NoEventLoopError, RuntimeError):

@@ -33,7 +33,7 @@ def descriptors(server: Server, spare: int) -> Iterator[None]:
 
 
 def is_served(client: Client) -> bool:
-    """Whether there is an answer by now."""
+    """Return whether there is an answer by now."""
     client.socket.settimeout(0.2)
     try:
         return client.socket.recv(12) == b"HTTP/1.1 200"

@@ -219,7 +219,7 @@ def _with_refusal(talk: Conversation, ours: list[Answer]) -> Conversation:
 
 
 def _is_refused(answer: Answer) -> bool:
-    """Whether a stream ends at an event of reasoning that only client 1.0.0 refuses."""
+    """Return whether a stream ends at an event of reasoning that only client 1.0.0 refuses."""
     last = _events(answer)[-1:]
     return bool(
         last
@@ -614,7 +614,7 @@ ACCEPTED = (
 
 
 def _reconcile(step: Step, theirs: Answer, ours: Answer) -> tuple[bool, set[Accepted]]:
-    """Whether the answers agree, and which accepted differences that takes."""
+    """Return whether the answers agree, and which accepted differences that takes."""
     theirs, ours = _comparable(theirs), _comparable(ours)
     needed = set()
     for difference in ACCEPTED:

@@ -192,7 +192,7 @@ class Caller:
             raise Wrong(f"stop of {thread}: there is no run, but one is live")
 
     def is_missing(self, status: int) -> bool:
-        """Whether that is the answer to the deletion of what there is not.
+        """Return whether that is the answer to the deletion of what there is not.
 
         If an answer of the store's was lost on the way, it may have been there.
         """

@@ -52,7 +52,7 @@ _ATOMS: dict[str, Callable[[Any], bool]] = {
 
 
 def fits(type_: Type, value: Any) -> bool:
-    """Whether a client with this schema reads ``value``, which is parsed JSON."""
+    """Return whether a client with this schema reads ``value``, which is parsed JSON."""
     match type_:
         case Atom():
             return _ATOMS[type_.name](value)

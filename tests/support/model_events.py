@@ -83,7 +83,7 @@ def agrees(events: list[Event], event: Event, noun: str, entity_id: str) -> bool
 
 
 def may_follow(events: list[Event], event: Event) -> bool:
-    """Whether ``event`` is in order behind ``events``, which are."""
+    """Return whether ``event`` is in order behind ``events``, which are."""
     type_, tag = event["type"], event.get("subagentRunId")
     if type_ == "RUN_STARTED":
         return not is_running(events)
@@ -135,7 +135,7 @@ def state_after(events: list[Event]) -> Any:
 
 
 def skipped_deltas(events: list[Event]) -> int:
-    """How many of the deltas do not apply."""
+    """Return how many of the deltas do not apply."""
     skipped = 0
     for at, event in enumerate(events):
         if event["type"] == "STATE_DELTA":

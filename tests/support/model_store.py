@@ -139,7 +139,7 @@ class ModelReader:
         return b"".join(part.data for part in self.parts)[self.skip :]
 
     def ends(self, position: int) -> bool:
-        """Whether nothing can follow."""
+        """Return whether nothing can follow."""
         return position == len(self.all) and all(part.run.ended for part in self.parts)
 
 

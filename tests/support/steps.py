@@ -43,7 +43,7 @@ def steps(work: Callable[[], object]) -> int:
 
 
 def grows_linearly(cost: Callable[[int], int], n: int) -> bool:
-    """Whether ``cost`` of N, 2N and 4N grows no faster than these do.
+    """Return whether ``cost`` of N, 2N and 4N grows no faster than these do.
 
     What it costs to begin does not count. The second half of what is added may cost three times as
     much as the first, where twice were linear and four times quadratic: what is done whenever

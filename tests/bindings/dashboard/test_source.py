@@ -34,7 +34,7 @@ def test_the_metrics_are_read() -> None:
 
 
 def test_a_connection_is_kept_and_a_closed_one_is_made_again() -> None:
-    """Where several processes share a port, a connection that is kept reaches the same one."""
+    """A connection that is kept reaches the same one of several processes that share a port."""
     another = answer(TEXT.replace(b"readers 0", b"readers 7"))
     with upstream([answer(), "request", answer()], [another]) as server:
         with closing(Source(server.url)) as source:

@@ -158,7 +158,7 @@ class Load:
         return self.random.choice(servers).port if servers else 1
 
     def length_of(self, thread: str) -> int | None:
-        """How far the thread's agent counts; None for one that has to be stopped."""
+        """Return how far the thread's agent counts; None for one that has to be stopped."""
         return self._lengths[thread]
 
     def begin(self) -> None:

@@ -43,7 +43,7 @@ def rest_of(steps: Any, replies: list[Any]) -> Any:
 
 
 def replica_is_up(replica: RedisServer) -> bool:
-    """Whether a replica has what its primary has."""
+    """Return whether a replica has what its primary has."""
     with replica.client() as client:
         return bool(client.info("replication")["master_link_status"] == "up")
 

@@ -113,7 +113,7 @@ def test_readers_of_a_run_that_lost_its_owner_are_sent_to_the_store() -> None:
 
 
 def kept_of(tails: Tails, run: int) -> int:
-    """How many bytes are kept of ``run``, which are the last ones."""
+    """Return how many bytes are kept of ``run``, which are the last ones."""
     size = tails.known(run) or 0
     return next((size - at for at in range(size) if tails.read(run, at, 1) is not None), 0)
 

@@ -95,7 +95,7 @@ WRONG: dict[str, bytes] = {
 
 
 def peak(call: Callable[[], Any]) -> int:
-    """How many bytes more than before ``call`` holds at most."""
+    """Return how many bytes more than before ``call`` holds at most."""
     tracemalloc.start()
     try:
         call()
@@ -230,7 +230,7 @@ def test_an_input_that_the_walk_lets_through_is_taken_by_the_models(fields: dict
 
 
 def count(value: Any) -> tuple[int, int]:
-    """How many values there are, and how many of them are empty arrays and objects."""
+    """Return how many values there are, and how many of them are empty arrays and objects."""
     if not isinstance(value, (list, dict)):
         return 1, 0
     inner = list(value.values()) if isinstance(value, dict) else value

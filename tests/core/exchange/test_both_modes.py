@@ -19,7 +19,7 @@ def path_of(case: Case) -> str:
 
 
 def is_in_its_place(case: Case) -> bool:
-    """Whether the mode of the recorded answer is that of such a request in mode "both"."""
+    """Return whether the mode of the recorded answer is that of such a request in mode "both"."""
     is_envelope = case["config"] == "single"
     return at_base_path(path_of(case), BASE) is is_envelope and (
         not is_envelope or match_path(path_of(case), BASE) is None

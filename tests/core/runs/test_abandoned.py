@@ -45,7 +45,7 @@ def replayed(server: Client) -> list[dict[str, Any]]:
 
 
 def is_over(server: Client) -> bool:
-    """Whether the thread has no live run."""
+    """Return whether the thread has no live run."""
     return server.post(STOP).json()["stopped"] is False
 
 

@@ -107,14 +107,14 @@ def action_of(asked: Asked) -> ThreadAction | None:
 
 
 def may(user: str, action: ThreadAction | None) -> bool:
-    """Whether ``user`` sees Ann's thread as she does."""
+    """Return whether ``user`` sees Ann's thread as she does."""
     if user == "admin":
         return action not in OF_ALL_THREADS
     return user == "carol" and action in READING
 
 
 def is_not_to_be_had(told: Told) -> bool:
-    """Whether it is the 404 of a thread that cannot be had."""
+    """Return whether it is the 404 of a thread that cannot be had."""
     return (told.status, told.body) == (
         404,
         b'{"error":"Thread not found","message":"Thread \'t\' does not exist"}',
