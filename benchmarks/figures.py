@@ -194,7 +194,7 @@ def _markdown(head: Iterable[str], rows: list[list[str]]) -> str:
     lines = [list(head), *rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     lines.insert(1, ["-" * width for width in widths])
-    # Left and right: the first two columns are words.
+    # The first two columns are words, and the others are numbers.
     return "\n".join(
         "| "
         + " | ".join(

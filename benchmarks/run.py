@@ -385,7 +385,7 @@ def settled_memory(bench: Bench, server: Server) -> int:
 
 
 def memory_servers(*, unbounded: bool) -> Iterator[Callable[[], Server]]:
-    """Each server anew: what one has let go stays resident, and would be taken for nothing."""
+    """Yield each server anew, because memory that a server has let go stays resident."""
     yield lambda: processes.ours(unbounded=unbounded)
     yield lambda: processes.reference(unbounded=unbounded)
 
@@ -523,7 +523,7 @@ def above_floor(
 
 
 def run_bindings(bench: Bench) -> None:
-    """Each binding beside the others, and beside an endpoint of FastAPI that only has runs."""
+    """Measure each binding beside the others, and an endpoint of FastAPI that only has runs."""
     names = ["asyncio", "trio", "sockets", "asgi", "wsgi"]
     if importlib.util.find_spec("uvloop"):
         names.insert(1, "uvloop")
@@ -570,7 +570,7 @@ def run_remote(bench: Bench) -> None:
 
 
 def run_stores(bench: Bench) -> None:
-    """Each store beside the others, under asyncio."""
+    """Measure each store beside the others, under asyncio."""
     with contextlib.ExitStack() as stack:
         bench.end_pair()
         places = stack.enter_context(stores.places())

@@ -106,14 +106,14 @@ def make_runtime(
 
 
 def asgi() -> Any:
-    """For an ASGI server."""
+    """Return the application for an ASGI server."""
     from copilot_bindings.asgi import CopilotASGI
 
     return CopilotASGI(make_runtime(unbounded="UNBOUNDED" in os.environ))
 
 
 def wsgi() -> Any:
-    """For a WSGI server."""
+    """Return the application for a WSGI server."""
     from copilot_bindings.wsgi import CopilotWSGI
 
     return CopilotWSGI(make_runtime(unbounded="UNBOUNDED" in os.environ))

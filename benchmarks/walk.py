@@ -85,7 +85,7 @@ class Walk:
     depth: int = 0
 
     def profile(self, frame: FrameType, event: str, argument: object) -> None:
-        """For :func:`sys.setprofile`."""
+        """Take a call that :func:`sys.setprofile` reports."""
         if event != "call" or (module := _module(frame)) is None:
             return
         self.calls.append((module, frame.f_code.co_qualname))

@@ -1,4 +1,4 @@
-"""Mounted in FastAPI, at the path that the runtime answers. `uvicorn fastapi_app:app`."""
+"""A runtime in FastAPI, at the path that the runtime answers. `uvicorn fastapi_app:app`."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Mounted in Flask, below the path that the runtime answers."""
+"""The runtime is mounted in Flask, below the path that the runtime answers."""
 
 from flask import Flask
 from werkzeug.middleware.dispatcher import DispatcherMiddleware

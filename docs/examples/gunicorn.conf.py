@@ -8,7 +8,7 @@ worker_class = "gthread"
 threads = 100
 # Threads of a conversation live in the memory of one process, unless you bring another store.
 workers = 1
-# More than the grace period of the application.
+# The time is longer than the grace period of the application.
 graceful_timeout = 30
 
 

@@ -1,4 +1,4 @@
-"""Mounted in Starlette, at the path that the runtime answers. `uvicorn starlette_app:app`."""
+"""The runtime is mounted in Starlette, at the path that it answers. `uvicorn starlette_app:app`."""
 
 import asyncio
 

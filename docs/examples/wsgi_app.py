@@ -1,4 +1,4 @@
-"""For any WSGI server with threads. `gunicorn wsgi_app:app` reads gunicorn.conf.py beside it."""
+"""An app for WSGI servers with threads: `gunicorn wsgi_app:app` reads the gunicorn.conf.py here."""
 
 from copilot_bindings.wsgi import CopilotWSGI
 from sansio_copilot import CopilotRuntime, text_agent

@@ -893,7 +893,7 @@ def test_workers_share_a_socket_and_are_replaced(tmp_path: Path) -> None:
 
         (tmp_path / "app.py").write_text(WHO.replace("VERSION = 1", "VERSION = 2"))
         process.send_signal(signal.SIGHUP)
-        # While they are replaced no connection is refused.
+        # No connection is refused while the workers are replaced.
         wait_until(lambda: who_answers(url)[1] == "2", "a worker has read the application anew")
         wait_until(
             lambda: all(who_answers(url)[1] == "2" for _ in range(20)), "all workers are new"

@@ -193,7 +193,7 @@ WRONG: tuple[Any, ...] = (None, "x", "", 7, 1.5, True, [], {}, [None], {"x": Non
 
 
 def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Each member and element of ``value``, at any depth."""
+    """Yield each member and element of ``value``, at any depth."""
     items = value.items() if isinstance(value, dict) else enumerate(value)
     for key, item in items:
         yield (*path, key)

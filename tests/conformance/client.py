@@ -281,7 +281,7 @@ class Client:
         return bytes(data)
 
     def receive_bytes(self, count: int) -> bytes:
-        """Exactly so many bytes of what the server sends."""
+        """Return exactly so many bytes of what the server sends."""
         data = bytearray()
         while len(data) < count:
             piece = self.socket.recv(count - len(data))

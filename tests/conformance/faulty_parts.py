@@ -73,7 +73,7 @@ async def _go_wrong_later(way: str, gate: str, otherwise: Any) -> Any:
     if way == "stubborn":
         await _never_end(gate, cancelled)
     if way == "greedy":
-        # Under trio nothing can end a coroutine that does not let itself be closed.
+        # A coroutine that does not let itself be closed cannot be ended under trio.
         can_be_dropped = cancelled is asyncio.CancelledError
         await _never_end(gate, BaseException if can_be_dropped else cancelled)
     if way == "burst":

@@ -260,7 +260,7 @@ def test_a_large_event_arrives_whole_and_its_memory_comes_back(server: Server, t
         for number in range(5):
             large_event(server, f"{thread}-{round}-{number}", 10 * MEGABYTE)
 
-    # Each of the five has been in memory several times over.
+    # Each of the five events has been in memory several times over.
     assert_a_round_keeps_less(server, 10 * MEGABYTE, send_five)
 
 

@@ -78,7 +78,7 @@ def test_a_second_run_on_a_busy_thread_is_refused_and_the_first_untouched(
 def test_a_follow_up_run_is_accepted_once_the_terminal_event_was_read(
     server: Server, thread: str
 ) -> None:
-    """Although the agent of the first still cleans up."""
+    """The second run is accepted although the agent of the first still cleans up."""
     with server.client() as first, server.client() as second:
         first.stream("run", thread, agent="lingers", run_id="a")
         assert first.events(2)[-1]["type"] == "RUN_FINISHED"

@@ -590,7 +590,7 @@ class RuntimeMachine(RuleBasedStateMachine):
             st.sampled_from(["append is lost", "close_run is lost", "renew is lost"]),
             st.tuples(
                 st.sampled_from(HOOKS),
-                # Made anew each time, because an error keeps whoever it was raised through.
+                # A new error is made each time, because it keeps the frames that raised it.
                 st.sampled_from(
                     [partial(Wrong, "a hook"), partial(Reject, Response(418)), partial(int, 5)]
                 ),
@@ -643,7 +643,7 @@ class RuntimeMachine(RuleBasedStateMachine):
         """Go on until nothing moves any more, since agents are silent."""
         moves = True
         while moves:
-            # Each has a turn, so not until the first that moved.
+            # Each client and home has a turn, so the loop does not stop at the first that moved.
             everybody: list[Client | Home] = [*self.clients, *self.homes]
             moves = sum(one.go_on() for one in everybody) > 0
 

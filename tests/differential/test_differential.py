@@ -188,7 +188,7 @@ def _serving(command: list[str | Path], log: Path) -> Iterator[Origins]:
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Step, Answer, Answer]]:
-    """Each step with the answers of the reference and of ours."""
+    """The steps, each with the answers of the reference and of ours."""
     if not (shutil.which("node") and shutil.which("npm")):
         pytest.skip("the reference needs node and npm")
     assert (HERE / "node_modules").is_dir(), "run `make test` first"

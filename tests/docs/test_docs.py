@@ -23,7 +23,7 @@ PAGES = [ROOT / "README.md", SECURITY, *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def python_blocks() -> list[tuple[str, str]]:
-    """Each block of Python in the documentation, by page and line."""
+    """Return each block of Python in the documentation, by page and line."""
     blocks = []
     for page in PAGES:
         text = page.read_text()

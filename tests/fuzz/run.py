@@ -29,7 +29,7 @@ except ImportError:
 CORPUS = Path(__file__).parent / "corpus"
 FOUND = Path(__file__).parents[2] / ".fuzz"
 MAX_SIZE = 2048
-# For one input; what takes longer is a finding as well.
+# An input that takes longer is a finding as well.
 INPUT_SECONDS = 20
 _RUNS = re.compile(r"stat::number_of_executed_units: (\d+)")
 

@@ -1,4 +1,4 @@
-"""Each input of the corpus once: what the fuzzers started from, and all that they ever found."""
+"""Each input of the corpus is tried once: the first ones, and all that the fuzzers found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each mutant can still be planted, and who plants them tells one that survives."""
+"""Each mutant can still be planted, and a mutant that survives is told."""
 
 from __future__ import annotations
 

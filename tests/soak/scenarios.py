@@ -302,7 +302,7 @@ def read_slowly(caller: Caller) -> None:
 
 
 def suggest(caller: Caller) -> None:
-    """Read whole, or left; in neither case is anything stored."""
+    """A suggestion is read whole, or left; in neither case is anything stored."""
     run = caller.new_run(caller.thread())
     with caller.server.client() as client:
         reading = caller.begin(client, run, "suggest")

@@ -277,6 +277,6 @@ class _Soak:
 
 
 def _pack(chance: random.Random) -> Iterator[Callable[[Caller], None]]:
-    """Each scenario as often as any other, in another order each time."""
+    """Yield each scenario as often as any other, in another order each time."""
     while True:
         yield from chance.sample(SCENARIOS, len(SCENARIOS))

@@ -216,7 +216,7 @@ CONVERSATIONS = {
 
 
 def places_to_cut(data: bytes) -> list[int]:
-    """Each offset beside an octet that may separate, and one within every word.
+    """Return each offset beside an octet that may separate, and one within every word.
 
     A parser has no reason to treat two cuts within the same word differently.
     """

@@ -83,7 +83,7 @@ REPLAYED_AS_LIVE = frozenset({"th-11-25", "th-11-122"})
 def with_vary_of_the_origin(
     headers: Mapping[str, str], cors: CorsPolicy | None, already: str = ""
 ) -> dict[str, str]:
-    """Recorded ``headers``, with what a list of origins, or a policy with credentials, leaves out.
+    """Return recorded ``headers`` with what a list of origins, or credentials, leave out.
 
     The reference says ``Vary: Origin`` to whom it lets in only, so that a cache may give its
     refusal to somebody else.
@@ -99,7 +99,7 @@ def with_vary_of_the_origin(
 
 
 def with_no_transform(headers: Mapping[str, str]) -> dict[str, str]:
-    """Recorded ``headers``, of a stream with what keeps proxies from compressing it."""
+    """Return recorded ``headers``; a stream gets what keeps proxies from compressing it."""
     is_stream = headers.get("content-type") == "text/event-stream"
     return {**headers, "cache-control": "no-cache, no-transform"} if is_stream else dict(headers)
 

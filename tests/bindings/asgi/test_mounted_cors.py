@@ -1,4 +1,4 @@
-"""Mounted in an application that has a CORS policy of its own: that one holds, and once."""
+"""The CORS policy of an application holds for the runtime that is mounted in it, and once."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from sansio_copilot import CopilotRuntime, Hooks, MemoryStore
 
 FACTORIES = [None, getattr(asyncio, "eager_task_factory", None)]
 COUNT = 3000
-"""More than Python has frames for."""
+"""The number of tasks, for which Python has not enough frames."""
 
 
 class AsyncStore:

@@ -308,7 +308,7 @@ def assert_framed_as_by_h11(
 
 
 class TestResponses:
-    """Framed as by h11, which refuses the same."""
+    """The fast path frames as h11 does, which refuses the same."""
 
     @pytest.mark.parametrize("field", ODD_FIELDS)
     @pytest.mark.parametrize("method", ["GET", "HEAD"])

@@ -41,7 +41,7 @@ print("at the end", flush=True)
 
 
 def test_a_process_ends_although_a_coroutine_catches_whatever_can_be_raised() -> None:
-    """Closed again behind the end of the loop, it would catch one error after the other."""
+    """The coroutine would catch one error after the other if it was closed after the loop."""
     program = [sys.executable, "-c", PROGRAM]
     with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

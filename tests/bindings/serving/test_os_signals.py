@@ -21,7 +21,7 @@ from sansio_copilot import CopilotRuntime
 
 class Pool(ThreadPoolExecutor):
     def _adjust_thread_count(self):
-        # Called by submit(), which holds the lock that shutdown() takes.
+        # submit() calls this method, and holds the lock that shutdown() takes.
         super()._adjust_thread_count()
         if not handled:
             signal.raise_signal(signal.SIGTERM)

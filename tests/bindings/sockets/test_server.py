@@ -165,7 +165,7 @@ def _status(client: Client) -> int:
 
 
 class TestRoom:
-    """More connections than threads."""
+    """Clients open more connections than there are threads."""
 
     def test_one_connection_too_many_is_told_so(self) -> None:
         with serving(CopilotRuntime({"default": hello}), threads=2) as server:

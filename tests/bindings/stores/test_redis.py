@@ -208,7 +208,7 @@ class TestRedisStore(SharedStoreTests):
         assert [record.thread_id for record in store.listed(ThreadQuery())] == ["t"]
 
     def test_news_of_a_run_that_is_not_followed_any_more_are_not_heard(self) -> None:
-        """Between two commands of the listener the server goes on telling."""
+        """The server goes on telling between two commands of the listener."""
         store = self.process()
         engine = store.store._engine()
         told = Told()

@@ -196,7 +196,7 @@ def test_a_test_that_is_cancelled_ends_everything() -> None:
 
 
 def test_an_application_that_is_ahead_waits_for_its_reader(library: Library) -> None:
-    """While a test does not read, what it has not read stays bounded."""
+    """The bytes that a test has not read stay bounded while it does not read."""
 
     async def main() -> None:
         agent = ScriptedAgent(say(*["word"] * 5000))

@@ -16,7 +16,7 @@ CANNOT = {
 def serve(runtime: CopilotRuntime, host: str, port: int) -> None:
     config = Config()
     config.bind = [f"{host}:{port}"]
-    # More than the binding takes to end what a client holds up.
+    # The time is longer than the binding takes to end what a client holds up.
     config.graceful_timeout = 8
     # A busy machine takes longer between two requests than the five seconds of its default.
     config.keep_alive_timeout = 75

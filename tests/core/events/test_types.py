@@ -535,7 +535,7 @@ GENERATIONS = {
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Each member and element of ``value``, at any depth."""
+    """Return each member and element of ``value``, at any depth."""
     found: list[tuple[Any, ...]] = []
     for key, item in value.items() if isinstance(value, dict) else enumerate(value):
         found.append((*path, key))

@@ -147,7 +147,7 @@ class LateMachine(RuleBasedStateMachine):
 
     @rule(host=HOSTS, choices=CHOICES)
     def seem_dead(self, host: str, choices: bytes) -> None:
-        """For so long that its leases run out; then it goes on as if nothing had been."""
+        """A host pauses until its leases run out; then it goes on as if nothing had been."""
         self.world.paused = host
         self.world.store.expire_leases()
         self.go(choices)
