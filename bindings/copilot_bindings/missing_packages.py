@@ -12,8 +12,8 @@ def missing_extra(
 
     :param extra: the extra of this distribution whose packages the binding imports.
     :param error: the error of the import.
-    :param module: what cannot be imported; the package of bindings that is called as the extra is,
-        if None.
+    :param module: the module that cannot be imported; if None, the package of bindings with the
+        name of the extra.
     :returns: the new error; ``error`` itself, if a module of this distribution is missing.
     """
     package = (error.name or "").partition(".")[0]

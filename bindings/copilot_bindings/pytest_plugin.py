@@ -1,7 +1,7 @@
 """The plugin for pytest, which every installation has (entry point ``pytest11``).
 
-It costs a run of pytest that does not use it the import of this file: whatever a fixture needs is
-imported by the first test that asks for it.
+A run of pytest that does not use the plugin only has to import this file: the modules that a
+fixture needs are imported by the first test that asks for it.
 """
 
 from __future__ import annotations

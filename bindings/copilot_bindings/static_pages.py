@@ -1,4 +1,4 @@
-"""Pages of one file each, as the demo and the dashboard have them: how they are answered."""
+"""The responses with pages of one file each, as the demo and the dashboard have them."""
 
 from __future__ import annotations
 

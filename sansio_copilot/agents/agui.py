@@ -49,9 +49,9 @@ def agui_agent(
         background. It is called when a run ends before its agent has: stopped, superseded,
         abandoned, at the end of the server, or because of what the agent itself did. It has
         :attr:`~sansio_copilot.Limits.hook_seconds`, and its failure is logged.
-    :param description: what /info says of the agent; by default what the agent itself says.
-    :param capabilities: what /info says that the agent can do, likewise.
-    :param headers: what the server itself sends to the agent, likewise.
+    :param description: the description of the agent in /info; by default the agent's own.
+    :param capabilities: the agent's capabilities in /info, likewise.
+    :param headers: the headers that the server itself sends to the agent, likewise.
     :param loop: "asyncio" for an agent that needs asyncio: where the binding runs trio, the agent
         runs on an asyncio loop in a thread. By default what the agent itself says.
     :raises TypeError: if ``agent`` cannot be called in one of these ways, or is missing, or if

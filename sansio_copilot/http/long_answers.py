@@ -46,8 +46,8 @@ class LongAnswers:
     def admit(self, sender: object, text: bytes, own: int = 0) -> bool:
         """Count a long answer until ``sender`` is done or collected.
 
-        :param text: what the sender holds until then. It counts once for all who hold the same
-            object.
+        :param text: the text that the sender holds until then. It counts once for all senders that
+            hold the same object.
         :param own: bytes that the sender holds besides.
         :returns: False if there is no room for it now.
         """

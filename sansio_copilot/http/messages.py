@@ -226,7 +226,7 @@ class Request:
         """This request with its body read; or, if that is None, without it."""
         if type(self) is not Request:
             return attrs.evolve(self, body=body)
-        # This does what attrs.evolve() does, in two thirds of the time.
+        # The copy is that of attrs.evolve(), made in two thirds of the time.
         return Request(
             *(self.method, self.path, self.query, self.headers, body),
             user=self.user,
@@ -353,5 +353,5 @@ class Response:
         """
         if type(self) is not Response:
             return attrs.evolve(self, headers=headers)
-        # This does what attrs.evolve() does, in two thirds of the time.
+        # The copy is that of attrs.evolve(), made in two thirds of the time.
         return Response(self.status, headers, self.body, stream=self.stream)

@@ -180,7 +180,7 @@ class BuiltInAgent:
 
 
 class _Deps(RunDeps):
-    """The dependencies of a run, and the options of its model."""
+    """The dependencies of a run, and the texts of its instructions."""
 
     def __init__(self, state: Any, context: AgentContext, texts: list[str]) -> None:
         super().__init__(state, context)

@@ -76,8 +76,8 @@ class HttpAgent:
         life. ``math.inf`` waits for ever.
     :param connect_timeout: seconds in which a connection has to be there.
     :param max_event_bytes: the longest event. A longer one ends the run.
-    :param description: what ``/info`` says of the agent.
-    :param capabilities: what ``/info`` says that the agent can do: a mapping, or a plain or async
+    :param description: the description of the agent in ``/info``.
+    :param capabilities: the capabilities of the agent in ``/info``: a mapping, or a plain or async
         function that returns one. By default the agent is asked (``GET url/capabilities``), at most
         once a minute and for at most 2 s; most have no answer to that, and ``/info`` says nothing
         then.

@@ -104,7 +104,7 @@ def pydantic_ai_agent(agent: AbstractAgent[Any, Any], **options: Any) -> Pydanti
         :class:`~sansio_copilot.AgentContext`, whose ``user`` and ``headers`` say who asks.
     :param include_usage: whether the last event of a run has the tokens that it took. It names the
         provider and the model.
-    :param description: what ``/info`` says of the agent; by default its name.
+    :param description: the description of the agent in ``/info``; by default its name.
     :param capabilities: categories of AG-UI's capabilities, in the place of :data:`CAPABILITIES`'
         own.
     :param headers: the headers in ``context.headers`` beside those of the client.

@@ -1,8 +1,8 @@
-"""The page that ``sansio-copilot dashboard`` serves: what a runtime's metrics tell, as charts.
+"""The page that ``sansio-copilot dashboard`` serves: a runtime's metrics as charts.
 
-The command asks for the metrics, and not the page, which no CORS policy lets do that: a runtime's
-probes and metrics are for machines. What the command has read is kept for some minutes, bounded,
-and each page asks for that.
+The command itself reads the metrics, because no CORS policy allows a page to: a runtime's probes
+and metrics are for machines. The readings of the last minutes are kept, and each page asks for
+them.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from .source import Away, Source
 logger = logging.getLogger(__name__)
 
 SECONDS: Final = 2.0
-"""Between two readings."""
+"""The seconds between two readings."""
 
 _END_SECONDS: Final = 1.0
 _AFTER: Final = re.compile("after=([0-9]{1,16})")
@@ -39,7 +39,7 @@ def build_dashboard(source: Source, seconds: float = SECONDS) -> CopilotRuntime:
 
     It is a runtime without agents, so that each binding can serve it.
 
-    :param seconds: between two readings.
+    :param seconds: the seconds between two readings.
     """
     reader = _Reader(source, seconds)
     html = resources.files(__package__).joinpath("page.html").read_bytes()
@@ -70,8 +70,8 @@ def build_dashboard(source: Source, seconds: float = SECONDS) -> CopilotRuntime:
 def _is_for_us(request: Request) -> bool:
     """Whether the request names this machine.
 
-    A page elsewhere may have its own name mean this machine, and so ask in our name (DNS
-    rebinding).
+    The page of another site may make its own name lead to this machine, and so send requests to the
+    dashboard (DNS rebinding).
     """
     host = request.headers.get("host", "")
     return host.rpartition(":")[0] in _OWN_NAMES or host in _OWN_NAMES
@@ -97,7 +97,7 @@ class _Reader:
         self._thread.start()
 
     def end(self) -> None:
-        """Read no more. An answer that is waited for is waited for a moment at most."""
+        """Stop reading. If an answer is being waited for, the wait is short."""
         self._over.set()
         self._thread.join(_END_SECONDS)
 

@@ -1,4 +1,4 @@
-"""The charts of the dashboard: which metrics each shows, and how."""
+"""The charts of the dashboard, with the metrics that each shows."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Chart:
 
 
 def _rounded(value: float | None) -> float | None:
-    """``value`` in a few digits; what has become too large for a number is none."""
+    """Return ``value`` with a few digits; None if it has become too large for a number."""
     return None if value is None or not math.isfinite(value) else float(f"{value:.4g}")
 
 

@@ -42,9 +42,9 @@ class Sample:
 
 
 def parse(body: bytes) -> list[Sample]:
-    """The samples of a runtime in ``body``; those of anything else are left out.
+    """Return the samples of a runtime in ``body``; other samples are left out.
 
-    :raises NotMetrics: if it is no such text, or has none of them.
+    :raises NotMetrics: if it is no text of metrics, or has no sample of a runtime.
     """
     try:
         # A label may have any other character at which Python would end a line.
@@ -69,7 +69,7 @@ def _samples(lines: list[str]) -> Iterator[Sample]:
 
 
 def _parts(line: str) -> tuple[str, str, float | None]:
-    """The name, the text of the labels, and the value; None if that is none.
+    """Return the name, the text of the labels, and the value; None for a value that is no number.
 
     A timestamp may follow the value, and does not count.
     """
@@ -83,7 +83,7 @@ def _parts(line: str) -> tuple[str, str, float | None]:
         value = float(rest.split()[0])
     except (IndexError, ValueError):
         return name, labels, None
-    # A runtime counts nothing that is infinite or no number, and JSON could not say so.
+    # Infinite values and NaN are dropped, because a runtime has none, and JSON cannot express them.
     return name.strip(), labels, value if math.isfinite(value) else None
 
 

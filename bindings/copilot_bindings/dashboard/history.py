@@ -14,12 +14,12 @@ _WINDOW_SECONDS: Final = 60.0
 
 
 class History:
-    """Points in time, with the values of each chart, or why there are none.
+    """Points in time, with the values of each chart, or with the reason why there are none.
 
-    It is written by one thread and read by others.
+    One operating system thread writes it, and others read it.
 
-    :param url: where the metrics come from.
-    :param seconds: between two points.
+    :param url: the URL of the metrics.
+    :param seconds: the seconds between two points.
     """
 
     def __init__(self, url: str, seconds: float) -> None:
@@ -35,7 +35,7 @@ class History:
         self._told_at: float | None = None
 
     def add(self, reading: Reading, now: float) -> None:
-        """The runtime has told ``reading``.
+        """Add ``reading``, which the runtime has told.
 
         :param now: seconds since the epoch, here and below.
         """
@@ -57,9 +57,9 @@ class History:
             self._put(now, [chart.values(span) for chart in CHARTS])
 
     def fail(self, why: str, now: float) -> None:
-        """The runtime has told nothing.
+        """Add a point without values, because the runtime has not answered.
 
-        :param why: for an operator.
+        :param why: the reason, for an operator.
         """
         with self._lock:
             if self._trouble_since is None:
@@ -74,7 +74,8 @@ class History:
         """
         with self._lock:
             trouble, since = self._trouble, self._trouble_since
-            # A reading may be late for long, because a server may send a byte of it now and then.
+            # The delay is told, because a reading may take long: a server may send one byte of it
+            # now and then.
             late = now - self._told_at if self._told_at is not None else 0.0
             points = [point for point in self._points if point["at"] > after]
         if late > 10 * self._seconds and since is None:
@@ -92,6 +93,7 @@ class History:
     def _put(self, now: float, values: list[list[float | None]] | None) -> None:
         at = int(now * 1000)
         if self._points:
-            # A page asks for what is later than it has, though the clock may have been set back.
+            # Times always rise, although the clock may have been put back, because a page asks for
+            # points later than its own.
             at = max(at, self._points[-1]["at"] + 1)
         self._points.append({"at": at, "values": values})

@@ -10,7 +10,7 @@ import attrs
 from .exposition import NotMetrics, Sample
 
 _MOST_BOUNDS: Final = 100
-# The label by whose values a metric is shown; all others are summed over.
+# Some metrics are shown by the values of one label; other labels are summed over.
 _SHOWN_BY: Final = {"requests_total": "status", "runs_total": "outcome", "tokens_total": "kind"}
 _BY_CLASS: Final = "status"
 
@@ -31,7 +31,7 @@ class Reading:
     def of(cls, samples: Iterable[Sample]) -> Reading:
         """Sum up ``samples``.
 
-        :raises NotMetrics: for a histogram that is none.
+        :raises NotMetrics: for a malformed histogram.
         """
         counts: dict[tuple[str, str], float] = {}
         buckets: dict[str, dict[float, float]] = {}
@@ -48,11 +48,11 @@ class Reading:
         return cls(counts, buckets)
 
     def count(self, metric: str, part: str = "") -> float:
-        """The number of a metric; 0 if there is none, as of a counter that has counted nothing."""
+        """Return the number of a metric; 0 if it is absent, like a counter that was never used."""
         return self.counts.get((metric, part), 0.0)
 
     def may_follow(self, former: Reading) -> bool:
-        """Whether the process that has told ``former`` may have told this: no counter is less."""
+        """Whether the process of ``former`` may have told this reading: no counter has shrunk."""
         return all(
             self.count(*key) >= value
             for key, value in former.counts.items()
@@ -64,10 +64,11 @@ class Reading:
 class Span:
     """The time between two readings of one process.
 
-    :param begin: the former one; None if there is none.
-    :param end: the latter.
-    :param seconds: how long it is.
-    :param window: the reading from which quantiles are counted, since few runs end between two.
+    :param begin: the earlier reading; None if there is none.
+    :param end: the later reading.
+    :param seconds: the length of the time.
+    :param window: an even earlier reading from which quantiles are counted, because few runs end
+        between two readings.
     """
 
     begin: Reading | None
@@ -91,7 +92,7 @@ class Span:
         return max(grown, 0.0) * per / self.seconds
 
     def quantile(self, histogram: str, share: float) -> float | None:
-        """The value that so large a share of the values in the window did not exceed, as
+        """Return the value that the given share of the values in the window did not exceed, as
         Prometheus's ``histogram_quantile`` estimates it.
 
         :returns: None if there were no values.

@@ -1,6 +1,6 @@
-"""Asking a runtime for its metrics, over one connection that is kept.
+"""Asking a runtime for its metrics, over one connection.
 
-It is kept so that the same process answers, where several share a port.
+The connection is kept, so that the same process answers if several processes share a port.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .readings import Reading
 _TIMEOUT: Final = 5.0
 _MOST_SECONDS: Final = 5.0
 _MOST_BYTES: Final = 8 * 1024 * 1024
-"""More than a runtime's metrics can be, whose labels are bounded."""
+"""The most bytes of an answer; a runtime's metrics are shorter, because its labels have limits."""
 
 
 class Away(Exception):
@@ -24,10 +24,10 @@ class Away(Exception):
 
 
 class Source:
-    """Where the metrics of a runtime are.
+    """The place where the metrics of a runtime are read.
 
     :param url: an absolute http or https URL.
-    :raises ValueError: if it is none; the message is for a user.
+    :raises ValueError: if it is no such URL; the message is for a user.
     """
 
     def __init__(self, url: str) -> None:

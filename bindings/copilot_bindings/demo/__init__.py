@@ -41,8 +41,8 @@ def build_runtime(
     """Make the runtime of the demo.
 
     :param sleep: waits for a number of seconds; ``asyncio.sleep`` or ``trio.sleep``.
-    :param store: where its threads are; in memory if None.
-    :param model: the agent to talk to in the place of the one that needs no key.
+    :param store: the store of its threads; one in memory if None.
+    :param model: the agent that takes the place of the one that needs no key.
     """
     return CopilotRuntime(
         {"default": DemoAgent(sleep) if model is None else model, "echo": echo},

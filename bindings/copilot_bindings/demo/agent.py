@@ -70,7 +70,7 @@ class DemoAgent:
     async def run(self, input: RunAgentInput, context: RunContext) -> AsyncIterator[Event]:
         """Answer the last message of ``input``.
 
-        A stop ends the answer early. What is open then is closed by the runtime, for every agent.
+        A stop ends the answer early. The runtime then closes open messages, as for every agent.
         """
         run = {"threadId": input.thread_id, "runId": input.run_id}
         yield {"type": "RUN_STARTED", **run}

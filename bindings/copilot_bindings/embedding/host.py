@@ -1,8 +1,8 @@
-"""The host of a server that somebody else has written.
+"""The host of a runtime inside a server that is not part of this project.
 
-What such a server has to do is a :class:`Client`: three methods for each request. All the rest is
-what the ASGI application does, too: a :class:`~..serving.responder.Responder` for each request, and
-a :class:`~..serving.loop_service.LoopService` in which runs live.
+Such a server has to implement a :class:`Client`: three methods for each request. The rest is the
+same as in the ASGI application: a :class:`~..serving.responder.Responder` for each request, and a
+:class:`~..serving.loop_service.LoopService` in which runs live.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ..serving.response_wire import Fields, Gone, Wire
 class Client(Protocol):
     """The client of one request, as a server knows it.
 
-    A method that raises an exception says by that that the client has gone.
+    An exception of a method means that the client has gone.
     """
 
     async def receive(self) -> bytes:
@@ -56,15 +56,15 @@ class Host:
         return self._service.runs
 
     async def answer(self, request: Request, client: Client) -> bool:
-        """Answer one request, in the task that this is called in.
+        """Answer one request, in the task that calls this method.
 
-        A server that knows that the client has gone cancels that task; otherwise it shows when
-        something is sent. The run goes on in either case.
+        A server that learns that the client has gone cancels that task; otherwise the next sending
+        fails. The run goes on in either case.
 
         :param request: the request, without its body.
         :returns: whether the response is complete; if not, break the connection off, so that the
             response does not look complete.
-        :raises Exception: what a method of ``client`` raised, unless that is an OSError.
+        :raises Exception: the error of a method of ``client``, unless it is an OSError.
         """
         service = self._service
         announced = length_of(request.headers.get("content-length", ""))
@@ -85,9 +85,10 @@ class Host:
 async def open_host(runtime: CopilotRuntime, *, grace_seconds: float = 10.0) -> AsyncIterator[Host]:
     """Open a host on the event loop that runs now, and close it in the end.
 
-    The store is opened and ``on_start`` is called before; both are ended behind the last run.
+    The store is opened and ``on_start`` is called before that. After the last run ``on_close`` is
+    called and the store is closed.
 
-    :param runtime: what is served. Where other machines reach it, that is
+    :param runtime: the runtime that is served. If other machines can reach it, pass
         ``runtime.where_exposed()``.
     :param grace_seconds: how many seconds responses and runs may go on once it closes.
     :raises NotStarted: if the store cannot be opened, or ``on_start`` fails.

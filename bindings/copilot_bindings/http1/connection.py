@@ -91,7 +91,7 @@ class HTTPConnection(Answering):
     def done(self, outcome: Any = None) -> Want:
         """Report that the last want is done.
 
-        :param outcome: of the kind that the documentation of the want names.
+        :param outcome: the outcome, of the kind that the documentation of the want names.
         :returns: the next want.
         """
         exchange = self._exchange

@@ -32,7 +32,7 @@ if sys.version_info >= (3, 12):
         """Make a task whose coroutine has run up to its first wait.
 
         :param loop: the loop of this thread. If it does not run, the task begins once it does.
-        :param options: those of ``asyncio.Task``.
+        :param options: the options of ``asyncio.Task``.
         """
         return asyncio.Task(coroutine, loop=loop, eager_start=True, **options)
 
@@ -44,7 +44,7 @@ else:
         """Make a task whose coroutine has run up to its first wait.
 
         :param loop: the loop of this thread. If it does not run, the task begins once it does.
-        :param options: those of ``asyncio.Task``.
+        :param options: the options of ``asyncio.Task``.
         """
         attributes: dict[str, Any] | None = getattr(loop, "__dict__", None)
         if attributes is None or not loop.is_running():

@@ -20,7 +20,7 @@ class Retention:
     :param max_threads: threads that are kept.
     :param max_runs_per_thread: ended runs that are kept of each thread.
     :param max_bytes: bytes that the store may take.
-    :param resumable_runs: of how many ended runs of a thread the raw frames are kept beside the
+    :param resumable_runs: the number of ended runs of a thread whose raw frames are kept beside the
         compacted ones, so that a reader that was cut off resumes exactly. A reader of an older run
         is sent the thread's whole history instead.
     :param resume_seconds: seconds for which the raw frames of other runs are kept after their end,

@@ -4,7 +4,7 @@
     runtime = CopilotRuntime(agents, hooks=telemetry.hooks())
 
 The names are those of OpenTelemetry's conventions for HTTP and for generative AI. No text of a
-message or an error is told, unless that is asked for.
+message or an error is told, unless the application asks for it.
 """
 
 from __future__ import annotations

@@ -4,11 +4,11 @@ A request's span goes from ``on_request`` to the beginning of its response. A ru
 the call of its agent to the end of its log: it outlives its request, and so it is no child of the
 request's span but has a link to it. Both are children of the span that the client names in
 ``traceparent`` (W3C Trace Context), if it names one. The agent runs in the context of the run's
-span, so that what it calls, and has spans too, has them below that; and ``traceparent`` is among
+span, so that spans of the libraries that it calls are below this span; and ``traceparent`` is among
 the headers that the agent may pass on.
 
-The present spans are in context variables, of which each exchange has its own, as
-docs/bindings.md says; so nothing is looked up, and nothing is left behind when an exchange is over.
+The present spans are in context variables, and each exchange has its own context, as
+docs/bindings.md says. So no span is looked up, and none is left behind when an exchange is over.
 """
 
 from __future__ import annotations
@@ -88,9 +88,9 @@ class Telemetry:
         )
 
     def hooks(self, hooks: Hooks | None = None) -> Hooks:
-        """Hooks that tell of each request and run, and do what ``hooks`` do as well.
+        """Return hooks that tell of each request and run, and call ``hooks`` as well.
 
-        :param hooks: the application's own; each is called inside the span.
+        :param hooks: the application's own hooks; each is called inside the span.
         """
         own = hooks or Hooks()
         return Hooks(
@@ -103,10 +103,10 @@ class Telemetry:
         )
 
     def watch(self, runtime: CopilotRuntime) -> None:
-        """Tell what ``runtime`` counts and no hook sees: live runs, readers, and of the store its
-        calls, their failures and evictions.
+        """Tell the metrics of ``runtime`` that no hook sees: live runs, readers, and the calls,
+        failures and evictions of the store.
 
-        :raises ValueError: if it counts nothing, because it was made without ``metrics_path``.
+        :raises ValueError: if the runtime counts nothing, because it has no ``metrics_path``.
         """
         counted = runtime.metrics
         if counted is None:
@@ -269,9 +269,9 @@ def _around(
     before: Callable[[Any], None] = _nothing,
     after: Callable[[Any, object], None] = _nothing,
 ) -> Callable[[Any], Any]:
-    """A hook that does something before or after ``hook``, and is plain or async as that is.
+    """Return a hook that does something before or after ``hook``, and is plain if ``hook`` is.
 
-    So a plain hook, which may block, has its thread, and no other does.
+    So a plain hook, which may block, gets a thread, and an async one does not.
     """
     if hook is not None and not inspect.iscoroutinefunction(hook):
         plain = hook

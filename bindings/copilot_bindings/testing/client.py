@@ -1,9 +1,9 @@
 """A client in a test, and the application that it talks to, on the event loop of the test.
 
 The client is the server of an ASGI application: it calls
-:class:`~copilot_bindings.asgi.CopilotASGI` with its own ``receive`` and ``send``. So runs have the
-homes, calls the time limits and a shutdown the order that they have in production, and only the
-sockets are missing.
+:class:`~copilot_bindings.asgi.CopilotASGI` with its own ``receive`` and ``send``. So the homes of
+runs, the time limits of calls and the order of a shutdown are the same as in production, and only
+the sockets are missing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class AsyncClient:
     It is a context manager: the store is opened when it is entered. When it is left, its streams
     are closed, runs are ended and their agents cancelled, and the store is closed.
 
-    :param runtime: what is tested. Paths are absolute: "/api/copilotkit/info".
+    :param runtime: the runtime to test. Paths are absolute: "/api/copilotkit/info".
     """
 
     def __init__(self, runtime: CopilotRuntime) -> None:

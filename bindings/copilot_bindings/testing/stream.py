@@ -1,7 +1,7 @@
 """A request of a test, and the response to it on its way.
 
-The application runs in a task of its own and puts what it sends into the stream, which the test
-takes it from. While the test does not read, the application waits, as it does for a slow client.
+The application runs in a task of its own and puts its output into the stream, from which the test
+takes it. While the test does not read, the application waits, as it does for a slow client.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..serving.backend import Backend, Event
 _AHEAD: Final = 64
 """The number of events that the application may be ahead of the test."""
 _AS_IT_IS: Final = "!$%&'()*+,/:;=@~"
-"""The characters of a path that stay when what is not ASCII is encoded."""
+"""The characters of a path that stay as they are when others are encoded."""
 
 
 class AsyncStream:

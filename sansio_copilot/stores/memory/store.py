@@ -89,9 +89,9 @@ class MemoryStore:
     :param on_concurrent_run: what a second run on a busy thread does. "reject": it is refused with
         409. "supersede": it replaces the live one, which ends as if stopped, and is history like
         any other run that was stopped, in front of the second.
-    :param resumable_runs: of how many ended runs of a thread the raw frames are kept beside the
+    :param resumable_runs: the number of ended runs of a thread whose raw frames are kept beside the
         compacted ones, so that a reader that was cut off can resume exactly behind the event it saw
-        last. It is sent the thread's whole history instead once they are gone.
+        last. Once they are gone it is sent the thread's whole history instead.
     :raises ValueError: for a limit that is not a non-negative int or ``math.inf``, or an unknown
         ``on_concurrent_run``.
     """
