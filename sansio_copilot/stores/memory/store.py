@@ -26,7 +26,7 @@ and evicts, :mod:`.threads` has the threads and runs, and :mod:`.listing` lists 
 The methods may be changed one by one. Each leaves everything consistent, and calls back (the
 ``notify`` of an owner or a reader) only when it is done, because the function that is called may
 call the store again. A state machine compares every call with a model that knows only lists
-(``tests/core/model_store.py``), and ``sansio_copilot.testing.stores`` with the promises of every
+(``tests/support/model_store.py``), and ``sansio_copilot.testing.stores`` with the promises of every
 store.
 """
 

@@ -20,8 +20,8 @@ from .places import Place
 
 THREADS = {
     SQLiteStore: ["copilot-sqlite"],
-    PostgresStore: ["copilot-pg-reader", "copilot-pg", "copilot-pg-news"],
-    RedisStore: ["copilot-redis", "copilot-redis-news"],
+    PostgresStore: ["copilot-pg-reader", "copilot-pg", "copilot-news"],
+    RedisStore: ["copilot-redis", "copilot-news"],
 }
 """The threads of each kind, in the order in which they begin."""
 TIMES = 5
