@@ -10,7 +10,6 @@ because nobody has heard what was announced before.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
@@ -21,6 +20,7 @@ from sansio_copilot.stores.protocol import Signal
 from .owned_runs import OwnedRuns
 from .round_trips import Command, Pipeline, Steps
 from .tails import Tails
+from .threads import begin_thread
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +38,7 @@ class RemoteListener(ABC, Generic[Run]):
     :param pipeline: makes the calls that look at runs.
     :param tick: called about once a second.
     :cvar broken: the error of a connection that broke.
+    :raises StoreUnavailable: if the system begins no further thread now.
     """
 
     broken: type[Exception]
@@ -57,8 +58,7 @@ class RemoteListener(ABC, Generic[Run]):
         self._tick = tick
         self._ended = False
         self._is_late = False
-        self._thread = threading.Thread(target=self._live, name="copilot-news", daemon=True)
-        self._thread.start()
+        self._thread = begin_thread("copilot-news", self._live)
 
     def wake(self) -> None:
         """Look now which runs are followed."""
