@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import threading
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -27,7 +28,12 @@ from ..serving.calls import Calls
 from ..serving.context import CallContext
 from ..serving.pending_call import Pending
 from ..serving.service import SHUTDOWN
+from ..serving.store_life import NotStarted
 from .environ import Environ, StartResponse, read_body, send_head
+
+logger = logging.getLogger(__name__)
+
+_NO_LOOP = "The server has no room for the request"
 
 
 class StreamBroken(ConnectionResetError):
@@ -163,22 +169,34 @@ class Answer:
             case StartRun(run=run):
                 if app.closing:
                     raise RunRefused(SHUTDOWN)
-                self._context.current.run(app.background().start_run, run)
+                self._context.current.run(self._background().start_run, run)
                 return None
             case WaitForFrames(timeout=timeout):
                 return self._wait_for_frames(action, timeout)
             case Call():
                 outcome = self._calls.begin(
-                    action, self._context, lambda: app.background().home(), own=True
+                    action, self._context, lambda: self._background().home(), own=True
                 )
                 if not isinstance(outcome, Pending):
                     return outcome
                 # The loop is told of this answer, so that it gives up the call at the loop's end if
                 # the call has not returned.
                 with contextlib.suppress(RunRefused):
-                    self._admit(app.background())
+                    self._admit(self._background())
                 return outcome.block()
         raise AssertionError(action)
+
+    def _background(self) -> BackgroundLoop:
+        """The event loop of this process.
+
+        :raises RunRefused: if there is none, and none can be begun now.
+        """
+        try:
+            return self._app.background()
+        except NotStarted as error:
+            # The client is told in the library's own words, because the error names the system's.
+            logger.error("a request finds no loop: %s", error)
+            raise RunRefused(_NO_LOOP) from error
 
     def _admit(self, loop: BackgroundLoop) -> None:
         """Add this answer to the connections of ``loop``, unless that is done."""
@@ -187,7 +205,7 @@ class Answer:
             loop.service.admit(self)
 
     def _wait_for_frames(self, action: WaitForFrames, timeout: float) -> bool:
-        self._admit(self._app.background())
+        self._admit(self._background())
         self._woken.clear()
         with watching(action, self._calls.lock, self._context, self._woken.set):
             return self._aborted or self._woken.wait(timeout)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import contextvars
+import errno
 import http.client
 import io
 import json
@@ -20,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import Any
+from unittest.mock import Mock
 from urllib.parse import quote
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.util import setup_testing_defaults
@@ -393,6 +396,29 @@ class TestThreads:
             agent.opened.set()
             for answer in answers:
                 assert answer.read()
+
+
+class TestShortage:
+    """The system has no descriptor for the loop, which begins when it is first needed."""
+
+    @pytest.mark.parametrize("hook", ["on_request", "on_before_handler", "on_response", None])
+    def test_what_needs_the_loop_is_answered_503_until_there_is_one(
+        self, hook: str | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def passes(context: Any) -> None:
+            pass
+
+        hooks = Hooks(**{hook: passes}) if hook is not None else Hooks()
+        with open_app(CopilotRuntime({"default": hello}, hooks=hooks)) as app:
+            with monkeypatch.context() as patched:
+                shortage = Mock(side_effect=OSError(errno.EMFILE, "Too many open files"))
+                patched.setattr(asyncio.events, "new_event_loop", shortage)
+                refused = Answer(app, "POST", RUN, body_of("t"))
+                assert refused.status == 503
+                assert refused.headers["retry-after"] == "1"
+                assert refused.json()["message"] == "The server has no room for the request"
+            assert "Too many open files" in caplog.text
+            assert Answer(app, "POST", RUN, body_of("t")).types()[-1] == "RUN_FINISHED"
 
 
 class TestClosing:
