@@ -52,6 +52,23 @@ def ends_well_formed(server: Server, number: signal.Signals) -> None:
         assert not problems, problems[0]
 
 
+@pytest.mark.needs("graceful-shutdown")
+def test_runs_that_end_with_their_server_leave_nothing_that_has_to_be_cancelled(
+    own_server: Server,
+) -> None:
+    """Their store answers late, so that each is interrupted while its agent waits."""
+    with own_server.clients(10, "sqlite-store") as clients:
+        for number, client in enumerate(clients):
+            client.stream("run", f"t{number}").events(2)
+        own_server.process.send_signal(signal.SIGTERM)
+        for client in clients:
+            assert client.rest()[-1]["type"] == "RUN_ERROR"
+        own_server.process.wait(END_TIMEOUT)
+        assert "cancelled what does not end" not in own_server.log()
+        problems = own_server.ended()
+        assert not problems, problems[0]
+
+
 @pytest.mark.owns_sockets
 def test_a_signal_ends_a_server_whichever_thread_the_system_gives_it_to(own_server: Server) -> None:
     main, *others = own_server.process.threads()

@@ -102,7 +102,7 @@ class ASGIResponder(Responder):
             return True
         # There is no grace period, because uvicorn does not wait for requests that it has
         # cancelled, and stops its loop two turns later.
-        await self._service.end_runs()
+        self._service.end_runs()
         self._service.begin_close(0)
         return not INTERRUPTIONS[self._state].is_repeatable
 

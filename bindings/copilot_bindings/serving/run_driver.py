@@ -20,7 +20,6 @@ until the run wants an event.
 
 from __future__ import annotations
 
-import inspect
 import logging
 import time
 from collections.abc import Callable
@@ -83,23 +82,13 @@ class RunDriver:
         if run.tap is not None:
             run.tap = partial(locked, self._lock, run.tap)
 
-    @property
-    def is_prompt(self) -> bool:
-        """Whether the run's store answers at once."""
-        store = self._run.store
-        # A store with leases does not answer at once, because it outlives its process, and so
-        # writes to a disk or a network.
-        has_leases = getattr(store, "lease", None) is not None
-        return not (store.blocking or has_leases or inspect.iscoroutinefunction(store.close_run))
-
-    async def interrupt(self, reason: str) -> None:
+    def interrupt(self, reason: str) -> None:
         """End the run from outside; ``reason`` reaches its readers.
 
+        Nothing is waited for, because a store call that hangs must not delay the end of other runs.
         A store call in progress is seen through first, by the task that has made it.
         """
         self._begin(lambda now: self._run.interrupt(now, reason))
-        if self._answered is not None:
-            await self._backend.seen_through(self._answered.wait)
 
     def abandon(self) -> None:
         """End the run as far as that is possible without its loop, which is gone."""

@@ -108,16 +108,14 @@ class Service(Admission):
         self.homes.discard(home)
         self._changed.set()
 
-    async def end_runs(self) -> None:
-        """End each run with a well-formed terminal event, and refuse new runs."""
+    def end_runs(self) -> None:
+        """End each run with a well-formed terminal event, and refuse new runs.
+
+        Nothing is waited for; :meth:`is_empty` tells when the runs have ended.
+        """
         self._ended = True
         for home in list(self.homes):
-            if home.is_prompt:
-                await home.interrupt(SHUTDOWN)
-            else:
-                # The run is interrupted in a task of its own, because a store call that hangs must
-                # not delay the end of other runs.
-                self.backend.spawn(home.interrupt, SHUTDOWN)
+            home.interrupt(SHUTDOWN)
 
     def abandon(self) -> None:
         """End the runs as far as possible without their loop, which was dropped with their

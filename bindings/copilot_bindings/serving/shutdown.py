@@ -112,7 +112,7 @@ async def _shut_down(service: Service) -> None:
     service.welcoming = False
     _close_idle(service)
     await service.quiet(service.is_empty, math.inf, begun, within_grace=True)
-    await service.end_runs()
+    service.end_runs()
     # The connections have some time more, because the terminal events of the runs have to reach
     # their readers.
     await service.quiet(lambda: not service.connections, _FLUSH_SECONDS)

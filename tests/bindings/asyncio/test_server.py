@@ -547,7 +547,7 @@ class TestShutdown:
     @in_loop
     async def test_no_run_begins_once_the_runs_have_ended() -> None:
         service = Service(CopilotRuntime({"default": hello}), AsyncioBackend(), 0)
-        await service.end_runs()
+        service.end_runs()
         run: Any = None
         with pytest.raises(RunRefused, match="shutting down"):
             service.start_run(run)
