@@ -198,6 +198,25 @@ class TestState:
         assert compact_events([*twice, snapshot({"a": 3})]) == [snapshot({"a": 3})]
         assert compact_events([*twice, add("", {"a": 3})]) == [snapshot({"a": 3})]
 
+    @pytest.mark.parametrize("op", ["test", "move", "replace"])
+    def test_a_delta_of_the_whole_state_that_does_not_apply_leaves_the_state(self, op: str) -> None:
+        state = snapshot({"a": 1}, metadata={"x": 1})
+        wrong = {"op": op, "path": "", "from": "/no", "value": None}
+        bad = {"type": "STATE_DELTA", "delta": [wrong, {"op": "remove", "path": "/no"}]}
+        assert compact_events([state, bad]) == [state, bad]
+        after = [state, bad, FINISHED, add("/b", 2)]
+        assert compact_events(after) == [state, bad, FINISHED, snapshot({"a": 1, "b": 2})]
+
+    def test_a_state_that_is_none_for_a_moment_is_made_of_the_one_before_it(self) -> None:
+        """The last delta does not pay for a snapshot, and needs the state that it is about."""
+        size = 20_000
+        large = snapshot({"a": "x" * size, "b": "y" * size})
+        moved = {"type": "STATE_DELTA", "delta": [{"op": "move", "from": "/a", "path": ""}]}
+        taken = {"type": "STATE_DELTA", "delta": [{"op": "move", "from": "/b", "path": ""}]}
+        for last in (moved, taken):
+            events = [large, CUSTOM, last]
+            assert fold_state(compact_events(events)) == fold_state(events)
+
     @pytest.mark.parametrize("empty", [{}, []])
     def test_an_empty_state_is_a_state(self, empty: object) -> None:
         assert compact_events([snapshot({"a": 1}), snapshot(empty)]) == [snapshot(empty)]
