@@ -187,10 +187,12 @@ class RunRecorder:
                 normal = normalize_event(fields)
             if normal is not None:
                 type_ = normal["type"]
-                if type_ == "RUN_ERROR":
-                    self._tell(normal)
                 expander = self._expander
                 expanded: Iterable[Event] = (normal,)
+                if type_ == "RUN_ERROR":
+                    self._tell(normal)
+                    if self.events == 0:
+                        expanded = (self._start(), normal)
                 if type_ in CHUNKS or (expander is not None and expander.lanes):
                     expander = self._expander = expander or ChunkExpander()
                     expanded = expander.feed(normal)
@@ -249,15 +251,15 @@ class RunRecorder:
         if closing:
             # The run waits for nothing, because it was ended in its agent's place.
             self._waits.is_finished = False
+            if self.events == 0 and leaves_history:
+                first = self._complete(self._start())
+                frames.append(self._keep(first, json_codec.encode(first)))
         for event in closing[:-1]:
             self._verify(event)
         if closing and stop_requested:
-            # RUN_FINISHED must not be a stream's first event, and must leave nothing open. The
-            # finalizer, like the reference, does not end steps, tool calls that were started again,
-            # and tool calls with an empty id; the verifier ends these.
-            if self.events == 0:
-                first = self._complete({"type": "RUN_STARTED", **self._complete.ids})
-                frames.append(self._keep(first, json_codec.encode(first)))
+            # RUN_FINISHED must leave nothing open. The finalizer, like the reference, does not end
+            # steps, tool calls that were started again, and tool calls with an empty id; the
+            # verifier ends these.
             closing[-1:] = [*self._verifier.closers(), closing[-1]]
         closing[-1:] = map(self._complete, closing[-1:])
         for event, data in zip(closing, json_codec.encode_each(closing), strict=True):
@@ -313,6 +315,15 @@ class RunRecorder:
         self.close = self._folder.close
         """Frees the folded messages; called when a run is over and its recorder unused."""
         self._compactor = Compactor(state, PatchBudget(left), conversation)
+
+    def _start(self) -> Event:
+        """The RUN_STARTED of a run that leaves history and ends before its agent has sent one.
+
+        Clients refuse RUN_FINISHED as a stream's first event. They take RUN_ERROR there, but refuse
+        it in a replay behind the RUN_ERROR of an earlier run; and without RUN_STARTED the messages
+        of the run's input would not be in the replay.
+        """
+        return {"type": "RUN_STARTED", **self._complete.ids}
 
     def _upgrade(self, event: Event) -> Event:
         if self._upgrader is None:

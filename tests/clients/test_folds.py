@@ -199,6 +199,23 @@ def test_a_reload_shows_the_same_of_a_state_of_nothing(clients: Clients) -> None
     clients.agree(lives, replay)
 
 
+def test_a_reload_shows_the_same_of_a_state_that_a_wrong_delta_is_about(clients: Clients) -> None:
+    wrong = {"type": "STATE_DELTA", "delta": [{"op": "test", "path": "", "value": None}]}
+    state = {"type": "STATE_SNAPSHOT", "snapshot": {"a": 1}}
+    lives, replay, _ = recorded([[STARTED, state, wrong, FINISHED]])
+    clients.agree(lives, replay)
+
+
+@pytest.mark.parametrize("said", [[], [{"type": "RUN_ERROR", "message": "no"}]])
+def test_a_reload_shows_the_same_of_runs_that_have_no_start(
+    clients: Clients, said: list[Event]
+) -> None:
+    """Behind one RUN_ERROR a client refuses another one, until a run has started."""
+    lives, replay, _ = recorded([[STARTED, {"type": "RUN_ERROR", "message": "no"}], said, said])
+    seen = clients.agree(lives, replay)
+    assert [[message["id"] for message in shown] for shown in seen] == [["u0", "u1", "u2"]] * 2
+
+
 def text(what: str, message_id: str = "m", **fields: Any) -> Event:
     role = {"role": "assistant"} if what == "START" else {}
     return {"type": f"TEXT_MESSAGE_{what}", "messageId": message_id, **role, **fields}

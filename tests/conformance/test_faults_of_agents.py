@@ -123,7 +123,7 @@ def test_events_late_behind_the_terminal_event_are_dropped(server: Server, threa
 def test_a_run_without_an_event_is_an_error(server: Server, thread: str) -> None:
     events = server.run("run", thread, agent="yields-nothing").events()
     verify_events(events)
-    assert types(events) == ["RUN_ERROR"]
+    assert types(events) == ["RUN_STARTED", "RUN_ERROR"]
     assert_usable(server, thread)
 
 

@@ -327,11 +327,16 @@ def _busy_thread(step: Step, theirs: Answer, ours: Answer) -> Answer:
 
 
 def _unstarted_run(step: Step, theirs: Answer, ours: Answer) -> Answer:
-    """A run that was stopped before its first event begins with RUN_STARTED all the same."""
-    events = _events(theirs)
-    if events[:1] != [{"type": "RUN_FINISHED"}] or _events(ours)[0]["type"] != "RUN_STARTED":
-        return theirs
-    return _with_events(theirs, [_events(ours)[0], *events])
+    """A run that leaves history begins with RUN_STARTED, even if it ends before its first event."""
+    own, events, is_open = _events(ours), list[Any](), False
+    for event in _events(theirs):
+        is_end = event["type"] in ("RUN_FINISHED", "RUN_ERROR")
+        start = own[len(events) : len(events) + 1]
+        if is_end and not is_open and start and start[0]["type"] == "RUN_STARTED":
+            events += start
+        events.append(event)
+        is_open = not is_end
+    return _with_events(theirs, events)
 
 
 def _bare_finish(step: Step, theirs: Answer, ours: Answer) -> Answer:
@@ -591,7 +596,7 @@ ACCEPTED = (
     Accepted("an envelope in multi-route mode", _envelope_hint),
     Accepted("never echoes the input", _unquoted_method),
     Accepted("a second run on a busy thread", _busy_thread),
-    Accepted("a run stopped before its first event", _unstarted_run),
+    Accepted("a run that ends before its first event", _unstarted_run),
     Accepted("RUN_FINISHED of a stopped run", _bare_finish),
     Accepted("`suggest` with an agent that fails", _suggest_fails),
     Accepted("an agent that raises without a message", _silent_failure),

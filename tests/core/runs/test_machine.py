@@ -324,7 +324,7 @@ class TestBatches:
         bench.run.batch_seconds = 0.5
         bench.pulling()
         bench.perform(bench.run.event({"type": "RUN_ERROR", "message": "no"}, 1.0))
-        assert bench.logged() == ["RUN_ERROR"]
+        assert bench.logged() == ["RUN_STARTED", "RUN_ERROR"]
 
     @pytest.mark.parametrize("end", ["agent_ended", "interrupt"])
     def test_events_wait_until_the_run_ends(self, end: str) -> None:

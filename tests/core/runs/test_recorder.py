@@ -635,9 +635,19 @@ class TestFinish:
 
     def test_an_agent_without_events_leaves_that_it_had_none(self) -> None:
         frames, result = RunRecorder(KEY, INPUT).finish(9.0)
-        assert types_of(frames) == ["RUN_ERROR"]
+        assert types_of(frames) == ["RUN_STARTED", "RUN_ERROR"]
+        assert events_of(frames)[0]["input"] == INPUT
         assert result is not None
-        assert types_of(result.frames) == ["RUN_ERROR"]
+        assert events_of(result.frames) == events_of(frames)
+
+    def test_an_error_of_the_agents_that_is_its_first_event_comes_behind_a_start(self) -> None:
+        run = RunRecorder(KEY, INPUT)
+        frames = run.record({"type": "RUN_ERROR", "message": "no luck"}, 0.0)
+        assert types_of(frames) == ["RUN_STARTED", "RUN_ERROR"]
+        assert events_of(frames)[0]["input"] == INPUT
+        assert (run.error, run.terminal, run.events) == (None, True, 2)
+        assert run.result is not None
+        assert events_of(run.result.frames) == events_of(frames)
 
     def test_an_error_is_told_to_the_client(self) -> None:
         run = started()
