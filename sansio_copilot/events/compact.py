@@ -27,7 +27,7 @@ from msgspec import Struct
 from . import types as t
 from .message_folder import MessageFolder
 from .message_list import Message
-from .patch import PatchBudget, PatchRefused, PatchTooDeep
+from .patch import PatchBudget, PatchHarmful, PatchRefused
 from .replay_order import STREAMED, arrange
 from .state import StateFolder
 from .state_snapshots import StateSnapshots
@@ -241,9 +241,9 @@ class Compactor:
         self._has_guests = self._has_guests or bool(self._open)
         if self._states.feed(event):
             self.has_state = True
-        # A delta that nests the state too deeply is left out, because a client that received it
-        # would apply it, and could not send the state back.
-        elif not isinstance(self.refused, PatchTooDeep):
+        # A harmful delta is left out, because a client that received it would apply it, and could
+        # not send the state back.
+        elif not isinstance(self.refused, PatchHarmful):
             self.skipped += 1
             self._log += [*self._states.take(), event]
 

@@ -31,13 +31,26 @@ DEFAULT_PATCH_BYTES: Final = 1024**2
 _INDEX: Final = re.compile("0|[1-9][0-9]{0,17}")
 _WRONG_ESCAPE: Final = re.compile("~(?![01])")
 _GONE: Final = object()
+# Each object of JavaScript inherits these members. A client finds them where a state has none of
+# that name, and copies a function into the state, which it can neither copy again nor send.
+_INHERITED: Final = frozenset(
+    {
+        *("__defineGetter__", "__defineSetter__", "__lookupGetter__", "__lookupSetter__"),
+        *("constructor", "hasOwnProperty", "isPrototypeOf", "propertyIsEnumerable"),
+        *("toLocaleString", "toString", "valueOf"),
+    }
+)
 
 
 class PatchRefused(EventError):
     """A patch that would apply, but makes more than its budget allows."""
 
 
-class PatchTooDeep(PatchRefused):
+class PatchHarmful(PatchRefused):
+    """A patch that a client would apply, and that makes a state which no client can go on with."""
+
+
+class PatchTooDeep(PatchHarmful):
     """A patch that would apply, but makes a document that no body of a request may hold."""
 
 
@@ -73,7 +86,8 @@ def apply_patch(document: Any, patch: Any, budget: PatchBudget, levels: int = ST
     :returns: the patched document; another object than ``document`` if its root was replaced.
     :raises EventError: if the patch does not apply, for any reason; the document is unchanged then.
         It is a :class:`PatchRefused` if the patch would apply, but the document would become too
-        large, and a :class:`PatchTooDeep` if it would be nested too deeply.
+        large, and a :class:`PatchHarmful` if a client would apply it nevertheless: it is nested too
+        deeply, or takes what each object of JavaScript inherits.
     """
     if not isinstance(patch, list | tuple):
         raise EventError(f"the delta does not apply: it is no list, but {type(patch).__name__}")
@@ -145,7 +159,9 @@ class _Application:
 
     def _remove(self, operation: dict[str, Any], path: list[str]) -> None:
         if not path:
-            raise _failure("the whole document cannot be removed")
+            # The clients' library leaves null.
+            self.document = None
+            return
         self._take(*self._find(path))
 
     def _move(self, operation: dict[str, Any], path: list[str]) -> None:
@@ -308,6 +324,11 @@ def _key(container: Any, token: str) -> Any:
         index = _index(token)
         if index < len(container):
             return index
+    if token in _INHERITED:
+        raise PatchHarmful(
+            f"the delta does not apply: there is no '{token}', but a client would take that which "
+            "each object of JavaScript inherits"
+        )
     raise _failure("there is no such place")
 
 

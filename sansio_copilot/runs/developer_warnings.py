@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from ..errors import shorten
 from ..events.normalize import nearest_type
-from ..events.patch import PatchRefused, PatchTooDeep
+from ..events.patch import PatchHarmful, PatchRefused
 
 logger = logging.getLogger(__name__)
 
@@ -33,10 +33,10 @@ class DeveloperWarnings(Struct, eq=False):
 
         :param type_: the type of a delta that was applied.
         :param refused: the delta's error, if it was refused.
-        :raises PatchTooDeep: if ``refused`` is one, because a client would apply the delta, and
-            then none of the client's runs would be accepted.
+        :raises PatchHarmful: if ``refused`` is one, because a client would apply the delta, and
+            could not go on with the thread.
         """
-        if isinstance(refused, PatchTooDeep):
+        if isinstance(refused, PatchHarmful):
             raise refused
         if refused is not None and not self.is_given:
             self.is_given = True

@@ -206,6 +206,34 @@ def test_a_reload_shows_the_same_of_a_state_that_a_wrong_delta_is_about(clients:
     clients.agree(lives, replay)
 
 
+def test_a_reload_shows_the_same_of_a_state_that_is_removed(clients: Clients) -> None:
+    state = {"type": "STATE_SNAPSHOT", "snapshot": {"a": []}}
+    removed = {"type": "STATE_DELTA", "delta": [{"op": "remove", "path": ""}]}
+    added = {"type": "STATE_DELTA", "delta": [{"op": "add", "path": "/a/-", "value": 1}]}
+    lives, replay, _ = recorded([[STARTED, state, removed, added, FINISHED]])
+    clients.agree(lives, replay)
+
+
+@pytest.mark.parametrize("name", ["constructor", "toString", "hasOwnProperty", "__lookupGetter__"])
+@pytest.mark.parametrize("op", ["copy", "move", "replace", "remove"])
+@pytest.mark.parametrize("of", ["state", "activity"])
+def test_a_reload_shows_the_same_of_a_member_that_objects_inherit(
+    clients: Clients, of: str, op: str, name: str
+) -> None:
+    """A client takes the function, and can neither copy nor send it."""
+    path = f"/{name}" if op in ("replace", "remove") else "/a"
+    patch = [{"op": op, "from": f"/{name}", "path": path, "value": 1}]
+    delta = {"type": "STATE_DELTA", "delta": patch}
+    start = {"type": "STATE_SNAPSHOT", "snapshot": {"b": 1}}
+    if of == "activity":
+        activity = {"messageId": "m", "activityType": "a"}
+        delta = {"type": "ACTIVITY_DELTA", **activity, "patch": patch}
+        start = {"type": "ACTIVITY_SNAPSHOT", **activity, "content": {"b": 1}}
+    lives, replay, _ = recorded([[STARTED, start, delta, FINISHED]])
+    clients.agree(lives, replay)
+    assert f"there is no '{name}'" in lives[0]["events"][-1]["message"]
+
+
 @pytest.mark.parametrize("said", [[], [{"type": "RUN_ERROR", "message": "no"}]])
 def test_a_reload_shows_the_same_of_runs_that_have_no_start(
     clients: Clients, said: list[Event]

@@ -15,7 +15,13 @@ from hypothesis import strategies as st
 from sansio_copilot.events import EventError, StateFolder
 from sansio_copilot.events.input_shape import MAX_DEPTH
 from sansio_copilot.events.json_values import measure
-from sansio_copilot.events.patch import PatchBudget, PatchRefused, PatchTooDeep, apply_patch
+from sansio_copilot.events.patch import (
+    PatchBudget,
+    PatchHarmful,
+    PatchRefused,
+    PatchTooDeep,
+    apply_patch,
+)
 
 
 def add(path: str, value: Any) -> dict[str, Any]:
@@ -51,7 +57,7 @@ BAD_DELTAS: list[Any] = [
     [{"op": "test", "path": "/list"}],
     [{"op": "test", "path": "/list", "value": [1, True]}],
     [{"op": "test", "path": "/list", "value": {"0": 1, "1": 2}}],
-    [{"op": "remove", "path": ""}],
+    [{"op": "remove", "path": ""}, {"op": "test", "path": "/a", "value": 1}],
     [{"op": "remove", "path": "/list/7"}],
     [{"op": "remove", "path": "/list/0"}, {"op": "remove", "path": "/list/9"}],
     [{"op": "add", "path": "/~2", "value": 1}],
@@ -84,6 +90,8 @@ def test_a_delta_that_is_wrong_changes_nothing(bad: Any) -> None:
     [
         ({"a": 1}, [{"op": "replace", "path": "", "value": []}], []),
         ({"a": 1}, [add("", 2)], 2),
+        ({"a": 1}, [{"op": "remove", "path": ""}], None),
+        ({}, [add("/toString", 1), {"op": "remove", "path": "/toString"}], {}),
         ({"a": 1, "b": 2}, [{"op": "remove", "path": "/a"}, add("/a", 3)], {"b": 2, "a": 3}),
         ({"a/b": {"~": 1}}, [{"op": "remove", "path": "/a~1b/~0"}], {"a/b": {}}),
         ({"a": [1, 2]}, [{"op": "move", "from": "/a/0", "path": "/a/1"}], {"a": [2, 1]}),
@@ -110,7 +118,8 @@ values = st.recursive(
 )
 operations = st.one_of(
     st.builds(dict, op=st.sampled_from(["add", "replace", "test"]), path=pointers, value=values),
-    st.builds(dict, op=st.just("remove"), path=pointers),
+    # The other implementation cannot remove the whole document.
+    st.builds(dict, op=st.just("remove"), path=pointers.filter(bool)),
     st.builds(
         lambda op, path, source: {"op": op, "path": path, "from": source},
         st.sampled_from(["move", "copy"]),
@@ -138,6 +147,22 @@ def test_a_patch_does_the_same_in_another_implementation(document: Any, patch: l
 def test_a_value_that_cannot_be_copied_does_not_apply() -> None:
     with pytest.raises(EventError, match="the delta does not apply: TypeError"):
         apply_patch({}, [add("/a", (one for one in "ab"))], PatchBudget())
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        {"op": "copy", "from": "/b/constructor", "path": "/c"},
+        {"op": "move", "from": "/toString", "path": "/c"},
+        {"op": "replace", "path": "/valueOf", "value": 1},
+        {"op": "remove", "path": "/b/hasOwnProperty"},
+    ],
+)
+def test_a_member_that_a_client_finds_in_each_object_is_refused(operation: Any) -> None:
+    document = {"a": 1, "b": {}}
+    with pytest.raises(PatchHarmful, match="that which each object of JavaScript inherits"):
+        apply_patch(document, [{"op": "remove", "path": "/a"}, operation], PatchBudget())
+    assert document == {"a": 1, "b": {}}
 
 
 class TestBudget:
