@@ -14,6 +14,7 @@ of an error. The tests compare the two.
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import Any, Final
 
 from msgspec import Struct
@@ -312,6 +313,9 @@ def _tokens(operation: dict[str, Any], member: str) -> list[str]:
         if _WRONG_ESCAPE.search(pointer):
             raise _failure(f"the {member} of an operation is no JSON Pointer")
         tokens = [token.replace("~1", "/").replace("~0", "~") for token in tokens]
+    if "__proto__" in tokens or ("constructor", "prototype") in pairwise(tokens):
+        # The clients' library applies no patch that could change the prototype of all objects.
+        raise _failure(f"the {member} of an operation leads to a prototype")
     return tokens
 
 

@@ -206,6 +206,16 @@ def test_a_reload_shows_the_same_of_a_state_that_a_wrong_delta_is_about(clients:
     clients.agree(lives, replay)
 
 
+@pytest.mark.parametrize("path", ["/__proto__", "/a/__proto__", "/constructor/prototype"])
+def test_a_reload_shows_the_same_of_a_prototype(clients: Clients, path: str) -> None:
+    """A client applies no patch that leads to one."""
+    start = {"type": "STATE_SNAPSHOT", "snapshot": {"a": {}, "constructor": {}}}
+    patches = [[{"op": "add", "path": to, "value": {}}] for to in (path, "/b")]
+    deltas = [{"type": "STATE_DELTA", "delta": patch} for patch in patches]
+    lives, replay, _ = recorded([[STARTED, start, *deltas, FINISHED]])
+    clients.agree(lives, replay)
+
+
 def test_a_reload_shows_the_same_of_a_state_that_is_removed(clients: Clients) -> None:
     state = {"type": "STATE_SNAPSHOT", "snapshot": {"a": []}}
     removed = {"type": "STATE_DELTA", "delta": [{"op": "remove", "path": ""}]}
