@@ -41,6 +41,18 @@ _INHERITED: Final = frozenset(
         *("toLocaleString", "toString", "valueOf"),
     }
 )
+_MORE_NAMES: Final = (
+    "anchor at big blink bold charAt charCodeAt codePointAt concat copyWithin endsWith "
+    "entries every fill filter find findIndex findLast findLastIndex fixed flat flatMap "
+    "fontcolor fontsize forEach includes indexOf isWellFormed italics join keys lastIndexOf "
+    "length link localeCompare map match matchAll normalize padEnd padStart pop push reduce "
+    "reduceRight repeat replace replaceAll reverse search shift slice small some sort splice "
+    "split startsWith strike sub substr substring sup toExponential toFixed toLocaleLowerCase "
+    "toLocaleUpperCase toLowerCase toPrecision toReversed toSorted toSpliced toUpperCase "
+    "toWellFormed trim trimEnd trimLeft trimRight trimStart unshift values with"
+)
+# Arrays, texts and numbers inherit members of these names beside.
+_INHERITED_BY_OTHERS: Final = _INHERITED.union(_MORE_NAMES.split())
 
 
 class PatchRefused(EventError):
@@ -321,14 +333,14 @@ def _tokens(operation: dict[str, Any], member: str) -> list[str]:
 
 def _key(container: Any, token: str) -> Any:
     """``token`` as a key of ``container``, which has a value there."""
+    inherited = _INHERITED_BY_OTHERS
     if isinstance(container, dict):
         if container.get(token, _GONE) is not _GONE:
             return token
-    elif isinstance(container, list):
-        index = _index(token)
-        if index < len(container):
-            return index
-    if token in _INHERITED:
+        inherited = _INHERITED
+    elif isinstance(container, list) and _INDEX.fullmatch(token) and int(token) < len(container):
+        return int(token)
+    if token in inherited:
         raise PatchHarmful(
             f"the delta does not apply: there is no '{token}', but a client would take that which "
             "each object of JavaScript inherits"

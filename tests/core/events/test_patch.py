@@ -159,13 +159,16 @@ def test_a_value_that_cannot_be_copied_does_not_apply() -> None:
         {"op": "move", "from": "/toString", "path": "/c"},
         {"op": "replace", "path": "/valueOf", "value": 1},
         {"op": "remove", "path": "/b/hasOwnProperty"},
+        {"op": "copy", "from": "/list/constructor", "path": "/c"},
+        {"op": "copy", "from": "/list/map", "path": "/c"},
+        {"op": "copy", "from": "/text/length", "path": "/c"},
     ],
 )
 def test_a_member_that_a_client_finds_in_each_object_is_refused(operation: Any) -> None:
-    document = {"a": 1, "b": {}}
+    document = {"a": 1, "b": {}, "list": [], "text": ""}
     with pytest.raises(PatchHarmful, match="that which each object of JavaScript inherits"):
         apply_patch(document, [{"op": "remove", "path": "/a"}, operation], PatchBudget())
-    assert document == {"a": 1, "b": {}}
+    assert document == {"a": 1, "b": {}, "list": [], "text": ""}
 
 
 class TestBudget:
