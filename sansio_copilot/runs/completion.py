@@ -36,13 +36,27 @@ class Completion(Struct, eq=False):
         """``event`` with its missing members."""
         kind = event["type"]
         # The first RUN_STARTED always has the input, because no byte has been used up before it.
-        if kind == "RUN_STARTED" and self.input and not event.get("input") and self.input_bytes > 0:
+        if kind == "RUN_STARTED" and self.input and self.input_bytes > 0:
             given = self.input
             if self.known or not isinstance(given.get("messages"), list):
                 news = [m for m in messages_of(given) if m.get("id") not in self.known]
                 given = {**given, "messages": news}
+            if event.get("input"):
+                given = _united(given, event["input"])
             return {**event, "input": given}
         if kind == "RUN_FINISHED" and not ("threadId" in event and "runId" in event):
             # The AG-UI schema requires both ids, and a strict reader drops the stream without them.
             return {**event, **self.ids, **event}
         return event
+
+
+def _united(ours: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
+    """The input ``told`` by an agent, with the messages and the state of the run's own in front.
+
+    An agent behind another runtime leaves out the messages that the other has already. The client
+    shows them, and so must a reload.
+    """
+    ids = {message.get("id") for message in ours["messages"]}
+    others = [message for message in messages_of(told) if message.get("id") not in ids]
+    state = {"state": ours["state"]} if "state" in ours else {}
+    return {**told, **state, "messages": [*ours["messages"], *others]}

@@ -216,6 +216,28 @@ def test_a_reload_shows_the_same_of_a_prototype(clients: Clients, path: str) -> 
     clients.agree(lives, replay)
 
 
+def test_a_reload_shows_the_same_of_what_an_agent_tells_of_its_input(clients: Clients) -> None:
+    """An agent behind another runtime leaves out the messages that the other has already."""
+    told = {"threadId": "t", "runId": "r", "tools": [], "context": [], "state": {"b": 1}}
+    added = {"id": "x", "role": "system", "content": "be kind"}
+    start = {**STARTED, "input": {**told, "messages": [added]}}
+    lives, replay, _ = recorded([[start, FINISHED], [STARTED, FINISHED], [start, FINISHED]])
+    seen = clients.agree(lives, replay)
+    shown = [[message["id"] for message in messages] for messages in seen]
+    assert shown == [["u0", "x", "u1", "u2"]] * 2
+    assert replay[0]["input"]["state"] == {}
+
+
+@pytest.mark.parametrize("path", ["/list/constructor", "/list/map", "/list/length", "/text/length"])
+def test_a_reload_shows_the_same_of_a_member_that_arrays_inherit(
+    clients: Clients, path: str
+) -> None:
+    start = {"type": "STATE_SNAPSHOT", "snapshot": {"list": [], "text": "a"}}
+    delta = {"type": "STATE_DELTA", "delta": [{"op": "copy", "from": path, "path": "/b"}]}
+    lives, replay, _ = recorded([[STARTED, start, delta, FINISHED]])
+    clients.agree(lives, replay)
+
+
 def test_a_reload_shows_the_same_of_a_state_that_is_removed(clients: Clients) -> None:
     state = {"type": "STATE_SNAPSHOT", "snapshot": {"a": []}}
     removed = {"type": "STATE_DELTA", "delta": [{"op": "remove", "path": ""}]}

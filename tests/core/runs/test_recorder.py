@@ -640,6 +640,14 @@ class TestFinish:
         assert result is not None
         assert events_of(result.frames) == events_of(frames)
 
+    def test_the_input_that_an_agent_tells_is_behind_that_of_the_run(self) -> None:
+        extra = {"id": "x", "role": "system", "content": "be kind"}
+        given = {**INPUT, "tools": [], "context": []}
+        told = {**given, "state": {"other": 1}, "messages": [extra, *INPUT["messages"]]}
+        run = RunRecorder(KEY, INPUT)
+        [event] = events_of(run.record({**STARTED, "input": told}, 0.0))
+        assert event["input"] == {**given, "messages": [*INPUT["messages"], extra]}
+
     def test_an_error_of_the_agents_that_is_its_first_event_comes_behind_a_start(self) -> None:
         run = RunRecorder(KEY, INPUT)
         frames = run.record({"type": "RUN_ERROR", "message": "no luck"}, 0.0)
