@@ -265,7 +265,10 @@ def test_remote_agents_that_are_none(
         ),
         ("sqlite:", "--store is memory, sqlite:PATH"),
         ("memory:x", "--store is memory, sqlite:PATH"),
-        ("redis://host:x/", "Port could not be cast"),
+        ("redis://host:x/", "RedisStore needs the URL of a server"),
+        ("redis://host/0?no_such=1", "RedisStore needs the URL of a server"),
+        ("rediss://host/0?ssl_cert_reqs=x", "RedisStore needs the URL of a server"),
+        ("postgresql://host/?no_such=1", "PostgresStore needs the URL of a database"),
         ("sqlite::memory:", "SQLiteStore needs the path of a file"),
         ("sqlite:/no/such/directory/x.db", "there is no directory '/no/such/directory'"),
     ],
@@ -278,6 +281,51 @@ def test_a_store_that_is_none(
     assert cli.main(arguments) == 1
     [line] = capsys.readouterr().err.splitlines()
     assert message in line
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["serve", "--agent", "ftp://me:secret@host/"],
+        ["serve", "--agent", "http://me:sec/secret@host/"],
+        ["serve", "--agent", "http://me:sec?secret@host/"],
+        ["serve", "--agent", "http://me:secret@[::1/"],
+        ["demo", "--store", "mysql://me:secret@host/"],
+        ["demo", "--store", "redis://me:secret/secret@host/"],
+        ["demo", "--store", "redis://host/0?password=secret&no_such=secret"],
+        ["demo", "--store", "postgresql://me:secret%zz@host/"],
+        ["demo", "--store", "postgresql://me:secret@[::1/"],
+        ["demo", "--store", "postgres:me:secret"],
+        ["dashboard", "http://me:secret@host/metrics"],
+        ["dashboard", "http://me:secret/secret@host/metrics"],
+    ],
+)
+def test_a_password_in_what_is_no_url_is_not_told(
+    given: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*given, "--port", "0"]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert "secret" not in line
+
+
+@pytest.mark.parametrize("command", ["copy-threads", "claim-threads"])
+def test_a_store_that_is_no_database_is_told_in_a_line(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "x.db"
+    path.write_bytes(b"no database " * 100)
+    second = "memory" if command == "copy-threads" else "os:fspath"
+    assert cli.main([command, f"sqlite:{path}", second]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert "it is no SQLite database" in line
+
+
+def test_a_socket_of_datagrams_is_no_place_to_listen(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handed:
+        given = ["demo", "--store", "memory", "--fd", str(os.dup(handed.fileno()))]
+        assert cli.main(given) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert "is no stream socket" in line
 
 
 @pytest.mark.parametrize("where", ["app:runtime", "app"])
@@ -303,6 +351,8 @@ def test_serve_a_runtime_of_the_users_own(where: str, tmp_path: Path) -> None:
         ("typo:runtime", "fails when it is imported: SyntaxError"),
         ("leaves:runtime", "fails when it is imported: SystemExit: 3"),
         ("imports:runtime", "No module named 'nothing_of_the_kind'"),
+        ("cancels:runtime", "fails when it is imported: CancelledError: x"),
+        ("lazy:runtime", "'lazy:runtime' fails: RuntimeError: not now"),
     ],
 )
 def test_a_target_that_cannot_be_served_is_told(
@@ -319,6 +369,8 @@ def test_a_target_that_cannot_be_served_is_told(
     (tmp_path / "typo.py").write_text("runtime = (")
     (tmp_path / "leaves.py").write_text("raise SystemExit(3)")
     (tmp_path / "imports.py").write_text("import nothing_of_the_kind")
+    (tmp_path / "cancels.py").write_text("import asyncio; raise asyncio.CancelledError('x')")
+    (tmp_path / "lazy.py").write_text("def __getattr__(name): raise RuntimeError('not now')")
     assert cli.main(["serve", where]) == 1
     [line] = capsys.readouterr().err.splitlines()
     assert message.replace("(broken", f"({tmp_path / 'broken'}") in line
@@ -619,6 +671,8 @@ def test_the_command_takes_the_socket_that_systemd_hands_over(tmp_path: Path) ->
     ("given", "environ", "told"),
     [
         (["--unix-mode", "660"], {}, "--unix-mode goes with --unix"),
+        (["--unix", ""], {}, "--unix needs a path, and is empty"),
+        (["--unix", "", "--workers", "2"], {}, "--unix needs a path, and is empty"),
         (["--fd", "9999"], {}, "descriptor 9999 is no socket"),
         ([], {"LISTEN_PID": "me", "LISTEN_FDS": "2"}, "systemd hands over 2 sockets, expected one"),
         ([], {"SANSIO_COPILOT_WORKER": "4"}, "number of processes is SANSIO_COPILOT_WORKERS"),

@@ -34,13 +34,21 @@ class RedisServer:
     """A server with an append-only file, so that it has everything when it begins again.
 
     :param is_clustered: whether it is a node of a cluster, which has no slots yet.
+    :param unix: the path of a Unix socket that it listens on too.
     """
 
     def __init__(
-        self, directory: Path, *, appendfsync: str = "no", is_clustered: bool = False
+        self,
+        directory: Path,
+        *,
+        appendfsync: str = "no",
+        is_clustered: bool = False,
+        unix: Path | None = None,
     ) -> None:
         self.directory = directory
         self._options = ["--appendfsync", appendfsync]
+        if unix is not None:
+            self._options += ["--unixsocket", str(unix)]
         self.port = free_port()
         if is_clustered:
             self._options += ["--cluster-enabled", "yes"]

@@ -43,6 +43,7 @@ from sansio_copilot.agents.remote import (
     request,
 )
 
+from ..net.shown_url import without_secrets
 from .http_client import CleartextPool
 from .http_client import Response as CleartextResponse
 
@@ -98,10 +99,14 @@ class HttpAgent:
     ) -> None:
         try:
             self._url = httpx.URL(url)
-        except (TypeError, httpx.InvalidURL) as error:
-            raise ValueError(f"the agent's url {url!r} is none: {error}") from None
+        except TypeError as error:
+            raise ValueError(f"the agent's url is none: {error}") from None
+        except httpx.InvalidURL:
+            # The parser's error is left out, because it may quote a part of a password.
+            raise ValueError(f"the agent's url {without_secrets(url)!r} is none") from None
         if self._url.scheme not in ("http", "https") or not self._url.host:
-            raise ValueError(f"the agent's url is an absolute http or https one, not {url!r}")
+            shown = without_secrets(str(url))
+            raise ValueError(f"the agent's url is an absolute http or https one, not {shown!r}")
         self.headers = dict(headers or {})
         self.description = description
         self.capabilities = self._offered if capabilities is None else capabilities

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 from sansio_copilot import StoreUnavailable
 
 from ..net.listeners import Listeners, url_of
+from ..stores import StoreError
 from . import logs
 from .options import parser, shortened
 from .stores import UnknownStore, claim_threads, copy_threads, store_of
@@ -65,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         extra = f"pip install 'sansio-copilot[{extras}]'"
         _complain(options, f"the {options.binding} binding needs {error.name}: {extra}")
         return 1
-    except (OSError, StoreUnavailable, UnknownStore, Unusable) as error:
+    except (OSError, StoreError, StoreUnavailable, UnknownStore, Unusable) as error:
         _complain(options, str(error))
         return 1
     except KeyboardInterrupt:
@@ -132,7 +133,12 @@ def _place(options: argparse.Namespace, duty: Duty | None) -> Place:
     sock = duty.sock if duty is not None else _handed_over(options.fd)
     place: Place = {"host": options.host, "port": options.port}
     if sock is not None:
+        if sock.type != socket.SOCK_STREAM:
+            sock.close()
+            raise Unusable(f"the socket that was handed over is no stream socket: {sock.type!r}")
         return place | {"sock": sock}
+    if options.unix == "":
+        raise Unusable("--unix needs a path, and is empty")
     if options.unix_mode is not None and options.unix is None:
         raise Unusable("--unix-mode goes with --unix")
     return place | {"unix": options.unix, "unix_mode": options.unix_mode}

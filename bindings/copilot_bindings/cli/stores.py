@@ -20,6 +20,8 @@ from sansio_copilot.stores.copy_threads import (
     list_everyones,
 )
 
+from ..net.shown_url import without_secrets
+
 T = TypeVar("T")
 
 _WIDTH = 40
@@ -63,7 +65,7 @@ def store_of(text: str, *, existing: bool = False) -> ThreadStore:
         raise UnknownStore(str(error)) from None
     raise UnknownStore(
         "--store is memory, sqlite:PATH, postgresql://... or redis://..., "
-        f"not {text.rpartition('@')[2]!r:.80}"
+        f"not {without_secrets(text)!r}"
     )
 
 

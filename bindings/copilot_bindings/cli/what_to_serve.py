@@ -100,19 +100,26 @@ def _found(where: str, default: str) -> Any:
             name = where.replace(".py", "")
             raise Unusable(f"{where} is a file, expected a module: {name}") from error
         raise Unusable(f"cannot find {where!r}: {_line_of(error)}") from error
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise Unusable(f"{module_name!r} fails when it is imported: {_line_of(error)}") from error
     try:
         return getattr(module, attribute or default)
     except AttributeError as error:
         raise Unusable(f"cannot find {where!r}: {error}") from error
+    except Exception as error:
+        # A module may have a __getattr__ of its own (PEP 562).
+        raise Unusable(f"{where!r} fails: {_line_of(error)}") from error
 
 
 def _line_of(error: BaseException) -> str:
     """The error with its file and line, in one line instead of a traceback."""
     text = " ".join(f"{type(error).__name__}: {error}".split())
     found = traceback.extract_tb(error.__traceback__)
-    frames = [frame for frame in found if not frame.filename.startswith("<frozen")]
+    # The frames of the import system are left out, because the mistake is in what is imported.
+    own = ("<frozen", importlib.__file__)
+    frames = [frame for frame in found if not frame.filename.startswith(own)]
     return f"{text} ({frames[-1].filename}, line {frames[-1].lineno})" if frames[1:] else text
 
 

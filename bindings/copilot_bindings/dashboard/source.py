@@ -10,6 +10,7 @@ import time
 from typing import Final
 from urllib.parse import urlsplit
 
+from ..net.shown_url import without_secrets
 from .exposition import NotMetrics, parse
 from .readings import Reading
 
@@ -32,17 +33,23 @@ class Source:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        parts = urlsplit(url)
+        shown = without_secrets(url)
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            # The parser's error is left out, because it may quote a part of a password.
+            raise ValueError(f"the URL of metrics {shown!r} is none") from None
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
             raise ValueError(
                 "the URL of metrics is an absolute http or https one without a user's name, "
-                f"as http://127.0.0.1:4000/metrics, not {url[:200]!r}"
+                f"as http://127.0.0.1:4000/metrics, not {shown!r}"
             )
         if not (url.isascii() and url.isprintable()) or " " in url:
-            raise ValueError(f"no URL has characters as those of {url[:200]!r}")
+            raise ValueError(f"no URL has characters as those of {shown!r}")
         secure = parts.scheme == "https"
         make = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-        self._connection = make(parts.hostname, parts.port, timeout=_TIMEOUT)
+        self._connection = make(parts.hostname, port, timeout=_TIMEOUT)
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
     def read(self) -> Reading:

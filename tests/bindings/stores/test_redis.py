@@ -342,6 +342,29 @@ class TestRedisStore(SharedStoreTests):
         assert "127.0.0.1:1" in str(caught.value)
         store.close()
 
+    def test_a_password_among_the_options_is_not_told(self) -> None:
+        store = RedisStore("redis://127.0.0.1:1/0?password=secret")
+        with pytest.raises(StoreUnavailable) as caught:
+            store.check().result()
+        assert str(caught.value).startswith("RedisStore('127.0.0.1:1/0'): ")
+        assert "secret" not in str(caught.value)
+        store.close()
+
+    def test_a_server_is_reached_over_a_unix_socket(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        path = tmp_path / "redis.sock"
+        server = RedisServer(tmp_path, unix=path)
+        try:
+            store = self.make(url=f"unix://{path}")
+            store.open().result()
+            assert store.check().result() is None
+            assert "late" not in caplog.text
+            assert store.shown == f"RedisStore({str(path)!r})"
+            store.close()
+        finally:
+            server.close()
+
     @pytest.mark.parametrize(
         ("url", "options"),
         [
@@ -352,5 +375,5 @@ class TestRedisStore(SharedStoreTests):
         ],
     )
     def test_an_option_that_makes_no_sense_is_refused_at_once(self, url: str, options: Any) -> None:
-        with pytest.raises(ValueError, match=r"prefix|lease|on_concurrent_run|scheme"):
+        with pytest.raises(ValueError, match=r"prefix|lease|on_concurrent_run|URL"):
             RedisStore(url, **options)

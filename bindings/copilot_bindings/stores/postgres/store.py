@@ -124,7 +124,12 @@ class PostgresStore(RemoteStore[_Engine]):
         try:
             conninfo_to_dict(self.url)
         except psycopg.Error as error:
-            raise ValueError(f"PostgresStore needs the URL of a database: {error}") from None
+            # The text in quotation marks is left out, because it may be a part of the password.
+            problem = str(error).strip().partition('"')[0].rstrip(" :")
+            raise ValueError(
+                "PostgresStore needs the URL of a database, as postgresql://user:password@host/"
+                f"name with percent-encoded parts: {problem} ..."
+            ) from None
 
     @property
     def shown(self) -> str:

@@ -21,6 +21,7 @@ from redis.retry import Retry
 
 from sansio_copilot import StoreAnswerLost, StoreUnavailable
 
+from ...net.shown_url import without_secrets
 from ..errors import StoreError, newer
 from ..round_trips import Command
 from .lua_functions import NEWER, TAKE_VERSION, VERSION, Script
@@ -48,16 +49,29 @@ def connect(url: str, *, reconnects: bool = False) -> redis.Redis:
 
     :param reconnects: whether commands that a broken connection has cut off are sent again, once
         and at once. Only the store knows whether commands that change something may be.
-    :raises ValueError: for a text that is no URL.
+    :raises ValueError: for a text that is no URL, or has an option that redis-py does not have.
     """
-    return redis.Redis.from_url(
-        url,
-        socket_timeout=_REPLY_SECONDS,
-        socket_connect_timeout=_CONNECT_SECONDS,
-        socket_keepalive=True,
-        retry=Retry(NoBackoff(), int(reconnects)),
-        decode_responses=False,
-    )
+    # A Unix socket has no keepalive, because its other end cannot vanish silently.
+    options = {} if url.startswith("unix:") else {"socket_keepalive": True}
+    try:
+        client = redis.Redis.from_url(
+            url,
+            socket_timeout=_REPLY_SECONDS,
+            socket_connect_timeout=_CONNECT_SECONDS,
+            retry=Retry(NoBackoff(), int(reconnects)),
+            decode_responses=False,
+            **options,
+        )
+        # The pool makes its connections later, and so would refuse an option only when it is used.
+        pool = client.connection_pool
+        pool.connection_class(**pool.connection_kwargs)
+    except (TypeError, ValueError, RedisError):
+        # The error itself is left out, because it may quote a part of the password.
+        raise ValueError(
+            "RedisStore needs the URL of a server, as redis://user:password@host:6379/0 with "
+            f"percent-encoded parts, or rediss:// or unix://, not {without_secrets(url)!r}"
+        ) from None
+    return client
 
 
 def _is_demoted(error: RedisError) -> bool:

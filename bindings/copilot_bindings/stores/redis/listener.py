@@ -26,6 +26,7 @@ class Listener(RemoteListener[Run]):
     """Listens for one process.
 
     :param process: the name of this process, which no other process has.
+    :param store: the store as log lines name it.
     """
 
     broken = redis.RedisError
@@ -39,13 +40,14 @@ class Listener(RemoteListener[Run]):
         owned: OwnedRuns[Run],
         tails: Tails,
         tick: Callable[[], object],
+        store: str,
     ) -> None:
         self._client: Any = client
         self._names = names
         self._process = process.encode()
         self._own = (names.processes + process).encode()
         self._subscribed: dict[bytes, Run] = {}
-        super().__init__(names, pipeline, owned, tails, tick)
+        super().__init__(store, pipeline, owned, tails, tick)
 
     def _nudge(self) -> Command:
         return "PUBLISH", self._own, "look"

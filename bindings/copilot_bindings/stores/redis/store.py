@@ -32,6 +32,7 @@ import attrs
 
 from sansio_copilot.stores.protocol import RunKey
 
+from ...net.shown_url import without_secrets
 from ..cursors import Cursor
 from ..remote import Changes, Reads, RemoteEngine, RemoteStore
 from ..retention import Evictions
@@ -69,7 +70,7 @@ class _Engine(RemoteEngine[Names, Runs]):
             begun.callback(self.pipelines[0].close, 0)
             self.listener = Listener(
                 *(connect(store.url, reconnects=True), self.pipelines[0], self.place, process),
-                *(self.owned, self.tails, self._tick),
+                *(self.owned, self.tails, self._tick, store.shown),
             )
             # The thread ends with the engine from here on.
             begun.pop_all()
@@ -117,7 +118,7 @@ class RedisStore(RemoteStore[_Engine]):
     @property
     def shown(self) -> str:
         """The store as errors name it, without a password."""
-        return f"RedisStore({self.url.rpartition('@')[2]!r})"
+        return f"RedisStore({without_secrets(self.url).rpartition('://')[2]!r})"
 
     # Its life
 
