@@ -37,6 +37,27 @@ _BOUNDS: Final = (
 _TOKENS: Final = {"input": "inputTokens", "output": "outputTokens"}
 
 
+class LabelValues:
+    """The values of one label: the first ones as they are, and "other" in the place of the rest.
+
+    To be used by a system of metrics that itself keeps each value for ever.
+    """
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: set[str] = set()
+
+    def of(self, value: str) -> str:
+        """The value to tell for ``value``."""
+        value = _written(value)
+        if value not in self._known:
+            if len(self._known) >= _MOST_LABELS:
+                return _OTHER
+            self._known.add(value)
+        return value
+
+
 class Counter:
     """A number that only grows, one at a time, from any thread."""
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sansio_copilot import CopilotRuntime, MemoryStore, StoreUnavailable, __version__
-from sansio_copilot.metrics import Counter, Metrics
+from sansio_copilot.metrics import Counter, LabelValues, Metrics
 from sansio_copilot.testing import Client, run_input
 
 BASE = "/api/copilotkit"
@@ -223,6 +223,14 @@ def test_labels_are_bounded() -> None:
     assert 'runs_total{agent="agent-99",outcome="finished"} 1\n' in text
     assert "agent-100" not in text
     assert 'runs_total{agent="other",outcome="other"} 50\n' in text
+
+
+def test_values_for_another_system_of_metrics_are_bounded_as_well() -> None:
+    values = LabelValues()
+    assert [values.of(f"v{number % 150}") for number in range(300)] == [
+        f"v{number % 150}" if number % 150 < 100 else "other" for number in range(300)
+    ]
+    assert LabelValues().of("\ud800" + "x" * 1000) == "?" + "x" * 199
 
 
 def test_a_label_is_short_and_can_be_written() -> None:

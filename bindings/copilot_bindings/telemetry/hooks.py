@@ -34,11 +34,18 @@ from sansio_copilot import (
     RunStart,
     __version__,
 )
-from sansio_copilot.metrics import evictions_of
+from sansio_copilot.metrics import LabelValues, evictions_of
 
 _NAME: Final = "sansio_copilot"
 _LONGEST_CONTENT: Final = 32 * 1024
 _FAILED: Final = "failed"
+_METHODS: Final = frozenset(
+    {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"}
+)
+"""The methods that spans and metrics tell apart, because a client may send any other word, and the
+SDK keeps an entry for each."""
+_OTHER_METHOD: Final = "_OTHER"
+"""The name for the rest in the semantic conventions for HTTP."""
 
 _request_span: ContextVar[Span | None] = ContextVar("sansio_copilot_request_span", default=None)
 _run_span: ContextVar[Span | None] = ContextVar("sansio_copilot_run_span", default=None)
@@ -64,6 +71,7 @@ class Telemetry:
         self._tracer = trace.get_tracer(_NAME, __version__, tracer_provider)
         meter = metrics.get_meter(_NAME, __version__, meter_provider)
         self._content = content
+        self._agents, self._models = LabelValues(), LabelValues()
         self._requests = meter.create_counter(
             "sansio_copilot.requests", "{request}", "Responses by route and status code"
         )
@@ -137,11 +145,12 @@ class Telemetry:
         request = context.request
         parent = propagate.extract(dict(request.headers.items()))
         _parent.set(parent)
+        method = _method_of(context)
         span = self._tracer.start_span(
-            request.method,
+            _name_of(method),
             context=parent,
             kind=SpanKind.SERVER,
-            attributes={"http.request.method": request.method, "url.path": context.path},
+            attributes={"http.request.method": method, "url.path": context.path},
         )
         _request_span.set(span)
         otel_context.attach(trace.set_span_in_context(span, parent))
@@ -159,7 +168,8 @@ class Telemetry:
         self._responded(context, outcome.status if isinstance(outcome, Response) else None)
 
     def _responded(self, context: HookContext, status: int | None) -> None:
-        attributes: dict[str, Any] = {"http.request.method": context.request.method}
+        method = _method_of(context)
+        attributes: dict[str, Any] = {"http.request.method": method}
         if context.route is not None:
             attributes["http.route"] = context.route.name
         if status is not None:
@@ -169,7 +179,7 @@ class Telemetry:
         if span is None:
             return
         if context.route is not None:
-            span.update_name(f"{context.request.method} {context.route.name}")
+            span.update_name(f"{_name_of(method)} {context.route.name}")
         span.set_attributes(attributes)
         span.end()
 
@@ -181,7 +191,8 @@ class Telemetry:
             return
         request_span = _request_span.get()
         attributes: dict[str, Any] = {
-            **_of_run(start),
+            **self._labels(start),
+            "gen_ai.agent.name": start.agent_id,
             "gen_ai.conversation.id": start.thread_id,
             "sansio_copilot.run.id": start.run_id,
         }
@@ -194,7 +205,7 @@ class Telemetry:
             attributes["gen_ai.input.messages"] = text[:_LONGEST_CONTENT]
         parent = _parent.get() or otel_context.Context()
         span = self._tracer.start_span(
-            f"invoke_agent {start.agent_id}",
+            f"invoke_agent {self._agents.of(start.agent_id)}",
             context=parent,
             links=[] if request_span is None else [Link(request_span.get_span_context())],
             attributes=attributes,
@@ -207,7 +218,7 @@ class Telemetry:
         start.context.headers = {**start.context.headers, **told}
 
     def _run_ends(self, report: RunReport) -> None:
-        labels = _of_run(report)
+        labels = self._labels(report)
         self._runs.add(1, labels | {"sansio_copilot.run.outcome": report.outcome})
         self._events.add(report.events, labels)
         self._bytes.add(report.size, labels)
@@ -220,7 +231,11 @@ class Telemetry:
             self._durations.record(report.seconds, labels | failed)
         used = dict.fromkeys(_TOKENS, 0)
         for entry in report.usage:
-            model = {"gen_ai.request.model": entry["model"]} if "model" in entry else {}
+            model = (
+                {"gen_ai.request.model": self._models.of(entry["model"])}
+                if "model" in entry
+                else {}
+            )
             for kind, name in _TOKENS.items():
                 count = entry.get(name, 0)
                 used[kind] += count
@@ -239,6 +254,11 @@ class Telemetry:
             span.set_status(Status(StatusCode.ERROR, report.error if self._content else None))
         span.end()
 
+    def _labels(self, run: RunStart) -> dict[str, Any]:
+        # The ids are bounded, because an application may have agents for each of its tenants.
+        name = self._agents.of(run.agent_id)
+        return {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": name}
+
 
 _TOKENS: Final = {"input": "inputTokens", "output": "outputTokens"}
 
@@ -255,8 +275,14 @@ def _observed_by_method(
     ]
 
 
-def _of_run(run: RunStart) -> dict[str, Any]:
-    return {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": run.agent_id}
+def _method_of(context: HookContext) -> str:
+    method = context.request.method
+    return method if method in _METHODS else _OTHER_METHOD
+
+
+def _name_of(method: str) -> str:
+    """The word for a method in the name of a span."""
+    return "HTTP" if method == _OTHER_METHOD else method
 
 
 def _nothing(*arguments: object) -> None:

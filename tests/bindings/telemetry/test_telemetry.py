@@ -55,12 +55,12 @@ class Collected:
         self.headers: list[dict[str, str]] = []
         telemetry = Telemetry(tracer_provider=tracers, meter_provider=meters, **options)
         self.runtime = CopilotRuntime(
-            {"default": self._agent}, hooks=telemetry.hooks(hooks), metrics_path="/metrics"
+            {"default": self.agent}, hooks=telemetry.hooks(hooks), metrics_path="/metrics"
         )
         telemetry.watch(self.runtime)
         self.client = Client(self.runtime)
 
-    async def _agent(self, input: Any, context: Any) -> AsyncIterator[Any]:
+    async def agent(self, input: Any, context: Any) -> AsyncIterator[Any]:
         run = {"threadId": input.thread_id, "runId": input.run_id}
         self.headers.append(dict(context.headers))
         yield {"type": "RUN_STARTED", **run}
@@ -339,6 +339,34 @@ def test_a_lost_run_is_counted_and_has_no_duration() -> None:
     [runs] = found["sansio_copilot.runs"]
     assert runs.attributes["sansio_copilot.run.outcome"] == "lost"
     assert "gen_ai.client.operation.duration" not in found
+
+
+def test_what_a_client_chooses_makes_no_metric_of_its_own() -> None:
+    """The SDK keeps each combination of attributes for ever."""
+    collected = Collected()
+    for number in range(300):
+        path = f"{BASE}/nothing/{number}"
+        copy_context().run(collected.client.request, f"METHOD{number}", path)
+    [point] = collected.metrics()["sansio_copilot.requests"]
+    assert point.value == 300
+    assert point.attributes["http.request.method"] == "_OTHER"
+    assert {span.name for span in collected.finished()} == {"HTTP"}
+
+
+def test_the_metrics_tell_a_hundred_agents_apart() -> None:
+    """An application may have some for each tenant."""
+    collected = Collected()
+    agents = {f"a{number}": collected.agent for number in range(150)}
+    client = Client(CopilotRuntime(agents, hooks=collected.runtime.hooks))
+    for number in range(150):
+        path = f"{BASE}/agent/a{number}/run"
+        copy_context().run(client.post, path, json=run_input(f"t{number}"))
+    points = collected.metrics()["sansio_copilot.runs"]
+    assert sum(point.value for point in points) == 150
+    assert len(points) == 101
+    told = [attributes(span).get("gen_ai.agent.name") for span in collected.finished()]
+    assert "a149" in told
+    assert not any(span.name == "invoke_agent a149" for span in collected.finished())
 
 
 def test_only_a_runtime_that_counts_can_be_watched() -> None:
