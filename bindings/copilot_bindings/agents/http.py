@@ -244,7 +244,15 @@ class HttpAgent:
         # bounds the runs.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
         has_http2 = importlib.util.find_spec("h2") is not None
-        return httpx.AsyncClient(limits=limits, http2=has_http2)
+        try:
+            return httpx.AsyncClient(limits=limits, http2=has_http2)
+        except Exception as error:
+            # The environment names a proxy or certificates that cannot be used. Only the error's
+            # type is told, because its text may be a part of the proxy's password.
+            raise httpx.UnsupportedProtocol(
+                "the proxies and certificates that the environment names cannot be used: "
+                f"{type(error).__name__}"
+            ) from None
 
 
 async def _send_by_httpx(

@@ -11,6 +11,8 @@ from typing import Any
 
 from pydantic_ai.toolsets import AbstractToolset
 
+from ..net.shown_url import without_secrets
+
 _START_SECONDS = 30.0
 """The seconds that a server may take to answer, which include the start of its program."""
 
@@ -35,7 +37,8 @@ def toolset_of(server: Any) -> AbstractToolset[Any]:
         raise ValueError(f"the type of an MCP server is 'http', 'sse' or 'stdio', not {kind!r}")
     url, headers = given.pop("url", None), given.pop("headers", None)
     if not isinstance(url, str) or not url.startswith(("http://", "https://")):
-        raise ValueError(f"the url of an MCP server is an http or https one, not {url!r}")
+        shown = without_secrets(str(url))
+        raise ValueError(f"the url of an MCP server is an http or https one, not {shown!r}")
     _check_rest(given)
     if kind == "sse":
         from fastmcp.client.transports import SSETransport

@@ -291,6 +291,34 @@ def test_an_agent_that_is_not_there_is_unreachable(
     assert len(caplog.records) == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("https_proxy", "http://me:sec/secret@host/"),
+        ("https_proxy", "secret://host/"),
+        ("SSL_CERT_FILE", "/no/such/secret.pem"),
+    ],
+)
+def test_an_environment_that_cannot_be_used_is_not_told(
+    name: str,
+    value: str,
+    library: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv(name, value)
+    agent = HttpAgent("https://127.0.0.1:1/")
+    (error,) = anyio.run(events_of, agent, backend=library)
+    assert error == {
+        "type": "RUN_ERROR",
+        "message": "The agent cannot be reached",
+        "code": "AGENT_UNREACHABLE",
+    }
+    [line] = caplog.messages
+    assert "the environment names cannot be used" in line
+    assert "sec" not in line
+
+
 def test_an_agent_with_a_certificate_of_its_own_is_not_trusted(library: str) -> None:
     authority = trustme.CA()
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
