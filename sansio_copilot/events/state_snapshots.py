@@ -44,14 +44,11 @@ class StateSnapshots(Struct, eq=False):
 
     def feed(self, event: Event) -> bool:
         """Take a state event; returns whether it applies to the state."""
-        removed = None
         if self.events and _removes_state(event) and not self.folder.is_none:
-            removed = self.folder.state
+            self._shown = self.take()
         made = self.folder.budget.made
         if not self.folder.feed(event):
             return False
-        if removed is not None and self.folder.is_none:
-            self._shown += self._take(removed)
         self._said += self.folder.budget.made - made + _LEAST
         if event["type"] == t.STATE_SNAPSHOT:
             self._said += measure(event.get("snapshot"))[0]
@@ -63,28 +60,32 @@ class StateSnapshots(Struct, eq=False):
             self._metadata.update(metadata)
         return True
 
+    @property
+    def is_due(self) -> bool:
+        """Whether :meth:`take` has something to return."""
+        return bool(self.events or self._shown)
+
     def take(self) -> list[Event]:
         """A snapshot for the events since the last one, or these events; [] if there are none."""
         shown, self._shown = self._shown, []
-        events = self._take(self.folder.state)
+        events = self._take()
         is_whole = len(events) == 1 and events[0]["type"] == t.STATE_SNAPSHOT
         return events if is_whole and not self.folder.is_none else [*shown, *events]
 
-    def _take(self, state: Any) -> list[Event]:
-        """A snapshot of ``state``, which the events since the last one have made, or they."""
+    def _take(self) -> list[Event]:
         events, self.events = self.events, []
-        if events and self._said >= self._snapshot_at and self._pays(state):
-            snapshot: Event = {"type": t.STATE_SNAPSHOT, "snapshot": state}
+        if events and self._said >= self._snapshot_at and self._pays():
+            snapshot: Event = {"type": t.STATE_SNAPSHOT, "snapshot": self.folder.state}
             if self._metadata is not None:
                 snapshot["metadata"] = self._metadata
             events = [snapshot]
         self._metadata = None
         return events
 
-    def _pays(self, state: Any) -> bool:
-        """Whether the events since the last snapshot pay for another one of ``state``."""
+    def _pays(self) -> bool:
+        """Whether the events since the last snapshot pay for another one."""
         if self._snapshot_at:
-            size, _ = measure(state, self._said + self._free)
+            size, _ = measure(self.folder.state, self._said + self._free)
             if size > self._said + self._free:
                 # This measurement has cost as much as a snapshot, so that the next one waits for
                 # events of as many bytes.

@@ -198,6 +198,10 @@ class TestState:
         assert compact_events([*twice, snapshot({"a": 3})]) == [snapshot({"a": 3})]
         assert compact_events([*twice, add("", {"a": 3})]) == [snapshot({"a": 3})]
 
+    def test_only_the_last_state_before_none_is_replayed(self) -> None:
+        states = [snapshot(value) for value in ({"a": 1}, None, {"b": 1}, None)]
+        assert compact_events(states) == states[2:]
+
     @pytest.mark.parametrize("op", ["test", "move", "replace"])
     def test_a_delta_of_the_whole_state_that_does_not_apply_leaves_the_state(self, op: str) -> None:
         state = snapshot({"a": 1}, metadata={"x": 1})
@@ -206,6 +210,11 @@ class TestState:
         assert compact_events([state, bad]) == [state, bad]
         after = [state, bad, FINISHED, add("/b", 2)]
         assert compact_events(after) == [state, bad, FINISHED, snapshot({"a": 1, "b": 2})]
+
+    def test_a_harmful_delta_of_the_whole_state_leaves_the_state(self) -> None:
+        state = snapshot({"a": 1})
+        wrong = {"op": "move", "from": "/toString", "path": ""}
+        assert compact_events([state, {"type": "STATE_DELTA", "delta": [wrong]}]) == [state]
 
     def test_a_state_that_is_none_for_a_moment_is_made_of_the_one_before_it(self) -> None:
         """The last delta does not pay for a snapshot, and needs the state that it is about."""
