@@ -157,7 +157,7 @@ class Compactor:
             arranged = arrange(events)
             if not self._tangled or self._is_the_same(events, arranged):
                 events = arranged
-        if self._states.is_due:
+        if self._states.events or self._states.shown:
             # The last state comes last, as in the reference.
             last = self._states.take()
             self._log += last
@@ -222,7 +222,7 @@ class Compactor:
         """Take an event that may be about any message or tool call."""
         if event["type"] == t.MESSAGES_SNAPSHOT:
             self._in_place = self._in_place or bool(self._open)
-        elif self._states.is_due:
+        elif self._states.events or self._states.shown:
             # The state of a run stands before its end, and before the run that follows.
             self._log += self._states.take()
         self._tangled = self._tangled or bool(self._open)

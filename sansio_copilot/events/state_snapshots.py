@@ -29,12 +29,13 @@ class StateSnapshots(Struct, eq=False):
     :ivar folder: has the state after the events so far.
     :ivar events: the events that no snapshot stands for yet; those before the last STATE_SNAPSHOT
         are not kept.
+    :ivar shown: the events behind which they come, which make the state that client 0.0.59 goes on
+        showing when there is none any more.
     """
 
     folder: StateFolder
     events: list[Event] = []
-    # These events make the state that client 0.0.59 goes on showing when there is none any more.
-    _shown: list[Event] = []
+    shown: list[Event] = []
     _metadata: dict[str, Any] | None = None
     # These three are bytes of JSON: the size of the events since the last snapshot, the size at
     # which the next snapshot is tried, and the size that snapshots may take beyond the events.
@@ -45,7 +46,7 @@ class StateSnapshots(Struct, eq=False):
     def feed(self, event: Event) -> bool:
         """Take a state event; returns whether it applies to the state."""
         if self.events and _removes_state(event) and not self.folder.is_none:
-            self._shown = self.take()
+            self.shown = self.take()
         made = self.folder.budget.made
         if not self.folder.feed(event):
             return False
@@ -60,14 +61,9 @@ class StateSnapshots(Struct, eq=False):
             self._metadata.update(metadata)
         return True
 
-    @property
-    def is_due(self) -> bool:
-        """Whether :meth:`take` has something to return."""
-        return bool(self.events or self._shown)
-
     def take(self) -> list[Event]:
         """A snapshot for the events since the last one, or these events; [] if there are none."""
-        shown, self._shown = self._shown, []
+        shown, self.shown = self.shown, []
         events = self._take()
         is_whole = len(events) == 1 and events[0]["type"] == t.STATE_SNAPSHOT
         return events if is_whole and not self.folder.is_none else [*shown, *events]
