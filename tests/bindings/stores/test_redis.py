@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -353,17 +354,20 @@ class TestRedisStore(SharedStoreTests):
     def test_a_server_is_reached_over_a_unix_socket(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
-        path = tmp_path / "redis.sock"
-        server = RedisServer(tmp_path, unix=path)
-        try:
-            store = self.make(url=f"unix://{path}")
-            store.open().result()
-            assert store.check().result() is None
-            assert "late" not in caplog.text
-            assert store.shown == f"RedisStore({str(path)!r})"
-            store.close()
-        finally:
-            server.close()
+        # The socket has a folder of its own, because that of a test may have a name that is longer
+        # than a Unix socket's may be.
+        with tempfile.TemporaryDirectory(prefix="redis-") as folder:
+            path = Path(folder) / "redis.sock"
+            server = RedisServer(tmp_path, unix=path)
+            try:
+                store = self.make(url=f"unix://{path}")
+                store.open().result()
+                assert store.check().result() is None
+                assert "late" not in caplog.text
+                assert store.shown == f"RedisStore({str(path)!r})"
+                store.close()
+            finally:
+                server.close()
 
     @pytest.mark.parametrize(
         ("url", "options"),
