@@ -239,11 +239,7 @@ class Compactor:
 
     def _state_event(self, event: Event) -> None:
         self._has_guests = self._has_guests or bool(self._open)
-        if event.get("delta") == []:
-            # A delta without operations stands for itself, because it leaves a client that has no
-            # state without one.
-            self._log.append(event)
-        elif self._states.feed(event):
+        if self._states.feed(event):
             self.has_state = True
         # A harmful delta is left out, because a client that received it would apply it, and could
         # not send the state back.

@@ -169,18 +169,6 @@ def test_a_reload_shows_the_same_of_any_thread(clients: Clients) -> None:
     @PROPERTY
     @given(st.lists(streams, min_size=1, max_size=2))
     @example([ONE_ID_OF_TWO_MESSAGES])
-    @example(
-        [
-            [
-                {"type": "RUN_STARTED", "threadId": "t", "runId": "r"},
-                {"type": "STATE_SNAPSHOT", "snapshot": None},
-            ],
-            [
-                {"type": "RUN_STARTED", "threadId": "t", "runId": "r"},
-                {"type": "STATE_DELTA", "delta": []},
-            ],
-        ]
-    )
     def agree(runs: list[list[Event]]) -> None:
         lives, replay, messages = recorded(runs)
         seen = clients.agree(lives, replay)

@@ -310,10 +310,3 @@ def test_many_open_messages_do_not_slow_each_other_down() -> None:
 def test_the_conversation_of_a_stream_survives() -> None:
     events = [add("/a", 1), FINISHED, add("/a/b", 1), add("/c", 1), snapshot(None), add("/d", 1)]
     assert fold_state(compact_events(events)) == fold_state(events) is None
-
-
-def test_a_delta_without_operations_stands_for_itself() -> None:
-    compactor, delta = Compactor(), {"type": "STATE_DELTA", "delta": []}
-    compactor.feed(delta)
-    assert compactor.finish() == [delta]
-    assert not compactor.has_state
