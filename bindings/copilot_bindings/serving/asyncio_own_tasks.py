@@ -24,60 +24,49 @@ from .failures import passing
 
 logger = logging.getLogger(__name__)
 
-if sys.version_info >= (3, 12):
 
-    def begun_task(
-        coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop, **options: Any
-    ) -> asyncio.Task[None]:
-        """Make a task whose coroutine has run up to its first wait.
+def begun_task(
+    coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop, **options: Any
+) -> asyncio.Task[None]:
+    """Make a task whose coroutine has run up to its first wait.
 
-        :param loop: the loop of this thread. If it does not run, the task begins once it does.
-        :param options: the options of ``asyncio.Task``.
-        """
+    :param loop: the loop of this thread. If it does not run, the task begins once it does.
+    :param options: the options of ``asyncio.Task``.
+    """
+    if sys.version_info >= (3, 12):
         return asyncio.Task(coroutine, loop=loop, eager_start=True, **options)
+    attributes: dict[str, Any] | None = getattr(loop, "__dict__", None)
+    if attributes is None or not loop.is_running():
+        return asyncio.Task(coroutine, loop=loop, **options)
+    steps: list[Callable[[], object]] = []
 
-else:
+    def call_soon(step: Callable[..., object], *args: Any, context: Context) -> None:
+        steps.append(partial(context.run, step, *args))
 
-    def begun_task(
-        coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop, **options: Any
-    ) -> asyncio.Task[None]:
-        """Make a task whose coroutine has run up to its first wait.
-
-        :param loop: the loop of this thread. If it does not run, the task begins once it does.
-        :param options: the options of ``asyncio.Task``.
-        """
-        attributes: dict[str, Any] | None = getattr(loop, "__dict__", None)
-        if attributes is None or not loop.is_running():
-            return asyncio.Task(coroutine, loop=loop, **options)
-        steps: list[Callable[[], object]] = []
-
-        def call_soon(step: Callable[..., object], *args: Any, context: Context) -> None:
-            steps.append(partial(context.run, step, *args))
-
-        # The constructor hands the first step of the task to the loop's call_soon(). Nothing else
-        # calls this method meanwhile, because other threads and signals use other methods. A tool
-        # that watches the loop may have replaced the method before.
-        before = attributes.get("call_soon")
-        attributes["call_soon"] = call_soon
-        try:
-            task = asyncio.Task(coroutine, loop=loop, **options)
-        finally:
-            del attributes["call_soon"]
-            if before is not None:
-                attributes["call_soon"] = before
-        outer = asyncio.current_task(loop)
-        # The present task is left, because asyncio refuses to enter the new task within it. Both
-        # functions are among those by which asyncio may be extended ("Extending" in its
-        # documentation).
+    # The constructor hands the first step of the task to the loop's call_soon(). Nothing else
+    # calls this method meanwhile, because other threads and signals use other methods. A tool
+    # that watches the loop may have replaced the method before.
+    before = attributes.get("call_soon")
+    attributes["call_soon"] = call_soon
+    try:
+        task = asyncio.Task(coroutine, loop=loop, **options)
+    finally:
+        del attributes["call_soon"]
+        if before is not None:
+            attributes["call_soon"] = before
+    outer = asyncio.current_task(loop)
+    # The present task is left, because asyncio refuses to enter the new task within it. Both
+    # functions are among those by which asyncio may be extended ("Extending" in its
+    # documentation).
+    if outer is not None:
+        asyncio.tasks._leave_task(loop, outer)  # noqa: SLF001
+    try:
+        for step in steps:
+            step()
+    finally:
         if outer is not None:
-            asyncio.tasks._leave_task(loop, outer)  # noqa: SLF001
-        try:
-            for step in steps:
-                step()
-        finally:
-            if outer is not None:
-                asyncio.tasks._enter_task(loop, outer)  # noqa: SLF001
-        return task
+            asyncio.tasks._enter_task(loop, outer)  # noqa: SLF001
+    return task
 
 
 async def guarded(function: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> None:
