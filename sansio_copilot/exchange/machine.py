@@ -63,7 +63,7 @@ from .actions import (
     WaitForFrames,
 )
 from .pipeline import Pipeline, Steps
-from .stream import give_up, send_log, send_pieces, send_whole
+from .stream import give_up, head_of, send_log, send_pieces, send_whole
 
 logger = logging.getLogger(__name__)
 access = logging.getLogger("sansio_copilot.access")
@@ -326,17 +326,19 @@ class Exchange:
                 runtime.metrics.responded(pipeline.route_name, response.status)
                 if reply.stream is not None:
                     runtime.metrics.stream_begun()
-            is_head = self._is_head
+            is_known = reply.stream is None and reply.content is None
+            length = len(response.body) if is_known else None
+            head, has_content = head_of(response, length, is_head=self._is_head)
             # Only this is kept of the request, because a stream may last for hours.
             asked = request.method, path
             if reply.content is not None:
-                pieces = reply.content.pieces
-                self._steps = send_pieces(pieces, response, runtime.limits, asked, is_head=is_head)
+                pieces, limits = reply.content.pieces, runtime.limits
+                self._steps = send_pieces(pieces, head, limits, asked, has_content=has_content)
             elif reply.stream is None:
-                self._steps = send_whole(response, is_head=is_head)
+                self._steps = send_whole(head, response.body if has_content else b"")
             else:
                 self._steps = send_log(
-                    reply.stream, response, self, runtime, self._now, asked, is_head=is_head
+                    reply.stream, head, self, runtime, self._now, asked, has_content=has_content
                 )
         else:
             if isinstance(raised, Exception):

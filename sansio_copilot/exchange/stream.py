@@ -40,57 +40,57 @@ logger = logging.getLogger(__name__)
 _BROKEN_OFF = "%s %s was broken off: what was to be sent has been evicted or deleted"
 
 
-def send_whole(response: Response, *, is_head: bool) -> ContentSteps:
-    """Send a response whose content is known.
+def head_of(response: Response, length: int | None, *, is_head: bool) -> tuple[SendHead, bool]:
+    """Return the head of a response, and whether content follows it (RFC 9110 section 6.4.1).
 
+    :param length: the length of the content in bytes; None if it is not known beforehand.
     :param is_head: whether the request was HEAD.
     """
     fields = [field for field in response.headers.raw if field[0] != "content-length"]
-    may_be_sent = response.status not in WITHOUT_CONTENT
-    if may_be_sent:
-        fields.append(("content-length", str(len(response.body))))
-    yield SendHead(response.status, tuple(fields))
-    if response.body and may_be_sent and not is_head:
-        yield SendBytes(response.body)
+    may_have_content = response.status not in WITHOUT_CONTENT
+    if may_have_content and length is not None:
+        fields.append(("content-length", str(length)))
+    return SendHead(response.status, tuple(fields)), may_have_content and not is_head
+
+
+def send_whole(head: SendHead, content: bytes) -> ContentSteps:
+    """Send a response whose content, which may be empty, is known."""
+    yield head
+    if content:
+        yield SendBytes(content)
     return True
-
-
-def _head_without_length(response: Response) -> SendHead:
-    fields = [field for field in response.headers.raw if field[0] != "content-length"]
-    return SendHead(response.status, tuple(fields))
 
 
 def send_log(
     stream: LogStream,
-    response: Response,
+    head: SendHead,
     reader: object,
     runtime: RuntimeConfig,
     now: float,
     asked_for: tuple[str, str],
     *,
-    is_head: bool,
+    has_content: bool,
 ) -> ContentSteps:
     """Send the log until it ends, with a comment whenever it is silent for long.
 
-    :param response: its status and header fields.
+    :param head: the head of the response.
     :param reader: the member of the stream's audience that leaves it at the end.
     :param now: seconds since the epoch when the request arrived.
     :param asked_for: the method and path of the request, for log lines.
-    :param is_head: whether the request was HEAD.
+    :param has_content: whether anything is sent behind the head.
     :returns: whether all of it was sent; False if the rest is gone.
     """
     # This is one function, because a generator inside of it would be resumed for each event.
     cursor, limits = stream.cursor, runtime.limits
-    has_content = not is_head and response.status not in WITHOUT_CONTENT
     # The constructor of the calls is made once, because a reader makes one for each event.
     store, name = stream.store, calls.READ.name
     read = partial(StoreCall, store.read, name=name, blocking=store.blocking, method=calls.READ)
     patience: Patience | None = None
     last_bytes = b""
     try:
-        yield _head_without_length(response)
-        # The response may have been made by a hook, and is not needed while the log is followed.
-        del response
+        yield head
+        # The head is dropped, so that an idle stream does not keep what it has sent.
+        del head
         if has_content and stream.preface:
             yield SendBytes(stream.preface)
         while has_content:
@@ -142,23 +142,19 @@ def send_log(
 
 
 def send_pieces(
-    pieces: Pieces, response: Response, limits: Limits, asked_for: tuple[str, str], *, is_head: bool
+    pieces: Pieces, head: SendHead, limits: Limits, asked_for: tuple[str, str], *, has_content: bool
 ) -> ContentSteps:
     """Send content that is made meanwhile, a piece when the client has taken the one before.
 
     :param pieces: the steps that make the content.
-    :param response: its status and header fields.
+    :param head: the head of the response.
     :param asked_for: the method and path of the request, for log lines.
-    :param is_head: whether the request was HEAD.
+    :param has_content: whether anything is sent behind the head.
     :returns: whether all of it was sent; False if the rest is gone.
     """
-    has_content = not is_head and response.status not in WITHOUT_CONTENT
-    yield _head_without_length(response)
-    del response
-    if not has_content:
-        return True
+    yield head
     outcome: Any = None
-    while True:
+    while has_content:
         try:
             step = pieces.send(outcome)
         except StopIteration as end:
@@ -173,6 +169,7 @@ def send_pieces(
             outcome = yield step
         except StoreUnavailable as error:
             outcome = yield from ask_again(step, error, Patience(limits.outage_seconds, limits))
+    return True
 
 
 def give_up(stream: LogStream | None) -> ContentSteps:

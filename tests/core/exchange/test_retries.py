@@ -17,7 +17,8 @@ from sansio_copilot import (
     StoreAnswerLost,
     StoreUnavailable,
 )
-from sansio_copilot.endpoints.request_and_reply import STREAM, LogStream
+from sansio_copilot.actions import SendHead
+from sansio_copilot.endpoints.request_and_reply import LogStream
 from sansio_copilot.exchange.retries import SILENCE
 from sansio_copilot.exchange.stream import send_log
 from sansio_copilot.stores.calls import StoreCall
@@ -215,9 +216,8 @@ def test_a_comment_never_comes_in_the_middle_of_a_frame(read_bytes: int) -> None
 
 
 def test_no_comment_comes_into_a_frame_of_which_there_is_half_for_now() -> None:
-    steps = send_log(
-        LogStream(SILENCE, 0), STREAM, None, CopilotRuntime({}), 0.0, ("POST", RUN), is_head=False
-    )
+    stream, head, asked_for = LogStream(SILENCE, 0), SendHead(200, ()), ("POST", RUN)
+    steps = send_log(stream, head, None, CopilotRuntime({}), 0.0, asked_for, has_content=True)
     sent = []
     action = next(steps)
     for data in (b"id: 1\nda", b"ta: {}\n", b"\n", b"data: 2\n", b"\n"):
