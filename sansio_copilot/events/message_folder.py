@@ -14,7 +14,7 @@ from . import types as t
 from .input_shape import ACTIVITY_DEPTH
 from .json_values import copy_json
 from .message_list import Conversation, Entry, Message, ToolCall
-from .patch import PatchBudget, PatchRefused, apply_patch
+from .patch import PatchBudget, PatchHarmful, PatchRefused, apply_patch
 from .types import Event, EventError
 
 
@@ -207,7 +207,6 @@ class MessageFolder:
         if entry is None or entry.role != "activity":
             return
         message = entry.message
-        _add_metadata(message, event)
         content = message.get("content")
         document = {} if content is None else content
         patch = event.get("patch") or []
@@ -217,7 +216,12 @@ class MessageFolder:
         except EventError as error:
             if isinstance(error, PatchRefused):
                 self.refused = error
+            # The metadata counts even if the patch does not apply, as in a client, but no client is
+            # sent a harmful delta.
+            if not isinstance(error, PatchHarmful):
+                _add_metadata(message, event)
             return
+        _add_metadata(message, event)
         message["content"] = content
         message["activityType"] = event["activityType"]
 

@@ -312,6 +312,10 @@ class TestActivities:
         events = [activity_delta(add("/x/y", 1), activity_type="other", metadata={"a": 1})]
         assert fold_messages(events, [activity({})]) == [activity({}, metadata={"a": 1})]
 
+    def test_a_harmful_delta_that_no_client_is_sent_has_no_effect(self) -> None:
+        events = [activity_delta(add("/constructor/x", 1), metadata={"a": 1})]
+        assert fold_messages(events, [activity({})]) == [activity({})]
+
     def test_a_delta_without_an_activity_is_ignored(self) -> None:
         assert fold_messages([activity_delta(add("/x", 1), "u")], [USER]) == [USER]
         assert fold_messages([activity_delta(add("/x", 1))]) == []
