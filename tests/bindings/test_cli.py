@@ -159,13 +159,23 @@ def test_the_demo_of_a_model_that_cannot_be_used(
     assert said in capsys.readouterr().err
 
 
+def import_without(monkeypatch: pytest.MonkeyPatch, missing: str, *parts: str) -> None:
+    """Have ``parts`` of the bindings imported anew, where the package ``missing`` is not there."""
+    monkeypatch.setitem(sys.modules, missing, None)
+    for name in [f"copilot_bindings.{part}" for part in parts]:
+        parent, _, child = name.rpartition(".")
+        if name in sys.modules:
+            # The attribute is set to the same value, so that it is restored in the end, because the
+            # import puts the new module there.
+            monkeypatch.setattr(sys.modules[parent], child, sys.modules[name])
+        for module in [other for other in sys.modules if f"{other}.".startswith(f"{name}.")]:
+            monkeypatch.delitem(sys.modules, module)
+
+
 def test_the_demo_of_a_model_without_its_packages(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "pydantic_ai", None)
-    packages = ("copilot_bindings.agents", "copilot_bindings.demo.model")
-    for name in [name for name in sys.modules if name.startswith(packages)]:
-        monkeypatch.delitem(sys.modules, name)
+    import_without(monkeypatch, "pydantic_ai", "agents", "demo.model")
     assert cli.main(["demo", "--store", "memory", "--model", "openai/gpt-4o-mini"]) == 1
     said = capsys.readouterr().err
     assert "needs pydantic_ai: pip install 'sansio-copilot[model]'" in said
@@ -496,11 +506,7 @@ def test_uvloop_is_for_asyncio(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_binding_whose_package_is_missing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "h11", None)
-    parts = ("asyncio", "http1", "serving")
-    packages = tuple(f"copilot_bindings.{part}" for part in parts)
-    for name in [name for name in sys.modules if name.startswith(packages)]:
-        monkeypatch.delitem(sys.modules, name)
+    import_without(monkeypatch, "h11", "asyncio", "http1", "serving")
     assert cli.main(["demo"]) == 1
     assert "pip install 'sansio-copilot[asyncio]'" in capsys.readouterr().err
 
@@ -578,12 +584,7 @@ def test_a_dashboard_of_no_url(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_dashboard_without_the_package_that_it_needs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "h11", None)
-    for name in [name for name in sys.modules if name.startswith("copilot_bindings.asyncio")]:
-        monkeypatch.delitem(sys.modules, name)
-    for part in ("http1", "serving"):
-        for name in [name for name in sys.modules if name.startswith(f"copilot_bindings.{part}")]:
-            monkeypatch.delitem(sys.modules, name)
+    import_without(monkeypatch, "h11", "asyncio", "http1", "serving")
     with upstream([b"HTTP/1.1 503 Away\r\ncontent-length: 0\r\n\r\n"]) as server:
         assert cli.main(["dashboard", server.url]) == 1
     assert "pip install 'sansio-copilot[asyncio]'" in capsys.readouterr().err
