@@ -34,7 +34,9 @@ def begun_task(
     :param options: the options of ``asyncio.Task``.
     """
     if sys.version_info >= (3, 12):
-        return asyncio.Task(coroutine, loop=loop, eager_start=True, **options)
+        # The option is overridden, because uvloop gives its own value of it to a task factory.
+        options["eager_start"] = True
+        return asyncio.Task(coroutine, loop=loop, **options)
     attributes: dict[str, Any] | None = getattr(loop, "__dict__", None)
     if attributes is None or not loop.is_running():
         return asyncio.Task(coroutine, loop=loop, **options)
