@@ -23,7 +23,7 @@ import load
 import serve
 from transport import CountingTransport
 
-from copilot_bindings.asyncio.connection import Connection
+from copilot_bindings.asyncio.connection import AsyncioConnection
 from copilot_bindings.serving.asyncio_backend import AsyncioBackend
 from copilot_bindings.serving.service import Service
 
@@ -53,7 +53,7 @@ class Clients:
         self.loop = asyncio.get_running_loop()
         self.pairs = []
         for _ in range(count):
-            transport, connection = Transport(), Connection(service, backend)
+            transport, connection = Transport(), AsyncioConnection(service, backend)
             connection.connection_made(transport)
             self.pairs.append((transport, connection))
 
@@ -61,7 +61,7 @@ class Clients:
         await asyncio.gather(*(self._one(*pair, requests) for pair in self.pairs))
 
     async def _one(
-        self, transport: Transport, connection: Connection, requests: Iterator[bytes]
+        self, transport: Transport, connection: AsyncioConnection, requests: Iterator[bytes]
     ) -> None:
         for request in requests:
             ended = transport.ended = self.loop.create_future()

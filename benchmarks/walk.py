@@ -37,7 +37,7 @@ import load
 from transport import CountingTransport
 
 import sansio_copilot
-from copilot_bindings.asyncio.connection import Connection
+from copilot_bindings.asyncio.connection import AsyncioConnection
 from copilot_bindings.serving.asyncio_backend import AsyncioBackend
 from copilot_bindings.serving.service import Service
 from sansio_copilot import AgentContext, CopilotRuntime
@@ -133,7 +133,7 @@ class Client(CountingTransport):
     def __init__(self, service: Service, backend: AsyncioBackend) -> None:
         super().__init__()
         self.ended = False
-        self._connection = Connection(service, backend)
+        self._connection = AsyncioConnection(service, backend)
         self._connection.connection_made(self)
 
     def send(self, request: bytes) -> None:

@@ -25,7 +25,7 @@ import httpx
 from sansio_copilot import RemoteProtocolError
 
 from ..http1.chunks import ChunkedBody
-from .http_socket import Connection, connect
+from .http_socket import ClientConnection, connect
 
 _HEAD_BYTES = 100 * 1024
 """The longest head of a response, interim ones included; h11 has the same bound."""
@@ -52,7 +52,7 @@ class CleartextPool:
         self._host = url.raw_host.decode("ascii")
         self._port = url.port or 80
         self._authority = url.netloc
-        self.kept: list[Connection] = []
+        self.kept: list[ClientConnection] = []
         """The connections that wait for another request."""
 
     async def send(
@@ -74,7 +74,7 @@ class CleartextPool:
         head = _head(method, target, self._authority, headers, len(body))
         connection = self._take()
         if connection is None:
-            connection = Connection(await connect(self._host, self._port, connect_seconds))
+            connection = ClientConnection(await connect(self._host, self._port, connect_seconds))
         response = Response(connection, silence, self.kept)
         try:
             # The response is read even if the request could not be written whole, because a server
@@ -91,7 +91,7 @@ class CleartextPool:
         while self.kept:
             self.kept.pop().close()
 
-    def _take(self) -> Connection | None:
+    def _take(self) -> ClientConnection | None:
         while self.kept:
             connection = self.kept.pop()
             if connection.is_usable():
@@ -113,9 +113,9 @@ class Response:
     )
 
     def __init__(
-        self, connection: Connection, silence: float | None, kept: list[Connection]
+        self, connection: ClientConnection, silence: float | None, kept: list[ClientConnection]
     ) -> None:
-        self._connection: Connection | None = connection
+        self._connection: ClientConnection | None = connection
         self._silence = silence
         self._kept = kept
         self._chunked: ChunkedBody | None = None
@@ -254,7 +254,7 @@ class Response:
                 return
             yield piece
 
-    def _end(self, connection: Connection) -> None:
+    def _end(self, connection: ClientConnection) -> None:
         """Keep or close the connection, because the body has been read to its end."""
         self._connection = None
         # A connection with bytes behind the end is closed, because they belong to no request.

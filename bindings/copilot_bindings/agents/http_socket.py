@@ -14,7 +14,7 @@ import httpx
 _READ_BYTES = 64 * 1024
 
 
-class Connection:
+class ClientConnection:
     """A socket, the bytes that were read from it and not used, and how long it may be kept."""
 
     __slots__ = ("_socket", "buffer", "until")

@@ -16,7 +16,7 @@ from types import NoneType
 
 from ..net.listeners import BACKLOG
 from ..net.shortage import PAUSE_SECONDS, Shortage
-from .connection import Connection
+from .connection import AsyncioConnection
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Acceptor:
     def __init__(
         self,
         listeners: list[socket.socket],
-        connection: Callable[[], Connection],
+        connection: Callable[[], AsyncioConnection],
         ssl: tls.SSLContext | None,
         handshake_seconds: float,
     ) -> None:
@@ -98,7 +98,7 @@ class Acceptor:
             self._beginning.add(task)
             task.add_done_callback(partial(self._begun, sock, connection))
 
-    async def _begin(self, sock: socket.socket, connection: Connection) -> None:
+    async def _begin(self, sock: socket.socket, connection: AsyncioConnection) -> None:
         sock.setblocking(False)
         await self._loop.connect_accepted_socket(
             lambda: connection,
@@ -108,7 +108,9 @@ class Acceptor:
             ssl_shutdown_timeout=None if self._ssl is None else _TLS_END_SECONDS,
         )
 
-    def _begun(self, sock: socket.socket, connection: Connection, task: asyncio.Task[None]) -> None:
+    def _begun(
+        self, sock: socket.socket, connection: AsyncioConnection, task: asyncio.Task[None]
+    ) -> None:
         self._beginning.discard(task)
         error = None if task.cancelled() else task.exception()
         if task.cancelled() or error is not None:

@@ -3,8 +3,8 @@
 Theory of operation
 ===================
 
-:class:`Connection` is an ``asyncio.Protocol``. It moves the bytes of an :class:`HTTPConnection`,
-which decides everything: the HTTPConnection returns a want, and the Connection performs it and
+:class:`AsyncioConnection` is an ``asyncio.Protocol``. It moves the bytes of an :class:`HTTPConnection`,
+which decides everything: the HTTPConnection returns a want, and the connection performs it and
 reports the outcome, which gives the next want. There is no task, so that a connection that waits
 costs no more than this object and one timer.
 
@@ -56,7 +56,7 @@ _LOOKS = 8
 _CLOSE_LOOK_SECONDS = 0.5
 
 
-class Connection(asyncio.Protocol):
+class AsyncioConnection(asyncio.Protocol):
     """Moves the bytes of an :class:`HTTPConnection`, and does its waiting.
 
     :param refused: True if there is no room for the connection, even if the service has some.

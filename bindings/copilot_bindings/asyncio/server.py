@@ -22,7 +22,7 @@ from ..serving.asyncio_backend import AsyncioBackend
 from ..serving.os_signals import EndingSignals
 from ..serving.shutdown import serve_until_closed
 from .acceptor import Acceptor
-from .connection import Connection
+from .connection import AsyncioConnection
 
 logger = logging.getLogger(__name__)
 
@@ -133,7 +133,7 @@ class Server(AsyncServer):
         self._service.served_at(*listeners.addresses)
         acceptor = Acceptor(
             listeners.sockets,
-            lambda: Connection(self._service, self._backend),
+            lambda: AsyncioConnection(self._service, self._backend),
             ssl,
             self._service.runtime.limits.header_seconds,
         )

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Protocol
 
 
-class Connection(Protocol):
-    """The part of a connection that the service needs."""
+class Closable(Protocol):
+    """The part of a connection, or of a response, that a server needs when it ends."""
 
     def close_if_idle(self) -> None:
         """Close the connection, unless a request is being received or answered.
@@ -33,19 +33,19 @@ class Admission:
 
     def __init__(self, most: float) -> None:
         self._most = most
-        self._served: set[Connection] = set()
-        self.connections: set[Connection] = set()
+        self._served: set[Closable] = set()
+        self.connections: set[Closable] = set()
         """All connections, including those that are refused or not admitted yet."""
         self.closing = False
         """Whether nothing more is accepted, and each response is its connection's last."""
         self.welcoming = True
         """Whether connections that have had no request yet may still wait for one."""
 
-    def expect(self, connection: Connection) -> None:
+    def expect(self, connection: Closable) -> None:
         """Add ``connection``, which was accepted and is admitted soon, to the connections."""
         self.connections.add(connection)
 
-    def admit(self, connection: Connection, *, room: bool = True) -> bool:
+    def admit(self, connection: Closable, *, room: bool = True) -> bool:
         """Add ``connection`` to the connections, and return whether there is room to serve it.
 
         :param room: False if the binding has no room for it, even if the limits would allow it.
@@ -66,7 +66,7 @@ class Admission:
         """
         return self.welcoming if first else not self.closing
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: Closable) -> None:
         """Remove ``connection``, which has ended, from the connections; for any thread."""
         self.connections.discard(connection)
         self._served.discard(connection)

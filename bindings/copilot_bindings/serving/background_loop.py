@@ -19,7 +19,7 @@ from anyio.from_thread import BlockingPortal
 from sansio_copilot import CopilotRuntime, Run, RunRefused
 from sansio_copilot.actions import WaitForFrames
 
-from .admission import Connection
+from .admission import Closable
 from .asyncio_backend import AsyncioBackend
 from .asyncio_thread import run_to_its_end
 from .body_limits import Bodies
@@ -133,7 +133,7 @@ class BackgroundLoop:
             raise RunRefused(SHUTDOWN)
         return self.backend
 
-    def connection_ended(self, connection: Connection) -> None:
+    def connection_ended(self, connection: Closable) -> None:
         """Remove a connection from those of the service, because it has ended."""
         # The connection is removed at once, because its thread may have the next connection before
         # the loop has a turn.

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from sansio_copilot import CopilotRuntime, Run, RunRefused
 from sansio_copilot.http.addresses import is_elsewhere
 
-from .admission import Admission, Connection
+from .admission import Admission, Closable
 from .backend import Backend
 from .body_limits import Bodies
 from .calls import Calls
@@ -126,7 +126,7 @@ class Service(Admission):
 
     # Connections
 
-    def connection_ended(self, connection: Connection) -> None:
+    def connection_ended(self, connection: Closable) -> None:
         """Remove ``connection`` from the connections, because it has ended."""
         self.forget(connection)
         self._changed.set()

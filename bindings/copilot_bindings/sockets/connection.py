@@ -32,7 +32,7 @@ _GONE_EVENTS = select.POLLERR | select.POLLHUP
 _WOULD_BLOCK = (BlockingIOError, tls.SSLWantReadError, tls.SSLWantWriteError)
 
 
-class Connection:
+class SocketConnection:
     """Moves the bytes of an :class:`HTTPConnection`, and does its waiting.
 
     :param sock: the connection's socket; it becomes non-blocking, and is closed at the end.

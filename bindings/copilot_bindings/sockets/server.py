@@ -18,13 +18,13 @@ from typing import Self
 
 from sansio_copilot import CopilotRuntime
 
-from ..asyncio.connection import Connection as AsyncioConnection
+from ..asyncio.connection import AsyncioConnection
 from ..net.listeners import Listeners, UnixPath
 from ..serving.background_loop import BackgroundLoop
 from ..serving.os_signals import EndingSignals
 from ..serving.pool import ThreadPool
 from .acceptor import Acceptor
-from .connection import Connection
+from .connection import SocketConnection
 
 _JOIN_SECONDS = 2.0
 
@@ -183,7 +183,7 @@ class Server:
         """
         with contextlib.suppress(OSError):
             self._loop.service.served_at(sock.getsockname())
-        Connection(self._loop, sock).serve()
+        SocketConnection(self._loop, sock).serve()
 
     def serve_until_closed(self) -> None:
         """Wait until the server is closed, by :meth:`close` or by a signal.
@@ -212,7 +212,7 @@ class Server:
         self.serve_until_closed()
 
     def _serve_accepted(self, ssl: tls.SSLContext | None, sock: socket.socket) -> None:
-        connection = Connection(self._loop, sock, ssl)
+        connection = SocketConnection(self._loop, sock, ssl)
         self._loop.service.expect(connection)
         if not self._pool.submit(connection.serve):
             self._loop.connection_ended(connection)

@@ -27,7 +27,7 @@ _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 _CLOSE_SECONDS = 2.0
 
 
-class Connection:
+class TrioConnection:
     """Moves the bytes of an :class:`HTTPConnection`, and does its waiting.
 
     :param stream: the connection's stream; it is closed at the end.

@@ -23,7 +23,7 @@ from ..serving.os_signals import EndingSignals
 from ..serving.shutdown import serve_until_closed
 from ..serving.store_life import NotStarted
 from ..serving.trio_backend import TrioBackend
-from .connection import Connection
+from .connection import TrioConnection
 from .stream import socket_of
 
 logger = logging.getLogger(__name__)
@@ -155,7 +155,7 @@ class Server(AsyncServer):
         if self._listeners is None and (transport := socket_of(stream)) is not None:
             with contextlib.suppress(OSError):
                 self._service.served_at(transport.socket.getsockname())
-        await Connection(self._service, self._backend, stream).serve()
+        await TrioConnection(self._service, self._backend, stream).serve()
 
     async def _accept(self, listeners: Listeners) -> None:
         try:
@@ -184,11 +184,11 @@ class Server(AsyncServer):
     def _accepted(self, plain: trio.SocketStream) -> None:
         is_tls = self._ssl is not None
         stream = plain if self._ssl is None else trio.SSLStream(plain, self._ssl, server_side=True)
-        connection = Connection(self._service, self._backend, stream, shakes_hands=is_tls)
+        connection = TrioConnection(self._service, self._backend, stream, shakes_hands=is_tls)
         self._service.expect(connection)
         self._nursery.start_soon(self._serve, connection)
 
-    async def _serve(self, connection: Connection) -> None:
+    async def _serve(self, connection: TrioConnection) -> None:
         # The shield keeps a cancellation of the server away, because the service closes its
         # connections in the order of a shutdown.
         with trio.CancelScope(shield=True):

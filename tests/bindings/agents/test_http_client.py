@@ -17,7 +17,7 @@ from support.upstream import Step, Upstream, upstream
 from copilot_bindings.agents import http_client, http_socket
 from copilot_bindings.agents.http import is_cleartext
 from copilot_bindings.agents.http_client import CleartextPool, Response
-from copilot_bindings.agents.http_socket import Connection
+from copilot_bindings.agents.http_socket import ClientConnection
 
 pytestmark = pytest.mark.parametrize("library", ["asyncio", "trio"])
 
@@ -210,7 +210,7 @@ def test_a_server_that_sends_all_the_time_leaves_turns_to_others(library: str) -
     with there, here:
         here.setblocking(False)
         there.sendall(b"x" * 1000)
-        connection = Connection(here)
+        connection = ClientConnection(here)
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(http_socket, "_READ_BYTES", 1)
             assert anyio.run(main, backend=library) >= 900

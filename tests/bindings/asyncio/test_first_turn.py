@@ -13,7 +13,7 @@ import pytest
 from support.wire import BASE, body_of
 
 from copilot_bindings.asgi import CopilotASGI
-from copilot_bindings.asyncio.connection import Connection
+from copilot_bindings.asyncio.connection import AsyncioConnection
 from copilot_bindings.serving.asyncio_backend import AsyncioBackend
 from copilot_bindings.serving.service import Service
 from copilot_bindings.serving.shutdown import serve_until_closed
@@ -93,7 +93,7 @@ def request(thread: str) -> bytes:
 async def run_once(runtime: CopilotRuntime) -> None:
     """Serve one run on a connection, to the end of its response and of its agent."""
     service = Service(runtime, AsyncioBackend(), 0)
-    connection = Connection(service, AsyncioBackend())
+    connection = AsyncioConnection(service, AsyncioBackend())
     transport = Transport(Turns())
     connection.connection_made(transport)
     connection.data_received(request("t"))
@@ -108,7 +108,7 @@ def test_the_first_event_leaves_in_the_first_turn_on_a_connection(factory: Any) 
     async def test() -> None:
         asyncio.get_running_loop().set_task_factory(factory)
         service = Service(CopilotRuntime({"default": waits}), AsyncioBackend(), 0)
-        connection = Connection(service, AsyncioBackend())
+        connection = AsyncioConnection(service, AsyncioBackend())
         turns = Turns()
         transport = Transport(turns)
         connection.connection_made(transport)

@@ -78,13 +78,13 @@ def stop(thread_id: str) -> str:
 def recorded(monkeypatch: pytest.MonkeyPatch, name: str) -> list[tuple[Any, ...]]:
     """Return the calls of the method ``name`` of asyncio's protocols on every connection."""
     told: list[tuple[Any, ...]] = []
-    method = getattr(asyncio_connection.Connection, name)
+    method = getattr(asyncio_connection.AsyncioConnection, name)
 
     def record(self: asyncio.Protocol, *args: Any) -> None:
         told.append(args)
         method(self, *args)
 
-    monkeypatch.setattr(asyncio_connection.Connection, name, record)
+    monkeypatch.setattr(asyncio_connection.AsyncioConnection, name, record)
     return told
 
 

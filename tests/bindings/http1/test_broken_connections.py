@@ -111,8 +111,8 @@ def test_bytes_that_cannot_be_sent_end_their_connection(
     transport = selector_events._SelectorSocketTransport  # noqa: SLF001 - asyncio tells no other
     for owner, name in (
         (transport, "write"),
-        (trio_connection.Connection, "_send"),
-        (sockets_connection.Connection, "_send"),
+        (trio_connection.TrioConnection, "_send"),
+        (sockets_connection.SocketConnection, "_send"),
     ):
         monkeypatch.setattr(owner, name, breaking(getattr(owner, name)))
     with caplog.at_level(logging.ERROR):
