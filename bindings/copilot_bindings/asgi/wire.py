@@ -34,7 +34,7 @@ class ASGIWire(Wire):
         self._heard: deque[Message] = deque()
         """Pieces of the body that have arrived before they were asked for."""
         self._heard_size = 0
-        self._news = backend.event()
+        self._news = backend.flag()
         self._body_is_of_interest = True
 
     # Receiving
@@ -71,7 +71,7 @@ class ASGIWire(Wire):
 
     async def _next_message(self) -> Message | None:
         while self._listening and not self._heard:
-            self._news = self._backend.event()
+            self._news = self._backend.flag()
             await self._news.wait()
         if not self._heard:
             return None if self.gone else await self._hear()

@@ -3,10 +3,10 @@
 Theory of operation
 ===================
 
-:class:`AsyncioConnection` is an ``asyncio.Protocol``. It moves the bytes of an :class:`HTTPConnection`,
-which decides everything: the HTTPConnection returns a want, and the connection performs it and
-reports the outcome, which gives the next want. There is no task, so that a connection that waits
-costs no more than this object and one timer.
+:class:`AsyncioConnection` is an ``asyncio.Protocol``. It moves the bytes of an
+:class:`HTTPConnection`, which decides everything: the HTTPConnection returns a want, and the
+connection performs it and reports the outcome, which gives the next want. There is no task, so that
+a connection that waits costs no more than this object and one timer.
 
 ``_perform`` is a loop that runs as long as wants can be done at once. A want that has to be waited
 for is stored in ``_want``, and the loop returns to asyncio. Only callbacks end a wait; the table

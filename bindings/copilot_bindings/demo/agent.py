@@ -15,7 +15,8 @@ from typing import Any, ClassVar, Protocol, TypeAlias
 
 from ag_ui.core import RunAgentInput, Tool
 
-Event: TypeAlias = dict[str, Any]
+from sansio_copilot.events import Event
+
 Script: TypeAlias = Iterator[tuple[Event, float]]
 Sleep: TypeAlias = Callable[[float], Awaitable[None]]
 

@@ -33,7 +33,7 @@ class EventsElsewhere(EventsOfAnotherThread):
         super().__init__(here)
         self._call = call
         self._there = there
-        self._done = here.event()
+        self._done = here.flag()
         self._taken = 0
         self._closed = False
         # The agent's loop alone uses the next three attributes, so that they need no lock.

@@ -101,25 +101,25 @@ class AsyncioBackend:
             task.cancel()
         return [task.get_name() for task in self._tasks]
 
-    def event(self) -> asyncio.Event:
+    def flag(self) -> asyncio.Event:
         return asyncio.Event()
 
     def scope(self) -> _Scope:
         return _Scope()
 
-    async def wait_for(self, event: asyncio.Event, seconds: float) -> bool:
+    async def wait_for(self, flag: asyncio.Event, seconds: float) -> bool:
         try:
             async with asyncio.timeout(seconds):
-                await event.wait()
+                await flag.wait()
         except TimeoutError:
             return False
         return True
 
     async def wait_through(
-        self, event: asyncio.Event, seconds: float, on_cancel: Callable[[], object]
+        self, flag: asyncio.Event, seconds: float, on_cancel: Callable[[], object]
     ) -> None:
         try:
-            await self.wait_for(event, seconds)
+            await self.wait_for(flag, seconds)
         except asyncio.CancelledError:
             on_cancel()
 

@@ -18,8 +18,8 @@ class Task(Protocol):
         ...
 
 
-class Event(Protocol):
-    """An event that tasks can wait for; it is set once."""
+class Flag(Protocol):
+    """A flag that tasks can wait for, as an ``asyncio.Event`` is; it is set once."""
 
     def set(self) -> object:
         """Wake the tasks that wait.
@@ -29,7 +29,7 @@ class Event(Protocol):
         ...
 
     async def wait(self) -> object:
-        """Wait until the event is set."""
+        """Wait until the flag is set."""
         ...
 
 
@@ -105,22 +105,22 @@ class Backend(Protocol):
         """Cancel every task of :meth:`spawn` that has not ended; returns their names."""
         ...
 
-    def event(self) -> Event:
-        """A new event."""
+    def flag(self) -> Flag:
+        """A new flag."""
         ...
 
     def scope(self) -> Scope:
         """A new scope, for the task that runs now."""
         ...
 
-    async def wait_for(self, event: Any, seconds: float) -> bool:
-        """Wait for an event of :meth:`event`; returns False if it is not set in so many seconds."""
+    async def wait_for(self, flag: Any, seconds: float) -> bool:
+        """Wait for a flag of :meth:`flag`; returns False if it is not set in so many seconds."""
         ...
 
     async def wait_through(
-        self, event: Any, seconds: float, on_cancel: Callable[[], object]
+        self, flag: Any, seconds: float, on_cancel: Callable[[], object]
     ) -> None:
-        """Wait for an event, even if the task is cancelled meanwhile.
+        """Wait for a flag, even if the task is cancelled meanwhile.
 
         :param seconds: how long to wait at most. On asyncio a cancellation ends the wait too.
         :param on_cancel: see :meth:`seen_through`.

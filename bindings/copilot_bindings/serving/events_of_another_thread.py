@@ -19,7 +19,7 @@ class EventsOfAnotherThread:
     def __init__(self, here: Backend) -> None:
         self._here = here
         self._ready: deque[tuple[Any, BaseException | None]] = deque()
-        self._available = here.event()
+        self._available = here.flag()
         self._over = False
 
     def __aiter__(self) -> Self:
@@ -31,7 +31,7 @@ class EventsOfAnotherThread:
             # an event that never comes.
             raise StopAsyncIteration
         while not self._ready:
-            self._available = self._here.event()
+            self._available = self._here.flag()
             await self._available.wait()
         event, error = self._ready.popleft()
         self._took()

@@ -12,7 +12,7 @@ import contextvars
 from sansio_copilot import CopilotRuntime, Run
 
 from .async_library import running_library
-from .backend import Event
+from .backend import Flag
 from .service import Service
 from .shutdown import serve_until_closed
 
@@ -28,7 +28,7 @@ class LoopService(Service):
         backend, self._start = running_library()
         super().__init__(runtime, backend, grace_seconds)
         self._keeper: object = None
-        self._kept: Event | None = None
+        self._kept: Flag | None = None
 
     @property
     def is_dropped(self) -> bool:
@@ -66,12 +66,12 @@ class LoopService(Service):
 
     def _keep(self) -> None:
         if self._kept is None:
-            self._kept = self.backend.event()
+            self._kept = self.backend.flag()
             # The task is kept here, because a loop holds no strong reference to it. It has an empty
             # context, because it outlives the request that happens to begin it.
             self._keeper = contextvars.Context().run(self._start, self._live, self._kept)
 
-    async def _live(self, kept: Event) -> None:
+    async def _live(self, kept: Flag) -> None:
         try:
             await serve_until_closed(self, lambda: None)
         except GeneratorExit:

@@ -101,11 +101,11 @@ class Pending(Struct, eq=False):
 
         :raises Exception: the error of the call.
         """
-        event = backend.event()
-        if self.then(lambda: backend.promptly(event.set)):
+        flag = backend.flag()
+        if self.then(lambda: backend.promptly(flag.set)):
             try:
                 while left := self.time_left():
-                    await backend.wait_for(event, left)
+                    await backend.wait_for(flag, left)
             except BaseException:
                 self.give_up(RuntimeError(f"{self.name} was given up"))
                 raise
@@ -117,10 +117,10 @@ class Pending(Struct, eq=False):
         :param on_cancel: called at a cancellation, if the library would otherwise forget it.
         :raises Exception: the error of the call.
         """
-        event = backend.event()
-        if self.then(lambda: backend.promptly(event.set)):
+        flag = backend.flag()
+        if self.then(lambda: backend.promptly(flag.set)):
             while left := self.time_left():
-                await backend.wait_through(event, left, on_cancel)
+                await backend.wait_through(flag, left, on_cancel)
         return self.result()
 
     def block(self) -> Any:

@@ -49,7 +49,7 @@ from sansio_copilot.actions import (
     WaitForFrames,
 )
 
-from .backend import Backend, Event, Scope, Task
+from .backend import Backend, Flag, Scope, Task
 from .body_limits import Body
 from .context import CallContext
 from .pending_call import Pending
@@ -92,8 +92,8 @@ class Responder:
         self._is_starting = False
         """Whether a run was started, whose agent has had no turn yet."""
         self._listener: Task | None = None
-        self._event: Event | None = None
-        """The event that wakes the present wait; None if there is no wait."""
+        self._woken: Flag | None = None
+        """The flag that wakes the present wait; None if there is no wait."""
         self._state = ResponderState.BETWEEN
         self._cancelled = False
         self._complete = False
@@ -160,7 +160,7 @@ class Responder:
         try:
             await self._drive()
         except self._backend.cancelled:
-            over = self._backend.event()
+            over = self._backend.flag()
             task = self._backend.spawn(self._see_out, over)
             timer = self._backend.later(_LAST_SECONDS, task.cancel)
             await self._backend.seen_through(over.wait)
@@ -254,7 +254,7 @@ class Responder:
     def _note_cancellation(self) -> None:
         self._cancelled = True
 
-    async def _see_out(self, over: Event) -> None:
+    async def _see_out(self, over: Flag) -> None:
         """End the exchange of a request that was cancelled.
 
         :param over: set when that is done.
@@ -300,15 +300,15 @@ class Responder:
         self._begin_to_listen()
         if self._wire.gone:
             raise Gone
-        event = self._event = self._backend.event()
+        flag = self._woken = self._backend.flag()
         lock, store, cursor = self._calls.lock, want.store, want.cursor
         notify = weakly(self._notified)
         unwatch = begin_watch(lock, self._context, store, "watch", cursor, notify)
         try:
             self._state = ResponderState.WAITING
-            notified = await self._backend.wait_for(event, want.timeout)
+            notified = await self._backend.wait_for(flag, want.timeout)
         finally:
-            self._event = None
+            self._woken = None
             end_watch(lock, self._context, unwatch)
         if self._wire.gone:
             raise Gone
@@ -316,14 +316,14 @@ class Responder:
 
     async def _await(self, pending: Pending) -> Any:
         """Wait for a call, which is given up if the client goes."""
-        event = self._event = self._backend.event()
+        flag = self._woken = self._backend.flag()
         self._begin_to_listen()
-        pending.then(partial(self._backend.promptly, event.set))
+        pending.then(partial(self._backend.promptly, flag.set))
         try:
             while not self._wire.gone and (left := pending.time_left()):
-                await self._backend.wait_for(event, left)
+                await self._backend.wait_for(flag, left)
         finally:
-            self._event = None
+            self._woken = None
             pending.give_up(RuntimeError("the client has gone"))
         if self._wire.gone:
             raise Gone
@@ -333,8 +333,8 @@ class Responder:
         return self._backend
 
     def _wake(self) -> None:
-        if self._event is not None:
-            self._event.set()
+        if self._woken is not None:
+            self._woken.set()
 
     def _notified(self) -> None:
         if threading.get_ident() == self._thread:

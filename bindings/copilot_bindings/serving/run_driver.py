@@ -29,7 +29,7 @@ from sansio_copilot import Run, RunState
 from sansio_copilot.actions import PULL, Call, Pause, PullEvent, RunAction, RunOver, StoreCall
 from sansio_copilot.stores.protocol import Signal
 
-from .backend import Backend, Event, Task
+from .backend import Backend, Flag, Task
 from .calls import Calls
 from .context import CallContext
 from .dropped_loop import end_without_loop
@@ -65,7 +65,7 @@ class RunDriver:
         self._calls = calls
         self._context = CallContext.of_now()
         self._lock = calls.lock
-        self._answered: Event | None = None
+        self._answered: Flag | None = None
         """Set when the store that is asked aside has answered."""
         self._fate: RunOver | None = None
         """The run's last action, once the run is over in its log: it says what becomes of the
@@ -127,8 +127,8 @@ class RunDriver:
         an event again."""
         while pending is not None:
             if isinstance(pending, Pause):
-                event = self._backend.event()
-                await self._backend.wait_through(event, pending.seconds, self._cancelled)
+                flag = self._backend.flag()
+                await self._backend.wait_through(flag, pending.seconds, self._cancelled)
                 pending = self._advance(self._run.resume(time.time()))
                 continue
             try:
@@ -215,7 +215,7 @@ class RunDriver:
             self._done_aside()
         else:
             self._enter("the store is asked aside")
-            self._answered = self._backend.event()
+            self._answered = self._backend.flag()
             self._backend.spawn(self._perform, pending)
 
     async def _perform(self, pending: Pending | Pause) -> None:

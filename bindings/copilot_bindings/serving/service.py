@@ -63,11 +63,11 @@ class Service(Admission):
         self._ended = False
         self.homes: set[RunHome] = set()
         """The homes of the live runs."""
-        self.close_begun = backend.event()
+        self.close_begun = backend.flag()
         """Set by :meth:`begin_close`."""
-        self.closed = backend.event()
+        self.closed = backend.flag()
         """Set at the end of the shutdown."""
-        self._changed = backend.event()
+        self._changed = backend.flag()
 
     def home(self) -> Backend:
         """The backend on which async functions are to be awaited."""
@@ -177,6 +177,6 @@ class Service(Admission):
             left = begun + most - time.monotonic()
             if left <= 0:
                 return False
-            self._changed = self.backend.event()
+            self._changed = self.backend.flag()
             await self.backend.wait_for(self._changed, left)
         return True

@@ -134,7 +134,7 @@ async def _tell_of_lost_runs(service: Service) -> None:
     """Tell the application of lost runs that requests have ended since the last sweep."""
     if not service.runtime.lost:
         return
-    told = service.backend.event()
+    told = service.backend.flag()
 
     async def tell() -> None:
         try:
@@ -158,7 +158,7 @@ async def _cancel_all(service: Service) -> None:
         if time.monotonic() > until:
             logger.error("left behind what does not end: %s", ", ".join(sorted(set(names))))
             return
-        await service.backend.wait_for(service.backend.event(), _FLUSH_SECONDS / 20)
+        await service.backend.wait_for(service.backend.flag(), _FLUSH_SECONDS / 20)
         if time.monotonic() > until - _FLUSH_SECONDS / 2:
             service.calls.drop()
 

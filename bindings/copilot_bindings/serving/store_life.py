@@ -146,9 +146,9 @@ async def wait_for(future: Future[None], backend: Backend) -> None:
 
     :raises Exception: its error.
     """
-    event = backend.event()
-    future.add_done_callback(lambda _: backend.soon(event.set))
-    await event.wait()
+    flag = backend.flag()
+    future.add_done_callback(lambda _: backend.soon(flag.set))
+    await flag.wait()
     future.result()
 
 

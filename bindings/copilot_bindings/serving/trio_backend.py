@@ -117,23 +117,23 @@ class TrioBackend:
             scope.cancel()
         return list(self._tasks.values())
 
-    def event(self) -> trio.Event:
+    def flag(self) -> trio.Event:
         return trio.Event()
 
     def scope(self) -> _Scope:
         return _Scope()
 
-    async def wait_for(self, event: trio.Event, seconds: float) -> bool:
+    async def wait_for(self, flag: trio.Event, seconds: float) -> bool:
         with trio.move_on_after(seconds):
-            await event.wait()
-        return event.is_set()
+            await flag.wait()
+        return flag.is_set()
 
     async def wait_through(
-        self, event: trio.Event, seconds: float, on_cancel: Callable[[], object]
+        self, flag: trio.Event, seconds: float, on_cancel: Callable[[], object]
     ) -> None:
         # ``on_cancel`` is not called, because trio delivers a cancellation again behind the shield.
         with trio.CancelScope(shield=True):
-            await self.wait_for(event, seconds)
+            await self.wait_for(flag, seconds)
 
     async def checkpoint(self) -> None:
         with trio.CancelScope(shield=True):

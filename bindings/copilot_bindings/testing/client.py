@@ -18,7 +18,7 @@ from sansio_copilot.testing.requests import endpoint, json_body
 
 from ..asgi import CopilotASGI
 from ..serving.async_library import running_library
-from ..serving.backend import Backend, Event
+from ..serving.backend import Backend, Flag
 from .stream import AsyncStream
 
 
@@ -130,9 +130,9 @@ class _Application:
         self.backend: Backend
         self.backend, _ = running_library()
         self._told: list[str] = []
-        self._begun: Event = self.backend.event()
-        self._to_end: Event = self.backend.event()
-        self._over: Event = self.backend.event()
+        self._begun: Flag = self.backend.flag()
+        self._to_end: Flag = self.backend.flag()
+        self._over: Flag = self.backend.flag()
 
     async def start(self) -> bool:
         """Begin its life, and return whether its store could be opened."""

@@ -15,7 +15,7 @@ from sansio_copilot import Headers, Request, json_codec
 from sansio_copilot.sse import Parser, ServerSentEvent
 from sansio_copilot.testing import ClientResponse
 
-from ..serving.backend import Backend, Event
+from ..serving.backend import Backend, Flag
 
 _AHEAD: Final = 64
 """The number of events that the application may be ahead of the test."""
@@ -56,11 +56,11 @@ class AsyncStream:
         self._failure: Exception | None = None
         self._is_received = False
         self._begun = False
-        self._gone: Event = backend.event()
+        self._gone: Flag = backend.flag()
         self._is_gone = False
-        self._changed: Event = backend.event()
-        self._taken: Event = backend.event()
-        self._over: Event = backend.event()
+        self._changed: Flag = backend.flag()
+        self._taken: Flag = backend.flag()
+        self._over: Flag = backend.flag()
 
     async def __aenter__(self) -> AsyncStream:
         """Send the request, and wait for the head of the response."""
@@ -144,7 +144,7 @@ class AsyncStream:
             self._backend.spawn(self._live, name="a request of the test")
 
     async def _change(self) -> None:
-        self._changed = self._backend.event()
+        self._changed = self._backend.flag()
         await self._changed.wait()
 
     async def _live(self) -> None:
@@ -195,7 +195,7 @@ class AsyncStream:
             self.ended = self.ended or not message["more_body"]
         self._changed.set()
         while len(self._events) >= self._ahead and not self._is_gone:
-            self._taken = self._backend.event()
+            self._taken = self._backend.flag()
             await self._taken.wait()
 
 

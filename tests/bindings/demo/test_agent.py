@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from ag_ui.core import RunAgentInput
 
-from copilot_bindings.demo.agent import DemoAgent, Event
+from copilot_bindings.demo.agent import DemoAgent
+from sansio_copilot.events import Event
 
 CONFIRM = {
     "name": "confirm",
