@@ -43,7 +43,7 @@ from .fast_path import FastResponse
 from .reader import RequestReader
 from .request_body import H11Body
 from .response_framing import H11Response
-from .wants import Host, Rest, Send, Want
+from .wants import ConnectionService, Rest, Send, Want
 
 _FLUSH_BYTES = 64 * 1024
 # A connection reads this many pieces of a body before other connections have a turn.
@@ -71,7 +71,7 @@ class Answering:
         *("_refusal", "_service", "context", "feed", "gone", "reader"),
     )
 
-    def __init__(self, service: Host, *, own_thread: bool) -> None:
+    def __init__(self, service: ConnectionService, *, own_thread: bool) -> None:
         self._service = service
         self._calls = service.calls
         self._limits = service.runtime.limits

@@ -55,7 +55,7 @@ from ..serving.freed_memory import give_back_to_the_system
 from . import request_head
 from .answering import Answering, gone
 from .arrival_deadlines import Awaited, Deadline
-from .wants import GONE, Close, CloseWriting, Host, Rest, Send, Want
+from .wants import GONE, Close, CloseWriting, ConnectionService, Rest, Send, Want
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,9 @@ class HTTPConnection(Answering):
 
     __slots__ = ("_steps",)
 
-    def __init__(self, service: Host, *, admitted: bool = True, own_thread: bool = False) -> None:
+    def __init__(
+        self, service: ConnectionService, *, admitted: bool = True, own_thread: bool = False
+    ) -> None:
         super().__init__(service, own_thread=own_thread)
         self._steps = self._serve(admitted)
 

@@ -17,7 +17,7 @@ from ..serving.context import CallContext
 from ..serving.pending_call import Pending
 
 
-class Host(Protocol):
+class ConnectionService(Protocol):
     """The part of a server that a connection needs.
 
     A :class:`~copilot_bindings.serving.service.Service` is one.

@@ -10,8 +10,8 @@ from __future__ import annotations
 from ..missing_packages import missing_extra
 
 try:
-    from .answer import StreamBroken
     from .app import CopilotWSGI
+    from .responder import StreamBroken
 except ModuleNotFoundError as error:
     raise missing_extra("wsgi", error) from error
 

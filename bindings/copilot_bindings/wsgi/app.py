@@ -30,8 +30,8 @@ from ..serving.server_life import must_be_opened
 from ..serving.service import SHUTDOWN
 from ..serving.store_life import NotStarted
 from ..serving.workers_warning import warn_of_workers
-from .answer import Answer
-from .environ import BodyEndsEarly, Environ, StartResponse, is_exposed, request_of, send_whole
+from .request import BodyEndsEarly, Environ, is_exposed, request_of
+from .responder import StartResponse, WSGIResponder, send_whole
 
 logger = logging.getLogger(__name__)
 
@@ -82,17 +82,17 @@ class CopilotWSGI:
         exposed = not self.runtime.exposed and is_exposed(environ)
         runtime = self._exposed() if exposed else self.runtime
         exchange = runtime.exchange(request, time.time(), closing=self.closing)
-        answer = Answer(self, exchange, environ, start_response)
+        responder = WSGIResponder(self, exchange, environ, start_response)
         try:
-            answer.begin()
+            responder.begin()
         except BodyEndsEarly as error:
-            answer.close()
+            responder.close()
             refusal = refusals.not_http(str(error))
             return send_whole(runtime.refused(request, refusal), start_response)
         except BaseException:
-            answer.close()
+            responder.close()
             raise
-        return answer
+        return responder
 
     def _exposed(self) -> CopilotRuntime:
         """The runtime as other machines reach it, which warns of that once."""

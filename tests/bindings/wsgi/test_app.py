@@ -38,7 +38,7 @@ from support.wire import BASE, body_of
 
 from copilot_bindings.serving.body_limits import Bodies, Body
 from copilot_bindings.wsgi import CopilotWSGI, StreamBroken
-from copilot_bindings.wsgi.environ import read_body, request_of
+from copilot_bindings.wsgi.request import read_body, request_of
 from sansio_copilot import BodyTooLarge, CopilotRuntime, Hooks, Limits, MemoryStore
 from sansio_copilot.sse import Parser
 from sansio_copilot.stores import Batch

@@ -1,17 +1,12 @@
-"""Conversions between the core and WSGI: an environ to a request, a head to ``start_response``.
-
-PEP 3333 defines both sides.
-"""
+"""The conversion of a WSGI environ (PEP 3333) to the core's request, and reading of the body."""
 
 from __future__ import annotations
 
-import http
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, TypeAlias
 from urllib.parse import quote, unquote_to_bytes
-from wsgiref.util import is_hop_by_hop
 
-from sansio_copilot import RemoteProtocolError, Request, Response
+from sansio_copilot import RemoteProtocolError, Request
 from sansio_copilot.http.addresses import is_elsewhere
 from sansio_copilot.http.paths import from_base_path
 
@@ -19,12 +14,10 @@ from ..serving.body_limits import Body
 from ..serving.content_length import length_of
 
 Environ: TypeAlias = dict[str, Any]
-StartResponse: TypeAlias = Callable[..., object]
 
 # These characters may stand in a path without encoding (RFC 3986 section 3.3).
 _PATH_SAFE = "/:@!$&'()*+,;=~"
 _PIECE_BYTES = 16 * 1024
-_PHRASES = {status.value: status.phrase for status in http.HTTPStatus}
 # CGI has these names without HTTP_. Fields that would be HTTP_CONTENT_TYPE or HTTP_CONTENT_LENGTH
 # are left out, so that a client cannot replace the real ones.
 _CONTENT_FIELDS = {"CONTENT_TYPE": "content-type", "CONTENT_LENGTH": "content-length"}
@@ -103,22 +96,6 @@ def read_body(environ: Environ, body: Body) -> bytes:
     if left:
         raise BodyEndsEarly("the request's body ends early")
     return body.whole()
-
-
-def send_head(
-    status: int, fields: Iterable[tuple[str, str]], start_response: StartResponse
-) -> None:
-    """Hand a response's head to the server (PEP 3333, "The start_response() Callable")."""
-    # Hop-by-hop fields are left out, because PEP 3333 leaves them to the server.
-    headers = [(name, value) for name, value in fields if not is_hop_by_hop(name)]
-    start_response(f"{status} {_PHRASES.get(status, 'Unknown')}", headers)
-
-
-def send_whole(response: Response, start_response: StartResponse) -> list[bytes]:
-    """Hand a response to the server; returns its body."""
-    fields = response.headers.set("content-length", str(len(response.body)))
-    send_head(response.status, fields.raw, start_response)
-    return [response.body]
 
 
 def _prefix_of(environ: Environ) -> str:

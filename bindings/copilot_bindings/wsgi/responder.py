@@ -1,15 +1,17 @@
-"""One request under a WSGI server: its exchange is driven when the server asks for the body."""
+"""The responder under WSGI: its exchange is driven when the server asks for the body."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import http
 import logging
 import threading
-from collections.abc import Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol, TypeAlias
+from wsgiref.util import is_hop_by_hop
 
-from sansio_copilot import BodyRefused, BodyTooLarge, CopilotRuntime, Exchange, RunRefused
+from sansio_copilot import BodyRefused, BodyTooLarge, CopilotRuntime, Exchange, Response, RunRefused
 from sansio_copilot.actions import (
     Abandon,
     Action,
@@ -29,11 +31,14 @@ from ..serving.context import CallContext
 from ..serving.pending_call import Pending
 from ..serving.service import SHUTDOWN
 from ..serving.store_life import NotStarted
-from .environ import Environ, StartResponse, read_body, send_head
+from .request import Environ, read_body
 
 logger = logging.getLogger(__name__)
 
+StartResponse: TypeAlias = Callable[..., object]
+
 _NO_LOOP = "The server has no room for the request"
+_PHRASES = {status.value: status.phrase for status in http.HTTPStatus}
 
 
 class StreamBroken(ConnectionResetError):
@@ -47,8 +52,8 @@ class StreamBroken(ConnectionResetError):
         super().__init__(errno.ECONNRESET, "the response broke off")
 
 
-class Host(Protocol):
-    """The part of the application that an :class:`Answer` needs."""
+class ResponderApp(Protocol):
+    """The part of the application that a :class:`WSGIResponder` needs."""
 
     runtime: CopilotRuntime
     bodies: Bodies
@@ -63,7 +68,7 @@ class Host(Protocol):
         ...
 
 
-class Answer:
+class WSGIResponder:
     """Drives an exchange: :meth:`begin` up to its head, and iteration through its body (PEP 3333).
 
     :param app: gives the room for bodies, the calls and the background loop.
@@ -73,7 +78,7 @@ class Answer:
     """
 
     def __init__(
-        self, app: Host, exchange: Exchange, environ: Environ, start_response: StartResponse
+        self, app: ResponderApp, exchange: Exchange, environ: Environ, start_response: StartResponse
     ) -> None:
         self._app = app
         self._exchange = exchange
@@ -85,7 +90,7 @@ class Answer:
         self._begun = False
         self._body: Body | None = None
         self._loop: BackgroundLoop | None = None
-        """The loop that has this answer among its connections; None if none has it."""
+        """The loop that has this responder among its connections; None if none has it."""
         self._woken = threading.Event()
         self._aborted = False
         self._action: Action = exchange.start()
@@ -179,8 +184,8 @@ class Answer:
                 )
                 if not isinstance(outcome, Pending):
                     return outcome
-                # The loop is told of this answer, so that it gives up the call at the loop's end if
-                # the call has not returned.
+                # The loop is told of this responder, so that it gives up the call at the loop's end
+                # if the call has not returned.
                 with contextlib.suppress(RunRefused):
                     self._admit(self._background())
                 return outcome.block()
@@ -199,7 +204,7 @@ class Answer:
             raise RunRefused(_NO_LOOP) from error
 
     def _admit(self, loop: BackgroundLoop) -> None:
-        """Add this answer to the connections of ``loop``, unless that is done."""
+        """Add this responder to the connections of ``loop``, unless that is done."""
         if self._loop is None:
             self._loop = loop
             loop.service.admit(self)
@@ -209,3 +214,19 @@ class Answer:
         self._woken.clear()
         with watching(action, self._calls.lock, self._context, self._woken.set):
             return self._aborted or self._woken.wait(timeout)
+
+
+def send_head(
+    status: int, fields: Iterable[tuple[str, str]], start_response: StartResponse
+) -> None:
+    """Hand a response's head to the server (PEP 3333, "The start_response() Callable")."""
+    # Hop-by-hop fields are left out, because PEP 3333 leaves them to the server.
+    headers = [(name, value) for name, value in fields if not is_hop_by_hop(name)]
+    start_response(f"{status} {_PHRASES.get(status, 'Unknown')}", headers)
+
+
+def send_whole(response: Response, start_response: StartResponse) -> list[bytes]:
+    """Hand a response to the server; returns its body."""
+    fields = response.headers.set("content-length", str(len(response.body)))
+    send_head(response.status, fields.raw, start_response)
+    return [response.body]
