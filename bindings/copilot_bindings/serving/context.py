@@ -48,16 +48,16 @@ class CallContext(Struct, eq=False):
         """Leave the context to the function that is running in it; the next part gets a copy."""
         self.current = self.current.copy()
 
-    def steps(self, awaitable: Awaitable[Any]) -> Steps:
+    def awaitable(self, awaitable: Awaitable[Any]) -> ContextAwaitable:
         """Wrap ``awaitable`` so that each of its steps is made in this context."""
-        return Steps(awaitable, self.current)
+        return ContextAwaitable(awaitable, self.current)
 
 
 class Dropped(BaseException):
     """The awaited coroutine has been left behind without its result."""
 
 
-class Steps:
+class ContextAwaitable:
     """An awaitable that is driven step by step in a context.
 
     This works with every async library, because the steps belong to the present task. A new task in

@@ -16,7 +16,7 @@ from msgspec import Struct, field
 from sansio_copilot import RunRefused, StoreAnswerLost
 
 from .backend import Backend, Task
-from .context import CallContext, Dropped, Steps
+from .context import CallContext, ContextAwaitable, Dropped
 from .failures import contained, failure
 from .pool import CallPool, Job
 
@@ -65,7 +65,7 @@ class Pending(Struct, eq=False):
     _pool: CallPool | None = None
     _job: Job | None = None
     _deferred: Future[Any] | None = None
-    _steps: Steps | None = None
+    _awaited: ContextAwaitable | None = None
     _begun: bool = False
     _task: Task | None = None
     _timer: Task | None = None
@@ -168,16 +168,16 @@ class Pending(Struct, eq=False):
             return
         # The task is cancelled after the call has ended with ``error``, because a task on a loop of
         # another thread may end at once, and the call would then fail with its cancellation.
-        if self._settle(None, error) and self._steps is not None:
+        if self._settle(None, error) and self._awaited is not None:
             # The error is suppressed, because a loop that has ended has no task to cancel.
             with contextlib.suppress(RunRefused):
                 self._home().promptly(self._cancel)
 
     def drop(self) -> None:
         """End the task of a call that was given up and has ignored its cancellation."""
-        if self.done and self._steps is not None and self._task is not None:
+        if self.done and self._awaited is not None and self._task is not None:
             logger.warning("%s does not end when it is cancelled, and is dropped", self.name)
-            self._steps.give_up(keep_trying=self._home().leave_behind is None)
+            self._awaited.give_up(keep_trying=self._home().leave_behind is None)
             self._task.cancel()
 
     def _settle(self, outcome: Any, error: Exception | None = None) -> bool:
@@ -266,24 +266,24 @@ class Pending(Struct, eq=False):
         :raises RunRefused: if there is no event loop any more.
         """
         self._among.add(self)
-        self._steps = self._context.steps(outcome)
+        self._awaited = self._context.awaitable(outcome)
         try:
             self._home().promptly(self._begin)
         except Exception:
             self._among.discard(self)
-            self._steps.close()
+            self._awaited.close()
             raise
 
     def _begin(self) -> None:
-        assert self._steps is not None
+        assert self._awaited is not None
         if self.done:
             # The call was given up before its task began.
             self._among.discard(self)
-            self._steps.close()
+            self._awaited.close()
             return
         # A task that began eagerly (Python 3.12) may have ended or been given up by the time that
         # this returns.
-        self._task = self._home().spawn(self._await, self._steps, name=self.name)
+        self._task = self._home().spawn(self._await, self._awaited, name=self.name)
         if self.done and self in self._among:
             self._cancel()
 
@@ -293,15 +293,15 @@ class Pending(Struct, eq=False):
             # A task that has not begun will see that the call has ended; a task with a timer was
             # cancelled before.
             return
-        assert self._steps is not None
+        assert self._awaited is not None
         self._task.cancel()
         if not self._begun:
             self._among.discard(self)
-            self._steps.close()
+            self._awaited.close()
         elif self in self._among:
             self._timer = self._home().later(_CLEANUP_SECONDS, self.drop)
 
-    async def _await(self, steps: Steps) -> None:
+    async def _await(self, awaited: ContextAwaitable) -> None:
         self._begun = True
         home = self._home()
         interrupt: BaseException | None = None
@@ -309,9 +309,9 @@ class Pending(Struct, eq=False):
         failed: Exception | None = None
         try:
             if self.done:
-                steps.close()
+                awaited.close()
             else:
-                outcome = await steps
+                outcome = await awaited
         except (home.cancelled, KeyboardInterrupt) as error:
             interrupt = error
         except Exception as error:

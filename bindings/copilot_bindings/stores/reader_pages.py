@@ -9,7 +9,7 @@ import attrs
 from sansio_copilot.stores.protocol import Batch, LogGone
 
 from .cursors import Cursor
-from .round_trips import Steps
+from .round_trips import RoundTrips
 
 
 @attrs.frozen
@@ -29,9 +29,9 @@ def read(
     cursor: Cursor,
     max_bytes: int,
     pages: int,
-    read_history: Callable[[Cursor, int, int], Steps[list[Batch] | None]],
-    read_raw: Callable[[Cursor, int, list[bytes]], Steps[Cursor | Found | None]],
-) -> Steps[Found]:
+    read_history: Callable[[Cursor, int, int], RoundTrips[list[Batch] | None]],
+    read_raw: Callable[[Cursor, int, list[bytes]], RoundTrips[Cursor | Found | None]],
+) -> RoundTrips[Found]:
     """Read on from ``cursor``; see :meth:`.Log.read`.
 
     :param pages: the number of pages of history to read at once.

@@ -1,7 +1,7 @@
-"""A store whose data are in a server: the choice of the connection for the steps of each call.
+"""A store whose data are in a server: the choice of the connection for each call's round trips.
 
-The modules of each kind of store have the calls as steps (:mod:`.round_trips`). The class here
-hands these steps to a connection; :class:`~.durable.DurableStore` answers what needs no server.
+The modules of each kind of store have the calls as round trips (:mod:`.round_trips`). The class
+here hands them to a connection; :class:`~.durable.DurableStore` answers what needs no server.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from sansio_copilot.stores.protocol import (
 from .cursors import Cursor, Whole
 from .durable import DurableStore, Engine
 from .reader_pages import Found
-from .round_trips import Pipeline, Steps
+from .round_trips import Pipeline, RoundTrips
 
 logger = logging.getLogger(__name__)
 
@@ -51,19 +51,19 @@ E = TypeVar("E", bound="RemoteEngine[Any, Any]")
 class RunCalls(Protocol):
     """The calls that concern runs."""
 
-    def open(self, request: RunRequest, /) -> Steps[Opened]: ...
+    def open(self, request: RunRequest, /) -> RoundTrips[Opened]: ...
     def append(
         self, key: RunKey, at: int, frames: bytes, result: RunResult | None, /
-    ) -> Steps[Signal]: ...
+    ) -> RoundTrips[Signal]: ...
     def close(
         self, key: RunKey, at: int, frames: bytes, result: RunResult | None, /
-    ) -> Steps[bool]: ...
-    def renew(self, key: RunKey, /) -> Steps[Signal]: ...
+    ) -> RoundTrips[bool]: ...
+    def renew(self, key: RunKey, /) -> RoundTrips[Signal]: ...
     def stop(
         self, thread_id: str, run_id: str | None, owner: str | None, /
-    ) -> Steps[bool | Orphan]: ...
-    def orphans(self, limit: int, /) -> Steps[list[Orphan]]: ...
-    def adopted(self, cursor: Cursor, lost: int, /) -> Steps[Orphan | None]: ...
+    ) -> RoundTrips[bool | Orphan]: ...
+    def orphans(self, limit: int, /) -> RoundTrips[list[Orphan]]: ...
+    def adopted(self, cursor: Cursor, lost: int, /) -> RoundTrips[Orphan | None]: ...
 
 
 class Reads(Protocol[Place]):
@@ -71,7 +71,7 @@ class Reads(Protocol[Place]):
 
     def open_cursor(
         self, place: Place, thread_id: str, after: str | None, owner: str | None, room: int, /
-    ) -> Steps[tuple[Cursor, Batch | None]]:
+    ) -> RoundTrips[tuple[Cursor, Batch | None]]:
         """Return the place where a reader begins, and its first page of at most ``room`` bytes.
 
         The page is None if it would take another round trip.
@@ -80,19 +80,19 @@ class Reads(Protocol[Place]):
 
     def history_cursor(
         self, place: Place, thread_id: str, owner: str | None, /
-    ) -> Steps[Cursor]: ...
+    ) -> RoundTrips[Cursor]: ...
     def read(
         self, place: Place, cursor: Cursor, max_bytes: int, pages: int = 1, /
-    ) -> Steps[Found]: ...
+    ) -> RoundTrips[Found]: ...
     def text(
         self, place: Place, thread_id: str, kind: str, owner: str | None, /
-    ) -> Steps[bytes | None]: ...
-    def list_threads(self, place: Place, query: ThreadQuery, /) -> Steps[ThreadPage]: ...
-    def owner_of(self, place: Place, thread_id: str, /) -> Steps[ThreadOwner | None]: ...
+    ) -> RoundTrips[bytes | None]: ...
+    def list_threads(self, place: Place, query: ThreadQuery, /) -> RoundTrips[ThreadPage]: ...
+    def owner_of(self, place: Place, thread_id: str, /) -> RoundTrips[ThreadOwner | None]: ...
     def threads_of_all(
         self, place: Place, cursor: str | None, limit: int, /
-    ) -> Steps[OwnedThreads]: ...
-    def bytes_of(self, place: Place, owner: str, /) -> Steps[int]: ...
+    ) -> RoundTrips[OwnedThreads]: ...
+    def bytes_of(self, place: Place, owner: str, /) -> RoundTrips[int]: ...
 
 
 class Changes(Protocol[Place, R_contra]):
@@ -100,10 +100,10 @@ class Changes(Protocol[Place, R_contra]):
 
     def update(
         self, place: Place, thread_id: str, changes: Mapping[str, Any], owner: str | None, /
-    ) -> Steps[ThreadRecord | None]: ...
-    def claim(self, place: Place, thread_id: str, owner: str, /) -> Steps[bool]: ...
-    def delete(self, runs: R_contra, thread_id: str, owner: str | None, /) -> Steps[bool]: ...
-    def clear(self, runs: R_contra, owner: str | None, /) -> Steps[None]: ...
+    ) -> RoundTrips[ThreadRecord | None]: ...
+    def claim(self, place: Place, thread_id: str, owner: str, /) -> RoundTrips[bool]: ...
+    def delete(self, runs: R_contra, thread_id: str, owner: str | None, /) -> RoundTrips[bool]: ...
+    def clear(self, runs: R_contra, owner: str | None, /) -> RoundTrips[None]: ...
 
 
 class Listener(Protocol):
@@ -132,12 +132,12 @@ class RemoteEngine(Engine, Generic[P, R]):
     pipelines: tuple[Pipeline, ...]
     listener: Listener
 
-    def write(self, work: Steps[T]) -> Future[T]:
-        """Have steps made that change the store."""
+    def write(self, work: RoundTrips[T]) -> Future[T]:
+        """Have round trips made that change the store."""
         return self.pipelines[0].submit(work)
 
-    def read(self, work: Steps[T]) -> Future[T]:
-        """Have steps made that change nothing, or whose changes nobody waits for."""
+    def read(self, work: RoundTrips[T]) -> Future[T]:
+        """Have round trips made that change nothing, or whose changes nobody waits for."""
         return self.pipelines[-1].submit(work)
 
     def _followed(self) -> None:
@@ -225,7 +225,7 @@ class RemoteStore(DurableStore[E]):
 
     def _open(
         self, engine: E, thread_id: str, after: str | None, owner: str | None
-    ) -> Steps[Cursor]:
+    ) -> RoundTrips[Cursor]:
         """Find the place where a reader begins, and read its first page, for which it asks next."""
         reads, place, room = engine.reads, engine.place, engine.ahead.room()
         cursor, page = yield from reads.open_cursor(place, thread_id, after, owner, room)
@@ -240,7 +240,7 @@ class RemoteStore(DurableStore[E]):
     def _read(
         self, engine: E, cursor: Cursor, max_bytes: int, pages: int
     ) -> Future[Batch | LogGone]:
-        def steps() -> Steps[Batch | LogGone]:
+        def trips() -> RoundTrips[Batch | LogGone]:
             found = yield from engine.reads.read(engine.place, cursor, max_bytes, pages)
             batch = found.batch
             if isinstance(batch, LogGone):
@@ -251,7 +251,7 @@ class RemoteStore(DurableStore[E]):
             orphan = yield from engine.runs.adopted(cursor, found.lost)
             return Batch(batch.data, batch.cursor, batch.ended, orphan)
 
-        return engine.read(steps())
+        return engine.read(trips())
 
     # Threads
 
@@ -267,7 +267,7 @@ class RemoteStore(DurableStore[E]):
         engine = self._engine()
         reads, place = engine.reads, engine.place
 
-        def steps() -> Steps[Batch | LogGone]:
+        def trips() -> RoundTrips[Batch | LogGone]:
             if kind == "frames":
                 begin = cursor
                 if begin is None:
@@ -277,7 +277,7 @@ class RemoteStore(DurableStore[E]):
             whole = yield from reads.text(place, thread_id, kind, owner)
             return Whole(whole or (b"" if kind == "state" else b"[]")).page(max_bytes)
 
-        return engine.read(steps())
+        return engine.read(trips())
 
     def update_thread(
         self, thread_id: str, changes: Mapping[str, Any], owner: str | None = None

@@ -18,7 +18,7 @@ from typing import Generic, TypeVar, cast
 from sansio_copilot.stores.protocol import Signal
 
 from .owned_runs import OwnedRuns
-from .round_trips import Command, Pipeline, Steps
+from .round_trips import Command, Pipeline, RoundTrips
 from .tails import Tails
 from .threads import begin_thread
 
@@ -63,10 +63,10 @@ class RemoteListener(ABC, Generic[Run]):
     def wake(self) -> None:
         """Look now which runs are followed."""
 
-        def steps() -> Steps[None]:
+        def trips() -> RoundTrips[None]:
             yield [self._nudge()]
 
-        self._pipeline.submit(steps())
+        self._pipeline.submit(trips())
 
     def close(self, seconds: float) -> bool:
         """End; returns whether the thread has ended in time."""
@@ -84,11 +84,11 @@ class RemoteListener(ABC, Generic[Run]):
         """Connect, and receive notifications until the listener has to end."""
 
     @abstractmethod
-    def _signal_of(self, run: Run) -> Steps[Signal]:
+    def _signal_of(self, run: Run) -> RoundTrips[Signal]:
         """Ask for the signal of a run that this process owns."""
 
     @abstractmethod
-    def _looking(self, run: Run, size: int) -> Steps[None]:
+    def _looking(self, run: Run, size: int) -> RoundTrips[None]:
         """Read the frames that a run has behind ``size``, and hand them to its tail."""
 
     def _live(self) -> None:
@@ -149,7 +149,7 @@ class RemoteListener(ABC, Generic[Run]):
             # The run has ended, or its news is too long to be told, or a message was lost.
             self._look(run, known)
 
-    def _asking(self, run: Run) -> Steps[None]:
+    def _asking(self, run: Run) -> RoundTrips[None]:
         signal = yield from self._signal_of(run)
         if signal is not Signal.CONTINUE:
             self._owned.signal(run, signal)

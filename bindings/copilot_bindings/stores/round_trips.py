@@ -22,7 +22,7 @@ from .threads import begin_thread
 T = TypeVar("T")
 Command: TypeAlias = tuple[Any, ...]
 """A command of the server, and its arguments."""
-Steps: TypeAlias = Generator[list[Command], list[Any], T]
+RoundTrips: TypeAlias = Generator[list[Command], list[Any], T]
 
 _MOST_AT_ONCE = 512
 
@@ -34,7 +34,7 @@ class _Job:
     :ivar replies: the replies to its last commands; None before the first.
     """
 
-    steps: Steps[Any]
+    trips: RoundTrips[Any]
     future: Future[Any]
     replies: list[Any] | None = None
 
@@ -57,10 +57,10 @@ class Pipeline:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread = begin_thread(name, self._live)
 
-    def submit(self, steps: Steps[T]) -> Future[T]:
-        """Have the steps made; returns a future that is done when they have returned."""
+    def submit(self, trips: RoundTrips[T]) -> Future[T]:
+        """Have the round trips made; returns a future that is done when they have returned."""
         future: Future[T] = Future()
-        self._jobs.put(_Job(steps, future))
+        self._jobs.put(_Job(trips, future))
         return future
 
     def close(self, seconds: float) -> bool:
@@ -97,7 +97,7 @@ class Pipeline:
         asking: list[tuple[_Job, list[Command]]] = []
         for job in jobs:
             try:
-                wanted = next(job.steps) if job.replies is None else job.steps.send(job.replies)
+                wanted = next(job.trips) if job.replies is None else job.trips.send(job.replies)
             except StopIteration as done:
                 job.future.set_result(done.value)
             except BaseException as error:
@@ -129,7 +129,7 @@ def _fail(job: _Job, error: Exception, *, is_begun: bool = False) -> None:
 
     :param is_begun: whether some of the commands that were sent last have been carried out.
     """
-    job.steps.close()
+    job.trips.close()
     if isinstance(error, StoreUnavailable) and (is_begun or job.replies is not None):
         # The error says that an answer was lost, because a part of the call was done: the same
         # call, made again, may find nothing to do.

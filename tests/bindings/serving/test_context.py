@@ -20,17 +20,17 @@ async def greedy():
 
 
 async def main():
-    steps = CallContext.of_now().steps(greedy())
+    awaited = CallContext.of_now().awaitable(greedy())
 
     async def drive():
         try:
-            await steps
+            await awaited
         except Dropped:
             print("dropped", flush=True)
 
     task = asyncio.create_task(drive())
     await asyncio.sleep(0)
-    steps.give_up(keep_trying=False)
+    awaited.give_up(keep_trying=False)
     task.cancel()
     await task
 

@@ -1,4 +1,4 @@
-"""Errors of a store's calls if its server goes away between the steps of a call."""
+"""Errors of a store's calls if its server goes away between the round trips of a call."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from copilot_bindings.stores.round_trips import Command, Pipeline, Steps
+from copilot_bindings.stores.round_trips import Command, Pipeline, RoundTrips
 from sansio_copilot import StoreAnswerLost, StoreUnavailable
 
 AWAY = StoreUnavailable("the server is away")
 
 
-def error_of(answers: list[list[Any] | Exception], steps: Steps[Any]) -> BaseException | None:
+def error_of(answers: list[list[Any] | Exception], trips: RoundTrips[Any]) -> BaseException | None:
     """Return the error that a call raises.
 
     :param answers: what each round trip brings: replies, or an error.
@@ -26,12 +26,12 @@ def error_of(answers: list[list[Any] | Exception], steps: Steps[Any]) -> BaseExc
         return answer
 
     pipeline = Pipeline("test", send, lambda: None)
-    error = pipeline.submit(steps).exception(30)
+    error = pipeline.submit(trips).exception(30)
     assert pipeline.close(30)
     return error
 
 
-def deletes() -> Steps[bool]:
+def deletes() -> RoundTrips[bool]:
     """The call deletes a thread, and then takes it from a list."""
     (outcome,) = yield [("DELETE",)]
     yield [("DELIST",), ("DELIST",)]
@@ -51,7 +51,7 @@ def test_a_call_that_was_done_in_part_may_have_been_done(second: list[Any] | Exc
 
 
 def test_a_call_of_which_one_command_was_done_may_have_been_done() -> None:
-    def does_two() -> Steps[None]:
+    def does_two() -> RoundTrips[None]:
         yield [("ONE",), ("OTHER",)]
 
     assert isinstance(error_of([[b"1", AWAY]], does_two()), StoreAnswerLost)

@@ -29,16 +29,16 @@ from .shared import SECONDS, Reader, SharedStoreTests, insistently
 _prefixes = count()
 
 
-def first_of(steps: Any) -> Any:
+def first_of(trips: Any) -> Any:
     """The first step of a call; returns what it was answered."""
-    return (yield next(steps))
+    return (yield next(trips))
 
 
-def rest_of(steps: Any, replies: list[Any]) -> Any:
-    """Run ``steps`` on, whose first round trip was answered with ``replies``."""
+def rest_of(trips: Any, replies: list[Any]) -> Any:
+    """Run ``trips`` on, whose first round trip was answered with ``replies``."""
     try:
         while True:
-            replies = yield steps.send(replies)
+            replies = yield trips.send(replies)
     except StopIteration:
         return
 

@@ -17,7 +17,7 @@ from support.postgres_server import PostgresServer
 from copilot_bindings.stores import PostgresStore, RedisStore
 from copilot_bindings.stores.compacted_frames import VOLUME_RUNS
 from copilot_bindings.stores.redis.lua_functions import Script
-from copilot_bindings.stores.round_trips import Pipeline, Steps
+from copilot_bindings.stores.round_trips import Pipeline, RoundTrips
 from sansio_copilot.testing.stores import Driven
 
 HERS, NOBODYS = "hers", "none"
@@ -67,22 +67,22 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[list[str]]]:
     calls: list[list[list[str]]] = []
     submit = Pipeline.submit
 
-    def noted(steps: Steps[Any], call: list[list[str]]) -> Steps[Any]:
+    def noted(trips: RoundTrips[Any], call: list[list[str]]) -> RoundTrips[Any]:
         replies: Any = None
         try:
             while True:
-                commands = steps.send(replies)
+                commands = trips.send(replies)
                 call.append([_name_of(command[0]) for command in commands])
                 replies = yield commands
         except StopIteration as done:
             return done.value
 
-    def submit_noted(self: Pipeline, steps: Steps[Any]) -> Any:
+    def submit_noted(self: Pipeline, trips: RoundTrips[Any]) -> Any:
         # Other threads ask from time to time, for example the one that lets old threads go.
         if threading.current_thread() is not threading.main_thread():
-            return submit(self, steps)
+            return submit(self, trips)
         calls.append([])
-        return submit(self, noted(steps, calls[-1]))
+        return submit(self, noted(trips, calls[-1]))
 
     monkeypatch.setattr(Pipeline, "submit", submit_noted)
     return calls

@@ -17,7 +17,7 @@ from sansio_copilot.stores.protocol import Signal
 
 from ..owned_runs import OwnedRuns
 from ..remote_listener import RemoteListener
-from ..round_trips import Command, Pipeline, Steps
+from ..round_trips import Command, Pipeline, RoundTrips
 from ..tails import Tails
 from .link import connect
 
@@ -85,7 +85,7 @@ class Listener(RemoteListener[int]):
         else:
             self._hear_of(int(number), None, bytes)
 
-    def _signal_of(self, run: int) -> Steps[Signal]:
+    def _signal_of(self, run: int) -> RoundTrips[Signal]:
         (rows,) = yield [
             (f"SELECT state, process, stop FROM {self._schema}.run WHERE id = %s", (run,), 0)
         ]
@@ -101,12 +101,12 @@ class Listener(RemoteListener[int]):
         for run in news:
             self._pipeline.submit(self._following(run, followed[run]))
 
-    def _following(self, run: int, size: int) -> Steps[None]:
+    def _following(self, run: int, size: int) -> RoundTrips[None]:
         statement = f"SELECT {self._schema}.follow(%s, %s)"
         yield [(statement, (run, self._process), 0)]
         yield from self._looking(run, size)
 
-    def _looking(self, run: int, size: int) -> Steps[None]:
+    def _looking(self, run: int, size: int) -> RoundTrips[None]:
         while True:
             # The state is read first, so that a run that has ended has all of its frames.
             found, rows = yield [

@@ -1,4 +1,4 @@
-"""The calls that read, each as steps: statements out, rows in."""
+"""The calls that read, each as round trips: statements out, rows in."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from ..database_values import (
 )
 from ..reader_pages import Found, Piece, batch_of, paged
 from ..reader_pages import read as read_pages
-from ..round_trips import Steps
+from ..round_trips import RoundTrips
 from .names import FIRST_VOLUME, PARTS_AT_ONCE
 
 _Row: TypeAlias = tuple[int, int, bytes]
 """The index of a part, counted from the cursor's; the place of the first frame; the frames."""
 
 
-def history_cursor(schema: str, thread_id: str, owner: str | None) -> Steps[Cursor]:
+def history_cursor(schema: str, thread_id: str, owner: str | None) -> RoundTrips[Cursor]:
     """Return the place where the compacted frames of a thread's ended runs begin."""
     parts, _ = yield from _opened(schema, thread_id, owner, 0)
     return Cursor(0, tuple([part for part in parts if part > 0]))
@@ -43,7 +43,7 @@ def history_cursor(schema: str, thread_id: str, owner: str | None) -> Steps[Curs
 
 def _opened(
     schema: str, thread_id: str, owner: str | None, room: int
-) -> Steps[tuple[tuple[int, ...], list[_Row]]]:
+) -> RoundTrips[tuple[tuple[int, ...], list[_Row]]]:
     """The volumes and loose runs of a thread, as a cursor has them, and rows of the first."""
     (rows,) = yield [
         (
@@ -58,7 +58,7 @@ def _opened(
 
 def open_cursor(
     schema: str, thread_id: str, after: str | None, owner: str | None, room: int
-) -> Steps[tuple[Cursor, Batch | None]]:
+) -> RoundTrips[tuple[Cursor, Batch | None]]:
     """See :meth:`.ThreadStore.open_cursor` and :meth:`.Reads.open_cursor`."""
     event_id = None if after is None else EventId.parse(after)
     parts, rows = yield from _opened(schema, thread_id, owner, 0 if event_id else room)
@@ -69,7 +69,7 @@ def open_cursor(
     return (yield from _behind(schema, begin, event_id, after)) or begin, None
 
 
-def _behind(schema: str, whole: Cursor, event_id: EventId, after: str) -> Steps[Cursor | None]:
+def _behind(schema: str, whole: Cursor, event_id: EventId, after: str) -> RoundTrips[Cursor | None]:
     """The place behind an event of a run in a thread; None if the run or the event is gone."""
     run = event_id.seq
     if run is None:
@@ -100,14 +100,16 @@ def _behind(schema: str, whole: Cursor, event_id: EventId, after: str) -> Steps[
     return None
 
 
-def read(schema: str, cursor: Cursor, max_bytes: int, pages: int = 1) -> Steps[Found]:
+def read(schema: str, cursor: Cursor, max_bytes: int, pages: int = 1) -> RoundTrips[Found]:
     """Read on from ``cursor``; see :func:`..reader_pages.read`."""
     return read_pages(
         cursor, max_bytes, pages, partial(_read_history, schema), partial(_read_raw, schema)
     )
 
 
-def _read_history(schema: str, cursor: Cursor, room: int, pages: int) -> Steps[list[Batch] | None]:
+def _read_history(
+    schema: str, cursor: Cursor, room: int, pages: int
+) -> RoundTrips[list[Batch] | None]:
     """Read pages of volumes and compacted runs that follow each other; the last may be short.
 
     Each page is one row or a few rows, so that little has to be put together.
@@ -166,7 +168,7 @@ def _array(numbers: list[int]) -> str:
 
 def _read_raw(
     schema: str, cursor: Cursor, room: int, chunks: list[bytes]
-) -> Steps[Cursor | Found | None]:
+) -> RoundTrips[Cursor | Found | None]:
     """Read a run as it was appended; a :class:`Found` if it is open and has nothing more."""
     run = -cursor.parts[cursor.index]
     statement = f"SELECT * FROM {schema}.read_raw(%s, %s, %s)"
@@ -201,7 +203,7 @@ def _has_open(schema: str) -> str:
     return f"EXISTS (SELECT 1 FROM {schema}.run WHERE run.thread = thread.id AND run.state = 0)"
 
 
-def text(schema: str, thread_id: str, column: str, owner: str | None) -> Steps[bytes | None]:
+def text(schema: str, thread_id: str, column: str, owner: str | None) -> RoundTrips[bytes | None]:
     """The messages or the state of a thread; None if there are none."""
     (rows,) = yield [
         (
@@ -213,7 +215,7 @@ def text(schema: str, thread_id: str, column: str, owner: str | None) -> Steps[b
     return rows[0][0] if rows else None
 
 
-def owner_of(schema: str, thread_id: str) -> Steps[ThreadOwner | None]:
+def owner_of(schema: str, thread_id: str) -> RoundTrips[ThreadOwner | None]:
     """See :meth:`.ThreadStore.owner_of`."""
     (rows,) = yield [
         (f"SELECT owner FROM {schema}.thread WHERE thread_id = %s", (to_bytes(thread_id),), 0)
@@ -221,7 +223,7 @@ def owner_of(schema: str, thread_id: str) -> Steps[ThreadOwner | None]:
     return owner_from_bytes(rows[0][0]) if rows else None
 
 
-def bytes_of(schema: str, owner: str) -> Steps[int]:
+def bytes_of(schema: str, owner: str) -> RoundTrips[int]:
     """See :meth:`.ThreadStore.bytes_of`."""
     (((size,),),) = yield [
         (
@@ -234,7 +236,7 @@ def bytes_of(schema: str, owner: str) -> Steps[int]:
     return int(size)
 
 
-def list_threads(schema: str, query: ThreadQuery) -> Steps[ThreadPage]:
+def list_threads(schema: str, query: ThreadQuery) -> RoundTrips[ThreadPage]:
     """See :meth:`.ThreadStore.list_threads`.
 
     :raises UnknownCursor: for a cursor that is none.
@@ -265,7 +267,7 @@ def list_threads(schema: str, query: ThreadQuery) -> Steps[ThreadPage]:
     return page_of(list(map(record, rows)), query.limit)
 
 
-def threads_of_all(schema: str, cursor: str | None, limit: int) -> Steps[OwnedThreads]:
+def threads_of_all(schema: str, cursor: str | None, limit: int) -> RoundTrips[OwnedThreads]:
     """See :meth:`.ThreadStore.threads_of_all`.
 
     :raises UnknownCursor: for a cursor that is none.

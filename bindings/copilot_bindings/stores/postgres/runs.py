@@ -1,4 +1,4 @@
-"""The calls that concern runs, each as steps: statements out, rows in."""
+"""The calls that concern runs, each as round trips: statements out, rows in."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ..compacted_frames import pieces
 from ..cursors import Cursor
 from ..database_values import from_bytes, owner_from_bytes, owner_to_bytes, to_bytes
 from ..remote_runs import RemoteRuns
-from ..round_trips import Command, Steps
+from ..round_trips import Command, RoundTrips
 from .link import Rows
 from .names import lock_of
 
@@ -68,7 +68,7 @@ class Runs(RemoteRuns[int]):
         """The time for which the raw frames of runs that need not be resumable are kept."""
         return timedelta(seconds=self.retention.resume_seconds)
 
-    def open(self, request: RunRequest) -> Steps[Opened]:
+    def open(self, request: RunRequest) -> RoundTrips[Opened]:
         """See :meth:`.ThreadStore.open_run`."""
         thread_id = to_bytes(request.thread_id)
         lock = lock_of(thread_id)
@@ -101,7 +101,7 @@ class Runs(RemoteRuns[int]):
 
     def append(
         self, key: RunKey, at: int, frames: bytes, result: RunResult | None
-    ) -> Steps[Signal]:
+    ) -> RoundTrips[Signal]:
         """See :meth:`.ThreadStore.append`."""
         run, lock = key.seq, lock_of(to_bytes(key.thread_id))
         if result is not None and not self._is_stored(run, result):
@@ -120,7 +120,9 @@ class Runs(RemoteRuns[int]):
             raise PositionGap(key, at, size)
         return self._appended(run, at, frames, result, _SIGNALS[told])
 
-    def close(self, key: RunKey, at: int, frames: bytes, result: RunResult | None) -> Steps[bool]:
+    def close(
+        self, key: RunKey, at: int, frames: bytes, result: RunResult | None
+    ) -> RoundTrips[bool]:
         """See :meth:`.ThreadStore.close_run`."""
         run, lock = key.seq, lock_of(to_bytes(key.thread_id))
         # The number 2 stands for a result that the server has, because it is not sent again.
@@ -146,14 +148,16 @@ class Runs(RemoteRuns[int]):
             raise PositionGap(key, at, size)
         return self._closed(run, at, frames, is_own=outcome == "closed")
 
-    def renew(self, key: RunKey) -> Steps[Signal]:
+    def renew(self, key: RunKey) -> RoundTrips[Signal]:
         """See :meth:`.ThreadStore.renew`."""
         lock = lock_of(to_bytes(key.thread_id))
         statement = f"SELECT {self.schema}.renew(%s, %s, %s, %s)"
         (((told,),),) = yield [(statement, (lock, key.seq, self.process, self.lease), lock)]
         return self._heard(key.seq, _SIGNALS[told])
 
-    def stop(self, thread_id: str, run_id: str | None, owner: str | None) -> Steps[bool | Orphan]:
+    def stop(
+        self, thread_id: str, run_id: str | None, owner: str | None
+    ) -> RoundTrips[bool | Orphan]:
         """See :meth:`.ThreadStore.request_stop`."""
         thread = to_bytes(thread_id)
         lock = lock_of(thread)
@@ -172,17 +176,17 @@ class Runs(RemoteRuns[int]):
             return (yield from self.orphan(run))
         return bool(outcome == "told")
 
-    def claim(self, run: int) -> Steps[Orphan | None]:
+    def claim(self, run: int) -> RoundTrips[Orphan | None]:
         """Return the run as an orphan, if its owner has died."""
         statement = f"SELECT {self.schema}.claim_run(%s, %s)"
         (((claimed,),),) = yield [(statement, (run, HANDED), 0)]
         return (yield from self.orphan(run)) if claimed else None
 
-    def adopted(self, cursor: Cursor, lost: int) -> Steps[Orphan | None]:
+    def adopted(self, cursor: Cursor, lost: int) -> RoundTrips[Orphan | None]:
         """Return a run that was read as an orphan, if its owner has died."""
         return self.claim(lost)
 
-    def orphans(self, limit: int) -> Steps[list[Orphan]]:
+    def orphans(self, limit: int) -> RoundTrips[list[Orphan]]:
         """See :meth:`.ThreadStore.orphans`."""
         (rows,) = yield [
             (
@@ -199,7 +203,7 @@ class Runs(RemoteRuns[int]):
                 found.append(orphan)
         return found
 
-    def orphan(self, run: int) -> Steps[Orphan]:
+    def orphan(self, run: int) -> RoundTrips[Orphan]:
         """A run that was handed out to this process."""
         wanted: list[Command] = [
             (

@@ -37,7 +37,7 @@ from psycopg.conninfo import conninfo_to_dict
 from ..errors import StoreError
 from ..remote import Changes, Reads, RemoteEngine, RemoteStore
 from ..retention import Evictions
-from ..round_trips import Pipeline, Steps
+from ..round_trips import Pipeline, RoundTrips
 from . import reads, threads
 from .link import Link, connect, translated
 from .listener import Listener
@@ -155,10 +155,10 @@ class PostgresStore(RemoteStore[_Engine]):
         """
         engine = self._engine()
 
-        def steps() -> Steps[None]:
+        def trips() -> RoundTrips[None]:
             yield [(f"UPDATE {engine.place}.version SET version = version RETURNING 1", (), 0)]
 
-        return engine.write(steps())
+        return engine.write(trips())
 
     def _begin(self) -> _Engine:
         return _Engine(self, self._evictions)

@@ -1,4 +1,4 @@
-"""The calls that change threads, and the tidying, as steps: statements out, rows in."""
+"""The calls that change threads, and the tidying, as round trips: statements out, rows in."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sansio_copilot.stores.protocol import ThreadRecord
 
 from ..database_values import owner_to_bytes, to_bytes
 from ..retention import Evictions
-from ..round_trips import Steps
+from ..round_trips import RoundTrips
 from .names import lock_of
 from .reads import columns, record
 from .runs import Runs
@@ -21,7 +21,7 @@ _FEW = 8
 
 def update(
     schema: str, thread_id: str, changes: Mapping[str, Any], owner: str | None
-) -> Steps[ThreadRecord | None]:
+) -> RoundTrips[ThreadRecord | None]:
     """See :meth:`.ThreadStore.update_thread`."""
     assignments = ["runs = runs"]
     values: list[Any] = []
@@ -43,7 +43,7 @@ def update(
     return record(rows[0]) if rows else None
 
 
-def claim(schema: str, thread_id: str, owner: str) -> Steps[bool]:
+def claim(schema: str, thread_id: str, owner: str) -> RoundTrips[bool]:
     """See :meth:`.ThreadStore.claim_thread`."""
     thread, whose = to_bytes(thread_id), owner_to_bytes(owner)
     (rows,) = yield [
@@ -57,13 +57,13 @@ def claim(schema: str, thread_id: str, owner: str) -> Steps[bool]:
     return bool(rows)
 
 
-def delete(runs: Runs, thread_id: str, owner: str | None) -> Steps[bool]:
+def delete(runs: Runs, thread_id: str, owner: str | None) -> RoundTrips[bool]:
     """See :meth:`.ThreadStore.delete_thread`."""
     thread = to_bytes(thread_id)
     return (yield from _delete(runs, thread, owner_to_bytes(owner), False, False))
 
 
-def clear(runs: Runs, owner: str | None) -> Steps[None]:
+def clear(runs: Runs, owner: str | None) -> RoundTrips[None]:
     """See :meth:`.ThreadStore.clear`."""
     key = owner_to_bytes(owner)
     while True:
@@ -83,7 +83,7 @@ def clear(runs: Runs, owner: str | None) -> Steps[None]:
 
 def _delete(
     runs: Runs, thread_id: bytes, owner: bytes, keeps_open: bool, spares_open: bool
-) -> Steps[bool]:
+) -> RoundTrips[bool]:
     lock = lock_of(thread_id)
     (((there,),),) = yield [
         (
@@ -95,7 +95,7 @@ def _delete(
     return bool(there)
 
 
-def tidy(runs: Runs, evictions: Evictions) -> Steps[bool]:
+def tidy(runs: Runs, evictions: Evictions) -> RoundTrips[bool]:
     """Do a step of the tidying; returns whether there is more to do.
 
     Raw frames go when their time has come, and so do threads that are too old or too many.
@@ -106,7 +106,7 @@ def tidy(runs: Runs, evictions: Evictions) -> Steps[bool]:
     return more
 
 
-def _drop_raw_frames(schema: str) -> Steps[bool]:
+def _drop_raw_frames(schema: str) -> RoundTrips[bool]:
     (((count,),),) = yield [
         (
             f"WITH due AS (SELECT id, state FROM {schema}.run WHERE raw_until < now()"
@@ -124,7 +124,7 @@ def _drop_raw_frames(schema: str) -> Steps[bool]:
     return bool(count == _AT_ONCE)
 
 
-def _retire(runs: Runs, evictions: Evictions) -> Steps[bool]:
+def _retire(runs: Runs, evictions: Evictions) -> RoundTrips[bool]:
     bounds, schema = runs.retention, runs.schema
     ((count,),), ((taken,),), rows, ((now,),) = yield [
         (f"SELECT count(*) FROM {schema}.thread WHERE runs > 0", (), 0),

@@ -13,7 +13,7 @@ from sansio_copilot.stores.protocol import Signal
 
 from ..owned_runs import OwnedRuns
 from ..remote_listener import RemoteListener
-from ..round_trips import Command, Pipeline, Steps
+from ..round_trips import Command, Pipeline, RoundTrips
 from ..tails import Tails
 from . import scripts
 from .names import Names
@@ -86,7 +86,7 @@ class Listener(RemoteListener[Run]):
             number, signal, thread = data.split(b" ", 2)
             self._hear_signal((thread.decode(), int(number)), Signal(signal.decode()))
 
-    def _signal_of(self, run: Run) -> Steps[Signal]:
+    def _signal_of(self, run: Run) -> RoundTrips[Signal]:
         thread, number = run
         ((state, process, stop),) = yield [
             ("HMGET", f"{thread}:r:{number}", "state", "proc", "stop")
@@ -108,7 +108,7 @@ class Listener(RemoteListener[Run]):
             run = wanted[channel]
             self._look(run, followed[run])
 
-    def _looking(self, run: Run, size: int) -> Steps[None]:
+    def _looking(self, run: Run, size: int) -> RoundTrips[None]:
         thread, number = run
         while True:
             ((state, *found),) = yield [

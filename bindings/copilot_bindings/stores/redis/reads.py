@@ -1,4 +1,4 @@
-"""The calls that read, each as steps: commands out, replies in."""
+"""The calls that read, each as round trips: commands out, replies in."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ..cursors import Cursor
 from ..database_values import from_bytes, number_of, owner_from_bytes, owner_to_bytes, to_bytes
 from ..reader_pages import Found, Piece, batch_of, paged
 from ..reader_pages import read as read_pages
-from ..round_trips import Command, Steps
+from ..round_trips import Command, RoundTrips
 from . import scripts
 from .lua_functions import FIRST_VOLUME
 from .names import Names, from_owner_and_thread, unpacked
@@ -35,7 +35,7 @@ _THREADS_AT_ONCE = 256
 
 def open_cursor(
     names: Names, thread_id: str, after: str | None, owner: str | None, room: int
-) -> Steps[tuple[Cursor, Batch | None]]:
+) -> RoundTrips[tuple[Cursor, Batch | None]]:
     """See :meth:`.ThreadStore.open_cursor` and :meth:`.Reads.open_cursor`."""
     event_id = None if after is None else EventId.parse(after)
     whole, found = yield from _opened(names, thread_id, owner, "1", 0 if event_id else room)
@@ -47,7 +47,7 @@ def open_cursor(
 
 def _opened(
     names: Names, thread_id: str, owner: str | None, live: str, room: int
-) -> Steps[tuple[Cursor, list[Any]]]:
+) -> RoundTrips[tuple[Cursor, list[Any]]]:
     """Return the place where a reader of a thread begins, and its first page if it can be read now.
 
     :param live: "1" if open runs are read as well.
@@ -58,7 +58,9 @@ def _opened(
     return Cursor(thread, tuple(map(int, runs.split()))), found
 
 
-def _behind(names: Names, whole: Cursor, event_id: EventId, after: str) -> Steps[Cursor | None]:
+def _behind(
+    names: Names, whole: Cursor, event_id: EventId, after: str
+) -> RoundTrips[Cursor | None]:
     """The place behind an event of a run in a thread; None if the run or the event is gone."""
     thread, run = whole.thread, event_id.seq
     if run is None:
@@ -82,20 +84,22 @@ def _behind(names: Names, whole: Cursor, event_id: EventId, after: str) -> Steps
     return whole.behind(event_id, run, index, runs, at)
 
 
-def history_cursor(names: Names, thread_id: str, owner: str | None) -> Steps[Cursor]:
+def history_cursor(names: Names, thread_id: str, owner: str | None) -> RoundTrips[Cursor]:
     """Return the place where the compacted frames of a thread's ended runs begin."""
     cursor, _ = yield from _opened(names, thread_id, owner, "0", 0)
     return cursor
 
 
-def read(names: Names, cursor: Cursor, max_bytes: int, pages: int = 1) -> Steps[Found]:
+def read(names: Names, cursor: Cursor, max_bytes: int, pages: int = 1) -> RoundTrips[Found]:
     """Read on from ``cursor``; see :func:`..reader_pages.read`."""
     return read_pages(
         cursor, max_bytes, pages, partial(_read_history, names), partial(_read_raw, names)
     )
 
 
-def _read_history(names: Names, cursor: Cursor, room: int, pages: int) -> Steps[list[Batch] | None]:
+def _read_history(
+    names: Names, cursor: Cursor, room: int, pages: int
+) -> RoundTrips[list[Batch] | None]:
     """Read pages of compacted runs that follow each other; the last page may be short."""
     if (cursor.part or 0) > FIRST_VOLUME:
         return (yield from _read_volumes(names, cursor, room, pages))
@@ -121,7 +125,9 @@ def _paged_runs(cursor: Cursor, found: list[Any]) -> list[Batch] | None:
     return batches
 
 
-def _read_volumes(names: Names, cursor: Cursor, room: int, pages: int) -> Steps[list[Batch] | None]:
+def _read_volumes(
+    names: Names, cursor: Cursor, room: int, pages: int
+) -> RoundTrips[list[Batch] | None]:
     """Read pages of volumes that follow each other, without a script, which would copy them thrice.
 
     The command asks for as many volumes as fill the pages if each is half full, and for the first
@@ -170,7 +176,7 @@ def _read_volumes(names: Names, cursor: Cursor, room: int, pages: int) -> Steps[
 
 def _read_raw(
     names: Names, cursor: Cursor, room: int, chunks: list[bytes]
-) -> Steps[Cursor | Found | None]:
+) -> RoundTrips[Cursor | Found | None]:
     """Read a run as it was appended; a :class:`Found` if it is open and has nothing more."""
     run = -cursor.parts[cursor.index]
     ((state, *found),) = yield [
@@ -193,20 +199,20 @@ def _read_raw(
 # Threads
 
 
-def text(names: Names, thread_id: str, field: str, owner: str | None) -> Steps[bytes | None]:
+def text(names: Names, thread_id: str, field: str, owner: str | None) -> RoundTrips[bytes | None]:
     """The messages or the state of a thread; None if there are none."""
     thread = names.thread(thread_id)
     (value,) = yield [(scripts.TEXT, thread, names.processes, owner_to_bytes(owner), field)]
     return None if value is None else bytes(value)
 
 
-def owner_of(names: Names, thread_id: str) -> Steps[ThreadOwner | None]:
+def owner_of(names: Names, thread_id: str) -> RoundTrips[ThreadOwner | None]:
     """See :meth:`.ThreadStore.owner_of`."""
     ((there, owner),) = yield [("HMGET", names.thread(thread_id), "id", "owner")]
     return None if there is None else owner_from_bytes(owner)
 
 
-def bytes_of(names: Names, owner: str) -> Steps[int]:
+def bytes_of(names: Names, owner: str) -> RoundTrips[int]:
     """See :meth:`.ThreadStore.bytes_of`."""
     key, total, at = names.listed(owner_to_bytes(owner)), 0, 0
     while True:
@@ -219,7 +225,7 @@ def bytes_of(names: Names, owner: str) -> Steps[int]:
         total += sum(sizes)
 
 
-def threads_of_all(names: Names, cursor: str | None, limit: int) -> Steps[OwnedThreads]:
+def threads_of_all(names: Names, cursor: str | None, limit: int) -> RoundTrips[OwnedThreads]:
     """See :meth:`.ThreadStore.threads_of_all`.
 
     :raises UnknownCursor: for a cursor that is none.
@@ -233,7 +239,7 @@ def threads_of_all(names: Names, cursor: str | None, limit: int) -> Steps[OwnedT
     return OwnedThreads(owned, str(int(behind)) if int(behind) else None)
 
 
-def list_threads(names: Names, query: ThreadQuery) -> Steps[ThreadPage]:
+def list_threads(names: Names, query: ThreadQuery) -> RoundTrips[ThreadPage]:
     """See :meth:`.ThreadStore.list_threads`.
 
     :raises UnknownCursor: for a cursor that is none.
@@ -273,7 +279,7 @@ def list_threads(names: Names, query: ThreadQuery) -> Steps[ThreadPage]:
     return page_of(records, query.limit)
 
 
-def _rows(names: Names, thread_ids: Iterable[str]) -> Steps[list[list[Any]]]:
+def _rows(names: Names, thread_ids: Iterable[str]) -> RoundTrips[list[list[Any]]]:
     """The fields of threads, as :func:`record` takes them."""
     asked = [(scripts.RECORD, names.thread(one)) for one in thread_ids]
     return list(map(unpacked, (yield asked)))

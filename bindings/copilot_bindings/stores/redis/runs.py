@@ -1,4 +1,4 @@
-"""The calls that concern runs, each as steps: commands out, replies in.
+"""The calls that concern runs, each as round trips: commands out, replies in.
 
 Changes that have to be atomic are one script. The lists of threads and of runs that may be open lie
 on other nodes of a cluster, so that they are changed in steps of their own: a run is added to the
@@ -30,7 +30,7 @@ from sansio_copilot.stores.protocol import (
 from ..cursors import Cursor
 from ..database_values import from_bytes, owner_from_bytes, owner_to_bytes, to_bytes
 from ..remote_runs import RemoteRuns
-from ..round_trips import Command, Steps
+from ..round_trips import Command, RoundTrips
 from . import scripts
 from .names import Names, owner_and_thread, packed
 
@@ -55,7 +55,7 @@ class Runs(RemoteRuns[tuple[str, int]]):
         kept = self.retention
         return max(int(kept.resume_seconds), 1), kept.resumable, kept.most_runs
 
-    def open(self, request: RunRequest) -> Steps[Opened]:
+    def open(self, request: RunRequest) -> RoundTrips[Opened]:
         """See :meth:`.ThreadStore.open_run`."""
         thread = self.names.thread(request.thread_id)
         ((outcome, *found),) = yield [
@@ -93,7 +93,7 @@ class Runs(RemoteRuns[tuple[str, int]]):
 
     def append(
         self, key: RunKey, at: int, frames: bytes, result: RunResult | None
-    ) -> Steps[Signal]:
+    ) -> RoundTrips[Signal]:
         """See :meth:`.ThreadStore.append`."""
         thread = self.names.thread(key.thread_id)
         name = (thread, key.seq)
@@ -108,7 +108,9 @@ class Runs(RemoteRuns[tuple[str, int]]):
             raise PositionGap(key, at, size)
         return self._appended(name, at, frames, result, _SIGNALS[told])
 
-    def close(self, key: RunKey, at: int, frames: bytes, result: RunResult | None) -> Steps[bool]:
+    def close(
+        self, key: RunKey, at: int, frames: bytes, result: RunResult | None
+    ) -> RoundTrips[bool]:
         """See :meth:`.ThreadStore.close_run`."""
         thread = self.names.thread(key.thread_id)
         name = (thread, key.seq)
@@ -133,7 +135,7 @@ class Runs(RemoteRuns[tuple[str, int]]):
         ]
         return is_own
 
-    def renew(self, key: RunKey) -> Steps[Signal]:
+    def renew(self, key: RunKey) -> RoundTrips[Signal]:
         """See :meth:`.ThreadStore.renew`."""
         thread = self.names.thread(key.thread_id)
         (told,) = yield [
@@ -141,7 +143,9 @@ class Runs(RemoteRuns[tuple[str, int]]):
         ]
         return self._heard((thread, key.seq), _SIGNALS[told])
 
-    def stop(self, thread_id: str, run_id: str | None, owner: str | None) -> Steps[bool | Orphan]:
+    def stop(
+        self, thread_id: str, run_id: str | None, owner: str | None
+    ) -> RoundTrips[bool | Orphan]:
         """See :meth:`.ThreadStore.request_stop`."""
         ((outcome, *found),) = yield [
             (
@@ -154,7 +158,7 @@ class Runs(RemoteRuns[tuple[str, int]]):
             return orphan_of(thread_id, found)
         return bool(outcome == b"told")
 
-    def claim(self, thread_id: str, run: int) -> Steps[Orphan | None]:
+    def claim(self, thread_id: str, run: int) -> RoundTrips[Orphan | None]:
         """Return the run as an orphan, if its owner has died; otherwise put the lists right, and
         return None."""
         thread = self.names.thread(thread_id)
@@ -171,12 +175,12 @@ class Runs(RemoteRuns[tuple[str, int]]):
         yield [("ZADD", self.names.live, again, member)]
         return orphan_of(thread_id, found)
 
-    def adopted(self, cursor: Cursor, lost: int) -> Steps[Orphan | None]:
+    def adopted(self, cursor: Cursor, lost: int) -> RoundTrips[Orphan | None]:
         """Return a run that was read as an orphan, if its owner has died and its thread exists."""
         (thread_id,) = yield [("HGET", cursor.thread, "id")]
         return None if thread_id is None else (yield from self.claim(from_bytes(thread_id), lost))
 
-    def orphans(self, limit: int) -> Steps[list[Orphan]]:
+    def orphans(self, limit: int) -> RoundTrips[list[Orphan]]:
         """See :meth:`.ThreadStore.orphans`."""
         found: list[Orphan] = []
         (now,) = yield [("TIME",)]
@@ -211,7 +215,7 @@ def listing(names: Names, thread: Sequence[Any]) -> list[Command]:
     ]
 
 
-def delist(names: Names, owner: bytes, thread_id: bytes) -> Steps[None]:
+def delist(names: Names, owner: bytes, thread_id: bytes) -> RoundTrips[None]:
     """Remove a thread of ``owner`` from the lists, unless a thread of its id exists again.
 
     Nothing is done for a thread of that id with another owner, because a client could learn from

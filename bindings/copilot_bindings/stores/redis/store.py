@@ -36,7 +36,7 @@ from ...net.shown_url import without_secrets
 from ..cursors import Cursor
 from ..remote import Changes, Reads, RemoteEngine, RemoteStore
 from ..retention import Evictions
-from ..round_trips import Command, Pipeline, Steps
+from ..round_trips import Command, Pipeline, RoundTrips
 from . import reads, threads
 from .link import Link, connect
 from .listener import Listener
@@ -131,12 +131,12 @@ class RedisStore(RemoteStore[_Engine]):
         """
         engine = self._engine()
 
-        def steps() -> Steps[None]:
+        def trips() -> RoundTrips[None]:
             # The keys lie in many slots, of which a cluster has some on other servers.
             yield [("EXISTS", f"{engine.place.prefix}:{number}") for number in range(_SLOTS)]
             yield [self._checking(engine)]
 
-        return engine.write(steps())
+        return engine.write(trips())
 
     def check(self) -> Future[None]:
         """Find out whether the server accepts writes.
@@ -145,10 +145,10 @@ class RedisStore(RemoteStore[_Engine]):
         """
         engine = self._engine()
 
-        def steps() -> Steps[None]:
+        def trips() -> RoundTrips[None]:
             yield [self._checking(engine)]
 
-        return engine.write(steps())
+        return engine.write(trips())
 
     def _checking(self, engine: _Engine) -> Command:
         return "SET", f"{engine.place.prefix}:checked", time.time(), "PX", 60_000

@@ -1,4 +1,4 @@
-"""The calls that change threads, each as steps: commands out, replies in."""
+"""The calls that change threads, each as round trips: commands out, replies in."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sansio_copilot.stores.protocol import ThreadRecord
 
 from ..database_values import from_bytes, owner_to_bytes, to_bytes
 from ..retention import Evictions
-from ..round_trips import Steps
+from ..round_trips import RoundTrips
 from . import scripts
 from .names import Names, from_owner_and_thread
 from .reads import places, record
@@ -21,7 +21,7 @@ _FEW = 8
 
 def update(
     names: Names, thread_id: str, changes: Mapping[str, Any], owner: str | None
-) -> Steps[ThreadRecord | None]:
+) -> RoundTrips[ThreadRecord | None]:
     """See :meth:`.ThreadStore.update_thread`."""
     name = changes.get("name")
     how = ("unset" if name is None else "set") if "name" in changes else ""
@@ -35,7 +35,7 @@ def update(
     return record(row) if row else None
 
 
-def claim(names: Names, thread_id: str, owner: str) -> Steps[bool]:
+def claim(names: Names, thread_id: str, owner: str) -> RoundTrips[bool]:
     """See :meth:`.ThreadStore.claim_thread`."""
     nobody, whose = owner_to_bytes(None), owner_to_bytes(owner)
     (thread,) = yield [(scripts.GIVE, names.thread(thread_id), names.processes, nobody, whose)]
@@ -47,12 +47,12 @@ def claim(names: Names, thread_id: str, owner: str) -> Steps[bool]:
     return True
 
 
-def delete(runs: Runs, thread_id: str, owner: str | None) -> Steps[bool]:
+def delete(runs: Runs, thread_id: str, owner: str | None) -> RoundTrips[bool]:
     """See :meth:`.ThreadStore.delete_thread`."""
     return (yield from _delete(runs, to_bytes(thread_id), owner_to_bytes(owner), "0", "0"))
 
 
-def clear(runs: Runs, owner: str | None) -> Steps[None]:
+def clear(runs: Runs, owner: str | None) -> RoundTrips[None]:
     """See :meth:`.ThreadStore.clear`."""
     key = owner_to_bytes(owner)
     while True:
@@ -63,7 +63,7 @@ def clear(runs: Runs, owner: str | None) -> Steps[None]:
             yield from _delete(runs, thread_id, key, "1", "0")
 
 
-def retire(runs: Runs, evictions: Evictions) -> Steps[bool]:
+def retire(runs: Runs, evictions: Evictions) -> RoundTrips[bool]:
     """Evict the threads that were not updated for the longest time, if the bounds are exceeded.
 
     :returns: whether there may be more to do.
@@ -92,7 +92,7 @@ def retire(runs: Runs, evictions: Evictions) -> Steps[bool]:
 
 def _delete(
     runs: Runs, thread_id: bytes, owner: bytes, keeps_open: str, spares_open: str
-) -> Steps[bool]:
+) -> RoundTrips[bool]:
     names = runs.names
     resume = max(int(runs.retention.resume_seconds), 1)
     (outcome,) = yield [
