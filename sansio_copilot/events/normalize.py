@@ -263,6 +263,25 @@ def _lowered(parts: ListOf) -> Converter:
     return _text_or("a string or a list of parts", joined)
 
 
+def _moving(operation: Converter) -> Converter:
+    """The converter of a ``move`` of JSON Patch, which moves nothing into itself.
+
+    A client does not check that. It makes a document that contains itself, and hangs.
+
+    Source: RFC 6902 section 4.4.
+    """
+
+    def convert(value: Any) -> Any:
+        converted = operation(value)
+        if converted["path"].startswith(f"{converted['from']}/"):
+            misfit = Misfit("a place outside of 'from'", "got one inside of it")
+            misfit.path.append("path")
+            raise misfit
+        return converted
+
+    return convert
+
+
 _converters: dict[int, Converter] = {}
 
 
@@ -285,7 +304,8 @@ def _make_converter(type_: Type) -> Converter:
         case ListOf():
             return _list_of(_converter(type_.element), filled=type_.filled)
         case Record():
-            return _RecordConverter(type_)
+            convert = _RecordConverter(type_)
+            return _moving(convert) if type_.name == "MoveOperation" else convert
         case Tagged():
             return _tagged(type_)
         case TextOrList():

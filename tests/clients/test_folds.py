@@ -269,6 +269,24 @@ def test_a_reload_shows_the_same_of_a_member_that_objects_inherit(
     assert f"there is no '{name}'" in lives[0]["events"][-1]["message"]
 
 
+def test_a_reload_shows_the_same_of_documents_that_are_moved_into_themselves(
+    clients: Clients,
+) -> None:
+    """A client makes a document that contains itself, and hangs."""
+    patch = [{"op": "move", "from": "", "path": "/a"}]
+    activity = {"messageId": "m", "activityType": "a"}
+    runs: list[list[Event]] = [
+        [{"type": "ACTIVITY_SNAPSHOT", **activity, "content": {"b": 1}}, FINISHED],
+        # The server does not know the activities of earlier runs.
+        [{"type": "ACTIVITY_DELTA", **activity, "patch": patch}, FINISHED],
+        [{"type": "STATE_DELTA", "delta": patch}, FINISHED],
+    ]
+    lives, replay, _ = recorded([[STARTED, *run] for run in runs])
+    clients.agree(lives, replay)
+    ends = [live["events"][-1]["type"] for live in lives]
+    assert ends == ["RUN_FINISHED", "RUN_ERROR", "RUN_ERROR"]
+
+
 @pytest.mark.parametrize("said", [[], [{"type": "RUN_ERROR", "message": "no"}]])
 def test_a_reload_shows_the_same_of_runs_that_have_no_start(
     clients: Clients, said: list[Event]

@@ -357,6 +357,25 @@ class TestRefusals:
                 "STATE_DELTA needs 'delta[0].path' to be a JSON Pointer (RFC 6901), got str",
             ),
             (
+                {"type": "STATE_DELTA", "delta": [{"op": "move", "from": "", "path": "/a"}]},
+                "STATE_DELTA needs 'delta[0].path' to be a place outside of 'from', got one "
+                "inside of it",
+            ),
+            (
+                {
+                    "type": "ACTIVITY_DELTA",
+                    "messageId": "a",
+                    "activityType": "b",
+                    "patch": [
+                        {"op": "move", "from": "/a", "path": "/ab"},
+                        {"op": "move", "from": "/a", "path": "/a"},
+                        {"op": "move", "from": "/a/0", "path": "/a/0/1"},
+                    ],
+                },
+                "ACTIVITY_DELTA needs 'patch[2].path' to be a place outside of 'from', got one "
+                "inside of it",
+            ),
+            (
                 {"type": "STATE_DELTA", "delta": [{"op": "add", "path": "/a"}]},
                 "STATE_DELTA needs 'delta[0].value' to be any value, but it is missing",
             ),
