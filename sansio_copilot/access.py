@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Generator
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 from .calls import Call
 from .functions import check_function
@@ -23,6 +23,7 @@ from .http.messages import Request
 from .limits import Limits
 from .stores import calls
 from .stores.calls import perform
+from .stores.optional_methods import OwnersStore
 from .stores.protocol import ThreadStore
 from .users import User
 
@@ -101,7 +102,8 @@ def owner_for(
         return user.id
     if told is True:
         assert thread_id is not None
-        found = yield from perform(calls.owner_of(store, thread_id))
+        # The method is there, because check_access() has looked for it.
+        found = yield from perform(calls.owner_of(cast("OwnersStore", store), thread_id))
         return user.id if found is None else found.owner
     if isinstance(told, str) and told:
         return told

@@ -20,6 +20,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any, Final, Generic, TypeVar
 
 from .calls import Call
+from .stores.calls import StoreCall
 from .version import __version__
 
 T = TypeVar("T")
@@ -30,7 +31,6 @@ _PREFIX: Final = "sansio_copilot_"
 _MOST_LABELS: Final = 100
 _LONGEST_LABEL: Final = 200
 _OTHER: Final = "other"
-_METHOD: Final = "store method "
 _BOUNDS: Final = (
     *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0),
 )
@@ -212,14 +212,14 @@ class Metrics:
     def store_called(self, method: str) -> None:
         """Count a call of the store that has its outcome, or has failed.
 
-        :param method: the name of the method in log lines, here and below.
+        :param method: the name of the method, here and below.
         """
-        self._store_calls.of(method.removeprefix(_METHOD)).add_one()
+        self._store_calls.of(method).add_one()
 
     def store_failed(self, method: str) -> None:
         """Count a call of the store that has failed."""
         self.store_called(method)
-        self._store_failures.of(method.removeprefix(_METHOD)).add_one()
+        self._store_failures.of(method).add_one()
 
     # Reading
 
@@ -293,12 +293,12 @@ def counted(steps: Generator[Call, Any, T], metrics: Metrics | None) -> Generato
             try:
                 outcome = yield call
             except Exception as error:
-                if call.part == "store":
-                    metrics.store_failed(call.name)
+                if isinstance(call, StoreCall):
+                    metrics.store_failed(call.method.name)
                 call = steps.throw(error)
             else:
-                if call.part == "store":
-                    metrics.store_called(call.name)
+                if isinstance(call, StoreCall):
+                    metrics.store_called(call.method.name)
                 call = steps.send(outcome)
     except StopIteration as stop:
         result: T = stop.value

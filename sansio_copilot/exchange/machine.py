@@ -50,7 +50,7 @@ from ..errors import LocalProtocolError, StoreUnavailable, shorten
 from ..hooks import rejection_in
 from ..http.messages import Request
 from ..http.refusals import unread
-from ..stores.calls import StoreCall
+from ..stores.calls import StoreCall, label_of
 from .actions import (
     Abandon,
     Action,
@@ -209,7 +209,7 @@ class Exchange:
         if state in _WITHOUT_OUTCOME:
             raise self._not_allowed("done")
         if self._runtime.metrics is not None and isinstance(self._action, StoreCall):
-            self._runtime.metrics.store_called(self._action.name)
+            self._runtime.metrics.store_called(self._action.method.name)
         try:
             action = self._steps.send(outcome)
         except (Exception, ClientGone) as raised:
@@ -236,14 +236,14 @@ class Exchange:
             case StoreCall():
                 self._culprit = (error, action.name)
                 if self._runtime.metrics is not None:
-                    self._runtime.metrics.store_failed(action.name)
+                    self._runtime.metrics.store_failed(action.method.name)
                 if pipeline is not None and isinstance(error, StoreUnavailable):
                     again = pipeline.ask_again(self._steps, action, error)
             case Call():
                 error = rejection_in(error)
                 self._culprit = (error, action.name)
             case WaitForFrames():
-                self._culprit = (error, "store method watch")
+                self._culprit = (error, label_of("watch"))
             case ReadBody():
                 error = unread(error, action.limit)
         try:

@@ -83,7 +83,7 @@ def send_log(
     # This is one function, because a generator inside of it would be resumed for each event.
     cursor, limits = stream.cursor, runtime.limits
     # The constructor of the calls is made once, because a reader makes one for each event.
-    store, name = stream.store, calls.READ.name
+    store, name = stream.store, calls.READ.label
     read = partial(StoreCall, store.read, name=name, blocking=store.blocking, method=calls.READ)
     patience: Patience | None = None
     last_bytes = b""

@@ -255,9 +255,9 @@ class Run(RunParameters):
         it (:mod:`.store_failures`).
         """
         self._expect("store_failed")
-        method = self._call.method.name
+        method = self._call.method
         if self.metrics is not None:
-            self.metrics.store_failed(method)
+            self.metrics.store_failed(method.name)
         call = FailedCall.APPEND
         if self.state is CLOSING:
             call = FailedCall.CLOSE_WITH_END if self._unstored else FailedCall.CLOSE
@@ -265,7 +265,7 @@ class Run(RunParameters):
             self._take_back()
         if (pause := self._failures.pause(call, error, now, self)) is not None:
             return self._wait(pause, now)
-        self.course.store_failed(method, error, closing=call is not FailedCall.APPEND)
+        self.course.store_failed(method.label, error, closing=call is not FailedCall.APPEND)
         remedy = self._failures.remedy(call)
         if remedy is Remedy.CLOSE:
             fate = self._fate if self._failures.may_be_closed else RunOver("cancel")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .calls import StoreCall
 from .memory import MemoryStore
+from .optional_methods import AdministeredStore, MeasuringStore, OwnersStore
 from .protocol import (
     Batch,
     Cancel,
@@ -32,16 +33,19 @@ from .protocol import (
 )
 
 __all__ = [
+    "AdministeredStore",
     "Batch",
     "Cancel",
     "Kind",
     "Log",
     "LogGone",
+    "MeasuringStore",
     "MemoryStore",
     "Notify",
     "NotifyOwner",
     "Orphan",
     "OwnedThreads",
+    "OwnersStore",
     "PositionGap",
     "RunKey",
     "RunOpened",

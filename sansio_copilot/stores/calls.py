@@ -10,12 +10,15 @@ checkers learn the type of an outcome from the same place.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from typing import Any, Final, Generic, Literal, TypeVar, cast
+from typing import Any, Final, Generic, Literal, ParamSpec, TypeVar, cast
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from ..calls import Call
+from .optional_methods import AdministeredStore, MeasuringStore, OwnersStore
 from .protocol import (
+    Answer,
     Batch,
     Cancel,
     Kind,
@@ -40,23 +43,35 @@ from .protocol import (
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+P = ParamSpec("P")
+
+
+def label_of(method: str) -> str:
+    """The name in log lines and errors of the store's method of that name."""
+    return f"store method {method}"
 
 
 class Method(Struct, Generic[T_co], frozen=True):
     """A method of a store, and what it returns.
 
-    :param name: its name in log lines and errors.
+    :param name: its name.
     :param types: the types that it may return; none if the outcome is not looked at, such as a
         cursor, which only the store reads.
     :param items: the type of each item, if the method returns a list.
     :param is_over_when_false: whether False says that nothing is left to do. A call that is made
         again may be told so because the first call has done it.
+    :ivar label: its name in log lines and errors.
     """
 
     name: str
     types: tuple[type, ...] = ()
     items: type | None = None
     is_over_when_false: bool = False
+    label: str = ""
+
+    def __post_init__(self) -> None:
+        # The label is made once, because nearly every event is stored by a call that has it.
+        force_setattr(self, "label", label_of(self.name))
 
     def wrong(self, outcome: object) -> TypeError | None:
         """Return the error for an ``outcome`` that the method may not return; None if it may."""
@@ -70,7 +85,7 @@ class Method(Struct, Generic[T_co], frozen=True):
 
     def _unexpected(self, outcome: object, expected: str, of: str = "") -> TypeError:
         kind = type(outcome).__name__
-        return TypeError(f"{self.name} returned {of}{kind}, expected {of}{expected}")
+        return TypeError(f"{self.label} returned {of}{kind}, expected {of}{expected}")
 
 
 class StoreCall(Call, Generic[T_co], frozen=True, kw_only=True):
@@ -109,22 +124,21 @@ def perform(call: StoreCall[T]) -> Generator[StoreCall[T], Any, T]:
 
 # Runs, as their owners see them
 
-_OPEN_RUN: Final = Method[Opened](
-    "store method open_run", (RunOpened, ThreadBusy, ThreadOfAnother, Orphan)
-)
-_APPEND: Final = Method[Signal]("store method append", (Signal,))
-_CLOSE_RUN: Final = Method[Any]("store method close_run", is_over_when_false=True)
-_RENEW: Final = Method[Signal]("store method renew", (Signal,))
-_ORPHANS: Final = Method[list[Orphan]]("store method orphans", (list,), Orphan)
+_OPEN_RUN: Final = Method[Opened]("open_run", (RunOpened, ThreadBusy, ThreadOfAnother, Orphan))
+_APPEND: Final = Method[Signal]("append", (Signal,))
+# Any outcome but False is taken, as the protocol promises.
+_CLOSE_RUN: Final = Method[bool | None]("close_run", is_over_when_false=True)
+_RENEW: Final = Method[Signal]("renew", (Signal,))
+_ORPHANS: Final = Method[list[Orphan]]("orphans", (list,), Orphan)
 _REQUEST_STOP: Final = Method[bool | Orphan](
-    "store method request_stop", (bool, Orphan), is_over_when_false=True
+    "request_stop", (bool, Orphan), is_over_when_false=True
 )
 
 
 def open_run(store: ThreadStore, request: RunRequest) -> StoreCall[Opened]:
     """The call of :meth:`.ThreadStore.open_run`."""
-    # Four constructors do without _call, because every run, stop or reader makes these calls.
-    name, blocking = _OPEN_RUN.name, store.blocking
+    # Five constructors do without _call, because every run, stop or reader makes these calls.
+    name, blocking = _OPEN_RUN.label, store.blocking
     return StoreCall(store.open_run, (request,), name, blocking=blocking, method=_OPEN_RUN)
 
 
@@ -134,14 +148,14 @@ def append(
     """The call of :meth:`.ThreadStore.append`."""
     # This constructor does without _call, because a run makes this call for nearly every event.
     args = (key, at, frames, result)
-    return StoreCall(store.append, args, _APPEND.name, blocking=store.blocking, method=_APPEND)
+    return StoreCall(store.append, args, _APPEND.label, blocking=store.blocking, method=_APPEND)
 
 
 def close_run(
     store: ThreadStore, key: RunKey, at: int, frames: bytes, result: RunResult | None
-) -> StoreCall[Any]:
+) -> StoreCall[bool | None]:
     """The call of :meth:`.ThreadStore.close_run`."""
-    args, name = (key, at, frames, result), _CLOSE_RUN.name
+    args, name = (key, at, frames, result), _CLOSE_RUN.label
     return StoreCall(store.close_run, args, name, blocking=store.blocking, method=_CLOSE_RUN)
 
 
@@ -154,7 +168,7 @@ def request_stop(
     store: ThreadStore, thread_id: str, run_id: str | None, owner: str | None
 ) -> StoreCall[bool | Orphan]:
     """The call of :meth:`.ThreadStore.request_stop`."""
-    args, name, blocking = (thread_id, run_id, owner), _REQUEST_STOP.name, store.blocking
+    args, name, blocking = (thread_id, run_id, owner), _REQUEST_STOP.label, store.blocking
     return StoreCall(store.request_stop, args, name, blocking=blocking, method=_REQUEST_STOP)
 
 
@@ -165,31 +179,29 @@ def orphans(store: ThreadStore, limit: int) -> StoreCall[list[Orphan]]:
 
 # Readers
 
-_OPEN_CURSOR: Final = Method[Any]("store method open_cursor")
-READ: Final = Method[Batch | LogGone]("store method read", (Batch, LogGone))
+_OPEN_CURSOR: Final = Method[Any]("open_cursor")
+READ: Final = Method[Batch | LogGone]("read", (Batch, LogGone))
 
 
 def open_cursor(
     store: ThreadStore, thread_id: str, after: str | None, owner: str | None
 ) -> StoreCall[Any]:
     """The call of :meth:`.ThreadStore.open_cursor`."""
-    args, name, blocking = (thread_id, after, owner), _OPEN_CURSOR.name, store.blocking
+    args, name, blocking = (thread_id, after, owner), _OPEN_CURSOR.label, store.blocking
     return StoreCall(store.open_cursor, args, name, blocking=blocking, method=_OPEN_CURSOR)
 
 
 # Threads
 
-_LIST_THREADS: Final = Method[ThreadPage]("store method list_threads", (ThreadPage,))
-_READ_HISTORY: Final = Method[Batch | LogGone]("store method read_history", (Batch, LogGone))
-_UPDATE_THREAD: Final = Method[ThreadRecord | None](
-    "store method update_thread", (ThreadRecord, type(None))
-)
-_DELETE_THREAD: Final = Method[bool]("store method delete_thread", (bool,), is_over_when_false=True)
-_CLEAR: Final = Method[None]("store method clear")
-_CHECK: Final = Method[Any]("store method check")
-_THREADS_OF_ALL: Final = Method[OwnedThreads]("store method threads_of_all", (OwnedThreads,))
-_BYTES_OF: Final = Method[int]("store method bytes_of", (int,))
-_OWNER_OF: Final = Method[ThreadOwner | None]("store method owner_of", (ThreadOwner, type(None)))
+_LIST_THREADS: Final = Method[ThreadPage]("list_threads", (ThreadPage,))
+_READ_HISTORY: Final = Method[Batch | LogGone]("read_history", (Batch, LogGone))
+_UPDATE_THREAD: Final = Method[ThreadRecord | None]("update_thread", (ThreadRecord, type(None)))
+_DELETE_THREAD: Final = Method[bool]("delete_thread", (bool,), is_over_when_false=True)
+_CLEAR: Final = Method[None]("clear")
+_CHECK: Final = Method[Any]("check")
+_THREADS_OF_ALL: Final = Method[OwnedThreads]("threads_of_all", (OwnedThreads,))
+_BYTES_OF: Final = Method[int]("bytes_of", (int,))
+_OWNER_OF: Final = Method[ThreadOwner | None]("owner_of", (ThreadOwner, type(None)))
 
 
 def list_threads(store: ThreadStore, query: ThreadQuery) -> StoreCall[ThreadPage]:
@@ -228,23 +240,25 @@ def check(store: ThreadStore) -> StoreCall[Any] | None:
     return None if function is None else _call(_CHECK, store, function)
 
 
-def owner_of(store: ThreadStore, thread_id: str) -> StoreCall[ThreadOwner | None]:
-    """The call of :meth:`.ThreadStore.owner_of`."""
+def owner_of(store: OwnersStore, thread_id: str) -> StoreCall[ThreadOwner | None]:
+    """The call of :meth:`.OwnersStore.owner_of`."""
     return _call(_OWNER_OF, store, store.owner_of, thread_id)
 
 
-def threads_of_all(store: ThreadStore, cursor: str | None, limit: int) -> StoreCall[OwnedThreads]:
-    """The call of :meth:`.ThreadStore.threads_of_all`."""
+def threads_of_all(
+    store: AdministeredStore, cursor: str | None, limit: int
+) -> StoreCall[OwnedThreads]:
+    """The call of :meth:`.AdministeredStore.threads_of_all`."""
     return _call(_THREADS_OF_ALL, store, store.threads_of_all, cursor, limit)
 
 
-def bytes_of(store: ThreadStore, owner: str) -> StoreCall[int]:
-    """The call of :meth:`.ThreadStore.bytes_of`."""
+def bytes_of(store: MeasuringStore, owner: str) -> StoreCall[int]:
+    """The call of :meth:`.MeasuringStore.bytes_of`."""
     return _call(_BYTES_OF, store, store.bytes_of, owner)
 
 
-def check_cancel(method: str, cancel: Any) -> Cancel:
-    """``cancel``, if it can be what ``watch`` or ``watch_run`` returned.
+def check_cancel(watch: Callable[..., Cancel], cancel: Any) -> Cancel:
+    """``cancel``, if it can be what the store's method ``watch`` or ``watch_run`` returned.
 
     :raises TypeError: if it cannot be called; it names the method.
     """
@@ -253,14 +267,19 @@ def check_cancel(method: str, cancel: Any) -> Cancel:
     if hasattr(cancel, "close"):
         # Python warns of a coroutine that was never awaited, and a coroutine function made this.
         cancel.close()
-    kind = type(cancel).__name__
-    raise TypeError(
-        f"store method {method} returned {kind}, expected a function that ends the watch"
-    )
+    label, kind = label_of(getattr(watch, "__name__", repr(watch))), type(cancel).__name__
+    raise TypeError(f"{label} returned {kind}, expected a function that ends the watch")
 
 
-def _call(method: Method[T], store: Log, function: Callable[..., Any], *args: Any) -> StoreCall[T]:
-    return StoreCall(function, args, method.name, blocking=store.blocking, method=method)
+def _call(
+    method: Method[T],
+    store: Log,
+    function: Callable[P, Answer[T]],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> StoreCall[T]:
+    assert not kwargs, "a store is called by position"
+    return StoreCall(function, args, method.label, blocking=store.blocking, method=method)
 
 
 def _names(types: tuple[type, ...]) -> str:

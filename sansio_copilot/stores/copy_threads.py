@@ -9,7 +9,7 @@ off in the old store is therefore sent the whole history by the new one.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from typing import Any
+from typing import Any, cast
 
 import attrs
 
@@ -18,6 +18,7 @@ from ..runs.compacted_result import message_ids_of
 from ..sse import COMPACTED_FRAME, EventId, Parser
 from . import calls
 from .calls import StoreCall, perform
+from .optional_methods import AdministeredStore
 from .protocol import (
     Kind,
     LogGone,
@@ -59,10 +60,11 @@ def list_everyones(
     """
     if not callable(getattr(store, "threads_of_all", None)):
         return [(None, record) for record in (yield from list_all(store, None))]
+    administered = cast("AdministeredStore", store)
     found: dict[str, tuple[str | None, ThreadRecord]] = {}
     cursor: str | None = None
     while True:
-        page = yield from perform(calls.threads_of_all(store, cursor, _PAGE_THREADS))
+        page = yield from perform(calls.threads_of_all(administered, cursor, _PAGE_THREADS))
         found |= {record.thread_id: (owner, record) for owner, record in page.threads}
         cursor = page.next_cursor
         if cursor is None:

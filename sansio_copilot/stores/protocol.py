@@ -123,6 +123,9 @@ class ThreadStore(Log, Protocol):
     Each thread has an owner, a user's id, or None where the application knows no users. No method
     finds a thread of another owner: it is as if that thread did not exist.
 
+    Some applications need methods that not every store has:
+    :mod:`~sansio_copilot.stores.optional_methods`.
+
     A store may have three more methods, which a binding calls if they are there: ``open()`` before
     the first call (migrations, pools, listeners), ``close()`` after the last one, and ``check()``,
     which raises if the store is not ready to be used. They are plain or coroutine functions, like
@@ -268,46 +271,6 @@ class ThreadStore(Log, Protocol):
 
     def clear(self, owner: str | None = None) -> Answer[None]:
         """Forget all history of the owner's threads. Live runs go on."""
-        ...
-
-    def owner_of(self, thread_id: str) -> Answer[ThreadOwner | None]:
-        """Return the owner of a thread, even if it has only a live run; None if there is no such
-        thread.
-
-        The core calls it for a user who may use the threads of others. An application without such
-        users can use a store that lacks this method.
-        """
-        ...
-
-    def claim_thread(self, thread_id: str, owner: str) -> Answer[bool]:
-        """Give a thread without an owner to a user; a run that is live in it goes on.
-
-        The application itself calls this method, because only the application knows whether the
-        thread may be given away.
-
-        :returns: whether the user owns the thread now; also True if the user owned it before.
-        """
-        ...
-
-    def bytes_of(self, owner: str) -> Answer[int]:
-        """Return how many bytes the owner's threads take, or at least the frames of their runs.
-
-        The core calls it at most once in a few seconds for an owner. An application that sets no
-        ``Limits.user_bytes`` can use a store without this method.
-        """
-        ...
-
-    def threads_of_all(self, cursor: str | None, limit: int) -> Answer[OwnedThreads]:
-        """List the threads of all owners that have history, in an order of the store's own.
-
-        It is for the administrator of a store, as in ``sansio-copilot copy-threads``; no request
-        leads to it. A thread that is there all the time is seen, perhaps more than once. A store
-        that lacks this method is copied owner by owner.
-
-        :param cursor: the cursor of the page in front of it; None for the first page.
-        :param limit: about how many threads; only the last page may have none.
-        :raises UnknownCursor: for a cursor that no page of the store has given out.
-        """
         ...
 
 

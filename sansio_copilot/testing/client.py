@@ -24,7 +24,7 @@ from ..exchange.retries import SILENCE
 from ..http.messages import HeaderItems, Headers, Request
 from ..runs.machine import Run
 from ..runtime import CopilotRuntime
-from ..stores.calls import check_cancel
+from ..stores.calls import check_cancel, label_of
 from ..stores.protocol import Cancel, nothing_to_cancel
 from .home import Home
 from .loopless import NeedsEventLoop, perform, perform_steps
@@ -150,7 +150,7 @@ class Client:
     def _call_store(self, name: str) -> None:
         method = getattr(self.runtime.store, name, None)
         if method is not None:
-            perform(Call(method, name=f"store method {name}"))
+            perform(Call(method, name=label_of(name)))
 
     def _json_stream(self, method: str, path: str, json: Any, headers: HeaderItems) -> Stream:
         fields, body = json_body(json, headers)
@@ -309,7 +309,7 @@ class Stream:
                     self._waiting, self._woken = action, False
                     self._deadline = self._client.now + timeout
                     try:
-                        self._unwatch = check_cancel("watch", store.watch(cursor, self._wake))
+                        self._unwatch = check_cancel(store.watch, store.watch(cursor, self._wake))
                     except Exception as error:
                         self._waiting = None
                         action = exchange.failed(error)

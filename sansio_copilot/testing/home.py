@@ -60,8 +60,8 @@ class Home:
         if self._run.audience is not None:
             self._run.audience.on_empty = self._left_alone
         self._perform(self._run.start(self._now()))
-        unwatch = self._run.store.watch_run(self._run.key, self._signals.append)
-        self._unwatch = check_cancel("watch_run", unwatch)
+        watch = self._run.store.watch_run
+        self._unwatch = check_cancel(watch, watch(self._run.key, self._signals.append))
 
     def step(self) -> bool:
         """Take one event from the agent.

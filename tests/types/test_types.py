@@ -20,6 +20,7 @@ from sansio_copilot import (
     AgentContext, CopilotRuntime, HookContext, Hooks, Reject, Request, Response, agui_agent,
     text_agent,
 )
+from sansio_copilot.stores import MemoryStore, OwnersStore, ThreadStore
 from sansio_copilot.testing import Client
 
 
@@ -101,6 +102,13 @@ CopilotRuntime({"a": "hello"})  # wrong: no agent at all
 CopilotRuntime(plain)  # wrong: an agent, not a function of the request
 CopilotRuntime({}, hooks=Hooks(on_request=wrong_hook))  # wrong: neither a request nor None
 CopilotRuntime({}, mode="some-route")  # wrong: no such mode
+
+def asks(store: ThreadStore, owners: OwnersStore) -> None:
+    CopilotRuntime({}, store=store)
+    owners.owner_of("t1")
+    store.owner_of("t1")  # wrong: not every store has this method
+
+asks(MemoryStore(), MemoryStore())
 """
 
 

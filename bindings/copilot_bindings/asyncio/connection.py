@@ -194,9 +194,7 @@ class AsyncioConnection(asyncio.Protocol):
                     case WaitForFrames(store=store, cursor=cursor, timeout=timeout):
                         self._wait(want, timeout)
                         lock, notify = self._service.calls.lock, self._notified
-                        self._unwatch = begin_watch(
-                            lock, http.context, store, "watch", cursor, notify
-                        )
+                        self._unwatch = begin_watch(lock, http.context, store.watch, cursor, notify)
                         return
                     case Receive(seconds=seconds) if not http.reader.has_news:
                         self._transport.resume_reading()

@@ -225,7 +225,7 @@ def watching(
     action: WaitForFrames, lock: StoreLock, context: CallContext, notify: Callable[[], None]
 ) -> Iterator[None]:
     """Have ``notify`` called from any thread, when there are frames, until the block is left."""
-    unwatch = begin_watch(lock, context, action.store, "watch", action.cursor, notify)
+    unwatch = begin_watch(lock, context, action.store.watch, action.cursor, notify)
     try:
         yield
     finally:

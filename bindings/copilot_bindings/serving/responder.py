@@ -303,7 +303,7 @@ class Responder:
         flag = self._woken = self._backend.flag()
         lock, store, cursor = self._calls.lock, want.store, want.cursor
         notify = weakly(self._notified)
-        unwatch = begin_watch(lock, self._context, store, "watch", cursor, notify)
+        unwatch = begin_watch(lock, self._context, store.watch, cursor, notify)
         try:
             self._state = ResponderState.WAITING
             notified = await self._backend.wait_for(flag, want.timeout)

@@ -124,7 +124,7 @@ class RunHome(RunDriver):
             try:
                 notify = weakly(self._notified)
                 unwatch = begin_watch(
-                    self._lock, self._context, run.store, "watch_run", run.key, notify
+                    self._lock, self._context, run.store.watch_run, run.key, notify
                 )
             except Exception:
                 logger.exception("store method watch_run failed in run %r", run.key.run_id)

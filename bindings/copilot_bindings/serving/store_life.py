@@ -20,6 +20,7 @@ from typing import Any
 
 from sansio_copilot.calls import Call
 from sansio_copilot.http import refusals
+from sansio_copilot.stores.calls import label_of
 
 from .backend import Backend
 from .calls import Calls
@@ -137,7 +138,7 @@ class StoreLife:
         function = getattr(self._store, name, None)
         if function is None:
             return
-        call = Call(function, part="store", name=f"store method {name}")
+        call = Call(function, part="store", name=label_of(name))
         await make(call, self._calls, self._backend)
 
 

@@ -9,16 +9,19 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakMethod, WeakValueDictionary
 
 from sansio_copilot.stores.calls import check_cancel
-from sansio_copilot.stores.protocol import Cancel, Log
+from sansio_copilot.stores.protocol import Cancel
 
 from .context import CallContext
 from .failures import passing, raise_failure
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+NotifyT = TypeVar("NotifyT", bound=Callable[..., None])
 
 
 class StoreLock:
@@ -64,26 +67,26 @@ def locked(lock: StoreLock, function: Callable[..., Any], *args: Any) -> Any:
 def begin_watch(
     lock: StoreLock,
     context: CallContext,
-    store: Log,
-    method: str,
-    subject: Any,
-    notify: Callable[..., None],
+    watch: Callable[[T, NotifyT], Cancel],
+    subject: T,
+    notify: NotifyT,
 ) -> Cancel:
-    """Watch ``subject`` by the given method of the store.
+    """Watch ``subject``, the cursor of a reader or the key of a run.
 
     :param context: the context in which the method is called.
+    :param watch: the method of the store: its ``watch`` or ``watch_run``.
     :returns: the function that :func:`end_watch` needs.
     :raises Exception: the error of the store; a TypeError if it returns no function that ends the
         watch.
     """
     try:
         with lock.held:
-            unwatch = context.current.run(getattr(store, method), subject, notify)
+            unwatch = context.current.run(watch, subject, notify)
     except Exception:
         raise
     except BaseException as error:
         raise_failure(error)
-    return unwatch if callable(unwatch) else check_cancel(method, unwatch)
+    return unwatch if callable(unwatch) else check_cancel(watch, unwatch)
 
 
 def end_watch(lock: StoreLock, context: CallContext, unwatch: Cancel) -> None:

@@ -171,7 +171,7 @@ class TrioConnection:
             case WaitForFrames(store=store, cursor=cursor, timeout=timeout):
                 self._expect(want, False)
                 notify = self._notified
-                unwatch = begin_watch(self._lock, http.context, store, "watch", cursor, notify)
+                unwatch = begin_watch(self._lock, http.context, store.watch, cursor, notify)
                 try:
                     return await self._wait(timeout)
                 finally:

@@ -23,9 +23,9 @@ def test_a_right_outcome_is_accepted(method: Method[Any], outcome: Any) -> None:
 @pytest.mark.parametrize(
     ("method", "outcome", "said"),
     [
-        (ONE, "1", "one returned str, expected int or None"),
-        (SEVERAL, (1,), "several returned tuple, expected list"),
-        (SEVERAL, [1, "2"], "several returned a list of str, expected a list of int"),
+        (ONE, "1", "store method one returned str, expected int or None"),
+        (SEVERAL, (1,), "store method several returned tuple, expected list"),
+        (SEVERAL, [1, "2"], "store method several returned a list of str, expected a list of int"),
     ],
 )
 def test_a_wrong_outcome_is_told_with_the_expected_type(

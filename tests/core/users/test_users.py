@@ -78,7 +78,7 @@ class TestArguments:
             client(store=Old(), authorize=lambda *args: True)
         runtime = client(authorize=lambda *args: True).runtime
         with pytest.raises(TypeError, match="the store Old has no owner_of"):
-            runtime.with_store(Old())  # type: ignore[arg-type]
+            runtime.with_store(Old())
         assert client(store=Old()).get(INFO, headers=ANN).status == 200
 
 
