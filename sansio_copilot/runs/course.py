@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from ..errors import sole_cause, text_of
 from ..stores.protocol import RunKey
-from .report import Outcome
+from .report import RunOutcome
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class Course(Struct, eq=False):
     started_at: float = 0.0
     first_event_at: float | None = None
     seconds: float = 0.0
-    outcome: Outcome = "finished"
+    outcome: RunOutcome = "finished"
 
     def started(self, now: float) -> None:
         """Note that the run starts.

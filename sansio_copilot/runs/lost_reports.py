@@ -23,7 +23,7 @@ from ..stores.protocol import Orphan
 from ..users import User
 from .parameters import RunEnd
 from .recorder import RunRecorder
-from .report import Outcome, RunReport
+from .report import RunOutcome, RunReport
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class LostRuns:
 
 
 def report_of_lost(
-    orphan: Orphan, recorder: RunRecorder, outcome: Outcome, now: float
+    orphan: Orphan, recorder: RunRecorder, outcome: RunOutcome, now: float
 ) -> RunReport:
     """The report of a run that another process than its owner has ended.
 

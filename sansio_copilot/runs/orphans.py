@@ -19,7 +19,7 @@ from ..stores.calls import perform
 from ..stores.protocol import Orphan
 from .lost_reports import DIED, report_of_lost
 from .recorder import RunRecorder
-from .report import Outcome
+from .report import RunOutcome
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def adopt(config: RuntimeConfig, orphan: Orphan, now: float) -> Generator[Call, 
     those of lost runs.
     """
     recorder = RunRecorder.adopt(orphan, config.limits)
-    outcome: Outcome = "lost"
+    outcome: RunOutcome = "lost"
     if recorder.terminal:
         # The agent of this run has ended by itself, and only the close of the log is missing.
         outcome = "failed" if recorder.has_failed else "finished"

@@ -15,7 +15,7 @@ from ag_ui.core import RunAgentInput
 from ..agents.protocols import AgentContext
 from ..users import User
 
-Outcome: TypeAlias = Literal["finished", "failed", "stopped", "sealed", "lost"]
+RunOutcome: TypeAlias = Literal["finished", "failed", "stopped", "sealed", "lost"]
 """The way in which a run ended. "lost" is a run whose process was found dead: the process that has
 ended the run in its place makes the report. "sealed" is a run whose process was thought dead and
 came back: then there are two reports of the run, and that of the other process says "lost"."""
@@ -59,7 +59,7 @@ class RunStart:
 class RunReport(RunStart):
     """A run that is over.
 
-    :param outcome: see :data:`Outcome`.
+    :param outcome: see :data:`RunOutcome`.
     :param error: why the run failed, in words for its developer, which clients may not have been
         told; None if it has not failed.
     :param started_at: seconds since the epoch.
@@ -73,7 +73,7 @@ class RunReport(RunStart):
         as AG-UI's ``TokenUsage`` in JSON: ``{"model": ..., "inputTokens": ..., ...}``.
     """
 
-    outcome: Outcome
+    outcome: RunOutcome
     error: str | None = None
     started_at: float = 0.0
     seconds: float = 0.0

@@ -66,15 +66,15 @@ class ConnectionService(Protocol):
         ...
 
 
-class Outcome(enum.Enum):
-    """An outcome of a want that could not be done."""
+class NotDone(enum.Enum):
+    """The outcome of a want that could not be done."""
 
     GONE = "the client has gone"
     TIMED_OUT = "nothing arrived in time"
 
 
-GONE: Final = Outcome.GONE
-TIMED_OUT: Final = Outcome.TIMED_OUT
+GONE: Final = NotDone.GONE
+TIMED_OUT: Final = NotDone.TIMED_OUT
 
 
 class Receive(Struct, frozen=True):
