@@ -11,7 +11,7 @@ from ag_ui.core import RunAgentInput
 from ..agents.disclosure import Teller
 from ..agents.protocols import Agent, AgentContext
 from ..runs.machine import Run
-from ..runs.quotas import Place
+from ..runs.quotas import QuotaPlace
 from ..runs.recorder import RunRecorder
 from ..stores.protocol import RunOpened, RunRequest, ThreadStore
 from .request_and_reply import STREAM, LogStream, Reply, Turn
@@ -58,7 +58,7 @@ def run_reply(
     opened: RunOpened,
     recorder: RunRecorder,
     owner: str | None,
-    place: Place | None,
+    place: QuotaPlace | None,
     *,
     ephemeral: bool = False,
 ) -> Reply:

@@ -16,7 +16,7 @@ from ..stores.protocol import RunKey, ThreadStore
 from .actions import RunOver
 from .audience import Audience
 from .course import Course
-from .quotas import Place
+from .quotas import QuotaPlace
 from .recorder import RunRecorder
 from .report import RunReport
 
@@ -74,7 +74,7 @@ class RunParameters:
     abandon_seconds: float | None = None
     ephemeral: bool = False
     owner: str | None = None
-    place: Place | None = None
+    place: QuotaPlace | None = None
     on_end: RunEnd | None = attrs.field(default=None, repr=False)
     title: Title | None = attrs.field(default=None, repr=False)
     metrics: Metrics | None = attrs.field(default=None, repr=False)

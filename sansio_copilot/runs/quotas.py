@@ -46,7 +46,7 @@ class Usage:
     __slots__ = ("asked_at", "live", "starts", "stored")
 
     def __init__(self) -> None:
-        self.live: set[Place] = set()
+        self.live: set[QuotaPlace] = set()
         self.starts: deque[float] = deque()
         self.stored = 0
         self.asked_at = -math.inf
@@ -64,7 +64,7 @@ class Usage:
                 self.starts.popleft()
 
 
-class Place:
+class QuotaPlace:
     """The place of one run in its user's quota of live runs. It has to be left once.
 
     As a context manager it is left at the end of the block, unless it was handed to a run.
@@ -77,7 +77,7 @@ class Place:
         self._started_at = started_at
         self.is_kept = False
 
-    def __enter__(self) -> Place:
+    def __enter__(self) -> QuotaPlace:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -116,7 +116,7 @@ class Quotas:
         asked = (limits.user_runs, limits.user_runs_per_minute, limits.user_bytes)
         return None if min(asked) == math.inf else cls(limits)
 
-    def enter(self, user_id: str, now: float) -> Place:
+    def enter(self, user_id: str, now: float) -> QuotaPlace:
         """Return a place for a run that is about to begin.
 
         :param now: seconds since the epoch.
@@ -124,7 +124,7 @@ class Quotas:
         """
         usage, limits = self._usage(user_id, now), self._limits
         usage.expire(now)
-        place = Place(usage, now)
+        place = QuotaPlace(usage, now)
         usage.live.add(place)
         if limits.user_runs_per_minute < math.inf:
             usage.starts.append(now)

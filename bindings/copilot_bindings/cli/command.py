@@ -26,7 +26,7 @@ from .what_to_serve import Make, Unusable, announced, for_workers, owner_functio
 logger = logging.getLogger(__name__)
 
 Ready: TypeAlias = Callable[[Any], None]
-Place: TypeAlias = dict[str, Any]
+ListenOptions: TypeAlias = dict[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         make = announced(make)
         binding = "uvloop" if options.uvloop else options.binding
         ready = _ready(options.host, kept, duty, as_json=options.json_logs)
-        _serve(binding, make, _place(options, duty), ready)
+        _serve(binding, make, _listen_options(options, duty), ready)
     except ModuleNotFoundError as error:
         extras = f"{options.binding},uvloop" if error.name == "uvloop" else options.binding
         extra = f"pip install 'sansio-copilot[{extras}]'"
@@ -98,23 +98,23 @@ def _show(options: argparse.Namespace) -> int:
         logger.warning("%s is away, and waited for: %s", options.url, error)
     runtime = build_dashboard(source)
     host = "127.0.0.1"
-    place: Place = {"host": host, "port": options.port}
+    listen: ListenOptions = {"host": host, "port": options.port}
     _serve(
-        "asyncio", lambda sleep: runtime, place, _ready(host, "", None, as_json=options.json_logs)
+        "asyncio", lambda sleep: runtime, listen, _ready(host, "", None, as_json=options.json_logs)
     )
     return 0
 
 
-def _serve(binding: str, make: Make, place: Place, ready: Ready) -> None:
+def _serve(binding: str, make: Make, listen: ListenOptions, ready: Ready) -> None:
     from ..serving.shutdown import LoopEnded
     from ..serving.store_life import NotStarted
 
     try:
-        _BINDINGS[binding](make, place, ready)
+        _BINDINGS[binding](make, listen, ready)
     except NotStarted as error:
         raise Unusable(str(error)) from error
     except UnicodeError:
-        raise _no_host(place["host"]) from None
+        raise _no_host(listen["host"]) from None
     except SystemExit as error:
         raise Unusable(f"an agent has ended the server: {error!r}") from error
     except LoopEnded as error:
@@ -126,22 +126,22 @@ def _serve(binding: str, make: Make, place: Place, ready: Ready) -> None:
         raise KeyboardInterrupt from group
 
 
-def _place(options: argparse.Namespace, duty: Duty | None) -> Place:
-    """Return the place to listen, as the arguments of each binding's ``serve``."""
+def _listen_options(options: argparse.Namespace, duty: Duty | None) -> ListenOptions:
+    """Return where to listen, as the arguments of each binding's ``serve``."""
     if duty is not None:
         duty.watch(functools.partial(os.kill, os.getpid(), signal.SIGTERM))
     sock = duty.sock if duty is not None else _handed_over(options.fd)
-    place: Place = {"host": options.host, "port": options.port}
+    listen: ListenOptions = {"host": options.host, "port": options.port}
     if sock is not None:
         if sock.type != socket.SOCK_STREAM:
             sock.close()
             raise Unusable(f"the socket that was handed over is no stream socket: {sock.type!r}")
-        return place | {"sock": sock}
+        return listen | {"sock": sock}
     if options.unix == "":
         raise Unusable("--unix needs a path, and is empty")
     if options.unix_mode is not None and options.unix is None:
         raise Unusable("--unix-mode goes with --unix")
-    return place | {"unix": options.unix, "unix_mode": options.unix_mode}
+    return listen | {"unix": options.unix, "unix_mode": options.unix_mode}
 
 
 def _handed_over(descriptor: int | None) -> socket.socket | None:
@@ -166,9 +166,9 @@ def _supervise(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Have other processes serve, and look after them; returns the exit status."""
     if sys.platform == "win32":
         raise Unusable("--workers and --reload need an operating system with descriptors to pass")
-    place = _place(options, None)
+    listen = _listen_options(options, None)
     try:
-        listeners = Listeners(**place)
+        listeners = Listeners(**listen)
     except UnicodeError:
         raise _no_host(options.host) from None
     try:
@@ -192,35 +192,35 @@ def _no_host(host: str) -> Unusable:
     return Unusable(f"{shortened(host)} is no name of a host")
 
 
-def _serve_asyncio(make: Make, place: Place, ready: Ready, run: Any = None) -> None:
+def _serve_asyncio(make: Make, listen: ListenOptions, ready: Ready, run: Any = None) -> None:
     import asyncio
 
     from ..asyncio.server import serve
 
-    (run or asyncio.run)(serve(make(asyncio.sleep), **place, ready=ready))
+    (run or asyncio.run)(serve(make(asyncio.sleep), **listen, ready=ready))
 
 
-def _serve_uvloop(make: Make, place: Place, ready: Ready) -> None:
+def _serve_uvloop(make: Make, listen: ListenOptions, ready: Ready) -> None:
     import uvloop
 
-    _serve_asyncio(make, place, ready, uvloop.run)
+    _serve_asyncio(make, listen, ready, uvloop.run)
 
 
-def _serve_trio(make: Make, place: Place, ready: Ready) -> None:
+def _serve_trio(make: Make, listen: ListenOptions, ready: Ready) -> None:
     import trio
 
     from ..trio.server import serve
 
-    trio.run(functools.partial(serve, make(trio.sleep), **place, ready=ready))
+    trio.run(functools.partial(serve, make(trio.sleep), **listen, ready=ready))
 
 
-def _serve_sockets(make: Make, place: Place, ready: Ready) -> None:
+def _serve_sockets(make: Make, listen: ListenOptions, ready: Ready) -> None:
     import asyncio
 
     from ..sockets.server import serve
 
     # The demo's agent waits by asyncio, because this binding runs async agents on an asyncio loop.
-    serve(make(asyncio.sleep), **place, ready=ready)
+    serve(make(asyncio.sleep), **listen, ready=ready)
 
 
 def _ready(host: str, kept: str, duty: Duty | None, *, as_json: bool = False) -> Ready:
@@ -240,7 +240,7 @@ def _where(host: str, port: int) -> str:
     return f"serving on {url_of(host or '0.0.0.0', port)}/" if port else "serving on a Unix socket"
 
 
-_BINDINGS: dict[str, Callable[[Make, Place, Ready], None]] = {
+_BINDINGS: dict[str, Callable[[Make, ListenOptions, Ready], None]] = {
     "asyncio": _serve_asyncio,
     "uvloop": _serve_uvloop,
     "trio": _serve_trio,

@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 _CLOSE_SECONDS = 5.0
 
 T = TypeVar("T")
-Place = TypeVar("Place", contravariant=True)
+Namespace = TypeVar("Namespace", contravariant=True)
 P = TypeVar("P")
 R = TypeVar("R", bound="RunCalls")
 R_contra = TypeVar("R_contra", contravariant=True)
@@ -66,11 +66,17 @@ class RunCalls(Protocol):
     def adopted(self, cursor: Cursor, lost: int, /) -> RoundTrips[Orphan | None]: ...
 
 
-class Reads(Protocol[Place]):
-    """The calls that read. A place says where in the server the store's data are."""
+class Reads(Protocol[Namespace]):
+    """The calls that read. A namespace is the part of the server that has the store's data."""
 
     def open_cursor(
-        self, place: Place, thread_id: str, after: str | None, owner: str | None, room: int, /
+        self,
+        namespace: Namespace,
+        thread_id: str,
+        after: str | None,
+        owner: str | None,
+        room: int,
+        /,
     ) -> RoundTrips[tuple[Cursor, Batch | None]]:
         """Return the place where a reader begins, and its first page of at most ``room`` bytes.
 
@@ -79,29 +85,33 @@ class Reads(Protocol[Place]):
         ...
 
     def history_cursor(
-        self, place: Place, thread_id: str, owner: str | None, /
+        self, namespace: Namespace, thread_id: str, owner: str | None, /
     ) -> RoundTrips[Cursor]: ...
     def read(
-        self, place: Place, cursor: Cursor, max_bytes: int, pages: int = 1, /
+        self, namespace: Namespace, cursor: Cursor, max_bytes: int, pages: int = 1, /
     ) -> RoundTrips[Found]: ...
     def text(
-        self, place: Place, thread_id: str, kind: str, owner: str | None, /
+        self, namespace: Namespace, thread_id: str, kind: str, owner: str | None, /
     ) -> RoundTrips[bytes | None]: ...
-    def list_threads(self, place: Place, query: ThreadQuery, /) -> RoundTrips[ThreadPage]: ...
-    def owner_of(self, place: Place, thread_id: str, /) -> RoundTrips[ThreadOwner | None]: ...
+    def list_threads(
+        self, namespace: Namespace, query: ThreadQuery, /
+    ) -> RoundTrips[ThreadPage]: ...
+    def owner_of(
+        self, namespace: Namespace, thread_id: str, /
+    ) -> RoundTrips[ThreadOwner | None]: ...
     def threads_of_all(
-        self, place: Place, cursor: str | None, limit: int, /
+        self, namespace: Namespace, cursor: str | None, limit: int, /
     ) -> RoundTrips[OwnedThreads]: ...
-    def bytes_of(self, place: Place, owner: str, /) -> RoundTrips[int]: ...
+    def bytes_of(self, namespace: Namespace, owner: str, /) -> RoundTrips[int]: ...
 
 
-class Changes(Protocol[Place, R_contra]):
+class Changes(Protocol[Namespace, R_contra]):
     """The calls that change threads."""
 
     def update(
-        self, place: Place, thread_id: str, changes: Mapping[str, Any], owner: str | None, /
+        self, namespace: Namespace, thread_id: str, changes: Mapping[str, Any], owner: str | None, /
     ) -> RoundTrips[ThreadRecord | None]: ...
-    def claim(self, place: Place, thread_id: str, owner: str, /) -> RoundTrips[bool]: ...
+    def claim(self, namespace: Namespace, thread_id: str, owner: str, /) -> RoundTrips[bool]: ...
     def delete(self, runs: R_contra, thread_id: str, owner: str | None, /) -> RoundTrips[bool]: ...
     def clear(self, runs: R_contra, owner: str | None, /) -> RoundTrips[None]: ...
 
@@ -121,11 +131,11 @@ class Listener(Protocol):
 class RemoteEngine(Engine, Generic[P, R]):
     """A process's part of a server.
 
-    :ivar place: where in the server the store's data are.
+    :ivar namespace: the part of the server that has the store's data: a schema or a prefix.
     :ivar pipelines: the connections; the first one writes, and the last one reads.
     """
 
-    place: P
+    namespace: P
     runs: R
     reads: Reads[P]
     changes: Changes[P, R]
@@ -227,12 +237,12 @@ class RemoteStore(DurableStore[E]):
         self, engine: E, thread_id: str, after: str | None, owner: str | None
     ) -> RoundTrips[Cursor]:
         """Find the place where a reader begins, and read its first page, for which it asks next."""
-        reads, place, room = engine.reads, engine.place, engine.ahead.room()
-        cursor, page = yield from reads.open_cursor(place, thread_id, after, owner, room)
+        reads, namespace, room = engine.reads, engine.namespace, engine.ahead.room()
+        cursor, page = yield from reads.open_cursor(namespace, thread_id, after, owner, room)
         if page is not None:
             engine.ahead.begin(cursor, (page,))
         elif room and (cursor.part or 0) > 0:
-            found = yield from reads.read(place, cursor, room)
+            found = yield from reads.read(namespace, cursor, room)
             if isinstance(found.batch, Batch) and found.lost is None:
                 engine.ahead.begin(cursor, (found.batch, *found.ahead))
         return cursor
@@ -241,7 +251,7 @@ class RemoteStore(DurableStore[E]):
         self, engine: E, cursor: Cursor, max_bytes: int, pages: int
     ) -> Future[Batch | LogGone]:
         def trips() -> RoundTrips[Batch | LogGone]:
-            found = yield from engine.reads.read(engine.place, cursor, max_bytes, pages)
+            found = yield from engine.reads.read(engine.namespace, cursor, max_bytes, pages)
             batch = found.batch
             if isinstance(batch, LogGone):
                 return batch
@@ -257,7 +267,7 @@ class RemoteStore(DurableStore[E]):
 
     def list_threads(self, query: ThreadQuery = EVERY_THREAD) -> Future[ThreadPage]:
         engine = self._engine()
-        return engine.read(engine.reads.list_threads(engine.place, query))
+        return engine.read(engine.reads.list_threads(engine.namespace, query))
 
     def read_history(
         self, thread_id: str, kind: Kind, cursor: Any, max_bytes: int, owner: str | None = None
@@ -265,16 +275,16 @@ class RemoteStore(DurableStore[E]):
         if isinstance(cursor, Whole):
             return cursor.page(max_bytes)
         engine = self._engine()
-        reads, place = engine.reads, engine.place
+        reads, namespace = engine.reads, engine.namespace
 
         def trips() -> RoundTrips[Batch | LogGone]:
             if kind == "frames":
                 begin = cursor
                 if begin is None:
-                    begin = yield from reads.history_cursor(place, thread_id, owner)
-                found = yield from reads.read(place, begin, max_bytes)
+                    begin = yield from reads.history_cursor(namespace, thread_id, owner)
+                found = yield from reads.read(namespace, begin, max_bytes)
                 return found.batch
-            whole = yield from reads.text(place, thread_id, kind, owner)
+            whole = yield from reads.text(namespace, thread_id, kind, owner)
             return Whole(whole or (b"" if kind == "state" else b"[]")).page(max_bytes)
 
         return engine.read(trips())
@@ -283,7 +293,7 @@ class RemoteStore(DurableStore[E]):
         self, thread_id: str, changes: Mapping[str, Any], owner: str | None = None
     ) -> Future[ThreadRecord | None]:
         engine = self._engine()
-        return engine.write(engine.changes.update(engine.place, thread_id, changes, owner))
+        return engine.write(engine.changes.update(engine.namespace, thread_id, changes, owner))
 
     def delete_thread(self, thread_id: str, owner: str | None = None) -> Future[bool]:
         engine = self._engine()
@@ -295,16 +305,16 @@ class RemoteStore(DurableStore[E]):
 
     def owner_of(self, thread_id: str) -> Future[ThreadOwner | None]:
         engine = self._engine()
-        return engine.read(engine.reads.owner_of(engine.place, thread_id))
+        return engine.read(engine.reads.owner_of(engine.namespace, thread_id))
 
     def threads_of_all(self, cursor: str | None, limit: int) -> Future[OwnedThreads]:
         engine = self._engine()
-        return engine.read(engine.reads.threads_of_all(engine.place, cursor, limit))
+        return engine.read(engine.reads.threads_of_all(engine.namespace, cursor, limit))
 
     def claim_thread(self, thread_id: str, owner: str) -> Future[bool]:
         engine = self._engine()
-        return engine.write(engine.changes.claim(engine.place, thread_id, owner))
+        return engine.write(engine.changes.claim(engine.namespace, thread_id, owner))
 
     def bytes_of(self, owner: str) -> Future[int]:
         engine = self._engine()
-        return engine.read(engine.reads.bytes_of(engine.place, owner))
+        return engine.read(engine.reads.bytes_of(engine.namespace, owner))

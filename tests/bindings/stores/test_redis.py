@@ -215,7 +215,7 @@ class TestRedisStore(SharedStoreTests):
         told = Told()
         run = store.opened()
         store.watch_run(run.key, told)
-        channel = engine.place.run_channel(engine.place.thread("t"), run.key.seq)
+        channel = engine.namespace.run_channel(engine.namespace.thread("t"), run.key.seq)
         for data in (b"a1220:id: 1.abc.0\ndata: {}\n\n", b"s100", b"e100", b"g", b"look"):
             engine.listener._hear(None, channel.encode(), data)
         assert told.signals == []

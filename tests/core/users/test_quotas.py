@@ -11,7 +11,7 @@ import pytest
 from support.relations import BASE, World, identify
 
 from sansio_copilot import CopilotRuntime, Hooks, Limits, MemoryStore, Reject, Response, text_agent
-from sansio_copilot.runs.quotas import STORED_SECONDS, Place, QuotaExceeded, Quotas
+from sansio_copilot.runs.quotas import STORED_SECONDS, QuotaExceeded, QuotaPlace, Quotas
 from sansio_copilot.testing import Client, ClientResponse, run_input
 
 RUN, SUGGEST = f"{BASE}/agent/default/run", f"{BASE}/agent/default/suggest"
@@ -207,7 +207,7 @@ class TestQuotas:
     def test_threads_never_get_more_than_there_is(self) -> None:
         quotas = Quotas(Limits(user_runs=7, user_runs_per_minute=20))
         begun = threading.Barrier(8)
-        entered: list[Place] = []
+        entered: list[QuotaPlace] = []
         most = 0
 
         def hammer() -> None:

@@ -53,7 +53,7 @@ class _Engine(RemoteEngine[str, Runs]):
 
     def __init__(self, store: PostgresStore, evictions: Evictions) -> None:
         self._prepare(store)
-        self.place = store.schema
+        self.namespace = store.schema
         super().__init__(evictions)
         process = uuid.uuid4().hex[:16]
         self.runs = Runs(
@@ -156,7 +156,7 @@ class PostgresStore(RemoteStore[_Engine]):
         engine = self._engine()
 
         def trips() -> RoundTrips[None]:
-            yield [(f"UPDATE {engine.place}.version SET version = version RETURNING 1", (), 0)]
+            yield [(f"UPDATE {engine.namespace}.version SET version = version RETURNING 1", (), 0)]
 
         return engine.write(trips())
 

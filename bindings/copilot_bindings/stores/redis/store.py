@@ -53,23 +53,23 @@ class _Engine(RemoteEngine[Names, Runs]):
     changes: Changes[Names, Runs] = threads
 
     def __init__(self, store: RedisStore, evictions: Evictions) -> None:
-        self.place = Names(store.prefix)
+        self.namespace = Names(store.prefix)
         self._retention = store.retention
         super().__init__(evictions)
         process = uuid.uuid4().hex
         self.runs = Runs(
             *(process, self.owned, self.tails, store.retention),
             store.on_concurrent_run == "supersede",
-            self.place,
+            self.namespace,
             int(store.lease * 1000),
         )
-        link = Link(connect(store.url), store.shown, self.place.version)
+        link = Link(connect(store.url), store.shown, self.namespace.version)
         # Reads use the connection that writes, because the server does one command after the other.
         self.pipelines = (Pipeline("copilot-redis", link.send, link.close),)
         with contextlib.ExitStack() as begun:
             begun.callback(self.pipelines[0].close, 0)
             self.listener = Listener(
-                *(connect(store.url, reconnects=True), self.pipelines[0], self.place, process),
+                *(connect(store.url, reconnects=True), self.pipelines[0], self.namespace, process),
                 *(self.owned, self.tails, self._tick, store.shown),
             )
             # The thread ends with the engine from here on.
@@ -82,7 +82,7 @@ class _Engine(RemoteEngine[Names, Runs]):
         return str(cursor.thread), run
 
     def own_name(self, key: RunKey) -> tuple[str, int]:
-        return self.place.thread(key.thread_id), key.seq
+        return self.namespace.thread(key.thread_id), key.seq
 
     def _tick(self) -> None:
         if self._retention.drops_threads:
@@ -133,7 +133,7 @@ class RedisStore(RemoteStore[_Engine]):
 
         def trips() -> RoundTrips[None]:
             # The keys lie in many slots, of which a cluster has some on other servers.
-            yield [("EXISTS", f"{engine.place.prefix}:{number}") for number in range(_SLOTS)]
+            yield [("EXISTS", f"{engine.namespace.prefix}:{number}") for number in range(_SLOTS)]
             yield [self._checking(engine)]
 
         return engine.write(trips())
@@ -151,7 +151,7 @@ class RedisStore(RemoteStore[_Engine]):
         return engine.write(trips())
 
     def _checking(self, engine: _Engine) -> Command:
-        return "SET", f"{engine.place.prefix}:checked", time.time(), "PX", 60_000
+        return "SET", f"{engine.namespace.prefix}:checked", time.time(), "PX", 60_000
 
     def _begin(self) -> _Engine:
         return _Engine(self, self._evictions)
