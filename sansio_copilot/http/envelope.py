@@ -9,10 +9,10 @@ An envelope becomes the :class:`~sansio_copilot.http.routing.Route` and the requ
 would have sent in multi-route mode, so that hooks and endpoints need not know which mode it is::
 
     under_base_path(path, base_path)                # False: 404; then anything but POST: 405
-    envelope = parse_envelope(request)              # InvalidEnvelope: 400, 415
+    envelope = parse_envelope(request)              # EnvelopeRefusal: 400, 415
     resolved = resolve_envelope(envelope, request)  # None: 404
     route, request = resolved                       # then the method check, then hooks
-    require_body(envelope, request)                 # InvalidEnvelope; then the endpoint
+    require_body(envelope, request)                 # EnvelopeRefusal; then the endpoint
 
 A request that matched no route is looked at too, because a client with the wrong transport, or
 one that is too old to speak the protocol, deserves to be told so (:func:`detect_envelope`,
@@ -38,7 +38,7 @@ from .refusals import Refusal
 from .routing import METHODS, WITH_BODY, Route, is_resource, match_path, path_of
 
 
-class InvalidEnvelope(Refusal):
+class EnvelopeRefusal(Refusal):
     """The client sent an envelope that cannot be acted on.
 
     :param status: the status code of the response.
@@ -171,24 +171,24 @@ _GRAPHQL_QUERY = re.compile(r"(?:^|&)query=(?:\+|%20|%0A)*(?:query|mutation|frag
 def parse_envelope(request: Request) -> Envelope:
     """Read the envelope of a single-route request.
 
-    :raises InvalidEnvelope: 415 if it is not declared to be JSON; 400 if it is not JSON, or its
+    :raises EnvelopeRefusal: 415 if it is not declared to be JSON; 400 if it is not JSON, or its
         method is missing or unknown. A body of ``null`` has no method.
     """
     if not _is_json(request):
-        raise InvalidEnvelope(415, "Single-route endpoint expects JSON payloads")
+        raise EnvelopeRefusal(415, "Single-route endpoint expects JSON payloads")
     try:
         envelope = _read_envelope(request.body or b"")
     except ValueError:
-        raise InvalidEnvelope(400, "Invalid JSON payload") from None
+        raise EnvelopeRefusal(400, "Invalid JSON payload") from None
     method: object = envelope.method
     if method is None and detect_graphql(request):
-        raise InvalidEnvelope(400, GRAPHQL_MESSAGE)
+        raise EnvelopeRefusal(400, GRAPHQL_MESSAGE)
     # These are the values that JavaScript takes for false, because False equals 0; [] and {} are
     # not.
     if method is None or method == "" or method == 0:
-        raise InvalidEnvelope(400, "Missing method field")
+        raise EnvelopeRefusal(400, "Missing method field")
     if not isinstance(method, str) or method not in _METHODS:
-        raise InvalidEnvelope(400, f"Unsupported method '{_show(method)}'")
+        raise EnvelopeRefusal(400, f"Unsupported method '{_show(method)}'")
     return envelope
 
 
@@ -227,7 +227,7 @@ def _read_envelope(data: bytes) -> Envelope:
 def envelope_route(envelope: Envelope) -> Route:
     """The route that an envelope names by its method.
 
-    :raises InvalidEnvelope: 400 if a parameter that the method needs is missing or blank.
+    :raises EnvelopeRefusal: 400 if a parameter that the method needs is missing or blank.
     :raises ValueError: for ``resource/request``, whose route is the path of its request; use
         :func:`resolve_envelope`.
     """
@@ -245,7 +245,7 @@ def resource_request(envelope: Envelope, request: Request) -> Request:
     It goes to this runtime whatever its path says: only the path and query of ``params.path``
     are used, and they are put below the path of the outer request, whose headers it keeps.
 
-    :raises InvalidEnvelope: 400 if ``params.path`` or ``params.httpMethod`` is missing or blank,
+    :raises EnvelopeRefusal: 400 if ``params.path`` or ``params.httpMethod`` is missing or blank,
         or the path is not relative to the runtime (it has another authority, or no leading
         slash).
     """
@@ -255,7 +255,7 @@ def resource_request(envelope: Envelope, request: Request) -> Request:
     cleaned = target.rstrip(_C0_AND_SPACE).translate(_DROP_TAB_AND_NEWLINE)
     path, _, query = cleaned.partition("#")[0].partition("?")
     if not target.startswith("/") or path.replace("\\", "/").startswith("//"):
-        raise InvalidEnvelope(400, "Resource path must be Runtime-relative")
+        raise EnvelopeRefusal(400, "Resource path must be Runtime-relative")
     body: bytes | None = None
     if method in WITH_BODY:
         body = b"" if envelope.body is None else _serialize(envelope.body)
@@ -277,7 +277,7 @@ def resolve_envelope(envelope: Envelope, request: Request) -> tuple[Route, Reque
 
     :returns: None if a ``resource/request`` is for no endpoint that it may reach; agents are
         run by their own method, never through a resource.
-    :raises InvalidEnvelope: as :func:`envelope_route` and :func:`resource_request`; and 400 for an
+    :raises EnvelopeRefusal: as :func:`envelope_route` and :func:`resource_request`; and 400 for an
         id that no path can have, or a body that is nested too deeply.
     """
     if envelope.method == _RESOURCE:
@@ -296,7 +296,7 @@ def resolve_envelope(envelope: Envelope, request: Request) -> tuple[Route, Reque
         body = None if content is None else _serialize(content)
     path = path_of(route)
     if path is None:
-        raise InvalidEnvelope(400, "An id must not be '.' or '..'")
+        raise EnvelopeRefusal(400, "An id must not be '.' or '..'")
     learning = route.name == "inspector/learning"
     return route, Request(
         METHODS[route.name][0],
@@ -312,10 +312,10 @@ def require_body(envelope: Envelope, request: Request) -> None:
 
     It is called after the hooks, with the request that the hooks have returned.
 
-    :raises InvalidEnvelope: 400 if the body is missing.
+    :raises EnvelopeRefusal: 400 if the body is missing.
     """
     if request.body is None and _METHODS[envelope.method].body != "unused":
-        raise InvalidEnvelope(400, "Missing request body for JSON handler")
+        raise EnvelopeRefusal(400, "Missing request body for JSON handler")
 
 
 def _is_json(request: Request) -> bool:
@@ -326,10 +326,10 @@ def _expect(envelope: Envelope, key: str) -> str:
     params = envelope.params
     value = params.get(key) if isinstance(params, dict) else None
     if not isinstance(value, str) or not value.strip(json_codec.JS_SPACE):
-        raise InvalidEnvelope(400, f"Missing or invalid parameter '{key}'")
+        raise EnvelopeRefusal(400, f"Missing or invalid parameter '{key}'")
     if len(value) > _MAX_PARAMETER:
         message = f"Parameter '{key}' is longer than {_MAX_PARAMETER} characters"
-        raise InvalidEnvelope(400, message)
+        raise EnvelopeRefusal(400, message)
     return value
 
 
@@ -351,7 +351,7 @@ def _serialize(body: Any) -> bytes:
         return json_codec.encode(body)
     except ValueError:
         # The body is nested so deeply that reading it only just succeeded.
-        raise InvalidEnvelope(400, "Invalid JSON payload") from None
+        raise EnvelopeRefusal(400, "Invalid JSON payload") from None
 
 
 def _learning_query(request: Request, envelope: Envelope) -> str:

@@ -324,14 +324,14 @@ PROMISES = [
     Promise("detect_envelope", (REQUESTS | ENVELOPE_REQUESTS,), ()),
     Promise("detect_graphql", (REQUESTS | ENVELOPE_REQUESTS,), ()),
     Promise("may_be_envelope", (REQUESTS,), ()),
-    Promise("parse_envelope", (REQUESTS | ENVELOPE_REQUESTS,), (envelope.InvalidEnvelope,)),
-    Promise("envelope_route", (ENVELOPES,), (envelope.InvalidEnvelope, ValueError),
+    Promise("parse_envelope", (REQUESTS | ENVELOPE_REQUESTS,), (envelope.EnvelopeRefusal,)),
+    Promise("envelope_route", (ENVELOPES,), (envelope.EnvelopeRefusal, ValueError),
             lambda value: envelope.envelope_route(envelope_of(value))),
-    Promise("resource_request", (ENVELOPES, REQUESTS), (envelope.InvalidEnvelope,),
+    Promise("resource_request", (ENVELOPES, REQUESTS), (envelope.EnvelopeRefusal,),
             lambda value, request: envelope.resource_request(envelope_of(value), request)),
-    Promise("resolve_envelope", (ENVELOPES, REQUESTS), (envelope.InvalidEnvelope,),
+    Promise("resolve_envelope", (ENVELOPES, REQUESTS), (envelope.EnvelopeRefusal,),
             lambda value, request: envelope.resolve_envelope(envelope_of(value), request)),
-    Promise("require_body", (ENVELOPES, REQUESTS), (envelope.InvalidEnvelope,),
+    Promise("require_body", (ENVELOPES, REQUESTS), (envelope.EnvelopeRefusal,),
             lambda value, request: envelope.require_body(envelope_of(value), request)),
     Promise("match_path", (PATHS, BASES), ()),
     Promise("path_of", (ROUTES,), ()),
@@ -382,7 +382,7 @@ NOTHING_FROM_OUTSIDE = {
         "hold what they are given"
     ),
     "BodyRefused BodyTimeout BodyTooLarge LocalProtocolError RemoteProtocolError RunRefused"
-    " StoreAnswerLost StoreUnavailable EventError InvalidEnvelope ExchangeState RunState": (
+    " StoreAnswerLost StoreUnavailable EventError EnvelopeRefusal ExchangeState RunState": (
         "are raised, or named"
     ),
     "Exchange Exchange.done Exchange.failed Exchange.client_gone Run Run.start Run.agent_ended"

@@ -13,7 +13,7 @@ from sansio_copilot.endpoints.run_input import parse_input
 from sansio_copilot.events import Verifier, normalize_event
 from sansio_copilot.http.envelope import (
     METHOD_NAMES,
-    InvalidEnvelope,
+    EnvelopeRefusal,
     detect_envelope,
     parse_envelope,
     require_body,
@@ -93,7 +93,7 @@ def envelope(data: bytes) -> None:
             require_body(parsed, inner)
             if parsed.method != "resource/request":
                 assert inner.method in METHODS[route.name]
-    except InvalidEnvelope as error:
+    except EnvelopeRefusal as error:
         assert error.response.status in (400, 415)
         assert str(error)
     for answer in _answers(request, BASE):

@@ -25,7 +25,7 @@ from sansio_copilot import BodyTimeout
 from sansio_copilot.http import refusals
 
 from .reader import RequestReader
-from .request_head import Refused
+from .request_head import RequestRefusal
 from .wants import TIMED_OUT, Receive
 
 
@@ -46,7 +46,7 @@ class Awaited(enum.IntEnum):
 
 LATE: Final[dict[Awaited, Callable[[], Exception] | None]] = {
     Awaited.NEXT_REQUEST: None,
-    Awaited.HEAD: lambda: Refused(refusals.TOO_SLOW),
+    Awaited.HEAD: lambda: RequestRefusal(refusals.TOO_SLOW),
     Awaited.BODY: BodyTimeout,
     Awaited.UNREAD_BODY: None,
     Awaited.GOODBYE: None,
@@ -73,7 +73,7 @@ class Deadline(Struct, frozen=True):
         :param outcome: the outcome of the want before, if there was one.
         :param first: whether the connection waits for its first request.
         :returns: None if the deadline is missed and the connection is to be closed.
-        :raises Refused: if a head is late.
+        :raises RequestRefusal: if a head is late.
         :raises BodyTimeout: if a body is late.
         """
         seconds = self.until - time.monotonic()

@@ -16,7 +16,7 @@ import re
 from sansio_copilot import RemoteProtocolError
 from sansio_copilot.http import refusals
 
-from .request_head import Refused
+from .request_head import RequestRefusal
 
 _LINE_BYTES = 1024
 """Limit in bytes of a chunk's size line with its extensions, and of all trailers together."""
@@ -53,7 +53,7 @@ class ChunkedBody:
         :returns: a piece; b"" at the end of the body; None if more bytes have to arrive first.
         :raises RemoteProtocolError: if a size line, a chunk's end or a trailer is malformed, or if
             the chunks have far more overhead than content.
-        :raises Refused: if a size line or the trailers are longer than 1,024 bytes.
+        :raises RequestRefusal: if a size line or the trailers are longer than 1,024 bytes.
         """
         while True:
             if self.expected:
@@ -84,7 +84,7 @@ class ChunkedBody:
         end = data.find(b"\r\n", 0, self._room)
         if end < 0:
             if len(data) >= self._room:
-                raise Refused(refusals.HEAD_TOO_LARGE)
+                raise RequestRefusal(refusals.HEAD_TOO_LARGE)
             return None
         line = bytes(data[: end + 2])
         del data[: end + 2]

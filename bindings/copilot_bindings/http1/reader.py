@@ -93,7 +93,7 @@ class RequestReader:
 
         :raises h11.RemoteProtocolError: if the head is malformed.
         :raises RemoteProtocolError: if the head is incomplete at the end of the input.
-        :raises Refused: if the head is too large, or breaks a rule of RFC 9112.
+        :raises RequestRefusal: if the head is too large, or breaks a rule of RFC 9112.
         """
         unread = self.input.unread
         if unread.startswith((b"\r", b"\n")):

@@ -27,7 +27,7 @@ _LONG_LENGTH = re.compile(rb"(?im)^(content-length:[ \t]*+)([0-9]{20,}+)([ \t]*+
 Fields: TypeAlias = Mapping[bytes, bytes]
 
 
-class Refused(RemoteProtocolError):
+class RequestRefusal(RemoteProtocolError):
     """A request cannot be served.
 
     :param response: the response that the client is sent instead.
@@ -91,16 +91,16 @@ def head_end(data: bytearray, searched: int, limit: int) -> int | None:
     :param searched: how many bytes have been searched by earlier calls.
     :param limit: the largest head in bytes.
     :returns: the head's length in bytes; None if its end has not arrived.
-    :raises Refused: if the head is larger than ``limit``, or has a control character in it.
+    :raises RequestRefusal: if the head is larger than ``limit``, or has a control character in it.
     """
     begin = max(0, searched - 2)
     found = _EMPTY_LINE.search(data, begin, limit)
     end = None if found is None else found.end()
     if _NEVER_IN_HEAD.search(data, begin, limit if end is None else end):
-        raise Refused(refusals.not_http("The request's head has a control character in it"))
+        raise RequestRefusal(refusals.not_http("The request's head has a control character in it"))
     if end is None and len(data) >= limit:
         is_line = b"\n" not in data[:limit]
-        raise Refused(refusals.TARGET_TOO_LONG if is_line else refusals.HEAD_TOO_LARGE)
+        raise RequestRefusal(refusals.TARGET_TOO_LONG if is_line else refusals.HEAD_TOO_LARGE)
     return end
 
 
@@ -108,11 +108,11 @@ def check(request: h11.Request, fields: Fields) -> None:
     """Refuse a request that h11 accepts although RFC 9112 says that a server must refuse it.
 
     :param fields: the fields of ``request``, with names in lower case.
-    :raises Refused: with the response of the first rule that is broken.
+    :raises RequestRefusal: with the response of the first rule that is broken.
     """
     for is_broken, response in _RULES:
         if is_broken(request, fields):
-            raise Refused(response)
+            raise RequestRefusal(response)
 
 
 def shorten_lengths(head: bytes) -> bytes:
@@ -137,7 +137,7 @@ def announced_length(fields: Fields) -> int | None:
 
 def refusal(error: h11.RemoteProtocolError | RemoteProtocolError) -> Response:
     """The response to a client whose bytes could not be read as HTTP/1.1."""
-    if isinstance(error, Refused):
+    if isinstance(error, RequestRefusal):
         return error.response
     if isinstance(error, RemoteProtocolError):
         return refusals.not_http(str(error))

@@ -18,7 +18,7 @@ from sansio_copilot.http.envelope import (
     ENVELOPE_MESSAGE,
     METHOD_NAMES,
     Envelope,
-    InvalidEnvelope,
+    EnvelopeRefusal,
     detect_envelope,
     envelope_route,
     may_be_envelope,
@@ -272,7 +272,7 @@ class TestEnvelope:
             if inner.method not in METHODS[route.name]:
                 return 405, {"error": "Method not allowed"}
             require_body(envelope, inner)
-        except InvalidEnvelope as refusal:
+        except EnvelopeRefusal as refusal:
             return refusal.response.status, {"error": "invalid_request", "message": refusal.message}
         return route
 
@@ -323,17 +323,17 @@ class TestEnvelope:
     def test_a_body_that_is_no_envelope(
         self, body: bytes | None, status: int, message: str
     ) -> None:
-        with pytest.raises(InvalidEnvelope) as caught:
+        with pytest.raises(EnvelopeRefusal) as caught:
             parse_envelope(post(body))
         assert (caught.value.response.status, caught.value.message) == (status, message)
         assert str(caught.value) == message
 
     @pytest.mark.parametrize("content_type", ["text/plain", "multipart/form-data", ""])
     def test_an_envelope_must_be_declared_as_json(self, content_type: str) -> None:
-        with pytest.raises(InvalidEnvelope, match="expects JSON payloads") as caught:
+        with pytest.raises(EnvelopeRefusal, match="expects JSON payloads") as caught:
             parse_envelope(post('{"method":"info"}', content_type=content_type))
         assert caught.value.response.status == 415
-        with pytest.raises(InvalidEnvelope):
+        with pytest.raises(EnvelopeRefusal):
             parse_envelope(Request("POST", BASE, body=b'{"method":"info"}'))
 
     @pytest.mark.parametrize(
@@ -429,7 +429,7 @@ class TestRouteOfAnEnvelope:
         [None, [], "agentId", 5, {}, {"agentId": 5}, {"agentId": ""}, {"agentId": " \ufeff"}],
     )
     def test_a_needed_parameter_is_a_string_that_is_not_blank(self, params: Any) -> None:
-        with pytest.raises(InvalidEnvelope, match=r"^Missing or invalid parameter 'agentId'$"):
+        with pytest.raises(EnvelopeRefusal, match=r"^Missing or invalid parameter 'agentId'$"):
             envelope_route(Envelope("agent/run", params))
 
     def test_a_resource_is_not_named_by_its_method(self) -> None:
@@ -502,7 +502,7 @@ class TestResources:
         ],
     )
     def test_a_path_to_elsewhere_is_refused(self, path: str) -> None:
-        with pytest.raises(InvalidEnvelope, match=r"^Resource path must be Runtime-relative$"):
+        with pytest.raises(EnvelopeRefusal, match=r"^Resource path must be Runtime-relative$"):
             resource_request(call(path), post(""))
 
     @pytest.mark.parametrize(
@@ -512,7 +512,7 @@ class TestResources:
     def test_an_inner_request_needs_its_parameters(
         self, params: dict[str, str], missing: str
     ) -> None:
-        with pytest.raises(InvalidEnvelope, match=f"'{missing}'"):
+        with pytest.raises(EnvelopeRefusal, match=f"'{missing}'"):
             resource_request(Envelope("resource/request", params), post(""))
 
     @pytest.mark.parametrize(
@@ -619,7 +619,7 @@ class TestTheRequestOfAnEndpoint:
         envelope = Envelope(method, {"agentId": "a", "threadId": "t"}, None, has_body)
         inner = self.inner(envelope)
         assert inner.body is None
-        with pytest.raises(InvalidEnvelope, match=r"^Missing request body for JSON handler$"):
+        with pytest.raises(EnvelopeRefusal, match=r"^Missing request body for JSON handler$"):
             require_body(envelope, inner)
         # A hook may give it one.
         require_body(envelope, inner.with_body(b""))
@@ -644,13 +644,13 @@ class TestTheRequestOfAnEndpoint:
     def test_a_body_too_deep_to_write(self) -> None:
         body: list[Any] = []
         body.append(body)
-        with pytest.raises(InvalidEnvelope, match=r"^Invalid JSON payload$"):
+        with pytest.raises(EnvelopeRefusal, match=r"^Invalid JSON payload$"):
             self.inner(Envelope("agent/run", {"agentId": "a"}, body, True))
 
     @pytest.mark.parametrize("params", [{"agentId": "."}, {"agentId": "a", "threadId": ".."}])
     def test_an_id_that_no_path_can_have(self, params: dict[str, str]) -> None:
         method = "agent/stop" if "threadId" in params else "agent/run"
-        with pytest.raises(InvalidEnvelope, match=r"^An id must not be '.' or '..'$"):
+        with pytest.raises(EnvelopeRefusal, match=r"^An id must not be '.' or '..'$"):
             self.inner(Envelope(method, params, {}, True))
 
     @pytest.mark.parametrize("key", ["path", "httpMethod", "agentId", "threadId"])
@@ -658,7 +658,7 @@ class TestTheRequestOfAnEndpoint:
         params = {"path": "/threads", "httpMethod": "GET", "agentId": "a", "threadId": "t"}
         method = "resource/request" if key in ("path", "httpMethod") else "agent/stop"
         envelope = Envelope(method, {**params, key: "/" + "x" * 16 * 1024})
-        with pytest.raises(InvalidEnvelope, match=f"^Parameter '{key}' is longer than 16384 "):
+        with pytest.raises(EnvelopeRefusal, match=f"^Parameter '{key}' is longer than 16384 "):
             resolve_envelope(envelope, post(""))
 
     @pytest.mark.parametrize(
