@@ -27,7 +27,7 @@ from msgspec import Struct
 from . import types as t
 from .message_folder import MessageFolder
 from .message_list import Message
-from .patch import PatchBudget, PatchHarmful, PatchRefused
+from .patch import PatchBudget, PatchDeclined, PatchHarmful
 from .replay_order import STREAMED, arrange
 from .state import StateFolder
 from .state_snapshots import StateSnapshots
@@ -125,9 +125,9 @@ class Compactor:
         return self._states.folder.state
 
     @property
-    def refused(self) -> PatchRefused | None:
-        """The error of the last delta of the state, if it was refused rather than wrong."""
-        return self._states.folder.refused
+    def declined(self) -> PatchDeclined | None:
+        """The error of the last delta of the state, if it was declined rather than wrong."""
+        return self._states.folder.declined
 
     def feed(self, event: Event) -> None:
         """Take the next event of the stream."""
@@ -243,7 +243,7 @@ class Compactor:
             self.has_state = True
         # A harmful delta is left out, because a client that received it would apply it, and could
         # not send the state back.
-        elif not isinstance(self.refused, PatchHarmful):
+        elif not isinstance(self.declined, PatchHarmful):
             self.skipped += 1
             self._log += [*self._states.take(), event]
 

@@ -14,7 +14,7 @@ from . import types as t
 from .input_shape import ACTIVITY_DEPTH
 from .json_values import copy_json
 from .message_list import Conversation, Entry, Message, ToolCall
-from .patch import PatchBudget, PatchHarmful, PatchRefused, apply_patch
+from .patch import PatchBudget, PatchDeclined, PatchHarmful, apply_patch
 from .types import Event, EventError
 
 
@@ -32,7 +32,7 @@ class MessageFolder:
     :param budget: the budget of the patches of activities; None for the default.
     """
 
-    __slots__ = ("_conversation", "budget", "current", "refused")
+    __slots__ = ("_conversation", "budget", "current", "declined")
 
     def __init__(self, messages: Iterable[Message] = (), budget: PatchBudget | None = None) -> None:
         adopted = _adopt(list(messages))
@@ -40,8 +40,8 @@ class MessageFolder:
         for message in adopted:
             self._conversation.append(message)
         self.budget = PatchBudget() if budget is None else budget
-        self.refused: PatchRefused | None = None
-        """The error of the last ACTIVITY_DELTA, if it was refused rather than wrong."""
+        self.declined: PatchDeclined | None = None
+        """The error of the last ACTIVITY_DELTA, if it was declined rather than wrong."""
         self.current = self._conversation.messages
         """Returns the conversation itself, to be read at once and not to be changed."""
 
@@ -210,12 +210,12 @@ class MessageFolder:
         content = message.get("content")
         document = {} if content is None else content
         patch = event.get("patch") or []
-        self.refused = None
+        self.declined = None
         try:
             content = apply_patch(document, patch, self.budget, ACTIVITY_DEPTH)
         except EventError as error:
-            if isinstance(error, PatchRefused):
-                self.refused = error
+            if isinstance(error, PatchDeclined):
+                self.declined = error
             # The metadata counts even if the patch does not apply, as in a client, but no client is
             # sent a harmful delta.
             if not isinstance(error, PatchHarmful):

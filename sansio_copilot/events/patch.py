@@ -55,11 +55,11 @@ _MORE_NAMES: Final = (
 _INHERITED_BY_OTHERS: Final = _INHERITED.union(_MORE_NAMES.split())
 
 
-class PatchRefused(EventError):
-    """A patch that would apply, but makes more than its budget allows."""
+class PatchDeclined(EventError):
+    """A patch that would apply, but is declined, because it makes more than its budget allows."""
 
 
-class PatchHarmful(PatchRefused):
+class PatchHarmful(PatchDeclined):
     """A patch that a client would apply, and that makes a state which no client can go on with."""
 
 
@@ -81,12 +81,12 @@ class PatchBudget(Struct, eq=False):
     def charge(self, cost: int) -> None:
         """Take ``cost`` bytes.
 
-        :raises PatchRefused: if fewer are left. The budget is empty then, because the measurement
+        :raises PatchDeclined: if fewer are left. The budget is empty then, because the measurement
             of the value has used the rest.
         """
         if cost > self.left:
             self.left = 0
-            raise PatchRefused("the delta does not apply: it makes more than a run's patches may")
+            raise PatchDeclined("the delta does not apply: it makes more than a run's patches may")
         self.left -= cost
 
 
@@ -98,7 +98,7 @@ def apply_patch(document: Any, patch: Any, budget: PatchBudget, levels: int = ST
     :param levels: levels of objects and arrays that the document may have.
     :returns: the patched document; another object than ``document`` if its root was replaced.
     :raises EventError: if the patch does not apply, for any reason; the document is unchanged then.
-        It is a :class:`PatchRefused` if the patch would apply, but the document would become too
+        It is a :class:`PatchDeclined` if the patch would apply, but the document would become too
         large, and a :class:`PatchHarmful` if a client would apply it nevertheless: it is nested too
         deeply, or takes what each object of JavaScript inherits.
     """

@@ -12,7 +12,7 @@ from typing import Any, Final
 from . import types as t
 from .input_shape import STATE_DEPTH
 from .json_values import copy_json
-from .patch import PatchBudget, PatchRefused, apply_patch
+from .patch import PatchBudget, PatchDeclined, apply_patch
 from .types import Event, EventError
 
 _NOTHING: Final = object()
@@ -26,14 +26,14 @@ class StateFolder:
     :param budget: the budget of its deltas; None for the default.
     """
 
-    __slots__ = ("_lent", "_state", "budget", "refused")
+    __slots__ = ("_lent", "_state", "budget", "declined")
 
     def __init__(self, state: Any = None, budget: PatchBudget | None = None) -> None:
         self._state = _NOTHING if state is None else copy_json(state)
         self._lent = False
         self.budget = PatchBudget() if budget is None else budget
-        self.refused: PatchRefused | None = None
-        """The error of the last delta, if it was refused rather than wrong."""
+        self.declined: PatchDeclined | None = None
+        """The error of the last delta, if it was declined rather than wrong."""
 
     @property
     def state(self) -> Any:
@@ -66,13 +66,13 @@ class StateFolder:
         if self._lent:
             self._state = copy_json(self._state)
             self._lent = False
-        self.refused = None
+        self.declined = None
         try:
             document = {} if self._state is _NOTHING else self._state
             self._state = apply_patch(document, delta, self.budget, STATE_DEPTH)
         except EventError as error:
-            if isinstance(error, PatchRefused):
-                self.refused = error
+            if isinstance(error, PatchDeclined):
+                self.declined = error
             return False
         return True
 

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from ..errors import shorten
 from ..events.normalize import nearest_type
-from ..events.patch import PatchHarmful, PatchRefused
+from ..events.patch import PatchDeclined, PatchHarmful
 
 logger = logging.getLogger(__name__)
 
@@ -28,19 +28,19 @@ class DeveloperWarnings(Struct, eq=False):
     is_given: bool = False
     unknown_types: set[str] = set()
 
-    def look_at(self, type_: str, refused: PatchRefused | None) -> None:
+    def look_at(self, type_: str, declined: PatchDeclined | None) -> None:
         """Tell, once for the run, that its deltas build a value that cannot be used.
 
         :param type_: the type of a delta that was applied.
-        :param refused: the delta's error, if it was refused.
-        :raises PatchHarmful: if ``refused`` is one, because a client would apply the delta, and
+        :param declined: the delta's error, if it was declined.
+        :raises PatchHarmful: if ``declined`` is one, because a client would apply the delta, and
             could not go on with the thread.
         """
-        if isinstance(refused, PatchHarmful):
-            raise refused
-        if refused is not None and not self.is_given:
+        if isinstance(declined, PatchHarmful):
+            raise declined
+        if declined is not None and not self.is_given:
             self.is_given = True
-            logger.warning("run %r: %s: %s", self.run_id, type_, refused)
+            logger.warning("run %r: %s: %s", self.run_id, type_, declined)
 
     def unknown(self, type_: str) -> None:
         """Tell of an unknown type, once for each of the first few."""

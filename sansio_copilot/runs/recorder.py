@@ -339,7 +339,7 @@ class RunRecorder:
         if (fold := message_folder.HANDLERS.get(type_)) is not None:
             fold(self._folder, event)
         if type_ == "ACTIVITY_DELTA":
-            self._warnings.look_at(type_, self._folder.refused)
+            self._warnings.look_at(type_, self._folder.declined)
         elif type_ == "RUN_ERROR":
             self._end_messages()
         compact.HANDLERS.get(type_, compact.KEEP)(self._compactor, event)
@@ -353,7 +353,7 @@ class RunRecorder:
             self.terminal = False
             self._complete.input_bytes -= len(frame)
         elif type_ == "STATE_DELTA":
-            self._warnings.look_at(type_, self._compactor.refused)
+            self._warnings.look_at(type_, self._compactor.declined)
         self.events += 1
         self.size += len(frame)
         return frame

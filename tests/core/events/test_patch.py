@@ -17,8 +17,8 @@ from sansio_copilot.events.input_shape import MAX_DEPTH
 from sansio_copilot.events.json_values import measure
 from sansio_copilot.events.patch import (
     PatchBudget,
+    PatchDeclined,
     PatchHarmful,
-    PatchRefused,
     PatchTooDeep,
     apply_patch,
 )
@@ -175,7 +175,7 @@ class TestBudget:
     def test_copies_that_double_what_they_copy_come_to_an_end(self) -> None:
         doubling = [{"op": "copy", "from": "", "path": f"/{number}"} for number in range(40)]
         document = {"a": "x" * 1000}
-        with pytest.raises(PatchRefused, match="more than a run's patches may"):
+        with pytest.raises(PatchDeclined, match="more than a run's patches may"):
             apply_patch(document, doubling, PatchBudget())
         assert document == {"a": "x" * 1000}
 
@@ -187,14 +187,14 @@ class TestBudget:
         ]
         delta = {"type": "STATE_DELTA", "delta": copy_and_remove}
         assert [folder.feed(delta) for _ in range(12)] == [True] * 9 + [False] * 3
-        assert folder.refused is not None
+        assert folder.declined is not None
         # Deltas that make nothing more than they say still apply.
         assert folder.feed({"type": "STATE_DELTA", "delta": [add("/c", "y" * 100_000)]})
 
     @pytest.mark.parametrize("what", ["x" * 20_000, "é" * 8_000, [0] * 5_000, {"k" * 20_000: 0}])
     def test_text_counts_as_much_as_it_is_in_bytes(self, what: Any) -> None:
         copying = [{"op": "copy", "from": "/a", "path": "/b"}]
-        with pytest.raises(PatchRefused):
+        with pytest.raises(PatchDeclined):
             apply_patch({"a": what}, copying, PatchBudget(10_000))
         assert apply_patch({"a": what}, copying, PatchBudget(50_000)) == {"a": what, "b": what}
 
@@ -202,7 +202,7 @@ class TestBudget:
     def test_arrays_and_objects_count_for_the_work_that_they_are(self, small: Any) -> None:
         patch = [{"op": "copy", "from": "/a", "path": "/b"}]
         document = {"a": [small] * 1000}
-        with pytest.raises(PatchRefused):
+        with pytest.raises(PatchDeclined):
             apply_patch(document, patch, PatchBudget(17_000))
         assert apply_patch(document, patch, PatchBudget(26_000))["b"] == [small] * 1000
 
@@ -210,14 +210,14 @@ class TestBudget:
         document: dict[str, Any] = {"a": [0]}
         budget = PatchBudget()
         for _ in range(40):
-            with contextlib.suppress(PatchRefused):
+            with contextlib.suppress(PatchDeclined):
                 apply_patch(document, [{"op": "copy", "from": "/a", "path": "/a/-"}], budget)
         assert json.dumps(document).count("[") == 2**15
 
     def test_no_copy_is_measured_once_the_budget_is_spent(self) -> None:
         budget = PatchBudget(100)
         for source in ("/long", "/short"):
-            with pytest.raises(PatchRefused):
+            with pytest.raises(PatchDeclined):
                 apply_patch(
                     {"long": [0] * 1000, "short": 1},
                     [{"op": "copy", "from": source, "path": "/b"}],
@@ -272,7 +272,7 @@ class TestDepth:
             patch = [{"op": operation, "path": "/b", "value": fits}]
             assert apply_patch({"b": 0}, patch, PatchBudget()) == {"b": fits}
             patch[0]["value"] = [fits]
-            with pytest.raises(PatchRefused, match="nested deeper than 199 levels"):
+            with pytest.raises(PatchDeclined, match="nested deeper than 199 levels"):
                 apply_patch({"b": 0}, patch, PatchBudget())
 
     @pytest.mark.parametrize("operation", ["move", "copy"])
@@ -281,7 +281,7 @@ class TestDepth:
         patch = [{"op": operation, "from": "/b", "path": "/c/b"}]
         apply_patch(document, patch, PatchBudget())
         patch = [{"op": operation, "from": "/c/b", "path": "/c/d/b"}]
-        with pytest.raises(PatchRefused, match="nested deeper"):
+        with pytest.raises(PatchDeclined, match="nested deeper"):
             apply_patch(document, patch, PatchBudget())
 
     def test_a_document_that_stands_deeper_may_have_fewer_levels(self) -> None:
