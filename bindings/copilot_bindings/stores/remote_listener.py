@@ -17,10 +17,10 @@ from typing import Generic, TypeVar, cast
 
 from sansio_copilot.stores.protocol import Signal
 
+from .os_threads import begin_os_thread
 from .owned_runs import OwnedRuns
 from .round_trips import Command, Pipeline, RoundTrips
 from .tails import Tails
-from .threads import begin_thread
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class RemoteListener(ABC, Generic[Run]):
         self._tick = tick
         self._ended = False
         self._is_late = False
-        self._thread = begin_thread("copilot-news", self._live)
+        self._thread = begin_os_thread("copilot-news", self._live)
 
     def wake(self) -> None:
         """Look now which runs are followed."""

@@ -17,7 +17,7 @@ import attrs
 
 from sansio_copilot import StoreAnswerLost, StoreUnavailable
 
-from .threads import begin_thread
+from .os_threads import begin_os_thread
 
 T = TypeVar("T")
 Command: TypeAlias = tuple[Any, ...]
@@ -55,7 +55,7 @@ class Pipeline:
         self._send = send
         self._end = end
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._thread = begin_thread(name, self._live)
+        self._thread = begin_os_thread(name, self._live)
 
     def submit(self, trips: RoundTrips[T]) -> Future[T]:
         """Have the round trips made; returns a future that is done when they have returned."""

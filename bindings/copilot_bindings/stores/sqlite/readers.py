@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from sansio_copilot import StoreUnavailable
 
-from ..threads import begin_thread
+from ..os_threads import begin_os_thread
 from .connection import Busy, Job, Synchronous, connect
 from .errors import translated
 
@@ -45,7 +45,7 @@ class Readers:
         with self._lock:
             if self._waiting <= 0 and len(self._threads) < self._size:
                 try:
-                    self._threads.append(begin_thread("copilot-sqlite-reader", self._live))
+                    self._threads.append(begin_os_thread("copilot-sqlite-reader", self._live))
                 except StoreUnavailable:
                     # The threads that exist do the work when they have finished their present one.
                     if not self._threads:

@@ -13,7 +13,7 @@ import attrs
 
 from sansio_copilot import StoreUnavailable
 
-from ..threads import begin_thread
+from ..os_threads import begin_os_thread
 from .connection import Busy, Job
 from .errors import translated
 
@@ -78,7 +78,7 @@ class Writer:
         self._look = look
         self._busy = Busy()
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._thread = begin_thread("copilot-sqlite", self._live)
+        self._thread = begin_os_thread("copilot-sqlite", self._live)
 
     def submit(self, work: Callable[[Transaction], T]) -> Future[T]:
         """Do ``work`` in a transaction; returns a future that is done when it is committed.

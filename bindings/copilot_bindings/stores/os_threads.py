@@ -8,7 +8,7 @@ from collections.abc import Callable
 from sansio_copilot import StoreUnavailable
 
 
-def begin_thread(name: str, live: Callable[[], object]) -> threading.Thread:
+def begin_os_thread(name: str, live: Callable[[], object]) -> threading.Thread:
     """Begin an operating system thread that does not keep the process alive.
 
     :param live: what the thread does.
