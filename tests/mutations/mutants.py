@@ -268,7 +268,7 @@ HTTP = [
         "a-request-is-smuggled",
         "what stands behind a malformed request is answered",
         f"{BINDINGS}/http1/connection.py",
-        "        self.reader.discard()\n        if (yield CloseWriting()) is GONE:\n",
+        "        self.parser.discard()\n        if (yield CloseWriting()) is GONE:\n",
         "        if (yield CloseWriting()) is GONE:\n",
         ["tests/bindings/http1/test_connection.py"],
     ),

@@ -151,7 +151,7 @@ class Driver:
                     return
                 if isinstance(self.want, Late):
                     outcome = self.want.outcome
-                elif not (isinstance(self.want, Receive) and self.http.reader.has_news):
+                elif not (isinstance(self.want, Receive) and self.http.parser.has_news):
                     outcome = self._spoil(self.want)
                     if outcome is None:
                         if isinstance(self.want, (Receive, WaitForFrames)):

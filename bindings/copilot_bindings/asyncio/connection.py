@@ -117,7 +117,7 @@ class AsyncioConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._http.feed(data)
-        if not self._resume(self._want, Happening.DATA) and self._http.reader.is_full:
+        if not self._resume(self._want, Happening.DATA) and self._http.parser.is_full:
             self._transport.pause_reading()
 
     def eof_received(self) -> bool:
@@ -196,7 +196,7 @@ class AsyncioConnection(asyncio.Protocol):
                         lock, notify = self._service.calls.lock, self._notified
                         self._unwatch = begin_watch(lock, http.context, store.watch, cursor, notify)
                         return
-                    case Receive(seconds=seconds) if not http.reader.has_news:
+                    case Receive(seconds=seconds) if not http.parser.has_news:
                         self._transport.resume_reading()
                         self._wait(want, seconds)
                         return

@@ -40,8 +40,8 @@ from ..serving.pending_call import Pending
 from . import request_head
 from .arrival_deadlines import Awaited, Deadline
 from .fast_path import FastResponse
-from .reader import RequestReader
 from .request_body import H11Body
+from .request_parser import RequestParser
 from .response_framing import H11Response
 from .wants import ConnectionService, Rest, Send, Want
 
@@ -68,7 +68,7 @@ class Answering:
             "_own_thread",
             "_pieces",
         ),
-        *("_refusal", "_service", "context", "feed", "gone", "reader"),
+        *("_refusal", "_service", "context", "feed", "gone", "parser"),
     )
 
     def __init__(self, service: ConnectionService, *, own_thread: bool) -> None:
@@ -76,12 +76,12 @@ class Answering:
         self._calls = service.calls
         self._limits = service.runtime.limits
         self._own_thread = own_thread
-        self.reader = RequestReader(int(self._limits.header_bytes))
-        """The reader of requests. Its ``has_news`` says whether bytes have arrived since the last
+        self.parser = RequestParser(int(self._limits.header_bytes))
+        """The parser of requests. Its ``has_news`` says whether bytes have arrived since the last
         :class:`Receive`, and its ``is_full`` whether to stop reading the socket until the next
         one."""
-        self._input = self.reader.input
-        self.feed = self.reader.feed
+        self._input = self.parser.input
+        self.feed = self.parser.feed
         """Report bytes that have arrived; b"" says that the client has closed its side."""
         self._framing: FastResponse | H11Response
         """The framer of the response to the request that is being answered."""
@@ -158,7 +158,7 @@ class Answering:
                         if self._body is not None:
                             self._body.release()
                             self._body = None
-                        close = self._service.closing or self.reader.body.must_close
+                        close = self._service.closing or self.parser.body.must_close
                         self._out += framing.head(status, headers, close=close)
                     case StartRun(run=run):
                         begun = self.context.current.run(self._service.start_run, run)
@@ -188,7 +188,7 @@ class Answering:
         :param outcome: the outcome of the want by which the body was waited for.
         :returns: the want of more of the body, or the exchange's next action.
         """
-        arriving, body = self.reader.body, self._body
+        arriving, body = self.parser.body, self._body
         assert body is not None, "the body is being read"
         is_new, self._body_deadline = self._body_deadline is None, None
         try:
@@ -215,7 +215,7 @@ class Answering:
                 return exchange.done(body.whole())
             body.expect(arriving.expected)
             arriving.check_end()
-            want = deadline.receive(self.reader, outcome)
+            want = deadline.receive(self.parser, outcome)
         except BodyTimeout as error:
             # The rest is not waited for any more, so that this response is the connection's last.
             arriving.left = None

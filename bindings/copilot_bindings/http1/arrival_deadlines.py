@@ -24,8 +24,8 @@ from msgspec import Struct
 from sansio_copilot import BodyTimeout
 from sansio_copilot.http import refusals
 
-from .reader import RequestReader
 from .request_head import RequestRefusal
+from .request_parser import RequestParser
 from .wants import TIMED_OUT, Receive
 
 
@@ -66,7 +66,7 @@ class Deadline(Struct, frozen=True):
     until: float
 
     def receive(
-        self, reader: RequestReader, outcome: Any = None, *, first: bool = False
+        self, parser: RequestParser, outcome: Any = None, *, first: bool = False
     ) -> Receive | None:
         """The want of more bytes.
 
@@ -78,7 +78,7 @@ class Deadline(Struct, frozen=True):
         """
         seconds = self.until - time.monotonic()
         if outcome is not TIMED_OUT and seconds > 0:
-            reader.has_news = False
+            parser.has_news = False
             return Receive(seconds, self.awaited is Awaited.NEXT_REQUEST, first)
         if (late := LATE[self.awaited]) is not None:
             raise late()

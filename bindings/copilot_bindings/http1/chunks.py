@@ -4,7 +4,7 @@ This module takes the place of h11's own decoder for two reasons. h11 does not t
 is going to be, so a chunk that is too large could not be refused before it arrives. And h11 takes
 no size of more than 20 digits, though section 7.1 allows any number of leading zeros.
 
-Input that two readers may understand differently is refused, because a proxy in front could see
+Input that two parsers may understand differently is refused, because a proxy in front could see
 another request in it: a bare LF or CR, other bytes than CRLF behind a chunk, folded trailers. Chunk
 extensions and trailers are read and forgotten, and their length is limited.
 """

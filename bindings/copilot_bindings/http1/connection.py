@@ -162,7 +162,7 @@ class HTTPConnection(Answering):
         # This is one function, because the order of its steps is the order of the protocol, and
         # because a generator inside of it would be resumed for each request.
         served = 0
-        reader, service = self.reader, self._service
+        parser, service = self.parser, self._service
         try:
             if not admitted:
                 yield from self._refuse(refusals.TOO_MANY_CONNECTIONS)
@@ -170,21 +170,21 @@ class HTTPConnection(Answering):
             while True:
                 until, outcome = time.monotonic() + self._limits.idle_seconds, None
                 deadline = Deadline(Awaited.NEXT_REQUEST, until)
-                while (request := reader.read_head() if reader.input.unread else None) is None:
-                    if reader.input.eof or outcome is GONE:
+                while (request := parser.read_head() if parser.input.unread else None) is None:
+                    if parser.input.eof or outcome is GONE:
                         return
-                    if deadline.awaited is Awaited.NEXT_REQUEST and reader.input.unread:
+                    if deadline.awaited is Awaited.NEXT_REQUEST and parser.input.unread:
                         until = time.monotonic() + self._limits.header_seconds
                         deadline = Deadline(Awaited.HEAD, until)
-                    want = deadline.receive(reader, outcome, first=not served)
+                    want = deadline.receive(parser, outcome, first=not served)
                     if want is None:
                         return
                     outcome = yield want
                 self._exchange = exchange = service.runtime.exchange(
                     request, time.time(), closing=service.closing
                 )
-                assert reader.response is not None, "there is a request"
-                self._framing = reader.response
+                assert parser.response is not None, "there is a request"
+                self._framing = parser.response
                 self.context = CallContext(service.context.current.copy())
                 waits = self._answer(exchange, exchange.start())
                 if waits is not None:
@@ -198,16 +198,16 @@ class HTTPConnection(Answering):
                 if self._broken:
                     return
                 if service.closing or not self._framing.may_be_followed:
-                    if not reader.is_done:
+                    if not parser.is_done:
                         yield from self._linger()
                     return
-                while not reader.next_cycle():
+                while not parser.next_cycle():
                     if not (yield from self._drain()):
                         return
                 served += 1
                 if self._is_long:
                     self._give_back()
-                if served % _TURN_REQUESTS == 0 and reader.input.unread:
+                if served % _TURN_REQUESTS == 0 and parser.input.unread:
                     # The output is sent before the rest, so that it cannot pile up.
                     if (yield Send()) is GONE:
                         return
@@ -238,10 +238,10 @@ class HTTPConnection(Answering):
         """
         until = time.monotonic() + self._limits.body_seconds
         deadline = Deadline(Awaited.UNREAD_BODY, until)
-        while (piece := self.reader.body.read()) != b"":
+        while (piece := self.parser.body.read()) != b"":
             if piece is None:
-                self.reader.body.check_end()
-                want = deadline.receive(self.reader)
+                self.parser.body.check_end()
+                want = deadline.receive(self.parser)
                 if want is None or (yield want) is not None:
                     return False
         return True
@@ -250,11 +250,11 @@ class HTTPConnection(Answering):
 
     def _refuse(self, response: Response) -> Wants:
         """Send ``response`` instead of serving, if no response has begun, and close."""
-        framing = self.reader.framing()
+        framing = self.parser.framing()
         if not framing.has_begun:
             fields = response.headers.set("content-length", str(len(response.body)))
             self._out += framing.head(response.status, fields.raw, close=True)
-            if not self.reader.is_head:
+            if not self.parser.is_head:
                 self._out += framing.data(response.body)
             self._out += framing.end()
         yield from self._linger()
@@ -265,10 +265,10 @@ class HTTPConnection(Answering):
         Closing a socket that has unread data resets the connection, and then a client that is still
         sending may lose the response (RFC 9112 section 9.6).
         """
-        self.reader.discard()
+        self.parser.discard()
         if (yield CloseWriting()) is GONE:
             return
         deadline = Deadline(Awaited.GOODBYE, time.monotonic() + _LINGER_SECONDS)
-        while not self._input.eof and (want := deadline.receive(self.reader)) is not None:
+        while not self._input.eof and (want := deadline.receive(self.parser)) is not None:
             if (yield want) is not None:
                 return

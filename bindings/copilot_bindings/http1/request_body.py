@@ -1,8 +1,9 @@
-"""The body of a request, without I/O, as one of two readers reads it.
+"""The body of a request, without I/O, as one of two parsers reads it.
 
-The head decides which of them (:meth:`~.reader.RequestReader.read_head`): the body of an ordinary
-request is a number of bytes; all others are read by h11, which knows expectations, HTTP/1.0 and
-more. Chunked bodies are decoded here, because h11 does not tell how long a chunk is going to be.
+The head decides which of them (:meth:`~.request_parser.RequestParser.read_head`): the body of an
+ordinary request is a number of bytes; all others are read by h11, which knows expectations,
+HTTP/1.0 and more. Chunked bodies are decoded here, because h11 does not tell how long a chunk is
+going to be.
 """
 
 from __future__ import annotations

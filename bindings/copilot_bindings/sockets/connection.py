@@ -213,7 +213,7 @@ class SocketConnection:
         :returns: the events of the socket; 0 if there are none, but :meth:`_notify` may have been
             called; None at the deadline.
         """
-        listening = listening and not self._http.reader.is_full
+        listening = listening and not self._http.parser.is_full
         if listening and isinstance(self._socket, tls.SSLSocket) and self._socket.pending():
             return select.POLLIN
         events = select.POLLIN if listening else 0
@@ -234,7 +234,7 @@ class SocketConnection:
 
     def _take_in(self, event: int) -> bool:
         """Feed bytes that have arrived during a wait; False if the client has closed its side."""
-        if self._http.reader.is_full:
+        if self._http.parser.is_full:
             return not event & _GONE_EVENTS
         try:
             data = self._recv()

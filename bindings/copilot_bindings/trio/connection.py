@@ -119,7 +119,7 @@ class TrioConnection:
                 self._resume(self._want, GONE)
             if not data:
                 return
-            while self._http.reader.is_full and not isinstance(self._want, Receive):
+            while self._http.parser.is_full and not isinstance(self._want, Receive):
                 self._wanted = trio.Event()
                 await self._wanted.wait()
 
@@ -176,7 +176,7 @@ class TrioConnection:
                     return await self._wait(timeout)
                 finally:
                     end_watch(self._lock, http.context, unwatch)
-            case Receive() if http.reader.has_news:
+            case Receive() if http.parser.has_news:
                 return None
             case Receive(seconds=seconds):
                 self._expect(want, TIMED_OUT)

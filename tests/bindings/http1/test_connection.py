@@ -293,7 +293,7 @@ class TestConnections:
             clock.now += 0.1
             driver.feed(b"x" * 1000)
         assert clock.now - begun < 3
-        assert not driver.http.reader.is_full
+        assert not driver.http.parser.is_full
 
     def test_bytes_that_are_ready_are_sent_to_a_client_that_has_closed_its_side(self) -> None:
         def close(context: Any) -> None:
@@ -436,17 +436,17 @@ class TestLimits:
     def test_bytes_that_arrive_during_a_stream_are_kept_within_bounds(self) -> None:
         driver = Driver().feed(run_bytes())
         for _ in range(16):
-            assert not driver.http.reader.is_full
+            assert not driver.http.parser.is_full
             driver.feed(b"x" * 4096)
-        assert driver.feed(b"x").http.reader.is_full
+        assert driver.feed(b"x").http.parser.is_full
         assert driver.run().statuses == [200, 414]
-        assert not driver.http.reader.is_full
+        assert not driver.http.parser.is_full
 
     def test_a_partial_head_does_not_stop_the_reading(self) -> None:
         driver = Driver(make_runtime(limits=Limits(header_bytes=200_000)))
         driver.feed(in_base(GET) + b"a: " + b"x" * 150_000)
         assert isinstance(driver.want, Receive)
-        assert not driver.http.reader.is_full
+        assert not driver.http.parser.is_full
 
 
 class TestTrouble:

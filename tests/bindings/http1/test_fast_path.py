@@ -18,7 +18,7 @@ from support.hostile_requests import CASES, Case
 
 from copilot_bindings.http1 import fast_path
 from copilot_bindings.http1.fast_path import FastResponse, recognise
-from copilot_bindings.http1.reader import RequestReader
+from copilot_bindings.http1.request_parser import RequestParser
 from copilot_bindings.http1.response_framing import H11Response
 from sansio_copilot import CopilotRuntime, HookContext, Hooks, Request, Response, text_agent
 
@@ -44,9 +44,9 @@ def head(*fields: str, line: str = "GET /a HTTP/1.1") -> bytes:
 
 def read(data: bytes) -> tuple[Request | None, int | None, bool]:
     """The request, the length of its body, and whether it was ordinary."""
-    reader = RequestReader(LIMIT)
-    reader.feed(data)
-    return reader.read_head(), reader.body.left, isinstance(reader.response, FastResponse)
+    parser = RequestParser(LIMIT)
+    parser.feed(data)
+    return parser.read_head(), parser.body.left, isinstance(parser.response, FastResponse)
 
 
 def is_ordinary(data: bytes, limit: int = LIMIT) -> bool:
@@ -96,12 +96,12 @@ class TestRequests:
 
     def test_a_request_is_read_the_same_however_it_arrives(self) -> None:
         for end in range(1, len(STOP)):
-            reader = RequestReader(LIMIT)
-            reader.feed(STOP[:end])
-            request = reader.read_head()
-            reader.feed(STOP[end:])
-            assert request or reader.read_head()
-            assert isinstance(reader.response, FastResponse)
+            parser = RequestParser(LIMIT)
+            parser.feed(STOP[:end])
+            request = parser.read_head()
+            parser.feed(STOP[end:])
+            assert request or parser.read_head()
+            assert isinstance(parser.response, FastResponse)
 
     @pytest.mark.parametrize(
         "data",

@@ -129,7 +129,7 @@ class TestSeveralProcesses:
         read(two.b, cursor)
         engine = two.b._engine()
         asked: list[object] = []
-        engine.readers.submit = asked.append  # type: ignore[assignment]
+        engine.read_pool.submit = asked.append  # type: ignore[assignment]
         cursors = [cursor] * 1000
         for position in range(5):
             left = threading.Semaphore(0)

@@ -19,7 +19,7 @@ from .response_framing import H11Response
 _FULL_BYTES = 64 * 1024
 
 
-class RequestReader:
+class RequestParser:
     """Reads the requests of one connection, one after the other.
 
     :param head_bytes: the largest head in bytes.
