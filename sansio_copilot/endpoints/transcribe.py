@@ -237,23 +237,23 @@ class _Part:
 
 def _read_form(boundary: bytes, body: bytes) -> _Part | None:
     """The first part called ``audio``; None if there is none. Nothing else is kept."""
-    reader = _FormReader()
+    callbacks = _FormCallbacks()
     try:
-        MultipartParser(boundary, reader.callbacks()).write(body)
+        MultipartParser(boundary, callbacks.by_name()).write(body)
     except FormParserError:
         raise _invalid(
             "Request body must be valid multipart/form-data, "
             "with the boundary that Content-Type names"
         ) from None
-    if not reader.ended:
+    if not callbacks.ended:
         raise _invalid(
             "Request body must be valid multipart/form-data: it ends before its closing boundary"
         )
-    return reader.audio
+    return callbacks.audio
 
 
 @attrs.define
-class _FormReader:
+class _FormCallbacks:
     """The callbacks of the parser, for one form."""
 
     audio: _Part | None = None
@@ -264,7 +264,7 @@ class _FormReader:
     _name: bytes = b""
     _value: bytes = b""
 
-    def callbacks(self) -> MultipartCallbacks:
+    def by_name(self) -> MultipartCallbacks:
         return {
             "on_part_begin": self._part_begin,
             "on_header_begin": self._header_begin,

@@ -41,7 +41,7 @@ def build_dashboard(source: Source, seconds: float = SECONDS) -> CopilotRuntime:
 
     :param seconds: the seconds between two readings.
     """
-    reader = _Reader(source, seconds)
+    poller = _Poller(source, seconds)
     html = resources.files(__package__).joinpath("page.html").read_bytes()
     page = Response(200, page_headers(html), html)
 
@@ -53,7 +53,7 @@ def build_dashboard(source: Source, seconds: float = SECONDS) -> CopilotRuntime:
             if context.path == "/":
                 raise Reject(page)
             if context.path == "/points":
-                told = reader.history.told(_after(request.query), time.time())
+                told = poller.history.told(_after(request.query), time.time())
                 raise Reject(Response.json(told, 200, _FRESH))
         raise Reject(_NOT_FOUND)
 
@@ -61,8 +61,8 @@ def build_dashboard(source: Source, seconds: float = SECONDS) -> CopilotRuntime:
         {},
         cors=False,
         hooks=Hooks(on_request=answer),
-        on_start=reader.begin,
-        on_close=reader.end,
+        on_start=poller.begin,
+        on_close=poller.end,
         shared_threads=False,
     )
 
@@ -82,8 +82,8 @@ def _after(query: str) -> int:
     return int(found[1]) if found else 0
 
 
-class _Reader:
-    """The thread that reads the metrics."""
+class _Poller:
+    """The thread that reads the metrics, again and again."""
 
     def __init__(self, source: Source, seconds: float) -> None:
         self.history = History(source.url, seconds)

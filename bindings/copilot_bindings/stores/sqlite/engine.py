@@ -17,7 +17,7 @@ from .connection import Synchronous, prepare
 from .errors import named, translated
 from .liveness import Process
 from .other_processes import News, renewed
-from .readers import Readers
+from .read_pool import ReadPool
 from .runs import Runs
 from .schema import migrate
 from .writer import Transaction, Writer
@@ -67,7 +67,7 @@ class Engine(durable.Engine):
             super().__init__(evictions)
             self.runs = Runs(process, self.owned, self.tails, retention, supersedes, lease)
             self.news = News(db, self.runs)
-            self.readers = Readers(path, synchronous, _READERS)
+            self.read_pool = ReadPool(path, synchronous, _READERS)
             self.writer = Writer(path, db, self._look)
             # The connection is the writer's from here on, and the lock is given back by close().
             begun.pop_all()
@@ -76,7 +76,7 @@ class Engine(durable.Engine):
         return self.writer.submit(work)
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> Future[T]:
-        return self.readers.submit(work)
+        return self.read_pool.submit(work)
 
     def tidy(self) -> Future[bool]:
         """Do a step of the tidying; see :func:`.history.tidy`."""
@@ -101,7 +101,7 @@ class Engine(durable.Engine):
         number = self.runs.process.number
         self.write(lambda tx: self.runs.process.bury(number, tx.db))
         ended = self.writer.close(_CLOSE_SECONDS)
-        ended = self.readers.close(_CLOSE_SECONDS) and ended
+        ended = self.read_pool.close(_CLOSE_SECONDS) and ended
         self.runs.process.end()
         if not ended:
             logger.warning("SQLiteStore(%r): left threads that do not end", self.path)

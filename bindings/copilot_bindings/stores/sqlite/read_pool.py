@@ -20,7 +20,7 @@ from .errors import translated
 T = TypeVar("T")
 
 
-class Readers:
+class ReadPool:
     """A few operating system threads that read, each with a connection of its own.
 
     :param path: the file.
