@@ -48,7 +48,7 @@ def _start_reasoning(chunk: Event) -> Event:
 
 
 @attrs.frozen(eq=False)
-class _Kind:
+class _ChunkKind:
     """A kind of thing that chunks can build, with the events of its long form."""
 
     chunk_type: str
@@ -62,7 +62,7 @@ class _Kind:
 _KINDS: Final = {
     kind.chunk_type: kind
     for kind in (
-        _Kind(
+        _ChunkKind(
             t.TEXT_MESSAGE_CHUNK,
             "text message",
             "messageId",
@@ -70,7 +70,7 @@ _KINDS: Final = {
             t.TEXT_MESSAGE_CONTENT,
             t.TEXT_MESSAGE_END,
         ),
-        _Kind(
+        _ChunkKind(
             t.TOOL_CALL_CHUNK,
             "tool call",
             "toolCallId",
@@ -78,7 +78,7 @@ _KINDS: Final = {
             t.TOOL_CALL_ARGS,
             t.TOOL_CALL_END,
         ),
-        _Kind(
+        _ChunkKind(
             t.REASONING_MESSAGE_CHUNK,
             "reasoning message",
             "messageId",
@@ -106,7 +106,7 @@ _SUBAGENT_ENDS: Final = frozenset({t.SUBAGENT_FINISHED, t.SUBAGENT_ERROR})
 class _OpenEntity:
     """A message or tool call that one lane is assembling: it has started and not ended."""
 
-    kind: _Kind
+    kind: _ChunkKind
     entity_id: str
     opener: str | None
 
@@ -133,8 +133,10 @@ class ChunkExpander:
         :data:`CHUNKS` passes as it is, and need not be fed."""
         # The same entities are kept by kind and id, and their lanes by kind (in an ordered set), so
         # that a chunk finds its entity among thousands.
-        self._by_id: dict[tuple[_Kind, str], _OpenEntity] = {}
-        self._openers: dict[_Kind, dict[str | None, None]] = {kind: {} for kind in _KINDS.values()}
+        self._by_id: dict[tuple[_ChunkKind, str], _OpenEntity] = {}
+        self._openers: dict[_ChunkKind, dict[str | None, None]] = {
+            kind: {} for kind in _KINDS.values()
+        }
 
     def feed(self, event: Event) -> Sequence[Event]:
         """Write out one event.
@@ -171,7 +173,7 @@ class ChunkExpander:
         del self._openers[entity.kind][opener]
         return [entity.end()]
 
-    def _expand(self, kind: _Kind, chunk: Event) -> list[Event]:
+    def _expand(self, kind: _ChunkKind, chunk: Event) -> list[Event]:
         entity_id: str | None = chunk.get(kind.id_field)
         opener = self._find_lane(kind, entity_id, chunk.get("subagentRunId"))
         metadata = chunk.get("metadata")
@@ -203,7 +205,7 @@ class ChunkExpander:
             out.append(_attributed(content, opener, metadata))
         return out
 
-    def _find_lane(self, kind: _Kind, entity_id: str | None, tag: str | None) -> str | None:
+    def _find_lane(self, kind: _ChunkKind, entity_id: str | None, tag: str | None) -> str | None:
         """The lane of a chunk: by its id if that is open, else by its tag, else by a guess.
 
         A guess is allowed only where there is one possibility. A chunk without an id cannot open

@@ -35,7 +35,7 @@ from .types import Event, EventError
 from .verify import verify_events
 
 
-class _Kind(Struct, frozen=True):
+class _DeltaKind(Struct, frozen=True):
     """Messages or tool calls, whose deltas become one event of this type.
 
     :param id_field: the member that has the id.
@@ -45,11 +45,11 @@ class _Kind(Struct, frozen=True):
     id_field: str
 
 
-_TEXT: Final = _Kind(t.TEXT_MESSAGE_CONTENT, "messageId")
-_CALL: Final = _Kind(t.TOOL_CALL_ARGS, "toolCallId")
+_TEXT: Final = _DeltaKind(t.TEXT_MESSAGE_CONTENT, "messageId")
+_CALL: Final = _DeltaKind(t.TOOL_CALL_ARGS, "toolCallId")
 
 
-class _Content(Struct, eq=False):
+class _JoinedDeltas(Struct, eq=False):
     """The deltas of a message or tool call, which become one event; it has these fields too."""
 
     fields: Event
@@ -94,12 +94,12 @@ class Compactor:
         self, state: Any = None, budget: PatchBudget | None = None, messages: Iterable[Message] = ()
     ) -> None:
         self._messages = messages
-        self._log: list[Event | _Content] = []
+        self._log: list[Event | _JoinedDeltas] = []
         # The next delta goes to the content under its kind and id, because a message and a tool
         # call may have the same id.
-        self._contents: dict[tuple[_Kind, str | None], _Content] = {}
+        self._contents: dict[tuple[_DeltaKind, str | None], _JoinedDeltas] = {}
         # These entities have started and not ended.
-        self._open: set[tuple[_Kind, str]] = set()
+        self._open: set[tuple[_DeltaKind, str]] = set()
         # The flag is set once the order of the reference may fold to something else.
         self._tangled = False
         # The flag is set once an event that is about no message has arrived inside of a message.
@@ -117,7 +117,7 @@ class Compactor:
     @property
     def kept(self) -> list[Event]:
         """The events so far, in order, but for deltas of messages and tool calls, and of state."""
-        return [item for item in self._log if not isinstance(item, _Content)]
+        return [item for item in self._log if not isinstance(item, _JoinedDeltas)]
 
     @property
     def state(self) -> Any:
@@ -151,7 +151,7 @@ class Compactor:
 
         More events may be fed once no message is open. They are then compacted for themselves.
         """
-        events = [item.event() if isinstance(item, _Content) else item for item in self._log]
+        events = [item.event() if isinstance(item, _JoinedDeltas) else item for item in self._log]
         # Messages that came one after the other, with nothing inside of them, are in order already.
         if (self._tangled or self._has_guests) and not self._in_place:
             arranged = arrange(events)
@@ -180,7 +180,7 @@ class Compactor:
 
     # -- messages and tool calls -----------------------------------------------------------
 
-    def _start(self, event: Event, *, kind: _Kind) -> None:
+    def _start(self, event: Event, *, kind: _DeltaKind) -> None:
         key = kind, event[kind.id_field]
         self._tangled = self._tangled or bool(self._open)
         self._open.add(key)
@@ -192,17 +192,17 @@ class Compactor:
             self._say_of_message(event.get("parentMessageId"))
         self._log.append(event)
 
-    def _delta(self, event: Event, *, kind: _Kind) -> None:
+    def _delta(self, event: Event, *, kind: _DeltaKind) -> None:
         key = kind, event[kind.id_field]
         content = self._contents.get(key)
         if content is None:
-            content = _Content({"type": kind.content_type, kind.id_field: key[1]})
+            content = _JoinedDeltas({"type": kind.content_type, kind.id_field: key[1]})
             self._contents[key] = content
             self._log.append(content)
             self._tangled = self._tangled or key not in self._open
         content.add(event)
 
-    def _end(self, event: Event, *, kind: _Kind) -> None:
+    def _end(self, event: Event, *, kind: _DeltaKind) -> None:
         key = kind, event[kind.id_field]
         self._tangled = self._tangled or key not in self._open
         self._open.discard(key)

@@ -88,7 +88,7 @@ class Walk(Struct, eq=False):
         return f"{told}; and more: validation ended there, {self.unchecked} elements are unchecked"
 
 
-class Kind(abc.ABC):
+class ValueKind(abc.ABC):
     """The kind of value that a member holds."""
 
     @property
@@ -109,7 +109,7 @@ class Kind(abc.ABC):
 
 
 @attrs.frozen
-class Text(Kind):
+class Text(ValueKind):
     """A string.
 
     :param longest: characters that it may have.
@@ -131,7 +131,7 @@ class Text(Kind):
 
 
 @attrs.frozen
-class Choice(Kind):
+class Choice(ValueKind):
     """A string of a fixed set."""
 
     choices: tuple[str, ...]
@@ -150,7 +150,7 @@ class Choice(Kind):
 
 
 @attrs.frozen
-class Anything(Kind):
+class Anything(ValueKind):
     """Any JSON value; only its depth is checked."""
 
     longest = math.inf
@@ -163,14 +163,14 @@ class Anything(Kind):
 
 
 @attrs.frozen
-class Value(Anything):
+class AnyValue(Anything):
     """Any JSON value, and null is one too."""
 
     null = True
 
 
 @attrs.frozen
-class Map(Kind):
+class Map(ValueKind):
     """An object with any members."""
 
     blank = frozenset({dict})
@@ -182,7 +182,7 @@ class Map(Kind):
 
 
 @attrs.frozen
-class Object(Kind):
+class Object(ValueKind):
     """An object with members that are known; others are left out.
 
     :param members: the kind of each member.
@@ -190,7 +190,7 @@ class Object(Kind):
     :param one_of: members of which one must be there and hold something; may be empty.
     """
 
-    members: Mapping[str, Kind]
+    members: Mapping[str, ValueKind]
     required: tuple[str, ...] = ()
     one_of: tuple[str, ...] = ()
 
@@ -224,7 +224,7 @@ class Object(Kind):
 
 
 @attrs.frozen
-class Tagged(Kind):
+class Tagged(ValueKind):
     """An object whose shape depends on the value of one member.
 
     :param tag: the name of that member.
@@ -249,14 +249,14 @@ class Tagged(Kind):
 
 
 @attrs.frozen
-class List(Kind):
+class List(ValueKind):
     """An array of elements of one kind.
 
     :param element: the kind of its elements.
     :param longest: characters of a string that may stand in its place.
     """
 
-    element: Kind
+    element: ValueKind
     longest: float = attrs.field(default=-math.inf, kw_only=True)
     blank = frozenset({list})
 
@@ -302,10 +302,10 @@ TEXT: Final = Text()
 ID: Final = Text(MAX_ID)
 MAP: Final = Map()
 ANYTHING: Final = Anything()
-VALUE: Final = Value()
+VALUE: Final = AnyValue()
 
 
-def _texts(names: str) -> dict[str, Kind]:
+def _texts(names: str) -> dict[str, ValueKind]:
     return dict.fromkeys(names.split(), TEXT)
 
 
@@ -347,7 +347,7 @@ _CALL = Object(
 )
 
 
-def _message(required: str, optional: str = "", **others: Kind) -> Object:
+def _message(required: str, optional: str = "", **others: ValueKind) -> Object:
     common = _texts(f"id role subagentRunId {required} {optional}")
     return Object({**common, "metadata": MAP, **others}, ("id", *required.split()))
 

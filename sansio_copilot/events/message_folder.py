@@ -13,7 +13,7 @@ from typing import Any, Final
 from . import types as t
 from .input_shape import ACTIVITY_DEPTH
 from .json_values import copy_json
-from .message_list import Conversation, Entry, Message, ToolCall
+from .message_list import Conversation, Entry, FoldedCall, Message
 from .patch import PatchBudget, PatchDeclined, PatchHarmful, apply_patch
 from .types import Event, EventError
 
@@ -68,7 +68,7 @@ class MessageFolder:
 
         :returns: None if it has been looked at, or a delta has no effect.
         """
-        entity: ToolCall | Entry | None
+        entity: FoldedCall | Entry | None
         if event["type"] == t.TOOL_CALL_ARGS:
             entity = self._conversation.find_call(event["toolCallId"])
         else:

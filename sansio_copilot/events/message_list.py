@@ -70,7 +70,7 @@ class Entry(Struct, eq=False):
             self.parts = None
 
 
-class ToolCall:
+class FoldedCall:
     """A tool call, and the entry of the message that holds it."""
 
     __slots__ = ("carrier", "fields", "parts")
@@ -110,7 +110,7 @@ class Conversation:
         self._by_id: dict[str | None, Entry] = {}
         # The twins of an entry are further entries with the same id.
         self._twins: dict[str, deque[Entry]] = {}
-        self._calls: dict[str, ToolCall] = {}
+        self._calls: dict[str, FoldedCall] = {}
         # These ordered sets hold the messages that exist on the client alone. Most snapshots keep
         # those messages, so that all messages should not be walked for each snapshot.
         self._roles: dict[str | None, dict[Entry, None]] = {
@@ -173,7 +173,7 @@ class Conversation:
         if not isinstance(carrier.message.get("toolCalls"), list):
             carrier.message["toolCalls"] = []
         carrier.message["toolCalls"].append(fields)
-        self._calls[fields["id"]] = ToolCall(fields, carrier)
+        self._calls[fields["id"]] = FoldedCall(fields, carrier)
 
     def replace(self, entry: Entry, message: Message) -> None:
         """Put a message with the same id in the place of another."""
@@ -224,7 +224,7 @@ class Conversation:
     def _add_calls(self, entry: Entry) -> None:
         for call in calls_of(entry.message):
             if call["id"] not in self._calls:
-                self._calls[call["id"]] = ToolCall(call, entry)
+                self._calls[call["id"]] = FoldedCall(call, entry)
 
     def _forget(self, entry: Entry) -> None:
         del self._roles[entry.role if entry.role in _CLIENT_ROLES else None][entry]

@@ -104,7 +104,7 @@ def apply_patch(document: Any, patch: Any, budget: PatchBudget, levels: int = ST
     """
     if not isinstance(patch, list | tuple):
         raise EventError(f"the delta does not apply: it is no list, but {type(patch).__name__}")
-    application = _Application(document, budget, levels)
+    application = _AppliedPatch(document, budget, levels)
     try:
         for operation in patch:
             application.apply(operation)
@@ -120,7 +120,7 @@ def apply_patch(document: Any, patch: Any, budget: PatchBudget, levels: int = ST
     return application.document
 
 
-class _Application:
+class _AppliedPatch:
     """A patch that is being applied."""
 
     __slots__ = ("_budget", "_gone", "_levels", "_undo", "document")
@@ -294,12 +294,12 @@ class _Application:
 
 
 _OPERATIONS: Final = {
-    "add": _Application._add,
-    "remove": _Application._remove,
-    "replace": _Application._replace,
-    "move": _Application._move,
-    "copy": _Application._copy,
-    "test": _Application._test,
+    "add": _AppliedPatch._add,
+    "remove": _AppliedPatch._remove,
+    "replace": _AppliedPatch._replace,
+    "move": _AppliedPatch._move,
+    "copy": _AppliedPatch._copy,
+    "test": _AppliedPatch._test,
 }
 
 

@@ -87,7 +87,7 @@ class Envelope:
 
 
 @attrs.frozen
-class _Method:
+class _EnvelopeMethod:
     # The names that `params` must have are mapped to the attributes of the Route that they fill.
     params: Mapping[str, str] = attrs.Factory(dict)
     body: Literal["required", "optional", "unused"] = "unused"
@@ -96,15 +96,15 @@ class _Method:
 _AGENT = {"agentId": "agent_id"}
 _RESOURCE = "resource/request"
 _METHODS = {
-    "agent/run": _Method(_AGENT, "required"),
-    "agent/suggest": _Method(_AGENT, "required"),
-    "agent/connect": _Method(_AGENT, "required"),
-    "agent/stop": _Method({**_AGENT, "threadId": "thread_id"}, "optional"),
-    "info": _Method(),
-    "inspector/metadata": _Method(),
-    "inspector/learning": _Method(),
-    "transcribe": _Method(body="required"),
-    _RESOURCE: _Method(),
+    "agent/run": _EnvelopeMethod(_AGENT, "required"),
+    "agent/suggest": _EnvelopeMethod(_AGENT, "required"),
+    "agent/connect": _EnvelopeMethod(_AGENT, "required"),
+    "agent/stop": _EnvelopeMethod({**_AGENT, "threadId": "thread_id"}, "optional"),
+    "info": _EnvelopeMethod(),
+    "inspector/metadata": _EnvelopeMethod(),
+    "inspector/learning": _EnvelopeMethod(),
+    "transcribe": _EnvelopeMethod(body="required"),
+    _RESOURCE: _EnvelopeMethod(),
 }
 
 #: The values of ``method`` in an envelope: endpoints, and ``resource/request`` for all the others

@@ -41,7 +41,7 @@ def _segments(pattern: str) -> tuple[str, ...]:
 
 
 @attrs.frozen
-class _Endpoint:
+class _RoutePattern:
     name: str
     pattern: tuple[str, ...] = attrs.field(converter=_segments)
     methods: tuple[str, ...]
@@ -53,28 +53,28 @@ class _Endpoint:
 # Route.x. The first pattern that fits decides, so the order is part of the protocol:
 # "/agent/a/stop/threads" stops a run, and "/threads/annotate" is a thread called "annotate".
 _ENDPOINTS = (
-    _Endpoint("info", "info", ("GET",)),
-    _Endpoint("inspector/metadata", "inspector-metadata", ("GET",)),
-    _Endpoint("inspector/learning", "inspector-learning", ("GET",)),
-    _Endpoint("transcribe", "transcribe", ("POST",)),
-    _Endpoint("cpk-debug-events", "cpk-debug-events", ("GET",)),
-    _Endpoint("agent/run", "agent/:agent_id/run", ("POST",)),
-    _Endpoint("agent/suggest", "agent/:agent_id/suggest", ("POST",)),
-    _Endpoint("agent/connect", "agent/:agent_id/connect", ("POST",)),
-    _Endpoint("agent/stop", "agent/:agent_id/stop/:thread_id", ("POST",)),
-    _Endpoint("threads/subscribe", "threads/subscribe", ("POST",), resource=True),
-    _Endpoint("threads/messages", "threads/:thread_id/messages", ("GET",), resource=True),
-    _Endpoint("threads/events", "threads/:thread_id/events", ("GET",), resource=True),
-    _Endpoint("threads/state", "threads/:thread_id/state", ("GET",), resource=True),
-    _Endpoint("threads/archive", "threads/:thread_id/archive", ("POST",), resource=True),
-    _Endpoint("threads/clear", "threads/clear", ("POST",), resource=True),
-    _Endpoint("threads/update", "threads/:thread_id", ("PATCH", "DELETE"), resource=True),
-    _Endpoint("threads/list", "threads", ("GET",), resource=True),
-    _Endpoint("memories/recall", "memories/recall", ("POST",), resource=True),
-    _Endpoint("memories/subscribe", "memories/subscribe", ("POST",), resource=True),
-    _Endpoint("memories/mutate", "memories/:memory_id", ("PATCH", "DELETE"), resource=True),
-    _Endpoint("memories/list", "memories", ("GET", "POST"), resource=True),
-    _Endpoint("annotate", "annotate", ("POST",), resource=True),
+    _RoutePattern("info", "info", ("GET",)),
+    _RoutePattern("inspector/metadata", "inspector-metadata", ("GET",)),
+    _RoutePattern("inspector/learning", "inspector-learning", ("GET",)),
+    _RoutePattern("transcribe", "transcribe", ("POST",)),
+    _RoutePattern("cpk-debug-events", "cpk-debug-events", ("GET",)),
+    _RoutePattern("agent/run", "agent/:agent_id/run", ("POST",)),
+    _RoutePattern("agent/suggest", "agent/:agent_id/suggest", ("POST",)),
+    _RoutePattern("agent/connect", "agent/:agent_id/connect", ("POST",)),
+    _RoutePattern("agent/stop", "agent/:agent_id/stop/:thread_id", ("POST",)),
+    _RoutePattern("threads/subscribe", "threads/subscribe", ("POST",), resource=True),
+    _RoutePattern("threads/messages", "threads/:thread_id/messages", ("GET",), resource=True),
+    _RoutePattern("threads/events", "threads/:thread_id/events", ("GET",), resource=True),
+    _RoutePattern("threads/state", "threads/:thread_id/state", ("GET",), resource=True),
+    _RoutePattern("threads/archive", "threads/:thread_id/archive", ("POST",), resource=True),
+    _RoutePattern("threads/clear", "threads/clear", ("POST",), resource=True),
+    _RoutePattern("threads/update", "threads/:thread_id", ("PATCH", "DELETE"), resource=True),
+    _RoutePattern("threads/list", "threads", ("GET",), resource=True),
+    _RoutePattern("memories/recall", "memories/recall", ("POST",), resource=True),
+    _RoutePattern("memories/subscribe", "memories/subscribe", ("POST",), resource=True),
+    _RoutePattern("memories/mutate", "memories/:memory_id", ("PATCH", "DELETE"), resource=True),
+    _RoutePattern("memories/list", "memories", ("GET", "POST"), resource=True),
+    _RoutePattern("annotate", "annotate", ("POST",), resource=True),
 )
 _BY_NAME = {endpoint.name: endpoint for endpoint in _ENDPOINTS}
 METHODS: Mapping[str, tuple[str, ...]] = {
@@ -85,7 +85,7 @@ WITH_BODY: Final = frozenset({"POST", "PATCH"})
 """The methods whose requests have a body that is read; a body of another method is not read."""
 
 
-def _ending(last: str) -> tuple[_Endpoint, ...]:
+def _ending(last: str) -> tuple[_RoutePattern, ...]:
     """The endpoints, in order, whose last segment may be ``last``."""
     return tuple(
         endpoint

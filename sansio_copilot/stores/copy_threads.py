@@ -39,7 +39,7 @@ class ThreadNotCopied(Exception):
 
 
 @attrs.frozen
-class _Run:
+class _CopiedRun:
     """The result of a run in the old store.
 
     :param events: the run's compacted events as JSON texts.
@@ -142,7 +142,7 @@ def _history(
             return data
 
 
-def _runs(frames: bytes) -> Iterator[_Run]:
+def _runs(frames: bytes) -> Iterator[_CopiedRun]:
     """The runs that compacted frames come from, each of which has ids with a token of its own."""
     token: str | None = None
     events: list[bytes] = []
@@ -158,7 +158,7 @@ def _runs(frames: bytes) -> Iterator[_Run]:
     yield _run(events)
 
 
-def _run(events: list[bytes]) -> _Run:
+def _run(events: list[bytes]) -> _CopiedRun:
     parsed = [json_codec.decode(text) for text in events]
     run_id = next((str(each["runId"]) for each in parsed if each["type"] == "RUN_STARTED"), "")
-    return _Run(run_id, events, message_ids_of(parsed))
+    return _CopiedRun(run_id, events, message_ids_of(parsed))

@@ -12,12 +12,12 @@ import pytest
 from conformance.process import Server
 
 from sansio_copilot.stores import RunKey
-from sansio_copilot.stores.memory.streams import Stream
+from sansio_copilot.stores.memory.streams import RunStream
 from sansio_copilot.stores.memory.threads import KeptRun, KeptThread
 
 pytestmark = pytest.mark.one_a_binding
 
-KEPT_BY_A_STORE = tuple(kind.__name__ for kind in (KeptThread, RunKey, KeptRun, Stream))
+KEPT_BY_A_STORE = tuple(kind.__name__ for kind in (KeptThread, RunKey, KeptRun, RunStream))
 # The request that asks for the objects is listened to while it is answered.
 OF_THE_QUESTION = ("Responder._listen", "Wire.listen", "Wire._hear")
 

@@ -29,7 +29,7 @@ from collections import OrderedDict, deque
 import attrs
 
 from ..protocol import RunResult
-from .streams import Stream
+from .streams import RunStream
 from .threads import KeptRun, KeptThread, by_seq, size_of_ids
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class _Unread:
     :param stream: a weak reference; only readers keep the stream alive.
     """
 
-    stream: weakref.ref[Stream]
+    stream: weakref.ref[RunStream]
     size: int
     used: int
 
@@ -72,10 +72,10 @@ class Room:
     taken: int = 0
     threads: dict[str, KeptThread] = attrs.field(factory=dict)
     idle: OrderedDict[str, KeptThread] = attrs.field(factory=OrderedDict)
-    unread: OrderedDict[weakref.ref[Stream], _Unread] = attrs.field(factory=OrderedDict)
+    unread: OrderedDict[weakref.ref[RunStream], _Unread] = attrs.field(factory=OrderedDict)
     uses: int = 0
     evictions: int = 0
-    _dropped: deque[weakref.ref[Stream]] = attrs.field(factory=deque)
+    _dropped: deque[weakref.ref[RunStream]] = attrs.field(factory=deque)
     _warned: bool = False
 
     def keep(self, thread: KeptThread, run: KeptRun, result: RunResult) -> None:
@@ -91,7 +91,7 @@ class Room:
             thread.state = thread.state if result.state is None else result.state
             thread.waits_for = result.waits_for
             self.taken += thread.measure()
-        run.result, run.compacted = None, Stream(result.frames, ended=True)
+        run.result, run.compacted = None, RunStream(result.frames, ended=True)
         run.message_ids = tuple(result.message_ids)
         run.fixed += size_of_ids(run.message_ids)
         thread.count_message_ids(run, +1)

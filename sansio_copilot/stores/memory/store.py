@@ -66,7 +66,7 @@ from ..protocol import (
 from . import streams
 from .eviction import Room
 from .listing import everyones, threads_of
-from .streams import Cursor, Stream
+from .streams import Cursor, RunStream
 from .threads import RUN_BYTES, KeptRun, KeptThread
 
 _NONE: frozenset[str] = frozenset()
@@ -154,7 +154,7 @@ class MemoryStore:
         self._last_seq += 1
         # The key has the thread's own copy of its id, because the request's may be long.
         key = RunKey(thread.thread_id, self._last_seq, request.run_id)
-        stream = Stream()
+        stream = RunStream()
         run = thread.live = self._open[key] = KeptRun(key, request.agent_id, stream)
         run.fixed = RUN_BYTES + getsizeof(request.run_id) + getsizeof(request.agent_id)
         run.size = run.fixed

@@ -12,7 +12,7 @@ from msgspec import Struct, field
 from ..protocol import Batch, Cancel, LogGone, Notify, nothing_to_cancel
 
 
-class Stream(Struct, eq=False, weakref=True):
+class RunStream(Struct, eq=False, weakref=True):
     """The frames of one run as one buffer of bytes, and the readers that wait for more.
 
     The frames are one buffer and not a list, so that a reader that lags takes all frames that it
@@ -42,7 +42,7 @@ class _Watch:
 
     __slots__ = ("stream",)
 
-    stream: Stream
+    stream: RunStream
 
     def cancel(self) -> None:
         # The dict is looked up anew, because waking replaces it.
@@ -52,7 +52,7 @@ class _Watch:
 class Cursor(Struct, frozen=True):
     """A place in a fixed row of streams: an offset in the first of them."""
 
-    streams: tuple[Stream, ...]
+    streams: tuple[RunStream, ...]
     offset: int = 0
 
 

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from ...sse import EventId, behind_frame
 from ..protocol import Kind, NotifyOwner, RunKey, RunResult, Signal, ThreadQuery, ThreadRecord
-from .streams import Cursor, Stream
+from .streams import Cursor, RunStream
 
 # These sizes are what Python takes for the objects of a thread, a run and an id, beside the bytes
 # and texts that the objects hold. They were measured by tracemalloc, and a test compares them with
@@ -32,9 +32,9 @@ class KeptRun(Struct, eq=False):
 
     key: RunKey
     agent_id: str
-    raw: Stream | None
+    raw: RunStream | None
     result: RunResult | None = None
-    compacted: Stream | None = None
+    compacted: RunStream | None = None
     message_ids: tuple[str, ...] = ()
     signal: Signal = Signal.CONTINUE
     detached: bool = False
@@ -43,12 +43,12 @@ class KeptRun(Struct, eq=False):
     size: int = 0
 
     @property
-    def open_stream(self) -> Stream:
+    def open_stream(self) -> RunStream:
         assert self.raw is not None, "an open run keeps its frames"
         return self.raw
 
     @property
-    def replayed(self) -> Stream:
+    def replayed(self) -> RunStream:
         """The frames that a replay reads of the run: compacted once it is history, raw while it is
         open."""
         return self.open_stream if self.compacted is None else self.compacted
@@ -126,7 +126,7 @@ class KeptThread(Struct, eq=False):
         if kind == "frames":
             return Cursor(tuple([run.replayed for run in self.history]))
         data = self.messages if kind == "messages" else self.state or b""
-        return Cursor((Stream(data, ended=True),))
+        return Cursor((RunStream(data, ended=True),))
 
     def record(self) -> ThreadRecord:
         """The line in a list of a thread that has history."""

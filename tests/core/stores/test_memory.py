@@ -15,7 +15,7 @@ from support.owner import ThreadHistory, append, close, history_of, threads_of
 
 from sansio_copilot.stores.memory import MemoryStore
 from sansio_copilot.stores.memory.eviction import Room
-from sansio_copilot.stores.memory.streams import Cursor, Stream, read
+from sansio_copilot.stores.memory.streams import Cursor, RunStream, read
 from sansio_copilot.stores.memory.threads import MESSAGE_ID_BYTES, RUN_BYTES, THREAD_BYTES
 from sansio_copilot.stores.protocol import (
     Batch,
@@ -657,7 +657,7 @@ class TestLettingGo:
         assert store.total_bytes == thread_bytes() + run_bytes() + 1000
 
     def test_frames_before_those_that_are_gone_are_read(self) -> None:
-        first, second = Stream(b"first", ended=True), Stream(b"second", ended=True)
+        first, second = RunStream(b"first", ended=True), RunStream(b"second", ended=True)
         cursor = Cursor((first, second))
         second.let_go()
         batch = read(cursor, 100)
