@@ -55,7 +55,9 @@ def _local(given: dict[str, Any]) -> AbstractToolset[Any]:
     if not isinstance(command, str) or not command:
         raise ValueError(f"the command of an MCP server is a program, not {command!r}")
     _check_rest(given)
-    return _toolset(StdioTransport(command, list(args), env=env, cwd=cwd))
+    # The program ends with the runs that use it. One that is kept alive belongs to nobody: it would
+    # outlive its agent, and the shutdown would not wait for its end.
+    return _toolset(StdioTransport(command, list(args), env=env, cwd=cwd, keep_alive=False))
 
 
 def _toolset(client: Any, headers: dict[str, str] | None = None) -> AbstractToolset[Any]:

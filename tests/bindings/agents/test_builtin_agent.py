@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from support.upstream import Upstream, upstream
 
 from copilot_bindings.agents import BuiltInAgent, pydantic_ai_agent
 from copilot_bindings.testing import AsyncClient
-from sansio_copilot import CopilotRuntime
+from sansio_copilot import CopilotRuntime, Request
 from sansio_copilot.testing import assert_valid_stream, run_input
 
 LIBRARIES = pytest.mark.parametrize("library", ["asyncio", "trio"])
@@ -680,6 +681,39 @@ def test_the_tools_of_an_mcp_server_in_a_process(tmp_path: Path) -> None:
     (result,) = (event for event in answer.events() if event["type"] == "TOOL_CALL_RESULT")
     assert "4" in result["content"]
     assert answer.text() == "done"
+
+
+def test_a_process_of_an_mcp_server_ends_with_its_run(tmp_path: Path) -> None:
+    program, pids = tmp_path / "letters.py", tmp_path / "pids"
+    run = f"import os\nopen({str(pids)!r}, 'a').write(f'{{os.getpid()}}\\n')\nserver.run()"
+    program.write_text(MCP_SERVER.replace("{run}", run))
+    server = {"type": "stdio", "command": sys.executable, "args": [str(program)]}
+    # The model is made once, so that the agents differ in nothing but their servers.
+    model = calls("count_letters", {"word": "four"})
+
+    def agents(_: Request) -> dict[str, Any]:
+        return {"default": BuiltInAgent(model, mcp_servers=[server])}
+
+    async def main() -> None:
+        async with AsyncClient(CopilotRuntime(agents)) as client:
+            for number in range(2):
+                given = run_input("t", f"r{number}", messages=[user("hi")])
+                assert (await client.run(given)).text() == "done"
+            begun = [int(pid) for pid in pids.read_text().split()]
+            assert len(set(begun)) == 2
+            with anyio.fail_after(60):
+                while any(map(is_alive, begun)):
+                    await anyio.sleep(0.01)
+
+    anyio.run(main)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 # --- An agent that one has ------------------------------------------------------------------------
