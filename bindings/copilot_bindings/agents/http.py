@@ -24,6 +24,7 @@ import ssl
 import time
 import urllib.request
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, TypeAlias
 
 import anyio
@@ -60,6 +61,8 @@ _CAPABILITIES_SECONDS = 2.0
 _CAPABILITIES_KEPT_SECONDS = 60.0
 """The seconds that an answer (or its absence) is kept, because each page asks when it loads."""
 _EXCERPT = 2000
+_LONGEST_TYPE = 200
+_HIGHEST_PORT = 65535
 _EXCERPT_SECONDS = 2.0
 
 
@@ -72,7 +75,7 @@ class HttpAgent:
     :param headers: the headers that are sent to the agent with each request. They replace forwarded
         headers of the client (``CopilotRuntime(forward_headers=...)``) with the same names.
     :param client: an ``httpx.AsyncClient`` of your own, which you close yourself. For a client
-        certificate or a proxy, say.
+        certificate or a proxy, say. All users share its cookies; without it no cookie is kept.
     :param timeout: seconds for which the agent may be silent: a comment in its stream is a sign of
         life. ``math.inf`` waits for ever.
     :param connect_timeout: seconds in which a connection has to be there.
@@ -97,16 +100,7 @@ class HttpAgent:
         description: str = "",
         capabilities: Any = None,
     ) -> None:
-        try:
-            self._url = httpx.URL(url)
-        except TypeError as error:
-            raise ValueError(f"the agent's url is none: {error}") from None
-        except httpx.InvalidURL:
-            # The parser's error is left out, because it may quote a part of a password.
-            raise ValueError(f"the agent's url {without_secrets(url)!r} is none") from None
-        if self._url.scheme not in ("http", "https") or not self._url.host:
-            shown = without_secrets(str(url))
-            raise ValueError(f"the agent's url is an absolute http or https one, not {shown!r}")
+        self._url = _url_of(url)
         self.headers = dict(headers or {})
         self.description = description
         self.capabilities = self._offered if capabilities is None else capabilities
@@ -245,7 +239,7 @@ class HttpAgent:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
         has_http2 = importlib.util.find_spec("h2") is not None
         try:
-            return httpx.AsyncClient(limits=limits, http2=has_http2)
+            return httpx.AsyncClient(limits=limits, http2=has_http2, cookies=_no_cookies())
         except Exception as error:
             # The environment names a proxy or certificates that cannot be used. Only the error's
             # type is told, because its text may be a part of the proxy's password.
@@ -253,6 +247,12 @@ class HttpAgent:
                 "the proxies and certificates that the environment names cannot be used: "
                 f"{type(error).__name__}"
             ) from None
+
+
+def _no_cookies() -> CookieJar:
+    """Return a jar that takes no cookie, because users share the client: what an agent sets for one
+    of them would be sent with the runs of the others."""
+    return CookieJar(DefaultCookiePolicy(allowed_domains=()))
 
 
 async def _send_by_httpx(
@@ -277,6 +277,29 @@ async def _send_by_httpx(
         prepared.extensions["trace"] = trace
         return await client.send(prepared, stream=True, follow_redirects=False)
     raise httpx.ReadTimeout("nothing but interim responses")
+
+
+def _url_of(url: str) -> httpx.URL:
+    """Parse the URL of an agent.
+
+    :raises ValueError: if it is not an absolute http or https one.
+    """
+    try:
+        parsed = httpx.URL(url)
+        host, port = parsed.host, parsed.port
+    except TypeError as error:
+        raise ValueError(f"the agent's url is none: {error}") from None
+    except (httpx.InvalidURL, UnicodeError):
+        # The parser's error is left out, because it may quote a part of a password. A host that is
+        # no international name raises a UnicodeError when it is asked for.
+        raise ValueError(f"the agent's url {without_secrets(url)!r} is none") from None
+    if parsed.scheme not in ("http", "https") or not host:
+        shown = without_secrets(str(url))
+        raise ValueError(f"the agent's url is an absolute http or https one, not {shown!r}")
+    if port is not None and not 1 <= port <= _HIGHEST_PORT:
+        shown = without_secrets(url)
+        raise ValueError(f"the agent's url {shown!r} has a port that is none: {port}")
+    return parsed
 
 
 def is_cleartext(url: httpx.URL) -> bool:
@@ -313,8 +336,8 @@ async def _excerpt(response: _Response, chunks: AsyncIterator[bytes]) -> str:
             body += chunk
             if len(body) >= _EXCERPT:
                 break
-    kind = response.headers.get("content-type", "no content-type")
-    return f"HTTP {response.status_code}, {kind}: {body[:_EXCERPT]!r}"
+    kind = response.headers.get("content-type", "no content-type")[:_LONGEST_TYPE]
+    return f"HTTP {response.status_code}, {kind!r}: {body[:_EXCERPT]!r}"
 
 
 @contextlib.asynccontextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import logging
@@ -130,6 +131,34 @@ def test_the_agent_is_sent_the_input_and_the_headers(library: str) -> None:
     assert request.header("content-type") == "application/json"
     sent = json.loads(request.body)
     assert sent == run_input("t1", "r1", state={"a": None, "\ud800": 1})
+
+
+@pytest.mark.parametrize("user", ["", "me:secret@"], ids=["our client", "httpx"])
+def test_a_cookie_that_the_agent_sets_in_a_run_is_not_sent_with_the_next(
+    library: str, user: str
+) -> None:
+    first = response("200 OK", "content-type: text/event-stream\r\nset-cookie: session=ada\r\n")
+
+    async def main() -> None:
+        async with contextlib.aclosing(HttpAgent(server.url.replace("//", f"//{user}"))) as agent:
+            for _ in range(2):
+                given = RunAgentInput.model_validate(run_input("t1", "r1"))
+                assert [event async for event in agent.run(given, context())] == WHOLE
+
+    with upstream([first + sse(WHOLE)]) as server:
+        anyio.run(main, backend=library)
+        assert [request.header("cookie") for request in server.asked] == ["", ""]
+
+
+def test_a_refusal_in_the_log_has_no_control_characters_and_is_short(
+    library: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    kind = f"content-type: \x1b[31mtext{'y' * 60_000}\r\n"
+    with upstream([response("200 OK", kind)]) as server:
+        asked(library, server)
+    (message,) = (record.getMessage() for record in caplog.records if record.levelname == "ERROR")
+    assert message.isprintable()
+    assert len(message) < 4096
 
 
 def test_a_connection_is_kept_for_the_next_run_and_closed_with_the_agent(library: str) -> None:
@@ -437,7 +466,13 @@ def test_an_agent_is_held_back_by_who_does_not_take_its_events(library: str) -> 
         anyio.run(read, HttpAgent(server.url), server, backend=library)
 
 
-@pytest.mark.parametrize("url", ["agent", "ftp://host/", "http://", "/path", 7])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("agent", "ftp://host/", "http://", "/path", 7),
+        *("http://xn--/", "http://xn--a/", "http://host:99999/", "http://host:0/", "http://h:-1/"),
+    ],
+)
 def test_an_address_that_is_none_is_refused_at_once(library: str, url: Any) -> None:
     with pytest.raises(ValueError, match="url"):
         HttpAgent(url)
