@@ -219,7 +219,7 @@ class CopilotRuntime(RuntimeConfig):
         if self.exposed:
             return self
         exposed = copy.copy(self)
-        # See behind_cors().
+        # The attribute is set past the frozen class, because the copy is not in use yet.
         object.__setattr__(exposed, "exposed", True)
         if self.identify_user is None:
             closed = "" if self.shared_threads else ". Until then no threads are listed or cleared"
@@ -234,7 +234,7 @@ class CopilotRuntime(RuntimeConfig):
         check_store(store)
         check_access(self.identify_user, self.authorize, store, self.limits)
         other = copy.copy(self)
-        # See behind_cors().
+        # The attribute is set past the frozen class, because the copy is not in use yet.
         object.__setattr__(other, "store", store)
         return other
 

@@ -65,7 +65,8 @@ class FrameData:
     __slots__ = ("_line", "begun", "is_inside")
 
     def __init__(self) -> None:
-        self._line = b""  # the beginning of a line whose end has not come
+        # The line is the beginning of one whose end has not come.
+        self._line = b""
         self.begun = 0
         self.is_inside = False
 
@@ -192,11 +193,15 @@ class Parser:
 
     def __init__(self, max_event_bytes: float = math.inf) -> None:
         self._max_event_bytes = max_event_bytes
-        self._size = 0  # bytes of the event's lines that have ended
+        # The size counts the bytes of those lines of the event that have ended.
+        self._size = 0
         self.overflowed = False
-        self._line = bytearray()  # the beginning of a line whose end has not come
-        self._at_start = True  # whether a byte order mark may still come
-        self._after_cr = False  # whether an LF now belongs to the CR before it
+        # The line is the beginning of one whose end has not come.
+        self._line = bytearray()
+        # At the start a byte order mark may still come.
+        self._at_start = True
+        # An LF that comes after a CR belongs to it, because both together end one line.
+        self._after_cr = False
         self._data: list[str] = []
         self._event = ""
         self._id = ""
@@ -262,7 +267,8 @@ class Parser:
             case b"retry" if _RETRY.fullmatch(value):
                 self._retry = int(value)
             case _:
-                pass  # a comment (its name is empty) or a field from the future
+                # The line is a comment, whose name is empty, or a field from the future.
+                pass
         return None
 
     def _dispatch(self) -> ServerSentEvent | None:

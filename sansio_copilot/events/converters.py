@@ -22,7 +22,8 @@ Converter: TypeAlias = Callable[[Any], Any]
 ABSENT: Final = object()
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SAFE: Final = 2**53 - 1
-_LONGEST_TIME: Final = 64  # in characters; no ISO 8601 date is as long
+# A longer text, in characters, is not parsed, because no date of ISO 8601 is as long.
+_LONGEST_TIME: Final = 64
 _BAD_ESCAPE: Final = re.compile(r"~(?![01])")
 
 # Other libraries have these names for the roles.

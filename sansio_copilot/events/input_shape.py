@@ -138,7 +138,7 @@ class Choice(ValueKind):
 
     @property
     def expected(self) -> str:
-        """Its name in a problem."""
+        """The values that are allowed, in the words of a problem."""
         return ("one of " if len(self.choices) > 1 else "") + ", ".join(map(repr, self.choices))
 
     def read(self, value: Any, walk: Walk) -> Any:

@@ -61,10 +61,10 @@ class MessageFolder:
             handler(self, event)
 
     def continuation(self, event: Event) -> Callable[[str], object] | None:
-        """A function that takes a further delta of the message that ``event`` was a delta of.
+        """Return a function that takes the next delta of a message or tool call.
 
-        A tool call will do as well. Calling it is the same as feeding that delta, as long as no
-        other event is fed and :attr:`messages` is not looked at.
+        ``event`` was the delta before it. Calling the function is the same as feeding that delta,
+        as long as no other event is fed and :attr:`messages` is not looked at.
 
         :returns: None if it has been looked at, or a delta has no effect.
         """

@@ -172,7 +172,7 @@ class _AppliedPatch:
 
     def _remove(self, operation: dict[str, Any], path: list[str]) -> None:
         if not path:
-            # The clients' library leaves null.
+            # The document becomes null, because the clients' library leaves null, too.
             self.document = None
             return
         self._take(*self._find(path))

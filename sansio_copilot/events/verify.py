@@ -47,8 +47,8 @@ from .subagents import (
 from .thinking import ThinkingUpgrader
 from .types import Event, EventError
 
-# The phases tell where a stream is in the life of a run.
-_NEW: Final = "new"  # nothing was fed yet
+# The phases tell where a stream is in the life of a run. A stream is new until its first event.
+_NEW: Final = "new"
 _RUNNING: Final = "running"
 _FINISHED: Final = "finished"
 _ERRORED: Final = "errored"

@@ -17,8 +17,9 @@ each generator directly, because every outcome would pass through a generator ar
 looked up in it before a binding sees it, so that a mistake in the steps is an AssertionError in a
 test and never a malformed response. docs/architecture.md draws the table.
 
-**A state is the outcome that is awaited.** Nothing else is remembered between two calls but the
-action itself, the part of the application that raised an error, and whether the client has gone.
+**A state is the outcome that is awaited.** No flag stands beside it but whether the client has
+gone. The rest that is kept between two calls decides nothing: the action, the steps, the part of
+the application that raised an error, and the words of the line in the log.
 
 **One head.** Until SENDING_HEAD anything may still become another response: a refusal, a hook's
 response, a 500. From there on the status is out, so that an error can only break the response off
@@ -252,7 +253,8 @@ class Exchange:
             self._steps = again
             return self._advance(self._resume(again.send, None))
         finally:
-            # The traceback may have this frame, too.
+            # The name is deleted to break a cycle of references: the traceback of the error may
+            # have this frame, which has the error.
             del error
 
     def client_gone(self) -> Action | None:

@@ -16,8 +16,10 @@ from ..events.patch import PatchDeclined, PatchHarmful
 
 logger = logging.getLogger(__name__)
 
-_UNKNOWN_TYPES = 8  # unknown types of events that are logged for a run
-_LONGEST_TYPE = 64  # characters of one that are logged
+# At most this number of unknown types of events is logged for a run, and this number of characters
+# of each, because the agent may make them up.
+_UNKNOWN_TYPES = 8
+_LONGEST_TYPE = 64
 
 
 class DeveloperWarnings(Struct, eq=False):

@@ -46,7 +46,8 @@ def adopt(config: RuntimeConfig, orphan: Orphan, now: float) -> Generator[Call, 
     try:
         ended = yield closing
     except StoreAnswerLost:
-        # The run is ended now or was by the first call, and either was this process.
+        # The application is told of the end, because one of the two calls has ended the run, and
+        # this process has made both.
         yield closing
         ended = True
     if ended is not False:

@@ -41,14 +41,18 @@ class _Missed(BaseException):
 _ASKED: Final = ContextVar[list[_Missed]]("_ASKED")
 
 _NO_LOOP: Final = (
-    "no running event loop",  # asyncio
-    "no current event loop",  # asyncio.get_event_loop
-    "bound to a different event loop",  # a lock or queue of asyncio's that another loop has used
-    "must be called from async context",  # trio
-    "not in async context",  # sniffio
-    "not currently running on any asynchronous event loop",  # anyio
+    "no running event loop",
+    "no current event loop",
+    "bound to a different event loop",
+    "must be called from async context",
+    "not in async context",
+    "not currently running on any asynchronous event loop",
 )
-"""The texts of the RuntimeErrors that libraries raise when they find no loop."""
+"""The texts of the RuntimeErrors that libraries raise when they find no loop.
+
+They are, in this order: asyncio's, that of ``asyncio.get_event_loop``, that of a lock or queue of
+asyncio's which another loop has used, trio's, sniffio's, and anyio's.
+"""
 
 
 class _StandIn:

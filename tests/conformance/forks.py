@@ -147,7 +147,8 @@ class Forking:
 
 
 def forks(told: socket.socket) -> tuple[Any, socket.socket]:
-    """Fork as ``told``; returns in each fork only, with what that is given and its own socket.
+    """Fork as often as ``told`` says; returns only in the forks, with what each is given and its
+    socket.
 
     Ends the process, and the forks that are left, when nobody is there any more to tell it.
     """

@@ -85,7 +85,8 @@ class AsyncStore(_SlowStore):
     blocking = False
 
     def __getattr__(self, name: str) -> Any:
-        getattr(self._memory, name)  # A store need not have all methods.
+        # The attribute is looked up here, so that a method which the store lacks is missing.
+        getattr(self._memory, name)
 
         async def later(*args: Any) -> Any:
             await anyio.lowlevel.checkpoint()
@@ -102,7 +103,8 @@ class BlockingStore(_SlowStore):
     blocking = True
 
     def __getattr__(self, name: str) -> Any:
-        getattr(self._memory, name)  # As above.
+        # The attribute is looked up here, so that a method which the store lacks is missing.
+        getattr(self._memory, name)
 
         def locked(*args: Any) -> Any:
             assert not in_event_loop(), f"{name} blocks an event loop"

@@ -48,7 +48,7 @@ def test_a_reader_that_follows_a_run_keeps_it(server: Server, thread: str, confi
         assert server.gate(thread)["unwound"] == 0
         server.let(thread, steps=1)
         assert reader.next_event()["type"] == "TEXT_MESSAGE_CONTENT"
-    # Now that one has gone as well.
+    # The run is abandoned now, because its last reader has gone as well.
     server.wait_unwound(thread)
     replayed = server.run("connect", thread, config=config)
     assert replayed.types()[-2:] == STOPPED

@@ -299,7 +299,8 @@ def test_uploads_are_held_once_and_given_back(own_server: Server, framing: str) 
             for client in clients:
                 head = head_of(client, b" " * size, framing).replace(CONFIG.encode(), b"calm")
                 client.send_raw(head)
-            # Side by side, and each up to its last piece.
+            # All bodies arrive side by side up to their last pieces, so that the server has to hold
+            # all of them.
             for _ in range(size // len(piece) - 1):
                 for client in clients:
                     client.send_raw(next(framed(piece, framing, len(piece))))

@@ -24,7 +24,7 @@ def scripted(input: Any, context: Any) -> Any:
 
 
 def connection(data: bytes) -> None:
-    """However its bytes are cut a client gets the same, all of it HTTP, and the end is the end."""
+    """Feed a connection the same bytes whole and in pieces: the responses are equal, and HTTP."""
     with no_error_is_logged():
         whole = _sent([data])
         assert _sent(data[at : at + 1] for at in range(len(data))) == whole

@@ -145,7 +145,7 @@ class Caller:
         return False
 
     def whole_run(self, run: Run, config: str = "main", **fields: Any) -> None:
-        """Run it, and read it whole."""
+        """Start the run, and read its response to the end."""
         with self.server.client(config) as client:
             self.read(client, self.begin(client, run, **fields))
 

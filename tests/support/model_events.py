@@ -213,7 +213,7 @@ def conversation_after(events: list[Event]) -> list[Event]:
             holder = carrier(str(call_id))
             at = end
             if holder is not None:
-                # Behind the call, and the results that are there already.
+                # The result goes behind the call, and behind the results that are there already.
                 at = next(i for i, m in enumerate(messages) if m is holder) + 1
                 while at < end and messages[at]["role"] == "tool":
                     at += 1

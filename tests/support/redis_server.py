@@ -125,17 +125,17 @@ class RedisServer:
         resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 
     def pause(self) -> None:
-        """Have it answer nothing more."""
+        """Stop the process, so that the server answers nothing more."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
-        """Have it answer again."""
+        """Continue the process, so that the server answers again."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
     def cut_connections(self) -> None:
-        """Break off every connection that it has."""
+        """Break off every connection of the server."""
         with self.client() as client:
             for kind in ("normal", "pubsub"):
                 client.client_kill_filter(_type=kind, skipme=True)

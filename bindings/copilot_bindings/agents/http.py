@@ -381,7 +381,7 @@ def _is_worth_another_try(error: httpx.TransportError) -> bool:
 
 
 def _is_of_tls(error: BaseException) -> bool:
-    """Whether an exception was raised for one of TLS."""
+    """Whether an exception has an error of TLS as its cause."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLError):

@@ -27,8 +27,8 @@ class History:
         self._seconds = seconds
         self._lock = threading.Lock()
         self._points: deque[dict[str, Any]] = deque(maxlen=MOST_POINTS)
-        # These are the readings of one process within the window; the last of them is the former
-        # point's.
+        # The readings are those of one process within the window. A point is made of two of them:
+        # the last one here, of which the point before was made, and the next one.
         self.readings: deque[tuple[float, Reading]] = deque(maxlen=MOST_POINTS)
         self._trouble = ""
         self._trouble_since: float | None = None

@@ -1,4 +1,28 @@
-"""One client's connection over a stdlib socket, in the thread that drives it."""
+"""One client's connection over a stdlib socket, in the thread that drives it.
+
+Theory of operation
+===================
+
+:class:`SocketConnection` moves the bytes of an :class:`HTTPConnection`, which decides everything:
+the HTTPConnection returns a want, and the connection performs it and reports the outcome, which
+gives the next want. One thread serves the connection (:meth:`~SocketConnection.serve`), and may be
+blocked by it; plain hooks and agents are called in it, too.
+
+The thread waits in one place, ``_poll``, for the socket or for a :class:`~.wake.Wake`, which other
+threads set: a store that has news, and a call that has ended. While it waits for either, it also
+takes in what the client sends, so that it learns that the client has gone.
+
+The rule that makes it right is: *only the serving thread reads, writes and closes the socket.*
+Other threads (a service that ends) only shut the socket down, with ``_lock`` held, so that the
+number of a socket that was closed meanwhile is never that of another one. The serving thread then
+finds the end of its input, or an error, and ends as it would if the client had gone.
+
+The socket does not block, because a client that takes nothing would otherwise hold the thread for
+ever: each operation is repeated when the socket is ready for it, until its time is over.
+
+A reader may change the sizes of pieces and the times of waits. A wait that is added has to go
+through ``_poll``, and has to end when the connection is shut down.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,29 @@
-"""One client's connection under trio: one task drives the connection, and another reads."""
+"""One client's connection under trio: one task drives the connection, and another reads.
+
+Theory of operation
+===================
+
+:class:`TrioConnection` moves the bytes of an :class:`HTTPConnection`, which decides everything: the
+HTTPConnection returns a want, and the connection performs it and reports the outcome, which gives
+the next want. Each connection is one call of :meth:`~TrioConnection.serve`, in a nursery of its
+own, so that nothing of it is left when that call returns.
+
+There are two tasks, because a client may leave while it is being answered:
+
+- ``_drive`` performs one want after the other. It is the only task that sends.
+- ``_read`` receives, and feeds what it gets at once. It stops while so much is unread that nobody
+  wants it (``is_full``), and goes on with the next ``Receive``.
+
+The rule that makes it right is: *a want has one outcome.* ``_want`` is the want that is being
+waited for; the reading task, a notification of the store, and a service that ends name the want
+that they end, and ``_resume`` does nothing unless it is still that one.
+
+A cancellation does not end ``_drive`` at once: the exchange is told that its client has gone, so
+that it ends what it has begun, and the next checkpoint raises the cancellation again.
+
+A reader may change the sizes of pieces, and how a slow client is found (``_send``). All methods run
+in trio's thread except ``_notified``, which a store may call from any thread.
+"""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def test_a_process_ends_although_a_coroutine_catches_whatever_can_be_raised() ->
         try:
             said = [next(process.stdout).strip() for _ in range(3)]
             assert said == ["caught", "dropped", "at the end"]
-            # Nothing more is caught, as many things as there would be before any time-out.
+            # The process has ended its output, so that it catches nothing more.
             assert process.stdout.readline() == ""
             assert process.wait(60) == 0
         finally:

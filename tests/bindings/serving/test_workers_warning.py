@@ -73,7 +73,8 @@ def ask(port: int, base: str) -> set[str]:
 def test_two_workers_are_warned_of_unless_their_store_may_be_shared(
     server: str, tmp_path: Path
 ) -> None:
-    # gunicorn tells each, of the others the second finds the first.
+    # Under gunicorn each worker learns their number; under the other servers only the second worker
+    # warns, because it finds the first.
     expected = 2 if server == "gunicorn" else 1
     assert warnings_of(server, tmp_path / "log", 2) == [0, expected]
 

@@ -131,8 +131,8 @@ class Reader:
             parser = Parser()
             while data := answer.read1(1 << 16):
                 self.seen += [(event.id, event.data) for event in parser.feed(data)]
-            # http.client tells a body that was cut off from one that is whole. One without events
-            # is of a thread that nobody has begun yet.
+            # The body is whole, because http.client raises an error for one that was cut off. A
+            # body without events is the answer for a thread that nobody has begun yet.
             self.ended = bool(self.seen)
             if not self.ended:
                 time.sleep(0.02)

@@ -176,7 +176,7 @@ def test_a_thread_is_busy_and_its_run_is_stopped_elsewhere(site: Site) -> None:
     busy = site.elsewhere(run, lambda: site.ask("/agent/default/run", body("stop", "other")))
     assert busy.response.status == 409
     for _ in range(40):
-        # Whichever worker is asked first stops it.
+        # The first worker that is asked stops the run, and so another worker has to be the first.
         stop = site.ask("/agent/default/stop/stop")
         stopped = json.loads(stop.response.read())["stopped"]
         if stop.worker != run.worker or stopped:

@@ -73,7 +73,7 @@ class _Engine(RemoteEngine[str, Runs]):
                 *(store.listen_url or store.url, store.shown, reading, store.schema, process),
                 *(self.owned, self.tails, self._tick),
             )
-            # The threads end with the engine from here on.
+            # The stack is emptied, because from here on the engine itself ends what was begun.
             begun.pop_all()
 
     def _prepare(self, store: PostgresStore) -> None:

@@ -61,7 +61,7 @@ class Left:
 
     @classmethod
     def by(cls, result: RunResult) -> Left:
-        """Return this part of ``result``."""
+        """Return what the run of ``result`` has left."""
         return cls(
             result.messages is not None,
             result.state is not None,
