@@ -61,7 +61,7 @@ _CAPABILITIES_SECONDS = 2.0
 _CAPABILITIES_KEPT_SECONDS = 60.0
 """The seconds that an answer (or its absence) is kept, because each page asks when it loads."""
 _EXCERPT = 2000
-_LONGEST_TYPE = 200
+_LONGEST_TYPE = 256
 _HIGHEST_PORT = 65535
 _EXCERPT_SECONDS = 2.0
 
