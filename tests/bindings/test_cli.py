@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 import urllib.error
 import urllib.request
@@ -483,6 +484,23 @@ def test_a_signal_ends_it_at_once_while_it_imports(
     command = [sys.executable, "-m", "copilot_bindings.cli", "serve", "app:runtime", "--port", "0"]
     done = subprocess.run(command, cwd=tmp_path, timeout=60, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (status, "", told)
+
+
+def test_an_interrupt_while_its_own_packages_are_imported_is_told_in_a_line(
+    tmp_path: Path,
+) -> None:
+    """Some packages make another exception of the interrupt, as pydantic does."""
+    program = """
+        import signal
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise RuntimeError("cannot be built")
+    """
+    (tmp_path / "attrs.py").write_text(textwrap.dedent(program))
+    command = [sys.executable, "-m", "copilot_bindings.cli", "demo", "--port", "0"]
+    done = subprocess.run(command, cwd=tmp_path, timeout=60, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "sansio-copilot: interrupted\n")
 
 
 def test_a_hang_up_that_nohup_ignores_does_not(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from sansio_copilot import StoreUnavailable
 from ..net.listeners import Listeners, url_of
 from ..stores import StoreError
 from . import logs
+from .interrupts import INTERRUPTED
 from .options import parser, shortened
 from .stores import UnknownStore, claim_threads, copy_threads, store_of
 from .supervisor import Duty, Supervisor
@@ -35,8 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :param arguments: the command's arguments; None for those of the process.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
-    options = parser(_BINDINGS.keys() - {"uvloop"}).parse_args(given)
+    options = argparse.Namespace()
     try:
+        options = parser(_BINDINGS.keys() - {"uvloop"}).parse_args(given)
         if options.command == "copy-threads":
             logs.begin("info", as_json=False, access=False)
             source = store_of(options.source, existing=True)
@@ -71,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         _complain(options, "interrupted")
-        return 130
+        return INTERRUPTED
     return 0
 
 

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from sansio_copilot import CopilotRuntime, MemoryStore, ThreadStore
+from sansio_copilot import CopilotRuntime, MemoryStore, ThreadStore, User
 from sansio_copilot.agents import Agent
 from sansio_copilot.stores import ThreadRecord
 
@@ -73,10 +73,25 @@ def _imported(where: str) -> Make:
 
 
 def owner_function(where: str) -> Callable[[ThreadRecord], str | None]:
-    function: Callable[[ThreadRecord], str | None] = _found(where, "owner_of")
+    """Import the function that says whose a thread is.
+
+    What it raises, and what is no id of a user, is told as Unusable, which names the thread.
+    """
+    function = _found(where, "owner_of")
     if not callable(function):
         raise Unusable(f"{where!r} is a {type(function).__name__}, expected a function")
-    return function
+
+    def owner_of(record: ThreadRecord) -> str | None:
+        try:
+            owner = function(record)
+            return None if owner is None else User(owner).id
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            thread = shortened(record.thread_id)
+            raise Unusable(f"{where!r} fails for thread {thread}: {_line_of(error)}") from error
+
+    return owner_of
 
 
 def _found(where: str, default: str) -> Any:

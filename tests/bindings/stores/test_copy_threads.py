@@ -96,3 +96,32 @@ def test_threads_of_before_there_were_users_are_claimed(
     assert {one.thread_id for one in store.listed(ThreadQuery("ann"))} == {"ann-1", "ann-2"}
     assert [one.thread_id for one in store.listed(ThreadQuery())] == ["other"]
     store.close()
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("raise ValueError('not\\nthis one')", "ValueError: not this one ("),
+        ("raise SystemExit(3)", "SystemExit: 3 ("),
+        ("return 7", "TypeError: the id of a user is a str, not int ("),
+        ("return ''", "ValueError: the id of a user has 1 to 1000 characters, not 0 ("),
+    ],
+)
+def test_a_function_that_names_no_user_is_told_in_a_line(
+    body: str,
+    told: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = tmp_path / "threads.db"
+    store = Driven(SQLiteStore(file), lambda awaitable: awaitable)
+    store.ended("thread-1", "1")
+    store.close()
+    (tmp_path / "wrong_owners.py").write_text(f"def owner_of(record):\n    {body}\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "wrong_owners", raising=False)
+    assert main(["claim-threads", f"sqlite:{file}", "wrong_owners"]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"sansio-copilot: 'wrong_owners' fails for thread thread-1: {told}")
