@@ -77,7 +77,7 @@ def assert_measured(answer: Answer, text: str) -> None:
 
 class TestRequests:
     @pytest.mark.parametrize("framing", FRAMINGS)
-    def test_a_body_whole(self, server: Server, framing: str) -> None:
+    def test_a_body_arrives_whole(self, server: Server, framing: str) -> None:
         for size in SIZES:
             body, text = body_of(size)
             with server.client() as client:
@@ -110,7 +110,7 @@ class TestRequests:
                 assert_measured(client.receive(), text)
 
     @pytest.mark.parametrize("framing", FRAMINGS)
-    def test_a_body_a_byte_at_a_time(self, server: Server, framing: str) -> None:
+    def test_a_body_arrives_a_byte_at_a_time(self, server: Server, framing: str) -> None:
         body, text = small_body()
         with server.client() as client:
             client.expect_answer()
@@ -120,12 +120,14 @@ class TestRequests:
                     client.send_raw(piece[at : at + 1])
             assert_measured(client.receive(), text)
 
-    def test_a_body_of_one_byte(self, server: Server) -> None:
+    def test_a_body_of_one_byte_is_read(self, server: Server) -> None:
         answer = server.request("POST", "/agent/measures/run", b"1", config=CONFIG)
         assert answer.status == 400
 
     @pytest.mark.parametrize("framing", FRAMINGS)
-    def test_a_body_of_one_byte_more_than_the_limit(self, server: Server, framing: str) -> None:
+    def test_a_body_of_one_byte_more_than_the_limit_is_refused(
+        self, server: Server, framing: str
+    ) -> None:
         body, _ = body_of(LARGE_BODY_BYTES + 1)
         headers = {"transfer-encoding": "chunked"} if framing == "chunked" else {}
         with server.client(CONFIG) as client:

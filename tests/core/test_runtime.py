@@ -115,7 +115,7 @@ def test_the_agents_are_those_of_the_moment() -> None:
         ({"store": MemoryStore}, "store is the class MemoryStore, not one made of it"),
     ],
 )
-def test_an_argument_of_the_wrong_type(arguments: dict[str, Any], message: str) -> None:
+def test_an_argument_of_the_wrong_type_is_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(TypeError, match=message):
         CopilotRuntime(**{"agents": {}, **arguments})
 

@@ -65,7 +65,7 @@ class TestStandard:
 
 
 class TestFields:
-    def test_the_type_of_an_event(self) -> None:
+    def test_the_type_of_an_event_is_parsed(self) -> None:
         assert parse(b"event: a\ndata: 1\n\ndata: 2\n\n") == [Event("1", "a"), Event("2")]
         assert parse(b"event: a\nevent\ndata: 1\n\n") == [Event("1")]
         assert parse(b"event: a\n\ndata: 1\n\n") == [Event("1")]
@@ -110,7 +110,7 @@ class TestFields:
     def test_other_fields_are_ignored(self, line: bytes) -> None:
         assert parse(line + b"\ndata: a\n" + line + b"\n\n") == [Event("a")]
 
-    def test_a_colon_in_a_value(self) -> None:
+    def test_a_colon_in_a_value_stays(self) -> None:
         assert parse(b"data: a: b:c\n\n") == [Event("a: b:c")]
 
 

@@ -119,7 +119,7 @@ def test_every_recipe_is_tested() -> None:
     assert [recipe for recipe in recipes if f'"{recipe}"' not in source] == []
 
 
-def test_a_dependency_of_fastapi(tmp_path: Path) -> None:
+def test_a_dependency_of_fastapi_identifies_the_user(tmp_path: Path) -> None:
     name = "fastapi_dependency"
     ann, bob = ({"authorization": f"Bearer token-of-{user}"} for user in ("ann", "bob"))
     with served(name, tmp_path, *uvicorn(name)) as site:
@@ -130,7 +130,7 @@ def test_a_dependency_of_fastapi(tmp_path: Path) -> None:
         assert json.loads(body)["detail"] == "log in first"
 
 
-def test_the_authentication_middleware_of_starlette(tmp_path: Path) -> None:
+def test_the_authentication_middleware_of_starlette_identifies_the_user(tmp_path: Path) -> None:
     name = "starlette_authentication"
 
     def basic(user: str, password: str) -> Fields:
@@ -144,7 +144,7 @@ def test_the_authentication_middleware_of_starlette(tmp_path: Path) -> None:
             assert site.ask("GET", f"{BASE}/info", headers=wrong)[0] == 401
 
 
-def test_the_session_of_flask(tmp_path: Path) -> None:
+def test_the_session_of_flask_identifies_the_user(tmp_path: Path) -> None:
     with served("flask_session", tmp_path) as site:
         ours = {"x-requested-with": "fetch"}
         ann = site.form("/login", name="ann", password="secret-1") | ours

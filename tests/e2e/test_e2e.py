@@ -196,7 +196,7 @@ def target(
 
 
 @pytest.mark.parametrize("name", [name for name in SCENARIOS if ALL or SCENARIOS[name] == "core"])
-def test_scenario(
+def test_each_scenario_passes_in_a_browser(
     name: str,
     target: Target,
     driver: Process,

@@ -720,7 +720,7 @@ def is_alive(pid: int) -> bool:
 
 
 @LIBRARIES
-def test_an_agent_of_pydantic_ai(library: str) -> None:
+def test_an_agent_of_pydantic_ai_becomes_one_of_ours(library: str) -> None:
     agent = Agent(calls("weather", {"city": "Oslo"}), name="meteorologist", tools=[weather])
     ours = pydantic_ai_agent(agent)
     assert ours.description == "meteorologist"

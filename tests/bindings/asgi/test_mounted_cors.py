@@ -284,7 +284,7 @@ def ask_wsgi(app: Any, path: str, origin: str) -> tuple[Fields, bytes]:
     return fields, b"".join(app(environ, start_response))
 
 
-def test_wsgi_middleware_and_a_runtime_without_a_policy() -> None:
+def test_wsgi_middleware_answers_for_a_runtime_without_a_policy() -> None:
     app = with_cors(in_flask(CopilotWSGI(runtime(cors=False))))
     fields, body = ask_wsgi(app, f"{BASE}/info", OURS)
     assert "default" in json.loads(body)["agents"]

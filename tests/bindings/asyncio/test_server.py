@@ -92,7 +92,7 @@ class TestHttp:
     """Connections: RFC 9112."""
 
     @in_loop
-    async def test_head() -> None:
+    async def test_a_head_request_gets_no_content() -> None:
         async with serving(CopilotRuntime({"default": hello})) as server:
             async with await Connection.open(server.port) as client:
                 answer = await client.request("HEAD", f"{BASE}/info")
@@ -271,7 +271,7 @@ class TestStreams:
                 assert cleaned == ["a", "b"]
 
     @in_loop
-    async def test_supersede() -> None:
+    async def test_a_second_run_supersedes_the_first() -> None:
         gate = Gate()
         store = MemoryStore(on_concurrent_run="supersede")
         async with serving(CopilotRuntime({"default": gate}, store=store)) as server:

@@ -184,7 +184,7 @@ class TestCuts:
             assert Driver().feed(data[:offset]).run().feed(data[offset:]).end().sent == whole.sent
 
     @given(data=st.data())
-    def test_anywhere(self, data: st.DataObject) -> None:
+    def test_a_request_may_be_cut_anywhere(self, data: st.DataObject) -> None:
         sent = b"".join(data.draw(st.lists(st.sampled_from([*CONVERSATIONS.values()]), max_size=3)))
         whole = Driver().feed(sent).end().sent
         cuts = data.draw(st.lists(st.integers(0, len(sent)), max_size=8).map(sorted))
@@ -375,7 +375,7 @@ class TestLimits:
         assert driver.want == Receive(LIMITS.idle_seconds, idle=True)
         assert driver.resume(TIMED_OUT).want == Close()
 
-    def test_a_head_now_and_then(self, clock: Clock) -> None:
+    def test_a_head_that_arrives_now_and_then_is_late(self, clock: Clock) -> None:
         driver = Driver()
         clock.now += 10
         begun = clock.now
@@ -395,7 +395,7 @@ class TestLimits:
         assert driver.want == Receive(LIMITS.header_seconds)
 
     @pytest.mark.parametrize("length", ["content-length: 1000", "transfer-encoding: chunked"])
-    def test_a_body_now_and_then(self, clock: Clock, length: str) -> None:
+    def test_a_body_that_arrives_now_and_then_is_late(self, clock: Clock, length: str) -> None:
         driver = Driver().feed(in_base(POST) + length.encode() + b"\r\n\r\n")
         begun = clock.now
         for piece in itertools.cycle([b" "] if "content" in length else [b"1\r\n \r\n"]):
@@ -485,7 +485,7 @@ class TestTrouble:
         assert number > 0
 
     @pytest.mark.parametrize("name", CONVERSATIONS)
-    def test_a_timeout_at_every_receive(self, name: str) -> None:
+    def test_a_timeout_may_come_at_every_receive(self, name: str) -> None:
         def spoil(want: object) -> Any:
             return TIMED_OUT if isinstance(want, Receive) and next(counter) >= number else None
 

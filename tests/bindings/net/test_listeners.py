@@ -137,7 +137,7 @@ def ask(connection: socket.socket) -> bytes:
     return data
 
 
-def test_a_free_port(serving: Callable[..., Any]) -> None:
+def test_a_free_port_is_chosen(serving: Callable[..., Any]) -> None:
     with serving() as server:
         data = ask(socket.create_connection(("127.0.0.1", server.port)))
         assert data.startswith(b"HTTP/1.1 200 OK\r\n")
@@ -406,7 +406,9 @@ class TestUnix:
                     pass
             assert path.exists()
 
-    def test_a_rolling_restart(self, serving: Callable[..., Any], tmp_path: Path) -> None:
+    def test_a_rolling_restart_takes_the_path_over(
+        self, serving: Callable[..., Any], tmp_path: Path
+    ) -> None:
         """The new server's socket takes the old one's place, and stays when that ends."""
         path, new = tmp_path / "server.sock", tmp_path / "new.sock"
         with serving(unix=path) as first:
@@ -431,13 +433,17 @@ class TestUnix:
             assert not path.exists()
 
     @pytest.mark.parametrize("mode", [0o600, 0o660, 0o666, 0o777])
-    def test_a_mode(self, serving: Callable[..., Any], tmp_path: Path, mode: int) -> None:
+    def test_a_unix_socket_has_the_mode_that_is_asked_for(
+        self, serving: Callable[..., Any], tmp_path: Path, mode: int
+    ) -> None:
         path = tmp_path / "server.sock"
         with serving(unix=path, unix_mode=mode):
             assert stat.S_IMODE(path.stat().st_mode) == mode
             self.assert_served(path)
 
-    def test_an_abstract_name(self, serving: Callable[..., Any], tmp_path: Path) -> None:
+    def test_an_abstract_name_is_listened_at(
+        self, serving: Callable[..., Any], tmp_path: Path
+    ) -> None:
         name = f"\0{tmp_path.name}"
         with serving(unix=name) as server:
             assert server.port == 0
@@ -565,7 +571,7 @@ class TestTls:
             for _ in range(2):
                 assert ask(self.connect(server, contexts[1])).startswith(b"HTTP/1.1 200 OK\r\n")
 
-    def test_a_stream(self, serving: Callable[..., Any], contexts: Any) -> None:
+    def test_a_stream_is_encrypted(self, serving: Callable[..., Any], contexts: Any) -> None:
         body = b'{"threadId":"t","runId":"r","messages":[],"tools":[],"context":[],"state":{}}'
         head = f"POST {BASE}/agent/default/run HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
         with serving(ssl=contexts[0]) as server, self.connect(server, contexts[1]) as client:

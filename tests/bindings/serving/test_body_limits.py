@@ -184,7 +184,7 @@ class TestRoom:
         ("\xb2", None),
     ],
 )
-def test_a_length(field: str, length: int | None) -> None:
+def test_a_length_is_parsed(field: str, length: int | None) -> None:
     assert length_of(field) == length
 
 

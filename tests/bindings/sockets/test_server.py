@@ -429,7 +429,7 @@ def test_events_are_not_held_back_until_the_one_before_has_arrived() -> None:
 
 
 class TestUnix:
-    def test_a_unix_socket(self, tmp_path: Path) -> None:
+    def test_a_unix_socket_is_served(self, tmp_path: Path) -> None:
         path = tmp_path / "socket"
         with serving(CopilotRuntime({"default": hello}), unix=str(path)) as server:
             assert server.port == 0
@@ -533,7 +533,7 @@ class TestTls:
                 assert b"RUN_FINISHED" in client.getresponse().read()
             client.close()
 
-    def test_a_large_body_and_a_large_response(
+    def test_a_large_body_gets_a_large_response(
         self, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
     ) -> None:
         with serving(CopilotRuntime({"default": chatty}), ssl=server_tls) as server:

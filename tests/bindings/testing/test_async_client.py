@@ -84,7 +84,7 @@ def test_a_plain_agent_that_blocks_answers_too(library: Library) -> None:
     library.run(main)
 
 
-def test_event_by_event(library: Library) -> None:
+def test_a_stream_is_read_event_by_event(library: Library) -> None:
     async def main() -> None:
         gate = library.event()
         agent = ScriptedAgent("One", wait(gate.wait), "two")

@@ -163,7 +163,7 @@ class TestEnviron:
             ({"PATH_INFO": "/a", "REQUEST_URI": "*", "RAW_URI": "/%61"}, "/%61"),
         ],
     )
-    def test_the_path(self, environ: dict[str, str], path: str | None) -> None:
+    def test_the_path_is_decoded(self, environ: dict[str, str], path: str | None) -> None:
         if path is None:
             path = "/Gr%C3%B6%C3%9Fe%20%25/+&=@:;,~!$'()*"
         assert request_of({"REQUEST_METHOD": "GET", **environ}, None).path == path
@@ -191,7 +191,7 @@ class TestEnviron:
             answer = Answer(app, "GET", path_info, SCRIPT_NAME=script_name)
             assert "default" in answer.json()["agents"]
 
-    def test_the_rest(self) -> None:
+    def test_the_rest_of_the_environ_becomes_the_request(self) -> None:
         environ = {
             "REQUEST_METHOD": "POST",
             "PATH_INFO": "/",
@@ -214,7 +214,7 @@ class TestEnviron:
         empty = {**environ, "CONTENT_TYPE": "", "CONTENT_LENGTH": ""}
         assert request_of(empty, None).headers.raw == (("x-tenant", "\xe4"),)
 
-    def test_a_body(self) -> None:
+    def test_a_body_is_read(self) -> None:
         class Trickle(io.BytesIO):
             def read(self, size: int | None = -1) -> bytes:
                 return super().read(min(3, size or 0))
@@ -248,7 +248,7 @@ class TestAnswers:
             assert answer.headers["content-length"] == str(len(body))
             assert set(threading.enumerate()) <= threads
 
-    def test_a_stream(self) -> None:
+    def test_a_stream_is_iterated(self) -> None:
         with open_app(CopilotRuntime({"default": hello})) as app:
             answer = Answer(app, "POST", RUN, body_of("t"))
             assert answer.status == 200

@@ -382,7 +382,7 @@ class TestLegacyAttachments:
             "source": {"type": "data", "value": "AAAA", "mimeType": mime_type},
         }
 
-    def test_an_attachment_by_url_and_with_a_name(self) -> None:
+    def test_an_attachment_has_a_url_and_a_name(self) -> None:
         url = "https://example.com/a.png"
         part = {"type": "binary", "mimeType": "image/png", "url": url, "filename": "a.png"}
         assert self.content(part) == {
@@ -391,7 +391,7 @@ class TestLegacyAttachments:
             "metadata": {"filename": "a.png"},
         }
 
-    def test_an_attachment_by_the_id_of_a_file(self) -> None:
+    def test_an_attachment_has_the_id_of_a_file(self) -> None:
         part = {"type": "binary", "mimeType": "image/png", "id": "file-1"}
         seen = self.content(part)
         # AG-UI's models before 1.0 have no other part for it.

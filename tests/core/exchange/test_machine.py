@@ -299,7 +299,7 @@ class RestartingStore(MemoryStore):
 # --- One request after the other ---------------------------------------------------------------
 
 
-def test_a_run_from_the_first_action_to_the_last() -> None:
+def test_a_run_asks_for_these_actions_from_the_first_to_the_last() -> None:
     driver = Driver(runtime(hooks=ALL_HOOKS), run_request()).finish()
     assert driver.names == [
         "Call",  # on_request

@@ -89,7 +89,7 @@ class TestVectors:
             assert "access-control-allow-origin" not in case["expect"]["headers"]
         assert {case["preflight"] for case in forgotten} == {True, False}
 
-    def test_each_vector_of_http(self) -> None:
+    def test_each_vector_of_http_is_answered_as_by_the_reference(self) -> None:
         """Every request of http.json under the policies that its `about` names."""
         policies = {
             "plain": policy_from(False),

@@ -135,7 +135,7 @@ class TestRequest:
             Request.from_target(method, target)
 
     @pytest.mark.parametrize("target", ["http://host?b=c", "http://host?b=c/d"])
-    def test_an_absolute_target_without_a_path(self, target: str) -> None:
+    def test_an_absolute_target_without_a_path_has_the_root_as_its_path(self, target: str) -> None:
         request = Request.from_target("GET", target)
         assert (request.path, request.query) == ("/", target.partition("?")[2])
 
@@ -178,14 +178,14 @@ class TestResponse:
     def test_text_is_encoded(self) -> None:
         assert Response(400, {}, "né").body == "né".encode()
 
-    def test_a_response_of_json(self) -> None:
+    def test_a_response_of_json_is_encoded(self) -> None:
         response = Response.json({"a": "é"}, 404, {"Allow": "GET"})
         assert response.status == 404
         assert response.body == '{"a":"é"}'.encode()
         assert response.headers == Headers({"allow": "GET", "content-type": "application/json"})
         assert Response.json(None) == Response(200, {"content-type": "application/json"}, "null")
 
-    def test_a_response_of_another_type_of_json(self) -> None:
+    def test_a_response_of_json_may_have_another_type(self) -> None:
         response = Response.json({}, headers={"content-type": "application/problem+json"})
         assert response.headers["content-type"] == "application/problem+json"
 

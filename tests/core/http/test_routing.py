@@ -204,7 +204,7 @@ class TestBasePath:
         with pytest.raises(ValueError, match=why):
             normalize_base_path(bad)
 
-    def test_a_base_path_of_another_type(self) -> None:
+    def test_a_base_path_of_another_type_is_refused(self) -> None:
         with pytest.raises(TypeError, match="must be a str or None, not bytes"):
             normalize_base_path(b"/api")  # type: ignore[arg-type]
 
@@ -463,7 +463,7 @@ class TestResources:
             ("POST", {"body": [1]}, b"[1]"),
         ],
     )
-    def test_the_body_of_an_inner_request(
+    def test_the_body_of_an_inner_request_is_json(
         self, method: str, members: dict[str, Any], body: bytes | None
     ) -> None:
         assert resource_request(call("/threads", method, **members), post("")).body == body
@@ -641,7 +641,7 @@ class TestTheRequestOfAnEndpoint:
         assert inner.body is None
         require_body(envelope, attrs.evolve(inner, body=None))
 
-    def test_a_body_too_deep_to_write(self) -> None:
+    def test_a_body_too_deep_to_write_is_refused(self) -> None:
         body: list[Any] = []
         body.append(body)
         with pytest.raises(EnvelopeRefusal, match=r"^Invalid JSON payload$"):

@@ -104,7 +104,7 @@ class TestRequests:
         with pytest.raises(ValueError):
             answer.json()
 
-    def test_a_body_beyond_the_limit(self) -> None:
+    def test_a_body_beyond_the_limit_is_refused(self) -> None:
         assert client(limits=Limits(body_bytes=4)).request("POST", RUN, body="12345").status == 413
 
     def test_the_input_of_a_run_has_its_defaults(self) -> None:

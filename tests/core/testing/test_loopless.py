@@ -264,7 +264,7 @@ def test_no_stand_in_of_a_loop_stays_behind() -> None:
             trio.current_time()
 
 
-def test_a_client_in_an_agent() -> None:
+def test_a_client_works_in_an_agent() -> None:
     async def agent(input: Any, context: Any) -> AsyncIterator[Any]:
         ids = {"threadId": input.thread_id, "runId": input.run_id}
         yield {"type": "RUN_STARTED", **ids}

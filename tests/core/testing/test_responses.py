@@ -37,7 +37,7 @@ def run_of(*script: Any, **fields: Any) -> ClientResponse:
     return Client(CopilotRuntime({"default": ScriptedAgent(*script)})).run(run_input(**fields))
 
 
-def test_the_text_of_a_response() -> None:
+def test_the_text_of_a_response_is_joined() -> None:
     answer = run_of(say("Hel", "lo"), say(), "again", text="hi")
     assert answer.text() == "Hello\nagain"
     assert [message["role"] for message in answer.messages()] == ["assistant"] * 3
@@ -99,13 +99,13 @@ def test_the_tool_calls_of_a_response() -> None:
     assert answer.text() == ""
 
 
-def test_the_state_of_a_response() -> None:
+def test_the_state_of_a_response_is_folded() -> None:
     add = {"op": "replace", "path": "/n", "value": 2}
     assert run_of(set_state({"n": 1}), patch_state(add)).state() == {"n": 2}
     assert run_of("nothing").state() is None
 
 
-def test_the_error_of_the_run() -> None:
+def test_the_error_of_the_run_is_told() -> None:
     assert run_of("so far", fail("the model is out")).run_error() == "the model is out"
     assert run_of("all well").run_error() is None
 
@@ -192,7 +192,7 @@ class TestInputs:
         assert client.run(run_input(), agent_id).text() == "yes"
         assert client.run(run_input(), "other").status == 404
 
-    def test_a_run_event_by_event(self) -> None:
+    def test_a_run_is_read_event_by_event(self) -> None:
         client = Client(CopilotRuntime({"default": ScriptedAgent("yes")}))
         stream = client.begin_run(run_input(), headers={"x-a": "b"})
         assert stream.next()["type"] == "RUN_STARTED"

@@ -62,7 +62,9 @@ class TestArguments:
             ({"authorize": True}, "authorize is a function of a user, .*, not bool"),
         ],
     )
-    def test_an_argument_of_the_wrong_type(self, options: dict[str, Any], message: str) -> None:
+    def test_an_argument_of_the_wrong_type_is_refused(
+        self, options: dict[str, Any], message: str
+    ) -> None:
         with pytest.raises(TypeError, match=message):
             client(**options)
 
