@@ -53,6 +53,18 @@ def head_of(response: Response, length: int | None, *, is_head: bool) -> tuple[S
     return SendHead(response.status, tuple(fields)), may_have_content and not is_head
 
 
+def whole_of(response: Response, *, is_head: bool) -> tuple[SendHead, bytes]:
+    """Return the head of a response whose content is known, and the content that follows it.
+
+    A binding sends by it the responses that come from no exchange, such as the refusal of bytes
+    that are no request.
+
+    :param is_head: whether the request was HEAD, whose response has no content.
+    """
+    head, has_content = head_of(response, len(response.body), is_head=is_head)
+    return head, response.body if has_content else b""
+
+
 def send_whole(head: SendHead, content: bytes) -> ContentSteps:
     """Send a response whose content, which may be empty, is known."""
     yield head

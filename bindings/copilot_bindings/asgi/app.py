@@ -94,8 +94,8 @@ class CopilotASGI:
         # hook that waits may keep a server from its end too.
         self._watch()
         service = self._service()
-        responder = ASGIResponder(service, runtime, scope, receive, send)
-        await responder.answer_scope(service.open)
+        responder = ASGIResponder(service, runtime, scope, receive, send, service.open)
+        await responder.answer_scope()
 
     def _runtime_for(self, scope: Scope, send: Send) -> CopilotRuntime:
         exposed = is_exposed(scope)

@@ -12,8 +12,6 @@ from sansio_copilot import Request
 from sansio_copilot.http.addresses import is_elsewhere
 from sansio_copilot.http.paths import from_base_path
 
-from ..serving.content_length import length_of
-
 # These characters stay as they are when a decoded path is encoded again, because they are valid in
 # a path (RFC 3986 section 3.3).
 _PATH_SAFE = "/:@!$&'()*+,;=~"
@@ -43,11 +41,6 @@ def is_exposed(scope: Mapping[str, Any]) -> bool:
     A server that listens on all addresses reports the address of the connection.
     """
     return is_elsewhere(scope.get("server")) or is_elsewhere(scope.get("client"))
-
-
-def announced_length(request: Request) -> int | None:
-    """The length in bytes that the request announces for its body; None if there is none."""
-    return length_of(request.headers.get("content-length", ""))
 
 
 def _raw_path(scope: Mapping[str, Any]) -> str:

@@ -16,7 +16,8 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
-from sansio_copilot import CopilotRuntime, RemoteProtocolError, Response
+from sansio_copilot import CopilotRuntime, RemoteProtocolError, Request, Response
+from sansio_copilot.exchange.stream import whole_of
 from sansio_copilot.http import refusals
 
 from ..serving.responder import Responder
@@ -25,7 +26,7 @@ from ..serving.response_wire import Gone
 from ..serving.service import Service
 from ..serving.store_life import NotStarted
 from . import wire
-from .request import announced_length, request_of
+from .request import request_of
 from .wire import ASGIWire, Receive, Send
 
 logger = logging.getLogger(__name__)
@@ -40,7 +41,10 @@ class BrokenOff(Exception):
 
 
 class ASGIResponder(Responder):
-    """Answers the request of one scope."""
+    """Answers the request of one scope.
+
+    :param start: opens the store and the application, if that has not been done.
+    """
 
     def __init__(
         self,
@@ -49,37 +53,34 @@ class ASGIResponder(Responder):
         scope: wire.Scope,
         receive: Receive,
         send: Send,
+        start: Callable[[], Awaitable[None]],
     ) -> None:
         super().__init__(service, runtime, ASGIWire(receive, send, service.backend))
         self._scope = scope
+        self._start = start
 
-    async def answer_scope(self, start: Callable[[], Awaitable[None]]) -> None:
+    async def answer_scope(self) -> None:
         """Answer the request, as far as its client still waits for the response.
 
-        :param start: opens the store and the application, if that has not been done.
         :raises BrokenOff: if the response has begun and cannot be completed.
         """
         try:
             request = request_of(self._scope, self._runtime.base_path)
         except RemoteProtocolError as error:
-            await self._refuse(refusals.not_http(str(error)))
+            is_head = self._scope["method"] == "HEAD"
+            await self._refuse(refusals.not_http(str(error)), is_head=is_head)
             return
-        if not self._service.life.is_open and self._runtime.needs_start(request):
-            try:
-                await start()
-            except NotStarted as error:
-                logger.error("a request is answered 503: %s", error)
-                await self._refuse(self._runtime.refused(request, error.refusal))
-                return
-        self._announced = announced_length(request)
         self._is_expecting = "expect" in request.headers
         await self.answer(request)
 
-    async def _refuse(self, response: Response) -> None:
-        """Answer with ``response``, whatever the request is."""
-        await self._send_whole(response)
-        if self._wire.failure is not None:
-            raise self._wire.failure from None
+    async def _open(self, request: Request) -> Response | None:
+        if self._runtime.needs_start(request):
+            try:
+                await self._start()
+            except NotStarted as error:
+                logger.error("a request is answered 503: %s", error)
+                return self._runtime.refused(request, error.refusal)
+        return None
 
     async def _break_off(self) -> None:
         if not self._wire.disconnected:
@@ -91,7 +92,7 @@ class ASGIResponder(Responder):
         if not self._wire.has_head:
             # A response is sent although no client receives it, because middleware takes an
             # application that sends no response for a failed one.
-            await self._send_whole(refusals.CLIENT_GONE)
+            await self._send_whole(*whole_of(refusals.CLIENT_GONE, is_head=False))
 
     async def _is_given_up(self) -> bool:
         if not self._service.closing:
@@ -105,10 +106,3 @@ class ASGIResponder(Responder):
         self._service.end_runs()
         self._service.begin_close(0)
         return not INTERRUPTIONS[self._state].is_repeatable
-
-    async def _send_whole(self, response: Response) -> None:
-        """Send a response that does not come from the exchange, if the client is still there."""
-        with contextlib.suppress(Gone):
-            self._wire.put_head(response.status, response.headers.raw)
-            await self._wire.put(response.body)
-            await self._wire.flush(more=False)

@@ -16,7 +16,6 @@ from sansio_copilot import CopilotRuntime, Request
 
 from ..serving.async_library import running_loop
 from ..serving.body_limits import Body
-from ..serving.content_length import length_of
 from ..serving.loop_service import LoopService
 from ..serving.responder import Responder
 from ..serving.response_wire import Fields, Gone, Wire
@@ -67,8 +66,7 @@ class Host:
         :raises Exception: the error of a method of ``client``, unless it is an OSError.
         """
         service = self._service
-        announced = length_of(request.headers.get("content-length", ""))
-        return await Responder(service, service.runtime, _Wire(client), announced).answer(request)
+        return await Responder(service, service.runtime, _Wire(client)).answer(request)
 
     async def close(self, grace_seconds: float | None = None) -> None:
         """End the runs, and wait until everything has ended.

@@ -48,6 +48,7 @@ import h11
 
 from sansio_copilot import RemoteProtocolError, Response
 from sansio_copilot.actions import Action, StoreCall
+from sansio_copilot.exchange.stream import whole_of
 from sansio_copilot.http import refusals
 
 from ..serving.context import CallContext
@@ -252,10 +253,10 @@ class HTTPConnection(Answering):
         """Send ``response`` instead of serving, if no response has begun, and close."""
         framing = self.parser.framing()
         if not framing.has_begun:
-            fields = response.headers.set("content-length", str(len(response.body)))
-            self._out += framing.head(response.status, fields.raw, close=True)
-            if not self.parser.is_head:
-                self._out += framing.data(response.body)
+            head, content = whole_of(response, is_head=self.parser.is_head)
+            self._out += framing.head(head.status, head.headers, close=True)
+            if content:
+                self._out += framing.data(content)
             self._out += framing.end()
         yield from self._linger()
 

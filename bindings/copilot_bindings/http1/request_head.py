@@ -11,7 +11,7 @@ import h11
 from sansio_copilot import RemoteProtocolError, Request, Response
 from sansio_copilot.http import refusals
 
-from ..serving.content_length import number_of
+from ..serving.content_length import announced_length
 
 _EMPTY_LINE = re.compile(rb"\n\r?\n")
 # These characters are never valid in a head. They are refused before h11 sees them, because its
@@ -22,7 +22,9 @@ _NEVER_IN_HEAD = re.compile(rb"[\x00\x0b\x0c]|\r(?=[^\n])")
 HOST: Final = r"(?:\[[\w.:~%-]+\]|[\w.~%!$&'()*+,;=-]*)(?::[0-9]*)?"
 _HOST = re.compile(HOST.encode(), re.ASCII)
 
-_LONG_LENGTH = re.compile(rb"(?im)^(content-length:[ \t]*+)([0-9]{20,}+)([ \t]*+\r?$)")
+_LENGTH = re.compile(rb"(?im)^content-length:([^\r\n]*+)")
+# h11 cannot read a length of more than 20 digits.
+_LONG_LENGTH = re.compile(rb"(?im)^content-length:[^\r\n]{20,}+")
 
 Fields: TypeAlias = Mapping[bytes, bytes]
 
@@ -115,24 +117,20 @@ def check(request: h11.Request, fields: Fields) -> None:
             raise RequestRefusal(response)
 
 
-def shorten_lengths(head: bytes) -> bytes:
-    """Shorten each Content-Length of 20 digits or more, because h11 cannot read such a number.
+def read_length(head: bytes) -> tuple[bytes, int | None]:
+    """Read the length that a head announces for the body, before h11 sees the head.
 
-    The shortened number is still far above every limit.
+    h11 would refuse a wrong length in words of its own.
+
+    :returns: the head with a length of few digits, and the length in bytes; None if the head
+        announces none.
+    :raises RemoteProtocolError: if the length is no number.
     """
-    return _LONG_LENGTH.sub(
-        lambda match: b"%b%d%b" % (match[1], number_of(match[2].decode()), match[3]), head
-    )
-
-
-def announced_length(fields: Fields) -> int | None:
-    """The length in bytes that a request announces for its body; None if it is chunked.
-
-    A request with neither field has no body, so its length is 0 (RFC 9112 section 6.3).
-    """
-    if b"transfer-encoding" in fields:
-        return None
-    return int(fields.get(b"content-length", 0))
+    fields = _LENGTH.findall(head)
+    length = announced_length(b",".join(fields).decode("latin-1") if fields else None)
+    if length is None:
+        return head, None
+    return _LONG_LENGTH.sub(b"content-length: %d" % length, head), length
 
 
 def refusal(error: h11.RemoteProtocolError | RemoteProtocolError) -> Response:

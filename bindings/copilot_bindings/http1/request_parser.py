@@ -40,7 +40,7 @@ class RequestParser:
         self._searched = 0
         self._connection: h11.Connection | None = None
         self.is_head = False
-        """Whether the request whose head was read last is HEAD."""
+        """Whether the request whose head was read last, or is being read, is HEAD."""
         self.response: H11Response | FastResponse | None = None
         """The framer of the response to the request whose head was read last."""
         self.has_news = False
@@ -60,7 +60,9 @@ class RequestParser:
 
     def framing(self) -> H11Response | FastResponse:
         """The framer of the response, or of the refusal of bytes that are no request."""
-        return self.response or H11Response(self._h11)
+        # The refusal of bytes that are no request is framed without h11, because h11 does not know
+        # whether they begin a HEAD.
+        return self.response or FastResponse(self.is_head)
 
     def feed(self, data: bytes) -> None:
         """Report bytes that have arrived; b"" says that the client has closed its side."""
@@ -92,7 +94,8 @@ class RequestParser:
         the beginning of a head.
 
         :raises h11.RemoteProtocolError: if the head is malformed.
-        :raises RemoteProtocolError: if the head is incomplete at the end of the input.
+        :raises RemoteProtocolError: if the head is incomplete at the end of the input, or if the
+            length that it announces for the body is no number.
         :raises RequestRefusal: if the head is too large, or breaks a rule of RFC 9112.
         """
         unread = self.input.unread
@@ -100,13 +103,13 @@ class RequestParser:
             unread = self.input.unread = unread.lstrip(b"\r\n")
         if not unread:
             return None
+        self.is_head = unread.startswith(b"HEAD ")
         found = fast_path.recognise(unread, self._searched, self._head_bytes)
         if found is None:
             return self._read_head_by_h11()
         request, length, end = found
         del unread[:end]
         self.body = FixedLengthBody(self.input, length, length)
-        self.is_head = request.method == "HEAD"
         self.response = FastResponse(self.is_head)
         return request
 
@@ -118,15 +121,17 @@ class RequestParser:
                 raise RemoteProtocolError("the request ends in the middle of its head")
             self._searched = len(unread)
             return None
-        self._h11.receive_data(request_head.shorten_lengths(self.input.take(end)))
+        head, length = request_head.read_length(self.input.take(end))
+        self._h11.receive_data(head)
         event = self._h11.next_event()
         assert isinstance(event, h11.Request)
-        self.is_head = event.method == b"HEAD"
         # A dict is enough, because h11 refuses a request that repeats a field which matters here.
         fields = dict(event.headers)
         request_head.check(event, fields)
         self.response = H11Response(self._h11)
-        self.body = H11Body(self.input, self._h11, request_head.announced_length(fields))
+        # A request with neither field has no body (RFC 9112 section 6.3).
+        length = None if b"transfer-encoding" in fields else length or 0
+        self.body = H11Body(self.input, self._h11, length)
         return request_head.request_of(event)
 
     def next_cycle(self) -> bool:

@@ -35,7 +35,14 @@ import time
 from functools import partial
 from typing import Any
 
-from sansio_copilot import BodyTimeout, CopilotRuntime, Exchange, Request
+from sansio_copilot import (
+    BodyTimeout,
+    CopilotRuntime,
+    Exchange,
+    RemoteProtocolError,
+    Request,
+    Response,
+)
 from sansio_copilot.actions import (
     Abandon,
     Action,
@@ -48,9 +55,12 @@ from sansio_copilot.actions import (
     StoreCall,
     WaitForFrames,
 )
+from sansio_copilot.exchange.stream import whole_of
+from sansio_copilot.http import refusals
 
 from .backend import Backend, Flag, Scope, Task
 from .body_limits import Body
+from .content_length import announced_length
 from .context import CallContext
 from .pending_call import Pending
 from .responder_states import INTERRUPTIONS, ResponderState
@@ -67,12 +77,9 @@ class Responder:
     :param service: the service of the server.
     :param runtime: the runtime of the service, or a variant of it.
     :param wire: the wire of the request.
-    :param announced: the length in bytes that the request announces for its body; None if none.
     """
 
-    def __init__(
-        self, service: Service, runtime: CopilotRuntime, wire: Wire, announced: int | None = None
-    ) -> None:
+    def __init__(self, service: Service, runtime: CopilotRuntime, wire: Wire) -> None:
         self._service = service
         self._runtime = runtime
         self._backend = service.backend
@@ -81,7 +88,8 @@ class Responder:
         self._context = CallContext.of_now()
         self._thread = threading.get_ident()
         self._wire = wire
-        self._announced = announced
+        self._announced: int | None = None
+        """The length in bytes that the request announces for its body; None if none."""
         self._is_expecting = False
         """Whether the client waits for "100 Continue"."""
         self._body: Body | None = None
@@ -104,6 +112,13 @@ class Responder:
         :returns: whether the response is complete; if not, it must not look complete.
         :raises Exception: the error of the server, unless the client has gone.
         """
+        is_head = request.method == "HEAD"
+        try:
+            self._announced = announced_length(request.headers.get("content-length"))
+        except RemoteProtocolError as error:
+            return await self._refuse(refusals.not_http(str(error)), is_head=is_head)
+        if not self._service.life.is_open and (refusal := await self._open(request)) is not None:
+            return await self._refuse(refusal, is_head=is_head)
         self._service.connections.add(self)
         self._exchange = self._runtime.exchange(request, time.time(), closing=self._service.closing)
         try:
@@ -119,6 +134,35 @@ class Responder:
             raise
         self._leave()
         return self._complete
+
+    async def _open(self, request: Request) -> Response | None:
+        """Open the store and the application, if that has not been done.
+
+        :returns: the response to the request if that fails.
+        """
+        return None
+
+    async def _refuse(self, response: Response, *, is_head: bool) -> bool:
+        """Answer with ``response``, which comes from no exchange.
+
+        :param is_head: whether the request is HEAD.
+        :returns: whether the response is complete.
+        :raises Exception: the error of the server, unless the client has gone.
+        """
+        is_complete = await self._send_whole(*whole_of(response, is_head=is_head))
+        if self._wire.failure is not None:
+            raise self._wire.failure
+        return is_complete
+
+    async def _send_whole(self, head: SendHead, content: bytes) -> bool:
+        """Send a response that comes from no exchange; returns whether it is complete."""
+        try:
+            self._wire.put_head(head.status, head.headers)
+            await self._wire.put(content)
+            await self._wire.flush(more=False)
+        except Gone:
+            return False
+        return True
 
     async def _break_off(self) -> None:
         """Do what follows a response that is incomplete."""

@@ -70,10 +70,11 @@ class CopilotWSGI:
         try:
             request = request_of(environ, self.runtime.base_path)
         except RemoteProtocolError as error:
-            return send_whole(refusals.not_http(str(error)), start_response)
+            return send_whole(refusals.not_http(str(error)), environ, start_response)
         needs_start = self.runtime.needs_start(request)
         if needs_start and (refusal := self._open()) is not None:
-            return send_whole(self.runtime.refused(request, refusal), start_response)
+            refused = self.runtime.refused(request, refusal)
+            return send_whole(refused, environ, start_response)
         if self._asked != os.getpid():
             self._asked = os.getpid()
             where = environ.get("SERVER_NAME", ""), environ.get("SERVER_PORT")
@@ -87,8 +88,8 @@ class CopilotWSGI:
             responder.begin()
         except BodyEndsEarly as error:
             responder.close()
-            refusal = refusals.not_http(str(error))
-            return send_whole(runtime.refused(request, refusal), start_response)
+            refused = runtime.refused(request, refusals.not_http(str(error)))
+            return send_whole(refused, environ, start_response)
         except BaseException:
             responder.close()
             raise

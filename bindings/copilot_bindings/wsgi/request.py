@@ -11,7 +11,7 @@ from sansio_copilot.http.addresses import is_elsewhere
 from sansio_copilot.http.paths import from_base_path
 
 from ..serving.body_limits import Body
-from ..serving.content_length import length_of
+from ..serving.content_length import announced_length
 
 Environ: TypeAlias = dict[str, Any]
 
@@ -32,9 +32,9 @@ def request_of(environ: Environ, base_path: str | None) -> Request:
 
     :param base_path: the base path of the runtime. A part of ``SCRIPT_NAME`` in front of it is
         removed from the path, because a proxy or a mount has put it there.
-    :raises RemoteProtocolError: if the length of the body is not a number.
+    :raises RemoteProtocolError: if the announced length of the body is no number.
     """
-    announced_length(environ)
+    _length_of(environ)
     return Request(
         environ["REQUEST_METHOD"],
         from_base_path(_path_of(environ), _prefix_of(environ), base_path),
@@ -53,19 +53,6 @@ def is_exposed(environ: Environ) -> bool:
     return is_elsewhere(environ.get("SERVER_NAME")) or is_elsewhere(environ.get("REMOTE_ADDR"))
 
 
-def announced_length(environ: Environ) -> int | None:
-    """The announced length of the body in bytes; None if there is none.
-
-    :raises RemoteProtocolError: if the announced length is not a number.
-    """
-    field = environ.get("CONTENT_LENGTH")
-    if not field:
-        return None
-    if (length := length_of(field)) is None:
-        raise RemoteProtocolError("the Content-Length is no number")
-    return length
-
-
 def read_body(environ: Environ, body: Body) -> bytes:
     """Read the body from the server.
 
@@ -76,7 +63,7 @@ def read_body(environ: Environ, body: Body) -> bytes:
     :raises BodyRefused: if there is no room for the body now.
     :raises BodyEndsEarly: if the client goes before the body is complete.
     """
-    left = announced_length(environ)
+    left = _length_of(environ)
     if left is None and not environ.get("wsgi.input_terminated"):
         # Without a length, and without a server that marks the end of the input, there is no body
         # (RFC 3875 section 4.1.2).
@@ -96,6 +83,11 @@ def read_body(environ: Environ, body: Body) -> bytes:
     if left:
         raise BodyEndsEarly("the request's body ends early")
     return body.whole()
+
+
+def _length_of(environ: Environ) -> int | None:
+    # A server may pass an empty string for a field that is absent.
+    return announced_length(environ.get("CONTENT_LENGTH") or None)
 
 
 def _prefix_of(environ: Environ) -> str:

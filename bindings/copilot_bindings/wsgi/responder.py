@@ -23,6 +23,7 @@ from sansio_copilot.actions import (
     StartRun,
     WaitForFrames,
 )
+from sansio_copilot.exchange.stream import whole_of
 
 from ..serving.background_loop import BackgroundLoop, watching
 from ..serving.body_limits import Bodies, Body
@@ -225,8 +226,8 @@ def send_head(
     start_response(f"{status} {_PHRASES.get(status, 'Unknown')}", headers)
 
 
-def send_whole(response: Response, start_response: StartResponse) -> list[bytes]:
-    """Hand a response to the server; returns its body."""
-    fields = response.headers.set("content-length", str(len(response.body)))
-    send_head(response.status, fields.raw, start_response)
-    return [response.body]
+def send_whole(response: Response, environ: Environ, start_response: StartResponse) -> list[bytes]:
+    """Hand a response that comes from no exchange to the server; returns its content."""
+    head, content = whole_of(response, is_head=environ["REQUEST_METHOD"] == "HEAD")
+    send_head(head.status, head.headers, start_response)
+    return [content] if content else []

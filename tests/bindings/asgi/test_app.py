@@ -263,6 +263,10 @@ async def test_a_text_that_is_not_a_path_is_refused() -> None:
     request = await get(make(), "nonsense", raw_path=b"nonsense")
     assert request.status == 400
     assert "nonsense" in json.loads(request.body)["message"]
+    of_head = await get(make(), "nonsense", raw_path=b"nonsense", method="HEAD")
+    assert of_head.messages[0] == request.messages[0]
+    assert of_head.complete
+    assert of_head.body == b""
 
 
 @on_both

@@ -13,7 +13,6 @@ from support.hostile_requests import responses
 
 from copilot_bindings.http1.wants import Receive
 from copilot_bindings.serving.body_limits import Bodies, Body
-from copilot_bindings.serving.content_length import length_of
 from sansio_copilot import BodyRefused, BodyTooLarge, Limits
 from sansio_copilot.actions import WaitForFrames
 from sansio_copilot.testing import run_input
@@ -167,27 +166,3 @@ class TestRoom:
         with pytest.raises(BodyRefused):
             Body(bodies, 10**9).expect(LIMITS.bodies_bytes + 1)
         assert bodies.room == LIMITS.bodies_bytes
-
-
-@pytest.mark.parametrize(
-    ("field", "length"),
-    [
-        ("0", 0),
-        ("007", 7),
-        ("0" * 10_000, 0),
-        ("0" * 10_000 + "7", 7),
-        ("", None),
-        ("+7", None),
-        ("7 ", None),
-        ("7_0", None),
-        ("\u0667", None),
-        ("\xb2", None),
-    ],
-)
-def test_a_length_is_parsed(field: str, length: int | None) -> None:
-    assert length_of(field) == length
-
-
-def test_a_length_that_is_beyond_everything() -> None:
-    for digits in (20, 21, 5000, 1_000_000):
-        assert (length_of("9" * digits) or 0) >= 10**18

@@ -281,8 +281,7 @@ class TestAnswers:
         with open_app(CopilotRuntime({"default": hello})) as app:
             for fields, message in (
                 ({"CONTENT_LENGTH": "10"}, "the request's body ends early"),
-                ({"CONTENT_LENGTH": "1e3"}, "the Content-Length is no number"),
-                ({"CONTENT_LENGTH": "1" * 5000 + "x"}, "the Content-Length is no number"),
+                ({"CONTENT_LENGTH": "1" * 5000 + "x"}, "The Content-Length is no number"),
             ):
                 body: list[bytes] = []
                 environ = {"REQUEST_METHOD": "POST", "PATH_INFO": RUN, **fields}

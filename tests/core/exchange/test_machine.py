@@ -49,6 +49,7 @@ from sansio_copilot.actions import (
 )
 from sansio_copilot.exchange.machine import TRANSITIONS
 from sansio_copilot.exchange.pipeline import Pipeline
+from sansio_copilot.exchange.stream import whole_of
 from sansio_copilot.http.long_answers import LONG
 from sansio_copilot.sse import HEARTBEAT
 from sansio_copilot.stores.protocol import (
@@ -412,6 +413,15 @@ def test_head_gets_the_head_of_get_and_no_byte_more() -> None:
     head = Driver(runtime(), Request("HEAD", f"{BASE}/nope")).finish()
     assert head.head == whole.head
     assert head.names == ["SendHead", "Finish"]
+
+
+def test_a_response_of_no_exchange_has_content_where_that_of_an_exchange_has() -> None:
+    refused = Response(400, {"x": "1", "content-length": "9"}, b"no")
+    head = SendHead(400, (("x", "1"), ("content-length", "2")))
+    assert whole_of(refused, is_head=False) == (head, b"no")
+    assert whole_of(refused, is_head=True) == (head, b"")
+    empty = Response(304, {"content-length": "9"}, b"no")
+    assert whole_of(empty, is_head=False) == (SendHead(304, ()), b"")
 
 
 def test_a_stream_has_no_content_length() -> None:
