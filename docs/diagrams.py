@@ -42,7 +42,7 @@ def home_diagram() -> str:
     for state, happenings in HOME_TRANSITIONS.items():
         for happening, target in happenings.items():
             lines.append(f"    {state.name} --> {target.name}: {happening}")
-        if not happenings:
+        if all(target is state for target in happenings.values()):
             lines.append(f"    {state.name} --> [*]")
     return "\n".join(lines)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .. import json_codec
 from ..errors import shorten
+from ..events.finalize import STOP_MESSAGE
 from ..http.messages import Response
 from ..http.refusals import Refusal
 from ..runs.orphans import adopt
@@ -17,7 +18,7 @@ _STOPPED = Reply(
             "stopped": True,
             "interrupt": {
                 "type": "RUN_ERROR",
-                "message": "Run stopped by user",
+                "message": STOP_MESSAGE,
                 "code": "STOPPED",
             },
         }

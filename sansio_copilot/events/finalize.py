@@ -14,7 +14,8 @@ from .. import json_codec
 from . import types as t
 from .types import Event
 
-_STOP_MESSAGE: Final = "Run stopped by user"
+STOP_MESSAGE: Final = "Run stopped by user"
+"""The reason for the end of a run that a client has stopped."""
 _ABRUPT_END_MESSAGE: Final = "Run ended without emitting a terminal event"
 
 
@@ -70,9 +71,9 @@ class Finalizer(Struct, eq=False):
         """
         if self.terminal:
             return []
-        stopped = _STOP_MESSAGE if interruption_message is None else interruption_message
+        stopped = STOP_MESSAGE if interruption_message is None else interruption_message
         failed = interruption_message
-        if not failed or failed == _STOP_MESSAGE:
+        if not failed or failed == STOP_MESSAGE:
             failed = _ABRUPT_END_MESSAGE
         if stop_requested:
             result = {"status": "stopped", "reason": "stop_requested", "message": stopped}

@@ -279,3 +279,14 @@ def test_no_binding_picks_a_status_code(source: Path) -> None:
     statuses = {200, 204, 400, 404, 405, 409, 413, 415, 422, 500, 502, 503}
     numbers = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
     assert [n for n in numbers if isinstance(n, int) and n in statuses] == []
+
+
+def test_frames_are_written_by_one_module() -> None:
+    found = {
+        relative(source): text
+        for source in sources(CORE)
+        for text in strings(tree_of(source))
+        if text.startswith(("id: ", "data: ", "\ndata: ", ": ")) and "\n" in text
+    }
+    del found["sansio_copilot/sse.py"]
+    assert found == {}

@@ -37,15 +37,14 @@ from sansio_copilot.actions import (
 
 from ..serving.body_limits import LONG_BYTES, Body
 from ..serving.pending_call import Pending
+from ..serving.response_wire import FLUSH_BYTES
 from . import request_head
 from .arrival_deadlines import Awaited, Deadline
 from .fast_path import FastResponse
-from .request_body import H11Body
 from .request_parser import RequestParser
 from .response_framing import H11Response
 from .wants import ConnectionService, Rest, Send, Want
 
-_FLUSH_BYTES = 64 * 1024
 # A connection reads this many pieces of a body before other connections have a turn.
 _TURN_PIECES = 1024
 
@@ -126,7 +125,7 @@ class Answering:
                         self._out += framing.data(data)
                         self._out_size += len(data)
                         self._is_long = self._is_long or len(data) >= LONG_BYTES
-                        if self._out_size >= _FLUSH_BYTES:
+                        if self._out_size >= FLUSH_BYTES:
                             return Send()
                     case StoreCall() if self._is_starting:
                         # The agent has one turn before its log is read, so that its first events
@@ -192,7 +191,7 @@ class Answering:
         assert body is not None, "the body is being read"
         is_new, self._body_deadline = self._body_deadline is None, None
         try:
-            if is_new and isinstance(arriving, H11Body):
+            if is_new and arriving.may_be_invited:
                 body.expect(arriving.expected)
                 self._out.append(arriving.invitation())
             while piece := arriving.read():

@@ -8,7 +8,7 @@ going to be.
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import ClassVar, Protocol
 
 import h11
 from msgspec import Struct
@@ -51,20 +51,21 @@ class Input:
         return data
 
 
-class FixedLengthBody(Struct, eq=False):
-    """A body of a known number of bytes.
+class RequestBody(Protocol):
+    """The body of one request, as a reader of it is used.
 
-    :ivar left: the number of bytes that have not been read; None if they have been given up.
+    :ivar left: the number of bytes that have not been read; None if they have been given up, or if
+        the number is unknown, because the body is chunked.
+    :cvar may_be_invited: whether the client may wait for :meth:`invitation`.
     """
 
-    input: Input
-    length: int
     left: int | None
+    may_be_invited: ClassVar[bool]
 
     @property
     def is_over(self) -> bool:
         """Whether nothing of the request will arrive any more."""
-        return self.left == 0
+        ...
 
     @property
     def must_close(self) -> bool:
@@ -74,12 +75,19 @@ class FixedLengthBody(Struct, eq=False):
         section 9.3). The body is not read if it is long, if its length is unknown because it is
         chunked, or if the client waits for "100 Continue" and may never send it.
         """
-        return self.left is None or self.left > _WORTH_DRAINING
+        ...
 
     @property
     def expected(self) -> int:
         """The number of bytes that are announced: of the whole body, or of the present chunk."""
-        return self.left or 0
+        ...
+
+    def invitation(self) -> bytes:
+        """The "100 Continue" to send before the body is read; b"" if the client waits for none.
+
+        See RFC 9110 section 10.1.1.
+        """
+        ...
 
     def read(self) -> bytes | None:
         """Read the next piece.
@@ -88,6 +96,51 @@ class FixedLengthBody(Struct, eq=False):
         :raises h11.RemoteProtocolError: if a body that h11 reads ends early.
         :raises RemoteProtocolError: if chunks are malformed.
         """
+        ...
+
+    def check_end(self) -> None:
+        """Check that more may arrive; called when :meth:`read` has returned None.
+
+        :meth:`read` itself does not check this, because a body that is too large has to be refused
+        as too large, whether or not the end of the client's bytes has been noticed by then.
+
+        :raises RemoteProtocolError: if the body ends early.
+        """
+        ...
+
+    def end_cycle(self) -> bool:
+        """Make room for the next request; returns False if the end of the body was not read."""
+        ...
+
+
+def _is_long(body: RequestBody) -> bool:
+    """Whether what is left of the body is too much to be read for its connection's sake."""
+    return body.left is None or body.left > _WORTH_DRAINING
+
+
+class FixedLengthBody(Struct, eq=False):
+    """A body of a known number of bytes, whose client does not wait to be invited."""
+
+    may_be_invited: ClassVar[bool] = False
+
+    input: Input
+    length: int
+    left: int | None
+
+    @property
+    def is_over(self) -> bool:
+        return self.left == 0
+
+    must_close = property(_is_long)
+
+    @property
+    def expected(self) -> int:
+        return self.left or 0
+
+    def invitation(self) -> bytes:
+        return b""
+
+    def read(self) -> bytes | None:
         left = self.left
         if not left:
             return b""
@@ -98,13 +151,6 @@ class FixedLengthBody(Struct, eq=False):
         return None
 
     def check_end(self) -> None:
-        """Check that more may arrive; called when :meth:`read` has returned None.
-
-        :meth:`read` itself does not check this, because a body that is too large has to be refused
-        as too large, whether or not the end of the client's bytes has been noticed by then.
-
-        :raises RemoteProtocolError: if the body ends early.
-        """
         if self.input.eof:
             raise RemoteProtocolError(
                 "peer closed connection without sending complete message body "
@@ -112,15 +158,13 @@ class FixedLengthBody(Struct, eq=False):
             )
 
     def end_cycle(self) -> bool:
-        """Make room for the next request; returns False if the end of the body was not read."""
         return self.left == 0
 
 
 class H11Body:
-    """The body of a request that h11 has read the head of; see :class:`FixedLengthBody`.
+    """The body of a request that h11 has read the head of."""
 
-    :ivar left: also None if the number is unknown, because the body is chunked.
-    """
+    may_be_invited: ClassVar[bool] = True
 
     __slots__ = ("_chunks", "_h11", "_input", "left")
 
@@ -138,18 +182,13 @@ class H11Body:
     def must_close(self) -> bool:
         if self._h11.their_state is not h11.SEND_BODY:
             return False
-        is_long = self.left is None or self.left > _WORTH_DRAINING
-        return is_long or self._h11.they_are_waiting_for_100_continue
+        return _is_long(self) or self._h11.they_are_waiting_for_100_continue
 
     @property
     def expected(self) -> int:
         return self._chunks.expected if self._chunks is not None else self.left or 0
 
     def invitation(self) -> bytes:
-        """The "100 Continue" to send before the body is read; b"" if the client waits for none.
-
-        See RFC 9110 section 10.1.1.
-        """
         if self.left == 0 or not self._h11.they_are_waiting_for_100_continue:
             return b""
         return self._h11.send(response_framing.CONTINUE) or b""
@@ -190,7 +229,3 @@ class H11Body:
             return False
         self._h11.start_next_cycle()
         return True
-
-
-RequestBody: TypeAlias = FixedLengthBody | H11Body
-"""The body of the request whose head was read last."""

@@ -14,7 +14,8 @@ from .body_limits import Body
 
 Fields: TypeAlias = tuple[tuple[str, str], ...]
 
-_FLUSH_BYTES = 64 * 1024
+FLUSH_BYTES = 64 * 1024
+"""The bytes of output that are sent although more would be ready at once."""
 
 
 class Gone(Exception):
@@ -98,7 +99,7 @@ class Wire(abc.ABC):
         """
         self._out.append(data)
         self._out_size += len(data)
-        if self._out_size >= _FLUSH_BYTES:
+        if self._out_size >= FLUSH_BYTES:
             await self.flush()
 
     async def flush(self, *, more: bool = True) -> None:

@@ -104,9 +104,6 @@ class RunDriver:
         """Enter the state that ``happening`` leads to."""
         self.state = TRANSITIONS[self.state][happening]
 
-    def _run_ends(self) -> None:
-        self.state = TRANSITIONS[self.state].get("the run ends", self.state)
-
     async def _end(self, reason: str) -> None:
         action = self._run.interrupt(time.time(), reason)
         if action is not None:
@@ -138,8 +135,7 @@ class RunDriver:
             else:
                 action = self._run.stored(outcome, time.time())
             pending = self._advance(action)
-        if self.state is HomeState.STORING or self.state is HomeState.ASIDE:
-            self._enter("the store has answered")
+        self._enter("the store has answered")
 
     def _advance(self, action: RunAction) -> Pending | Pause | None:
         """Perform store calls until one has to be waited for; returns that call or pause, or
@@ -161,7 +157,7 @@ class RunDriver:
             return action
         if not isinstance(action, PullEvent):
             self._fate = action
-            self._run_ends()
+            self._enter("the run ends")
             if action.call is not None:
                 self._begin_stop(action.call)
         elif action is not PULL:

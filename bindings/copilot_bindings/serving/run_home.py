@@ -171,7 +171,7 @@ class RunHome(RunDriver):
             if not dropped:
                 if self._fate is None:
                     # A store call is in progress; the task that has made it ends the run.
-                    self._run_ends()
+                    self._enter("the run ends")
                 try:
                     await self._leave(events)
                 finally:

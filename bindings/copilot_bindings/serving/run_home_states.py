@@ -29,8 +29,12 @@ TRANSITIONS: dict[HomeState, dict[str, HomeState]] = {
     },
     _S.STORING: {"the store has answered": _S.PULLING, "the run ends": _S.LEAVING},
     _S.ASIDE: {"the store has answered": _S.PULLING, "the run ends": _S.LEAVING},
-    _S.LEAVING: {"the agent has ended": _S.ENDED},
-    _S.ENDED: {},
+    _S.LEAVING: {
+        "the agent has ended": _S.ENDED,
+        "the store has answered": _S.LEAVING,
+        "the run ends": _S.LEAVING,
+    },
+    _S.ENDED: {"the store has answered": _S.ENDED, "the run ends": _S.ENDED},
 }
 """In each state, the happenings that may come, and the state that each leads to.
 
@@ -38,5 +42,6 @@ The home waits for the store if an event of the agent is the reason of the call.
 signal, a timer or the server's end, the store is asked aside, and the home waits for the agent. A
 store that answers at once is never waited for, so that most homes are PULLING until they leave. The
 run ends when it is over in its log; or when it is interrupted while the store is asked, whose call
-is then seen through beside the home.
+is then seen through beside the home. So the store may still answer, and the run end in its log,
+while the home is LEAVING, or when it has ENDED.
 """

@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from ...calls import is_deferred
+from ...sse import COMPACTED_FRAME, NUMBERED_FRAME
 from ...stores.protocol import (
     Batch,
     Kind,
@@ -24,7 +25,9 @@ from ..loopless import run_awaitable
 
 def frame(key: RunKey, position: int | str, data: str = "{}") -> bytes:
     """A frame as the core writes it: "c" in front of a position tells a compacted one."""
-    return f"id: {key.token}.{position}\ndata: {data}\n\n".encode()
+    number = str(position)
+    form = COMPACTED_FRAME if number.startswith("c") else NUMBERED_FRAME
+    return form % (key.token.encode(), int(number.removeprefix("c")), data.encode())
 
 
 def result_of(key: RunKey, *data: str, **fields: Any) -> RunResult:

@@ -11,6 +11,7 @@ import pytest
 from conformance.client import Client
 
 from copilot_bindings.asyncio import start_server
+from copilot_bindings.serving.run_home_states import TRANSITIONS, HomeState
 from sansio_copilot import CopilotRuntime, MemoryStore
 from sansio_copilot.stores.protocol import NotifyOwner, Signal
 
@@ -84,3 +85,14 @@ def test_a_signal_may_come_between_an_answer_and_who_waits_for_it(
         events = asyncio.run(main())
     assert events[-1]["type"] == "RUN_FINISHED"
     assert not caplog.records
+
+
+def test_the_states_of_a_home_say_what_may_come_when_it_has_left_its_agent() -> None:
+    for state, happenings in TRANSITIONS.items():
+        is_over = state in (HomeState.LEAVING, HomeState.ENDED)
+        # A store call that was in progress is seen through beside the home, and ends the run.
+        assert happenings["the run ends"] is (state if is_over else HomeState.LEAVING)
+        answered = happenings.get("the store has answered")
+        assert answered is (
+            state if is_over else None if state is HomeState.PULLING else HomeState.PULLING
+        )
