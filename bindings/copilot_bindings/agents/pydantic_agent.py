@@ -34,6 +34,7 @@ from sansio_copilot.agents import AgentContext, Event
 from sansio_copilot.agents.model_faults import ModelFailed, ModelFault
 
 from .model_errors import failure_of
+from .tool_threads import IN_THREADS
 
 logger = logging.getLogger(__name__)
 
@@ -185,7 +186,8 @@ async def _native(
     adapter: AGUIAdapter[Any, Any], options: Mapping[str, Any]
 ) -> AsyncGenerator[Any, None]:
     # The call itself is in this block, because it raises errors for a wrong conversation.
-    async with contextlib.aclosing(_closable(adapter.run_stream_native(**options))) as natives:
+    native_events = adapter.run_stream_native(**options, capabilities=[IN_THREADS])
+    async with contextlib.aclosing(_closable(native_events)) as natives:
         async for native in natives:
             yield native
 

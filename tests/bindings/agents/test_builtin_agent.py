@@ -8,7 +8,9 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ import pytest
 from conformance.process import free_port, wait_until
 from pydantic import BaseModel
 from pydantic_ai import Agent, RunContext
+from pydantic_ai.capabilities import UseThreadExecutor
 from pydantic_ai.models.function import AgentInfo, DeltaThinkingPart, DeltaToolCall, FunctionModel
 from pydantic_ai.models.test import TestModel
 from pydantic_ai.ui import StateDeps
@@ -620,6 +623,85 @@ def test_the_info_route_says_what_it_can_do() -> None:
         "transport": {"streaming": True},
         "humanInTheLoop": {"interrupts": True},
     }
+
+
+# --- Plain tools ----------------------------------------------------------------------------------
+
+HANGING = """
+import threading
+
+import anyio
+from pydantic_ai import Agent
+from pydantic_ai.models.test import TestModel
+
+from copilot_bindings.agents import BuiltInAgent, pydantic_ai_agent
+from copilot_bindings.testing import AsyncClient
+from sansio_copilot import CopilotRuntime
+from sansio_copilot.testing import run_input
+
+begun = threading.Semaphore(0)
+
+
+def hang() -> None:
+    begun.release()
+    threading.Event().wait()
+
+
+async def main():
+    model = TestModel(call_tools=["hang"])
+    agents = {
+        "built in": BuiltInAgent(model, tools=[hang]),
+        "Pydantic AI's": pydantic_ai_agent(Agent(model, tools=[hang])),
+    }
+    messages = [{"id": "m1", "role": "user", "content": "hi"}]
+    async with AsyncClient(CopilotRuntime(agents)) as client:
+        for agent_id in agents:
+            given = run_input("t", agent_id, messages=messages)
+            async with client.begin_run(given, agent_id) as run:
+                while not begun.acquire(blocking=False):
+                    await anyio.sleep(0.01)
+                await client.post(f"/api/copilotkit/agent/{agent_id}/stop/t")
+                print([event["type"] async for event in run][-1])
+
+
+anyio.run(main)
+print("ended")
+"""
+
+
+def test_a_tool_that_hangs_keeps_neither_its_run_nor_the_process(tmp_path: Path) -> None:
+    program = tmp_path / "hanging.py"
+    program.write_text(HANGING)
+    done = subprocess.run(
+        [sys.executable, str(program)], timeout=90, stdout=subprocess.PIPE, text=True
+    )
+    assert done.stdout.splitlines() == ["RUN_FINISHED", "RUN_FINISHED", "ended"]
+
+
+def test_plain_tools_run_in_threads_that_an_agent_may_choose() -> None:
+    names: list[str] = []
+
+    def where() -> None:
+        names.append(threading.current_thread().name)
+
+    model = TestModel(call_tools=["where"])
+    with ThreadPoolExecutor(1, thread_name_prefix="chosen") as executor:
+        chosen = Agent(model, tools=[where], capabilities=[UseThreadExecutor(executor)])
+        for agent in (
+            BuiltInAgent(model, tools=[where]),
+            pydantic_ai_agent(Agent(model, tools=[where])),
+            pydantic_ai_agent(chosen),
+        ):
+            assert types(asked(agent))[-1] == "RUN_FINISHED"
+    assert names == ["copilot-tool", "copilot-tool", "chosen_0"]
+
+
+def test_a_tool_that_raises_stop_iteration_ends_its_run() -> None:
+    def first() -> str:
+        return next(iter([]))
+
+    last = asked(BuiltInAgent(TestModel(call_tools=["first"]), tools=[first])).events()[-1]
+    assert (last["type"], last["code"]) == ("RUN_ERROR", "AGENT_FAILED")
 
 
 # --- MCP ------------------------------------------------------------------------------------------
