@@ -32,7 +32,7 @@ class MessageFolder:
     :param budget: the budget of the patches of activities; None for the default.
     """
 
-    __slots__ = ("_conversation", "budget", "current", "declined")
+    __slots__ = ("_conversation", "budget", "close", "current", "declined")
 
     def __init__(self, messages: Iterable[Message] = (), budget: PatchBudget | None = None) -> None:
         adopted = _adopt(list(messages))
@@ -44,10 +44,8 @@ class MessageFolder:
         """The error of the last ACTIVITY_DELTA, if it was declined rather than wrong."""
         self.current = self._conversation.messages
         """Returns the conversation itself, to be read at once and not to be changed."""
-
-    def close(self) -> None:
-        """Free the conversation at once; the garbage collector would do it later."""
-        self._conversation.close()
+        self.close = self._conversation.close
+        """Frees the conversation at once; the garbage collector would do it later."""
 
     @property
     def messages(self) -> list[Message]:
