@@ -104,7 +104,17 @@ class CopilotASGI:
             self._variants[exposed] = (runtime, runtime.behind_cors())
         return self._variants[exposed][is_behind_cors(scope, send)]
 
-    def begin_close(self, grace_seconds: float | None = None) -> None:
+    @property
+    def connections(self) -> int:
+        """The number of requests that are being answered, on all loops."""
+        return sum(len(service.connections) for service in list(self._services.values()))
+
+    @property
+    def runs(self) -> int:
+        """The number of live runs, on all loops."""
+        return sum(service.runs for service in list(self._services.values()))
+
+    def begin_close(self, *, grace_seconds: float | None = None) -> None:
         """Begin to end the runs of all loops, and return at once.
 
         May be called from any thread and from a signal handler. A second call ends the grace
@@ -115,7 +125,7 @@ class CopilotASGI:
         for service in list(self._services.values()):
             service.backend.soon(service.end, grace_seconds)
 
-    async def close(self, grace_seconds: float | None = None) -> None:
+    async def close(self, *, grace_seconds: float | None = None) -> None:
         """End the runs of the loop that runs now, and wait until they have ended.
 
         The event ``lifespan.shutdown`` does the same (ASGI specification, Lifespan Protocol). An

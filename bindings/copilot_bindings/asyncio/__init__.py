@@ -9,8 +9,8 @@ from __future__ import annotations
 from ..missing_packages import missing_extra
 
 try:
-    from .server import Server, serve, start_server
+    from .server import Server, open_server, serve, start_server
 except ModuleNotFoundError as error:
     raise missing_extra("asyncio", error) from error
 
-__all__ = ["Server", "serve", "start_server"]
+__all__ = ["Server", "open_server", "serve", "start_server"]

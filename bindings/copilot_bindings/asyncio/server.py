@@ -11,8 +11,8 @@ import contextlib
 import logging
 import socket
 import ssl as tls
-from collections.abc import Callable, Iterator
-from typing import Self
+from collections.abc import Callable, Coroutine, Generator, Iterator
+from typing import Any, Self
 
 from sansio_copilot import CopilotRuntime
 
@@ -80,7 +80,7 @@ async def serve(
             await server.close(grace_seconds=0)
 
 
-async def start_server(
+def start_server(
     runtime: CopilotRuntime,
     host: str = "127.0.0.1",
     port: int = 4000,
@@ -90,35 +90,82 @@ async def start_server(
     sock: socket.socket | None = None,
     ssl: tls.SSLContext | None = None,
     grace_seconds: float = 10.0,
-) -> Server:
-    """Begin to serve ``runtime`` on the running loop, and return the server.
+) -> ServerStart:
+    """Begin to serve ``runtime`` on the running loop.
 
-    The parameters are those of :func:`serve`. The caller has to call :meth:`Server.close` in the
-    end, or use the server as an async context manager. Signals are left alone.
+        async with start_server(runtime) as server:
+            ...
+
+    Leaving the block shuts the server down. If the block is left by an exception or a cancellation,
+    there is no grace period. ``server = await start_server(runtime)`` leaves it to the caller to
+    call :meth:`Server.close` in the end. The parameters are those of :func:`serve`. Signals are
+    left alone.
 
     :raises OSError: if the address cannot be bound, or another server listens there.
     :raises NotStarted: if the runtime's store cannot be opened, or its ``on_start`` has failed.
     :raises ValueError: if the port, the path, the mode or the socket is not valid.
     """
-    listeners = Listeners(host, port, unix, unix_mode, sock)
-    server = Server(runtime, grace_seconds)
-    try:
+
+    async def start() -> Server:
+        listeners = Listeners(host, port, unix, unix_mode, sock)
+        server = Server(runtime, grace_seconds)
+        try:
+            await server.open()
+        except BaseException:
+            listeners.close()
+            raise
+        server.listen(listeners, ssl)
+        return server
+
+    return ServerStart(start)
+
+
+def open_server(runtime: CopilotRuntime, *, grace_seconds: float = 10.0) -> ServerStart:
+    """Make a server that does not listen, for an application with its own accept loop.
+
+        async with open_server(runtime) as server:
+            listening = await loop.create_server(server.protocol, "127.0.0.1", 4000)
+
+    Leaving the block shuts the server down. If the block is left by an exception or a cancellation,
+    there is no grace period. ``server = await open_server(runtime)`` leaves it to the caller to
+    call :meth:`Server.close` in the end.
+
+    :param grace_seconds: how many seconds responses and runs may go on after the end of the block.
+    :raises NotStarted: if the runtime's store cannot be opened, or its ``on_start`` has failed.
+    """
+
+    async def start() -> Server:
+        server = Server(runtime, grace_seconds)
         await server.open()
-    except BaseException:
-        listeners.close()
-        raise
-    server.listen(listeners, ssl)
-    return server
+        server.begin(lambda: None)
+        return server
+
+    return ServerStart(start)
+
+
+class ServerStart:
+    """The start of a server, which is to be awaited, or entered as an async context manager."""
+
+    def __init__(self, start: Callable[[], Coroutine[Any, Any, Server]]) -> None:
+        self._start = start
+        self._server: Server
+
+    def __await__(self) -> Generator[Any, Any, Server]:
+        return self._start().__await__()
+
+    async def __aenter__(self) -> Server:
+        self._server = await self._start()
+        return self._server
+
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        await self._server.__aexit__(kind, error, traceback)
 
 
 class Server(AsyncServer):
-    """A server that is running. Made by :func:`start_server`.
+    """A server that is running. Made by :func:`start_server` and :func:`open_server`.
 
-        async with await start_server(runtime) as server:
-            ...
-
-    Leaving the block shuts the server down. If the block is left by an exception or a cancellation,
-    there is no grace period.
+    Leaving it as an async context manager shuts it down, without a grace period if the block is
+    left by an exception or a cancellation.
     """
 
     _backend: AsyncioBackend
@@ -142,8 +189,20 @@ class Server(AsyncServer):
             acceptor.stop()
             listeners.close()
 
+        self.begin(stop_listening)
+
+    def begin(self, stop_listening: Callable[[], object]) -> None:
+        """Begin the main task; called once, when the store has been opened."""
         loop = asyncio.get_running_loop()
         self._main = loop.create_task(serve_until_closed(self._service, stop_listening))
+
+    def protocol(self) -> asyncio.Protocol:
+        """Make the protocol of one connection that the application accepts.
+
+        It is the ``protocol_factory`` of ``loop.create_server`` and of
+        ``loop.connect_accepted_socket``.
+        """
+        return _AcceptedElsewhere(self._service, self._backend)
 
     async def __aenter__(self) -> Self:
         return self
@@ -153,6 +212,16 @@ class Server(AsyncServer):
 
     async def serve_until_closed(self) -> None:
         await asyncio.shield(self._main)
+
+
+class _AcceptedElsewhere(AsyncioConnection):
+    """A connection whose address the server learns from its transport."""
+
+    __slots__ = ()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._service.served_at(transport.get_extra_info("sockname"))
+        super().connection_made(transport)
 
 
 @contextlib.contextmanager

@@ -50,6 +50,11 @@ class Host:
         self._service = service
 
     @property
+    def connections(self) -> int:
+        """The number of requests that are being answered."""
+        return len(self._service.connections)
+
+    @property
     def runs(self) -> int:
         """The number of live runs."""
         return self._service.runs
@@ -68,7 +73,14 @@ class Host:
         service = self._service
         return await Responder(service, service.runtime, _Wire(client)).answer(request)
 
-    async def close(self, grace_seconds: float | None = None) -> None:
+    def begin_close(self, *, grace_seconds: float | None = None) -> None:
+        """Begin to shut down as :meth:`close` does, and return at once; for a signal handler.
+
+        A second call ends the grace period.
+        """
+        self._service.backend.soon(self._service.end, grace_seconds)
+
+    async def close(self, *, grace_seconds: float | None = None) -> None:
         """End the runs, and wait until everything has ended.
 
         Responses and runs may go on for the grace period; then each run is ended with a well-formed

@@ -35,9 +35,9 @@ class AsyncServer:
         """Wait until the server is closed, by :meth:`close` or by a signal."""
         await self._service.wait_closed()
 
-    def begin_close(self) -> None:
+    def begin_close(self, *, grace_seconds: float | None = None) -> None:
         """Begin to shut down as :meth:`close` does, and return at once; for a signal handler."""
-        self._backend.soon(self._service.begin_close)
+        self._backend.soon(self._service.begin_close, grace_seconds)
 
     async def close(self, *, grace_seconds: float | None = None) -> None:
         """Shut down: accept nothing more, let responses finish, then end the runs that are left.

@@ -196,9 +196,9 @@ class Server:
         finally:
             self._pool.close(_JOIN_SECONDS)
 
-    def begin_close(self) -> None:
+    def begin_close(self, *, grace_seconds: float | None = None) -> None:
         """Begin to shut down as :meth:`close` does, and return at once; for a signal handler."""
-        self._loop.begin_close()
+        self._loop.begin_close(grace_seconds)
 
     def close(self, *, grace_seconds: float | None = None) -> None:
         """Shut down: accept nothing more, let responses finish, then end the runs that are left.
@@ -208,7 +208,7 @@ class Server:
 
         :param grace_seconds: the grace period; None for the one that the server was started with.
         """
-        self._loop.begin_close(grace_seconds)
+        self.begin_close(grace_seconds=grace_seconds)
         self.serve_until_closed()
 
     def _serve_accepted(self, ssl: tls.SSLContext | None, sock: socket.socket) -> None:

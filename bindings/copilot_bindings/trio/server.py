@@ -65,16 +65,54 @@ async def serve(
     :raises ValueError: if the port, the path, the mode or the socket is not valid.
     """
     with EndingSignals() as signals:
-        # The sockets are made outside the nursery, because a nursery would wrap an OSError in an
-        # exception group.
-        listeners = Listeners(host, port, unix, unix_mode, sock)
-        async with _closing(listeners), open_server(runtime, grace_seconds=grace_seconds) as server:
-            server.listen(listeners, ssl)
+        start = start_server(
+            runtime,
+            host,
+            port,
+            unix=unix,
+            unix_mode=unix_mode,
+            sock=sock,
+            ssl=ssl,
+            grace_seconds=grace_seconds,
+        )
+        async with start as server:
             signals.then(server.begin_close)
             if ready is not None:
                 ready(server)
             task_status.started(server)
             await server.serve_until_closed()
+
+
+@contextlib.asynccontextmanager
+async def start_server(
+    runtime: CopilotRuntime,
+    host: str = "127.0.0.1",
+    port: int = 4000,
+    *,
+    unix: UnixPath = None,
+    unix_mode: int | None = None,
+    sock: socket.socket | None = None,
+    ssl: tls.SSLContext | None = None,
+    grace_seconds: float = 10.0,
+) -> AsyncIterator[Server]:
+    """Serve ``runtime`` in a nursery for as long as a block is in progress.
+
+        async with start_server(runtime) as server:
+            ...
+
+    Leaving the block shuts the server down. If the block is left by an exception or a cancellation,
+    there is no grace period. The parameters are those of :func:`serve`. Signals are left alone.
+
+    :raises OSError: if the address cannot be bound, or another server listens there.
+    :raises NotStarted: if the runtime's store cannot be opened, or its ``on_start`` has failed.
+    :raises ValueError: if the port, the path, the mode or the socket is not valid.
+    """
+    # The sockets are made outside the nursery, because a nursery would wrap an OSError in an
+    # exception group.
+    listeners = Listeners(host, port, unix, unix_mode, sock)
+    async with _closing(listeners), open_server(runtime, grace_seconds=grace_seconds) as server:
+        server.listen(listeners, ssl)
+        yield server
 
 
 @contextlib.asynccontextmanager
@@ -123,7 +161,11 @@ async def open_server(
 
 
 class Server(AsyncServer):
-    """A server that is running. Made by :func:`open_server` and by :func:`serve`."""
+    """A server that is running. Made by :func:`start_server` and :func:`open_server`.
+
+    It is no context manager itself, because its nursery is one, which cannot begin before the
+    server and end with it.
+    """
 
     _backend: TrioBackend
 
@@ -139,7 +181,7 @@ class Server(AsyncServer):
         nursery.start_soon(serve_until_closed, self._service, self._stop_listening)
 
     def listen(self, listeners: Listeners, ssl: tls.SSLContext | None) -> None:
-        """Begin to accept; called once, by :func:`serve`."""
+        """Begin to accept; called once, by :func:`start_server`."""
         self._listeners = listeners
         self.port = listeners.port
         logger.info("serving on %s", listeners.describe(tls=ssl is not None))

@@ -64,6 +64,8 @@ class CopilotWSGI:
         """The id of the process that has looked for other workers of the same server."""
         self.closing = False
         """Whether new runs are refused."""
+        self.responders: dict[object, int] = {}
+        """The responders whose response the server has not ended, each with its process."""
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""
@@ -165,9 +167,20 @@ class CopilotWSGI:
             return None
         return loop
 
+    @property
+    def connections(self) -> int:
+        """The number of requests that are being answered by this process."""
+        return list(self.responders.values()).count(os.getpid())
+
+    @property
+    def runs(self) -> int:
+        """The number of live runs of this process."""
+        loop = self._begun()
+        return 0 if loop is None else loop.service.runs
+
     # Shutdown
 
-    def begin_close(self, grace_seconds: float | None = None) -> None:
+    def begin_close(self, *, grace_seconds: float | None = None) -> None:
         """Begin to shut down as :meth:`close` does, and return at once; for a signal handler."""
         self.closing = True
         if (loop := self._begun()) is not None:
@@ -182,7 +195,7 @@ class CopilotWSGI:
         :param grace_seconds: the grace period; None for the one that the application was made with.
         :raises LoopEnded: if an agent has ended the background loop meanwhile.
         """
-        self.begin_close(grace_seconds)
+        self.begin_close(grace_seconds=grace_seconds)
         if (loop := self._begun()) is not None:
             loop.wait_closed()
             atexit.unregister(self._close_at_exit)

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import http
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol, TypeAlias
@@ -59,6 +60,7 @@ class ResponderApp(Protocol):
     runtime: CopilotRuntime
     bodies: Bodies
     closing: bool
+    responders: dict[object, int]
 
     def background(self) -> BackgroundLoop:
         """The event loop of this process."""
@@ -95,6 +97,7 @@ class WSGIResponder:
         self._woken = threading.Event()
         self._aborted = False
         self._action: Action = exchange.start()
+        app.responders[self] = os.getpid()
 
     def begin(self) -> None:
         """Drive the exchange until the head has been handed to the server."""
@@ -117,6 +120,7 @@ class WSGIResponder:
 
         The response may be complete, or the client may have gone.
         """
+        self._app.responders.pop(self, None)
         if not isinstance(self._action, (Finish, Abandon)):
             # client_gone() returns None during a store call. There is one only if it has raised a
             # BaseException that is no Exception, and so it has failed.

@@ -918,7 +918,7 @@ def test_one_application_may_be_served_by_several_loops() -> None:
     for thread in threads:
         thread.start()
     ready.wait()
-    app.begin_close(0)
+    app.begin_close(grace_seconds=0)
     for thread in threads:
         thread.join(60)
     assert [request.types()[-1] for request in streams] == ["RUN_ERROR"] * 2

@@ -165,7 +165,7 @@ class TestASGI:
                     **scope,
                 }
                 await app(http_scope, receive, send)
-            await app.close(0)
+            await app.close(grace_seconds=0)
 
         asyncio.run(ask())
         return statuses
