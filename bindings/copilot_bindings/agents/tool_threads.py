@@ -4,27 +4,23 @@ Pydantic AI runs a plain function in a thread of anyio's, of which a loop has fo
 for these at its end, and the loop's other users for a free one. So a tool that hangs would keep its
 server from ending, and forty of them would hold up all plain functions of the application.
 
-The threads of this module are daemons, and their number has no bound here, because the number of
-runs has one. A tool that nobody waits for any more is left to itself.
+Here each call has a thread of its own, which is a daemon. Their number has no bound here, because
+the number of runs has one; and none is kept for the next call, so that a fork, which has no thread
+of its parent, waits for none. A tool that nobody waits for any more is left to itself.
 """
 
 from __future__ import annotations
 
-import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any
 
 from pydantic_ai.capabilities import CapabilityOrdering, UseThreadExecutor
 
-from ..serving.pool import ThreadPool
-
 
 class ToolThreads(Executor):
     """An executor whose threads keep no process from ending."""
-
-    def __init__(self) -> None:
-        self._threads = ThreadPool(sys.maxsize, "copilot-tool")
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Have a thread call ``fn``.
@@ -46,8 +42,7 @@ class ToolThreads(Executor):
             else:
                 future.set_result(result)
 
-        if not self._threads.submit(work):
-            raise RuntimeError("there is no thread for another tool")
+        threading.Thread(target=work, name="copilot-tool", daemon=True).start()
         return future
 
 

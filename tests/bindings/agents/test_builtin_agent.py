@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import textwrap
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -694,6 +695,47 @@ def test_plain_tools_run_in_threads_that_an_agent_may_choose() -> None:
         ):
             assert types(asked(agent))[-1] == "RUN_FINISHED"
     assert names == ["copilot-tool", "copilot-tool", "chosen_0"]
+
+
+def test_a_fork_of_a_process_that_has_called_tools_calls_tools(tmp_path: Path) -> None:
+    program = """
+        import os
+
+        import anyio
+        from pydantic_ai.models.test import TestModel
+
+        from copilot_bindings.agents import BuiltInAgent
+        from copilot_bindings.testing import AsyncClient
+        from sansio_copilot import CopilotRuntime
+        from sansio_copilot.testing import run_input
+
+
+        def look() -> str:
+            return "seen"
+
+
+        agent = BuiltInAgent(TestModel(call_tools=["look"]), tools=[look])
+
+
+        async def main(run_id):
+            messages = [{"id": "m1", "role": "user", "content": "hi"}]
+            async with AsyncClient(CopilotRuntime({"default": agent})) as client:
+                answer = await client.run(run_input("t", run_id, messages=messages))
+                print(answer.events()[-1]["type"], flush=True)
+
+
+        anyio.run(main, "of the parent")
+        if os.fork() == 0:
+            anyio.run(main, "of the fork")
+        else:
+            os.wait()
+    """
+    file = tmp_path / "forking.py"
+    file.write_text(textwrap.dedent(program))
+    done = subprocess.run(
+        [sys.executable, str(file)], timeout=90, stdout=subprocess.PIPE, text=True
+    )
+    assert done.stdout.splitlines() == ["RUN_FINISHED"] * 2
 
 
 def test_a_tool_that_raises_stop_iteration_ends_its_run() -> None:
