@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from copilot_bindings.agents.http_client import Response
+from copilot_bindings.agents.http_client import CleartextResponse
 from sansio_copilot import Request
 from sansio_copilot.agents.remote import Fault, RemoteAgentError, RemoteRun
 from sansio_copilot.endpoints.transcribe import AUDIO_TYPES, read_audio
@@ -66,7 +66,7 @@ def remote_response(data: bytes) -> None:
 
 def _received(pieces: Iterable[bytes]) -> tuple[Any, bytes, str | None]:
     """The head, the body, and the kind of error that ends it."""
-    response = Response(_Connection(iter(pieces)), None, [])  # type: ignore[arg-type]
+    response = CleartextResponse(_Connection(iter(pieces)), None, [])  # type: ignore[arg-type]
     parts = []
 
     async def read() -> None:

@@ -45,12 +45,11 @@ from sansio_copilot.agents.remote import (
 )
 
 from ..net.shown_url import without_secrets
-from .http_client import CleartextPool
-from .http_client import Response as CleartextResponse
+from .http_client import CleartextPool, CleartextResponse
 
 logger = logging.getLogger(__name__)
 
-_Response: TypeAlias = httpx.Response | CleartextResponse
+_AnyResponse: TypeAlias = httpx.Response | CleartextResponse
 
 _PAUSES = (0.05, 0.5)
 """Seconds before a request that got no answer is made for the second and third time."""
@@ -197,7 +196,7 @@ class HttpAgent:
                     until = anyio.current_time() + _LINGER_SECONDS
             remote.end()
 
-    async def _send(self, asked: RemoteRequest) -> _Response:
+    async def _send(self, asked: RemoteRequest) -> _AnyResponse:
         for pause in (*_PAUSES, None):
             try:
                 return await self._request(asked, self._url)
@@ -207,7 +206,7 @@ class HttpAgent:
             await anyio.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
 
-    async def _request(self, asked: RemoteRequest, url: httpx.URL) -> _Response:
+    async def _request(self, asked: RemoteRequest, url: httpx.URL) -> _AnyResponse:
         """Send a request of the agent's server, and read the head of its response."""
         pool = self._own_client or self._pool.get()
         if pool is None:
@@ -328,7 +327,7 @@ async def _next(chunks: AsyncIterator[bytes], until: float) -> bytes | None:
     return None
 
 
-async def _excerpt(response: _Response, chunks: AsyncIterator[bytes]) -> str:
+async def _excerpt(response: _AnyResponse, chunks: AsyncIterator[bytes]) -> str:
     """Describe a response that is no stream of events: its type, and how its body begins."""
     body = b""
     with contextlib.suppress(httpx.TransportError), anyio.move_on_after(_EXCERPT_SECONDS):
@@ -341,7 +340,7 @@ async def _excerpt(response: _Response, chunks: AsyncIterator[bytes]) -> str:
 
 
 @contextlib.asynccontextmanager
-async def _raw(response: _Response) -> AsyncIterator[AsyncIterator[bytes]]:
+async def _raw(response: _AnyResponse) -> AsyncIterator[AsyncIterator[bytes]]:
     """The bytes of a response as they came; it is closed behind the context."""
     chunks = response.aiter_raw()
     try:

@@ -5,8 +5,8 @@ features that such a request does not need: auth flows, redirects, cookies, a po
 layers of streams. Here a request is one write, and a response is read in the pieces that the socket
 has. httpx is used for everything else: TLS, HTTP/2, proxies, a client of the application's own.
 
-The errors are httpx's too, so that a caller needs to know only one kind. A :class:`Response` has
-the members of an ``httpx.Response`` that are needed.
+The errors are httpx's too, so that a caller needs to know only one kind. A
+:class:`CleartextResponse` has the members of an ``httpx.Response`` that are needed.
 
 The rule that makes it right is: *a connection is kept only after a response that was read to its
 end.* Every other connection is closed, because the next bytes on it belong to no request.
@@ -63,7 +63,7 @@ class CleartextPool:
         body: bytes,
         connect_seconds: float,
         silence: float | None,
-    ) -> Response:
+    ) -> CleartextResponse:
         """Send a request, and read the head of its response.
 
         :param target: path and query.
@@ -75,7 +75,7 @@ class CleartextPool:
         connection = self._take()
         if connection is None:
             connection = ClientConnection(await connect(self._host, self._port, connect_seconds))
-        response = Response(connection, silence, self.kept)
+        response = CleartextResponse(connection, silence, self.kept)
         try:
             # The response is read even if the request could not be written whole, because a server
             # may answer and close before it has read all of it.
@@ -100,7 +100,7 @@ class CleartextPool:
         return None
 
 
-class Response:
+class CleartextResponse:
     """A response, of which the head has been read.
 
     :ivar status_code: its status.

@@ -26,7 +26,7 @@ from ..serving.workers_warning import warn_of_workers
 from .cors_in_front import is_behind_cors
 from .request import is_exposed
 from .responder import ASGIResponder
-from .wire import Receive, Scope, Send
+from .wire import ASGIReceive, ASGIScope, ASGISend
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class CopilotASGI:
         """The handlers of the signals that this application was found to be behind."""
         self._services: dict[int, LoopService] = {}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: ASGIScope, receive: ASGIReceive, send: ASGISend) -> None:
         """Serve one scope: http and lifespan; a websocket is refused.
 
         :raises BrokenOff: if a response has begun and cannot be completed, so that the server
@@ -88,7 +88,7 @@ class CopilotASGI:
             case other:
                 raise ValueError(f"CopilotASGI serves http, not {other!r}")
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer(self, scope: ASGIScope, receive: ASGIReceive, send: ASGISend) -> None:
         runtime = self._runtime_for(scope, send)
         # The signals are watched from the first request on and not from the first run, because a
         # hook that waits may keep a server from its end too.
@@ -97,7 +97,7 @@ class CopilotASGI:
         responder = ASGIResponder(service, runtime, scope, receive, send, service.open)
         await responder.answer_scope()
 
-    def _runtime_for(self, scope: Scope, send: Send) -> CopilotRuntime:
+    def _runtime_for(self, scope: ASGIScope, send: ASGISend) -> CopilotRuntime:
         exposed = is_exposed(scope)
         if exposed not in self._variants:
             runtime = self._runtime.where_exposed()
@@ -138,7 +138,7 @@ class CopilotASGI:
         # The service is forgotten, so that the same loop may serve again.
         self._services.pop(threading.get_ident(), None)
 
-    async def _live(self, receive: Receive, send: Send) -> None:
+    async def _live(self, receive: ASGIReceive, send: ASGISend) -> None:
         await receive()
         try:
             await self._service().open()

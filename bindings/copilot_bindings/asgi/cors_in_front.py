@@ -14,12 +14,12 @@ from functools import partial
 from types import FunctionType, MethodType
 from typing import Any, Final
 
-from .wire import Send
+from .wire import ASGISend
 
 _MOST_HOPS: Final = 100
 
 
-def is_behind_cors(scope: Mapping[str, Any], send: Send) -> bool:
+def is_behind_cors(scope: Mapping[str, Any], send: ASGISend) -> bool:
     """Whether CORS middleware will see the response to the request.
 
     CORS middleware is recognised by its name, because each framework has its own. Middleware that

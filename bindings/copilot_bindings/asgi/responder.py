@@ -27,7 +27,7 @@ from ..serving.service import Service
 from ..serving.store_life import NotStarted
 from . import wire
 from .request import request_of
-from .wire import ASGIWire, Receive, Send
+from .wire import ASGIReceive, ASGISend, ASGIWire
 
 logger = logging.getLogger(__name__)
 
@@ -50,9 +50,9 @@ class ASGIResponder(Responder):
         self,
         service: Service,
         runtime: CopilotRuntime,
-        scope: wire.Scope,
-        receive: Receive,
-        send: Send,
+        scope: wire.ASGIScope,
+        receive: ASGIReceive,
+        send: ASGISend,
         start: Callable[[], Awaitable[None]],
     ) -> None:
         super().__init__(service, runtime, ASGIWire(receive, send, service.backend))

@@ -10,10 +10,10 @@ from ..serving.backend import Backend
 from ..serving.body_limits import Body
 from ..serving.response_wire import Fields, Gone, Wire
 
-Scope: TypeAlias = MutableMapping[str, Any]
-Message: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
+ASGIScope: TypeAlias = MutableMapping[str, Any]
+ASGIMessage: TypeAlias = MutableMapping[str, Any]
+ASGIReceive: TypeAlias = Callable[[], Awaitable[ASGIMessage]]
+ASGISend: TypeAlias = Callable[[ASGIMessage], Awaitable[None]]
 
 _LISTEN_BYTES = 64 * 1024
 
@@ -25,13 +25,13 @@ class ASGIWire(Wire):
     :param send: the server's callable for events of the response.
     """
 
-    def __init__(self, receive: Receive, send: Send, backend: Backend) -> None:
+    def __init__(self, receive: ASGIReceive, send: ASGISend, backend: Backend) -> None:
         super().__init__()
         self._receive = receive
         self._send = send
         self._backend = backend
         self._listening = False
-        self._heard: deque[Message] = deque()
+        self._heard: deque[ASGIMessage] = deque()
         """Pieces of the body that have arrived before they were asked for."""
         self._heard_size = 0
         self._news = backend.flag()
@@ -69,7 +69,7 @@ class ASGIWire(Wire):
             self._listening = False
             self._news.set()
 
-    async def _next_message(self) -> Message | None:
+    async def _next_message(self) -> ASGIMessage | None:
         while self._listening and not self._heard:
             self._news = self._backend.flag()
             await self._news.wait()
@@ -79,7 +79,7 @@ class ASGIWire(Wire):
         self._heard_size -= len(message.get("body", b""))
         return message
 
-    async def _hear(self) -> Message | None:
+    async def _hear(self) -> ASGIMessage | None:
         """The next event of the client; None if it has gone."""
         try:
             message = await self._receive()
@@ -99,11 +99,11 @@ class ASGIWire(Wire):
         self._heard_size = 0
         super().put_head(status, fields)
 
-    def _head_of(self, status: int, fields: Fields) -> Message:
+    def _head_of(self, status: int, fields: Fields) -> ASGIMessage:
         headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in fields]
         return {"type": "http.response.start", "status": status, "headers": headers}
 
-    async def _write(self, head: Message | None, body: bytes, *, more: bool) -> None:
+    async def _write(self, head: ASGIMessage | None, body: bytes, *, more: bool) -> None:
         if head is not None:
             await self._send(head)
         # A head alone is sent with an empty body, because a server may keep a head until there is a

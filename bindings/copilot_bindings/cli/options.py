@@ -43,7 +43,7 @@ _descriptor = _number(0, 999_999, "no descriptor")
 _count = _number(1, 999, "no number of processes")
 
 
-class _Command(argparse.ArgumentParser):
+class _CommandParser(argparse.ArgumentParser):
     """The parser of one command; only this parser looks at the command's environment variables."""
 
     environ: Mapping[str, str] = {}
@@ -67,7 +67,7 @@ def parser(
         prog="sansio-copilot", description="Serve CopilotKit's runtime protocol from Python."
     )
     whole.add_argument("--version", action="version", version=__version__)
-    commands = whole.add_subparsers(dest="command", required=True, parser_class=_Command)
+    commands = whole.add_subparsers(dest="command", required=True, parser_class=_CommandParser)
     demo = commands.add_parser("demo", help="serve a demo agent and a page to try it with")
     serve = commands.add_parser("serve", help="serve a runtime of your own")
     what = serve.add_mutually_exclusive_group(required=True)

@@ -11,7 +11,7 @@ import attrs
 
 from .readings import Span
 
-Value: TypeAlias = Callable[[Span], float | None]
+Measure: TypeAlias = Callable[[Span], float | None]
 
 _MINUTE: Final = 60.0
 _QUANTILES: Final = {"median": 0.5, "90 %": 0.9, "99 %": 0.99}
@@ -28,7 +28,7 @@ class Chart:
 
     title: str
     unit: str
-    series: dict[str, Value]
+    series: dict[str, Measure]
 
     def described(self) -> dict[str, Any]:
         """The description of this chart that a page needs to draw it."""
@@ -44,19 +44,19 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(f"{value:.4g}")
 
 
-def _now(metric: str) -> Value:
+def _now(metric: str) -> Measure:
     return partial(Span.now, metric=metric)
 
 
-def _rate(metric: str, part: str = "", per: float = 1.0) -> Value:
+def _rate(metric: str, part: str = "", per: float = 1.0) -> Measure:
     return partial(Span.rate, metric=metric, part=part, per=per)
 
 
-def _parts(metric: str, *parts: str, per: float = 1.0) -> dict[str, Value]:
+def _parts(metric: str, *parts: str, per: float = 1.0) -> dict[str, Measure]:
     return {part: _rate(metric, part, per) for part in parts}
 
 
-def _quantiles(histogram: str) -> dict[str, Value]:
+def _quantiles(histogram: str) -> dict[str, Measure]:
     return {
         name: partial(Span.quantile, histogram=histogram, share=share)
         for name, share in _QUANTILES.items()

@@ -17,7 +17,7 @@ from ag_ui.core import RunAgentInput, Tool
 
 from sansio_copilot.events import Event
 
-Script: TypeAlias = Iterator[tuple[Event, float]]
+TimedEvents: TypeAlias = Iterator[tuple[Event, float]]
 Sleep: TypeAlias = Callable[[float], Awaitable[None]]
 
 TOKEN_PAUSE = 0.05
@@ -84,7 +84,7 @@ class DemoAgent:
         yield {"type": "RUN_FINISHED", **run}
 
 
-def _answer(input: RunAgentInput, context: RunContext) -> Script:
+def _answer(input: RunAgentInput, context: RunContext) -> TimedEvents:
     """Choose what to do by the last message."""
     last = input.messages[-1] if input.messages else None
     if last is not None and last.role == "tool":
@@ -117,7 +117,7 @@ def _text_of(content: object) -> str:
     return " ".join(text for part in parts if isinstance(text := getattr(part, "text", None), str))
 
 
-def _say(input: RunAgentInput, name: str, text: str, pause: float = TOKEN_PAUSE) -> Script:
+def _say(input: RunAgentInput, name: str, text: str, pause: float = TOKEN_PAUSE) -> TimedEvents:
     """Send a text message, word by word. Its id begins with the run's id, which is unique."""
     message_id = f"{input.run_id}-{name}"
     yield {"type": "TEXT_MESSAGE_START", "messageId": message_id, "role": "assistant"}, 0
@@ -126,7 +126,7 @@ def _say(input: RunAgentInput, name: str, text: str, pause: float = TOKEN_PAUSE)
     yield {"type": "TEXT_MESSAGE_END", "messageId": message_id}, 0
 
 
-def _hello(input: RunAgentInput, context: RunContext, text: str) -> Script:
+def _hello(input: RunAgentInput, context: RunContext, text: str) -> TimedEvents:
     heard = f'You said "{text}". ' if text else ""
     yield from _say(
         input,
@@ -136,13 +136,13 @@ def _hello(input: RunAgentInput, context: RunContext, text: str) -> Script:
     )
 
 
-def _long(input: RunAgentInput, context: RunContext, text: str) -> Script:
+def _long(input: RunAgentInput, context: RunContext, text: str) -> TimedEvents:
     lines = [f"Line {number} of {LONG_LINES}." for number in range(1, LONG_LINES + 1)]
     lines[0] += " Reload the page, disconnect, or press stop."
     yield from _say(input, "text", "\n".join([*lines, f"That was all. {HINT}"]), LONG_PAUSE)
 
 
-def _weather(input: RunAgentInput, context: RunContext, text: str) -> Script:
+def _weather(input: RunAgentInput, context: RunContext, text: str) -> TimedEvents:
     """A tool that the server runs: its result is part of the stream."""
     found = re.search(r"\bin\s+([^\W\d_][\w'-]*)", text, re.IGNORECASE)
     city = found[1] if found else "Berlin"
@@ -158,7 +158,7 @@ def _weather(input: RunAgentInput, context: RunContext, text: str) -> Script:
     )
 
 
-def _no_tool_offered(input: RunAgentInput, context: RunContext, text: str) -> Script:
+def _no_tool_offered(input: RunAgentInput, context: RunContext, text: str) -> TimedEvents:
     yield from _say(
         input,
         "text",
@@ -167,21 +167,21 @@ def _no_tool_offered(input: RunAgentInput, context: RunContext, text: str) -> Sc
     )
 
 
-def _call_frontend_tool(input: RunAgentInput, tool: Tool, text: str) -> Script:
+def _call_frontend_tool(input: RunAgentInput, tool: Tool, text: str) -> TimedEvents:
     """A tool that the client runs: the run ends without a result, the client's next run has it."""
     yield from _say(input, "before", f"This needs your side: I am calling its tool {tool.name!r}.")
     arguments = _example_arguments(tool, f'You wrote "{text}". Shall I go on?')
     yield from _tool_call(input, f"{input.run_id}-call", tool.name, arguments)
 
 
-def _comment(input: RunAgentInput, result: str) -> Script:
+def _comment(input: RunAgentInput, result: str) -> TimedEvents:
     """The follow-up run, which the client starts when its tool has a result."""
     yield from _say(
         input, "text", f"Thank you, your tool answered {result}. I take note of it. {HINT}"
     )
 
 
-def _count(input: RunAgentInput, context: RunContext, text: str) -> Script:
+def _count(input: RunAgentInput, context: RunContext, text: str) -> TimedEvents:
     """State that goes on from what the client sent: once whole, then as patches."""
     state = dict(input.state) if isinstance(input.state, Mapping) else {}
     before, items = state.get("counter"), state.get("items")
@@ -204,7 +204,7 @@ def _count(input: RunAgentInput, context: RunContext, text: str) -> Script:
     )
 
 
-def _think(input: RunAgentInput, context: RunContext, text: str) -> Script:
+def _think(input: RunAgentInput, context: RunContext, text: str) -> TimedEvents:
     message_id = f"{input.run_id}-reasoning"
     thoughts = (
         "Somebody asks me to think. I have no model, so I cannot. But I can stream reasoning "
@@ -220,7 +220,7 @@ def _think(input: RunAgentInput, context: RunContext, text: str) -> Script:
     yield from _say(input, "text", f"I thought about it, and the answer is yes. {HINT}")
 
 
-def _steps(input: RunAgentInput, context: RunContext, text: str) -> Script:
+def _steps(input: RunAgentInput, context: RunContext, text: str) -> TimedEvents:
     for name, sentence in (
         ("plan", "First I plan what to do."),
         ("work", "Then I do it, which takes a moment."),
@@ -232,7 +232,7 @@ def _steps(input: RunAgentInput, context: RunContext, text: str) -> Script:
     yield from _say(input, "text", f"All three steps are finished. {HINT}")
 
 
-def _headers(input: RunAgentInput, context: RunContext, text: str) -> Script:
+def _headers(input: RunAgentInput, context: RunContext, text: str) -> TimedEvents:
     # Only names are shown, because a value may be a secret, and the answer is stored with the
     # thread.
     names = ", ".join(sorted(context.headers))
@@ -240,7 +240,7 @@ def _headers(input: RunAgentInput, context: RunContext, text: str) -> Script:
     yield from _say(input, "text", f"{heard} I name them only, I never repeat a value. {HINT}")
 
 
-def _fail(input: RunAgentInput, context: RunContext, text: str) -> Script:
+def _fail(input: RunAgentInput, context: RunContext, text: str) -> TimedEvents:
     yield from _say(input, "before", f"Watch closely. {HINT}")
     for event, pause in _say(input, "text", "In the middle of this sentence I am going to"):
         if event["type"] == "TEXT_MESSAGE_END":
@@ -248,7 +248,9 @@ def _fail(input: RunAgentInput, context: RunContext, text: str) -> Script:
         yield event, pause
 
 
-_ANSWERS: tuple[tuple[frozenset[str], Callable[[RunAgentInput, RunContext, str], Script]], ...] = (
+_ANSWERS: tuple[
+    tuple[frozenset[str], Callable[[RunAgentInput, RunContext, str], TimedEvents]], ...
+] = (
     (frozenset({"fail", "error", "crash"}), _fail),
     (frozenset({"confirm"}), _no_tool_offered),
     (frozenset({"long"}), _long),
@@ -292,7 +294,7 @@ def _example_arguments(tool: Tool, question: str) -> dict[str, Any]:
 
 def _tool_call(
     input: RunAgentInput, call_id: str, name: str, arguments: Mapping[str, Any]
-) -> Script:
+) -> TimedEvents:
     """A call whose arguments arrive in pieces, as a model writes them."""
     yield (
         {

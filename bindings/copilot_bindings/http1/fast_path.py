@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 from sys import intern
-from typing import Final, TypeAlias
+from typing import Final
 
 import h11
 from msgspec import Struct
@@ -24,6 +24,7 @@ from msgspec import Struct
 from sansio_copilot import Headers, Request
 from sansio_copilot.http.messages import WITHOUT_CONTENT
 
+from ..serving.response_wire import Fields
 from . import request_head, response_framing
 
 # Each repetition is possessive (it never gives back what it took), so that a head that does not
@@ -45,8 +46,6 @@ _NAME = re.compile(_TOKEN.encode())
 _VALUE = re.compile(rb"(?:[^\0\s]++(?:[ \t]++[^\0\s]++)*+)?")
 # A response with one of these fields is framed by h11, which moves them or acts on them.
 _H11S_OWN: Final = frozenset({"connection", "transfer-encoding", "host"})
-
-Fields: TypeAlias = tuple[tuple[str, str], ...]
 
 
 def recognise(data: bytearray, searched: int, limit: int) -> tuple[Request, int, int] | None:

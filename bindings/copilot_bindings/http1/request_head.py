@@ -26,7 +26,7 @@ _LENGTH = re.compile(rb"(?im)^content-length:([^\r\n]*+)")
 # h11 cannot read a length of more than 20 digits.
 _LONG_LENGTH = re.compile(rb"(?im)^content-length:[^\r\n]{20,}+")
 
-Fields: TypeAlias = Mapping[bytes, bytes]
+FieldValues: TypeAlias = Mapping[bytes, bytes]
 
 
 class RequestRefusal(RemoteProtocolError):
@@ -40,7 +40,7 @@ class RequestRefusal(RemoteProtocolError):
         self.response = response
 
 
-_RULES: Final[tuple[tuple[Callable[[h11.Request, Fields], bool], Response], ...]] = (
+_RULES: Final[tuple[tuple[Callable[[h11.Request, FieldValues], bool], Response], ...]] = (
     (lambda request, fields: request.http_version[:1] != b"1", refusals.OTHER_VERSION),
     (
         # RFC 9112 section 3.2 requires a Host; h11 checks requests of HTTP/1.1 only.
@@ -106,7 +106,7 @@ def head_end(data: bytearray, searched: int, limit: int) -> int | None:
     return end
 
 
-def check(request: h11.Request, fields: Fields) -> None:
+def check(request: h11.Request, fields: FieldValues) -> None:
     """Refuse a request that h11 accepts although RFC 9112 says that a server must refuse it.
 
     :param fields: the fields of ``request``, with names in lower case.

@@ -71,7 +71,7 @@ def batch_of(chunks: list[bytes], cursor: Cursor) -> Batch:
 
 
 @attrs.frozen
-class Piece:
+class HistoryPiece:
     """Compacted frames that were read.
 
     :param index: the index of the cursor's part to which they belong.
@@ -83,7 +83,7 @@ class Piece:
     data: bytes
 
 
-def paged(pieces: list[Piece], behind: Cursor, room: int) -> list[Batch]:
+def paged(pieces: list[HistoryPiece], behind: Cursor, room: int) -> list[Batch]:
     """Return pieces that follow each other as pages; the last page may be short.
 
     :param behind: the place behind all of them.

@@ -34,7 +34,7 @@ from sansio_copilot.stores.protocol import (
 from .cursors import Cursor, Whole
 from .durable import DurableStore, Engine
 from .reader_pages import Found
-from .round_trips import Pipeline, RoundTrips
+from .round_trips import PipelineThread, RoundTrips
 
 logger = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ class RemoteEngine(Engine, Generic[P, R]):
     runs: R
     reads: Reads[P]
     changes: Changes[P, R]
-    pipelines: tuple[Pipeline, ...]
+    pipelines: tuple[PipelineThread, ...]
     listener: Listener
 
     def write(self, work: RoundTrips[T]) -> Future[T]:

@@ -19,19 +19,19 @@ from sansio_copilot.stores.protocol import Signal
 
 from .os_threads import begin_os_thread
 from .owned_runs import OwnedRuns
-from .round_trips import Command, Pipeline, RoundTrips
+from .round_trips import Command, PipelineThread, RoundTrips
 from .tails import Tails
 
 logger = logging.getLogger(__name__)
 
-Run = TypeVar("Run", bound=Hashable)
+Name = TypeVar("Name", bound=Hashable)
 
 _LOOK_SECONDS = 1.0
 """Seconds between two looks at all runs that are followed."""
 _PAUSE_SECONDS = 0.5
 
 
-class RemoteListener(ABC, Generic[Run]):
+class RemoteListener(ABC, Generic[Name]):
     """Listens for one process, in a thread of its own. Each kind of server has its own class.
 
     :param store: the store as log lines name it.
@@ -46,8 +46,8 @@ class RemoteListener(ABC, Generic[Run]):
     def __init__(
         self,
         store: object,
-        pipeline: Pipeline,
-        owned: OwnedRuns[Run],
+        pipeline: PipelineThread,
+        owned: OwnedRuns[Name],
         tails: Tails,
         tick: Callable[[], object],
     ) -> None:
@@ -84,11 +84,11 @@ class RemoteListener(ABC, Generic[Run]):
         """Connect, and receive notifications until the listener has to end."""
 
     @abstractmethod
-    def _signal_of(self, run: Run) -> RoundTrips[Signal]:
+    def _signal_of(self, run: Name) -> RoundTrips[Signal]:
         """Ask for the signal of a run that this process owns."""
 
     @abstractmethod
-    def _looking(self, run: Run, size: int) -> RoundTrips[None]:
+    def _looking(self, run: Name, size: int) -> RoundTrips[None]:
         """Read the frames that a run has behind ``size``, and hand them to its tail."""
 
     def _live(self) -> None:
@@ -115,9 +115,9 @@ class RemoteListener(ABC, Generic[Run]):
         for run in self._owned:
             self._pipeline.submit(self._asking(run))
 
-    def _followed(self) -> dict[Run, int]:
+    def _followed(self) -> dict[Name, int]:
         """The runs that are followed here, and their known sizes."""
-        return cast("dict[Run, int]", dict(self._tails.followed()))
+        return cast("dict[Name, int]", dict(self._tails.followed()))
 
     def _look_at_all(self) -> float:
         """Look at all runs that are followed; returns the time of the next look."""
@@ -126,16 +126,16 @@ class RemoteListener(ABC, Generic[Run]):
         self._tick()
         return time.monotonic() + _LOOK_SECONDS
 
-    def _look(self, run: Run, size: int) -> None:
+    def _look(self, run: Name, size: int) -> None:
         self._tails.forget_if_it_fails(run, self._pipeline.submit(self._looking(run, size)))
 
-    def _hear_signal(self, run: Run, signal: Signal) -> None:
+    def _hear_signal(self, run: Name, signal: Signal) -> None:
         """Take a signal to the owner of a run, if this process owns it."""
         self._owned.signal(run, signal)
         if signal is Signal.SEALED:
             self._tails.end(run)
 
-    def _hear_of(self, run: Run, at: int | None, frames: Callable[[], bytes]) -> None:
+    def _hear_of(self, run: Name, at: int | None, frames: Callable[[], bytes]) -> None:
         """Take the notification of a run that is followed here.
 
         :param at: where its new frames begin; None if the notification has no frames.
@@ -149,7 +149,7 @@ class RemoteListener(ABC, Generic[Run]):
             # The run has ended, or its news is too long to be told, or a message was lost.
             self._look(run, known)
 
-    def _asking(self, run: Run) -> RoundTrips[None]:
+    def _asking(self, run: Name) -> RoundTrips[None]:
         signal = yield from self._signal_of(run)
         if signal is not Signal.CONTINUE:
             self._owned.signal(run, signal)

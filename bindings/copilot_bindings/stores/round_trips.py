@@ -28,7 +28,7 @@ _MOST_AT_ONCE = 512
 
 
 @attrs.define(eq=False)
-class _Job:
+class _OngoingCall:
     """A call that is being made.
 
     :ivar replies: the replies to its last commands; None before the first.
@@ -39,7 +39,7 @@ class _Job:
     replies: list[Any] | None = None
 
 
-class Pipeline:
+class PipelineThread:
     """The operating system thread, and the calls that wait for it.
 
     :param name: the name of the thread.
@@ -54,13 +54,13 @@ class Pipeline:
     ) -> None:
         self._send = send
         self._end = end
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[_OngoingCall | None] = queue.SimpleQueue()
         self._thread = begin_os_thread(name, self._live)
 
     def submit(self, trips: RoundTrips[T]) -> Future[T]:
         """Have the round trips made; returns a future that is done when they have returned."""
         future: Future[T] = Future()
-        self._jobs.put(_Job(trips, future))
+        self._jobs.put(_OngoingCall(trips, future))
         return future
 
     def close(self, seconds: float) -> bool:
@@ -70,14 +70,14 @@ class Pipeline:
         return not self._thread.is_alive()
 
     def _live(self) -> None:
-        going: list[_Job] = []
+        going: list[_OngoingCall] = []
         ended = False
         while going or not ended:
             ended = self._take(going, ended)
             going = self._step(going)
         self._end()
 
-    def _take(self, going: list[_Job], ended: bool) -> bool:
+    def _take(self, going: list[_OngoingCall], ended: bool) -> bool:
         """Take the calls that wait, or wait for one if none is in progress; returns whether the
         pipeline has to end."""
         try:
@@ -92,9 +92,9 @@ class Pipeline:
             return ended
         return True
 
-    def _step(self, jobs: list[_Job]) -> list[_Job]:
+    def _step(self, jobs: list[_OngoingCall]) -> list[_OngoingCall]:
         """Send each call its replies, and send the next commands of all calls to the server."""
-        asking: list[tuple[_Job, list[Command]]] = []
+        asking: list[tuple[_OngoingCall, list[Command]]] = []
         for job in jobs:
             try:
                 wanted = next(job.trips) if job.replies is None else job.trips.send(job.replies)
@@ -124,7 +124,7 @@ class Pipeline:
         return going
 
 
-def _fail(job: _Job, error: Exception, *, is_begun: bool = False) -> None:
+def _fail(job: _OngoingCall, error: Exception, *, is_begun: bool = False) -> None:
     """Fail a call.
 
     :param is_begun: whether some of the commands that were sent last have been carried out.

@@ -36,7 +36,7 @@ from .errors import StoreError
 
 
 @attrs.frozen
-class Piece:
+class TailPiece:
     """A piece of a log that a tail gives a reader.
 
     :param data: bytes from the reader's offset on; empty if there are none yet.
@@ -200,7 +200,7 @@ class Tails:
 
     # Readers
 
-    def read(self, run: Hashable, offset: int, max_bytes: int) -> Piece | None:
+    def read(self, run: Hashable, offset: int, max_bytes: int) -> TailPiece | None:
         """Return what follows ``offset`` in the log of ``run``; None if only the store can say."""
         with self._lock:
             tail = self._tails.get(run)
@@ -212,9 +212,9 @@ class Tails:
                 self._idle.move_to_end(run)
             begin = offset - tail.base
             if begin == 0 and len(tail.data) <= max_bytes:
-                return Piece(bytes(tail.data), tail.ended)
+                return TailPiece(bytes(tail.data), tail.ended)
             data = bytes(memoryview(tail.data)[begin : begin + max_bytes])
-            return Piece(data, tail.ended and offset + len(data) == tail.size)
+            return TailPiece(data, tail.ended and offset + len(data) == tail.size)
 
     def watch(self, run: Hashable, offset: int, notify: Notify) -> Cancel:
         """Call ``notify`` once when there is more behind ``offset``; see :meth:`.Log.watch`."""

@@ -16,7 +16,7 @@ from support.upstream import Step, Upstream, upstream
 
 from copilot_bindings.agents import http_client, http_socket
 from copilot_bindings.agents.http import is_cleartext
-from copilot_bindings.agents.http_client import CleartextPool, Response
+from copilot_bindings.agents.http_client import CleartextPool, CleartextResponse
 from copilot_bindings.agents.http_socket import ClientConnection
 
 pytestmark = pytest.mark.parametrize("library", ["asyncio", "trio"])
@@ -26,7 +26,7 @@ def ok(headers: str, body: bytes = b"", status: str = "200 OK") -> bytes:
     return f"HTTP/1.1 {status}\r\n{headers}\r\n".encode() + body
 
 
-async def get(pool: CleartextPool, **more: Any) -> tuple[Response, bytes]:
+async def get(pool: CleartextPool, **more: Any) -> tuple[CleartextResponse, bytes]:
     """Make a request; returns the response and its body, which was read to its end."""
     given: dict[str, Any] = {"headers": {}, "body": b"", "silence": 30.0, **more}
     response = await pool.send("POST", b"/", connect_seconds=30.0, **given)

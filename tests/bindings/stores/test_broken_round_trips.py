@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from copilot_bindings.stores.round_trips import Command, Pipeline, RoundTrips
+from copilot_bindings.stores.round_trips import Command, PipelineThread, RoundTrips
 from sansio_copilot import StoreAnswerLost, StoreUnavailable
 
 AWAY = StoreUnavailable("the server is away")
@@ -25,7 +25,7 @@ def error_of(answers: list[list[Any] | Exception], trips: RoundTrips[Any]) -> Ba
             raise answer
         return answer
 
-    pipeline = Pipeline("test", send, lambda: None)
+    pipeline = PipelineThread("test", send, lambda: None)
     error = pipeline.submit(trips).exception(30)
     assert pipeline.close(30)
     return error

@@ -16,8 +16,8 @@ from support.postgres_server import PostgresServer
 
 from copilot_bindings.stores import PostgresStore, RedisStore
 from copilot_bindings.stores.compacted_frames import VOLUME_RUNS
-from copilot_bindings.stores.redis.lua_functions import Script
-from copilot_bindings.stores.round_trips import Pipeline, RoundTrips
+from copilot_bindings.stores.redis.lua_functions import LuaScript
+from copilot_bindings.stores.round_trips import PipelineThread, RoundTrips
 from sansio_copilot.testing.stores import Driven
 
 HERS, NOBODYS = "hers", "none"
@@ -65,7 +65,7 @@ CALLS: dict[str, Callable[[Driven, str], object]] = {
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[list[str]]]:
     """Return the commands of each round trip of each call, in the order of the calls."""
     calls: list[list[list[str]]] = []
-    submit = Pipeline.submit
+    submit = PipelineThread.submit
 
     def noted(trips: RoundTrips[Any], call: list[list[str]]) -> RoundTrips[Any]:
         replies: Any = None
@@ -77,14 +77,14 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[list[str]]]:
         except StopIteration as done:
             return done.value
 
-    def submit_noted(self: Pipeline, trips: RoundTrips[Any]) -> Any:
+    def submit_noted(self: PipelineThread, trips: RoundTrips[Any]) -> Any:
         # Other threads ask from time to time, for example the one that lets old threads go.
         if threading.current_thread() is not threading.main_thread():
             return submit(self, trips)
         calls.append([])
         return submit(self, noted(trips, calls[-1]))
 
-    monkeypatch.setattr(Pipeline, "submit", submit_noted)
+    monkeypatch.setattr(PipelineThread, "submit", submit_noted)
     return calls
 
 
@@ -117,4 +117,4 @@ def test_the_first_page_of_a_long_thread_comes_with_its_place(
 
 
 def _name_of(command: Any) -> str:
-    return command.name if isinstance(command, Script) else str(command)
+    return command.name if isinstance(command, LuaScript) else str(command)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copilot_bindings.stores.owned_runs import OwnedRuns
-from copilot_bindings.stores.tails import Piece, Tails
+from copilot_bindings.stores.tails import TailPiece, Tails
 from sansio_copilot.stores.protocol import RunRequest, Signal
 
 
@@ -19,20 +19,20 @@ class Told:
 def test_a_run_of_this_process_is_read_as_it_grows() -> None:
     tails, told = Tails(), Told()
     tails.begin(1)
-    assert tails.read(1, 0, 10) == Piece(b"", False)
+    assert tails.read(1, 0, 10) == TailPiece(b"", False)
     tails.watch(1, 0, told)
     assert tails.followed() == [], "its owner tells of it"
     tails.grew(1, 0, b"abc")
     assert told.times == 1
-    assert tails.read(1, 0, 2) == Piece(b"ab", False)
-    assert tails.read(1, 2, 9) == Piece(b"c", False)
+    assert tails.read(1, 0, 2) == TailPiece(b"ab", False)
+    assert tails.read(1, 2, 9) == TailPiece(b"c", False)
     tails.grew(1, 0, b"abc")
     tails.grew(1, 1, b"bcd")
-    assert tails.read(1, 0, 10) == Piece(b"abcd", False)
+    assert tails.read(1, 0, 10) == TailPiece(b"abcd", False)
     tails.end(1)
-    assert tails.read(1, 0, 2) == Piece(b"ab", False)
-    assert tails.read(1, 2, 9) == Piece(b"cd", True)
-    assert tails.read(1, 4, 9) == Piece(b"", True)
+    assert tails.read(1, 0, 2) == TailPiece(b"ab", False)
+    assert tails.read(1, 2, 9) == TailPiece(b"cd", True)
+    assert tails.read(1, 4, 9) == TailPiece(b"", True)
 
 
 def test_tails_say_which_runs_they_do_not_know() -> None:
@@ -41,7 +41,7 @@ def test_tails_say_which_runs_they_do_not_know() -> None:
     tails.begin(1)
     tails.grew(1, 5, b"fg")
     assert tails.read(1, 0, 10) is None, "bytes are missing in between"
-    assert tails.read(1, 5, 10) == Piece(b"fg", False)
+    assert tails.read(1, 5, 10) == TailPiece(b"fg", False)
     assert tails.read(1, 8, 10) is None
     tails.forget(1)
     assert tails.read(1, 5, 10) is None
@@ -61,7 +61,7 @@ def test_a_run_of_others_is_looked_after_while_somebody_waits() -> None:
     tails.grew(7, 100, b"abc")
     assert (told.times, gone.times) == (1, 0)
     assert tails.followed() == [], "nobody waits"
-    assert tails.read(7, 100, 10) == Piece(b"abc", False)
+    assert tails.read(7, 100, 10) == TailPiece(b"abc", False)
     late = Told()
     tails.watch(7, 100, late)
     assert late.times == 1, "there is more already"
@@ -90,11 +90,11 @@ def test_a_run_that_its_owner_here_gives_up_is_followed_like_another_s() -> None
     tails.grew(1, 3, b"d")
     tails.lose(2)
     assert told.times == 2
-    assert tails.read(1, 0, 10) == Piece(b"abcd", False), "its owner has told more all the same"
+    assert tails.read(1, 0, 10) == TailPiece(b"abcd", False), "its owner has told more all the same"
     assert tails.read(2, 3, 10) is None
     cancel()
     tails.end(1)
-    assert tails.read(1, 4, 10) == Piece(b"", True)
+    assert tails.read(1, 4, 10) == TailPiece(b"", True)
 
 
 def test_readers_of_a_run_that_lost_its_owner_are_sent_to_the_store() -> None:
@@ -124,7 +124,7 @@ def test_the_tails_that_are_kept_have_bounds() -> None:
     for at in range(0, 1000, 10):
         tails.grew(1, at, b"0123456789")
     assert tails.read(1, 0, 10) is None
-    assert tails.read(1, 900, 1000) == Piece(b"0123456789" * 10, False)
+    assert tails.read(1, 900, 1000) == TailPiece(b"0123456789" * 10, False)
     for run in range(2, 30):
         tails.begin(run)
         tails.grew(run, 0, b"x" * 150)
@@ -145,10 +145,10 @@ def test_the_tail_of_a_reader_is_not_forgotten_first() -> None:
     for run in (1, 2):
         tails.begin(run)
         tails.end(run)
-    assert tails.read(1, 0, 1) == Piece(b"", True)
+    assert tails.read(1, 0, 1) == TailPiece(b"", True)
     tails.begin(3)
     tails.end(3)
-    assert tails.read(1, 0, 1) == Piece(b"", True)
+    assert tails.read(1, 0, 1) == TailPiece(b"", True)
     assert tails.read(2, 0, 1) is None
 
 

@@ -17,7 +17,7 @@ from sansio_copilot.stores.protocol import Signal
 
 from ..owned_runs import OwnedRuns
 from ..remote_listener import RemoteListener
-from ..round_trips import Command, Pipeline, RoundTrips
+from ..round_trips import Command, PipelineThread, RoundTrips
 from ..tails import Tails
 from .link import connect
 
@@ -37,7 +37,7 @@ class Listener(RemoteListener[int]):
         self,
         url: str,
         store: str,
-        pipeline: Pipeline,
+        pipeline: PipelineThread,
         schema: str,
         process: str,
         owned: OwnedRuns[int],

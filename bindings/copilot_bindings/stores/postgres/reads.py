@@ -26,7 +26,7 @@ from ..database_values import (
     record_of_row,
     to_bytes,
 )
-from ..reader_pages import Found, Piece, batch_of, paged
+from ..reader_pages import Found, HistoryPiece, batch_of, paged
 from ..reader_pages import read as read_pages
 from ..round_trips import RoundTrips
 from .names import FIRST_VOLUME, PARTS_AT_ONCE
@@ -144,7 +144,7 @@ def _paged(cursor: Cursor, rows: list[_Row], room: int, most: int) -> list[Batch
 
     :param most: the bytes that were asked for. If there are fewer, the last row ends its part.
     """
-    pieces: list[Piece] = []
+    pieces: list[HistoryPiece] = []
     behind, taken = cursor, 0
     for number, at, data in rows:
         index = cursor.index + number
@@ -153,7 +153,7 @@ def _paged(cursor: Cursor, rows: list[_Row], room: int, most: int) -> list[Batch
             # a volume.
             break
         skipped = max(cursor.offset - at, 0) if number == 0 else 0
-        pieces.append(Piece(index, at + skipped, data[skipped:]))
+        pieces.append(HistoryPiece(index, at + skipped, data[skipped:]))
         taken += len(data) - skipped
         behind = cursor.at(index, at + len(data))
     if not pieces:

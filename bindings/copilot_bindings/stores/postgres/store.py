@@ -37,7 +37,7 @@ from psycopg.conninfo import conninfo_to_dict
 from ..errors import StoreError
 from ..remote import Changes, Reads, RemoteEngine, RemoteStore
 from ..retention import Evictions
-from ..round_trips import Pipeline, RoundTrips
+from ..round_trips import PipelineThread, RoundTrips
 from . import reads, threads
 from .link import Link, connect, translated
 from .listener import Listener
@@ -64,9 +64,9 @@ class _Engine(RemoteEngine[str, Runs]):
         )
         writer, reader = (Link(store.url, store.shown) for _ in range(2))
         with contextlib.ExitStack() as begun:
-            reading = Pipeline("copilot-pg-reader", reader.send, reader.close)
+            reading = PipelineThread("copilot-pg-reader", reader.send, reader.close)
             begun.callback(reading.close, 0)
-            writing = Pipeline("copilot-pg", writer.send, writer.close)
+            writing = PipelineThread("copilot-pg", writer.send, writer.close)
             begun.callback(writing.close, 0)
             self.pipelines = (writing, reading)
             self.listener = Listener(

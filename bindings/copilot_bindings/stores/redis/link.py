@@ -24,7 +24,7 @@ from sansio_copilot import StoreAnswerLost, StoreUnavailable
 from ...net.shown_url import without_secrets
 from ..errors import StoreError, newer
 from ..round_trips import Command
-from .lua_functions import NEWER, TAKE_VERSION, VERSION, Script
+from .lua_functions import NEWER, TAKE_VERSION, VERSION, LuaScript
 
 _CONNECT_SECONDS = 3.0
 _REPLY_SECONDS = 8.0
@@ -114,7 +114,7 @@ class Link:
         self._name = name
         self._version = version
         self._is_of_version = False
-        self._hashes: dict[Script, str] = {}
+        self._hashes: dict[LuaScript, str] = {}
 
     def send(self, commands: list[Command]) -> list[Any]:
         """Return the replies to ``commands``; any reply may be an exception.
@@ -188,11 +188,11 @@ class Link:
 
     def _as_sent(self, command: Command) -> Command:
         name = command[0]
-        if isinstance(name, Script):
+        if isinstance(name, LuaScript):
             return "EVALSHA", self._hash(name), 1, *command[1:]
         return command
 
-    def _reply(self, connection: Any, name: str | Script) -> Any:
+    def _reply(self, connection: Any, name: str | LuaScript) -> Any:
         try:
             reply = connection.read_response()
         except ResponseError as error:
@@ -200,7 +200,7 @@ class Link:
         callbacks = self._client.response_callbacks
         return callbacks[name](reply) if isinstance(name, str) and name in callbacks else reply
 
-    def _hash(self, script: Script) -> str:
+    def _hash(self, script: LuaScript) -> str:
         found = self._hashes.get(script)
         if found is None:
             # SHA-1 is not used for security here: the server names a script by the SHA-1 of its

@@ -13,16 +13,16 @@ from sansio_copilot.stores.protocol import Signal
 
 from ..owned_runs import OwnedRuns
 from ..remote_listener import RemoteListener
-from ..round_trips import Command, Pipeline, RoundTrips
+from ..round_trips import Command, PipelineThread, RoundTrips
 from ..tails import Tails
 from . import scripts
 from .names import Names
 
-Run = tuple[str, int]
+RunName = tuple[str, int]
 _PIECE = 1 << 20
 
 
-class Listener(RemoteListener[Run]):
+class Listener(RemoteListener[RunName]):
     """Listens for one process.
 
     :param process: the name of this process, which no other process has.
@@ -34,10 +34,10 @@ class Listener(RemoteListener[Run]):
     def __init__(
         self,
         client: redis.Redis,
-        pipeline: Pipeline,
+        pipeline: PipelineThread,
         names: Names,
         process: str,
-        owned: OwnedRuns[Run],
+        owned: OwnedRuns[RunName],
         tails: Tails,
         tick: Callable[[], object],
         store: str,
@@ -46,7 +46,7 @@ class Listener(RemoteListener[Run]):
         self._names = names
         self._process = process.encode()
         self._own = (names.processes + process).encode()
-        self._subscribed: dict[bytes, Run] = {}
+        self._subscribed: dict[bytes, RunName] = {}
         super().__init__(store, pipeline, owned, tails, tick)
 
     def _nudge(self) -> Command:
@@ -86,7 +86,7 @@ class Listener(RemoteListener[Run]):
             number, signal, thread = data.split(b" ", 2)
             self._hear_signal((thread.decode(), int(number)), Signal(signal.decode()))
 
-    def _signal_of(self, run: Run) -> RoundTrips[Signal]:
+    def _signal_of(self, run: RunName) -> RoundTrips[Signal]:
         thread, number = run
         ((state, process, stop),) = yield [
             ("HMGET", f"{thread}:r:{number}", "state", "proc", "stop")
@@ -108,7 +108,7 @@ class Listener(RemoteListener[Run]):
             run = wanted[channel]
             self._look(run, followed[run])
 
-    def _looking(self, run: Run, size: int) -> RoundTrips[None]:
+    def _looking(self, run: RunName, size: int) -> RoundTrips[None]:
         thread, number = run
         while True:
             ((state, *found),) = yield [

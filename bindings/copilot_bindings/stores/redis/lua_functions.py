@@ -359,7 +359,7 @@ for _name, _value in (
 
 
 @attrs.frozen
-class Script:
+class LuaScript:
     """A script by its name, for errors, and its text."""
 
     name: str
@@ -370,7 +370,7 @@ _HEAD, *_parts = re.split(r"^(?=local function )", _LIBRARY, flags=re.MULTILINE)
 _FUNCTIONS = {re.split(r"\W+", part, maxsplit=3)[2]: part for part in _parts}
 
 
-def script(name: str, body: str) -> Script:
+def script(name: str, body: str) -> LuaScript:
     """Return a script with only the functions that it calls.
 
     The server makes each function of a script anew whenever the script runs.
@@ -382,4 +382,4 @@ def script(name: str, body: str) -> Script:
         called |= found
         texts += [_FUNCTIONS[one] for one in found]
     functions = [text for one, text in _FUNCTIONS.items() if one in called]
-    return Script(name, "".join([_HEAD, *functions, body]))
+    return LuaScript(name, "".join([_HEAD, *functions, body]))

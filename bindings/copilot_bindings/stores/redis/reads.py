@@ -21,7 +21,7 @@ from sansio_copilot.stores.protocol import (
 from ..compacted_frames import VOLUME_BYTES
 from ..cursors import Cursor
 from ..database_values import from_bytes, number_of, owner_from_bytes, owner_to_bytes, to_bytes
-from ..reader_pages import Found, Piece, batch_of, paged
+from ..reader_pages import Found, HistoryPiece, batch_of, paged
 from ..reader_pages import read as read_pages
 from ..round_trips import Command, RoundTrips
 from . import scripts
@@ -148,7 +148,7 @@ def _read_volumes(
     if has_loose:
         commands.append(_read_runs(names, loose, room, 1))
     texts = yield commands
-    pieces: list[Piece] = []
+    pieces: list[HistoryPiece] = []
     behind = cursor
     for index, (key, (offset, length), data) in enumerate(
         zip(keys, wanted, texts, strict=False), begin
@@ -159,7 +159,7 @@ def _read_volumes(
                 if index == begin:
                     return None
                 break
-        pieces.append(Piece(index, offset, data))
+        pieces.append(HistoryPiece(index, offset, data))
         behind = cursor.at(index + 1)
         if len(data) == length:
             # The volume may go on behind this page.

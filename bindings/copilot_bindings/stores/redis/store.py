@@ -36,7 +36,7 @@ from ...net.shown_url import without_secrets
 from ..cursors import Cursor
 from ..remote import Changes, Reads, RemoteEngine, RemoteStore
 from ..retention import Evictions
-from ..round_trips import Command, Pipeline, RoundTrips
+from ..round_trips import Command, PipelineThread, RoundTrips
 from . import reads, threads
 from .link import Link, connect
 from .listener import Listener
@@ -65,7 +65,7 @@ class _Engine(RemoteEngine[Names, Runs]):
         )
         link = Link(connect(store.url), store.shown, self.namespace.version)
         # Reads use the connection that writes, because the server does one command after the other.
-        self.pipelines = (Pipeline("copilot-redis", link.send, link.close),)
+        self.pipelines = (PipelineThread("copilot-redis", link.send, link.close),)
         with contextlib.ExitStack() as begun:
             begun.callback(self.pipelines[0].close, 0)
             self.listener = Listener(

@@ -119,7 +119,7 @@ def prepare(path: str, synchronous: Synchronous) -> sqlite3.Connection:
 
 
 @attrs.frozen(eq=False)
-class Job:
+class ConnectionJob:
     """A function that a thread with a connection has to call, and the future for its outcome."""
 
     work: Callable[[Any], Any]

@@ -14,7 +14,7 @@ from typing import TypeVar
 from sansio_copilot import StoreUnavailable
 
 from ..os_threads import begin_os_thread
-from .connection import Busy, Job, Synchronous, connect
+from .connection import Busy, ConnectionJob, Synchronous, connect
 from .errors import translated
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ class ReadPool:
         self._synchronous: Synchronous = synchronous
         self._size = size
         self._lock = threading.Lock()
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[ConnectionJob | None] = queue.SimpleQueue()
         self._threads: deque[threading.Thread] = deque()
         self._waiting = 0
 
@@ -51,7 +51,7 @@ class ReadPool:
                     if not self._threads:
                         raise
             self._waiting -= 1
-        self._jobs.put(Job(work, future))
+        self._jobs.put(ConnectionJob(work, future))
         return future
 
     def close(self, seconds: float) -> bool:

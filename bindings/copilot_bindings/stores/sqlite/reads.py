@@ -38,7 +38,7 @@ class Blocked:
 
 
 @attrs.frozen
-class Found:
+class FoundInFile:
     """A page that was read, and the reason why it ends there.
 
     :param ahead: the pages behind this one, which the same call has read.
@@ -131,7 +131,7 @@ def _behind(db: sqlite3.Connection, whole: Cursor, event_id: EventId, after: str
     return None
 
 
-def read_pages(db: sqlite3.Connection, cursor: Cursor, max_bytes: int, pages: int) -> Found:
+def read_pages(db: sqlite3.Connection, cursor: Cursor, max_bytes: int, pages: int) -> FoundInFile:
     """Read on from ``cursor``, as many as ``pages`` pages of history at once."""
     found = read(db, cursor, max_bytes)
     ahead: list[Batch] = []
@@ -143,7 +143,7 @@ def read_pages(db: sqlite3.Connection, cursor: Cursor, max_bytes: int, pages: in
     return attrs.evolve(found, ahead=tuple(ahead)) if ahead else found
 
 
-def read(db: sqlite3.Connection, cursor: Cursor, max_bytes: int) -> Found:
+def read(db: sqlite3.Connection, cursor: Cursor, max_bytes: int) -> FoundInFile:
     """Read on from ``cursor``; see :meth:`.Log.read`."""
     chunks: list[bytes] = []
     room = max_bytes
@@ -153,13 +153,13 @@ def read(db: sqlite3.Connection, cursor: Cursor, max_bytes: int) -> Found:
         read_part = _read_history if part > 0 else _read_raw
         state = read_part(db, cursor, room, chunks)
         if isinstance(state, LogGone):
-            return Found(batch_of(chunks, cursor) if chunks else state)
+            return FoundInFile(batch_of(chunks, cursor) if chunks else state)
         if isinstance(state, Blocked):
             cursor = cursor.at(cursor.index, state.size)
-            return Found(batch_of(chunks, cursor), None if chunks else state)
+            return FoundInFile(batch_of(chunks, cursor), None if chunks else state)
         cursor = state
         room = max_bytes - sum(map(len, chunks))
-    return Found(batch_of(chunks, cursor))
+    return FoundInFile(batch_of(chunks, cursor))
 
 
 def _read_history(

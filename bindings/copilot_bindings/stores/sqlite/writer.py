@@ -14,7 +14,7 @@ import attrs
 from sansio_copilot import StoreUnavailable
 
 from ..os_threads import begin_os_thread
-from .connection import Busy, Job
+from .connection import Busy, ConnectionJob
 from .errors import translated
 
 logger = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class Writer:
         self._db = db
         self._look = look
         self._busy = Busy()
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[ConnectionJob | None] = queue.SimpleQueue()
         self._thread = begin_os_thread("copilot-sqlite", self._live)
 
     def submit(self, work: Callable[[Transaction], T]) -> Future[T]:
@@ -86,12 +86,12 @@ class Writer:
         If ``work`` raises an exception of its own, it must not have changed anything before.
         """
         future: Future[T] = Future()
-        self._jobs.put(Job(work, future))
+        self._jobs.put(ConnectionJob(work, future))
         return future
 
     def wake(self) -> None:
         """Make the thread call ``look`` now."""
-        self._jobs.put(Job(lambda tx: None, Future()))
+        self._jobs.put(ConnectionJob(lambda tx: None, Future()))
 
     def close(self, seconds: float) -> bool:
         """Do the work that was submitted, then end; returns whether it has ended in time."""
@@ -103,8 +103,8 @@ class Writer:
         pause: float | None = None
         ended = False
         while not ended:
-            jobs: list[Job] = []
-            job: Job | None = None
+            jobs: list[ConnectionJob] = []
+            job: ConnectionJob | None = None
             try:
                 job = self._jobs.get(timeout=pause)
                 while job is not None:
@@ -132,11 +132,11 @@ class Writer:
             logger.exception("SQLiteStore(%r) could not look for news", self._path)
         return 1.0
 
-    def _commit(self, jobs: list[Job]) -> None:
+    def _commit(self, jobs: list[ConnectionJob]) -> None:
         if not jobs:
             return
         tx = Transaction(self._db)
-        done: list[tuple[Job, Any, Exception | None]] = []
+        done: list[tuple[ConnectionJob, Any, Exception | None]] = []
         try:
             with self._busy:
                 self._db.execute("BEGIN IMMEDIATE")
