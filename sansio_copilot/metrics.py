@@ -1,9 +1,9 @@
 """The metrics of a runtime, and their text in the format of Prometheus.
 
-A :class:`Metrics` is plain memory, so that counting costs next to nothing and needs no library. It
-belongs to one process. The metrics hold no content: no text of a message, no id of a thread, a run
-or a user. Labels come from the application (ids of agents) or from agents (names of models). So
-their number and their length have limits; the rest is counted as "other".
+A :class:`Metrics` is only numbers in memory, so that counting costs next to nothing and needs no
+library. It belongs to one process. The metrics hold no content: no text of a message, no id of a
+thread, a run or a user. Labels come from the application (ids of agents) or from agents (names of
+models). So their number and their length have limits; the rest is counted as "other".
 
 Requests are counted in the operating system thread that serves them, which is safe because CPython
 makes the next() of an itertools.count in one step; a ``+= 1`` takes several. Everything else is

@@ -135,8 +135,8 @@ def event_dict(event: object, *, raw: bool = True) -> dict[str, Any] | None:
             except TypeError:
                 own = json_codec.to_builtins(taken)
             return own
-        plain = _own_fields(taken)
-        return taken.model_dump(mode="json", by_alias=True) if plain is None else plain
+        fields = _own_fields(taken)
+        return taken.model_dump(mode="json", by_alias=True) if fields is None else fields
     except EventError:
         raise
     except RecursionError:

@@ -1,6 +1,6 @@
 """Machines over AG-UI event streams: pure, incremental, and usable on their own.
 
-An event is a plain dict of the AG-UI JSON shape. Each machine comes twice: as a class that is fed
+An event is a dict of the AG-UI JSON shape. Each machine comes twice: as a class that is fed
 event by event, and as a function over a list of events.
 
 =====================  ======================  =================================================

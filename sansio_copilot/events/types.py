@@ -1,6 +1,6 @@
 """The event types of AG-UI.
 
-An event is a plain dict of the JSON shape that AG-UI puts on the wire
+An event is a dict of the JSON shape that AG-UI puts on the wire
 (``{"type": "TEXT_MESSAGE_CONTENT", "messageId": "m1", "delta": "Hi"}``), so that nothing is
 converted between an agent's event and its frame. The machines of this package read the members that
 they need and pass everything else through. Only :mod:`.normalize` checks the types of values; an

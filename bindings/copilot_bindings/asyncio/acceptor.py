@@ -33,7 +33,7 @@ class Acceptor:
 
     :param listeners: the sockets; they become non-blocking.
     :param connection: makes the protocol of a connection.
-    :param ssl: a context for the server's side, to speak TLS; None for plain HTTP.
+    :param ssl: a context for the server's side, to speak TLS; None for HTTP without TLS.
     :param handshake_seconds: how many seconds a client may take for the TLS handshake.
     """
 

@@ -53,7 +53,7 @@ async def serve(
     :param unix_mode: the permissions of that socket (for example ``0o660``); None leaves them to
         the process's umask.
     :param sock: a bound stream socket to listen on instead; the server closes it at its end.
-    :param ssl: a context for the server's side, to speak TLS; None for plain HTTP.
+    :param ssl: a context for the server's side, to speak TLS; None for HTTP without TLS.
     :param grace_seconds: how many seconds responses and runs may go on after a signal.
     :param ready: called with the server once it accepts connections.
     :raises OSError: if the address cannot be bound, or another server listens there.

@@ -1,4 +1,4 @@
-"""Serve a runtime with plain sockets: each connection has a thread that speaks HTTP/1.1.
+"""Serve a runtime with sockets and threads: each connection has a thread that speaks HTTP/1.1.
 
 This binding fits applications that are made of threads and have hooks that block. Runs live on an
 event loop in the background, so that a run goes on when the client that started it goes away.

@@ -60,8 +60,8 @@ class SocketConnection:
     """Moves the bytes of an :class:`HTTPConnection`, and does its waiting.
 
     :param sock: the connection's socket; it becomes non-blocking, and is closed at the end.
-    :param ssl: a context to speak TLS on the socket; None for plain HTTP, and for a socket that is
-        an ``ssl.SSLSocket`` already.
+    :param ssl: a context to speak TLS on the socket; None for HTTP without TLS, and for a socket
+        that is an ``ssl.SSLSocket`` already.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class SocketConnection:
 
     def _shut(self, how: int) -> None:
         with self._lock, contextlib.suppress(OSError):
-            # The method of the plain socket is called, because that of SSLSocket forgets about TLS,
+            # The base class's method is called, because that of SSLSocket forgets about TLS,
             # so that the other thread would go on unencrypted.
             socket.socket.shutdown(self._socket, how)
 

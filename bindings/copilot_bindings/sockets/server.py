@@ -1,4 +1,4 @@
-"""Serve a runtime with plain sockets: each connection has a thread that speaks HTTP/1.1.
+"""Serve a runtime with sockets and threads: each connection has a thread that speaks HTTP/1.1.
 
 This binding fits applications that are made of threads and have hooks that block. Runs live on an
 event loop in the background, so that a run goes on when the client that started it goes away.
@@ -57,7 +57,7 @@ def serve(
     :param unix_mode: the permissions of that socket (for example ``0o660``); None leaves them to
         the process's umask.
     :param sock: a bound stream socket to listen on instead; the server closes it at its end.
-    :param ssl: a context for the server's side, to speak TLS; None for plain HTTP.
+    :param ssl: a context for the server's side, to speak TLS; None for HTTP without TLS.
     :param threads: the number of connections that are served at once; further connections are
         refused. An idle connection takes a thread and a file descriptor, a stream two descriptors.
     :param grace_seconds: how many seconds responses and runs may go on after a signal.

@@ -56,7 +56,7 @@ async def serve(
     :param unix_mode: the permissions of that socket (for example ``0o660``); None leaves them to
         the process's umask.
     :param sock: a bound stream socket to listen on instead; the server closes it at its end.
-    :param ssl: a context for the server's side, to speak TLS; None for plain HTTP.
+    :param ssl: a context for the server's side, to speak TLS; None for HTTP without TLS.
     :param grace_seconds: how many seconds responses and runs may go on after a signal.
     :param ready: called with the server once it accepts connections.
     :param task_status: given by ``nursery.start``, which then returns the :class:`Server`.
@@ -204,8 +204,8 @@ class Server(AsyncServer):
             with self._accepting:
                 async with trio.open_nursery() as nursery:
                     for listener in listeners.sockets:
-                        plain = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
-                        nursery.start_soon(self._accept_from, plain)
+                        raw = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
+                        nursery.start_soon(self._accept_from, raw)
         finally:
             listeners.close()
 
@@ -223,9 +223,9 @@ class Server(AsyncServer):
             else:
                 self._accepted(stream)
 
-    def _accepted(self, plain: trio.SocketStream) -> None:
+    def _accepted(self, raw: trio.SocketStream) -> None:
         is_tls = self._ssl is not None
-        stream = plain if self._ssl is None else trio.SSLStream(plain, self._ssl, server_side=True)
+        stream = raw if self._ssl is None else trio.SSLStream(raw, self._ssl, server_side=True)
         connection = TrioConnection(self._service, self._backend, stream, shakes_hands=is_tls)
         self._service.expect(connection)
         self._nursery.start_soon(self._serve, connection)
