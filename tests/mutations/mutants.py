@@ -142,7 +142,7 @@ RUNS = [
         f"{CORE}/exchange/stream.py",
         "yield from _clean_up(calls.close_run(",
         "yield from () and _clean_up(calls.close_run(",
-        ["tests/core/exchange/test_hooks.py::test_a_run_whose_response_is_rejected_is_discarded"],
+        ["tests/core/test_hooks.py::test_a_run_whose_response_is_rejected_is_discarded"],
     ),
     Mutant(
         "drained-for-ever",
@@ -167,8 +167,8 @@ RUNS = [
         "check_fits(written, self._limits)",
         "pass",
         [
-            "tests/core/runs/test_next_body.py::TestKinds::test_a_deeper_value_is_refused_and_the_thread_goes_on",
-            "tests/core/runs/test_next_body.py::test_a_value_larger_than_a_body_is_refused",
+            "tests/core/events/test_next_body.py::TestKinds::test_a_deeper_value_is_refused_and_the_thread_goes_on",
+            "tests/core/events/test_next_body.py::test_a_value_larger_than_a_body_is_refused",
         ],
     ),
 ]
@@ -229,9 +229,7 @@ LEAKS = [
         f"{CORE}/http/long_answers.py",
         "if held and more and held + more > self._room:",
         "if False:",
-        [
-            "tests/core/exchange/test_long_answers.py::test_a_long_answer_is_refused_until_there_is_room"
-        ],
+        ["tests/core/http/test_long_answers.py::test_a_long_answer_is_refused_until_there_is_room"],
     ),
 ]
 
@@ -330,7 +328,7 @@ ACCESS = [
         'where, exc_info=error)\n        return Response.json({"error": str(error)}, 500)\n',
         [
             "tests/core/exchange/test_machine.py::test_no_exception_text_is_sent_whatever_happens",
-            "tests/core/exchange/test_hooks.py::test_an_exception_is_a_bare_500",
+            "tests/core/test_hooks.py::test_an_exception_is_a_bare_500",
         ],
     ),
     Mutant(
@@ -351,7 +349,7 @@ ACCESS = [
         f"{CORE}/exchange/pipeline.py",
         "        self.request = inner.in_place_of(self.request, self.user)\n",
         "        self.request = self.request.in_place_of(self.request, self.user)\n",
-        ["tests/core/exchange/test_hooks.py::test_hooks_see_the_same_request_in_both_modes"],
+        ["tests/core/test_hooks.py::test_hooks_see_the_same_request_in_both_modes"],
     ),
     Mutant(
         "a-framework-tells-all",
@@ -400,7 +398,7 @@ USERS = [
         f"{CORE}/exchange/pipeline.py",
         "            raise Refusal(UNAUTHORIZED)\n",
         "            return\n",
-        ["tests/core/users/test_relations.py::test_a_client_that_is_not_known_is_told_nothing"],
+        ["tests/core/test_access_relations.py::test_a_client_that_is_not_known_is_told_nothing"],
     ),
     Mutant(
         "everybody-reads",
@@ -409,7 +407,7 @@ USERS = [
         "return thread if thread is not None and thread.owner == owner else None",
         "return thread",
         [
-            "tests/core/users/test_relations.py::test_a_thread_is_there_for_users_who_may_and_for_nobody_else"
+            "tests/core/test_access_relations.py::test_a_thread_is_there_for_users_who_may_and_for_nobody_else"
         ],
     ),
     Mutant(
@@ -426,7 +424,7 @@ USERS = [
         f"{CORE}/stores/memory/store.py",
         "        elif thread.owner != request.owner:\n",
         "        elif thread.owner != request.owner and thread.live is None:\n",
-        ["tests/core/users/test_attempts.py::test_a_run_tells_that_the_thread_cannot_be_had"],
+        ["tests/core/test_access_attempts.py::test_a_run_tells_that_the_thread_cannot_be_had"],
     ),
     Mutant(
         "one-feed-for-all",
@@ -434,7 +432,7 @@ USERS = [
         f"{CORE}/endpoints/debug_events.py",
         'feeds.of((yield from turn.owner("debug")))',
         "feeds.of(None)",
-        ["tests/core/users/test_attempts.py::test_a_feed_has_the_runs_of_its_user_only"],
+        ["tests/core/test_access_attempts.py::test_a_feed_has_the_runs_of_its_user_only"],
     ),
     Mutant(
         "anybody-follows",
@@ -443,7 +441,7 @@ USERS = [
         "audiences.of(parsed.input.thread_id, owner)",
         'audiences.of(parsed.input.thread_id, "ann")',
         [
-            "tests/core/users/test_attempts.py::test_a_reader_of_nothing_is_no_follower_of_anothers_run"
+            "tests/core/test_access_attempts.py::test_a_reader_of_nothing_is_no_follower_of_anothers_run"
         ],
     ),
     Mutant(
@@ -453,7 +451,7 @@ USERS = [
         "            run.place.leave(None)\n",
         "            pass\n",
         [
-            "tests/core/users/test_quotas.py::TestLiveRuns::test_a_run_that_does_not_begin_leaves_its_place"
+            "tests/core/runs/test_quotas.py::TestLiveRuns::test_a_run_that_does_not_begin_leaves_its_place"
         ],
     ),
 ]
