@@ -1,8 +1,10 @@
-"""A writer of server-sent events for tests; the core's own writes frames of one kind only."""
+"""Writers of server-sent events for tests; the core's own writes frames of one kind only."""
 
 from __future__ import annotations
 
 import re
+
+from sansio_copilot.stores import RunKey
 
 _LINE_BREAK = re.compile(rb"\r\n|\r|\n")
 
@@ -14,3 +16,11 @@ def format_frame(data: bytes, event_id: str | None = None, event: str | None = N
         lines.append(b"event: " + event.encode())
     lines += [b"data: " + line for line in _LINE_BREAK.split(data)]
     return b"\n".join([*lines, b"\n"])
+
+
+def frame(key: RunKey, position: int | str, data: str = "{}") -> bytes:
+    """Return a frame of the log of a run.
+
+    :param position: the number of its event, or "c" and that of a compacted one.
+    """
+    return format_frame(data.encode(), f"{key.token}.{position}")

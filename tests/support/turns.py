@@ -1,13 +1,25 @@
-"""The turns that others get of an event loop, under asyncio and trio."""
+"""Waiting on an event loop, and the turns of it that others get, under asyncio and trio."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import anyio
 import anyio.lowlevel
 import attrs
+
+_SECONDS = 30.0
+
+
+async def until(reached: Callable[[], object]) -> None:
+    """Wait until ``reached()``.
+
+    :raises TimeoutError: if it is not reached within 30 s.
+    """
+    with anyio.fail_after(_SECONDS):
+        while not reached():
+            await anyio.sleep(0.001)
 
 
 @attrs.define

@@ -24,6 +24,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.routing import Mount
+from support.turns import until
 
 from copilot_bindings.asgi import BrokenOff, CopilotASGI
 from copilot_bindings.serving import shutdown
@@ -57,11 +58,6 @@ def on_asyncio(test: Test) -> Callable[[], None]:
 
     run.__doc__, run.__name__ = test.__doc__, test.__name__
     return run
-
-
-async def until(reached: Callable[[], object]) -> None:
-    while not reached():
-        await anyio.sleep(0.001)
 
 
 class Request:

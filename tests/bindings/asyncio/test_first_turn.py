@@ -6,10 +6,11 @@ The agents here wait for nothing before their first event, so that it is the ser
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from support.turns import until
 from support.wire import BASE, body_of
 
 from copilot_bindings.asgi import CopilotASGI
@@ -75,12 +76,6 @@ class Transport(asyncio.Transport):
 
     def get_write_buffer_size(self) -> int:
         return 0
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():
-            await asyncio.sleep(0)
 
 
 def request(thread: str) -> bytes:

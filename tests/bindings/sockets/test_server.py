@@ -13,7 +13,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 import trustme
 from conformance.client import Client
+from conformance.process import wait_until
 from support.driver import hello
 from support.threads import begun, no_thread_is_left
 from support.wire import BASE, body_of
@@ -52,13 +53,6 @@ class Gate:
 def _no_thread_is_left() -> Iterator[None]:
     with no_thread_is_left():
         yield
-
-
-def wait_until(reached: Callable[[], bool], what: str, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < deadline, f"not in time: {what}"
-        time.sleep(0.005)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from conformance.process import wait_until
+from support.sse_frames import frame
 
 from copilot_bindings.stores import SQLiteStore, StoreError
 from copilot_bindings.stores.retention import Retention
@@ -31,10 +32,6 @@ from sansio_copilot.stores.protocol import (
     ThreadQuery,
 )
 from sansio_copilot.testing.stores import Driven
-
-
-def frame(key: RunKey, position: int | str, data: str = "{}") -> bytes:
-    return f"id: {key.token}.{position}\ndata: {data}\n\n".encode()
 
 
 def result(key: RunKey, data: str = "{}", **fields: Any) -> RunResult:

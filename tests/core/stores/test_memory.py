@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from support.owner import ThreadHistory, append, close, history_of, threads_of
+from support.sse_frames import frame
 
 from sansio_copilot.stores.memory import MemoryStore
 from sansio_copilot.stores.memory.eviction import Room
@@ -31,10 +32,6 @@ from sansio_copilot.stores.protocol import (
     ThreadRecord,
     UnknownCursor,
 )
-
-
-def frame(key: RunKey, position: int | str, data: str = "{}") -> bytes:
-    return f"id: {key.token}.{position}\ndata: {data}\n\n".encode()
 
 
 def compacted(key: RunKey, *data: str) -> bytes:
