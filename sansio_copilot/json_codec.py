@@ -52,7 +52,7 @@ JS_SPACE = (
 
 # Numbers with a point or an exponent are read by Python, because msgspec takes up to 40 us for a
 # number with a very large or small exponent, and all values of a body may be such numbers.
-_decode = msgspec.json.Decoder(float_hook=float).decode
+DECODER: Final = msgspec.json.Decoder(float_hook=float)
 # This decoder checks the elements of an array, but does not make them.
 _decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _dump_finite = json.JSONEncoder(
@@ -145,10 +145,10 @@ def decode(data: bytes) -> Any:
     try:
         if b"\\" not in data or not _has_lone_surrogates(data):
             try:
-                return _decode(data)
+                return DECODER.decode(data)
             except UnicodeDecodeError:
                 data = data.decode("utf-8", "replace").encode()
-                return _decode(data)
+                return DECODER.decode(data)
     except msgspec.DecodeError:
         pass
     except RecursionError:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.one_a_binding
 
 KEPT_BY_A_STORE = tuple(kind.__name__ for kind in (KeptThread, RunKey, KeptRun, RunStream))
 # The request that asks for the objects is listened to while it is answered.
-OF_THE_QUESTION = ("Responder._listen", "Wire.listen", "Wire._hear")
+OF_THE_QUESTION = ("Responder._listen", "ASGIWire.listen", "ASGIWire._hear", "_Wire.listen")
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum, IntEnum
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -237,7 +238,7 @@ class TestDecode:
     def test_numbers_that_msgspec_takes_long_for_are_read_by_python(self, number: str) -> None:
         """msgspec itself would take some 10 us for most of them, and Python takes 0.3 us."""
         assert repr(decode(f"[{number}]".encode())) == repr([float(number)])
-        assert vars(json_codec)["_decode"].__self__.float_hook is float
+        assert json_codec.DECODER.float_hook is float
 
     @pytest.mark.parametrize("data", [b"NaN", b"[Infinity]", b"-Infinity"])
     def test_values_that_are_not_json_for_python_either(self, data: bytes) -> None:
@@ -277,7 +278,8 @@ class TestDecode:
 
             return reads
 
-        monkeypatch.setattr(json_codec, "_decode", counted(msgspec.json.Decoder().decode))
+        decoder = SimpleNamespace(decode=counted(msgspec.json.Decoder().decode))
+        monkeypatch.setattr(json_codec, "DECODER", decoder)
         monkeypatch.setattr(json, "loads", counted(json.loads))
         data = b'{"a":[%b{}],"z":"%b"}' % (b"1," * 100_000, end)
         assert decode(data)["z"] == value

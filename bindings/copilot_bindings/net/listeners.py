@@ -119,7 +119,7 @@ class Listeners:
 
     def _listen_to_host(self, host: str, port: int) -> None:
         unavailable: OSError | None = None
-        for family, address in _addresses_of(host, port):
+        for family, address in addresses_of(host, port):
             if self.sockets and port == 0:
                 address = (address[0], self.port, *address[2:])
             try:
@@ -197,7 +197,11 @@ def _described(address: Any, tls: bool) -> str:
     return url_of(*address[:2], tls=tls)
 
 
-def _addresses_of(host: str, port: int) -> list[tuple[int, Any]]:
+def addresses_of(host: str, port: int) -> list[tuple[int, Any]]:
+    """Look up the addresses of a host to listen on, each with its family.
+
+    :raises OSError: if the host has none.
+    """
     try:
         found = socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

@@ -27,7 +27,8 @@ WARNING: Final = (
 )
 
 _lock = threading.Lock()
-_known: set[tuple[int, str]] = set()
+known: set[tuple[int, str]] = set()
+"""The process ids and addresses for which a warning has been considered."""
 
 
 def warn_of_workers(store: object, host: str, port: object, *, several: bool = False) -> None:
@@ -44,9 +45,9 @@ def warn_of_workers(store: object, host: str, port: object, *, several: bool = F
     place = _place_of(host, port)
     me = (os.getpid(), place)
     with _lock:
-        if me in _known:
+        if me in known:
             return
-        _known.add(me)
+        known.add(me)
     # The name has the id of the parent process, because all workers of a server have the same
     # parent.
     if several or (place and _is_taken(f"{os.getppid()}/{place}")):

@@ -88,7 +88,7 @@ class RemoteListener(ABC, Generic[Name]):
         """Ask for the signal of a run that this process owns."""
 
     @abstractmethod
-    def _looking(self, run: Name, size: int) -> RoundTrips[None]:
+    def looking(self, run: Name, size: int) -> RoundTrips[None]:
         """Read the frames that a run has behind ``size``, and hand them to its tail."""
 
     def _live(self) -> None:
@@ -127,7 +127,7 @@ class RemoteListener(ABC, Generic[Name]):
         return time.monotonic() + _LOOK_SECONDS
 
     def _look(self, run: Name, size: int) -> None:
-        self._tails.forget_if_it_fails(run, self._pipeline.submit(self._looking(run, size)))
+        self._tails.forget_if_it_fails(run, self._pipeline.submit(self.looking(run, size)))
 
     def _hear_signal(self, run: Name, signal: Signal) -> None:
         """Take a signal to the owner of a run, if this process owns it."""

@@ -196,6 +196,6 @@ def test_workers_share_one_address(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = [(socket.AF_INET, ("127.0.0.1", 0)), (socket.AF_INET, ("127.0.0.2", 0))]
-    monkeypatch.setattr("copilot_bindings.net.listeners._addresses_of", lambda *where: found)
+    monkeypatch.setattr("copilot_bindings.net.listeners.addresses_of", lambda *where: found)
     assert cli.main(["demo", "--workers", "2", "--port", "0"]) == 1
     assert "'127.0.0.1' has several addresses" in capsys.readouterr().err

@@ -87,7 +87,7 @@ def test_the_warning_comes_once_and_not_for_test_clients(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = MemoryStore()
-    monkeypatch.setattr(workers_warning, "_known", set())
+    monkeypatch.setattr(workers_warning, "known", set())
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
         # A port of its own, because other tests of this process have made the name of port 80.
         other.bind(f"\0sansio-copilot/{os.getppid()}/65001")
@@ -105,7 +105,7 @@ def test_nobody_is_warned_without_a_descriptor(
     def exhausted(*args: object) -> socket.socket:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr(workers_warning, "_known", set())
+    monkeypatch.setattr(workers_warning, "known", set())
     monkeypatch.setattr(socket, "socket", exhausted)
     warn_of_workers(MemoryStore(), "127.0.0.1", 65002)
     assert not caplog.records

@@ -200,7 +200,7 @@ class SharedStoreTests:
             return call
 
         monkeypatch.setattr(reads, "read", counted(reads.read))
-        monkeypatch.setattr(listener, "_looking", counted(listener._looking))
+        monkeypatch.setattr(listener, "looking", counted(listener.looking))
         here, there = self.process(), self.process()
         run = here.opened()
         here.append(run.key, 0, frame(run.key, 0))

@@ -217,7 +217,7 @@ class TestRedisStore(SharedStoreTests):
         store.watch_run(run.key, told)
         channel = engine.namespace.run_channel(engine.namespace.thread("t"), run.key.seq)
         for data in (b"a1220:id: 1.abc.0\ndata: {}\n\n", b"s100", b"e100", b"g", b"look"):
-            engine.listener._hear(None, channel.encode(), data)
+            engine.listener.hear(None, channel.encode(), data)
         assert told.signals == []
 
     def test_a_server_without_memory_is_unavailable_until_it_has_some(self) -> None:

@@ -104,9 +104,9 @@ class Listener(RemoteListener[int]):
     def _following(self, run: int, size: int) -> RoundTrips[None]:
         statement = f"SELECT {self._schema}.follow(%s, %s)"
         yield [(statement, (run, self._process), 0)]
-        yield from self._looking(run, size)
+        yield from self.looking(run, size)
 
-    def _looking(self, run: int, size: int) -> RoundTrips[None]:
+    def looking(self, run: int, size: int) -> RoundTrips[None]:
         while True:
             # The state is read first, so that a run that has ended has all of its frames.
             found, rows = yield [

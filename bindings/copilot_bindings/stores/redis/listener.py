@@ -70,11 +70,12 @@ class Listener(RemoteListener[RunName]):
                 if message is None:
                     continue
                 if message["type"] in PubSub.PUBLISH_MESSAGE_TYPES:
-                    self._hear(pubsub, message["channel"], message["data"])
+                    self.hear(pubsub, message["channel"], message["data"])
                 elif message["type"] == "subscribe" and message["channel"] == self._own:
                     self._connected()
 
-    def _hear(self, pubsub: Any, channel: bytes, data: bytes) -> None:
+    def hear(self, pubsub: Any, channel: bytes, data: bytes) -> None:
+        """Take note of what a channel tells: of this process, or of a run that is followed."""
         if channel != self._own:
             # Messages of a run that is no longer followed may still come for a moment.
             if (run := self._subscribed.get(channel)) is not None:
@@ -108,7 +109,7 @@ class Listener(RemoteListener[RunName]):
             run = wanted[channel]
             self._look(run, followed[run])
 
-    def _looking(self, run: RunName, size: int) -> RoundTrips[None]:
+    def looking(self, run: RunName, size: int) -> RoundTrips[None]:
         thread, number = run
         while True:
             ((state, *found),) = yield [
