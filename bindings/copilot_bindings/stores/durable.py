@@ -88,7 +88,11 @@ class DurableStore(Generic[E]):
     def _begin(self) -> E:
         raise NotImplementedError
 
-    def _engine(self) -> E:
+    def engine(self) -> E:
+        """The part of the store that this process has, which begins if there is none.
+
+        For the modules of this package: whoever uses a store needs only its other methods.
+        """
         return self._engines.get(self._begin)
 
     def tidy(self) -> Future[bool]:
@@ -96,7 +100,7 @@ class DurableStore(Generic[E]):
 
         :returns: whether there is more to do.
         """
-        return self._engine().tidy()
+        return self.engine().tidy()
 
     @property
     def evictions(self) -> int:
@@ -104,11 +108,11 @@ class DurableStore(Generic[E]):
         return self._evictions.count
 
     def watch_run(self, key: RunKey, notify: NotifyOwner) -> Cancel:
-        engine = self._engine()
+        engine = self.engine()
         return engine.owned.watch(engine.own_name(key), notify)
 
     def read(self, cursor: Cursor, max_bytes: int) -> Batch | LogGone | Future[Batch | LogGone]:
-        engine = self._engine()
+        engine = self.engine()
         known = followed(engine.tails, cursor, max_bytes, lambda run: engine.name_of(cursor, run))
         if isinstance(known, Batch):
             return known
@@ -128,7 +132,7 @@ class DurableStore(Generic[E]):
         if part is None or part > 0:
             notify()
             return nothing_to_cancel
-        engine = self._engine()
+        engine = self.engine()
         return engine.tails.watch(engine.name_of(cursor, -part), cursor.offset, notify)
 
     def _deleting(self, engine: E, work: Any) -> Future[Any]:

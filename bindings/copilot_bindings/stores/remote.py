@@ -188,19 +188,19 @@ class RemoteStore(DurableStore[E]):
     # Runs
 
     def open_run(self, request: RunRequest) -> Future[Opened]:
-        engine = self._engine()
+        engine = self.engine()
         return engine.write(engine.runs.open(request))
 
     def append(
         self, key: RunKey, at: int, frames: bytes, result: RunResult | None = None
     ) -> Future[Signal]:
-        engine = self._engine()
+        engine = self.engine()
         return engine.write(engine.runs.append(key, at, frames, result))
 
     def close_run(
         self, key: RunKey, at: int, frames: bytes, result: RunResult | None
     ) -> Future[bool]:
-        engine = self._engine()
+        engine = self.engine()
         closing = engine.write(engine.runs.close(key, at, frames, result))
 
         def closed(done: Future[bool]) -> None:
@@ -212,17 +212,17 @@ class RemoteStore(DurableStore[E]):
         return closing
 
     def renew(self, key: RunKey) -> Future[Signal]:
-        engine = self._engine()
+        engine = self.engine()
         return engine.write(engine.runs.renew(key))
 
     def request_stop(
         self, thread_id: str, run_id: str | None, owner: str | None = None
     ) -> Future[bool | Orphan]:
-        engine = self._engine()
+        engine = self.engine()
         return engine.write(engine.runs.stop(thread_id, run_id, owner))
 
     def orphans(self, limit: int) -> Future[list[Orphan]]:
-        engine = self._engine()
+        engine = self.engine()
         return engine.write(engine.runs.orphans(limit))
 
     # Readers
@@ -230,7 +230,7 @@ class RemoteStore(DurableStore[E]):
     def open_cursor(
         self, thread_id: str, after: str | None, owner: str | None = None
     ) -> Future[Cursor]:
-        engine = self._engine()
+        engine = self.engine()
         return engine.read(self._open(engine, thread_id, after, owner))
 
     def _open(
@@ -266,7 +266,7 @@ class RemoteStore(DurableStore[E]):
     # Threads
 
     def list_threads(self, query: ThreadQuery = EVERY_THREAD) -> Future[ThreadPage]:
-        engine = self._engine()
+        engine = self.engine()
         return engine.read(engine.reads.list_threads(engine.namespace, query))
 
     def read_history(
@@ -274,7 +274,7 @@ class RemoteStore(DurableStore[E]):
     ) -> Batch | Future[Batch | LogGone]:
         if isinstance(cursor, Whole):
             return cursor.page(max_bytes)
-        engine = self._engine()
+        engine = self.engine()
         reads, namespace = engine.reads, engine.namespace
 
         def trips() -> RoundTrips[Batch | LogGone]:
@@ -292,29 +292,29 @@ class RemoteStore(DurableStore[E]):
     def update_thread(
         self, thread_id: str, changes: Mapping[str, Any], owner: str | None = None
     ) -> Future[ThreadRecord | None]:
-        engine = self._engine()
+        engine = self.engine()
         return engine.write(engine.changes.update(engine.namespace, thread_id, changes, owner))
 
     def delete_thread(self, thread_id: str, owner: str | None = None) -> Future[bool]:
-        engine = self._engine()
+        engine = self.engine()
         return self._deleting(engine, engine.changes.delete(engine.runs, thread_id, owner))
 
     def clear(self, owner: str | None = None) -> Future[None]:
-        engine = self._engine()
+        engine = self.engine()
         return self._deleting(engine, engine.changes.clear(engine.runs, owner))
 
     def owner_of(self, thread_id: str) -> Future[ThreadOwner | None]:
-        engine = self._engine()
+        engine = self.engine()
         return engine.read(engine.reads.owner_of(engine.namespace, thread_id))
 
     def threads_of_all(self, cursor: str | None, limit: int) -> Future[OwnedThreads]:
-        engine = self._engine()
+        engine = self.engine()
         return engine.read(engine.reads.threads_of_all(engine.namespace, cursor, limit))
 
     def claim_thread(self, thread_id: str, owner: str) -> Future[bool]:
-        engine = self._engine()
+        engine = self.engine()
         return engine.write(engine.changes.claim(engine.namespace, thread_id, owner))
 
     def bytes_of(self, owner: str) -> Future[int]:
-        engine = self._engine()
+        engine = self.engine()
         return engine.read(engine.reads.bytes_of(engine.namespace, owner))

@@ -82,7 +82,7 @@ class TestPostgresStore(SharedStoreTests):
 
         def demote() -> None:
             # The connection that is made next may write again, as one to a successor does.
-            here.store._engine().write(demoting()).result()
+            here.store.engine().write(demoting()).result()
             with pytest.raises(StoreUnavailable, match="read-only"):
                 here.check()
 

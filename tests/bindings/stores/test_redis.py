@@ -174,7 +174,7 @@ class TestRedisStore(SharedStoreTests):
 
     def test_a_thread_is_listed_though_its_closing_was_cut_off_in_the_middle(self) -> None:
         store = self.process()
-        engine = store.store._engine()
+        engine = store.store.engine()
         run = store.opened("t")
         call = (run.key, 0, b"", result_of(run.key, "1"))
         engine.write(first_of(engine.runs.close(*call))).result()
@@ -185,7 +185,7 @@ class TestRedisStore(SharedStoreTests):
 
     def test_a_thread_that_comes_again_while_it_is_deleted_is_listed(self) -> None:
         here, there = self.process(), self.process()
-        engine = here.store._engine()
+        engine = here.store.engine()
         here.ended("t", "1")
         deleting = threads.delete(engine.runs, "t", None)
         replies = engine.write(first_of(deleting)).result()
@@ -198,7 +198,7 @@ class TestRedisStore(SharedStoreTests):
 
     def test_a_thread_that_is_only_in_a_list_goes_when_threads_are_let_go(self) -> None:
         store = self.process(retention=Retention(max_threads=1))
-        engine = store.store._engine()
+        engine = store.store.engine()
         store.ended("gone", "1", ended_at=1.0)
         engine.write(first_of(threads.delete(engine.runs, "gone", None))).result()
         store.ended("t", "1", ended_at=2.0)
@@ -211,7 +211,7 @@ class TestRedisStore(SharedStoreTests):
     def test_news_of_a_run_that_is_not_followed_any_more_are_not_heard(self) -> None:
         """The server goes on telling between two commands of the listener."""
         store = self.process()
-        engine = store.store._engine()
+        engine = store.store.engine()
         told = Told()
         run = store.opened()
         store.watch_run(run.key, told)

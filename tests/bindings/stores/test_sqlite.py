@@ -124,7 +124,7 @@ class TestSeveralProcesses:
         run = two.opened(two.a)
         cursor = two.b.open_cursor("t", None).result()
         read(two.b, cursor)
-        engine = two.b._engine()
+        engine = two.b.engine()
         asked: list[object] = []
         engine.read_pool.submit = asked.append  # type: ignore[assignment]
         cursors = [cursor] * 1000
@@ -336,7 +336,7 @@ class TestFiles:
         store.append(run.key, 0, frame(run.key, 0)).result()
 
         def limit(pages: int) -> None:
-            engine = store._engine()
+            engine = store.engine()
             engine.write(
                 lambda tx: tx.then(lambda: tx.db.execute(f"PRAGMA max_page_count = {pages}"))
             ).result()
@@ -354,7 +354,7 @@ class TestFiles:
     def test_a_call_that_fails_fails_no_other(self, store: SQLiteStore) -> None:
         run = store.open_run(RunRequest("t", "r", "agent")).result()
         assert isinstance(run, RunOpened)
-        engine = store._engine()
+        engine = store.engine()
 
         def fails(tx: Any) -> None:
             tx.db.execute("SELECT nonsense")
@@ -376,7 +376,7 @@ class TestFiles:
 
     def test_a_call_that_is_given_up_before_its_turn_does_nothing(self, store: SQLiteStore) -> None:
         hold = threading.Event()
-        first = store._engine().write(lambda tx: hold.wait(20))
+        first = store.engine().write(lambda tx: hold.wait(20))
         given_up = store.open_run(RunRequest("t", "r", "agent"))
         assert given_up.cancel()
         hold.set()
@@ -411,9 +411,7 @@ class TestFiles:
         store = SQLiteStore(tmp_path / "threads.db", synchronous="full")
         a_whole_run(store)
         [(level,)] = (
-            store._engine()
-            .write(lambda tx: tx.db.execute("PRAGMA synchronous").fetchall())
-            .result()
+            store.engine().write(lambda tx: tx.db.execute("PRAGMA synchronous").fetchall()).result()
         )
         assert level == 2
         store.close()
@@ -531,7 +529,7 @@ class TestWhatIsKept:
                 explaining: Any = Explaining(db)
                 return listing.list_threads(explaining, query)
 
-            store._engine().read(explain).result()
+            store.engine().read(explain).result()
         searched = [index for index in asked if index.startswith("SEARCH")]
         listed = "SEARCH thread USING INDEX thread_listed (owner=?)"
         waiting = "SEARCH thread USING INDEX thread_waiting (owner=?)"

@@ -146,14 +146,14 @@ class PostgresStore(RemoteStore[_Engine]):
         :raises StoreUnavailable: if there is no connection to be had for now.
         :raises StoreError: if the schema cannot be used.
         """
-        self._engine()
+        self.engine()
 
     def check(self) -> Future[None]:
         """Find out whether the server accepts writes.
 
         :raises StoreUnavailable: if it does not, for now.
         """
-        engine = self._engine()
+        engine = self.engine()
 
         def trips() -> RoundTrips[None]:
             yield [(f"UPDATE {engine.namespace}.version SET version = version RETURNING 1", (), 0)]

@@ -129,7 +129,7 @@ class RedisStore(RemoteStore[_Engine]):
         :raises StoreError: if a newer release has written the keys, or the server is one of several
             servers of a cluster.
         """
-        engine = self._engine()
+        engine = self.engine()
 
         def trips() -> RoundTrips[None]:
             # The keys lie in many slots, of which a cluster has some on other servers.
@@ -143,7 +143,7 @@ class RedisStore(RemoteStore[_Engine]):
 
         :raises StoreUnavailable: if it does not, for now.
         """
-        engine = self._engine()
+        engine = self.engine()
 
         def trips() -> RoundTrips[None]:
             yield [self._checking(engine)]

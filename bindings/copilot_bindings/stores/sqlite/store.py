@@ -17,7 +17,7 @@ Four rules make it right:
   rows are removed in steps that no append waits for.
 
 A connection is never used in a fork of the process that has opened it: a process finds out by its
-id (:meth:`SQLiteStore._engine`), and begins anew.
+id (:meth:`SQLiteStore.engine`), and begins anew.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class SQLiteStore(DurableStore[Engine]):
         :raises StoreError: if it cannot be used.
         :raises StoreUnavailable: if it cannot be used for now.
         """
-        self._engine()
+        self.engine()
 
     def close(self) -> None:
         """Finish the calls that were begun, and close the file. A later call opens it again."""
@@ -124,7 +124,7 @@ class SQLiteStore(DurableStore[Engine]):
         def write(tx: Transaction) -> None:
             tx.db.execute("UPDATE process SET seen_at = ? WHERE id = 0", (time.time(),))
 
-        return self._engine().write(write)
+        return self.engine().write(write)
 
     def _begin(self) -> Engine:
         supersedes = self.on_concurrent_run == "supersede"
@@ -136,23 +136,23 @@ class SQLiteStore(DurableStore[Engine]):
     # Runs
 
     def open_run(self, request: RunRequest) -> Future[Opened]:
-        engine = self._engine()
+        engine = self.engine()
         return engine.write(lambda tx: engine.runs.open(tx, request))
 
     def append(
         self, key: RunKey, at: int, frames: bytes, result: RunResult | None = None
     ) -> Future[Signal]:
-        engine = self._engine()
+        engine = self.engine()
         return engine.write(lambda tx: engine.runs.append(tx, key, at, frames, result))
 
     def close_run(
         self, key: RunKey, at: int, frames: bytes, result: RunResult | None
     ) -> Future[bool]:
-        engine = self._engine()
+        engine = self.engine()
         return engine.write(lambda tx: engine.runs.close(tx, key, at, frames, result))
 
     def renew(self, key: RunKey) -> Future[Signal]:
-        engine = self._engine()
+        engine = self.engine()
 
         def renew(tx: Transaction) -> Signal:
             renewed(engine.runs, tx)
@@ -163,11 +163,11 @@ class SQLiteStore(DurableStore[Engine]):
     def request_stop(
         self, thread_id: str, run_id: str | None, owner: str | None = None
     ) -> Future[bool | Orphan]:
-        engine = self._engine()
+        engine = self.engine()
         return engine.write(lambda tx: engine.runs.stop(tx, thread_id, run_id, owner))
 
     def orphans(self, limit: int) -> Future[list[Orphan]]:
-        engine = self._engine()
+        engine = self.engine()
         return engine.write(lambda tx: engine.runs.orphans(tx, limit))
 
     # Readers
@@ -175,7 +175,7 @@ class SQLiteStore(DurableStore[Engine]):
     def open_cursor(
         self, thread_id: str, after: str | None, owner: str | None = None
     ) -> Future[Cursor]:
-        return self._engine().read(lambda db: reads.open_cursor(db, thread_id, after, owner))
+        return self.engine().read(lambda db: reads.open_cursor(db, thread_id, after, owner))
 
     def _read(
         self, engine: Engine, cursor: Cursor, max_bytes: int, pages: int
@@ -218,7 +218,7 @@ class SQLiteStore(DurableStore[Engine]):
     # Threads
 
     def list_threads(self, query: ThreadQuery = EVERY_THREAD) -> Future[ThreadPage]:
-        return self._engine().read(lambda db: listing.list_threads(db, query))
+        return self.engine().read(lambda db: listing.list_threads(db, query))
 
     def read_history(
         self, thread_id: str, kind: Kind, cursor: Any, max_bytes: int, owner: str | None = None
@@ -237,28 +237,28 @@ class SQLiteStore(DurableStore[Engine]):
                 whole = b"[]" if thread is None else history.messages_of(db, thread)
             return Whole(whole).page(max_bytes)
 
-        return self._engine().read(read)
+        return self.engine().read(read)
 
     def update_thread(
         self, thread_id: str, changes: Mapping[str, Any], owner: str | None = None
     ) -> Future[ThreadRecord | None]:
-        return self._engine().write(lambda tx: threads.update(tx, thread_id, changes, owner))
+        return self.engine().write(lambda tx: threads.update(tx, thread_id, changes, owner))
 
     def delete_thread(self, thread_id: str, owner: str | None = None) -> Future[bool]:
-        engine = self._engine()
+        engine = self.engine()
         return self._deleting(engine, lambda tx: threads.delete(tx, engine.runs, thread_id, owner))
 
     def clear(self, owner: str | None = None) -> Future[None]:
-        return self._deleting(self._engine(), lambda tx: threads.clear(tx, owner))
+        return self._deleting(self.engine(), lambda tx: threads.clear(tx, owner))
 
     def owner_of(self, thread_id: str) -> Future[ThreadOwner | None]:
-        return self._engine().read(lambda db: reads.owner_of(db, thread_id))
+        return self.engine().read(lambda db: reads.owner_of(db, thread_id))
 
     def threads_of_all(self, cursor: str | None, limit: int) -> Future[OwnedThreads]:
-        return self._engine().read(lambda db: listing.threads_of_all(db, cursor, limit))
+        return self.engine().read(lambda db: listing.threads_of_all(db, cursor, limit))
 
     def claim_thread(self, thread_id: str, owner: str) -> Future[bool]:
-        return self._engine().write(lambda tx: threads.claim(tx, thread_id, owner))
+        return self.engine().write(lambda tx: threads.claim(tx, thread_id, owner))
 
     def bytes_of(self, owner: str) -> Future[int]:
-        return self._engine().read(lambda db: reads.bytes_of(db, owner))
+        return self.engine().read(lambda db: reads.bytes_of(db, owner))
