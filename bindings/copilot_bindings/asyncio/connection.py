@@ -40,7 +40,7 @@ from sansio_copilot.stores.protocol import Cancel
 
 from ..http1.connection import HTTPConnection
 from ..http1.wants import GONE, Close, CloseWriting, Receive, Rest, Want
-from ..net.progress import has_room, unacknowledged
+from ..net.progress import Progress, has_room
 from ..serving.asyncio_backend import AsyncioBackend
 from ..serving.pending_call import Pending
 from ..serving.service import Service
@@ -65,13 +65,13 @@ class AsyncioConnection(asyncio.Protocol):
     __slots__ = (
         *(
             "_backend",
-            "_backlog",
             "_beginning",
             "_choked",
             "_closed",
             "_deadline",
             "_http",
             "_loop",
+            "_progress",
         ),
         *("_refused", "_service", "_thread", "_timer", "_transport", "_unwatch", "_want"),
     )
@@ -91,7 +91,8 @@ class AsyncioConnection(asyncio.Protocol):
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._choked = False
-        self._backlog = (0, 0)
+        self._progress: Progress
+        """Tells whether the client takes the output that is waited for."""
         self._closed = False
 
     # Before there is a transport
@@ -261,18 +262,9 @@ class AsyncioConnection(asyncio.Protocol):
 
     def _expect_progress(self, want: Choked | Close) -> None:
         """Wait for ``want`` as long as the client takes some of the bytes that it is sent."""
-        self._backlog = self._unsent()
-        self._wait(want, self._service.runtime.limits.write_seconds)
-
-    def _unsent(self) -> tuple[int, int]:
-        """Count the bytes that the transport and the kernel hold; the counts stay equal while the
-        client takes nothing.
-
-        Under TLS the encrypted bytes lie in a second transport, whose buffer cannot be asked for
-        its size. Progress still shows, because bytes move from there to the kernel.
-        """
         sock = self._transport.get_extra_info("socket")
-        return self._transport.get_write_buffer_size(), unacknowledged(sock)
+        self._progress = Progress(sock, self._transport.get_write_buffer_size)
+        self._wait(want, self._service.runtime.limits.write_seconds)
 
     def _all_handed_over(self) -> bool:
         """Whether the kernel has all bytes, so that nothing is lost by giving up the transport.
@@ -322,10 +314,7 @@ class AsyncioConnection(asyncio.Protocol):
             # A call with no time left has ended, and has called back already.
             return
         if isinstance(want, (Choked, Close)):
-            backlog = self._unsent()
-            if backlog != self._backlog:
-                # The client has taken some bytes, so it has the full time again.
-                self._backlog = backlog
+            if self._progress.is_made():
                 self._deadline = self._loop.time() + self._service.runtime.limits.write_seconds
             elif isinstance(want, Close) and self._all_handed_over():
                 self._transport.abort()

@@ -40,7 +40,7 @@ from sansio_copilot.actions import WaitForFrames
 
 from ..http1.connection import HTTPConnection
 from ..http1.wants import GONE, TIMED_OUT, Close, CloseWriting, Receive, Rest, Want
-from ..net.progress import unacknowledged
+from ..net.progress import Progress
 from ..serving.background_loop import BackgroundLoop, watching
 from ..serving.pending_call import Pending
 from .wake import Wake
@@ -164,12 +164,12 @@ class SocketConnection:
             except _WOULD_BLOCK as error:
                 if expired:
                     return False
-                held = unacknowledged(self._socket)
+                progress = Progress(self._socket)
                 events = _events_for(error, select.POLLOUT)
                 ready = self._poll(events, time.monotonic() + self._limits.write_seconds)
                 # After the time is over sending is tried once more, because not every system tells
                 # how much the client has taken.
-                expired = not ready and unacknowledged(self._socket) >= held
+                expired = not ready and not progress.is_made()
             except OSError:
                 return False
         return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import trio
 
-from ..net.progress import unacknowledged
+from ..net.progress import Progress
 
 
 class PatientStream(trio.abc.HalfCloseableStream):
@@ -31,7 +31,7 @@ class PatientStream(trio.abc.HalfCloseableStream):
             raise trio.ClosedResourceError
         view = memoryview(data)
         while view:
-            held = unacknowledged(sock)
+            progress = Progress(sock)
             with trio.move_on_after(self._seconds) as scope:
                 try:
                     # send() tries before it waits, because a socket may have room before it becomes
@@ -39,7 +39,7 @@ class PatientStream(trio.abc.HalfCloseableStream):
                     view = view[await sock.send(view) :]
                 except OSError as error:
                     raise trio.BrokenResourceError from error
-            if scope.cancelled_caught and unacknowledged(sock) >= held:
+            if scope.cancelled_caught and not progress.is_made():
                 raise trio.BrokenResourceError("the other side takes nothing")
 
     async def wait_send_all_might_not_block(self) -> None:
