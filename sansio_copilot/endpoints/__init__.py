@@ -17,22 +17,22 @@ from ..endpoints import (
     transcribe,
 )
 from .body import JsonBody, check_values
-from .request_and_reply import Content, EndpointSteps, LogStream, Pieces, Reply, Turn
+from .request_and_reply import Content, EndpointInput, EndpointSteps, LogStream, Pieces, Reply
 
 __all__ = [
     "DISPATCH",
     "Content",
     "Endpoint",
+    "EndpointInput",
     "EndpointSteps",
     "JsonBody",
     "LogStream",
     "Pieces",
     "Reply",
-    "Turn",
     "check_values",
 ]
 
-Endpoint: TypeAlias = Callable[[Turn], EndpointSteps]
+Endpoint: TypeAlias = Callable[[EndpointInput], EndpointSteps]
 
 DISPATCH: dict[str, Endpoint] = {
     "info": info.info,

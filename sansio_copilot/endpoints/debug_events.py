@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from ..http.messages import Response
 from ..sse import CONNECTED
-from .request_and_reply import STREAM, EndpointSteps, LogStream, Reply, Turn
+from .request_and_reply import STREAM, EndpointInput, EndpointSteps, LogStream, Reply
 
 
-def debug_events(turn: Turn) -> EndpointSteps:
+def debug_events(given: EndpointInput) -> EndpointSteps:
     """Stream the user's debug feed from now on; it ends only with its client."""
-    feeds = turn.runtime.debug_feeds
+    feeds = given.runtime.debug_feeds
     if feeds is None:
         return Reply(Response(404, {"content-type": "text/plain;charset=UTF-8"}, "Not Found"))
-    feed = feeds.of((yield from turn.owner("debug")))
+    feed = feeds.of((yield from given.owner("debug")))
     return Reply(STREAM, LogStream(feed, feed.end(), preface=CONNECTED))

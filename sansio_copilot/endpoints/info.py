@@ -15,16 +15,16 @@ from ..events.input_shape import MAX_DEPTH
 from ..events.json_values import measure
 from ..http.messages import Response
 from ..version import __version__
-from .request_and_reply import EndpointSteps, Reply, Turn
+from .request_and_reply import EndpointInput, EndpointSteps, Reply
 
 logger = logging.getLogger(__name__)
 
 
-def info(turn: Turn) -> EndpointSteps:
+def info(given: EndpointInput) -> EndpointSteps:
     """Describe the runtime in the shape that CopilotKit's client reads."""
-    runtime = turn.runtime
+    runtime = given.runtime
     agents: dict[str, Any] = {}
-    for name, agent in (yield from turn.agents()).items():
+    for name, agent in (yield from given.agents()).items():
         description = {
             "name": name,
             "description": getattr(agent, "description", None) or "",
@@ -41,12 +41,12 @@ def info(turn: Turn) -> EndpointSteps:
                 "agents": agents,
                 "audioFileTranscriptionEnabled": runtime.transcription is not None,
                 "mode": "sse",
-                "threadEndpoints": _thread_endpoints(turn, runtime.mode != "single-route"),
+                "threadEndpoints": _thread_endpoints(given, runtime.mode != "single-route"),
                 **(
                     {
                         "singleRoute": {
                             "resourceOperations": True,
-                            "threadEndpoints": _thread_endpoints(turn, True),
+                            "threadEndpoints": _thread_endpoints(given, True),
                         }
                     }
                     if runtime.mode != "multi-route"
@@ -61,11 +61,11 @@ def info(turn: Turn) -> EndpointSteps:
     )
 
 
-def _thread_endpoints(turn: Turn, reachable: bool) -> dict[str, bool]:
+def _thread_endpoints(given: EndpointInput, reachable: bool) -> dict[str, bool]:
     return {
-        "list": reachable and turn.may_list,
+        "list": reachable and given.may_list,
         "inspect": reachable,
-        "mutations": reachable and turn.runtime.thread_mutations,
+        "mutations": reachable and given.runtime.thread_mutations,
         "realtimeMetadata": False,
     }
 

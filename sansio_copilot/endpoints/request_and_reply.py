@@ -96,7 +96,7 @@ class Reply(Struct, frozen=True):
     content: Content | None = None
 
 
-class Turn(Struct, frozen=True):
+class EndpointInput(Struct, frozen=True):
     """One request on its way through an endpoint.
 
     :param request: the request, with its body read.

@@ -7,35 +7,35 @@ from ..http.messages import Response
 from ..runs.orphans import adopt
 from ..stores.calls import close_run, open_run
 from ..stores.protocol import Orphan, RunOpened, ThreadBusy, ThreadOfAnother
-from .request_and_reply import EndpointSteps, Reply, Turn
+from .request_and_reply import EndpointInput, EndpointSteps, Reply
 from .run_opening import new_recorder, run_reply, run_request
 
 
-def run(turn: Turn) -> EndpointSteps:
+def run(given: EndpointInput) -> EndpointSteps:
     """Open a run, or answer 409 if another one of the thread is live.
 
     If the thread has another owner, the answer is 404, as other endpoints answer for a thread that
     does not exist. So the client learns nothing of that thread, except that its id cannot be used.
     """
-    agent = yield from turn.agent()
-    parsed = turn.run_input()
-    store, thread_id = turn.runtime.store, parsed.input.thread_id
-    with turn.place() as place:
-        owner = yield from turn.owner("run", thread_id)
-        opening = open_run(store, run_request(turn, parsed.input, owner))
+    agent = yield from given.agent()
+    parsed = given.run_input()
+    store, thread_id = given.runtime.store, parsed.input.thread_id
+    with given.place() as place:
+        owner = yield from given.owner("run", thread_id)
+        opening = open_run(store, run_request(given, parsed.input, owner))
         opened = yield opening
         if type(opened) is not RunOpened:
             opened = opening.checked(opened)
         while isinstance(opened, Orphan):
-            yield from adopt(turn.runtime, opened, turn.now)
+            yield from adopt(given.runtime, opened, given.now)
             opened = opening.checked((yield opening))
         if isinstance(opened, ThreadOfAnother):
-            raise turn.no_such_thread(thread_id)
+            raise given.no_such_thread(thread_id)
         if isinstance(opened, ThreadBusy):
             return _busy(thread_id, opened)
         try:
-            recorder = new_recorder(turn, opened, parsed.json, opened.known_message_ids)
-            return run_reply(turn, agent, parsed.input, store, opened, recorder, owner, place)
+            recorder = new_recorder(given, opened, parsed.json, opened.known_message_ids)
+            return run_reply(given, agent, parsed.input, store, opened, recorder, owner, place)
         except Exception:
             # A run that nobody drives would keep its thread busy for ever.
             yield close_run(store, opened.key, 0, b"", None)

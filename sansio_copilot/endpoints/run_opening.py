@@ -14,23 +14,23 @@ from ..runs.machine import Run
 from ..runs.quotas import QuotaPlace
 from ..runs.recorder import RunRecorder
 from ..stores.protocol import RunOpened, RunRequest, ThreadStore
-from .request_and_reply import STREAM, LogStream, Reply, Turn
+from .request_and_reply import STREAM, EndpointInput, LogStream, Reply
 
 
-def run_request(turn: Turn, input: RunAgentInput, owner: str | None) -> RunRequest:
+def run_request(given: EndpointInput, input: RunAgentInput, owner: str | None) -> RunRequest:
     """The request by which the store opens a run.
 
     :param owner: the user who owns the thread, or will own it if it is new.
     """
-    assert turn.route.agent_id is not None
+    assert given.route.agent_id is not None
     message_ids = tuple([message.id for message in input.messages])
     return RunRequest(
-        input.thread_id, input.run_id, turn.route.agent_id, message_ids, turn.now, owner
+        input.thread_id, input.run_id, given.route.agent_id, message_ids, given.now, owner
     )
 
 
 def new_recorder(
-    turn: Turn,
+    given: EndpointInput,
     opened: RunOpened,
     input: Mapping[str, Any] | None,
     known_message_ids: Collection[str] = (),
@@ -39,19 +39,19 @@ def new_recorder(
 
     :param input: see :class:`~sansio_copilot.runs.recorder.RunRecorder`, as for the rest.
     """
-    runtime = turn.runtime
+    runtime = given.runtime
     return RunRecorder(
         opened.key,
         input,
         known_message_ids,
         runtime.limits,
         raw_events=runtime.raw_events,
-        teller=Teller(turn.route.agent_id, runtime.error_message),
+        teller=Teller(given.route.agent_id, runtime.error_message),
     )
 
 
 def run_reply(
-    turn: Turn,
+    given: EndpointInput,
     agent: Agent,
     input: RunAgentInput,
     store: ThreadStore,
@@ -69,22 +69,24 @@ def run_reply(
     :param place: the place of the run among those of the user who starts it.
     :param ephemeral: whether the run dies with its client.
     """
-    assert turn.route.agent_id is not None
+    assert given.route.agent_id is not None
     configured = getattr(agent, "headers", None)
-    headers = turn.runtime.forward_headers.merge(configured, turn.request.headers)
+    headers = given.runtime.forward_headers.merge(configured, given.request.headers)
     # A run may last for hours, so that its context does not keep the body, which is its input.
-    request = turn.request.outlived()
-    context = AgentContext(turn.route.agent_id, request, headers, user=turn.user)
-    limits = turn.runtime.limits
+    request = given.request.outlived()
+    context = AgentContext(given.route.agent_id, request, headers, user=given.user)
+    limits = given.runtime.limits
     run = Run(agent, input, context, store, opened.key, recorder, opened.lease, limits)
     run.ephemeral, run.owner = ephemeral, owner
     if place is not None:
         run.place, place.is_kept = place, True
-    run.metrics = turn.runtime.metrics
-    run.on_end, run.title = turn.runtime.hooks.on_run_end, turn.runtime.title
-    if turn.runtime.debug_feeds is not None and not ephemeral:
-        run.tap = partial(turn.runtime.debug_feeds.publish, owner, turn.route.agent_id, opened.key)
-    if turn.runtime.audiences is not None and not ephemeral:
-        run.audience = turn.runtime.audiences.open(input.thread_id, owner)
-        run.abandon_seconds = turn.runtime.stop_when_abandoned
+    run.metrics = given.runtime.metrics
+    run.on_end, run.title = given.runtime.hooks.on_run_end, given.runtime.title
+    if given.runtime.debug_feeds is not None and not ephemeral:
+        run.tap = partial(
+            given.runtime.debug_feeds.publish, owner, given.route.agent_id, opened.key
+        )
+    if given.runtime.audiences is not None and not ephemeral:
+        run.audience = given.runtime.audiences.open(input.thread_id, owner)
+        run.abandon_seconds = given.runtime.stop_when_abandoned
     return Reply(STREAM, LogStream(store, opened.cursor, run, ephemeral, audience=run.audience))

@@ -10,7 +10,7 @@ from ..http.refusals import Refusal
 from ..runs.orphans import adopt
 from ..stores.calls import request_stop
 from ..stores.protocol import Orphan
-from .request_and_reply import EndpointSteps, Reply, Turn
+from .request_and_reply import EndpointInput, EndpointSteps, Reply
 
 _STOPPED = Reply(
     Response.json(
@@ -26,17 +26,17 @@ _STOPPED = Reply(
 )
 
 
-def stop(turn: Turn) -> EndpointSteps:
+def stop(given: EndpointInput) -> EndpointSteps:
     """Ask for the stop. The run's owner ends the run as soon as the store tells it."""
-    run_id = _scope(turn)
-    yield from turn.agent()
-    store, thread_id = turn.runtime.store, turn.route.thread_id
+    run_id = _scope(given)
+    yield from given.agent()
+    store, thread_id = given.runtime.store, given.route.thread_id
     assert thread_id is not None
-    owner = yield from turn.owner("stop", thread_id)
+    owner = yield from given.owner("stop", thread_id)
     stopping = request_stop(store, thread_id, run_id, owner)
     stopped = stopping.checked((yield stopping))
     if isinstance(stopped, Orphan):
-        yield from adopt(turn.runtime, stopped, turn.now)
+        yield from adopt(given.runtime, stopped, given.now)
     elif not stopped:
         message = (
             f"No active run for thread '{shorten(thread_id)}'."
@@ -51,15 +51,15 @@ def _invalid(error: str) -> Refusal:
     return Refusal(Response.json({"error": error}, 400))
 
 
-def _scope(turn: Turn) -> str | None:
+def _scope(given: EndpointInput) -> str | None:
     """The ``runId`` that the body names.
 
     :raises Refusal: with 400, if the body is neither empty nor an object with at most that key.
     """
-    if not (turn.request.body or b"").strip():
+    if not (given.request.body or b"").strip():
         return None
     try:
-        scope = turn.json()
+        scope = given.json()
     except ValueError:
         raise _invalid("Invalid stop request") from None
     if not isinstance(scope, dict) or scope.keys() - {"runId"}:

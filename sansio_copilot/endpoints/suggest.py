@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from ..stores.memory import MemoryStore
 from ..stores.protocol import RunOpened
-from .request_and_reply import EndpointSteps, Turn
+from .request_and_reply import EndpointInput, EndpointSteps
 from .run_opening import new_recorder, run_reply, run_request
 
 
-def suggest(turn: Turn) -> EndpointSteps:
+def suggest(given: EndpointInput) -> EndpointSteps:
     """Run the agent into a log of its own that nobody else can name.
 
     The reference drops the connection when the agent fails; here the stream ends with the
     RUN_ERROR that any other run would end with.
     """
-    agent = yield from turn.agent()
-    parsed = turn.run_input()
-    with turn.place() as place:
+    agent = yield from given.agent()
+    parsed = given.run_input()
+    with given.place() as place:
         store = MemoryStore(resumable_runs=0)
         # Nobody else can name the log, so that it needs no owner.
-        opened = store.open_run(run_request(turn, parsed.input, None))
+        opened = store.open_run(run_request(given, parsed.input, None))
         assert isinstance(opened, RunOpened), "a new store has no busy thread"
-        recorder = new_recorder(turn, opened, None)
+        recorder = new_recorder(given, opened, None)
         return run_reply(
-            turn, agent, parsed.input, store, opened, recorder, None, place, ephemeral=True
+            given, agent, parsed.input, store, opened, recorder, None, place, ephemeral=True
         )

@@ -19,7 +19,7 @@ from ..stores import calls
 from ..stores.calls import StoreCall, perform
 from ..stores.protocol import Batch, Kind, LogGone, ThreadQuery, ThreadRecord, UnknownCursor
 from . import histories, hosted_platform
-from .request_and_reply import EndpointSteps, Reply, Turn
+from .request_and_reply import EndpointInput, EndpointSteps, Reply
 
 # An answer lists at most this many threads, because it is made as a whole; the rest is on
 # further pages.
@@ -33,16 +33,16 @@ _TRIES = 3
 _WHOLE = 2**31 - 1
 
 
-def list_threads(turn: Turn) -> EndpointSteps:
+def list_threads(given: EndpointInput) -> EndpointSteps:
     """GET /threads: the threads that have history, the last updated first.
 
     Query: ``agentId`` filters, ``includeArchived=true`` shows archived ones as well,
     ``waiting=true`` those only that wait for somebody, ``limit`` and ``cursor`` page.
     """
-    _check_shared(turn)
-    query = _Query.of(turn)
+    _check_shared(given)
+    query = _Query.of(given)
     wanted = ThreadQuery(
-        (yield from turn.owner("list")),
+        (yield from given.owner("list")),
         query.get("agentId") or None,
         None if query.get("includeArchived") == "true" else False,
         query.limit(_MOST_THREADS),
@@ -50,29 +50,29 @@ def list_threads(turn: Turn) -> EndpointSteps:
         True if query.get("waiting") == "true" else None,
     )
     try:
-        page = yield from perform(calls.list_threads(turn.store, wanted))
+        page = yield from perform(calls.list_threads(given.store, wanted))
     except UnknownCursor:
         raise query.refusal("cursor") from None
     threads = [_thread(record) for record in page.threads]
     return Reply(Response.json({"threads": threads, "nextCursor": page.next_cursor}))
 
 
-def messages(turn: Turn) -> EndpointSteps:
+def messages(given: EndpointInput) -> EndpointSteps:
     """GET /threads/:threadId/messages, in the reference's own shape; paged on request."""
-    window = _Query.of(turn).window()
-    text = yield from _text(turn, "messages")
-    found = histories.Messages(text, window, _message, turn.runtime.limits.read_bytes)
+    window = _Query.of(given).window()
+    text = yield from _text(given, "messages")
+    found = histories.Messages(text, window, _message, given.runtime.limits.read_bytes)
     return _unchanged((yield from histories.answer(found.pieces, found.text, found.own)))
 
 
-def events(turn: Turn) -> EndpointSteps:
+def events(given: EndpointInput) -> EndpointSteps:
     """GET /threads/:threadId/events: the compacted events of a replay; paged on request."""
-    window, limits = _Query.of(turn).window(), turn.runtime.limits
-    thread_id, owner = yield from _asked(turn)
+    window, limits = _Query.of(given).window(), given.runtime.limits
+    thread_id, owner = yield from _asked(given)
 
     def read(cursor: Any) -> StoreCall[Batch | LogGone]:
         size = limits.read_bytes
-        return calls.read_history(turn.store, thread_id, "frames", cursor, size, owner)
+        return calls.read_history(given.store, thread_id, "frames", cursor, size, owner)
 
     for _ in range(_TRIES):
         reply = yield from histories.answer(lambda: histories.events(read, window))
@@ -81,70 +81,70 @@ def events(turn: Turn) -> EndpointSteps:
     raise _changes_too_fast(thread_id)
 
 
-def state(turn: Turn) -> EndpointSteps:
+def state(given: EndpointInput) -> EndpointSteps:
     """GET /threads/:threadId/state: the state after the last run; null if it has left none."""
-    text = yield from _text(turn, "state")
-    size = turn.runtime.limits.read_bytes
+    text = yield from _text(given, "state")
+    size = given.runtime.limits.read_bytes
     return _unchanged((yield from histories.answer(lambda: histories.state(text, size), text)))
 
 
-def clear(turn: Turn) -> EndpointSteps:
+def clear(given: EndpointInput) -> EndpointSteps:
     """POST /threads/clear: forget all threads of the user; a live run goes on."""
-    _check_shared(turn)
-    owner = yield from turn.owner("clear")
-    yield from perform(calls.clear(turn.store, owner))
+    _check_shared(given)
+    owner = yield from given.owner("clear")
+    yield from perform(calls.clear(given.store, owner))
     return Reply(Response(204))
 
 
-def update(turn: Turn) -> EndpointSteps:
+def update(given: EndpointInput) -> EndpointSteps:
     """PATCH and DELETE /threads/:threadId, if the runtime allows it; else the reference's 422."""
-    if not turn.runtime.thread_mutations:
-        return (yield from hosted_platform.thread_operation(turn))
-    if turn.request.method == "DELETE":
-        thread_id = _thread_id(turn)
-        owner = yield from turn.owner("delete", thread_id)
-        if not (yield from perform(calls.delete_thread(turn.store, thread_id, owner))):
-            raise turn.no_such_thread(thread_id)
-        return Reply(Response.json({"threadId": turn.route.thread_id, "deleted": True}))
-    changes = _changes(turn)
-    return Reply(Response.json((yield from _update(turn, "update", changes))))
+    if not given.runtime.thread_mutations:
+        return (yield from hosted_platform.thread_operation(given))
+    if given.request.method == "DELETE":
+        thread_id = _thread_id(given)
+        owner = yield from given.owner("delete", thread_id)
+        if not (yield from perform(calls.delete_thread(given.store, thread_id, owner))):
+            raise given.no_such_thread(thread_id)
+        return Reply(Response.json({"threadId": given.route.thread_id, "deleted": True}))
+    changes = _changes(given)
+    return Reply(Response.json((yield from _update(given, "update", changes))))
 
 
-def archive(turn: Turn) -> EndpointSteps:
+def archive(given: EndpointInput) -> EndpointSteps:
     """POST /threads/:threadId/archive, if the runtime allows it; else the reference's 422."""
-    if not turn.runtime.thread_mutations:
-        return (yield from hosted_platform.thread_operation(turn))
-    yield from _update(turn, "archive", {"archived": True})
-    return Reply(Response.json({"threadId": turn.route.thread_id, "archived": True}))
+    if not given.runtime.thread_mutations:
+        return (yield from hosted_platform.thread_operation(given))
+    yield from _update(given, "archive", {"archived": True})
+    return Reply(Response.json({"threadId": given.route.thread_id, "archived": True}))
 
 
 def _update(
-    turn: Turn, action: ThreadAction, changes: dict[str, Any]
+    given: EndpointInput, action: ThreadAction, changes: dict[str, Any]
 ) -> Generator[Call, Any, dict[str, Any]]:
-    thread_id = _thread_id(turn)
-    owner = yield from turn.owner(action, thread_id)
-    record = yield from perform(calls.update_thread(turn.store, thread_id, changes, owner))
+    thread_id = _thread_id(given)
+    owner = yield from given.owner(action, thread_id)
+    record = yield from perform(calls.update_thread(given.store, thread_id, changes, owner))
     if record is None:
-        raise turn.no_such_thread(thread_id)
+        raise given.no_such_thread(thread_id)
     return _thread(record)
 
 
-def _check_shared(turn: Turn) -> None:
+def _check_shared(given: EndpointInput) -> None:
     """Check that the threads are those of the user who asks, or of people who share them.
 
     :raises Refusal: with 403, if they belong to everybody who can reach a server without users.
     """
-    if not turn.may_list:
+    if not given.may_list:
         raise Refusal(forbidden("This server knows no users, and keeps the list of threads closed"))
 
 
-def _changes(turn: Turn) -> dict[str, Any]:
+def _changes(given: EndpointInput) -> dict[str, Any]:
     """The members that a PATCH body changes; others, such as the client's ``agentId``, are ignored.
 
     :raises Refusal: with 400, if it changes nothing, or has a value of the wrong type.
     """
     try:
-        value = turn.json()
+        value = given.json()
     except ValueError as error:
         raise Refusal(invalid_body(f"not JSON: {error}")) from None
     if not isinstance(value, dict):
@@ -168,8 +168,8 @@ class _Query:
     values: dict[str, list[str]]
 
     @classmethod
-    def of(cls, turn: Turn) -> _Query:
-        return cls(parse_qs(turn.request.query, keep_blank_values=True))
+    def of(cls, given: EndpointInput) -> _Query:
+        return cls(parse_qs(given.request.query, keep_blank_values=True))
 
     def get(self, name: str) -> str:
         return self.values.get(name, [""])[0]
@@ -207,25 +207,25 @@ class _Query:
         return int(text)
 
 
-def _asked(turn: Turn) -> Generator[Call, Any, tuple[str, str | None]]:
+def _asked(given: EndpointInput) -> Generator[Call, Any, tuple[str, str | None]]:
     """Return the thread whose history is to be read, and the user in whose name it is read."""
-    thread_id = _thread_id(turn)
-    return thread_id, (yield from turn.owner("read", thread_id))
+    thread_id = _thread_id(given)
+    return thread_id, (yield from given.owner("read", thread_id))
 
 
-def _text(turn: Turn, kind: Kind) -> Generator[Call, Any, bytes]:
+def _text(given: EndpointInput, kind: Kind) -> Generator[Call, Any, bytes]:
     """The messages or the state that a thread's ended runs have left.
 
     :raises RuntimeError: if it changes faster than it can be read.
     """
-    thread_id, owner = yield from _asked(turn)
+    thread_id, owner = yield from _asked(given)
     for _ in range(_TRIES):
         pages: list[bytes] = []
         page: Batch | LogGone | None = None
         while not isinstance(page, LogGone):
             cursor = None if page is None else page.cursor
             page = yield from perform(
-                calls.read_history(turn.store, thread_id, kind, cursor, _WHOLE, owner)
+                calls.read_history(given.store, thread_id, kind, cursor, _WHOLE, owner)
             )
             if isinstance(page, Batch):
                 pages.append(page.data)
@@ -243,8 +243,8 @@ def _unchanged(reply: Reply | None) -> Reply:
     return reply
 
 
-def _thread_id(turn: Turn) -> str:
-    thread_id = turn.route.thread_id
+def _thread_id(given: EndpointInput) -> str:
+    thread_id = given.route.thread_id
     assert thread_id is not None, "the route has one"
     return thread_id
 

@@ -26,7 +26,7 @@ from ..hooks import Reject
 from ..http.messages import Request, Response
 from ..transcription import ERRORS, AudioFile, TranscriptionError, classify
 from .body import JsonBody
-from .request_and_reply import EndpointSteps, Reply, Turn
+from .request_and_reply import EndpointInput, EndpointSteps, Reply
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -62,13 +62,13 @@ _FORM_ESCAPE = re.compile("%(0A|0D|22)", re.IGNORECASE)
 _ASCII_SPACE = b"\t\n\f\r "
 
 
-def transcribe(turn: Turn) -> EndpointSteps:
+def transcribe(given: EndpointInput) -> EndpointSteps:
     """Give the recording to the service; the reply has its text, and its size and type."""
-    service = turn.runtime.transcription
+    service = given.runtime.transcription
     if service is None:
         return _error(TranscriptionError("service_not_configured"))
     try:
-        audio = read_audio(turn.request, turn.runtime.limits.body_values)
+        audio = read_audio(given.request, given.runtime.limits.body_values)
     except TranscriptionError as refusal:
         return _error(refusal)
     try:
@@ -76,21 +76,23 @@ def transcribe(turn: Turn) -> EndpointSteps:
     except Reject:
         raise
     except Exception as error:
-        return _failure(turn, audio, error, classify(error))
+        return _failure(given, audio, error, classify(error))
     if not isinstance(text, str):
         wrong = TypeError(f"the transcription service returned {type(text).__name__}, expected str")
         # The error is not classified by words such as "rate" or "auth" in its text, because the
         # text has the name of a type.
-        return _failure(turn, audio, wrong, TranscriptionError("provider_error", _NO_TEXT))
+        return _failure(given, audio, wrong, TranscriptionError("provider_error", _NO_TEXT))
     return Reply(Response.json({"text": text, "size": audio.size, "type": audio.mime_type}))
 
 
-def _failure(turn: Turn, audio: AudioFile, error: Exception, problem: TranscriptionError) -> Reply:
+def _failure(
+    given: EndpointInput, audio: AudioFile, error: Exception, problem: TranscriptionError
+) -> Reply:
     # The level is lower for a bad recording, because that is the client's affair and not the
     # operator's.
     level = logging.WARNING if ERRORS[problem.code].status == 400 else logging.ERROR
     logger.log(level, "transcribing %d bytes: %s", audio.size, problem.code, exc_info=error)
-    told = Teller(None, turn.runtime.error_message).told(sole_cause(error), problem.message)
+    told = Teller(None, given.runtime.error_message).told(sole_cause(error), problem.message)
     return _error(TranscriptionError(problem.code, told))
 
 

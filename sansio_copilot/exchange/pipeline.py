@@ -37,7 +37,7 @@ from msgspec import Struct
 from ..access import IdentifyUser, checked_user
 from ..calls import Call
 from ..config import RuntimeConfig
-from ..endpoints import DISPATCH, Content, JsonBody, LogStream, Reply, Turn, check_values
+from ..endpoints import DISPATCH, Content, EndpointInput, JsonBody, LogStream, Reply, check_values
 from ..endpoints.probes import probe
 from ..errors import RunRefused, StoreUnavailable, shorten, text_of
 from ..hooks import HookContext, Reject, RequestHook, ResponseHook, RunStartHook
@@ -73,7 +73,7 @@ from ..runs.report import RunStart
 from ..stores.calls import StoreCall
 from ..users import User
 from .actions import Action, ClientGone, ExchangeSteps, ReadBody, StartRun
-from .retries import Patience, ask_again
+from .retries import Retries, ask_again
 from .stream import discard
 
 logger = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ class Pipeline(Struct, eq=False):
     :ivar parsed: the parsed body, until the endpoint is given it.
     :ivar is_asking: whether the endpoint's steps go on; their store calls are made again if the
         store is unavailable.
-    :ivar patience: the time that they wait for the store, from the first call that has failed.
+    :ivar retries: the time that they wait for the store, from the first call that has failed.
     :ivar suspended: the steps while such a call is made again (:func:`.retries.ask_again`).
     """
 
@@ -114,7 +114,7 @@ class Pipeline(Struct, eq=False):
     user: User | None = None
     parsed: JsonBody | None = None
     is_asking: bool = False
-    patience: Patience | None = None
+    retries: Retries | None = None
     suspended: Steps | None = None
 
     def reply(self, reader: object) -> Generator[Action, Any, Reply]:
@@ -163,9 +163,11 @@ class Pipeline(Struct, eq=False):
                     yield from self._on_request("on_before_handler", hook)
                 if envelope is not None:
                     require_body(envelope, self.request)
-                turn = Turn(runtime, self.request, route, self.now, self.parsed, self.user)
+                given = EndpointInput(
+                    runtime, self.request, route, self.now, self.parsed, self.user
+                )
                 self.parsed, self.is_asking = None, True
-                reply = yield from DISPATCH[route.name](turn)
+                reply = yield from DISPATCH[route.name](given)
                 self.is_asking = False
                 if (starting := runtime.hooks.on_run_start) is not None:
                     yield from self._on_run_start(starting, reply.stream)
@@ -215,9 +217,9 @@ class Pipeline(Struct, eq=False):
         if not self.is_asking or self.suspended is not None:
             return None
         limits = self.runtime.limits
-        self.patience = self.patience or Patience(limits.unavailable_seconds, limits)
+        self.retries = self.retries or Retries(limits.unavailable_seconds, limits)
         self.suspended = steps
-        return ask_again(call, error, self.patience)
+        return ask_again(call, error, self.retries)
 
     @property
     def route_name(self) -> str:

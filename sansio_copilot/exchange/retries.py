@@ -43,7 +43,7 @@ class _Silence:
 SILENCE: Final[Log] = _Silence()
 
 
-class Patience:
+class Retries:
     """The time that one request waits for a store that is unavailable.
 
     :param seconds: the time after which the request gives up, in seconds.
@@ -68,7 +68,7 @@ class Patience:
     def wait(self, error: StoreUnavailable) -> Generator[Action, Any, None]:
         """Wait before the call that has raised ``error`` is made again.
 
-        :raises StoreUnavailable: ``error``, when the patience is at its end.
+        :raises StoreUnavailable: ``error``, when its time is over.
         """
         if isinstance(error, TimeoutError):
             self._waited += self._call_seconds
@@ -80,17 +80,17 @@ class Patience:
 
 
 def ask_again(
-    call: StoreCall[Any], error: StoreUnavailable, patience: Patience
+    call: StoreCall[Any], error: StoreUnavailable, retries: Retries
 ) -> Generator[Action, Any, Any]:
     """Wait, and make a call again that has raised ``error``, until it is answered.
 
     :returns: its outcome, as the first call would have had it.
-    :raises StoreUnavailable: the error of the last call, when the patience is at its end.
+    :raises StoreUnavailable: the error of the last call, when the time is over.
     """
     perhaps_done = False
     while True:
         perhaps_done = perhaps_done or isinstance(error, StoreAnswerLost)
-        yield from patience.wait(error)
+        yield from retries.wait(error)
         try:
             outcome = yield call
         except StoreUnavailable as other:

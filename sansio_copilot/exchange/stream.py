@@ -32,7 +32,7 @@ from ..stores import calls
 from ..stores.calls import StoreCall
 from ..stores.protocol import Batch, LogGone
 from .actions import ContentSteps, ExchangeSteps, SendBytes, SendHead, WaitForFrames
-from .retries import Patience, ask_again
+from .retries import Retries, ask_again
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def send_log(
     # The constructor of the calls is made once, because a reader makes one for each event.
     store, name = stream.store, calls.READ.label
     read = partial(StoreCall, store.read, name=name, blocking=store.blocking, method=calls.READ)
-    patience: Patience | None = None
+    retries: Retries | None = None
     last_bytes = b""
     try:
         yield head
@@ -110,10 +110,10 @@ def send_log(
             try:
                 batch = yield reading
             except StoreUnavailable as error:
-                patience = patience or Patience(limits.outage_seconds, limits)
-                yield from patience.wait(error)
+                retries = retries or Retries(limits.outage_seconds, limits)
+                yield from retries.wait(error)
                 if (
-                    patience.is_silent_for(limits.heartbeat_seconds)
+                    retries.is_silent_for(limits.heartbeat_seconds)
                     and last_bytes in sse.BETWEEN_FRAMES
                 ):
                     yield SendBytes(sse.HEARTBEAT)
@@ -134,10 +134,10 @@ def send_log(
                     yield from adopt(runtime, batch.orphan, now)
                 except StoreUnavailable as error:
                     # A reader that reads on is handed the orphan again.
-                    patience = patience or Patience(limits.outage_seconds, limits)
-                    yield from patience.wait(error)
+                    retries = retries or Retries(limits.outage_seconds, limits)
+                    yield from retries.wait(error)
                 continue
-            patience = None
+            retries = None
             if size < limits.read_bytes:
                 # The batch is dropped, so that an idle stream does not keep the bytes that it has
                 # sent.
@@ -180,7 +180,7 @@ def send_pieces(
         try:
             outcome = yield step
         except StoreUnavailable as error:
-            outcome = yield from ask_again(step, error, Patience(limits.outage_seconds, limits))
+            outcome = yield from ask_again(step, error, Retries(limits.outage_seconds, limits))
     return True
 
 

@@ -335,10 +335,10 @@ ACCESS = [
         "threads-may-be-deleted-by-anybody",
         "thread_mutations has no effect",
         f"{CORE}/endpoints/threads.py",
-        "    if not turn.runtime.thread_mutations:\n"
-        "        return (yield from hosted_platform.thread_operation(turn))\n"
-        '    if turn.request.method == "DELETE":',
-        '    if turn.request.method == "DELETE":',
+        "    if not given.runtime.thread_mutations:\n"
+        "        return (yield from hosted_platform.thread_operation(given))\n"
+        '    if given.request.method == "DELETE":',
+        '    if given.request.method == "DELETE":',
         [
             "tests/core/endpoints/test_threads.py::TestMutations::test_mutations_are_refused_unless_allowed"
         ],
@@ -430,7 +430,7 @@ USERS = [
         "one-feed-for-all",
         "the debug feed of a user is that of everybody",
         f"{CORE}/endpoints/debug_events.py",
-        'feeds.of((yield from turn.owner("debug")))',
+        'feeds.of((yield from given.owner("debug")))',
         "feeds.of(None)",
         ["tests/core/test_access_attempts.py::test_a_feed_has_the_runs_of_its_user_only"],
     ),
