@@ -395,7 +395,7 @@ NOTHING_FROM_OUTSIDE = {
     " MemoryStore.claim_thread MemoryStore.bytes_of MemoryStore.threads_of_all"
     " ThreadStore": ("take keys and cursors of the store's own, and the core's frames"),
     "CopilotRuntime.behind_cors CopilotRuntime.sweep CopilotRuntime.tell_of_lost"
-    " CopilotRuntime.where_exposed MessageFolder.close Request.outlived": "take nothing",
+    " CopilotRuntime.where_exposed Request.outlived": "take nothing",
     "CopilotRuntime.needs_start CopilotRuntime.refused Request.in_place_of": (
         "takes what has been checked"
     ),
