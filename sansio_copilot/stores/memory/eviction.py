@@ -8,7 +8,9 @@ readers who have begun to read them will get. Each thread and run remembers its 
 When the bounds are exceeded, the least recently used goes: a thread without an open run, or unread
 frames. Uses are counted and not timed, because the core has no clock. The thread that the call in
 progress uses stays, so that the answer to a client remains true; one thread may therefore exceed a
-bound. An open run is never evicted, because its owner and readers are there.
+bound. An open run is never evicted, because its owner and readers are there. A client that still
+reads what was evicted is told :class:`~..protocol.LogGone` at its next read, and its response is
+broken off (:mod:`sansio_copilot.exchange.stream`).
 
 Unread frames are held by a weak reference, so that they no longer count when their last reader has
 dropped them. That may happen in any operating system thread, and in the middle of any call here. So
