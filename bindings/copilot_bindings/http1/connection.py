@@ -18,7 +18,17 @@ the protocol::
 While a request is *answered* (``_exchange`` is set) the steps rest, and each outcome goes to the
 exchange directly: :class:`~.answering.Answering` performs its actions, one after the other, until
 one of them has to be waited for. So an event on its way to a reader, the most frequent case, passes
-one loop here and no generator.
+one loop here and no generator. Three attributes say whose want is pending, and so who is told its
+outcome; no other combination of them occurs:
+
+=============================================  =============  =========  ===================
+the want is                                    ``_exchange``  ``_held``  ``_body_deadline``
+=============================================  =============  =========  ===================
+a step of the connection                       None           None       None
+an action of the exchange                      set            None       None
+output or a rest, before an action of it       set            set        None
+more of the request's body                     set            None       set
+=============================================  =============  =========  ===================
 
 The rule that makes it right is: *output is collected in* ``_out``, *and the binding sends it before
 it waits.* So bytes that are ready together leave in one packet, and no byte that is ready waits for
@@ -106,6 +116,8 @@ class HTTPConnection(Answering):
             if exchange is None:
                 return self._steps.send(outcome)
             if outcome is GONE and type(self._held) is not StoreCall:
+                # What was put off is not done any more, because the exchange has other last steps.
+                self._held = self._body_deadline = None
                 action = gone(exchange)
             elif self._held is not None:
                 action, self._held = self._held, None

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.driver import (
+    BASE,
     CONVERSATIONS,
     INFO,
     LIMITS,
@@ -451,6 +452,20 @@ class TestLimits:
 
 class TestTrouble:
     """A Close is the end, however a want goes wrong."""
+
+    def test_a_call_that_was_put_off_is_not_made_for_a_client_that_has_gone(self) -> None:
+        asked = []
+
+        def spoil(want: object) -> Any:
+            if isinstance(want, Output):
+                return GONE
+            return True if isinstance(want, StoreCall) and "close_run" in want.name else None
+
+        hooks = Hooks(on_response=lambda context: asked.append(context.path))
+        # The response to the first request has not been sent when the second asks for its hook.
+        driver = Driver(make_runtime(hooks=hooks), spoil=spoil).feed(INFO + run_bytes())
+        assert driver.closed
+        assert asked == [f"{BASE}/info"]
 
     @pytest.mark.parametrize("name", CONVERSATIONS)
     def test_the_client_is_gone_at_every_want(self, name: str) -> None:
