@@ -53,7 +53,8 @@ class LongAnswers:
         """
         texts: dict[int, int] = {}
         held = 0
-        # The copy is made in one step, because other threads admit answers meanwhile.
+        # The copy is made in one step, because other operating system threads admit answers
+        # meanwhile.
         for key, other in list(self.sent.items()):
             if other.sender() is None:
                 self.sent.pop(key, None)

@@ -126,7 +126,8 @@ class Headers(Mapping[str, str]):
             index = {}
             for name, value in self.raw:
                 index.setdefault(name, []).append(value)
-            # The index is kept when it is whole, because another thread may look a name up.
+            # The index is kept when it is whole, because another operating system thread may look a
+            # name up.
             self._by_name = index
         return index
 

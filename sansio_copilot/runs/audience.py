@@ -35,7 +35,8 @@ class Audience:
         self._members: set[object] = set()
         self.on_empty: Callable[[], object] = _nothing
         """Called when the last member has left, in the operating system thread of that member. If
-        members leave in several threads, it may be called more than once. It must not block.
+        members leave in several operating system threads, it may be called more than once. It must
+        not block.
 
         The home that sets it reads :attr:`is_empty` afterwards, because the last member may have
         left before that.

@@ -4,9 +4,9 @@ Each process counts runs by itself and asks no other, so that the number of proc
 to a run; each of several processes over one store allows a user the whole quota. Stored bytes are
 counted by the store, for all processes together, and asked for once in a while.
 
-There is no lock, because the core has none, though exchanges may go on in several threads. The
-order makes that right: a run is counted first, and only then compared with the quota. So two runs
-that come at the same moment may both be refused, but never share one place.
+There is no lock, because the core has none, though exchanges may go on in several operating system
+threads. The order makes that right: a run is counted first, and only then compared with the quota.
+So two runs that come at the same moment may both be refused, but never share one place.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Usage:
     def expire(self, now: float) -> None:
         """Forget the runs before the last minute, and those in the future, which a clock that was
         put back has left."""
-        # Another thread may have taken the last entry in between.
+        # Another operating system thread may have taken the last entry in between.
         with suppress(IndexError):
             while abs(now - self.starts[0]) >= _MINUTE:
                 self.starts.popleft()

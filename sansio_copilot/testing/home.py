@@ -162,8 +162,8 @@ class Home:
     def take_signals(self) -> None:
         """Do what the store has signalled.
 
-        It is not done where the store signals, because that may be a thread of the store's own, in
-        which no call of the store can be waited for.
+        It is not done where the store signals, because that may be an operating system thread of
+        the store's own, in which no call of the store can be waited for.
         """
         while self._signals:
             self._perform_if(self._run.signalled(self._signals.popleft(), self._now()))

@@ -54,7 +54,8 @@ class Owned:
 
 
 class OwnedRuns(Generic[Name]):
-    """The runs of one store that this process owns. May be used from any thread."""
+    """The runs of one store that this process owns. May be used from any operating system
+    thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

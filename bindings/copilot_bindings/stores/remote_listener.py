@@ -32,7 +32,8 @@ _PAUSE_SECONDS = 0.5
 
 
 class RemoteListener(ABC, Generic[Name]):
-    """Listens for one process, in a thread of its own. Each kind of server has its own class.
+    """Listens for one process, in an operating system thread of its own. Each kind of server has
+    its own class.
 
     :param store: the store as log lines name it.
     :param pipeline: makes the calls that look at runs.

@@ -1,9 +1,9 @@
 """An operating system thread that sends many calls to a store's server in one round trip.
 
 A call of the store is a generator that yields commands, and is sent their replies; most yield once.
-One thread takes all calls that wait, sends their commands together, and hands out the replies. So
-the busier a store is, the less each call costs, and no call waits for a lock. Only the server keeps
-apart the steps that must not overlap.
+This one thread takes all calls that wait, sends their commands together, and hands out the replies.
+So the busier a store is, the less each call costs, and no call waits for a lock. Only the server
+keeps apart the steps that must not overlap.
 """
 
 from __future__ import annotations

@@ -17,7 +17,8 @@ Three rules make it right:
   lost between a reader's read and its watch, and a lost message to the listener is made up for by
   the next look.
 
-It may be used from any thread. Readers are notified without the lock, because they may call back.
+It may be used from any operating system thread. Readers are notified without the lock, because they
+may call back.
 """
 
 from __future__ import annotations

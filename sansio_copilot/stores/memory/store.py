@@ -77,7 +77,8 @@ _NONE: frozenset[str] = frozenset()
 class MemoryStore:
     """Threads in this process's memory, within bounds. Never blocks, and needs no event loop.
 
-    Not safe to call from several threads at once; bindings that use threads hold a lock.
+    Not safe to call from several operating system threads at once: bindings that use some hold a
+    lock.
 
     :param max_threads: threads kept; the least recently used go first. Threads with a live run and
         the thread just used are never evicted, so that these can exceed the bound.

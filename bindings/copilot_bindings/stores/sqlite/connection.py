@@ -23,7 +23,8 @@ _CHECKPOINT_PAGES = 2000
 
 
 class Busy:
-    """The lock of a thread that is inside SQLite, so that the process does not fork meanwhile.
+    """The lock of an operating system thread that is inside SQLite, so that the process does not
+    fork meanwhile.
 
     SQLite has locks for the whole process. A fork copies the locks as they are, but not the thread
     that would release them. So a fork waits until no thread of a store is inside SQLite.
@@ -120,7 +121,8 @@ def prepare(path: str, synchronous: Synchronous) -> sqlite3.Connection:
 
 @attrs.frozen(eq=False)
 class ConnectionJob:
-    """A function that a thread with a connection has to call, and the future for its outcome."""
+    """A function to be called by an operating system thread that has a connection, and its
+    future."""
 
     work: Callable[[Any], Any]
     future: Future[Any]

@@ -1,4 +1,4 @@
-"""A process's part of a SQLite file: its connections, threads, tails and lock."""
+"""A process's part of a SQLite file: its connections, operating system threads, tails and lock."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Engine(durable.Engine):
         return until if pause is None else min(pause, until)
 
     def close(self) -> None:
-        """End the threads, and let go of the lock."""
+        """End the operating system threads, and let go of the lock."""
         number = self.runs.process.number
         self.write(lambda tx: self.runs.process.bury(number, tx.db))
         ended = self.writer.close(_CLOSE_SECONDS)

@@ -32,7 +32,7 @@ _SHARE = 4.0
 class News:
     """Looks for what other processes have written.
 
-    :param db: the connection of the one thread that looks.
+    :param db: the connection of the operating system thread that looks.
     """
 
     db: sqlite3.Connection
