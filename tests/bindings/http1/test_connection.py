@@ -43,8 +43,16 @@ from copilot_bindings.http1.wants import (
     Send,
 )
 from copilot_bindings.serving.body_limits import LONG_BYTES
-from sansio_copilot import CopilotRuntime, Hooks, Limits, Reject, Response, RunRefused
-from sansio_copilot.actions import StoreCall, WaitForFrames
+from sansio_copilot import (
+    CopilotRuntime,
+    Hooks,
+    Limits,
+    MemoryStore,
+    Reject,
+    Response,
+    RunRefused,
+)
+from sansio_copilot.actions import Call, StoreCall, WaitForFrames
 
 SMALL_CASES = [case for case in CASES if len(case.sent) < 1000]
 LARGE_CASES = [case for case in CASES if len(case.sent) >= 1000]
@@ -483,6 +491,36 @@ class TestTrouble:
             if next(counter) < number:
                 break
         assert number > 5
+
+    @pytest.mark.parametrize("name", CONVERSATIONS)
+    def test_only_the_store_is_called_late_or_not_for_a_client_that_has_gone(
+        self, name: str
+    ) -> None:
+        def spoil(want: object) -> Any:
+            if isinstance(want, StoreCall):
+                # The store answers late, so that more wants come before the end.
+                outcome = want.function(*want.args)
+                return True if outcome is None else outcome
+            if isinstance(want, Call):
+                assert not gone
+                return None
+            if gone or next(counter) >= number:
+                gone.append(want)
+            return GONE if gone else None
+
+        hooks = Hooks(*[lambda context: None] * 3)
+        for number in itertools.count():  # noqa: B007
+            gone, counter = list[object](), itertools.count()
+            store = MemoryStore()
+            driver = Driver(make_runtime(hooks=hooks, store=store), spoil=spoil)
+            driver.feed(CONVERSATIONS[name]).end()
+            assert driver.closed
+            while driver.home.step():
+                pass
+            assert store.open_runs == 0
+            if not gone:
+                break
+        assert number > 2
 
     @pytest.mark.parametrize("name", CONVERSATIONS)
     def test_no_bytes_are_sent_behind_bytes_that_were_not(self, name: str) -> None:
