@@ -7,7 +7,7 @@ for it, or your own. Start with :class:`CopilotRuntime`.
 from __future__ import annotations
 
 from .agents.agui import agui_agent
-from .agents.protocols import AgentContext
+from .agents.protocols import AgentBase, AgentContext
 from .agents.text import text_agent
 from .errors import (
     BodyRefused,
@@ -37,6 +37,7 @@ from .users import User
 from .version import __version__
 
 __all__ = [
+    "AgentBase",
     "AgentContext",
     "AudioFile",
     "BodyRefused",

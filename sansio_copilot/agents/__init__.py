@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from .agui import AguiAgent, agui_agent
+from .attributes import Capabilities
 from .protocols import (
     Agent,
+    AgentBase,
     AgentContext,
     AgentFunction,
     AgentObject,
@@ -17,11 +19,13 @@ from .text import text_agent
 
 __all__ = [
     "Agent",
+    "AgentBase",
     "AgentContext",
     "AgentFunction",
     "AgentObject",
     "AgentsFunction",
     "AguiAgent",
+    "Capabilities",
     "Event",
     "Events",
     "agui_agent",

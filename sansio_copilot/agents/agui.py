@@ -21,6 +21,13 @@ from ag_ui.core import RunAgentInput
 
 from ..calls import Call
 from ..functions import check_function, fits, signature_of
+from .attributes import (
+    Capabilities,
+    check_capabilities,
+    check_description,
+    check_headers,
+    valid,
+)
 from .protocols import Agent, AgentContext, Events, describe_class, loop_of
 
 _CONTEXT = "context"
@@ -34,7 +41,7 @@ def agui_agent(
     fresh: Callable[..., Any] | None = None,
     on_stop: Callable[[RunAgentInput], Any] | None = None,
     description: str | None = None,
-    capabilities: Any = None,
+    capabilities: Capabilities | None = None,
     headers: Mapping[str, str] | None = None,
     loop: Literal["asyncio"] | None = None,
 ) -> AguiAgent:
@@ -49,7 +56,8 @@ def agui_agent(
         background. It is called when a run ends before its agent has: stopped, superseded,
         abandoned, at the end of the server, or because of what the agent itself did. It has
         :attr:`~sansio_copilot.Limits.hook_seconds`, and its failure is logged.
-    :param description: the description of the agent in /info; by default the agent's own.
+    :param description: the description of the agent in /info; by default the agent's own. An
+        attribute of the agent that is of another type has another meaning, and is left out.
     :param capabilities: the agent's capabilities in /info, likewise.
     :param headers: the headers that the server itself sends to the agent, likewise.
     :param loop: "asyncio" for an agent that needs asyncio: where the binding runs trio, the agent
@@ -63,7 +71,10 @@ def agui_agent(
     if agent is not None:
         check_agent("agui_agent", agent)
     name = describe_class(fresh if agent is None else agent)
-    _check_options(name, fresh, on_stop, capabilities, headers, loop)
+    _check_options(name, fresh, on_stop, loop)
+    check_description(f"agent {name!r}", description)
+    check_capabilities(f"agent {name!r}", capabilities)
+    check_headers(f"agent {name!r}", headers)
     if fresh is not None:
         if agent is None and not fits(fresh, 0):
             raise TypeError(
@@ -74,13 +85,19 @@ def agui_agent(
         make = clone
     else:
         make = None
+    if description is None:
+        description = _own(agent, "description", check_description)
+    if capabilities is None:
+        capabilities = _own(agent, "capabilities", check_capabilities)
+    if headers is None:
+        headers = _own(agent, "headers", check_headers)
     return AguiAgent(
         agent,
         make,
         on_stop,
-        _text(agent) if description is None else description,
-        getattr(agent, "capabilities", None) if capabilities is None else capabilities,
-        getattr(agent, "headers", None) if headers is None else headers,
+        description or "",
+        capabilities,
+        headers,
         loop_of(agent) if loop is None else loop,
         name,
     )
@@ -89,7 +106,7 @@ def agui_agent(
 @attrs.define(eq=False)
 class AguiAgent:
     """An agent that :func:`agui_agent` has made of an object of another library. The attributes may
-    be assigned.
+    be assigned, and are checked then.
 
     :ivar description: the description of the agent in /info.
     :ivar capabilities: the agent's capabilities in /info.
@@ -100,9 +117,9 @@ class AguiAgent:
     _agent: Any
     _fresh: Callable[[], Any] | None
     _on_stop: Callable[[RunAgentInput], Any] | None
-    description: str
-    capabilities: Any
-    headers: Mapping[str, str] | None
+    description: str = attrs.field(validator=valid(check_description))
+    capabilities: Capabilities | None = attrs.field(validator=valid(check_capabilities))
+    headers: Mapping[str, str] | None = attrs.field(validator=valid(check_headers))
     loop: Literal["asyncio"] | None
     __name__: str
 
@@ -199,10 +216,8 @@ def _takes_two(function: Any) -> bool:
     )
 
 
-def _check_options(
-    name: str, fresh: object, on_stop: object, capabilities: object, headers: object, loop: object
-) -> None:
-    """Check the options of :func:`agui_agent`.
+def _check_options(name: str, fresh: object, on_stop: object, loop: object) -> None:
+    """Check the options of :func:`agui_agent` that are no attributes of other agents.
 
     :raises TypeError: if one is of the wrong type.
     :raises ValueError: for an unknown loop.
@@ -215,11 +230,6 @@ def _check_options(
     if on_stop is not None and not fits(on_stop, 1):
         signature = signature_of(on_stop)
         raise TypeError(f"on_stop of agent {name!r} takes {signature}, expected (input)")
-    if callable(capabilities) and not fits(capabilities, 0):
-        signature = signature_of(capabilities)
-        raise TypeError(f"capabilities of agent {name!r} takes {signature}, expected ()")
-    if headers is not None and not isinstance(headers, Mapping):
-        raise TypeError(f"headers of agent {name!r} is a mapping, not {type(headers).__name__}")
     if loop not in (None, "asyncio"):
         raise ValueError(f"loop of agent {name!r} is 'asyncio' or None, not {loop!r}")
 
@@ -228,9 +238,14 @@ def _of(fresh: Callable[..., Any], agent: Any) -> Callable[[], Any]:
     return lambda: fresh(agent)
 
 
-def _text(agent: Any) -> str:
-    text = getattr(agent, "description", "")
-    return text if isinstance(text, str) else ""
+def _own(agent: object, name: str, check: Callable[[str, object], None]) -> Any:
+    """An attribute of an agent; None if it is of another type, because then it is another's."""
+    value = getattr(agent, name, None)
+    try:
+        check("", value)
+    except TypeError:
+        return None
+    return value
 
 
 def _makes_events(agent: type) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..functions import fits
 from .agui import adapted
+from .attributes import check_attributes
 from .protocols import Agent, AgentsFunction
 
 
@@ -39,11 +40,12 @@ def check_agents(agents: object) -> dict[str, Agent]:
 
     :returns: agents that can be called with ``(input, context)``.
     :raises TypeError: if it is not a mapping from str to agents; the text names the first value
-        that is not an agent.
+        that is not an agent, or has an attribute of the wrong type.
     """
     if not isinstance(agents, Mapping):
         raise TypeError(f"agents is a mapping from id to agent, not {type(agents).__name__}")
-    for agent_id in agents:
+    for agent_id, agent in agents.items():
         if not isinstance(agent_id, str):
             raise TypeError(f"the id of an agent is a str, not {agent_id!r}")
+        check_attributes(f"agent {agent_id!r}", agent)
     return {agent_id: adapted(agent_id, agent) for agent_id, agent in agents.items()}

@@ -14,6 +14,7 @@ from ..events import EventError
 from ..events.types import RAW
 from ..http.messages import Request
 from ..users import User
+from .attributes import Capabilities
 from .disclosure import RAW_MEMBERS, without_raw
 
 Event: TypeAlias = BaseEvent | Mapping[str, Any]
@@ -73,13 +74,26 @@ class InputObject(Protocol):
         ...
 
 
+class AgentBase(AgentObject, Protocol):
+    """A base for classes of agents, with which a type checker checks their attributes.
+
+    No agent needs it, because the attributes are optional. See :data:`Agent` for their meaning.
+    """
+
+    description: str = ""
+    capabilities: Capabilities | None = None
+    headers: Mapping[str, str] | None = None
+    loop: Literal["asyncio"] | None = None
+
+
 Agent: TypeAlias = AgentFunction | AgentObject | InputFunction | InputObject
 """A function or object that answers a run with an iterator or an async iterator of events.
 
-It may have attributes: ``description`` (str), ``capabilities`` (a mapping, or a plain or async
-function that returns one), ``headers`` (a mapping, of the headers that the server itself sends to
-that agent), ``loop`` ("asyncio", for an agent that needs asyncio whatever the binding uses), and
-``aclose`` (called when a server ends). :func:`~sansio_copilot.agui_agent` gives any agent these.
+It may have attributes: ``description`` (str), ``capabilities``
+(:data:`~sansio_copilot.agents.Capabilities`), ``headers`` (a mapping, of the headers that the
+server itself sends to that agent), ``loop`` ("asyncio", for an agent that needs asyncio whatever
+the binding uses), and ``aclose`` (called when a server ends). :func:`~sansio_copilot.agui_agent`
+gives any agent these.
 """
 Agents: TypeAlias = Mapping[str, Agent]
 AgentsFunction: TypeAlias = Callable[[Request], Agents | Awaitable[Agents]]

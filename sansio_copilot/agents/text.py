@@ -9,18 +9,28 @@ from typing import Any
 import attrs
 from ag_ui.core import RunAgentInput
 
+from .attributes import (
+    Capabilities,
+    check_capabilities,
+    check_description,
+    check_headers,
+    valid,
+)
 from .protocols import AgentContext, Event, Events
 
 
 @attrs.define
 class _TextAgent:
-    """An agent made of a function that yields text. The attributes may be assigned."""
+    """An agent made of a function that yields text. The attributes may be assigned, and are checked
+    then."""
 
     function: Callable[[RunAgentInput, AgentContext], Any]
-    description: str = ""
-    capabilities: Any = None
-    headers: Mapping[str, str] | None = None
     __name__: str = attrs.field(default="text_agent", init=False)
+    description: str = attrs.field(default="", validator=valid(check_description))
+    capabilities: Capabilities | None = attrs.field(
+        default=None, validator=valid(check_capabilities)
+    )
+    headers: Mapping[str, str] | None = attrs.field(default=None, validator=valid(check_headers))
 
     def __attrs_post_init__(self) -> None:
         self.__name__ = getattr(self.function, "__name__", "text_agent")

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from .. import json_codec
+from ..agents.attributes import check_description
 from ..agents.protocols import Agent, describe_class, loop_of
 from ..calls import Call
 from ..events.input_shape import MAX_DEPTH
@@ -27,7 +28,7 @@ def info(given: EndpointInput) -> EndpointSteps:
     for name, agent in (yield from given.agents()).items():
         description = {
             "name": name,
-            "description": getattr(agent, "description", None) or "",
+            "description": _description(name, agent),
             "className": describe_class(agent),
         }
         capabilities = yield from _capabilities(name, agent)
@@ -76,6 +77,17 @@ def _a2ui(a2ui: bool | tuple[str, ...]) -> dict[str, Any]:
         return {"a2uiEnabled": False}
     agents = {} if a2ui is True else {"agents": a2ui}
     return {"a2uiEnabled": True, "a2ui": {"enabled": True, **agents}}
+
+
+def _description(name: str, agent: Agent) -> str:
+    """The description of the agent; empty if it has none, or has got a wrong one meanwhile."""
+    description: str | None = getattr(agent, "description", None)
+    try:
+        check_description(f"agent {name!r}", description)
+    except TypeError as error:
+        logger.warning("agent %r is shown without a description: %s", name, error)
+        return ""
+    return description or ""
 
 
 def _capabilities(name: str, agent: Agent) -> Generator[Call, Any, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ag_ui.core import RunAgentInput
 
+from ..agents.attributes import check_headers
 from ..agents.disclosure import Teller
 from ..agents.protocols import Agent, AgentContext
 from ..runs.machine import Run
@@ -71,6 +72,9 @@ def run_reply(
     """
     assert given.route.agent_id is not None
     configured = getattr(agent, "headers", None)
+    if configured is not None:
+        # The headers were checked when the agent was given, but may have been assigned since.
+        check_headers(f"agent {given.route.agent_id!r}", configured)
     headers = given.runtime.forward_headers.merge(configured, given.request.headers)
     # A run may last for hours, so that its context does not keep the body, which is its input.
     request = given.request.outlived()

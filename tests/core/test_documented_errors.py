@@ -378,7 +378,7 @@ PROMISES = [
 
 NOTHING_FROM_OUTSIDE = {
     "AgentContext AudioFile HookContext Route Envelope ServerSentEvent EventId ClientResponse"
-    " Event ToolCall Recording RecordingAgent ReplayAgent RunStart RunReport": (
+    " AgentBase Event ToolCall Recording RecordingAgent ReplayAgent RunStart RunReport": (
         "hold what they are given"
     ),
     "BodyRefused BodyTimeout BodyTooLarge LocalProtocolError RemoteProtocolError RunRefused"

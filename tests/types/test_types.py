@@ -17,8 +17,8 @@ from copilot_bindings.agents import HttpAgent
 from copilot_bindings.asgi import CopilotASGI
 from copilot_bindings.wsgi import CopilotWSGI
 from sansio_copilot import (
-    AgentContext, CopilotRuntime, HookContext, Hooks, Reject, Request, Response, agui_agent,
-    text_agent,
+    AgentBase, AgentContext, CopilotRuntime, HookContext, Hooks, Reject, Request, Response,
+    agui_agent, text_agent,
 )
 from sansio_copilot.stores import MemoryStore, OwnersStore, ThreadStore
 from sansio_copilot.testing import Client
@@ -50,6 +50,22 @@ class Greeter:
     def run(self, input: RunAgentInput, context: AgentContext) -> Iterator[dict[str, Any]]:
         yield {}
 
+class Described(AgentBase):
+    description = "Greets"
+    capabilities = {"tools": {"supported": True}}
+    headers = {"x-key": "k"}
+    def run(self, input: RunAgentInput, context: AgentContext) -> Iterator[dict[str, Any]]:
+        yield {}
+
+class DescribedLater(AgentBase):
+    async def run(
+        self, input: RunAgentInput, context: AgentContext
+    ) -> AsyncIterator[BaseEvent]:
+        for event in list[BaseEvent]():
+            yield event
+    async def capabilities(self) -> dict[str, Any]:
+        return {}
+
 class Called:
     def __call__(self, input: RunAgentInput, context: AgentContext) -> Iterator[BaseEvent]:
         return iter(())
@@ -75,7 +91,8 @@ async def hook_later(context: HookContext) -> Response | None:
 runtime = CopilotRuntime(
     {"a": plain, "b": later, "c": soon, "d": at_once, "e": Greeter(), "f": Called(), "g": text,
      "h": takes_one, "i": Framework(), "j": agui_agent(Framework()),
-     "k": agui_agent(fresh=Framework), "l": HttpAgent("https://agent.example/")},
+     "k": agui_agent(fresh=Framework, capabilities={}), "m": Described(), "n": DescribedLater(),
+     "l": HttpAgent("https://agent.example/")},
     hooks=Hooks(on_request=hook, on_response=hook_later),
 )
 CopilotRuntime(by_tenant)
@@ -95,6 +112,17 @@ def takes_three(input: RunAgentInput, context: AgentContext, more: int) -> Itera
 def wrong_hook(context: HookContext) -> str:
     return ""
 
+class WronglyDescribed(AgentBase):
+    description = 5  # wrong: no str
+    capabilities = 7  # wrong: no mapping
+    headers = ["x"]  # wrong: no mapping
+    loop = "trio"  # wrong: no such loop
+    def run(self, input: RunAgentInput, context: AgentContext) -> Iterator[dict[str, Any]]:
+        yield {}
+
+agui_agent(Framework(), capabilities=7)  # wrong: no mapping
+HttpAgent("https://agent.example/", capabilities=["x"])  # wrong: no mapping
+text.description = 5  # wrong: no str
 CopilotRuntime({"a": Greeter})  # wrong: a class, not one made of it
 CopilotRuntime({"a": yields_text})  # wrong: text is no event
 CopilotRuntime({"a": takes_three})  # wrong: nobody gives it a third argument

@@ -32,7 +32,7 @@ import anyio.lowlevel
 import httpx
 from ag_ui.core import RunAgentInput
 
-from sansio_copilot.agents import AgentContext, Event
+from sansio_copilot.agents import AgentContext, Capabilities, Event
 from sansio_copilot.agents.remote import (
     MOST_CAPABILITIES,
     Fault,
@@ -97,7 +97,7 @@ class HttpAgent:
         connect_timeout: float = 10.0,
         max_event_bytes: float = 2 * 1024**2,
         description: str = "",
-        capabilities: Any = None,
+        capabilities: Capabilities | None = None,
     ) -> None:
         self._url = _url_of(url)
         self.headers = dict(headers or {})

@@ -485,8 +485,9 @@ class TestHeaders:
 
     def test_an_agent_whose_headers_are_none_leaves_no_run_behind(self) -> None:
         agent = PlainTalker()
-        agent.headers = "Bearer x"  # type: ignore[attr-defined]
         server = client(agent)
+        # A runtime refuses an agent that has such headers when it is given.
+        agent.headers = "Bearer x"  # type: ignore[attr-defined]
         assert [run(server).status, run(server).status] == [500, 500], "never 409"
 
     def test_the_policy_of_the_runtime_decides_what_is_forwarded(self) -> None:
@@ -828,7 +829,7 @@ class TestInfo:
         agents = {
             "fails": self.agent_with(fail),
             "fails later": self.agent_with(fail_later),
-            "wrong": self.agent_with(["tools"]),
+            "wrong": self.agent_with(lambda: ["tools"]),
             "deep": self.agent_with(json.loads('{"a":' * 201 + "{}" + "}" * 201)),
             "works": self.agent_with({"tools": {"supported": True}}),
         }
