@@ -13,7 +13,8 @@ a reload shows is what was shown live**.
 Source: ``compactEvents`` of ``@ag-ui/client`` 0.0.59, with three differences: the one above; state
 carries over from run to run, as it does for the client that was there, where the reference starts
 each run from an empty object; and a delta that does not apply is kept where it is, where the
-reference dies on it.
+reference dies on it. Deltas behind it are kept too, up to the next snapshot, because some clients
+apply more than RFC 6902 allows, so that their state may be another one.
 """
 
 from __future__ import annotations
@@ -83,15 +84,23 @@ class Compactor:
     :param state: the state before the first event; None for an empty object.
     :param budget: the budget of the deltas of its state; None for the default.
     :param messages: the conversation before the first event, as AG-UI messages.
+    :param knows_state: whether ``state`` is what clients have. It is not for one that has null,
+        because what it sends counts as absent. Deltas in front of the first snapshot are kept as
+        they are then.
     """
 
     __slots__ = (
-        *("_contents", "_has_guests", "_in_place", "_log", "_messages", "_open", "_states"),
-        *("_tangled", "has_state", "skipped"),
+        *("_base", "_contents", "_has_guests", "_in_place", "_knows_state", "_log", "_messages"),
+        *("_open", "_states", "_tangled", "has_state", "skipped"),
     )
 
     def __init__(
-        self, state: Any = None, budget: PatchBudget | None = None, messages: Iterable[Message] = ()
+        self,
+        state: Any = None,
+        budget: PatchBudget | None = None,
+        messages: Iterable[Message] = (),
+        *,
+        knows_state: bool = True,
     ) -> None:
         self._messages = messages
         self._log: list[Event | _JoinedDeltas] = []
@@ -109,6 +118,10 @@ class Compactor:
         # does to an activity with the same id.
         self._in_place = False
         self._states = StateSnapshots(StateFolder(state, budget))
+        self._knows_state = knows_state
+        # The state that the deltas that are kept begin with, and its place in the log, until the
+        # first of them applies.
+        self._base: tuple[int, Event] | None = None
         self.has_state = False
         """Whether an event has set or changed the state."""
         #: The number of deltas that did not apply to the state, and were kept as they are.
@@ -239,13 +252,29 @@ class Compactor:
 
     def _state_event(self, event: Event) -> None:
         self._has_guests = self._has_guests or bool(self._open)
-        if self._states.feed(event):
+        if event["type"] == t.STATE_SNAPSHOT:
+            self._knows_state = True
+            self._base = None
+        if self._states.feed(event) if self._knows_state else self._keep_delta(event):
             self.has_state = True
         # A harmful delta is left out, because a client that received it would apply it, and could
         # not send the state back.
         elif not isinstance(self.declined, PatchHarmful):
             self.skipped += 1
+            if self._knows_state and not self.has_state:
+                self._base = len(self._log), self._states.snapshot()
             self._log += [*self._states.take(), event]
+            self._knows_state = False
+
+    def _keep_delta(self, event: Event) -> bool:
+        """Keep a delta of a state that clients may have otherwise; returns whether it applies."""
+        if not self._states.folder.feed(event):
+            return False
+        if self._base is not None:
+            self._log.insert(*self._base)
+            self._base = None
+        self._log.append(event)
+        return True
 
 
 HANDLERS: Final[dict[str, Callable[[Compactor, Event], None]]] = {

@@ -186,6 +186,10 @@ class _AppliedPatch:
             return
         if len(path) > len(source) and isinstance(value, dict | list):
             self._charge_for(value, len(path))
+        if path:
+            # The place has to be there before as well, as the clients' library has it, because a
+            # removal moves the elements of a list.
+            self._place(path)
         self._take(*self._find(source))
         self._put(path, value)
 
@@ -257,29 +261,36 @@ class _AppliedPatch:
         container = self._get(path[:-1])
         return container, _key(container, path[-1])
 
-    def _put(self, path: list[str], value: Any) -> None:
-        if not path:
-            self.document = value
-            return
+    def _place(self, path: list[str]) -> tuple[Any, Any]:
+        """The container that a value can be added to at ``path``, and its key or index there."""
         container, token = self._get(path[:-1]), path[-1]
         if isinstance(container, dict):
-            if token in container:
-                self._undo.append((_set, container, token, container[token]))
-                if container[token] is _GONE:
-                    self._gone[id(container)][1].remove(token)
-                    del container[token]
-            else:
-                self._undo.append((_delete, container, token))
-            container[token] = value
-            return
+            return container, token
         if not isinstance(container, list):
             raise _failure("there is no such place")
         index = len(container) if token == "-" else _index(token)
         if index > len(container):
             raise _failure("there is no such place")
-        self._budget.charge((len(container) - index) // _MOVED_FOR_A_BYTE)
-        container.insert(index, value)
-        self._undo.append((_delete, container, index))
+        return container, index
+
+    def _put(self, path: list[str], value: Any) -> None:
+        if not path:
+            self.document = value
+            return
+        container, key = self._place(path)
+        if isinstance(container, dict):
+            if key in container:
+                self._undo.append((_set, container, key, container[key]))
+                if container[key] is _GONE:
+                    self._gone[id(container)][1].remove(key)
+                    del container[key]
+            else:
+                self._undo.append((_delete, container, key))
+            container[key] = value
+            return
+        self._budget.charge((len(container) - key) // _MOVED_FOR_A_BYTE)
+        container.insert(key, value)
+        self._undo.append((_delete, container, key))
 
     def _take(self, container: Any, key: Any) -> None:
         old = container[key]

@@ -309,12 +309,14 @@ class RunRecorder:
 
     def _begin(self, conversation: list[Any]) -> None:
         """Begin to fold and compact, with ``conversation`` as the messages before the run."""
-        state = (self._input or {}).get("state")
+        given = self._input or {}
         left = self._limits.patch_bytes
         self._folder = MessageFolder(conversation, PatchBudget(left))
         self.close = self._folder.close
         """Frees the folded messages; called when a run is over and its recorder unused."""
-        self._compactor = Compactor(state, PatchBudget(left), conversation)
+        self._compactor = Compactor(
+            given.get("state"), PatchBudget(left), conversation, knows_state="state" in given
+        )
 
     def _start(self) -> Event:
         """The RUN_STARTED of a run that leaves history and ends before its agent has sent one.

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, assume, example, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings
 from support.streams import STARTED, streams
 
 from sansio_copilot import json_codec
@@ -123,63 +122,6 @@ def test_a_reload_shows_the_same_of_any_stream(clients: Clients) -> None:
     def agree(stream: list[Event]) -> None:
         runs = [{"said": [], "events": stream}]
         clients.agree(runs, compact_events(stream), is_sent=False)
-
-    with clients.judging():
-        agree()
-
-
-def listed(messages: list[Event]) -> list[Event]:
-    """Return the messages without the parts that GET /threads/:id/messages does not have.
-
-    A body has no activities, and so nor have the messages behind it; and they are what the agent
-    itself has said, without the results that the runtime gives to calls which its end left open.
-    """
-    return [m for m in messages if m["role"] != "activity" and not m["id"].endswith("-result")]
-
-
-def once(messages: list[Event]) -> list[Event]:
-    """Return the messages whose id is the first of its kind.
-
-    A snapshot puts its message in the place of each that has the id, if a stream has given one id
-    to several; the server keeps it once, because otherwise few bytes would make many.
-    """
-    first: dict[str, Event] = {}
-    for message in messages:
-        first.setdefault(message["id"], message)
-    return list(first.values())
-
-
-ONE_ID_OF_TWO_MESSAGES: list[Event] = [
-    {"type": "RUN_STARTED", "threadId": "t", "runId": "r"},
-    {"type": "TEXT_MESSAGE_START", "messageId": "m1", "role": "assistant"},
-    {"type": "TOOL_CALL_RESULT", "messageId": "r1", "toolCallId": "c1", "content": ""},
-    {"type": "TOOL_CALL_RESULT", "messageId": "m1", "toolCallId": "c1", "content": ""},
-    {
-        "type": "MESSAGES_SNAPSHOT",
-        "messages": [
-            {"id": "m1", "role": "assistant", "content": "so far"},
-            {"id": "m2", "role": "user", "content": "asked"},
-            {"id": "r1", "role": "tool", "toolCallId": "c1", "content": "done"},
-        ],
-    },
-]
-
-
-def test_a_reload_shows_the_same_of_any_thread(clients: Clients) -> None:
-    @PROPERTY
-    @given(st.lists(streams, min_size=1, max_size=2))
-    @example([ONE_ID_OF_TWO_MESSAGES])
-    def agree(runs: list[list[Event]]) -> None:
-        # A delta without operations makes a state of {} after a reload, behind a run that has set
-        # null. This is a known difference.
-        assume(not any(event.get("delta") == [] for run in runs for event in run))
-        lives, replay, messages = recorded(runs)
-        seen = clients.agree(lives, replay)
-        # Only first runs are compared, because the server does not know which ids an activity of an
-        # earlier run has had: see `listed`. And
-        # the generations do different things with an activity whose id a snapshot has.
-        if len(runs) == 1 and len(seen) == 2 and seen[0] == seen[1]:
-            assert once(listed(seen[0])) == once(listed(messages))
 
     with clients.judging():
         agree()

@@ -134,16 +134,25 @@ def state_after(events: list[Event]) -> Any:
     return None if state is NOBODY else state
 
 
-def skipped_deltas(events: list[Event]) -> int:
-    """Return how many of the deltas do not apply."""
-    skipped = 0
+def kept_deltas(events: list[Event]) -> tuple[list[Event], int]:
+    """Return the deltas that a replay has, and how many of them do not apply.
+
+    They are those that do not apply, and those behind one, up to the next snapshot.
+    """
+    kept, skipped, is_sure = list[Event](), 0, True
     for at, event in enumerate(events):
-        if event["type"] == "STATE_DELTA":
+        if event["type"] == "STATE_SNAPSHOT":
+            is_sure = True
+        elif event["type"] == "STATE_DELTA":
             before = state_after(events[:at])
             known = any(one["type"] == "STATE_SNAPSHOT" for one in events[:at])
             document = {} if before is None and not known else before
-            skipped += patched(document, event["delta"], NOBODY) is NOBODY
-    return skipped
+            if patched(document, event["delta"], NOBODY) is NOBODY:
+                skipped += 1
+                is_sure = False
+            if not is_sure:
+                kept.append(event)
+    return kept, skipped
 
 
 def patched(document: Any, patch: Any, otherwise: Any) -> Any:
