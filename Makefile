@@ -80,7 +80,7 @@ e2e: $(VENV)/.installed $(PAGE) tests/differential/node_modules/.installed
 # SECONDS=600 TARGET=sse, say; the seconds are for all targets together. Where atheris cannot be
 # installed the targets are run without it.
 SECONDS := 60
-fuzz: $(VENV)/.installed
+fuzz: $(VENV)/.installed tests/clients/node_modules/.installed
 	$(BIN)/python -c 'import atheris' 2> /dev/null || $(BIN)/pip install --quiet --group fuzz || true
 	PYTHONPATH=tests $(BIN)/python -m fuzz.run $(TARGET) --seconds $(SECONDS)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, NoReturn
 
-from fuzz.mutation import minimized, mutate
+from fuzz.mutation import minimized
 
 try:
     import atheris
@@ -108,7 +108,7 @@ def _fuzz(name: str, seconds: int, seed: int) -> NoReturn:
         if random.random() < 0.3:
             changed: bytes = atheris.Mutate(data, max_size)
             return changed
-        return mutate(data, target.words, random, max_size)
+        return target.changed(data, random, max_size)
 
     # Inputs that reach new code are kept for the next time, apart from the corpus, because people
     # read the corpus.

@@ -9,8 +9,10 @@ from random import Random
 
 import attrs
 from fuzz.mutation import mutate
+from fuzz.random_runs import random_runs
 from fuzz.target_bytes import json_codec, sse
 from fuzz.target_connection import connection
+from fuzz.target_conversation import conversation
 from fuzz.target_events import machines, recorder
 from fuzz.target_remote import recording, remote_response, remote_stream
 from fuzz.target_requests import envelope, routing, run_input
@@ -84,10 +86,12 @@ class Target:
     """
     :param check: raises for an input of which what it promises does not hold.
     :param words: what is worth putting into an input.
+    :param make: makes an input of its own, which one in two is then.
     """
 
     check: Callable[[bytes], None]
     words: list[bytes] = attrs.field(factory=list)
+    make: Callable[[Random], bytes] | None = None
 
     @property
     def name(self) -> str:
@@ -104,7 +108,13 @@ class Target:
         """Yield the inputs of the corpus, each somehow changed, without end."""
         pool = self.inputs()
         while True:
-            yield mutate(random.choice(pool), self.words, random, max_size)
+            yield self.changed(random.choice(pool), random, max_size)
+
+    def changed(self, data: bytes, random: Random, max_size: int) -> bytes:
+        """``data`` somehow changed, or an input of the target's own making."""
+        if self.make is not None and random.random() < 0.5:
+            return self.make(random)
+        return mutate(data, self.words, random, max_size)
 
 
 _SSE = [b"data: ", b"data", b"id: 1", b"id", b"event: x", b"retry: 5", b":", b"\r", b"\n", b"\r\n"]
@@ -159,6 +169,7 @@ TARGETS = {
         Target(recording, [*_FORM, *_JSON, b'"audio":', b'"mimeType":', b'"filename":']),
         Target(machines, _EVENTS),
         Target(recorder, _EVENTS),
+        Target(conversation, [*_EVENTS, b"\nnull\n"], random_runs),
         Target(
             connection, [case.bytes_to("/api/copilotkit") for case in CASES if len(case.sent) < 300]
         ),
