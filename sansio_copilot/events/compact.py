@@ -90,8 +90,8 @@ class Compactor:
     """
 
     __slots__ = (
-        *("_base", "_contents", "_has_guests", "_in_place", "_knows_state", "_log", "_messages"),
-        *("_open", "_states", "_tangled", "has_state", "skipped"),
+        *("_contents", "_has_guests", "_in_place", "_knows_state", "_log", "_messages", "_open"),
+        *("_states", "_tangled", "has_state", "skipped"),
     )
 
     def __init__(
@@ -119,9 +119,6 @@ class Compactor:
         self._in_place = False
         self._states = StateSnapshots(StateFolder(state, budget))
         self._knows_state = knows_state
-        # The state that the deltas that are kept begin with, and its place in the log, until the
-        # first of them applies.
-        self._base: tuple[int, Event] | None = None
         self.has_state = False
         """Whether an event has set or changed the state."""
         #: The number of deltas that did not apply to the state, and were kept as they are.
@@ -254,27 +251,20 @@ class Compactor:
         self._has_guests = self._has_guests or bool(self._open)
         if event["type"] == t.STATE_SNAPSHOT:
             self._knows_state = True
-            self._base = None
-        if self._states.feed(event) if self._knows_state else self._keep_delta(event):
+        folder = self._states.folder
+        if self._states.feed(event) if self._knows_state else folder.feed(event):
             self.has_state = True
+            if not self._knows_state:
+                self._log.append(event)
         # A harmful delta is left out, because a client that received it would apply it, and could
         # not send the state back.
         elif not isinstance(self.declined, PatchHarmful):
             self.skipped += 1
-            if self._knows_state and not self.has_state:
-                self._base = len(self._log), self._states.snapshot()
+            if self._knows_state and not self.has_state and folder.state is not None:
+                # The run's deltas are about this state, which a replay may not have.
+                self._log.append({"type": t.STATE_SNAPSHOT, "snapshot": folder.state})
             self._log += [*self._states.take(), event]
             self._knows_state = False
-
-    def _keep_delta(self, event: Event) -> bool:
-        """Keep a delta of a state that clients may have otherwise; returns whether it applies."""
-        if not self._states.folder.feed(event):
-            return False
-        if self._base is not None:
-            self._log.insert(*self._base)
-            self._base = None
-        self._log.append(event)
-        return True
 
 
 HANDLERS: Final[dict[str, Callable[[Compactor, Event], None]]] = {

@@ -61,11 +61,6 @@ class StateSnapshots(Struct, eq=False):
             self._metadata.update(metadata)
         return True
 
-    def snapshot(self) -> Event:
-        """A snapshot of the state; of an empty object if there is no state."""
-        state = self.folder.state
-        return {"type": t.STATE_SNAPSHOT, "snapshot": {} if state is None else state}
-
     def take(self) -> list[Event]:
         """A snapshot for the events since the last one, or these events; [] if there are none."""
         shown, self.shown = self.shown, []
