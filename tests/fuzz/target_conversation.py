@@ -26,7 +26,28 @@ def conversation(data: bytes) -> None:
             runs.append([])
         elif value is True or isinstance(value, str | dict):
             runs[-1].append(value)
+    runs = runs[:_RUNS]
+    is_compared = len(runs) == 1 or not _shares_ids([event for run in runs for event in run])
     for generation in GENERATIONS:
-        talk = Conversation(clients(), generation)
-        for script in runs[:_RUNS]:
+        talk = Conversation(clients(), generation, is_compared=is_compared)
+        for script in runs:
             talk.hold(*script)
+
+
+def _shares_ids(events: list[Any]) -> bool:
+    """Whether an activity and another message have one id.
+
+    No client sends the activities of earlier runs, so that the server does not know them, and takes
+    an order for the same that is another one for a client.
+    """
+    activities, others = set[Any](), set[Any]()
+    for event in filter(lambda event: isinstance(event, dict), events):
+        type_, listed = event.get("type"), event.get("messages")
+        is_activity = isinstance(type_, str) and type_.startswith("ACTIVITY")
+        for name in ("messageId", "toolCallId", "parentMessageId"):
+            (activities if is_activity else others).add(str(event.get(name, "none")))
+        for one in listed if isinstance(listed, list) else ():
+            if isinstance(one, dict):
+                is_activity = one.get("role") == "activity"
+                (activities if is_activity else others).add(str(one.get("id")))
+    return not activities.isdisjoint(others - {"none"})
