@@ -1,4 +1,4 @@
-"""Driving a run: its calls are made, its store is asked, and its timers are kept.
+"""Driving a run: its calls are made, and its store is asked.
 
 :class:`RunDriver` is the half of a run's home that knows no agent. It performs the actions of the
 run (:class:`~sansio_copilot.Run`), in the async library that ``backend`` stands for. A call of the
@@ -22,27 +22,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from functools import partial
 
-from sansio_copilot import Run, RunState
+from sansio_copilot import Run
 from sansio_copilot.actions import PULL, Call, Pause, PullEvent, RunAction, RunOver, StoreCall
 from sansio_copilot.stores.protocol import Signal
 
-from .backend import Backend, Flag, Task
+from .backend import Backend, Flag
 from .calls import Calls
 from .context import CallContext
 from .dropped_loop import end_without_loop
 from .pending_call import Pending
 from .run_home_states import TRANSITIONS, HomeState
+from .run_timers import BATCH_SECONDS, RunCall, RunTimers
 from .steps_outside_requests import perform
-from .store_watches import locked, weakly
+from .store_watches import locked
 
 logger = logging.getLogger(__name__)
-
-_BATCH_SECONDS = 0.004
-"""The seconds that an event waits for others: less than anybody notices, and enough that a burst
-costs its readers one wake-up, one write and one packet instead of hundreds."""
 
 
 class RunDriver:
@@ -53,8 +49,8 @@ class RunDriver:
     """
 
     __slots__ = (
-        *("_abandonment", "_answered", "_backend", "_calls", "_context", "_fate", "_flush_due"),
-        *("_flusher", "_lock", "_patience", "_renewal", "_run", "_stop", "__weakref__", "state"),
+        *("_answered", "_backend", "_calls", "_context", "_fate", "_lock", "_run", "_stop"),
+        *("_timers", "__weakref__", "state"),
     )
 
     def __init__(self, run: Run, backend: Backend, calls: Calls) -> None:
@@ -70,15 +66,10 @@ class RunDriver:
         self._fate: RunOver | None = None
         """The run's last action, once the run is over in its log: it says what becomes of the
         agent."""
-        self._patience: Task | None = None
-        self._flusher: Task | None = None
-        self._flush_due = 0.0
-        """The time at which the flusher appends the frames that wait."""
-        self._renewal: Task | None = None
-        self._abandonment: Task | None = None
+        self._timers = RunTimers(run, backend, self._begin)
         self._stop: Pending | None = None
         """The call of the application's function for a run that was stopped."""
-        run.batch_seconds = _BATCH_SECONDS
+        run.batch_seconds = BATCH_SECONDS
         if run.tap is not None:
             run.tap = partial(locked, self._lock, run.tap)
 
@@ -150,9 +141,10 @@ class RunDriver:
                 if isinstance(outcome, Pending):
                     return outcome
                 action = run.stored(outcome, time.time())
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
+        timers = self._timers
+        if timers.patience is not None:
+            timers.patience.cancel()
+            timers.patience = None
         if isinstance(action, Pause):
             return action
         if not isinstance(action, PullEvent):
@@ -161,7 +153,7 @@ class RunDriver:
             if action.call is not None:
                 self._begin_stop(action.call)
         elif action is not PULL:
-            self._wait(action)
+            timers.wait(action)
         return None
 
     def _begin_stop(self, call: Call) -> None:
@@ -197,7 +189,7 @@ class RunDriver:
 
     # Calls that are due for another reason than an event
 
-    def _begin(self, call: Callable[[float], RunAction | None]) -> None:
+    def _begin(self, call: RunCall) -> None:
         """Make a call of the run while the agent is waited for, and perform the action that it
         returns.
 
@@ -232,62 +224,6 @@ class RunDriver:
         # perhaps in the middle of one of its calls.
         if not self._backend.soon(self._begin, partial(self._run.signalled, signal)):
             self.abandon()
-
-    # Timers
-
-    def _begin_timers(self) -> None:
-        """Begin to renew the lease, and to check whether anybody follows the run."""
-        run = self._run
-        if run.audience is not None:
-            run.audience.on_empty = weakly(self._left_alone)
-            if run.audience.is_empty:
-                self._left_alone()
-        if run.lease is not None:
-            self._renewal = self._backend.later(run.lease / 3, self._renew)
-
-    def _end_timers(self) -> None:
-        for timer in (self._renewal, self._flusher, self._abandonment):
-            if timer is not None:
-                timer.cancel()
-
-    def _wait(self, action: PullEvent) -> None:
-        """Set the timers for an agent that does not yield for some time."""
-        if action.patience is not None:
-            self._patience = self._backend.later(action.patience, self._begin, self._settled)
-        if action.flush is None:
-            return
-        due = time.monotonic() + action.flush
-        if self._flusher is not None:
-            if self._flush_due <= due + _BATCH_SECONDS:
-                # The timer that waits already fires soon enough.
-                return
-            self._flusher.cancel()
-        self._flush_due = due
-        self._flusher = self._backend.later(action.flush, self._flush)
-
-    def _settled(self, now: float) -> RunAction | None:
-        return self._run.settle(now) if self._run.state is RunState.PULLING else None
-
-    def _flush(self) -> None:
-        self._flusher = None
-        self._begin(self._run.flush)
-
-    def _renew(self) -> None:
-        assert self._run.lease is not None
-        self._renewal = self._backend.later(self._run.lease / 3, self._renew)
-        self._begin(lambda now: self._run.check())
-
-    def _left_alone(self) -> None:
-        # The timer is begun on the loop, because this method is called from any thread, perhaps
-        # more than once.
-        self._backend.soon(self._wait_alone)
-
-    def _wait_alone(self) -> None:
-        if self._abandonment is not None:
-            self._abandonment.cancel()
-        seconds = self._run.abandon_seconds
-        if seconds is not None and self._fate is None:
-            self._abandonment = self._backend.later(seconds, self._begin, self._run.abandon)
 
 
 def _ignore() -> None:

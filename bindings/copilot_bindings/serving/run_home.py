@@ -135,7 +135,7 @@ class RunHome(RunDriver):
                 logger.exception("store method watch_run failed in run %r", run.key.run_id)
                 await self._end("The thread store failed")
                 return
-            self._begin_timers()
+            self._timers.begin()
             events = await self._open()
             if events is not None:
                 await self._follow(events)
@@ -167,7 +167,7 @@ class RunHome(RunDriver):
             # The end is no coroutine of its own, because each takes memory of every stream.
             if unwatch is not None:
                 end_watch(self._lock, self._context, unwatch)
-            self._end_timers()
+            self._timers.end()
             if not dropped:
                 if self._fate is None:
                     # A store call is in progress; the task that has made it ends the run.
@@ -200,7 +200,7 @@ class RunHome(RunDriver):
 
     async def _follow(self, events: AsyncIterator[Any]) -> None:
         run = self._run
-        interrupts = self._interrupts
+        interrupts, timers = self._interrupts, self._timers
         pull = events.__anext__
         pulled = 0
         action: RunAction | None
@@ -217,9 +217,9 @@ class RunHome(RunDriver):
             except BaseException as error:
                 self._check_dropped()
                 ended, failure = True, error
-            if self._patience is not None:
-                self._patience.cancel()
-                self._patience = None
+            if timers.patience is not None:
+                timers.patience.cancel()
+                timers.patience = None
             # Another call may be begun aside before this task gets its turn.
             while self._answered is not None:
                 await self._backend.seen_through(self._answered.wait)
@@ -238,7 +238,7 @@ class RunHome(RunDriver):
                 if self._fate is not None:
                     return
             elif action is not PULL:
-                self._wait(action)
+                timers.wait(action)
             pulled += 1
             if pulled % _TURN == 0:
                 await self._backend.checkpoint()
