@@ -23,7 +23,7 @@ anew, because most waits end long before their time, and moving a number is chea
 timer. For output and ``Close`` it also looks whether the client has taken anything, since
 ``Limits.write_seconds`` counts from the last progress.
 
-A reader may change how often the timer looks, and what is done without waiting. All methods run on
+You may change how often the timer looks, and what is done without waiting. All methods run on
 the loop's thread except ``_notified``, which a store may call from any thread.
 """
 

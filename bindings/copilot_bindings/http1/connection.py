@@ -43,7 +43,7 @@ reading and forgetting what arrives, so that closing does not destroy the respon
 never keeps the thread: after ``_TURN_REQUESTS`` requests or ``_TURN_PIECES`` pieces of a body the
 connection wants a ``Rest``.
 
-A reader may change the limits, and what is sent together, without breaking a client. The order of
+You may change the limits, and what is sent together, without breaking a client. The order of
 the cases in ``Answering._answer`` matters: a ``StoreCall`` is a ``Call`` too.
 """
 

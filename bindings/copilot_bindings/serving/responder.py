@@ -24,7 +24,7 @@ and raised afterwards. A table, :data:`~.responder_states.INTERRUPTIONS`, says w
 action in other states. Where the cancellation may be the server's end, the action is performed
 again if it may be repeated, so that a stream still gets the terminal event of its run.
 
-A reader may change what is sent together (see :class:`~.response_wire.Wire`) and the time for the
+You may change what is sent together (see :class:`~.response_wire.Wire`) and the time for the
 last steps. The order of ``case`` in ``_perform`` matters: a ``StoreCall`` is a ``Call`` too.
 """
 

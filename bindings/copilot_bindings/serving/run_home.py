@@ -19,7 +19,7 @@ The rule that makes it right is: *the run ends in its log first, and the agent a
 agent that ignores its cancellation, or takes minutes to clean up, holds up neither the readers nor
 the next run. Events that it yields after the end are dropped, and this is logged once.
 
-A reader may change how often an agent that never waits lets others go on (``_TURN``), and what is
+You may change how often an agent that never waits lets others go on (``_TURN``), and what is
 logged. The order of the steps in the ``finally`` of ``_live`` must stay: the watch and the timers
 end before the agent cleans up, so that nothing wakes a run that is over, and ``_ended`` comes last,
 because the service forgets the home then.

@@ -23,7 +23,7 @@ store last.* If connections ended first, no reader would learn how its run ended
 first, a run would break off without a terminal event. So a cancellation of ``serve_until_closed``
 skips no step; it only sets the grace period to 0.
 
-A reader may change how long each step takes, and what is logged, but the order only by this rule.
+You may change how long each step takes, and what is logged, but the order only by this rule.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ finds the end of its input, or an error, and ends as it would if the client had 
 The socket does not block, because a client that takes nothing would otherwise hold the thread for
 ever: each operation is repeated when the socket is ready for it, until its time is over.
 
-A reader may change the sizes of pieces and the times of waits. A wait that is added has to go
+You may change the sizes of pieces and the times of waits. A wait that is added has to go
 through ``_poll``, and has to end when the connection is shut down.
 """
 

@@ -21,7 +21,7 @@ that they end, and ``_resume`` does nothing unless it is still that one.
 A cancellation does not end ``_drive`` at once: the exchange is told that its client has gone, so
 that it ends what it has begun, and the next checkpoint raises the cancellation again.
 
-A reader may change the sizes of pieces, and how a slow client is found (``_send``). All methods run
+You may change the sizes of pieces, and how a slow client is found (``_send``). All methods run
 in trio's thread except ``_notified``, which a store may call from any thread.
 """
 
