@@ -27,7 +27,7 @@ def conversation(data: bytes) -> None:
         elif value is True or isinstance(value, str | dict):
             runs[-1].append(value)
     runs = runs[:_RUNS]
-    is_compared = len(runs) == 1 or not _shares_ids([event for run in runs for event in run])
+    is_compared = not _shares_ids([event for run in runs for event in run])
     for generation in GENERATIONS:
         talk = Conversation(clients(), generation, is_compared=is_compared)
         for script in runs:
@@ -37,8 +37,9 @@ def conversation(data: bytes) -> None:
 def _shares_ids(events: list[Any]) -> bool:
     """Whether an activity and another message have one id.
 
-    No client sends the activities of earlier runs, so that the server does not know them, and takes
-    an order for the same that is another one for a client.
+    The generations do different things with an activity whose id another message has. And no client
+    sends the activities of earlier runs, so that the server does not know them. So an order that is
+    the same for the server may be another one for a client.
     """
     activities, others = set[Any](), set[Any]()
     for event in filter(lambda event: isinstance(event, dict), events):
