@@ -167,7 +167,9 @@ class RemoteRun:
         if coding in ("gzip", "x-gzip", "deflate"):
             self._decompressor = zlib.decompressobj(_GZIP_OR_ZLIB)
         elif coding not in ("", "identity"):
-            raise RemoteAgentError(Fault.AGENT_BAD_ENCODING, f"content-encoding {coding[:_SHOWN]}")
+            raise RemoteAgentError(
+                Fault.AGENT_BAD_ENCODING, f"content-encoding {coding[:_SHOWN]!r}"
+            )
         return None
 
     def decoded(self, data: bytes) -> Iterator[bytes]:

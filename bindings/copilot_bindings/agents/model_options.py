@@ -6,8 +6,8 @@ the application allows, by the names that JavaScript gives them (``forwardedProp
 
 from __future__ import annotations
 
-import math
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
@@ -55,7 +55,9 @@ def model_of(model: Model | str, api_key: str | None = None) -> Model:
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # The comparison is false for NaN, and exact for an int that no float can hold.
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and abs(value) <= sys.float_info.max
 
 
 def _whole(value: Any) -> bool:

@@ -20,6 +20,7 @@ from typing import Any
 from ag_ui.core import (
     AssistantMessage,
     DeveloperMessage,
+    EventType,
     Message,
     RunAgentInput,
     RunErrorEvent,
@@ -164,22 +165,35 @@ async def stream(
             failed.append(told)
             raise told from None
 
-    async with contextlib.aclosing(_closable(adapter.transform_stream(watched()))) as events:
-        async for event in events:
-            if isinstance(event, RunErrorEvent):
-                if not failed:
-                    # Pydantic AI could not make events of what the run has, a tool's result that
-                    # has no form in JSON for example, and tells the text of its exception.
-                    failed.append(ModelFailed(ModelFault.AGENT_FAILED))
-                    logger.error(
-                        "agent %r failed in run %r (%s): %s",
-                        context.agent_id,
-                        input.run_id,
-                        failed[0].code,
-                        event.message,
-                    )
-                event.code, event.message = failed[0].code, str(failed[0])
-            yield event
+    try:
+        async with contextlib.aclosing(_closable(adapter.transform_stream(watched()))) as events:
+            async for event in events:
+                if isinstance(event, RunErrorEvent):
+                    if not failed:
+                        # Pydantic AI could not make events of what the run has, a tool's result
+                        # that has no form in JSON for example, and tells the text of its exception.
+                        failed.append(ModelFailed(ModelFault.AGENT_FAILED))
+                        logger.error(
+                            "agent %r failed in run %r (%s): %s",
+                            context.agent_id,
+                            input.run_id,
+                            failed[0].code,
+                            event.message,
+                        )
+                    event.code, event.message = failed[0].code, str(failed[0])
+                yield event
+    except Exception as error:
+        # Pydantic AI could not make the last event, because the usage is no number of tokens for
+        # example, and raises instead of telling it.
+        told = ModelFailed(ModelFault.AGENT_FAILED)
+        logger.error(
+            "agent %r failed in run %r (%s)",
+            context.agent_id,
+            input.run_id,
+            told.code,
+            exc_info=error,
+        )
+        yield RunErrorEvent(type=EventType.RUN_ERROR, message=str(told), code=told.code)
 
 
 async def _native(

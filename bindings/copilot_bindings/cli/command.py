@@ -95,9 +95,9 @@ def _show(options: argparse.Namespace) -> int:
     try:
         source.read()
     except NotMetrics as error:
-        raise Unusable(f"{options.url} {error}") from None
+        raise Unusable(f"{source.shown} {error}") from None
     except Away as error:
-        logger.warning("%s is away, and waited for: %s", options.url, error)
+        logger.warning("%s is away, and waited for: %s", source.shown, error)
     runtime = build_dashboard(source)
     host = "127.0.0.1"
     listen: ListenOptions = {"host": host, "port": options.port}

@@ -86,7 +86,7 @@ class _Poller:
     """The thread that reads the metrics, again and again."""
 
     def __init__(self, source: Source, seconds: float) -> None:
-        self.history = History(source.url, seconds)
+        self.history = History(source.shown, seconds)
         self._source = source
         self._seconds = seconds
         self._over = threading.Event()
@@ -115,9 +115,9 @@ class _Poller:
                 self.history.fail("the dashboard has failed: see its log", time.time())
             if bool(trouble) != bool(former):
                 if trouble:
-                    logger.warning("%s is away: %s", self._source.url, trouble)
+                    logger.warning("%s is away: %s", self._source.shown, trouble)
                 else:
-                    logger.info("%s is back", self._source.url)
+                    logger.info("%s is back", self._source.shown)
             former = trouble
             self._over.wait(self._seconds)
         self._source.close()

@@ -28,12 +28,12 @@ class Source:
     """The place where the metrics of a runtime are read.
 
     :param url: an absolute http or https URL.
+    :ivar shown: the URL without the parts that may be secret, for the page and the log.
     :raises ValueError: if it is no such URL; the message is for a user.
     """
 
     def __init__(self, url: str) -> None:
-        self.url = url
-        shown = without_secrets(url)
+        self.shown = shown = without_secrets(url)
         try:
             parts = urlsplit(url)
             port = parts.port

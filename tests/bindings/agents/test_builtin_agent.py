@@ -27,7 +27,7 @@ from pydantic_ai.models.function import AgentInfo, DeltaThinkingPart, DeltaToolC
 from pydantic_ai.models.test import TestModel
 from pydantic_ai.ui import StateDeps
 from support.running_model import RunningModel, running_model
-from support.upstream import Upstream, upstream
+from support.upstream import SSE, Upstream, upstream
 
 from copilot_bindings.agents import BuiltInAgent, pydantic_ai_agent
 from copilot_bindings.testing import AsyncClient
@@ -144,6 +144,23 @@ def test_the_end_of_the_server_aborts_it_as_well(model: RunningModel) -> None:
 def http(status: str, body: bytes) -> bytes:
     head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\nconnection: close\r\n"
     return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
+def test_a_usage_that_is_no_number_of_tokens_is_a_failure_in_our_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def chunk(choices: list[Any], **more: Any) -> bytes:
+        event = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+        return b"data: %s\n\n" % json.dumps({**event, "choices": choices, **more}).encode()
+
+    text = chunk([{"index": 0, "delta": {"content": "hi"}, "finish_reason": "stop"}])
+    usage = {"prompt_tokens": 1.5, "completion_tokens": 1, "total_tokens": 2.5}
+    with upstream([SSE + text + chunk([], usage=usage) + b"data: [DONE]\n\n"]) as far:
+        monkeypatch.setenv("OPENAI_BASE_URL", far.url.partition("?")[0])
+        last = asked(BuiltInAgent("openai/m", api_key=KEY)).events()[-1]
+    assert last["type"] == "RUN_ERROR"
+    assert (last["code"], last["message"]) == ("AGENT_FAILED", "The agent failed")
 
 
 REFUSALS = {
@@ -543,6 +560,10 @@ def test_a_page_overrides_what_it_may_and_nothing_else(seen: list[Any]) -> None:
         "topK": float("nan"),
     }
     asked(agent, forwardedProps=wanted)
+    # No float can hold this number.
+    wanted |= {"temperature": 10**400}
+    assert types(asked(agent, forwardedProps=wanted))[-1] == "RUN_FINISHED"
+    assert seen[1][1].model_settings["temperature"] == 0.5
     settings = seen[0][1].model_settings
     assert (settings["temperature"], settings["seed"]) == (0.9, 1)
     assert "max_tokens" not in settings

@@ -50,6 +50,15 @@ def test_the_metrics_that_were_read_are_told(client: Client) -> None:
         assert points(query) == [at]
 
 
+def test_neither_the_page_nor_the_log_has_the_query_of_the_url(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = client.request("GET", "/points", headers=HERE)
+    assert told.json()["url"].endswith("/agent")
+    assert b"secret" not in told.body
+    assert "secret" not in caplog.text
+
+
 def test_there_is_nothing_else(client: Client) -> None:
     for method, path in (("GET", "/api/copilotkit/info"), ("POST", "/"), ("GET", "/page.html")):
         assert client.request(method, path, headers=HERE).status == 404

@@ -127,8 +127,9 @@ def test_a_media_type_is_known_by_its_type_alone() -> None:
 
 def test_a_coding_that_was_not_asked_for_is_a_fault() -> None:
     with pytest.raises(RemoteAgentError) as caught:
-        RemoteRun("t1", "r1", 1000).refusal(200, {**SSE, "content-encoding": "br"})
+        RemoteRun("t1", "r1", 1000).refusal(200, {**SSE, "content-encoding": "br\x1b[2J"})
     assert caught.value.fault is Fault.AGENT_BAD_ENCODING
+    assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize(
