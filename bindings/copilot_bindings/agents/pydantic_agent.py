@@ -145,7 +145,7 @@ async def stream(
         include_usage=include_usage,
         manage_system_prompt="client" if any(wanted.values()) else "server",
     )
-    failed: list[ModelFailed] = []
+    failure = _Failure(context.agent_id, input.run_id)
 
     async def watched() -> AsyncGenerator[Any, None]:
         """The events of the run; its error is logged, and told in other words."""
@@ -154,46 +154,41 @@ async def stream(
                 async for native in natives:
                     yield native
         except Exception as error:
-            told = failure_of(error)
-            logger.error(
-                "agent %r failed in run %r (%s)",
-                context.agent_id,
-                input.run_id,
-                told.code,
-                exc_info=error,
-            )
-            failed.append(told)
-            raise told from None
+            raise failure.take(failure_of(error), error=error) from None
 
+    agent_failed = ModelFailed(ModelFault.AGENT_FAILED)
     try:
         async with contextlib.aclosing(_closable(adapter.transform_stream(watched()))) as events:
             async for event in events:
                 if isinstance(event, RunErrorEvent):
-                    if not failed:
-                        # Pydantic AI could not make events of what the run has, a tool's result
-                        # that has no form in JSON for example, and tells the text of its exception.
-                        failed.append(ModelFailed(ModelFault.AGENT_FAILED))
-                        logger.error(
-                            "agent %r failed in run %r (%s): %s",
-                            context.agent_id,
-                            input.run_id,
-                            failed[0].code,
-                            event.message,
-                        )
-                    event.code, event.message = failed[0].code, str(failed[0])
+                    # Pydantic AI could not make events of what the run has, a tool's result that
+                    # has no form in JSON for example, if the run itself has not failed. It tells
+                    # the text of its exception.
+                    told = failure.told or failure.take(agent_failed, seen=event.message)
+                    event.code, event.message = told.code, str(told)
                 yield event
     except Exception as error:
         # Pydantic AI could not make the last event, because the usage is no number of tokens for
         # example, and raises instead of telling it.
-        told = ModelFailed(ModelFault.AGENT_FAILED)
-        logger.error(
-            "agent %r failed in run %r (%s)",
-            context.agent_id,
-            input.run_id,
-            told.code,
-            exc_info=error,
-        )
+        told = failure.take(agent_failed, error=error)
         yield RunErrorEvent(type=EventType.RUN_ERROR, message=str(told), code=told.code)
+
+
+class _Failure:
+    """The failure of a run, which is logged as a whole and told in other words."""
+
+    def __init__(self, agent_id: str, run_id: str) -> None:
+        self._ids = (agent_id, run_id)
+        self.told: ModelFailed | None = None
+
+    def take(
+        self, told: ModelFailed, *, error: Exception | None = None, seen: str = ""
+    ) -> ModelFailed:
+        """Log ``error``, or the words ``seen``; returns what is told, which is ``told``."""
+        words = (*self._ids, told.code, f": {seen}" if seen else "")
+        logger.error("agent %r failed in run %r (%s)%s", *words, exc_info=error)
+        self.told = told
+        return told
 
 
 async def _native(
