@@ -16,9 +16,9 @@ Unread frames are held by a weak reference, so that they no longer count when th
 dropped them. That may happen in any operating system thread, and in the middle of any call here. So
 it is noted (``_dropped``), and taken into account when the room is looked at next.
 
-A reader of this code may change how victims are chosen (:meth:`Room.evict`). The sums must stay
-right: code that changes the content of a thread or run adds the result of its ``measure()`` to
-``taken``. A state machine in the tests makes the sum from scratch after every call, and compares.
+You may change how victims are chosen (:meth:`Room.evict`). The sums must stay right: code that
+changes the content of a thread or run adds the result of its ``measure()`` to ``taken``. A state
+machine in the tests makes the sum from scratch after every call, and compares.
 """
 
 from __future__ import annotations
