@@ -142,8 +142,8 @@ def test_calls_of_the_store_that_fail_are_counted() -> None:
 
 def test_calls_of_the_store_are_told_by_method() -> None:
     metrics = Metrics()
-    metrics.store_failed("store method read")
-    metrics.store_called("store method read")
+    metrics.store_failed("read")
+    metrics.store_called("read")
     assert metrics.store_failures == {"read": 1}
     assert metrics.store_calls == {"read": 2}
 
