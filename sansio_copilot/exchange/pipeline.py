@@ -163,6 +163,8 @@ class Pipeline(Struct, eq=False):
                     yield from self._on_request("on_before_handler", hook)
                 if envelope is not None:
                     require_body(envelope, self.request)
+                if logger.isEnabledFor(logging.DEBUG):
+                    self._log("taken as %s", route.name)
                 given = EndpointInput(
                     runtime, self.request, route, self.now, self.parsed, self.user
                 )
@@ -172,6 +174,8 @@ class Pipeline(Struct, eq=False):
                 if (starting := runtime.hooks.on_run_start) is not None:
                     yield from self._on_run_start(starting, reply.stream)
             except (Reject, Refusal) as refused:
+                by = "a hook" if isinstance(refused, Reject) else "the runtime"
+                self._log("refused with %d by %s", refused.response.status, by)
                 reply = Reply(refused.response)
             response, stream = reply.response, reply.stream
             if (ending := runtime.hooks.on_response) is not None:
@@ -192,6 +196,7 @@ class Pipeline(Struct, eq=False):
             yield from discard(stream)
             raise
         except RunRefused as refused_run:
+            self._log("refused a run: %s", refused_run)
             yield from discard(stream)
             response, stream = overloaded(str(refused_run)), None
         except Exception as error:
@@ -205,6 +210,10 @@ class Pipeline(Struct, eq=False):
         if cors is not None:
             response = with_cors(cors, response, origin)
         return Reply(response, stream, content)
+
+    def _log(self, what: str, *more: object) -> None:
+        """Write a line about the way of the request, at DEBUG."""
+        logger.debug("%s %s: " + what, shorten(self.request.method), shorten(self.path), *more)
 
     def ask_again(
         self, steps: Steps, call: StoreCall[Any], error: StoreUnavailable

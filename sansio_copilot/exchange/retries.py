@@ -17,15 +17,18 @@ limits of calls that were given up.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator
 from typing import Any, Final
 
-from ..errors import StoreAnswerLost, StoreUnavailable
+from ..errors import StoreAnswerLost, StoreUnavailable, text_of
 from ..limits import Limits
 from ..runs.outage import Outage
 from ..stores.calls import StoreCall
 from ..stores.protocol import Batch, Cancel, Log, Notify, nothing_to_cancel
 from .actions import Action, WaitForFrames
+
+logger = logging.getLogger(__name__)
 
 
 class _Silence:
@@ -76,6 +79,7 @@ class Retries:
         if pause is None:
             raise error
         self._waited += pause
+        logger.debug("a request waits %.2f s for the thread store: %s", pause, text_of(error))
         yield WaitForFrames(SILENCE, None, pause)
 
 

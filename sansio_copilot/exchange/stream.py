@@ -24,7 +24,7 @@ from typing import Any
 from .. import sse
 from ..config import RuntimeConfig
 from ..endpoints import LogStream, Pieces
-from ..errors import StoreUnavailable
+from ..errors import StoreUnavailable, shorten
 from ..http.messages import WITHOUT_CONTENT, Response
 from ..limits import Limits
 from ..runs.orphans import adopt
@@ -61,6 +61,8 @@ def whole_of(response: Response, *, is_head: bool) -> tuple[SendHead, bytes]:
 
     :param is_head: whether the request was HEAD, whose response has no content.
     """
+    said = shorten(response.body.decode("utf-8", "replace"))
+    logger.debug("a request is answered %d without an exchange: %s", response.status, said)
     head, has_content = head_of(response, len(response.body), is_head=is_head)
     return head, response.body if has_content else b""
 

@@ -240,6 +240,7 @@ class CorsPolicy:
             is_one = request_origin is not None and _ORIGINS.fullmatch(request_origin)
             allowed = self._allowed_origin(request_origin if is_one else None)
         if allowed is None:
+            logger.debug("the CORS policy allows no origin %r", shorten(request_origin or ""))
             return headers
         headers = headers.set("access-control-allow-origin", allowed)
         if self.credentials:

@@ -105,6 +105,14 @@ class Course(Struct, eq=False):
             "the thread store is unavailable, run %r waits for it: %s", self.key.run_id, text
         )
 
+    def asks_again(self, pause: float) -> None:
+        """Note that a call of the store is made again after ``pause`` seconds."""
+        logger.debug("run %r asks the thread store again in %.2f s", self.key.run_id, pause)
+
+    def store_is_back(self) -> None:
+        """Note that the store has answered, after it was unavailable."""
+        logger.info("the thread store answers again, run %r goes on", self.key.run_id)
+
     def store_failed(self, method: str, error: BaseException, *, closing: bool = False) -> None:
         """Note that a call of the store's ``method`` raised ``error``.
 

@@ -246,7 +246,9 @@ class Run(RunParameters):
             # Frames wait for others from the end of the call and not from its beginning, because a
             # store that takes longer than frames wait would be called for each event otherwise.
             self._appended_at = now
-        self._failures.outage = None
+        if self._failures.outage is not None:
+            self.course.store_is_back()
+            self._failures.outage = None
         return self._pull(now) if outcome is Signal.CONTINUE else self._obey(outcome, now)
 
     def store_failed(self, error: BaseException, now: float) -> RunAction:
@@ -264,6 +266,7 @@ class Run(RunParameters):
         else:
             self._take_back()
         if (pause := self._failures.pause(call, error, now, self)) is not None:
+            self.course.asks_again(pause)
             return self._wait(pause, now)
         self.course.store_failed(method.label, error, closing=call is not FailedCall.APPEND)
         remedy = self._failures.remedy(call)

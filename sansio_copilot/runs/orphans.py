@@ -50,7 +50,14 @@ def adopt(config: RuntimeConfig, orphan: Orphan, now: float) -> Generator[Call, 
         # this process has made both.
         yield closing
         ended = True
-    if ended is not False:
+    key = orphan.key
+    if ended is False:
+        logger.debug("run %r of thread %r was ended by another process", key.run_id, key.thread_id)
+    else:
+        logger.info(
+            "run %r of thread %r, whose owner has died, was ended here: %s",
+            *(key.run_id, key.thread_id, outcome),
+        )
         config.lost.add(report_of_lost(orphan, recorder, outcome, now))
     recorder.close()
 

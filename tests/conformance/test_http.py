@@ -12,6 +12,8 @@ from conformance.runtimes import BODY_BYTES
 from sansio_copilot.testing import run_input
 
 RUN = "/agent/text/run"
+EXAMPLES = ("own_server", "toy_server")
+"""The servers that this project has as examples for readers."""
 
 
 def body_of(thread: str) -> bytes:
@@ -87,6 +89,16 @@ def test_a_chunked_body_that_is_too_large_is_refused(server: Server) -> None:
         chunked = {"transfer-encoding": "chunked"}
         answer = client.request("POST", RUN, b" " * (BODY_BYTES + 1), chunked)
     assert (answer.status, answer.json()["error"]) == (413, "Payload too large")
+
+
+@pytest.mark.parametrize("length", [b"abc", b"7_0", b"-1"])
+def test_a_length_that_is_none_is_refused(server: Server, length: bytes) -> None:
+    """By the binding, or by the server in front of it; those of the examples just close."""
+    with server.client() as client:
+        head = b"GET %s/info HTTP/1.1\r\nhost: x\r\n" % client.base.encode()
+        client.send_raw(head + b"content-length: " + length + b"\r\nconnection: close\r\n\r\n")
+        status_line = client.receive_all().partition(b"\r\n")[0]
+    assert status_line.split()[1:2] == ([] if server.file.name in EXAMPLES else [b"400"])
 
 
 def test_a_path_keeps_its_escapes(server: Server) -> None:

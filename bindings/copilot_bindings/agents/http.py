@@ -176,6 +176,7 @@ class HttpAgent:
 
     async def _events(self, asked: RemoteRequest, remote: RemoteRun) -> AsyncGenerator[Event, None]:
         response = await self._send(asked)
+        logger.debug("%r answers %d", self, response.status_code)
         async with _raw(response) as chunks:
             refusal = remote.refusal(response.status_code, response.headers)
             if refusal is not None:
@@ -203,11 +204,13 @@ class HttpAgent:
             except httpx.TransportError as error:
                 if pause is None or not _is_worth_another_try(error):
                     raise _failure(error, begun=False) from error
+                logger.debug("%r is asked again in %.2f s: %r", self, pause, error)
             await anyio.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
 
     async def _request(self, asked: RemoteRequest, url: httpx.URL) -> _AnyResponse:
         """Send a request of the agent's server, and read the head of its response."""
+        logger.debug("%r is asked: %s, with %d bytes", self, asked.method, len(asked.body))
         pool = self._own_client or self._pool.get()
         if pool is None:
             pool = self._new_pool()

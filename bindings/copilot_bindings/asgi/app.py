@@ -21,6 +21,7 @@ from sansio_copilot import CopilotRuntime
 from ..serving.async_library import running_loop
 from ..serving.loop_service import LoopService
 from ..serving.os_signals import comes_again
+from ..serving.start_line import log_start
 from ..serving.store_life import NotStarted
 from ..serving.workers_warning import warn_of_workers
 from .cors_in_front import is_behind_cors
@@ -159,6 +160,7 @@ class CopilotASGI:
         if service is None or service.loop is not loop:
             if service is not None and service.is_dropped:
                 service.abandon()
+            log_start(logger, "CopilotASGI", self._runtime)
             service = LoopService(self._runtime, loop, self._grace_seconds)
             self._services[thread] = service
         return service

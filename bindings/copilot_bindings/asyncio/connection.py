@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 from functools import partial
 from typing import cast
@@ -46,6 +47,8 @@ from ..serving.pending_call import Pending
 from ..serving.service import Service
 from ..serving.store_watches import begin_watch, end_watch
 from .connection_waits import ENDS, Choked, Happening, Waited
+
+logger = logging.getLogger(__name__)
 
 _TIMER_SECONDS = 10.0
 # Progress of a client is looked for this many times within ``Limits.write_seconds``.
@@ -322,6 +325,7 @@ class AsyncioConnection(asyncio.Protocol):
         if self._loop.time() < self._deadline:
             self._set_timer()
         elif isinstance(want, (Choked, Close)):
+            logger.debug("%s is dropped, because its client takes nothing", self)
             self._transport.abort()
         else:
             self._resume(want, Happening.TIME)

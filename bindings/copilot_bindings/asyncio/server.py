@@ -21,6 +21,7 @@ from ..serving.async_server import AsyncServer
 from ..serving.asyncio_backend import AsyncioBackend
 from ..serving.os_signals import EndingSignals
 from ..serving.shutdown import serve_until_closed
+from ..serving.start_line import log_start
 from .acceptor import Acceptor
 from .connection import AsyncioConnection
 
@@ -171,6 +172,7 @@ class Server(AsyncServer):
     _backend: AsyncioBackend
 
     def __init__(self, runtime: CopilotRuntime, grace_seconds: float) -> None:
+        log_start(logger, "a server of asyncio", runtime)
         super().__init__(runtime, AsyncioBackend(), grace_seconds)
 
     def listen(self, listeners: Listeners, ssl: tls.SSLContext | None) -> None:

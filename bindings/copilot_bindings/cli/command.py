@@ -22,7 +22,7 @@ from .interrupts import INTERRUPTED
 from .options import parser, shortened
 from .stores import UnknownStore, claim_threads, copy_threads, store_of
 from .supervisor import Duty, Supervisor
-from .what_to_serve import Make, Unusable, announced, for_workers, owner_function, what_to_serve
+from .what_to_serve import Make, Unusable, for_workers, owner_function, what_to_serve
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         make, kept = what_to_serve(options)
         if options.workers > 1:
             make = for_workers(make)
-        make = announced(make)
         binding = "uvloop" if options.uvloop else options.binding
         ready = _ready(options.host, kept, duty, as_json=options.json_logs)
         _serve(binding, make, _listen_options(options, duty), ready)

@@ -9,7 +9,7 @@ import logging
 import re
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from sansio_copilot import CopilotRuntime, MemoryStore, ThreadStore, User
@@ -152,23 +152,6 @@ def _model_agent(model: str) -> Agent:
         return model_agent(model)
     except (ModuleNotFoundError, ValueError) as error:
         raise Unusable(str(error)) from None
-
-
-def announced(make: Make) -> Make:
-    """Return ``make`` so that it tells the log what it has made."""
-
-    def told(sleep: Sleep) -> CopilotRuntime:
-        runtime = make(sleep)
-        agents = runtime.agents
-        logger.info(
-            "the agents are %s, at %s, with threads in a %s",
-            ", ".join(map(repr, agents)) if isinstance(agents, Mapping) else "picked by a function",
-            "any path" if runtime.base_path is None else runtime.base_path or "/",
-            type(runtime.store).__name__,
-        )
-        return runtime
-
-    return told
 
 
 def for_workers(make: Make) -> Make:

@@ -7,6 +7,7 @@ same as in the ASGI application: a :class:`~..serving.responder.Responder` for e
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -19,6 +20,9 @@ from ..serving.body_limits import Body
 from ..serving.loop_service import LoopService
 from ..serving.responder import Responder
 from ..serving.response_wire import Fields, Gone, Wire
+from ..serving.start_line import log_start
+
+logger = logging.getLogger(__name__)
 
 
 class Client(Protocol):
@@ -103,6 +107,7 @@ async def open_host(runtime: CopilotRuntime, *, grace_seconds: float = 10.0) -> 
     :param grace_seconds: how many seconds responses and runs may go on once it closes.
     :raises NotStarted: if the store cannot be opened, or ``on_start`` fails.
     """
+    log_start(logger, "a host", runtime)
     service = LoopService(runtime, running_loop(), grace_seconds)
     await service.open()
     try:

@@ -15,6 +15,7 @@ request, or it has been answered, the connection is only closed.
 from __future__ import annotations
 
 import enum
+import logging
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -27,6 +28,8 @@ from sansio_copilot.http import refusals
 from .request_head import RequestRefusal
 from .request_parser import RequestParser
 from .wants import TIMED_OUT, Receive
+
+logger = logging.getLogger(__name__)
 
 
 class Awaited(enum.IntEnum):
@@ -80,6 +83,7 @@ class Deadline(Struct, frozen=True):
         if outcome is not TIMED_OUT and seconds > 0:
             parser.has_news = False
             return Receive(seconds, self.awaited is Awaited.NEXT_REQUEST, first)
+        logger.debug("what was awaited of a client has not arrived in time: %s", self.awaited.name)
         if (late := LATE[self.awaited]) is not None:
             raise late()
         return None

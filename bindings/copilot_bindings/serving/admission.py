@@ -7,7 +7,10 @@ of clients that have just connected, and then each response is its connection's 
 
 from __future__ import annotations
 
+import logging
 from typing import Protocol
+
+logger = logging.getLogger(__name__)
 
 
 class Closable(Protocol):
@@ -57,7 +60,12 @@ class Admission:
         self._served.add(connection)
         if not (room and self.welcoming and len(self._served) <= self._most):
             self._served.discard(connection)
-        return connection in self._served
+        is_admitted = connection in self._served
+        logger.debug(
+            "%s %s: %d connections are open",
+            *(connection, "begins" if is_admitted else "is refused", len(self.connections)),
+        )
+        return is_admitted
 
     def awaits_request(self, first: bool) -> bool:
         """Whether a connection that is idle may wait on.
@@ -70,3 +78,4 @@ class Admission:
         """Remove ``connection``, which has ended, from the connections; for any thread."""
         self.connections.discard(connection)
         self._served.discard(connection)
+        logger.debug("%s has ended: %d connections are open", connection, len(self.connections))

@@ -40,6 +40,7 @@ class AsyncioThread:
         )
         self._thread.start()
         begun.result()
+        logger.debug("an asyncio loop for agents begins in a thread")
 
     def end(self) -> None:
         """Cancel the tasks that are left, and end the loop. Tasks that do not end in time are left

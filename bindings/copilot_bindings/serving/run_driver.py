@@ -220,6 +220,7 @@ class RunDriver:
             self.cancel()
 
     def _notified(self, signal: Signal) -> None:
+        logger.debug("run %r is told by the store: %s", self._run.key.run_id, signal.value)
         # The signal is passed on in the run's loop, because a store notifies from any thread, and
         # perhaps in the middle of one of its calls.
         if not self._backend.soon(self._begin, partial(self._run.signalled, signal)):

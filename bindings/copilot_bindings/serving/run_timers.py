@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import TypeAlias
@@ -20,6 +21,8 @@ from sansio_copilot.actions import PullEvent, RunAction
 
 from .backend import Backend, Task
 from .store_watches import weakly
+
+logger = logging.getLogger(__name__)
 
 BATCH_SECONDS = 0.004
 """The seconds that an event waits for others: less than anybody notices, and enough that a burst
@@ -91,6 +94,7 @@ class RunTimers(Struct, eq=False, weakref=True):
 
     def _renew(self) -> None:
         assert self.run.lease is not None
+        logger.debug("run %r renews its lease", self.run.key.run_id)
         self.renewal = self.backend.later(self.run.lease / 3, self._renew)
         self.call(lambda now: self.run.check())
 

@@ -125,7 +125,9 @@ class ServerLife:
         function = getattr(self._runtime, name)
         if function is None:
             return
+        logger.debug("%s is called", name)
         await make(Call(function, name=name, part="service"), self._calls, self._backend)
+        logger.debug("%s has returned", name)
 
 
 def must_be_opened(runtime: CopilotRuntime) -> bool:

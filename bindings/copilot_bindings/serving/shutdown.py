@@ -112,10 +112,12 @@ async def _shut_down(service: Service) -> None:
     service.welcoming = False
     _close_idle(service)
     await service.quiet(service.is_empty, math.inf, begun, within_grace=True)
+    logger.debug("the grace period is over: %d runs are ended", service.runs)
     service.end_runs()
     # The connections have some time more, because the terminal events of the runs have to reach
     # their readers.
     await service.quiet(lambda: not service.connections, _FLUSH_SECONDS)
+    logger.debug("%d connections are dropped", len(service.connections))
     for connection in list(service.connections):
         connection.abort()
     await _give_up(service)

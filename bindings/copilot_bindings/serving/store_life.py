@@ -92,6 +92,7 @@ class StoreLife:
         try:
             if is_first:
                 await self._call("open")
+                logger.info("the store %s is open", _shown(self._store))
                 shared.opened.set_result(None)
             else:
                 await wait_for(shared.opened, self._backend)
@@ -115,6 +116,8 @@ class StoreLife:
                 await self._call("close")
             except Exception:
                 logger.exception("the store %s could not be closed", type(self._store).__name__)
+            else:
+                logger.info("the store %s is closed", _shown(self._store))
 
     def drop(self) -> None:
         """Stop using the store at the end of a dropped loop, on which nothing can wait."""
@@ -151,6 +154,12 @@ async def wait_for(future: Future[None], backend: Backend) -> None:
     future.add_done_callback(lambda _: backend.soon(flag.set))
     await flag.wait()
     future.result()
+
+
+def _shown(store: object) -> str:
+    """The store as log lines name it: as it names itself without a secret, or by its class."""
+    shown = getattr(store, "shown", None)
+    return shown if isinstance(shown, str) else type(store).__name__
 
 
 def has_life(store: object) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Generator
-from contextlib import suppress
 from typing import Any
 
 from sansio_copilot import CopilotRuntime, StoreUnavailable
@@ -79,7 +78,7 @@ class Sweeper:
 
     def _until_ended(self, steps: Generator[Call, Any, int]) -> Generator[Call, Any, None]:
         """Return ``steps`` that make no further call after :meth:`end`."""
-        with suppress(StopIteration):
+        try:
             call = next(steps)
             while not self._ended:
                 try:
@@ -88,3 +87,5 @@ class Sweeper:
                     call = steps.throw(error)
                 else:
                     call = steps.send(outcome)
+        except StopIteration as over:
+            logger.debug("a sweep has found %d runs without an owner", over.value)

@@ -27,6 +27,7 @@ through ``_poll``, and has to end when the connection is shut down.
 from __future__ import annotations
 
 import contextlib
+import logging
 import select
 import socket
 import ssl as tls
@@ -44,6 +45,8 @@ from ..net.progress import Progress
 from ..serving.background_loop import BackgroundLoop, watching
 from ..serving.pending_call import Pending
 from .wake import Wake
+
+logger = logging.getLogger(__name__)
 
 Socket: TypeAlias = socket.socket
 T = TypeVar("T")
@@ -163,6 +166,7 @@ class SocketConnection:
                 expired = False
             except _WOULD_BLOCK as error:
                 if expired:
+                    logger.debug("%s is dropped, because its client takes nothing", self)
                     return False
                 progress = Progress(self._socket)
                 events = _events_for(error, select.POLLOUT)

@@ -23,6 +23,7 @@ from ..net.listeners import Listeners, UnixPath
 from ..serving.background_loop import BackgroundLoop
 from ..serving.os_signals import EndingSignals
 from ..serving.pool import ThreadPool
+from ..serving.start_line import log_start
 from .acceptor import Acceptor
 from .connection import SocketConnection
 
@@ -140,6 +141,7 @@ class Server:
     """
 
     def __init__(self, runtime: CopilotRuntime, threads: int, grace_seconds: float) -> None:
+        log_start(logger, "a server of threads", runtime)
         self._loop = BackgroundLoop(runtime, grace_seconds, self._stop_listening)
         self._pool = ThreadPool(int(min(threads, runtime.limits.connections)))
         self._acceptor: Acceptor | None = None

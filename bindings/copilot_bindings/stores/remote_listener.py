@@ -113,6 +113,8 @@ class RemoteListener(ABC, Generic[Name]):
         if self._is_late:
             self._is_late = False
             logger.info("%s: notifications come again", self._store)
+        else:
+            logger.debug("%s: notifications come from now on", self._store)
         for run in self._owned:
             self._pipeline.submit(self._asking(run))
 

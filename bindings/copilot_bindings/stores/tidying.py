@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+
+logger = logging.getLogger(__name__)
 
 _TIDY_SECONDS = 20.0
 
@@ -29,5 +32,7 @@ class Tidying:
         return min(max(self._next - now, 0.0), _TIDY_SECONDS)
 
     def _done(self, step: Future[bool]) -> None:
-        more = step.exception() is None and step.result()
+        if (error := step.exception()) is not None:
+            logger.debug("a store could not be tidied: %s", error)
+        more = error is None and step.result()
         self._next = time.monotonic() + (0.0 if more else _TIDY_SECONDS)

@@ -28,6 +28,7 @@ in trio's thread except ``_notified``, which a store may call from any thread.
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import socket
 import struct
@@ -45,6 +46,8 @@ from ..serving.service import Service
 from ..serving.store_watches import begin_watch, end_watch
 from ..serving.trio_backend import TrioBackend
 from .stream import patient, socket_of
+
+logger = logging.getLogger(__name__)
 
 _PIECE_BYTES = 64 * 1024
 _PIECE_OF_OTHERS_BYTES = 4 * 1024
@@ -230,7 +233,8 @@ class TrioConnection:
             with trio.move_on_after(seconds) as scope:
                 try:
                     await self._stream.send_all(view[start : start + size])
-                except _BROKEN:
+                except _BROKEN as error:
+                    logger.debug("%s cannot send: %s", self, error or "its client has gone")
                     self._http.gone = True
             if self._http.gone or scope.cancelled_caught:
                 self._http.gone = True

@@ -21,6 +21,7 @@ from ..net.shortage import PAUSE_SECONDS, Shortage
 from ..serving.async_server import AsyncServer
 from ..serving.os_signals import EndingSignals
 from ..serving.shutdown import serve_until_closed
+from ..serving.start_line import log_start
 from ..serving.store_life import NotStarted
 from ..serving.trio_backend import TrioBackend
 from .connection import TrioConnection
@@ -172,6 +173,7 @@ class Server(AsyncServer):
     def __init__(
         self, runtime: CopilotRuntime, nursery: trio.Nursery, grace_seconds: float
     ) -> None:
+        log_start(logger, "a server of trio", runtime)
         super().__init__(runtime, TrioBackend(nursery.start_soon), grace_seconds)
         self._nursery = nursery
         self._accepting = trio.CancelScope()

@@ -28,6 +28,7 @@ from ..serving.calls import Calls
 from ..serving.os_signals import comes_again, send_to_main_thread
 from ..serving.server_life import must_be_opened
 from ..serving.service import SHUTDOWN
+from ..serving.start_line import log_start
 from ..serving.store_life import NotStarted
 from ..serving.workers_warning import warn_of_workers
 from .request import BodyEndsEarly, Environ, is_exposed, request_of
@@ -61,7 +62,7 @@ class CopilotWSGI:
         self._calls = (os.getpid(), Calls(runtime))
         self._where_exposed: CopilotRuntime | None = None
         self._asked = 0
-        """The id of the process that has looked for other workers of the same server."""
+        """The id of the process that has answered a request."""
         self.closing = False
         """Whether new runs are refused."""
         self.responders: dict[object, int] = {}
@@ -73,15 +74,12 @@ class CopilotWSGI:
             request = request_of(environ, self.runtime.base_path)
         except RemoteProtocolError as error:
             return send_whole(refusals.not_http(str(error)), environ, start_response)
+        if self._asked != os.getpid():
+            self._begin(environ)
         needs_start = self.runtime.needs_start(request)
         if needs_start and (refusal := self._open()) is not None:
             refused = self.runtime.refused(request, refusal)
             return send_whole(refused, environ, start_response)
-        if self._asked != os.getpid():
-            self._asked = os.getpid()
-            where = environ.get("SERVER_NAME", ""), environ.get("SERVER_PORT")
-            several = bool(environ.get("wsgi.multiprocess"))
-            warn_of_workers(self.runtime.store, *where, several=several)
         exposed = not self.runtime.exposed and is_exposed(environ)
         runtime = self._exposed() if exposed else self.runtime
         exchange = runtime.exchange(request, time.time(), closing=self.closing)
@@ -96,6 +94,17 @@ class CopilotWSGI:
             responder.close()
             raise
         return responder
+
+    def _begin(self, environ: Environ) -> None:
+        """Do what is done once in each process, at its first request."""
+        with self._lock:
+            if self._asked == os.getpid():
+                return
+            self._asked = os.getpid()
+        log_start(logger, "CopilotWSGI", self.runtime)
+        where = environ.get("SERVER_NAME", ""), environ.get("SERVER_PORT")
+        several = bool(environ.get("wsgi.multiprocess"))
+        warn_of_workers(self.runtime.store, *where, several=several)
 
     def _exposed(self) -> CopilotRuntime:
         """The runtime as other machines reach it, which warns of that once."""

@@ -145,6 +145,7 @@ class Room:
                 self.drop_history(thread)
                 self.remove(thread)
                 self.evictions += 1
+                logger.debug("thread %r is evicted", thread.thread_id)
                 self._warn()
             else:
                 return

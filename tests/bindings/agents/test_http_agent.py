@@ -375,6 +375,30 @@ def test_a_request_that_nobody_answered_is_made_again(library: str, first: Step)
         assert len(server.asked) == 2
 
 
+@WAYS
+def test_the_way_of_a_request_is_logged_without_secrets(
+    library: str, way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "copilot_bindings.agents.http")
+    with upstream(["reset"], [SSE + sse(WHOLE)]) as server:
+        address = server.url.partition("?")[0]
+        url = address.replace("http://", "http://me:hunter2@") + "?key=hunter2"
+
+        async def main() -> list[Any]:
+            async with httpx.AsyncClient() as client:
+                own = client if way == "httpx" else None
+                return await events_of(HttpAgent(url, client=own, headers={"x-key": "hunter2"}))
+
+        assert anyio.run(main, backend=library) == WHOLE
+    asked, again, asked_again, answered = caplog.messages
+    agent = f"<HttpAgent at {address}>"
+    assert asked == asked_again
+    assert asked.startswith(f"{agent} is asked: POST, with ")
+    assert again.startswith(f"{agent} is asked again in ")
+    assert answered == f"{agent} answers 200"
+    assert "hunter2" not in caplog.text
+
+
 def test_a_request_whose_answer_began_is_not_made_again(library: str) -> None:
     with upstream([SSE + sse(BEGUN), "reset"], [SSE + sse(WHOLE)]) as server:
         assert asked(library, server)[-1]["code"] == "AGENT_DISCONNECTED"

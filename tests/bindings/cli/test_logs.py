@@ -37,9 +37,8 @@ def test_each_response_has_a_line_if_that_is_asked_for(tmp_path: Path) -> None:
         "GET /nothing 404",
     ]
     assert all(line["seconds"] >= 0 for line in told)
-    assert "the agents are 'mine', at /api/copilotkit, with threads in a MemoryStore" in [
-        line["text"] for line in lines
-    ]
+    begun = "the agents are 'mine', at /api/copilotkit, with threads in a MemoryStore"
+    assert f"starting a server of asyncio: {begun}" in [line["text"] for line in lines]
 
 
 def test_lines_below_the_level_are_left_out(tmp_path: Path) -> None:

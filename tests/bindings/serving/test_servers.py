@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import io
 import json
+import logging
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -24,6 +25,7 @@ from copilot_bindings import sockets as on_sockets
 from copilot_bindings import trio as on_trio
 from copilot_bindings.asgi import CopilotASGI
 from copilot_bindings.embedding import Host, open_host
+from copilot_bindings.serving.start_line import log_start
 from copilot_bindings.wsgi import CopilotWSGI
 from sansio_copilot import CopilotRuntime, Request
 from sansio_copilot.testing import run_input
@@ -257,6 +259,58 @@ def test_every_server_counts_and_ends_in_the_same_way(
         assert b"RUN_ERROR" in sent
         assert b"The server is shutting down" in sent
         assert counts(subject) == (0, 0)
+
+
+STARTING = {
+    "asyncio": "a server of asyncio",
+    "asyncio-open": "a server of asyncio",
+    "trio": "a server of trio",
+    "sockets": "a server of threads",
+    "host-asyncio": "a host",
+    "host-trio": "a host",
+    "asgi-asyncio": "CopilotASGI",
+    "asgi-trio": "CopilotASGI",
+    "wsgi": "CopilotWSGI",
+}
+
+
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_every_server_tells_of_its_beginning_its_runs_and_its_end(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    agent = Endless()
+    with SUBJECTS[name](CopilotRuntime({"default": agent})) as subject:
+        answered = subject.post()
+        assert agent.begun.wait(60)
+        subject.call(subject.server.close, grace_seconds=0)
+        answered.result(60)
+    lines = [(record.levelname, record.getMessage()) for record in caplog.records]
+    operators = [text for level, text in lines if level == "INFO" and "serving on" not in text]
+    what = "the agents are 'default', at /api/copilotkit, with threads in a MemoryStore"
+    ids = "agent 'default', thread 't', run 'run-1'"
+    assert operators[:2] == [f"starting {STARTING[name]}: {what}", f"run started: {ids}"]
+    assert operators[2].startswith("shutting down: ")
+    assert operators[3].startswith(f"run failed: {ids}, ")
+    assert operators[4:] == ["shut down"]
+    ways = [text for level, text in lines if level == "DEBUG"]
+    assert f"POST {RUN}: taken as agent/run" in ways
+    if name in ("asyncio", "asyncio-open", "trio", "sockets"):
+        # Elsewhere the connections are those of a server that has lines of its own for them.
+        assert sum(" begins: 1 connections are open" in text for text in ways) == 1
+        assert sum(" has ended: 0 connections are open" in text for text in ways) >= 1
+
+
+def test_a_server_of_many_agents_names_some_of_them(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    log = logging.getLogger("copilot_bindings")
+    for runtime, agents in (
+        (CopilotRuntime({}, base_path=None), "none, at any path"),
+        (CopilotRuntime(lambda request: {}, base_path="/"), "picked by a function, at /, with"),
+        (CopilotRuntime({str(each): Endless() for each in range(1000)}), "'19', and 980 more, at"),
+    ):
+        log_start(log, "x", runtime)
+        assert agents in caplog.messages[-1]
 
 
 SERVERS = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sqlite3
@@ -15,10 +16,11 @@ import pytest
 from conformance.process import wait_until
 from support.sse_frames import frame
 
+from copilot_bindings.sockets import start_server
 from copilot_bindings.stores import SQLiteStore, StoreError
 from copilot_bindings.stores.retention import Retention
 from copilot_bindings.stores.sqlite.schema import MIGRATIONS
-from sansio_copilot import StoreUnavailable
+from sansio_copilot import CopilotRuntime, StoreUnavailable
 from sansio_copilot.stores.protocol import (
     Batch,
     LogGone,
@@ -296,6 +298,19 @@ class TestFiles:
         store.ended("t", "4", waits_for=b"{}", ended_at=7.0)
         assert store.listed(ThreadQuery(waiting=True))[0].updated_at == 7.0
         store.close()
+
+    def test_the_log_tells_of_a_file_that_is_opened_brought_to_a_version_and_closed(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO)
+        store = SQLiteStore(tmp_path / "threads.db")
+        for _ in range(2):
+            with start_server(CopilotRuntime({}, store=store), port=0):
+                pass
+        opened, closed = (f"the store {store.shown} is {what}" for what in ("open", "closed"))
+        version = f"{store.shown}: brought from version 0 to {len(MIGRATIONS)}"
+        told = [line for line in caplog.messages if store.shown in line]
+        assert told == [version, opened, closed, opened, closed]
 
     def test_a_damaged_one_is_named(self, store: SQLiteStore) -> None:
         for number in range(200):

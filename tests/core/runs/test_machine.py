@@ -674,6 +674,25 @@ class TestOutages:
         assert bench.logged() == ["RUN_STARTED", "TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT"]
         assert isinstance(bench.perform(bench.run.event(delta("b"), 1.2)), PullEvent)
 
+    def test_an_outage_is_told_from_its_beginning_to_its_end(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        bench = Bench().pulling(STARTED)
+        caplog.set_level(logging.DEBUG)
+        bench.run.event(TEXT, 1.0)
+        bench.run.store_failed(StoreUnavailable("no route"), 1.0)
+        bench.run.flush(1.05)
+        bench.run.store_failed(StoreUnavailable("no route"), 1.05)
+        bench.perform(bench.run.flush(1.15))
+        bench.perform(bench.run.event(delta("a"), 1.2))
+        run = bench.run.key.run_id
+        assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+            ("WARNING", f"the thread store is unavailable, run {run!r} waits for it: no route"),
+            ("DEBUG", f"run {run!r} asks the thread store again in 0.05 s"),
+            ("DEBUG", f"run {run!r} asks the thread store again in 0.10 s"),
+            ("INFO", f"the thread store answers again, run {run!r} goes on"),
+        ]
+
     def test_an_append_whose_answer_was_lost_is_not_doubled(self) -> None:
         bench = Bench().pulling(STARTED)
         action = bench.run.event(TEXT, 1.0)

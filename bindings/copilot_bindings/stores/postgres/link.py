@@ -8,6 +8,7 @@ committed once.
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Iterator
 from itertools import groupby
@@ -22,6 +23,8 @@ from sansio_copilot import StoreAnswerLost, StoreUnavailable
 
 from ..errors import StoreError
 from ..round_trips import Command
+
+logger = logging.getLogger(__name__)
 
 _CONNECT = {
     "connect_timeout": 3,
@@ -157,6 +160,7 @@ class Link:
         try:
             if db is None or db.closed:
                 db = self._db = connect(self.url)
+                logger.debug("%s: a connection begins", self.name)
         except psycopg.Error as error:
             raise translated(self.name, error) from error
         try:

@@ -24,6 +24,7 @@ more: it gets an error.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import psycopg
@@ -34,6 +35,8 @@ from .functions import FUNCTIONS, LONGEST_PAYLOAD
 from .names import FIRST_VOLUME, PARTS_AT_ONCE
 from .read_functions import READING
 from .volume_functions import BINDING
+
+logger = logging.getLogger(__name__)
 
 _TABLES = """
 CREATE TABLE {s}.thread (
@@ -174,6 +177,7 @@ def migrate(db: psycopg.Connection[Any], schema: str) -> None:
                 ),
             )
         _run(cursor, f"UPDATE {schema}.version SET version = {len(MIGRATIONS)}")
+    logger.info("schema %s: brought from version %d to %d", schema, version, len(MIGRATIONS))
 
 
 def _run(cursor: psycopg.Cursor[Any], statements: str) -> None:

@@ -23,10 +23,13 @@ process the processes that use the file; see :mod:`.liveness`
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 
 from ..errors import StoreError, newer
 from .errors import named
+
+logger = logging.getLogger(__name__)
 
 APPLICATION_ID = 0x61677569
 """The number that distinguishes the file from other databases ("agui")."""
@@ -144,6 +147,7 @@ def migrate(db: sqlite3.Connection, path: str) -> None:
         db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
         db.execute("COMMIT")
+        logger.info("%s: brought from version %d to %d", named(path), version, len(MIGRATIONS))
     except BaseException:
         if db.in_transaction:
             db.execute("ROLLBACK")

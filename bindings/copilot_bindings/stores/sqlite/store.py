@@ -55,6 +55,7 @@ from ..durable import DurableStore
 from . import history, listing, reads, threads
 from .connection import Synchronous
 from .engine import Engine
+from .errors import named
 from .other_processes import renewed
 from .writer import Transaction
 
@@ -97,6 +98,11 @@ class SQLiteStore(DurableStore[Engine]):
         default="normal", kw_only=True, validator=attrs.validators.in_(("normal", "full"))
     )
     lease: float = attrs.field(default=15.0, kw_only=True, validator=_seconds)
+
+    @property
+    def shown(self) -> str:
+        """The store as errors name it."""
+        return named(self.path)
 
     # Its life
 
