@@ -47,6 +47,7 @@ class Admission:
     def expect(self, connection: Closable) -> None:
         """Add ``connection``, which was accepted and is admitted soon, to the connections."""
         self.connections.add(connection)
+        logger.debug("%s is accepted: %d connections are open", connection, len(self.connections))
 
     def admit(self, connection: Closable, *, room: bool = True) -> bool:
         """Add ``connection`` to the connections, and return whether there is room to serve it.
@@ -75,7 +76,13 @@ class Admission:
         return self.welcoming if first else not self.closing
 
     def forget(self, connection: Closable) -> None:
-        """Remove ``connection``, which has ended, from the connections; for any thread."""
+        """Remove ``connection``, which has ended, from the connections.
+
+        Any thread may call this, and more than once.
+        """
+        is_known = connection in self.connections
         self.connections.discard(connection)
         self._served.discard(connection)
-        logger.debug("%s has ended: %d connections are open", connection, len(self.connections))
+        if is_known:
+            left = len(self.connections)
+            logger.debug("%s has ended: %d connections are open", connection, left)

@@ -119,7 +119,7 @@ class Responder:
             return await self._refuse(refusals.not_http(str(error)), is_head=is_head)
         if not self._service.life.is_open and (refusal := await self._open(request)) is not None:
             return await self._refuse(refusal, is_head=is_head)
-        self._service.connections.add(self)
+        self._service.expect(self)
         self._exchange = self._runtime.exchange(request, time.time(), closing=self._service.closing)
         try:
             await self._answer()

@@ -295,10 +295,11 @@ def test_every_server_tells_of_its_beginning_its_runs_and_its_end(
     assert operators[4:] == ["shut down"]
     ways = [text for level, text in lines if level == "DEBUG"]
     assert f"POST {RUN}: taken as agent/run" in ways
-    if name in ("asyncio", "asyncio-open", "trio", "sockets"):
-        # Elsewhere the connections are those of a server that has lines of its own for them.
-        assert sum(" begins: 1 connections are open" in text for text in ways) == 1
-        assert sum(" has ended: 0 connections are open" in text for text in ways) >= 1
+    if name != "wsgi":
+        # Under WSGI a request is a connection only once it waits, which may come after the end.
+        begun = (" is accepted: 1 connections are open", " begins: 1 connections are open")
+        assert any(text.endswith(begun) for text in ways)
+        assert sum(" has ended: 0 connections are open" in text for text in ways) == 1
 
 
 def test_a_server_of_many_agents_names_some_of_them(caplog: pytest.LogCaptureFixture) -> None:
