@@ -307,8 +307,11 @@ class World:
             self.step()
 
     def settle(self) -> None:
-        """Go on until nothing moves any more, even when readers have looked again."""
-        for _ in range(2):
+        """Go on until nothing moves any more, even when readers have looked again.
+
+        A reader finds one run that has lost its owner each time that it looks.
+        """
+        for _ in range(2 + len(self.store.open_runs)):
             for _ in range(5000):
                 if not self.step():
                     break
