@@ -81,7 +81,7 @@ async def serve_until_closed(service: Service, stop_listening: Callable[[], obje
         sweeper.end()
         if not dropped:
             _stop_accepting(service, stop_listening)
-            await service.backend.seen_through(partial(_shut_down, service), service.hurry)
+            await service.backend.seen_through(partial(_shut_down, service, sweeper), service.hurry)
 
 
 def _stop_accepting(service: Service, stop_listening: Callable[[], object]) -> None:
@@ -96,7 +96,7 @@ def _close_idle(service: Service) -> None:
         connection.close_if_idle()
 
 
-async def _shut_down(service: Service) -> None:
+async def _shut_down(service: Service, sweeper: Sweeper) -> None:
     """Let responses finish, then end the runs that are left.
 
     After the grace period each run is ended with a well-formed terminal event, which its
@@ -121,6 +121,7 @@ async def _shut_down(service: Service) -> None:
     for connection in list(service.connections):
         connection.abort()
     await _give_up(service)
+    await sweeper.see_through(_FLUSH_SECONDS)
     await _tell_of_lost_runs(service)
     # Two turns are given to tasks that have done their work, so that they end by themselves.
     await service.backend.checkpoint()

@@ -10,7 +10,7 @@ from typing import Any
 from sansio_copilot import CopilotRuntime, StoreUnavailable
 from sansio_copilot.actions import Call
 
-from .backend import Backend, Task
+from .backend import Backend, Flag, Task
 from .calls import Calls
 from .context import CallContext
 from .server_life import ServerLife
@@ -37,6 +37,8 @@ class Sweeper:
         self._seconds: float | None = getattr(runtime.store, "lease", None)
         self._timer: Task | None = None
         self._task: Task | None = None
+        self._is_over: Flag | None = None
+        """Set when the sweep that was begun last is over; None if none was begun."""
         self._ended = False
 
     def begin(self) -> None:
@@ -51,17 +53,30 @@ class Sweeper:
             if task is not None:
                 task.cancel()
 
-    def _due(self) -> None:
-        self._task = self._backend.spawn(self._begin_to_sweep, name="sweep for orphans")
+    async def see_through(self, seconds: float) -> None:
+        """Wait for the sweep in progress, whose last call may have to return first.
 
-    async def _begin_to_sweep(self) -> None:
+        :param seconds: how long to wait at most.
+        """
+        if self._is_over is not None:
+            await self._backend.wait_for(self._is_over, seconds)
+
+    def _due(self) -> None:
+        self._is_over = self._backend.flag()
+        self._task = self._backend.spawn(
+            self._begin_to_sweep, self._is_over, name="sweep for orphans"
+        )
+
+    async def _begin_to_sweep(self, is_over: Flag) -> None:
         try:
             await self._life.open()
+            await self._sweep()
         except NotStarted:
             # The sweep is given up without a log line, because the server that cannot begin tells
             # of the error.
-            return
-        await self._sweep()
+            pass
+        finally:
+            is_over.set()
 
     async def _sweep(self) -> None:
         steps = self._until_ended(self._runtime.sweep(time.time()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -126,3 +127,30 @@ def test_a_server_that_ends_during_a_sweep_tells_of_what_it_has_ended(serve: Any
     runtime = CopilotRuntime({}, store=kept, hooks=Hooks(on_run_end=hook))
     anyio.run(partial(serve, runtime, during), backend=library)
     assert told == kept.ended
+
+
+@pytest.mark.parametrize("serve", [serve_asyncio, serve_trio])
+def test_a_server_that_ends_during_a_call_of_a_sweep_waits_for_the_call(
+    serve: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked, released = threading.Event(), threading.Event()
+
+    class Blocked(MemoryStore):
+        blocking = True
+        lease = 30.0
+
+        def orphans(self, limit: int) -> list[Orphan]:
+            asked.set()
+            assert released.wait(30)
+            return []
+
+    async def during() -> None:
+        with anyio.fail_after(30):
+            while not asked.is_set():
+                await anyio.sleep(0.01)
+        # The call returns when the shutdown has got past everything that it does not wait for.
+        threading.Timer(0.3, released.set).start()
+
+    library = "trio" if serve is serve_trio else "asyncio"
+    anyio.run(partial(serve, CopilotRuntime({}, store=Blocked()), during), backend=library)
+    assert not caplog.records
