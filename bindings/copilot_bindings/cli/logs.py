@@ -16,6 +16,13 @@ LEVELS: Final = tuple(logging.getLevelName(level).lower() for level in _LEVELS)
 COMMAND: Final = "copilot_bindings.cli"
 ACCESS: Final = "sansio_copilot.access"
 
+_CLIENTS: Final = (
+    *("httpx", "httpcore", "httpx2", "httpcore2"),
+    *("openai", "anthropic", "google_genai", "mcp"),
+)
+"""The loggers of clients of HTTP and of models, whose lines below WARNING have whole URLs, headers
+and messages."""
+
 _LONGEST_TRACE: Final = 32 * 1024
 """The most characters of a traceback, because a service that collects lines may take only some."""
 
@@ -23,13 +30,19 @@ _LONGEST_TRACE: Final = 32 * 1024
 def begin(level: str, *, as_json: bool, access: bool) -> None:
     """Write the log to standard error.
 
-    :param level: one of :data:`LEVELS`; lines below it are left out.
+    :param level: one of :data:`LEVELS`; lines below it are left out. Those of clients of HTTP and
+        of models begin at WARNING, because lower ones have passwords and keys of URLs.
     :param as_json: whether each line is a JSON object, for machines.
     :param access: whether each response has a line.
     """
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if as_json else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler])
+    for name in _CLIENTS:
+        client = logging.getLogger(name)
+        # A level that the environment has set, as OPENAI_LOG does, is the user's own choice.
+        if client.level == logging.NOTSET:
+            client.setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()]))
     if access:
         logging.getLogger(ACCESS).setLevel(logging.INFO)
     if as_json:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from support.command import APP, ended, get, run, started
+from support.upstream import SSE, upstream
 
 from copilot_bindings.cli import logs
 
@@ -39,6 +40,19 @@ def test_each_response_has_a_line_if_that_is_asked_for(tmp_path: Path) -> None:
     assert all(line["seconds"] >= 0 for line in told)
     begun = "the agents are 'mine', at /api/copilotkit, with threads in a MemoryStore"
     assert f"starting a server of asyncio: {begun}" in [line["text"] for line in lines]
+
+
+def test_no_line_has_the_secrets_of_an_agents_url(tmp_path: Path) -> None:
+    with upstream([SSE]) as far:
+        agent = far.url.replace("//", "//me:secret@")
+        given = ["serve", "--agent", agent, "--log-level", "debug", "--port", "0"]
+        with started(*given, cwd=tmp_path) as process:
+            assert process.stdout is not None
+            url = process.stdout.readline().split()[-1]
+            assert run(f"{url}api/copilotkit", "default")[-1] == "RUN_ERROR"
+            said = ended(process)
+    assert " is asked: POST" in said
+    assert "secret" not in said
 
 
 def test_lines_below_the_level_are_left_out(tmp_path: Path) -> None:
