@@ -240,7 +240,8 @@ class CorsPolicy:
             is_one = request_origin is not None and _ORIGINS.fullmatch(request_origin)
             allowed = self._allowed_origin(request_origin if is_one else None)
         if allowed is None:
-            logger.debug("the CORS policy allows no origin %r", shorten(request_origin or ""))
+            if request_origin is not None:
+                logger.debug("the CORS policy does not allow origin %r", shorten(request_origin))
             return headers
         headers = headers.set("access-control-allow-origin", allowed)
         if self.credentials:
