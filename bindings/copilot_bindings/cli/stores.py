@@ -114,8 +114,10 @@ def _copy_all(source: ThreadStore, target: ThreadStore, owner: str | None) -> in
         filled = done * _WIDTH // len(records)
         bar = "#" * filled + "-" * (_WIDTH - filled)
         print(f"\r[{bar}] {done:,} of {len(records):,} threads", end="", file=sys.stderr)
+    if records:
+        print(file=sys.stderr)
     present = len(records) - copied - failed
-    print(f"\ncopied {copied:,} threads; {present:,} were there already, {failed:,} failed")
+    print(f"copied {copied:,} threads; {present:,} were there already, {failed:,} failed")
     return 1 if failed else 0
 
 

@@ -35,8 +35,9 @@ def test_threads_are_copied_once_and_stay_as_they_were(
     for copied in (13, 0):
         assert main(["copy-threads", f"sqlite:{file}", redis_server.url]) == 0
         said = capsys.readouterr()
-        assert f"copied {copied} threads; {14 - copied} were there already, 0 failed" in said.out
-        assert "14 of 14 threads" in said.err
+        told = f"copied {copied} threads; {14 - copied} were there already, 0 failed\n"
+        assert said.out == told, "the progress is on stderr"
+        assert said.err.endswith("14 of 14 threads\n")
 
     new = Driven(RedisStore(redis_server.url), lambda awaitable: awaitable)
     assert [new.listed(ThreadQuery(owner)) for owner in owners] == before
