@@ -51,9 +51,13 @@ def test_the_metrics_that_were_read_are_told(client: Client) -> None:
 
 
 def test_neither_the_page_nor_the_log_has_the_query_of_the_url(
-    client: Client, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    told = client.request("GET", "/points", headers=HERE)
+    with upstream([b"HTTP/1.1 503 Away\r\ncontent-length: 0\r\n\r\n"]) as server:
+        client = Client(build_dashboard(Source(server.url), seconds=3600))
+        wait_until(lambda: "is away" in caplog.text, "the log says that the server is away")
+        told = client.request("GET", "/points", headers=HERE)
+        client.close()
     assert told.json()["url"].endswith("/agent")
     assert b"secret" not in told.body
     assert "secret" not in caplog.text
