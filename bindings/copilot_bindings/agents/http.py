@@ -286,6 +286,7 @@ def _url_of(url: str) -> httpx.URL:
 
     :raises ValueError: if it is not an absolute http or https one.
     """
+    shown = without_secrets(str(url))
     try:
         parsed = httpx.URL(url)
         host, port = parsed.host, parsed.port
@@ -294,12 +295,10 @@ def _url_of(url: str) -> httpx.URL:
     except (httpx.InvalidURL, UnicodeError):
         # The parser's error is left out, because it may quote a part of a password. A host that is
         # no international name raises a UnicodeError when it is asked for.
-        raise ValueError(f"the agent's url {without_secrets(url)!r} is none") from None
+        raise ValueError(f"the agent's url {shown!r} is none") from None
     if parsed.scheme not in ("http", "https") or not host:
-        shown = without_secrets(str(url))
         raise ValueError(f"the agent's url is an absolute http or https one, not {shown!r}")
     if port is not None and not 1 <= port <= _HIGHEST_PORT:
-        shown = without_secrets(url)
         raise ValueError(f"the agent's url {shown!r} has a port that is none: {port}")
     return parsed
 

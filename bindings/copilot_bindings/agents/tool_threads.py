@@ -55,4 +55,4 @@ class _InThreads(UseThreadExecutor):
 
 
 IN_THREADS = _InThreads(ToolThreads(), id="copilot_tool_threads")
-"""What has an agent's plain functions run in these threads, for one of its runs."""
+"""The capability that has an agent's plain functions run in these threads, for one of its runs."""

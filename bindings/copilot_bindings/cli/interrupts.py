@@ -38,5 +38,5 @@ def ended_by_interrupts() -> Iterator[None]:
 
 def _end(number: int, frame: object) -> None:
     os.write(2, b"sansio-copilot: interrupted\n")
-    # Nothing has been opened that would have to be closed.
+    # The process ends without any cleaning up, because nothing has been opened yet.
     os._exit(INTERRUPTED)

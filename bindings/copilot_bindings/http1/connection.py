@@ -116,7 +116,7 @@ class HTTPConnection(Answering):
             if exchange is None:
                 return self._steps.send(outcome)
             if outcome is GONE and type(self._held) is not StoreCall:
-                # What was put off is not done any more, because the exchange has other last steps.
+                # The action that was put off is dropped, because the exchange has other last steps.
                 self._held = self._body_deadline = None
                 action = gone(exchange)
             elif self._held is not None:

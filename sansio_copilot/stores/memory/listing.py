@@ -29,7 +29,7 @@ def threads_of(kept: Iterable[KeptThread], query: ThreadQuery) -> ThreadPage:
 
 
 def everyones(kept: Mapping[str, KeptThread], cursor: str | None, limit: int) -> OwnedThreads:
-    """See :meth:`.ThreadStore.threads_of_all`. The threads come in the order of their ids."""
+    """See :meth:`.AdministeredStore.threads_of_all`. The threads come in the order of their ids."""
     known = sorted(
         thread_id
         for thread_id, thread in kept.items()

@@ -216,7 +216,7 @@ def text(schema: str, thread_id: str, column: str, owner: str | None) -> RoundTr
 
 
 def owner_of(schema: str, thread_id: str) -> RoundTrips[ThreadOwner | None]:
-    """See :meth:`.ThreadStore.owner_of`."""
+    """See :meth:`.OwnersStore.owner_of`."""
     (rows,) = yield [
         (f"SELECT owner FROM {schema}.thread WHERE thread_id = %s", (to_bytes(thread_id),), 0)
     ]
@@ -224,7 +224,7 @@ def owner_of(schema: str, thread_id: str) -> RoundTrips[ThreadOwner | None]:
 
 
 def bytes_of(schema: str, owner: str) -> RoundTrips[int]:
-    """See :meth:`.ThreadStore.bytes_of`."""
+    """See :meth:`.MeasuringStore.bytes_of`."""
     (((size,),),) = yield [
         (
             f"SELECT coalesce(sum(r.size), 0) FROM {schema}.thread t JOIN {schema}.run r"
@@ -268,7 +268,7 @@ def list_threads(schema: str, query: ThreadQuery) -> RoundTrips[ThreadPage]:
 
 
 def threads_of_all(schema: str, cursor: str | None, limit: int) -> RoundTrips[OwnedThreads]:
-    """See :meth:`.ThreadStore.threads_of_all`.
+    """See :meth:`.AdministeredStore.threads_of_all`.
 
     :raises UnknownCursor: for a cursor that is none.
     """

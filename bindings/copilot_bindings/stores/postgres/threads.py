@@ -44,7 +44,7 @@ def update(
 
 
 def claim(schema: str, thread_id: str, owner: str) -> RoundTrips[bool]:
-    """See :meth:`.ThreadStore.claim_thread`."""
+    """See :meth:`.AdministeredStore.claim_thread`."""
     thread, whose = to_bytes(thread_id), owner_to_bytes(owner)
     (rows,) = yield [
         (

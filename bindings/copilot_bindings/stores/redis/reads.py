@@ -207,13 +207,13 @@ def text(names: Names, thread_id: str, field: str, owner: str | None) -> RoundTr
 
 
 def owner_of(names: Names, thread_id: str) -> RoundTrips[ThreadOwner | None]:
-    """See :meth:`.ThreadStore.owner_of`."""
+    """See :meth:`.OwnersStore.owner_of`."""
     ((there, owner),) = yield [("HMGET", names.thread(thread_id), "id", "owner")]
     return None if there is None else owner_from_bytes(owner)
 
 
 def bytes_of(names: Names, owner: str) -> RoundTrips[int]:
-    """See :meth:`.ThreadStore.bytes_of`."""
+    """See :meth:`.MeasuringStore.bytes_of`."""
     key, total, at = names.listed(owner_to_bytes(owner)), 0, 0
     while True:
         (members,) = yield [("ZRANGE", key, at, at + _THREADS_AT_ONCE - 1)]
@@ -226,7 +226,7 @@ def bytes_of(names: Names, owner: str) -> RoundTrips[int]:
 
 
 def threads_of_all(names: Names, cursor: str | None, limit: int) -> RoundTrips[OwnedThreads]:
-    """See :meth:`.ThreadStore.threads_of_all`.
+    """See :meth:`.AdministeredStore.threads_of_all`.
 
     :raises UnknownCursor: for a cursor that is none.
     """

@@ -36,7 +36,7 @@ def update(
 
 
 def claim(names: Names, thread_id: str, owner: str) -> RoundTrips[bool]:
-    """See :meth:`.ThreadStore.claim_thread`."""
+    """See :meth:`.AdministeredStore.claim_thread`."""
     nobody, whose = owner_to_bytes(None), owner_to_bytes(owner)
     (thread,) = yield [(scripts.GIVE, names.thread(thread_id), names.processes, nobody, whose)]
     if not thread:

@@ -48,7 +48,7 @@ def list_threads(db: sqlite3.Connection, query: ThreadQuery) -> ThreadPage:
 
 
 def threads_of_all(db: sqlite3.Connection, cursor: str | None, limit: int) -> OwnedThreads:
-    """See :meth:`.ThreadStore.threads_of_all`.
+    """See :meth:`.AdministeredStore.threads_of_all`.
 
     :raises UnknownCursor: for a cursor that is none.
     """

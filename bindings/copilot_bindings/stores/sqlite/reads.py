@@ -59,7 +59,7 @@ def thread_of(db: sqlite3.Connection, thread_id: str, owner: str | None) -> int 
 
 
 def owner_of(db: sqlite3.Connection, thread_id: str) -> ThreadOwner | None:
-    """See :meth:`.ThreadStore.owner_of`."""
+    """See :meth:`.OwnersStore.owner_of`."""
     found = db.execute(
         "SELECT owner FROM thread WHERE thread_id = ? AND dead = 0", (to_text(thread_id),)
     ).fetchone()
@@ -69,7 +69,7 @@ def owner_of(db: sqlite3.Connection, thread_id: str) -> ThreadOwner | None:
 
 
 def bytes_of(db: sqlite3.Connection, owner: str) -> int:
-    """See :meth:`.ThreadStore.bytes_of`."""
+    """See :meth:`.MeasuringStore.bytes_of`."""
     found = db.execute(
         "SELECT TOTAL(r.size) FROM thread t JOIN run r ON r.thread = t.id"
         " WHERE t.owner IS ? AND t.dead = 0 AND t.runs > 0 AND r.state = ?",

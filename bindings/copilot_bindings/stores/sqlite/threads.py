@@ -36,7 +36,7 @@ def update(
 
 
 def claim(tx: Transaction, thread_id: str, owner: str) -> bool:
-    """See :meth:`.ThreadStore.claim_thread`."""
+    """See :meth:`.AdministeredStore.claim_thread`."""
     whose = to_text(owner)
     changed = tx.db.execute(
         "UPDATE thread SET owner = ? WHERE thread_id = ? AND dead = 0"
