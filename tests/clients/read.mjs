@@ -11,7 +11,7 @@ import * as pinned from "ag-ui-client-0";
 
 const CLIENTS = { "0.0.59": pinned, "1.0.0": strict };
 
-// What the clients say on the way is not what is asked here.
+// The clients write nothing on the way, because stdout has the answers alone.
 process.env.SUPPRESS_TRANSFORMATION_WARNINGS = "true";
 console.warn = console.error = console.debug = () => {};
 // A rejection that nobody waits for would end the process without a word of the stream.

@@ -59,7 +59,7 @@ class Printer {
     this.names = new Map();
     for (const [name, schema] of Object.entries(module)) {
       const short = name.replace(/Schemas?$/, "");
-      // Of several names of one schema the shortest is the new one.
+      // The shortest of several names of one schema is kept, because it is the new one.
       if (short !== name && (this.names.get(schema) ?? short).length >= short.length) {
         this.names.set(schema, short);
       }

@@ -65,7 +65,8 @@ def test_a_server_without_descriptors_waits_and_says_so_once(
                 steering.request("POST", f"/control/let?thread={thread}&steps=1")
                 assert reader.next_event()["delta"] == "0"
                 assert server.log_size() - logged < LOG_BYTES, server.log(logged)
-                # Whose turn comes when others have gone is served, with no more descriptors.
+                # The client that waits is served once others have gone, because it needs no more
+                # descriptors than theirs.
                 waiting, rest = clients[-1], clients[:-1]
                 assert not is_served(waiting)
                 for client in (*rest, steering):

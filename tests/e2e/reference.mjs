@@ -36,7 +36,7 @@ const guarded = {
     },
   },
 };
-// It has no mode for both.
+// The reference has no mode for both, so that no configuration has it.
 const configurations = {
   main: {},
   single: { mode: "single-route" },

@@ -1,4 +1,4 @@
-"""What every test of the command has."""
+"""The fixture that every test of the command has."""
 
 from __future__ import annotations
 

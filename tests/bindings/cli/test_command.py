@@ -92,7 +92,7 @@ INTERRUPTED = """
 import anyio
 from sansio_copilot import CopilotRuntime, Hooks
 
-# Both wait first, because in the turn of a request nobody would answer its client.
+# The agent and the hook wait first, because nobody would answer a client in its request's own turn.
 async def agent(input, context):
     yield {"type": "RUN_STARTED", "threadId": "t", "runId": "run-1"}
     await anyio.sleep(0.01)

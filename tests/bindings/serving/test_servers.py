@@ -336,7 +336,7 @@ def test_the_bindings_with_sockets_start_servers_by_the_same_arguments() -> None
             dict(inspect.signature(getattr(module, name)).parameters)
             for module in (on_asyncio, on_trio, on_sockets)
         )
-        # A number of threads has the binding that needs threads.
+        # Only the binding of sockets takes a number of threads, because each connection needs one.
         of_sockets.pop("threads", None)
         assert of_asyncio == of_trio == of_sockets
 

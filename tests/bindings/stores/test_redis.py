@@ -30,7 +30,7 @@ _prefixes = count()
 
 
 def first_of(trips: Any) -> Any:
-    """The first step of a call; returns what it was answered."""
+    """Make the first round trip of a call; returns its replies."""
     return (yield next(trips))
 
 

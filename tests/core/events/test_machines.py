@@ -61,7 +61,8 @@ PATCHES = st.lists(
 )
 PARENTS = st.sampled_from([{}, {"parentMessageId": "m1"}, {"parentMessageId": "m9"}])
 WHICH = st.integers(0, 9)
-# These come in the middle of a message; SUBAGENT_STARTED says who it is of, not who sends it.
+# These events leave a chunked message open. SUBAGENT_STARTED is one of them, because its
+# subagentRunId names the subagent that begins, and not the sender.
 ENDS_NO_CHUNKS = ("ACTIVITY_SNAPSHOT", "ACTIVITY_DELTA", "SUBAGENT_STARTED")
 
 

@@ -165,7 +165,7 @@ more("threads", async (t) => {
 more("inspector", async (t) => {
   const view = await t.open({ agent: "counter", inspector: "on" });
   const inspector = view.page.locator("cpk-web-inspector");
-  // It shows the events since it is there.
+  // The inspector is awaited before the run, because it shows only the events since it is there.
   await inspector.getByRole("button").first().waitFor();
   await view.send("count");
   await view.idle();
