@@ -118,7 +118,7 @@ def start_server(
         server.listen(listeners, ssl)
         return server
 
-    return ServerStart(start)
+    return ServerStart(start())
 
 
 def open_server(runtime: CopilotRuntime, *, grace_seconds: float = 10.0) -> ServerStart:
@@ -141,21 +141,25 @@ def open_server(runtime: CopilotRuntime, *, grace_seconds: float = 10.0) -> Serv
         server.begin(lambda: None)
         return server
 
-    return ServerStart(start)
+    return ServerStart(start())
 
 
 class ServerStart:
-    """The start of a server, which is to be awaited, or entered as an async context manager."""
+    """The start of a server, which is to be awaited, or entered as an async context manager, once.
 
-    def __init__(self, start: Callable[[], Coroutine[Any, Any, Server]]) -> None:
+    :param start: the coroutine that starts it. Python warns if it is never awaited, and refuses a
+        second use, which would leave one of two servers without an end.
+    """
+
+    def __init__(self, start: Coroutine[Any, Any, Server]) -> None:
         self._start = start
         self._server: Server
 
     def __await__(self) -> Generator[Any, Any, Server]:
-        return self._start().__await__()
+        return self._start.__await__()
 
     async def __aenter__(self) -> Server:
-        self._server = await self._start()
+        self._server = await self._start
         return self._server
 
     async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:

@@ -19,7 +19,8 @@ from support.driver import hello
 from support.wire import BASE, Connection, body_of, serving
 
 from copilot_bindings.asyncio import connection as asyncio_connection
-from copilot_bindings.asyncio import start_server
+from copilot_bindings.asyncio import open_server, start_server
+from copilot_bindings.asyncio.server import ServerStart
 from copilot_bindings.serving.asyncio_backend import AsyncioBackend
 from copilot_bindings.serving.service import Service
 from sansio_copilot import CopilotRuntime, Hooks, Limits, MemoryStore, RunRefused, text_agent
@@ -595,3 +596,29 @@ def test_a_task_that_is_cancelled_before_it_begins_is_forgotten() -> None:
 def test_the_client_of_these_tests_reads_json() -> None:
     """The helper and the real thing agree on what a body is."""
     assert json.loads(body_of("t"))["threadId"] == "t"
+
+
+class TestStart:
+    """A start is used once, so that no server is without an end."""
+
+    @pytest.mark.parametrize(
+        "start", [functools.partial(start_server, port=0), open_server], ids=["start", "open"]
+    )
+    def test_a_second_use_is_refused(self, start: Callable[[CopilotRuntime], ServerStart]) -> None:
+        async def test() -> None:
+            starting = start(CopilotRuntime({"default": Gate()}))
+            async with starting:
+                with pytest.raises(RuntimeError, match="already awaited"):
+                    await starting
+                with pytest.raises(RuntimeError, match="already awaited"):
+                    async with starting:
+                        pass
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+
+        asyncio.run(test())
+
+    @in_loop
+    async def test_python_warns_of_a_start_that_is_not_awaited() -> None:
+        starting = [start_server(CopilotRuntime({"default": Gate()}))]
+        with pytest.warns(RuntimeWarning, match="never awaited"):
+            starting.clear()
