@@ -8,7 +8,7 @@ from collections.abc import Collection, Generator, Mapping
 from typing import Any
 
 from .access import Authorize, IdentifyUser, check_access
-from .agents.checks import check_agents, check_agents_function
+from .agents.checks import check_given_agents
 from .agents.disclosure import ErrorMessage, check_error_message
 from .agents.protocols import Agent, AgentsFunction
 from .calls import Call
@@ -148,10 +148,7 @@ class CopilotRuntime(RuntimeConfig):
     ) -> None:
         if mode not in ("multi-route", "single-route", "both"):
             raise ValueError(f"mode is 'multi-route', 'single-route' or 'both', not {mode!r}")
-        if isinstance(agents, Mapping):
-            agents = check_agents(agents)
-        else:
-            agents = check_agents_function(agents)
+        agents = check_given_agents(agents)
         _check_types(hooks=(hooks, Hooks), limits=(limits, Limits))
         _check_types(forward_headers=(forward_headers, ForwardHeaders))
         _check_a2ui(a2ui)

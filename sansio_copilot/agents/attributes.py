@@ -1,12 +1,15 @@
 """The attributes that an agent may have beside its function, and the check of their types.
 
 A type checker cannot check them for any object, because they are optional. So a runtime checks them
-when it is given the agent, and :class:`~.protocols.AgentBase` declares them for type checkers.
+when it is made, and :class:`~.protocols.AgentBase` declares them for type checkers. Whoever uses an
+attribute checks it again, because it may have been assigned since, and because agents that are
+picked for a request are not checked beforehand: a mistake in one of them fails no run of another.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any, TypeAlias
 
 from pydantic import BaseModel
@@ -24,13 +27,24 @@ def check_attributes(what: str, agent: object) -> None:
     :param what: the name of the agent in the error.
     :raises TypeError: if one is of the wrong type.
     """
-    check_description(what, getattr(agent, "description", None))
-    capabilities = getattr(agent, "capabilities", None)
+    check_description(what, _constant(agent, "description"))
+    capabilities = _constant(agent, "capabilities")
     if not callable(capabilities):
-        # The signature of a function is not looked at, because that takes long, and an agent that
-        # is picked for each request is checked for each request.
+        # A function is not looked at, because an agent whose capabilities cannot be told still
+        # runs, and /info warns of it.
         check_capabilities(what, capabilities)
-    check_headers(what, getattr(agent, "headers", None))
+    check_headers(what, _constant(agent, "headers"))
+
+
+def _constant(agent: object, name: str) -> object:
+    """An attribute of an agent; None for a property.
+
+    A property is not asked, because it may give something else for each request, such as a token,
+    and fail where there is no request.
+    """
+    if isinstance(getattr(type(agent), name, None), (property, cached_property)):
+        return None
+    return getattr(agent, name, None)
 
 
 def check_description(what: str, description: object) -> None:

@@ -15,6 +15,19 @@ from .attributes import check_attributes
 from .protocols import Agent, AgentsFunction
 
 
+def check_given_agents(agents: object) -> dict[str, Agent] | AgentsFunction:
+    """Return ``agents``, if a runtime can be made of it: a mapping, or a function that picks them.
+
+    :raises TypeError: if it cannot; the text names what is wrong, such as an attribute of an agent.
+    """
+    if not isinstance(agents, Mapping):
+        return check_agents_function(agents)
+    checked = check_agents(agents)
+    for agent_id, agent in checked.items():
+        check_attributes(f"agent {agent_id!r}", agent)
+    return checked
+
+
 def check_agents_function(function: Any) -> AgentsFunction:
     """Return ``function``, if it may be a function of the request that picks agents.
 
@@ -40,12 +53,11 @@ def check_agents(agents: object) -> dict[str, Agent]:
 
     :returns: agents that can be called with ``(input, context)``.
     :raises TypeError: if it is not a mapping from str to agents; the text names the first value
-        that is not an agent, or has an attribute of the wrong type.
+        that is not an agent.
     """
     if not isinstance(agents, Mapping):
         raise TypeError(f"agents is a mapping from id to agent, not {type(agents).__name__}")
-    for agent_id, agent in agents.items():
+    for agent_id in agents:
         if not isinstance(agent_id, str):
             raise TypeError(f"the id of an agent is a str, not {agent_id!r}")
-        check_attributes(f"agent {agent_id!r}", agent)
     return {agent_id: adapted(agent_id, agent) for agent_id, agent in agents.items()}

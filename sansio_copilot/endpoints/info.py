@@ -12,6 +12,7 @@ from .. import json_codec
 from ..agents.attributes import check_description
 from ..agents.protocols import Agent, describe_class, loop_of
 from ..calls import Call
+from ..errors import text_of
 from ..events.input_shape import MAX_DEPTH
 from ..events.json_values import measure
 from ..http.messages import Response
@@ -80,20 +81,21 @@ def _a2ui(a2ui: bool | tuple[str, ...]) -> dict[str, Any]:
 
 
 def _description(name: str, agent: Agent) -> str:
-    """The description of the agent; empty if it has none, or has got a wrong one meanwhile."""
-    description: str | None = getattr(agent, "description", None)
+    """The description of the agent; empty if it has none, or a wrong one."""
     try:
+        description: str | None = getattr(agent, "description", None)
         check_description(f"agent {name!r}", description)
-    except TypeError as error:
-        logger.warning("agent %r is shown without a description: %s", name, error)
+    except Exception as error:
+        # The error ends here, because a property that fails must not hide the other agents.
+        logger.warning("agent %r is shown without a description: %s", name, text_of(error))
         return ""
     return description or ""
 
 
 def _capabilities(name: str, agent: Agent) -> Generator[Call, Any, Any]:
     """The capabilities that the agent reports; None if it reports none, or fails to."""
-    capabilities = getattr(agent, "capabilities", None)
     try:
+        capabilities = getattr(agent, "capabilities", None)
         if callable(capabilities):
             what = f"the capabilities of agent {name!r}"
             capabilities = yield Call(

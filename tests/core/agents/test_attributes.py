@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any
 
 import pytest
@@ -47,7 +48,7 @@ def info(runtime: CopilotRuntime) -> Any:
     return answer.json()["agents"]["a"]
 
 
-@pytest.mark.parametrize("make", [Greeter, Framework, lambda: lambda input, context: iter(())])
+@pytest.mark.parametrize("make", [Greeter, lambda: lambda input, context: iter(())])
 @pytest.mark.parametrize(("name", "value", "error"), WRONG)
 def test_a_runtime_refuses_an_agent_with_an_attribute_of_the_wrong_type(
     make: Callable[[], Any], name: str, value: Any, error: str
@@ -58,14 +59,44 @@ def test_a_runtime_refuses_an_agent_with_an_attribute_of_the_wrong_type(
         CopilotRuntime({"a": agent})
 
 
-def test_agents_that_are_picked_for_a_request_are_checked_too(
-    caplog: pytest.LogCaptureFixture,
+@pytest.mark.parametrize(("name", "value", "error"), WRONG)
+def test_an_attribute_of_an_agent_that_takes_no_context_has_another_meaning(
+    name: str, value: Any, error: str
+) -> None:
+    agent = Framework()
+    setattr(agent, name, value)
+    runtime = CopilotRuntime({"a": agent})
+    assert info(runtime) == {"name": "a", "description": "", "className": "Framework"}
+    assert Client(runtime).post(f"{BASE}/agent/a/run", json=run_input("t1")).status == 200
+
+
+@pytest.mark.parametrize(("name", "value", "error"), WRONG)
+def test_an_agent_that_is_picked_for_a_request_fails_no_other_one(
+    name: str, value: Any, error: str
 ) -> None:
     agent = Greeter()
-    agent.description = 5  # type: ignore[assignment]
-    answer = Client(CopilotRuntime(lambda request: {"a": agent})).get(f"{BASE}/info")
-    assert answer.status == 500
-    assert "description of agent 'a' is a str, not int" in caplog.text
+    setattr(agent, name, value)
+    runtime = CopilotRuntime(lambda request: {"a": agent, "b": Greeter()})
+    assert info(runtime) == {"name": "a", "description": "", "className": "Greeter"}
+    client = Client(runtime)
+    assert client.post(f"{BASE}/agent/b/run", json=run_input("t1")).status == 200
+    status = 500 if name == "headers" else 200
+    assert client.post(f"{BASE}/agent/a/run", json=run_input("t2")).status == status
+
+
+def test_a_property_is_asked_by_the_request_that_needs_it() -> None:
+    tokens: list[str] = []
+
+    class Renewing(Greeter):
+        @property
+        def headers(self) -> dict[str, str]:  # type: ignore[override]
+            return {"x-token": tokens.pop()}
+
+    client = Client(CopilotRuntime({"a": Renewing()}))
+    for token in ("first", "second"):
+        tokens.append(token)
+        events = client.post(f"{BASE}/agent/a/run", json=run_input(token)).events()
+        assert events[1]["value"] == {"x-token": token}
 
 
 @pytest.mark.parametrize(("name", "value", "error"), WRONG)
@@ -109,6 +140,27 @@ def test_a_description_that_was_assigned_later_does_not_reach_a_client(
         assert info(runtime)["description"] == ""
     assert caplog.messages == [
         "agent 'a' is shown without a description: description of agent 'a' is a str, not int"
+    ]
+
+
+def test_properties_that_fail_hide_no_other_agent(caplog: pytest.LogCaptureFixture) -> None:
+    class Failing(Greeter):
+        @property
+        def description(self) -> str:  # type: ignore[override]
+            raise LookupError("no request")
+
+        @cached_property
+        def capabilities(self) -> dict[str, Any]:  # type: ignore[override]
+            raise LookupError("no request")
+
+    assert info(CopilotRuntime({"a": Failing(), "b": Greeter()})) == {
+        "name": "a",
+        "description": "",
+        "className": "Failing",
+    }
+    assert caplog.messages == [
+        "agent 'a' is shown without a description: no request",
+        "agent 'a' failed to report its capabilities",
     ]
 
 
