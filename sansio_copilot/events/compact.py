@@ -85,12 +85,12 @@ class Compactor:
     :param budget: the budget of the deltas of its state; None for the default.
     :param messages: the conversation before the first event, as AG-UI messages.
     :param knows_state: whether ``state`` is what clients have. It is not for one that has null,
-        because what it sends counts as absent. Deltas in front of the first snapshot are kept as
-        they are then.
+        because what it sends counts as absent. Of the deltas in front of the first snapshot one
+        delta is made then (:mod:`.state_snapshots`).
     """
 
     __slots__ = (
-        *("_contents", "_has_guests", "_in_place", "_knows_state", "_log", "_messages", "_open"),
+        *("_contents", "_has_guests", "_in_place", "_joins_deltas", "_log", "_messages", "_open"),
         *("_states", "_tangled", "has_state", "skipped"),
     )
 
@@ -117,8 +117,10 @@ class Compactor:
         # fold is right for all clients then, because their generations differ in what a snapshot
         # does to an activity with the same id.
         self._in_place = False
-        self._states = StateSnapshots(StateFolder(state, budget))
-        self._knows_state = knows_state
+        changed: dict[str, str] | None = None if knows_state else {}
+        self._states = StateSnapshots(StateFolder(state, budget), changed=changed)
+        # The flag is unset where deltas are kept as they are.
+        self._joins_deltas = True
         self.has_state = False
         """Whether an event has set or changed the state."""
         #: The number of deltas that did not apply to the state, and were kept as they are.
@@ -250,21 +252,21 @@ class Compactor:
     def _state_event(self, event: Event) -> None:
         self._has_guests = self._has_guests or bool(self._open)
         if event["type"] == t.STATE_SNAPSHOT:
-            self._knows_state = True
+            self._joins_deltas = True
         folder = self._states.folder
-        if self._states.feed(event) if self._knows_state else folder.feed(event):
+        if self._states.feed(event) if self._joins_deltas else folder.feed(event):
             self.has_state = True
-            if not self._knows_state:
+            if not self._joins_deltas:
                 self._log.append(event)
         # A harmful delta is left out, because a client that received it would apply it, and could
         # not send the state back.
         elif not isinstance(self.declined, PatchHarmful):
             self.skipped += 1
-            if self._knows_state and not self.has_state and folder.state is not None:
+            if self._joins_deltas and not self.has_state and folder.state is not None:
                 # The run's deltas are about this state, which a replay may not have.
                 self._log.append({"type": t.STATE_SNAPSHOT, "snapshot": folder.state})
             self._log += [*self._states.take(), event]
-            self._knows_state = False
+            self._joins_deltas = False
 
 
 HANDLERS: Final[dict[str, Callable[[Compactor, Event], None]]] = {

@@ -4,6 +4,11 @@ If every group of events became a snapshot, a large state that changes a little,
 would be written again and again. So a snapshot may take only as many bytes as it saves: the first
 one as many as the state that the run began with, and each further one as many as the events that it
 replaces. If a snapshot would take more, the events are kept.
+
+If it is not known whether the state that the deltas are about is an empty object or null, one delta
+takes the place of the snapshot. It adds each member that the others have changed, as it is in the
+end. That makes the same of any object, because the others apply to an empty one, and so use no
+member that they have not added. It does not apply to null, as the others do not.
 """
 
 from __future__ import annotations
@@ -31,11 +36,16 @@ class StateSnapshots(Struct, eq=False):
         are not kept.
     :ivar shown: the events behind which they come, which make the state that client 0.0.59 goes on
         showing when there is none any more.
+    :ivar changed: the members that the events have changed, by their paths, if the state before
+        them is an empty object or null; None if it is known.
     """
 
     folder: StateFolder
     events: list[Event] = []
     shown: list[Event] = []
+    changed: dict[str, str] | None = None
+    # An event about the whole state may apply to null, so that no other delta can stand for it.
+    _is_whole: bool = False
     _metadata: dict[str, Any] | None = None
     # These three are bytes of JSON: the size of the events since the last snapshot, the size at
     # which the next snapshot is tried, and the size that snapshots may take beyond the events.
@@ -54,6 +64,9 @@ class StateSnapshots(Struct, eq=False):
         if event["type"] == t.STATE_SNAPSHOT:
             self._said += measure(event.get("snapshot"))[0]
             self.events.clear()
+            self.changed, self._is_whole = None, False
+        elif self.changed is not None:
+            self._is_whole = not _add_members(event["delta"], self.changed) or self._is_whole
         self.events.append(event)
         metadata = event.get("metadata")
         if metadata is not None:
@@ -70,12 +83,16 @@ class StateSnapshots(Struct, eq=False):
 
     def _take(self) -> list[Event]:
         events, self.events = self.events, []
-        if events and self._said >= self._snapshot_at and self._pays():
-            snapshot: Event = {"type": t.STATE_SNAPSHOT, "snapshot": self.folder.state}
+        if events and not self._is_whole and self._said >= self._snapshot_at and self._pays():
+            one: Event = {"type": t.STATE_SNAPSHOT, "snapshot": self.folder.state}
+            if self.changed is not None:
+                one = {"type": t.STATE_DELTA, "delta": _patch_of(self.folder.state, self.changed)}
             if self._metadata is not None:
-                snapshot["metadata"] = self._metadata
-            events = [snapshot]
+                one["metadata"] = self._metadata
+            events = [one]
         self._metadata = None
+        if self.changed is not None:
+            self.changed.clear()
         return events
 
     def _pays(self) -> bool:
@@ -92,6 +109,33 @@ class StateSnapshots(Struct, eq=False):
         self._said = 0
         self._snapshot_at = 1
         return True
+
+
+def _add_members(patch: list[dict[str, Any]], members: dict[str, str]) -> bool:
+    """Add the members of the state that ``patch``, which applies, is about to ``members``.
+
+    :returns: whether it is about members alone, and not about the whole state.
+    """
+    for operation in patch:
+        pointers = [operation["path"]]
+        if operation["op"] in ("move", "copy"):
+            pointers.append(operation["from"])
+        for pointer in pointers:
+            if not pointer:
+                return False
+            token = pointer.split("/", 2)[1]
+            members["/" + token] = token.replace("~1", "/").replace("~0", "~")
+    return True
+
+
+def _patch_of(state: dict[str, Any], members: dict[str, str]) -> list[dict[str, Any]]:
+    """The patch that gives ``members`` the values that they have in ``state``."""
+    patch: list[dict[str, Any]] = []
+    for path, name in members.items():
+        patch.append({"op": "add", "path": path, "value": state.get(name)})
+        if name not in state:
+            patch.append({"op": "remove", "path": path})
+    return patch
 
 
 def _removes_state(event: Event) -> bool:

@@ -115,6 +115,15 @@ def test_a_reload_shows_the_same_of_any_runs(clients: Clients, runs: list[list[E
             delta({"op": "move", "from": "/list/0", "path": "/list/1/a"}),
             delta(ADDED),
         ],
+        # One delta stands for these where the state may be null.
+        [
+            delta(ADDED, {"op": "add", "path": "/first", "value": {}}),
+            delta({"op": "add", "path": "/x~1y", "value": [1]}),
+            delta({"op": "move", "from": "/x~1y", "path": "/first/~0"}),
+            delta({"op": "remove", "path": "/first"}, {"op": "replace", "path": "/a", "value": 2}),
+        ],
+        [delta(ADDED), delta({"op": "add", "path": "", "value": {"c": 3}}), delta(ADDED)],
+        [delta(ADDED), delta({"op": "test", "path": "", "value": None}), delta(ADDED)],
     ],
     ids=repr,
 )

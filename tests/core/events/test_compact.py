@@ -290,12 +290,57 @@ class TestState:
         ]
         assert compact_events(events) == events
 
-    def test_deltas_of_a_state_that_is_not_known_are_kept_up_to_a_snapshot(self) -> None:
+    def test_one_delta_stands_for_those_of_a_state_that_may_be_null(self) -> None:
+        """A snapshot would make an object of it, and the deltas of a long run are many."""
         compactor = Compactor(knows_state=False)
-        events = [{"type": "STATE_DELTA", "delta": []}, add("/a", 1), add("/x/y/z", 1)]
+        gone = {"type": "STATE_DELTA", "delta": [{"op": "remove", "path": "/gone"}]}
+        moved = {"op": "move", "from": "/old", "path": "/list/-"}
+        events = [add("/a", 0), add("/gone", 1), gone, add("/x~1y", {}), add("/x~1y/~0", 2)]
+        events += [add("/list", []), add("/old", 3), {"type": "STATE_DELTA", "delta": [moved]}]
+        for event in (*events, *[add("/a", number) for number in range(10_000)]):
+            compactor.feed(event)
+        bad = add("/no/such", 1)
+        compactor.feed({**bad, "metadata": {"k": 1}})
+        patch = [
+            {"op": "add", "path": "/a", "value": 9_999},
+            {"op": "add", "path": "/gone", "value": None},
+            {"op": "remove", "path": "/gone"},
+            {"op": "add", "path": "/x~1y", "value": {"~": 2}},
+            {"op": "add", "path": "/list", "value": [3]},
+            {"op": "add", "path": "/old", "value": None},
+            {"op": "remove", "path": "/old"},
+        ]
+        one = {"type": "STATE_DELTA", "delta": patch}
+        assert compactor.finish() == [one, {**bad, "metadata": {"k": 1}}]
+        assert (compactor.state, compactor.has_state) == (fold_state([one]), True)
+
+    def test_each_run_of_a_state_that_may_be_null_has_the_members_that_it_changed(self) -> None:
+        compactor = Compactor(knows_state=False)
+        said = {**add("/b", 2), "metadata": {"k": 1}}
+        for event in (add("/a", 1), add("/a", 2), FINISHED, STARTED, add("/b", 1), said, FINISHED):
+            compactor.feed(event)
+        assert compactor.finish() == [add("/a", 2), FINISHED, STARTED, said, FINISHED]
+        for event in (add("/c", 1), snapshot({}), add("/d", 2)):
+            compactor.feed(event)
+        assert compactor.finish()[-1] == snapshot({"d": 2})
+
+    @pytest.mark.parametrize(
+        "whole",
+        [
+            {"op": "test", "path": "", "value": {"a": 1}},
+            {"op": "add", "path": "", "value": {"b": 2}},
+            {"op": "copy", "from": "", "path": "/b"},
+        ],
+        ids=lambda operation: operation["op"],
+    )
+    def test_deltas_of_the_whole_of_a_state_that_may_be_null_are_kept(
+        self, whole: dict[str, Any]
+    ) -> None:
+        """One may apply to null, or to nothing else."""
+        compactor = Compactor(knows_state=False)
+        events = [add("/a", 1), {"type": "STATE_DELTA", "delta": [whole]}, add("/c", 1)]
         for event in events:
             compactor.feed(event)
-        assert (compactor.state, compactor.has_state) == ({"a": 1}, True)
         assert compactor.finish() == events
         for event in (snapshot({}), add("/b", 2)):
             compactor.feed(event)
