@@ -38,7 +38,7 @@ import attrs
 
 from ..errors import contained, shorten
 from ..functions import is_async
-from .messages import Headers, Request, Response
+from .messages import TOKEN, Headers, Request, Response
 from .refusals import INTERNAL_ERROR
 
 logger = logging.getLogger(__name__)
@@ -47,8 +47,6 @@ OriginFunction = Callable[[str], str | bool | None]
 
 _DEFAULT_METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE", "PATCH", "OPTIONS")
 _ANY = ("*",)
-# A token is defined in RFC 9110 section 5.6.2; "*" is one.
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # An origin has the form of RFC 6454 section 6.2, as browsers write it: in lower case, in punycode,
 # and with nothing behind the port.
 _ORIGIN = re.compile(r"null|[a-z][a-z0-9+.-]*://[!-~]*")
@@ -98,7 +96,7 @@ def _tokens(value: Iterable[str] | None, field: str) -> tuple[str, ...] | None:
     for name in names:
         if not isinstance(name, str):
             raise TypeError(f"{field} must be a sequence of str")
-        if not _TOKEN.fullmatch(name):
+        if not TOKEN.fullmatch(name):
             raise ValueError(f"{field} has {name!r}, which is not a name")
     return names
 
@@ -280,7 +278,7 @@ class CorsPolicy:
         if len(requested) > _LONGEST_LIST:
             return ", ".join(configured)
         names = [name.strip(" \t") for name in requested.split(",")]
-        if "*" in configured and all(map(_TOKEN.fullmatch, names)):
+        if "*" in configured and all(map(TOKEN.fullmatch, names)):
             if self.credentials:
                 named = dict.fromkeys([*configured, *names])
                 configured = tuple(name for name in named if name != "*")

@@ -32,7 +32,7 @@ import msgspec
 
 from .. import json_codec
 from ..errors import shorten
-from .messages import Request, Response
+from .messages import TOKEN, Request, Response
 from .paths import normalize_path, well_formed
 from .refusals import Refusal
 from .routing import METHODS, WITH_BODY, Route, is_resource, match_path, path_of
@@ -246,10 +246,14 @@ def resource_request(envelope: Envelope, request: Request) -> Request:
     are used, and they are put below the path of the outer request, whose headers it keeps.
 
     :raises EnvelopeRefusal: 400 if ``params.path`` or ``params.httpMethod`` is missing or blank,
-        or the path is not relative to the runtime (it has another authority, or no leading
-        slash).
+        the method is no token, or the path is not relative to the runtime (it has another
+        authority, or no leading slash).
     """
-    target, method = _expect(envelope, "path"), _expect(envelope, "httpMethod").upper()
+    target, method = _expect(envelope, "path"), _expect(envelope, "httpMethod")
+    if not TOKEN.fullmatch(method):
+        # No other way leads such a method to hooks and log lines, which it could write anew.
+        raise EnvelopeRefusal(400, "Parameter 'httpMethod' is no method of HTTP")
+    method = method.upper()
     # The target is cleaned as the WHATWG URL parser does it, to which "/\t/host" and "/\\host" are
     # both "//host".
     cleaned = target.rstrip(_C0_AND_SPACE).translate(_DROP_TAB_AND_NEWLINE)

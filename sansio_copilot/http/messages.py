@@ -22,7 +22,8 @@ _AUTHORITY = re.compile("[a-zA-Z][a-zA-Z0-9+.-]*://[^/?]*")
 # The asterisk-form and the authority-form of a target name no resource.
 _OTHER_FORMS = {"OPTIONS": re.compile(r"\*"), "CONNECT": re.compile("[^/?@]+:[0-9]+")}
 
-_TOKEN = re.compile("[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+TOKEN: Final = re.compile("[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""A token (RFC 9110 section 5.6.2), such as a method and the name of a field; "*" is one."""
 _FIELD_VALUE = re.compile("[\t\x20-\x7e\x80-\xff]*")
 
 # Names are looked up in an index if there are more fields than this, because a client may send ten
@@ -302,7 +303,7 @@ def _as_bytes(body: bytes | str) -> bytes:
 @lru_cache(maxsize=256)
 def _check_field(field: tuple[str, str]) -> None:
     name, value = field
-    if not _TOKEN.fullmatch(name):
+    if not TOKEN.fullmatch(name):
         raise ValueError(f"{name!r} is not the name of a header")
     if not _FIELD_VALUE.fullmatch(value):
         # The text of the error does not quote the value, because it may be a secret.

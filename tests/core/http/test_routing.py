@@ -515,6 +515,12 @@ class TestResources:
         with pytest.raises(EnvelopeRefusal, match=f"'{missing}'"):
             resource_request(Envelope("resource/request", params), post(""))
 
+    @pytest.mark.parametrize("method", ["GET\n", "GE T", "get /", "G\0", "GÉT", "A\nlog line"])
+    def test_a_method_that_is_no_token_is_refused(self, method: str) -> None:
+        """A log line has the method, and another one would begin in the middle of it."""
+        with pytest.raises(EnvelopeRefusal, match=r"^Parameter 'httpMethod' is no method of HTTP$"):
+            resource_request(call("/threads", method), post(""))
+
     @pytest.mark.parametrize(
         ("path", "route"),
         [
