@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from types import FrameType
 from typing import TypeAlias
+from weakref import WeakKeyDictionary
 
 from sansio_copilot import CopilotRuntime, RemoteProtocolError, Response, RunRefused
 from sansio_copilot.http import refusals
@@ -65,8 +66,9 @@ class CopilotWSGI:
         """The id of the process that has answered a request."""
         self.closing = False
         """Whether new runs are refused."""
-        self.responders: dict[object, int] = {}
-        """The responders whose response the server has not ended, each with its process."""
+        self.responders = WeakKeyDictionary[object, int]()
+        """The responders whose response the server has not ended, each with its process. They are
+        held weakly, because not every server and middleware calls ``close``."""
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""
@@ -179,7 +181,12 @@ class CopilotWSGI:
     @property
     def connections(self) -> int:
         """The number of requests that are being answered by this process."""
-        return list(self.responders.values()).count(os.getpid())
+        # The references are listed in one step, because other threads begin responses meanwhile.
+        begun = [reference() for reference in self.responders.keyrefs()]
+        mine = [
+            each for each in begun if each is not None and self.responders.get(each) == os.getpid()
+        ]
+        return len(mine)
 
     @property
     def runs(self) -> int:

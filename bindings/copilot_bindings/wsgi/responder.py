@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol, TypeAlias
+from weakref import WeakKeyDictionary
 from wsgiref.util import is_hop_by_hop
 
 from sansio_copilot import BodyRefused, BodyTooLarge, CopilotRuntime, Exchange, Response, RunRefused
@@ -60,7 +61,7 @@ class ResponderApp(Protocol):
     runtime: CopilotRuntime
     bodies: Bodies
     closing: bool
-    responders: dict[object, int]
+    responders: WeakKeyDictionary[object, int]
 
     def background(self) -> BackgroundLoop:
         """The event loop of this process."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import errno
+import gc
 import http.client
 import io
 import json
@@ -136,6 +137,19 @@ class Answer:
     def close(self) -> None:
         close: Callable[[], object] = self._body.close  # type: ignore[attr-defined] # PEP 3333
         close()
+
+
+def test_a_response_that_is_never_closed_is_forgotten() -> None:
+    """PEP 3333 asks servers and middleware to close it, and some middleware does not."""
+    app = CopilotWSGI(CopilotRuntime({"default": hello}))
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": f"{BASE}/info"}
+    setup_testing_defaults(environ)
+    responses = [app(dict(environ), Mock()) for _ in range(3)]
+    assert app.connections == 3
+    assert all(b"".join(response) for response in responses)
+    del responses
+    gc.collect()
+    assert app.connections == 0
 
 
 class TestEnviron:
