@@ -46,8 +46,8 @@ class BuiltInAgent:
     :param tools_to_approve: the same for those that run only when the user has approved the call:
         the run ends with an interrupt, and goes on when it is resumed.
     :param mcp_servers: the servers whose tools the model may call: a URL, or a mapping with "type"
-        "http" or "sse", "url" and "headers", or "stdio", "command", "args" and "env"; or a toolset
-        of Pydantic AI.
+        "http" or "sse", "url" and "headers", or "stdio", "command", "args", "env" and "cwd"; or a
+        toolset of Pydantic AI.
     :param max_steps: the requests to the model that a run may make.
     :param api_key: the provider's key; None for that of the environment.
     :param reasoning: whether the model is to think, or how much: True, False, "low", "medium",
