@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -248,6 +249,16 @@ class TestRedisStore(SharedStoreTests):
             # The store need not be begun anew if the keys of the older release are put back.
             client.set(f"{self.prefix}:version", VERSION)
         store.check().result()
+
+    def test_the_log_tells_that_keys_are_brought_to_a_version(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO)
+        for _ in range(2):
+            store = self.make()
+            store.open().result()
+            store.close()
+        assert caplog.messages == [f"{store.shown}: brought from version 0 to {VERSION}"]
 
     def test_keys_of_the_first_version_are_brought_to_this_one(self) -> None:
         """The first version wrote no version number, and knew no volumes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from hashlib import sha1
 from typing import Any
 
@@ -25,6 +26,8 @@ from ...net.shown_url import without_secrets
 from ..errors import StoreError, newer
 from ..round_trips import Command
 from .lua_functions import NEWER, TAKE_VERSION, VERSION, LuaScript
+
+logger = logging.getLogger(__name__)
 
 _CONNECT_SECONDS = 3.0
 _REPLY_SECONDS = 8.0
@@ -163,6 +166,8 @@ class Link:
             raise version
         if version > VERSION:
             raise StoreError(self._name, newer("its keys have", version, VERSION))
+        if version < VERSION:
+            logger.info("%s: brought from version %d to %d", self._name, version, VERSION)
         self._is_of_version = True
 
     def _answers(self, connection: Any, commands: list[Command]) -> list[Any]:
