@@ -226,12 +226,16 @@ class HttpAgent:
             )
         prepared = pool.build_request(
             asked.method,
-            url,
+            url.copy_with(username=None, password=None),
             content=asked.body,
             headers=asked.headers,
             timeout=httpx.Timeout(self._silence, connect=self._connect_timeout),
         )
-        return await _send_by_httpx(pool, prepared, self._silence)
+        auth = pool.auth
+        if auth is None and url.userinfo:
+            # The user's name and password are no part of the request's URL, because httpx logs it.
+            auth = httpx.BasicAuth(url.username, url.password)
+        return await _send_by_httpx(pool, prepared, auth, self._silence)
 
     def _new_pool(self) -> httpx.AsyncClient | CleartextPool:
         if is_cleartext(self._url):
@@ -258,7 +262,10 @@ def _no_cookies() -> CookieJar:
 
 
 async def _send_by_httpx(
-    client: httpx.AsyncClient, prepared: httpx.Request, silence: float | None
+    client: httpx.AsyncClient,
+    prepared: httpx.Request,
+    auth: httpx.Auth | None,
+    silence: float | None,
 ) -> httpx.Response:
     """Send a request, and read the head of its response.
 
@@ -268,7 +275,7 @@ async def _send_by_httpx(
     :raises httpx.TransportError: if there is no response.
     """
     if silence is None:
-        return await client.send(prepared, stream=True, follow_redirects=False)
+        return await client.send(prepared, stream=True, auth=auth, follow_redirects=False)
     with anyio.CancelScope() as scope:
 
         async def trace(name: str, info: Mapping[str, Any]) -> None:
@@ -277,7 +284,7 @@ async def _send_by_httpx(
 
         # The time begins when the request was sent, because a long request may take longer to send.
         prepared.extensions["trace"] = trace
-        return await client.send(prepared, stream=True, follow_redirects=False)
+        return await client.send(prepared, stream=True, auth=auth, follow_redirects=False)
     raise httpx.ReadTimeout("nothing but interim responses")
 
 

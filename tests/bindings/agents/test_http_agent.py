@@ -11,6 +11,7 @@ import socket
 import ssl
 import threading
 import zlib
+from base64 import b64decode
 from typing import Any
 
 import anyio
@@ -397,6 +398,28 @@ def test_the_way_of_a_request_is_logged_without_secrets(
     assert again.startswith(f"{agent} is asked again in ")
     assert answered == f"{agent} answers 200"
     assert "hunter2" not in caplog.text
+
+
+def test_the_password_of_an_address_is_sent_and_in_no_line_of_the_log(
+    library: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with upstream([SSE + sse(WHOLE)]) as server:
+        url = server.url.replace("http://", "http://me:hunter2@")
+        clients = (None, httpx.AsyncClient(), httpx.AsyncClient(auth=("you", "hunter3")))
+
+        async def main() -> None:
+            for client in clients:
+                async with contextlib.AsyncExitStack() as stack:
+                    if client is not None:
+                        await stack.enter_async_context(client)
+                    assert await events_of(HttpAgent(url, client=client)) == WHOLE
+
+        anyio.run(main, backend=library)
+        sent = [b64decode(one.header("authorization").split()[1]) for one in server.asked]
+    assert sent == [b"me:hunter2", b"me:hunter2", b"you:hunter3"]
+    assert "HTTP Request: POST http://localhost" in caplog.text
+    assert "hunter" not in caplog.text
 
 
 def test_a_request_whose_answer_began_is_not_made_again(library: str) -> None:
