@@ -54,9 +54,12 @@ def _united(ours: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
     """The input ``told`` by an agent, with the messages and the state of the run's own in front.
 
     An agent behind another runtime leaves out the messages that the other has already. The client
-    shows them, and so must a reload.
+    shows them, and so must a reload. Clients take no state from it, so that the input of a run
+    without a state has none.
     """
     ids = {message.get("id") for message in ours["messages"]}
     others = [message for message in messages_of(told) if message.get("id") not in ids]
-    state = {"state": ours["state"]} if "state" in ours else {}
-    return {**told, **state, "messages": [*ours["messages"], *others]}
+    merged = {**told, "state": ours.get("state"), "messages": [*ours["messages"], *others]}
+    if "state" not in ours:
+        del merged["state"]
+    return merged

@@ -648,6 +648,19 @@ class TestFinish:
         [event] = events_of(run.record({**STARTED, "input": told}, 0.0))
         assert event["input"] == {**given, "messages": [*INPUT["messages"], extra]}
 
+    def test_the_state_that_an_agent_tells_is_left_out_if_the_run_has_none(self) -> None:
+        given = {name: value for name, value in INPUT.items() if name != "state"}
+        delta = {"type": "STATE_DELTA", "delta": [{"op": "add", "path": "/a", "value": 1}]}
+        run = RunRecorder(KEY, given)
+        frames = run.record({**STARTED, "input": {**given, "state": {"other": 1}}}, 0.0)
+        [event] = events_of(frames)
+        assert "state" not in event["input"]
+        # A process that takes the run over has only the frames to know that.
+        orphan = Orphan(KEY, "a", frames + run.record(delta, 0.0), b"[]")
+        _, left = RunRecorder.adopt(orphan).finish(1.0)
+        _, result = run.finish(1.0)
+        assert left == result
+
     def test_an_error_of_the_agents_that_is_its_first_event_comes_behind_a_start(self) -> None:
         run = RunRecorder(KEY, INPUT)
         frames = run.record({"type": "RUN_ERROR", "message": "no luck"}, 0.0)
