@@ -9,7 +9,7 @@ next action, until ``Finish`` or ``Abandon``. The server owns the connection; a
 each has one way:
 
 - **The client goes away.** The wire fails to send or to read, or a listener task, which begins with
-  the first wait, learns it. Then ``_wire.gone`` is set and the wait is woken, which raises
+  the first long wait, learns it. Then ``_wire.gone`` is set and the wait is woken, which raises
   :class:`~.response_wire.Gone`; the exchange then answers ``client_gone()``.
 - **The service ends.** ``abort`` does the same, except that a request whose body is still arriving
   is refused instead, because its client can still be answered.
@@ -69,6 +69,8 @@ from .service import Service
 from .store_watches import begin_watch, end_watch, weakly
 
 _LAST_SECONDS = 2.0
+# A wait for frames that is longer than this, in seconds, listens whether the client goes.
+_LISTEN_SECONDS = 0.1
 
 
 class Responder:
@@ -341,7 +343,6 @@ class Responder:
     # Waits that end when the client goes
 
     async def _wait(self, want: WaitForFrames) -> bool:
-        self._begin_to_listen()
         if self._wire.gone:
             raise Gone
         flag = self._woken = self._backend.flag()
@@ -350,7 +351,17 @@ class Responder:
         unwatch = begin_watch(lock, self._context, store.watch, cursor, notify)
         try:
             self._state = ResponderState.WAITING
-            notified = await self._backend.wait_for(flag, want.timeout)
+            left, notified = want.timeout, False
+            if self._listener is None:
+                # The listener is begun only if the wait is long, because its task costs more than
+                # the events of a short run.
+                at_first = min(left, _LISTEN_SECONDS)
+                notified = await self._backend.wait_for(flag, at_first)
+                left -= at_first
+            if not notified:
+                self._begin_to_listen()
+                if left > 0 and not self._wire.gone:
+                    notified = await self._backend.wait_for(flag, left)
         finally:
             self._woken = None
             end_watch(lock, self._context, unwatch)
