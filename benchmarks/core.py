@@ -19,8 +19,9 @@ from ag_ui.core import TextMessageContentEvent
 from copilot_bindings.http1.connection import HTTPConnection
 from copilot_bindings.http1.wants import Receive
 from copilot_bindings.serving.body_limits import Bodies
+from copilot_bindings.serving.context import CallContext
 from sansio_copilot import CopilotRuntime, MemoryStore, Request, json_codec
-from sansio_copilot.actions import Finish, StoreCall
+from sansio_copilot.actions import Finish
 from sansio_copilot.endpoints.run_input import parse_input
 from sansio_copilot.runs.recorder import RunRecorder
 from sansio_copilot.stores.protocol import RunKey, RunOpened, RunRequest
@@ -123,8 +124,15 @@ def exchanging(method: str, path: str) -> Callable[[], Callable[[], object]]:
 def connected(data: bytes) -> Callable[[], Callable[[], object]]:
     """A request that arrives on a connection in one piece, and the bytes of the response to it."""
     runtime = CopilotRuntime({"default": lambda input, context: iter(())})
+    calls = SimpleNamespace(begin=lambda call, *where, own: call.function(*call.args))
     host = SimpleNamespace(
-        runtime=runtime, bodies=Bodies(runtime.limits), closing=False, start_run=None
+        runtime=runtime,
+        bodies=Bodies(runtime.limits),
+        calls=calls,
+        context=CallContext.of_now(),
+        home=None,
+        closing=False,
+        start_run=None,
     )
 
     def many() -> None:
@@ -134,8 +142,8 @@ def connected(data: bytes) -> Callable[[], Callable[[], object]]:
             http.feed(data)
             want = http.done()
             while not isinstance(want, Receive):
-                call = isinstance(want, StoreCall)
-                want = http.done(want.function(*want.args) if call else None)
+                http.data_to_send()
+                want = http.done()
 
     return lambda: many
 
