@@ -248,7 +248,10 @@ class Run(RunParameters):
             self._appended_at = now
         if self._failures.outage is not None:
             self.course.store_is_back()
-            self._failures.outage = None
+        # The call is dropped, because a run that waits for its agent would keep the frames that it
+        # has stored.
+        del self._call
+        self._failures.outage = None
         return self._pull(now) if outcome is Signal.CONTINUE else self._obey(outcome, now)
 
     def store_failed(self, error: BaseException, now: float) -> RunAction:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -216,6 +217,13 @@ class TestEvents:
         assert action.blocking is False
         assert bench.perform(action) == PullEvent()
         assert bench.logged() == ["RUN_STARTED"]
+
+    def test_a_run_that_waits_for_its_agent_does_not_keep_what_it_has_stored(self) -> None:
+        bench = Bench().pulling()
+        action = bench.run.event(STARTED, 1.0)
+        assert bench.run in gc.get_referrers(action)
+        bench.perform(action)
+        assert bench.run not in gc.get_referrers(action)
 
     def test_a_store_that_blocks_is_called_in_a_thread(self) -> None:
         class Disk(MemoryStore):
