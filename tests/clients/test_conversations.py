@@ -115,7 +115,8 @@ def test_a_reload_shows_the_same_of_any_runs(clients: Clients, runs: list[list[E
             delta({"op": "move", "from": "/list/0", "path": "/list/1/a"}),
             delta(ADDED),
         ],
-        # One delta stands for these where the state may be null.
+        # The next deltas are replayed as one delta where the state may be null, so that they try
+        # names that have to be escaped, members that move and members that are gone.
         [
             delta(ADDED, {"op": "add", "path": "/first", "value": {}}),
             delta({"op": "add", "path": "/x~1y", "value": [1]}),
