@@ -1,6 +1,7 @@
 # make demo: set up, then serve a working runtime and its page on http://127.0.0.1:4000/
-# make test: set up, then run the whole suite.
-# make test-all: the same with every supported Python that is found on this machine.
+# make test: set up, then run the whole suite, and a quick part of it with another Python, if one is found.
+# make test-all: set up and run the whole suite with every supported Python that is found.
+# make quick: set up, then run that quick part, which takes about a minute.
 # make bench: set up, then measure our runtime beside the reference; see docs/performance.md.
 # make walk: set up, then count the calls that four requests take; see benchmarks/walk.py.
 # make e2e: set up, then try all that pages do in a browser; a table of it is in tests/e2e/results.
@@ -20,7 +21,7 @@ NPM := tests/clients/node_modules/.installed tests/differential/node_modules/.in
 # What is compiled is kept, whatever the environment says, because the tests start hundreds of processes.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-all lint format types core conformance others browser e2e fuzz bench walk soak kills frameworks mutants clean
+.PHONY: demo test test-all other-python quick lint format types core conformance others browser e2e fuzz bench walk soak kills frameworks mutants clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sansio-copilot demo --port $(or $(PORT),4000)
@@ -30,21 +31,51 @@ demo: $(VENV)/.installed
 # one that has several processes.
 test:
 	$(MAKE) --no-print-directory -j2 $(if $(filter output-sync,$(.FEATURES)),-Otarget) \
-		lint conformance core types browser others
+		lint conformance core types browser $(OTHER) others
+OTHER := other-python
 
 # Each version is looked for on the path and among pyenv's, and has an environment of its own, so that
 # no version sees what is installed for another.
 PYTHONS := 3.11 3.12 3.13 3.14
+FIND := find_python() { \
+	for python in python$$1 "$$HOME"/.pyenv/versions/$$1.*/bin/python; do \
+		if "$$python" -c 'import ensurepip' 2> /dev/null; then echo "$$python"; break; fi; \
+	done; }
 test-all:
-	@for version in $(PYTHONS); do \
-		for python in python$$version "$$HOME"/.pyenv/versions/$$version.*/bin/python; do \
-			if "$$python" -c '' 2> /dev/null; then \
-				echo "Python $$version: $$python"; \
-				$(MAKE) test PYTHON="$$python" VENV=.venv-$$version || exit 1; \
-				break; \
-			fi; \
-		done; \
+	@$(FIND); for version in $(PYTHONS); do \
+		python="$$(find_python $$version)"; \
+		if [ -n "$$python" ]; then \
+			echo "Python $$version: $$python"; \
+			$(MAKE) test OTHER= PYTHON="$$python" VENV=.venv-$$version || exit 1; \
+		fi; \
 	done
+
+# The newest other version stands for all of them, because `make test` has to stay short.
+other-python: $(VENV)/.installed
+	@$(FIND); other=; own="$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')"; \
+	for version in $(PYTHONS); do \
+		python="$$([ $$version = $$own ] || find_python $$version)"; \
+		if [ -n "$$python" ]; then newest="$$version"; other="$$python"; fi; \
+	done; \
+	if [ -z "$$other" ]; then \
+		echo "No supported Python other than $$own is found: nothing is tried with another one."; \
+	else \
+		echo "A quick part with Python $$newest: $$other"; \
+		$(MAKE) --no-print-directory quick PYTHON="$$other" VENV=.venv-$$newest; \
+	fi
+
+# These tests are chosen because they meet what differs between versions of Python: event loops and their
+# tasks (with and without uvloop), threads, contexts, the closing of generators, signals, sockets and
+# sqlite3. The tests of the whole core are left out, because they take as long as those of its packages.
+# The servers are one for each binding; uvicorn has uvloop, and hypercorn_asyncio has not.
+BINDINGS_THAT_DIFFER := asgi asyncio embedding net serving sockets testing trio wsgi
+SERVERS_THAT_DIFFER := asyncio_server trio sockets gunicorn uvicorn hypercorn_asyncio
+BEHAVIOUR_THAT_DIFFERS := agents contexts hooks life runs streams
+quick: $(VENV)/.installed
+	$(BIN)/python -m pytest -n 2 tests/core --ignore-glob 'tests/core/test_*.py' \
+		$(BINDINGS_THAT_DIFFER:%=tests/bindings/%) tests/bindings/stores/test_sqlite.py
+	$(BIN)/python -m pytest -n 2 $(BEHAVIOUR_THAT_DIFFERS:%=tests/conformance/test_%.py) \
+		$(SERVERS_THAT_DIFFER:%=--server %)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
