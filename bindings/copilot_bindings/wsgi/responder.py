@@ -106,15 +106,19 @@ class WSGIResponder:
             self._step()
 
     def __iter__(self) -> Iterator[bytes]:
-        while not isinstance(self._action, Finish):
-            if isinstance(self._action, SendBytes):
-                yield self._action.data
-                self._action = self._exchange.done()
-            elif isinstance(self._action, Abandon) or self._aborted:
-                self.close()
-                raise StreamBroken
-            else:
-                self._step()
+        try:
+            while not isinstance(self._action, Finish):
+                if isinstance(self._action, SendBytes):
+                    yield self._action.data
+                    self._action = self._exchange.done()
+                elif isinstance(self._action, Abandon) or self._aborted:
+                    raise StreamBroken
+                else:
+                    self._step()
+        finally:
+            # The exchange is ended here too, because some middleware does not call close(), and
+            # the loop would keep this responder for ever.
+            self.close()
 
     def close(self) -> None:
         """End the exchange; called by the server at the end of the response (PEP 3333).

@@ -18,7 +18,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from socketserver import ThreadingMixIn
@@ -150,6 +150,38 @@ def test_a_response_that_is_never_closed_is_forgotten() -> None:
     del responses
     gc.collect()
     assert app.connections == 0
+
+
+@pytest.mark.parametrize("is_read", [True, False])
+def test_a_stream_that_middleware_does_not_close_is_forgotten_by_the_loop(*, is_read: bool) -> None:
+    """Middleware that is a generator closes its own stream, and not the one that it reads."""
+    agent = Gate()
+    limits = Limits(heartbeat_seconds=0.01)
+    with open_app(CopilotRuntime({"default": agent}, limits=limits)) as app:
+
+        def middleware(environ: dict[str, Any]) -> Generator[bytes]:
+            yield from app(environ, Mock())
+
+        body = body_of(SUGGEST)
+        environ = {
+            "REQUEST_METHOD": "POST",
+            "PATH_INFO": SUGGEST,
+            "CONTENT_LENGTH": str(len(body)),
+            "wsgi.input": io.BytesIO(body),
+        }
+        setup_testing_defaults(environ)
+        stream = middleware(environ)
+        while not next(stream).startswith(b":"):
+            pass
+        connections = app.background().service.connections
+        assert len(connections) == 1
+        if is_read:
+            agent.opened.set()
+            assert b"RUN_FINISHED" in b"".join(stream)
+        else:
+            stream.close()
+            assert agent.stopped.wait(30)
+        assert app.connections == len(connections) == 0
 
 
 class TestEnviron:
