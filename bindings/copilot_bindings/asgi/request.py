@@ -10,7 +10,7 @@ import attrs
 
 from sansio_copilot import Request
 from sansio_copilot.http.addresses import is_elsewhere
-from sansio_copilot.http.paths import from_base_path
+from sansio_copilot.http.paths import from_base_path, under_base_path
 
 # These characters stay as they are when a decoded path is encoded again, because they are valid in
 # a path (RFC 3986 section 3.3).
@@ -24,7 +24,7 @@ def request_of(scope: Mapping[str, Any], base_path: str | None) -> Request:
         removed from the path, because a proxy or a mount has put it there.
     :raises RemoteProtocolError: if the target has a wrong form.
     """
-    target = _raw_path(scope)
+    target = _raw_path(scope, base_path)
     if query := scope.get("query_string"):
         target = f"{target}?{query.decode('latin-1')}"
     headers = (
@@ -43,7 +43,7 @@ def is_exposed(scope: Mapping[str, Any]) -> bool:
     return is_elsewhere(scope.get("server")) or is_elsewhere(scope.get("client"))
 
 
-def _raw_path(scope: Mapping[str, Any]) -> str:
+def _raw_path(scope: Mapping[str, Any], base_path: str | None) -> str:
     """The path as the client has encoded it, so that ``%2F`` differs from a slash."""
     path: str = scope["path"]
     raw: bytes | None = scope.get("raw_path")
@@ -52,7 +52,20 @@ def _raw_path(scope: Mapping[str, Any]) -> str:
         encoded = raw.partition(b"?")[0].decode("latin-1")
         decoded = unquote(encoded)
         # Servers and mounts differ: root_path may be part of both paths, of one, or of neither.
-        if decoded == path or decoded == root + path or root + decoded == path:
+        is_same = decoded == path or decoded == root + path or root + decoded == path
+        if is_same or _is_cut(path, decoded.removeprefix(root), base_path):
             return encoded
     # The two paths differ, so middleware has rewritten the decoded path, which is the one to use.
     return quote(path, safe=_PATH_SAFE)
+
+
+def _is_cut(path: str, whole: str, base_path: str | None) -> bool:
+    """Whether a mount has cut its own path off ``whole`` without adding it to ``root_path``.
+
+    Litestar's mounts do so, and put a slash at the end of what is left. Such a path is told from a
+    rewritten one by the base path: it is not below that, and the part that is missing leads there.
+    """
+    rest = path.rstrip("/")
+    if under_base_path(path, base_path) or not whole.endswith(rest):
+        return False
+    return under_base_path(unquote(base_path or ""), whole[: len(whole) - len(rest)])

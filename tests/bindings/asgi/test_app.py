@@ -332,6 +332,21 @@ RAW = f"{BASE}/threads".encode()
             {"path": "/v1/copilot/info", "root_path": "/v1/copilot"},
             id="mounted elsewhere",
         ),
+        pytest.param(
+            BASE,
+            {"path": "/info/", "raw_path": INFO.encode()},
+            id="mounted by Litestar, which does not tell what it cuts off",
+        ),
+        pytest.param(
+            BASE,
+            {"path": "/info/", "raw_path": QUOTED + INFO.encode(), "root_path": PREFIX},
+            id="mounted by Litestar behind a proxy",
+        ),
+        pytest.param(
+            BASE + "/v 1".replace(" ", "%20"),
+            {"path": "/v 1/info/", "raw_path": (BASE + "/v%201/info").encode()},
+            id="mounted by Litestar above its base path",
+        ),
         pytest.param(None, {"path": "/x/info", "root_path": "/x"}, id="no base_path"),
         pytest.param("/", {"path": "/x/info", "root_path": "/x"}, id="base_path is the root"),
     ],
@@ -350,6 +365,10 @@ def test_the_base_path_is_found(base_path: str | None, scope: dict[str, Any]) ->
         {"path": f"/other{INFO}"},
         {"path": f"/other{INFO}", "root_path": "/another"},
         {"path": "/info", "root_path": "/other"},
+        # Rewritten on the way, so that the path in front of it does not count.
+        {"path": "/info", "raw_path": f"{BASE}/agent/info".encode()},
+        {"path": "/info", "raw_path": f"/other{INFO}".encode()},
+        {"path": "/", "raw_path": INFO.encode()},
         {"path": f"{BASE}info", "root_path": BASE},
     ],
 )
