@@ -73,6 +73,7 @@ logger = logging.getLogger(__name__)
 # each is made of all events before it.
 _RESULTS_AT_ONCE = 8
 _TERMINAL = frozenset({"RUN_FINISHED", "RUN_ERROR"})
+_SKIPPED = "run %r: state deltas that do not apply, and are kept as they are: %d"
 
 
 class RunRecorder:
@@ -238,10 +239,11 @@ class RunRecorder:
         :param stop_requested: whether it was stopped, so that it ends with RUN_FINISHED rather than
             RUN_ERROR.
         :param error: the reason for the end, in words that reach the client.
-        :returns: the frames that make the run well formed, and its result, which is None if the run
-            failed before its first event.
+        :returns: the frames that make the run well formed, and its result, which is None if its
+            agent failed before its first event.
         """
-        leaves_history = error is None or self.events > 0
+        # The input is empty if the run was lost before its first event was stored.
+        leaves_history = error is None or self.events > 0 or self._input == {}
         closing = []
         if not self.terminal:
             kept = self._compactor.kept
@@ -274,11 +276,7 @@ class RunRecorder:
         elif frames or self.result is None:
             self.result = self._result(now)
         if skipped := self._compactor.skipped:
-            logger.warning(
-                "run %r: state deltas that do not apply, and are kept as they are: %d",
-                self._key.run_id,
-                skipped,
-            )
+            logger.warning(_SKIPPED, self._key.run_id, skipped)
         return b"".join(frames), self.result
 
     @classmethod

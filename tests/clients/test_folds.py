@@ -17,7 +17,7 @@ from sansio_copilot import json_codec
 from sansio_copilot.events import compact_events, fold_messages
 from sansio_copilot.runs.recorder import RunRecorder
 from sansio_copilot.sse import frame_data
-from sansio_copilot.stores.protocol import RunKey
+from sansio_copilot.stores.protocol import Orphan, RunKey
 from sansio_copilot.testing import run_input
 
 HERE = Path(__file__).parent
@@ -227,6 +227,22 @@ def test_a_reload_shows_the_same_of_documents_that_are_moved_into_themselves(
     clients.agree(lives, replay)
     ends = [live["events"][-1]["type"] for live in lives]
     assert ends == ["RUN_FINISHED", "RUN_ERROR", "RUN_ERROR"]
+
+
+def test_a_reload_shows_the_same_of_runs_that_have_lost_their_owners(clients: Clients) -> None:
+    """A client that follows them is sent one end behind the other, some without an event before."""
+    live, replay = list[Event](), list[Event]()
+    for number, stored in enumerate((True, False, False, True, False)):
+        key = RunKey("t", number, f"r{number}")
+        question = {"id": f"u{number}", "role": "user", "content": "?"}
+        owner = RunRecorder(key, run_input("t", key.run_id, messages=[question]))
+        frames = owner.record(STARTED, 0.0) if stored else b""
+        last, result = RunRecorder.adopt(Orphan(key, "agent", frames)).finish(1.0, error="died")
+        assert result is not None
+        live += events_of(frames + last)
+        replay += events_of(result.frames)
+    seen = clients.agree([{"said": [], "events": live}], replay)
+    assert [[message["id"] for message in messages] for messages in seen] == [["u0", "u3"]] * 2
 
 
 @pytest.mark.parametrize("said", [[], [{"type": "RUN_ERROR", "message": "no"}]])

@@ -710,11 +710,13 @@ class TestAdopt:
         assert adopted[0] == b""
         assert adopted[1].frames == own[1].frames
 
-    def test_an_adopted_run_without_events_leaves_nothing(self) -> None:
+    def test_an_adopted_run_without_events_is_a_run_that_has_failed(self) -> None:
+        """A follower of several such runs would be sent an error behind an error otherwise."""
         frames, result = RunRecorder.adopt(Orphan(KEY, "default", b"")).finish(9.0, error="died")
-        assert types_of(frames) == ["RUN_ERROR"]
-        assert ids_of(frames) == [f"{KEY.token}.0"]
-        assert result is None
+        assert types_of(frames) == ["RUN_STARTED", "RUN_ERROR"]
+        assert ids_of(frames) == [f"{KEY.token}.0", f"{KEY.token}.1"]
+        assert result is not None
+        assert types_of(result.frames) == ["RUN_STARTED", "RUN_ERROR"]
 
     def test_an_adopted_run_stopped_before_its_first_event_is_well_formed(self) -> None:
         # The input died with its owner; half of an input would be worse than none.
