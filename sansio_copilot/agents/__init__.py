@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .agui import AguiAgent, agui_agent
 from .attributes import Capabilities
+from .interrupts import ResumeRefused, ThreadInterrupts, answers_to_act_on
 from .protocols import (
     Agent,
     AgentBase,
@@ -28,7 +29,10 @@ __all__ = [
     "Capabilities",
     "Event",
     "Events",
+    "ResumeRefused",
+    "ThreadInterrupts",
     "agui_agent",
+    "answers_to_act_on",
     "loop_of",
     "text_agent",
 ]

@@ -16,6 +16,7 @@ from ..http.messages import Request
 from ..users import User
 from .attributes import Capabilities
 from .disclosure import RAW_MEMBERS, without_raw
+from .interrupts import ThreadInterrupts
 
 Event: TypeAlias = BaseEvent | Mapping[str, Any]
 Events: TypeAlias = Iterable[Event] | AsyncIterable[Event]
@@ -31,6 +32,8 @@ class AgentContext:
     :param stop_requested: turns true when the run is stopped. An async agent is cancelled as well;
         a plain one cannot be cancelled, and looks here between two pieces of work.
     :param user: the user who has started the run; None where the application knows no users.
+    :param interrupts: the interrupts that the thread waits for, so that an agent acts once on each
+        answer in ``input.resume``; None if that is not known, in a context made by hand.
     """
 
     agent_id: str
@@ -38,6 +41,7 @@ class AgentContext:
     headers: Mapping[str, str] = attrs.field(factory=dict)
     stop_requested: bool = False
     user: User | None = None
+    interrupts: ThreadInterrupts | None = None
 
 
 class AgentFunction(Protocol):

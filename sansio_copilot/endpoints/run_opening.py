@@ -10,6 +10,7 @@ from ag_ui.core import RunAgentInput
 
 from ..agents.attributes import check_headers
 from ..agents.disclosure import Teller
+from ..agents.interrupts import NO_INTERRUPTS, ThreadInterrupts
 from ..agents.protocols import Agent, AgentContext
 from ..runs.machine import Run
 from ..runs.quotas import QuotaPlace
@@ -48,6 +49,7 @@ def new_recorder(
         runtime.limits,
         raw_events=runtime.raw_events,
         teller=Teller(given.route.agent_id, runtime.error_message),
+        waits_for=opened.waits_for,
     )
 
 
@@ -79,6 +81,8 @@ def run_reply(
     # A run may last for hours, so that its context does not keep the body, which is its input.
     request = given.request.outlived()
     context = AgentContext(given.route.agent_id, request, headers, user=given.user)
+    waited = opened.waits_for
+    context.interrupts = NO_INTERRUPTS if waited is None else ThreadInterrupts.of(waited)
     limits = given.runtime.limits
     run = Run(agent, input, context, store, opened.key, recorder, opened.lease, limits)
     run.ephemeral, run.owner = ephemeral, owner

@@ -46,7 +46,7 @@ def compacted_result(
         state,
         message_ids_of(events),
         now,
-        waits.told(messages, run_input) if waits.is_finished else None,
+        waits.told(messages, run_input),
     )
 
 

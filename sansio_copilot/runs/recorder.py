@@ -90,6 +90,7 @@ class RunRecorder:
     :param limits: the limits of the values that its patches make, and that a client sends back.
     :param raw_events: whether RAW events and ``rawEvent`` members are kept.
     :param teller: decides what clients are told of a RUN_ERROR that the agent yields.
+    :param waits_for: what the thread has waited for before the run.
     """
 
     __slots__ = (
@@ -109,6 +110,7 @@ class RunRecorder:
         *,
         raw_events: bool = False,
         teller: Teller = TELLS_ALL,
+        waits_for: bytes | None = None,
     ) -> None:
         self._key = key
         self._raw_events = raw_events
@@ -127,11 +129,10 @@ class RunRecorder:
         # An event with fewer bytes has fewer values, too.
         self._sure_bytes = min(limits.body_bytes, limits.body_values)
         self._begin(messages_of(input))
-        self._waits = Waits()
+        self._waits = Waits(waits_for)
         self._going: Continuation | None = None
         self._warnings = DeveloperWarnings(key.run_id, teller.agent_id)
-        self._results = 0
-        self._result_due = 0
+        self._results = self._result_due = 0
         self.terminal = False
         """Whether the last event was terminal, so that the run has ended unless another follows."""
         self.has_failed = False
@@ -194,6 +195,7 @@ class RunRecorder:
                     self._tell(normal)
                     if self.events == 0:
                         expanded = (self._start(), normal)
+                        self._waits.has_begun = False
                 if type_ in CHUNKS or (expander is not None and expander.lanes):
                     expander = self._expander = expander or ChunkExpander()
                     expanded = expander.feed(normal)
@@ -251,11 +253,11 @@ class RunRecorder:
         self.terminal = True
         frames: list[bytes] = []
         if closing:
-            # The run waits for nothing, because it was ended in its agent's place.
-            self._waits.is_finished = False
             if self.events == 0 and leaves_history:
                 first = self._complete(self._start())
                 frames.append(self._keep(first, json_codec.encode(first)))
+            # A stopped run waits for nothing, though RUN_FINISHED ends it.
+            self._waits.ended = None if stop_requested else "RUN_ERROR"
         for event in closing[:-1]:
             self._verify(event)
         if closing and stop_requested:
@@ -291,7 +293,7 @@ class RunRecorder:
         events = [json_codec.decode(data) for data in said]
         given = events[0].get("input") if events else None
         given = given if isinstance(given, dict) else {}
-        recorder = cls(orphan.key, given, (), limits)
+        recorder = cls(orphan.key, given, (), limits, waits_for=orphan.waits_for)
         recorder.close()
         recorder._begin(json_codec.decode(orphan.messages))
         for event, data in zip(events, said, strict=True):

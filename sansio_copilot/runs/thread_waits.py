@@ -9,8 +9,10 @@ A list of threads can show its user which threads wait. Two things make a thread
   (``tools`` of the run's input). A server's own tool is answered in the stream; and when the user
   writes on without the result, the thread no longer waits for it.
 
-Only an agent that ends its run by itself, with RUN_FINISHED, leaves something to wait for. When a
-run has failed or was stopped, a page calls no tools and resumes nothing.
+Only an agent that ends its run by itself, with RUN_FINISHED, leaves something new to wait for.
+When a run has failed, a page calls no tools, but its client goes on to wait for the interrupts of
+the run before, which may have been answered: :mod:`~sansio_copilot.agents.interrupts` says what
+that means. A run that was stopped ends with RUN_FINISHED, so that nothing is waited for.
 """
 
 from __future__ import annotations
@@ -22,39 +24,59 @@ from typing import Any, Final
 from msgspec import Struct
 
 from .. import json_codec
+from ..agents.interrupts import LONGEST_ID
 from ..errors import shorten
 from ..events import types as t
 from ..events.message_list import calls_of
 from ..events.next_body import LEGACY_INTERRUPT
 from ..events.types import Event
 
-_MOST: Final = 16
-"""The most interrupts, and the most calls, that are told."""
-_LONGEST: Final = 128
+_MOST_INTERRUPTS: Final = 64
+"""The most interrupts that are remembered. It is far above what a model asks for at once, because
+one that is not remembered cannot be answered."""
+_MOST_CALLS: Final = 16
+"""The most calls that are told."""
+_LONGEST: Final = LONGEST_ID
 """Characters of a text that are told; a client finds the whole in the thread."""
 
 
 class Waits(Struct, eq=False):
-    """Remembers the interrupts and the tools of a run, which the thread may wait for."""
+    """Remembers the interrupts and the tools of a run, which the thread may wait for.
 
-    _interrupts: list[dict[str, Any]] = []
-    is_finished: bool = False
+    :param before: what the thread has waited for before the run.
+    :ivar ended: the type of the event that has ended the run; None while it goes on, and when it
+        was stopped.
+    :ivar has_begun: whether the agent may have acted on an answer. An agent whose first event is
+        RUN_ERROR has refused its input.
+    """
+
+    before: bytes | None = None
+    ended: str | None = None
+    has_begun: bool = True
+    _suspended: list[dict[str, Any]] = []
+    _asked: list[dict[str, Any]] | None = None
 
     def observe(self, event: Event) -> None:
         """Take note of an event whose type is one of :data:`OBSERVED`."""
         type_ = event["type"]
         if type_ == t.CUSTOM:
-            if event.get("name") == LEGACY_INTERRUPT and len(self._interrupts) < _MOST:
-                self._interrupts.append({"reason": LEGACY_INTERRUPT})
-            return
-        self.is_finished = type_ == t.RUN_FINISHED
-        if not self.is_finished:
-            self._interrupts = []
-        elif (outcome := event.get("outcome")) and outcome["type"] == "interrupt":
-            self._interrupts = [
-                {"id": shorten(one["id"], _LONGEST), "reason": shorten(one["reason"], _LONGEST)}
-                for one in outcome["interrupts"][:_MOST]
-            ]
+            if event.get("name") == LEGACY_INTERRUPT and len(self._suspended) < _MOST_INTERRUPTS:
+                self._suspended.append({"reason": LEGACY_INTERRUPT})
+        elif type_ == t.RUN_STARTED:
+            self.ended, self._suspended = None, []
+        else:
+            self.ended = type_
+            if type_ == t.RUN_FINISHED:
+                outcome = event.get("outcome")
+                self._asked = self._suspended
+                if outcome and outcome["type"] == "interrupt":
+                    self._asked = [
+                        {
+                            "id": shorten(one["id"], _LONGEST),
+                            "reason": shorten(one["reason"], _LONGEST),
+                        }
+                        for one in outcome["interrupts"][:_MOST_INTERRUPTS]
+                    ]
 
     def told(self, messages: list[Any], run_input: Mapping[str, Any] | None) -> bytes | None:
         """Return what the thread waits for as JSON: ``{"interrupts": [...], "toolCalls": [...]}``.
@@ -62,11 +84,43 @@ class Waits(Struct, eq=False):
         :param messages: the conversation after the run.
         :returns: None if the thread waits for nothing.
         """
-        tools = run_input.get("tools") if run_input else None
-        calls = list(islice(_unanswered(messages, _names(tools)), _MOST)) if tools else []
-        if not self._interrupts and not calls:
+        calls: list[dict[str, str]] = []
+        if self.ended == t.RUN_ERROR:
+            interrupts = self._left(run_input)
+        elif self.ended == t.RUN_FINISHED:
+            interrupts = self._asked or []
+            tools = run_input.get("tools") if run_input else None
+            if tools:
+                calls = list(islice(_unanswered(messages, _names(tools)), _MOST_CALLS))
+        else:
             return None
-        return json_codec.encode({"interrupts": self._interrupts, "toolCalls": calls})
+        if not interrupts and not calls:
+            return None
+        return json_codec.encode({"interrupts": interrupts, "toolCalls": calls})
+
+    def _left(self, run_input: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+        """The interrupts that a failed run has left; those that it was given answers to are marked.
+
+        If the input is not known, because the run was lost before its first event, it may have had
+        an answer to each.
+        """
+        if self._asked is not None:
+            left = self._asked
+        elif self.before is not None:
+            left = json_codec.decode(self.before)["interrupts"]
+        else:
+            return []
+        left = [one for one in left if "id" in one]
+        if not self.has_begun:
+            return left
+        resume = run_input.get("resume", ()) if run_input else None
+        answered = (
+            None if resume is None else {shorten(one["interruptId"], _LONGEST) for one in resume}
+        )
+        return [
+            {**one, "answered": True} if answered is None or one["id"] in answered else one
+            for one in left
+        ]
 
 
 OBSERVED: Final = frozenset({t.CUSTOM, t.RUN_STARTED, t.RUN_FINISHED, t.RUN_ERROR})

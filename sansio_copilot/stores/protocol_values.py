@@ -59,12 +59,16 @@ class RunOpened(Struct, frozen=True):
     :param known_message_ids: the ids among the request's ``message_ids`` that history has.
     :param lease: seconds within which the owner must append or renew, because it is thought dead
         otherwise; None if the store cannot outlive its process.
+    :param waits_for: what the thread has waited for before this run: :attr:`RunResult.waits_for` of
+        the run before it. None for nothing, and if an earlier run is still open, because that run
+        may have been given the answer.
     """
 
     key: RunKey
     cursor: Any
     known_message_ids: frozenset[str] = frozenset()
     lease: float | None = None
+    waits_for: bytes | None = None
 
 
 @attrs.frozen
@@ -106,6 +110,7 @@ class Orphan:
         frames have only those messages of the run's input that the thread did not have.
     :param owner: the id of the user who owns the run.
     :param opened_at: when the run was opened, in seconds since the epoch; 0 if that is not known.
+    :param waits_for: what the thread has waited for before the run, as in :class:`RunOpened`.
     """
 
     key: RunKey
@@ -115,6 +120,7 @@ class Orphan:
     stop_requested: bool = False
     owner: str | None = attrs.field(default=None, kw_only=True)
     opened_at: float = attrs.field(default=0.0, kw_only=True, eq=False)
+    waits_for: bytes | None = attrs.field(default=None, kw_only=True)
 
 
 class RunResult(Struct, frozen=True):

@@ -19,6 +19,7 @@ from ag_ui.core import RunAgentInput
 
 from copilot_bindings.agents import HttpAgent
 from sansio_copilot import AgentContext, agui_agent, text_agent
+from sansio_copilot.agents import ResumeRefused, answers_to_act_on
 
 from .control import Gate, gates
 
@@ -207,6 +208,23 @@ class AgentObject:
     async def run(self, input: RunAgentInput, context: AgentContext) -> AsyncIterator[Event]:
         for event in hello(input):
             yield event
+
+
+def asks(input: RunAgentInput, context: AgentContext) -> Iterator[Event]:
+    """Asks for an approval, and acts on it."""
+    try:
+        answers = answers_to_act_on(input.resume or (), context.interrupts)
+    except ResumeRefused as refused:
+        yield {"type": "RUN_ERROR", "message": str(refused)}
+        return
+    yield started(input)
+    for answer in answers:
+        yield {"type": "CUSTOM", "name": "acted", "value": answer.interrupt_id}
+    if answers:
+        yield finished(input)
+    else:
+        asked = [{"id": "i", "reason": "approval"}]
+        yield {**finished(input), "outcome": {"type": "interrupt", "interrupts": asked}}
 
 
 SHAPES: dict[str, Any] = {
@@ -439,6 +457,7 @@ AGENTS: dict[str, Callable[..., Any] | Any] = {
     "chatty": chatty,
     "endless": endless,
     "mirror": mirror,
+    "asks": asks,
     "remote": remote,
     **SHAPES,
     **{name: agent for name, (agent, _) in FAILING.items()},

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from conformance.client import Answer
 from conformance.process import Server, wait_until
 from conformance.stores import ODD_STORES
 
@@ -77,6 +80,39 @@ def test_a_client_that_leaves_at_once_leaves_no_thread_busy(
         "the thread is free",
     )
     verify_events(server.run("connect", thread, config=config).events())
+
+
+ANSWER = [{"interruptId": "i", "status": "resolved", "payload": True}]
+
+
+@pytest.mark.of_the_binding
+def test_an_approval_that_is_sent_twice_is_acted_on_once(
+    server: Server, thread: str, config: str
+) -> None:
+    def post(run_id: str, **fields: Any) -> Answer:
+        return server.run("run", thread, agent="asks", run_id=run_id, config=config, **fields)
+
+    assert post("r1").events()[-1]["outcome"]["type"] == "interrupt"
+    assert post("r2", resume=ANSWER).types() == ["RUN_STARTED", "CUSTOM", "RUN_FINISHED"]
+    refused = post("r3", resume=ANSWER)
+    assert refused.types() == ["RUN_STARTED", "RUN_ERROR"]
+    assert "interrupt 'i' is not open" in refused.events()[-1]["message"]
+    # The agent may ask again, and the answer counts again.
+    assert post("r4").events()[-1]["outcome"]["type"] == "interrupt"
+    assert "CUSTOM" in post("r5", resume=ANSWER).types()
+
+
+def test_approvals_that_arrive_at_once_are_acted_on_once(
+    server: Server, thread: str, config: str
+) -> None:
+    server.run("run", thread, agent="asks", config=config)
+    with server.clients(8, config) as clients:
+        for number, client in enumerate(clients):
+            client.stream("run", thread, agent="asks", run_id=f"again-{number}", resume=ANSWER)
+        answers = [client.receive() for client in clients]
+    assert {answer.status for answer in answers} <= {200, 409}
+    acted = [answer for answer in answers if answer.status == 200 and "CUSTOM" in answer.types()]
+    assert len(acted) == 1
 
 
 def test_many_runs_at_once_are_recorded(server: Server, thread: str, config: str) -> None:

@@ -75,6 +75,7 @@ class _Lease:
     stop_requested: bool = False
     expired: bool = False
     fenced: bool = False
+    waits_for: bytes | None = None
 
 
 @attrs.frozen
@@ -131,7 +132,8 @@ class LateStore:
             if sealed is not None and self.inner.renew(sealed) is Signal.SEALED:
                 self._leases.pop(sealed, None)
             key = outcome.key
-            self._leases[key] = _Lease(request.agent_id, request.owner)
+            lease = _Lease(request.agent_id, request.owner, waits_for=outcome.waits_for)
+            self._leases[key] = lease
             self._live[request.thread_id] = key
             return structs.replace(
                 outcome, cursor=_Cursor(outcome.cursor, (key,)), lease=self.lease
@@ -276,6 +278,7 @@ class LateStore:
                     messages,
                     lease.stop_requested,
                     owner=lease.owner,
+                    waits_for=lease.waits_for,
                 )
         return None
 

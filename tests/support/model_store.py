@@ -197,6 +197,11 @@ class ModelStore:
         ]
         return frozenset(request.message_ids) & frozenset().union(*known)
 
+    def waited_before(self, request: RunRequest) -> bytes | None:
+        """Call it after :meth:`open_run`: what the thread has waited for before the run."""
+        thread = self.threads[request.thread_id]
+        return thread.waits_for if len(thread.open) == 1 else None
+
     def append(self, key: RunKey, frames: bytes, result: RunResult | None) -> Signal:
         run = self.runs[key]
         if not run.ended:

@@ -28,10 +28,11 @@ from ag_ui.core import (
     ToolMessage,
 )
 from pydantic_ai.agent import AbstractAgent
+from pydantic_ai.exceptions import UserError
 from pydantic_ai.ui import StateHandler
 from pydantic_ai.ui.ag_ui import AGUIAdapter
 
-from sansio_copilot.agents import AgentContext, Event
+from sansio_copilot.agents import AgentContext, Event, ResumeRefused, answers_to_act_on
 from sansio_copilot.agents.model_faults import ModelFailed, ModelFault
 
 from .model_errors import failure_of
@@ -132,20 +133,25 @@ async def stream(
     :param developer_messages: likewise.
     """
     wanted = {SystemMessage: system_messages, DeveloperMessage: developer_messages}
-    messages = _acceptable(
-        input, tuple(kind for kind, is_wanted in wanted.items() if not is_wanted)
-    )
+    failure = _Failure(context.agent_id, input.run_id)
     given = input.model_copy()
-    given.messages = messages
     if not isinstance(options.get("deps"), StateHandler):
         given.state = {}
-    adapter: AGUIAdapter[Any, Any] = AGUIAdapter(
-        agent=agent,
-        run_input=given,
-        include_usage=include_usage,
-        manage_system_prompt="client" if any(wanted.values()) else "server",
-    )
-    failure = _Failure(context.agent_id, input.run_id)
+    try:
+        given.resume = answers_to_act_on(input.resume or (), context.interrupts)
+        given.messages = _acceptable(
+            given, tuple(kind for kind, is_wanted in wanted.items() if not is_wanted)
+        )
+        adapter: AGUIAdapter[Any, Any] = AGUIAdapter(
+            agent=agent,
+            run_input=given,
+            include_usage=include_usage,
+            manage_system_prompt="client" if any(wanted.values()) else "server",
+        )
+        _check_answers(adapter)
+    except ResumeRefused as error:
+        yield failure.refusal(error)
+        return
 
     async def watched() -> AsyncGenerator[Any, None]:
         """The events of the run; its error is logged, and told in other words."""
@@ -189,6 +195,22 @@ class _Failure:
         logger.error("agent %r failed in run %r (%s)%s", *words, exc_info=error)
         self.told = told
         return told
+
+    def refusal(self, error: ResumeRefused) -> RunErrorEvent:
+        """The only event of a run that is refused before it begins."""
+        told = self.take(ModelFailed(ModelFault.AGENT_BAD_REQUEST), error=error)
+        return RunErrorEvent(type=EventType.RUN_ERROR, message=f"{told}: {error}", code=told.code)
+
+
+def _check_answers(adapter: AGUIAdapter[Any, Any]) -> None:
+    """Check the answers before the run begins, so that the interrupts of wrong ones stay open.
+
+    :raises ResumeRefused: for an answer that Pydantic AI does not understand.
+    """
+    try:
+        _ = adapter.deferred_tool_results
+    except UserError as error:
+        raise ResumeRefused("an answer is not as its interrupt asks for it") from error
 
 
 async def _native(

@@ -163,7 +163,8 @@ class MemoryStore:
         room.idle.pop(thread_id, None)
         room.evict()
         known = _known(request, thread) if thread.message_ids else _NONE
-        opened = RunOpened(key, Cursor((stream,)), known)
+        waits_for = None if thread.superseded else thread.waits_for
+        opened = RunOpened(key, Cursor((stream,)), known, waits_for=waits_for)
         # The signal comes last, because the owner may close its run before this returns.
         if superseded is not None:
             self._signal(superseded, Signal.STOP)

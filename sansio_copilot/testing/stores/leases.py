@@ -24,12 +24,13 @@ class LeasedStoreConformance(StoreTests):
         lost = []
         for number, owner in enumerate(owners):
             thread_id = f"t{number}"
-            store.ended(thread_id, "1", messages=b"[1]", owner=owner)
+            store.ended(thread_id, "1", messages=b"[1]", owner=owner, waits_for=b"[2]")
             run = store.opened(thread_id, "lost", owner=owner)
             assert run.lease is not None
             assert run.lease > 0
             store.append(run.key, 0, frame(run.key, 0))
-            lost.append(Orphan(run.key, "agent", frame(run.key, 0), b"[1]", owner=owner))
+            known: dict[str, Any] = {"owner": owner, "waits_for": b"[2]"}
+            lost.append(Orphan(run.key, "agent", frame(run.key, 0), b"[1]", **known))
         self.expire(store.store)
         return store, lost
 
@@ -113,6 +114,18 @@ class SupersedingStoreConformance(StoreTests):
             request = RunRequest("t", run_id, "agent", owner="bob")
             assert store.open_run(request) == ThreadOfAnother()
         assert store.append(run.key, 0, frame(run.key, 0)) is Signal.CONTINUE
+
+    def test_a_run_is_not_told_of_a_wait_that_another_run_may_have_been_the_answer_to(self) -> None:
+        store = self.new()
+        store.ended("t", "0", waits_for=b"[0]")
+        first, second = store.opened("t", "first"), store.opened("t", "second")
+        assert (first.waits_for, second.waits_for) == (b"[0]", None)
+        store.close_run(first.key, 0, b"", result_of(first.key, "1", waits_for=b"[1]"))
+        third = store.opened("t", "third")
+        assert third.waits_for is None, "the second is open"
+        store.close_run(third.key, 0, b"", None)
+        store.close_run(second.key, 0, b"", None)
+        assert store.opened("t", "fourth").waits_for == b"[1]"
 
     def test_the_live_run_is_stopped_and_ends_as_history_in_front(self) -> None:
         store, told = self.new(), Told()

@@ -117,6 +117,31 @@ class ThreadTests(StoreTests):
         store.ended("t", "2", ended_at=6.0)
         assert store.listed(ThreadQuery())[0].waits_for is None
 
+    def test_a_run_is_told_what_its_thread_has_waited_for(self) -> None:
+        store = self.new()
+        first = store.opened()
+        assert first.waits_for is None
+        end = frame(first.key, 0)
+        store.append(first.key, 0, end, result_of(first.key, "1", waits_for=b"[1]"))
+        # The first run is sealed by the second.
+        second = store.opened(run_id="2")
+        assert second.waits_for == b"[1]"
+        # A run that leaves nothing has answered nothing.
+        store.close_run(second.key, 0, b"", None)
+        third = store.opened(run_id="3")
+        assert third.waits_for == b"[1]"
+        store.close_run(third.key, 0, b"", result_of(third.key, "3"))
+        assert store.opened(run_id="4").waits_for is None
+
+    def test_a_thread_that_was_deleted_has_waited_for_nothing(self) -> None:
+        store = self.new()
+        store.ended("t", "1", waits_for=b"[1]")
+        store.ended("cleared", "1", waits_for=b"[1]")
+        store.delete_thread("t", None)
+        assert store.opened("t").waits_for is None
+        store.clear(None)
+        assert store.opened("cleared").waits_for is None
+
     def test_the_wait_of_a_thread_comes_with_the_terminal_event_and_may_be_taken_back(self) -> None:
         store = self.new()
         first = store.opened()

@@ -278,45 +278,129 @@ def delete_file(path: str) -> str:
 def test_a_tool_to_approve_interrupts_the_run_and_resumes(
     resume: dict[str, Any], deleted: list[str], answered: bool
 ) -> None:
-    DELETED.clear()
-    agent = BuiltInAgent(calls("delete_file", {"path": "a.txt"}), tools_to_approve=[delete_file])
-    first = asked(agent)
+    first, second = answers(deleter(), FIRST, resumed(resume, *([APPROVED] if answered else [])))
     (interrupt,) = first.events()[-1]["outcome"]["interrupts"]
-    assert interrupt["toolCallId"] == "c1"
-    assert DELETED == []
-    call = {
-        "id": "m2",
-        "role": "assistant",
-        "toolCalls": [
-            {
-                "id": "c1",
-                "type": "function",
-                "function": {"name": "delete_file", "arguments": '{"path": "a.txt"}'},
-            }
-        ],
-    }
-    result = {"id": "m3", "role": "tool", "toolCallId": "c1", "content": "approved"}
-    second = asked_again(
-        agent, [user("hi"), call, *([result] if answered else [])], interrupt, resume
-    )
+    assert (interrupt["id"], interrupt["toolCallId"]) == ("int-c1", "c1")
     assert second.text() == "done"
     assert deleted == DELETED
 
 
-def asked_again(agent: Any, messages: list[Any], interrupt: Any, resume: Any) -> Any:
-    entry = {"interruptId": interrupt["id"], **resume}
-    (answer,) = answers(agent, run_input("t", "r2", messages=messages, resume=[entry]))
-    return answer
+ASKS = {
+    "id": "m2",
+    "role": "assistant",
+    "toolCalls": [
+        {
+            "id": "c1",
+            "type": "function",
+            "function": {"name": "delete_file", "arguments": '{"path": "a.txt"}'},
+        }
+    ],
+}
+APPROVED = {"id": "m3", "role": "tool", "toolCallId": "c1", "content": "approved"}
+FIRST = run_input("t", "r1", messages=[user("hi")])
+YES = {"status": "resolved", "payload": {"approved": True}}
+NO = {"status": "resolved", "payload": {"approved": False}}
 
 
-def test_an_answer_that_says_nothing_approves_nothing(caplog: pytest.LogCaptureFixture) -> None:
+def resumed(*answers_and_messages: Any, run_id: str = "r2") -> dict[str, Any]:
+    """The input of a run that answers the interrupt of the first, behind the conversation."""
+    resume = [{"interruptId": "int-c1", **one} for one in answers_and_messages if "role" not in one]
+    more = [one for one in answers_and_messages if "role" in one]
+    return run_input("t", run_id, messages=[user("hi"), ASKS, *more], resume=resume)
+
+
+def deleter(*, failing: bool = False) -> BuiltInAgent:
+    """An agent whose model deletes a file, if its user approves it.
+
+    :param failing: whether the model fails once the file is deleted.
+    """
     DELETED.clear()
-    agent = BuiltInAgent(calls("delete_file", {"path": "a"}), tools_to_approve=[delete_file])
-    (interrupt,) = asked(agent).events()[-1]["outcome"]["interrupts"]
-    resume = {"status": "resolved", "payload": {"approved": "yes"}}
-    last = asked_again(agent, [user("hi")], interrupt, resume).events()[-1]
-    assert (last["type"], last["code"]) == ("RUN_ERROR", "AGENT_BAD_REQUEST")
+    failures = [failing]
+
+    async def deletes(messages: list[Any], info: AgentInfo) -> AsyncIterator[Any]:
+        if not any(part.part_kind == "tool-return" for part in messages[-1].parts):
+            arguments = '{"path": "a.txt"}'
+            yield {0: DeltaToolCall(name="delete_file", json_args=arguments, tool_call_id="c1")}
+        elif failures.pop() if failures else False:
+            raise RuntimeError("the model is down")
+        else:
+            yield "done"
+
+    return BuiltInAgent(scripted(deletes), tools_to_approve=[delete_file])
+
+
+def refusal(answer: Any) -> str:
+    """What a client is told of a run that was refused before it did anything."""
+    assert types(answer) == ["RUN_STARTED", "RUN_ERROR"]
+    last = answer.events()[-1]
+    assert last["code"] == "AGENT_BAD_REQUEST"
+    message: str = last["message"]
+    return message
+
+
+@pytest.mark.parametrize("again", [YES, NO, {"status": "cancelled"}])
+def test_an_approval_that_is_sent_twice_runs_its_tool_once(again: dict[str, Any]) -> None:
+    """As after a double click, a response that was lost, or a click in a second tab."""
+    _, second, third = answers(deleter(), FIRST, resumed(YES), resumed(again, run_id="r3"))
+    assert second.text() == "done"
+    assert DELETED == ["a.txt"]
+    assert "interrupt 'int-c1' is not open" in refusal(third)
+
+
+def test_an_approval_that_is_sent_with_the_result_of_its_tool_runs_nothing() -> None:
+    """A page that follows the thread may have the result, and send the answer nonetheless."""
+    result = {**APPROVED, "content": "deleted"}
+    *_, third = answers(deleter(), FIRST, resumed(YES), resumed(YES, result, run_id="r3"))
+    assert DELETED == ["a.txt"]
+    assert "not open" in refusal(third)
+
+
+def test_an_answer_that_a_failed_run_was_given_is_left_out_of_the_next_run(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A client that waits for an interrupt sends an answer to it with whatever it sends."""
+    result = {**APPROVED, "content": "deleted"}
+    _, failed, third = answers(
+        deleter(failing=True), FIRST, resumed(YES), resumed(YES, result, run_id="r3")
+    )
+    assert failed.events()[-1]["type"] == "RUN_ERROR"
+    assert third.text() == "done"
+    assert DELETED == ["a.txt"]
+    assert "left out: 1" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore:Client-submitted history ended with unresolved:UserWarning")
+def test_the_user_is_asked_again_if_the_failed_run_has_left_no_result() -> None:
+    _, failed, third = answers(
+        deleter(failing=True), FIRST, resumed(YES), resumed(YES, run_id="r3")
+    )
+    assert failed.events()[-1]["type"] == "RUN_ERROR"
+    assert third.events()[-1]["outcome"]["type"] == "interrupt"
+    assert DELETED == ["a.txt"]
+
+
+def test_an_approval_of_a_thread_that_is_gone_runs_nothing() -> None:
+    (answer,) = answers(deleter(), resumed(YES))
+    assert "not open" in refusal(answer)
     assert DELETED == []
+
+
+@pytest.mark.parametrize(
+    ("refused", "why"),
+    [
+        ([{"status": "resolved", "payload": {"approved": "yes"}}], "not as its interrupt asks"),
+        ([YES, NO], "two different answers"),
+        ([NO, YES], "two different answers"),
+        ([YES, {"status": "cancelled"}], "two different answers"),
+    ],
+)
+def test_an_answer_that_is_not_clear_approves_nothing_and_may_be_corrected(
+    refused: list[dict[str, Any]], why: str
+) -> None:
+    _, second, third = answers(deleter(), FIRST, resumed(*refused), resumed(YES, YES, run_id="r3"))
+    assert why in refusal(second)
+    assert third.text() == "done"
+    assert DELETED == ["a.txt"], "the same answer twice is one answer"
 
 
 def test_a_run_has_so_many_steps() -> None:

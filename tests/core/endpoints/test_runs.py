@@ -1225,3 +1225,74 @@ def test_a_body_that_other_readers_could_not_read_is_refused(
     answer = Client(CopilotRuntime({"default": Talker().events})).post(RUN, json=run_input("t1"))
     assert answer.status == 400
     assert answer.json()["details"] == "messages[0].id: expected a string, it is missing"
+
+
+class Approved:
+    """Asks once for an approval, and then notes what the thread knows of the answers it is given.
+
+    :param end: the events behind RUN_STARTED of a run that has an answer.
+    """
+
+    def __init__(self, *end: dict[str, Any]) -> None:
+        self.end = end
+        self.statuses: list[str | None] = []
+
+    def run(self, input: RunAgentInput, context: AgentContext) -> Iterator[dict[str, Any]]:
+        ids = {"threadId": input.thread_id, "runId": input.run_id}
+        finished = {"type": "RUN_FINISHED", **ids}
+        assert context.interrupts is not None
+        self.statuses += [context.interrupts.status(one.interrupt_id) for one in input.resume or ()]
+        yield {"type": "RUN_STARTED", **ids}
+        if input.resume:
+            yield from self.end or (finished,)
+        else:
+            asked = [{"id": "i", "reason": "approval"}]
+            yield {**finished, "outcome": {"type": "interrupt", "interrupts": asked}}
+
+
+ANSWER = {"interruptId": "i", "status": "resolved", "payload": True}
+BROKEN = {"type": "RUN_ERROR", "message": "no"}
+
+
+def answered(agent: Approved, runs: int) -> list[str | None]:
+    """The statuses of the interrupt in so many runs that answer it."""
+    made = Client(CopilotRuntime({"default": agent}))
+    made.post(RUN, json=run_input("t1", "r"))
+    for number in range(runs):
+        made.post(RUN, json=run_input("t1", f"r{number}", resume=[ANSWER]))
+    return agent.statuses
+
+
+class TestInterrupts:
+    def test_an_interrupt_is_open_until_it_is_answered(self) -> None:
+        assert answered(Approved(), 3) == ["open", None, None]
+
+    def test_an_interrupt_that_a_failed_run_was_given_the_answer_to_is_answered(self) -> None:
+        assert answered(Approved(BROKEN), 3) == ["open", "answered", "answered"]
+
+    def test_a_run_whose_thread_was_deleted_knows_no_interrupt(self) -> None:
+        agent, store = Approved(), MemoryStore()
+        made = Client(CopilotRuntime({"default": agent}, store=store))
+        made.post(RUN, json=run_input("t1", "r"))
+        assert store.delete_thread("t1") is True
+        made.post(RUN, json=run_input("t1", "r1", resume=[ANSWER]))
+        assert agent.statuses == [None]
+
+    def test_two_answers_at_once_find_one_open_interrupt_where_runs_supersede(self) -> None:
+        agent = Approved({"type": "CUSTOM", "name": "acts", "value": 0})
+        store = MemoryStore(on_concurrent_run="supersede")
+        made = Client(CopilotRuntime({"default": agent}, store=store))
+        made.post(RUN, json=run_input("t1", "r"))
+        first = made.stream("POST", RUN, json=run_input("t1", "r1", resume=[ANSWER]))
+        assert first.next()["type"] == "RUN_STARTED"
+        second = made.stream("POST", RUN, json=run_input("t1", "r2", resume=[ANSWER]))
+        assert second.next()["type"] == "RUN_STARTED"
+        assert agent.statuses == ["open", None]
+
+    def test_the_interrupts_of_a_list_of_threads_are_marked_if_they_were_answered(self) -> None:
+        made = Client(CopilotRuntime({"default": Approved(BROKEN)}))
+        made.post(RUN, json=run_input("t1", "r"))
+        made.post(RUN, json=run_input("t1", "r1", resume=[ANSWER]))
+        (thread,) = made.get(f"{BASE}/threads?waiting=true").json()["threads"]
+        told = [{"id": "i", "reason": "approval", "answered": True}]
+        assert thread["waitsFor"] == {"interrupts": told, "toolCalls": []}

@@ -57,6 +57,14 @@ def recorder(*tools: str, messages: tuple[dict[str, Any], ...] = (ASKED,)) -> Ru
     return RunRecorder(KEY, input)
 
 
+def resuming(before: dict[str, Any] | None, *answered: str) -> RunRecorder:
+    """The recorder of a run that answers interrupts of a thread that has waited for ``before``."""
+    resume = [{"interruptId": one, "status": "resolved"} for one in answered]
+    input = {"threadId": "thread", "runId": "run", "messages": [ASKED], "resume": resume}
+    waited = None if before is None else json_codec.encode(before)
+    return RunRecorder(KEY, input, waits_for=waited)
+
+
 def waits(recorder: RunRecorder, *events: dict[str, Any], **end: Any) -> Any:
     """Return what is waited for when a run of these events has ended."""
     for event in (STARTED, *events):
@@ -103,6 +111,79 @@ class TestInterrupts:
 
     def test_a_stop_behind_the_end_changes_nothing(self) -> None:
         assert waits(recorder(), interrupted("a"), stop_requested=True) == interrupts("a")
+
+
+def left(**answered: bool) -> dict[str, Any]:
+    """The interrupts that a failed run has left."""
+    marks = [{"answered": True} if one else {} for one in answered.values()]
+    told = interrupts(*answered)["interrupts"]
+    return {
+        "interrupts": [{**one, **mark} for one, mark in zip(told, marks, strict=True)],
+        "toolCalls": [],
+    }
+
+
+class TestFailures:
+    """A client goes on to wait for the interrupts of the run before one that has failed."""
+
+    @pytest.mark.parametrize("end", [[FAILED], []], ids=["by its agent", "by the runtime"])
+    def test_the_interrupts_that_a_failed_run_was_given_answers_to_are_marked(
+        self, end: list[dict[str, Any]]
+    ) -> None:
+        before = {**calls(c="ask"), "interrupts": interrupts("a", "b")["interrupts"]}
+        assert waits(resuming(before, "a"), *end, error="broken") == left(a=True, b=False)
+        again = left(a=True, b=False)
+        assert waits(resuming(again, "b"), *end, error="broken") == left(a=True, b=True)
+        assert waits(resuming(again), *end, error="broken") == again
+
+    def test_a_long_id_is_marked_by_its_beginning(self) -> None:
+        long = "x" * 1000
+        before = waits(recorder(), interrupted(long))
+        found = waits(resuming(before, long), FAILED)
+        assert [one["answered"] for one in found["interrupts"]] == [True]
+
+    def test_a_run_that_has_ended_well_leaves_its_own_interrupts_only(self) -> None:
+        before = interrupts("a", "b")
+        assert waits(resuming(before, "a", "b"), FINISHED) is None
+        assert waits(resuming(before, "a", "b"), interrupted("c")) == interrupts("c")
+
+    def test_a_stop_leaves_nothing(self) -> None:
+        assert waits(resuming(interrupts("a"), "a"), stop_requested=True) is None
+
+    def test_an_agent_that_refuses_its_input_has_answered_nothing(self) -> None:
+        run = resuming(interrupts("a"), "a")
+        run.record(FAILED, 1.0)
+        _, result = run.finish(2.0)
+        assert result is not None
+        assert result.waits_for == json_codec.encode(interrupts("a"))
+
+    def test_an_interrupt_without_an_id_is_gone(self) -> None:
+        before = waits(recorder(), SUSPENDED, FINISHED)
+        assert waits(resuming(before), FAILED) is None
+
+    def test_an_error_behind_the_end_leaves_the_interrupts_of_the_end(self) -> None:
+        run = resuming(interrupts("a"), "a")
+        assert waits(run, interrupted("b"), FAILED) == interrupts("b")
+
+    def test_a_second_run_of_the_stream_that_fails_leaves_those_of_the_first(self) -> None:
+        again = {**STARTED, "runId": "again"}
+        assert waits(recorder(), interrupted("a"), again, FAILED) == interrupts("a")
+
+    def test_a_run_that_was_lost_may_have_acted_on_its_answers(self) -> None:
+        lost = resuming(interrupts("a", "b"), "a")
+        frames = lost.record(STARTED, 1.0)
+        before = json_codec.encode(interrupts("a", "b"))
+        adopted = RunRecorder.adopt(Orphan(KEY, "agent", frames, waits_for=before))
+        _, result = adopted.finish(2.0, error="lost")
+        assert result is not None
+        assert result.waits_for == json_codec.encode(left(a=True, b=False))
+
+    def test_a_run_that_was_lost_before_its_first_event_may_have_had_every_answer(self) -> None:
+        before = json_codec.encode(interrupts("a", "b"))
+        adopted = RunRecorder.adopt(Orphan(KEY, "agent", b"", waits_for=before))
+        _, result = adopted.finish(2.0, error="lost")
+        assert result is not None
+        assert result.waits_for == json_codec.encode(left(a=True, b=True))
 
 
 class TestTools:
@@ -168,7 +249,7 @@ def test_a_run_that_has_lost_its_owner_behind_its_end_waits_as_it_did() -> None:
 def test_the_wait_that_is_told_has_a_bound() -> None:
     many = [event for n in range(100) for event in call(f"{n}" * 1000, "ask")]
     found = waits(recorder("ask"), *many, interrupted(*(f"{n}" * 1000 for n in range(100))))
-    assert (len(found["interrupts"]), len(found["toolCalls"])) == (16, 16)
+    assert (len(found["interrupts"]), len(found["toolCalls"])) == (64, 16)
     assert max(len(one["id"]) for kind in found.values() for one in kind) < 200
     legacy = waits(recorder(), *[SUSPENDED] * 100, FINISHED)
-    assert len(legacy["interrupts"]) == 16
+    assert len(legacy["interrupts"]) == 64

@@ -146,6 +146,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert isinstance(outcome, RunOpened)
         assert outcome.key == run.key
         assert outcome.known_message_ids == self.model.known_message_ids(request)
+        assert outcome.waits_for == self.model.waited_before(request)
         self.read_from(outcome.cursor, self.model.own_reader(run))
         owner = Owner(run)
         self.everybody.append(weakref.ref(owner))

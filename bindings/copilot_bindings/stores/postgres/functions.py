@@ -138,6 +138,14 @@ CREATE OR REPLACE FUNCTION {s}.is_lost(r {s}.run) RETURNS boolean LANGUAGE sql A
     SELECT r.process = '' OR r.lease < clock_timestamp()
 $$;
 
+-- What a thread has waited for before a run; nothing if an earlier run is still open.
+CREATE OR REPLACE FUNCTION {s}.waited_before(t {s}.thread, which bigint) RETURNS bytea
+LANGUAGE sql STABLE AS $$
+    SELECT CASE WHEN NOT EXISTS (SELECT 1 FROM {s}.run
+        WHERE thread = t.id AND state = 0 AND id < which) THEN t.waits_for END
+$$;
+
+-- "other" is the run that is in the way, or else what the thread has waited for.
 CREATE OR REPLACE FUNCTION {s}.open_run(
     lock_ bigint, thread_id_ bytea, owner_ bytea, run_id_ bytea, agent_id_ bytea, process_ text,
     opened double precision, lease_ interval, handed interval, resume interval,
@@ -186,6 +194,7 @@ BEGIN
             RETURNING id INTO run;
         outcome := 'opened';
     END IF;
+    SELECT {s}.waited_before(kept, run) INTO other FROM {s}.thread kept WHERE id = t.id;
     SELECT array_agg(DISTINCT m.message_id) INTO known FROM {s}.message m
         WHERE m.thread = t.id AND m.message_id = ANY (ids);
 END $$;

@@ -97,7 +97,7 @@ class Runs(RemoteRuns[int]):
             return ThreadBusy(request.run_id)
         key = RunKey(request.thread_id, run, request.run_id)
         ids = frozenset(map(from_bytes, known or ()))
-        return RunOpened(key, Cursor(0, (-run,)), ids, self.lease.total_seconds())
+        return RunOpened(key, Cursor(0, (-run,)), ids, self.lease.total_seconds(), other)
 
     def append(
         self, key: RunKey, at: int, frames: bytes, result: RunResult | None
@@ -207,7 +207,8 @@ class Runs(RemoteRuns[int]):
         """A run that was handed out to this process."""
         wanted: list[Command] = [
             (
-                "SELECT r.thread_id, r.run_id, r.agent_id, r.stop, r.opened_at, t.messages, t.owner"
+                "SELECT r.thread_id, r.run_id, r.agent_id, r.stop, r.opened_at, t.messages,"
+                f" t.owner, {self.schema}.waited_before(t, r.id)"
                 f" FROM {self.schema}.run r LEFT JOIN {self.schema}.thread t ON t.id = r.thread"
                 " WHERE r.id = %s",
                 (run,),
@@ -216,7 +217,7 @@ class Runs(RemoteRuns[int]):
             (f"SELECT data FROM {self.schema}.frame WHERE run = %s ORDER BY at", (run,), 0),
         ]
         (found,), frames = yield wanted
-        thread_id, run_id, agent_id, stop, opened_at, messages, owner = found
+        thread_id, run_id, agent_id, stop, opened_at, messages, owner, waits = found
         key = RunKey(from_bytes(thread_id), run, from_bytes(run_id))
         data = b"".join([row[0] for row in frames])
         return Orphan(
@@ -228,6 +229,7 @@ class Runs(RemoteRuns[int]):
             # A thread that was deleted while its run was open has no owner any more.
             owner=None if owner is None else owner_from_bytes(owner).owner,
             opened_at=opened_at,
+            waits_for=waits,
         )
 
 

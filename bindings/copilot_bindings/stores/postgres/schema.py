@@ -132,7 +132,10 @@ DROP FUNCTION IF EXISTS {s}.bound_frames({s}.run);
 DROP FUNCTION IF EXISTS {s}.joined(bytea[]);
 """
 
-MIGRATIONS: tuple[str, ...] = (_TABLES, _WAITS, _READS, _VOLUMES, _PARTS)
+# This version only makes functions anew, which old processes go on to call as they did.
+_ANSWERS = ""
+
+MIGRATIONS: tuple[str, ...] = (_TABLES, _WAITS, _READS, _VOLUMES, _PARTS, _ANSWERS)
 """The version of a schema is the number of migrations that it has seen. A published migration never
 changes."""
 _MIGRATION_LOCK = 0x61677569

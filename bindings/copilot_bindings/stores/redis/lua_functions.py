@@ -290,6 +290,11 @@ local function seal(n, resume, resumable, most)
   finish(n, true, resume, resumable, most)
   tell(n, proc, 'sealed')
 end
+-- What the thread has waited for before the run; nothing if an earlier run is still open.
+local function waited_before(n)
+  if redis.call('ZRANGE', T .. ':open', 0, 0)[1] ~= n then return '' end
+  return redis.call('HGET', T, 'waits') or ''
+end
 -- Hands a run out that has lost its owner, and fences that owner out.
 local function claim(n, handed)
   redis.call('HSET', rk(n), 'proc', '', 'lease', now() + handed)
@@ -297,7 +302,7 @@ local function claim(n, handed)
   -- A thread that was deleted under its run is nobody's, though there may be another of its id.
   local owner = not r[5] and redis.call('HGET', T, 'owner') or '-'
   return {'orphan', n, r[1], r[2], redis.call('GET', lk(n)) or '',
-          redis.call('HGET', T, 'messages') or '[]', r[3], owner, r[4] or '0'}
+          redis.call('HGET', T, 'messages') or '[]', r[3], owner, r[4] or '0', waited_before(n)}
 end
 local function is_lost(n)
   local r = redis.call('HMGET', rk(n), 'proc', 'lease')

@@ -89,7 +89,7 @@ class Runs(RemoteRuns[tuple[str, int]]):
         ]
         known = frozenset(map(from_bytes, found[1]))
         cursor = Cursor(thread, (-run,))
-        return RunOpened(key, cursor, known, self.lease / 1000)
+        return RunOpened(key, cursor, known, self.lease / 1000, found[3] or None)
 
     def append(
         self, key: RunKey, at: int, frames: bytes, result: RunResult | None
@@ -242,7 +242,7 @@ def result_arguments(result: RunResult | None) -> tuple[Any, ...]:
 
 def orphan_of(thread_id: str, found: Sequence[Any]) -> Orphan:
     """Return the orphan that a script has handed out."""
-    run, run_id, agent_id, frames, messages, stop, owner, opened_at = found
+    run, run_id, agent_id, frames, messages, stop, owner, opened_at, waits = found
     key = RunKey(thread_id, int(run), from_bytes(run_id))
     return Orphan(
         key,
@@ -252,6 +252,7 @@ def orphan_of(thread_id: str, found: Sequence[Any]) -> Orphan:
         stop != b"0",
         owner=owner_from_bytes(owner).owner,
         opened_at=float(opened_at),
+        waits_for=waits or None,
     )
 
 

@@ -40,7 +40,7 @@ for i, n in ipairs(open) do
   elseif i == #open then
     if r[1] == run and r[2] == proc and r[4] == opened and r[5] == agent
         and redis.call('STRLEN', lk(n)) == 0 then
-      return {'again', n, known(), thread()}
+      return {'again', n, known(), thread(), waited_before(n)}
     elseif not supersedes then
       return {'busy', r[1]}
     elseif redis.call('HGET', rk(n), 'stop') == '0' then
@@ -57,7 +57,7 @@ redis.call('HSET', rk(n), 'run', run, 'agent', agent, 'state', '0', 'proc', proc
            'lease', now() + lease, 'stop', '0', 'sealable', '0', 'opened', opened)
 redis.call('ZADD', T .. ':runs', n, n)
 redis.call('ZADD', T .. ':open', n, n)
-return {'opened', n, known(), thread()}
+return {'opened', n, known(), thread(), waited_before(n)}
 """,
 )
 

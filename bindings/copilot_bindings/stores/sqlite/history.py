@@ -167,6 +167,16 @@ def drop_oldest(tx: Transaction, thread: int, count: int, retention: Retention) 
     db.execute("UPDATE thread SET runs = runs - ? WHERE id = ?", (len(runs), thread))
 
 
+def waited_before(db: sqlite3.Connection, thread: int, run: int) -> bytes | None:
+    """Return what a thread has waited for before a run; None if an earlier run is still open."""
+    found = db.execute(
+        "SELECT waits_for FROM thread WHERE id = ? AND NOT EXISTS"
+        " (SELECT 1 FROM run WHERE thread = ? AND state = 0 AND id < ?)",
+        (thread, thread, run),
+    ).fetchone()
+    return None if found is None else found[0]
+
+
 def messages_of(db: sqlite3.Connection, thread: int) -> bytes:
     """The messages of a thread, a JSON array."""
     return _text_of(db, thread, "conversation") or b"[]"

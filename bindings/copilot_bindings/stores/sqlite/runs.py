@@ -31,7 +31,7 @@ from ..database_values import from_text, to_text
 from ..owned_runs import OwnedRuns
 from ..retention import Retention
 from ..tails import Tails
-from .history import Left, add_result, keep, messages_of, withdraw_result
+from .history import Left, add_result, keep, messages_of, waited_before, withdraw_result
 from .liveness import Process
 from .schema import HISTORY, MOST_BYTES, NOBODY, OPEN, OVER, TOLD_SEALED, TOLD_TO_STOP
 from .writer import Transaction
@@ -105,7 +105,8 @@ class Runs:
     ) -> RunOpened:
         key = RunKey(request.thread_id, run, request.run_id)
         known = _known(db, thread, request.message_ids)
-        return RunOpened(key, Cursor(thread, (-run,)), known, self.lease)
+        waits = waited_before(db, thread, run)
+        return RunOpened(key, Cursor(thread, (-run,)), known, self.lease, waits)
 
     def _make_way(self, tx: Transaction, thread: int, request: RunRequest) -> Opened | None:
         """Make way for a new run: seal or stop the open runs of the thread, or return the run that
@@ -300,6 +301,7 @@ class Runs:
             bool(stop),
             owner=None if owner is None else from_text(owner),
             opened_at=opened_at,
+            waits_for=waited_before(db, thread, run),
         )
 
     def was_handed_out(self, run: int) -> bool:
