@@ -7,7 +7,8 @@
 # make e2e: set up, then try all that pages do in a browser; a table of it is in tests/e2e/results.
 # make fuzz: set up, then look for inputs that break what is promised; see tests/fuzz.
 # make soak: set up, then load one server for some minutes; fails when anything is lost or grows.
-# make kills: set up, then kill servers at random moments of a load; fails when anything is lost.
+# make kills: set up, then kill servers, at random moments of a load and behind each event of a
+# conversation; fails when anything is lost.
 # make frameworks: set up, then try the programs of docs/examples/agents, each with its framework.
 # make mutants: set up, then plant bugs in a copy, each of which some test has to notice.
 # All work on a fresh machine with python3 and npm.
@@ -130,10 +131,12 @@ soak: $(VENV)/.installed
 		--binding $(or $(BINDING),asyncio) --store $(or $(STORE),memory) \
 		$(if $(SEED),--seed $(SEED))
 
-# TIMES=50 STORE=sqlite (or postgres, redis); SEED repeats the choices of another.
-kills: $(VENV)/.installed
+# TIMES=50 STORE=sqlite (or postgres, redis); SEED repeats the choices of another. The kills at random
+# moments are followed by kills behind each event of a conversation, twice in each.
+kills: $(VENV)/.installed tests/clients/node_modules/.installed
 	PYTHONPATH=tests $(BIN)/python -m bindings.stores.kills --times $(or $(TIMES),50) \
 		--store $(or $(STORE),sqlite) $(if $(SEED),--seed $(SEED))
+	PYTHONPATH=tests $(BIN)/python -m clients.killed_conversations --store $(or $(STORE),sqlite)
 
 # FRAMEWORKS="agno_agent langgraph_agent", say. Each is installed anew, which takes minutes.
 frameworks: $(VENV)/.installed tests/clients/node_modules/.installed

@@ -1,9 +1,9 @@
 // Clients of both generations that hold conversations: told on stdin what to do, one JSON text a line.
 //
-// { make: name, generation }: a client without messages. { run: name, said, runId, resume } and
-// { connect: name }: it asks for a stream. Its body is written to stdout as { body }, and the next line
-// on stdin is the answer that it gets: { status, frames }. When the client has read it, what it shows is
-// written: { messages, state, interrupts, error? }.
+// { make: name, generation, thread }: a client without messages. { run: name, said, runId, resume } and
+// { connect: name }: it asks for a stream, and its body is written to stdout as { body }. It waits for
+// { answer: name, status, frames }, and others may be told something meanwhile. When the client has read
+// its answer, what it shows is written: { messages, state, interrupts, error? }.
 
 import { createInterface } from "node:readline";
 import * as newest from "@ag-ui/client";
@@ -18,37 +18,29 @@ let stray;
 process.on("unhandledRejection", (error) => (stray = error));
 process.on("uncaughtException", (error) => (stray = error));
 
-const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
-const told = async () => JSON.parse((await lines.next()).value);
 const tell = (value) => process.stdout.write(`${JSON.stringify(value)}\n`);
+const clients = {};
+const waiting = {};
 
-async function fetch(_, { body }) {
-  tell({ body: JSON.parse(body) });
-  const { status, frames } = await told();
-  return new Response(frames, { status, headers: { "content-type": "text/event-stream" } });
-}
-
-function make({ HttpAgent }) {
+function make({ make: name, generation, thread }) {
+  const { HttpAgent } = GENERATIONS[generation];
   class Client extends HttpAgent {
     connect(input) {
       return this.run(input);
     }
   }
-  return new Client({ url: "http://runtime.test", threadId: "t", fetch });
+  async function fetch(_, { body }) {
+    const answered = new Promise((resolve) => (waiting[name] = resolve));
+    tell({ body: JSON.parse(body) });
+    const { status, frames } = await answered;
+    return new Response(frames, { status, headers: { "content-type": "text/event-stream" } });
+  }
+  return new Client({ url: "http://runtime.test", threadId: thread, fetch });
 }
 
-const clients = {};
-for (;;) {
-  const { value, done } = await lines.next();
-  if (done) break;
-  const command = JSON.parse(value);
-  if (command.make) {
-    clients[command.make] = make(GENERATIONS[command.generation]);
-    continue;
-  }
+async function ask(command) {
   const agent = clients[command.run ?? command.connect];
   let failed;
-  stray = undefined;
   try {
     if (command.run) {
       agent.addMessages(command.said);
@@ -66,4 +58,12 @@ for (;;) {
     interrupts: agent.pendingInterrupts ?? [],
     ...(failed ? { error: String(failed.message ?? failed).slice(0, 2000) } : {}),
   });
+}
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const command = JSON.parse(line);
+  stray = undefined;
+  if (command.make) clients[command.make] = make(command);
+  else if (command.answer) waiting[command.answer](command);
+  else void ask(command);
 }

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from clients.conversations import GENERATIONS, Clients, Conversation, Event
+from clients.conversations import GENERATIONS, Clients, Conversation, Event, listed, said
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from support.streams import STARTED, streams
@@ -19,15 +19,6 @@ def clients() -> Iterator[Clients]:
     clients = Clients()
     yield clients
     clients.close()
-
-
-def listed(messages: list[Event]) -> list[Event]:
-    """Return the messages without the parts that GET /threads/:id/messages does not have.
-
-    A body has no activities, and so nor have the messages behind it; and they are what the agent
-    itself has said, without the results that the runtime gives to calls which its end left open.
-    """
-    return [m for m in messages if m["role"] != "activity" and not m["id"].endswith("-result")]
 
 
 def once(messages: list[Event]) -> list[Event]:
@@ -56,16 +47,6 @@ ONE_ID_OF_TWO_MESSAGES: list[Event] = [
         ],
     },
 ]
-
-
-def said(message: Event) -> tuple[Any, ...]:
-    calls = message.get("toolCalls", [])
-    functions = [call.get("function", {}) for call in calls]
-    arguments = [
-        call.get("args", function.get("arguments"))
-        for call, function in zip(calls, functions, strict=True)
-    ]
-    return message["id"], message["role"], message.get("content"), arguments
 
 
 def state(value: Any) -> Event:

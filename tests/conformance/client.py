@@ -221,6 +221,13 @@ class Client:
         self.send(method, path, body, headers)
         return self.receive()
 
+    def receive_head(self) -> None:
+        """Receive the head of a stream; events that come with it are kept."""
+        while self._receiver.head is None:
+            data = self.socket.recv(self.receive_at_most)
+            assert data, "the server has closed the connection"
+            self._frames += self._receiver.feed(data)
+
     def next_frame(self) -> ServerSentEvent | None:
         """The next event of a stream as soon as it is there; None at the end."""
         deadline = time.monotonic() + TIMEOUT

@@ -37,6 +37,14 @@ async def count(input: Any, context: Any) -> AsyncIterator[dict[str, Any]]:
     yield {"type": "RUN_FINISHED", **ids}
 
 
+async def play(input: Any, context: Any) -> AsyncIterator[dict[str, Any]]:
+    """Yield the events of ``forwardedProps.script``, and end then, or wait for ever."""
+    for event in input.forwarded_props["script"]:
+        yield event
+    if input.forwarded_props["waits"]:
+        await asyncio.Event().wait()
+
+
 def store_at(where: str) -> ThreadStore:
     """The store of that file or server."""
     kind, _, path = where.partition(":")
@@ -48,9 +56,11 @@ def store_at(where: str) -> ThreadStore:
 
 
 def runtime(where: str) -> CopilotRuntime:
-    """A runtime that counts, over the store."""
+    """A runtime that counts and plays, over the store."""
     return CopilotRuntime(
-        {"default": count}, store=store_at(where), limits=Limits(heartbeat_seconds=1.0)
+        {"default": count, "player": play},
+        store=store_at(where),
+        limits=Limits(heartbeat_seconds=1.0),
     )
 
 
