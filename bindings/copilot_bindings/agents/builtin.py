@@ -47,7 +47,8 @@ class BuiltInAgent:
         the run ends with an interrupt, and goes on when it is resumed.
     :param mcp_servers: the servers whose tools the model may call: a URL, or a mapping with "type"
         "http" or "sse", "url" and "headers", or "stdio", "command", "args", "env" and "cwd"; or a
-        toolset of Pydantic AI.
+        toolset of Pydantic AI. A mapping may have "connect_timeout", the seconds for the connection
+        and as many for the list of the tools (30), and "timeout", those for a call (300).
     :param max_steps: the requests to the model that a run may make.
     :param api_key: the provider's key; None for that of the environment.
     :param reasoning: whether the model is to think, or how much: True, False, "low", "medium",

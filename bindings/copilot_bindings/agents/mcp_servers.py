@@ -6,23 +6,32 @@ program with a model takes to start.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from os import PathLike, fspath
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic_ai.toolsets import AbstractToolset
+import anyio
+from pydantic_ai import RunContext
+from pydantic_ai.toolsets import AbstractToolset, ToolsetTool, WrapperToolset
 
 from ..net.shown_url import without_secrets
 
-_START_SECONDS = 30.0
-"""The seconds that a server may take to answer, which include the start of its program."""
+_CONNECT_SECONDS = 30.0
+"""The seconds that a server may take until it is there, which include the start of its program, and
+as many until it has listed its tools."""
+_CALL_SECONDS = 300.0
+"""The seconds that a call of a tool may take; a remote agent may be silent for as long."""
 
 
 def toolset_of(server: Any) -> AbstractToolset[Any]:
     """The tools of a server, which is connected when a run begins.
 
-    :param server: a URL, a mapping with "type", or a toolset of Pydantic AI.
+    :param server: a URL, a mapping with "type", or a toolset of Pydantic AI. A mapping may have
+        "connect_timeout", the seconds for the connection and as many for the list of the tools, and
+        "timeout", those for a call of a tool.
     :raises ValueError: for anything else.
     """
     if isinstance(server, AbstractToolset):
@@ -32,9 +41,56 @@ def toolset_of(server: Any) -> AbstractToolset[Any]:
     if not isinstance(server, Mapping):
         raise ValueError(f"an MCP server is a URL or a mapping, not {type(server).__name__}")
     given = dict(server)
+    connect_seconds = _seconds(given, "connect_timeout", _CONNECT_SECONDS)
+    call_seconds = _seconds(given, "timeout", _CALL_SECONDS)
+    client, headers = _client(given)
+    from pydantic_ai.mcp import MCPToolset
+
+    made = MCPToolset[Any](
+        client, headers=headers, init_timeout=connect_seconds, read_timeout=call_seconds
+    )
+    return ListedInTime(made, connect_seconds)
+
+
+@dataclass
+class ListedInTime(WrapperToolset[Any]):
+    """The tools of a server, which has to list them in ``seconds``.
+
+    The time for which a server may be silent is as long as a tool may take, because MCP's client
+    has one time for all requests. A run that waited as long for a list would look dead.
+    """
+
+    seconds: float
+
+    async def get_tools(self, ctx: RunContext[Any]) -> dict[str, ToolsetTool[Any]]:
+        """List the tools.
+
+        :raises TimeoutError: if the server does not answer in time.
+        """
+        try:
+            with anyio.fail_after(self.seconds):
+                return await super().get_tools(ctx)
+        except TimeoutError as error:
+            raise TimeoutError(f"an MCP server has listed no tools in {self.seconds} s") from error
+
+
+def _seconds(given: dict[str, Any], name: str, default: float) -> float:
+    """Take a time out of ``given``.
+
+    :raises ValueError: if it is no number above 0.
+    """
+    value = given.pop(name, default)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 < value < math.inf:
+        raise ValueError(f"the {name} of an MCP server is a number of seconds above 0")
+    return float(value)
+
+
+def _client(given: dict[str, Any]) -> tuple[Any, dict[str, str] | None]:
+    """The client of a server, or its URL, and the headers of its requests."""
     kind = given.pop("type", "stdio" if "command" in given else "http")
     if kind == "stdio":
-        return _local(given)
+        return _local(given), None
     if kind not in ("http", "sse"):
         raise ValueError(f"the type of an MCP server is 'http', 'sse' or 'stdio', not {kind!r}")
     url, headers = given.pop("url", None), given.pop("headers", None)
@@ -47,11 +103,11 @@ def toolset_of(server: Any) -> AbstractToolset[Any]:
     if kind == "sse":
         from fastmcp.client.transports import SSETransport
 
-        return _toolset(SSETransport(url, headers=dict(headers or {})))
-    return _toolset(url, headers=dict(headers) if headers else None)
+        return SSETransport(url, headers=dict(headers or {})), None
+    return url, dict(headers) if headers else None
 
 
-def _local(given: dict[str, Any]) -> AbstractToolset[Any]:
+def _local(given: dict[str, Any]) -> Any:
     from fastmcp.client.transports import StdioTransport
 
     command, args = given.pop("command", None), given.pop("args", ())
@@ -68,13 +124,7 @@ def _local(given: dict[str, Any]) -> AbstractToolset[Any]:
     _check_rest(given)
     # The program ends with the runs that use it. One that is kept alive belongs to nobody: it would
     # outlive its agent, and the shutdown would not wait for its end.
-    return _toolset(StdioTransport(command, list(args), env=env, cwd=cwd, keep_alive=False))
-
-
-def _toolset(client: Any, headers: dict[str, str] | None = None) -> AbstractToolset[Any]:
-    from pydantic_ai.mcp import MCPToolset
-
-    return MCPToolset(client, headers=headers, init_timeout=_START_SECONDS)
+    return StdioTransport(command, list(args), env=env, cwd=cwd, keep_alive=False)
 
 
 def _check_rest(given: dict[str, Any]) -> None:

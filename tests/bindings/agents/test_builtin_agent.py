@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import socket
 import subprocess
@@ -23,13 +24,16 @@ from conformance.process import free_port, wait_until
 from pydantic import BaseModel
 from pydantic_ai import Agent, RunContext
 from pydantic_ai.capabilities import UseThreadExecutor
+from pydantic_ai.mcp import MCPToolset
 from pydantic_ai.models.function import AgentInfo, DeltaThinkingPart, DeltaToolCall, FunctionModel
 from pydantic_ai.models.test import TestModel
+from pydantic_ai.toolsets import FunctionToolset
 from pydantic_ai.ui import StateDeps
 from support.running_model import RunningModel, running_model
 from support.upstream import SSE, Upstream, upstream
 
 from copilot_bindings.agents import BuiltInAgent, pydantic_ai_agent
+from copilot_bindings.agents.mcp_servers import ListedInTime, toolset_of
 from copilot_bindings.testing import AsyncClient
 from sansio_copilot import CopilotRuntime, Request
 from sansio_copilot.testing import assert_valid_stream, run_input
@@ -699,6 +703,10 @@ def test_a_tool_that_has_to_be_called_is_so_once(seen: list[Any]) -> None:
         ({"mcp_servers": [{"command": "x", "args": [1]}]}, "the args of an MCP server"),
         ({"mcp_servers": [{"command": "x", "env": {"A": 1}}]}, "the env of an MCP server"),
         ({"mcp_servers": [{"command": "x", "cwd": 7}]}, "the cwd of an MCP server"),
+        ({"mcp_servers": [{"url": "http://h", "timeout": 0}]}, "the timeout of an MCP server is"),
+        ({"mcp_servers": [{"url": "http://h", "timeout": math.nan}]}, "the timeout of an MCP"),
+        ({"mcp_servers": [{"url": "http://h", "connect_timeout": True}]}, "the connect_timeout of"),
+        ({"mcp_servers": [{"command": "x", "connect_timeout": "1"}]}, "the connect_timeout of"),
         ({"mcp_servers": [7]}, "an MCP server is a URL or a mapping, not int"),
     ],
 )
@@ -902,6 +910,47 @@ def test_an_mcp_server_that_cannot_be_reached_ends_the_run_without_its_address()
     last = asked(agent).events()[-1]
     assert (last["type"], last["code"]) == ("RUN_ERROR", "AGENT_FAILED")
     assert str(port) not in json.dumps(last)
+
+
+class NeverLists(FunctionToolset[Any]):
+    """The tools of a server that is there, and answers no more."""
+
+    async def get_tools(self, ctx: Any) -> Any:
+        await anyio.sleep_forever()
+
+
+def test_an_mcp_server_that_never_lists_its_tools_ends_the_run(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server = ListedInTime(NeverLists(), 0.001)
+    last = asked(BuiltInAgent(TestModel(), mcp_servers=[server])).events()[-1]
+    assert (last["type"], last["code"]) == ("RUN_ERROR", "AGENT_FAILED")
+    assert "an MCP server has listed no tools in 0.001 s" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("server", "connecting", "calling"),
+    [
+        ("http://h/mcp", 30, 300),
+        ({"type": "sse", "url": "http://h/mcp", "timeout": 7}, 30, 7),
+        ({"command": "x", "connect_timeout": 5, "timeout": 9.5}, 5, 9.5),
+    ],
+)
+def test_the_time_that_an_mcp_server_may_take_is_set_for_each(
+    monkeypatch: pytest.MonkeyPatch, server: Any, connecting: float, calling: float
+) -> None:
+    given: dict[str, Any] = {}
+    make = MCPToolset.__init__
+
+    def noted(toolset: Any, client: Any, **options: Any) -> None:
+        given.update(options)
+        make(toolset, client, **options)
+
+    monkeypatch.setattr(MCPToolset, "__init__", noted)
+    listed = toolset_of(server)
+    assert isinstance(listed, ListedInTime)
+    assert listed.seconds == given["init_timeout"] == connecting
+    assert given["read_timeout"] == calling
 
 
 def listens(port: int) -> bool:
