@@ -14,7 +14,8 @@ import attrs
 
 PREFIX: Final = "sansio_copilot_"
 
-_NAME: Final = re.compile("[a-zA-Z_:][a-zA-Z0-9_:]*")
+# Names are bounded, because readings keep them; those of a runtime have less than 60 characters.
+_NAME: Final = re.compile("[a-zA-Z_:][a-zA-Z0-9_:]{0,199}")
 # The quantifiers are possessive, because a long value must not be read again and again.
 _LABEL: Final = re.compile(
     r'[ \t]*+([a-zA-Z_][a-zA-Z0-9_]*+)="((?:[^"\\]++|\\.)*+)"[ \t]*+(?:,|$)', re.DOTALL

@@ -10,6 +10,8 @@ import attrs
 from .exposition import NotMetrics, Sample
 
 _MOST_BOUNDS: Final = 100
+_MOST_METRICS: Final = 1000
+"""The most metrics of a reading, which keeps the numbers of each; a runtime has some dozens."""
 # Some metrics are shown by the values of one label; other labels are summed over.
 _SHOWN_BY: Final = {"requests_total": "status", "runs_total": "outcome", "tokens_total": "kind"}
 _BY_CLASS: Final = "status"
@@ -31,11 +33,13 @@ class Reading:
     def of(cls, samples: Iterable[Sample]) -> Reading:
         """Sum up ``samples``.
 
-        :raises NotMetrics: for a malformed histogram.
+        :raises NotMetrics: for a malformed histogram, or for too many metrics.
         """
         counts: dict[tuple[str, str], float] = {}
         buckets: dict[str, dict[float, float]] = {}
         for sample in samples:
+            if len(counts) + len(buckets) > _MOST_METRICS:
+                raise NotMetrics(f"has more than {_MOST_METRICS} metrics")
             if sample.name.endswith("_bucket"):
                 _add_bucket(buckets.setdefault(sample.name.removesuffix("_bucket"), {}), sample)
                 continue

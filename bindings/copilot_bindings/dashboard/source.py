@@ -10,6 +10,8 @@ import time
 from typing import Final
 from urllib.parse import urlsplit
 
+from sansio_copilot.errors import shorten
+
 from ..net.shown_url import without_secrets
 from .exposition import NotMetrics, parse
 from .readings import Reading
@@ -63,7 +65,12 @@ class Source:
             return self._read_once() if self._connection.sock is None else self._read_again()
         except (OSError, UnicodeError, http.client.HTTPException) as error:
             self._connection.close()
-            raise Away(f"{type(error).__name__}: {error}" if str(error) else repr(error)) from error
+            # An error may quote a whole line of the answer. Its text is shortened, because each
+            # page is told of it every two seconds, and escaped, because it goes to a log as well.
+            text = str(error)
+            is_clear = text and text.isprintable()
+            told = f"{type(error).__name__}: {text}" if is_clear else repr(error)
+            raise Away(shorten(told)) from error
         except BaseException:
             self._connection.close()
             raise

@@ -120,6 +120,20 @@ def test_a_histogram_without_bounds_or_with_too_many_is_none() -> None:
         read(*(f'sansio_copilot_run_seconds_bucket{{le="{n}"}} 1' for n in range(101)))
 
 
+@pytest.mark.parametrize("line", ["sansio_copilot_x{} 1", "sansio_copilot_x{}_bucket{{le='1'}} 1"])
+def test_a_reading_keeps_a_bounded_number_of_metrics(line: str) -> None:
+    line = line.replace("'", '"')
+    assert read(*(line.format(number) for number in range(900)))
+    with pytest.raises(NotMetrics, match="more than 1000 metrics"):
+        read(*(line.format(number) for number in range(1001)))
+
+
+def test_a_metric_with_a_long_name_is_none() -> None:
+    assert read(f"sansio_copilot_{'x' * 185} 1")
+    with pytest.raises(NotMetrics, match="is no Prometheus text"):
+        read(f"sansio_copilot_{'x' * 186} 1")
+
+
 def test_agents_and_routes_are_summed_up() -> None:
     reading = read(
         'sansio_copilot_requests_total{route="a",status="200"} 1',

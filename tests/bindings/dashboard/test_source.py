@@ -76,6 +76,15 @@ def test_a_server_that_does_not_answer_is_away(reply: list[Step], why: str) -> N
     assert why in str(raised.value)
 
 
+@pytest.mark.parametrize("quoted", [b"<b>" * 20_000, b"\x1b[2J\x00\x85"])
+def test_an_error_that_quotes_the_answer_is_told_shortened_and_escaped(quoted: bytes) -> None:
+    with upstream([b"HTTP/1.x " + quoted + b"\r\n\r\n"]) as server:
+        with pytest.raises(Away, match="BadStatusLine") as raised:
+            read(server.url)
+    assert len(str(raised.value)) < 300
+    assert str(raised.value).isprintable()
+
+
 def test_an_address_where_nobody_listens_is_away() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
