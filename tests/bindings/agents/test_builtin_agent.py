@@ -887,7 +887,7 @@ def count_letters(word: str) -> int:
 """
 
 
-def test_the_tools_of_an_mcp_server_over_http(tmp_path: Path) -> None:
+def test_an_agent_calls_the_tools_of_an_mcp_server_over_http(tmp_path: Path) -> None:
     program, port = tmp_path / "letters.py", free_port()
     run = f"import uvicorn\nuvicorn.run(server.streamable_http_app(), port={port})"
     program.write_text(MCP_SERVER.replace("{run}", run))
@@ -959,7 +959,7 @@ def listens(port: int) -> bool:
     return False
 
 
-def test_the_tools_of_an_mcp_server_in_a_process(tmp_path: Path) -> None:
+def test_an_agent_calls_the_tools_of_an_mcp_server_in_a_process(tmp_path: Path) -> None:
     program = tmp_path / "letters.py"
     program.write_text(MCP_SERVER.replace("{run}", "server.run()"))
     server = {"type": "stdio", "command": sys.executable, "args": [str(program)]}

@@ -767,7 +767,7 @@ async def test_a_store_call_is_seen_through_when_the_request_is_cancelled() -> N
 
 
 @on_asyncio
-async def test_the_order_in_which_uvicorn_ends() -> None:
+async def test_a_stream_that_uvicorn_cancels_before_it_tells_of_its_end_is_ended_whole() -> None:
     """uvicorn cancels requests, and says before their turn comes that it does because it ends."""
     app = make(Endless(), grace_seconds=100)
     lifespan = Lifespan(app)

@@ -63,7 +63,9 @@ async def hook(context: Any) -> None:
 
 @pytest.mark.parametrize("waits", [False, True])
 @pytest.mark.parametrize("factory", dict.fromkeys(FACTORIES), ids=lambda each: f"{each}"[:15])
-def test_a_flood_its_reader_and_a_stop(factory: Any, waits: bool) -> None:
+def test_a_flood_of_events_can_be_followed_and_stopped_by_eager_tasks_as_well(
+    factory: Any, waits: bool
+) -> None:
     store: Any = AsyncStore(waits)
     hooks = Hooks(on_request=hook, on_before_handler=hook, on_response=hook)
     runtime = CopilotRuntime({"default": floods}, store=store, hooks=hooks)

@@ -445,7 +445,7 @@ class TestStores:
                 await asyncio.wait_for(cancelled.wait(), 30)
 
     @in_loop
-    async def test_a_client_that_goes_during_a_hook_that_will_not_die() -> None:
+    async def test_a_client_that_goes_during_a_hook_that_will_not_die_leaves_no_run() -> None:
         begun = asyncio.Event()
 
         async def hang(context: Any) -> None:

@@ -29,7 +29,7 @@ from copilot_bindings import cli
     ],
     ids=" ".join,
 )
-def test_demo(options: list[str]) -> None:
+def test_the_demo_serves_its_page_and_its_agents(options: list[str]) -> None:
     with running("demo", *options) as url:
         assert get(url).startswith(b"<!doctype html>")
         agents = json.loads(get(f"{url}/api/copilotkit/info"))["agents"]
@@ -49,7 +49,9 @@ def test_a_socket_of_datagrams_is_no_place_to_listen(capsys: pytest.CaptureFixtu
 
 @pytest.mark.parametrize("binding", ["asyncio", "trio", "sockets"])
 @pytest.mark.parametrize("host", ["x" * 300, "x." * 150, "no.such.host.invalid", "a\x00b"])
-def test_a_host_that_is_none(host: str, binding: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_host_that_is_none_is_told_in_a_short_line(
+    host: str, binding: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(["demo", "--binding", binding, "--host", host, "--port", "0"]) == 1
     [line] = capsys.readouterr().err.splitlines()
     assert len(line) < 400
@@ -58,7 +60,7 @@ def test_a_host_that_is_none(host: str, binding: str, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("host", "url"), [("::1", "http://[::1]:5/"), ("", "http://0.0.0.0:5/"), ("h", "http://h:5/")]
 )
-def test_the_address_that_the_command_tells(
+def test_the_command_tells_an_address_that_can_be_opened(
     host: str, url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Server:
@@ -180,7 +182,7 @@ def test_uvloop_is_for_asyncio(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--uvloop goes with --binding asyncio" in capsys.readouterr().err
 
 
-def test_a_binding_whose_package_is_missing(
+def test_the_command_names_the_extra_of_a_binding_whose_package_is_missing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import_without(monkeypatch, "h11", "asyncio", "http1", "serving")
@@ -188,7 +190,7 @@ def test_a_binding_whose_package_is_missing(
     assert "pip install 'sansio-copilot[asyncio]'" in capsys.readouterr().err
 
 
-def test_an_address_in_use(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_address_in_use_is_told_in_the_systems_words(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert cli.main(["demo", "--port", str(taken.getsockname()[1])]) == 1
     assert "address already in use" in capsys.readouterr().err
@@ -251,7 +253,7 @@ def test_the_command_takes_the_socket_that_systemd_hands_over(tmp_path: Path) ->
         ([], {"SANSIO_COPILOT_WORKER": "-1,2,3"}, "which only a supervisor sets"),
     ],
 )
-def test_an_address_on_which_the_command_cannot_listen(
+def test_the_command_tells_why_it_cannot_listen_on_an_address(
     given: list[str],
     environ: dict[str, str],
     told: str,

@@ -46,13 +46,13 @@ def test_a_dashboard_of_what_is_no_metrics(
         assert line.startswith(f"sansio-copilot: {url}{path} {told}")
 
 
-def test_a_dashboard_of_no_url(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dashboard_of_no_url_is_told_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["dashboard", "localhost:4000"]) == 1
     [line] = capsys.readouterr().err.splitlines()
     assert "an absolute http or https one" in line
 
 
-def test_a_dashboard_without_the_package_that_it_needs(
+def test_a_dashboard_names_the_extra_of_the_package_that_it_needs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import_without(monkeypatch, "h11", "asyncio", "http1", "serving")

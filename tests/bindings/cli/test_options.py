@@ -11,20 +11,22 @@ from copilot_bindings.cli import options
 from sansio_copilot import __version__
 
 
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_tells_its_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.main(["--version"])
     assert capsys.readouterr().out.strip() == __version__
 
 
-def test_a_port_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_number_too_large_for_a_port_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.main(["demo", "--port", "99999"])
     assert "99999 is not a port" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("port", ["abc", "-1", "1.5", "1_0", "65536", "9" * 5000])
-def test_a_port_that_is_no_whole_number(port: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_that_is_no_whole_number_in_its_range_is_refused_in_a_short_line(
+    port: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(["demo", f"--port={port}"])
     assert ended.value.code == 2
@@ -75,7 +77,7 @@ def test_an_argument_counts_more_than_its_variable() -> None:
         ({"SANSIO_COPILOT_FD": "9" * 20}, "is no descriptor"),
     ],
 )
-def test_a_variable_that_makes_no_sense(
+def test_a_variable_that_makes_no_sense_is_refused(
     environ: dict[str, str], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):

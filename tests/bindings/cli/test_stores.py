@@ -72,7 +72,7 @@ def test_a_runtime_of_the_users_own_keeps_them_where_the_command_says(tmp_path: 
     ],
 )
 @pytest.mark.parametrize("binding", ["asyncio", "trio", "sockets"])
-def test_a_store_that_is_none(
+def test_a_store_that_is_none_is_told_in_a_line(
     store: str, message: str, binding: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["demo", "--binding", binding, "--store", store, "--port", "0"]

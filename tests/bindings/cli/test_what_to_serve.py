@@ -19,7 +19,7 @@ from sansio_copilot.testing import run_input
 
 
 @pytest.mark.parametrize("binding", ["asyncio", "trio", "sockets"])
-def test_the_demo_of_a_model(binding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_demo_of_a_model_asks_that_model(binding: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with running_model() as model:
         monkeypatch.setenv("OPENAI_BASE_URL", model.url)
         monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
@@ -43,7 +43,7 @@ def test_the_demo_of_a_model(binding: str, monkeypatch: pytest.MonkeyPatch) -> N
         ("nobody/gpt", "the model 'nobody/gpt' cannot be used"),
     ],
 )
-def test_the_demo_of_a_model_that_cannot_be_used(
+def test_the_demo_tells_why_a_model_cannot_be_used(
     model: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
@@ -52,7 +52,7 @@ def test_the_demo_of_a_model_that_cannot_be_used(
     assert said in capsys.readouterr().err
 
 
-def test_the_demo_of_a_model_without_its_packages(
+def test_the_demo_of_a_model_names_the_extra_that_it_needs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import_without(monkeypatch, "pydantic_ai", "agents", "demo.model")
@@ -92,7 +92,7 @@ def test_remote_agents_are_served_without_any_python(binding: str) -> None:
         (["http://host/?a=b", "x=/path"], "not '/path'"),
     ],
 )
-def test_remote_agents_that_are_none(
+def test_the_command_tells_why_remote_agents_cannot_be_served(
     agents: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = [part for agent in agents for part in ("--agent", agent)]
@@ -126,7 +126,7 @@ def test_a_password_in_what_is_no_url_is_not_told(
 
 
 @pytest.mark.parametrize("where", ["app:runtime", "app"])
-def test_serve_a_runtime_of_the_users_own(where: str, tmp_path: Path) -> None:
+def test_the_command_serves_a_runtime_of_the_users_own(where: str, tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(APP)
     with running("serve", where, cwd=tmp_path) as url:
         assert "RUN_FINISHED" in run(f"{url}/api/copilotkit", "mine")

@@ -78,5 +78,5 @@ def test_a_name_of_another_machine_is_refused(client: Client, host: str) -> None
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost:1", "[::1]:4001", "127.0.0.1"])
-def test_the_names_of_this_machine(client: Client, host: str) -> None:
+def test_a_request_by_a_name_of_this_machine_is_answered(client: Client, host: str) -> None:
     assert client.request("GET", "/points", headers={"host": host}).status == 200

@@ -135,7 +135,7 @@ def test_an_answer_that_trickles_is_given_up(monkeypatch: pytest.MonkeyPatch) ->
         ("x" * 5000, "an absolute http or https one"),
     ],
 )
-def test_a_url_that_is_none(url: str, why: str) -> None:
+def test_a_url_that_is_none_is_refused_in_a_short_message(url: str, why: str) -> None:
     with pytest.raises(ValueError, match=why) as raised:
         Source(url)
     assert len(str(raised.value)) < 400

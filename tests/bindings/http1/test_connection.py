@@ -213,7 +213,7 @@ class TestCuts:
 class TestConnections:
     """RFC 9112 section 9."""
 
-    def test_many_requests(self) -> None:
+    def test_many_requests_of_one_connection_are_answered(self) -> None:
         driver = Driver()
         for _ in range(3):
             driver.feed(INFO, STOP, run_bytes()).run()
@@ -256,7 +256,7 @@ class TestConnections:
         assert driver.sent.count(b"HTTP/1.1 100 Continue\r\n\r\n") == interim
         assert driver.sent.count(b"HTTP/1.1 200 ") == (expectation == "content-length: 0")
 
-    def test_a_connection_that_there_is_no_room_for(self) -> None:
+    def test_a_connection_that_there_is_no_room_for_is_answered_503_and_closed(self) -> None:
         driver = Driver(admitted=False)
         assert driver.statuses == [503]
         assert b"\r\nretry-after: 1\r\n" in driver.sent
@@ -264,7 +264,7 @@ class TestConnections:
         assert driver.feed(INFO, b"").want == Close()
         assert driver.statuses == [503]
 
-    def test_the_last_response_of_a_server_that_closes(self) -> None:
+    def test_the_last_response_of_a_server_that_closes_says_so(self) -> None:
         driver = Driver()
         driver.service.closing = True
         assert responses(bytes(driver.feed(INFO).sent))[0].closes
@@ -341,7 +341,7 @@ class TestConnections:
         assert driver.want == driver.http.done() == Close()
         assert isinstance(driver.http.done(GONE), Close)
 
-    def test_a_refused_run(self) -> None:
+    def test_a_refused_run_is_answered_503_and_the_next_one_is_served(self) -> None:
         def refuse(run: Any) -> None:
             raise RunRefused("too many")
 
@@ -365,13 +365,17 @@ class TestConnections:
 class TestLimits:
     """Limits on the cost of a client; time stands still where a test does not move it."""
 
-    def test_a_connection_on_which_nothing_is_ever_sent(self, clock: Clock) -> None:
+    def test_a_connection_on_which_nothing_is_ever_sent_is_closed_without_a_word(
+        self, clock: Clock
+    ) -> None:
         driver = Driver()
         assert driver.want == Receive(LIMITS.idle_seconds, idle=True, first=True)
         assert driver.resume(TIMED_OUT).want == Close()
         assert not driver.sent
 
-    def test_a_connection_with_nothing_but_empty_lines(self, clock: Clock) -> None:
+    def test_a_connection_with_nothing_but_empty_lines_is_closed_as_an_idle_one(
+        self, clock: Clock
+    ) -> None:
         begun, driver = clock.now, Driver()
         while not driver.closed:
             clock.now += 1
@@ -379,7 +383,7 @@ class TestLimits:
         assert clock.now - begun == LIMITS.idle_seconds
         assert not driver.sent
 
-    def test_silence_between_requests(self) -> None:
+    def test_a_connection_is_closed_after_a_long_silence_between_requests(self) -> None:
         driver = Driver().feed(INFO)
         assert driver.want == Receive(LIMITS.idle_seconds, idle=True)
         assert driver.resume(TIMED_OUT).want == Close()
@@ -397,7 +401,9 @@ class TestLimits:
         assert driver.statuses == [408]
         assert driver.feed(b"").closed
 
-    def test_a_head_that_begins_behind_a_stream(self, clock: Clock) -> None:
+    def test_a_head_that_begins_behind_a_stream_has_its_time_from_the_end_of_the_stream(
+        self, clock: Clock
+    ) -> None:
         driver = Driver().feed(run_bytes(), b"GET")
         clock.now += LIMITS.header_seconds + 1
         assert driver.run().statuses == [200]
@@ -418,7 +424,9 @@ class TestLimits:
         assert b"\r\naccess-control-allow-origin: *\r\n" in driver.sent
         assert driver.feed(b"").want == Close()
 
-    def test_a_body_that_nobody_wants_now_and_then(self, clock: Clock) -> None:
+    def test_a_body_that_nobody_wants_is_given_its_time_although_it_comes_now_and_then(
+        self, clock: Clock
+    ) -> None:
         driver = Driver().feed(STOP.replace(b"/agent", b"/nope").replace(b" 7", b" 1000"))
         begun = clock.now
         while not driver.closed:
@@ -568,7 +576,7 @@ class TestTrouble:
         caplog.clear()
         assert number > 5
 
-    def test_a_runtime_that_fails(
+    def test_a_runtime_that_fails_is_logged_and_its_connection_aborted(
         self, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         driver = Driver(make_runtime())
@@ -577,7 +585,9 @@ class TestTrouble:
         assert "division by zero" in caplog.text
         caplog.clear()
 
-    def test_a_hook_whose_header_breaks_the_framing(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_hook_whose_header_breaks_the_framing_has_its_response_aborted(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
         def spoil(context: Any) -> Response:
             return Response(200, {"transfer-encoding": "gzip"})
 

@@ -312,7 +312,9 @@ class TestResponses:
 
     @pytest.mark.parametrize("field", ODD_FIELDS)
     @pytest.mark.parametrize("method", ["GET", "HEAD"])
-    def test_a_response_with_a_field_that_is_odd(self, method: str, field: tuple[str, str]) -> None:
+    def test_a_response_with_an_odd_field_is_framed_as_by_h11(
+        self, method: str, field: tuple[str, str]
+    ) -> None:
         for status, close in itertools.product((200, 204), (False, True)):
             for fields in ((field,), (("x", "1"), field, ("content-length", "4"))):
                 assert_framed_as_by_h11(method, status, fields, [b"body"], close)
@@ -325,7 +327,7 @@ class TestResponses:
         has_length=st.booleans(),
         close=st.booleans(),
     )
-    def test_a_response_with_several_fields(
+    def test_a_response_with_several_fields_is_framed_as_by_h11(
         self,
         method: str,
         status: int,

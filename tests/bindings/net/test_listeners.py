@@ -143,7 +143,7 @@ def test_a_free_port_is_chosen(serving: Callable[..., Any]) -> None:
         assert data.startswith(b"HTTP/1.1 200 OK\r\n")
 
 
-def test_a_socket_that_is_bound_already(
+def test_a_socket_that_is_bound_already_is_served_and_closed_at_the_end(
     serving: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     """systemd hands such a socket to a service; the server closes it."""
@@ -159,7 +159,9 @@ def test_a_socket_that_is_bound_already(
     assert caplog.messages[-1] == "shut down"
 
 
-def test_a_unix_socket_that_is_bound_already(serving: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_unix_socket_that_is_bound_already_is_served_and_its_path_stays(
+    serving: Callable[..., Any], tmp_path: Path
+) -> None:
     """The path belongs to the process that bound it, and stays."""
     path = tmp_path / "s"
     with socket.socket(socket.AF_UNIX) as given, socket.socket(socket.AF_UNIX) as client:
@@ -172,12 +174,12 @@ def test_a_unix_socket_that_is_bound_already(serving: Callable[..., Any], tmp_pa
 
 
 @pytest.mark.parametrize("sock", [4000, "127.0.0.1", object()])
-def test_a_socket_that_is_none(serving: Callable[..., Any], sock: Any) -> None:
+def test_a_value_that_is_no_socket_is_refused(serving: Callable[..., Any], sock: Any) -> None:
     with pytest.raises(ValueError, match="sock must be a socket, got "), serving(sock=sock):
         pass
 
 
-def test_a_socket_that_does_not_fit(serving: Callable[..., Any]) -> None:
+def test_a_socket_that_does_not_fit_is_refused(serving: Callable[..., Any]) -> None:
     with socket.socket(type=socket.SOCK_DGRAM) as datagrams:
         with pytest.raises(ValueError, match="sock must be a stream socket"):
             with serving(sock=datagrams):
@@ -206,7 +208,7 @@ def test_how_many_connections_and_runs_there_are(serving: Callable[..., Any]) ->
             assert server.runs == 1
 
 
-def test_every_address_of_a_name(serving: Callable[..., Any]) -> None:
+def test_a_server_listens_on_every_address_of_a_name(serving: Callable[..., Any]) -> None:
     addresses = {info[4][0] for info in socket.getaddrinfo("localhost", 0)}
     with serving(host="localhost") as server:
         for address in addresses:
@@ -214,7 +216,7 @@ def test_every_address_of_a_name(serving: Callable[..., Any]) -> None:
             assert data.startswith(b"HTTP/1.1 200 OK\r\n")
 
 
-def test_a_port_that_is_taken(serving: Callable[..., Any]) -> None:
+def test_a_port_that_is_taken_is_told_with_its_address(serving: Callable[..., Any]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         message = rf"cannot listen on \('127.0.0.1', {port}\): address already in use"
@@ -226,19 +228,19 @@ def test_a_port_that_is_taken(serving: Callable[..., Any]) -> None:
     "port", [-1, 65536, 70000, 2**32, True, False, "4000", b"1", None, 1.0, 4000.0]
 )
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
-def test_a_port_that_is_none(serving: Callable[..., Any], host: str, port: Any) -> None:
+def test_a_port_that_is_none_is_refused(serving: Callable[..., Any], host: str, port: Any) -> None:
     message = re.escape(f"port must be a whole number from 0 to 65535, got {port!r}")
     with pytest.raises(ValueError, match=message), serving(host=host, port=port):
         pass
 
 
-def test_a_host_that_is_none(serving: Callable[..., Any]) -> None:
+def test_a_host_that_is_none_is_told_by_its_name(serving: Callable[..., Any]) -> None:
     with pytest.raises(OSError, match=r"cannot listen on 'nobody\.invalid': "):
         with serving(host="nobody.invalid"):
             pass
 
 
-def test_a_name_with_an_address_that_this_machine_has_not(
+def test_an_address_of_a_name_that_this_machine_has_not_is_passed_over(
     serving: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The name "localhost" has such an address where IPv6 is switched off."""
@@ -376,7 +378,7 @@ class TestUnix:
         assert ask(self.connect(path)).startswith(b"HTTP/1.1 200 OK\r\n")
 
     @pytest.mark.parametrize("kind", [str, Path])
-    def test_a_path_that_another_server_listens_at(
+    def test_a_path_that_another_server_listens_at_is_refused_and_left_to_it(
         self, serving: Callable[..., Any], tmp_path: Path, kind: Any
     ) -> None:
         path = tmp_path / "server.sock"
@@ -454,14 +456,16 @@ class TestUnix:
         with pytest.raises(ConnectionRefusedError):
             self.connect(name)
 
-    def test_a_path_that_is_too_long(self, serving: Callable[..., Any], tmp_path: Path) -> None:
+    def test_a_path_that_is_too_long_is_refused(
+        self, serving: Callable[..., Any], tmp_path: Path
+    ) -> None:
         for path in (tmp_path / ("x" * 110), "\0" + "x" * 110):
             with pytest.raises(OSError, match="take a shorter one") as raised:
                 with serving(unix=path):
                     pass
             assert raised.value.errno == errno.ENAMETOOLONG
 
-    def test_a_directory_that_is_not_there(
+    def test_a_path_in_a_directory_that_is_not_there_is_refused(
         self, serving: Callable[..., Any], tmp_path: Path
     ) -> None:
         with pytest.raises(FileNotFoundError, match=r"cannot listen on .*no such file"):

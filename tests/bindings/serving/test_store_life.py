@@ -555,7 +555,7 @@ def test_a_client_of_a_test_opens_and_closes_it() -> None:
 
 
 @pytest.mark.parametrize("kind", [Noted, Late])
-def test_a_loop_that_ends_in_the_middle_of_a_shutdown(
+def test_a_store_is_closed_by_a_loop_that_ends_in_the_middle_of_a_shutdown(
     kind: type[Noted], caplog: pytest.LogCaptureFixture
 ) -> None:
     """A server that mounts the app without its lifespan does not wait for its shutdown, and

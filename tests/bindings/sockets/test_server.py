@@ -400,7 +400,7 @@ class TestClosing:
         thread.join(30)
         assert not thread.is_alive()
 
-    def test_an_address_that_is_taken(self) -> None:
+    def test_an_address_that_is_taken_is_refused(self) -> None:
         with serving(CopilotRuntime({"default": hello})) as server:
             with pytest.raises(OSError, match="cannot listen"):
                 start_server(CopilotRuntime({"default": hello}), port=server.port)
@@ -515,7 +515,7 @@ def client_tls(authority: trustme.CA) -> ssl.SSLContext:
 
 
 class TestTls:
-    def test_requests_and_streams(
+    def test_requests_and_streams_are_served_over_tls(
         self, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
     ) -> None:
         with serving(CopilotRuntime({"default": hello}), ssl=server_tls) as server:
@@ -601,7 +601,7 @@ class TestTls:
             refused.close()
             served.close()
 
-    def test_a_socket_of_yours(
+    def test_a_socket_of_the_application_is_served_over_tls(
         self, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
     ) -> None:
         with open_server(CopilotRuntime({"default": hello}), grace_seconds=0) as server:

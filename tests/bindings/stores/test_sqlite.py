@@ -399,7 +399,7 @@ class TestFiles:
         assert isinstance(store.open_run(RunRequest("t", "s", "agent")).result(), RunOpened)
 
     @pytest.mark.parametrize("path", ["", ":memory:", "file:x?mode=memory"])
-    def test_a_value_that_is_no_path(self, path: str) -> None:
+    def test_a_value_that_is_no_path_is_refused(self, path: str) -> None:
         with pytest.raises(ValueError, match="SQLiteStore needs the path of a file"):
             SQLiteStore(path)
 
@@ -413,11 +413,11 @@ class TestFiles:
             {"lease": 0},
         ],
     )
-    def test_a_value_that_is_no_option(self, options: dict[str, Any]) -> None:
+    def test_a_value_that_is_no_option_is_refused(self, options: dict[str, Any]) -> None:
         with pytest.raises(ValueError, match=next(iter(options))):
             SQLiteStore("x.db", **options)
 
-    def test_a_value_that_is_no_bound(self) -> None:
+    def test_a_value_that_is_no_bound_is_refused(self) -> None:
         for options in ({"max_age": 0}, {"max_threads": True}, {"resumable_runs": -1}):
             with pytest.raises(ValueError, match="must be a"):
                 Retention(**options)
@@ -480,7 +480,9 @@ class TestWhatIsKept:
         assert rest(store, reading)[0] == whole[len(frame(keys[0], "c0", "0")) :]
         store.close()
 
-    def test_bounds_of_runs_threads_age_and_bytes(self, tmp_path: Path) -> None:
+    def test_the_oldest_threads_go_beyond_each_bound_and_one_with_a_live_run_stays(
+        self, tmp_path: Path
+    ) -> None:
         def kept(**bounds: Any) -> list[str]:
             path = tmp_path / f"{next(iter(bounds))}.db"
             store = SQLiteStore(path, retention=Retention(resume_seconds=0.001, **bounds))

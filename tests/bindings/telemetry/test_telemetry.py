@@ -270,7 +270,7 @@ def test_under_a_server_each_exchange_has_its_own_spans(library: str, kind: str)
     assert all(span.end_time for span in spans)
 
 
-def test_the_metrics_that_are_counted() -> None:
+def test_requests_runs_events_and_tokens_are_counted_as_metrics() -> None:
     collected = Collected()
     collected.run()
     collected.run(forwardedProps={"fail": True})

@@ -44,7 +44,7 @@ def pytest_in(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
 
 
-def test_the_fixtures_of_the_plugin(tmp_path: Path) -> None:
+def test_the_fixtures_of_the_plugin_run_and_judge_an_agent(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(TESTS)
     done = pytest_in(tmp_path)
     assert "3 passed" in done.stdout, done.stdout

@@ -212,7 +212,7 @@ def test_an_agent_written_for_anyio_runs_under_asyncio_and_trio_alike() -> None:
 
 
 @in_trio
-async def test_an_accept_loop_of_ones_own() -> None:
+async def test_an_accept_loop_of_ones_own_may_hand_its_streams_to_the_server() -> None:
     runtime = CopilotRuntime({"default": by_anyio})
     async with open_server(runtime) as server, trio.open_nursery() as nursery:
         [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")

@@ -226,7 +226,7 @@ class TestEnviron:
             ("/gr\xc3\xb6\xc3\x9fe", "/api/copilotkit/info"),
         ],
     )
-    def test_a_prefix_that_only_the_deployment_knows(
+    def test_a_prefix_that_only_the_deployment_knows_is_taken_from_the_path(
         self, script_name: str, path_info: str
     ) -> None:
         environ = {"REQUEST_METHOD": "GET", "SCRIPT_NAME": script_name, "PATH_INFO": path_info}
@@ -305,7 +305,7 @@ class TestAnswers:
         ("method", "path", "status"),
         [("HEAD", "/info", 405), ("OPTIONS", "/info", 204), ("GET", "/nope", 404)],
     )
-    def test_responses_without_a_body(self, method: str, path: str, status: int) -> None:
+    def test_only_responses_with_a_body_have_one(self, method: str, path: str, status: int) -> None:
         with open_app(CopilotRuntime({"default": hello})) as app:
             answer = Answer(app, method, BASE + path, HTTP_ORIGIN="https://a.example")
             assert answer.status == status
@@ -354,7 +354,7 @@ class TestAnswers:
             with pytest.raises(RuntimeError, match="does not want it"):
                 app({"REQUEST_METHOD": "GET", "PATH_INFO": f"{BASE}/info"}, start_response)
 
-    def test_mounted_below_a_prefix(self) -> None:
+    def test_an_application_is_found_below_the_prefix_that_it_is_mounted_at(self) -> None:
         for base_path in (None, "/ai/copilot"):
             runtime = CopilotRuntime({"default": hello}, base_path=base_path)
             with open_app(runtime) as app:
@@ -648,7 +648,7 @@ def run_script(code: str) -> None:
 class TestServers:
     """A response that breaks off does not pass for complete where the server can tell."""
 
-    def test_waitress(self) -> None:
+    def test_waitress_cuts_a_stream_that_breaks_off(self) -> None:
         agent = Gate()
         with (
             open_app(CopilotRuntime({"default": agent}, store=BreaksOff())) as app,
@@ -684,7 +684,7 @@ class TestServers:
         assert capsys.readouterr().err == ""
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-    def test_gunicorn_with_the_settings_of_the_example(
+    def test_gunicorn_with_the_settings_of_the_example_cuts_a_broken_stream_and_ends_the_others(
         self, tmp_path: Path, number: signal.Signals
     ) -> None:
         """A stream that breaks off, and one that a signal ends."""
