@@ -72,6 +72,9 @@ def agui_agent(
         check_agent("agui_agent", agent)
     name = describe_class(fresh if agent is None else agent)
     _check_options(name, fresh, on_stop, loop)
+    check_description(f"agent {name!r}", description)
+    check_capabilities(f"agent {name!r}", capabilities)
+    check_headers(f"agent {name!r}", headers)
     if fresh is not None:
         if agent is None and not fits(fresh, 0):
             raise TypeError(
@@ -82,14 +85,19 @@ def agui_agent(
         make = clone
     else:
         make = None
-    description = _said(description, agent, "description", check_description)
+    if description is None:
+        description = _own(agent, "description", check_description)
+    if capabilities is None:
+        capabilities = _own(agent, "capabilities", check_capabilities)
+    if headers is None:
+        headers = _own(agent, "headers", check_headers)
     return AguiAgent(
         agent,
         make,
         on_stop,
-        "" if description is None else description,
-        _said(capabilities, agent, "capabilities", check_capabilities),
-        _said(headers, agent, "headers", check_headers),
+        description or "",
+        capabilities,
+        headers,
         loop_of(agent) if loop is None else loop,
         name,
     )
@@ -230,11 +238,8 @@ def _of(fresh: Callable[..., Any], agent: Any) -> Callable[[], Any]:
     return lambda: fresh(agent)
 
 
-def _said(given: Any, agent: object, name: str, check: Callable[[str, object], None]) -> Any:
-    """``given``, or else the agent's own attribute; None if that is of another type, because then
-    it has another meaning."""
-    if given is not None:
-        return given
+def _own(agent: object, name: str, check: Callable[[str, object], None]) -> Any:
+    """An attribute of an agent; None if it is of another type, because then it is another's."""
     value = getattr(agent, name, None)
     try:
         check("", value)

@@ -90,7 +90,7 @@ def run(client: Client, **headers: str) -> ClientResponse:
 # --- Order -------------------------------------------------------------------------------------
 
 
-def test_the_order_of_a_request_that_succeeds(wrap: Wrap) -> None:
+def test_hooks_are_called_in_their_order_if_a_request_succeeds(wrap: Wrap) -> None:
     calls, hooks = recorded(wrap)
     assert client(hooks=hooks).get(f"{BASE}/info").status == 200
     assert [name for name, _ in calls] == ["on_request", "on_before_handler", "on_response"]
@@ -137,7 +137,7 @@ def test_on_error_comes_instead_of_on_response(wrap: Wrap) -> None:
     assert [name for name, _ in calls] == ["on_request", "on_error"]
 
 
-def test_the_order_in_single_route_mode(wrap: Wrap) -> None:
+def test_hooks_are_called_in_the_same_order_in_single_route_mode(wrap: Wrap) -> None:
     calls, hooks = recorded(wrap)
     single = client(hooks=hooks, mode="single-route")
     assert single.post(BASE, json={"method": "info"}).status == 200
@@ -361,7 +361,7 @@ def test_a_body_that_a_hook_gives_before_it_is_read_is_the_one_that_counts(
     assert answer.events()[0]["threadId"] == "t2"
 
 
-def test_a_body_that_a_hook_gives_where_the_envelope_has_none(wrap: Wrap) -> None:
+def test_a_hook_may_give_a_body_where_the_envelope_has_none(wrap: Wrap) -> None:
     def give(context: HookContext) -> Request:
         assert context.request.body is None
         return context.request.with_body(json.dumps(run_input("t1")).encode())
@@ -622,7 +622,7 @@ def test_a_run_is_not_left_open_by_a_hook_that_fails(wrap: Wrap) -> None:
         ("on_response", False, "returned bool, expected Response or None"),
     ],
 )
-def test_a_hook_that_returns_the_wrong_thing(
+def test_a_hook_that_returns_the_wrong_thing_is_a_500_and_named_in_the_log(
     wrap: Wrap, caplog: pytest.LogCaptureFixture, name: str, given: Any, message: str
 ) -> None:
     def my_hook(context: HookContext) -> Any:
@@ -634,7 +634,7 @@ def test_a_hook_that_returns_the_wrong_thing(
     assert f"hook {name} (my_hook) {message}" in caplog.text
 
 
-def test_an_on_error_that_returns_the_wrong_thing(
+def test_an_on_error_that_returns_the_wrong_thing_is_named_in_the_log(
     wrap: Wrap, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.ERROR, "sansio_copilot")
@@ -678,7 +678,7 @@ def test_the_cors_policy_goes_by_the_origin_that_the_browser_sent(name: str) -> 
 # --- Recipes -----------------------------------------------------------------------------------
 
 
-def test_recipe_bearer_auth(wrap: Wrap) -> None:
+def test_a_hook_can_ask_for_a_bearer_token(wrap: Wrap) -> None:
     tokens = {"s3cret": "ada"}
 
     def authenticate(context: HookContext) -> Request:
@@ -696,7 +696,7 @@ def test_recipe_bearer_auth(wrap: Wrap) -> None:
     assert answer.events()[1]["value"]["x-user"] == "ada"
 
 
-def test_recipe_authorization_per_agent(wrap: Wrap) -> None:
+def test_a_hook_can_allow_each_agent_to_its_users(wrap: Wrap) -> None:
     allowed = {"ada": {"default"}, "bob": set[str]()}
 
     def authorize(context: HookContext) -> None:
@@ -712,7 +712,7 @@ def test_recipe_authorization_per_agent(wrap: Wrap) -> None:
     assert server.get(f"{BASE}/info").status == 200
 
 
-def test_recipe_correlation_id(wrap: Wrap) -> None:
+def test_hooks_can_give_each_request_a_correlation_id(wrap: Wrap) -> None:
     ids = iter(["id-1", "id-2"])
 
     def tag(context: HookContext) -> Request:
@@ -735,7 +735,7 @@ def test_recipe_correlation_id(wrap: Wrap) -> None:
     assert server.get("/elsewhere").headers["x-correlation-id"] == "id-2"
 
 
-def test_recipe_cookies(wrap: Wrap) -> None:
+def test_a_hook_can_set_several_cookies(wrap: Wrap) -> None:
     def session(context: HookContext) -> Response:
         assert context.response is not None
         cookies = SimpleCookie(context.request.headers.get("cookie", ""))
@@ -752,7 +752,7 @@ def test_recipe_cookies(wrap: Wrap) -> None:
     assert "set-cookie" not in run(server, cookie="session=1").headers
 
 
-def test_recipe_rate_limit(wrap: Wrap) -> None:
+def test_a_hook_can_limit_the_runs_of_an_address(wrap: Wrap) -> None:
     left = {"10.0.0.1": 2}
 
     def limit(context: HookContext) -> None:
@@ -770,7 +770,7 @@ def test_recipe_rate_limit(wrap: Wrap) -> None:
     assert server.get(f"{BASE}/info").status == 200
 
 
-def test_recipe_custom_error_body(wrap: Wrap) -> None:
+def test_hooks_can_give_errors_another_body(wrap: Wrap) -> None:
     def problem(context: HookContext) -> Response | None:
         assert context.response is not None
         if context.response.status < 400:
@@ -796,7 +796,7 @@ def test_recipe_custom_error_body(wrap: Wrap) -> None:
     assert server.get(f"{BASE}/threads").json() == {"title": "Our fault", "status": 500}
 
 
-def test_recipe_logging(wrap: Wrap, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_hook_can_log_each_response(wrap: Wrap, caplog: pytest.LogCaptureFixture) -> None:
     log = logging.getLogger("test.access")
     caplog.set_level(logging.INFO, "test.access")
 
@@ -811,7 +811,7 @@ def test_recipe_logging(wrap: Wrap, caplog: pytest.LogCaptureFixture) -> None:
     assert [r.message for r in caplog.records] == ["POST agent/run 200", "GET - 404"]
 
 
-def test_recipe_basic_auth_for_everything_but_info(wrap: Wrap) -> None:
+def test_a_hook_can_ask_for_a_password_for_everything_but_info(wrap: Wrap) -> None:
     expected = "Basic " + base64.b64encode(b"ada:pw").decode()
 
     def authenticate(context: HookContext) -> None:

@@ -241,7 +241,7 @@ class TestDecode:
         assert json_codec.DECODER.float_hook is float
 
     @pytest.mark.parametrize("data", [b"NaN", b"[Infinity]", b"-Infinity"])
-    def test_values_that_are_not_json_for_python_either(self, data: bytes) -> None:
+    def test_infinite_values_and_nan_are_not_json(self, data: bytes) -> None:
         with pytest.raises(ValueError, match="is not JSON"):
             decode(data)
 

@@ -28,7 +28,7 @@ def agent(input: Any, context: Any) -> Iterator[Any]:
     return iter(())
 
 
-def test_the_defaults_of_a_runtime() -> None:
+def test_a_runtime_has_its_defaults_if_only_agents_are_given() -> None:
     runtime = CopilotRuntime({"default": agent})
     assert runtime.agents == {"default": agent}
     assert runtime.base_path == "/api/copilotkit"
@@ -128,7 +128,9 @@ def test_an_argument_of_the_wrong_type_is_refused(arguments: dict[str, Any], mes
         ({"base_path": "/api?x"}, "base_path must not have a query"),
     ],
 )
-def test_an_argument_that_makes_no_sense(arguments: dict[str, Any], message: str) -> None:
+def test_an_argument_that_makes_no_sense_is_refused(
+    arguments: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         CopilotRuntime(**{"agents": {}, **arguments})
 

@@ -57,7 +57,7 @@ class TestStandard:
             Event(" third event"),
         ]
 
-    def test_empty_data_and_an_unfinished_event(self) -> None:
+    def test_empty_data_is_an_event_and_an_unfinished_event_is_none(self) -> None:
         assert parse(b"data\n\ndata\ndata\n\ndata:") == [Event(""), Event("\n")]
 
     def test_one_space_after_the_colon_is_ignored(self) -> None:

@@ -93,7 +93,7 @@ class TestIdentifying:
         assert asked.get(INFO).status == 401
         assert asked.get(INFO, headers=ANN).status == 200
 
-    def test_the_order_of_hooks_and_identify_user(self) -> None:
+    def test_users_are_identified_after_on_request_and_before_other_hooks(self) -> None:
         """Users are asked for after on_request, which may correct the request, before all else."""
         calls: list[str] = []
 

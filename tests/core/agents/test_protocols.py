@@ -155,19 +155,19 @@ def test_an_agent_is_a_function_or_an_object_with_run(agent: Any) -> None:
         ({"a": None}, "agent 'a' is neither callable nor has a method run"),
     ],
 )
-def test_an_object_that_is_no_mapping_of_agents(agents: Any, message: str) -> None:
+def test_an_object_that_is_no_mapping_of_agents_is_refused(agents: Any, message: str) -> None:
     with pytest.raises(TypeError, match=message):
         check_agents(agents)
 
 
 @pytest.mark.parametrize("returned", [None, 5, object()])
-def test_an_agent_that_returns_no_events(returned: Any) -> None:
+def test_an_agent_that_returns_no_events_ends_with_an_error(returned: Any) -> None:
     (event,) = run(lambda input, context: returned).events()
     assert event["type"] == "RUN_ERROR"
     assert "not iterable" in event["message"]
 
 
-def test_an_agent_that_fails_before_its_first_event() -> None:
+def test_an_agent_that_fails_before_its_first_event_ends_with_its_error_alone() -> None:
     def agent(input: Any, context: Any) -> Iterator[Any]:
         raise LookupError("no model")
 
@@ -334,7 +334,9 @@ class TestTextAgent:
             FINISHED,
         ]
 
-    def test_a_text_agent_that_says_nothing(self, speaker: Callable[..., Any]) -> None:
+    def test_a_text_agent_that_says_nothing_has_a_whole_run(
+        self, speaker: Callable[..., Any]
+    ) -> None:
         assert types(run(speaker([]))) == WHOLE
         assert types(run(speaker(["", ""]))) == WHOLE
 
@@ -346,7 +348,9 @@ class TestTextAgent:
         ids = [answer.events()[1]["messageId"] for answer in answers]
         assert ids == ["r1-text", "r2-text"]
 
-    def test_a_piece_that_is_no_text(self, speaker: Callable[..., Any]) -> None:
+    def test_a_piece_that_is_no_text_ends_the_run_with_an_error(
+        self, speaker: Callable[..., Any]
+    ) -> None:
         last = run(speaker(["one", 2])).events()[-1]
         assert (last["type"], last["message"]) == (
             "RUN_ERROR",
@@ -362,7 +366,7 @@ class TestTextAgent:
             "className": "speak",
         }
 
-    def test_a_callable_that_has_neither_a_docstring_nor_a_name(self) -> None:
+    def test_a_callable_that_has_neither_a_docstring_nor_a_name_may_be_a_text_agent(self) -> None:
         class Speak:
             def __call__(self, input: Any, context: Any) -> Iterator[str]:
                 return iter(["x"])

@@ -263,7 +263,7 @@ class TestInput:
         ],
         ids=["empty", "broken", "deep", "array", "null", "string", "boolean", "number"],
     )
-    def test_a_body_that_is_no_object(self, body: bytes, details: str) -> None:
+    def test_a_body_that_is_no_object_is_refused(self, body: bytes, details: str) -> None:
         answer = client().request("POST", RUN, body=body)
         assert answer.status == 400
         assert answer.json()["error"] == "Invalid request body"
@@ -724,7 +724,7 @@ class TestInfo:
         agent.capabilities = capabilities  # type: ignore[attr-defined]
         return agent
 
-    def test_the_whole_answer_of_info(self) -> None:
+    def test_info_answers_with_all_that_a_client_asks_for(self) -> None:
         agent = PlainTalker()
         agent.description = "Says three words."  # type: ignore[attr-defined]
         endpoints = {"list": True, "inspect": True, "mutations": False, "realtimeMetadata": False}
@@ -777,7 +777,7 @@ class TestInfo:
             },
         }
 
-    def test_info_without_agents(self) -> None:
+    def test_info_lists_no_agents_where_there_are_none(self) -> None:
         assert self.info({})["agents"] == {}
 
     def test_a_function_has_its_name_and_no_description(self) -> None:
@@ -1135,7 +1135,7 @@ class TestUnrouted:
         answer = single.get(BASE)
         assert (answer.status, answer.headers["allow"]) == (405, "POST")
 
-    def test_both_modes_at_once(self) -> None:
+    def test_both_modes_are_served_at_once_with_the_same_answers(self) -> None:
         both = client(mode="both")
         assert both.get(f"{BASE}/info").json() == both.post(BASE, json={"method": "info"}).json()
         info = both.get(f"{BASE}/info").json()
@@ -1165,7 +1165,7 @@ class TestUnrouted:
         assert (answer.status, answer.headers["allow"]) == (405, "POST")
         assert both.request("POST", BASE, body="{}").status == 415
 
-    def test_both_modes_anywhere(self) -> None:
+    def test_both_modes_are_served_at_any_path_if_there_is_no_base_path(self) -> None:
         both = client(mode="both", base_path=None)
         for prefix in ("", "/a", "/a/b"):
             path = prefix or "/"
@@ -1197,14 +1197,14 @@ class TestUnrouted:
         headers = {"content-encoding": "gzip"}
         assert server.request("POST", RUN, body=b"\x1f\x8b", headers=headers).status == 200
 
-    def test_a_resource_that_takes_another_method(self) -> None:
+    def test_a_resource_that_takes_another_method_names_it(self) -> None:
         params = {"path": "/threads", "httpMethod": "PUT"}
         answer = client(mode="single-route").post(
             BASE, json={"method": "resource/request", "params": params}
         )
         assert (answer.status, answer.headers["allow"]) == (405, "GET")
 
-    def test_an_envelope_that_cannot_be_acted_on(self) -> None:
+    def test_an_envelope_without_a_parameter_is_refused_by_its_name(self) -> None:
         answer = client(mode="single-route").post(BASE, json={"method": "agent/run"})
         assert answer.status == 400
         assert answer.json() == {

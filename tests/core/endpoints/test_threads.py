@@ -43,7 +43,7 @@ class TestPaging:
         assert ids(answer) == ["c", "b", "a"]
         assert answer.json()["nextCursor"] is None
 
-    def test_the_list_of_threads_page_by_page(self) -> None:
+    def test_the_list_of_threads_is_given_page_by_page(self) -> None:
         made = client("a", "b", "c")
         first = made.get(f"{BASE}/threads?limit=2")
         assert ids(first) == ["c", "b"]
@@ -52,7 +52,7 @@ class TestPaging:
         assert (ids(second), second.json()["nextCursor"]) == (["a"], None)
 
     @pytest.mark.parametrize("what", ["messages", "events"])
-    def test_a_threads_content_page_by_page(self, what: str) -> None:
+    def test_a_threads_content_is_given_page_by_page(self, what: str) -> None:
         made = client()
         messages = [{"id": f"u{n}", "role": "user", "content": "hi"} for n in range(5)]
         made.post(f"{BASE}/agent/default/run", json=run_input("t", messages=messages))
@@ -70,7 +70,7 @@ class TestPaging:
     @pytest.mark.parametrize(
         "query", ["limit=x", "limit=-1", "cursor=%C2%B2", "cursor=1e3", "cursor=WzEsMl0"]
     )
-    def test_parameters_that_name_no_page(self, query: str) -> None:
+    def test_parameters_that_name_no_page_are_refused(self, query: str) -> None:
         answer = client("a").get(f"{BASE}/threads?{query}")
         assert answer.status == 400
         assert answer.json()["details"].startswith(query.partition("=")[0])
@@ -174,7 +174,7 @@ class TestMutations:
             ('{"archived":"yes"}', "archived: expected a boolean"),
         ],
     )
-    def test_a_body_that_changes_nothing(self, body: str, details: str) -> None:
+    def test_a_body_that_changes_nothing_is_refused(self, body: str, details: str) -> None:
         answer = patch(client("a"), "a", body)
         assert answer.status == 400
         assert answer.json()["details"].startswith(details)

@@ -108,7 +108,7 @@ def test_another_run_begins_anew() -> None:
         ),
     ],
 )
-def test_thinking_events_out_of_order(names: Any, reason: Any) -> None:
+def test_thinking_events_out_of_order_are_refused(names: Any, reason: Any) -> None:
     with pytest.raises(EventError) as caught:
         verify_events([STARTED, *(thinking(name) for name in names)])
     assert str(caught.value) == f"Cannot send 'THINKING_{names[-1]}' event: {reason}"

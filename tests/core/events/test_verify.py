@@ -623,7 +623,7 @@ class TestReasoning:
             ),
         ],
     )
-    def test_reasoning_events_out_of_order(self, events: Any, reason: Any) -> None:
+    def test_reasoning_events_out_of_order_are_refused(self, events: Any, reason: Any) -> None:
         refuses_last(f"Cannot send '{events[-1]['type']}' event: {reason}", STARTED, *events)
 
     @pytest.mark.parametrize(

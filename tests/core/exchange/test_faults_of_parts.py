@@ -235,7 +235,7 @@ def test_a_store_method_that_returns_the_wrong_thing_before_the_head_is_a_500(
     assert f"store method {method} returned Garbage, expected {expected}" in caplog.text
 
 
-def test_a_list_with_objects_that_are_no_threads(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_list_with_objects_that_are_no_threads_is_a_500(caplog: pytest.LogCaptureFixture) -> None:
     store = broken("list_threads", lambda *args: ThreadPage(cast("Any", (Garbage(),))))
     assert_internal_error(client(store=store).get(f"{BASE}/threads"))
     told = "failed in store method list_threads"

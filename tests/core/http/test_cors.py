@@ -63,7 +63,7 @@ def actual(policy: CorsPolicy, origin: str | None = APP, **headers: str) -> dict
 
 
 class TestVectors:
-    def test_each_vector_of_cors(self) -> None:
+    def test_headers_are_those_of_each_vector(self) -> None:
         for case in load("cors.json"):
             policy, origin = policy_of(case["config"]), case["origin"]
             response: Response | None
@@ -157,7 +157,7 @@ class TestOrigin:
         assert actual(CorsPolicy([])) == {"vary": "Origin"}
 
     @pytest.mark.parametrize("answer", [True, APP])
-    def test_a_function_that_allows(self, answer: str | bool) -> None:
+    def test_a_function_may_allow_an_origin(self, answer: str | bool) -> None:
         policy = CorsPolicy(lambda origin: answer)
         assert actual(policy) == {"access-control-allow-origin": APP, "vary": "Origin"}
 
@@ -421,7 +421,7 @@ class TestMistakes:
     @pytest.mark.parametrize(
         "origin", ["null", "http://[::1]:3000", "chrome-extension://abc", "file://"]
     )
-    def test_unusual_origins(self, origin: str) -> None:
+    def test_unusual_origins_may_be_allowed(self, origin: str) -> None:
         assert CorsPolicy({origin}).origin == (origin,)
 
     @pytest.mark.parametrize("origin", [5, True, b"https://app.example.com", [5], [b"x"]])

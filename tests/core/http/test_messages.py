@@ -34,7 +34,7 @@ class TestHeaders:
         assert "Content-type" in headers
         assert list(headers) == ["content-type"]
 
-    def test_a_field_that_is_not_there(self) -> None:
+    def test_a_field_that_is_not_there_is_a_missing_key(self) -> None:
         headers = Headers({"a": "1"})
         assert headers.get("b") is None
         assert "b" not in headers
@@ -59,7 +59,7 @@ class TestHeaders:
         assert headers.remove("z") == headers
         assert headers == Headers([("a", "1"), ("b", "2"), ("a", "3")])
 
-    def test_headers_of_raw_fields(self) -> None:
+    def test_headers_are_made_of_raw_fields(self) -> None:
         fields = (("a", "1"), ("b", "2"))
         assert Headers.from_raw(fields) == Headers(fields)
 
@@ -115,7 +115,9 @@ class TestRequest:
         assert request == Request("GET", path, query, {"a": "1"}, b"x")
 
     @pytest.mark.parametrize(("method", "target"), [("OPTIONS", "*"), ("CONNECT", "host:443")])
-    def test_targets_that_name_no_resource(self, method: str, target: str) -> None:
+    def test_targets_that_name_no_resource_are_of_the_path_slash(
+        self, method: str, target: str
+    ) -> None:
         assert Request.from_target(method, target) == Request(method, "/")
 
     @pytest.mark.parametrize(
@@ -130,7 +132,7 @@ class TestRequest:
             ("CONNECT", "host"),
         ],
     )
-    def test_targets_of_a_wrong_form(self, method: str, target: str) -> None:
+    def test_targets_of_a_wrong_form_are_refused(self, method: str, target: str) -> None:
         with pytest.raises(RemoteProtocolError, match="a path or a URL, not "):
             Request.from_target(method, target)
 
@@ -140,7 +142,7 @@ class TestRequest:
         assert (request.path, request.query) == ("/", target.partition("?")[2])
 
 
-def test_a_request_under_other_headers() -> None:
+def test_a_request_is_the_same_but_for_the_headers_that_replace_its_own() -> None:
     request = Request("POST", "/x", "a=1", {"a": "1"}, b"body")
     changed = request.with_headers(request.headers.set("b", "2"))
     assert changed == Request("POST", "/x", "a=1", {"a": "1", "b": "2"}, b"body")
@@ -189,7 +191,7 @@ class TestResponse:
         response = Response.json({}, headers={"content-type": "application/problem+json"})
         assert response.headers["content-type"] == "application/problem+json"
 
-    def test_a_response_of_json_with_other_headers(self) -> None:
+    def test_a_response_is_the_same_but_for_the_headers_that_replace_its_own(self) -> None:
         response = Response(201, {"a": "1"}, "x", stream=True)
         changed = response.with_headers(response.headers.set("a", "2"))
         assert changed == Response(201, {"a": "2"}, "x", stream=True)
@@ -200,7 +202,7 @@ class TestResponse:
 
 
 @pytest.mark.parametrize("status", ["200", 99, 101, 600, True, None])
-def test_a_number_that_is_no_status(status: Any) -> None:
+def test_a_value_that_is_no_status_is_refused(status: Any) -> None:
     with pytest.raises(ValueError, match="status must be an int from 200 to 599"):
         Response(status)
 
@@ -214,6 +216,8 @@ def test_a_number_that_is_no_status(status: Any) -> None:
         ({"x": "\u65e5"}, "the value of header x has a character it cannot have"),
     ],
 )
-def test_a_field_that_is_no_header_of_a_response(headers: dict[str, str], message: str) -> None:
+def test_a_field_that_is_no_header_of_a_response_is_refused(
+    headers: dict[str, str], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         Response(200, headers)

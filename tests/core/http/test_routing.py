@@ -156,7 +156,7 @@ class TestPaths:
     def test_each_endpoint_has_its_methods(self, name: str, methods: tuple[str, ...]) -> None:
         assert METHODS[name] == methods
 
-    def test_the_methods_of_an_unknown_endpoint(self) -> None:
+    def test_an_unknown_endpoint_has_no_methods(self) -> None:
         with pytest.raises(KeyError):
             METHODS["nope"]
 
@@ -320,7 +320,7 @@ class TestEnvelope:
             (b'{"method":"threads/list"}', 400, "Unsupported method 'threads/list'"),
         ],
     )
-    def test_a_body_that_is_no_envelope(
+    def test_a_body_that_is_no_envelope_is_refused(
         self, body: bytes | None, status: int, message: str
     ) -> None:
         with pytest.raises(EnvelopeRefusal) as caught:

@@ -885,7 +885,9 @@ class TestLines:
             if record.name == "sansio_copilot.runs.course" and record.levelno == logging.INFO
         ]
 
-    def test_the_line_of_a_run_that_finishes(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_run_that_finishes_is_logged_with_its_seconds_and_events(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
         bench = Bench()
         bench.run.start(1.0)
         bench.perform(bench.run.event(STARTED, 1.5), 1.5)
@@ -896,14 +898,16 @@ class TestLines:
             "run finished: agent 'default', thread 't', run 'r', 1.500 s, 2 events",
         ]
 
-    def test_the_line_of_a_run_that_fails(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_run_that_fails_is_logged_as_failed(self, caplog: pytest.LogCaptureFixture) -> None:
         bench = Bench()
         bench.run.start(1.0)
         bench.perform(bench.run.event(STARTED, 1.0))
         bench.perform(bench.run.agent_ended(2.0, ValueError("no")), 2.0)
         assert self.lines(caplog)[1].startswith("run failed: ")
 
-    def test_the_line_of_a_run_that_is_stopped(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_run_that_is_stopped_is_logged_as_stopped(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
         bench = Bench()
         bench.run.start(1.0)
         bench.perform(bench.run.event(STARTED, 1.0))
@@ -911,7 +915,7 @@ class TestLines:
         bench.perform(bench.run.signalled(Signal.STOP, 2.0), 2.0)
         assert self.lines(caplog)[1].startswith("run stopped: ")
 
-    def test_the_line_of_a_run_that_another_one_seals(
+    def test_a_finished_run_that_another_one_seals_is_logged_as_finished(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
         bench = Bench()
@@ -922,7 +926,7 @@ class TestLines:
         bench.run.signalled(Signal.SEALED, 2.0)
         assert self.lines(caplog)[1].startswith("run finished: ")
 
-    def test_the_line_of_a_run_that_another_process_ends(
+    def test_a_run_that_another_process_ends_is_logged_as_sealed(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
         bench = Bench()

@@ -262,7 +262,7 @@ class TestInput:
 
 
 class TestWrongEvents:
-    def test_a_tag_that_disagrees_with_the_message_in_the_input(self) -> None:
+    def test_a_tag_that_disagrees_with_the_message_in_the_input_is_an_error(self) -> None:
         tagged = {**TEXT[0], "messageId": "u1", "role": "user", "subagentRunId": "s"}
         recorder = started()
         assert recorder.record(tagged, 1.0) == b""
@@ -726,16 +726,6 @@ class TestAdopt:
     def test_an_adopted_run_may_be_the_second_of_its_stream(self) -> None:
         adopted, own = self.outcomes([STARTED, TEXT[0], FAILED, STARTED, TEXT[0]])
         assert adopted == own
-
-
-def test_an_agent_that_tells_its_input_tells_neither_state_nor_answers_of_the_run() -> None:
-    answer = {"interruptId": "i", "status": "resolved"}
-    ours = {"threadId": "t", "runId": "r", "messages": [], "tools": []}
-    told = {**ours, "state": {"b": 1}, "resume": [{**answer, "interruptId": "j"}], "context": []}
-    for own in ({}, {"state": {"a": 1}, "resume": [answer]}):
-        run = RunRecorder(KEY, {**ours, **own})
-        (started,) = events_of(run.record({**STARTED, "input": told}, 0.0))
-        assert started["input"] == {**ours, "context": [], **own}
 
 
 def test_frame_data_is_the_json_of_each_frame() -> None:

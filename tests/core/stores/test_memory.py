@@ -929,7 +929,7 @@ class TestPages:
         assert len(threads_of(store, ThreadQuery(agent_id="agent"))) == 7
 
     @pytest.mark.parametrize("cursor", ["", "x", "ü", "W10", "WzEsMl0", "bnVsbA", "WyJhIiwiYiJd"])
-    def test_a_text_that_is_no_cursor(self, cursor: str) -> None:
+    def test_a_text_that_is_no_cursor_is_unknown(self, cursor: str) -> None:
         with pytest.raises(UnknownCursor):
             self.store().list_threads(ThreadQuery(cursor=cursor))
 

@@ -98,7 +98,7 @@ class TestRequests:
         ]
         assert [request.body for request in seen] == [b"", b'{"a":1}', b"{}"]
 
-    def test_the_parts_of_an_answer(self) -> None:
+    def test_an_answer_is_read_as_events_or_as_json(self) -> None:
         answer = ClientResponse(200, Response.json({}).headers, b'data: {"type":"X"}\n\n')
         assert answer.events() == [{"type": "X"}]
         with pytest.raises(ValueError):
@@ -246,7 +246,7 @@ class TestStream:
         with pytest.raises(AssertionError, match="waits for a run that is not this client's"):
             second.next()
 
-    def test_a_transport_that_the_store_fails(self) -> None:
+    def test_a_stream_ends_without_an_event_if_the_store_cannot_be_read(self) -> None:
         class Unreadable(MemoryStore):
             def read(self, cursor: Any, max_bytes: int) -> Any:
                 raise OSError("disk")
@@ -327,7 +327,9 @@ class TestRuns:
         assert types(first) == []
         assert types(second)[-1] == "RUN_ERROR"
 
-    def test_an_agent_that_fails_while_it_cleans_up(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_an_agent_that_fails_while_it_cleans_up_is_logged_behind_its_end(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
         def plain(input: Any, context: Any) -> Iterator[Any]:
             try:
                 yield started(input)
@@ -365,7 +367,7 @@ class TestRuns:
         assert types(first.ready()) == []
         assert types(second.ready()) == ["RUN_STARTED", "RUN_FINISHED"]
 
-    def test_a_run_that_was_stopped_before_it_found_its_home(self) -> None:
+    def test_a_run_that_was_stopped_before_it_found_its_home_ends_at_once(self) -> None:
         store = MemoryStore()
 
         def stop(context: HookContext) -> None:
@@ -669,7 +671,7 @@ class TestWhatNeedsAnEventLoop:
         with pytest.raises(NeedsEventLoop):
             client(agent).post(RUN, json=run_input("t1"))
 
-    def test_an_agent_that_takes_it_for_an_error_of_its_own(self) -> None:
+    def test_an_agent_that_catches_the_error_needs_an_event_loop_all_the_same(self) -> None:
         async def agent(input: Any, context: Any) -> AsyncIterator[Any]:
             yield started(input)
             try:
@@ -680,7 +682,7 @@ class TestWhatNeedsAnEventLoop:
         with pytest.raises(NeedsEventLoop):
             client(agent).post(RUN, json=run_input("t1"))
 
-    def test_an_agent_that_waits_again_when_it_cleans_up(self) -> None:
+    def test_a_hook_that_waits_again_when_it_cleans_up_needs_an_event_loop(self) -> None:
         async def hook(context: Any) -> None:
             try:
                 await Forever()
@@ -690,7 +692,7 @@ class TestWhatNeedsAnEventLoop:
         with pytest.raises(NeedsEventLoop):
             client(hooks=Hooks(on_request=hook)).get(f"{BASE}/info")
 
-    def test_an_agent_that_waits_when_it_is_stopped(self) -> None:
+    def test_an_agent_that_waits_when_it_is_stopped_needs_an_event_loop(self) -> None:
         async def agent(input: Any, context: Any) -> AsyncIterator[Any]:
             try:
                 yield started(input)

@@ -150,7 +150,9 @@ def client(agent: Any = None, **options: Any) -> Client:
     ids=["catches nothing", "catches exceptions", "catches all"],
 )
 @pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
-def test_an_agent_that_waits(wait: Wait, caught: tuple[type[BaseException], ...]) -> None:
+def test_an_agent_that_waits_for_asyncio_needs_an_event_loop_whatever_it_catches(
+    wait: Wait, caught: tuple[type[BaseException], ...]
+) -> None:
     server = client(agent_that(wait, caught))
     stream = server.stream("POST", RUN, json=run_input("t1"))
     assert stream.next()["type"] == "RUN_STARTED"
@@ -161,7 +163,7 @@ def test_an_agent_that_waits(wait: Wait, caught: tuple[type[BaseException], ...]
 
 
 @pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
-def test_a_hook_that_waits(wait: Wait) -> None:
+def test_a_hook_that_waits_for_asyncio_needs_an_event_loop_whatever_it_catches(wait: Wait) -> None:
     async def hook(context: Any) -> Response:
         try:
             await wait()
@@ -174,7 +176,7 @@ def test_a_hook_that_waits(wait: Wait) -> None:
         server.get(f"{BASE}/info")
 
 
-def test_an_agent_that_is_told_why_in_other_words() -> None:
+def test_a_hook_that_raises_another_error_instead_needs_an_event_loop() -> None:
     async def hook(context: Any) -> None:
         try:
             await asyncio.sleep(1)
@@ -185,7 +187,7 @@ def test_an_agent_that_is_told_why_in_other_words() -> None:
         client(hooks=Hooks(on_request=hook)).get(f"{BASE}/info")
 
 
-def test_an_agent_that_never_gives_up() -> None:
+def test_a_hook_that_waits_again_and_again_is_ended_at_its_second_wait() -> None:
     tries: list[int] = []
 
     async def hook(context: Any) -> None:
@@ -201,7 +203,7 @@ def test_an_agent_that_never_gives_up() -> None:
     assert len(tries) == 1, "it is ended where it waits next"
 
 
-def test_an_agent_that_waits_in_a_context_of_its_own() -> None:
+def test_a_hook_that_asks_asyncio_in_a_context_of_its_own_needs_an_event_loop() -> None:
     async def hook(context: Any) -> None:
         contextvars.Context().run(lambda: asyncio.get_running_loop().call_soon(print))
 
@@ -209,7 +211,7 @@ def test_an_agent_that_waits_in_a_context_of_its_own() -> None:
         client(hooks=Hooks(on_request=hook)).get(f"{BASE}/info")
 
 
-def test_an_agent_that_asks_before_it_has_events() -> None:
+def test_an_agent_that_asks_asyncio_before_it_has_events_needs_an_event_loop() -> None:
     async def events() -> AsyncIterator[Any]:
         yield {"type": "RUN_STARTED", "threadId": "t1", "runId": "r1"}
 

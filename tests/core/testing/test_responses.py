@@ -83,7 +83,7 @@ def test_the_text_is_known_whatever_the_request_was(request_: bytes) -> None:
     assert answer.text() == "hi"
 
 
-def test_the_tool_calls_of_a_response() -> None:
+def test_a_response_tells_its_tool_calls_with_their_arguments() -> None:
     answer = run_of(
         call_tool("weather", {"city": "Paris"}, call_id="c1"),
         call_tool("clock", result={"hour": 12}),
@@ -159,11 +159,11 @@ class TestValidStreams:
             ([{"type": "RUN_STARTED"}, FINISHED], "event 0 is not valid: RUN_STARTED needs"),
         ],
     )
-    def test_a_stream_that_no_client_reads(self, events: list[Any], why: str) -> None:
+    def test_a_stream_that_no_client_reads_is_not_valid(self, events: list[Any], why: str) -> None:
         with pytest.raises(AssertionError, match=why):
             assert_valid_stream(events)
 
-    def test_a_response_that_is_no_valid_stream(self) -> None:
+    def test_a_response_that_is_no_stream_is_not_a_valid_one(self) -> None:
         with pytest.raises(AssertionError, match="no stream, but 404"):
             assert_valid_stream(Client(CopilotRuntime({})).run(run_input()))
 

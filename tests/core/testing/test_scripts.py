@@ -88,7 +88,7 @@ def test_a_script_begins_and_ends_the_run_once(script: list[Any]) -> None:
     assert_valid_stream(answer)
 
 
-def test_a_script_that_breaks_the_rules() -> None:
+def test_a_script_that_breaks_the_rules_ends_with_an_error() -> None:
     answer = run(ScriptedAgent({"type": "TEXT_MESSAGE_END", "messageId": "m"}, whole=False))
     assert answer.run_error() == "First event must be 'RUN_STARTED'"
 
@@ -172,11 +172,11 @@ def test_a_wait_needs_an_event_loop_only_if_it_waits() -> None:
         (7, "a script has steps, texts, events and functions, not int"),
     ],
 )
-def test_a_value_that_is_no_script(script: Any, why: str) -> None:
+def test_a_value_that_is_no_script_ends_with_an_error(script: Any, why: str) -> None:
     assert run(ScriptedAgent(script)).run_error() == why
 
 
-def test_a_value_that_is_no_event() -> None:
+def test_a_value_that_is_no_event_ends_with_an_error() -> None:
     assert "type" in (run(ScriptedAgent({"name": "x"})).run_error() or "")
 
 
