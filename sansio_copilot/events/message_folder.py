@@ -32,25 +32,22 @@ class MessageFolder:
     :param budget: the budget of the patches of activities; None for the default.
     """
 
-    __slots__ = ("_conversation", "budget", "close", "current", "declined")
+    __slots__ = ("budget", "conversation", "declined")
 
     def __init__(self, messages: Iterable[Message] = (), budget: PatchBudget | None = None) -> None:
         adopted = _adopt(list(messages))
-        self._conversation = Conversation()
+        self.conversation = Conversation()
+        """The messages themselves, to be read at once and not to be changed."""
         for message in adopted:
-            self._conversation.append(message)
+            self.conversation.append(message)
         self.budget = PatchBudget() if budget is None else budget
         self.declined: PatchDeclined | None = None
         """The error of the last ACTIVITY_DELTA, if it was declined rather than wrong."""
-        self.current = self._conversation.messages
-        """Returns the conversation itself, to be read at once and not to be changed."""
-        self.close = self._conversation.close
-        """Frees the conversation at once; the garbage collector would do it later."""
 
     @property
     def messages(self) -> list[Message]:
         """A copy of the conversation so far."""
-        return [copy_json(message) for message in self._conversation.messages()]
+        return [copy_json(message) for message in self.conversation.messages()]
 
     def feed(self, event: Event) -> None:
         """Apply one event; one that has no effect on messages is ignored."""
@@ -68,15 +65,15 @@ class MessageFolder:
         """
         entity: FoldedCall | Entry | None
         if event["type"] == t.TOOL_CALL_ARGS:
-            entity = self._conversation.find_call(event["toolCallId"])
+            entity = self.conversation.calls.get(event["toolCallId"])
         else:
-            entity = self._conversation.find(event["messageId"])
+            entity = self.conversation.by_id.get(event["messageId"])
         return None if entity is None or entity.parts is None else entity.parts.append
 
     # -- events of streams -----------------------------------------------------------------
 
     def _text_start(self, event: Event) -> None:
-        entry = self._conversation.find(event["messageId"])
+        entry = self.conversation.by_id.get(event["messageId"])
         if entry is None:
             message = {"id": event["messageId"], "role": "reasoning", "content": ""}
             if event["type"] == t.TEXT_MESSAGE_START:
@@ -88,7 +85,7 @@ class MessageFolder:
             _add_metadata(entry.message, event)
 
     def _text_content(self, event: Event) -> None:
-        entry = self._conversation.find(event["messageId"])
+        entry = self.conversation.by_id.get(event["messageId"])
         if entry is None or entry.role == "activity":
             return
         entry.stream().append(event["delta"])
@@ -96,7 +93,7 @@ class MessageFolder:
             _add_metadata(entry.message, event)
 
     def _text_end(self, event: Event) -> None:
-        entry = self._conversation.find(event["messageId"])
+        entry = self.conversation.by_id.get(event["messageId"])
         if entry is None or entry.role == "activity":
             return
         # Pieces take more room than a text. But joining them each time that a message is opened and
@@ -108,30 +105,30 @@ class MessageFolder:
 
     def _tool_start(self, event: Event) -> None:
         call_id = event["toolCallId"]
-        call = self._conversation.find_call(call_id)
+        call = self.conversation.calls.get(call_id)
         if call is not None:
             # The start comes again, when a client rejoins for example. The arguments so far stay.
             call.fields["function"]["name"] = event["toolCallName"]
             _add_metadata(call.fields, event)
             return
         parent_id = event.get("parentMessageId")
-        carrier = self._conversation.find(parent_id) if parent_id else None
+        carrier = self.conversation.by_id.get(parent_id) if parent_id else None
         if carrier is None or carrier.role != "assistant":
             new_id = parent_id if parent_id and carrier is None else call_id
             message = {"id": new_id, "role": "assistant", "toolCalls": []}
-            if self._conversation.find(new_id) is None:
+            if self.conversation.by_id.get(new_id) is None:
                 _add_tag(message, event)
-            carrier = self._conversation.append(message)
+            carrier = self.conversation.append(message)
         fields = {
             "id": call_id,
             "type": "function",
             "function": {"name": event["toolCallName"], "arguments": ""},
         }
         _add_metadata(fields, event)
-        self._conversation.add_call(fields, carrier)
+        self.conversation.add_call(fields, carrier)
 
     def _tool_args(self, event: Event) -> None:
-        call = self._conversation.find_call(event["toolCallId"])
+        call = self.conversation.calls.get(event["toolCallId"])
         if call is None:
             return
         call.stream().append(event["delta"])
@@ -139,7 +136,7 @@ class MessageFolder:
             _add_metadata(call.fields, event)
 
     def _tool_end(self, event: Event) -> None:
-        call = self._conversation.find_call(event["toolCallId"])
+        call = self.conversation.calls.get(event["toolCallId"])
         if call is None:
             return
         if call.parts is not None and not call.parts[0]:
@@ -156,7 +153,7 @@ class MessageFolder:
             "role": event.get("role") or "tool",
             "content": event["content"],
         }
-        call = self._conversation.find_call(event["toolCallId"])
+        call = self.conversation.calls.get(event["toolCallId"])
         if call is None or call.carrier.role != "assistant":
             self._append(result, event)
             return
@@ -164,21 +161,21 @@ class MessageFolder:
         # stands between a call and its results.
         _add_tag(result, event)
         _add_metadata(result, event)
-        self._conversation.add_result(result, call.carrier)
+        self.conversation.add_result(result, call.carrier)
 
     def _encrypted_value(self, event: Event) -> None:
         entity_id = event["entityId"]
         if event["subtype"] == "tool-call":
-            call = self._conversation.find_call(entity_id)
+            call = self.conversation.calls.get(entity_id)
             target = None if call is None else call.fields
         else:
-            entry = self._conversation.find(entity_id)
+            entry = self.conversation.by_id.get(entity_id)
             target = None if entry is None or entry.role == "activity" else entry.message
         if target is not None:
             target["encryptedValue"] = event["encryptedValue"]
 
     def _activity_snapshot(self, event: Event) -> None:
-        entry = self._conversation.find(event["messageId"])
+        entry = self.conversation.by_id.get(event["messageId"])
         replace = event.get("replace") is not False
         activity = {
             "id": event["messageId"],
@@ -198,10 +195,10 @@ class MessageFolder:
         elif replace:
             _add_tag(activity, event)
             _add_metadata(activity, event)
-            self._conversation.replace(entry, activity)
+            self.conversation.replace(entry, activity)
 
     def _activity_delta(self, event: Event) -> None:
-        entry = self._conversation.find(event["messageId"])
+        entry = self.conversation.by_id.get(event["messageId"])
         if entry is None or entry.role != "activity":
             return
         message = entry.message
@@ -224,14 +221,14 @@ class MessageFolder:
         message["activityType"] = event["activityType"]
 
     def _messages_snapshot(self, event: Event) -> None:
-        self._conversation.merge(_adopt(event.get("messages")))
+        self.conversation.merge(_adopt(event.get("messages")))
 
     def _run_started(self, event: Event) -> None:
         run_input = event.get("input")
         if isinstance(run_input, dict):
-            for message in _adopt(run_input.get("messages"), self._conversation.ids):
-                if message["id"] not in self._conversation.ids:
-                    self._conversation.append(message)
+            for message in _adopt(run_input.get("messages"), self.conversation.by_id):
+                if message["id"] not in self.conversation.by_id:
+                    self.conversation.append(message)
 
     def _append(self, message: Message, event: Event) -> None:
         """Put the new ``message`` that ``event`` makes at the end."""
@@ -239,7 +236,7 @@ class MessageFolder:
             _add_tag(message, event)
         if "metadata" in event:
             _add_metadata(message, event)
-        self._conversation.append(message)
+        self.conversation.append(message)
 
 
 HANDLERS: Final[dict[str, Callable[[MessageFolder, Event], None]]] = {
@@ -306,5 +303,5 @@ def fold_messages(events: Iterable[Event], messages: Iterable[Message] = ()) -> 
     for event in events:
         folder.feed(event)
     folded = folder.messages
-    folder.close()
+    folder.conversation.close()
     return folded

@@ -24,6 +24,8 @@ from msgspec import Struct
 Message = dict[str, Any]
 
 _CLIENT_ROLES: Final = ("activity", "reasoning")
+# The edge of each conversation has this in place of a message.
+_NOTHING: Final[Message] = {}
 
 
 class Entry(Struct, eq=False):
@@ -97,31 +99,24 @@ class FoldedCall:
 class Conversation:
     """Messages in order. If an id occurs twice, the first message that has it is found."""
 
-    __slots__ = (
-        *("_by_id", "_calls", "_count", "_edge", "_roles", "_twins", "find", "find_call"),
-        "ids",
-    )
+    __slots__ = ("_client_only", "_count", "_edge", "_others", "_twins", "by_id", "calls")
 
     def __init__(self) -> None:
         # The edge is before the first entry and behind the last one.
-        self._edge = edge = Entry({}, 0, None)
+        self._edge = edge = Entry(_NOTHING, 0, None)
         edge.before = edge.after = edge
         self._count = 0
-        self._by_id: dict[str | None, Entry] = {}
+        self.by_id: dict[str | None, Entry] = {}
+        """The entry of each message, by its id; only this class changes it."""
         # The twins of an entry are further entries with the same id.
         self._twins: dict[str, deque[Entry]] = {}
-        self._calls: dict[str, FoldedCall] = {}
-        # These ordered sets hold the messages that exist on the client alone. Most snapshots keep
-        # those messages, so that all messages should not be walked for each snapshot.
-        self._roles: dict[str | None, dict[Entry, None]] = {
-            role: {} for role in (None, *_CLIENT_ROLES)
-        }
-        self.find = self._by_id.get
-        """Returns the entry of the message of that id; None if there is none."""
-        self.ids = self._by_id.keys()
-        """The ids of the messages."""
-        self.find_call = self._calls.get
-        """Returns the tool call of that id; None if there is none."""
+        self.calls: dict[str, FoldedCall] = {}
+        """The tool calls, by their ids; only this class changes it."""
+        # These ordered sets hold the messages that exist on the client alone, by their roles. Most
+        # snapshots keep them, so that all messages should not be walked for each snapshot.
+        self._client_only: dict[str, dict[Entry, None]] = {}
+        # This ordered set holds all other messages.
+        self._others: dict[Entry, None] = {}
 
     def close(self) -> None:
         """Part the entries, which are needed no longer."""
@@ -133,7 +128,7 @@ class Conversation:
 
     def messages(self) -> list[Message]:
         """The messages in order, each of them whole."""
-        for call in self._calls.values():
+        for call in self.calls.values():
             call.settle()
         messages = []
         entry = self._edge.after
@@ -156,10 +151,12 @@ class Conversation:
         before.after = after.before = entry
         if entry.role == "tool":
             self._join_row(entry)
-        first = self._by_id.setdefault(message["id"], entry)
+        first = self.by_id.setdefault(message["id"], entry)
         if first is not entry:
             self._add_twin(entry, first)
-        self._roles[entry.role if entry.role in _CLIENT_ROLES else None][entry] = None
+        role = entry.role
+        alike = self._client_only.setdefault(role, {}) if role in _CLIENT_ROLES else self._others
+        alike[entry] = None
         if "toolCalls" in message:
             self._add_calls(entry)
         return entry
@@ -173,7 +170,7 @@ class Conversation:
         if not isinstance(carrier.message.get("toolCalls"), list):
             carrier.message["toolCalls"] = []
         carrier.message["toolCalls"].append(fields)
-        self._calls[fields["id"]] = FoldedCall(fields, carrier)
+        self.calls[fields["id"]] = FoldedCall(fields, carrier)
 
     def replace(self, entry: Entry, message: Message) -> None:
         """Put a message with the same id in the place of another."""
@@ -190,8 +187,8 @@ class Conversation:
         """
         latest = {message["id"]: message for message in snapshot}
         roles = {message.get("role") for message in snapshot}
-        known = [None, *(role for role in _CLIENT_ROLES if role in roles)]
-        entries = [entry for role in known for entry in self._roles[role]]
+        known = [role for role in _CLIENT_ROLES if role in roles]
+        entries = [*self._others, *(e for role in known for e in self._client_only.get(role, ()))]
         for entry in entries:
             self._forget(entry)
         places: dict[str, Entry] = {}
@@ -205,7 +202,7 @@ class Conversation:
                 self._swap(entry, latest[message_id])
             else:
                 self._remove(entry)
-        present = {message_id for message_id in latest if message_id in self._by_id}
+        present = {message_id for message_id in latest if message_id in self.by_id}
         for message in snapshot:
             if message["id"] not in present:
                 self.append(message)
@@ -216,22 +213,23 @@ class Conversation:
         message_id = entry.message["id"]
         twins = self._twins.setdefault(message_id, deque())
         if first.order > entry.order:
-            self._by_id[message_id] = entry
+            self.by_id[message_id] = entry
             twins.appendleft(first)
         else:
             twins.append(entry)
 
     def _add_calls(self, entry: Entry) -> None:
         for call in calls_of(entry.message):
-            if call["id"] not in self._calls:
-                self._calls[call["id"]] = FoldedCall(call, entry)
+            if call["id"] not in self.calls:
+                self.calls[call["id"]] = FoldedCall(call, entry)
 
     def _forget(self, entry: Entry) -> None:
-        del self._roles[entry.role if entry.role in _CLIENT_ROLES else None][entry]
+        role = entry.role
+        del (self._client_only[role] if role in _CLIENT_ROLES else self._others)[entry]
         for fields in calls_of(entry.message):
-            call = self._calls.get(fields["id"])
+            call = self.calls.get(fields["id"])
             if call is not None and call.carrier is entry:
-                del self._calls[fields["id"]]
+                del self.calls[fields["id"]]
 
     # -- the list --------------------------------------------------------------------------
 
@@ -242,7 +240,9 @@ class Conversation:
         entry.hold(message)
         if is_tool and not was_tool:
             self._join_row(entry)
-        self._roles[entry.role if entry.role in _CLIENT_ROLES else None][entry] = None
+        role = entry.role
+        alike = self._client_only.setdefault(role, {}) if role in _CLIENT_ROLES else self._others
+        alike[entry] = None
         self._add_calls(entry)
 
     def _remove(self, entry: Entry) -> None:
@@ -258,13 +258,13 @@ class Conversation:
         before.after, after.before = after, before
         entry.part()
         message_id = entry.message["id"]
-        if self._by_id.get(message_id) is entry:
-            del self._by_id[message_id]
+        if self.by_id.get(message_id) is entry:
+            del self.by_id[message_id]
             twins = self._twins.pop(message_id, deque())
             while twins and twins[0].gone:
                 twins.popleft()
             if twins:
-                self._by_id[message_id] = twins.popleft()
+                self.by_id[message_id] = twins.popleft()
                 self._twins[message_id] = twins
 
     def _join_row(self, entry: Entry) -> None:

@@ -13,6 +13,7 @@ member that they have not added. It does not apply to null, as the others do not
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from msgspec import Struct
@@ -42,7 +43,7 @@ class StateSnapshots(Struct, eq=False):
 
     folder: StateFolder
     events: list[Event] = []
-    shown: list[Event] = []
+    shown: Sequence[Event] = ()
     changed: dict[str, str] | None = None
     # An event about the whole state may apply to null, so that no other delta can stand for it.
     _is_whole: bool = False
@@ -76,7 +77,7 @@ class StateSnapshots(Struct, eq=False):
 
     def take(self) -> list[Event]:
         """A snapshot for the events since the last one, or these events; [] if there are none."""
-        shown, self.shown = self.shown, []
+        shown, self.shown = self.shown, ()
         events = self._take()
         is_whole = len(events) == 1 and events[0]["type"] == t.STATE_SNAPSHOT
         return events if is_whole and not self.folder.is_none else [*shown, *events]

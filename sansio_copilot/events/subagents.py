@@ -14,7 +14,7 @@ Source: ``verifyEvents`` of ``@ag-ui/client`` 0.0.59, whose messages these are.
 from __future__ import annotations
 
 import json
-from collections.abc import Container
+from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
 from msgspec import Struct
@@ -129,11 +129,11 @@ def check_interrupt_tags(outcome: Any) -> None:
             )
 
 
-def check_started(event: Event, active: Container[str], ended: Container[str]) -> str:
+def check_started(event: Event, started: Mapping[str, bool]) -> str:
     """Check a SUBAGENT_STARTED.
 
-    :param active: the ids of the subagents that have started and not ended in this run.
-    :param ended: the ids of the subagents that have ended in it.
+    :param started: the ids of the subagents that have started in this run, and whether each is
+        active, because it has not ended.
     :returns: the id of the subagent that starts.
     :raises EventError: if it may not start.
     """
@@ -142,18 +142,18 @@ def check_started(event: Event, active: Container[str], ended: Container[str]) -
     _check_outcome(event)
     subagent_id = _required(event, "subagentRunId")
     _required(event, "name")
-    if subagent_id in active:
+    if started.get(subagent_id):
         raise EventError(
             f"Cannot send 'SUBAGENT_STARTED': subagent '{subagent_id}' is already active. "
             "Finish it with 'SUBAGENT_FINISHED' first."
         )
-    if subagent_id in ended:
+    if subagent_id in started:
         raise EventError(
             f"Cannot send 'SUBAGENT_STARTED': subagent '{subagent_id}' has already finished "
             "in this run. Subagent IDs are per-invocation and cannot be reused."
         )
     parent = event.get("parentSubagentRunId")
-    if parent is not None and parent not in active and parent not in ended:
+    if parent is not None and parent not in started:
         raise EventError(
             f"Cannot send 'SUBAGENT_STARTED': parentSubagentRunId '{parent}' has not been "
             "started in this run."
@@ -161,10 +161,10 @@ def check_started(event: Event, active: Container[str], ended: Container[str]) -
     return subagent_id
 
 
-def check_ended(event: Event, active: Container[str]) -> str:
+def check_ended(event: Event, started: Mapping[str, bool]) -> str:
     """Check a SUBAGENT_FINISHED or SUBAGENT_ERROR.
 
-    :param active: the ids of the subagents that have started and not ended in this run.
+    :param started: see :func:`check_started`.
     :returns: the id of the subagent that ends.
     :raises EventError: if it may not end, or if the event is malformed.
     """
@@ -174,7 +174,7 @@ def check_ended(event: Event, active: Container[str]) -> str:
     subagent_id = _required(event, "subagentRunId")
     if type_ == t.SUBAGENT_ERROR:
         _required(event, "message")
-    if subagent_id not in active:
+    if not started.get(subagent_id):
         raise EventError(
             f"Cannot send '{type_}': no active subagent found with ID '{subagent_id}'. "
             "A 'SUBAGENT_STARTED' event must be sent first."

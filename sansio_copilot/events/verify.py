@@ -9,11 +9,11 @@ RUN_ERROR, and nothing may come outside of one. Within a run four kinds of rules
 - *openers* (:mod:`.subagents`): what an agent has opened, no other agent continues;
 - RUN_FINISHED leaves nothing open, while RUN_ERROR may leave anything open.
 
-So the state of a :class:`Verifier` is the phase of the run, a set of open ids for each kind of
-bracket, and the openers. A rule is a function of that state and one event. It checks everything
-before it changes anything, so that an event that breaks a rule changes nothing. Rules look only at
-the members that they need, because :func:`~sansio_copilot.events.normalize_event` has given them
-their types; an event without a rule may come at any time of a run.
+So the state of a :class:`Verifier` is the phase of the run, the open brackets, and the openers. A
+rule is a function of that state and one event. It checks everything before it changes anything, so
+that an event that breaks a rule changes nothing. Rules look only at the members that they need,
+because :func:`~sansio_copilot.events.normalize_event` has given them their types; an event without
+a rule may come at any time of a run.
 
 A rule may be added or changed by itself: the rules do not call each other. The messages must stay
 those of the reference, because a front end shows them, and so must the order of the checks in a
@@ -53,6 +53,10 @@ _RUNNING: Final = "running"
 _FINISHED: Final = "finished"
 _ERRORED: Final = "errored"
 
+# Messages and events name what is open in this order. Reasoning has two brackets, spans and the
+# messages in them, because one id may name both.
+_BRACKETS: Final = (TEXT, REASONING, SPAN, TOOL)
+
 
 class Verifier:
     """Checks one event stream, which may hold several runs, event by event.
@@ -61,7 +65,7 @@ class Verifier:
     one that it refuses.
     """
 
-    __slots__ = ("_active_subagents", "_ended_subagents", "_open", "_openers", "_phase", "_steps")
+    __slots__ = ("_open", "_openers", "_phase", "_steps", "_subagents")
 
     def __init__(self) -> None:
         self._phase = _NEW
@@ -69,11 +73,10 @@ class Verifier:
 
     def _reset(self) -> None:
         # Dicts stand in for sets: an empty one is a third of the size, and some messages list the
-        # ids in the order they opened. Reasoning has two brackets, spans and the messages in them,
-        # and one id may name both.
-        self._open: dict[Bracket, dict[str, None]] = {TEXT: {}, REASONING: {}, SPAN: {}, TOOL: {}}
-        self._active_subagents: dict[str, None] = {}
-        self._ended_subagents: dict[str, None] = {}
+        # ids in the order they opened.
+        self._open: dict[tuple[Bracket, str], None] = {}
+        # The value of each subagent that has started says whether it is active.
+        self._subagents: dict[str, bool] = {}
         self._openers = OpenersOfKinds()
         # Steps are kept by their opener, because a subagent and its parent may have steps of the
         # same name.
@@ -87,14 +90,15 @@ class Verifier:
         """
         closers: list[Event] = [
             {"type": bracket.end, bracket.id_field: entity_id}
-            for bracket, open_ids in self._open.items()
-            for entity_id in open_ids
+            for order in _BRACKETS
+            for bracket, entity_id in self._open
+            if bracket is order
         ]
         for opener, names in self._steps.items():
             tag = {} if opener is None else {"subagentRunId": opener}
             for name in names:
                 closers.append({"type": t.STEP_FINISHED, "stepName": name, **tag})
-        for subagent_id in self._active_subagents:
+        for subagent_id in filter(self._subagents.get, self._subagents):
             closers.append({"type": t.SUBAGENT_FINISHED, "subagentRunId": subagent_id})
         return closers
 
@@ -159,8 +163,11 @@ class Verifier:
         ]
         for noun, unfinished in (
             ("step", steps),
-            *[(bracket.noun, open_ids) for bracket, open_ids in self._open.items()],
-            ("subagent", self._active_subagents),
+            *[
+                (order.noun, [entity_id for bracket, entity_id in self._open if bracket is order])
+                for order in _BRACKETS
+            ],
+            ("subagent", list(filter(self._subagents.get, self._subagents))),
         ):
             if unfinished:
                 raise EventError(
@@ -175,32 +182,32 @@ class Verifier:
     # -- brackets --------------------------------------------------------------------------
 
     def _begins(self, event: Event, tag: str | None, *, bracket: Bracket) -> None:
-        entity_id, open_ids = event[bracket.id_field], self._open[bracket]
-        if entity_id in open_ids:
+        entity_id = event[bracket.id_field]
+        if (bracket, entity_id) in self._open:
             raise bracket.already_open(event, entity_id)
         openers = bracket.openers(self._openers)
         if bracket is TOOL:
             tag = opener_of_call(event, tag, self._openers.messages, openers)
         elif tag is not None:
             check_opener(event, tag, openers, entity_id, bracket.opened)
-        open_ids[entity_id] = None
+        self._open[bracket, entity_id] = None
         # An untagged reopening agrees with any opener, and does not take the entity over.
         openers.setdefault(entity_id, tag)
 
     def _goes_on(self, event: Event, tag: str | None, *, bracket: Bracket) -> None:
         entity_id = event[bracket.id_field]
-        if entity_id not in self._open[bracket]:
+        if (bracket, entity_id) not in self._open:
             raise bracket.not_to_go_on(event, entity_id)
         if tag is not None:
             check_opener(event, tag, bracket.openers(self._openers), entity_id, bracket.opened)
 
     def _ends(self, event: Event, tag: str | None, *, bracket: Bracket) -> None:
-        entity_id, open_ids = event[bracket.id_field], self._open[bracket]
-        if entity_id not in open_ids:
+        entity_id = event[bracket.id_field]
+        if (bracket, entity_id) not in self._open:
             raise bracket.not_to_end(event, entity_id)
         if tag is not None:
             check_opener(event, tag, bracket.openers(self._openers), entity_id, bracket.opened)
-        del open_ids[entity_id]
+        del self._open[bracket, entity_id]
 
     # -- what belongs to its opener --------------------------------------------------------
 
@@ -267,13 +274,10 @@ class Verifier:
     # -- subagents -------------------------------------------------------------------------
 
     def _subagent_started(self, event: Event, tag: str | None) -> None:
-        subagent_id = check_started(event, self._active_subagents, self._ended_subagents)
-        self._active_subagents[subagent_id] = None
+        self._subagents[check_started(event, self._subagents)] = True
 
     def _subagent_ended(self, event: Event, tag: str | None) -> None:
-        subagent_id = check_ended(event, self._active_subagents)
-        del self._active_subagents[subagent_id]
-        self._ended_subagents[subagent_id] = None
+        self._subagents[check_ended(event, self._subagents)] = False
 
 
 # All verifiers share one table, because a table of bound methods in each would be a reference cycle

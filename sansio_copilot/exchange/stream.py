@@ -18,7 +18,6 @@ going to start, and :func:`stop_ephemeral` stops a run that dies with its client
 from __future__ import annotations
 
 import logging
-from functools import partial
 from typing import Any
 
 from .. import sse
@@ -95,10 +94,7 @@ def send_log(
     :returns: whether all of it was sent; False if the rest is gone.
     """
     # This is one function, because a generator inside of it would be resumed for each event.
-    cursor, limits = stream.cursor, runtime.limits
-    # The constructor of the calls is made once, because a reader makes one for each event.
-    store, name = stream.store, calls.READ.label
-    read = partial(StoreCall, store.read, name=name, blocking=store.blocking, method=calls.READ)
+    cursor, limits, store = stream.cursor, runtime.limits, stream.store
     retries: Retries | None = None
     last_bytes = b""
     try:
@@ -108,7 +104,15 @@ def send_log(
         if has_content and stream.preface:
             yield SendBytes(stream.preface)
         while has_content:
-            reading = read((cursor, limits.read_bytes))
+            # The call is written out, because a constructor of its own would be one more call for
+            # each event.
+            reading = StoreCall(
+                store.read,
+                (cursor, limits.read_bytes),
+                name=calls.READ.label,
+                blocking=store.blocking,
+                method=calls.READ,
+            )
             try:
                 batch = yield reading
             except StoreUnavailable as error:
@@ -144,9 +148,7 @@ def send_log(
                 # The batch is dropped, so that an idle stream does not keep the bytes that it has
                 # sent.
                 del batch, reading
-                is_silent = not (
-                    yield WaitForFrames(stream.store, cursor, limits.heartbeat_seconds)
-                )
+                is_silent = not (yield WaitForFrames(store, cursor, limits.heartbeat_seconds))
                 if is_silent and last_bytes in sse.BETWEEN_FRAMES:
                     yield SendBytes(sse.HEARTBEAT)
         return True

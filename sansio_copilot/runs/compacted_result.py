@@ -30,7 +30,7 @@ def compacted_result(
     :raises ValueError: if the run has built a value that JSON has no form for.
     :raises RecursionError: if it has built a value that is nested too deeply.
     """
-    messages = folder.current()
+    messages = folder.conversation.messages()
     events = compactor.finish()
     frames = [
         COMPACTED_FRAME % (token, index, data)

@@ -8,6 +8,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from ..events.types import Event
+from ..stores.protocol import RunKey
 from .compacted_result import messages_of
 
 COMPLETED: Final = frozenset({"RUN_STARTED", "RUN_FINISHED"})
@@ -21,13 +22,13 @@ _REPEATED_INPUT_BYTES: Final = 64 * 1024
 class Completion(Struct, eq=False):
     """Fills in the events of one run.
 
-    :param ids: the members of RUN_STARTED and RUN_FINISHED that name the run.
+    :param key: the run.
     :param input: its input as JSON; None for a run that stores nothing.
     :param known: ids of the messages of the input that need not be repeated.
     :param input_bytes: bytes that RUN_STARTED events may take until one goes without the input.
     """
 
-    ids: Mapping[str, str]
+    key: RunKey
     input: Mapping[str, Any] | None
     known: Collection[str]
     input_bytes: int = _REPEATED_INPUT_BYTES
@@ -46,7 +47,8 @@ class Completion(Struct, eq=False):
             return {**event, "input": given}
         if kind == "RUN_FINISHED" and not ("threadId" in event and "runId" in event):
             # The AG-UI schema requires both ids, and a strict reader drops the stream without them.
-            return {**event, **self.ids, **event}
+            key = self.key
+            return {**event, "threadId": key.thread_id, "runId": key.run_id, **event}
         return event
 
 

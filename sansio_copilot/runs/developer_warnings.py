@@ -28,7 +28,7 @@ class DeveloperWarnings(Struct, eq=False):
     run_id: str
     agent_id: str | None
     is_given: bool = False
-    unknown_types: set[str] = set()
+    unknown_types: tuple[str, ...] = ()
 
     def look_at(self, type_: str, declined: PatchDeclined | None) -> None:
         """Tell, once for the run, that its deltas build a value that cannot be used.
@@ -49,7 +49,7 @@ class DeveloperWarnings(Struct, eq=False):
         unknown = shorten(type_, _LONGEST_TYPE)
         if unknown in self.unknown_types or len(self.unknown_types) >= _UNKNOWN_TYPES:
             return
-        self.unknown_types.add(unknown)
+        self.unknown_types += (unknown,)
         nearest = nearest_type(unknown)
         logger.warning(
             "agent %r: events of unknown type %r are dropped%s",

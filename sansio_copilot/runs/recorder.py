@@ -96,7 +96,7 @@ class RunRecorder:
     __slots__ = (
         *("_warnings", "_compactor", "_complete", "_expander", "_folder", "_going", "_input"),
         *("_key", "_limits", "_raw_events", "_result_due", "_results", "_sure_bytes"),
-        *("_token", "_upgrader", "_verifier", "_verify", "_waits"),
+        *("_token", "_upgrader", "_verifier", "_waits"),
         *("close", "error", "events", "failure", "has_failed", "result", "size", "teller"),
         *("terminal", "usage"),
     )
@@ -116,15 +116,13 @@ class RunRecorder:
         self._raw_events = raw_events
         self.teller = teller
         self._input = input
-        ids = {"threadId": key.thread_id, "runId": key.run_id}
-        self._complete = Completion(ids, input, known_message_ids)
+        self._complete = Completion(key, input, known_message_ids)
         self._token = b"" if input is None else key.token.encode()
         self.events = 0
         """The number of events that were recorded."""
         self._expander: ChunkExpander | None = None
         self._upgrader: ThinkingUpgrader | None = None
         self._verifier = Verifier()
-        self._verify = self._verifier.feed
         self._limits = limits
         # An event with fewer bytes has fewer values, too.
         self._sure_bytes = min(limits.body_bytes, limits.body_values)
@@ -215,7 +213,7 @@ class RunRecorder:
                     ):
                         check_fits(written, self._limits)
                     # The completed event is verified, because clients verify it in this form.
-                    self._verify(whole)
+                    self._verifier.feed(whole)
                     frames.append(self._keep(whole, data))
                 if len(frames) == 1 and written["type"] in DELTAS:
                     history = self._compactor.continuation(written)
@@ -259,7 +257,7 @@ class RunRecorder:
             # A stopped run waits for nothing, though RUN_FINISHED ends it.
             self._waits.ended = None if stop_requested else "RUN_ERROR"
         for event in closing[:-1]:
-            self._verify(event)
+            self._verifier.feed(event)
         if closing and stop_requested:
             # RUN_FINISHED must leave nothing open. The finalizer, like the reference, does not end
             # steps, tool calls that were started again, and tool calls with an empty id; the
@@ -299,7 +297,7 @@ class RunRecorder:
         for event, data in zip(events, said, strict=True):
             # Older releases verified RUN_STARTED before the input was added to it.
             with suppress(EventError):
-                recorder._verify(event)
+                recorder._verifier.feed(event)
             # A delta that nests too deeply may be there, because older releases took it.
             with suppress(EventError):
                 recorder._keep(event, data)
@@ -312,7 +310,7 @@ class RunRecorder:
         given = self._input or {}
         left = self._limits.patch_bytes
         self._folder = MessageFolder(conversation, PatchBudget(left))
-        self.close = self._folder.close
+        self.close = self._folder.conversation.close
         """Frees the folded messages; called when a run is over and its recorder unused."""
         self._compactor = Compactor(
             given.get("state"), PatchBudget(left), conversation, knows_state="state" in given
@@ -325,7 +323,8 @@ class RunRecorder:
         it in a replay behind the RUN_ERROR of an earlier run; and without RUN_STARTED the messages
         of the run's input would not be in the replay.
         """
-        return {"type": "RUN_STARTED", **self._complete.ids}
+        key = self._key
+        return {"type": "RUN_STARTED", "threadId": key.thread_id, "runId": key.run_id}
 
     def _upgrade(self, event: Event) -> Event:
         if self._upgrader is None:

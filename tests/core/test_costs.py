@@ -332,7 +332,7 @@ def folding_messages(events: list[Event]) -> None:
     folder = MessageFolder()
     for event in events:
         folder.feed(event)
-    assert folder.messages == folder.current()
+    assert folder.messages == folder.conversation.messages()
 
 
 def folding_state(events: list[Event]) -> None:

@@ -182,7 +182,7 @@ class HTTPConnection(Answering):
                 return
             while True:
                 until, outcome = time.monotonic() + self._limits.idle_seconds, None
-                deadline = Deadline(Awaited.NEXT_REQUEST, until)
+                deadline, want = Deadline(Awaited.NEXT_REQUEST, until), None
                 while (request := parser.read_head() if parser.input.unread else None) is None:
                     if parser.input.eof or outcome is GONE:
                         return
@@ -199,6 +199,8 @@ class HTTPConnection(Answering):
                 assert parser.response is not None, "there is a request"
                 self._framing = parser.response
                 self.context = CallContext(service.context.current.copy())
+                # These names are dropped, because the steps may rest for hours below.
+                del request, deadline, want
                 waits = self._answer(exchange, exchange.start())
                 if waits is not None:
                     # The steps rest here until the request has been answered. The want is not kept,

@@ -68,8 +68,8 @@ def recognise(data: bytearray, searched: int, limit: int) -> tuple[Request, int,
     fields: dict[str, str] = {}
     for row in rows:
         name, _, value = row.partition(":")
-        # The name is interned, because many streams that are open at once have the same few names.
-        fields[intern(name.lower())] = value.strip(" \t")
+        # Both are interned, because many streams that are open at once have the same few fields.
+        fields[intern(name.lower())] = intern(value.strip(" \t"))
     length = fields.get("content-length", "0")
     if (
         len(fields) == len(rows)
@@ -79,7 +79,7 @@ def recognise(data: bytearray, searched: int, limit: int) -> tuple[Request, int,
         and _HOST.fullmatch(fields.get("host", "/"))
     ):
         headers = Headers.from_raw(tuple(fields.items()))
-        return Request(method, path, query or "", headers), int(length), end + 4
+        return Request(intern(method), path, query or "", headers), int(length), end + 4
     return None
 
 

@@ -66,7 +66,7 @@ from .pending_call import Pending
 from .responder_states import INTERRUPTIONS, ResponderState
 from .response_wire import Gone, Wire
 from .service import Service
-from .store_watches import begin_watch, end_watch, weakly
+from .store_watches import Weakly, begin_watch, end_watch
 
 _LAST_SECONDS = 2.0
 # A wait for frames that is longer than this, in seconds, listens whether the client goes.
@@ -347,7 +347,7 @@ class Responder:
             raise Gone
         flag = self._woken = self._backend.flag()
         lock, store, cursor = self._calls.lock, want.store, want.cursor
-        notify = weakly(self._notified)
+        notify = Weakly(self._notified)
         unwatch = begin_watch(lock, self._context, store.watch, cursor, notify)
         try:
             self._state = ResponderState.WAITING

@@ -48,7 +48,7 @@ from .backend import Backend, Task
 from .calls import Calls
 from .failures import passing
 from .run_driver import RunDriver
-from .store_watches import begin_watch, end_watch, weakly
+from .store_watches import Weakly, begin_watch, end_watch
 
 if TYPE_CHECKING:
     from .agent_events_elsewhere import EventsElsewhere
@@ -127,7 +127,7 @@ class RunHome(RunDriver):
             if (action := run.start(time.time())) is not PULL:
                 await self._store(action)
             try:
-                notify = weakly(self._notified)
+                notify = Weakly(self._notified)
                 unwatch = begin_watch(
                     self._lock, self._context, run.store.watch_run, run.key, notify
                 )

@@ -20,7 +20,7 @@ from sansio_copilot import Run, RunState
 from sansio_copilot.actions import PullEvent, RunAction
 
 from .backend import Backend, Task
-from .store_watches import weakly
+from .store_watches import Weakly
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class RunTimers(Struct, eq=False, weakref=True):
         """Begin to renew the lease, and to check whether anybody follows the run."""
         run = self.run
         if run.audience is not None:
-            run.audience.on_empty = weakly(self._left_alone)
+            run.audience.on_empty = Weakly(self._left_alone)
             if run.audience.is_empty:
                 self._left_alone()
         if run.lease is not None:

@@ -44,7 +44,7 @@ class _Watch:
 
     stream: RunStream
 
-    def cancel(self) -> None:
+    def __call__(self) -> None:
         # The dict is looked up anew, because waking replaces it.
         self.stream.watches.pop(self, None)
 
@@ -98,6 +98,6 @@ def watch(cursor: Cursor, notify: Notify) -> Cancel:
             watch = _Watch()
             watch.stream = stream
             stream.watches[watch] = notify
-            return watch.cancel
+            return watch
     notify()
     return nothing_to_cancel

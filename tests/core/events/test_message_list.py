@@ -138,7 +138,7 @@ def compare(actions: list[Any]) -> None:
             conversation.append(new)
         elif action == "result":
             message_id, carrier_id = arguments
-            carrier, entry = model.find(carrier_id), conversation.find(carrier_id)
+            carrier, entry = model.find(carrier_id), conversation.by_id.get(carrier_id)
             if carrier is None or carrier["role"] != "assistant" or model.find(message_id):
                 continue
             assert entry is not None
@@ -147,7 +147,7 @@ def compare(actions: list[Any]) -> None:
             conversation.add_result(new, entry)
         elif action == "replace":
             message_id, role = arguments
-            old, entry = model.find(message_id), conversation.find(message_id)
+            old, entry = model.find(message_id), conversation.by_id.get(message_id)
             if old is None:
                 continue
             assert entry is not None
@@ -160,7 +160,7 @@ def compare(actions: list[Any]) -> None:
         shown = conversation.messages()
         assert [id(message) for message in shown] == [id(message) for message in model.messages]
         for message_id in "abcdef":
-            entry = conversation.find(message_id)
+            entry = conversation.by_id.get(message_id)
             assert (entry and entry.message) is model.find(message_id)
 
 
@@ -181,9 +181,9 @@ def test_the_first_in_order_of_two_results_with_one_id_counts() -> None:
     later = conversation.append(message("r", "user"))
     first = conversation.add_result(message("r", "tool"), carrier)
     conversation.add_result(message("r", "tool"), carrier)
-    assert conversation.find("r") is first
+    assert conversation.by_id.get("r") is first
     conversation.merge([message("a", "assistant"), message("z", "reasoning")])
-    assert conversation.find("r") is None
+    assert conversation.by_id.get("r") is None
     assert [one["id"] for one in conversation.messages()] == ["a", "z"]
     assert later.message not in conversation.messages()
 
@@ -195,7 +195,7 @@ def test_a_twin_that_is_kept_is_found_when_the_first_is_gone() -> None:
     for _ in range(2):
         conversation.add_result(message("r", "tool"), carrier)
     conversation.merge([])
-    assert conversation.find("r") is thought
+    assert conversation.by_id.get("r") is thought
     conversation.add_result(message("s", "tool"), thought)
 
 
@@ -203,13 +203,13 @@ def test_a_call_belongs_to_the_first_message_that_has_it() -> None:
     conversation = Conversation()
     first = conversation.append(message("a", "assistant", "c", "d"))
     conversation.append(message("b", "assistant", "c"))
-    call = conversation.find_call("c")
+    call = conversation.calls.get("c")
     assert call is not None
     assert call.carrier is first
     conversation.replace(first, message("a", "activity"))
-    assert conversation.find_call("d") is None
+    assert conversation.calls.get("d") is None
     conversation.merge([message("b", "assistant", "c")])
-    call = conversation.find_call("c")
+    call = conversation.calls.get("c")
     assert call is not None
     assert call.carrier.message["id"] == "b"
 
