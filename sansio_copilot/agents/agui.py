@@ -72,9 +72,6 @@ def agui_agent(
         check_agent("agui_agent", agent)
     name = describe_class(fresh if agent is None else agent)
     _check_options(name, fresh, on_stop, loop)
-    check_description(f"agent {name!r}", description)
-    check_capabilities(f"agent {name!r}", capabilities)
-    check_headers(f"agent {name!r}", headers)
     if fresh is not None:
         if agent is None and not fits(fresh, 0):
             raise TypeError(
@@ -85,19 +82,14 @@ def agui_agent(
         make = clone
     else:
         make = None
-    if description is None:
-        description = _own(agent, "description", check_description)
-    if capabilities is None:
-        capabilities = _own(agent, "capabilities", check_capabilities)
-    if headers is None:
-        headers = _own(agent, "headers", check_headers)
+    description = _said(description, agent, "description", check_description)
     return AguiAgent(
         agent,
         make,
         on_stop,
-        description or "",
-        capabilities,
-        headers,
+        "" if description is None else description,
+        _said(capabilities, agent, "capabilities", check_capabilities),
+        _said(headers, agent, "headers", check_headers),
         loop_of(agent) if loop is None else loop,
         name,
     )
@@ -238,8 +230,11 @@ def _of(fresh: Callable[..., Any], agent: Any) -> Callable[[], Any]:
     return lambda: fresh(agent)
 
 
-def _own(agent: object, name: str, check: Callable[[str, object], None]) -> Any:
-    """An attribute of an agent; None if it is of another type, because then it is another's."""
+def _said(given: Any, agent: object, name: str, check: Callable[[str, object], None]) -> Any:
+    """``given``, or else the agent's own attribute; None if that is of another type, because then
+    it has another meaning."""
+    if given is not None:
+        return given
     value = getattr(agent, name, None)
     try:
         check("", value)

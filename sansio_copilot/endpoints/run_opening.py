@@ -73,9 +73,7 @@ def run_reply(
     :param ephemeral: whether the run dies with its client.
     """
     assert given.route.agent_id is not None
-    configured = getattr(agent, "headers", None)
-    if configured is not None:
-        # The headers were checked when the agent was given, but may have been assigned since.
+    if (configured := getattr(agent, "headers", None)) is not None:
         check_headers(f"agent {given.route.agent_id!r}", configured)
     headers = given.runtime.forward_headers.merge(configured, given.request.headers)
     # A run may last for hours, so that its context does not keep the body, which is its input.

@@ -17,6 +17,8 @@ COMPLETED: Final = frozenset({"RUN_STARTED", "RUN_FINISHED"})
 # RUN_STARTED events may take this many bytes before one goes without the run's input, because a
 # stream of many runs would otherwise have as many copies of it.
 _REPEATED_INPUT_BYTES: Final = 64 * 1024
+_OWN: Final = ("state", "resume")
+"""The members of a run's own input that no agent tells."""
 
 
 class Completion(Struct, eq=False):
@@ -53,15 +55,15 @@ class Completion(Struct, eq=False):
 
 
 def _united(ours: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
-    """The input ``told`` by an agent, with the messages and the state of the run's own in front.
+    """The input ``told`` by an agent, with the messages of the run's own in front, and its state
+    and answers instead.
 
     An agent behind another runtime leaves out the messages that the other has already. The client
-    shows them, and so must a reload. Clients take no state from it, so that the input of a run
-    without a state has none.
+    shows them, and so must a reload. Whoever ends the run in its owner's place goes by the state
+    and the answers that the run was given, and clients take neither from an input.
     """
     ids = {message.get("id") for message in ours["messages"]}
     others = [message for message in messages_of(told) if message.get("id") not in ids]
-    merged = {**told, "state": ours.get("state"), "messages": [*ours["messages"], *others]}
-    if "state" not in ours:
-        del merged["state"]
-    return merged
+    own = {name: ours[name] for name in _OWN if name in ours}
+    kept = {name: value for name, value in told.items() if name in own or name not in _OWN}
+    return {**kept, **own, "messages": [*ours["messages"], *others]}

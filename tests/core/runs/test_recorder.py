@@ -728,6 +728,16 @@ class TestAdopt:
         assert adopted == own
 
 
+def test_an_agent_that_tells_its_input_tells_neither_state_nor_answers_of_the_run() -> None:
+    answer = {"interruptId": "i", "status": "resolved"}
+    ours = {"threadId": "t", "runId": "r", "messages": [], "tools": []}
+    told = {**ours, "state": {"b": 1}, "resume": [{**answer, "interruptId": "j"}], "context": []}
+    for own in ({}, {"state": {"a": 1}, "resume": [answer]}):
+        run = RunRecorder(KEY, {**ours, **own})
+        (started,) = events_of(run.record({**STARTED, "input": told}, 0.0))
+        assert started["input"] == {**ours, "context": [], **own}
+
+
 def test_frame_data_is_the_json_of_each_frame() -> None:
     frames = record_all(RunRecorder(KEY, None), [STARTED, FINISHED])
     assert frame_data(frames) == [json_codec.encode(STARTED), json_codec.encode(FINISHED)]
