@@ -1,4 +1,4 @@
-"""The application of each of two hosts: an agent that counts, over the store of STORE_URL."""
+"""The application of each of two hosts: agents that count and ask, over the store of STORE_URL."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from sansio_copilot import CopilotRuntime, Hooks, RunReport, text_agent
+from sansio_copilot.agents import ResumeRefused, answers_to_act_on
 
 LEASE = 2.0
 
@@ -18,6 +19,23 @@ async def counts(input: Any, context: Any) -> AsyncIterator[str]:
     for number in range(input.forwarded_props["to"]):
         await asyncio.sleep(input.forwarded_props["pause"])
         yield f"{number} "
+
+
+async def asks(input: Any, context: Any) -> AsyncIterator[dict[str, Any]]:
+    """Asks, and acts on the answer; ``forwardedProps.hangs`` says whether it hangs then."""
+    ids = {"threadId": input.thread_id, "runId": input.run_id}
+    try:
+        answers = answers_to_act_on(input.resume or (), context.interrupts)
+    except ResumeRefused as refused:
+        yield {"type": "RUN_ERROR", "message": str(refused)}
+        return
+    yield {"type": "RUN_STARTED", **ids}
+    for answer in answers:
+        yield {"type": "CUSTOM", "name": "acted", "value": answer.interrupt_id}
+    if answers and input.forwarded_props["hangs"]:
+        await asyncio.Event().wait()
+    asked = {"type": "interrupt", "interrupts": [{"id": "i", "reason": "approval"}]}
+    yield {"type": "RUN_FINISHED", **ids, "outcome": {"type": "success"} if answers else asked}
 
 
 def _store() -> Any:
@@ -38,5 +56,8 @@ def _note(report: RunReport) -> None:
 
 
 runtime = CopilotRuntime(
-    {"default": counts}, store=_store(), hooks=Hooks(on_run_end=_note), metrics_path="/metrics"
+    {"default": counts, "asks": asks},
+    store=_store(),
+    hooks=Hooks(on_run_end=_note),
+    metrics_path="/metrics",
 )

@@ -23,6 +23,7 @@ from support.redis_server import RedisServer
 from support.scripts import start_program
 
 from sansio_copilot.sse import ServerSentEvent
+from sansio_copilot.testing import run_input
 
 BASE = "/api/copilotkit"
 _SECONDS = 60.0
@@ -78,6 +79,13 @@ class Service:
 
     def client(self) -> Client:
         return Client(self.balancer.port, BASE, {})
+
+    def status(self, path: str, body: Any) -> int:
+        """The status of the answer to a POST, which is read to its end."""
+        with self.client() as client:
+            fields = {"content-type": "application/json"}
+            client.send("POST", path, json.dumps(body).encode(), fields)
+            return client.receive().status
 
     def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         data = None if body is None else json.dumps(body).encode()
@@ -184,6 +192,56 @@ def test_a_run_is_stopped_from_either_host_and_refused_on_both(service: Service)
             assert last["type"] == "RUN_FINISHED"
 
 
+ANSWER = [{"interruptId": "i", "status": "resolved", "payload": True}]
+ASKED_AGAIN = ["RUN_STARTED", "RUN_FINISHED"]
+ACTED = ["RUN_STARTED", "CUSTOM", "RUN_FINISHED"]
+REFUSED = ["RUN_STARTED", "RUN_ERROR"]
+ENDS = ("RUN_FINISHED", "RUN_ERROR")
+
+
+def ask(client: Client, thread: str, *, hangs: bool = False, **fields: Any) -> Client:
+    return client.stream("run", thread, agent="asks", forwardedProps={"hangs": hangs}, **fields)
+
+
+def types_of(service: Service, thread: str, **fields: Any) -> list[str]:
+    """The types of the events of a run, on the other host than that of the run before."""
+    with service.client() as client:
+        frames = rest(ask(client, thread, **fields))
+    return [json.loads(frame.data)["type"] for frame in frames]
+
+
+def test_an_approval_that_reaches_both_hosts_is_acted_on_once(service: Service) -> None:
+    assert types_of(service, "approved") == ASKED_AGAIN
+    runs = [types_of(service, "approved", resume=ANSWER) for _ in range(3)]
+    assert runs == [ACTED, REFUSED, REFUSED]
+
+
+def test_an_approval_whose_host_is_killed_is_asked_for_again(service: Service) -> None:
+    assert types_of(service, "lost") == ASKED_AGAIN
+    with service.client() as client:
+        ask(client, "lost", hangs=True, resume=ANSWER)
+        acted = [client.next_event()["type"] for _ in range(2)]
+        # A client is not told which host has the run, so that both are killed.
+        for host in service.hosts:
+            host.end(signal.SIGKILL)
+    for host in service.hosts:
+        host.start()
+    assert acted == ACTED[:2]
+    deadline = time.monotonic() + _SECONDS
+    # The run is busy until its lease has run out.
+    body = run_input("lost", "again", resume=ANSWER, forwardedProps={"hangs": False})
+    while (status := service.status("/agent/asks/run", body)) in (409, 502):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert status == 200
+    assert types_of(service, "lost", resume=ANSWER) == ACTED, "the second run has asked again"
+    with service.client() as client:
+        ends = [json.loads(frame.data) for frame in rest(client.stream("connect", "lost"))]
+    told = [end.get("outcome", {}).get("type") for end in ends if end["type"] in ENDS]
+    assert told == ["interrupt", None, "interrupt", "success"]
+    assert [end["type"] for end in ends].count("CUSTOM") == 2, "once for each approval"
+
+
 def test_a_run_whose_host_is_killed_is_read_on_and_ended_by_the_other(service: Service) -> None:
     frames: list[ServerSentEvent] = []
     with service.client() as client:
@@ -218,7 +276,7 @@ def test_a_run_whose_host_is_killed_is_read_on_and_ended_by_the_other(service: S
 
     def reported() -> list[str]:
         lines = reports.read_text().splitlines() if reports.exists() else []
-        return [line for line in lines if " lost " in line]
+        return [line for line in lines if line.startswith("killed lost ")]
 
     # The reader that has found the run waits for no hook, and the next sweep calls it.
     wait_until(lambda: bool(reported()), "the lost run is reported")
