@@ -46,7 +46,7 @@ class Waits(Struct, eq=False):
     :param before: what the thread has waited for before the run.
     :ivar ended: the type of the event that has ended the run; None while it goes on, and when it
         was stopped.
-    :ivar has_begun: whether the agent may have acted on an answer. An agent whose first event is
+    :ivar has_begun: whether the agent may have acted on an answer. An agent whose only event is
         RUN_ERROR has refused its input.
     """
 
@@ -63,6 +63,7 @@ class Waits(Struct, eq=False):
             if event.get("name") == LEGACY_INTERRUPT and len(self._suspended) < _MOST_INTERRUPTS:
                 self._suspended.append({"reason": LEGACY_INTERRUPT})
         elif type_ == t.RUN_STARTED:
+            self.has_begun = self.has_begun or self.ended is not None
             self.ended, self._suspended = None, []
         else:
             self.ended = type_

@@ -211,6 +211,13 @@ class Conversation(Talk):
         self._script = script
         self.take(self.served("run", self.ask()))
         self.see_that_a_reload_shows_the_same()
+        assert self.open_interrupts() == [one["id"] for one in self.shown["interrupts"]]
+
+    def open_interrupts(self) -> list[str]:
+        """The ids of the interrupts that the runtime's list of threads tells."""
+        threads = self._server.get(f"{BASE}/threads").json()["threads"]
+        waits = [thread.get("waitsFor", {"interrupts": []}) for thread in threads]
+        return [one["id"] for wait in waits for one in wait["interrupts"] if "id" in one]
 
     def served(self, what: str, body: Event) -> bytes:
         answer = self._server.post(f"{BASE}/agent/default/{what}", json=body)

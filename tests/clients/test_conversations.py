@@ -131,3 +131,35 @@ def test_a_reload_shows_the_same_of_runs_that_end_in_each_way(
     conversation.hold(STARTED, {**FINISHED, "outcome": asked})
     assert [one["id"] for one in conversation.shown["interrupts"]] == ["i"]
     conversation.hold(STARTED, FINISHED)
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+@pytest.mark.parametrize(
+    ("script", "left"),
+    [
+        (["it died"], ["i", "j"]),
+        ([{"type": "RUN_ERROR", "message": "no"}], ["i", "j"]),
+        ([STARTED, "it died"], ["i", "j"]),
+        ([STARTED], ["i", "j"]),
+        ([STARTED, {"type": "RUN_ERROR", "message": "no"}], ["i", "j"]),
+        ([STARTED, FINISHED, {"type": "RUN_ERROR", "message": "no"}], []),
+        ([STARTED, True], []),
+        ([True], []),
+        ([STARTED, FINISHED], []),
+    ],
+    ids=repr,
+)
+def test_a_client_waits_for_the_interrupts_that_the_runtime_tells(
+    clients: Clients, generation: str, script: list[Any], left: list[str]
+) -> None:
+    """The client would have to answer what nobody waits for, or could not answer what waits."""
+    interrupts = [{"id": one, "reason": "confirm"} for one in "ij"]
+    outcome = {"type": "interrupt", "interrupts": interrupts}
+    conversation = Conversation(clients, generation)
+    conversation.hold(STARTED, {**FINISHED, "outcome": outcome})
+    conversation.hold(*script)
+    assert conversation.open_interrupts() == left
+    conversation.hold(*script)
+    assert conversation.open_interrupts() == left
+    conversation.hold(STARTED, FINISHED)
+    assert conversation.open_interrupts() == []

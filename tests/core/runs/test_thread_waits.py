@@ -157,6 +157,11 @@ class TestFailures:
         assert result is not None
         assert result.waits_for == json_codec.encode(interrupts("a"))
 
+    def test_an_agent_that_goes_on_behind_an_error_may_have_acted(self) -> None:
+        run = resuming(interrupts("a"), "a")
+        run.record(FAILED, 1.0)
+        assert waits(run, FAILED) == left(a=True)
+
     def test_an_interrupt_without_an_id_is_gone(self) -> None:
         before = waits(recorder(), SUSPENDED, FINISHED)
         assert waits(resuming(before), FAILED) is None
