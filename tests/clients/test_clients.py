@@ -55,7 +55,9 @@ def urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in HERE.glob("*.test.mjs")))
-def test_unmodified_client(name: str, urls: dict[str, str]) -> None:
+def test_each_file_of_tests_of_the_unmodified_clients_passes(
+    name: str, urls: dict[str, str]
+) -> None:
     assert (HERE / "node_modules").is_dir(), (
         "run `make test` (or npm install in tests/clients) first"
     )

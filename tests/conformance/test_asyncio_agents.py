@@ -21,7 +21,9 @@ def test_an_asyncio_agent_may_have_any_shape(server: Server, thread: str, agent:
 
 
 @pytest.mark.parametrize("agent", FAILING)
-def test_an_asyncio_agent_that_fails(server: Server, thread: str, agent: str) -> None:
+def test_an_asyncio_agent_that_fails_ends_its_run_and_leaves_the_thread_free(
+    server: Server, thread: str, agent: str
+) -> None:
     for run_id in ("run-1", "run-2"):
         events = server.run("run", thread, agent=f"asyncio-{agent}", run_id=run_id).events()
         verify_events(events)
@@ -30,7 +32,9 @@ def test_an_asyncio_agent_that_fails(server: Server, thread: str, agent: str) ->
     assert server.run("run", thread, agent="asyncio-only", run_id="run-3").types() == HELLO
 
 
-def test_an_asyncio_agent_that_is_faster_than_its_readers(server: Server, thread: str) -> None:
+def test_an_asyncio_agent_that_is_faster_than_its_readers_is_recorded_whole(
+    server: Server, thread: str
+) -> None:
     assert server.run("run", thread, agent="asyncio-numbers").types().count(
         "TEXT_MESSAGE_CONTENT"
     ) in range(1, 2001)
@@ -48,7 +52,9 @@ def test_an_asyncio_agent_that_is_stopped_cleans_up(server: Server, thread: str)
     server.wait_unwound(thread)
 
 
-def test_an_asyncio_agent_that_ignores_its_cancellation(server: Server, thread: str) -> None:
+def test_an_asyncio_agent_that_ignores_its_cancellation_ends_for_its_readers(
+    server: Server, thread: str
+) -> None:
     with server.client() as client:
         client.stream("run", thread, agent="asyncio-stubborn")
         client.next_event()

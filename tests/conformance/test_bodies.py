@@ -88,7 +88,9 @@ class TestRequests:
                 assert_measured(client.receive(), text)
 
     @pytest.mark.parametrize("framing", FRAMINGS)
-    def test_a_body_with_its_head_in_one_piece(self, server: Server, framing: str) -> None:
+    def test_a_body_that_comes_with_its_head_in_one_piece_is_read_whole(
+        self, server: Server, framing: str
+    ) -> None:
         for size in SIZES:
             body, text = body_of(size)
             with server.client() as client:
@@ -99,7 +101,9 @@ class TestRequests:
 
     @pytest.mark.parametrize("piece", [1000, 40_000, 65_537])
     @pytest.mark.parametrize("framing", FRAMINGS)
-    def test_a_body_in_pieces(self, server: Server, framing: str, piece: int) -> None:
+    def test_a_body_that_comes_in_pieces_is_read_whole(
+        self, server: Server, framing: str, piece: int
+    ) -> None:
         for size in (60 * KB, 128 * KB + 1, 200 * KB, LARGE_BODY_BYTES):
             body, text = body_of(size)
             with server.client() as client:
@@ -136,7 +140,9 @@ class TestRequests:
 
     @pytest.mark.needs("keep-alive")
     @pytest.mark.parametrize("framing", FRAMINGS)
-    def test_several_bodies_on_one_connection(self, server: Server, framing: str) -> None:
+    def test_several_bodies_on_one_connection_are_read_whole(
+        self, server: Server, framing: str
+    ) -> None:
         headers = {"transfer-encoding": "chunked"} if framing == "chunked" else {}
         with server.client(CONFIG) as client:
             for size in SIZES:
@@ -159,7 +165,9 @@ class TestRequests:
 
     @pytest.mark.owns_sockets
     @pytest.mark.parametrize("framing", ["length", "chunked"])
-    def test_a_body_announced_by_a_client_that_waits(self, server: Server, framing: str) -> None:
+    def test_a_client_that_announces_its_body_is_told_to_send_it(
+        self, server: Server, framing: str
+    ) -> None:
         for size in SIZES:
             body, text = body_of(size)
             with server.client() as client:
@@ -172,7 +180,9 @@ class TestRequests:
 
     @pytest.mark.owns_sockets
     @pytest.mark.parametrize("framing", ["length", "chunked"])
-    def test_bodies_sent_behind_each_other(self, server: Server, framing: str) -> None:
+    def test_bodies_sent_behind_each_other_are_answered_in_their_order(
+        self, server: Server, framing: str
+    ) -> None:
         with server.client(CONFIG) as client:
             told, sent = [], b""
             for size in (1000, *SIZES, 1000):
@@ -187,7 +197,9 @@ class TestRequests:
 
 class TestStreams:
     @pytest.mark.parametrize("count", [1, 100])
-    def test_streams_of_every_size(self, server: Server, thread: str, count: int) -> None:
+    def test_streams_of_every_size_arrive_whole_and_are_replayed(
+        self, server: Server, thread: str, count: int
+    ) -> None:
         for size in (1, *SIZES):
             answer = server.run(
                 "run",

@@ -70,7 +70,7 @@ def test_a_client_that_closes_its_side_is_answered(server: Server) -> None:
 
 
 @pytest.mark.needs("chunked-body")
-def test_a_chunked_body(server: Server, thread: str) -> None:
+def test_a_chunked_body_is_read(server: Server, thread: str) -> None:
     with server.client() as client:
         chunked = {"transfer-encoding": "chunked"}
         answer = client.request("POST", RUN, body_of(thread), chunked)

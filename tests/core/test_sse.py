@@ -116,7 +116,7 @@ class TestFields:
 
 class TestBytes:
     @pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n"])
-    def test_line_ends(self, end: bytes) -> None:
+    def test_a_line_may_end_in_each_of_three_ways(self, end: bytes) -> None:
         stream = b"id: 1%data: a%data: b%%data: c%%".replace(b"%", end)
         events = [Event("a\nb", id="1"), Event("c", id="1")]
         assert parse(stream) == one_by_one(stream) == events

@@ -156,7 +156,7 @@ def test_the_session_of_flask_identifies_the_user(tmp_path: Path) -> None:
         assert site.ask("GET", f"{BASE}/info", headers=forged)[0] == 401
 
 
-def test_the_sessions_and_tokens_of_django(tmp_path: Path) -> None:
+def test_the_recipe_of_django_keeps_users_apart_and_takes_no_forged_token(tmp_path: Path) -> None:
     with served("django_session", tmp_path) as site:
 
         def login(name: str, password: str) -> Fields:
@@ -212,7 +212,9 @@ class Provider:
         return {"authorization": f"Bearer {text}"}
 
 
-def test_tokens_of_openid_connect(tmp_path: Path) -> None:
+def test_the_recipe_of_openid_connect_keeps_users_apart_and_takes_no_forged_token(
+    tmp_path: Path,
+) -> None:
     with Provider().serving() as provider:
         settings = {"OIDC_ISSUER": provider.url, "OIDC_KEYS": provider.url}
         with served("openid_connect", tmp_path, **settings) as site:
@@ -233,7 +235,9 @@ def test_tokens_of_openid_connect(tmp_path: Path) -> None:
                 assert (status, "invalid_token" in headers["www-authenticate"]) == (401, True)
 
 
-def test_headers_of_a_proxy(tmp_path: Path) -> None:
+def test_the_recipe_of_a_proxy_keeps_users_apart_and_takes_no_header_without_the_secret(
+    tmp_path: Path,
+) -> None:
     def named(*names: str, secret: str = "s3cret") -> Fields:
         return {"x-auth-request-user": ", ".join(names), "x-proxy-secret": secret}
 
@@ -243,7 +247,9 @@ def test_headers_of_a_proxy(tmp_path: Path) -> None:
             assert site.ask("GET", f"{BASE}/info", headers=wrong)[0] == 401
 
 
-def test_cookies_and_pages_of_other_sites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_recipe_of_cookies_keeps_users_apart_and_takes_nothing_from_other_sites(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COOKIE_KEY", "k3y")
     specification = importlib.util.spec_from_file_location("cookies", RECIPES / "cookies.py")
     assert specification is not None

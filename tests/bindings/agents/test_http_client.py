@@ -65,7 +65,7 @@ ENDS = {
 
 @pytest.mark.parametrize("reply", ENDS.values(), ids=ENDS)
 @pytest.mark.parametrize("size", [1, 1_000_000], ids=["byte by byte", "at once"])
-def test_a_body_ends(
+def test_a_body_is_read_to_its_end_however_that_is_told(
     library: str, reply: bytes, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_socket, "_READ_BYTES", size)

@@ -466,7 +466,7 @@ class TestStores:
                 await asyncio.sleep(0)
 
     @in_loop
-    async def test_a_stop_while_a_slow_store_answers_something_else() -> None:
+    async def test_a_stop_ends_the_run_while_a_slow_store_answers_something_else() -> None:
         gate = Gate()
         store = _AsyncStore()
         async with serving(CopilotRuntime({"default": gate}, store=store)) as server:

@@ -37,7 +37,7 @@ def test_the_dashboard_waits_for_a_server_that_is_away() -> None:
         ("/healthz", "is no Prometheus text"),
     ],
 )
-def test_a_dashboard_of_what_is_no_metrics(
+def test_a_dashboard_of_what_is_no_metrics_ends_at_its_start(
     path: str, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with running("demo", "--store", "memory") as url:

@@ -130,7 +130,7 @@ class TestHostileRequests:
     """The table of tests/support/hostile_requests.py, with every way to cut what is sent."""
 
     @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-    def test_the_answers(self, case: Case) -> None:
+    def test_each_hostile_request_is_answered_and_closed_as_its_case_says(self, case: Case) -> None:
         driver = Driver().feed(bytes_of(case)).run()
         found = responses(bytes(driver.sent), case.sent)
         assert [response.status for response in found] == list(case.answers)
