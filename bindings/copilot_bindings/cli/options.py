@@ -190,6 +190,10 @@ def _take_environment(command: argparse.ArgumentParser, environ: Mapping[str, st
                 choices = ", ".join(action.choices)
                 command.error(f"{name} is one of {choices}, not {shortened(text)}")
             action.default = text.lower()
+        elif not text:
+            # An empty host would be every address of the machine, and a variable is often empty
+            # because another one, of which it was made, is not set.
+            command.error(f"{name} is empty, expected a value; without it the default counts")
         else:
             # A default that is a string is converted as an argument is.
             action.default = text

@@ -46,6 +46,13 @@ def store_of(text: str, *, existing: bool = False) -> ThreadStore:
     if kind == "memory" and not colon:
         return MemoryStore()
     try:
+        if kind == "sqlite" and where.startswith("//"):
+            # Elsewhere sqlite:///threads.db is a file of the current directory, and as a path it
+            # would be one of the root directory.
+            raise UnknownStore(
+                "--store is a path behind sqlite:, as sqlite:threads.db or sqlite:/data/app.db,"
+                f" and no URL, as {without_secrets(text)!r}"
+            )
         if kind == "sqlite" and where:
             from ..stores import SQLiteStore
 
@@ -75,7 +82,10 @@ def demo_store() -> tuple[ThreadStore, str]:
     The store is a file among the user's data, so that conversations are there when the demo is
     started again. If there is no place for the file, the store is in memory.
     """
-    data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    data = os.environ.get("XDG_DATA_HOME", "")
+    if not os.path.isabs(data):
+        # A relative path is to be ignored (XDG Base Directory Specification).
+        data = os.path.expanduser("~/.local/share")
     path = Path(data) / "sansio-copilot" / "demo.db"
     try:
         from ..stores import SQLiteStore

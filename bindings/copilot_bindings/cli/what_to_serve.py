@@ -25,6 +25,8 @@ Sleep: TypeAlias = Callable[[float], Any]
 Make: TypeAlias = Callable[[Sleep], CopilotRuntime]
 """Makes the runtime; its argument is the function by which the demo's agent waits."""
 _AGENT_ID = re.compile("[A-Za-z0-9_.-]+")
+_MOST_CHARACTERS = 240
+"""The most characters that a line has of an exception's text."""
 
 
 class Unusable(Exception):
@@ -122,7 +124,7 @@ def _found(where: str, default: str) -> Any:
     try:
         return getattr(module, attribute or default)
     except AttributeError as error:
-        raise Unusable(f"cannot find {where!r}: {error}") from error
+        raise Unusable(f"cannot find {shortened(where)}: {_line_of(error)}") from error
     except Exception as error:
         # A module may have a __getattr__ of its own (PEP 562).
         raise Unusable(f"{where!r} fails: {_line_of(error)}") from error
@@ -130,7 +132,7 @@ def _found(where: str, default: str) -> Any:
 
 def _line_of(error: BaseException) -> str:
     """The error with its file and line, in one line instead of a traceback."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())
+    text = " ".join(f"{type(error).__name__}: {error}".split())[:_MOST_CHARACTERS]
     found = traceback.extract_tb(error.__traceback__)
     # The frames of the import system are left out, because the mistake is in what is imported.
     own = ("<frozen", importlib.__file__)

@@ -74,6 +74,7 @@ def test_an_argument_counts_more_than_its_variable() -> None:
         ({"SANSIO_COPILOT_UNIX_MODE": "7777"}, "7777 is none"),
         ({"SANSIO_COPILOT_WORKERS": "0"}, "0 is no number of processes"),
         ({"SANSIO_COPILOT_FD": "-1"}, "-1 is no descriptor"),
+        ({"SANSIO_COPILOT_HOST": ""}, "SANSIO_COPILOT_HOST is empty, expected a value"),
         ({"SANSIO_COPILOT_FD": "9" * 20}, "is no descriptor"),
     ],
 )

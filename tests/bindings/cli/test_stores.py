@@ -36,6 +36,12 @@ def test_the_demo_says_where_it_keeps_them(
     assert isinstance(store, SQLiteStore)
     store.close()
     assert line.startswith(f"conversations are kept in {tmp_path}/data/sansio-copilot/demo.db")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_DATA_HOME", "~")
+    store, line = stores.demo_store()
+    assert isinstance(store, SQLiteStore)
+    store.close()
+    assert f" {tmp_path}/.local/share/sansio-copilot/demo.db " in line
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "file"))
     store, line = stores.demo_store()
@@ -68,6 +74,7 @@ def test_a_runtime_of_the_users_own_keeps_them_where_the_command_says(tmp_path: 
         ("rediss://host/0?ssl_cert_reqs=x", "RedisStore needs the URL of a server"),
         ("postgresql://host/?no_such=1", "PostgresStore needs the URL of a database"),
         ("sqlite::memory:", "SQLiteStore needs the path of a file"),
+        ("sqlite:///x.db", "a path behind sqlite:, as sqlite:threads.db"),
         ("sqlite:/no/such/directory/x.db", "there is no directory '/no/such/directory'"),
     ],
 )

@@ -136,7 +136,12 @@ def test_the_command_serves_a_runtime_of_the_users_own(where: str, tmp_path: Pat
     ("where", "message"),
     [
         ("no_such_module:runtime", "No module named 'no_such_module'"),
-        ("app:nothing", "has no attribute 'nothing'"),
+        ("app:nothing", "cannot find app:nothing: AttributeError: module 'app' has no attribute"),
+        (
+            "app:a\nb",
+            "cannot find 'app:a\\nb': AttributeError: module 'app' has no attribute 'a b'",
+        ),
+        ("app:" + "x" * 300, "module 'app' has no attribute 'xxx"),
         ("app:other", "'app:other' is a int, expected a CopilotRuntime"),
         (":runtime", "expected module:attribute"),
         (".", "expected module:attribute"),
