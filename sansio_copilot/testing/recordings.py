@@ -25,8 +25,17 @@ import attrs
 from ag_ui.core import RunAgentInput
 
 from .. import json_codec, sse
-from ..agents.agui import adapted
-from ..agents.protocols import Agent, AgentContext, Event, call_agent, event_dict
+from ..agents.agui import AguiAgent, adapted
+from ..agents.protocols import (
+    Agent,
+    AgentContext,
+    Event,
+    call_agent,
+    describe_class,
+    event_dict,
+    loop_of,
+)
+from ..calls import Call
 from ..errors import text_of
 from ..events import types as t
 from .responses import ClientResponse
@@ -195,18 +204,25 @@ def record(agent: Agent, write: Callable[[str], object]) -> RecordingAgent:
         written as a RUN_ERROR event. A run that was stopped is written as far as it came.
     :raises TypeError: if ``agent`` is not an agent.
     """
-    return RecordingAgent(adapted("record", agent), write)
+    recorded = adapted("record", agent)
+    return RecordingAgent(
+        recorded,
+        None,
+        None,
+        getattr(recorded, "description", ""),
+        getattr(recorded, "capabilities", None),
+        getattr(recorded, "headers", None),
+        loop_of(recorded),
+        describe_class(recorded),
+        write,
+    )
 
 
-class RecordingAgent:
+@attrs.define(eq=False)
+class RecordingAgent(AguiAgent):
     """An agent whose runs are written down. Made by :func:`record`."""
 
-    def __init__(self, agent: Agent, write: Callable[[str], object]) -> None:
-        self._agent = agent
-        self._write = write
-        self.description = getattr(agent, "description", "")
-        self.capabilities = getattr(agent, "capabilities", None)
-        self.headers = getattr(agent, "headers", None)
+    _write: Callable[[str], object]
 
     def run(self, input: RunAgentInput, context: AgentContext) -> Any:
         """Run the agent, and pass its events on; plain or async, as they are."""
@@ -230,9 +246,20 @@ class RecordingAgent:
                     taken.append(event)
                     yield event
                 return
-            async for event in events:
-                taken.append(event)
-                yield event
+            iterator = aiter(events)
+            try:
+                async for event in iterator:
+                    taken.append(event)
+                    yield event
+            finally:
+                # A stop closes this generator only, so that the agent's own has to be closed.
+                if hasattr(iterator, "aclose"):
+                    await iterator.aclose()
+
+    def stop_call(self, agent_id: str, input: RunAgentInput) -> Call | None:
+        """The call that is due when a run of the agent is stopped."""
+        agent = self._agent
+        return agent.stop_call(agent_id, input) if isinstance(agent, AguiAgent) else None
 
     @contextmanager
     def _written(self) -> Iterator[list[Event]]:

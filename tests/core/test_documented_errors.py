@@ -407,9 +407,8 @@ NOTHING_FROM_OUTSIDE = {
     "Client.get Client.stream Client.advance Client.step Client.start_run Client.close Stream.next"
     " Stream.next_frame Stream.ready Stream.finish Stream.close Stream.time_out_if_due run_input"
     " Client.run Client.begin_run": ("are a test's to call, and go the way of Client.request"),
-    "record Recording.dumps Recording.agent RecordingAgent.run ReplayAgent.run": (
-        "are a test's to call, with what an agent or a recording has given it"
-    ),
+    "record Recording.dumps Recording.agent RecordingAgent.run RecordingAgent.stop_call"
+    " ReplayAgent.run": ("are a test's to call, with what an agent or a recording has given it"),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import io
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
@@ -14,10 +15,11 @@ import trio
 from copilot_bindings.asgi import BrokenOff, CopilotASGI
 from copilot_bindings.stores import SQLiteStore
 from copilot_bindings.testing import AsyncClient
-from sansio_copilot import CopilotRuntime, Hooks, Limits
+from sansio_copilot import CopilotRuntime, Hooks, Limits, agui_agent
 from sansio_copilot.testing import (
     ScriptedAgent,
     assert_valid_stream,
+    record,
     run_input,
     say,
     wait,
@@ -289,3 +291,39 @@ def test_a_client_is_entered_once(library: Library) -> None:
                 await client.__aenter__()
 
     library.run(main)
+
+
+def test_a_recorded_agent_is_stopped_and_closed_as_the_agent_itself(library: Library) -> None:
+    """It is told of a stop, runs on the loop that it needs, and is closed with its server."""
+    told: list[str] = []
+
+    class Endless:
+        async def run(self, input: Any) -> AsyncIterator[dict[str, Any]]:
+            ids = {"threadId": input.thread_id, "runId": input.run_id}
+            try:
+                yield {"type": "RUN_STARTED", **ids}
+                while True:
+                    yield {"type": "CUSTOM", "name": "tick", "value": 1}
+                    await asyncio.sleep(0)
+            finally:
+                told.append("cleaned up")
+
+        async def aclose(self) -> None:
+            told.append("closed")
+
+    async def stopped(input: Any) -> None:
+        told.append(f"{input.run_id} was stopped")
+
+    agent = record(agui_agent(Endless(), on_stop=stopped, loop="asyncio"), io.StringIO().write)
+
+    async def main() -> None:
+        async with AsyncClient(runtime_of(agent)) as client:
+            info = await client.get(f"{BASE}/info")
+            assert info.json()["agents"]["default"]["className"] == "Endless"
+            async with client.begin_run(run_input("t", "r")) as run:
+                await run.next()
+                await client.post(f"{BASE}/agent/default/stop/t")
+                assert [event async for event in run][-1]["type"] == "RUN_FINISHED"
+
+    library.run(main)
+    assert sorted(told) == ["cleaned up", "closed", "r was stopped"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sansio_copilot import AgentContext, CopilotRuntime, text_agent
+from sansio_copilot import AgentContext, CopilotRuntime, agui_agent, text_agent
 from sansio_copilot.testing import (
     Client,
     ClientResponse,
@@ -281,3 +281,48 @@ def test_a_run_that_is_stopped_is_written_as_far_as_it_came() -> None:
     types = [event["type"] for event in Recording.loads(text).events]
     assert types[0] == "RUN_STARTED"
     assert "RUN_FINISHED" not in types
+
+
+def test_the_events_of_an_agent_that_is_stopped_are_closed() -> None:
+    begun: list[Any] = []
+
+    async def agent(input: Any, context: AgentContext) -> Any:
+        begun.append(waiting.run(input, context))
+        return begun[0]
+
+    client = client_of(record(agent, print))
+    stream = client.begin_run(run_input("t"))
+    assert stream.next()["type"] == "RUN_STARTED"
+    client.post("/api/copilotkit/agent/default/stop/t")
+    assert begun[0].ag_frame is None
+
+
+def test_an_iterable_that_cannot_be_closed_is_recorded() -> None:
+    class Events:
+        def __init__(self, input: Any) -> None:
+            self.left = [
+                {"type": type_, "threadId": input.thread_id, "runId": input.run_id}
+                for type_ in ("RUN_FINISHED", "RUN_STARTED")
+            ]
+
+        def __aiter__(self) -> Events:
+            return self
+
+        async def __anext__(self) -> Any:
+            if not self.left:
+                raise StopAsyncIteration
+            return self.left.pop()
+
+    written: list[str] = []
+    assert_valid_stream(run(record(lambda input: Events(input), written.append)))
+    assert written[0].count("\n") == 2
+
+
+def test_a_stop_is_told_only_to_an_agent_that_wants_that() -> None:
+    stopped: list[Any] = []
+    for agent in (plain, agui_agent(listing), agui_agent(listing, on_stop=stopped.append)):
+        client = client_of(record(agent, lambda text: None))
+        stream = client.begin_run(run_input("t"))
+        assert stream.next()["type"] == "RUN_STARTED"
+        client.post("/api/copilotkit/agent/default/stop/t")
+    assert len(stopped) == 1
