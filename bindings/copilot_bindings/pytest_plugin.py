@@ -6,7 +6,8 @@ fixture needs are imported by the first test that asks for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -26,20 +27,21 @@ def copilot_client() -> Iterator[Callable[..., Client]]:
     from sansio_copilot import CopilotRuntime
     from sansio_copilot.testing import Client
 
-    clients: list[Client] = []
+    clients = ExitStack()
 
     def make(tested: Any, **options: Any) -> Client:
         if not isinstance(tested, CopilotRuntime):
-            agents = tested if isinstance(tested, dict) else {"default": tested}
+            agents = tested if isinstance(tested, Mapping) else {"default": tested}
             tested = CopilotRuntime(agents, **options)
         elif options:
             raise TypeError(f"a runtime is given as it is, without {', '.join(options)}")
-        clients.append(Client(tested))
-        return clients[-1]
+        client = Client(tested)
+        clients.callback(client.close)
+        return client
 
-    yield make
-    for client in clients:
-        client.close()
+    # All of them are closed, even if one cannot be.
+    with clients:
+        yield make
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any, cast
 
 from .. import json_codec, sse
@@ -47,6 +48,7 @@ class Client:
         self.now = now
         self._homes: deque[Home] = deque()
         self._streams: list[Stream] = []
+        self._closed = False
         self._call_store("open")
         try:
             self._call("on_start")
@@ -130,10 +132,21 @@ class Client:
             home.take_signals()
 
     def close(self, reason: str = "The server is shutting down") -> None:
-        """End all live runs, call ``on_close`` and close the store, as a server's shutdown does."""
-        for home in list(self._homes):
-            home.interrupt(reason)
-        self._end()
+        """End all live runs, call ``on_close`` and close the store, as a server's shutdown does.
+
+        A second call does nothing.
+
+        :raises Exception: what ``on_close`` or the store's ``close`` raises, or an agent that needs
+            an event loop to clean up.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        # Each of these is done, even if an agent needs an event loop to clean up.
+        with ExitStack() as steps:
+            steps.callback(self._end)
+            for home in reversed(self._homes):
+                steps.callback(home.interrupt, reason)
 
     def _end(self) -> None:
         perform_steps(self.runtime.tell_of_lost())

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 TESTS = """
+from types import MappingProxyType
+
 from sansio_copilot import CopilotRuntime
 from sansio_copilot.testing import ScriptedAgent, fail
 
@@ -31,6 +33,20 @@ def test_a_runtime(copilot_client, run_input):
     except TypeError as error:
         assert "without cors" in str(error)
 
+CLOSED = []
+
+def close(name):
+    CLOSED.append(name)
+    raise ValueError(f"{name} cannot be closed")
+
+def test_two_that_cannot_be_closed(copilot_client):
+    for name in ("one", "two"):
+        agents = MappingProxyType({"default": AGENT})
+        copilot_client(agents, on_close=lambda name=name: close(name))
+
+def test_both_were_closed():
+    assert CLOSED == ["two", "one"]
+
 def test_a_failure(copilot_client, run_input, assert_valid_stream):
     client = copilot_client(ScriptedAgent(fail("no")))
     assert client.run(run_input()).run_error() == "no"
@@ -47,8 +63,9 @@ def pytest_in(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
 def test_the_fixtures_of_the_plugin_run_and_judge_an_agent(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(TESTS)
     done = pytest_in(tmp_path)
-    assert "3 passed" in done.stdout, done.stdout
+    assert "5 passed" in done.stdout, done.stdout
     assert "1 failed" in done.stdout
+    assert "1 error" in done.stdout
     assert "AssertionError: the stream ends with RUN_STARTED, before the end of its run" in (
         done.stdout
     )

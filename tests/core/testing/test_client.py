@@ -304,6 +304,28 @@ class TestRuns:
         client.close()
         assert calls == ["open", "close"]
 
+    def test_all_is_closed_once_even_if_an_agent_cannot_clean_up(self) -> None:
+        calls: list[str] = []
+
+        async def agent(input: Any, context: Any) -> AsyncIterator[Any]:
+            try:
+                yield started(input)
+                while True:
+                    yield {"type": "CUSTOM", "name": "tick", "value": 1}
+            finally:
+                await asyncio.sleep(1)
+
+        runtime = CopilotRuntime({"default": agent}, on_close=lambda: calls.append("close"))
+        server = Client(runtime)
+        streams = [begin(server, run_id, thread=run_id) for run_id in ("r1", "r2")]
+        for stream in streams:
+            stream.next()
+        with pytest.raises(NeedsEventLoop):
+            server.close()
+        assert [types(stream)[-1] for stream in streams] == ["RUN_ERROR"] * 2
+        server.close()
+        assert calls == ["close"]
+
     def test_closing_while_an_agent_cleans_up_ends_its_run(self) -> None:
         closed: list[str] = []
 
