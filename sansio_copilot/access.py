@@ -102,7 +102,7 @@ def owner_for(
         return user.id
     if told is True:
         assert thread_id is not None
-        # The method is there, because check_access() has looked for it.
+        # The cast is safe, because check_access() has made sure that the store has this method.
         found = yield from perform(calls.owner_of(cast("OwnersStore", store), thread_id))
         return user.id if found is None else found.owner
     if isinstance(told, str) and told:

@@ -73,7 +73,8 @@ class Counter:
     @property
     def value(self) -> int:
         """The number so far."""
-        # "count(5)" is the one way to look at it that changes nothing.
+        # The number is read from the text "count(5)", because every other way to read an iterator
+        # takes its next value.
         return int(repr(self._count)[len("count(") : -1])
 
 

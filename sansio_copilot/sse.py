@@ -31,20 +31,24 @@ CONNECTED = b": connected\n\n"
 # The formats of frames are public, because a run writes thousands of frames a second and is spared
 # a call for each.
 
-#: A frame without an id, of its data.
+#: The format of a frame without an id. Its parameter is the data.
 FRAME = b"data: %s\n\n"
-#: The frame of an event, of the run's token, the event's place in the run, and its data.
+#: The format of an event's frame. Its parameters are the run's token, the number of the event in
+#: the run, and the data.
 NUMBERED_FRAME = b"id: %s.%d\ndata: %s\n\n"
-#: The frame of an event of a compacted run, of the same.
+#: The format of the frame of a compacted run's event. It has a format of its own, because the "c"
+#: in an id tells it from the event with the same number in the run itself. The parameters are the
+#: same.
 COMPACTED_FRAME = b"id: %s.c%d\ndata: %s\n\n"
 
 _END = b"\n\n"
-#: The last two bytes of a stream where a comment may follow: none yet, or a frame's end. In the
-#: middle of a frame a comment would end it.
+#: A comment may follow if these are the last two bytes of a stream, because either no frame has
+#: begun or the last one has ended. In the middle of a frame the comment's empty line would end it.
 BETWEEN_FRAMES = (b"", _END)
 
 _BOM = b"\xef\xbb\xbf"
-# Fifteen digits are more milliseconds than any timer takes, and few enough for int() to be quick.
+# The number has at most 15 digits, because that is more milliseconds than any timer takes, and
+# int() is quick with so few.
 _RETRY = re.compile("[0-9]{1,15}")
 
 
@@ -65,7 +69,8 @@ class FrameData:
     __slots__ = ("_line", "begun", "is_inside")
 
     def __init__(self) -> None:
-        # The line is the beginning of one whose end has not come.
+        # The last line of a page is kept while it is incomplete, because the next page completes
+        # it.
         self._line = b""
         self.begun = 0
         self.is_inside = False
@@ -196,11 +201,13 @@ class Parser:
         # The size counts the bytes of those lines of the event that have ended.
         self._size = 0
         self.overflowed = False
-        # The line is the beginning of one whose end has not come.
+        # The last line of the data is kept while it is incomplete, because the next call of feed()
+        # completes it.
         self._line = bytearray()
-        # At the start a byte order mark may still come.
+        # The flag is set until the first bytes, because only these may be a byte order mark.
         self._at_start = True
-        # An LF that comes after a CR belongs to it, because both together end one line.
+        # The flag is set if the last byte was CR, because an LF behind it is part of the same line
+        # end.
         self._after_cr = False
         self._data: list[str] = []
         self._event = ""

@@ -10,11 +10,13 @@ from collections.abc import Generator
 
 import pytest
 
-# Tests end servers by these signals, and what nohup and the background jobs of a shell ignore, a
-# child ignores as well. It does not inherit what handles a signal, and be that nothing. The workers
-# of pytest-xdist, which are children, are told to outlive a hangup as pytest does.
+# SIGINT is no longer ignored, because tests end servers by it, and a server, which is a child of
+# this process, inherits an ignored signal. A shell lets its background jobs ignore SIGINT.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# SIGHUP gets a handler that does nothing in place of being ignored, as under nohup, because a child
+# does not inherit a handler: the tests outlive a hangup, and servers still end by it. The workers
+# of pytest-xdist are children too, so that the environment tells them to do the same.
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     os.environ["TESTS_OUTLIVE_A_HANGUP"] = "1"
 if "TESTS_OUTLIVE_A_HANGUP" in os.environ:

@@ -59,7 +59,7 @@ def probe(
         try:
             yield call
         except Exception as error:
-            # The cause may name hosts and users, so that only the log has it.
+            # Only the log has the cause, because it may name hosts and users.
             logger.warning("not ready: the thread store is unavailable: %s", text_of(error))
             return _NO_STORE
     return _OK

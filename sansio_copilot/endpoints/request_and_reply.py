@@ -190,7 +190,7 @@ class EndpointInput(Struct, frozen=True):
 
     def _check_room(self, quotas: Quotas, owner: str) -> Generator[Call, Any, None]:
         if quotas.has_to_ask(owner, self.now):
-            # The method is there, because check_access() has looked for it.
+            # The cast is safe, because check_access() has made sure that the store has this method.
             stored = yield from perform(calls.bytes_of(cast("MeasuringStore", self.store), owner))
             quotas.told(owner, stored, self.now)
         try:

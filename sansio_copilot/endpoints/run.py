@@ -37,7 +37,8 @@ def run(given: EndpointInput) -> EndpointSteps:
             recorder = new_recorder(given, opened, parsed.json, opened.known_message_ids)
             return run_reply(given, agent, parsed.input, store, opened, recorder, owner, place)
         except Exception:
-            # A run that nobody drives would keep its thread busy for ever.
+            # The run is closed, because a run that nobody drives would keep its thread busy for
+            # ever.
             yield close_run(store, opened.key, 0, b"", None)
             raise
 

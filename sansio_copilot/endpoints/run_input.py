@@ -90,7 +90,8 @@ def to_early_model(fields: dict[str, Any]) -> RunAgentInput:
     """
     early = {"forwardedProps": None, **normalize_input(_modern(fields))}
     with warnings.catch_warnings():
-        # The models warn of the part for a provider's file, but have no successor for it.
+        # The warning is ignored, because the models have no successor for the part that it is
+        # about.
         warnings.filterwarnings("ignore", "BinaryInputContent is deprecated", DeprecationWarning)
         return RunAgentInput.model_validate(json_codec.to_builtins(early))
 

@@ -76,7 +76,8 @@ def run_reply(
     if (configured := getattr(agent, "headers", None)) is not None:
         check_headers(f"agent {given.route.agent_id!r}", configured)
     headers = given.runtime.forward_headers.merge(configured, given.request.headers)
-    # A run may last for hours, so that its context does not keep the body, which is its input.
+    # The request that a run keeps has no body, because a run may last for hours, and the body is
+    # its input.
     request = given.request.outlived()
     context = AgentContext(given.route.agent_id, request, headers, user=given.user)
     waited = opened.waits_for

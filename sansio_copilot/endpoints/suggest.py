@@ -18,7 +18,7 @@ def suggest(given: EndpointInput) -> EndpointSteps:
     parsed = given.run_input()
     with given.place() as place:
         store = MemoryStore(resumable_runs=0)
-        # Nobody else can name the log, so that it needs no owner.
+        # The log needs no owner, because nobody else can name it.
         opened = store.open_run(run_request(given, parsed.input, None))
         assert isinstance(opened, RunOpened), "a new store has no busy thread"
         recorder = new_recorder(given, opened, None)

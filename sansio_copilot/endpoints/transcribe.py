@@ -211,7 +211,8 @@ def _boundary(content_type: str) -> bytes:
     except UnicodeEncodeError:
         raise _invalid("Content-Type must be ASCII") from None
     if b"multipart/form-data" not in media_type.lower():
-        # The type is another one: the words that were looked for stand in one of its parameters.
+        # The type is refused, because the words that were looked for stand in one of its
+        # parameters.
         raise _wrong_content_type()
     boundary = options.get(b"boundary")
     if not boundary:

@@ -159,7 +159,8 @@ class ChunkExpander:
             return (*ends, event)
         opener = event.get("subagentRunId")
         if not isinstance(opener, str):
-            # The schema has no such member for this type of event, so that it may be anything.
+            # The member is ignored, because it may be anything: the schema has no such member for
+            # this type of event.
             opener = None
         if opener is None and type_ in _SUBAGENT_ENDS:
             # The event is malformed, so that it does not end the parent's entity.

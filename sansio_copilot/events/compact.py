@@ -104,13 +104,14 @@ class Compactor:
     ) -> None:
         self._messages = messages
         self._log: list[Event | _JoinedDeltas] = []
-        # The next delta goes to the content under its kind and id, because a message and a tool
-        # call may have the same id.
+        # The key of a content has its kind beside its id, because a message and a tool call may
+        # have the same id.
         self._contents: dict[tuple[_DeltaKind, str | None], _JoinedDeltas] = {}
         # These entities have started and not ended. The dict stands in for a set, because an empty
         # set takes three times as much.
         self._open: dict[tuple[_DeltaKind, str], None] = {}
-        # The flag is set once the order of the reference may fold to something else.
+        # The flag is set once messages or tool calls overlap, because the order in which the
+        # reference puts them may then fold to something else.
         self._tangled = False
         # The flag is set once an event that is about no message has arrived inside of a message.
         self._has_guests = False
@@ -120,7 +121,8 @@ class Compactor:
         self._in_place = False
         changed: dict[str, str] | None = None if knows_state else {}
         self._states = StateSnapshots(StateFolder(state, budget), changed=changed)
-        # The flag is unset where deltas are kept as they are.
+        # The flag is unset from a delta that did not apply up to the next snapshot, because the
+        # state that such a delta makes is known to no snapshot of ours.
         self._joins_deltas = True
         self.has_state = False
         """Whether an event has set or changed the state."""
@@ -165,7 +167,8 @@ class Compactor:
         More events may be fed once no message is open. They are then compacted for themselves.
         """
         events = [item.event() if isinstance(item, _JoinedDeltas) else item for item in self._log]
-        # Messages that came one after the other, with nothing inside of them, are in order already.
+        # Only these events are arranged, because messages that came one after the other, with
+        # nothing inside of them, are in order already.
         if (self._tangled or self._has_guests) and not self._in_place:
             arranged = arrange(events)
             if not self._tangled or self._is_the_same(events, arranged):
@@ -200,7 +203,9 @@ class Compactor:
         if key in self._contents:
             self._contents.pop(key).join()
         if kind is _CALL:
-            # The tool call may make a message with either id.
+            # The deltas under both ids are joined up to here, because the tool call makes a message
+            # with the id of its parent or, without one, with its own, and later deltas belong to
+            # that message.
             self._say_of_message(key[1])
             self._say_of_message(event.get("parentMessageId"))
         self._log.append(event)
@@ -264,7 +269,8 @@ class Compactor:
         elif not isinstance(self.declined, PatchHarmful):
             self.skipped += 1
             if self._joins_deltas and not self.has_state and folder.state is not None:
-                # The run's deltas are about this state, which a replay may not have.
+                # The state comes first, because the run's deltas are about it, and a replay may not
+                # have it.
                 self._log.append({"type": t.STATE_SNAPSHOT, "snapshot": folder.state})
             self._log += [*self._states.take(), event]
             self._joins_deltas = False

@@ -26,7 +26,7 @@ _SAFE: Final = 2**53 - 1
 _LONGEST_TIME: Final = 64
 _BAD_ESCAPE: Final = re.compile(r"~(?![01])")
 
-# Other libraries have these names for the roles.
+# The roles are also accepted by these names, because other libraries use them.
 _ROLES: Final = {
     "ai": "assistant",
     "bot": "assistant",

@@ -328,7 +328,8 @@ _PART = Tagged(
     {
         "text": Object({**_texts("type id text"), "metadata": VALUE}, ("text",)),
         **dict.fromkeys(("image", "audio", "video", "document"), _MEDIA),
-        # AG-UI 1.0 has dropped this part, and CopilotKit's client still sends it for attachments.
+        # This part is accepted, although AG-UI 1.0 has dropped it, because CopilotKit's client
+        # still sends it for attachments.
         "binary": Object(
             {**_texts("type mimeType data url id filename"), "metadata": VALUE},
             ("mimeType",),

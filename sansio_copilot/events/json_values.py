@@ -42,8 +42,8 @@ def measure(value: Any, enough: float = math.inf, container_bytes: int = 2) -> t
         depth += 1
         deeper: list[Any] = []
         for container in level:
-            # A container has at least that size, so that a long one need not be walked to be found
-            # too long.
+            # The size of an empty container and the number of its items are added first, so that a
+            # long container need not be walked to be found too long.
             size += container_bytes + len(container)
             if size > enough:
                 break

@@ -107,7 +107,8 @@ class MessageFolder:
         call_id = event["toolCallId"]
         call = self.conversation.calls.get(call_id)
         if call is not None:
-            # The start comes again, when a client rejoins for example. The arguments so far stay.
+            # The arguments so far stay, because a client that rejoins, for example, is sent the
+            # start again.
             call.fields["function"]["name"] = event["toolCallName"]
             _add_metadata(call.fields, event)
             return

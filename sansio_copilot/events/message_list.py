@@ -24,7 +24,8 @@ from msgspec import Struct
 Message = dict[str, Any]
 
 _CLIENT_ROLES: Final = ("activity", "reasoning")
-# The edge of each conversation has this in place of a message.
+# The edge of each conversation has this empty message, because the edge is an Entry, and every
+# Entry has a message.
 _NOTHING: Final[Message] = {}
 
 
@@ -102,13 +103,15 @@ class Conversation:
     __slots__ = ("_client_only", "_count", "_edge", "_others", "_twins", "by_id", "calls")
 
     def __init__(self) -> None:
-        # The edge is before the first entry and behind the last one.
+        # The edge stands before the first entry and behind the last one, so that no entry lacks a
+        # neighbour, and linking needs no special case.
         self._edge = edge = Entry(_NOTHING, 0, None)
         edge.before = edge.after = edge
         self._count = 0
         self.by_id: dict[str | None, Entry] = {}
         """The entry of each message, by its id; only this class changes it."""
-        # The twins of an entry are further entries with the same id.
+        # The dict has the further entries of an id, because an agent may give two messages the same
+        # id, and `by_id` has only the first of them.
         self._twins: dict[str, deque[Entry]] = {}
         self.calls: dict[str, FoldedCall] = {}
         """The tool calls, by their ids; only this class changes it."""

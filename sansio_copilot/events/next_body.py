@@ -81,7 +81,8 @@ def _body(event: Event) -> dict[str, Any]:
     if type_ == t.MESSAGES_SNAPSHOT:
         return {"messages": event["messages"]}
     if type_ == t.RUN_STARTED:
-        # A client takes the messages of the input in this event, but not the input's state.
+        # Only the messages of the input are counted, because a client takes nothing else from the
+        # input in this event.
         return {"messages": (event.get("input") or {}).get("messages")}
     if type_ == t.CUSTOM and event["name"] == LEGACY_INTERRUPT:
         return {"forwardedProps": {"command": {"interruptEvent": event["value"]}}}

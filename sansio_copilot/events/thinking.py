@@ -55,7 +55,8 @@ class ThinkingUpgrader:
             self._running = type_ == t.RUN_STARTED
             self._span = self._message = None
         if type_ not in _REASONING or not self._running:
-            # The verifier refuses any event outside of a run.
+            # An event outside of a run is not upgraded, because the verifier refuses it in any
+            # form.
             return event
         # A REASONING_START has no title, and THINKING_* events have no other members but those of
         # all events.

@@ -222,7 +222,8 @@ class Verifier:
         if subtype == "tool-call":
             openers, noun = self._openers.tool_calls, "tool call"
         elif subtype == "message":
-            # The subtype means text and reasoning messages alike.
+            # The noun leaves the kind open, because the subtype stands for text messages and
+            # reasoning messages alike.
             noun = "message"
             if entity_id in self._openers.messages:
                 openers = self._openers.messages

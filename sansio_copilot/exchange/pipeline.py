@@ -184,7 +184,7 @@ class Pipeline(Struct, eq=False):
                 content = reply.content
             if stream is not None:
                 if not response.stream:
-                    # A hook put another response in the stream's place.
+                    # The stream is given up, because a hook has put another response in its place.
                     yield from discard(stream)
                     stream = None
                 else:

@@ -139,7 +139,7 @@ def send_log(
                 try:
                     yield from adopt(runtime, batch.orphan, now)
                 except StoreUnavailable as error:
-                    # A reader that reads on is handed the orphan again.
+                    # The reader waits and reads on, because it is handed the orphan again then.
                     retries = retries or Retries(limits.outage_seconds, limits)
                     yield from retries.wait(error)
                 continue

@@ -115,7 +115,8 @@ METHOD_NAMES = tuple(_METHODS)
 # wire, because taking apart one as long as a body would cost many times its size.
 _MAX_PARAMETER = 16 * 1024
 _LEARNING_QUERY = ("agentId", "skillsPage", "insightsPage")
-# The WHATWG URL parser leaves these as they are in a query; "%" is among them so that escapes stay.
+# These characters of a query are not escaped, because the WHATWG URL parser leaves them as they
+# are; "%" is among them so that escapes stay.
 _SAFE_IN_QUERY = "!$%&()*+,-./:;=?@[\\]^`{|}"
 _C0_AND_SPACE = "".join(map(chr, range(0x21)))
 _DROP_TAB_AND_NEWLINE = str.maketrans("", "", "\t\n\r")
@@ -183,8 +184,8 @@ def parse_envelope(request: Request) -> Envelope:
     method: object = envelope.method
     if method is None and detect_graphql(request):
         raise EnvelopeRefusal(400, GRAPHQL_MESSAGE)
-    # These are the values that JavaScript takes for false, because False equals 0; [] and {} are
-    # not.
+    # The method is missing if JavaScript takes it for false, because the reference tests it so. The
+    # comparison with 0 finds False too, because in Python False equals 0; [] and {} count as true.
     if method is None or method == "" or method == 0:
         raise EnvelopeRefusal(400, "Missing method field")
     if not isinstance(method, str) or method not in _METHODS:
@@ -251,7 +252,9 @@ def resource_request(envelope: Envelope, request: Request) -> Request:
     """
     target, method = _expect(envelope, "path"), _expect(envelope, "httpMethod")
     if not TOKEN.fullmatch(method):
-        # No other way leads such a method to hooks and log lines, which it could write anew.
+        # The method is refused here, because it comes from a JSON string, which may hold line
+        # breaks. In a log line these would look like further lines, and every other method has
+        # passed the parser of an HTTP request.
         raise EnvelopeRefusal(400, "Parameter 'httpMethod' is no method of HTTP")
     method = method.upper()
     # The target is cleaned as the WHATWG URL parser does it, to which "/\t/host" and "/\\host" are

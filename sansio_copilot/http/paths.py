@@ -25,7 +25,8 @@ DOT_SEGMENTS = _ONE_DOT | _TWO_DOTS
 # A decoded path keeps these characters as they are; "%" is not among them, because in a decoded
 # path it stands for itself (RFC 3986 section 3.3).
 _SAFE_IN_DECODED = "/:@!$&'()*+,;=~"
-# The WHATWG URL parser leaves these as they are in a path; "%" is among them so that escapes stay.
+# These characters of a path are not escaped, because the WHATWG URL parser leaves them as they are;
+# "%" is among them so that escapes stay.
 _SAFE_IN_PATH = "!$%&'()*+,/:;=@[]^|"
 # This pattern matches nearly every path. A path that it matches is in its normal form already, so
 # that the work below can be left out.
@@ -116,7 +117,8 @@ def from_base_path(path: str, root: str, base_path: str | None) -> str:
     rest = path.split("/")
     front = root.rstrip("/").split("/")
     if unquote("/".join(rest[: len(front)])) != "/".join(front):
-        # The path was cut off by a mount that did not keep it.
+        # The root is put in front again, because the mount has cut it off and not kept the whole
+        # path.
         whole = quote(well_formed(root.rstrip("/")), safe=_SAFE_IN_DECODED) + path
         return whole if under_base_path(normalize_path(whole), base_path) else path
     for count in range(1, len(front)):

@@ -21,7 +21,8 @@ from .. import json_codec
 from ..events import types as t
 from ..events.types import Event
 
-# These events can be continued.
+# Only events of these types take the shortcut, because all that a further one adds to a message or
+# tool call is its delta.
 DELTAS: Final = frozenset({t.TEXT_MESSAGE_CONTENT, t.TOOL_CALL_ARGS})
 # An agent yields events of these types for deltas; the field has the id of the message or tool
 # call.
@@ -32,7 +33,8 @@ _ID_FIELDS: Final = {
     t.TOOL_CALL_CHUNK: "toolCallId",
 }
 
-#: A function that takes a further delta.
+#: A function that is called with the text of each further delta, so that the machine behind it
+#: learns of the delta without an event.
 TakeDelta: TypeAlias = Callable[[str], object]
 
 

@@ -341,7 +341,8 @@ class Run(RunParameters):
         if signal is Signal.STOP:
             return self._close(now, RunOver("cancel"), stop_requested=True)
         if self._failures.may_be_closed:
-            # The close that failed had its effect.
+            # The run is over, because the store has closed it: the answer to an earlier close was
+            # lost.
             return self._over(self._fate, now)
         self.course.is_sealed = True
         return self._over(RunOver("drain"), now)

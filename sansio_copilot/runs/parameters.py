@@ -20,11 +20,13 @@ from .quotas import QuotaPlace
 from .recorder import RunRecorder
 from .report import RunReport
 
-#: A function of the frames of a run, as they are recorded, and the time in seconds since the epoch.
+#: A tap is called with frames of a run when they are recorded, and with the time in seconds since
+#: the epoch.
 Tap: TypeAlias = Callable[[bytes, float], None]
-#: A function that is told of a run's end.
+#: This function is called with the report of a run that has ended.
 RunEnd: TypeAlias = Callable[[RunReport], "Awaitable[None] | None"]
-#: A function of a run's report and its thread's messages that makes a title for the thread.
+#: This function is called with the report of a run and the messages of its thread; it returns a
+#: title for the thread, or None for no title.
 Title: TypeAlias = Callable[[RunReport, list[dict[str, Any]]], "str | Awaitable[str | None] | None"]
 
 

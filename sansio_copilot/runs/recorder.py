@@ -175,7 +175,8 @@ class RunRecorder:
             if fields is None:
                 return b""
             if going is not None:
-                # A dict was looked at above, before it was copied.
+                # Only a model is looked at here, because a dict was looked at above, before it was
+                # copied.
                 if type(event) is not dict and (data := going.take(fields)) is not None:
                     return self._frame(data)
                 self._going = None

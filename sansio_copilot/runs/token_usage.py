@@ -10,7 +10,8 @@ _COUNTS: Final = (
     "cacheWriteInputTokens",
 )
 _LABELS: Final = ("provider", "model")
-# A run asks a handful of models; an agent that makes up names must not fill the memory.
+# A run has at most this many entries, because an agent that makes up names of models must not fill
+# the memory. Most runs ask a handful of models.
 _ENTRIES: Final = 32
 
 

@@ -154,7 +154,8 @@ def _runs(frames: bytes) -> Iterator[_CopiedRun]:
             events = []
         token = of
         events.append(event.data.encode("utf-8", "surrogatepass"))
-    # A thread that is listed has at least one run, and a run leaves at least one event.
+    # The last run is never empty, because a listed thread has at least one run, and a run leaves at
+    # least one event.
     yield _run(events)
 
 

@@ -40,7 +40,8 @@ def place_at(cursor: str) -> tuple[float, str]:
     try:
         padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
         updated_at, thread_id = json_codec.decode(base64.urlsafe_b64decode(padded))
-        # Databases differ in how NaN compares, and a text may spell it for float().
+        # The time must be a finite number, because databases differ in how they compare NaN, and
+        # float() reads NaN from a text.
         if isinstance(thread_id, str) and not isinstance(updated_at, str):
             time = float(updated_at)
             if math.isfinite(time):

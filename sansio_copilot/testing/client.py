@@ -121,7 +121,7 @@ class Client:
         stepped = False
         self._take_signals()
         for home in list(self._homes):
-            # The step of one run may have ended another.
+            # The home is looked for once more, because the step of one run may have ended another.
             if home in self._homes and home.step():
                 stepped = True
         return stepped
@@ -328,7 +328,8 @@ class Stream:
                         action = exchange.failed(error)
                     else:
                         return
-                case _:  # Finish or Abandon
+                # The other two actions, Finish and Abandon, both end the response.
+                case _:
                     self._end()
                     return
 

@@ -72,7 +72,7 @@ class Home:
         if self._pulling:
             return False
         if self._resume_at is not None:
-            # The store is unavailable, and waiting for it takes time.
+            # The clock moves on, because the run waits for a store that is unavailable.
             self._advance(max(self._resume_at - self._now(), 0.0))
             return True
         self._pulling = True
@@ -81,7 +81,8 @@ class Home:
         except (StopIteration, StopAsyncIteration):
             self._told(None)
         except NeedsEventLoop as error:
-            # The agent may have caught the exception that ends it, and be there still.
+            # The second error is suppressed, because the agent may have caught the exception that
+            # ends it, and wait for the loop again.
             with suppress(NeedsEventLoop):
                 self._close_agent()
             self._told(error)

@@ -78,7 +78,8 @@ class _StandIn:
 
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__"):
-            # Python and its libraries look for these on any object.
+            # These names are simply missing, because Python and its libraries look for them on any
+            # object.
             raise AttributeError(name)
         self._miss(name)
 
@@ -163,7 +164,8 @@ def _stand_ins() -> Iterator[list[_Missed]]:
             stack.callback(asyncio._set_running_loop, None)
             asyncio._enter_task(_LOOP, _TASK)
             stack.callback(asyncio._leave_task, _LOOP, _TASK)
-        # trio has none, so its private place of them may not be there.
+        # The context is looked up by getattr(), because trio has no public function for it, and
+        # another release may lack the private name.
         trio = getattr(sys.modules.get("trio._core._run"), "GLOBAL_RUN_CONTEXT", None)
         if trio is not None and not hasattr(trio, "runner"):
             trio.runner, trio.task = _RUNNER, _TRIO_TASK

@@ -190,7 +190,7 @@ def _renamed(events: list[dict[str, Any]], input: RunAgentInput, prefix: str) ->
         written = walk(event)
         if written["type"] in (t.RUN_STARTED, t.RUN_FINISHED):
             written = {**written, "threadId": input.thread_id, "runId": input.run_id}
-            # The runtime says what the input of this run is.
+            # The input is left out, because the runtime adds the input of this run.
             written.pop("input", None)
         yield written
 

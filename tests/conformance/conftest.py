@@ -60,7 +60,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # A thousand clients, and in the server, which inherits this, as many connections.
+    # The limit on descriptors is raised, because tests connect a thousand clients, and the server,
+    # which inherits the limit, has as many connections.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     for line in (
@@ -106,7 +107,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             path, _, test = nodeid.partition("::")
             server = test.partition("[")[2].rstrip("]").partition("-")[0]
             module = Path(path).stem
-            # The end of a server is looked at where most was asked of it.
+            # The test of a server's end stays with the other tests of its server, because a fault
+            # is most likely to show where most was asked of the server.
             waits = module in WAITING and "test_after_all_of_that" not in test
             return f"{server} {module if waits else 'others'}"
 
@@ -159,7 +161,8 @@ def _server(item: pytest.Item) -> str | None:
     file = _params(item)["server_file"]
     if not isinstance(file, ServerFile) or file.name in _others(item):
         return None
-    # A parameter may need something as well.
+    # The capabilities of the item are read from all its marks, because a parameter may have a mark
+    # of its own.
     needs = {name for mark in item.iter_markers("needs") for name in mark.args}
     return None if needs & set(file.cannot) else file.name
 
@@ -192,7 +195,8 @@ def server(server_file: ServerFile, servers: Servers) -> Server:
 def own_server(request: pytest.FixtureRequest, server_file: ServerFile) -> Iterator[Server]:
     """A server that the test may end."""
     if request.node.get_closest_marker("once") is not None:
-        # Strictness would double the time of what takes long.
+        # The server runs without strict options, because they would double the time of tests that
+        # take long already.
         server_file = attrs.evolve(server_file, python_options=())
     server = Server(server_file)
     try:

@@ -167,7 +167,8 @@ def test_a_deep_group_is_read_to_its_end() -> None:
     for _ in range(5000):
         error = group(error)
     assert text_of(error) == "boom"
-    while isinstance(error, ExceptionGroup):  # so deep a one cannot be freed at once
+    # The groups are taken apart here, because Python cannot free thousands of nested ones at once.
+    while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
 
 

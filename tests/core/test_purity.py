@@ -193,7 +193,8 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
 
 # --- The bindings -----------------------------------------------------------------------------
 
-# Wherever they occur in a string. Routes, CORS, server-sent events, event types.
+# These parts of routes, CORS headers, server-sent events and event types are looked for anywhere in
+# a string, because a longer string may contain them.
 PROTOCOL_FRAGMENTS = (
     "/api/copilotkit",
     "/info",

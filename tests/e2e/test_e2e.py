@@ -113,7 +113,8 @@ class Process:
                 self._process.send_signal(number)
             return self._process.wait(END_SECONDS)
         finally:
-            self._process.kill()  # does nothing to one that has ended
+            # The call has no effect on a process that has ended, so no check is needed before it.
+            self._process.kill()
             self._process.__exit__(None, None, None)
 
 

@@ -140,7 +140,8 @@ def _keep(target: Any, data: bytes) -> None:
     except Exception as error:
         place = _place(error)
     else:
-        place = None  # it fails only behind others
+        # The input is kept as it is, because it fails only after other inputs.
+        place = None
     small = minimized(data, fails) if place else data
     target.corpus.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha1(small, usedforsecurity=False).hexdigest()[:12]

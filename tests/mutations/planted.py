@@ -64,7 +64,8 @@ def run_tests(copy: Path, ids: Sequence[str]) -> tuple[list[str], str]:
 
     :raises Survived: if pytest cannot run them, or does not come back.
     """
-    # Ahead of the project that is installed, for the servers that tests start as well.
+    # The copy stands in front of the installed project on the path, so that the servers that tests
+    # start import the copy too.
     places = [str(copy), str(copy / "bindings")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places), "PYTHONHASHSEED": "0"}
     command = [sys.executable, "-B", "-m", "pytest", "-p", "no:cacheprovider", "-rfE", "--tb=line"]

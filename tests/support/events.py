@@ -80,7 +80,8 @@ def fits(type_: Type, value: Any) -> bool:
         case Tagged():
             tag = value.get(type_.tag) if isinstance(value, dict) else None
             if tag == "binary" and tag not in type_.variants:
-                return True  # upgraded, or left out
+                # The part fits, because the runtime upgrades it or leaves it out.
+                return True
             return tag in type_.variants and fits(type_.variants[tag], value)
 
 

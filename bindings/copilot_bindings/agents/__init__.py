@@ -15,7 +15,7 @@ __all__ = ["BuiltInAgent", "HttpAgent", "pydantic_ai_agent"]
 
 
 def __getattr__(name: str) -> Any:
-    # Each is imported when it is asked for, because each needs packages that the others do not.
+    # An agent is imported when it is asked for, because each needs packages that the others do not.
     extra = "http" if name == "HttpAgent" else "model"
     try:
         if name == "HttpAgent":

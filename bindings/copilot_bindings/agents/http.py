@@ -356,8 +356,9 @@ async def _raw(response: _AnyResponse) -> AsyncIterator[AsyncIterator[bytes]]:
         yield chunks
     finally:
         await response.aclose()
-        # The iterator is made of several generators, of which aclose() would end the outermost
-        # only, and trio warns of the others. Reading on ends all of them, by an error.
+        # The rest is read until an error ends it, because that closes all the generators of which
+        # httpx has made the iterator. Its aclose() would close only the outermost of them, and trio
+        # warns of each that is still open.
         with contextlib.suppress(Exception), anyio.move_on_after(_EXCERPT_SECONDS):
             async for _ in chunks:
                 pass

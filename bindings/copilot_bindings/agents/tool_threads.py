@@ -35,7 +35,8 @@ class ToolThreads(Executor):
             try:
                 result = fn(*args, **kwargs)
             except StopIteration as error:
-                # A future of asyncio takes no StopIteration, and would never be done.
+                # The error is wrapped, because a future of asyncio refuses a StopIteration, and
+                # would never be done.
                 future.set_exception(RuntimeError(f"a tool raised {error!r}"))
             except BaseException as error:
                 future.set_exception(error)

@@ -124,5 +124,6 @@ def _message_of(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
     except Exception:
-        # The line has arguments that do not fit. logging itself would write a traceback instead.
+        # The text and the arguments are written side by side, because they do not fit together.
+        # logging itself would write a traceback instead.
         return f"{record.msg!s:.1000} {record.args!r:.1000}"

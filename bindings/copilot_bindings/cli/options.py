@@ -38,7 +38,8 @@ def _number(least: int, most: int, kind: str) -> Callable[[str], int]:
 
 
 _port = _number(0, 65535, "not a port")
-# The operating system has descriptors in a C int; more digits than these are none in practice.
+# A descriptor has at most six digits here, because systems give a process far fewer descriptors,
+# and a much larger number would not fit into the C int of the system call.
 _descriptor = _number(0, 999_999, "no descriptor")
 _count = _number(1, 999, "no number of processes")
 

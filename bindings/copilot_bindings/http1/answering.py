@@ -222,7 +222,8 @@ class Answering:
         except (BodyTooLarge, BodyRefused) as error:
             return exchange.failed(error)
         except (h11.RemoteProtocolError, RemoteProtocolError) as error:
-            # The bytes are no body, so that the client gets this refusal instead of an answer.
+            # The client gets this refusal in place of a response of the exchange, because the bytes
+            # are no body.
             self._refusal = request_head.refusal(error)
             return gone(exchange)
         assert want is not None, "a body that is late is an error"

@@ -68,7 +68,8 @@ def recognise(data: bytearray, searched: int, limit: int) -> tuple[Request, int,
     fields: dict[str, str] = {}
     for row in rows:
         name, _, value = row.partition(":")
-        # Both are interned, because many streams that are open at once have the same few fields.
+        # The name and the value are interned, because many streams that are open at once have the
+        # same few fields.
         fields[intern(name.lower())] = intern(value.strip(" \t"))
     length = fields.get("content-length", "0")
     if (

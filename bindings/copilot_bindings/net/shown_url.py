@@ -14,6 +14,7 @@ def without_secrets(url: str) -> str:
     """
     place, _, query = url.partition("?")
     if "@" in query:
-        # The "?" may belong to a password, and the "@" to a query.
+        # Nothing of the URL is shown, because the "?" may belong to a password, and the "@" may end
+        # it.
         return "..."
     return place.rpartition("@")[2].partition("#")[0][:_MOST_CHARACTERS]

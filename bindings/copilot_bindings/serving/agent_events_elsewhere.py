@@ -116,6 +116,7 @@ class EventsElsewhere(EventsOfAnotherThread):
                 self._put(None, error)
                 return
             if not self._left:
-                # The agent awaited something that was cancelled.
+                # The cancellation counts as an error of the agent, because nobody has cancelled the
+                # agent: it awaited something that was cancelled.
                 self._put(None, RuntimeError(f"the agent was cancelled: {error!r}"))
             raise

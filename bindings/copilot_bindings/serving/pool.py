@@ -80,7 +80,8 @@ class ThreadPool:
         except RuntimeError as error:
             self.is_over = "interpreter shutdown" in str(error)
             if not self.is_over:
-                # The system's limit on threads has been reached, which an operator has to know.
+                # The error is logged for the operator, because the system's limit on threads has
+                # been reached.
                 logger.error("no thread %r: %s", self._name, error)
             self._threads.discard(thread)
             return False

@@ -143,7 +143,8 @@ class RunHome(RunDriver):
             # The cancellation is our own if the run is over: the answer to cancel().
             if self._fate is None:
                 if not self._backend.is_told_to_end():
-                    # The agent awaited something that was cancelled.
+                    # The log line is about the agent, because nobody has cancelled the run: the
+                    # agent awaited something that was cancelled.
                     logger.error("agent %r was cancelled", run.context.agent_id)
                 await self._end("The run was cancelled")
         except KeyboardInterrupt:

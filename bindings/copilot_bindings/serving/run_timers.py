@@ -64,7 +64,8 @@ class RunTimers(Struct, eq=False, weakref=True):
         for timer in (self.renewal, self.flusher, self.abandonment):
             if timer is not None:
                 timer.cancel()
-        # The timers and the home refer to each other until here.
+        # The function is replaced, because it is a method of the run's driver, which has these
+        # timers: the two would keep each other in memory until the garbage collector runs.
         self.call = _ignore
 
     def wait(self, action: PullEvent) -> None:

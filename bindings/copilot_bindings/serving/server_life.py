@@ -73,7 +73,8 @@ class ServerLife:
                 # The failure is retrieved here, because perhaps no request waits for it.
                 opening.exception()
             else:
-                # The requests that wait try it themselves, because they were not cancelled.
+                # The future has no error, so that the requests that wait open the store themselves,
+                # because only this task was cancelled.
                 opening.set_result(None)
             raise
         self.is_open = True

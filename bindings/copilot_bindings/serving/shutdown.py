@@ -73,7 +73,8 @@ async def serve_until_closed(service: Service, stop_listening: Callable[[], obje
         service.grace_seconds = 0
         raise
     except GeneratorExit:
-        # There is no shutdown, because the loop was dropped, and nothing can be waited for.
+        # The rest of the shutdown is left out, because the loop was dropped, and nothing can be
+        # waited for.
         dropped = True
         service.life.drop()
         raise

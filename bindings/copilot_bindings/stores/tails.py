@@ -112,7 +112,8 @@ class Tails:
             if tail is None or at + len(data) <= tail.size:
                 return
             if at > tail.size:
-                # The bytes in between are in the store, but were not told to this tail.
+                # The tail begins anew, because it was not told the bytes in between, which only the
+                # store has.
                 self._trim(tail, len(tail.data))
                 tail.base = tail.size = at
             news = data[tail.size - at :] if at < tail.size else data
@@ -281,7 +282,8 @@ class Tails:
                 break
             self._forget(run)
         while self._held > self._total_bytes:
-            # All tails are looked at, but not again before as much has been added.
+            # All tails are halved at once, because that makes so much room that this does not
+            # happen again before as many bytes have been added.
             for tail in self._tails.values():
                 self._trim(tail, (len(tail.data) + 1) // 2)
 

@@ -187,7 +187,7 @@ class Telemetry:
 
     def _run_starts(self, start: RunStart, outcome: object) -> None:
         if isinstance(outcome, Response):
-            # The application's hook has refused the run.
+            # There is no span, because a hook of the application has refused the run.
             return
         request_span = _request_span.get()
         attributes: dict[str, Any] = {

@@ -254,7 +254,8 @@ class MemoryStore:
         return run.forget_owner
 
     def orphans(self, limit: int) -> list[Orphan]:
-        # An owner lives in the same process, and dies with the store.
+        # There are never orphans here, because an owner lives in the same process, and dies with
+        # the store.
         return []
 
     # Readers

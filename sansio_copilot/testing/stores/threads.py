@@ -210,7 +210,7 @@ class ThreadTests(StoreTests):
         store.close_run(run.key, 0, frame(run.key, 0), result_of(run.key, "2"))
         assert store.replay("b") == frame(run.key, "c0", "2")
 
-    # Whose threads they are
+    # Owners of threads
 
     def owned(self) -> Driven:
         """A store in which two users have a thread each."""

@@ -204,7 +204,8 @@ async def test_events_that_are_ready_together_are_sent_together() -> None:
     request = Request(app, RUN, body_of())
     await request()
     assert request.types()[-1] == "RUN_FINISHED"
-    # The head, an empty body that makes a server send it, the events, and at most the end.
+    # There are at most four messages: the head, an empty body (because a server sends no head
+    # before a body), the events together, and perhaps the end by itself.
     assert len(request.messages) <= 4
     await app.close()
 
@@ -214,7 +215,8 @@ async def test_the_head_waits_one_turn_for_the_first_events() -> None:
     app = make()
     request = Request(app, RUN, body_of())
     await request()
-    # The head, the events that the agent has yielded in its first turn, and at most the rest.
+    # There are at most three messages, because the head has waited for the events of the first
+    # turn: the head, these events, and perhaps the rest.
     assert len(request.messages) <= 3
     assert request.messages[1]["body"]
     await app.close()
@@ -365,7 +367,7 @@ def test_the_base_path_is_found(base_path: str | None, scope: dict[str, Any]) ->
         {"path": f"/other{INFO}"},
         {"path": f"/other{INFO}", "root_path": "/another"},
         {"path": "/info", "root_path": "/other"},
-        # Rewritten on the way, so that the path in front of it does not count.
+        # The path was rewritten on the way, so that the raw path does not count.
         {"path": "/info", "raw_path": f"{BASE}/agent/info".encode()},
         {"path": "/info", "raw_path": f"/other{INFO}".encode()},
         {"path": "/", "raw_path": INFO.encode()},
@@ -386,7 +388,7 @@ def test_another_path_is_not_found(scope: dict[str, Any]) -> None:
         ({"path": "/a%2Fb/messages", "raw_path": b"/a%252Fb/messages"}, "a%2Fb"),
         ({"path": "/ä b?/messages", "raw_path": b"/%C3%A4%20b%3F/messages"}, "ä b?"),
         ({"path": "/ä b%?/messages"}, "ä b%?"),
-        # Rewritten on the way, and that counts.
+        # The path was rewritten on the way, so that the raw path does not count.
         ({"path": "/new/messages", "raw_path": b"/old/messages"}, "new"),
     ],
 )

@@ -290,7 +290,8 @@ class TestEnvelope:
                 assert "invalid_request" not in expect["body"], case
                 assert expect["body"] != {"error": "Not found"}, case
                 routes.append(outcome.name)
-            elif sent["body"] == "null":  # where the reference dies
+            # The expected answer is written here, because the reference crashes at this body.
+            elif sent["body"] == "null":
                 assert outcome == (
                     400,
                     {"error": "invalid_request", "message": "Missing method field"},

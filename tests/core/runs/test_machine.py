@@ -641,7 +641,8 @@ class TestStoreFailures:
         bench = Bench().pulling(STARTED)
         if fate == "done":
             closing = bench.run.agent_ended(1.0)
-            caplog.clear()  # of what is said of an agent without a terminal event
+            # The log is emptied, because it has a warning about the missing terminal event.
+            caplog.clear()
         else:
             closing = bench.run.interrupt(1.0, "bye") or PullEvent()
         assert bench.run.store_failed(OSError(), 2.0) == closing

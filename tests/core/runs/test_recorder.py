@@ -745,7 +745,8 @@ def test_frame_data_is_the_json_of_each_frame() -> None:
 
 
 IDS = st.sampled_from(["a", "b"])
-TEXTS = st.text(st.characters(codec=None), max_size=5)  # with lone surrogates
+# No codec is named, so that the texts have lone surrogates as well.
+TEXTS = st.text(st.characters(codec=None), max_size=5)
 EVENTS = st.one_of(
     st.just(STARTED),
     st.just(FINISHED),

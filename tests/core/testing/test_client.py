@@ -49,7 +49,8 @@ def counting(input: Any, context: Any) -> Iterator[Any]:
 
 async def counting_later(input: Any, context: Any) -> AsyncIterator[Any]:
     for event in counting(input, context):
-        await asyncio.sleep(0)  # gives way, and needs no loop for it
+        # A sleep of 0 seconds needs no event loop, because it only yields once.
+        await asyncio.sleep(0)
         yield event
 
 
@@ -343,7 +344,9 @@ class TestRuns:
         first.next()
         first.next()
         second = begin(server, "r2")
-        server.step()  # the first is sealed, and has yielded behind its end
+        # The step takes the first agent past the end of its run, which the second run has sealed,
+        # so that close() has to end an agent that is suspended.
+        server.step()
         server.close()
         assert closed == ["r1"]
         assert types(first) == []
@@ -739,7 +742,8 @@ class TestWhatNeedsAnEventLoop:
 
     def test_the_error_of_trio_has_other_words(self) -> None:
         async def hook(context: Any) -> None:
-            raise RuntimeError("must be called from async context")  # as trio says it
+            # The text is that of trio, because the test client knows the error by it.
+            raise RuntimeError("must be called from async context")
 
         with pytest.raises(NeedsEventLoop, match="must be called from async context"):
             client(hooks=Hooks(on_request=hook)).get(f"{BASE}/info")

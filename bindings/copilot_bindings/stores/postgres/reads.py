@@ -93,7 +93,7 @@ def _behind(schema: str, whole: Cursor, event_id: EventId, after: str) -> RoundT
     (frames,) = yield [
         (f"SELECT at, data FROM {schema}.{table} WHERE run = %s ORDER BY at", (which,), 0)
     ]
-    # Each row has whole frames.
+    # Each row is searched by itself, because no frame lies in two rows.
     for place, data in frames:
         if (at := behind_frame(data, after)) is not None:
             return whole.behind(event_id, run, index, runs or (), int(place + at))
@@ -128,7 +128,8 @@ def _read_history(
         return batches
     if parts[0] >= FIRST_VOLUME:
         return None
-    # The run is gone or has been bound into a volume meanwhile.
+    # The run is looked for in the volumes, because it is no longer loose: it is gone, or was bound
+    # into a volume meanwhile.
     statement = f"SELECT * FROM {schema}.read_bound(%s, %s, %s)"
     (((is_there, data),),) = yield [(statement, (parts[0], cursor.offset, room), 0)]
     if not is_there:

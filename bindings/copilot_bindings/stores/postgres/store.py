@@ -73,7 +73,8 @@ class _Engine(RemoteEngine[str, Runs]):
                 *(store.listen_url or store.url, store.shown, reading, store.schema, process),
                 *(self.owned, self.tails, self._tick),
             )
-            # The stack is emptied, because from here on the engine itself ends what was begun.
+            # The stack is emptied, because the engine is complete: from here on its close() ends
+            # the operating system threads of both pipelines.
             begun.pop_all()
 
     def _prepare(self, store: PostgresStore) -> None:

@@ -162,7 +162,8 @@ def _read_volumes(
         pieces.append(HistoryPiece(index, offset, data))
         behind = cursor.at(index + 1)
         if len(data) == length:
-            # The volume may go on behind this page.
+            # The next page begins inside of this volume, because a full page says that the volume
+            # may go on.
             behind = cursor.at(index, offset + length)
             break
     batches = paged(pieces, behind, room)

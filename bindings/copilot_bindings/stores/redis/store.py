@@ -72,7 +72,8 @@ class _Engine(RemoteEngine[Names, Runs]):
                 *(connect(store.url, reconnects=True), self.pipelines[0], self.namespace, process),
                 *(self.owned, self.tails, self._tick, store.shown),
             )
-            # The thread ends with the engine from here on.
+            # The stack is emptied, because the engine is complete: from here on its close() ends
+            # the operating system thread of the pipeline.
             begun.pop_all()
 
     def tidy(self) -> Future[bool]:

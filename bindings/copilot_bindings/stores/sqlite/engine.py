@@ -69,7 +69,8 @@ class Engine(durable.Engine):
             self.news = News(db, self.runs)
             self.read_pool = ReadPool(path, synchronous, _READERS)
             self.writer = Writer(path, db, self._look)
-            # The connection is the writer's from here on, and the lock is given back by close().
+            # The stack is emptied, because the engine is complete: from here on its close() gives
+            # back the connection and the lock of the process.
             begun.pop_all()
 
     def write(self, work: Callable[[Transaction], T]) -> Future[T]:

@@ -95,7 +95,8 @@ class Process:
         except FileNotFoundError:
             return False
         except OSError:
-            # The process cannot be asked, perhaps because file descriptors have run out.
+            # The process counts as alive, because it cannot be asked, perhaps for lack of file
+            # descriptors.
             return True
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -121,7 +121,7 @@ def _behind(db: sqlite3.Connection, whole: Cursor, event_id: EventId, after: str
     if index is None:
         return None
     table, which = ("history", part) if event_id.compacted else ("frame", run)
-    # Each row has whole frames.
+    # Each row is searched by itself, because no frame lies in two rows.
     for place, data in db.execute(
         f"SELECT id, data FROM {table} WHERE id >= ? AND id < ? ORDER BY id", range_of(which)
     ):
@@ -184,8 +184,8 @@ def _read_history(
                     index, offset, seen = index + 1, 0, False
                     wanted = parts[index]
                 if run < wanted:
-                    # The run has ended meanwhile, so that it is not one of the runs that the cursor
-                    # began with.
+                    # The run is passed over, because the cursor does not have it: it has ended
+                    # since the cursor was made.
                     continue
                 if run > wanted:
                     break
