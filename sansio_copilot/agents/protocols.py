@@ -29,8 +29,9 @@ class AgentContext:
     :param agent_id: the id under which the agent is registered.
     :param request: the HTTP request that started the run, without its body, which is the input.
     :param headers: the headers forwarded from the request, merged with the agent's own.
-    :param stop_requested: turns true when the run is stopped. An async agent is cancelled as well;
-        a plain one cannot be cancelled, and looks here between two pieces of work.
+    :param stop_requested: turns true when the run ends before its agent has, whatever ends it: a
+        stop, a failure, the server's end. An async agent is cancelled as well; a plain one cannot
+        be cancelled, and looks here between two pieces of work.
     :param user: the user who has started the run; None where the application knows no users.
     :param interrupts: the interrupts that the thread waits for, so that an agent acts once on each
         answer in ``input.resume``; None if that is not known, in a context made by hand.

@@ -223,7 +223,7 @@ class Run(RunParameters):
             self._abandoned = True
             return None
         self.course.left_alone()
-        return self._close(now, RunOver("cancel"), stop_requested=True)
+        return self._close(now, RunOver("cancel"), is_stopped=True)
 
     def stored(self, outcome: Any, now: float) -> RunAction:
         """Take the ``outcome`` of the store call, which has succeeded."""
@@ -339,7 +339,7 @@ class Run(RunParameters):
     def _obey(self, signal: Signal, now: float) -> RunAction:
         """End the run, as the store says."""
         if signal is Signal.STOP:
-            return self._close(now, RunOver("cancel"), stop_requested=True)
+            return self._close(now, RunOver("cancel"), is_stopped=True)
         if self._failures.may_be_closed:
             # The run is over, because the store has closed it: the answer to an earlier close was
             # lost.
@@ -370,16 +370,16 @@ class Run(RunParameters):
         self._unstored = b""
 
     def _close(
-        self, now: float, fate: RunOver, *, stop_requested: bool = False, error: str | None = None
+        self, now: float, fate: RunOver, *, is_stopped: bool = False, error: str | None = None
     ) -> RunAction:
         self._fate = fate
         if self.course.error is None:
             self.course.error = error
         # A plain agent cannot be cancelled in its thread, and looks at its context instead.
         self.context.stop_requested = fate.agent == "cancel"
-        self.course.is_stopped = stop_requested
+        self.course.is_stopped = is_stopped
         has_end = self.recorder.terminal
-        last, result = self.recorder.finish(now, stop_requested=stop_requested, error=error)
+        last, result = self.recorder.finish(now, is_stopped=is_stopped, error=error)
         if self.tap is not None and last:
             self.tap(last, now)
         frames, self._held = bytes(self._held) + last, bytearray()

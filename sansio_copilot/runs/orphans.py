@@ -40,7 +40,7 @@ def adopt(config: RuntimeConfig, orphan: Orphan, now: float) -> Generator[Call, 
         # The agent of this run has ended by itself, and only the close of the log is missing.
         outcome = "failed" if recorder.has_failed else "finished"
     frames, result = recorder.finish(
-        now, stop_requested=orphan.stop_requested, error=None if orphan.stop_requested else DIED
+        now, is_stopped=orphan.stop_requested, error=None if orphan.stop_requested else DIED
     )
     closing = calls.close_run(config.store, orphan.key, len(orphan.frames), frames, result)
     try:

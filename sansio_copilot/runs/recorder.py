@@ -232,13 +232,13 @@ class RunRecorder:
         return frames[0] if len(frames) == 1 else b"".join(frames)
 
     def finish(
-        self, now: float, *, stop_requested: bool = False, error: str | None = None
+        self, now: float, *, is_stopped: bool = False, error: str | None = None
     ) -> tuple[bytes, RunResult | None]:
         """End the run.
 
         :param now: seconds since the epoch.
-        :param stop_requested: whether it was stopped, so that it ends with RUN_FINISHED rather than
-            RUN_ERROR.
+        :param is_stopped: whether somebody has stopped it, so that it ends with RUN_FINISHED rather
+            than RUN_ERROR.
         :param error: the reason for the end, in words that reach the client.
         :returns: the frames that make the run well formed, and its result, which is None if its
             agent failed before its first event.
@@ -248,7 +248,7 @@ class RunRecorder:
         closing = []
         if not self.terminal:
             kept = self._compactor.kept
-            closing = closing_events(kept, stop_requested=stop_requested, message=error)
+            closing = closing_events(kept, stop_requested=is_stopped, message=error)
         self.terminal = True
         frames: list[bytes] = []
         if closing:
@@ -256,10 +256,10 @@ class RunRecorder:
                 first = self._complete(self._start())
                 frames.append(self._keep(first, json_codec.encode(first)))
             # A stopped run waits for nothing, though RUN_FINISHED ends it.
-            self._waits.ended = None if stop_requested else "RUN_ERROR"
+            self._waits.ended = None if is_stopped else "RUN_ERROR"
         for event in closing[:-1]:
             self._verifier.feed(event)
-        if closing and stop_requested:
+        if closing and is_stopped:
             # RUN_FINISHED must leave nothing open. The finalizer, like the reference, does not end
             # steps, tool calls that were started again, and tool calls with an empty id; the
             # verifier ends these.

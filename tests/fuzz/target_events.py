@@ -163,7 +163,7 @@ def _check_recorder(data: bytes, raw_events: bool) -> None:
     frames, end = b"", dict[str, Any]()
     for value in json_lines(rest):
         if value is True or isinstance(value, str):
-            end = {"stop_requested": True} if value is True else {"error": value}
+            end = {"is_stopped": True} if value is True else {"error": value}
             break
         more = run.record(value, 1.0)
         frames += more

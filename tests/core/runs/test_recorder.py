@@ -564,13 +564,13 @@ class TestFinish:
         assert types_of(result.frames)[-1] == "RUN_ERROR"
 
     def test_a_stopped_run_finishes(self) -> None:
-        frames, result = started().finish(9.0, stop_requested=True)
+        frames, result = started().finish(9.0, is_stopped=True)
         assert events_of(frames) == [FINISHED]
         assert result is not None
         assert types_of(result.frames) == ["RUN_STARTED", "RUN_FINISHED"]
 
     def test_a_run_stopped_before_its_first_event_finishes(self) -> None:
-        frames, result = RunRecorder(KEY, INPUT, {"u1"}).finish(9.0, stop_requested=True)
+        frames, result = RunRecorder(KEY, INPUT, {"u1"}).finish(9.0, is_stopped=True)
         given = {**INPUT, "messages": INPUT["messages"][1:]}
         assert events_of(frames) == [{**STARTED, "input": given}, FINISHED]
         assert ids_of(frames) == [f"{KEY.token}.0", f"{KEY.token}.1"]
@@ -578,7 +578,7 @@ class TestFinish:
         assert events_of(result.frames) == [{**STARTED, "input": given}, FINISHED]
 
     def test_a_stopped_run_that_stores_nothing_finishes(self) -> None:
-        frames, _ = RunRecorder(KEY, None).finish(9.0, stop_requested=True)
+        frames, _ = RunRecorder(KEY, None).finish(9.0, is_stopped=True)
         assert frames == b"".join(
             b"data: %s\n\n" % json_codec.encode(e) for e in (STARTED, FINISHED)
         )
@@ -592,7 +592,7 @@ class TestFinish:
         ]
         run = RunRecorder(KEY, None)
         frames = record_all(run, events)
-        closing, _ = run.finish(9.0, stop_requested=True)
+        closing, _ = run.finish(9.0, is_stopped=True)
         verify(frames + closing)
         assert types_of(closing) == [
             "STEP_FINISHED",
@@ -609,7 +609,7 @@ class TestFinish:
             [STARTED, {**TOOL[0], "toolCallId": ""}],
         ],
     )
-    @pytest.mark.parametrize("end", [{"stop_requested": True}, {"error": "died"}])
+    @pytest.mark.parametrize("end", [{"is_stopped": True}, {"error": "died"}])
     def test_entities_that_the_finalizer_does_not_know_are_closed(
         self, events: list[Any], end: dict[str, Any]
     ) -> None:
@@ -681,7 +681,7 @@ class TestFinish:
     def test_a_second_run_of_the_stream_ends_as_the_first_would(self) -> None:
         run = started()
         record_all(run, [TEXT[0], FAILED, STARTED])
-        frames, _ = run.finish(9.0, stop_requested=True)
+        frames, _ = run.finish(9.0, is_stopped=True)
         assert events_of(frames) == [FINISHED]
 
 
@@ -695,7 +695,7 @@ class TestAdopt:
             9.0, **end
         )
 
-    @pytest.mark.parametrize("end", [{}, {"stop_requested": True}, {"error": "died"}])
+    @pytest.mark.parametrize("end", [{}, {"is_stopped": True}, {"error": "died"}])
     @pytest.mark.parametrize("length", range(2, 10))
     def test_an_adopted_run_ends_as_its_owner_would_have_ended_it(
         self, length: int, end: dict[str, Any]
@@ -720,7 +720,7 @@ class TestAdopt:
 
     def test_an_adopted_run_stopped_before_its_first_event_is_well_formed(self) -> None:
         # The input died with its owner; half of an input would be worse than none.
-        frames, _ = RunRecorder.adopt(Orphan(KEY, "default", b"")).finish(9.0, stop_requested=True)
+        frames, _ = RunRecorder.adopt(Orphan(KEY, "default", b"")).finish(9.0, is_stopped=True)
         assert events_of(frames) == [STARTED, FINISHED]
 
     def test_an_adopted_run_may_be_the_second_of_its_stream(self) -> None:
@@ -781,7 +781,7 @@ EVENTS = st.one_of(
 
 @given(
     st.lists(EVENTS, max_size=12),
-    st.sampled_from([{}, {"stop_requested": True}, {"error": "died"}]),
+    st.sampled_from([{}, {"is_stopped": True}, {"error": "died"}]),
     st.booleans(),
 )
 def test_every_finished_stream_is_well_formed(

@@ -106,11 +106,11 @@ class TestInterrupts:
     def test_no_other_end_waits(self) -> None:
         assert waits(recorder(), SUSPENDED, FAILED) is None
         assert waits(recorder(), SUSPENDED) is None
-        assert waits(recorder(), SUSPENDED, stop_requested=True) is None
+        assert waits(recorder(), SUSPENDED, is_stopped=True) is None
         assert waits(recorder(), SUSPENDED, error="The server ends") is None
 
     def test_a_stop_behind_the_end_changes_nothing(self) -> None:
-        assert waits(recorder(), interrupted("a"), stop_requested=True) == interrupts("a")
+        assert waits(recorder(), interrupted("a"), is_stopped=True) == interrupts("a")
 
 
 def left(**answered: bool) -> dict[str, Any]:
@@ -148,7 +148,7 @@ class TestFailures:
         assert waits(resuming(before, "a", "b"), interrupted("c")) == interrupts("c")
 
     def test_a_stop_leaves_nothing(self) -> None:
-        assert waits(resuming(interrupts("a"), "a"), stop_requested=True) is None
+        assert waits(resuming(interrupts("a"), "a"), is_stopped=True) is None
 
     def test_an_agent_that_refuses_its_input_has_answered_nothing(self) -> None:
         run = resuming(interrupts("a"), "a")
@@ -225,7 +225,7 @@ class TestTools:
 
     def test_no_other_end_waits(self) -> None:
         assert waits(recorder("ask"), *call("c", "ask"), FAILED) is None
-        assert waits(recorder("ask"), *call("c", "ask"), stop_requested=True) is None
+        assert waits(recorder("ask"), *call("c", "ask"), is_stopped=True) is None
 
     @pytest.mark.parametrize("tools", [None, "ask", [None, {}, {"name": 1}]])
     def test_an_input_that_names_no_tools_waits_for_none(self, tools: Any) -> None:
