@@ -23,7 +23,7 @@ from typing import Any
 from .. import sse
 from ..config import RuntimeConfig
 from ..endpoints import LogStream, Pieces
-from ..errors import StoreUnavailable, shorten
+from ..errors import StoreUnavailable
 from ..http.messages import WITHOUT_CONTENT, Response
 from ..limits import Limits
 from ..runs.orphans import adopt
@@ -56,12 +56,10 @@ def whole_of(response: Response, *, is_head: bool) -> tuple[SendHead, bytes]:
     """Return the head of a response whose content is known, and the content that follows it.
 
     A binding sends by it the responses that come from no exchange, such as the refusal of bytes
-    that are no request.
+    that are no request; :func:`~sansio_copilot.http.refusals.log_refusal` tells of those.
 
     :param is_head: whether the request was HEAD, whose response has no content.
     """
-    said = shorten(response.body.decode("utf-8", "replace"))
-    logger.debug("a request is answered %d without an exchange: %s", response.status, said)
     head, has_content = head_of(response, len(response.body), is_head=is_head)
     return head, response.body if has_content else b""
 

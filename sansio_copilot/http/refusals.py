@@ -7,10 +7,13 @@ sockets answers in the same words.
 
 from __future__ import annotations
 
+import logging
 from typing import Final
 
 from ..errors import BodyRefused, BodyTimeout, BodyTooLarge, shorten
 from .messages import Headers, Response
+
+logger = logging.getLogger(__name__)
 
 
 class Refusal(Exception):
@@ -159,3 +162,9 @@ def not_http(message: str, status: int = 400) -> Response:
     :param status: a more precise status code, if there is one.
     """
     return Response.json({"error": "Bad request", "message": message}, status)
+
+
+def log_refusal(response: Response) -> None:
+    """Tell the log of ``response``, with which a binding answers a request without an exchange."""
+    said = shorten(response.body.decode("utf-8", "replace"))
+    logger.debug("a request is answered %d without an exchange: %s", response.status, said)

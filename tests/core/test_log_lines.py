@@ -26,8 +26,7 @@ from sansio_copilot import (
     StoreUnavailable,
 )
 from sansio_copilot.actions import Call, StartRun
-from sansio_copilot.exchange.stream import whole_of
-from sansio_copilot.http.refusals import not_http
+from sansio_copilot.http.refusals import log_refusal, not_http
 from sansio_copilot.stores.protocol import Orphan, RunKey, RunResult, ThreadPage
 from sansio_copilot.testing import Client, run_input
 
@@ -113,10 +112,10 @@ def test_an_origin_that_is_not_allowed_is_told(lines: Callable[[], list[str]]) -
 
 
 def test_a_response_without_an_exchange_is_told(lines: Callable[[], list[str]]) -> None:
-    whole_of(not_http("x" * 10_000), is_head=True)
+    log_refusal(not_http("x" * 10_000))
     (line,) = lines()
     assert line.startswith(
-        "exchange.stream DEBUG: a request is answered 400 without an exchange: "
+        "http.refusals DEBUG: a request is answered 400 without an exchange: "
         '{"error":"Bad request","message":"xxx'
     )
     assert len(line) < 400

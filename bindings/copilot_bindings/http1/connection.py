@@ -267,6 +267,7 @@ class HTTPConnection(Answering):
         """Send ``response`` instead of serving, if no response has begun, and close."""
         framing = self.parser.framing()
         if not framing.has_begun:
+            refusals.log_refusal(response)
             head, content = whole_of(response, is_head=self.parser.is_head)
             self._out += framing.head(head.status, head.headers, close=True)
             if content:

@@ -151,6 +151,7 @@ class Responder:
         :returns: whether the response is complete.
         :raises Exception: the error of the server, unless the client has gone.
         """
+        refusals.log_refusal(response)
         is_complete = await self._send_whole(*whole_of(response, is_head=is_head))
         if self._wire.failure is not None:
             raise self._wire.failure

@@ -26,6 +26,7 @@ from sansio_copilot.actions import (
     WaitForFrames,
 )
 from sansio_copilot.exchange.stream import whole_of
+from sansio_copilot.http.refusals import log_refusal
 
 from ..serving.background_loop import BackgroundLoop, watching
 from ..serving.body_limits import Bodies, Body
@@ -237,6 +238,7 @@ def send_head(
 
 def send_whole(response: Response, environ: Environ, start_response: StartResponse) -> list[bytes]:
     """Hand a response that comes from no exchange to the server; returns its content."""
+    log_refusal(response)
     head, content = whole_of(response, is_head=environ["REQUEST_METHOD"] == "HEAD")
     send_head(head.status, head.headers, start_response)
     return [content] if content else []

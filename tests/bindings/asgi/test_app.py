@@ -10,10 +10,12 @@ import asyncio
 import contextlib
 import gc
 import json
+import logging
 import signal
 import threading
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from typing import Any
 
 import anyio
@@ -265,6 +267,12 @@ async def test_a_text_that_is_not_a_path_is_refused() -> None:
     assert of_head.messages[0] == request.messages[0]
     assert of_head.complete
     assert of_head.body == b""
+
+
+def test_a_refusal_without_an_exchange_is_told_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        anyio.run(partial(get, make(), "nonsense", raw_path=b"nonsense"))
+    assert "a request is answered 400 without an exchange" in caplog.text
 
 
 @on_both

@@ -256,8 +256,12 @@ class TestConnections:
         assert driver.sent.count(b"HTTP/1.1 100 Continue\r\n\r\n") == interim
         assert driver.sent.count(b"HTTP/1.1 200 ") == (expectation == "content-length: 0")
 
-    def test_a_connection_that_there_is_no_room_for_is_answered_503_and_closed(self) -> None:
-        driver = Driver(admitted=False)
+    def test_a_connection_that_there_is_no_room_for_is_answered_503_and_closed(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with caplog.at_level(logging.DEBUG):
+            driver = Driver(admitted=False)
+        assert "a request is answered 503 without an exchange" in caplog.text
         assert driver.statuses == [503]
         assert b"\r\nretry-after: 1\r\n" in driver.sent
         assert driver.performed == [Output, CloseWriting]

@@ -10,6 +10,7 @@ import gc
 import http.client
 import io
 import json
+import logging
 import math
 import shutil
 import signal
@@ -323,7 +324,10 @@ class TestAnswers:
             assert answer.headers["x-other"] == "1"
             assert "connection" not in answer.headers
 
-    def test_a_body_that_ends_early_or_has_no_length(self) -> None:
+    def test_a_body_that_ends_early_or_has_no_length(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.DEBUG)
         with open_app(CopilotRuntime({"default": hello})) as app:
             for fields, message in (
                 ({"CONTENT_LENGTH": "10"}, "the request's body ends early"),
@@ -336,6 +340,7 @@ class TestAnswers:
                 body += app(environ, lambda *head: heads.append(head))  # noqa: B023
                 assert heads[0][0] == "400 Bad Request"
                 assert json.loads(body[0])["message"] == message
+                assert f"400 without an exchange: {body[0].decode()}" in caplog.text
 
     def test_an_error_between_server_and_client_is_left_to_the_server(self) -> None:
         class Broken(io.BytesIO):
