@@ -144,6 +144,7 @@ class Run(RunParameters):
             if not self.recorder.terminal:
                 self.course.broke_off()
             return self._close(now, RunOver("done"))
+        self.recorder.agent_has_raised = True
         error, said = self.course.agent_failed(error)
         told = self.recorder.teller.told(error, said)
         return self._close(now, RunOver("done"), error=told)

@@ -98,7 +98,7 @@ class RunRecorder:
         *("_key", "_limits", "_raw_events", "_result_due", "_results", "_sure_bytes"),
         *("_token", "_upgrader", "_verifier", "_waits"),
         *("close", "error", "events", "failure", "has_failed", "result", "size", "teller"),
-        *("terminal", "usage"),
+        *("agent_has_raised", "terminal", "usage"),
     )
 
     def __init__(
@@ -131,6 +131,8 @@ class RunRecorder:
         self._going: Continuation | None = None
         self._warnings = DeveloperWarnings(key.run_id, teller.agent_id)
         self._results = self._result_due = 0
+        self.agent_has_raised = False
+        """Whether the agent ends the run by an exception."""
         self.terminal = False
         """Whether the last event was terminal, so that the run has ended unless another follows."""
         self.has_failed = False
@@ -243,8 +245,7 @@ class RunRecorder:
         :returns: the frames that make the run well formed, and its result, which is None if its
             agent failed before its first event.
         """
-        # The input is empty if the run was lost before its first event was stored.
-        leaves_history = error is None or self.events > 0 or self._input == {}
+        leaves_history = self.events > 0 or (self.error is None and not self.agent_has_raised)
         closing = []
         if not self.terminal:
             kept = self._compactor.kept
@@ -302,8 +303,7 @@ class RunRecorder:
             # A delta that nests too deeply may be there, because older releases took it.
             with suppress(EventError):
                 recorder._keep(event, data)
-        recorder.events = len(events)
-        recorder.size = len(orphan.frames)
+        recorder.events, recorder.size = len(events), len(orphan.frames)
         return recorder
 
     def _begin(self, conversation: list[Any]) -> None:

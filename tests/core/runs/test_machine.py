@@ -474,6 +474,12 @@ class TestEnd:
         assert bench.perform(action) == RunOver("cancel")
         assert bench.logged()[-2:] == ["RUN_ERROR", "end"]
 
+    def test_a_shutdown_before_the_first_event_leaves_the_question(self) -> None:
+        bench = Bench().pulling()
+        bench.perform(bench.run.interrupt(1.0, "The server is shutting down"))
+        assert bench.logged() == ["RUN_STARTED", "RUN_ERROR", "end"]
+        assert len(threads_of(bench.store)) == 1
+
     def test_a_shutdown_waits_for_a_store_call_in_progress(self) -> None:
         bench = Bench().pulling()
         action = bench.run.event(STARTED, 1.0)

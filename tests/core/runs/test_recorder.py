@@ -626,12 +626,29 @@ class TestFinish:
         frames = record_all(run, [STARTED, {"type": "RUN_FINISHED", "result": 1}])
         assert events_of(frames)[-1] == {**FINISHED, "result": 1}
 
-    def test_an_error_before_the_first_event_leaves_nothing(self) -> None:
-        frames, result = RunRecorder(KEY, INPUT).finish(9.0, error="no luck")
+    def test_an_agent_that_raises_before_its_first_event_leaves_nothing(self) -> None:
+        run = RunRecorder(KEY, INPUT)
+        run.agent_has_raised = True
+        frames, result = run.finish(9.0, error="no luck")
         assert events_of(frames) == [
             {"type": "RUN_ERROR", "message": "no luck", "code": "INCOMPLETE_STREAM"}
         ]
         assert result is None
+
+    def test_an_agent_whose_first_event_breaks_a_rule_leaves_nothing(self) -> None:
+        run = RunRecorder(KEY, INPUT)
+        assert run.record(TEXT[1], 0.0) == b""
+        assert run.error is not None
+        frames, result = run.finish(9.0, error=run.error)
+        assert types_of(frames) == ["RUN_ERROR"]
+        assert result is None
+
+    def test_a_run_that_others_end_before_its_first_event_leaves_its_question(self) -> None:
+        frames, result = RunRecorder(KEY, INPUT).finish(9.0, error="The server is shutting down")
+        assert types_of(frames) == ["RUN_STARTED", "RUN_ERROR"]
+        assert events_of(frames)[0]["input"] == INPUT
+        assert result is not None
+        assert events_of(result.frames) == events_of(frames)
 
     def test_an_agent_without_events_leaves_that_it_had_none(self) -> None:
         frames, result = RunRecorder(KEY, INPUT).finish(9.0)
