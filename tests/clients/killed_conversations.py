@@ -37,6 +37,8 @@ from sansio_copilot.sse import ServerSentEvent
 from sansio_copilot.testing import run_input
 
 AGENT = "player"
+_AT_ONCE = 100
+_numbers = itertools.count()
 
 
 def delta(*operations: Event) -> Event:
@@ -309,9 +311,9 @@ def hold_all(where: str, plans: Iterable[tuple[str, list[Place]]]) -> int:
         survivor = servers.start()
         conversations = [
             KilledConversation(
-                clients, generation, thread=f"t{number}", survivor=survivor, plan=plan
+                clients, generation, thread=f"t{next(_numbers)}", survivor=survivor, plan=plan
             )
-            for number, (generation, plan) in enumerate(plans)
+            for generation, plan in plans
         ]
         going_on = conversations
         while going_on := [one for one in going_on if one.cuts]:
@@ -329,11 +331,14 @@ def hold_all(where: str, plans: Iterable[tuple[str, list[Place]]]) -> int:
     return len(conversations)
 
 
-def cut_off_twice(first: Place) -> Iterator[list[Place]]:
-    """Yield cuts there and then in the next run, in which the client asks the same again."""
-    for place in places():
-        if place.answer == first.answer:
-            yield [first, place]
+def cut_off_twice() -> Iterator[tuple[str, list[Place]]]:
+    """Yield a plan of each place, with each in the next run, in which the client asks again.
+
+    The generations take turns along both places, so that each meets every place as either of them.
+    """
+    for first, second in itertools.product(places(), places()):
+        if first.answer == second.answer:
+            yield GENERATIONS[(first.events + second.events) % 2], [first, second]
 
 
 def main() -> None:
@@ -342,11 +347,12 @@ def main() -> None:
     kept = [name for name in DATABASES if name != "memory"]
     parser.add_argument("--store", choices=kept, default="sqlite")
     options = parser.parse_args()
-    held = 0
-    for first in places():
-        plans = zip(itertools.cycle(GENERATIONS), cut_off_twice(first), strict=False)
-        with contextlib.closing(DATABASES[options.store]()) as database:
-            held += hold_all(database.where, plans)
+    plans = list(cut_off_twice())
+    with contextlib.closing(DATABASES[options.store]()) as database:
+        held = sum(
+            hold_all(database.where, plans[begin : begin + _AT_ONCE])
+            for begin in range(0, len(plans), _AT_ONCE)
+        )
     sys.stdout.write(f"{options.store}: {held} conversations were cut off twice, and are whole\n")
 
 
