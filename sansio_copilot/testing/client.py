@@ -38,6 +38,9 @@ __all__ = ["Client", "Stream"]
 class Client:
     """A client of ``runtime``. Paths are absolute: "/api/copilotkit/info".
 
+    Clients are for one thread at a time, because nothing here waits; requests that overlap are
+    streams of one client, or requests of ``copilot_bindings.testing.AsyncClient``.
+
     :param now: the time that the core is told, in seconds since the epoch. A test moves it by
         assigning :attr:`now`, or with :meth:`advance`.
     :raises Exception: what the store's ``open`` or the runtime's ``on_start`` raises.

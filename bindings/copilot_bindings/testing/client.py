@@ -18,7 +18,7 @@ from sansio_copilot.testing.requests import endpoint, json_body
 
 from ..asgi import CopilotASGI
 from ..serving.async_library import running_library
-from ..serving.backend import Backend, Flag
+from ..serving.backend import Backend, Flag, Task
 from .stream import AsyncStream
 
 
@@ -43,8 +43,16 @@ class AsyncClient:
         """
         if self._app is not None:
             raise RuntimeError("the client has been entered already")
-        self._app = app = _Application(self.runtime)
-        if not await app.start():
+        app = _Application(self.runtime)
+        self._app = app
+        try:
+            has_started = await app.start()
+        except BaseException:
+            # The test is being cancelled.
+            self._app = None
+            await app.backend.seen_through(app.give_up)
+            raise
+        if not has_started:
             self._app = None
             raise RuntimeError("the runtime does not start; the log says why")
         return self
@@ -130,15 +138,22 @@ class _Application:
         self.backend: Backend
         self.backend, _ = running_library()
         self._told: list[str] = []
+        self._life: Task
         self._begun: Flag = self.backend.flag()
         self._to_end: Flag = self.backend.flag()
         self._over: Flag = self.backend.flag()
 
     async def start(self) -> bool:
         """Begin its life, and return whether its store could be opened."""
-        self.backend.spawn(self._live, name="the application under test")
+        self._life = self.backend.spawn(self._live, name="the application under test")
         await self._begun.wait()
         return self._told == ["lifespan.startup.complete"]
+
+    async def give_up(self) -> None:
+        """End its life, although it may not have begun."""
+        if not self._told:
+            self._life.cancel()
+        await self.end()
 
     async def end(self) -> None:
         """End its life, and wait until that is done."""

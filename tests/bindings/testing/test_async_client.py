@@ -8,9 +8,11 @@ import io
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
+import anyio
 import attrs
 import pytest
 import trio
+from support.threads import no_thread_is_left
 
 from copilot_bindings.asgi import BrokenOff, CopilotASGI
 from copilot_bindings.stores import SQLiteStore
@@ -291,6 +293,52 @@ def test_a_client_is_entered_once(library: Library) -> None:
                 await client.__aenter__()
 
     library.run(main)
+
+
+def test_a_test_that_is_cancelled_while_it_enters_ends_what_has_begun(library: Library) -> None:
+    told: list[str] = []
+    scopes: list[anyio.CancelScope] = []
+
+    async def start() -> None:
+        told.append("start")
+        if len(told) == 1:
+            scopes[0].cancel()
+            await library.event().wait()
+
+    async def close() -> None:
+        told.append("close")
+
+    async def main() -> None:
+        runtime = runtime_of(ScriptedAgent("hi"), on_start=start, on_close=close)
+        client = AsyncClient(runtime)
+        with anyio.CancelScope() as scope:
+            scopes.append(scope)
+            await client.__aenter__()
+        assert told == ["start", "close"]
+        async with client:
+            assert (await client.run(run_input())).text() == "hi"
+
+    library.run(main)
+    assert told == ["start", "close"] * 2
+
+
+def test_a_stream_is_not_begun_when_its_client_has_ended(library: Library, tmp_path: Any) -> None:
+    """The application would begin anew, and nobody would end it."""
+
+    async def main() -> None:
+        store = SQLiteStore(tmp_path / "threads.db")
+        async with AsyncClient(runtime_of(ScriptedAgent("hi"), store=store)) as client:
+            streams = [client.begin_run(run_input()) for _ in range(3)]
+        with pytest.raises(RuntimeError, match="closed before its request was sent"):
+            await streams[0].next()
+        with pytest.raises(RuntimeError, match="closed before its request was sent"):
+            await streams[1].finish()
+        with pytest.raises(RuntimeError, match="closed before its request was sent"):
+            async with streams[2]:
+                raise AssertionError("it was entered")
+
+    with no_thread_is_left():
+        library.run(main)
 
 
 def test_a_recorded_agent_is_stopped_and_closed_as_the_agent_itself(library: Library) -> None:
