@@ -9,11 +9,11 @@ from sansio_copilot import CopilotRuntime, Request
 
 
 async def serve(runtime: CopilotRuntime, host: str, port: int) -> None:
-    async with open_host(runtime) as home:
-        await toy_io.serve(host, port, partial(answer, home), home.close)
+    async with open_host(runtime) as opened:
+        await toy_io.serve(host, port, partial(answer, opened), opened.close)
 
 
-async def answer(home: Host, http: toy_io.Connection) -> None:
-    # The connection has the methods of a copilot_bindings.embedding.Client.
-    complete = await home.answer(Request.from_target(*http.request), http)
+async def answer(host: Host, http: toy_io.Connection) -> None:
+    # The connection has the methods of a copilot_bindings.embedding.Peer.
+    complete = await host.answer(Request.from_target(*http.request), http)
     await http.end(complete=complete)

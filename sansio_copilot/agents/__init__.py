@@ -9,25 +9,29 @@ from .protocols import (
     Agent,
     AgentBase,
     AgentContext,
+    AgentEvent,
     AgentFunction,
     AgentObject,
     AgentsFunction,
-    Event,
     Events,
     loop_of,
 )
 from .text import text_agent
 
+Event = AgentEvent
+"""The former name of :data:`AgentEvent`. It has another name now, because
+:data:`sansio_copilot.events.Event` is the dict that is made of such an event."""
+
 __all__ = [
     "Agent",
     "AgentBase",
     "AgentContext",
+    "AgentEvent",
     "AgentFunction",
     "AgentObject",
     "AgentsFunction",
     "AguiAgent",
     "Capabilities",
-    "Event",
     "Events",
     "ResumeRefused",
     "ThreadInterrupts",

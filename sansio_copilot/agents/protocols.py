@@ -18,8 +18,9 @@ from .attributes import Capabilities
 from .disclosure import RAW_MEMBERS, without_raw
 from .interrupts import ThreadInterrupts
 
-Event: TypeAlias = BaseEvent | Mapping[str, Any]
-Events: TypeAlias = Iterable[Event] | AsyncIterable[Event]
+#: An event as an agent yields it, which the runtime turns into an :data:`~..events.Event`.
+AgentEvent: TypeAlias = BaseEvent | Mapping[str, Any]
+Events: TypeAlias = Iterable[AgentEvent] | AsyncIterable[AgentEvent]
 
 
 @attrs.define

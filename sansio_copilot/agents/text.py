@@ -16,7 +16,7 @@ from .attributes import (
     check_headers,
     valid,
 )
-from .protocols import AgentContext, Event, Events
+from .protocols import AgentContext, AgentEvent, Events
 
 
 @attrs.define
@@ -45,7 +45,7 @@ class _TextAgent:
             return self._events_async(input, pieces)
         return self._events(input, pieces)
 
-    def _events(self, input: RunAgentInput, pieces: Iterator[str]) -> Iterator[Event]:
+    def _events(self, input: RunAgentInput, pieces: Iterator[str]) -> Iterator[AgentEvent]:
         message = _TextMessage(input)
         try:
             yield message.begin()
@@ -60,7 +60,7 @@ class _TextAgent:
 
     async def _events_async(
         self, input: RunAgentInput, pieces: AsyncIterator[str]
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncIterator[AgentEvent]:
         message = _TextMessage(input)
         try:
             yield message.begin()
@@ -90,15 +90,15 @@ class _TextMessage:
         # The client made the run's id unique, so that this id is unique too.
         return f"{self.input.run_id}-text"
 
-    def begin(self) -> Event:
+    def begin(self) -> AgentEvent:
         return {"type": "RUN_STARTED", **self._run}
 
-    def add(self, piece: str) -> list[Event]:
+    def add(self, piece: str) -> list[AgentEvent]:
         if not isinstance(piece, str):
             raise TypeError(f"a text agent yields str, got {type(piece).__name__}")
         if not piece:
             return []
-        events: list[Event] = []
+        events: list[AgentEvent] = []
         if not self.started:
             self.started = True
             events.append(
@@ -107,8 +107,8 @@ class _TextMessage:
         events.append({"type": "TEXT_MESSAGE_CONTENT", "messageId": self._id, "delta": piece})
         return events
 
-    def end(self) -> list[Event]:
-        events: list[Event] = [{"type": "RUN_FINISHED", **self._run}]
+    def end(self) -> list[AgentEvent]:
+        events: list[AgentEvent] = [{"type": "RUN_FINISHED", **self._run}]
         if self.started:
             events.insert(0, {"type": "TEXT_MESSAGE_END", "messageId": self._id})
         return events

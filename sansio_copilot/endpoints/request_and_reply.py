@@ -21,7 +21,7 @@ from ..http.refusals import Refusal, invalid_body, too_many
 from ..http.routing import Route
 from ..runs.audience import Audience
 from ..runs.machine import Run
-from ..runs.quotas import QuotaExceeded, QuotaPlace, Quotas
+from ..runs.quotas import QuotaExceeded, Quotas, QuotaSlot
 from ..stores import calls
 from ..stores.calls import StoreCall, perform
 from ..stores.optional_methods import MeasuringStore
@@ -175,10 +175,10 @@ class EndpointInput(Struct, frozen=True):
             return runtime.shared_threads
         return not (runtime.exposed or is_for_another(self.request.headers))
 
-    def place(self) -> AbstractContextManager[QuotaPlace | None]:
+    def quota_slot(self) -> AbstractContextManager[QuotaSlot | None]:
         """A place for a run of the user, which is left at the end unless the run is given it.
 
-        :raises Refusal: with 429, if there is no place.
+        :raises Refusal: with 429, if there is no slot.
         """
         quotas = self.runtime.quotas
         if quotas is None or self.user is None:

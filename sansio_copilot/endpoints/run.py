@@ -20,7 +20,7 @@ def run(given: EndpointInput) -> EndpointSteps:
     agent = yield from given.agent()
     parsed = given.run_input()
     store, thread_id = given.runtime.store, parsed.input.thread_id
-    with given.place() as place:
+    with given.quota_slot() as slot:
         owner = yield from given.owner("run", thread_id)
         opening = open_run(store, run_request(given, parsed.input, owner))
         opened = yield opening
@@ -35,7 +35,7 @@ def run(given: EndpointInput) -> EndpointSteps:
             return _busy(thread_id, opened)
         try:
             recorder = new_recorder(given, opened, parsed.json, opened.known_message_ids)
-            return run_reply(given, agent, parsed.input, store, opened, recorder, owner, place)
+            return run_reply(given, agent, parsed.input, store, opened, recorder, owner, slot)
         except Exception:
             # The run is closed, because a run that nobody drives would keep its thread busy for
             # ever.

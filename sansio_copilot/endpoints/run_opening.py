@@ -13,7 +13,7 @@ from ..agents.disclosure import Teller
 from ..agents.interrupts import NO_INTERRUPTS, ThreadInterrupts
 from ..agents.protocols import Agent, AgentContext
 from ..runs.machine import Run
-from ..runs.quotas import QuotaPlace
+from ..runs.quotas import QuotaSlot
 from ..runs.recorder import RunRecorder
 from ..stores.protocol import RunOpened, RunRequest, ThreadStore
 from .request_and_reply import STREAM, EndpointInput, LogStream, Reply
@@ -61,7 +61,7 @@ def run_reply(
     opened: RunOpened,
     recorder: RunRecorder,
     owner: str | None,
-    place: QuotaPlace | None,
+    quota_slot: QuotaSlot | None,
     *,
     ephemeral: bool = False,
 ) -> Reply:
@@ -69,7 +69,7 @@ def run_reply(
 
     :param store: the store that has opened the run.
     :param owner: the user who owns the thread.
-    :param place: the place of the run among those of the user who starts it.
+    :param quota_slot: the slot of the run among those of the user who starts it.
     :param ephemeral: whether the run dies with its client.
     """
     assert given.route.agent_id is not None
@@ -85,8 +85,8 @@ def run_reply(
     limits = given.runtime.limits
     run = Run(agent, input, context, store, opened.key, recorder, opened.lease, limits)
     run.ephemeral, run.owner = ephemeral, owner
-    if place is not None:
-        run.place, place.is_kept = place, True
+    if quota_slot is not None:
+        run.quota_slot, quota_slot.is_kept = quota_slot, True
     run.metrics = given.runtime.metrics
     run.on_end, run.title = given.runtime.hooks.on_run_end, given.runtime.title
     if given.runtime.debug_feeds is not None and not ephemeral:

@@ -16,12 +16,12 @@ def suggest(given: EndpointInput) -> EndpointSteps:
     """
     agent = yield from given.agent()
     parsed = given.run_input()
-    with given.place() as place:
+    with given.quota_slot() as slot:
         store = MemoryStore(resumable_runs=0)
         # The log needs no owner, because nobody else can name it.
         opened = store.open_run(run_request(given, parsed.input, None))
         assert isinstance(opened, RunOpened), "a new store has no busy thread"
         recorder = new_recorder(given, opened, None)
         return run_reply(
-            given, agent, parsed.input, store, opened, recorder, None, place, ephemeral=True
+            given, agent, parsed.input, store, opened, recorder, None, slot, ephemeral=True
         )

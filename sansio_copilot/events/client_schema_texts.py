@@ -10,7 +10,7 @@ The notation is close to TypeScript's::
 
     Name = { required: type; optional?: type; ...Base }   an object; unknown members are ignored
     Name = only { ... }                                   an object; unknown members are refused
-    Name = by tag: A | B                                  one of them, told by its member ``tag``
+    Name = by kind: A | B                                 one of them, told by its member ``kind``
 
 A type is a name, a string that is meant literally, ``T[]`` for a list and ``T[]+`` for one that is
 not empty, or several of them with ``|`` between. ``any`` is every JSON value and ``value`` every

@@ -24,7 +24,7 @@ class Atom:
 
 
 @attrs.frozen
-class Choice:
+class Literals:
     """A string of a fixed set."""
 
     values: tuple[str, ...]
@@ -50,13 +50,15 @@ class Record:
 
 
 @attrs.frozen(eq=False)
-class Tagged:
-    """A record of several possible kinds; the value of one member tells which.
+class RecordUnion:
+    """A record of one of several kinds.
 
-    :param lost: tags that one generation has and the other refuses.
+    :param discriminator: the name of the member whose value tells the kind.
+    :param variants: the record of each kind.
+    :param lost: values of the discriminator that one generation has and the other refuses.
     """
 
-    tag: str
+    discriminator: str
     variants: dict[str, Record]
     lost: frozenset[str] = frozenset()
 
@@ -73,7 +75,7 @@ class Lowered:
     parts: ListOf
 
 
-Type: TypeAlias = Atom | Choice | ListOf | Record | Tagged | TextOrList | Lowered
+Type: TypeAlias = Atom | Literals | ListOf | Record | RecordUnion | TextOrList | Lowered
 
 # The schema of 1.0.0 does not have these forms of 0.0.59, but its client upgrades them before it
 # checks them (``compatibility-boundary.ts``); the runtime upgrades the events too, see
@@ -99,23 +101,23 @@ class Schemas:
         self._definitions = {
             name: " ".join(definition.split()) for name, definition in _DEFINITION.findall(text)
         }
-        self._types: dict[str, Record | Tagged] = {}
+        self._types: dict[str, Record | RecordUnion] = {}
 
-    def __getitem__(self, name: str) -> Record | Tagged:
+    def __getitem__(self, name: str) -> Record | RecordUnion:
         if name not in self._types:
             self._types[name] = self._define(name, self._definitions[name])
         return self._types[name]
 
-    def _define(self, name: str, text: str) -> Record | Tagged:
+    def _define(self, name: str, text: str) -> Record | RecordUnion:
         if text.startswith("by "):
-            tag, _, names = text.removeprefix("by ").partition(": ")
+            discriminator, _, names = text.removeprefix("by ").partition(": ")
             variants = {}
             for variant in map(self.__getitem__, names.split(" | ")):
                 assert isinstance(variant, Record)
-                value = variant.fields[tag]
-                assert isinstance(value, Choice)
+                value = variant.fields[discriminator]
+                assert isinstance(value, Literals)
                 variants[value.values[0]] = variant
-            return Tagged(tag, variants)
+            return RecordUnion(discriminator, variants)
         closed, _, members = text.partition("{ ")
         fields: dict[str, Type] = {}
         required: set[str] = set()
@@ -135,7 +137,7 @@ class Schemas:
     def _type(self, text: str) -> Type:
         alternatives = text.split(" | ")
         if text.startswith('"'):
-            return Choice(tuple(alternative.strip('"') for alternative in alternatives))
+            return Literals(tuple(alternative.strip('"') for alternative in alternatives))
         if len(alternatives) > 1:
             _, parts = map(self._type, alternatives)
             assert isinstance(parts, ListOf)
@@ -180,8 +182,8 @@ class _Meeting:
                 return TextOrList(parts)
             case Record(), Record():
                 return self._record(one, other)
-            case Tagged(), Tagged():
-                return self._tagged(one, other)
+            case RecordUnion(), RecordUnion():
+                return self._union(one, other)
         raise TypeError(f"nothing is both {one} and {other}")
 
     def _record(self, one: Record, other: Record) -> Record:
@@ -194,18 +196,18 @@ class _Meeting:
                 fields[name] = types[0]
         return Record(other.name, fields, one.required | other.required, one.closed or other.closed)
 
-    def _tagged(self, one: Tagged, other: Tagged) -> Tagged:
+    def _union(self, one: RecordUnion, other: RecordUnion) -> RecordUnion:
         variants = {}
         lost = set()
-        for tag in {**one.variants, **other.variants}:
-            found = [union.variants[tag] for union in (one, other) if tag in union.variants]
+        for kind in {**one.variants, **other.variants}:
+            found = [union.variants[kind] for union in (one, other) if kind in union.variants]
             if len(found) == 2:
-                variants[tag] = self._variant(*found)
-            elif tag in _UPGRADED:
-                variants[tag] = found[0]
+                variants[kind] = self._variant(*found)
+            elif kind in _UPGRADED:
+                variants[kind] = found[0]
             else:
-                lost.add(tag)
-        return Tagged(other.tag, variants, frozenset(lost))
+                lost.add(kind)
+        return RecordUnion(other.discriminator, variants, frozenset(lost))
 
     def _variant(self, one: Record, other: Record) -> Record:
         variant = self(one, other)
@@ -213,8 +215,8 @@ class _Meeting:
         return variant
 
 
-def read_by_both(name: str) -> Record | Tagged:
+def read_by_both(name: str) -> Record | RecordUnion:
     """The type that both generations read under the definition called ``name``."""
     met = _Meeting()(Schemas(V0_0_59)[name], Schemas(V1_0_0)[name])
-    assert isinstance(met, Record | Tagged)
+    assert isinstance(met, Record | RecordUnion)
     return met

@@ -131,7 +131,7 @@ class Text(ValueKind):
 
 
 @attrs.frozen
-class Choice(ValueKind):
+class Enumeration(ValueKind):
     """A string of a fixed set."""
 
     choices: tuple[str, ...]
@@ -224,25 +224,25 @@ class Object(ValueKind):
 
 
 @attrs.frozen
-class Tagged(ValueKind):
+class Variants(ValueKind):
     """An object whose shape depends on the value of one member.
 
-    :param tag: the name of that member.
+    :param discriminator: the name of that member.
     :param shapes: the shapes, by the value of that member.
     """
 
-    tag: str
+    discriminator: str
     shapes: Mapping[str, Object]
 
     def read(self, value: Any, walk: Walk) -> Any:
         if type(value) is not dict:
             walk.refuse(self.expected, value)
             return value
-        tag = value.get(self.tag)
-        shape = self.shapes.get(tag) if type(tag) is str else None
+        kind = value.get(self.discriminator)
+        shape = self.shapes.get(kind) if type(kind) is str else None
         if shape is None:
-            walk.path.append(self.tag)
-            Choice(tuple(self.shapes)).read(tag, walk)
+            walk.path.append(self.discriminator)
+            Enumeration(tuple(self.shapes)).read(kind, walk)
             walk.path.pop()
             return value
         return shape.read(value, walk)
@@ -310,11 +310,11 @@ def _texts(names: str) -> dict[str, ValueKind]:
 
 
 def _source(kind: str, required: str, optional: str = "") -> Object:
-    members = {"type": Choice((kind,)), **_texts(f"{required} {optional}")}
+    members = {"type": Enumeration((kind,)), **_texts(f"{required} {optional}")}
     return Object(members, tuple(required.split()))
 
 
-_SOURCE = Tagged(
+_SOURCE = Variants(
     "type",
     {
         "data": _source("data", "value mimeType"),
@@ -323,7 +323,7 @@ _SOURCE = Tagged(
     },
 )
 _MEDIA = Object({**_texts("type id"), "source": _SOURCE, "metadata": VALUE}, ("source",))
-_PART = Tagged(
+_PART = Variants(
     "type",
     {
         "text": Object({**_texts("type id text"), "metadata": VALUE}, ("text",)),
@@ -340,7 +340,7 @@ _PART = Tagged(
 _CALL = Object(
     {
         **_texts("id encryptedValue"),
-        "type": Choice(("function",)),
+        "type": Enumeration(("function",)),
         "function": Object(_texts("name arguments"), ("name", "arguments")),
         "metadata": MAP,
     },
@@ -353,7 +353,7 @@ def _message(required: str, optional: str = "", **others: ValueKind) -> Object:
     return Object({**common, "metadata": MAP, **others}, ("id", *required.split()))
 
 
-_MESSAGE = Tagged(
+_MESSAGE = Variants(
     "role",
     {
         "developer": _message("content", "name encryptedValue"),
@@ -374,7 +374,7 @@ _CONTEXT = Object(_texts("description value"), ("description", "value"))
 _ANSWER = Object(
     {
         "interruptId": TEXT,
-        "status": Choice(("resolved", "cancelled")),
+        "status": Enumeration(("resolved", "cancelled")),
         "payload": VALUE,
         "metadata": MAP,
     },

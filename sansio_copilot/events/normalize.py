@@ -26,7 +26,16 @@ import difflib
 import re
 from typing import Any, Final
 
-from .client_schemas import Atom, Choice, ListOf, Record, Tagged, TextOrList, Type, read_by_both
+from .client_schemas import (
+    Atom,
+    ListOf,
+    Literals,
+    Record,
+    RecordUnion,
+    TextOrList,
+    Type,
+    read_by_both,
+)
 from .converters import ABSENT, AS_THEY_ARE, ATOMS, NAMED, Converter, Misfit, choice, unlike
 from .json_values import copy_json
 from .types import Event, EventError
@@ -68,7 +77,7 @@ class _RecordConverter:
         for name, type_ in record.fields.items():
             if type_ == Atom("string") and name in NAMED:
                 self._fields[name] = NAMED[name]
-            if isinstance(type_, Choice):
+            if isinstance(type_, Literals):
                 self._said.update((name, value) for value in type_.values)
                 if len(type_.values) == 1 and name in record.required:
                     self._defaults[name] = type_.values[0]
@@ -155,33 +164,35 @@ class _RecordConverter:
         return misfit
 
 
-def _tagged(union: Tagged) -> Converter:
-    variants = {tag: _converter(record) for tag, record in union.variants.items()}
-    # A variant that has no other required member may be given as its tag alone.
+def _union(union: RecordUnion) -> Converter:
+    variants = {kind: _converter(record) for kind, record in union.variants.items()}
+    # A variant that has no other required member may be given as the discriminator's value alone.
     bare = {
-        tag for tag, record in union.variants.items() if record.required == frozenset({union.tag})
+        kind
+        for kind, record in union.variants.items()
+        if record.required == frozenset({union.discriminator})
     }
-    tag_of = choice(tuple(variants))
+    kind_of = choice(tuple(variants))
 
     def convert(value: Any) -> Any:
         if isinstance(value, str) and value in bare:
-            return {union.tag: value}
+            return {union.discriminator: value}
         if not isinstance(value, dict):
             raise unlike("a dict", value)
-        tag = value.get(union.tag)
-        if isinstance(tag, str):
-            if tag in variants:
-                return variants[tag](value)
-            if tag in union.lost:
+        kind = value.get(union.discriminator)
+        if isinstance(kind, str):
+            if kind in variants:
+                return variants[kind](value)
+            if kind in union.lost:
                 return ABSENT
         try:
-            tag_of(tag)
+            kind_of(kind)
         except Misfit as misfit:
-            if union.tag not in value:
+            if union.discriminator not in value:
                 misfit.found = "but it is missing"
-            misfit.path.append(union.tag)
+            misfit.path.append(union.discriminator)
             raise
-        raise AssertionError("an unknown tag was converted")  # pragma: no cover
+        raise AssertionError("an unknown kind was converted")  # pragma: no cover
 
     return convert
 
@@ -299,15 +310,15 @@ def _make_converter(type_: Type) -> Converter:
     match type_:
         case Atom():
             return ATOMS[type_.name]
-        case Choice():
+        case Literals():
             return choice(type_.values)
         case ListOf():
             return _list_of(_converter(type_.element), filled=type_.filled)
         case Record():
             convert = _RecordConverter(type_)
             return _moving(convert) if type_.name == "MoveOperation" else convert
-        case Tagged():
-            return _tagged(type_)
+        case RecordUnion():
+            return _union(type_)
         case TextOrList():
             return _text_or_list(type_.parts)
         case _:
@@ -317,7 +328,7 @@ def _make_converter(type_: Type) -> Converter:
 # -- whole events --------------------------------------------------------------------------
 
 _EVENT: Final = read_by_both("Event")
-assert isinstance(_EVENT, Tagged)
+assert isinstance(_EVENT, RecordUnion)
 EVENTS: Final = {type_: _converter(record) for type_, record in _EVENT.variants.items()}
 """The converter of each type of event, which raises :class:`~.converters.Misfit`."""
 _INPUT: Final = _converter(_EVENT.variants["RUN_STARTED"].fields["input"])

@@ -60,7 +60,7 @@ _IN_PLACE: Final = frozenset(
 )
 
 
-class _OpenEntity:
+class _GatheredEvents:
     """The events of a text message or tool call that has not ended."""
 
     __slots__ = ("deltas", "ended", "in_between", "metadata", "number", "start")
@@ -109,18 +109,18 @@ class _OpenEntities:
     def __init__(self, content_type: str, id_field: str) -> None:
         self._content_type = content_type
         self._id_field = id_field
-        self._by_id: dict[str, _OpenEntity] = {}
+        self._by_id: dict[str, _GatheredEvents] = {}
         # The entities with a start are in a heap, so that the oldest is found without a search. One
         # that has ended is dropped when it comes up.
-        self._started: list[tuple[int, _OpenEntity]] = []
+        self._started: list[tuple[int, _GatheredEvents]] = []
         self._count = 0
 
-    def _get(self, event: Event) -> _OpenEntity:
+    def _get(self, event: Event) -> _GatheredEvents:
         entity_id = event[self._id_field]
         entity = self._by_id.get(entity_id)
         if entity is None:
             self._count += 1
-            entity = self._by_id[entity_id] = _OpenEntity(self._count)
+            entity = self._by_id[entity_id] = _GatheredEvents(self._count)
         return entity
 
     def feed(self, type_: str, event: Event, out: list[Event]) -> None:
@@ -143,7 +143,7 @@ class _OpenEntities:
         for entity_id, entity in self._by_id.items():
             self._flush(entity, None, entity_id, out)
 
-    def oldest(self) -> _OpenEntity | None:
+    def oldest(self) -> _GatheredEvents | None:
         """The open entity with a start whose first event came first; None if there is none."""
         while self._started:
             entity = self._started[0][1]
@@ -153,7 +153,7 @@ class _OpenEntities:
         return None
 
     def _flush(
-        self, entity: _OpenEntity, end: Event | None, entity_id: str, out: list[Event]
+        self, entity: _GatheredEvents, end: Event | None, entity_id: str, out: list[Event]
     ) -> None:
         if entity.start is not None:
             out.append(entity.start)

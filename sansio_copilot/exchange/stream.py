@@ -196,8 +196,8 @@ def discard(stream: LogStream | None) -> ExchangeSteps:
     """Undo the opening of a run that is not going to start."""
     if stream is not None and stream.run is not None:
         run = stream.run
-        if run.place is not None:
-            run.place.leave(None)
+        if run.quota_slot is not None:
+            run.quota_slot.leave(None)
         yield from _clean_up(calls.close_run(run.store, run.key, 0, b"", None))
 
 

@@ -16,7 +16,7 @@ from ..stores.protocol import RunKey, ThreadStore
 from .actions import RunOver
 from .audience import Audience
 from .course import Course
-from .quotas import QuotaPlace
+from .quotas import QuotaSlot
 from .recorder import RunRecorder
 from .report import RunReport
 
@@ -56,7 +56,7 @@ class RunParameters:
         :meth:`~sansio_copilot.Run.abandon`, counted from each call of the audience's ``on_empty``.
     :param ephemeral: whether the run belongs to no thread's history.
     :param owner: the id of the user whose thread it is.
-    :param place: its place among the runs of the user who has started it, if they are counted.
+    :param quota_slot: its slot among the runs of the user who has started it, if they are counted.
     :param on_end: a function that is told of the run's end; see :func:`.run_end.farewell`.
     :param title: a function that makes a title for a thread without a name.
     :param metrics: count the run, if there are any.
@@ -76,7 +76,7 @@ class RunParameters:
     abandon_seconds: float | None = None
     ephemeral: bool = False
     owner: str | None = None
-    place: QuotaPlace | None = None
+    quota_slot: QuotaSlot | None = None
     on_end: RunEnd | None = attrs.field(default=None, repr=False)
     title: Title | None = attrs.field(default=None, repr=False)
     metrics: Metrics | None = attrs.field(default=None, repr=False)
@@ -96,8 +96,8 @@ class RunParameters:
         self.recorder.close()
         if self.audience is not None:
             self.audience.disperse()
-        if self.place is not None:
-            self.place.leave(0 if self.ephemeral else self.recorder.size)
+        if self.quota_slot is not None:
+            self.quota_slot.leave(0 if self.ephemeral else self.recorder.size)
 
     def with_stop_call(self, fate: RunOver) -> RunOver:
         """Return ``fate``, which cancels the agent, with the function that the application wants

@@ -6,7 +6,7 @@ counted by the store, for all processes together, and asked for once in a while.
 
 There is no lock, because the core has none, though exchanges may go on in several operating system
 threads. The order makes that right: a run is counted first, and only then compared with the quota.
-So two runs that come at the same moment may both be refused, but never share one place.
+So two runs that come at the same moment may both be refused, but never share one slot.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Usage:
     __slots__ = ("asked_at", "live", "starts", "stored")
 
     def __init__(self) -> None:
-        self.live: set[QuotaPlace] = set()
+        self.live: set[QuotaSlot] = set()
         self.starts: deque[float] = deque()
         self.stored = 0
         self.asked_at = -math.inf
@@ -64,8 +64,8 @@ class Usage:
                 self.starts.popleft()
 
 
-class QuotaPlace:
-    """The place of one run in its user's quota of live runs. It has to be left once.
+class QuotaSlot:
+    """The slot of one run in its user's quota of live runs. It has to be left once.
 
     As a context manager it is left at the end of the block, unless it was handed to a run.
     """
@@ -77,7 +77,7 @@ class QuotaPlace:
         self._started_at = started_at
         self.is_kept = False
 
-    def __enter__(self) -> QuotaPlace:
+    def __enter__(self) -> QuotaSlot:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -85,7 +85,7 @@ class QuotaPlace:
             self.leave(None)
 
     def leave(self, size: int | None) -> None:
-        """Leave the place, because the run is over.
+        """Leave the slot, because the run is over.
 
         :param size: the bytes of the run's frames; None if the run has not begun, so that it does
             not count.
@@ -116,27 +116,27 @@ class Quotas:
         asked = (limits.user_runs, limits.user_runs_per_minute, limits.user_bytes)
         return None if min(asked) == math.inf else cls(limits)
 
-    def enter(self, user_id: str, now: float) -> QuotaPlace:
-        """Return a place for a run that is about to begin.
+    def enter(self, user_id: str, now: float) -> QuotaSlot:
+        """Return a slot for a run that is about to begin.
 
         :param now: seconds since the epoch.
-        :raises QuotaExceeded: if no place is left.
+        :raises QuotaExceeded: if no slot is left.
         """
         usage, limits = self._usage(user_id, now), self._limits
         usage.expire(now)
-        place = QuotaPlace(usage, now)
-        usage.live.add(place)
+        slot = QuotaSlot(usage, now)
+        usage.live.add(slot)
         if limits.user_runs_per_minute < math.inf:
             usage.starts.append(now)
         if len(usage.live) > limits.user_runs:
-            place.leave(None)
+            slot.leave(None)
             raise QuotaExceeded(f"{limits.user_runs:g} runs of yours are live: let one end", 1)
         if len(usage.starts) > limits.user_runs_per_minute:
-            place.leave(None)
+            slot.leave(None)
             wait = usage.starts[0] + _MINUTE - now if usage.starts else 0.0
             most = f"{limits.user_runs_per_minute:g}"
             raise QuotaExceeded(f"You have begun {most} runs within a minute", wait)
-        return place
+        return slot
 
     def has_to_ask(self, owner: str, now: float) -> bool:
         """Whether the store has to be asked how much it keeps of a user's threads."""

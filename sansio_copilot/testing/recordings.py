@@ -29,7 +29,7 @@ from ..agents.agui import AguiAgent, adapted
 from ..agents.protocols import (
     Agent,
     AgentContext,
-    Event,
+    AgentEvent,
     call_agent,
     describe_class,
     event_dict,
@@ -57,7 +57,7 @@ _THREADS = 1000
 """The number of threads whose place a replaying agent remembers; the oldest begins anew."""
 
 
-def _own(events: ClientResponse | Iterable[Event]) -> tuple[dict[str, Any], ...]:
+def _own(events: ClientResponse | Iterable[AgentEvent]) -> tuple[dict[str, Any], ...]:
     if isinstance(events, ClientResponse):
         return tuple(events.events())
     return tuple(fields for event in events if (fields := event_dict(event)) is not None)
@@ -142,7 +142,7 @@ class ReplayAgent:
         self._places: OrderedDict[str, tuple[int, str]] = OrderedDict()
         self.description = "Replays what was recorded."
 
-    async def run(self, input: RunAgentInput, context: object = None) -> AsyncIterator[Event]:
+    async def run(self, input: RunAgentInput, context: object = None) -> AsyncIterator[AgentEvent]:
         """Replay the run whose turn it is in the thread."""
         place, prefix = self._places.pop(input.thread_id, (0, ""))
         if place == 0:
@@ -156,7 +156,9 @@ class ReplayAgent:
             yield event
 
 
-def _renamed(events: list[dict[str, Any]], input: RunAgentInput, prefix: str) -> Iterator[Event]:
+def _renamed(
+    events: list[dict[str, Any]], input: RunAgentInput, prefix: str
+) -> Iterator[AgentEvent]:
     """The events with the ids of ``input``, and ``prefix`` before all ids that the agent made."""
     of_client = {
         message["id"]
@@ -231,13 +233,13 @@ class RecordingAgent(AguiAgent):
             return self._run_async(events)
         return self._run(events)
 
-    def _run(self, events: Iterable[Event]) -> Iterator[Event]:
+    def _run(self, events: Iterable[AgentEvent]) -> Iterator[AgentEvent]:
         with self._written() as taken:
             for event in events:
                 taken.append(event)
                 yield event
 
-    async def _run_async(self, events: Any) -> AsyncIterator[Event]:
+    async def _run_async(self, events: Any) -> AsyncIterator[AgentEvent]:
         with self._written() as taken:
             if inspect.isawaitable(events):
                 events = await events
@@ -262,8 +264,8 @@ class RecordingAgent(AguiAgent):
         return agent.stop_call(agent_id, input) if isinstance(agent, AguiAgent) else None
 
     @contextmanager
-    def _written(self) -> Iterator[list[Event]]:
-        taken: list[Event] = []
+    def _written(self) -> Iterator[list[AgentEvent]]:
+        taken: list[AgentEvent] = []
         try:
             yield taken
         except Exception as error:

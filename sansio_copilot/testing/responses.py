@@ -13,7 +13,7 @@ from typing import Any, cast
 import attrs
 
 from .. import json_codec, sse
-from ..agents.protocols import Event, event_dict
+from ..agents.protocols import AgentEvent, event_dict
 from ..errors import shorten
 from ..events import (
     ChunkExpander,
@@ -154,7 +154,7 @@ class ClientResponse:
             raise AssertionError(f"an event of the stream is not JSON: {error}") from None
 
 
-def assert_valid_stream(stream: ClientResponse | Iterable[Event]) -> None:
+def assert_valid_stream(stream: ClientResponse | Iterable[AgentEvent]) -> None:
     """Assert that a client would read a whole stream: each event, their order, and their end.
 
     The events have the form of AG-UI's schemas, each may come where it comes, the first is

@@ -20,7 +20,7 @@ import attrs
 from ag_ui.core import BaseEvent, RunAgentInput
 
 from .. import json_codec
-from ..agents.protocols import Event, event_dict
+from ..agents.protocols import AgentEvent, event_dict
 from ..events import types as t
 
 
@@ -50,10 +50,12 @@ class _Act:
 class Step:
     """A step of an agent's script. Functions of this module make steps."""
 
-    _play: Callable[[_Playing], Iterable[Event | _Act]]
+    _play: Callable[[_Playing], Iterable[AgentEvent | _Act]]
 
 
-Script: TypeAlias = Step | str | Event | Iterable["Script"] | Callable[[RunAgentInput], "Script"]
+Script: TypeAlias = (
+    Step | str | AgentEvent | Iterable["Script"] | Callable[[RunAgentInput], "Script"]
+)
 """A step; a text to say; an event; several of them in a row; or a function of the input, which
 returns one of these when its turn comes."""
 
@@ -65,7 +67,7 @@ def say(*pieces: str, message_id: str | None = None) -> Step:
     :param message_id: the id of the message; one is made of the run's if None.
     """
 
-    def play(playing: _Playing) -> Iterator[Event]:
+    def play(playing: _Playing) -> Iterator[AgentEvent]:
         of = {"messageId": message_id or playing.new_id()}
         yield {"type": t.TEXT_MESSAGE_START, **of, "role": "assistant"}
         for piece in filter(None, pieces):
@@ -81,7 +83,7 @@ def think(*pieces: str) -> Step:
     :param pieces: the deltas in which the text arrives.
     """
 
-    def play(playing: _Playing) -> Iterator[Event]:
+    def play(playing: _Playing) -> Iterator[AgentEvent]:
         of = {"messageId": playing.new_id()}
         yield {"type": t.REASONING_START, **of}
         yield {"type": t.REASONING_MESSAGE_START, **of, "role": "reasoning"}
@@ -109,7 +111,7 @@ def call_tool(
 
     text = _json({} if arguments is None else arguments)
 
-    def play(playing: _Playing) -> Iterator[Event]:
+    def play(playing: _Playing) -> Iterator[AgentEvent]:
         of = {"toolCallId": call_id or playing.new_id()}
         yield {"type": t.TOOL_CALL_START, **of, "toolCallName": name}
         yield {"type": t.TOOL_CALL_ARGS, **of, "delta": text}
@@ -142,7 +144,7 @@ def interrupt(reason: str, **members: Any) -> Step:
     :param members: other members of AG-UI's interrupt: ``id``, ``message``, ``toolCallId``.
     """
 
-    def play(playing: _Playing) -> Iterator[Event]:
+    def play(playing: _Playing) -> Iterator[AgentEvent]:
         asked = {"id": playing.new_id(), "reason": reason, **members}
         yield {"type": t.RUN_FINISHED, "outcome": {"type": "interrupt", "interrupts": [asked]}}
 
@@ -220,7 +222,7 @@ class ScriptedAgent:
         agent._script = play
         return agent
 
-    async def run(self, input: RunAgentInput, context: object = None) -> AsyncIterator[Event]:
+    async def run(self, input: RunAgentInput, context: object = None) -> AsyncIterator[AgentEvent]:
         """Play the script."""
         self.inputs.append(input)
         ids = {"threadId": input.thread_id, "runId": input.run_id}
@@ -246,7 +248,7 @@ _WITH_IDS = (t.RUN_STARTED, t.RUN_FINISHED)
 _TERMINAL = (t.RUN_FINISHED, t.RUN_ERROR)
 
 
-def _played(script: Script, playing: _Playing) -> Iterator[Event | _Act]:
+def _played(script: Script, playing: _Playing) -> Iterator[AgentEvent | _Act]:
     if isinstance(script, str):
         script = say(script)
     if isinstance(script, Step):

@@ -38,5 +38,5 @@ def _sent(pieces: Iterable[bytes]) -> bytes:
     driver = Driver(CopilotRuntime(agents, limits=LIMITS, thread_mutations=True))
     driver.feed(*pieces).end()
     assert driver.closed
-    driver.home.close()
+    driver.client.close()
     return _DATE.sub(b"", bytes(driver.sent))

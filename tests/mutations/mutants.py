@@ -444,10 +444,10 @@ USERS = [
         ],
     ),
     Mutant(
-        "a-place-is-lost",
-        "a run that is rejected at its start keeps its place",
+        "a-slot-is-lost",
+        "a run that is rejected at its start keeps its slot",
         f"{CORE}/exchange/stream.py",
-        "            run.place.leave(None)\n",
+        "            run.quota_slot.leave(None)\n",
         "            pass\n",
         [
             "tests/core/runs/test_quotas.py::TestLiveRuns::test_a_run_that_does_not_begin_leaves_its_place"

@@ -85,16 +85,16 @@ class Driver:
         spoil: Callable[[object], Any] = lambda want: None,
     ) -> None:
         runtime = runtime or make_runtime()
-        self.home = Client(runtime)
+        self.client = Client(runtime)
         self.bodies = Bodies(runtime.limits)
         self.service = SimpleNamespace(
             runtime=runtime,
             bodies=self.bodies,
             calls=self,
-            home=None,
+            live_backend=None,
             context=CallContext.of_now(),
             closing=False,
-            start_run=self.home.start_run,
+            start_run=self.client.start_run,
         )
         self.http = HTTPConnection(cast("Any", self.service), admitted=admitted)
         self.sent = bytearray()
@@ -120,7 +120,7 @@ class Driver:
     def run_step(self) -> Driver:
         """Let the agents go on until there is something to read."""
         assert isinstance(self.want, WaitForFrames)
-        self.home.step()
+        self.client.step()
         return self.resume(True)
 
     def run(self) -> Driver:
@@ -133,13 +133,13 @@ class Driver:
         """The client closes its side, and what it asked for is seen through."""
         return self.run().feed(b"").run()
 
-    def begin(self, action: Call, context: CallContext, home: Any, *, own: bool) -> Any:
+    def begin(self, action: Call, context: CallContext, backend: Any, *, own: bool) -> Any:
         """Make a call, as :class:`~copilot_bindings.serving.calls.Calls` do."""
         outcome = self._spoil(action)
         if isinstance(outcome, Exception):
             raise outcome
         if outcome is not None:
-            return Late("a call", 1.0, False, CallTimeout, context, home, set(), outcome=outcome)
+            return Late("a call", 1.0, False, CallTimeout, context, backend, set(), outcome=outcome)
         self.performed.append(type(action))
         return action.function(*action.args)
 

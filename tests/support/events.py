@@ -8,18 +8,18 @@ from typing import Any
 
 from sansio_copilot.events.client_schemas import (
     Atom,
-    Choice,
     ListOf,
+    Literals,
     Lowered,
     Record,
-    Tagged,
+    RecordUnion,
     TextOrList,
     Type,
     read_by_both,
 )
 
 _EVENT = read_by_both("Event")
-assert isinstance(_EVENT, Tagged)
+assert isinstance(_EVENT, RecordUnion)
 RECORDS: dict[str, Record] = _EVENT.variants
 TYPES = sorted(RECORDS)
 # type -> the members that it needs and that are strings, without those that are filled in.
@@ -56,7 +56,7 @@ def fits(type_: Type, value: Any) -> bool:
     match type_:
         case Atom():
             return _ATOMS[type_.name](value)
-        case Choice():
+        case Literals():
             return value in type_.values
         case ListOf():
             return (
@@ -77,12 +77,12 @@ def fits(type_: Type, value: Any) -> bool:
                     if name in value
                 )
             )
-        case Tagged():
-            tag = value.get(type_.tag) if isinstance(value, dict) else None
-            if tag == "binary" and tag not in type_.variants:
+        case RecordUnion():
+            kind = value.get(type_.discriminator) if isinstance(value, dict) else None
+            if kind == "binary" and kind not in type_.variants:
                 # The part fits, because the runtime upgrades it or leaves it out.
                 return True
-            return tag in type_.variants and fits(type_.variants[tag], value)
+            return kind in type_.variants and fits(type_.variants[kind], value)
 
 
 def sample(type_: Type, *, whole: bool = False) -> Any:
@@ -91,7 +91,7 @@ def sample(type_: Type, *, whole: bool = False) -> Any:
         case Atom():
             values = {"string": "x", "boolean": False, "object": {}, "pointer": "/x"}
             return values.get(type_.name, 1)
-        case Choice():
+        case Literals():
             return type_.values[0]
         case ListOf():
             return [sample(type_.element, whole=whole)] if type_.filled or whole else []
@@ -105,7 +105,7 @@ def sample(type_: Type, *, whole: bool = False) -> Any:
                 for name, field in type_.fields.items()
                 if whole or name in type_.required
             }
-        case Tagged():
+        case RecordUnion():
             variants = list(type_.variants.values())
             return sample(variants[-1 if whole else 0], whole=whole)
 

@@ -18,7 +18,7 @@ from pydantic_ai.models import Model
 from pydantic_ai.toolsets import AbstractToolset
 from pydantic_ai.usage import UsageLimits
 
-from sansio_copilot.agents import AgentContext, Event
+from sansio_copilot.agents import AgentContext, AgentEvent
 
 from .mcp_servers import toolset_of
 from .model_options import allowed, checked, model_of, overrides, settings_of
@@ -153,7 +153,9 @@ class BuiltInAgent:
         self.capabilities = {**CAPABILITIES, **(capabilities or {})}
         self.headers = dict(headers or {})
 
-    async def run(self, input: RunAgentInput, context: AgentContext) -> AsyncGenerator[Event, None]:
+    async def run(
+        self, input: RunAgentInput, context: AgentContext
+    ) -> AsyncGenerator[AgentEvent, None]:
         """Have the model answer, and pass on the events."""
         options = self._options | overrides(input.forwarded_props, self._overridable)
         model = self._model

@@ -20,7 +20,6 @@ import contextlib
 import importlib.util
 import logging
 import math
-import ssl
 import time
 import urllib.request
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -32,10 +31,9 @@ import anyio.lowlevel
 import httpx
 from ag_ui.core import RunAgentInput
 
-from sansio_copilot.agents import AgentContext, Capabilities, Event
+from sansio_copilot.agents import AgentContext, AgentEvent, Capabilities
 from sansio_copilot.agents.remote import (
     MOST_CAPABILITIES,
-    Fault,
     RemoteAgentError,
     RemoteRequest,
     RemoteRun,
@@ -46,6 +44,7 @@ from sansio_copilot.agents.remote import (
 
 from ..net.shown_url import without_secrets
 from .http_client import CleartextPool, CleartextResponse
+from .http_failures import failure, is_worth_another_try
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +119,7 @@ class HttpAgent:
         """The URL without the parts that may be secret."""
         return str(self._url.copy_with(username=None, password=None, query=None))
 
-    async def run(self, input: RunAgentInput, context: AgentContext) -> AsyncIterator[Event]:
+    async def run(self, input: RunAgentInput, context: AgentContext) -> AsyncIterator[AgentEvent]:
         """Ask the agent, and pass on its events.
 
         A failure is told by a RUN_ERROR, and logged.
@@ -174,7 +173,9 @@ class HttpAgent:
                     break
         return capabilities_in(response.status_code, body)
 
-    async def _events(self, asked: RemoteRequest, remote: RemoteRun) -> AsyncGenerator[Event, None]:
+    async def _events(
+        self, asked: RemoteRequest, remote: RemoteRun
+    ) -> AsyncGenerator[AgentEvent, None]:
         response = await self._send(asked)
         logger.debug("%r answers %d", self, response.status_code)
         async with _raw(response) as chunks:
@@ -202,8 +203,8 @@ class HttpAgent:
             try:
                 return await self._request(asked, self._url)
             except httpx.TransportError as error:
-                if pause is None or not _is_worth_another_try(error):
-                    raise _failure(error, begun=False) from error
+                if pause is None or not is_worth_another_try(error):
+                    raise failure(error, begun=False) from error
                 logger.debug("%r is asked again in %.2f s: %r", self, pause, error)
             await anyio.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
@@ -332,7 +333,7 @@ async def _next(chunks: AsyncIterator[bytes], until: float) -> bytes | None:
             return await anext(chunks, None)
     except httpx.TransportError as error:
         if until == math.inf:
-            raise _failure(error, begun=True) from error
+            raise failure(error, begun=True) from error
     return None
 
 
@@ -362,38 +363,3 @@ async def _raw(response: _AnyResponse) -> AsyncIterator[AsyncIterator[bytes]]:
         with contextlib.suppress(Exception), anyio.move_on_after(_EXCERPT_SECONDS):
             async for _ in chunks:
                 pass
-
-
-def _failure(error: httpx.TransportError, begun: bool) -> RemoteAgentError:
-    """Return the error that tells what an exception of the transport means.
-
-    :param begun: whether the response has begun.
-    """
-    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
-        fault = Fault.AGENT_NOT_TRUSTED if _is_of_tls(error) else Fault.AGENT_UNREACHABLE
-    elif isinstance(error, httpx.TimeoutException):
-        fault = Fault.AGENT_TIMEOUT
-    else:
-        fault = Fault.AGENT_DISCONNECTED if begun else Fault.AGENT_UNREACHABLE
-    return RemoteAgentError(fault, f"{type(error).__name__}: {error}")
-
-
-def _is_worth_another_try(error: httpx.TransportError) -> bool:
-    """Whether a request that got no answer may be made again.
-
-    It may, if the agent was not reached, or closed a kept connection just when it was used. It may
-    not after a time-out, because the agent was asked and is slow, nor after a bad certificate,
-    which would be bad again.
-    """
-    again = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout)
-    return isinstance(error, again) and not _is_of_tls(error)
-
-
-def _is_of_tls(error: BaseException) -> bool:
-    """Whether an exception has an error of TLS as its cause."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ssl.SSLError):
-            return True
-        cause = cause.__cause__ or cause.__context__
-    return False

@@ -32,7 +32,7 @@ from pydantic_ai.exceptions import UserError
 from pydantic_ai.ui import StateHandler
 from pydantic_ai.ui.ag_ui import AGUIAdapter
 
-from sansio_copilot.agents import AgentContext, Event, ResumeRefused, answers_to_act_on
+from sansio_copilot.agents import AgentContext, AgentEvent, ResumeRefused, answers_to_act_on
 from sansio_copilot.agents.model_faults import ModelFailed, ModelFault
 
 from .model_errors import failure_of
@@ -73,7 +73,9 @@ class PydanticAIAgent:
         self.capabilities = {**CAPABILITIES, **(capabilities or {})}
         self.headers = dict(headers or {})
 
-    async def run(self, input: RunAgentInput, context: AgentContext) -> AsyncGenerator[Event, None]:
+    async def run(
+        self, input: RunAgentInput, context: AgentContext
+    ) -> AsyncGenerator[AgentEvent, None]:
         """Have Pydantic AI run the agent, and pass on its events."""
         options = {"deps": await self._deps_of(context)}
         async with contextlib.aclosing(
@@ -125,7 +127,7 @@ async def stream(
     include_usage: bool = True,
     system_messages: bool = False,
     developer_messages: bool = False,
-) -> AsyncGenerator[Event, None]:
+) -> AsyncGenerator[AgentEvent, None]:
     """The events of one run of ``agent``.
 
     :param options: the other arguments of the run, such as ``deps``.

@@ -21,7 +21,7 @@ from sansio_copilot import CopilotRuntime
 from ..serving.async_library import running_loop
 from ..serving.loop_service import LoopService
 from ..serving.os_signals import comes_again
-from ..serving.start_line import log_start
+from ..serving.start_log import log_start
 from ..serving.store_life import NotStarted
 from ..serving.workers_warning import warn_of_workers
 from .cors_in_front import is_behind_cors

@@ -21,7 +21,7 @@ from ..serving.async_server import AsyncServer
 from ..serving.asyncio_backend import AsyncioBackend
 from ..serving.os_signals import EndingSignals
 from ..serving.shutdown import serve_until_closed
-from ..serving.start_line import log_start
+from ..serving.start_log import log_start
 from .acceptor import Acceptor
 from .connection import AsyncioConnection
 

@@ -2,9 +2,9 @@
 
     async with open_host(runtime) as host:
         ...
-        complete = await host.answer(request, client)
+        complete = await host.answer(request, peer)
 
-The host is the home of runs, and performs whatever an exchange asks for: it calls hooks, agents and
+The host gives runs a home, and performs whatever an exchange asks for: it calls hooks, agents and
 stores, waits for frames, and ends everything in its order. It runs under asyncio and under trio.
 
 A binding that keeps runs by itself, without this package, is shown by
@@ -14,6 +14,6 @@ A binding that keeps runs by itself, without this package, is shown by
 from __future__ import annotations
 
 from ..serving.store_life import NotStarted
-from .host import Client, Host, open_host
+from .host import Host, Peer, open_host
 
-__all__ = ["Client", "Host", "NotStarted", "open_host"]
+__all__ = ["Host", "NotStarted", "Peer", "open_host"]

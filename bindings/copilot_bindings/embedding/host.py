@@ -1,6 +1,6 @@
 """The host of a runtime inside a server that is not part of this project.
 
-Such a server has to implement a :class:`Client`: three methods for each request. The rest is the
+Such a server has to implement a :class:`Peer`: three methods for each request. The rest is the
 same as in the ASGI application: a :class:`~..serving.responder.Responder` for each request, and a
 :class:`~..serving.loop_service.LoopService` in which runs live.
 """
@@ -20,13 +20,13 @@ from ..serving.body_limits import Body
 from ..serving.loop_service import LoopService
 from ..serving.responder import Responder
 from ..serving.response_wire import Fields, Gone, Wire
-from ..serving.start_line import log_start
+from ..serving.start_log import log_start
 
 logger = logging.getLogger(__name__)
 
 
-class Client(Protocol):
-    """The client of one request, as a server knows it.
+class Peer(Protocol):
+    """The other side of a connection (RFC 9112): the client of one request, as a server knows it.
 
     An exception of a method means that the client has gone.
     """
@@ -48,7 +48,7 @@ class Client(Protocol):
 
 
 class Host:
-    """Answers requests, and is the home of the runs that they start. Made by :func:`open_host`."""
+    """Answers requests, and gives the runs that they start a home. Made by :func:`open_host`."""
 
     def __init__(self, service: LoopService) -> None:
         self._service = service
@@ -63,7 +63,7 @@ class Host:
         """The number of live runs."""
         return self._service.runs
 
-    async def answer(self, request: Request, client: Client) -> bool:
+    async def answer(self, request: Request, peer: Peer) -> bool:
         """Answer one request, in the task that calls this method.
 
         A server that learns that the client has gone cancels that task; otherwise the next sending
@@ -72,10 +72,10 @@ class Host:
         :param request: the request, without its body.
         :returns: whether the response is complete; if not, break the connection off, so that the
             response does not look complete.
-        :raises Exception: the error of a method of ``client``, unless it is an OSError.
+        :raises Exception: the error of a method of ``peer``, unless it is an OSError.
         """
         service = self._service
-        return await Responder(service, service.runtime, _Wire(client)).answer(request)
+        return await Responder(service, service.runtime, _Wire(peer)).answer(request)
 
     def begin_close(self, *, grace_seconds: float | None = None) -> None:
         """Begin to shut down as :meth:`close` does, and return at once; for a signal handler.
@@ -119,9 +119,9 @@ async def open_host(runtime: CopilotRuntime, *, grace_seconds: float = 10.0) -> 
 class _Wire(Wire):
     """The wire of one client, which is not listened to while its response goes on."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, peer: Peer) -> None:
         super().__init__()
-        self._client = client
+        self._peer = peer
 
     async def read_body(self, announced: int | None, body: Body) -> bytes:
         body.expect(announced or 0)
@@ -131,7 +131,7 @@ class _Wire(Wire):
 
     async def _receive(self) -> bytes:
         try:
-            return await self._client.receive()
+            return await self._peer.receive()
         except Exception as error:
             self.lose(error)
             raise Gone from error
@@ -147,6 +147,6 @@ class _Wire(Wire):
 
     async def _write(self, head: Any, body: bytes, *, more: bool) -> None:
         if head is not None:
-            await self._client.send_head(*head)
+            await self._peer.send_head(*head)
         if body:
-            await self._client.send_body(body)
+            await self._peer.send_body(body)

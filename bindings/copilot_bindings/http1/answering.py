@@ -134,7 +134,7 @@ class Answering:
                         return Rest()
                     case Call() if type(action) is StoreCall or not (self._out or self.gone):
                         outcome = self._calls.begin(
-                            action, self.context, self._service.home, own=self._own_thread
+                            action, self.context, self._service.live_backend, own=self._own_thread
                         )
                     case WaitForFrames() if not self._input.eof:
                         return action

@@ -33,7 +33,7 @@ class ConnectionService(Protocol):
         """The object that makes the calls of what the application brought."""
         ...
 
-    def home(self) -> Backend:
+    def live_backend(self) -> Backend:
         """The backend on which async functions are to be awaited.
 
         :raises RunRefused: if its loop has ended.

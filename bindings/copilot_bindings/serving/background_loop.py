@@ -124,7 +124,7 @@ class BackgroundLoop:
         begun: bool = self._call(self.service.start_run, run)
         return begun
 
-    def home(self) -> AsyncioBackend:
+    def live_backend(self) -> AsyncioBackend:
         """The backend on which async functions are to be awaited.
 
         :raises RunRefused: if the loop has ended.

@@ -52,19 +52,25 @@ class Calls:
         self._thread: AsyncioThread | None = None
 
     def begin(
-        self, action: Call, context: CallContext, home: Callable[[], Backend], *, own: bool = False
+        self,
+        action: Call,
+        context: CallContext,
+        backend: Callable[[], Backend],
+        *,
+        own: bool = False,
     ) -> Any:
         """Make the call; returns its outcome, or a :class:`Pending` one.
 
-        :param home: returns the backend on which to await; called if there is something to await.
+        :param backend: returns the backend on which to await; called if there is something to
+            await.
         :param own: whether this thread belongs to the caller alone, so that a call without a time
             limit may block it.
         :raises Exception: the error of a plain function.
         """
-        if action.loop is not None and home().library != action.loop:
+        if action.loop is not None and backend().library != action.loop:
             from .asyncio_thread import for_asyncio
 
-            home = self.asyncio_backend
+            backend = self.asyncio_backend
             context = CallContext(for_asyncio(context.current))
         function = action.function
         if isinstance(action, StoreCall) and not action.blocking:
@@ -80,12 +86,12 @@ class Calls:
         elif is_async(function) or (own and self._seconds[action.part] == math.inf):
             outcome = context.current.run(contained, function, *action.args)
         else:
-            pending = self._new_pending(action, context, home)
+            pending = self._new_pending(action, context, backend)
             pending.begin_in_thread(self._pool(action), function, *action.args)
             return pending
         if not isinstance(outcome, Future) and not hasattr(outcome, "__await__"):
             return outcome
-        pending = self._new_pending(action, context, home)
+        pending = self._new_pending(action, context, backend)
         pending.begin_to_wait(outcome)
         return pending
 
@@ -129,12 +135,12 @@ class Calls:
         return pool
 
     def _new_pending(
-        self, action: Call, context: CallContext, home: Callable[[], Backend]
+        self, action: Call, context: CallContext, backend: Callable[[], Backend]
     ) -> Pending:
         return Pending(
             action.name or repr(action.function),
             self._seconds[action.part],
             isinstance(action, StoreCall),
             StoreTimeout if action.part == "store" else CallTimeout,
-            *(context, home, self._pending),
+            *(context, backend, self._pending),
         )

@@ -45,7 +45,7 @@ class Pending(Struct, eq=False):
         because it may have changed the store.
     :param _late: the type of the error of a call that has taken longer.
     :param _context: the context in which it is made.
-    :param _home: returns the backend on which to await; called if there is something to await.
+    :param _backend: returns the backend on which to await; called if there is something to await.
     :param _among: the calls in progress; this call is among them until it has ended.
     """
 
@@ -54,7 +54,7 @@ class Pending(Struct, eq=False):
     is_seen_through: bool
     _late: type[CallTimeout]
     _context: CallContext
-    _home: Callable[[], Backend]
+    _backend: Callable[[], Backend]
     _among: set[Pending]
     done: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -171,13 +171,13 @@ class Pending(Struct, eq=False):
         if self._settle(None, error) and self._awaited is not None:
             # The error is suppressed, because a loop that has ended has no task to cancel.
             with contextlib.suppress(RunRefused):
-                self._home().promptly(self._cancel)
+                self._backend().promptly(self._cancel)
 
     def drop(self) -> None:
         """End the task of a call that was given up and has ignored its cancellation."""
         if self.done and self._awaited is not None and self._task is not None:
             logger.warning("%s does not end when it is cancelled, and is dropped", self.name)
-            self._awaited.give_up(keep_trying=self._home().leave_behind is None)
+            self._awaited.give_up(keep_trying=self._backend().leave_behind is None)
             self._task.cancel()
 
     def _settle(self, outcome: Any, error: Exception | None = None) -> bool:
@@ -268,7 +268,7 @@ class Pending(Struct, eq=False):
         self._among.add(self)
         self._awaited = self._context.awaitable(outcome)
         try:
-            self._home().promptly(self._begin)
+            self._backend().promptly(self._begin)
         except Exception:
             self._among.discard(self)
             self._awaited.close()
@@ -283,7 +283,7 @@ class Pending(Struct, eq=False):
             return
         # A task that began eagerly (Python 3.12) may have ended or been given up by the time that
         # this returns.
-        self._task = self._home().spawn(self._await, self._awaited, name=self.name)
+        self._task = self._backend().spawn(self._await, self._awaited, name=self.name)
         if self.done and self in self._among:
             self._cancel()
 
@@ -299,11 +299,11 @@ class Pending(Struct, eq=False):
             self._among.discard(self)
             self._awaited.close()
         elif self in self._among:
-            self._timer = self._home().later(_CLEANUP_SECONDS, self.drop)
+            self._timer = self._backend().later(_CLEANUP_SECONDS, self.drop)
 
     async def _await(self, awaited: ContextAwaitable) -> None:
         self._begun = True
-        home = self._home()
+        backend = self._backend()
         interrupt: BaseException | None = None
         outcome: Any = None
         failed: Exception | None = None
@@ -312,13 +312,13 @@ class Pending(Struct, eq=False):
                 awaited.close()
             else:
                 outcome = await awaited
-        except (home.cancelled, KeyboardInterrupt) as error:
+        except (backend.cancelled, KeyboardInterrupt) as error:
             interrupt = error
         except Exception as error:
             failed = error
         except BaseExceptionGroup as group:
             # A nursery raises its cancellation in a group with the other errors of its tasks.
-            interrupt, others = group.split((home.cancelled, KeyboardInterrupt))
+            interrupt, others = group.split((backend.cancelled, KeyboardInterrupt))
             failed = None if others is None else failure(others)
         except Dropped:
             pass

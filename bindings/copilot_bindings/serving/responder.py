@@ -8,9 +8,9 @@ next action, until ``Finish`` or ``Abandon``. The server owns the connection; a
 :class:`~.response_wire.Wire` is this side of it. So three things may happen at any ``await``, and
 each has one way:
 
-- **The client goes away.** The wire fails to send or to read, or a listener task, which begins with
-  the first long wait, learns it. Then ``_wire.gone`` is set and the wait is woken, which raises
-  :class:`~.response_wire.Gone`; the exchange then answers ``client_gone()``.
+- **The client goes away.** The wire fails to send or to read, or a task that listens, which begins
+  with the first long wait, learns it. Then ``_wire.gone`` is set and the wait is woken, which
+  raises :class:`~.response_wire.Gone`; the exchange then answers ``client_gone()``.
 - **The service ends.** ``abort`` does the same, except that a request whose body is still arriving
   is refused instead, because its client can still be answered.
 - **The task is cancelled**, because the client has gone or the server ends. ``_see_out`` then ends
@@ -101,7 +101,7 @@ class Responder:
         self._action: Action
         self._is_starting = False
         """Whether a run was started, whose agent has had no turn yet."""
-        self._listener: Task | None = None
+        self._listening: Task | None = None
         self._woken: Flag | None = None
         """The flag that wakes the present wait; None if there is no wait."""
         self._state = ResponderState.BETWEEN
@@ -173,11 +173,11 @@ class Responder:
             raise self._wire.failure
 
     def _leave(self) -> None:
-        if self._listener is not None:
-            self._listener.cancel()
+        if self._listening is not None:
+            self._listening.cancel()
             # The attribute is cleared to break a cycle of references: the task keeps its
             # cancellation, whose traceback has a frame with this object.
-            self._listener = None
+            self._listening = None
         self._release_body()
         self._service.connection_ended(self)
 
@@ -251,7 +251,7 @@ class Responder:
             case StoreCall():
                 if self._is_starting:
                     await self._rest()
-                outcome = self._calls.begin(action, self._context, self._home)
+                outcome = self._calls.begin(action, self._context, self._live_backend)
                 if isinstance(outcome, Pending):
                     self._state = ResponderState.STORING
                     outcome = await outcome.see_through(self._backend, self._note_cancellation)
@@ -265,7 +265,7 @@ class Responder:
                 return await self._wait(action)
             case Call():
                 self._state = ResponderState.CALLING
-                outcome = self._calls.begin(action, self._context, self._home)
+                outcome = self._calls.begin(action, self._context, self._live_backend)
                 return await self._await(outcome) if isinstance(outcome, Pending) else outcome
             case ReadBody(limit=limit):
                 self._state = ResponderState.READING
@@ -329,7 +329,7 @@ class Responder:
         # A client that expects "100 Continue" (RFC 9110 section 10.1.1) is not listened to yet,
         # because the first receive() has the server invite the body.
         if not self._is_expecting and self._wire.begin_to_listen():
-            self._listener = self._backend.spawn(self._listen)
+            self._listening = self._backend.spawn(self._listen)
 
     async def _listen(self) -> None:
         await self._wire.listen()
@@ -353,9 +353,9 @@ class Responder:
         try:
             self._state = ResponderState.WAITING
             left, notified = want.timeout, False
-            if self._listener is None:
-                # The listener is begun only if the wait is long, because its task costs more than
-                # the events of a short run.
+            if self._listening is None:
+                # The task that listens is begun only if the wait is long, because its task costs
+                # more than the events of a short run.
                 at_first = min(left, _LISTEN_SECONDS)
                 notified = await self._backend.wait_for(flag, at_first)
                 left -= at_first
@@ -385,7 +385,7 @@ class Responder:
             raise Gone
         return pending.result()
 
-    def _home(self) -> Backend:
+    def _live_backend(self) -> Backend:
         return self._backend
 
     def _wake(self) -> None:

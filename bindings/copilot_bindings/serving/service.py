@@ -69,7 +69,7 @@ class Service(Admission):
         """Set at the end of the shutdown."""
         self._changed = backend.flag()
 
-    def home(self) -> Backend:
+    def live_backend(self) -> Backend:
         """The backend on which async functions are to be awaited."""
         return self.backend
 

@@ -42,19 +42,19 @@ def warn_of_workers(store: object, host: str, port: object, *, several: bool = F
     """
     if not isinstance(store, MemoryStore):
         return
-    place = _place_of(host, port)
-    me = (os.getpid(), place)
+    address = _address_of(host, port)
+    me = (os.getpid(), address)
     with _lock:
         if me in known:
             return
         known.add(me)
     # The name has the id of the parent process, because all workers of a server have the same
     # parent.
-    if several or (place and _is_taken(f"{os.getppid()}/{place}")):
+    if several or (address and _is_taken(f"{os.getppid()}/{address}")):
         logger.warning(WARNING)
 
 
-def _place_of(host: str, port: object) -> str:
+def _address_of(host: str, port: object) -> str:
     """A name that is the same for all workers of a server; "" for a test client.
 
     A test client is recognised by its host, which is a name and not an IP address.
@@ -65,7 +65,7 @@ def _place_of(host: str, port: object) -> str:
         ipaddress.ip_address(host)
     except ValueError:
         return ""
-    # The address is left out, because a server that listens on all addresses reports that of the
+    # The host is left out, because a server that listens on all addresses reports that of the
     # connection.
     return str(port)
 

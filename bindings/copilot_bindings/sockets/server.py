@@ -23,7 +23,7 @@ from ..net.listeners import Listeners, UnixPath
 from ..serving.background_loop import BackgroundLoop
 from ..serving.os_signals import EndingSignals
 from ..serving.pool import ThreadPool
-from ..serving.start_line import log_start
+from ..serving.start_log import log_start
 from .acceptor import Acceptor
 from .connection import SocketConnection
 

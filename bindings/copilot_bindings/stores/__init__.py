@@ -2,7 +2,7 @@
 
 PostgreSQL and Redis serve the processes of many machines.
 
-The modules ``remote``, ``remote_runs``, ``remote_listener``, ``round_trips`` and ``reader_pages``
+The modules ``remote``, ``remote_runs``, ``remote_subscriber``, ``round_trips`` and ``reader_pages``
 are for stores whose data are in a server, and the other modules for all stores that outlive the
 process.
 """

@@ -116,7 +116,7 @@ class Changes(Protocol[Namespace, R_contra]):
     def clear(self, runs: R_contra, owner: str | None, /) -> RoundTrips[None]: ...
 
 
-class Listener(Protocol):
+class Subscriber(Protocol):
     """Receives the notifications of the server in an operating system thread of its own."""
 
     def wake(self) -> None:
@@ -124,7 +124,7 @@ class Listener(Protocol):
         ...
 
     def close(self, seconds: float) -> bool:
-        """End; returns whether the thread has ended in time."""
+        """End; returns whether the operating system thread has ended in time."""
         ...
 
 
@@ -140,7 +140,7 @@ class RemoteEngine(Engine, Generic[P, R]):
     reads: Reads[P]
     changes: Changes[P, R]
     pipelines: tuple[PipelineThread, ...]
-    listener: Listener
+    subscriber: Subscriber
 
     def write(self, work: RoundTrips[T]) -> Future[T]:
         """Have round trips made that change the store."""
@@ -151,11 +151,11 @@ class RemoteEngine(Engine, Generic[P, R]):
         return self.pipelines[-1].submit(work)
 
     def _followed(self) -> None:
-        self.listener.wake()
+        self.subscriber.wake()
 
     def close(self) -> bool:
-        """End the threads and connections; returns whether they have ended in time."""
-        ended = self.listener.close(_CLOSE_SECONDS)
+        """End the operating system threads; returns whether they have ended in time."""
+        ended = self.subscriber.close(_CLOSE_SECONDS)
         for pipeline in reversed(self.pipelines):
             ended = pipeline.close(_CLOSE_SECONDS) and ended
         return ended
@@ -183,7 +183,7 @@ class RemoteStore(DurableStore[E]):
         """Finish what was begun, and end the connections. A later call makes new ones."""
         engine = self._engines.take()
         if engine is not None and not engine.close():
-            logger.warning("%s: left threads that do not end", self.shown)
+            logger.warning("%s: left operating system threads that do not end", self.shown)
 
     # Runs
 

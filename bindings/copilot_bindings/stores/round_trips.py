@@ -1,9 +1,9 @@
 """An operating system thread that sends many calls to a store's server in one round trip.
 
 A call of the store is a generator that yields commands, and is sent their replies; most yield once.
-This one thread takes all calls that wait, sends their commands together, and hands out the replies.
-So the busier a store is, the less each call costs, and no call waits for a lock. Only the server
-keeps apart the steps that must not overlap.
+This one operating system thread takes all calls that wait, sends their commands together, and hands
+out the replies. So the busier a store is, the less each call costs, and no call waits for a lock.
+Only the server keeps apart the steps that must not overlap.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class _OngoingCall:
 class PipelineThread:
     """The operating system thread, and the calls that wait for it.
 
-    :param name: the name of the thread.
+    :param name: the name of the operating system thread.
     :param send: is given commands, and returns as many replies. A reply that is an exception fails
         only its own call; an exception that ``send`` raises fails all calls.
     :param end: called when nothing more will be sent.
-    :raises StoreUnavailable: if the system begins no further thread now.
+    :raises StoreUnavailable: if no further operating system thread begins now.
     """
 
     def __init__(

@@ -2,7 +2,7 @@
 
 A live run has one tail in this process, however many readers follow it: the number of bytes that
 its log is known to have, the last of those bytes, and the readers that wait for more. New bytes are
-told to the tail once, by the owner that has just committed an append, or by the listener to other
+told to the tail once, by the owner that has just committed an append, or by the subscriber to other
 processes. So a thousand readers of one run cost the store the reads of one, and readers that keep
 up cost it none.
 
@@ -13,9 +13,9 @@ Three rules make it right:
   store is asked. This happens if a reader lags behind the bytes that are kept, or if nobody has
   followed the run yet.
 - A watch is notified at once if the tail has more than the watch's offset. If another process owns
-  the run, the listener looks after it (:meth:`Tails.followed`) from then on. So no notification is
-  lost between a reader's read and its watch, and a lost message to the listener is made up for by
-  the next look.
+  the run, the subscriber looks after it (:meth:`Tails.followed`) from then on. So no notification
+  is lost between a reader's read and its watch, and a lost message to the subscriber is made up for
+  by the next look.
 
 It may be used from any operating system thread. Readers are notified without the lock, because they
 may call back.

@@ -21,7 +21,7 @@ from ..net.shortage import PAUSE_SECONDS, Shortage
 from ..serving.async_server import AsyncServer
 from ..serving.os_signals import EndingSignals
 from ..serving.shutdown import serve_until_closed
-from ..serving.start_line import log_start
+from ..serving.start_log import log_start
 from ..serving.store_life import NotStarted
 from ..serving.trio_backend import TrioBackend
 from .connection import TrioConnection

@@ -29,7 +29,7 @@ from ..serving.calls import Calls
 from ..serving.os_signals import comes_again, send_to_main_thread
 from ..serving.server_life import must_be_opened
 from ..serving.service import SHUTDOWN
-from ..serving.start_line import log_start
+from ..serving.start_log import log_start
 from ..serving.store_life import NotStarted
 from ..serving.workers_warning import warn_of_workers
 from .request import BodyEndsEarly, Environ, is_exposed, request_of

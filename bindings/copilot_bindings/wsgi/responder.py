@@ -191,7 +191,7 @@ class WSGIResponder:
                 return self._wait_for_frames(action, timeout)
             case Call():
                 outcome = self._calls.begin(
-                    action, self._context, lambda: self._background().home(), own=True
+                    action, self._context, lambda: self._background().live_backend(), own=True
                 )
                 if not isinstance(outcome, Pending):
                     return outcome

@@ -22,9 +22,9 @@ def threads_of(kept: Iterable[KeptThread], query: ThreadQuery) -> ThreadPage:
     threads = [
         thread
         for thread in kept
-        if thread.answers(query) and (behind is None or _place_of(thread) > behind)
+        if thread.answers(query) and (behind is None or _sort_key_of(thread) > behind)
     ]
-    page = heapq.nsmallest(query.limit + 1, threads, key=_place_of)
+    page = heapq.nsmallest(query.limit + 1, threads, key=_sort_key_of)
     return page_of([thread.record() for thread in page], query.limit)
 
 
@@ -42,6 +42,6 @@ def everyones(kept: Mapping[str, KeptThread], cursor: str | None, limit: int) ->
     )
 
 
-def _place_of(thread: KeptThread) -> tuple[float, str]:
-    """Return the place of a thread in a list: the last updated thread comes first."""
+def _sort_key_of(thread: KeptThread) -> tuple[float, str]:
+    """Return the key by which lists are sorted: the last updated thread comes first."""
     return -thread.updated_at, thread.thread_id

@@ -354,7 +354,7 @@ class TestConnections:
         driver.feed(run_bytes())
         assert driver.statuses == [503]
         assert b"\r\naccess-control-allow-origin: *\r\n" in driver.sent
-        driver.service.start_run = driver.home.start_run
+        driver.service.start_run = driver.client.start_run
         assert driver.feed(run_bytes()).run().statuses == [503, 200]
 
     def test_connect_makes_no_tunnel(self) -> None:
@@ -527,7 +527,7 @@ class TestTrouble:
             driver = Driver(make_runtime(hooks=hooks, store=store), spoil=spoil)
             driver.feed(CONVERSATIONS[name]).end()
             assert driver.closed
-            while driver.home.step():
+            while driver.client.step():
                 pass
             assert store.open_runs == 0
             if not gone:

@@ -25,7 +25,7 @@ from copilot_bindings import sockets as on_sockets
 from copilot_bindings import trio as on_trio
 from copilot_bindings.asgi import CopilotASGI
 from copilot_bindings.embedding import Host, open_host
-from copilot_bindings.serving.start_line import log_start
+from copilot_bindings.serving.start_log import log_start
 from copilot_bindings.wsgi import CopilotWSGI
 from sansio_copilot import CopilotRuntime, Request
 from sansio_copilot.testing import run_input

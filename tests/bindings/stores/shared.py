@@ -189,7 +189,7 @@ class SharedStoreTests:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         served = 0
-        reads, listener = self.parts()
+        reads, subscriber = self.parts()
 
         def counted(function: Callable[..., Any]) -> Callable[..., Any]:
             def call(*args: Any) -> Any:
@@ -200,7 +200,7 @@ class SharedStoreTests:
             return call
 
         monkeypatch.setattr(reads, "read", counted(reads.read))
-        monkeypatch.setattr(listener, "looking", counted(listener.looking))
+        monkeypatch.setattr(subscriber, "looking", counted(subscriber.looking))
         here, there = self.process(), self.process()
         run = here.opened()
         here.append(run.key, 0, frame(run.key, 0))

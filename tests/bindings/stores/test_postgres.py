@@ -14,7 +14,7 @@ from support.postgres_server import PostgresServer
 
 from copilot_bindings.stores import StoreError
 from copilot_bindings.stores.postgres import PostgresStore, link, reads
-from copilot_bindings.stores.postgres.listener import Listener
+from copilot_bindings.stores.postgres.subscriber import Subscriber
 from sansio_copilot import StoreAnswerLost, StoreUnavailable
 from sansio_copilot.stores.protocol import ThreadQuery
 from sansio_copilot.testing.stores.driven import frame
@@ -48,7 +48,7 @@ class TestPostgresStore(SharedStoreTests):
             yield
 
     def parts(self) -> tuple[Any, Any]:
-        return reads, Listener
+        return reads, Subscriber
 
     def test_a_standby_that_is_promoted_takes_over(self) -> None:
         """No transaction is lost if the primary waits for its standby."""

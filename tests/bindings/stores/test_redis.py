@@ -18,9 +18,9 @@ from support.redis_server import RedisServer
 
 from copilot_bindings.stores import Retention, StoreError
 from copilot_bindings.stores.redis import RedisStore, reads, threads
-from copilot_bindings.stores.redis.listener import Listener
 from copilot_bindings.stores.redis.lua_functions import VERSION
 from copilot_bindings.stores.redis.names import Names
+from copilot_bindings.stores.redis.subscriber import Subscriber
 from sansio_copilot import StoreUnavailable
 from sansio_copilot.stores.protocol import ThreadQuery
 from sansio_copilot.testing.stores.driven import Told, frame, result_of
@@ -86,7 +86,7 @@ class TestRedisStore(SharedStoreTests):
             self.server.go_on()
 
     def parts(self) -> tuple[Any, Any]:
-        return reads, Listener
+        return reads, Subscriber
 
     def test_a_server_of_a_cluster_of_several_is_refused(
         self, tmp_path_factory: pytest.TempPathFactory
@@ -210,7 +210,7 @@ class TestRedisStore(SharedStoreTests):
         assert [record.thread_id for record in store.listed(ThreadQuery())] == ["t"]
 
     def test_news_of_a_run_that_is_not_followed_any_more_are_not_heard(self) -> None:
-        """The server goes on telling between two commands of the listener."""
+        """The server goes on telling between two commands of the subscriber."""
         store = self.process()
         engine = store.store.engine()
         told = Told()
@@ -218,7 +218,7 @@ class TestRedisStore(SharedStoreTests):
         store.watch_run(run.key, told)
         channel = engine.namespace.run_channel(engine.namespace.thread("t"), run.key.seq)
         for data in (b"a1220:id: 1.abc.0\ndata: {}\n\n", b"s100", b"e100", b"g", b"look"):
-            engine.listener.hear(None, channel.encode(), data)
+            engine.subscriber.hear(None, channel.encode(), data)
         assert told.signals == []
 
     def test_a_server_without_memory_is_unavailable_until_it_has_some(self) -> None:

@@ -11,7 +11,7 @@ import pytest
 from support.relations import BASE, World, identify
 
 from sansio_copilot import CopilotRuntime, Hooks, Limits, MemoryStore, Reject, Response, text_agent
-from sansio_copilot.runs.quotas import STORED_SECONDS, QuotaExceeded, QuotaPlace, Quotas
+from sansio_copilot.runs.quotas import STORED_SECONDS, QuotaExceeded, Quotas, QuotaSlot
 from sansio_copilot.testing import Client, ClientResponse, run_input
 
 RUN, SUGGEST = f"{BASE}/agent/default/run", f"{BASE}/agent/default/suggest"
@@ -194,20 +194,20 @@ class TestQuotas:
 
     def test_refusals_are_not_kept(self) -> None:
         quotas = Quotas(Limits(user_runs=1, user_runs_per_minute=3))
-        place = quotas.enter("ann", 0.0)
+        slot = quotas.enter("ann", 0.0)
         for _ in range(1000):
             with pytest.raises(QuotaExceeded):
                 quotas.enter("ann", 1.0)
         usage = quotas.users["ann"]
         assert (len(usage.live), len(usage.starts)) == (1, 1)
-        place.leave(5)
-        place.leave(None)
+        slot.leave(5)
+        slot.leave(None)
         assert not usage.live
 
     def test_threads_never_get_more_than_there_is(self) -> None:
         quotas = Quotas(Limits(user_runs=7, user_runs_per_minute=20))
         begun = threading.Barrier(8)
-        entered: list[QuotaPlace] = []
+        entered: list[QuotaSlot] = []
         most = 0
 
         def hammer() -> None:
@@ -215,12 +215,12 @@ class TestQuotas:
             begun.wait()
             for _ in range(300):
                 try:
-                    place = quotas.enter("ann", 1.0)
+                    slot = quotas.enter("ann", 1.0)
                 except QuotaExceeded:
                     continue
-                entered.append(place)
+                entered.append(slot)
                 most = max(most, len(quotas.users["ann"].live))
-                place.leave(0)
+                slot.leave(0)
 
         threads = [threading.Thread(target=hammer) for _ in range(8)]
         for thread in threads:

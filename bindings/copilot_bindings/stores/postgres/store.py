@@ -1,7 +1,7 @@
 """PostgresStore: threads in PostgreSQL, for the processes of many machines.
 
 The tables and functions are in :mod:`.schema`. Each process has one connection to write and one to
-read (:mod:`..round_trips`), one for notifications (:mod:`.listener`), and the tails of the runs
+read (:mod:`..round_trips`), one for notifications (:mod:`.subscriber`), and the tails of the runs
 that are followed in it (:mod:`..tails`), so that a thousand readers of a run cost the server no
 more than one.
 
@@ -17,8 +17,8 @@ Four rules make it right:
   have the same frames, and are looked at once a second.
 
 No lock is held longer than a transaction, and no statement is prepared, so that all connections but
-that of the listener may go through a proxy that pools transactions. A connection is never used in a
-fork of the process that has made it.
+that of the subscriber may go through a proxy that pools transactions. A connection is never used in
+a fork of the process that has made it.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from ..retention import Evictions
 from ..round_trips import PipelineThread, RoundTrips
 from . import reads, threads
 from .link import Link, connect, translated
-from .listener import Listener
 from .runs import Runs
 from .schema import NewerSchemaError, migrate
+from .subscriber import Subscriber
 
 
 class _Engine(RemoteEngine[str, Runs]):
@@ -69,7 +69,7 @@ class _Engine(RemoteEngine[str, Runs]):
             writing = PipelineThread("copilot-pg", writer.send, writer.close)
             begun.callback(writing.close, 0)
             self.pipelines = (writing, reading)
-            self.listener = Listener(
+            self.subscriber = Subscriber(
                 *(store.listen_url or store.url, store.shown, reading, store.schema, process),
                 *(self.owned, self.tails, self._tick),
             )

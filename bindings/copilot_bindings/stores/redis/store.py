@@ -2,7 +2,7 @@
 
 A run is a string that grows, and a thread has a few keys besides (:mod:`.lua_functions` lists all
 keys). Each process has one connection for commands (:mod:`..round_trips`), one for notifications
-(:mod:`.listener`), and the tails of the runs that are followed in it (:mod:`..tails`), so that a
+(:mod:`.subscriber`), and the tails of the runs that are followed in it (:mod:`..tails`), so that a
 thousand readers of a run cost the server no more than one.
 
 Four rules make it right:
@@ -39,9 +39,9 @@ from ..retention import Evictions
 from ..round_trips import Command, PipelineThread, RoundTrips
 from . import reads, threads
 from .link import Link, connect
-from .listener import Listener
 from .names import Names
 from .runs import Runs
+from .subscriber import Subscriber
 
 _SLOTS = 32
 
@@ -68,7 +68,7 @@ class _Engine(RemoteEngine[Names, Runs]):
         self.pipelines = (PipelineThread("copilot-redis", link.send, link.close),)
         with contextlib.ExitStack() as begun:
             begun.callback(self.pipelines[0].close, 0)
-            self.listener = Listener(
+            self.subscriber = Subscriber(
                 *(connect(store.url, reconnects=True), self.pipelines[0], self.namespace, process),
                 *(self.owned, self.tails, self._tick, store.shown),
             )

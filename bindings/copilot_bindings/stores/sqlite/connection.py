@@ -26,8 +26,9 @@ class Busy:
     """The lock of an operating system thread that is inside SQLite, so that the process does not
     fork meanwhile.
 
-    SQLite has locks for the whole process. A fork copies the locks as they are, but not the thread
-    that would release them. So a fork waits until no thread of a store is inside SQLite.
+    SQLite has locks for the whole process. A fork copies the locks as they are, but not the
+    operating system thread that would release them. So a fork waits until no such thread of a store
+    is inside SQLite.
     """
 
     def __init__(self) -> None:

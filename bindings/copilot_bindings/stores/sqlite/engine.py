@@ -105,4 +105,6 @@ class Engine(durable.Engine):
         ended = self.read_pool.close(_CLOSE_SECONDS) and ended
         self.runs.process.end()
         if not ended:
-            logger.warning("SQLiteStore(%r): left threads that do not end", self.path)
+            logger.warning(
+                "SQLiteStore(%r): left operating system threads that do not end", self.path
+            )

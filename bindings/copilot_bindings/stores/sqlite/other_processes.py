@@ -1,9 +1,9 @@
 """The watch for writes of other processes: to runs that are followed here, and for owners here.
 
 A process is not notified when another one has written to the file. But SQLite counts the commits of
-others (``PRAGMA data_version``), and reading that count takes some microseconds. So one thread of a
-process reads it, for all of its readers and owners: often while something changes, seldom while
-nothing does, and not at all while nobody here waits.
+others (``PRAGMA data_version``), and reading that count takes some microseconds. So one operating
+system thread of a process reads it, for all of its readers and owners: often while something
+changes, seldom while nothing does, and not at all while nobody here waits.
 """
 
 from __future__ import annotations

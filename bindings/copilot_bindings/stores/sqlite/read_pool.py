@@ -39,7 +39,7 @@ class ReadPool:
     def submit(self, work: Callable[[sqlite3.Connection], T]) -> Future[T]:
         """Have ``work`` done in a read transaction.
 
-        :raises StoreUnavailable: if there is no thread yet, and the system begins none.
+        :raises StoreUnavailable: if there is no operating system thread yet, and none begins now.
         """
         future: Future[T] = Future()
         with self._lock:
@@ -47,7 +47,8 @@ class ReadPool:
                 try:
                     self._threads.append(begin_os_thread("copilot-sqlite-reader", self._live))
                 except StoreUnavailable:
-                    # The threads that exist do the work when they have finished their present one.
+                    # The operating system threads that exist do the work when they have finished
+                    # their present one.
                     if not self._threads:
                         raise
             self._waiting -= 1

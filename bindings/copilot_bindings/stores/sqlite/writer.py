@@ -69,7 +69,7 @@ class Writer:
     :param db: its connection.
     :param look: called between two transactions; returns the seconds after which to call it again,
         None for not before the next transaction.
-    :raises StoreUnavailable: if the system begins no further thread now.
+    :raises StoreUnavailable: if no further operating system thread begins now.
     """
 
     def __init__(self, path: str, db: sqlite3.Connection, look: Callable[[], float | None]) -> None:
@@ -116,8 +116,8 @@ class Writer:
             except queue.Empty:
                 pass
             self._commit([job for job in jobs if job.future.set_running_or_notify_cancel()])
-            # The thread forgets its jobs before it waits, so that nothing of them is kept
-            # meanwhile.
+            # The operating system thread forgets its jobs before it waits, so that nothing of them
+            # is kept meanwhile.
             del jobs, job
             pause = self._looked()
         self._db.close()

@@ -31,15 +31,15 @@ _LOOK_SECONDS = 1.0
 _PAUSE_SECONDS = 0.5
 
 
-class RemoteListener(ABC, Generic[Name]):
-    """Listens for one process, in an operating system thread of its own. Each kind of server has
-    its own class.
+class RemoteSubscriber(ABC, Generic[Name]):
+    """Receives notifications for one process, in an operating system thread of its own. Each kind
+    of server has its own class.
 
     :param store: the store as log lines name it.
     :param pipeline: makes the calls that look at runs.
     :param tick: called about once a second.
     :cvar broken: the error of a connection that broke.
-    :raises StoreUnavailable: if the system begins no further thread now.
+    :raises StoreUnavailable: if no further operating system thread begins now.
     """
 
     broken: type[Exception]
@@ -70,7 +70,7 @@ class RemoteListener(ABC, Generic[Name]):
         self._pipeline.submit(trips())
 
     def close(self, seconds: float) -> bool:
-        """End; returns whether the thread has ended in time."""
+        """End; returns whether the operating system thread has ended in time."""
         self._ended = True
         self.wake()
         self._thread.join(seconds)
@@ -78,11 +78,11 @@ class RemoteListener(ABC, Generic[Name]):
 
     @abstractmethod
     def _nudge(self) -> Command:
-        """The command by which the server wakes the listener of this process."""
+        """The command by which the server wakes the subscriber of this process."""
 
     @abstractmethod
     def _listen(self) -> None:
-        """Connect, and receive notifications until the listener has to end."""
+        """Connect, and receive notifications until the subscriber has to end."""
 
     @abstractmethod
     def _signal_of(self, run: Name) -> RoundTrips[Signal]:
@@ -101,7 +101,7 @@ class RemoteListener(ABC, Generic[Name]):
                     logger.warning("%s: notifications are late for now: %s", self._store, error)
                 self._is_late = True
             except Exception:
-                logger.exception("%s: the listener failed", self._store)
+                logger.exception("%s: the subscriber failed", self._store)
             if not self._ended:
                 time.sleep(_PAUSE_SECONDS)
                 self._tick()

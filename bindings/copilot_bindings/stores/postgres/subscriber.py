@@ -1,4 +1,4 @@
-"""The listener of one process on a channel of the server (``LISTEN``).
+"""The subscriber of one process on a channel of the server (``LISTEN``).
 
 A run that is followed here has this process among its ``followers``, which are notified.
 """
@@ -16,7 +16,7 @@ import psycopg
 from sansio_copilot.stores.protocol import Signal
 
 from ..owned_runs import OwnedRuns
-from ..remote_listener import RemoteListener
+from ..remote_subscriber import RemoteSubscriber
 from ..round_trips import Command, PipelineThread, RoundTrips
 from ..tails import Tails
 from .link import connect
@@ -24,7 +24,7 @@ from .link import connect
 _PIECE_ROWS = 256
 
 
-class Listener(RemoteListener[int]):
+class Subscriber(RemoteSubscriber[int]):
     """Listens for one process.
 
     :param url: the URL of the server itself, and not of a proxy that pools transactions.

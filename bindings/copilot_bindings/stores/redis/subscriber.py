@@ -1,4 +1,4 @@
-"""The listener of one process, which subscribes to its own channel and to those that it follows."""
+"""The subscriber of one process: to the channel of the process, and to those that it follows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from redis.client import PubSub
 from sansio_copilot.stores.protocol import Signal
 
 from ..owned_runs import OwnedRuns
-from ..remote_listener import RemoteListener
+from ..remote_subscriber import RemoteSubscriber
 from ..round_trips import Command, PipelineThread, RoundTrips
 from ..tails import Tails
 from . import scripts
@@ -22,7 +22,7 @@ RunName = tuple[str, int]
 _PIECE = 1 << 20
 
 
-class Listener(RemoteListener[RunName]):
+class Subscriber(RemoteSubscriber[RunName]):
     """Listens for one process.
 
     :param process: the name of this process, which no other process has.
