@@ -233,6 +233,52 @@ LEAKS = [
     ),
 ]
 
+APPROVALS = [
+    Mutant(
+        "an-approval-counts-twice",
+        "an answer that a failed run was given is acted on again",
+        f"{CORE}/agents/interrupts.py",
+        'interrupts.status(entry.interrupt_id) == "open"',
+        "interrupts.status(entry.interrupt_id)",
+        [
+            "tests/core/agents/test_interrupts.py::test_answers_that_do_not_fit_are_left_out",
+            "tests/bindings/agents/test_builtin_agent.py::test_an_answer_that_a_failed_run_was_given_is_left_out_of_the_next_run",
+        ],
+    ),
+    Mutant(
+        "a-failed-run-has-answered-nothing",
+        "the interrupts that a failed run was given answers to are open again",
+        f"{CORE}/runs/thread_waits.py",
+        '{**one, "answered": True} if answered is None or one["id"] in answered else one',
+        "one",
+        [
+            "tests/core/runs/test_thread_waits.py::TestFailures::test_the_interrupts_that_a_failed_run_was_given_answers_to_are_marked",
+            "tests/core/runs/test_thread_waits.py::TestFailures::test_a_run_that_was_lost_may_have_acted_on_its_answers",
+            "tests/bindings/agents/test_builtin_agent.py::test_the_user_is_asked_again_if_the_failed_run_has_left_no_result",
+        ],
+    ),
+    Mutant(
+        "two-runs-have-one-answer",
+        "a run that supersedes another finds the interrupt open that the other is the answer to",
+        f"{CORE}/stores/memory/store.py",
+        "waits_for = None if thread.superseded else thread.waits_for",
+        "waits_for = thread.waits_for",
+        [
+            "tests/core/endpoints/test_runs.py::TestInterrupts::test_two_answers_at_once_find_one_open_interrupt_where_runs_supersede"
+        ],
+    ),
+    Mutant(
+        "the-last-answer-counts",
+        "of two answers to one interrupt that contradict each other the last one counts",
+        f"{CORE}/agents/interrupts.py",
+        "if (other.status, other.payload) != (entry.status, entry.payload):",
+        "if False:",
+        [
+            "tests/core/agents/test_interrupts.py::test_two_answers_that_contradict_each_other_are_refused"
+        ],
+    ),
+]
+
 HTTP = [
     Mutant(
         "skip-the-allow-header",
@@ -455,4 +501,4 @@ USERS = [
     ),
 ]
 
-MUTANTS = [*EVENTS, *RUNS, *LEAKS, *HTTP, *ACCESS, *USERS]
+MUTANTS = [*EVENTS, *RUNS, *LEAKS, *APPROVALS, *HTTP, *ACCESS, *USERS]
