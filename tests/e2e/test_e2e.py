@@ -51,6 +51,7 @@ REFERENCE_CANNOT = {
     "cookies over CORS": _CORS,
     "401": _CORS,
     "dashboard": "has no metrics",
+    "dashboard of a hostile server": "has no dashboard",
     "threads": "lists threads; to rename, archive and delete them takes the hosted platform",
 }
 """The scenarios that fail beside the reference (@copilotkit/runtime 1.75.0), and why: what it

@@ -67,7 +67,7 @@ class Source:
             self._connection.close()
             # An error may quote a whole line of the answer. Its text is shortened, because each
             # page is told of it every two seconds, and escaped, because it goes to a log as well.
-            text = str(error)
+            text = str(error).strip()
             is_clear = text and text.isprintable()
             told = f"{type(error).__name__}: {text}" if is_clear else repr(error)
             raise Away(shorten(told)) from error

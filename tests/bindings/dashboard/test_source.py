@@ -66,7 +66,7 @@ def test_a_server_that_answers_with_something_else_is_told(reply: bytes, why: st
         ([answer(head=b"503 Service Unavailable")], "it answers 503"),
         ([answer(length=len(TEXT) + 10)], "breaks off"),
         ([b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nff\r\nup"], "Incomplete"),
-        ([b"SSH-2.0-OpenSSH\r\n"], "BadStatusLine"),
+        ([b"SSH-2.0-OpenSSH\r\n"], "BadStatusLine: SSH-2.0-OpenSSH"),
         (["reset"], ""),
     ],
 )

@@ -1,10 +1,12 @@
-// The page of `sansio-copilot dashboard`: it charts what a runtime tells, and says when it is away.
+// The page of `sansio-copilot dashboard`: it charts what a runtime tells, and says when it is away, in
+// texts that stay texts.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import { createServer } from "node:net";
 import { createInterface } from "node:readline";
 
-import { core } from "../driver/scenario.mjs";
+import { core, more } from "../driver/scenario.mjs";
 
 /** Starts the command; returns the URL of its page. */
 async function serveDashboard(t, url) {
@@ -76,4 +78,31 @@ core("dashboard", async (t) => {
   assert.ok(await chart.locator(".away").count());
   assert.ok(asked.length);
   assert.deepEqual(asked.filter((each) => !each.startsWith(own)), []);
+});
+
+more("dashboard of a hostile server", async (t) => {
+  const hostile = '<img src=x onerror="alert(1)"><script>alert(2)</script>';
+  const server = createServer((socket) => {
+    socket.on("error", () => {});
+    socket.once("data", () => socket.end(`HTTP/1.x ${hostile}${"<b>".repeat(20_000)}\r\n\r\n`));
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  t.atEnd(() => new Promise((resolve) => server.close(resolve)));
+  const url = `http://127.0.0.1:${server.address().port}/<img%20src=x>`;
+
+  const { page } = await t.openPage(await serveDashboard(t, url), { profile: await t.profile() });
+  const dialogs = [];
+  page.on("dialog", (dialog) => {
+    dialogs.push(dialog.message());
+    return dialog.dismiss();
+  });
+  const status = page.locator('#status[data-tone="bad"]');
+  await status.waitFor();
+  assert.ok((await status.innerText()).includes(`BadStatusLine: HTTP/1.x ${hostile}<b>`));
+  assert.ok((await status.innerText()).length < 300);
+  assert.equal(await page.locator("#url").innerText(), url);
+  assert.equal(await page.locator("img, #status *, #url *").count(), 0);
+  const told = await page.waitForResponse(/points\?after=[1-9]/);
+  assert.ok((await told.body()).length < 2000);
+  assert.deepEqual(dialogs, []);
 });
