@@ -13,13 +13,15 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Protocol
 
-from sansio_copilot import CopilotRuntime, Request
+from sansio_copilot import CopilotRuntime, Request, Response
+from sansio_copilot.http import refusals
 
 from ..serving.async_library import running_loop
 from ..serving.body_limits import Body
 from ..serving.loop_service import LoopService
 from ..serving.responder import Responder
 from ..serving.response_wire import Fields, Gone, Wire
+from ..serving.service import SHUTDOWN
 from ..serving.start_log import log_start
 
 logger = logging.getLogger(__name__)
@@ -75,7 +77,7 @@ class Host:
         :raises Exception: the error of a method of ``peer``, unless it is an OSError.
         """
         service = self._service
-        return await Responder(service, service.runtime, _Wire(peer)).answer(request)
+        return await _Responder(service, service.runtime, _Wire(peer)).answer(request)
 
     def begin_close(self, *, grace_seconds: float | None = None) -> None:
         """Begin to shut down as :meth:`close` does, and return at once; for a signal handler.
@@ -114,6 +116,16 @@ async def open_host(runtime: CopilotRuntime, *, grace_seconds: float = 10.0) -> 
         yield Host(service)
     finally:
         await service.backend.seen_through(partial(service.finish, None), service.hurry)
+
+
+class _Responder(Responder):
+    """Answers one request of a host, which may be closed."""
+
+    async def _open(self, request: Request) -> Response | None:
+        """Return the response of a closed host, because a call would open its store again."""
+        if self._runtime.needs_start(request):
+            return self._runtime.refused(request, refusals.overloaded(SHUTDOWN))
+        return None
 
 
 class _Wire(Wire):

@@ -126,12 +126,15 @@ class CopilotWSGI:
         """
         if must_be_opened(self.runtime):
             try:
-                self.background()
+                is_open = self.background().service.life.is_open
             except RunRefused:
-                pass
+                is_open = False
             except NotStarted as error:
                 logger.error("a request is answered 503: %s", error)
                 return error.refusal
+            if not is_open:
+                # A call would open the store again, and nobody would close it.
+                return refusals.overloaded(SHUTDOWN)
         return None
 
     def calls(self) -> Calls:

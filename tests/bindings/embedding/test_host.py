@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from support.threads import no_thread_is_left
 
 from copilot_bindings.embedding import Host, NotStarted, open_host
+from copilot_bindings.stores import SQLiteStore
 from sansio_copilot import AgentContext, CopilotRuntime, Request
 
 BASE = "/api/copilotkit"
@@ -158,6 +161,22 @@ def test_the_end_of_a_host_ends_its_runs(
     anyio.run(main, backend=library)
     assert client is not None
     assert b"RUN_ERROR" in client.body
+
+
+def test_a_host_that_is_closed_leaves_its_store_closed(library: str, tmp_path: Path) -> None:
+    async def main() -> None:
+        runtime = CopilotRuntime({"default": Patient()}, store=SQLiteStore(tmp_path / "threads.db"))
+        async with open_host(runtime) as host:
+            await history(host)
+        client = Client(run_body())
+        assert await host.answer(post("connect", run_body()), client)
+        assert (client.status, b"shutting down" in client.body) == (503, True)
+        client = Client()
+        assert await host.answer(Request("GET", "/healthz", headers={"host": "a"}), client)
+        assert client.status == 200
+
+    with no_thread_is_left():
+        anyio.run(main, backend=library)
 
 
 def test_a_host_that_cannot_start_is_not_opened(library: str) -> None:

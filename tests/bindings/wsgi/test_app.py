@@ -39,6 +39,8 @@ from support.threads import no_thread_is_left
 from support.wire import BASE, body_of
 
 from copilot_bindings.serving.body_limits import Bodies, Body
+from copilot_bindings.serving.service import SHUTDOWN
+from copilot_bindings.stores import SQLiteStore
 from copilot_bindings.wsgi import CopilotWSGI, StreamBroken
 from copilot_bindings.wsgi.request import read_body, request_of
 from sansio_copilot import BodyTooLarge, CopilotRuntime, Hooks, Limits, MemoryStore
@@ -484,6 +486,18 @@ class TestClosing:
             refused = Answer(app, "POST", RUN, body_of("u"))
             assert (refused.status, bool(refused.read())) == (503, True)
             assert Answer(app, "GET", f"{BASE}/info").json()
+
+    @pytest.mark.parametrize("began", [True, False])
+    def test_a_store_that_is_closed_stays_closed(self, began: bool, tmp_path: Path) -> None:
+        runtime = CopilotRuntime({}, store=SQLiteStore(tmp_path / "threads.db"))
+        with open_app(runtime) as app:
+            path = f"{BASE}/threads/t/messages"
+            if began:
+                assert Answer(app, "GET", path).json() == {"messages": []}
+            app.close()
+            refused = Answer(app, "GET", path)
+            assert (refused.status, refused.json()["message"]) == (503, SHUTDOWN)
+            assert Answer(app, "GET", "/healthz").json() == {"status": "ok"}
 
     @pytest.mark.parametrize("began", [True, False])
     def test_an_async_hook_has_no_loop_any_more(self, began: bool) -> None:
