@@ -21,6 +21,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from .calls import Call
 from .stores.calls import StoreCall
+from .stores.optional_methods import evictions_of
 from .version import __version__
 
 T = TypeVar("T")
@@ -275,13 +276,6 @@ class Metrics:
         yield from _measured(
             "first_event_seconds", "After how long the first event was there.", self._first_event
         )
-
-
-def evictions_of(store: object) -> int | None:
-    """Return the number of threads that ``store`` has let go to stay within its bounds; None if the
-    store does not say."""
-    count = getattr(store, "evictions", None)
-    return count if isinstance(count, int) else None
 
 
 def counted(steps: Generator[Call, Any, T], metrics: Metrics | None) -> Generator[Call, Any, T]:

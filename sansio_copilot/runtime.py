@@ -226,7 +226,9 @@ class CopilotRuntime(RuntimeConfig):
     def with_store(self, store: ThreadStore) -> CopilotRuntime:
         """The same runtime with other threads, as a command line asks for.
 
-        :raises TypeError: for a store that lacks one of the methods of its protocol.
+        :raises TypeError: for a store that lacks one of the methods of its protocol, or one of
+            whose optional methods cannot be called.
+        :raises ValueError: for a store whose ``lease`` is not a number above 0.
         """
         check_store(store)
         check_access(self.identify_user, self.authorize, store, self.limits)
@@ -319,8 +321,8 @@ def _check_a2ui(a2ui: object) -> None:
 def _check_optional(store: object, stop_when_abandoned: float | None) -> None:
     """Check the arguments that have checks of their own, and may be None.
 
-    :raises TypeError: if the store lacks a method.
-    :raises ValueError: if the seconds are not a number above 0.
+    :raises TypeError: if the store lacks a method, or has one that cannot be called.
+    :raises ValueError: if the seconds, or those of the store's lease, are not a number above 0.
     """
     if store is not None:
         check_store(store)

@@ -57,7 +57,7 @@ def probe(
     call = check(config.store)
     if call is not None:
         try:
-            yield call
+            call.checked((yield call))
         except Exception as error:
             # Only the log has the cause, because it may name hosts and users.
             logger.warning("not ready: the thread store is unavailable: %s", text_of(error))

@@ -29,7 +29,7 @@ from ..limits import Limits
 from ..runs.orphans import adopt
 from ..stores import calls
 from ..stores.calls import StoreCall
-from ..stores.protocol import Batch, LogGone
+from ..stores.protocol import Batch
 from .actions import ContentSteps, ExchangeSteps, SendBytes, SendHead, WaitForFrames
 from .retries import Retries, ask_again
 
@@ -103,7 +103,8 @@ def send_log(
             yield SendBytes(stream.preface)
         while has_content:
             # The call is written out, because a constructor of its own would be one more call for
-            # each event.
+            # each event, and a partial object takes three times as long. Its name, and the types
+            # of its outcome, are those of READ.
             reading = StoreCall(
                 store.read,
                 (cursor, limits.read_bytes),
@@ -122,11 +123,11 @@ def send_log(
                 ):
                     yield SendBytes(sse.HEARTBEAT)
                 continue
-            if type(batch) is not Batch:
-                batch = reading.checked(batch)
-                if isinstance(batch, LogGone):
-                    logger.warning(_BROKEN_OFF, *asked_for)
-                    return False
+            if not isinstance(batch, Batch):
+                # The outcome is LogGone, if it is of a type that the store may return at all.
+                reading.checked(batch)
+                logger.warning(_BROKEN_OFF, *asked_for)
+                return False
             cursor, size = batch.cursor, len(batch.data)
             if size:
                 last_bytes = batch.data[-2:] if size > 1 else last_bytes[-1:] + batch.data

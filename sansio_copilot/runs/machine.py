@@ -230,12 +230,12 @@ class Run(RunParameters):
         """Take the ``outcome`` of the store call, which has succeeded."""
         if self.state not in _STORING:
             self._expect("stored")
-        if self.state is STORING and not isinstance(outcome, Signal):
-            wrong = self._call.method.wrong(outcome)
-            assert wrong is not None, "it is no signal"
-            return self.store_failed(wrong, now)
+        method = self._call.method
+        is_expected = isinstance(outcome, method.types)
+        if not is_expected:
+            return self.store_failed(method.unexpected(outcome), now)
         if self.metrics is not None:
-            self.metrics.store_called(self._call.method.name)
+            self.metrics.store_called(method.name)
         if self.state is CLOSING:
             if outcome is False and not self._failures.may_be_closed:
                 self._overtaken = not self._ended

@@ -44,7 +44,7 @@ def adopt(config: RuntimeConfig, orphan: Orphan, now: float) -> Generator[Call, 
     )
     closing = calls.close_run(config.store, orphan.key, len(orphan.frames), frames, result)
     try:
-        ended = yield closing
+        ended = closing.checked((yield closing))
     except StoreAnswerLost:
         # The application is told of the end, because one of the two calls has ended the run, and
         # this process has made both.

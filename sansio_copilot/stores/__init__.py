@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from .calls import StoreCall
 from .memory import MemoryStore
-from .optional_methods import AdministeredStore, MeasuringStore, OwnersStore
+from .optional_methods import (
+    AdministeredStore,
+    CheckableStore,
+    ClosableStore,
+    EvictingStore,
+    LeasingStore,
+    MeasuringStore,
+    OpenableStore,
+    OwnersStore,
+)
 from .protocol import (
     Batch,
     Cancel,
@@ -36,13 +45,18 @@ __all__ = [
     "AdministeredStore",
     "Batch",
     "Cancel",
+    "CheckableStore",
+    "ClosableStore",
+    "EvictingStore",
     "Kind",
+    "LeasingStore",
     "Log",
     "LogGone",
     "MeasuringStore",
     "MemoryStore",
     "Notify",
     "NotifyOwner",
+    "OpenableStore",
     "Orphan",
     "OwnedThreads",
     "OwnersStore",

@@ -10,13 +10,21 @@ checkers learn the type of an outcome from the same place.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
+from types import NoneType
 from typing import Any, Final, Generic, Literal, ParamSpec, TypeVar, cast
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
 from ..calls import Call
-from .optional_methods import AdministeredStore, MeasuringStore, OwnersStore
+from .optional_methods import (
+    AdministeredStore,
+    MeasuringStore,
+    OwnersStore,
+    is_checkable,
+    is_closable,
+    is_openable,
+)
 from .protocol import (
     Answer,
     Batch,
@@ -55,8 +63,7 @@ class Method(Struct, Generic[T_co], frozen=True):
     """A method of a store, and what it returns.
 
     :param name: its name.
-    :param types: the types that it may return; none if the outcome is not looked at, such as a
-        cursor, which only the store reads.
+    :param types: the types that it may return; any for a cursor, which only the store reads.
     :param items: the type of each item, if the method returns a list.
     :param is_over_when_false: whether False says that nothing is left to do. A call that is made
         again may be told so because the first call has done it.
@@ -64,7 +71,7 @@ class Method(Struct, Generic[T_co], frozen=True):
     """
 
     name: str
-    types: tuple[type, ...] = ()
+    types: tuple[type, ...] = (object,)
     items: type | None = None
     is_over_when_false: bool = False
     label: str = ""
@@ -73,18 +80,13 @@ class Method(Struct, Generic[T_co], frozen=True):
         # The label is made once, because nearly every event is stored by a call that has it.
         force_setattr(self, "label", label_of(self.name))
 
-    def wrong(self, outcome: object) -> TypeError | None:
-        """Return the error for an ``outcome`` that the method may not return; None if it may."""
-        if self.types and not isinstance(outcome, self.types):
-            return self._unexpected(outcome, _names(self.types))
-        if self.items is not None and isinstance(outcome, list):
-            for item in outcome:
-                if not isinstance(item, self.items):
-                    return self._unexpected(item, self.items.__name__, "a list of ")
-        return None
+    def unexpected(self, outcome: object, of: str = "") -> TypeError:
+        """The error for an ``outcome`` that is of none of the types, or for an item of it.
 
-    def _unexpected(self, outcome: object, expected: str, of: str = "") -> TypeError:
-        kind = type(outcome).__name__
+        :param of: the words in front of the type of an item.
+        """
+        kind, types = type(outcome).__name__, self.types
+        expected = _names((self.items,) if of and self.items is not None else types)
         return TypeError(f"{self.label} returned {of}{kind}, expected {of}{expected}")
 
 
@@ -105,10 +107,12 @@ class StoreCall(Call, Generic[T_co], frozen=True, kw_only=True):
         :raises TypeError: if it may not; it names the method, and what was expected of it.
         """
         method = self.method
-        if method.items is not None or not isinstance(outcome, method.types or object):
-            wrong = method.wrong(outcome)
-            if wrong is not None:
-                raise wrong
+        if not isinstance(outcome, method.types):
+            raise method.unexpected(outcome)
+        if method.items is not None:
+            for item in cast("list[object]", outcome):
+                if not isinstance(item, method.items):
+                    raise method.unexpected(item, "a list of ")
         return cast("T_co", outcome)
 
 
@@ -126,8 +130,7 @@ def perform(call: StoreCall[T]) -> Generator[StoreCall[T], Any, T]:
 
 _OPEN_RUN: Final = Method[Opened]("open_run", (RunOpened, ThreadBusy, ThreadOfAnother, Orphan))
 _APPEND: Final = Method[Signal]("append", (Signal,))
-# Any outcome but False is taken, as the protocol promises.
-_CLOSE_RUN: Final = Method[bool | None]("close_run", is_over_when_false=True)
+_CLOSE_RUN: Final = Method[bool | None]("close_run", (bool, NoneType), is_over_when_false=True)
 _RENEW: Final = Method[Signal]("renew", (Signal,))
 _ORPHANS: Final = Method[list[Orphan]]("orphans", (list,), Orphan)
 _REQUEST_STOP: Final = Method[bool | Orphan](
@@ -181,6 +184,7 @@ def orphans(store: ThreadStore, limit: int) -> StoreCall[list[Orphan]]:
 
 _OPEN_CURSOR: Final = Method[Any]("open_cursor")
 READ: Final = Method[Batch | LogGone]("read", (Batch, LogGone))
+"""The method whose call is made elsewhere, by the steps of each stream for each event."""
 
 
 def open_cursor(
@@ -195,13 +199,13 @@ def open_cursor(
 
 _LIST_THREADS: Final = Method[ThreadPage]("list_threads", (ThreadPage,))
 _READ_HISTORY: Final = Method[Batch | LogGone]("read_history", (Batch, LogGone))
-_UPDATE_THREAD: Final = Method[ThreadRecord | None]("update_thread", (ThreadRecord, type(None)))
+_UPDATE_THREAD: Final = Method[ThreadRecord | None]("update_thread", (ThreadRecord, NoneType))
 _DELETE_THREAD: Final = Method[bool]("delete_thread", (bool,), is_over_when_false=True)
-_CLEAR: Final = Method[None]("clear")
-_CHECK: Final = Method[Any]("check")
+_CLEAR: Final = Method[None]("clear", (NoneType,))
+_CHECK: Final = Method[None]("check", (NoneType,))
 _THREADS_OF_ALL: Final = Method[OwnedThreads]("threads_of_all", (OwnedThreads,))
 _BYTES_OF: Final = Method[int]("bytes_of", (int,))
-_OWNER_OF: Final = Method[ThreadOwner | None]("owner_of", (ThreadOwner, type(None)))
+_OWNER_OF: Final = Method[ThreadOwner | None]("owner_of", (ThreadOwner, NoneType))
 
 
 def list_threads(store: ThreadStore, query: ThreadQuery) -> StoreCall[ThreadPage]:
@@ -234,10 +238,23 @@ def clear(store: ThreadStore, owner: str | None) -> StoreCall[None]:
     return _call(_CLEAR, store, store.clear, owner)
 
 
-def check(store: ThreadStore) -> StoreCall[Any] | None:
-    """The call of the store's method ``check``; None if it has none."""
-    function = getattr(store, "check", None)
-    return None if function is None else _call(_CHECK, store, function)
+def check(store: ThreadStore) -> StoreCall[None] | None:
+    """The call of :meth:`.CheckableStore.check`; None if the store has no such method."""
+    return _call(_CHECK, store, store.check) if is_checkable(store) else None
+
+
+def open_store(store: ThreadStore) -> Call | None:
+    """The call of :meth:`.OpenableStore.open`; None if the store has no such method.
+
+    It is no :class:`StoreCall`, as that of ``close`` is none, because a plain method may take long
+    even if the store's other methods do not block.
+    """
+    return Call(store.open, (), label_of("open"), part="store") if is_openable(store) else None
+
+
+def close_store(store: ThreadStore) -> Call | None:
+    """The call of :meth:`.ClosableStore.close`; None if the store has no such method."""
+    return Call(store.close, (), label_of("close"), part="store") if is_closable(store) else None
 
 
 def owner_of(store: OwnersStore, thread_id: str) -> StoreCall[ThreadOwner | None]:
@@ -283,5 +300,5 @@ def _call(
 
 
 def _names(types: tuple[type, ...]) -> str:
-    names = ["None" if kind is type(None) else kind.__name__ for kind in types]
+    names = ["None" if kind is NoneType else kind.__name__ for kind in types]
     return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

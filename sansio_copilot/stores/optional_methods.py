@@ -1,13 +1,20 @@
-"""The methods of a store that only some applications need, and so not every store has.
+"""The methods and attributes that not every store has.
 
-An application that needs such a method is refused a store without it, at its start
-(:func:`~sansio_copilot.access.check_access`). The stores of this project have all of these methods,
-and the conformance suite of stores tries them.
+Some only some applications need: those of :class:`OwnersStore`, :class:`MeasuringStore` and
+:class:`AdministeredStore`. An application that needs such a method is refused a store without it,
+at its start (:func:`~sansio_copilot.access.check_access`).
+
+The others only some stores need, and a binding uses them if they are there. The functions at the
+end say whether they are, so that type checkers know what is called; and a store in which such a
+method cannot be called is refused where it is given (:func:`~.protocol.check_store`).
+
+The stores of this project have all of these methods, as far as they need them, and the conformance
+suite of stores tries them.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 from .protocol import Answer, OwnedThreads, ThreadOwner, ThreadStore
 
@@ -61,3 +68,81 @@ class AdministeredStore(ThreadStore, Protocol):
         :returns: whether the user owns the thread now; also True if the user owned it before.
         """
         ...
+
+
+class OpenableStore(ThreadStore, Protocol):
+    """A store that prepares itself: by migrations, pools or listeners."""
+
+    def open(self) -> Answer[None]:
+        """Prepare for the first call. Nothing is served if this raises.
+
+        A binding calls it before it serves, once for all servers of a process. A forked process
+        calls it for itself.
+        """
+        ...
+
+
+class ClosableStore(ThreadStore, Protocol):
+    """A store that has resources to give back."""
+
+    def close(self) -> Answer[None]:
+        """Give back what :meth:`OpenableStore.open` or a later call has acquired.
+
+        A binding calls it after the last call of the last server of a process.
+        """
+        ...
+
+
+class CheckableStore(ThreadStore, Protocol):
+    """A store that may be out of reach, for a readiness probe."""
+
+    def check(self) -> Answer[None]:
+        """Return if the store can be used now, and raise if it cannot."""
+        ...
+
+
+class LeasingStore(ThreadStore, Protocol):
+    """A store whose runs have leases, because it outlives its processes."""
+
+    @property
+    def lease(self) -> float | None:
+        """The length of a lease in seconds: a binding asks as often for :meth:`orphans`. None if
+        runs have none."""
+        ...
+
+
+class EvictingStore(ThreadStore, Protocol):
+    """A store that lets threads go to stay within bounds."""
+
+    @property
+    def evictions(self) -> int:
+        """The number of threads that it has let go, which metrics tell."""
+        ...
+
+
+def is_openable(store: ThreadStore) -> TypeGuard[OpenableStore]:
+    """Whether ``store`` is to be opened."""
+    return getattr(store, "open", None) is not None
+
+
+def is_closable(store: ThreadStore) -> TypeGuard[ClosableStore]:
+    """Whether ``store`` is to be closed."""
+    return getattr(store, "close", None) is not None
+
+
+def is_checkable(store: ThreadStore) -> TypeGuard[CheckableStore]:
+    """Whether ``store`` can say that it is ready."""
+    return getattr(store, "check", None) is not None
+
+
+def lease_of(store: ThreadStore) -> float | None:
+    """The length of the leases of ``store`` in seconds; None if its runs have none."""
+    lease: float | None = getattr(store, "lease", None)
+    return lease
+
+
+def evictions_of(store: object) -> int | None:
+    """The number of threads that ``store`` has let go to stay within its bounds; None if it does
+    not say."""
+    count = getattr(store, "evictions", None)
+    return count if isinstance(count, int) else None

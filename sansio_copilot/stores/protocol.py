@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from ..calls import Deferred
+from ..functions import check_function
+from ..limits import check_positive
 from .protocol_values import (
     EVERY_THREAD,
     Batch,
@@ -123,15 +125,10 @@ class ThreadStore(Log, Protocol):
     Each thread has an owner, a user's id, or None where the application knows no users. No method
     finds a thread of another owner: it is as if that thread did not exist.
 
-    Some applications need methods that not every store has:
-    :mod:`~sansio_copilot.stores.optional_methods`.
-
-    A store may have three more methods, which a binding calls if they are there: ``open()`` before
-    the first call (migrations, pools, listeners), ``close()`` after the last one, and ``check()``,
-    which raises if the store is not ready to be used. They are plain or coroutine functions, like
-    the others. A store whose runs have leases has an attribute ``lease``, their length in seconds,
-    so that a binding asks as often for :meth:`orphans`. A store that lets threads go to stay within
-    bounds counts them in ``evictions``, an int, which metrics tell.
+    A store may have more methods and attributes, some of which only some applications need:
+    ``open()``, ``close()``, ``check()``, ``lease``, ``evictions`` and others. Their protocols are
+    in :mod:`~sansio_copilot.stores.optional_methods`. The methods are plain or coroutine functions,
+    like those here.
     """
 
     def open_run(self, request: RunRequest) -> Answer[Opened]:
@@ -175,7 +172,7 @@ class ThreadStore(Log, Protocol):
 
         :param at: bytes of the run that the caller knows to be in the log, as in :meth:`append`.
         :param result: None for a run that leaves no history.
-        :returns: False if the run had been closed already. Any other value says that this call has
+        :returns: False if the run had been closed already. True or None says that this call has
             closed the run, so that its caller tells the application of the run's end.
         :raises PositionGap: if the log has fewer than ``at`` bytes.
         """
@@ -279,6 +276,8 @@ _METHODS = (
     *("open_cursor", "read", "watch"),
     *("list_threads", "read_history", "update_thread", "delete_thread", "clear"),
 )
+_WITHOUT_ARGUMENTS = ("open", "close", "check")
+"""The optional methods of each store; see :mod:`.optional_methods`."""
 
 
 def reject_or_supersede(instance: object, attribute: object, value: object) -> None:
@@ -293,7 +292,9 @@ def reject_or_supersede(instance: object, attribute: object, value: object) -> N
 def check_store(store: object) -> None:
     """Check that ``store`` looks like a :class:`ThreadStore`.
 
-    :raises TypeError: if it does not; the error names what is missing.
+    :raises TypeError: if it does not; the error names what is missing, or the optional method that
+        cannot be called.
+    :raises ValueError: if its ``lease`` is not a number above 0.
     """
     if isinstance(store, type):
         raise TypeError(f"store is the class {store.__name__}, not one made of it")
@@ -302,6 +303,13 @@ def check_store(store: object) -> None:
         missing.append("blocking (a bool)")
     if missing:
         raise TypeError(f"the store {type(store).__name__} has no {', '.join(missing)}")
+    of_store = f"of the store {type(store).__name__}"
+    for name in _WITHOUT_ARGUMENTS:
+        function = getattr(store, name, None)
+        check_function(f"{name} {of_store}", function, "a function without arguments", 0)
+    lease = getattr(store, "lease", None)
+    if lease is not None:
+        check_positive(f"lease {of_store}", lease)
 
 
 def nothing_to_cancel() -> None:

@@ -25,7 +25,7 @@ from ..exchange.retries import SILENCE
 from ..http.messages import HeaderItems, Headers, Request
 from ..runs.machine import Run
 from ..runtime import CopilotRuntime
-from ..stores.calls import check_cancel, label_of
+from ..stores.calls import check_cancel, close_store, open_store
 from ..stores.protocol import Cancel, nothing_to_cancel
 from .home import Home
 from .loopless import NeedsEventLoop, perform, perform_steps
@@ -52,7 +52,8 @@ class Client:
         self._homes: deque[Home] = deque()
         self._streams: list[Stream] = []
         self._closed = False
-        self._call_store("open")
+        if (opening := open_store(runtime.store)) is not None:
+            perform(opening)
         try:
             self._call("on_start")
         except BaseException:
@@ -156,17 +157,13 @@ class Client:
         try:
             self._call("on_close")
         finally:
-            self._call_store("close")
+            if (closing := close_store(self.runtime.store)) is not None:
+                perform(closing)
 
     def _call(self, name: str) -> None:
         function = getattr(self.runtime, name)
         if function is not None:
             perform(Call(function, name=name))
-
-    def _call_store(self, name: str) -> None:
-        method = getattr(self.runtime.store, name, None)
-        if method is not None:
-            perform(Call(method, name=label_of(name)))
 
     def _json_stream(self, method: str, path: str, json: Any, headers: HeaderItems) -> Stream:
         fields, body = json_body(json, headers)

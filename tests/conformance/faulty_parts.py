@@ -223,6 +223,9 @@ class FaultyStore:
         return cursor, 1
 
     def __getattr__(self, name: str) -> Any:
+        # The attribute is looked up here, so that what MemoryStore lacks is missing.
+        getattr(self._memory, name)
+
         async def call(*args: Any) -> Any:
             await anyio.lowlevel.checkpoint()
             thread_id, args = _thread_of(*args)

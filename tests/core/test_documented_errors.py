@@ -225,7 +225,7 @@ PROMISES = [
             lambda agents, base, mode, cors, other: CopilotRuntime(
                 agents, base_path=base, mode=mode, cors=cors, hooks=other, store=other,
                 transcription=other, limits=other, forward_headers=other)),
-    Promise("CopilotRuntime.with_store", (ANYTHING,), (TypeError,),
+    Promise("CopilotRuntime.with_store", (ANYTHING,), (TypeError, ValueError),
             lambda store: CopilotRuntime({}).with_store(store)),
     Promise("CopilotRuntime.exchange", (REQUESTS,), (),
             lambda request: CopilotRuntime({}).exchange(request, 0.0)),

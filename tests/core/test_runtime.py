@@ -93,6 +93,29 @@ def test_the_agents_are_those_of_the_moment() -> None:
     assert list(runtime.agents) == ["a"]  # type: ignore[arg-type]
 
 
+def store_with(**members: Any) -> MemoryStore:
+    """A store with members that MemoryStore lacks."""
+
+    class Odd(MemoryStore):
+        pass
+
+    store = Odd()
+    for name, member in members.items():
+        setattr(store, name, member)
+    return store
+
+
+def test_a_store_may_have_the_optional_methods_and_none_of_them_is_needed() -> None:
+    for store in (
+        store_with(),
+        store_with(open=lambda: None, close=lambda: None, check=lambda: None, lease=15),
+        store_with(open=None, close=None, check=None, lease=None),
+    ):
+        client = Client(CopilotRuntime({}, store=store))
+        assert client.get("/api/copilotkit/info").status == 200
+        client.close()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -113,6 +136,18 @@ def test_the_agents_are_those_of_the_moment() -> None:
         ({"on_close": 5}, "on_close is a function without arguments, not int"),
         ({"store": 5}, r"the store int has no open_run, append, .*, clear, blocking \(a bool\)"),
         ({"store": MemoryStore}, "store is the class MemoryStore, not one made of it"),
+        (
+            {"store": store_with(open=lambda url: None)},
+            r"open of the store Odd is a function without arguments, not of \(url\)",
+        ),
+        (
+            {"store": store_with(close=True)},
+            "close of the store Odd is a function without arguments, not bool",
+        ),
+        (
+            {"store": store_with(check=lambda one, two: None)},
+            r"check of the store Odd is a function without arguments, not of \(one, two\)",
+        ),
     ],
 )
 def test_an_argument_of_the_wrong_type_is_refused(arguments: dict[str, Any], message: str) -> None:
@@ -126,6 +161,10 @@ def test_an_argument_of_the_wrong_type_is_refused(arguments: dict[str, Any], mes
         ({"mode": "single"}, "mode is 'multi-route', 'single-route' or 'both', not 'single'"),
         ({"base_path": "api"}, "base_path must start with '/'"),
         ({"base_path": "/api?x"}, "base_path must not have a query"),
+        (
+            {"store": store_with(lease="15")},
+            "lease of the store Odd must be a number above 0, got '15'",
+        ),
     ],
 )
 def test_an_argument_that_makes_no_sense_is_refused(

@@ -15,12 +15,16 @@ from ag_ui.core import BaseEvent, RunAgentInput
 
 from copilot_bindings.agents import HttpAgent
 from copilot_bindings.asgi import CopilotASGI
+from copilot_bindings.stores import PostgresStore, RedisStore, SQLiteStore
 from copilot_bindings.wsgi import CopilotWSGI
 from sansio_copilot import (
     AgentBase, AgentContext, CopilotRuntime, HookContext, Hooks, Reject, Request, Response,
     agui_agent, text_agent,
 )
-from sansio_copilot.stores import MemoryStore, OwnersStore, ThreadStore
+from sansio_copilot.stores import (
+    CheckableStore, ClosableStore, EvictingStore, LeasingStore, MemoryStore, OpenableStore,
+    OwnersStore, ThreadStore,
+)
 from sansio_copilot.testing import Client
 
 
@@ -137,6 +141,29 @@ def asks(store: ThreadStore, owners: OwnersStore) -> None:
     store.owner_of("t1")  # wrong: not every store has this method
 
 asks(MemoryStore(), MemoryStore())
+
+class Prepared(MemoryStore):
+    async def open(self) -> None:
+        pass
+    def close(self) -> None:
+        pass
+
+class WronglyPrepared(MemoryStore):
+    def open(self, url: str) -> None:
+        pass
+    def check(self) -> bool:
+        return True
+
+opened: list[OpenableStore] = [SQLiteStore("t.db"), PostgresStore(""), RedisStore(""), Prepared()]
+closed: list[ClosableStore] = [SQLiteStore("t.db"), PostgresStore(""), RedisStore(""), Prepared()]
+checked: list[CheckableStore] = [SQLiteStore("t.db"), PostgresStore(""), RedisStore("")]
+leased: list[LeasingStore] = [SQLiteStore("t.db"), PostgresStore(""), RedisStore("")]
+evicting: list[EvictingStore] = [
+    MemoryStore(), SQLiteStore("t.db"), PostgresStore(""), RedisStore("")
+]
+opens: OpenableStore = WronglyPrepared()  # wrong: nobody gives it a URL
+checks: CheckableStore = WronglyPrepared()  # wrong: a store that is not ready raises
+closes: ClosableStore = WronglyPrepared()  # wrong: it has no close
 """
 
 

@@ -16,11 +16,12 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
 
 from sansio_copilot.calls import Call
 from sansio_copilot.http import refusals
-from sansio_copilot.stores.calls import label_of
+from sansio_copilot.stores.calls import close_store, open_store
+from sansio_copilot.stores.optional_methods import is_closable, is_openable
+from sansio_copilot.stores.protocol import ThreadStore
 
 from .backend import Backend
 from .calls import Calls
@@ -50,7 +51,7 @@ class StoreNotOpened(NotStarted):
 class _Shared:
     """A store that is open, or about to be, with the number of its users."""
 
-    def __init__(self, store: Any) -> None:
+    def __init__(self, store: ThreadStore) -> None:
         # The store is kept, so that no other object can get its identity.
         self.store = store
         self.users = 0
@@ -69,7 +70,7 @@ class StoreLife:
     :param backend: the async library in which to wait.
     """
 
-    def __init__(self, store: Any, calls: Calls, backend: Backend) -> None:
+    def __init__(self, store: ThreadStore, calls: Calls, backend: Backend) -> None:
         self._store = store
         self._calls = calls
         self._backend = backend
@@ -91,7 +92,7 @@ class StoreLife:
             is_first = shared.users == 1
         try:
             if is_first:
-                await self._call("open")
+                await self._make(open_store(self._store))
                 logger.info("the store %s is open", _shown(self._store))
                 shared.opened.set_result(None)
             else:
@@ -113,7 +114,7 @@ class StoreLife:
         """Close the store, if no other server uses it; a failure is logged."""
         if self._leave():
             try:
-                await self._call("close")
+                await self._make(close_store(self._store))
             except Exception:
                 logger.exception("the store %s could not be closed", type(self._store).__name__)
             else:
@@ -121,9 +122,9 @@ class StoreLife:
 
     def drop(self) -> None:
         """Stop using the store at the end of a dropped loop, on which nothing can wait."""
-        close = getattr(self._store, "close", None)
-        if self._leave() and close is not None and not inspect.iscoroutinefunction(close):
-            call_without_loop(close, "a store could not be closed")
+        store = self._store
+        if self._leave() and is_closable(store) and not inspect.iscoroutinefunction(store.close):
+            call_without_loop(store.close, "a store could not be closed")
 
     def _leave(self) -> bool:
         """Stop using the store; returns whether no server uses it any more."""
@@ -137,12 +138,9 @@ class StoreLife:
             _shared.pop((os.getpid(), id(self._store)), None)
         return True
 
-    async def _call(self, name: str) -> None:
-        function = getattr(self._store, name, None)
-        if function is None:
-            return
-        call = Call(function, part="store", name=label_of(name))
-        await make(call, self._calls, self._backend)
+    async def _make(self, call: Call | None) -> None:
+        if call is not None:
+            await make(call, self._calls, self._backend)
 
 
 async def wait_for(future: Future[None], backend: Backend) -> None:
@@ -162,9 +160,9 @@ def _shown(store: object) -> str:
     return shown if isinstance(shown, str) else type(store).__name__
 
 
-def has_life(store: object) -> bool:
+def has_life(store: ThreadStore) -> bool:
     """Whether ``store`` wants to be opened or closed."""
-    return hasattr(store, "open") or hasattr(store, "close")
+    return is_openable(store) or is_closable(store)
 
 
 def call_without_loop(function: Callable[[], object], failed: str) -> None:

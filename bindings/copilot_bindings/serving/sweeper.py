@@ -9,6 +9,7 @@ from typing import Any
 
 from sansio_copilot import CopilotRuntime, StoreUnavailable
 from sansio_copilot.actions import Call
+from sansio_copilot.stores.optional_methods import lease_of
 
 from .backend import Backend, Flag, Task
 from .calls import Calls
@@ -34,7 +35,7 @@ class Sweeper:
         self._life = life
         self._backend = backend
         self._calls = calls
-        self._seconds: float | None = getattr(runtime.store, "lease", None)
+        self._seconds = lease_of(runtime.store)
         self._timer: Task | None = None
         self._task: Task | None = None
         self._is_over: Flag | None = None

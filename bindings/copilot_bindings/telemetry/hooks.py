@@ -34,7 +34,8 @@ from sansio_copilot import (
     RunStart,
     __version__,
 )
-from sansio_copilot.metrics import LabelValues, evictions_of
+from sansio_copilot.metrics import LabelValues
+from sansio_copilot.stores.optional_methods import evictions_of
 
 _NAME: Final = "sansio_copilot"
 _LONGEST_CONTENT: Final = 32 * 1024

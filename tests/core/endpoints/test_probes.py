@@ -57,6 +57,17 @@ def test_a_store_that_can_be_used_is_ready() -> None:
     assert asked_for == ["check"]
 
 
+def test_a_store_that_returns_that_it_is_not_ready_is_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class HonestStore(MemoryStore):
+        def check(self) -> bool:
+            return False
+
+    assert asked(CopilotRuntime({}, store=HonestStore()), "/readyz").status == 503
+    assert "store method check returned bool, expected None" in caplog.text
+
+
 def test_a_server_that_shuts_down_lives_and_is_not_ready() -> None:
     runtime = CopilotRuntime({})
     for path, status in (("/healthz", 200), ("/readyz", 503)):

@@ -292,21 +292,21 @@ class RestartingStore(MemoryStore):
         super().__init__()
         self.left = {"open_run": times, "open_cursor": times, "read": times}
 
-    def check(self, method: str) -> None:
+    def fail(self, method: str) -> None:
         self.left[method] -= 1
         if self.left[method] >= 0:
             raise StoreUnavailable(SECRET)
 
     def open_run(self, request: RunRequest) -> Any:
-        self.check("open_run")
+        self.fail("open_run")
         return super().open_run(request)
 
     def open_cursor(self, thread_id: str, after: str | None, owner: str | None = None) -> Any:
-        self.check("open_cursor")
+        self.fail("open_cursor")
         return super().open_cursor(thread_id, after, owner)
 
     def read(self, cursor: Any, max_bytes: int) -> Any:
-        self.check("read")
+        self.fail("read")
         return super().read(cursor, max_bytes)
 
 

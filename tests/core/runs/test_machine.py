@@ -661,6 +661,16 @@ class TestStoreFailures:
             "run's lease runs out",
         ]
 
+    def test_a_close_that_returns_something_else_than_it_may_is_a_failed_close(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        bench = Bench().pulling(STARTED)
+        closing = bench.run.agent_ended(1.0)
+        assert bench.run.stored(0, 2.0) == closing
+        assert bench.run.stored(None, 2.0) == RunOver("done")
+        said = "store method close_run returned int, expected bool or None"
+        assert said in caplog.text
+
     def test_a_store_that_fails_once_closes_the_run_at_the_second_try(self) -> None:
         bench = Bench().pulling(STARTED)
         bench.run.agent_ended(1.0)

@@ -100,9 +100,11 @@ class Coroutines:
         self.ready = False
 
     def __getattr__(self, name: str) -> Any:
+        method = getattr(self._inner, name)
+
         async def call(*args: Any) -> Any:
             assert self.ready
-            return getattr(self._inner, name)(*args)
+            return method(*args)
 
         return call
 

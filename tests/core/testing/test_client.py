@@ -425,14 +425,14 @@ class TestRuns:
         class Restarting(MemoryStore):
             def append(self, *args: Any) -> Signal:
                 signal = super().append(*args)
-                self.check("append")
+                self.fail("append")
                 return signal
 
             def close_run(self, *args: Any) -> None:
                 super().close_run(*args)
-                self.check("close_run")
+                self.fail("close_run")
 
-            def check(self, name: str) -> None:
+            def fail(self, name: str) -> None:
                 if name == method and 1_700_000_001 < server.now < 1_700_000_010:
                     raise StoreUnavailable("restarting")
 
