@@ -19,6 +19,7 @@ from typing import Final
 from sansio_copilot import CopilotRuntime
 
 from ..serving.async_library import running_loop
+from ..serving.grace_period import check_grace_period
 from ..serving.loop_service import LoopService
 from ..serving.os_signals import comes_again
 from ..serving.start_log import log_start
@@ -52,11 +53,13 @@ class CopilotASGI:
         servers tell their applications only when all responses have ended, and a stream may last
         for ever. The server's own handler is called as before. If False, the application that
         serves this one has to call :meth:`begin_close`.
+    :raises ValueError: if ``grace_seconds`` is not a number from 0 on.
     """
 
     def __init__(
         self, runtime: CopilotRuntime, *, grace_seconds: float = 10.0, close_on_signals: bool = True
     ) -> None:
+        check_grace_period(grace_seconds)
         self._runtime = runtime
         self._variants = {False: (runtime, runtime.behind_cors())}
         """The runtime as it is, and behind another CORS policy, by whether it is exposed."""
@@ -123,6 +126,7 @@ class CopilotASGI:
 
         :param grace_seconds: the grace period; None for the one that the application was made with.
         """
+        check_grace_period(grace_seconds, is_optional=True)
         for service in list(self._services.values()):
             service.backend.soon(service.end, grace_seconds)
 
@@ -135,6 +139,7 @@ class CopilotASGI:
 
         :param grace_seconds: the grace period; None for the one that the application was made with.
         """
+        check_grace_period(grace_seconds, is_optional=True)
         await self._service().finish(grace_seconds)
         # The service is forgotten, so that the same loop may serve again.
         self._services.pop(threading.get_ident(), None)

@@ -19,6 +19,7 @@ from sansio_copilot import CopilotRuntime
 from ..net.listeners import Listeners, UnixPath
 from ..serving.async_server import AsyncServer
 from ..serving.asyncio_backend import AsyncioBackend
+from ..serving.grace_period import check_grace_period
 from ..serving.os_signals import EndingSignals
 from ..serving.shutdown import serve_until_closed
 from ..serving.start_log import log_start
@@ -59,7 +60,7 @@ async def serve(
     :param ready: called with the server once it accepts connections.
     :raises OSError: if the address cannot be bound, or another server listens there.
     :raises NotStarted: if the runtime's store cannot be opened, or its ``on_start`` has failed.
-    :raises ValueError: if the port, the path, the mode or the socket is not valid.
+    :raises ValueError: if the port, the path, the mode, the socket or the time is not valid.
     """
     with EndingSignals() as signals:
         server = await start_server(
@@ -104,10 +105,11 @@ def start_server(
 
     :raises OSError: if the address cannot be bound, or another server listens there.
     :raises NotStarted: if the runtime's store cannot be opened, or its ``on_start`` has failed.
-    :raises ValueError: if the port, the path, the mode or the socket is not valid.
+    :raises ValueError: if the port, the path, the mode, the socket or the time is not valid.
     """
 
     async def start() -> Server:
+        check_grace_period(grace_seconds)
         listeners = Listeners(host, port, unix, unix_mode, sock)
         server = Server(runtime, grace_seconds)
         try:
@@ -131,7 +133,8 @@ def open_server(runtime: CopilotRuntime, *, grace_seconds: float = 10.0) -> Serv
     there is no grace period. ``server = await open_server(runtime)`` leaves it to the caller to
     call :meth:`Server.close` in the end.
 
-    :param grace_seconds: how many seconds responses and runs may go on after the end of the block.
+    :param grace_seconds: how many seconds responses and runs may go on after the end of the block;
+        a ValueError is raised if it is not a number from 0 on.
     :raises NotStarted: if the runtime's store cannot be opened, or its ``on_start`` has failed.
     """
 

@@ -18,6 +18,7 @@ from sansio_copilot.http import refusals
 
 from ..serving.async_library import running_loop
 from ..serving.body_limits import Body
+from ..serving.grace_period import check_grace_period
 from ..serving.loop_service import LoopService
 from ..serving.responder import Responder
 from ..serving.response_wire import Fields, Gone, Wire
@@ -84,6 +85,7 @@ class Host:
 
         A second call ends the grace period.
         """
+        check_grace_period(grace_seconds, is_optional=True)
         self._service.backend.soon(self._service.end, grace_seconds)
 
     async def close(self, *, grace_seconds: float | None = None) -> None:
@@ -94,6 +96,7 @@ class Host:
 
         :param grace_seconds: the grace period; None for that of :func:`open_host`.
         """
+        check_grace_period(grace_seconds, is_optional=True)
         await self._service.finish(grace_seconds)
 
 
@@ -108,6 +111,7 @@ async def open_host(runtime: CopilotRuntime, *, grace_seconds: float = 10.0) -> 
         ``runtime.where_exposed()``.
     :param grace_seconds: how many seconds responses and runs may go on once it closes.
     :raises NotStarted: if the store cannot be opened, or ``on_start`` fails.
+    :raises ValueError: if ``grace_seconds`` is not a number from 0 on.
     """
     log_start(logger, "a host", runtime)
     service = LoopService(runtime, running_loop(), grace_seconds)

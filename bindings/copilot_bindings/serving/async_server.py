@@ -5,6 +5,7 @@ from __future__ import annotations
 from sansio_copilot import CopilotRuntime
 
 from .backend import Backend
+from .grace_period import check_grace_period
 from .service import Service
 
 
@@ -37,6 +38,7 @@ class AsyncServer:
 
     def begin_close(self, *, grace_seconds: float | None = None) -> None:
         """Begin to shut down as :meth:`close` does, and return at once; for a signal handler."""
+        check_grace_period(grace_seconds, is_optional=True)
         self._backend.soon(self._service.begin_close, grace_seconds)
 
     async def close(self, *, grace_seconds: float | None = None) -> None:
@@ -47,5 +49,6 @@ class AsyncServer:
 
         :param grace_seconds: the grace period; None for the one that the server was started with.
         """
+        check_grace_period(grace_seconds, is_optional=True)
         self._service.begin_close(grace_seconds)
         await self.serve_until_closed()

@@ -26,6 +26,7 @@ from .backend import Backend
 from .body_limits import Bodies
 from .calls import Calls
 from .context import CallContext
+from .grace_period import check_grace_period
 from .run_home import RunHome
 from .server_life import ServerLife
 
@@ -49,6 +50,7 @@ class Service(Admission):
         calls: Calls | None = None,
     ) -> None:
         super().__init__(runtime.limits.connections)
+        check_grace_period(grace_seconds)
         self.runtime = runtime
         self.backend = backend
         self.calls = calls or Calls(runtime)

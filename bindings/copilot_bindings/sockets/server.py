@@ -21,6 +21,7 @@ from sansio_copilot import CopilotRuntime
 from ..asyncio.connection import AsyncioConnection
 from ..net.listeners import Listeners, UnixPath
 from ..serving.background_loop import BackgroundLoop
+from ..serving.grace_period import check_grace_period
 from ..serving.os_signals import EndingSignals
 from ..serving.pool import ThreadPool
 from ..serving.start_log import log_start
@@ -65,7 +66,7 @@ def serve(
     :param ready: called with the server once it accepts connections.
     :raises OSError: if the address cannot be bound, or another server listens there.
     :raises NotStarted: if the runtime's store cannot be opened, or its ``on_start`` has failed.
-    :raises ValueError: if the port, the path, the mode or the socket is not valid.
+    :raises ValueError: if the port, the path, the mode, the socket or the time is not valid.
     :raises RuntimeError: if an agent has ended the server; see :meth:`Server.serve_until_closed`.
     """
     with EndingSignals() as signals:
@@ -108,8 +109,9 @@ def start_server(
 
     :raises OSError: if the address cannot be bound, or another server listens there.
     :raises NotStarted: if the runtime's store cannot be opened, or its ``on_start`` has failed.
-    :raises ValueError: if the port, the path, the mode or the socket is not valid.
+    :raises ValueError: if the port, the path, the mode, the socket or the time is not valid.
     """
+    check_grace_period(grace_seconds)
     listeners = Listeners(host, port, unix, unix_mode, sock)
     try:
         server = Server(runtime, threads, grace_seconds)
@@ -129,7 +131,8 @@ def open_server(runtime: CopilotRuntime, *, grace_seconds: float = 10.0) -> Serv
     Leaving the block shuts the server down. If the block is left by an exception, there is no grace
     period.
 
-    :param grace_seconds: how many seconds responses and runs may go on after the end of the block.
+    :param grace_seconds: how many seconds responses and runs may go on after the end of the block;
+        a ValueError is raised if it is not a number from 0 on.
     """
     return Server(runtime, 0, grace_seconds)
 
@@ -200,6 +203,7 @@ class Server:
 
     def begin_close(self, *, grace_seconds: float | None = None) -> None:
         """Begin to shut down as :meth:`close` does, and return at once; for a signal handler."""
+        check_grace_period(grace_seconds, is_optional=True)
         self._loop.begin_close(grace_seconds)
 
     def close(self, *, grace_seconds: float | None = None) -> None:

@@ -19,6 +19,7 @@ from sansio_copilot import CopilotRuntime
 from ..net.listeners import BACKLOG, Listeners, UnixPath
 from ..net.shortage import PAUSE_SECONDS, Shortage
 from ..serving.async_server import AsyncServer
+from ..serving.grace_period import check_grace_period
 from ..serving.os_signals import EndingSignals
 from ..serving.shutdown import serve_until_closed
 from ..serving.start_log import log_start
@@ -63,7 +64,7 @@ async def serve(
     :param task_status: given by ``nursery.start``, which then returns the :class:`Server`.
     :raises OSError: if the address cannot be bound, or another server listens there.
     :raises NotStarted: if the runtime's store cannot be opened, or its ``on_start`` has failed.
-    :raises ValueError: if the port, the path, the mode or the socket is not valid.
+    :raises ValueError: if the port, the path, the mode, the socket or the time is not valid.
     """
     with EndingSignals() as signals:
         start = start_server(
@@ -106,8 +107,9 @@ async def start_server(
 
     :raises OSError: if the address cannot be bound, or another server listens there.
     :raises NotStarted: if the runtime's store cannot be opened, or its ``on_start`` has failed.
-    :raises ValueError: if the port, the path, the mode or the socket is not valid.
+    :raises ValueError: if the port, the path, the mode, the socket or the time is not valid.
     """
+    check_grace_period(grace_seconds)
     # The sockets are made outside the nursery, because a nursery would wrap an OSError in an
     # exception group.
     listeners = Listeners(host, port, unix, unix_mode, sock)
@@ -138,9 +140,12 @@ async def open_server(
     Leaving the block shuts the server down. If the block is left by an exception or a cancellation,
     there is no grace period.
 
-    :param grace_seconds: how many seconds responses and runs may go on after the end of the block.
+    :param grace_seconds: how many seconds responses and runs may go on after the end of the block;
+        a ValueError is raised if it is not a number from 0 on.
     :raises NotStarted: if the runtime's store cannot be opened, or its ``on_start`` has failed.
     """
+    # The nursery would wrap the error in an exception group.
+    check_grace_period(grace_seconds)
     not_started: NotStarted | None = None
     async with trio.open_nursery() as nursery:
         server = Server(runtime, nursery, grace_seconds)

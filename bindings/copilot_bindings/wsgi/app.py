@@ -26,6 +26,7 @@ from sansio_copilot.http import refusals
 from ..serving.background_loop import BackgroundLoop
 from ..serving.body_limits import Bodies
 from ..serving.calls import Calls
+from ..serving.grace_period import check_grace_period
 from ..serving.os_signals import comes_again, send_to_main_thread
 from ..serving.server_life import must_be_opened
 from ..serving.service import SHUTDOWN
@@ -50,9 +51,11 @@ class CopilotWSGI:
 
     :param runtime: the runtime that is served.
     :param grace_seconds: how many seconds runs may go on after :meth:`close` was called.
+    :raises ValueError: if ``grace_seconds`` is not a number from 0 on.
     """
 
     def __init__(self, runtime: CopilotRuntime, *, grace_seconds: float = 10.0) -> None:
+        check_grace_period(grace_seconds)
         self.runtime = runtime
         self.bodies = Bodies(runtime.limits)
         """The room for the bodies of requests."""
@@ -201,6 +204,7 @@ class CopilotWSGI:
 
     def begin_close(self, *, grace_seconds: float | None = None) -> None:
         """Begin to shut down as :meth:`close` does, and return at once; for a signal handler."""
+        check_grace_period(grace_seconds, is_optional=True)
         self.closing = True
         if (loop := self._begun()) is not None:
             loop.begin_close(grace_seconds)
