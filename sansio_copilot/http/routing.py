@@ -12,7 +12,6 @@ looks like on the wire is decided by the caller::
 from __future__ import annotations
 
 from collections.abc import Mapping
-from sys import intern
 from typing import Final
 from urllib.parse import quote
 
@@ -125,8 +124,7 @@ def match_path(path: str, base_path: str | None) -> Route | None:
         ids: dict[str, str] = {}
         for expected, segment in zip(endpoint.pattern, segments[-size:], strict=False):
             if expected[0] == ":":
-                # The id is interned, because many open streams have the same agent.
-                ids[expected[1:]] = intern(segment)
+                ids[expected[1:]] = segment
             elif expected != segment:
                 break
         else:

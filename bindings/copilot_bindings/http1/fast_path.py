@@ -15,7 +15,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import lru_cache
-from sys import intern
 from typing import Final
 
 import h11
@@ -40,6 +39,26 @@ _LEFT_TO_H11: Final = frozenset({"transfer-encoding", "expect", "upgrade"})
 _HOST = re.compile(request_head.HOST, re.ASCII)
 # A length of more than 18 digits is left to h11.
 _LENGTH = re.compile("[0-9]{1,18}")
+
+# Open streams share the texts that many requests have, because they keep their requests for hours.
+# The texts are not interned, because clients make them up, and Python 3.12 never frees an interned
+# text.
+_METHODS: Final = {name: name for name in ("GET", "POST", "OPTIONS", "HEAD", "PATCH", "DELETE")}
+# Many clients have the same values of these fields.
+_ALIKE: Final = frozenset(
+    {
+        *("accept", "accept-encoding", "accept-language", "cache-control", "connection"),
+        *("content-type", "host", "pragma", "priority", "referer", "sec-ch-ua"),
+        *("sec-ch-ua-mobile", "sec-ch-ua-platform", "sec-fetch-dest", "sec-fetch-mode"),
+        *("sec-fetch-site", "user-agent"),
+    }
+)
+_NAMES: Final = {name: name for name in (*_ALIKE, "authorization", "content-length", "cookie")}
+# The values that are shared are forgotten when there are more of them than this number.
+_MOST_SHARED: Final = 1024
+# A value with more characters is not shared.
+_LONGEST_SHARED: Final = 256
+_shared: Final[dict[str, str]] = {}
 
 # These two patterns accept the same fields of a response that h11 accepts.
 _NAME = re.compile(_TOKEN.encode())
@@ -68,9 +87,14 @@ def recognise(data: bytearray, searched: int, limit: int) -> tuple[Request, int,
     fields: dict[str, str] = {}
     for row in rows:
         name, _, value = row.partition(":")
-        # The name and the value are interned, because many streams that are open at once have the
-        # same few fields.
-        fields[intern(name.lower())] = intern(value.strip(" \t"))
+        name, value = name.lower(), value.strip(" \t")
+        if name in _NAMES:
+            name = _NAMES[name]
+            if name in _ALIKE and len(value) <= _LONGEST_SHARED:
+                value = _shared.setdefault(value, value)
+        fields[name] = value
+    if len(_shared) > _MOST_SHARED:
+        _shared.clear()
     length = fields.get("content-length", "0")
     if (
         len(fields) == len(rows)
@@ -80,7 +104,7 @@ def recognise(data: bytearray, searched: int, limit: int) -> tuple[Request, int,
         and _HOST.fullmatch(fields.get("host", "/"))
     ):
         headers = Headers.from_raw(tuple(fields.items()))
-        return Request(intern(method), path, query or "", headers), int(length), end + 4
+        return Request(_METHODS[method], path, query or "", headers), int(length), end + 4
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -53,6 +54,12 @@ def is_ordinary(data: bytes, limit: int = LIMIT) -> bool:
     return recognise(bytearray(data), 0, limit) is not None
 
 
+def ordinary(data: bytes) -> Request:
+    found = recognise(bytearray(data), 0, LIMIT)
+    assert found is not None
+    return found[0]
+
+
 TOKENS = st.text("!#$%&'*+-.^_`|~09azAZ", min_size=1, max_size=8)
 VALUES = st.text('!~az:,;="\xe9\xff\x80\xa0 \t', max_size=12)
 SPACE = st.text(" \t", max_size=2)
@@ -93,6 +100,29 @@ class TestRequests:
     @pytest.mark.parametrize("name", ["info", "stop", "run"])
     def test_the_usual_ones_take_the_fast_path(self, name: str) -> None:
         assert is_ordinary(CONVERSATIONS[name])
+
+    def test_requests_that_are_open_share_the_fields_that_many_clients_have(self) -> None:
+        fields = ("Accept: text/event-stream", "User-Agent: Mozilla/5.0", "Cookie: session=1")
+        one, other = (ordinary(head(HOST, *fields)) for _ in range(2))
+        assert one.method is other.method
+        for name, value in one.headers.raw:
+            shared = next(field for field in other.headers.raw if field[0] == name)
+            assert shared[0] is name
+            assert (shared[1] is value) is (name != "cookie")
+
+    @pytest.mark.parametrize("field", ["X-{}: 1", "Accept: {}", "User-Agent: {}", "Cookie: {}"])
+    def test_the_fields_that_clients_make_up_are_not_kept(self, field: str) -> None:
+        def ask(begin: int, end: int) -> int:
+            for number in range(begin, end):
+                ordinary(head(HOST, field.format(f"made-up-{number:050}")))
+            return tracemalloc.get_traced_memory()[0]
+
+        tracemalloc.start()
+        try:
+            before = ask(0, 2_500)
+            assert ask(2_500, 12_500) - before < 512 * 1024
+        finally:
+            tracemalloc.stop()
 
     def test_a_request_is_read_the_same_however_it_arrives(self) -> None:
         for end in range(1, len(STOP)):
