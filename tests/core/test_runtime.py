@@ -21,6 +21,7 @@ from sansio_copilot import (
 )
 from sansio_copilot.actions import Call
 from sansio_copilot.http.refusals import NOT_STARTED
+from sansio_copilot.stores.optional_methods import lease_of
 from sansio_copilot.testing import Client
 
 
@@ -114,6 +115,8 @@ def test_a_store_may_have_the_optional_methods_and_none_of_them_is_needed() -> N
         client = Client(CopilotRuntime({}, store=store))
         assert client.get("/api/copilotkit/info").status == 200
         client.close()
+    assert lease_of(store_with(lease=15)) == 15
+    assert lease_of(store_with(lease=None)) is lease_of(store_with()) is None
 
 
 @pytest.mark.parametrize(

@@ -197,8 +197,6 @@ class Answering:
             while piece := arriving.read():
                 if arriving.left == 0 and body.size == 0:
                     # The body has arrived in one piece, as most do, and needs no collecting.
-                    if len(piece) > body.limit:
-                        raise BodyTooLarge
                     body.reserve(len(piece))
                     return exchange.done(piece)
                 body.add(piece)

@@ -70,10 +70,15 @@ class Body(Struct, eq=False):
             raise BodyRefused
 
     def reserve(self, size: int) -> None:
-        """Take the room for further bytes that the server is collecting, before they are added.
+        """Take the room for further bytes, before they are added or in place of that.
 
+        A body that arrives in one piece needs no collecting, and so is not added.
+
+        :raises BodyTooLarge: if the body is longer than the limit with them.
         :raises BodyRefused: if there is too little room now.
         """
+        if self.size + size > self.limit:
+            raise BodyTooLarge
         if (missing := self.size + size - self.taken) > 0:
             with self.bodies.lock:
                 if missing > self.bodies.room:
@@ -87,9 +92,6 @@ class Body(Struct, eq=False):
         :raises BodyTooLarge: if the body is longer than the limit.
         :raises BodyRefused: if there is no room for it now.
         """
-        size = self.size + len(piece)
-        if size > self.limit:
-            raise BodyTooLarge
         self.reserve(len(piece))
         if self.size == 0:
             self.first = piece
@@ -101,7 +103,7 @@ class Body(Struct, eq=False):
             self.buffer.write(piece)
             if self.buffer.tell() >= LONG_BYTES:
                 self._turn_page(self.buffer)
-        self.size = size
+        self.size += len(piece)
 
     def _turn_page(self, buffer: io.BytesIO) -> None:
         """Move the bytes of the buffer into pages, as far as they fill whole pages."""

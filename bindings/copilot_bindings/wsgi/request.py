@@ -72,8 +72,8 @@ def read_body(environ: Environ, body: Body) -> bytes:
     while left != 0:
         wanted = _PIECE_BYTES if left is None else min(left, _PIECE_BYTES)
         # The room is taken before the bytes are read, because the server collects them all before
-        # it returns any.
-        body.reserve(wanted)
+        # it returns any. Bytes beyond the limit need none, because they are refused.
+        body.reserve(min(wanted, body.limit - body.size))
         piece = environ["wsgi.input"].read(wanted)
         if not piece:
             break

@@ -162,6 +162,10 @@ class TestRoom:
             body.expect(3)
         with pytest.raises(BodyTooLarge):
             body.add(b"123")
+        with pytest.raises(BodyTooLarge):
+            body.reserve(3)
+        body.reserve(2)
+        assert bodies.room == LIMITS.bodies_bytes - 10
         body.release()
         with pytest.raises(BodyRefused):
             Body(bodies, 10**9).expect(LIMITS.bodies_bytes + 1)
