@@ -12,8 +12,9 @@ import pytest
 from support.hostile_requests import BODY, CHUNKS, NEXT, POST, Case, responses, with_chunks
 
 from copilot_bindings.http1 import answering, arrival_deadlines, connection, response_framing
+from copilot_bindings.http1.arrival_deadlines import Deadline
 from copilot_bindings.http1.connection import HTTPConnection
-from copilot_bindings.http1.wants import GONE, Close, Receive, Rest
+from copilot_bindings.http1.wants import GONE, Close, CloseWriting, Receive, Rest, Send
 from copilot_bindings.serving.body_limits import Bodies
 from copilot_bindings.serving.context import CallContext
 from copilot_bindings.serving.pending_call import CallTimeout, Pending
@@ -101,6 +102,7 @@ class Driver:
         self.performed: list[type[object]] = []
         self._spoil = spoil
         self.want = self.http.start()
+        self._check_whose_want_it_is()
         self._perform()
 
     def feed(self, *pieces: bytes) -> Driver:
@@ -114,6 +116,7 @@ class Driver:
 
     def resume(self, outcome: Any) -> Driver:
         self.want = self.http.done(outcome)
+        self._check_whose_want_it_is()
         self._perform()
         return self
 
@@ -160,6 +163,21 @@ class Driver:
                         outcome = isinstance(self.want, Rest) or None
             failed = isinstance(outcome, Exception)
             self.want = self.http.failed(outcome) if failed else self.http.done(outcome)
+            self._check_whose_want_it_is()
+
+    def _check_whose_want_it_is(self) -> None:
+        """Compare the want with the table at the head of the connection's module."""
+        is_answering = self.http._exchange is not None  # noqa: SLF001 - the table is of these two
+        held = self.http._held  # noqa: SLF001
+        if not is_answering:
+            assert held is None
+            assert isinstance(self.want, Receive | Rest | Send | CloseWriting | Close)
+        elif held is None:
+            assert isinstance(self.want, Pending | WaitForFrames | Send)
+        elif isinstance(held, Deadline):
+            assert isinstance(self.want, Receive | Rest)
+        else:
+            assert isinstance(self.want, Send | Rest)
 
     def _send(self) -> Any:
         """Send the output; returns what became of it, if it was not sent."""

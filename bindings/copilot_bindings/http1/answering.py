@@ -56,7 +56,7 @@ class Answering:
     """
 
     __slots__ = (
-        *("_body", "_body_deadline", "_broken", "_calls", "_exchange", "_framing", "_held"),
+        *("_body", "_broken", "_calls", "_exchange", "_framing", "_held"),
         *(
             "_input",
             "_is_long",
@@ -88,14 +88,13 @@ class Answering:
         self._out_size = 0
         self._exchange: Exchange | None = None
         """The exchange that is being answered; None while the steps go on."""
-        self._held: Action | None = None
-        """The action to perform when the output before it has been sent, or after a rest."""
+        self._held: Action | Deadline | None = None
+        """What is put off until the want is done: an action, or the reading of the body, which has
+        a deadline."""
         self._is_starting = False
         """Whether a run was started, whose agent has had no turn yet."""
         self._body: Body | None = None
         """The request's body, from its first byte until the exchange no longer needs it."""
-        self._body_deadline: Deadline | None = None
-        """The deadline of the body; None if it is not being waited for."""
         self._is_long = False
         """Whether long content was sent since memory was last given back to the system."""
         self._pieces = 0
@@ -151,7 +150,8 @@ class Answering:
                     case ReadBody(limit=limit):
                         self._body = Body(self._service.bodies, limit)
                         until = time.monotonic() + self._limits.body_seconds
-                        action = self._read_body(exchange, Deadline(Awaited.BODY, until))
+                        deadline = Deadline(Awaited.BODY, until)
+                        action = self._read_body(exchange, deadline, is_new=True)
                         continue
                     case SendHead(status=status, headers=headers):
                         if self._body is not None:
@@ -180,16 +180,21 @@ class Answering:
             action = exchange.done(outcome)
 
     def _read_body(
-        self, exchange: Exchange, deadline: Deadline, outcome: Any = None
+        self,
+        exchange: Exchange,
+        deadline: Deadline,
+        outcome: Any = None,
+        *,
+        is_new: bool = False,
     ) -> Action | Want:
         """Read the request's body as far as it has arrived.
 
         :param outcome: the outcome of the want by which the body was waited for.
+        :param is_new: whether nothing has been read of it.
         :returns: the want of more of the body, or the exchange's next action.
         """
         arriving, body = self.parser.body, self._body
         assert body is not None, "the body is being read"
-        is_new, self._body_deadline = self._body_deadline is None, None
         try:
             if is_new and arriving.may_be_invited:
                 body.expect(arriving.expected)
@@ -206,7 +211,7 @@ class Answering:
                     return exchange.done(body.whole())
                 self._pieces += 1
                 if self._pieces % _TURN_PIECES == 0:
-                    self._body_deadline = deadline
+                    self._held = deadline
                     return Rest()
             if piece is not None:
                 return exchange.done(body.whole())
@@ -225,7 +230,7 @@ class Answering:
             self._refusal = request_head.refusal(error)
             return gone(exchange)
         assert want is not None, "a body that is late is an error"
-        self._body_deadline = deadline
+        self._held = deadline
         return want
 
 

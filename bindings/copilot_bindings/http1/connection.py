@@ -18,17 +18,17 @@ the protocol::
 While a request is *answered* (``_exchange`` is set) the steps rest, and each outcome goes to the
 exchange directly: :class:`~.answering.Answering` performs its actions, one after the other, until
 one of them has to be waited for. So an event on its way to a reader, the most frequent case, passes
-one loop here and no generator. Three attributes say whose want is pending, and so who is told its
-outcome; no other combination of them occurs:
+one loop here and no generator. Two attributes say whose want is pending, and so who is told its
+outcome; no other combination of them occurs, which the tests' driver checks at each want:
 
-=============================================  =============  =========  ===================
-the want is                                    ``_exchange``  ``_held``  ``_body_deadline``
-=============================================  =============  =========  ===================
-a step of the connection                       None           None       None
-an action of the exchange                      set            None       None
-output or a rest, before an action of it       set            set        None
-more of the request's body                     set            None       set
-=============================================  =============  =========  ===================
+=============================================  =============  =============
+the want is                                    ``_exchange``  ``_held``
+=============================================  =============  =============
+a step of the connection                       None           None
+an action of the exchange                      set            None
+output or a rest, before an action of it       set            that action
+more of the request's body, or a rest          set            its deadline
+=============================================  =============  =============
 
 The rule that makes it right is: *output is collected in* ``_out``, *and the binding sends it before
 it waits.* So bytes that are ready together leave in one packet, and no byte that is ready waits for
@@ -117,14 +117,16 @@ class HTTPConnection(Answering):
                 return self._steps.send(outcome)
             if outcome is GONE and type(self._held) is not StoreCall:
                 # The action that was put off is dropped, because the exchange has other last steps.
-                self._held = self._body_deadline = None
+                self._held = None
                 action = gone(exchange)
-            elif self._held is not None:
-                action, self._held = self._held, None
-            elif self._body_deadline is not None:
-                action = self._read_body(exchange, self._body_deadline, outcome)
-            else:
+            elif self._held is None:
                 action = exchange.done(outcome)
+            else:
+                held, self._held = self._held, None
+                if isinstance(held, Deadline):
+                    action = self._read_body(exchange, held, outcome)
+                else:
+                    action = held
             want = self._answer(exchange, action)
             return self._steps.send(None) if want is None else want
         except StopIteration:
@@ -135,7 +137,7 @@ class HTTPConnection(Answering):
     def failed(self, error: Exception) -> Want:
         """Report that the last want raised ``error``; returns the next want."""
         exchange = self._exchange
-        if exchange is None or self._held is not None or self._body_deadline is not None:
+        if exchange is None or self._held is not None:
             return self._fail(error)
         try:
             want = self._answer(exchange, exchange.failed(error))
@@ -168,7 +170,7 @@ class HTTPConnection(Answering):
 
     def _fail(self, error: Exception) -> Want:
         """Make the steps end the connection."""
-        self._exchange = None
+        self._exchange = self._held = None
         return self._go_on(self._steps.throw, error)
 
     def _serve(self, admitted: bool) -> Wants:
