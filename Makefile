@@ -1,6 +1,7 @@
 # make demo: set up, then serve a working runtime and its page on http://127.0.0.1:4000/
 # make test: set up, then run the whole suite, and a quick part of it with another Python, if one is found.
-# make test-all: set up and run the whole suite with every supported Python that is found.
+# make test-all: set up and run the whole suite with every supported Python that is found; a version
+# that is not found is named.
 # make quick: set up, then run that quick part, which takes about a minute.
 # make bench: set up, then measure our runtime beside the reference; see docs/performance.md.
 # make walk: set up, then count the calls that four requests take; see benchmarks/walk.py.
@@ -48,6 +49,8 @@ test-all:
 		if [ -n "$$python" ]; then \
 			echo "Python $$version: $$python"; \
 			$(MAKE) test OTHER= PYTHON="$$python" VENV=.venv-$$version || exit 1; \
+		else \
+			echo "Python $$version is not found: nothing is tried with it."; \
 		fi; \
 	done
 

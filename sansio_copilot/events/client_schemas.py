@@ -149,7 +149,7 @@ class Schemas:
         return self[text] if text in self._definitions else Atom(text)
 
 
-class _Meeting:
+class Meeting:
     """Finds the type that two generations both read."""
 
     def __init__(self) -> None:
@@ -217,6 +217,6 @@ class _Meeting:
 
 def read_by_both(name: str) -> Record | RecordUnion:
     """The type that both generations read under the definition called ``name``."""
-    met = _Meeting()(Schemas(V0_0_59)[name], Schemas(V1_0_0)[name])
+    met = Meeting()(Schemas(V0_0_59)[name], Schemas(V1_0_0)[name])
     assert isinstance(met, Record | RecordUnion)
     return met

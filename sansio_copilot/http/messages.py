@@ -26,9 +26,9 @@ TOKEN: Final = re.compile("[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """A token (RFC 9110 section 5.6.2), such as a method and the name of a field; "*" is one."""
 _FIELD_VALUE = re.compile("[\t\x20-\x7e\x80-\xff]*")
 
-# Names are looked up in an index if there are more fields than this, because a client may send ten
-# thousand fields, and each name is looked up. Among fewer fields a search is as quick.
-_FEW_FIELDS: Final = 64
+FEW_FIELDS: Final = 64
+"""If there are more fields than this, names are looked up in an index, because a client may send
+ten thousand fields, and each name is looked up. Among fewer fields a search is as quick."""
 
 T = TypeVar("T")
 HeaderItems = Mapping[str, str] | Iterable[tuple[str, str]]
@@ -73,7 +73,7 @@ class Headers(Mapping[str, str]):
         if not isinstance(name, str):
             return False
         name = name.lower()
-        if len(self.raw) > _FEW_FIELDS:
+        if len(self.raw) > FEW_FIELDS:
             return name in self._index
         for key, _ in self.raw:  # noqa: SIM110 (any() takes three times as long)
             if key == name:
@@ -106,7 +106,7 @@ class Headers(Mapping[str, str]):
         """The value under ``name``, or ``default``; no exception is raised inside."""
         name = name.lower()
         # The loop of get_all() is repeated, because an exchange asks for several and calls cost.
-        if len(self.raw) > _FEW_FIELDS:
+        if len(self.raw) > FEW_FIELDS:
             values = self._index.get(name, [])
         else:
             values = [value for key, value in self.raw if key == name]
@@ -115,7 +115,7 @@ class Headers(Mapping[str, str]):
     def get_all(self, name: str) -> list[str]:
         """Every value sent under ``name``, in order; an empty list if there is none."""
         name = name.lower()
-        if len(self.raw) > _FEW_FIELDS:
+        if len(self.raw) > FEW_FIELDS:
             return [*self._index.get(name, ())]
         return [value for key, value in self.raw if key == name]
 

@@ -42,17 +42,21 @@ def _segments(pattern: str) -> tuple[str, ...]:
 
 @attrs.frozen
 class _RoutePattern:
+    """A pattern by which paths lead to an endpoint.
+
+    :param name: the endpoint, as :class:`Route` names it.
+    :param pattern: the segments that the path ends with, separated by "/".
+    :param methods: the methods that the endpoint takes, in the order of ``Allow``.
+    :param resource: whether a single-route client may reach the endpoint by ``resource/request``.
+    """
+
     name: str
     pattern: tuple[str, ...] = attrs.field(converter=_segments)
     methods: tuple[str, ...]
-    # This member says whether a single-route client may reach it through "resource/request".
     resource: bool = False
 
 
-# A pattern is compared with the last segments of a path; ":x" in it is any one segment, and becomes
-# Route.x. The first pattern that fits decides, so the order is part of the protocol:
-# "/agent/a/stop/threads" stops a run, and "/threads/annotate" is a thread called "annotate".
-_ENDPOINTS = (
+ENDPOINTS = (
     _RoutePattern("info", "info", ("GET",)),
     _RoutePattern("inspector/metadata", "inspector-metadata", ("GET",)),
     _RoutePattern("inspector/learning", "inspector-learning", ("GET",)),
@@ -76,10 +80,14 @@ _ENDPOINTS = (
     _RoutePattern("memories/list", "memories", ("GET", "POST"), resource=True),
     _RoutePattern("annotate", "annotate", ("POST",), resource=True),
 )
-_BY_NAME = {endpoint.name: endpoint for endpoint in _ENDPOINTS}
-METHODS: Mapping[str, tuple[str, ...]] = {
-    endpoint.name: endpoint.methods for endpoint in _ENDPOINTS
-}
+"""The patterns of all routes.
+
+A pattern is compared with the last segments of a path; ``:x`` in it is any one segment, and becomes
+``Route.x``. The first pattern that fits decides, so the order is part of the protocol:
+``/agent/a/stop/threads`` stops a run, and ``/threads/annotate`` is a thread called "annotate".
+"""
+_BY_NAME = {endpoint.name: endpoint for endpoint in ENDPOINTS}
+METHODS: Mapping[str, tuple[str, ...]] = {endpoint.name: endpoint.methods for endpoint in ENDPOINTS}
 """The methods that each endpoint takes, in the order in which ``Allow`` lists them."""
 WITH_BODY: Final = frozenset({"POST", "PATCH"})
 """The methods whose requests have a body that is read; a body of another method is not read."""
@@ -89,7 +97,7 @@ def _ending(last: str) -> tuple[_RoutePattern, ...]:
     """The endpoints, in order, whose last segment may be ``last``."""
     return tuple(
         endpoint
-        for endpoint in _ENDPOINTS
+        for endpoint in ENDPOINTS
         if endpoint.pattern[-1] == last or endpoint.pattern[-1].startswith(":")
     )
 
@@ -97,7 +105,7 @@ def _ending(last: str) -> tuple[_RoutePattern, ...]:
 # The patterns are found by their last segment, so that a path is compared with few of them.
 _BY_LAST = {
     last: _ending(last)
-    for endpoint in _ENDPOINTS
+    for endpoint in ENDPOINTS
     if not (last := endpoint.pattern[-1]).startswith(":")
 }
 _ENDING_IN_ID = _ending("")

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 DIED: Final = "The server that ran the agent has died"
 
-_MOST: Final = 10_000
+MOST_REPORTS: Final = 10_000
 """The most reports that are kept at once; each of them is small."""
 
 
@@ -56,7 +56,7 @@ class LostRuns:
             self._metrics.run_said(report.agent_id, report.events, report.size, report.usage)
         if self._on_end is None:
             return
-        if len(self._reports) >= _MOST:
+        if len(self._reports) >= MOST_REPORTS:
             logger.error("hook on_run_end is not told of lost run %r: too many", report.run_id)
             return
         self._reports.append(report)

@@ -14,11 +14,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support.relations import ENDPOINTS, Asked, Told, World, authorize, requests
+from support.relations import Asked, Told, World, authorize, requests
 
 from sansio_copilot import MemoryStore
 from sansio_copilot.access import ThreadAction
 from sansio_copilot.http.refusals import UNAUTHORIZED
+from sansio_copilot.http.routing import ENDPOINTS
 from sansio_copilot.testing import run_input
 
 pytestmark = pytest.mark.untraced

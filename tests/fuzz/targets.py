@@ -20,7 +20,7 @@ from support.events import TEXT_FIELDS, TYPES
 from support.hostile_requests import CASES
 
 from sansio_copilot.http.envelope import METHOD_NAMES
-from sansio_copilot.http.routing import _ENDPOINTS
+from sansio_copilot.http.routing import ENDPOINTS
 
 CORPUS = Path(__file__).parent / "corpus"
 
@@ -74,7 +74,7 @@ _EVENTS = [
     b'\n"it died"\n',
 ]
 _PATHS = [
-    *(b"/" + "/".join(endpoint.pattern).encode() for endpoint in _ENDPOINTS),
+    *(b"/" + "/".join(endpoint.pattern).encode() for endpoint in ENDPOINTS),
     *(b"/default", b"/t", b"/info"),
     *(b"/..", b"/.", b"%2e", b"%2F", b"%", b"//", b"\\", b"?", b"#", b"http://h", b"\n", b"%C3%BC"),
     *(b"GET", b"POST", b"HEAD", b"OPTIONS", b"CONNECT", b"PATCH", b"DELETE", b"PUT"),

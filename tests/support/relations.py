@@ -28,7 +28,7 @@ from sansio_copilot.actions import (
 from sansio_copilot.config import Mode
 from sansio_copilot.http.envelope import METHOD_NAMES
 from sansio_copilot.http.routing import (
-    _ENDPOINTS,
+    ENDPOINTS,
     METHODS,
     Route,
     is_resource,
@@ -37,8 +37,6 @@ from sansio_copilot.http.routing import (
 from sansio_copilot.testing import run_input
 from sansio_copilot.testing.loopless import perform
 
-ENDPOINTS = _ENDPOINTS
-"""The table by which requests are routed."""
 BASE = "/api/copilotkit"
 MODES: tuple[Mode, ...] = ("multi-route", "single-route", "both")
 NOW = 1_700_000_000.0

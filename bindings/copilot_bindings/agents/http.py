@@ -52,10 +52,11 @@ _AnyResponse: TypeAlias = httpx.Response | CleartextResponse
 
 _PAUSES = (0.05, 0.5)
 """Seconds before a request that got no answer is made for the second and third time."""
-_LINGER_SECONDS = 5.0
+LINGER_SECONDS = 5.0
 """The seconds that a response may take to end after its run has ended, so that its connection is
 kept. The bytes that arrive meanwhile are read, and do not prolong this time."""
-_CAPABILITIES_SECONDS = 2.0
+CAPABILITIES_SECONDS = 2.0
+"""The seconds that the agent has to tell its capabilities."""
 _CAPABILITIES_KEPT_SECONDS = 60.0
 """The seconds that an answer (or its absence) is kept, because each page asks when it loads."""
 _EXCERPT = 2000
@@ -153,7 +154,7 @@ class HttpAgent:
         if time.monotonic() < until:
             return known
         found = None
-        with anyio.move_on_after(_CAPABILITIES_SECONDS):
+        with anyio.move_on_after(CAPABILITIES_SECONDS):
             try:
                 found = await self._ask_capabilities()
             except httpx.HTTPError as error:
@@ -195,7 +196,7 @@ class HttpAgent:
                 if not remote.has_ended:
                     until = math.inf
                 elif until == math.inf:
-                    until = anyio.current_time() + _LINGER_SECONDS
+                    until = anyio.current_time() + LINGER_SECONDS
             remote.end()
 
     async def _send(self, asked: RemoteRequest) -> _AnyResponse:

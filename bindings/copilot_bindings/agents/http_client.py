@@ -29,10 +29,10 @@ from .http_socket import ClientConnection, connect
 
 _HEAD_BYTES = 100 * 1024
 """The longest head of a response, interim ones included; h11 has the same bound."""
-_KEPT: Final = 20
-_KEPT_SECONDS: Final = 5.0
-"""The number of idle connections that are kept for another request, and the seconds for which
-they are kept; httpx has the same numbers."""
+MOST_KEPT: Final = 20
+"""The most idle connections that are kept for another request; httpx has the same number."""
+KEPT_SECONDS: Final = 5.0
+"""The seconds for which an idle connection is kept; httpx has the same number."""
 _SHOWN = 120
 """The most bytes of an invalid response that the log is told."""
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([0-9]{3})(?: [^\x00\r\n]*)?")
@@ -258,8 +258,8 @@ class CleartextResponse:
         """Keep or close the connection, because the body has been read to its end."""
         self._connection = None
         # A connection with bytes behind the end is closed, because they belong to no request.
-        if self._may_keep and not connection.buffer and len(self._kept) < _KEPT:
-            connection.until = time.monotonic() + _KEPT_SECONDS
+        if self._may_keep and not connection.buffer and len(self._kept) < MOST_KEPT:
+            connection.until = time.monotonic() + KEPT_SECONDS
             self._kept.append(connection)
         else:
             connection.close()

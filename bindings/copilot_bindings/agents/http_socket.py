@@ -11,7 +11,8 @@ import anyio
 import anyio.lowlevel
 import httpx
 
-_READ_BYTES = 64 * 1024
+READ_BYTES = 64 * 1024
+"""The most bytes that are read from a socket at once."""
 
 
 class ClientConnection:
@@ -60,7 +61,7 @@ class ClientConnection:
         has_waited = False
         while True:
             try:
-                data = self._socket.recv(_READ_BYTES)
+                data = self._socket.recv(READ_BYTES)
             except (BlockingIOError, InterruptedError):
                 has_waited = True
             except OSError as error:

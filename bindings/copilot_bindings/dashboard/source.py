@@ -16,9 +16,11 @@ from ..net.shown_url import without_secrets
 from .exposition import NotMetrics, parse
 from .readings import Reading
 
-_TIMEOUT: Final = 5.0
-_MOST_SECONDS: Final = 5.0
-_MOST_BYTES: Final = 8 * 1024 * 1024
+TIMEOUT_SECONDS: Final = 5.0
+"""The seconds for which the server may send nothing."""
+MOST_SECONDS: Final = 5.0
+"""The seconds that the content of one answer may take."""
+MOST_BYTES: Final = 8 * 1024 * 1024
 """The most bytes of an answer; a runtime's metrics are shorter, because its labels have limits."""
 
 
@@ -51,7 +53,7 @@ class Source:
             raise ValueError(f"no URL has characters as those of {shown!r}")
         secure = parts.scheme == "https"
         make = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-        self._connection = make(parts.hostname, port, timeout=_TIMEOUT)
+        self._connection = make(parts.hostname, port, timeout=TIMEOUT_SECONDS)
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
     def read(self) -> Reading:
@@ -93,14 +95,14 @@ class Source:
             raise Away(f"it answers {response.status}")
         if response.status != http.client.OK:
             raise NotMetrics(_answered(response))
-        until = time.monotonic() + _MOST_SECONDS
+        until = time.monotonic() + MOST_SECONDS
         content = bytearray()
         while part := response.read1(65536):
             content += part
-            if len(content) > _MOST_BYTES:
-                raise NotMetrics(f"has more than {_MOST_BYTES} bytes")
+            if len(content) > MOST_BYTES:
+                raise NotMetrics(f"has more than {MOST_BYTES} bytes")
             if time.monotonic() > until:
-                raise Away(f"its answer takes longer than {_MOST_SECONDS:g} s")
+                raise Away(f"its answer takes longer than {MOST_SECONDS:g} s")
         if response.length:
             raise Away("its answer breaks off")
         # Only a connection whose response is closed can be used again.

@@ -20,9 +20,9 @@ BACKLOG = 1024
 # The probe of an existing Unix socket has a time limit of this many seconds, because a busy server
 # may listen for a while without accepting.
 _PROBE_SECONDS = 1.0
-# Servers that begin at the same moment wait for each other for this many seconds, in steps of the
-# other number. Then they go on, because some other program may hold the lock.
-_LOCK_SECONDS = 5.0
+LOCK_SECONDS = 5.0
+"""The seconds for which servers that begin at the same moment wait for each other. Then they go on,
+because some other program may hold the lock."""
 _LOCK_STEP_SECONDS = 0.01
 
 UnixPath: TypeAlias = str | os.PathLike[str] | None
@@ -270,7 +270,7 @@ def _alone_in(directory: str) -> Iterator[None]:
 
 
 def _lock(handle: int) -> None:
-    until = time.monotonic() + _LOCK_SECONDS
+    until = time.monotonic() + LOCK_SECONDS
     while True:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

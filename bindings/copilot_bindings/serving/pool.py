@@ -13,7 +13,8 @@ from sansio_copilot import StoreUnavailable
 
 logger = logging.getLogger(__name__)
 
-_IDLE_SECONDS = 10.0
+IDLE_SECONDS = 10.0
+"""The seconds after which an operating system thread without work ends."""
 
 
 class ThreadPool:
@@ -105,7 +106,7 @@ class ThreadPool:
     def _next(self) -> Callable[[], object] | None:
         while True:
             try:
-                return self._work.get(timeout=_IDLE_SECONDS)
+                return self._work.get(timeout=IDLE_SECONDS)
             except queue.Empty:
                 with self._lock:
                     # If no thread counts as idle, work for this one has just been put into the

@@ -1,5 +1,8 @@
 """Driving a run: its calls are made, and its store is asked.
 
+Theory of operation
+===================
+
 :class:`RunDriver` is the half of a run's home that knows no agent. It performs the actions of the
 run (:class:`~sansio_copilot.Run`), in the async library that ``backend`` stands for. A call of the
 run is due for one of two reasons, and the reason decides who waits for the store:
@@ -16,6 +19,13 @@ rule, because it remembers what it is told while a call is in progress; the stat
 
 Most stores answer at once. Then nothing waits, and no task is made: ``_advance`` makes store calls
 until the run wants an event.
+
+You may change what is logged, and how the application's function for a stopped run is called. Three
+things must stay. Every action that the run returns goes through ``_advance``, because only there a
+store call is made and the end of the run is noticed. A store call that has begun is seen through,
+even if the run is cancelled meanwhile, because it may have changed the log. And ``_fate`` is set as
+soon as the run is over in its log, because a cancellation that comes later is meant for the agent,
+and must not interrupt the run.
 """
 
 from __future__ import annotations
@@ -134,7 +144,7 @@ class RunDriver:
         run = self._run
         while isinstance(action, StoreCall):
             try:
-                outcome = self._calls.begin(action, self._context, self._home)
+                outcome = self._calls.begin(action, self._context, self._live_backend)
             except Exception as error:
                 action = run.store_failed(error, time.time())
             else:
@@ -159,7 +169,9 @@ class RunDriver:
     def _begin_stop(self, call: Call) -> None:
         """Call the application's function for an agent that is cancelled, at the same time."""
         try:
-            outcome = self._calls.begin(call, CallContext(self._context.current.copy()), self._home)
+            outcome = self._calls.begin(
+                call, CallContext(self._context.current.copy()), self._live_backend
+            )
         except Exception:
             logger.exception("%s failed", call.name)
         else:
@@ -172,7 +184,7 @@ class RunDriver:
         except Exception:
             logger.exception("%s failed", stop.name)
 
-    def _home(self) -> Backend:
+    def _live_backend(self) -> Backend:
         return self._backend
 
     def _cancelled(self) -> None:

@@ -1,16 +1,29 @@
 """The runs and the connections of one server, and the end of both.
 
+Theory of operation
+===================
+
 A :class:`Service` is the part of a server that is the same for every binding. It knows two sets:
 the connections (:mod:`.admission`), which the binding makes and moves bytes for, and the homes of
 runs, which live longer than the request that started them. It has no socket and knows no protocol.
-It lives on one thread's event loop, which ``backend`` stands for; every method is called on that
-thread, except where its documentation says otherwise.
+It lives on one operating system thread's event loop, which ``backend`` stands for; every method is
+called on that thread, except where its documentation says otherwise.
 
 A service has one life. :meth:`Service.begin_close` asks for its end, from a signal handler too, and
 :mod:`.shutdown` then performs the steps of the end in their order. All waits of a shutdown are in
-one place, :meth:`Service.quiet`: it checks a condition again whenever ``_changed`` is set. Every
-change of the two sets, and of the grace period, sets ``_changed``. A method that makes such a
-change and does not set it would make a shutdown wait too long.
+one place, :meth:`Service.quiet`, which checks a condition again whenever ``_changed`` is set.
+
+The rule that makes it right is: *every change of what a shutdown waits for sets* ``_changed``. Such
+changes are those of the two sets and of the grace period. A method that makes one and does not set
+``_changed`` would make a shutdown wait until its time is over. :meth:`Service.quiet` makes a new
+flag before each wait and has no ``await`` between the check and the wait, so that no change in
+between is lost.
+
+You may change the texts of refusals, and add what a server counts or offers to its connections. Two
+orders must stay. :meth:`Service.start_run` adds a home to the set before the home begins, because a
+run may end in its first turn, and its end removes the home. And :meth:`Service.end_runs` refuses
+new runs before it ends the others, because a request may be about to start one. It goes
+over a copy of the set, because an interrupted run may end at once.
 """
 
 from __future__ import annotations

@@ -42,9 +42,15 @@ from .sweeper import Sweeper
 
 logger = logging.getLogger(__name__)
 
-_FLUSH_SECONDS = 2.0
-_AGENT_SECONDS = 10.0
-_FIRST_REQUEST_SECONDS = 1.0
+FLUSH_SECONDS = 2.0
+"""The seconds that each step behind the grace period may take: readers receive the last events of
+their runs, calls return, cancelled agents end."""
+AGENT_SECONDS = 10.0
+"""The seconds after which an agent that ignores its cancellation is left behind. If the grace
+period is longer, its seconds count."""
+FIRST_REQUEST_SECONDS = 1.0
+"""The seconds that a connection without a request yet is kept when a shutdown begins, because its
+client cannot know that the request may be sent again."""
 # An event loop needs this many turns to read what has arrived and hand it to the connections.
 _TURNS_TO_READ = 3
 
@@ -109,7 +115,7 @@ async def _shut_down(service: Service, sweeper: Sweeper) -> None:
     for _ in range(_TURNS_TO_READ):
         await service.backend.checkpoint()
     _close_idle(service)
-    await service.quiet(service.is_empty, _FIRST_REQUEST_SECONDS, begun, within_grace=True)
+    await service.quiet(service.is_empty, FIRST_REQUEST_SECONDS, begun, within_grace=True)
     service.welcoming = False
     _close_idle(service)
     await service.quiet(service.is_empty, math.inf, begun, within_grace=True)
@@ -117,12 +123,12 @@ async def _shut_down(service: Service, sweeper: Sweeper) -> None:
     service.end_runs()
     # The connections have some time more, because the terminal events of the runs have to reach
     # their readers.
-    await service.quiet(lambda: not service.connections, _FLUSH_SECONDS)
+    await service.quiet(lambda: not service.connections, FLUSH_SECONDS)
     logger.debug("%d connections are dropped", len(service.connections))
     for connection in list(service.connections):
         connection.abort()
     await _give_up(service)
-    await sweeper.see_through(_FLUSH_SECONDS)
+    await sweeper.see_through(FLUSH_SECONDS)
     await _tell_of_lost_runs(service)
     # Two turns are given to tasks that have done their work, so that they end by themselves.
     await service.backend.checkpoint()
@@ -148,13 +154,13 @@ async def _tell_of_lost_runs(service: Service) -> None:
             told.set()
 
     service.backend.spawn(tell, name="hook on_run_end for lost runs")
-    await service.backend.wait_for(told, _FLUSH_SECONDS)
+    await service.backend.wait_for(told, FLUSH_SECONDS)
 
 
 async def _cancel_all(service: Service) -> None:
     """Cancel the tasks that are left, and leave behind those that still do not end."""
     told: set[str] = set()
-    until = time.monotonic() + _FLUSH_SECONDS
+    until = time.monotonic() + FLUSH_SECONDS
     while names := service.backend.cancel_all():
         if new := set(names) - told:
             logger.warning("cancelled what does not end: %s", ", ".join(sorted(new)))
@@ -162,20 +168,20 @@ async def _cancel_all(service: Service) -> None:
         if time.monotonic() > until:
             logger.error("left behind what does not end: %s", ", ".join(sorted(set(names))))
             return
-        await service.backend.wait_for(service.backend.flag(), _FLUSH_SECONDS / 20)
-        if time.monotonic() > until - _FLUSH_SECONDS / 2:
+        await service.backend.wait_for(service.backend.flag(), FLUSH_SECONDS / 20)
+        if time.monotonic() > until - FLUSH_SECONDS / 2:
             service.calls.drop()
 
 
 async def _give_up(service: Service) -> None:
     """Wait until all connections and runs have ended; cancel runs and give up calls that hang.
 
-    An agent that ignores its cancellation is left behind after ``_AGENT_SECONDS``, or the grace
+    An agent that ignores its cancellation is left behind after :data:`AGENT_SECONDS`, or the grace
     period if that is longer. Under trio it is waited for without limit, because no task can be left
     behind there; a second signal still ends the process.
     """
-    seconds, told = _FLUSH_SECONDS, set[RunHome]()
-    until = time.monotonic() + max(_AGENT_SECONDS, service.grace_seconds)
+    seconds, told = FLUSH_SECONDS, set[RunHome]()
+    until = time.monotonic() + max(AGENT_SECONDS, service.grace_seconds)
     while not await service.quiet(service.is_empty, seconds):
         calls = service.calls.give_up()
         for call in calls:
@@ -194,4 +200,4 @@ async def _give_up(service: Service) -> None:
             home.cancel()
         # The next wait is short after a call was given up, because the run or connection that
         # made it may be about to make another call.
-        seconds = _FLUSH_SECONDS / 20 if calls else _FLUSH_SECONDS
+        seconds = FLUSH_SECONDS / 20 if calls else FLUSH_SECONDS

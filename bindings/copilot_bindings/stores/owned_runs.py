@@ -20,7 +20,7 @@ from sansio_copilot.stores.protocol import (
 
 Name = TypeVar("Name", bound=Hashable)
 
-_TAKEN_SECONDS = 120.0
+TAKEN_SECONDS = 120.0
 """The seconds after which a run that was opened and never started is forgotten. By default the
 hooks between the two take less."""
 
@@ -50,7 +50,7 @@ class Owned:
 
         The call that has opened it was given up after it had begun.
         """
-        return not self.is_taken and time.monotonic() > self.since + _TAKEN_SECONDS
+        return not self.is_taken and time.monotonic() > self.since + TAKEN_SECONDS
 
 
 class OwnedRuns(Generic[Name]):

@@ -456,7 +456,7 @@ def test_an_agent_that_answers_by_interim_responses_only_is_as_good_as_silent(li
 def test_a_response_that_goes_on_behind_its_run_is_left(
     library: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("copilot_bindings.agents.http._LINGER_SECONDS", 0.05)
+    monkeypatch.setattr("copilot_bindings.agents.http.LINGER_SECONDS", 0.05)
     with upstream([SSE + sse(WHOLE), threading.Event()]) as server:
         assert asked(library, server, timeout=math.inf) == WHOLE
         assert server.asked[0].gone.wait(30)
@@ -465,7 +465,7 @@ def test_a_response_that_goes_on_behind_its_run_is_left(
 def test_a_response_that_never_ends_behind_its_run_is_left_though_it_is_not_silent(
     library: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("copilot_bindings.agents.http._LINGER_SECONDS", 0.05)
+    monkeypatch.setattr("copilot_bindings.agents.http.LINGER_SECONDS", 0.05)
     steps = [SSE + sse(WHOLE), *[b":\n\n" * 10_000] * 2_000]
     with upstream(steps) as server:
         assert asked(library, server) == WHOLE
@@ -583,7 +583,7 @@ def test_an_agent_that_does_not_tell_its_capabilities_has_none(library: str, ans
 def test_an_agent_that_is_silent_holds_nobody_up(
     library: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("copilot_bindings.agents.http._CAPABILITIES_SECONDS", 0.5)
+    monkeypatch.setattr("copilot_bindings.agents.http.CAPABILITIES_SECONDS", 0.5)
     with upstream([threading.Event()]) as server:
         assert told(library, HttpAgent(server.url)) is None
         # Whom a busy machine has not let connect in that time was not asked at all.

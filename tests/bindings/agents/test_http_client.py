@@ -68,7 +68,7 @@ ENDS = {
 def test_a_body_is_read_to_its_end_however_that_is_told(
     library: str, reply: bytes, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_socket, "_READ_BYTES", size)
+    monkeypatch.setattr(http_socket, "READ_BYTES", size)
     with upstream([reply]) as server:
         response, body = with_pool(library, server, get)
     assert (response.status_code, body) == (200, b"hello")
@@ -137,7 +137,7 @@ def test_a_connection_is_kept_or_not(
 
 
 def test_a_connection_is_not_kept_for_long(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_client, "_KEPT_SECONDS", 0.0)
+    monkeypatch.setattr(http_client, "KEPT_SECONDS", 0.0)
 
     async def twice(pool: CleartextPool) -> None:
         for _ in range(2):
@@ -153,7 +153,7 @@ def test_a_connection_is_not_kept_for_long(library: str, monkeypatch: pytest.Mon
 def test_no_more_connections_are_kept_than_that(
     library: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_client, "_KEPT", 1)
+    monkeypatch.setattr(http_client, "MOST_KEPT", 1)
 
     async def two(pool: CleartextPool) -> int:
         async with anyio.create_task_group() as group:
@@ -212,7 +212,7 @@ def test_a_server_that_sends_all_the_time_leaves_turns_to_others(library: str) -
         there.sendall(b"x" * 1000)
         connection = ClientConnection(here)
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(http_socket, "_READ_BYTES", 1)
+            patched.setattr(http_socket, "READ_BYTES", 1)
             assert anyio.run(main, backend=library) >= 900
 
 

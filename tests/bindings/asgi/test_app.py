@@ -885,7 +885,7 @@ async def test_a_client_that_takes_nothing_does_not_hold_up_the_end() -> None:
         group.start_soon(request)
         await until(lambda: request.messages)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(shutdown, "_FLUSH_SECONDS", 0.05)
+            patch.setattr(shutdown, "FLUSH_SECONDS", 0.05)
             await app.close()
         assert not request.over
         group.cancel_scope.cancel()
@@ -998,7 +998,7 @@ def test_a_signal_ends_a_hook_that_hangs_though_there_never_was_a_run(
     library: str, handled: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some servers do not end a response before its time is over: uvicorn waits for it."""
-    monkeypatch.setattr(shutdown, "_FLUSH_SECONDS", 0.01)
+    monkeypatch.setattr(shutdown, "FLUSH_SECONDS", 0.01)
     begun = anyio.Event()
 
     async def hang(context: Any) -> None:

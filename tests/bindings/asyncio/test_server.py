@@ -558,7 +558,7 @@ def test_an_agent_that_does_not_end_is_left_behind(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The ends of the server and of the loop do not wait for the agent."""
-    monkeypatch.setattr("copilot_bindings.serving.shutdown._AGENT_SECONDS", 0)
+    monkeypatch.setattr("copilot_bindings.serving.shutdown.AGENT_SECONDS", 0)
 
     @text_agent
     async def endless(input: Any, context: Any) -> AsyncIterator[str]:

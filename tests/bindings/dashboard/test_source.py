@@ -99,13 +99,13 @@ def test_a_host_that_there_is_not_is_away(host: str) -> None:
 
 
 def test_an_answer_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MOST_BYTES", len(TEXT) - 1)
+    monkeypatch.setattr(module, "MOST_BYTES", len(TEXT) - 1)
     with upstream([answer()]) as server, pytest.raises(NotMetrics, match="has more than"):
         read(server.url)
 
 
 def test_an_answer_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_TIMEOUT", 0.05)
+    monkeypatch.setattr(module, "TIMEOUT_SECONDS", 0.05)
     never = threading.Event()
     with upstream([answer(length=len(TEXT) + 10), never]) as server:
         with pytest.raises(Away, match=r"timed out"):
@@ -114,7 +114,7 @@ def test_an_answer_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_an_answer_that_trickles_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MOST_SECONDS", -1.0)
+    monkeypatch.setattr(module, "MOST_SECONDS", -1.0)
     with upstream([answer()]) as server, pytest.raises(Away, match="takes longer than"):
         read(server.url)
 

@@ -545,7 +545,7 @@ def test_one_of_two_servers_that_begin_at_once_has_the_path(
 def test_a_directory_that_another_program_has_locked_is_not_waited_for_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listeners, "_LOCK_SECONDS", 0.02)
+    monkeypatch.setattr(listeners, "LOCK_SECONDS", 0.02)
     handle = os.open(tmp_path, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)

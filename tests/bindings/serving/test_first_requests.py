@@ -109,7 +109,7 @@ def listens_no_more(server: Any) -> None:
 def test_a_first_request_after_the_end_has_begun_is_answered(
     server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shutdown, "_FIRST_REQUEST_SECONDS", 5 * LONG)
+    monkeypatch.setattr(shutdown, "FIRST_REQUEST_SECONDS", 5 * LONG)
     with connected(server) as used, connected(server) as client, connected(server) as slow:
         slow.sendall(INFO[:10])
         has_begun_to_end(server, used)

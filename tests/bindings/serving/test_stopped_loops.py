@@ -321,7 +321,7 @@ def test_an_agent_that_does_not_end_is_left_behind(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The server's loop ends all the same."""
-    monkeypatch.setattr("copilot_bindings.serving.shutdown._AGENT_SECONDS", 0)
+    monkeypatch.setattr("copilot_bindings.serving.shutdown.AGENT_SECONDS", 0)
 
     async def endless(input: Any, context: Any) -> AsyncIterator[str]:
         yield "a"

@@ -216,7 +216,7 @@ class TestRoom:
         assert not pool.submit(done.set)
 
     def test_a_thread_that_has_nothing_to_do_ends(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("copilot_bindings.serving.pool._IDLE_SECONDS", 0.01)
+        monkeypatch.setattr("copilot_bindings.serving.pool.IDLE_SECONDS", 0.01)
         pool = ThreadPool(2)
         for _ in range(3):
             assert pool.submit(lambda: None)
@@ -329,7 +329,7 @@ class TestClosing:
     def test_a_hook_that_does_not_return_cannot_hold_it_up(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.setattr("copilot_bindings.serving.shutdown._FLUSH_SECONDS", 0.05)
+        monkeypatch.setattr("copilot_bindings.serving.shutdown.FLUSH_SECONDS", 0.05)
         entered, leave = threading.Event(), threading.Event()
 
         def on_request(context: Any) -> None:
@@ -353,7 +353,7 @@ class TestClosing:
     ) -> None:
         import asyncio
 
-        monkeypatch.setattr("copilot_bindings.serving.shutdown._FLUSH_SECONDS", 0.05)
+        monkeypatch.setattr("copilot_bindings.serving.shutdown.FLUSH_SECONDS", 0.05)
         entered = threading.Event()
 
         async def on_request(context: Any) -> None:
@@ -367,7 +367,7 @@ class TestClosing:
             server.close()
 
     def test_a_stream_that_never_ends_is_cut(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("copilot_bindings.serving.shutdown._FLUSH_SECONDS", 0.05)
+        monkeypatch.setattr("copilot_bindings.serving.shutdown.FLUSH_SECONDS", 0.05)
         with serving(CopilotRuntime({"default": hello}, debug=True)) as server:
             with client_of(server) as client:
                 client.send("GET", "/cpk-debug-events")

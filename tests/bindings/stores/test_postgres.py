@@ -125,7 +125,7 @@ class TestPostgresStore(SharedStoreTests):
     def test_a_server_that_hangs_for_long_is_given_up(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(link, "_SILENT_SECONDS", 0.5)
+        monkeypatch.setattr(link, "SILENT_SECONDS", 0.5)
         here, there = self.process(), self.process()
 
         def hang() -> None:

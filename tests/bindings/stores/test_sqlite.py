@@ -232,7 +232,7 @@ class TestSeveralProcesses:
         assert isinstance(taken, RunOpened)
         store.watch_run(taken.key, lambda signal: None)
         assert store.orphans(10).result() == []
-        monkeypatch.setattr("copilot_bindings.stores.owned_runs._TAKEN_SECONDS", 0.0)
+        monkeypatch.setattr("copilot_bindings.stores.owned_runs.TAKEN_SECONDS", 0.0)
         [orphan] = store.orphans(10).result()
         assert orphan.key == lost.key
         assert store.append(lost.key, 0, frame(lost.key, 0)).result() is Signal.SEALED
@@ -330,7 +330,7 @@ class TestFiles:
     def test_a_locked_one_is_unavailable_and_comes_back(
         self, store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("copilot_bindings.stores.sqlite.connection._BUSY_SECONDS", 0.05)
+        monkeypatch.setattr("copilot_bindings.stores.sqlite.connection.BUSY_SECONDS", 0.05)
         a_whole_run(store)
         other = sqlite3.connect(store.path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")

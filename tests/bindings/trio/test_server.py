@@ -340,7 +340,7 @@ def test_a_store_that_hangs_cannot_hold_up_the_end(
                 await hangs.wait()
                 await server.close()
 
-    monkeypatch.setattr(shutdown, "_FLUSH_SECONDS", 0.1)
+    monkeypatch.setattr(shutdown, "FLUSH_SECONDS", 0.1)
     trio.run(test)
     assert f"store method {method} does not return, and is given up" in caplog.messages
 

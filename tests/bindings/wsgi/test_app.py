@@ -513,7 +513,7 @@ class TestClosing:
             assert (refused.status, bool(refused.read())) == (503, True)
 
     def test_a_stream_that_never_ends_is_broken_off(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("copilot_bindings.serving.shutdown._FLUSH_SECONDS", 0.05)
+        monkeypatch.setattr("copilot_bindings.serving.shutdown.FLUSH_SECONDS", 0.05)
         with open_app(CopilotRuntime({"default": hello}, debug=True)) as app:
             feed = Answer(app, "GET", f"{BASE}/cpk-debug-events")
             assert feed.next() == b": connected\n\n"
@@ -604,7 +604,7 @@ class TestClosing:
                 if not closed:
                     print("the run was not closed", file=sys.stderr)
 
-            closed, pool._IDLE_SECONDS = [], 0.5
+            closed, pool.IDLE_SECONDS = [], 0.5
             atexit.register(check)
             begin_run(CopilotWSGI(CopilotRuntime({"default": Endless()}, store=Store())), "t")
             while any(thread.name == "copilot-store" for thread in threading.enumerate()):

@@ -21,7 +21,7 @@ def way(request: pytest.FixtureRequest) -> Iterator[None]:
     """The two ways to find a name: among few fields, and among many."""
     with pytest.MonkeyPatch.context() as patched:
         if request.param == "in an index":
-            patched.setattr(messages, "_FEW_FIELDS", 0)
+            patched.setattr(messages, "FEW_FIELDS", 0)
         yield
 
 

@@ -261,7 +261,7 @@ def test_lost_runs_are_told_of_without_metrics_all_the_same() -> None:
 def test_the_number_of_lost_runs_that_are_kept_has_a_bound(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(lost_reports, "_MOST", 0)
+    monkeypatch.setattr(lost_reports, "MOST_REPORTS", 0)
     told = Told(Orphaned())
     told.client.post(f"{AGENT}/connect", json=run_input("t"))
     told.sweep()

@@ -35,7 +35,7 @@ _CONNECT = {
     # A connection is given up after this many milliseconds in which the other side says nothing.
     "tcp_user_timeout": 8000,
 }
-_SILENT_SECONDS = 8.0
+SILENT_SECONDS = 8.0
 """The seconds after which a connection is given up if the server itself says nothing, although its
 machine answers."""
 
@@ -51,18 +51,18 @@ class _Impatient(psycopg.Connection[Any]):
     def _bounded(self, gen: PQGen[T]) -> PQGen[T]:
         """Drive ``gen``, which is told whether the socket is ready; 0 from time to time if it is
         not."""
-        until = time.monotonic() + _SILENT_SECONDS
+        until = time.monotonic() + SILENT_SECONDS
         ready: Any = None
         try:
             while True:
                 ready = yield gen.send(ready)
                 now = time.monotonic()
                 if ready:
-                    until = now + _SILENT_SECONDS
+                    until = now + SILENT_SECONDS
                 elif now > until:
                     gen.close()
                     self.close()
-                    raise psycopg.OperationalError(f"no answer for {_SILENT_SECONDS:g} s")
+                    raise psycopg.OperationalError(f"no answer for {SILENT_SECONDS:g} s")
         except StopIteration as done:
             value: T = done.value
             return value

@@ -18,7 +18,8 @@ from .errors import named, translated
 T = TypeVar("T")
 Synchronous = Literal["normal", "full"]
 
-_BUSY_SECONDS = 5.0
+BUSY_SECONDS = 5.0
+"""The seconds for which a statement waits while another process has the file locked."""
 _CHECKPOINT_PAGES = 2000
 
 
@@ -71,7 +72,7 @@ def connect(path: str, synchronous: Synchronous, *, reads: bool = False) -> sqli
     """
     db = sqlite3.connect(
         path,
-        timeout=_BUSY_SECONDS,
+        timeout=BUSY_SECONDS,
         isolation_level=None,
         check_same_thread=False,
         cached_statements=256,
