@@ -109,9 +109,9 @@ class CopilotRuntime(RuntimeConfig):
         unavailable, or the server is shutting down.
     :param metrics_path: the same for what this process has counted, in the text format of
         Prometheus; None counts nothing. See :mod:`sansio_copilot.metrics`.
-    :raises TypeError: for agents, hooks, an ``error_message``, limits, a transcription service or
-        one of the functions of the wrong type, or a store that lacks one of the methods of its
-        protocol.
+    :raises TypeError: for agents, hooks, an ``error_message``, limits, a transcription service, one
+        of the functions or one of the switches of the wrong type, or a store that lacks one of the
+        methods of its protocol.
     :raises ValueError: for a path without a leading slash, an unknown ``mode``, a
         ``stop_when_abandoned`` that is not a number above 0, or an ``authorize`` without
         ``identify_user``.
@@ -151,6 +151,10 @@ class CopilotRuntime(RuntimeConfig):
         agents = check_given_agents(agents)
         _check_types(hooks=(hooks, Hooks), limits=(limits, Limits))
         _check_types(forward_headers=(forward_headers, ForwardHeaders))
+        # The text "false" of an environment variable would open what is closed by default.
+        _check_types(thread_mutations=(thread_mutations, bool), debug=(debug, bool))
+        _check_types(raw_events=(raw_events, bool), shared_threads=(shared_threads, bool))
+        _check_types(open_generative_ui=(open_generative_ui, bool))
         _check_a2ui(a2ui)
         _check_optional(store, stop_when_abandoned)
         check_function("transcription", transcription, "a function of an AudioFile")
