@@ -17,7 +17,7 @@ that means. A run that was stopped ends with RUN_FINISHED, so that nothing is wa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any, Final
 
@@ -53,18 +53,18 @@ class Waits(Struct, eq=False):
     before: bytes | None = None
     ended: str | None = None
     has_begun: bool = True
-    _suspended: list[dict[str, Any]] = []
-    _asked: list[dict[str, Any]] | None = None
+    _suspended: Sequence[dict[str, Any]] = ()
+    _asked: Sequence[dict[str, Any]] | None = None
 
     def observe(self, event: Event) -> None:
         """Take note of an event whose type is one of :data:`OBSERVED`."""
         type_ = event["type"]
         if type_ == t.CUSTOM:
             if event.get("name") == LEGACY_INTERRUPT and len(self._suspended) < _MOST_INTERRUPTS:
-                self._suspended.append({"reason": LEGACY_INTERRUPT})
+                self._suspended = [*self._suspended, {"reason": LEGACY_INTERRUPT}]
         elif type_ == t.RUN_STARTED:
             self.has_begun = self.has_begun or self.ended is not None
-            self.ended, self._suspended = None, []
+            self.ended, self._suspended = None, ()
         else:
             self.ended = type_
             if type_ == t.RUN_FINISHED:
@@ -89,7 +89,7 @@ class Waits(Struct, eq=False):
         if self.ended == t.RUN_ERROR:
             interrupts = self._left(run_input)
         elif self.ended == t.RUN_FINISHED:
-            interrupts = self._asked or []
+            interrupts = [*(self._asked or ())]
             tools = run_input.get("tools") if run_input else None
             if tools:
                 calls = list(islice(_unanswered(messages, _names(tools)), _MOST_CALLS))
@@ -105,13 +105,10 @@ class Waits(Struct, eq=False):
         If the input is not known, because the run was lost before its first event, it may have had
         an answer to each.
         """
-        if self._asked is not None:
-            left = self._asked
-        elif self.before is not None:
-            left = json_codec.decode(self.before)["interrupts"]
-        else:
-            return []
-        left = [one for one in left if "id" in one]
+        asked = self._asked
+        if asked is None:
+            asked = json_codec.decode(self.before)["interrupts"] if self.before else ()
+        left = [one for one in asked if "id" in one]
         if not self.has_begun:
             return left
         resume = run_input.get("resume", ()) if run_input else None
