@@ -202,7 +202,7 @@ class HTTPConnection(Answering):
                 self._framing = parser.response
                 self.context = CallContext(service.context.current.copy())
                 # These names are dropped, because the steps may rest for hours below.
-                del request, deadline, want
+                del request, until, deadline, want
                 waits = self._answer(exchange, exchange.start())
                 if waits is not None:
                     # The steps rest here until the request has been answered. The want is not kept,

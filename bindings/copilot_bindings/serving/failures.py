@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NoReturn
 
 
@@ -37,7 +38,13 @@ def passing(*others: type[BaseException]) -> tuple[type[BaseException], ...]:
     """Return the exceptions that are not failures of the code that raises them: a KeyboardInterrupt
     in the main thread, and ``others``."""
     in_main_thread = threading.current_thread() is threading.main_thread()
-    return (*others, KeyboardInterrupt) if in_main_thread else others
+    return _with_interrupt(others) if in_main_thread else others
+
+
+# Each open stream keeps such a tuple, so that they share it.
+@lru_cache(maxsize=8)
+def _with_interrupt(others: tuple[type[BaseException], ...]) -> tuple[type[BaseException], ...]:
+    return (*others, KeyboardInterrupt)
 
 
 def failure(error: BaseException) -> Exception:
