@@ -209,7 +209,7 @@ class Verifier:
             check_opener(event, tag, bracket.openers(self._openers), entity_id, bracket.opened)
         del self._open[bracket, entity_id]
 
-    # -- what belongs to its opener --------------------------------------------------------
+    # -- events of what has an opener ------------------------------------------------------
 
     def _tool_result(self, event: Event, tag: str | None) -> None:
         # The result makes a message, which from now on belongs to the agent that sends it.

@@ -235,7 +235,7 @@ class Pipeline(Struct, eq=False):
         """The name of the route, for metrics; "none" if nothing matched."""
         return "none" if self.route is None else self.route.name
 
-    # -- who asks --------------------------------------------------------------------------
+    # -- the user who asks -----------------------------------------------------------------
 
     def _identify(self, identify_user: IdentifyUser) -> ExchangeSteps:
         call = Call(identify_user, (self.request,), name="the function identify_user")

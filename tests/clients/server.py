@@ -39,7 +39,7 @@ async def main() -> None:
         sys.stdout.write(json.dumps(urls) + "\n")
         sys.stdout.flush()
 
-    # Ends at SIGTERM.
+    # The call returns at SIGTERM, so that the other two servers are closed behind it.
     await serve(CopilotRuntime(AGENTS, limits=limits), "127.0.0.1", 0, ready=announce)
     await single.close()
     await both.close()

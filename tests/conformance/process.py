@@ -286,7 +286,8 @@ def free_port() -> int:
     while True:
         port = random.randrange(10_000, 32_000)
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            # A name that other processes see, until this one ends.
+            # The name keeps other processes from this port until this process ends, because each
+            # claims the name of a port before it uses the port.
             claim.bind(f"\0sansio-copilot-tests/{port}")
             _claims.append(claim)
             return port

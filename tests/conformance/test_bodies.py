@@ -17,7 +17,8 @@ from conformance.runtimes import BODY_BYTES, LARGE_BODY_BYTES
 from sansio_copilot.testing import run_input
 
 KB = 1024
-# Around what buffers, reads and limits of the bindings hold.
+# The sizes lie around those of buffers, reads and limits of the bindings, because mistakes by one
+# byte show there.
 SIZES = (
     *(60 * KB, 64 * KB - 1, 64 * KB, 64 * KB + 1, 128 * KB - 1, 128 * KB, 128 * KB + 1),
     *(200 * KB, 256 * KB, 1024 * KB, LARGE_BODY_BYTES),

@@ -14,7 +14,8 @@ from conformance.process import Server, wait_until
 pytestmark = pytest.mark.owns_sockets
 
 CLIENTS = 50
-# The line that says so, and little else.
+# The log has the one line about the shortage and little else, because a line for each attempt would
+# fill the disk.
 LOG_BYTES = 1000
 
 

@@ -25,8 +25,8 @@ from support.steps import steps
 from sansio_copilot import json_codec
 from sansio_copilot.json_codec import decode, encode, to_builtins
 
-# Text as JavaScript has it: any code point, lone surrogates too, but no pair of them, which is
-# another spelling of one character.
+# The texts are those that JavaScript has: any code point and lone surrogates, but no pair of
+# surrogates, because a pair is another spelling of one character.
 TEXT = st.text(st.characters(exclude_categories=[])).map(
     lambda text: text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
 )

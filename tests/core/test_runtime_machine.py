@@ -91,7 +91,7 @@ SAYINGS: dict[str, dict[str, Any]] = {
 
 
 WHOLE = ["starts", "begins a message", "goes on", "ends the message", "sets the state", "finishes"]
-# Mostly what makes sense, to get far; then anything.
+# Most speeches are in order, so that runs get far; a few are anything.
 SPEECHES = st.one_of(
     st.integers(1, len(WHOLE)).map(lambda length: WHOLE[:length]),
     st.just(WHOLE),

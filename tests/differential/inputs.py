@@ -144,7 +144,8 @@ TOO_DEEP: Any = "bottom"
 for _ in range(250):
     TOO_DEEP = [TOO_DEEP]
 
-# null where the schema has an optional field.
+# These inputs have null for an optional field of the schema, so that both servers show whether null
+# counts as absent.
 NULLS: dict[str, dict[str, Any]] = {
     "parentRunId": {"parentRunId": None},
     "resume": {"resume": None},

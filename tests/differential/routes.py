@@ -129,7 +129,8 @@ EVERYWHERE = ("plain", "cors", "credentials", "anywhere", "root", "single")
 
 def routing(random: Random) -> Iterator[Step]:
     for path in PATHS:
-        # The method most likely to lead somewhere, and one of the others.
+        # GET and POST are always tried, because one of them leads somewhere, and another method now
+        # and then.
         for method in sorted({"GET", "POST", random.choice(METHODS)}):
             yield _routed(random, random.choice(EVERYWHERE), method, BASE + path)
     for path in ELSEWHERE:
@@ -321,7 +322,8 @@ def envelopes(random: Random) -> Iterator[Step]:
 
 
 def _enveloped(random: Random, envelope: Any, about: str = "envelope") -> Step:
-    # Mostly to the runtime that wants it; the other one has to say what is wrong.
+    # Most envelopes go to a runtime in single-route mode, because the other mode only has to say
+    # what is wrong.
     configuration = random.choice(("single", "single", "single", "single-credentials", "plain"))
     target = random.choice((BASE, BASE, f"{BASE}/", f"{BASE}/x"))
     if '"path"' in json.dumps(envelope) and target.endswith("x"):

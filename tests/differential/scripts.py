@@ -378,7 +378,8 @@ OVERLAPS: dict[str, tuple[Event, ...]] = {
 
 NULL_TAG: Event = {"type": "CUSTOM", "name": "tagged", "value": 1, "subagentRunId": None}
 
-# An event that lacks what its type requires, or has something else there.
+# These events lack a member that their type requires, or have a wrong value there; the name is that
+# of the member.
 WRONG_EVENTS: tuple[tuple[str, Event], ...] = (
     ("messageId", {"type": "TEXT_MESSAGE_START"}),
     ("messageId", {"type": "TEXT_MESSAGE_START", "messageId": 5}),

@@ -47,7 +47,7 @@ Conversation = list[Step]
 
 def encode(value: Any) -> bytes:
     """``value`` as JSON."""
-    # ASCII, so that a lone surrogate is an escape, as JSON.stringify writes it.
+    # The text is ASCII, so that a lone surrogate is an escape, as JSON.stringify writes it.
     return json.dumps(value).encode()
 
 

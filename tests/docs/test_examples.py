@@ -49,7 +49,8 @@ WITH_A_PAGE = ("FastAPI", "FastAPI in granian", "Starlette", "Flask", "Django")
 
 def test_every_example_is_tested() -> None:
     started = " ".join(part for command in COMMANDS.values() for part in command)
-    # Settings and helpers of another example, and what the conformance suite tests.
+    # These files are not started, because they are settings or helpers of other examples, or the
+    # conformance suite tests them.
     parts = {"gunicorn.conf", "own_server", "toy_binding", "toy_io"}
     for example in EXAMPLES.glob("*.py"):
         assert example.stem in parts or example.stem in started

@@ -26,7 +26,8 @@ from starlette.requests import Request as WebRequest
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
-# Run as a program, it still finds the modules that other tests have.
+# The directory of the tests is put on the path, because this file is run as a program, and imports
+# modules of other tests.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from clients.agents import OnPurposeError

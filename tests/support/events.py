@@ -22,7 +22,7 @@ _EVENT = read_by_both("Event")
 assert isinstance(_EVENT, RecordUnion)
 RECORDS: dict[str, Record] = _EVENT.variants
 TYPES = sorted(RECORDS)
-# type -> the members that it needs and that are strings, without those that are filled in.
+# Each type is mapped to the string members that it requires, without those that are filled in.
 TEXT_FIELDS: dict[str, tuple[str, ...]] = {
     type_: tuple(
         name

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from hypothesis import HealthCheck, settings
 
-# Timings never decide a test. Built on the profile that is current, which in CI is Hypothesis's own
-# for CI: the same examples each time.
+# The profile has no deadline, because timings never decide a test. It is built on the current
+# profile, which in CI is Hypothesis's own for CI, with the same examples each time.
 settings.register_profile(
     "project",
     settings.get_profile(settings.get_current_profile_name()),

@@ -64,7 +64,8 @@ UNROUTED_ENVELOPE = {
 """The answer to an envelope in multi-route mode. Its message says what is to be done here, where
 there is a mode that the reference has not."""
 
-# (configuration, method, path, body) -> the answer here instead: (why, status, body).
+# Each request (configuration, method, path, body) is mapped to the answer here: the reason for the
+# difference, the status and the body.
 ACCEPTED_DIFFERENCES: dict[tuple[str, str, str, str], tuple[str, int, Any]] = {
     ("single", "POST", "", "null"): (
         "the reference dies on an envelope of null; like any other without a method it gets 400",
@@ -74,13 +75,15 @@ ACCEPTED_DIFFERENCES: dict[tuple[str, str, str, str], tuple[str, int, Any]] = {
 }
 
 
-# Threads of runs.json whose replay folds to what was live, and not to what the reference's does: a
-# tool call is open while another call, or a text, begins and ends. The reference replays it behind
-# them, so that a reload shows the two the other way round, and in another order than /messages.
+# The replay of these threads of runs.json folds to the live messages, which the reference's replay
+# does not, because a tool call is open while another call, or a text, begins and ends. The
+# reference replays it behind them, so that a reload shows the two the other way round, and in
+# another order than /messages.
 REPLAYED_AS_LIVE = frozenset({"th-11-25", "th-11-122"})
 
-# Threads of runs.json whose agent sends no event: the reference leaves RUN_ERROR alone, which both
-# clients refuse in a replay behind another RUN_ERROR.
+# In these threads of runs.json the runtime sends RUN_STARTED itself, because their agent sends no
+# event: the reference leaves RUN_ERROR alone, which both clients refuse in a replay behind another
+# RUN_ERROR.
 UNSTARTED = frozenset({"th-11-43", "th-11-111"})
 
 
@@ -108,8 +111,8 @@ def with_no_transform(headers: Mapping[str, str]) -> dict[str, str]:
     return {**headers, "cache-control": "no-cache, no-transform"} if is_stream else dict(headers)
 
 
-# Runs that the reference lets through and client 1.0.0 refuses to read: thread of the case -> what
-# its run ends with here instead.
+# The thread of each of these cases is mapped to the error that ends its run here, because client
+# 1.0.0 refuses to read a run that the reference lets through.
 STRICTER: dict[str, str] = {
     "th-11-19": "Cannot send 'RUN_FINISHED' while reasoning messages are still active: z2",
     "th-11-54": "Cannot send 'RUN_FINISHED' while reasoning spans are still active: z2",
@@ -206,7 +209,8 @@ def differences(case: Case, answer: Answer) -> list[str]:
     recorded = with_no_transform(with_vary_of_the_origin(expected["headers"], policy))
     found = [("status", answer.status, status), ("headers", headers, recorded)]
     if case["request"]["method"] == "HEAD":
-        # The recording did not go over a wire; RFC 9110 section 9.3.2.
+        # The length is computed here, because the recording did not go over a wire, and HEAD has
+        # the length that GET would have (RFC 9110 section 9.3.2).
         length = str(len(json.dumps(body, separators=(",", ":"))))
         found.append(("body", answer.body, b""))
         found.append(("content-length", answer.headers.get("content-length"), length))

@@ -174,7 +174,7 @@ class TestHostileRequests:
     @pytest.mark.parametrize("case", LARGE_CASES, ids=lambda case: case.name)
     def test_no_hostile_request_takes_long(self, case: Case) -> None:
         """h11 alone takes ten seconds for some of them, in C, where no steps can be counted."""
-        # The processor's time, which a busy machine does not add to.
+        # The time is that of the processor, because a busy machine does not add to it.
         begun = time.thread_time()
         Driver().feed(bytes_of(case)).end()
         assert time.thread_time() - begun < 2

@@ -11,7 +11,8 @@ from support.scripts import run_script
 BINDINGS = ["asgi", "asyncio", "sockets", "trio", "wsgi"]
 IMPORTS = ["uvloop", *(f"copilot_bindings.{binding}" for binding in BINDINGS)]
 
-# A server as gunicorn is: its main thread hands requests to a pool, which its handler shuts down.
+# This server does what gunicorn does, because the handler of a signal can run in the middle of
+# submit() there: the main thread hands requests to a pool, and the handler shuts the pool down.
 SERVER = """
 import signal, sys, threading
 from concurrent.futures import ThreadPoolExecutor
@@ -71,7 +72,8 @@ assert handled == [signal.SIGTERM]
     )
 
 
-# A server to which a signal comes when it has begun to listen, and is not yet ready.
+# The signal comes to this server when it listens and is not ready yet, because a supervisor may
+# send one at any moment.
 BEGINS = """
 import asyncio, functools, signal, socket, trio, uvloop
 from sansio_copilot import CopilotRuntime

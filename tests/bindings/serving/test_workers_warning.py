@@ -89,7 +89,8 @@ def test_the_warning_comes_once_and_not_for_test_clients(
     store = MemoryStore()
     monkeypatch.setattr(workers_warning, "known", set())
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
-        # A port of its own, because other tests of this process have made the name of port 80.
+        # The port is one that no other test uses, because other tests of this process have made the
+        # name of port 80.
         other.bind(f"\0sansio-copilot/{os.getppid()}/65001")
         for host in ("testserver", "localhost", ""):
             warn_of_workers(store, host, 65001)

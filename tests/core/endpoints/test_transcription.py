@@ -120,7 +120,8 @@ NO_CASE = "a media type is compared without regard to case (RFC 9110 section 8.3
 HINT = "the hint names what is here"
 NO_TEXT = "an empty message helps nobody; the reference has words for an unknown error"
 
-# Name of a vector -> why the answer differs from the reference's, and what it is.
+# Each name of a vector is mapped to the reason why the answer differs from the reference's, and to
+# the answer here.
 ACCEPTED_DIFFERENCES: dict[str, tuple[str, tuple[int, dict[str, Any]]]] = {
     **{
         case["name"]: (UNREADABLE, invalid(MALFORMED))
@@ -461,7 +462,8 @@ class TestBase64:
 
     @given(st.text(alphabet="AQz09+/= \t\n", max_size=12))
     def test_base64_is_read_as_the_specification_has_it(self, text: str) -> None:
-        # WHATWG Infra, "forgiving-base64 decode", step by step and bit by bit.
+        # The steps are those of WHATWG Infra, "forgiving-base64 decode", bit by bit, so that the
+        # test shares no code with what it tests.
         digits = "".join(text.split())
         if len(digits) % 4 == 0:
             for _ in range(2):

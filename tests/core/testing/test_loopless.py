@@ -332,7 +332,7 @@ class TestWithoutStandIns:
             try:
                 await cause()
             except ValueError as error:
-                # A cycle, as careless code may make one.
+                # The causes form a cycle, because careless code may make one.
                 error.__cause__.__context__ = error  # type: ignore[union-attr]
                 raise ExceptionGroup("several", [KeyError("x"), error]) from None
 
