@@ -14,7 +14,7 @@ IMPORTS = ["uvloop", *(f"copilot_bindings.{binding}" for binding in BINDINGS)]
 # This server does what gunicorn does, because the handler of a signal can run in the middle of
 # submit() there: the main thread hands requests to a pool, and the handler shuts the pool down.
 SERVER = """
-import signal, sys, threading
+import asyncio, signal, sys, threading
 from concurrent.futures import ThreadPoolExecutor
 from copilot_bindings.asgi import CopilotASGI
 from copilot_bindings.wsgi import CopilotWSGI
@@ -37,7 +37,18 @@ signal.signal(signal.SIGTERM, handle)
 runtime = CopilotRuntime({})
 """
 WSGI = "app = CopilotWSGI(runtime); app.close_on_signals(signal.SIGTERM)"
-ASGI = "app = CopilotASGI(runtime); app._watch()"
+ASGI = """
+async def receive():
+    return {"type": "http.request"}
+
+async def send(message):
+    pass
+
+# The application watches the signals from its first request on.
+app = CopilotASGI(runtime)
+url = {"path": "/api/copilotkit/info", "query_string": b""}
+asyncio.run(app({"type": "http", "method": "GET", "headers": []} | url, receive, send))
+"""
 
 
 def run(code: str, status: int = 0) -> None:
