@@ -251,7 +251,7 @@ def run_short(bench: Bench) -> None:
     """Short runs."""
     for turns, how in HOW:
         name = f"runs of {SHORT} deltas, {how}"
-        figure = bench.figure("short", name, "runs/s", target=8)
+        figure = bench.figure("short", name, "runs/s", target=5)
         short_runs(bench, figure, bench.pair(), turns)
 
 
