@@ -3,6 +3,11 @@
 A connection has no task. So its state is the want that it waits for, and each callback of asyncio
 may end some of these waits. :data:`ENDS` says which, and with what outcome. A callback that ends no
 wait has no effect, except that received bytes are kept.
+
+Three attributes of the connection are no waits, and so stand beside the table. ``_beginning`` is
+set as long as there is no transport, and so no want. ``_choked`` says whether the transport's
+buffer is full, which may change during any wait, and matters only when output has been written.
+``_closed`` says that the last want has been done; its transport may be waited for, or be gone.
 """
 
 from __future__ import annotations

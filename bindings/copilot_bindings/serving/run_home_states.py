@@ -44,4 +44,16 @@ store that answers at once is never waited for, so that most homes are PULLING u
 run ends when it is over in its log; or when it is interrupted while the store is asked, whose call
 is then seen through beside the home. So the store may still answer, and the run end in its log,
 while the home is LEAVING, or when it has ENDED.
+
+The state says in one word what three attributes say together, which have the data that decisions
+need. Whenever the loop has its turn they are as follows, and a test compares them:
+
+==============  =============  =============  ================================================
+state           ``_fate``      ``_answered``  the run
+==============  =============  =============  ================================================
+PULLING         None           None           waits for its agent
+STORING         None           None           asks its store, or waits for one that is away
+ASIDE           None           set            the same
+LEAVING, ENDED  set, or None   set, or None   is over, if ``_fate`` is set; else as in STORING
+==============  =============  =============  ================================================
 """
