@@ -156,7 +156,7 @@ class Exchange:
     """
 
     __slots__ = (
-        *("_action", "_culprit", "_gone", "_is_head", "_line", "_now", "_pipeline", "_runtime"),
+        *("_action", "_culprit", "_gone", "_line", "_method", "_now", "_pipeline", "_runtime"),
         *("_steps", "_stream", "__weakref__", "state"),
     )
 
@@ -173,7 +173,7 @@ class Exchange:
         self._culprit: tuple[Exception | None, str] = (None, "")
         # A hook or an envelope may put a request with another method in this one's place, but the
         # response goes to the request that is on the wire.
-        self._is_head = request.method == "HEAD"
+        self._method = request.method
         # The pipeline is forgotten when the reply is known.
         self._pipeline: Pipeline | None = Pipeline(runtime, request, now, self._where, closing)
         self._stream: LogStream | None = None
@@ -330,7 +330,7 @@ class Exchange:
                     runtime.metrics.stream_begun()
             is_known = reply.stream is None and reply.content is None
             length = len(response.body) if is_known else None
-            head, has_content = head_of(response, length, is_head=self._is_head)
+            head, has_content = head_of(response, length, self._method)
             # Only this is kept of the request, because a stream may last for hours.
             asked = request.method, path
             if reply.content is not None:

@@ -39,28 +39,28 @@ logger = logging.getLogger(__name__)
 _BROKEN_OFF = "%s %s was broken off: what was to be sent has been evicted or deleted"
 
 
-def head_of(response: Response, length: int | None, *, is_head: bool) -> tuple[SendHead, bool]:
+def head_of(response: Response, length: int | None, method: str) -> tuple[SendHead, bool]:
     """Return the head of a response, and whether content follows it (RFC 9110 section 6.4.1).
 
     :param length: the length of the content in bytes; None if it is not known beforehand.
-    :param is_head: whether the request was HEAD.
+    :param method: the method of the request on the wire; a response to HEAD has no content.
     """
     fields = [field for field in response.headers.raw if field[0] != "content-length"]
     may_have_content = response.status not in WITHOUT_CONTENT
     if may_have_content and length is not None:
         fields.append(("content-length", str(length)))
-    return SendHead(response.status, tuple(fields)), may_have_content and not is_head
+    return SendHead(response.status, tuple(fields)), may_have_content and method != "HEAD"
 
 
-def whole_of(response: Response, *, is_head: bool) -> tuple[SendHead, bytes]:
+def whole_of(response: Response, method: str) -> tuple[SendHead, bytes]:
     """Return the head of a response whose content is known, and the content that follows it.
 
     A binding sends by it the responses that come from no exchange, such as the refusal of bytes
     that are no request; :func:`~sansio_copilot.http.refusals.log_refusal` tells of those.
 
-    :param is_head: whether the request was HEAD, whose response has no content.
+    :param method: the method of the request.
     """
-    head, has_content = head_of(response, len(response.body), is_head=is_head)
+    head, has_content = head_of(response, len(response.body), method)
     return head, response.body if has_content else b""
 
 

@@ -67,8 +67,7 @@ class ASGIResponder(Responder):
         try:
             request = request_of(self._scope, self._runtime.base_path)
         except RemoteProtocolError as error:
-            is_head = self._scope["method"] == "HEAD"
-            await self._refuse(refusals.not_http(str(error)), is_head=is_head)
+            await self._refuse(refusals.not_http(str(error)), self._scope["method"])
             return
         self._is_expecting = "expect" in request.headers
         await self.answer(request)
@@ -92,7 +91,7 @@ class ASGIResponder(Responder):
         if not self._wire.has_head:
             # A response is sent although no client receives it, because middleware takes an
             # application that sends no response for a failed one.
-            await self._send_whole(*whole_of(refusals.CLIENT_GONE, is_head=False))
+            await self._send_whole(*whole_of(refusals.CLIENT_GONE, self._scope["method"]))
 
     async def _is_given_up(self) -> bool:
         if not self._service.closing:

@@ -270,7 +270,9 @@ class HTTPConnection(Answering):
         framing = self.parser.framing()
         if not framing.has_begun:
             refusals.log_refusal(response)
-            head, content = whole_of(response, is_head=self.parser.is_head)
+            # The parser knows only this of the method, because it may not have read the head.
+            method = "HEAD" if self.parser.is_head else ""
+            head, content = whole_of(response, method)
             self._out += framing.head(head.status, head.headers, close=True)
             if content:
                 self._out += framing.data(content)

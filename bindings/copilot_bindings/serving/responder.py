@@ -114,13 +114,12 @@ class Responder:
         :returns: whether the response is complete; if not, it must not look complete.
         :raises Exception: the error of the server, unless the client has gone.
         """
-        is_head = request.method == "HEAD"
         try:
             self._announced = announced_length(request.headers.get("content-length"))
         except RemoteProtocolError as error:
-            return await self._refuse(refusals.not_http(str(error)), is_head=is_head)
+            return await self._refuse(refusals.not_http(str(error)), request.method)
         if not self._service.life.is_open and (refusal := await self._open(request)) is not None:
-            return await self._refuse(refusal, is_head=is_head)
+            return await self._refuse(refusal, request.method)
         self._service.expect(self)
         self._exchange = self._runtime.exchange(request, time.time(), closing=self._service.closing)
         try:
@@ -144,15 +143,15 @@ class Responder:
         """
         return None
 
-    async def _refuse(self, response: Response, *, is_head: bool) -> bool:
+    async def _refuse(self, response: Response, method: str) -> bool:
         """Answer with ``response``, which comes from no exchange.
 
-        :param is_head: whether the request is HEAD.
+        :param method: the method of the request.
         :returns: whether the response is complete.
         :raises Exception: the error of the server, unless the client has gone.
         """
         refusals.log_refusal(response)
-        is_complete = await self._send_whole(*whole_of(response, is_head=is_head))
+        is_complete = await self._send_whole(*whole_of(response, method))
         if self._wire.failure is not None:
             raise self._wire.failure
         return is_complete

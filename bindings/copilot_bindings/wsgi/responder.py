@@ -239,6 +239,6 @@ def send_head(
 def send_whole(response: Response, environ: Environ, start_response: StartResponse) -> list[bytes]:
     """Hand a response that comes from no exchange to the server; returns its content."""
     log_refusal(response)
-    head, content = whole_of(response, is_head=environ["REQUEST_METHOD"] == "HEAD")
+    head, content = whole_of(response, environ["REQUEST_METHOD"])
     send_head(head.status, head.headers, start_response)
     return [content] if content else []

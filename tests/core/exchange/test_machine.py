@@ -430,10 +430,10 @@ def test_head_gets_the_head_of_get_and_no_byte_more() -> None:
 def test_a_response_of_no_exchange_has_content_where_that_of_an_exchange_has() -> None:
     refused = Response(400, {"x": "1", "content-length": "9"}, b"no")
     head = SendHead(400, (("x", "1"), ("content-length", "2")))
-    assert whole_of(refused, is_head=False) == (head, b"no")
-    assert whole_of(refused, is_head=True) == (head, b"")
+    assert whole_of(refused, "GET") == (head, b"no")
+    assert whole_of(refused, "HEAD") == (head, b"")
     empty = Response(304, {"content-length": "9"}, b"no")
-    assert whole_of(empty, is_head=False) == (SendHead(304, ()), b"")
+    assert whole_of(empty, "GET") == (SendHead(304, ()), b"")
 
 
 def test_a_stream_has_no_content_length() -> None:
