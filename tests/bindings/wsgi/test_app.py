@@ -284,6 +284,14 @@ class TestEnviron:
         with pytest.raises(BodyTooLarge):
             read(environ(b"123456", **{"wsgi.input_terminated": True}), 5)
 
+    def test_a_body_of_unknown_length_needs_no_more_room_than_its_limit(self) -> None:
+        limits = Limits(body_bytes=100, bodies_bytes=100)
+        environ = {"wsgi.input": io.BytesIO(b"1234567"), "wsgi.input_terminated": True}
+        assert read_body(environ, Body(Bodies(limits), 100)) == b"1234567"
+        environ["wsgi.input"] = io.BytesIO(b"1" * 101)
+        with pytest.raises(BodyTooLarge):
+            read_body(environ, Body(Bodies(limits), 100))
+
 
 class TestAnswers:
     """Answers keep the rules of PEP 3333, as the standard library's validator knows them."""
