@@ -39,7 +39,7 @@ def copilot_client() -> Iterator[Callable[..., Client]]:
         clients.callback(client.close)
         return client
 
-    # All of them are closed, even if one cannot be.
+    # The clients are closed by a stack, so that all of them are closed even if one raises an error.
     with clients:
         yield make
 

@@ -53,8 +53,7 @@ class _TextAgent:
                 yield from message.add(piece)
             yield from message.end()
         finally:
-            # A stop closes this generator only, so that the function's own generator has to be
-            # closed.
+            # The function's own generator is closed here, because a stop closes only this one.
             if hasattr(pieces, "close"):
                 pieces.close()
 

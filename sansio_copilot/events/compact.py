@@ -121,8 +121,8 @@ class Compactor:
         self._in_place = False
         changed: dict[str, str] | None = None if knows_state else {}
         self._states = StateSnapshots(StateFolder(state, budget), changed=changed)
-        # The flag is unset from a delta that did not apply up to the next snapshot, because the
-        # state that such a delta makes is known to no snapshot of ours.
+        # The flag is unset from a delta that does not apply here up to the next snapshot, because a
+        # client may have applied it, and has another state then.
         self._joins_deltas = True
         self.has_state = False
         """Whether an event has set or changed the state."""

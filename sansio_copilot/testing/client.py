@@ -146,7 +146,8 @@ class Client:
         if self._closed:
             return
         self._closed = True
-        # Each of these is done, even if an agent needs an event loop to clean up.
+        # The steps are callbacks of a stack, so that each is made even if an agent needs an event
+        # loop to clean up.
         with ExitStack() as steps:
             steps.callback(self._end)
             for home in reversed(self._homes):

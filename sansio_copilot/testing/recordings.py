@@ -254,7 +254,8 @@ class RecordingAgent(AguiAgent):
                     taken.append(event)
                     yield event
             finally:
-                # A stop closes this generator only, so that the agent's own has to be closed.
+                # The agent's own iterator is closed here, because a stop closes only this
+                # generator.
                 if hasattr(iterator, "aclose"):
                     await iterator.aclose()
 

@@ -44,7 +44,7 @@ _LENGTH = re.compile("[0-9]{1,18}")
 # The texts are not interned, because clients make them up, and Python 3.12 never frees an interned
 # text.
 _METHODS: Final = {name: name for name in ("GET", "POST", "OPTIONS", "HEAD", "PATCH", "DELETE")}
-# Many clients have the same values of these fields.
+# The values of these fields are shared, because many clients have the same ones.
 _ALIKE: Final = frozenset(
     {
         *("accept", "accept-encoding", "accept-language", "cache-control", "connection"),
@@ -56,7 +56,8 @@ _ALIKE: Final = frozenset(
 _NAMES: Final = {name: name for name in (*_ALIKE, "authorization", "content-length", "cookie")}
 # The values that are shared are forgotten when there are more of them than this number.
 _MOST_SHARED: Final = 1024
-# A value with more characters is not shared.
+# A value with more characters is not shared, because the number of values alone would not bound the
+# memory.
 _LONGEST_SHARED: Final = 256
 _shared: Final[dict[str, str]] = {}
 

@@ -41,7 +41,7 @@ def passing(*others: type[BaseException]) -> tuple[type[BaseException], ...]:
     return _with_interrupt(others) if in_main_thread else others
 
 
-# Each open stream keeps such a tuple, so that they share it.
+# The tuples are cached, so that open streams, each of which keeps one, share it.
 @lru_cache(maxsize=8)
 def _with_interrupt(others: tuple[type[BaseException], ...]) -> tuple[type[BaseException], ...]:
     return (*others, KeyboardInterrupt)

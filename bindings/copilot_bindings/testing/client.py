@@ -48,7 +48,8 @@ class AsyncClient:
         try:
             has_started = await app.start()
         except BaseException:
-            # The test is being cancelled.
+            # The application is given up, because it is not known how far its start has come when
+            # the test is cancelled.
             self._app = None
             await app.backend.seen_through(app.give_up)
             raise

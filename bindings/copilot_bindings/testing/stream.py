@@ -141,7 +141,8 @@ class AsyncStream:
     def _begin(self) -> None:
         if not self._begun:
             if self._is_gone:
-                # The application has perhaps ended, and would begin anew for this request.
+                # The request is not sent any more, because the application may have ended, and
+                # would begin anew for it.
                 raise RuntimeError("the stream was closed before its request was sent")
             self._begun = True
             self._backend.spawn(self._live, name="a request of the test")

@@ -144,7 +144,7 @@ async def open_server(
         a ValueError is raised if it is not a number from 0 on.
     :raises NotStarted: if the runtime's store cannot be opened, or its ``on_start`` has failed.
     """
-    # The nursery would wrap the error in an exception group.
+    # The check stands before the nursery, because the nursery would wrap the error in a group.
     check_grace_period(grace_seconds)
     not_started: NotStarted | None = None
     async with trio.open_nursery() as nursery:

@@ -136,7 +136,8 @@ class CopilotWSGI:
                 logger.error("a request is answered 503: %s", error)
                 return error.refusal
             if not is_open:
-                # A call would open the store again, and nobody would close it.
+                # The request is refused, because a call would open the store again, and nobody
+                # would close it.
                 return refusals.overloaded(SHUTDOWN)
         return None
 
