@@ -139,7 +139,7 @@ class ThreadTests(StoreTests):
         store.ended("cleared", "1", waits_for=b"[1]")
         store.delete_thread("t", None)
         assert store.opened("t").waits_for is None
-        store.clear(None)
+        assert store.clear(None) is None
         assert store.opened("cleared").waits_for is None
 
     def test_the_wait_of_a_thread_comes_with_the_terminal_event_and_may_be_taken_back(self) -> None:

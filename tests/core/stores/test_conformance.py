@@ -128,6 +128,35 @@ class TestWhatIsWrong:
             with pytest.raises(AssertionError):
                 getattr(Suite(), f"test_{test}")()
 
+    @pytest.mark.parametrize(
+        ("method", "test"),
+        [
+            ("check", "a_store_has_all_methods_and_is_ready"),
+            ("close_run", "the_first_close_counts_and_nothing_is_added_to_it"),
+            ("clear", "a_thread_that_was_deleted_has_waited_for_nothing"),
+        ],
+    )
+    def test_a_store_that_returns_what_it_does_not_promise_fails(
+        self, method: str, test: str
+    ) -> None:
+        class Counting(MemoryStore):
+            def check(self) -> None:
+                pass
+
+        def counted(*args: Any) -> int:
+            known(*args)
+            return 1
+
+        class Suite(StoreConformance):
+            def make_store(self) -> MemoryStore:
+                return store
+
+        store = Counting()
+        known = getattr(store, method)
+        setattr(store, method, counted)
+        with pytest.raises(AssertionError):
+            getattr(Suite(), f"test_{test}")()
+
     def test_a_suite_without_a_store_fails(self) -> None:
         with pytest.raises(NotImplementedError):
             StoreConformance().make_store()
