@@ -78,7 +78,10 @@ def to_model(fields: dict[str, Any]) -> RunAgentInput:
     They share nothing with the body, because the agent may change them, and readers are sent the
     input that the agent was given.
     """
-    return RunAgentInput.model_validate(json_codec.to_builtins(_modern(fields)))
+    input = RunAgentInput.model_validate(json_codec.to_builtins(_modern(fields)))
+    # The set is copied, because one that has grown takes half as much again while the run lasts.
+    input.__pydantic_fields_set__ = input.model_fields_set.copy()
+    return input
 
 
 def to_early_model(fields: dict[str, Any]) -> RunAgentInput:
