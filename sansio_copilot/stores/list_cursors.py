@@ -28,12 +28,12 @@ def page_of(found: Sequence[ThreadRecord], limit: int) -> ThreadPage:
 
 def cursor_behind(updated_at: float, thread_id: str) -> str:
     """The cursor of the page that begins behind the thread with that time and id."""
-    place = json_codec.encode([updated_at, thread_id])
-    return base64.urlsafe_b64encode(place).decode().rstrip("=")
+    sort_key = json_codec.encode([updated_at, thread_id])
+    return base64.urlsafe_b64encode(sort_key).decode().rstrip("=")
 
 
-def place_at(cursor: str) -> tuple[float, str]:
-    """Return the time and id that :func:`cursor_behind` was given.
+def sort_key_at(cursor: str) -> tuple[float, str]:
+    """Return the time and id that :func:`cursor_behind` was given, by which lists are sorted.
 
     :raises UnknownCursor: if that function has not made ``cursor``.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Mapping
 
-from ..list_cursors import page_of, place_at
+from ..list_cursors import page_of, sort_key_at
 from ..protocol import OwnedThreads, ThreadPage, ThreadQuery
 from .threads import KeptThread
 
@@ -17,7 +17,7 @@ def threads_of(kept: Iterable[KeptThread], query: ThreadQuery) -> ThreadPage:
     """
     behind = None
     if query.cursor is not None:
-        updated_at, thread_id = place_at(query.cursor)
+        updated_at, thread_id = sort_key_at(query.cursor)
         behind = -updated_at, thread_id
     threads = [
         thread

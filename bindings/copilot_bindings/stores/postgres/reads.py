@@ -7,7 +7,7 @@ from itertools import takewhile
 from typing import Any, TypeAlias
 
 from sansio_copilot.sse import EventId, behind_frame, run_token
-from sansio_copilot.stores.list_cursors import page_of, place_at
+from sansio_copilot.stores.list_cursors import page_of, sort_key_at
 from sansio_copilot.stores.protocol import (
     Batch,
     OwnedThreads,
@@ -254,7 +254,7 @@ def list_threads(schema: str, query: ThreadQuery) -> RoundTrips[ThreadPage]:
         waits = f"waits_for IS NOT NULL AND NOT {_has_open(schema)}"
         conditions.append(waits if query.waiting else f"NOT ({waits})")
     if query.cursor is not None:
-        updated_at, thread_id = place_at(query.cursor)
+        updated_at, thread_id = sort_key_at(query.cursor)
         conditions.append("updated_at <= %s AND (updated_at < %s OR thread_id > %s)")
         values += [updated_at, updated_at, to_bytes(thread_id)]
     (rows,) = yield [

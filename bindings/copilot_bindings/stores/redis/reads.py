@@ -8,7 +8,7 @@ from itertools import takewhile
 from typing import Any
 
 from sansio_copilot.sse import EventId, behind_frame, run_token
-from sansio_copilot.stores.list_cursors import page_of, place_at
+from sansio_copilot.stores.list_cursors import page_of, sort_key_at
 from sansio_copilot.stores.protocol import (
     Batch,
     OwnedThreads,
@@ -232,7 +232,7 @@ def threads_of_all(names: Names, cursor: str | None, limit: int) -> RoundTrips[O
     :raises UnknownCursor: for a cursor that is none.
     """
     ((behind, found),) = yield [("ZSCAN", names.threads, number_of(cursor), "COUNT", limit)]
-    threads = [from_bytes(from_owner_and_thread(member)[1]) for _, member in places(found)]
+    threads = [from_bytes(from_owner_and_thread(member)[1]) for _, member in scored_members(found)]
     rows = (yield from _rows(names, threads)) if threads else []
     # The list may still name a thread that is gone, because a process died between the two steps.
     there = [row for row in rows if row[0] is not None and int(row[9] or 0) > 0]
@@ -249,7 +249,7 @@ def list_threads(names: Names, query: ThreadQuery) -> RoundTrips[ThreadPage]:
     behind: tuple[float, bytes] | None = None
     begin = float("-inf")
     if query.cursor is not None:
-        updated_at, thread_id = place_at(query.cursor)
+        updated_at, thread_id = sort_key_at(query.cursor)
         begin = -updated_at
         behind = begin, to_bytes(thread_id)
     records: list[ThreadRecord] = []
@@ -264,7 +264,7 @@ def list_threads(names: Names, query: ThreadQuery) -> RoundTrips[ThreadPage]:
                 *("LIMIT", skip, many),
             )
         ]
-        there = places(found)
+        there = scored_members(found)
         news = [member for score, member in there if behind is None or (score, member) > behind]
         if news:
             rows = yield from _rows(names, map(from_bytes, news))
@@ -286,7 +286,7 @@ def _rows(names: Names, thread_ids: Iterable[str]) -> RoundTrips[list[list[Any]]
     return list(map(unpacked, (yield asked)))
 
 
-def places(found: list[Any]) -> list[tuple[float, bytes]]:
+def scored_members(found: list[Any]) -> list[tuple[float, bytes]]:
     """Scores and members, as a reply has them in either version of the protocol."""
     if found and isinstance(found[0], list | tuple):
         return [(float(score), member) for member, score in found]

@@ -12,7 +12,7 @@ from ..retention import Evictions
 from ..round_trips import RoundTrips
 from . import scripts
 from .names import Names, from_owner_and_thread
-from .reads import places, record
+from .reads import record, scored_members
 from .runs import Runs, delist, listing
 
 _AT_ONCE = 100
@@ -82,7 +82,7 @@ def retire(runs: Runs, evictions: Evictions) -> RoundTrips[bool]:
         goes = max(goes, _FEW)
     oldest = int(now[0]) - bounds.max_age
     gone = 0
-    for index, (updated, member) in enumerate(places(found)):
+    for index, (updated, member) in enumerate(scored_members(found)):
         if index < goes or updated < oldest:
             owner, thread_id = from_owner_and_thread(member)
             gone += yield from _delete(runs, thread_id, owner, "1", "1")

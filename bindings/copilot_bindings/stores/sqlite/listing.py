@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
-from sansio_copilot.stores.list_cursors import page_of, place_at
+from sansio_copilot.stores.list_cursors import page_of, sort_key_at
 from sansio_copilot.stores.protocol import OwnedThreads, ThreadPage, ThreadQuery, ThreadRecord
 
 from ..database_values import from_text, number_of, record_of_row, to_text
@@ -36,7 +36,7 @@ def list_threads(db: sqlite3.Connection, query: ThreadQuery) -> ThreadPage:
         waits = f"waits_for IS NOT NULL AND NOT {_HAS_OPEN}"
         conditions.append(waits if query.waiting else f"NOT ({waits})")
     if query.cursor is not None:
-        updated_at, thread_id = place_at(query.cursor)
+        updated_at, thread_id = sort_key_at(query.cursor)
         conditions.append("updated_at <= ? AND (updated_at < ? OR thread_id > ?)")
         values += [updated_at, updated_at, to_text(thread_id)]
     rows = db.execute(
