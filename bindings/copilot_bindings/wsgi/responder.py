@@ -105,6 +105,9 @@ class WSGIResponder:
         """Drive the exchange until the head has been handed to the server."""
         while not self._begun:
             self._step()
+        # The loop is left until the body is read, because some middleware drops a response unread,
+        # and the loop would keep this responder for ever.
+        self._leave_loop()
 
     def __iter__(self) -> Iterator[bytes]:
         try:
@@ -134,8 +137,7 @@ class WSGIResponder:
             while not isinstance(self._action, Abandon):
                 self._step()
         self._release_body()
-        if self._loop is not None:
-            self._loop.connection_ended(self)
+        self._leave_loop()
 
     # Requests of the service
 
@@ -219,6 +221,12 @@ class WSGIResponder:
         if self._loop is None:
             self._loop = loop
             loop.service.admit(self)
+
+    def _leave_loop(self) -> None:
+        """Remove this responder from the connections of its loop, if it is one of them."""
+        if (loop := self._loop) is not None:
+            self._loop = None
+            loop.connection_ended(self)
 
     def _wait_for_frames(self, action: WaitForFrames, timeout: float) -> bool:
         self._admit(self._background())

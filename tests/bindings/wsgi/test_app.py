@@ -187,6 +187,22 @@ def test_a_stream_that_middleware_does_not_close_is_forgotten_by_the_loop(*, is_
         assert app.connections == len(connections) == 0
 
 
+def test_a_response_that_middleware_drops_unread_is_forgotten_by_the_loop() -> None:
+    """Middleware may answer in place of the application, and not close its response."""
+
+    async def hook(context: Any) -> None:
+        await asyncio.sleep(0)
+
+    runtime = CopilotRuntime({"default": hello}, hooks=Hooks(on_request=hook))
+    with open_app(runtime) as app:
+        environ = {"REQUEST_METHOD": "GET", "PATH_INFO": f"{BASE}/info"}
+        setup_testing_defaults(environ)
+        app(environ, Mock())
+        assert app.background().service.connections == set()
+        gc.collect()
+        assert app.connections == 0
+
+
 class TestEnviron:
     """PEP 3333 in, the core's request out."""
 
