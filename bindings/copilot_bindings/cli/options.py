@@ -137,7 +137,7 @@ def _add_server(command: argparse.ArgumentParser, bindings: Collection[str]) -> 
     command.add_argument(
         "--uvloop", action="store_true", help="run the asyncio binding on uvloop's event loop"
     )
-    command.add_argument("--host", default="127.0.0.1")
+    command.add_argument("--host", type=_host, default="127.0.0.1")
     command.add_argument("--port", type=_port, default=4000)
     command.add_argument("--unix", metavar="PATH", help="listen on a Unix socket instead")
     command.add_argument(
@@ -186,18 +186,24 @@ def _take_environment(command: argparse.ArgumentParser, environ: Mapping[str, st
             if text.lower() not in _TRUE | _FALSE:
                 command.error(f"{name} is 1 or 0, not {shortened(text)}")
             action.default = text.lower() in _TRUE
+        elif not text:
+            # A variable is often empty because another one, of which it was made, is not set.
+            command.error(f"{name} is empty, expected a value; without it the default counts")
         elif action.choices is not None:
             if text.lower() not in action.choices:
                 choices = ", ".join(action.choices)
                 command.error(f"{name} is one of {choices}, not {shortened(text)}")
             action.default = text.lower()
-        elif not text:
-            # An empty host would be every address of the machine, and a variable is often empty
-            # because another one, of which it was made, is not set.
-            command.error(f"{name} is empty, expected a value; without it the default counts")
         else:
             # A default that is a string is converted as an argument is.
             action.default = text
+
+
+def _host(text: str) -> str:
+    if not text:
+        # An empty host would be every address of the machine, which is asked for by name.
+        raise argparse.ArgumentTypeError("it is empty; all addresses are 0.0.0.0, or :: with IPv6")
+    return text
 
 
 def _mode(text: str) -> int:

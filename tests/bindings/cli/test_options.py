@@ -75,6 +75,7 @@ def test_an_argument_counts_more_than_its_variable() -> None:
         ({"SANSIO_COPILOT_WORKERS": "0"}, "0 is no number of processes"),
         ({"SANSIO_COPILOT_FD": "-1"}, "-1 is no descriptor"),
         ({"SANSIO_COPILOT_HOST": ""}, "SANSIO_COPILOT_HOST is empty, expected a value"),
+        ({"SANSIO_COPILOT_LOG_LEVEL": ""}, "SANSIO_COPILOT_LOG_LEVEL is empty, expected a value"),
         ({"SANSIO_COPILOT_FD": "9" * 20}, "is no descriptor"),
     ],
 )
@@ -84,3 +85,9 @@ def test_a_variable_that_makes_no_sense_is_refused(
     with pytest.raises(SystemExit):
         parsed("demo", **environ)
     assert told in capsys.readouterr().err
+
+
+def test_an_empty_host_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parsed("demo", "--host", "")
+    assert "argument --host: it is empty" in capsys.readouterr().err
