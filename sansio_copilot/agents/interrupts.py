@@ -15,6 +15,7 @@ An agent acts on the answers of open interrupts only, so that it does once what 
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final, Literal, TypeAlias
@@ -28,18 +29,31 @@ from ..errors import shorten
 logger = logging.getLogger(__name__)
 
 InterruptStatus: TypeAlias = Literal["open", "answered"]
-LONGEST_ID: Final = 128
-"""Characters of an interrupt's id that a thread remembers."""
+_LONGEST_ID: Final = 128
+"""The most characters of an interrupt's id that a thread remembers as it is."""
 
 
 class ResumeRefused(Exception):
     """The answers of a ``resume`` cannot be acted on; the text is for clients."""
 
 
+def remembered_id(interrupt_id: str) -> str:
+    """Return the id by which a thread remembers an interrupt.
+
+    A long id is remembered by its beginning and a digest, so that an answer is never taken for that
+    of another interrupt. It stays longer than any id that is remembered as it is, so that no
+    client can send it as one.
+    """
+    if len(interrupt_id) <= _LONGEST_ID:
+        return interrupt_id
+    digest = hashlib.sha256(interrupt_id.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{interrupt_id[:_LONGEST_ID]}...{digest}"
+
+
 class ThreadInterrupts(Struct, frozen=True):
     """The interrupts that a thread waits for.
 
-    :param statuses: their ids, each with its status.
+    :param statuses: their ids as :func:`remembered_id` makes them, each with its status.
     """
 
     statuses: Mapping[str, InterruptStatus]
@@ -61,11 +75,11 @@ class ThreadInterrupts(Struct, frozen=True):
 
     def status(self, interrupt_id: str) -> InterruptStatus | None:
         """The status of an interrupt; None if the thread does not wait for it."""
-        return self.statuses.get(shorten(interrupt_id, LONGEST_ID))
+        return self.statuses.get(remembered_id(interrupt_id))
 
     def open_beside(self, interrupt_ids: Iterable[str]) -> list[str]:
         """The open interrupts that are not among ``interrupt_ids``."""
-        given = {shorten(one, LONGEST_ID) for one in interrupt_ids}
+        given = set(map(remembered_id, interrupt_ids))
         return [
             one for one, status in self.statuses.items() if status == "open" and one not in given
         ]
@@ -113,4 +127,4 @@ def answers_to_act_on(
 
 
 def _named(interrupt_id: str) -> str:
-    return f"interrupt '{shorten(interrupt_id, LONGEST_ID)}'"
+    return f"interrupt '{shorten(interrupt_id, _LONGEST_ID)}'"

@@ -24,7 +24,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from .. import json_codec
-from ..agents.interrupts import LONGEST_ID
+from ..agents.interrupts import remembered_id
 from ..errors import shorten
 from ..events import types as t
 from ..events.message_list import calls_of
@@ -36,7 +36,7 @@ _MOST_INTERRUPTS: Final = 64
 one that is not remembered cannot be answered."""
 _MOST_CALLS: Final = 16
 """The most calls that are told."""
-_LONGEST: Final = LONGEST_ID
+_LONGEST: Final = 128
 """Characters of a text that are told; a client finds the whole in the thread."""
 
 
@@ -73,7 +73,7 @@ class Waits(Struct, eq=False):
                 if outcome and outcome["type"] == "interrupt":
                     self._asked = [
                         {
-                            "id": shorten(one["id"], _LONGEST),
+                            "id": remembered_id(one["id"]),
                             "reason": shorten(one["reason"], _LONGEST),
                         }
                         for one in outcome["interrupts"][:_MOST_INTERRUPTS]
@@ -112,9 +112,7 @@ class Waits(Struct, eq=False):
         if not self.has_begun:
             return left
         resume = run_input.get("resume", ()) if run_input else None
-        answered = (
-            None if resume is None else {shorten(one["interruptId"], _LONGEST) for one in resume}
-        )
+        answered = None if resume is None else {remembered_id(one["interruptId"]) for one in resume}
         return [
             {**one, "answered": True} if answered is None or one["id"] in answered else one
             for one in left

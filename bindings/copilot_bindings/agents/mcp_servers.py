@@ -71,7 +71,9 @@ class ListedInTime(WrapperToolset[Any]):
             with anyio.fail_after(self.seconds):
                 return await super().get_tools(ctx)
         except TimeoutError as error:
-            raise TimeoutError(f"an MCP server has listed no tools in {self.seconds} s") from error
+            raise TimeoutError(
+                f"an MCP server has listed no tools in {self.seconds:g} s"
+            ) from error
 
 
 def _seconds(given: dict[str, Any], name: str, default: float) -> float:

@@ -9,7 +9,7 @@ from ag_ui.core import ResumeEntry
 
 from sansio_copilot import json_codec
 from sansio_copilot.agents import ResumeRefused, ThreadInterrupts, answers_to_act_on
-from sansio_copilot.agents.interrupts import NO_INTERRUPTS
+from sansio_copilot.agents.interrupts import NO_INTERRUPTS, remembered_id
 
 LONG = "x" * 1000
 
@@ -41,10 +41,20 @@ def test_a_thread_that_waits_for_nothing_has_no_interrupts() -> None:
     assert NO_INTERRUPTS.status("a") is None
 
 
-def test_a_long_id_is_known_by_its_beginning() -> None:
-    interrupts = waiting(**{LONG[:128] + "...": "open"})
-    assert interrupts.status(LONG) == "open"
-    assert interrupts.open_beside([LONG]) == []
+@pytest.mark.parametrize("longest", [LONG, "\ud800" * 129, "x" * 128])
+def test_a_long_id_is_remembered_in_a_bounded_text(longest: str) -> None:
+    known = remembered_id(longest)
+    assert len(known) < 200
+    interrupts = waiting(**{known: "open"})
+    assert interrupts.status(longest) == "open"
+    assert interrupts.open_beside([longest]) == []
+
+
+def test_an_id_that_only_begins_like_an_open_one_is_not_open() -> None:
+    interrupts = waiting(**{remembered_id(LONG): "open"})
+    for other in (f"{LONG}!", LONG[:128], remembered_id(LONG)):
+        assert interrupts.status(other) is None
+        assert interrupts.open_beside([other]) == [remembered_id(LONG)]
 
 
 def test_answers_of_open_interrupts_are_acted_on() -> None:

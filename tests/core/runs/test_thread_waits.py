@@ -136,11 +136,11 @@ class TestFailures:
         assert waits(resuming(again, "b"), *end, error="broken") == left(a=True, b=True)
         assert waits(resuming(again), *end, error="broken") == again
 
-    def test_a_long_id_is_marked_by_its_beginning(self) -> None:
+    def test_of_two_long_ids_that_begin_alike_only_the_answered_one_is_marked(self) -> None:
         long = "x" * 1000
-        before = waits(recorder(), interrupted(long))
-        found = waits(resuming(before, long), FAILED)
-        assert [one["answered"] for one in found["interrupts"]] == [True]
+        before = waits(recorder(), interrupted(long, f"{long}!"))
+        found = waits(resuming(before, f"{long}!"), FAILED)
+        assert [one.get("answered") for one in found["interrupts"]] == [None, True]
 
     def test_a_run_that_has_ended_well_leaves_its_own_interrupts_only(self) -> None:
         before = interrupts("a", "b")
