@@ -98,7 +98,9 @@ class WSGIResponder:
         """The loop that has this responder among its connections; None if none has it."""
         self._woken = threading.Event()
         self._aborted = False
-        self._action: Action = exchange.start()
+        self._action: Action = Finish()
+        """The action to perform next; Finish as long as there is nothing to end."""
+        self._action = exchange.start()
         app.responders[self] = os.getpid()
 
     def begin(self) -> None:
@@ -111,6 +113,8 @@ class WSGIResponder:
 
     def __iter__(self) -> Iterator[bytes]:
         try:
+            if isinstance(self._action, SendHead):
+                self._action = self._exchange.done()
             while not isinstance(self._action, Finish):
                 if isinstance(self._action, SendBytes):
                     yield self._action.data
@@ -139,6 +143,11 @@ class WSGIResponder:
         self._release_body()
         self._leave_loop()
 
+    def __del__(self) -> None:
+        # The exchange is ended here too, because some middleware drops a response without reading
+        # or closing it, and the run would count a reader for ever.
+        self.close()
+
     # Requests of the service
 
     def close_if_idle(self) -> None:
@@ -166,8 +175,10 @@ class WSGIResponder:
             case SendHead(status=status, headers=headers):
                 self._release_body()
                 send_head(status, headers, self._start_response)
+                # The exchange is told of it when the body is asked for, because the action that
+                # follows could not be taken back if the response is closed unread.
                 self._begun = True
-                outcome = None
+                return
             case _:
                 try:
                     outcome = self._perform(action)

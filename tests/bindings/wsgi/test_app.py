@@ -56,10 +56,12 @@ class Gate:
     """A plain agent that goes on when the test lets it."""
 
     def __init__(self) -> None:
+        self.begun = threading.Event()
         self.opened = threading.Event()
         self.stopped = threading.Event()
 
     def run(self, input: Any, context: Any) -> Iterator[dict[str, Any]]:
+        self.begun.set()
         run = {"threadId": input.thread_id, "runId": input.run_id}
         yield {"type": "RUN_STARTED", **run}
         while not self.opened.wait(0.005):
@@ -155,6 +157,19 @@ def test_a_response_that_is_never_closed_is_forgotten() -> None:
     assert app.connections == 0
 
 
+def suggest_environ() -> dict[str, Any]:
+    """The environ of a request whose run dies with its client."""
+    body = body_of(SUGGEST)
+    environ = {
+        "REQUEST_METHOD": "POST",
+        "PATH_INFO": SUGGEST,
+        "CONTENT_LENGTH": str(len(body)),
+        "wsgi.input": io.BytesIO(body),
+    }
+    setup_testing_defaults(environ)
+    return environ
+
+
 @pytest.mark.parametrize("is_read", [True, False])
 def test_a_stream_that_middleware_does_not_close_is_forgotten_by_the_loop(*, is_read: bool) -> None:
     """Middleware that is a generator closes its own stream, and not the one that it reads."""
@@ -165,15 +180,7 @@ def test_a_stream_that_middleware_does_not_close_is_forgotten_by_the_loop(*, is_
         def middleware(environ: dict[str, Any]) -> Generator[bytes]:
             yield from app(environ, Mock())
 
-        body = body_of(SUGGEST)
-        environ = {
-            "REQUEST_METHOD": "POST",
-            "PATH_INFO": SUGGEST,
-            "CONTENT_LENGTH": str(len(body)),
-            "wsgi.input": io.BytesIO(body),
-        }
-        setup_testing_defaults(environ)
-        stream = middleware(environ)
+        stream = middleware(suggest_environ())
         while not next(stream).startswith(b":"):
             pass
         connections = app.background().service.connections
@@ -187,20 +194,27 @@ def test_a_stream_that_middleware_does_not_close_is_forgotten_by_the_loop(*, is_
         assert app.connections == len(connections) == 0
 
 
-def test_a_response_that_middleware_drops_unread_is_forgotten_by_the_loop() -> None:
+@pytest.mark.parametrize("is_closed", [True, False])
+def test_a_stream_that_middleware_leaves_unread_is_over(
+    *, is_closed: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     """Middleware may answer in place of the application, and not close its response."""
 
     async def hook(context: Any) -> None:
         await asyncio.sleep(0)
 
-    runtime = CopilotRuntime({"default": hello}, hooks=Hooks(on_request=hook))
+    agent = Gate()
+    runtime = CopilotRuntime({"default": agent}, hooks=Hooks(on_request=hook))
     with open_app(runtime) as app:
-        environ = {"REQUEST_METHOD": "GET", "PATH_INFO": f"{BASE}/info"}
-        setup_testing_defaults(environ)
-        app(environ, Mock())
-        assert app.background().service.connections == set()
+        response: Any = app(suggest_environ(), Mock())
+        assert agent.begun.wait(30)
+        if is_closed:
+            response.close()
+        del response
         gc.collect()
-        assert app.connections == 0
+        assert agent.stopped.wait(30)
+        assert app.connections == len(app.background().service.connections) == 0
+    assert not [record for record in caplog.records if record.levelno > logging.INFO]
 
 
 class TestEnviron:
