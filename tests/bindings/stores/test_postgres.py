@@ -8,15 +8,18 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+from conformance.process import wait_until
 from support.postgres_server import PostgresServer
 
 from copilot_bindings.stores import StoreError
 from copilot_bindings.stores.postgres import PostgresStore, link, reads
+from copilot_bindings.stores.postgres.names import lock_of
 from copilot_bindings.stores.postgres.subscriber import Subscriber
 from sansio_copilot import StoreAnswerLost, StoreUnavailable
-from sansio_copilot.stores.protocol import ThreadQuery
+from sansio_copilot.stores.protocol import RunOpened, RunRequest, ThreadBusy, ThreadQuery
 from sansio_copilot.testing.stores.driven import frame
 
 from .shared import SECONDS, SharedStoreTests
@@ -202,6 +205,36 @@ class TestPostgresStore(SharedStoreTests):
         assert store.history("t", "frames") == b"datadata"
         store.ended("t", "4", waits_for=b"{}", ended_at=7.0)
         assert store.listed(ThreadQuery(waiting=True))[0].updated_at == 7.0
+
+    @pytest.mark.parametrize("level", ["read committed", "repeatable read", "serializable"])
+    def test_of_runs_that_are_opened_at_once_one_begins_at_any_isolation(self, level: str) -> None:
+        escaped = level.replace(" ", "\\ ")
+        option = quote(f"-c default_transaction_isolation={escaped}")
+        hosts = [self.process(url=f"{self.server.url}?options={option}") for _ in range(2)]
+        hosts[0].ended("t", "0", waits_for=b"{}")
+        outcomes: list[Any] = []
+
+        def open_run(host: Any) -> None:
+            outcomes.append(host.open_run(RunRequest("t", "again", "agent")))
+
+        threads = [threading.Thread(target=open_run, args=(host,)) for host in hosts]
+        with self.server.connect() as db, db.transaction():
+            db.execute("SELECT pg_advisory_xact_lock(%s)", (lock_of(b"t"),))
+            for thread in threads:
+                thread.start()
+
+            def both_wait() -> bool:
+                waiting = (
+                    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+                )
+                return bool(db.execute(waiting).fetchone() == (2,))
+
+            wait_until(both_wait, "both hosts wait for the lock of the thread")
+        for thread in threads:
+            thread.join(SECONDS)
+        (begun,) = [outcome for outcome in outcomes if isinstance(outcome, RunOpened)]
+        assert begun.waits_for == b"{}"
+        assert ThreadBusy("again") in outcomes
 
     def test_a_password_is_not_told(self) -> None:
         store = PostgresStore("postgresql://me:secret@127.0.0.1:1/threads")

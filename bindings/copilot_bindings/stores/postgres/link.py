@@ -71,13 +71,27 @@ class _Impatient(psycopg.Connection[Any]):
 def connect(url: str, *, is_patient: bool = False) -> psycopg.Connection[Any]:
     """A connection whose statements are transactions of their own, unless others are begun.
 
+    A transaction that is begun sees what others have committed while it waited for a lock ("read
+    committed"). A statement of its own sees it only if that is the default of the server.
+
     :param is_patient: whether statements have no time limit.
     :raises psycopg.Error: if there is no connection to be had.
     """
     kind = psycopg.Connection if is_patient else _Impatient
     # The client prepares no statements, because these do not outlive a transaction behind a pooling
     # proxy.
-    return kind.connect(url, autocommit=True, prepare_threshold=None, **_CONNECT)  # type: ignore[arg-type]
+    db = kind.connect(url, autocommit=True, prepare_threshold=None, **_CONNECT)  # type: ignore[arg-type]
+    db.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+    return db
+
+
+def _needs_begin(db: psycopg.Connection[Any]) -> bool:
+    """Whether a statement of its own does not see what others commit while it waits for a lock.
+
+    The server, the database, the user or the URL may have set another default for transactions.
+    """
+    row = db.execute("SELECT current_setting('default_transaction_isolation')").fetchone()
+    return row is None or row[0] != "read committed"
 
 
 def translated(name: str, error: psycopg.Error, *, is_broken: bool = False) -> Exception:
@@ -120,6 +134,8 @@ class Link:
     url: str
     name: str
     _db: psycopg.Connection[Any] | None = attrs.field(default=None, init=False)
+    # A single statement is sent without BEGIN where it can be, because that costs less.
+    _needs_begin: bool = attrs.field(default=True, init=False)
 
     def send(self, commands: list[Command]) -> list[Any]:
         """Return the rows of each of ``commands``, or the exception that it raises.
@@ -160,12 +176,14 @@ class Link:
         try:
             if db is None or db.closed:
                 db = self._db = connect(self.url)
+                self._needs_begin = _needs_begin(db)
                 logger.debug("%s: a connection begins", self.name)
         except psycopg.Error as error:
+            self.close()
             raise translated(self.name, error) from error
         try:
             statements = list(_joined(commands))
-            if len(statements) == 1:
+            if len(statements) == 1 and not self._needs_begin:
                 text, parameters, _ = statements[0]
                 cursors = [db.execute(text, parameters, binary=True)]
             else:
