@@ -136,9 +136,9 @@ class BackgroundLoop:
     def connection_ended(self, connection: Closable) -> None:
         """Remove a connection from those of the service, because it has ended."""
         # The connection is removed at once, because its thread may have the next connection before
-        # the loop has a turn, or add this one again.
+        # the loop has a turn.
         self.service.forget(connection)
-        self.backend.soon(self.service.note_change)
+        self.backend.soon(self.service.connection_ended, connection)
 
     def _call(self, function: Callable[..., Any], *args: Any) -> Any:
         return self._ask(self._portal.call, function, *args)

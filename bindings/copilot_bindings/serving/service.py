@@ -148,10 +148,6 @@ class Service(Admission):
 
     # The end
 
-    def note_change(self) -> None:
-        """Have a shutdown check again what it waits for, because that has changed."""
-        self._changed.set()
-
     def begin_close(self, grace_seconds: float | None = None) -> None:
         """Begin to shut down, and return at once; for a signal handler too.
 

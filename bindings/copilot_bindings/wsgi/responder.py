@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol, TypeAlias
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 from wsgiref.util import is_hop_by_hop
 
 from sansio_copilot import BodyRefused, BodyTooLarge, CopilotRuntime, Exchange, Response, RunRefused
@@ -94,8 +94,8 @@ class WSGIResponder:
         self._start_response = start_response
         self._begun = False
         self._body: Body | None = None
-        self._loop: BackgroundLoop | None = None
-        """The loop that has this responder among its connections; None if none has it."""
+        self._connection: _Connection | None = None
+        """This responder among the connections of a loop; None if no loop has it."""
         self._woken = threading.Event()
         self._aborted = False
         self._action: Action = Finish()
@@ -107,9 +107,6 @@ class WSGIResponder:
         """Drive the exchange until the head has been handed to the server."""
         while not self._begun:
             self._step()
-        # The loop is left until the body is read, because some middleware drops a response unread,
-        # and the loop would keep this responder for ever.
-        self._leave_loop()
 
     def __iter__(self) -> Iterator[bytes]:
         try:
@@ -124,8 +121,7 @@ class WSGIResponder:
                 else:
                     self._step()
         finally:
-            # The exchange is ended here too, because some middleware does not call close(), and
-            # the loop would keep this responder for ever.
+            # The exchange is ended here too, because some middleware does not call close().
             self.close()
 
     def close(self) -> None:
@@ -141,17 +137,13 @@ class WSGIResponder:
             while not isinstance(self._action, Abandon):
                 self._step()
         self._release_body()
-        self._leave_loop()
+        if self._connection is not None:
+            self._connection.end()
 
     def __del__(self) -> None:
         # The exchange is ended here too, because some middleware drops a response without reading
         # or closing it, and the run would count a reader for ever.
         self.close()
-
-    # Requests of the service
-
-    def close_if_idle(self) -> None:
-        """Do nothing, because a request is being answered."""
 
     def abort(self) -> None:
         """End the stream at once."""
@@ -229,21 +221,41 @@ class WSGIResponder:
 
     def _admit(self, loop: BackgroundLoop) -> None:
         """Add this responder to the connections of ``loop``, unless that is done."""
-        if self._loop is None:
-            self._loop = loop
-            loop.service.admit(self)
-
-    def _leave_loop(self) -> None:
-        """Remove this responder from the connections of its loop, if it is one of them."""
-        if (loop := self._loop) is not None:
-            self._loop = None
-            loop.connection_ended(self)
+        if self._connection is None:
+            self._connection = _Connection(self, loop)
 
     def _wait_for_frames(self, action: WaitForFrames, timeout: float) -> bool:
         self._admit(self._background())
         self._woken.clear()
         with watching(action, self._calls.lock, self._context, self._woken.set):
             return self._aborted or self._woken.wait(timeout)
+
+
+class _Connection:
+    """A responder as its loop knows it.
+
+    The loop does not keep the responder, because some middleware drops a response without closing
+    it.
+    """
+
+    __slots__ = ("_loop", "_responder")
+
+    def __init__(self, responder: WSGIResponder, loop: BackgroundLoop) -> None:
+        self._responder = ref(responder)
+        self._loop = loop
+        loop.service.admit(self)
+
+    def close_if_idle(self) -> None:
+        """Do nothing, because a request is being answered."""
+
+    def abort(self) -> None:
+        """End the stream at once."""
+        if (responder := self._responder()) is not None:
+            responder.abort()
+
+    def end(self) -> None:
+        """Leave the loop."""
+        self._loop.connection_ended(self)
 
 
 def send_head(
