@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import inspect
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 from typing import Any, Literal
 
 import attrs
@@ -235,18 +235,16 @@ class RecordingAgent(AguiAgent):
 
     def _run(self, events: Iterable[AgentEvent]) -> Iterator[AgentEvent]:
         with self._written() as taken:
-            for event in events:
-                taken.append(event)
-                yield event
+            yield from _passed(events, taken)
 
     async def _run_async(self, events: Any) -> AsyncIterator[AgentEvent]:
         with self._written() as taken:
             if inspect.isawaitable(events):
                 events = await events
             if not hasattr(events, "__aiter__"):
-                for event in events:
-                    taken.append(event)
-                    yield event
+                with closing(_passed(events, taken)) as passed:
+                    for event in passed:
+                        yield event
                 return
             iterator = aiter(events)
             try:
@@ -274,3 +272,16 @@ class RecordingAgent(AguiAgent):
             raise
         finally:
             self._write(Recording(taken).dumps())
+
+
+def _passed(events: Iterable[AgentEvent], taken: list[AgentEvent]) -> Generator[AgentEvent]:
+    """Pass the events of a plain iterator on, and add them to ``taken``."""
+    iterator = iter(events)
+    try:
+        for event in iterator:
+            taken.append(event)
+            yield event
+    finally:
+        # A stop closes this generator only, so that the agent's own iterator has to be closed.
+        if hasattr(iterator, "close"):
+            iterator.close()

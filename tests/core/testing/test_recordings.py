@@ -297,6 +297,24 @@ def test_the_events_of_an_agent_that_is_stopped_are_closed() -> None:
     assert begun[0].ag_frame is None
 
 
+@pytest.mark.parametrize("is_awaited", [True, False])
+def test_the_events_of_a_plain_agent_that_is_stopped_are_closed(*, is_awaited: bool) -> None:
+    begun: list[Any] = []
+
+    def begin(input: Any, context: AgentContext) -> Any:
+        begun.append(plain.run(input, context))
+        return begun[0]
+
+    async def agent(input: Any, context: AgentContext) -> Any:
+        return begin(input, context)
+
+    client = client_of(record(agent if is_awaited else begin, print))
+    stream = client.begin_run(run_input("t"))
+    assert stream.next()["type"] == "RUN_STARTED"
+    client.post("/api/copilotkit/agent/default/stop/t")
+    assert begun[0].gi_frame is None
+
+
 def test_an_iterable_that_cannot_be_closed_is_recorded() -> None:
     class Events:
         def __init__(self, input: Any) -> None:
