@@ -47,6 +47,9 @@ CAPABILITIES: dict[str, Any] = {
 }
 """The capabilities that every such agent has."""
 
+_INTERRUPT = "int-"
+"""The beginning of an interrupt's id in Pydantic AI, behind which is the id of the tool call."""
+
 
 class PydanticAIAgent:
     """An agent of Pydantic AI; :func:`pydantic_ai_agent` makes it."""
@@ -237,7 +240,7 @@ def _acceptable(input: RunAgentInput, unwanted: tuple[type, ...]) -> list[Messag
     stopped. Results of calls that ``resume`` answers are left out too, because some pages put the
     answer into the conversation as well.
     """
-    answered = [entry.interrupt_id for entry in input.resume or ()]
+    answered = {entry.interrupt_id.removeprefix(_INTERRUPT) for entry in input.resume or ()}
     called: set[str] = set()
     taken: list[Message] = []
     for message in input.messages:
@@ -245,9 +248,9 @@ def _acceptable(input: RunAgentInput, unwanted: tuple[type, ...]) -> list[Messag
             continue
         if isinstance(message, AssistantMessage):
             called.update(call.id for call in message.tool_calls or ())
-        elif isinstance(message, ToolMessage):
-            resumed = any(answer.endswith(message.tool_call_id) for answer in answered)
-            if resumed or message.tool_call_id not in called:
-                continue
+        elif isinstance(message, ToolMessage) and (
+            message.tool_call_id in answered or message.tool_call_id not in called
+        ):
+            continue
         taken.append(message)
     return taken

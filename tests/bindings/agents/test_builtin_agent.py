@@ -333,6 +333,39 @@ def deleter(*, failing: bool = False) -> BuiltInAgent:
     return BuiltInAgent(scripted(deletes), tools_to_approve=[delete_file])
 
 
+def test_an_answer_takes_no_result_of_a_call_whose_id_its_own_ends_with() -> None:
+    """A server of models that numbers its calls has made call 1 before call c1."""
+    seen: list[str] = []
+
+    async def model(messages: list[Any], info: AgentInfo) -> AsyncIterator[Any]:
+        parts = [part for message in messages for part in message.parts]
+        seen[:] = [part.tool_call_id for part in parts if part.part_kind == "tool-return"]
+        if "c1" in seen or len(messages) == 1:
+            yield "done"
+        else:
+            arguments = '{"path": "a.txt"}'
+            yield {0: DeltaToolCall(name="delete_file", json_args=arguments, tool_call_id="c1")}
+
+    before = [
+        {
+            "id": "m0",
+            "role": "assistant",
+            "toolCalls": [
+                {"id": "1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+            ],
+        },
+        {"id": "m1", "role": "tool", "toolCallId": "1", "content": "deleted"},
+    ]
+    first = run_input("t", "r1", messages=[user("hi"), *before])
+    second = resumed(YES)
+    second["messages"][1:1] = before
+    *_, answer = answers(
+        BuiltInAgent(scripted(model), tools_to_approve=[delete_file]), first, second
+    )
+    assert answer.text() == "done"
+    assert seen == ["1", "c1"]
+
+
 def refusal(answer: Any) -> str:
     """What a client is told of a run that was refused before it did anything."""
     assert types(answer) == ["RUN_STARTED", "RUN_ERROR"]
