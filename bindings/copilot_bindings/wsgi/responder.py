@@ -23,6 +23,7 @@ from sansio_copilot.actions import (
     SendBytes,
     SendHead,
     StartRun,
+    StoreCall,
     WaitForFrames,
 )
 from sansio_copilot.exchange.stream import whole_of
@@ -113,13 +114,17 @@ class WSGIResponder:
             if isinstance(self._action, SendHead):
                 self._action = self._exchange.done()
             while not isinstance(self._action, Finish):
-                if isinstance(self._action, SendBytes):
-                    yield self._action.data
-                    self._action = self._exchange.done()
-                elif isinstance(self._action, Abandon) or self._aborted:
+                # A store call is made even after abort(), because the exchange would take one that
+                # was left out for a failure of the store.
+                is_aborted = self._aborted and not isinstance(self._action, StoreCall)
+                if is_aborted or isinstance(self._action, Abandon):
                     raise StreamBroken
-                else:
+                if not isinstance(self._action, SendBytes):
                     self._step()
+                    continue
+                yield self._action.data
+                if not self._aborted:
+                    self._action = self._exchange.done()
         finally:
             # The exchange is ended here too, because some middleware does not call close().
             self.close()

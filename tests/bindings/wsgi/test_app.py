@@ -217,6 +217,24 @@ def test_a_stream_that_middleware_leaves_unread_is_over(
     assert not [record for record in caplog.records if record.levelno > logging.INFO]
 
 
+def test_a_stream_that_is_aborted_is_no_failure_of_the_store(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    agent = Gate()
+    limits = Limits(heartbeat_seconds=0.01)
+    with open_app(CopilotRuntime({"default": agent}, limits=limits)) as app:
+        response: Any = app(suggest_environ(), Mock())
+        parts = iter(response)
+        while not next(parts).startswith(b":"):
+            pass
+        response.abort()
+        with pytest.raises(StreamBroken):
+            next(parts)
+        assert agent.stopped.wait(30)
+        assert app.connections == len(app.background().service.connections) == 0
+    assert not [record for record in caplog.records if record.levelno > logging.INFO]
+
+
 class TestEnviron:
     """PEP 3333 in, the core's request out."""
 
