@@ -71,7 +71,7 @@ class AdministeredStore(ThreadStore, Protocol):
 
 
 class OpenableStore(ThreadStore, Protocol):
-    """A store that prepares itself: by migrations, pools or listeners."""
+    """A store that prepares itself: by migrations, pools or subscribers."""
 
     def open(self) -> Answer[None]:
         """Prepare for the first call. Nothing is served if this raises.
