@@ -238,7 +238,7 @@ def _ready(host: str, kept: str, duty: Duty | None, *, as_json: bool = False) ->
 
 
 def _where(host: str, port: int) -> str:
-    return f"serving on {url_of(host or '0.0.0.0', port)}/" if port else "serving on a Unix socket"
+    return f"serving on {url_of(host, port)}/" if port else "serving on a Unix socket"
 
 
 _BINDINGS: dict[str, Callable[[Make, ListenOptions, Ready], None]] = {
