@@ -64,6 +64,8 @@ def parse_input(value: Any) -> RunInput:
         # problems.
         message = f"the server's AG-UI models refuse it, for {error.error_count()} reasons"
         raise _invalid(message) from None
+    # The set is copied, because one that has grown takes half as much again while the run lasts.
+    input.__pydantic_fields_set__ = input.model_fields_set.copy()
     last_seen = value.get("lastSeenEventId")
     return RunInput(input, shown, last_seen if isinstance(last_seen, str) and last_seen else None)
 
@@ -78,10 +80,7 @@ def to_model(fields: dict[str, Any]) -> RunAgentInput:
     They share nothing with the body, because the agent may change them, and readers are sent the
     input that the agent was given.
     """
-    input = RunAgentInput.model_validate(json_codec.to_builtins(_modern(fields)))
-    # The set is copied, because one that has grown takes half as much again while the run lasts.
-    input.__pydantic_fields_set__ = input.model_fields_set.copy()
-    return input
+    return RunAgentInput.model_validate(json_codec.to_builtins(_modern(fields)))
 
 
 def to_early_model(fields: dict[str, Any]) -> RunAgentInput:
