@@ -11,8 +11,8 @@ from clients.killed_conversations import Place, hold_all, places
 from soak.databases import DATABASES
 
 EVERY = list(itertools.product(GENERATIONS, ([place] for place in places())))
-# What is appended at a place is the same for every store. The stores over a network differ in how
-# they find an orphan, and so a few places do for them, of each generation.
+# A few places of each generation are enough for the stores over a network, because every store is
+# given the same frames at a place, and these stores differ only in how they find an orphan.
 SOME = EVERY[::7]
 
 
